@@ -1,0 +1,3 @@
+//! The control socket and what is said on it.
+
+pub mod api;

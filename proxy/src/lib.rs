@@ -1,0 +1,8 @@
+//! The data plane of an amphora: a native L4/L7 proxy that carries one OpenStack Octavia load balancer.
+//!
+//! A change flows one way: a document becomes the typed [`model`], the model is compiled into an immutable
+//! snapshot, the snapshot is swapped into the workers. What outlives snapshots is [`state`], keyed by id.
+
+pub mod control;
+pub mod model;
+pub mod state;

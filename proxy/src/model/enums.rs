@@ -1,0 +1,166 @@
+//! Octavia's enumerations, spelled on the wire as in its API reference.
+
+use std::fmt;
+
+macro_rules! octavia_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of Octavia's reference.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The value's spelling in a document.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// The value with this spelling.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|v| v.as_str() == text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+octavia_enum!(
+    /// `listener.protocol`, those that this version carries.
+    ListenerProtocol {
+        /// HTTP/1.1, with L7 policies.
+        Http = "HTTP",
+        /// Bytes over TCP.
+        Tcp = "TCP",
+        /// TLS passed through to the member untouched.
+        Https = "HTTPS",
+        /// `/metrics` for a Prometheus server.
+        Prometheus = "PROMETHEUS",
+    }
+);
+
+octavia_enum!(
+    /// `pool.protocol`, those that this version carries.
+    PoolProtocol {
+        /// HTTP/1.1.
+        Http = "HTTP",
+        /// TLS passed through.
+        Https = "HTTPS",
+        /// Bytes over TCP.
+        Tcp = "TCP",
+        /// PROXY protocol v1 in front of what the listener carries.
+        Proxy = "PROXY",
+        /// PROXY protocol v2 in front of what the listener carries.
+        ProxyV2 = "PROXYV2",
+    }
+);
+
+octavia_enum!(
+    /// `pool.lb_algorithm`.
+    LbAlgorithm {
+        /// Smooth weighted round robin.
+        RoundRobin = "ROUND_ROBIN",
+        /// The member with the fewest connections for its weight.
+        LeastConnections = "LEAST_CONNECTIONS",
+        /// By a hash of the client's address.
+        SourceIp = "SOURCE_IP",
+        /// By a hash of the client's address and port.
+        SourceIpPort = "SOURCE_IP_PORT",
+    }
+);
+
+octavia_enum!(
+    /// `healthmonitor.http_method`.
+    HttpMethod {
+        /// The default.
+        Get = "GET",
+        /// No body comes back.
+        Head = "HEAD",
+        /// As named.
+        Post = "POST",
+        /// As named.
+        Put = "PUT",
+        /// As named.
+        Delete = "DELETE",
+        /// As named.
+        Trace = "TRACE",
+        /// As named.
+        Options = "OPTIONS",
+        /// As named.
+        Patch = "PATCH",
+        /// As named.
+        Connect = "CONNECT",
+    }
+);
+
+octavia_enum!(
+    /// `healthmonitor.http_version`.
+    HttpVersion {
+        /// The default.
+        Http10 = "1.0",
+        /// With a `Host` header.
+        Http11 = "1.1",
+    }
+);
+
+octavia_enum!(
+    /// `rule.compare_type`.
+    CompareType {
+        /// A regular expression finds something in the value.
+        Regex = "REGEX",
+        /// Prefix.
+        StartsWith = "STARTS_WITH",
+        /// Suffix.
+        EndsWith = "ENDS_WITH",
+        /// Substring.
+        Contains = "CONTAINS",
+        /// The whole value.
+        EqualTo = "EQUAL_TO",
+    }
+);
+
+/// `l7policy.redirect_http_code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum RedirectCode {
+    /// 301 Moved Permanently.
+    MovedPermanently,
+    /// 302 Found, what HAProxy sends when no code is given.
+    #[default]
+    Found,
+    /// 303 See Other.
+    SeeOther,
+    /// 307 Temporary Redirect.
+    Temporary,
+    /// 308 Permanent Redirect.
+    Permanent,
+}
+
+impl RedirectCode {
+    /// The status code.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::MovedPermanently => 301,
+            Self::Found => 302,
+            Self::SeeOther => 303,
+            Self::Temporary => 307,
+            Self::Permanent => 308,
+        }
+    }
+
+    /// The value with this status code.
+    pub fn from_code(code: u16) -> Option<Self> {
+        [Self::MovedPermanently, Self::Found, Self::SeeOther, Self::Temporary, Self::Permanent]
+            .into_iter()
+            .find(|c| c.code() == code)
+    }
+}

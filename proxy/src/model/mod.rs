@@ -1,0 +1,285 @@
+//! The typed model of one load balancer, with Octavia's own names, enums, defaults and limits.
+//!
+//! A [`LoadBalancer`] that exists is one that can be honoured: it comes only out of
+//! [`LoadBalancer::from_json`] (module `document`), which refuses everything else with the JSON path and the
+//! reason of each fault.
+
+mod enums;
+mod ids;
+
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+
+pub use self::{enums::*, ids::*};
+
+/// Octavia's `loadbalancer`, fully populated.
+///
+/// Invariants: ids are unique per kind; each pool id that a listener or an L7 policy names is in
+/// [`pools`](Self::pools); no two listeners share a port and transport.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadBalancer {
+    /// `id`.
+    pub id: LoadBalancerId,
+    /// `name`; at most 255 characters.
+    pub name: String,
+    /// `admin_state_up`; when false no listener is bound.
+    pub admin_state_up: bool,
+    /// The addresses that every listener binds: `vip_address` first, then `additional_vips`.
+    pub vips: Vec<Vip>,
+    /// `listeners`.
+    pub listeners: Vec<Listener>,
+    /// Every pool of the load balancer: shared ones, listeners' default pools, and redirect pools.
+    pub pools: Vec<Pool>,
+}
+
+/// One virtual IP address: `vip_address`, or an element of `additional_vips`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// `vip_address` or `ip_address`.
+    pub address: IpAddr,
+}
+
+/// Octavia's `listener`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// `id`.
+    pub id: ListenerId,
+    /// `name`.
+    pub name: String,
+    /// `admin_state_up`; when false the listener is not bound.
+    pub admin_state_up: bool,
+    /// `protocol`.
+    pub protocol: ListenerProtocol,
+    /// `protocol_port`, 1 to 65535.
+    pub port: u16,
+    /// `connection_limit`; `None` is Octavia's -1 (no limit).
+    pub connection_limit: Option<u32>,
+    /// `default_pool_id`.
+    pub default_pool: Option<PoolId>,
+    /// `insert_headers`.
+    pub insert_headers: InsertHeaders,
+    /// `l7policies`, in the order of `position`.
+    pub l7policies: Vec<L7Policy>,
+    /// `timeout_*`.
+    pub timeouts: ListenerTimeouts,
+    /// `allowed_cidrs`; empty allows everyone.
+    pub allowed_cidrs: Vec<IpNet>,
+}
+
+/// `timeout_client_data`, `timeout_member_connect`, `timeout_member_data`, `timeout_tcp_inspect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerTimeouts {
+    /// Client inactivity (HAProxy `timeout client`).
+    pub client_data: Duration,
+    /// Time to connect to a member (HAProxy `timeout connect`).
+    pub member_connect: Duration,
+    /// Member inactivity (HAProxy `timeout server`).
+    pub member_data: Duration,
+    /// Time to wait for content inspection of a TCP connection (HAProxy `tcp-request inspect-delay`); zero is none.
+    pub tcp_inspect: Duration,
+}
+
+impl Default for ListenerTimeouts {
+    /// Octavia's `[haproxy_amphora]` defaults: 50 s, 5 s, 50 s, 0.
+    fn default() -> Self {
+        Self {
+            client_data: Duration::from_millis(50_000),
+            member_connect: Duration::from_millis(5_000),
+            member_data: Duration::from_millis(50_000),
+            tcp_inspect: Duration::ZERO,
+        }
+    }
+}
+
+/// `insert_headers`: which headers the proxy sets on requests to members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InsertHeaders {
+    /// `X-Forwarded-For`: the client's address is appended (HAProxy `option forwardfor`).
+    pub x_forwarded_for: bool,
+    /// `X-Forwarded-Port`: the listener's port.
+    pub x_forwarded_port: bool,
+    /// `X-Forwarded-Proto`: `http`, or `https` once TLS is terminated here.
+    pub x_forwarded_proto: bool,
+}
+
+/// Octavia's `pool`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// `id`.
+    pub id: PoolId,
+    /// `name`.
+    pub name: String,
+    /// `admin_state_up`; a pool that is down is as if it were not configured.
+    pub admin_state_up: bool,
+    /// `protocol`.
+    pub protocol: PoolProtocol,
+    /// `lb_algorithm`.
+    pub lb_algorithm: LbAlgorithm,
+    /// `session_persistence`.
+    pub session_persistence: Option<SessionPersistence>,
+    /// `healthmonitor`.
+    pub health_monitor: Option<HealthMonitor>,
+    /// `members`.
+    pub members: Vec<Member>,
+}
+
+/// Octavia's `member`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// `id`.
+    pub id: MemberId,
+    /// `name`.
+    pub name: String,
+    /// `admin_state_up`; when false the member gets nothing and is not monitored (`MAINT`).
+    pub admin_state_up: bool,
+    /// `address`.
+    pub address: IpAddr,
+    /// `protocol_port`.
+    pub port: u16,
+    /// `weight`, 0 to 256; 0 drains: only persistent sessions still come.
+    pub weight: u16,
+    /// `backup`; used only when no other member is.
+    pub backup: bool,
+    /// `monitor_address`; the member's own address when absent.
+    pub monitor_address: Option<IpAddr>,
+    /// `monitor_port`; the member's own port when absent.
+    pub monitor_port: Option<u16>,
+}
+
+/// Octavia's `session_persistence`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionPersistence {
+    /// By the client's address.
+    SourceIp,
+    /// By a cookie `SRV` that the proxy inserts (HAProxy `cookie SRV insert indirect nocache`).
+    HttpCookie,
+    /// By a cookie of the application, learned from responses.
+    AppCookie {
+        /// `cookie_name`.
+        cookie_name: String,
+    },
+}
+
+/// Octavia's `healthmonitor`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthMonitor {
+    /// `id`.
+    pub id: HealthMonitorId,
+    /// `name`.
+    pub name: String,
+    /// `admin_state_up`; when false members count as `NO_MONITOR`.
+    pub admin_state_up: bool,
+    /// `delay`: from the start of a probe to the start of the next.
+    pub delay: Duration,
+    /// `timeout` of one probe.
+    pub timeout: Duration,
+    /// `max_retries`: successes in a row before a member is up (HAProxy `rise`), 1 to 10.
+    pub max_retries: u8,
+    /// `max_retries_down`: failures in a row before a member is down (HAProxy `fall`), 1 to 10.
+    pub max_retries_down: u8,
+    /// `type`, with what only that type has.
+    pub check: HealthCheck,
+}
+
+/// What a health monitor's probe does: `type`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HealthCheck {
+    /// A request over plain HTTP.
+    Http(HttpCheck),
+    /// A request over TLS; the certificate is not verified (HAProxy `check-ssl verify none`).
+    Https(HttpCheck),
+    /// A connection.
+    Tcp,
+    /// A TLS handshake's first flight is answered.
+    TlsHello,
+    /// An ICMP echo.
+    Ping,
+}
+
+/// The HTTP part of a health monitor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpCheck {
+    /// `http_method`.
+    pub method: HttpMethod,
+    /// `url_path`.
+    pub url_path: String,
+    /// `http_version`.
+    pub version: HttpVersion,
+    /// `domain_name`, the `Host` header; with HTTP/1.1 only.
+    pub domain_name: Option<String>,
+    /// `expected_codes`, as inclusive ranges in the order of the document.
+    pub expected_codes: Vec<(u16, u16)>,
+}
+
+/// Octavia's `l7policy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct L7Policy {
+    /// `id`.
+    pub id: L7PolicyId,
+    /// `name`.
+    pub name: String,
+    /// `admin_state_up`; a policy that is down is skipped.
+    pub admin_state_up: bool,
+    /// `position`, from 1.
+    pub position: u32,
+    /// `action`, with what only that action has.
+    pub action: L7Action,
+    /// `rules`; all of them must match. A policy without an enabled rule never matches.
+    pub rules: Vec<L7Rule>,
+}
+
+/// What an L7 policy does with a request: `action`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum L7Action {
+    /// 403.
+    Reject,
+    /// Redirect to `redirect_url`.
+    RedirectToUrl {
+        /// `redirect_url`.
+        url: String,
+        /// `redirect_http_code`; HAProxy's default is 302.
+        code: RedirectCode,
+    },
+    /// Redirect to `redirect_prefix` followed by the request's own path and query.
+    RedirectPrefix {
+        /// `redirect_prefix`.
+        prefix: String,
+        /// `redirect_http_code`; HAProxy's default is 302.
+        code: RedirectCode,
+    },
+    /// Send the request to another pool: `redirect_pool_id`.
+    RedirectToPool(PoolId),
+}
+
+/// Octavia's L7 `rule`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct L7Rule {
+    /// `id`.
+    pub id: L7RuleId,
+    /// `admin_state_up`; a rule that is down is skipped.
+    pub admin_state_up: bool,
+    /// `invert`.
+    pub invert: bool,
+    /// `type` and `key`.
+    pub subject: L7Subject,
+    /// `compare_type`.
+    pub compare: CompareType,
+    /// `value`.
+    pub value: String,
+}
+
+/// What an L7 rule looks at: `type` and `key`. The `SSL_*` types are refused until TLS is terminated here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum L7Subject {
+    /// `HOST_NAME`.
+    HostName,
+    /// `PATH`.
+    Path,
+    /// `FILE_TYPE`.
+    FileType,
+    /// `HEADER`, by the name in `key`.
+    Header(String),
+    /// `COOKIE`, by the name in `key`.
+    Cookie(String),
+}
