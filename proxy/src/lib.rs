@@ -6,4 +6,5 @@
 pub mod balance;
 pub mod control;
 pub mod model;
+pub mod persist;
 pub mod state;
