@@ -51,14 +51,14 @@ const PREPARED: &[Prepared] = prepared! {
     403 "Forbidden" 93 "Request forbidden by administrative rules."
     408 "Request Time-out" 110 "Your browser didn't send a complete request in time."
     413 "Payload Too Large" 106 "The request entity exceeds the maximum allowed."
-    414 "URI Too Long" 90 "The request line exceeds the maximum."
-    431 "Request Header Fields Too Large" 113 "The request fields exceed the maximum allowed."
+    414 "URI Too Long" 91 "The request line exceeds the maximum."
+    431 "Request Header Fields Too Large" 119 "The request fields exceed the maximum allowed."
     500 "Internal Server Error" 97 "An internal server error occurred."
-    501 "Not Implemented" 136 ".\nThe server does not support the functionality required to fulfill the request."
+    501 "Not Implemented" 137 ".\nThe server does not support the functionality required to fulfill the request."
     502 "Bad Gateway" 107 "The server returned an invalid or incomplete response."
     503 "Service Unavailable" 107 "No server is available to handle this request."
     504 "Gateway Time-out" 92 "The server didn't respond in time."
-    505 "HTTP Version Not Supported" 102 "The version of the request is not known."
+    505 "HTTP Version Not Supported" 108 "The version of the request is not known."
 };
 
 /// Appends the answer with an error `status`. One that is not prepared becomes 500.
