@@ -5,4 +5,6 @@
 
 pub mod control;
 pub mod model;
+pub mod net;
+pub mod session;
 pub mod state;
