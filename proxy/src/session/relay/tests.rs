@@ -41,7 +41,10 @@ async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (near.unwrap(), far.unwrap().0)
+    let (near, far) = (near.unwrap(), far.unwrap().0);
+    near.set_nodelay(true).unwrap();
+    far.set_nodelay(true).unwrap();
+    (near, far)
 }
 
 async fn rig(options: RelayOptions) -> Rig {
@@ -540,7 +543,7 @@ async fn receive(stream: &mut tokio::net::tcp::OwnedReadHalf, pieces: &[usize]) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     /// However the bytes come and go, they arrive whole and in order, both ways at once.
     #[test]
@@ -557,8 +560,8 @@ proptest! {
             let rig = rig(RelayOptions::default()).await;
             if small_buffers {
                 for socket in [&rig.client, &rig.member] {
-                    SockRef::from(socket).set_recv_buffer_size(4096).unwrap();
-                    SockRef::from(socket).set_send_buffer_size(4096).unwrap();
+                    SockRef::from(socket).set_recv_buffer_size(64 << 10).unwrap();
+                    SockRef::from(socket).set_send_buffer_size(64 << 10).unwrap();
                 }
             }
             let (from_client, from_member) = (pattern(up, 5), pattern(down, 6));
