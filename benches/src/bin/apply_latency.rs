@@ -1,0 +1,2 @@
+//! apply_latency
+fn main() {}

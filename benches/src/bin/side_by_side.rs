@@ -1,0 +1,2 @@
+//! side_by_side
+fn main() {}
