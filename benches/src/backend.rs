@@ -1,7 +1,7 @@
 //! The members: one thread that answers HTTP and TCP on as many loopback ports as wanted.
 //!
-//! * HTTP: `GET /bytes/N` is answered with N bytes of [`body`], anything else with 404; the header `X-Member` says
-//!   which port answered.
+//! * HTTP: `GET /bytes/N` is answered with N bytes of [`body`], `GET /port` with the number of the port that answers,
+//!   anything else with 404.
 //! * TCP: the first byte says what happens. `C`: the 64 bytes that the client sends come back and the connection is
 //!   closed. `E`: the same, again and again. `B`: bytes without end.
 //!
@@ -87,7 +87,6 @@ struct Server {
 
 /// A response that was asked for before, whole, without the `Connection` header.
 struct CachedResponse {
-    port: u16,
     len: usize,
     bytes: Arc<[u8]>,
 }
@@ -279,19 +278,24 @@ impl Server {
             .and_then(|n| std::str::from_utf8(n).ok()?.parse().ok())
             .filter(|&n| n <= MAX_BYTES);
         let Some(len) = len else {
+            if request.starts_with(b"GET /port ") {
+                let port = port.to_string();
+                let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{port}", port.len());
+                return (response.into_bytes().into(), close);
+            }
             return (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..].into(), close);
         };
-        if let Some(hit) = self.responses.iter().find(|r| r.len == len && r.port == port) {
+        if let Some(hit) = self.responses.iter().find(|r| r.len == len) {
             return (hit.bytes.clone(), close);
         }
         let mut bytes = format!(
-            "HTTP/1.1 200 OK\r\nServer: bench\r\nX-Member: {port}\r\nContent-Type: text/plain\r\nContent-Length: {len}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: {len}\r\n\r\n"
         )
         .into_bytes();
         bytes.extend(body(len));
         let bytes: Arc<[u8]> = bytes.into();
         if self.responses.len() < 64 {
-            self.responses.push(CachedResponse { port, len, bytes: bytes.clone() });
+            self.responses.push(CachedResponse { len, bytes: bytes.clone() });
         }
         (bytes, close)
     }

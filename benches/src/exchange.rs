@@ -46,9 +46,10 @@ impl Exchange {
         Self { request: get(&format!("/bytes/{len}"), "", keep_alive), answer, keep_alive }
     }
 
-    /// A GET of `path` with header lines `headers` (each ended by CR LF) that is to be answered with `status`.
-    pub fn http_status(path: &str, headers: &str, status: u16) -> Self {
-        let answer = Answer::Http { status, body: None };
+    /// A GET of `path` with header lines `headers` (each ended by CR LF) over a connection of its own, that is to be
+    /// answered with `status` and, if given, `body`.
+    pub fn get(path: &str, headers: &str, status: u16, body: Option<Vec<u8>>) -> Self {
+        let answer = Answer::Http { status, body };
         Self { request: get(path, headers, false), answer, keep_alive: false }
     }
 

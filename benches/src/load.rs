@@ -517,9 +517,9 @@ mod tests {
         assert!(once(refused, &Exchange::http(1, true)).is_err());
 
         let (_backend, address) = backend(Service::Http);
-        let wrong = Exchange::http_status("/nowhere", "", 200);
+        let wrong = Exchange::get("/nowhere", "", 200, None);
         let error = exchanges(address, &wrong, 4, &mut |_, _| Command::Continue).unwrap_err().to_string();
         assert!(error.contains("Status") && error.contains("404"), "{error}");
-        assert!(once(address, &Exchange::http_status("/nowhere", "", 404)).is_ok());
+        assert!(once(address, &Exchange::get("/nowhere", "", 404, None)).is_ok());
     }
 }

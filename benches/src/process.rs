@@ -101,6 +101,20 @@ impl Process {
         Memory::of_tree(self.pid())
     }
 
+    /// An error when a thread of the tree may run on another core than `core`: it would not be measured as said.
+    pub fn runs_only_on(&self, core: usize) -> Result<()> {
+        for pid in self.tree()? {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let tid: i32 = task?.file_name().to_string_lossy().parse()?;
+                let set = sched_getaffinity(Pid::from_raw(tid))?;
+                if (0..CpuSet::count()).any(|c| set.is_set(c).unwrap_or(false) != (c == core)) {
+                    return Err(format!("thread {tid} of process {pid} is not pinned to core {core}").into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
