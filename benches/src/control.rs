@@ -1,4 +1,4 @@
-//! A blocking client for the proxy's control socket: one HTTP/1.1 request per connection.
+//! Blocking clients for the proxy's control socket and the agent's REST: one HTTP/1.1 request per connection.
 
 use std::{
     io::{Read, Write},
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use amphora_proxy::control::api::{Applied, Stats};
+use amphora_proxy::control::api::{Applied, Info, Stats};
 
 use crate::Result;
 
@@ -35,25 +35,41 @@ impl Control {
         Ok(serde_json::from_slice(&self.request("GET", "/stats", b"")?)?)
     }
 
+    /// The process.
+    pub fn info(&self) -> Result<Info> {
+        Ok(serde_json::from_slice(&self.request("GET", "/info", b"")?)?)
+    }
+
     fn request(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        let mut request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(body);
-        stream.write_all(&request)?;
-        let mut response = Vec::new();
-        stream.read_to_end(&mut response)?;
-        let (status, body) = split(&response)?;
-        if status != 200 {
-            return Err(format!("{method} {target}: {status} {}", String::from_utf8_lossy(body)).into());
-        }
-        Ok(body.to_vec())
+        exchange(&mut stream, method, target, body)
     }
+}
+
+/// One request and its whole answer; an error unless it is 200.
+pub(crate) fn exchange(
+    stream: &mut (impl Read + Write),
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> Result<Vec<u8>> {
+    let mut request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    stream.write_all(&request)?;
+    stream.flush()?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    let (status, body) = split(&response)?;
+    if status != 200 {
+        return Err(format!("{method} {target}: {status} {}", String::from_utf8_lossy(body)).into());
+    }
+    Ok(body.to_vec())
 }
 
 /// Status and body of a whole response with a `Content-Length`.

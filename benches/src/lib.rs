@@ -4,6 +4,7 @@
 //! The load generator and the backend are two threads on one core, each a loop over epoll, so that the proxy under
 //! test has the other core to itself. Nothing here is part of the product.
 
+pub mod amphora;
 pub mod backend;
 pub mod control;
 pub mod document;

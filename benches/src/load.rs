@@ -56,10 +56,11 @@ impl Tally {
         self.failures.values().sum()
     }
 
-    fn reset(&mut self) {
-        let mut latency = std::mem::take(&mut self.latency);
+    /// Counts from zero, but forgets no failure.
+    fn restart(&mut self) {
+        let Self { mut latency, failures, statuses, .. } = std::mem::take(self);
         latency.clear();
-        *self = Self { latency, ..Self::default() };
+        *self = Self { latency, failures, statuses, ..Self::default() };
     }
 }
 
@@ -68,7 +69,7 @@ impl Tally {
 pub enum Command {
     /// Go on.
     Continue,
-    /// Count from zero.
+    /// Count from zero; only failures are kept.
     Restart,
     /// No further questions; the answers under way are waited for and counted.
     Stop,
@@ -164,7 +165,7 @@ pub fn exchanges(
         if !load.stopping {
             match conduct(now, &load.tally) {
                 Command::Continue => {}
-                Command::Restart => load.tally.reset(),
+                Command::Restart => load.tally.restart(),
                 Command::Stop => load.stopping = true,
             }
         }
@@ -387,7 +388,7 @@ pub fn bulk(
         }
         match conduct(now, &tally) {
             Command::Continue => {}
-            Command::Restart => tally.reset(),
+            Command::Restart => tally.restart(),
             Command::Stop => return Ok(tally),
         }
     }
@@ -395,15 +396,32 @@ pub fn bulk(
 
 /// Connections that have carried one exchange and do nothing more.
 #[derive(Debug)]
-pub struct Idle(#[allow(dead_code, reason = "held open")] Vec<std::net::TcpStream>);
+pub struct Idle(Vec<std::net::TcpStream>);
+
+impl Idle {
+    /// How many the other side has not closed.
+    pub fn open(&self) -> usize {
+        let is_open = |stream: &&std::net::TcpStream| {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            recv(stream.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+        };
+        self.0.iter().filter(is_open).count()
+    }
+
+    /// Adds as many as are missing to `connections`.
+    pub fn grow(&mut self, target: SocketAddr, exchange: &Exchange, connections: usize) -> Result<()> {
+        while self.0.len() < connections {
+            self.0.push(once(target, exchange)?);
+        }
+        Ok(())
+    }
+}
 
 /// Opens `connections` connections, one exchange each, and keeps them.
 pub fn idle(target: SocketAddr, exchange: &Exchange, connections: usize) -> Result<Idle> {
-    let mut streams = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        streams.push(once(target, exchange)?);
-    }
-    Ok(Idle(streams))
+    let mut idle = Idle(Vec::with_capacity(connections));
+    idle.grow(target, exchange, connections)?;
+    Ok(idle)
 }
 
 /// One exchange over a connection of its own, blocking.
