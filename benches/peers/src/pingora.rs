@@ -4,6 +4,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::LazyLock,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -18,8 +19,15 @@ use pingora_core::{
 use pingora_http::RequestHeader;
 use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
 
+/// The version of the crate that is compared, of the lock file that this program is built from.
+static VERSION: LazyLock<&'static str> = LazyLock::new(|| {
+    let package =
+        include_str!("../Cargo.lock").split("[[package]]").find(|p| p.contains("name = \"pingora-proxy\""));
+    package.and_then(|p| p.split("version = \"").nth(1)?.split('"').next()).unwrap_or("unknown")
+});
+
 #[derive(Parser)]
-#[command(version)]
+#[command(version = *VERSION)]
 struct Args {
     /// Where clients connect.
     #[arg(long)]
