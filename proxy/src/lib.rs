@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod control;
+pub mod health;
 pub mod model;
 pub mod persist;
 pub mod state;
