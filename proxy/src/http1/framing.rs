@@ -51,6 +51,9 @@ pub struct ResponseFraming {
     pub switching: bool,
 }
 
+/// The length of a `Sec-WebSocket-Key`: 16 bytes in base64 (RFC 6455 section 4.1).
+const WEBSOCKET_KEY_LEN: usize = 24;
+
 /// Frames a request.
 ///
 /// # Errors
@@ -69,12 +72,24 @@ pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reje
         // Peers of that age take the body for the next request; HAProxy refuses it too.
         return Err(Reject::BadRequest("body that HTTP/1.0 does not know for this method"));
     }
+    if request.method() == Method::Connect && body != Body::None {
+        // Some take the bytes for the body, some for the beginning of the tunnel (RFC 9110 section 9.3.6).
+        return Err(Reject::BadRequest("CONNECT with a body"));
+    }
     let options = Options::of(fields, request.buf);
     let keep_alive = !options.close && (http11 || options.keep_alive);
     let expect_continue = http11
         && body != Body::None
         && fields.elements(request.buf, Known::Expect).any(|e| e.eq_ignore_ascii_case(b"100-continue"));
     let upgrade = http11 && options.upgrade && body == Body::None && upgradable(fields, request.buf);
+    if options.upgrade
+        && body == Body::None
+        && fields.elements(request.buf, Known::Upgrade).any(|offer| offer.eq_ignore_ascii_case(b"websocket"))
+        && !request.values(b"sec-websocket-key").any(|key| key.len() == WEBSOCKET_KEY_LEN)
+    {
+        // A member that ignores the fault and switches all the same would leave the two in different protocols.
+        return Err(Reject::BadRequest("websocket without Sec-WebSocket-Key"));
+    }
     Ok(RequestFraming { body, keep_alive, expect_continue, upgrade })
 }
 
@@ -272,6 +287,10 @@ mod tests {
         assert_eq!(post("Transfer-Encoding: gzip, chunked\r\n").map_err(Reject::status), Err(501));
         let http10 = request("POST / HTTP/1.0", "Transfer-Encoding: chunked\r\n");
         assert_eq!(http10.map_err(Reject::status), Err(400));
+        let connect = "CONNECT a:80 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut head = RequestHead::new();
+        head.parse(connect.as_bytes()).unwrap().unwrap();
+        assert_eq!(request_framing(&head.view(connect.as_bytes())).map_err(Reject::status), Err(400));
         let http10 = request("GET / HTTP/1.0", "Content-Length: 3\r\n");
         assert_eq!(http10.map_err(Reject::status), Err(400));
     }
@@ -314,9 +333,12 @@ mod tests {
             ("Connection: upgrade\r\nUpgrade: websocket, H2C\r\n", false),
             ("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n", false),
         ] {
-            assert_eq!(post(fields).unwrap().upgrade, upgrade, "{fields:?}");
+            let fields = format!("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}");
+            assert_eq!(post(&fields).unwrap().upgrade, upgrade, "{fields:?}");
         }
-        let http10 = request("GET / HTTP/1.0", "Connection: upgrade\r\nUpgrade: websocket\r\n");
+        assert!(post("Connection: upgrade\r\nUpgrade: websocket\r\n").is_err());
+        assert!(post("Connection: upgrade\r\nUpgrade: other\r\n").unwrap().upgrade);
+        let http10 = request("GET / HTTP/1.0", "Connection: upgrade\r\nUpgrade: other\r\n");
         assert!(!http10.unwrap().upgrade);
     }
 

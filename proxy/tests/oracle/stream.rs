@@ -76,7 +76,7 @@ fn read(data: &[u8]) -> (Vec<Message>, End) {
     let mut messages = Vec::new();
     let mut head = RequestHead::new();
     let mut rest = data;
-    while !rest.is_empty() && rest != b"\r\n" {
+    while !rest.is_empty() && !b"\r\n".starts_with(rest) {
         let len = match head.parse(rest) {
             Ok(Some(len)) => len,
             Ok(None) => return (messages, End::Incomplete),
