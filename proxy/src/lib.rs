@@ -4,5 +4,6 @@
 //! snapshot, the snapshot is swapped into the workers. What outlives snapshots is [`state`], keyed by id.
 
 pub mod control;
+pub mod l7;
 pub mod model;
 pub mod state;
