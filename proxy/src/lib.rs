@@ -7,6 +7,7 @@ pub mod balance;
 pub mod control;
 pub mod http1;
 pub mod health;
+pub mod l7;
 pub mod model;
 pub mod net;
 pub mod persist;
