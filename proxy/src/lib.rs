@@ -4,6 +4,7 @@
 //! snapshot, the snapshot is swapped into the workers. What outlives snapshots is [`state`], keyed by id.
 
 pub mod control;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod session;
