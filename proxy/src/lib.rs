@@ -8,6 +8,7 @@ pub mod control;
 pub mod http1;
 pub mod health;
 pub mod l7;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod persist;
