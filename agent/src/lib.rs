@@ -31,3 +31,5 @@ pub mod tls;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod testing;
