@@ -347,6 +347,104 @@ mod tests {
         );
     }
 
+    /// Hundreds of random load balancers through the real health manager.
+    #[test]
+    fn octavias_health_manager_says_the_same() {
+        use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+
+        const SCRIPT: &str = r#"
+import json, sys, time
+from unittest import mock
+from octavia.common import config
+from octavia.amphorae.drivers.health import heartbeat_udp as h
+
+out = []
+for lb, heartbeat in json.load(sys.stdin):
+    found = {}
+    def repo(kind):
+        r = mock.MagicMock()
+        r.update = lambda session, id, operating_status: found.__setitem__(kind + ":" + id, operating_status)
+        return r
+    u = h.UpdateHealthDb.__new__(h.UpdateHealthDb)
+    u.amphora_repo = mock.MagicMock()
+    u.amphora_repo.get_lb_for_health_update.return_value = lb
+    u.amphora_health_repo = mock.MagicMock()
+    u.listener_repo, u.loadbalancer_repo = repo("listener"), repo("lb")
+    u.member_repo, u.pool_repo = repo("member"), repo("pool")
+    heartbeat["recv_time"] = time.time()
+    with mock.patch.object(h, "db_api"):
+        u._update_health(heartbeat, "127.0.0.1")
+    out.append(found)
+json.dump(out, sys.stdout)
+"#;
+        let state = prop_oneof![
+            Just(CheckState::NoCheck),
+            Just(CheckState::Up),
+            Just(CheckState::UpFailing { passed: 1, of: 2 }),
+            Just(CheckState::Down),
+            Just(CheckState::DownRising { passed: 1, of: 3 }),
+        ];
+        let cases = (
+            any::<bool>(),
+            any::<bool>(),
+            0u64..3,
+            prop::collection::vec((state, 0u16..2, any::<bool>()), 2),
+        );
+        let mut runner = TestRunner::deterministic();
+        let mut inputs = Vec::new();
+        let mut ours = Vec::new();
+        for _ in 0..400 {
+            let (listener_up, pool_up, connections, members) = cases.new_tree(&mut runner).unwrap().current();
+            let (mut model, mut stats) = (fixture::load_balancer(), fixture::stats());
+            model.listeners[0].admin_state_up = listener_up;
+            model.listeners[0].connection_limit = Some(2);
+            model.pools[0].admin_state_up = pool_up;
+            stats.listeners.values_mut().next().unwrap().active_connections = connections;
+            if !listener_up {
+                stats.listeners.clear();
+            }
+            let pool = stats.pools.values_mut().next().unwrap();
+            for (member, (check, weight, up)) in pool.members.values_mut().zip(members) {
+                (member.check, member.weight, member.admin_state_up) = (check, weight, up);
+            }
+            let heartbeat = report::statuses(&stats, Some(&model));
+            let all = operating_statuses(&model, &heartbeat);
+            let (listener, pool) = (&model.listeners[0], &model.pools[0]);
+            let members: serde_json::Map<_, _> = pool
+                .members
+                .iter()
+                .map(|m| (m.id.to_string(), serde_json::json!({"operating_status": "-"})))
+                .collect();
+            inputs.push((
+                serde_json::json!({
+                    "id": model.id, "enabled": true, "provisioning_status": "ACTIVE", "operating_status": "-",
+                    "listeners": {listener.id.to_string(): {
+                        "operating_status": "-", "enabled": listener_up, "protocol": "HTTP"}},
+                    "pools": {pool.id.to_string(): {"operating_status": "-", "members": members}},
+                }),
+                serde_json::to_value(&heartbeat).unwrap(),
+            ));
+            let mut expected = BTreeMap::from([
+                (format!("lb:{}", model.id), all.load_balancer),
+                (format!("listener:{}", listener.id), all.listeners[&listener.id]),
+                (format!("pool:{}", pool.id), all.pools[&pool.id]),
+            ]);
+            // Of the members of a pool that is not reported the health manager says nothing.
+            if !heartbeat.pools.is_empty() {
+                expected.extend(
+                    pool.members.iter().map(|m| (format!("member:{}", m.id), all.members[&(pool.id, m.id)])),
+                );
+            }
+            ours.push(serde_json::to_value(expected).unwrap());
+        }
+        let Some(theirs) = crate::testing::octavia::ask::<Vec<serde_json::Value>>(SCRIPT, &inputs) else {
+            return;
+        };
+        for ((input, ours), theirs) in inputs.iter().zip(ours).zip(theirs) {
+            assert_eq!(ours, theirs, "{}", input.1);
+        }
+    }
+
     #[test]
     fn the_tree_has_octavias_shape() {
         let model = fixture::load_balancer();

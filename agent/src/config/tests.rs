@@ -127,3 +127,61 @@ fn the_key_is_not_printed() {
     let config = Config::parse(RENDERED).unwrap();
     assert!(!format!("{config:?}").contains("ecure"));
 }
+
+/// Texts that come near the dialect's edges, read by the real oslo.config and by us.
+#[test]
+fn oslo_reads_every_text_the_same_way() {
+    use proptest::{
+        strategy::{Strategy, ValueTree},
+        test_runner::TestRunner,
+    };
+
+    const SCRIPT: &str = r#"
+import json, os, sys, tempfile
+from oslo_config import cfg, iniparser
+out = []
+with tempfile.TemporaryDirectory() as directory:
+    path = os.path.join(directory, "f")
+    for text in json.load(sys.stdin):
+        with open(path, "w", newline="", encoding="utf-8") as f:
+            f.write(text)
+        sections, normalized = {}, {}
+        parser = cfg.ConfigParser(path, sections)
+        parser._add_normalized(normalized)
+        try:
+            parser.parse()
+        except iniparser.ParseError:
+            out.append(None)
+            continue
+        out.append([[s, k, vs[-1]] for s, o in normalized.items() for k, vs in o.items()])
+json.dump(out, sys.stdout)
+"#;
+    let line = proptest::string::string_regex(
+        "\\[[a-zA-Z ]{0,4}\\]?|[ \t]{0,2}[a-z]{0,2} ?[=:]{0,2} ?[a-z'\"#;=:$ ]{0,6}|[#;] ?[a-z]{0,2}|[ \t\x1c]{0,3}|[ ]{0,1}.{0,4}",
+    )
+    .unwrap();
+    let newline = proptest::sample::select(vec!["\n", "\n", "\n", "\r\n", "\r"]);
+    let text = proptest::collection::vec((line, newline), 0..8);
+    let text = text.prop_map(|lines| {
+        let body: String = lines.into_iter().flat_map(|(line, end)| [line, end.to_owned()]).collect();
+        format!("[s]\n{body}")
+    });
+    let mut runner = TestRunner::deterministic();
+    let texts: Vec<String> = (0..2000).map(|_| text.new_tree(&mut runner).unwrap().current()).collect();
+    type Read = Option<Vec<(String, String, String)>>;
+    let Some(theirs) = crate::testing::octavia::ask::<Vec<Read>>(SCRIPT, &texts) else { return };
+    let mut refused = 0;
+    for (text, theirs) in texts.iter().zip(theirs) {
+        let ours = Ini::parse(text);
+        assert_eq!(ours.is_ok(), theirs.is_some(), "{text:?}: {ours:?} {theirs:?}");
+        let Some(theirs) = theirs else {
+            refused += 1;
+            continue;
+        };
+        let ours = ours.unwrap();
+        for (section, name, value) in theirs {
+            assert_eq!(ours.get(&section, &name).map(|a| &a.value), Some(&value), "{text:?}");
+        }
+    }
+    println!("{} texts, {refused} of them refused by both", texts.len());
+}

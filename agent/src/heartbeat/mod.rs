@@ -15,3 +15,6 @@ pub use self::{
     report::{Observation, Reporter},
     sender::{Sender, Vitals},
 };
+
+#[cfg(test)]
+mod tests;

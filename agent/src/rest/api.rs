@@ -80,7 +80,9 @@ impl Api {
                 } else {
                     self.metrics.requests_client_error.increment();
                 }
-                body::discard(&head.headers, &mut body).await;
+                if error.status() != StatusCode::REQUEST_TIMEOUT {
+                    body::discard(&head.headers, &mut body).await;
+                }
                 error.response()
             }
         };

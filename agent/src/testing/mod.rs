@@ -3,6 +3,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod certificates;
+pub(crate) mod octavia;
 pub(crate) mod proxy;
 
 pub(crate) use self::{
