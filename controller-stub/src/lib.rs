@@ -1,1 +1,17 @@
 //! The minimal controller of amphorae: drives one or two of them through the native API, and shows the demo.
+//!
+//! [`client`] speaks to an agent, [`document`] reads what an operator wrote, [`diff`] and [`tree`] say what changed
+//! and how it is, [`certs`] makes the certificates for mutual TLS, and [`demo`] runs a whole amphora with members
+//! and clients on this host. [`cli`] ties them to a command line; [`error`] fixes the exit codes.
+
+pub mod certs;
+pub mod cli;
+pub mod client;
+mod cmd;
+pub mod demo;
+pub mod diff;
+pub mod document;
+pub mod error;
+mod heartbeat;
+pub mod style;
+pub mod tree;

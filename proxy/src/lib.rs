@@ -7,5 +7,7 @@ pub mod balance;
 pub mod control;
 pub mod http1;
 pub mod model;
+pub mod net;
 pub mod persist;
+pub mod session;
 pub mod state;

@@ -1,0 +1,350 @@
+//! The command line.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use uuid::Uuid;
+
+use crate::{
+    certs,
+    client::{Client, Endpoint, TlsOptions},
+    cmd, demo,
+    error::{Error, Result},
+    style::{Colour, Style},
+};
+
+/// Drives the amphorae of a load balancer through their native API, and shows what they do.
+#[derive(Debug, Parser)]
+#[command(name = "amphora-controller", version, after_help = EXAMPLES, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  See all of it at work on this host, then leave nothing behind:
+    amphora-controller demo --once
+  Certificates for one amphora at 192.0.2.5:
+    amphora-controller certs init ./certs --amphora-id 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --host 192.0.2.5
+  Bring a load balancer to it, look at it, take a member out softly:
+    export AMPHORA_CERTS=./certs AMPHORA_ENDPOINTS=https://192.0.2.5:9443
+    amphora-controller apply lb.yaml
+    amphora-controller status
+    amphora-controller member POOL_ID MEMBER_ID --weight 0
+
+Exit codes:
+  0 done    1 the amphora refused    2 arguments or a file cannot be used    3 the amphora cannot be reached
+  4 the demo showed something that was not true    5 this host did not allow it    128+N ended by signal N";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a load balancer be what a document says, on one amphora or a pair
+    #[command(after_help = "\
+The document is Octavia's fully populated load-balancer create document, with ids:
+  loadbalancer:
+    id: 0b0e0c3a-4f43-4f0c-9b53-3d7a5f4f7c11
+    vip_address: 192.0.2.10
+    listeners:
+    - id: 3c9f2c57-1d5e-4b53-9d80-7c0d9a1f9a22
+      protocol: HTTP
+      protocol_port: 80
+      default_pool:
+        id: 9d1d7f0e-6a2e-4c0b-8f7d-5f0e2d6c3b33
+        protocol: HTTP
+        lb_algorithm: ROUND_ROBIN
+        members:
+        - {id: 5a8e4d21-2b3c-4d5e-9f60-1a2b3c4d5e44, address: 198.51.100.11, protocol_port: 8080}
+Applying the same document again changes nothing. A refused document changes nothing either: each fault is told
+with its place, and the exit code is 1.")]
+    Apply {
+        /// JSON or YAML; `-` is standard input
+        file: PathBuf,
+        /// Say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Remove a load balancer: its listeners close, its sessions drain
+    Delete {
+        /// The load balancer's UUID; by default the one that the amphora carries
+        id: Option<LoadBalancerId>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show the operating status of everything: a tree on a terminal, JSON otherwise
+    Status {
+        /// The load balancer's UUID; by default the one that the amphora carries
+        id: Option<LoadBalancerId>,
+        /// JSON also on a terminal
+        #[arg(long)]
+        json: bool,
+        /// The tree also when standard output is no terminal
+        #[arg(long, conflicts_with = "json")]
+        tree: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show counters
+    Stats {
+        /// The load balancer's UUID; by default the one that the amphora carries
+        id: Option<LoadBalancerId>,
+        /// Again every --interval, with rates, until interrupted
+        #[arg(long, short)]
+        watch: bool,
+        /// Seconds between looks
+        #[arg(long, default_value = "1", value_parser = seconds, requires = "watch")]
+        interval: Duration,
+        /// JSON, one document per amphora and look
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Set a member's weight or administrative state, and nothing else
+    #[command(after_help = "\
+Weight 0 drains: only clients with a persistent session still reach the member. --admin-state down takes it out at
+once. Both are a patch: the next `apply` puts back what its document says.")]
+    Member {
+        /// The pool's UUID
+        pool: PoolId,
+        /// The member's UUID
+        member: MemberId,
+        /// The load balancer's UUID; by default the one that the amphora carries
+        #[arg(long)]
+        id: Option<LoadBalancerId>,
+        /// 0 to 256; 0 drains
+        #[arg(long, value_parser = clap::value_parser!(u16).range(0..=256), required_unless_present = "admin_state")]
+        weight: Option<u16>,
+        /// Whether the member takes part
+        #[arg(long)]
+        admin_state: Option<AdminState>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Listen for heartbeats, verify and show them
+    #[command(after_help = "\
+The key is `heartbeat_key` in the agent's [health_manager] section; the amphora sends to each address in its
+`controller_ip_port_list`. What does not verify is counted and told on standard error, never shown as true.")]
+    Heartbeats {
+        /// UDP address to listen on
+        #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:5555")]
+        bind: SocketAddr,
+        /// The HMAC key
+        #[arg(long, value_name = "KEY", env = "AMPHORA_HEARTBEAT_KEY", hide_env_values = true)]
+        key: String,
+        /// One JSON document per line
+        #[arg(long)]
+        json: bool,
+        /// End after this many that verified
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Certificates for mutual TLS
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Run an amphora, members and clients on this host, and show that what is promised is true
+    Demo(demo::Options),
+    /// Print a completion script
+    #[command(
+        after_help = "Example: amphora-controller completions bash > /etc/bash_completion.d/amphora-controller"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// The program of the demo's members
+    #[command(hide = true)]
+    DemoMember(demo::MemberOptions),
+}
+
+#[derive(Debug, Subcommand)]
+enum CertsCommand {
+    /// Make a CA, a server certificate per amphora, and a client certificate
+    Init {
+        /// Where to; created when missing
+        dir: PathBuf,
+        /// The amphora's UUID, which names its certificate; repeat it for a pair [default: one that is made up]
+        #[arg(long = "amphora-id", value_name = "UUID")]
+        amphorae: Vec<Uuid>,
+        /// Further name or address of the amphora in its certificate; repeatable
+        #[arg(long = "host", value_name = "NAME|IP")]
+        hosts: Vec<String>,
+        /// Days of validity
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=i64::from(certs::MAX_DAYS)))]
+        days: u16,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Which amphorae, and how to reach them.
+#[derive(Args, Clone, Debug)]
+struct Target {
+    /// An amphora: https://[UUID@]host[:port]; repeat it for a pair
+    #[arg(
+        long = "amphora",
+        value_name = "URL",
+        env = "AMPHORA_ENDPOINTS",
+        value_delimiter = ',',
+        required = true
+    )]
+    amphorae: Vec<Endpoint>,
+    /// Seconds that an amphora has for one answer
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    timeout: Duration,
+    #[command(flatten)]
+    tls: TlsOptions,
+}
+
+/// `--admin-state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AdminState {
+    Up,
+    Down,
+}
+
+impl Target {
+    fn clients(&self) -> Result<Vec<Client>> {
+        let tls = self.tls.client_config()?;
+        let client = |endpoint: &Endpoint| {
+            Client::new(endpoint.clone(), tls.clone(), self.tls.server_name.clone(), self.timeout)
+        };
+        Ok(self.amphorae.iter().map(client).collect())
+    }
+}
+
+/// Parses the command line, does what it says, and tells errors on standard error.
+pub fn main() -> ExitCode {
+    // clap prints help (0) and usage errors (2) and exits by itself.
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let style = Style::of(&io::stderr());
+            let _ = writeln!(io::stderr(), "{} {error}", style.paint(Colour::Red, "error:"));
+            error.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let out = &mut io::stdout().lock();
+    let style = Style::of(&io::stdout());
+    let terminal = io::stdout().is_terminal();
+    match command {
+        Command::Apply { file, dry_run, target } => {
+            let document = crate::document::Document::read(&file)?;
+            let clients = target.clients()?;
+            block_on(cmd::lb::apply(out, style, &clients, &document, dry_run))
+        }
+        Command::Delete { id, target } => block_on(cmd::lb::delete(out, &target.clients()?, id)),
+        Command::Status { id, json, tree, target } => {
+            let json = json || (!terminal && !tree);
+            block_on(cmd::lb::status(out, style, &target.clients()?, id, json))
+        }
+        Command::Stats { id, watch, interval, json, target } => {
+            let watch = watch.then_some(interval);
+            block_on(cmd::stats::stats(out, &target.clients()?, id, watch, json, terminal))
+        }
+        Command::Member { pool, member, id, weight, admin_state, target } => {
+            let up = admin_state.map(|s| s == AdminState::Up);
+            block_on(cmd::lb::member(out, &target.clients()?, id, (pool, member), weight, up))
+        }
+        Command::Heartbeats { bind, key, json, count } => {
+            block_on(cmd::heartbeats::listen(out, style, bind, &key, json, count))
+        }
+        Command::Certs(CertsCommand::Init { dir, mut amphorae, hosts, days, force }) => {
+            if amphorae.is_empty() {
+                amphorae.push(Uuid::new_v4());
+            }
+            let written =
+                certs::init(&dir, &certs::Request { amphorae: amphorae.clone(), hosts, days, force })?;
+            for path in written {
+                writeln!(out, "{}", path.display())?;
+            }
+            let id = amphorae[0];
+            writeln!(
+                out,
+                "\nOn the amphora, [amphora_agent]: agent_server_ca = ca.pem, agent_server_cert = server-{id}.pem"
+            )?;
+            writeln!(out, "Here: --certs {} --amphora https://{id}@ADDRESS", dir.display())?;
+            Ok(())
+        }
+        Command::Demo(options) => demo::run(&options),
+        Command::DemoMember(options) => demo::run_member(&options),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "amphora-controller", &mut script);
+            Ok(out.write_all(&script)?)
+        }
+    }
+}
+
+/// Runs a command on a current-thread runtime.
+fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+    runtime()?.block_on(command)
+}
+
+/// A current-thread runtime with network and time.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::local("the asynchronous runtime", e))
+}
+
+/// A positive number of seconds, at most a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(s) if (0.1..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
+        _ => Err("expected seconds, 0.1 to 86400".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_missing_or_out_of_range_is_a_usage_error() {
+        let parse = |args: &str| Cli::try_parse_from(args.split_whitespace()).map(|_| ());
+        for bad in [
+            "amphora-controller",
+            "amphora-controller apply --amphora https://a",
+            "amphora-controller apply f --amphora http://a",
+            "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --amphora https://a",
+            "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 x --weight 1 --amphora https://a",
+            "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --weight 257 --amphora https://a",
+            "amphora-controller stats --amphora https://a --watch --interval 0",
+            "amphora-controller certs init d --days 0",
+        ] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+        for good in [
+            "amphora-controller apply - --amphora https://a --amphora https://b:1 --certs d",
+            "amphora-controller status --amphora https://a,https://b --json",
+            "amphora-controller stats -w --interval 0.5 --amphora https://a",
+            "amphora-controller demo --once",
+        ] {
+            parse(good).unwrap();
+        }
+    }
+}

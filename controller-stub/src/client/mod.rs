@@ -1,0 +1,235 @@
+//! The client of the native API: one request, one connection, one deadline, one bounded answer.
+//!
+//! A controller speaks to an amphora seldom, so a connection per request is the simple thing that is also robust:
+//! nothing is kept that a restart of the agent could invalidate.
+
+mod endpoint;
+mod tls;
+
+use std::{error::Error as _, io, sync::Arc, time::Duration};
+
+use amphora_proxy::{
+    control::api::Fault,
+    model::{LoadBalancerId, MemberId, PoolId},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{Method, Request, StatusCode, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+pub use self::{
+    endpoint::{DEFAULT_PORT, Endpoint},
+    tls::TlsOptions,
+};
+use crate::error::{Error, Result};
+
+/// The longest answer that is read, in bytes. A status tree of 5,000 members stays far below.
+const MAX_ANSWER: usize = 32 << 20;
+
+/// Time for the TCP connection and the TLS handshake; a host that is gone should be noticed before the deadline.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// One amphora, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    tls: Arc<ClientConfig>,
+    server_name: Option<String>,
+    deadline: Duration,
+}
+
+/// The error document of the native API.
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    faults: Vec<Fault>,
+}
+
+impl Client {
+    /// `server_name` is what the certificate must carry where the endpoint does not say; `deadline` bounds each
+    /// request as a whole.
+    pub fn new(
+        endpoint: Endpoint,
+        tls: Arc<ClientConfig>,
+        server_name: Option<String>,
+        deadline: Duration,
+    ) -> Self {
+        Self { endpoint, tls, server_name, deadline }
+    }
+
+    /// Who is asked.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// `GET /2.0/info`.
+    ///
+    /// # Errors
+    /// As every request: [`Error::Refused`] or [`Error::Unreachable`].
+    pub async fn info(&self) -> Result<Value> {
+        self.request(Method::GET, "/2.0/info", None).await
+    }
+
+    /// `GET /2.0/loadbalancers/{id}`; `None` when there is no such load balancer.
+    pub async fn get(&self, id: LoadBalancerId) -> Result<Option<Value>> {
+        match self.request(Method::GET, &lb_path(id, ""), None).await {
+            Ok(document) => Ok(Some(document)),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// `PUT /2.0/loadbalancers/{id}`: returns once the document is live.
+    pub async fn put(&self, id: LoadBalancerId, document: &Value) -> Result<Value> {
+        self.request(Method::PUT, &lb_path(id, ""), Some(document)).await
+    }
+
+    /// `DELETE /2.0/loadbalancers/{id}`.
+    pub async fn delete(&self, id: LoadBalancerId) -> Result<Value> {
+        self.request(Method::DELETE, &lb_path(id, ""), None).await
+    }
+
+    /// `GET /2.0/loadbalancers/{id}/status`: Octavia's status tree.
+    pub async fn status(&self, id: LoadBalancerId) -> Result<Value> {
+        self.request(Method::GET, &lb_path(id, "/status"), None).await
+    }
+
+    /// `GET /2.0/loadbalancers/{id}/stats`.
+    pub async fn stats(&self, id: LoadBalancerId) -> Result<Value> {
+        self.request(Method::GET, &lb_path(id, "/stats"), None).await
+    }
+
+    /// `PUT /2.0/loadbalancers/{id}/pools/{pool}/members/{member}`: what is `None` stays as it is.
+    pub async fn set_member(
+        &self,
+        id: LoadBalancerId,
+        pool: PoolId,
+        member: MemberId,
+        weight: Option<u16>,
+        admin_state_up: Option<bool>,
+    ) -> Result<Value> {
+        let mut fields = serde_json::Map::new();
+        fields.extend(weight.map(|w| ("weight".to_owned(), json!(w))));
+        fields.extend(admin_state_up.map(|up| ("admin_state_up".to_owned(), json!(up))));
+        let path = lb_path(id, &format!("/pools/{pool}/members/{member}"));
+        self.request(Method::PUT, &path, Some(&json!({ "member": fields }))).await
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        timeout(self.deadline, self.exchange(method, path, body))
+            .await
+            .map_err(|_| self.unreachable(format!("no answer within {} s", self.deadline.as_secs_f32())))?
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let stream = timeout(CONNECT_TIME, self.connect())
+            .await
+            .map_err(|_| self.unreachable(format!("no connection within {} s", CONNECT_TIME.as_secs())))??;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.endpoint.authority())
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body.map(|b| Bytes::from(b.to_string())).unwrap_or_default()))
+            .map_err(|e| Error::local("request", e))?;
+        let response = sender.send_request(request).await.map_err(|e| self.broken(&e))?;
+        let status = response.status();
+        let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        driver.abort();
+        let answer = answer.map_err(|e| {
+            self.unreachable(if e.is::<LengthLimitError>() {
+                format!("the answer is longer than {MAX_ANSWER} bytes")
+            } else {
+                format!("the answer broke off: {e}")
+            })
+        })?;
+        self.judge(status, &answer.to_bytes())
+    }
+
+    /// What an answer means.
+    fn judge(&self, status: StatusCode, body: &[u8]) -> Result<Value> {
+        if status.is_success() {
+            if body.is_empty() {
+                return Ok(Value::Null);
+            }
+            return serde_json::from_slice(body)
+                .map_err(|e| self.unreachable(format!("the answer is not JSON ({e}): is this an amphora?")));
+        }
+        let refusal = serde_json::from_slice(body).unwrap_or(Refusal {
+            message: String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned(),
+            faults: Vec::new(),
+        });
+        let message = if refusal.message.is_empty() {
+            status.canonical_reason().unwrap_or("no reason given").to_owned()
+        } else {
+            refusal.message
+        };
+        Err(Error::Refused {
+            amphora: self.endpoint.to_string(),
+            status: status.as_u16(),
+            message,
+            faults: refusal.faults,
+        })
+    }
+
+    async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let name = self.endpoint.server_name(self.server_name.as_deref()).map_err(Error::Usage)?;
+        let stream = TcpStream::connect((self.endpoint.host(), self.endpoint.port()))
+            .await
+            .map_err(|e| self.unreachable(e.to_string()))?;
+        TlsConnector::from(self.tls.clone())
+            .connect(name, stream)
+            .await
+            .map_err(|e| self.unreachable(explain_tls(&e)))
+    }
+
+    fn unreachable(&self, reason: String) -> Error {
+        Error::Unreachable { amphora: self.endpoint.to_string(), reason }
+    }
+
+    /// hyper's errors tell the cause only in their source. A client certificate that is refused comes to light
+    /// here: in TLS 1.3 the server judges it after the client's handshake is done.
+    fn broken(&self, error: &hyper::Error) -> Error {
+        let io = error.source().and_then(|e| e.downcast_ref::<io::Error>());
+        self.unreachable(io.map_or_else(|| error.to_string(), explain_tls))
+    }
+}
+
+/// What a person can do about a TLS failure.
+fn explain_tls(error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        })) => format!(
+            "its certificate is for {}, not for {}; an amphora's certificate carries its UUID: \
+             write https://UUID@host or give --server-name",
+            presented.join(", "),
+            expected.to_str()
+        ),
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+            "its certificate was not signed by the CA given with --ca".to_owned()
+        }
+        Some(rustls::Error::AlertReceived(alert)) => {
+            format!("it refused this client's certificate (TLS alert {alert:?})")
+        }
+        Some(other) => format!("TLS: {other}"),
+        None => error.to_string(),
+    }
+}
+
+fn lb_path(id: LoadBalancerId, rest: &str) -> String {
+    format!("/2.0/loadbalancers/{id}{rest}")
+}

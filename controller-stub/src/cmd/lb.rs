@@ -1,0 +1,153 @@
+//! `apply`, `delete`, `status`, `member`.
+
+use std::io::Write;
+
+use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
+
+use super::{Outcome, resolve};
+use crate::{
+    client::Client,
+    diff::{Change, diff},
+    document::Document,
+    error::{Error, Result},
+    style::{Colour, Style},
+    tree,
+};
+
+/// Brings the document to every amphora in turn and tells what changed there.
+///
+/// # Errors
+/// The first one. A document that one amphora refuses goes to none after it; one that cannot be reached does not
+/// keep the other from its configuration.
+pub(crate) async fn apply(
+    out: &mut impl Write,
+    style: Style,
+    clients: &[Client],
+    document: &Document,
+    dry_run: bool,
+) -> Result<()> {
+    let mut outcome = Outcome::default();
+    for client in clients {
+        let result = apply_to(out, style, client, document, dry_run).await;
+        let refused = matches!(result, Err(Error::Refused { .. }));
+        outcome.note(result);
+        if refused {
+            break;
+        }
+    }
+    outcome.result()
+}
+
+async fn apply_to(
+    out: &mut impl Write,
+    style: Style,
+    client: &Client,
+    document: &Document,
+    dry_run: bool,
+) -> Result<()> {
+    let before = client.get(document.id).await?;
+    // What the amphora says before and after is compared, so that a default it fills in is no difference.
+    let after = if dry_run {
+        Some(document.body.clone())
+    } else {
+        client.put(document.id, &document.body).await?;
+        client.get(document.id).await?
+    };
+    let changes = diff(before.as_ref(), after.as_ref());
+    let verb = if dry_run { "would change" } else { "changed" };
+    match changes.len() {
+        0 => writeln!(out, "{}: nothing {verb}", client.endpoint())?,
+        1 => writeln!(out, "{}: 1 thing {verb}", client.endpoint())?,
+        n => writeln!(out, "{}: {n} things {verb}", client.endpoint())?,
+    }
+    for change in changes {
+        let colour = match change {
+            Change::Added(_) => Colour::Green,
+            Change::Removed(_) => Colour::Red,
+            Change::Set { .. } => Colour::Yellow,
+        };
+        writeln!(out, "  {}", style.paint(colour, change))?;
+    }
+    Ok(())
+}
+
+/// Removes the load balancer from every amphora.
+///
+/// # Errors
+/// The first one, after the others were asked.
+pub(crate) async fn delete(
+    out: &mut impl Write,
+    clients: &[Client],
+    id: Option<LoadBalancerId>,
+) -> Result<()> {
+    let mut outcome = Outcome::default();
+    for client in clients {
+        let result = async {
+            let id = resolve(client, id).await?;
+            client.delete(id).await?;
+            Ok(writeln!(out, "{}: load balancer {id} removed", client.endpoint())?)
+        };
+        outcome.note(result.await);
+    }
+    outcome.result()
+}
+
+/// Shows the status tree of every amphora, as a tree or as JSON (one document per amphora).
+///
+/// # Errors
+/// The first one, after the others were asked.
+pub(crate) async fn status(
+    out: &mut impl Write,
+    style: Style,
+    clients: &[Client],
+    id: Option<LoadBalancerId>,
+    json: bool,
+) -> Result<()> {
+    let mut outcome = Outcome::default();
+    for client in clients {
+        let result = async {
+            let id = resolve(client, id).await?;
+            let status = client.status(id).await?;
+            if json {
+                writeln!(out, "{status:#}")?;
+                return Ok(());
+            }
+            if clients.len() > 1 {
+                writeln!(out, "{}", style.paint(Colour::Dim, client.endpoint()))?;
+            }
+            let mut text = String::new();
+            tree::draw(&mut text, &status, style).map_err(|e| Error::local("status", e))?;
+            Ok(out.write_all(text.as_bytes())?)
+        };
+        outcome.note(result.await);
+    }
+    outcome.result()
+}
+
+/// Sets a member's weight or administrative state on every amphora.
+///
+/// # Errors
+/// The first one, after the others were asked.
+pub(crate) async fn member(
+    out: &mut impl Write,
+    clients: &[Client],
+    id: Option<LoadBalancerId>,
+    (pool, member): (PoolId, MemberId),
+    weight: Option<u16>,
+    admin_state_up: Option<bool>,
+) -> Result<()> {
+    let mut said = Vec::new();
+    said.extend(weight.map(|w| format!("weight {w}{}", if w == 0 { " (draining)" } else { "" })));
+    said.extend(admin_state_up.map(|up| format!("admin state {}", if up { "up" } else { "down" })));
+    let said = said.join(", ");
+    let mut outcome = Outcome::default();
+    for client in clients {
+        let result = async {
+            let id = resolve(client, id).await?;
+            client.set_member(id, pool, member, weight, admin_state_up).await?;
+            Ok(writeln!(out, "{}: member {member} has {said}", client.endpoint())?)
+        };
+        outcome.note(result.await);
+    }
+    outcome.result()
+}

@@ -1,0 +1,88 @@
+//! The one error of this crate, and the exit code that each kind of it becomes.
+
+use std::{fmt, io, path::Path, process::ExitCode};
+
+use amphora_proxy::control::api::Fault;
+
+/// Why a command did not do what it was asked. Each kind has its own exit code, so that a script can tell
+/// "the amphora said no" from "the amphora did not answer".
+#[derive(Debug)]
+pub enum Error {
+    /// The amphora answered, and the answer was no. Exit code 1.
+    Refused {
+        /// Who said so.
+        amphora: String,
+        /// HTTP status.
+        status: u16,
+        /// For a human.
+        message: String,
+        /// One reason per offending field; may be empty.
+        faults: Vec<Fault>,
+    },
+    /// The arguments, or a file that they name, cannot be used. Exit code 2, as for clap's own errors.
+    Usage(String),
+    /// No connection, no TLS session, or no complete answer in time. Exit code 3.
+    Unreachable {
+        /// Who was asked.
+        amphora: String,
+        /// What went wrong, for a human.
+        reason: String,
+    },
+    /// The demo ran, and something that it showed was not true. Exit code 4.
+    NotTrue(String),
+    /// This host did not allow what was needed: a file, a process, a socket. Exit code 5.
+    Local(String),
+    /// SIGINT (130) or SIGTERM (143) ended the command early; the code is 128 plus the signal's number.
+    Interrupted(u8),
+}
+
+impl Error {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Refused { .. } => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable { .. } => 3,
+            Self::NotTrue(_) => 4,
+            Self::Local(_) => 5,
+            Self::Interrupted(signal) => 128 + signal,
+        })
+    }
+
+    /// A usage error about a file.
+    pub(crate) fn file(path: &Path, reason: impl fmt::Display) -> Self {
+        Self::Usage(format!("{}: {reason}", path.display()))
+    }
+
+    /// A local error: what was being done, and the system's answer.
+    pub(crate) fn local(doing: impl fmt::Display, error: impl fmt::Display) -> Self {
+        Self::Local(format!("{doing}: {error}"))
+    }
+}
+
+impl fmt::Display for Error {
+    /// One line, then one line per fault.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { amphora, status, message, faults } => {
+                write!(f, "{amphora} refused with {status}: {message}")?;
+                faults.iter().try_for_each(|fault| write!(f, "\n  {}: {}", fault.path, fault.reason))
+            }
+            Self::Usage(text) | Self::NotTrue(text) | Self::Local(text) => f.write_str(text),
+            Self::Unreachable { amphora, reason } => write!(f, "{amphora} cannot be reached: {reason}"),
+            Self::Interrupted(_) => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Standard output went away or is full.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::local("standard output", error)
+    }
+}
+
+/// The result of everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

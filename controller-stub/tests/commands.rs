@@ -1,0 +1,224 @@
+//! The program against an agent that keeps documents in memory: what it prints, what it sends, how it exits.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod fake;
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use fake::Fake;
+use serde_json::json;
+
+const AMPHORA: &str = "6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11";
+const LB: &str = "0b0e0c3a-4f43-4f0c-9b53-3d7a5f4f7c11";
+const POOL: &str = "9d1d7f0e-6a2e-4c0b-8f7d-5f0e2d6c3b33";
+const MEMBER: &str = "5a8e4d21-2b3c-4d5e-9f60-1a2b3c4d5e44";
+
+struct Setup {
+    dir: tempfile::TempDir,
+    agent: Fake,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let setup =
+            program(&["certs", "init", "--amphora-id", AMPHORA, dir.path().join("certs").to_str().unwrap()]);
+        assert!(setup.status.success(), "{}", err(&setup));
+        let agent = Fake::start(&dir.path().join("certs"), AMPHORA);
+        Self { dir, agent }
+    }
+
+    fn certs(&self) -> PathBuf {
+        self.dir.path().join("certs")
+    }
+
+    fn url(&self) -> String {
+        format!("https://{AMPHORA}@{}", self.agent.address)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut all = args.to_vec();
+        let (certs, url) = (self.certs(), self.url());
+        all.extend(["--certs", certs.to_str().unwrap(), "--amphora", &url]);
+        program(&all)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn program(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
+        .args(args)
+        .env_remove("AMPHORA_CERTS")
+        .env_remove("AMPHORA_ENDPOINTS")
+        .output()
+        .unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn yaml(port: u16, weight: u16) -> String {
+    format!(
+        "loadbalancer:\n  id: {LB}\n  name: shop\n  listeners:\n  - id: x\n    protocol_port: {port}\n    default_pool:\n      id: p\n      members:\n      - {{id: m, name: web-1, weight: {weight}}}\n"
+    )
+}
+
+#[test]
+fn a_document_is_applied_changed_shown_and_deleted() {
+    let setup = Setup::new();
+    let first = setup.file("a.yaml", &yaml(80, 1));
+
+    let dry = setup.run(&["apply", &first, "--dry-run"]);
+    assert!(out(&dry).contains("things would change"), "{}{}", out(&dry), err(&dry));
+    assert!(setup.agent.state.lock().unwrap().documents.is_empty());
+
+    let applied = setup.run(&["apply", &first]);
+    assert_eq!(applied.status.code(), Some(0), "{}", err(&applied));
+    assert!(out(&applied).contains("+ load balancer shop\n"), "{}", out(&applied));
+    assert!(out(&applied).contains("+ member web-1\n"), "{}", out(&applied));
+
+    let again = setup.run(&["apply", &first]);
+    assert!(out(&again).contains("nothing changed"), "{}", out(&again));
+
+    let second = setup.file("b.yaml", &yaml(80, 0));
+    let changed = setup.run(&["apply", &second]);
+    assert!(
+        out(&changed).contains("1 thing changed\n  ~ member web-1: weight 1 -> 0\n"),
+        "{}",
+        out(&changed)
+    );
+
+    let status = setup.run(&["status"]);
+    let tree: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(tree["statuses"]["loadbalancer"]["id"], LB, "JSON when standard output is no terminal");
+    assert_eq!(out(&setup.run(&["status", "--tree"])), format!("load balancer shop ONLINE {LB}\n"));
+
+    let stats = out(&setup.run(&["stats"]));
+    assert!(
+        stats.contains("ACTIVE  TOTAL  REQUESTS  ERRORS  BYTES IN  BYTES OUT\nload balancer       3      4"),
+        "{stats}"
+    );
+    assert!(out(&setup.run(&["stats", LB, "--json"])).contains("\"total_connections\":4"));
+
+    let member = setup.run(&["member", POOL, MEMBER, "--weight", "0"]);
+    assert!(out(&member).contains("weight 0 (draining)"), "{}{}", out(&member), err(&member));
+    let sent = setup.agent.state.lock().unwrap().requests.last().cloned().unwrap();
+    assert_eq!(sent.0, format!("PUT /2.0/loadbalancers/{LB}/pools/{POOL}/members/{MEMBER}"));
+    assert_eq!(sent.1, json!({"member": {"weight": 0}}));
+
+    let deleted = setup.run(&["delete"]);
+    assert!(out(&deleted).contains("removed"), "{}", err(&deleted));
+    let gone = setup.run(&["status"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(err(&gone).contains("carries no load balancer"), "{}", err(&gone));
+}
+
+#[test]
+fn faults_come_one_per_line_with_their_path() {
+    let setup = Setup::new();
+    let refused = setup.run(&["apply", &setup.file("bad.yaml", &yaml(0, 1))]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("refused with 400: the document has 1 fault"), "{}", err(&refused));
+    assert!(
+        err(&refused).contains("\n  loadbalancer.listeners[0].protocol_port: must be 1 to 65535\n"),
+        "{}",
+        err(&refused)
+    );
+}
+
+#[test]
+fn a_pair_gets_the_document_and_one_that_is_away_does_not_keep_it_from_the_other() {
+    let setup = Setup::new();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (certs, url, away) = (setup.certs(), setup.url(), format!("https://{AMPHORA}@{nobody}"));
+    let file = setup.file("a.yaml", &yaml(80, 1));
+    let certs = certs.to_str().unwrap();
+    let result = program(&["apply", &file, "--certs", certs, "--amphora", &away, "--amphora", &url]);
+    assert_eq!(result.status.code(), Some(3), "{}", err(&result));
+    assert!(err(&result).contains(&away), "{}", err(&result));
+    assert!(out(&result).contains("+ load balancer shop"), "{}", out(&result));
+
+    let bad = setup.file("bad.yaml", &yaml(0, 1));
+    let before = setup.agent.state.lock().unwrap().requests.len();
+    let result = program(&["apply", &bad, "--certs", certs, "--amphora", &url, "--amphora", &url]);
+    assert_eq!(result.status.code(), Some(1));
+    assert_eq!(
+        setup.agent.state.lock().unwrap().requests.len(),
+        before + 2,
+        "a refused document goes no further"
+    );
+}
+
+#[test]
+fn files_that_cannot_be_used_exit_with_2() {
+    let setup = Setup::new();
+    let broken = setup.run(&["apply", &setup.file("x.yaml", "loadbalancer: [")]);
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(err(&broken).contains("x.yaml: not YAML"), "{}", err(&broken));
+    let missing = program(&["status", "--amphora", "https://127.0.0.1"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(err(&missing).contains("certs init"), "{}", err(&missing));
+    let elsewhere = program(&["status", "--amphora", "https://127.0.0.1", "--certs", "/nonexistent"]);
+    assert_eq!(elsewhere.status.code(), Some(2));
+    assert!(err(&elsewhere).contains("/nonexistent/"), "{}", err(&elsewhere));
+}
+
+#[test]
+fn tls_that_does_not_fit_is_explained() {
+    let setup = Setup::new();
+    let (certs, address) = (setup.certs(), setup.agent.address);
+    let unnamed = format!("https://{address}");
+    let result = program(&["status", "--amphora", &unnamed, "--certs", certs.to_str().unwrap()]);
+    assert_eq!(result.status.code(), Some(3));
+    assert!(err(&result).contains(AMPHORA) && err(&result).contains("--server-name"), "{}", err(&result));
+    let named =
+        ["status", "--amphora", &unnamed, "--certs", certs.to_str().unwrap(), "--server-name", AMPHORA];
+    assert_eq!(program(&named).status.code(), Some(1), "named rightly it gets an answer");
+
+    let other = setup.dir.path().join("other");
+    let other = other.to_str().unwrap();
+    assert!(program(&["certs", "init", other]).status.success());
+    let strangers = program(&["status", "--amphora", &setup.url(), "--certs", other]);
+    assert_eq!(strangers.status.code(), Some(3));
+    assert!(err(&strangers).contains("not signed by the CA"), "{}", err(&strangers));
+
+    let ca = certs.join("ca.pem");
+    let (cert, key) = (format!("{other}/client.pem"), format!("{other}/client.key"));
+    let refused = program(&[
+        "status",
+        "--amphora",
+        &setup.url(),
+        "--ca",
+        ca.to_str().unwrap(),
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+    ]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(err(&refused).contains("refused this client's certificate"), "{}", err(&refused));
+}
+
+#[test]
+fn completions_and_help_are_there() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(out(&program(&["completions", shell])).contains("amphora-controller"));
+    }
+    let help = out(&program(&["--help"]));
+    assert!(help.contains("Exit codes") && help.contains("apply") && !help.contains("demo-member"), "{help}");
+}

@@ -1,0 +1,134 @@
+//! An agent that keeps documents in memory: mutual TLS and the routes of the native API, nothing behind them.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fs::File,
+    io::BufReader,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) documents: HashMap<String, Value>,
+    /// `METHOD path body`, in order.
+    pub(crate) requests: Vec<(String, Value)>,
+}
+
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: Arc<Mutex<State>>,
+}
+
+impl Fake {
+    /// Serves with the certificates that `certs init` made.
+    pub(crate) fn start(certs: &Path, amphora: &str) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(certs, amphora)));
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = state.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve(listener, acceptor, shared));
+        });
+        Self { address, state }
+    }
+}
+
+/// Until the test's process ends.
+async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, state: Arc<Mutex<State>>) {
+    let listener = TcpListener::from_std(listener).unwrap();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, state) = (acceptor.clone(), state.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(|request| answer(state.clone(), request));
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn server_config(certs: &Path, amphora: &str) -> ServerConfig {
+    let read = |name: &str| BufReader::new(File::open(certs.join(name)).unwrap());
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_reader_iter(read("ca.pem")) {
+        roots.add(ca.unwrap()).unwrap();
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build().unwrap();
+    let pem = format!("server-{amphora}.pem");
+    let chain = CertificateDer::pem_reader_iter(read(&pem)).collect::<Result<_, _>>().unwrap();
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, PrivateKeyDer::from_pem_reader(read(&pem)).unwrap())
+        .unwrap()
+}
+
+async fn answer(
+    state: Arc<Mutex<State>>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let mut state = state.lock().unwrap();
+    state.requests.push((format!("{} {}", parts.method, parts.uri.path()), body.clone()));
+    let (status, answer) = route(&mut state, &parts.method, parts.uri.path(), body);
+    Ok(Response::builder().status(status).body(Full::new(Bytes::from(answer.to_string()))).unwrap())
+}
+
+fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, Value) {
+    let refusal =
+        |status: u16, message: &str| (status, json!({"code": status, "message": message, "faults": []}));
+    if path == "/2.0/info" {
+        return (200, json!({"loadbalancer": state.documents.keys().next()}));
+    }
+    let Some(rest) = path.strip_prefix("/2.0/loadbalancers/") else {
+        return refusal(404, "no such resource");
+    };
+    let (id, tail) = rest.split_once('/').unwrap_or((rest, ""));
+    if method == Method::PUT && tail.is_empty() {
+        if body.pointer("/loadbalancer/listeners/0/protocol_port") == Some(&json!(0)) {
+            let fault =
+                json!({"path": "loadbalancer.listeners[0].protocol_port", "reason": "must be 1 to 65535"});
+            return (400, json!({"code": 400, "message": "the document has 1 fault", "faults": [fault]}));
+        }
+        state.documents.insert(id.to_owned(), body);
+        return (200, json!({"changed": true}));
+    }
+    if !state.documents.contains_key(id) {
+        return refusal(404, "no such load balancer");
+    }
+    match (method, tail) {
+        (&Method::GET, "") => (200, state.documents[id].clone()),
+        (&Method::DELETE, "") => (200, state.documents.remove(id).unwrap()),
+        (&Method::GET, "status") => (
+            200,
+            json!({"statuses": {"loadbalancer": {"id": id, "name": "shop", "operating_status": "ONLINE"}}}),
+        ),
+        (&Method::GET, "stats") => (
+            200,
+            json!({"stats": {"bytes_in": 1, "bytes_out": 2, "active_connections": 3,
+            "total_connections": 4, "request_errors": 5}}),
+        ),
+        (&Method::PUT, tail) if tail.contains("/members/") => (200, body),
+        _ => refusal(404, "no such resource"),
+    }
+}
