@@ -5,7 +5,7 @@ mod plan;
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,6 +15,7 @@ use std::{
 
 use amphora_benches::{
     Result,
+    amphora::Amphora,
     backend::{Backend, Service},
     control::Control,
     document::{id, kind},
@@ -22,7 +23,7 @@ use amphora_benches::{
     histogram::Histogram,
     load::{self, Command, Tally},
     peers::amphora_command,
-    process::{self, Process},
+    process::{self, Memory, Process},
     report::{self, Table},
     rng::Rng,
 };
@@ -66,7 +67,7 @@ struct Args {
     /// The core of everything else; the first one by default.
     #[arg(long)]
     load_core: Option<usize>,
-    /// The proxy listens on this port of 127.0.0.1 and the three after it.
+    /// The proxy listens on this port of 127.0.0.1 and the three after it, an agent on the next.
     #[arg(long, default_value_t = 22000)]
     base_port: u16,
     /// Where the Markdown goes.
@@ -75,6 +76,9 @@ struct Args {
     /// This project's proxy; beside this program by default.
     #[arg(long)]
     amphora: Option<PathBuf>,
+    /// Change a whole amphora through the REST of this agent, instead of the proxy through its control socket.
+    #[arg(long)]
+    agent: Option<PathBuf>,
     /// Fewer changes of smaller pools, to see that everything works.
     #[arg(long)]
     quick: bool,
@@ -167,7 +171,7 @@ fn run(mut args: Args) -> Result<bool> {
 }
 
 struct Outcome {
-    /// From the connect to the control socket until the whole answer is there.
+    /// From the connect, to the control socket or the agent, until the whole answer is there.
     apply: Histogram,
     /// Of the last document.
     document_bytes: usize,
@@ -188,23 +192,17 @@ fn changes(
     let backend = Backend::start(&[Service::Http, Service::Tcp], load_core)?;
     let mut plan = Plan::new(members, args.base_port, backend.ports(), Rng::new(args.seed));
     let dir = tempfile::tempdir()?;
-    let (file, socket, log) = (
-        dir.path().join("load-balancer.json"),
-        dir.path().join("control.sock"),
-        dir.path().join("output.log"),
-    );
-    fs::write(&file, plan.document.to_json())?;
-    let mut proxy = Process::start(amphora_command(program, &file, &socket, args.workers), proxy_core, &log)?;
-    let control = Control::new(&socket);
+    let subject = Subject::start(args, program, &plan, dir.path(), proxy_core)?;
+    let control = subject.control();
     let at = |offset: u16| SocketAddr::from(([127, 0, 0, 1], args.base_port + offset));
     let (http, tcp) = (at(0), at(1));
-    proxy.wait_ready(&log, || {
-        load::once(http, &Exchange::http(1, false)).is_ok() && load::once(tcp, &Exchange::tcp(false)).is_ok()
-    })?;
-    wait_for_checks(&control)?;
+    load::once(http, &Exchange::http(1, false))?;
+    load::once(tcp, &Exchange::tcp(false))?;
+    wait_for_checks(control)?;
 
     let before = control.stats()?;
-    let resident = proxy.memory()?.resident;
+    let proxy = control.info()?.pid;
+    let resident = Memory::of_tree(proxy)?.resident;
     let stop = AtomicBool::new(false);
     let mut apply = Histogram::default();
     let mut document_bytes = 0;
@@ -227,21 +225,28 @@ fn changes(
             };
             scope.spawn(run)
         });
-        let changed = apply_all(args, &control, &mut plan, &mut apply, &mut document_bytes);
+        let changed = apply_all(args, &subject, &mut plan, &mut apply, &mut document_bytes);
         stop.store(true, Relaxed);
         let tallies = threads.map(|t| t.join().expect("the load does not panic"));
         changed?;
         Ok(tallies.into_iter().collect::<Result<Vec<_>, String>>()?)
     })?;
-    let after = control.stats()?;
-    let resident = (resident, proxy.memory()?.resident);
-    let lost = lost(&before, &after, &loads);
+    let resident = (resident, Memory::of_tree(proxy)?.resident);
+    // What the last answers were counted as may be told a moment after they have come.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let lost = loop {
+        let lost = lost(&before, &control.stats()?, &loads);
+        if lost.is_empty() || Instant::now() > deadline {
+            break lost;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
     Ok(Outcome { apply, document_bytes, loads, resident, lost })
 }
 
 fn apply_all(
     args: &Args,
-    control: &Control,
+    subject: &Subject,
     plan: &mut Plan,
     apply: &mut Histogram,
     document_bytes: &mut usize,
@@ -251,14 +256,58 @@ fn apply_all(
         let document = plan.document.to_json();
         *document_bytes = document.len();
         let started = Instant::now();
-        let applied = control.apply(&document).map_err(|e| format!("change {n} ({what}): {e}"))?;
+        subject.apply(&document).map_err(|e| format!("change {n} ({what}): {e}"))?;
         apply.record(started.elapsed());
-        if !applied.changed {
-            return Err(format!("change {n} ({what}) was taken for no change").into());
-        }
         thread::sleep(Duration::from_millis(args.interval));
     }
     Ok(())
+}
+
+/// What is changed: a proxy alone, or a whole amphora through its agent.
+enum Subject {
+    Proxy(Control, #[allow(dead_code, reason = "runs until it is dropped")] Process),
+    Amphora(Box<Amphora>, #[allow(dead_code, reason = "heartbeats need somewhere to go")] UdpSocket),
+}
+
+impl Subject {
+    /// Starts it with the first document.
+    fn start(args: &Args, program: &Path, plan: &Plan, dir: &Path, core: usize) -> Result<Self> {
+        let document = plan.document.to_json();
+        if let Some(agent) = &args.agent {
+            let controller = UdpSocket::bind("127.0.0.1:0")?;
+            let rest = SocketAddr::from(([127, 0, 0, 1], args.base_port + 4));
+            let amphora =
+                Amphora::start(agent, program, args.workers, dir, rest, controller.local_addr()?, core)?;
+            amphora.apply(&plan.document)?;
+            return Ok(Self::Amphora(Box::new(amphora), controller));
+        }
+        let (file, socket, log) =
+            (dir.join("load-balancer.json"), dir.join("control.sock"), dir.join("output.log"));
+        fs::write(&file, document)?;
+        let mut proxy = Process::start(amphora_command(program, &file, &socket, args.workers), core, &log)?;
+        let control = Control::new(&socket);
+        let http = SocketAddr::from(([127, 0, 0, 1], args.base_port));
+        proxy.wait_ready(&log, || {
+            control.info().is_ok() && load::once(http, &Exchange::http(1, false)).is_ok()
+        })?;
+        Ok(Self::Proxy(control, proxy))
+    }
+
+    fn control(&self) -> &Control {
+        match self {
+            Self::Proxy(control, _) => control,
+            Self::Amphora(amphora, _) => &amphora.control,
+        }
+    }
+
+    /// Returns when the document runs.
+    fn apply(&self, document: &[u8]) -> Result<()> {
+        match self {
+            Self::Amphora(amphora, _) => amphora.put(&id(kind::LOAD_BALANCER, 1).to_string(), document),
+            Self::Proxy(control, _) if control.apply(document)?.changed => Ok(()),
+            Self::Proxy(..) => Err("it was taken for no change".into()),
+        }
+    }
 }
 
 /// Waits until the health checks of the kept members have passed.
