@@ -1,1 +1,23 @@
-//! Benchmarks: micro-benchmarks of the cores, and the proxy side by side with its peers.
+//! What the benchmarks share: a backend, a load generator that checks every answer, the kernel's accounting of a
+//! process, and the documents that drive `amphora-proxy`.
+//!
+//! The load generator and the backend are two threads on one core, each a loop over epoll, so that the proxy under
+//! test has the other core to itself. Nothing here is part of the product.
+
+pub mod amphora;
+pub mod backend;
+pub mod control;
+pub mod document;
+pub mod exchange;
+pub mod histogram;
+pub mod load;
+pub mod peers;
+pub mod process;
+pub mod report;
+pub mod rng;
+
+/// Errors of the benchmark programs: a sentence for whoever runs them.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A result, by default with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -3,6 +3,11 @@
 //! A change flows one way: a document becomes the typed [`model`], the model is compiled into an immutable
 //! snapshot, the snapshot is swapped into the workers. What outlives snapshots is [`state`], keyed by id.
 
+pub mod balance;
 pub mod control;
+pub mod http1;
 pub mod model;
+pub mod net;
+pub mod persist;
+pub mod session;
 pub mod state;

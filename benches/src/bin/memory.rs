@@ -1,0 +1,170 @@
+//! The memory of a whole amphora, agent and proxy: idle, and per idle client connection. `docs/benchmarks.md` says
+//! what each number is.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use amphora_benches::{
+    Result,
+    amphora::Amphora,
+    backend::{Backend, Service},
+    document::{Document, Listener, Pool, two_policies},
+    exchange::Exchange,
+    load,
+    process::{self, Memory},
+    report::{self, Table},
+};
+use clap::Parser;
+
+const MIB: f64 = 1_048_576.0;
+/// At most so much for agent and proxy together, idle.
+const TARGET_IDLE: f64 = 20.0 * MIB;
+/// At most so much per idle client connection.
+const TARGET_CONNECTION: f64 = 10.0 * 1024.0;
+/// For what was only needed once to be given back.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Measures the memory of agent and proxy.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Idle keep-alive connections.
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// Worker threads of the proxy.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// The proxy listens on this port of 127.0.0.1, the agent on the port after it.
+    #[arg(long, default_value_t = 23000)]
+    base_port: u16,
+    /// Where the Markdown goes.
+    #[arg(long, default_value = "target/memory.md")]
+    output: PathBuf,
+    /// This project's agent; beside this program by default.
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    /// This project's proxy; beside this program by default.
+    #[arg(long)]
+    amphora: Option<PathBuf>,
+    /// Also fail when a target is missed.
+    #[arg(long)]
+    check: bool,
+    /// A tenth of the connections, to see that everything works.
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("memory: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut args: Args) -> Result<bool> {
+    if args.quick {
+        args.connections = args.connections.min(1000);
+    }
+    let limit = process::raise_open_files()?;
+    // The clients' ends and the members' ends of connections are both in this process.
+    if (args.connections as u64) + 2000 > limit {
+        return Err(
+            format!("{} connections do not fit in a limit of {limit} open files", args.connections).into()
+        );
+    }
+    let cores = process::cores()?;
+    process::pin(cores[0])?;
+    let here = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
+    let agent = args.agent.clone().unwrap_or_else(|| here.join("amphora-agent"));
+    let proxy = args.amphora.clone().unwrap_or_else(|| here.join("amphora-proxy"));
+
+    let http = Service::Http;
+    let backend = Backend::start(&[http, http, http], cores[0])?;
+    let at = |i: usize| SocketAddr::from(([127, 0, 0, 1], backend.ports()[i]));
+    let target = SocketAddr::from(([127, 0, 0, 1], args.base_port));
+    let rest = SocketAddr::from(([127, 0, 0, 1], args.base_port + 1));
+    let controller = UdpSocket::bind("127.0.0.1:0")?;
+    let dir = tempfile::tempdir()?;
+    let core = cores[cores.len() - 1];
+    let amphora =
+        Amphora::start(&agent, &proxy, args.workers, dir.path(), rest, controller.local_addr()?, core)?;
+    let listener = Listener::new(1, "HTTP", args.base_port, 1).with_l7policies(two_policies(2));
+    let pools = vec![
+        Pool::new(1, "HTTP", &[at(0), at(1)]).with_monitor(1),
+        Pool::new(2, "HTTP", &[at(2)]).with_monitor(2),
+    ];
+    amphora.apply(&Document::new(vec![listener], pools))?;
+    load::once(target, &Exchange::http(128, false))?;
+    thread::sleep(SETTLE);
+
+    let proxy_pid = amphora.control.info()?.pid;
+    let tree = Memory::of_tree(amphora.agent.pid())?;
+    let proxy_idle = Memory::of_tree(proxy_pid)?;
+    let is_child = amphora.agent.tree()?.contains(&proxy_pid);
+    let both = if is_child { tree } else { sum(tree, proxy_idle) };
+    let agent_idle = Memory {
+        resident: both.resident - proxy_idle.resident,
+        proportional: both.proportional - proxy_idle.proportional,
+    };
+    let mib = |bytes: u64| report::digits(bytes as f64 / MIB);
+    let mut idle_table = Table::new(["idle", "resident MiB", "proportional MiB"]);
+    for (name, memory) in [("agent", agent_idle), ("proxy", proxy_idle), ("together", both)] {
+        idle_table.row([name.to_owned(), mib(memory.resident), mib(memory.proportional)]);
+    }
+
+    let exchange = Exchange::http(128, true);
+    let mut idle = load::idle(target, &exchange, 0)?;
+    let mut table = Table::new(["idle client connections", "proxy resident MiB", "KiB per connection"]);
+    let mut per_connection = 0.0;
+    for connections in [args.connections / 10, args.connections / 2, args.connections] {
+        idle.grow(target, &exchange, connections)?;
+        let open = idle.open();
+        if open != connections {
+            return Err(
+                format!("{} of {connections} idle connections were closed", connections - open).into()
+            );
+        }
+        let now = Memory::of_tree(proxy_pid)?.resident;
+        per_connection = now.saturating_sub(proxy_idle.resident) as f64 / connections.max(1) as f64;
+        table.row([connections.to_string(), mib(now), report::digits(per_connection / 1024.0)]);
+    }
+    drop(idle);
+    thread::sleep(SETTLE);
+    let after = Memory::of_tree(proxy_pid)?.resident;
+    table.row(["0, after all were closed".to_owned(), mib(after), "–".to_owned()]);
+
+    let good = both.resident as f64 <= TARGET_IDLE && per_connection <= TARGET_CONNECTION;
+    let text = format!(
+        "# Memory\n\n{}. Proxy with {} worker(s), one HTTP listener, two pools with health monitors, heartbeats every \
+         second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.0} KiB per idle client connection: \
+         {}.\n\n{}\n{}",
+        report::machine(),
+        args.workers,
+        TARGET_IDLE / MIB,
+        TARGET_CONNECTION / 1024.0,
+        if good { "both met" } else { "missed" },
+        idle_table.markdown(),
+        table.markdown()
+    );
+    if let Some(dir) = args.output.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(&args.output, &text)?;
+    println!("{text}");
+    eprintln!("memory: written to {}", args.output.display());
+    Ok(good || !args.check)
+}
+
+fn sum(a: Memory, b: Memory) -> Memory {
+    Memory { resident: a.resident + b.resident, proportional: a.proportional + b.proportional }
+}

@@ -1,0 +1,543 @@
+//! The load generator: a fixed number of connections, each with one exchange under way, every answer checked.
+//!
+//! One thread, one epoll, a closed loop: the next question leaves when the answer to the last one is complete. The
+//! latency of an exchange is from its first system call (connect, or send on a connection kept) to the
+//! last byte of its answer.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
+
+use crate::{
+    Error, Result,
+    exchange::{AnswerReader, Exchange, Failure, Progress},
+    histogram::Histogram,
+};
+
+/// An exchange that takes longer has failed.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// With so many failures one after the other nothing is there to be measured.
+const MAX_FAILURES_IN_A_ROW: u64 = 1000;
+/// How often deadlines are looked at, and the upper bound of a wait.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Exchanges with the right answer.
+    pub exchanges: u64,
+    /// Bytes received.
+    pub bytes: u64,
+    /// Connections that were opened.
+    pub connections: u64,
+    /// Kept connections that the other side closed after it had said so in a response. No failure.
+    pub announced_closes: u64,
+    /// Failures by kind.
+    pub failures: BTreeMap<Failure, u64>,
+    /// Unexpected status codes, how often each.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Latencies of the exchanges.
+    pub latency: Histogram,
+}
+
+impl Tally {
+    /// All failures.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    /// Counts from zero, but forgets no failure.
+    fn restart(&mut self) {
+        let Self { mut latency, failures, statuses, .. } = std::mem::take(self);
+        latency.clear();
+        *self = Self { latency, failures, statuses, ..Self::default() };
+    }
+}
+
+/// What the load's conductor wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Go on.
+    Continue,
+    /// Count from zero; only failures are kept.
+    Restart,
+    /// No further questions; the answers under way are waited for and counted.
+    Stop,
+}
+
+/// A measured stretch of a load.
+#[derive(Clone, Debug)]
+pub struct Window<S> {
+    /// What was counted in it.
+    pub tally: Tally,
+    /// Its length.
+    pub elapsed: Duration,
+    /// What the probe said at its start.
+    pub before: S,
+    /// What the probe said at its end.
+    pub after: S,
+}
+
+/// Runs a load for `warm_up` and then `length`; the latter is what is measured. `probe` is called at both its ends.
+pub fn measure<S>(
+    warm_up: Duration,
+    length: Duration,
+    mut probe: impl FnMut() -> Result<S>,
+    run: impl FnOnce(&mut dyn FnMut(Instant, &Tally) -> Command) -> Result<Tally>,
+) -> Result<Window<S>> {
+    let mut start = None;
+    let mut end = None;
+    let mut failed: Option<Error> = None;
+    let begun = Instant::now();
+    let tail = run(&mut |now, tally| {
+        if failed.is_some() || end.is_some() {
+            return Command::Stop;
+        }
+        let mut sample = || probe().map_err(|e| failed = Some(e)).ok();
+        match &start {
+            None if now - begun >= warm_up => {
+                let Some(before) = sample() else { return Command::Stop };
+                start = Some((Instant::now(), before));
+                Command::Restart
+            }
+            Some((started, _)) if now - *started >= length => {
+                let Some(after) = sample() else { return Command::Stop };
+                end = Some((Instant::now(), after, tally.clone()));
+                Command::Stop
+            }
+            _ => Command::Continue,
+        }
+    })?;
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    let (started, before) = start.ok_or("the load ended before its warm-up")?;
+    let (ended, after, mut tally) = end.ok_or("the load ended before its time")?;
+    // What was under way at the end belongs to no window, but its failures are failures of the run.
+    tally.failures = tail.failures;
+    tally.statuses = tail.statuses;
+    Ok(Window { tally, elapsed: ended - started, before, after })
+}
+
+/// Exchanges over `connections` connections until `conduct`, which is asked at least every 100 ms, says stop.
+pub fn exchanges(
+    target: SocketAddr,
+    exchange: &Exchange,
+    connections: usize,
+    conduct: &mut dyn FnMut(Instant, &Tally) -> Command,
+) -> Result<Tally> {
+    let mut load = Exchanges {
+        target,
+        exchange,
+        poll: Poll::new()?,
+        clients: Vec::new(),
+        tally: Tally::default(),
+        failures_in_a_row: 0,
+        stopping: false,
+    };
+    let mut scratch = vec![0; 256 * 1024];
+    for slot in 0..connections {
+        load.clients.push(Client::default());
+        load.begin(slot);
+    }
+    let mut events = Events::with_capacity(1024);
+    let mut swept = Instant::now();
+    while load.clients.iter().any(|c| c.stream.is_some()) {
+        wait(&mut load.poll, &mut events, TICK)?;
+        for event in &events {
+            load.proceed(event.token().0, &mut scratch);
+        }
+        let now = Instant::now();
+        if now - swept >= TICK {
+            swept = now;
+            load.sweep(now);
+        }
+        if !load.stopping {
+            match conduct(now, &load.tally) {
+                Command::Continue => {}
+                Command::Restart => load.tally.restart(),
+                Command::Stop => load.stopping = true,
+            }
+        }
+        if load.failures_in_a_row > MAX_FAILURES_IN_A_ROW {
+            return Err(
+                format!("nothing but failures: {:?} {:?}", load.tally.failures, load.tally.statuses).into()
+            );
+        }
+    }
+    Ok(load.tally)
+}
+
+struct Exchanges<'a> {
+    target: SocketAddr,
+    exchange: &'a Exchange,
+    poll: Poll,
+    clients: Vec<Client>,
+    tally: Tally,
+    failures_in_a_row: u64,
+    stopping: bool,
+}
+
+#[derive(Default)]
+struct Client {
+    stream: Option<TcpStream>,
+    reader: AnswerReader,
+    /// The connection was made: it has taken bytes.
+    made: bool,
+    /// Of the request.
+    sent: usize,
+    started: Option<Instant>,
+    /// The answer is complete and the other side is to close.
+    closing: bool,
+}
+
+impl Exchanges<'_> {
+    /// Opens a connection and, if it is there at once, asks.
+    fn begin(&mut self, slot: usize) {
+        let client = &mut self.clients[slot];
+        *client = Client { started: Some(Instant::now()), ..Client::default() };
+        let opened = TcpStream::connect(self.target).and_then(|mut stream| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut stream, Token(slot), interest)?;
+            Ok(stream)
+        });
+        self.tally.connections += 1;
+        match opened {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                client.stream = Some(stream);
+                if let Err(failure) = self.ask(slot) {
+                    self.fail(slot, failure);
+                }
+            }
+            Err(_) => self.fail(slot, Failure::Connect),
+        }
+    }
+
+    /// Sends what is left of the request.
+    fn ask(&mut self, slot: usize) -> Result<(), Failure> {
+        let client = &mut self.clients[slot];
+        let Some(stream) = &mut client.stream else { return Ok(()) };
+        while client.sent < self.exchange.request.len() {
+            match stream.write(&self.exchange.request[client.sent..]) {
+                Ok(n) => {
+                    client.sent += n;
+                    client.made = true;
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                    break;
+                }
+                Err(e) => return Err(kind(&e, client.made)),
+            }
+        }
+        Ok(())
+    }
+
+    fn proceed(&mut self, slot: usize, scratch: &mut [u8]) {
+        if let Err(failure) = self.advance(slot, scratch) {
+            self.fail(slot, failure);
+        }
+    }
+
+    fn advance(&mut self, slot: usize, scratch: &mut [u8]) -> Result<(), Failure> {
+        if self.clients[slot].sent < self.exchange.request.len() {
+            self.ask(slot)?;
+        }
+        loop {
+            let client = &mut self.clients[slot];
+            let Some(stream) = &mut client.stream else { return Ok(()) };
+            let n = match stream.read(scratch) {
+                Ok(0) if client.closing => {
+                    self.finish(slot);
+                    return Ok(());
+                }
+                Ok(0) => return Err(Failure::Closed),
+                Ok(n) => n,
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                    return Ok(());
+                }
+                Err(e) => return Err(kind(&e, client.made)),
+            };
+            self.tally.bytes += n as u64;
+            if client.closing {
+                return Err(Failure::Framing);
+            }
+            if let Progress::Complete { close } = client.reader.feed(&self.exchange.answer, &scratch[..n])? {
+                self.complete(slot, close)?;
+            }
+            // A connection whose end is awaited is read once more: it often is there already.
+            if n < scratch.len() && !self.clients[slot].closing {
+                return Ok(());
+            }
+        }
+    }
+
+    fn complete(&mut self, slot: usize, close: bool) -> Result<(), Failure> {
+        let now = Instant::now();
+        let client = &mut self.clients[slot];
+        if client.sent < self.exchange.request.len() {
+            return Err(Failure::Framing);
+        }
+        if let Some(started) = client.started {
+            self.tally.latency.record(now - started);
+        }
+        self.tally.exchanges += 1;
+        self.failures_in_a_row = 0;
+        if close || !self.exchange.keep_alive {
+            self.tally.announced_closes += u64::from(self.exchange.keep_alive);
+            client.closing = true;
+        } else if self.stopping {
+            client.stream = None;
+        } else {
+            client.sent = 0;
+            client.started = Some(now);
+            self.ask(slot)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, slot: usize) {
+        self.clients[slot].stream = None;
+        if !self.stopping {
+            self.begin(slot);
+        }
+    }
+
+    fn fail(&mut self, slot: usize, failure: Failure) {
+        *self.tally.failures.entry(failure).or_default() += 1;
+        if failure == Failure::Status {
+            *self.tally.statuses.entry(self.clients[slot].reader.status()).or_default() += 1;
+        }
+        self.failures_in_a_row += 1;
+        self.clients[slot].stream = None;
+        if !self.stopping && failure != Failure::Connect {
+            self.begin(slot);
+        }
+    }
+
+    /// Fails what is overdue, and tries again where no connection could be made.
+    fn sweep(&mut self, now: Instant) {
+        for slot in 0..self.clients.len() {
+            let client = &self.clients[slot];
+            if client.stream.is_some() {
+                if client.started.is_some_and(|s| now - s > DEADLINE) {
+                    self.fail(slot, Failure::Timeout);
+                }
+            } else if !self.stopping {
+                self.begin(slot);
+            }
+        }
+    }
+}
+
+/// Receives bytes without end over `connections` connections, and counts them, until `conduct` says stop. The bytes
+/// are dropped in the kernel (`MSG_TRUNC`, tcp(7)), so that the receiver is not the bottleneck.
+pub fn bulk(
+    target: SocketAddr,
+    connections: usize,
+    conduct: &mut dyn FnMut(Instant, &Tally) -> Command,
+) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut poll = Poll::new()?;
+    let mut streams = Vec::new();
+    for slot in 0..connections {
+        let stream = std::net::TcpStream::connect_timeout(&target, DEADLINE)?;
+        (&stream).write_all(b"B")?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(slot), Interest::READABLE)?;
+        streams.push(stream);
+        tally.connections += 1;
+    }
+    let mut scratch = vec![0; 1024 * 1024];
+    let mut readable = vec![true; connections];
+    let mut events = Events::with_capacity(connections);
+    let mut progress = Instant::now();
+    loop {
+        let patience = if readable.contains(&true) { Duration::ZERO } else { TICK };
+        wait(&mut poll, &mut events, patience)?;
+        for event in &events {
+            readable[event.token().0] = true;
+        }
+        let now = Instant::now();
+        for (slot, stream) in
+            streams.iter().enumerate().filter(|(slot, _)| readable[*slot]).collect::<Vec<_>>()
+        {
+            match recv(stream.as_raw_fd(), &mut scratch, MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Err("a bulk stream was closed".into()),
+                Ok(n) => {
+                    tally.bytes += n as u64;
+                    progress = now;
+                }
+                Err(Errno::EAGAIN) => readable[slot] = false,
+                Err(e) => return Err(format!("a bulk stream failed: {e}").into()),
+            }
+        }
+        if now - progress > DEADLINE {
+            return Err(format!("no bulk data for {DEADLINE:?}").into());
+        }
+        match conduct(now, &tally) {
+            Command::Continue => {}
+            Command::Restart => tally.restart(),
+            Command::Stop => return Ok(tally),
+        }
+    }
+}
+
+/// Connections that have carried one exchange and do nothing more.
+#[derive(Debug)]
+pub struct Idle(Vec<std::net::TcpStream>);
+
+impl Idle {
+    /// How many the other side has not closed.
+    pub fn open(&self) -> usize {
+        let is_open = |stream: &&std::net::TcpStream| {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            recv(stream.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+        };
+        self.0.iter().filter(is_open).count()
+    }
+
+    /// Adds as many as are missing to `connections`.
+    pub fn grow(&mut self, target: SocketAddr, exchange: &Exchange, connections: usize) -> Result<()> {
+        while self.0.len() < connections {
+            self.0.push(once(target, exchange)?);
+        }
+        Ok(())
+    }
+}
+
+/// Opens `connections` connections, one exchange each, and keeps them.
+pub fn idle(target: SocketAddr, exchange: &Exchange, connections: usize) -> Result<Idle> {
+    let mut idle = Idle(Vec::with_capacity(connections));
+    idle.grow(target, exchange, connections)?;
+    Ok(idle)
+}
+
+/// One exchange over a connection of its own, blocking.
+pub fn once(target: SocketAddr, exchange: &Exchange) -> Result<std::net::TcpStream> {
+    let mut stream = std::net::TcpStream::connect_timeout(&target, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.write_all(&exchange.request)?;
+    let mut reader = AnswerReader::default();
+    let mut scratch = [0; 16 * 1024];
+    loop {
+        let n = stream.read(&mut scratch)?;
+        if n == 0 {
+            return Err("closed before the answer was complete".into());
+        }
+        match reader.feed(&exchange.answer, &scratch[..n]) {
+            Ok(Progress::Partial) => {}
+            Ok(Progress::Complete { .. }) => return Ok(stream),
+            Err(failure) => {
+                return Err(format!("wrong answer: {failure:?}, status {}", reader.status()).into());
+            }
+        }
+    }
+}
+
+fn wait(poll: &mut Poll, events: &mut Events, patience: Duration) -> io::Result<()> {
+    match poll.poll(events, Some(patience)) {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+        other => other,
+    }
+}
+
+fn kind(error: &io::Error, made: bool) -> Failure {
+    match error.kind() {
+        _ if !made => Failure::Connect,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::Reset,
+        _ => Failure::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        backend::{Backend, Service},
+        process,
+    };
+
+    fn backend(service: Service) -> (Backend, SocketAddr) {
+        let backend = Backend::start(&[service], process::cores().unwrap()[0]).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], backend.ports()[0]));
+        (backend, address)
+    }
+
+    fn until(n: u64) -> impl FnMut(Instant, &Tally) -> Command {
+        move |_, tally| if tally.exchanges >= n { Command::Stop } else { Command::Continue }
+    }
+
+    #[test]
+    fn each_kind_of_exchange_works_against_the_backend() {
+        for (service, exchange) in [
+            (Service::Http, Exchange::http(128, true)),
+            (Service::Http, Exchange::http(10 * 1024, true)),
+            (Service::Http, Exchange::http(128, false)),
+            (Service::Tcp, Exchange::tcp(false)),
+            (Service::Tcp, Exchange::tcp(true)),
+        ] {
+            let (_backend, address) = backend(service);
+            let tally = exchanges(address, &exchange, 8, &mut until(500)).unwrap();
+            assert_eq!(tally.failed(), 0, "{:?}", tally.failures);
+            assert!(tally.exchanges >= 500);
+            assert_eq!(tally.latency.count(), tally.exchanges);
+            assert_eq!(tally.connections > 8, !exchange.keep_alive);
+        }
+    }
+
+    #[test]
+    fn a_window_counts_between_its_probes() {
+        let (_backend, address) = backend(Service::Http);
+        let exchange = Exchange::http(128, true);
+        let mut probes = 0;
+        let window = measure(
+            Duration::from_millis(20),
+            Duration::from_millis(60),
+            || {
+                probes += 1;
+                Ok(probes)
+            },
+            |conduct| exchanges(address, &exchange, 2, conduct),
+        )
+        .unwrap();
+        assert_eq!((window.before, window.after), (1, 2));
+        assert!(window.elapsed >= Duration::from_millis(60) && window.tally.exchanges > 0);
+    }
+
+    #[test]
+    fn bulk_counts_bytes() {
+        let (_backend, address) = backend(Service::Tcp);
+        let mut conduct = |_, tally: &Tally| {
+            if tally.bytes > 50_000_000 { Command::Stop } else { Command::Continue }
+        };
+        assert!(bulk(address, 4, &mut conduct).unwrap().bytes > 50_000_000);
+    }
+
+    #[test]
+    fn failures_are_counted_and_end_a_hopeless_run() {
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(once(refused, &Exchange::http(1, true)).is_err());
+
+        let (_backend, address) = backend(Service::Http);
+        let wrong = Exchange::get("/nowhere", "", 200, None);
+        let error = exchanges(address, &wrong, 4, &mut |_, _| Command::Continue).unwrap_err().to_string();
+        assert!(error.contains("Status") && error.contains("404"), "{error}");
+        assert!(once(address, &Exchange::get("/nowhere", "", 404, None)).is_ok());
+    }
+}

@@ -1,0 +1,139 @@
+//! Cookies as HAProxy reads them: `req.cook`, `res.cook`, and the removal that `cookie ... indirect` does.
+
+use super::scan::is_blank;
+
+/// One `name=value` of a `Cookie` value and the range it takes.
+#[derive(Clone, Copy)]
+struct Pair {
+    name: (usize, usize),
+    value: (usize, usize),
+    /// The delimiter behind the pair, or the length of the text.
+    next: usize,
+    has_value: bool,
+}
+
+/// Reads the pair at `at`. In a request a comma separates as a semicolon does; a quoted value may hold either.
+fn pair(text: &[u8], mut at: usize, request: bool) -> Pair {
+    while at < text.len() && is_blank(text[at]) {
+        at += 1;
+    }
+    let mut name_end = at;
+    let mut equal = at;
+    while equal < text.len() && !matches!(text[equal], b'=' | b';') && !(request && text[equal] == b',') {
+        equal += 1;
+        if !is_blank(text[equal - 1]) {
+            name_end = equal;
+        }
+    }
+    let mut pair = Pair { name: (at, name_end), value: (equal, equal), next: equal, has_value: false };
+    if text.get(equal) == Some(&b'=') {
+        let mut start = equal + 1;
+        while start < text.len() && is_blank(text[start]) {
+            start += 1;
+        }
+        pair.next = value_end(text, start);
+        let mut end = pair.next;
+        while end > start && is_blank(text[end - 1]) {
+            end -= 1;
+        }
+        pair.value = (start, end);
+        pair.has_value = true;
+    }
+    pair
+}
+
+/// The delimiter behind the value that begins at `at`, or the length; quotes hide delimiters.
+fn value_end(text: &[u8], at: usize) -> usize {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (i, &byte) in text.iter().enumerate().skip(at) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b';' if !quoted => return i,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// The values of the cookies called `name` (case-sensitive) in the value of a `Cookie` field.
+///
+/// As HAProxy's `req.cook(name)`: pairs are separated by `;` or `,`; names that begin with `$` are attributes; an
+/// empty value counts unless it is the last thing in the field.
+pub fn cookies<'a, 'n>(text: &'a [u8], name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at + name.len() + 1 < text.len() {
+            let pair = pair(text, at, true);
+            at = pair.next + 1;
+            if pair.has_value && &text[pair.name.0..pair.name.1] == name && !name.starts_with(b"$") {
+                return Some(&text[pair.value.0..pair.value.1]);
+            }
+        }
+        None
+    })
+}
+
+/// The value that the `Set-Cookie` value `text` gives to the cookie `name`.
+pub(super) fn set_cookie<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let pair = pair(text, 0, false);
+    (pair.has_value && &text[pair.name.0..pair.name.1] == name).then(|| &text[pair.value.0..pair.value.1])
+}
+
+/// What is left of a `Cookie` value without one cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stripped {
+    /// The cookie is not there.
+    Unchanged,
+    /// Nothing is left.
+    Empty,
+    /// The rest was written to the output.
+    Rest,
+}
+
+/// Writes the `Cookie` value `text` without the cookies called `name` to `out`, as HAProxy does for `cookie NAME
+/// indirect`: the delimiter before a removed cookie goes with it, or the one behind it when it was the first; one
+/// space follows the delimiter that stays. Attributes (`$Path`) of a removed cookie go too.
+///
+/// `out` grows only for [`Stripped::Rest`].
+pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
+    if cookies_any(text, name).is_none() {
+        return Stripped::Unchanged;
+    }
+    let start = out.len();
+    // What is kept but not yet written begins here; the delimiter before it is written with it.
+    let mut at = 0;
+    let mut removing = false;
+    let mut delimiter = None;
+    while at < text.len() {
+        let pair = pair(text, at, true);
+        let attribute = text.get(pair.name.0) == Some(&b'$');
+        removing =
+            if attribute { removing } else { pair.has_value && &text[pair.name.0..pair.name.1] == name };
+        if !removing {
+            let end = if pair.has_value { pair.value.1 } else { pair.name.1 };
+            if out.len() > start {
+                out.push(delimiter.unwrap_or(b';'));
+                out.push(b' ');
+            }
+            out.extend_from_slice(&text[pair.name.0..end]);
+        }
+        delimiter = text.get(pair.next).copied();
+        at = pair.next + 1;
+    }
+    if out.len() == start { Stripped::Empty } else { Stripped::Rest }
+}
+
+fn cookies_any(text: &[u8], name: &[u8]) -> Option<()> {
+    let mut at = 0;
+    while at < text.len() {
+        let pair = pair(text, at, true);
+        if pair.has_value && &text[pair.name.0..pair.name.1] == name {
+            return Some(());
+        }
+        at = pair.next + 1;
+    }
+    None
+}

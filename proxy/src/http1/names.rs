@@ -1,0 +1,224 @@
+//! Field names and methods that the proxy decides by, classified once while a head is parsed.
+
+/// A field name that the proxy knows; every other name is [`Known::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Known {
+    /// Any name that is not listed here.
+    Other,
+    /// `Authorization`.
+    Authorization,
+    /// `Cache-Control`.
+    CacheControl,
+    /// `Connection`.
+    Connection,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Content-Type`.
+    ContentType,
+    /// `Cookie`.
+    Cookie,
+    /// `Date`.
+    Date,
+    /// `Expect`.
+    Expect,
+    /// `Host`.
+    Host,
+    /// `Keep-Alive`.
+    KeepAlive,
+    /// `Location`.
+    Location,
+    /// `Proxy-Connection`.
+    ProxyConnection,
+    /// `Referer`.
+    Referer,
+    /// `Server`.
+    Server,
+    /// `Set-Cookie`.
+    SetCookie,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `Upgrade`.
+    Upgrade,
+    /// `User-Agent`.
+    UserAgent,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `X-Forwarded-Port`.
+    XForwardedPort,
+    /// `X-Forwarded-Proto`.
+    XForwardedProto,
+}
+
+impl Known {
+    /// Classifies `name`, case-insensitively.
+    #[inline]
+    pub fn of(name: &[u8]) -> Self {
+        use Known::*;
+        // The length and one byte leave at most one candidate, so a name costs one comparison.
+        let (candidate, spelling): (Known, &[u8]) = match (name.len(), name.first().map_or(0, |b| b | 0x20)) {
+            (2, _) => (Te, b"te"),
+            (4, b'h') => (Host, b"host"),
+            (4, b'd') => (Date, b"date"),
+            (6, b'c') => (Cookie, b"cookie"),
+            (6, b'e') => (Expect, b"expect"),
+            (6, b's') => (Server, b"server"),
+            (7, b'u') => (Upgrade, b"upgrade"),
+            (7, b't') => (Trailer, b"trailer"),
+            (7, b'r') => (Referer, b"referer"),
+            (8, b'l') => (Location, b"location"),
+            (10, b'c') => (Connection, b"connection"),
+            (10, b'k') => (KeepAlive, b"keep-alive"),
+            (10, b's') => (SetCookie, b"set-cookie"),
+            (10, b'u') => (UserAgent, b"user-agent"),
+            (12, b'c') => (ContentType, b"content-type"),
+            (13, b'c') => (CacheControl, b"cache-control"),
+            (13, b'a') => (Authorization, b"authorization"),
+            (14, b'c') => (ContentLength, b"content-length"),
+            (15, b'x') => (XForwardedFor, b"x-forwarded-for"),
+            (16, b'p') => (ProxyConnection, b"proxy-connection"),
+            (16, b'x') => (XForwardedPort, b"x-forwarded-port"),
+            (17, b't') => (TransferEncoding, b"transfer-encoding"),
+            (17, b'x') => (XForwardedProto, b"x-forwarded-proto"),
+            _ => return Other,
+        };
+        if name.eq_ignore_ascii_case(spelling) { candidate } else { Other }
+    }
+
+    /// Whether the field is of one connection, not of the message (RFC 9110 section 7.6.1).
+    ///
+    /// `Transfer-Encoding` is not among them: the framing of a body stays as it came.
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(self, Self::Connection | Self::KeepAlive | Self::ProxyConnection | Self::Te | Self::Upgrade)
+    }
+}
+
+/// A set of [`Known`] names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct KnownSet(u32);
+
+impl KnownSet {
+    pub(super) const fn of(names: &[Known]) -> Self {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < names.len() {
+            bits |= 1 << names[i] as u8;
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    #[inline]
+    pub(super) fn contains(self, name: Known) -> bool {
+        self.0 & (1 << name as u8) != 0
+    }
+
+    #[inline]
+    pub(super) fn insert(&mut self, name: Known) {
+        self.0 |= 1 << name as u8;
+    }
+
+    #[inline]
+    pub(super) fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// A request method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Method {
+    /// `GET`.
+    Get,
+    /// `HEAD`.
+    Head,
+    /// `POST`.
+    Post,
+    /// `PUT`.
+    Put,
+    /// `DELETE`.
+    Delete,
+    /// `CONNECT`.
+    Connect,
+    /// `OPTIONS`.
+    Options,
+    /// `TRACE`.
+    Trace,
+    /// `PATCH`.
+    Patch,
+    /// Any other token; the head has its spelling.
+    #[default]
+    Other,
+}
+
+impl Method {
+    /// Classifies a method, which is case-sensitive (RFC 9110 section 9.1).
+    #[inline]
+    pub fn of(name: &[u8]) -> Self {
+        match name {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"CONNECT" => Self::Connect,
+            b"OPTIONS" => Self::Options,
+            b"TRACE" => Self::Trace,
+            b"PATCH" => Self::Patch,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether sending the request twice has the effect of sending it once (RFC 9110 section 9.2.2).
+    pub fn is_idempotent(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
+    }
+}
+
+/// A version of HTTP that the engine speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    #[default]
+    Http11,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_classified_in_any_case() {
+        for (name, known) in [
+            ("Host", Known::Host),
+            ("hOST", Known::Host),
+            ("Transfer-Encoding", Known::TransferEncoding),
+            ("TRANSFER-ENCODING", Known::TransferEncoding),
+            ("content-length", Known::ContentLength),
+            ("X-Forwarded-Proto", Known::XForwardedProto),
+            ("Te", Known::Te),
+            ("Hos", Known::Other),
+            ("Hosts", Known::Other),
+            ("Xost", Known::Other),
+            ("Transfer_Encoding", Known::Other),
+            ("", Known::Other),
+            ("(ost", Known::Other),
+        ] {
+            assert_eq!(Known::of(name.as_bytes()), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn methods_are_case_sensitive() {
+        assert_eq!(Method::of(b"GET"), Method::Get);
+        assert_eq!(Method::of(b"get"), Method::Other);
+        assert!(!Method::Post.is_idempotent());
+        assert!(Method::Put.is_idempotent());
+    }
+}

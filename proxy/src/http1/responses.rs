@@ -1,0 +1,118 @@
+//! The proxy's own answers, shaped as HAProxy shapes them.
+
+use super::{
+    names::{Method, Version},
+    request::RequestView,
+    write::{Connection, write_connection},
+};
+
+/// `100 Continue`, for a client that waits for it.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// To whom an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The version of the request; HTTP/1.1 when it was not understood.
+    pub version: Version,
+    /// The method of the request: HEAD gets no body.
+    pub method: Method,
+    /// Whether the client's connection stays open. Not when the request was refused or its body not read.
+    pub keep_alive: bool,
+}
+
+impl Recipient {
+    /// One whose request was not understood: the connection is closed.
+    pub const UNKNOWN: Self = Self { version: Version::Http11, method: Method::Other, keep_alive: false };
+}
+
+/// A prepared error: head without the fields that vary, and body.
+struct Prepared {
+    status: u16,
+    head: &'static str,
+    body: &'static str,
+}
+
+macro_rules! prepared {
+    ($($status:literal $reason:literal $length:literal $text:literal)*) => {
+        &[$(Prepared {
+            status: $status,
+            head: concat!(
+                "HTTP/1.1 ", $status, " ", $reason, "\r\ncontent-length: ", $length,
+                "\r\ncache-control: no-cache\r\ncontent-type: text/html\r\n"
+            ),
+            body: concat!("<html><body><h1>", $status, " ", $reason, "</h1>\n", $text, "\n</body></html>\n"),
+        }),*]
+    };
+}
+
+/// The lengths are held to the bodies by a test.
+const PREPARED: &[Prepared] = prepared! {
+    400 "Bad request" 90 "Your browser sent an invalid request."
+    403 "Forbidden" 93 "Request forbidden by administrative rules."
+    408 "Request Time-out" 110 "Your browser didn't send a complete request in time."
+    413 "Payload Too Large" 106 "The request entity exceeds the maximum allowed."
+    414 "URI Too Long" 91 "The request line exceeds the maximum."
+    431 "Request Header Fields Too Large" 119 "The request fields exceed the maximum allowed."
+    500 "Internal Server Error" 97 "An internal server error occurred."
+    501 "Not Implemented" 137 ".\nThe server does not support the functionality required to fulfill the request."
+    502 "Bad Gateway" 107 "The server returned an invalid or incomplete response."
+    503 "Service Unavailable" 107 "No server is available to handle this request."
+    504 "Gateway Time-out" 92 "The server didn't respond in time."
+    505 "HTTP Version Not Supported" 108 "The version of the request is not known."
+};
+
+/// Appends the answer with an error `status`. One that is not prepared becomes 500.
+pub fn write_error(out: &mut Vec<u8>, status: u16, to: Recipient) {
+    let find = |status| PREPARED.iter().find(|prepared| prepared.status == status);
+    let prepared = find(status).or_else(|| find(500)).expect("500 is in the table");
+    out.extend_from_slice(prepared.head.as_bytes());
+    end_head(out, to);
+    if to.method != Method::Head {
+        out.extend_from_slice(prepared.body.as_bytes());
+    }
+}
+
+/// Appends a redirect with the status `code` (301, 302, 303, 307, 308) to the concatenation of `location`, which must
+/// hold nothing but visible ASCII.
+pub fn write_redirect(out: &mut Vec<u8>, code: u16, location: [&[u8]; 2], to: Recipient) {
+    // 301 and 308 may be cached.
+    let (line, cached): (&[u8], bool) = match code {
+        301 => (b"HTTP/1.1 301 Moved Permanently", true),
+        303 => (b"HTTP/1.1 303 See Other", false),
+        307 => (b"HTTP/1.1 307 Temporary Redirect", false),
+        308 => (b"HTTP/1.1 308 Permanent Redirect", true),
+        _ => (b"HTTP/1.1 302 Found", false),
+    };
+    out.extend_from_slice(line);
+    out.extend_from_slice(b"\r\ncontent-length: 0\r\nlocation: ");
+    out.extend_from_slice(location[0]);
+    out.extend_from_slice(location[1]);
+    out.extend_from_slice(if cached { b"\r\n" } else { b"\r\ncache-control: no-cache\r\n" });
+    end_head(out, to);
+}
+
+/// The two parts of the location that HAProxy's `redirect prefix PREFIX` makes: the prefix, then path and query, or `/`
+/// where the target has none. The prefix `/` alone adds nothing.
+pub fn prefix_location<'a>(prefix: &'a [u8], view: &RequestView<'a>) -> [&'a [u8]; 2] {
+    let prefix = if prefix == b"/" { b"".as_slice() } else { prefix };
+    [prefix, view.path_and_query().unwrap_or(b"/")]
+}
+
+fn end_head(out: &mut Vec<u8>, to: Recipient) {
+    let connection = if to.keep_alive { Connection::Persistent } else { Connection::Close };
+    write_connection(out, to.version, connection, false);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announced_lengths_are_those_of_the_bodies() {
+        for prepared in PREPARED {
+            let expected = format!("content-length: {}\r\n", prepared.body.len());
+            assert!(prepared.head.contains(&expected), "{}: {expected}", prepared.status);
+        }
+    }
+}

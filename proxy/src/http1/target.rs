@@ -1,0 +1,156 @@
+//! Request targets (RFC 9112 section 3.2) and the `Host` field that must agree with them.
+
+use super::{fields::Span, names::Method, reject::Reject};
+
+/// Which form a request target has, and where its parts are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The whole target.
+    pub(super) span: Span,
+    /// The authority of an absolute or authority form; empty otherwise.
+    pub(super) authority: Span,
+    /// From the path on; empty in asterisk and authority form, and in absolute form without a path.
+    pub(super) path_and_query: Span,
+    /// The port that an absent port means: 80 for `http`, 443 for `https`, 0 where there is none.
+    default_port: u16,
+}
+
+impl Target {
+    /// Takes the target at `span` apart. The bytes are target bytes already.
+    pub(super) fn parse(method: Method, buf: &[u8], span: Span) -> Result<Self, Reject> {
+        let text = span.of(buf);
+        let start = usize::from(span.start);
+        let end = usize::from(span.end);
+        let none = Span::new(end, end);
+        let whole = Self { span, authority: none, path_and_query: none, default_port: 0 };
+        if method == Method::Connect {
+            return match authority_port(text) {
+                Some(port) if !port.is_empty() => Ok(Self { authority: span, ..whole }),
+                _ => Err(Reject::BadRequest("target of CONNECT is not host:port")),
+            };
+        }
+        match text {
+            [] => Err(Reject::BadRequest("empty target")),
+            [b'/', ..] => Ok(Self { path_and_query: span, ..whole }),
+            [b'*'] if method == Method::Options => Ok(whole),
+            _ => {
+                let Some(scheme) = scheme(text) else {
+                    return Err(Reject::BadRequest("target has none of the four forms"));
+                };
+                let authority = start + scheme + 3;
+                let stop = text[scheme + 3..].iter().position(|&b| b == b'/' || b == b'?');
+                let path = stop.map_or(end, |n| authority + n);
+                if buf[path..end].first() == Some(&b'?') {
+                    return Err(Reject::BadRequest("absolute target with a query but no path"));
+                }
+                let name = &buf[authority..path];
+                if name.is_empty() || name[0] == b':' || authority_port(name).is_none() {
+                    return Err(Reject::BadRequest("authority of the target is not host[:port]"));
+                }
+                let scheme = &text[..scheme];
+                let default_port = if scheme.eq_ignore_ascii_case(b"http") {
+                    80
+                } else if scheme.eq_ignore_ascii_case(b"https") {
+                    443
+                } else {
+                    0
+                };
+                Ok(Self {
+                    authority: Span::new(authority, path),
+                    path_and_query: Span::new(path, end),
+                    default_port,
+                    ..whole
+                })
+            }
+        }
+    }
+
+    /// Checks the value of `Host` and that it names what the target names.
+    pub(super) fn check_host(&self, method: Method, buf: &[u8], host: &[u8]) -> Result<(), Reject> {
+        let authority = self.authority.of(buf);
+        let (name, port) = match split_authority(host) {
+            Some(parts) => parts,
+            None => return Err(Reject::BadRequest("Host is not host[:port]")),
+        };
+        if name.is_empty() && !port.is_empty() {
+            return Err(Reject::BadRequest("Host is not host[:port]"));
+        }
+        if authority.is_empty() || authority.eq_ignore_ascii_case(host) {
+            return Ok(());
+        }
+        let (target_name, target_port) =
+            split_authority(authority).expect("the authority was checked when the target was parsed");
+        let default = |port: &[u8]| match self.default_port {
+            _ if port.is_empty() => true,
+            80 => port == b"80",
+            443 => port == b"443",
+            _ => method == Method::Connect && (port == b"80" || port == b"443"),
+        };
+        let same_port = target_port == port
+            || default(target_port) && default(port) && (target_port.is_empty() || port.is_empty());
+        if same_port && target_name.eq_ignore_ascii_case(name) {
+            Ok(())
+        } else {
+            Err(Reject::BadRequest("Host differs from the authority of the target"))
+        }
+    }
+}
+
+/// The length of the scheme when `text` begins with `scheme://` (RFC 3986 section 3.1).
+fn scheme(text: &[u8]) -> Option<usize> {
+    let end = text.iter().position(|&b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')))?;
+    (text[0].is_ascii_alphabetic() && text[end..].starts_with(b"://")).then_some(end)
+}
+
+/// The port of `authority`, perhaps empty; `None` when it is not `host[:port]`.
+fn authority_port(authority: &[u8]) -> Option<&[u8]> {
+    let (name, port) = split_authority(authority)?;
+    (!name.is_empty()).then_some(port)
+}
+
+/// Splits `host[:port]` (RFC 3986 section 3.2) into the host and the port, either perhaps empty.
+///
+/// User information is not accepted (RFC 9110 section 4.2.4), nor is a comma, which joins repeated fields.
+pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], &[u8])> {
+    let name_end = match authority {
+        [b'[', rest @ ..] => {
+            let close = rest.iter().position(|&b| b == b']')?;
+            let literal = &rest[..close];
+            if literal.is_empty()
+                || !literal.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'.'))
+            {
+                return None;
+            }
+            close + 2
+        }
+        _ => authority.iter().position(|&b| !is_reg_name_byte(b)).unwrap_or(authority.len()),
+    };
+    let (name, rest) = authority.split_at(name_end);
+    match rest {
+        [] => Some((name, rest)),
+        [b':', port @ ..] if port.len() <= 5 && port.iter().all(u8::is_ascii_digit) => Some((name, port)),
+        _ => None,
+    }
+}
+
+/// `reg-name` of RFC 3986 without the comma.
+fn is_reg_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b';'
+                | b'='
+        )
+}

@@ -1,0 +1,233 @@
+//! Heads as they are passed on: the bytes that came, without the fields of the other hop, with the edits of this one.
+//!
+//! Runs of fields that stay are copied in one piece; a head that needs no edit is one copy.
+
+use super::{
+    cookies::{self, Stripped},
+    fields::{Field, Fields},
+    names::{Known, KnownSet, Version},
+    request::RequestView,
+    response::ResponseView,
+};
+
+/// What the receiver is told about the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// It stays open: nothing is said in HTTP/1.1, `keep-alive` in HTTP/1.0.
+    #[default]
+    Persistent,
+    /// `close`.
+    Close,
+    /// `upgrade`; the message keeps its `Upgrade`.
+    Upgrade,
+}
+
+/// How a response's body is framed towards the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transfer {
+    /// As the member framed it.
+    #[default]
+    AsIs,
+    /// The member ends the body by closing, the client gets chunks.
+    Chunked,
+    /// The member sends chunks, the client, of HTTP/1.0, gets the data alone until the connection closes.
+    UntilClose,
+}
+
+/// What to change in a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestEdits<'a> {
+    /// For the member's connection.
+    pub connection: Connection,
+    /// The value of an `X-Forwarded-For` line to add, as HAProxy's `option forwardfor` does; lines that the client sent
+    /// stay before it.
+    pub forwarded_for: Option<&'a [u8]>,
+    /// The value that replaces every `X-Forwarded-Port`, as `http-request set-header` does.
+    pub forwarded_port: Option<&'a [u8]>,
+    /// The value that replaces every `X-Forwarded-Proto`.
+    pub forwarded_proto: Option<&'a [u8]>,
+    /// The name of the cookie that the member must not see (`cookie NAME ... indirect`).
+    pub strip_cookie: Option<&'a [u8]>,
+    /// Leave `Expect` out, because the proxy has answered it.
+    pub drop_expect: bool,
+}
+
+/// What to change in a response.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResponseEdits<'a> {
+    /// The version of the client's request.
+    pub client: Version,
+    /// For the client's connection.
+    pub connection: Connection,
+    /// The framing towards the client.
+    pub transfer: Transfer,
+    /// The response to a CONNECT with 2xx or an upgrade with 101: what follows is no body.
+    pub tunnel: bool,
+    /// The name of a cookie whose `Set-Cookie` lines the client must not see, because the proxy owns it.
+    pub strip_cookie: Option<&'a [u8]>,
+    /// Name and value of a persistence cookie to set, with `path=/`.
+    pub insert_cookie: Option<(&'a [u8], &'a [u8])>,
+    /// Add `cache-control: private` (`nocache`).
+    pub private: bool,
+}
+
+const HOP_BY_HOP: KnownSet =
+    KnownSet::of(&[Known::Connection, Known::KeepAlive, Known::ProxyConnection, Known::Te, Known::Upgrade]);
+
+/// Appends the request's head to `out`, for a member.
+///
+/// The version stays the client's, as with HAProxy: a member must not answer a client of HTTP/1.0 with what only
+/// HTTP/1.1 has, nor be shown a request of HTTP/1.1 without `Host`.
+pub fn write_request(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestEdits<'_>) {
+    let fields = &view.head.fields;
+    let mut drop = HOP_BY_HOP;
+    for (edited, known) in [
+        (edits.forwarded_port.is_some(), Known::XForwardedPort),
+        (edits.forwarded_proto.is_some(), Known::XForwardedProto),
+        (edits.strip_cookie.is_some(), Known::Cookie),
+        (edits.drop_expect, Known::Expect),
+    ] {
+        if edited {
+            drop.insert(known);
+        }
+    }
+    let start = view.line_start();
+    copy(out, fields, view.buf, start, drop, |out, field| match field.known {
+        Known::Cookie => {
+            let value = field.value.of(view.buf);
+            let mark = out.len();
+            out.extend_from_slice(b"cookie: ");
+            match cookies::strip(value, edits.strip_cookie.unwrap_or_default(), out) {
+                Stripped::Unchanged => {
+                    out.truncate(mark);
+                    return false;
+                }
+                Stripped::Empty => out.truncate(mark),
+                Stripped::Rest => out.extend_from_slice(b"\r\n"),
+            }
+            true
+        }
+        Known::Upgrade => edits.connection != Connection::Upgrade,
+        _ => true,
+    });
+    line(out, b"x-forwarded-port: ", edits.forwarded_port);
+    line(out, b"x-forwarded-proto: ", edits.forwarded_proto);
+    line(out, b"x-forwarded-for: ", edits.forwarded_for);
+    let trailers = fields.elements(view.buf, Known::Te).any(|e| e.eq_ignore_ascii_case(b"trailers"));
+    if trailers {
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
+    write_connection(out, view.version(), edits.connection, trailers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the response's head to `out`, for a client. The version is HTTP/1.1 always.
+pub fn write_response(out: &mut Vec<u8>, view: &ResponseView<'_>, edits: &ResponseEdits<'_>) {
+    let fields = &view.head.fields;
+    let status = view.status();
+    let mut drop = HOP_BY_HOP;
+    if status < 200 || status == 204 || edits.tunnel {
+        drop.insert(Known::ContentLength);
+        drop.insert(Known::TransferEncoding);
+    }
+    if edits.transfer == Transfer::UntilClose {
+        drop.insert(Known::TransferEncoding);
+        drop.insert(Known::Trailer);
+    }
+    if edits.strip_cookie.is_some() {
+        drop.insert(Known::SetCookie);
+    }
+    // 426 must say what to upgrade to.
+    let upgrade = edits.connection == Connection::Upgrade || status == 426;
+    out.extend_from_slice(b"HTTP/1.1");
+    copy(out, fields, view.buf, b"HTTP/1.1".len(), drop, |_, field| match field.known {
+        Known::SetCookie => {
+            let name = edits.strip_cookie.unwrap_or_default();
+            cookies::set_cookie(field.value.of(view.buf), name).is_some()
+        }
+        Known::Upgrade => !upgrade,
+        _ => true,
+    });
+    if let Some((name, value)) = edits.insert_cookie {
+        out.extend_from_slice(b"set-cookie: ");
+        out.extend_from_slice(name);
+        out.push(b'=');
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"; path=/\r\n");
+    }
+    if edits.private {
+        out.extend_from_slice(b"cache-control: private\r\n");
+    }
+    if edits.transfer == Transfer::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if status >= 200 || edits.connection == Connection::Upgrade {
+        write_connection(out, edits.client, edits.connection, false);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the field that says `connection` in `version`, if one is needed.
+pub(super) fn write_connection(out: &mut Vec<u8>, version: Version, connection: Connection, te: bool) {
+    let option: &[u8] = match (connection, version) {
+        (Connection::Persistent, Version::Http11) if te => b"connection: te\r\n",
+        (Connection::Persistent, Version::Http11) => b"",
+        (Connection::Persistent, Version::Http10) => b"connection: keep-alive\r\n",
+        (Connection::Close, _) if te => b"connection: te, close\r\n",
+        (Connection::Close, _) => b"connection: close\r\n",
+        (Connection::Upgrade, _) if te => b"connection: te, upgrade\r\n",
+        (Connection::Upgrade, _) => b"connection: upgrade\r\n",
+    };
+    out.extend_from_slice(option);
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
+    if let Some(value) = value {
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Copies `buf` from `start`, in the first line, to the last field, without the fields in `drop` for which `edit` says
+/// so, after it has perhaps written a replacement, and without those that `Connection` names.
+///
+/// A name in `Connection` takes effect on fields that the proxy does not know: one that names `Content-Length` or
+/// `Cookie` would otherwise make this hop lose what the next must see.
+#[inline]
+fn copy(
+    out: &mut Vec<u8>,
+    fields: &Fields,
+    buf: &[u8],
+    start: usize,
+    drop: KnownSet,
+    mut edit: impl FnMut(&mut Vec<u8>, &Field) -> bool,
+) {
+    let end = buf.len() - 2;
+    if !fields.present.intersects(drop) {
+        out.extend_from_slice(&buf[start..end]);
+        return;
+    }
+    let nominates = fields.elements(buf, Known::Connection).any(|option| !is_plain_option(option));
+    let mut from = start;
+    for (i, field) in fields.list.iter().enumerate() {
+        let dropped = drop.contains(field.known)
+            || nominates && field.known == Known::Other && {
+                let name = field.name.of(buf);
+                fields.elements(buf, Known::Connection).any(|option| option.eq_ignore_ascii_case(name))
+            };
+        if !dropped {
+            continue;
+        }
+        let begin = usize::from(field.name.start);
+        let next = fields.list.get(i + 1).map_or(end, |field| usize::from(field.name.start));
+        out.extend_from_slice(&buf[from..begin]);
+        from = if field.known == Known::Other || edit(out, field) { next } else { begin };
+    }
+    out.extend_from_slice(&buf[from..end]);
+}
+
+/// Whether a connection option names no field other than those that are dropped anyway.
+fn is_plain_option(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"close") || Known::of(option) != Known::Other
+}

@@ -1,0 +1,121 @@
+//! The one timer abstraction: a deadline that is cheap to move.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A moment that may be moved at any time. Activity on a connection moves its deadline with every read and write, so
+/// moving it *later* only stores it: the runtime's timer is left alone until it fires, and is then armed again
+/// for the moment that counts. Moving it earlier than the armed timer arms it anew.
+///
+/// Allocates once, when it is first polled with a moment set. Resolution is the runtime's, one millisecond.
+#[derive(Debug, Default)]
+pub struct Deadline {
+    at: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    /// A deadline that never comes.
+    pub fn never() -> Self {
+        Self::default()
+    }
+
+    /// Sets the moment; `None` is never. Poll afterwards, or nothing wakes the task.
+    #[inline]
+    pub fn set(&mut self, at: Option<Instant>) {
+        self.at = at;
+    }
+
+    /// The moment that is set.
+    #[inline]
+    pub fn at(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Ready once the moment has come (and again until it is moved); pending before, with the task woken no later than
+    /// the moment, perhaps earlier.
+    #[inline]
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if at < timer.deadline() {
+            timer.as_mut().reset(at);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if at <= timer.deadline() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+        Poll::Pending
+    }
+
+    /// Waits for the moment.
+    pub async fn expired(&mut self) {
+        std::future::poll_fn(|cx| self.poll_expired(cx)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{task::Waker, time::Duration};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn poll(deadline: &mut Deadline) -> bool {
+        deadline.poll_expired(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn never_comes_unless_set() {
+        let mut deadline = Deadline::never();
+        assert!(!poll(&mut deadline));
+        deadline.set(Some(Instant::now()));
+        assert!(poll(&mut deadline));
+        assert!(poll(&mut deadline), "stays expired until it is moved");
+        deadline.set(None);
+        assert!(!poll(&mut deadline));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_moment_leaves_the_timer_armed_as_it_was() {
+        let mut deadline = Deadline::never();
+        let start = Instant::now();
+        deadline.set(Some(start + SECOND));
+        assert!(!poll(&mut deadline));
+        deadline.set(Some(start + 3 * SECOND));
+        assert!(!poll(&mut deadline));
+        assert_eq!(deadline.timer.as_ref().map(|t| t.deadline()), Some(start + SECOND));
+        deadline.expired().await;
+        assert_eq!(Instant::now() - start, 3 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_moment_is_kept() {
+        let mut deadline = Deadline::never();
+        let start = Instant::now();
+        deadline.set(Some(start + 60 * SECOND));
+        assert!(!poll(&mut deadline));
+        deadline.set(Some(start + SECOND));
+        deadline.expired().await;
+        assert_eq!(Instant::now() - start, SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn can_be_set_again_after_it_came() {
+        let mut deadline = Deadline::never();
+        let start = Instant::now();
+        for n in 1..=3 {
+            deadline.set(Some(start + n * SECOND));
+            deadline.expired().await;
+            assert_eq!(Instant::now() - start, n * SECOND);
+        }
+    }
+}

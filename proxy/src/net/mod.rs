@@ -1,0 +1,29 @@
+//! What the data plane needs of the kernel and of time: listening sockets, pooled buffers and pipes, the PROXY
+//! protocol, deadlines, and the seam between plain connections and encrypted ones.
+//!
+//! Pools belong to one worker (`Rc`, never shared between threads). No `unsafe`: `nix` and `socket2` wrap the
+//! system calls.
+
+mod buffer;
+mod deadline;
+mod listen;
+mod pipe;
+pub mod proxy_protocol;
+mod stream;
+
+pub use self::{
+    buffer::{BUFFER_SIZE, Buffer, BufferPool},
+    deadline::Deadline,
+    listen::{BindError, BoundListener, bind, bind_for_workers},
+    pipe::{PIPE_SIZE, Pipe, PipePool},
+    stream::Stream,
+};
+
+/// A worker's pools; cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Pools {
+    /// Buffers of 16 KiB.
+    pub buffers: BufferPool,
+    /// Pipes for splice(2).
+    pub pipes: PipePool,
+}

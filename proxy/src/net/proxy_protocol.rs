@@ -1,0 +1,168 @@
+//! The headers of the PROXY protocol, versions 1 and 2, as HAProxy's `send-proxy` and `send-proxy-v2` write them
+//! (haproxy.org, "The PROXY protocol", sections 2.1 and 2.2). Writes to memory only.
+//!
+//! Where the client and the address that it connected to are of different families, the IPv4 one is mapped
+//! into IPv6 (`::ffff:192.0.2.1`), as HAProxy does.
+
+use std::{
+    io::Write,
+    net::{Ipv6Addr, SocketAddr},
+};
+
+/// Starts every header of version 2.
+pub const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+
+/// The longest header that is written: version 1 over IPv6.
+pub const MAX_LENGTH: usize = 107;
+
+/// Which header a pool's members expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// Text (Octavia's pool protocol PROXY, HAProxy's `send-proxy`).
+    V1,
+    /// Binary (Octavia's pool protocol PROXYV2, HAProxy's `send-proxy-v2`).
+    V2,
+}
+
+/// Appends the header for a connection from `source` (the client) to `destination` (the address and port that it
+/// connected to): at most [`MAX_LENGTH`] bytes.
+pub fn encode(version: Version, source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
+    match version {
+        Version::V1 => encode_v1(source, destination, out),
+        Version::V2 => encode_v2(source, destination, out),
+    }
+}
+
+/// Appends the header for a connection that the proxy makes on its own account, a health check: version 1 has the
+/// connection's own ends, `local` and `peer`; version 2 has the command LOCAL without addresses. What
+/// HAProxy's `check-send-proxy` sends.
+pub fn encode_own(version: Version, local: SocketAddr, peer: SocketAddr, out: &mut Vec<u8>) {
+    match version {
+        Version::V1 => encode_v1(local, peer, out),
+        Version::V2 => {
+            out.extend_from_slice(&V2_SIGNATURE);
+            // Version 2, command LOCAL; family and transport unspecified; no address block.
+            out.extend_from_slice(&[0x20, 0x00, 0, 0]);
+        }
+    }
+}
+
+fn encode_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
+    let ports = (source.port(), destination.port());
+    let written = match (source, destination) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            write!(out, "PROXY TCP4 {} {} {} {}\r\n", from.ip(), to.ip(), ports.0, ports.1)
+        }
+        _ => {
+            let (from, to) = (mapped(source), mapped(destination));
+            write!(out, "PROXY TCP6 {from} {to} {} {}\r\n", ports.0, ports.1)
+        }
+    };
+    written.expect("writing to a Vec cannot fail");
+}
+
+fn encode_v2(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
+    out.extend_from_slice(&V2_SIGNATURE);
+    // Version 2, command PROXY; then family and transport (STREAM), and the length of the address block.
+    match (source, destination) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            out.extend_from_slice(&[0x21, 0x11, 0, 12]);
+            out.extend_from_slice(&from.ip().octets());
+            out.extend_from_slice(&to.ip().octets());
+        }
+        _ => {
+            out.extend_from_slice(&[0x21, 0x21, 0, 36]);
+            out.extend_from_slice(&mapped(source).octets());
+            out.extend_from_slice(&mapped(destination).octets());
+        }
+    }
+    out.extend_from_slice(&source.port().to_be_bytes());
+    out.extend_from_slice(&destination.port().to_be_bytes());
+}
+
+fn mapped(address: SocketAddr) -> Ipv6Addr {
+    match address {
+        SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped(),
+        SocketAddr::V6(v6) => *v6.ip(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn header(version: Version, source: &str, destination: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(version, source.parse().unwrap(), destination.parse().unwrap(), &mut out);
+        out
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    }
+
+    /// Captured from HAProxy 2.6.12, `send-proxy`; the mixed ones by means of `set-dst`.
+    #[test]
+    fn version_1_is_haproxys() {
+        for (source, destination, expected) in [
+            ("127.0.0.1:52696", "127.0.0.1:49013", "PROXY TCP4 127.0.0.1 127.0.0.1 52696 49013\r\n"),
+            ("[::1]:35212", "[::1]:32993", "PROXY TCP6 ::1 ::1 35212 32993\r\n"),
+            ("127.0.0.1:33830", "[fd00::1]:36205", "PROXY TCP6 ::ffff:127.0.0.1 fd00::1 33830 36205\r\n"),
+            ("[::1]:39970", "10.9.9.9:36205", "PROXY TCP6 ::1 ::ffff:10.9.9.9 39970 36205\r\n"),
+        ] {
+            assert_eq!(String::from_utf8(header(Version::V1, source, destination)).unwrap(), expected);
+        }
+    }
+
+    /// Captured from HAProxy 2.6.12, `send-proxy-v2`; the mixed ones by means of `set-dst`.
+    #[test]
+    fn version_2_is_haproxys() {
+        for (source, destination, expected) in [
+            ("127.0.0.1:46532", "127.0.0.1:38179", "2111000c7f0000017f000001b5c49523"),
+            (
+                "[::1]:52924",
+                "[::1]:54669",
+                "212100240000000000000000000000000000000100000000000000000000000000000001cebcd58d",
+            ),
+            (
+                "127.0.0.1:36046",
+                "[fd00::1]:33273",
+                "2121002400000000000000000000ffff7f000001fd0000000000000000000000000000018cce81f9",
+            ),
+            (
+                "[::1]:59038",
+                "10.9.9.9:33273",
+                "212100240000000000000000000000000000000100000000000000000000ffff0a090909e69e81f9",
+            ),
+        ] {
+            let expected = [hex("0d0a0d0a000d0a515549540a"), hex(expected)];
+            assert_eq!(header(Version::V2, source, destination), expected.concat());
+        }
+    }
+
+    /// Captured from HAProxy 2.6.12, `check-send-proxy`.
+    #[test]
+    fn checks_are_haproxys() {
+        let own = |version| {
+            let mut out = Vec::new();
+            encode_own(
+                version,
+                "127.0.0.1:33428".parse().unwrap(),
+                "127.0.0.1:36341".parse().unwrap(),
+                &mut out,
+            );
+            out
+        };
+        assert_eq!(own(Version::V1), b"PROXY TCP4 127.0.0.1 127.0.0.1 33428 36341\r\n");
+        assert_eq!(own(Version::V2), hex("0d0a0d0a000d0a515549540a20000000"));
+    }
+
+    #[test]
+    fn no_header_is_longer_than_the_bound() {
+        let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
+        assert!(header(Version::V1, longest, longest).len() <= MAX_LENGTH);
+        assert!(header(Version::V2, longest, longest).len() <= MAX_LENGTH);
+    }
+}

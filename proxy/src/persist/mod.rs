@@ -1,0 +1,200 @@
+//! Session persistence: which member a client was with before.
+//!
+//! | `session_persistence.type` | HAProxy | here |
+//! | --- | --- | --- |
+//! | `SOURCE_IP` | `stick-table type ipv6 size 10k`, `stick on src` | [`Persistence::Source`] |
+//! | `APP_COOKIE` | `stick-table type string len 64 size 10k`, `stick store-response res.cook(NAME)`, `stick match req.cook(NAME)` | [`Persistence::AppCookie`] |
+//! | `HTTP_COOKIE` | `cookie SRV insert indirect nocache` | [`Persistence::ServerCookie`] |
+//!
+//! What persistence says is asked before balancing. A member that is down or disabled is not used: the session
+//! is balanced, and what was stored for its client is overwritten once another member has answered. A member
+//! with weight 0 still gets its own clients, and so does one that is backup.
+//!
+//! [`PersistState`] is what a pool remembers. It outlives snapshots; [`Persistence`] is one snapshot's
+//! view of it.
+
+pub mod cookie;
+pub mod server_cookie;
+pub mod table;
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub use self::{
+    server_cookie::{CookieVerdict, ServerCookie},
+    table::{MemberHandle, StickKey, StickTable},
+};
+use crate::{
+    balance::{MembersView, hash::HashKey},
+    model::{MemberId, Pool, PoolId, SessionPersistence},
+};
+
+/// Entries of a table before the oldest are replaced: Octavia's default for `haproxy_stick_size`, `10k`.
+pub const STICK_SIZE: usize = 10 * 1024;
+
+/// Bytes of a cookie's value that count, from `stick-table type string len 64`; the rest is ignored.
+pub const COOKIE_LEN: usize = 64;
+
+/// Members that left a pool and are still known, above which they are forgotten.
+const FORMER_MEMBERS: usize = 256;
+
+/// What a pool remembers of its clients: one table, and the members that it speaks of.
+#[derive(Debug)]
+pub struct PersistState {
+    persistence: SessionPersistence,
+    key: HashKey,
+    table: StickTable,
+    /// Locked by the control thread alone, while it compiles.
+    interner: Mutex<Interner>,
+}
+
+#[derive(Debug, Default)]
+struct Interner {
+    last: u32,
+    handles: HashMap<MemberId, MemberHandle>,
+}
+
+impl PersistState {
+    /// The state for the next snapshot of a pool: `previous` when the kind of persistence is the same, a fresh one
+    /// when it changed, none when `persistence` needs no table.
+    pub fn carry_over(
+        previous: Option<Arc<Self>>,
+        pool: PoolId,
+        persistence: Option<&SessionPersistence>,
+    ) -> Option<Arc<Self>> {
+        let persistence = match persistence {
+            None | Some(SessionPersistence::HttpCookie) => return None,
+            Some(persistence) => persistence,
+        };
+        let same = previous.filter(|state| state.persistence == *persistence);
+        Some(same.unwrap_or_else(|| Arc::new(Self::new(pool, persistence.clone()))))
+    }
+
+    fn new(pool: PoolId, persistence: SessionPersistence) -> Self {
+        let (key, table) = (HashKey::of(pool.0), StickTable::new(STICK_SIZE));
+        Self { persistence, key, table, interner: Mutex::default() }
+    }
+
+    /// The table, for those who dump or replicate it.
+    pub fn table(&self) -> &StickTable {
+        &self.table
+    }
+
+    /// The key of a client's address. An IPv4-mapped IPv6 address is the IPv4 one's.
+    pub fn source_key(&self, source: IpAddr) -> StickKey {
+        let hash = match source.to_canonical() {
+            IpAddr::V4(ip) => self.key.hash(&ip.octets()),
+            IpAddr::V6(ip) => self.key.hash(&ip.octets()),
+        };
+        StickKey::new(hash)
+    }
+
+    /// The key of a cookie's value, of which the first [`COOKIE_LEN`] bytes count.
+    pub fn cookie_key(&self, value: &[u8]) -> StickKey {
+        StickKey::new(self.key.hash(&value[..value.len().min(COOKIE_LEN)]))
+    }
+
+    /// The member that a handle stands for, if it is or lately was in the pool; for those who dump or replicate the table. Takes the
+    /// lock: not for the request path.
+    pub fn member(&self, handle: MemberHandle) -> Option<MemberId> {
+        let interner = self.interner.lock().unwrap_or_else(PoisonError::into_inner);
+        interner.handles.iter().find(|(_, known)| **known == handle).map(|(id, _)| *id)
+    }
+
+    /// Handles for these members. Those that were known keep theirs. Members that left stay known for a while, so
+    /// that a change that is taken back costs nothing; no handle is ever given to another member.
+    fn intern(&self, members: &[MemberId]) -> Box<[MemberHandle]> {
+        let mut guard = self.interner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Interner { last, handles } = &mut *guard;
+        let mut handle = |id: &MemberId| {
+            *handles.entry(*id).or_insert_with(|| {
+                *last += 1;
+                MemberHandle(*last)
+            })
+        };
+        let result = members.iter().map(&mut handle).collect();
+        if handles.len() > 2 * members.len() + FORMER_MEMBERS {
+            let present: HashSet<_> = members.iter().collect();
+            handles.retain(|id, _| present.contains(id));
+        }
+        result
+    }
+}
+
+/// A pool's persistence in one snapshot.
+#[derive(Debug)]
+pub enum Persistence {
+    /// By the client's address: [`Stick::find`] before balancing, [`Stick::store`] once connected.
+    Source(Stick),
+    /// By a cookie of the application: [`Stick::find`] by the request's [`cookie::request_cookie`] before
+    /// balancing, [`Stick::store`] by the response's [`cookie::response_cookie`].
+    AppCookie {
+        /// `cookie_name`.
+        name: Box<str>,
+        /// The table.
+        stick: Stick,
+    },
+    /// By a cookie of the proxy: [`ServerCookie::judge`] before balancing, [`cookie::strip`] the request, and
+    /// insert as the [`CookieVerdict`] says.
+    ServerCookie(ServerCookie),
+}
+
+impl Persistence {
+    /// The persistence of a pool over the state that [`PersistState::carry_over`] returned for it. Members
+    /// are numbered as in `pool.members`.
+    pub fn compile(pool: &Pool, state: Option<&Arc<PersistState>>) -> Option<Self> {
+        let ids = || pool.members.iter().map(|member| member.id);
+        let stick = || Some(Stick::new(state?.clone(), ids()));
+        match pool.session_persistence.as_ref()? {
+            SessionPersistence::SourceIp => stick().map(Self::Source),
+            SessionPersistence::AppCookie { cookie_name } => {
+                let name = cookie_name.as_str().into();
+                stick().map(|stick| Self::AppCookie { name, stick })
+            }
+            SessionPersistence::HttpCookie => Some(Self::ServerCookie(ServerCookie::new(ids()))),
+        }
+    }
+}
+
+/// A table with one snapshot's members. Lookups and stores take no lock and allocate nothing.
+#[derive(Debug)]
+pub struct Stick {
+    state: Arc<PersistState>,
+    /// By member.
+    handles: Box<[MemberHandle]>,
+    /// Sorted.
+    members: Box<[(MemberHandle, u32)]>,
+}
+
+impl Stick {
+    fn new(state: Arc<PersistState>, members: impl Iterator<Item = MemberId>) -> Self {
+        let handles = state.intern(&members.collect::<Vec<_>>());
+        let mut members: Box<[_]> = handles.iter().copied().zip(0..).collect();
+        members.sort_unstable();
+        Self { state, handles, members }
+    }
+
+    /// The pool's state, which makes keys.
+    pub fn state(&self) -> &Arc<PersistState> {
+        &self.state
+    }
+
+    /// The member stored for this key, if it is usable. `now` is in seconds of a clock that all workers share.
+    pub fn find(&self, key: StickKey, view: &impl MembersView, now: u32) -> Option<usize> {
+        let handle = self.state.table.lookup(key, now)?;
+        let found = self.members.binary_search_by_key(&handle, |&(handle, _)| handle).ok()?;
+        let member = self.members[found].1 as usize;
+        view.usable(member).then_some(member)
+    }
+
+    /// Remembers that this key's client is with this member.
+    pub fn store(&self, key: StickKey, member: usize, now: u32) {
+        self.state.table.store(key, self.handles[member], now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+#![allow(clippy::unwrap_used)]
+
+use std::net::Ipv4Addr;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::model::{LbAlgorithm, Member, PoolProtocol};
+
+struct View(Vec<bool>);
+
+impl MembersView for View {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn id(&self, i: usize) -> MemberId {
+        id(i)
+    }
+    fn weight(&self, _: usize) -> u16 {
+        1
+    }
+    fn backup(&self, _: usize) -> bool {
+        false
+    }
+    fn usable(&self, i: usize) -> bool {
+        self.0[i]
+    }
+    fn load(&self, _: usize) -> u32 {
+        0
+    }
+    fn epoch(&self) -> u64 {
+        0
+    }
+}
+
+fn id(i: usize) -> MemberId {
+    MemberId(Uuid::from_u128(i as u128 + 1))
+}
+
+fn pool(persistence: SessionPersistence, members: &[usize]) -> Pool {
+    let member = |&i: &usize| Member {
+        id: id(i),
+        name: String::new(),
+        admin_state_up: true,
+        address: Ipv4Addr::LOCALHOST.into(),
+        port: 80,
+        weight: 1,
+        backup: false,
+        monitor_address: None,
+        monitor_port: None,
+    };
+    Pool {
+        id: PoolId(Uuid::from_u128(77)),
+        name: String::new(),
+        admin_state_up: true,
+        protocol: PoolProtocol::Http,
+        lb_algorithm: LbAlgorithm::RoundRobin,
+        session_persistence: Some(persistence),
+        health_monitor: None,
+        members: members.iter().map(member).collect(),
+    }
+}
+
+fn next(
+    previous: Option<Arc<PersistState>>,
+    persistence: SessionPersistence,
+    members: &[usize],
+) -> (Option<Arc<PersistState>>, Stick) {
+    let pool = pool(persistence, members);
+    let state = PersistState::carry_over(previous, pool.id, pool.session_persistence.as_ref());
+    let stick = match Persistence::compile(&pool, state.as_ref()).unwrap() {
+        Persistence::Source(stick) | Persistence::AppCookie { stick, .. } => stick,
+        Persistence::ServerCookie(_) => panic!("no table"),
+    };
+    (state, stick)
+}
+
+fn app_cookie(name: &str) -> SessionPersistence {
+    SessionPersistence::AppCookie { cookie_name: name.into() }
+}
+
+#[test]
+fn clients_keep_their_member_across_changes() {
+    let (state, stick) = next(None, SessionPersistence::SourceIp, &[0, 1, 2]);
+    let up = View(vec![true; 3]);
+    let key = |i: u8| stick.state().source_key(Ipv4Addr::new(10, 0, 0, i).into());
+    stick.store(key(1), 1, 0);
+    stick.store(key(2), 2, 0);
+    assert_eq!(stick.find(key(1), &up, 0), Some(1));
+    assert_eq!(stick.find(key(9), &up, 0), None);
+
+    // Member 0 leaves, 5 comes, the order turns.
+    let (state, stick) = next(state, SessionPersistence::SourceIp, &[5, 2, 1]);
+    assert_eq!((stick.find(key(1), &up, 0), stick.find(key(2), &up, 0)), (Some(2), Some(1)));
+    // Member 2 leaves, and what comes after it does not inherit its clients.
+    let (state, stick) = next(state, SessionPersistence::SourceIp, &[1, 6]);
+    assert_eq!((stick.find(key(1), &up, 0), stick.find(key(2), &up, 0)), (Some(0), None));
+    // It is back.
+    let (state, stick) = next(state, SessionPersistence::SourceIp, &[6, 1, 2]);
+    assert_eq!(stick.find(key(2), &up, 0), Some(2));
+    let state = state.unwrap();
+    let mut known: Vec<_> =
+        state.table().iter().map(|(_, handle, _)| state.member(handle).unwrap()).collect();
+    known.sort_unstable();
+    assert_eq!(known, [id(1), id(2)]);
+}
+
+#[test]
+fn members_that_left_are_forgotten_in_time() {
+    let (mut state, _) = next(None, SessionPersistence::SourceIp, &[0]);
+    for i in 1..2000 {
+        state = next(state, SessionPersistence::SourceIp, &[i]).0;
+    }
+    assert!(state.unwrap().interner.lock().unwrap().handles.len() <= FORMER_MEMBERS + 2);
+}
+
+#[test]
+fn a_member_that_is_down_is_not_used_until_it_is_back() {
+    let (_, stick) = next(None, SessionPersistence::SourceIp, &[0, 1]);
+    let key = stick.state().source_key(Ipv4Addr::new(10, 0, 0, 1).into());
+    stick.store(key, 1, 0);
+    assert_eq!(stick.find(key, &View(vec![true, false]), 1), None);
+    assert_eq!(stick.find(key, &View(vec![true, true]), 1), Some(1));
+    stick.store(key, 0, 2);
+    assert_eq!(stick.find(key, &View(vec![true, true]), 3), Some(0), "overwritten");
+}
+
+#[test]
+fn another_kind_of_persistence_starts_afresh() {
+    let (state, stick) = next(None, app_cookie("JS"), &[0]);
+    let key = stick.state().cookie_key(b"abc");
+    stick.store(key, 0, 0);
+    let up = View(vec![true]);
+    let (state, stick) = next(state, app_cookie("JS"), &[0]);
+    assert_eq!(stick.find(key, &up, 0), Some(0));
+    let (state, stick) = next(state, app_cookie("PHP"), &[0]);
+    assert_eq!(stick.find(key, &up, 0), None);
+    assert!(PersistState::carry_over(state, PoolId(Uuid::nil()), None).is_none());
+    let srv = Some(&SessionPersistence::HttpCookie);
+    assert!(PersistState::carry_over(None, PoolId(Uuid::nil()), srv).is_none());
+}
+
+#[test]
+fn keys_depend_on_the_pool_and_64_bytes_of_the_value() {
+    let a = PersistState::new(PoolId(Uuid::from_u128(1)), app_cookie("JS"));
+    let same = PersistState::new(PoolId(Uuid::from_u128(1)), app_cookie("JS"));
+    let b = PersistState::new(PoolId(Uuid::from_u128(2)), app_cookie("JS"));
+    let long = [b'x'; 70];
+    assert_eq!(a.cookie_key(&long), same.cookie_key(&long[..64]));
+    assert_ne!(a.cookie_key(&long), a.cookie_key(&long[..63]));
+    assert_ne!(a.cookie_key(b"v"), b.cookie_key(b"v"));
+    let v4 = Ipv4Addr::new(192, 0, 2, 1);
+    assert_eq!(a.source_key(v4.into()), a.source_key(v4.to_ipv6_mapped().into()));
+}

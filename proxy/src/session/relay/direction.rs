@@ -1,0 +1,318 @@
+//! One direction of a session: from a source to a destination.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{Interest, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::{
+    net::{BUFFER_SIZE, Buffer, PIPE_SIZE, Pipe, Pools, Stream},
+    state::Counter,
+};
+
+/// A burst of this many bytes turns a direction from copying to splicing, and a smaller one back. Below, the
+/// additional system calls of a splice cost more than the copy; a transfer that arrives in larger bursts is bulk.
+pub const SPLICE_FROM: u64 = BUFFER_SIZE as u64;
+
+/// A transfer that is known to be this long splices from its first byte.
+const SPLICE_AT_ONCE: u64 = 4 * SPLICE_FROM;
+
+/// Bytes that one poll of a direction carries before it lets other tasks of the worker run: about 0.2 ms.
+const POLL_BUDGET: u64 = PIPE_SIZE as u64;
+
+/// Counters that grow as bytes pass, so that readers see a long transfer while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter<'a> {
+    /// Bytes read from the source.
+    pub read: &'a Counter,
+    /// Bytes written to the destination.
+    pub written: &'a Counter,
+}
+
+/// Which end of a direction failed, and how.
+#[derive(Debug)]
+pub enum Fault {
+    /// Reading failed.
+    Source(io::Error),
+    /// Writing failed.
+    Destination(io::Error),
+}
+
+/// How a direction came to its end. Everything that was read has been written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The source has no more bytes.
+    Closed,
+    /// The limit was reached; the source may have more bytes.
+    Limit,
+    /// [`Direction::stop_reading`] was called.
+    Stopped,
+}
+
+/// What a pending direction waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Bytes from the source.
+    Source,
+    /// Room in the destination; bytes are pending.
+    Destination,
+    /// Nothing: it has ended.
+    Nothing,
+}
+
+/// The state of one direction. Poll it with the same two streams until it is ready.
+#[derive(Debug)]
+pub struct Direction {
+    held: Held,
+    flush: bool,
+    splice: bool,
+    burst: u64,
+    remaining: u64,
+    ended: Option<Ended>,
+    read: u64,
+    written: u64,
+}
+
+/// Bytes on their way. Never an empty buffer or pipe between polls.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Buffer(Buffer),
+    Pipe(Pipe),
+}
+
+impl Direction {
+    /// Carries bytes until the source ends.
+    pub fn new() -> Self {
+        Self {
+            held: Held::Nothing,
+            flush: false,
+            splice: false,
+            burst: 0,
+            remaining: u64::MAX,
+            ended: None,
+            read: 0,
+            written: 0,
+        }
+    }
+
+    /// Carries `length` bytes, and reads not one more from the source.
+    pub fn exact(length: u64) -> Self {
+        let ended = (length == 0).then_some(Ended::Limit);
+        Self { remaining: length, splice: length >= SPLICE_AT_ONCE, ended, ..Self::new() }
+    }
+
+    /// Sends `bytes`, which came from the source before, first. They count as written, not as read, and not towards
+    /// the limit.
+    pub fn preceded_by(mut self, bytes: Option<Buffer>) -> Self {
+        self.held = bytes.filter(|b| !b.is_empty()).map_or(Held::Nothing, Held::Buffer);
+        self
+    }
+
+    /// Bytes read from the source so far.
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Bytes written to the destination so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// What it waits for, after a poll was pending.
+    #[inline]
+    pub fn waiting(&self) -> Waiting {
+        match (&self.held, self.ended) {
+            (Held::Nothing, None) if !self.flush => Waiting::Source,
+            (Held::Nothing, Some(_)) if !self.flush => Waiting::Nothing,
+            _ => Waiting::Destination,
+        }
+    }
+
+    /// Reads no more; what is held is still written.
+    pub fn stop_reading(&mut self) {
+        self.ended.get_or_insert(Ended::Stopped);
+    }
+
+    /// Drops what is held and ends.
+    pub fn abandon(&mut self) {
+        self.held = Held::Nothing;
+        self.flush = false;
+        self.stop_reading();
+    }
+
+    /// Carries what can be carried now. Ready when the source has ended (or the limit is reached) and all is
+    /// written and flushed; the destination is not shut down. After a fault only [`abandon`](Self::abandon) makes
+    /// sense.
+    ///
+    /// Works for about 0.2 ms at most, then yields to the worker's other tasks.
+    ///
+    /// # Errors
+    /// [`Fault`] says on which side.
+    pub fn poll<S: Stream, D: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        destination: &mut D,
+        pools: &Pools,
+        meter: Meter<'_>,
+    ) -> Poll<Result<Ended, Fault>> {
+        let mut budget = POLL_BUDGET;
+        loop {
+            ready!(self.poll_write(cx, destination, meter)).map_err(Fault::Destination)?;
+            if let Some(ended) = self.ended {
+                return Poll::Ready(Ok(ended));
+            }
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Poll::Ready(read) = self.poll_read(cx, source, destination, pools) else {
+                // The source is idle: the size of the burst that is over tells the size of the next.
+                self.splice = self.splice && self.burst >= SPLICE_FROM;
+                self.burst = 0;
+                return Poll::Pending;
+            };
+            let n = read.map_err(Fault::Source)? as u64;
+            if n == 0 {
+                self.ended = Some(Ended::Closed);
+                continue;
+            }
+            meter.read.add(n);
+            self.read += n;
+            self.burst += n;
+            self.splice |= self.burst >= SPLICE_FROM;
+            budget = budget.saturating_sub(n);
+            if self.remaining != u64::MAX {
+                self.remaining -= n;
+                if self.remaining == 0 {
+                    self.ended = Some(Ended::Limit);
+                }
+            }
+        }
+    }
+
+    /// Writes what is held. Ready when nothing is, and the destination has flushed it.
+    #[inline]
+    fn poll_write<D: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        destination: &mut D,
+        meter: Meter<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let n = match &mut self.held {
+                Held::Nothing => break,
+                Held::Buffer(buffer) => {
+                    let n = ready!(Pin::new(&mut *destination).poll_write(cx, buffer.filled()))?;
+                    buffer.consume(n);
+                    if buffer.is_empty() {
+                        self.held = Held::Nothing;
+                    }
+                    n
+                }
+                Held::Pipe(pipe) => {
+                    let socket = destination.as_plain_tcp().ok_or_else(no_longer_plain)?;
+                    let n = ready!(poll_drain(cx, pipe, socket))?;
+                    if pipe.is_empty() {
+                        self.held = Held::Nothing;
+                    }
+                    n
+                }
+            };
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.flush = true;
+            self.written += n as u64;
+            meter.written.add(n as u64);
+        }
+        if self.flush {
+            ready!(Pin::new(destination).poll_flush(cx))?;
+            self.flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads into a buffer or a pipe, which is held only if something was read. Nothing is held before.
+    #[inline]
+    fn poll_read<S: Stream, D: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        destination: &D,
+        pools: &Pools,
+    ) -> Poll<io::Result<usize>> {
+        if self.splice
+            && self.remaining >= SPLICE_FROM
+            && let (Some(socket), Some(_)) = (source.as_plain_tcp(), destination.as_plain_tcp())
+            && let Some(mut pipe) = pools.pipes.get()
+        {
+            let max = self.remaining.min(POLL_BUDGET) as usize;
+            let n = ready!(poll_fill(cx, &mut pipe, socket, max))?;
+            if n > 0 {
+                self.held = Held::Pipe(pipe);
+            }
+            return Poll::Ready(Ok(n));
+        }
+        let mut buffer = pools.buffers.get();
+        let max = self.remaining.min(buffer.capacity() as u64) as usize;
+        let mut spare = ReadBuf::new(&mut buffer.spare()[..max]);
+        ready!(Pin::new(source).poll_read(cx, &mut spare))?;
+        let n = spare.filled().len();
+        if n > 0 {
+            buffer.commit(n);
+            self.held = Held::Buffer(buffer);
+        }
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl Default for Direction {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The pipe must be empty: only then is it the socket that `WouldBlock` speaks of, and clearing the socket's
+/// readiness right.
+fn poll_fill(
+    cx: &mut Context<'_>,
+    pipe: &mut Pipe,
+    source: &TcpStream,
+    max: usize,
+) -> Poll<io::Result<usize>> {
+    debug_assert!(pipe.is_empty());
+    loop {
+        ready!(source.poll_read_ready(cx))?;
+        match source.try_io(Interest::READABLE, || pipe.fill_from(source, max)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// The pipe must not be empty, for the same reason.
+fn poll_drain(cx: &mut Context<'_>, pipe: &mut Pipe, destination: &TcpStream) -> Poll<io::Result<usize>> {
+    debug_assert!(!pipe.is_empty());
+    loop {
+        ready!(destination.poll_write_ready(cx))?;
+        match destination.try_io(Interest::WRITABLE, || pipe.drain_to(destination)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+#[cold]
+fn no_longer_plain() -> io::Error {
+    io::Error::other("the destination stopped being plain TCP while bytes were in the pipe")
+}

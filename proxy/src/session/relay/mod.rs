@@ -1,0 +1,71 @@
+//! Carrying bytes between two connections.
+//!
+//! - [`relay`]: both ways until both ends have finished: TCP and HTTPS listeners, and HTTP connections after an
+//!   upgrade.
+//! - [`transfer_exact`]: one way, so many bytes and not one more: message bodies of known length.
+//! - [`Direction`]: the state machine below both, for whoever has more to watch than these do.
+//!
+//! A direction copies through a pooled buffer while bursts are small and splices through a pooled pipe once
+//! one has carried [`SPLICE_FROM`] bytes. It holds a buffer or a pipe only while bytes wait in it for the destination,
+//! so an idle session holds neither.
+
+mod direction;
+mod exact;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::{io, time::Duration};
+
+pub use self::{
+    direction::{Direction, Ended, Fault, Meter, SPLICE_FROM, Waiting},
+    exact::{ExactOptions, TransferError, transfer_exact},
+    session::relay,
+};
+use crate::net::Buffer;
+
+/// One end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// Who connected to the listener.
+    Client,
+    /// Whom the proxy connected to.
+    Member,
+}
+
+/// What [`relay`] is told of a session.
+#[derive(Debug, Default)]
+pub struct RelayOptions {
+    /// How long the client's connection may be inactive (Octavia `timeout_client_data`, HAProxy `timeout client`);
+    /// zero is for ever.
+    pub client_timeout: Duration,
+    /// How long the member's connection may be inactive (Octavia `timeout_member_data`, HAProxy `timeout server`);
+    /// zero is for ever.
+    pub member_timeout: Duration,
+    /// Bytes that were read from the client already; they go first, and are not counted as received again.
+    pub from_client: Option<Buffer>,
+    /// Bytes that were read from the member already; they go first, and are not counted as received again.
+    pub from_member: Option<Buffer>,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayEnd {
+    /// Why; the first cause, when there were several.
+    pub reason: EndReason,
+    /// Bytes delivered to the member.
+    pub client_to_member: u64,
+    /// Bytes delivered to the client.
+    pub member_to_client: u64,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Both ends closed their side and everything was delivered.
+    Finished,
+    /// The connection to this end broke.
+    Aborted(Peer, io::ErrorKind),
+    /// This end was inactive for longer than it may be.
+    TimedOut(Peer),
+}
