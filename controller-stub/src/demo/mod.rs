@@ -87,10 +87,10 @@ pub struct Options {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Programs {
     /// amphora-agent [default: beside this program]
-    #[arg(long, value_name = "FILE", env = "AMPHORA_AGENT")]
+    #[arg(long, value_name = "FILE", env = "AMPHORA_AGENT_BIN")]
     agent: Option<PathBuf>,
     /// amphora-proxy [default: beside the agent]
-    #[arg(long, value_name = "FILE", env = "AMPHORA_PROXY")]
+    #[arg(long, value_name = "FILE", env = "AMPHORA_PROXY_BIN")]
     proxy: Option<PathBuf>,
 }
 
