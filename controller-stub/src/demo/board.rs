@@ -1,0 +1,155 @@
+//! What the demo knows and shows: the state of the members, what is being done, and what was found true or not.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::style::{Colour, Style};
+
+/// The newest lines that a view can show.
+const KEPT: usize = 200;
+
+/// Shared by the scenario, which writes, and the view, which reads.
+#[derive(Clone, Debug)]
+pub(super) struct Board {
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// See [`Board`].
+#[derive(Debug)]
+pub(super) struct Inner {
+    start: Instant,
+    /// Lines go to standard output as they come; else a view draws them.
+    plain: bool,
+    style: Style,
+    /// Where it all is, for the view's first line.
+    pub(super) place: String,
+    /// What is being done now.
+    pub(super) doing: String,
+    /// The story so far.
+    pub(super) lines: Vec<Line>,
+    /// Operating status by name of the member, as the amphora says.
+    pub(super) members: BTreeMap<String, String>,
+    /// Checks that held.
+    pub(super) held: u32,
+    /// Checks that did not, in words.
+    pub(super) failed: Vec<String>,
+    /// Heartbeats that verified.
+    pub(super) heartbeats: u64,
+    /// Packets on the heartbeat port that did not.
+    pub(super) forged: u64,
+}
+
+/// A line of the story.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// Since the demo began.
+    pub(super) at: Duration,
+    pub(super) mark: Mark,
+    pub(super) text: String,
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A new step.
+    Step,
+    /// Something happened.
+    Note,
+    /// A check held.
+    Held,
+    /// A check did not hold.
+    Failed,
+}
+
+impl Mark {
+    /// Its sign and colour.
+    pub(super) fn sign(self) -> (&'static str, Colour) {
+        match self {
+            Self::Step => ("==", Colour::Bold),
+            Self::Note => ("  ", Colour::Dim),
+            Self::Held => ("ok", Colour::Green),
+            Self::Failed => ("NO", Colour::Red),
+        }
+    }
+}
+
+impl Board {
+    /// `plain`: each line goes to standard output at once.
+    pub(super) fn new(plain: bool, style: Style) -> Self {
+        let inner = Inner {
+            start: Instant::now(),
+            plain,
+            style,
+            place: String::new(),
+            doing: String::new(),
+            lines: Vec::new(),
+            members: BTreeMap::new(),
+            held: 0,
+            failed: Vec::new(),
+            heartbeats: 0,
+            forged: 0,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Everything on it.
+    pub(super) fn read(&self) -> MutexGuard<'_, Inner> {
+        // Writers only assign and push: what a poisoned lock guards is whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new step begins.
+    pub(super) fn step(&self, text: &str) {
+        self.line(Mark::Step, text);
+    }
+
+    /// Something happened.
+    pub(super) fn note(&self, text: impl AsRef<str>) {
+        self.line(Mark::Note, text.as_ref());
+    }
+
+    /// Something that was promised, and whether it is true.
+    pub(super) fn check(&self, holds: bool, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        {
+            let mut inner = self.read();
+            if holds {
+                inner.held += 1;
+            } else {
+                inner.failed.push(text.to_owned());
+            }
+        }
+        self.line(if holds { Mark::Held } else { Mark::Failed }, text);
+    }
+
+    fn line(&self, mark: Mark, text: &str) {
+        let mut inner = self.read();
+        let line = Line { at: inner.start.elapsed(), mark, text: text.to_owned() };
+        if mark == Mark::Step {
+            text.clone_into(&mut inner.doing);
+        }
+        if inner.plain {
+            // Standard output that is gone ends nothing: the demo still has to tidy up.
+            let _ = writeln!(io::stdout(), "{}", line.show(inner.style));
+        }
+        inner.lines.push(line);
+        if inner.lines.len() > 2 * KEPT {
+            inner.lines.drain(..KEPT);
+        }
+    }
+}
+
+impl Line {
+    /// As text.
+    pub(super) fn show(&self, style: Style) -> String {
+        let (sign, colour) = self.mark.sign();
+        let at = format!("{:6.1}s", self.at.as_secs_f64());
+        let text: &dyn std::fmt::Display =
+            if self.mark == Mark::Step { &style.paint(Colour::Bold, &self.text) } else { &self.text };
+        format!("{} {} {text}", style.paint(Colour::Dim, at), style.paint(colour, sign))
+    }
+}

@@ -1,0 +1,99 @@
+//! Network namespaces through the `ip` command, named after this process and removed with the value.
+
+use std::{
+    fs::File,
+    path::Path,
+    process::{self, Command, Stdio},
+};
+
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::kill,
+    unistd::{Pid, geteuid},
+};
+
+use crate::error::{Error, Result};
+
+/// Where `ip netns` keeps namespaces.
+const DIR: &str = "/run/netns";
+
+/// What the names of all demo namespaces start with; the process id follows.
+const PREFIX: &str = "amphora-demo-";
+
+/// A namespace of one's own. Dropping it removes it, and every interface in it.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes a namespace with its loopback interface up. `role` keeps those of one process apart.
+    ///
+    /// # Errors
+    /// [`Error::Local`]: this host does not permit it.
+    pub(super) fn create(role: &str) -> Result<Self> {
+        let name = format!("{PREFIX}{}-{role}", process::id());
+        ip(&["netns", "add", &name])?;
+        let namespace = Self { name };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// Its name, as in `/run/netns`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip` inside.
+    pub(super) fn ip(&self, args: &[&str]) -> Result<()> {
+        ip(&[&["-n", &self.name], args].concat())
+    }
+
+    /// Moves the calling thread, and the sockets that it makes from now on, into a namespace.
+    ///
+    /// # Errors
+    /// [`Error::Local`]: there is none of that name, or it must not be entered.
+    pub(super) fn enter(name: &str) -> Result<()> {
+        let path = Path::new(DIR).join(name);
+        let file = File::open(&path).map_err(|e| Error::local(path.display(), e))?;
+        setns(file, CloneFlags::CLONE_NEWNET).map_err(|e| Error::local(path.display(), e))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(error) = ip(&["netns", "delete", &self.name]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Why namespaces are out of the question here, if they are.
+pub(super) fn obstacle() -> Option<&'static str> {
+    if !geteuid().is_root() {
+        return Some("not root");
+    }
+    let there = Command::new("ip").arg("-V").stdin(Stdio::null()).output().is_ok_and(|o| o.status.success());
+    (!there).then_some("no `ip` command (package iproute2)")
+}
+
+/// Removes the namespaces of demos that were killed before they could: those whose process is gone.
+pub(super) fn sweep() {
+    for entry in std::fs::read_dir(DIR).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        if pid.is_some_and(|pid: i32| pid > 1 && kill(Pid::from_raw(pid), None).is_err()) {
+            let _ = ip(&["netns", "delete", &name]);
+        }
+    }
+}
+
+fn ip(args: &[&str]) -> Result<()> {
+    let what = || format!("ip {}", args.join(" "));
+    let output =
+        Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|e| Error::local(what(), e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::local(what(), String::from_utf8_lossy(&output.stderr).trim()))
+}

@@ -1,0 +1,216 @@
+//! Where everything of the demo is: in network namespaces, or on loopback.
+//!
+//! With namespaces, as root: clients in one, the amphora's data plane in the second, members in the third; the
+//! amphora has a leg in each of two networks and the VIP on the first, as a real one does.
+//!
+//! ```text
+//! clients 198.51.100.2 ---- 198.51.100.9 amphora 203.0.113.1 ---- 203.0.113.11.. members
+//!                           198.51.100.10 VIP
+//! ```
+//!
+//! Without: everything on 127.0.0.1, on ports outside the range that the kernel gives to outgoing connections, so
+//! that no connection can sit on a member's port while the member is dead.
+
+use std::{
+    fs::{self, DirBuilder},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process,
+};
+
+use super::netns::{self, Namespace};
+use crate::error::{Error, Result};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// TEST-NET-2 and -3 (RFC 5737): addresses that no real network has.
+const CLIENT: &str = "198.51.100.2/24";
+const AMPHORA_FRONT: &str = "198.51.100.9/24";
+const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+const AMPHORA_BACK: &str = "203.0.113.1/24";
+const MEMBERS: [u8; 3] = [203, 0, 113];
+
+/// Addresses, ports and the place for files. Dropping it removes all that it made.
+#[derive(Debug)]
+pub(super) struct Topology {
+    /// Clients connect to it.
+    pub(super) vip: SocketAddr,
+    /// A second listener comes and goes here.
+    pub(super) second_port: u16,
+    /// The members, in the order in which they were asked for.
+    pub(super) members: Vec<SocketAddr>,
+    /// The agent's REST API.
+    pub(super) agent: SocketAddr,
+    /// Certificates, state, sockets and logs.
+    pub(super) dir: PathBuf,
+    namespaces: Option<Namespaces>,
+}
+
+#[derive(Debug)]
+struct Namespaces {
+    clients: Namespace,
+    amphora: Namespace,
+    members: Namespace,
+}
+
+impl Topology {
+    /// Makes room for `members` members. The second value says why there are no namespaces, when there are none.
+    ///
+    /// # Errors
+    /// [`Error::Local`]: not even loopback works.
+    pub(super) fn create(members: usize, loopback: bool) -> Result<(Self, Option<String>)> {
+        netns::sweep();
+        let dir = make_dir()?;
+        let obstacle = if loopback { Some("--loopback") } else { netns::obstacle() };
+        let (namespaces, reason) = match obstacle {
+            Some(reason) => (None, Some(reason.to_owned())),
+            None => match Namespaces::create(members) {
+                Ok(namespaces) => (Some(namespaces), None),
+                Err(error) => (None, Some(error.to_string())),
+            },
+        };
+        let ports = free_ports(members + 3)?;
+        let local = |n: usize| SocketAddr::new(LOCALHOST, ports[n]);
+        let topology = if namespaces.is_some() {
+            let member = |n: usize| SocketAddr::new(member_address(n), 8080);
+            Self {
+                vip: SocketAddr::new(VIP.into(), 80),
+                second_port: 8080,
+                members: (0..members).map(member).collect(),
+                agent: local(0),
+                dir,
+                namespaces,
+            }
+        } else {
+            Self {
+                vip: local(1),
+                second_port: ports[2],
+                members: (0..members).map(|n| local(n + 3)).collect(),
+                agent: local(0),
+                dir,
+                namespaces,
+            }
+        };
+        Ok((topology, reason))
+    }
+
+    /// Names of the namespaces of clients, amphora and members.
+    fn namespace(&self, pick: fn(&Namespaces) -> &Namespace) -> Option<&str> {
+        self.namespaces.as_ref().map(|all| pick(all).name())
+    }
+
+    /// The namespace of the clients.
+    pub(super) fn client_netns(&self) -> Option<&str> {
+        self.namespace(|all| &all.clients)
+    }
+
+    /// The namespace of the data plane.
+    pub(super) fn amphora_netns(&self) -> Option<&str> {
+        self.namespace(|all| &all.amphora)
+    }
+
+    /// The namespace of the members.
+    pub(super) fn member_netns(&self) -> Option<&str> {
+        self.namespace(|all| &all.members)
+    }
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            eprintln!("{}: {error}", self.dir.display());
+        }
+    }
+}
+
+impl Namespaces {
+    fn create(members: usize) -> Result<Self> {
+        let all = Self {
+            clients: Namespace::create("clients")?,
+            amphora: Namespace::create("amphora")?,
+            members: Namespace::create("members")?,
+        };
+        let amphora = all.amphora.name();
+        // Both ends are made in their namespaces: nothing ever shows in the host's own.
+        all.clients
+            .ip(&["link", "add", "front", "type", "veth", "peer", "name", "eth1", "netns", amphora])?;
+        all.members.ip(&["link", "add", "back", "type", "veth", "peer", "name", "eth2", "netns", amphora])?;
+        all.clients.ip(&["address", "add", CLIENT, "dev", "front"])?;
+        all.amphora.ip(&["address", "add", AMPHORA_FRONT, "dev", "eth1"])?;
+        all.amphora.ip(&["address", "add", &format!("{VIP}/32"), "dev", "eth1"])?;
+        all.amphora.ip(&["address", "add", AMPHORA_BACK, "dev", "eth2"])?;
+        for n in 0..members {
+            all.members.ip(&["address", "add", &format!("{}/24", member_address(n)), "dev", "back"])?;
+        }
+        for (namespace, link) in
+            [(&all.clients, "front"), (&all.members, "back"), (&all.amphora, "eth1"), (&all.amphora, "eth2")]
+        {
+            namespace.ip(&["link", "set", link, "up"])?;
+        }
+        Ok(all)
+    }
+}
+
+fn member_address(n: usize) -> IpAddr {
+    let [a, b, c] = MEMBERS;
+    // The demo has a handful of members; 11 and up keeps clear of the amphora's own address.
+    let last = u8::try_from(11 + n).unwrap_or(u8::MAX);
+    IpAddr::V4(Ipv4Addr::new(a, b, c, last))
+}
+
+/// A private directory whose path is short enough for unix sockets in it.
+fn make_dir() -> Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("amphora-demo-{}", process::id()));
+    // A former demo with this process id is gone: two processes cannot have it at once.
+    let _ = fs::remove_dir_all(&path);
+    let make =
+        |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(|e| Error::local(path.display(), e));
+    make(&path)?;
+    ["certs", "state", "run", "log"].iter().try_for_each(|name| make(&path.join(name)))?;
+    Ok(path)
+}
+
+/// Distinct TCP ports of 127.0.0.1 that nobody has, below the kernel's range for outgoing connections (32768 on
+/// Linux). All are held until the last is found.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    const FIRST: u16 = 15_000;
+    const LAST: u16 = 32_000;
+    let offset = u16::try_from(process::id() % 16_000).unwrap_or(0);
+    let mut held = Vec::new();
+    for n in 0..(LAST - FIRST) {
+        if held.len() == count {
+            break;
+        }
+        let port = FIRST + (offset + n) % (LAST - FIRST);
+        if let Ok(listener) = TcpListener::bind((LOCALHOST, port)) {
+            held.push((listener, port));
+        }
+    }
+    if held.len() < count {
+        return Err(Error::Local(format!("no {count} free ports on {LOCALHOST} from {FIRST} to {LAST}")));
+    }
+    Ok(held.into_iter().map(|(_, port)| port).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn loopback_leaves_nothing_behind() {
+        let (topology, reason) = Topology::create(3, true).unwrap();
+        assert_eq!(reason.as_deref(), Some("--loopback"));
+        let mut ports: Vec<u16> = topology.members.iter().map(SocketAddr::port).collect();
+        ports.extend([topology.vip.port(), topology.second_port, topology.agent.port()]);
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 6, "no port twice");
+        assert!(ports.iter().all(|p| *p < 32_768));
+        let dir = topology.dir.clone();
+        assert!(dir.join("state").is_dir());
+        drop(topology);
+        assert!(!dir.exists());
+    }
+}

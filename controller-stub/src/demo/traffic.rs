@@ -1,0 +1,268 @@
+//! The clients of the demo: keep-alive connections that ask, and check every answer.
+//!
+//! They run in a thread of their own, which lives in the clients' network namespace where there is one. Of every
+//! six clients two keep the persistence cookie as a browser does, one opens a connection per request, and three
+//! just ask.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    exchange::{Ask, Kind, Session, Verdict, session},
+    netns::Namespace,
+    tally::Tally,
+};
+use crate::{
+    cli::runtime,
+    error::{Error, Result},
+};
+
+/// A request without an answer for this long is lost.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// No answer of the demo is longer.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// The running clients. Dropping it ends them at once.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<()>>>,
+    abort: Option<oneshot::Sender<()>>,
+}
+
+/// The counts, for whoever counts and whoever looks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts(Arc<Mutex<Tally>>);
+
+impl Counts {
+    /// What was counted so far.
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        // Counting does not panic half-way through: what a poisoned lock guards is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    vip: SocketAddr,
+    counts: Counts,
+    phase: AtomicU32,
+    uploads: AtomicBool,
+    finishing: AtomicBool,
+}
+
+impl Traffic {
+    /// Starts `clients` clients that together send `rate` requests a second, in network namespace `netns`, and count
+    /// in `counts`.
+    ///
+    /// # Errors
+    /// [`Error::Local`]: no thread can be had.
+    pub(super) fn start(
+        vip: SocketAddr,
+        netns: Option<&str>,
+        clients: u32,
+        rate: u32,
+        counts: Counts,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            vip,
+            counts,
+            phase: AtomicU32::new(1),
+            uploads: AtomicBool::new(true),
+            finishing: AtomicBool::new(false),
+        });
+        let (abort, aborted) = oneshot::channel();
+        let (own, netns) = (shared.clone(), netns.map(str::to_owned));
+        let pause = Duration::from_secs(1) * clients / rate.max(1);
+        let thread = thread::Builder::new()
+            .name("clients".to_owned())
+            .spawn(move || {
+                if let Some(name) = netns {
+                    Namespace::enter(&name)?;
+                }
+                runtime()?.block_on(async {
+                    let mut all = JoinSet::new();
+                    (0..clients).for_each(|n| drop(all.spawn(client(own.clone(), n, pause))));
+                    tokio::select! {
+                        _ = aborted => {}
+                        _ = all.join_all() => {}
+                    }
+                });
+                Ok(())
+            })
+            .map_err(|e| Error::local("the clients' thread", e))?;
+        Ok(Self { shared, thread: Some(thread), abort: Some(abort) })
+    }
+
+    /// The number of the present phase.
+    pub(super) fn phase(&self) -> u32 {
+        self.shared.phase.load(Ordering::SeqCst)
+    }
+
+    /// Requests that begin from now on are counted in a new phase, whose number is returned.
+    pub(super) fn next_phase(&self) -> u32 {
+        let phase = self.shared.phase.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.counts.tally().settle(phase.saturating_sub(1));
+        phase
+    }
+
+    /// Whether the clients send requests that must not be sent twice (POST with a body).
+    pub(super) fn set_uploads(&self, on: bool) {
+        self.shared.uploads.store(on, Ordering::SeqCst);
+    }
+
+    /// Lets every client finish the request that it is at, and ends.
+    ///
+    /// # Errors
+    /// What kept the clients from running at all.
+    pub(super) async fn finish(&mut self) -> Result<()> {
+        self.shared.finishing.store(true, Ordering::SeqCst);
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        tokio::task::spawn_blocking(move || join(thread))
+            .await
+            .map_err(|e| Error::local("the clients' thread", e))?
+    }
+
+    /// True when the clients' thread ended before it was asked to, which it never should.
+    pub(super) fn ended(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        drop(self.abort.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = join(thread);
+        }
+    }
+}
+
+fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|_| Err(Error::Local("the clients' thread panicked".to_owned())))
+}
+
+/// One client.
+async fn client(shared: Arc<Shared>, number: u32, pause: Duration) {
+    let keeps_cookie = number % 3 == 1;
+    let one_shot = number % 6 == 5;
+    let mut connection: Option<SendRequest<Full<Bytes>>> = None;
+    let mut cookie: Option<Session> = None;
+    // Clients start apart from each other, in time and in what they ask for.
+    let mut next = Instant::now() + pause * number / 12;
+    let mut n = u64::from(number) * 1_000_003;
+    while !shared.finishing.load(Ordering::SeqCst) {
+        sleep_until(next).await;
+        next = (next + pause).max(Instant::now());
+        n += 1;
+        let kind = match Kind::MIX[(n % Kind::MIX.len() as u64) as usize] {
+            Kind::Upload if !shared.uploads.load(Ordering::SeqCst) => Kind::Page,
+            kind => kind,
+        };
+        let phase = shared.phase.load(Ordering::SeqCst);
+        let mut sender = match connection.take() {
+            Some(sender) => sender,
+            None => match connect(shared.vip).await {
+                Ok(sender) => sender,
+                Err(e) => {
+                    let lost = Verdict::Lost(format!("connect: {e}"));
+                    shared.counts.tally().count(phase, kind, lost, Duration::ZERO);
+                    continue;
+                }
+            },
+        };
+        if sender.ready().await.is_err() {
+            shared.counts.tally().count_closed(phase);
+            continue;
+        }
+        let begin = Instant::now();
+        let ask = Ask::new(kind, n, cookie.clone());
+        let verdict = match timeout(PATIENCE, exchange(&mut sender, shared.vip, &ask, one_shot)).await {
+            Err(_) => Verdict::Lost(format!("no answer within {} s", PATIENCE.as_secs())),
+            // The connection ended before the request was written: nothing was lost, but it was not announced either.
+            Ok(Err(Failure::Unsent)) => {
+                shared.counts.tally().count_closed(phase);
+                continue;
+            }
+            Ok(Err(Failure::Broken(what))) => Verdict::Lost(what),
+            Ok(Ok((head, body))) => {
+                if keeps_cookie && let Some(new) = session(head.headers()) {
+                    cookie = Some(new);
+                }
+                let closes = head
+                    .headers()
+                    .get(header::CONNECTION)
+                    .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"close"));
+                connection = (!closes && !one_shot).then_some(sender);
+                ask.judge(head.status(), head.headers(), &body)
+            }
+        };
+        shared.counts.tally().count(phase, kind, verdict, begin.elapsed());
+    }
+}
+
+/// Why a request has no answer.
+enum Failure {
+    /// It never left.
+    Unsent,
+    /// It left, or half of it.
+    Broken(String),
+}
+
+async fn connect(vip: SocketAddr) -> io::Result<SendRequest<Full<Bytes>>> {
+    let stream = timeout(PATIENCE, TcpStream::connect(vip)).await??;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn exchange(
+    sender: &mut SendRequest<Full<Bytes>>,
+    vip: SocketAddr,
+    ask: &Ask,
+    one_shot: bool,
+) -> Result<(Response<()>, Bytes), Failure> {
+    let mut request =
+        Request::builder().method(ask.method.clone()).uri(&ask.target).header(header::HOST, vip.to_string());
+    if let Some(session) = &ask.session {
+        request = request.header(header::COOKIE, &session.cookie);
+    }
+    if one_shot {
+        request = request.header(header::CONNECTION, "close");
+    }
+    let request = request.body(Full::new(ask.body.clone())).map_err(|e| Failure::Broken(e.to_string()))?;
+    let response: Response<Incoming> = sender
+        .send_request(request)
+        .await
+        .map_err(|e| if e.is_canceled() { Failure::Unsent } else { Failure::Broken(e.to_string()) })?;
+    let (head, body) = response.into_parts();
+    let body =
+        Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| Failure::Broken(format!("body: {e}")))?;
+    Ok((Response::from_parts(head, ()), body.to_bytes()))
+}

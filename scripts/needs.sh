@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# What ./run and ./test need from the system, and how to get it. Sourced, not run.
+
+# Debian keeps network tools and daemons out of a plain user's PATH; rustup puts cargo where only a login shell looks.
+PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+export PATH
+
+say() { printf '%s\n' "$*" >&2; }
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command as root: directly, or by sudo. Without a terminal sudo must not ask for a password.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif have sudo && [ -t 0 ]; then
+        sudo "$@"
+    elif have sudo; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+# install_packages PACKAGE...: by apt, quietly. Fails where there is no apt or no way to be root.
+install_packages() {
+    have apt-get || { say "  no apt-get here"; return 1; }
+    as_root true 2>/dev/null || { say "  not root, and sudo is not to be had"; return 1; }
+    say "  installing: $*"
+    local log
+    log=$(mktemp)
+    if as_root env DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1 &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1; then
+        rm -f "$log"
+    else
+        tail -n 15 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+}
+
+# need COMMAND PACKAGE: notes in $wanted what has to be installed.
+wanted=()
+need() { have "$1" || wanted+=("$2"); }
+
+# A Rust toolchain comes with the machine: which one is its owner's choice.
+require_rust() {
+    have cargo && return
+    say "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer (https://rustup.rs)"
+    exit 1
+}
+
+# The C compiler builds aws-lc; nothing else outside of cargo is needed to build.
+require_compiler() {
+    have cc && return
+    say "no C compiler:"
+    install_packages gcc libc6-dev || { say "install a C compiler (Debian: gcc libc6-dev) and try again"; exit 1; }
+}
