@@ -8,7 +8,7 @@
 //! cycle, at O(n) a pick, with gaps that are no smaller: 5:1:1 is `a a b a c a a` there (four `a` in a row over
 //! the cycle's end), `a a a b a a c` here.
 //!
-//! Any slot can be entered without walking there (see [`Schedule::enter`]): workers start at different ones, and
+//! Any slot can be entered without walking there (`Schedule::enter`): workers start at different ones, and
 //! a changed list of members goes on at the same fraction of its own cycle.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
