@@ -5,10 +5,11 @@
 
 use super::{
     fields::Fields,
-    names::{Known, Method, Version},
+    names::{Known, Method, Version, is},
     reject::{BadResponse, Reject},
     request::RequestView,
     response::ResponseView,
+    scan,
 };
 
 /// How the end of a body is found.
@@ -162,12 +163,12 @@ fn transfer_coding(fields: &Fields, buf: &[u8]) -> Result<(), Reject> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    let mut codings = value.rsplit(|&b| b == b',').map(super::scan::trim);
+    let mut codings = value.rsplit(|&b| b == b',').map(scan::trim);
     let last = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
     let tokens = codings.all(|coding| {
         !coding.is_empty()
             && !coding.eq_ignore_ascii_case(b"chunked")
-            && coding.iter().all(|&b| super::scan::is_token_byte(b))
+            && coding.iter().all(|&b| scan::is_token_byte(b))
     });
     if last && tokens {
         return Err(Reject::NotImplemented("transfer coding other than chunked"));
@@ -205,10 +206,15 @@ struct Options {
 impl Options {
     fn of(fields: &Fields, buf: &[u8]) -> Self {
         let mut options = Self::default();
-        for option in fields.elements(buf, Known::Connection) {
-            options.close |= option.eq_ignore_ascii_case(b"close");
-            options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            options.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+        if !fields.present.contains(Known::Connection) {
+            return options;
+        }
+        for field in fields.list.iter().filter(|field| field.known == Known::Connection) {
+            for option in scan::list(field.value.of(buf)) {
+                options.close |= is(option, b"close");
+                options.keep_alive |= is(option, b"keep-alive");
+                options.upgrade |= is(option, b"upgrade");
+            }
         }
         options
     }

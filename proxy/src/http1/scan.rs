@@ -6,6 +6,7 @@
 const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
+const REG_NAME: u8 = 8;
 
 const CLASS: [u8; 256] = {
     let mut table = [0u8; 256];
@@ -40,6 +41,15 @@ const CLASS: [u8; 256] = {
         if b > 0x20 && b < 0x7f && b != b'#' {
             class |= TARGET;
         }
+        if b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+            )
+            || matches!(b, b';' | b'=')
+        {
+            class |= REG_NAME;
+        }
         table[byte] = class;
         byte += 1;
     }
@@ -63,6 +73,12 @@ fn is_target_byte(byte: u8) -> bool {
     CLASS[byte as usize] & TARGET != 0
 }
 
+/// Whether `byte` may stand in a `reg-name` of RFC 3986; the comma may not, because it joins repeated fields.
+#[inline]
+pub(super) fn is_reg_name_byte(byte: u8) -> bool {
+    CLASS[byte as usize] & REG_NAME != 0
+}
+
 /// Whether `byte` is SP or HTAB.
 #[inline]
 pub(super) fn is_blank(byte: u8) -> bool {
@@ -76,6 +92,22 @@ pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
         Some(n) => at + n,
         None => bytes.len(),
     }
+}
+
+/// The index of the colon behind the token that begins at `at`; `None` when it is not that simple.
+#[inline]
+pub(super) fn token_colon(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut end = at;
+    loop {
+        let colon = equal(word_at(bytes, end)?, b':');
+        if colon != 0 {
+            end += (colon.trailing_zeros() / 8) as usize;
+            break;
+        }
+        end += 8;
+    }
+    let class = bytes[at..end].iter().fold(TOKEN, |class, &b| class & CLASS[b as usize]);
+    (class != 0 && end > at).then_some(end)
 }
 
 const fn splat(byte: u8) -> u64 {
