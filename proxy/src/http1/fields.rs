@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     MAX_FIELDS,
-    names::{Known, KnownSet},
+    names::{Known, KnownSet, is},
     reject::Reject,
     scan,
 };
@@ -13,11 +13,11 @@ use super::{
 ///
 /// Offsets fit 16 bits because a head is at most [`MAX_HEAD`](super::MAX_HEAD) bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub(super) struct Span {
     /// Offset of the first byte.
-    pub start: u16,
+    pub(super) start: u16,
     /// Offset after the last byte.
-    pub end: u16,
+    pub(super) end: u16,
 }
 
 impl Span {
@@ -28,7 +28,7 @@ impl Span {
 
     /// The bytes of the span.
     #[inline]
-    pub fn of(self, buf: &[u8]) -> &[u8] {
+    pub(super) fn of(self, buf: &[u8]) -> &[u8] {
         &buf[self.range()]
     }
 
@@ -39,13 +39,13 @@ impl Span {
 
 /// One field line: `name: value`, the value without the white space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
+pub(super) struct Field {
     /// The name as it came.
-    pub name: Span,
+    pub(super) name: Span,
     /// The value, trimmed.
-    pub value: Span,
+    pub(super) value: Span,
     /// What the name is.
-    pub known: Known,
+    pub(super) known: Known,
 }
 
 /// The fields of one head, in order.
@@ -54,6 +54,34 @@ pub(super) struct Fields {
     pub(super) list: Vec<Field>,
     pub(super) present: KnownSet,
     pub(super) repeated: KnownSet,
+    pub(super) options: Options,
+}
+
+/// What the `Connection` fields say (RFC 9110 section 7.6.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    /// `close`.
+    pub(super) close: bool,
+    /// `keep-alive`.
+    pub(super) keep_alive: bool,
+    /// `upgrade`.
+    pub(super) upgrade: bool,
+    /// The name of a field that the proxy does not know.
+    pub(super) unknown: bool,
+}
+
+impl Options {
+    fn add(&mut self, value: &[u8]) {
+        for option in scan::list(value) {
+            match Known::of(option) {
+                Known::KeepAlive => self.keep_alive = true,
+                Known::Upgrade => self.upgrade = true,
+                Known::Other if is(option, b"close") => self.close = true,
+                Known::Other => self.unknown = true,
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Fields {
@@ -65,6 +93,7 @@ impl Fields {
         self.list.clear();
         self.present = KnownSet::default();
         self.repeated = KnownSet::default();
+        self.options = Options::default();
     }
 
     /// Parses field lines from `*at` on and moves `*at` behind each complete one.
@@ -92,6 +121,9 @@ impl Fields {
                     self.repeated.insert(known);
                 }
                 self.present.insert(known);
+                if known == Known::Connection {
+                    self.options.add(&bytes[value.clone()]);
+                }
             }
             self.list.push(Field {
                 name: Span::new(name.start, name.end),

@@ -5,7 +5,7 @@
 
 use super::{
     fields::Fields,
-    names::{Known, Method, Version, is},
+    names::{Known, Method, Version},
     reject::{BadResponse, Reject},
     request::RequestView,
     response::ResponseView,
@@ -46,7 +46,7 @@ pub struct ResponseFraming {
     pub body: Body,
     /// Whether the member's connection may carry another request afterwards.
     pub keep_alive: bool,
-    /// A 1xx other than 101: another response to the same request follows.
+    /// A 1xx other than 101: another response to the same request follows. A client of HTTP/1.0 must not see it.
     pub interim: bool,
     /// The connection is a tunnel from here on: 101 to an upgrade, 2xx to CONNECT.
     pub switching: bool,
@@ -77,7 +77,7 @@ pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reje
         // Some take the bytes for the body, some for the beginning of the tunnel (RFC 9110 section 9.3.6).
         return Err(Reject::BadRequest("CONNECT with a body"));
     }
-    let options = Options::of(fields, request.buf);
+    let options = fields.options;
     let keep_alive = !options.close && (http11 || options.keep_alive);
     let expect_continue = http11
         && body != Body::None
@@ -106,7 +106,7 @@ pub fn response_framing(
     let fields = &response.head.fields;
     let status = response.status();
     let length = length(fields, response.buf, response.version())?;
-    let options = Options::of(fields, response.buf);
+    let options = fields.options;
     let keep_alive = !options.close && (response.version() == Version::Http11 || options.keep_alive);
     let framed = |body, keep_alive| ResponseFraming { body, keep_alive, interim: false, switching: false };
     match status {
@@ -193,31 +193,6 @@ fn upgradable(fields: &Fields, buf: &[u8]) -> bool {
     let mut offers = fields.elements(buf, Known::Upgrade).peekable();
     offers.peek().is_some()
         && offers.all(|offer| !offer.eq_ignore_ascii_case(b"h2c") && !offer.eq_ignore_ascii_case(b"h2"))
-}
-
-/// The connection options (RFC 9110 section 7.6.1) that this hop acts on.
-#[derive(Default)]
-struct Options {
-    close: bool,
-    keep_alive: bool,
-    upgrade: bool,
-}
-
-impl Options {
-    fn of(fields: &Fields, buf: &[u8]) -> Self {
-        let mut options = Self::default();
-        if !fields.present.contains(Known::Connection) {
-            return options;
-        }
-        for field in fields.list.iter().filter(|field| field.known == Known::Connection) {
-            for option in scan::list(field.value.of(buf)) {
-                options.close |= is(option, b"close");
-                options.keep_alive |= is(option, b"keep-alive");
-                options.upgrade |= is(option, b"upgrade");
-            }
-        }
-        options
-    }
 }
 
 #[cfg(test)]
