@@ -74,7 +74,7 @@ fn policy(policy: &L7Policy) -> Value {
 
 /// 302 is what no code means: half of the time none is written.
 fn redirect_code(document: &mut Value, code: RedirectCode, position: u32) {
-    if code != RedirectCode::Found || position % 2 == 0 {
+    if code != RedirectCode::Found || position.is_multiple_of(2) {
         document["redirect_http_code"] = json!(code.code());
     }
 }

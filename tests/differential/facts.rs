@@ -1,8 +1,9 @@
 //! A request's bytes as the policies' evaluator sees them, for comparing the evaluator alone.
 
-use amphora_proxy::l7::RequestFacts;
+use amphora_proxy::l7::{RequestFacts, normalized_host};
 
 pub(crate) struct Facts {
+    target: Vec<u8>,
     path_and_query: Vec<u8>,
     fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -19,13 +20,21 @@ impl Facts {
             None => "",
         };
         let fields = request.headers.iter().map(|h| (h.name.as_bytes().to_vec(), h.value.to_vec())).collect();
-        Some(Self { path_and_query: path_and_query.as_bytes().to_vec(), fields })
+        Some(Self {
+            target: target.as_bytes().to_vec(),
+            path_and_query: path_and_query.as_bytes().to_vec(),
+            fields,
+        })
     }
 }
 
 impl RequestFacts for Facts {
     fn path_and_query(&self) -> &[u8] {
         &self.path_and_query
+    }
+
+    fn normalized_host(&self) -> Option<&[u8]> {
+        normalized_host(&self.target)
     }
 
     fn header_count(&self) -> usize {

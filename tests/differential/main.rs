@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod cases;
+mod corners;
 mod document;
 mod facts;
 mod haproxy;
@@ -88,11 +89,13 @@ impl Lab {
             None => (1..=number_from("AMPHORA_L7_SETS").unwrap_or(SETS)).collect(),
         };
         let backends = peers::backends(3);
-        let mut ports = free_ports(seeds.len() + 1);
+        let mut ports = free_ports(seeds.len() + 2);
         let directory = TempDir::new().unwrap();
         let regexes = regexes::set(&expressions(directory.path()), ports.pop().unwrap(), 1);
+        let corners_port = ports.pop().unwrap();
         let mut sets: Vec<Set> =
             seeds.iter().zip(&ports).map(|(seed, port)| cases::generate(*seed, *port, &backends)).collect();
+        sets.push(corners::set(corners_port));
         sets.push(regexes);
 
         let document = document(&sets, Ipv4Addr::LOCALHOST);
@@ -228,7 +231,7 @@ impl Differences {
             "{} of {} cases differ; replay with AMPHORA_L7_SEED. The first ones:\n\n{}",
             self.found.len(),
             self.cases,
-            self.found[..self.found.len().min(5)].join("\n\n")
+            self.found[..self.found.len().min(20)].join("\n\n")
         );
         assert!(number_from("AMPHORA_L7_SEED").is_some() || self.cases >= least, "only {} cases", self.cases);
     }
