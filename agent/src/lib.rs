@@ -1,1 +1,35 @@
-//! The agent of an amphora: REST for controllers in front, files and the control socket of the proxy behind.
+//! The agent of an amphora: REST in front, files and the proxy's control socket behind.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`config`] | Octavia's ini file and our own section of it |
+//! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
+//! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
+//! | [`document`] | the one place that meets the proxy's parser |
+//! | [`heartbeat`] | what Octavia's health manager hears |
+//! | [`status`] | Octavia's status tree |
+//! | [`metrics`] | the agent's own series |
+//! | [`supervise`] | the proxy as a child, for hosts without systemd |
+//! | [`run`] | all of it wired together |
+//!
+//! Restarting the agent never touches traffic: the proxy runs on, and what is stored is compared with what runs when
+//! the agent is back. Everything runs on one thread; what blocks (files, parsing) is handed to a few short-lived ones,
+//! so that heartbeats leave on time.
+
+pub mod amphora;
+pub mod config;
+pub mod document;
+pub mod heartbeat;
+pub mod metrics;
+pub mod proxy_client;
+pub mod rest;
+pub mod run;
+pub mod status;
+pub mod store;
+pub mod supervise;
+pub mod tls;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod testing;

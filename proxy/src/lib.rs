@@ -6,6 +6,9 @@
 pub mod balance;
 pub mod control;
 pub mod http1;
+pub mod health;
+pub mod l7;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod persist;

@@ -99,11 +99,10 @@ pub(super) enum Stripped {
 ///
 /// `out` grows only for [`Stripped::Rest`].
 pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
-    if cookies_any(text, name).is_none() {
+    if !has(text, name) {
         return Stripped::Unchanged;
     }
     let start = out.len();
-    // What is kept but not yet written begins here; the delimiter before it is written with it.
     let mut at = 0;
     let mut removing = false;
     let mut delimiter = None;
@@ -113,12 +112,15 @@ pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
         removing =
             if attribute { removing } else { pair.has_value && &text[pair.name.0..pair.name.1] == name };
         if !removing {
-            let end = if pair.has_value { pair.value.1 } else { pair.name.1 };
             if out.len() > start {
                 out.push(delimiter.unwrap_or(b';'));
                 out.push(b' ');
             }
-            out.extend_from_slice(&text[pair.name.0..end]);
+            out.extend_from_slice(&text[pair.name.0..pair.name.1]);
+            if pair.has_value {
+                out.push(b'=');
+                out.extend_from_slice(&text[pair.value.0..pair.value.1]);
+            }
         }
         delimiter = text.get(pair.next).copied();
         at = pair.next + 1;
@@ -126,14 +128,89 @@ pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
     if out.len() == start { Stripped::Empty } else { Stripped::Rest }
 }
 
-fn cookies_any(text: &[u8], name: &[u8]) -> Option<()> {
+/// Whether `text` has a cookie called `name`, with an empty value or not.
+fn has(text: &[u8], name: &[u8]) -> bool {
     let mut at = 0;
     while at < text.len() {
         let pair = pair(text, at, true);
         if pair.has_value && &text[pair.name.0..pair.name.1] == name {
-            return Some(());
+            return true;
         }
         at = pair.next + 1;
     }
-    None
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(text: &str) -> Option<String> {
+        let mut out = Vec::new();
+        match strip(text.as_bytes(), b"SRV", &mut out) {
+            Stripped::Unchanged => Some(text.to_owned()),
+            Stripped::Empty => None,
+            Stripped::Rest => Some(String::from_utf8_lossy(&out).into_owned()),
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_stripped_as_haproxy_strips_it() {
+        // Each result is what HAProxy 2.6 sent to a server for `cookie SRV insert indirect`.
+        for (before, after) in [
+            ("SRV=m1", None),
+            ("SRV=m1;", None),
+            ("SRV=m1,SRV=m1", None),
+            ("a=1; SRV=m1; b=2", Some("a=1; b=2")),
+            ("SRV=m1; b=2", Some("b=2")),
+            ("a=1; SRV=m1", Some("a=1")),
+            ("a=1;SRV=m1;b=2", Some("a=1; b=2")),
+            ("a=1 ; SRV=m1  ;  b=2", Some("a=1; b=2")),
+            ("a=1, SRV=m1, b=2", Some("a=1, b=2")),
+            ("a=1; SRV=m1,b=2", Some("a=1, b=2")),
+            ("a=1; SRV=m1; SRV=m1; b=2", Some("a=1; b=2")),
+            ("a=1; SRV=; b=2", Some("a=1; b=2")),
+            ("a=1; SRV=\"m1\"; b=2", Some("a=1; b=2")),
+            ("a=1; SRV = m1 ; b=2", Some("a=1; b=2")),
+            ("a\t=1;\tSRV=m1;\tb=2", Some("a=1; b=2")),
+            ("$Version=1; SRV=m1; $Path=/; b=2", Some("$Version=1; b=2")),
+            ("a=1; $Path=/; SRV=m1; $Path=/q; b=2", Some("a=1; $Path=/; b=2")),
+            ("a=1; srv=m1; b=2", Some("a=1; srv=m1; b=2")),
+            ("a=1; SRV; b=2", Some("a=1; SRV; b=2")),
+            ("a=\"x;SRV=m1\"; b=2", Some("a=\"x;SRV=m1\"; b=2")),
+            ("a=\"x;SRV=m1; b=2", Some("a=\"x;SRV=m1; b=2")),
+            ("XSRV=m1; a=SRV=m1", Some("XSRV=m1; a=SRV=m1")),
+        ] {
+            assert_eq!(stripped(before).as_deref(), after, "{before}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_read_as_req_cook_reads_them() {
+        let read = |text: &'static str, name: &str| -> Vec<String> {
+            cookies(text.as_bytes(), name.as_bytes())
+                .map(|v| String::from_utf8_lossy(v).into_owned())
+                .collect()
+        };
+        assert_eq!(read("a=1; b=2; a=3", "a"), ["1", "3"]);
+        assert_eq!(read("a=1,b=2", "b"), ["2"]);
+        assert_eq!(read("a = 1 ; b=2", "a"), ["1"]);
+        assert_eq!(read("a=\"x;b=9\"; b=2", "b"), ["2"]);
+        assert_eq!(read("a=\"x\\\";b=9\"; b=2", "b"), ["2"]);
+        assert_eq!(read("a=; b=2", "a"), [""]);
+        assert!(read("b=2;a=", "a").is_empty());
+        assert!(read("a; A=1", "a").is_empty());
+        assert!(read("$a=1; b=1", "$a").is_empty());
+        assert!(read("", "a").is_empty());
+    }
+
+    #[test]
+    fn only_the_first_pair_of_set_cookie_is_the_cookie() {
+        assert_eq!(set_cookie(b"SRV=a; path=/", b"SRV"), Some(b"a".as_slice()));
+        assert_eq!(set_cookie(b"SRV = a", b"SRV"), Some(b"a".as_slice()));
+        assert_eq!(set_cookie(b"a=b; SRV=a", b"SRV"), None);
+        assert_eq!(set_cookie(b"a=b, SRV=a", b"SRV"), None);
+        assert_eq!(set_cookie(b"SRV", b"SRV"), None);
+        assert_eq!(set_cookie(b"srv=a", b"SRV"), None);
+    }
 }

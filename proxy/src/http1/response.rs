@@ -93,7 +93,7 @@ impl ResponseHead {
         let version_end = scan::target_end(bytes, 0);
         match bytes.get(version_end) {
             None if version_end <= 8 => return Ok(false),
-            Some(b' ') => {}
+            Some(b' ') if version_end == 8 => {}
             _ => return Err(Reject::BadRequest("malformed status line")),
         }
         self.version = version_of(&bytes[..version_end])?;
@@ -185,5 +185,77 @@ impl<'a> ResponseView<'a> {
         let buf = self.buf;
         let fields = self.head.fields.list.iter().filter(|field| field.known == Known::SetCookie);
         fields.filter_map(|field| set_cookie(field.value.of(buf), name)).next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Parses in one call, and byte by byte, which must say the same.
+    fn parse(text: &str) -> Result<Option<usize>, BadResponse> {
+        let bytes = text.as_bytes();
+        let whole = ResponseHead::new().parse(bytes);
+        let mut head = ResponseHead::new();
+        let stepped = (0..=bytes.len()).map(|end| head.parse(&bytes[..end])).find(|r| *r != Ok(None));
+        assert_eq!(stepped.unwrap_or(Ok(None)), whole, "{text:?}");
+        whole
+    }
+
+    #[test]
+    fn a_head_is_taken_apart() {
+        let text =
+            b"HTTP/1.0 404 Not here\r\nServer: x\r\nSet-Cookie: a=b; path=/\r\nset-cookie: c=d\r\n\r\nbody";
+        let mut head = ResponseHead::new();
+        assert_eq!(head.parse(text), Ok(Some(text.len() - 4)));
+        let view = head.view(text);
+        assert_eq!((view.status(), view.version()), (404, Version::Http10));
+        assert_eq!(view.reason(), b"Not here");
+        assert_eq!(view.values(b"SET-COOKIE").count(), 2);
+        assert_eq!(view.set_cookie(b"c"), Some(b"d".as_slice()));
+        assert_eq!(view.set_cookie(b"path"), None);
+        assert_eq!(view.value(Known::Server), Some(b"x".as_slice()));
+    }
+
+    #[test]
+    fn status_lines() {
+        for (line, fine) in [
+            ("HTTP/1.1 200 OK", true),
+            ("HTTP/1.1 200 ", true),
+            ("HTTP/1.1 200", true),
+            ("HTTP/1.1 999 \u{e9}\t!", true),
+            ("HTTP/1.1 099 OK", false),
+            ("HTTP/1.1 20 OK", false),
+            ("HTTP/1.1 2000 OK", false),
+            ("HTTP/1.1  200 OK", false),
+            ("HTTP/1.1 200\tOK", false),
+            ("HTTP/1.1\t200 OK", false),
+            ("HTTP/1.1 200 O\0K", false),
+            ("HTTP/1.1 200 O\rK", false),
+            ("HTTP/1.1 2x0 OK", false),
+            ("HTTP/2.0 200 OK", false),
+            ("ICY 200 OK", false),
+            ("http/1.1 200 OK", false),
+            (" HTTP/1.1 200 OK", false),
+            ("\r\nHTTP/1.1 200 OK", false),
+            ("HTTP/1.1", false),
+            ("", false),
+        ] {
+            assert_eq!(parse(&format!("{line}\r\nA: b\r\n\r\n")).is_ok(), fine, "{line:?}");
+        }
+        for text in ["HTTP/1.1 200 OK\n\n", "HTTP/1.1 200\n\n", "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bounds() {
+        let mut head = ResponseHead::new();
+        let text = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "b".repeat(MAX_HEAD));
+        assert!(head.parse(text.as_bytes()).is_err());
+        let text = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(101));
+        assert!(head.parse(text.as_bytes()).is_err());
+        assert!(head.parse(&vec![b'A'; MAX_HEAD]).is_err());
     }
 }

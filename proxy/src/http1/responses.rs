@@ -100,19 +100,85 @@ pub fn prefix_location<'a>(prefix: &'a [u8], view: &RequestView<'a>) -> [&'a [u8
 
 fn end_head(out: &mut Vec<u8>, to: Recipient) {
     let connection = if to.keep_alive { Connection::Persistent } else { Connection::Close };
-    write_connection(out, to.version, connection, false);
+    write_connection(out, to.version, connection, None);
     out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::unwrap_used)]
+    use super::{super::RequestHead, *};
+
+    const OPEN: Recipient = Recipient { version: Version::Http11, method: Method::Get, keep_alive: true };
+
+    fn error(status: u16, to: Recipient) -> String {
+        let mut out = Vec::new();
+        write_error(&mut out, status, to);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn redirect(code: u16, to: Recipient) -> String {
+        let mut out = Vec::new();
+        write_redirect(&mut out, code, [b"http://new/", b"x"], to);
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn announced_lengths_are_those_of_the_bodies() {
         for prepared in PREPARED {
             let expected = format!("content-length: {}\r\n", prepared.body.len());
             assert!(prepared.head.contains(&expected), "{}: {expected}", prepared.status);
+        }
+    }
+
+    #[test]
+    fn a_deny_is_haproxys() {
+        let body = "<html><body><h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n</body></html>\n";
+        let head = "HTTP/1.1 403 Forbidden\r\ncontent-length: 93\r\ncache-control: no-cache\r\ncontent-type: text/html\r\n";
+        assert_eq!(error(403, OPEN), format!("{head}\r\n{body}"));
+        assert_eq!(error(403, Recipient::UNKNOWN), format!("{head}connection: close\r\n\r\n{body}"));
+        assert_eq!(error(403, Recipient { method: Method::Head, ..OPEN }), format!("{head}\r\n"));
+        assert_eq!(
+            error(403, Recipient { version: Version::Http10, ..OPEN }),
+            format!("{head}connection: keep-alive\r\n\r\n{body}")
+        );
+    }
+
+    #[test]
+    fn every_refusal_has_its_answer() {
+        for status in [400, 403, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505] {
+            assert!(error(status, OPEN).starts_with(&format!("HTTP/1.1 {status} ")));
+        }
+        assert!(error(418, OPEN).starts_with("HTTP/1.1 500 "));
+    }
+
+    #[test]
+    fn redirects_are_haproxys() {
+        let head = "content-length: 0\r\nlocation: http://new/x\r\n";
+        assert_eq!(redirect(301, OPEN), format!("HTTP/1.1 301 Moved Permanently\r\n{head}\r\n"));
+        assert_eq!(redirect(308, OPEN), format!("HTTP/1.1 308 Permanent Redirect\r\n{head}\r\n"));
+        for (code, reason) in [(302, "Found"), (303, "See Other"), (307, "Temporary Redirect")] {
+            let expected = format!("HTTP/1.1 {code} {reason}\r\n{head}cache-control: no-cache\r\n");
+            assert_eq!(redirect(code, OPEN), format!("{expected}\r\n"));
+            assert_eq!(redirect(code, Recipient::UNKNOWN), format!("{expected}connection: close\r\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn prefixes_are_put_before_path_and_query() {
+        for (line, prefix, location) in [
+            ("GET /a?b=c&d HTTP/1.1", "https://new", "https://new/a?b=c&d"),
+            ("GET /?x HTTP/1.1", "https://new/a/", "https://new/a//?x"),
+            ("GET /z?x HTTP/1.1", "/", "/z?x"),
+            ("GET http://a/b?c HTTP/1.1", "https://new", "https://new/b?c"),
+            ("GET http://a HTTP/1.1", "https://new/a/", "https://new/a//"),
+            ("OPTIONS * HTTP/1.1", "https://new", "https://new/"),
+        ] {
+            let text = format!("{line}\r\nHost: a\r\n\r\n");
+            let mut head = RequestHead::new();
+            head.parse(text.as_bytes()).unwrap().unwrap();
+            let parts = prefix_location(prefix.as_bytes(), &head.view(text.as_bytes()));
+            assert_eq!(parts.concat(), location.as_bytes(), "{line}");
         }
     }
 }

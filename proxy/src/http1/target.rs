@@ -154,3 +154,121 @@ fn is_reg_name_byte(byte: u8) -> bool {
                 | b'='
         )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Reject, RequestHead};
+
+    fn parse(line: &str, fields: &str) -> Result<(Option<String>, Option<String>), Reject> {
+        let text = format!("{line}\r\n{fields}\r\n");
+        let mut head = RequestHead::new();
+        head.parse(text.as_bytes())?.unwrap();
+        let view = head.view(text.as_bytes());
+        let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((view.path().map(owned), view.query().map(owned)))
+    }
+
+    #[test]
+    fn paths_are_those_of_haproxys_path_fetch() {
+        for (line, path, query) in [
+            ("GET / HTTP/1.1", Some("/"), None),
+            ("GET /a?b HTTP/1.1", Some("/a"), Some("b")),
+            ("GET /? HTTP/1.1", Some("/"), Some("")),
+            ("GET //a HTTP/1.1", Some("//a"), None),
+            ("GET http://h/a?b HTTP/1.1", Some("/a"), Some("b")),
+            ("GET HTTP://H:80/ HTTP/1.1", Some("/"), None),
+            ("GET ftp://h/a HTTP/1.1", Some("/a"), None),
+            ("GET http://h HTTP/1.1", None, None),
+            ("OPTIONS * HTTP/1.1", None, None),
+            ("CONNECT h:80 HTTP/1.1", None, None),
+        ] {
+            let expected = (path.map(str::to_owned), query.map(str::to_owned));
+            assert_eq!(parse(line, "Host: h\r\n"), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn targets_of_no_form_are_refused() {
+        for line in [
+            "GET * HTTP/1.1",
+            "OPTIONS *a HTTP/1.1",
+            "GET h HTTP/1.1",
+            "GET h:80 HTTP/1.1",
+            "GET ?a HTTP/1.1",
+            "GET http:/a HTTP/1.1",
+            "GET http:///a HTTP/1.1",
+            "GET http://h?a HTTP/1.1",
+            "GET http://u@h/ HTTP/1.1",
+            "GET http://:80/ HTTP/1.1",
+            "GET http://h:a/ HTTP/1.1",
+            "GET http://[::1/ HTTP/1.1",
+            "GET 1http://h/ HTTP/1.1",
+            "CONNECT h HTTP/1.1",
+            "CONNECT h: HTTP/1.1",
+            "CONNECT / HTTP/1.1",
+            "CONNECT http://h:80 HTTP/1.1",
+            "CONNECT h:123456 HTTP/1.1",
+        ] {
+            assert_eq!(parse(line, "Host: h\r\n").map_err(Reject::status), Err(400), "{line}");
+        }
+    }
+
+    #[test]
+    fn host_is_one_valid_name() {
+        for (fields, fine) in [
+            ("Host: a\r\n", true),
+            ("Host: a.b-c_d:8080\r\n", true),
+            ("Host: a:\r\n", true),
+            ("Host:\r\n", true),
+            ("Host: [::1]:80\r\n", true),
+            ("Host: [::1]\r\n", true),
+            ("", false),
+            ("Host: a\r\nHost: a\r\n", false),
+            ("Host: a\r\nHost: b\r\n", false),
+            ("Host: a b\r\n", false),
+            ("Host: a/b\r\n", false),
+            ("Host: a?b\r\n", false),
+            ("Host: u@a\r\n", false),
+            ("Host: a,b\r\n", false),
+            ("Host: a:b\r\n", false),
+            ("Host: a:80:80\r\n", false),
+            ("Host: :80\r\n", false),
+            ("Host: ::1\r\n", false),
+            ("Host: []\r\n", false),
+            ("Host: [a]b\r\n", false),
+            ("Host: \u{e9}\r\n", false),
+        ] {
+            assert_eq!(parse("GET / HTTP/1.1", fields).is_ok(), fine, "{fields:?}");
+        }
+        assert!(parse("GET / HTTP/1.0", "").is_ok());
+        assert!(parse("GET http://a/ HTTP/1.0", "").is_ok());
+    }
+
+    #[test]
+    fn host_and_authority_agree() {
+        for (target, host, fine) in [
+            ("GET http://a/", "a", true),
+            ("GET http://A/", "a", true),
+            ("GET http://a:80/", "a", true),
+            ("GET http://a/", "a:80", true),
+            ("GET http://a/", "a:", true),
+            ("GET https://a:443/", "a", true),
+            ("GET http://a:8080/", "a:8080", true),
+            ("GET http://a/", "b", false),
+            ("GET http://a/", "", false),
+            ("GET http://a:8080/", "a", false),
+            ("GET http://a:443/", "a", false),
+            ("GET http://a:80/", "a:443", false),
+            ("GET ftp://a:80/", "a", false),
+            ("CONNECT a:80", "a:80", true),
+            ("CONNECT a:443", "a", true),
+            ("CONNECT a:80", "a:443", false),
+            ("CONNECT a:8080", "a", false),
+            ("CONNECT a:80", "b:80", false),
+        ] {
+            let result = parse(&format!("{target} HTTP/1.1"), &format!("Host: {host}\r\n"));
+            assert_eq!(result.is_ok(), fine, "{target} {host}");
+        }
+    }
+}

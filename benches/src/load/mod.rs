@@ -4,20 +4,22 @@
 //! latency of an exchange is from its first system call (connect, or send on a connection kept) to the
 //! last byte of its answer.
 
+mod bulk;
+mod idle;
+
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
     net::SocketAddr,
-    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, recv},
-};
 
+pub use self::{
+    bulk::bulk,
+    idle::{Idle, idle, once},
+};
 use crate::{
     Error, Result,
     exchange::{AnswerReader, Exchange, Failure, Progress},
@@ -335,112 +337,6 @@ impl Exchanges<'_> {
                 }
             } else if !self.stopping {
                 self.begin(slot);
-            }
-        }
-    }
-}
-
-/// Receives bytes without end over `connections` connections, and counts them, until `conduct` says stop. The bytes
-/// are dropped in the kernel (`MSG_TRUNC`, tcp(7)), so that the receiver is not the bottleneck.
-pub fn bulk(
-    target: SocketAddr,
-    connections: usize,
-    conduct: &mut dyn FnMut(Instant, &Tally) -> Command,
-) -> Result<Tally> {
-    let mut tally = Tally::default();
-    let mut poll = Poll::new()?;
-    let mut streams = Vec::new();
-    for slot in 0..connections {
-        let stream = std::net::TcpStream::connect_timeout(&target, DEADLINE)?;
-        (&stream).write_all(b"B")?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, Token(slot), Interest::READABLE)?;
-        streams.push(stream);
-        tally.connections += 1;
-    }
-    let mut scratch = vec![0; 1024 * 1024];
-    let mut readable = vec![true; connections];
-    let mut events = Events::with_capacity(connections);
-    let mut progress = Instant::now();
-    loop {
-        let patience = if readable.contains(&true) { Duration::ZERO } else { TICK };
-        wait(&mut poll, &mut events, patience)?;
-        for event in &events {
-            readable[event.token().0] = true;
-        }
-        let now = Instant::now();
-        for (slot, stream) in
-            streams.iter().enumerate().filter(|(slot, _)| readable[*slot]).collect::<Vec<_>>()
-        {
-            match recv(stream.as_raw_fd(), &mut scratch, MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return Err("a bulk stream was closed".into()),
-                Ok(n) => {
-                    tally.bytes += n as u64;
-                    progress = now;
-                }
-                Err(Errno::EAGAIN) => readable[slot] = false,
-                Err(e) => return Err(format!("a bulk stream failed: {e}").into()),
-            }
-        }
-        if now - progress > DEADLINE {
-            return Err(format!("no bulk data for {DEADLINE:?}").into());
-        }
-        match conduct(now, &tally) {
-            Command::Continue => {}
-            Command::Restart => tally.restart(),
-            Command::Stop => return Ok(tally),
-        }
-    }
-}
-
-/// Connections that have carried one exchange and do nothing more.
-#[derive(Debug)]
-pub struct Idle(Vec<std::net::TcpStream>);
-
-impl Idle {
-    /// How many the other side has not closed.
-    pub fn open(&self) -> usize {
-        let is_open = |stream: &&std::net::TcpStream| {
-            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-            recv(stream.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
-        };
-        self.0.iter().filter(is_open).count()
-    }
-
-    /// Adds as many as are missing to `connections`.
-    pub fn grow(&mut self, target: SocketAddr, exchange: &Exchange, connections: usize) -> Result<()> {
-        while self.0.len() < connections {
-            self.0.push(once(target, exchange)?);
-        }
-        Ok(())
-    }
-}
-
-/// Opens `connections` connections, one exchange each, and keeps them.
-pub fn idle(target: SocketAddr, exchange: &Exchange, connections: usize) -> Result<Idle> {
-    let mut idle = Idle(Vec::with_capacity(connections));
-    idle.grow(target, exchange, connections)?;
-    Ok(idle)
-}
-
-/// One exchange over a connection of its own, blocking.
-pub fn once(target: SocketAddr, exchange: &Exchange) -> Result<std::net::TcpStream> {
-    let mut stream = std::net::TcpStream::connect_timeout(&target, DEADLINE)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.write_all(&exchange.request)?;
-    let mut reader = AnswerReader::default();
-    let mut scratch = [0; 16 * 1024];
-    loop {
-        let n = stream.read(&mut scratch)?;
-        if n == 0 {
-            return Err("closed before the answer was complete".into());
-        }
-        match reader.feed(&exchange.answer, &scratch[..n]) {
-            Ok(Progress::Partial) => {}
-            Ok(Progress::Complete { .. }) => return Ok(stream),
-            Err(failure) => {
-                return Err(format!("wrong answer: {failure:?}, status {}", reader.status()).into());
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Changes the configuration of a running proxy many times under load, and says how long each change took and what
 //! the clients noticed. `docs/benchmarks.md` says what each number is.
 
+mod plan;
+
 use std::{
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -13,14 +15,15 @@ use std::{
 
 use amphora_benches::{
     Result,
+    amphora::Amphora,
     backend::{Backend, Service},
     control::Control,
-    document::{Document, L7Policy, L7Rule, Listener, Member, Pool, id, kind, member_address},
+    document::{id, kind},
     exchange::Exchange,
     histogram::Histogram,
     load::{self, Command, Tally},
     peers::amphora_command,
-    process::{self, Process},
+    process::{self, Memory, Process},
     report::{self, Table},
     rng::Rng,
 };
@@ -31,8 +34,8 @@ use amphora_proxy::{
 };
 use clap::Parser;
 
-/// Members that no change removes, at the start of their pools; their states and counters are compared.
-const KEPT: usize = 4;
+use self::plan::{KEPT, Plan};
+
 /// How long health checks may take to have looked at every member.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -64,7 +67,7 @@ struct Args {
     /// The core of everything else; the first one by default.
     #[arg(long)]
     load_core: Option<usize>,
-    /// The proxy listens on this port of 127.0.0.1 and the three after it.
+    /// The proxy listens on this port of 127.0.0.1 and the three after it, an agent on the next.
     #[arg(long, default_value_t = 22000)]
     base_port: u16,
     /// Where the Markdown goes.
@@ -73,6 +76,9 @@ struct Args {
     /// This project's proxy; beside this program by default.
     #[arg(long)]
     amphora: Option<PathBuf>,
+    /// Change a whole amphora through the REST of this agent, instead of the proxy through its control socket.
+    #[arg(long)]
+    agent: Option<PathBuf>,
     /// Fewer changes of smaller pools, to see that everything works.
     #[arg(long)]
     quick: bool,
@@ -165,7 +171,7 @@ fn run(mut args: Args) -> Result<bool> {
 }
 
 struct Outcome {
-    /// From the connect to the control socket until the whole answer is there.
+    /// From the connect, to the control socket or the agent, until the whole answer is there.
     apply: Histogram,
     /// Of the last document.
     document_bytes: usize,
@@ -186,23 +192,17 @@ fn changes(
     let backend = Backend::start(&[Service::Http, Service::Tcp], load_core)?;
     let mut plan = Plan::new(members, args.base_port, backend.ports(), Rng::new(args.seed));
     let dir = tempfile::tempdir()?;
-    let (file, socket, log) = (
-        dir.path().join("load-balancer.json"),
-        dir.path().join("control.sock"),
-        dir.path().join("output.log"),
-    );
-    fs::write(&file, plan.document.to_json())?;
-    let mut proxy = Process::start(amphora_command(program, &file, &socket, args.workers), proxy_core, &log)?;
-    let control = Control::new(&socket);
+    let subject = Subject::start(args, program, &plan, dir.path(), proxy_core)?;
+    let control = subject.control();
     let at = |offset: u16| SocketAddr::from(([127, 0, 0, 1], args.base_port + offset));
     let (http, tcp) = (at(0), at(1));
-    proxy.wait_ready(&log, || {
-        load::once(http, &Exchange::http(1, false)).is_ok() && load::once(tcp, &Exchange::tcp(false)).is_ok()
-    })?;
-    wait_for_checks(&control)?;
+    load::once(http, &Exchange::http(1, false))?;
+    load::once(tcp, &Exchange::tcp(false))?;
+    wait_for_checks(control)?;
 
     let before = control.stats()?;
-    let resident = proxy.memory()?.resident;
+    let proxy = control.info()?.pid;
+    let resident = Memory::of_tree(proxy)?.resident;
     let stop = AtomicBool::new(false);
     let mut apply = Histogram::default();
     let mut document_bytes = 0;
@@ -225,21 +225,28 @@ fn changes(
             };
             scope.spawn(run)
         });
-        let changed = apply_all(args, &control, &mut plan, &mut apply, &mut document_bytes);
+        let changed = apply_all(args, &subject, &mut plan, &mut apply, &mut document_bytes);
         stop.store(true, Relaxed);
         let tallies = threads.map(|t| t.join().expect("the load does not panic"));
         changed?;
         Ok(tallies.into_iter().collect::<Result<Vec<_>, String>>()?)
     })?;
-    let after = control.stats()?;
-    let resident = (resident, proxy.memory()?.resident);
-    let lost = lost(&before, &after, &loads);
+    let resident = (resident, Memory::of_tree(proxy)?.resident);
+    // What the last answers were counted as may be told a moment after they have come.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let lost = loop {
+        let lost = lost(&before, &control.stats()?, &loads);
+        if lost.is_empty() || Instant::now() > deadline {
+            break lost;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
     Ok(Outcome { apply, document_bytes, loads, resident, lost })
 }
 
 fn apply_all(
     args: &Args,
-    control: &Control,
+    subject: &Subject,
     plan: &mut Plan,
     apply: &mut Histogram,
     document_bytes: &mut usize,
@@ -249,14 +256,58 @@ fn apply_all(
         let document = plan.document.to_json();
         *document_bytes = document.len();
         let started = Instant::now();
-        let applied = control.apply(&document).map_err(|e| format!("change {n} ({what}): {e}"))?;
+        subject.apply(&document).map_err(|e| format!("change {n} ({what}): {e}"))?;
         apply.record(started.elapsed());
-        if !applied.changed {
-            return Err(format!("change {n} ({what}) was taken for no change").into());
-        }
         thread::sleep(Duration::from_millis(args.interval));
     }
     Ok(())
+}
+
+/// What is changed: a proxy alone, or a whole amphora through its agent.
+enum Subject {
+    Proxy(Control, #[allow(dead_code, reason = "runs until it is dropped")] Process),
+    Amphora(Box<Amphora>, #[allow(dead_code, reason = "heartbeats need somewhere to go")] UdpSocket),
+}
+
+impl Subject {
+    /// Starts it with the first document.
+    fn start(args: &Args, program: &Path, plan: &Plan, dir: &Path, core: usize) -> Result<Self> {
+        let document = plan.document.to_json();
+        if let Some(agent) = &args.agent {
+            let controller = UdpSocket::bind("127.0.0.1:0")?;
+            let rest = SocketAddr::from(([127, 0, 0, 1], args.base_port + 4));
+            let amphora =
+                Amphora::start(agent, program, args.workers, dir, rest, controller.local_addr()?, core)?;
+            amphora.apply(&plan.document)?;
+            return Ok(Self::Amphora(Box::new(amphora), controller));
+        }
+        let (file, socket, log) =
+            (dir.join("load-balancer.json"), dir.join("control.sock"), dir.join("output.log"));
+        fs::write(&file, document)?;
+        let mut proxy = Process::start(amphora_command(program, &file, &socket, args.workers), core, &log)?;
+        let control = Control::new(&socket);
+        let http = SocketAddr::from(([127, 0, 0, 1], args.base_port));
+        proxy.wait_ready(&log, || {
+            control.info().is_ok() && load::once(http, &Exchange::http(1, false)).is_ok()
+        })?;
+        Ok(Self::Proxy(control, proxy))
+    }
+
+    fn control(&self) -> &Control {
+        match self {
+            Self::Proxy(control, _) => control,
+            Self::Amphora(amphora, _) => &amphora.control,
+        }
+    }
+
+    /// Returns when the document runs.
+    fn apply(&self, document: &[u8]) -> Result<()> {
+        match self {
+            Self::Amphora(amphora, _) => amphora.put(&id(kind::LOAD_BALANCER, 1).to_string(), document),
+            Self::Proxy(control, _) if control.apply(document)?.changed => Ok(()),
+            Self::Proxy(..) => Err("it was taken for no change".into()),
+        }
+    }
 }
 
 /// Waits until the health checks of the kept members have passed.
@@ -328,193 +379,4 @@ fn lost(before: &Stats, after: &Stats, loads: &[(&'static str, Tally)]) -> Vec<S
         }
     }
     lost
-}
-
-/// The document, and what changes in it.
-struct Plan {
-    document: Document,
-    rng: Rng,
-    http_port: u16,
-    base_port: u16,
-    /// For ids that were never used.
-    next: u64,
-    size: usize,
-}
-
-impl Plan {
-    /// An HTTP and a TCP listener that stay; pool 1, whose size is given, pool 2 and a TCP pool, all checked.
-    fn new(size: usize, base_port: u16, backend_ports: &[u16], rng: Rng) -> Self {
-        let [http_port, tcp_port] = *backend_ports else { unreachable!("two services, two ports") };
-        let members = |n: usize, port: u16| -> Vec<SocketAddr> {
-            (0..n as u64).map(|i| SocketAddr::new(member_address(i), port)).collect()
-        };
-        let listeners = vec![
-            // Each pool is in use whatever the default pool is.
-            Listener::new(1, "HTTP", base_port, 1).with_forwarded_for().with_l7policies(vec![
-                L7Policy::to_pool(1, 1, L7Rule::new(1, "HEADER", "EQUAL_TO", Some("X-Pool"), "first")),
-                L7Policy::to_pool(2, 2, L7Rule::new(2, "HEADER", "EQUAL_TO", Some("X-Pool"), "second")),
-            ]),
-            Listener::new(2, "TCP", base_port + 1, 3),
-        ];
-        let pools = vec![
-            Pool::new(1, "HTTP", &members(size, http_port)).with_monitor(1),
-            Pool::new(2, "HTTP", &members(2 * KEPT, http_port)).with_monitor(2),
-            Pool::new(3, "TCP", &members(2 * KEPT, tcp_port)).with_monitor(3),
-        ];
-        Self { document: Document::new(listeners, pools), rng, http_port, base_port, next: 1 << 40, size }
-    }
-
-    /// Makes one change, and says which. Requests have a right answer before, during and after each.
-    fn change(&mut self) -> &'static str {
-        loop {
-            let name = match self.rng.below(10) {
-                0 | 1 => self.add_member(),
-                2 | 3 => self.remove_member(),
-                4 => self.change_weight(),
-                5 => self.toggle_member(),
-                6 => self.change_policies(),
-                7 => self.switch_pool(),
-                8 => self.change_pool_or_listener(),
-                _ => self.toggle_listener(),
-            };
-            if let Some(name) = name {
-                return name;
-            }
-        }
-    }
-
-    fn add_member(&mut self) -> Option<&'static str> {
-        // The size stays about what was asked for.
-        if self.document.loadbalancer.pools[0].members.len() > self.size {
-            return None;
-        }
-        self.next += 1;
-        let address = SocketAddr::new(member_address(100_000 + self.next % 100_000), self.http_port);
-        self.document.loadbalancer.pools[0].members.push(Member::new(self.next, address));
-        Some("add a member")
-    }
-
-    /// Some member of a pool that may go.
-    fn removable(&mut self, pool: usize) -> Option<usize> {
-        let others =
-            self.document.loadbalancer.pools[pool].members.len().checked_sub(KEPT).filter(|&n| n > 0)?;
-        Some(KEPT + self.rng.below(others))
-    }
-
-    fn remove_member(&mut self) -> Option<&'static str> {
-        let pool = if self.rng.below(4) == 0 { 2 } else { 0 };
-        let enough = if pool == 0 { self.size / 2 } else { KEPT };
-        if self.document.loadbalancer.pools[pool].members.len() <= enough {
-            return None;
-        }
-        let member = self.removable(pool)?;
-        self.document.loadbalancer.pools[pool].members.remove(member);
-        Some("remove a member")
-    }
-
-    fn change_weight(&mut self) -> Option<&'static str> {
-        let pool = self.rng.below(3);
-        let member = self.rng.below(self.document.loadbalancer.pools[pool].members.len());
-        // Weight 0 drains; the kept members go on taking traffic.
-        let least = usize::from(member < KEPT);
-        let weight = (least + self.rng.below(10)) as u16;
-        let member = &mut self.document.loadbalancer.pools[pool].members[member];
-        (std::mem::replace(&mut member.weight, weight) != weight).then_some("change a weight")
-    }
-
-    fn toggle_member(&mut self) -> Option<&'static str> {
-        let pool = self.rng.below(3);
-        let member = self.removable(pool)?;
-        let member = &mut self.document.loadbalancer.pools[pool].members[member];
-        member.admin_state_up = !member.admin_state_up;
-        Some("switch a member on or off")
-    }
-
-    fn change_policies(&mut self) -> Option<&'static str> {
-        let policies = &mut self.document.loadbalancer.listeners[0].l7policies;
-        if policies.len() > 5 {
-            policies.remove(2 + self.rng.below(policies.len() - 2));
-        } else {
-            self.next += 1;
-            let n = self.next;
-            policies.push(match self.rng.below(3) {
-                0 => L7Policy::reject(n, L7Rule::new(n, "PATH", "STARTS_WITH", None, "/reject")),
-                // This one matches what the load asks for: traffic goes to the other pool at once.
-                1 => L7Policy::to_pool(n, 2, L7Rule::new(n, "PATH", "STARTS_WITH", None, "/bytes")),
-                _ => {
-                    L7Policy::to_pool(n, 2, L7Rule::new(n, "COOKIE", "REGEX", Some("group"), "^(b|c)[0-9]+$"))
-                }
-            });
-        }
-        for (policy, position) in policies.iter_mut().zip(1..) {
-            policy.position = position;
-        }
-        Some("change the policies")
-    }
-
-    fn switch_pool(&mut self) -> Option<&'static str> {
-        let (one, two) = (id(kind::POOL, 1), id(kind::POOL, 2));
-        let listener = &mut self.document.loadbalancer.listeners[0];
-        listener.default_pool_id = if listener.default_pool_id == one { two } else { one };
-        Some("switch the default pool")
-    }
-
-    fn change_pool_or_listener(&mut self) -> Option<&'static str> {
-        if self.rng.below(2) == 0 {
-            let algorithms = ["ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP"];
-            let algorithm = algorithms[self.rng.below(algorithms.len())];
-            let pool = self.rng.below(3);
-            let pool = &mut self.document.loadbalancer.pools[pool];
-            (std::mem::replace(&mut pool.lb_algorithm, algorithm) != algorithm)
-                .then_some("change an algorithm")
-        } else {
-            let listener = self.rng.below(2);
-            let timeout = 40_000 + self.rng.below(10_000) as u32;
-            let listener = &mut self.document.loadbalancer.listeners[listener];
-            (std::mem::replace(&mut listener.timeout_client_data, timeout) != timeout)
-                .then_some("change a timeout")
-        }
-    }
-
-    /// A third listener comes, on one of two ports, and goes.
-    fn toggle_listener(&mut self) -> Option<&'static str> {
-        let listeners = &mut self.document.loadbalancer.listeners;
-        if listeners.len() > 2 {
-            listeners.truncate(2);
-            return Some("remove a listener");
-        }
-        let port = self.base_port + 2 + self.rng.below(2) as u16;
-        listeners.push(Listener::new(3, "HTTP", port, 2));
-        Some("add a listener")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn every_change_changes_the_document_and_keeps_what_is_compared() {
-        let mut plan = Plan::new(10, 22000, &[1, 2], Rng::new(7));
-        let mut kinds = BTreeMap::new();
-        let mut last = plan.document.to_json();
-        for _ in 0..2000 {
-            *kinds.entry(plan.change()).or_insert(0) += 1;
-            let document = plan.document.to_json();
-            assert_ne!(document, last);
-            last = document;
-            for (pool, number) in plan.document.loadbalancer.pools.iter().zip(1u64..) {
-                assert!(pool.members.len() <= 11.max(2 * KEPT));
-                for (member, n) in pool.members.iter().zip(0..KEPT as u64) {
-                    assert_eq!(member.id, id(kind::MEMBER, number << 32 | n));
-                    assert!(member.weight > 0 && member.admin_state_up);
-                }
-            }
-        }
-        assert_eq!(kinds.len(), 10, "{kinds:?}");
-    }
 }

@@ -1,8 +1,10 @@
 //! Runs this proxy, HAProxy, nginx and pingora-proxy one after another on one core against the same backend, and
 //! writes what each costs as Markdown. `docs/benchmarks.md` says what each number is.
 
+mod samples;
+mod tables;
+
 use std::{
-    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -14,13 +16,14 @@ use amphora_benches::{
     Result,
     backend::{Backend, Service},
     exchange::Exchange,
-    load::{self, Tally},
+    load,
     peers::{Members, Peer, Programs, Running},
     process::{self, CoreTime, Cpu},
-    report::{self, Summary, Table},
+    report,
 };
-use clap::{Parser, ValueEnum};
-use serde::Serialize;
+use clap::Parser;
+
+use self::samples::{Cell, MemorySample, Results, Sample, failures, per_cpu, ratio, raw};
 
 /// Compares this proxy with HAProxy, nginx and pingora-proxy on one core.
 #[derive(Parser)]
@@ -88,95 +91,6 @@ struct Args {
     /// The proxy of benches/peers; beside this program by default.
     #[arg(long)]
     pingora: Option<PathBuf>,
-}
-
-/// One kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum Cell {
-    KeepAlive128,
-    KeepAlive10k,
-    PerConnection128,
-    TcpConnect,
-    TcpBulk,
-}
-
-impl Cell {
-    fn title(self) -> &'static str {
-        match self {
-            Self::KeepAlive128 => "HTTP keep-alive, 128 B",
-            Self::KeepAlive10k => "HTTP keep-alive, 10 KiB",
-            Self::PerConnection128 => "HTTP, a connection per request, 128 B",
-            Self::TcpConnect => "TCP, connections of 64 B each way",
-            Self::TcpBulk => "TCP bulk",
-        }
-    }
-
-    /// The ratio to HAProxy that this proxy is to reach: at most for CPU per request, at least for
-    /// throughput per CPU.
-    fn target(self) -> Option<f64> {
-        match self {
-            Self::KeepAlive128 => Some(0.80),
-            Self::KeepAlive10k => Some(0.85),
-            Self::PerConnection128 => Some(0.65),
-            Self::TcpConnect => None,
-            Self::TcpBulk => Some(1.0),
-        }
-    }
-
-    fn meets_target(self, ratio: f64) -> bool {
-        self.target()
-            .is_none_or(|target| if self == Self::TcpBulk { ratio >= target } else { ratio <= target })
-    }
-
-    fn is_tcp(self) -> bool {
-        matches!(self, Self::TcpConnect | Self::TcpBulk)
-    }
-
-    fn columns(self) -> [&'static str; 2] {
-        match self {
-            Self::TcpBulk => ["Gbit per CPU second", "Gbit/s"],
-            Self::TcpConnect => ["CPU µs/connection", "connections/s"],
-            _ => ["CPU µs/request", "requests/s"],
-        }
-    }
-}
-
-/// One run of one cell by one peer.
-#[derive(Clone, Debug, Serialize)]
-struct Sample {
-    round: usize,
-    /// CPU µs per exchange, or Gbit per CPU second.
-    efficiency: f64,
-    /// Exchanges per second, or Gbit/s.
-    rate: f64,
-    /// Microseconds.
-    p50: Option<f64>,
-    p99: Option<f64>,
-    /// CPU time of the peer per time.
-    busy: f64,
-    /// The kernel's part of it.
-    system: f64,
-    /// CPU time that others had on the core of the peer, the hypervisor included, per time.
-    foreign: f64,
-    failures: BTreeMap<String, u64>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct MemorySample {
-    round: usize,
-    /// Bytes.
-    idle: f64,
-    /// Bytes per idle connection.
-    per_connection: f64,
-}
-
-#[derive(Default)]
-struct Results {
-    versions: Vec<(Peer, String)>,
-    samples: BTreeMap<(Cell, Peer), Vec<Sample>>,
-    memory: BTreeMap<Peer, Vec<MemorySample>>,
-    /// What could not be done, and why.
-    troubles: Vec<String>,
 }
 
 struct Bench {
@@ -351,50 +265,6 @@ impl Bench {
         }))
     }
 
-    fn report(&self, results: &Results) -> String {
-        let a = &self.args;
-        let mut text = format!(
-            "# Side by side\n\n{}. Proxy on core {}, load and backend on core {}. {} rounds of {} s after {} s of warm-up, \
-             {} connections ({} bulk streams). Each number is the median of the rounds, with the range in \
-             parentheses; each ratio is to HAProxy in the same round.\n\n",
-            report::machine(),
-            self.proxy_core,
-            self.load_core,
-            a.rounds,
-            a.duration,
-            a.warm_up,
-            a.connections,
-            a.bulk_connections
-        );
-        let mut table = Table::new(["proxy", "version"]);
-        for (peer, version) in &results.versions {
-            table.row([peer.name(), version]);
-        }
-        text += &table.markdown();
-        for &cell in &a.cells {
-            text += &format!("\n## {}\n\n", cell.title());
-            if let Some(target) = cell.target() {
-                let bound = if cell == Cell::TcpBulk { "at least" } else { "at most" };
-                text += &format!("Target for amphora-proxy: {bound} {target:.2} of HAProxy's.\n\n");
-            }
-            text += &cell_table(cell, results).markdown();
-        }
-        text += "\n## Memory\n\n";
-        text += &memory_table(results).markdown();
-        let foreign = results.samples.values().flatten().map(|s| s.foreign);
-        if let Some(foreign) = Summary::of(foreign) {
-            text += &format!(
-                "\nOthers had {:.1} % of the proxy's core in the median run and {:.1} % in the worst.\n",
-                foreign.median * 100.0,
-                foreign.max * 100.0
-            );
-        }
-        for trouble in &results.troubles {
-            text += &format!("\n* {trouble}");
-        }
-        text
-    }
-
     fn verdict(&self, results: &Results) -> ExitCode {
         let failures: u64 = results.samples.values().flatten().flat_map(|s| s.failures.values()).sum();
         let mut good = failures == 0 && results.troubles.is_empty();
@@ -411,130 +281,5 @@ impl Bench {
             }
         }
         if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-/// Efficiency and rate; see [`Sample`].
-fn per_cpu(cell: Cell, tally: &Tally, cpu: f64, elapsed: f64) -> Result<(f64, f64)> {
-    if cell == Cell::TcpBulk {
-        let gbit = tally.bytes as f64 * 8.0 / 1e9;
-        return Ok((gbit / cpu, gbit / elapsed));
-    }
-    if tally.exchanges == 0 {
-        return Err("nothing was answered".into());
-    }
-    let exchanges = tally.exchanges as f64;
-    Ok((cpu * 1e6 / exchanges, exchanges / elapsed))
-}
-
-fn failures(tally: &Tally) -> BTreeMap<String, u64> {
-    let kinds = tally.failures.iter().map(|(kind, n)| (format!("{kind:?}"), *n));
-    let closes = (tally.announced_closes > 0).then(|| ("AnnouncedClose".to_owned(), tally.announced_closes));
-    kinds.chain(closes).collect()
-}
-
-/// The ratio of a value to HAProxy's of the same round.
-fn ratio(results: &Results, cell: Cell, peer: Peer, value: fn(&Sample) -> Option<f64>) -> Option<Summary> {
-    let of = |peer| results.samples.get(&(cell, peer)).map(Vec::as_slice).unwrap_or_default();
-    let reference = of(Peer::Haproxy);
-    Summary::of(of(peer).iter().filter_map(|s| {
-        let same_round = reference.iter().find(|r| r.round == s.round)?;
-        Some(value(s)? / value(same_round)?)
-    }))
-}
-
-fn cell_table(cell: Cell, results: &Results) -> Table {
-    let [efficiency, rate] = cell.columns();
-    let mut columns = vec!["proxy", efficiency, "ratio", rate, "ratio", "p50 µs", "ratio", "p99 µs", "ratio"];
-    columns.extend(["core busy %", "in kernel %", "failures"]);
-    if cell == Cell::TcpBulk {
-        columns.drain(5..9);
-    }
-    let mut table = Table::new(columns.iter().copied());
-    for (peer, _) in &results.versions {
-        let Some(samples) = results.samples.get(&(cell, *peer)) else {
-            let mut row = vec!["–"; columns.len()];
-            row[0] = peer.name();
-            table.row(row);
-            continue;
-        };
-        let mut row = vec![peer.name().to_owned()];
-        let mut measure = |value: fn(&Sample) -> Option<f64>| {
-            row.push(report::show(Summary::of(samples.iter().filter_map(value))));
-            row.push(report::show(ratio(results, cell, *peer, value)));
-        };
-        measure(|s| Some(s.efficiency));
-        measure(|s| Some(s.rate));
-        if cell != Cell::TcpBulk {
-            measure(|s| s.p50);
-            measure(|s| s.p99);
-        }
-        for share in [|s: &Sample| s.busy, |s: &Sample| s.system] {
-            let median = Summary::of(samples.iter().map(share)).map_or(0.0, |s| s.median);
-            row.push(format!("{:.0}", median * 100.0));
-        }
-        let mut kinds = BTreeMap::new();
-        for (kind, n) in samples.iter().flat_map(|s| &s.failures) {
-            *kinds.entry(kind).or_insert(0) += n;
-        }
-        let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        row.push(if kinds.is_empty() { "0".into() } else { kinds.join(", ") });
-        table.row(row);
-    }
-    table
-}
-
-fn memory_table(results: &Results) -> Table {
-    let mut table = Table::new([
-        "proxy",
-        "resident idle MiB",
-        "ratio",
-        "resident MiB per 1,000 idle connections",
-        "ratio",
-    ]);
-    for (peer, _) in &results.versions {
-        let of = |peer| results.memory.get(peer).map(Vec::as_slice).unwrap_or_default();
-        let mut row = vec![peer.name().to_owned()];
-        let mut measure = |value: fn(&MemorySample) -> f64| {
-            row.push(report::show(Summary::of(of(peer).iter().map(value))));
-            let reference = of(&Peer::Haproxy);
-            row.push(report::show(Summary::of(of(peer).iter().filter_map(|s| {
-                let same_round = reference.iter().find(|r| r.round == s.round)?;
-                Some(value(s) / value(same_round))
-            }))));
-        };
-        measure(|s| s.idle / 1_048_576.0);
-        measure(|s| s.per_connection * 1000.0 / 1_048_576.0);
-        table.row(row);
-    }
-    table
-}
-
-#[derive(Serialize)]
-struct RawCell<'a> {
-    cell: &'static str,
-    peer: &'static str,
-    samples: &'a [Sample],
-}
-
-#[derive(Serialize)]
-struct Raw<'a> {
-    versions: Vec<(&'static str, &'a str)>,
-    cells: Vec<RawCell<'a>>,
-    memory: Vec<(&'static str, &'a [MemorySample])>,
-    troubles: &'a [String],
-}
-
-fn raw(results: &Results) -> Raw<'_> {
-    let cells = results.samples.iter().map(|((cell, peer), samples)| RawCell {
-        cell: cell.title(),
-        peer: peer.name(),
-        samples,
-    });
-    Raw {
-        versions: results.versions.iter().map(|(peer, version)| (peer.name(), version.as_str())).collect(),
-        cells: cells.collect(),
-        memory: results.memory.iter().map(|(peer, samples)| (peer.name(), samples.as_slice())).collect(),
-        troubles: &results.troubles,
     }
 }

@@ -1,0 +1,397 @@
+//! The load balancer of this amphora: what is stored, what runs, and how the two are kept the same.
+//!
+//! A change is written first and applied second; when the proxy refuses it, what was written is taken back. One
+//! change at a time. A change goes on to its end even when the request that asked for it is gone.
+//!
+//! [`Amphora::reconcile`] is for everything that goes wrong in between: a proxy that restarted, one that was too
+//! slow to say whether it took a document, an agent that was killed half-way. What is stored wins.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use amphora_proxy::{
+    control::api::{Applied, Fault, Refusal},
+    model::{LoadBalancer, LoadBalancerId, MemberId, PoolId},
+};
+use bytes::Bytes;
+use hyper::StatusCode;
+use tokio::{
+    sync::{Mutex, Notify, watch},
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    document::{self, MemberChange},
+    proxy_client::{ProxyClient, ProxyError},
+    store::{Slot, Staged, Store},
+};
+
+/// How often the proxy is asked whether it is still the same process.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is asked while it did not answer, or runs something else than what is stored.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The load balancer of this amphora.
+#[derive(Debug)]
+pub struct Amphora {
+    store: Arc<Store>,
+    proxy: ProxyClient,
+    state: Mutex<State>,
+    model: watch::Sender<Option<Arc<LoadBalancer>>>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The proxy process that is known to run what is stored.
+    converged: Option<String>,
+    /// Whether what is stored is what was asked for last: false until the start is over, so that a proxy which
+    /// runs on without a stored document is not stopped.
+    authoritative: bool,
+}
+
+/// Why a change did not come about. What was before is as it was.
+#[derive(Debug)]
+pub enum ChangeError {
+    /// The document is faulty.
+    Invalid(Refusal),
+    /// It cannot be honoured now, for one because a port is taken.
+    Conflict(Refusal),
+    /// Another load balancer is here already.
+    OtherLoadBalancer(LoadBalancerId),
+    /// There is no such load balancer.
+    NoLoadBalancer,
+    /// There is no such member in that pool.
+    NoMember,
+    /// The proxy does not run.
+    ProxyDown(String),
+    /// The proxy did not say whether it took the change; it is being brought back to what was before.
+    ProxyLate(String),
+    /// The disk did not take it.
+    Storage(io::Error),
+    /// A defect of this program.
+    Internal(String),
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(refusal) | Self::Conflict(refusal) => {
+                refusal.faults.iter().try_for_each(|fault| write!(f, "{}: {}; ", fault.path, fault.reason))
+            }
+            Self::OtherLoadBalancer(id) => write!(f, "this amphora carries load balancer {id}"),
+            Self::NoLoadBalancer => f.write_str("no such load balancer"),
+            Self::NoMember => f.write_str("no such member in that pool"),
+            Self::ProxyDown(reason) | Self::ProxyLate(reason) | Self::Internal(reason) => f.write_str(reason),
+            Self::Storage(error) => write!(f, "cannot store the document: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ChangeError {}
+
+impl From<ProxyError> for ChangeError {
+    fn from(error: ProxyError) -> Self {
+        match error {
+            ProxyError::Refused(StatusCode::CONFLICT, refusal) => Self::Conflict(refusal),
+            ProxyError::Refused(_, refusal) => Self::Invalid(refusal),
+            ProxyError::NotRunning(_) => Self::ProxyDown(error.to_string()),
+            ProxyError::Late | ProxyError::Broken(_) => Self::ProxyLate(error.to_string()),
+            ProxyError::NotFound | ProxyError::Protocol(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl Amphora {
+    /// Takes up what is stored. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When a document is there but cannot be read.
+    pub fn open(store: Arc<Store>, proxy: ProxyClient) -> io::Result<Arc<Self>> {
+        let mut model = None;
+        for slot in [Slot::Current, Slot::Previous] {
+            let Some(document) = store.read(slot)? else { continue };
+            match document::parse(&document) {
+                Ok(parsed) => {
+                    if slot == Slot::Previous {
+                        store.unstage(Staged::Replaced)?;
+                    }
+                    model = Some(Arc::new(parsed));
+                    break;
+                }
+                Err(refusal) => {
+                    tracing::error!(?slot, faults = ?refusal.faults, "a stored document is not usable");
+                }
+            }
+        }
+        let state = State { converged: None, authoritative: false };
+        let model = watch::Sender::new(model);
+        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, wake: Notify::new() }))
+    }
+
+    /// The proxy.
+    pub fn proxy(&self) -> &ProxyClient {
+        &self.proxy
+    }
+
+    /// The load balancer as it was stored last.
+    pub fn model(&self) -> Option<Arc<LoadBalancer>> {
+        self.model.borrow().clone()
+    }
+
+    /// The document as it was stored.
+    ///
+    /// # Errors
+    /// [`ChangeError::NoLoadBalancer`] when it is not this one that is stored.
+    pub async fn document(self: &Arc<Self>, id: LoadBalancerId) -> Result<Bytes, ChangeError> {
+        self.expect(id)?;
+        let this = self.clone();
+        let document = blocking(move || this.store.read(Slot::Current)).await?;
+        document.map(Bytes::from).ok_or(ChangeError::NoLoadBalancer)
+    }
+
+    /// Makes a document run, and answers once it does.
+    ///
+    /// # Errors
+    /// When what ran before runs on.
+    pub async fn put(self: &Arc<Self>, id: LoadBalancerId, document: Bytes) -> Result<Applied, ChangeError> {
+        let text = document.clone();
+        let model = spawn_blocking(move || document::parse(&text)).await.map_err(internal)?;
+        let model = model.map_err(ChangeError::Invalid)?;
+        if model.id != id {
+            let fault = Fault {
+                path: "loadbalancer.id".to_owned(),
+                reason: format!("is {} but the request is for {id}", model.id),
+            };
+            return Err(ChangeError::Invalid(Refusal { faults: vec![fault] }));
+        }
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            if let Some(present) = this.model().filter(|present| present.id != id) {
+                return Err(ChangeError::OtherLoadBalancer(present.id));
+            }
+            this.replace(&mut state, model, document).await
+        })
+        .await
+    }
+
+    /// Changes one member, and answers once that is live.
+    ///
+    /// # Errors
+    /// When what ran before runs on.
+    pub async fn set_member(
+        self: &Arc<Self>,
+        id: LoadBalancerId,
+        pool: PoolId,
+        member: MemberId,
+        change: MemberChange,
+    ) -> Result<Applied, ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            let before = this.document(id).await?;
+            let parsed = spawn_blocking(move || {
+                let document =
+                    document::set_member(&before, pool, member, change).ok_or(ChangeError::NoMember)?;
+                document::parse(&document).map(|model| (model, document)).map_err(ChangeError::Invalid)
+            });
+            let (model, document) = parsed.await.map_err(internal)??;
+            this.replace(&mut state, model, document).await
+        })
+        .await
+    }
+
+    /// Stops the load balancer and forgets it. When no proxy runs there is nothing to stop, and generation 0 is
+    /// answered.
+    ///
+    /// # Errors
+    /// When it runs on.
+    pub async fn delete(self: &Arc<Self>, id: LoadBalancerId) -> Result<Applied, ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            this.expect(id)?;
+            let applied = match this.proxy.delete().await {
+                Ok(applied) => applied,
+                Err(ProxyError::NotFound | ProxyError::NotRunning(_)) => {
+                    Applied { generation: 0, changed: true }
+                }
+                Err(error) => {
+                    this.diverged(&mut state);
+                    return Err(error.into());
+                }
+            };
+            let store = this.clone();
+            if let Err(error) = blocking(move || store.store.remove()).await {
+                this.diverged(&mut state);
+                return Err(error);
+            }
+            this.model.send_replace(None);
+            this.diverged(&mut state);
+            Ok(applied)
+        })
+        .await
+    }
+
+    /// Keeps the proxy at what is stored, for ever. To be woken by [`wake`](Self::wake) when a proxy was started.
+    pub async fn run(self: Arc<Self>) {
+        let mut complaint = String::new();
+        loop {
+            let pause = match self.reconcile().await {
+                Ok(()) => {
+                    complaint.clear();
+                    RECONCILE_INTERVAL
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != complaint {
+                        tracing::warn!(%error, "the proxy does not run what is stored");
+                        complaint = error;
+                    }
+                    RETRY_INTERVAL
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Asks for a [`reconcile`](Self::reconcile) soon.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits until no change is under way, at most so long.
+    pub async fn quiesce(&self, at_most: Duration) {
+        if timeout(at_most, self.state.lock()).await.is_err() {
+            tracing::warn!("a change was still under way at the end of drain_timeout");
+        }
+    }
+
+    /// Brings the proxy to what is stored, unless this process of it is known to run that.
+    ///
+    /// # Errors
+    /// When it is worth another try later.
+    pub async fn reconcile(self: &Arc<Self>) -> Result<(), ChangeError> {
+        let info = self.proxy.info().await?;
+        if self.state.lock().await.converged.as_ref() == Some(&info.instance) {
+            return Ok(());
+        }
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            match (this.model(), info.loadbalancer) {
+                (Some(_), _) => this.restore().await?,
+                (None, Some(_)) if state.authoritative => {
+                    this.proxy.delete().await?;
+                }
+                (None, Some(_)) => this.adopt().await?,
+                (None, None) => {}
+            }
+            state.authoritative = true;
+            state.converged = Some(info.instance);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives the proxy what is stored. A document that it calls faulty gives way to the one before; one that merely
+    /// cannot be honoured now (an address that is not there yet) is tried again.
+    async fn restore(self: &Arc<Self>) -> Result<(), ChangeError> {
+        let this = self.clone();
+        let (current, previous) =
+            blocking(move || Ok((this.store.read(Slot::Current)?, this.store.read(Slot::Previous)?))).await?;
+        let Some(current) = current else { return Ok(()) };
+        let refused = match self.proxy.apply(current.into()).await {
+            Ok(applied) => {
+                tracing::info!(applied.generation, applied.changed, "the stored document runs");
+                return Ok(());
+            }
+            Err(error @ ProxyError::Refused(StatusCode::BAD_REQUEST, _)) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let fallback =
+            previous.and_then(|document| document::parse(&document).ok().map(|model| (model, document)));
+        let Some((model, document)) = fallback else { return Err(refused.into()) };
+        tracing::error!(%refused, "falling back to the document before");
+        self.proxy.apply(document.into()).await?;
+        let this = self.clone();
+        blocking(move || this.store.unstage(Staged::Replaced)).await?;
+        self.model.send_replace(Some(Arc::new(model)));
+        Ok(())
+    }
+
+    /// Nothing is stored, but the proxy runs a document: the files were lost. Traffic must not be.
+    async fn adopt(self: &Arc<Self>) -> Result<(), ChangeError> {
+        let document = self.proxy.document().await?;
+        let model = document::parse(&document).map_err(ChangeError::Invalid)?;
+        let this = self.clone();
+        let staged = blocking(move || this.store.stage(&document)).await?;
+        tracing::warn!(id = %model.id, ?staged, "took over the document that the proxy runs: none was stored");
+        self.model.send_replace(Some(Arc::new(model)));
+        Ok(())
+    }
+
+    /// Stores and applies. The state's lock is held.
+    async fn replace(
+        self: &Arc<Self>,
+        state: &mut State,
+        model: LoadBalancer,
+        document: Bytes,
+    ) -> Result<Applied, ChangeError> {
+        let (this, text) = (self.clone(), document.clone());
+        let staged = blocking(move || this.store.stage(&text)).await?;
+        match self.proxy.apply(document).await {
+            Ok(applied) => {
+                state.authoritative = true;
+                self.model.send_replace(Some(Arc::new(model)));
+                Ok(applied)
+            }
+            Err(error) => {
+                let this = self.clone();
+                let unstaged = blocking(move || this.store.unstage(staged)).await;
+                if !matches!(error, ProxyError::Refused(..) | ProxyError::NotRunning(_)) || unstaged.is_err()
+                {
+                    self.diverged(state);
+                }
+                unstaged?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The proxy may run something else than what is stored.
+    fn diverged(&self, state: &mut State) {
+        state.converged = None;
+        state.authoritative = true;
+        self.wake();
+    }
+
+    fn expect(&self, id: LoadBalancerId) -> Result<(), ChangeError> {
+        match self.model() {
+            Some(present) if present.id == id => Ok(()),
+            _ => Err(ChangeError::NoLoadBalancer),
+        }
+    }
+}
+
+/// Runs a change in a task of its own: dropping the request does not stop it half-way.
+async fn detached<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+) -> Result<T, ChangeError> {
+    tokio::spawn(change).await.map_err(internal)?
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ChangeError> {
+    spawn_blocking(work).await.map_err(internal)?.map_err(ChangeError::Storage)
+}
+
+fn internal(error: tokio::task::JoinError) -> ChangeError {
+    ChangeError::Internal(error.to_string())
+}

@@ -1,0 +1,85 @@
+//! Typed reading of options, with defaults and substitution.
+
+use std::{fmt::Display, str::FromStr};
+
+use super::{ConfigError, ini::Ini, substitute::substitute};
+
+/// A file and the defaults behind it, as `(section, name, value)`.
+pub(super) struct Reader<'a> {
+    pub(super) ini: &'a Ini,
+    pub(super) defaults: &'a [(&'a str, &'a str, &'a str)],
+}
+
+impl Reader<'_> {
+    /// An option that has a default or must be set.
+    pub(super) fn required<T>(
+        &self,
+        section: &str,
+        name: &str,
+        convert: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        self.read(section, name, convert)?.ok_or_else(|| error(section, name, "must be set".to_owned()))
+    }
+
+    /// An option that may be absent; an empty one counts as absent.
+    pub(super) fn optional<T>(
+        &self,
+        section: &str,
+        name: &str,
+        convert: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.read(section, name, |text| if text.is_empty() { Ok(None) } else { convert(text).map(Some) })
+            .map(Option::flatten)
+    }
+
+    fn read<T>(
+        &self,
+        section: &str,
+        name: &str,
+        convert: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(raw) = self.raw(section, name) else { return Ok(None) };
+        substitute(&raw, &|reference| self.look_up(section, reference))
+            .and_then(|text| convert(&text))
+            .map(Some)
+            .map_err(|reason| error(section, name, reason))
+    }
+
+    /// The value before substitution.
+    fn raw(&self, section: &str, name: &str) -> Option<String> {
+        let default = || self.defaults.iter().find(|(s, n, _)| (*s, *n) == (section, name));
+        self.ini
+            .get(section, name)
+            .map(|a| a.value.clone())
+            .or_else(|| default().map(|(_, _, value)| (*value).to_owned()))
+    }
+
+    /// What `$reference` means in a section: `section.name`, else the same section's, else `[DEFAULT]`'s.
+    fn look_up(&self, section: &str, reference: &str) -> Option<String> {
+        let qualified = reference.split_once('.').and_then(|(section, name)| self.raw(section, name));
+        qualified.or_else(|| self.raw(section, reference)).or_else(|| self.raw("DEFAULT", reference))
+    }
+}
+
+fn error(section: &str, name: &str, reason: String) -> ConfigError {
+    ConfigError::Option { option: format!("[{section}] {name}"), reason }
+}
+
+/// Whatever [`FromStr`] takes.
+pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e| format!("{text:?}: {e}"))
+}
+
+/// A number within bounds, both included.
+pub(super) fn bounded<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String>
+where
+    T: FromStr<Err: Display> + PartialOrd + Display,
+{
+    move |text| {
+        let number = parse(text)?;
+        if number < least || number > most {
+            return Err(format!("must be from {least} to {most}: {number}"));
+        }
+        Ok(number)
+    }
+}

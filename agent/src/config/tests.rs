@@ -1,0 +1,187 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// What a controller of Octavia 19 renders, but for names and numbers.
+const RENDERED: &str = "\
+[DEFAULT]
+debug = True
+use_syslog = True
+
+[haproxy_amphora]
+base_cert_dir = /var/lib/octavia/certs
+base_path = /var/lib/octavia
+bind_host = 0.0.0.0
+bind_port = 9443
+haproxy_cmd = /usr/sbin/haproxy
+
+[health_manager]
+controller_ip_port_list = 172.30.0.3:5555, [fd00::3]:5555
+heartbeat_interval = 3
+heartbeat_key = in$$ecure
+
+[amphora_agent]
+agent_server_ca = /etc/octavia/certs/client_ca.pem
+agent_server_cert = /etc/octavia/certs/server.pem
+agent_request_read_timeout = 180
+amphora_id = 0f66bb06-6ab9-5d2f-abb4-8f64a2a92e49
+amphora_udp_driver = keepalived_lvs
+agent_tls_protocol = TLSv1.2
+
+[controller_worker]
+loadbalancer_topology = ACTIVE_STANDBY
+";
+
+const LEAST: &str = "[amphora_agent]\namphora_id = a\n";
+
+fn refused(text: &str) -> String {
+    Config::parse(&format!("{LEAST}{text}")).unwrap_err().to_string()
+}
+
+#[test]
+fn octavias_own_file_is_read() {
+    let config = Config::parse(RENDERED).unwrap();
+    assert!(config.debug);
+    assert_eq!(config.bind.to_string(), "0.0.0.0:9443");
+    assert_eq!(config.topology, Topology::ActiveStandby);
+    assert_eq!(config.heartbeat.controllers.len(), 2);
+    assert_eq!(config.heartbeat.interval, Duration::from_secs(3));
+    assert_eq!(config.heartbeat.key, "in$ecure");
+    assert_eq!(config.amphora_id, "0f66bb06-6ab9-5d2f-abb4-8f64a2a92e49");
+}
+
+#[test]
+fn defaults_are_octavias() {
+    let config = Config::parse(LEAST).unwrap();
+    assert_eq!(config.bind.to_string(), "[::]:9443");
+    assert_eq!(config.base_path, Path::new("/var/lib/octavia"));
+    assert_eq!(config.request_read_timeout, Duration::from_secs(180));
+    assert_eq!(config.heartbeat.interval, Duration::from_secs(10));
+    assert_eq!(config.tls_protocol, TlsProtocol::Tls12);
+    assert_eq!(config.control_socket, Path::new("/run/amphora/proxy.sock"));
+    assert_eq!((config.proxy_workers, config.network_namespace), (None, None));
+}
+
+#[test]
+fn references_reach_other_sections_and_defaults() {
+    let config = Config::parse(&format!(
+        "{LEAST}[DEFAULT]\nroot = /x\n[haproxy_amphora]\nbase_path = $root/lib\n\
+         [amphora]\nrun_dir = ${{haproxy_amphora.base_path}}/run\n"
+    ))
+    .unwrap();
+    assert_eq!(config.control_socket, Path::new("/x/lib/run/proxy.sock"));
+}
+
+#[test]
+fn unknown_options_are_ignored_in_octavias_sections_alone() {
+    assert!(
+        Config::parse(&format!("{LEAST}[haproxy_amphora]\nrespawn_count = 2\n[other]\nx = $y\n")).is_ok()
+    );
+    assert_eq!(refused("[amphora]\nproxy_comand = /x\n"), "[amphora] proxy_comand: line 4: no such option");
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    assert_eq!(Config::parse("").unwrap_err().to_string(), "[amphora_agent] amphora_id: must be set");
+    for (text, reason) in [
+        ("[haproxy_amphora]\nbind_port = 70000", "[haproxy_amphora] bind_port: "),
+        ("[haproxy_amphora]\nbase_path = lib", "[haproxy_amphora] base_path: not an absolute path"),
+        ("[haproxy_amphora]\nbase_path = $nope/x", "[haproxy_amphora] base_path: $nope is not set"),
+        ("[health_manager]\nheartbeat_interval = 0", "[health_manager] heartbeat_interval: must be from 1"),
+        (
+            "[health_manager]\ncontroller_ip_port_list = localhost:5555",
+            "[health_manager] controller_ip_port_list",
+        ),
+        (
+            "[health_manager]\ncontroller_ip_port_list = 127.0.0.1:5555",
+            "[health_manager] heartbeat_key: must",
+        ),
+        ("[amphora_agent]\nagent_tls_protocol = TLSv2", "[amphora_agent] agent_tls_protocol: not one of"),
+        ("[controller_worker]\nloadbalancer_topology = TRIO", "[controller_worker] loadbalancer_topology"),
+        ("[amphora]\nnetwork_namespace = ../x", "[amphora] network_namespace: not the name"),
+        ("[DEFAULT]\ndebug = maybe", "[DEFAULT] debug: not a boolean"),
+    ] {
+        let error = refused(text);
+        assert!(error.starts_with(reason), "{error}");
+    }
+}
+
+#[test]
+fn controllers_are_split_at_the_last_colon() {
+    for (text, expected) in [
+        ("127.0.0.1:5555", "127.0.0.1:5555"),
+        ("[::1]:5555", "[::1]:5555"),
+        ("fd00::3:5555", "[fd00::3]:5555"),
+        ("[fe80::1%7]:5555", "[fe80::1%7]:5555"),
+    ] {
+        assert_eq!(controller(text).unwrap().to_string(), expected);
+    }
+    for text in ["", "127.0.0.1", "127.0.0.1:0", "[::1", "::1%nosuchinterface:5555"] {
+        assert!(controller(text).is_err(), "{text}");
+    }
+    assert_eq!(controllers(" 127.0.0.1:1 ,127.0.0.1:2,, ").map(|c| c.len()), Ok(2));
+}
+
+#[test]
+fn the_key_is_not_printed() {
+    let config = Config::parse(RENDERED).unwrap();
+    assert!(!format!("{config:?}").contains("ecure"));
+}
+
+/// Texts that come near the dialect's edges, read by the real oslo.config and by us.
+#[test]
+fn oslo_reads_every_text_the_same_way() {
+    use proptest::{
+        strategy::{Strategy, ValueTree},
+        test_runner::TestRunner,
+    };
+
+    const SCRIPT: &str = r#"
+import json, os, sys, tempfile
+from oslo_config import cfg, iniparser
+out = []
+with tempfile.TemporaryDirectory() as directory:
+    path = os.path.join(directory, "f")
+    for text in json.load(sys.stdin):
+        with open(path, "w", newline="", encoding="utf-8") as f:
+            f.write(text)
+        sections, normalized = {}, {}
+        parser = cfg.ConfigParser(path, sections)
+        parser._add_normalized(normalized)
+        try:
+            parser.parse()
+        except iniparser.ParseError:
+            out.append(None)
+            continue
+        out.append([[s, k, vs[-1]] for s, o in normalized.items() for k, vs in o.items()])
+json.dump(out, sys.stdout)
+"#;
+    let line = proptest::string::string_regex(
+        "\\[[a-zA-Z ]{0,4}\\]?|[ \t]{0,2}[a-z]{0,2} ?[=:]{0,2} ?[a-z'\"#;=:$ ]{0,6}|[#;] ?[a-z]{0,2}|[ \t\x1c]{0,3}|[ ]{0,1}.{0,4}",
+    )
+    .unwrap();
+    let newline = proptest::sample::select(vec!["\n", "\n", "\n", "\r\n", "\r"]);
+    let text = proptest::collection::vec((line, newline), 0..8);
+    let text = text.prop_map(|lines| {
+        let body: String = lines.into_iter().flat_map(|(line, end)| [line, end.to_owned()]).collect();
+        format!("[s]\n{body}")
+    });
+    let mut runner = TestRunner::deterministic();
+    let texts: Vec<String> = (0..2000).map(|_| text.new_tree(&mut runner).unwrap().current()).collect();
+    type Read = Option<Vec<(String, String, String)>>;
+    let Some(theirs) = crate::testing::octavia::ask::<Vec<Read>>(SCRIPT, &texts) else { return };
+    let mut refused = 0;
+    for (text, theirs) in texts.iter().zip(theirs) {
+        let ours = Ini::parse(text);
+        assert_eq!(ours.is_ok(), theirs.is_some(), "{text:?}: {ours:?} {theirs:?}");
+        let Some(theirs) = theirs else {
+            refused += 1;
+            continue;
+        };
+        let ours = ours.unwrap();
+        for (section, name, value) in theirs {
+            assert_eq!(ours.get(&section, &name).map(|a| &a.value), Some(&value), "{text:?}");
+        }
+    }
+    println!("{} texts, {refused} of them refused by both", texts.len());
+}

@@ -1,0 +1,20 @@
+//! Heartbeats: what tells Octavia's health manager that the amphora lives, and how its members are.
+//!
+//! [`message`] is the document and its envelope, [`delta`] turns counters into what was added since the last
+//! heartbeat, [`report`] builds the document; none of them has a socket or a clock. [`sender`] is the loop around
+//! them.
+
+pub mod delta;
+pub mod message;
+pub mod report;
+pub mod sender;
+
+pub use self::{
+    delta::Deltas,
+    message::{EnvelopeError, ListenerReport, MemberStatus, Message, PoolKey, PoolReport, open, seal},
+    report::{Observation, Reporter},
+    sender::{Sender, Vitals},
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Builds heartbeats from what the proxy says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amphora_proxy::{
+    control::api::{ListenerStats, MemberStats, PoolStats, Stats},
+    model::{ListenerId, ListenerProtocol, LoadBalancer, PoolId},
+    state::CheckState,
+};
+
+use super::{
+    delta::{Counters, Deltas},
+    message::{
+        ListenerReport, ListenerStatus, MemberStatus, Message, PoolKey, PoolReport, PoolStatus, Traffic,
+        VERSION,
+    },
+};
+
+/// How many heartbeats may repeat the last statuses while the proxy does not answer in time. A proxy that is busy
+/// for a moment must not look dead; one that hangs must, and soon.
+const PATIENCE: u32 = 2;
+
+/// What is known of the proxy at the moment of a heartbeat.
+#[derive(Clone, Copy, Debug)]
+pub enum Observation<'a> {
+    /// It answered.
+    Answered {
+        /// Its counters.
+        stats: &'a Stats,
+        /// The document that it was given.
+        model: Option<&'a LoadBalancer>,
+    },
+    /// It did not answer in time.
+    Late,
+    /// It does not run.
+    Absent,
+}
+
+/// Makes one heartbeat after another. No clock, no socket.
+#[derive(Debug)]
+pub struct Reporter {
+    id: String,
+    seq: u64,
+    deltas: Deltas,
+    pending: Option<Deltas>,
+    last: Option<Message>,
+    late: u32,
+}
+
+impl Reporter {
+    /// A reporter for this amphora, going on from the counters that were reported before.
+    pub fn new(id: String, deltas: Deltas) -> Self {
+        Self { id, seq: 0, deltas, pending: None, last: None, late: 0 }
+    }
+
+    /// The next heartbeat. Its counters stay to be reported until [`sent`](Self::sent).
+    pub fn next(&mut self, observation: Observation<'_>) -> Message {
+        self.pending = None;
+        let mut message = match observation {
+            Observation::Answered { stats, model } => {
+                self.late = 0;
+                let (message, next) = build(&self.deltas, stats, model);
+                self.pending = Some(next);
+                self.last = Some(without_traffic(&message));
+                message
+            }
+            Observation::Late if self.late < PATIENCE && self.last.is_some() => {
+                self.late += 1;
+                self.last.clone().unwrap_or_else(empty)
+            }
+            Observation::Late | Observation::Absent => {
+                self.last = None;
+                empty()
+            }
+        };
+        message.id.clone_from(&self.id);
+        message.seq = self.seq;
+        self.seq += 1;
+        message
+    }
+
+    /// The heartbeat left: its counters are reported. True when that changed [`reported`](Self::reported).
+    pub fn sent(&mut self) -> bool {
+        match self.pending.take() {
+            Some(pending) if pending != self.deltas => {
+                self.deltas = pending;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The counters that were reported so far.
+    pub fn reported(&self) -> &Deltas {
+        &self.deltas
+    }
+}
+
+/// The statuses as a heartbeat has them, without counters: what the status tree is made of.
+pub fn statuses(stats: &Stats, model: Option<&LoadBalancer>) -> Message {
+    build(&Deltas::default(), stats, model).0
+}
+
+fn empty() -> Message {
+    Message { id: String::new(), seq: 0, listeners: BTreeMap::new(), pools: BTreeMap::new(), ver: VERSION }
+}
+
+fn without_traffic(message: &Message) -> Message {
+    let mut message = message.clone();
+    for listener in message.listeners.values_mut() {
+        listener.stats = Traffic { conns: listener.stats.conns, ..Traffic::default() };
+    }
+    message
+}
+
+fn build(deltas: &Deltas, stats: &Stats, model: Option<&LoadBalancer>) -> (Message, Deltas) {
+    let known = Known::new(model);
+    let (added, next) =
+        deltas.advance(&stats.instance, stats.listeners.iter().map(|(id, stats)| (*id, stats)));
+    let mut message = empty();
+    for (id, now) in &stats.listeners {
+        message
+            .listeners
+            .insert(*id, listener(now, added[id], known.limits.get(id), known.prometheus.contains(id)));
+    }
+    for (id, pool) in stats.pools.iter().filter(|(id, _)| !known.disabled.contains(id)) {
+        let report = report_pool(pool);
+        for listener in pool.listeners.iter().filter(|listener| stats.listeners.contains_key(listener)) {
+            message.pools.insert(PoolKey { pool: *id, listener: *listener }, report.clone());
+        }
+    }
+    (message, next)
+}
+
+/// What the counters do not tell.
+#[derive(Default)]
+struct Known {
+    limits: BTreeMap<ListenerId, u32>,
+    prometheus: BTreeSet<ListenerId>,
+    disabled: BTreeSet<PoolId>,
+}
+
+impl Known {
+    fn new(model: Option<&LoadBalancer>) -> Self {
+        let Some(model) = model else { return Self::default() };
+        let listeners = &model.listeners;
+        Self {
+            limits: listeners.iter().filter_map(|l| l.connection_limit.map(|limit| (l.id, limit))).collect(),
+            prometheus: listeners
+                .iter()
+                .filter(|l| l.protocol == ListenerProtocol::Prometheus)
+                .map(|l| l.id)
+                .collect(),
+            disabled: model.pools.iter().filter(|pool| !pool.admin_state_up).map(|pool| pool.id).collect(),
+        }
+    }
+}
+
+fn listener(now: &ListenerStats, added: Counters, limit: Option<&u32>, prometheus: bool) -> ListenerReport {
+    let full = limit.is_some_and(|&limit| now.active_connections >= u64::from(limit));
+    let stats = Traffic {
+        tx: added.bout,
+        rx: added.bin,
+        conns: now.active_connections,
+        totconns: added.stot,
+        ereq: added.ereq,
+    };
+    ListenerReport {
+        status: if full { ListenerStatus::Full } else { ListenerStatus::Open },
+        // Scraping is the operator's traffic, not the tenant's: it must not be billed.
+        stats: if prometheus { Traffic::default() } else { stats },
+    }
+}
+
+fn report_pool(pool: &PoolStats) -> PoolReport {
+    let usable = |m: &MemberStats| m.admin_state_up && m.weight > 0 && m.check.is_up();
+    let up = pool.members.is_empty() || pool.members.values().any(usable);
+    PoolReport {
+        status: if up { PoolStatus::Up } else { PoolStatus::Down },
+        members: pool.members.iter().map(|(id, stats)| (*id, member(stats))).collect(),
+    }
+}
+
+/// As Octavia's agent makes it of HAProxy's words: only a member that is wholly up can be `DRAIN`, so one that
+/// nobody checks stays `no check` with weight 0.
+fn member(stats: &MemberStats) -> MemberStatus {
+    match stats.check {
+        _ if !stats.admin_state_up => MemberStatus::Maint,
+        CheckState::Up if stats.weight == 0 => MemberStatus::Drain,
+        check => MemberStatus::Check(check),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use amphora_proxy::model::MemberId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::fixture;
+
+    fn next<'a>(reporter: &mut Reporter, stats: &'a Stats, model: &'a LoadBalancer) -> Message {
+        reporter.next(Observation::Answered { stats, model: Some(model) })
+    }
+
+    #[test]
+    fn each_member_has_octavias_word() {
+        let member_of = |admin_state_up, weight, check| {
+            member(&MemberStats { admin_state_up, weight, ..fixture::member_stats(check) }).to_string()
+        };
+        assert_eq!(member_of(false, 1, CheckState::Up), "MAINT");
+        assert_eq!(member_of(false, 0, CheckState::Down), "MAINT");
+        assert_eq!(member_of(true, 0, CheckState::Up), "DRAIN");
+        assert_eq!(member_of(true, 0, CheckState::NoCheck), "no check");
+        assert_eq!(member_of(true, 0, CheckState::UpFailing { passed: 1, of: 2 }), "UP 1/2");
+        assert_eq!(member_of(true, 0, CheckState::Down), "DOWN");
+        assert_eq!(member_of(true, 1, CheckState::DownRising { passed: 1, of: 2 }), "DOWN 1/2");
+    }
+
+    #[test]
+    fn a_pool_is_up_while_a_member_is_usable_or_it_has_none() {
+        let pool = |members: &[(u16, CheckState)]| {
+            let members = members.iter().enumerate().map(|(i, &(weight, check))| {
+                (MemberId(Uuid::from_u128(i as u128)), MemberStats { weight, ..fixture::member_stats(check) })
+            });
+            report_pool(&PoolStats { listeners: Vec::new(), members: members.collect() }).status
+        };
+        assert_eq!(pool(&[]), PoolStatus::Up);
+        assert_eq!(pool(&[(0, CheckState::NoCheck)]), PoolStatus::Down);
+        assert_eq!(pool(&[(0, CheckState::Up), (1, CheckState::Down)]), PoolStatus::Down);
+        assert_eq!(
+            pool(&[(1, CheckState::Down), (1, CheckState::UpFailing { passed: 1, of: 2 })]),
+            PoolStatus::Up
+        );
+    }
+
+    #[test]
+    fn counters_are_reported_until_a_heartbeat_leaves() {
+        let (model, mut stats) = (fixture::load_balancer(), fixture::stats());
+        let id = model.listeners[0].id;
+        let mut reporter = Reporter::new("a".to_owned(), Deltas::default());
+        stats.listeners.get_mut(&id).unwrap().bytes_in = 10;
+        assert_eq!(next(&mut reporter, &stats, &model).listeners[&id].stats.rx, 10);
+        let again = next(&mut reporter, &stats, &model);
+        assert_eq!((again.seq, again.listeners[&id].stats.rx), (1, 10));
+        assert!(reporter.sent());
+        assert_eq!(next(&mut reporter, &stats, &model).listeners[&id].stats.rx, 0);
+        assert!(!reporter.sent(), "nothing changed, nothing to write");
+    }
+
+    #[test]
+    fn a_late_proxy_is_forgiven_twice_and_a_dead_one_never() {
+        let (model, mut stats) = (fixture::load_balancer(), fixture::stats());
+        let id = model.listeners[0].id;
+        stats.listeners.get_mut(&id).unwrap().bytes_in = 10;
+        let mut reporter = Reporter::new("a".to_owned(), Deltas::default());
+        assert!(reporter.next(Observation::Late).listeners.is_empty(), "nothing is known yet");
+        let first = next(&mut reporter, &stats, &model);
+        reporter.sent();
+        for _ in 0..PATIENCE {
+            let late = reporter.next(Observation::Late);
+            assert_eq!(late.pools, first.pools);
+            assert_eq!(late.listeners[&id].stats.rx, 0);
+            assert!(!reporter.sent());
+        }
+        assert!(reporter.next(Observation::Late).listeners.is_empty());
+        next(&mut reporter, &stats, &model);
+        assert!(reporter.next(Observation::Absent).listeners.is_empty());
+    }
+
+    #[test]
+    fn prometheus_is_counted_as_a_listener_but_not_as_traffic() {
+        let (mut model, mut stats) = (fixture::load_balancer(), fixture::stats());
+        model.listeners[0].protocol = ListenerProtocol::Prometheus;
+        let id = model.listeners[0].id;
+        stats.listeners.get_mut(&id).unwrap().bytes_in = 10;
+        let message = statuses(&stats, Some(&model));
+        assert_eq!(message.listeners[&id].stats, Traffic::default());
+    }
+
+    #[test]
+    fn a_listener_at_its_limit_is_full() {
+        let (mut model, mut stats) = (fixture::load_balancer(), fixture::stats());
+        let id = model.listeners[0].id;
+        model.listeners[0].connection_limit = Some(2);
+        stats.listeners.get_mut(&id).unwrap().active_connections = 2;
+        assert_eq!(statuses(&stats, Some(&model)).listeners[&id].status, ListenerStatus::Full);
+    }
+
+    #[test]
+    fn pools_are_keyed_by_listener_and_disabled_ones_left_out() {
+        let (mut model, stats) = (fixture::load_balancer(), fixture::stats());
+        let message = statuses(&stats, Some(&model));
+        assert_eq!(message.pools.len(), 1);
+        model.pools[0].admin_state_up = false;
+        assert!(statuses(&stats, Some(&model)).pools.is_empty());
+    }
+}

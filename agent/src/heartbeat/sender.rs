@@ -1,0 +1,234 @@
+//! The loop that sends heartbeats.
+//!
+//! The proxy is asked ahead of the moment at which a heartbeat is due, and whatever is known at that moment leaves
+//! ([`Reporter`] says what that is). Neither a proxy that hangs nor a disk that is slow can delay one.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    delta::Deltas,
+    message::seal,
+    report::{Observation, Reporter},
+};
+use crate::{
+    amphora::Amphora, config::HeartbeatConfig, metrics::Metrics, proxy_client::ProxyError, store::Store,
+};
+
+/// The longest time ahead of a heartbeat at which the proxy is asked.
+const MAX_LEAD: Duration = Duration::from_secs(1);
+
+/// Intervals without a heartbeat after which they count as overdue.
+const OVERDUE: u32 = 3;
+
+/// When the last heartbeat left, for `GET /2.0/health`.
+#[derive(Debug)]
+pub struct Vitals {
+    start: Instant,
+    wanted: AtomicBool,
+    interval_ms: AtomicU64,
+    last_ms: AtomicU64,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            wanted: AtomicBool::new(false),
+            interval_ms: AtomicU64::new(u64::MAX),
+            last_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Vitals {
+    /// How long none has left, when that is too long. `None` without controllers.
+    pub fn overdue(&self) -> Option<Duration> {
+        let silence = self.now().saturating_sub(self.last_ms.load(Ordering::Relaxed));
+        let limit = self.interval_ms.load(Ordering::Relaxed).saturating_mul(OVERDUE.into());
+        (self.wanted.load(Ordering::Relaxed) && silence > limit).then(|| Duration::from_millis(silence))
+    }
+
+    fn configured(&self, config: &HeartbeatConfig) {
+        self.wanted.store(!config.controllers.is_empty(), Ordering::Relaxed);
+        self.interval_ms.store(config.interval.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn left(&self) {
+        self.last_ms.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+}
+
+/// Sends heartbeats of one amphora.
+#[derive(Debug)]
+pub struct Sender {
+    amphora: Arc<Amphora>,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    vitals: Arc<Vitals>,
+    reporter: Reporter,
+    sockets: Sockets,
+    turn: usize,
+    unsaved: bool,
+    persisting: Arc<AtomicBool>,
+    complaint: Option<String>,
+}
+
+impl Sender {
+    /// A sender that goes on from the counters in the store. Blocks on the disk.
+    pub fn new(
+        amphora_id: String,
+        amphora: Arc<Amphora>,
+        store: Arc<Store>,
+        metrics: Arc<Metrics>,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        Self {
+            reporter: Reporter::new(amphora_id, load(&store)),
+            amphora,
+            store,
+            metrics,
+            vitals,
+            sockets: Sockets::default(),
+            turn: 0,
+            unsaved: false,
+            persisting: Arc::default(),
+            complaint: None,
+        }
+    }
+
+    /// Sends for ever, under the latest configuration.
+    pub async fn run(mut self, mut config: watch::Receiver<HeartbeatConfig>) {
+        let mut due = Instant::now();
+        loop {
+            let now = config.borrow_and_update().clone();
+            self.vitals.configured(&now);
+            if now.controllers.is_empty() {
+                tracing::warn!("controller_ip_port_list is empty: no heartbeats are sent");
+                if config.changed().await.is_err() {
+                    return;
+                }
+                due = Instant::now();
+                continue;
+            }
+            let lead = MAX_LEAD.min(now.interval / 4);
+            due = due.max(Instant::now() + lead);
+            tokio::select! {
+                () = sleep_until(due - lead) => {}
+                changed = config.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    due = Instant::now();
+                    continue;
+                }
+            }
+            self.beat(&now, due).await;
+            due += now.interval;
+        }
+    }
+
+    /// Asks the proxy until `due`, and sends then.
+    async fn beat(&mut self, config: &HeartbeatConfig, due: Instant) {
+        let asked = timeout_at(due, self.amphora.proxy().stats()).await.unwrap_or(Err(ProxyError::Late));
+        sleep_until(due).await;
+        let model = self.amphora.model();
+        let observation = match &asked {
+            Ok(stats) => Observation::Answered { stats, model: model.as_deref() },
+            Err(ProxyError::NotRunning(_) | ProxyError::NotFound) => Observation::Absent,
+            Err(_) => Observation::Late,
+        };
+        if asked.is_err() {
+            self.metrics.heartbeats_blind.increment();
+        }
+        let envelope = seal(&self.reporter.next(observation), &config.key);
+        let controller = config.controllers[self.turn % config.controllers.len()];
+        self.turn = self.turn.wrapping_add(1);
+        match self.sockets.send(&envelope, controller) {
+            Ok(()) => {
+                self.metrics.heartbeats.increment();
+                self.vitals.left();
+                self.complaint = None;
+                self.persist();
+            }
+            Err(error) => {
+                self.metrics.heartbeats_failed.increment();
+                let complaint = format!("{controller}: {error}");
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::warn!(%controller, bytes = envelope.len(), %error, "cannot send a heartbeat");
+                    self.complaint = Some(complaint);
+                }
+            }
+        }
+    }
+
+    /// Writes what was reported, beside the loop. When the disk is still busy with the last time, this time's
+    /// counters go with the next.
+    fn persist(&mut self) {
+        self.unsaved |= self.reporter.sent();
+        if !self.unsaved || self.persisting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.unsaved = false;
+        let counters = serde_json::to_vec(self.reporter.reported()).expect("the keys are strings");
+        let (store, persisting) = (self.store.clone(), self.persisting.clone());
+        spawn_blocking(move || {
+            if let Err(error) = store.write_counters(&counters) {
+                tracing::warn!(%error, "cannot store the counters that heartbeats reported");
+            }
+            persisting.store(false, Ordering::Release);
+        });
+    }
+}
+
+fn load(store: &Store) -> Deltas {
+    let counters = match store.read_counters() {
+        Ok(Some(counters)) => serde_json::from_slice(&counters).map_err(io::Error::from),
+        Ok(None) => return Deltas::default(),
+        Err(error) => Err(error),
+    };
+    counters.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the counters that heartbeats reported are not usable; counting from zero");
+        Deltas::default()
+    })
+}
+
+/// A socket for each family, made when it is first needed.
+#[derive(Debug, Default)]
+struct Sockets {
+    v4: Option<UdpSocket>,
+    v6: Option<UdpSocket>,
+}
+
+impl Sockets {
+    fn send(&mut self, envelope: &[u8], to: SocketAddr) -> io::Result<()> {
+        let (slot, any): (_, SocketAddr) = match to {
+            SocketAddr::V4(_) => (&mut self.v4, (Ipv4Addr::UNSPECIFIED, 0).into()),
+            SocketAddr::V6(_) => (&mut self.v6, (Ipv6Addr::UNSPECIFIED, 0).into()),
+        };
+        if slot.is_none() {
+            let socket = UdpSocket::bind(any)?;
+            socket.set_nonblocking(true)?;
+            *slot = Some(socket);
+        }
+        let socket = slot.as_ref().expect("it was made just now");
+        socket.send_to(envelope, to).map(drop)
+    }
+}

@@ -1,0 +1,120 @@
+//! The agent's own series. The proxy's are passed on in front of them.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+
+macro_rules! series {
+    ($($(#[$doc:meta])* $field:ident: $kind:literal, $name:literal, $help:literal;)+) => {
+        /// What the agent counts.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($(#[$doc])* pub $field: Series,)+
+        }
+
+        impl Metrics {
+            fn each(&self, mut f: impl FnMut(&'static str, &'static str, &'static str, u64)) {
+                $(f($kind, $name, $help, self.$field.get());)+
+            }
+        }
+    };
+}
+
+series! {
+    /// Connections at present, handshakes included.
+    connections: "gauge", "amphora_agent_connections", "REST connections that are open.";
+    /// Peers that did not get through the handshake.
+    handshakes_failed: "counter", "amphora_agent_handshakes_failed_total",
+        "TLS handshakes that failed or took too long.";
+    /// Answers with 2xx.
+    requests_ok: "counter", "amphora_agent_requests_succeeded_total", "REST requests answered with 2xx.";
+    /// Answers with 4xx.
+    requests_client_error: "counter", "amphora_agent_requests_refused_total", "REST requests answered with 4xx.";
+    /// Answers with 5xx.
+    requests_server_error: "counter", "amphora_agent_requests_failed_total", "REST requests answered with 5xx.";
+    /// Changes that came about.
+    changes: "counter", "amphora_agent_configuration_changes_total", "Documents that were made to run.";
+    /// Heartbeats that left.
+    heartbeats: "counter", "amphora_agent_heartbeats_sent_total", "Heartbeats sent.";
+    /// Heartbeats that the kernel did not take.
+    heartbeats_failed: "counter", "amphora_agent_heartbeats_failed_total", "Heartbeats that could not be sent.";
+    /// Heartbeats without the proxy's own word.
+    heartbeats_blind: "counter", "amphora_agent_heartbeats_without_proxy_total",
+        "Heartbeats for which the proxy did not answer.";
+    /// Times that `--supervise` started a proxy.
+    proxy_starts: "counter", "amphora_agent_proxy_starts_total", "Proxy processes started.";
+}
+
+/// One number.
+#[derive(Debug, Default)]
+pub struct Series(AtomicU64);
+
+impl Series {
+    /// One more.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less; for gauges.
+    pub fn decrement(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Metrics {
+    /// The proxy's text, when it gave one, and the agent's own series.
+    pub fn text(&self, proxy: Option<Bytes>) -> Vec<u8> {
+        let mut text = String::with_capacity(2048);
+        let mut series = |kind, name, help, value: u64| {
+            writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
+                .expect("a String takes every write");
+        };
+        series("gauge", "amphora_agent_proxy_up", "Whether the proxy answers.", proxy.is_some().into());
+        self.each(&mut series);
+        if let Some(bytes) = resident_memory() {
+            series("gauge", "amphora_agent_resident_memory_bytes", "Resident memory of the agent.", bytes);
+        }
+        let mut all = proxy.map(Vec::from).unwrap_or_default();
+        if !all.is_empty() && !all.ends_with(b"\n") {
+            all.push(b'\n');
+        }
+        all.extend_from_slice(text.as_bytes());
+        all
+    }
+}
+
+/// `VmRSS` of this process.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_series_is_written_once_behind_the_proxys() {
+        let metrics = Metrics::default();
+        metrics.changes.increment();
+        let text = String::from_utf8(metrics.text(Some(Bytes::from_static(b"haproxy_up 1")))).unwrap();
+        assert!(text.starts_with("haproxy_up 1\n# HELP amphora_agent_proxy_up "), "{text}");
+        assert!(text.contains("\namphora_agent_configuration_changes_total 1\n"), "{text}");
+        let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let mut unique = names.clone();
+        unique.dedup();
+        assert_eq!(names, unique);
+        assert!(String::from_utf8(metrics.text(None)).unwrap().starts_with("# HELP amphora_agent_proxy_up"));
+    }
+}

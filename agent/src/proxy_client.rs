@@ -1,0 +1,187 @@
+//! The client of the proxy's control socket ([`amphora_proxy::control::api`]): one connection per request, a
+//! deadline on each, a bound on every answer.
+
+use std::{fmt, io, path::PathBuf, time::Duration};
+
+use amphora_proxy::control::api::{Applied, Info, Refusal, Stats};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{Method, Request, StatusCode, client::conn::http1, header::CONTENT_TYPE};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::{net::UnixStream, time::timeout};
+
+/// How long a document may take until it is live.
+const APPLY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long anything else may take.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The most bytes of an answer; statistics of 10,000 members have 7 MiB.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// A proxy, by its control socket.
+#[derive(Clone, Debug)]
+pub struct ProxyClient {
+    socket: PathBuf,
+}
+
+/// Why the proxy did not do what it was asked.
+#[derive(Debug)]
+pub enum ProxyError {
+    /// Nobody listens: it does not run. Nothing was asked of it.
+    NotRunning(io::Error),
+    /// It did not answer in time; what it was asked may still come about.
+    Late,
+    /// The connection broke under way; what it was asked may have come about.
+    Broken(String),
+    /// It refused a document, with its status (400 or 409).
+    Refused(StatusCode, Refusal),
+    /// It has no load balancer.
+    NotFound,
+    /// Its answer is not in the protocol.
+    Protocol(String),
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning(error) => write!(f, "the proxy does not run: {error}"),
+            Self::Late => f.write_str("the proxy did not answer in time"),
+            Self::Broken(reason) => write!(f, "the proxy broke off: {reason}"),
+            Self::Refused(_, refusal) => {
+                f.write_str("the proxy refused:")?;
+                refusal.faults.iter().try_for_each(|fault| write!(f, " {}: {};", fault.path, fault.reason))
+            }
+            Self::NotFound => f.write_str("the proxy has no load balancer"),
+            Self::Protocol(reason) => write!(f, "the proxy's answer is not in the protocol: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ProxyError {}
+
+impl ProxyClient {
+    /// A client of the proxy that listens on this socket, now or later.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Makes a document run.
+    ///
+    /// # Errors
+    /// [`ProxyError::Refused`] when what ran before runs on.
+    pub async fn apply(&self, document: Bytes) -> Result<Applied, ProxyError> {
+        json(&self.request(Method::PUT, "/loadbalancer", document, APPLY_DEADLINE).await?)
+    }
+
+    /// The document that runs.
+    ///
+    /// # Errors
+    /// [`ProxyError::NotFound`] when none does.
+    pub async fn document(&self) -> Result<Bytes, ProxyError> {
+        self.get("/loadbalancer", READ_DEADLINE).await
+    }
+
+    /// Stops what runs.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn delete(&self) -> Result<Applied, ProxyError> {
+        json(&self.request(Method::DELETE, "/loadbalancer", Bytes::new(), APPLY_DEADLINE).await?)
+    }
+
+    /// Every counter.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn stats(&self) -> Result<Stats, ProxyError> {
+        self.stats_within(READ_DEADLINE).await
+    }
+
+    /// Every counter, within a deadline.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn stats_within(&self, deadline: Duration) -> Result<Stats, ProxyError> {
+        json(&self.get("/stats", deadline).await?)
+    }
+
+    /// The process.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn info(&self) -> Result<Info, ProxyError> {
+        json(&self.get("/info", READ_DEADLINE).await?)
+    }
+
+    /// Its series as Prometheus text.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn metrics(&self) -> Result<Bytes, ProxyError> {
+        self.get("/metrics", READ_DEADLINE).await
+    }
+
+    async fn get(&self, path: &'static str, deadline: Duration) -> Result<Bytes, ProxyError> {
+        self.request(Method::GET, path, Bytes::new(), deadline).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, ProxyError> {
+        timeout(deadline, self.exchange(method, path, body)).await.unwrap_or(Err(ProxyError::Late))
+    }
+
+    async fn exchange(&self, method: Method, path: &'static str, body: Bytes) -> Result<Bytes, ProxyError> {
+        let broken = |e: hyper::Error| ProxyError::Broken(e.to_string());
+        let stream = UnixStream::connect(&self.socket).await.map_err(not_connected)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(hyper::header::HOST, "localhost")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .expect("method, path and headers are constants");
+        let exchange = async {
+            let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| {
+                if e.is::<LengthLimitError>() {
+                    ProxyError::Protocol(format!("an answer of more than {MAX_ANSWER} bytes"))
+                } else {
+                    ProxyError::Broken(e.to_string())
+                }
+            })?;
+            answer(head.status, body.to_bytes())
+        };
+        tokio::pin!(exchange);
+        // The connection is driven here and not in a task of its own, so that it ends with the deadline.
+        tokio::select! {
+            answer = &mut exchange => answer,
+            _ = connection => exchange.await,
+        }
+    }
+}
+
+/// A full backlog is a proxy that hangs, not one that does not run.
+fn not_connected(error: io::Error) -> ProxyError {
+    if error.kind() == io::ErrorKind::WouldBlock { ProxyError::Late } else { ProxyError::NotRunning(error) }
+}
+
+fn answer(status: StatusCode, body: Bytes) -> Result<Bytes, ProxyError> {
+    match status {
+        StatusCode::OK => Ok(body),
+        StatusCode::NOT_FOUND => Err(ProxyError::NotFound),
+        StatusCode::BAD_REQUEST | StatusCode::CONFLICT => Err(ProxyError::Refused(status, json(&body)?)),
+        _ => Err(ProxyError::Protocol(format!("status {status}"))),
+    }
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ProxyError> {
+    serde_json::from_slice(body).map_err(|e| ProxyError::Protocol(e.to_string()))
+}

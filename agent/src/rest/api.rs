@@ -1,0 +1,251 @@
+//! What each request does.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use amphora_proxy::{
+    control::api::{Fault, ListenerStats, PoolStats, Stats},
+    model::{ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, PoolId},
+};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+    http::request::Parts,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    OPENAPI,
+    body::{self, Limits},
+    error::ApiError,
+    route::Resource,
+};
+use crate::{
+    amphora::Amphora,
+    config::Config,
+    document,
+    heartbeat::{Vitals, report},
+    metrics::Metrics,
+    proxy_client::ProxyError,
+    status,
+};
+
+/// The version that the paths carry.
+const API_VERSION: &str = "2.0";
+
+/// The API over one amphora.
+#[derive(Debug)]
+pub struct Api {
+    amphora: Arc<Amphora>,
+    metrics: Arc<Metrics>,
+    vitals: Arc<Vitals>,
+    limits: Limits,
+    amphora_id: String,
+    topology: &'static str,
+}
+
+impl Api {
+    /// An API that serves this amphora.
+    pub fn new(config: &Config, amphora: Arc<Amphora>, metrics: Arc<Metrics>, vitals: Arc<Vitals>) -> Self {
+        Self {
+            amphora,
+            metrics,
+            vitals,
+            limits: Limits { size: config.max_body_size, time: config.request_read_timeout },
+            amphora_id: config.amphora_id.clone(),
+            topology: config.topology.as_str(),
+        }
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// Never: an error is an answer.
+    pub async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (head, mut body) = request.into_parts();
+        let response = match self.answer(&head, &mut body).await {
+            Ok(response) => {
+                self.metrics.requests_ok.increment();
+                response
+            }
+            Err(error) => {
+                if error.status().is_server_error() {
+                    self.metrics.requests_server_error.increment();
+                } else {
+                    self.metrics.requests_client_error.increment();
+                }
+                if error.status() != StatusCode::REQUEST_TIMEOUT {
+                    body::discard(&head.headers, &mut body).await;
+                }
+                error.response()
+            }
+        };
+        let status = response.status().as_u16();
+        tracing::debug!(method = %head.method, path = head.uri.path(), status, "request");
+        Ok(response)
+    }
+
+    async fn answer(&self, head: &Parts, body: &mut Incoming) -> Result<Response<Full<Bytes>>, ApiError> {
+        let resource = Resource::parse(head.uri.path())?;
+        if !resource.allows(&head.method) {
+            return Err(ApiError::method_not_allowed(resource));
+        }
+        let mut body = async || body::read(&head.headers, body, self.limits).await;
+        match (resource, &head.method) {
+            (Resource::Version, _) => Ok(ok(&json!({ "api_version": API_VERSION }))),
+            (Resource::Info, _) => Ok(ok(&self.info().await)),
+            (Resource::Health, _) => self.health().await,
+            (Resource::OpenApi, _) => Ok(bytes("application/json", Bytes::from_static(OPENAPI.as_bytes()))),
+            (Resource::Metrics, _) => {
+                let text = self.metrics.text(self.amphora.proxy().metrics().await.ok());
+                Ok(bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
+            }
+            (Resource::LoadBalancer(id), &Method::PUT) => {
+                let applied = self.amphora.put(id, body().await?).await?;
+                self.metrics.changes.increment();
+                tracing::info!(%id, applied.generation, applied.changed, "the load balancer was put");
+                Ok(ok(&applied))
+            }
+            (Resource::LoadBalancer(id), &Method::DELETE) => {
+                let applied = self.amphora.delete(id).await?;
+                self.metrics.changes.increment();
+                tracing::info!(%id, "the load balancer was deleted");
+                Ok(ok(&applied))
+            }
+            (Resource::LoadBalancer(id), _) => {
+                Ok(bytes("application/json", self.amphora.document(id).await?))
+            }
+            (Resource::Status(id), _) => {
+                let model = self.model(id)?;
+                let stats = self.amphora.proxy().stats().await?;
+                Ok(ok(&status::tree(&model, &report::statuses(&stats, Some(&model)))))
+            }
+            (Resource::Stats(id), _) => {
+                let model = self.model(id)?;
+                let stats = self.amphora.proxy().stats().await?;
+                Ok(ok(&Statistics::new(&model, &stats)))
+            }
+            (Resource::Member(id, pool, member), _) => {
+                let body = body().await?;
+                let change = document::parse_member(&body).map_err(crate::amphora::ChangeError::Invalid)?;
+                let applied = self.amphora.set_member(id, pool, member, change).await?;
+                self.metrics.changes.increment();
+                tracing::info!(%id, %member, ?change, "a member was changed");
+                Ok(ok(&applied))
+            }
+        }
+    }
+
+    fn model(&self, id: LoadBalancerId) -> Result<Arc<LoadBalancer>, ApiError> {
+        let model = self.amphora.model().filter(|model| model.id == id);
+        model.ok_or_else(|| crate::amphora::ChangeError::NoLoadBalancer.into())
+    }
+
+    async fn info(&self) -> Value {
+        json!({
+            "amphora_id": self.amphora_id,
+            "hostname": hostname(),
+            "api_version": API_VERSION,
+            "agent_version": env!("CARGO_PKG_VERSION"),
+            "topology": self.topology,
+            "loadbalancer": self.amphora.model().map(|model| model.id),
+            "proxy": self.amphora.proxy().info().await.ok(),
+        })
+    }
+
+    /// 200 when the amphora does all that it was asked to, else 503 with the parts that do not.
+    async fn health(&self) -> Result<Response<Full<Bytes>>, ApiError> {
+        let mut faults = Vec::new();
+        let mut fault = |path: &str, reason: String| faults.push(Fault { path: path.to_owned(), reason });
+        match self.amphora.proxy().info().await {
+            Ok(info) => {
+                let stored = self.amphora.model().map(|model| model.id);
+                if info.loadbalancer != stored {
+                    fault("loadbalancer", "the proxy does not run what is stored".to_owned());
+                }
+            }
+            Err(error @ ProxyError::NotRunning(_)) => fault("proxy", error.to_string()),
+            Err(error) => fault("proxy", format!("does not answer: {error}")),
+        }
+        if let Some(silence) = self.vitals.overdue() {
+            fault("heartbeat", format!("none has left for {} s", silence.as_secs()));
+        }
+        if faults.is_empty() {
+            return Ok(ok(&json!({ "status": "healthy" })));
+        }
+        let unhealthy = ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unhealthy",
+            "a part of the amphora does not work",
+        );
+        Err(unhealthy.with_faults(faults))
+    }
+}
+
+/// Octavia's statistics, and what every object has beyond them.
+#[derive(Serialize)]
+struct Statistics<'a> {
+    stats: Totals,
+    instance: &'a str,
+    generation: u64,
+    listeners: std::collections::BTreeMap<ListenerId, &'a ListenerStats>,
+    pools: std::collections::BTreeMap<PoolId, &'a PoolStats>,
+}
+
+/// Octavia's five numbers.
+#[derive(Default, Serialize)]
+struct Totals {
+    active_connections: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    request_errors: u64,
+    total_connections: u64,
+}
+
+impl<'a> Statistics<'a> {
+    fn new(model: &LoadBalancer, all: &'a Stats) -> Self {
+        let prometheus = |id: &ListenerId| {
+            model.listeners.iter().any(|l| l.id == *id && l.protocol == ListenerProtocol::Prometheus)
+        };
+        let tenant = all.listeners.iter().filter(|(id, _)| !prometheus(id));
+        let stats = tenant.fold(Totals::default(), |sum, (_, listener)| Totals {
+            active_connections: sum.active_connections + listener.active_connections,
+            bytes_in: sum.bytes_in + listener.bytes_in,
+            bytes_out: sum.bytes_out + listener.bytes_out,
+            request_errors: sum.request_errors + listener.request_errors,
+            total_connections: sum.total_connections + listener.total_connections,
+        });
+        Self {
+            stats,
+            instance: &all.instance,
+            generation: all.generation,
+            listeners: all.listeners.iter().map(|(id, stats)| (*id, stats)).collect(),
+            pools: all.pools.iter().map(|(id, stats)| (*id, stats)).collect(),
+        }
+    }
+}
+
+fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+fn ok(document: &impl Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(document).expect("the keys of every answer are strings");
+    bytes("application/json", body.into())
+}
+
+fn bytes(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// How long a peer may take for the head of a request, which is also how long a connection may idle.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

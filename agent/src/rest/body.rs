@@ -1,0 +1,95 @@
+//! Reading a request's body within bounds of size and time.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::{
+    HeaderMap, StatusCode,
+    body::{Body, Incoming},
+    header::{CONTENT_TYPE, EXPECT},
+};
+use tokio::time::timeout;
+
+use super::error::ApiError;
+
+/// How much of a body that is not wanted is read away.
+const DISCARDED_BYTES: usize = 64 << 20;
+
+/// How long that may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bounds on a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes.
+    pub(super) size: usize,
+    /// From the first byte of the request's body to the last.
+    pub(super) time: Duration,
+}
+
+/// Reads the body of a request that carries a document.
+///
+/// # Errors
+/// 413, 408, 415, or 400 when the peer breaks off.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    limits: Limits,
+) -> Result<Bytes, ApiError> {
+    is_json(headers)?;
+    timeout(limits.time, collect(body, limits.size)).await.unwrap_or_else(|_| {
+        let message = format!("the body did not arrive within {} s", limits.time.as_secs_f32());
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
+    })
+}
+
+/// Takes what is left of a body after an error: most clients read the answer only when all is sent, and closing
+/// with bytes unread would destroy it. Bounded, so that it costs a peer more than this program.
+pub(super) async fn discard(headers: &HeaderMap, body: &mut Incoming) {
+    // A peer that waits for 100 Continue has sent nothing and must not be told to.
+    if headers.contains_key(EXPECT) {
+        return;
+    }
+    let mut left = DISCARDED_BYTES;
+    let discard = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_TIMEOUT, discard).await;
+}
+
+fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send application/json"))
+}
+
+async fn collect(body: &mut Incoming, size: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("a body may have at most {size} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    };
+    let announced = body.size_hint().lower();
+    if announced > size as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let broken = |e: hyper::Error| ApiError::new(StatusCode::BAD_REQUEST, "bad_request", e.to_string());
+        // Trailers say nothing here.
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if bytes.len() + data.len() > size {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}

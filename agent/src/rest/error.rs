@@ -1,0 +1,121 @@
+//! Errors of the API: one shape, one table of codes.
+
+use amphora_proxy::control::api::Fault;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+};
+use serde::Serialize;
+
+use super::route::{NoResource, Resource};
+use crate::{amphora::ChangeError, proxy_client::ProxyError, store};
+
+/// An answer that is not 2xx: `{"code", "message", "faults"}`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApiError {
+    #[serde(skip)]
+    status: StatusCode,
+    #[serde(skip)]
+    allow: Option<&'static str>,
+    /// For programs: one of `docs/agent.md`'s table, and never another for the same thing.
+    code: &'static str,
+    /// For humans.
+    message: String,
+    /// The places of the document that are at fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<Fault>,
+}
+
+impl ApiError {
+    /// An error without faults.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, allow: None, code, message: message.into(), faults: Vec::new() }
+    }
+
+    /// The same with faults.
+    pub fn with_faults(self, faults: Vec<Fault>) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// 405 with what is allowed.
+    pub fn method_not_allowed(resource: Resource) -> Self {
+        let allow = resource.allow();
+        let message = format!("this resource takes {allow}");
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The answer itself.
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let body = serde_json::to_vec(self).expect("strings serialize");
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+impl From<NoResource> for ApiError {
+    fn from(error: NoResource) -> Self {
+        match error {
+            NoResource::Unknown => Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such path"),
+            NoResource::NotAnId(name) => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_id", "an id is not a UUID").with_faults(vec![
+                    Fault { path: name.to_owned(), reason: "must be a UUID with hyphens".to_owned() },
+                ])
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Invalid(refusal) => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_document", "the document cannot be honoured")
+                    .with_faults(refusal.faults)
+            }
+            ChangeError::Conflict(refusal) => {
+                Self::new(StatusCode::CONFLICT, "conflict", "the document cannot be honoured at present")
+                    .with_faults(refusal.faults)
+            }
+            ChangeError::OtherLoadBalancer(_) => {
+                Self::new(StatusCode::CONFLICT, "loadbalancer_exists", message)
+            }
+            ChangeError::NoLoadBalancer => {
+                Self::new(StatusCode::NOT_FOUND, "loadbalancer_not_found", message)
+            }
+            ChangeError::NoMember => Self::new(StatusCode::NOT_FOUND, "member_not_found", message),
+            ChangeError::ProxyDown(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "proxy_unavailable", message)
+            }
+            ChangeError::ProxyLate(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, "proxy_timeout", message),
+            ChangeError::Storage(e) if store::is_full(&e) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message)
+            }
+            ChangeError::Storage(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage_failed", message)
+            }
+            ChangeError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
+        }
+    }
+}
+
+impl From<ProxyError> for ApiError {
+    fn from(error: ProxyError) -> Self {
+        ChangeError::from(error).into()
+    }
+}

@@ -1,0 +1,17 @@
+//! The REST API, `/2.0`: its table of paths ([`route`]), its errors ([`error`]), what each request does
+//! ([`api`]), and the server that bounds what a peer can cost ([`server`]). `openapi.json` describes it and is held
+//! against it by a test.
+
+pub mod api;
+mod body;
+pub mod error;
+pub mod route;
+pub mod server;
+
+pub use self::{api::Api, error::ApiError, route::Resource, server::Server};
+
+/// The OpenAPI document of the API.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,26 @@
+#![allow(clippy::unwrap_used)]
+
+mod bounds;
+mod changes;
+mod documented;
+mod transport;
+
+use crate::fixture::DOCUMENT;
+
+const ID: &str = "10000000-0000-4000-8000-000000000001";
+const OTHER_ID: &str = "10000000-0000-4000-8000-0000000000ff";
+const POOL: &str = "30000000-0000-4000-8000-000000000001";
+const MEMBER: &str = "40000000-0000-4000-8000-000000000001";
+
+fn lb() -> String {
+    format!("/2.0/loadbalancers/{ID}")
+}
+
+fn member(pool: &str, member: &str) -> String {
+    format!("/2.0/loadbalancers/{ID}/pools/{pool}/members/{member}")
+}
+
+/// The document under another name.
+fn named(name: &str) -> String {
+    DOCUMENT.replace(r#""name": "lb""#, &format!(r#""name": "{name}""#))
+}

@@ -1,0 +1,299 @@
+//! What requests do to the load balancer, and what is left when they fail.
+
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use super::*;
+use crate::testing::{Mood, TestAgent, eventually};
+
+#[tokio::test]
+async fn a_put_document_runs_is_stored_and_comes_back_as_it_was() {
+    let agent = TestAgent::new().await;
+    let answer = agent.put(&lb(), DOCUMENT).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.json(), json!({"generation": 1, "changed": true}));
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+    assert_eq!(std::fs::read_to_string(agent.base.join("loadbalancer.json")).unwrap(), DOCUMENT);
+    assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
+    let again = agent.put(&lb(), DOCUMENT).await;
+    assert_eq!(again.json(), json!({"generation": 1, "changed": false}));
+}
+
+#[tokio::test]
+async fn a_document_is_refused_before_anything_is_touched() {
+    let agent = TestAgent::new().await;
+    let answer = agent.put(&lb(), "{").await;
+    assert_eq!(answer.code(), (400, "invalid_document".to_owned()));
+    assert!(answer.json()["faults"][0]["reason"].is_string());
+    let answer = agent.put(&format!("/2.0/loadbalancers/{OTHER_ID}"), DOCUMENT).await;
+    assert_eq!(answer.code(), (400, "invalid_document".to_owned()));
+    assert_eq!(answer.json()["faults"][0]["path"], "loadbalancer.id");
+    assert_eq!(agent.proxy.applications(), 0);
+    assert_eq!(agent.get(&lb()).await.code(), (404, "loadbalancer_not_found".to_owned()));
+}
+
+#[tokio::test]
+async fn an_amphora_carries_one_load_balancer() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    let other = DOCUMENT.replace(ID, OTHER_ID);
+    let answer = agent.put(&format!("/2.0/loadbalancers/{OTHER_ID}"), &other).await;
+    assert_eq!(answer.code(), (409, "loadbalancer_exists".to_owned()));
+    assert!(answer.json()["message"].as_str().unwrap().contains(ID));
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn what_the_proxy_refuses_is_taken_back() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    for (status, code) in [(StatusCode::BAD_REQUEST, "invalid_document"), (StatusCode::CONFLICT, "conflict")]
+    {
+        agent.proxy.be(Mood::Refusing("faulty", status));
+        let answer = agent.put(&lb(), &named("faulty")).await;
+        assert_eq!(answer.code(), (status.as_u16(), code.to_owned()));
+        assert_eq!(answer.json()["faults"], json!([{"path": "loadbalancer.name", "reason": "has faulty"}]));
+        assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
+        assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+    }
+}
+
+#[tokio::test]
+async fn without_a_proxy_nothing_is_half_applied() {
+    let mut agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.proxy.stop();
+    assert_eq!(agent.put(&lb(), &named("new")).await.code(), (503, "proxy_unavailable".to_owned()));
+    assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
+    assert_eq!(agent.get(&format!("{}/status", lb())).await.code(), (503, "proxy_unavailable".to_owned()));
+    assert_eq!(agent.get("/2.0/health").await.code(), (503, "unhealthy".to_owned()));
+    let info = agent.get("/2.0/info").await.json();
+    assert_eq!((&info["proxy"], &info["loadbalancer"]), (&json!(null), &json!(ID)));
+}
+
+#[tokio::test]
+async fn a_proxy_that_breaks_off_is_brought_back_to_what_is_stored() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.amphora.reconcile().await.unwrap();
+    agent.proxy.be(Mood::BreakingOff);
+    assert_eq!(agent.put(&lb(), &named("new")).await.code(), (504, "proxy_timeout".to_owned()));
+    assert_eq!(agent.proxy.document().unwrap(), named("new"), "it had taken it");
+    agent.proxy.be(Mood::Willing);
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn a_change_goes_on_when_its_request_is_gone() {
+    let agent = TestAgent::new().await;
+    agent.proxy.be(Mood::Hanging);
+    let mut stream = agent.connect().await;
+    let head = format!("PUT {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", lb(), DOCUMENT.len());
+    stream.write_all(format!("{head}{DOCUMENT}").as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let stored = agent.base.join("loadbalancer.json");
+    eventually("the document is staged", async || stored.exists()).await;
+    drop(stream);
+    // The change still holds its turn: another one waits for it and does not interleave.
+    let quiet = agent.amphora.quiesce(Duration::from_millis(50));
+    quiet.await;
+    assert!(stored.exists());
+}
+
+#[tokio::test]
+async fn delete_stops_and_forgets() {
+    let mut agent = TestAgent::new().await;
+    assert_eq!(
+        agent.request(Method::DELETE, &lb(), "").await.code(),
+        (404, "loadbalancer_not_found".to_owned())
+    );
+    agent.put(&lb(), DOCUMENT).await;
+    agent.put(&lb(), &named("new")).await;
+    assert_eq!(
+        agent.request(Method::DELETE, &lb(), "").await.json(),
+        json!({"generation": 3, "changed": true})
+    );
+    assert_eq!(agent.proxy.document(), None);
+    assert_eq!(std::fs::read_dir(&agent.base).unwrap().count(), 0);
+    agent.put(&lb(), DOCUMENT).await;
+    agent.proxy.stop();
+    assert_eq!(
+        agent.request(Method::DELETE, &lb(), "").await.json(),
+        json!({"generation": 0, "changed": true})
+    );
+    // It read the document at the last moment; it does not keep it.
+    agent.proxy.start();
+    agent.proxy.run(Some(DOCUMENT));
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.document(), None);
+}
+
+#[tokio::test]
+async fn a_member_changes_alone() {
+    let agent = TestAgent::new().await;
+    let change = r#"{"member": {"weight": 7}}"#;
+    assert_eq!(
+        agent.put(&member(POOL, MEMBER), change).await.code(),
+        (404, "loadbalancer_not_found".to_owned())
+    );
+    agent.put(&lb(), DOCUMENT).await;
+    assert_eq!(
+        agent.put(&member(POOL, MEMBER), change).await.json(),
+        json!({"generation": 2, "changed": true})
+    );
+    let stored = crate::document::parse(&agent.get(&lb()).await.body).unwrap();
+    let weights: Vec<_> = stored.pools[0].members.iter().map(|m| (m.weight, m.admin_state_up)).collect();
+    assert_eq!(weights, [(7, true), (1, true)]);
+    let answer = agent.put(&member(POOL, MEMBER), r#"{"member": {"admin_state_up": false}}"#).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let stored = crate::document::parse(&agent.get(&lb()).await.body).unwrap();
+    assert!(!stored.pools[0].members[0].admin_state_up);
+    assert_eq!(agent.put(&member(POOL, POOL), change).await.code(), (404, "member_not_found".to_owned()));
+    assert_eq!(agent.put(&member(MEMBER, MEMBER), change).await.code(), (404, "member_not_found".to_owned()));
+    let answer = agent.put(&member(POOL, MEMBER), r#"{"member": {"address": "10.0.0.1"}}"#).await;
+    assert_eq!(answer.code(), (400, "invalid_document".to_owned()));
+    assert_eq!(answer.json()["faults"][0]["path"], "member.address");
+}
+
+#[tokio::test]
+async fn changes_at_once_come_one_after_another() {
+    let agent = TestAgent::new().await;
+    let names: Vec<_> = (0..8).map(|i| named(&format!("n{i}"))).collect();
+    let path = lb();
+    let (a, b, c, d) = tokio::join!(
+        agent.put(&path, &names[0]),
+        agent.put(&path, &names[1]),
+        agent.put(&path, &names[2]),
+        agent.put(&path, &names[3])
+    );
+    for answer in [a, b, c, d] {
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    assert_eq!(agent.proxy.document().unwrap(), agent.get(&lb()).await.body, "what runs is what is stored");
+    assert_eq!(agent.proxy.applications(), 4);
+}
+
+#[tokio::test]
+async fn a_restarted_proxy_is_given_what_is_stored() {
+    let mut agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.proxy.start();
+    assert_eq!(agent.proxy.document(), None);
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+    let applications = agent.proxy.applications();
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.applications(), applications, "once is enough");
+}
+
+#[tokio::test]
+async fn a_restarted_agent_finds_everything_as_it_was() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    let restarted = agent.restarted();
+    assert_eq!(restarted.model().unwrap().id.to_string(), ID);
+    restarted.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn a_restarted_agent_falls_back_from_a_document_that_was_never_taken() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    // Killed after the document was written and before the proxy was asked.
+    let store = crate::store::Store::open(&agent.base).unwrap();
+    let _ = store.stage(named("faulty").as_bytes()).unwrap();
+    agent.proxy.be(Mood::Refusing("faulty", StatusCode::BAD_REQUEST));
+    let restarted = agent.restarted();
+    assert_eq!(restarted.model().unwrap().name, "faulty");
+    restarted.reconcile().await.unwrap();
+    assert_eq!(restarted.model().unwrap().name, "lb");
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+    assert_eq!(std::fs::read_to_string(agent.base.join("loadbalancer.json")).unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_honoured_for_the_moment_is_tried_again() {
+    let mut agent = TestAgent::new().await;
+    agent.put(&lb(), &named("older")).await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.proxy.start();
+    agent.proxy.be(Mood::Refusing("lb", StatusCode::CONFLICT));
+    assert!(agent.amphora.reconcile().await.is_err());
+    agent.proxy.be(Mood::Willing);
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn lost_files_do_not_stop_traffic() {
+    let agent = TestAgent::new().await;
+    agent.proxy.run(Some(DOCUMENT));
+    let restarted = agent.restarted();
+    restarted.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+    assert_eq!(restarted.model().unwrap().id.to_string(), ID);
+    assert_eq!(std::fs::read_to_string(agent.base.join("loadbalancer.json")).unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn a_damaged_document_gives_way_to_the_one_before() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.put(&lb(), &named("new")).await;
+    std::fs::write(agent.base.join("loadbalancer.json"), "{").unwrap();
+    let restarted = agent.restarted();
+    assert_eq!(restarted.model().unwrap().name, "lb");
+    assert_eq!(std::fs::read_to_string(agent.base.join("loadbalancer.json")).unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_changes_nothing() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    std::fs::create_dir(agent.base.join("loadbalancer.json.unfinished")).unwrap();
+    assert_eq!(agent.put(&lb(), &named("new")).await.code(), (500, "storage_failed".to_owned()));
+    assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+}
+
+#[tokio::test]
+async fn status_and_statistics_have_octavias_shape() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.proxy.set_stats(|stats| {
+        *stats = crate::fixture::stats();
+        let listener = stats.listeners.values_mut().next().unwrap();
+        (listener.bytes_in, listener.bytes_out, listener.active_connections) = (1, 2, 3);
+        (listener.total_connections, listener.request_errors) = (4, 5);
+    });
+    let status = agent.get(&format!("{}/status", lb())).await.json();
+    assert_eq!(status["statuses"]["loadbalancer"]["operating_status"], "ONLINE");
+    let stats = agent.get(&format!("{}/stats", lb())).await.json();
+    assert_eq!(
+        stats["stats"],
+        json!({"bytes_in": 1, "bytes_out": 2, "active_connections": 3, "total_connections": 4, "request_errors": 5})
+    );
+    assert_eq!(stats["pools"][POOL]["members"][MEMBER]["check"], "no check");
+    for part in ["status", "stats"] {
+        let answer = agent.get(&format!("/2.0/loadbalancers/{OTHER_ID}/{part}")).await;
+        assert_eq!(answer.code(), (404, "loadbalancer_not_found".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn health_and_metrics_cover_the_proxy() {
+    let agent = TestAgent::new().await;
+    assert_eq!(agent.get("/2.0/health").await.json(), json!({"status": "healthy"}));
+    agent.proxy.run(Some(DOCUMENT));
+    let answer = agent.get("/2.0/health").await;
+    assert_eq!(answer.json()["faults"][0]["path"], "loadbalancer");
+    let text = String::from_utf8(agent.get("/metrics").await.body.to_vec()).unwrap();
+    assert!(text.starts_with("haproxy_process_x 1\n"), "{text}");
+    assert!(text.contains("\namphora_agent_proxy_up 1\n"), "{text}");
+    assert_eq!(agent.request(Method::HEAD, "/metrics", "").await.body.len(), 0);
+}

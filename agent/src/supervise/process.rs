@@ -1,0 +1,168 @@
+//! One process that outlives the agent.
+//!
+//! A child is given a lock file as its standard input: the kernel releases the lock when the last process that has
+//! the file open ends, so a restarted agent knows for certain whether the proxy of its predecessor still runs, even
+//! when that hangs or was started a moment ago. The file's content, process id and start time, says which it is.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Seek, SeekFrom, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    process::Child,
+};
+
+/// How to start the process, and its lock.
+#[derive(Debug)]
+pub struct Command {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    lock: PathBuf,
+}
+
+/// The right to start the process: nobody else runs it.
+#[derive(Debug)]
+pub struct Lock(File);
+
+/// A process that runs, or ran until a moment ago.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    /// Signals by this reach the process itself and never another that was given its number.
+    handle: AsyncFd<OwnedFd>,
+    child: Option<Child>,
+}
+
+impl Command {
+    /// `program` with `arguments`; at most one runs per lock file.
+    pub fn new(program: PathBuf, arguments: Vec<OsString>, lock: PathBuf) -> Self {
+        Self { program, arguments, lock }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Takes the lock; `None` when the process runs.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn lock(&self) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.lock)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// The process that holds the lock; `None` when the file does not say yet, or no longer.
+    ///
+    /// # Errors
+    /// When the process may not be touched.
+    pub fn find(&self) -> io::Result<Option<Process>> {
+        let text = fs::read_to_string(&self.lock)?;
+        let Some((pid, started)) = text.trim().split_once(' ') else { return Ok(None) };
+        let Ok(pid) = pid.parse() else { return Ok(None) };
+        let process = Process::adopt(pid)?;
+        Ok(process.filter(|_| start_time(pid).is_some_and(|now| now == started)))
+    }
+
+    /// Starts the process. It is a group of its own, so that a terminal's Ctrl-C reaches the agent alone, and it
+    /// goes on when the agent dies.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, lock: Lock) -> io::Result<Process> {
+        let Lock(mut file) = lock;
+        let child = tokio::process::Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::from(file.try_clone()?))
+            .process_group(0)
+            .kill_on_drop(false)
+            .spawn()?;
+        let pid = child.id().expect("it was not waited for yet");
+        let process = Process { pid, handle: handle(pid)?, child: Some(child) };
+        let started = start_time(pid).unwrap_or_default();
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(format!("{pid} {started}\n").as_bytes())?;
+        Ok(process)
+    }
+}
+
+impl Process {
+    /// A process that is not our child; `None` when there is none with this number.
+    ///
+    /// # Errors
+    /// When it may not be watched.
+    pub fn adopt(pid: u32) -> io::Result<Option<Self>> {
+        match handle(pid) {
+            Ok(handle) => Ok(Some(Self { pid, handle, child: None })),
+            Err(e) if e.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until it has ended; how, in words.
+    pub async fn wait(&mut self) -> String {
+        if let Some(child) = &mut self.child {
+            return match child.wait().await {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            };
+        }
+        match self.handle.readable().await {
+            Ok(_) => "it was not our child, so how is unknown".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        match pidfd_send_signal(self.handle.get_ref(), signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => tracing::error!(pid = self.pid, ?signal, %error, "cannot signal the proxy"),
+        }
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "deprecated for what is not I/O-safe; an OwnedFd is, and the new name is unsafe"
+)]
+fn handle(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ESRCH))?;
+    AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::NONBLOCK)?, Interest::READABLE)
+}
+
+/// `starttime` of proc_pid_stat(5), which with the process id names a process for good while the machine is up.
+fn start_time(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses, which may hold anything; the 22nd is wanted.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19).map(str::to_owned)
+}

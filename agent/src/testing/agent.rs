@@ -1,0 +1,161 @@
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{HeaderMap, Method, Request, StatusCode, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use serde_json::Value;
+use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{Certificates, FakeProxy};
+use crate::{
+    amphora::Amphora,
+    config::Config,
+    heartbeat::Vitals,
+    metrics::Metrics,
+    proxy_client::ProxyClient,
+    rest::{Api, Server},
+    store::Store,
+    tls::ServerTls,
+};
+
+/// An agent's REST side on a loopback port, and a fake proxy behind it.
+pub(crate) struct TestAgent {
+    pub(crate) proxy: FakeProxy,
+    pub(crate) certificates: Certificates,
+    pub(crate) amphora: Arc<Amphora>,
+    pub(crate) base: PathBuf,
+    pub(crate) address: SocketAddr,
+    client: Arc<ClientConfig>,
+    stop: watch::Sender<bool>,
+    server: Option<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
+    }
+
+    pub(crate) fn code(&self) -> (u16, String) {
+        (self.status.as_u16(), self.json()["code"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// A configuration with everything below one directory.
+pub(crate) fn config(directory: &Path) -> Config {
+    let mut config = Config::parse(&format!(
+        "[haproxy_amphora]\nbase_path = {0}/octavia\nbind_host = 127.0.0.1\n[amphora]\nrun_dir = {0}\n\
+         [amphora_agent]\namphora_id = 0f66bb06-6ab9-5d2f-abb4-8f64a2a92e49\n\
+         agent_server_ca = {0}/certs/client_ca.pem\nagent_server_cert = {0}/certs/server.pem\n",
+        directory.display()
+    ))
+    .unwrap();
+    config.bind.set_port(0);
+    config.drain_timeout = Duration::from_secs(5);
+    config
+}
+
+impl TestAgent {
+    /// An agent with a willing proxy.
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(directory.path());
+        change(&mut config);
+        let mut proxy = FakeProxy::new(directory.path());
+        proxy.start();
+        let certificates = Certificates::new(&directory.path().join("certs"));
+        let store = Arc::new(Store::open(&config.base_path).unwrap());
+        let amphora = Amphora::open(store, ProxyClient::new(config.control_socket.clone())).unwrap();
+        let tls =
+            ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol).unwrap();
+        let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
+        let api = Arc::new(Api::new(&config, amphora.clone(), metrics.clone(), vitals));
+        let server =
+            Server::bind(config.bind, config.max_connections, Arc::new(tls), api, metrics).await.unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(server.run(stopped, config.drain_timeout));
+        let client = certificates.client(&certificates);
+        Self {
+            proxy,
+            certificates,
+            amphora,
+            base: config.base_path,
+            address,
+            client,
+            stop,
+            server: Some(server),
+            _directory: directory,
+        }
+    }
+
+    /// Another agent over the same files and proxy, as after a restart; its start-up reconciliation is left to
+    /// the test.
+    pub(crate) fn restarted(&self) -> Arc<Amphora> {
+        let store = Arc::new(Store::open(&self.base).unwrap());
+        Amphora::open(store, self.amphora.proxy().clone()).unwrap()
+    }
+
+    /// Asks the server to stop, and waits until it has.
+    pub(crate) async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        self.server.take().unwrap().await.unwrap();
+    }
+
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
+        self.connect_as(self.client.clone()).await.unwrap()
+    }
+
+    pub(crate) async fn connect_as(
+        &self,
+        client: Arc<ClientConfig>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        TlsConnector::from(client).connect("localhost".try_into().unwrap(), stream).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, "").await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &str) -> Answer {
+        self.request(Method::PUT, path, body).await
+    }
+
+    pub(crate) async fn request(&self, method: Method, path: &str, body: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+        self.send(request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await)).await.unwrap();
+        tokio::spawn(connection);
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    }
+}

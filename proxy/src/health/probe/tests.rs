@@ -1,0 +1,219 @@
+#![allow(clippy::unwrap_used)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::model::{HttpCheck, HttpMethod, HttpVersion};
+
+fn http_check() -> HttpCheck {
+    HttpCheck {
+        method: HttpMethod::Get,
+        url_path: "/".into(),
+        version: HttpVersion::Http10,
+        domain_name: None,
+        expected_codes: vec![(200, 299)],
+    }
+}
+
+fn target(address: SocketAddr, check: HealthCheck) -> Target {
+    Target {
+        address: address.ip(),
+        port: address.port(),
+        check,
+        delay: Duration::from_secs(5),
+        timeout: Duration::from_millis(300),
+        rise: 1,
+        fall: 1,
+    }
+}
+
+/// What a server does with each connection.
+#[derive(Clone)]
+enum Serve {
+    /// Reads something, sends these pieces 40 ms apart, and closes.
+    Say(Vec<Vec<u8>>),
+    /// Never says a word.
+    Hang,
+    /// Closes with a reset.
+    Reset,
+    /// Sends this again and again.
+    Forever(Vec<u8>),
+}
+
+fn say(text: &[u8]) -> Serve {
+    Serve::Say(vec![text.to_vec()])
+}
+
+async fn server(ip: IpAddr, serve: Serve) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let serve = serve.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 2048];
+                let _ = stream.read(&mut request).await;
+                match serve {
+                    Serve::Say(pieces) => {
+                        for (i, piece) in pieces.iter().enumerate() {
+                            if i > 0 {
+                                tokio::time::sleep(Duration::from_millis(40)).await;
+                            }
+                            let _ = stream.write_all(piece).await;
+                        }
+                    }
+                    Serve::Hang => std::future::pending().await,
+                    Serve::Reset => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+                    Serve::Forever(piece) => while stream.write_all(&piece).await.is_ok() {},
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn local(serve: Serve) -> SocketAddr {
+    server(Ipv4Addr::LOCALHOST.into(), serve).await
+}
+
+/// A port that nobody listens on.
+async fn closed() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
+}
+
+async fn probe(address: SocketAddr, check: HealthCheck) -> Outcome {
+    let outcome = run(&target(address, check)).await;
+    assert!(outcome.duration < Duration::from_millis(1500), "the deadline holds: {outcome}");
+    outcome
+}
+
+async fn status(serve: Serve, check: &HealthCheck) -> CheckStatus {
+    probe(local(serve).await, check.clone()).await.status
+}
+
+#[tokio::test]
+async fn tcp() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let address = server(ip, Serve::Hang).await;
+        assert_eq!(probe(address, HealthCheck::Tcp).await.status, CheckStatus::L4Ok, "{ip}");
+    }
+    let refused = probe(closed().await, HealthCheck::Tcp).await;
+    assert_eq!(refused.status, CheckStatus::L4Connection);
+    assert!(refused.detail.contains("refused"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_answers_times_out() {
+    // A queue of one, which is full: the kernel drops further handshakes.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
+        queued.push(stream);
+        assert!(queued.len() < 50);
+    }
+    assert_eq!(probe(address, HealthCheck::Tcp).await.status, CheckStatus::L4Timeout);
+}
+
+#[tokio::test]
+async fn http() {
+    let check = HealthCheck::Http(http_check());
+    let ok = probe(local(say(b"HTTP/1.0 204 No Content\r\n\r\n")).await, check.clone()).await;
+    assert_eq!((ok.status, ok.code), (CheckStatus::L7Ok, Some(204)));
+    let bad = probe(local(say(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno")).await, check.clone()).await;
+    assert_eq!((bad.status, bad.code), (CheckStatus::L7Status, Some(500)));
+
+    let pieces = [&b"HTTP/1."[..], b"1 20", b"0 OK\r", b"\nA: b\r\n", b"\r\n"].map(<[u8]>::to_vec);
+    assert_eq!(status(Serve::Say(pieces.to_vec()), &check).await, CheckStatus::L7Ok, "in pieces");
+    let interim = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+    assert_eq!(status(say(interim), &check).await, CheckStatus::L7Ok);
+
+    assert_eq!(status(Serve::Hang, &check).await, CheckStatus::L7Timeout);
+    assert_eq!(status(Serve::Reset, &check).await, CheckStatus::L7Response);
+    assert_eq!(status(say(b""), &check).await, CheckStatus::L7Response);
+    assert_eq!(status(say(b"SSH-2.0-OpenSSH\r\n"), &check).await, CheckStatus::L7Response);
+    assert_eq!(status(say(b"HTTP/1.1 200 OK\r\nA:"), &check).await, CheckStatus::L7Response, "cut short");
+    let drip = std::iter::repeat_n(b"HTTP/1.1 200 OK\r\nA: b".chunks(1), 5).flatten().map(<[u8]>::to_vec);
+    assert_eq!(status(Serve::Say(drip.collect()), &check).await, CheckStatus::L7Timeout, "one deadline");
+    let endless = Serve::Forever(vec![b'x'; 1000]);
+    assert_eq!(status(endless, &check).await, CheckStatus::L7Response);
+    let endless = Serve::Forever(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+    assert_eq!(status(endless, &check).await, CheckStatus::L7Response);
+    assert_eq!(probe(closed().await, check).await.status, CheckStatus::L4Connection);
+}
+
+#[tokio::test]
+async fn https_and_tls_hello_against_what_is_no_tls_server() {
+    for check in [HealthCheck::Https(http_check()), HealthCheck::TlsHello] {
+        assert_eq!(status(Serve::Hang, &check).await, CheckStatus::L6Timeout);
+        assert_eq!(status(Serve::Reset, &check).await, CheckStatus::L6Response);
+        assert_eq!(status(say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), &check).await, CheckStatus::L6Response);
+        assert_eq!(status(say(b"\x16\x03"), &check).await, CheckStatus::L6Response, "cut short");
+        assert_eq!(probe(closed().await, check).await.status, CheckStatus::L4Connection);
+    }
+    let alert = say(b"\x15\x03\x03\x00\x02\x02\x46");
+    assert_eq!(status(alert.clone(), &HealthCheck::TlsHello).await, CheckStatus::L6Ok);
+    assert_eq!(status(alert, &HealthCheck::Https(http_check())).await, CheckStatus::L6Response);
+}
+
+#[tokio::test]
+async fn https_and_tls_hello_against_a_tls_server() {
+    // Self-signed, expired, for another name: none of it matters.
+    let mut params = rcgen::CertificateParams::new(vec!["elsewhere.example".into()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = params.self_signed(&key).unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key.into())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                assert_eq!(stream.get_ref().1.server_name(), None);
+                let mut request = [0; 100];
+                let n = stream.read(&mut request).await.unwrap();
+                assert_eq!(&request[..n], b"GET / HTTP/1.0\r\n\r\n");
+                let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        let outcome = probe(address, HealthCheck::Https(http_check())).await;
+        assert_eq!((outcome.status, outcome.code), (CheckStatus::L7Ok, Some(200)), "{outcome}");
+        assert_eq!(probe(address, HealthCheck::TlsHello).await.status, CheckStatus::L6Ok);
+    }
+}
+
+#[tokio::test]
+async fn ping() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let outcome = probe(SocketAddr::new(ip, 0), HealthCheck::Ping).await;
+        match ping_available(ip) {
+            Ok(()) => assert_eq!(outcome.status, CheckStatus::L4Ok, "{ip}: {outcome}"),
+            Err(error) => {
+                eprintln!("NOT TESTED: {ip}: {error}");
+                assert_eq!(outcome.status, CheckStatus::SocketError);
+                assert!(outcome.detail.contains("CAP_NET_RAW"), "{outcome}");
+            }
+        }
+    }
+}

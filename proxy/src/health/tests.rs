@@ -1,0 +1,168 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    model::{MemberId, PoolId},
+    state::Registry,
+};
+
+struct Fixture {
+    registry: Registry,
+    engine: HealthEngine,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { registry: Registry::new(1), engine: HealthEngine::new(1) }
+    }
+
+    fn member(&mut self, pool: u128, port: u16) -> Arc<MemberState> {
+        let pool = self.registry.pool(PoolId(Uuid::from_u128(pool)));
+        let id = MemberId(Uuid::from_u128(u128::from(port)));
+        self.registry.member(&pool, id, Ipv4Addr::LOCALHOST.into(), port)
+    }
+
+    fn update(&mut self, members: &[(&Arc<MemberState>, u8)]) {
+        let monitored = |&(member, fall): &(&Arc<MemberState>, u8)| Monitored {
+            member: member.clone(),
+            target: target(member.port, fall),
+        };
+        self.engine.update(members.iter().map(monitored));
+    }
+}
+
+fn target(port: u16, fall: u8) -> Target {
+    Target {
+        address: Ipv4Addr::LOCALHOST.into(),
+        port,
+        check: HealthCheck::Tcp,
+        delay: Duration::from_millis(20),
+        timeout: Duration::from_millis(500),
+        rise: 2,
+        fall,
+    }
+}
+
+async fn listen(port: u16) -> TcpListener {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, port).into()).unwrap();
+    socket.listen(64).unwrap()
+}
+
+/// Waits for a condition, for ten seconds at most.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn members_go_down_and_come_back() {
+    let mut fixture = Fixture::new();
+    let listener = listen(0).await;
+    let port = listener.local_addr().unwrap().port();
+    // Two pools with the same target: one probe.
+    let (a, b) = (fixture.member(1, port), fixture.member(2, port));
+    assert_eq!(a.health.get(), CheckState::NoCheck);
+    fixture.update(&[(&a, 3), (&b, 3)]);
+    assert_eq!(fixture.engine.targets(), 1);
+    assert_eq!(a.health.get(), CheckState::UpFailing { passed: 1, of: 3 }, "at once");
+    until("up", || a.health.get() == CheckState::Up && b.health.get() == CheckState::Up).await;
+    let report = fixture.engine.report(&a).unwrap();
+    assert_eq!(report.outcome.status, CheckStatus::L4Ok);
+
+    let epoch = || b.pool.epoch.load(std::sync::atomic::Ordering::Relaxed);
+    let before = epoch();
+    drop(listener);
+    until("down", || a.health.get() == CheckState::Down && b.health.get() == CheckState::Down).await;
+    assert_eq!(epoch(), before + 1, "one change of who is up");
+    assert_eq!(fixture.engine.report(&b).unwrap().outcome.status, CheckStatus::L4Connection);
+    let _listener = listen(port).await;
+    until("up again", || a.health.get() == CheckState::Up && b.health.get() == CheckState::Up).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_configuration_changes_no_state() {
+    let mut fixture = Fixture::new();
+    let listener = listen(0).await;
+    let port = listener.local_addr().unwrap().port();
+    let closed = listen(0).await.local_addr().unwrap().port();
+    let (up, down) = (fixture.member(1, port), fixture.member(1, closed));
+    fixture.update(&[(&up, 2), (&down, 2)]);
+    until("settled", || up.health.get() == CheckState::Up && down.health.get() == CheckState::Down).await;
+    // The monitor changes: other targets, states as they were.
+    fixture.update(&[(&up, 3), (&down, 3)]);
+    assert_eq!((up.health.get(), down.health.get()), (CheckState::Up, CheckState::Down));
+    assert_eq!(fixture.engine.report(&up), None);
+    until("probed", || fixture.engine.report(&down).is_some() && fixture.engine.report(&up).is_some()).await;
+    assert_eq!((up.health.get(), down.health.get()), (CheckState::Up, CheckState::Down));
+    // A new member of the same target knows what is known.
+    let other = fixture.member(2, closed);
+    fixture.update(&[(&other, 3), (&up, 3), (&down, 3)]);
+    assert_eq!(other.health.get(), CheckState::Down);
+    // Without a monitor nobody is down.
+    fixture.update(&[(&up, 3)]);
+    assert_eq!((up.health.get(), down.health.get()), (CheckState::Up, CheckState::NoCheck));
+    assert_eq!(fixture.engine.report(&down), None);
+    assert!(other.health.get().is_up());
+}
+
+#[tokio::test]
+async fn a_target_is_what_the_document_says() {
+    let mut member = Member {
+        id: MemberId(Uuid::nil()),
+        name: String::new(),
+        admin_state_up: true,
+        address: Ipv4Addr::new(192, 0, 2, 1).into(),
+        port: 80,
+        weight: 0,
+        backup: false,
+        monitor_address: None,
+        monitor_port: None,
+    };
+    let monitor = HealthMonitor {
+        id: crate::model::HealthMonitorId(Uuid::nil()),
+        name: String::new(),
+        admin_state_up: true,
+        delay: Duration::from_secs(5),
+        timeout: Duration::from_secs(3),
+        max_retries: 2,
+        max_retries_down: 4,
+        check: HealthCheck::Tcp,
+    };
+    let mut pool = Pool {
+        id: PoolId(Uuid::nil()),
+        name: String::new(),
+        admin_state_up: true,
+        protocol: crate::model::PoolProtocol::Tcp,
+        lb_algorithm: crate::model::LbAlgorithm::RoundRobin,
+        session_persistence: None,
+        health_monitor: Some(monitor.clone()),
+        members: vec![],
+    };
+    let target = Target::of_member(&pool, &member).unwrap();
+    assert_eq!(target.to_string(), "TCP 192.0.2.1:80");
+    assert_eq!((target.rise, target.fall), (2, 4));
+    member.monitor_address = Some("2001:db8::1".parse().unwrap());
+    member.monitor_port = Some(8080);
+    assert_eq!(Target::of_member(&pool, &member).unwrap().to_string(), "TCP [2001:db8::1]:8080");
+    pool.health_monitor = Some(HealthMonitor { check: HealthCheck::Ping, ..monitor.clone() });
+    assert_eq!(Target::of_member(&pool, &member).unwrap().to_string(), "PING 2001:db8::1");
+    assert_eq!(Target::of_member(&pool, &member).unwrap().port, 0);
+
+    pool.health_monitor = Some(HealthMonitor { admin_state_up: false, ..monitor.clone() });
+    assert_eq!(Target::of_member(&pool, &member), None);
+    pool.health_monitor = Some(monitor);
+    member.admin_state_up = false;
+    assert_eq!(Target::of_member(&pool, &member), None);
+}

@@ -1,0 +1,93 @@
+//! L7 policies, compiled once per snapshot and evaluated for every request.
+//!
+//! [`L7Program::compile`] turns a listener's policies into an immutable program; [`L7Program::evaluate`] says what
+//! happens to a request. The semantics are those that HAProxy gives to Octavia's rendering of the same policies:
+//! REJECT (`http-request deny`) first, then redirects, then REDIRECT_TO_POOL (`use_backend`), each in the order of
+//! `position`; a policy applies when all of its rules hold. A differential test holds this module against HAProxy.
+//!
+//! A request is anything that is [`RequestFacts`]. Evaluation copies and allocates nothing once its [`Scratch`]
+//! has grown to the size of the program.
+
+mod index;
+mod matcher;
+mod pcre;
+mod program;
+mod samples;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{program::L7Program, samples::Scratch};
+
+use crate::model::{PoolId, RedirectCode};
+
+/// L7 policies that one listener may have; Octavia has no limit.
+pub const MAX_POLICIES: usize = 4096;
+
+/// Enabled rules that one policy may have, Octavia's `MAX_L7RULES_PER_L7POLICY`.
+pub const MAX_RULES_PER_POLICY: usize = 50;
+
+/// REGEX rules that one listener may have: together with the size limit of each it bounds a program's memory.
+pub const MAX_REGEX_RULES: usize = 1024;
+
+/// Bytes in a rule's `value` or `key`: Octavia's 255 characters in UTF-8.
+pub const MAX_VALUE_LENGTH: usize = 1020;
+
+/// What rules look at in a request: its target and its header fields, as they were received.
+pub trait RequestFacts {
+    /// The path of the request's target with its query, which is all from the `/` of an origin-form and all after the
+    /// authority of an absolute-form. Empty when the target has none (`*`, an authority-form, `http://host`): then no
+    /// rule on the path matches.
+    fn path_and_query(&self) -> &[u8];
+
+    /// How many header fields there are.
+    fn header_count(&self) -> usize;
+
+    /// Name and value of a header field, for `index` below [`header_count`](Self::header_count). The name's case
+    /// does not matter; white space around the value may or may not have been removed.
+    fn header(&self, index: usize) -> (&[u8], &[u8]);
+}
+
+/// What a listener's policies say about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<'p> {
+    /// No policy applies: the listener's default pool serves the request, or 503 does.
+    Pass,
+    /// 403.
+    Reject,
+    /// A redirect.
+    Redirect {
+        /// The status code.
+        code: RedirectCode,
+        /// The `Location` field.
+        location: Location<'p>,
+    },
+    /// This pool serves the request. It is one that compilation was told is enabled.
+    Pool(PoolId),
+}
+
+/// The value of a redirect's `Location` field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location<'p> {
+    /// `redirect_url`, as it is.
+    Url(&'p str),
+    /// `redirect_prefix`, which the request's own path and query follow.
+    Prefix(&'p str),
+}
+
+impl<'p> Location<'p> {
+    /// The value's two pieces, one after the other, for a request with this [`RequestFacts::path_and_query`].
+    ///
+    /// A request without a path counts as one for `/`.
+    pub fn pieces<'r>(self, path_and_query: &'r [u8]) -> [&'r [u8]; 2]
+    where
+        'p: 'r,
+    {
+        match self {
+            Self::Url(url) => [url.as_bytes(), b""],
+            Self::Prefix(prefix) if path_and_query.is_empty() => [prefix.as_bytes(), b"/"],
+            Self::Prefix(prefix) => [prefix.as_bytes(), path_and_query],
+        }
+    }
+}

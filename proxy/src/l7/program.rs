@@ -1,0 +1,277 @@
+//! A listener's policies, compiled.
+
+use memchr::memmem::Finder;
+
+use super::{
+    Location, MAX_POLICIES, MAX_REGEX_RULES, MAX_RULES_PER_POLICY, MAX_VALUE_LENGTH, Outcome, RequestFacts,
+    Scratch,
+    index::Index,
+    matcher::{Compare, Matcher},
+    pcre,
+    samples::{Subject, Subjects, View},
+};
+use crate::{
+    control::api::Fault,
+    model::{CompareType, L7Action, L7Policy, L7Rule, L7Subject, Listener, PoolId, RedirectCode},
+};
+
+/// The compiled L7 policies of one listener.
+#[derive(Debug, Default)]
+pub struct L7Program {
+    /// In evaluation order.
+    policies: Vec<Policy>,
+    subjects: Subjects,
+    index: Option<Index>,
+}
+
+#[derive(Debug)]
+pub(super) struct Policy {
+    action: Action,
+    /// Never empty; cheap ones first.
+    pub(super) rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+enum Action {
+    Reject,
+    Url(RedirectCode, Box<str>),
+    Prefix(RedirectCode, Box<str>),
+    Pool(PoolId),
+}
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) source: Source,
+    pub(super) invert: bool,
+    pub(super) matcher: Matcher,
+}
+
+/// Where a rule's samples come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    Path,
+    Named(Subject),
+}
+
+impl L7Program {
+    /// Compiles the policies of a listener.
+    ///
+    /// Disabled policies and rules are left out, as are policies without an enabled rule and those that send to a pool
+    /// for which `enabled_pool` says no: Octavia renders none of them.
+    ///
+    /// # Errors
+    /// All faults: regular expressions that cannot be honoured, and what exceeds the limits of [this module](super).
+    /// Their paths name listener, policy and rule by id, because the document's own order is not known here.
+    pub fn compile(listener: &Listener, enabled_pool: impl Fn(PoolId) -> bool) -> Result<Self, Vec<Fault>> {
+        let mut compiler = Compiler::default();
+        let path = format!("loadbalancer.listeners[{}]", listener.id);
+        if listener.l7policies.len() > MAX_POLICIES {
+            compiler.fault(format!("{path}.l7policies"), format!("more than {MAX_POLICIES} L7 policies"));
+        }
+        let mut sorted: Vec<&L7Policy> = listener.l7policies.iter().collect();
+        sorted.sort_by_key(|policy| (stage(&policy.action), policy.position));
+        let mut policies = Vec::new();
+        for policy in sorted {
+            let served = match policy.action {
+                L7Action::RedirectToPool(pool) => enabled_pool(pool),
+                _ => true,
+            };
+            if policy.admin_state_up && served && policy.rules.iter().any(|rule| rule.admin_state_up) {
+                policies.extend(compiler.policy(policy, &format!("{path}.l7policies[{}]", policy.id)));
+            }
+        }
+        if !compiler.faults.is_empty() {
+            return Err(compiler.faults);
+        }
+        let index = Index::build(&policies);
+        Ok(Self { policies, subjects: compiler.subjects, index })
+    }
+
+    /// Whether no policy can ever apply.
+    pub fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// What the policies say about a request. Takes time linear in the size of the request's head and the number
+    /// of policies that may apply.
+    pub fn evaluate<R: RequestFacts + ?Sized>(&self, request: &R, scratch: &mut Scratch) -> Outcome<'_> {
+        if self.policies.is_empty() {
+            return Outcome::Pass;
+        }
+        let mut view = View::new(request, &self.subjects, scratch);
+        let applying = match &self.index {
+            None => self.policies.iter().find(|policy| policy.applies(&mut view)),
+            Some(index) => {
+                index.find(&mut view);
+                (0..view.candidates().len()).find_map(|word| {
+                    let mut bits = view.candidates()[word];
+                    while bits != 0 {
+                        let policy = &self.policies[word * 64 + bits.trailing_zeros() as usize];
+                        if policy.applies(&mut view) {
+                            return Some(policy);
+                        }
+                        bits &= bits - 1;
+                    }
+                    None
+                })
+            }
+        };
+        applying.map_or(Outcome::Pass, Policy::outcome)
+    }
+}
+
+/// HAProxy's order of evaluation: `http-request deny`, `redirect`, `use_backend`.
+fn stage(action: &L7Action) -> u8 {
+    match action {
+        L7Action::Reject => 0,
+        L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
+        L7Action::RedirectToPool(_) => 2,
+    }
+}
+
+impl Policy {
+    fn applies<R: RequestFacts + ?Sized>(&self, view: &mut View<'_, R>) -> bool {
+        self.rules.iter().all(|rule| rule.holds(view))
+    }
+
+    fn outcome(&self) -> Outcome<'_> {
+        match &self.action {
+            Action::Reject => Outcome::Reject,
+            Action::Url(code, url) => Outcome::Redirect { code: *code, location: Location::Url(url) },
+            Action::Prefix(code, prefix) => {
+                Outcome::Redirect { code: *code, location: Location::Prefix(prefix) }
+            }
+            Action::Pool(pool) => Outcome::Pool(*pool),
+        }
+    }
+}
+
+impl Rule {
+    /// One sample that matches is enough, and without a sample nothing matches; then `invert` turns the answer.
+    #[inline]
+    fn holds<R: RequestFacts + ?Sized>(&self, view: &mut View<'_, R>) -> bool {
+        let matched = match self.source {
+            Source::Path => view.path.is_some_and(|path| self.matcher.matches(path)),
+            Source::Named(subject) => view.samples(subject).any(|sample| self.matcher.matches(sample)),
+        };
+        matched != self.invert
+    }
+}
+
+#[derive(Default)]
+struct Compiler {
+    subjects: Subjects,
+    regexes: usize,
+    faults: Vec<Fault>,
+}
+
+impl Compiler {
+    fn fault(&mut self, path: String, reason: impl Into<String>) {
+        self.faults.push(Fault { path, reason: reason.into() });
+    }
+
+    /// `None` when there was a fault.
+    fn policy(&mut self, policy: &L7Policy, path: &str) -> Option<Policy> {
+        let faults = self.faults.len();
+        let action = match &policy.action {
+            L7Action::Reject => Action::Reject,
+            L7Action::RedirectToUrl { url, code } => {
+                self.check_location(url, format!("{path}.redirect_url"));
+                Action::Url(*code, url.as_str().into())
+            }
+            L7Action::RedirectPrefix { prefix, code } => {
+                self.check_location(prefix, format!("{path}.redirect_prefix"));
+                // HAProxy's prefix "/" adds nothing.
+                Action::Prefix(*code, if prefix == "/" { "" } else { prefix }.into())
+            }
+            L7Action::RedirectToPool(pool) => Action::Pool(*pool),
+        };
+        let enabled = policy.rules.iter().filter(|rule| rule.admin_state_up);
+        if enabled.clone().count() > MAX_RULES_PER_POLICY {
+            self.fault(format!("{path}.rules"), format!("more than {MAX_RULES_PER_POLICY} enabled rules"));
+            return None;
+        }
+        let mut rules = Vec::new();
+        for rule in enabled {
+            rules.extend(self.rule(rule, &format!("{path}.rules[{}]", rule.id)));
+        }
+        rules.sort_by_key(|rule| rule.matcher.cost());
+        (self.faults.len() == faults).then_some(Policy { action, rules })
+    }
+
+    fn check_location(&mut self, location: &str, path: String) {
+        if location.is_empty() || location.bytes().any(|b| b <= b' ' || b == 0x7F) {
+            self.fault(path, "must not be empty nor contain white space or control characters");
+        }
+    }
+
+    fn rule(&mut self, rule: &L7Rule, path: &str) -> Option<Rule> {
+        let faults = self.faults.len();
+        let value_path = || format!("{path}.value");
+        if rule.value.is_empty() {
+            self.fault(value_path(), "must not be empty");
+        }
+        if rule.value.len() > MAX_VALUE_LENGTH {
+            self.fault(value_path(), format!("longer than {MAX_VALUE_LENGTH} bytes"));
+        }
+        if rule.value.bytes().any(|b| matches!(b, b'\0' | b'\r' | b'\n')) {
+            self.fault(value_path(), "contains a line break or NUL, which no request can have");
+        }
+        let source = match &rule.subject {
+            L7Subject::HostName => Source::Named(self.subjects.header("host")),
+            L7Subject::Path | L7Subject::FileType => Source::Path,
+            L7Subject::Header(name) => {
+                self.check_name(name, path);
+                Source::Named(self.subjects.header(name))
+            }
+            L7Subject::Cookie(name) => {
+                self.check_name(name, path);
+                Source::Named(self.subjects.cookie(name))
+            }
+        };
+        if rule.subject == L7Subject::FileType
+            && !matches!(rule.compare, CompareType::EqualTo | CompareType::Regex)
+        {
+            self.fault(format!("{path}.compare_type"), "a FILE_TYPE rule compares with EQUAL_TO or REGEX");
+        }
+        if self.faults.len() > faults {
+            return None;
+        }
+
+        let ignore_case = rule.subject == L7Subject::HostName;
+        let bytes = || Box::<[u8]>::from(rule.value.as_bytes());
+        let compare = match rule.compare {
+            CompareType::EqualTo if rule.subject == L7Subject::FileType => Compare::Suffix(bytes()),
+            CompareType::EqualTo => Compare::Equal(bytes()),
+            CompareType::StartsWith => Compare::Prefix(bytes()),
+            CompareType::EndsWith => Compare::Suffix(bytes()),
+            CompareType::Contains => Compare::Contains(Box::new(Finder::new(&rule.value).into_owned())),
+            CompareType::Regex => {
+                self.regexes += 1;
+                if self.regexes > MAX_REGEX_RULES {
+                    self.fault(
+                        value_path(),
+                        format!("more than {MAX_REGEX_RULES} REGEX rules in one listener"),
+                    );
+                    return None;
+                }
+                match pcre::compile(&rule.value, ignore_case) {
+                    Ok(regex) => Compare::Regex(regex),
+                    Err(reason) => {
+                        self.fault(value_path(), reason);
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(Rule { source, invert: rule.invert, matcher: Matcher { compare, ignore_case } })
+    }
+
+    /// Names of headers and cookies are tokens (RFC 9110 section 5.6.2).
+    fn check_name(&mut self, name: &str, path: &str) {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || name.len() > MAX_VALUE_LENGTH || !name.bytes().all(token) {
+            self.fault(format!("{path}.key"), "is not the name of a header or cookie");
+        }
+    }
+}

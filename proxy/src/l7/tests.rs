@@ -1,0 +1,389 @@
+//! The program against a naive evaluator that follows HAProxy's description word by word, and cases by hand.
+
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    control::api::Fault,
+    model::{
+        CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
+        ListenerId, ListenerProtocol, ListenerTimeouts,
+    },
+};
+
+#[derive(Debug)]
+struct Request {
+    target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl RequestFacts for Request {
+    fn path_and_query(&self) -> &[u8] {
+        self.target.as_bytes()
+    }
+
+    fn header_count(&self) -> usize {
+        self.headers.len()
+    }
+
+    fn header(&self, index: usize) -> (&[u8], &[u8]) {
+        let (name, value) = &self.headers[index];
+        (name.as_bytes(), value.as_bytes())
+    }
+}
+
+fn request(target: &str, headers: &[(&str, &str)]) -> Request {
+    let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    Request { target: target.to_owned(), headers }
+}
+
+fn rule(subject: L7Subject, compare: CompareType, value: &str) -> L7Rule {
+    L7Rule {
+        id: L7RuleId(Uuid::nil()),
+        admin_state_up: true,
+        invert: false,
+        subject,
+        compare,
+        value: value.to_owned(),
+    }
+}
+
+fn policy(position: u32, action: L7Action, rules: Vec<L7Rule>) -> L7Policy {
+    L7Policy {
+        id: L7PolicyId(Uuid::nil()),
+        name: String::new(),
+        admin_state_up: true,
+        position,
+        action,
+        rules,
+    }
+}
+
+fn pool(number: u128) -> PoolId {
+    PoolId(Uuid::from_u128(number))
+}
+
+fn listener(l7policies: Vec<L7Policy>) -> Listener {
+    Listener {
+        id: ListenerId(Uuid::nil()),
+        name: String::new(),
+        admin_state_up: true,
+        protocol: ListenerProtocol::Http,
+        port: 80,
+        connection_limit: None,
+        default_pool: None,
+        insert_headers: InsertHeaders::default(),
+        l7policies,
+        timeouts: ListenerTimeouts::default(),
+        allowed_cidrs: Vec::new(),
+    }
+}
+
+fn compile(policies: Vec<L7Policy>) -> Result<L7Program, Vec<Fault>> {
+    L7Program::compile(&listener(policies), |id| id != pool(13))
+}
+
+fn redirect(url: &str) -> L7Action {
+    L7Action::RedirectToUrl { url: url.to_owned(), code: RedirectCode::Found }
+}
+
+/// Whether a policy with this one rule rejects the request.
+fn holds(rule: L7Rule, request: &Request) -> bool {
+    let program = compile(vec![policy(1, L7Action::Reject, vec![rule])]).unwrap();
+    program.evaluate(request, &mut Scratch::new()) == Outcome::Reject
+}
+
+#[test]
+fn rejects_before_redirects_before_pools_whatever_the_positions() {
+    let everything = || vec![rule(L7Subject::Path, CompareType::StartsWith, "/")];
+    let root = request("/", &[]);
+    let mut policies = vec![
+        policy(1, L7Action::RedirectToPool(pool(1)), everything()),
+        policy(4, redirect("http://late/"), everything()),
+        policy(3, redirect("http://early/"), everything()),
+        policy(5, L7Action::Reject, everything()),
+    ];
+    let mut scratch = Scratch::new();
+    assert_eq!(compile(policies.clone()).unwrap().evaluate(&root, &mut scratch), Outcome::Reject);
+    policies.pop();
+    let location = Location::Url("http://early/");
+    let expected = Outcome::Redirect { code: RedirectCode::Found, location };
+    assert_eq!(compile(policies.clone()).unwrap().evaluate(&root, &mut scratch), expected);
+    policies.truncate(1);
+    assert_eq!(compile(policies).unwrap().evaluate(&root, &mut scratch), Outcome::Pool(pool(1)));
+    assert_eq!(compile(Vec::new()).unwrap().evaluate(&root, &mut scratch), Outcome::Pass);
+}
+
+#[test]
+fn disabled_things_are_as_if_they_were_not_there() {
+    let hit = rule(L7Subject::Path, CompareType::StartsWith, "/");
+    let miss = rule(L7Subject::Path, CompareType::StartsWith, "/no");
+    let off = |rule: &L7Rule| L7Rule { admin_state_up: false, ..rule.clone() };
+    let root = request("/", &[]);
+    let outcome = |policy: L7Policy| {
+        let program = compile(vec![policy]).unwrap();
+        let outcome = program.evaluate(&root, &mut Scratch::new());
+        (program.is_empty(), outcome == Outcome::Reject)
+    };
+    assert_eq!(outcome(policy(1, L7Action::Reject, vec![hit.clone(), off(&miss)])), (false, true));
+    assert_eq!(outcome(policy(1, L7Action::Reject, vec![hit.clone(), miss.clone()])), (false, false));
+    assert_eq!(outcome(policy(1, L7Action::Reject, vec![off(&hit)])), (true, false));
+    assert_eq!(outcome(policy(1, L7Action::Reject, Vec::new())), (true, false));
+    let disabled = L7Policy { admin_state_up: false, ..policy(1, L7Action::Reject, vec![hit.clone()]) };
+    assert_eq!(outcome(disabled), (true, false));
+    assert_eq!(outcome(policy(1, L7Action::RedirectToPool(pool(13)), vec![hit])), (true, false));
+    // What is left out is not judged either.
+    let bad = rule(L7Subject::Path, CompareType::Regex, "(?=a)");
+    assert_eq!(outcome(policy(1, L7Action::Reject, vec![off(&bad)])), (true, false));
+}
+
+#[test]
+fn hosts_ignore_case_and_everything_else_keeps_it() {
+    let host = |compare, value| rule(L7Subject::HostName, compare, value);
+    let api = request("/Path", &[("HOST", "Api.Example.COM:8080"), ("Cookie", "K=v"), ("X-H", "Val")]);
+    assert!(holds(host(CompareType::EqualTo, "api.example.com:8080"), &api));
+    assert!(!holds(host(CompareType::EqualTo, "api.example.com"), &api));
+    assert!(holds(host(CompareType::StartsWith, "API."), &api));
+    assert!(holds(host(CompareType::Contains, "EXAMPLE"), &api));
+    assert!(holds(host(CompareType::Regex, "^api[.]example"), &api));
+    assert!(!holds(rule(L7Subject::Path, CompareType::EqualTo, "/path"), &api));
+    assert!(holds(rule(L7Subject::Header("x-h".to_owned()), CompareType::EqualTo, "Val"), &api));
+    assert!(!holds(rule(L7Subject::Header("x-h".to_owned()), CompareType::EqualTo, "val"), &api));
+    assert!(holds(rule(L7Subject::Cookie("K".to_owned()), CompareType::EqualTo, "v"), &api));
+    assert!(!holds(rule(L7Subject::Cookie("k".to_owned()), CompareType::EqualTo, "v"), &api));
+}
+
+#[test]
+fn a_missing_sample_matches_nothing_and_everything_when_inverted() {
+    let any = rule(L7Subject::Header("X".to_owned()), CompareType::Regex, ".*");
+    let inverted = L7Rule { invert: true, ..any.clone() };
+    let without = request("/", &[]);
+    assert!(!holds(any.clone(), &without) && holds(inverted.clone(), &without));
+    let empty = request("/", &[("x", "")]);
+    assert!(holds(any, &empty) && !holds(inverted, &empty));
+
+    let path = rule(L7Subject::Path, CompareType::Regex, ".*");
+    assert!(!holds(path.clone(), &request("", &[])), "a target without a path");
+    assert!(holds(path, &request("?q", &[])), "an empty path with a query");
+}
+
+#[test]
+fn paths_end_before_the_query() {
+    let target = request("/a/b.php?x=/c.jpg", &[]);
+    assert!(holds(rule(L7Subject::FileType, CompareType::EqualTo, "php"), &target));
+    assert!(!holds(rule(L7Subject::FileType, CompareType::EqualTo, "jpg"), &target));
+    assert!(holds(rule(L7Subject::FileType, CompareType::Regex, "^/a.*p$"), &target));
+    assert!(holds(rule(L7Subject::Path, CompareType::EndsWith, "/b.php"), &target));
+}
+
+#[test]
+fn a_prefix_redirect_keeps_path_and_query() {
+    let action =
+        |prefix: &str| L7Action::RedirectPrefix { prefix: prefix.to_owned(), code: RedirectCode::Permanent };
+    let location = |prefix: &str, target: &str| {
+        let rules = vec![L7Rule { invert: true, ..rule(L7Subject::Path, CompareType::EqualTo, "/not") }];
+        let program = compile(vec![policy(1, action(prefix), rules)]).unwrap();
+        let request = request(target, &[]);
+        match program.evaluate(&request, &mut Scratch::new()) {
+            Outcome::Redirect { code: RedirectCode::Permanent, location } => {
+                String::from_utf8(location.pieces(request.path_and_query()).concat()).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(location("https://h", "/a?b=c"), "https://h/a?b=c");
+    assert_eq!(location("https://h", ""), "https://h/");
+    assert_eq!(location("/", "/a"), "/a");
+    assert_eq!(Location::Url("http://u").pieces(b"/a").concat(), b"http://u");
+}
+
+#[test]
+fn faults_name_their_place_and_come_together() {
+    let numbered = |number, rule: L7Rule| L7Rule { id: L7RuleId(Uuid::from_u128(number)), ..rule };
+    let rules = vec![
+        numbered(0, rule(L7Subject::Path, CompareType::EqualTo, "/")),
+        numbered(1, rule(L7Subject::Header("a b".to_owned()), CompareType::EqualTo, "")),
+        numbered(2, rule(L7Subject::FileType, CompareType::Contains, "a\nb")),
+        numbered(3, rule(L7Subject::Path, CompareType::EqualTo, &"x".repeat(2000))),
+    ];
+    let look_ahead = numbered(9, rule(L7Subject::Path, CompareType::Regex, "a(?=b)"));
+    let first = L7Policy { id: L7PolicyId(Uuid::from_u128(1)), ..policy(1, redirect("http://a b"), rules) };
+    let faults = compile(vec![policy(2, L7Action::Reject, vec![look_ahead]), first]).unwrap_err();
+    let mut paths: Vec<String> =
+        faults.iter().map(|f| f.path.replace("00000000-0000-0000-0000-00000000000", "")).collect();
+    paths.sort_unstable();
+    let expected = [
+        "[0].rules[9].value",
+        "[1].redirect_url",
+        "[1].rules[1].key",
+        "[1].rules[1].value",
+        "[1].rules[2].compare_type",
+        "[1].rules[2].value",
+        "[1].rules[3].value",
+    ];
+    assert_eq!(paths, expected.map(|path| format!("loadbalancer.listeners[0].l7policies{path}")));
+    assert!(faults.iter().any(|f| f.reason.contains("look-ahead")));
+}
+
+#[test]
+fn limits_are_kept() {
+    let simple = || rule(L7Subject::Path, CompareType::EqualTo, "/");
+    let many = (0..=MAX_POLICIES as u32).map(|n| policy(n, L7Action::Reject, vec![simple()])).collect();
+    assert!(compile(many).unwrap_err()[0].reason.contains("4096"));
+    let rules = vec![simple(); MAX_RULES_PER_POLICY + 1];
+    assert!(compile(vec![policy(1, L7Action::Reject, rules)]).unwrap_err()[0].reason.contains("50"));
+    let regexes = (0..30)
+        .map(|n| policy(n, L7Action::Reject, vec![rule(L7Subject::Path, CompareType::Regex, "a"); 40]))
+        .collect();
+    assert!(compile(regexes).unwrap_err()[0].reason.contains("1024"));
+}
+
+/// Follows the configuration manual: all values, split and copied, policy by policy.
+fn naive(policies: &[L7Policy], request: &Request) -> Option<usize> {
+    let stage = |action: &L7Action| match action {
+        L7Action::Reject => 0,
+        L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
+        L7Action::RedirectToPool(_) => 2,
+    };
+    let values = |name: &str| -> Vec<String> {
+        request
+            .headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .flat_map(|(_, value)| value.split(',').map(|v| v.trim().to_owned()))
+            .collect()
+    };
+    let samples = |subject: &L7Subject| -> Vec<String> {
+        match subject {
+            L7Subject::HostName => values("host").iter().map(|v| v.to_ascii_lowercase()).collect(),
+            L7Subject::Header(name) => values(name),
+            L7Subject::Cookie(name) => values("cookie")
+                .iter()
+                .flat_map(|field| field.split(';').map(str::to_owned).collect::<Vec<_>>())
+                .filter_map(|pair| {
+                    let (n, value) = pair.split_once('=')?;
+                    (n.trim() == name).then(|| value.trim().to_owned())
+                })
+                .collect(),
+            L7Subject::Path | L7Subject::FileType if request.target.is_empty() => Vec::new(),
+            L7Subject::Path | L7Subject::FileType => {
+                vec![request.target.split('?').next().unwrap().to_owned()]
+            }
+        }
+    };
+    let holds = |rule: &L7Rule| {
+        let value = if rule.subject == L7Subject::HostName {
+            rule.value.to_ascii_lowercase()
+        } else {
+            rule.value.clone()
+        };
+        let matched = samples(&rule.subject).iter().any(|sample| match (&rule.compare, &rule.subject) {
+            (CompareType::EqualTo, L7Subject::FileType) | (CompareType::EndsWith, _) => {
+                sample.ends_with(&value)
+            }
+            (CompareType::EqualTo, _) => *sample == value,
+            (CompareType::StartsWith, _) => sample.starts_with(&value),
+            (CompareType::Contains, _) => sample.contains(&value),
+            (CompareType::Regex, _) => regex::Regex::new(&value).unwrap().is_match(sample),
+        });
+        matched != rule.invert
+    };
+    let mut order: Vec<usize> = (0..policies.len()).collect();
+    order.sort_by_key(|at| (stage(&policies[*at].action), policies[*at].position));
+    order.into_iter().find(|at| {
+        let policy = &policies[*at];
+        let mut enabled = policy.rules.iter().filter(|rule| rule.admin_state_up).peekable();
+        let skipped = !policy.admin_state_up || policy.action == L7Action::RedirectToPool(pool(13));
+        !skipped && enabled.peek().is_some() && enabled.all(holds)
+    })
+}
+
+fn any_subject() -> impl Strategy<Value = L7Subject> {
+    prop_oneof![
+        Just(L7Subject::HostName),
+        Just(L7Subject::Path),
+        Just(L7Subject::FileType),
+        "(X-A|x-b|Host|Cookie)".prop_map(L7Subject::Header),
+        "[ab]".prop_map(L7Subject::Cookie),
+    ]
+}
+
+fn any_rule() -> impl Strategy<Value = L7Rule> {
+    (any_subject(), 0..5usize, "/?[abA.]{1,3}", any::<bool>(), 0..10u8).prop_map(
+        |(subject, compare, value, invert, off)| {
+            let compare = match (CompareType::ALL[compare], &subject) {
+                (CompareType::Regex, _) => CompareType::Regex,
+                (_, L7Subject::FileType) => CompareType::EqualTo,
+                (other, _) => other,
+            };
+            L7Rule {
+                invert: invert && off % 2 == 0,
+                admin_state_up: off != 0,
+                ..rule(subject, compare, &value)
+            }
+        },
+    )
+}
+
+fn any_policy() -> impl Strategy<Value = L7Policy> {
+    let action = prop_oneof![
+        Just(L7Action::Reject),
+        (0..14u128).prop_map(|n| L7Action::RedirectToPool(pool(n))),
+        Just(redirect("http://r/")),
+    ];
+    (action, 0..100u32, prop::collection::vec(any_rule(), 0..4), 0..10u8).prop_map(
+        |(action, position, rules, off)| L7Policy {
+            admin_state_up: off != 0,
+            ..policy(position, action, rules)
+        },
+    )
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    let header = prop_oneof![
+        ("(host|Host|HOST)", "[abA.]{0,4}"),
+        ("(x-a|X-A|X-B|x-c)", "[ab.A]{0,3}( ?, ?[ab.]{0,3}){0,3}"),
+        ("(cookie|Cookie)", "[ab]=[ab.A]{1,3}(; [abc]=[ab.]{1,3}){0,3}"),
+    ];
+    ("(/[abA./]{0,4}(\\?[ab/]{0,3})?)?", prop::collection::vec(header, 0..6))
+        .prop_map(|(target, headers)| Request { target, headers })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_program_agrees_with_the_naive_evaluator(
+        mut policies in prop_oneof![
+            prop::collection::vec(any_policy(), 0..6),
+            prop::collection::vec(any_policy(), 20..150),
+        ],
+        requests in prop::collection::vec(any_request(), 1..8),
+    ) {
+        // Each policy answers with a code or pool of its own, so that outcomes tell them apart.
+        for (number, policy) in policies.iter_mut().enumerate() {
+            match &mut policy.action {
+                L7Action::RedirectToUrl { url, .. } => *url = format!("http://{number}/"),
+                L7Action::RedirectToPool(id) if *id != pool(13) => *id = pool(1000 + number as u128),
+                _ => {}
+            }
+        }
+        let program = compile(policies.clone()).unwrap();
+        let mut scratch = Scratch::new();
+        for request in &requests {
+            let expected = naive(&policies, request).map(|at| &policies[at].action);
+            let agrees = match (program.evaluate(request, &mut scratch), expected) {
+                (Outcome::Pass, None) | (Outcome::Reject, Some(L7Action::Reject)) => true,
+                (Outcome::Pool(a), Some(L7Action::RedirectToPool(b))) => a == *b,
+                (Outcome::Redirect { location, .. }, Some(L7Action::RedirectToUrl { url, .. })) => {
+                    location == Location::Url(url)
+                }
+                _ => false,
+            };
+            prop_assert!(agrees, "{:?} for {:?} {:?}", expected, request.target, request.headers);
+        }
+    }
+}

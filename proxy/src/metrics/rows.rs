@@ -1,0 +1,170 @@
+//! The snapshot, laid out as rows that an exposition can stop at and go on from.
+
+use std::collections::HashMap;
+
+use super::{MetricsInput, host::Host, sink::escape};
+use crate::{
+    control::api::{ListenerStats, MemberStats, Responses},
+    model::ListenerId,
+};
+
+/// All objects, with their labels as text.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) process: ProcessRow,
+    pub(super) listeners: Vec<ListenerRow>,
+    pub(super) pools: Vec<PoolRow>,
+    pub(super) members: Vec<MemberRow>,
+}
+
+#[derive(Debug)]
+pub(super) struct ProcessRow {
+    pub(super) labels: String,
+    pub(super) workers: u64,
+    pub(super) uptime_ms: u64,
+    pub(super) generation: u64,
+    pub(super) host: Option<Host>,
+    pub(super) listeners: u64,
+    pub(super) connections: u64,
+    pub(super) connections_total: u64,
+    pub(super) requests_total: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct ListenerRow {
+    pub(super) labels: String,
+    pub(super) stats: ListenerStats,
+    pub(super) connection_limit: Option<u32>,
+}
+
+/// A pool: the sums over its members.
+#[derive(Debug, Default)]
+pub(super) struct PoolRow {
+    pub(super) labels: String,
+    pub(super) up: bool,
+    pub(super) active_members: u64,
+    pub(super) backup_members: u64,
+    pub(super) sessions: u64,
+    pub(super) sessions_total: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) connection_errors: u64,
+    pub(super) response_errors: u64,
+    pub(super) retries: u64,
+    pub(super) redispatches: u64,
+    pub(super) selected: u64,
+    pub(super) requests: u64,
+    pub(super) client_aborts: u64,
+    pub(super) server_aborts: u64,
+    pub(super) connects: u64,
+    pub(super) reuses: u64,
+    pub(super) responses: Responses,
+}
+
+#[derive(Debug)]
+pub(super) struct MemberRow {
+    pub(super) labels: String,
+    pub(super) stats: MemberStats,
+}
+
+impl Rows {
+    pub(super) fn new(input: &MetricsInput<'_>) -> Self {
+        let MetricsInput { info, stats, loadbalancer, host } = *input;
+        let limits: HashMap<ListenerId, u32> = loadbalancer
+            .into_iter()
+            .flat_map(|lb| &lb.listeners)
+            .filter_map(|listener| Some((listener.id, listener.connection_limit?)))
+            .collect();
+        let sum = |value: fn(&ListenerStats) -> u64| stats.listeners.values().map(value).sum();
+        let process = ProcessRow {
+            labels: format!("version=\"{}\",instance=\"{}\"", escape(&info.version), escape(&info.instance)),
+            workers: info.workers as u64,
+            uptime_ms: info.uptime_ms,
+            generation: info.generation,
+            host,
+            listeners: stats.listeners.len() as u64,
+            connections: sum(|l| l.active_connections),
+            connections_total: sum(|l| l.total_connections),
+            requests_total: sum(|l| l.requests),
+        };
+        let listeners = stats.listeners.iter().map(|(id, stats)| ListenerRow {
+            labels: format!("listener=\"{id}\""),
+            stats: *stats,
+            connection_limit: limits.get(id).copied(),
+        });
+        let pools = stats
+            .pools
+            .iter()
+            .map(|(id, pool)| PoolRow::new(format!("pool=\"{id}\""), pool.members.values()));
+        let members = stats.pools.iter().flat_map(|(pool_id, pool)| {
+            pool.members.iter().map(move |(id, stats)| MemberRow {
+                labels: format!("pool=\"{pool_id}\",member=\"{id}\""),
+                stats: stats.clone(),
+            })
+        });
+        Self { process, listeners: listeners.collect(), pools: pools.collect(), members: members.collect() }
+    }
+}
+
+impl PoolRow {
+    fn new<'a>(labels: String, members: impl ExactSizeIterator<Item = &'a MemberStats>) -> Self {
+        // HAProxy's view of a backend: one without servers is up, else one server has to be usable.
+        let mut row = Self { labels, up: members.len() == 0, ..Self::default() };
+        for member in members {
+            if status(member) == "UP" {
+                row.up = true;
+                row.active_members += u64::from(!member.backup);
+                row.backup_members += u64::from(member.backup);
+            }
+            row.sessions += member.active_sessions;
+            row.sessions_total += member.total_sessions;
+            row.bytes_in += member.bytes_in;
+            row.bytes_out += member.bytes_out;
+            row.connection_errors += member.connect_errors;
+            row.response_errors += member.response_errors;
+            row.retries += member.retries;
+            row.redispatches += member.redispatches;
+            row.selected += member.selected;
+            row.requests += member.requests;
+            row.client_aborts += member.client_aborts;
+            row.server_aborts += member.server_aborts;
+            row.connects += member.connects;
+            row.reuses += member.reuses;
+            row.responses.informational += member.responses.informational;
+            row.responses.success += member.responses.success;
+            row.responses.redirection += member.responses.redirection;
+            row.responses.client_error += member.responses.client_error;
+            row.responses.server_error += member.responses.server_error;
+            row.responses.other += member.responses.other;
+        }
+        row
+    }
+}
+
+/// A member's status in HAProxy's words, one of [`MEMBER_STATES`].
+pub(super) fn status(member: &MemberStats) -> &'static str {
+    if !member.admin_state_up {
+        "MAINT"
+    } else if !member.check.is_up() {
+        "DOWN"
+    } else if member.weight == 0 {
+        "DRAIN"
+    } else {
+        "UP"
+    }
+}
+
+/// The values of the label `state` of a member's status.
+pub(super) const MEMBER_STATES: [&str; 4] = ["DOWN", "UP", "MAINT", "DRAIN"];
+
+/// The values of the label `code`, with what each counts.
+pub(super) fn codes(responses: &Responses) -> [(&'static str, u64); 6] {
+    [
+        ("1xx", responses.informational),
+        ("2xx", responses.success),
+        ("3xx", responses.redirection),
+        ("4xx", responses.client_error),
+        ("5xx", responses.server_error),
+        ("other", responses.other),
+    ]
+}

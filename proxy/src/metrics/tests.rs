@@ -1,0 +1,221 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    control::api::{ListenerStats, MemberStats, PoolStats, Responses},
+    model::{ListenerId, MemberId, PoolId},
+    state::CheckState,
+};
+
+fn id(kind: u8, n: u16) -> Uuid {
+    Uuid::from_u128(u128::from(kind) << 120 | u128::from(n))
+}
+
+fn info() -> Info {
+    Info {
+        version: "0.1.0".into(),
+        instance: "a \"quoted\" \\ name\n".into(),
+        pid: 1,
+        workers: 2,
+        uptime_ms: 1_234_567,
+        loadbalancer: None,
+        generation: 3,
+    }
+}
+
+fn member(n: u16) -> MemberStats {
+    let responses = Responses { success: u64::from(n), ..Responses::default() };
+    MemberStats {
+        check: CheckState::Up,
+        admin_state_up: true,
+        weight: 1,
+        backup: false,
+        bytes_in: 100,
+        bytes_out: u64::MAX / 100_000,
+        active_sessions: 2,
+        max_sessions: 3,
+        total_sessions: 4,
+        selected: 5,
+        connects: 6,
+        reuses: 7,
+        idle: 8,
+        requests: 9,
+        connect_errors: 10,
+        response_errors: 11,
+        retries: 12,
+        redispatches: 13,
+        client_aborts: 14,
+        server_aborts: 15,
+        responses,
+        connect_time_us: 1_500_000,
+        response_time_us: 20,
+        total_time_us: 30_000_001,
+    }
+}
+
+fn stats(members: u16) -> Stats {
+    let listener = ListenerId(id(1, 1));
+    let pool = PoolStats {
+        listeners: vec![listener],
+        members: (0..members).map(|n| (MemberId(id(3, n)), member(n))).collect(),
+    };
+    Stats {
+        instance: "x".into(),
+        generation: 3,
+        listeners: [(listener, ListenerStats { bytes_in: 42, ..ListenerStats::default() })].into(),
+        pools: [(PoolId(id(2, 1)), pool)].into(),
+    }
+}
+
+fn text(stats: &Stats) -> String {
+    let mut out = String::new();
+    let host = Some(Host { cpu_percent: 12.5, memory_percent: 50.0 });
+    render(&MetricsInput { info: &info(), stats, loadbalancer: None, host }, &mut out);
+    out
+}
+
+fn value<'a>(text: &'a str, series: &str) -> &'a str {
+    let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("no {series} in\n{text}"))
+}
+
+const POOL: &str = r#"pool="02000000-0000-0000-0000-000000000001""#;
+
+fn of_pool(name: &str, more: &str) -> String {
+    format!("{name}{{{POOL}{more}}}")
+}
+
+fn of_member(name: &str, n: u16, more: &str) -> String {
+    of_pool(name, &format!(",member=\"{}\"{more}", id(3, n)))
+}
+
+#[test]
+fn samples_have_their_values_and_labels() {
+    let text = text(&stats(3));
+    assert_eq!(value(&text, "octavia_loadbalancer_cpu"), "12.5");
+    assert_eq!(value(&text, "octavia_loadbalancer_memory"), "50");
+    assert_eq!(value(&text, "amphora_proxy_uptime_seconds"), "1234.567000");
+    assert_eq!(value(&text, r#"amphora_proxy_info{version="0.1.0",instance="a \"quoted\" \\ name\n"}"#), "1");
+    let listener = r#"listener="01000000-0000-0000-0000-000000000001""#;
+    assert_eq!(value(&text, &format!("octavia_listener_bytes_in_total{{{listener}}}")), "42");
+    assert_eq!(value(&text, &format!("octavia_listener_status{{{listener},state=\"UP\"}}")), "1");
+    assert_eq!(value(&text, &of_pool("octavia_pool_bytes_in_total", "")), "300");
+    assert_eq!(value(&text, &of_pool("octavia_pool_http_responses_total", ",code=\"2xx\"")), "3");
+    assert_eq!(value(&text, &of_member("octavia_member_http_responses_total", 2, ",code=\"2xx\"")), "2");
+    assert_eq!(value(&text, &of_member("amphora_member_connect_time_seconds_total", 0, "")), "1.500000");
+}
+
+#[test]
+fn statuses_are_haproxys() {
+    let mut stats = stats(5);
+    let pool = stats.pools.values_mut().next().unwrap();
+    let mut change = |n: u16, change: fn(&mut MemberStats)| {
+        change(pool.members.get_mut(&MemberId(id(3, n))).unwrap());
+    };
+    change(0, |m| m.check = CheckState::DownRising { passed: 1, of: 3 });
+    change(1, |m| m.weight = 0);
+    change(2, |m| m.admin_state_up = false);
+    change(3, |m| m.backup = true);
+    change(4, |m| m.check = CheckState::UpFailing { passed: 1, of: 2 });
+    let text = text(&stats);
+    for (n, expected) in ["DOWN", "DRAIN", "MAINT", "UP", "UP"].into_iter().enumerate() {
+        for state in rows::MEMBER_STATES {
+            let series = of_member("octavia_member_status", n as u16, &format!(",state=\"{state}\""));
+            assert_eq!(value(&text, &series), if state == expected { "1" } else { "0" });
+        }
+    }
+    assert_eq!(value(&text, &of_pool("octavia_pool_active_members", "")), "1");
+    assert_eq!(value(&text, &of_pool("octavia_pool_backup_members", "")), "1");
+    assert_eq!(value(&text, &of_pool("octavia_pool_status", ",state=\"UP\"")), "1");
+}
+
+#[test]
+fn a_pool_without_members_is_up_and_one_without_a_usable_member_is_down() {
+    let mut stats = stats(0);
+    assert_eq!(value(&text(&stats), &of_pool("octavia_pool_status", ",state=\"UP\"")), "1");
+    let down = MemberStats { check: CheckState::Down, ..member(0) };
+    stats.pools.values_mut().next().unwrap().members.insert(MemberId(id(3, 0)), down);
+    assert_eq!(value(&text(&stats), &of_pool("octavia_pool_status", ",state=\"DOWN\"")), "1");
+}
+
+#[test]
+fn deleted_objects_leave_no_trace() {
+    let mut stats = stats(2);
+    let before = text(&stats);
+    let pool = stats.pools.values_mut().next().unwrap();
+    let (gone, _) = pool.members.pop_first().unwrap();
+    let after = text(&stats);
+    assert!(before.contains(&gone.to_string()) && !after.contains(&gone.to_string()));
+    stats.pools.clear();
+    assert!(!text(&stats).contains("octavia_member_"), "a metric without series has no head either");
+}
+
+#[test]
+fn pieces_are_small_and_make_up_the_whole() {
+    let stats = stats(5000);
+    let whole = text(&stats);
+    let info = info();
+    let host = Some(Host { cpu_percent: 12.5, memory_percent: 50.0 });
+    let mut exposition =
+        Exposition::new(&MetricsInput { info: &info, stats: &stats, loadbalancer: None, host });
+    let (mut piece, mut at) = (String::new(), 0);
+    loop {
+        piece.clear();
+        let more = exposition.write_piece(&mut piece, 16 << 10);
+        assert!(piece.len() < 20 << 10, "{} bytes", piece.len());
+        assert!(piece.is_empty() || piece.ends_with('\n'));
+        assert_eq!(piece, whole[at..at + piece.len()]);
+        at += piece.len();
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(at, whole.len());
+}
+
+#[test]
+fn every_metric_is_written() {
+    let text = text(&stats(1));
+    let written: BTreeSet<_> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let declared: BTreeSet<_> = FAMILIES.iter().map(|family| family.name).collect();
+    assert_eq!(declared.len(), FAMILIES.len(), "a name occurs twice");
+    let missing: Vec<_> = declared.difference(&written).collect();
+    // There is no listener with a limit here.
+    assert_eq!(missing, [&"octavia_listener_limit_sessions"]);
+}
+
+#[test]
+fn the_documentation_lists_every_metric() {
+    let doc = include_str!("../../../docs/metrics.md");
+    let documented: BTreeSet<_> =
+        doc.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect();
+    let declared: BTreeSet<_> =
+        FAMILIES.iter().map(|f| format!("| `{}` | {} | {} |", f.name, f.kind.as_str(), f.help)).collect();
+    assert_eq!(declared, documented);
+}
+
+#[test]
+fn promtool_finds_no_fault() {
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        eprintln!("SKIPPED: promtool is not installed");
+        return;
+    };
+    promtool.stdin.take().unwrap().write_all(text(&stats(3)).as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let faults = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && faults.is_empty(), "{faults}");
+}
