@@ -5,8 +5,8 @@
 
 pub mod balance;
 pub mod control;
-pub mod http1;
 pub mod health;
+pub mod http1;
 pub mod l7;
 pub mod metrics;
 pub mod model;
