@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::{Fault, Refusal};
 use crate::{
     model::{ListenerId, LoadBalancerId, MemberId, PoolId},
     state::CheckState,
@@ -26,22 +27,6 @@ pub struct Applied {
     pub generation: u64,
     /// False when the document was the one that ran already.
     pub changed: bool,
-}
-
-/// Why a document was refused. What ran before runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// One or more faults.
-    pub faults: Vec<Fault>,
-}
-
-/// One reason, at one place of the document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
-    /// The JSON path of the offending field, such as `loadbalancer.listeners[0].protocol_port`.
-    pub path: String,
-    /// What is wrong, for a human.
-    pub reason: String,
 }
 
 /// The process.

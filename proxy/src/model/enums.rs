@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+/// A closed set of strings.
+pub(super) trait Spelled: Sized {
+    /// Every spelling, in the order of Octavia's reference.
+    const NAMES: &'static [&'static str];
+
+    /// The value with this spelling.
+    fn spelled(text: &str) -> Option<Self>;
+}
+
 macro_rules! octavia_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -24,6 +33,14 @@ macro_rules! octavia_enum {
             /// The value with this spelling.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|v| v.as_str() == text)
+            }
+        }
+
+        impl Spelled for $name {
+            const NAMES: &'static [&'static str] = &[$($text,)+];
+
+            fn spelled(text: &str) -> Option<Self> {
+                Self::parse(text)
             }
         }
 
@@ -64,6 +81,20 @@ octavia_enum!(
         ProxyV2 = "PROXYV2",
     }
 );
+
+impl ListenerProtocol {
+    /// True when a listener of this protocol may send to pools of that one: Octavia's
+    /// `VALID_LISTENER_POOL_PROTOCOL_MAP`.
+    pub fn carries(self, pool: PoolProtocol) -> bool {
+        use PoolProtocol::{Http, Https, Proxy, ProxyV2, Tcp};
+        match self {
+            Self::Http => matches!(pool, Http | Proxy | ProxyV2),
+            Self::Tcp => matches!(pool, Http | Https | Proxy | ProxyV2 | Tcp),
+            Self::Https => matches!(pool, Https | Proxy | ProxyV2 | Tcp),
+            Self::Prometheus => false,
+        }
+    }
+}
 
 octavia_enum!(
     /// `pool.lb_algorithm`.

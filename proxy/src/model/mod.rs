@@ -2,21 +2,42 @@
 //!
 //! A [`LoadBalancer`] that exists is one that can be honoured: it comes only out of
 //! [`LoadBalancer::from_json`] (module `document`), which refuses everything else with the JSON path and the
-//! reason of each fault.
+//! reason of each [`Fault`].
+//!
+//! * `enums`, `ids`: Octavia's enumerations; an id type for each kind of object
+//! * `document`: the native API's JSON, read and written
+//! * `fault`: why a document is refused
+//! * `queries`: which listeners are bound where, which pools they reach
+//! * `update`: one member's weight and state
+//! * [`arbitrary`]: made-up load balancers for tests and benchmarks
 
+#[doc(hidden)]
+pub mod arbitrary;
+mod document;
 mod enums;
+mod fault;
 mod ids;
+mod queries;
+mod update;
 
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
-pub use self::{enums::*, ids::*};
+pub use self::{
+    document::MAX_DOCUMENT_BYTES,
+    enums::*,
+    fault::{Fault, Faults, MAX_FAULTS, Refusal},
+    ids::*,
+    update::{MemberUpdate, UnknownMember},
+};
 
 /// Octavia's `loadbalancer`, fully populated.
 ///
 /// Invariants: ids are unique per kind; each pool id that a listener or an L7 policy names is in
-/// [`pools`](Self::pools); no two listeners share a port and transport.
+/// [`pools`](Self::pools), once, and of a protocol that the listener [carries](ListenerProtocol::carries); no two
+/// listeners share a port and transport; there is at least one VIP and no VIP twice; L7 policies are on HTTP
+/// listeners alone; no two members of one pool share address and port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadBalancer {
     /// `id`.
@@ -172,7 +193,7 @@ pub struct HealthMonitor {
     pub admin_state_up: bool,
     /// `delay`: from the start of a probe to the start of the next.
     pub delay: Duration,
-    /// `timeout` of one probe.
+    /// `timeout` of one probe; may be longer than [`delay`](Self::delay), as in HAProxy.
     pub timeout: Duration,
     /// `max_retries`: successes in a row before a member is up (HAProxy `rise`), 1 to 10.
     pub max_retries: u8,
@@ -208,7 +229,7 @@ pub struct HttpCheck {
     pub version: HttpVersion,
     /// `domain_name`, the `Host` header; with HTTP/1.1 only.
     pub domain_name: Option<String>,
-    /// `expected_codes`, as inclusive ranges in the order of the document.
+    /// `expected_codes`, as inclusive ranges in the order of the document, within 100 to 999; at least one.
     pub expected_codes: Vec<(u16, u16)>,
 }
 
@@ -221,11 +242,11 @@ pub struct L7Policy {
     pub name: String,
     /// `admin_state_up`; a policy that is down is skipped.
     pub admin_state_up: bool,
-    /// `position`, from 1.
+    /// `position`: the policies of a listener count through from 1.
     pub position: u32,
     /// `action`, with what only that action has.
     pub action: L7Action,
-    /// `rules`; all of them must match. A policy without an enabled rule never matches.
+    /// `rules`, at most 50; all of them must match. A policy without an enabled rule never matches.
     pub rules: Vec<L7Rule>,
 }
 
@@ -265,7 +286,7 @@ pub struct L7Rule {
     pub subject: L7Subject,
     /// `compare_type`.
     pub compare: CompareType,
-    /// `value`.
+    /// `value`, 1 to 255 characters, as in the document. What regular expressions mean is not known here.
     pub value: String,
 }
 

@@ -1,0 +1,198 @@
+//! `listener`.
+
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::{
+    Context, check, l7,
+    object::{COMMON, Metadata, Object},
+};
+use crate::model::{
+    InsertHeaders, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId, PoolProtocol,
+    SessionPersistence,
+};
+
+/// Octavia's `MAX_TIMEOUT`: 24 days in milliseconds.
+const MAX_TIMEOUT: i64 = 24 * 24 * 60 * 60 * 1000;
+
+const TLS_FIELDS: &[&str] = &[
+    "default_tls_container_ref",
+    "sni_container_refs",
+    "client_ca_tls_container_ref",
+    "client_crl_container_ref",
+    "tls_ciphers",
+    "tls_versions",
+    "alpn_protocols",
+    "hsts_max_age",
+    "hsts_include_subdomains",
+    "hsts_preload",
+];
+
+/// Reads a listener. The pools that are defined in it are known to `cx` already.
+pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener> {
+    let id = o.id::<ListenerId>();
+    if let Some(id) = id
+        && !cx.listeners.insert(id)
+    {
+        o.fault("id", "is the id of another listener");
+    }
+    let name = o.name();
+    let admin_state_up = o.flag("admin_state_up", true);
+    let protocol = o.require("protocol", |o, name| {
+        o.choice::<ListenerProtocol>(name, &["TERMINATED_HTTPS", "UDP", "SCTP"])
+    });
+    let port = o.require("protocol_port", Object::port);
+    // Only protocols over TCP come here.
+    if let (Some(port), Some(_)) = (port, protocol) {
+        match cx.ports.get(&port) {
+            Some(other) => o.fault("protocol_port", format!("{port} is the port of {other} already")),
+            None => {
+                cx.ports.insert(port, o.path().to_string());
+            }
+        }
+    }
+    let connection_limit = o.integer("connection_limit", -1, i32::MAX.into());
+    let default_pool = default_pool(o, cx, protocol);
+    let insert_headers = insert_headers(o, protocol);
+    let timeouts = timeouts(o);
+    let allowed_cidrs = allowed_cidrs(o, cx);
+    let l7policies = l7::l7policies(o, cx, id, protocol);
+    if let Some(protocol) = protocol
+        && protocol != ListenerProtocol::Http
+        && !l7policies.is_empty()
+    {
+        o.fault("l7policies", format!("need a listener of protocol HTTP; this one is {protocol}"));
+    }
+    o.one_of("client_authentication", &["NONE"], &["OPTIONAL", "MANDATORY"]);
+    o.parent("loadbalancer_id", cx.id);
+    o.not_yet(TLS_FIELDS);
+    o.metadata(COMMON);
+    o.metadata(&[("loadbalancers", Metadata::References)]);
+    Some(Listener {
+        id: id?,
+        name,
+        admin_state_up,
+        protocol: protocol?,
+        port: port?,
+        // Octavia gives 0 and -1 alike its own default, which stands for no limit.
+        connection_limit: connection_limit
+            .and_then(|limit| u32::try_from(limit).ok())
+            .filter(|limit| *limit > 0),
+        default_pool,
+        insert_headers,
+        l7policies,
+        timeouts,
+        allowed_cidrs,
+    })
+}
+
+fn default_pool(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> Option<PoolId> {
+    let pool = super::pool_reference(o, cx, "default_pool", "default_pool_id", protocol)?;
+    let cookies = cx.pools.get(pool).is_some_and(|pool| {
+        // In pools of other protocols cookies were refused already.
+        matches!(pool.protocol, PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2)
+            && pool
+                .session_persistence
+                .as_ref()
+                .is_some_and(|persistence| *persistence != SessionPersistence::SourceIp)
+    });
+    if let Some(protocol) = protocol
+        && protocol != ListenerProtocol::Http
+        && cookies
+    {
+        let name = if o.has("default_pool") { "default_pool" } else { "default_pool_id" };
+        o.fault(name, format!("has session persistence by cookie, which needs a listener of protocol HTTP; this one is {protocol}"));
+    }
+    Some(pool)
+}
+
+fn timeouts(o: &mut Object<'_>) -> ListenerTimeouts {
+    let default = ListenerTimeouts::default();
+    // Octavia's templates take 0 for its default.
+    let mut timeout =
+        |name, default| match o.integer(name, 0, MAX_TIMEOUT).and_then(|ms| u64::try_from(ms).ok()) {
+            None | Some(0) => default,
+            Some(ms) => Duration::from_millis(ms),
+        };
+    ListenerTimeouts {
+        client_data: timeout("timeout_client_data", default.client_data),
+        member_connect: timeout("timeout_member_connect", default.member_connect),
+        member_data: timeout("timeout_member_data", default.member_data),
+        tcp_inspect: timeout("timeout_tcp_inspect", default.tcp_inspect),
+    }
+}
+
+fn insert_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> InsertHeaders {
+    let mut headers = InsertHeaders::default();
+    let mut count = 0;
+    o.object("insert_headers", |o| {
+        count = o.names().count();
+        headers.x_forwarded_for = switch(o, "X-Forwarded-For");
+        headers.x_forwarded_port = switch(o, "X-Forwarded-Port");
+        headers.x_forwarded_proto = switch(o, "X-Forwarded-Proto");
+        // In Octavia's API, but its amphora does not insert them.
+        for name in ["X-Forwarded-IP", "X-Client-IP", "X-Real-IP"] {
+            if switch(o, name) {
+                o.fault(name, "is not supported: an amphora inserts X-Forwarded-For, X-Forwarded-Port, X-Forwarded-Proto");
+            }
+        }
+        for name in [
+            "X-SSL-Client-Verify",
+            "X-SSL-Client-Has-Cert",
+            "X-SSL-Client-DN",
+            "X-SSL-Client-CN",
+            "X-SSL-Issuer",
+            "X-SSL-Client-SHA1",
+            "X-SSL-Client-Not-Before",
+            "X-SSL-Client-Not-After",
+        ] {
+            if switch(o, name) {
+                o.fault(name, "is not supported yet by this version");
+            }
+        }
+        Some(())
+    });
+    if let Some(protocol) = protocol
+        && protocol != ListenerProtocol::Http
+        && count > 0
+    {
+        o.fault("insert_headers", format!("needs a listener of protocol HTTP; this one is {protocol}"));
+    }
+    headers
+}
+
+/// A header's switch: the string `true` or `false` in any case, as in Octavia, or the boolean.
+fn switch(o: &mut Object<'_>, name: &'static str) -> bool {
+    match o.get(name) {
+        None | Some(Value::Bool(false)) => false,
+        Some(Value::Bool(true)) => true,
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => true,
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => false,
+        Some(_) => {
+            o.fault(name, "must be one of \"true\", \"false\"");
+            false
+        }
+    }
+}
+
+fn allowed_cidrs(o: &mut Object<'_>, cx: &Context) -> Vec<IpNet> {
+    let mut found: Vec<IpNet> = Vec::new();
+    let cidrs = o.strings("allowed_cidrs", |text| {
+        let cidr = check::cidr(text)?;
+        let family = |vip: &IpAddr| vip.is_ipv4() == cidr.addr().is_ipv4();
+        if !cx.vips.is_empty() && !cx.vips.iter().any(family) {
+            return Err("is of an IP version that no VIP address has".to_owned());
+        }
+        if found.contains(&cidr) {
+            return Err(format!("is the network {cidr}, which is in the list already"));
+        }
+        found.push(cidr);
+        Ok(cidr)
+    });
+    if !cidrs.is_empty() && cx.security_groups {
+        o.fault("allowed_cidrs", "cannot be combined with vip_sg_ids");
+    }
+    cidrs
+}

@@ -1,0 +1,390 @@
+//! One JSON object under inspection: typed access to its fields, with every fault noted under its path.
+
+use std::{net::IpAddr, str::FromStr};
+
+use serde_json::{Map, Value};
+
+use crate::model::{
+    enums::Spelled,
+    fault::{Faults, Path, excerpt},
+};
+
+/// Octavia's limit of names, descriptions and tags, in characters.
+pub(in crate::model) const MAX_NAME: usize = 255;
+
+/// A field that says nothing to an amphora: checked for its type and not kept.
+#[derive(Clone, Copy)]
+pub(in crate::model) enum Metadata {
+    /// A string of at most so many characters.
+    Text(usize),
+    /// A UUID.
+    Id,
+    /// A list of UUIDs.
+    Ids,
+    /// A list of strings of at most 255 characters: `tags`.
+    Tags,
+    /// A list of `{"id": UUID}`, as Octavia's answers refer to other objects.
+    References,
+    /// A boolean.
+    Flag,
+}
+
+/// What every object of Octavia's answers has and an amphora has no use for.
+pub(in crate::model) const COMMON: &[(&str, Metadata)] = &[
+    ("project_id", Metadata::Text(36)),
+    ("tenant_id", Metadata::Text(36)),
+    ("description", Metadata::Text(MAX_NAME)),
+    ("tags", Metadata::Tags),
+    ("created_at", Metadata::Text(64)),
+    ("updated_at", Metadata::Text(64)),
+    ("provisioning_status", Metadata::Text(16)),
+    ("operating_status", Metadata::Text(16)),
+];
+
+/// A JSON object, what was asked of it, and where faults go.
+///
+/// A field that is `null` is as good as absent, except where that would be a guess (`admin_state_up`).
+pub(in crate::model) struct Object<'a> {
+    map: &'a Map<String, Value>,
+    path: Path<'a>,
+    faults: &'a Faults,
+    known: Vec<&'static str>,
+    /// Set when every name has been judged already.
+    judged: bool,
+}
+
+impl<'a> Object<'a> {
+    /// Reads `value` by `read`, then notes each field that `read` did not ask for. `None`, with a fault, when `value`
+    /// is not an object.
+    pub(in crate::model) fn read<T>(
+        value: &Value,
+        path: Path<'_>,
+        faults: &Faults,
+        read: impl FnOnce(&mut Object<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let Value::Object(map) = value else {
+            faults.push(path, "must be an object");
+            return None;
+        };
+        let mut object = Object { map, path, faults, known: Vec::with_capacity(32), judged: false };
+        let result = read(&mut object);
+        if !object.judged {
+            for name in map.keys().filter(|name| !object.known.contains(&name.as_str())) {
+                object.fault(name, "is not a field of this object");
+            }
+        }
+        result
+    }
+
+    /// Notes a fault of the field `name`.
+    pub(in crate::model) fn fault(&self, name: &str, reason: impl Into<String>) {
+        self.faults.push(Path::Field(&self.path, name), reason);
+    }
+
+    /// Notes a fault of the object itself.
+    pub(in crate::model) fn own_fault(&self, reason: impl Into<String>) {
+        self.faults.push(self.path, reason);
+    }
+
+    /// The object's own path.
+    pub(in crate::model) fn path(&self) -> Path<'_> {
+        self.path
+    }
+
+    /// The names in the object, known or not.
+    pub(in crate::model) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    /// Notes a fault of each field for which `reason` gives one, instead of the fault of an unknown field.
+    pub(in crate::model) fn refuse_others(&mut self, allowed: &[&'static str], reason: &str) {
+        for name in self.names().filter(|name| !allowed.contains(name)) {
+            self.fault(name, reason);
+        }
+        self.judged = true;
+    }
+
+    /// The field's value, when it is there and not `null`.
+    pub(in crate::model) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.known.push(name);
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// True when the field is there and not `null`.
+    pub(in crate::model) fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// What `read` makes of the field, which must be there.
+    pub(in crate::model) fn require<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
+    ) -> Option<T> {
+        if self.has(name) { read(self, name) } else { self.missing(name) }
+    }
+
+    /// Notes that the field is missing, and stands for its value.
+    pub(in crate::model) fn missing<T>(&mut self, name: &'static str) -> Option<T> {
+        self.known.push(name);
+        self.fault(name, "is required");
+        None
+    }
+
+    /// A string of at most `max` characters.
+    pub(in crate::model) fn text(&mut self, name: &'static str, max: usize) -> Option<&'a str> {
+        let value = self.get(name)?;
+        check_text(value, max).map_err(|reason| self.fault(name, reason)).ok()
+    }
+
+    /// `name`, or the empty string.
+    pub(in crate::model) fn name(&mut self) -> String {
+        self.text("name", MAX_NAME).unwrap_or_default().to_owned()
+    }
+
+    /// A boolean, or the default. `null` is refused: Octavia takes it for false in `admin_state_up`, where an absent
+    /// field means true.
+    pub(in crate::model) fn flag(&mut self, name: &'static str, default: bool) -> bool {
+        self.known.push(name);
+        match self.map.get(name) {
+            None => default,
+            Some(Value::Bool(value)) => *value,
+            Some(_) => {
+                self.fault(name, "must be true or false");
+                default
+            }
+        }
+    }
+
+    /// An integer from `min` to `max`.
+    pub(in crate::model) fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
+        let value = self.get(name)?;
+        let number = value.as_i64().filter(|number| (min..=max).contains(number));
+        if number.is_none() {
+            self.fault(name, format!("must be an integer from {min} to {max}"));
+        }
+        number
+    }
+
+    /// A TCP port, 1 to 65535.
+    pub(in crate::model) fn port(&mut self, name: &'static str) -> Option<u16> {
+        self.integer(name, 1, 65_535).and_then(|port| u16::try_from(port).ok())
+    }
+
+    /// The object's own `id`, which it must have.
+    pub(in crate::model) fn id<T: FromStr>(&mut self) -> Option<T> {
+        self.require("id", Self::reference)
+    }
+
+    /// The id of another object.
+    pub(in crate::model) fn reference<T: FromStr>(&mut self, name: &'static str) -> Option<T> {
+        let value = self.get(name)?;
+        let id = parse_id(value);
+        if id.is_none() {
+            self.fault(name, NOT_AN_ID);
+        }
+        id
+    }
+
+    /// An IPv4 or IPv6 address.
+    pub(in crate::model) fn address(&mut self, name: &'static str) -> Option<IpAddr> {
+        let value = self.get(name)?;
+        let address = value.as_str().and_then(|text| text.parse().ok());
+        if address.is_none() {
+            self.fault(name, "must be an IPv4 or IPv6 address");
+        }
+        address
+    }
+
+    /// One of the values of an enumeration. `later` are Octavia's values that this version does not carry.
+    pub(in crate::model) fn choice<T: Spelled>(&mut self, name: &'static str, later: &[&str]) -> Option<T> {
+        self.one_of(name, T::NAMES, later).and_then(T::spelled)
+    }
+
+    /// One of some strings. `later` are Octavia's values that this version does not carry.
+    pub(in crate::model) fn one_of(
+        &mut self,
+        name: &'static str,
+        allowed: &'static [&'static str],
+        later: &[&str],
+    ) -> Option<&'static str> {
+        let value = self.get(name)?;
+        let text = value.as_str();
+        let found = text.and_then(|text| allowed.iter().find(|a| **a == text));
+        if found.is_none() {
+            let allowed = allowed.join(", ");
+            self.fault(
+                name,
+                match text {
+                    Some(text) if later.contains(&text) => {
+                        format!("{text} is not supported yet by this version; supported are {allowed}")
+                    }
+                    Some(text) => format!("must be one of {allowed}; not {}", excerpt(text)),
+                    None => format!("must be one of {allowed}"),
+                },
+            );
+        }
+        found.copied()
+    }
+
+    /// The object in a field.
+    pub(in crate::model) fn object<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Object<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(name)?;
+        Object::read(value, Path::Field(&self.path, name), self.faults, read)
+    }
+
+    /// The objects in a list.
+    pub(in crate::model) fn objects<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(&mut Object<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let path = Path::Field(&self.path, name);
+        let faults = self.faults;
+        self.known.push(name);
+        match self.map.get(name) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .enumerate()
+                .filter_map(|(i, value)| Object::read(value, Path::Index(&path, i), faults, &mut read))
+                .collect(),
+            Some(_) => {
+                faults.push(path, "must be a list");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Shows each object in a list to `visit`, without noting anything and without marking the field as known.
+    pub(in crate::model) fn peek(&self, name: &str, mut visit: impl FnMut(&Object<'_>)) {
+        let path = Path::Field(&self.path, name);
+        for (i, value) in self.map.get(name).and_then(Value::as_array).into_iter().flatten().enumerate() {
+            if let Value::Object(map) = value {
+                let path = Path::Index(&path, i);
+                visit(&Object { map, path, faults: self.faults, known: Vec::new(), judged: false });
+            }
+        }
+    }
+
+    /// Reads the object in a field when it is one and `when` says so, without marking the field as known.
+    pub(in crate::model) fn read_ahead<T>(
+        &self,
+        name: &str,
+        when: impl FnOnce(&Map<String, Value>) -> bool,
+        read: impl FnOnce(&mut Object<'_>) -> Option<T>,
+    ) {
+        if let Some(value @ Value::Object(map)) = self.map.get(name)
+            && when(map)
+        {
+            Object::read(value, Path::Field(&self.path, name), self.faults, read);
+        }
+    }
+
+    /// Strings in a list, each with its path, for a check of the caller's own.
+    pub(in crate::model) fn strings<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let path = Path::Field(&self.path, name);
+        let faults = self.faults;
+        self.known.push(name);
+        let mut result = Vec::new();
+        match self.map.get(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(list)) => {
+                for (i, value) in list.iter().enumerate() {
+                    match value.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(&mut read) {
+                        Ok(value) => result.push(value),
+                        Err(reason) => faults.push(Path::Index(&path, i), reason),
+                    }
+                }
+            }
+            Some(_) => faults.push(path, "must be a list"),
+        }
+        result
+    }
+
+    /// Checks fields that are not kept.
+    pub(in crate::model) fn metadata(&mut self, fields: &[(&'static str, Metadata)]) {
+        for &(name, kind) in fields {
+            match kind {
+                Metadata::Text(max) => {
+                    self.text(name, max);
+                }
+                Metadata::Id => {
+                    self.reference::<uuid::Uuid>(name);
+                }
+                Metadata::Ids => {
+                    self.strings(name, |text| parse_uuid(text).ok_or_else(|| NOT_AN_ID.to_owned()));
+                }
+                Metadata::Tags => {
+                    self.strings(name, |text| within(text, MAX_NAME).map(|_| ()));
+                }
+                Metadata::References => {
+                    self.objects(name, |o| o.id::<uuid::Uuid>());
+                }
+                Metadata::Flag => {
+                    if self.has(name) {
+                        self.flag(name, false);
+                    } else {
+                        self.known.push(name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses fields of features that this version does not have, unless they are set to nothing.
+    pub(in crate::model) fn not_yet(&mut self, names: &[&'static str]) {
+        for &name in names {
+            let nothing = match self.get(name) {
+                None | Some(Value::Bool(false)) => true,
+                Some(Value::String(text)) => text.is_empty(),
+                Some(Value::Array(list)) => list.is_empty(),
+                Some(_) => false,
+            };
+            if !nothing {
+                self.fault(name, "is not supported yet by this version");
+            }
+        }
+    }
+
+    /// Checks that an object that names its parent is where it says.
+    pub(in crate::model) fn parent<T: FromStr + PartialEq>(&mut self, name: &'static str, parent: Option<T>) {
+        if let (Some(given), Some(parent)) = (self.reference::<T>(name), parent)
+            && given != parent
+        {
+            self.fault(name, "is not the id of the object that this one is in");
+        }
+    }
+}
+
+const NOT_AN_ID: &str = "must be a UUID such as 6a0a707c-45ef-4758-b533-e55adddba8ce";
+
+/// The id in `value`, spelled with hyphens.
+pub(in crate::model) fn parse_id<T: FromStr>(value: &Value) -> Option<T> {
+    let text = value.as_str()?;
+    parse_uuid(text).and_then(|_| text.parse().ok())
+}
+
+fn parse_uuid(text: &str) -> Option<uuid::Uuid> {
+    (text.len() == 36).then(|| uuid::Uuid::parse_str(text).ok()).flatten()
+}
+
+fn check_text(value: &Value, max: usize) -> Result<&str, String> {
+    within(value.as_str().ok_or("must be a string")?, max)
+}
+
+fn within(text: &str, max: usize) -> Result<&str, String> {
+    // Counting is only for what could be too long: a character has at least one byte.
+    if text.len() > max && text.chars().count() > max {
+        return Err(format!("must not be longer than {max} characters"));
+    }
+    Ok(text)
+}

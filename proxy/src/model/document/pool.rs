@@ -1,0 +1,251 @@
+//! `pool`, `member`, `healthmonitor`, `session_persistence`.
+
+use std::{collections::HashSet, time::Duration};
+
+use super::{
+    Context, check,
+    object::{COMMON, MAX_NAME, Metadata, Object},
+};
+use crate::model::{
+    HealthCheck, HealthMonitor, HttpCheck, HttpMethod, HttpVersion, LbAlgorithm, Member, MemberId, Pool,
+    PoolId, PoolProtocol, SessionPersistence,
+};
+
+/// `member.weight`.
+const MAX_WEIGHT: u16 = 256;
+
+/// HAProxy's longest timer, 2^31 - 1 milliseconds, in seconds: the longest `delay` and `timeout` of a monitor.
+const MAX_SECONDS: i64 = 2_147_483;
+
+/// The longest `url_path` of a health monitor.
+const MAX_URL_PATH: usize = 2048;
+
+const POOL_METADATA: &[(&str, Metadata)] =
+    &[("loadbalancers", Metadata::References), ("listeners", Metadata::References)];
+
+const MEMBER_METADATA: &[(&str, Metadata)] =
+    &[("subnet_id", Metadata::Id), ("vnic_type", Metadata::Text(64)), ("request_sriov", Metadata::Flag)];
+
+const TLS_FIELDS: &[&str] = &[
+    "tls_enabled",
+    "tls_container_ref",
+    "ca_tls_container_ref",
+    "crl_container_ref",
+    "tls_ciphers",
+    "tls_versions",
+    "alpn_protocols",
+];
+
+/// Reads a pool's full definition. `cx` learns the ids of what is in it, unless `again`: the pool was defined before,
+/// and whether both are the same is the caller's question.
+pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<Pool> {
+    let id = o.id::<PoolId>();
+    let name = o.name();
+    let admin_state_up = o.flag("admin_state_up", true);
+    let protocol = o.require("protocol", |o, name| o.choice::<PoolProtocol>(name, &["UDP", "SCTP"]));
+    let lb_algorithm = o.require("lb_algorithm", |o, name| o.choice::<LbAlgorithm>(name, &[]));
+    let persistence = o.object("session_persistence", |o| session_persistence(o, protocol));
+    let monitor = o.object("healthmonitor", |o| {
+        let monitor = health_monitor(o, id);
+        if let Some(monitor) = &monitor
+            && !again
+            && !cx.monitors.insert(monitor.id)
+        {
+            o.fault("id", "is the id of another health monitor");
+        }
+        monitor
+    });
+    if let Some(expected) = o.reference("healthmonitor_id")
+        && monitor.as_ref().is_none_or(|monitor| monitor.id != expected)
+    {
+        o.fault("healthmonitor_id", "is not the id of the pool's healthmonitor");
+    }
+    let mut endpoints = HashSet::new();
+    let members = o.objects("members", |o| {
+        let member = member(o, id)?;
+        if !again && !cx.members.insert(member.id) {
+            o.fault("id", "is the id of another member");
+        }
+        if !endpoints.insert((member.address, member.port)) {
+            let endpoint = std::net::SocketAddr::new(member.address, member.port);
+            o.own_fault(format!("has the address and port of another member of the pool: {endpoint}"));
+        }
+        Some(member)
+    });
+    o.parent("loadbalancer_id", cx.id);
+    o.not_yet(TLS_FIELDS);
+    o.metadata(COMMON);
+    o.metadata(POOL_METADATA);
+    Some(Pool {
+        id: id?,
+        name,
+        admin_state_up,
+        protocol: protocol?,
+        lb_algorithm: lb_algorithm?,
+        session_persistence: persistence,
+        health_monitor: monitor,
+        members,
+    })
+}
+
+fn member(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<Member> {
+    let id = o.id::<MemberId>();
+    let name = o.name();
+    let admin_state_up = o.flag("admin_state_up", true);
+    let address = o.require("address", Object::address);
+    let port = o.require("protocol_port", Object::port);
+    let weight = weight(o).unwrap_or(1);
+    let backup = o.flag("backup", false);
+    let monitor_address = o.address("monitor_address");
+    let monitor_port = o.port("monitor_port");
+    for (name, address) in [("address", address), ("monitor_address", monitor_address)] {
+        if let Some(Err(reason)) = address.map(check::reachable) {
+            o.fault(name, reason);
+        }
+    }
+    o.parent("pool_id", pool);
+    o.metadata(COMMON);
+    o.metadata(MEMBER_METADATA);
+    Some(Member {
+        id: id?,
+        name,
+        admin_state_up,
+        address: address?,
+        port: port?,
+        weight,
+        backup,
+        monitor_address,
+        monitor_port,
+    })
+}
+
+/// `weight`, 0 to 256.
+pub(in crate::model) fn weight(o: &mut Object<'_>) -> Option<u16> {
+    o.integer("weight", 0, MAX_WEIGHT.into()).and_then(|weight| u16::try_from(weight).ok())
+}
+
+fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option<SessionPersistence> {
+    const TYPES: &[&str] = &["SOURCE_IP", "HTTP_COOKIE", "APP_COOKIE"];
+    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &[]));
+    let cookie_name = o.text("cookie_name", MAX_NAME).filter(|name| !name.is_empty());
+    // Of UDP and SCTP pools alone; Octavia lets 0 pass elsewhere.
+    const DATAGRAM: &str = "is only for UDP and SCTP pools, which are not supported yet by this version";
+    if o.integer("persistence_timeout", 0, i32::MAX.into()).is_some_and(|seconds| seconds != 0) {
+        o.fault("persistence_timeout", DATAGRAM);
+    }
+    if o.get("persistence_granularity").is_some() {
+        o.fault("persistence_granularity", DATAGRAM);
+    }
+    let kind = kind?;
+    if kind != "SOURCE_IP"
+        && let Some(protocol @ (PoolProtocol::Tcp | PoolProtocol::Https)) = pool
+    {
+        o.fault(
+            "type",
+            format!("{kind} needs a pool of protocol HTTP, PROXY or PROXYV2; this one is {protocol}"),
+        );
+    }
+    if kind != "APP_COOKIE" {
+        if cookie_name.is_some() {
+            o.fault("cookie_name", "is only for type APP_COOKIE");
+        }
+        return Some(if kind == "SOURCE_IP" {
+            SessionPersistence::SourceIp
+        } else {
+            SessionPersistence::HttpCookie
+        });
+    }
+    let cookie_name = match cookie_name {
+        Some(name) => name,
+        None => return o.missing("cookie_name"),
+    };
+    if let Err(reason) = check::token(cookie_name) {
+        o.fault("cookie_name", reason);
+    }
+    Some(SessionPersistence::AppCookie { cookie_name: cookie_name.to_owned() })
+}
+
+fn health_monitor(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<HealthMonitor> {
+    const TYPES: &[&str] = &["HTTP", "HTTPS", "TCP", "TLS-HELLO", "PING"];
+    let id = o.id();
+    let name = o.name();
+    let admin_state_up = o.flag("admin_state_up", true);
+    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &["UDP-CONNECT", "SCTP"]));
+    let mut required = |name, min, max| o.require(name, |o, name| o.integer(name, min, max));
+    let delay = required("delay", 1, MAX_SECONDS);
+    let timeout = required("timeout", 0, MAX_SECONDS);
+    let max_retries = required("max_retries", 1, 10);
+    let max_retries_down = o.integer("max_retries_down", 1, 10).unwrap_or(3);
+    let check = match kind {
+        Some("HTTP") => http_check(o).map(HealthCheck::Http),
+        Some("HTTPS") => http_check(o).map(HealthCheck::Https),
+        Some(other) => {
+            for name in ["http_method", "url_path", "expected_codes", "http_version", "domain_name"] {
+                if o.get(name).is_some() {
+                    o.fault(name, "is only for health monitors of type HTTP and HTTPS");
+                }
+            }
+            Some(match other {
+                "TCP" => HealthCheck::Tcp,
+                "TLS-HELLO" => HealthCheck::TlsHello,
+                _ => HealthCheck::Ping,
+            })
+        }
+        // Without a type nothing is known about the rest: only its syntax is looked at.
+        None => http_check(o).map(HealthCheck::Http),
+    };
+    o.parent("pool_id", pool);
+    o.metadata(COMMON);
+    o.metadata(&[("pools", Metadata::References)]);
+    kind?;
+    let seconds = |n: i64| u64::try_from(n).ok().map(Duration::from_secs);
+    let (delay, timeout) = (seconds(delay?)?, seconds(timeout?)?);
+    Some(HealthMonitor {
+        id: id?,
+        name,
+        admin_state_up,
+        delay,
+        // HAProxy takes `timeout check 0` as unset, and then a check has until the next one.
+        timeout: if timeout.is_zero() { delay } else { timeout },
+        max_retries: u8::try_from(max_retries?).ok()?,
+        max_retries_down: u8::try_from(max_retries_down).ok()?,
+        check: check?,
+    })
+}
+
+fn http_check(o: &mut Object<'_>) -> Option<HttpCheck> {
+    let method = o.choice::<HttpMethod>("http_method", &[]).unwrap_or(HttpMethod::Get);
+    let url_path = o.text("url_path", MAX_URL_PATH).filter(|path| !path.is_empty()).unwrap_or("/");
+    if let Err(reason) = check::url_path(url_path) {
+        o.fault("url_path", reason);
+    }
+    let given = o.get("http_version").map(|value| value.as_f64());
+    let version = match given {
+        None => HttpVersion::Http10,
+        Some(Some(1.0)) => HttpVersion::Http10,
+        Some(Some(1.1)) => HttpVersion::Http11,
+        Some(_) => {
+            o.fault("http_version", "must be one of the numbers 1.0, 1.1");
+            HttpVersion::Http11
+        }
+    };
+    let domain_name = o.text("domain_name", MAX_NAME);
+    if let Some(name) = domain_name {
+        if let Err(reason) = check::domain_name(name) {
+            o.fault("domain_name", reason);
+        }
+        if version == HttpVersion::Http10 {
+            o.fault("domain_name", "needs http_version 1.1");
+        }
+    }
+    let codes = o.text("expected_codes", 4096).filter(|codes| !codes.is_empty()).unwrap_or("200");
+    let expected_codes =
+        check::expected_codes(codes).map_err(|reason| o.fault("expected_codes", reason)).ok();
+    Some(HttpCheck {
+        method,
+        url_path: url_path.to_owned(),
+        version,
+        domain_name: domain_name.map(str::to_owned),
+        expected_codes: expected_codes?,
+    })
+}

@@ -1,0 +1,329 @@
+//! Documents that are accepted and what becomes of them, and the two ways of a model through JSON.
+#![allow(clippy::unwrap_used)]
+
+mod refusals;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::model::{arbitrary, *};
+
+/// An id, by number.
+fn id(n: u32) -> String {
+    format!("00000000-0000-4000-8000-{n:012x}")
+}
+
+/// A document without faults.
+fn base() -> Value {
+    json!({ "loadbalancer": {
+        "id": id(1),
+        "vip_address": "192.0.2.1",
+        "listeners": [{
+            "id": id(10),
+            "protocol": "HTTP",
+            "protocol_port": 80,
+            "default_pool_id": id(20),
+            "l7policies": [{
+                "id": id(30),
+                "action": "REJECT",
+                "rules": [{ "id": id(40), "type": "PATH", "compare_type": "STARTS_WITH", "value": "/admin" }],
+            }],
+        }, {
+            "id": id(11),
+            "protocol": "TCP",
+            "protocol_port": 443,
+            "default_pool": { "id": id(21) },
+        }],
+        "pools": [{
+            "id": id(20),
+            "name": "web",
+            "protocol": "HTTP",
+            "lb_algorithm": "ROUND_ROBIN",
+            "healthmonitor": { "id": id(50), "type": "HTTP", "delay": 5, "timeout": 3, "max_retries": 2 },
+            "members": [
+                { "id": id(60), "address": "198.51.100.1", "protocol_port": 8080 },
+                { "id": id(61), "address": "2001:db8::1", "protocol_port": 8080 },
+            ],
+        }, {
+            "id": id(21),
+            "name": "raw",
+            "protocol": "TCP",
+            "lb_algorithm": "SOURCE_IP",
+        }],
+    }})
+}
+
+/// The base document with something else at a JSON pointer below `loadbalancer`, where the last step may be new.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut document = base();
+    set(&mut document, pointer, value);
+    document
+}
+
+fn set(document: &mut Value, pointer: &str, value: Value) {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = document.pointer_mut(&format!("/loadbalancer{parent}")).unwrap();
+    match parent {
+        Value::Array(list) => match name.parse::<usize>() {
+            Ok(index) => list[index] = value,
+            Err(_) => list.push(value),
+        },
+        parent => parent[name] = value,
+    }
+}
+
+fn accept(document: &Value) -> LoadBalancer {
+    LoadBalancer::from_value(document).unwrap_or_else(|refusal| panic!("{refusal}\n{document:#}"))
+}
+
+#[test]
+fn defaults_are_octavias() {
+    let lb = accept(&base());
+    assert_eq!((lb.name.as_str(), lb.admin_state_up), ("", true));
+    let [http, tcp] = &lb.listeners[..] else { panic!("{lb:?}") };
+    assert_eq!(http.connection_limit, None);
+    assert_eq!(http.timeouts, ListenerTimeouts::default());
+    assert_eq!(http.timeouts.client_data, Duration::from_secs(50));
+    assert_eq!(http.insert_headers, InsertHeaders::default());
+    assert!(http.allowed_cidrs.is_empty() && http.admin_state_up);
+    assert_eq!(tcp.default_pool, Some(id(21).parse().unwrap()));
+    let pool = lb.pool(http.default_pool.unwrap()).unwrap();
+    let member = &pool.members[0];
+    assert_eq!((member.weight, member.backup, member.monitor_port), (1, false, None));
+    let monitor = pool.health_monitor.as_ref().unwrap();
+    assert_eq!((monitor.max_retries, monitor.max_retries_down), (2, 3));
+    let HealthCheck::Http(check) = &monitor.check else { panic!("{monitor:?}") };
+    assert_eq!(
+        (check.method, check.url_path.as_str(), check.version),
+        (HttpMethod::Get, "/", HttpVersion::Http10)
+    );
+    assert_eq!((&check.domain_name, &check.expected_codes[..]), (&None, &[(200, 200)][..]));
+}
+
+#[test]
+fn null_is_absent_and_zero_is_the_default_where_octavia_says_so() {
+    let mut document = base();
+    for (pointer, value) in [
+        ("/name", Value::Null),
+        ("/additional_vips", Value::Null),
+        ("/vip_sg_ids", Value::Null),
+        ("/listeners/0/connection_limit", json!(0)),
+        ("/listeners/0/timeout_client_data", json!(0)),
+        ("/listeners/0/timeout_member_data", Value::Null),
+        ("/listeners/0/insert_headers", Value::Null),
+        ("/listeners/0/allowed_cidrs", Value::Null),
+        ("/listeners/0/l7policies/0/redirect_pool", Value::Null),
+        ("/listeners/0/l7policies/0/redirect_http_code", Value::Null),
+        ("/listeners/0/l7policies/0/position", Value::Null),
+        ("/listeners/0/l7policies/0/rules/0/key", Value::Null),
+        ("/pools/0/session_persistence", Value::Null),
+        ("/pools/0/members/0/weight", Value::Null),
+        ("/pools/0/members/0/monitor_address", Value::Null),
+        ("/pools/0/healthmonitor/http_version", Value::Null),
+        ("/pools/1/healthmonitor", Value::Null),
+        ("/pools/1/members", Value::Null),
+    ] {
+        set(&mut document, pointer, value);
+    }
+    assert_eq!(accept(&document), accept(&base()));
+    // HAProxy: without a `timeout check`, a check has until the next one.
+    let lb = accept(&with("/pools/0/healthmonitor/timeout", json!(0)));
+    assert_eq!(lb.pools[0].health_monitor.as_ref().unwrap().timeout, Duration::from_secs(5));
+}
+
+/// What Octavia answers to a `GET`, and so what comes out of a deployment to be put into an amphora.
+#[test]
+fn octavias_answers_are_documents() {
+    let mut document = base();
+    let refs = json!([{ "id": id(1) }]);
+    for object in [
+        "",
+        "/listeners/0",
+        "/listeners/0/l7policies/0",
+        "/listeners/0/l7policies/0/rules/0",
+        "/pools/0",
+        "/pools/0/members/0",
+        "/pools/0/healthmonitor",
+    ] {
+        for (name, value) in [
+            ("project_id", json!("e3cd678b11784734bc366148aa37580e")),
+            ("tenant_id", json!("e3cd678b11784734bc366148aa37580e")),
+            ("description", json!("")),
+            ("tags", json!(["a", "b"])),
+            ("created_at", json!("2017-02-28T00:41:44")),
+            ("updated_at", Value::Null),
+            ("provisioning_status", json!("ACTIVE")),
+            ("operating_status", json!("ONLINE")),
+        ] {
+            set(&mut document, &format!("{object}/{name}"), value);
+        }
+    }
+    for (pointer, value) in [
+        ("/vip_subnet_id", json!(id(2))),
+        ("/vip_port_id", json!(id(2))),
+        ("/vip_network_id", json!(id(2))),
+        ("/vip_qos_policy_id", Value::Null),
+        ("/vip_sg_ids", json!([id(2)])),
+        ("/vip_vnic_type", json!("normal")),
+        ("/provider", json!("amphora")),
+        ("/flavor_id", Value::Null),
+        ("/availability_zone", json!("nova")),
+        ("/additional_vips", json!([{ "subnet_id": id(2), "ip_address": "2001:db8::5", "port_id": id(2) }])),
+        ("/listeners/0/loadbalancers", refs.clone()),
+        ("/listeners/0/loadbalancer_id", json!(id(1))),
+        ("/listeners/0/default_tls_container_ref", Value::Null),
+        ("/listeners/0/sni_container_refs", json!([])),
+        ("/listeners/0/client_authentication", json!("NONE")),
+        ("/listeners/0/tls_versions", json!([])),
+        ("/listeners/0/alpn_protocols", json!([])),
+        ("/listeners/0/hsts_max_age", Value::Null),
+        ("/listeners/0/hsts_include_subdomains", json!(false)),
+        ("/listeners/0/insert_headers", json!({ "X-Forwarded-For": "True", "X-Forwarded-Port": "false" })),
+        ("/listeners/0/l7policies/0/listener_id", json!(id(10))),
+        ("/listeners/0/l7policies/0/redirect_url", Value::Null),
+        ("/pools/0/listeners", refs.clone()),
+        ("/pools/0/loadbalancers", refs.clone()),
+        ("/pools/0/healthmonitor_id", json!(id(50))),
+        ("/pools/0/tls_enabled", json!(false)),
+        ("/pools/0/healthmonitor/pools", refs),
+        ("/pools/0/members/0/subnet_id", json!(id(2))),
+        ("/pools/0/members/0/vnic_type", json!("normal")),
+        ("/pools/0/members/0/request_sriov", json!(false)),
+    ] {
+        set(&mut document, pointer, value);
+    }
+    let lb = accept(&document);
+    assert_eq!(lb.vips.len(), 2);
+    assert!(
+        lb.listeners[0].insert_headers.x_forwarded_for && !lb.listeners[0].insert_headers.x_forwarded_port
+    );
+    let addresses: Vec<_> = lb.listeners[0].bind_addresses(&lb).map(|a| a.to_string()).collect();
+    assert_eq!(addresses, ["192.0.2.1:80", "[2001:db8::5]:80"]);
+}
+
+#[test]
+fn a_pool_is_one_wherever_it_is_defined() {
+    let mut document = base();
+    let pools = document["loadbalancer"]["pools"].take();
+    set(&mut document, "/pools", json!([]));
+    set(&mut document, "/listeners/0/default_pool", pools[0].clone());
+    set(&mut document, "/listeners/1/default_pool", pools[1].clone());
+    assert_eq!(accept(&document), accept(&base()));
+    // Twice, and the same: still one.
+    set(&mut document, "/pools/-", pools[0].clone());
+    assert_eq!(accept(&document), accept(&base()));
+    // By name.
+    let named = with("/listeners/1/default_pool", json!({ "name": "raw" }));
+    assert_eq!(accept(&named), accept(&base()));
+    let both = with("/listeners/0/default_pool", json!({ "id": id(20), "name": "web" }));
+    assert_eq!(accept(&both), accept(&base()));
+    // Out of a policy.
+    let action = json!({ "id": id(31), "action": "REDIRECT_TO_POOL", "redirect_pool": {
+        "id": id(22), "protocol": "PROXY", "lb_algorithm": "LEAST_CONNECTIONS",
+    }});
+    let lb = accept(&with("/listeners/0/l7policies/-", action));
+    let third: PoolId = id(22).parse().unwrap();
+    assert_eq!(lb.pools[2].id, third);
+    assert_eq!(lb.listeners_of_pool(third).map(|l| l.id).collect::<Vec<_>>(), [lb.listeners[0].id]);
+}
+
+#[test]
+fn policies_are_in_the_order_of_position_then_of_the_document() {
+    let policy = |n: u32, position: Value| json!({ "id": id(n), "action": "REJECT", "position": position });
+    let policies = json!([
+        policy(30, Value::Null),
+        policy(31, json!(7)),
+        policy(32, json!(2)),
+        policy(33, json!(7)),
+        policy(34, json!(2_147_483_647)),
+    ]);
+    let lb = accept(&with("/listeners/0/l7policies", policies));
+    let order: Vec<_> = lb.listeners[0].l7policies.iter().map(|p| (p.id.to_string(), p.position)).collect();
+    assert_eq!(order, [32, 31, 33, 30, 34].into_iter().map(id).zip(1..).collect::<Vec<_>>());
+    assert_eq!(lb.path_of_policy(0, 1), format!("loadbalancer.listeners[{}].l7policies[{}]", id(10), id(31)),);
+}
+
+#[test]
+fn paths_after_parsing_name_ids() {
+    let lb = accept(&base());
+    let expected = format!("loadbalancer.listeners[{}].l7policies[{}].rules[{}]", id(10), id(30), id(40));
+    assert_eq!(lb.path_of_rule(0, 0, 0), expected);
+    assert_eq!(lb.path_of_pool(1), format!("loadbalancer.pools[{}]", id(21)));
+}
+
+#[test]
+fn only_an_enabled_load_balancer_has_enabled_listeners() {
+    let lb = accept(&with("/listeners/1/admin_state_up", json!(false)));
+    assert_eq!(lb.enabled_listeners().map(|l| l.port).collect::<Vec<_>>(), [80]);
+    let lb = accept(&with("/admin_state_up", json!(false)));
+    assert_eq!(lb.enabled_listeners().count(), 0);
+}
+
+#[test]
+fn large_documents() {
+    let shape =
+        arbitrary::Shape { pools: 2..=2, members: 5_000..=5_000, listeners: 100..=100, ..Default::default() };
+    let lb = arbitrary::Generator::new(1).load_balancer(&shape);
+    let text = serde_json::to_vec(&lb.to_json()).unwrap();
+    assert!(text.len() < MAX_DOCUMENT_BYTES);
+    assert_eq!(LoadBalancer::from_json(&text), Ok(lb));
+}
+
+proptest! {
+    #[test]
+    fn from_value_undoes_to_json(seed: u64) {
+        let lb = arbitrary::load_balancer(seed);
+        let document = lb.to_json();
+        prop_assert_eq!(LoadBalancer::from_value(&document), Ok(lb.clone()));
+        prop_assert_eq!(LoadBalancer::from_json(document.to_string().as_bytes()), Ok(lb));
+    }
+
+    #[test]
+    fn what_changes_stays_canonical(seed: u64) {
+        let mut generator = arbitrary::Generator::new(seed);
+        let shape = arbitrary::Shape::default();
+        let mut lb = generator.load_balancer(&shape);
+        for _ in 0..8 {
+            lb = generator.changed(&lb, &shape);
+            prop_assert_eq!(LoadBalancer::from_value(&lb.to_json()), Ok(lb.clone()));
+        }
+    }
+
+    /// Whatever is put in the place of anything is accepted or refused, and what is accepted is canonical.
+    #[test]
+    fn a_damaged_document_never_panics(seed: u64, at: prop::sample::Index, by: prop::sample::Index) {
+        let values = [
+            Value::Null, json!(true), json!(-1), json!(0), json!(1.1), json!(1e300), json!(u64::MAX), json!(""),
+            json!("HTTP"), json!("é".repeat(300)), json!([]), json!({}), json!([{}]), json!(id(1)), json!([[null]]),
+        ];
+        let mut document = arbitrary::load_balancer(seed).to_json();
+        let mut places = Vec::new();
+        pointers(&document, String::new(), &mut places);
+        let place: &String = at.get(&places);
+        *document.pointer_mut(place).unwrap() = by.get(&values).clone();
+        match LoadBalancer::from_value(&document) {
+            Ok(lb) => prop_assert_eq!(LoadBalancer::from_value(&lb.to_json()), Ok(lb)),
+            Err(refusal) => prop_assert!(!refusal.faults.is_empty()),
+        }
+    }
+
+    #[test]
+    fn bytes_never_panic(bytes: Vec<u8>) {
+        prop_assert!(LoadBalancer::from_json(&bytes).is_err());
+    }
+}
+
+fn pointers(value: &Value, at: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            map.iter().for_each(|(name, value)| pointers(value, format!("{at}/{name}"), found))
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(i, value)| pointers(value, format!("{at}/{i}"), found));
+        }
+        _ => {}
+    }
+    found.push(at);
+}

@@ -1,0 +1,202 @@
+//! The canonical document of a model: every field spelled out, every pool under `pools`, references by id.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::{
+    HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
+    Listener, LoadBalancer, Member, Pool, SessionPersistence,
+};
+
+impl LoadBalancer {
+    /// The document that [`from_value`](Self::from_value) makes this of.
+    pub fn to_json(&self) -> Value {
+        let mut vips = self.vips.iter().map(|vip| vip.address.to_string());
+        let mut document = json!({
+            "id": self.id,
+            "name": self.name,
+            "admin_state_up": self.admin_state_up,
+            "vip_address": vips.next(),
+            "listeners": self.listeners.iter().map(listener).collect::<Value>(),
+            "pools": self.pools.iter().map(pool).collect::<Value>(),
+        });
+        let additional: Vec<Value> = vips.map(|address| json!({ "ip_address": address })).collect();
+        if !additional.is_empty() {
+            document["additional_vips"] = additional.into();
+        }
+        json!({ "loadbalancer": document })
+    }
+}
+
+fn listener(listener: &Listener) -> Value {
+    let timeouts = &listener.timeouts;
+    let millis = |timeout: std::time::Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    let mut document = json!({
+        "id": listener.id,
+        "name": listener.name,
+        "admin_state_up": listener.admin_state_up,
+        "protocol": listener.protocol.as_str(),
+        "protocol_port": listener.port,
+        "connection_limit": listener.connection_limit.map_or(-1, i64::from),
+        "timeout_client_data": millis(timeouts.client_data),
+        "timeout_member_connect": millis(timeouts.member_connect),
+        "timeout_member_data": millis(timeouts.member_data),
+        "timeout_tcp_inspect": millis(timeouts.tcp_inspect),
+    });
+    if let Some(pool) = listener.default_pool {
+        document["default_pool_id"] = json!(pool);
+    }
+    let headers = insert_headers(listener.insert_headers);
+    if !headers.is_empty() {
+        document["insert_headers"] = headers.into();
+    }
+    if !listener.allowed_cidrs.is_empty() {
+        document["allowed_cidrs"] = listener.allowed_cidrs.iter().map(ToString::to_string).collect();
+    }
+    if !listener.l7policies.is_empty() {
+        document["l7policies"] = listener.l7policies.iter().map(l7policy).collect();
+    }
+    document
+}
+
+fn insert_headers(headers: InsertHeaders) -> Map<String, Value> {
+    [
+        ("X-Forwarded-For", headers.x_forwarded_for),
+        ("X-Forwarded-Port", headers.x_forwarded_port),
+        ("X-Forwarded-Proto", headers.x_forwarded_proto),
+    ]
+    .into_iter()
+    .filter(|(_, on)| *on)
+    .map(|(name, _)| (name.to_owned(), "true".into()))
+    .collect()
+}
+
+fn pool(pool: &Pool) -> Value {
+    let mut document = json!({
+        "id": pool.id,
+        "name": pool.name,
+        "admin_state_up": pool.admin_state_up,
+        "protocol": pool.protocol.as_str(),
+        "lb_algorithm": pool.lb_algorithm.as_str(),
+        "members": pool.members.iter().map(member).collect::<Value>(),
+    });
+    if let Some(persistence) = &pool.session_persistence {
+        document["session_persistence"] = match persistence {
+            SessionPersistence::SourceIp => json!({ "type": "SOURCE_IP" }),
+            SessionPersistence::HttpCookie => json!({ "type": "HTTP_COOKIE" }),
+            SessionPersistence::AppCookie { cookie_name } => {
+                json!({ "type": "APP_COOKIE", "cookie_name": cookie_name })
+            }
+        };
+    }
+    if let Some(monitor) = &pool.health_monitor {
+        document["healthmonitor"] = health_monitor(monitor);
+    }
+    document
+}
+
+fn member(member: &Member) -> Value {
+    let mut document = json!({
+        "id": member.id,
+        "name": member.name,
+        "admin_state_up": member.admin_state_up,
+        "address": member.address,
+        "protocol_port": member.port,
+        "weight": member.weight,
+        "backup": member.backup,
+    });
+    if let Some(address) = member.monitor_address {
+        document["monitor_address"] = json!(address);
+    }
+    if let Some(port) = member.monitor_port {
+        document["monitor_port"] = json!(port);
+    }
+    document
+}
+
+fn health_monitor(monitor: &HealthMonitor) -> Value {
+    let mut document = json!({
+        "id": monitor.id,
+        "name": monitor.name,
+        "admin_state_up": monitor.admin_state_up,
+        "delay": monitor.delay.as_secs(),
+        "timeout": monitor.timeout.as_secs(),
+        "max_retries": monitor.max_retries,
+        "max_retries_down": monitor.max_retries_down,
+    });
+    let (kind, http) = match &monitor.check {
+        HealthCheck::Http(http) => ("HTTP", Some(http)),
+        HealthCheck::Https(http) => ("HTTPS", Some(http)),
+        HealthCheck::Tcp => ("TCP", None),
+        HealthCheck::TlsHello => ("TLS-HELLO", None),
+        HealthCheck::Ping => ("PING", None),
+    };
+    document["type"] = kind.into();
+    if let Some(HttpCheck { method, url_path, version, domain_name, expected_codes }) = http {
+        document["http_method"] = method.as_str().into();
+        document["url_path"] = url_path.as_str().into();
+        document["http_version"] = match version {
+            HttpVersion::Http10 => 1.0.into(),
+            HttpVersion::Http11 => 1.1.into(),
+        };
+        if let Some(name) = domain_name {
+            document["domain_name"] = name.as_str().into();
+        }
+        let codes = expected_codes.iter().map(|(low, high)| match low == high {
+            true => low.to_string(),
+            false => format!("{low}-{high}"),
+        });
+        document["expected_codes"] = codes.collect::<Vec<_>>().join(",").into();
+    }
+    document
+}
+
+fn l7policy(policy: &L7Policy) -> Value {
+    let mut document = json!({
+        "id": policy.id,
+        "name": policy.name,
+        "admin_state_up": policy.admin_state_up,
+        "position": policy.position,
+        "rules": policy.rules.iter().map(l7rule).collect::<Value>(),
+    });
+    document["action"] = match &policy.action {
+        L7Action::Reject => "REJECT",
+        L7Action::RedirectToUrl { url, code } => {
+            document["redirect_url"] = url.as_str().into();
+            document["redirect_http_code"] = code.code().into();
+            "REDIRECT_TO_URL"
+        }
+        L7Action::RedirectPrefix { prefix, code } => {
+            document["redirect_prefix"] = prefix.as_str().into();
+            document["redirect_http_code"] = code.code().into();
+            "REDIRECT_PREFIX"
+        }
+        L7Action::RedirectToPool(pool) => {
+            document["redirect_pool_id"] = json!(pool);
+            "REDIRECT_TO_POOL"
+        }
+    }
+    .into();
+    document
+}
+
+fn l7rule(rule: &L7Rule) -> Value {
+    let (kind, key) = match &rule.subject {
+        L7Subject::HostName => ("HOST_NAME", None),
+        L7Subject::Path => ("PATH", None),
+        L7Subject::FileType => ("FILE_TYPE", None),
+        L7Subject::Header(key) => ("HEADER", Some(key)),
+        L7Subject::Cookie(key) => ("COOKIE", Some(key)),
+    };
+    let mut document = json!({
+        "id": rule.id,
+        "admin_state_up": rule.admin_state_up,
+        "invert": rule.invert,
+        "type": kind,
+        "compare_type": rule.compare.as_str(),
+        "value": rule.value,
+    });
+    if let Some(key) = key {
+        document["key"] = key.as_str().into();
+    }
+    document
+}
