@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Snapshot, compile};
 use crate::{
     model::{
-        CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol, LoadBalancer,
+        CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
+        LoadBalancer,
         arbitrary::{Generator, Shape},
     },
     state::{CheckState, Registry},
@@ -39,7 +40,9 @@ fn what_two_versions_share_keeps_its_state() {
                 let Some(new) = after.pools.iter().find(|new| new.id() == old.id()) else { continue };
                 assert!(Arc::ptr_eq(&old.state, &new.state), "seed {seed}: {:?} lost its state", old.id());
                 for old in &old.members {
-                    let Some(new) = new.members.iter().find(|new| new.state.id == old.state.id) else { continue };
+                    let Some(new) = new.members.iter().find(|new| new.state.id == old.state.id) else {
+                        continue;
+                    };
                     assert!(Arc::ptr_eq(&old.state.counters, &new.state.counters), "seed {seed}");
                     let moved = old.address() != new.address();
                     assert_eq!(Arc::ptr_eq(&old.state, &new.state), !moved, "seed {seed}");
@@ -81,9 +84,10 @@ fn outline(snapshot: &Snapshot) -> String {
         )
     });
     let pools = snapshot.pools.iter().map(|p| {
-        let members = p.members.iter().map(|m| {
-            format!("{} {} {} {} {}", m.id_text, m.address(), m.weight, m.backup, m.admin_state_up)
-        });
+        let members = p
+            .members
+            .iter()
+            .map(|m| format!("{} {} {} {} {}", m.id_text, m.address(), m.weight, m.backup, m.admin_state_up));
         format!("{} {} {:?} {:?}", p.id(), p.algorithm, p.proxy_protocol, members.collect::<Vec<_>>())
     });
     listeners.chain(pools).collect::<Vec<_>>().join("\n")
