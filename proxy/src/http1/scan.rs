@@ -42,10 +42,7 @@ const CLASS: [u8; 256] = {
             class |= TARGET;
         }
         if b.is_ascii_alphanumeric()
-            || matches!(
-                b,
-                b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
-            )
+            || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+')
             || matches!(b, b';' | b'=')
         {
             class |= REG_NAME;
@@ -68,7 +65,8 @@ pub(super) fn is_value_byte(byte: u8) -> bool {
     CLASS[byte as usize] & VALUE != 0
 }
 
-/// Whether `byte` may stand in a `reg-name` of RFC 3986; the comma may not, because it joins repeated fields.
+/// Whether `byte` may stand in a host name: `reg-name` of RFC 3986 without the comma, which joins repeated fields, and
+/// without percent-encoding, which some decode and some do not.
 #[inline]
 pub(super) fn is_reg_name_byte(byte: u8) -> bool {
     CLASS[byte as usize] & REG_NAME != 0
