@@ -92,6 +92,10 @@ const CORNERS: &[Corner] = &[
     (Header("x"), EqualTo, "A", "GET /", "X: a\r\n"),
     (Header("x"), StartsWith, "abc", "GET /", "X: ab\r\n"),
     (Header("x"), Regex, "^\\xe9$", "GET /", "X: \u{e9}\r\n"),
+    (Header("x"), Regex, "^\\v$", "GET /", "X: \u{85}\r\n"),
+    (Header("x"), Regex, "^a\\hb$", "GET /", "X: a\u{a0}b\r\n"),
+    (Header("x"), Regex, "^\\s|\\w|\\d$", "GET /", "X: \u{a0}\u{aa}\u{b2}\r\n"),
+    (Header("x"), Regex, "(?i)\\xe9", "GET /", "X: \u{c9}\r\n"),
     (Header("x"), Regex, "^é$", "GET /", "X: é\r\n"),
     (Header("cookie"), EqualTo, "a=1; b=2", "GET /", "Cookie: a=1; b=2\r\n"),
     (Header("cookie"), Contains, "b=2", "GET /", "Cookie: a=1; b=2\r\n"),
@@ -138,6 +142,7 @@ const CORNERS: &[Corner] = &[
     (Cookie("a"), EqualTo, "1", "GET /", "Cookie: ;;; a=1\r\n"),
     (Cookie("a"), EqualTo, "1", "GET /", "Cookie: \"x\"; a=1\r\n"),
     (Cookie("a"), EqualTo, "1", "GET /", "Cookie: x\"y=z; a=1\r\n"),
+    (Cookie("a"), EqualTo, "1", "GET /", "Cookie: x\"y=z, a=1\r\n"),
     (Cookie("a"), EqualTo, "1", "GET /", "Cookie: \"x,y\"=z; a=1\r\n"),
 ];
 
@@ -187,8 +192,8 @@ pub(crate) fn set(port: u16) -> Set {
             let host = if fields.contains("Host:") { "" } else { HOST };
             let text =
                 format!("{line} HTTP/1.1\r\n{host}{fields}X-Case: {position}\r\nConnection: close\r\n\r\n");
-            // U+0080 to U+00FF stand for single bytes where the field is not meant to be UTF-8.
-            requests.push(if text.contains("X: \u{e9}") && value.contains("\\x") {
+            // With an escape in the value, U+0080 to U+00FF stand for single bytes.
+            requests.push(if value.contains('\\') {
                 text.chars().map(|c| c as u8).collect()
             } else {
                 text.into_bytes()

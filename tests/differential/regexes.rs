@@ -190,6 +190,7 @@ fn subject(rng: &mut Prng) -> Vec<u8> {
         b"0",
         b"6",
         b"x",
+        b"\x85",
     ];
     let mut text = b"s".to_vec();
     for _ in 0..rng.below(5) {
@@ -229,7 +230,7 @@ pub(crate) fn set(expressions: &[String], port: u16, seed: u64) -> Set {
         .collect();
     let mut requests = Vec::new();
     for number in 1..=expressions.len() {
-        for _ in 0..4 {
+        for _ in 0..6 {
             let mut request =
                 format!("GET / HTTP/1.1\r\nHost: h\r\nX-Case: {number}\r\nX-Subject: ").into_bytes();
             request.extend(subject(rng));
