@@ -12,6 +12,5 @@ pub mod demo;
 pub mod diff;
 pub mod document;
 pub mod error;
-mod heartbeat;
 pub mod style;
 pub mod tree;

@@ -54,7 +54,7 @@ impl Supervisor {
     /// Runs until `stop` becomes true and the proxy has ended. `started` is called whenever a proxy was started or
     /// found.
     pub async fn run(self, mut stop: watch::Receiver<bool>, started: impl Fn()) {
-        let mut restart = Restart::new(Instant::now().into_std(), self.grace);
+        let mut restart = Restart::new(self.grace);
         let mut process: Option<Process> = None;
         loop {
             while let Some(action) = restart.poll_action() {

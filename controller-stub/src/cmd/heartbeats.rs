@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, io::Write, net::SocketAddr};
 
-use serde_json::{Value, json};
+use amphora_agent::heartbeat::{self, Message};
+use serde::Serialize;
+use serde_json::json;
 use tokio::net::UdpSocket;
 
 use crate::{
     error::{Error, Result},
-    heartbeat,
     style::{Colour, Style},
 };
 
@@ -32,7 +33,7 @@ pub(crate) async fn listen(
     let mut seen = 0;
     while count.is_none_or(|n| seen < n) {
         let (length, from) = socket.recv_from(&mut packet).await.map_err(|e| Error::local("UDP", e))?;
-        match heartbeat::open(key.as_bytes(), &packet[..length]) {
+        match heartbeat::open(&packet[..length], key) {
             Ok(beat) => {
                 seen += 1;
                 if json {
@@ -49,33 +50,40 @@ pub(crate) async fn listen(
 }
 
 /// One heartbeat in a few lines: who, listeners with what they carried since the last one, pools with members by status.
-fn show(out: &mut impl Write, style: Style, from: SocketAddr, beat: &Value) -> Result<()> {
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    writeln!(out, "{} from {from}, seq {}", style.paint(Colour::Bold, text(&beat["id"])), beat["seq"])?;
-    for (id, listener) in beat["listeners"].as_object().into_iter().flatten() {
-        let stats = &listener["stats"];
+fn show(out: &mut impl Write, style: Style, from: SocketAddr, beat: &Message) -> Result<()> {
+    writeln!(out, "{} from {from}, seq {}", style.paint(Colour::Bold, &beat.id), beat.seq)?;
+    for (id, listener) in &beat.listeners {
+        let stats = &listener.stats;
         writeln!(
             out,
             "  listener {id} {}: {} connections now, +{} connections, +{} B in, +{} B out, +{} request errors",
-            paint_status(style, &text(&listener["status"])),
-            stats["conns"],
-            stats["totconns"],
-            stats["rx"],
-            stats["tx"],
-            stats["ereq"],
+            paint_status(style, &word(&listener.status)),
+            stats.conns,
+            stats.totconns,
+            stats.rx,
+            stats.tx,
+            stats.ereq,
         )?;
     }
-    for (id, pool) in beat["pools"].as_object().into_iter().flatten() {
+    for (key, pool) in &beat.pools {
         let mut members: BTreeMap<String, usize> = BTreeMap::new();
-        for (_, status) in pool["members"].as_object().into_iter().flatten() {
-            *members.entry(text(status)).or_default() += 1;
+        for status in pool.members.values() {
+            *members.entry(status.to_string()).or_default() += 1;
         }
         let members: Vec<String> =
             members.into_iter().map(|(s, n)| format!("{n} {}", paint_status(style, &s))).collect();
         let members = if members.is_empty() { "no member".to_owned() } else { members.join(", ") };
-        writeln!(out, "  pool {id} {}: {members}", paint_status(style, &text(&pool["status"])))?;
+        writeln!(out, "  pool {} {}: {members}", word(key), paint_status(style, &word(&pool.status)))?;
     }
     Ok(())
+}
+
+/// The spelling on the wire.
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        other => format!("{other:?}"),
+    }
 }
 
 /// HAProxy's words for a state, in Octavia's colours for it.
@@ -97,16 +105,20 @@ mod tests {
 
     #[tokio::test]
     async fn shows_what_verifies_and_ends_after_the_count() {
+        let ids = [1, 2, 3, 4, 5, 6].map(|n| uuid::Uuid::from_u128(n).to_string());
+        let [l, p, q, a, b, c] = &ids;
         let beat = json!({"id": "amp", "seq": 7, "ver": 3,
-            "listeners": {"L": {"status": "OPEN", "stats": {"tx": 5, "rx": 4, "conns": 1, "totconns": 2, "ereq": 0}}},
-            "pools": {"P:L": {"status": "UP", "members": {"a": "UP", "b": "UP", "c": "DRAIN"}}, "Q:L": {"status": "UP", "members": {}}}});
+            "listeners": {l: {"status": "OPEN", "stats": {"tx": 5, "rx": 4, "conns": 1, "totconns": 2, "ereq": 0}}},
+            "pools": {format!("{p}:{l}"): {"status": "UP", "members": {a: "UP", b: "UP", c: "DRAIN"}},
+                format!("{q}:{l}"): {"status": "UP", "members": {}}}});
+        let message: Message = serde_json::from_value(beat.clone()).unwrap();
         let port = {
             let probe = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             probe.local_addr().unwrap().port()
         };
         let bind = SocketAddr::from(([127, 0, 0, 1], port));
         let sender = tokio::spawn({
-            let (good, bad) = (heartbeat::seal(b"k", &beat), heartbeat::seal(b"wrong", &beat));
+            let (good, bad) = (heartbeat::seal(&message, "k"), heartbeat::seal(&message, "wrong"));
             async move {
                 let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
                 // The listener may not be bound yet: a heartbeat is repeated, as an amphora does.
@@ -123,15 +135,17 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("amp from 127.0.0.1"), "{text}");
         assert!(
-            text.contains("listener L OPEN: 1 connections now, +2 connections, +4 B in, +5 B out"),
+            text.contains(&format!(
+                "listener {l} OPEN: 1 connections now, +2 connections, +4 B in, +5 B out"
+            )),
             "{text}"
         );
-        assert!(text.contains("pool P:L UP: 1 DRAIN, 2 UP"), "{text}");
-        assert!(text.contains("pool Q:L UP: no member"), "{text}");
+        assert!(text.contains(&format!("pool {p}:{l} UP: 1 DRAIN, 2 UP")), "{text}");
+        assert!(text.contains(&format!("pool {q}:{l} UP: no member")), "{text}");
 
         let mut out = Vec::new();
         listen(&mut out, Style::PLAIN, bind, "k", true, Some(1)).await.unwrap();
-        let line: Value = serde_json::from_slice(&out).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(line["heartbeat"], beat);
         sender.abort();
     }

@@ -23,7 +23,7 @@ mod traffic;
 mod view;
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -125,7 +125,7 @@ async fn play(options: &Options) -> Result<()> {
     stage.tear_down(interrupted).await;
     drop(screen);
     if live {
-        board.read().lines.iter().for_each(|line| println!("{}", line.show(style)));
+        board.read().lines.iter().for_each(|line| tell(&line.show(style)));
     }
     if result.is_err() || !board.read().failed.is_empty() {
         stage.show_logs();
@@ -135,11 +135,16 @@ async fn play(options: &Options) -> Result<()> {
     verdict(&board, style)
 }
 
+/// A line on standard output. That it may be gone ends nothing: there is still the exit code.
+fn tell(line: &dyn std::fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 /// The last line, and the exit code.
 fn verdict(board: &Board, style: Style) -> Result<()> {
     let board = board.read();
     if board.failed.is_empty() {
-        println!("{}", style.paint(Colour::Green, format!("all {} checks held", board.held)));
+        tell(&style.paint(Colour::Green, format!("all {} checks held", board.held)));
         return Ok(());
     }
     let list: String = board.failed.iter().map(|text| format!("\n  {text}")).collect();

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_agent::heartbeat;
 use serde_json::Value;
 use tokio::{net::UdpSocket, process::Command, task::JoinHandle};
 use uuid::Uuid;
@@ -22,7 +23,6 @@ use super::{
 use crate::{
     client::Client,
     error::{Error, Result},
-    heartbeat,
 };
 
 /// How often the amphora is asked for its members' status.
@@ -257,7 +257,7 @@ pub(super) fn collect(value: &Value, tell: &mut dyn FnMut(&str, &str)) {
 async fn count_heartbeats(socket: UdpSocket, key: String, board: Board) {
     let mut packet = vec![0; 65_536];
     while let Ok((length, _)) = socket.recv_from(&mut packet).await {
-        let genuine = heartbeat::open(key.as_bytes(), &packet[..length]).is_ok();
+        let genuine = heartbeat::open(&packet[..length], &key).is_ok();
         let mut board = board.read();
         if genuine { board.heartbeats += 1 } else { board.forged += 1 }
     }

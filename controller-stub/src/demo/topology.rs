@@ -19,6 +19,8 @@ use std::{
     process,
 };
 
+use uuid::Uuid;
+
 use super::netns::{self, Namespace};
 use crate::error::{Error, Result};
 
@@ -160,9 +162,8 @@ fn member_address(n: usize) -> IpAddr {
 
 /// A private directory whose path is short enough for unix sockets in it.
 fn make_dir() -> Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("amphora-demo-{}", process::id()));
-    // A former demo with this process id is gone: two processes cannot have it at once.
-    let _ = fs::remove_dir_all(&path);
+    let unique = &Uuid::new_v4().simple().to_string()[..8];
+    let path = std::env::temp_dir().join(format!("amphora-demo-{unique}"));
     let make =
         |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(|e| Error::local(path.display(), e));
     make(&path)?;
@@ -196,6 +197,8 @@ fn free_ports(count: usize) -> Result<Vec<u16>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -212,5 +215,46 @@ mod tests {
         assert!(dir.join("state").is_dir());
         drop(topology);
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn in_namespaces_the_vip_is_real_and_nothing_is_left() {
+        let (topology, reason) = Topology::create(2, false).unwrap();
+        if let Some(reason) = reason {
+            eprintln!("SKIPPED: no network namespaces: {reason}");
+            return;
+        }
+        let names = [topology.client_netns(), topology.amphora_netns(), topology.member_netns()]
+            .map(|name| name.unwrap().to_owned());
+        // Each in a thread of its own, because entering a namespace is for good.
+        let inside = |name: &str, work: Box<dyn FnOnce() -> TcpStream + Send>| {
+            let name = name.to_owned();
+            std::thread::spawn(move || {
+                Namespace::enter(&name).unwrap();
+                work()
+            })
+        };
+        let reach = |from: &str, to: &str, address: SocketAddr| {
+            let (ready, bound) = std::sync::mpsc::channel();
+            let listens = inside(
+                to,
+                Box::new(move || {
+                    let listener = TcpListener::bind(address).unwrap();
+                    ready.send(()).unwrap();
+                    listener.accept().unwrap().0
+                }),
+            );
+            bound.recv().unwrap();
+            let connects = inside(from, Box::new(move || TcpStream::connect(address).unwrap()));
+            let client = connects.join().unwrap().local_addr().unwrap();
+            assert_eq!(listens.join().unwrap().peer_addr().unwrap(), client);
+            client.ip().to_string()
+        };
+        assert_eq!(reach(&names[0], &names[1], topology.vip), "198.51.100.2");
+        for member in topology.members.clone() {
+            assert_eq!(reach(&names[1], &names[2], member), "203.0.113.1");
+        }
+        drop(topology);
+        assert!(names.iter().all(|name| !Path::new("/run/netns").join(name).exists()));
     }
 }

@@ -1,6 +1,6 @@
 //! Request targets (RFC 9112 section 3.2) and the `Host` field that must agree with them.
 
-use super::{fields::Span, names::Method, reject::Reject};
+use super::{fields::Span, names::Method, reject::Reject, scan};
 
 /// Which form a request target has, and where its parts are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], &[u8])> {
             }
             close + 2
         }
-        _ => authority.iter().position(|&b| !is_reg_name_byte(b)).unwrap_or(authority.len()),
+        _ => authority.iter().position(|&b| !scan::is_reg_name_byte(b)).unwrap_or(authority.len()),
     };
     let (name, rest) = authority.split_at(name_end);
     match rest {
@@ -131,28 +131,6 @@ pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], &[u8])> {
         [b':', port @ ..] if port.len() <= 5 && port.iter().all(u8::is_ascii_digit) => Some((name, port)),
         _ => None,
     }
-}
-
-/// `reg-name` of RFC 3986 without the comma.
-fn is_reg_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b';'
-                | b'='
-        )
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ const KEEP: usize = 64;
 
 /// A worker's recycled [`Work`].
 #[derive(Default)]
+#[allow(clippy::vec_box, reason = "it is lent by itself, and moved as a pointer")]
 pub(crate) struct Scratch(Rc<RefCell<Vec<Box<Work>>>>);
 
 /// Parsed heads and the head that is being written.
@@ -31,6 +32,7 @@ pub(crate) struct Work {
 /// A [`Work`] that goes back to its worker when dropped.
 pub(crate) struct Borrowed {
     work: Option<Box<Work>>,
+    #[allow(clippy::vec_box, reason = "see Scratch")]
     home: Rc<RefCell<Vec<Box<Work>>>>,
 }
 

@@ -1,0 +1,151 @@
+//! The demo with the real programs: that all it shows is true, and that it leaves nothing behind however it ends.
+//!
+//! The programs of the other crates are found beside this one, where `cargo build --workspace` puts them.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The longest that a demo may take here.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A demo that keeps its files in a directory of the test's.
+struct Demo {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Demo {
+    /// `None` where the programs of an amphora are not built.
+    fn start(args: &[&str]) -> Option<Self> {
+        let program = Path::new(env!("CARGO_BIN_EXE_amphora-controller"));
+        for name in ["amphora-agent", "amphora-proxy"] {
+            let beside = program.with_file_name(name);
+            if !beside.exists() {
+                eprintln!("SKIPPED: {} is not built; `cargo build --workspace` makes it", beside.display());
+                return None;
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let child = Command::new(program)
+            .args(["demo", "--plain", "--rate", "300"])
+            .args(args)
+            .env("TMPDIR", dir.path())
+            .env_remove("AMPHORA_AGENT_BIN")
+            .env_remove("AMPHORA_PROXY_BIN")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Some(Self { child, dir })
+    }
+
+    /// Reads its lines until one contains `text`; to the end when `text` is empty.
+    fn read_until(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        let mut lines = BufReader::new(self.child.stdout.as_mut().unwrap());
+        // A buffered reader may take more than the line; nobody reads what comes after it.
+        while lines.read_line(&mut seen).unwrap() > 0 {
+            if !text.is_empty() && seen.lines().last().is_some_and(|line| line.contains(text)) {
+                break;
+            }
+        }
+        seen
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begin.elapsed() < LIMIT, "the demo does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// No process that was given the demo's directory, no file, no namespace.
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 0, "files are left");
+        let own = format!("amphora-demo-{}-", self.pid());
+        let left: Vec<String> = fs::read_dir("/run/netns")
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with(&own))
+            .collect();
+        assert!(left.is_empty(), "namespaces are left: {left:?}");
+        let dir = self.dir.path().to_str().unwrap();
+        let begin = Instant::now();
+        while let Some(process) = processes_that_name(dir).first() {
+            assert!(begin.elapsed() < Duration::from_secs(5), "{process:?} is left");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Processes with `text` in their command line or their environment, other than this one.
+fn processes_that_name(text: &str) -> Vec<PathBuf> {
+    let names = |path: PathBuf| fs::read(path).is_ok_and(|b| String::from_utf8_lossy(&b).contains(text));
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|n| n.to_string_lossy().parse::<u32>().is_ok_and(|p| p != std::process::id()))
+        })
+        .filter(|path| names(path.join("cmdline")) || names(path.join("environ")))
+        .collect()
+}
+
+#[test]
+fn all_that_it_shows_is_true() {
+    let Some(mut demo) = Demo::start(&["--once", "--changes", "20"]) else { return };
+    let story = demo.read_until("");
+    assert_eq!(demo.wait(), Some(0), "{story}");
+    assert!(story.contains("checks held") && story.contains(" 0 lost"), "{story}");
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn on_loopback_too() {
+    let Some(mut demo) = Demo::start(&["--once", "--changes", "5", "--loopback"]) else { return };
+    let story = demo.read_until("");
+    assert_eq!(demo.wait(), Some(0), "{story}");
+    assert!(story.contains("no network namespaces: --loopback"), "{story}");
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    for (signal, until) in [(Signal::SIGINT, "who answers what"), (Signal::SIGTERM, "start an amphora")] {
+        let Some(mut demo) = Demo::start(&["--once"]) else { return };
+        demo.read_until(until);
+        kill(Pid::from_raw(demo.pid().try_into().unwrap()), signal).unwrap();
+        assert_eq!(demo.wait(), Some(128 + signal as i32));
+        demo.assert_nothing_is_left();
+    }
+}
