@@ -1,10 +1,28 @@
 //! The data plane of an amphora: a native L4/L7 proxy that carries one OpenStack Octavia load balancer.
 //!
-//! A change flows one way: a document becomes the typed [`model`], the model is compiled into an immutable
-//! snapshot, the snapshot is swapped into the workers. What outlives snapshots is [`state`], keyed by id.
+//! A change flows one way. A document becomes the typed [`model`]; the model is compiled into an immutable
+//! [`snapshot`]; the [`engine`] swaps the snapshot into the workers. What outlives snapshots is [`state`], keyed by
+//! id.
+//!
+//! | module | what is inside |
+//! | --- | --- |
+//! | [`model`] | Octavia's objects as types; parsing and writing the document |
+//! | [`snapshot`] | the compiled load balancer |
+//! | [`state`] | counters, health and sessions by id |
+//! | [`engine`] | the control thread's core: compile, bind, swap, report |
+//! | [`control`] | the control socket and its documents |
+//! | `worker` | a thread per core: accepting, local state, idle connections |
+//! | `session` | a client's connection: HTTP, TCP, the relay between two connections |
+//! | [`http1`] | HTTP/1.1 without I/O: heads, framing, chunks |
+//! | [`l7`] | L7 policies, compiled and evaluated |
+//! | [`balance`], [`persist`] | which member gets a session |
+//! | [`health`] | health monitors: the schedule and the probes |
+//! | [`metrics`] | Prometheus text |
+//! | [`net`] | sockets, buffers, pipes, deadlines, the PROXY protocol |
 
 pub mod balance;
 pub mod control;
+pub mod engine;
 pub mod health;
 pub mod http1;
 pub mod l7;
@@ -12,5 +30,8 @@ pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod persist;
+pub mod privileges;
 pub mod session;
+pub mod snapshot;
 pub mod state;
+mod worker;

@@ -8,7 +8,7 @@
 //! cycle, at O(n) a pick, with gaps that are no smaller: 5:1:1 is `a a b a c a a` there (four `a` in a row over
 //! the cycle's end), `a a a b a a c` here.
 //!
-//! Any slot can be entered without walking there (see [`Schedule::enter`]): workers start at different ones, and
+//! Any slot can be entered without walking there (`Schedule::enter`): workers start at different ones, and
 //! a changed list of members goes on at the same fraction of its own cycle.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -109,6 +109,13 @@ struct Turn {
     taken: u64,
 }
 
+impl Turn {
+    /// The slot before which the next pick is due.
+    fn deadline(&self, cycle: u64) -> u64 {
+        ((self.taken + 1) * cycle).div_ceil(self.weight)
+    }
+}
+
 /// The earliest-deadline-first queue. Invariant: each turn is in exactly one of `open` and `waiting`, with its
 /// next pick.
 #[derive(Debug, Default)]
@@ -146,8 +153,7 @@ impl Schedule {
             turn.taken = share / self.cycle;
             rest -= turn.taken;
             if !share.is_multiple_of(self.cycle) {
-                let deadline = (self.cycle * (turn.taken + 1)).div_ceil(turn.weight);
-                candidates.push((deadline, !ahead(turn), i));
+                candidates.push((turn.deadline(self.cycle), !ahead(turn), i));
             }
         }
         candidates.sort_unstable();
@@ -166,13 +172,15 @@ impl Schedule {
         if first > self.slot {
             self.waiting.push(Reverse((first, i)));
         } else {
-            let deadline = ((turn.taken + 1) * self.cycle).div_ceil(turn.weight);
-            self.open.push(Reverse((deadline, i)));
+            self.open.push(Reverse((turn.deadline(self.cycle), i)));
         }
     }
 
     /// Fills the slot.
     fn next(&mut self, avoid: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.open.is_empty() {
+            self.reopen();
+        }
         while let Some(&Reverse((first, i))) = self.waiting.peek()
             && first <= self.slot
         {
@@ -185,6 +193,20 @@ impl Schedule {
             return Some(self.next_but(avoid).unwrap_or_else(|| self.take(i)));
         }
         Some(self.take(i))
+    }
+
+    /// Does at once what `next` does one by one: at the end of a cycle every window opens in the same slot.
+    fn reopen(&mut self) {
+        let mut open = std::mem::take(&mut self.open).into_vec();
+        let mut waiting = std::mem::take(&mut self.waiting).into_vec();
+        waiting.retain(|&Reverse((first, i))| {
+            let opens = first <= self.slot;
+            if opens {
+                open.push(Reverse((self.turns[i as usize].deadline(self.cycle), i)));
+            }
+            !opens
+        });
+        (self.open, self.waiting) = (open.into(), waiting.into());
     }
 
     /// Fills the slot with the first that `avoid` does not name. Its turn is moved forward, and the others keep

@@ -244,6 +244,19 @@ impl<'a> RequestView<'a> {
         self.head.fields.list.iter().map(move |field| (field.name.of(buf), field.value.of(buf), field.known))
     }
 
+    /// How many fields there are.
+    #[inline]
+    pub fn field_count(&self) -> usize {
+        self.head.fields.list.len()
+    }
+
+    /// Name and trimmed value of a field, for `index` below [`field_count`](Self::field_count).
+    #[inline]
+    pub fn field(&self, index: usize) -> (&'a [u8], &'a [u8]) {
+        let field = &self.head.fields.list[index];
+        (field.name.of(self.buf), field.value.of(self.buf))
+    }
+
     /// The values of the fields named `name` in any case.
     pub fn values<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.head.fields.named(self.buf, name)

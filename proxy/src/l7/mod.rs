@@ -8,6 +8,7 @@
 //! A request is anything that is [`RequestFacts`]. Evaluation copies and allocates nothing once its [`Scratch`]
 //! has grown to the size of the program.
 
+mod facts;
 mod index;
 mod matcher;
 mod pcre;

@@ -1,3 +1,35 @@
-//! Sessions: what happens between a client's connection and a member's.
+//! Sessions: a client's connection from its acceptance to its end.
 
+mod dispatch;
+mod http;
+mod inlet;
+mod member;
+mod metrics;
 pub mod relay;
+mod scratch;
+mod tcp;
+
+use std::{net::SocketAddr, rc::Rc};
+
+use tokio::net::TcpStream;
+
+pub(crate) use self::scratch::Scratch;
+use crate::{
+    model::ListenerProtocol,
+    worker::{LocalListener, Worker},
+};
+
+/// Serves a client until the connection ends.
+pub(crate) async fn run(
+    worker: &Rc<Worker>,
+    listener: &Rc<LocalListener>,
+    stream: TcpStream,
+    client: SocketAddr,
+) {
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    match listener.present().plan().protocol {
+        ListenerProtocol::Http => http::serve(worker, listener, stream, client).await,
+        ListenerProtocol::Tcp | ListenerProtocol::Https => tcp::serve(worker, listener, stream, client).await,
+        ListenerProtocol::Prometheus => metrics::serve(worker, listener, stream, client).await,
+    }
+}

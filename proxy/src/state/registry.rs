@@ -7,11 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Instant,
 };
 
+use tokio::sync::Notify;
+
 use super::{HealthCell, ListenerCounters, MemberCounters, PerWorker};
-use crate::model::{ListenerId, MemberId, PoolId};
+use crate::{
+    model::{ListenerId, MemberId, PoolId},
+    persist::PersistState,
+};
 
 /// State of a listener.
 #[derive(Debug)]
@@ -20,6 +24,10 @@ pub struct ListenerState {
     pub id: ListenerId,
     /// Connections open on all workers; compared with `connection_limit`.
     pub connections: AtomicU32,
+    /// Acceptors that wait for a place because the listener is at its limit.
+    pub waiting: AtomicU32,
+    /// Told when a place becomes free while some wait.
+    pub place_freed: Notify,
     /// Counters, a cell per worker.
     pub counters: PerWorker<ListenerCounters>,
 }
@@ -63,66 +71,66 @@ impl MemberState {
 }
 
 /// All states by id. Owned by the control thread; nothing on the request path looks in here.
+///
+/// Looking a state up never changes the registry: a new one belongs to the snapshot that asked for it, and becomes
+/// known by [`adopt`](Self::adopt), once that snapshot is live. A change that is refused leaves no trace.
 #[derive(Debug)]
 pub struct Registry {
     workers: usize,
-    started: Instant,
     listeners: HashMap<ListenerId, Arc<ListenerState>>,
-    pools: HashMap<PoolId, Arc<PoolState>>,
+    pools: HashMap<PoolId, (Arc<PoolState>, Option<Arc<PersistState>>)>,
     members: HashMap<(PoolId, MemberId), Arc<MemberState>>,
 }
 
 impl Registry {
     /// A registry for a process with this many workers.
     pub fn new(workers: usize) -> Self {
-        Self {
-            workers,
-            started: Instant::now(),
-            listeners: HashMap::new(),
-            pools: HashMap::new(),
-            members: HashMap::new(),
-        }
+        Self { workers, listeners: HashMap::new(), pools: HashMap::new(), members: HashMap::new() }
     }
 
-    /// How many workers the process has.
-    pub fn workers(&self) -> usize {
-        self.workers
+    /// The listener's state, or a new one.
+    pub fn listener(&self, id: ListenerId) -> Arc<ListenerState> {
+        self.listeners.get(&id).cloned().unwrap_or_else(|| {
+            Arc::new(ListenerState {
+                id,
+                connections: AtomicU32::new(0),
+                waiting: AtomicU32::new(0),
+                place_freed: Notify::new(),
+                counters: PerWorker::new(self.workers),
+            })
+        })
     }
 
-    /// When the process started.
-    pub fn started(&self) -> Instant {
-        self.started
+    /// The pool's state, or a new one.
+    pub fn pool(&self, id: PoolId) -> Arc<PoolState> {
+        let known = self.pools.get(&id).map(|(state, _)| state.clone());
+        known.unwrap_or_else(|| Arc::new(PoolState { id, epoch: AtomicU64::new(1) }))
     }
 
-    /// The listener's state, made when it is new.
-    pub fn listener(&mut self, id: ListenerId) -> Arc<ListenerState> {
-        let workers = self.workers;
-        let make = || {
-            Arc::new(ListenerState { id, connections: AtomicU32::new(0), counters: PerWorker::new(workers) })
-        };
-        self.listeners.entry(id).or_insert_with(make).clone()
+    /// What the pool remembers of its clients.
+    pub fn persistence(&self, id: PoolId) -> Option<Arc<PersistState>> {
+        self.pools.get(&id)?.1.clone()
     }
 
-    /// The pool's state, made when it is new.
-    pub fn pool(&mut self, id: PoolId) -> Arc<PoolState> {
-        self.pools.entry(id).or_insert_with(|| Arc::new(PoolState { id, epoch: AtomicU64::new(1) })).clone()
-    }
-
-    /// The member's state, made when it is new or has moved to another address.
+    /// The member's state, or a new one if it is new or has moved to another address.
     pub fn member(
-        &mut self,
+        &self,
         pool: &Arc<PoolState>,
         id: MemberId,
         address: IpAddr,
         port: u16,
     ) -> Arc<MemberState> {
-        let key = (pool.id, id);
-        let counters = match self.members.get(&key) {
-            Some(state) if state.address == address && state.port == port => return state.clone(),
+        let known = self.members.get(&(pool.id, id));
+        if let Some(state) = known
+            && (state.address, state.port) == (address, port)
+        {
+            return state.clone();
+        }
+        let counters = match known {
             Some(state) => state.counters.clone(),
             None => Arc::new(PerWorker::new(self.workers)),
         };
-        let state = Arc::new(MemberState {
+        Arc::new(MemberState {
             id,
             address,
             port,
@@ -130,20 +138,18 @@ impl Registry {
             health: HealthCell::default(),
             sessions: AtomicU32::new(0),
             counters,
-        });
-        self.members.insert(key, state.clone());
-        state
+        })
     }
 
-    /// Forgets every object that `keep_*` do not name.
-    pub fn retain(
+    /// Knows these states from now on and forgets all others.
+    pub fn adopt(
         &mut self,
-        keep_listener: impl Fn(ListenerId) -> bool,
-        keep_pool: impl Fn(PoolId) -> bool,
-        keep_member: impl Fn(PoolId, MemberId) -> bool,
+        listeners: impl IntoIterator<Item = Arc<ListenerState>>,
+        pools: impl IntoIterator<Item = (Arc<PoolState>, Option<Arc<PersistState>>)>,
+        members: impl IntoIterator<Item = Arc<MemberState>>,
     ) {
-        self.listeners.retain(|id, _| keep_listener(*id));
-        self.pools.retain(|id, _| keep_pool(*id));
-        self.members.retain(|(pool, member), _| keep_member(*pool, *member));
+        self.listeners = listeners.into_iter().map(|state| (state.id, state)).collect();
+        self.pools = pools.into_iter().map(|known| (known.0.id, known)).collect();
+        self.members = members.into_iter().map(|state| ((state.pool.id, state.id), state)).collect();
     }
 }

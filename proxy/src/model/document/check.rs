@@ -38,12 +38,26 @@ pub(super) fn url(text: &str) -> Result<(), String> {
     if host.is_empty() {
         return Err("must name a host".into());
     }
+    if !host_port.starts_with('[') && !reg_name(host) {
+        return Err("has an invalid host".into());
+    }
     match port.strip_prefix(':') {
         None if port.is_empty() => Ok(()),
         Some("") => Ok(()),
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok() => Ok(()),
         _ => Err("has an invalid port".into()),
     }
+}
+
+/// RFC 3986 section 3.2.2, and characters beyond ASCII, which clients turn into an IDN.
+fn reg_name(host: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || !b.is_ascii() || b"-._~!$&'()*+,;=".contains(&b);
+    let mut parts = host.split('%');
+    parts.next().is_some_and(|part| part.bytes().all(plain))
+        && parts.all(|part| {
+            let (hex, rest) = part.as_bytes().split_at(part.len().min(2));
+            hex.len() == 2 && hex.iter().all(u8::is_ascii_hexdigit) && rest.iter().copied().all(plain)
+        })
 }
 
 /// `url_path` of a health monitor: what stands in a request line, so path and query in visible ASCII, no fragment.
@@ -95,7 +109,7 @@ pub(super) fn domain_name(text: &str) -> Result<(), String> {
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_')
             && bytes.first() != Some(&b'-')
             && bytes.last() != Some(&b'-')
-            && !label.trim_start_matches('_').contains('_')
+            && !label.strip_prefix('_').unwrap_or(label).contains('_')
     };
     if name.len() > 253 || !name.split('.').all(label) {
         return Err("must be a domain name: labels of at most 63 letters, digits and inner hyphens".into());
@@ -171,6 +185,8 @@ mod tests {
                 "https://[2001:db8::1]:443/",
                 "http://example.com:/",
                 "http://example.com/é",
+                "http://a_b%41/",
+                "http://exämple.com/",
             ],
             &[
                 "",
@@ -188,6 +204,10 @@ mod tests {
                 "http://a:99999/",
                 "http://a:8o/",
                 "http://a:+8/",
+                "http://a\"b/",
+                "http://a|b/",
+                "http://%zz/",
+                "http://%4/",
             ],
         );
     }
@@ -218,7 +238,7 @@ mod tests {
         holds(
             domain_name,
             &["example.com", "example.com.", "_dmarc.example.com", "a-b", "1", &long],
-            &["", ".", "a..b", "-a", "a-", "a_b", "a b", "é", &longer, &["abcdefg"; 32].join(".")],
+            &["", ".", "a..b", "-a", "a-", "a_b", "__a", "a b", "é", &longer, &["abcdefg"; 32].join(".")],
         );
     }
 

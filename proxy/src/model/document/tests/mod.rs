@@ -262,6 +262,36 @@ fn only_an_enabled_load_balancer_has_enabled_listeners() {
 }
 
 #[test]
+fn the_reference_for_operators_is_true() {
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/document.md"));
+    let (_, example) = text.split_once("```json").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let lb = LoadBalancer::from_json(example.as_bytes()).unwrap();
+    assert_eq!((lb.vips.len(), lb.pools.len(), lb.listeners[0].l7policies.len()), (2, 2, 1));
+
+    // Every field that a document can have, every value of every enumeration.
+    let mut names: Vec<String> = Vec::new();
+    for seed in 0..50 {
+        pointers(&arbitrary::load_balancer(seed).to_json(), String::new(), &mut names);
+    }
+    let last_step = |pointer: &String| pointer.rsplit('/').next().unwrap().to_owned();
+    let names: std::collections::BTreeSet<String> = names.iter().map(last_step).collect();
+    let fields =
+        names.iter().map(String::as_str).filter(|name| name.starts_with(|c: char| c.is_alphabetic()));
+    let values = ListenerProtocol::ALL
+        .iter()
+        .map(|v| v.as_str())
+        .chain(PoolProtocol::ALL.iter().map(|v| v.as_str()))
+        .chain(LbAlgorithm::ALL.iter().map(|v| v.as_str()))
+        .chain(HttpMethod::ALL.iter().map(|v| v.as_str()))
+        .chain(CompareType::ALL.iter().map(|v| v.as_str()));
+    for name in fields.chain(values) {
+        let written = text.contains(&format!("`{name}`")) || text.contains(&format!("## {name}"));
+        assert!(written, "{name} is not in docs/document.md");
+    }
+}
+
+#[test]
 fn large_documents() {
     let shape =
         arbitrary::Shape { pools: 2..=2, members: 5_000..=5_000, listeners: 100..=100, ..Default::default() };

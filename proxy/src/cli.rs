@@ -1,0 +1,44 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use tracing::Level;
+
+/// The data plane of an amphora: an L4/L7 proxy that carries one OpenStack Octavia load balancer.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Options {
+    /// Unix socket on which the agent gives load balancers and reads statistics.
+    #[arg(long, value_name = "PATH", default_value = "/run/amphora/proxy.sock")]
+    pub(crate) control_socket: PathBuf,
+
+    /// Directory of `loadbalancer.json`, which is made live at start; `loadbalancer.previous.json` is
+    /// when the former cannot be.
+    #[arg(long, value_name = "DIR", conflicts_with = "load_balancer")]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// A load-balancer document to make live at start; the program ends when it cannot be.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) load_balancer: Option<PathBuf>,
+
+    /// Worker threads; as many as there are cores to run on if absent.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: Option<u16>,
+
+    /// Network namespace to serve in, by its name under /run/netns. The control socket is not affected.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) netns: Option<String>,
+
+    /// User to run as once started; CAP_NET_BIND_SERVICE and CAP_NET_RAW are kept.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+
+    /// How long sessions may finish after SIGTERM, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) drain_timeout: u64,
+
+    /// Log events of this level and above to standard error: error, warn, info, debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value_t = Level::INFO)]
+    pub(crate) log_level: Level,
+}

@@ -1,0 +1,267 @@
+//! The control thread's core: applies load balancers to the workers. Either all of a change happens or none:
+//! compile, bind what is new, swap, then let go of what is old.
+
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::{
+    control::api::{Applied, Fault, Info, Refusal, Stats},
+    health::{HealthEngine, Monitored, Target},
+    metrics::{Exposition, Host, MetricsInput},
+    model::{LoadBalancer, Pool},
+    net::{self, BindError, BoundListener},
+    snapshot::{self, Snapshot},
+    state::Registry,
+    worker::{Command, MetricsRequest, WorkerHandle},
+};
+
+/// How long a worker may take to put a snapshot live before the change is reported as late. Workers never
+/// block, so this passes only when the machine is starved.
+const SWAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The workers, and what they run.
+pub struct Engine {
+    instance: String,
+    started: Instant,
+    registry: Registry,
+    workers: Vec<WorkerHandle>,
+    health: HealthEngine,
+    present: Arc<Snapshot>,
+    /// Addresses that every worker has a socket for.
+    bound: Vec<SocketAddr>,
+}
+
+/// Why a change was not made.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// The document cannot be honoured; nothing changed.
+    Refused(Refusal),
+    /// Another process holds an address, or the system is out of resources; nothing changed.
+    Unavailable(Refusal),
+}
+
+impl ApplyError {
+    /// The faults.
+    pub fn refusal(&self) -> &Refusal {
+        match self {
+            Self::Refused(refusal) | Self::Unavailable(refusal) => refusal,
+        }
+    }
+}
+
+impl std::fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, fault) in self.refusal().faults.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {}", fault.path, fault.reason)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
+impl Engine {
+    /// Starts the workers, without a load balancer. Requests for `/metrics` that workers receive arrive on the
+    /// returned queue. To be called on the control thread's runtime.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn start(workers: usize) -> io::Result<(Self, mpsc::UnboundedReceiver<MetricsRequest>)> {
+        let (metrics, requests) = mpsc::unbounded_channel();
+        let epoch = tokio::time::Instant::now();
+        let handles = (0..workers)
+            .map(|index| WorkerHandle::start(index, epoch, metrics.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        let engine = Self {
+            instance: Uuid::new_v4().to_string(),
+            started: Instant::now(),
+            registry: Registry::new(workers),
+            workers: handles,
+            health: HealthEngine::new(u64::from(std::process::id())),
+            present: Arc::new(Snapshot::empty(0)),
+            bound: Vec::new(),
+        };
+        Ok((engine, requests))
+    }
+
+    /// Makes `model` live, or refuses it and changes nothing. `None` takes everything down.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn apply(&mut self, model: Option<LoadBalancer>) -> Result<Applied, ApplyError> {
+        if self.present.model.as_deref() == model.as_ref() {
+            return Ok(Applied { generation: self.present.generation, changed: false });
+        }
+        let generation = self.present.generation + 1;
+        let snapshot = match model {
+            None => Snapshot::empty(generation),
+            Some(model) => {
+                let faults = unsupported_monitors(&model);
+                if !faults.is_empty() {
+                    return Err(ApplyError::Refused(Refusal { faults }));
+                }
+                snapshot::compile(Arc::new(model), generation, &self.registry).map_err(ApplyError::Refused)?
+            }
+        };
+        let sockets = self.bind_new(&snapshot).map_err(ApplyError::Unavailable)?;
+        self.swap(Arc::new(snapshot), sockets).await;
+        Ok(Applied { generation, changed: true })
+    }
+
+    /// Binds a socket per worker for each address that has none yet. Sockets that were bound are closed again
+    /// when one cannot be.
+    fn bind_new(&self, snapshot: &Snapshot) -> Result<BTreeMap<SocketAddr, Vec<TcpListener>>, Refusal> {
+        let mut bound = Vec::new();
+        let mut faults = Vec::new();
+        for (address, index) in snapshot.bindings() {
+            if self.bound.contains(&address) {
+                continue;
+            }
+            match net::bind_for_workers(address, self.workers.len()) {
+                Ok(sockets) => bound.push((address, index, sockets)),
+                Err(error) => faults.push(bind_fault(snapshot, index, &error)),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Refusal { faults });
+        }
+        // Only now that every address is ours may clients connect.
+        let mut sockets = BTreeMap::new();
+        for (address, index, bound) in bound {
+            let listening: Result<Vec<_>, _> = bound.into_iter().map(BoundListener::listen).collect();
+            match listening {
+                Ok(listening) => {
+                    sockets.insert(address, listening);
+                }
+                Err(error) => faults.push(bind_fault(snapshot, index, &error)),
+            }
+        }
+        if faults.is_empty() { Ok(sockets) } else { Err(Refusal { faults }) }
+    }
+
+    async fn swap(&mut self, snapshot: Arc<Snapshot>, mut sockets: BTreeMap<SocketAddr, Vec<TcpListener>>) {
+        let mut live = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let share = sockets
+                .iter_mut()
+                .filter_map(|(address, sockets)| sockets.pop().map(|socket| (*address, socket)))
+                .collect();
+            let (done, is_live) = oneshot::channel();
+            worker.send(Command::Apply { snapshot: Arc::clone(&snapshot), sockets: share, done });
+            live.push(is_live);
+        }
+        let all_live = async {
+            for is_live in live {
+                if is_live.await.is_err() {
+                    tracing::error!("a worker has died");
+                }
+            }
+        };
+        if tokio::time::timeout(SWAP_PATIENCE, all_live).await.is_err() {
+            tracing::error!(generation = snapshot.generation, "a worker is late to put a change live");
+        }
+        self.bound = snapshot.bindings().map(|(address, _)| address).collect();
+        self.present = snapshot;
+        self.health.update(monitored(&self.present));
+        self.present.hand_over(&mut self.registry);
+    }
+
+    /// Stops accepting and waits, at most `patience`, until every session has ended. True when they all did.
+    pub async fn drain(&mut self, patience: Duration) -> bool {
+        self.health.update(Vec::new());
+        for worker in &self.workers {
+            worker.send(Command::Drain);
+        }
+        let deadline = tokio::time::Instant::now() + patience;
+        while !self.workers.iter().all(WorkerHandle::is_finished) {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        true
+    }
+
+    /// True while every worker's thread lives.
+    pub fn is_fit(&self) -> bool {
+        !self.workers.iter().any(WorkerHandle::is_finished)
+    }
+
+    /// The load balancer that runs.
+    pub fn model(&self) -> Option<&LoadBalancer> {
+        self.present.model.as_deref()
+    }
+
+    /// Every counter, as of now.
+    pub fn stats(&self) -> Stats {
+        report::stats(&self.present, &self.instance)
+    }
+
+    /// The process.
+    pub fn info(&self) -> Info {
+        Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.instance.clone(),
+            pid: std::process::id(),
+            workers: self.workers.len(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            loadbalancer: self.present.model.as_deref().map(|model| model.id),
+            generation: self.present.generation,
+        }
+    }
+
+    /// The text of `/metrics`, as of now, to be written piece by piece.
+    pub fn exposition(&self) -> Exposition {
+        Exposition::new(&MetricsInput {
+            info: &self.info(),
+            stats: &self.stats(),
+            loadbalancer: self.present.model.as_deref(),
+            host: Host::read().ok(),
+        })
+    }
+}
+
+/// The members that are probed, and how.
+fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
+    let Some(model) = &snapshot.model else { return Vec::new() };
+    let pools = model.pools.iter().zip(&snapshot.pools);
+    pools
+        .flat_map(|(pool, plan)| {
+            pool.members.iter().zip(&plan.members).filter_map(move |(member, plan)| {
+                let target = Target::of_member(pool, member)?;
+                Some(Monitored { member: Arc::clone(&plan.state), target })
+            })
+        })
+        .collect()
+}
+
+/// Faults of health monitors that this process cannot carry out.
+fn unsupported_monitors(model: &LoadBalancer) -> Vec<Fault> {
+    let fault = |(index, pool): (usize, &Pool)| {
+        let target = pool.members.iter().find_map(|member| Target::of_member(pool, member))?;
+        let reason = target.unsupported()?;
+        Some(Fault { path: format!("loadbalancer.pools[{index}].healthmonitor.type"), reason })
+    };
+    model.pools.iter().enumerate().filter_map(fault).collect()
+}
+
+fn bind_fault(snapshot: &Snapshot, index: usize, error: &BindError) -> Fault {
+    let id = snapshot.listeners[index].state.id;
+    let position = snapshot.model.as_ref().and_then(|m| m.listeners.iter().position(|l| l.id == id));
+    let path = match position {
+        Some(index) => format!("loadbalancer.listeners[{index}].protocol_port"),
+        None => "loadbalancer.listeners".to_owned(),
+    };
+    Fault { path, reason: error.to_string() }
+}

@@ -1,0 +1,53 @@
+//! What the process may do: descriptors, its network namespace, its user.
+
+mod sys;
+
+use std::{fs, io, path::Path};
+
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+
+/// Raises the soft limit of open descriptors to the hard one: each session takes two.
+pub fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors stays as it is");
+    }
+}
+
+/// Moves the calling thread, and those it starts afterwards, into the network namespace that
+/// `ip netns add NAME` made.
+///
+/// # Errors
+/// When there is no such namespace, or CAP_SYS_ADMIN is missing.
+pub fn enter_network_namespace(name: &str) -> io::Result<()> {
+    if name.is_empty() || name.contains('/') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a network namespace"));
+    }
+    let path = Path::new("/run/netns").join(name);
+    let namespace = fs::File::open(&path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .map_err(|error| io::Error::other(format!("cannot enter {}: {error}", path.display())))
+}
+
+/// Gives up root for `user`, but keeps the capabilities that serving takes: CAP_NET_BIND_SERVICE for
+/// ports below 1024 that a later change may bring, CAP_NET_RAW for ICMP. The control socket becomes the user's.
+///
+/// Must be called before threads are started: they inherit what is set here.
+///
+/// # Errors
+/// When the user does not exist, or the process may not change to it.
+pub fn become_user(user: &str, control_socket: &Path) -> io::Result<()> {
+    let account = nix::unistd::User::from_name(user)?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such user: {user}")))?;
+    nix::unistd::chown(control_socket, Some(account.uid), Some(account.gid))?;
+    nix::sys::prctl::set_keepcaps(true)?;
+    nix::unistd::setgroups(&[account.gid])?;
+    nix::unistd::setgid(account.gid)?;
+    nix::unistd::setuid(account.uid)?;
+    sys::set_capabilities(&[sys::CAP_NET_BIND_SERVICE, sys::CAP_NET_RAW])
+}

@@ -1,0 +1,124 @@
+//! The life of the process: start, serve, drain.
+
+use std::{error::Error, fs, io, path::Path, rc::Rc, thread::available_parallelism, time::Duration};
+
+use amphora_proxy::{control::ControlSocket, engine::Engine, model::LoadBalancer, privileges};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::Mutex,
+    task::LocalSet,
+};
+
+use crate::cli::Options;
+
+type Failure = Box<dyn Error>;
+
+/// Runs until told to stop.
+pub(crate) fn run(options: Options) -> Result<(), Failure> {
+    privileges::raise_descriptor_limit();
+    // The socket belongs to the namespace of the file system, not to the network's, but the threads made below
+    // must all be in the network namespace, so it is entered first.
+    if let Some(name) = &options.netns {
+        privileges::enter_network_namespace(name)?;
+    }
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(options))
+}
+
+async fn serve(options: Options) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let control = ControlSocket::bind(&options.control_socket)
+        .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
+    if let Some(user) = &options.user {
+        privileges::become_user(user, &options.control_socket)?;
+    }
+    let workers = match options.workers {
+        Some(workers) => usize::from(workers),
+        None => available_parallelism()?.get(),
+    };
+    let (mut engine, mut metrics) = Engine::start(workers)?;
+    if let Some(file) = &options.load_balancer {
+        engine.apply(Some(read(file)?)).await.map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    if let Some(dir) = &options.state_dir {
+        restore(&mut engine, dir).await;
+    }
+    tracing::info!(workers, control = %options.control_socket.display(), "ready");
+
+    let engine = Rc::new(Mutex::new(engine));
+    let exposition = {
+        let engine = Rc::clone(&engine);
+        async move {
+            while let Some(reply) = metrics.recv().await {
+                // The client may have gone meanwhile.
+                let _ = reply.send(engine.lock().await.exposition());
+            }
+        }
+    };
+    let fitness = {
+        let engine = Rc::clone(&engine);
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if !engine.lock().await.is_fit() {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = control.serve(Rc::clone(&engine)) => {}
+        () = exposition => {}
+        // Half a data plane is worse than a restart, which takes milliseconds.
+        () = fitness => return Err("a worker thread has ended".into()),
+    }
+
+    tracing::info!(seconds = options.drain_timeout, "draining");
+    let patience = Duration::from_secs(options.drain_timeout);
+    let mut engine = engine.lock().await;
+    tokio::select! {
+        drained = engine.drain(patience) => if !drained {
+            tracing::warn!("sessions were cut off");
+        },
+        _ = terminate.recv() => tracing::warn!("told to stop again: sessions were cut off"),
+        _ = interrupt.recv() => tracing::warn!("told to stop again: sessions were cut off"),
+    }
+    Ok(())
+}
+
+/// Makes the last good document live: the present one, or the one before when the present one cannot be
+/// honoured. With neither the proxy serves nothing and waits for the agent.
+async fn restore(engine: &mut Engine, dir: &Path) {
+    for name in ["loadbalancer.json", "loadbalancer.previous.json"] {
+        let file = dir.join(name);
+        match fs::exists(&file) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::error!(file = %file.display(), %error, "not readable");
+                continue;
+            }
+        }
+        let applied = match read(&file) {
+            Ok(model) => engine.apply(Some(model)).await.map_err(Failure::from),
+            Err(error) => Err(error),
+        };
+        match applied {
+            Ok(_) => {
+                tracing::info!(file = %file.display(), "restored");
+                return;
+            }
+            Err(error) => tracing::error!(file = %file.display(), %error, "cannot be restored"),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<LoadBalancer, Failure> {
+    let name = file.display();
+    let bytes = fs::read(file).map_err(|error: io::Error| format!("{name}: {error}"))?;
+    LoadBalancer::from_json(&bytes).map_err(|error| format!("{name}: {error}").into())
+}

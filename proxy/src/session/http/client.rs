@@ -1,0 +1,185 @@
+//! The client's side of an HTTP connection: waiting for a request, reading its head, answering without a member.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::{
+    http1::{Reject, RequestHead},
+    net::{BufferPool, Deadline},
+    session::inlet::Inlet,
+    worker::LocalListener,
+};
+
+/// After a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
+/// the unread bytes cause would overtake the response. This is how long and how much is read in between.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A client's connection.
+pub(in crate::session) struct Client {
+    pub(in crate::session) stream: TcpStream,
+    pub(in crate::session) address: SocketAddr,
+    pub(in crate::session) inlet: Inlet,
+    pub(in crate::session) deadline: Deadline,
+    /// Requests read so far.
+    pub(in crate::session) requests: u64,
+}
+
+/// What ended the wait for a request.
+pub(in crate::session) enum Begin {
+    /// Bytes are there.
+    Bytes,
+    /// The client has closed, or the listener wants idle connections gone.
+    Gone,
+    /// Nothing came in time.
+    Late,
+}
+
+/// Why no request head was read.
+pub(in crate::session) enum HeadError {
+    Reject(Reject),
+    /// 408.
+    Late,
+    /// The client closed in the middle of the head, or its connection failed.
+    Gone,
+}
+
+impl Client {
+    pub(in crate::session) fn new(stream: TcpStream, address: SocketAddr, buffers: &BufferPool) -> Self {
+        Self { stream, address, inlet: Inlet::new(buffers), deadline: Deadline::never(), requests: 0 }
+    }
+
+    /// Waits for the first byte of a request. Holds no buffer meanwhile.
+    pub(in crate::session) async fn wait_for_request(
+        &mut self,
+        listener: &LocalListener,
+        timeout: Duration,
+    ) -> Begin {
+        if !self.inlet.is_empty() {
+            return Begin::Bytes;
+        }
+        if listener.is_closing() && self.requests > 0 {
+            return Begin::Gone;
+        }
+        self.deadline.set(Some(Instant::now() + timeout));
+        let mut closed = pin!(listener.closed());
+        poll_fn(|cx| {
+            match self.inlet.poll_fill(cx, &mut self.stream) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Begin::Gone),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Begin::Bytes),
+                Poll::Pending => {}
+            }
+            if closed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Begin::Gone);
+            }
+            self.deadline.poll_expired(cx).map(|()| Begin::Late)
+        })
+        .await
+    }
+
+    /// Reads until the request's head is complete, and says how long it is. The deadline stands from the first
+    /// byte on: a client cannot hold a buffer longer by sending a byte now and then.
+    pub(in crate::session) async fn read_head(
+        &mut self,
+        head: &mut RequestHead,
+        timeout: Duration,
+    ) -> Result<usize, HeadError> {
+        head.reset();
+        if let Some(length) = head.parse(self.inlet.filled()).map_err(HeadError::Reject)? {
+            self.requests += 1;
+            return Ok(length);
+        }
+        self.deadline.set(Some(Instant::now() + timeout));
+        poll_fn(|cx| {
+            loop {
+                if self.inlet.is_full() {
+                    return Poll::Ready(Err(HeadError::Reject(Reject::HeadTooLarge)));
+                }
+                match self.inlet.poll_fill(cx, &mut self.stream) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(HeadError::Gone)),
+                    Poll::Ready(Ok(_)) => match head.parse(self.inlet.filled()) {
+                        Ok(Some(length)) => {
+                            self.requests += 1;
+                            return Poll::Ready(Ok(length));
+                        }
+                        Ok(None) => {}
+                        Err(reject) => return Poll::Ready(Err(HeadError::Reject(reject))),
+                    },
+                    Poll::Pending => {
+                        return self.deadline.poll_expired(cx).map(|()| Err(HeadError::Late));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Looks whether the client is still there while it waits for a response, and takes in what it pipelines.
+    /// Ready when the client is gone.
+    pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>, may_half_close: bool) -> Poll<()> {
+        while !self.inlet.is_full() {
+            match self.inlet.poll_fill(cx, &mut self.stream) {
+                Poll::Ready(Ok(0)) if may_half_close => return Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes all of `bytes`, within `timeout` without progress.
+    pub(in crate::session) async fn write_all(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
+        let mut at = 0;
+        self.deadline.set(Some(Instant::now() + timeout));
+        poll_fn(|cx| {
+            while at < bytes.len() {
+                match Pin::new(&mut self.stream).poll_write(cx, &bytes[at..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(n)) => {
+                        at += n;
+                        self.deadline.set(Some(Instant::now() + timeout));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        return self.deadline.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Closes so that the client gets to read what was written last, though some of what it sent was not read.
+    pub(in crate::session) async fn linger(mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        self.deadline.set(Some(Instant::now() + LINGER_TIME));
+        let mut left = LINGER_BYTES;
+        poll_fn(|cx| {
+            loop {
+                self.inlet.clear();
+                match self.inlet.poll_fill(cx, &mut self.stream) {
+                    Poll::Ready(Ok(n)) if n > 0 && n < left => left -= n,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.deadline.poll_expired(cx),
+                }
+            }
+        })
+        .await;
+    }
+}

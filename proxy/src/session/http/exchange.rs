@@ -1,0 +1,290 @@
+//! One request at one member: the head and the body towards it, the response back, both at once where the peers
+//! want it so (an early response, `100 Continue`).
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{io::AsyncWrite, net::TcpStream, time::Instant};
+
+use super::{
+    client::Client,
+    pump::{Pump, PumpError},
+};
+use crate::{
+    http1::ResponseHead,
+    model::ListenerTimeouts,
+    net::Pools,
+    session::inlet::Inlet,
+    state::{ListenerCounters, MemberCounters},
+    worker::Slot,
+};
+
+/// Why an exchange did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The member closed or failed before the first byte of a response.
+    Unanswered,
+    /// What the member sent is not a response: 502.
+    BadResponse,
+    /// The member took too long to begin its response: 504.
+    MemberLate,
+    /// The client closed or failed.
+    ClientGone,
+    /// The client took too long to send its body: 408.
+    ClientLate,
+    /// The client's body is malformed: 400.
+    BadBody,
+    /// The response broke off after it had begun; all that is left is to close.
+    Cut,
+}
+
+/// The member's side of an exchange.
+pub(super) struct MemberSide {
+    pub(super) stream: TcpStream,
+    pub(super) inlet: Inlet,
+    pub(super) slot: Slot,
+}
+
+/// A request under way.
+pub(super) struct Exchange<'a> {
+    pub(super) client: &'a mut Client,
+    pub(super) member: &'a mut MemberSide,
+    pub(super) pools: &'a Pools,
+    pub(super) upload: Pump,
+    pub(super) timeouts: ListenerTimeouts,
+    pub(super) counters: &'a ListenerCounters,
+    /// The client announced that it sends no other request, so that closing its half is no sign of giving up.
+    pub(super) may_half_close: bool,
+    /// The member does not read any more; what is left of the request is not sent.
+    pub(super) upload_broken: bool,
+}
+
+impl Exchange<'_> {
+    /// Whether all of the request has been sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.upload.is_done() && !self.upload_broken
+    }
+
+    /// Sends `head[*sent..]` and the body, and waits for the head of a response; says how long that is.
+    pub(super) async fn response_head(
+        &mut self,
+        head: &[u8],
+        sent: &mut usize,
+        response: &mut ResponseHead,
+    ) -> Result<usize, Failure> {
+        response.reset();
+        let mut progress = Instant::now();
+        let mut unparsed = !self.member.inlet.is_empty();
+        poll_fn(|cx| {
+            if self.poll_send(cx, head, sent)? {
+                progress = Instant::now();
+            }
+            loop {
+                if unparsed {
+                    unparsed = false;
+                    match response.parse(self.member.inlet.filled()) {
+                        Ok(Some(length)) => return Poll::Ready(Ok(length)),
+                        Ok(None) => {}
+                        Err(reason) => {
+                            tracing::debug!(%reason, "bad response");
+                            return Poll::Ready(Err(Failure::BadResponse));
+                        }
+                    }
+                }
+                match self.member.inlet.poll_fill(cx, &mut self.member.stream) {
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        self.member_counters().bytes_out.add(n as u64);
+                        unparsed = true;
+                    }
+                    Poll::Ready(_) if self.member.inlet.is_empty() => {
+                        return Poll::Ready(Err(Failure::Unanswered));
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Err(Failure::BadResponse)),
+                    Poll::Pending => break,
+                }
+            }
+            let all_sent = *sent == head.len() && self.upload.is_done();
+            if (all_sent || self.upload_broken) && self.client.poll_gone(cx, self.may_half_close).is_ready() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            let client_owes = *sent == head.len()
+                && !self.upload_broken
+                && !self.upload.is_done()
+                && !self.upload.waits_for_destination();
+            let (patience, late) = if client_owes {
+                (self.timeouts.client_data, Failure::ClientLate)
+            } else {
+                (self.timeouts.member_data, Failure::MemberLate)
+            };
+            self.poll_late(cx, progress, patience).map(|()| Err(late))
+        })
+        .await
+    }
+
+    /// Sends the response's head `head` and relays its body.
+    pub(super) async fn relay(&mut self, head: &[u8], download: &mut Pump) -> Result<(), Failure> {
+        let mut sent = 0;
+        let mut progress = Instant::now();
+        let mut first = true;
+        poll_fn(|cx| {
+            if !self.upload.is_done() && self.poll_send(cx, &[], &mut 0)? {
+                progress = Instant::now();
+            }
+            loop {
+                if sent < head.len() {
+                    match ready_or_break(self.poll_send_response(cx, &head[sent..], download))? {
+                        Some(n) => sent += n,
+                        None => break,
+                    }
+                    continue;
+                }
+                let before = download.moved();
+                let polled = download.poll(
+                    cx,
+                    &mut self.member.stream,
+                    &mut self.member.inlet,
+                    &mut self.client.stream,
+                    self.pools,
+                );
+                let moved = download.moved() - before;
+                if moved > 0 {
+                    self.counters.bytes_out.add(moved);
+                    self.member_counters().bytes_out.add(moved);
+                    if !first {
+                        progress = Instant::now();
+                    }
+                }
+                match polled {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(PumpError::Destination)) => return Poll::Ready(Err(Failure::ClientGone)),
+                    Poll::Ready(Err(PumpError::Source | PumpError::Malformed)) => {
+                        return Poll::Ready(Err(Failure::Cut));
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            first = false;
+            if (self.upload.is_done() || self.upload_broken)
+                && self.client.poll_gone(cx, self.may_half_close).is_ready()
+            {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            let client_owes = sent < head.len() || download.waits_for_destination();
+            let (patience, late) = if client_owes {
+                (self.timeouts.client_data, Failure::ClientGone)
+            } else {
+                (self.timeouts.member_data, Failure::Cut)
+            };
+            self.poll_late(cx, progress, patience).map(|()| Err(late))
+        })
+        .await
+    }
+
+    /// Sends what can be sent of the request now; true when anything was. A member that stops reading is no
+    /// failure yet: its response may say why.
+    fn poll_send(&mut self, cx: &mut Context<'_>, head: &[u8], sent: &mut usize) -> Result<bool, Failure> {
+        let mut any = false;
+        while !self.upload_broken {
+            if *sent < head.len() {
+                let body = self.upload.claim(&mut self.client.inlet).map_err(|_| Failure::BadBody)?;
+                match poll_write_two(cx, &mut self.member.stream, &head[*sent..], body) {
+                    Poll::Ready(Ok(n)) => {
+                        let of_head = n.min(head.len() - *sent);
+                        *sent += of_head;
+                        if n > of_head {
+                            self.upload.wrote(&mut self.client.inlet, n - of_head);
+                            self.counters.bytes_in.add((n - of_head) as u64);
+                        }
+                        self.member_counters().bytes_in.add(n as u64);
+                        any = true;
+                    }
+                    Poll::Ready(Err(_)) => self.upload_broken = true,
+                    Poll::Pending => break,
+                }
+                continue;
+            }
+            if self.upload.is_done() {
+                break;
+            }
+            let before = self.upload.moved();
+            let polled = self.upload.poll(
+                cx,
+                &mut self.client.stream,
+                &mut self.client.inlet,
+                &mut self.member.stream,
+                self.pools,
+            );
+            let moved = self.upload.moved() - before;
+            if moved > 0 {
+                any = true;
+                self.counters.bytes_in.add(moved);
+                self.member_counters().bytes_in.add(moved);
+            }
+            match polled {
+                Poll::Ready(Ok(())) | Poll::Pending => break,
+                Poll::Ready(Err(PumpError::Destination)) => self.upload_broken = true,
+                Poll::Ready(Err(PumpError::Source)) => return Err(Failure::ClientGone),
+                Poll::Ready(Err(PumpError::Malformed)) => return Err(Failure::BadBody),
+            }
+        }
+        Ok(any)
+    }
+
+    /// Sends the rest of the response's head together with what is there of its body.
+    fn poll_send_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        download: &mut Pump,
+    ) -> Poll<Result<usize, Failure>> {
+        let body = download.claim(&mut self.member.inlet).map_err(|_| Failure::Cut)?;
+        let written = ready!(poll_write_two(cx, &mut self.client.stream, head, body));
+        let n = written.map_err(|_| Failure::ClientGone)?;
+        let of_head = n.min(head.len());
+        if n > of_head {
+            download.wrote(&mut self.member.inlet, n - of_head);
+        }
+        self.counters.bytes_out.add(n as u64);
+        Poll::Ready(Ok(of_head))
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>, progress: Instant, patience: Duration) -> Poll<()> {
+        self.client.deadline.set(Some(progress + patience));
+        self.client.deadline.poll_expired(cx)
+    }
+
+    fn member_counters(&self) -> &MemberCounters {
+        self.member.slot.member().counters()
+    }
+}
+
+fn ready_or_break<T>(poll: Poll<Result<T, Failure>>) -> Result<Option<T>, Failure> {
+    match poll {
+        Poll::Ready(result) => result.map(Some),
+        Poll::Pending => Ok(None),
+    }
+}
+
+/// Writes the first of two slices, and as much of the second as goes with it.
+fn poll_write_two(
+    cx: &mut Context<'_>,
+    stream: &mut TcpStream,
+    first: &[u8],
+    second: &[u8],
+) -> Poll<io::Result<usize>> {
+    let stream = Pin::new(stream);
+    let written = if second.is_empty() {
+        ready!(stream.poll_write(cx, first))
+    } else {
+        ready!(stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]))
+    };
+    match written {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(written),
+    }
+}

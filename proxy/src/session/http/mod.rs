@@ -1,0 +1,98 @@
+//! HTTP/1.1 between a client and members: requests in turn, each under the snapshot that is present when it begins.
+//!
+//! One task serves one client. Everything it waits for is waited for in one place at a time:
+//!
+//! ```text
+//! wait_for_request -> read_head -> policies -> Route::connect -> Exchange: send, await the response, relay
+//!        ^                            |                                |
+//!        +------------- keep-alive ---+--------------------------------+--> tunnel (101, CONNECT)
+//! ```
+
+pub(super) mod client;
+mod exchange;
+mod persistence;
+mod pump;
+mod request;
+mod tunnel;
+
+use std::{net::SocketAddr, rc::Rc};
+
+use tokio::net::TcpStream;
+
+use self::{
+    client::{Begin, Client, HeadError},
+    request::After,
+};
+use crate::{
+    http1::responses::{self, Recipient},
+    state::ResponseClass,
+    worker::{LocalListener, Present, Worker},
+};
+
+/// Serves a client until its connection ends.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    listener: &Rc<LocalListener>,
+    stream: TcpStream,
+    address: SocketAddr,
+) {
+    let mut client = Client::new(stream, address, &worker.pools.buffers);
+    loop {
+        let present = listener.present();
+        let timeouts = present.plan().timeouts;
+        match client.wait_for_request(listener, timeouts.client_data).await {
+            Begin::Bytes => {}
+            // A client that never sent a byte is told why it is let go; one between requests is not, since it
+            // might take the response for that to its next request.
+            Begin::Late if client.requests == 0 => {
+                refuse(worker, &present, client, 408).await;
+                return;
+            }
+            Begin::Late | Begin::Gone => return,
+        }
+        // The request runs under the configuration of now, not of when the client went idle.
+        let present = listener.present();
+        let mut work = worker.scratch.get();
+        let head = client.read_head(&mut work.request, present.plan().timeouts.client_data).await;
+        let counters = present.plan().state.counters.of(worker.index);
+        let after = match head {
+            Ok(length) => {
+                counters.requests.add(1);
+                counters.bytes_in.add(length as u64);
+                request::serve(worker, listener, &present, &mut client, &mut work, length).await
+            }
+            Err(HeadError::Gone) => {
+                counters.request_errors.add(1);
+                return;
+            }
+            Err(HeadError::Late) => After::Refuse(408),
+            Err(HeadError::Reject(reject)) => {
+                tracing::debug!(%address, %reject, "request refused");
+                counters.requests.add(1);
+                After::Refuse(reject.status())
+            }
+        };
+        drop(work);
+        match after {
+            After::Next => {}
+            After::Close => return,
+            After::Linger => return client.linger().await,
+            After::Refuse(status) => return refuse(worker, &present, client, status).await,
+            After::Tunnel(tunnel) => return tunnel.run(worker, &present, client).await,
+        }
+    }
+}
+
+/// Answers what could not be understood or did not come in time, and closes.
+async fn refuse(worker: &Worker, present: &Present, mut client: Client, status: u16) {
+    let plan = present.plan();
+    let counters = plan.state.counters.of(worker.index);
+    counters.request_errors.add(1);
+    counters.responses[ResponseClass::of(status) as usize].add(1);
+    let mut response = Vec::new();
+    responses::write_error(&mut response, status, Recipient::UNKNOWN);
+    if client.write_all(&response, plan.timeouts.client_data).await.is_ok() {
+        counters.bytes_out.add(response.len() as u64);
+        client.linger().await;
+    }
+}

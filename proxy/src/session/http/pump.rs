@@ -1,0 +1,251 @@
+//! One direction of a message body, from the connection that it comes from to the one that it goes to, through
+//! one buffer, with back-pressure: nothing is read before what was read has been written.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use crate::{
+    http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
+    net::Pools,
+    session::{
+        inlet::Inlet,
+        relay::{Direction, Ended, Fault, Meter, Waiting},
+    },
+    state::Counter,
+};
+
+/// Why a body did not get through.
+#[derive(Debug)]
+pub(super) enum PumpError {
+    /// The side that it comes from closed or failed before the end.
+    Source,
+    /// What came is not a body: bad chunking.
+    Malformed,
+    /// The side that it goes to failed.
+    Destination,
+}
+
+/// A body with at least this much to come is spliced: the kernel moves it from socket to socket.
+const SPLICE_MIN: u64 = 64 * 1024;
+
+/// What is left of a body.
+#[derive(Debug)]
+enum Left {
+    Nothing,
+    Bytes(u64),
+    Chunks(Box<ChunkedDecoder>),
+    UntilClose,
+    Spliced(Box<Splice>),
+}
+
+/// The rest of a body of known length, on its way without passing through the proxy's memory.
+#[derive(Debug)]
+struct Splice {
+    direction: Direction,
+    /// What [`Direction`] counts is counted by the exchange, from [`Pump::moved`].
+    sink: Counter,
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(super) struct Pump {
+    left: Left,
+    /// Bytes at the front of the source's buffer that belong to the body and wait to be written.
+    ready: usize,
+    /// What has been written so far.
+    moved: u64,
+    framing: Transfer,
+    /// What waits to be written when the framing changes on the way. At most a buffer's worth.
+    converted: Vec<u8>,
+}
+
+impl Pump {
+    /// A body that comes with this framing, and goes on as `transfer` says.
+    pub(super) fn new(body: Body, transfer: Transfer) -> Self {
+        let left = match body {
+            Body::None | Body::Length(0) => Left::Nothing,
+            Body::Length(length) => Left::Bytes(length),
+            Body::Chunked => Left::Chunks(Box::default()),
+            Body::UntilClose => Left::UntilClose,
+        };
+        Self { left, ready: 0, moved: 0, framing: transfer, converted: Vec::new() }
+    }
+
+    /// Whether the whole body has been written.
+    #[inline]
+    pub(super) fn is_done(&self) -> bool {
+        self.ready == 0 && matches!(self.left, Left::Nothing) && self.converted.is_empty()
+    }
+
+    /// Whether bytes wait for the destination, rather than the destination for bytes.
+    #[inline]
+    pub(super) fn waits_for_destination(&self) -> bool {
+        match &self.left {
+            Left::Spliced(splice) => splice.direction.waiting() == Waiting::Destination,
+            _ => self.ready > 0 || !self.converted.is_empty(),
+        }
+    }
+
+    /// Bytes written so far.
+    #[inline]
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Looks at what the buffer holds, and takes what belongs to the body. Returns the front of the buffer that
+    /// can be written now, so that a caller can send it together with the head; [`wrote`](Self::wrote) follows.
+    ///
+    /// # Errors
+    /// When the chunking is bad.
+    pub(super) fn claim<'b>(&mut self, inlet: &'b mut Inlet) -> Result<&'b [u8], PumpError> {
+        self.classify(inlet)?;
+        Ok(&inlet.filled()[..self.ready])
+    }
+
+    /// `n` bytes of what [`claim`](Self::claim) returned were written.
+    pub(super) fn wrote(&mut self, inlet: &mut Inlet, n: usize) {
+        inlet.consume(n);
+        self.ready -= n;
+        self.moved += n as u64;
+    }
+
+    fn classify(&mut self, inlet: &mut Inlet) -> Result<(), PumpError> {
+        let fresh = &inlet.filled()[self.ready..];
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        match &mut self.left {
+            Left::Nothing | Left::Spliced(_) => {}
+            Left::Bytes(length) => {
+                let taken = usize::try_from(*length).map_or(fresh.len(), |length| length.min(fresh.len()));
+                *length -= taken as u64;
+                self.ready += taken;
+                if *length == 0 {
+                    self.left = Left::Nothing;
+                }
+            }
+            Left::UntilClose if self.framing == Transfer::Chunked => {
+                let n = fresh.len();
+                write_chunk_header(&mut self.converted, n as u64);
+                self.converted.extend_from_slice(fresh);
+                self.converted.extend_from_slice(b"\r\n");
+                inlet.consume(n);
+            }
+            Left::UntilClose => self.ready += fresh.len(),
+            Left::Chunks(decoder) if self.framing == Transfer::UntilClose => {
+                let mut consumed = 0;
+                while consumed < fresh.len() {
+                    let fresh = &fresh[consumed..];
+                    let piece = decoder.decode_data(fresh).map_err(|_| PumpError::Malformed)?;
+                    self.converted.extend_from_slice(&fresh[piece.data]);
+                    consumed += piece.consumed;
+                    if piece.done {
+                        self.left = Left::Nothing;
+                        break;
+                    }
+                }
+                inlet.consume(consumed);
+            }
+            Left::Chunks(decoder) => {
+                let step = decoder.decode(fresh).map_err(|_| PumpError::Malformed)?;
+                if step.done {
+                    self.left = Left::Nothing;
+                }
+                self.ready += step.consumed;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved now. Ready when the whole body has been written.
+    ///
+    /// # Errors
+    /// When either side fails, or the body is malformed.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut TcpStream,
+        inlet: &mut Inlet,
+        destination: &mut TcpStream,
+        pools: &Pools,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            self.classify(inlet)?;
+            ready!(self.poll_flush(cx, inlet, destination))?;
+            match &mut self.left {
+                Left::Nothing => return Poll::Ready(Ok(())),
+                Left::Bytes(length) if *length >= SPLICE_MIN => {
+                    let direction = Direction::exact(*length);
+                    self.left = Left::Spliced(Box::new(Splice { direction, sink: Counter::default() }));
+                    continue;
+                }
+                Left::Spliced(splice) => {
+                    ready!(splice.poll(cx, source, destination, pools, &mut self.moved))?;
+                    self.left = Left::Nothing;
+                    continue;
+                }
+                Left::Bytes(_) | Left::Chunks(_) | Left::UntilClose => {}
+            }
+            // Everything in the buffer belonged to the body and is written, so all of it is spare.
+            match ready!(inlet.poll_fill(cx, source)) {
+                Ok(0) if matches!(self.left, Left::UntilClose) => {
+                    self.left = Left::Nothing;
+                    if self.framing == Transfer::Chunked {
+                        self.converted.extend_from_slice(b"0\r\n\r\n");
+                    }
+                }
+                Ok(0) | Err(_) => return Poll::Ready(Err(PumpError::Source)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        inlet: &mut Inlet,
+        destination: &mut TcpStream,
+    ) -> Poll<Result<(), PumpError>> {
+        while !self.converted.is_empty() {
+            match ready!(Pin::new(&mut *destination).poll_write(cx, &self.converted)) {
+                Ok(n) if n > 0 => {
+                    self.converted.drain(..n);
+                    self.moved += n as u64;
+                }
+                _ => return Poll::Ready(Err(PumpError::Destination)),
+            }
+        }
+        while self.ready > 0 {
+            match ready!(Pin::new(&mut *destination).poll_write(cx, &inlet.filled()[..self.ready])) {
+                Ok(n) if n > 0 => self.wrote(inlet, n),
+                _ => return Poll::Ready(Err(PumpError::Destination)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Splice {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut TcpStream,
+        destination: &mut TcpStream,
+        pools: &Pools,
+        moved: &mut u64,
+    ) -> Poll<Result<(), PumpError>> {
+        let before = self.direction.written();
+        let meter = Meter { read: &self.sink, written: &self.sink };
+        let polled = self.direction.poll(cx, source, destination, pools, meter);
+        *moved += self.direction.written() - before;
+        Poll::Ready(match ready!(polled) {
+            Ok(Ended::Limit) => Ok(()),
+            Ok(Ended::Closed | Ended::Stopped) | Err(Fault::Source(_)) => Err(PumpError::Source),
+            Err(Fault::Destination(_)) => Err(PumpError::Destination),
+        })
+    }
+}

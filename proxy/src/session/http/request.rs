@@ -1,0 +1,435 @@
+//! One request: what the policies make of it, the member that serves it, and what becomes of the connections.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    client::Client,
+    exchange::{Exchange, Failure, MemberSide},
+    persistence::Affinity,
+    pump::Pump,
+    tunnel::Tunnel,
+};
+use crate::{
+    balance::Flow,
+    http1::{
+        self, Body, Connection, Method, RequestEdits, RequestFraming, RequestView, ResponseEdits,
+        ResponseFraming, Transfer, Version,
+        responses::{self, Recipient},
+    },
+    l7::Outcome,
+    persist::{Persistence, server_cookie},
+    session::{
+        inlet::Inlet,
+        member::{self, Connected, NoMember, Reuse, Route},
+        scratch::Work,
+    },
+    snapshot::{ListenerPlan, PoolPlan},
+    state::{ListenerCounters, ResponseClass},
+    worker::{LocalListener, Present, Worker},
+};
+
+/// A request that cannot be repeated may still use a connection that was idle for no longer than this: a member
+/// that keeps connections at all keeps them for longer.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// Room for the text of an IPv6 address.
+const ADDRESS_TEXT: usize = 46;
+
+/// What becomes of the client's connection.
+pub(super) enum After {
+    /// It waits for the next request.
+    Next,
+    /// It is closed.
+    Close,
+    /// It is closed after what the client still sends was read.
+    Linger,
+    /// The request is answered with this error and the connection closed.
+    Refuse(u16),
+    /// It has become a tunnel.
+    Tunnel(Box<Tunnel>),
+}
+
+/// What is kept of a request once its head has been rewritten.
+struct Asked {
+    method: Method,
+    version: Version,
+    framing: RequestFraming,
+}
+
+impl Asked {
+    fn recipient(&self, closing: bool) -> Recipient {
+        let keep_alive = self.framing.keep_alive && self.framing.body == Body::None && !closing;
+        Recipient { version: self.version, method: self.method, keep_alive }
+    }
+}
+
+/// Serves the request whose head is the first `length` bytes of the client's inlet.
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    listener: &LocalListener,
+    present: &Present,
+    client: &mut Client,
+    work: &mut Work,
+    length: usize,
+) -> After {
+    let begun = Instant::now();
+    let plan = present.plan();
+    let counters = plan.state.counters.of(worker.index);
+    let view = work.request.view(client.inlet.filled());
+    let framing = match http1::request_framing(&view) {
+        Ok(framing) => framing,
+        Err(reject) => {
+            tracing::debug!(%reject, "request refused");
+            return After::Refuse(reject.status());
+        }
+    };
+    let asked = Asked { method: view.method(), version: view.version(), framing };
+    let to = asked.recipient(listener.is_closing());
+    work.out.clear();
+    let pool = match plan.l7.evaluate(&view, &mut work.l7) {
+        Outcome::Pass => plan.default_pool,
+        Outcome::Pool(pool) => present.snapshot.shared.pool_index(pool),
+        Outcome::Reject => {
+            counters.requests_denied.add(1);
+            responses::write_error(&mut work.out, 403, to);
+            return answer(client, &work.out, length, 403, to, plan, counters).await;
+        }
+        Outcome::Redirect { code, location } => {
+            let location = location.pieces(view.path_and_query().unwrap_or_default());
+            responses::write_redirect(&mut work.out, code.code(), location, to);
+            return answer(client, &work.out, length, code.code(), to, plan, counters).await;
+        }
+    };
+    let Some(pool) = pool else {
+        responses::write_error(&mut work.out, 503, to);
+        return answer(client, &work.out, length, 503, to, plan, counters).await;
+    };
+
+    let (pool_plan, _) = present.pool(pool);
+    let now = worker.seconds(begun);
+    let affinity = Affinity::find(pool_plan, &view, client.address.ip(), now);
+    rewrite(&mut work.out, &view, &asked, plan, pool_plan, client);
+    client.inlet.consume(length);
+    let mut route = Route {
+        present,
+        pool,
+        flow: Flow { source: client.address.ip(), source_port: client.address.port() },
+        persistent: affinity.member(),
+    };
+    let repeatable = asked.framing.body == Body::None && is_idempotent(asked.method);
+    let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
+        // The header at the start of the connection names one client.
+        (Some(_), _) => Reuse::Never,
+        (None, true) => Reuse::Any,
+        (None, false) => Reuse::Fresh(FRESH),
+    };
+    loop {
+        let Connected { slot, member: chosen, stream, reused } =
+            match connect(&route, client, &asked, reuse).await {
+                Some(Ok(connected)) => connected,
+                Some(Err(NoMember)) => {
+                    let to = asked.recipient(listener.is_closing());
+                    work.out.clear();
+                    responses::write_error(&mut work.out, 503, to);
+                    return answer(client, &work.out, 0, 503, to, plan, counters).await;
+                }
+                None => {
+                    counters.request_errors.add(1);
+                    return After::Close;
+                }
+            };
+        let mut side = MemberSide { stream, inlet: Inlet::new(&worker.pools.buffers), slot };
+        if let Some(version) = pool_plan.proxy_protocol
+            && member::announce(&mut side.stream, version, client.address, &client.stream).await.is_err()
+        {
+            side.slot.member().counters().response_errors.add(1);
+            return fail(client, work, &asked, Failure::Unanswered, plan, counters).await;
+        }
+        affinity.remember(pool_plan, chosen, client.address.ip(), now);
+        let mut exchange = Exchange {
+            pools: &worker.pools,
+            upload: Pump::new(asked.framing.body, Transfer::AsIs),
+            timeouts: plan.timeouts,
+            counters,
+            may_half_close: !asked.framing.keep_alive,
+            upload_broken: false,
+            client: &mut *client,
+            member: &mut side,
+        };
+        let mut turn =
+            Turn { listener, present, pool, member: chosen, asked: &asked, affinity: &affinity, now };
+        let outcome = turn.run(&mut exchange, work).await;
+        let upload_done = exchange.is_sent();
+        let at = side.slot.member().counters();
+        at.total_time_us.add(begun.elapsed().as_micros() as u64);
+        match outcome {
+            Ok(Done { keep_member, keep_client, switched: false }) => {
+                if keep_member && upload_done && side.inlet.is_empty() && pool_plan.proxy_protocol.is_none() {
+                    side.slot.member().put_idle(side.stream, Instant::now());
+                }
+                return if !upload_done {
+                    After::Linger
+                } else if keep_client {
+                    After::Next
+                } else {
+                    After::Close
+                };
+            }
+            Ok(Done { switched: true, .. }) => return After::Tunnel(Box::new(Tunnel::new(side))),
+            Err(Failure::Unanswered) if reused && repeatable && reuse != Reuse::Never => {
+                // The member closed an idle connection while the request was on its way to it. Nothing was
+                // answered and the request may be repeated, so it is, on a connection that is surely open.
+                at.retries.add(1);
+                reuse = Reuse::Never;
+                route.persistent = Some(chosen);
+            }
+            Err(failure) => {
+                count_failure(failure, at);
+                return fail(client, work, &asked, failure, plan, counters).await;
+            }
+        }
+    }
+}
+
+/// Gets a connection to a member; `None` when the client gives up meanwhile.
+async fn connect(
+    route: &Route<'_>,
+    client: &mut Client,
+    asked: &Asked,
+    reuse: Reuse,
+) -> Option<Result<Connected, NoMember>> {
+    let mut connected = pin!(route.connect(reuse));
+    poll_fn(|cx| {
+        if let Poll::Ready(connected) = connected.as_mut().poll(cx) {
+            return Poll::Ready(Some(connected));
+        }
+        // A body stays where it is until there is somebody to send it to.
+        if asked.framing.body == Body::None && client.poll_gone(cx, !asked.framing.keep_alive).is_ready() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// What an exchange that came to its end leaves behind.
+struct Done {
+    keep_member: bool,
+    keep_client: bool,
+    switched: bool,
+}
+
+/// A request at one member.
+struct Turn<'a> {
+    listener: &'a LocalListener,
+    present: &'a Present,
+    pool: usize,
+    member: usize,
+    asked: &'a Asked,
+    affinity: &'a Affinity,
+    now: u32,
+}
+
+impl Turn<'_> {
+    async fn run(&mut self, exchange: &mut Exchange<'_>, work: &mut Work) -> Result<Done, Failure> {
+        let at = Rc::clone(exchange.member.slot.member());
+        let counters = at.counters();
+        counters.requests.add(1);
+        let sent_at = Instant::now();
+        let mut sent = 0;
+        loop {
+            let length = exchange.response_head(&work.out, &mut sent, &mut work.response).await?;
+            let view = work.response.view(exchange.member.inlet.filled());
+            let upgrade = self.asked.framing.upgrade;
+            let framing = http1::response_framing(self.asked.method, upgrade, &view).map_err(|reason| {
+                tracing::debug!(%reason, "bad response");
+                Failure::BadResponse
+            })?;
+            let status = view.status();
+            if framing.interim {
+                // HTTP/1.0 has no interim responses.
+                let wanted = self.asked.version == Version::Http11;
+                let mut interim = Vec::new();
+                if wanted {
+                    let edits = ResponseEdits { client: self.asked.version, ..ResponseEdits::default() };
+                    http1::write_response(&mut interim, &view, &edits);
+                }
+                exchange.member.inlet.consume(length);
+                let patience = exchange.timeouts.client_data;
+                exchange.client.write_all(&interim, patience).await.map_err(|_| Failure::ClientGone)?;
+                exchange.counters.bytes_out.add(interim.len() as u64);
+                continue;
+            }
+            counters.response_time_us.add(sent_at.elapsed().as_micros() as u64);
+            counters.responses[ResponseClass::of(status) as usize].add(1);
+            exchange.counters.responses[ResponseClass::of(status) as usize].add(1);
+            if sent < work.out.len() {
+                // The member answered before it had read the head.
+                exchange.upload_broken = true;
+            }
+            let (pool, _) = self.present.pool(self.pool);
+            self.affinity.learn(pool, self.member, &view, self.now);
+            let plan = self.framing(&framing, exchange);
+            let safe = matches!(self.asked.method, Method::Get | Method::Head);
+            let edits = ResponseEdits {
+                client: self.asked.version,
+                connection: plan.connection,
+                transfer: plan.transfer,
+                tunnel: framing.switching,
+                ..ResponseEdits::default()
+            };
+            work.out.clear();
+            http1::write_response(
+                &mut work.out,
+                &view,
+                &self.affinity.edit(pool, self.member, &view, safe, edits),
+            );
+            exchange.member.inlet.consume(length);
+            let mut download = Pump::new(framing.body, plan.transfer);
+            exchange.relay(&work.out, &mut download).await?;
+            return Ok(Done {
+                keep_member: framing.keep_alive,
+                keep_client: plan.connection == Connection::Persistent,
+                switched: framing.switching,
+            });
+        }
+    }
+
+    /// How the response goes on to the client.
+    fn framing(&self, framing: &ResponseFraming, exchange: &Exchange<'_>) -> Onward {
+        let transfer = match (framing.body, self.asked.version) {
+            (Body::Chunked, Version::Http10) => Transfer::UntilClose,
+            (Body::UntilClose, Version::Http11) => Transfer::Chunked,
+            _ => Transfer::AsIs,
+        };
+        let ends_by_closing = transfer == Transfer::UntilClose
+            || (framing.body == Body::UntilClose && transfer == Transfer::AsIs);
+        let connection = if framing.switching {
+            Connection::Upgrade
+        } else if self.asked.framing.keep_alive
+            && !ends_by_closing
+            && !exchange.upload_broken
+            && !self.listener.is_closing()
+        {
+            Connection::Persistent
+        } else {
+            Connection::Close
+        };
+        Onward { transfer, connection }
+    }
+}
+
+struct Onward {
+    transfer: Transfer,
+    connection: Connection,
+}
+
+/// Writes the request's head as the member gets it.
+fn rewrite(
+    out: &mut Vec<u8>,
+    view: &RequestView<'_>,
+    asked: &Asked,
+    plan: &ListenerPlan,
+    pool: &PoolPlan,
+    client: &Client,
+) {
+    let mut text = [0; ADDRESS_TEXT];
+    let insert = plan.insert_headers;
+    let forwarded_for = insert.x_forwarded_for.then(|| address_text(client.address.ip(), &mut text));
+    let edits = RequestEdits {
+        connection: if asked.framing.upgrade { Connection::Upgrade } else { Connection::Persistent },
+        forwarded_for,
+        forwarded_port: insert.x_forwarded_port.then_some(plan.port_text.as_bytes()),
+        forwarded_proto: insert.x_forwarded_proto.then_some(b"http".as_slice()),
+        strip_cookie: own_cookie(pool),
+        drop_expect: false,
+    };
+    http1::write_request(out, view, &edits);
+}
+
+/// The cookie that is the proxy's own, which members do not get to see.
+fn own_cookie(pool: &PoolPlan) -> Option<&'static [u8]> {
+    matches!(pool.persistence, Some(Persistence::ServerCookie(_))).then_some(server_cookie::NAME)
+}
+
+fn address_text(address: std::net::IpAddr, text: &mut [u8; ADDRESS_TEXT]) -> &[u8] {
+    use std::io::Write;
+
+    let mut left = text.as_mut_slice();
+    // The longest address fits, so this cannot fail.
+    let _ = write!(left, "{address}");
+    let length = ADDRESS_TEXT - left.len();
+    &text[..length]
+}
+
+/// Sends an answer of the proxy's own. `consume` bytes of the inlet are the request's head.
+async fn answer(
+    client: &mut Client,
+    response: &[u8],
+    consume: usize,
+    status: u16,
+    to: Recipient,
+    plan: &ListenerPlan,
+    counters: &ListenerCounters,
+) -> After {
+    client.inlet.consume(consume);
+    counters.responses[ResponseClass::of(status) as usize].add(1);
+    if client.write_all(response, plan.timeouts.client_data).await.is_err() {
+        return After::Close;
+    }
+    counters.bytes_out.add(response.len() as u64);
+    if to.keep_alive { After::Next } else { After::Linger }
+}
+
+/// Ends a request that could not be served.
+async fn fail(
+    client: &mut Client,
+    work: &mut Work,
+    asked: &Asked,
+    failure: Failure,
+    plan: &ListenerPlan,
+    counters: &ListenerCounters,
+) -> After {
+    let status = match failure {
+        Failure::Unanswered | Failure::BadResponse => 502,
+        Failure::MemberLate => 504,
+        Failure::ClientLate => return After::Refuse(408),
+        Failure::BadBody => return After::Refuse(400),
+        Failure::ClientGone => {
+            counters.request_errors.add(1);
+            return After::Close;
+        }
+        Failure::Cut => return After::Close,
+    };
+    let to = Recipient { version: asked.version, method: asked.method, keep_alive: false };
+    work.out.clear();
+    responses::write_error(&mut work.out, status, to);
+    answer(client, &work.out, 0, status, to, plan, counters).await
+}
+
+fn count_failure(failure: Failure, at: &crate::state::MemberCounters) {
+    match failure {
+        Failure::Unanswered | Failure::BadResponse | Failure::MemberLate => at.response_errors.add(1),
+        Failure::Cut => {
+            at.response_errors.add(1);
+            at.server_aborts.add(1);
+        }
+        Failure::ClientGone | Failure::ClientLate | Failure::BadBody => at.client_aborts.add(1),
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete
+    )
+}

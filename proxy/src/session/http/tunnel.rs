@@ -1,0 +1,38 @@
+//! After `101 Switching Protocols`, or 2xx to CONNECT: bytes both ways, as on a TCP listener.
+
+use super::{client::Client, exchange::MemberSide};
+use crate::{
+    session::{
+        member,
+        relay::{self, RelayOptions},
+    },
+    worker::{Present, Worker},
+};
+
+/// A connection to a member that has left HTTP.
+pub(super) struct Tunnel {
+    member: MemberSide,
+}
+
+impl Tunnel {
+    pub(super) fn new(member: MemberSide) -> Self {
+        Self { member }
+    }
+
+    /// Relays until both sides have finished.
+    pub(super) async fn run(self, worker: &Worker, present: &Present, mut client: Client) {
+        let plan = present.plan();
+        let MemberSide { mut stream, inlet, slot } = self.member;
+        let options = RelayOptions {
+            client_timeout: plan.timeouts.client_data,
+            member_timeout: plan.timeouts.member_data,
+            from_client: client.inlet.into_buffer(),
+            from_member: inlet.into_buffer(),
+        };
+        let counters = slot.member().counters();
+        let listener = plan.state.counters.of(worker.index);
+        let end =
+            relay::relay(&mut client.stream, &mut stream, options, &worker.pools, listener, counters).await;
+        member::count_end(end.reason, counters);
+    }
+}

@@ -1,0 +1,89 @@
+//! What has been read from a connection and not been used yet.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::net::{BUFFER_SIZE, Buffer, BufferPool};
+
+/// A read buffer that exists only while it holds bytes: a connection that waits costs no buffer.
+#[derive(Debug)]
+pub(crate) struct Inlet {
+    pool: BufferPool,
+    buffer: Option<Buffer>,
+}
+
+impl Inlet {
+    pub(crate) fn new(pool: &BufferPool) -> Self {
+        Self { pool: pool.clone(), buffer: None }
+    }
+
+    /// The bytes that were read and not consumed.
+    #[inline]
+    pub(crate) fn filled(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], Buffer::filled)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_none()
+    }
+
+    /// Whether no more can be read before something is consumed.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| buffer.len() == BUFFER_SIZE)
+    }
+
+    /// Drops the first `n` bytes.
+    #[inline]
+    pub(crate) fn consume(&mut self, n: usize) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.consume(n);
+            if buffer.is_empty() {
+                self.buffer = None;
+            }
+        }
+    }
+
+    /// What is left, for whoever reads on from here.
+    pub(crate) fn into_buffer(self) -> Option<Buffer> {
+        self.buffer
+    }
+
+    /// Gives up all bytes.
+    pub(crate) fn clear(&mut self) {
+        self.buffer = None;
+    }
+
+    /// Reads once. `Ok(0)` is the end of the stream, unless the inlet [is full](Self::is_full).
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut TcpStream,
+    ) -> Poll<io::Result<usize>> {
+        if self.buffer.is_none() {
+            // Readiness costs no system call; a buffer is taken only when there is something to read.
+            ready!(source.poll_read_ready(cx))?;
+        }
+        let buffer = self.buffer.get_or_insert_with(|| self.pool.get());
+        if buffer.is_full() {
+            buffer.compact();
+        }
+        let mut spare = ReadBuf::new(buffer.spare());
+        let polled = Pin::new(source).poll_read(cx, &mut spare);
+        let n = spare.filled().len();
+        buffer.commit(n);
+        if buffer.is_empty() {
+            self.buffer = None;
+        }
+        polled.map_ok(|()| n)
+    }
+}

@@ -1,0 +1,170 @@
+//! Getting a connection to a member: persistence, balancing, retries, redispatch.
+
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+
+use super::{
+    dispatch::{ConnectFailure, Dispatch, Next},
+    relay::{EndReason, Peer},
+};
+use crate::{
+    balance::Flow,
+    model::LbAlgorithm,
+    net::proxy_protocol,
+    state::MemberCounters,
+    worker::{LocalMember, Present, Slot},
+};
+
+/// The pool that a request or connection goes to, and what is known of the client.
+pub(crate) struct Route<'a> {
+    pub(crate) present: &'a Present,
+    pub(crate) pool: usize,
+    pub(crate) flow: Flow,
+    /// The member that persistence names, when it may still be used.
+    pub(crate) persistent: Option<usize>,
+}
+
+/// A member that a request or connection was given to, and the connection.
+pub(crate) struct Connected {
+    pub(crate) slot: Slot,
+    /// Index in the pool's plan.
+    pub(crate) member: usize,
+    pub(crate) stream: TcpStream,
+    /// Whether the connection has carried an exchange before.
+    pub(crate) reused: bool,
+}
+
+/// No member could be reached, or none may be used: 503.
+#[derive(Debug)]
+pub(crate) struct NoMember;
+
+/// Which idle connections a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// None: each connection belongs to one client.
+    Never,
+    /// One that was used within this time: a request that cannot be repeated.
+    Fresh(Duration),
+    /// Any: a request that can be repeated.
+    Any,
+}
+
+impl Route<'_> {
+    /// Chooses a member and takes an idle connection to it or makes one.
+    ///
+    /// # Errors
+    /// When no member is left to try.
+    pub(crate) async fn connect(&self, reuse: Reuse) -> Result<Connected, NoMember> {
+        let (plan, local) = self.present.pool(self.pool);
+        let timeout = self.present.plan().timeouts.member_connect;
+        let free_choice = self.persistent.is_none()
+            && plan.algorithm == LbAlgorithm::RoundRobin
+            && plan.members.iter().filter(|member| member.is_usable()).nth(1).is_some();
+        let mut dispatch = Dispatch::new(free_choice);
+        let mut member = match self.persistent {
+            Some(member) => member,
+            None => self.pick(&dispatch).ok_or(NoMember)?,
+        };
+        loop {
+            let slot = Slot::new(Rc::clone(&local.members[member]));
+            let idle = match reuse {
+                Reuse::Never => None,
+                Reuse::Fresh(age) => slot.member().take_idle(Some(age)),
+                Reuse::Any => slot.member().take_idle(None),
+            };
+            if let Some(stream) = idle {
+                slot.member().counters().reuses.add(1);
+                return Ok(Connected { slot, member, stream, reused: true });
+            }
+            let failure = match open(slot.member(), plan.members[member].address(), timeout).await {
+                Ok(stream) => return Ok(Connected { slot, member, stream, reused: false }),
+                Err(failure) => failure,
+            };
+            let counters = slot.member().counters();
+            counters.connect_errors.add(1);
+            match dispatch.failed(member, failure, timeout) {
+                Next::Same(pause) => {
+                    counters.retries.add(1);
+                    drop(slot);
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                    // A check may have taken the member down meanwhile.
+                    if !plan.members[member].is_usable() {
+                        member = self.pick(&dispatch).ok_or(NoMember)?;
+                    }
+                }
+                Next::Other => {
+                    counters.redispatches.add(1);
+                    drop(slot);
+                    member = self.pick(&dispatch).ok_or(NoMember)?;
+                }
+                Next::GiveUp => return Err(NoMember),
+            }
+        }
+    }
+
+    fn pick(&self, dispatch: &Dispatch) -> Option<usize> {
+        let (plan, local) = self.present.pool(self.pool);
+        let member = local.pick(plan, &self.flow, |index| dispatch.has_tried(index))?;
+        local.members[member].counters().selected.add(1);
+        Some(member)
+    }
+}
+
+/// Sends the PROXY protocol header that a new connection starts with.
+///
+/// # Errors
+/// When the member does not take it.
+pub(crate) async fn announce(
+    member: &mut TcpStream,
+    version: proxy_protocol::Version,
+    client: SocketAddr,
+    client_stream: &TcpStream,
+) -> io::Result<()> {
+    let mut header = Vec::with_capacity(proxy_protocol::MAX_LENGTH);
+    proxy_protocol::encode(version, client, client_stream.local_addr()?, &mut header);
+    // It fits the empty send buffer of a new connection, so this does not wait.
+    member.write_all(&header).await
+}
+
+/// Counts at the member how a relayed session ended.
+pub(crate) fn count_end(reason: EndReason, counters: &MemberCounters) {
+    match reason {
+        EndReason::Finished => {}
+        EndReason::Aborted(Peer::Client, _) | EndReason::TimedOut(Peer::Client) => {
+            counters.client_aborts.add(1)
+        }
+        EndReason::Aborted(Peer::Member, _) | EndReason::TimedOut(Peer::Member) => {
+            counters.server_aborts.add(1)
+        }
+    }
+}
+
+async fn open(
+    member: &LocalMember,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<TcpStream, ConnectFailure> {
+    let counters = member.counters();
+    counters.connects.add(1);
+    let begun = Instant::now();
+    match tokio::time::timeout(timeout, connect(address)).await {
+        Ok(Ok(stream)) => {
+            counters.connect_time_us.add(begun.elapsed().as_micros() as u64);
+            Ok(stream)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "connect");
+            Err(ConnectFailure::Error)
+        }
+        Err(_) => Err(ConnectFailure::Timeout),
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

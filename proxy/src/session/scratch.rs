@@ -1,0 +1,70 @@
+//! What a request needs while it is served and an idle connection does not: recycled by the worker, so that a
+//! request allocates nothing once the worker is warm.
+
+use std::{
+    cell::RefCell,
+    ops::{Deref, DerefMut},
+    rc::Rc,
+};
+
+use crate::{
+    http1::{RequestHead, ResponseHead},
+    l7,
+};
+
+/// How many a worker keeps. A worker serves few requests at once that are not waiting for a member.
+const KEEP: usize = 64;
+
+/// A worker's recycled [`Work`].
+#[derive(Default)]
+#[allow(clippy::vec_box, reason = "it is lent by itself, and moved as a pointer")]
+pub(crate) struct Scratch(Rc<RefCell<Vec<Box<Work>>>>);
+
+/// Parsed heads and the head that is being written.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    pub(crate) out: Vec<u8>,
+    pub(crate) l7: l7::Scratch,
+}
+
+/// A [`Work`] that goes back to its worker when dropped.
+pub(crate) struct Borrowed {
+    work: Option<Box<Work>>,
+    #[allow(clippy::vec_box, reason = "see Scratch")]
+    home: Rc<RefCell<Vec<Box<Work>>>>,
+}
+
+impl Scratch {
+    pub(crate) fn get(&self) -> Borrowed {
+        let work = self.0.borrow_mut().pop().unwrap_or_default();
+        Borrowed { work: Some(work), home: Rc::clone(&self.0) }
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = Work;
+
+    fn deref(&self) -> &Work {
+        self.work.as_ref().expect("taken only by drop")
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Work {
+        self.work.as_mut().expect("taken only by drop")
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let mut home = self.home.borrow_mut();
+        if home.len() < KEEP
+            && let Some(mut work) = self.work.take()
+        {
+            work.out.clear();
+            home.push(work);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! TCP and HTTPS listeners: a member for each connection, and bytes both ways.
+
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
+
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{
+    member::{self, Reuse, Route},
+    relay::{self, RelayOptions},
+};
+use crate::{
+    balance::Flow,
+    persist::Persistence,
+    worker::{LocalListener, Worker},
+};
+
+/// Serves a client until its connection ends. Without a member the client is closed at once, as HAProxy does.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    listener: &Rc<LocalListener>,
+    mut stream: TcpStream,
+    client: SocketAddr,
+) {
+    let begun = Instant::now();
+    let present = listener.present();
+    let plan = present.plan();
+    let counters = plan.state.counters.of(worker.index);
+    let Some(pool) = plan.default_pool else {
+        counters.request_errors.add(1);
+        return;
+    };
+    let (pool_plan, _) = present.pool(pool);
+    let now = worker.seconds(begun);
+    let stick = match &pool_plan.persistence {
+        Some(Persistence::Source(stick)) => Some((stick, stick.state().source_key(client.ip()))),
+        _ => None,
+    };
+    let persistent = stick.and_then(|(stick, key)| stick.find(key, pool_plan, now));
+    let route = Route {
+        present: &present,
+        pool,
+        flow: Flow { source: client.ip(), source_port: client.port() },
+        persistent,
+    };
+    let connected = {
+        let mut connected = pin!(route.connect(Reuse::Never));
+        poll_fn(|cx| {
+            if let Poll::Ready(connected) = connected.as_mut().poll(cx) {
+                return Poll::Ready(connected.ok());
+            }
+            // A client that has reset its connection waits for nobody. One that has only finished sending does.
+            if stream.poll_read_ready(cx).is_ready() && is_reset(&stream) {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await
+    };
+    let Some(mut connected) = connected else {
+        counters.request_errors.add(1);
+        return;
+    };
+    let at = Rc::clone(connected.slot.member());
+    let member_counters = at.counters();
+    if let Some(version) = pool_plan.proxy_protocol
+        && member::announce(&mut connected.stream, version, client, &stream).await.is_err()
+    {
+        member_counters.response_errors.add(1);
+        return;
+    }
+    if let Some((stick, key)) = stick {
+        stick.store(key, connected.member, now);
+    }
+    let options = RelayOptions {
+        client_timeout: plan.timeouts.client_data,
+        member_timeout: plan.timeouts.member_data,
+        from_client: None,
+        from_member: None,
+    };
+    let end =
+        relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters)
+            .await;
+    member::count_end(end.reason, member_counters);
+    member_counters.total_time_us.add(begun.elapsed().as_micros() as u64);
+}
+
+fn is_reset(stream: &TcpStream) -> bool {
+    matches!(stream.take_error(), Ok(Some(_)) | Err(_))
+}

@@ -1,0 +1,184 @@
+//! The snapshot: a load balancer compiled into what workers run on. Immutable once made; a request keeps the
+//! snapshot that it started with, the next request takes the present one.
+//!
+//! Compiling does no I/O. It takes the state of each object from the [`Registry`](crate::state::Registry), which
+//! hands back the same state for the same id, and that is how counters and health outlive a change.
+
+mod access;
+mod compile;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
+
+pub use self::{access::AccessList, compile::compile};
+use crate::{
+    balance::MembersView,
+    l7::L7Program,
+    model::{InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId, PoolId},
+    net::proxy_protocol::Version as ProxyVersion,
+    persist::{PersistState, Persistence},
+    state::{ListenerState, MemberState, PoolState, Registry},
+};
+
+/// A compiled load balancer.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with every change.
+    pub generation: u64,
+    /// The model that this was compiled from; `None` is an amphora without a load balancer.
+    pub model: Option<Arc<LoadBalancer>>,
+    /// The listeners that are bound.
+    pub listeners: Vec<ListenerPlan>,
+    /// Every pool, also those that no listener uses: their members are monitored all the same.
+    pub pools: Vec<PoolPlan>,
+    /// The states of all listeners, disabled ones included: these keep their counters.
+    listener_states: Vec<Arc<ListenerState>>,
+    enabled_pools: HashMap<PoolId, usize>,
+}
+
+/// A listener that is bound: enabled, in an enabled load balancer.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// State that outlives snapshots, with the id.
+    pub state: Arc<ListenerState>,
+    /// `protocol`.
+    pub protocol: ListenerProtocol,
+    /// What it binds: each VIP with the listener's port.
+    pub addresses: Vec<SocketAddr>,
+    /// `protocol_port` in decimal, for `X-Forwarded-Port`.
+    pub port_text: Box<str>,
+    /// `connection_limit`, over all workers.
+    pub connection_limit: Option<u32>,
+    /// Index into [`Snapshot::pools`] of `default_pool_id`, when that pool is enabled.
+    pub default_pool: Option<usize>,
+    /// `l7policies`; its pools are indexes into [`Snapshot::pools`].
+    pub l7: L7Program,
+    /// `insert_headers`.
+    pub insert_headers: InsertHeaders,
+    /// `timeout_*`.
+    pub timeouts: ListenerTimeouts,
+    /// `allowed_cidrs`.
+    pub access: AccessList,
+}
+
+/// A pool.
+#[derive(Debug)]
+pub struct PoolPlan {
+    /// State that outlives snapshots, with the id.
+    pub state: Arc<PoolState>,
+    /// `lb_algorithm`.
+    pub algorithm: LbAlgorithm,
+    /// `session_persistence`.
+    pub persistence: Option<Persistence>,
+    /// What the pool remembers of its clients; outlives snapshots.
+    pub persist_state: Option<Arc<PersistState>>,
+    /// The PROXY protocol header that each connection to a member starts with.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// `members`.
+    pub members: Vec<MemberPlan>,
+}
+
+impl PoolPlan {
+    /// The pool's id.
+    pub fn id(&self) -> PoolId {
+        self.state.id
+    }
+}
+
+impl MembersView for PoolPlan {
+    fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    fn id(&self, member: usize) -> MemberId {
+        self.members[member].state.id
+    }
+
+    fn weight(&self, member: usize) -> u16 {
+        self.members[member].weight
+    }
+
+    fn backup(&self, member: usize) -> bool {
+        self.members[member].backup
+    }
+
+    fn usable(&self, member: usize) -> bool {
+        self.members[member].is_usable()
+    }
+
+    fn load(&self, member: usize) -> u32 {
+        self.members[member].state.sessions.load(Ordering::Relaxed)
+    }
+
+    fn epoch(&self) -> u64 {
+        self.state.epoch.load(Ordering::Acquire)
+    }
+}
+
+/// A member.
+#[derive(Debug)]
+pub struct MemberPlan {
+    /// State that outlives snapshots, with the id and the address.
+    pub state: Arc<MemberState>,
+    /// The id's text, the value of the proxy's own persistence cookie.
+    pub id_text: Box<str>,
+    /// `weight`.
+    pub weight: u16,
+    /// `backup`.
+    pub backup: bool,
+    /// `admin_state_up`.
+    pub admin_state_up: bool,
+}
+
+impl MemberPlan {
+    /// Where the member listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.state.address, self.state.port)
+    }
+
+    /// Whether the member may be given traffic: enabled, and not down.
+    #[inline]
+    pub fn is_usable(&self) -> bool {
+        self.admin_state_up && self.state.health.get().is_up()
+    }
+}
+
+impl Snapshot {
+    /// The snapshot of an amphora without a load balancer.
+    pub fn empty(generation: u64) -> Self {
+        Self {
+            generation,
+            model: None,
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            listener_states: Vec::new(),
+            enabled_pools: HashMap::new(),
+        }
+    }
+
+    /// Makes the states of this snapshot the ones that the next is compiled over.
+    pub fn hand_over(&self, registry: &mut Registry) {
+        registry.adopt(
+            self.listener_states.iter().cloned(),
+            self.pools.iter().map(|pool| (pool.state.clone(), pool.persist_state.clone())),
+            self.pools.iter().flat_map(|pool| &pool.members).map(|member| member.state.clone()),
+        );
+    }
+
+    /// Where an enabled pool stands in [`pools`](Self::pools).
+    #[inline]
+    pub fn pool_index(&self, id: PoolId) -> Option<usize> {
+        self.enabled_pools.get(&id).copied()
+    }
+
+    /// Every address that is bound, with the index of its listener.
+    pub fn bindings(&self) -> impl Iterator<Item = (SocketAddr, usize)> + '_ {
+        self.listeners
+            .iter()
+            .enumerate()
+            .flat_map(|(index, listener)| listener.addresses.iter().map(move |address| (*address, index)))
+    }
+}

@@ -1,0 +1,222 @@
+//! Accepting connections on one socket, within the listener's `connection_limit`.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+
+use super::{LocalListener, Worker};
+use crate::{session, state::ListenerState};
+
+/// How long accepting pauses when the process or the system is out of descriptors or memory. Trying again at
+/// once would only burn the core that has to close connections.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// The task that accepts on one socket.
+pub(crate) struct Acceptor(Rc<Shared>);
+
+struct Shared {
+    target: RefCell<Rc<LocalListener>>,
+    stopping: Cell<bool>,
+    changed: Notify,
+}
+
+impl Acceptor {
+    pub(super) fn start(
+        worker: &Rc<Worker>,
+        listener: Rc<LocalListener>,
+        socket: std::net::TcpListener,
+    ) -> io::Result<Self> {
+        let socket = TcpListener::from_std(socket)?;
+        let shared = Rc::new(Shared {
+            target: RefCell::new(listener),
+            stopping: Cell::new(false),
+            changed: Notify::new(),
+        });
+        tokio::task::spawn_local(run(Rc::clone(worker), Rc::clone(&shared), socket));
+        Ok(Self(shared))
+    }
+
+    /// New connections belong to this listener from now on.
+    pub(super) fn retarget(&self, listener: Rc<LocalListener>) {
+        *self.0.target.borrow_mut() = listener;
+        // The limit may have been lifted while the task waits for a place.
+        self.0.changed.notify_one();
+    }
+
+    /// Accepts what the kernel has already completed, then closes the socket.
+    pub(super) fn stop(self) {
+        self.0.stopping.set(true);
+        self.0.changed.notify_one();
+    }
+}
+
+async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: TcpListener) {
+    loop {
+        let listener = shared.target.borrow().clone();
+        let accepted = tokio::select! {
+            biased;
+            () = shared.changed.notified() => None,
+            accepted = accept_within_limit(&socket, &listener) => Some(accepted),
+        };
+        match accepted {
+            None if shared.stopping.get() => break,
+            None => {}
+            Some(Ok((stream, client, place))) => {
+                // The listener may have been replaced while the task waited.
+                let listener = shared.target.borrow().clone();
+                admit(&worker, listener, stream, client, place);
+            }
+            Some(Err(error)) if is_exhaustion(&error) => {
+                tracing::warn!(%error, "accepting pauses");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            // The client was gone before it was accepted.
+            Some(Err(_)) => {}
+        }
+    }
+    // A connection whose handshake is complete must not be reset for our change of configuration.
+    let listener = shared.target.borrow().clone();
+    poll_fn(|cx| {
+        while let Poll::Ready(Ok((stream, client))) = socket.poll_accept(cx) {
+            let place = Place::take(&listener.present().plan().state);
+            admit(&worker, Rc::clone(&listener), stream, client, place);
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Waits for a place within the limit and a connection, and takes the place only with the connection.
+async fn accept_within_limit(
+    socket: &TcpListener,
+    listener: &LocalListener,
+) -> io::Result<(TcpStream, SocketAddr, Place)> {
+    let present = listener.present();
+    let plan = present.plan();
+    let state = &plan.state;
+    loop {
+        let accepted = poll_fn(|cx| match Place::within(state, plan.connection_limit) {
+            Some(place) => socket.poll_accept(cx).map(|accepted| Some((accepted, place))),
+            None => Poll::Ready(None),
+        });
+        if let Some((accepted, place)) = accepted.await {
+            return accepted.map(|(stream, client)| (stream, client, place));
+        }
+        let waiting = Waiting::new(state);
+        let mut freed = pin!(state.place_freed.notified());
+        // Registered before the count is looked at once more, so that no place is freed unseen.
+        freed.as_mut().enable();
+        if Place::within(state, plan.connection_limit).is_none() {
+            freed.await;
+        }
+        drop(waiting);
+    }
+}
+
+/// A connection's place in the listener's count.
+pub(crate) struct Place(Arc<ListenerState>);
+
+impl Place {
+    fn take(state: &Arc<ListenerState>) -> Self {
+        state.connections.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(state))
+    }
+
+    fn within(state: &Arc<ListenerState>, limit: Option<u32>) -> Option<Self> {
+        let Some(limit) = limit else { return Some(Self::take(state)) };
+        let below = |count| (count < limit).then_some(count + 1);
+        state.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, below).ok()?;
+        Some(Self(Arc::clone(state)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+        // The notification takes a lock, so it is for listeners at their limit alone.
+        if self.0.waiting.load(Ordering::SeqCst) > 0 {
+            self.0.place_freed.notify_waiters();
+        }
+    }
+}
+
+/// An acceptor that found its listener at the limit.
+struct Waiting<'a>(&'a ListenerState);
+
+impl<'a> Waiting<'a> {
+    fn new(state: &'a ListenerState) -> Self {
+        state.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn admit(
+    worker: &Rc<Worker>,
+    listener: Rc<LocalListener>,
+    stream: TcpStream,
+    client: SocketAddr,
+    place: Place,
+) {
+    let present = listener.present();
+    let plan = present.plan();
+    let counters = plan.state.counters.of(worker.index);
+    if !plan.access.allows(client.ip()) {
+        counters.connections_denied.add(1);
+        return;
+    }
+    counters.connections_total.add(1);
+    let guard = worker.session();
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let _guard = guard;
+        let open = Open::new(&listener, worker.index, place);
+        session::run(&worker, &listener, stream, client).await;
+        drop(open);
+    });
+}
+
+/// Keeps a connection in the gauges while it is open.
+struct Open {
+    state: Arc<ListenerState>,
+    worker: usize,
+    _place: Place,
+}
+
+impl Open {
+    fn new(listener: &LocalListener, worker: usize, place: Place) -> Self {
+        let state = Arc::clone(&listener.present().plan().state);
+        let counters = state.counters.of(worker);
+        counters.connections.add(1);
+        counters.connections_max.max(counters.connections.get());
+        Self { state, worker, _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.state.counters.of(self.worker).connections.sub(1);
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

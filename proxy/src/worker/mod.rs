@@ -1,0 +1,247 @@
+//! Workers: one thread per core, each with a runtime, listening sockets, connections to members and counters of
+//! its own. The control thread talks to a worker through a queue of [`Command`]s; nothing else is shared but
+//! immutable snapshots and atomics.
+
+mod accept;
+mod local;
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+    task::LocalSet,
+    time::Instant,
+};
+
+pub(crate) use self::local::{LocalListener, LocalMember, Present, Slot};
+use self::{accept::Acceptor, local::LocalSnapshot};
+use crate::{metrics::Exposition, net::Pools, session::Scratch, snapshot::Snapshot};
+
+/// How often idle connections to members are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the control thread asks of a worker.
+pub(crate) enum Command {
+    /// Run this snapshot from now on.
+    Apply {
+        snapshot: Arc<Snapshot>,
+        /// Sockets for addresses that were not bound before.
+        sockets: Vec<(SocketAddr, std::net::TcpListener)>,
+        /// Told once the snapshot is live.
+        done: oneshot::Sender<()>,
+    },
+    /// Accept nothing more, let sessions finish, and end when the last has.
+    Drain,
+}
+
+/// Asks the control thread for what `/metrics` shows; the worker writes it.
+pub(crate) type MetricsRequest = oneshot::Sender<Exposition>;
+
+/// The control thread's end of a worker.
+pub(crate) struct WorkerHandle {
+    commands: mpsc::UnboundedSender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    /// Starts a worker on a thread of its own.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be made.
+    pub(crate) fn start(
+        index: usize,
+        epoch: Instant,
+        metrics: mpsc::UnboundedSender<MetricsRequest>,
+    ) -> io::Result<Self> {
+        let (commands, queue) = mpsc::unbounded_channel();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            // Sockets matter more than fairness between tasks: look at them twice as often as by default.
+            .event_interval(31)
+            .build()?;
+        let thread = thread::Builder::new().name(format!("worker-{index}")).stack_size(512 * 1024).spawn(
+            move || {
+                let tasks = LocalSet::new();
+                let worker = Rc::new(Worker::new(index, epoch, metrics));
+                tasks.block_on(&runtime, worker.run(queue));
+            },
+        )?;
+        Ok(Self { commands, thread })
+    }
+
+    /// Sends a command; false when the worker has died.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    /// Whether the worker's thread has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// What the sessions of one worker share.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) pools: Pools,
+    pub(crate) scratch: Scratch,
+    pub(crate) metrics: mpsc::UnboundedSender<MetricsRequest>,
+    epoch: Instant,
+    sessions: Cell<usize>,
+    ended: tokio::sync::Notify,
+}
+
+impl Worker {
+    fn new(index: usize, epoch: Instant, metrics: mpsc::UnboundedSender<MetricsRequest>) -> Self {
+        Self {
+            index,
+            pools: Pools::default(),
+            scratch: Scratch::default(),
+            metrics,
+            epoch,
+            sessions: Cell::new(0),
+            ended: tokio::sync::Notify::new(),
+        }
+    }
+
+    async fn run(self: Rc<Self>, mut queue: mpsc::UnboundedReceiver<Command>) {
+        let mut present = Rc::new(LocalSnapshot::new(self.index, Arc::new(Snapshot::empty(0)), None));
+        let mut listeners = Listeners::default();
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                command = queue.recv() => match command {
+                    Some(Command::Apply { snapshot, sockets, done }) => {
+                        present = Rc::new(LocalSnapshot::new(self.index, snapshot, Some(&present)));
+                        listeners.apply(&self, &present, sockets);
+                        // The control thread may have given up waiting; the snapshot is live all the same.
+                        let _ = done.send(());
+                    }
+                    Some(Command::Drain) | None => {
+                        listeners.close();
+                        break;
+                    }
+                },
+                _ = sweep.tick() => present.sweep(Instant::now()),
+            }
+        }
+        loop {
+            let ended = self.ended.notified();
+            if self.sessions.get() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// A moment in seconds on a clock that all workers share.
+    #[inline]
+    pub(crate) fn seconds(&self, at: Instant) -> u32 {
+        u32::try_from(at.duration_since(self.epoch).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts a session for as long as the guard lives.
+    pub(crate) fn session(self: &Rc<Self>) -> SessionGuard {
+        self.sessions.set(self.sessions.get() + 1);
+        SessionGuard(Rc::clone(self))
+    }
+}
+
+/// See [`Worker::session`].
+pub(crate) struct SessionGuard(Rc<Worker>);
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.sessions.set(self.0.sessions.get() - 1);
+        if self.0.sessions.get() == 0 {
+            self.0.ended.notify_one();
+        }
+    }
+}
+
+/// The listeners of one worker, by id, and its acceptors, by address: an address that moves from one listener
+/// to another keeps its socket.
+#[derive(Default)]
+struct Listeners {
+    by_id: HashMap<crate::model::ListenerId, Rc<LocalListener>>,
+    acceptors: HashMap<SocketAddr, Acceptor>,
+}
+
+impl Listeners {
+    fn apply(
+        &mut self,
+        worker: &Rc<Worker>,
+        snapshot: &Rc<LocalSnapshot>,
+        sockets: Vec<(SocketAddr, std::net::TcpListener)>,
+    ) {
+        let mut before = std::mem::take(&mut self.by_id);
+        for (index, plan) in snapshot.shared.listeners.iter().enumerate() {
+            let id = plan.state.id;
+            let present = Present::new(Rc::clone(snapshot), index);
+            let listener = match before.remove(&id) {
+                // A session is of one kind for its life, so a listener that changes its kind is another.
+                Some(listener) if listener.present().plan().protocol == plan.protocol => {
+                    listener.replace(present);
+                    listener
+                }
+                other => {
+                    if let Some(listener) = other {
+                        listener.close();
+                    }
+                    Rc::new(LocalListener::new(present))
+                }
+            };
+            self.by_id.insert(id, listener);
+        }
+        for listener in before.into_values() {
+            listener.close();
+        }
+
+        let mut acceptors = std::mem::take(&mut self.acceptors);
+        let mut sockets: HashMap<_, _> = sockets.into_iter().collect();
+        for (address, index) in snapshot.shared.bindings() {
+            let listener = Rc::clone(&self.by_id[&snapshot.listener(index).state.id]);
+            if let Some(acceptor) = acceptors.remove(&address) {
+                acceptor.retarget(listener);
+                self.acceptors.insert(address, acceptor);
+            } else if let Some(socket) = sockets.remove(&address) {
+                match Acceptor::start(worker, listener, socket) {
+                    Ok(acceptor) => {
+                        self.acceptors.insert(address, acceptor);
+                    }
+                    Err(error) => {
+                        tracing::error!(%address, %error, "a listening socket could not be watched")
+                    }
+                }
+            } else {
+                // The control thread binds what workers do not have; it knows what they have.
+                tracing::error!(%address, "no socket came with the snapshot");
+            }
+        }
+        for acceptor in acceptors.into_values() {
+            acceptor.stop();
+        }
+    }
+
+    fn close(&mut self) {
+        for acceptor in std::mem::take(&mut self.acceptors).into_values() {
+            acceptor.stop();
+        }
+        for listener in std::mem::take(&mut self.by_id).into_values() {
+            listener.close();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! A member that fails by a script is watched by a real HAProxy and by the health engine: both must tell the
+//! same story, state by state, in HAProxy's own words.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fmt::Write as _,
+    net::Ipv4Addr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use amphora_proxy::{
+    health::{HealthEngine, Monitored, Target},
+    model::{HealthCheck, HttpCheck, HttpMethod, HttpVersion, MemberId, PoolId},
+    state::{MemberState, Registry},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UnixStream},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use uuid::Uuid;
+
+const DELAY: Duration = Duration::from_millis(50);
+
+/// `max_retries`, `max_retries_down`, and what the probes meet one after another: `+` 200, `-` 500, `0` a closed
+/// connection. All after the end is 200.
+const SCRIPTS: [(u8, u8, &str); 7] = [
+    (1, 1, "++-+0-++-++"),
+    (1, 1, "-+"),
+    (2, 3, "+--+---+-++0--+0"),
+    (2, 3, "-++---+"),
+    (3, 2, "+-+--++-+++--"),
+    (3, 1, "+0++-+"),
+    (1, 4, "---+----+---+"),
+];
+
+/// A server that plays a script, waiting before each act until its watcher has looked twice: at least one look began
+/// after the probe came, and saw what was made of the one before.
+struct Actor {
+    port: u16,
+    script: usize,
+    probes: Arc<AtomicUsize>,
+}
+
+impl Actor {
+    async fn new(script: usize, mut looks: watch::Receiver<usize>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let probes = Arc::new(AtomicUsize::new(0));
+        let counter = probes.clone();
+        tokio::spawn(async move {
+            let mut acts = SCRIPTS[script].2.bytes();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await;
+                let looked = *looks.borrow();
+                if looks.wait_for(|looks| *looks >= looked + 2).await.is_err() {
+                    return;
+                }
+                let answer: &[u8] = match acts.next() {
+                    Some(b'-') => b"HTTP/1.0 500 Not Today\r\n\r\n",
+                    Some(b'0') => b"",
+                    _ => b"HTTP/1.0 200 OK\r\n\r\n",
+                };
+                let _ = stream.write_all(answer).await;
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { port, script, probes }
+    }
+
+    /// Whether the script and the successes that bring the member up again have been played.
+    fn done(&self) -> bool {
+        let (rise, _, script) = SCRIPTS[self.script];
+        self.probes.load(Ordering::Relaxed) > script.len() + usize::from(rise)
+    }
+}
+
+async fn actors(looks: &watch::Sender<usize>) -> Vec<Actor> {
+    let mut actors = Vec::new();
+    for script in 0..SCRIPTS.len() {
+        actors.push(Actor::new(script, looks.subscribe()).await);
+    }
+    actors
+}
+
+/// The states that were seen, without repetitions.
+#[derive(Default)]
+struct Story(Vec<String>);
+
+impl Story {
+    fn see(&mut self, state: String) {
+        if !between_states(&state) && self.0.last() != Some(&state) {
+            self.0.push(state);
+        }
+    }
+}
+
+/// HAProxy counts a result a moment before it moves the server: `UP 0/2` is about to be `DOWN`, `DOWN 2/2` or `DOWN 4/2`
+/// to be `UP`.
+fn between_states(state: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().unwrap();
+    match state.split_once(' ') {
+        Some(("UP", fraction)) => fraction.starts_with("0/"),
+        Some(("DOWN", fraction)) => {
+            fraction.split_once('/').is_some_and(|(passed, of)| number(passed) >= number(of))
+        }
+        _ => false,
+    }
+}
+
+struct HaProxy(Child);
+
+impl HaProxy {
+    fn start(dir: &Path, actors: &[Actor]) -> Option<Self> {
+        let mut config = format!(
+            "global\n stats socket {}\ndefaults\n mode http\n timeout connect 20s\n timeout server 20s\n timeout client 20s\n",
+            dir.join("sock").display()
+        );
+        for actor in actors {
+            let (rise, fall, _) = SCRIPTS[actor.script];
+            let _ = write!(
+                config,
+                "backend b{}\n option httpchk GET / HTTP/1.0\n http-check expect rstatus 200\n timeout check 20s\n \
+                 server s 127.0.0.1:{} check inter {}ms rise {rise} fall {fall}\n",
+                actor.script,
+                actor.port,
+                DELAY.as_millis(),
+            );
+        }
+        // A proxy must listen somewhere.
+        let _ = writeln!(config, "frontend f\n bind unix@{}\n default_backend b0", dir.join("f").display());
+        let file = dir.join("haproxy.cfg");
+        std::fs::write(&file, config).unwrap();
+        let child = Command::new("haproxy").arg("-db").arg("-f").arg(file).stdout(Stdio::null()).spawn();
+        child.ok().map(Self)
+    }
+
+    /// The states of the servers, by the number of their backend.
+    async fn states(dir: &Path) -> Vec<(usize, String)> {
+        let Ok(mut socket) = UnixStream::connect(dir.join("sock")).await else { return Vec::new() };
+        socket.write_all(b"show stat -1 4 -1\n").await.unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await.unwrap();
+        let server = |line: &str| {
+            let columns: Vec<_> = line.split(',').collect();
+            Some((columns.first()?.strip_prefix('b')?.parse().ok()?, columns.get(17)?.to_string()))
+        };
+        text.lines().filter_map(server).collect()
+    }
+}
+
+impl Drop for HaProxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn watch_haproxy() -> Option<Vec<Story>> {
+    let looks = watch::Sender::new(0);
+    let actors = actors(&looks).await;
+    let dir = tempfile::tempdir().unwrap();
+    let _haproxy = HaProxy::start(dir.path(), &actors)?;
+    let mut stories: Vec<Story> = actors.iter().map(|_| Story::default()).collect();
+    let watch = async {
+        while !actors.iter().all(Actor::done) || stories.iter().any(|s| s.0.last().is_none_or(|s| s != "UP"))
+        {
+            for (actor, state) in HaProxy::states(dir.path()).await {
+                stories[actor].see(state);
+            }
+            looks.send_modify(|looks| *looks += 1);
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), watch).await.expect("HAProxy plays the scripts in time");
+    Some(stories)
+}
+
+async fn watch_engine() -> Vec<Story> {
+    let looks = watch::Sender::new(0);
+    let actors = actors(&looks).await;
+    let mut registry = Registry::new(1);
+    let pool = registry.pool(PoolId(Uuid::from_u128(1)));
+    let mut engine = HealthEngine::new(1);
+    let members: Vec<Arc<MemberState>> = actors
+        .iter()
+        .map(|actor| {
+            let id = MemberId(Uuid::from_u128(actor.script as u128));
+            registry.member(&pool, id, Ipv4Addr::LOCALHOST.into(), actor.port)
+        })
+        .collect();
+    engine.update(members.iter().zip(&actors).map(|(member, actor)| Monitored {
+        member: member.clone(),
+        target: Target {
+            address: member.address,
+            port: member.port,
+            check: HealthCheck::Http(HttpCheck {
+                method: HttpMethod::Get,
+                url_path: "/".into(),
+                version: HttpVersion::Http10,
+                domain_name: None,
+                expected_codes: vec![(200, 200)],
+            }),
+            delay: DELAY,
+            timeout: Duration::from_secs(20),
+            rise: SCRIPTS[actor.script].0,
+            fall: SCRIPTS[actor.script].1,
+        },
+    }));
+    let mut stories: Vec<Story> = actors.iter().map(|_| Story::default()).collect();
+    let watch = async {
+        while !actors.iter().all(Actor::done) || stories.iter().any(|s| s.0.last().is_none_or(|s| s != "UP"))
+        {
+            for (story, member) in stories.iter_mut().zip(&members) {
+                story.see(member.health.get().to_string());
+            }
+            looks.send_modify(|looks| *looks += 1);
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), watch).await.expect("the engine plays the scripts in time");
+    stories
+}
+
+#[tokio::test]
+async fn states_follow_each_other_as_in_haproxy() {
+    let (Some(haproxy), engine) = tokio::join!(watch_haproxy(), watch_engine()) else {
+        eprintln!("NOT TESTED: there is no haproxy to compare with");
+        return;
+    };
+    for (i, (haproxy, engine)) in haproxy.iter().zip(&engine).enumerate() {
+        let (rise, fall, script) = SCRIPTS[i];
+        assert_eq!(engine.0, haproxy.0, "rise {rise} fall {fall} script {script}");
+        println!("rise {rise} fall {fall} {script}: {}", engine.0.join(", "));
+    }
+}
