@@ -96,10 +96,13 @@ impl Target {
     }
 }
 
+/// The longest scheme, as hyper has it; the longest that is registered has 36 characters.
+const MAX_SCHEME: usize = 64;
+
 /// The length of the scheme when `text` begins with `scheme://` (RFC 3986 section 3.1).
 fn scheme(text: &[u8]) -> Option<usize> {
     let end = text.iter().position(|&b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')))?;
-    (text[0].is_ascii_alphabetic() && text[end..].starts_with(b"://")).then_some(end)
+    (end <= MAX_SCHEME && text[0].is_ascii_alphabetic() && text[end..].starts_with(b"://")).then_some(end)
 }
 
 /// The port of `authority`, perhaps empty; `None` when it is not `host[:port]`.
