@@ -85,7 +85,7 @@ const VALUES: &[&str] = &[
 
 const COOKIES: &[&str] = &["sid", "SID", "k", "a.b"];
 
-const COOKIE_VALUES: &[&str] = &["1", "abc", "a=b", "x#y", "it's", "%20", "a&b", "\\", "v-1"];
+const COOKIE_VALUES: &[&str] = &["1", "abc", "a=b", "x#y", "it's", "%20", "a&b", "~", "v-1"];
 
 const ODD_COOKIES: &[&str] = &[
     "sid=",
@@ -148,7 +148,12 @@ pub(crate) fn generate(seed: u64, port: u16, backends: &[u16]) -> Set {
     }
     l7policies.sort_by_key(|policy| policy.position);
     let requests = (0..12).map(|_| request(rng, &l7policies)).collect();
-    let listener = listener(ListenerId(rng.uuid()), port, default_pool, l7policies);
+    let mut listener = listener(ListenerId(rng.uuid()), port, default_pool, l7policies);
+    listener.insert_headers = InsertHeaders {
+        x_forwarded_for: rng.chance(30),
+        x_forwarded_port: rng.chance(30),
+        x_forwarded_proto: rng.chance(30),
+    };
     Set { seed, listener, pools, requests }
 }
 
@@ -320,6 +325,11 @@ fn request(rng: &mut Prng, policies: &[L7Policy]) -> Vec<u8> {
     if rng.chance(20) {
         cookies.push(rng.pick(ODD_COOKIES).to_owned());
     }
+    if rng.chance(10) {
+        // What a listener may set itself.
+        let name = rng.pick(&["X-Forwarded-For", "x-forwarded-for", "X-Forwarded-Port", "X-Forwarded-Proto"]);
+        fields.push((name.to_owned(), rng.pick(&["10.1.2.3", "80, 90", "https", ""]).to_owned()));
+    }
     if rng.chance(4) {
         fields.extend((0..60).map(|n| (format!("X-Pad-{n}"), "p".repeat(n))));
     }
@@ -343,7 +353,11 @@ fn write(
     }
     let host: String =
         visible(host).chars().filter(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(*c)).collect();
-    let host = if host.is_empty() || host.starts_with(':') { "h".to_owned() } else { host };
+    // HAProxy takes any Host; what is not `host[:port]` is refused here before policies are asked.
+    let (name, port) = host.split_once(':').unwrap_or((&host, ""));
+    let port: String = port.chars().filter(char::is_ascii_digit).take(4).collect();
+    let name = if name.is_empty() || name.contains(['[', ']']) { "h" } else { name };
+    let host = if port.is_empty() { name.to_owned() } else { format!("{name}:{port}") };
     if rng.chance(30) {
         path.push_str(rng.pick(&["?", "?a=b", "?x=/y.jpg", "?a?b", "?q=%2F"]));
     }

@@ -34,7 +34,7 @@ const CORNERS: &[Corner] = &[
     (Host, Regex, "^H$", "GET /", "Host: h\r\n"),
     (Host, Regex, ".*", "GET /", "Host:\r\n"),
     (Host, Regex, "^$", "GET /", "Host: \t \r\n"),
-    (Host, Contains, "É", "GET /", "Host: \u{c9}\r\n"),
+    (Host, Regex, "É", "GET /", "Host: \u{c9}\r\n"),
     // Absolute and other forms of the target.
     (Host, EqualTo, "h:8080", "GET http://h:8080/x", "Host: h:8080\r\n"),
     (Host, EqualTo, "h", "GET http://H/x", "Host: h\r\n"),
@@ -97,7 +97,7 @@ const CORNERS: &[Corner] = &[
     (Header("x"), Regex, "^\\s|\\w|\\d$", "GET /", "X: \u{a0}\u{aa}\u{b2}\r\n"),
     (Header("x"), Regex, "(?i)\\xe9", "GET /", "X: \u{c9}\r\n"),
     (Header("x"), Regex, "^é$", "GET /", "X: é\r\n"),
-    (Header("cookie"), EqualTo, "a=1; b=2", "GET /", "Cookie: a=1; b=2\r\n"),
+    (Header("cookie"), Regex, "^a=1; b=2$", "GET /", "Cookie: a=1; b=2\r\n"),
     (Header("cookie"), Contains, "b=2", "GET /", "Cookie: a=1; b=2\r\n"),
     (Header("host"), EqualTo, "H", "GET /", "Host: H\r\n"),
     (Header("host"), EqualTo, "h", "GET /", "Host: H\r\n"),
@@ -122,7 +122,7 @@ const CORNERS: &[Corner] = &[
     (Cookie("a"), EqualTo, "2", "GET /", "Cookie: a=1, a=2\r\n"),
     (Cookie("a"), EqualTo, "1", "GET /", "Cookie: a = 1 ; b\r\n"),
     (Cookie("a"), EqualTo, "1", "GET /", "Cookie: ba=1\r\n"),
-    (Cookie("a"), EqualTo, "\"1\"", "GET /", "Cookie: a=\"1\"\r\n"),
+    (Cookie("a"), Regex, "^\"1\"$", "GET /", "Cookie: a=\"1\"\r\n"),
     (Cookie("a"), EqualTo, "1", "GET /", "Cookie: a=\"1\"\r\n"),
     (Cookie("a"), Contains, "2", "GET /", "Cookie: a=\"1;2\"\r\n"),
     (Cookie("a"), Contains, "2", "GET /", "Cookie: a=\"1,2\"\r\n"),
@@ -148,7 +148,7 @@ const CORNERS: &[Corner] = &[
 
 /// A listener on which each corner has a pair of policies, one of them inverted, told apart by a header field.
 pub(crate) fn set(port: u16) -> Set {
-    let mut rng = Prng::new(2);
+    let mut rng = Prng::new(u64::from(u32::MAX) + 1);
     let mut l7policies = Vec::new();
     let mut requests = Vec::new();
     for (number, (on, compare, value, line, fields)) in CORNERS.iter().enumerate() {

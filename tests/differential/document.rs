@@ -23,6 +23,11 @@ fn listener(listener: &Listener) -> Value {
         "id": listener.id.to_string(),
         "protocol": listener.protocol.as_str(),
         "protocol_port": listener.port,
+        "insert_headers": {
+            "X-Forwarded-For": listener.insert_headers.x_forwarded_for.to_string(),
+            "X-Forwarded-Port": listener.insert_headers.x_forwarded_port.to_string(),
+            "X-Forwarded-Proto": listener.insert_headers.x_forwarded_proto.to_string(),
+        },
         "l7policies": listener.l7policies.iter().map(policy).collect::<Vec<_>>(),
     });
     if let Some(pool) = listener.default_pool {
