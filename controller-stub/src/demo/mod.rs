@@ -31,12 +31,15 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use self::member::{MemberOptions, run_member};
 use self::{
     board::Board,
     stage::Stage,
     traffic::Counts,
     view::{Screen, frame},
+};
+pub use self::{
+    member::{MemberOptions, run_member},
+    process::{LeashOptions, run_leashed},
 };
 use crate::{
     cli::runtime,

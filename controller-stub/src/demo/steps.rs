@@ -137,7 +137,8 @@ impl Stage {
         told(&self.board, out, &format!("the health monitor takes {VICTIM} out"));
         let out_phase = self.next_phase();
         self.until(LIMIT, |s| s.counts.tally().phase(out_phase).requests() >= 1000).await?;
-        let (dying, dead) = (self.counts.tally().phase(phase), self.counts.tally().phase(out_phase));
+        let dying = self.counts.tally().phase(phase);
+        let dead = self.counts.tally().phase(out_phase);
         self.board.check(
             dying.is_clean(),
             format!("no client noticed: {} requests while it died, {} lost", dying.requests(), dying.lost),
