@@ -130,7 +130,8 @@ async fn play(options: &Options) -> Result<()> {
     if live {
         board.read().lines.iter().for_each(|line| tell(&line.show(style)));
     }
-    if result.is_err() || !board.read().failed.is_empty() {
+    let wrong = !matches!(result, Ok(()) | Err(Error::Interrupted(_))) || !board.read().failed.is_empty();
+    if wrong {
         stage.show_logs();
     }
     drop(stage);
