@@ -10,7 +10,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use amphora_proxy::{
     control::api::{Applied, Fault, Refusal},
-    model::{LoadBalancer, LoadBalancerId, MemberId, PoolId},
+    model::{LoadBalancer, LoadBalancerId, MemberId, MemberUpdate, PoolId},
 };
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    document::{self, MemberChange},
+    document,
     proxy_client::{ProxyClient, ProxyError},
     store::{Slot, Staged, Store},
 };
@@ -186,18 +186,15 @@ impl Amphora {
         id: LoadBalancerId,
         pool: PoolId,
         member: MemberId,
-        change: MemberChange,
+        update: MemberUpdate,
     ) -> Result<Applied, ChangeError> {
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
             let before = this.document(id).await?;
-            let parsed = spawn_blocking(move || {
-                let document =
-                    document::set_member(&before, pool, member, change).ok_or(ChangeError::NoMember)?;
-                document::parse(&document).map(|model| (model, document)).map_err(ChangeError::Invalid)
-            });
-            let (model, document) = parsed.await.map_err(internal)??;
+            let changed = spawn_blocking(move || document::set_member(&before, pool, member, &update));
+            let changed = changed.await.map_err(internal)?.map_err(ChangeError::Invalid)?;
+            let (model, document) = changed.ok_or(ChangeError::NoMember)?;
             this.replace(&mut state, model, document).await
         })
         .await

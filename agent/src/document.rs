@@ -1,112 +1,93 @@
 //! The load-balancer document: the one place where the agent meets the proxy's parser.
 
-use amphora_proxy::{
-    control::api::{Fault, Refusal},
-    model::{LoadBalancer, MemberId, PoolId},
-};
+use amphora_proxy::model::{LoadBalancer, MemberId, MemberUpdate, PoolId, Refusal};
 use bytes::Bytes;
 use serde_json::Value;
-
-mod interim;
-
-/// What `PUT .../members/{id}` may change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemberChange {
-    /// `weight`, 0 to 256.
-    pub weight: Option<u16>,
-    /// `admin_state_up`.
-    pub admin_state_up: Option<bool>,
-}
 
 /// Parses a whole document.
 ///
 /// # Errors
 /// Every fault that was found, each with its JSON path.
 pub fn parse(document: &[u8]) -> Result<LoadBalancer, Refusal> {
-    interim::from_json(document)
-}
-
-/// Changes one member of a document.
-///
-/// # Errors
-/// `None` when the document has no such member in that pool.
-pub fn set_member(document: &[u8], pool: PoolId, member: MemberId, change: MemberChange) -> Option<Bytes> {
-    interim::set_member(document, pool, member, change)
+    LoadBalancer::from_json(document)
 }
 
 /// Parses the body of `PUT .../members/{id}`: Octavia's `{"member": {...}}` with `weight` and `admin_state_up` alone.
 ///
 /// # Errors
 /// Every fault.
-pub fn parse_member(body: &[u8]) -> Result<MemberChange, Refusal> {
-    let mut faults = Vec::new();
-    let mut fault = |path: &str, reason: &str| {
-        faults.push(Fault { path: path.to_owned(), reason: reason.to_owned() });
-    };
-    let mut change = MemberChange::default();
-    match serde_json::from_slice::<Value>(body) {
-        Err(e) => fault("", &format!("not JSON: {e}")),
-        Ok(Value::Object(root)) => {
-            for name in root.keys().filter(|name| *name != "member") {
-                fault(name, "unknown field");
-            }
-            match root.get("member") {
-                None => fault("member", "is required"),
-                Some(Value::Object(member)) => {
-                    for (name, value) in member {
-                        match name.as_str() {
-                            "weight" => {
-                                match value.as_u64().and_then(|w| u16::try_from(w).ok()).filter(|w| *w <= 256)
-                                {
-                                    Some(weight) => change.weight = Some(weight),
-                                    None => fault("member.weight", "must be a whole number from 0 to 256"),
-                                }
-                            }
-                            "admin_state_up" => match value.as_bool() {
-                                Some(up) => change.admin_state_up = Some(up),
-                                None => fault("member.admin_state_up", "must be true or false"),
-                            },
-                            _ => fault(
-                                &format!("member.{name}"),
-                                "only weight and admin_state_up can change here",
-                            ),
-                        }
-                    }
-                    if member.is_empty() {
-                        fault("member", "weight or admin_state_up is required");
-                    }
-                }
-                Some(_) => fault("member", "must be an object"),
-            }
-        }
-        Ok(_) => fault("", "must be an object"),
+pub fn parse_member(body: &[u8]) -> Result<MemberUpdate, Refusal> {
+    MemberUpdate::from_json(body)
+}
+
+/// Changes one member: the model after it, and the document that says so and is otherwise as it was. `None` when
+/// there is no such member in that pool.
+///
+/// # Errors
+/// When the document itself is faulty.
+pub fn set_member(
+    document: &[u8],
+    pool: PoolId,
+    member: MemberId,
+    update: &MemberUpdate,
+) -> Result<Option<(LoadBalancer, Bytes)>, Refusal> {
+    let mut model = parse(document)?;
+    if model.set_member(pool, member, update).is_err() {
+        return Ok(None);
     }
-    if faults.is_empty() { Ok(change) } else { Err(Refusal { faults }) }
+    let patched = serde_json::from_slice::<Value>(document).ok().and_then(|mut root| {
+        patch(&mut root, &pool.to_string(), &member.to_string(), update).then_some(root)
+    });
+    // The canonical document says the same, but has lost descriptions and tags.
+    let root = patched.unwrap_or_else(|| model.to_json());
+    let document = serde_json::to_vec(&root).expect("the keys are strings");
+    Ok(Some((model, document.into())))
+}
+
+/// Finds the pool, which may be shared, a listener's default or a policy's, and changes the member in it.
+fn patch(value: &mut Value, pool: &str, member: &str, update: &MemberUpdate) -> bool {
+    let is = |value: &Value, id: &str| value["id"].as_str().is_some_and(|text| text.eq_ignore_ascii_case(id));
+    match value {
+        Value::Array(values) => values.iter_mut().any(|value| patch(value, pool, member, update)),
+        Value::Object(_) if is(value, pool) && value["members"].is_array() => {
+            let members = value["members"].as_array_mut();
+            let Some(member) = members.and_then(|all| all.iter_mut().find(|m| is(m, member))) else {
+                return false;
+            };
+            if let Some(weight) = update.weight() {
+                member["weight"] = weight.into();
+            }
+            if let Some(up) = update.admin_state_up() {
+                member["admin_state_up"] = up.into();
+            }
+            true
+        }
+        Value::Object(object) => object.values_mut().any(|value| patch(value, pool, member, update)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::unwrap_used)]
 
-    fn faults(body: &str) -> Vec<String> {
-        let refusal = parse_member(body.as_bytes()).expect_err("refused");
-        refusal.faults.into_iter().map(|fault| fault.path).collect()
-    }
+    use super::*;
+    use crate::fixture::DOCUMENT;
 
     #[test]
-    fn members_take_weight_and_state_alone() {
-        assert_eq!(
-            parse_member(br#"{"member": {"weight": 0, "admin_state_up": false}}"#),
-            Ok(MemberChange { weight: Some(0), admin_state_up: Some(false) })
-        );
-        assert_eq!(
-            faults(r#"{"member": {"weight": 257, "address": "10.0.0.1"}}"#),
-            ["member.address", "member.weight"]
-        );
-        assert_eq!(faults(r#"{"weight": 1}"#), ["weight", "member"]);
-        assert_eq!(faults(r#"{"member": {}}"#), ["member"]);
-        assert_eq!(faults(r#"{"member": 1}"#), ["member"]);
-        assert_eq!(faults("[]"), [""]);
-        assert_eq!(faults("{"), [""]);
+    fn a_member_changes_and_nothing_else_does() {
+        let document = DOCUMENT.replace(r#""name": "lb""#, r#""name": "lb", "description": "kept""#);
+        let update = parse_member(br#"{"member": {"weight": 7, "admin_state_up": false}}"#).unwrap();
+        let before = parse(document.as_bytes()).unwrap();
+        let (pool, member) = (before.pools[0].id, before.pools[0].members[1].id);
+        let (model, changed) = set_member(document.as_bytes(), pool, member, &update).unwrap().unwrap();
+        assert_eq!(parse(&changed).unwrap(), model);
+        let mut expected: Value = serde_json::from_str(&document).unwrap();
+        let member_json = &mut expected["loadbalancer"]["listeners"][0]["default_pool"]["members"][1];
+        member_json["weight"] = 7.into();
+        member_json["admin_state_up"] = false.into();
+        assert_eq!(serde_json::from_slice::<Value>(&changed).unwrap(), expected);
+        let stranger = before.pools[0].id.to_string().parse().unwrap();
+        assert_eq!(set_member(document.as_bytes(), pool, stranger, &update).unwrap(), None);
     }
 }

@@ -337,4 +337,48 @@ mod tests {
         assert_eq!(f.store.read_counters().unwrap(), bytes("[]"));
         assert_eq!(f.files(), [COUNTERS]);
     }
+
+    const WRITER: &str = "AMPHORA_TEST_STORE_WRITER";
+
+    /// The body of the process that the next test kills; nothing when it is run as a test.
+    #[test]
+    fn writes_until_killed() {
+        let Some(base) = std::env::var_os(WRITER) else { return };
+        let store = Store::open(Path::new(&base)).unwrap();
+        for round in 0u64.. {
+            let staged = store.stage(&document(round)).unwrap();
+            if round % 3 == 0 {
+                store.unstage(staged).unwrap();
+            }
+        }
+    }
+
+    /// Its number, so often that a torn one shows.
+    fn document(round: u64) -> Vec<u8> {
+        round.to_le_bytes().repeat(2000)
+    }
+
+    #[test]
+    fn a_process_killed_at_any_moment_leaves_whole_documents() {
+        let f = fixture();
+        let mut found = 0;
+        for round in 0u64..40 {
+            let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "store::tests::writes_until_killed"])
+                .env(WRITER, &f.base)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(std::time::Duration::from_micros(3000 + 977 * round));
+            writer.kill().unwrap();
+            writer.wait().unwrap();
+            for slot in [Slot::Current, Slot::Previous] {
+                let Some(stored) = f.store.read(slot).unwrap() else { continue };
+                let number: [u8; 8] = stored[..8].try_into().unwrap();
+                assert!(stored == document(u64::from_le_bytes(number)), "{slot:?} is torn");
+                found += 1;
+            }
+        }
+        assert!(found > 0, "no writer got so far");
+    }
 }

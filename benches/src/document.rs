@@ -279,3 +279,17 @@ impl Member {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use amphora_proxy::model::LoadBalancer;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_accepted() {
+        for document in [Document::http_with_members(300), Document::http_with_policies(100)] {
+            assert_eq!(LoadBalancer::from_json(&document.to_json()).map(drop), Ok(()));
+        }
+    }
+}

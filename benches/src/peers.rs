@@ -162,6 +162,12 @@ fn check_policies(http: SocketAddr, members: &Members) -> Result<()> {
 }
 
 fn amphora(programs: &Programs, members: &Members, dir: &Path, port: u16) -> Result<Command> {
+    let file = dir.join("load-balancer.json");
+    fs::write(&file, amphora_document(members, port).to_json())?;
+    Ok(amphora_command(&programs.amphora, &file, &dir.join("control.sock"), 1))
+}
+
+fn amphora_document(members: &Members, port: u16) -> Document {
     let listeners = vec![
         Listener::new(1, "HTTP", port, 1).with_forwarded_for().with_l7policies(two_policies(2)),
         Listener::new(2, "TCP", port + 1, 3),
@@ -171,9 +177,7 @@ fn amphora(programs: &Programs, members: &Members, dir: &Path, port: u16) -> Res
         Pool::new(2, "HTTP", &[members.second]),
         Pool::new(3, "TCP", &[members.tcp]),
     ];
-    let file = dir.join("load-balancer.json");
-    fs::write(&file, Document::new(listeners, pools).to_json())?;
-    Ok(amphora_command(&programs.amphora, &file, &dir.join("control.sock"), 1))
+    Document::new(listeners, pools)
 }
 
 /// The command line of this project's proxy.
@@ -356,4 +360,18 @@ fn pingora(programs: &Programs, members: &Members, http: SocketAddr) -> Command 
     }
     command.arg("--second").arg(members.second.to_string());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use amphora_proxy::model::LoadBalancer;
+
+    use super::*;
+
+    #[test]
+    fn the_document_is_accepted() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let members = Members { first: [at(1), at(2)], second: at(3), tcp: at(4) };
+        assert_eq!(LoadBalancer::from_json(&amphora_document(&members, 80).to_json()).map(drop), Ok(()));
+    }
 }

@@ -23,6 +23,9 @@ use self::{
 /// The section that is not Octavia's.
 const OWN: &str = "amphora";
 
+/// The most that `max_body_size` may be: the proxy reads no larger document.
+const MAX_BODY_SIZE: usize = 16 << 20;
+
 /// Every option of [`OWN`].
 const OWN_OPTIONS: &[&str] = &[
     "proxy_cmd",
@@ -222,7 +225,7 @@ impl Config {
                 .filter(|&workers: &usize| workers > 0),
             drain_timeout: read.required(OWN, "drain_timeout", seconds(0))?,
             max_connections: read.required(OWN, "max_connections", bounded(1, 10_000))?,
-            max_body_size: read.required(OWN, "max_body_size", bounded(1024, 1 << 30))?,
+            max_body_size: read.required(OWN, "max_body_size", bounded(1024, MAX_BODY_SIZE))?,
         })
     }
 }

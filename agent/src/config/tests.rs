@@ -123,6 +123,31 @@ fn controllers_are_split_at_the_last_colon() {
 }
 
 #[test]
+fn the_manual_has_every_option_and_its_default() {
+    let manual = include_str!("../../../docs/agent.md");
+    for name in OWN_OPTIONS {
+        assert!(manual.contains(&format!("| `[{OWN}] {name}` |")), "{name}");
+    }
+    for (section, name, default) in DEFAULTS.iter().filter(|(_, _, default)| !default.is_empty()) {
+        assert!(
+            manual.contains(&format!("| `[{section}] {name}` | `{default}` |")),
+            "{section} {name} {default}"
+        );
+    }
+}
+
+#[test]
+fn the_example_is_usable_and_shows_the_defaults() {
+    let example = include_str!("../../../docs/amphora-agent.conf");
+    assert!(Config::parse(example).is_ok());
+    for (_, name, default) in
+        DEFAULTS.iter().filter(|(_, name, default)| !default.is_empty() && *name != "bind_host")
+    {
+        assert!(example.contains(&format!("# {name} = {default}\n")), "{name} {default}");
+    }
+}
+
+#[test]
 fn the_key_is_not_printed() {
     let config = Config::parse(RENDERED).unwrap();
     assert!(!format!("{config:?}").contains("ecure"));

@@ -133,10 +133,10 @@ impl Api {
             }
             (Resource::Member(id, pool, member), _) => {
                 let body = body().await?;
-                let change = document::parse_member(&body).map_err(crate::amphora::ChangeError::Invalid)?;
-                let applied = self.amphora.set_member(id, pool, member, change).await?;
+                let update = document::parse_member(&body).map_err(crate::amphora::ChangeError::Invalid)?;
+                let applied = self.amphora.set_member(id, pool, member, update).await?;
                 self.metrics.changes.increment();
-                tracing::info!(%id, %member, ?change, "a member was changed");
+                tracing::info!(%id, %member, ?update, "a member was changed");
                 Ok(ok(&applied))
             }
         }

@@ -119,3 +119,47 @@ impl From<ProxyError> for ApiError {
         ChangeError::from(error).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_code() {
+        let manual = include_str!("../../../docs/agent.md");
+        let sources = [include_str!("error.rs"), include_str!("api.rs"), include_str!("body.rs")];
+        for code in [
+            "invalid_document",
+            "invalid_id",
+            "bad_request",
+            "not_found",
+            "loadbalancer_not_found",
+            "member_not_found",
+            "method_not_allowed",
+            "request_timeout",
+            "loadbalancer_exists",
+            "conflict",
+            "body_too_large",
+            "unsupported_media_type",
+            "storage_failed",
+            "internal",
+            "proxy_unavailable",
+            "unhealthy",
+            "proxy_timeout",
+            "storage_full",
+        ] {
+            assert!(manual.contains(&format!("| `{code}` |")), "{code}");
+            assert!(sources.iter().any(|source| source.contains(&format!("\"{code}\""))), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_has_a_status_of_its_own() {
+        let of = |kind: io::ErrorKind| ApiError::from(ChangeError::Storage(kind.into())).status().as_u16();
+        assert_eq!(of(io::ErrorKind::StorageFull), 507);
+        assert_eq!(of(io::ErrorKind::QuotaExceeded), 507);
+        assert_eq!(of(io::ErrorKind::PermissionDenied), 500);
+    }
+}

@@ -1,23 +1,36 @@
 //! The server: it accepts, shakes hands, and bounds in number, size and time what any peer can cost.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::api::{Api, HEAD_TIMEOUT};
 use crate::{metrics::Metrics, tls::ServerTls};
 
 /// How long a peer may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Handshakes at a time. With one more the oldest is given up: a peer that has a certificate is through in
+/// milliseconds, so that silent ones cannot keep it out, however many they are.
+const MAX_HANDSHAKES: usize = 128;
+
+/// How long a peer may wait for its turn after the handshake, when all connections are in use.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -36,7 +49,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
-    connections: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -44,6 +56,8 @@ struct Shared {
     tls: Arc<ServerTls>,
     api: Arc<Api>,
     metrics: Arc<Metrics>,
+    /// Places for peers that are through the handshake.
+    connections: Semaphore,
 }
 
 impl Server {
@@ -60,8 +74,7 @@ impl Server {
     ) -> io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
-            shared: Arc::new(Shared { tls, api, metrics }),
-            connections: Arc::new(Semaphore::new(max_connections)),
+            shared: Arc::new(Shared { tls, api, metrics, connections: Semaphore::new(max_connections) }),
         })
     }
 
@@ -76,14 +89,13 @@ impl Server {
     /// Serves until `stop` becomes true; then finishes the requests under way, for at most `drain`.
     pub async fn run(self, stop: watch::Receiver<bool>, drain: Duration) {
         let mut tasks = JoinSet::new();
+        let mut handshakes = Handshakes::default();
         let accepting = async {
             loop {
-                // Further connections wait in the backlog. Each one that is here ends within its bounds.
-                let Ok(permit) = self.connections.clone().acquire_owned().await else { return };
                 match self.listener.accept().await {
                     Ok((stream, peer)) => {
-                        let connection = connection(self.shared.clone(), stream, peer, stop.clone(), permit);
-                        tasks.spawn(connection);
+                        let handshake = handshakes.begin();
+                        tasks.spawn(connection(self.shared.clone(), stream, peer, stop.clone(), handshake));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept");
@@ -109,33 +121,53 @@ impl Server {
     }
 }
 
+/// The handshakes under way, oldest first.
+#[derive(Debug, Default)]
+struct Handshakes(VecDeque<Weak<Notify>>);
+
+impl Handshakes {
+    /// One more. It is under way as long as what is returned exists, and given up when that is notified.
+    fn begin(&mut self) -> Arc<Notify> {
+        if self.0.len() >= MAX_HANDSHAKES {
+            self.0.retain(|handshake| handshake.strong_count() > 0);
+        }
+        if self.0.len() >= MAX_HANDSHAKES
+            && let Some(oldest) = self.0.pop_front().and_then(|oldest| oldest.upgrade())
+        {
+            oldest.notify_one();
+        }
+        let handshake = Arc::new(Notify::new());
+        self.0.push_back(Arc::downgrade(&handshake));
+        handshake
+    }
+}
+
 async fn connection(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
     mut stop: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    handshake: Arc<Notify>,
 ) {
     shared.metrics.connections.increment();
     let _open = Decrement(shared.metrics.clone());
-    let _ = stream.set_nodelay(true);
-    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &(SEND_TIMEOUT.as_millis() as u32));
-    let handshake = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(shared.tls.current()).accept(stream));
-    let stream = tokio::select! {
-        handshake = handshake => match handshake {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                shared.metrics.handshakes_failed.increment();
-                tracing::info!(%peer, %error, "TLS handshake failed");
-                return;
-            }
-            Err(_) => {
-                shared.metrics.handshakes_failed.increment();
-                tracing::info!(%peer, "TLS handshake took too long");
-                return;
-            }
-        },
+    let shaken = tokio::select! {
+        shaken = shake_hands(&shared, stream) => shaken,
+        () = handshake.notified() => Err("given up for a newer one".to_owned()),
         () = stopped(&mut stop) => return,
+    };
+    drop(handshake);
+    let stream = match shaken {
+        Ok(stream) => stream,
+        Err(error) => {
+            shared.metrics.handshakes_failed.increment();
+            tracing::debug!(%peer, error, "TLS handshake failed");
+            return;
+        }
+    };
+    let Ok(Ok(_place)) = timeout(TURN_TIMEOUT, shared.connections.acquire()).await else {
+        tracing::warn!(%peer, "max_connections are in use; a controller was turned away");
+        return;
     };
     let api = &shared.api;
     let connection = http1::Builder::new()
@@ -159,6 +191,16 @@ async fn connection(
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+async fn shake_hands(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+    let _ = stream.set_nodelay(true);
+    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &(SEND_TIMEOUT.as_millis() as u32));
+    let handshake = TlsAcceptor::from(shared.tls.current()).accept(stream);
+    match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(shaken) => shaken.map_err(|error| error.to_string()),
+        Err(_) => Err("took too long".to_owned()),
     }
 }
 

@@ -22,6 +22,9 @@ use crate::{config::Config, metrics::Metrics, proxy_client::ProxyClient};
 /// How long to wait before looking again at a process that runs but cannot be found.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// How much longer than its own bound a proxy may take to end before it is killed.
+const KILL_AFTER: Duration = Duration::from_secs(1);
+
 /// Keeps one proxy running.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -39,6 +42,8 @@ impl Supervisor {
             config.base_path.clone().into_os_string(),
             "--control-socket".into(),
             config.control_socket.clone().into_os_string(),
+            "--drain-timeout".into(),
+            config.drain_timeout.as_secs().to_string().into(),
         ];
         if let Some(workers) = config.proxy_workers {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
@@ -48,13 +53,13 @@ impl Supervisor {
         }
         let program = config.proxy_cmd.clone().unwrap_or_else(beside_this_program);
         let command = Command::new(program, arguments, config.run_dir.join("amphora-proxy.lock"));
-        Self { command, client, metrics, grace: config.drain_timeout }
+        Self { command, client, metrics, grace: config.drain_timeout + KILL_AFTER }
     }
 
     /// Runs until `stop` becomes true and the proxy has ended. `started` is called whenever a proxy was started or
     /// found.
     pub async fn run(self, mut stop: watch::Receiver<bool>, started: impl Fn()) {
-        let mut restart = Restart::new(Instant::now().into_std(), self.grace);
+        let mut restart = Restart::new(self.grace);
         let mut process: Option<Process> = None;
         loop {
             while let Some(action) = restart.poll_action() {

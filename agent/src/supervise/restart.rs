@@ -58,7 +58,7 @@ pub struct Restart {
 
 impl Restart {
     /// Starts at once. `grace` is the time from [`Action::Terminate`] to [`Action::Kill`].
-    pub fn new(_now: Instant, grace: Duration) -> Self {
+    pub fn new(grace: Duration) -> Self {
         Self {
             state: State::Starting,
             action: Some(Action::Start),
@@ -169,7 +169,7 @@ mod tests {
     /// Fails `count` times after running for `lifetime`; the pauses before each restart.
     fn pauses(count: usize, lifetime: Duration) -> Vec<Duration> {
         let mut now = Instant::now();
-        let mut restart = Restart::new(now, GRACE);
+        let mut restart = Restart::new(GRACE);
         let mut pauses = Vec::new();
         for _ in 0..count {
             assert_eq!(restart.poll_action(), Some(Action::Start));
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn stopping_terminates_and_then_kills() {
         let now = Instant::now();
-        let mut restart = Restart::new(now, GRACE);
+        let mut restart = Restart::new(GRACE);
         restart.poll_action();
         restart.handle_started(now);
         restart.handle_stop(now);
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn stopping_between_two_starts_ends_at_once() {
         let now = Instant::now();
-        let mut restart = Restart::new(now, GRACE);
+        let mut restart = Restart::new(GRACE);
         restart.poll_action();
         restart.handle_exited(now);
         restart.handle_stop(now);
@@ -244,7 +244,7 @@ mod tests {
             starts in prop::collection::vec(0u8..3, 60),
         ) {
             let mut now = Instant::now();
-            let mut restart = Restart::new(now, GRACE);
+            let mut restart = Restart::new(GRACE);
             let (mut running, mut stopped) = (false, false);
             let mut starts = starts.into_iter();
             for event in events.into_iter().chain([Event::Stop, Event::Timer, Event::Timer, Event::Timer]) {

@@ -92,7 +92,8 @@ async fn the_proxy_is_told_where_everything_is() {
     let arguments = supervised.directory.path().join("arguments");
     eventually("the arguments are noted", async || arguments.exists()).await;
     let base = supervised.directory.path().display().to_string();
-    let expected = format!("--state-dir {base}/octavia --control-socket {base}/proxy.sock\n");
+    let expected =
+        format!("--state-dir {base}/octavia --control-socket {base}/proxy.sock --drain-timeout 0\n");
     eventually("they are whole", async || fs::read_to_string(&arguments).unwrap() == expected).await;
     supervised.stop().await;
 }

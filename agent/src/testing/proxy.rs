@@ -1,7 +1,7 @@
 use std::{
-    convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use amphora_proxy::control::api::{Applied, Fault, Info, Refusal, Stats};
@@ -23,7 +23,7 @@ pub(crate) enum Mood {
     Refusing(&'static str, StatusCode),
     /// Takes a document and breaks off without an answer.
     BreakingOff,
-    /// Never answers anything.
+    /// Answers nothing until the mood changes.
     Hanging,
 }
 
@@ -121,10 +121,11 @@ async fn serve(
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let mood = state.lock().unwrap().mood;
-    if mood == Mood::Hanging {
-        std::future::pending::<Infallible>().await;
+    let mood = || state.lock().unwrap().mood;
+    while mood() == Mood::Hanging {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let mood = mood();
     let mut state = state.lock().unwrap();
     let answer = match (head.method, head.uri.path()) {
         (Method::PUT, "/loadbalancer") => match mood {

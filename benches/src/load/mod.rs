@@ -1,14 +1,15 @@
 //! The load generator: a fixed number of connections, each with one exchange under way, every answer checked.
 //!
-//! One thread, one epoll, a closed loop: the next question leaves when the answer to the last one is complete. The
-//! latency of an exchange is from its first system call (connect, or send on a connection kept) to the
-//! last byte of its answer.
+//! One thread, one epoll, a closed loop: the next question leaves when the answer to the last one is complete, and not
+//! before its time when a rate is wanted. The latency of an exchange is from its first system call (connect, or send on
+//! a connection kept) to the last byte of its answer.
 
 mod bulk;
 mod idle;
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
     io::{self, Read, Write},
     net::SocketAddr,
     time::{Duration, Instant},
@@ -131,11 +132,13 @@ pub fn measure<S>(
     Ok(Window { tally, elapsed: ended - started, before, after })
 }
 
-/// Exchanges over `connections` connections until `conduct`, which is asked at least every 100 ms, says stop.
+/// Exchanges over `connections` connections, at most `rate` of them per second or as many as can be, until `conduct`,
+/// which is asked at least every 100 ms, says stop.
 pub fn exchanges(
     target: SocketAddr,
     exchange: &Exchange,
     connections: usize,
+    rate: Option<f64>,
     conduct: &mut dyn FnMut(Instant, &Tally) -> Command,
 ) -> Result<Tally> {
     let mut load = Exchanges {
@@ -146,20 +149,29 @@ pub fn exchanges(
         tally: Tally::default(),
         failures_in_a_row: 0,
         stopping: false,
+        period: rate.map(|rate| Duration::from_secs_f64(connections as f64 / rate)),
+        due: BinaryHeap::new(),
     };
     let mut scratch = vec![0; 256 * 1024];
+    let begun = Instant::now();
     for slot in 0..connections {
         load.clients.push(Client::default());
-        load.begin(slot);
+        match load.period {
+            None => load.begin(slot),
+            Some(period) => load.pause(slot, begun + period * slot as u32 / connections as u32),
+        }
     }
     let mut events = Events::with_capacity(1024);
     let mut swept = Instant::now();
-    while load.clients.iter().any(|c| c.stream.is_some()) {
-        wait(&mut load.poll, &mut events, TICK)?;
+    while !load.stopping || load.clients.iter().any(|c| c.stream.is_some()) {
+        let next =
+            load.due.peek().map_or(TICK, |Reverse((due, _))| due.saturating_duration_since(Instant::now()));
+        wait(&mut load.poll, &mut events, next.min(TICK))?;
         for event in &events {
             load.proceed(event.token().0, &mut scratch);
         }
         let now = Instant::now();
+        load.resume_due(now);
         if now - swept >= TICK {
             swept = now;
             load.sweep(now);
@@ -168,7 +180,7 @@ pub fn exchanges(
             match conduct(now, &load.tally) {
                 Command::Continue => {}
                 Command::Restart => load.tally.restart(),
-                Command::Stop => load.stopping = true,
+                Command::Stop => load.stop(),
             }
         }
         if load.failures_in_a_row > MAX_FAILURES_IN_A_ROW {
@@ -188,6 +200,10 @@ struct Exchanges<'a> {
     tally: Tally,
     failures_in_a_row: u64,
     stopping: bool,
+    /// From the start of a client's exchange to the start of its next, when a rate is wanted.
+    period: Option<Duration>,
+    /// Clients that pause, by the time of their next exchange.
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
 #[derive(Default)]
@@ -201,6 +217,8 @@ struct Client {
     started: Option<Instant>,
     /// The answer is complete and the other side is to close.
     closing: bool,
+    /// Between two exchanges: nothing may come.
+    paused: bool,
 }
 
 impl Exchanges<'_> {
@@ -252,7 +270,7 @@ impl Exchanges<'_> {
     }
 
     fn advance(&mut self, slot: usize, scratch: &mut [u8]) -> Result<(), Failure> {
-        if self.clients[slot].sent < self.exchange.request.len() {
+        if !self.clients[slot].paused && self.clients[slot].sent < self.exchange.request.len() {
             self.ask(slot)?;
         }
         loop {
@@ -271,7 +289,7 @@ impl Exchanges<'_> {
                 Err(e) => return Err(kind(&e, client.made)),
             };
             self.tally.bytes += n as u64;
-            if client.closing {
+            if client.closing || client.paused {
                 return Err(Failure::Framing);
             }
             if let Progress::Complete { close } = client.reader.feed(&self.exchange.answer, &scratch[..n])? {
@@ -302,16 +320,64 @@ impl Exchanges<'_> {
             client.stream = None;
         } else {
             client.sent = 0;
-            client.started = Some(now);
-            self.ask(slot)?;
+            match self.period {
+                Some(period) => {
+                    let due = client.started.unwrap_or(now) + period;
+                    self.pause(slot, due);
+                }
+                None => {
+                    client.started = Some(now);
+                    self.ask(slot)?;
+                }
+            }
         }
         Ok(())
     }
 
+    /// The other side has closed after its answer.
     fn finish(&mut self, slot: usize) {
-        self.clients[slot].stream = None;
-        if !self.stopping {
-            self.begin(slot);
+        let client = &mut self.clients[slot];
+        client.stream = None;
+        match (self.period, client.started) {
+            _ if self.stopping => {}
+            (Some(period), Some(started)) => self.pause(slot, started + period),
+            _ => self.begin(slot),
+        }
+    }
+
+    fn pause(&mut self, slot: usize, until: Instant) {
+        let client = &mut self.clients[slot];
+        client.paused = true;
+        client.started = None;
+        self.due.push(Reverse((until, slot)));
+    }
+
+    /// Starts the exchanges whose time has come.
+    fn resume_due(&mut self, now: Instant) {
+        while let Some(Reverse((due, slot))) = self.due.peek().copied()
+            && due <= now
+        {
+            self.due.pop();
+            let client = &mut self.clients[slot];
+            // One that failed in its pause has begun anew already.
+            if self.stopping || !std::mem::take(&mut client.paused) {
+                continue;
+            }
+            if client.stream.is_none() {
+                self.begin(slot);
+                continue;
+            }
+            client.started = Some(Instant::now());
+            if let Err(failure) = self.ask(slot) {
+                self.fail(slot, failure);
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        for client in self.clients.iter_mut().filter(|client| client.paused) {
+            client.stream = None;
         }
     }
 
@@ -335,7 +401,7 @@ impl Exchanges<'_> {
                 if client.started.is_some_and(|s| now - s > DEADLINE) {
                     self.fail(slot, Failure::Timeout);
                 }
-            } else if !self.stopping {
+            } else if !self.stopping && !client.paused {
                 self.begin(slot);
             }
         }
@@ -389,7 +455,7 @@ mod tests {
             (Service::Tcp, Exchange::tcp(true)),
         ] {
             let (_backend, address) = backend(service);
-            let tally = exchanges(address, &exchange, 8, &mut until(500)).unwrap();
+            let tally = exchanges(address, &exchange, 8, None, &mut until(500)).unwrap();
             assert_eq!(tally.failed(), 0, "{:?}", tally.failures);
             assert!(tally.exchanges >= 500);
             assert_eq!(tally.latency.count(), tally.exchanges);
@@ -409,11 +475,24 @@ mod tests {
                 probes += 1;
                 Ok(probes)
             },
-            |conduct| exchanges(address, &exchange, 2, conduct),
+            |conduct| exchanges(address, &exchange, 2, None, conduct),
         )
         .unwrap();
         assert_eq!((window.before, window.after), (1, 2));
         assert!(window.elapsed >= Duration::from_millis(60) && window.tally.exchanges > 0);
+    }
+
+    #[test]
+    fn a_rate_is_not_exceeded() {
+        let (_backend, address) = backend(Service::Http);
+        for keep_alive in [true, false] {
+            let exchange = Exchange::http(128, keep_alive);
+            let begun = Instant::now();
+            let tally = exchanges(address, &exchange, 4, Some(500.0), &mut until(60)).unwrap();
+            assert_eq!(tally.failed(), 0, "{:?}", tally.failures);
+            // The first four are spread over the first period, all others wait for their time.
+            assert!(begun.elapsed() >= Duration::from_secs_f64((tally.exchanges - 4) as f64 / 500.0 - 0.01));
+        }
     }
 
     #[test]
@@ -432,7 +511,8 @@ mod tests {
 
         let (_backend, address) = backend(Service::Http);
         let wrong = Exchange::get("/nowhere", "", 200, None);
-        let error = exchanges(address, &wrong, 4, &mut |_, _| Command::Continue).unwrap_err().to_string();
+        let error =
+            exchanges(address, &wrong, 4, None, &mut |_, _| Command::Continue).unwrap_err().to_string();
         assert!(error.contains("Status") && error.contains("404"), "{error}");
         assert!(once(address, &Exchange::get("/nowhere", "", 404, None)).is_ok());
     }

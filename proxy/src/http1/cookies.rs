@@ -43,16 +43,21 @@ fn pair(text: &[u8], mut at: usize, request: bool) -> Pair {
 }
 
 /// The delimiter behind the value that begins at `at`, or the length; quotes hide delimiters.
-fn value_end(text: &[u8], at: usize) -> usize {
-    let mut quoted = false;
-    let mut escaped = false;
-    for (i, &byte) in text.iter().enumerate().skip(at) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' | b';' if !quoted => return i,
-            _ => {}
+fn value_end(text: &[u8], mut at: usize) -> usize {
+    while let Some(n) = text.get(at..).and_then(|rest| memchr::memchr3(b'"', b',', b';', rest)) {
+        at += n;
+        if text[at] != b'"' {
+            return at;
+        }
+        // Behind the closing quote, if there is one.
+        at += 1;
+        loop {
+            match text.get(at) {
+                None => return text.len(),
+                Some(b'\\') => at += 2,
+                Some(b'"') => break at += 1,
+                Some(_) => at += 1,
+            }
         }
     }
     text.len()
@@ -97,21 +102,25 @@ pub(super) enum Stripped {
 /// indirect`: the delimiter before a removed cookie goes with it, or the one behind it when it was the first; one
 /// space follows the delimiter that stays. Attributes (`$Path`) of a removed cookie go too.
 ///
-/// `out` grows only for [`Stripped::Rest`].
+/// `out` has grown only after [`Stripped::Rest`].
 pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
-    if !has(text, name) {
+    // Most requests have cookies but not this one.
+    if memchr::memmem::find(text, name).is_none() {
         return Stripped::Unchanged;
     }
     let start = out.len();
     let mut at = 0;
     let mut removing = false;
+    let mut removed = false;
     let mut delimiter = None;
     while at < text.len() {
         let pair = pair(text, at, true);
         let attribute = text.get(pair.name.0) == Some(&b'$');
         removing =
             if attribute { removing } else { pair.has_value && &text[pair.name.0..pair.name.1] == name };
-        if !removing {
+        if removing {
+            removed = true;
+        } else {
             if out.len() > start {
                 out.push(delimiter.unwrap_or(b';'));
                 out.push(b' ');
@@ -125,20 +134,11 @@ pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
         delimiter = text.get(pair.next).copied();
         at = pair.next + 1;
     }
-    if out.len() == start { Stripped::Empty } else { Stripped::Rest }
-}
-
-/// Whether `text` has a cookie called `name`, with an empty value or not.
-fn has(text: &[u8], name: &[u8]) -> bool {
-    let mut at = 0;
-    while at < text.len() {
-        let pair = pair(text, at, true);
-        if pair.has_value && &text[pair.name.0..pair.name.1] == name {
-            return true;
-        }
-        at = pair.next + 1;
+    if !removed {
+        out.truncate(start);
+        return Stripped::Unchanged;
     }
-    false
+    if out.len() == start { Stripped::Empty } else { Stripped::Rest }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     MAX_FIELDS,
-    names::{Known, KnownSet},
+    names::{Known, KnownSet, is},
     reject::Reject,
     scan,
 };
@@ -13,11 +13,11 @@ use super::{
 ///
 /// Offsets fit 16 bits because a head is at most [`MAX_HEAD`](super::MAX_HEAD) bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub(super) struct Span {
     /// Offset of the first byte.
-    pub start: u16,
+    pub(super) start: u16,
     /// Offset after the last byte.
-    pub end: u16,
+    pub(super) end: u16,
 }
 
 impl Span {
@@ -28,7 +28,7 @@ impl Span {
 
     /// The bytes of the span.
     #[inline]
-    pub fn of(self, buf: &[u8]) -> &[u8] {
+    pub(super) fn of(self, buf: &[u8]) -> &[u8] {
         &buf[self.range()]
     }
 
@@ -39,13 +39,13 @@ impl Span {
 
 /// One field line: `name: value`, the value without the white space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
+pub(super) struct Field {
     /// The name as it came.
-    pub name: Span,
+    pub(super) name: Span,
     /// The value, trimmed.
-    pub value: Span,
+    pub(super) value: Span,
     /// What the name is.
-    pub known: Known,
+    pub(super) known: Known,
 }
 
 /// The fields of one head, in order.
@@ -54,6 +54,34 @@ pub(super) struct Fields {
     pub(super) list: Vec<Field>,
     pub(super) present: KnownSet,
     pub(super) repeated: KnownSet,
+    pub(super) options: Options,
+}
+
+/// What the `Connection` fields say (RFC 9110 section 7.6.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    /// `close`.
+    pub(super) close: bool,
+    /// `keep-alive`.
+    pub(super) keep_alive: bool,
+    /// `upgrade`.
+    pub(super) upgrade: bool,
+    /// The name of a field that the proxy does not know.
+    pub(super) unknown: bool,
+}
+
+impl Options {
+    fn add(&mut self, value: &[u8]) {
+        for option in scan::list(value) {
+            match Known::of(option) {
+                Known::KeepAlive => self.keep_alive = true,
+                Known::Upgrade => self.upgrade = true,
+                Known::Other if is(option, b"close") => self.close = true,
+                Known::Other => self.unknown = true,
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Fields {
@@ -65,6 +93,7 @@ impl Fields {
         self.list.clear();
         self.present = KnownSet::default();
         self.repeated = KnownSet::default();
+        self.options = Options::default();
     }
 
     /// Parses field lines from `*at` on and moves `*at` behind each complete one.
@@ -92,6 +121,9 @@ impl Fields {
                     self.repeated.insert(known);
                 }
                 self.present.insert(known);
+                if known == Known::Connection {
+                    self.options.add(&bytes[value.clone()]);
+                }
             }
             self.list.push(Field {
                 name: Span::new(name.start, name.end),
@@ -143,17 +175,13 @@ type Line = (Range<usize>, Range<usize>, usize);
 /// Parses the field line at `at`, which is not the empty line, as RFC 9112 section 5 has it and without its leniences.
 #[inline]
 pub(super) fn field_line(bytes: &[u8], at: usize) -> Result<Option<Line>, Reject> {
-    let colon = scan::token_end(bytes, at);
-    match bytes.get(colon) {
-        None => return Ok(None),
-        Some(b':') if colon > at => {}
-        Some(b':') => return Err(Reject::BadRequest("empty field name")),
-        Some(b'\n') => return Err(Reject::BadRequest("bare LF")),
-        Some(b'\r') => return line_break_in_name(bytes, colon),
-        Some(b' ' | b'\t') if colon == at => return Err(Reject::BadRequest("folded field line")),
-        Some(b' ' | b'\t') => return Err(Reject::BadRequest("white space in a field name")),
-        Some(_) => return Err(Reject::BadRequest("field name is not a token")),
-    }
+    let colon = match scan::token_colon(bytes, at) {
+        Some(colon) => colon,
+        None => match name_end(bytes, at)? {
+            Some(colon) => colon,
+            None => return Ok(None),
+        },
+    };
     let mut start = colon + 1;
     while start < bytes.len() && scan::is_blank(bytes[start]) {
         start += 1;
@@ -173,11 +201,20 @@ pub(super) fn field_line(bytes: &[u8], at: usize) -> Result<Option<Line>, Reject
     Ok(Some((at..colon, start..end, stop + 2)))
 }
 
-#[cold]
-fn line_break_in_name(bytes: &[u8], at: usize) -> Result<Option<Line>, Reject> {
-    match bytes.get(at + 1) {
-        None => Ok(None),
-        Some(b'\n') => Err(Reject::BadRequest("field line without a colon")),
-        Some(_) => Err(Reject::BadRequest("bare CR")),
-    }
+/// The colon behind the name at `at`; `None` when the line is not complete. For what
+/// [`scan::token_colon`] leaves open: names near the end of the bytes, and faults.
+fn name_end(bytes: &[u8], at: usize) -> Result<Option<usize>, Reject> {
+    let end = scan::token_end(bytes, at);
+    let reason = match bytes[end..] {
+        [] | [b'\r'] => return Ok(None),
+        [b':', ..] if end > at => return Ok(Some(end)),
+        [b':', ..] => "empty field name",
+        [b'\r', b'\n', ..] => "field line without a colon",
+        [b'\r', ..] => "bare CR",
+        [b'\n', ..] => "bare LF",
+        [b' ' | b'\t', ..] if end == at => "folded field line",
+        [b' ' | b'\t', ..] => "white space in a field name",
+        _ => "field name is not a token",
+    };
+    Err(Reject::BadRequest(reason))
 }

@@ -9,6 +9,7 @@ use super::{
     reject::{BadResponse, Reject},
     request::RequestView,
     response::ResponseView,
+    scan,
 };
 
 /// How the end of a body is found.
@@ -45,7 +46,7 @@ pub struct ResponseFraming {
     pub body: Body,
     /// Whether the member's connection may carry another request afterwards.
     pub keep_alive: bool,
-    /// A 1xx other than 101: another response to the same request follows.
+    /// A 1xx other than 101: another response to the same request follows. A client of HTTP/1.0 must not see it.
     pub interim: bool,
     /// The connection is a tunnel from here on: 101 to an upgrade, 2xx to CONNECT.
     pub switching: bool,
@@ -76,7 +77,7 @@ pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reje
         // Some take the bytes for the body, some for the beginning of the tunnel (RFC 9110 section 9.3.6).
         return Err(Reject::BadRequest("CONNECT with a body"));
     }
-    let options = Options::of(fields, request.buf);
+    let options = fields.options;
     let keep_alive = !options.close && (http11 || options.keep_alive);
     let expect_continue = http11
         && body != Body::None
@@ -105,7 +106,7 @@ pub fn response_framing(
     let fields = &response.head.fields;
     let status = response.status();
     let length = length(fields, response.buf, response.version())?;
-    let options = Options::of(fields, response.buf);
+    let options = fields.options;
     let keep_alive = !options.close && (response.version() == Version::Http11 || options.keep_alive);
     let framed = |body, keep_alive| ResponseFraming { body, keep_alive, interim: false, switching: false };
     match status {
@@ -162,12 +163,12 @@ fn transfer_coding(fields: &Fields, buf: &[u8]) -> Result<(), Reject> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    let mut codings = value.rsplit(|&b| b == b',').map(super::scan::trim);
+    let mut codings = value.rsplit(|&b| b == b',').map(scan::trim);
     let last = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
     let tokens = codings.all(|coding| {
         !coding.is_empty()
             && !coding.eq_ignore_ascii_case(b"chunked")
-            && coding.iter().all(|&b| super::scan::is_token_byte(b))
+            && coding.iter().all(|&b| scan::is_token_byte(b))
     });
     if last && tokens {
         return Err(Reject::NotImplemented("transfer coding other than chunked"));
@@ -192,26 +193,6 @@ fn upgradable(fields: &Fields, buf: &[u8]) -> bool {
     let mut offers = fields.elements(buf, Known::Upgrade).peekable();
     offers.peek().is_some()
         && offers.all(|offer| !offer.eq_ignore_ascii_case(b"h2c") && !offer.eq_ignore_ascii_case(b"h2"))
-}
-
-/// The connection options (RFC 9110 section 7.6.1) that this hop acts on.
-#[derive(Default)]
-struct Options {
-    close: bool,
-    keep_alive: bool,
-    upgrade: bool,
-}
-
-impl Options {
-    fn of(fields: &Fields, buf: &[u8]) -> Self {
-        let mut options = Self::default();
-        for option in fields.elements(buf, Known::Connection) {
-            options.close |= option.eq_ignore_ascii_case(b"close");
-            options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            options.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
-        }
-        options
-    }
 }
 
 #[cfg(test)]

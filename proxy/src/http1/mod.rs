@@ -25,7 +25,6 @@ mod write;
 pub use self::{
     chunked::{ChunkedDecoder, Piece, Step, write_chunk_header},
     cookies::cookies,
-    fields::{Field, Span},
     framing::{Body, RequestFraming, ResponseFraming, request_framing, response_framing},
     names::{Known, Method, Version},
     reject::{BadResponse, Reject},

@@ -6,6 +6,7 @@
 const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
+const REG_NAME: u8 = 8;
 
 const CLASS: [u8; 256] = {
     let mut table = [0u8; 256];
@@ -40,6 +41,12 @@ const CLASS: [u8; 256] = {
         if b > 0x20 && b < 0x7f && b != b'#' {
             class |= TARGET;
         }
+        if b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+')
+            || matches!(b, b';' | b'=')
+        {
+            class |= REG_NAME;
+        }
         table[byte] = class;
         byte += 1;
     }
@@ -58,9 +65,11 @@ pub(super) fn is_value_byte(byte: u8) -> bool {
     CLASS[byte as usize] & VALUE != 0
 }
 
+/// Whether `byte` may stand in a host name: `reg-name` of RFC 3986 without the comma, which joins repeated fields, and
+/// without percent-encoding, which some decode and some do not.
 #[inline]
-fn is_target_byte(byte: u8) -> bool {
-    CLASS[byte as usize] & TARGET != 0
+pub(super) fn is_reg_name_byte(byte: u8) -> bool {
+    CLASS[byte as usize] & REG_NAME != 0
 }
 
 /// Whether `byte` is SP or HTAB.
@@ -78,21 +87,32 @@ pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
+/// The index of the colon behind the token that begins at `at`; `None` when it is not that simple.
+#[inline]
+pub(super) fn token_colon(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut end = at;
+    loop {
+        let colon = equal(word_at(bytes, end)?, b':');
+        if colon != 0 {
+            end += (colon.trailing_zeros() / 8) as usize;
+            break;
+        }
+        end += 8;
+    }
+    let class = bytes[at..end].iter().fold(TOKEN, |class, &b| class & CLASS[b as usize]);
+    (class != 0 && end > at).then_some(end)
+}
+
 const fn splat(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// Marks (with the high bit) bytes of `word` below `limit`, 1 to 128. The lowest mark is exact; those above it may be
-/// false, from the borrow.
-#[inline]
-fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(splat(limit)) & !word & splat(0x80)
-}
-
-/// Marks bytes of `word` equal to `byte`; the lowest mark is exact.
+/// Marks, with the high bit, bytes of `word` equal to `byte`. The lowest mark is exact; those above it may be false, from
+/// the borrow.
 #[inline]
 fn equal(word: u64, byte: u8) -> u64 {
-    below(word ^ splat(byte), 1)
+    let word = word ^ splat(byte);
+    word.wrapping_sub(splat(1)) & !word & splat(0x80)
 }
 
 #[inline]
@@ -100,43 +120,46 @@ fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).map(|chunk| u64::from_le_bytes(*chunk))
 }
 
-/// The index of the first byte from `at` on that may not stand in a field value, or the length.
+/// The index of the first byte from `at` on that is not of `class`, or the length. `suspects` marks, with the high bit,
+/// at least those bytes of a word; the table decides about them.
 #[inline]
-pub(super) fn value_end(bytes: &[u8], mut at: usize) -> usize {
+fn class_end(bytes: &[u8], mut at: usize, class: u8, suspects: impl Fn(u64) -> u64) -> usize {
     loop {
         while let Some(word) = word_at(bytes, at) {
-            let stop = below(word, 0x20) | equal(word, 0x7f);
-            if stop != 0 {
-                at += (stop.trailing_zeros() / 8) as usize;
+            let marks = suspects(word) & splat(0x80);
+            if marks != 0 {
+                at += (marks.trailing_zeros() / 8) as usize;
                 break;
             }
             at += 8;
         }
-        // Here `at` is on a control byte, perhaps a tab, or in the last seven bytes.
+        // Here `at` is on a suspect or in the last seven bytes.
         match bytes.get(at) {
-            Some(&byte) if is_value_byte(byte) => at += 1,
+            Some(&byte) if CLASS[byte as usize] & class != 0 => at += 1,
             Some(_) => return at,
             None => return bytes.len(),
         }
     }
 }
 
+/// The index of the first byte from `at` on that may not stand in a field value, or the length.
+#[inline]
+pub(super) fn value_end(bytes: &[u8], at: usize) -> usize {
+    class_end(bytes, at, VALUE, |word| (word.wrapping_sub(splat(0x20)) | word.wrapping_add(splat(1))) & !word)
+}
+
 /// The index of the first byte from `at` on that may not stand in a request target, or the length.
 ///
 /// `#` is not a target byte: a fragment is never sent (RFC 9110 section 4.2.5), and peers differ in where they cut it.
 #[inline]
-pub(super) fn target_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = word_at(bytes, at) {
-        let stop = below(word, 0x21) | equal(word, b'#') | equal(word, 0x7f) | (word & splat(0x80));
-        if stop != 0 {
-            return at + (stop.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while at < bytes.len() && is_target_byte(bytes[at]) {
-        at += 1;
-    }
-    at
+pub(super) fn target_end(bytes: &[u8], at: usize) -> usize {
+    class_end(bytes, at, TARGET, |word| {
+        let hash = word ^ splat(b'#');
+        word.wrapping_sub(splat(0x21))
+            | word.wrapping_add(splat(1))
+            | word
+            | (hash.wrapping_sub(splat(1)) & !hash)
+    })
 }
 
 /// `value` without SP and HTAB at both ends.
@@ -170,16 +193,37 @@ mod tests {
 
     #[test]
     fn the_fast_scans_agree_with_the_table() {
-        for byte in 0..=255u8 {
+        let slow = |bytes: &[u8], class: u8| {
+            bytes.iter().position(|&b| CLASS[b as usize] & class == 0).unwrap_or(bytes.len())
+        };
+        // The neighbours are those from which a carry or a borrow comes.
+        for (byte, around) in (0..=255u8).flat_map(|byte| b"a~! \t\xff".map(|around| (byte, around))) {
             for place in 0..40 {
-                let mut bytes = vec![b'a'; 40];
+                let mut bytes = [around; 40];
                 bytes[place] = byte;
-                let value = if is_value_byte(byte) { 40 } else { place };
-                assert_eq!(value_end(&bytes, 0), value, "value {byte:#x} at {place}");
-                let target = if is_target_byte(byte) { 40 } else { place };
-                assert_eq!(target_end(&bytes, 0), target, "target {byte:#x} at {place}");
-                let token = if is_token_byte(byte) { 40 } else { place };
-                assert_eq!(token_end(&bytes, 0), token, "token {byte:#x} at {place}");
+                assert_eq!(
+                    value_end(&bytes, 0),
+                    slow(&bytes, VALUE),
+                    "value {byte:#x} at {place} in {around:#x}"
+                );
+                assert_eq!(
+                    target_end(&bytes, 0),
+                    slow(&bytes, TARGET),
+                    "target {byte:#x} at {place} in {around:#x}"
+                );
+                assert_eq!(
+                    token_end(&bytes, 0),
+                    slow(&bytes, TOKEN),
+                    "token {byte:#x} at {place} in {around:#x}"
+                );
+                bytes[39] = b':';
+                let colon = slow(&bytes, TOKEN);
+                let simple = (colon > 0 && bytes[colon] == b':' && colon < 32).then_some(colon);
+                if simple.is_some() {
+                    assert_eq!(token_colon(&bytes, 0), simple, "colon {byte:#x} at {place} in {around:#x}");
+                } else if bytes[colon] != b':' || colon == 0 {
+                    assert_eq!(token_colon(&bytes, 0), None, "colon {byte:#x} at {place} in {around:#x}");
+                }
             }
         }
     }

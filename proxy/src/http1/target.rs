@@ -1,6 +1,6 @@
 //! Request targets (RFC 9112 section 3.2) and the `Host` field that must agree with them.
 
-use super::{fields::Span, names::Method, reject::Reject};
+use super::{fields::Span, names::Method, reject::Reject, scan};
 
 /// Which form a request target has, and where its parts are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,10 +96,13 @@ impl Target {
     }
 }
 
+/// The longest scheme, as hyper has it; the longest that is registered has 36 characters.
+const MAX_SCHEME: usize = 64;
+
 /// The length of the scheme when `text` begins with `scheme://` (RFC 3986 section 3.1).
 fn scheme(text: &[u8]) -> Option<usize> {
     let end = text.iter().position(|&b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')))?;
-    (text[0].is_ascii_alphabetic() && text[end..].starts_with(b"://")).then_some(end)
+    (end <= MAX_SCHEME && text[0].is_ascii_alphabetic() && text[end..].starts_with(b"://")).then_some(end)
 }
 
 /// The port of `authority`, perhaps empty; `None` when it is not `host[:port]`.
@@ -123,7 +126,7 @@ pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], &[u8])> {
             }
             close + 2
         }
-        _ => authority.iter().position(|&b| !is_reg_name_byte(b)).unwrap_or(authority.len()),
+        _ => authority.iter().position(|&b| !scan::is_reg_name_byte(b)).unwrap_or(authority.len()),
     };
     let (name, rest) = authority.split_at(name_end);
     match rest {
@@ -131,28 +134,6 @@ pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], &[u8])> {
         [b':', port @ ..] if port.len() <= 5 && port.iter().all(u8::is_ascii_digit) => Some((name, port)),
         _ => None,
     }
-}
-
-/// `reg-name` of RFC 3986 without the comma.
-fn is_reg_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b';'
-                | b'='
-        )
 }
 
 #[cfg(test)]
@@ -202,6 +183,7 @@ mod tests {
             "GET http://u@h/ HTTP/1.1",
             "GET http://:80/ HTTP/1.1",
             "GET http://h:a/ HTTP/1.1",
+            "GET http://%68/ HTTP/1.1",
             "GET http://[::1/ HTTP/1.1",
             "GET 1http://h/ HTTP/1.1",
             "CONNECT h HTTP/1.1",
@@ -231,6 +213,7 @@ mod tests {
             ("Host: a?b\r\n", false),
             ("Host: u@a\r\n", false),
             ("Host: a,b\r\n", false),
+            ("Host: a%2eb\r\n", false),
             ("Host: a:b\r\n", false),
             ("Host: a:80:80\r\n", false),
             ("Host: :80\r\n", false),

@@ -222,11 +222,10 @@ fn copy(
         out.extend_from_slice(&buf[start..end]);
         return;
     }
-    let nominates = fields.elements(buf, Known::Connection).any(|option| !is_plain_option(option));
     let mut from = start;
     for (i, field) in fields.list.iter().enumerate() {
         let dropped = drop.contains(field.known)
-            || nominates && field.known == Known::Other && {
+            || fields.options.unknown && field.known == Known::Other && {
                 let name = field.name.of(buf);
                 fields.elements(buf, Known::Connection).any(|option| option.eq_ignore_ascii_case(name))
             };
@@ -239,11 +238,6 @@ fn copy(
         from = if field.known == Known::Other || edit(out, field) { next } else { begin };
     }
     out.extend_from_slice(&buf[from..end]);
-}
-
-/// Whether a connection option names no field other than those that are dropped anyway.
-fn is_plain_option(option: &[u8]) -> bool {
-    option.eq_ignore_ascii_case(b"close") || Known::of(option) != Known::Other
 }
 
 #[cfg(test)]

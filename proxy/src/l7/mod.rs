@@ -42,12 +42,37 @@ pub trait RequestFacts {
     /// rule on the path matches.
     fn path_and_query(&self) -> &[u8];
 
+    /// The host that the target itself names, where HAProxy compares and forwards that one instead of the value of
+    /// `Host`: see [`normalized_host`], which says so for a raw target.
+    fn normalized_host(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// How many header fields there are.
     fn header_count(&self) -> usize;
 
     /// Name and value of a header field, for `index` below [`header_count`](Self::header_count). The name's case
     /// does not matter; white space around the value may or may not have been removed.
     fn header(&self, index: usize) -> (&[u8], &[u8]);
+}
+
+/// The host of an absolute-form request target whose port is its scheme's default, without that port.
+///
+/// HAProxy normalizes such a target by the rules of its scheme (RFC 3986 section 6.2.3) and replaces the value of
+/// `Host` by the result. For all other targets the answer is `None` and `Host` stays what it is.
+pub fn normalized_host(target: &[u8]) -> Option<&[u8]> {
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    let scheme = target.iter().position(|b| *b == b':')?;
+    let rest = target[scheme..].strip_prefix(b"://")?;
+    let port: &[u8] = match &target[..scheme] {
+        scheme if scheme.eq_ignore_ascii_case(b"http") => b":80",
+        scheme if scheme.eq_ignore_ascii_case(b"https") => b":443",
+        _ => return None,
+    };
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+    rest[..end].strip_suffix(port)
 }
 
 /// What a listener's policies say about a request.

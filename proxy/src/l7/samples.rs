@@ -75,6 +75,7 @@ pub struct Scratch {
 /// A piece of a header field's value.
 #[derive(Debug)]
 struct Sample {
+    /// The field's index; [`NONE`] for the request's normalized host.
     header: u32,
     start: u32,
     end: u32,
@@ -113,8 +114,16 @@ impl Scratch {
         for index in 0..request.header_count() {
             let (name, value) = request.header(index);
             if let Some(subject) = subjects.find_header(name) {
+                let host = request.normalized_host().filter(|_| name.eq_ignore_ascii_case(b"host"));
+                let (index, value) = host.map_or((index, value), |host| (NONE as usize, host));
+                let connection = name.eq_ignore_ascii_case(b"connection");
+                if connection && value.trim_ascii().is_empty() {
+                    continue;
+                }
                 for range in comma_values(value) {
-                    self.push(subject, index, range.start, range.end);
+                    if !(connection && is_persistence(&value[range.clone()])) {
+                        self.push(subject, index, range.start, range.end);
+                    }
                 }
             }
             if !subjects.cookies.is_empty() && name.eq_ignore_ascii_case(b"cookie") {
@@ -126,6 +135,12 @@ impl Scratch {
             }
         }
     }
+}
+
+/// Whether an option of `Connection` is one that HAProxy acts on and takes away before rules see it; a field that is
+/// empty goes whole.
+fn is_persistence(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")
 }
 
 /// A request as rules see it, with its headers read at the first rule that asks for one.
@@ -159,7 +174,11 @@ impl<'e, R: RequestFacts + ?Sized> View<'e, R> {
         std::iter::from_fn(move || {
             let sample = samples.get(next as usize)?;
             next = sample.previous;
-            Some(&request.header(sample.header as usize).1[sample.start as usize..sample.end as usize])
+            let value = match sample.header {
+                NONE => request.normalized_host()?,
+                index => request.header(index as usize).1,
+            };
+            Some(&value[sample.start as usize..sample.end as usize])
         })
     }
 

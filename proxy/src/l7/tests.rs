@@ -171,6 +171,32 @@ fn a_missing_sample_matches_nothing_and_everything_when_inverted() {
 }
 
 #[test]
+fn default_ports_of_absolute_targets_do_not_count() {
+    for (target, host) in [
+        ("http://h:80/x", Some("h")),
+        ("HTTP://h:80", Some("h")),
+        ("https://[::1]:443?q", Some("[::1]")),
+        ("http://h:8080/", None),
+        ("http://h:443/", None),
+        ("http://h/:80", None),
+        ("ftp://h:80/", None),
+        ("/http://h:80", None),
+        ("h:80", None),
+        ("*", None),
+        ("", None),
+    ] {
+        assert_eq!(normalized_host(target.as_bytes()), host.map(str::as_bytes), "{target}");
+    }
+}
+
+#[test]
+fn options_about_the_connection_itself_are_no_values() {
+    let close = rule(L7Subject::Header("Connection".to_owned()), CompareType::Regex, "close|keep-alive");
+    assert!(!holds(close.clone(), &request("/", &[("connection", "Close, keep-alive")])));
+    assert!(holds(close, &request("/", &[("connection", "close, x-close")])));
+}
+
+#[test]
 fn paths_end_before_the_query() {
     let target = request("/a/b.php?x=/c.jpg", &[]);
     assert!(holds(rule(L7Subject::FileType, CompareType::EqualTo, "php"), &target));

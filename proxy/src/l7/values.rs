@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use memchr::{memchr2, memchr3};
+
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
@@ -21,19 +23,27 @@ fn trim(value: &[u8], mut range: Range<usize>) -> Range<usize> {
 }
 
 /// The first delimiter at or after `from` that is not inside a quoted string; the value's length without one.
+/// `search` finds the first delimiter or quote.
 ///
 /// A backslash escapes only inside quotes; a quoted string that is never closed hides all delimiters after it.
-fn delimiter(value: &[u8], from: usize, is_delimiter: impl Fn(u8) -> bool) -> usize {
-    let mut quoted = false;
+fn delimiter(value: &[u8], from: usize, search: impl Fn(&[u8]) -> Option<usize>) -> usize {
     let mut at = from;
-    while at < value.len() {
-        match value[at] {
-            b'\\' if quoted => at += 1,
-            b'"' => quoted = !quoted,
-            byte if !quoted && is_delimiter(byte) => return at,
-            _ => {}
+    while let Some(length) = search(&value[at..]) {
+        at += length;
+        if value[at] != b'"' {
+            return at;
         }
         at += 1;
+        loop {
+            match memchr2(b'"', b'\\', &value[at..]) {
+                None => return value.len(),
+                Some(length) if value[at + length] == b'"' => {
+                    at += length + 1;
+                    break;
+                }
+                Some(length) => at = value.len().min(at + length + 2),
+            }
+        }
     }
     value.len()
 }
@@ -46,7 +56,7 @@ pub(super) fn comma_values(value: &[u8]) -> impl Iterator<Item = Range<usize>> {
     std::iter::from_fn(move || {
         let start = next?;
         let leading = value[start..].iter().take_while(|b| is_space(**b)).count();
-        let end = delimiter(value, start + leading, |b| b == b',');
+        let end = delimiter(value, start + leading, |rest| memchr2(b',', b'"', rest));
         next = (end < value.len()).then_some(end + 1);
         Some(trim(value, start..end))
     })
@@ -86,7 +96,7 @@ pub(super) fn cookies(field: &[u8]) -> impl Iterator<Item = Cookie> {
                 }
                 let value_start = name_end + 1;
                 let spaces = list[value_start..].iter().take_while(|b| is_space(**b)).count();
-                let value_end = delimiter(list, value_start + spaces, |b| matches!(b, b',' | b';'));
+                let value_end = delimiter(list, value_start + spaces, |rest| memchr3(b',', b';', b'"', rest));
                 next = Some(value_end + 1);
 
                 let name = trim(list, start..name_end);

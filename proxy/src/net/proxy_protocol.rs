@@ -91,6 +91,15 @@ fn mapped(address: SocketAddr) -> Ipv6Addr {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+        panic,
+        process::{Command, Stdio},
+        thread,
+        time::{Duration, Instant},
+    };
+
     use super::*;
 
     fn header(version: Version, source: &str, destination: &str) -> Vec<u8> {
@@ -164,5 +173,78 @@ mod tests {
         let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
         assert!(header(Version::V1, longest, longest).len() <= MAX_LENGTH);
         assert!(header(Version::V2, longest, longest).len() <= MAX_LENGTH);
+    }
+
+    /// The same comparison against the HAProxy that is installed.
+    #[test]
+    fn haproxy_itself_agrees() {
+        let installed =
+            Command::new("haproxy").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if installed.is_err() {
+            eprintln!("SKIPPED: haproxy is not installed");
+            return;
+        }
+        let member = TcpListener::bind("127.0.0.1:0").unwrap();
+        let cases = [
+            ("127.0.0.1", Version::V1),
+            ("127.0.0.1", Version::V2),
+            ("::1", Version::V1),
+            ("::1", Version::V2),
+        ];
+        let mut config =
+            String::from("defaults\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n");
+        // Held until all are chosen, so that no port is chosen twice.
+        let probes: Vec<TcpListener> =
+            cases.iter().map(|(host, _)| TcpListener::bind((*host, 0)).unwrap()).collect();
+        let addresses: Vec<SocketAddr> = cases
+            .into_iter()
+            .enumerate()
+            .map(|(n, (host, version))| {
+                let probe = probes[n].local_addr().unwrap();
+                let option = if version == Version::V1 { "send-proxy" } else { "send-proxy-v2" };
+                let (port, member) = (probe.port(), member.local_addr().unwrap());
+                config += &format!("listen l{n}\n bind {host}:{port}\n server m {member} {option}\n");
+                probe
+            })
+            .collect();
+        drop(probes);
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.as_bytes()).unwrap();
+        let mut haproxy = Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(file.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+
+        let outcome = panic::catch_unwind(|| {
+            for ((_, version), address) in cases.into_iter().zip(addresses) {
+                let client = connect(address);
+                let mut expected = Vec::new();
+                encode(version, client.local_addr().unwrap(), address, &mut expected);
+                let (mut accepted, _) = member.accept().unwrap();
+                accepted.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut got = vec![0; expected.len()];
+                accepted.read_exact(&mut got).unwrap();
+                assert_eq!(got, expected, "{version:?} {address}");
+            }
+        });
+        haproxy.kill().unwrap();
+        haproxy.wait().unwrap();
+        outcome.unwrap();
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Connects as soon as somebody listens.
+    fn connect(address: SocketAddr) -> TcpStream {
+        let start = Instant::now();
+        loop {
+            match TcpStream::connect(address) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{address}: {error}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

@@ -4,15 +4,11 @@ use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
-use super::{
-    dispatch::{ConnectFailure, Dispatch, Next},
-    relay::{EndReason, Peer},
-};
+use super::dispatch::{ConnectFailure, Dispatch, Next};
 use crate::{
     balance::Flow,
     model::LbAlgorithm,
     net::proxy_protocol,
-    state::MemberCounters,
     worker::{LocalMember, Present, Slot},
 };
 
@@ -127,19 +123,6 @@ pub(crate) async fn announce(
     proxy_protocol::encode(version, client, client_stream.local_addr()?, &mut header);
     // It fits the empty send buffer of a new connection, so this does not wait.
     member.write_all(&header).await
-}
-
-/// Counts at the member how a relayed session ended.
-pub(crate) fn count_end(reason: EndReason, counters: &MemberCounters) {
-    match reason {
-        EndReason::Finished => {}
-        EndReason::Aborted(Peer::Client, _) | EndReason::TimedOut(Peer::Client) => {
-            counters.client_aborts.add(1)
-        }
-        EndReason::Aborted(Peer::Member, _) | EndReason::TimedOut(Peer::Member) => {
-            counters.server_aborts.add(1)
-        }
-    }
 }
 
 async fn open(

@@ -83,10 +83,7 @@ pub(crate) async fn serve(
         from_client: None,
         from_member: None,
     };
-    let end =
-        relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters)
-            .await;
-    member::count_end(end.reason, member_counters);
+    relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters).await;
     member_counters.total_time_us.add(begun.elapsed().as_micros() as u64);
 }
 

@@ -6,6 +6,8 @@
 
 mod access;
 mod compile;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

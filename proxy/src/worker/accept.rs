@@ -45,7 +45,13 @@ impl Acceptor {
             stopping: Cell::new(false),
             changed: Notify::new(),
         });
-        tokio::task::spawn_local(run(Rc::clone(worker), Rc::clone(&shared), socket));
+        // Counted like a session, so that a worker does not end before what was completed has been accepted.
+        let guard = worker.session();
+        let accepting = run(Rc::clone(worker), Rc::clone(&shared), socket);
+        tokio::task::spawn_local(async move {
+            accepting.await;
+            drop(guard);
+        });
         Ok(Self(shared))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The property tests beside this directory and the fuzz targets in `tests/fuzz` call the same functions.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod stream;
 

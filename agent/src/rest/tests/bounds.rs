@@ -6,7 +6,7 @@ use hyper::{Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::testing::{TestAgent, eventually};
+use crate::testing::TestAgent;
 
 /// Sends bytes over one connection, and reads until the server closes it or stops.
 async fn raw(agent: &TestAgent, bytes: &[u8]) -> String {
@@ -65,10 +65,25 @@ async fn heads_are_bounded() {
 async fn connections_are_bounded_and_the_next_one_waits_its_turn() {
     let agent = TestAgent::with(|config| config.max_connections = 2).await;
     let held = [agent.connect().await, agent.connect().await];
-    let third = tokio::time::timeout(Duration::from_millis(200), agent.connect()).await;
+    let third = tokio::time::timeout(Duration::from_millis(300), agent.get("/2.0")).await;
     assert!(third.is_err(), "there is no place for a third");
+    let third = agent.get("/2.0");
     drop(held);
-    eventually("a place is free", async || agent.get("/2.0").await.status == StatusCode::OK).await;
+    assert_eq!(third.await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn silent_peers_do_not_keep_a_controller_out() {
+    let agent = TestAgent::with(|config| config.max_connections = 2).await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(tokio::net::TcpStream::connect(agent.address).await.unwrap());
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(3), agent.get("/2.0")).await;
+    assert_eq!(answer.expect("in time").status, StatusCode::OK);
+    let text = String::from_utf8(agent.get("/metrics").await.body.to_vec()).unwrap();
+    let open = text.lines().find_map(|line| line.strip_prefix("amphora_agent_connections ")).unwrap();
+    assert!(open.parse::<u32>().unwrap() <= 130, "{open}");
 }
 
 #[tokio::test]

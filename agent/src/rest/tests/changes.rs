@@ -98,10 +98,11 @@ async fn a_change_goes_on_when_its_request_is_gone() {
     let stored = agent.base.join("loadbalancer.json");
     eventually("the document is staged", async || stored.exists()).await;
     drop(stream);
-    // The change still holds its turn: another one waits for it and does not interleave.
-    let quiet = agent.amphora.quiesce(Duration::from_millis(50));
-    quiet.await;
-    assert!(stored.exists());
+    eventually("the request is gone", async || agent.get("/2.0").await.status == StatusCode::OK).await;
+    agent.proxy.be(Mood::Willing);
+    eventually("the change is made", async || agent.proxy.document().is_some()).await;
+    agent.amphora.quiesce(Duration::from_secs(5)).await;
+    assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
 }
 
 #[tokio::test]

@@ -55,6 +55,9 @@ struct Args {
     /// Concurrent keep-alive connections; a quarter as many carry a connection per request, and as many again TCP.
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// Exchanges per second of all connections together; 0 for as many as can be.
+    #[arg(long, default_value_t = 3000.0)]
+    rate: f64,
     /// Worker threads of the proxy.
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -112,10 +115,16 @@ fn run(mut args: Args) -> Result<bool> {
 
     let mut text = format!(
         "# Changes under load\n\n{}. Proxy on core {proxy_core} with {} worker(s), load, backend and changes on core \
-         {load_core}. Seed {}.\n\n",
+         {load_core}. Seed {}, {} ms between changes, {}.\n\n",
         report::machine(),
         args.workers,
-        args.seed
+        args.seed,
+        args.interval,
+        if args.rate > 0.0 {
+            format!("at most {} exchanges/s", args.rate)
+        } else {
+            "as much load as there can be".into()
+        },
     );
     let mut table =
         Table::new(["members", "changes", "document KiB", "apply p50 ms", "apply p99 ms", "apply max ms"]);
@@ -215,9 +224,13 @@ fn changes(
             ("TCP, short sessions", tcp, Exchange::tcp(false), few),
         ];
         let stop = &stop;
+        // Each connection its share.
+        let all = (args.connections + 3 * few) as f64;
+        let rate = |connections: usize| (args.rate > 0.0).then(|| args.rate * connections as f64 / all);
         let threads = kinds.map(|(name, target, exchange, connections)| {
+            let rate = rate(connections);
             let run = move || {
-                load::exchanges(target, &exchange, connections, &mut |_, _| {
+                load::exchanges(target, &exchange, connections, rate, &mut |_, _| {
                     if stop.load(Relaxed) { Command::Stop } else { Command::Continue }
                 })
                 .map(|tally| (name, tally))

@@ -172,9 +172,9 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use std::collections::BTreeMap;
+
+    use amphora_proxy::model::LoadBalancer;
 
     use super::*;
 
@@ -187,6 +187,7 @@ mod tests {
             *kinds.entry(plan.change()).or_insert(0) += 1;
             let document = plan.document.to_json();
             assert_ne!(document, last);
+            assert_eq!(LoadBalancer::from_json(&document).map(drop), Ok(()));
             last = document;
             for (pool, number) in plan.document.loadbalancer.pools.iter().zip(1u64..) {
                 assert!(pool.members.len() <= 11.max(2 * KEPT));

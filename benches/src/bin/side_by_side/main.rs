@@ -240,7 +240,7 @@ impl Bench {
             || Ok((Cpu::of(&pids)?, CoreTime::now(self.proxy_core)?)),
             |conduct| match cell {
                 Cell::TcpBulk => load::bulk(target, self.args.bulk_connections, conduct),
-                _ => load::exchanges(target, &exchange, connections, conduct),
+                _ => load::exchanges(target, &exchange, connections, None, conduct),
             },
         )?;
         let (before, after) = (&window.before, &window.after);

@@ -2,10 +2,7 @@
 
 use super::{client::Client, exchange::MemberSide};
 use crate::{
-    session::{
-        member,
-        relay::{self, RelayOptions},
-    },
+    session::relay::{self, RelayOptions},
     worker::{Present, Worker},
 };
 
@@ -31,8 +28,6 @@ impl Tunnel {
         };
         let counters = slot.member().counters();
         let listener = plan.state.counters.of(worker.index);
-        let end =
-            relay::relay(&mut client.stream, &mut stream, options, &worker.pools, listener, counters).await;
-        member::count_end(end.reason, counters);
+        relay::relay(&mut client.stream, &mut stream, options, &worker.pools, listener, counters).await;
     }
 }

@@ -225,6 +225,18 @@ fn an_idle_session_holds_no_buffer_and_no_pipe() {
 }
 
 #[test]
+fn the_state_of_a_session_is_small() {
+    run(async {
+        let ((mut client, _a), (mut member, _b)) = (pair().await, pair().await);
+        let (pools, listener, counters) =
+            (Pools::default(), ListenerCounters::default(), MemberCounters::default());
+        let relay = relay(&mut client, &mut member, RelayOptions::default(), &pools, &listener, &counters);
+        let size = size_of_val(&relay);
+        assert!(size <= 1024, "{size} bytes");
+    });
+}
+
+#[test]
 fn copies_where_there_is_no_pipe() {
     run(async {
         let pools = Pools { pipes: crate::net::PipePool::new(0, 0), ..Pools::default() };

@@ -1,0 +1,189 @@
+//! The program itself: how it starts, stops, dies and comes back.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+struct Host {
+    directory: tempfile::TempDir,
+}
+
+impl Host {
+    /// A directory with certificates, a configuration, and a script that stands for the proxy.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["amphora".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        fs::write(path.join("client_ca.pem"), ca.pem()).unwrap();
+        fs::write(path.join("server.pem"), format!("{}{}", key.serialize_pem(), certificate.pem())).unwrap();
+        let script = format!("#!/bin/sh\necho $$ >> {}/pids\nexec sleep 1000\n", path.display());
+        fs::write(path.join("proxy"), script).unwrap();
+        fs::set_permissions(path.join("proxy"), fs::Permissions::from_mode(0o755)).unwrap();
+        let this = Self { directory };
+        this.configure("");
+        this
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Port 0 lets the kernel choose, so that tests do not meet.
+    fn configure(&self, more: &str) {
+        let text = format!(
+            "[DEFAULT]\nroot = {}\n[haproxy_amphora]\nbase_path = $root/octavia\nbind_host = 127.0.0.1\n\
+             bind_port = 0\n[amphora_agent]\namphora_id = a\nagent_server_ca = $root/client_ca.pem\n\
+             agent_server_cert = $root/server.pem\n[amphora]\nrun_dir = $root/run\nproxy_cmd = $root/proxy\n\
+             drain_timeout = 2\n{more}",
+            self.path().display()
+        );
+        fs::write(self.path().join("agent.conf"), text).unwrap();
+    }
+
+    fn agent(&self, arguments: &[&str]) -> Agent {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_amphora-agent"));
+        command.arg("--config-file").arg(self.path().join("agent.conf")).args(arguments);
+        let log = fs::File::create(self.path().join("log")).unwrap();
+        Agent(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log")).unwrap_or_default()
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        let text = fs::read_to_string(self.path().join("pids")).unwrap_or_default();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+}
+
+/// Killed when a test fails half-way.
+struct Agent(Child);
+
+impl Agent {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+    }
+
+    fn ends(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the agent ends", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within twenty seconds: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+fn refused(host: &Host) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amphora-agent"));
+    command.arg("--config-file").arg(host.path().join("agent.conf")).output().unwrap()
+}
+
+#[test]
+fn sigterm_ends_it_with_0_and_its_proxy_with_it() {
+    let host = Host::new();
+    let mut agent = host.agent(&["--supervise"]);
+    eventually("the proxy is started", || host.pids().len() == 1);
+    eventually("the agent is ready", || host.log().contains("ready"));
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0), "{}", host.log());
+    assert!(!alive(host.pids()[0]));
+}
+
+#[test]
+fn a_killed_agent_leaves_the_proxy_and_the_next_one_takes_it_over() {
+    let host = Host::new();
+    let mut agent = host.agent(&["--supervise"]);
+    let lock = host.path().join("run/amphora-proxy.lock");
+    eventually("the proxy is noted", || fs::read_to_string(&lock).is_ok_and(|text| text.ends_with('\n')));
+    eventually("the proxy runs", || host.pids().len() == 1);
+    let pid = host.pids()[0];
+    agent.signal(Signal::SIGKILL);
+    agent.ends();
+    assert!(alive(pid));
+    let mut agent = host.agent(&["--supervise"]);
+    eventually("the proxy is taken over", || host.log().contains("took over the running proxy"));
+    assert_eq!((host.pids(), alive(pid)), (vec![pid], true));
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0), "{}", host.log());
+    assert!(!alive(pid));
+}
+
+#[test]
+fn without_supervise_it_starts_nothing() {
+    let host = Host::new();
+    let mut agent = host.agent(&[]);
+    eventually("the agent is ready", || host.log().contains("ready"));
+    agent.signal(Signal::SIGINT);
+    assert_eq!(agent.ends(), Some(0));
+    assert!(host.pids().is_empty());
+}
+
+#[test]
+fn sighup_reads_certificates_and_heartbeats_again() {
+    let host = Host::new();
+    let mut agent = host.agent(&[]);
+    eventually("the agent is ready", || host.log().contains("ready"));
+    host.configure("workers = 1\n");
+    agent.signal(Signal::SIGHUP);
+    eventually("what is wrong is said", || host.log().contains("the new configuration is not usable"));
+    assert!(host.log().contains("certificates were read again"));
+    host.configure("[health_manager]\nheartbeat_key = topsecret\ncontroller_ip_port_list = 127.0.0.1:9\n");
+    agent.signal(Signal::SIGHUP);
+    // The last SIGHUP is dealt with before the stop, because both are read by one thread in order.
+    eventually("it is read", || host.log().matches("certificates were read again").count() == 2);
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0));
+    assert!(!host.log().contains("topsecret"));
+}
+
+#[test]
+fn what_is_wrong_with_the_file_is_said_by_name() {
+    let host = Host::new();
+    host.configure("workers = 1\n");
+    let output = refused(&host);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("[amphora] workers: line 15: no such option"));
+    host.configure("");
+    fs::remove_file(host.path().join("server.pem")).unwrap();
+    let output = refused(&host);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("server.pem"), "{output:?}");
+}

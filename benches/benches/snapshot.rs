@@ -1,0 +1,53 @@
+//! The snapshot that workers run, compiled from the typed model.
+
+use std::{hint::black_box, sync::Arc};
+
+use amphora_benches::document::Document;
+use amphora_proxy::{
+    model::LoadBalancer,
+    snapshot::{Snapshot, compile},
+    state::Registry,
+};
+use divan::{Bencher, counter::ItemsCount};
+
+fn main() {
+    divan::main();
+}
+
+fn model(document: &Document) -> Arc<LoadBalancer> {
+    LoadBalancer::from_json(&document.to_json()).expect("the document is right").into()
+}
+
+fn first(model: &Arc<LoadBalancer>) -> Snapshot {
+    compile(model.clone(), 1, &Registry::new(1)).expect("the model can be compiled")
+}
+
+/// Nothing ran before: every state is made.
+#[divan::bench(args = [1, 100, 5000])]
+fn compile_first(bencher: Bencher<'_, '_>, members: u64) {
+    let model = model(&Document::http_with_members(members));
+    bencher.counter(ItemsCount::new(members)).bench_local(|| first(black_box(&model)));
+}
+
+/// The same members ran before: their states are found again.
+#[divan::bench(args = [1, 100, 5000])]
+fn compile_over_running(bencher: Bencher<'_, '_>, members: u64) {
+    let model = model(&Document::http_with_members(members));
+    let mut registry = Registry::new(1);
+    let running = first(&model);
+    running.hand_over(&mut registry);
+    bencher
+        .counter(ItemsCount::new(members))
+        .bench_local(|| compile(black_box(&model).clone(), 2, &registry).expect("the model can be compiled"));
+}
+
+/// From the text of a document to the snapshot.
+#[divan::bench(args = [1, 100, 5000])]
+fn parse_and_compile(bencher: Bencher<'_, '_>, members: u64) {
+    let text = Document::http_with_members(members).to_json();
+    let registry = Registry::new(1);
+    bencher.counter(ItemsCount::new(members)).bench_local(|| {
+        let model = LoadBalancer::from_json(black_box(&text)).expect("the document is right");
+        compile(model.into(), 1, &registry).expect("the model can be compiled")
+    });
+}
