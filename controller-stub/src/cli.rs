@@ -165,6 +165,9 @@ The key is `heartbeat_key` in the agent's [health_manager] section; the amphora 
     /// The program of the demo's members
     #[command(hide = true)]
     DemoMember(demo::MemberOptions),
+    /// Starts the demo's programs
+    #[command(hide = true)]
+    DemoLeash(demo::LeashOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -283,6 +286,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Demo(options) => demo::run(&options),
         Command::DemoMember(options) => demo::run_member(&options),
+        Command::DemoLeash(options) => demo::run_leashed(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "amphora-controller", &mut script);

@@ -79,7 +79,7 @@ impl Demo {
         }
     }
 
-    /// No process that was given the demo's directory, no file, no namespace.
+    /// No process, no file, no namespace.
     fn assert_nothing_is_left(&self) {
         assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 0, "files are left");
         let own = format!("amphora-demo-{}-", self.pid());
@@ -90,6 +90,11 @@ impl Demo {
             .filter(|name| name.starts_with(&own))
             .collect();
         assert!(left.is_empty(), "namespaces are left: {left:?}");
+        self.assert_no_process_is_left();
+    }
+
+    /// They may take a moment to end.
+    fn assert_no_process_is_left(&self) {
         let dir = self.dir.path().to_str().unwrap();
         let begin = Instant::now();
         while let Some(process) = processes_that_name(dir).first() {
@@ -148,4 +153,13 @@ fn ctrl_c_leaves_nothing_behind() {
         assert_eq!(demo.wait(), Some(128 + signal as i32));
         demo.assert_nothing_is_left();
     }
+}
+
+#[test]
+fn even_killed_it_leaves_no_process() {
+    let Some(mut demo) = Demo::start(&["--once", "--loopback"]) else { return };
+    demo.read_until("who answers what");
+    demo.child.kill().unwrap();
+    demo.child.wait().unwrap();
+    demo.assert_no_process_is_left();
 }

@@ -8,10 +8,14 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::{process::Command, time::Instant};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Programs, process::Process, topology::Topology};
+use super::{
+    Programs,
+    process::{Process, leashed},
+    topology::Topology,
+};
 use crate::{
     certs,
     client::{Client, TlsOptions},
@@ -49,7 +53,7 @@ impl Amphora {
         let file = dir.join("amphora-agent.conf");
         fs::write(&file, configuration(topology, programs, id, heartbeats, key))
             .map_err(|e| Error::local(file.display(), e))?;
-        let mut command = Command::new(find(&programs.agent, "amphora-agent")?);
+        let mut command = leashed(&find(&programs.agent, "amphora-agent")?)?;
         command.arg("--supervise").arg("--config-file").arg(&file);
         let process = Process::start(command, &dir.join("log/amphora.log"))?;
         let tls = TlsOptions { certs: Some(dir.join("certs")), ..TlsOptions::default() }.client_config()?;

@@ -7,7 +7,6 @@ use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use nix::sys::{prctl, signal::Signal};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{HEADER_MEMBER, HEADER_POOL, HEALTH_PATH, netns::Namespace};
@@ -50,12 +49,11 @@ impl MemberOptions {
     }
 }
 
-/// Serves until it is killed, or until the process that started it is gone.
+/// Serves until it is killed.
 ///
 /// # Errors
 /// [`Error::Local`] when the address cannot be bound.
 pub fn run_member(options: &MemberOptions) -> Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| Error::local("prctl", e))?;
     if let Some(name) = &options.netns {
         Namespace::enter(name)?;
     }

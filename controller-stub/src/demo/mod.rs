@@ -31,12 +31,15 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use self::member::{MemberOptions, run_member};
 use self::{
     board::Board,
     stage::Stage,
     traffic::Counts,
     view::{Screen, frame},
+};
+pub use self::{
+    member::{MemberOptions, run_member},
+    process::{LeashOptions, run_leashed},
 };
 use crate::{
     cli::runtime,
@@ -127,7 +130,8 @@ async fn play(options: &Options) -> Result<()> {
     if live {
         board.read().lines.iter().for_each(|line| tell(&line.show(style)));
     }
-    if result.is_err() || !board.read().failed.is_empty() {
+    let wrong = !matches!(result, Ok(()) | Err(Error::Interrupted(_))) || !board.read().failed.is_empty();
+    if wrong {
         stage.show_logs();
     }
     drop(stage);

@@ -1,14 +1,27 @@
 //! Child processes that never outlive the demo.
 //!
 //! Each child leads a process group of its own: Ctrl-C in the terminal reaches the demo alone, which then stops its
-//! children in order; and what a child started itself can be ended with it.
+//! children in order; and what a child started itself can be ended with it. Should the demo be killed before it can do
+//! that, the kernel sends each child SIGTERM (see [`leashed`]).
 
-use std::{fs::File, path::Path, process::Stdio, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{self, Stdio},
+    time::Duration,
+};
 
+use clap::Args;
 use nix::{
     errno::Errno,
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
+    sys::{
+        prctl,
+        signal::{Signal, killpg},
+    },
+    unistd::{Pid, getppid},
 };
 use tokio::{
     process::{Child, Command},
@@ -16,6 +29,45 @@ use tokio::{
 };
 
 use crate::error::{Error, Result};
+
+/// The program that becomes another one, once it is sure to end with the process that started it.
+#[derive(Args, Clone, Debug)]
+pub struct LeashOptions {
+    /// Process id of the one that starts it
+    #[arg(long)]
+    parent: i32,
+    /// Program and arguments
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// A command line for `program` that ends, by SIGTERM, with this process. What to run comes after it as arguments.
+///
+/// # Errors
+/// [`Error::Local`]: this program cannot find itself.
+pub(super) fn leashed(program: &Path) -> Result<Command> {
+    let own = env::current_exe().map_err(|e| Error::local("this program", e))?;
+    let mut command = Command::new(own);
+    command.args(["demo-leash", "--parent", &process::id().to_string(), "--"]).arg(program);
+    Ok(command)
+}
+
+/// Becomes the program that was asked for.
+///
+/// # Errors
+/// [`Error::Local`]: it cannot be started, or the one that wanted it is gone already.
+pub fn run_leashed(options: &LeashOptions) -> Result<()> {
+    // Survives exec (prctl(2), PR_SET_PDEATHSIG): these programs are neither set-user-ID nor have capabilities.
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|e| Error::local("prctl", e))?;
+    if getppid().as_raw() != options.parent {
+        return Err(Error::Local("the process that wanted this is gone".to_owned()));
+    }
+    let [program, arguments @ ..] = options.command.as_slice() else {
+        return Err(Error::Usage("no program".to_owned()));
+    };
+    let error = process::Command::new(program).args(arguments).exec();
+    Err(Error::local(program.to_string_lossy(), error))
+}
 
 /// A running child. Dropping it kills its whole process group.
 #[derive(Debug)]

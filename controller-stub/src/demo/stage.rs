@@ -7,7 +7,7 @@ use std::{
 
 use amphora_agent::heartbeat;
 use serde_json::Value;
-use tokio::{net::UdpSocket, process::Command, task::JoinHandle};
+use tokio::{net::UdpSocket, task::JoinHandle};
 use uuid::Uuid;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     board::Board,
     document::{Demo, processes},
     member::MemberOptions,
-    process::Process,
+    process::{Process, leashed},
     topology::Topology,
     traffic::{Counts, Traffic},
 };
@@ -119,7 +119,7 @@ impl Stage {
         let pool = processes().into_iter().find(|(n, _)| *n == name).map_or("", |(_, pool)| pool);
         let address = demo.address(name).ok_or_else(|| Error::Local(format!("no member {name}")))?;
         let program = env::current_exe().map_err(|e| Error::local("this program", e))?;
-        let mut command = Command::new(program);
+        let mut command = leashed(&program)?;
         command.args(MemberOptions::to_args(name, pool, address, topology.member_netns()));
         let process = Process::start(command, &topology.dir.join(format!("log/{name}.log")))?;
         self.members.retain(|(n, _)| *n != name);

@@ -40,6 +40,7 @@ impl Stage {
             }
             self.board.step("what was lost so far");
             self.tell_losses();
+            self.linger().await?;
         }
     }
 
@@ -106,7 +107,7 @@ impl Stage {
             ),
         );
         self.unharmed(phase, "meanwhile");
-        Ok(())
+        self.linger().await
     }
 
     async fn refuse(&mut self, demo: &Demo) -> Result<()> {
@@ -137,7 +138,8 @@ impl Stage {
         told(&self.board, out, &format!("the health monitor takes {VICTIM} out"));
         let out_phase = self.next_phase();
         self.until(LIMIT, |s| s.counts.tally().phase(out_phase).requests() >= 1000).await?;
-        let (dying, dead) = (self.counts.tally().phase(phase), self.counts.tally().phase(out_phase));
+        let dying = self.counts.tally().phase(phase);
+        let dead = self.counts.tally().phase(out_phase);
         self.board.check(
             dying.is_clean(),
             format!("no client noticed: {} requests while it died, {} lost", dying.requests(), dying.lost),
@@ -146,6 +148,7 @@ impl Stage {
             share(&dead, VICTIM).total() == 0 && dead.is_clean(),
             format!("the others carry on without it: {} requests, {} lost", dead.requests(), dead.lost),
         );
+        self.linger().await?;
 
         self.start_member(demo, VICTIM)?;
         let back = self.until(LIMIT, |s| s.has_status(VICTIM, "ONLINE")).await?;
@@ -156,7 +159,7 @@ impl Stage {
         told(&self.board, works, &format!("{VICTIM} answers again"));
         self.unharmed(back_phase, "meanwhile");
         self.traffic().set_uploads(true);
-        Ok(())
+        self.linger().await
     }
 
     async fn drain(&mut self, demo: &Demo) -> Result<()> {
@@ -180,12 +183,13 @@ impl Stage {
             format!("clients with a session stay: {} answers, {} moved", own.persistent, seen.moved),
         );
         self.unharmed(phase, "while it drained");
+        self.linger().await?;
         self.client().set_member(demo.id(), demo.pool(WEB.0), demo.member(target), Some(1), None).await?;
         let back_phase = self.next_phase();
         let back =
             self.until(LIMIT, |s| share(&s.counts.tally().phase(back_phase), target).balanced >= 20).await?;
         told(&self.board, back, &format!("with weight 1 {target} gets its share again"));
-        Ok(())
+        self.linger().await
     }
 
     async fn change(&mut self, demo: &Demo) -> Result<()> {
@@ -262,6 +266,14 @@ impl Stage {
         };
         self.board
             .check(good >= 3 && bad == 0, format!("{good} heartbeats arrived, {bad} that did not verify"));
+        Ok(())
+    }
+
+    /// Gives an onlooker time to see what the step did; a single pass is for machines and goes on.
+    async fn linger(&mut self) -> Result<()> {
+        if !self.options.once {
+            self.until(Duration::from_secs(2), |_| false).await?;
+        }
         Ok(())
     }
 
