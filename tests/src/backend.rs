@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::{JoinHandle, JoinSet},
@@ -251,7 +251,10 @@ async fn serve(
                     recorded = true;
                 }
                 Step::Pause(time) => tokio::time::sleep(time).await,
-                Step::Wait => shared.proceed.notified().await,
+                Step::Wait => tokio::select! {
+                    () = shared.proceed.notified() => {}
+                    () = gone(&stream) => return Ok(()),
+                },
                 Step::Echo => {
                     stream.write_all(&std::mem::take(&mut buffer)).await?;
                     let (mut read, mut write) = stream.split();
@@ -270,9 +273,14 @@ async fn serve(
     Ok(())
 }
 
-async fn read_pattern(length: u64, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<()> {
-    use tokio::io::AsyncReadExt;
+/// Waits until the peer has closed, without reading what it sent.
+async fn gone(stream: &TcpStream) {
+    while !stream.ready(Interest::READABLE).await.is_ok_and(|ready| ready.is_read_closed()) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
+async fn read_pattern(length: u64, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<()> {
     let mut pattern = Pattern::default();
     pattern.expect(buffer);
     buffer.clear();

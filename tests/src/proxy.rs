@@ -84,6 +84,11 @@ impl Proxy {
         proxy
     }
 
+    /// The program, to be started by the test itself.
+    pub fn command() -> Command {
+        Command::new(process::proxy_program())
+    }
+
     /// Where the first listener listens.
     pub fn address(&self) -> SocketAddr {
         self.document.address()

@@ -1,4 +1,12 @@
 //! The proxy end to end, topic by topic. One program, so that tests of all topics run at once.
 #![allow(clippy::unwrap_used)]
 
+mod balancing;
+mod changes;
+mod failures;
 mod http;
+mod http_bodies;
+mod http_rules;
+mod persistence;
+mod process;
+mod tcp;
