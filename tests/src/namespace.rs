@@ -11,6 +11,7 @@ use nix::{
     sched::{CloneFlags, setns},
     unistd::geteuid,
 };
+use tokio::sync::oneshot;
 
 /// A network namespace of the test's own. Dropping it removes it, and every interface in it.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Namespace {
         other.ip(&["link", "set", other_link, "up"]);
     }
 
-    /// Runs `work` on a thread and a runtime of its own, inside.
+    /// Runs `work` on a thread and a runtime of its own, inside, and returns its result.
     ///
     /// # Panics
     /// When `work` does.
@@ -62,18 +63,23 @@ impl Namespace {
         &self,
         work: impl FnOnce() -> F + Send + 'static,
     ) -> T {
+        self.spawn(work).await.expect("the work inside the namespace succeeds")
+    }
+
+    /// Starts `work` on a thread and a runtime of its own, inside.
+    pub fn spawn<T: Send + 'static, F: Future<Output = T>>(
+        &self,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> oneshot::Receiver<T> {
         let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
-        let inside = move || {
+        let (done, result) = oneshot::channel();
+        // Not a thread of the runtime's pool: it stays in the namespace.
+        std::thread::spawn(move || {
             setns(file, CloneFlags::CLONE_NEWNET).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(work())
-        };
-        // Not a thread of the runtime's pool: it stays in the namespace.
-        let (done, result) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let _ = done.send(inside());
+            let _ = done.send(runtime.block_on(work()));
         });
-        result.await.expect("the work inside the namespace succeeds")
+        result
     }
 }
 

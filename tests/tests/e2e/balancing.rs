@@ -79,19 +79,22 @@ async fn least_connections_spares_a_member_that_is_slow() {
     let quick = Backend::named("quick").await;
     let pool = Pool::http().members([&slow, &quick]).balanced_by("LEAST_CONNECTIONS");
     let proxy = Proxy::start(Document::of(Listener::http(), pool)).await;
+    // Once a request is stuck in it, the slow member gets no other while the quick one is free.
     let mut stuck = Vec::new();
-    // As soon as one request is stuck in it, the slow member gets no other while the quick one is free.
-    eventually("a request is stuck", async || {
+    while slow.started() == 0 {
         let mut client = proxy.client().await;
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        let answered = tokio::time::timeout(std::time::Duration::from_millis(300), client.response()).await;
+        tokio::select! {
+            answer = client.response() => assert_eq!(answer.text(), "quick"),
+            () = eventually("it is stuck", async || (slow.started() > 0).then_some(())) => {}
+        }
         stuck.push(client);
-        answered.is_err().then_some(())
-    })
-    .await;
+    }
     for _ in 0..30 {
+        proxy.until_member(1, "the quick one is free", |member| member.active_sessions == 0).await;
         assert_eq!(proxy.client().await.get("/").await.text(), "quick");
     }
+    assert_eq!(slow.started(), 1);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn a_change_that_is_refused_leaves_everything_as_it_was() {
     let running = proxy.request("GET", "/loadbalancer", "").await.unwrap();
     let mut client = proxy.client().await;
     assert_eq!(client.get("/").await.text(), "a");
-    let before = proxy.stats().await;
+    let before = proxy.until_member(0, "the request is counted", |member| member.idle == 1).await;
     // A port that somebody else has, with another listener that could be bound.
     let taken = std::net::TcpListener::bind((proxy.document.vip, 0)).unwrap();
     let free = free_port(proxy.document.vip);

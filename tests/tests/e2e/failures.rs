@@ -144,7 +144,7 @@ async fn a_silent_member_is_504() {
     let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
     assert_eq!(proxy.client().await.get("/").await.status(), 504);
     eventually("the member's connection is closed", async || (member.open() == 0).then_some(())).await;
-    assert_eq!(proxy.member(0).await.active_sessions, 0);
+    proxy.until_member(0, "the slot is free", |member| member.active_sessions == 0).await;
 }
 
 #[tokio::test]

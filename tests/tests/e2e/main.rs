@@ -4,9 +4,13 @@
 mod balancing;
 mod changes;
 mod failures;
+mod health;
+mod hostile;
 mod http;
 mod http_bodies;
 mod http_rules;
+mod netns;
 mod persistence;
 mod process;
+mod prometheus;
 mod tcp;
