@@ -188,7 +188,7 @@ async fn watch_haproxy() -> Option<Vec<Story>> {
 async fn watch_engine() -> Vec<Story> {
     let looks = watch::Sender::new(0);
     let actors = actors(&looks).await;
-    let mut registry = Registry::new(1);
+    let registry = Registry::new(1);
     let pool = registry.pool(PoolId(Uuid::from_u128(1)));
     let mut engine = HealthEngine::new(1);
     let members: Vec<Arc<MemberState>> = actors

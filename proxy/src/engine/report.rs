@@ -43,7 +43,7 @@ fn listener(state: &ListenerState) -> ListenerStats {
         bytes_in: sum(|c| &c.bytes_in),
         bytes_out: sum(|c| &c.bytes_out),
         active_connections: sum(|c| &c.connections),
-        max_connections: sum(|c| &c.connections_max),
+        max_connections: state.counters.max(|c| &c.connections_max),
         total_connections: sum(|c| &c.connections_total),
         denied_connections: sum(|c| &c.connections_denied),
         requests: sum(|c| &c.requests),

@@ -113,7 +113,7 @@ pub struct ListenerCounters {
     pub bytes_out: Counter,
     /// Gauge: connections that are open (HAProxy `scur`).
     pub connections: Counter,
-    /// High-water mark of this worker's `connections`.
+    /// High-water mark of connections at once on all workers, as this worker saw it (HAProxy `smax`).
     pub connections_max: Counter,
     /// Connections accepted (HAProxy `stot`/`conn_tot`).
     pub connections_total: Counter,

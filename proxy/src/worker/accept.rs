@@ -212,7 +212,7 @@ impl Open {
         let state = Arc::clone(&listener.present().plan().state);
         let counters = state.counters.of(worker);
         counters.connections.add(1);
-        counters.connections_max.max(counters.connections.get());
+        counters.connections_max.max(u64::from(state.connections.load(Ordering::Relaxed)));
         Self { state, worker, _place: place }
     }
 }

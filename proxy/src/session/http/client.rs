@@ -26,6 +26,9 @@ use crate::{
 /// the unread bytes cause would overtake the response. This is how long and how much is read in between.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
+/// A client that has not asked for anything yet when its listener goes is most likely about to: it gets this much
+/// time for its first request.
+const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// A client's connection.
 pub(in crate::session) struct Client {
@@ -70,10 +73,11 @@ impl Client {
         if !self.inlet.is_empty() {
             return Begin::Bytes;
         }
-        if listener.is_closing() && self.requests > 0 {
+        let mut closing = listener.is_closing();
+        if closing && self.requests > 0 {
             return Begin::Gone;
         }
-        self.deadline.set(Some(Instant::now() + timeout));
+        self.deadline.set(Some(Instant::now() + if closing { timeout.min(CLOSING_GRACE) } else { timeout }));
         let mut closed = pin!(listener.closed());
         poll_fn(|cx| {
             match self.inlet.poll_fill(cx, &mut self.stream) {
@@ -81,10 +85,14 @@ impl Client {
                 Poll::Ready(Ok(_)) => return Poll::Ready(Begin::Bytes),
                 Poll::Pending => {}
             }
-            if closed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Begin::Gone);
+            if !closing && closed.as_mut().poll(cx).is_ready() {
+                if self.requests > 0 {
+                    return Poll::Ready(Begin::Gone);
+                }
+                closing = true;
+                self.deadline.set(Some(Instant::now() + timeout.min(CLOSING_GRACE)));
             }
-            self.deadline.poll_expired(cx).map(|()| Begin::Late)
+            self.deadline.poll_expired(cx).map(|()| if closing { Begin::Gone } else { Begin::Late })
         })
         .await
     }

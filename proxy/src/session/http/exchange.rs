@@ -137,7 +137,7 @@ impl Exchange<'_> {
             }
             loop {
                 if sent < head.len() {
-                    match ready_or_break(self.poll_send_response(cx, &head[sent..], download))? {
+                    match ready_or_break(self.poll_send_response(cx, &head[sent..], sent == 0, download))? {
                         Some(n) => sent += n,
                         None => break,
                     }
@@ -240,9 +240,12 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut Context<'_>,
         head: &[u8],
+        untouched: bool,
         download: &mut Pump,
     ) -> Poll<Result<usize, Failure>> {
-        let body = download.claim(&mut self.member.inlet).map_err(|_| Failure::Cut)?;
+        // Before the first byte of the response is out, a bad one can still be told from a good one.
+        let malformed = if untouched { Failure::BadResponse } else { Failure::Cut };
+        let body = download.claim(&mut self.member.inlet).map_err(|_| malformed)?;
         let written = ready!(poll_write_two(cx, &mut self.client.stream, head, body));
         let n = written.map_err(|_| Failure::ClientGone)?;
         let of_head = n.min(head.len());

@@ -316,7 +316,8 @@ impl Turn<'_> {
             Connection::Upgrade
         } else if self.asked.framing.keep_alive
             && !ends_by_closing
-            && !exchange.upload_broken
+            // What is left of the request will not be waited for once the response is complete.
+            && exchange.is_sent()
             && !self.listener.is_closing()
         {
             Connection::Persistent

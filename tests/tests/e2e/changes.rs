@@ -1,0 +1,256 @@
+//! Changes of configuration while traffic flows.
+
+use std::time::Duration;
+
+use amphora_proxy::control::api::Stats;
+use amphora_tests::{
+    Backend, Client, Document, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member, Pool, Proxy,
+    eventually, free_port,
+};
+
+#[tokio::test]
+async fn the_same_document_twice_changes_nothing() {
+    let member = Backend::named("a").await;
+    let mut proxy = Proxy::start(Document::http([&member])).await;
+    let document = proxy.document.clone();
+    let first = proxy.info().await.generation;
+    let again = proxy.apply(&document).await;
+    assert_eq!((again.generation, again.changed), (first, false));
+    let other = proxy.change(|document| document.listeners[0].port = free_port(document.vip)).await;
+    assert_eq!((other.generation, other.changed), (first + 1, true));
+}
+
+#[tokio::test]
+async fn a_change_that_is_refused_leaves_everything_as_it_was() {
+    let member = Backend::named("a").await;
+    let mut proxy = Proxy::start(Document::http([&member])).await;
+    let running = proxy.request("GET", "/loadbalancer", "").await.unwrap();
+    let mut client = proxy.client().await;
+    assert_eq!(client.get("/").await.text(), "a");
+    let before = proxy.until_member(0, "the request is counted", |member| member.idle == 1).await;
+    // A port that somebody else has, with another listener that could be bound.
+    let taken = std::net::TcpListener::bind((proxy.document.vip, 0)).unwrap();
+    let free = free_port(proxy.document.vip);
+    let document = proxy
+        .document
+        .clone()
+        .listener(Listener::http().port(free))
+        .listener(Listener::http().port(taken.local_addr().unwrap().port()));
+    let refused = proxy.try_apply(&document).await.unwrap_err();
+    assert_eq!(refused.status, 409);
+    assert_eq!(refused.refusal.faults[0].path, "loadbalancer.listeners[2].protocol_port");
+    let not_bound = std::net::SocketAddr::new(document.vip, free);
+    assert!(Client::try_connect(not_bound).await.is_err());
+    // A regular expression that is none, along with members that would go.
+    let mut document = proxy.document.clone();
+    let rule = L7Rule::new("PATH", "REGEX", "(unclosed");
+    document.listeners[0].policies.push(L7Policy::new("REJECT", rule));
+    document.pools[0].members.clear();
+    let refused = proxy.try_apply(&document).await.unwrap_err();
+    assert_eq!(refused.status, 400);
+    assert!(refused.refusal.faults[0].path.contains("l7policies"), "{:?}", refused.refusal);
+    // Several faults of the document itself.
+    let document = proxy.document.clone().with("vip_address", "nowhere").with("surprise", 1);
+    let refused = proxy.try_apply(&document).await.unwrap_err();
+    assert_eq!((refused.status, refused.refusal.faults.len()), (400, 2));
+
+    assert_eq!(proxy.stats().await, before);
+    assert_eq!(proxy.request("GET", "/loadbalancer", "").await.unwrap().body, running.body);
+    assert_eq!(client.get("/").await.text(), "a");
+    assert_eq!(proxy.client().await.get("/").await.text(), "a");
+    assert!(member.connections() <= 2, "one for each worker");
+}
+
+/// In some proxies a listener that is changed is removed and added, and is not active afterwards.
+#[tokio::test]
+async fn a_listener_that_is_changed_stays_active() {
+    let (a, b) = (Backend::named("a").await, Backend::named("b").await);
+    let (first, second) = (Pool::http().members([&a]), Pool::http().members([&b]));
+    let document = Document::new().listener(Listener::http().to(&first)).pool(&first).pool(&second);
+    let mut proxy = Proxy::start(document).await;
+    let mut kept = proxy.client().await;
+    assert_eq!(kept.get("/").await.text(), "a");
+    let fields = [
+        ("connection_limit", 1000.into()),
+        ("timeout_client_data", 30_000.into()),
+        ("insert_headers", serde_json::json!({ "X-Forwarded-For": "true" })),
+        ("name", "changed".into()),
+        ("allowed_cidrs", serde_json::json!(["127.0.0.0/8"])),
+        ("default_pool_id", second.id.to_string().into()),
+    ];
+    for (field, value) in fields {
+        proxy
+            .change(|document| {
+                document.listeners[0] = document.listeners[0].clone().with(field, value);
+            })
+            .await;
+        let expected = if field == "default_pool_id" { "b" } else { "a" };
+        assert_eq!(proxy.client().await.get("/").await.text(), expected, "{field}");
+        assert_eq!(kept.get("/").await.text(), expected, "{field}");
+    }
+    // Another protocol on the same port, and back.
+    let http = proxy.document.clone();
+    let (tcp, port) = (Pool::tcp().members([&a]), http.listeners[0].port);
+    proxy
+        .change(|document| {
+            document.pools = vec![tcp.clone()];
+            let id = document.listeners[0].id;
+            document.listeners[0] = Listener::tcp().port(port).to(&tcp);
+            document.listeners[0].id = id;
+        })
+        .await;
+    assert_eq!(proxy.client().await.get("/").await.text(), "a");
+    proxy.apply(&http).await;
+    assert_eq!(proxy.client().await.get("/").await.text(), "b");
+    // Two listeners that exchange their ports.
+    proxy
+        .change(|document| *document = document.clone().listener(Listener::http().to(&document.pools[0])))
+        .await;
+    let ports = [proxy.document.address_of(0), proxy.document.address_of(1)];
+    assert_eq!(Client::connect(ports[1]).await.get("/").await.text(), "a");
+    proxy
+        .change(|document| {
+            let port = document.listeners[0].port;
+            document.listeners[0].port = document.listeners[1].port;
+            document.listeners[1].port = port;
+        })
+        .await;
+    assert_eq!(Client::connect(ports[0]).await.get("/").await.text(), "a");
+    assert_eq!(Client::connect(ports[1]).await.get("/").await.text(), "b");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_changes_under_load_lose_nothing() {
+    let mut backends = Vec::new();
+    for number in 0..8 {
+        backends.push(Backend::named(&format!("m{number}")).await);
+    }
+    let members: Vec<Member> = backends.iter().map(Member::of).collect();
+    let mut first = Pool::http().monitored(&HealthMonitor::new("HTTP"));
+    first.members = members[..4].to_vec();
+    let mut second = Pool::http().balanced_by("LEAST_CONNECTIONS").monitored(&HealthMonitor::new("TCP"));
+    second.members = members[4..].to_vec();
+    let stays = Listener::http().to(&first);
+    let base = Document::new().listener(stays).pool(&first).pool(&second);
+    let mut proxy = Proxy::start(base.clone()).await;
+    let address = proxy.address();
+    let load = Load::new().keep_alive(4, address).connection_each(4, address);
+    load.more(100).await;
+    let up = |stats: &Stats| stats.pools.values().flat_map(|p| p.members.values()).all(|m| m.check.is_up());
+
+    let extra_ports = [free_port(base.vip), free_port(base.vip)];
+    let mut before = proxy.stats().await;
+    for change in 0..320_usize {
+        let mut next = base.clone();
+        // Members come and go and weigh differently.
+        let members = &mut next.pools[0].members;
+        members.rotate_left(change % 4);
+        members.truncate(2 + change % 3);
+        members[0] = members[0].clone().weight(1 + (change % 200) as u16);
+        next.pools[1].members[change % 4] =
+            next.pools[1].members[change % 4].clone().with("admin_state_up", change % 2 == 0);
+        // Policies come and go; the default pool is another.
+        let pool = &next.pools[change / 2 % 2];
+        next.listeners[0] = next.listeners[0].clone().to(pool);
+        if change % 5 < 3 {
+            let rule = L7Rule::new("HEADER", "REGEX", "^[a-f]+$").with("key", "X-Change");
+            let other = L7Policy::to_pool(&next.pools[1 - change / 2 % 2], L7Rule::path("/conn"));
+            next.listeners[0].policies = vec![L7Policy::new("REJECT", rule), other];
+        }
+        // Another listener comes, moves its port, and goes.
+        if change % 7 < 5 {
+            let listener = Listener::http().to(pool).port(extra_ports[change % 2]);
+            next.listeners.push(listener);
+        }
+        let applied = proxy.apply(&next).await;
+        assert!(applied.changed);
+        let now = proxy.stats().await;
+        assert_monotonic(&before, &now);
+        before = now;
+    }
+    proxy.apply(&base).await;
+    load.more(200).await;
+    let stats = proxy.stats().await;
+    assert!(up(&stats), "{stats:#?}");
+    let done = load.done();
+    let answers = load.stop().await;
+    assert_eq!(answers.len(), 8, "{answers:?}");
+    let listener = proxy.listener().await;
+    assert!(listener.requests >= done, "{} < {done}", listener.requests);
+    assert_eq!((listener.request_errors, listener.responses.server_error), (0, 0), "{listener:?}");
+}
+
+/// Nothing that is counted goes backwards while its object stays.
+fn assert_monotonic(before: &Stats, now: &Stats) {
+    for (id, before) in &before.listeners {
+        let Some(now) = now.listeners.get(id) else { continue };
+        assert!(now.requests >= before.requests && now.bytes_out >= before.bytes_out, "{before:?} {now:?}");
+        assert!(now.total_connections >= before.total_connections, "{before:?} {now:?}");
+        assert!(now.responses.success >= before.responses.success, "{before:?} {now:?}");
+    }
+    for (pool, before) in &before.pools {
+        for (id, before) in &before.members {
+            let Some(now) = now.pools.get(pool).and_then(|pool| pool.members.get(id)) else { continue };
+            assert!(now.requests >= before.requests && now.total_sessions >= before.total_sessions);
+            assert!(now.bytes_in >= before.bytes_in && now.connects >= before.connects);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_connected_to_a_listener_that_goes_is_served_to_the_end_of_the_request() {
+    let member = Backend::named("a").await;
+    let pool = Pool::http().members([&member]);
+    let base = Document::new().listener(Listener::http().to(&pool)).pool(&pool);
+    let mut proxy = Proxy::start(base.clone()).await;
+    let port = free_port(base.vip);
+    let moving = std::net::SocketAddr::new(base.vip, port);
+    for _ in 0..20 {
+        let mut with = base.clone();
+        with.listeners.push(Listener::http().to(&pool).port(port));
+        proxy.apply(&with).await;
+        // Connected before the listener goes, but with nothing sent yet; and in the middle of a request.
+        let mut waiting = Client::connect(moving).await;
+        let mut half = Client::connect(moving).await;
+        half.send("GET / HTTP/1.1\r\nHo").await;
+        let mut idle = Client::connect(moving).await;
+        idle.get("/").await;
+        proxy.apply(&base).await;
+        half.send("st: a\r\n\r\n").await;
+        assert_eq!(half.response().await.text(), "a");
+        assert!(idle.ends_within(Duration::from_secs(10)).await);
+        assert_eq!(waiting.get("/").await.text(), "a");
+        eventually("the port is free", async || Client::try_connect(moving).await.err()).await;
+    }
+}
+
+#[tokio::test]
+async fn counters_and_health_are_kept_by_id() {
+    let (a, b) = (Backend::named("a").await, Backend::named("b").await);
+    let pool = Pool::http().members([&a, &b]).monitored(&HealthMonitor::new("TCP"));
+    let mut proxy = Proxy::start(Document::of(Listener::http(), pool)).await;
+    drop(b);
+    proxy.until_member(1, "the member is down", |member| !member.check.is_up()).await;
+    let mut client = proxy.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.text(), "a");
+    }
+    // The monitor's own settings change as well, and the member stays down throughout.
+    for change in 0..10_u16 {
+        let monitor = HealthMonitor::new("TCP").with("delay", 100 + change);
+        proxy
+            .change(|document| {
+                document.pools[0] = document.pools[0].clone().monitored(&monitor);
+                document.pools[0].members[0] = document.pools[0].members[0].clone().weight(change + 1);
+            })
+            .await;
+        assert!(!proxy.member(1).await.check.is_up());
+        assert_eq!(client.get("/").await.text(), "a");
+    }
+    let member = proxy.member(0).await;
+    assert_eq!((member.requests, member.responses.success), (20, 20));
+    assert_eq!(proxy.listener().await.requests, 20);
+    // A member under a new id is another.
+    proxy.change(|document| document.pools[0].members = vec![Member::of(&a)]).await;
+    assert_eq!(proxy.member(0).await.requests, 0);
+}

@@ -1,0 +1,256 @@
+//! Members that fail, and clients that give up.
+
+use std::time::Duration;
+
+use amphora_tests::{
+    Backend, Document, End, HealthMonitor, Listener, Member, Pool, Proxy, Step, eventually, loopback,
+};
+use socket2::{Domain, Socket, Type};
+
+/// An address that refuses connections, for as long as this lives: it is taken, but nobody listens.
+struct Refusing(Socket);
+
+impl Refusing {
+    fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::new(loopback(), 0).into()).unwrap();
+        Self(socket)
+    }
+
+    fn member(&self) -> Member {
+        Member::at(self.0.local_addr().unwrap().as_socket().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn when_a_member_refuses_another_serves() {
+    let (good, refusing) = (Backend::named("good").await, Refusing::new());
+    let pool = Pool::http().member(refusing.member()).members([&good]);
+    let proxy = Proxy::start(Document::of(Listener::http(), pool)).await;
+    let mut client = proxy.client().await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.text(), "good");
+        assert_eq!(client.post("/", b"hello").await.text(), "good");
+    }
+    let failed = proxy.member(0).await;
+    assert!(failed.connect_errors > 0 && failed.connect_errors == failed.redispatches, "{failed:?}");
+    assert_eq!(proxy.listener().await.responses.server_error, 0);
+}
+
+#[tokio::test]
+async fn a_session_tied_to_a_member_that_refuses_is_redispatched() {
+    let (good, refusing) = (Backend::named("good").await, Refusing::new());
+    let pool = Pool::http()
+        .member(refusing.member())
+        .members([&good])
+        .with("session_persistence", serde_json::json!({ "type": "HTTP_COOKIE" }));
+    let listener = Listener::http().with("timeout_member_connect", 100);
+    let proxy = Proxy::start(Document::of(listener, pool)).await;
+    let id = proxy.document.pools[0].members[0].id;
+    let answer = proxy.client().await.get_with("/", &format!("Cookie: SRV={id}\r\n")).await;
+    assert_eq!(answer.text(), "good");
+    let good = proxy.document.pools[0].members[1].id;
+    assert!(answer.field("set-cookie").is_some_and(|cookie| cookie.contains(&good.to_string())));
+    let failed = proxy.member(0).await;
+    assert_eq!((failed.connect_errors, failed.retries, failed.redispatches), (3, 2, 1));
+}
+
+#[tokio::test]
+async fn without_a_member_there_is_503() {
+    let (one, two) = (Refusing::new(), Refusing::new());
+    let pool = Pool::http().member(one.member()).member(two.member());
+    let empty = Pool::http();
+    let document = Document::of(Listener::http(), pool)
+        .listener(Listener::http().to(&empty))
+        .pool(&empty)
+        .listener(Listener::http());
+    let proxy = Proxy::start(document).await;
+    for index in 0..3 {
+        let mut client = amphora_tests::Client::connect(proxy.document.address_of(index)).await;
+        let response = client.get("/").await;
+        assert_eq!(response.status(), 503);
+        // It was the proxy's answer, so the connection is good for more.
+        assert_eq!(client.get("/").await.status(), 503);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_dead_connection_is_repeated_when_it_may_be() {
+    // Each connection serves one request and is reset when the next has come.
+    let member = Backend::tcp("a", |mut stream| async move {
+        let mut buffer = Vec::new();
+        let first = amphora_tests::read_message(&mut stream, &mut buffer, false).await;
+        if first.is_ok_and(|first| first.is_some()) {
+            use tokio::io::AsyncWriteExt;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na").await.unwrap();
+            let _ = amphora_tests::read_message(&mut stream, &mut buffer, false).await;
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.status(), 200);
+    }
+    let stats = proxy.member(0).await;
+    assert_eq!((stats.retries, stats.responses.success), (9, 10));
+    // A request that is not idempotent may have been carried out: the client must decide.
+    assert_eq!(client.post("/", b"order").await.status(), 502);
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice() {
+    let member = Backend::http("a", |request| {
+        if request.first_line().starts_with("POST") {
+            vec![Step::ReadBody, Step::Close]
+        } else {
+            Step::ok("a")
+        }
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    for _ in 0..5 {
+        let mut client = proxy.client().await;
+        assert_eq!(client.get("/").await.status(), 200);
+        assert_eq!(client.post("/", b"order").await.status(), 502);
+    }
+    let posts = member.requests().iter().filter(|request| request.first_line().starts_with("POST")).count();
+    assert_eq!(posts, 5);
+}
+
+#[tokio::test]
+async fn garbage_from_a_member_is_502() {
+    for garbage in [
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX A: b\r\n\r\n",
+        "HTTP/1.1 99999 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-",
+    ] {
+        let member = Backend::http("a", move |_| vec![Step::send(garbage), Step::Close]).await;
+        let proxy = Proxy::start(Document::http([&member])).await;
+        let mut client = proxy.client().await;
+        assert_eq!(client.get("/").await.status(), 502, "{garbage:?}");
+        assert_eq!(proxy.member(0).await.response_errors, 1, "{garbage:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_member_is_504() {
+    let member = Backend::http("a", |_| vec![Step::Wait]).await;
+    let listener = Listener::http().with("timeout_member_data", 300);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    assert_eq!(proxy.client().await.get("/").await.status(), 504);
+    eventually("the member's connection is closed", async || (member.open() == 0).then_some(())).await;
+    proxy.until_member(0, "the slot is free", |member| member.active_sessions == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_frees_the_member_at_once() {
+    let member = Backend::http("a", |_| vec![Step::Wait]).await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut closing = proxy.client().await;
+    closing.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut resetting = proxy.client().await;
+    resetting.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
+    proxy.until_member(0, "two requests wait", |member| member.active_sessions == 2).await;
+    drop(closing);
+    resetting.reset();
+    proxy.until_member(0, "nothing waits", |member| member.active_sessions == 0).await;
+    eventually("the member's connections are closed", async || (member.open() == 0).then_some(())).await;
+    assert_eq!(proxy.member(0).await.client_aborts, 2);
+    assert_eq!(proxy.listener().await.request_errors, 2);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_a_body_frees_the_member() {
+    let member = Backend::http("a", |_| {
+        vec![Step::send("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n"), Step::SendPattern(99_999_999)]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.response_head().await;
+    drop(client);
+    proxy.until_member(0, "the slot is free", |member| member.active_sessions == 0).await;
+    eventually("the member's connection is closed", async || (member.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_body_that_the_member_cuts_off_does_not_look_whole() {
+    for (head, cut) in [
+        ("Content-Length: 10\r\n\r\n", "abc"),
+        ("Transfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n"),
+        ("Transfer-Encoding: chunked\r\n\r\n", "5\r\nabc"),
+        ("Content-Length: 1000000\r\n\r\n", "abc"),
+    ] {
+        let member = Backend::http("a", move |_| {
+            vec![Step::send(format!("HTTP/1.1 200 OK\r\n{head}{cut}")), Step::Close]
+        })
+        .await;
+        let proxy = Proxy::start(Document::http([&member])).await;
+        let mut client = proxy.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let response = client.response().await;
+        assert!(!response.complete, "{head:?} {cut:?}");
+        assert_eq!(response.text(), "abc");
+        assert!(matches!(client.end().await, End::Closed(rest) if rest.is_empty()));
+        let stats = proxy.member(0).await;
+        assert_eq!((stats.server_aborts, stats.response_errors), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_bad_chunk_from_a_member_does_not_look_like_an_end() {
+    let member = Backend::http("a", |_| {
+        vec![Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nZZ\r\n0\r\n\r\n")]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    // All of it came at once, so nothing has been said to the client yet.
+    assert_eq!(proxy.client().await.get("/").await.status(), 502);
+    eventually("the member's connection is closed", async || (member.open() == 0).then_some(())).await;
+
+    let member = Backend::http("a", |_| {
+        vec![
+            Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+            Step::Wait,
+            Step::send("ZZ\r\n0\r\n\r\n"),
+        ]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.response_head().await;
+    client.expect("3\r\nabc\r\n").await;
+    member.proceed();
+    assert_eq!(client.end().await, End::Closed(Vec::new()));
+    eventually("the member's connection is closed", async || (member.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_killed_under_load_costs_no_idempotent_request() {
+    let (good, bad) = (Backend::named("good").await, Backend::named("bad").await);
+    let pool = Pool::http().members([&good, &bad]).monitored(&HealthMonitor::new("TCP"));
+    let proxy = Proxy::start(Document::of(Listener::http(), pool)).await;
+    let address = proxy.address();
+    let load = amphora_tests::Load::new().keep_alive(4, address).connection_each(2, address);
+    load.more(200).await;
+    // Not in the middle of a response: those are lost, and the client must be told so.
+    let bad_address = bad.address;
+    drop(bad);
+    load.more(200).await;
+    let _back = Backend::http_at(bad_address, "bad", |_| Step::ok("back")).await;
+    load.more(200).await;
+    proxy.until_member(1, "the member is back", |member| member.check.is_up()).await;
+    let answers = eventually("the member that is back serves", async || {
+        load.more(20).await;
+        (proxy.member(1).await.responses.success > 0).then_some(())
+    });
+    answers.await;
+    load.stop().await;
+}

@@ -1,0 +1,111 @@
+//! HTTP between clients and members.
+
+use amphora_tests::{Backend, Client, Document, End, Proxy, Step};
+
+#[tokio::test]
+async fn connections_are_kept_on_both_sides_and_shared_by_clients() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut first = proxy.client().await;
+    for _ in 0..20 {
+        assert_eq!(first.get("/").await.text(), "a");
+    }
+    assert_eq!(member.connections(), 1);
+    // Each worker has connections of its own, so others clients need at most one more.
+    for _ in 0..20 {
+        assert_eq!(proxy.client().await.get("/").await.text(), "a");
+    }
+    assert!(member.connections() <= 2, "{}", member.connections());
+    let stats = proxy.member(0).await;
+    assert_eq!((stats.requests, stats.connects + stats.reuses), (40, 40));
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let member = Backend::http("a", |request| Step::ok(request.target())).await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    let requests: String = (0..50).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(requests).await;
+    for n in 0..50 {
+        assert_eq!(client.response().await.text(), format!("/{n}"));
+    }
+}
+
+#[tokio::test]
+async fn responses_without_a_body_end_with_their_head() {
+    let member = Backend::http("a", |request| match request.target() {
+        "/204" => vec![Step::send("HTTP/1.1 204 No Content\r\n\r\n")],
+        "/304" => vec![Step::send("HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n")],
+        _ if request.first_line().starts_with("HEAD") => {
+            vec![Step::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")]
+        }
+        _ => Step::ok("body"),
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    client.send("HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response_to_head().await.field("content-length"), Some("10"));
+    assert_eq!(client.get("/204").await.status(), 204);
+    assert_eq!(client.get("/304").await.status(), 304);
+    assert_eq!(client.get("/").await.text(), "body");
+    assert_eq!(member.connections(), 1);
+}
+
+#[tokio::test]
+async fn chunks_and_trailers_pass_both_ways() {
+    let member = Backend::http("a", |_| {
+        vec![
+            Step::ReadBody,
+            Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"),
+            Step::send("5;name=value\r\nhello\r\n1\r\n!\r\n0\r\nX-Sum: 42\r\n\r\n"),
+        ]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab").await;
+        client.send("c\r\n2\r\nde\r\n0\r\nX-Check: 7\r\n\r\n").await;
+        let response = client.response().await;
+        assert_eq!((response.text().as_str(), response.trailers.as_str()), ("hello!", "X-Sum: 42\r\n"));
+        let request = member.last_request();
+        assert_eq!((request.text().as_str(), request.trailers.as_str()), ("abcde", "X-Check: 7\r\n"));
+    }
+    assert_eq!(member.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_http_1_0_client_gets_a_chunked_body_without_chunks() {
+    let member = Backend::http("a", |_| {
+        vec![Step::send(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+        )]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!(response.text(), "hello");
+    assert!(!response.has("transfer-encoding"));
+    assert_eq!(client.end().await, End::Closed(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_the_connection_reaches_an_http_1_1_client_in_chunks() {
+    let member =
+        Backend::http("a", |_| vec![Step::send("HTTP/1.0 200 OK\r\n\r\nuntil the end"), Step::Close]).await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    for _ in 0..3 {
+        let response = client.get("/").await;
+        assert_eq!(response.text(), "until the end");
+        assert_eq!(response.field("transfer-encoding"), Some("chunked"));
+    }
+    assert_eq!(member.connections(), 3);
+    let mut old = Client::connect(proxy.address()).await;
+    old.send("GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(old.response().await.text(), "until the end");
+}

@@ -1,0 +1,16 @@
+//! The proxy end to end, topic by topic. One program, so that tests of all topics run at once.
+#![allow(clippy::unwrap_used)]
+
+mod balancing;
+mod changes;
+mod failures;
+mod health;
+mod hostile;
+mod http;
+mod http_bodies;
+mod http_rules;
+mod netns;
+mod persistence;
+mod process;
+mod prometheus;
+mod tcp;
