@@ -17,7 +17,6 @@ mod document;
 mod enums;
 mod fault;
 mod ids;
-mod queries;
 mod update;
 
 use std::{net::IpAddr, time::Duration};
