@@ -10,6 +10,7 @@
 // This is a test crate: what goes wrong here fails a test, and `unwrap` says so as well as anything.
 #![allow(clippy::unwrap_used)]
 
+mod amphora;
 mod backend;
 mod client;
 mod document;
@@ -28,6 +29,7 @@ use std::{
 };
 
 pub use self::{
+    amphora::{Amphora, kill_hard},
     backend::{Backend, Reply, Step},
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},
