@@ -37,7 +37,7 @@ pub use self::{
     message::{Message, read_message},
     namespace::Namespace,
     pattern::Pattern,
-    process::resident_kib,
+    process::{open_files, resident_kib},
     proxy::{Proxy, Refused},
 };
 
