@@ -10,6 +10,7 @@
 // This is a test crate: what goes wrong here fails a test, and `unwrap` says so as well as anything.
 #![allow(clippy::unwrap_used)]
 
+mod amphora;
 mod backend;
 mod client;
 mod document;
@@ -28,6 +29,7 @@ use std::{
 };
 
 pub use self::{
+    amphora::{Amphora, kill_hard},
     backend::{Backend, Reply, Step},
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},
@@ -35,7 +37,7 @@ pub use self::{
     message::{Message, read_message},
     namespace::Namespace,
     pattern::Pattern,
-    process::resident_kib,
+    process::{open_files, resident_kib},
     proxy::{Proxy, Refused},
 };
 

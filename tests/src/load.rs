@@ -49,6 +49,7 @@ impl Load {
                             Ok(client) => client,
                             Err(error) => {
                                 shared.fail(format!("keep-alive client {number}, connecting: {error}"));
+                                shared.pace().await;
                                 continue;
                             }
                         },

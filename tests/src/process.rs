@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// The proxy's program: `AMPHORA_PROXY_BIN`, or the one beside this test's, which is brought up to date first.
 pub(crate) fn proxy_program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -33,13 +35,12 @@ pub fn resident_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Lets this process open as many files as it may: tests with many connections need them.
-pub(crate) fn raise_open_files() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-    static RAISED: OnceLock<()> = OnceLock::new();
-    RAISED.get_or_init(|| {
+/// Lets this process open as many files as it may, and says how many: tests with many connections need them.
+pub fn open_files() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    });
+        hard
+    })
 }

@@ -61,7 +61,7 @@ impl Proxy {
     }
 
     async fn spawn(directory: TempDir, document: Document, options: &[&str]) -> Self {
-        process::raise_open_files();
+        process::open_files();
         let program = tokio::task::spawn_blocking(process::proxy_program).await.unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         let child = Command::new(program)

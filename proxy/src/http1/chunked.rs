@@ -102,11 +102,6 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
-    /// Bytes of the current chunk that are still to come; what so many bytes hold need not be looked at.
-    pub fn data_remaining(&self) -> u64 {
-        if self.state == State::Data { self.remaining } else { 0 }
-    }
-
     /// Validates `input`, the bytes of the body that follow those of the last call.
     ///
     /// # Errors
@@ -376,9 +371,8 @@ mod tests {
     fn a_large_chunk_is_followed_to_its_end() {
         let mut decoder = ChunkedDecoder::new();
         decoder.decode(b"7fffffffffffffff\r\n").unwrap();
-        assert_eq!(decoder.data_remaining(), i64::MAX as u64);
         assert_eq!(decoder.decode(&[b'x'; 4096]), Ok(Step { consumed: 4096, done: false }));
-        assert_eq!(decoder.data_remaining(), i64::MAX as u64 - 4096);
+        assert_eq!(decoder.remaining, i64::MAX as u64 - 4096);
     }
 
     #[test]

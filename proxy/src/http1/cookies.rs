@@ -1,90 +1,154 @@
-//! Cookies as HAProxy reads them: `req.cook`, `res.cook`, and the removal that `cookie ... indirect` does.
+//! Cookies as HAProxy reads them, which it does in two ways.
+//!
+//! Its samples `req.cook` and `res.cook` ([`sampled_cookies`], [`sampled_set_cookie_values`]; `http_extract_cookie_value` of
+//! its sources) first cut a field at its commas, as any field that is a list. Its own persistence cookie
+//! ([`cookie_values`], `sets_cookie`, `strip`; `http_manage_client_side_cookies`) is looked for in the field as a
+//! whole. They differ where a quote is not around a value, and on an empty value at the end of a field.
+//!
+//! Both cut a field into pairs at `;` and `,` outside quoted values, compare names to the letter, drop spaces and tabs
+//! around names and values, and keep quotes as part of the value.
 
-use super::scan::is_blank;
+use std::ops::Range;
 
-/// One `name=value` of a `Cookie` value and the range it takes.
-#[derive(Clone, Copy)]
-struct Pair {
-    name: (usize, usize),
-    value: (usize, usize),
-    /// The delimiter behind the pair, or the length of the text.
-    next: usize,
-    has_value: bool,
+use memchr::memchr3;
+
+use super::values::{comma_values, delimiter, trim};
+
+/// One `name=value`, as ranges into the field's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// Trimmed.
+    pub name: Range<usize>,
+    /// Trimmed, quotes included; perhaps empty.
+    pub value: Range<usize>,
 }
 
-/// Reads the pair at `at`. In a request a comma separates as a semicolon does; a quoted value may hold either.
-fn pair(text: &[u8], mut at: usize, request: bool) -> Pair {
-    while at < text.len() && is_blank(text[at]) {
-        at += 1;
-    }
-    let mut name_end = at;
-    let mut equal = at;
-    while equal < text.len() && !matches!(text[equal], b'=' | b';') && !(request && text[equal] == b',') {
-        equal += 1;
-        if !is_blank(text[equal - 1]) {
-            name_end = equal;
-        }
-    }
-    let mut pair = Pair { name: (at, name_end), value: (equal, equal), next: equal, has_value: false };
-    if text.get(equal) == Some(&b'=') {
-        let mut start = equal + 1;
-        while start < text.len() && is_blank(text[start]) {
-            start += 1;
-        }
-        pair.next = value_end(text, start);
-        let mut end = pair.next;
-        while end > start && is_blank(text[end - 1]) {
-            end -= 1;
-        }
-        pair.value = (start, end);
-        pair.has_value = true;
-    }
-    pair
-}
-
-/// The delimiter behind the value that begins at `at`, or the length; quotes hide delimiters.
-fn value_end(text: &[u8], mut at: usize) -> usize {
-    while let Some(n) = text.get(at..).and_then(|rest| memchr::memchr3(b'"', b',', b';', rest)) {
-        at += n;
-        if text[at] != b'"' {
-            return at;
-        }
-        // Behind the closing quote, if there is one.
-        at += 1;
-        loop {
-            match text.get(at) {
-                None => return text.len(),
-                Some(b'\\') => at += 2,
-                Some(b'"') => break at += 1,
-                Some(_) => at += 1,
-            }
-        }
-    }
-    text.len()
-}
-
-/// The values of the cookies called `name` (case-sensitive) in the value of a `Cookie` field.
+/// Every cookie that `req.cook` finds, by its name, in the value of a `Cookie` field, in order.
 ///
-/// As HAProxy's `req.cook(name)`: pairs are separated by `;` or `,`; names that begin with `$` are attributes; an
-/// empty value counts unless it is the last thing in the field.
-pub fn cookies<'a, 'n>(text: &'a [u8], name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        while at + name.len() + 1 < text.len() {
-            let pair = pair(text, at, true);
-            at = pair.next + 1;
-            if pair.has_value && &text[pair.name.0..pair.name.1] == name && !name.starts_with(b"$") {
-                return Some(&text[pair.value.0..pair.value.1]);
+/// Names with `$` in front are attributes of RFC 2965 and not cookies. A cookie whose `=` is the very last byte before
+/// a comma or the end, with no space before the name, is not found.
+pub fn sampled_cookies(field: &[u8]) -> impl Iterator<Item = Cookie> {
+    comma_values(field).flat_map(|element| {
+        let (offset, list) = (element.start, &field[element]);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            while at < list.len() {
+                let (start, pair) = (at, Pair::read(list, at, true));
+                at = pair.next + 1;
+                if let Some(cookie) = pair.sampled(list, start) {
+                    return Some(cookie.shift(offset));
+                }
             }
-        }
-        None
+            None
+        })
     })
 }
 
-/// The value that the `Set-Cookie` value `text` gives to the cookie `name`.
-pub(super) fn set_cookie<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let pair = pair(text, 0, false);
-    (pair.has_value && &text[pair.name.0..pair.name.1] == name).then(|| &text[pair.value.0..pair.value.1])
+/// The values, perhaps empty, that `res.cook(name)` finds in the value of a `Set-Cookie` field, in order.
+///
+/// In each element that commas separate it takes the first pair, and those behind that have the same name; another name
+/// begins the attributes (`; Path=/`). Pairs without `=` are passed over.
+pub fn sampled_set_cookie_values<'a, 'n>(
+    field: &'a [u8],
+    name: &'n [u8],
+) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    comma_values(field).flat_map(move |element| {
+        let list = &field[element];
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            // As for requests, the name, `=` and one byte more must fit into the rest.
+            while at + name.len() + 1 < list.len() {
+                let pair = Pair::read(list, at, false);
+                at = pair.next + 1;
+                if pair.is_attribute(list) || pair.value.is_none() {
+                    continue;
+                }
+                let value = pair.value_of(list, name);
+                if value.is_none() {
+                    at = list.len();
+                }
+                return value.map(|value| &list[value]);
+            }
+            None
+        })
+    })
+}
+
+/// The values, perhaps empty, in which HAProxy's `cookie NAME` looks for a server, in the value of a `Cookie` field.
+pub fn cookie_values<'a, 'n>(
+    field: &'a [u8],
+    name: &'n [u8],
+) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    pairs(field).filter_map(move |pair| Some(&field[pair.value_of(field, name)?]))
+}
+
+/// Whether a `Set-Cookie` field of this value sets the cookie that HAProxy's `cookie NAME` owns.
+pub(super) fn sets_cookie(field: &[u8], name: &[u8]) -> bool {
+    Pair::read(field, 0, false).value_of(field, name).is_some()
+}
+
+/// What stands between two delimiters.
+#[derive(Clone)]
+struct Pair {
+    /// Trimmed.
+    name: Range<usize>,
+    /// Trimmed; `None` without `=`.
+    value: Option<Range<usize>>,
+    /// The delimiter behind the pair, or the length of the text.
+    next: usize,
+}
+
+impl Pair {
+    /// Reads the pair at `at`. A comma ends a name in a request only, and a value always; quotes hide delimiters only
+    /// in a value.
+    fn read(text: &[u8], at: usize, request: bool) -> Self {
+        let ends_name = |byte: &u8| matches!(byte, b'=' | b';') || (request && *byte == b',');
+        let end = text[at..].iter().position(ends_name).map_or(text.len(), |length| at + length);
+        let name = trim(text, at..end);
+        if text.get(end) != Some(&b'=') {
+            return Self { name, value: None, next: end };
+        }
+        let start = end + 1;
+        let next = delimiter(text, start, |rest| memchr3(b',', b';', b'"', rest));
+        Self { name, value: Some(trim(text, start..next)), next }
+    }
+
+    fn is_attribute(&self, text: &[u8]) -> bool {
+        text.get(self.name.start) == Some(&b'$')
+    }
+
+    /// The value, if this is the cookie `name`.
+    fn value_of(self, text: &[u8], name: &[u8]) -> Option<Range<usize>> {
+        self.value.filter(|_| &text[self.name] == name)
+    }
+
+    /// The cookie that a sample finds: the search, at `start`, goes on only while the name, `=` and one byte more fit
+    /// into the rest.
+    fn sampled(self, list: &[u8], start: usize) -> Option<Cookie> {
+        let fits = start + self.name.len() + 1 < list.len();
+        if !fits || self.is_attribute(list) {
+            return None;
+        }
+        Some(Cookie { name: self.name, value: self.value? })
+    }
+}
+
+impl Cookie {
+    fn shift(self, by: usize) -> Self {
+        let shift = |range: Range<usize>| range.start + by..range.end + by;
+        Self { name: shift(self.name), value: shift(self.value) }
+    }
+}
+
+fn pairs(text: &[u8]) -> impl Iterator<Item = Pair> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        (at < text.len()).then(|| {
+            let pair = Pair::read(text, at, true);
+            at = pair.next + 1;
+            pair
+        })
+    })
 }
 
 /// What is left of a `Cookie` value without one cookie.
@@ -109,30 +173,27 @@ pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
         return Stripped::Unchanged;
     }
     let start = out.len();
-    let mut at = 0;
     let mut removing = false;
     let mut removed = false;
-    let mut delimiter = None;
-    while at < text.len() {
-        let pair = pair(text, at, true);
-        let attribute = text.get(pair.name.0) == Some(&b'$');
-        removing =
-            if attribute { removing } else { pair.has_value && &text[pair.name.0..pair.name.1] == name };
+    let mut before = None;
+    for pair in pairs(text) {
+        if !pair.is_attribute(text) {
+            removing = pair.value.is_some() && &text[pair.name.clone()] == name;
+        }
         if removing {
             removed = true;
         } else {
             if out.len() > start {
-                out.push(delimiter.unwrap_or(b';'));
+                out.push(before.unwrap_or(b';'));
                 out.push(b' ');
             }
-            out.extend_from_slice(&text[pair.name.0..pair.name.1]);
-            if pair.has_value {
+            out.extend_from_slice(&text[pair.name]);
+            if let Some(value) = pair.value {
                 out.push(b'=');
-                out.extend_from_slice(&text[pair.value.0..pair.value.1]);
+                out.extend_from_slice(&text[value]);
             }
         }
-        delimiter = text.get(pair.next).copied();
-        at = pair.next + 1;
+        before = text.get(pair.next).copied();
     }
     if !removed {
         out.truncate(start);
@@ -143,6 +204,8 @@ pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn stripped(text: &str) -> Option<String> {
@@ -180,37 +243,124 @@ mod tests {
             ("a=\"x;SRV=m1\"; b=2", Some("a=\"x;SRV=m1\"; b=2")),
             ("a=\"x;SRV=m1; b=2", Some("a=\"x;SRV=m1; b=2")),
             ("XSRV=m1; a=SRV=m1", Some("XSRV=m1; a=SRV=m1")),
+            ("x\"; SRV=m1; y\"", Some("x\"; y\"")),
+            ("\"x,SRV=m1", Some("\"x")),
+            ("x=1; SRV|=m1", Some("x=1; SRV|=m1")),
         ] {
             assert_eq!(stripped(before).as_deref(), after, "{before}");
         }
     }
 
+    fn sampled(text: &str) -> Vec<(&str, &str)> {
+        sampled_cookies(text.as_bytes()).map(|c| (&text[c.name], &text[c.value])).collect()
+    }
+
     #[test]
-    fn cookies_are_read_as_req_cook_reads_them() {
-        let read = |text: &'static str, name: &str| -> Vec<String> {
-            cookies(text.as_bytes(), name.as_bytes())
-                .map(|v| String::from_utf8_lossy(v).into_owned())
+    fn cookies_are_separated_by_semicolons_and_commas() {
+        assert_eq!(sampled("a=1; b=2;c=3"), [("a", "1"), ("b", "2"), ("c", "3")]);
+        assert_eq!(sampled("a=1, b=2"), [("a", "1"), ("b", "2")]);
+        assert_eq!(sampled("a = 1 ;b= 2"), [("a", "1"), ("b", "2")]);
+        assert_eq!(sampled("a=1=2"), [("a", "1=2")]);
+        assert_eq!(sampled("lone; a=1; lone"), [("a", "1")]);
+        assert_eq!(sampled("$Version=1; a=b; $Path=/"), [("a", "b")]);
+    }
+
+    #[test]
+    fn quotes_hide_delimiters() {
+        assert_eq!(sampled(r#"a="1;2"; b=3"#), [("a", r#""1;2""#), ("b", "3")]);
+        assert_eq!(sampled(r#"a="x\";b=9"; b=2"#), [("a", r#""x\";b=9""#), ("b", "2")]);
+        // In a name they hide commas from the list, and no semicolon.
+        assert_eq!(sampled(r#"x"=1; a=2"#), [(r#"x""#, "1"), ("a", "2")]);
+        assert_eq!(sampled(r#""x,a=2"#), [("a", "2")]);
+    }
+
+    #[test]
+    fn an_empty_cookie_is_found_unless_it_ends_the_element() {
+        assert_eq!(sampled("a=; b=1"), [("a", ""), ("b", "1")]);
+        assert_eq!(sampled("b=1; a="), [("b", "1"), ("a", "")]);
+        for none in ["a=", "a=,x", "", "=", ";;;", "a; b", "$a=1"] {
+            assert_eq!(sampled(none), [], "{none}");
+        }
+        assert_eq!(sampled("b=1;a="), [("b", "1")]);
+    }
+
+    #[test]
+    fn servers_are_looked_for_in_the_whole_field() {
+        let read = |text: &'static str| -> Vec<&str> {
+            cookie_values(text.as_bytes(), b"a").map(|v| std::str::from_utf8(v).expect("of a str")).collect()
+        };
+        assert_eq!(read("a=1; b=2; a=3"), ["1", "3"]);
+        assert_eq!(read("b=2,a = 1 "), ["1"]);
+        assert_eq!(read(r#"b="x;a=9"; a=2"#), ["2"]);
+        assert_eq!(read(r#"x"=1; a=2"#), ["2"]);
+        assert_eq!(read("a=; b=2;a="), ["", ""]);
+        assert_eq!(read("a; A=1; aa=1; $a=1"), [""; 0]);
+        // Neither is a blank.
+        assert_eq!(read("a=\x0c1; \x0ba=2"), ["\x0c1"]);
+    }
+
+    #[test]
+    fn each_element_of_set_cookie_sets_a_sampled_cookie() {
+        let set = |text: &'static str| -> Vec<&str> {
+            sampled_set_cookie_values(text.as_bytes(), b"JS")
+                .map(|v| std::str::from_utf8(v).expect("of a str"))
                 .collect()
         };
-        assert_eq!(read("a=1; b=2; a=3", "a"), ["1", "3"]);
-        assert_eq!(read("a=1,b=2", "b"), ["2"]);
-        assert_eq!(read("a = 1 ; b=2", "a"), ["1"]);
-        assert_eq!(read("a=\"x;b=9\"; b=2", "b"), ["2"]);
-        assert_eq!(read("a=\"x\\\";b=9\"; b=2", "b"), ["2"]);
-        assert_eq!(read("a=; b=2", "a"), [""]);
-        assert!(read("b=2;a=", "a").is_empty());
-        assert!(read("a; A=1", "a").is_empty());
-        assert!(read("$a=1; b=1", "$a").is_empty());
-        assert!(read("", "a").is_empty());
+        assert_eq!(set("JS=abc; path=/"), ["abc"]);
+        assert_eq!(set("JS=one, JS=two"), ["one", "two"]);
+        assert_eq!(set(r#"JS="q v"; Path"#), [r#""q v""#]);
+        assert_eq!(set(" JS = sp ;"), ["sp"]);
+        assert_eq!(set("z=abc; JS=attr"), [""; 0]);
+        // Odd, and so in HAProxy 2.6.
+        assert_eq!(set("JS=one; JS=two; Path=/; JS=attr"), ["one", "two"]);
+        assert_eq!(set("Secure; JS=one"), ["one"]);
+        assert_eq!(set("JS="), [""; 0]);
+        assert_eq!(set("JS=;"), [""]);
+        assert_eq!(set("a=1; Expires=Thu, 01-Jan-1970 00:00:01 GMT; JS=attr"), ["attr"]);
     }
 
     #[test]
     fn only_the_first_pair_of_set_cookie_is_the_cookie() {
-        assert_eq!(set_cookie(b"SRV=a; path=/", b"SRV"), Some(b"a".as_slice()));
-        assert_eq!(set_cookie(b"SRV = a", b"SRV"), Some(b"a".as_slice()));
-        assert_eq!(set_cookie(b"a=b; SRV=a", b"SRV"), None);
-        assert_eq!(set_cookie(b"a=b, SRV=a", b"SRV"), None);
-        assert_eq!(set_cookie(b"SRV", b"SRV"), None);
-        assert_eq!(set_cookie(b"srv=a", b"SRV"), None);
+        assert!(sets_cookie(b"SRV=a; path=/", b"SRV"));
+        assert!(sets_cookie(b"SRV = a", b"SRV"));
+        assert!(!sets_cookie(b"a=b; SRV=a", b"SRV"));
+        assert!(!sets_cookie(b"a=b, SRV=a", b"SRV"));
+        assert!(!sets_cookie(b"SRV", b"SRV"));
+        assert!(!sets_cookie(b"srv=a", b"SRV"));
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_stay_inside_and_in_order(text in "[ab=;,\"\\\\$ \t]{0,40}") {
+            let mut last = 0;
+            for cookie in sampled_cookies(text.as_bytes()) {
+                prop_assert!(last <= cookie.name.start && cookie.name.end <= cookie.value.start);
+                prop_assert!(cookie.value.end <= text.len());
+                last = cookie.value.end;
+            }
+        }
+
+        #[test]
+        fn nothing_panics_and_nothing_is_left(field: Vec<u8>, name in "[A-Z]{1,2}") {
+            let name = name.as_bytes();
+            let _ = sampled_cookies(&field).count() + sampled_set_cookie_values(&field, name).count();
+            let mut rest = Vec::new();
+            match strip(&field, name, &mut rest) {
+                Stripped::Rest => prop_assert_eq!(cookie_values(&rest, name).count(), 0),
+                Stripped::Unchanged => prop_assert_eq!(cookie_values(&field, name).count(), 0),
+                Stripped::Empty => prop_assert!(rest.is_empty()),
+            }
+        }
+
+        #[test]
+        fn other_cookies_survive(
+            cookies in prop::collection::vec(("[a-zS]{1,3}|SRV", "[a-z0-9]{0,5}"), 0..8),
+        ) {
+            let join = |all: &mut dyn Iterator<Item = &(String, String)>| {
+                all.map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ")
+            };
+            let want = join(&mut cookies.iter().filter(|(n, _)| n != "SRV"));
+            prop_assert_eq!(stripped(&join(&mut cookies.iter())).unwrap_or_default(), want);
+        }
     }
 }

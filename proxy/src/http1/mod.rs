@@ -20,16 +20,18 @@ mod response;
 pub mod responses;
 mod scan;
 mod target;
+mod values;
 mod write;
 
 pub use self::{
     chunked::{ChunkedDecoder, Piece, Step, write_chunk_header},
-    cookies::cookies,
+    cookies::{Cookie, cookie_values, sampled_cookies, sampled_set_cookie_values},
     framing::{Body, RequestFraming, ResponseFraming, request_framing, response_framing},
     names::{Known, Method, Version},
     reject::{BadResponse, Reject},
     request::{RequestHead, RequestView},
     response::{ResponseHead, ResponseView},
+    values::comma_values,
     write::{Connection, RequestEdits, ResponseEdits, Transfer, write_request, write_response},
 };
 

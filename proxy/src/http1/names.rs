@@ -88,13 +88,6 @@ impl Known {
         };
         if same { candidate } else { Other }
     }
-
-    /// Whether the field is of one connection, not of the message (RFC 9110 section 7.6.1).
-    ///
-    /// `Transfer-Encoding` is not among them: the framing of a body stays as it came.
-    pub fn is_hop_by_hop(self) -> bool {
-        matches!(self, Self::Connection | Self::KeepAlive | Self::ProxyConnection | Self::Te | Self::Upgrade)
-    }
 }
 
 /// Whether `text`, of token bytes, is `lower` in any case; `lower` has lower-case letters and hyphens.

@@ -2,8 +2,7 @@
 
 use super::{
     MAX_HEAD,
-    cookies::cookies,
-    fields::{Field, Fields, Span},
+    fields::{Fields, Span},
     names::{Known, Method, Version},
     reject::Reject,
     scan,
@@ -177,11 +176,6 @@ pub struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
-    /// The length of the head in bytes, with the empty line at its end.
-    pub fn head_len(&self) -> usize {
-        self.buf.len()
-    }
-
     /// Where the request line begins: behind an empty line that may precede it.
     pub(super) fn line_start(&self) -> usize {
         usize::from(self.head.method_span.start)
@@ -203,12 +197,6 @@ impl<'a> RequestView<'a> {
         self.head.target.span.of(self.buf)
     }
 
-    /// The authority of a target in absolute or authority form.
-    pub fn authority(&self) -> Option<&'a [u8]> {
-        let authority = self.head.target.authority.of(self.buf);
-        (!authority.is_empty()).then_some(authority)
-    }
-
     /// The path without the query, as HAProxy's `path` has it: `None` for `*`, for CONNECT, and for an absolute form
     /// without a path, where no path rule matches.
     pub fn path(&self) -> Option<&'a [u8]> {
@@ -220,17 +208,6 @@ impl<'a> RequestView<'a> {
     pub fn path_and_query(&self) -> Option<&'a [u8]> {
         let whole = self.head.target.path_and_query.of(self.buf);
         (!whole.is_empty()).then_some(whole)
-    }
-
-    /// What follows the first `?` of the target; `None` without one.
-    pub fn query(&self) -> Option<&'a [u8]> {
-        let whole = self.path_and_query()?;
-        memchr::memchr(b'?', whole).map(|mark| &whole[mark + 1..])
-    }
-
-    /// The value of `Host`, with its port if there is one.
-    pub fn host(&self) -> Option<&'a [u8]> {
-        self.value(Known::Host)
     }
 
     /// The version of the request line.
@@ -272,15 +249,6 @@ impl<'a> RequestView<'a> {
     pub fn has(&self, known: Known) -> bool {
         self.head.fields.present.contains(known)
     }
-
-    /// The values of the cookies named `name` (case-sensitive), with HAProxy's `req.cook(name)` reading of `Cookie`.
-    pub fn cookies<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let buf = self.buf;
-        let list: &'a [Field] = if self.has(Known::Cookie) { &self.head.fields.list } else { &[] };
-        list.iter()
-            .filter(|field| field.known == Known::Cookie)
-            .flat_map(move |field| cookies(field.value.of(buf), name))
-    }
 }
 
 #[cfg(test)]
@@ -313,8 +281,8 @@ mod tests {
         assert_eq!(view.method(), Method::Post);
         assert_eq!(view.target(), b"/a/b?c=d?e");
         assert_eq!(view.path(), Some(b"/a/b".as_slice()));
-        assert_eq!(view.query(), Some(b"c=d?e".as_slice()));
-        assert_eq!(view.host(), Some(b"Example:80".as_slice()));
+        assert_eq!(view.path_and_query(), Some(b"/a/b?c=d?e".as_slice()));
+        assert_eq!(view.value(Known::Host), Some(b"Example:80".as_slice()));
         assert_eq!(view.values(b"X-ONE").collect::<Vec<_>>(), [b"1", b"2"]);
         assert_eq!(view.values(b"empty").collect::<Vec<_>>(), [b""]);
         assert_eq!(view.values(b"HOST").count(), 1);

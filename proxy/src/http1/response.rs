@@ -2,7 +2,6 @@
 
 use super::{
     MAX_HEAD,
-    cookies::set_cookie,
     fields::{Fields, Span},
     names::{Known, Version},
     reject::{BadResponse, Reject},
@@ -133,11 +132,6 @@ pub struct ResponseView<'a> {
 }
 
 impl<'a> ResponseView<'a> {
-    /// The length of the head in bytes, with the empty line at its end.
-    pub fn head_len(&self) -> usize {
-        self.buf.len()
-    }
-
     /// The status, 100 to 999.
     #[inline]
     pub fn status(&self) -> u16 {
@@ -175,17 +169,6 @@ impl<'a> ResponseView<'a> {
     pub fn has(&self, known: Known) -> bool {
         self.head.fields.present.contains(known)
     }
-
-    /// The value that `Set-Cookie` gives to the cookie `name`, with HAProxy's `res.cook(name)` reading: of the first
-    /// such field.
-    pub fn set_cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
-        if !self.has(Known::SetCookie) {
-            return None;
-        }
-        let buf = self.buf;
-        let fields = self.head.fields.list.iter().filter(|field| field.known == Known::SetCookie);
-        fields.filter_map(|field| set_cookie(field.value.of(buf), name)).next()
-    }
 }
 
 #[cfg(test)]
@@ -213,8 +196,6 @@ mod tests {
         assert_eq!((view.status(), view.version()), (404, Version::Http10));
         assert_eq!(view.reason(), b"Not here");
         assert_eq!(view.values(b"SET-COOKIE").count(), 2);
-        assert_eq!(view.set_cookie(b"c"), Some(b"d".as_slice()));
-        assert_eq!(view.set_cookie(b"path"), None);
         assert_eq!(view.value(Known::Server), Some(b"x".as_slice()));
     }
 

@@ -2,12 +2,8 @@
 
 use super::{
     names::{Method, Version},
-    request::RequestView,
     write::{Connection, write_connection},
 };
-
-/// `100 Continue`, for a client that waits for it.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// To whom an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,13 +87,6 @@ pub fn write_redirect(out: &mut Vec<u8>, code: u16, location: [&[u8]; 2], to: Re
     end_head(out, to);
 }
 
-/// The two parts of the location that HAProxy's `redirect prefix PREFIX` makes: the prefix, then path and query, or `/`
-/// where the target has none. The prefix `/` alone adds nothing.
-pub fn prefix_location<'a>(prefix: &'a [u8], view: &RequestView<'a>) -> [&'a [u8]; 2] {
-    let prefix = if prefix == b"/" { b"".as_slice() } else { prefix };
-    [prefix, view.path_and_query().unwrap_or(b"/")]
-}
-
 fn end_head(out: &mut Vec<u8>, to: Recipient) {
     let connection = if to.keep_alive { Connection::Persistent } else { Connection::Close };
     write_connection(out, to.version, connection, None);
@@ -107,7 +96,7 @@ fn end_head(out: &mut Vec<u8>, to: Recipient) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{super::RequestHead, *};
+    use super::*;
 
     const OPEN: Recipient = Recipient { version: Version::Http11, method: Method::Get, keep_alive: true };
 
@@ -161,24 +150,6 @@ mod tests {
             let expected = format!("HTTP/1.1 {code} {reason}\r\n{head}cache-control: no-cache\r\n");
             assert_eq!(redirect(code, OPEN), format!("{expected}\r\n"));
             assert_eq!(redirect(code, Recipient::UNKNOWN), format!("{expected}connection: close\r\n\r\n"));
-        }
-    }
-
-    #[test]
-    fn prefixes_are_put_before_path_and_query() {
-        for (line, prefix, location) in [
-            ("GET /a?b=c&d HTTP/1.1", "https://new", "https://new/a?b=c&d"),
-            ("GET /?x HTTP/1.1", "https://new/a/", "https://new/a//?x"),
-            ("GET /z?x HTTP/1.1", "/", "/z?x"),
-            ("GET http://a/b?c HTTP/1.1", "https://new", "https://new/b?c"),
-            ("GET http://a HTTP/1.1", "https://new/a/", "https://new/a//"),
-            ("OPTIONS * HTTP/1.1", "https://new", "https://new/"),
-        ] {
-            let text = format!("{line}\r\nHost: a\r\n\r\n");
-            let mut head = RequestHead::new();
-            head.parse(text.as_bytes()).unwrap().unwrap();
-            let parts = prefix_location(prefix.as_bytes(), &head.view(text.as_bytes()));
-            assert_eq!(parts.concat(), location.as_bytes(), "{line}");
         }
     }
 }

@@ -147,7 +147,11 @@ mod tests {
         head.parse(text.as_bytes())?.unwrap();
         let view = head.view(text.as_bytes());
         let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok((view.path().map(owned), view.query().map(owned)))
+        Ok((
+            view.path().map(owned),
+            view.path_and_query()
+                .and_then(|whole| memchr::memchr(b'?', whole).map(|at| owned(&whole[at + 1..]))),
+        ))
     }
 
     #[test]

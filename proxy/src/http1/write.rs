@@ -144,7 +144,7 @@ pub fn write_response(out: &mut Vec<u8>, view: &ResponseView<'_>, edits: &Respon
     copy(out, fields, view.buf, b"HTTP/1.1".len(), drop, |_, field| match field.known {
         Known::SetCookie => {
             let name = edits.strip_cookie.unwrap_or_default();
-            cookies::set_cookie(field.value.of(view.buf), name).is_some()
+            cookies::sets_cookie(field.value.of(view.buf), name)
         }
         Known::Upgrade => !upgrade,
         _ => true,

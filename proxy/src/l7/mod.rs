@@ -14,7 +14,6 @@ mod matcher;
 mod pcre;
 mod program;
 mod samples;
-mod values;
 
 #[cfg(test)]
 mod tests;

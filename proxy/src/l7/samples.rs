@@ -2,10 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::{
-    RequestFacts,
-    values::{comma_values, cookies},
-};
+use super::RequestFacts;
+use crate::http1::{comma_values, sampled_cookies};
 
 /// A header or cookie name of a program: rules that look at the same one share its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,7 +125,7 @@ impl Scratch {
                 }
             }
             if !subjects.cookies.is_empty() && name.eq_ignore_ascii_case(b"cookie") {
-                for cookie in cookies(value) {
+                for cookie in sampled_cookies(value) {
                     if let Some(subject) = subjects.find_cookie(&value[cookie.name]) {
                         self.push(subject, index, cookie.value.start, cookie.value.end);
                     }

@@ -107,7 +107,8 @@ impl Generator {
             (7, _, Some(p)) => {
                 let new = self.member();
                 let members = &mut lb.pools[p].members;
-                if members.iter().all(|member| member.endpoint() != new.endpoint()) {
+                let endpoint = |member: &Member| (member.address, member.port);
+                if members.iter().all(|member| endpoint(member) != endpoint(&new)) {
                     members.push(new);
                 }
             }

@@ -17,7 +17,6 @@ mod document;
 mod enums;
 mod fault;
 mod ids;
-mod queries;
 mod update;
 
 use std::{net::IpAddr, time::Duration};
@@ -97,7 +96,8 @@ pub struct ListenerTimeouts {
     pub member_connect: Duration,
     /// Member inactivity (HAProxy `timeout server`).
     pub member_data: Duration,
-    /// Time to wait for content inspection of a TCP connection (HAProxy `tcp-request inspect-delay`); zero is none.
+    /// HAProxy's `tcp-request inspect-delay`, which without `tcp-request content` rules, and Octavia renders none,
+    /// holds no connection. Kept for what will inspect content.
     pub tcp_inspect: Duration,
 }
 

@@ -133,7 +133,10 @@ mod tests {
         changed.pools[at].members[1].weight = 7;
         assert_eq!(changed.set_member(pool, member, &update), Ok(true));
         assert_eq!(changed.set_member(pool, member, &update), Ok(false));
-        assert_eq!(changed.pool(pool).unwrap().member(member).unwrap().weight, 200);
+        assert_eq!(
+            changed.pools.iter().flat_map(|pool| &pool.members).find(|m| m.id == member).unwrap().weight,
+            200
+        );
         changed.pools[at].members[1].weight = lb.pools[at].members[1].weight;
         assert_eq!(changed, lb);
 

@@ -79,12 +79,6 @@ impl Buffer {
         &self.bytes[self.start..self.end]
     }
 
-    /// The same bytes, to be changed in place.
-    #[inline]
-    pub fn filled_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.end]
-    }
-
     /// Where the next bytes go; empty when the buffer [is full](Self::is_full).
     #[inline]
     pub fn spare(&mut self) -> &mut [u8] {

@@ -31,12 +31,6 @@ impl Deadline {
         self.at = at;
     }
 
-    /// The moment that is set.
-    #[inline]
-    pub fn at(&self) -> Option<Instant> {
-        self.at
-    }
-
     /// Ready once the moment has come (and again until it is moved); pending before, with the task woken no later than
     /// the moment, perhaps earlier.
     #[inline]
@@ -54,16 +48,11 @@ impl Deadline {
         }
         Poll::Pending
     }
-
-    /// Waits for the moment.
-    pub async fn expired(&mut self) {
-        std::future::poll_fn(|cx| self.poll_expired(cx)).await;
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{task::Waker, time::Duration};
+    use std::{future::poll_fn, task::Waker, time::Duration};
 
     use super::*;
 
@@ -93,7 +82,7 @@ mod tests {
         deadline.set(Some(start + 3 * SECOND));
         assert!(!poll(&mut deadline));
         assert_eq!(deadline.timer.as_ref().map(|t| t.deadline()), Some(start + SECOND));
-        deadline.expired().await;
+        poll_fn(|cx| deadline.poll_expired(cx)).await;
         assert_eq!(Instant::now() - start, 3 * SECOND);
     }
 
@@ -104,7 +93,7 @@ mod tests {
         deadline.set(Some(start + 60 * SECOND));
         assert!(!poll(&mut deadline));
         deadline.set(Some(start + SECOND));
-        deadline.expired().await;
+        poll_fn(|cx| deadline.poll_expired(cx)).await;
         assert_eq!(Instant::now() - start, SECOND);
     }
 
@@ -114,7 +103,7 @@ mod tests {
         let start = Instant::now();
         for n in 1..=3 {
             deadline.set(Some(start + n * SECOND));
-            deadline.expired().await;
+            poll_fn(|cx| deadline.poll_expired(cx)).await;
             assert_eq!(Instant::now() - start, n * SECOND);
         }
     }

@@ -7,9 +7,10 @@
 use std::{
     fmt, fs, io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// Used when the kernel does not tell its own: its default since Linux 5.4.
 const DEFAULT_BACKLOG: i32 = 4096;
@@ -91,6 +92,25 @@ pub fn bind_for_workers(address: SocketAddr, workers: usize) -> Result<Vec<Bound
     Ok(bound)
 }
 
+/// Lets no new connections in: SYNs for the listening socket are dropped from now on. Handshakes under way are
+/// completed, and what is in the queue can be accepted, so that the socket can be closed without resetting anybody.
+/// Who connects in between hears nothing, asks again after a second, and is refused then.
+///
+/// # Errors
+/// As setsockopt(2) with `SO_ATTACH_FILTER`; the socket goes on as before.
+pub fn let_nobody_in(socket: &impl AsFd) -> io::Result<()> {
+    // linux/bpf_common.h. The filter sees a packet from its TCP header on, where the flags are byte 13: SYN is 0x02,
+    // ACK is 0x10.
+    const FILTER: [SockFilter; 5] = [
+        SockFilter::new(0x30, 0, 0, 13),       // BPF_LD | BPF_B | BPF_ABS
+        SockFilter::new(0x54, 0, 0, 0x12),     // BPF_ALU | BPF_AND | BPF_K
+        SockFilter::new(0x15, 0, 1, 0x02),     // BPF_JMP | BPF_JEQ | BPF_K
+        SockFilter::new(0x06, 0, 0, 0),        // BPF_RET | BPF_K: drop
+        SockFilter::new(0x06, 0, 0, u32::MAX), // BPF_RET | BPF_K: keep all of it
+    ];
+    SockRef::from(socket).attach_filter(&FILTER)
+}
+
 fn configure(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -113,10 +133,13 @@ fn backlog() -> i32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::net::TcpStream;
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+        time::Duration,
+    };
 
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-    use socket2::SockRef;
 
     use super::*;
 
@@ -156,6 +179,21 @@ mod tests {
         let address = bound.address();
         let _listener = bound.listen().unwrap();
         TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn who_was_let_in_stays_in_and_others_stay_out() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut inside = TcpStream::connect(address).unwrap();
+        let_nobody_in(&listener).unwrap();
+        let soon = Duration::from_millis(100);
+        assert_eq!(TcpStream::connect_timeout(&address, soon).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut accepted, _) = listener.accept().unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        inside.write_all(b"x").unwrap();
+        accepted.read_exact(&mut [0]).unwrap();
     }
 
     #[test]

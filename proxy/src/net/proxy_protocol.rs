@@ -33,20 +33,6 @@ pub fn encode(version: Version, source: SocketAddr, destination: SocketAddr, out
     }
 }
 
-/// Appends the header for a connection that the proxy makes on its own account, a health check: version 1 has the
-/// connection's own ends, `local` and `peer`; version 2 has the command LOCAL without addresses. What
-/// HAProxy's `check-send-proxy` sends.
-pub fn encode_own(version: Version, local: SocketAddr, peer: SocketAddr, out: &mut Vec<u8>) {
-    match version {
-        Version::V1 => encode_v1(local, peer, out),
-        Version::V2 => {
-            out.extend_from_slice(&V2_SIGNATURE);
-            // Version 2, command LOCAL; family and transport unspecified; no address block.
-            out.extend_from_slice(&[0x20, 0x00, 0, 0]);
-        }
-    }
-}
-
 fn encode_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
     let ports = (source.port(), destination.port());
     let written = match (source, destination) {
@@ -149,23 +135,6 @@ mod tests {
             let expected = [hex("0d0a0d0a000d0a515549540a"), hex(expected)];
             assert_eq!(header(Version::V2, source, destination), expected.concat());
         }
-    }
-
-    /// Captured from HAProxy 2.6.12, `check-send-proxy`.
-    #[test]
-    fn checks_are_haproxys() {
-        let own = |version| {
-            let mut out = Vec::new();
-            encode_own(
-                version,
-                "127.0.0.1:33428".parse().unwrap(),
-                "127.0.0.1:36341".parse().unwrap(),
-                &mut out,
-            );
-            out
-        };
-        assert_eq!(own(Version::V1), b"PROXY TCP4 127.0.0.1 127.0.0.1 33428 36341\r\n");
-        assert_eq!(own(Version::V2), hex("0d0a0d0a000d0a515549540a20000000"));
     }
 
     #[test]

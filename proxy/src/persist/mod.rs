@@ -13,7 +13,7 @@
 //! [`PersistState`] is what a pool remembers. It outlives snapshots; [`Persistence`] is one snapshot's
 //! view of it.
 
-pub mod cookie;
+pub mod app_cookie;
 pub mod server_cookie;
 pub mod table;
 
@@ -129,16 +129,16 @@ impl PersistState {
 pub enum Persistence {
     /// By the client's address: [`Stick::find`] before balancing, [`Stick::store`] once connected.
     Source(Stick),
-    /// By a cookie of the application: [`Stick::find`] by the request's [`cookie::request_cookie`] before
-    /// balancing, [`Stick::store`] by the response's [`cookie::response_cookie`].
+    /// By a cookie of the application: [`Stick::find`] by that [`app_cookie::of_request`] before balancing,
+    /// [`Stick::store`] by that [`app_cookie::of_response`].
     AppCookie {
         /// `cookie_name`.
         name: Box<str>,
         /// The table.
         stick: Stick,
     },
-    /// By a cookie of the proxy: [`ServerCookie::judge`] before balancing, [`cookie::strip`] the request, and
-    /// insert as the [`CookieVerdict`] says.
+    /// By a cookie of the proxy: [`ServerCookie::judge`] before balancing, which says what the response gets; members
+    /// never see it.
     ServerCookie(ServerCookie),
 }
 

@@ -14,8 +14,7 @@
 
 use uuid::Uuid;
 
-use super::cookie;
-use crate::{balance::MembersView, model::MemberId};
+use crate::{balance::MembersView, http1::cookie_values, model::MemberId};
 
 /// The cookie's name.
 pub const NAME: &[u8] = b"SRV";
@@ -57,7 +56,7 @@ impl ServerCookie {
         headers: impl IntoIterator<Item = &'a [u8]>,
         view: &impl MembersView,
     ) -> CookieVerdict {
-        let named = |header| cookie::values(header, NAME).filter_map(|value| self.member(value));
+        let named = |header| cookie_values(header, NAME).filter_map(|value| self.member(value));
         headers
             .into_iter()
             .flat_map(named)
@@ -65,8 +64,9 @@ impl ServerCookie {
             .map_or(CookieVerdict::Insert, CookieVerdict::Use)
     }
 
-    /// The member that a cookie's value names.
-    pub fn member(&self, value: &[u8]) -> Option<usize> {
+    /// The member that a cookie's value names, up to a `|`, behind which HAProxy keeps dates when it is told to.
+    fn member(&self, value: &[u8]) -> Option<usize> {
+        let value = &value[..memchr::memchr(b'|', value).unwrap_or(value.len())];
         // HAProxy compares bytes: only the canonical spelling of an id is one.
         if value.len() != 36 || value.iter().any(u8::is_ascii_uppercase) {
             return None;
@@ -74,13 +74,6 @@ impl ServerCookie {
         let id = MemberId(Uuid::try_parse_ascii(value).ok()?);
         let found = self.members.binary_search_by_key(&id, |&(id, _)| id).ok()?;
         Some(self.members[found].1 as usize)
-    }
-
-    /// The value of the `Set-Cookie` header that names this member.
-    pub fn set_cookie(member: MemberId) -> [u8; 48] {
-        let mut value = *b"SRV=xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx; path=/";
-        member.0.hyphenated().encode_lower(&mut value[4..40]);
-        value
     }
 }
 
@@ -174,6 +167,8 @@ mod tests {
         assert_eq!(judge("SRV=$1; SRV=$0", [true, false, true]), CookieVerdict::Use(0));
         assert_eq!(judge("SRV=$0; SRV=$1", up), CookieVerdict::Use(0));
         assert_eq!(judge("SRV=zz; SRV=$1", up), CookieVerdict::Use(1));
+        assert_eq!(judge("SRV=$1|abc", up), CookieVerdict::Use(1));
+        assert_eq!(judge("x\"; SRV=$1; y\"", up), CookieVerdict::Use(1));
         for bad in ["", "SRV=", "SRV=\"$1\"", "srv=$1", "SRV=$1x", "SRV=x$1"] {
             assert_eq!(judge(bad, up), CookieVerdict::Insert, "{bad}");
         }
@@ -186,8 +181,6 @@ mod tests {
         assert!(!CookieVerdict::Use(1).inserts(1));
         assert!(CookieVerdict::Use(1).inserts(2));
         assert!(CookieVerdict::Insert.inserts(0));
-        let text = format!("SRV={}; path=/", id(2));
-        assert_eq!(ServerCookie::set_cookie(id(2)).as_slice(), text.as_bytes());
     }
 
     #[test]

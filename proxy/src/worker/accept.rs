@@ -18,11 +18,14 @@ use tokio::{
 };
 
 use super::{LocalListener, Worker};
-use crate::{session, state::ListenerState};
+use crate::{net, session, state::ListenerState};
 
 /// How long accepting pauses when the process or the system is out of descriptors or memory. Trying again at
 /// once would only burn the core that has to close connections.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a socket that is to be closed completes handshakes that are under way: a round trip to the client.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(100);
 
 /// The task that accepts on one socket.
 pub(crate) struct Acceptor(Rc<Shared>);
@@ -62,7 +65,7 @@ impl Acceptor {
         self.0.changed.notify_one();
     }
 
-    /// Accepts what the kernel has already completed, then closes the socket.
+    /// Accepts what the kernel completes within [`HANDSHAKE_GRACE`], then closes the socket.
     pub(super) fn stop(self) {
         self.0.stopping.set(true);
         self.0.changed.notify_one();
@@ -93,16 +96,43 @@ async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: TcpListener) {
             Some(Err(_)) => {}
         }
     }
-    // A connection whose handshake is complete must not be reset for our change of configuration.
     let listener = shared.target.borrow().clone();
-    poll_fn(|cx| {
-        while let Poll::Ready(Ok((stream, client))) = socket.poll_accept(cx) {
-            let place = Place::take(&listener.present().plan().state);
-            admit(&worker, Rc::clone(&listener), stream, client, place);
+    if let Err(error) = net::let_nobody_in(&socket) {
+        tracing::warn!(%error, "clients that connect now may be reset");
+    }
+    let over = tokio::time::sleep(HANDSHAKE_GRACE);
+    let mut over = pin!(over);
+    loop {
+        tokio::select! {
+            () = &mut over => break,
+            accepted = socket.accept() => if let Ok((stream, client)) = accepted {
+                let place = Place::take(&listener.present().plan().state);
+                admit(&worker, Rc::clone(&listener), stream, client, place);
+            }
         }
-        Poll::Ready(())
-    })
-    .await;
+    }
+    if let Err(error) = empty(&worker, &listener, socket) {
+        tracing::warn!(%error, "connections that waited may have been reset");
+    }
+}
+
+/// Accepts whatever the kernel has completed: a connection must not be reset for our change of configuration. The
+/// runtime is not asked whether there is anything, because it would not know yet of what came since it last looked.
+fn empty(worker: &Rc<Worker>, listener: &Rc<LocalListener>, socket: TcpListener) -> io::Result<()> {
+    let socket = socket.into_std()?;
+    loop {
+        let (stream, client) = match socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(()),
+                io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
+                _ => return Err(error),
+            },
+        };
+        stream.set_nonblocking(true)?;
+        let place = Place::take(&listener.present().plan().state);
+        admit(worker, Rc::clone(listener), TcpStream::from_std(stream)?, client, place);
+    }
 }
 
 /// Waits for a place within the limit and a connection, and takes the place only with the connection.

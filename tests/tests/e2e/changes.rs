@@ -1,6 +1,13 @@
 //! Changes of configuration while traffic flows.
 
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use amphora_proxy::control::api::Stats;
 use amphora_tests::{
@@ -39,7 +46,7 @@ async fn a_change_that_is_refused_leaves_everything_as_it_was() {
     let refused = proxy.try_apply(&document).await.unwrap_err();
     assert_eq!(refused.status, 409);
     assert_eq!(refused.refusal.faults[0].path, "loadbalancer.listeners[2].protocol_port");
-    let not_bound = std::net::SocketAddr::new(document.vip, free);
+    let not_bound = SocketAddr::new(document.vip, free);
     assert!(Client::try_connect(not_bound).await.is_err());
     // A regular expression that is none, along with members that would go.
     let mut document = proxy.document.clone();
@@ -203,9 +210,9 @@ async fn who_is_connected_to_a_listener_that_goes_is_served_to_the_end_of_the_re
     let pool = Pool::http().members([&member]);
     let base = Document::new().listener(Listener::http().to(&pool)).pool(&pool);
     let mut proxy = Proxy::start(base.clone()).await;
-    let port = free_port(base.vip);
-    let moving = std::net::SocketAddr::new(base.vip, port);
     for _ in 0..20 {
+        let port = free_port(base.vip);
+        let moving = SocketAddr::new(base.vip, port);
         let mut with = base.clone();
         with.listeners.push(Listener::http().to(&pool).port(port));
         proxy.apply(&with).await;
@@ -220,7 +227,6 @@ async fn who_is_connected_to_a_listener_that_goes_is_served_to_the_end_of_the_re
         assert_eq!(half.response().await.text(), "a");
         assert!(idle.ends_within(Duration::from_secs(10)).await);
         assert_eq!(waiting.get("/").await.text(), "a");
-        eventually("the port is free", async || Client::try_connect(moving).await.err()).await;
     }
 }
 
@@ -253,4 +259,44 @@ async fn counters_and_health_are_kept_by_id() {
     // A member under a new id is another.
     proxy.change(|document| document.pools[0].members = vec![Member::of(&a)]).await;
     assert_eq!(proxy.member(0).await.requests, 0);
+}
+
+/// A listener whose port moves all the time, and clients who follow it. That nobody listens on the old port is
+/// theirs to find out; but who has been let in is served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_connected_to_a_port_that_moves_is_served() {
+    let member = Backend::named("a").await;
+    let mut proxy = Proxy::start(Document::http([&member])).await;
+    let vip = proxy.document.vip;
+    let port = Arc::new(AtomicU16::new(proxy.document.listeners[0].port));
+    let stop = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(AtomicU64::new(0));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (port, stop, served) = (Arc::clone(&port), Arc::clone(&stop), Arc::clone(&served));
+        clients.spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                let address = SocketAddr::new(vip, port.load(Ordering::SeqCst));
+                // In its last moments a port does not answer to new clients any more.
+                let connecting =
+                    tokio::time::timeout(Duration::from_millis(200), Client::try_connect(address));
+                let Ok(Ok(mut client)) = connecting.await else { continue };
+                let answer = client.try_get("/", "").await.unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(answer.status(), 200);
+                served.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    for _ in 0..50 {
+        let next = free_port(vip);
+        proxy.change(|document| document.listeners[0].port = next).await;
+        port.store(next, Ordering::SeqCst);
+        let goal = served.load(Ordering::SeqCst) + 5;
+        let followed = async || (served.load(Ordering::SeqCst) >= goal).then_some(());
+        eventually("clients follow", followed).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    clients.join_all().await;
+    let listener = proxy.listener().await;
+    assert_eq!((listener.requests, listener.request_errors), (served.load(Ordering::SeqCst), 0));
 }

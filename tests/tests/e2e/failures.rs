@@ -254,3 +254,60 @@ async fn a_member_that_is_killed_under_load_costs_no_idempotent_request() {
     answers.await;
     load.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_that_the_member_has_closed_is_not_used_again() {
+    // It never says that it will close.
+    let member = Backend::http("a", |_| {
+        vec![Step::ReadBody, Step::send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"), Step::Close]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    for _ in 0..10 {
+        // Not to be repeated, so it has to be right the first time.
+        assert_eq!(client.post("/", b"order").await.status(), 200);
+        eventually("the member has closed", async || (member.open() == 0).then_some(())).await;
+    }
+    assert_eq!((member.connections(), member.served()), (10, 10));
+}
+
+#[tokio::test]
+async fn what_a_member_says_unasked_reaches_nobody() {
+    for unasked in ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong", "garbage"] {
+        let member = Backend::http("a", move |request| match request.target() {
+            "/now" => vec![Step::send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright{unasked}"))],
+            "/later" => vec![Step::response("200 OK", "", "right"), Step::Wait, Step::send(unasked)],
+            _ => Step::ok("right"),
+        })
+        .await;
+        let proxy = Proxy::start(Document::http([&member])).await;
+        for path in ["/now", "/later"] {
+            let mut client = proxy.client().await;
+            assert_eq!(client.get(path).await.text(), "right");
+            if path == "/later" {
+                proxy.until_member(0, "the connection is idle", |member| member.idle > 0).await;
+                member.proceed();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            for _ in 0..4 {
+                assert_eq!(client.get("/").await.text(), "right", "{path}");
+                assert_eq!(proxy.client().await.get("/").await.text(), "right", "{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_to_a_standstill_is_cut_off() {
+    let member = Backend::http("a", |_| {
+        vec![Step::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), Step::Wait]
+    })
+    .await;
+    let listener = Listener::http().with("timeout_member_data", 300);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let mut client = proxy.client().await;
+    let response = client.get("/").await;
+    assert!(!response.complete && response.text() == "abc");
+    eventually("the member's connection is closed", async || (member.open() == 0).then_some(())).await;
+}

@@ -1,6 +1,6 @@
 //! HTTP between clients and members.
 
-use amphora_tests::{Backend, Client, Document, End, Proxy, Step};
+use amphora_tests::{Backend, Client, Document, End, Listener, Pool, Proxy, Step};
 
 #[tokio::test]
 async fn connections_are_kept_on_both_sides_and_shared_by_clients() {
@@ -108,4 +108,50 @@ async fn a_body_that_ends_with_the_connection_reaches_an_http_1_1_client_in_chun
     let mut old = Client::connect(proxy.address()).await;
     old.send("GET / HTTP/1.0\r\n\r\n").await;
     assert_eq!(old.response().await.text(), "until the end");
+}
+
+#[tokio::test]
+async fn an_http_1_0_client_may_keep_its_connection() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+        let response = client.response().await;
+        assert_eq!((response.text().as_str(), response.field("connection")), ("a", Some("keep-alive")));
+    }
+    client.send("GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(client.response().await.text(), "a");
+    assert_eq!(client.end().await, End::Closed(Vec::new()));
+    assert_eq!(member.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_that_nobody_asked_for_is_refused() {
+    let member = Backend::http("a", |_| {
+        vec![
+            Step::send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
+            Step::Wait,
+        ]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    assert_eq!(proxy.client().await.get("/").await.status(), 502);
+}
+
+#[tokio::test]
+async fn a_connection_at_the_limit_waits_for_its_turn() {
+    let member = Backend::named("a").await;
+    let listener = Listener::http().with("connection_limit", 2);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let (mut first, mut second) = (proxy.client().await, proxy.client().await);
+    assert_eq!(first.get("/").await.text(), "a");
+    assert_eq!(second.get("/").await.text(), "a");
+    let mut third = proxy.client().await;
+    third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(first.get("/").await.text(), "a");
+    assert_eq!(proxy.listener().await.requests, 3);
+    drop(second);
+    assert_eq!(third.response().await.text(), "a");
+    assert_eq!(proxy.listener().await.max_connections, 2);
 }

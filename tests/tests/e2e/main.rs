@@ -9,6 +9,7 @@ mod hostile;
 mod http;
 mod http_bodies;
 mod http_rules;
+mod kills;
 mod netns;
 mod persistence;
 mod process;

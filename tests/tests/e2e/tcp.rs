@@ -301,3 +301,32 @@ async fn a_session_goes_on_while_everything_around_it_changes() {
     client.finish().await;
     in_time("an orderly end", async { assert_eq!(client.end().await, End::Closed(Vec::new())) }).await;
 }
+
+#[tokio::test]
+async fn without_a_member_the_client_is_let_go() {
+    let proxy = Proxy::start(Document::tcp([])).await;
+    assert!(proxy.client().await.ends_within(Duration::from_secs(10)).await);
+    assert!(proxy.client().await.ends_within(Duration::from_secs(10)).await);
+    assert_eq!(proxy.listener().await.request_errors, 2);
+}
+
+#[tokio::test]
+async fn source_ip_persistence_holds_for_connections() {
+    let name = |name: &'static str| {
+        Backend::tcp(name, move |mut stream| async move {
+            let _ = stream.write_all(name.as_bytes()).await;
+        })
+    };
+    let (a, b) = (name("a").await, name("b").await);
+    let pool =
+        Pool::tcp().members([&a, &b]).with("session_persistence", serde_json::json!({ "type": "SOURCE_IP" }));
+    let proxy = Proxy::start(Document::of(Listener::tcp(), pool)).await;
+    for host in 1..=6 {
+        let source = std::net::Ipv4Addr::new(127, 6, 6, host).into();
+        let first = Client::connect_from(source, proxy.address()).await.end().await;
+        for _ in 0..4 {
+            assert_eq!(Client::connect_from(source, proxy.address()).await.end().await, first);
+        }
+    }
+    assert!(a.connections() >= 5 && b.connections() >= 5, "{} {}", a.connections(), b.connections());
+}

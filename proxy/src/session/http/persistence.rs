@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     http1::{Known, RequestView, ResponseEdits, ResponseView},
-    persist::{CookieVerdict, Persistence, cookie, server_cookie},
+    persist::{CookieVerdict, Persistence, app_cookie, server_cookie},
     snapshot::PoolPlan,
 };
 
@@ -26,7 +26,7 @@ impl Affinity {
             None => None,
             Some(Persistence::Source(stick)) => stick.find(stick.state().source_key(client), pool, now),
             Some(Persistence::AppCookie { name, stick }) => {
-                cookie::request_cookie(cookies(), name.as_bytes())
+                app_cookie::of_request(cookies(), name.as_bytes())
                     .and_then(|value| stick.find(stick.state().cookie_key(value), pool, now))
             }
             Some(Persistence::ServerCookie(servers)) => match servers.judge(cookies(), pool) {
@@ -55,7 +55,7 @@ impl Affinity {
             && response.has(Known::SetCookie)
         {
             let fields = response.fields().filter(|(_, _, known)| *known == Known::SetCookie);
-            let value = cookie::response_cookie(fields.map(|(_, value, _)| value), name.as_bytes());
+            let value = app_cookie::of_response(fields.map(|(_, value, _)| value), name.as_bytes());
             if let Some(value) = value {
                 stick.store(stick.state().cookie_key(value), member, now);
             }

@@ -124,7 +124,7 @@ pub(super) async fn serve(
         flow: Flow { source: client.address.ip(), source_port: client.address.port() },
         persistent: affinity.member(),
     };
-    let repeatable = asked.framing.body == Body::None && is_idempotent(asked.method);
+    let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
     let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
         // The header at the start of the connection names one client.
         (Some(_), _) => Reuse::Never,
@@ -425,12 +425,4 @@ fn count_failure(failure: Failure, at: &crate::state::MemberCounters) {
         }
         Failure::ClientGone | Failure::ClientLate | Failure::BadBody => at.client_aborts.add(1),
     }
-}
-
-/// RFC 9110 section 9.2.2.
-fn is_idempotent(method: Method) -> bool {
-    matches!(
-        method,
-        Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete
-    )
 }

@@ -18,7 +18,7 @@ use crate::{
 
 /// A burst of this many bytes turns a direction from copying to splicing, and a smaller one back. Below, the
 /// additional system calls of a splice cost more than the copy; a transfer that arrives in larger bursts is bulk.
-pub const SPLICE_FROM: u64 = BUFFER_SIZE as u64;
+const SPLICE_FROM: u64 = BUFFER_SIZE as u64;
 
 /// A transfer that is known to be this long splices from its first byte.
 const SPLICE_AT_ONCE: u64 = 4 * SPLICE_FROM;

@@ -2,15 +2,14 @@
 //!
 //! - [`relay`]: both ways until both ends have finished: TCP and HTTPS listeners, and HTTP connections after an
 //!   upgrade.
-//! - [`transfer_exact`]: one way, so many bytes and not one more: message bodies of known length.
-//! - [`Direction`]: the state machine below both, for whoever has more to watch than these do.
+//! - [`Direction`]: one way; the state machine below, for whoever has more to watch: message bodies, of known length or
+//!   not.
 //!
 //! A direction copies through a pooled buffer while bursts are small and splices through a pooled pipe once
-//! one has carried [`SPLICE_FROM`] bytes. It holds a buffer or a pipe only while bytes wait in it for the destination,
+//! one has carried [`BUFFER_SIZE`](crate::net::BUFFER_SIZE) bytes. It holds a buffer or a pipe only while bytes wait in it for the destination,
 //! so an idle session holds neither.
 
 mod direction;
-mod exact;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -18,8 +17,7 @@ mod tests;
 use std::{io, time::Duration};
 
 pub use self::{
-    direction::{Direction, Ended, Fault, Meter, SPLICE_FROM, Waiting},
-    exact::{ExactOptions, TransferError, transfer_exact},
+    direction::{Direction, Ended, Fault, Meter, Waiting},
     session::relay,
 };
 use crate::net::Buffer;

@@ -440,7 +440,18 @@ fn a_busy_session_lets_others_run() {
     });
 }
 
-async fn exact(length: u64, surplus: usize, options: ExactOptions) -> Result<(), TransferError> {
+/// Carries so many bytes; ready with how it ended.
+async fn carry(
+    direction: &mut Direction,
+    ends: (&mut TcpStream, &mut TcpStream),
+    pools: &Pools,
+    meter: Meter<'_>,
+) -> Ended {
+    let end = poll_fn(|cx| direction.poll(cx, ends.0, ends.1, pools, meter));
+    timeout(PATIENCE, end).await.unwrap().unwrap_or_else(|fault| panic!("{fault:?}"))
+}
+
+async fn exact(length: u64, surplus: usize) {
     let (mut from, mut source) = pair().await;
     let (mut destination, mut to) = pair().await;
     let data: Rc<[u8]> = pattern(length as usize + surplus, length).into();
@@ -459,10 +470,9 @@ async fn exact(length: u64, surplus: usize, options: ExactOptions) -> Result<(),
     let (read, written) = (Counter::default(), Counter::default());
     let pools = Pools::default();
     let meter = Meter { read: &read, written: &written };
-    let options = ExactOptions { length, ..options };
-    timeout(PATIENCE, transfer_exact(&mut source, &mut destination, options, &pools, meter))
-        .await
-        .unwrap()?;
+    let mut direction = Direction::exact(length);
+    let end = carry(&mut direction, (&mut source, &mut destination), &pools, meter).await;
+    assert!(matches!(end, Ended::Limit), "{end:?}");
     drop(destination);
     assert!(receiver.await.unwrap() == data[..length as usize]);
     assert_eq!((read.get(), written.get()), (length, length));
@@ -471,23 +481,22 @@ async fn exact(length: u64, surplus: usize, options: ExactOptions) -> Result<(),
     assert!(rest == data[length as usize..], "what follows is still in the source");
     drop(sender.await.unwrap());
     assert_eq!((pools.buffers.lent(), pools.pipes.lent()), (0, 0));
-    Ok(())
 }
 
 #[test]
-fn an_exact_transfer_reads_not_one_byte_more() {
+fn an_exact_direction_reads_not_one_byte_more() {
     const B: u64 = BUFFER_SIZE as u64;
     run(async {
         for length in [0, 1, B - 1, B, B + 1, 2 * B, 4 * B - 1, 4 * B, 4 * B + 1, 3_000_001] {
             for surplus in [0, 1, 5000] {
-                exact(length, surplus, ExactOptions::default()).await.unwrap();
+                exact(length, surplus).await;
             }
         }
     });
 }
 
 #[test]
-fn an_exact_transfer_says_what_is_missing() {
+fn an_exact_direction_says_when_the_source_ends_too_early() {
     run(async {
         let (mut from, mut source) = pair().await;
         let (mut destination, _to) = pair().await;
@@ -498,30 +507,13 @@ fn an_exact_transfer_says_what_is_missing() {
         let pools = Pools::default();
         let mut preceding = pools.buffers.get();
         preceding.put(b"0");
-        let options = ExactOptions { length: 9, preceding: Some(preceding), ..ExactOptions::default() };
-        let error = transfer_exact(&mut source, &mut destination, options, &pools, meter).await.unwrap_err();
-        assert!(matches!(error, TransferError::SourceClosed { missing: 4 }), "{error}");
-        assert_eq!((read.get(), written.get()), (5, 6));
+        let mut direction = Direction::exact(9).preceded_by(Some(preceding));
+        let end = carry(&mut direction, (&mut source, &mut destination), &pools, meter).await;
+        assert!(matches!(end, Ended::Closed), "{end:?}");
+        assert_eq!((direction.read(), read.get(), written.get()), (5, 5, 6));
     });
 }
 
-#[test]
-fn an_exact_transfer_does_not_wait_for_ever() {
-    run_paused(async {
-        let (_from, mut source) = pair().await;
-        let (mut destination, _to) = pair().await;
-        let (read, written) = (Counter::default(), Counter::default());
-        let meter = Meter { read: &read, written: &written };
-        let options = ExactOptions { length: 1, source_timeout: SECOND, ..ExactOptions::default() };
-        let pools = Pools::default();
-        let start = Instant::now();
-        let error = transfer_exact(&mut source, &mut destination, options, &pools, meter).await.unwrap_err();
-        assert!(matches!(error, TransferError::SourceTimeout), "{error}");
-        assert_eq!(start.elapsed().as_secs(), 1);
-    });
-}
-
-/// Sends `data` in pieces of the given sizes, over and over, pausing now and then.
 async fn send(stream: &mut tokio::net::tcp::OwnedWriteHalf, data: &[u8], pieces: &[usize]) {
     let mut sent = 0;
     for (i, piece) in pieces.iter().cycle().enumerate() {
