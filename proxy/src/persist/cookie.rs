@@ -25,40 +25,9 @@ pub fn response_cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &[
     headers.into_iter().filter_map(|header| set_cookies(header, name).last()).last()
 }
 
-/// Whether a `Set-Cookie` header sets a cookie of this name.
-pub fn sets_cookie(header: &[u8], name: &[u8]) -> bool {
-    pairs(header).filter(|pair| is_first_of_list(header, pair)).any(|pair| &header[pair.name] == name)
-}
-
 /// The non-empty values of the cookies of this name in a `Cookie` header, in order.
 pub fn values<'a, 'n>(header: &'a [u8], name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
     pairs(header).filter_map(move |pair| value_of(header, pair, name))
-}
-
-/// A `Cookie` header without the cookies of this name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stripped {
-    /// It has none: send it as it is.
-    Unchanged,
-    /// Send it with this value.
-    Changed(Vec<u8>),
-    /// It had nothing else: do not send it.
-    Empty,
-}
-
-/// Takes the cookies of this name out of a `Cookie` header's value (HAProxy `cookie ... indirect`).
-pub fn strip(header: &[u8], name: &[u8]) -> Stripped {
-    if memchr::memmem::find(header, name).is_none() || !pairs(header).any(|pair| &header[pair.name] == name) {
-        return Stripped::Unchanged;
-    }
-    let mut rest = Vec::with_capacity(header.len());
-    for pair in pairs(header).filter(|pair| &header[pair.name.clone()] != name) {
-        if !rest.is_empty() {
-            rest.extend_from_slice(b"; ");
-        }
-        rest.extend_from_slice(&header[pair.whole]);
-    }
-    if rest.is_empty() { Stripped::Empty } else { Stripped::Changed(rest) }
 }
 
 fn set_cookies<'a, 'n>(header: &'a [u8], name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
@@ -168,51 +137,11 @@ mod tests {
         assert_eq!(response(&["a=1; Expires=Thu, 01-Jan-1970 00:00:01 GMT; JS=attr"], "JS"), None);
     }
 
-    #[test]
-    fn stripping_leaves_the_others() {
-        let strip = |header: &str| match strip(header.as_bytes(), b"SRV") {
-            Stripped::Unchanged => "unchanged".to_owned(),
-            Stripped::Empty => "empty".to_owned(),
-            Stripped::Changed(value) => String::from_utf8(value).expect("ascii"),
-        };
-        assert_eq!(strip("x=1; SRV=b; y=2"), "x=1; y=2");
-        assert_eq!(strip("SRV = b ;x=1"), "x=1");
-        assert_eq!(strip("x=1,SRV=b"), "x=1");
-        assert_eq!(strip("SRV=zz; SRV=b"), "empty");
-        assert_eq!(strip("SRV="), "empty");
-        assert_eq!(strip("srv=b; x=SRV"), "unchanged");
-        assert_eq!(strip("x=\"SRV=1; SRV=2\"; y=2"), "unchanged");
-    }
-
     proptest! {
         #[test]
-        fn nothing_panics_and_nothing_is_left(header: Vec<u8>, name in "[A-Z]{1,2}") {
+        fn no_header_panics(header: Vec<u8>, name in "[A-Z]{1,2}") {
             let _ = request_cookie([&*header], name.as_bytes());
             let _ = response_cookie([&*header], name.as_bytes());
-            match strip(&header, name.as_bytes()) {
-                Stripped::Changed(rest) => {
-                    prop_assert!(!pairs(&rest).any(|pair| &rest[pair.name] == name.as_bytes()));
-                    prop_assert!(rest.len() < header.len());
-                }
-                Stripped::Unchanged => prop_assert_eq!(values(&header, name.as_bytes()).count(), 0),
-                Stripped::Empty => {}
-            }
-        }
-
-        #[test]
-        fn other_cookies_survive(
-            cookies in prop::collection::vec(("[a-zS]{1,3}|SRV", "[a-z0-9]{0,5}"), 0..8),
-        ) {
-            let join = |all: &mut dyn Iterator<Item = &(String, String)>| {
-                all.map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ")
-            };
-            let header = join(&mut cookies.iter());
-            let want = join(&mut cookies.iter().filter(|(n, _)| n != "SRV"));
-            match strip(header.as_bytes(), b"SRV") {
-                Stripped::Unchanged => prop_assert_eq!(header, want),
-                Stripped::Empty => prop_assert_eq!("", want),
-                Stripped::Changed(rest) => prop_assert_eq!(rest, want.into_bytes()),
-            }
         }
     }
 }

@@ -137,8 +137,8 @@ pub enum Persistence {
         /// The table.
         stick: Stick,
     },
-    /// By a cookie of the proxy: [`ServerCookie::judge`] before balancing, [`cookie::strip`] the request, and
-    /// insert as the [`CookieVerdict`] says.
+    /// By a cookie of the proxy: [`ServerCookie::judge`] before balancing; it is stripped from the request and inserted
+    /// as the [`CookieVerdict`] says ([`RequestEdits`](crate::http1::RequestEdits)).
     ServerCookie(ServerCookie),
 }
 
