@@ -1,5 +1,5 @@
-//! Cookies in `Cookie` and `Set-Cookie` headers, read as HAProxy reads them: separated by `;` or `,` outside double
-//! quotes, names compared to the letter, white space around names and values dropped, quotes kept as part
+//! Cookies in `Cookie` and `Set-Cookie` headers, read as HAProxy reads them: separated by `;` or `,` outside quoted
+//! values, names compared to the letter, white space around names and values dropped, quotes kept as part
 //! of the value.
 
 use std::ops::Range;
@@ -79,15 +79,18 @@ fn pairs(header: &[u8]) -> impl Iterator<Item = Pair> {
     })
 }
 
-/// The next `;` or `,` outside double quotes; within quotes a backslash escapes.
+/// The next `;` or `,` that is not in a quoted value; within quotes a backslash escapes. A quote in a name is only a
+/// character.
 fn end_of_pair(header: &[u8], start: usize) -> usize {
+    let mut in_value = false;
     let mut quoted = false;
     let mut escaped = false;
     for (i, &byte) in header[start..].iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
+            b'"' if in_value => quoted = !quoted,
+            b'=' => in_value = true,
             b';' | b',' if !quoted => return start + i,
             _ => {}
         }
@@ -123,6 +126,8 @@ mod tests {
         assert_eq!(request(&["JS="], "JS"), None);
         assert_eq!(request(&["JS"], "JS"), None);
         assert_eq!(request(&["a=\"x; JS=no\"; JS = yes ;"], "JS"), Some("yes"));
+        assert_eq!(request(&["x\"; JS=b; y\"=1"], "JS"), Some("b"));
+        assert_eq!(request(&["x\"a=\"; JS=b"], "JS"), None);
     }
 
     #[test]
