@@ -34,7 +34,7 @@ Examples:
   See all of it at work on this host, then leave nothing behind:
     amphora-controller demo --once
   Certificates for one amphora at 192.0.2.5:
-    amphora-controller certs init ./certs --amphora-id 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --host 192.0.2.5
+    amphora-controller certs init ./certs --host 192.0.2.5
   Bring a load balancer to it, look at it, take a member out softly:
     export AMPHORA_CERTS=./certs AMPHORA_ENDPOINTS=https://192.0.2.5:9443
     amphora-controller apply lb.yaml
@@ -42,14 +42,21 @@ Examples:
     amphora-controller member POOL_ID MEMBER_ID --weight 0
 
 Exit codes:
-  0 done    1 the amphora refused    2 arguments or a file cannot be used    3 the amphora cannot be reached
-  4 the demo showed something that was not true    5 this host did not allow it    128+N ended by signal N";
+  0      done
+  1      the amphora refused
+  2      the arguments, or a file that they name, cannot be used
+  3      the amphora cannot be reached
+  4      the demo showed something that was not true
+  5      this host did not allow it
+  128+N  signal N ended it";
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make a load balancer be what a document says, on one amphora or a pair
-    #[command(after_help = "\
-The document is Octavia's fully populated load-balancer create document, with ids:
+const APPLY: &str = "\
+Applying the same document again changes nothing. A refused document changes
+nothing either: each fault is told with its place, and the exit code is 1.
+
+The document is Octavia's fully populated load-balancer create document, with
+ids. In YAML:
+
   loadbalancer:
     id: 0b0e0c3a-4f43-4f0c-9b53-3d7a5f4f7c11
     vip_address: 192.0.2.10
@@ -62,9 +69,14 @@ The document is Octavia's fully populated load-balancer create document, with id
         protocol: HTTP
         lb_algorithm: ROUND_ROBIN
         members:
-        - {id: 5a8e4d21-2b3c-4d5e-9f60-1a2b3c4d5e44, address: 198.51.100.11, protocol_port: 8080}
-Applying the same document again changes nothing. A refused document changes nothing either: each fault is told
-with its place, and the exit code is 1.")]
+        - id: 5a8e4d21-2b3c-4d5e-9f60-1a2b3c4d5e44
+          address: 198.51.100.11
+          protocol_port: 8080";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a load balancer be what a document says, on one amphora or a pair
+    #[command(after_help = APPLY)]
     Apply {
         /// JSON or YAML; `-` is standard input
         file: PathBuf,
@@ -325,6 +337,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_document_in_the_help_is_one() {
+        let (_, yaml) = APPLY.split_once("In YAML:").unwrap();
+        let document = crate::document::Document::parse(yaml).unwrap();
+        let lb = amphora_proxy::model::LoadBalancer::from_value(&document.body).unwrap();
+        assert_eq!(lb.pools[0].members.len(), 1);
     }
 
     #[test]

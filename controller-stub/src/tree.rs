@@ -1,6 +1,9 @@
 //! Octavia's status tree as a tree for people.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::HashSet,
+    fmt::{self, Write as _},
+};
 
 use serde_json::Value;
 
@@ -11,7 +14,7 @@ const PARTS: [(&str, &str); 6] = [
     ("listeners", "listener"),
     ("pools", "pool"),
     ("l7policies", "l7policy"),
-    ("healthmonitor", "health monitor"),
+    ("health_monitor", "health monitor"),
     ("members", "member"),
     ("rules", "rule"),
 ];
@@ -21,9 +24,23 @@ const PARTS: [(&str, &str); 6] = [
 /// # Errors
 /// None but those of the writer; a document of another shape is drawn as far as it goes.
 pub fn draw(out: &mut String, status: &Value, style: Style) -> fmt::Result {
-    let lb = status.pointer("/statuses/loadbalancer").unwrap_or(&Value::Null);
-    line(out, "", "load balancer", lb, style)?;
-    children(out, lb, "", style)
+    let mut lb = status.pointer("/statuses/loadbalancer").cloned().unwrap_or_default();
+    // Octavia lists every pool a second time beside the listeners; to a reader those are only news when no listener
+    // has them.
+    let shown: HashSet<String> = list(&lb, "listeners").flat_map(|l| list(l, "pools").map(id)).collect();
+    if let Some(Value::Array(pools)) = lb.get_mut("pools") {
+        pools.retain(|pool| !shown.contains(&id(pool)));
+    }
+    line(out, "", "load balancer", &lb, style)?;
+    children(out, &lb, "", style)
+}
+
+fn list<'a>(node: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    node.get(field).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn id(node: &Value) -> String {
+    node.get("id").and_then(Value::as_str).unwrap_or("?").to_owned()
 }
 
 fn children(out: &mut String, node: &Value, indent: &str, style: Style) -> fmt::Result {
@@ -50,12 +67,12 @@ fn children(out: &mut String, node: &Value, indent: &str, style: Style) -> fmt::
 
 fn line(out: &mut String, branch: &str, word: &str, node: &Value, style: Style) -> fmt::Result {
     let text = |field: &str| node.get(field).and_then(Value::as_str).filter(|t| !t.is_empty());
-    let id = text("id").unwrap_or("?");
+    let id = id(node);
     write!(
         out,
         "{}{word} {}",
         style.paint(Colour::Dim, branch),
-        style.paint(Colour::Bold, text("name").unwrap_or(id))
+        style.paint(Colour::Bold, text("name").unwrap_or(&id))
     )?;
     match (text("address"), node.get("protocol_port").and_then(Value::as_u64)) {
         (Some(address), Some(port)) if address.contains(':') => write!(out, " [{address}]:{port}")?,
@@ -94,23 +111,25 @@ mod tests {
         let status = json!({"statuses": {"loadbalancer": {"id": "L", "name": "shop", "operating_status": "DEGRADED",
             "provisioning_status": "ACTIVE", "listeners": [{"id": "X", "name": "http", "operating_status": "ONLINE",
                 "pools": [{"id": "P", "name": "web", "operating_status": "DEGRADED", "provisioning_status": "PENDING_UPDATE",
-                    "healthmonitor": {"id": "H", "type": "HTTP", "operating_status": "ONLINE"},
+                    "health_monitor": {"id": "H", "type": "HTTP", "operating_status": "ONLINE"},
                     "members": [
                         {"id": "A", "address": "10.0.0.1", "protocol_port": 80, "operating_status": "ONLINE"},
                         {"id": "B", "address": "fd00::1", "protocol_port": 80, "operating_status": "ERROR"}]}],
-                "l7policies": [{"id": "Y", "action": "REJECT", "rules": [{"id": "R", "type": "PATH"}]}]}]}}});
+                "l7policies": [{"id": "Y", "action": "REJECT", "rules": [{"id": "R", "type": "PATH"}]}]}],
+            "pools": [{"id": "P", "name": "web"}, {"id": "Q", "name": "unused"}]}}});
         let mut out = String::new();
         draw(&mut out, &status, Style::PLAIN).unwrap();
         assert_eq!(
             out,
             "load balancer shop DEGRADED L\n\
-             └─ listener http ONLINE X\n   \
-                ├─ pool web DEGRADED PENDING_UPDATE P\n   \
-                │  ├─ health monitor H HTTP ONLINE\n   \
-                │  ├─ member A 10.0.0.1:80 ONLINE\n   \
-                │  └─ member B [fd00::1]:80 ERROR\n   \
-                └─ l7policy Y REJECT\n      \
-                   └─ rule R PATH\n"
+             ├─ listener http ONLINE X\n\
+             │  ├─ pool web DEGRADED PENDING_UPDATE P\n\
+             │  │  ├─ health monitor H HTTP ONLINE\n\
+             │  │  ├─ member A 10.0.0.1:80 ONLINE\n\
+             │  │  └─ member B [fd00::1]:80 ERROR\n\
+             │  └─ l7policy Y REJECT\n\
+             │     └─ rule R PATH\n\
+             └─ pool unused Q\n"
         );
         let mut painted = String::new();
         draw(&mut painted, &status, Style::COLOURED).unwrap();

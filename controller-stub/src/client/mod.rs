@@ -188,6 +188,8 @@ impl Client {
         let stream = TcpStream::connect((self.endpoint.host(), self.endpoint.port()))
             .await
             .map_err(|e| self.unreachable(e.to_string()))?;
+        // Head and body of a request are two writes: the second must not wait for the first's acknowledgement.
+        stream.set_nodelay(true).map_err(|e| self.unreachable(e.to_string()))?;
         TlsConnector::from(self.tls.clone())
             .connect(name, stream)
             .await

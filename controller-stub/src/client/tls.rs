@@ -20,19 +20,19 @@ use crate::error::{Error, Result};
 #[command(next_help_heading = "Certificates")]
 pub struct TlsOptions {
     /// Directory that `certs init` made: stands for --ca DIR/ca.pem --cert DIR/client.pem --key DIR/client.key
-    #[arg(long, value_name = "DIR", env = "AMPHORA_CERTS", global = true)]
+    #[arg(long, value_name = "DIR", env = "AMPHORA_CERTS")]
     pub certs: Option<PathBuf>,
     /// CA that signed the amphora's certificate, PEM
-    #[arg(long, value_name = "FILE", env = "AMPHORA_CA", global = true)]
+    #[arg(long, value_name = "FILE", env = "AMPHORA_CA")]
     pub ca: Option<PathBuf>,
     /// Client certificate with its chain, PEM
-    #[arg(long, value_name = "FILE", env = "AMPHORA_CERT", global = true)]
+    #[arg(long, value_name = "FILE", env = "AMPHORA_CERT")]
     pub cert: Option<PathBuf>,
     /// Key of the client certificate, PEM; when absent it is looked for in the certificate's file
-    #[arg(long, value_name = "FILE", env = "AMPHORA_KEY", global = true)]
+    #[arg(long, value_name = "FILE", env = "AMPHORA_KEY")]
     pub key: Option<PathBuf>,
     /// Name that the amphora's certificate must carry, usually the amphora's UUID; by default the host of --amphora
-    #[arg(long, value_name = "NAME", env = "AMPHORA_SERVER_NAME", global = true)]
+    #[arg(long, value_name = "NAME", env = "AMPHORA_SERVER_NAME")]
     pub server_name: Option<String>,
 }
 

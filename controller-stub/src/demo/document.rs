@@ -217,11 +217,14 @@ impl Demo {
 
     /// An id for each name, the same within one demo.
     fn uuid(&self, name: &str) -> Uuid {
-        // FNV-1a over two offsets is enough to keep a few dozen names apart.
+        // FNV-1a, and the finalizer of splitmix64 so that names that differ in one letter look different.
         let hash = |offset: u64| {
-            name.bytes().fold(offset, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+            let h = name.bytes().fold(offset, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+            let h = (h ^ (h >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            h ^ (h >> 31)
         };
-        let (high, low) = (self.seed.as_u64_pair().0, self.seed.as_u64_pair().1);
+        let (high, low) = self.seed.as_u64_pair();
         let id = Uuid::from_u64_pair(hash(high), hash(low));
         uuid::Builder::from_random_bytes(id.into_bytes()).into_uuid()
     }
@@ -258,6 +261,7 @@ mod tests {
             assert!(changes.len() >= 2, "{n}: more than the name changes");
             let mut all = Vec::new();
             ids(&document, &mut all);
+            amphora_proxy::model::LoadBalancer::from_value(&document).unwrap();
             assert_eq!(all.len(), all.iter().collect::<HashSet<_>>().len(), "{n}");
         }
     }
@@ -267,5 +271,7 @@ mod tests {
         let demo = demo();
         let good = demo.document(Variant { number: 666, ..Variant::default() });
         assert_eq!(crate::diff::diff(Some(&good), Some(&demo.bad_document())).len(), 2);
+        let refusal = amphora_proxy::model::LoadBalancer::from_value(&demo.bad_document()).unwrap_err();
+        assert_eq!(refusal.faults.len(), 2);
     }
 }

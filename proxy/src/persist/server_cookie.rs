@@ -36,7 +36,7 @@ pub enum CookieVerdict {
 }
 
 impl CookieVerdict {
-    /// Whether the response of the member that answered, `served_by`, gets [`ServerCookie::set_cookie`].
+    /// Whether the response of the member that answered, `served_by`, gets a `Set-Cookie`.
     pub fn inserts(self, served_by: usize) -> bool {
         self != Self::Use(served_by)
     }

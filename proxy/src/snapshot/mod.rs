@@ -1,7 +1,7 @@
 //! The snapshot: a load balancer compiled into what workers run on. Immutable once made; a request keeps the
 //! snapshot that it started with, the next request takes the present one.
 //!
-//! Compiling does no I/O. It takes the state of each object from the [`Registry`](crate::state::Registry), which
+//! Compiling does no I/O. It takes the state of each object from the [`Registry`], which
 //! hands back the same state for the same id, and that is how counters and health outlive a change.
 
 mod access;
