@@ -1,9 +1,19 @@
-//! What the HTTP/1.1 engine must hold for any bytes at all: each function panics where it does not.
+//! What the readers of bytes from outside must hold for any bytes at all: each function panics where it does not.
+//!
+//! * here: the HTTP/1.1 engine's heads and chunks; `stream`: its requests, beside hyper
+//! * `document`: the load balancer's document and the update of a member
+//! * `l7`: rules and their regular expressions
+//! * `cookies`: `Cookie` and `Set-Cookie`
+//! * `proxy_header`: the PROXY protocol, which is only written
 //!
 //! The property tests beside this directory and the fuzz targets in `tests/fuzz` call the same functions.
 
 #![allow(dead_code, unused_imports)]
 
+mod cookies;
+mod document;
+mod l7;
+mod proxy_header;
 mod stream;
 
 use amphora_proxy::http1::{
@@ -12,7 +22,13 @@ use amphora_proxy::http1::{
     write_chunk_header, write_request, write_response,
 };
 
-pub(crate) use self::stream::{Comparison, request_stream};
+pub(crate) use self::{
+    cookies::cookies,
+    document::{document, member_update},
+    l7::l7,
+    proxy_header::proxy_header,
+    stream::{Comparison, request_stream},
+};
 
 /// The cuts in which input is fed again: byte by byte while that is cheap.
 fn steps(len: usize) -> [usize; 3] {

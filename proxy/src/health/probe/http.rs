@@ -147,6 +147,23 @@ fn status(bytes: &[u8], more: More) -> Status {
     }
 }
 
+/// Reads arbitrary bytes as a response, for fuzzing: what is decided on a part of them stays decided on all.
+pub fn fuzz(data: &[u8]) {
+    let whole = status(data, More::Open);
+    if let Status::Interim(len) = whole {
+        assert!((1..=data.len()).contains(&len));
+    }
+    for more in [More::Full, More::Closed] {
+        let last = status(data, more);
+        assert!(last != Status::Partial && (whole == Status::Partial || last == whole));
+    }
+    let step = 1 + data.len() / 64;
+    for part in (0..data.len()).step_by(step).map(|end| &data[..end]) {
+        let early = status(part, More::Open);
+        assert!(early == Status::Partial || early == whole, "{early:?} of {}, then {whole:?}", part.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -211,9 +228,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_response_panics(bytes: Vec<u8>) {
-            for more in [More::Open, More::Full, More::Closed] {
-                let _ = status(&bytes, more);
-            }
+            fuzz(&bytes);
+        }
+
+        #[test]
+        fn what_is_decided_stays_decided(
+            text in "HTTP/1.[01] (100|101|200|503|2x0)( [a-z é]{0,3})?\r?\n([aA]: ?[b\t\r]{0,3}\r?\n){0,3}(\r?\n)?.{0,4}",
+        ) {
+            fuzz(text.as_bytes());
         }
     }
 }

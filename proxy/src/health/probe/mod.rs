@@ -15,6 +15,8 @@ use tokio::{
     time::Instant,
 };
 
+#[doc(hidden)]
+pub use self::http::fuzz as fuzz_http_response;
 pub use self::ping::available as ping_available;
 use super::core::{Target, Verdict};
 use crate::model::HealthCheck;

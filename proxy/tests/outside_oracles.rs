@@ -1,0 +1,80 @@
+//! The oracles of what comes from operators, clients and members beside HTTP's framing, on generated input; fuzz targets
+//! run the same.
+
+mod oracle;
+
+use amphora_proxy::model::arbitrary;
+use proptest::{prelude::*, sample::Index};
+
+/// Where a document is cut, and what is put there.
+const SCRAPS: &[&str] = &[
+    "",
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "null",
+    "true",
+    "-1",
+    "0",
+    "1e9",
+    "0.5",
+    "256",
+    "65536",
+    "\"HTTP\"",
+    "\"\\ud800\"",
+    "\"(a\"",
+    "\"\"",
+    "{}",
+    "[]",
+    "\u{e9}",
+    "\0",
+];
+
+/// A reader that takes quotes in names for more than characters sees a cookie where the one that strips sees none.
+#[test]
+fn quotes_in_names_of_cookies() {
+    for value in ["x\"a=\"; SRV=m1", "x\"; SRV=m1; y\"=1", "a=b\"; SRV=m1", "$a=\"; SRV=m1"] {
+        oracle::cookies(value.as_bytes());
+    }
+}
+
+proptest! {
+    #[test]
+    fn documents_spoiled_as_text(seed: u64, at: Index, len in 0usize..12, scrap in prop::sample::select(SCRAPS)) {
+        let mut text = arbitrary::load_balancer(seed).to_json().to_string().into_bytes();
+        prop_assert!(oracle::document(&text));
+        let from = at.index(text.len());
+        let to = text.len().min(from + len);
+        text.splice(from..to, scrap.bytes());
+        oracle::document(&text);
+    }
+
+    #[test]
+    fn member_updates(
+        text in "\\{\"member\": ?\\{(\"(weight|admin_state_up|name)\": ?(true|null|-?[0-9]{1,3}|0\\.5|\"1\")[,}]?){0,3}\\}{0,2}",
+    ) {
+        oracle::member_update(text.as_bytes());
+    }
+
+    #[test]
+    fn l7_rules(
+        rules in "([pfhdc][=^$*~]!?(a:|b:)?([ab/.]|\\\\.|[(|)*+?]|\\[[ab^]{1,3}\\]){0,8}\n){0,6}\n",
+        request in "(GET /[ab/.?]{0,6} HTTP/1.1\r\nHost: [ab.]{1,3}\r\n)?((a|b|Cookie): ?(a|b|a=|;|,|\"| ){0,6}\r\n){0,3}\r\n",
+    ) {
+        oracle::l7(&[rules.as_bytes(), request.as_bytes()].concat());
+    }
+
+    #[test]
+    fn cookies(value in "(SRV|SRV=|b=|b|a|\\$P|=|;|; |,|\"|\\\\| |\t|=m1){0,16}", noise: Vec<u8>) {
+        oracle::cookies(value.as_bytes());
+        oracle::cookies(&noise);
+    }
+
+    #[test]
+    fn proxy_headers(addresses in prop::collection::vec(any::<u8>(), 37)) {
+        oracle::proxy_header(&addresses);
+    }
+}
