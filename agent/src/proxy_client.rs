@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, time::timeout};
 
 /// How long a document may take until it is live.
-const APPLY_DEADLINE: Duration = Duration::from_secs(60);
+const APPLY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long anything else may take.
 const READ_DEADLINE: Duration = Duration::from_secs(5);

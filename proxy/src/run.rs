@@ -29,6 +29,8 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
 async fn serve(options: Options) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A lost terminal or an orphaned process group is no reason to stop serving: the signal is taken and let go.
+    let _hangup = signal(SignalKind::hangup())?;
     let control = ControlSocket::bind(&options.control_socket)
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
     if let Some(user) = &options.user {

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -42,6 +42,9 @@ const MAX_CONNECTIONS: usize = 32;
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of metrics that are rendered at a time.
 const PIECE: usize = 64 * 1024;
+/// A connection ends after the request that is under way when it is this old, so that peers that do not read
+/// cannot hold all places.
+const LIFETIME: Duration = Duration::from_secs(60);
 /// How long accepting pauses when the system is out of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -97,13 +100,23 @@ impl ControlSocket {
                     let engine = Rc::clone(&engine);
                     async move { Ok::<_, std::convert::Infallible>(answer(&engine, request).await) }
                 });
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(READ_PATIENCE)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-                if let Err(error) = served {
-                    tracing::debug!(%error, "control connection");
+                let mut connection = pin!(
+                    http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(READ_PATIENCE)
+                        .serve_connection(TokioIo::new(stream), service)
+                );
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => Some(ended),
+                    () = tokio::time::sleep(LIFETIME) => {
+                        connection.as_mut().graceful_shutdown();
+                        tokio::time::timeout(READ_PATIENCE, connection).await.ok()
+                    }
+                };
+                match ended {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => tracing::debug!(%error, "control connection"),
+                    None => tracing::debug!("control connection closed: its peer does not read"),
                 }
                 drop(place);
             });

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Attempts after the first (HAProxy `retries 3`, as Octavia renders it).
 pub(crate) const RETRIES: usize = 3;
 /// A member that refused is not asked again sooner than this, or than `timeout connect` if that is shorter.
-const TURNAROUND: Duration = Duration::from_secs(1);
+pub(crate) const TURNAROUND: Duration = Duration::from_secs(1);
 
 /// How a connection attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

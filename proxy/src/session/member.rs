@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
-use super::dispatch::{ConnectFailure, Dispatch, Next};
+use super::dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND};
 use crate::{
     balance::Flow,
     model::LbAlgorithm,
@@ -94,7 +94,12 @@ impl Route<'_> {
                 Next::Other => {
                     counters.redispatches.add(1);
                     drop(slot);
+                    let failed = member;
                     member = self.pick(&dispatch).ok_or(NoMember)?;
+                    if member == failed && failure == ConnectFailure::Error {
+                        // There is no other: this one is given the time that any retry gives it.
+                        tokio::time::sleep(TURNAROUND.min(timeout)).await;
+                    }
                 }
                 Next::GiveUp => return Err(NoMember),
             }

@@ -4,11 +4,16 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    os::fd::AsRawFd,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
 use tokio::{net::TcpStream, sync::Notify, time::Instant};
 
 use crate::{
@@ -163,19 +168,13 @@ impl Drop for LocalMember {
 
 /// Whether a connection that nothing is expected on has indeed nothing to say. A connection that became
 /// readable while idle was closed by the member, or carries a response that nobody asked for.
+///
+/// The socket is asked, though the runtime knows about readiness too: what it knows is as old as its last look at
+/// the kernel, and in that time the connection may have changed hands between clients.
 fn is_quiet(stream: &TcpStream) -> bool {
-    use std::task::{Context, Poll, Waker};
-
-    let mut cx = Context::from_waker(Waker::noop());
-    match stream.poll_read_ready(&mut cx) {
-        Poll::Pending => true,
-        Poll::Ready(Err(_)) => false,
-        // Readiness may be left over from the last read that filled its buffer: ask the socket.
-        Poll::Ready(Ok(())) => {
-            let mut byte = [0];
-            matches!(stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-        }
-    }
+    let mut byte = [0];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    recv(stream.as_raw_fd(), &mut byte, flags) == Err(Errno::EAGAIN)
 }
 
 /// A session or request under way at a member: while this lives it counts for LEAST_CONNECTIONS.

@@ -86,6 +86,32 @@ async fn a_response_before_the_end_of_the_upload_reaches_the_client() {
 }
 
 #[tokio::test]
+async fn a_malformed_body_behind_an_early_response_leaves_the_response_alone() {
+    let member = Backend::http("a", |_| {
+        vec![
+            Step::send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf"),
+            Step::Wait,
+            Step::send("rest"),
+            Step::Wait,
+        ]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
+    assert_eq!(client.response_head().await.status(), 200);
+    client.expect("half").await;
+    client.send("ZZZZ\r\n").await;
+    // The member goes on; whether the rest still comes or the connection ends, nothing else may.
+    member.proceed();
+    let mut rest = Vec::new();
+    let read = client.stream.read_to_end(&mut rest);
+    let _ = in_time("the connection ends", read).await;
+    let all = [client.leftover(), rest].concat();
+    assert!(b"rest".starts_with(&all[..]), "{}", all.escape_ascii());
+}
+
+#[tokio::test]
 async fn an_upgrade_becomes_a_tunnel_and_loses_no_byte_that_came_early() {
     let member = Backend::http("a", |request| {
         assert_eq!(request.field("upgrade"), Some("websocket"));

@@ -78,11 +78,11 @@ impl Exchange<'_> {
         response: &mut ResponseHead,
     ) -> Result<usize, Failure> {
         response.reset();
-        let mut progress = Instant::now();
+        let mut progress = Progress::default();
         let mut unparsed = !self.member.inlet.is_empty();
         poll_fn(|cx| {
             if self.poll_send(cx, head, sent)? {
-                progress = Instant::now();
+                progress.made();
             }
             loop {
                 if unparsed {
@@ -121,7 +121,7 @@ impl Exchange<'_> {
             } else {
                 (self.timeouts.member_data, Failure::MemberLate)
             };
-            self.poll_late(cx, progress, patience).map(|()| Err(late))
+            self.poll_late(cx, &mut progress, patience).map(|()| Err(late))
         })
         .await
     }
@@ -129,16 +129,28 @@ impl Exchange<'_> {
     /// Sends the response's head `head` and relays its body.
     pub(super) async fn relay(&mut self, head: &[u8], download: &mut Pump) -> Result<(), Failure> {
         let mut sent = 0;
-        let mut progress = Instant::now();
-        let mut first = true;
+        let mut progress = Progress::default();
         poll_fn(|cx| {
-            if !self.upload.is_done() && self.poll_send(cx, &[], &mut 0)? {
-                progress = Instant::now();
+            if !self.upload.is_done() {
+                match self.poll_send(cx, &[], &mut 0) {
+                    Ok(true) => progress.made(),
+                    Ok(false) => {}
+                    Err(Failure::BadBody) => {
+                        // The response has begun, so nothing but the response may be said any more. It is
+                        // completed, and then the connection is closed.
+                        tracing::debug!("malformed body behind an early response");
+                        self.upload_broken = true;
+                    }
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                }
             }
             loop {
                 if sent < head.len() {
                     match ready_or_break(self.poll_send_response(cx, &head[sent..], sent == 0, download))? {
-                        Some(n) => sent += n,
+                        Some(n) => {
+                            sent += n;
+                            progress.made();
+                        }
                         None => break,
                     }
                     continue;
@@ -155,9 +167,7 @@ impl Exchange<'_> {
                 if moved > 0 {
                     self.counters.bytes_out.add(moved);
                     self.member_counters().bytes_out.add(moved);
-                    if !first {
-                        progress = Instant::now();
-                    }
+                    progress.made();
                 }
                 match polled {
                     Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
@@ -168,7 +178,6 @@ impl Exchange<'_> {
                     Poll::Pending => break,
                 }
             }
-            first = false;
             if (self.upload.is_done() || self.upload_broken)
                 && self.client.poll_gone(cx, self.may_half_close).is_ready()
             {
@@ -180,7 +189,7 @@ impl Exchange<'_> {
             } else {
                 (self.timeouts.member_data, Failure::Cut)
             };
-            self.poll_late(cx, progress, patience).map(|()| Err(late))
+            self.poll_late(cx, &mut progress, patience).map(|()| Err(late))
         })
         .await
     }
@@ -256,13 +265,27 @@ impl Exchange<'_> {
         Poll::Ready(Ok(of_head))
     }
 
-    fn poll_late(&mut self, cx: &mut Context<'_>, progress: Instant, patience: Duration) -> Poll<()> {
-        self.client.deadline.set(Some(progress + patience));
+    fn poll_late(&mut self, cx: &mut Context<'_>, progress: &mut Progress, patience: Duration) -> Poll<()> {
+        self.client.deadline.set(Some(progress.last() + patience));
         self.client.deadline.poll_expired(cx)
     }
 
     fn member_counters(&self) -> &MemberCounters {
         self.member.slot.member().counters()
+    }
+}
+
+/// When something last moved. The clock is read only when there is something to wait for.
+#[derive(Debug, Default)]
+struct Progress(Option<Instant>);
+
+impl Progress {
+    fn made(&mut self) {
+        self.0 = None;
+    }
+
+    fn last(&mut self) -> Instant {
+        *self.0.get_or_insert_with(Instant::now)
     }
 }
 
