@@ -171,16 +171,26 @@ pub(super) async fn serve(
             client: &mut *client,
             member: &mut side,
         };
-        let mut turn =
-            Turn { listener, present, pool, member: chosen, asked: &asked, affinity: &affinity, now };
+        let mut turn = Turn {
+            listener,
+            present,
+            pool,
+            member: chosen,
+            asked: &asked,
+            affinity: &affinity,
+            now,
+            // Taking an idle connection takes no time worth a look at the clock.
+            ready_at: if reused { begun } else { Instant::now() },
+        };
         let outcome = turn.run(&mut exchange, work).await;
         let upload_done = exchange.is_sent();
         let at = side.slot.member().counters();
-        at.total_time_us.add(begun.elapsed().as_micros() as u64);
+        let ended = Instant::now();
+        at.total_time_us.add(ended.duration_since(begun).as_micros() as u64);
         match outcome {
             Ok(Done { keep_member, keep_client, switched: false }) => {
                 if keep_member && upload_done && side.inlet.is_empty() && pool_plan.proxy_protocol.is_none() {
-                    side.slot.member().put_idle(side.stream, Instant::now());
+                    side.slot.member().put_idle(side.stream, ended);
                 }
                 return if !upload_done {
                     After::Linger
@@ -243,6 +253,8 @@ struct Turn<'a> {
     asked: &'a Asked,
     affinity: &'a Affinity,
     now: u32,
+    /// When the request was ready to be sent.
+    ready_at: Instant,
 }
 
 impl Turn<'_> {
@@ -250,7 +262,6 @@ impl Turn<'_> {
         let at = Rc::clone(exchange.member.slot.member());
         let counters = at.counters();
         counters.requests.add(1);
-        let sent_at = Instant::now();
         let mut sent = 0;
         loop {
             let length = exchange.response_head(&work.out, &mut sent, &mut work.response).await?;
@@ -275,7 +286,7 @@ impl Turn<'_> {
                 exchange.counters.bytes_out.add(interim.len() as u64);
                 continue;
             }
-            counters.response_time_us.add(sent_at.elapsed().as_micros() as u64);
+            counters.response_time_us.add(self.ready_at.elapsed().as_micros() as u64);
             counters.responses[ResponseClass::of(status) as usize].add(1);
             exchange.counters.responses[ResponseClass::of(status) as usize].add(1);
             if sent < work.out.len() {
