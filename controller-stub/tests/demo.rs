@@ -9,6 +9,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,7 +26,11 @@ const LIMIT: Duration = Duration::from_secs(180);
 struct Demo {
     child: Child,
     dir: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// A demo at a time: each measures what its clients lose, and they would take the cores from one another.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Demo {
     /// `None` where the programs of an amphora are not built.
@@ -38,6 +43,7 @@ impl Demo {
                 return None;
             }
         }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
         let child = Command::new(program)
             .args(["demo", "--plain", "--rate", "300"])
@@ -48,7 +54,7 @@ impl Demo {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Some(Self { child, dir })
+        Some(Self { child, dir, _turn: turn })
     }
 
     /// Reads its lines until one contains `text`; to the end when `text` is empty.
