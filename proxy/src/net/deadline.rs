@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -13,10 +13,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// for the moment that counts. Moving it earlier than the armed timer arms it anew.
 ///
 /// Allocates once, when it is first polled with a moment set. Resolution is the runtime's, one millisecond.
+///
+/// Polling a timer registers the task's waker, which costs more than all else here; it is done only when the timer was
+/// set anew or another task asks.
 #[derive(Debug, Default)]
 pub struct Deadline {
     at: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer will wake.
+    armed: Option<Waker>,
 }
 
 impl Deadline {
@@ -39,6 +44,10 @@ impl Deadline {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if at < timer.deadline() {
             timer.as_mut().reset(at);
+            self.armed = None;
+        }
+        if !timer.is_elapsed() && self.armed.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
         }
         while timer.as_mut().poll(cx).is_ready() {
             if at <= timer.deadline() {
@@ -46,13 +55,14 @@ impl Deadline {
             }
             timer.as_mut().reset(at);
         }
+        self.armed = Some(cx.waker().clone());
         Poll::Pending
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, task::Waker, time::Duration};
+    use std::{future::poll_fn, time::Duration};
 
     use super::*;
 
