@@ -127,13 +127,14 @@ impl Amphora {
     }
 
     /// Starts a member as a process of its own, so that it can be killed.
-    pub fn spawn_member(&self, name: &str, address: SocketAddr) -> Child {
-        Command::new(&self.programs.controller)
+    pub fn spawn_member(&self, name: &str, address: SocketAddr) -> MemberProcess {
+        let child = Command::new(&self.programs.controller)
             .args(["demo-member", "--name", name, "--pool", "kills", "--bind", &address.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .unwrap()
+            .unwrap();
+        MemberProcess(child)
     }
 
     /// The proxy, if it answers.
@@ -171,6 +172,25 @@ impl Drop for Amphora {
             let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
             eprintln!("the agent's log:\n{log}");
         }
+    }
+}
+
+/// A member that is a process of its own; it does not outlive the test, however that ends.
+#[derive(Debug)]
+pub struct MemberProcess(Child);
+
+impl MemberProcess {
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for MemberProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -29,7 +29,7 @@ use std::{
 };
 
 pub use self::{
-    amphora::{Amphora, kill_hard},
+    amphora::{Amphora, MemberProcess, kill_hard},
     backend::{Backend, Reply, Step},
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},
