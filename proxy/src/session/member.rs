@@ -19,6 +19,8 @@ pub(crate) struct Route<'a> {
     pub(crate) flow: Flow,
     /// The member that persistence names, when it may still be used.
     pub(crate) persistent: Option<usize>,
+    /// The member that is tried first all the same: its idle connection was dead, which does not mean that it is.
+    pub(crate) again: Option<usize>,
 }
 
 /// A member that a request or connection was given to, and the connection.
@@ -58,7 +60,7 @@ impl Route<'_> {
             && plan.algorithm == LbAlgorithm::RoundRobin
             && plan.members.iter().filter(|member| member.is_usable()).nth(1).is_some();
         let mut dispatch = Dispatch::new(free_choice);
-        let mut member = match self.persistent {
+        let mut member = match self.persistent.or(self.again) {
             Some(member) => member,
             None => self.pick(&dispatch).ok_or(NoMember)?,
         };
@@ -66,8 +68,8 @@ impl Route<'_> {
             let slot = Slot::new(Rc::clone(&local.members[member]));
             let idle = match reuse {
                 Reuse::Never => None,
-                Reuse::Fresh(age) => slot.member().take_idle(Some(age)),
-                Reuse::Any => slot.member().take_idle(None),
+                Reuse::Fresh(age) => slot.member().take_fresh(age),
+                Reuse::Any => slot.member().take_idle(),
             };
             if let Some(stream) = idle {
                 slot.member().counters().reuses.add(1);

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::{net::TcpStream, sync::oneshot, time::Instant};
 
 use super::http::client::{Begin, Client, HeadError};
 use crate::{
@@ -27,9 +27,10 @@ pub(crate) async fn serve(
     stream: TcpStream,
     address: SocketAddr,
 ) {
-    let mut client = Client::new(stream, address, &worker.pools.buffers);
+    let mut client = Client::new(stream, address, &worker.pools.buffers, listener);
     loop {
         let timeout = listener.present().plan().timeouts.client_data;
+        client.active = Instant::now();
         let Begin::Bytes = client.wait_for_request(listener, timeout).await else { return };
         let mut work = worker.scratch.get();
         let mut to = Recipient::UNKNOWN;

@@ -47,6 +47,7 @@ pub(crate) async fn serve(
         pool,
         flow: Flow { source: client.ip(), source_port: client.port() },
         persistent,
+        again: None,
     };
     let connected = {
         let mut connected = pin!(route.connect(Reuse::Never));

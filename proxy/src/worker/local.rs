@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    io,
     os::fd::AsRawFd,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -14,8 +15,9 @@ use nix::{
     errno::Errno,
     sys::socket::{MsgFlags, recv},
 };
-use tokio::{net::TcpStream, sync::Notify, time::Instant};
+use tokio::{io::Interest, net::TcpStream, time::Instant};
 
+use super::tasks::{Enlisted, TaskList};
 use crate::{
     balance::{Balance, Balancer, Flow},
     model::{MemberId, PoolId},
@@ -121,15 +123,24 @@ impl LocalMember {
         self.state.counters.of(self.worker)
     }
 
-    /// An idle connection that is still open, the one used last; at most `max_idle` idle if that is given.
-    pub(crate) fn take_idle(&self, max_idle: Option<Duration>) -> Option<TcpStream> {
+    /// The idle connection that was used last, for a request that can be repeated if the connection turns out to be
+    /// dead. No system call: only those are passed over that the runtime has seen become readable.
+    pub(crate) fn take_idle(&self) -> Option<TcpStream> {
         let mut idle = self.idle.borrow_mut();
         while let Some(entry) = idle.pop() {
-            if max_idle.is_some_and(|max| entry.since.elapsed() > max) {
-                // Those below are older still.
-                idle.push(entry);
-                return None;
+            self.counters().idle.sub(1);
+            if is_quiet_so_far(&entry.stream) {
+                return Some(entry.stream);
             }
+        }
+        None
+    }
+
+    /// The same for a request that cannot be repeated: no longer idle than `max_idle`, and open at this moment.
+    pub(crate) fn take_fresh(&self, max_idle: Duration) -> Option<TcpStream> {
+        let mut idle = self.idle.borrow_mut();
+        // Those below the first that is too old are older still.
+        while let Some(entry) = idle.pop_if(|entry| entry.since.elapsed() <= max_idle) {
             self.counters().idle.sub(1);
             if is_quiet(&entry.stream) {
                 return Some(entry.stream);
@@ -166,15 +177,22 @@ impl Drop for LocalMember {
     }
 }
 
-/// Whether a connection that nothing is expected on has indeed nothing to say. A connection that became
-/// readable while idle was closed by the member, or carries a response that nobody asked for.
-///
-/// The socket is asked, though the runtime knows about readiness too: what it knows is as old as its last look at
-/// the kernel, and in that time the connection may have changed hands between clients.
+/// Whether a connection that nothing is expected on has indeed nothing to say, by asking the socket. A connection
+/// that became readable while idle was closed by the member, or carries a response that nobody asked for.
 fn is_quiet(stream: &TcpStream) -> bool {
+    peek(stream) == Err(Errno::EAGAIN)
+}
+
+/// The same as of the runtime's last look at the kernel, which is no longer ago than the present batch of events: what
+/// HAProxy goes by, too. The socket is asked only when the runtime believes it readable.
+fn is_quiet_so_far(stream: &TcpStream) -> bool {
+    let peeked = stream.try_io(Interest::READABLE, || peek(stream).map_err(io::Error::from));
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn peek(stream: &TcpStream) -> Result<usize, Errno> {
     let mut byte = [0];
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    recv(stream.as_raw_fd(), &mut byte, flags) == Err(Errno::EAGAIN)
+    recv(stream.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
 }
 
 /// A session or request under way at a member: while this lives it counts for LEAST_CONNECTIONS.
@@ -204,7 +222,7 @@ impl Drop for Slot {
 pub(crate) struct LocalListener {
     present: RefCell<Present>,
     closing: Cell<bool>,
-    closed: Notify,
+    closing_tasks: Rc<TaskList>,
 }
 
 /// A listener's plan, held through the snapshot that it belongs to.
@@ -234,7 +252,7 @@ impl Present {
 
 impl LocalListener {
     pub(crate) fn new(present: Present) -> Self {
-        Self { present: RefCell::new(present), closing: Cell::new(false), closed: Notify::new() }
+        Self { present: RefCell::new(present), closing: Cell::new(false), closing_tasks: Rc::default() }
     }
 
     /// The plan that the next request or connection runs under.
@@ -251,7 +269,7 @@ impl LocalListener {
     /// The listener is gone or the process stops: idle clients are let go, others after the response under way.
     pub(crate) fn close(&self) {
         self.closing.set(true);
-        self.closed.notify_waiters();
+        self.closing_tasks.wake();
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -260,8 +278,8 @@ impl LocalListener {
         self.closing.get()
     }
 
-    /// Resolves when [`close`](Self::close) is called. Check [`is_closing`](Self::is_closing) after creating it.
-    pub(crate) fn closed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.closed.notified()
+    /// For one task, to be woken by [`close`](Self::close).
+    pub(crate) fn enlist(&self) -> Enlisted {
+        Enlisted::on(&self.closing_tasks)
     }
 }

@@ -4,6 +4,7 @@
 
 mod accept;
 mod local;
+mod tasks;
 
 use std::{
     cell::Cell,
@@ -23,8 +24,11 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::local::{LocalListener, LocalMember, Present, Slot};
 use self::{accept::Acceptor, local::LocalSnapshot};
+pub(crate) use self::{
+    local::{LocalListener, LocalMember, Present, Slot},
+    tasks::Enlisted,
+};
 use crate::{metrics::Exposition, net::Pools, session::Scratch, snapshot::Snapshot};
 
 /// How often idle connections to members are looked through.

@@ -1,10 +1,10 @@
 //! The client's side of an HTTP connection: waiting for a request, reading its head, answering without a member.
 
 use std::{
-    future::{Future, poll_fn},
-    io,
+    future::poll_fn,
+    io, mem,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,7 +19,7 @@ use crate::{
     http1::{Reject, RequestHead},
     net::{BufferPool, Deadline},
     session::inlet::Inlet,
-    worker::LocalListener,
+    worker::{Enlisted, LocalListener},
 };
 
 /// After a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
@@ -38,6 +38,10 @@ pub(in crate::session) struct Client {
     pub(in crate::session) deadline: Deadline,
     /// Requests read so far.
     pub(in crate::session) requests: u64,
+    /// When something last came or went, as far as the clock was read: a wait begins here.
+    pub(in crate::session) active: Instant,
+    /// Wakes the task when its listener closes.
+    closing: Enlisted,
 }
 
 /// What ended the wait for a request.
@@ -60,8 +64,21 @@ pub(in crate::session) enum HeadError {
 }
 
 impl Client {
-    pub(in crate::session) fn new(stream: TcpStream, address: SocketAddr, buffers: &BufferPool) -> Self {
-        Self { stream, address, inlet: Inlet::new(buffers), deadline: Deadline::never(), requests: 0 }
+    pub(in crate::session) fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        buffers: &BufferPool,
+        listener: &LocalListener,
+    ) -> Self {
+        Self {
+            stream,
+            address,
+            inlet: Inlet::new(buffers),
+            deadline: Deadline::never(),
+            requests: 0,
+            active: Instant::now(),
+            closing: listener.enlist(),
+        }
     }
 
     /// Waits for the first byte of a request. Holds no buffer meanwhile.
@@ -73,19 +90,16 @@ impl Client {
         if !self.inlet.is_empty() {
             return Begin::Bytes;
         }
-        let mut closing = listener.is_closing();
-        if closing && self.requests > 0 {
-            return Begin::Gone;
-        }
-        self.deadline.set(Some(Instant::now() + if closing { timeout.min(CLOSING_GRACE) } else { timeout }));
-        let mut closed = pin!(listener.closed());
+        self.deadline.set(Some(self.active + timeout));
+        let mut closing = false;
         poll_fn(|cx| {
             match self.inlet.poll_fill(cx, &mut self.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Begin::Gone),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Begin::Bytes),
                 Poll::Pending => {}
             }
-            if !closing && closed.as_mut().poll(cx).is_ready() {
+            self.closing.ensure(cx);
+            if !closing && listener.is_closing() {
                 if self.requests > 0 {
                     return Poll::Ready(Begin::Gone);
                 }
@@ -151,17 +165,22 @@ impl Client {
     /// Writes all of `bytes`, within `timeout` without progress.
     pub(in crate::session) async fn write_all(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
         let mut at = 0;
-        self.deadline.set(Some(Instant::now() + timeout));
+        let mut waits = false;
         poll_fn(|cx| {
             while at < bytes.len() {
                 match Pin::new(&mut self.stream).poll_write(cx, &bytes[at..]) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => {
                         at += n;
-                        self.deadline.set(Some(Instant::now() + timeout));
+                        if mem::take(&mut waits) {
+                            self.active = Instant::now();
+                        }
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
+                        if !mem::replace(&mut waits, true) {
+                            self.deadline.set(Some(Instant::now() + timeout));
+                        }
                         return self.deadline.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
                     }
                 }

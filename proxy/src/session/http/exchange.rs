@@ -70,15 +70,16 @@ impl Exchange<'_> {
         self.upload.is_done() && !self.upload_broken
     }
 
-    /// Sends `head[*sent..]` and the body, and waits for the head of a response; says how long that is.
+    /// Sends `head[*sent..]` and the body, and waits for the head of a response; says how long that is. It is `now`.
     pub(super) async fn response_head(
         &mut self,
         head: &[u8],
         sent: &mut usize,
         response: &mut ResponseHead,
+        now: Instant,
     ) -> Result<usize, Failure> {
         response.reset();
-        let mut progress = Progress::default();
+        let mut progress = Progress::new(now);
         let mut unparsed = !self.member.inlet.is_empty();
         poll_fn(|cx| {
             if self.poll_send(cx, head, sent)? {
@@ -126,10 +127,15 @@ impl Exchange<'_> {
         .await
     }
 
-    /// Sends the response's head `head` and relays its body.
-    pub(super) async fn relay(&mut self, head: &[u8], download: &mut Pump) -> Result<(), Failure> {
+    /// Sends the response's head `head` and relays its body. It is `now`. Says when it was done.
+    pub(super) async fn relay(
+        &mut self,
+        head: &[u8],
+        download: &mut Pump,
+        now: Instant,
+    ) -> Result<Instant, Failure> {
         let mut sent = 0;
-        let mut progress = Progress::default();
+        let mut progress = Progress::new(now);
         poll_fn(|cx| {
             if !self.upload.is_done() {
                 match self.poll_send(cx, &[], &mut 0) {
@@ -170,7 +176,7 @@ impl Exchange<'_> {
                     progress.made();
                 }
                 match polled {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(progress.last())),
                     Poll::Ready(Err(PumpError::Destination)) => return Poll::Ready(Err(Failure::ClientGone)),
                     Poll::Ready(Err(PumpError::Source | PumpError::Malformed)) => {
                         return Poll::Ready(Err(Failure::Cut));
@@ -266,7 +272,7 @@ impl Exchange<'_> {
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>, progress: &mut Progress, patience: Duration) -> Poll<()> {
-        self.client.deadline.set(Some(progress.last() + patience));
+        self.client.deadline.set(Some(progress.wait() + patience));
         self.client.deadline.poll_expired(cx)
     }
 
@@ -275,17 +281,39 @@ impl Exchange<'_> {
     }
 }
 
-/// When something last moved. The clock is read only when there is something to wait for.
-#[derive(Debug, Default)]
-struct Progress(Option<Instant>);
+/// When something last moved. The clock is read only when something has been waited for: what happens in one go
+/// happens at one moment.
+#[derive(Debug)]
+struct Progress {
+    last: Instant,
+    /// Something was waited for since.
+    waited: bool,
+    /// Something has moved since.
+    moved: bool,
+}
 
 impl Progress {
+    fn new(now: Instant) -> Self {
+        Self { last: now, waited: false, moved: false }
+    }
+
     fn made(&mut self) {
-        self.0 = None;
+        self.moved = true;
     }
 
     fn last(&mut self) -> Instant {
-        *self.0.get_or_insert_with(Instant::now)
+        if self.waited && self.moved {
+            self.last = Instant::now();
+        }
+        self.moved = false;
+        self.last
+    }
+
+    /// The same, by someone who waits from here on.
+    fn wait(&mut self) -> Instant {
+        let last = self.last();
+        self.waited = true;
+        last
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     address: SocketAddr,
 ) {
-    let mut client = Client::new(stream, address, &worker.pools.buffers);
+    let mut client = Client::new(stream, address, &worker.pools.buffers, listener);
     loop {
         let present = listener.present();
         let timeouts = present.plan().timeouts;

@@ -85,6 +85,7 @@ pub(super) async fn serve(
     length: usize,
 ) -> After {
     let begun = Instant::now();
+    client.active = begun;
     let plan = present.plan();
     let counters = plan.state.counters.of(worker.index);
     let view = work.request.view(client.inlet.filled());
@@ -127,6 +128,7 @@ pub(super) async fn serve(
         pool,
         flow: Flow { source: client.address.ip(), source_port: client.address.port() },
         persistent: affinity.member(),
+        again: None,
     };
     let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
     let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
@@ -185,10 +187,11 @@ pub(super) async fn serve(
         let outcome = turn.run(&mut exchange, work).await;
         let upload_done = exchange.is_sent();
         let at = side.slot.member().counters();
-        let ended = Instant::now();
+        let ended = outcome.as_ref().map_or_else(|_| Instant::now(), |done| done.ended);
+        client.active = ended;
         at.total_time_us.add(ended.duration_since(begun).as_micros() as u64);
         match outcome {
-            Ok(Done { keep_member, keep_client, switched: false }) => {
+            Ok(Done { keep_member, keep_client, switched: false, .. }) => {
                 if keep_member && upload_done && side.inlet.is_empty() && pool_plan.proxy_protocol.is_none() {
                     side.slot.member().put_idle(side.stream, ended);
                 }
@@ -206,7 +209,7 @@ pub(super) async fn serve(
                 // answered and the request may be repeated, so it is, on a connection that is surely open.
                 at.retries.add(1);
                 reuse = Reuse::Never;
-                route.persistent = Some(chosen);
+                route.again = Some(chosen);
             }
             Err(failure) => {
                 count_failure(failure, at);
@@ -242,6 +245,7 @@ struct Done {
     keep_member: bool,
     keep_client: bool,
     switched: bool,
+    ended: Instant,
 }
 
 /// A request at one member.
@@ -263,8 +267,9 @@ impl Turn<'_> {
         let counters = at.counters();
         counters.requests.add(1);
         let mut sent = 0;
+        let mut asked_at = self.ready_at;
         loop {
-            let length = exchange.response_head(&work.out, &mut sent, &mut work.response).await?;
+            let length = exchange.response_head(&work.out, &mut sent, &mut work.response, asked_at).await?;
             let view = work.response.view(exchange.member.inlet.filled());
             let upgrade = self.asked.framing.upgrade;
             let framing = http1::response_framing(self.asked.method, upgrade, &view).map_err(|reason| {
@@ -284,9 +289,11 @@ impl Turn<'_> {
                 let patience = exchange.timeouts.client_data;
                 exchange.client.write_all(&interim, patience).await.map_err(|_| Failure::ClientGone)?;
                 exchange.counters.bytes_out.add(interim.len() as u64);
+                asked_at = Instant::now();
                 continue;
             }
-            counters.response_time_us.add(self.ready_at.elapsed().as_micros() as u64);
+            let answered_at = Instant::now();
+            counters.response_time_us.add(answered_at.duration_since(self.ready_at).as_micros() as u64);
             counters.responses[ResponseClass::of(status) as usize].add(1);
             exchange.counters.responses[ResponseClass::of(status) as usize].add(1);
             if sent < work.out.len() {
@@ -318,8 +325,9 @@ impl Turn<'_> {
                 work.out.extend_from_slice(begun);
                 download.wrote(&mut exchange.member.inlet, n);
             }
-            exchange.relay(&work.out, &mut download).await?;
+            let ended = exchange.relay(&work.out, &mut download, answered_at).await?;
             return Ok(Done {
+                ended,
                 keep_member: framing.keep_alive,
                 keep_client: plan.connection == Connection::Persistent,
                 switched: framing.switching,
