@@ -47,6 +47,7 @@ pub(crate) async fn serve(
         pool,
         flow: Flow { source: client.ip(), source_port: client.port() },
         persistent,
+        now,
     };
     let connected = {
         let mut connected = pin!(route.connect(Reuse::Never));
@@ -84,7 +85,10 @@ pub(crate) async fn serve(
         from_member: None,
     };
     relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters).await;
-    member_counters.total_time_us.add(begun.elapsed().as_micros() as u64);
+    let total = begun.elapsed().as_micros() as u64;
+    member_counters.total_time_us.add(total);
+    let opened = connected.opened.unwrap_or(begun);
+    member_counters.times.add(opened.duration_since(begun).as_micros() as u64, 0, total);
 }
 
 fn is_reset(stream: &TcpStream) -> bool {

@@ -23,7 +23,7 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::local::{LocalListener, LocalMember, Present, Slot};
+pub(crate) use self::local::{IDLE_PER_MEMBER, LocalListener, LocalMember, Present, Slot};
 use self::{accept::Acceptor, local::LocalSnapshot};
 use crate::{metrics::Exposition, net::Pools, session::Scratch, snapshot::Snapshot};
 

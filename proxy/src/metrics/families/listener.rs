@@ -53,6 +53,12 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Listener(|listener, sink| sink.put(listener.stats.requests_denied)),
     },
     Family {
+        name: "octavia_listener_responses_denied_total",
+        kind: Kind::Counter,
+        help: "Total number of denied responses since process started",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
         name: "octavia_listener_request_errors_total",
         kind: Kind::Counter,
         help: "Total number of invalid requests since process started",
@@ -65,10 +71,28 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Listener(|_, sink| put_states(sink, &STATES, "UP")),
     },
     Family {
+        name: "octavia_listener_limit_session_rate",
+        kind: Kind::Gauge,
+        help: "Limit on the number of sessions accepted in a second (frontend only, 'rate-limit sessions' setting)",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_max_session_rate",
+        kind: Kind::Gauge,
+        help: "Highest value of sessions per second observed since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.max_session_rate)),
+    },
+    Family {
         name: "octavia_listener_http_responses_total",
         kind: Kind::Counter,
         help: "Total number of HTTP responses with status 100-199 returned by this object since the worker process started",
         series: Series::Listener(|listener, sink| put_codes(sink, &listener.stats.responses)),
+    },
+    Family {
+        name: "octavia_listener_http_requests_rate_max",
+        kind: Kind::Gauge,
+        help: "Highest value of http requests observed since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.max_request_rate)),
     },
     Family {
         name: "octavia_listener_http_requests_total",
@@ -77,15 +101,42 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Listener(|listener, sink| sink.put(listener.stats.requests)),
     },
     Family {
+        name: "octavia_listener_connections_rate_max",
+        kind: Kind::Gauge,
+        help: "Highest value of connections per second observed since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.max_connection_rate)),
+    },
+    Family {
         name: "octavia_listener_connections_total",
         kind: Kind::Counter,
         help: "Total number of new connections accepted on this frontend since the worker process started",
-        series: Series::Listener(|listener, sink| sink.put(listener.stats.total_connections)),
+        series: Series::Listener(|listener, sink| {
+            // HAProxy counts them before it looks at the rules that refuse some.
+            sink.put(listener.stats.total_connections + listener.stats.denied_connections)
+        }),
+    },
+    Family {
+        name: "octavia_listener_intercepted_requests_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP requests intercepted on the frontend (redirects/stats/services) since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.requests_intercepted)),
     },
     Family {
         name: "octavia_listener_denied_connections_total",
         kind: Kind::Counter,
         help: "Total number of requests denied by connection rules.",
         series: Series::Listener(|listener, sink| sink.put(listener.stats.denied_connections)),
+    },
+    Family {
+        name: "octavia_listener_denied_sessions_total",
+        kind: Kind::Counter,
+        help: "Total number of requests denied by session rules.",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_failed_header_rewriting_total",
+        kind: Kind::Counter,
+        help: "Total number of failed header rewriting rules.",
+        series: Series::Listener(|_, sink| sink.put(0)),
     },
 ];

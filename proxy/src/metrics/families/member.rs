@@ -1,12 +1,22 @@
 //! Members.
 
-use super::{
-    super::rows::{MEMBER_STATES, status},
-    Family, Kind, Series, put_codes, put_states,
-};
+use super::{super::rows::status, Family, Kind, Series, mean, put_codes, put_last_session, put_states};
+use crate::state::MemberStatus;
 
 /// In the order of the text.
 pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        name: "octavia_member_current_queue",
+        kind: Kind::Gauge,
+        help: "Number of current queued connections",
+        series: Series::Member(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_member_max_queue",
+        kind: Kind::Gauge,
+        help: "Highest value of queued connections encountered since process started",
+        series: Series::Member(|_, sink| sink.put(0)),
+    },
     Family {
         name: "octavia_member_current_sessions",
         kind: Kind::Gauge,
@@ -38,6 +48,12 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Member(|member, sink| sink.put(member.stats.bytes_out)),
     },
     Family {
+        name: "octavia_member_responses_denied_total",
+        kind: Kind::Counter,
+        help: "Total number of denied responses since process started",
+        series: Series::Member(|_, sink| sink.put(0)),
+    },
+    Family {
         name: "octavia_member_connection_errors_total",
         kind: Kind::Counter,
         help: "Total number of failed connections to server since the worker process started",
@@ -65,7 +81,9 @@ pub(super) static FAMILIES: &[Family] = &[
         name: "octavia_member_status",
         kind: Kind::Gauge,
         help: "Current status of the member.",
-        series: Series::Member(|member, sink| put_states(sink, &MEMBER_STATES, status(&member.stats))),
+        series: Series::Member(|member, sink| {
+            put_states(sink, &MemberStatus::ALL.map(MemberStatus::as_str), status(&member.stats).as_str())
+        }),
     },
     Family {
         name: "octavia_member_weight",
@@ -74,10 +92,40 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Member(|member, sink| sink.put(u64::from(member.stats.weight))),
     },
     Family {
+        name: "octavia_member_check_failures_total",
+        kind: Kind::Counter,
+        help: "Total number of failed check (Only counts checks failed when the member is up).",
+        series: Series::Member(|member, sink| sink.put(member.stats.history.check_failures)),
+    },
+    Family {
+        name: "octavia_member_check_up_down_total",
+        kind: Kind::Counter,
+        help: "Total number of failed checks causing UP to DOWN server transitions, per server/backend, since the worker process started",
+        series: Series::Member(|member, sink| sink.put(member.stats.history.went_down)),
+    },
+    Family {
+        name: "octavia_member_check_last_change_seconds",
+        kind: Kind::Gauge,
+        help: "How long ago the last server state changed, in seconds",
+        series: Series::Member(|member, sink| sink.put_millis(member.stats.history.unchanged_ms)),
+    },
+    Family {
+        name: "octavia_member_downtime_seconds_total",
+        kind: Kind::Counter,
+        help: "Total downtime (in seconds) for the member.",
+        series: Series::Member(|member, sink| sink.put_millis(member.stats.history.downtime_ms)),
+    },
+    Family {
         name: "octavia_member_loadbalanced_total",
         kind: Kind::Counter,
         help: "Total number of times a member was selected, either for new sessions, or when redispatching.",
         series: Series::Member(|member, sink| sink.put(member.stats.selected)),
+    },
+    Family {
+        name: "octavia_member_max_session_rate",
+        kind: Kind::Gauge,
+        help: "Highest value of sessions per second observed since the worker process started",
+        series: Series::Member(|member, sink| sink.put(member.stats.history.max_session_rate)),
     },
     Family {
         name: "octavia_member_http_responses_total",
@@ -98,6 +146,48 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Member(|member, sink| sink.put(member.stats.server_aborts)),
     },
     Family {
+        name: "octavia_member_last_session_seconds",
+        kind: Kind::Gauge,
+        help: "Number of seconds since last session assigned to the member.",
+        series: Series::Member(|member, sink| put_last_session(sink, &member.stats.history)),
+    },
+    Family {
+        name: "octavia_member_queue_time_average_seconds",
+        kind: Kind::Gauge,
+        help: "Avg. queue time for last 1024 successful connections.",
+        series: Series::Member(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_member_connect_time_average_seconds",
+        kind: Kind::Gauge,
+        help: "Avg. connect time for last 1024 successful connections.",
+        series: Series::Member(|member, sink| {
+            sink.put_micros(mean(&member.stats.times, member.stats.times.connect))
+        }),
+    },
+    Family {
+        name: "octavia_member_response_time_average_seconds",
+        kind: Kind::Gauge,
+        help: "Avg. response time for last 1024 successful connections.",
+        series: Series::Member(|member, sink| {
+            sink.put_micros(mean(&member.stats.times, member.stats.times.response))
+        }),
+    },
+    Family {
+        name: "octavia_member_total_time_average_seconds",
+        kind: Kind::Gauge,
+        help: "Avg. total time for last 1024 successful connections.",
+        series: Series::Member(|member, sink| {
+            sink.put_micros(mean(&member.stats.times, member.stats.times.total))
+        }),
+    },
+    Family {
+        name: "octavia_member_failed_header_rewriting_total",
+        kind: Kind::Counter,
+        help: "Total number of failed HTTP header rewrites since the worker process started",
+        series: Series::Member(|_, sink| sink.put(0)),
+    },
+    Family {
         name: "octavia_member_connection_attempts_total",
         kind: Kind::Counter,
         help: "Total number of outgoing connection attempts on this backend/server since the worker process started",
@@ -114,6 +204,36 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         help: "Current number of idle connections available for reuse on this server",
         series: Series::Member(|member, sink| sink.put(member.stats.idle)),
+    },
+    Family {
+        name: "octavia_member_idle_connections_limit",
+        kind: Kind::Gauge,
+        help: "Limit on the number of available idle connections on this server (server 'pool_max_conn' directive)",
+        series: Series::Member(|member, sink| sink.put(member.stats.idle_limit)),
+    },
+    Family {
+        name: "octavia_member_max_queue_time_seconds",
+        kind: Kind::Gauge,
+        help: "Maximum observed time spent in the queue",
+        series: Series::Member(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_member_max_connect_time_seconds",
+        kind: Kind::Gauge,
+        help: "Maximum observed time spent waiting for a connection to complete",
+        series: Series::Member(|member, sink| sink.put_micros(member.stats.times.connect.max_us)),
+    },
+    Family {
+        name: "octavia_member_max_response_time_seconds",
+        kind: Kind::Gauge,
+        help: "Maximum observed time spent waiting for a member response.",
+        series: Series::Member(|member, sink| sink.put_micros(member.stats.times.response.max_us)),
+    },
+    Family {
+        name: "octavia_member_max_total_time_seconds",
+        kind: Kind::Gauge,
+        help: "Maximum observed total request+response time (request+queue+connect+response+processing)",
+        series: Series::Member(|member, sink| sink.put_micros(member.stats.times.total.max_us)),
     },
     Family {
         name: "amphora_member_requests_total",

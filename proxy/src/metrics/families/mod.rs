@@ -10,7 +10,7 @@ use super::{
     rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes},
     sink::Sink,
 };
-use crate::control::api::Responses;
+use crate::control::api::{HistoryStats, Responses, TimeStats, TimesStats};
 
 /// A metric.
 pub(super) struct Family {
@@ -58,6 +58,19 @@ fn put_codes(sink: &mut Sink<'_>, responses: &Responses) {
     for (code, count) in codes(responses) {
         sink.put_with("code", code, count);
     }
+}
+
+/// HAProxy's -1 is never.
+fn put_last_session(sink: &mut Sink<'_>, history: &HistoryStats) {
+    match history.last_session_s {
+        Some(seconds) => sink.put(seconds),
+        None => sink.put_float(-1.0),
+    }
+}
+
+/// The mean of one of these times, µs.
+fn mean(times: &TimesStats, time: TimeStats) -> u64 {
+    time.sum_us.checked_div(times.weight).unwrap_or(0)
 }
 
 /// Every metric, in the order of the text.

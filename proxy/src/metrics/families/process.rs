@@ -25,6 +25,12 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "octavia_loadbalancer_max_connections",
+        kind: Kind::Gauge,
+        help: "Hard limit on the number of per-process connections (configured or imposed by Ulimit-n)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_connections)),
+    },
+    Family {
         name: "octavia_loadbalancer_current_connections",
         kind: Kind::Gauge,
         help: "Current number of connections on this worker process",
@@ -41,6 +47,42 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "Total number of requests on this worker process since started",
         series: Series::Process(|process, sink| sink.put(process.requests_total)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_connection_rate",
+        kind: Kind::Gauge,
+        help: "Number of front connections created on this worker process over the last second",
+        series: Series::Process(|process, sink| sink.put(process.stats.connection_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_limit_connection_rate",
+        kind: Kind::Gauge,
+        help: "Hard limit for ConnRate (global.maxconnrate)",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_connection_rate",
+        kind: Kind::Gauge,
+        help: "Highest ConnRate reached on this worker process since started (in connections per second)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_connection_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_session_rate",
+        kind: Kind::Gauge,
+        help: "Number of sessions created on this worker process over the last second",
+        series: Series::Process(|process, sink| sink.put(process.stats.session_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_limit_session_rate",
+        kind: Kind::Gauge,
+        help: "Hard limit for SessRate (global.maxsessrate)",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_session_rate",
+        kind: Kind::Gauge,
+        help: "Highest SessRate reached on this worker process since started (in sessions per second)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_session_rate)),
     },
     Family {
         name: "octavia_loadbalancer_listeners",

@@ -107,6 +107,7 @@ pub(super) async fn serve(
             return answer(client, &work.out, length, 403, to, plan, counters).await;
         }
         Outcome::Redirect { code, location } => {
+            counters.requests_intercepted.add(1);
             let location = location.pieces(view.path_and_query().unwrap_or_default());
             responses::write_redirect(&mut work.out, code.code(), location, to);
             return answer(client, &work.out, length, code.code(), to, plan, counters).await;
@@ -127,6 +128,7 @@ pub(super) async fn serve(
         pool,
         flow: Flow { source: client.address.ip(), source_port: client.address.port() },
         persistent: affinity.member(),
+        now,
     };
     let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
     let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
@@ -139,7 +141,7 @@ pub(super) async fn serve(
         (None, false) => Reuse::Fresh(FRESH),
     };
     loop {
-        let Connected { slot, member: chosen, stream, reused } =
+        let Connected { slot, member: chosen, stream, opened } =
             match connect(&route, client, &asked, reuse).await {
                 Some(Ok(connected)) => connected,
                 Some(Err(NoMember)) => {
@@ -180,13 +182,18 @@ pub(super) async fn serve(
             affinity: &affinity,
             now,
             // Taking an idle connection takes no time worth a look at the clock.
-            ready_at: if reused { begun } else { Instant::now() },
+            ready_at: opened.unwrap_or(begun),
+            response_us: None,
         };
         let outcome = turn.run(&mut exchange, work).await;
         let upload_done = exchange.is_sent();
         let at = side.slot.member().counters();
         let ended = Instant::now();
-        at.total_time_us.add(ended.duration_since(begun).as_micros() as u64);
+        let total = ended.duration_since(begun).as_micros() as u64;
+        at.total_time_us.add(total);
+        if let Some(response) = turn.response_us {
+            at.times.add(turn.ready_at.duration_since(begun).as_micros() as u64, response, total);
+        }
         match outcome {
             Ok(Done { keep_member, keep_client, switched: false }) => {
                 if keep_member && upload_done && side.inlet.is_empty() && pool_plan.proxy_protocol.is_none() {
@@ -201,7 +208,7 @@ pub(super) async fn serve(
                 };
             }
             Ok(Done { switched: true, .. }) => return After::Tunnel(Box::new(Tunnel::new(side))),
-            Err(Failure::Unanswered) if reused && repeatable && reuse != Reuse::Never => {
+            Err(Failure::Unanswered) if opened.is_none() && repeatable && reuse != Reuse::Never => {
                 // The member closed an idle connection while the request was on its way to it. Nothing was
                 // answered and the request may be repeated, so it is, on a connection that is surely open.
                 at.retries.add(1);
@@ -255,6 +262,8 @@ struct Turn<'a> {
     now: u32,
     /// When the request was ready to be sent.
     ready_at: Instant,
+    /// How long the head of the response took, once it is there; µs.
+    response_us: Option<u64>,
 }
 
 impl Turn<'_> {
@@ -286,7 +295,9 @@ impl Turn<'_> {
                 exchange.counters.bytes_out.add(interim.len() as u64);
                 continue;
             }
-            counters.response_time_us.add(self.ready_at.elapsed().as_micros() as u64);
+            let took = self.ready_at.elapsed().as_micros() as u64;
+            self.response_us = Some(took);
+            counters.response_time_us.add(took);
             counters.responses[ResponseClass::of(status) as usize].add(1);
             exchange.counters.responses[ResponseClass::of(status) as usize].add(1);
             if sent < work.out.len() {
