@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use amphora_proxy::{
-    control::api::{ListenerStats, MemberStats, PoolStats, Responses, Stats},
+    control::api::{HistoryStats, ListenerStats, MemberStats, PoolStats, Responses, Stats, TimesStats},
     model::LoadBalancer,
     state::CheckState,
 };
@@ -34,9 +34,9 @@ pub(crate) fn stats() -> Stats {
     let listeners = model.listeners.iter().map(|l| (l.id, ListenerStats::default())).collect();
     let pools = model.pools.iter().map(|pool| {
         let members = pool.members.iter().map(|m| (m.id, member_stats(CheckState::NoCheck))).collect();
-        (pool.id, PoolStats { listeners: vec![model.listeners[0].id], members })
+        (pool.id, PoolStats { listeners: vec![model.listeners[0].id], members, ..PoolStats::default() })
     });
-    Stats { instance: "one".to_owned(), generation: 1, listeners, pools: pools.collect() }
+    Stats { instance: "one".to_owned(), generation: 1, listeners, pools: pools.collect(), ..Stats::default() }
 }
 
 pub(crate) fn member_stats(check: CheckState) -> MemberStats {
@@ -54,6 +54,7 @@ pub(crate) fn member_stats(check: CheckState) -> MemberStats {
         connects: 0,
         reuses: 0,
         idle: 0,
+        idle_limit: 0,
         requests: 0,
         connect_errors: 0,
         response_errors: 0,
@@ -65,5 +66,7 @@ pub(crate) fn member_stats(check: CheckState) -> MemberStats {
         connect_time_us: 0,
         response_time_us: 0,
         total_time_us: 0,
+        times: TimesStats::default(),
+        history: HistoryStats::default(),
     }
 }

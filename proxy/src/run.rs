@@ -1,6 +1,13 @@
 //! The life of the process: start, serve, drain.
 
-use std::{error::Error, fs, io, path::Path, rc::Rc, thread::available_parallelism, time::Duration};
+use std::{
+    error::Error,
+    fs, io,
+    path::Path,
+    rc::Rc,
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
 
 use amphora_proxy::{control::ControlSocket, engine::Engine, model::LoadBalancer, privileges};
 use tokio::{
@@ -63,8 +70,11 @@ async fn serve(options: Options) -> Result<(), Failure> {
         let engine = Rc::clone(&engine);
         async move {
             loop {
+                // Slept, not ticked: a look that was late is not followed by one too soon.
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                if !engine.lock().await.is_fit() {
+                let mut engine = engine.lock().await;
+                engine.sample(Instant::now());
+                if !engine.is_fit() {
                     return;
                 }
             }

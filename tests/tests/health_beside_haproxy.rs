@@ -1,5 +1,5 @@
 //! A member that fails by a script is watched by a real HAProxy and by the health engine: both must tell the
-//! same story, state by state, in HAProxy's own words.
+//! same story, state by state, in HAProxy's own words, and count the same failures and falls.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use amphora_proxy::{
@@ -117,6 +117,14 @@ fn between_states(state: &str) -> bool {
     }
 }
 
+/// What was seen of a member.
+#[derive(Default)]
+struct Seen {
+    story: Story,
+    /// Failed checks, and times that the member went down, in the end.
+    counts: (u64, u64),
+}
+
 struct HaProxy(Child);
 
 impl HaProxy {
@@ -144,15 +152,17 @@ impl HaProxy {
         child.ok().map(Self)
     }
 
-    /// The states of the servers, by the number of their backend.
-    async fn states(dir: &Path) -> Vec<(usize, String)> {
+    /// The states of the servers, by the number of their backend, and their `chkfail` and `chkdown`.
+    async fn states(dir: &Path) -> Vec<(usize, String, (u64, u64))> {
         let Ok(mut socket) = UnixStream::connect(dir.join("sock")).await else { return Vec::new() };
         socket.write_all(b"show stat -1 4 -1\n").await.unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).await.unwrap();
         let server = |line: &str| {
             let columns: Vec<_> = line.split(',').collect();
-            Some((columns.first()?.strip_prefix('b')?.parse().ok()?, columns.get(17)?.to_string()))
+            let backend = columns.first()?.strip_prefix('b')?.parse().ok()?;
+            let counts = (columns.get(21)?.parse().ok()?, columns.get(22)?.parse().ok()?);
+            Some((backend, columns.get(17)?.to_string(), counts))
         };
         text.lines().filter_map(server).collect()
     }
@@ -165,17 +175,19 @@ impl Drop for HaProxy {
     }
 }
 
-async fn watch_haproxy() -> Option<Vec<Story>> {
+async fn watch_haproxy() -> Option<Vec<Seen>> {
     let looks = watch::Sender::new(0);
     let actors = actors(&looks).await;
     let dir = tempfile::tempdir().unwrap();
     let _haproxy = HaProxy::start(dir.path(), &actors)?;
-    let mut stories: Vec<Story> = actors.iter().map(|_| Story::default()).collect();
+    let mut stories: Vec<Seen> = actors.iter().map(|_| Seen::default()).collect();
     let watch = async {
-        while !actors.iter().all(Actor::done) || stories.iter().any(|s| s.0.last().is_none_or(|s| s != "UP"))
+        while !actors.iter().all(Actor::done)
+            || stories.iter().any(|s| s.story.0.last().is_none_or(|s| s != "UP"))
         {
-            for (actor, state) in HaProxy::states(dir.path()).await {
-                stories[actor].see(state);
+            for (actor, state, counts) in HaProxy::states(dir.path()).await {
+                stories[actor].story.see(state);
+                stories[actor].counts = counts;
             }
             looks.send_modify(|looks| *looks += 1);
             sleep(Duration::from_millis(5)).await;
@@ -185,7 +197,7 @@ async fn watch_haproxy() -> Option<Vec<Story>> {
     Some(stories)
 }
 
-async fn watch_engine() -> Vec<Story> {
+async fn watch_engine() -> Vec<Seen> {
     let looks = watch::Sender::new(0);
     let actors = actors(&looks).await;
     let registry = Registry::new(1);
@@ -216,12 +228,15 @@ async fn watch_engine() -> Vec<Story> {
             fall: SCRIPTS[actor.script].1,
         },
     }));
-    let mut stories: Vec<Story> = actors.iter().map(|_| Story::default()).collect();
+    let mut stories: Vec<Seen> = actors.iter().map(|_| Seen::default()).collect();
     let watch = async {
-        while !actors.iter().all(Actor::done) || stories.iter().any(|s| s.0.last().is_none_or(|s| s != "UP"))
+        while !actors.iter().all(Actor::done)
+            || stories.iter().any(|s| s.story.0.last().is_none_or(|s| s != "UP"))
         {
-            for (story, member) in stories.iter_mut().zip(&members) {
-                story.see(member.health.get().to_string());
+            for (seen, member) in stories.iter_mut().zip(&members) {
+                seen.story.see(member.health.get().to_string());
+                let past = member.history().past(Instant::now());
+                seen.counts = (past.check_failures, past.went_down);
             }
             looks.send_modify(|looks| *looks += 1);
             sleep(Duration::from_millis(5)).await;
@@ -239,7 +254,10 @@ async fn states_follow_each_other_as_in_haproxy() {
     };
     for (i, (haproxy, engine)) in haproxy.iter().zip(&engine).enumerate() {
         let (rise, fall, script) = SCRIPTS[i];
-        assert_eq!(engine.0, haproxy.0, "rise {rise} fall {fall} script {script}");
-        println!("rise {rise} fall {fall} {script}: {}", engine.0.join(", "));
+        assert_eq!(engine.story.0, haproxy.story.0, "rise {rise} fall {fall} script {script}");
+        assert_eq!(engine.counts, haproxy.counts, "rise {rise} fall {fall} script {script}");
+        let (failures, falls) = engine.counts;
+        println!("rise {rise} fall {fall} {script}: {}", engine.story.0.join(", "));
+        println!("  {failures} failed checks, {falls} times down");
     }
 }

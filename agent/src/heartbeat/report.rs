@@ -225,7 +225,12 @@ mod tests {
             let members = members.iter().enumerate().map(|(i, &(weight, check))| {
                 (MemberId(Uuid::from_u128(i as u128)), MemberStats { weight, ..fixture::member_stats(check) })
             });
-            report_pool(&PoolStats { listeners: Vec::new(), members: members.collect() }).status
+            report_pool(&PoolStats {
+                listeners: Vec::new(),
+                members: members.collect(),
+                ..PoolStats::default()
+            })
+            .status
         };
         assert_eq!(pool(&[]), PoolStatus::Up);
         assert_eq!(pool(&[(0, CheckState::NoCheck)]), PoolStatus::Down);

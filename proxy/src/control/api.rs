@@ -55,10 +55,72 @@ pub struct Stats {
     pub instance: String,
     /// See [`Applied::generation`].
     pub generation: u64,
+    /// The process.
+    #[serde(default)]
+    pub process: ProcessStats,
     /// Enabled listeners, those of PROMETHEUS included.
     pub listeners: BTreeMap<ListenerId, ListenerStats>,
     /// Pools.
     pub pools: BTreeMap<PoolId, PoolStats>,
+}
+
+/// What is known of the process as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessStats {
+    /// Connections in the last second, those that `allowed_cidrs` refused included (HAProxy `ConnRate`).
+    pub connection_rate: u64,
+    /// The highest that it was (HAProxy `MaxConnRate`).
+    pub max_connection_rate: u64,
+    /// Connections let in in the last second (HAProxy `SessRate`).
+    pub session_rate: u64,
+    /// The highest that it was (HAProxy `MaxSessRate`).
+    pub max_session_rate: u64,
+    /// More connections than this there cannot be (HAProxy `Hard_maxconn`): the sum of the `connection_limit`s if every
+    /// listener has one, or the process's limit of descriptors if that is less.
+    pub max_connections: u64,
+}
+
+/// What became of a pool or a member since it is known; no change of the configuration resets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryStats {
+    /// Checks that failed, apart from those of a member that was down already (HAProxy `chkfail`); 0 for a pool.
+    pub check_failures: u64,
+    /// Times that failed checks took the member down, or that the pool lost its last usable member (HAProxy `chkdown`).
+    pub went_down: u64,
+    /// Since the state changed, ms (HAProxy `lastchg`).
+    pub unchanged_ms: u64,
+    /// Time spent down, or in maintenance, all together, ms (HAProxy `downtime`).
+    pub downtime_ms: u64,
+    /// Since a session was last given to it, s; `None` before the first (HAProxy `lastsess`).
+    pub last_session_s: Option<u64>,
+    /// The most sessions in one second (HAProxy `rate_max`).
+    pub max_session_rate: u64,
+}
+
+/// A time of sessions that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimeStats {
+    /// Its sum over the [`TimesStats::weight`] sessions, µs.
+    pub sum_us: u64,
+    /// The longest, µs.
+    pub max_us: u64,
+}
+
+/// The times of the last sessions, about 1024 per worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimesStats {
+    /// Sessions that the sums stand for.
+    pub weight: u64,
+    /// From the request to the connection, 0 where it was open already (HAProxy `ctime`, `ct_max`).
+    pub connect: TimeStats,
+    /// From the connection to the head of the response, 0 for TCP (HAProxy `rtime`, `rt_max`).
+    pub response: TimeStats,
+    /// From the request to the end (HAProxy `ttime`, `tt_max`).
+    pub total: TimeStats,
 }
 
 /// Responses by class of status code.
@@ -91,7 +153,18 @@ pub struct ListenerStats {
     pub requests: u64,
     pub request_errors: u64,
     pub requests_denied: u64,
+    #[serde(default)]
+    pub requests_intercepted: u64,
     pub responses: Responses,
+    /// The most connections let in in one second (HAProxy `rate_max`).
+    #[serde(default)]
+    pub max_session_rate: u64,
+    /// The most connections in one second, refused ones included (HAProxy `conn_rate_max`).
+    #[serde(default)]
+    pub max_connection_rate: u64,
+    /// The most requests in one second (HAProxy `req_rate_max`).
+    #[serde(default)]
+    pub max_request_rate: u64,
 }
 
 /// A pool and its members.
@@ -99,6 +172,12 @@ pub struct ListenerStats {
 pub struct PoolStats {
     /// The listeners that can send to it, by default pool or policy.
     pub listeners: Vec<ListenerId>,
+    /// High-water mark of sessions at once (HAProxy `smax`): the sum of what each worker has seen.
+    #[serde(default)]
+    pub max_sessions: u64,
+    /// What became of it.
+    #[serde(default)]
+    pub history: HistoryStats,
     /// Its members.
     pub members: BTreeMap<MemberId, MemberStats>,
 }
@@ -124,6 +203,9 @@ pub struct MemberStats {
     pub connects: u64,
     pub reuses: u64,
     pub idle: u64,
+    /// Idle connections that are kept at most, over all workers (HAProxy `idle_conn_lim`).
+    #[serde(default)]
+    pub idle_limit: u64,
     pub requests: u64,
     pub connect_errors: u64,
     pub response_errors: u64,
@@ -135,4 +217,10 @@ pub struct MemberStats {
     pub connect_time_us: u64,
     pub response_time_us: u64,
     pub total_time_us: u64,
+    /// The last sessions.
+    #[serde(default)]
+    pub times: TimesStats,
+    /// What became of it.
+    #[serde(default)]
+    pub history: HistoryStats,
 }

@@ -187,7 +187,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
 }
 
 fn text(exposition: Exposition) -> Response<Reply> {
-    respond(StatusCode::OK, metrics::CONTENT_TYPE, Reply::Pieces(exposition))
+    respond(StatusCode::OK, metrics::CONTENT_TYPE, Reply::Pieces(Box::new(exposition)))
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: Reply) -> Response<Reply> {
@@ -200,7 +200,7 @@ fn respond(status: StatusCode, kind: &'static str, body: Reply) -> Response<Repl
 /// The body of an answer.
 enum Reply {
     Whole(Option<Bytes>),
-    Pieces(Exposition),
+    Pieces(Box<Exposition>),
     Done,
 }
 

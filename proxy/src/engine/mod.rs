@@ -2,6 +2,7 @@
 //! compile, bind what is new, swap, then let go of what is old.
 
 mod report;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -11,11 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use self::watch::Watch;
 use crate::{
-    control::api::{Applied, Fault, Info, Refusal, Stats},
+    control::api::{Applied, Fault, Info, ProcessStats, Refusal, Stats},
     health::{HealthEngine, Monitored, Target},
     metrics::{Exposition, Host, MetricsInput},
     model::{LoadBalancer, Pool},
@@ -36,6 +39,9 @@ pub struct Engine {
     registry: Registry,
     workers: Vec<WorkerHandle>,
     health: HealthEngine,
+    watch: Watch,
+    /// Where the workers' clock began.
+    epoch: tokio::time::Instant,
     present: Arc<Snapshot>,
     /// Addresses that every worker has a socket for.
     bound: Vec<SocketAddr>,
@@ -89,6 +95,8 @@ impl Engine {
             registry: Registry::new(workers),
             workers: handles,
             health: HealthEngine::new(u64::from(std::process::id())),
+            watch: Watch::new(Instant::now()),
+            epoch,
             present: Arc::new(Snapshot::empty(0)),
             bound: Vec::new(),
         };
@@ -174,6 +182,7 @@ impl Engine {
         self.bound = snapshot.bindings().map(|(address, _)| address).collect();
         self.present = snapshot;
         self.health.update(monitored(&self.present));
+        watch::remember(Instant::now(), &self.present);
         self.present.hand_over(&mut self.registry);
     }
 
@@ -203,9 +212,23 @@ impl Engine {
         self.present.model.as_deref()
     }
 
+    /// Looks at the counters, from which rates come; to be called about once a second.
+    pub fn sample(&mut self, now: Instant) {
+        self.watch.sample(now, &self.present);
+    }
+
     /// Every counter, as of now.
     pub fn stats(&self) -> Stats {
-        report::stats(&self.present, &self.instance)
+        let stats = report::Moment { now: Instant::now(), epoch: self.epoch.into_std() };
+        let mut stats = stats.of(&self.present, &self.instance);
+        stats.process = ProcessStats {
+            connection_rate: self.watch.connections.per_second(),
+            max_connection_rate: self.watch.connections.highest(),
+            session_rate: self.watch.sessions.per_second(),
+            max_session_rate: self.watch.sessions.highest(),
+            max_connections: max_connections(&self.present),
+        };
+        stats
     }
 
     /// The process.
@@ -230,6 +253,19 @@ impl Engine {
             host: Host::read().ok(),
         })
     }
+}
+
+/// More connections than this there cannot be: the sum of all `connection_limit`s, or the limit of descriptors, each
+/// connection taking one at the least.
+fn max_connections(snapshot: &Snapshot) -> u64 {
+    // Sockets of clients share this limit with everything else, so it is never quite reached.
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let limits = snapshot.listeners.iter().map(|listener| listener.connection_limit.map(u64::from));
+    limits
+        .sum::<Option<u64>>()
+        .filter(|_| !snapshot.listeners.is_empty())
+        .unwrap_or(u64::MAX)
+        .min(descriptors)
 }
 
 /// The members that are probed, and how.

@@ -1,40 +1,121 @@
 //! Counters of all workers, summed into the documents of the control socket.
 
-use std::sync::atomic::Ordering;
-
-use crate::{
-    control::api::{ListenerStats, MemberStats, PoolStats, Responses, Stats},
-    model::L7Action,
-    snapshot::{MemberPlan, Snapshot},
-    state::{Counter, ListenerCounters, ListenerState, MemberCounters, PerWorker, ResponseClass},
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
 };
 
-/// Every counter of what the snapshot has.
-pub(super) fn stats(snapshot: &Snapshot, instance: &str) -> Stats {
-    let mut stats =
-        Stats { instance: instance.to_owned(), generation: snapshot.generation, ..Stats::default() };
-    for plan in &snapshot.listeners {
-        stats.listeners.insert(plan.state.id, listener(&plan.state));
-    }
-    for plan in &snapshot.pools {
-        let members = plan.members.iter().map(|plan| (plan.state.id, member(plan))).collect();
-        stats.pools.insert(plan.id(), PoolStats { listeners: Vec::new(), members });
-    }
-    let Some(model) = &snapshot.model else { return stats };
-    for listener in model.listeners.iter().filter(|l| stats.listeners.contains_key(&l.id)) {
-        let redirected = listener.l7policies.iter().filter_map(|policy| match policy.action {
-            L7Action::RedirectToPool(pool) => Some(pool),
-            _ => None,
-        });
-        for pool in listener.default_pool.into_iter().chain(redirected) {
-            if let Some(pool) = stats.pools.get_mut(&pool)
-                && !pool.listeners.contains(&listener.id)
-            {
-                pool.listeners.push(listener.id);
+use crate::{
+    control::api::{
+        HistoryStats, ListenerStats, MemberStats, PoolStats, Responses, Stats, TimeStats, TimesStats,
+    },
+    model::L7Action,
+    snapshot::{MemberPlan, PoolPlan, Snapshot},
+    state::{
+        Counter, ListenerCounters, ListenerState, MemberCounters, Past, PerWorker, PoolState, Rate,
+        ResponseClass, SessionTimes, SlidingTime,
+    },
+    worker::IDLE_PER_MEMBER,
+};
+
+/// When the report is made.
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    /// Where the workers' clock began.
+    pub(super) epoch: Instant,
+}
+
+impl Moment {
+    /// Every counter of what the snapshot has.
+    pub(super) fn of(&self, snapshot: &Snapshot, instance: &str) -> Stats {
+        let mut stats =
+            Stats { instance: instance.to_owned(), generation: snapshot.generation, ..Stats::default() };
+        for plan in &snapshot.listeners {
+            stats.listeners.insert(plan.state.id, listener(&plan.state));
+        }
+        for plan in &snapshot.pools {
+            stats.pools.insert(plan.id(), self.pool(plan));
+        }
+        let Some(model) = &snapshot.model else { return stats };
+        for listener in model.listeners.iter().filter(|l| stats.listeners.contains_key(&l.id)) {
+            let redirected = listener.l7policies.iter().filter_map(|policy| match policy.action {
+                L7Action::RedirectToPool(pool) => Some(pool),
+                _ => None,
+            });
+            for pool in listener.default_pool.into_iter().chain(redirected) {
+                if let Some(pool) = stats.pools.get_mut(&pool)
+                    && !pool.listeners.contains(&listener.id)
+                {
+                    pool.listeners.push(listener.id);
+                }
             }
         }
+        stats
     }
-    stats
+
+    fn pool(&self, plan: &PoolPlan) -> PoolStats {
+        let PoolState { counters, rate, .. } = &*plan.state;
+        let past = plan.state.history().past(self.now);
+        PoolStats {
+            listeners: Vec::new(),
+            max_sessions: counters.sum(|c| &c.sessions_max),
+            history: self.history(past, counters.max(|c| &c.last_session), rate),
+            members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan))).collect(),
+        }
+    }
+
+    fn member(&self, plan: &MemberPlan) -> MemberStats {
+        let counters = &plan.state.counters;
+        let sum = |counter: fn(&MemberCounters) -> &Counter| counters.sum(counter);
+        let past = plan.state.history().past(self.now);
+        MemberStats {
+            check: plan.state.health.get(),
+            admin_state_up: plan.admin_state_up,
+            weight: plan.weight,
+            backup: plan.backup,
+            bytes_in: sum(|c| &c.bytes_in),
+            bytes_out: sum(|c| &c.bytes_out),
+            active_sessions: u64::from(plan.state.sessions.load(Ordering::Relaxed)),
+            max_sessions: counters.max(|c| &c.sessions_max),
+            total_sessions: sum(|c| &c.sessions_total),
+            selected: sum(|c| &c.selected),
+            connects: sum(|c| &c.connects),
+            reuses: sum(|c| &c.reuses),
+            idle: sum(|c| &c.idle),
+            idle_limit: (IDLE_PER_MEMBER * counters.workers()) as u64,
+            requests: sum(|c| &c.requests),
+            connect_errors: sum(|c| &c.connect_errors),
+            response_errors: sum(|c| &c.response_errors),
+            retries: sum(|c| &c.retries),
+            redispatches: sum(|c| &c.redispatches),
+            client_aborts: sum(|c| &c.client_aborts),
+            server_aborts: sum(|c| &c.server_aborts),
+            responses: responses(counters, |c| &c.responses),
+            connect_time_us: sum(|c| &c.connect_time_us),
+            response_time_us: sum(|c| &c.response_time_us),
+            total_time_us: sum(|c| &c.total_time_us),
+            times: TimesStats {
+                weight: counters.iter().map(|c| c.times.weight()).sum(),
+                connect: time(counters, |times| &times.connect),
+                response: time(counters, |times| &times.response),
+                total: time(counters, |times| &times.total),
+            },
+            history: self.history(past, counters.max(|c| &c.last_session), &plan.state.record.rate),
+        }
+    }
+
+    /// `last_session` as it is in [`MemberCounters`].
+    fn history(&self, past: Past, last_session: u64, rate: &Rate) -> HistoryStats {
+        let seconds = self.now.saturating_duration_since(self.epoch).as_secs();
+        HistoryStats {
+            check_failures: past.check_failures,
+            went_down: past.went_down,
+            unchanged_ms: millis(past.unchanged_for),
+            downtime_ms: millis(past.downtime),
+            last_session_s: last_session.checked_sub(1).map(|at| seconds.saturating_sub(at)),
+            max_session_rate: rate.highest(),
+        }
+    }
 }
 
 fn listener(state: &ListenerState) -> ListenerStats {
@@ -49,39 +130,20 @@ fn listener(state: &ListenerState) -> ListenerStats {
         requests: sum(|c| &c.requests),
         request_errors: sum(|c| &c.request_errors),
         requests_denied: sum(|c| &c.requests_denied),
+        requests_intercepted: sum(|c| &c.requests_intercepted),
         responses: responses(&state.counters, |c| &c.responses),
+        max_session_rate: state.rates.sessions.highest(),
+        max_connection_rate: state.rates.connections.highest(),
+        max_request_rate: state.rates.requests.highest(),
     }
 }
 
-fn member(plan: &MemberPlan) -> MemberStats {
-    let counters = &plan.state.counters;
-    let sum = |counter: fn(&MemberCounters) -> &Counter| counters.sum(counter);
-    MemberStats {
-        check: plan.state.health.get(),
-        admin_state_up: plan.admin_state_up,
-        weight: plan.weight,
-        backup: plan.backup,
-        bytes_in: sum(|c| &c.bytes_in),
-        bytes_out: sum(|c| &c.bytes_out),
-        active_sessions: u64::from(plan.state.sessions.load(Ordering::Relaxed)),
-        max_sessions: counters.max(|c| &c.sessions_max),
-        total_sessions: sum(|c| &c.sessions_total),
-        selected: sum(|c| &c.selected),
-        connects: sum(|c| &c.connects),
-        reuses: sum(|c| &c.reuses),
-        idle: sum(|c| &c.idle),
-        requests: sum(|c| &c.requests),
-        connect_errors: sum(|c| &c.connect_errors),
-        response_errors: sum(|c| &c.response_errors),
-        retries: sum(|c| &c.retries),
-        redispatches: sum(|c| &c.redispatches),
-        client_aborts: sum(|c| &c.client_aborts),
-        server_aborts: sum(|c| &c.server_aborts),
-        responses: responses(counters, |c| &c.responses),
-        connect_time_us: sum(|c| &c.connect_time_us),
-        response_time_us: sum(|c| &c.response_time_us),
-        total_time_us: sum(|c| &c.total_time_us),
-    }
+fn time(counters: &PerWorker<MemberCounters>, of: fn(&SessionTimes) -> &SlidingTime) -> TimeStats {
+    TimeStats { sum_us: counters.sum(|c| &of(&c.times).sum), max_us: counters.max(|c| &of(&c.times).max) }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn responses<T>(counters: &PerWorker<T>, of: fn(&T) -> &[Counter; ResponseClass::COUNT]) -> Responses {

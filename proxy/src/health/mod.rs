@@ -228,17 +228,23 @@ impl Inner {
     }
 
     fn result(&mut self, now: Instant, id: TargetId, outcome: Outcome) {
-        self.core.handle_result(now.into_std(), id, outcome.status.verdict());
+        let (before, verdict) = (self.core.state(id), outcome.status.verdict());
+        self.core.handle_result(now.into_std(), id, verdict);
         if !self.members.contains_key(&id) {
             return;
         }
         if outcome.status == CheckStatus::SocketError {
             warn!(%outcome, "a health probe could not be made");
         }
+        if verdict == Verdict::Failed {
+            for member in self.members.get(&id).into_iter().flatten() {
+                member.history().check_failed(before);
+            }
+        }
         while let Some(event) = self.core.poll_event() {
             for member in self.members.get(&event.target).into_iter().flatten() {
                 let (pool, before) = (member.pool.id, member.health.get());
-                member.set_health(event.state);
+                member.checked(now.into_std(), event.state);
                 if before.is_up() != event.state.is_up() {
                     info!(%pool, member = %member.id, state = %event.state, %outcome, "health changed");
                 } else {

@@ -14,7 +14,7 @@ mod tests;
 
 pub use self::host::Host;
 use self::{
-    families::{FAMILIES, Family, Series},
+    families::{Family, Series},
     rows::Rows,
     sink::Sink,
 };
@@ -59,7 +59,7 @@ impl Exposition {
     /// left after it.
     pub fn write_piece(&mut self, out: &mut String, size: usize) -> bool {
         let full = out.len().saturating_add(size);
-        while let Some(family) = FAMILIES.get(self.family) {
+        while let Some(family) = families::all().nth(self.family) {
             while self.write_row(family, out) {
                 self.row += 1;
                 if out.len() >= full {

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 
 use super::{MetricsInput, host::Host, sink::escape};
 use crate::{
-    control::api::{ListenerStats, MemberStats, Responses},
+    control::api::{
+        HistoryStats, ListenerStats, MemberStats, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
+    },
     model::ListenerId,
+    state::MemberStatus,
 };
 
 /// All objects, with their labels as text.
@@ -28,6 +31,7 @@ pub(super) struct ProcessRow {
     pub(super) connections: u64,
     pub(super) connections_total: u64,
     pub(super) requests_total: u64,
+    pub(super) stats: ProcessStats,
 }
 
 #[derive(Debug)]
@@ -37,7 +41,7 @@ pub(super) struct ListenerRow {
     pub(super) connection_limit: Option<u32>,
 }
 
-/// A pool: the sums over its members.
+/// A pool: mostly the sums over its members.
 #[derive(Debug, Default)]
 pub(super) struct PoolRow {
     pub(super) labels: String,
@@ -59,6 +63,9 @@ pub(super) struct PoolRow {
     pub(super) connects: u64,
     pub(super) reuses: u64,
     pub(super) responses: Responses,
+    pub(super) max_sessions: u64,
+    pub(super) times: TimesStats,
+    pub(super) history: HistoryStats,
 }
 
 #[derive(Debug)]
@@ -86,16 +93,14 @@ impl Rows {
             connections: sum(|l| l.active_connections),
             connections_total: sum(|l| l.total_connections),
             requests_total: sum(|l| l.requests),
+            stats: stats.process,
         };
         let listeners = stats.listeners.iter().map(|(id, stats)| ListenerRow {
             labels: format!("listener=\"{id}\""),
             stats: *stats,
             connection_limit: limits.get(id).copied(),
         });
-        let pools = stats
-            .pools
-            .iter()
-            .map(|(id, pool)| PoolRow::new(format!("pool=\"{id}\""), pool.members.values()));
+        let pools = stats.pools.iter().map(|(id, pool)| PoolRow::new(format!("pool=\"{id}\""), pool));
         let members = stats.pools.iter().flat_map(|(pool_id, pool)| {
             pool.members.iter().map(move |(id, stats)| MemberRow {
                 labels: format!("pool=\"{pool_id}\",member=\"{id}\""),
@@ -107,11 +112,17 @@ impl Rows {
 }
 
 impl PoolRow {
-    fn new<'a>(labels: String, members: impl ExactSizeIterator<Item = &'a MemberStats>) -> Self {
+    fn new(labels: String, pool: &PoolStats) -> Self {
         // HAProxy's view of a backend: one without servers is up, else one server has to be usable.
-        let mut row = Self { labels, up: members.len() == 0, ..Self::default() };
-        for member in members {
-            if status(member) == "UP" {
+        let mut row = Self {
+            labels,
+            up: pool.members.is_empty(),
+            max_sessions: pool.max_sessions,
+            history: pool.history,
+            ..Self::default()
+        };
+        for member in pool.members.values() {
+            if status(member) == MemberStatus::Up {
                 row.up = true;
                 row.active_members += u64::from(!member.backup);
                 row.backup_members += u64::from(member.backup);
@@ -136,26 +147,25 @@ impl PoolRow {
             row.responses.client_error += member.responses.client_error;
             row.responses.server_error += member.responses.server_error;
             row.responses.other += member.responses.other;
+            row.times.weight += member.times.weight;
+            join(&mut row.times.connect, member.times.connect);
+            join(&mut row.times.response, member.times.response);
+            join(&mut row.times.total, member.times.total);
         }
         row
     }
 }
 
-/// A member's status in HAProxy's words, one of [`MEMBER_STATES`].
-pub(super) fn status(member: &MemberStats) -> &'static str {
-    if !member.admin_state_up {
-        "MAINT"
-    } else if !member.check.is_up() {
-        "DOWN"
-    } else if member.weight == 0 {
-        "DRAIN"
-    } else {
-        "UP"
-    }
+/// Sums have a common mean when their weights are summed, too.
+fn join(pool: &mut TimeStats, member: TimeStats) {
+    pool.sum_us += member.sum_us;
+    pool.max_us = pool.max_us.max(member.max_us);
 }
 
-/// The values of the label `state` of a member's status.
-pub(super) const MEMBER_STATES: [&str; 4] = ["DOWN", "UP", "MAINT", "DRAIN"];
+/// A member's status.
+pub(super) fn status(member: &MemberStats) -> MemberStatus {
+    MemberStatus::of(member.admin_state_up, member.weight, member.check)
+}
 
 /// The values of the label `code`, with what each counts.
 pub(super) fn codes(responses: &Responses) -> [(&'static str, u64); 6] {

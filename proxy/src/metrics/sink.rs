@@ -38,6 +38,11 @@ impl<'a> Sink<'a> {
         self.sample("", format_args!("{}.{:06}", micros / 1_000_000, micros % 1_000_000));
     }
 
+    /// A sample in seconds, from milliseconds.
+    pub(super) fn put_millis(&mut self, millis: u64) {
+        self.sample("", format_args!("{}.{:03}", millis / 1000, millis % 1000));
+    }
+
     /// A sample of a labelled object with one label more.
     pub(super) fn put_with(&mut self, label: &str, text: &str, value: u64) {
         self.sample(format_args!(",{label}=\"{text}\""), value);

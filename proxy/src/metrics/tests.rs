@@ -10,9 +10,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    control::api::{ListenerStats, MemberStats, PoolStats, Responses},
+    control::api::{
+        HistoryStats, ListenerStats, MemberStats, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
+    },
     model::{ListenerId, MemberId, PoolId},
-    state::CheckState,
+    state::{CheckState, MemberStatus},
 };
 
 fn id(kind: u8, n: u16) -> Uuid {
@@ -47,6 +49,7 @@ fn member(n: u16) -> MemberStats {
         connects: 6,
         reuses: 7,
         idle: 8,
+        idle_limit: 128,
         requests: 9,
         connect_errors: 10,
         response_errors: 11,
@@ -58,6 +61,20 @@ fn member(n: u16) -> MemberStats {
         connect_time_us: 1_500_000,
         response_time_us: 20,
         total_time_us: 30_000_001,
+        times: TimesStats {
+            weight: 4,
+            connect: TimeStats { sum_us: 4 * (u64::from(n) + 1) * 1000, max_us: 5000 + u64::from(n) },
+            response: TimeStats { sum_us: 10, max_us: 9 },
+            total: TimeStats { sum_us: 8_000_000, max_us: 3_000_000 },
+        },
+        history: HistoryStats {
+            check_failures: 3,
+            went_down: 1,
+            unchanged_ms: 60_500,
+            downtime_ms: 1_250,
+            last_session_s: (n > 0).then_some(7),
+            max_session_rate: 99,
+        },
     }
 }
 
@@ -65,12 +82,24 @@ fn stats(members: u16) -> Stats {
     let listener = ListenerId(id(1, 1));
     let pool = PoolStats {
         listeners: vec![listener],
+        max_sessions: 6,
+        history: HistoryStats { went_down: 2, downtime_ms: 500, ..HistoryStats::default() },
         members: (0..members).map(|n| (MemberId(id(3, n)), member(n))).collect(),
     };
     Stats {
         instance: "x".into(),
         generation: 3,
-        listeners: [(listener, ListenerStats { bytes_in: 42, ..ListenerStats::default() })].into(),
+        process: ProcessStats { connection_rate: 5, max_connections: 1000, ..ProcessStats::default() },
+        listeners: [(
+            listener,
+            ListenerStats {
+                bytes_in: 42,
+                total_connections: 10,
+                denied_connections: 1,
+                ..ListenerStats::default()
+            },
+        )]
+        .into(),
         pools: [(PoolId(id(2, 1)), pool)].into(),
     }
 }
@@ -114,6 +143,43 @@ fn samples_have_their_values_and_labels() {
 }
 
 #[test]
+fn histories_and_times_are_in_seconds() {
+    let text = text(&stats(2));
+    assert_eq!(value(&text, "octavia_loadbalancer_current_connection_rate"), "5");
+    assert_eq!(value(&text, "octavia_loadbalancer_max_connections"), "1000");
+    let listener = r#"listener="01000000-0000-0000-0000-000000000001""#;
+    assert_eq!(value(&text, &format!("octavia_listener_connections_total{{{listener}}}")), "11");
+    assert_eq!(value(&text, &format!("octavia_listener_sessions_total{{{listener}}}")), "10");
+    for (name, expected) in [
+        ("check_up_down_total", "2"),
+        ("downtime_seconds_total", "0.500"),
+        ("last_session_seconds", "-1"),
+        ("max_sessions", "6"),
+        ("connect_time_average_seconds", "0.001500"),
+        ("max_connect_time_seconds", "0.005001"),
+    ] {
+        assert_eq!(value(&text, &of_pool(&format!("octavia_pool_{name}"), "")), expected, "{name}");
+    }
+    for (name, expected) in [
+        ("check_failures_total", "3"),
+        ("check_up_down_total", "1"),
+        ("check_last_change_seconds", "60.500"),
+        ("downtime_seconds_total", "1.250"),
+        ("last_session_seconds", "7"),
+        ("max_session_rate", "99"),
+        ("idle_connections_limit", "128"),
+        ("connect_time_average_seconds", "0.002000"),
+        ("response_time_average_seconds", "0.000002"),
+        ("total_time_average_seconds", "2.000000"),
+        ("max_connect_time_seconds", "0.005001"),
+        ("max_total_time_seconds", "3.000000"),
+    ] {
+        assert_eq!(value(&text, &of_member(&format!("octavia_member_{name}"), 1, "")), expected, "{name}");
+    }
+    assert_eq!(value(&text, &of_member("octavia_member_last_session_seconds", 0, "")), "-1", "never");
+}
+
+#[test]
 fn statuses_are_haproxys() {
     let mut stats = stats(5);
     let pool = stats.pools.values_mut().next().unwrap();
@@ -127,7 +193,7 @@ fn statuses_are_haproxys() {
     change(4, |m| m.check = CheckState::UpFailing { passed: 1, of: 2 });
     let text = text(&stats);
     for (n, expected) in ["DOWN", "DRAIN", "MAINT", "UP", "UP"].into_iter().enumerate() {
-        for state in rows::MEMBER_STATES {
+        for state in MemberStatus::ALL.map(MemberStatus::as_str) {
             let series = of_member("octavia_member_status", n as u16, &format!(",state=\"{state}\""));
             assert_eq!(value(&text, &series), if state == expected { "1" } else { "0" });
         }
@@ -186,8 +252,8 @@ fn every_metric_is_written() {
     let text = text(&stats(1));
     let written: BTreeSet<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let declared: BTreeSet<_> = FAMILIES.iter().map(|family| family.name).collect();
-    assert_eq!(declared.len(), FAMILIES.len(), "a name occurs twice");
+    let declared: BTreeSet<_> = families::all().map(|family| family.name).collect();
+    assert_eq!(declared.len(), families::all().count(), "a name occurs twice");
     let missing: Vec<_> = declared.difference(&written).collect();
     // There is no listener with a limit here.
     assert_eq!(missing, [&"octavia_listener_limit_sessions"]);
@@ -199,8 +265,42 @@ fn the_documentation_lists_every_metric() {
     let documented: BTreeSet<_> =
         doc.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect();
     let declared: BTreeSet<_> =
-        FAMILIES.iter().map(|f| format!("| `{}` | {} | {} |", f.name, f.kind.as_str(), f.help)).collect();
+        families::all().map(|f| format!("| `{}` | {} | {} |", f.name, f.kind.as_str(), f.help)).collect();
     assert_eq!(declared, documented);
+}
+
+/// What Octavia's own PROMETHEUS listener has: HELP and TYPE of each metric.
+const OCTAVIA: &str = include_str!("octavia.txt");
+
+#[test]
+fn metrics_with_octavias_names_are_octavias() {
+    for family in families::all().filter(|family| family.name.starts_with("octavia_")) {
+        let (name, help, kind) = (family.name, family.help, family.kind.as_str());
+        let head = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        assert!(OCTAVIA.contains(&head), "{head}");
+    }
+}
+
+#[test]
+fn the_documentation_says_why_a_metric_of_octavia_is_missing() {
+    let doc = include_str!("../../../docs/metrics.md");
+    let (_, section) = doc.split_once("## What Octavia has and this proxy does not").unwrap();
+    let patterns: Vec<_> = section.split('`').skip(1).step_by(2).collect();
+    let explained = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+    let present: BTreeSet<_> = families::all().map(|family| family.name).collect();
+    for name in OCTAVIA.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert_ne!(explained(name), present.contains(name), "{name}");
+    }
+}
+
+/// Whether a name is one that the pattern stands for, in which `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => {
+            name.strip_prefix(start).is_some_and(|name| (0..=name.len()).any(|at| matches(rest, &name[at..])))
+        }
+    }
 }
 
 #[test]

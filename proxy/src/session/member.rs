@@ -21,6 +21,8 @@ pub(crate) struct Route<'a> {
     pub(crate) persistent: Option<usize>,
     /// The member that is tried first all the same: its idle connection was dead, which does not mean that it is.
     pub(crate) again: Option<usize>,
+    /// When it came, in seconds of the clock that all workers share.
+    pub(crate) now: u32,
 }
 
 /// A member that a request or connection was given to, and the connection.
@@ -29,8 +31,8 @@ pub(crate) struct Connected {
     /// Index in the pool's plan.
     pub(crate) member: usize,
     pub(crate) stream: TcpStream,
-    /// Whether the connection has carried an exchange before.
-    pub(crate) reused: bool,
+    /// When the connection was made; `None` for one that has carried an exchange before.
+    pub(crate) opened: Option<Instant>,
 }
 
 /// No member could be reached, or none may be used: 503.
@@ -65,7 +67,7 @@ impl Route<'_> {
             None => self.pick(&dispatch).ok_or(NoMember)?,
         };
         loop {
-            let slot = Slot::new(Rc::clone(&local.members[member]));
+            let slot = Slot::new(Rc::clone(&local.members[member]), self.now);
             let idle = match reuse {
                 Reuse::Never => None,
                 Reuse::Fresh(age) => slot.member().take_fresh(age),
@@ -73,10 +75,10 @@ impl Route<'_> {
             };
             if let Some(stream) = idle {
                 slot.member().counters().reuses.add(1);
-                return Ok(Connected { slot, member, stream, reused: true });
+                return Ok(Connected { slot, member, stream, opened: None });
             }
             let failure = match open(slot.member(), plan.members[member].address(), timeout).await {
-                Ok(stream) => return Ok(Connected { slot, member, stream, reused: false }),
+                Ok((stream, at)) => return Ok(Connected { slot, member, stream, opened: Some(at) }),
                 Err(failure) => failure,
             };
             let counters = slot.member().counters();
@@ -136,14 +138,15 @@ async fn open(
     member: &LocalMember,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<TcpStream, ConnectFailure> {
+) -> Result<(TcpStream, Instant), ConnectFailure> {
     let counters = member.counters();
     counters.connects.add(1);
     let begun = Instant::now();
     match tokio::time::timeout(timeout, connect(address)).await {
         Ok(Ok(stream)) => {
-            counters.connect_time_us.add(begun.elapsed().as_micros() as u64);
-            Ok(stream)
+            let opened = Instant::now();
+            counters.connect_time_us.add(opened.duration_since(begun).as_micros() as u64);
+            Ok((stream, opened))
         }
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "connect");

@@ -48,6 +48,7 @@ pub(crate) async fn serve(
         flow: Flow { source: client.ip(), source_port: client.port() },
         persistent,
         again: None,
+        now,
     };
     let connected = {
         let mut connected = pin!(route.connect(Reuse::Never));
@@ -85,7 +86,10 @@ pub(crate) async fn serve(
         from_member: None,
     };
     relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters).await;
-    member_counters.total_time_us.add(begun.elapsed().as_micros() as u64);
+    let total = begun.elapsed().as_micros() as u64;
+    member_counters.total_time_us.add(total);
+    let opened = connected.opened.unwrap_or(begun);
+    member_counters.times.add(opened.duration_since(begun).as_micros() as u64, 0, total);
 }
 
 fn is_reset(stream: &TcpStream) -> bool {

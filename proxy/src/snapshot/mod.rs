@@ -170,6 +170,11 @@ impl Snapshot {
         );
     }
 
+    /// The states of all listeners, also of those that are not bound.
+    pub fn listener_states(&self) -> &[Arc<ListenerState>] {
+        &self.listener_states
+    }
+
     /// Where an enabled pool stands in [`pools`](Self::pools).
     #[inline]
     pub fn pool_index(&self, id: PoolId) -> Option<usize> {

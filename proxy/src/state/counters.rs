@@ -29,6 +29,12 @@ impl Counter {
         }
     }
 
+    /// Sets a gauge; only the owning worker calls this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The present value, from any thread.
     #[inline]
     pub fn get(&self) -> u64 {
@@ -56,6 +62,16 @@ impl<T> PerWorker<T> {
     #[inline]
     pub fn of(&self, worker: usize) -> &T {
         &self.0[worker].0
+    }
+
+    /// The cells of all workers.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|cell| &cell.0)
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.0.len()
     }
 
     /// The sum of one counter over all workers.
@@ -125,8 +141,22 @@ pub struct ListenerCounters {
     pub request_errors: Counter,
     /// Requests that an L7 policy rejected (HAProxy `dreq`).
     pub requests_denied: Counter,
+    /// Requests that an L7 policy redirected (HAProxy `intercepted`).
+    pub requests_intercepted: Counter,
     /// Responses by class, the proxy's own included (HAProxy `hrsp_*`), indexed by [`ResponseClass`].
     pub responses: [Counter; ResponseClass::COUNT],
+}
+
+/// What one worker counts for one pool, for what its members do not add up to.
+#[derive(Debug, Default)]
+pub struct PoolCounters {
+    /// Gauge: sessions or requests of this worker that are under way at members (HAProxy `scur`).
+    pub sessions: Counter,
+    /// High-water mark of `sessions`; those of all workers together are at least the pool's (HAProxy `smax`).
+    pub sessions_max: Counter,
+    /// Gauge: when a session was last given to a member, in seconds since the process started, plus one; 0 is never
+    /// (HAProxy `lastsess`).
+    pub last_session: Counter,
 }
 
 /// What one worker counts for one member in its pool. Bytes are those on the member's side of the proxy.
@@ -140,6 +170,9 @@ pub struct MemberCounters {
     pub sessions_max: Counter,
     /// Sessions or requests given to the member (HAProxy `stot`).
     pub sessions_total: Counter,
+    /// Gauge: when a session was last given to the member, in seconds since the process started, plus one; 0 is never
+    /// (HAProxy `lastsess`).
+    pub last_session: Counter,
     /// Times that balancing, not persistence, chose the member (HAProxy `lbtot`).
     pub selected: Counter,
     /// Connections attempted (HAProxy `connect`).
@@ -170,4 +203,86 @@ pub struct MemberCounters {
     pub response_time_us: Counter,
     /// Sum of session times, µs; over `sessions_total`.
     pub total_time_us: Counter,
+    /// The times of the last sessions.
+    pub times: SessionTimes,
+}
+
+/// Sessions that [`SessionTimes`] averages over: the last of each worker, older ones with less and less weight.
+pub const WINDOW: u64 = 1024;
+
+/// What the last sessions of one worker took at a member. Sessions without a response are left out, as in HAProxy.
+#[derive(Debug, Default)]
+pub struct SessionTimes {
+    /// Sessions that were taken.
+    pub sessions: Counter,
+    /// From the request to the connection, µs; 0 for one that was open already (HAProxy `ctime`, `ct_max`).
+    pub connect: SlidingTime,
+    /// From the connection to the head of the response, µs; 0 for TCP (HAProxy `rtime`, `rt_max`).
+    pub response: SlidingTime,
+    /// From the request to the end, µs (HAProxy `ttime`, `tt_max`).
+    pub total: SlidingTime,
+}
+
+impl SessionTimes {
+    /// Takes a session that has ended; only the owning worker calls this. Times in µs.
+    #[inline]
+    pub fn add(&self, connect: u64, response: u64, total: u64) {
+        self.sessions.add(1);
+        let full = self.sessions.get() > WINDOW;
+        self.connect.add(connect, full);
+        self.response.add(response, full);
+        self.total.add(total, full);
+    }
+
+    /// How many sessions the sums of [`SlidingTime`] stand for.
+    pub fn weight(&self) -> u64 {
+        self.sessions.get().min(WINDOW)
+    }
+}
+
+/// A time of the last [`WINDOW`] sessions.
+#[derive(Debug, Default)]
+pub struct SlidingTime {
+    /// The sum over the window, µs: the mean times [`SessionTimes::weight`].
+    pub sum: Counter,
+    /// The longest ever, µs.
+    pub max: Counter,
+}
+
+impl SlidingTime {
+    #[inline]
+    fn add(&self, time: u64, full: bool) {
+        // A full window loses a mean time for each that comes.
+        let sum = self.sum.get();
+        let lost = if full { sum.div_ceil(WINDOW) } else { 0 };
+        self.sum.set((sum - lost).saturating_add(time));
+        self.max.max(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mean(times: &SessionTimes) -> u64 {
+        times.connect.sum.get() / times.weight()
+    }
+
+    #[test]
+    fn few_sessions_have_their_mean_and_many_that_of_the_last() {
+        let times = SessionTimes::default();
+        for time in [100, 200, 600] {
+            times.add(time, 1, 2);
+        }
+        assert_eq!((mean(&times), times.connect.max.get()), (300, 600));
+        for _ in 0..2 * WINDOW {
+            times.add(1000, 1, 2);
+        }
+        assert!((900..=1000).contains(&mean(&times)), "{}", mean(&times));
+        for _ in 0..20 * WINDOW {
+            times.add(50, 1, 2);
+        }
+        assert!((49..=51).contains(&mean(&times)), "what was long ago is forgotten: {}", mean(&times));
+        assert_eq!((times.connect.max.get(), times.response.max.get(), times.total.max.get()), (1000, 1, 2));
+    }
 }

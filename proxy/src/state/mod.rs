@@ -2,14 +2,22 @@
 //! snapshot, so no change ever resets a counter, a health state or a connection count of an object that both
 //! versions have.
 //!
-//! Everything here is atomic and lock-free: workers write their own cells, the control thread sums them.
+//! What workers touch is atomic and lock-free: they write their own cells, the control thread sums them. Histories and
+//! rates are the control thread's own.
 
 mod counters;
 mod health;
+mod history;
+mod rate;
 mod registry;
 
 pub use self::{
-    counters::{Counter, ListenerCounters, MemberCounters, PerWorker, ResponseClass},
+    counters::{
+        Counter, ListenerCounters, MemberCounters, PerWorker, PoolCounters, ResponseClass, SessionTimes,
+        SlidingTime, WINDOW,
+    },
     health::{CheckState, HealthCell},
-    registry::{ListenerState, MemberState, PoolState, Registry},
+    history::{MemberHistory, MemberStatus, Past, PoolHistory},
+    rate::Rate,
+    registry::{ListenerRates, ListenerState, MemberRecord, MemberState, PoolState, Registry},
 };

@@ -4,14 +4,18 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use tokio::sync::Notify;
 
-use super::{HealthCell, ListenerCounters, MemberCounters, PerWorker};
+use super::{
+    CheckState, HealthCell, ListenerCounters, MemberCounters, MemberHistory, PerWorker, PoolCounters,
+    PoolHistory, Rate,
+};
 use crate::{
     model::{ListenerId, MemberId, PoolId},
     persist::PersistState,
@@ -30,6 +34,21 @@ pub struct ListenerState {
     pub place_freed: Notify,
     /// Counters, a cell per worker.
     pub counters: PerWorker<ListenerCounters>,
+    /// Rates of these counters.
+    pub rates: ListenerRates,
+}
+
+/// How fast a listener's counters grow.
+#[derive(Debug, Default)]
+pub struct ListenerRates {
+    /// Connections let in (HAProxy `rate`, `rate_max`).
+    pub sessions: Rate,
+    /// Connections refused by `allowed_cidrs`.
+    pub denied: Rate,
+    /// Connections, refused ones included (HAProxy `conn_rate`, `conn_rate_max`).
+    pub connections: Rate,
+    /// Requests (HAProxy `req_rate`, `req_rate_max`).
+    pub requests: Rate,
 }
 
 /// State of a pool.
@@ -39,6 +58,27 @@ pub struct PoolState {
     pub id: PoolId,
     /// Grows whenever a member of the pool goes up or down; balancers rebuild what they derived when it differs.
     pub epoch: AtomicU64,
+    /// Counters, a cell per worker.
+    pub counters: PerWorker<PoolCounters>,
+    /// Sessions given to its members (HAProxy `rate`, `rate_max`).
+    pub rate: Rate,
+    /// The control thread's alone.
+    history: Mutex<PoolHistory>,
+}
+
+impl PoolState {
+    /// What became of the pool.
+    pub fn history(&self) -> MutexGuard<'_, PoolHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the control thread keeps of a member.
+#[derive(Debug, Default)]
+pub struct MemberRecord {
+    /// Sessions given to the member (HAProxy `rate`, `rate_max`).
+    pub rate: Rate,
+    history: Mutex<MemberHistory>,
 }
 
 /// State of a member in its pool. A member whose address or port changes under the same id keeps its counters
@@ -59,14 +99,36 @@ pub struct MemberState {
     pub sessions: AtomicU32,
     /// Counters, a cell per worker. Shared by successive states of one id.
     pub counters: Arc<PerWorker<MemberCounters>>,
+    /// The control thread's alone. Shared by successive states of one id.
+    pub record: Arc<MemberRecord>,
 }
 
 impl MemberState {
     /// Records what a check says, and tells balancers when that changes who is up.
-    pub fn set_health(&self, state: super::CheckState) {
+    pub fn set_health(&self, state: CheckState) {
         if self.health.set(state) {
             self.pool.epoch.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// As [`set_health`](Self::set_health), and remembers when. For what a check found out; what a change of the
+    /// configuration makes of a member is remembered once that is live.
+    pub fn checked(&self, now: Instant, state: CheckState) {
+        self.set_health(state);
+        let (before, after) = {
+            let mut history = self.history();
+            let before = history.status();
+            history.checked(now, state);
+            (before, history.status())
+        };
+        if before != after {
+            self.pool.history().member_changed(now, before, after);
+        }
+    }
+
+    /// What became of the member.
+    pub fn history(&self) -> MutexGuard<'_, MemberHistory> {
+        self.record.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,6 +159,7 @@ impl Registry {
                 waiting: AtomicU32::new(0),
                 place_freed: Notify::new(),
                 counters: PerWorker::new(self.workers),
+                rates: ListenerRates::default(),
             })
         })
     }
@@ -104,7 +167,15 @@ impl Registry {
     /// The pool's state, or a new one.
     pub fn pool(&self, id: PoolId) -> Arc<PoolState> {
         let known = self.pools.get(&id).map(|(state, _)| state.clone());
-        known.unwrap_or_else(|| Arc::new(PoolState { id, epoch: AtomicU64::new(1) }))
+        known.unwrap_or_else(|| {
+            Arc::new(PoolState {
+                id,
+                epoch: AtomicU64::new(1),
+                counters: PerWorker::new(self.workers),
+                rate: Rate::default(),
+                history: Mutex::default(),
+            })
+        })
     }
 
     /// What the pool remembers of its clients.
@@ -126,9 +197,9 @@ impl Registry {
         {
             return state.clone();
         }
-        let counters = match known {
-            Some(state) => state.counters.clone(),
-            None => Arc::new(PerWorker::new(self.workers)),
+        let (counters, record) = match known {
+            Some(state) => (state.counters.clone(), state.record.clone()),
+            None => (Arc::new(PerWorker::new(self.workers)), Arc::default()),
         };
         Arc::new(MemberState {
             id,
@@ -138,6 +209,7 @@ impl Registry {
             health: HealthCell::default(),
             sessions: AtomicU32::new(0),
             counters,
+            record,
         })
     }
 

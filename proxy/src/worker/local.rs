@@ -22,12 +22,12 @@ use crate::{
     balance::{Balance, Balancer, Flow},
     model::{MemberId, PoolId},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
-    state::{MemberCounters, MemberState},
+    state::{MemberCounters, MemberState, PoolCounters},
 };
 
 /// Idle connections that one worker keeps per member. Beyond this the oldest is closed: a burst of clients
 /// leaves no burst of connections behind.
-const IDLE_PER_MEMBER: usize = 64;
+pub(crate) const IDLE_PER_MEMBER: usize = 64;
 
 /// How long an idle connection to a member is kept. Shorter than the keep-alive of common servers, so that
 /// it is mostly we who close and seldom a request that finds the connection dead.
@@ -123,6 +123,12 @@ impl LocalMember {
         self.state.counters.of(self.worker)
     }
 
+    /// This worker's counters of the pool.
+    #[inline]
+    fn pool_counters(&self) -> &PoolCounters {
+        self.state.pool.counters.of(self.worker)
+    }
+
     /// The idle connection that was used last, for a request that can be repeated if the connection turns out to be
     /// dead. No system call: only those are passed over that the runtime has seen become readable.
     pub(crate) fn take_idle(&self) -> Option<TcpStream> {
@@ -199,11 +205,18 @@ fn peek(stream: &TcpStream) -> Result<usize, Errno> {
 pub(crate) struct Slot(Rc<LocalMember>);
 
 impl Slot {
-    pub(crate) fn new(member: Rc<LocalMember>) -> Self {
+    /// `now` is in seconds of the clock that all workers share.
+    pub(crate) fn new(member: Rc<LocalMember>, now: u32) -> Self {
         let sessions = member.state.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        let last_session = u64::from(now) + 1;
         let counters = member.counters();
         counters.sessions_total.add(1);
         counters.sessions_max.max(u64::from(sessions));
+        counters.last_session.set(last_session);
+        let pool = member.pool_counters();
+        pool.sessions.add(1);
+        pool.sessions_max.max(pool.sessions.get());
+        pool.last_session.set(last_session);
         Self(member)
     }
 
@@ -215,6 +228,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.state.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.pool_counters().sessions.sub(1);
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
 
 use self::{accept::Acceptor, local::LocalSnapshot};
 pub(crate) use self::{
-    local::{LocalListener, LocalMember, Present, Slot},
+    local::{IDLE_PER_MEMBER, LocalListener, LocalMember, Present, Slot},
     tasks::Enlisted,
 };
 use crate::{metrics::Exposition, net::Pools, session::Scratch, snapshot::Snapshot};

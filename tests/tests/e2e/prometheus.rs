@@ -3,9 +3,14 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use amphora_tests::{Backend, Client, Document, End, HealthMonitor, Listener, Pool, Proxy};
+use amphora_proxy::state::CheckState;
+use amphora_tests::{Backend, Client, Document, End, HealthMonitor, Listener, Pool, Proxy, Step, eventually};
 
 #[tokio::test]
 async fn a_prometheus_listener_shows_what_there_is_and_nothing_else() {
@@ -48,6 +53,78 @@ async fn a_prometheus_listener_shows_what_there_is_and_nothing_else() {
     let text = scraper.get("/metrics").await.text();
     assert!(text.contains(&ids[0]) && !text.contains(&ids[1]));
     check_with_promtool(&text);
+}
+
+#[tokio::test]
+async fn what_became_of_members_and_how_fast_it_went_is_told() {
+    let healthy = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&healthy);
+    let member = Backend::http("a", move |request| match request.target() {
+        "/healthz" if !told.load(Ordering::SeqCst) => {
+            vec![Step::ReadBody, Step::response("500 Told So", "", ""), Step::Close]
+        }
+        _ => Step::ok("a"),
+    })
+    .await;
+    let monitor = HealthMonitor::new("HTTP").with("url_path", "/healthz");
+    let mut proxy =
+        Proxy::start(Document::of(Listener::http(), Pool::http().members([&member]).monitored(&monitor)))
+            .await;
+    let (pool, id) = (proxy.document.pools[0].id, proxy.document.pools[0].members[0].id);
+    let pool = format!("{{pool=\"{pool}\"}}");
+    let id = format!("{{{},member=\"{id}\"}}", &pool[1..pool.len() - 1]);
+    let scrape = async || proxy.request("GET", "/metrics", "").await.unwrap().text();
+    let of = |text: &str, name: &str, labels: &str| -> f64 {
+        let found =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(labels)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("no {name}{labels} in\n{text}")).parse().unwrap()
+    };
+    proxy.until_member(0, "up", |member| member.check == CheckState::Up).await;
+    assert_eq!(of(&scrape().await, "octavia_member_last_session_seconds", &id), -1.0);
+    for _ in 0..10 {
+        assert_eq!(proxy.client().await.get("/").await.status(), 200);
+    }
+    let text = eventually("the rate is known", async || {
+        let text = scrape().await;
+        (of(&text, "octavia_member_max_session_rate", &id) > 0.0).then_some(text)
+    })
+    .await;
+    for name in
+        ["octavia_pool_max_session_rate", "octavia_pool_max_sessions", "octavia_pool_max_total_time_seconds"]
+    {
+        assert!(of(&text, name, &pool) > 0.0, "{name}");
+    }
+    assert!(of(&text, "octavia_pool_last_session_seconds", &pool) >= 0.0);
+    let (mean, max) = ("octavia_member_total_time_average_seconds", "octavia_member_max_total_time_seconds");
+    assert!(of(&text, mean, &id) > 0.0 && of(&text, mean, &id) <= of(&text, max, &id));
+    assert!(of(&text, "octavia_loadbalancer_max_connection_rate", "") > 0.0);
+    assert_eq!(of(&text, "octavia_member_check_up_down_total", &id), 0.0);
+    assert_eq!(of(&text, "octavia_member_downtime_seconds_total", &id), 0.0);
+
+    healthy.store(false, Ordering::SeqCst);
+    proxy.until_member(0, "down", |member| member.check == CheckState::Down).await;
+    healthy.store(true, Ordering::SeqCst);
+    proxy.until_member(0, "up", |member| member.check == CheckState::Up).await;
+    let text = scrape().await;
+    assert!(of(&text, "octavia_member_check_failures_total", &id) >= 1.0);
+    for (kind, labels) in [("member", &id), ("pool", &pool)] {
+        let of = |name: &str| of(&text, &format!("octavia_{kind}_{name}"), labels);
+        assert_eq!(of("check_up_down_total"), 1.0, "{kind}");
+        assert!(of("downtime_seconds_total") > 0.0, "{kind}");
+    }
+    check_with_promtool(&text);
+
+    // No change of the configuration resets any of it.
+    let before = proxy.member(0).await.history;
+    proxy
+        .change(|document| {
+            let members = &mut document.pools[0].members;
+            members[0] = members[0].clone().weight(7);
+        })
+        .await;
+    let after = proxy.member(0).await.history;
+    assert_eq!((after.went_down, after.check_failures), (before.went_down, before.check_failures));
+    assert_eq!((after.downtime_ms, after.max_session_rate), (before.downtime_ms, before.max_session_rate));
 }
 
 /// The names of all metrics.

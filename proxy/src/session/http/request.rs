@@ -108,6 +108,7 @@ pub(super) async fn serve(
             return answer(client, &work.out, length, 403, to, plan, counters).await;
         }
         Outcome::Redirect { code, location } => {
+            counters.requests_intercepted.add(1);
             let location = location.pieces(view.path_and_query().unwrap_or_default());
             responses::write_redirect(&mut work.out, code.code(), location, to);
             return answer(client, &work.out, length, code.code(), to, plan, counters).await;
@@ -129,6 +130,7 @@ pub(super) async fn serve(
         flow: Flow { source: client.address.ip(), source_port: client.address.port() },
         persistent: affinity.member(),
         again: None,
+        now,
     };
     let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
     let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
@@ -141,7 +143,7 @@ pub(super) async fn serve(
         (None, false) => Reuse::Fresh(FRESH),
     };
     loop {
-        let Connected { slot, member: chosen, stream, reused } =
+        let Connected { slot, member: chosen, stream, opened } =
             match connect(&route, client, &asked, reuse).await {
                 Some(Ok(connected)) => connected,
                 Some(Err(NoMember)) => {
@@ -182,14 +184,19 @@ pub(super) async fn serve(
             affinity: &affinity,
             now,
             // Taking an idle connection takes no time worth a look at the clock.
-            ready_at: if reused { begun } else { Instant::now() },
+            ready_at: opened.unwrap_or(begun),
+            response_us: None,
         };
         let outcome = turn.run(&mut exchange, work).await;
         let upload_done = exchange.is_sent();
         let at = side.slot.member().counters();
         let ended = outcome.as_ref().map_or_else(|_| Instant::now(), |done| done.ended);
         client.active = ended;
-        at.total_time_us.add(ended.duration_since(begun).as_micros() as u64);
+        let total = ended.duration_since(begun).as_micros() as u64;
+        at.total_time_us.add(total);
+        if let Some(response) = turn.response_us {
+            at.times.add(turn.ready_at.duration_since(begun).as_micros() as u64, response, total);
+        }
         match outcome {
             Ok(Done { keep_member, keep_client, switched: false, .. }) => {
                 if keep_member && upload_done && side.inlet.is_empty() && pool_plan.proxy_protocol.is_none() {
@@ -204,7 +211,7 @@ pub(super) async fn serve(
                 };
             }
             Ok(Done { switched: true, .. }) => return After::Tunnel(Box::new(Tunnel::new(side))),
-            Err(Failure::Unanswered) if reused && repeatable && reuse != Reuse::Never => {
+            Err(Failure::Unanswered) if opened.is_none() && repeatable && reuse != Reuse::Never => {
                 // The member closed an idle connection while the request was on its way to it. Nothing was
                 // answered and the request may be repeated, so it is, on a connection that is surely open.
                 at.retries.add(1);
@@ -259,6 +266,8 @@ struct Turn<'a> {
     now: u32,
     /// When the request was ready to be sent.
     ready_at: Instant,
+    /// How long the head of the response took, once it is there; µs.
+    response_us: Option<u64>,
 }
 
 impl Turn<'_> {
@@ -293,7 +302,9 @@ impl Turn<'_> {
                 continue;
             }
             let answered_at = Instant::now();
-            counters.response_time_us.add(answered_at.duration_since(self.ready_at).as_micros() as u64);
+            let took = answered_at.duration_since(self.ready_at).as_micros() as u64;
+            self.response_us = Some(took);
+            counters.response_time_us.add(took);
             counters.responses[ResponseClass::of(status) as usize].add(1);
             exchange.counters.responses[ResponseClass::of(status) as usize].add(1);
             if sent < work.out.len() {

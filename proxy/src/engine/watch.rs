@@ -1,0 +1,129 @@
+//! What the control thread finds out by looking: once a second at the counters, and at each change at what it makes of
+//! members and pools.
+
+use std::time::Instant;
+
+use crate::{snapshot::Snapshot, state::Rate};
+
+/// Looks at counters, to say how fast they grow.
+#[derive(Debug)]
+pub(super) struct Watch {
+    last: Instant,
+    /// Connections of the whole process, refused ones included (HAProxy `ConnRate`, `MaxConnRate`).
+    pub(super) connections: Rate,
+    /// Connections of the whole process that were let in (HAProxy `SessRate`, `MaxSessRate`).
+    pub(super) sessions: Rate,
+}
+
+impl Watch {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { last: now, connections: Rate::default(), sessions: Rate::default() }
+    }
+
+    /// Takes every counter that has a rate.
+    pub(super) fn sample(&mut self, now: Instant, snapshot: &Snapshot) {
+        let elapsed = now.saturating_duration_since(self.last);
+        self.last = now;
+        let (mut all, mut let_in) = (0, 0);
+        for state in snapshot.listener_states() {
+            let sessions = state.rates.sessions.sample(state.counters.sum(|c| &c.connections_total), elapsed);
+            let denied = state.rates.denied.sample(state.counters.sum(|c| &c.connections_denied), elapsed);
+            state.rates.connections.grown(sessions + denied, elapsed);
+            state.rates.requests.sample(state.counters.sum(|c| &c.requests), elapsed);
+            all += sessions + denied;
+            let_in += sessions;
+        }
+        self.connections.grown(all, elapsed);
+        self.sessions.grown(let_in, elapsed);
+        for pool in &snapshot.pools {
+            let members = pool.members.iter().map(|member| {
+                let sessions = member.state.counters.sum(|c| &c.sessions_total);
+                member.state.record.rate.sample(sessions, elapsed)
+            });
+            pool.state.rate.grown(members.sum(), elapsed);
+        }
+    }
+}
+
+/// Remembers how members and pools stand in a snapshot that went live.
+pub(super) fn remember(now: Instant, snapshot: &Snapshot) {
+    for pool in &snapshot.pools {
+        let statuses = pool.members.iter().map(|member| {
+            let mut history = member.state.history();
+            history.configured(now, member.admin_state_up, member.weight, member.state.health.get());
+            history.status()
+        });
+        // Members are looked at first, so that the two locks are never held together.
+        let statuses: Vec<_> = statuses.collect();
+        pool.state.history().configured(now, statuses);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        model::LoadBalancer,
+        snapshot,
+        state::{CheckState, Registry},
+    };
+
+    fn document(member: &str, more: &str) -> String {
+        format!(
+            r#"{{"loadbalancer": {{"id": "10000000-0000-4000-8000-000000000001", "vip_address": "127.0.0.1", "listeners": [
+                {{"id": "20000000-0000-4000-8000-000000000001", "protocol": "TCP", "protocol_port": 1 {more},
+                  "default_pool": {{"id": "30000000-0000-4000-8000-000000000001", "protocol": "TCP",
+                    "lb_algorithm": "ROUND_ROBIN", "members": [{{"id": "40000000-0000-4000-8000-000000000001",
+                      "address": "127.0.0.1", "weight": 1, {member}}}]}}}}]}}}}"#
+        )
+    }
+
+    fn live(registry: &mut Registry, now: Instant, document: &str) -> Snapshot {
+        let model = LoadBalancer::from_json(document.as_bytes()).unwrap();
+        let snapshot = snapshot::compile(Arc::new(model), 1, registry).unwrap();
+        snapshot.hand_over(registry);
+        remember(now, &snapshot);
+        snapshot
+    }
+
+    #[test]
+    fn rates_and_histories_outlive_changes() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut registry = Registry::new(2);
+        let mut watch = Watch::new(begun);
+        let first = live(&mut registry, begun, &document(r#""protocol_port": 9"#, ""));
+        let listener = &first.listeners[0].state;
+        let member = &first.pools[0].members[0].state;
+        for worker in 0..2 {
+            listener.counters.of(worker).connections_total.add(5);
+            listener.counters.of(worker).connections_denied.add(1);
+            member.counters.of(worker).sessions_total.add(4);
+        }
+        watch.sample(at(1), &first);
+        member.checked(at(2), CheckState::Down);
+        let past = first.pools[0].state.history().past(at(4));
+        assert_eq!((past.went_down, past.downtime), (1, Duration::from_secs(2)));
+
+        // The listener is disabled, and the member moves: what was learned stays, and nothing is learned twice.
+        let moved =
+            live(&mut registry, at(5), &document(r#""protocol_port": 10"#, r#", "admin_state_up": false"#));
+        watch.sample(at(6), &moved);
+        let again = live(&mut registry, at(7), &document(r#""protocol_port": 10"#, ""));
+        watch.sample(at(8), &again);
+        let rates = &again.listeners[0].state.rates;
+        assert_eq!((rates.sessions.highest(), rates.sessions.per_second()), (10, 0));
+        assert_eq!((rates.connections.highest(), rates.denied.highest()), (12, 2));
+        assert_eq!((watch.connections.highest(), watch.sessions.highest()), (12, 10));
+        let (pool, member) = (&again.pools[0].state, &again.pools[0].members[0].state);
+        assert_eq!((pool.rate.highest(), member.record.rate.highest()), (8, 8));
+        for past in [pool.history().past(at(9)), member.history().past(at(9))] {
+            assert_eq!((past.went_down, past.downtime), (1, Duration::from_secs(3)));
+            assert_eq!(past.unchanged_for, Duration::from_secs(4), "up again where it moved to");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Listeners.
+
+use super::{Family, Kind, Series, put_codes, put_states};
+
+const STATES: [&str; 2] = ["DOWN", "UP"];
+
+/// In the order of the text.
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        name: "octavia_listener_current_sessions",
+        kind: Kind::Gauge,
+        help: "Number of current sessions on the frontend, backend or server",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.active_connections)),
+    },
+    Family {
+        name: "octavia_listener_max_sessions",
+        kind: Kind::Gauge,
+        help: "Highest value of current sessions encountered since process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.max_connections)),
+    },
+    Family {
+        name: "octavia_listener_limit_sessions",
+        kind: Kind::Gauge,
+        help: "Frontend/listener/server's maxconn, backend's fullconn",
+        series: Series::Listener(|listener, sink| {
+            if let Some(limit) = listener.connection_limit {
+                sink.put(u64::from(limit));
+            }
+        }),
+    },
+    Family {
+        name: "octavia_listener_sessions_total",
+        kind: Kind::Counter,
+        help: "Total number of sessions since process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.total_connections)),
+    },
+    Family {
+        name: "octavia_listener_bytes_in_total",
+        kind: Kind::Counter,
+        help: "Total number of request bytes since process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.bytes_in)),
+    },
+    Family {
+        name: "octavia_listener_bytes_out_total",
+        kind: Kind::Counter,
+        help: "Total number of response bytes since process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.bytes_out)),
+    },
+    Family {
+        name: "octavia_listener_requests_denied_total",
+        kind: Kind::Counter,
+        help: "Total number of denied requests since process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.requests_denied)),
+    },
+    Family {
+        name: "octavia_listener_responses_denied_total",
+        kind: Kind::Counter,
+        help: "Total number of denied responses since process started",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_request_errors_total",
+        kind: Kind::Counter,
+        help: "Total number of invalid requests since process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.request_errors)),
+    },
+    Family {
+        name: "octavia_listener_status",
+        kind: Kind::Gauge,
+        help: "Current status of the listener.",
+        series: Series::Listener(|_, sink| put_states(sink, &STATES, "UP")),
+    },
+    Family {
+        name: "octavia_listener_limit_session_rate",
+        kind: Kind::Gauge,
+        help: "Limit on the number of sessions accepted in a second (frontend only, 'rate-limit sessions' setting)",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_max_session_rate",
+        kind: Kind::Gauge,
+        help: "Highest value of sessions per second observed since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.max_session_rate)),
+    },
+    Family {
+        name: "octavia_listener_http_responses_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP responses with status 100-199 returned by this object since the worker process started",
+        series: Series::Listener(|listener, sink| put_codes(sink, &listener.stats.responses)),
+    },
+    Family {
+        name: "octavia_listener_http_requests_rate_max",
+        kind: Kind::Gauge,
+        help: "Highest value of http requests observed since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.max_request_rate)),
+    },
+    Family {
+        name: "octavia_listener_http_requests_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP requests processed by this object since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.requests)),
+    },
+    Family {
+        name: "octavia_listener_connections_rate_max",
+        kind: Kind::Gauge,
+        help: "Highest value of connections per second observed since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.max_connection_rate)),
+    },
+    Family {
+        name: "octavia_listener_connections_total",
+        kind: Kind::Counter,
+        help: "Total number of new connections accepted on this frontend since the worker process started",
+        series: Series::Listener(|listener, sink| {
+            // HAProxy counts them before it looks at the rules that refuse some.
+            sink.put(listener.stats.total_connections + listener.stats.denied_connections)
+        }),
+    },
+    Family {
+        name: "octavia_listener_intercepted_requests_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP requests intercepted on the frontend (redirects/stats/services) since the worker process started",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.requests_intercepted)),
+    },
+    Family {
+        name: "octavia_listener_denied_connections_total",
+        kind: Kind::Counter,
+        help: "Total number of requests denied by connection rules.",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.denied_connections)),
+    },
+    Family {
+        name: "octavia_listener_denied_sessions_total",
+        kind: Kind::Counter,
+        help: "Total number of requests denied by session rules.",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_failed_header_rewriting_total",
+        kind: Kind::Counter,
+        help: "Total number of failed header rewriting rules.",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+];

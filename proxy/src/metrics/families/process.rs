@@ -1,0 +1,117 @@
+//! The load balancer as a whole.
+
+use super::{Family, Kind, Series};
+
+/// In the order of the text.
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        name: "octavia_loadbalancer_cpu",
+        kind: Kind::Gauge,
+        help: "Load balancer CPU utilization (percentage).",
+        series: Series::Process(|process, sink| {
+            if let Some(host) = process.host {
+                sink.put_float(host.cpu_percent);
+            }
+        }),
+    },
+    Family {
+        name: "octavia_loadbalancer_memory",
+        kind: Kind::Gauge,
+        help: "Load balancer memory utilization (percentage).",
+        series: Series::Process(|process, sink| {
+            if let Some(host) = process.host {
+                sink.put_float(host.memory_percent);
+            }
+        }),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_connections",
+        kind: Kind::Gauge,
+        help: "Hard limit on the number of per-process connections (configured or imposed by Ulimit-n)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_connections)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_connections",
+        kind: Kind::Gauge,
+        help: "Current number of connections on this worker process",
+        series: Series::Process(|process, sink| sink.put(process.connections)),
+    },
+    Family {
+        name: "octavia_loadbalancer_connections_total",
+        kind: Kind::Counter,
+        help: "Total number of connections on this worker process since started",
+        series: Series::Process(|process, sink| sink.put(process.connections_total)),
+    },
+    Family {
+        name: "octavia_loadbalancer_requests_total",
+        kind: Kind::Counter,
+        help: "Total number of requests on this worker process since started",
+        series: Series::Process(|process, sink| sink.put(process.requests_total)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_connection_rate",
+        kind: Kind::Gauge,
+        help: "Number of front connections created on this worker process over the last second",
+        series: Series::Process(|process, sink| sink.put(process.stats.connection_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_limit_connection_rate",
+        kind: Kind::Gauge,
+        help: "Hard limit for ConnRate (global.maxconnrate)",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_connection_rate",
+        kind: Kind::Gauge,
+        help: "Highest ConnRate reached on this worker process since started (in connections per second)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_connection_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_session_rate",
+        kind: Kind::Gauge,
+        help: "Number of sessions created on this worker process over the last second",
+        series: Series::Process(|process, sink| sink.put(process.stats.session_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_limit_session_rate",
+        kind: Kind::Gauge,
+        help: "Hard limit for SessRate (global.maxsessrate)",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_session_rate",
+        kind: Kind::Gauge,
+        help: "Highest SessRate reached on this worker process since started (in sessions per second)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_session_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_listeners",
+        kind: Kind::Gauge,
+        help: "Current number of active listeners on the current worker process",
+        series: Series::Process(|process, sink| sink.put(process.listeners)),
+    },
+    Family {
+        name: "amphora_proxy_info",
+        kind: Kind::Gauge,
+        help: "The running proxy: its version, and an identifier that differs each time it starts.",
+        series: Series::Process(|process, sink| sink.put_labelled(&process.labels, 1)),
+    },
+    Family {
+        name: "amphora_proxy_workers",
+        kind: Kind::Gauge,
+        help: "Worker threads.",
+        series: Series::Process(|process, sink| sink.put(process.workers)),
+    },
+    Family {
+        name: "amphora_proxy_uptime_seconds",
+        kind: Kind::Gauge,
+        help: "Time since the proxy started, when all counters were zero.",
+        series: Series::Process(|process, sink| sink.put_micros(process.uptime_ms * 1000)),
+    },
+    Family {
+        name: "amphora_proxy_config_generation",
+        kind: Kind::Gauge,
+        help: "Configuration changes applied since the proxy started.",
+        series: Series::Process(|process, sink| sink.put(process.generation)),
+    },
+];
