@@ -76,6 +76,10 @@ pub struct ProcessStats {
     pub session_rate: u64,
     /// The highest that it was (HAProxy `MaxSessRate`).
     pub max_session_rate: u64,
+    /// Connections let in, those of listeners that are gone included (HAProxy `CumConns`).
+    pub total_connections: u64,
+    /// Requests, likewise (HAProxy `CumReq`).
+    pub requests: u64,
     /// More connections than this there cannot be (HAProxy `Hard_maxconn`): the sum of the `connection_limit`s if every
     /// listener has one, or the process's limit of descriptors if that is less.
     pub max_connections: u64,
@@ -180,10 +184,14 @@ pub struct PoolStats {
     pub history: HistoryStats,
     /// Its members.
     pub members: BTreeMap<MemberId, MemberStats>,
+    /// What members counted that the pool does not have any more: its own totals are the sums over these and `members`.
+    /// Counts alone; the rest says nothing.
+    #[serde(default)]
+    pub departed: MemberStats,
 }
 
 /// A member's counters; see [`crate::state::MemberCounters`] for each.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on MemberCounters")]
 pub struct MemberStats {
     /// What health checks say.

@@ -24,7 +24,7 @@ use crate::{
     model::{LoadBalancer, Pool},
     net::{self, BindError, BoundListener},
     snapshot::{self, Snapshot},
-    state::Registry,
+    state::{Counter, ListenerCounters, Registry},
     worker::{Command, MetricsRequest, WorkerHandle},
 };
 
@@ -221,7 +221,14 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let stats = report::Moment { now: Instant::now(), epoch: self.epoch.into_std() };
         let mut stats = stats.of(&self.present, &self.instance);
+        let departed = self.registry.departed();
+        let total = |counter: fn(&ListenerCounters) -> &Counter| {
+            let present = self.present.listener_states().iter().map(|state| state.counters.sum(counter));
+            present.sum::<u64>() + departed.sum(counter)
+        };
         stats.process = ProcessStats {
+            total_connections: total(|c| &c.connections_total),
+            requests: total(|c| &c.requests),
             connection_rate: self.watch.connections.per_second(),
             max_connection_rate: self.watch.connections.highest(),
             session_rate: self.watch.sessions.per_second(),

@@ -61,39 +61,22 @@ impl Moment {
             max_sessions: counters.sum(|c| &c.sessions_max),
             history: self.history(past, counters.max(|c| &c.last_session), rate),
             members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan))).collect(),
+            departed: counted(&plan.state.departed().sum()),
         }
     }
 
     fn member(&self, plan: &MemberPlan) -> MemberStats {
         let counters = &plan.state.counters;
-        let sum = |counter: fn(&MemberCounters) -> &Counter| counters.sum(counter);
         let past = plan.state.history().past(self.now);
         MemberStats {
             check: plan.state.health.get(),
             admin_state_up: plan.admin_state_up,
             weight: plan.weight,
             backup: plan.backup,
-            bytes_in: sum(|c| &c.bytes_in),
-            bytes_out: sum(|c| &c.bytes_out),
             active_sessions: u64::from(plan.state.sessions.load(Ordering::Relaxed)),
             max_sessions: counters.max(|c| &c.sessions_max),
-            total_sessions: sum(|c| &c.sessions_total),
-            selected: sum(|c| &c.selected),
-            connects: sum(|c| &c.connects),
-            reuses: sum(|c| &c.reuses),
-            idle: sum(|c| &c.idle),
+            idle: counters.sum(|c| &c.idle),
             idle_limit: (IDLE_PER_MEMBER * counters.workers()) as u64,
-            requests: sum(|c| &c.requests),
-            connect_errors: sum(|c| &c.connect_errors),
-            response_errors: sum(|c| &c.response_errors),
-            retries: sum(|c| &c.retries),
-            redispatches: sum(|c| &c.redispatches),
-            client_aborts: sum(|c| &c.client_aborts),
-            server_aborts: sum(|c| &c.server_aborts),
-            responses: responses(counters, |c| &c.responses),
-            connect_time_us: sum(|c| &c.connect_time_us),
-            response_time_us: sum(|c| &c.response_time_us),
-            total_time_us: sum(|c| &c.total_time_us),
             times: TimesStats {
                 weight: counters.iter().map(|c| c.times.weight()).sum(),
                 connect: time(counters, |times| &times.connect),
@@ -101,6 +84,7 @@ impl Moment {
                 total: time(counters, |times| &times.total),
             },
             history: self.history(past, counters.max(|c| &c.last_session), &plan.state.record.rate),
+            ..counted(counters)
         }
     }
 
@@ -135,6 +119,31 @@ fn listener(state: &ListenerState) -> ListenerStats {
         max_session_rate: state.rates.sessions.highest(),
         max_connection_rate: state.rates.connections.highest(),
         max_request_rate: state.rates.requests.highest(),
+    }
+}
+
+/// What only ever grows.
+fn counted(counters: &PerWorker<MemberCounters>) -> MemberStats {
+    let sum = |counter: fn(&MemberCounters) -> &Counter| counters.sum(counter);
+    MemberStats {
+        bytes_in: sum(|c| &c.bytes_in),
+        bytes_out: sum(|c| &c.bytes_out),
+        total_sessions: sum(|c| &c.sessions_total),
+        selected: sum(|c| &c.selected),
+        connects: sum(|c| &c.connects),
+        reuses: sum(|c| &c.reuses),
+        requests: sum(|c| &c.requests),
+        connect_errors: sum(|c| &c.connect_errors),
+        response_errors: sum(|c| &c.response_errors),
+        retries: sum(|c| &c.retries),
+        redispatches: sum(|c| &c.redispatches),
+        client_aborts: sum(|c| &c.client_aborts),
+        server_aborts: sum(|c| &c.server_aborts),
+        responses: responses(counters, |c| &c.responses),
+        connect_time_us: sum(|c| &c.connect_time_us),
+        response_time_us: sum(|c| &c.response_time_us),
+        total_time_us: sum(|c| &c.total_time_us),
+        ..MemberStats::default()
     }
 }
 

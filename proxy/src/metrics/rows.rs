@@ -29,8 +29,6 @@ pub(super) struct ProcessRow {
     pub(super) host: Option<Host>,
     pub(super) listeners: u64,
     pub(super) connections: u64,
-    pub(super) connections_total: u64,
-    pub(super) requests_total: u64,
     pub(super) stats: ProcessStats,
 }
 
@@ -91,8 +89,6 @@ impl Rows {
             host,
             listeners: stats.listeners.len() as u64,
             connections: sum(|l| l.active_connections),
-            connections_total: sum(|l| l.total_connections),
-            requests_total: sum(|l| l.requests),
             stats: stats.process,
         };
         let listeners = stats.listeners.iter().map(|(id, stats)| ListenerRow {
@@ -127,6 +123,8 @@ impl PoolRow {
                 row.active_members += u64::from(!member.backup);
                 row.backup_members += u64::from(member.backup);
             }
+        }
+        for member in pool.members.values().chain([&pool.departed]) {
             row.sessions += member.active_sessions;
             row.sessions_total += member.total_sessions;
             row.bytes_in += member.bytes_in;

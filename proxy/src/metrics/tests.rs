@@ -85,6 +85,7 @@ fn stats(members: u16) -> Stats {
         max_sessions: 6,
         history: HistoryStats { went_down: 2, downtime_ms: 500, ..HistoryStats::default() },
         members: (0..members).map(|n| (MemberId(id(3, n)), member(n))).collect(),
+        departed: MemberStats::default(),
     };
     Stats {
         instance: "x".into(),
@@ -318,4 +319,17 @@ fn promtool_finds_no_fault() {
     let output = promtool.wait_with_output().unwrap();
     let faults = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && faults.is_empty(), "{faults}");
+}
+
+#[test]
+fn what_a_member_counted_stays_with_its_pool_when_it_is_gone() {
+    let mut stats = stats(2);
+    let series = of_pool("octavia_pool_http_requests_total", "");
+    let before = value(&text(&stats), &series).to_owned();
+    let pool = stats.pools.values_mut().next().unwrap();
+    let (_, gone) = pool.members.pop_last().unwrap();
+    pool.departed = MemberStats { requests: gone.requests, ..MemberStats::default() };
+    let text = text(&stats);
+    assert_eq!(value(&text, &series), before);
+    assert_eq!(value(&text, &of_pool("octavia_pool_active_members", "")), "1");
 }

@@ -9,9 +9,10 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// What the health checks say of a member; its text is HAProxy's (`UP`, `UP 1/2`, `DOWN`, `DOWN 1/2`, `no check`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CheckState {
     /// The pool has no health monitor that is enabled.
+    #[default]
     NoCheck,
     /// Up, with the failures so far forgiven.
     Up,

@@ -6,6 +6,7 @@
 //! rates are the control thread's own.
 
 mod counters;
+mod departed;
 mod health;
 mod history;
 mod rate;
@@ -16,6 +17,7 @@ pub use self::{
         Counter, ListenerCounters, MemberCounters, PerWorker, PoolCounters, ResponseClass, SessionTimes,
         SlidingTime, WINDOW,
     },
+    departed::Departed,
     health::{CheckState, HealthCell},
     history::{MemberHistory, MemberStatus, Past, PoolHistory},
     rate::Rate,

@@ -13,8 +13,8 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    CheckState, HealthCell, ListenerCounters, MemberCounters, MemberHistory, PerWorker, PoolCounters,
-    PoolHistory, Rate,
+    CheckState, Departed, HealthCell, ListenerCounters, MemberCounters, MemberHistory, PerWorker,
+    PoolCounters, PoolHistory, Rate,
 };
 use crate::{
     model::{ListenerId, MemberId, PoolId},
@@ -64,9 +64,16 @@ pub struct PoolState {
     pub rate: Rate,
     /// The control thread's alone.
     history: Mutex<PoolHistory>,
+    /// The control thread's alone.
+    departed: Mutex<Departed<PerWorker<MemberCounters>>>,
 }
 
 impl PoolState {
+    /// What members counted that it does not have any more.
+    pub fn departed(&self) -> MutexGuard<'_, Departed<PerWorker<MemberCounters>>> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What became of the pool.
     pub fn history(&self) -> MutexGuard<'_, PoolHistory> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
@@ -142,12 +149,19 @@ pub struct Registry {
     listeners: HashMap<ListenerId, Arc<ListenerState>>,
     pools: HashMap<PoolId, (Arc<PoolState>, Option<Arc<PersistState>>)>,
     members: HashMap<(PoolId, MemberId), Arc<MemberState>>,
+    departed: Departed<ListenerState>,
 }
 
 impl Registry {
     /// A registry for a process with this many workers.
     pub fn new(workers: usize) -> Self {
-        Self { workers, listeners: HashMap::new(), pools: HashMap::new(), members: HashMap::new() }
+        Self {
+            workers,
+            listeners: HashMap::new(),
+            pools: HashMap::new(),
+            members: HashMap::new(),
+            departed: Departed::default(),
+        }
     }
 
     /// The listener's state, or a new one.
@@ -174,6 +188,7 @@ impl Registry {
                 counters: PerWorker::new(self.workers),
                 rate: Rate::default(),
                 history: Mutex::default(),
+                departed: Mutex::default(),
             })
         })
     }
@@ -213,15 +228,62 @@ impl Registry {
         })
     }
 
-    /// Knows these states from now on and forgets all others.
+    /// What listeners counted that are known no more.
+    pub fn departed(&self) -> PerWorker<ListenerCounters> {
+        self.departed.sum()
+    }
+
+    /// Knows these states from now on and forgets all others, but for what they have counted.
     pub fn adopt(
         &mut self,
         listeners: impl IntoIterator<Item = Arc<ListenerState>>,
         pools: impl IntoIterator<Item = (Arc<PoolState>, Option<Arc<PersistState>>)>,
         members: impl IntoIterator<Item = Arc<MemberState>>,
     ) {
-        self.listeners = listeners.into_iter().map(|state| (state.id, state)).collect();
+        let listeners = listeners.into_iter().map(|state| (state.id, state)).collect();
+        let before = std::mem::replace(&mut self.listeners, listeners);
+        for (id, state) in before {
+            if !self.listeners.contains_key(&id) {
+                self.departed.add(state);
+            }
+        }
         self.pools = pools.into_iter().map(|known| (known.0.id, known)).collect();
-        self.members = members.into_iter().map(|state| ((state.pool.id, state.id), state)).collect();
+        let members = members.into_iter().map(|state| ((state.pool.id, state.id), state)).collect();
+        let before = std::mem::replace(&mut self.members, members);
+        for (key, state) in before {
+            if !self.members.contains_key(&key) {
+                state.pool.departed().add(state.counters.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_kept_of_what_is_deleted() {
+        let mut registry = Registry::new(2);
+        let listener = registry.listener(ListenerId(Uuid::from_u128(1)));
+        let pool = registry.pool(PoolId(Uuid::from_u128(2)));
+        let address = Ipv4Addr::LOCALHOST.into();
+        let member = registry.member(&pool, MemberId(Uuid::from_u128(3)), address, 80);
+        listener.counters.of(0).requests.add(5);
+        member.counters.of(1).requests.add(4);
+        registry.adopt([listener], [(pool.clone(), None)], [member.clone()]);
+
+        // The same id elsewhere is the same member still.
+        let moved = registry.member(&pool, member.id, address, 81);
+        registry.adopt([], [(pool.clone(), None)], [moved]);
+        assert_eq!(pool.departed().sum().of(0).requests.get(), 0);
+        assert_eq!(registry.departed().of(0).requests.get(), 5);
+
+        registry.adopt([], [(pool.clone(), None)], []);
+        assert_eq!(pool.departed().sum().of(0).requests.get(), 4);
     }
 }

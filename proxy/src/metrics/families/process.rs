@@ -40,13 +40,13 @@ pub(super) static FAMILIES: &[Family] = &[
         name: "octavia_loadbalancer_connections_total",
         kind: Kind::Counter,
         help: "Total number of connections on this worker process since started",
-        series: Series::Process(|process, sink| sink.put(process.connections_total)),
+        series: Series::Process(|process, sink| sink.put(process.stats.total_connections)),
     },
     Family {
         name: "octavia_loadbalancer_requests_total",
         kind: Kind::Counter,
         help: "Total number of requests on this worker process since started",
-        series: Series::Process(|process, sink| sink.put(process.requests_total)),
+        series: Series::Process(|process, sink| sink.put(process.stats.requests)),
     },
     Family {
         name: "octavia_loadbalancer_current_connection_rate",
