@@ -16,7 +16,12 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
+
+mod trouble;
+
+use self::trouble::{Failed, Troubles, scarcity};
 
 /// What runs.
 const CURRENT: &str = "loadbalancer.json";
@@ -33,10 +38,13 @@ const COUNTERS: &str = "stats_counters.json";
 /// The mark of a file that is not in its place yet.
 const UNFINISHED: &str = ".unfinished";
 
-/// The files of one amphora. Methods block; one at a time may change anything.
+/// The files of one amphora. Methods block.
 #[derive(Debug)]
 pub struct Store {
     base: PathBuf,
+    /// Held while anything is changed.
+    changing: Mutex<()>,
+    troubles: Troubles,
 }
 
 /// Which document: what runs, or what ran before.
@@ -84,7 +92,7 @@ impl Store {
                 fs::remove_file(&path)?;
             }
         }
-        let store = Self { base: base.to_owned() };
+        let store = Self { base: base.to_owned(), changing: Mutex::new(()), troubles: Troubles::default() };
         store.mend()?;
         store.sync()?;
         Ok(store)
@@ -111,9 +119,13 @@ impl Store {
         if before.as_deref() == Some(document) {
             return Ok(Staged::Unchanged);
         }
+        let staged = if before.is_some() { Staged::Replaced } else { Staged::First };
+        self.changed(CURRENT, || self.put(document, staged))
+    }
+
+    fn put(&self, document: &[u8], staged: Staged) -> Result<Staged, Failed> {
         self.mend()?;
         let unfinished = self.write_unfinished(CURRENT, document, true)?;
-        let staged = if before.is_some() { Staged::Replaced } else { Staged::First };
         let put = || {
             if staged == Staged::Replaced {
                 self.keep(PREVIOUS, OLDER)?;
@@ -125,11 +137,11 @@ impl Store {
             let _ = fs::remove_file(&unfinished);
             // What cannot be mended now is mended before the next change, or at the next start.
             let _ = self.mend();
-            return Err(error);
+            return Err(error.into());
         }
         if let Err(error) = self.sync() {
-            self.unstage(staged)?;
-            return Err(error);
+            self.take_back(staged)?;
+            return Err(error.into());
         }
         Ok(staged)
     }
@@ -141,6 +153,13 @@ impl Store {
     /// When a step fails. When it is the first, the staged document is still the current one, and the previous one
     /// behind it.
     pub fn unstage(&self, staged: Staged) -> io::Result<()> {
+        if staged == Staged::Unchanged {
+            return Ok(());
+        }
+        self.changed(CURRENT, || Ok(self.take_back(staged)?))
+    }
+
+    fn take_back(&self, staged: Staged) -> io::Result<()> {
         match staged {
             Staged::Unchanged => return Ok(()),
             Staged::Replaced => {
@@ -157,10 +176,12 @@ impl Store {
     /// # Errors
     /// When one stays; the current one goes last.
     pub fn remove(&self) -> io::Result<()> {
-        for name in [OLDER, PREVIOUS, CURRENT] {
-            remove_if_there(&self.path(name))?;
-        }
-        self.sync()
+        self.changed(CURRENT, || {
+            for name in [OLDER, PREVIOUS, CURRENT] {
+                remove_if_there(&self.path(name))?;
+            }
+            Ok(self.sync()?)
+        })
     }
 
     /// The counters that heartbeats reported so far.
@@ -180,17 +201,55 @@ impl Store {
     /// # Errors
     /// When a step fails; the ones before are kept.
     pub fn write_counters(&self, counters: &[u8]) -> io::Result<()> {
-        let unfinished = self.write_unfinished(COUNTERS, counters, false)?;
-        fs::rename(&unfinished, self.path(COUNTERS)).inspect_err(|_| {
-            let _ = fs::remove_file(&unfinished);
+        self.changed(COUNTERS, || {
+            let unfinished = self.write_unfinished(COUNTERS, counters, false)?;
+            Ok(fs::rename(&unfinished, self.path(COUNTERS)).inspect_err(|_| {
+                let _ = fs::remove_file(&unfinished);
+            })?)
         })
+    }
+
+    /// What is wrong with the disk, in words: every file that could not be written and was not since, and too little
+    /// room. A write whose bytes were not taken is tried again here, so that a disk that has room again is not called
+    /// full until the next change.
+    pub fn troubles(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for (file, trouble) in self.troubles.all() {
+            if let Some(bytes) = trouble.bytes
+                && let Ok(_changing) = self.changing.try_lock()
+                && let Ok(path) = self.write_unfinished(file, &vec![0; bytes], true)
+            {
+                let _ = fs::remove_file(path);
+                self.troubles.end(file);
+            } else {
+                reasons.push(trouble.reason);
+            }
+        }
+        reasons.extend(scarcity(&self.base));
+        reasons
+    }
+
+    /// Changes something, alone, and remembers whether that worked.
+    fn changed<T>(&self, file: &'static str, change: impl FnOnce() -> Result<T, Failed>) -> io::Result<T> {
+        // It guards nothing in memory that a panic could have left half done.
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        match change() {
+            Ok(done) => {
+                self.troubles.end(file);
+                Ok(done)
+            }
+            Err(failed) => {
+                self.troubles.begin(file, &failed);
+                Err(failed.error)
+            }
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.base.join(name)
     }
 
-    fn write_unfinished(&self, name: &str, content: &[u8], sync: bool) -> io::Result<PathBuf> {
+    fn write_unfinished(&self, name: &str, content: &[u8], sync: bool) -> Result<PathBuf, Failed> {
         let path = self.path(&format!("{name}{UNFINISHED}"));
         let write = || {
             let mut file =
@@ -198,9 +257,10 @@ impl Store {
             file.write_all(content)?;
             if sync { file.sync_all() } else { Ok(()) }
         };
-        write().inspect_err(|_| {
+        if let Err(error) = write() {
             let _ = fs::remove_file(&path);
-        })?;
+            return Err(Failed { error, bytes: Some(content.len()) });
+        }
         Ok(path)
     }
 

@@ -148,6 +148,81 @@ fn counters_are_replaced_whole() {
     assert_eq!(f.files(), [COUNTERS]);
 }
 
+/// A file system of 256 KiB, which goes when this does; `None`, told loudly, where it may not be mounted.
+struct Tiny(tempfile::TempDir);
+
+impl Tiny {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(dir.path())
+            .output();
+        match mount {
+            Ok(output) if output.status.success() => Some(Self(dir)),
+            other => {
+                eprintln!("SKIPPED: no tmpfs can be mounted here: {other:?}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_until_there_is_room_again() {
+    let Some(tiny) = Tiny::mount() else { return };
+    let store = Store::open(&tiny.0.path().join("octavia")).unwrap();
+    let _ = store.stage(b"old").unwrap();
+    let scarce = store.troubles();
+    assert!(scarce.len() == 1 && scarce[0].contains("KiB are free in"), "{scarce:?}");
+
+    let ballast = tiny.0.path().join("ballast");
+    let filled = fs::write(&ballast, vec![1; 1 << 20]).unwrap_err();
+    assert!(is_full(&filled), "{filled}");
+    let error = store.stage(&[b'x'; 100_000]).unwrap_err();
+    assert!(is_full(&error), "{error}");
+    assert!(store.write_counters(&[b'x'; 8_000]).is_err());
+    assert_eq!(store.read(Slot::Current).unwrap(), bytes("old"));
+    for _ in 0..2 {
+        let told = store.troubles();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("cannot write loadbalancer.json: No space left"), "{told:?}");
+        assert!(told[1].starts_with("cannot write stats_counters.json: No space left"), "{told:?}");
+    }
+
+    // Room for the counters alone does not make room for a document.
+    fs::OpenOptions::new().write(true).open(&ballast).unwrap().set_len(200_000).unwrap();
+    assert!(store.stage(&[b'x'; 100_000]).is_err());
+    assert_eq!(store.troubles().len(), 2, "{:?}", store.troubles());
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(store.troubles(), scarce);
+    assert_eq!(store.read(Slot::Current).unwrap(), bytes("old"));
+    assert_eq!(fs::read_dir(tiny.0.path().join("octavia")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_change_that_failed_is_told_until_one_succeeds() {
+    let f = fixture();
+    let _ = f.store.stage(b"old").unwrap();
+    assert_eq!(f.store.troubles(), [""; 0]);
+    fs::create_dir(f.base.join(PREVIOUS)).unwrap();
+    assert!(f.store.stage(b"new").is_err());
+    fs::remove_dir(f.base.join(PREVIOUS)).unwrap();
+    // It was not for lack of room, so that there is room says nothing.
+    assert_eq!(f.store.troubles().len(), 1);
+    assert_eq!(f.store.stage(b"old").unwrap(), Staged::Unchanged);
+    f.store.write_counters(b"{}").unwrap();
+    assert_eq!(f.store.troubles().len(), 1, "nothing of it was written");
+    let _ = f.store.stage(b"new").unwrap();
+    assert_eq!(f.store.troubles(), [""; 0]);
+}
+
 const WRITER: &str = "AMPHORA_TEST_STORE_WRITER";
 
 /// The body of the process that the next test kills; nothing when it is run as a test.

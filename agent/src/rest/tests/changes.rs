@@ -272,6 +272,15 @@ async fn a_disk_that_fails_changes_nothing() {
     assert_eq!(agent.put(&lb(), &named("new")).await.code(), (500, "storage_failed".to_owned()));
     assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
     assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+    for _ in 0..2 {
+        let health = agent.get("/2.0/health").await;
+        assert_eq!(health.code(), (503, "unhealthy".to_owned()));
+        let fault = &health.json()["faults"][0];
+        assert_eq!(fault["path"], "storage");
+        assert!(fault["reason"].as_str().unwrap().starts_with("cannot write loadbalancer.json: "), "{fault}");
+    }
+    std::fs::remove_dir(agent.base.join("loadbalancer.json.unfinished")).unwrap();
+    assert_eq!(agent.get("/2.0/health").await.json(), json!({"status": "healthy"}));
 }
 
 #[tokio::test]
