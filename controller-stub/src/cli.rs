@@ -48,7 +48,7 @@ Exit codes:
   3      the amphora cannot be reached
   4      the demo showed something that was not true
   5      this host did not allow it
-  128+N  signal N ended it";
+  128+N  signal N ended it; 141 also when standard output was closed early";
 
 const APPLY: &str = "\
 Applying the same document again changes nothing. A refused document changes
@@ -245,6 +245,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::OutputClosed) => error.exit_code(),
         Err(error) => {
             let style = Style::of(&io::stderr());
             let _ = writeln!(io::stderr(), "{} {error}", style.paint(Colour::Red, "error:"));

@@ -5,9 +5,10 @@
 mod fake;
 
 use std::{
-    net::TcpListener,
+    io::Read,
+    net::{TcpListener, UdpSocket},
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use fake::Fake;
@@ -212,6 +213,51 @@ fn tls_that_does_not_fit_is_explained() {
     ]);
     assert_eq!(refused.status.code(), Some(3));
     assert!(err(&refused).contains("refused this client's certificate"), "{}", err(&refused));
+}
+
+/// Runs the program with standard output closed on the other side after so many bytes; exit code, and what it says.
+fn closed_after(bytes: usize, args: &[&str], meanwhile: impl FnOnce()) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut vec![0; bytes]).unwrap();
+    drop(stdout);
+    meanwhile();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), err(&output))
+}
+
+#[test]
+fn a_closed_pipe_ends_every_command_quietly() {
+    let setup = Setup::new();
+    let quiet = (Some(141), String::new());
+    setup.run(&["apply", &setup.file("a.yaml", &yaml(80, 1))]);
+    let (certs, url) = (setup.certs(), setup.url());
+    let target = ["--certs", certs.to_str().unwrap(), "--amphora", &url];
+    // A pair: what cannot be shown of the second is no error either.
+    let pair = [&target[..], &["--amphora", &url]].concat();
+
+    let watch = [&["stats", "--watch", "--interval", "0.1"], &target[..]].concat();
+    assert_eq!(closed_after(10, &watch, || ()), quiet);
+    assert_eq!(closed_after(0, &[&["status"], &pair[..]].concat(), || ()), quiet);
+    assert_eq!(closed_after(0, &["completions", "bash"], || ()), quiet);
+
+    // A heartbeat comes when nobody reads any more.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bind = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let heartbeats = ["heartbeats", "--bind", &bind, "--key", "k"];
+    let listening = format!("listening on UDP {bind}\n");
+    let beat = json!({"id": "amp", "seq": 7, "ver": 3, "listeners": {}, "pools": {}});
+    let packet = amphora_agent::heartbeat::seal(&serde_json::from_value(beat).unwrap(), "k");
+    let send = || {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&packet, &bind).unwrap();
+    };
+    assert_eq!(closed_after(listening.len(), &heartbeats, send), quiet);
 }
 
 #[test]
