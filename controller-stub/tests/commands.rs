@@ -130,6 +130,46 @@ fn a_document_is_applied_changed_shown_and_deleted() {
 }
 
 #[test]
+fn a_member_is_found_by_name() {
+    let setup = Setup::new();
+    setup.run(&["apply", &setup.file("a.yaml", &yaml(80, 1))]);
+    let id = |n: u128| uuid::Uuid::from_u128(n).to_string();
+    let member =
+        |n: u128, name: &str| json!({"id": id(n), "name": name, "address": "192.0.2.7", "protocol_port": n});
+    setup.agent.state.lock().unwrap().pools = vec![
+        json!({"id": POOL, "name": "web", "members": [member(1, "a"), member(2, "b"), member(3, "b")]}),
+        json!({"id": id(9), "name": "api", "members": [member(4, "b")]}),
+        json!({"id": id(8), "name": "", "members": []}),
+    ];
+    let sent = || setup.agent.state.lock().unwrap().requests.last().cloned().unwrap().0;
+    let path = |pool: &str, n: u128| format!("PUT /2.0/loadbalancers/{LB}/pools/{pool}/members/{}", id(n));
+    for (pool, name, wanted) in [
+        ("web", "a", path(POOL, 1)),
+        ("api", "b", path(&id(9), 4)),
+        (POOL, "a", path(POOL, 1)),
+        ("web", &id(3), path(POOL, 3)),
+        // Ids are the amphora's to judge.
+        (&id(7), &id(3), path(&id(7), 3)),
+    ] {
+        let output = setup.run(&["member", pool, name, "--weight", "0"]);
+        assert_eq!((output.status.code(), sent()), (Some(0), wanted), "{}", err(&output));
+    }
+    let web = format!("\n  {} a 192.0.2.7:1\n  {} b 192.0.2.7:2\n  {} b 192.0.2.7:3\n", id(1), id(2), id(3));
+    let pools = format!("\n  {POOL} web\n  {} api\n  {}\n", id(9), id(8));
+    let two = format!("\n  {} b 192.0.2.7:2\n  {} b 192.0.2.7:3\n", id(2), id(3));
+    for (pool, name, code, message) in [
+        ("web", "c", 1, format!("there is no member c; there are:{web}")),
+        ("shop", "a", 1, format!("there is no pool shop; there are:{pools}")),
+        (&id(7), "a", 1, format!("there is no pool {}; there are:{pools}", id(7))),
+        ("web", "b", 2, format!("has 2 members named b; say which by id:{two}")),
+    ] {
+        let output = setup.run(&["member", pool, name, "--weight", "0"]);
+        assert_eq!(output.status.code(), Some(code), "{pool} {name}");
+        assert!(err(&output).contains(&message), "{} {message}", err(&output));
+    }
+}
+
+#[test]
 fn faults_come_one_per_line_with_their_path() {
     let setup = Setup::new();
     let refused = setup.run(&["apply", &setup.file("bad.yaml", &yaml(0, 1))]);

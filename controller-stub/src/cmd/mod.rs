@@ -2,6 +2,7 @@
 
 pub(crate) mod heartbeats;
 pub(crate) mod lb;
+pub(crate) mod member;
 pub(crate) mod stats;
 
 use std::{
