@@ -301,6 +301,30 @@ fn a_closed_pipe_ends_every_command_quietly() {
 }
 
 #[test]
+fn the_manuals_first_steps_fit_together() {
+    let manual = include_str!("../../docs/controller.md");
+    let file = |name: &str| {
+        let (_, rest) = manual.split_once(&format!("cat > {name} <<END\n")).unwrap();
+        rest.split_once("\nEND\n").unwrap().0.to_owned()
+    };
+    let config = amphora_agent::config::Config::parse(&file("agent.conf").replace("$PWD", "/here")).unwrap();
+    let document = amphora_controller::document::Document::parse(&file("lb.yaml")).unwrap();
+    let model = amphora_proxy::model::LoadBalancer::from_value(&document.body).unwrap();
+    assert_eq!(model.pools[0].members.len(), 2);
+    let id = &config.amphora_id;
+    for step in [
+        format!("certs init certs --amphora-id {id}\n"),
+        format!("AMPHORA_ENDPOINTS=https://{id}@127.0.0.1\n"),
+    ] {
+        assert!(manual.contains(&step), "{step}");
+    }
+    assert!(config.agent_server_cert.ends_with(format!("certs/server-{id}.pem")));
+    // The minimal configuration of the agent's manual is the same one.
+    let minimal = file("agent.conf").replace("$PWD", "/home/me/amphora");
+    assert!(include_str!("../../docs/agent.md").contains(&minimal), "{minimal}");
+}
+
+#[test]
 fn completions_and_help_are_there() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(out(&program(&["completions", shell])).contains("amphora-controller"));
