@@ -2,7 +2,13 @@
 
 use std::{error::Error, fs, io, path::Path, rc::Rc, thread::available_parallelism, time::Duration};
 
-use amphora_proxy::{control::ControlSocket, engine::Engine, model::LoadBalancer, privileges};
+use amphora_proxy::{
+    control::ControlSocket,
+    engine::Engine,
+    memory::{self, Bursts},
+    model::LoadBalancer,
+    privileges,
+};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -62,10 +68,19 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let fitness = {
         let engine = Rc::clone(&engine);
         async move {
+            let mut bursts = Bursts::default();
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                if !engine.lock().await.is_fit() {
-                    return;
+                let connections = {
+                    let engine = engine.lock().await;
+                    if !engine.is_fit() {
+                        return;
+                    }
+                    engine.connections()
+                };
+                if bursts.is_over(connections) {
+                    let given = memory::give_back();
+                    tracing::debug!(connections, given, "memory of a burst goes back");
                 }
             }
         }
