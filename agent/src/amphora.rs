@@ -151,6 +151,12 @@ impl Amphora {
         document.map(Bytes::from).ok_or(ChangeError::NoLoadBalancer)
     }
 
+    /// What is wrong with the disk, in words.
+    pub async fn disk_troubles(self: &Arc<Self>) -> Vec<String> {
+        let this = self.clone();
+        spawn_blocking(move || this.store.troubles()).await.unwrap_or_else(|error| vec![error.to_string()])
+    }
+
     /// Makes a document run, and answers once it does.
     ///
     /// # Errors

@@ -122,9 +122,12 @@ fn sigterm_ends_it_with_0_and_its_proxy_with_it() {
     let mut agent = host.agent(&["--supervise"]);
     eventually("the proxy is started", || host.pids().len() == 1);
     eventually("the agent is ready", || host.log().contains("ready"));
+    let before = host.log().len();
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ends(), Some(0), "{}", host.log());
     assert!(!alive(host.pids()[0]));
+    let log = host.log().split_off(before);
+    assert!(log.contains("the proxy ended") && !log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
 #[test]

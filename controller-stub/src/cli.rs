@@ -16,7 +16,8 @@ use uuid::Uuid;
 use crate::{
     certs,
     client::{Client, Endpoint, TlsOptions},
-    cmd, demo,
+    cmd::{self, member::Named},
+    demo,
     error::{Error, Result},
     style::{Colour, Style},
 };
@@ -39,7 +40,7 @@ Examples:
     export AMPHORA_CERTS=./certs AMPHORA_ENDPOINTS=https://192.0.2.5:9443
     amphora-controller apply lb.yaml
     amphora-controller status
-    amphora-controller member POOL_ID MEMBER_ID --weight 0
+    amphora-controller member POOL MEMBER --weight 0
 
 Exit codes:
   0      done
@@ -48,7 +49,7 @@ Exit codes:
   3      the amphora cannot be reached
   4      the demo showed something that was not true
   5      this host did not allow it
-  128+N  signal N ended it";
+  128+N  signal N ended it; 141 also when standard output was closed early";
 
 const APPLY: &str = "\
 Applying the same document again changes nothing. A refused document changes
@@ -125,12 +126,14 @@ enum Command {
     /// Set a member's weight or administrative state, and nothing else
     #[command(after_help = "\
 Weight 0 drains: only clients with a persistent session still reach the member. --admin-state down takes it out at
-once. Both are a patch: the next `apply` puts back what its document says.")]
+once. Both are a patch: the next `apply` puts back what its document says.
+
+A name must be the only one of its kind. What is a UUID is taken for an id.")]
     Member {
-        /// The pool's UUID
-        pool: PoolId,
-        /// The member's UUID
-        member: MemberId,
+        /// The pool's UUID or name
+        pool: Named<PoolId>,
+        /// The member's UUID or name
+        member: Named<MemberId>,
         /// The load balancer's UUID; by default the one that the amphora carries
         #[arg(long)]
         id: Option<LoadBalancerId>,
@@ -245,6 +248,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::OutputClosed) => error.exit_code(),
         Err(error) => {
             let style = Style::of(&io::stderr());
             let _ = writeln!(io::stderr(), "{} {error}", style.paint(Colour::Red, "error:"));
@@ -274,7 +278,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Member { pool, member, id, weight, admin_state, target } => {
             let up = admin_state.map(|s| s == AdminState::Up);
-            block_on(cmd::lb::member(out, &target.clients()?, id, (pool, member), weight, up))
+            block_on(cmd::member::member(out, &target.clients()?, id, (&pool, &member), weight, up))
         }
         Command::Heartbeats { bind, key, json, count } => {
             block_on(cmd::heartbeats::listen(out, style, bind, &key, json, count))
@@ -355,7 +359,7 @@ mod tests {
             "amphora-controller apply --amphora https://a",
             "amphora-controller apply f --amphora http://a",
             "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --amphora https://a",
-            "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 x --weight 1 --amphora https://a",
+            "amphora-controller member web --weight 1 --amphora https://a",
             "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --weight 257 --amphora https://a",
             "amphora-controller stats --amphora https://a --watch --interval 0",
             "amphora-controller certs init d --days 0",
@@ -366,6 +370,7 @@ mod tests {
             "amphora-controller apply - --amphora https://a --amphora https://b:1 --certs d",
             "amphora-controller status --amphora https://a,https://b --json",
             "amphora-controller stats -w --interval 0.5 --amphora https://a",
+            "amphora-controller member web web-1 --weight 1 --amphora https://a",
             "amphora-controller demo --once",
         ] {
             parse(good).unwrap();

@@ -32,9 +32,15 @@ pub enum Error {
     NotTrue(String),
     /// This host did not allow what was needed: a file, a process, a socket. Exit code 5.
     Local(String),
+    /// Who read standard output has closed it, as `head` does when it has seen enough. Nothing is said about it, and
+    /// the exit code is that of a program which SIGPIPE ended: 141.
+    OutputClosed,
     /// SIGINT (130) or SIGTERM (143) ended the command early; the code is 128 plus the signal's number.
     Interrupted(u8),
 }
+
+/// Its number on Linux (signal(7)).
+const SIGPIPE: u8 = 13;
 
 impl Error {
     /// The process's exit code.
@@ -45,6 +51,7 @@ impl Error {
             Self::Unreachable { .. } => 3,
             Self::NotTrue(_) => 4,
             Self::Local(_) => 5,
+            Self::OutputClosed => 128 + SIGPIPE,
             Self::Interrupted(signal) => 128 + signal,
         })
     }
@@ -70,6 +77,7 @@ impl fmt::Display for Error {
             }
             Self::Usage(text) | Self::NotTrue(text) | Self::Local(text) => f.write_str(text),
             Self::Unreachable { amphora, reason } => write!(f, "{amphora} cannot be reached: {reason}"),
+            Self::OutputClosed => f.write_str("standard output was closed"),
             Self::Interrupted(_) => f.write_str("interrupted"),
         }
     }
@@ -77,10 +85,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Standard output went away or is full.
+/// Standard output was closed or is full.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
-        Self::local("standard output", error)
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::OutputClosed
+        } else {
+            Self::local("standard output", error)
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 mod fake;
 
 use std::{
-    net::TcpListener,
+    io::Read,
+    net::{TcpListener, UdpSocket},
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use fake::Fake;
@@ -129,6 +130,46 @@ fn a_document_is_applied_changed_shown_and_deleted() {
 }
 
 #[test]
+fn a_member_is_found_by_name() {
+    let setup = Setup::new();
+    setup.run(&["apply", &setup.file("a.yaml", &yaml(80, 1))]);
+    let id = |n: u128| uuid::Uuid::from_u128(n).to_string();
+    let member =
+        |n: u128, name: &str| json!({"id": id(n), "name": name, "address": "192.0.2.7", "protocol_port": n});
+    setup.agent.state.lock().unwrap().pools = vec![
+        json!({"id": POOL, "name": "web", "members": [member(1, "a"), member(2, "b"), member(3, "b")]}),
+        json!({"id": id(9), "name": "api", "members": [member(4, "b")]}),
+        json!({"id": id(8), "name": "", "members": []}),
+    ];
+    let sent = || setup.agent.state.lock().unwrap().requests.last().cloned().unwrap().0;
+    let path = |pool: &str, n: u128| format!("PUT /2.0/loadbalancers/{LB}/pools/{pool}/members/{}", id(n));
+    for (pool, name, wanted) in [
+        ("web", "a", path(POOL, 1)),
+        ("api", "b", path(&id(9), 4)),
+        (POOL, "a", path(POOL, 1)),
+        ("web", &id(3), path(POOL, 3)),
+        // Ids are the amphora's to judge.
+        (&id(7), &id(3), path(&id(7), 3)),
+    ] {
+        let output = setup.run(&["member", pool, name, "--weight", "0"]);
+        assert_eq!((output.status.code(), sent()), (Some(0), wanted), "{}", err(&output));
+    }
+    let web = format!("\n  {} a 192.0.2.7:1\n  {} b 192.0.2.7:2\n  {} b 192.0.2.7:3\n", id(1), id(2), id(3));
+    let pools = format!("\n  {POOL} web\n  {} api\n  {}\n", id(9), id(8));
+    let two = format!("\n  {} b 192.0.2.7:2\n  {} b 192.0.2.7:3\n", id(2), id(3));
+    for (pool, name, code, message) in [
+        ("web", "c", 1, format!("there is no member c; there are:{web}")),
+        ("shop", "a", 1, format!("there is no pool shop; there are:{pools}")),
+        (&id(7), "a", 1, format!("there is no pool {}; there are:{pools}", id(7))),
+        ("web", "b", 2, format!("has 2 members named b; say which by id:{two}")),
+    ] {
+        let output = setup.run(&["member", pool, name, "--weight", "0"]);
+        assert_eq!(output.status.code(), Some(code), "{pool} {name}");
+        assert!(err(&output).contains(&message), "{} {message}", err(&output));
+    }
+}
+
+#[test]
 fn faults_come_one_per_line_with_their_path() {
     let setup = Setup::new();
     let refused = setup.run(&["apply", &setup.file("bad.yaml", &yaml(0, 1))]);
@@ -212,6 +253,75 @@ fn tls_that_does_not_fit_is_explained() {
     ]);
     assert_eq!(refused.status.code(), Some(3));
     assert!(err(&refused).contains("refused this client's certificate"), "{}", err(&refused));
+}
+
+/// Runs the program with standard output closed on the other side after so many bytes; exit code, and what it says.
+fn closed_after(bytes: usize, args: &[&str], meanwhile: impl FnOnce()) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut vec![0; bytes]).unwrap();
+    drop(stdout);
+    meanwhile();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), err(&output))
+}
+
+#[test]
+fn a_closed_pipe_ends_every_command_quietly() {
+    let setup = Setup::new();
+    let quiet = (Some(141), String::new());
+    setup.run(&["apply", &setup.file("a.yaml", &yaml(80, 1))]);
+    let (certs, url) = (setup.certs(), setup.url());
+    let target = ["--certs", certs.to_str().unwrap(), "--amphora", &url];
+    // A pair: what cannot be shown of the second is no error either.
+    let pair = [&target[..], &["--amphora", &url]].concat();
+
+    let watch = [&["stats", "--watch", "--interval", "0.1"], &target[..]].concat();
+    assert_eq!(closed_after(10, &watch, || ()), quiet);
+    assert_eq!(closed_after(0, &[&["status"], &pair[..]].concat(), || ()), quiet);
+    assert_eq!(closed_after(0, &["completions", "bash"], || ()), quiet);
+
+    // A heartbeat comes when nobody reads any more.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bind = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let heartbeats = ["heartbeats", "--bind", &bind, "--key", "k"];
+    let listening = format!("listening on UDP {bind}\n");
+    let beat = json!({"id": "amp", "seq": 7, "ver": 3, "listeners": {}, "pools": {}});
+    let packet = amphora_agent::heartbeat::seal(&serde_json::from_value(beat).unwrap(), "k");
+    let send = || {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&packet, &bind).unwrap();
+    };
+    assert_eq!(closed_after(listening.len(), &heartbeats, send), quiet);
+}
+
+#[test]
+fn the_manuals_first_steps_fit_together() {
+    let manual = include_str!("../../docs/controller.md");
+    let file = |name: &str| {
+        let (_, rest) = manual.split_once(&format!("cat > {name} <<END\n")).unwrap();
+        rest.split_once("\nEND\n").unwrap().0.to_owned()
+    };
+    let config = amphora_agent::config::Config::parse(&file("agent.conf").replace("$PWD", "/here")).unwrap();
+    let document = amphora_controller::document::Document::parse(&file("lb.yaml")).unwrap();
+    let model = amphora_proxy::model::LoadBalancer::from_value(&document.body).unwrap();
+    assert_eq!(model.pools[0].members.len(), 2);
+    let id = &config.amphora_id;
+    for step in [
+        format!("certs init certs --amphora-id {id}\n"),
+        format!("AMPHORA_ENDPOINTS=https://{id}@127.0.0.1\n"),
+    ] {
+        assert!(manual.contains(&step), "{step}");
+    }
+    assert!(config.agent_server_cert.ends_with(format!("certs/server-{id}.pem")));
+    // The minimal configuration of the agent's manual is the same one.
+    let minimal = file("agent.conf").replace("$PWD", "/home/me/amphora");
+    assert!(include_str!("../../docs/agent.md").contains(&minimal), "{minimal}");
 }
 
 #[test]

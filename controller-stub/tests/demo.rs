@@ -162,6 +162,15 @@ fn ctrl_c_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_closed_pipe_ends_it_in_order() {
+    let Some(mut demo) = Demo::start(&["--loopback"]) else { return };
+    demo.read_until("start an amphora");
+    drop(demo.child.stdout.take());
+    assert_eq!(demo.wait(), Some(141));
+    demo.assert_nothing_is_left();
+}
+
+#[test]
 fn even_killed_it_leaves_no_process() {
     let Some(mut demo) = Demo::start(&["--once", "--loopback"]) else { return };
     demo.read_until("who answers what");

@@ -18,6 +18,8 @@
 //! | [`balance`], [`persist`] | which member gets a session |
 //! | [`health`] | health monitors: the schedule and the probes |
 //! | [`metrics`] | Prometheus text |
+//! | [`memory`] | what a burst of connections leaves behind |
+//! | [`privileges`] | descriptors, the network namespace, the user |
 //! | [`net`] | sockets, buffers, pipes, deadlines, the PROXY protocol |
 
 pub mod balance;
@@ -26,6 +28,7 @@ pub mod engine;
 pub mod health;
 pub mod http1;
 pub mod l7;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod net;
@@ -34,4 +37,5 @@ pub mod privileges;
 pub mod session;
 pub mod snapshot;
 pub mod state;
+mod sys;
 mod worker;

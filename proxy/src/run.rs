@@ -9,7 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_proxy::{control::ControlSocket, engine::Engine, model::LoadBalancer, privileges};
+use amphora_proxy::{
+    control::ControlSocket,
+    engine::Engine,
+    memory::{self, Bursts},
+    model::LoadBalancer,
+    privileges,
+};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -69,13 +75,21 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let fitness = {
         let engine = Rc::clone(&engine);
         async move {
+            let mut bursts = Bursts::default();
             loop {
                 // Slept, not ticked: a look that was late is not followed by one too soon.
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                let mut engine = engine.lock().await;
-                engine.sample(Instant::now());
-                if !engine.is_fit() {
-                    return;
+                let connections = {
+                    let mut engine = engine.lock().await;
+                    engine.sample(Instant::now());
+                    if !engine.is_fit() {
+                        return;
+                    }
+                    engine.connections()
+                };
+                if bursts.is_over(connections) {
+                    let given = memory::give_back();
+                    tracing::debug!(connections, given, "memory of a burst goes back");
                 }
             }
         }

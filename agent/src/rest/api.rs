@@ -176,6 +176,9 @@ impl Api {
         if let Some(silence) = self.vitals.overdue() {
             fault("heartbeat", format!("none has left for {} s", silence.as_secs()));
         }
+        for reason in self.amphora.disk_troubles().await {
+            fault("storage", reason);
+        }
         if faults.is_empty() {
             return Ok(ok(&json!({ "status": "healthy" })));
         }

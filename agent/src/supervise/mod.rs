@@ -85,7 +85,11 @@ impl Supervisor {
             let stopping = restart.is_stopping();
             tokio::select! {
                 status = wait(&mut process) => {
-                    tracing::warn!(%status, "the proxy ended");
+                    if stopping {
+                        tracing::info!(%status, "the proxy ended");
+                    } else {
+                        tracing::warn!(%status, "the proxy ended");
+                    }
                     process = None;
                     restart.handle_exited(Instant::now().into_std());
                 }

@@ -29,6 +29,8 @@ const TARGET_IDLE: f64 = 20.0 * MIB;
 const TARGET_CONNECTION: f64 = 10.0 * 1024.0;
 /// For what was only needed once to be given back.
 const SETTLE: Duration = Duration::from_secs(3);
+/// For what a burst of connections has left behind.
+const AFTER_BURST: Duration = Duration::from_secs(10);
 
 /// Measures the memory of agent and proxy.
 #[derive(Parser)]
@@ -139,7 +141,7 @@ fn run(mut args: Args) -> Result<bool> {
         table.row([connections.to_string(), mib(now), report::digits(per_connection / 1024.0)]);
     }
     drop(idle);
-    thread::sleep(SETTLE);
+    thread::sleep(AFTER_BURST);
     let after = Memory::of_tree(proxy_pid)?.resident;
     table.row(["0, after all were closed".to_owned(), mib(after), "–".to_owned()]);
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::net::UdpSocket;
 
+use super::complain;
 use crate::{
     error::{Error, Result},
     style::{Colour, Style},
@@ -43,7 +44,7 @@ pub(crate) async fn listen(
                 }
                 out.flush()?;
             }
-            Err(reason) => eprintln!("{from}: {length} bytes not believed: {reason}"),
+            Err(reason) => complain(format_args!("{from}: {length} bytes not believed: {reason}")),
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! `apply`, `delete`, `status`, `member`.
+//! `apply`, `delete`, `status`.
 
 use std::io::Write;
 
-use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
+use amphora_proxy::model::LoadBalancerId;
 
 use super::{Outcome, resolve};
 use crate::{
@@ -118,34 +118,6 @@ pub(crate) async fn status(
             let mut text = String::new();
             tree::draw(&mut text, &status, style).map_err(|e| Error::local("status", e))?;
             Ok(out.write_all(text.as_bytes())?)
-        };
-        outcome.note(result.await);
-    }
-    outcome.result()
-}
-
-/// Sets a member's weight or administrative state on every amphora.
-///
-/// # Errors
-/// The first one, after the others were asked.
-pub(crate) async fn member(
-    out: &mut impl Write,
-    clients: &[Client],
-    id: Option<LoadBalancerId>,
-    (pool, member): (PoolId, MemberId),
-    weight: Option<u16>,
-    admin_state_up: Option<bool>,
-) -> Result<()> {
-    let mut said = Vec::new();
-    said.extend(weight.map(|w| format!("weight {w}{}", if w == 0 { " (draining)" } else { "" })));
-    said.extend(admin_state_up.map(|up| format!("admin state {}", if up { "up" } else { "down" })));
-    let said = said.join(", ");
-    let mut outcome = Outcome::default();
-    for client in clients {
-        let result = async {
-            let id = resolve(client, id).await?;
-            client.set_member(id, pool, member, weight, admin_state_up).await?;
-            Ok(writeln!(out, "{}: member {member} has {said}", client.endpoint())?)
         };
         outcome.note(result.await);
     }

@@ -2,7 +2,13 @@
 
 pub(crate) mod heartbeats;
 pub(crate) mod lb;
+pub(crate) mod member;
 pub(crate) mod stats;
+
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 use amphora_proxy::model::LoadBalancerId;
 
@@ -27,6 +33,11 @@ async fn resolve(client: &Client, id: Option<LoadBalancerId>) -> Result<LoadBala
     })
 }
 
+/// A line on standard error. That it may be closed ends nothing.
+fn complain(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Remembers the first error of several amphorae while the others are served.
 #[derive(Debug, Default)]
 struct Outcome(Option<Error>);
@@ -36,8 +47,9 @@ impl Outcome {
         if let Err(error) = result {
             // Only the first is returned; the others would be lost if they were not told here.
             match &self.0 {
-                None => self.0 = Some(error),
-                Some(_) => eprintln!("error: {error}"),
+                None | Some(Error::OutputClosed) => self.0 = Some(error),
+                Some(_) if matches!(error, Error::OutputClosed) => {}
+                Some(_) => complain(format_args!("error: {error}")),
             }
         }
     }

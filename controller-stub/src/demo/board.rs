@@ -41,6 +41,8 @@ pub(super) struct Inner {
     pub(super) heartbeats: u64,
     /// Packets on the heartbeat port that did not.
     pub(super) forged: u64,
+    /// Nobody reads standard output any more.
+    pub(super) unread: bool,
 }
 
 /// A line of the story.
@@ -92,6 +94,7 @@ impl Board {
             failed: Vec::new(),
             heartbeats: 0,
             forged: 0,
+            unread: false,
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -133,8 +136,10 @@ impl Board {
             text.clone_into(&mut inner.doing);
         }
         if inner.plain {
-            // Standard output that is gone ends nothing: the demo still has to tidy up.
-            let _ = writeln!(io::stdout(), "{}", line.show(inner.style));
+            // The demo ends when it next waits for something, in order.
+            if let Err(error) = writeln!(io::stdout(), "{}", line.show(inner.style)) {
+                inner.unread |= error.kind() == io::ErrorKind::BrokenPipe;
+            }
         }
         inner.lines.push(line);
         if inner.lines.len() > 2 * KEPT {

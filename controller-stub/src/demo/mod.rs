@@ -101,7 +101,7 @@ pub(crate) struct Programs {
 ///
 /// # Errors
 /// [`Error::NotTrue`] when a check did not hold, [`Error::Local`] when the host did not allow it,
-/// [`Error::Interrupted`] when a signal ended `--once` early.
+/// [`Error::Interrupted`] when a signal ended `--once` early, [`Error::OutputClosed`] when nobody reads any more.
 pub fn run(options: &Options) -> Result<()> {
     runtime()?.block_on(play(options))
 }
@@ -130,7 +130,8 @@ async fn play(options: &Options) -> Result<()> {
     if live {
         board.read().lines.iter().for_each(|line| tell(&line.show(style)));
     }
-    let wrong = !matches!(result, Ok(()) | Err(Error::Interrupted(_))) || !board.read().failed.is_empty();
+    let as_wished = matches!(result, Ok(()) | Err(Error::Interrupted(_) | Error::OutputClosed));
+    let wrong = !as_wished || !board.read().failed.is_empty();
     if wrong {
         stage.show_logs();
     }

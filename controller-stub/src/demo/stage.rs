@@ -143,6 +143,7 @@ impl Stage {
     ///
     /// # Errors
     /// [`Error::Local`] when the agent or the clients ended meanwhile: then nothing that comes would mean anything.
+    /// [`Error::OutputClosed`] when nobody reads what is shown.
     pub(super) async fn until(
         &mut self,
         limit: Duration,
@@ -150,6 +151,9 @@ impl Stage {
     ) -> Result<Option<Duration>> {
         let begin = Instant::now();
         loop {
+            if self.board.read().unread {
+                return Err(Error::OutputClosed);
+            }
             if condition(self) {
                 return Ok(Some(begin.elapsed()));
             }

@@ -243,8 +243,7 @@ impl Stage {
             ),
         );
         self.board.check(seen.moved == 0, format!("sessions were kept: {} moved", seen.moved));
-        self.board
-            .check(unsteady.is_empty(), format!("health was kept: every member stayed ONLINE {unsteady:?}"));
+        self.board.check(unsteady.is_empty(), health_kept(&unsteady));
         self.board.check(
             counters_kept(&before, &after),
             "counters were kept, and it is still the same proxy process",
@@ -309,6 +308,12 @@ fn told(board: &Board, took: Option<Duration>, what: &str) {
     }
 }
 
+/// That every member stayed ONLINE, and what was seen that says otherwise.
+fn health_kept(unsteady: &[String]) -> String {
+    let seen = if unsteady.is_empty() { String::new() } else { format!("; seen: {}", unsteady.join(", ")) };
+    format!("health was kept: every member stayed ONLINE{seen}")
+}
+
 /// No counter of an object that both have went back, and the process is the same.
 fn counters_kept(before: &Value, after: &Value) -> bool {
     fn grown(before: &Value, after: &Value) -> bool {
@@ -329,6 +334,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_was_not_online_is_named_and_nothing_is_not() {
+        assert_eq!(health_kept(&[]), "health was kept: every member stayed ONLINE");
+        let unsteady = ["web-1 ERROR".to_owned(), "api-2 ERROR".to_owned()];
+        assert!(health_kept(&unsteady).ends_with("ONLINE; seen: web-1 ERROR, api-2 ERROR"));
+    }
 
     #[test]
     fn counters_that_went_back_are_noticed() {

@@ -23,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) documents: HashMap<String, Value>,
+    /// The pools of every status tree.
+    pub(crate) pools: Vec<Value>,
     /// `METHOD path body`, in order.
     pub(crate) requests: Vec<(String, Value)>,
 }
@@ -121,7 +123,8 @@ fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, V
         (&Method::DELETE, "") => (200, state.documents.remove(id).unwrap()),
         (&Method::GET, "status") => (
             200,
-            json!({"statuses": {"loadbalancer": {"id": id, "name": "shop", "operating_status": "ONLINE"}}}),
+            json!({"statuses": {"loadbalancer": {"id": id, "name": "shop", "operating_status": "ONLINE",
+                "pools": state.pools}}}),
         ),
         (&Method::GET, "stats") => (
             200,

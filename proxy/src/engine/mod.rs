@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use crate::{
     metrics::{Exposition, Host, MetricsInput},
     model::{LoadBalancer, Pool},
     net::{self, BindError, BoundListener},
-    snapshot::{self, Snapshot},
+    snapshot::{self, ListenerPlan, Snapshot},
     state::{Counter, ListenerCounters, Registry},
     worker::{Command, MetricsRequest, WorkerHandle},
 };
@@ -205,6 +205,12 @@ impl Engine {
     /// True while every worker's thread lives.
     pub fn is_fit(&self) -> bool {
         !self.workers.iter().any(WorkerHandle::is_finished)
+    }
+
+    /// Clients' connections that are open.
+    pub fn connections(&self) -> u64 {
+        let open = |plan: &ListenerPlan| u64::from(plan.state.connections.load(Ordering::Relaxed));
+        self.present.listeners.iter().map(open).sum()
     }
 
     /// The load balancer that runs.

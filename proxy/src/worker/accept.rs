@@ -98,7 +98,12 @@ async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: TcpListener) {
     }
     let listener = shared.target.borrow().clone();
     if let Err(error) = net::let_nobody_in(&socket) {
-        tracing::warn!(%error, "clients that connect now may be reset");
+        // When the process ends they find nobody in any case.
+        if worker.is_ending() {
+            tracing::debug!(%error, "clients that connect now may be reset");
+        } else {
+            tracing::warn!(%error, "clients that connect now may be reset");
+        }
     }
     let over = tokio::time::sleep(HANDSHAKE_GRACE);
     let mut over = pin!(over);

@@ -103,6 +103,7 @@ pub(crate) struct Worker {
     pub(crate) metrics: mpsc::UnboundedSender<MetricsRequest>,
     epoch: Instant,
     sessions: Cell<usize>,
+    ending: Cell<bool>,
     ended: tokio::sync::Notify,
 }
 
@@ -115,6 +116,7 @@ impl Worker {
             metrics,
             epoch,
             sessions: Cell::new(0),
+            ending: Cell::new(false),
             ended: tokio::sync::Notify::new(),
         }
     }
@@ -135,6 +137,7 @@ impl Worker {
                         let _ = done.send(());
                     }
                     Some(Command::Drain) | None => {
+                        self.ending.set(true);
                         listeners.close();
                         break;
                     }
@@ -149,6 +152,11 @@ impl Worker {
             }
             ended.await;
         }
+    }
+
+    /// Whether this is the end of the process, and not of a listener alone.
+    fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
     /// A moment in seconds on a clock that all workers share.

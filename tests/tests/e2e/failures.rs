@@ -138,6 +138,48 @@ async fn garbage_from_a_member_is_502() {
 }
 
 #[tokio::test]
+async fn a_client_keeps_its_connection_when_a_member_fails() {
+    let member = Backend::http("a", |request| match request.target() {
+        "/garbage" => vec![Step::ReadBody, Step::send("SSH-2.0-OpenSSH_9.2\r\n\r\n"), Step::Close],
+        "/early" => vec![Step::send("SSH-2.0-OpenSSH_9.2\r\n\r\n"), Step::Wait],
+        "/close" => vec![Step::ReadBody, Step::Close],
+        "/silent" => vec![Step::ReadBody, Step::Wait],
+        _ => Step::ok("a"),
+    })
+    .await;
+    let listener = Listener::http().with("timeout_member_data", 300);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let mut client = proxy.client().await;
+    for (path, status) in [("/garbage", 502), ("/close", 502), ("/silent", 504)] {
+        for answer in [client.get(path).await, client.post(path, b"hello").await] {
+            assert_eq!((answer.status(), answer.field("connection")), (status, None), "{path}");
+        }
+        assert_eq!(client.get("/").await.text(), "a", "{path}");
+    }
+    // What was pipelined behind the failure is served.
+    client.send("GET /garbage HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 502);
+    assert_eq!(client.response().await.text(), "a");
+    let old = "GET /garbage HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    client.send(old).await;
+    assert_eq!(client.response().await.field("connection"), Some("keep-alive"));
+
+    // Not one whose request was not read to its end, nor one that wants to go.
+    for request in [
+        "POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\nhello",
+        "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "POST /early HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        "GET /garbage HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ] {
+        let mut client = proxy.client().await;
+        client.send(request).await;
+        let answer = client.response().await;
+        assert_eq!((answer.status(), answer.field("connection")), (502, Some("close")), "{request}");
+        assert_eq!(client.end().await, End::Closed(Vec::new()), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn a_silent_member_is_504() {
     let member = Backend::http("a", |_| vec![Step::Wait]).await;
     let listener = Listener::http().with("timeout_member_data", 300);

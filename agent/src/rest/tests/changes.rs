@@ -253,6 +253,18 @@ async fn a_damaged_document_gives_way_to_the_one_before() {
 }
 
 #[tokio::test]
+async fn what_ran_before_can_be_recovered_after_a_refusal_too() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), &named("older")).await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.proxy.be(Mood::Refusing("faulty", StatusCode::BAD_REQUEST));
+    assert_eq!(agent.put(&lb(), &named("faulty")).await.code(), (400, "invalid_document".to_owned()));
+    assert_eq!(std::fs::read_to_string(agent.base.join("loadbalancer.json")).unwrap(), DOCUMENT);
+    let previous = std::fs::read_to_string(agent.base.join("loadbalancer.previous.json")).unwrap();
+    assert_eq!(previous, named("older"));
+}
+
+#[tokio::test]
 async fn a_disk_that_fails_changes_nothing() {
     let agent = TestAgent::new().await;
     agent.put(&lb(), DOCUMENT).await;
@@ -260,6 +272,15 @@ async fn a_disk_that_fails_changes_nothing() {
     assert_eq!(agent.put(&lb(), &named("new")).await.code(), (500, "storage_failed".to_owned()));
     assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
     assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+    for _ in 0..2 {
+        let health = agent.get("/2.0/health").await;
+        assert_eq!(health.code(), (503, "unhealthy".to_owned()));
+        let fault = &health.json()["faults"][0];
+        assert_eq!(fault["path"], "storage");
+        assert!(fault["reason"].as_str().unwrap().starts_with("cannot write loadbalancer.json: "), "{fault}");
+    }
+    std::fs::remove_dir(agent.base.join("loadbalancer.json.unfinished")).unwrap();
+    assert_eq!(agent.get("/2.0/health").await.json(), json!({"status": "healthy"}));
 }
 
 #[tokio::test]

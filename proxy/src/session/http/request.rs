@@ -69,8 +69,13 @@ struct Asked {
 }
 
 impl Asked {
+    /// Before anything of the body was read: only without one does the next request follow.
     fn recipient(&self, closing: bool) -> Recipient {
-        let keep_alive = self.framing.keep_alive && self.framing.body == Body::None && !closing;
+        self.recipient_after(self.framing.body == Body::None, closing)
+    }
+
+    fn recipient_after(&self, all_read: bool, closing: bool) -> Recipient {
+        let keep_alive = self.framing.keep_alive && all_read && !closing;
         Recipient { version: self.version, method: self.method, keep_alive }
     }
 }
@@ -162,7 +167,8 @@ pub(super) async fn serve(
             && member::announce(&mut side.stream, version, client.address, &client.stream).await.is_err()
         {
             side.slot.member().counters().response_errors.add(1);
-            return fail(client, work, &asked, Failure::Unanswered, plan, counters).await;
+            let to = asked.recipient(listener.is_closing());
+            return fail(client, work, to, Failure::Unanswered, plan, counters).await;
         }
         affinity.remember(pool_plan, chosen, client.address.ip(), now);
         let mut exchange = Exchange {
@@ -188,7 +194,7 @@ pub(super) async fn serve(
             response_us: None,
         };
         let outcome = turn.run(&mut exchange, work).await;
-        let upload_done = exchange.is_sent();
+        let (all_read, upload_done) = (exchange.upload.is_done(), exchange.is_sent());
         let at = side.slot.member().counters();
         let ended = outcome.as_ref().map_or_else(|_| Instant::now(), |done| done.ended);
         client.active = ended;
@@ -220,7 +226,8 @@ pub(super) async fn serve(
             }
             Err(failure) => {
                 count_failure(failure, at);
-                return fail(client, work, &asked, failure, plan, counters).await;
+                let to = asked.recipient_after(all_read, listener.is_closing());
+                return fail(client, work, to, failure, plan, counters).await;
             }
         }
     }
@@ -433,11 +440,11 @@ async fn answer(
     if to.keep_alive { After::Next } else { After::Linger }
 }
 
-/// Ends a request that could not be served.
+/// Ends a request that could not be served. As with HAProxy the client's connection outlives a member's failure.
 async fn fail(
     client: &mut Client,
     work: &mut Work,
-    asked: &Asked,
+    to: Recipient,
     failure: Failure,
     plan: &ListenerPlan,
     counters: &ListenerCounters,
@@ -453,7 +460,6 @@ async fn fail(
         }
         Failure::Cut => return After::Close,
     };
-    let to = Recipient { version: asked.version, method: asked.method, keep_alive: false };
     work.out.clear();
     responses::write_error(&mut work.out, status, to);
     answer(client, &work.out, 0, status, to, plan, counters).await

@@ -1,13 +1,13 @@
 //! What the process may do: descriptors, its network namespace, its user.
 
-mod sys;
-
 use std::{fs, io, path::Path};
 
 use nix::{
     sched::{CloneFlags, setns},
     sys::resource::{Resource, getrlimit, setrlimit},
 };
+
+use crate::sys;
 
 /// Raises the soft limit of open descriptors to the hard one: each session takes two.
 pub fn raise_descriptor_limit() {
