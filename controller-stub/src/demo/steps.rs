@@ -314,12 +314,15 @@ fn health_kept(unsteady: &[String]) -> String {
     format!("health was kept: every member stayed ONLINE{seen}")
 }
 
+/// What statistics have besides counters: what is so at present, and what is said of the last sessions.
+const NO_COUNTERS: [&str; 5] = ["idle", "weight", "times", "unchanged_ms", "last_session_s"];
+
 /// No counter of an object that both have went back, and the process is the same.
 fn counters_kept(before: &Value, after: &Value) -> bool {
     fn grown(before: &Value, after: &Value) -> bool {
         match (before, after) {
             (Value::Object(a), Value::Object(b)) => a.iter().all(|(key, old)| {
-                let momentary = key.starts_with("active") || key == "idle" || key == "weight";
+                let momentary = key.starts_with("active") || NO_COUNTERS.contains(&key.as_str());
                 momentary || b.get(key).is_none_or(|new| grown(old, new))
             }),
             (Value::Number(a), Value::Number(b)) => a.as_u64() <= b.as_u64(),
