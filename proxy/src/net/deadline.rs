@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::has_budget_remaining,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// A moment that may be moved at any time. Activity on a connection moves its deadline with every read and write, so
 /// moving it *later* only stores it: the runtime's timer is left alone until it fires, and is then armed again
@@ -49,14 +52,18 @@ impl Deadline {
         if !timer.is_elapsed() && self.armed.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
         }
-        while timer.as_mut().poll(cx).is_ready() {
+        loop {
+            // A task that has used up its share is turned away before the timer knows of it, and woken at once.
+            let registers = has_budget_remaining();
+            if timer.as_mut().poll(cx).is_pending() {
+                self.armed = registers.then(|| cx.waker().clone());
+                return Poll::Pending;
+            }
             if at <= timer.deadline() {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(at);
         }
-        self.armed = Some(cx.waker().clone());
-        Poll::Pending
     }
 }
 
@@ -104,6 +111,24 @@ mod tests {
         assert!(!poll(&mut deadline));
         deadline.set(Some(start + SECOND));
         poll_fn(|cx| deadline.poll_expired(cx)).await;
+        assert_eq!(Instant::now() - start, SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_without_budget_is_woken_all_the_same() {
+        let mut deadline = Deadline::never();
+        let start = Instant::now();
+        deadline.set(Some(start + SECOND));
+        let mut first = true;
+        poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                while let Poll::Ready(share) = tokio::task::coop::poll_proceed(cx) {
+                    share.made_progress();
+                }
+            }
+            deadline.poll_expired(cx)
+        })
+        .await;
         assert_eq!(Instant::now() - start, SECOND);
     }
 
