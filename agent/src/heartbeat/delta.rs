@@ -2,7 +2,8 @@
 //!
 //! The state is small and goes to `stats_counters.json`, so that a restarted agent neither reports bytes twice nor
 //! forgets them. A new [`Stats::instance`](amphora_proxy::control::api::Stats::instance) means that the proxy's
-//! counters started at zero again.
+//! counters started at zero again, and a new
+//! [`ListenerStats::incarnation`](amphora_proxy::control::api::ListenerStats::incarnation) the same of one listener.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +15,20 @@ use serde::{Deserialize, Serialize};
 pub struct Deltas {
     /// The proxy process that the counters are of.
     instance: String,
-    /// The counters at the last heartbeat.
-    listeners: BTreeMap<ListenerId, Counters>,
+    /// The counters at the last heartbeat that told of the listener.
+    listeners: BTreeMap<ListenerId, Reported>,
+}
+
+/// Listeners that are gone, or disabled, and are remembered all the same: one that comes back goes on counting.
+const REMEMBERED: usize = 1000;
+
+/// What was reported of one listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Reported {
+    #[serde(default)]
+    incarnation: u64,
+    #[serde(flatten)]
+    counters: Counters,
 }
 
 /// The counters of which heartbeats carry differences, under HAProxy's names.
@@ -56,24 +69,27 @@ impl From<&ListenerStats> for Counters {
 }
 
 impl Deltas {
-    /// What each listener added since the last heartbeat, and the state once that is reported. Listeners that are
-    /// gone are forgotten, because one that comes back starts at zero.
+    /// What each listener added since the last heartbeat, and the state once that is reported.
     pub fn advance<'a>(
         &self,
         instance: &str,
         now: impl IntoIterator<Item = (ListenerId, &'a ListenerStats)>,
     ) -> (BTreeMap<ListenerId, Counters>, Self) {
-        let same = self.instance == instance;
-        let mut next = Self { instance: instance.to_owned(), listeners: BTreeMap::new() };
+        let before = (self.instance == instance).then_some(&self.listeners);
+        let mut listeners = BTreeMap::new();
         let mut added = BTreeMap::new();
         for (id, stats) in now {
-            let now = Counters::from(stats);
-            let before =
-                if same { self.listeners.get(&id).copied().unwrap_or_default() } else { Counters::default() };
-            added.insert(id, now.since(before));
-            next.listeners.insert(id, now);
+            let now = Reported { incarnation: stats.incarnation, counters: Counters::from(stats) };
+            let before = before
+                .and_then(|before| before.get(&id))
+                .filter(|before| before.incarnation == now.incarnation)
+                .map_or_else(Counters::default, |before| before.counters);
+            added.insert(id, now.counters.since(before));
+            listeners.insert(id, now);
         }
-        (added, next)
+        let absent = before.into_iter().flatten().filter(|(id, _)| !added.contains_key(id));
+        listeners.extend(absent.take(REMEMBERED).map(|(id, reported)| (*id, *reported)));
+        (added, Self { instance: instance.to_owned(), listeners })
     }
 }
 
@@ -110,11 +126,24 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_comes_back_starts_at_zero() {
+    fn a_listener_that_is_enabled_again_goes_on_and_one_that_is_made_again_starts_at_zero() {
         let mut deltas = Deltas::default();
         step(&mut deltas, "a", 100);
         deltas = deltas.advance("a", []).1;
-        assert_eq!(step(&mut deltas, "a", 150), 150);
+        assert_eq!(step(&mut deltas, "a", 150), 50);
+        let again = ListenerStats { incarnation: 1, ..stats(160) };
+        assert_eq!(deltas.advance("a", [(ID, &again)]).0[&ID].bin, 160);
+        let state = serde_json::to_string(&deltas).unwrap();
+        assert_eq!(serde_json::from_str::<Deltas>(&state).unwrap(), deltas);
+    }
+
+    #[test]
+    fn what_is_gone_is_remembered_within_bounds() {
+        let some = stats(1);
+        let many = |from: u128| (from..from + 1500).map(|n| (ListenerId(Uuid::from_u128(n)), &some));
+        let deltas = Deltas::default().advance("a", many(0)).1;
+        let deltas = deltas.advance("a", many(5000)).1;
+        assert_eq!(deltas.listeners.len(), 1500 + REMEMBERED);
     }
 
     proptest! {

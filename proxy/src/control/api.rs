@@ -148,6 +148,10 @@ pub struct Responses {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on ListenerCounters")]
 pub struct ListenerStats {
+    /// Differs between a listener and one that is made under its id after it was deleted: counters start at zero
+    /// with it.
+    #[serde(default)]
+    pub incarnation: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub active_connections: u64,

@@ -105,6 +105,7 @@ impl Moment {
 fn listener(state: &ListenerState) -> ListenerStats {
     let sum = |counter: fn(&ListenerCounters) -> &Counter| state.counters.sum(counter);
     ListenerStats {
+        incarnation: state.incarnation,
         bytes_in: sum(|c| &c.bytes_in),
         bytes_out: sum(|c| &c.bytes_out),
         active_connections: sum(|c| &c.connections),

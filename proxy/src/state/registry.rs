@@ -26,6 +26,8 @@ use crate::{
 pub struct ListenerState {
     /// The listener's id.
     pub id: ListenerId,
+    /// Another for each state of the process: one that was deleted and made again under its id counts from zero.
+    pub incarnation: u64,
     /// Connections open on all workers; compared with `connection_limit`.
     pub connections: AtomicU32,
     /// Acceptors that wait for a place because the listener is at its limit.
@@ -166,9 +168,11 @@ impl Registry {
 
     /// The listener's state, or a new one.
     pub fn listener(&self, id: ListenerId) -> Arc<ListenerState> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         self.listeners.get(&id).cloned().unwrap_or_else(|| {
             Arc::new(ListenerState {
                 id,
+                incarnation: NEXT.fetch_add(1, Ordering::Relaxed),
                 connections: AtomicU32::new(0),
                 waiting: AtomicU32::new(0),
                 place_freed: Notify::new(),
