@@ -21,6 +21,8 @@ pub(crate) struct Route<'a> {
     pub(crate) persistent: Option<usize>,
     /// The member that is tried first all the same: its idle connection was dead, which does not mean that it is.
     pub(crate) again: Option<usize>,
+    /// The member that has failed this request and does not get it again if there is another.
+    pub(crate) avoid: Option<usize>,
     /// When it came, in seconds of the clock that all workers share.
     pub(crate) now: u32,
 }
@@ -112,7 +114,8 @@ impl Route<'_> {
 
     fn pick(&self, dispatch: &Dispatch) -> Option<usize> {
         let (plan, local) = self.present.pool(self.pool);
-        let member = local.pick(plan, &self.flow, |index| dispatch.has_tried(index))?;
+        let member =
+            local.pick(plan, &self.flow, |index| dispatch.has_tried(index) || self.avoid == Some(index))?;
         local.members[member].counters().selected.add(1);
         Some(member)
     }

@@ -1,14 +1,8 @@
 //! TCP and HTTPS listeners: a member for each connection, and bytes both ways.
 
-use std::{
-    future::{Future, poll_fn},
-    net::SocketAddr,
-    pin::pin,
-    rc::Rc,
-    task::Poll,
-};
+use std::{net::SocketAddr, rc::Rc};
 
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use super::{
     member::{self, Reuse, Route},
@@ -48,21 +42,16 @@ pub(crate) async fn serve(
         flow: Flow { source: client.ip(), source_port: client.port() },
         persistent,
         again: None,
+        avoid: None,
         now,
     };
     let connected = {
-        let mut connected = pin!(route.connect(Reuse::Never));
-        poll_fn(|cx| {
-            if let Poll::Ready(connected) = connected.as_mut().poll(cx) {
-                return Poll::Ready(connected.ok());
-            }
+        tokio::select! {
+            biased;
+            connected = route.connect(Reuse::Never) => connected.ok(),
             // A client that has reset its connection waits for nobody. One that has only finished sending does.
-            if stream.poll_read_ready(cx).is_ready() && is_reset(&stream) {
-                return Poll::Ready(None);
-            }
-            Poll::Pending
-        })
-        .await
+            _ = stream.ready(Interest::ERROR) => None,
+        }
     };
     let Some(mut connected) = connected else {
         counters.request_errors.add(1);
@@ -90,8 +79,4 @@ pub(crate) async fn serve(
     member_counters.total_time_us.add(total);
     let opened = connected.opened.unwrap_or(begun);
     member_counters.times.add(opened.duration_since(begun).as_micros() as u64, 0, total);
-}
-
-fn is_reset(stream: &TcpStream) -> bool {
-    matches!(stream.take_error(), Ok(Some(_)) | Err(_))
 }

@@ -190,20 +190,84 @@ async fn a_silent_member_is_504() {
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_frees_the_member_at_once() {
+async fn a_client_that_resets_its_connection_frees_the_member_at_once() {
     let member = Backend::http("a", |_| vec![Step::Wait]).await;
     let proxy = Proxy::start(Document::http([&member])).await;
-    let mut closing = proxy.client().await;
-    closing.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let mut resetting = proxy.client().await;
-    resetting.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
+    let mut one = proxy.client().await;
+    one.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut other = proxy.client().await;
+    other.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
     proxy.until_member(0, "two requests wait", |member| member.active_sessions == 2).await;
-    drop(closing);
-    resetting.reset();
+    one.reset();
+    other.reset();
     proxy.until_member(0, "nothing waits", |member| member.active_sessions == 0).await;
     eventually("the member's connections are closed", async || (member.open() == 0).then_some(())).await;
     assert_eq!(proxy.member(0).await.client_aborts, 2);
     assert_eq!(proxy.listener().await.request_errors, 2);
+}
+
+/// As in HAProxy without `option abortonclose`, which Octavia does not render.
+#[tokio::test]
+async fn a_client_that_has_only_finished_sending_gets_what_it_asked_for() {
+    let member = Backend::http("a", |request| match request.target() {
+        "/slow" => vec![Step::ReadBody, Step::Wait, Step::response("200 OK", "", "slow")],
+        _ => Step::ok("a"),
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (requests, slow, answers) in [
+        (get.to_owned(), false, &["a"][..]),
+        (get.repeat(5), false, &["a"; 5]),
+        ("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), true, &["slow"]),
+        (format!("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n{get}"), true, &["slow", "a"]),
+    ] {
+        let mut client = proxy.client().await;
+        client.send(&requests).await;
+        client.finish().await;
+        if slow {
+            proxy.until_member(0, "the member has it", |member| member.active_sessions == 1).await;
+            member.proceed();
+        }
+        for answer in answers {
+            assert_eq!(client.response().await.text(), *answer, "{requests}");
+        }
+        assert_eq!(client.end().await, End::Closed(Vec::new()), "{requests}");
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_has_begun_to_answer_is_not_asked_again() {
+    let member = Backend::http("a", |request| match request.target() {
+        "/die" => vec![Step::send("HTTP/1.1 103 Early Hints\r\n\r\n"), Step::Close],
+        _ => Step::ok("a"),
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    assert_eq!(client.get("/").await.text(), "a");
+    client.send("DELETE /die HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response_head().await.status(), 103);
+    assert_eq!(client.response().await.status(), 502);
+    assert_eq!(member.started(), 2, "requests that the member has seen");
+}
+
+#[tokio::test]
+async fn a_request_that_a_member_dies_of_gets_another_member_once() {
+    let dying = || Backend::http("dying", |_| vec![Step::ReadBody, Step::Close]);
+    let (one, other) = (dying().await, dying().await);
+    let well = Backend::named("well").await;
+    let proxy = Proxy::start(Document::http([&one, &well])).await;
+    for _ in 0..6 {
+        assert_eq!(proxy.client().await.get("/").await.text(), "well");
+    }
+    // Not a third one, and not what must not be repeated.
+    let proxy = Proxy::start(Document::http([&one, &other])).await;
+    let before = one.requests().len() + other.requests().len();
+    assert_eq!(proxy.client().await.get("/").await.status(), 502);
+    assert_eq!(one.requests().len() + other.requests().len() - before, 2);
+    assert_eq!(proxy.client().await.post("/", b"order").await.status(), 502);
+    assert_eq!(one.requests().len() + other.requests().len() - before, 3);
 }
 
 #[tokio::test]

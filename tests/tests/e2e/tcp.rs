@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use amphora_tests::{Backend, Client, Document, End, Listener, Pattern, Pool, Proxy, eventually, in_time};
+use amphora_tests::{
+    Backend, Client, Document, End, Listener, Member, Pattern, Pool, Proxy, eventually, in_time, loopback,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -329,4 +331,30 @@ async fn source_ip_persistence_holds_for_connections() {
         }
     }
     assert!(a.connections() >= 5 && b.connections() >= 5, "{} {}", a.connections(), b.connections());
+}
+
+#[tokio::test]
+async fn a_client_that_resets_while_its_member_is_being_connected_frees_it_at_once() {
+    // A listening socket whose queue is full lets nobody in and refuses nobody.
+    let busy = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    busy.bind(&SocketAddr::new(loopback(), 0).into()).unwrap();
+    busy.listen(0).unwrap();
+    let address = busy.local_addr().unwrap().as_socket().unwrap();
+    let filling: Vec<_> = (0..4)
+        .map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address.into());
+            socket
+        })
+        .collect();
+    let listener = Listener::tcp().with("timeout_member_connect", 60_000);
+    let proxy = Proxy::start(Document::of(listener, Pool::tcp().member(Member::at(address)))).await;
+    let mut client = proxy.client().await;
+    // With bytes that nobody reads yet.
+    client.send("hello").await;
+    proxy.until_member(0, "the member is being connected", |member| member.active_sessions == 1).await;
+    client.reset();
+    proxy.until_member(0, "the slot is free", |member| member.active_sessions == 0).await;
+    drop(filling);
 }

@@ -148,15 +148,15 @@ impl Client {
         .await
     }
 
-    /// Looks whether the client is still there while it waits for a response, and takes in what it pipelines.
-    /// Ready when the client is gone.
-    pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>, may_half_close: bool) -> Poll<()> {
+    /// Looks whether the client is still there while it waits for a response, and takes in what it pipelines. Ready
+    /// when its connection has failed. A client that has only finished sending waits for what it has asked for, as in
+    /// HAProxy without `option abortonclose`.
+    pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.inlet.is_full() {
             match self.inlet.poll_fill(cx, &mut self.stream) {
-                Poll::Ready(Ok(0)) if may_half_close => return Poll::Pending,
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(0)) | Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Pending

@@ -58,8 +58,6 @@ pub(super) struct Exchange<'a> {
     pub(super) upload: Pump,
     pub(super) timeouts: ListenerTimeouts,
     pub(super) counters: &'a ListenerCounters,
-    /// The client announced that it sends no other request, so that closing its half is no sign of giving up.
-    pub(super) may_half_close: bool,
     /// The member does not read any more; what is left of the request is not sent.
     pub(super) upload_broken: bool,
 }
@@ -110,7 +108,7 @@ impl Exchange<'_> {
                 }
             }
             let all_sent = *sent == head.len() && self.upload.is_done();
-            if (all_sent || self.upload_broken) && self.client.poll_gone(cx, self.may_half_close).is_ready() {
+            if (all_sent || self.upload_broken) && self.client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             let client_owes = *sent == head.len()
@@ -184,9 +182,7 @@ impl Exchange<'_> {
                     Poll::Pending => break,
                 }
             }
-            if (self.upload.is_done() || self.upload_broken)
-                && self.client.poll_gone(cx, self.may_half_close).is_ready()
-            {
+            if (self.upload.is_done() || self.upload_broken) && self.client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             let client_owes = sent < head.len() || download.waits_for_destination();

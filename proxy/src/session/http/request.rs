@@ -135,6 +135,7 @@ pub(super) async fn serve(
         flow: Flow { source: client.address.ip(), source_port: client.address.port() },
         persistent: affinity.member(),
         again: None,
+        avoid: None,
         now,
     };
     let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
@@ -176,7 +177,6 @@ pub(super) async fn serve(
             upload: Pump::new(asked.framing.body, Transfer::AsIs),
             timeouts: plan.timeouts,
             counters,
-            may_half_close: !asked.framing.keep_alive,
             upload_broken: false,
             client: &mut *client,
             member: &mut side,
@@ -217,12 +217,18 @@ pub(super) async fn serve(
                 };
             }
             Ok(Done { switched: true, .. }) => return After::Tunnel(Box::new(Tunnel::new(side))),
-            Err(Failure::Unanswered) if opened.is_none() && repeatable && reuse != Reuse::Never => {
+            Err(Failure::Unanswered) if opened.is_none() && repeatable => {
                 // The member closed an idle connection while the request was on its way to it. Nothing was
                 // answered and the request may be repeated, so it is, on a connection that is surely open.
                 at.retries.add(1);
                 reuse = Reuse::Never;
                 route.again = Some(chosen);
+            }
+            Err(Failure::Unanswered) if repeatable && route.avoid.is_none() => {
+                // The member died under a connection that was made for this request: another gets it, once.
+                at.redispatches.add(1);
+                reuse = Reuse::Never;
+                (route.persistent, route.again, route.avoid) = (None, None, Some(chosen));
             }
             Err(failure) => {
                 count_failure(failure, at);
@@ -246,7 +252,7 @@ async fn connect(
             return Poll::Ready(Some(connected));
         }
         // A body stays where it is until there is somebody to send it to.
-        if asked.framing.body == Body::None && client.poll_gone(cx, !asked.framing.keep_alive).is_ready() {
+        if asked.framing.body == Body::None && client.poll_gone(cx).is_ready() {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -284,8 +290,14 @@ impl Turn<'_> {
         counters.requests.add(1);
         let mut sent = 0;
         let mut asked_at = self.ready_at;
+        let mut interim = false;
         loop {
-            let length = exchange.response_head(&work.out, &mut sent, &mut work.response, asked_at).await?;
+            let head = exchange.response_head(&work.out, &mut sent, &mut work.response, asked_at).await;
+            let length = head.map_err(|failure| match failure {
+                // The member has begun to answer.
+                Failure::Unanswered if interim => Failure::BadResponse,
+                failure => failure,
+            })?;
             let view = work.response.view(exchange.member.inlet.filled());
             let upgrade = self.asked.framing.upgrade;
             let framing = http1::response_framing(self.asked.method, upgrade, &view).map_err(|reason| {
@@ -294,17 +306,18 @@ impl Turn<'_> {
             })?;
             let status = view.status();
             if framing.interim {
+                interim = true;
                 // HTTP/1.0 has no interim responses.
                 let wanted = self.asked.version == Version::Http11;
-                let mut interim = Vec::new();
+                let mut passed_on = Vec::new();
                 if wanted {
                     let edits = ResponseEdits { client: self.asked.version, ..ResponseEdits::default() };
-                    http1::write_response(&mut interim, &view, &edits);
+                    http1::write_response(&mut passed_on, &view, &edits);
                 }
                 exchange.member.inlet.consume(length);
                 let patience = exchange.timeouts.client_data;
-                exchange.client.write_all(&interim, patience).await.map_err(|_| Failure::ClientGone)?;
-                exchange.counters.bytes_out.add(interim.len() as u64);
+                exchange.client.write_all(&passed_on, patience).await.map_err(|_| Failure::ClientGone)?;
+                exchange.counters.bytes_out.add(passed_on.len() as u64);
                 asked_at = Instant::now();
                 continue;
             }
