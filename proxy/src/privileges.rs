@@ -41,10 +41,12 @@ pub fn enter_network_namespace(name: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// When the user does not exist, or the process may not change to it.
-pub fn become_user(user: &str, control_socket: &Path) -> io::Result<()> {
+pub fn become_user(user: &str, sockets: &[&Path]) -> io::Result<()> {
     let account = nix::unistd::User::from_name(user)?
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such user: {user}")))?;
-    nix::unistd::chown(control_socket, Some(account.uid), Some(account.gid))?;
+    for socket in sockets {
+        nix::unistd::chown(*socket, Some(account.uid), Some(account.gid))?;
+    }
     nix::sys::prctl::set_keepcaps(true)?;
     nix::unistd::setgroups(&[account.gid])?;
     nix::unistd::setgid(account.gid)?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use amphora_proxy::{
-    control::ControlSocket,
+    control::{ControlSocket, FitnessSocket},
     engine::Engine,
     memory::{self, Bursts},
     model::LoadBalancer,
@@ -46,8 +46,11 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let _hangup = signal(SignalKind::hangup())?;
     let control = ControlSocket::bind(&options.control_socket)
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
+    let fitness_socket = FitnessSocket::beside(&options.control_socket);
+    let fitness_socket = FitnessSocket::bind(fitness_socket.clone())
+        .map_err(|error| format!("{}: {error}", fitness_socket.display()))?;
     if let Some(user) = &options.user {
-        privileges::become_user(user, &options.control_socket)?;
+        privileges::become_user(user, &[&options.control_socket, fitness_socket.path()])?;
     }
     let workers = match options.workers {
         Some(workers) => usize::from(workers),
@@ -62,6 +65,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     }
     tracing::info!(workers, control = %options.control_socket.display(), "ready");
 
+    let pulse = engine.pulse();
     let engine = Rc::new(Mutex::new(engine));
     let exposition = {
         let engine = Rc::clone(&engine);
@@ -99,10 +103,13 @@ async fn serve(options: Options) -> Result<(), Failure> {
         _ = interrupt.recv() => {}
         () = control.serve(Rc::clone(&engine)) => {}
         () = exposition => {}
+        () = fitness_socket.serve(pulse) => {}
         // Half a data plane is worse than a restart, which takes milliseconds.
         () = fitness => return Err("a worker thread has ended".into()),
     }
 
+    // Its addresses may move before the sessions under way have ended.
+    drop(fitness_socket);
     tracing::info!(seconds = options.drain_timeout, "draining");
     let patience = Duration::from_secs(options.drain_timeout);
     let mut engine = engine.lock().await;

@@ -1,6 +1,10 @@
 //! The control socket and what is said on it.
 
 pub mod api;
+mod fitness;
 mod server;
 
-pub use self::server::ControlSocket;
+pub use self::{
+    fitness::{FIT, FitnessSocket, UNFIT},
+    server::ControlSocket,
+};

@@ -1,6 +1,7 @@
 //! The control thread's core: applies load balancers to the workers. Either all of a change happens or none:
 //! compile, bind what is new, swap, then let go of what is old.
 
+mod pulse;
 mod report;
 mod watch;
 
@@ -16,6 +17,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+pub use self::pulse::Pulse;
 use self::watch::Watch;
 use crate::{
     control::api::{Applied, Fault, Info, ProcessStats, Refusal, Stats},
@@ -200,6 +202,11 @@ impl Engine {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         true
+    }
+
+    /// To feel whether the workers live without holding on to the engine.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.workers.iter().map(WorkerHandle::commands).collect())
     }
 
     /// True while every worker's thread lives.

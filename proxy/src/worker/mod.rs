@@ -35,6 +35,7 @@ use crate::{metrics::Exposition, net::Pools, session::Scratch, snapshot::Snapsho
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the control thread asks of a worker.
+#[derive(Debug)]
 pub(crate) enum Command {
     /// Run this snapshot from now on.
     Apply {
@@ -44,6 +45,8 @@ pub(crate) enum Command {
         /// Told once the snapshot is live.
         done: oneshot::Sender<()>,
     },
+    /// Say that the event loop turns.
+    Beat(oneshot::Sender<()>),
     /// Accept nothing more, let sessions finish, and end when the last has.
     Drain,
 }
@@ -87,6 +90,11 @@ impl WorkerHandle {
     /// Sends a command; false when the worker has died.
     pub(crate) fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()
+    }
+
+    /// To send commands without the handle.
+    pub(crate) fn commands(&self) -> mpsc::UnboundedSender<Command> {
+        self.commands.clone()
     }
 
     /// Whether the worker's thread has ended.
@@ -135,6 +143,10 @@ impl Worker {
                         listeners.apply(&self, &present, sockets);
                         // The control thread may have given up waiting; the snapshot is live all the same.
                         let _ = done.send(());
+                    }
+                    Some(Command::Beat(beat)) => {
+                        // Whoever asked may have given up.
+                        let _ = beat.send(());
                     }
                     Some(Command::Drain) | None => {
                         self.ending.set(true);

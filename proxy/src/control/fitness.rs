@@ -1,0 +1,152 @@
+//! Whether the data plane is fit, for the VRRP daemon: a unix stream socket beside the control socket. The peer sends an
+//! octet, any, and is answered one, [`FIT`] or [`UNFIT`], once every worker's event loop has turned. A peer that gets no answer
+//! in time takes the proxy for hung; one whose connection closes takes it for dead. A proxy that carries no load
+//! balancer, or one that is switched off, is fit: no other could do better.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+use crate::engine::Pulse;
+
+/// The answer of a data plane that serves.
+pub const FIT: u8 = b'+';
+/// The answer of one that has lost a worker.
+pub const UNFIT: u8 = b'-';
+
+/// Connections served at once; more wait in the socket's queue.
+const MAX_CONNECTIONS: usize = 8;
+/// How long accepting pauses when the system is out of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The socket of one process. Removed from the file system when dropped.
+#[derive(Debug)]
+pub struct FitnessSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl FitnessSocket {
+    /// Where the socket is that belongs to a control socket: the same name with `.fitness` behind it.
+    pub fn beside(control_socket: &Path) -> PathBuf {
+        let mut path = control_socket.as_os_str().to_owned();
+        path.push(".fitness");
+        path.into()
+    }
+
+    /// Binds it, readable and writable by the owner and the group. To be called by who holds the control socket, so
+    /// that what is there already was left by a process that is gone.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn bind(path: PathBuf) -> io::Result<Self> {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Serves until dropped, which closes all connections. To be called within a `LocalSet`.
+    pub async fn serve(&self, pulse: Pulse) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let pulse = Rc::new(pulse);
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                unreachable!("the semaphore is never closed")
+            };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let pulse = Rc::clone(&pulse);
+                    connections.spawn_local(async move {
+                        if let Err(error) = answer(stream, &pulse).await {
+                            tracing::debug!(%error, "fitness connection");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "fitness socket");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for FitnessSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// One answer for all that was asked meanwhile, so that a peer in a hurry makes no queue.
+async fn answer(mut stream: UnixStream, pulse: &Pulse) -> io::Result<()> {
+    let mut asked = [0; 16];
+    while stream.read(&mut asked).await? > 0 {
+        let fit = pulse.beat().await;
+        stream.write_all(&[if fit { FIT } else { UNFIT }]).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::engine::Engine;
+
+    #[tokio::test]
+    async fn answers_while_workers_turn_and_closes_with_the_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = FitnessSocket::beside(&directory.path().join("proxy.sock"));
+        assert!(path.ends_with("proxy.sock.fitness"));
+        LocalSet::new()
+            .run_until(async {
+                let (mut engine, _metrics) = Engine::start(2).unwrap();
+                let socket = FitnessSocket::bind(path.clone()).unwrap();
+                let pulse = engine.pulse();
+                let serving = tokio::task::spawn_local(async move { socket.serve(pulse).await });
+                let mut peer = UnixStream::connect(&path).await.unwrap();
+                let mut octet = [0];
+                for _ in 0..3 {
+                    peer.write_all(b"?").await.unwrap();
+                    peer.read_exact(&mut octet).await.unwrap();
+                    assert_eq!(octet, [FIT]);
+                }
+                assert!(engine.drain(Duration::from_secs(5)).await);
+                peer.write_all(b"?").await.unwrap();
+                peer.read_exact(&mut octet).await.unwrap();
+                assert_eq!(octet, [UNFIT]);
+                serving.abort();
+                assert!(serving.await.unwrap_err().is_cancelled());
+                assert_eq!(peer.read(&mut octet).await.unwrap(), 0);
+                assert!(!path.exists());
+            })
+            .await;
+    }
+}
