@@ -1,0 +1,644 @@
+//! The state machine of RFC 9568 section 6.4, with what keepalived adds to it.
+//!
+//! ```text
+//!                  start, fit                        master-down timer
+//!   +------------+ ----------> +--------+ ---------------------------------> +--------+
+//!   | Initialize |             | Backup |                                    | Master |
+//!   +------------+ <---------- +--------+ <--------------------------------- +--------+
+//!         ^      stop, unfit              higher priority heard, handed over      |
+//!         +-----------------------------------------------------------------------+
+//!                               stop, unfit: priority 0 is sent
+//! ```
+//!
+//! An owner of the addresses (priority 255) goes from Initialize to Master at once. keepalived calls Initialize FAULT when
+//! something that is tracked is down.
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::{Counters, Timing};
+use crate::{
+    config::{Instance, Preempt},
+    packet::{Advertisement, Auth, Envelope, Interval, Refusal, TTL},
+};
+
+/// The priority that means "I stop".
+const STOP: u8 = 0;
+/// The priority of who owns the addresses.
+const OWNER: u8 = 255;
+/// Intervals that a router which hands over waits for its successor.
+const HAND_OVER_PATIENCE: u32 = 3;
+
+/// What a virtual router is at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Takes no part: stopped, or unfit (keepalived `FAULT`).
+    Initialize,
+    /// Listens for a master.
+    Backup,
+    /// Has the addresses.
+    Master,
+}
+
+impl State {
+    /// A word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialize => "INIT",
+            Self::Backup => "BACKUP",
+            Self::Master => "MASTER",
+        }
+    }
+}
+
+/// Why the state changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It was started.
+    Started,
+    /// It was stopped.
+    Stopped,
+    /// What it tracks is down.
+    Unfit,
+    /// What it tracks is up again.
+    Fit,
+    /// It owns the addresses.
+    Owner,
+    /// No master was heard in time.
+    MasterDown,
+    /// The master said that it stops.
+    MasterStopped,
+    /// A master of higher priority was heard, or of the same and a higher address.
+    HigherPriority,
+    /// It handed over, and the successor was heard.
+    HandedOver,
+}
+
+impl Reason {
+    /// A word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Unfit => "unfit",
+            Self::Fit => "fit",
+            Self::Owner => "owner",
+            Self::MasterDown => "master_down",
+            Self::MasterStopped => "master_stopped",
+            Self::HigherPriority => "higher_priority",
+            Self::HandedOver => "handed_over",
+        }
+    }
+}
+
+/// An advertisement to be sent, to every peer or to the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Its priority.
+    pub priority: u8,
+    /// Compute the checksum as old keepaliveds do, because a peer does.
+    pub old_checksum: bool,
+}
+
+/// What has to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The state changed. Into [`State::Master`]: the addresses are to be had; out of it: to be given up.
+    Changed {
+        /// Before.
+        from: State,
+        /// Now.
+        to: State,
+        /// Why.
+        reason: Reason,
+    },
+    /// Announce each address so many times.
+    Announce {
+        /// Times.
+        repeat: u32,
+    },
+    /// The addresses, routes or rules may be others; the state is the same.
+    Reconfigured,
+    /// Nobody took over in time; it goes on as master.
+    HandOverFailed,
+    /// Another router advertises as the owner of the same addresses. The priority was reduced to 254.
+    OwnerConflict(IpAddr),
+}
+
+/// The router that was heard last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The priority that it advertised.
+    pub priority: u8,
+    /// When.
+    pub at: Instant,
+}
+
+/// A virtual router; see the [module](super).
+#[derive(Debug)]
+pub struct Router {
+    instance: Instance,
+    /// The address that its advertisements come from, which breaks ties.
+    source: IpAddr,
+    multicast: IpAddr,
+    addresses: Vec<IpAddr>,
+    priority: u8,
+    state: State,
+    since: Option<Instant>,
+    started: bool,
+    fit: bool,
+    /// The next time that it becomes backup it waits for one interval alone.
+    soon: bool,
+    /// Not to take over from a master, whatever its priority: it has handed over.
+    abdicated: bool,
+    own: Timing,
+    /// Of the master: learned in version 3.
+    timing: Timing,
+    old_checksum: bool,
+    timers: Timers,
+    /// Until when a master of lower priority is left alone.
+    preempt_at: Option<Instant>,
+    peer: Option<Peer>,
+    counters: Counters,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug, Default)]
+struct Timers {
+    /// Adver_Timer.
+    advertise: Option<Instant>,
+    /// Active_Down_Timer; and why it would fire.
+    master_down: Option<(Instant, Reason)>,
+    hand_over: Option<Instant>,
+    announce: Option<Instant>,
+    announce_lower: Option<Instant>,
+    refresh: Option<Instant>,
+}
+
+impl Timers {
+    fn next(&self) -> Option<Instant> {
+        let down = self.master_down.map(|(at, _)| at);
+        [self.advertise, down, self.hand_over, self.announce, self.announce_lower, self.refresh]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+fn take_due(timer: &mut Option<Instant>, now: Instant) -> bool {
+    timer.take_if(|at| *at <= now).is_some()
+}
+
+impl Router {
+    /// A router that takes no part yet. `source` is the address that its advertisements will come from, `multicast` the
+    /// group of its family.
+    pub fn new(instance: Instance, source: IpAddr, multicast: IpAddr) -> Self {
+        let own = Timing::of(instance.interval);
+        Self {
+            source,
+            multicast,
+            addresses: instance.advertised(),
+            priority: instance.priority,
+            state: State::Initialize,
+            since: None,
+            started: false,
+            fit: true,
+            soon: false,
+            abdicated: false,
+            own,
+            timing: own,
+            old_checksum: false,
+            timers: Timers::default(),
+            preempt_at: None,
+            peer: None,
+            counters: Counters::default(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            instance,
+        }
+    }
+
+    /// Says which address its advertisements come from.
+    pub fn set_source(&mut self, source: IpAddr) {
+        self.source = source;
+    }
+
+    /// Takes part from now on, if it is fit. `had_addresses`: a predecessor that crashed as master left them, so it waits
+    /// for another master no longer than one that was configured to be master.
+    pub fn start(&mut self, now: Instant, had_addresses: bool) {
+        if !self.started {
+            self.started = true;
+            self.soon = had_addresses || self.instance.initially_master;
+            if self.fit {
+                self.enter(now, Reason::Started);
+            }
+        }
+    }
+
+    /// Takes no part any more.
+    pub fn stop(&mut self, now: Instant) {
+        if self.started {
+            self.started = false;
+            self.leave(now, Reason::Stopped);
+        }
+    }
+
+    /// Says whether everything that is tracked is up. It is, before the first call.
+    pub fn set_fit(&mut self, now: Instant, fit: bool) {
+        if fit == self.fit {
+            return;
+        }
+        self.fit = fit;
+        if !self.started {
+            return;
+        }
+        if fit {
+            self.enter(now, Reason::Fit);
+        } else {
+            self.leave(now, Reason::Unfit);
+        }
+    }
+
+    /// Becomes what `instance` says without leaving its state, unless that is another virtual router altogether: the
+    /// interface, the family, the version and the VRID must be the same.
+    pub fn reconfigure(&mut self, now: Instant, instance: Instance, source: IpAddr) {
+        debug_assert_eq!(
+            (instance.vrid, instance.family, instance.version(), &instance.interface),
+            (self.instance.vrid, self.instance.family, self.instance.version(), &self.instance.interface),
+        );
+        if instance == self.instance && source == self.source {
+            return;
+        }
+        self.own = Timing::of(instance.interval);
+        self.addresses = instance.advertised();
+        self.priority = instance.priority;
+        self.source = source;
+        self.instance = instance;
+        self.preempt_at = None;
+        match self.state {
+            State::Master => {
+                self.timing = self.own;
+                if self.timers.hand_over.is_none() {
+                    self.advertise(now);
+                }
+                self.timers.refresh = after(now, self.instance.garp.refresh);
+            }
+            State::Backup => {
+                self.timing = self.own;
+                self.expect_master(now);
+            }
+            State::Initialize => {}
+        }
+        self.events.push_back(Event::Reconfigured);
+    }
+
+    /// Lets a backup take over while this router goes on until it does. False when it is not master. From then on it
+    /// takes over only when no master is heard, until [`resume`](Self::resume).
+    pub fn hand_over(&mut self, now: Instant) -> bool {
+        if self.state != State::Master {
+            return false;
+        }
+        self.abdicated = true;
+        if self.timers.hand_over.is_none() {
+            self.transmit(STOP);
+            self.timers.advertise = None;
+            self.timers.hand_over = Some(now + HAND_OVER_PATIENCE * self.own.interval() + self.own.skew(0));
+        }
+        true
+    }
+
+    /// Takes its place by priority again, after it has handed over.
+    pub fn resume(&mut self) {
+        self.abdicated = false;
+    }
+
+    /// An advertisement has come.
+    ///
+    /// # Errors
+    /// Why it is not taken. That is counted, and changes nothing else.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        envelope: &Envelope,
+        message: &[u8],
+    ) -> Result<(), Refusal> {
+        let advertisement =
+            self.check(envelope, message).inspect_err(|reason| self.counters.refuse(*reason))?;
+        self.counters.received += 1;
+        if advertisement.priority == STOP {
+            self.counters.priority_zero_received += 1;
+        }
+        self.peer = Some(Peer { address: envelope.source, priority: advertisement.priority, at: now });
+        match self.state {
+            State::Master => self.heard_as_master(now, envelope.source, &advertisement),
+            State::Backup => self.heard_as_backup(now, envelope.source, &advertisement),
+            State::Initialize => {}
+        }
+        Ok(())
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Harmless when called too early.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some((_, reason)) = self.timers.master_down.take_if(|(at, _)| *at <= now) {
+            self.become_master(now, reason);
+        }
+        if take_due(&mut self.timers.hand_over, now) {
+            self.abdicated = false;
+            self.events.push_back(Event::HandOverFailed);
+            self.timers.advertise = Some(now);
+        }
+        if take_due(&mut self.timers.advertise, now) {
+            self.advertise(now);
+        }
+        if take_due(&mut self.timers.announce, now) {
+            self.announce(self.instance.garp.repeat);
+        }
+        if take_due(&mut self.timers.announce_lower, now) {
+            self.announce(self.instance.garp.lower_repeat);
+        }
+        if take_due(&mut self.timers.refresh, now) {
+            self.announce(self.instance.garp.refresh_repeat);
+            self.timers.refresh = after(now, self.instance.garp.refresh);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next advertisement to be sent.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing to be done.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The message that a [`Transmit`] asks for.
+    pub fn advertisement(&self, transmit: Transmit) -> Advertisement {
+        Advertisement {
+            vrid: self.instance.vrid,
+            priority: transmit.priority,
+            interval: self.instance.interval,
+            addresses: self.addresses.clone(),
+            auth: self.instance.auth,
+        }
+    }
+
+    /// What it is configured to be.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// What it is at present.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when; `None` before it was started.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Its priority: the configured one, unless another owner was heard.
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+
+    /// Whether what it tracks is up.
+    pub fn is_fit(&self) -> bool {
+        self.fit
+    }
+
+    /// Whether it has handed over, or is about to.
+    pub fn has_abdicated(&self) -> bool {
+        self.abdicated
+    }
+
+    /// The time between advertisements that it goes by, which in version 3 is the master's.
+    pub fn master_interval(&self) -> Duration {
+        self.timing.interval()
+    }
+
+    /// The router that was heard last.
+    pub fn peer(&self) -> Option<Peer> {
+        self.peer
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn check(&mut self, envelope: &Envelope, message: &[u8]) -> Result<Advertisement, Refusal> {
+        if self.state == State::Initialize {
+            return Err(Refusal::Inactive);
+        }
+        if envelope.source == self.source {
+            return Err(Refusal::Own);
+        }
+        let unicast = self.instance.unicast.as_ref();
+        // RFC 9568 section 7.1 asks for 255; keepalived, whose unicast crosses routers, only of multicast.
+        if unicast.is_none() && envelope.ttl.is_some_and(|ttl| ttl != TTL) {
+            return Err(Refusal::Ttl);
+        }
+        let decoded = Advertisement::decode(message, envelope, self.multicast)?;
+        let advertisement = decoded.advertisement;
+        if advertisement.version() != self.instance.version() {
+            return Err(Refusal::Version);
+        }
+        if advertisement.vrid != self.instance.vrid {
+            return Err(Refusal::Vrid);
+        }
+        match (self.instance.auth, advertisement.auth) {
+            (Auth::None, Auth::None) => {}
+            (Auth::Password(ours), Auth::Password(theirs)) if is_same(&ours, &theirs) => {}
+            (Auth::Password(_), Auth::Password(_)) => return Err(Refusal::AuthFailure),
+            _ => return Err(Refusal::AuthMismatch),
+        }
+        match advertisement.interval {
+            // Version 3 learns it; but one of 0 would have a master advertise without pause.
+            Interval::Centiseconds(interval) if interval > 0 => {}
+            interval if interval == self.instance.interval => {}
+            _ => return Err(Refusal::Interval),
+        }
+        let same_addresses = advertisement.addresses.len() == self.addresses.len()
+            && self.addresses.iter().all(|address| advertisement.addresses.contains(address));
+        if !same_addresses {
+            return Err(Refusal::Addresses);
+        }
+        if is_multicast(envelope.destination) == unicast.is_some() {
+            return Err(Refusal::Destination);
+        }
+        if unicast.is_some_and(|unicast| unicast.check_source && !unicast.peers.contains(&envelope.source)) {
+            return Err(Refusal::Peer);
+        }
+        self.old_checksum |= decoded.old_checksum;
+        Ok(advertisement)
+    }
+
+    fn heard_as_backup(&mut self, now: Instant, source: IpAddr, heard: &Advertisement) {
+        if heard.priority == STOP {
+            // The skew is for backups to come one after the other. Where the one that stops was the only peer,
+            // there is nobody to wait for.
+            let alone = self.instance.unicast.as_ref().is_some_and(|unicast| unicast.peers == [source]);
+            let wait = if alone { Duration::ZERO } else { self.timing.skew(self.priority) };
+            self.timers.master_down = Some((now + wait, Reason::MasterStopped));
+            return;
+        }
+        if self.accepts_master(now, heard.priority) {
+            self.learn(heard);
+            self.expect_master(now);
+        }
+    }
+
+    /// Whether a backup leaves this master alone.
+    fn accepts_master(&mut self, now: Instant, priority: u8) -> bool {
+        if priority >= self.priority {
+            self.preempt_at = None;
+            return true;
+        }
+        match self.instance.preempt {
+            _ if self.abdicated => true,
+            Preempt::Never => true,
+            Preempt::After(delay) => *self.preempt_at.get_or_insert(now + delay) > now,
+        }
+    }
+
+    fn heard_as_master(&mut self, now: Instant, source: IpAddr, heard: &Advertisement) {
+        if heard.priority == STOP {
+            if self.timers.hand_over.is_none() {
+                self.advertise(now);
+            }
+            return;
+        }
+        if self.timers.hand_over.take().is_some() {
+            self.learn(heard);
+            self.release(now, State::Backup, Reason::HandedOver);
+            self.expect_master(now);
+            return;
+        }
+        if heard.priority == OWNER && self.priority == OWNER {
+            self.priority = OWNER - 1;
+            self.events.push_back(Event::OwnerConflict(source));
+        }
+        if (heard.priority, source) > (self.priority, self.source) {
+            self.learn(heard);
+            self.release(now, State::Backup, Reason::HigherPriority);
+            self.expect_master(now);
+        } else {
+            // It has had the addresses, too, so switches and neighbours may look for them there.
+            self.transmit(self.priority);
+            self.announce(self.instance.garp.lower_repeat);
+            self.timers.announce_lower = after(now, self.instance.garp.lower_delay);
+        }
+    }
+
+    /// Goes by the master's interval (RFC 9568 Active_Adver_Interval); in version 2 it is the same anyway.
+    fn learn(&mut self, heard: &Advertisement) {
+        self.timing = Timing::of(heard.interval);
+    }
+
+    fn expect_master(&mut self, now: Instant) {
+        let down = now + self.timing.master_down(self.priority);
+        self.timers.master_down = Some((down, Reason::MasterDown));
+    }
+
+    /// From Initialize.
+    fn enter(&mut self, now: Instant, reason: Reason) {
+        self.timing = self.own;
+        if self.priority == OWNER {
+            self.become_master(now, Reason::Owner);
+            return;
+        }
+        self.change(now, State::Backup, reason);
+        if std::mem::take(&mut self.soon) {
+            let down = now + self.own.interval() + self.own.skew(OWNER);
+            self.timers.master_down = Some((down, Reason::MasterDown));
+        } else {
+            self.expect_master(now);
+        }
+    }
+
+    /// To Initialize.
+    fn leave(&mut self, now: Instant, reason: Reason) {
+        match self.state {
+            State::Master => {
+                self.transmit(STOP);
+                self.release(now, State::Initialize, reason);
+            }
+            State::Backup => self.change(now, State::Initialize, reason),
+            State::Initialize => {}
+        }
+        self.timers = Timers::default();
+        self.preempt_at = None;
+    }
+
+    fn become_master(&mut self, now: Instant, reason: Reason) {
+        self.timing = self.own;
+        self.abdicated = false;
+        self.preempt_at = None;
+        self.counters.became_master += 1;
+        self.advertise(now);
+        self.change(now, State::Master, reason);
+        self.announce(self.instance.garp.repeat);
+        self.timers.announce = after(now, self.instance.garp.delay);
+        self.timers.refresh = after(now, self.instance.garp.refresh);
+    }
+
+    fn release(&mut self, now: Instant, to: State, reason: Reason) {
+        self.counters.released_master += 1;
+        self.timers = Timers::default();
+        self.change(now, to, reason);
+    }
+
+    fn change(&mut self, now: Instant, to: State, reason: Reason) {
+        let from = std::mem::replace(&mut self.state, to);
+        self.since = Some(now);
+        self.events.push_back(Event::Changed { from, to, reason });
+    }
+
+    fn advertise(&mut self, now: Instant) {
+        self.transmit(self.priority);
+        self.timers.advertise = Some(now + self.own.interval());
+    }
+
+    fn transmit(&mut self, priority: u8) {
+        self.counters.sent += 1;
+        if priority == STOP {
+            self.counters.priority_zero_sent += 1;
+        }
+        self.transmits.push_back(Transmit { priority, old_checksum: self.old_checksum });
+    }
+
+    fn announce(&mut self, repeat: u32) {
+        if repeat > 0 {
+            self.events.push_back(Event::Announce { repeat });
+        }
+    }
+}
+
+fn after(now: Instant, delay: Duration) -> Option<Instant> {
+    (!delay.is_zero()).then(|| now + delay)
+}
+
+fn is_multicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast(),
+        IpAddr::V6(address) => address.is_multicast(),
+    }
+}
+
+/// Compares in the same time wherever the difference is.
+fn is_same(ours: &[u8], theirs: &[u8]) -> bool {
+    ours.iter().zip(theirs).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
