@@ -5,9 +5,40 @@
 //! | [`packet`] | advertisements on the wire |
 //! | [`core`] | the protocol without sockets, clock or threads |
 //! | [`config`] | what a virtual router is configured to be: keepalived.conf and the native document |
+//! | [`net`] | sockets, netlink, gratuitous ARP and neighbour advertisements |
+//! | `daemon` | the thread that owns the virtual routers, and what it waits for |
+//! | [`control`] | the control socket and its documents |
 
+mod cli;
 pub mod config;
+pub mod control;
 pub mod core;
+mod daemon;
 #[cfg(test)]
 mod fixture;
+pub mod net;
 pub mod packet;
+mod run;
+mod sys;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The program.
+pub fn main() -> ExitCode {
+    let options = cli::Options::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(options.log_level)
+        .init();
+    match run::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+use tracing::Level;
+
+/// VRRP for the addresses of an amphora: versions 2 and 3, together with keepalived.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Options {
+    /// keepalived.conf, or the native document as JSON. Read at start and on SIGHUP; if it is not there, the control
+    /// socket brings one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Unix socket on which the agent gives configurations and reads the state.
+    #[arg(long, value_name = "PATH", default_value = "/run/amphora/vrrp.sock")]
+    pub(crate) control_socket: PathBuf,
+
+    /// Unix socket on which the data plane says whether it is fit.
+    #[arg(long, value_name = "PATH", default_value = "/run/amphora/proxy.sock.fitness")]
+    pub(crate) fitness_socket: PathBuf,
+
+    /// Time between two questions whether the data plane is fit, in milliseconds. It is taken for hung after as many
+    /// unanswered ones as `fall` says.
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub(crate) fitness_interval: u64,
+
+    /// Network namespace to run in, by its name under /run/netns. The sockets above are not affected.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) netns: Option<String>,
+
+    /// Real-time priority of the protocol's thread; 0 for none.
+    #[arg(long, value_name = "PRIORITY", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub(crate) realtime_priority: u8,
+
+    /// Log events of this level and above to standard error: error, warn, info, debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value_t = Level::INFO)]
+    pub(crate) log_level: Level,
+}
+
+impl Options {
+    pub(crate) fn fitness_interval(&self) -> Duration {
+        Duration::from_millis(self.fitness_interval)
+    }
+}

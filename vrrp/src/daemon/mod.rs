@@ -1,0 +1,294 @@
+//! The daemon: one thread for the protocol, which owns the virtual routers, their sockets and what they have in the
+//! kernel.
+//!
+//! ```text
+//!  raw sockets ──┐                       ┌─> raw sockets
+//!  timers ───────┤                       ├─> netlink: addresses, routes, rules
+//!  link changes ─┼─> Daemon::run, Router ┼─> gratuitous ARP, neighbour advertisements
+//!  data plane ───┤                       └─> replies
+//!  control ──────┘
+//! ```
+
+mod fitness;
+mod holdings;
+mod live;
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    path::PathBuf,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{sleep, sleep_until},
+};
+
+use self::{
+    fitness::Watch,
+    live::{Kernel, Live},
+};
+use crate::{
+    config::{Config, Instance, Track},
+    control::{
+        Asked, Command, Reply,
+        api::{DataPlane, Refusal, Status},
+    },
+    net::{Announcer, LinkChange, LinkChanges, NetError, Netlink},
+};
+
+/// How often is looked for what was missing, such as an address to advertise from.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How the data plane is watched.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchOptions {
+    /// The proxy's fitness socket.
+    pub(crate) socket: PathBuf,
+    /// Time between questions.
+    pub(crate) interval: Duration,
+}
+
+/// The virtual routers of one process.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    begun: Instant,
+    kernel: Kernel,
+    links: LinkChanges,
+    watch_options: WatchOptions,
+    watch: Option<(Track, Watch)>,
+    config: Option<Config>,
+    started: bool,
+    live: Vec<Live>,
+}
+
+/// What [`Daemon::run`] waits for.
+enum Happened {
+    Received,
+    Timeout,
+    Link(Result<LinkChange, NetError>),
+    DataPlane,
+    Asked(Option<Asked>),
+    Stop,
+}
+
+impl Daemon {
+    /// In the network namespace of this thread. To be called within a `LocalSet`.
+    ///
+    /// # Errors
+    /// Without `CAP_NET_ADMIN` and `CAP_NET_RAW`.
+    pub(crate) async fn new(watch_options: WatchOptions) -> Result<Self, NetError> {
+        let links = LinkChanges::open()?;
+        let netlink = Netlink::open()?;
+        let mut kernel = Kernel { netlink, announcer: Announcer::open()?, interfaces: HashMap::new() };
+        kernel.list().await?;
+        Ok(Self {
+            begun: Instant::now(),
+            kernel,
+            links,
+            watch_options,
+            watch: None,
+            config: None,
+            started: true,
+            live: Vec::new(),
+        })
+    }
+
+    /// Runs `config` from now on. A virtual router that was there before keeps its state.
+    pub(crate) async fn configure(&mut self, config: Option<Config>) {
+        let now = Instant::now();
+        let instances = config.as_ref().map_or(&[][..], |config| &config.instances);
+        let mut before = std::mem::take(&mut self.live);
+        for instance in instances {
+            let known = before.iter().position(|live| is_same_router(live.instance(), instance));
+            let live = match known {
+                Some(known) => {
+                    let mut live = before.swap_remove(known);
+                    live.reconfigure(now, instance.clone());
+                    live
+                }
+                None => Live::new(instance.clone(), &self.kernel).await,
+            };
+            self.live.push(live);
+        }
+        for mut live in before {
+            live.set_started(now, false);
+            live.settle(&self.kernel).await;
+            live.give_up(&self.kernel).await;
+        }
+        let track = instances.iter().find_map(|instance| instance.track);
+        if track != self.watch.as_ref().map(|(track, _)| *track) {
+            self.watch = track.map(|track| {
+                (track, Watch::start(&self.watch_options.socket, track, self.watch_options.interval))
+            });
+        }
+        self.config = config;
+        // Fit or not is settled before it starts: a router whose data plane is not known yet waits.
+        self.look().await;
+        for live in &mut self.live {
+            live.set_started(now, self.started);
+        }
+        self.settle().await;
+    }
+
+    /// Runs until `stop` resolves; leaves nothing in the kernel.
+    pub(crate) async fn run(&mut self, mut commands: mpsc::Receiver<Asked>, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        loop {
+            let happened = {
+                let Self { live, links, watch, .. } = &mut *self;
+                let timeout = live.iter().filter_map(Live::poll_timeout).min();
+                let mut receive = pin!(receive_any(live));
+                tokio::select! {
+                    biased;
+                    // First, so that a thread that was late hears of a master before it misses it.
+                    () = &mut receive => Happened::Received,
+                    () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => Happened::Timeout,
+                    () = data_plane(watch) => Happened::DataPlane,
+                    change = links.next() => Happened::Link(change),
+                    asked = commands.recv() => Happened::Asked(asked),
+                    () = &mut stop => Happened::Stop,
+                    () = sleep(LOOK_AGAIN) => Happened::DataPlane,
+                }
+            };
+            match happened {
+                Happened::Received => {}
+                Happened::Timeout => {
+                    let now = Instant::now();
+                    self.live.iter_mut().for_each(|live| live.handle_timeout(now));
+                }
+                Happened::DataPlane => self.look().await,
+                Happened::Link(change) => {
+                    if let Err(error) = self.kernel.update(change, &mut self.links).await {
+                        tracing::error!(%error, "interfaces");
+                        sleep(LOOK_AGAIN).await;
+                    }
+                    self.look().await;
+                }
+                Happened::Asked(Some((command, reply))) => {
+                    let answer = self.answer(command).await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(answer);
+                }
+                Happened::Asked(None) | Happened::Stop => break,
+            }
+            self.settle().await;
+        }
+        self.configure(None).await;
+    }
+
+    async fn look(&mut self) {
+        let fit = self.watch.as_ref().is_none_or(|(_, watch)| watch.verdict().fit);
+        let now = Instant::now();
+        for live in &mut self.live {
+            live.look(now, &self.kernel, fit).await;
+        }
+    }
+
+    async fn settle(&mut self) {
+        for live in &mut self.live {
+            live.settle(&self.kernel).await;
+        }
+    }
+
+    async fn answer(&mut self, command: Command) -> Reply {
+        let now = Instant::now();
+        match command {
+            Command::Status => {}
+            Command::Config => return Reply::Config(self.config.clone()),
+            Command::Configure(config) => self.configure(config).await,
+            Command::Start(started) => {
+                self.started = started;
+                for live in &mut self.live {
+                    live.set_started(now, started);
+                }
+            }
+            Command::HandOver => {
+                let masters = self.live.iter_mut().filter(|live| live.is_master());
+                if masters.map(|live| live.hand_over(now)).filter(|done| *done).count() == 0 {
+                    return Reply::Refused(Refusal::of("no virtual router is master here"));
+                }
+            }
+            Command::Resume => self.live.iter_mut().for_each(Live::resume),
+        }
+        self.settle().await;
+        Reply::Status(Box::new(self.status(now)))
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(now.saturating_duration_since(self.begun).as_millis())
+                .unwrap_or(u64::MAX),
+            started: self.started,
+            data_plane: self.watch.as_ref().map(|(_, watch)| {
+                let verdict = watch.verdict();
+                DataPlane { fit: verdict.fit, connected: verdict.connected, went_unfit: verdict.went_unfit }
+            }),
+            instances: self.live.iter().map(|live| live.status(now)).collect(),
+        }
+    }
+}
+
+/// Whether one can become the other without leaving its state.
+fn is_same_router(before: &Instance, after: &Instance) -> bool {
+    (before.vrid, before.family, before.version(), &before.interface)
+        == (after.vrid, after.family, after.version(), &after.interface)
+}
+
+/// Resolves when a virtual router has received something. Dropping it loses nothing.
+async fn receive_any(live: &mut [Live]) {
+    let mut receiving: Vec<_> = live.iter_mut().map(|live| Box::pin(live.receive())).collect();
+    poll_fn(|cx| {
+        let received = receiving.iter_mut().filter_map(|receive| match receive.as_mut().poll(cx) {
+            Poll::Ready(()) => Some(()),
+            Poll::Pending => None,
+        });
+        if received.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+async fn data_plane(watch: &mut Option<(Track, Watch)>) {
+    match watch {
+        Some((_, watch)) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Kernel {
+    async fn list(&mut self) -> Result<(), NetError> {
+        let interfaces = self.netlink.interfaces().await?;
+        self.interfaces =
+            interfaces.into_iter().map(|interface| (interface.name.clone(), interface)).collect();
+        Ok(())
+    }
+
+    async fn update(
+        &mut self,
+        change: Result<LinkChange, NetError>,
+        links: &mut LinkChanges,
+    ) -> Result<(), NetError> {
+        match change {
+            Ok(LinkChange::Now(interface)) => {
+                self.interfaces.retain(|_, known| known.index != interface.index);
+                self.interfaces.insert(interface.name.clone(), interface);
+                Ok(())
+            }
+            Ok(LinkChange::Gone(index)) => {
+                self.interfaces.retain(|_, known| known.index != index);
+                Ok(())
+            }
+            Ok(LinkChange::Missed) => self.list().await,
+            Err(error) => {
+                tracing::error!(%error, "link changes");
+                *links = LinkChanges::open()?;
+                self.list().await
+            }
+        }
+    }
+}

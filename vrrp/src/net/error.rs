@@ -1,0 +1,53 @@
+//! What goes wrong between the kernel and us.
+
+use std::{fmt, io};
+
+use nix::errno::Errno;
+
+/// Why the kernel did not do what it was asked to.
+#[derive(Debug)]
+pub enum NetError {
+    /// It refused.
+    Refused {
+        /// What it was asked to do.
+        what: String,
+        /// Its reason.
+        errno: Errno,
+    },
+    /// A socket could not be set up, or failed.
+    Socket {
+        /// What was being done.
+        what: &'static str,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The netlink socket is gone, or its runtime.
+    Closed,
+}
+
+impl NetError {
+    pub(super) fn socket(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Socket { what, error }
+    }
+
+    /// The kernel's reason, if it gave one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused { errno, .. } => Some(*errno),
+            Self::Socket { error, .. } => error.raw_os_error().map(Errno::from_raw),
+            Self::Closed => None,
+        }
+    }
+}
+
+impl fmt::Display for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { what, errno } => write!(f, "cannot {what}: {}", errno.desc()),
+            Self::Socket { what, error } => write!(f, "cannot {what}: {error}"),
+            Self::Closed => f.write_str("the netlink socket is closed"),
+        }
+    }
+}
+
+impl std::error::Error for NetError {}

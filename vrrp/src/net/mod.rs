@@ -1,0 +1,27 @@
+//! The kernel's side: what a virtual router needs of the network that its thread is in.
+//!
+//! | module | what is inside |
+//! | --- | --- |
+//! | [`netlink`] | interfaces, addresses, routes and rules |
+//! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
+//! | [`socket`] | raw sockets for advertisements |
+//!
+//! Sockets belong to the network namespace of the thread that opens them, and stay in it. All of it is for one
+//! current-thread tokio runtime, and opened inside it.
+
+pub mod announce;
+mod error;
+mod mac;
+pub mod netlink;
+pub mod socket;
+
+pub use self::{
+    announce::Announcer,
+    error::NetError,
+    mac::{MacAddress, NotAMacAddress},
+    netlink::{
+        Address, Interface, InterfaceIndex, LinkChange, LinkChanges, Netlink, Outcome, Route, RouteProtocol,
+        Rule,
+    },
+    socket::{AdvertisementSocket, SocketOptions},
+};

@@ -1,0 +1,113 @@
+//! The life of the process: start, serve, stop with nothing left behind.
+
+use std::{error::Error, fs, io, path::Path};
+
+use nix::sched::{CloneFlags, setns};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::LocalSet,
+};
+
+use crate::{
+    cli::Options,
+    config::{self, Config},
+    control::{Asked, Command, ControlSocket},
+    daemon::{Daemon, WatchOptions},
+    sys,
+};
+
+type Failure = Box<dyn Error>;
+
+/// Commands that wait.
+const COMMANDS: usize = 16;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something that it cannot do without is missing at the start, or the configuration file is wrong.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let config = match &options.config {
+        Some(file) => read(file)?,
+        None => None,
+    };
+    // The control socket is bound by its path, which no network namespace changes.
+    if let Some(name) = &options.netns {
+        enter_namespace(name)?;
+    }
+    if options.realtime_priority > 0
+        && let Err(error) = sys::be_realtime(options.realtime_priority)
+    {
+        tracing::warn!(%error, "no real-time priority: under load advertisements may be late");
+    }
+    if let Err(error) = sys::lock_memory() {
+        tracing::warn!(%error, "memory is not locked: it may be paged out");
+    }
+    let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    LocalSet::new().block_on(&runtime, serve(options, config))
+}
+
+async fn serve(options: &Options, config: Option<Config>) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let socket = ControlSocket::bind(&options.control_socket)
+        .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
+    let watch = WatchOptions { socket: options.fitness_socket.clone(), interval: options.fitness_interval() };
+    let mut daemon = Daemon::new(watch).await?;
+    daemon.configure(config).await;
+    tracing::info!(control = %options.control_socket.display(), "ready");
+
+    let (commands, asked) = mpsc::channel(COMMANDS);
+    let reload = async {
+        while hangup.recv().await.is_some() {
+            if let Some(file) = &options.config {
+                reload(file, &commands).await;
+            }
+        }
+    };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = socket.serve(commands.clone()) => {}
+            () = reload => {}
+        }
+    };
+    daemon.run(asked, stop).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn reload(file: &Path, commands: &mpsc::Sender<Asked>) {
+    match read(file) {
+        Ok(config) => {
+            let (reply, replied) = tokio::sync::oneshot::channel();
+            if commands.send((Command::Configure(config), reply)).await.is_ok() {
+                let _ = replied.await;
+                tracing::info!(file = %file.display(), "the configuration was read again");
+            }
+        }
+        Err(error) => tracing::error!(%error, "the new configuration is not usable; the old one stays"),
+    }
+}
+
+/// `None` when there is no such file.
+fn read(file: &Path) -> Result<Option<Config>, Failure> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|error| format!("{}: {error}", file.display()))?,
+    };
+    config::parse(&text).map(Some).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
+        faults.join("\n").into()
+    })
+}
+
+fn enter_namespace(name: &str) -> Result<(), Failure> {
+    let path = Path::new("/run/netns").join(name);
+    let namespace = fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .map_err(|error| format!("cannot enter {}: {error}", path.display()).into())
+}

@@ -1,0 +1,54 @@
+//! What the kernel offers that neither nix nor socket2 nor the standard library wraps: being on time, and the address of
+//! a packet socket. The one place with `unsafe`.
+#![allow(unsafe_code, reason = "nothing wraps sched_setscheduler(2), or makes a sockaddr_ll")]
+
+use nix::{
+    errno::Errno,
+    libc,
+    sys::mman::{MlockAllFlags, mlockall},
+};
+use socket2::{SockAddr, SockAddrStorage};
+
+use crate::net::InterfaceIndex;
+
+/// Lets the calling thread, and those that it starts, run before all that is not real-time: SCHED_RR with this
+/// priority, 1 to 99.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_NICE` or a limit (`RLIMIT_RTPRIO`) that allows it.
+pub(crate) fn be_realtime(priority: u8) -> Result<(), Errno> {
+    let parameters = libc::sched_param { sched_priority: priority.into() };
+    // SAFETY: `parameters` is a whole sched_param that outlives the call, which only reads it; 0 is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };
+    Errno::result(result).map(|_| ())
+}
+
+/// Keeps memory from being paged out, from its first use on: what was never touched takes no memory.
+///
+/// # Errors
+/// `EPERM` or `ENOMEM` without `CAP_IPC_LOCK` or a limit (`RLIMIT_MEMLOCK`) that allows it.
+pub(crate) fn lock_memory() -> Result<(), Errno> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
+}
+
+/// Where a whole frame of this EtherType goes out (packet(7)); the link-layer address is in the frame.
+pub(crate) fn packet_address(interface: InterfaceIndex, ethertype: u16) -> SockAddr {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::sa_family_t,
+        sll_protocol: ethertype.to_be(),
+        sll_ifindex: interface.0.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let mut storage = SockAddrStorage::zeroed();
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: a `sockaddr_ll` is one of the addresses that the storage is made for, and is written whole.
+    unsafe {
+        *storage.view_as::<libc::sockaddr_ll>() = address;
+    }
+    // SAFETY: the storage holds an address of this length, of the family that it begins with.
+    unsafe { SockAddr::new(storage, length) }
+}
