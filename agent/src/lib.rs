@@ -6,6 +6,7 @@
 //! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
 //! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
 //! | [`document`] | the one place that meets the proxy's parser |
+//! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
 //! | [`heartbeat`] | what Octavia's health manager hears |
 //! | [`status`] | Octavia's status tree |
 //! | [`metrics`] | the agent's own series |
@@ -21,6 +22,7 @@ pub mod config;
 pub mod document;
 pub mod heartbeat;
 pub mod metrics;
+pub mod plumbing;
 pub mod proxy_client;
 pub mod rest;
 pub mod run;

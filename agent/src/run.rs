@@ -2,6 +2,7 @@
 
 use std::{fmt, fs, path::PathBuf, sync::Arc};
 
+use amphora_vrrp::net::LinkChanges;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -12,6 +13,7 @@ use crate::{
     config::{Config, HeartbeatConfig},
     heartbeat::{Sender, Vitals},
     metrics::Metrics,
+    plumbing::Plumbing,
     proxy_client::ProxyClient,
     rest::{Api, Server},
     store::Store,
@@ -51,7 +53,10 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     let tls = ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol);
     let tls = Arc::new(tls.map_err(cannot("use the certificates"))?);
     let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
-    let api = Arc::new(Api::new(&config, amphora.clone(), metrics.clone(), vitals.clone()));
+    let plumbing = Plumbing::open((&config).into(), store.clone()).map_err(cannot(format!("read {base}")))?;
+    let links = restore(&plumbing, &config).await?;
+    let api = Api::new(&config, amphora.clone(), plumbing.clone(), metrics.clone(), vitals.clone());
+    let api = Arc::new(api);
     let server = Server::bind(config.bind, config.max_connections, tls.clone(), api, metrics.clone());
     let server = server.await.map_err(cannot(format!("listen on {}", config.bind)))?;
     let address = server.address().map_err(cannot("listen"))?;
@@ -67,11 +72,12 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     };
     let (heartbeats, heartbeat) = watch::channel(config.heartbeat.clone());
     let sender = Sender::new(config.amphora_id.clone(), amphora.clone(), store, metrics, vitals);
-    let background = [
+    let mut background = vec![
         tokio::spawn(sender.run(heartbeat)),
         tokio::spawn(amphora.clone().run()),
         tokio::spawn(reload(hangup, file, config.clone(), tls, heartbeats)),
     ];
+    background.extend(links.map(|links| tokio::spawn(plumbing.watch(links))));
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(stopped, config.drain_timeout));
     tracing::info!(%address, amphora_id = %config.amphora_id, supervise, "ready");
@@ -90,6 +96,19 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Plugs what was plugged before the machine booted, and what happens to interfaces from then on, when there is a
+/// namespace to plug into. What fails is logged and left for later: an agent that answers can be helped.
+async fn restore(plumbing: &Arc<Plumbing>, config: &Config) -> Result<Option<LinkChanges>, StartError> {
+    if config.network_namespace.is_none() {
+        return Ok(None);
+    }
+    let links = LinkChanges::open().map_err(cannot("watch interfaces"))?;
+    if let Err(error) = plumbing.restore().await {
+        tracing::error!(%error, "cannot plug the ports again");
+    }
+    Ok(Some(links))
 }
 
 /// On each SIGHUP: reads the certificates again, and of the configuration what Octavia calls mutable.

@@ -6,6 +6,7 @@
 //! | `loadbalancer.previous.json` | what ran before; the proxy and the agent fall back to it |
 //! | `loadbalancer.older.json` | what ran before that; it becomes the previous one again when a change is taken back |
 //! | `stats_counters.json` | the counters that heartbeats reported so far |
+//! | `interfaces.json` | the ports that are plugged |
 //!
 //! Every file is whole at every moment: it is written under another name, synced, and renamed into its place. A
 //! process killed between any two steps, or a full disk, leaves the old document or the new one, and behind it the
@@ -34,6 +35,9 @@ const OLDER: &str = "loadbalancer.older.json";
 
 /// The counters that heartbeats reported.
 const COUNTERS: &str = "stats_counters.json";
+
+/// The ports that are plugged.
+const INTERFACES: &str = "interfaces.json";
 
 /// The mark of a file that is not in its place yet.
 const UNFINISHED: &str = ".unfinished";
@@ -88,7 +92,7 @@ impl Store {
             let path = entry?.path();
             let unfinished =
                 |name: &str| path.file_name().is_some_and(|n| n == format!("{name}{UNFINISHED}").as_str());
-            if [CURRENT, PREVIOUS, OLDER, COUNTERS].into_iter().any(unfinished) {
+            if [CURRENT, PREVIOUS, OLDER, COUNTERS, INTERFACES].into_iter().any(unfinished) {
                 fs::remove_file(&path)?;
             }
         }
@@ -103,11 +107,7 @@ impl Store {
     /// # Errors
     /// When it is there but cannot be read.
     pub fn read(&self, slot: Slot) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path(slot.name())) {
-            Ok(document) => Ok(Some(document)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.read_file(slot.name())
     }
 
     /// Makes a document the current one, and the current one the previous one.
@@ -189,11 +189,7 @@ impl Store {
     /// # Errors
     /// When they are there but cannot be read.
     pub fn read_counters(&self) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path(COUNTERS)) {
-            Ok(counters) => Ok(Some(counters)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.read_file(COUNTERS)
     }
 
     /// Replaces the counters. They are not synced to the disk: the proxy's counters die with the machine as well.
@@ -201,11 +197,25 @@ impl Store {
     /// # Errors
     /// When a step fails; the ones before are kept.
     pub fn write_counters(&self, counters: &[u8]) -> io::Result<()> {
-        self.changed(COUNTERS, || {
-            let unfinished = self.write_unfinished(COUNTERS, counters, false)?;
-            Ok(fs::rename(&unfinished, self.path(COUNTERS)).inspect_err(|_| {
-                let _ = fs::remove_file(&unfinished);
-            })?)
+        self.changed(COUNTERS, || self.replace(COUNTERS, counters, false))
+    }
+
+    /// The ports that are plugged.
+    ///
+    /// # Errors
+    /// When they are there but cannot be read.
+    pub fn read_interfaces(&self) -> io::Result<Option<Vec<u8>>> {
+        self.read_file(INTERFACES)
+    }
+
+    /// Replaces the ports that are plugged.
+    ///
+    /// # Errors
+    /// When a step fails; the ones before are kept.
+    pub fn write_interfaces(&self, interfaces: &[u8]) -> io::Result<()> {
+        self.changed(INTERFACES, || {
+            self.replace(INTERFACES, interfaces, true)?;
+            Ok(self.sync()?)
         })
     }
 
@@ -243,6 +253,22 @@ impl Store {
                 Err(failed.error)
             }
         }
+    }
+
+    fn read_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(name)) {
+            Ok(content) => Ok(Some(content)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes a file under another name and renames it into its place.
+    fn replace(&self, name: &str, content: &[u8], sync: bool) -> Result<(), Failed> {
+        let unfinished = self.write_unfinished(name, content, sync)?;
+        Ok(fs::rename(&unfinished, self.path(name)).inspect_err(|_| {
+            let _ = fs::remove_file(&unfinished);
+        })?)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -89,7 +89,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// `[amphora] control_socket`: the proxy's.
     pub control_socket: PathBuf,
-    /// `[amphora] network_namespace`: the named namespace that a supervised proxy runs in.
+    /// `[amphora] network_namespace`: the named namespace that a supervised proxy runs in, and that interfaces are
+    /// plugged into.
     pub network_namespace: Option<String>,
     /// `[amphora] proxy_workers`: worker threads of a supervised proxy; `None` lets it count the cores.
     pub proxy_workers: Option<usize>,

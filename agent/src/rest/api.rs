@@ -29,6 +29,7 @@ use crate::{
     document,
     heartbeat::{Vitals, report},
     metrics::Metrics,
+    plumbing::{PlugError, Plumbing, Port},
     proxy_client::ProxyError,
     status,
 };
@@ -40,6 +41,7 @@ const API_VERSION: &str = "2.0";
 #[derive(Debug)]
 pub struct Api {
     amphora: Arc<Amphora>,
+    plumbing: Arc<Plumbing>,
     metrics: Arc<Metrics>,
     vitals: Arc<Vitals>,
     limits: Limits,
@@ -49,9 +51,16 @@ pub struct Api {
 
 impl Api {
     /// An API that serves this amphora.
-    pub fn new(config: &Config, amphora: Arc<Amphora>, metrics: Arc<Metrics>, vitals: Arc<Vitals>) -> Self {
+    pub fn new(
+        config: &Config,
+        amphora: Arc<Amphora>,
+        plumbing: Arc<Plumbing>,
+        metrics: Arc<Metrics>,
+        vitals: Arc<Vitals>,
+    ) -> Self {
         Self {
             amphora,
+            plumbing,
             metrics,
             vitals,
             limits: Limits { size: config.max_body_size, time: config.request_read_timeout },
@@ -139,6 +148,21 @@ impl Api {
                 tracing::info!(%id, %member, ?update, "a member was changed");
                 Ok(ok(&applied))
             }
+            (Resource::Interfaces, _) => Ok(ok(&json!({ "interfaces": self.plumbing.plugged().await }))),
+            (Resource::Interface(mac), &Method::PUT) => {
+                let port = Port::from_json(&body().await?).map_err(crate::amphora::ChangeError::Invalid)?;
+                let outcome = self.plumbing.plug(mac, port).await?;
+                self.metrics.changes.increment();
+                Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
+            }
+            (Resource::Interface(mac), &Method::DELETE) => {
+                let outcome = self.plumbing.unplug(mac).await?;
+                self.metrics.changes.increment();
+                Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
+            }
+            (Resource::Interface(mac), _) => {
+                Ok(ok(&self.plumbing.find(mac).await.ok_or(PlugError::NoInterface(mac))?))
+            }
         }
     }
 
@@ -178,6 +202,9 @@ impl Api {
         }
         for reason in self.amphora.disk_troubles().await {
             fault("storage", reason);
+        }
+        for (mac, reason) in self.plumbing.failures() {
+            fault("interface", format!("{mac}: {reason}"));
         }
         if faults.is_empty() {
             return Ok(ok(&json!({ "status": "healthy" })));

@@ -10,7 +10,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::route::{NoResource, Resource};
-use crate::{amphora::ChangeError, proxy_client::ProxyError, store};
+use crate::{amphora::ChangeError, plumbing::PlugError, proxy_client::ProxyError, store};
 
 /// An answer that is not 2xx: `{"code", "message", "faults"}`.
 #[derive(Clone, Debug, Serialize)]
@@ -76,6 +76,14 @@ impl From<NoResource> for ApiError {
                     Fault { path: name.to_owned(), reason: "must be a UUID with hyphens".to_owned() },
                 ])
             }
+            NoResource::NotAMacAddress => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_id", "not a MAC address").with_faults(vec![
+                    Fault {
+                        path: "mac_address".to_owned(),
+                        reason: "must be six octets in hexadecimal with colons between them".to_owned(),
+                    },
+                ])
+            }
         }
     }
 }
@@ -114,6 +122,23 @@ impl From<ChangeError> for ApiError {
     }
 }
 
+impl From<PlugError> for ApiError {
+    fn from(error: PlugError) -> Self {
+        let message = error.to_string();
+        match error {
+            PlugError::NoInterface(_) => Self::new(StatusCode::NOT_FOUND, "interface_not_found", message),
+            PlugError::NoNamespace | PlugError::NameTaken { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", message)
+            }
+            PlugError::Storage(error) => ChangeError::Storage(error).into(),
+            PlugError::Namespace(_) | PlugError::Network(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "network_failed", message)
+            }
+            PlugError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
+        }
+    }
+}
+
 impl From<ProxyError> for ApiError {
     fn from(error: ProxyError) -> Self {
         ChangeError::from(error).into()
@@ -137,6 +162,8 @@ mod tests {
             "not_found",
             "loadbalancer_not_found",
             "member_not_found",
+            "interface_not_found",
+            "network_failed",
             "method_not_allowed",
             "request_timeout",
             "loadbalancer_exists",

@@ -1,6 +1,7 @@
 //! Paths and methods: the whole table of the API.
 
 use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
+use amphora_vrrp::net::MacAddress;
 use hyper::Method;
 
 /// What a request is about.
@@ -24,6 +25,10 @@ pub enum Resource {
     Stats(LoadBalancerId),
     /// `/2.0/loadbalancers/{id}/pools/{pool_id}/members/{member_id}`.
     Member(LoadBalancerId, PoolId, MemberId),
+    /// `/2.0/interfaces`.
+    Interfaces,
+    /// `/2.0/interfaces/{mac_address}`.
+    Interface(MacAddress),
 }
 
 /// Why a path is nothing here.
@@ -33,6 +38,8 @@ pub enum NoResource {
     Unknown,
     /// This parameter of the path is not a UUID.
     NotAnId(&'static str),
+    /// The parameter of the path is not a MAC address.
+    NotAMacAddress,
 }
 
 impl Resource {
@@ -63,6 +70,10 @@ impl Resource {
             ["2.0", "loadbalancers", lb, "pools", pool, "members", member] => {
                 Ok(Self::Member(id(lb, "id")?, id(pool, "pool_id")?, id(member, "member_id")?))
             }
+            ["2.0", "interfaces"] => Ok(Self::Interfaces),
+            ["2.0", "interfaces", mac] => {
+                mac.parse().map(Self::Interface).map_err(|_| NoResource::NotAMacAddress)
+            }
             _ => Err(NoResource::Unknown),
         }
     }
@@ -70,7 +81,7 @@ impl Resource {
     /// The methods that it takes, as the `Allow` header names them.
     pub fn allow(self) -> &'static str {
         match self {
-            Self::LoadBalancer(_) => "GET, HEAD, PUT, DELETE",
+            Self::LoadBalancer(_) | Self::Interface(_) => "GET, HEAD, PUT, DELETE",
             Self::Member(..) => "PUT",
             _ => "GET, HEAD",
         }

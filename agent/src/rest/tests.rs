@@ -11,6 +11,7 @@ const ID: &str = "10000000-0000-4000-8000-000000000001";
 const OTHER_ID: &str = "10000000-0000-4000-8000-0000000000ff";
 const POOL: &str = "30000000-0000-4000-8000-000000000001";
 const MEMBER: &str = "40000000-0000-4000-8000-000000000001";
+const MAC: &str = "fa:16:3e:00:21:01";
 
 fn lb() -> String {
     format!("/2.0/loadbalancers/{ID}")

@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     heartbeat::Vitals,
     metrics::Metrics,
+    plumbing::{Plumbing, PlumbingConfig},
     proxy_client::ProxyClient,
     rest::{Api, Server},
     store::Store,
@@ -86,11 +87,13 @@ impl TestAgent {
         proxy.start();
         let certificates = Certificates::new(&directory.path().join("certs"));
         let store = Arc::new(Store::open(&config.base_path).unwrap());
-        let amphora = Amphora::open(store, ProxyClient::new(config.control_socket.clone())).unwrap();
+        let amphora = Amphora::open(store.clone(), ProxyClient::new(config.control_socket.clone())).unwrap();
         let tls =
             ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol).unwrap();
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
-        let api = Arc::new(Api::new(&config, amphora.clone(), metrics.clone(), vitals));
+        let plumbing =
+            Plumbing::open(PlumbingConfig { pci_rescan: None, ..(&config).into() }, store.clone()).unwrap();
+        let api = Arc::new(Api::new(&config, amphora.clone(), plumbing, metrics.clone(), vitals));
         let server =
             Server::bind(config.bind, config.max_connections, Arc::new(tls), api, metrics).await.unwrap();
         let address = server.address().unwrap();

@@ -33,7 +33,10 @@ fn documented() -> Vec<(String, BTreeSet<String>)> {
 }
 
 fn concrete(path: &str) -> String {
-    path.replace("{id}", ID).replace("{pool_id}", POOL).replace("{member_id}", MEMBER)
+    path.replace("{id}", ID)
+        .replace("{pool_id}", POOL)
+        .replace("{member_id}", MEMBER)
+        .replace("{mac_address}", MAC)
 }
 
 #[test]
@@ -63,6 +66,8 @@ fn every_route_is_documented() {
         Resource::Status(_) => "/2.0/loadbalancers/{id}/status",
         Resource::Stats(_) => "/2.0/loadbalancers/{id}/stats",
         Resource::Member(..) => "/2.0/loadbalancers/{id}/pools/{pool_id}/members/{member_id}",
+        Resource::Interfaces => "/2.0/interfaces",
+        Resource::Interface(_) => "/2.0/interfaces/{mac_address}",
     };
     let (lb, pool, member) = (ID.parse().unwrap(), POOL.parse().unwrap(), MEMBER.parse().unwrap());
     let all = [
@@ -75,6 +80,8 @@ fn every_route_is_documented() {
         Resource::Status(lb),
         Resource::Stats(lb),
         Resource::Member(lb, pool, member),
+        Resource::Interfaces,
+        Resource::Interface(MAC.parse().unwrap()),
     ];
     for resource in all {
         assert_eq!(Resource::parse(&concrete(path(resource))), Ok(resource));

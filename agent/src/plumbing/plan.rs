@@ -1,0 +1,192 @@
+//! What a port means in addresses, routes and rules: those that Octavia's own agent sets (`interface_file.py`).
+//!
+//! | | main table | table 1 |
+//! | --- | --- | --- |
+//! | VIP with a gateway | default by it, onlink | the same (not with VRRP) |
+//! | the VIP's subnet | on the link | on the link from the VIP (not with VRRP) |
+//! | the VIP's host routes | by their next hop, onlink | the same |
+//! | fixed IP on the VIPs' port, with a gateway | default by it, onlink | the same (not with VRRP) |
+//! | a fixed IP's host routes | by their next hop, onlink | |
+//!
+//! What leaves from a VIP is routed by table 1 (not with VRRP, which has tables, routes and rules of its own and the
+//! VIPs themselves). Where two of these say different ways to the same destination, the first one counts.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use amphora_vrrp::{
+    config::{RouteScope, Table},
+    net::{InterfaceIndex, Route, RouteProtocol, Rule},
+};
+use ipnet::IpNet;
+
+use super::port::{HostRoute, Port, SubnetAddress};
+use crate::config::Topology;
+
+/// The number of the VIPs' interface: `eth1`.
+pub const VIP_INTERFACE: u32 = 1;
+
+/// The table for what leaves from a VIP.
+pub const VIP_TABLE: Table = Table(1);
+
+/// The priority of the rules; the one that Octavia's agent leaves to pyroute2.
+pub const RULE_PRIORITY: u32 = 32_000;
+
+/// All of a port's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Octets of the largest packet; what the device has, without.
+    pub mtu: Option<u32>,
+    /// The agent's addresses.
+    pub addresses: Vec<IpNet>,
+    /// Addresses that VRRP gives and takes.
+    pub foreign: Vec<IpNet>,
+    /// Routes, no two to the same destination in the same table.
+    pub routes: Vec<PlannedRoute>,
+    /// Rules; `None` when the port has no business with them.
+    pub rules: Option<Vec<Rule>>,
+}
+
+/// A route by the port's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedRoute {
+    /// Destination.
+    pub destination: IpNet,
+    /// `via`, always onlink.
+    pub gateway: Option<IpAddr>,
+    /// `src`.
+    pub source: Option<IpAddr>,
+    /// `table`.
+    pub table: Table,
+    /// The tenant wrote it: it may be one that the kernel refuses, and the rest is worth having without it.
+    pub optional: bool,
+}
+
+impl PlannedRoute {
+    /// As netlink has it.
+    pub fn on(&self, interface: InterfaceIndex) -> Route {
+        // The kernel files any IPv6 route as global.
+        let on_link = self.gateway.is_none() && self.destination.addr().is_ipv4();
+        Route {
+            destination: self.destination,
+            gateway: self.gateway,
+            interface,
+            source: self.source,
+            scope: if on_link { RouteScope::Link } else { RouteScope::Global },
+            onlink: self.gateway.is_some(),
+            table: self.table,
+            metric: None,
+            protocol: RouteProtocol::STATIC,
+        }
+    }
+}
+
+impl Plan {
+    /// The plan of a port.
+    pub fn new(port: &Port, topology: Topology) -> Self {
+        let single = topology == Topology::Single;
+        let mut plan = Self {
+            mtu: port.mtu,
+            addresses: Vec::new(),
+            foreign: Vec::new(),
+            routes: Vec::new(),
+            rules: None,
+        };
+        if let Some(vip) = &port.vip {
+            plan.addresses.push(vip.vrrp);
+            let rules = plan.rules.insert(Vec::new());
+            if single {
+                rules.extend(vip.vips.iter().map(|vip| Rule {
+                    source: vip.address.into(),
+                    table: VIP_TABLE,
+                    priority: Some(RULE_PRIORITY),
+                    protocol: RouteProtocol::UNSPEC,
+                }));
+            }
+            for vip in &vip.vips {
+                plan.add_vip(vip, single);
+            }
+        }
+        for fixed in &port.fixed_ips {
+            plan.addresses.push(fixed.net());
+            if port.vip.is_some() {
+                plan.add_gateway(fixed, single);
+            }
+            plan.add_host_routes(&fixed.host_routes, Table::MAIN);
+        }
+        plan.forget_doubles();
+        plan
+    }
+
+    /// The plan of a port that is to be no more.
+    pub fn nothing(port: &Port) -> Self {
+        let rules = port.vip.as_ref().map(|_| Vec::new());
+        Self { mtu: None, addresses: Vec::new(), foreign: Vec::new(), routes: Vec::new(), rules }
+    }
+
+    fn add_vip(&mut self, vip: &SubnetAddress, single: bool) {
+        self.add_gateway(vip, single);
+        if single { &mut self.addresses } else { &mut self.foreign }.push(vip.address.into());
+        let on_link = PlannedRoute {
+            destination: vip.subnet,
+            gateway: None,
+            source: None,
+            table: Table::MAIN,
+            optional: false,
+        };
+        self.routes.push(on_link);
+        if single {
+            self.routes.push(PlannedRoute { source: Some(vip.address), table: VIP_TABLE, ..on_link });
+        }
+        self.add_host_routes(&vip.host_routes, Table::MAIN);
+        self.add_host_routes(&vip.host_routes, VIP_TABLE);
+    }
+
+    fn add_gateway(&mut self, of: &SubnetAddress, single: bool) {
+        let Some(gateway) = of.gateway else { return };
+        let default = PlannedRoute {
+            destination: everywhere(gateway),
+            gateway: Some(gateway),
+            source: None,
+            table: Table::MAIN,
+            optional: false,
+        };
+        self.routes.push(default);
+        if single {
+            self.routes.push(PlannedRoute { table: VIP_TABLE, ..default });
+        }
+    }
+
+    fn add_host_routes(&mut self, routes: &[HostRoute], table: Table) {
+        self.routes.extend(routes.iter().map(|route| PlannedRoute {
+            destination: route.destination,
+            gateway: Some(route.nexthop),
+            source: None,
+            table,
+            optional: true,
+        }));
+    }
+
+    fn forget_doubles(&mut self) {
+        let mut seen = Vec::new();
+        self.routes.retain(|route| {
+            let key = (route.destination, route.table);
+            let first = !seen.contains(&key);
+            seen.push(key);
+            first
+        });
+        let mut seen = Vec::new();
+        self.addresses.retain(|net| {
+            let first = !seen.contains(net);
+            seen.push(*net);
+            first
+        });
+    }
+}
+
+fn everywhere(like: IpAddr) -> IpNet {
+    let any = match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    IpNet::new_assert(any, 0)
+}
