@@ -1,0 +1,166 @@
+//! How long a client of the VIP notices that an amphora of a pair fails, in network namespaces; see docs/benchmarks.md.
+
+// A benchmark has nobody to hand an error to: what goes wrong ends it.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod pair;
+
+use std::{fmt::Write, fs, path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+use self::{
+    client::Client,
+    pair::{Pair, Program, Setting},
+};
+
+/// Measures outages of a VIP as a client sees them: 1,000 requests a second, a connection each.
+#[derive(Debug, Parser)]
+#[command(name = "amphora-failover")]
+struct Options {
+    /// Settings to run.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Choice::Default, Choice::V3100ms, Choice::V310ms, Choice::Keepalived])]
+    settings: Vec<Choice>,
+    /// What happens.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Event::ALL)]
+    events: Vec<Event>,
+    /// Times that each happens in each setting.
+    #[arg(long, default_value_t = 20)]
+    repeats: usize,
+    /// Requests per second.
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    /// Where the Markdown goes.
+    #[arg(long, default_value = "target/failover.md")]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// amphora-vrrp with Octavia's own text: version 2, an advertisement a second.
+    Default,
+    /// amphora-vrrp, version 3, each 100 ms.
+    #[value(name = "100ms")]
+    V3100ms,
+    /// amphora-vrrp, version 3, each 10 ms.
+    #[value(name = "10ms")]
+    V310ms,
+    /// keepalived with Octavia's own text and a check script.
+    Keepalived,
+}
+
+impl Choice {
+    fn setting(self) -> Setting {
+        let of = |program, version, centiseconds| Setting { program, version, centiseconds };
+        match self {
+            Self::Default => of(Program::Ours, 2, 100),
+            Self::V3100ms => of(Program::Ours, 3, 10),
+            Self::V310ms => of(Program::Ours, 3, 1),
+            Self::Keepalived => of(Program::Keepalived, 2, 100),
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Default => "amphora-vrrp, 1 s",
+            Self::V3100ms => "amphora-vrrp, 100 ms",
+            Self::V310ms => "amphora-vrrp, 10 ms",
+            Self::Keepalived => "keepalived, 1 s",
+        }
+    }
+}
+
+/// What happens to the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Event {
+    /// Its VRRP program is killed.
+    MasterKilled,
+    /// Its proxy is killed.
+    ProxyKilled,
+    /// Its proxy is stopped by SIGSTOP.
+    ProxyHung,
+    /// It hands over as planned. keepalived has no such thing: it is stopped.
+    HandOver,
+    /// Its link is cut.
+    LinkCut,
+}
+
+impl Event {
+    const ALL: [Self; 5] =
+        [Self::MasterKilled, Self::ProxyKilled, Self::ProxyHung, Self::HandOver, Self::LinkCut];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::MasterKilled => "VRRP killed",
+            Self::ProxyKilled => "proxy killed",
+            Self::ProxyHung => "proxy hung",
+            Self::HandOver => "hand-over",
+            Self::LinkCut => "link cut",
+        }
+    }
+}
+
+/// The longest that is waited for the VIP to be served again.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn main() {
+    let options = Options::parse();
+    let mut report = String::from(
+        "# Failover\n\nMilliseconds without an answer, median and worst; requests lost, all together.\n\n",
+    );
+    writeln!(report, "| setting | event | runs | outage median ms | outage worst ms | lost | requests |")
+        .unwrap();
+    writeln!(report, "| --- | --- | ---: | ---: | ---: | ---: | ---: |").unwrap();
+    for choice in &options.settings {
+        for event in &options.events {
+            let mut runs: Vec<_> =
+                (0..options.repeats).map(|_| run(choice.setting(), *event, options.rate)).collect();
+            runs.sort_by_key(|run| run.outage);
+            let millis = |outage: Duration| outage.as_secs_f64() * 1e3;
+            let lost: usize = runs.iter().map(|run| run.lost).sum();
+            let requests: usize = runs.iter().map(|run| run.requests).sum();
+            let row = format!(
+                "| {} | {} | {} | {:.0} | {:.0} | {lost} | {requests} |",
+                choice.title(),
+                event.title(),
+                runs.len(),
+                millis(runs[runs.len() / 2].outage),
+                millis(runs[runs.len() - 1].outage),
+            );
+            eprintln!("{row}");
+            writeln!(report, "{row}").unwrap();
+        }
+    }
+    if let Some(directory) = options.output.parent() {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::write(&options.output, report).unwrap();
+    eprintln!("failover: written to {}", options.output.display());
+}
+
+/// What a client saw of one event.
+#[derive(Debug)]
+struct Run {
+    outage: Duration,
+    lost: usize,
+    requests: usize,
+}
+
+fn run(setting: Setting, event: Event, rate: u32) -> Run {
+    let mut pair = Pair::start(setting);
+    let client = Client::start(pair.client(), pair.vip(), rate);
+    client.more(rate as usize / 2, PATIENCE);
+    match event {
+        Event::MasterKilled => pair.kill_vrrp(),
+        Event::ProxyKilled => pair.kill_proxy(),
+        Event::ProxyHung => pair.stop_proxy(),
+        Event::HandOver => pair.hand_over(),
+        Event::LinkCut => pair.cut(),
+    }
+    pair.await_takeover(PATIENCE);
+    client.more(rate as usize, PATIENCE);
+    let run = client.finish();
+    drop(pair);
+    run
+}
