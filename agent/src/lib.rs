@@ -5,6 +5,7 @@
 //! | [`config`] | Octavia's ini file and our own section of it |
 //! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
 //! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
+//! | [`unix_http`] | one request to a control socket |
 //! | [`document`] | the one place that meets the proxy's parser |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
 //! | [`heartbeat`] | what Octavia's health manager hears |
@@ -30,6 +31,7 @@ pub mod status;
 pub mod store;
 pub mod supervise;
 pub mod tls;
+pub mod unix_http;
 
 #[cfg(test)]
 mod fixture;

@@ -1,15 +1,13 @@
-//! The client of the proxy's control socket ([`amphora_proxy::control::api`]): one connection per request, a
-//! deadline on each, a bound on every answer.
+//! The client of the proxy's control socket ([`amphora_proxy::control::api`]).
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use amphora_proxy::control::api::{Applied, Info, Refusal, Stats};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::{Method, Request, StatusCode, client::conn::http1, header::CONTENT_TYPE};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, time::timeout};
+
+use crate::unix_http::{ExchangeError, UnixHttp};
 
 /// How long a document may take until it is live.
 const APPLY_DEADLINE: Duration = Duration::from_secs(20);
@@ -23,7 +21,7 @@ const MAX_ANSWER: usize = 64 << 20;
 /// A proxy, by its control socket.
 #[derive(Clone, Debug)]
 pub struct ProxyClient {
-    socket: PathBuf,
+    socket: UnixHttp,
 }
 
 /// Why the proxy did not do what it was asked.
@@ -61,10 +59,21 @@ impl fmt::Display for ProxyError {
 
 impl std::error::Error for ProxyError {}
 
+impl From<ExchangeError> for ProxyError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::NotRunning(error) => Self::NotRunning(error),
+            ExchangeError::Late => Self::Late,
+            ExchangeError::Broken(reason) => Self::Broken(reason),
+            ExchangeError::TooLong(bound) => Self::Protocol(format!("an answer of more than {bound} bytes")),
+        }
+    }
+}
+
 impl ProxyClient {
     /// A client of the proxy that listens on this socket, now or later.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { socket: UnixHttp::new(socket, MAX_ANSWER) }
     }
 
     /// Makes a document run.
@@ -134,43 +143,9 @@ impl ProxyClient {
         body: Bytes,
         deadline: Duration,
     ) -> Result<Bytes, ProxyError> {
-        timeout(deadline, self.exchange(method, path, body)).await.unwrap_or(Err(ProxyError::Late))
+        let (status, body) = self.socket.request(method, path, "application/json", body, deadline).await?;
+        answer(status, body)
     }
-
-    async fn exchange(&self, method: Method, path: &'static str, body: Bytes) -> Result<Bytes, ProxyError> {
-        let broken = |e: hyper::Error| ProxyError::Broken(e.to_string());
-        let stream = UnixStream::connect(&self.socket).await.map_err(not_connected)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(hyper::header::HOST, "localhost")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .expect("method, path and headers are constants");
-        let exchange = async {
-            let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| {
-                if e.is::<LengthLimitError>() {
-                    ProxyError::Protocol(format!("an answer of more than {MAX_ANSWER} bytes"))
-                } else {
-                    ProxyError::Broken(e.to_string())
-                }
-            })?;
-            answer(head.status, body.to_bytes())
-        };
-        tokio::pin!(exchange);
-        // The connection is driven here and not in a task of its own, so that it ends with the deadline.
-        tokio::select! {
-            answer = &mut exchange => answer,
-            _ = connection => exchange.await,
-        }
-    }
-}
-
-/// A full backlog is a proxy that hangs, not one that does not run.
-fn not_connected(error: io::Error) -> ProxyError {
-    if error.kind() == io::ErrorKind::WouldBlock { ProxyError::Late } else { ProxyError::NotRunning(error) }
 }
 
 fn answer(status: StatusCode, body: Bytes) -> Result<Bytes, ProxyError> {
