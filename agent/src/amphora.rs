@@ -23,7 +23,8 @@ use tokio::{
 use crate::{
     document,
     proxy_client::{ProxyClient, ProxyError},
-    store::{Slot, Staged, Store},
+    store::{Kept, Slot, Staged, Store},
+    vrrp_client::VrrpError,
 };
 
 /// How often the proxy is asked whether it is still the same process.
@@ -68,6 +69,14 @@ pub enum ChangeError {
     ProxyDown(String),
     /// The proxy did not say whether it took the change; it is being brought back to what was before.
     ProxyLate(String),
+    /// There is no VRRP configuration.
+    NoVrrp,
+    /// What the VRRP daemon was asked does not fit what it is at present.
+    VrrpConflict(Refusal),
+    /// The VRRP daemon does not run.
+    VrrpDown(String),
+    /// The VRRP daemon did not say whether it did what it was asked.
+    VrrpLate(String),
     /// The disk did not take it.
     Storage(io::Error),
     /// A defect of this program.
@@ -83,7 +92,16 @@ impl fmt::Display for ChangeError {
             Self::OtherLoadBalancer(id) => write!(f, "this amphora carries load balancer {id}"),
             Self::NoLoadBalancer => f.write_str("no such load balancer"),
             Self::NoMember => f.write_str("no such member in that pool"),
-            Self::ProxyDown(reason) | Self::ProxyLate(reason) | Self::Internal(reason) => f.write_str(reason),
+            Self::NoVrrp => f.write_str("this amphora has no VRRP configuration"),
+            Self::VrrpConflict(refusal) => {
+                let reasons: Vec<_> = refusal.faults.iter().map(|fault| fault.reason.as_str()).collect();
+                f.write_str(&reasons.join("; "))
+            }
+            Self::ProxyDown(reason)
+            | Self::ProxyLate(reason)
+            | Self::VrrpDown(reason)
+            | Self::VrrpLate(reason)
+            | Self::Internal(reason) => f.write_str(reason),
             Self::Storage(error) => write!(f, "cannot store the document: {error}"),
         }
     }
@@ -103,6 +121,18 @@ impl From<ProxyError> for ChangeError {
     }
 }
 
+impl From<VrrpError> for ChangeError {
+    fn from(error: VrrpError) -> Self {
+        match error {
+            VrrpError::Invalid(refusal) => Self::Invalid(refusal),
+            VrrpError::Conflict(refusal) => Self::VrrpConflict(refusal),
+            VrrpError::NotRunning(_) => Self::VrrpDown(error.to_string()),
+            VrrpError::Late | VrrpError::Broken(_) => Self::VrrpLate(error.to_string()),
+            VrrpError::NotFound | VrrpError::Protocol(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
 impl Amphora {
     /// Takes up what is stored. Blocks on the disk.
     ///
@@ -111,11 +141,11 @@ impl Amphora {
     pub fn open(store: Arc<Store>, proxy: ProxyClient) -> io::Result<Arc<Self>> {
         let mut model = None;
         for slot in [Slot::Current, Slot::Previous] {
-            let Some(document) = store.read(slot)? else { continue };
+            let Some(document) = store.read(Kept::LoadBalancer, slot)? else { continue };
             match document::parse(&document) {
                 Ok(parsed) => {
                     if slot == Slot::Previous {
-                        store.unstage(Staged::Replaced)?;
+                        store.unstage(Kept::LoadBalancer, Staged::Replaced)?;
                     }
                     model = Some(Arc::new(parsed));
                     break;
@@ -147,7 +177,7 @@ impl Amphora {
     pub async fn document(self: &Arc<Self>, id: LoadBalancerId) -> Result<Bytes, ChangeError> {
         self.expect(id)?;
         let this = self.clone();
-        let document = blocking(move || this.store.read(Slot::Current)).await?;
+        let document = blocking(move || this.store.read(Kept::LoadBalancer, Slot::Current)).await?;
         document.map(Bytes::from).ok_or(ChangeError::NoLoadBalancer)
     }
 
@@ -227,7 +257,7 @@ impl Amphora {
                 }
             };
             let store = this.clone();
-            if let Err(error) = blocking(move || store.store.remove()).await {
+            if let Err(error) = blocking(move || store.store.remove(Kept::LoadBalancer)).await {
                 this.diverged(&mut state);
                 return Err(error);
             }
@@ -306,8 +336,13 @@ impl Amphora {
     /// cannot be honoured now (an address that is not there yet) is tried again.
     async fn restore(self: &Arc<Self>) -> Result<(), ChangeError> {
         let this = self.clone();
-        let (current, previous) =
-            blocking(move || Ok((this.store.read(Slot::Current)?, this.store.read(Slot::Previous)?))).await?;
+        let (current, previous) = blocking(move || {
+            Ok((
+                this.store.read(Kept::LoadBalancer, Slot::Current)?,
+                this.store.read(Kept::LoadBalancer, Slot::Previous)?,
+            ))
+        })
+        .await?;
         let Some(current) = current else { return Ok(()) };
         let refused = match self.proxy.apply(current.into()).await {
             Ok(applied) => {
@@ -323,7 +358,7 @@ impl Amphora {
         tracing::error!(%refused, "falling back to the document before");
         self.proxy.apply(document.into()).await?;
         let this = self.clone();
-        blocking(move || this.store.unstage(Staged::Replaced)).await?;
+        blocking(move || this.store.unstage(Kept::LoadBalancer, Staged::Replaced)).await?;
         self.model.send_replace(Some(Arc::new(model)));
         Ok(())
     }
@@ -333,7 +368,7 @@ impl Amphora {
         let document = self.proxy.document().await?;
         let model = document::parse(&document).map_err(ChangeError::Invalid)?;
         let this = self.clone();
-        let staged = blocking(move || this.store.stage(&document)).await?;
+        let staged = blocking(move || this.store.stage(Kept::LoadBalancer, &document)).await?;
         tracing::warn!(id = %model.id, ?staged, "took over the document that the proxy runs: none was stored");
         self.model.send_replace(Some(Arc::new(model)));
         Ok(())
@@ -347,7 +382,7 @@ impl Amphora {
         document: Bytes,
     ) -> Result<Applied, ChangeError> {
         let (this, text) = (self.clone(), document.clone());
-        let staged = blocking(move || this.store.stage(&text)).await?;
+        let staged = blocking(move || this.store.stage(Kept::LoadBalancer, &text)).await?;
         match self.proxy.apply(document).await {
             Ok(applied) => {
                 state.authoritative = true;
@@ -356,7 +391,7 @@ impl Amphora {
             }
             Err(error) => {
                 let this = self.clone();
-                let unstaged = blocking(move || this.store.unstage(staged)).await;
+                let unstaged = blocking(move || this.store.unstage(Kept::LoadBalancer, staged)).await;
                 if !matches!(error, ProxyError::Refused(..) | ProxyError::NotRunning(_)) || unstaged.is_err()
                 {
                     self.diverged(state);
@@ -383,13 +418,13 @@ impl Amphora {
 }
 
 /// Runs a change in a task of its own: dropping the request does not stop it half-way.
-async fn detached<T: Send + 'static>(
+pub(crate) async fn detached<T: Send + 'static>(
     change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
 ) -> Result<T, ChangeError> {
     tokio::spawn(change).await.map_err(internal)?
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, ChangeError> {
     spawn_blocking(work).await.map_err(internal)?.map_err(ChangeError::Storage)

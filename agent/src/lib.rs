@@ -1,17 +1,18 @@
-//! The agent of an amphora: REST in front, files and the proxy's control socket behind.
+//! The agent of an amphora: REST in front, files and the control sockets of the proxy and of the VRRP daemon behind.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`config`] | Octavia's ini file and our own section of it |
 //! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
 //! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
+//! | [`vrrp`] | the VRRP configuration, likewise ([`vrrp_client`]) |
 //! | [`unix_http`] | one request to a control socket |
 //! | [`document`] | the one place that meets the proxy's parser |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
 //! | [`heartbeat`] | what Octavia's health manager hears |
 //! | [`status`] | Octavia's status tree |
 //! | [`metrics`] | the agent's own series |
-//! | [`supervise`] | the proxy as a child, for hosts without systemd |
+//! | [`supervise`] | the proxy and the VRRP daemon as children, for hosts without systemd |
 //! | [`run`] | all of it wired together |
 //!
 //! Restarting the agent never touches traffic: the proxy runs on, and what is stored is compared with what runs when
@@ -32,6 +33,8 @@ pub mod store;
 pub mod supervise;
 pub mod tls;
 pub mod unix_http;
+pub mod vrrp;
+pub mod vrrp_client;
 
 #[cfg(test)]
 mod fixture;

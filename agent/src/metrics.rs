@@ -1,4 +1,4 @@
-//! The agent's own series. The proxy's are passed on in front of them.
+//! The agent's own series. Those of the proxy and of the VRRP daemon are passed on in front of them.
 
 use std::{
     fmt::Write as _,
@@ -44,8 +44,13 @@ series! {
     /// Heartbeats without the proxy's own word.
     heartbeats_blind: "counter", "amphora_agent_heartbeats_without_proxy_total",
         "Heartbeats for which the proxy did not answer.";
+    /// Heartbeats that did not leave because the VRRP daemon was dead.
+    heartbeats_withheld: "counter", "amphora_agent_heartbeats_withheld_total",
+        "Heartbeats that did not leave because the VRRP daemon was dead.";
     /// Times that `--supervise` started a proxy.
     proxy_starts: "counter", "amphora_agent_proxy_starts_total", "Proxy processes started.";
+    /// Times that `--supervise` started a VRRP daemon.
+    vrrp_starts: "counter", "amphora_agent_vrrp_starts_total", "VRRP processes started.";
 }
 
 /// One number.
@@ -70,21 +75,28 @@ impl Series {
 }
 
 impl Metrics {
-    /// The proxy's text, when it gave one, and the agent's own series.
-    pub fn text(&self, proxy: Option<Bytes>) -> Vec<u8> {
+    /// The texts of the proxy and of the VRRP daemon, of those that gave one, and the agent's own series.
+    pub fn text(&self, proxy: Option<Bytes>, vrrp: Option<Bytes>, has_vrrp: bool) -> Vec<u8> {
         let mut text = String::with_capacity(2048);
         let mut series = |kind, name, help, value: u64| {
             writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
                 .expect("a String takes every write");
         };
         series("gauge", "amphora_agent_proxy_up", "Whether the proxy answers.", proxy.is_some().into());
+        if has_vrrp {
+            let help = "Whether the VRRP daemon answers; only with VRRP configured.";
+            series("gauge", "amphora_agent_vrrp_up", help, vrrp.is_some().into());
+        }
         self.each(&mut series);
         if let Some(bytes) = resident_memory() {
             series("gauge", "amphora_agent_resident_memory_bytes", "Resident memory of the agent.", bytes);
         }
-        let mut all = proxy.map(Vec::from).unwrap_or_default();
-        if !all.is_empty() && !all.ends_with(b"\n") {
-            all.push(b'\n');
+        let mut all = Vec::new();
+        for part in proxy.into_iter().chain(vrrp) {
+            all.extend_from_slice(&part);
+            if !all.is_empty() && !all.ends_with(b"\n") {
+                all.push(b'\n');
+            }
         }
         all.extend_from_slice(text.as_bytes());
         all
@@ -105,16 +117,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_series_is_written_once_behind_the_proxys() {
+    fn every_series_is_written_once_behind_those_of_the_others() {
         let metrics = Metrics::default();
         metrics.changes.increment();
-        let text = String::from_utf8(metrics.text(Some(Bytes::from_static(b"haproxy_up 1")))).unwrap();
-        assert!(text.starts_with("haproxy_up 1\n# HELP amphora_agent_proxy_up "), "{text}");
+        let (proxy, vrrp) = (Bytes::from_static(b"haproxy_up 1"), Bytes::from_static(b"amphora_vrrp_fit 1"));
+        let text = String::from_utf8(metrics.text(Some(proxy), Some(vrrp), true)).unwrap();
+        let start = "haproxy_up 1\namphora_vrrp_fit 1\n# HELP amphora_agent_proxy_up ";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("\namphora_agent_vrrp_up 1\n"), "{text}");
         assert!(text.contains("\namphora_agent_configuration_changes_total 1\n"), "{text}");
         let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let mut unique = names.clone();
         unique.dedup();
         assert_eq!(names, unique);
-        assert!(String::from_utf8(metrics.text(None)).unwrap().starts_with("# HELP amphora_agent_proxy_up"));
+        let alone = String::from_utf8(metrics.text(None, None, false)).unwrap();
+        assert!(alone.starts_with("# HELP amphora_agent_proxy_up") && !alone.contains("vrrp_up"), "{alone}");
     }
 }

@@ -6,11 +6,12 @@ use amphora_vrrp::net::LinkChanges;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 
 use crate::{
     amphora::Amphora,
-    config::{Config, HeartbeatConfig},
+    config::{Config, HeartbeatConfig, Topology},
     heartbeat::{Sender, Vitals},
     metrics::Metrics,
     plumbing::Plumbing,
@@ -19,6 +20,8 @@ use crate::{
     store::Store,
     supervise::Supervisor,
     tls::ServerTls,
+    vrrp::Vrrp,
+    vrrp_client::VrrpClient,
 };
 
 /// Why an agent did not start.
@@ -50,31 +53,40 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     let store = Arc::new(Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?);
     let client = ProxyClient::new(config.control_socket.clone());
     let amphora = Amphora::open(store.clone(), client.clone()).map_err(cannot(format!("read {base}")))?;
+    let vrrp_client = VrrpClient::new(config.vrrp_control_socket.clone());
+    let vrrp = Vrrp::open(store.clone(), vrrp_client.clone()).map_err(cannot(format!("read {base}")))?;
     let tls = ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol);
     let tls = Arc::new(tls.map_err(cannot("use the certificates"))?);
     let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
     let plumbing = Plumbing::open((&config).into(), store.clone()).map_err(cannot(format!("read {base}")))?;
     let links = restore(&plumbing, &config).await?;
-    let api = Api::new(&config, amphora.clone(), plumbing.clone(), metrics.clone(), vitals.clone());
+    let api =
+        Api::new(&config, amphora.clone(), plumbing.clone(), vrrp.clone(), metrics.clone(), vitals.clone());
     let api = Arc::new(api);
     let server = Server::bind(config.bind, config.max_connections, tls.clone(), api, metrics.clone());
     let server = server.await.map_err(cannot(format!("listen on {}", config.bind)))?;
     let address = server.address().map_err(cannot("listen"))?;
 
-    let (stop_proxy, proxy_stopped) = watch::channel(false);
-    let supervisor = if supervise {
+    let mut supervised = Vec::new();
+    if supervise {
         fs::create_dir_all(&config.run_dir).map_err(cannot(format!("make {}", config.run_dir.display())))?;
-        let supervisor = Supervisor::new(&config, client, metrics.clone());
+        // In the order in which they are stopped: the peer takes over while the proxy still serves.
+        if config.topology == Topology::ActiveStandby {
+            let vrrp = vrrp.clone();
+            let supervisor = Supervisor::vrrp(&config, vrrp_client, metrics.clone());
+            supervised.push(Supervised::start(supervisor, move || vrrp.wake()));
+        }
         let amphora = amphora.clone();
-        Some(tokio::spawn(supervisor.run(proxy_stopped, move || amphora.wake())))
-    } else {
-        None
-    };
+        let supervisor = Supervisor::proxy(&config, client, metrics.clone());
+        supervised.push(Supervised::start(supervisor, move || amphora.wake()));
+    }
     let (heartbeats, heartbeat) = watch::channel(config.heartbeat.clone());
-    let sender = Sender::new(config.amphora_id.clone(), amphora.clone(), store, metrics, vitals);
+    let id = config.amphora_id.clone();
+    let sender = Sender::new(id, amphora.clone(), vrrp.clone(), store, metrics, vitals);
     let mut background = vec![
         tokio::spawn(sender.run(heartbeat)),
         tokio::spawn(amphora.clone().run()),
+        tokio::spawn(vrrp.clone().run()),
         tokio::spawn(reload(hangup, file, config.clone(), tls, heartbeats)),
     ];
     background.extend(links.map(|links| tokio::spawn(plumbing.watch(links))));
@@ -88,11 +100,10 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     }
     stop.send_replace(true);
     let _ = serving.await;
-    amphora.quiesce(config.drain_timeout).await;
-    background.iter().for_each(tokio::task::JoinHandle::abort);
-    stop_proxy.send_replace(true);
-    if let Some(supervisor) = supervisor {
-        let _ = supervisor.await;
+    tokio::join!(amphora.quiesce(config.drain_timeout), vrrp.quiesce(config.drain_timeout));
+    background.iter().for_each(JoinHandle::abort);
+    for program in supervised {
+        program.stop().await;
     }
     tracing::info!("stopped");
     Ok(())
@@ -109,6 +120,25 @@ async fn restore(plumbing: &Arc<Plumbing>, config: &Config) -> Result<Option<Lin
         tracing::error!(%error, "cannot plug the ports again");
     }
     Ok(Some(links))
+}
+
+/// A supervisor that runs.
+struct Supervised {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Supervised {
+    fn start(supervisor: Supervisor, started: impl Fn() + Send + 'static) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        Self { stop, task: tokio::spawn(supervisor.run(stopped, started)) }
+    }
+
+    /// Returns when the program has ended.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.task.await;
+    }
 }
 
 /// On each SIGHUP: reads the certificates again, and of the configuration what Octavia calls mutable.

@@ -5,6 +5,7 @@
 //! | `loadbalancer.json` | what runs, or is about to: it is written before it is applied |
 //! | `loadbalancer.previous.json` | what ran before; the proxy and the agent fall back to it |
 //! | `loadbalancer.older.json` | what ran before that; it becomes the previous one again when a change is taken back |
+//! | `vrrp.conf`, `vrrp.previous.conf`, `vrrp.older.conf` | the same of the VRRP configuration; the daemon reads the first at its start |
 //! | `stats_counters.json` | the counters that heartbeats reported so far |
 //! | `interfaces.json` | the ports that are plugged |
 //!
@@ -24,14 +25,42 @@ mod trouble;
 
 use self::trouble::{Failed, Troubles, scarcity};
 
-/// What runs.
-const CURRENT: &str = "loadbalancer.json";
+/// What is kept, each with the two that were there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The load balancer's document.
+    LoadBalancer,
+    /// The VRRP configuration.
+    Vrrp,
+}
 
-/// What ran before.
-const PREVIOUS: &str = "loadbalancer.previous.json";
+impl Kept {
+    const ALL: [Self; 2] = [Self::LoadBalancer, Self::Vrrp];
 
-/// What ran before that.
-const OLDER: &str = "loadbalancer.older.json";
+    /// The name of the file with what runs.
+    pub const fn current(self) -> &'static str {
+        match self {
+            Self::LoadBalancer => "loadbalancer.json",
+            Self::Vrrp => "vrrp.conf",
+        }
+    }
+
+    /// The name of what ran before.
+    const fn previous(self) -> &'static str {
+        match self {
+            Self::LoadBalancer => "loadbalancer.previous.json",
+            Self::Vrrp => "vrrp.previous.conf",
+        }
+    }
+
+    /// The name of what ran before that.
+    const fn older(self) -> &'static str {
+        match self {
+            Self::LoadBalancer => "loadbalancer.older.json",
+            Self::Vrrp => "vrrp.older.conf",
+        }
+    }
+}
 
 /// The counters that heartbeats reported.
 const COUNTERS: &str = "stats_counters.json";
@@ -54,19 +83,10 @@ pub struct Store {
 /// Which document: what runs, or what ran before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// `loadbalancer.json`.
+    /// `loadbalancer.json` or `vrrp.conf`.
     Current,
-    /// `loadbalancer.previous.json`.
+    /// `loadbalancer.previous.json` or `vrrp.previous.conf`.
     Previous,
-}
-
-impl Slot {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Current => CURRENT,
-            Self::Previous => PREVIOUS,
-        }
-    }
 }
 
 /// What [`Store::stage`] did, and so what [`Store::unstage`] has to take back.
@@ -88,16 +108,18 @@ impl Store {
     /// When the directory cannot be made or listed.
     pub fn open(base: &Path) -> io::Result<Self> {
         fs::create_dir_all(base)?;
+        let names = Kept::ALL.iter().flat_map(|kept| [kept.current(), kept.previous(), kept.older()]);
+        let names: Vec<_> = names.chain([COUNTERS, INTERFACES]).collect();
         for entry in fs::read_dir(base)? {
             let path = entry?.path();
             let unfinished =
-                |name: &str| path.file_name().is_some_and(|n| n == format!("{name}{UNFINISHED}").as_str());
-            if [CURRENT, PREVIOUS, OLDER, COUNTERS, INTERFACES].into_iter().any(unfinished) {
+                |name: &&str| path.file_name().is_some_and(|n| n == format!("{name}{UNFINISHED}").as_str());
+            if names.iter().any(unfinished) {
                 fs::remove_file(&path)?;
             }
         }
         let store = Self { base: base.to_owned(), changing: Mutex::new(()), troubles: Troubles::default() };
-        store.mend()?;
+        Kept::ALL.into_iter().try_for_each(|kept| store.mend(kept))?;
         store.sync()?;
         Ok(store)
     }
@@ -106,41 +128,44 @@ impl Store {
     ///
     /// # Errors
     /// When it is there but cannot be read.
-    pub fn read(&self, slot: Slot) -> io::Result<Option<Vec<u8>>> {
-        self.read_file(slot.name())
+    pub fn read(&self, kept: Kept, slot: Slot) -> io::Result<Option<Vec<u8>>> {
+        self.read_file(match slot {
+            Slot::Current => kept.current(),
+            Slot::Previous => kept.previous(),
+        })
     }
 
     /// Makes a document the current one, and the current one the previous one.
     ///
     /// # Errors
     /// When a step fails, for one because the disk is full: the current and the previous document are those before.
-    pub fn stage(&self, document: &[u8]) -> io::Result<Staged> {
-        let before = self.read(Slot::Current)?;
+    pub fn stage(&self, kept: Kept, document: &[u8]) -> io::Result<Staged> {
+        let before = self.read(kept, Slot::Current)?;
         if before.as_deref() == Some(document) {
             return Ok(Staged::Unchanged);
         }
         let staged = if before.is_some() { Staged::Replaced } else { Staged::First };
-        self.changed(CURRENT, || self.put(document, staged))
+        self.changed(kept.current(), || self.put(kept, document, staged))
     }
 
-    fn put(&self, document: &[u8], staged: Staged) -> Result<Staged, Failed> {
-        self.mend()?;
-        let unfinished = self.write_unfinished(CURRENT, document, true)?;
+    fn put(&self, kept: Kept, document: &[u8], staged: Staged) -> Result<Staged, Failed> {
+        self.mend(kept)?;
+        let unfinished = self.write_unfinished(kept.current(), document, true)?;
         let put = || {
             if staged == Staged::Replaced {
-                self.keep(PREVIOUS, OLDER)?;
-                self.keep(CURRENT, PREVIOUS)?;
+                self.keep(kept.previous(), kept.older())?;
+                self.keep(kept.current(), kept.previous())?;
             }
-            fs::rename(&unfinished, self.path(CURRENT))
+            fs::rename(&unfinished, self.path(kept.current()))
         };
         if let Err(error) = put() {
             let _ = fs::remove_file(&unfinished);
             // What cannot be mended now is mended before the next change, or at the next start.
-            let _ = self.mend();
+            let _ = self.mend(kept);
             return Err(error.into());
         }
         if let Err(error) = self.sync() {
-            self.take_back(staged)?;
+            self.take_back(kept, staged)?;
             return Err(error.into());
         }
         Ok(staged)
@@ -152,32 +177,32 @@ impl Store {
     /// # Errors
     /// When a step fails. When it is the first, the staged document is still the current one, and the previous one
     /// behind it.
-    pub fn unstage(&self, staged: Staged) -> io::Result<()> {
+    pub fn unstage(&self, kept: Kept, staged: Staged) -> io::Result<()> {
         if staged == Staged::Unchanged {
             return Ok(());
         }
-        self.changed(CURRENT, || Ok(self.take_back(staged)?))
+        self.changed(kept.current(), || Ok(self.take_back(kept, staged)?))
     }
 
-    fn take_back(&self, staged: Staged) -> io::Result<()> {
+    fn take_back(&self, kept: Kept, staged: Staged) -> io::Result<()> {
         match staged {
             Staged::Unchanged => return Ok(()),
             Staged::Replaced => {
-                fs::rename(self.path(PREVIOUS), self.path(CURRENT))?;
-                self.restore_previous()?;
+                fs::rename(self.path(kept.previous()), self.path(kept.current()))?;
+                self.restore_previous(kept)?;
             }
-            Staged::First => fs::remove_file(self.path(CURRENT))?,
+            Staged::First => fs::remove_file(self.path(kept.current()))?,
         }
         self.sync()
     }
 
-    /// Removes every document.
+    /// Removes a document and those before it.
     ///
     /// # Errors
     /// When one stays; the current one goes last.
-    pub fn remove(&self) -> io::Result<()> {
-        self.changed(CURRENT, || {
-            for name in [OLDER, PREVIOUS, CURRENT] {
+    pub fn remove(&self, kept: Kept) -> io::Result<()> {
+        self.changed(kept.current(), || {
+            for name in [kept.older(), kept.previous(), kept.current()] {
                 remove_if_there(&self.path(name))?;
             }
             Ok(self.sync()?)
@@ -306,23 +331,23 @@ impl Store {
 
     /// Takes back a stage that ended half-way, or ends its taking back: then there is no previous document, or it is
     /// the current one under a second name.
-    fn mend(&self) -> io::Result<()> {
+    fn mend(&self, kept: Kept) -> io::Result<()> {
         let file = |name| match fs::metadata(self.path(name)) {
             Ok(data) => Ok(Some((data.dev(), data.ino()))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         };
-        let (current, previous) = (file(CURRENT)?, file(PREVIOUS)?);
+        let (current, previous) = (file(kept.current())?, file(kept.previous())?);
         if current.is_some() && (previous.is_none() || previous == current) {
-            self.restore_previous()?;
+            self.restore_previous(kept)?;
         }
         Ok(())
     }
 
     /// Makes the older document the previous one; when there is none, there is no previous one either.
-    fn restore_previous(&self) -> io::Result<()> {
-        match fs::rename(self.path(OLDER), self.path(PREVIOUS)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => remove_if_there(&self.path(PREVIOUS)),
+    fn restore_previous(&self, kept: Kept) -> io::Result<()> {
+        match fs::rename(self.path(kept.older()), self.path(kept.previous())) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => remove_if_there(&self.path(kept.previous())),
             renamed => renamed,
         }
     }

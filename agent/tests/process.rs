@@ -131,6 +131,29 @@ fn sigterm_ends_it_with_0_and_its_proxy_with_it() {
 }
 
 #[test]
+fn a_pairs_vrrp_daemon_is_started_and_stopped_before_the_proxy() {
+    let host = Host::new();
+    let path = host.path().display().to_string();
+    let names = |name: &str| {
+        format!(
+            "#!/bin/sh\ntrap 'echo {name} >> {path}/ended; exit' TERM\necho $$ >> {path}/pids\n\
+             while :; do sleep 0.02; done\n"
+        )
+    };
+    for name in ["proxy", "vrrp"] {
+        fs::write(host.path().join(name), names(name)).unwrap();
+        fs::set_permissions(host.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    host.configure("vrrp_cmd = $root/vrrp\n[controller_worker]\nloadbalancer_topology = ACTIVE_STANDBY\n");
+    let mut agent = host.agent(&["--supervise"]);
+    eventually("both are started", || host.pids().len() == 2);
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0), "{}", host.log());
+    assert!(host.pids().into_iter().all(|pid| !alive(pid)));
+    assert_eq!(fs::read_to_string(host.path().join("ended")).unwrap(), "vrrp\nproxy\n");
+}
+
+#[test]
 fn a_killed_agent_leaves_the_proxy_and_the_next_one_takes_it_over() {
     let host = Host::new();
     let mut agent = host.agent(&["--supervise"]);

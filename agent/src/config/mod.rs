@@ -31,6 +31,9 @@ const OWN_OPTIONS: &[&str] = &[
     "proxy_cmd",
     "run_dir",
     "control_socket",
+    "vrrp_cmd",
+    "vrrp_control_socket",
+    "vrrp_fitness_interval",
     "network_namespace",
     "proxy_workers",
     "drain_timeout",
@@ -53,6 +56,8 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("DEFAULT", "debug", "false"),
     (OWN, "run_dir", "/run/amphora"),
     (OWN, "control_socket", "$run_dir/proxy.sock"),
+    (OWN, "vrrp_control_socket", "$run_dir/vrrp.sock"),
+    (OWN, "vrrp_fitness_interval", "100"),
     (OWN, "proxy_workers", "0"),
     (OWN, "drain_timeout", "10"),
     (OWN, "max_connections", "64"),
@@ -89,7 +94,14 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// `[amphora] control_socket`: the proxy's.
     pub control_socket: PathBuf,
-    /// `[amphora] network_namespace`: the named namespace that a supervised proxy runs in, and that interfaces are
+    /// `[amphora] vrrp_cmd`: the program that `--supervise` starts for a pair; `None` is `amphora-vrrp` beside the
+    /// agent's own file.
+    pub vrrp_cmd: Option<PathBuf>,
+    /// `[amphora] vrrp_control_socket`: the VRRP daemon's.
+    pub vrrp_control_socket: PathBuf,
+    /// `[amphora] vrrp_fitness_interval`: how often a supervised VRRP daemon asks whether the proxy is fit.
+    pub vrrp_fitness_interval: Duration,
+    /// `[amphora] network_namespace`: the named namespace that supervised programs run in, and that interfaces are
     /// plugged into.
     pub network_namespace: Option<String>,
     /// `[amphora] proxy_workers`: worker threads of a supervised proxy; `None` lets it count the cores.
@@ -220,6 +232,11 @@ impl Config {
             proxy_cmd: read.optional(OWN, "proxy_cmd", path)?,
             run_dir: read.required(OWN, "run_dir", path)?,
             control_socket: read.required(OWN, "control_socket", path)?,
+            vrrp_cmd: read.optional(OWN, "vrrp_cmd", path)?,
+            vrrp_control_socket: read.required(OWN, "vrrp_control_socket", path)?,
+            vrrp_fitness_interval: read
+                .required(OWN, "vrrp_fitness_interval", bounded(10, 60_000))
+                .map(Duration::from_millis)?,
             network_namespace: read.optional(OWN, "network_namespace", namespace)?,
             proxy_workers: read
                 .optional(OWN, "proxy_workers", bounded(0, 1024))?

@@ -59,7 +59,9 @@ fn defaults_are_octavias() {
     assert_eq!(config.heartbeat.interval, Duration::from_secs(10));
     assert_eq!(config.tls_protocol, TlsProtocol::Tls12);
     assert_eq!(config.control_socket, Path::new("/run/amphora/proxy.sock"));
-    assert_eq!((config.proxy_workers, config.network_namespace), (None, None));
+    assert_eq!(config.vrrp_control_socket, Path::new("/run/amphora/vrrp.sock"));
+    assert_eq!(config.vrrp_fitness_interval, Duration::from_millis(100));
+    assert_eq!((config.vrrp_cmd, config.proxy_workers, config.network_namespace), (None, None, None));
 }
 
 #[test]
@@ -99,6 +101,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("[amphora_agent]\nagent_tls_protocol = TLSv2", "[amphora_agent] agent_tls_protocol: not one of"),
         ("[controller_worker]\nloadbalancer_topology = TRIO", "[controller_worker] loadbalancer_topology"),
         ("[amphora]\nnetwork_namespace = ../x", "[amphora] network_namespace: not the name"),
+        ("[amphora]\nvrrp_fitness_interval = 5", "[amphora] vrrp_fitness_interval: must be from 10 to 60000"),
+        ("[amphora]\nvrrp_cmd = vrrp", "[amphora] vrrp_cmd: not an absolute path"),
         ("[DEFAULT]\ndebug = maybe", "[DEFAULT] debug: not a boolean"),
     ] {
         let error = refused(text);

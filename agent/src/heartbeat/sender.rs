@@ -2,6 +2,9 @@
 //!
 //! The proxy is asked ahead of the moment at which a heartbeat is due, and whatever is known at that moment leaves
 //! ([`Reporter`] says what that is). Neither a proxy that hangs nor a disk that is slow can delay one.
+//!
+//! With VRRP configured its daemon is asked at the same time. When it is dead no heartbeat leaves: that is how a
+//! controller learns of it (`Pulse` says when it counts as dead).
 
 use std::{
     io,
@@ -22,10 +25,12 @@ use tokio::{
 use super::{
     delta::Deltas,
     message::seal,
+    pulse::{Beat, Pulse},
     report::{Observation, Reporter},
 };
 use crate::{
     amphora::Amphora, config::HeartbeatConfig, metrics::Metrics, proxy_client::ProxyError, store::Store,
+    vrrp::Vrrp, vrrp_client::VrrpError,
 };
 
 /// The longest time ahead of a heartbeat at which the proxy is asked.
@@ -80,10 +85,12 @@ impl Vitals {
 #[derive(Debug)]
 pub struct Sender {
     amphora: Arc<Amphora>,
+    vrrp: Arc<Vrrp>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     vitals: Arc<Vitals>,
     reporter: Reporter,
+    pulse: Pulse,
     sockets: Sockets,
     turn: usize,
     unsaved: bool,
@@ -96,13 +103,16 @@ impl Sender {
     pub fn new(
         amphora_id: String,
         amphora: Arc<Amphora>,
+        vrrp: Arc<Vrrp>,
         store: Arc<Store>,
         metrics: Arc<Metrics>,
         vitals: Arc<Vitals>,
     ) -> Self {
         Self {
             reporter: Reporter::new(amphora_id, load(&store)),
+            pulse: Pulse::default(),
             amphora,
+            vrrp,
             store,
             metrics,
             vitals,
@@ -145,10 +155,21 @@ impl Sender {
         }
     }
 
-    /// Asks the proxy until `due`, and sends then.
+    /// Asks the proxy and the VRRP daemon until `due`, and sends then.
     async fn beat(&mut self, config: &HeartbeatConfig, due: Instant) {
-        let asked = timeout_at(due, self.amphora.proxy().stats()).await.unwrap_or(Err(ProxyError::Late));
+        let (asked, beat) = tokio::join!(
+            async { timeout_at(due, self.amphora.proxy().stats()).await.unwrap_or(Err(ProxyError::Late)) },
+            listen(&self.vrrp, due),
+        );
         sleep_until(due).await;
+        let dead = self.pulse.is_dead();
+        if self.pulse.observe(beat) {
+            self.metrics.heartbeats_withheld.increment();
+            if !dead {
+                tracing::error!("the VRRP daemon is dead: no heartbeat leaves until it is back");
+            }
+            return;
+        }
         let model = self.amphora.model();
         let observation = match &asked {
             Ok(stats) => Observation::Answered { stats, model: model.as_deref() },
@@ -195,6 +216,18 @@ impl Sender {
             }
             persisting.store(false, Ordering::Release);
         });
+    }
+}
+
+async fn listen(vrrp: &Vrrp, due: Instant) -> Beat {
+    if !vrrp.is_configured() {
+        return Beat::Unwanted;
+    }
+    match timeout_at(due, vrrp.daemon().status()).await {
+        Ok(Err(VrrpError::NotRunning(_))) => Beat::Absent,
+        Ok(Err(VrrpError::Late)) | Err(_) => Beat::Late,
+        // Whatever it answered, it lives.
+        Ok(_) => Beat::Answered,
     }
 }
 

@@ -13,8 +13,10 @@ use crate::{
     fixture,
     metrics::Metrics,
     proxy_client::ProxyClient,
-    store::Store,
-    testing::{FakeProxy, Mood, octavia},
+    store::{Kept, Store},
+    testing::{FakeProxy, FakeVrrp, Mood, VrrpMood, octavia},
+    vrrp::Vrrp,
+    vrrp_client::VrrpClient,
 };
 
 const KEY: &str = "insecure";
@@ -22,6 +24,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 struct Beating {
     proxy: FakeProxy,
+    daemon: FakeVrrp,
     store: Arc<Store>,
     sockets: Vec<UdpSocket>,
     config: watch::Sender<HeartbeatConfig>,
@@ -35,6 +38,7 @@ impl Beating {
         let mut proxy = FakeProxy::new(directory.path());
         proxy.start();
         proxy.set_stats(|stats| *stats = fixture::stats());
+        let daemon = FakeVrrp::new(directory.path());
         let mut sockets = Vec::new();
         for _ in 0..controllers {
             sockets.push(UdpSocket::bind("127.0.0.1:0").await.unwrap());
@@ -43,24 +47,26 @@ impl Beating {
         let config =
             watch::Sender::new(HeartbeatConfig { controllers, interval: INTERVAL, key: KEY.to_owned() });
         let store = Arc::new(Store::open(&directory.path().join("octavia")).unwrap());
-        let task = Self::start(&proxy, &store, &config);
-        Self { proxy, store, sockets, config, task, directory }
+        let task = Self::start(&proxy, &daemon, &store, &config);
+        Self { proxy, daemon, store, sockets, config, task, directory }
     }
 
     fn start(
         proxy: &FakeProxy,
+        daemon: &FakeVrrp,
         store: &Arc<Store>,
         config: &watch::Sender<HeartbeatConfig>,
     ) -> JoinHandle<()> {
         let amphora = Amphora::open(store.clone(), ProxyClient::new(proxy.socket.clone())).unwrap();
+        let vrrp = Vrrp::open(store.clone(), VrrpClient::new(daemon.socket.clone())).unwrap();
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
-        let sender = Sender::new("amphora".to_owned(), amphora, store.clone(), metrics, vitals);
+        let sender = Sender::new("amphora".to_owned(), amphora, vrrp, store.clone(), metrics, vitals);
         tokio::spawn(sender.run(config.subscribe()))
     }
 
     fn restart(&mut self) {
         self.task.abort();
-        self.task = Self::start(&self.proxy, &self.store, &self.config);
+        self.task = Self::start(&self.proxy, &self.daemon, &self.store, &self.config);
     }
 
     async fn next_of(&self, controller: usize) -> Message {
@@ -68,6 +74,18 @@ impl Beating {
         let receive = self.sockets[controller].recv(&mut buffer);
         let length = timeout(Duration::from_secs(5), receive).await.expect("a heartbeat comes").unwrap();
         open(&buffer[..length], KEY).unwrap()
+    }
+
+    /// Fails the test when one comes within this time.
+    async fn none_within(&self, time: Duration) {
+        let mut buffer = vec![0; 65536];
+        assert!(timeout(time, self.sockets[0].recv(&mut buffer)).await.is_err(), "a heartbeat came");
+    }
+
+    /// Makes VRRP configured, as it is when the agent starts.
+    fn configure_vrrp(&mut self) {
+        let _ = self.store.stage(Kept::Vrrp, b"{}").unwrap();
+        self.restart();
     }
 
     async fn next(&self) -> Message {
@@ -145,6 +163,42 @@ async fn a_dead_proxy_shows_at_once() {
     assert_eq!(beating.next().await.listeners.len(), 1);
     beating.proxy.stop();
     while !beating.next().await.listeners.is_empty() {}
+}
+
+#[tokio::test]
+async fn with_a_dead_vrrp_daemon_none_leaves_and_nothing_is_lost() {
+    let mut beating = Beating::new(1).await;
+    beating.daemon.start();
+    beating.configure_vrrp();
+    beating.next().await;
+    beating.daemon.stop();
+    // Two may be on their way.
+    tokio::time::sleep(INTERVAL * 2).await;
+    beating.set_bytes_in(70);
+    let mut buffer = vec![0; 65536];
+    while beating.sockets[0].try_recv(&mut buffer).is_ok() {}
+    beating.none_within(INTERVAL * 4).await;
+    beating.daemon.start();
+    beating.received(70).await;
+}
+
+#[tokio::test]
+async fn a_vrrp_daemon_that_hangs_delays_nothing_and_counts_as_dead_soon() {
+    let mut beating = Beating::new(1).await;
+    beating.daemon.start();
+    beating.configure_vrrp();
+    beating.next().await;
+    beating.daemon.be(VrrpMood::Hanging);
+    let start = tokio::time::Instant::now();
+    beating.next().await;
+    beating.next().await;
+    assert!(start.elapsed() < INTERVAL * 5, "{:?}", start.elapsed());
+    tokio::time::sleep(INTERVAL * 3).await;
+    let mut buffer = vec![0; 65536];
+    while beating.sockets[0].try_recv(&mut buffer).is_ok() {}
+    beating.none_within(INTERVAL * 4).await;
+    beating.daemon.be(VrrpMood::Willing);
+    beating.next().await;
 }
 
 #[tokio::test]

@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 
 use super::{
     OPENAPI,
-    body::{self, Limits},
+    body::{self, Kind, Limits},
     error::ApiError,
     route::Resource,
+    vrrp,
 };
 use crate::{
     amphora::Amphora,
@@ -32,6 +33,7 @@ use crate::{
     plumbing::{PlugError, Plumbing, Port},
     proxy_client::ProxyError,
     status,
+    vrrp::Vrrp,
 };
 
 /// The version that the paths carry.
@@ -42,6 +44,7 @@ const API_VERSION: &str = "2.0";
 pub struct Api {
     amphora: Arc<Amphora>,
     plumbing: Arc<Plumbing>,
+    vrrp: Arc<Vrrp>,
     metrics: Arc<Metrics>,
     vitals: Arc<Vitals>,
     limits: Limits,
@@ -55,12 +58,14 @@ impl Api {
         config: &Config,
         amphora: Arc<Amphora>,
         plumbing: Arc<Plumbing>,
+        vrrp: Arc<Vrrp>,
         metrics: Arc<Metrics>,
         vitals: Arc<Vitals>,
     ) -> Self {
         Self {
             amphora,
             plumbing,
+            vrrp,
             metrics,
             vitals,
             limits: Limits { size: config.max_body_size, time: config.request_read_timeout },
@@ -105,18 +110,23 @@ impl Api {
         if !resource.allows(&head.method) {
             return Err(ApiError::method_not_allowed(resource));
         }
-        let mut body = async || body::read(&head.headers, body, self.limits).await;
+        let mut document = async || {
+            let read = body::read(&head.headers, body, self.limits, &[Kind::Json]).await;
+            read.map(|(_, document)| document)
+        };
         match (resource, &head.method) {
             (Resource::Version, _) => Ok(ok(&json!({ "api_version": API_VERSION }))),
             (Resource::Info, _) => Ok(ok(&self.info().await)),
             (Resource::Health, _) => self.health().await,
             (Resource::OpenApi, _) => Ok(bytes("application/json", Bytes::from_static(OPENAPI.as_bytes()))),
             (Resource::Metrics, _) => {
-                let text = self.metrics.text(self.amphora.proxy().metrics().await.ok());
+                let (proxy, vrrp) =
+                    tokio::join!(self.amphora.proxy().metrics(), self.vrrp.daemon().metrics());
+                let text = self.metrics.text(proxy.ok(), vrrp.ok(), self.vrrp.is_configured());
                 Ok(bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
             }
             (Resource::LoadBalancer(id), &Method::PUT) => {
-                let applied = self.amphora.put(id, body().await?).await?;
+                let applied = self.amphora.put(id, document().await?).await?;
                 self.metrics.changes.increment();
                 tracing::info!(%id, applied.generation, applied.changed, "the load balancer was put");
                 Ok(ok(&applied))
@@ -141,8 +151,8 @@ impl Api {
                 Ok(ok(&Statistics::new(&model, &stats)))
             }
             (Resource::Member(id, pool, member), _) => {
-                let body = body().await?;
-                let update = document::parse_member(&body).map_err(crate::amphora::ChangeError::Invalid)?;
+                let update = document::parse_member(&document().await?)
+                    .map_err(crate::amphora::ChangeError::Invalid)?;
                 let applied = self.amphora.set_member(id, pool, member, update).await?;
                 self.metrics.changes.increment();
                 tracing::info!(%id, %member, ?update, "a member was changed");
@@ -150,7 +160,8 @@ impl Api {
             }
             (Resource::Interfaces, _) => Ok(ok(&json!({ "interfaces": self.plumbing.plugged().await }))),
             (Resource::Interface(mac), &Method::PUT) => {
-                let port = Port::from_json(&body().await?).map_err(crate::amphora::ChangeError::Invalid)?;
+                let (_, document) = body::read(&head.headers, body, self.limits, &[Kind::Json]).await?;
+                let port = Port::from_json(&document).map_err(crate::amphora::ChangeError::Invalid)?;
                 let outcome = self.plumbing.plug(mac, port).await?;
                 self.metrics.changes.increment();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
@@ -162,6 +173,9 @@ impl Api {
             }
             (Resource::Interface(mac), _) => {
                 Ok(ok(&self.plumbing.find(mac).await.ok_or(PlugError::NoInterface(mac))?))
+            }
+            (Resource::Vrrp(resource), _) => {
+                vrrp::answer(&self.vrrp, &self.metrics, resource, head, body, self.limits).await
             }
         }
     }
@@ -180,6 +194,7 @@ impl Api {
             "topology": self.topology,
             "loadbalancer": self.amphora.model().map(|model| model.id),
             "proxy": self.amphora.proxy().info().await.ok(),
+            "vrrp": vrrp::info(&self.vrrp).await,
         })
     }
 
@@ -196,6 +211,9 @@ impl Api {
             }
             Err(error @ ProxyError::NotRunning(_)) => fault("proxy", error.to_string()),
             Err(error) => fault("proxy", format!("does not answer: {error}")),
+        }
+        for reason in self.vrrp.troubles().await {
+            fault("vrrp", reason);
         }
         if let Some(silence) = self.vitals.overdue() {
             fault("heartbeat", format!("none has left for {} s", silence.as_secs()));
@@ -266,12 +284,12 @@ fn hostname() -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
-fn ok(document: &impl Serialize) -> Response<Full<Bytes>> {
+pub(super) fn ok(document: &impl Serialize) -> Response<Full<Bytes>> {
     let body = serde_json::to_vec(document).expect("the keys of every answer are strings");
     bytes("application/json", body.into())
 }
 
-fn bytes(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+pub(super) fn bytes(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

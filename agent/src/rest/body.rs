@@ -28,7 +28,26 @@ pub(super) struct Limits {
     pub(super) time: Duration,
 }
 
-/// Reads the body of a request that carries a document.
+/// What a document may be, as its `Content-Type` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `application/json`.
+    Json,
+    /// `text/plain`.
+    Text,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Text => "text/plain",
+        }
+    }
+}
+
+/// Reads the body of a request that carries a document of one of these kinds, and says which it is called; none when
+/// there is no `Content-Type`.
 ///
 /// # Errors
 /// 413, 408, 415, or 400 when the peer breaks off.
@@ -36,12 +55,14 @@ pub(super) async fn read(
     headers: &HeaderMap,
     body: &mut Incoming,
     limits: Limits,
-) -> Result<Bytes, ApiError> {
-    is_json(headers)?;
-    timeout(limits.time, collect(body, limits.size)).await.unwrap_or_else(|_| {
+    kinds: &[Kind],
+) -> Result<(Option<Kind>, Bytes), ApiError> {
+    let kind = kind(headers, kinds)?;
+    let read = timeout(limits.time, collect(body, limits.size)).await.unwrap_or_else(|_| {
         let message = format!("the body did not arrive within {} s", limits.time.as_secs_f32());
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
-    })
+    });
+    read.map(|body| (kind, body))
 }
 
 /// Takes what is left of a body after an error: most clients read the answer only when all is sent, and closing
@@ -63,13 +84,15 @@ pub(super) async fn discard(headers: &HeaderMap, body: &mut Incoming) {
     let _ = timeout(DISCARD_TIMEOUT, discard).await;
 }
 
-fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+fn kind(headers: &HeaderMap, kinds: &[Kind]) -> Result<Option<Kind>, ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
+    if let Some(kind) = kinds.iter().find(|kind| essence.eq_ignore_ascii_case(kind.as_str())) {
+        return Ok(Some(*kind));
     }
-    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send application/json"))
+    let names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+    let message = format!("send {}", names.join(" or "));
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
 }
 
 async fn collect(body: &mut Incoming, size: usize) -> Result<Bytes, ApiError> {

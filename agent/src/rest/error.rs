@@ -10,7 +10,9 @@ use hyper::{
 use serde::Serialize;
 
 use super::route::{NoResource, Resource};
-use crate::{amphora::ChangeError, plumbing::PlugError, proxy_client::ProxyError, store};
+use crate::{
+    amphora::ChangeError, plumbing::PlugError, proxy_client::ProxyError, store, vrrp_client::VrrpError,
+};
 
 /// An answer that is not 2xx: `{"code", "message", "faults"}`.
 #[derive(Clone, Debug, Serialize)]
@@ -111,6 +113,12 @@ impl From<ChangeError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "proxy_unavailable", message)
             }
             ChangeError::ProxyLate(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, "proxy_timeout", message),
+            ChangeError::NoVrrp => Self::new(StatusCode::NOT_FOUND, "vrrp_not_found", message),
+            ChangeError::VrrpConflict(_) => Self::new(StatusCode::CONFLICT, "vrrp_conflict", message),
+            ChangeError::VrrpDown(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "vrrp_unavailable", message)
+            }
+            ChangeError::VrrpLate(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, "vrrp_timeout", message),
             ChangeError::Storage(e) if store::is_full(&e) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message)
             }
@@ -136,6 +144,12 @@ impl From<PlugError> for ApiError {
             }
             PlugError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
         }
+    }
+}
+
+impl From<VrrpError> for ApiError {
+    fn from(error: VrrpError) -> Self {
+        ChangeError::from(error).into()
     }
 }
 
@@ -176,6 +190,10 @@ mod tests {
             "unhealthy",
             "proxy_timeout",
             "storage_full",
+            "vrrp_not_found",
+            "vrrp_conflict",
+            "vrrp_unavailable",
+            "vrrp_timeout",
         ] {
             assert!(manual.contains(&format!("| `{code}` |")), "{code}");
             assert!(sources.iter().any(|source| source.contains(&format!("\"{code}\""))), "{code}");

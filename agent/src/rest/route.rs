@@ -4,6 +4,8 @@ use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
 use amphora_vrrp::net::MacAddress;
 use hyper::Method;
 
+use crate::vrrp_client::VrrpAction;
+
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -29,6 +31,19 @@ pub enum Resource {
     Interfaces,
     /// `/2.0/interfaces/{mac_address}`.
     Interface(MacAddress),
+    /// `/2.0/vrrp` and below.
+    Vrrp(VrrpResource),
+}
+
+/// What a request to VRRP is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VrrpResource {
+    /// `/2.0/vrrp`.
+    Configuration,
+    /// `/2.0/vrrp/status`.
+    Status,
+    /// `/2.0/vrrp/start`, `stop`, `hand-over`, `resume`.
+    Action(VrrpAction),
 }
 
 /// Why a path is nothing here.
@@ -74,6 +89,12 @@ impl Resource {
             ["2.0", "interfaces", mac] => {
                 mac.parse().map(Self::Interface).map_err(|_| NoResource::NotAMacAddress)
             }
+            ["2.0", "vrrp"] => Ok(Self::Vrrp(VrrpResource::Configuration)),
+            ["2.0", "vrrp", "status"] => Ok(Self::Vrrp(VrrpResource::Status)),
+            ["2.0", "vrrp", name] => {
+                let action = VrrpAction::ALL.into_iter().find(|action| action.as_str() == *name);
+                action.map(|action| Self::Vrrp(VrrpResource::Action(action))).ok_or(NoResource::Unknown)
+            }
             _ => Err(NoResource::Unknown),
         }
     }
@@ -81,8 +102,11 @@ impl Resource {
     /// The methods that it takes, as the `Allow` header names them.
     pub fn allow(self) -> &'static str {
         match self {
-            Self::LoadBalancer(_) | Self::Interface(_) => "GET, HEAD, PUT, DELETE",
+            Self::LoadBalancer(_) | Self::Interface(_) | Self::Vrrp(VrrpResource::Configuration) => {
+                "GET, HEAD, PUT, DELETE"
+            }
             Self::Member(..) => "PUT",
+            Self::Vrrp(VrrpResource::Action(_)) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -120,9 +144,19 @@ mod tests {
     fn paths_are_exact() {
         assert_eq!(Resource::parse("/2.0"), Ok(Resource::Version));
         assert_eq!(Resource::parse("/2.0/"), Ok(Resource::Version));
-        for path in
-            ["", "/", "2.0", "/2.0//", "//2.0", "/2.0/loadbalancers", "/2.00", "/metrics/x", "/2.0/Info"]
-        {
+        for path in [
+            "",
+            "/",
+            "2.0",
+            "/2.0//",
+            "//2.0",
+            "/2.0/loadbalancers",
+            "/2.00",
+            "/metrics/x",
+            "/2.0/Info",
+            "/2.0/vrrp/x",
+            "/2.0/vrrp/start/x",
+        ] {
             assert_eq!(Resource::parse(path), Err(NoResource::Unknown), "{path:?}");
         }
         assert!(matches!(
@@ -139,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_makes_it_panic(path in "(/|2\\.0|info|loadbalancers|pools|members|[0-9a-f-]{36}|.){0,20}") {
+        fn no_path_makes_it_panic(path in "(/|2\\.0|info|loadbalancers|pools|members|vrrp|[0-9a-f-]{36}|.){0,20}") {
             fuzz(path.as_bytes());
         }
     }

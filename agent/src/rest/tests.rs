@@ -4,6 +4,7 @@ mod bounds;
 mod changes;
 mod documented;
 mod transport;
+mod vrrp;
 
 use crate::fixture::DOCUMENT;
 
@@ -12,6 +13,9 @@ const OTHER_ID: &str = "10000000-0000-4000-8000-0000000000ff";
 const POOL: &str = "30000000-0000-4000-8000-000000000001";
 const MEMBER: &str = "40000000-0000-4000-8000-000000000001";
 const MAC: &str = "fa:16:3e:00:21:01";
+
+/// A VRRP configuration, as far as the agent looks into one.
+const VRRP: &str = r#"{"instances": [{"name": "lb", "interface": "eth1", "vrid": 1}]}"#;
 
 fn lb() -> String {
     format!("/2.0/loadbalancers/{ID}")

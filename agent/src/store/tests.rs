@@ -3,6 +3,10 @@
 
 use super::*;
 
+const CURRENT: &str = Kept::LoadBalancer.current();
+const PREVIOUS: &str = Kept::LoadBalancer.previous();
+const OLDER: &str = Kept::LoadBalancer.older();
+
 struct Fixture {
     _dir: tempfile::TempDir,
     base: PathBuf,
@@ -18,7 +22,10 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     fn documents(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        (self.store.read(Slot::Current).unwrap(), self.store.read(Slot::Previous).unwrap())
+        (
+            self.store.read(Kept::LoadBalancer, Slot::Current).unwrap(),
+            self.store.read(Kept::LoadBalancer, Slot::Previous).unwrap(),
+        )
     }
 
     fn files(&self) -> Vec<String> {
@@ -39,31 +46,47 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 fn documents_move_down_and_back_up() {
     let f = fixture();
     assert_eq!(f.documents(), (None, None));
-    assert_eq!(f.store.stage(b"a").unwrap(), Staged::First);
-    assert_eq!(f.store.stage(b"a").unwrap(), Staged::Unchanged);
+    assert_eq!(f.store.stage(Kept::LoadBalancer, b"a").unwrap(), Staged::First);
+    assert_eq!(f.store.stage(Kept::LoadBalancer, b"a").unwrap(), Staged::Unchanged);
     assert_eq!(f.documents(), (bytes("a"), None));
-    assert_eq!(f.store.stage(b"b").unwrap(), Staged::Replaced);
-    let staged = f.store.stage(b"c").unwrap();
+    assert_eq!(f.store.stage(Kept::LoadBalancer, b"b").unwrap(), Staged::Replaced);
+    let staged = f.store.stage(Kept::LoadBalancer, b"c").unwrap();
     assert_eq!(f.documents(), (bytes("c"), bytes("b")));
-    f.store.unstage(staged).unwrap();
+    f.store.unstage(Kept::LoadBalancer, staged).unwrap();
     assert_eq!(f.documents(), (bytes("b"), bytes("a")));
     for refused in [b"d", b"e", b"d"] {
-        let staged = f.store.stage(refused).unwrap();
+        let staged = f.store.stage(Kept::LoadBalancer, refused).unwrap();
         assert_eq!(f.documents().1, bytes("b"));
-        f.store.unstage(staged).unwrap();
+        f.store.unstage(Kept::LoadBalancer, staged).unwrap();
         assert_eq!(f.documents(), (bytes("b"), bytes("a")));
     }
-    assert_eq!(f.store.stage(b"f").unwrap(), Staged::Replaced);
+    assert_eq!(f.store.stage(Kept::LoadBalancer, b"f").unwrap(), Staged::Replaced);
     assert_eq!(f.documents(), (bytes("f"), bytes("b")));
-    f.store.remove().unwrap();
+    f.store.remove(Kept::LoadBalancer).unwrap();
     assert_eq!(f.files(), [""; 0]);
+}
+
+#[test]
+fn the_vrrp_configuration_is_kept_apart() {
+    let f = fixture();
+    let _ = f.store.stage(Kept::LoadBalancer, b"lb").unwrap();
+    let _ = f.store.stage(Kept::Vrrp, b"a").unwrap();
+    let staged = f.store.stage(Kept::Vrrp, b"b").unwrap();
+    assert_eq!(fs::read(f.base.join("vrrp.conf")).unwrap(), b"b");
+    f.store.unstage(Kept::Vrrp, staged).unwrap();
+    assert_eq!(f.store.read(Kept::Vrrp, Slot::Current).unwrap(), bytes("a"));
+    fs::write(f.base.join("vrrp.conf.unfinished"), b"c").unwrap();
+    Store::open(&f.base).unwrap();
+    assert_eq!(f.files(), [CURRENT, "vrrp.conf"]);
+    f.store.remove(Kept::Vrrp).unwrap();
+    assert_eq!((f.files(), f.documents()), (vec![CURRENT.to_owned()], (bytes("lb"), None)));
 }
 
 #[test]
 fn a_refused_first_document_leaves_none() {
     let f = fixture();
-    let staged = f.store.stage(b"a").unwrap();
-    f.store.unstage(staged).unwrap();
+    let staged = f.store.stage(Kept::LoadBalancer, b"a").unwrap();
+    f.store.unstage(Kept::LoadBalancer, staged).unwrap();
     assert_eq!(f.documents(), (None, None));
 }
 
@@ -102,13 +125,13 @@ fn a_kill_between_any_two_steps_leaves_a_whole_document() {
     ];
     for (when, kill) in kills {
         let f = fixture();
-        let _ = f.store.stage(b"oldest").unwrap();
-        let _ = f.store.stage(b"old").unwrap();
+        let _ = f.store.stage(Kept::LoadBalancer, b"oldest").unwrap();
+        let _ = f.store.stage(Kept::LoadBalancer, b"old").unwrap();
         kill(&f.base);
         let store = Store::open(&f.base).unwrap();
         assert_eq!(f.documents(), (bytes("old"), bytes("oldest")), "{when}");
         assert!(!f.files().iter().any(|name| name.ends_with(UNFINISHED)), "{when}");
-        assert_eq!(store.stage(b"next").unwrap(), Staged::Replaced, "{when}");
+        assert_eq!(store.stage(Kept::LoadBalancer, b"next").unwrap(), Staged::Replaced, "{when}");
         assert_eq!(f.documents(), (bytes("next"), bytes("old")), "{when}");
     }
 }
@@ -116,21 +139,21 @@ fn a_kill_between_any_two_steps_leaves_a_whole_document() {
 #[test]
 fn a_step_that_fails_leaves_the_document_before() {
     let f = fixture();
-    let _ = f.store.stage(b"old").unwrap();
+    let _ = f.store.stage(Kept::LoadBalancer, b"old").unwrap();
     // A directory in its place makes the step fail, whoever runs the test.
     let blocked = f.base.join("loadbalancer.json.unfinished");
     fs::create_dir(&blocked).unwrap();
-    assert!(f.store.stage(b"new").is_err());
+    assert!(f.store.stage(Kept::LoadBalancer, b"new").is_err());
     fs::remove_dir(&blocked).unwrap();
     fs::create_dir(f.base.join(PREVIOUS)).unwrap();
-    assert!(f.store.stage(b"new").is_err());
+    assert!(f.store.stage(Kept::LoadBalancer, b"new").is_err());
     fs::remove_dir(f.base.join(PREVIOUS)).unwrap();
     assert_eq!(f.documents(), (bytes("old"), None));
-    let _ = f.store.stage(b"newer").unwrap();
+    let _ = f.store.stage(Kept::LoadBalancer, b"newer").unwrap();
     for blocked in ["loadbalancer.older.json", "loadbalancer.previous.json.unfinished"] {
         let blocked = f.base.join(blocked);
         fs::create_dir(&blocked).unwrap();
-        assert!(f.store.stage(b"newest").is_err());
+        assert!(f.store.stage(Kept::LoadBalancer, b"newest").is_err());
         assert_eq!(f.documents(), (bytes("newer"), bytes("old")));
         fs::remove_dir(&blocked).unwrap();
         let _ = fs::remove_file(f.base.join(OLDER));
@@ -178,17 +201,17 @@ impl Drop for Tiny {
 fn a_full_disk_is_told_until_there_is_room_again() {
     let Some(tiny) = Tiny::mount() else { return };
     let store = Store::open(&tiny.0.path().join("octavia")).unwrap();
-    let _ = store.stage(b"old").unwrap();
+    let _ = store.stage(Kept::LoadBalancer, b"old").unwrap();
     let scarce = store.troubles();
     assert!(scarce.len() == 1 && scarce[0].contains("KiB are free in"), "{scarce:?}");
 
     let ballast = tiny.0.path().join("ballast");
     let filled = fs::write(&ballast, vec![1; 1 << 20]).unwrap_err();
     assert!(is_full(&filled), "{filled}");
-    let error = store.stage(&[b'x'; 100_000]).unwrap_err();
+    let error = store.stage(Kept::LoadBalancer, &[b'x'; 100_000]).unwrap_err();
     assert!(is_full(&error), "{error}");
     assert!(store.write_counters(&[b'x'; 8_000]).is_err());
-    assert_eq!(store.read(Slot::Current).unwrap(), bytes("old"));
+    assert_eq!(store.read(Kept::LoadBalancer, Slot::Current).unwrap(), bytes("old"));
     for _ in 0..2 {
         let told = store.troubles();
         assert_eq!(told.len(), 3, "{told:?}");
@@ -198,28 +221,28 @@ fn a_full_disk_is_told_until_there_is_room_again() {
 
     // Room for the counters alone does not make room for a document.
     fs::OpenOptions::new().write(true).open(&ballast).unwrap().set_len(200_000).unwrap();
-    assert!(store.stage(&[b'x'; 100_000]).is_err());
+    assert!(store.stage(Kept::LoadBalancer, &[b'x'; 100_000]).is_err());
     assert_eq!(store.troubles().len(), 2, "{:?}", store.troubles());
     fs::remove_file(&ballast).unwrap();
     assert_eq!(store.troubles(), scarce);
-    assert_eq!(store.read(Slot::Current).unwrap(), bytes("old"));
+    assert_eq!(store.read(Kept::LoadBalancer, Slot::Current).unwrap(), bytes("old"));
     assert_eq!(fs::read_dir(tiny.0.path().join("octavia")).unwrap().count(), 1);
 }
 
 #[test]
 fn a_change_that_failed_is_told_until_one_succeeds() {
     let f = fixture();
-    let _ = f.store.stage(b"old").unwrap();
+    let _ = f.store.stage(Kept::LoadBalancer, b"old").unwrap();
     assert_eq!(f.store.troubles(), [""; 0]);
     fs::create_dir(f.base.join(PREVIOUS)).unwrap();
-    assert!(f.store.stage(b"new").is_err());
+    assert!(f.store.stage(Kept::LoadBalancer, b"new").is_err());
     fs::remove_dir(f.base.join(PREVIOUS)).unwrap();
     // It was not for lack of room, so that there is room says nothing.
     assert_eq!(f.store.troubles().len(), 1);
-    assert_eq!(f.store.stage(b"old").unwrap(), Staged::Unchanged);
+    assert_eq!(f.store.stage(Kept::LoadBalancer, b"old").unwrap(), Staged::Unchanged);
     f.store.write_counters(b"{}").unwrap();
     assert_eq!(f.store.troubles().len(), 1, "nothing of it was written");
-    let _ = f.store.stage(b"new").unwrap();
+    let _ = f.store.stage(Kept::LoadBalancer, b"new").unwrap();
     assert_eq!(f.store.troubles(), [""; 0]);
 }
 
@@ -231,9 +254,9 @@ fn writes_until_killed() {
     let Some(base) = std::env::var_os(WRITER) else { return };
     let store = Store::open(Path::new(&base)).unwrap();
     for round in 0u64.. {
-        let staged = store.stage(&document(round)).unwrap();
+        let staged = store.stage(Kept::LoadBalancer, &document(round)).unwrap();
         if round % 3 == 0 {
-            store.unstage(staged).unwrap();
+            store.unstage(Kept::LoadBalancer, staged).unwrap();
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `--supervise`: the proxy as a child of the agent, for containers and hosts without systemd.
+//! `--supervise`: the proxy, and for a pair the VRRP daemon, as children of the agent, for containers and hosts without
+//! systemd.
 //!
 //! [`restart`] decides when to start, terminate and kill; it has no process and no clock. [`process`] is one
 //! process, our own child or one that a former agent left running. [`Supervisor`] is the loop around them.
@@ -6,7 +7,12 @@
 pub mod process;
 pub mod restart;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -17,7 +23,13 @@ use self::{
     process::{Command, Process},
     restart::{Action, Restart},
 };
-use crate::{config::Config, metrics::Metrics, proxy_client::ProxyClient};
+use crate::{
+    config::Config,
+    metrics::{Metrics, Series},
+    proxy_client::ProxyClient,
+    store::Kept,
+    vrrp_client::VrrpClient,
+};
 
 /// How long to wait before looking again at a process that runs but cannot be found.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -25,18 +37,40 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How much longer than its own bound a proxy may take to end before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(1);
 
-/// Keeps one proxy running.
+/// How long a VRRP daemon may take to say good-bye and to give up its addresses before it is killed.
+const VRRP_GRACE: Duration = Duration::from_secs(5);
+
+/// Keeps one program running.
 #[derive(Debug)]
 pub struct Supervisor {
+    /// What it is called in the log.
+    name: &'static str,
     command: Command,
-    client: ProxyClient,
+    client: Client,
     metrics: Arc<Metrics>,
+    starts: fn(&Metrics) -> &Series,
     grace: Duration,
+}
+
+/// Where the program says which process it is.
+#[derive(Debug)]
+enum Client {
+    Proxy(ProxyClient),
+    Vrrp(VrrpClient),
+}
+
+impl Client {
+    async fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Proxy(client) => client.info().await.ok().map(|info| info.pid),
+            Self::Vrrp(client) => client.status().await.ok().map(|status| status.pid),
+        }
+    }
 }
 
 impl Supervisor {
     /// A supervisor of the proxy that the configuration describes.
-    pub fn new(config: &Config, client: ProxyClient, metrics: Arc<Metrics>) -> Self {
+    pub fn proxy(config: &Config, client: ProxyClient, metrics: Arc<Metrics>) -> Self {
         let mut arguments = vec![
             "--state-dir".into(),
             config.base_path.clone().into_os_string(),
@@ -48,15 +82,43 @@ impl Supervisor {
         if let Some(workers) = config.proxy_workers {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
         }
-        if let Some(namespace) = &config.network_namespace {
-            arguments.extend(["--netns".into(), namespace.into()]);
+        arguments.extend(namespace(config));
+        let program = config.proxy_cmd.clone().unwrap_or_else(|| beside_this_program("amphora-proxy"));
+        Self {
+            name: "proxy",
+            command: Command::new(program, arguments, config.run_dir.join("amphora-proxy.lock")),
+            client: Client::Proxy(client),
+            metrics,
+            starts: |metrics| &metrics.proxy_starts,
+            grace: config.drain_timeout + KILL_AFTER,
         }
-        let program = config.proxy_cmd.clone().unwrap_or_else(beside_this_program);
-        let command = Command::new(program, arguments, config.run_dir.join("amphora-proxy.lock"));
-        Self { command, client, metrics, grace: config.drain_timeout + KILL_AFTER }
     }
 
-    /// Runs until `stop` becomes true and the proxy has ended. `started` is called whenever a proxy was started or
+    /// A supervisor of the VRRP daemon that the configuration describes.
+    pub fn vrrp(config: &Config, client: VrrpClient, metrics: Arc<Metrics>) -> Self {
+        let mut arguments = vec![
+            "--config".into(),
+            config.base_path.join(Kept::Vrrp.current()).into_os_string(),
+            "--control-socket".into(),
+            config.vrrp_control_socket.clone().into_os_string(),
+            "--fitness-socket".into(),
+            fitness_socket(&config.control_socket),
+            "--fitness-interval".into(),
+            config.vrrp_fitness_interval.as_millis().to_string().into(),
+        ];
+        arguments.extend(namespace(config));
+        let program = config.vrrp_cmd.clone().unwrap_or_else(|| beside_this_program("amphora-vrrp"));
+        Self {
+            name: "VRRP daemon",
+            command: Command::new(program, arguments, config.run_dir.join("amphora-vrrp.lock")),
+            client: Client::Vrrp(client),
+            metrics,
+            starts: |metrics| &metrics.vrrp_starts,
+            grace: VRRP_GRACE,
+        }
+    }
+
+    /// Runs until `stop` becomes true and the process has ended. `started` is called whenever one was started or
     /// found.
     pub async fn run(self, mut stop: watch::Receiver<bool>, started: impl Fn()) {
         let mut restart = Restart::new(self.grace);
@@ -72,7 +134,11 @@ impl Supervisor {
                     }
                     (Action::Terminate, Some(process)) => process.terminate(),
                     (Action::Kill, Some(process)) => {
-                        tracing::warn!(pid = process.pid(), "the proxy outlives drain_timeout; killing it");
+                        tracing::warn!(
+                            pid = process.pid(),
+                            "the {} takes too long to end; killing it",
+                            self.name
+                        );
                         process.kill();
                     }
                     (Action::Terminate | Action::Kill, None) => {}
@@ -86,9 +152,9 @@ impl Supervisor {
             tokio::select! {
                 status = wait(&mut process) => {
                     if stopping {
-                        tracing::info!(%status, "the proxy ended");
+                        tracing::info!(%status, "the {} ended", self.name);
                     } else {
-                        tracing::warn!(%status, "the proxy ended");
+                        tracing::warn!(%status, "the {} ended", self.name);
                     }
                     process = None;
                     restart.handle_exited(Instant::now().into_std());
@@ -115,31 +181,36 @@ impl Supervisor {
                 None
             }
             Err(error) => {
-                tracing::error!(program = %self.command.program().display(), %error, "cannot start the proxy");
+                let program = self.command.program().display();
+                tracing::error!(%program, %error, "cannot start the {}", self.name);
                 restart.handle_exited(now());
                 None
             }
         }
     }
 
-    /// The proxy that runs already, else a new one. `None` when one runs that cannot be found yet.
+    /// The process that runs already, else a new one. `None` when one runs that cannot be found yet.
     async fn find_or_spawn(&self) -> std::io::Result<Option<Process>> {
-        if let Ok(info) = self.client.info().await
-            && let Some(process) = Process::adopt(info.pid)?
+        let name = self.name;
+        if let Some(pid) = self.client.pid().await
+            && let Some(process) = Process::adopt(pid)?
         {
-            tracing::info!(pid = info.pid, "took over the running proxy");
+            tracing::info!(pid, "took over the running {name}");
             return Ok(Some(process));
         }
         let Some(lock) = self.command.lock()? else {
             let found = self.command.find()?;
             if let Some(process) = &found {
-                tracing::info!(pid = process.pid(), "took over the running proxy, which does not answer yet");
+                tracing::info!(
+                    pid = process.pid(),
+                    "took over the running {name}, which does not answer yet"
+                );
             }
             return Ok(found);
         };
         let process = self.command.spawn(lock)?;
-        self.metrics.proxy_starts.increment();
-        tracing::info!(pid = process.pid(), "started the proxy");
+        (self.starts)(&self.metrics).increment();
+        tracing::info!(pid = process.pid(), "started the {name}");
         Ok(Some(process))
     }
 }
@@ -155,9 +226,20 @@ async fn wait(process: &mut Option<Process>) -> String {
     }
 }
 
-fn beside_this_program() -> PathBuf {
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("amphora-proxy"));
-    beside.unwrap_or_else(|| PathBuf::from("amphora-proxy"))
+/// The proxy's fitness socket, which it binds beside its control socket.
+fn fitness_socket(control_socket: &Path) -> OsString {
+    let mut socket = control_socket.to_owned().into_os_string();
+    socket.push(".fitness");
+    socket
+}
+
+fn namespace(config: &Config) -> impl Iterator<Item = OsString> {
+    config.network_namespace.iter().flat_map(|name| ["--netns".into(), name.into()])
+}
+
+fn beside_this_program(name: &str) -> PathBuf {
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(name));
+    beside.unwrap_or_else(|| PathBuf::from(name))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One process that outlives the agent.
 //!
 //! A child is given a lock file as its standard input: the kernel releases the lock when the last process that has
-//! the file open ends, so a restarted agent knows for certain whether the proxy of its predecessor still runs, even
+//! the file open ends, so a restarted agent knows for certain whether its predecessor's child still runs, even
 //! when that hangs or was started a moment ago. The file's content, process id and start time, says which it is.
 
 use std::{
@@ -144,7 +144,7 @@ impl Process {
     fn signal(&self, signal: Signal) {
         match pidfd_send_signal(self.handle.get_ref(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => tracing::error!(pid = self.pid, ?signal, %error, "cannot signal the proxy"),
+            Err(error) => tracing::error!(pid = self.pid, ?signal, %error, "cannot send a signal"),
         }
     }
 }

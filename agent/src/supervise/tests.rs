@@ -17,11 +17,16 @@ use crate::{
     metrics::Metrics,
     proxy_client::ProxyClient,
     testing::{agent, eventually},
+    vrrp_client::VrrpClient,
 };
+
+/// A supervisor of one of the programs.
+type MakeSupervisor = fn(&Config, Arc<Metrics>) -> Supervisor;
 
 struct Supervised {
     config: Config,
     directory: tempfile::TempDir,
+    supervisor: MakeSupervisor,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -30,6 +35,10 @@ struct Supervised {
 impl Supervised {
     /// Supervises a script that notes its process id and arguments before it goes on with `body`.
     fn new(body: &str) -> Self {
+        Self::with(body, Self::proxy)
+    }
+
+    fn with(body: &str, supervisor: MakeSupervisor) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let script = directory.path().join("proxy");
         let text = format!(
@@ -39,16 +48,27 @@ impl Supervised {
         fs::write(&script, text).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let mut config = agent::config(directory.path());
-        config.proxy_cmd = Some(script);
+        config.proxy_cmd = Some(script.clone());
+        config.vrrp_cmd = Some(script);
         config.drain_timeout = Duration::from_millis(300);
-        let (metrics, stop, task) = Self::start(&config);
-        Self { config, directory, metrics, stop, task }
+        let (metrics, stop, task) = Self::start(supervisor, &config);
+        Self { config, directory, supervisor, metrics, stop, task }
     }
 
-    fn start(config: &Config) -> (Arc<Metrics>, watch::Sender<bool>, JoinHandle<()>) {
+    fn proxy(config: &Config, metrics: Arc<Metrics>) -> Supervisor {
+        Supervisor::proxy(config, ProxyClient::new(config.control_socket.clone()), metrics)
+    }
+
+    fn vrrp(config: &Config, metrics: Arc<Metrics>) -> Supervisor {
+        Supervisor::vrrp(config, VrrpClient::new(config.vrrp_control_socket.clone()), metrics)
+    }
+
+    fn start(
+        supervisor: MakeSupervisor,
+        config: &Config,
+    ) -> (Arc<Metrics>, watch::Sender<bool>, JoinHandle<()>) {
         let metrics = Arc::new(Metrics::default());
-        let client = ProxyClient::new(config.control_socket.clone());
-        let supervisor = Supervisor::new(config, client, metrics.clone());
+        let supervisor = supervisor(config, metrics.clone());
         let (stop, stopped) = watch::channel(false);
         (metrics, stop, tokio::spawn(supervisor.run(stopped, || {})))
     }
@@ -56,7 +76,7 @@ impl Supervised {
     /// As when the agent is killed and started again.
     fn restart(&mut self) {
         self.task.abort();
-        (self.metrics, self.stop, self.task) = Self::start(&self.config);
+        (self.metrics, self.stop, self.task) = Self::start(self.supervisor, &self.config);
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -86,16 +106,40 @@ fn kill(pid: u32) {
 }
 
 #[tokio::test]
-async fn the_proxy_is_told_where_everything_is() {
-    let mut supervised = Supervised::new("exec sleep 1000");
-    supervised.started(1).await;
-    let arguments = supervised.directory.path().join("arguments");
-    eventually("the arguments are noted", async || arguments.exists()).await;
-    let base = supervised.directory.path().display().to_string();
-    let expected =
-        format!("--state-dir {base}/octavia --control-socket {base}/proxy.sock --drain-timeout 0\n");
-    eventually("they are whole", async || fs::read_to_string(&arguments).unwrap() == expected).await;
+async fn each_program_is_told_where_everything_is() {
+    let proxy = "--state-dir {0}/octavia --control-socket {0}/proxy.sock --drain-timeout 0\n";
+    let vrrp = "--config {0}/octavia/vrrp.conf --control-socket {0}/vrrp.sock \
+                --fitness-socket {0}/proxy.sock.fitness --fitness-interval 100\n";
+    let programs: [(&str, MakeSupervisor); 2] = [(proxy, Supervised::proxy), (vrrp, Supervised::vrrp)];
+    for (expected, supervisor) in programs {
+        let mut supervised = Supervised::with("exec sleep 1000", supervisor);
+        supervised.started(1).await;
+        let arguments = supervised.directory.path().join("arguments");
+        let expected = expected.replace("{0}", &supervised.directory.path().display().to_string());
+        eventually("the arguments are noted", async || {
+            fs::read_to_string(&arguments).is_ok_and(|text| text == expected)
+        })
+        .await;
+        supervised.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_vrrp_daemon_is_started_again_and_its_lock_is_its_own() {
+    let mut supervised = Supervised::with("exec sleep 1000", Supervised::vrrp);
+    let first = supervised.started(1).await;
+    kill(first);
+    let second = supervised.started(2).await;
+    let lock = supervised.config.run_dir.join("amphora-vrrp.lock");
+    eventually("it can be found", async || {
+        fs::read_to_string(&lock).unwrap().starts_with(&second.to_string())
+    })
+    .await;
+    supervised.restart();
+    tokio::time::sleep(LOOK_AGAIN * 2).await;
+    assert_eq!((supervised.pids(), supervised.metrics.vrrp_starts.get()), (vec![first, second], 0));
     supervised.stop().await;
+    assert!(!alive(second));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{Certificates, FakeProxy};
+use super::{Certificates, FakeProxy, FakeVrrp};
 use crate::{
     amphora::Amphora,
     config::Config,
@@ -25,13 +25,17 @@ use crate::{
     rest::{Api, Server},
     store::Store,
     tls::ServerTls,
+    vrrp::Vrrp,
+    vrrp_client::VrrpClient,
 };
 
-/// An agent's REST side on a loopback port, and a fake proxy behind it.
+/// An agent's REST side on a loopback port, and a fake proxy and VRRP daemon behind it.
 pub(crate) struct TestAgent {
     pub(crate) proxy: FakeProxy,
+    pub(crate) daemon: FakeVrrp,
     pub(crate) certificates: Certificates,
     pub(crate) amphora: Arc<Amphora>,
+    pub(crate) vrrp: Arc<Vrrp>,
     pub(crate) base: PathBuf,
     pub(crate) address: SocketAddr,
     client: Arc<ClientConfig>,
@@ -73,7 +77,7 @@ pub(crate) fn config(directory: &Path) -> Config {
 }
 
 impl TestAgent {
-    /// An agent with a willing proxy.
+    /// An agent with a willing proxy and VRRP daemon.
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -86,14 +90,18 @@ impl TestAgent {
         let mut proxy = FakeProxy::new(directory.path());
         proxy.start();
         let certificates = Certificates::new(&directory.path().join("certs"));
+        let mut daemon = FakeVrrp::new(directory.path());
+        daemon.start();
         let store = Arc::new(Store::open(&config.base_path).unwrap());
         let amphora = Amphora::open(store.clone(), ProxyClient::new(config.control_socket.clone())).unwrap();
+        let plumbing =
+            Plumbing::open(PlumbingConfig { pci_rescan: None, ..(&config).into() }, store.clone()).unwrap();
+        let vrrp = Vrrp::open(store, VrrpClient::new(config.vrrp_control_socket.clone())).unwrap();
         let tls =
             ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol).unwrap();
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
-        let plumbing =
-            Plumbing::open(PlumbingConfig { pci_rescan: None, ..(&config).into() }, store.clone()).unwrap();
-        let api = Arc::new(Api::new(&config, amphora.clone(), plumbing, metrics.clone(), vitals));
+        let api = Api::new(&config, amphora.clone(), plumbing, vrrp.clone(), metrics.clone(), vitals);
+        let api = Arc::new(api);
         let server =
             Server::bind(config.bind, config.max_connections, Arc::new(tls), api, metrics).await.unwrap();
         let address = server.address().unwrap();
@@ -102,8 +110,10 @@ impl TestAgent {
         let client = certificates.client(&certificates);
         Self {
             proxy,
+            daemon,
             certificates,
             amphora,
+            vrrp,
             base: config.base_path,
             address,
             client,
@@ -118,6 +128,12 @@ impl TestAgent {
     pub(crate) fn restarted(&self) -> Arc<Amphora> {
         let store = Arc::new(Store::open(&self.base).unwrap());
         Amphora::open(store, self.amphora.proxy().clone()).unwrap()
+    }
+
+    /// The same of VRRP.
+    pub(crate) fn restarted_vrrp(&self) -> Arc<Vrrp> {
+        let store = Arc::new(Store::open(&self.base).unwrap());
+        Vrrp::open(store, self.vrrp.daemon().clone()).unwrap()
     }
 
     /// Asks the server to stop, and waits until it has.

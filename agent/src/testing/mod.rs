@@ -1,15 +1,17 @@
-//! What tests stand on: certificates, a proxy that only pretends, and an agent on a loopback port.
+//! What tests stand on: certificates, a proxy and a VRRP daemon that only pretend, and an agent on a loopback port.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 pub(crate) mod agent;
 pub(crate) mod certificates;
 pub(crate) mod octavia;
 pub(crate) mod proxy;
+pub(crate) mod vrrp;
 
 pub(crate) use self::{
     agent::TestAgent,
     certificates::Certificates,
     proxy::{FakeProxy, Mood},
+    vrrp::{FakeVrrp, VrrpMood},
 };
 
 use std::time::{Duration, Instant};

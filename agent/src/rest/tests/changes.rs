@@ -207,7 +207,7 @@ async fn a_restarted_agent_falls_back_from_a_document_that_was_never_taken() {
     agent.put(&lb(), DOCUMENT).await;
     // Killed after the document was written and before the proxy was asked.
     let store = crate::store::Store::open(&agent.base).unwrap();
-    let _ = store.stage(named("faulty").as_bytes()).unwrap();
+    let _ = store.stage(crate::store::Kept::LoadBalancer, named("faulty").as_bytes()).unwrap();
     agent.proxy.be(Mood::Refusing("faulty", StatusCode::BAD_REQUEST));
     let restarted = agent.restarted();
     assert_eq!(restarted.model().unwrap().name, "faulty");

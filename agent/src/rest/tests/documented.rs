@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    rest::{OPENAPI, Resource},
+    rest::{OPENAPI, Resource, route::VrrpResource},
     testing::TestAgent,
+    vrrp_client::VrrpAction,
 };
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"];
@@ -68,9 +69,15 @@ fn every_route_is_documented() {
         Resource::Member(..) => "/2.0/loadbalancers/{id}/pools/{pool_id}/members/{member_id}",
         Resource::Interfaces => "/2.0/interfaces",
         Resource::Interface(_) => "/2.0/interfaces/{mac_address}",
+        Resource::Vrrp(VrrpResource::Configuration) => "/2.0/vrrp",
+        Resource::Vrrp(VrrpResource::Status) => "/2.0/vrrp/status",
+        Resource::Vrrp(VrrpResource::Action(VrrpAction::Start)) => "/2.0/vrrp/start",
+        Resource::Vrrp(VrrpResource::Action(VrrpAction::Stop)) => "/2.0/vrrp/stop",
+        Resource::Vrrp(VrrpResource::Action(VrrpAction::HandOver)) => "/2.0/vrrp/hand-over",
+        Resource::Vrrp(VrrpResource::Action(VrrpAction::Resume)) => "/2.0/vrrp/resume",
     };
     let (lb, pool, member) = (ID.parse().unwrap(), POOL.parse().unwrap(), MEMBER.parse().unwrap());
-    let all = [
+    let named = [
         Resource::Version,
         Resource::Info,
         Resource::Health,
@@ -82,12 +89,16 @@ fn every_route_is_documented() {
         Resource::Member(lb, pool, member),
         Resource::Interfaces,
         Resource::Interface(MAC.parse().unwrap()),
+        Resource::Vrrp(VrrpResource::Configuration),
+        Resource::Vrrp(VrrpResource::Status),
     ];
-    for resource in all {
+    let actions = VrrpAction::ALL.map(|action| Resource::Vrrp(VrrpResource::Action(action)));
+    let all: Vec<_> = named.into_iter().chain(actions).collect();
+    for &resource in &all {
         assert_eq!(Resource::parse(&concrete(path(resource))), Ok(resource));
     }
     assert_eq!(
-        all.map(|resource| path(resource).to_owned()).into_iter().collect::<BTreeSet<_>>(),
+        all.into_iter().map(|resource| path(resource).to_owned()).collect::<BTreeSet<_>>(),
         documented
     );
 }
@@ -119,10 +130,15 @@ async fn answers_are_documented() {
     for prepared in [false, true] {
         if prepared {
             agent.put(&lb(), DOCUMENT).await;
+            agent.put("/2.0/vrrp", VRRP).await;
         }
         for (path, methods) in documented() {
             for method in METHODS.into_iter().filter(|method| *method != "DELETE" || prepared) {
-                let body = if method == "PUT" && path.ends_with("{id}") { DOCUMENT } else { "" };
+                let body = match (method, path.as_str()) {
+                    ("PUT", "/2.0/vrrp") => VRRP,
+                    ("PUT", path) if path.ends_with("{id}") => DOCUMENT,
+                    _ => "",
+                };
                 let verb = Method::from_bytes(method.as_bytes()).unwrap();
                 let answer = agent.request(verb, &concrete(&path), body).await;
                 let status = answer.status.as_u16().to_string();

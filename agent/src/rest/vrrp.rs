@@ -1,0 +1,88 @@
+//! What each request to `/2.0/vrrp` does.
+
+use std::sync::Arc;
+
+use amphora_proxy::control::api::{Fault, Refusal};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Response, body::Incoming, http::request::Parts};
+use serde_json::{Value, json};
+
+use super::{
+    api::{bytes, ok},
+    body::{self, Kind, Limits},
+    error::ApiError,
+    route::VrrpResource,
+};
+use crate::{
+    amphora::ChangeError,
+    metrics::Metrics,
+    vrrp::{Role, Vrrp, is_native},
+    vrrp_client::VrrpError,
+};
+
+/// The most bytes of a configuration: the daemon reads no larger one.
+const MAX_DOCUMENT: usize = 1 << 20;
+
+/// Answers a request to one of the resources of VRRP.
+pub(super) async fn answer(
+    vrrp: &Arc<Vrrp>,
+    metrics: &Metrics,
+    resource: VrrpResource,
+    head: &Parts,
+    body: &mut Incoming,
+    limits: Limits,
+) -> Result<Response<Full<Bytes>>, ApiError> {
+    match (resource, &head.method) {
+        (VrrpResource::Action(action), _) => {
+            let status = vrrp.act(action).await?;
+            tracing::info!(action = action.as_str(), "VRRP");
+            Ok(ok(&status))
+        }
+        (VrrpResource::Status, _) => match vrrp.daemon().status().await {
+            Ok(status) => Ok(ok(&status)),
+            Err(VrrpError::NotRunning(_)) if !vrrp.is_configured() => Err(ChangeError::NoVrrp.into()),
+            Err(error) => Err(error.into()),
+        },
+        (VrrpResource::Configuration, &Method::PUT) => {
+            let limits = Limits { size: limits.size.min(MAX_DOCUMENT), ..limits };
+            let (kind, document) = body::read(&head.headers, body, limits, &[Kind::Json, Kind::Text]).await?;
+            if kind == Some(Kind::Json) && !is_native(&document) {
+                let reason = "is not a JSON object; keepalived.conf is text/plain".to_owned();
+                let fault = Fault { path: String::new(), reason };
+                return Err(ChangeError::Invalid(Refusal { faults: vec![fault] }).into());
+            }
+            let changed = vrrp.put(document).await?;
+            metrics.changes.increment();
+            tracing::info!(changed.changed, "the VRRP configuration was put");
+            Ok(ok(&changed))
+        }
+        (VrrpResource::Configuration, &Method::DELETE) => {
+            let changed = vrrp.delete().await?;
+            metrics.changes.increment();
+            tracing::info!("the VRRP configuration was deleted");
+            Ok(ok(&changed))
+        }
+        (VrrpResource::Configuration, _) => {
+            let document = vrrp.document().await?;
+            let kind = if is_native(&document) { "application/json" } else { "text/plain; charset=utf-8" };
+            Ok(bytes(kind, document))
+        }
+    }
+}
+
+/// What `GET /2.0/info` says: nothing without VRRP; a role of null when the daemon does not answer.
+pub(super) async fn info(vrrp: &Vrrp) -> Value {
+    if !vrrp.is_configured() {
+        return Value::Null;
+    }
+    let status = vrrp.daemon().status().await.ok();
+    let role = status.as_ref().and_then(Role::of);
+    let instances = status.into_iter().flat_map(|status| status.instances);
+    let instances: Vec<_> = instances
+        .map(
+            |instance| json!({"name": instance.name, "state": instance.state, "priority": instance.priority}),
+        )
+        .collect();
+    json!({ "role": role, "instances": instances })
+}
