@@ -1,5 +1,7 @@
 //! The command line.
 
+mod vrrp;
+
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
@@ -41,10 +43,12 @@ Examples:
     amphora-controller apply lb.yaml
     amphora-controller status
     amphora-controller member POOL MEMBER --weight 0
+  Let the other amphora of a pair take the address over:
+    amphora-controller vrrp failover --amphora https://192.0.2.5 --amphora https://192.0.2.6
 
 Exit codes:
   0      done
-  1      the amphora refused
+  1      the amphora refused, or what it was asked for did not come about
   2      the arguments, or a file that they name, cannot be used
   3      the amphora cannot be reached
   4      the demo showed something that was not true
@@ -73,6 +77,9 @@ ids. In YAML:
         - id: 5a8e4d21-2b3c-4d5e-9f60-1a2b3c4d5e44
           address: 198.51.100.11
           protocol_port: 8080";
+
+/// How long `heartbeats` waits for an amphora that it asks for its role.
+const ROLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -146,10 +153,15 @@ A name must be the only one of its kind. What is a UUID is taken for an id.")]
         #[command(flatten)]
         target: Target,
     },
+    /// Set up VRRP of an amphora or a pair, and hand the address over
+    #[command(subcommand)]
+    Vrrp(vrrp::VrrpCommand),
     /// Listen for heartbeats, verify and show them
     #[command(after_help = "\
 The key is `heartbeat_key` in the agent's [health_manager] section; the amphora sends to each address in its
-`controller_ip_port_list`. What does not verify is counted and told on standard error, never shown as true.")]
+`controller_ip_port_list`. What does not verify is counted and told on standard error, never shown as true.
+
+With --amphora and --certs, each heartbeat is shown with the role that its sender has in VRRP; it is asked every second.")]
     Heartbeats {
         /// UDP address to listen on
         #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:5555")]
@@ -163,6 +175,12 @@ The key is `heartbeat_key` in the agent's [health_manager] section; the amphora 
         /// End after this many that verified
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+        /// An amphora to ask for its role: https://[UUID@]host[:port]; repeat it for a pair
+        #[arg(long = "amphora", value_name = "URL", value_delimiter = ',', requires = "certs")]
+        amphorae: Vec<Endpoint>,
+        /// Directory that `certs init` made, to reach --amphora
+        #[arg(long, value_name = "DIR", env = "AMPHORA_CERTS")]
+        certs: Option<PathBuf>,
     },
     /// Certificates for mutual TLS
     #[command(subcommand)]
@@ -234,12 +252,15 @@ enum AdminState {
 
 impl Target {
     fn clients(&self) -> Result<Vec<Client>> {
-        let tls = self.tls.client_config()?;
-        let client = |endpoint: &Endpoint| {
-            Client::new(endpoint.clone(), tls.clone(), self.tls.server_name.clone(), self.timeout)
-        };
-        Ok(self.amphorae.iter().map(client).collect())
+        clients(&self.amphorae, &self.tls, self.timeout)
     }
+}
+
+fn clients(amphorae: &[Endpoint], tls: &TlsOptions, timeout: Duration) -> Result<Vec<Client>> {
+    let config = tls.client_config()?;
+    let client =
+        |endpoint: &Endpoint| Client::new(endpoint.clone(), config.clone(), tls.server_name.clone(), timeout);
+    Ok(amphorae.iter().map(client).collect())
 }
 
 /// Parses the command line, does what it says, and tells errors on standard error.
@@ -280,8 +301,12 @@ fn run(command: Command) -> Result<()> {
             let up = admin_state.map(|s| s == AdminState::Up);
             block_on(cmd::member::member(out, &target.clients()?, id, (&pool, &member), weight, up))
         }
-        Command::Heartbeats { bind, key, json, count } => {
-            block_on(cmd::heartbeats::listen(out, style, bind, &key, json, count))
+        Command::Vrrp(command) => vrrp::run(out, command),
+        Command::Heartbeats { bind, key, json, count, amphorae, certs } => {
+            let tls = TlsOptions { certs, ..TlsOptions::default() };
+            let clients =
+                if amphorae.is_empty() { Vec::new() } else { clients(&amphorae, &tls, ROLE_TIMEOUT)? };
+            block_on(cmd::heartbeats::listen(out, style, bind, &key, json, count, clients))
         }
         Command::Certs(CertsCommand::Init { dir, mut amphorae, hosts, days, force }) => {
             if amphorae.is_empty() {
@@ -363,6 +388,8 @@ mod tests {
             "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --weight 257 --amphora https://a",
             "amphora-controller stats --amphora https://a --watch --interval 0",
             "amphora-controller certs init d --days 0",
+            "amphora-controller vrrp apply f",
+            "amphora-controller vrrp failover --within 0 --amphora https://a --amphora https://b",
         ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
@@ -372,6 +399,9 @@ mod tests {
             "amphora-controller stats -w --interval 0.5 --amphora https://a",
             "amphora-controller member web web-1 --weight 1 --amphora https://a",
             "amphora-controller demo --once",
+            "amphora-controller vrrp pair f --amphora https://a --amphora https://b",
+            "amphora-controller heartbeats --key k",
+            "amphora-controller heartbeats --key k --amphora https://a --certs d",
         ] {
             parse(good).unwrap();
         }

@@ -33,13 +33,7 @@ impl Document {
     /// [`Error::Usage`] when the file cannot be read, is longer than [`MAX_BYTES`], is neither JSON nor YAML, or has
     /// no `loadbalancer.id`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = if path == Path::new("-") {
-            read_bounded(io::stdin().lock())
-        } else {
-            File::open(path).and_then(read_bounded)
-        };
-        let text = text.map_err(|e| Error::file(path, e))?;
-        Self::parse(&text).map_err(|reason| Error::file(path, reason))
+        Self::parse(&read_text(path)?).map_err(|reason| Error::file(path, reason))
     }
 
     /// Parses JSON when the first character is `{`, else YAML.
@@ -47,11 +41,7 @@ impl Document {
     /// # Errors
     /// The reason, with line and column where the text is at fault.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let body: Value = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?
-        } else {
-            parse_yaml(text)?
-        };
+        let body = parse_value(text)?;
         let lb = body
             .get("loadbalancer")
             .and_then(Value::as_object)
@@ -62,6 +52,31 @@ impl Document {
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| format!("loadbalancer.id: {id} is not a UUID"))?;
         Ok(Self { id, body })
+    }
+}
+
+/// Reads the file, or standard input when the path is `-`.
+///
+/// # Errors
+/// [`Error::Usage`] when it cannot be read or is longer than [`MAX_BYTES`].
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let text = if path == Path::new("-") {
+        read_bounded(io::stdin().lock())
+    } else {
+        File::open(path).and_then(read_bounded)
+    };
+    text.map_err(|e| Error::file(path, e))
+}
+
+/// Parses JSON when the first character is `{`, else YAML.
+///
+/// # Errors
+/// The reason, with line and column where the text is at fault.
+pub(crate) fn parse_value(text: &str) -> Result<Value, String> {
+    if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))
+    } else {
+        parse_yaml(text)
     }
 }
 

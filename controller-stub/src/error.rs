@@ -19,6 +19,8 @@ pub enum Error {
         /// One reason per offending field; may be empty.
         faults: Vec<Fault>,
     },
+    /// The amphorae answered, but what they were asked for did not come about. Exit code 1.
+    NotDone(String),
     /// The arguments, or a file that they name, cannot be used. Exit code 2, as for clap's own errors.
     Usage(String),
     /// No connection, no TLS session, or no complete answer in time. Exit code 3.
@@ -46,7 +48,7 @@ impl Error {
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Refused { .. } => 1,
+            Self::Refused { .. } | Self::NotDone(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::NotTrue(_) => 4,
@@ -73,9 +75,14 @@ impl fmt::Display for Error {
         match self {
             Self::Refused { amphora, status, message, faults } => {
                 write!(f, "{amphora} refused with {status}: {message}")?;
-                faults.iter().try_for_each(|fault| write!(f, "\n  {}: {}", fault.path, fault.reason))
+                faults.iter().try_for_each(|fault| match fault.path.as_str() {
+                    "" => write!(f, "\n  {}", fault.reason),
+                    path => write!(f, "\n  {path}: {}", fault.reason),
+                })
             }
-            Self::Usage(text) | Self::NotTrue(text) | Self::Local(text) => f.write_str(text),
+            Self::NotDone(text) | Self::Usage(text) | Self::NotTrue(text) | Self::Local(text) => {
+                f.write_str(text)
+            }
             Self::Unreachable { amphora, reason } => write!(f, "{amphora} cannot be reached: {reason}"),
             Self::OutputClosed => f.write_str("standard output was closed"),
             Self::Interrupted(_) => f.write_str("interrupted"),

@@ -1,6 +1,6 @@
 //! The minimal controller of amphorae: drives one or two of them through the native API, and shows the demo.
 //!
-//! [`client`] speaks to an agent, [`document`] reads what an operator wrote, [`diff`] and [`tree`] say what changed
+//! [`client`] speaks to an agent, [`document`] and [`vrrp_document`] read what an operator wrote, [`diff`] and [`tree`] say what changed
 //! and how it is, [`certs`] makes the certificates for mutual TLS, and [`demo`] runs a whole amphora with members
 //! and clients on this host. [`cli`] ties them to a command line; [`error`] fixes the exit codes.
 
@@ -14,3 +14,5 @@ pub mod document;
 pub mod error;
 pub mod style;
 pub mod tree;
+pub mod vrrp_document;
+mod vrrp_view;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fake;
+#[path = "commands/vrrp.rs"]
+mod vrrp;
 
 use std::{
     io::Read,

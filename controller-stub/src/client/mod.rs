@@ -8,10 +8,12 @@ mod tls;
 
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 
+use amphora_agent::vrrp_client::VrrpAction;
 use amphora_proxy::{
     control::api::Fault,
     model::{LoadBalancerId, MemberId, PoolId},
 };
+use amphora_vrrp::control::api::Status as VrrpStatus;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode, client::conn::http1, header};
@@ -26,13 +28,19 @@ pub use self::{
     endpoint::{DEFAULT_PORT, Endpoint},
     tls::TlsOptions,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    vrrp_document::VrrpDocument,
+};
 
 /// The longest answer that is read, in bytes. A status tree of 5,000 members stays far below.
 const MAX_ANSWER: usize = 32 << 20;
 
 /// Time for the TCP connection and the TLS handshake; a host that is gone should be noticed before the deadline.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The kind of nearly every document.
+const JSON: &str = "application/json";
 
 /// One amphora, ready to be asked.
 #[derive(Clone, Debug)]
@@ -122,13 +130,65 @@ impl Client {
         self.request(Method::PUT, &path, Some(&json!({ "member": fields }))).await
     }
 
+    /// `PUT /2.0/vrrp`: whether something else was stored before.
+    pub async fn put_vrrp(&self, document: &VrrpDocument) -> Result<bool> {
+        let (content_type, body) = match document {
+            VrrpDocument::Native(document) => (JSON, document.to_string()),
+            VrrpDocument::Keepalived(text) => ("text/plain; charset=utf-8", text.clone()),
+        };
+        let answer = self.send(Method::PUT, "/2.0/vrrp", content_type, body.into()).await?;
+        answer["changed"].as_bool().ok_or_else(|| self.unreachable("the answer has no `changed`".to_owned()))
+    }
+
+    /// `DELETE /2.0/vrrp`.
+    pub async fn delete_vrrp(&self) -> Result<Value> {
+        self.request(Method::DELETE, "/2.0/vrrp", None).await
+    }
+
+    /// `GET /2.0/vrrp/status`; `None` without VRRP.
+    pub async fn vrrp_status(&self) -> Result<Option<VrrpStatus>> {
+        match self.request(Method::GET, "/2.0/vrrp/status", None).await {
+            Ok(status) => self.vrrp(status).map(Some),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// `POST /2.0/vrrp/start`, `stop`, `hand-over` or `resume`.
+    pub async fn act(&self, action: VrrpAction) -> Result<VrrpStatus> {
+        let path = format!("/2.0/vrrp/{}", action.as_str());
+        self.vrrp(self.request(Method::POST, &path, None).await?)
+    }
+
+    fn vrrp(&self, status: Value) -> Result<VrrpStatus> {
+        serde_json::from_value(status)
+            .map_err(|e| self.unreachable(format!("its VRRP status is not understood: {e}")))
+    }
+
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        timeout(self.deadline, self.exchange(method, path, body))
+        let body = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
+        self.send(method, path, JSON, body).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Value> {
+        timeout(self.deadline, self.exchange(method, path, content_type, body))
             .await
             .map_err(|_| self.unreachable(format!("no answer within {} s", self.deadline.as_secs_f32())))?
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Value> {
         let stream = timeout(CONNECT_TIME, self.connect())
             .await
             .map_err(|_| self.unreachable(format!("no connection within {} s", CONNECT_TIME.as_secs())))??;
@@ -139,9 +199,9 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, self.endpoint.authority())
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body.map(|b| Bytes::from(b.to_string())).unwrap_or_default()))
+            .header(header::ACCEPT, JSON)
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Full::new(body))
             .map_err(|e| Error::local("request", e))?;
         let response = sender.send_request(request).await.map_err(|e| self.broken(&e))?;
         let status = response.status();

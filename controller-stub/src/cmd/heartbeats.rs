@@ -1,19 +1,37 @@
 //! `heartbeats`: the controller's end of an amphora's sign of life.
 
-use std::{collections::BTreeMap, io::Write, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Write,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use amphora_agent::heartbeat::{self, Message};
 use serde::Serialize;
 use serde_json::json;
-use tokio::net::UdpSocket;
+use tokio::{
+    net::UdpSocket,
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::complain;
 use crate::{
+    client::Client,
     error::{Error, Result},
     style::{Colour, Style},
 };
 
-/// Listens until `count` heartbeats verified, or for ever.
+/// How often an amphora is asked what it is in VRRP.
+const ROLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the first heartbeat waits for the first answer of every amphora.
+const ROLE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Listens until `count` heartbeats verified, or for ever. With amphorae to ask, each heartbeat is shown with the role
+/// that its sender has in VRRP.
 ///
 /// # Errors
 /// [`Error::Local`] when the address cannot be bound or standard output is gone.
@@ -24,12 +42,14 @@ pub(crate) async fn listen(
     key: &str,
     json: bool,
     count: Option<u64>,
+    clients: Vec<Client>,
 ) -> Result<()> {
     let socket = UdpSocket::bind(bind).await.map_err(|e| Error::local(format!("UDP {bind}"), e))?;
     if !json {
         writeln!(out, "listening on UDP {}", socket.local_addr().unwrap_or(bind))?;
         out.flush()?;
     }
+    let roles = if clients.is_empty() { None } else { Some(Roles::ask(clients).await) };
     let mut packet = vec![0; 65_536];
     let mut seen = 0;
     while count.is_none_or(|n| seen < n) {
@@ -37,10 +57,15 @@ pub(crate) async fn listen(
         match heartbeat::open(&packet[..length], key) {
             Ok(beat) => {
                 seen += 1;
+                let role = roles.as_ref().and_then(|roles| roles.of(&beat.id));
                 if json {
-                    writeln!(out, "{}", json!({"from": from.to_string(), "heartbeat": beat}))?;
+                    let mut line = json!({"from": from.to_string(), "heartbeat": beat});
+                    if roles.is_some() {
+                        line["vrrp_role"] = json!(role);
+                    }
+                    writeln!(out, "{line}")?;
                 } else {
-                    show(out, style, from, &beat)?;
+                    show(out, style, from, &beat, role.as_deref())?;
                 }
                 out.flush()?;
             }
@@ -50,9 +75,81 @@ pub(crate) async fn listen(
     Ok(())
 }
 
+/// What every amphora is in VRRP, by its id; asked again and again until dropped.
+struct Roles {
+    known: Arc<Mutex<HashMap<String, String>>>,
+    asking: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Roles {
+    /// Begins to ask, and waits for the first answers.
+    async fn ask(clients: Vec<Client>) -> Self {
+        let known = Arc::new(Mutex::new(HashMap::new()));
+        let mut asked = Vec::new();
+        let asking = clients.into_iter().map(|client| {
+            let (known, first) = (known.clone(), Arc::new(Notify::new()));
+            asked.push(first.clone());
+            tokio::spawn(keep_asking(client, known, first))
+        });
+        let this = Self { asking: asking.collect(), known };
+        let all = async {
+            for first in asked {
+                first.notified().await;
+            }
+        };
+        // Whoever has not answered by then is shown without a role until it does.
+        let _ = timeout(ROLE_PATIENCE, all).await;
+        this
+    }
+
+    fn of(&self, amphora: &str) -> Option<String> {
+        lock(&self.known).get(amphora).cloned()
+    }
+}
+
+impl Drop for Roles {
+    fn drop(&mut self) {
+        self.asking.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// An amphora that does not answer any more has no role.
+async fn keep_asking(client: Client, known: Arc<Mutex<HashMap<String, String>>>, first: Arc<Notify>) {
+    let mut id = None;
+    loop {
+        let info = client.info().await.ok();
+        let text = |path: &str| info.as_ref()?.pointer(path)?.as_str().map(str::to_owned);
+        id = text("/amphora_id").or(id);
+        if let Some(id) = id.clone() {
+            match text("/vrrp/role") {
+                Some(role) => lock(&known).insert(id, role),
+                None => lock(&known).remove(&id),
+            };
+        }
+        first.notify_one();
+        sleep(ROLE_INTERVAL).await;
+    }
+}
+
+fn lock(known: &Mutex<HashMap<String, String>>) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+    // Whole whenever another thread panics.
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One heartbeat in a few lines: who, listeners with what they carried since the last one, pools with members by status.
-fn show(out: &mut impl Write, style: Style, from: SocketAddr, beat: &Message) -> Result<()> {
-    writeln!(out, "{} from {from}, seq {}", style.paint(Colour::Bold, &beat.id), beat.seq)?;
+fn show(
+    out: &mut impl Write,
+    style: Style,
+    from: SocketAddr,
+    beat: &Message,
+    role: Option<&str>,
+) -> Result<()> {
+    write!(out, "{}", style.paint(Colour::Bold, &beat.id))?;
+    if let Some(role) = role {
+        let colour = if role == "MASTER" { Colour::Green } else { Colour::Cyan };
+        write!(out, " {}", style.paint(colour, role))?;
+    }
+    writeln!(out, " from {from}, seq {}", beat.seq)?;
     for (id, listener) in &beat.listeners {
         let stats = &listener.stats;
         writeln!(
@@ -132,7 +229,7 @@ mod tests {
             }
         });
         let mut out = Vec::new();
-        listen(&mut out, Style::PLAIN, bind, "k", false, Some(1)).await.unwrap();
+        listen(&mut out, Style::PLAIN, bind, "k", false, Some(1), Vec::new()).await.unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("amp from 127.0.0.1"), "{text}");
         assert!(
@@ -145,7 +242,7 @@ mod tests {
         assert!(text.contains(&format!("pool {q}:{l} UP: no member")), "{text}");
 
         let mut out = Vec::new();
-        listen(&mut out, Style::PLAIN, bind, "k", true, Some(1)).await.unwrap();
+        listen(&mut out, Style::PLAIN, bind, "k", true, Some(1), Vec::new()).await.unwrap();
         let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(line["heartbeat"], beat);
         sender.abort();

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use amphora_proxy::model::LoadBalancerId;
+use serde_json::json;
 
 use super::{Outcome, resolve};
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     document::Document,
     error::{Error, Result},
     style::{Colour, Style},
-    tree,
+    tree, vrrp_view,
 };
 
 /// Brings the document to every amphora in turn and tells what changed there.
@@ -92,7 +93,7 @@ pub(crate) async fn delete(
     outcome.result()
 }
 
-/// Shows the status tree of every amphora, as a tree or as JSON (one document per amphora).
+/// Shows the status tree of every amphora and its VRRP, as a tree or as JSON (one document per amphora).
 ///
 /// # Errors
 /// The first one, after the others were asked.
@@ -107,17 +108,26 @@ pub(crate) async fn status(
     for client in clients {
         let result = async {
             let id = resolve(client, id).await?;
-            let status = client.status(id).await?;
+            let mut status = client.status(id).await?;
+            let vrrp = client.vrrp_status().await;
             if json {
+                if let (Ok(Some(vrrp)), Some(status)) = (&vrrp, status.as_object_mut()) {
+                    status.insert("vrrp".to_owned(), json!(vrrp));
+                }
                 writeln!(out, "{status:#}")?;
-                return Ok(());
+                return vrrp.map(drop);
             }
             if clients.len() > 1 {
                 writeln!(out, "{}", style.paint(Colour::Dim, client.endpoint()))?;
             }
             let mut text = String::new();
-            tree::draw(&mut text, &status, style).map_err(|e| Error::local("status", e))?;
-            Ok(out.write_all(text.as_bytes())?)
+            let drawn = tree::draw(&mut text, &status, style).and_then(|()| match &vrrp {
+                Ok(Some(vrrp)) => vrrp_view::draw(&mut text, vrrp, style),
+                _ => Ok(()),
+            });
+            drawn.map_err(|e| Error::local("status", e))?;
+            out.write_all(text.as_bytes())?;
+            vrrp.map(drop)
         };
         outcome.note(result.await);
     }

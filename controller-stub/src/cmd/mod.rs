@@ -4,6 +4,7 @@ pub(crate) mod heartbeats;
 pub(crate) mod lb;
 pub(crate) mod member;
 pub(crate) mod stats;
+pub(crate) mod vrrp;
 
 use std::{
     fmt,

@@ -25,6 +25,12 @@ pub(crate) struct State {
     pub(crate) documents: HashMap<String, Value>,
     /// The pools of every status tree.
     pub(crate) pools: Vec<Value>,
+    /// The VRRP configuration and its `Content-Type`.
+    pub(crate) vrrp: Option<(String, String)>,
+    /// `INIT`, `BACKUP` or `MASTER`: the state of its one virtual router.
+    pub(crate) vrrp_state: String,
+    /// Who takes over when this one hands over.
+    pub(crate) successor: Option<Arc<Mutex<State>>>,
     /// `METHOD path body`, in order.
     pub(crate) requests: Vec<(String, Value)>,
 }
@@ -88,19 +94,74 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let text = body.collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&text).unwrap_or(Value::Null);
     let mut state = state.lock().unwrap();
-    state.requests.push((format!("{} {}", parts.method, parts.uri.path()), body.clone()));
-    let (status, answer) = route(&mut state, &parts.method, parts.uri.path(), body);
+    let path = parts.uri.path();
+    state.requests.push((format!("{} {path}", parts.method), body.clone()));
+    let (status, answer) = match path.strip_prefix("/2.0/vrrp") {
+        Some(rest) => {
+            let kind = parts.headers["content-type"].to_str().unwrap();
+            vrrp(&mut state, &parts.method, rest, kind, String::from_utf8(text.to_vec()).unwrap())
+        }
+        None => route(&mut state, &parts.method, path, body),
+    };
     Ok(Response::builder().status(status).body(Full::new(Bytes::from(answer.to_string()))).unwrap())
+}
+
+fn vrrp(state: &mut State, method: &Method, rest: &str, kind: &str, text: String) -> (u16, Value) {
+    let refusal = |status: u16, code: &str, message: &str, faults: Value| {
+        (status, json!({"code": code, "message": message, "faults": faults}))
+    };
+    if (method, rest) == (&Method::PUT, "") {
+        if text.contains("faulty") {
+            let faults = json!([{"path": "instances[0].vrid", "reason": "is required"}]);
+            return refusal(400, "invalid_document", "the document cannot be honoured", faults);
+        }
+        let new = Some((kind.to_owned(), text));
+        let changed = state.vrrp != new;
+        state.vrrp = new;
+        return (200, json!({"changed": changed, "status": null}));
+    }
+    if state.vrrp.is_none() {
+        return refusal(404, "vrrp_not_found", "this amphora has no VRRP configuration", json!([]));
+    }
+    match (method, rest) {
+        (&Method::DELETE, "") => {
+            state.vrrp = None;
+            return (200, json!({"changed": true, "status": null}));
+        }
+        (&Method::POST, "/hand-over") if state.vrrp_state != "MASTER" => {
+            return refusal(409, "vrrp_conflict", "no virtual router is master here", json!([]));
+        }
+        (&Method::POST, "/hand-over") => {
+            if let Some(successor) = &state.successor {
+                state.vrrp_state = "BACKUP".to_owned();
+                successor.lock().unwrap().vrrp_state = "MASTER".to_owned();
+            }
+        }
+        (&Method::POST, "/stop") => state.vrrp_state = "INIT".to_owned(),
+        _ => {}
+    }
+    let instance = json!({"name": "lb", "state": state.vrrp_state, "since_ms": 0, "reason": "started",
+        "interface": "eth1", "vrid": 1, "version": 3, "priority": 100, "interval_ms": 1000,
+        "master_interval_ms": 1000, "fit": true, "handed_over": false, "addresses": [], "peer": null,
+        "counters": {"sent": 7, "received": 3, "priority_zero_sent": 0, "priority_zero_received": 0,
+            "became_master": 2, "released_master": 1, "refused": {}}, "error": null});
+    (
+        200,
+        json!({"version": "0", "pid": 1, "uptime_ms": 1, "started": true, "data_plane": null,
+        "instances": [instance]}),
+    )
 }
 
 fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, Value) {
     let refusal =
         |status: u16, message: &str| (status, json!({"code": status, "message": message, "faults": []}));
     if path == "/2.0/info" {
-        return (200, json!({"loadbalancer": state.documents.keys().next()}));
+        let vrrp = state.vrrp.as_ref().map(|_| json!({"role": state.vrrp_state, "instances": []}));
+        let loadbalancer = state.documents.keys().next();
+        return (200, json!({"amphora_id": "amp", "loadbalancer": loadbalancer, "vrrp": vrrp}));
     }
     let Some(rest) = path.strip_prefix("/2.0/loadbalancers/") else {
         return refusal(404, "no such resource");
