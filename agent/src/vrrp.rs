@@ -214,13 +214,17 @@ impl Vrrp {
 
     /// Keeps the daemon at what is stored, for ever. To be woken by [`wake`](Self::wake) when a daemon was started.
     pub async fn run(self: Arc<Self>) {
+        let mut told = false;
         loop {
-            let reconciled = self.reconcile().await.err().map(|error| error.to_string());
-            let pause = if reconciled.is_none() { RECONCILE_INTERVAL } else { RETRY_INTERVAL };
-            let before = std::mem::replace(&mut *self.trouble(), reconciled.clone());
-            if let Some(error) = reconciled.filter(|error| before.as_ref() != Some(error)) {
-                tracing::warn!(%error, "the VRRP daemon does not run what is stored");
+            let error = self.reconcile().await.err().map(|error| error.to_string());
+            let pause = if error.is_none() { RECONCILE_INTERVAL } else { RETRY_INTERVAL };
+            let before = std::mem::replace(&mut *self.trouble(), error.clone());
+            // The first time it may be a daemon that was started a moment ago.
+            let lasting = error.is_some() && error == before;
+            if lasting && !told {
+                tracing::warn!(error, "the VRRP daemon does not run what is stored");
             }
+            told = lasting;
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.wake.notified() => {}

@@ -36,7 +36,7 @@ pub(super) async fn answer(
     match (resource, &head.method) {
         (VrrpResource::Action(action), _) => {
             let status = vrrp.act(action).await?;
-            tracing::info!(action = action.as_str(), "VRRP");
+            tracing::info!(action = action.as_str(), "the VRRP daemon did as it was told");
             Ok(ok(&status))
         }
         (VrrpResource::Status, _) => match vrrp.daemon().status().await {
@@ -54,7 +54,7 @@ pub(super) async fn answer(
             }
             let changed = vrrp.put(document).await?;
             metrics.changes.increment();
-            tracing::info!(changed.changed, "the VRRP configuration was put");
+            tracing::info!(changed = changed.changed, "the VRRP configuration was put");
             Ok(ok(&changed))
         }
         (VrrpResource::Configuration, &Method::DELETE) => {
