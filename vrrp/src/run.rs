@@ -26,12 +26,15 @@ const COMMANDS: usize = 16;
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When something that it cannot do without is missing at the start, or the configuration file is wrong.
+/// When something that it cannot do without is missing at the start.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let config = match &options.config {
-        Some(file) => read(file)?,
-        None => None,
-    };
+    let config = options.config.as_deref().and_then(|file| {
+        // The control socket may bring a better one.
+        read(file).unwrap_or_else(|error| {
+            tracing::error!("no virtual router runs: {error}");
+            None
+        })
+    });
     // The control socket is bound by its path, which no network namespace changes.
     if let Some(name) = &options.netns {
         enter_namespace(name)?;
