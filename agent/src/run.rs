@@ -15,7 +15,7 @@ use crate::{
     proxy_client::ProxyClient,
     rest::{Api, Server},
     store::Store,
-    supervise::Supervisor,
+    supervise::{self, Supervisor},
     tls::ServerTls,
 };
 
@@ -39,11 +39,16 @@ fn cannot<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> StartEr
 ///
 /// # Errors
 /// When something that it cannot do without is missing at the start.
-pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), StartError> {
+pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot("handle signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot("handle signals"))?;
     let hangup = signal(SignalKind::hangup()).map_err(cannot("handle signals"))?;
 
+    config.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
+    if supervised {
+        let program = supervise::program(&config);
+        supervise::check(&program).map_err(cannot(format!("run the proxy {}", program.display())))?;
+    }
     let base = config.base_path.display();
     let store = Arc::new(Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?);
     let client = ProxyClient::new(config.control_socket.clone());
@@ -57,7 +62,7 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     let address = server.address().map_err(cannot("listen"))?;
 
     let (stop_proxy, proxy_stopped) = watch::channel(false);
-    let supervisor = if supervise {
+    let supervisor = if supervised {
         fs::create_dir_all(&config.run_dir).map_err(cannot(format!("make {}", config.run_dir.display())))?;
         let supervisor = Supervisor::new(&config, client, metrics.clone());
         let amphora = amphora.clone();
@@ -74,7 +79,7 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     ];
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(stopped, config.drain_timeout));
-    tracing::info!(%address, amphora_id = %config.amphora_id, supervise, "ready");
+    tracing::info!(%address, amphora_id = %config.amphora_id, supervise = supervised, "ready");
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
@@ -107,7 +112,9 @@ async fn reload(
         }
         match Config::load(&file) {
             Ok(new) => {
-                if (Config { heartbeat: config.heartbeat.clone(), ..new.clone() }) != config {
+                new.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
+                let (heartbeat, remarks) = (config.heartbeat.clone(), config.remarks.clone());
+                if (Config { heartbeat, remarks, ..new.clone() }) != config {
                     tracing::warn!(
                         "only [health_manager] changes without a restart; the rest of the file waits"
                     );

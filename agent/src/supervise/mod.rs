@@ -6,8 +6,14 @@
 pub mod process;
 pub mod restart;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use nix::unistd::{AccessFlags, access};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -51,8 +57,7 @@ impl Supervisor {
         if let Some(namespace) = &config.network_namespace {
             arguments.extend(["--netns".into(), namespace.into()]);
         }
-        let program = config.proxy_cmd.clone().unwrap_or_else(beside_this_program);
-        let command = Command::new(program, arguments, config.run_dir.join("amphora-proxy.lock"));
+        let command = Command::new(program(config), arguments, config.run_dir.join("amphora-proxy.lock"));
         Self { command, client, metrics, grace: config.drain_timeout + KILL_AFTER }
     }
 
@@ -123,7 +128,7 @@ impl Supervisor {
     }
 
     /// The proxy that runs already, else a new one. `None` when one runs that cannot be found yet.
-    async fn find_or_spawn(&self) -> std::io::Result<Option<Process>> {
+    async fn find_or_spawn(&self) -> io::Result<Option<Process>> {
         if let Ok(info) = self.client.info().await
             && let Some(process) = Process::adopt(info.pid)?
         {
@@ -153,6 +158,23 @@ async fn wait(process: &mut Option<Process>) -> String {
         Some(process) => process.wait().await,
         None => std::future::pending().await,
     }
+}
+
+/// The proxy's program.
+pub fn program(config: &Config) -> PathBuf {
+    config.proxy_cmd.clone().unwrap_or_else(beside_this_program)
+}
+
+/// Whether a program can be started.
+///
+/// # Errors
+/// Why not.
+pub fn check(program: &Path) -> io::Result<()> {
+    if !program.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    access(program, AccessFlags::X_OK)
+        .map_err(|_| io::Error::new(io::ErrorKind::PermissionDenied, "not executable by this user"))
 }
 
 fn beside_this_program() -> PathBuf {
