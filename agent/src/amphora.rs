@@ -17,7 +17,7 @@ use hyper::StatusCode;
 use tokio::{
     sync::{Mutex, Notify, watch},
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -32,6 +32,9 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often it is asked while it did not answer, or runs something else than what is stored.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a proxy may take to answer at the start of the agent, or after its own, before it is spoken of.
+const START_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The load balancer of this amphora.
 #[derive(Debug)]
@@ -271,11 +274,17 @@ impl Amphora {
     /// Keeps the proxy at what is stored, for ever. To be woken by [`wake`](Self::wake) when a proxy was started.
     pub async fn run(self: Arc<Self>) {
         let mut complaint = String::new();
+        let mut woken = Instant::now();
         loop {
             let pause = match self.reconcile().await {
                 Ok(()) => {
                     complaint.clear();
                     RECONCILE_INTERVAL
+                }
+                Err(ChangeError::ProxyDown(_))
+                    if complaint.is_empty() && woken.elapsed() < START_PATIENCE =>
+                {
+                    RETRY_INTERVAL
                 }
                 Err(error) => {
                     let error = error.to_string();
@@ -288,7 +297,7 @@ impl Amphora {
             };
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.wake.notified() => {}
+                () = self.wake.notified() => woken = Instant::now(),
             }
         }
     }

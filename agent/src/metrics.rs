@@ -114,7 +114,24 @@ fn resident_memory() -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_series() {
+        let doc = include_str!("../../docs/metrics.md");
+        let documented: BTreeSet<_> =
+            doc.lines().filter(|line| line.starts_with("| `amphora_agent_")).map(str::to_owned).collect();
+        let text = String::from_utf8(Metrics::default().text(None, None, true)).unwrap();
+        let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+        let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let written: BTreeSet<_> = helps
+            .zip(kinds)
+            .map(|((name, help), (_, kind))| format!("| `{name}` | {kind} | {help} |"))
+            .collect();
+        assert_eq!(written, documented);
+    }
 
     #[test]
     fn every_series_is_written_once_behind_those_of_the_others() {

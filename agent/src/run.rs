@@ -18,7 +18,7 @@ use crate::{
     proxy_client::ProxyClient,
     rest::{Api, Server},
     store::Store,
-    supervise::Supervisor,
+    supervise::{self, Supervisor},
     tls::ServerTls,
     vrrp::Vrrp,
     vrrp_client::VrrpClient,
@@ -44,11 +44,17 @@ fn cannot<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> StartEr
 ///
 /// # Errors
 /// When something that it cannot do without is missing at the start.
-pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), StartError> {
+pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot("handle signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot("handle signals"))?;
     let hangup = signal(SignalKind::hangup()).map_err(cannot("handle signals"))?;
 
+    config.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
+    if supervised {
+        for program in supervise::programs(&config) {
+            supervise::check(&program).map_err(cannot(format!("run {}", program.display())))?;
+        }
+    }
     let base = config.base_path.display();
     let store = Arc::new(Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?);
     let client = ProxyClient::new(config.control_socket.clone());
@@ -67,18 +73,18 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     let server = server.await.map_err(cannot(format!("listen on {}", config.bind)))?;
     let address = server.address().map_err(cannot("listen"))?;
 
-    let mut supervised = Vec::new();
-    if supervise {
+    let mut programs = Vec::new();
+    if supervised {
         fs::create_dir_all(&config.run_dir).map_err(cannot(format!("make {}", config.run_dir.display())))?;
         // In the order in which they are stopped: the peer takes over while the proxy still serves.
         if config.topology == Topology::ActiveStandby {
             let vrrp = vrrp.clone();
             let supervisor = Supervisor::vrrp(&config, vrrp_client, metrics.clone());
-            supervised.push(Supervised::start(supervisor, move || vrrp.wake()));
+            programs.push(Supervised::start(supervisor, move || vrrp.wake()));
         }
         let amphora = amphora.clone();
         let supervisor = Supervisor::proxy(&config, client, metrics.clone());
-        supervised.push(Supervised::start(supervisor, move || amphora.wake()));
+        programs.push(Supervised::start(supervisor, move || amphora.wake()));
     }
     let (heartbeats, heartbeat) = watch::channel(config.heartbeat.clone());
     let id = config.amphora_id.clone();
@@ -92,7 +98,7 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     background.extend(links.map(|links| tokio::spawn(plumbing.watch(links))));
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(stopped, config.drain_timeout));
-    tracing::info!(%address, amphora_id = %config.amphora_id, supervise, "ready");
+    tracing::info!(%address, amphora_id = %config.amphora_id, supervise = supervised, "ready");
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
@@ -102,7 +108,7 @@ pub async fn run(file: PathBuf, config: Config, supervise: bool) -> Result<(), S
     let _ = serving.await;
     tokio::join!(amphora.quiesce(config.drain_timeout), vrrp.quiesce(config.drain_timeout));
     background.iter().for_each(JoinHandle::abort);
-    for program in supervised {
+    for program in programs {
         program.stop().await;
     }
     tracing::info!("stopped");
@@ -156,7 +162,9 @@ async fn reload(
         }
         match Config::load(&file) {
             Ok(new) => {
-                if (Config { heartbeat: config.heartbeat.clone(), ..new.clone() }) != config {
+                new.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
+                let (heartbeat, remarks) = (config.heartbeat.clone(), config.remarks.clone());
+                if (Config { heartbeat, remarks, ..new.clone() }) != config {
                     tracing::warn!(
                         "only [health_manager] changes without a restart; the rest of the file waits"
                     );

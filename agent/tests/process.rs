@@ -122,7 +122,13 @@ fn sigterm_ends_it_with_0_and_its_proxy_with_it() {
     let mut agent = host.agent(&["--supervise"]);
     eventually("the proxy is started", || host.pids().len() == 1);
     eventually("the agent is ready", || host.log().contains("ready"));
-    let before = host.log().len();
+    let log = host.log();
+    assert!(
+        !log.contains("does not run what is stored"),
+        "a proxy that has just been started is waited for: {log}"
+    );
+    assert!(log.contains("amphora_id: \"a\" is not a UUID"), "{log}");
+    let before = log.len();
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ends(), Some(0), "{}", host.log());
     assert!(!alive(host.pids()[0]));
@@ -198,6 +204,23 @@ fn sighup_reads_certificates_and_heartbeats_again() {
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ends(), Some(0));
     assert!(!host.log().contains("topsecret"));
+}
+
+#[test]
+fn without_the_proxys_program_supervision_does_not_begin() {
+    let host = Host::new();
+    let script = host.path().join("proxy");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+    let ends = |reason: &str| {
+        assert_eq!(host.agent(&["--supervise"]).ends(), Some(1));
+        let said = format!("cannot run the proxy {}: {reason}", script.display());
+        assert!(host.log().contains(&said), "{}", host.log());
+    };
+    ends("not executable");
+    fs::remove_file(&script).unwrap();
+    ends("No such file");
+    fs::create_dir(&script).unwrap();
+    ends("not a file");
 }
 
 #[test]

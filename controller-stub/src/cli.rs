@@ -11,7 +11,10 @@ use std::{
 };
 
 use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    parser::ValueSource,
+};
 use clap_complete::Shell;
 use uuid::Uuid;
 
@@ -30,6 +33,8 @@ use crate::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    target: Target,
 }
 
 const EXAMPLES: &str = "\
@@ -56,11 +61,14 @@ Exit codes:
   128+N  signal N ended it; 141 also when standard output was closed early";
 
 const APPLY: &str = "\
-Applying the same document again changes nothing. A refused document changes
+Applying the same document again changes nothing. A refused document changes \
 nothing either: each fault is told with its place, and the exit code is 1.
 
-The document is Octavia's fully populated load-balancer create document, with
-ids. In YAML:
+--dry-run judges the document here, then compares it with what the amphora has. \
+What only the amphora can find out it does not tell: ports in use, monitors \
+that its host does not permit, another load balancer that is there already.
+
+The document is Octavia's fully populated load-balancer create document, with ids. In YAML:
 
   loadbalancer:
     id: 0b0e0c3a-4f43-4f0c-9b53-3d7a5f4f7c11
@@ -88,7 +96,7 @@ enum Command {
     Apply {
         /// JSON or YAML; `-` is standard input
         file: PathBuf,
-        /// Say what would change, and change nothing
+        /// Judge the document and say what would change, and change nothing
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -131,11 +139,14 @@ enum Command {
         target: Target,
     },
     /// Set a member's weight or administrative state, and nothing else
-    #[command(after_help = "\
-Weight 0 drains: only clients with a persistent session still reach the member. --admin-state down takes it out at
+    #[command(
+        after_help = "\
+Weight 0 drains: only clients with a persistent session still reach the member. --admin-state down takes it out at \
 once. Both are a patch: the next `apply` puts back what its document says.
 
-A name must be the only one of its kind. What is a UUID is taken for an id.")]
+A name must be the only one of its kind. What is a UUID is taken for an id.",
+        group = ArgGroup::new("patch").args(["weight", "admin_state"]).required(true).multiple(true)
+    )]
     Member {
         /// The pool's UUID or name
         pool: Named<PoolId>,
@@ -145,7 +156,7 @@ A name must be the only one of its kind. What is a UUID is taken for an id.")]
         #[arg(long)]
         id: Option<LoadBalancerId>,
         /// 0 to 256; 0 drains
-        #[arg(long, value_parser = clap::value_parser!(u16).range(0..=256), required_unless_present = "admin_state")]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(0..=256))]
         weight: Option<u16>,
         /// Whether the member takes part
         #[arg(long)]
@@ -158,7 +169,7 @@ A name must be the only one of its kind. What is a UUID is taken for an id.")]
     Vrrp(vrrp::VrrpCommand),
     /// Listen for heartbeats, verify and show them
     #[command(after_help = "\
-The key is `heartbeat_key` in the agent's [health_manager] section; the amphora sends to each address in its
+The key is `heartbeat_key` in the agent's [health_manager] section; the amphora sends to each address in its \
 `controller_ip_port_list`. What does not verify is counted and told on standard error, never shown as true.
 
 With --amphora and --certs, each heartbeat is shown with the role that its sender has in VRRP; it is asked every second.")]
@@ -203,9 +214,17 @@ With --amphora and --certs, each heartbeat is shown with the role that its sende
     DemoLeash(demo::LeashOptions),
 }
 
+const CERTS: &str = "\
+Examples:
+  One amphora, which is asked for by its UUID wherever it is:
+    amphora-controller certs init ./certs --amphora-id 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11
+  One that is asked for by its address:
+    amphora-controller certs init ./certs --host 192.0.2.5";
+
 #[derive(Debug, Subcommand)]
 enum CertsCommand {
     /// Make a CA, a server certificate per amphora, and a client certificate
+    #[command(after_help = CERTS)]
     Init {
         /// Where to; created when missing
         dir: PathBuf,
@@ -224,17 +243,12 @@ enum CertsCommand {
     },
 }
 
-/// Which amphorae, and how to reach them.
+/// Which amphorae, and how to reach them: before the command or after it.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Amphorae")]
 struct Target {
     /// An amphora: https://[UUID@]host[:port]; repeat it for a pair
-    #[arg(
-        long = "amphora",
-        value_name = "URL",
-        env = "AMPHORA_ENDPOINTS",
-        value_delimiter = ',',
-        required = true
-    )]
+    #[arg(long = "amphora", value_name = "URL", env = "AMPHORA_ENDPOINTS", value_delimiter = ',')]
     amphorae: Vec<Endpoint>,
     /// Seconds that an amphora has for one answer
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
@@ -250,8 +264,45 @@ enum AdminState {
     Down,
 }
 
+impl Command {
+    /// Of a command that speaks to amphorae.
+    fn target(&mut self) -> Option<&mut Target> {
+        match self {
+            Self::Apply { target, .. }
+            | Self::Delete { target, .. }
+            | Self::Status { target, .. }
+            | Self::Stats { target, .. }
+            | Self::Member { target, .. } => Some(target),
+            Self::Vrrp(command) => Some(command.target()),
+            Self::Heartbeats { .. }
+            | Self::Certs(_)
+            | Self::Demo(_)
+            | Self::Completions { .. }
+            | Self::DemoMember(_)
+            | Self::DemoLeash(_) => None,
+        }
+    }
+}
+
 impl Target {
+    /// Takes over those options of another that `wins` says of.
+    fn take_over(&mut self, other: Self, wins: &dyn Fn(&str) -> bool) {
+        if wins("amphorae") {
+            self.amphorae = other.amphorae;
+        }
+        if wins("timeout") {
+            self.timeout = other.timeout;
+        }
+        self.tls.take_over(other.tls, wins);
+    }
+
     fn clients(&self) -> Result<Vec<Client>> {
+        // They may stand before the command, which clap cannot know when it judges what stands behind.
+        if self.amphorae.is_empty() {
+            return Err(Error::Usage(
+                "which amphora? give --amphora https://UUID@host, or set AMPHORA_ENDPOINTS".to_owned(),
+            ));
+        }
         clients(&self.amphorae, &self.tls, self.timeout)
     }
 }
@@ -266,8 +317,8 @@ fn clients(amphorae: &[Endpoint], tls: &TlsOptions, timeout: Duration) -> Result
 /// Parses the command line, does what it says, and tells errors on standard error.
 pub fn main() -> ExitCode {
     // clap prints help (0) and usage errors (2) and exits by itself.
-    let cli = Cli::parse();
-    match run(cli.command) {
+    let command = parse(&Cli::command().get_matches()).unwrap_or_else(|error| error.exit());
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ Error::OutputClosed) => error.exit_code(),
         Err(error) => {
@@ -276,6 +327,23 @@ pub fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Reads the command line. What says how to reach an amphora may stand before the command or, where both are there with
+/// more right, after it. clap's own global options will not do: a command may have others of the same name.
+fn parse(matches: &ArgMatches) -> Result<Command, clap::Error> {
+    let Cli { mut command, target } = Cli::from_arg_matches(matches)?;
+    if let (Some(own), Some((_, mut after))) = (command.target(), matches.subcommand()) {
+        // `vrrp` has commands of its own, which have the options.
+        while let Some((_, deeper)) = after.subcommand() {
+            after = deeper;
+        }
+        own.take_over(target, &|id| {
+            let said = |matches: &ArgMatches| matches.value_source(id) == Some(ValueSource::CommandLine);
+            said(matches) && !said(after)
+        });
+    }
+    Ok(command)
 }
 
 fn run(command: Command) -> Result<()> {
@@ -369,6 +437,31 @@ mod tests {
     }
 
     #[test]
+    fn help_says_what_fits_and_no_line_is_wider_than_the_terminal() {
+        for (path, words) in [
+            (&["apply"][..], &["--dry-run", "ports in use", "--certs"][..]),
+            (&["member"], &["<--weight <WEIGHT>|--admin-state <ADMIN_STATE>>", "--amphora"]),
+            (&["certs", "init"], &["Examples", "--amphora-id"]),
+            (&["heartbeats"], &["heartbeat_key"]),
+            (&["demo"], &["--once"]),
+        ] {
+            let args = [&["amphora-controller"], path, &["--help"]].concat();
+            let help = Cli::command().term_width(80).try_get_matches_from(args).unwrap_err().to_string();
+            words.iter().for_each(|word| assert!(help.contains(word), "{word}: {help}"));
+            assert_eq!(help.contains("--server-name"), ["apply", "member"].contains(&path[0]), "{help}");
+            // A line that is not full is the last of its paragraph.
+            let (_, after) = help.split_once("-V, --version").unwrap();
+            for pair in after.lines().skip(2).collect::<Vec<_>>().windows(2) {
+                assert!(pair[0].len() <= 80, "{help}");
+                let room = 80usize.saturating_sub(pair[0].len() + 1);
+                let next = pair[1].split(' ').next().unwrap_or_default();
+                let prose = |line: &str| line.starts_with(|c: char| c.is_alphabetic()) && !line.contains(':');
+                assert!(!prose(pair[0]) || !prose(pair[1]) || next.len() > room, "{help}");
+            }
+        }
+    }
+
+    #[test]
     fn the_document_in_the_help_is_one() {
         let (_, yaml) = APPLY.split_once("In YAML:").unwrap();
         let document = crate::document::Document::parse(yaml).unwrap();
@@ -377,11 +470,33 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_the_command_wins() {
+        let target = |args: &str| {
+            let matches = Cli::command().try_get_matches_from(args.split_whitespace()).unwrap();
+            let target = parse(&matches).unwrap().target().cloned().unwrap();
+            let TlsOptions { certs, key, .. } = target.tls;
+            (target.amphorae[0].to_string(), target.timeout.as_secs(), [certs, key].map(Option::unwrap))
+        };
+        let expected = |host: &str, timeout, files: [&str; 2]| {
+            (format!("https://{host}:9443"), timeout, files.map(PathBuf::from))
+        };
+        assert_eq!(
+            target("c --amphora https://a --certs d --timeout 3 --key k status"),
+            expected("a", 3, ["d", "k"])
+        );
+        assert_eq!(
+            target("c --amphora https://a --certs d --key k status --amphora https://b --key l"),
+            expected("b", 30, ["d", "l"])
+        );
+    }
+
+    #[test]
     fn what_is_missing_or_out_of_range_is_a_usage_error() {
         let parse = |args: &str| Cli::try_parse_from(args.split_whitespace()).map(|_| ());
         for bad in [
             "amphora-controller",
             "amphora-controller apply --amphora https://a",
+            "amphora-controller certs init",
             "amphora-controller apply f --amphora http://a",
             "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --amphora https://a",
             "amphora-controller member web --weight 1 --amphora https://a",
@@ -398,6 +513,7 @@ mod tests {
             "amphora-controller status --amphora https://a,https://b --json",
             "amphora-controller stats -w --interval 0.5 --amphora https://a",
             "amphora-controller member web web-1 --weight 1 --amphora https://a",
+            "amphora-controller --amphora https://a --certs d --timeout 3 status",
             "amphora-controller demo --once",
             "amphora-controller vrrp pair f --amphora https://a --amphora https://b",
             "amphora-controller heartbeats --key k",

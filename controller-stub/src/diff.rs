@@ -1,9 +1,11 @@
 //! What changed between two load-balancer documents, in an operator's words.
 //!
-//! Objects in lists are matched by `id` and not by place, so a member that moved is no change.
+//! Objects in lists are matched by `id` and not by place, so a member that moved is no change. Nor is a field that one
+//! document sets to its default and the other leaves out.
 
 use std::{collections::BTreeMap, fmt};
 
+use amphora_proxy::model::LoadBalancer;
 use serde_json::{Map, Value};
 
 /// One difference.
@@ -19,9 +21,9 @@ pub enum Change {
         object: String,
         /// Its field, nested ones with dots.
         field: String,
-        /// JSON, or `unset`.
+        /// JSON, `unset`, or the default with a word that it is.
         from: String,
-        /// JSON, or `unset`.
+        /// Likewise.
         to: String,
     },
 }
@@ -38,83 +40,122 @@ impl fmt::Display for Change {
 
 /// Every difference between two documents, outer objects first. No document is the empty document.
 pub fn diff(from: Option<&Value>, to: Option<&Value>) -> Vec<Change> {
-    let mut changes = Vec::new();
+    let defaults = |document: Option<&Value>| document.map(Defaults::of).unwrap_or_default();
+    let mut comparison = Comparison { changes: Vec::new(), from: defaults(from), to: defaults(to) };
     let lb = |document: Option<&Value>| document.and_then(|d| d.get("loadbalancer")).cloned();
     match (lb(from), lb(to)) {
-        (Some(from), Some(to)) => values(&describe("load balancer", &to), "", &from, &to, &mut changes),
-        (None, Some(to)) => added("load balancer", &to, &mut changes),
-        (Some(from), None) => changes.push(Change::Removed(describe("load balancer", &from))),
+        (Some(from), Some(to)) => comparison.values(&describe("load balancer", &to), "", &from, &to),
+        (None, Some(to)) => comparison.added("load balancer", &to),
+        (Some(from), None) => comparison.changes.push(Change::Removed(describe("load balancer", &from))),
         (None, None) => {}
     }
-    changes
+    comparison.changes
 }
 
-fn values(object: &str, field: &str, from: &Value, to: &Value, changes: &mut Vec<Change>) {
-    match (from, to) {
-        _ if from == to => {}
-        (Value::Object(a), Value::Object(b)) => maps(object, field, a, b, changes),
-        (Value::Array(a), Value::Array(b)) if identified(a) && identified(b) => {
-            lists(kind(field), a, b, changes);
+/// What an amphora makes of a document: by id, every object with all of its fields.
+#[derive(Debug, Default)]
+struct Defaults(BTreeMap<String, Value>);
+
+impl Defaults {
+    /// None of a document that no amphora would take.
+    fn of(document: &Value) -> Self {
+        let mut all = BTreeMap::new();
+        if let Ok(model) = LoadBalancer::from_value(document) {
+            collect(model.to_json(), &mut all);
         }
-        _ => changes.push(Change::Set {
-            object: object.to_owned(),
-            field: field.to_owned(),
-            from: show(Some(from)),
-            to: show(Some(to)),
-        }),
+        Self(all)
+    }
+
+    /// The value of a field that an object leaves out.
+    fn get(&self, object: &Map<String, Value>, field: &str) -> Option<&Value> {
+        self.0.get(object.get("id")?.as_str()?)?.get(field)
     }
 }
 
-fn maps(
-    object: &str,
-    field: &str,
-    from: &Map<String, Value>,
-    to: &Map<String, Value>,
-    changes: &mut Vec<Change>,
-) {
-    let keys: std::collections::BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-    // Plain fields are told before the objects below.
-    let (nested, plain): (Vec<&String>, Vec<&String>) =
-        keys.into_iter().partition(|key| [from.get(*key), to.get(*key)].into_iter().flatten().any(is_nested));
-    for key in plain.into_iter().chain(nested) {
-        let path = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
-        match (from.get(key), to.get(key)) {
-            (Some(a), Some(b)) if a.get("id").is_some() && b.get("id").is_some() => {
-                values(&describe(kind(key), b), "", a, b, changes);
+fn collect(value: Value, all: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Array(list) => list.into_iter().for_each(|value| collect(value, all)),
+        Value::Object(ref fields) => {
+            fields.values().for_each(|value| collect(value.clone(), all));
+            if let Some(id) = fields.get("id").and_then(Value::as_str) {
+                all.insert(id.to_owned(), value);
             }
-            (Some(a), Some(b)) => values(object, &path, a, b, changes),
-            (None, Some(b)) if is_nested(b) => added(kind(key), b, changes),
-            (Some(a), None) if is_nested(a) => removed(kind(key), a, changes),
-            (a, b) => changes.push(Change::Set {
-                object: object.to_owned(),
-                field: path,
-                from: show(a),
-                to: show(b),
-            }),
         }
+        _ => {}
     }
 }
 
-fn lists(kind: &str, from: &[Value], to: &[Value], changes: &mut Vec<Change>) {
-    let by_id = |list: &[Value]| -> BTreeMap<String, Value> {
-        list.iter().map(|v| (v["id"].to_string(), v.clone())).collect()
-    };
-    let (old, new) = (by_id(from), by_id(to));
-    from.iter().filter(|v| !new.contains_key(&v["id"].to_string())).for_each(|v| removed(kind, v, changes));
-    for value in to {
-        match old.get(&value["id"].to_string()) {
-            Some(before) => values(&describe(kind, value), "", before, value, changes),
-            None => added(kind, value, changes),
+/// Two documents under way to what differs.
+struct Comparison {
+    changes: Vec<Change>,
+    from: Defaults,
+    to: Defaults,
+}
+
+impl Comparison {
+    fn values(&mut self, object: &str, field: &str, from: &Value, to: &Value) {
+        match (from, to) {
+            _ if from == to => {}
+            (Value::Object(a), Value::Object(b)) => self.maps(object, field, a, b),
+            (Value::Array(a), Value::Array(b)) if identified(a) && identified(b) => {
+                self.lists(kind(field), a, b);
+            }
+            _ => self.set(object, field, from.to_string(), to.to_string()),
         }
     }
-}
 
-fn added(kind: &str, value: &Value, changes: &mut Vec<Change>) {
-    each(kind, value, &mut |object| changes.push(Change::Added(object)), true);
-}
+    fn set(&mut self, object: &str, field: &str, from: String, to: String) {
+        let (object, field) = (object.to_owned(), field.to_owned());
+        self.changes.push(Change::Set { object, field, from, to });
+    }
 
-fn removed(kind: &str, value: &Value, changes: &mut Vec<Change>) {
-    each(kind, value, &mut |object| changes.push(Change::Removed(object)), false);
+    fn maps(&mut self, object: &str, field: &str, from: &Map<String, Value>, to: &Map<String, Value>) {
+        let keys: std::collections::BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+        // Plain fields are told before the objects below.
+        let (nested, plain): (Vec<&String>, Vec<&String>) = keys
+            .into_iter()
+            .partition(|key| [from.get(*key), to.get(*key)].into_iter().flatten().any(is_nested));
+        for key in plain.into_iter().chain(nested) {
+            let path = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
+            match (from.get(key), to.get(key)) {
+                (Some(a), Some(b)) if a.get("id").is_some() && b.get("id").is_some() => {
+                    self.values(&describe(kind(key), b), "", a, b);
+                }
+                (Some(a), Some(b)) => self.values(object, &path, a, b),
+                (None, Some(b)) if is_nested(b) => self.added(kind(key), b),
+                (Some(a), None) if is_nested(a) => self.removed(kind(key), a),
+                (a, b) => {
+                    let (default_a, default_b) = (self.from.get(from, key), self.to.get(to, key));
+                    if a.or(default_a) != b.or(default_b) {
+                        let (a, b) = (show(a, default_a), show(b, default_b));
+                        self.set(object, &path, a, b);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lists(&mut self, kind: &str, from: &[Value], to: &[Value]) {
+        let by_id = |list: &[Value]| -> BTreeMap<String, Value> {
+            list.iter().map(|v| (v["id"].to_string(), v.clone())).collect()
+        };
+        let (old, new) = (by_id(from), by_id(to));
+        from.iter().filter(|v| !new.contains_key(&v["id"].to_string())).for_each(|v| self.removed(kind, v));
+        for value in to {
+            match old.get(&value["id"].to_string()) {
+                Some(before) => self.values(&describe(kind, value), "", before, value),
+                None => self.added(kind, value),
+            }
+        }
+    }
+
+    fn added(&mut self, kind: &str, value: &Value) {
+        each(kind, value, &mut |object| self.changes.push(Change::Added(object)), true);
+    }
+
+    fn removed(&mut self, kind: &str, value: &Value) {
+        each(kind, value, &mut |object| self.changes.push(Change::Removed(object)), false);
+    }
 }
 
 /// The object, and with `deep` those inside it: what is removed takes its inside along silently.
@@ -166,8 +207,12 @@ fn describe(kind: &str, value: &Value) -> String {
     }
 }
 
-fn show(value: Option<&Value>) -> String {
-    value.map_or_else(|| "unset".to_owned(), Value::to_string)
+fn show(value: Option<&Value>, default: Option<&Value>) -> String {
+    match (value, default) {
+        (Some(value), _) => value.to_string(),
+        (None, Some(default)) => format!("{default} (default)"),
+        (None, None) => "unset".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +261,31 @@ mod tests {
             ["+ load balancer l", "+ listener x (port 80)", "+ default pool p", "+ health monitor h"]
         );
         assert_eq!(lines(lb, Value::Null), ["- load balancer l"]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_default() {
+        let id = |n: u128| uuid::Uuid::from_u128(n).to_string();
+        let lb = |member: &str, listener: &str| -> Value {
+            let text = format!(
+                r#"{{"id": "{}", "vip_address": "192.0.2.1", "listeners": [{{"id": "{}", "protocol": "TCP", "protocol_port": 1
+                {listener}}}], "pools": [{{"id": "{}", "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN", "members":
+                [{{"id": "{}", "name": "m", "address": "192.0.2.7", "protocol_port": 9 {member}}}]}}]}}"#,
+                id(1),
+                id(2),
+                id(3),
+                id(4)
+            );
+            serde_json::from_str(&text).expect("it is JSON")
+        };
+        assert_eq!(
+            lines(lb(r#", "weight": 0"#, ""), lb("", r#", "allowed_cidrs": ["192.0.2.0/24"]"#)),
+            [
+                format!("~ listener {} (port 1): allowed_cidrs unset -> [\"192.0.2.0/24\"]", id(2)),
+                "~ member m (192.0.2.7:9): weight 0 -> 1 (default)".to_owned(),
+            ]
+        );
+        assert!(lines(lb(r#", "weight": 1, "admin_state_up": true"#, ""), lb("", "")).is_empty());
     }
 
     #[test]

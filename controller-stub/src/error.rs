@@ -21,6 +21,8 @@ pub enum Error {
     },
     /// The amphorae answered, but what they were asked for did not come about. Exit code 1.
     NotDone(String),
+    /// The document is one that no amphora would take; none was asked. Exit code 1.
+    Faulty(Vec<Fault>),
     /// The arguments, or a file that they name, cannot be used. Exit code 2, as for clap's own errors.
     Usage(String),
     /// No connection, no TLS session, or no complete answer in time. Exit code 3.
@@ -48,7 +50,7 @@ impl Error {
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Refused { .. } | Self::NotDone(_) => 1,
+            Self::Refused { .. } | Self::NotDone(_) | Self::Faulty(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::NotTrue(_) => 4,
@@ -75,19 +77,24 @@ impl fmt::Display for Error {
         match self {
             Self::Refused { amphora, status, message, faults } => {
                 write!(f, "{amphora} refused with {status}: {message}")?;
-                faults.iter().try_for_each(|fault| match fault.path.as_str() {
-                    "" => write!(f, "\n  {}", fault.reason),
-                    path => write!(f, "\n  {path}: {}", fault.reason),
-                })
+                list(f, faults)
             }
             Self::NotDone(text) | Self::Usage(text) | Self::NotTrue(text) | Self::Local(text) => {
                 f.write_str(text)
+            }
+            Self::Faulty(faults) => {
+                f.write_str("the document cannot be honoured")?;
+                list(f, faults)
             }
             Self::Unreachable { amphora, reason } => write!(f, "{amphora} cannot be reached: {reason}"),
             Self::OutputClosed => f.write_str("standard output was closed"),
             Self::Interrupted(_) => f.write_str("interrupted"),
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, faults: &[Fault]) -> fmt::Result {
+    faults.iter().try_for_each(|fault| write!(f, "\n  {}: {}", fault.path, fault.reason))
 }
 
 impl std::error::Error for Error {}

@@ -7,10 +7,11 @@ mod fake;
 mod vrrp;
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::{TcpListener, UdpSocket},
     path::PathBuf,
     process::{Command, Output, Stdio},
+    thread,
 };
 
 use fake::Fake;
@@ -18,6 +19,7 @@ use serde_json::json;
 
 const AMPHORA: &str = "6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11";
 const LB: &str = "0b0e0c3a-4f43-4f0c-9b53-3d7a5f4f7c11";
+const LISTENER: &str = "3c9f2c57-1d5e-4b53-9d80-7c0d9a1f9a22";
 const POOL: &str = "9d1d7f0e-6a2e-4c0b-8f7d-5f0e2d6c3b33";
 const MEMBER: &str = "5a8e4d21-2b3c-4d5e-9f60-1a2b3c4d5e44";
 
@@ -77,7 +79,10 @@ fn err(output: &Output) -> String {
 
 fn yaml(port: u16, weight: u16) -> String {
     format!(
-        "loadbalancer:\n  id: {LB}\n  name: shop\n  listeners:\n  - id: x\n    protocol_port: {port}\n    default_pool:\n      id: p\n      members:\n      - {{id: m, name: web-1, weight: {weight}}}\n"
+        "loadbalancer:\n  id: {LB}\n  name: shop\n  vip_address: 192.0.2.10\n  listeners:\n  - id: {LISTENER}\n    \
+         protocol: HTTP\n    protocol_port: {port}\n    default_pool:\n      id: {POOL}\n      protocol: HTTP\n      \
+         lb_algorithm: ROUND_ROBIN\n      members:\n      \
+         - {{id: {MEMBER}, name: web-1, address: 192.0.2.7, protocol_port: 8080, weight: {weight}}}\n"
     )
 }
 
@@ -93,7 +98,7 @@ fn a_document_is_applied_changed_shown_and_deleted() {
     let applied = setup.run(&["apply", &first]);
     assert_eq!(applied.status.code(), Some(0), "{}", err(&applied));
     assert!(out(&applied).contains("+ load balancer shop\n"), "{}", out(&applied));
-    assert!(out(&applied).contains("+ member web-1\n"), "{}", out(&applied));
+    assert!(out(&applied).contains("+ member web-1 (192.0.2.7:8080)\n"), "{}", out(&applied));
 
     let again = setup.run(&["apply", &first]);
     assert!(out(&again).contains("nothing changed"), "{}", out(&again));
@@ -101,7 +106,7 @@ fn a_document_is_applied_changed_shown_and_deleted() {
     let second = setup.file("b.yaml", &yaml(80, 0));
     let changed = setup.run(&["apply", &second]);
     assert!(
-        out(&changed).contains("1 thing changed\n  ~ member web-1: weight 1 -> 0\n"),
+        out(&changed).contains("1 thing changed\n  ~ member web-1 (192.0.2.7:8080): weight 1 -> 0\n"),
         "{}",
         out(&changed)
     );
@@ -185,6 +190,20 @@ fn faults_come_one_per_line_with_their_path() {
 }
 
 #[test]
+fn a_dry_run_finds_faults_without_an_amphora() {
+    let setup = Setup::new();
+    let faulty = setup.file("bad.yaml", &yaml(80, 1).replace("protocol_port: 80\n", "protocol_prot: 80\n"));
+    let dry = setup.run(&["apply", &faulty, "--dry-run"]);
+    assert_eq!(dry.status.code(), Some(1), "{}", err(&dry));
+    assert!(err(&dry).starts_with("error: the document cannot be honoured\n  "), "{}", err(&dry));
+    for field in ["protocol_prot", "protocol_port"] {
+        let fault = format!("\n  loadbalancer.listeners[0].{field}: ");
+        assert!(err(&dry).contains(&fault), "{}", err(&dry));
+    }
+    assert!(setup.agent.state.lock().unwrap().requests.is_empty());
+}
+
+#[test]
 fn a_pair_gets_the_document_and_one_that_is_away_does_not_keep_it_from_the_other() {
     let setup = Setup::new();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -216,6 +235,9 @@ fn files_that_cannot_be_used_exit_with_2() {
     let missing = program(&["status", "--amphora", "https://127.0.0.1"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(err(&missing).contains("certs init"), "{}", err(&missing));
+    let nowhere = program(&["status", "--certs", "/nonexistent"]);
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(err(&nowhere).contains("AMPHORA_ENDPOINTS"), "{}", err(&nowhere));
     let elsewhere = program(&["status", "--amphora", "https://127.0.0.1", "--certs", "/nonexistent"]);
     assert_eq!(elsewhere.status.code(), Some(2));
     assert!(err(&elsewhere).contains("/nonexistent/"), "{}", err(&elsewhere));
@@ -228,7 +250,8 @@ fn tls_that_does_not_fit_is_explained() {
     let unnamed = format!("https://{address}");
     let result = program(&["status", "--amphora", &unnamed, "--certs", certs.to_str().unwrap()]);
     assert_eq!(result.status.code(), Some(3));
-    assert!(err(&result).contains(AMPHORA) && err(&result).contains("--server-name"), "{}", err(&result));
+    assert!(err(&result).contains(&format!("is for {AMPHORA}, not for ")), "{}", err(&result));
+    assert!(err(&result).contains("--server-name"), "{}", err(&result));
     let named =
         ["status", "--amphora", &unnamed, "--certs", certs.to_str().unwrap(), "--server-name", AMPHORA];
     assert_eq!(program(&named).status.code(), Some(1), "named rightly it gets an answer");
@@ -238,7 +261,24 @@ fn tls_that_does_not_fit_is_explained() {
     assert!(program(&["certs", "init", other]).status.success());
     let strangers = program(&["status", "--amphora", &setup.url(), "--certs", other]);
     assert_eq!(strangers.status.code(), Some(3));
-    assert!(err(&strangers).contains("not signed by the CA"), "{}", err(&strangers));
+    assert!(
+        err(&strangers).contains("not signed by the CA that --ca or --certs names"),
+        "{}",
+        err(&strangers)
+    );
+
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = format!("https://{AMPHORA}@{}", plain.local_addr().unwrap());
+    let answer = thread::spawn(move || {
+        let (mut stream, _) = plain.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        // Its end would be an answer, too: the client is the first to close.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let no_tls = program(&["status", "--amphora", &there, "--certs", other]);
+    assert_eq!(no_tls.status.code(), Some(3));
+    assert!(err(&no_tls).contains("it does not speak TLS"), "{}", err(&no_tls));
+    answer.join().unwrap();
 
     let ca = certs.join("ca.pem");
     let (cert, key) = (format!("{other}/client.pem"), format!("{other}/client.key"));
@@ -259,15 +299,19 @@ fn tls_that_does_not_fit_is_explained() {
 
 /// Runs the program with standard output closed on the other side after so many bytes; exit code, and what it says.
 fn closed_after(bytes: usize, args: &[&str], meanwhile: impl FnOnce()) -> (Option<i32>, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
+    let (reader, writer) = std::io::pipe().unwrap();
+    // With no byte to read it is closed before the program can have written any.
+    let mut reader = (bytes > 0).then_some(reader);
+    let child = Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
         .args(args)
-        .stdout(Stdio::piped())
+        .stdout(writer)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    stdout.read_exact(&mut vec![0; bytes]).unwrap();
-    drop(stdout);
+    if let Some(reader) = &mut reader {
+        reader.read_exact(&mut vec![0; bytes]).unwrap();
+    }
+    drop(reader);
     meanwhile();
     let output = child.wait_with_output().unwrap();
     (output.status.code(), err(&output))

@@ -45,16 +45,27 @@ impl Demo {
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
-        let child = Command::new(program)
+        let child = Self::spawn(dir.path(), args);
+        Some(Self { child, dir, _turn: turn })
+    }
+
+    fn spawn(dir: &Path, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
             .args(["demo", "--plain", "--rate", "300"])
             .args(args)
-            .env("TMPDIR", dir.path())
+            .env("TMPDIR", dir)
             .env_remove("AMPHORA_AGENT_BIN")
             .env_remove("AMPHORA_PROXY_BIN")
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap();
-        Some(Self { child, dir, _turn: turn })
+            .unwrap()
+    }
+
+    /// What it keeps its files in.
+    fn only_directory(&self) -> PathBuf {
+        let all: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0].clone()
     }
 
     /// Reads its lines until one contains `text`; to the end when `text` is empty.
@@ -171,10 +182,18 @@ fn a_closed_pipe_ends_it_in_order() {
 }
 
 #[test]
-fn even_killed_it_leaves_no_process() {
+fn even_killed_it_leaves_no_process_and_the_next_one_removes_its_files() {
     let Some(mut demo) = Demo::start(&["--once", "--loopback"]) else { return };
     demo.read_until("who answers what");
     demo.child.kill().unwrap();
     demo.child.wait().unwrap();
     demo.assert_no_process_is_left();
+    let left = demo.only_directory();
+    demo.child = Demo::spawn(demo.dir.path(), &["--once", "--loopback"]);
+    demo.read_until("start an amphora");
+    demo.read_until("amphora-agent");
+    assert!(!left.exists(), "{}", left.display());
+    kill(Pid::from_raw(demo.pid().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    demo.wait();
+    demo.assert_nothing_is_left();
 }

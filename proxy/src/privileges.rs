@@ -44,12 +44,24 @@ pub fn enter_network_namespace(name: &str) -> io::Result<()> {
 pub fn become_user(user: &str, sockets: &[&Path]) -> io::Result<()> {
     let account = nix::unistd::User::from_name(user)?
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such user: {user}")))?;
-    for socket in sockets {
-        nix::unistd::chown(*socket, Some(account.uid), Some(account.gid))?;
+    let steps: [(&str, &dyn Fn() -> io::Result<()>); 6] = [
+        ("give it the control sockets", &|| {
+            let own = |socket: &&Path| nix::unistd::chown(*socket, Some(account.uid), Some(account.gid));
+            Ok(sockets.iter().try_for_each(own)?)
+        }),
+        ("keep capabilities", &|| Ok(nix::sys::prctl::set_keepcaps(true)?)),
+        ("take on its group alone", &|| Ok(nix::unistd::setgroups(&[account.gid])?)),
+        ("take on its group", &|| Ok(nix::unistd::setgid(account.gid)?)),
+        ("take on its user id", &|| Ok(nix::unistd::setuid(account.uid)?)),
+        ("keep CAP_NET_BIND_SERVICE and CAP_NET_RAW", &|| {
+            sys::set_capabilities(&[sys::CAP_NET_BIND_SERVICE, sys::CAP_NET_RAW])
+        }),
+    ];
+    for (what, step) in steps {
+        step().map_err(|error| {
+            let reason = format!("--user {user}, which takes root: cannot {what}: {error}");
+            io::Error::new(error.kind(), reason)
+        })?;
     }
-    nix::sys::prctl::set_keepcaps(true)?;
-    nix::unistd::setgroups(&[account.gid])?;
-    nix::unistd::setgid(account.gid)?;
-    nix::unistd::setuid(account.uid)?;
-    sys::set_capabilities(&[sys::CAP_NET_BIND_SERVICE, sys::CAP_NET_RAW])
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! The agent's configuration: Octavia's `amphora-agent.conf`, and the section `[amphora]` for what Octavia has no
 //! word for. `docs/agent.md` describes every option.
 //!
-//! In Octavia's own sections unknown options are ignored, as oslo does, because the controller's template is
-//! older or newer than the amphora; in `[amphora]` they are errors.
+//! In Octavia's own sections unknown options are ignored with a warning, because the controller's template may be older
+//! or newer than the amphora; in `[amphora]` they are errors.
 
 pub mod ini;
 mod reader;
+mod remarks;
 mod substitute;
 
 use std::{
@@ -112,6 +113,8 @@ pub struct Config {
     pub max_connections: usize,
     /// `[amphora] max_body_size`: bytes of a request's body.
     pub max_body_size: usize,
+    /// What is ignored, or taken but odd: for the log.
+    pub remarks: Vec<String>,
 }
 
 /// `[health_manager]`, which may change while the agent runs.
@@ -244,6 +247,7 @@ impl Config {
             drain_timeout: read.required(OWN, "drain_timeout", seconds(0))?,
             max_connections: read.required(OWN, "max_connections", bounded(1, 10_000))?,
             max_body_size: read.required(OWN, "max_body_size", bounded(1024, MAX_BODY_SIZE))?,
+            remarks: remarks::of(&ini),
         })
     }
 }

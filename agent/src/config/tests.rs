@@ -83,6 +83,23 @@ fn unknown_options_are_ignored_in_octavias_sections_alone() {
 }
 
 #[test]
+fn what_is_ignored_or_odd_is_remarked_upon() {
+    let remarks = |text: &str| Config::parse(text).unwrap().remarks;
+    assert!(remarks(RENDERED).is_empty(), "{:?}", remarks(RENDERED));
+    assert!(remarks(include_str!("../../../docs/amphora-agent.conf")).is_empty());
+    assert_eq!(
+        remarks(
+            "[DEFAULT]\nroot = /x\n[haproxy_amphora]\nbase_path = $root/lib\nbind_prot = 1\n\
+             [amphora_agent]\namphora_id = a\n[api_settings]\nbind_port = 1\n"
+        ),
+        [
+            "[haproxy_amphora] bind_prot: line 5: no such option here; it is ignored",
+            "[amphora_agent] amphora_id: \"a\" is not a UUID, as Octavia's ids are",
+        ]
+    );
+}
+
+#[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
     assert_eq!(Config::parse("").unwrap_err().to_string(), "[amphora_agent] amphora_id: must be set");
     for (text, reason) in [

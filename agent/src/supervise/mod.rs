@@ -9,11 +9,13 @@ pub mod restart;
 
 use std::{
     ffi::OsString,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use nix::unistd::{AccessFlags, access};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -24,7 +26,7 @@ use self::{
     restart::{Action, Restart},
 };
 use crate::{
-    config::Config,
+    config::{Config, Topology},
     metrics::{Metrics, Series},
     proxy_client::ProxyClient,
     store::Kept,
@@ -83,7 +85,7 @@ impl Supervisor {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
         }
         arguments.extend(namespace(config));
-        let program = config.proxy_cmd.clone().unwrap_or_else(|| beside_this_program("amphora-proxy"));
+        let program = proxy_program(config);
         Self {
             name: "proxy",
             command: Command::new(program, arguments, config.run_dir.join("amphora-proxy.lock")),
@@ -107,7 +109,7 @@ impl Supervisor {
             config.vrrp_fitness_interval.as_millis().to_string().into(),
         ];
         arguments.extend(namespace(config));
-        let program = config.vrrp_cmd.clone().unwrap_or_else(|| beside_this_program("amphora-vrrp"));
+        let program = vrrp_program(config);
         Self {
             name: "VRRP daemon",
             command: Command::new(program, arguments, config.run_dir.join("amphora-vrrp.lock")),
@@ -190,7 +192,7 @@ impl Supervisor {
     }
 
     /// The process that runs already, else a new one. `None` when one runs that cannot be found yet.
-    async fn find_or_spawn(&self) -> std::io::Result<Option<Process>> {
+    async fn find_or_spawn(&self) -> io::Result<Option<Process>> {
         let name = self.name;
         if let Some(pid) = self.client.pid().await
             && let Some(process) = Process::adopt(pid)?
@@ -235,6 +237,35 @@ fn fitness_socket(control_socket: &Path) -> OsString {
 
 fn namespace(config: &Config) -> impl Iterator<Item = OsString> {
     config.network_namespace.iter().flat_map(|name| ["--netns".into(), name.into()])
+}
+
+fn proxy_program(config: &Config) -> PathBuf {
+    config.proxy_cmd.clone().unwrap_or_else(|| beside_this_program("amphora-proxy"))
+}
+
+fn vrrp_program(config: &Config) -> PathBuf {
+    config.vrrp_cmd.clone().unwrap_or_else(|| beside_this_program("amphora-vrrp"))
+}
+
+/// The programs that are supervised.
+pub fn programs(config: &Config) -> Vec<PathBuf> {
+    let mut programs = vec![proxy_program(config)];
+    if config.topology == Topology::ActiveStandby {
+        programs.push(vrrp_program(config));
+    }
+    programs
+}
+
+/// Whether a program can be started.
+///
+/// # Errors
+/// Why not.
+pub fn check(program: &Path) -> io::Result<()> {
+    if !program.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    access(program, AccessFlags::X_OK)
+        .map_err(|_| io::Error::new(io::ErrorKind::PermissionDenied, "not executable by this user"))
 }
 
 fn beside_this_program(name: &str) -> PathBuf {

@@ -83,6 +83,20 @@ when the other is not a fit backup.")]
     },
 }
 
+impl VrrpCommand {
+    pub(super) fn target(&mut self) -> &mut Target {
+        match self {
+            Self::Apply { target, .. }
+            | Self::Pair { target, .. }
+            | Self::Failover { target, .. }
+            | Self::Resume { target }
+            | Self::Start { target }
+            | Self::Stop { target }
+            | Self::Delete { target } => target,
+        }
+    }
+}
+
 pub(super) fn run(out: &mut impl Write, command: VrrpCommand) -> Result<()> {
     let mut act = |target: Target, action| block_on(cmd::vrrp::act(out, &target.clients()?, action));
     match command {

@@ -278,18 +278,27 @@ fn explain_tls(error: &io::Error) -> String {
         })) => format!(
             "its certificate is for {}, not for {}; an amphora's certificate carries its UUID: \
              write https://UUID@host or give --server-name",
-            presented.join(", "),
+            presented.iter().map(|name| plain(name)).collect::<Vec<_>>().join(", "),
             expected.to_str()
         ),
         Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
-            "its certificate was not signed by the CA given with --ca".to_owned()
+            "its certificate was not signed by the CA that --ca or --certs names".to_owned()
         }
         Some(rustls::Error::AlertReceived(alert)) => {
             format!("it refused this client's certificate (TLS alert {alert:?})")
         }
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "it does not speak TLS: is this the port of an amphora's agent?".to_owned()
+        }
         Some(other) => format!("TLS: {other}"),
         None => error.to_string(),
     }
+}
+
+/// rustls tells names as `DnsName("amphora")` or `IpAddress(192.0.2.5)`.
+fn plain(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.unwrap_or(name).trim_matches('"')
 }
 
 fn lb_path(id: LoadBalancerId, rest: &str) -> String {

@@ -37,6 +37,22 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
+    /// Takes over those options of another that `wins` says of.
+    pub(crate) fn take_over(&mut self, other: Self, wins: &dyn Fn(&str) -> bool) {
+        let take = |id, own: &mut Option<PathBuf>, other| {
+            if wins(id) {
+                *own = other;
+            }
+        };
+        take("certs", &mut self.certs, other.certs);
+        take("ca", &mut self.ca, other.ca);
+        take("cert", &mut self.cert, other.cert);
+        take("key", &mut self.key, other.key);
+        if wins("server_name") {
+            self.server_name = other.server_name;
+        }
+    }
+
     /// Reads the files.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use crate::{
     tree, vrrp_view,
 };
 
-/// Brings the document to every amphora in turn and tells what changed there.
+/// Brings the document to every amphora in turn and tells what changed there. A dry run only judges the document and
+/// compares it with what is there.
 ///
 /// # Errors
 /// The first one. A document that one amphora refuses goes to none after it; one that cannot be reached does not
@@ -27,6 +28,9 @@ pub(crate) async fn apply(
     document: &Document,
     dry_run: bool,
 ) -> Result<()> {
+    if dry_run {
+        document.check()?;
+    }
     let mut outcome = Outcome::default();
     for client in clients {
         let result = apply_to(out, style, client, document, dry_run).await;

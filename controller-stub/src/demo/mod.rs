@@ -60,9 +60,10 @@ const FRAME: Duration = Duration::from_millis(200);
 /// What the demo is told.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-As root it builds network namespaces with a real VIP and removes them; otherwise, or where namespaces are not
-permitted, everything runs on 127.0.0.1. Without --once it repeats until Ctrl-C. Either way it leaves nothing behind.
-It exits with 0 only if all that it showed was true, and with 4 if something was not.")]
+As root it builds network namespaces with a real VIP and removes them; otherwise, or where namespaces are not \
+permitted, everything runs on 127.0.0.1. Without --once it repeats until Ctrl-C. Either way it leaves nothing behind. \
+It exits with 0 only if all that it showed was true, and with 4 if something was not; Ctrl-C ends --once with 130, and \
+without --once it asks for that verdict.")]
 pub struct Options {
     /// One pass, then end
     #[arg(long)]

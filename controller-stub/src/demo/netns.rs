@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sched::{CloneFlags, setns},
     sys::signal::kill,
     unistd::{Pid, geteuid},
@@ -17,8 +18,8 @@ use crate::error::{Error, Result};
 /// Where `ip netns` keeps namespaces.
 const DIR: &str = "/run/netns";
 
-/// What the names of all demo namespaces start with; the process id follows.
-const PREFIX: &str = "amphora-demo-";
+/// What the names of all that a demo makes start with, namespaces and directories; the process id follows.
+pub(super) const PREFIX: &str = "amphora-demo-";
 
 /// A namespace of one's own. Dropping it removes it, and every interface in it.
 #[derive(Debug)]
@@ -81,11 +82,16 @@ pub(super) fn obstacle() -> Option<&'static str> {
 pub(super) fn sweep() {
     for entry in std::fs::read_dir(DIR).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
-        if pid.is_some_and(|pid: i32| pid > 1 && kill(Pid::from_raw(pid), None).is_err()) {
+        if is_orphan(&name) {
             let _ = ip(&["netns", "delete", &name]);
         }
     }
+}
+
+/// Whether a name is that of something which a demo made, and the demo's process is gone.
+pub(super) fn is_orphan(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')?.0.parse().ok());
+    pid.is_some_and(|pid: i32| pid > 1 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
 fn ip(args: &[&str]) -> Result<()> {

@@ -28,8 +28,8 @@ use crate::{
 /// How often the amphora is asked for its members' status.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How many lines of a log are shown when something went wrong.
-const LOG_TAIL: usize = 40;
+/// How many lines of a log are shown when something went wrong: the last ones, and the last that warn.
+const LOG_TAIL: usize = 20;
 
 /// The running demo. Fields are dropped from top to bottom: clients before amphora, amphora before members, all
 /// before the ground that they stand on.
@@ -217,13 +217,24 @@ impl Stage {
         let Some(topology) = &self.topology else { return };
         for entry in fs::read_dir(topology.dir.join("log")).into_iter().flatten().flatten() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            if !lines.is_empty() {
+            if !text.is_empty() {
                 eprintln!("-- {}", entry.file_name().to_string_lossy());
-                lines[lines.len().saturating_sub(LOG_TAIL)..].iter().for_each(|line| eprintln!("{line}"));
+                worth_showing(&text).iter().for_each(|line| eprintln!("{line}"));
             }
         }
     }
+}
+
+/// The last lines of a log, and of those before them the last ones of level WARN and above.
+fn worth_showing(log: &str) -> Vec<&str> {
+    let lines: Vec<&str> = log.lines().collect();
+    let (before, last) = lines.split_at(lines.len().saturating_sub(LOG_TAIL));
+    // The level follows the time, or stands first.
+    let warns = |line: &&str| line.split_whitespace().take(2).any(|word| matches!(word, "WARN" | "ERROR"));
+    let mut shown: Vec<&str> = before.iter().copied().filter(warns).collect();
+    shown.drain(..shown.len().saturating_sub(LOG_TAIL));
+    shown.extend(last);
+    shown
 }
 
 /// Keeps the board's statuses as the amphora's.
@@ -264,5 +275,20 @@ async fn count_heartbeats(socket: UdpSocket, key: String, board: Board) {
         let genuine = heartbeat::open(&packet[..length], &key).is_ok();
         let mut board = board.read();
         if genuine { board.heartbeats += 1 } else { board.forged += 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_log_the_end_is_shown_and_what_warns() {
+        let mut log = String::from("2026-01-01T00:00:00Z  WARN early\n");
+        (0..100).for_each(|n| log.push_str(&format!("2026-01-01T00:00:00Z  INFO {n}\n")));
+        let shown = worth_showing(&log);
+        assert_eq!(shown.len(), LOG_TAIL + 1);
+        assert!(shown[0].ends_with("WARN early") && shown[1].ends_with("INFO 80"), "{shown:?}");
+        assert_eq!(worth_showing("one\n"), ["one"]);
     }
 }

@@ -142,11 +142,11 @@ impl Stage {
         let dead = self.counts.tally().phase(out_phase);
         self.board.check(
             dying.is_clean(),
-            format!("no client noticed: {} requests while it died, {} lost", dying.requests(), dying.lost),
+            format!("no client noticed: {} requests while it died, {}", dying.requests(), dying.harm()),
         );
         self.board.check(
             share(&dead, VICTIM).total() == 0 && dead.is_clean(),
-            format!("the others carry on without it: {} requests, {} lost", dead.requests(), dead.lost),
+            format!("the others carry on without it: {} requests, {}", dead.requests(), dead.harm()),
         );
         self.linger().await?;
 
@@ -232,16 +232,7 @@ impl Stage {
             quantile(0.5),
             quantile(0.99)
         ));
-        self.board.check(
-            seen.is_clean(),
-            format!(
-                "{} requests meanwhile: {} lost, {} wrong, {} connections closed",
-                seen.requests(),
-                seen.lost,
-                seen.wrong,
-                seen.closed
-            ),
-        );
+        self.board.check(seen.is_clean(), format!("{} requests meanwhile: {}", seen.requests(), seen.harm()));
         self.board.check(seen.moved == 0, format!("sessions were kept: {} moved", seen.moved));
         self.board.check(unsteady.is_empty(), health_kept(&unsteady));
         self.board.check(
@@ -287,7 +278,7 @@ impl Stage {
     /// Checks that a phase lost nothing.
     fn unharmed(&self, phase: u32, when: &str) {
         let seen = self.counts.tally().phase(phase);
-        self.board.check(seen.is_clean(), format!("{} requests {when}, {} lost", seen.requests(), seen.lost));
+        self.board.check(seen.is_clean(), format!("{} requests {when}: {}", seen.requests(), seen.harm()));
     }
 }
 

@@ -125,6 +125,12 @@ impl Phase {
         (self.lost, self.wrong, self.closed) == (0, 0, 0)
     }
 
+    /// What went wrong of how many, all of what makes it not clean.
+    pub(super) fn harm(&self) -> String {
+        let Self { lost, wrong, closed, .. } = self;
+        format!("{lost} lost, {wrong} wrong, {closed} connections closed")
+    }
+
     fn add(&mut self, other: &Self) {
         self.answered += other.answered;
         self.lost += other.lost;
@@ -200,6 +206,7 @@ mod tests {
         tally.count(2, Kind::Page, right("a", true), ms);
         tally.count(2, Kind::Upload, Verdict::Lost("reset".into()), ms);
         tally.count_closed(3);
+        assert_eq!(tally.phase(2).harm(), "1 lost, 0 wrong, 0 connections closed");
         assert!(tally.phase(1).is_clean() && !tally.phase(2).is_clean() && !tally.phase(3).is_clean());
         for settled in [0, 3, 4] {
             tally.settle(settled);

@@ -14,14 +14,15 @@
 use std::{
     fs::{self, DirBuilder},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     process,
 };
 
+use nix::unistd::geteuid;
 use uuid::Uuid;
 
-use super::netns::{self, Namespace};
+use super::netns::{self, Namespace, PREFIX, is_orphan};
 use crate::error::{Error, Result};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -62,7 +63,9 @@ impl Topology {
     /// [`Error::Local`]: not even loopback works.
     pub(super) fn create(members: usize, loopback: bool) -> Result<(Self, Option<String>)> {
         netns::sweep();
-        let dir = make_dir()?;
+        let temporary = std::env::temp_dir();
+        sweep(&temporary);
+        let dir = make_dir(&temporary)?;
         let obstacle = if loopback { Some("--loopback") } else { netns::obstacle() };
         let (namespaces, reason) = match obstacle {
             Some(reason) => (None, Some(reason.to_owned())),
@@ -160,10 +163,21 @@ fn member_address(n: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, last))
 }
 
+/// Removes this user's directories of demos that were killed before they could: there are keys in them.
+fn sweep(temporary: &Path) {
+    for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
+        // Of the entry itself, not of what a link leads to.
+        let own = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == geteuid().as_raw());
+        if own && is_orphan(&entry.file_name().to_string_lossy()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A private directory whose path is short enough for unix sockets in it.
-fn make_dir() -> Result<PathBuf> {
+fn make_dir(temporary: &Path) -> Result<PathBuf> {
     let unique = &Uuid::new_v4().simple().to_string()[..8];
-    let path = std::env::temp_dir().join(format!("amphora-demo-{unique}"));
+    let path = temporary.join(format!("{PREFIX}{}-{unique}", process::id()));
     let make =
         |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(|e| Error::local(path.display(), e));
     make(&path)?;
@@ -202,6 +216,26 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+
+    #[test]
+    fn what_a_killed_demo_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let gone = format!("{PREFIX}{}-0123abcd", child.id());
+        let others = [
+            format!("{PREFIX}{}-0123abcd", process::id()),
+            format!("{PREFIX}0123abcd"),
+            format!("x{gone}"),
+            "x".into(),
+        ];
+        for name in others.iter().chain([&gone]) {
+            fs::create_dir_all(dir.path().join(name).join("certs")).unwrap();
+        }
+        sweep(dir.path());
+        assert!(!dir.path().join(gone).exists());
+        others.iter().for_each(|name| assert!(dir.path().join(name).exists(), "{name}"));
+    }
 
     #[test]
     fn loopback_leaves_nothing_behind() {

@@ -62,6 +62,11 @@ impl ControlSocket {
     /// # Errors
     /// `AddrInUse` when a live process serves this path; else as the file system says.
     pub fn bind(path: &Path) -> io::Result<Self> {
+        // The lock's own error would name neither the directory nor what to do about it.
+        if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.is_dir()) {
+            let reason = format!("the directory {} is not there", directory.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+        }
         let lock =
             fs::File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
         lock.try_lock().map_err(|error| match error {

@@ -1,6 +1,7 @@
 //! The control thread's core: applies load balancers to the workers. Either all of a change happens or none:
 //! compile, bind what is new, swap, then let go of what is old.
 
+mod addresses;
 mod pulse;
 mod report;
 mod watch;
@@ -125,6 +126,7 @@ impl Engine {
             }
         };
         let sockets = self.bind_new(&snapshot).map_err(ApplyError::Unavailable)?;
+        addresses::warn_of_missing(sockets.keys());
         self.swap(Arc::new(snapshot), sockets).await;
         Ok(Applied { generation, changed: true })
     }
