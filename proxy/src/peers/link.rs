@@ -246,15 +246,19 @@ impl Shared {
             let _ = stream.try_write(session.output());
         }
         self.count(&mut session);
+        // Nothing is lost while there is another connection: of two that were made at once one is closed, and a stranger's
+        // is refused.
+        let lost = active.is_some() || self.active.borrow().is_none();
         match &ended {
             Ended::Superseded => tracing::debug!("a second connection to the peer is closed"),
             Ended::Session(end) => {
                 self.reject(*end);
-                self.note(&end.to_string());
+                if lost {
+                    self.note(&end.to_string());
+                }
             }
-            // One side closes the connection that both have made; who still has another has lost nothing.
-            Ended::Io(_) if active.is_none() && self.active.borrow().is_some() => {}
-            Ended::Io(error) => self.note(&format!("{}: {error}", self.config.peer)),
+            Ended::Io(error) if lost => self.note(&format!("{}: {error}", self.config.peer)),
+            Ended::Io(_) => {}
         }
         let Some(active) = active else { return false };
         let mut present = self.active.borrow_mut();

@@ -66,11 +66,12 @@ impl Peers {
             return Ok(());
         }
         let kept = before.and_then(|link| link.listener_on(config.listen));
+        let mut trouble = None;
         let listener = match kept.map_or_else(|| link::listen(config.listen).map(Rc::new), Ok) {
             Ok(listener) => Some(listener),
             Err(error) if patient => {
                 tracing::warn!(listen = %config.listen, %error, "cannot listen for the peer yet");
-                self.totals.borrow_mut().last_error = Some(format!("{}: {error}", config.listen));
+                trouble = Some(format!("{}: {error}", config.listen));
                 None
             }
             Err(error) => return Err(error),
@@ -78,6 +79,7 @@ impl Peers {
         tracing::info!(listen = %config.listen, peer = %config.peer, "session persistence is kept alike with the peer");
         // What runs is ended first, so that its end is not taken for that of the new one.
         self.link = None;
+        self.totals.borrow_mut().last_error = trouble;
         let core = core::Config { key: config.key.clone(), instance: self.instance, epoch: self.epoch };
         let (tables, totals) = (Rc::clone(&self.tables), Rc::clone(&self.totals));
         self.link = Some(Link::start(config, core, listener, tables, totals));

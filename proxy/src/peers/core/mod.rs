@@ -262,16 +262,17 @@ impl Session {
     /// # Errors
     /// When the connection is to be ended; what is in the output may be sent before.
     pub fn handle_input(&mut self, now: Instant, bytes: &[u8], tables: &Tables) -> Result<(), End> {
-        self.input.extend(bytes);
-        let input = std::mem::take(&mut self.input);
-        let mut rest = input.as_slice();
-        while let Some(frame) = wire::frame(rest)? {
-            rest = &rest[framed(frame.len())..];
+        let mut input = std::mem::take(&mut self.input);
+        input.extend(bytes);
+        let mut at = 0;
+        while let Some(frame) = wire::frame(&input[at..])? {
+            at += framed(frame.len());
             self.heard = now;
             self.handle_frame(now, frame, tables)?;
         }
-        // No larger than one frame, which has not come in whole.
-        self.input.extend(rest);
+        // What is left is no larger than one frame, which has not come in whole.
+        input.drain(..at);
+        self.input = input;
         Ok(())
     }
 
