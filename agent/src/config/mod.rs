@@ -32,6 +32,7 @@ const OWN_OPTIONS: &[&str] = &[
     "run_dir",
     "control_socket",
     "network_namespace",
+    "peers_file",
     "proxy_workers",
     "drain_timeout",
     "max_connections",
@@ -91,6 +92,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// `[amphora] network_namespace`: the named namespace that a supervised proxy runs in.
     pub network_namespace: Option<String>,
+    /// `[amphora] peers_file`: where a supervised proxy reads which the other amphora of a pair is.
+    pub peers_file: Option<PathBuf>,
     /// `[amphora] proxy_workers`: worker threads of a supervised proxy; `None` lets it count the cores.
     pub proxy_workers: Option<usize>,
     /// `[amphora] drain_timeout`: how long stopping waits for requests under way, and then for the proxy.
@@ -220,6 +223,7 @@ impl Config {
             run_dir: read.required(OWN, "run_dir", path)?,
             control_socket: read.required(OWN, "control_socket", path)?,
             network_namespace: read.optional(OWN, "network_namespace", namespace)?,
+            peers_file: read.optional(OWN, "peers_file", path)?,
             proxy_workers: read
                 .optional(OWN, "proxy_workers", bounded(0, 1024))?
                 .filter(|&workers: &usize| workers > 0),

@@ -59,7 +59,7 @@ fn defaults_are_octavias() {
     assert_eq!(config.heartbeat.interval, Duration::from_secs(10));
     assert_eq!(config.tls_protocol, TlsProtocol::Tls12);
     assert_eq!(config.control_socket, Path::new("/run/amphora/proxy.sock"));
-    assert_eq!((config.proxy_workers, config.network_namespace), (None, None));
+    assert_eq!((config.proxy_workers, config.network_namespace, config.peers_file), (None, None, None));
 }
 
 #[test]
@@ -99,6 +99,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("[amphora_agent]\nagent_tls_protocol = TLSv2", "[amphora_agent] agent_tls_protocol: not one of"),
         ("[controller_worker]\nloadbalancer_topology = TRIO", "[controller_worker] loadbalancer_topology"),
         ("[amphora]\nnetwork_namespace = ../x", "[amphora] network_namespace: not the name"),
+        ("[amphora]\npeers_file = peers.json", "[amphora] peers_file: not an absolute path"),
         ("[DEFAULT]\ndebug = maybe", "[DEFAULT] debug: not a boolean"),
     ] {
         let error = refused(text);

@@ -51,6 +51,9 @@ impl Supervisor {
         if let Some(namespace) = &config.network_namespace {
             arguments.extend(["--netns".into(), namespace.into()]);
         }
+        if let Some(file) = &config.peers_file {
+            arguments.extend(["--peers-file".into(), file.into()]);
+        }
         let program = config.proxy_cmd.clone().unwrap_or_else(beside_this_program);
         let command = Command::new(program, arguments, config.run_dir.join("amphora-proxy.lock"));
         Self { command, client, metrics, grace: config.drain_timeout + KILL_AFTER }

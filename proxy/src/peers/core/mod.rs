@@ -41,7 +41,7 @@ const VERSIONS: (u8, u8) = (1, 1);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How long the side that connects waits for the answer to its proof. Both count times of use from this moment, so it must be
-/// nearly the same one: with a second for the clocks, which count whole ones, they differ by no more than tables put up
+/// nearly the same one: with a second for the clocks, which count whole ones, times are wrong by less than 2 s, which tables put up
 /// with (`SLACK` of [`crate::persist::table`]).
 const PROOF: Duration = Duration::from_secs(1);
 
