@@ -22,6 +22,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) load_balancer: Option<PathBuf>,
 
+    /// The other amphora of a pair, with which session persistence is kept alike: `{"peers": {"listen": "ADDRESS:PORT", "peer":
+    /// "ADDRESS:PORT", "key": "..."}}`. Read again on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) peers_file: Option<PathBuf>,
+
     /// Worker threads; as many as there are cores to run on if absent.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,

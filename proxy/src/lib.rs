@@ -16,6 +16,7 @@
 //! | [`http1`] | HTTP/1.1 without I/O: heads, framing, chunks |
 //! | [`l7`] | L7 policies, compiled and evaluated |
 //! | [`balance`], [`persist`] | which member gets a session |
+//! | [`peers`] | persistence kept alike on both amphorae of a pair |
 //! | [`health`] | health monitors: the schedule and the probes |
 //! | [`metrics`] | Prometheus text |
 //! | [`memory`] | what a burst of connections leaves behind |
@@ -32,6 +33,7 @@ pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod peers;
 pub mod persist;
 pub mod privileges;
 pub mod session;

@@ -14,6 +14,7 @@ use amphora_proxy::{
     engine::Engine,
     memory::{self, Bursts},
     model::LoadBalancer,
+    peers::PeersConfig,
     privileges,
 };
 use tokio::{
@@ -42,8 +43,8 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
 async fn serve(options: Options) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // A lost terminal or an orphaned process group is no reason to stop serving: the signal is taken and let go.
-    let _hangup = signal(SignalKind::hangup())?;
+    // Also sent when a terminal is lost or a process group orphaned, which is no reason to stop serving.
+    let mut hangup = signal(SignalKind::hangup())?;
     let control = ControlSocket::bind(&options.control_socket)
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
     let fitness_socket = FitnessSocket::beside(&options.control_socket);
@@ -66,7 +67,21 @@ async fn serve(options: Options) -> Result<(), Failure> {
     tracing::info!(workers, control = %options.control_socket.display(), "ready");
 
     let pulse = engine.pulse();
+    if let Some(file) = &options.peers_file {
+        read_peers(&mut engine, file);
+    }
     let engine = Rc::new(Mutex::new(engine));
+    let peers = {
+        let engine = Rc::clone(&engine);
+        let file = options.peers_file.clone();
+        async move {
+            while hangup.recv().await.is_some() {
+                if let Some(file) = &file {
+                    read_peers(&mut *engine.lock().await, file);
+                }
+            }
+        }
+    };
     let exposition = {
         let engine = Rc::clone(&engine);
         async move {
@@ -104,6 +119,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
         () = control.serve(Rc::clone(&engine)) => {}
         () = exposition => {}
         () = fitness_socket.serve(pulse) => {}
+        () = peers => {}
         // Half a data plane is worse than a restart, which takes milliseconds.
         () = fitness => return Err("a worker thread has ended".into()),
     }
@@ -147,6 +163,25 @@ async fn restore(engine: &mut Engine, dir: &Path) {
             }
             Err(error) => tracing::error!(file = %file.display(), %error, "cannot be restored"),
         }
+    }
+}
+
+/// Sets the peer to what the file says; a file that is gone says that there is none. One that cannot be read or honoured
+/// changes nothing: clients are served without a peer, too.
+fn read_peers(engine: &mut Engine, file: &Path) {
+    let set = match fs::read(file) {
+        Ok(bytes) => PeersConfig::from_json(&bytes)
+            .and_then(|config| engine.set_peers(config, true))
+            .map_err(Failure::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            engine.clear_peers();
+            tracing::info!(file = %file.display(), "there is no peers file");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = set {
+        tracing::error!(file = %file.display(), %error, "the peer stays as it is");
     }
 }
 

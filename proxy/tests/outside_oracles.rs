@@ -74,6 +74,28 @@ proptest! {
     }
 
     #[test]
+    fn peers(
+        hello in prop::option::of((any::<(u8, u8)>(), prop::array::uniform32(any::<u8>()))),
+        frames in prop::collection::vec((0u8..9, prop::collection::vec(any::<u8>(), 0..80)), 0..4),
+    ) {
+        let mut bytes = Vec::new();
+        if let Some((versions, nonce)) = hello {
+            bytes.extend([0, 59, 1]);
+            bytes.extend(b"AMPHPEER");
+            bytes.extend([versions.0 % 3, versions.1 % 3]);
+            bytes.extend([9; 16]);
+            bytes.extend(nonce);
+        }
+        for (kind, rest) in frames {
+            bytes.extend((rest.len() as u16 + 1).to_be_bytes());
+            bytes.push(kind);
+            bytes.extend(&rest);
+            oracle::peers(&[&[kind][..], &rest].concat());
+        }
+        oracle::peers(&bytes);
+    }
+
+    #[test]
     fn proxy_headers(addresses in prop::collection::vec(any::<u8>(), 37)) {
         oracle::proxy_header(&addresses);
     }

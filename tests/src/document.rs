@@ -56,6 +56,11 @@ impl Document {
         Self { vip, listeners: Vec::new(), pools: Vec::new(), fields }
     }
 
+    /// The same with another VIP: what the other amphora of a pair would have on a network of its own.
+    pub fn on(self, vip: IpAddr) -> Self {
+        Self { vip, ..self.with("vip_address", vip.to_string()) }
+    }
+
     /// With a listener. One without a port gets a free one.
     pub fn listener(mut self, mut listener: Listener) -> Self {
         if listener.port == 0 {

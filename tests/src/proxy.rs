@@ -8,7 +8,7 @@ use std::{
 };
 
 use amphora_proxy::{
-    control::api::{Applied, Info, ListenerStats, MemberStats, Refusal, Stats},
+    control::api::{Applied, Info, ListenerStats, MemberStats, Peers, Refusal, Stats},
     model::{ListenerId, MemberId},
 };
 use nix::{
@@ -170,6 +170,17 @@ impl Proxy {
     pub async fn info(&self) -> Info {
         let answer = self.request("GET", "/info", "").await.unwrap();
         serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// How it stands with the other amphora.
+    pub async fn peers(&self) -> Peers {
+        let answer = self.request("GET", "/peers", "").await.unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// Waits until it stands so with the other amphora.
+    pub async fn until_peers(&self, what: &str, so: impl Fn(&Peers) -> bool) -> Peers {
+        eventually(what, async || Some(self.peers().await).filter(&so)).await
     }
 
     /// The counters of the first listener.

@@ -36,6 +36,7 @@ const OWN_OPTIONS: &[&str] = &[
     "vrrp_control_socket",
     "vrrp_fitness_interval",
     "network_namespace",
+    "peers_file",
     "proxy_workers",
     "drain_timeout",
     "max_connections",
@@ -105,6 +106,8 @@ pub struct Config {
     /// `[amphora] network_namespace`: the named namespace that supervised programs run in, and that interfaces are
     /// plugged into.
     pub network_namespace: Option<String>,
+    /// `[amphora] peers_file`: where a supervised proxy reads which the other amphora of a pair is.
+    pub peers_file: Option<PathBuf>,
     /// `[amphora] proxy_workers`: worker threads of a supervised proxy; `None` lets it count the cores.
     pub proxy_workers: Option<usize>,
     /// `[amphora] drain_timeout`: how long stopping waits for requests under way, and then for the proxy.
@@ -241,6 +244,7 @@ impl Config {
                 .required(OWN, "vrrp_fitness_interval", bounded(10, 60_000))
                 .map(Duration::from_millis)?,
             network_namespace: read.optional(OWN, "network_namespace", namespace)?,
+            peers_file: read.optional(OWN, "peers_file", path)?,
             proxy_workers: read
                 .optional(OWN, "proxy_workers", bounded(0, 1024))?
                 .filter(|&workers: &usize| workers > 0),

@@ -62,6 +62,7 @@ fn defaults_are_octavias() {
     assert_eq!(config.vrrp_control_socket, Path::new("/run/amphora/vrrp.sock"));
     assert_eq!(config.vrrp_fitness_interval, Duration::from_millis(100));
     assert_eq!((config.vrrp_cmd, config.proxy_workers, config.network_namespace), (None, None, None));
+    assert_eq!(config.peers_file, None);
 }
 
 #[test]
@@ -120,6 +121,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("[amphora]\nnetwork_namespace = ../x", "[amphora] network_namespace: not the name"),
         ("[amphora]\nvrrp_fitness_interval = 5", "[amphora] vrrp_fitness_interval: must be from 10 to 60000"),
         ("[amphora]\nvrrp_cmd = vrrp", "[amphora] vrrp_cmd: not an absolute path"),
+        ("[amphora]\npeers_file = peers.json", "[amphora] peers_file: not an absolute path"),
         ("[DEFAULT]\ndebug = maybe", "[DEFAULT] debug: not a boolean"),
     ] {
         let error = refused(text);

@@ -85,6 +85,9 @@ impl Supervisor {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
         }
         arguments.extend(namespace(config));
+        if let Some(file) = &config.peers_file {
+            arguments.extend(["--peers-file".into(), file.into()]);
+        }
         let program = proxy_program(config);
         Self {
             name: "proxy",

@@ -32,6 +32,7 @@ use crate::{
     engine::{ApplyError, Engine},
     metrics::{self, Exposition},
     model::LoadBalancer,
+    peers::PeersConfig,
 };
 
 /// The largest document; 5,000 members take about 2 MiB.
@@ -142,6 +143,16 @@ async fn answer(engine: &Mutex<Engine>, request: Request<Incoming>) -> Response<
             Ok(model) => apply(engine, Some(model)).await,
             Err((status, refusal)) => json(status, &refusal),
         },
+        (&Method::PUT, "/peers") => match read(body).await {
+            Ok(bytes) => set_peers(engine, &bytes).await,
+            Err((status, refusal)) => json(status, &refusal),
+        },
+        (&Method::GET, "/peers") => json(StatusCode::OK, &engine.lock().await.peers()),
+        (&Method::DELETE, "/peers") => {
+            let mut engine = engine.lock().await;
+            engine.clear_peers();
+            json(StatusCode::OK, &engine.peers())
+        }
         (&Method::DELETE, "/loadbalancer") => apply(engine, None).await,
         (&Method::GET, "/loadbalancer") => match engine.lock().await.model() {
             Some(model) => json(StatusCode::OK, &model.to_json()),
@@ -150,7 +161,7 @@ async fn answer(engine: &Mutex<Engine>, request: Request<Incoming>) -> Response<
         (&Method::GET, "/stats") => json(StatusCode::OK, &engine.lock().await.stats()),
         (&Method::GET, "/info") => json(StatusCode::OK, &engine.lock().await.info()),
         (&Method::GET, "/metrics") => text(engine.lock().await.exposition()),
-        (_, "/loadbalancer" | "/stats" | "/info" | "/metrics") => {
+        (_, "/loadbalancer" | "/peers" | "/stats" | "/info" | "/metrics") => {
             json(StatusCode::METHOD_NOT_ALLOWED, &refusal("", "the method does not apply here"))
         }
         (_, path) => json(StatusCode::NOT_FOUND, &refusal("", &format!("no such resource: {path}"))),
@@ -165,8 +176,24 @@ async fn apply(engine: &Mutex<Engine>, model: Option<LoadBalancer>) -> Response<
     }
 }
 
+async fn set_peers(engine: &Mutex<Engine>, bytes: &[u8]) -> Response<Reply> {
+    let config = match PeersConfig::from_json(bytes) {
+        Ok(config) => config,
+        Err(refusal) => return json(StatusCode::BAD_REQUEST, &refusal),
+    };
+    let mut engine = engine.lock().await;
+    match engine.set_peers(config, false) {
+        Ok(()) => json(StatusCode::OK, &engine.peers()),
+        Err(refusal) => json(StatusCode::CONFLICT, &refusal),
+    }
+}
+
 async fn read_document(body: Incoming) -> Result<LoadBalancer, (StatusCode, Refusal)> {
-    let bytes = tokio::time::timeout(READ_PATIENCE, Limited::new(body, MAX_DOCUMENT).collect())
+    LoadBalancer::from_json(&read(body).await?).map_err(|refusal| (StatusCode::BAD_REQUEST, refusal))
+}
+
+async fn read(body: Incoming) -> Result<Bytes, (StatusCode, Refusal)> {
+    let collected = tokio::time::timeout(READ_PATIENCE, Limited::new(body, MAX_DOCUMENT).collect())
         .await
         .map_err(|_| (StatusCode::REQUEST_TIMEOUT, refusal("", "the document did not arrive in time")))?
         .map_err(|error| {
@@ -176,9 +203,8 @@ async fn read_document(body: Incoming) -> Result<LoadBalancer, (StatusCode, Refu
                 StatusCode::BAD_REQUEST
             };
             (status, refusal("", &error.to_string()))
-        })?
-        .to_bytes();
-    LoadBalancer::from_json(&bytes).map_err(|refusal| (StatusCode::BAD_REQUEST, refusal))
+        })?;
+    Ok(collected.to_bytes())
 }
 
 fn refusal(path: &str, reason: &str) -> Refusal {

@@ -21,11 +21,13 @@ use uuid::Uuid;
 pub use self::pulse::Pulse;
 use self::watch::Watch;
 use crate::{
-    control::api::{Applied, Fault, Info, ProcessStats, Refusal, Stats},
+    control::api::{self, Applied, Fault, Info, ProcessStats, Refusal, Stats},
     health::{HealthEngine, Monitored, Target},
     metrics::{Exposition, Host, MetricsInput},
-    model::{LoadBalancer, Pool},
+    model::{LoadBalancer, Pool, PoolId},
     net::{self, BindError, BoundListener},
+    peers::{Peers, PeersConfig},
+    persist::PersistState,
     snapshot::{self, ListenerPlan, Snapshot},
     state::{Counter, ListenerCounters, Registry},
     worker::{Command, MetricsRequest, WorkerHandle},
@@ -37,12 +39,13 @@ const SWAP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The workers, and what they run.
 pub struct Engine {
-    instance: String,
+    instance: Uuid,
     started: Instant,
     registry: Registry,
     workers: Vec<WorkerHandle>,
     health: HealthEngine,
     watch: Watch,
+    peers: Peers,
     /// Where the workers' clock began.
     epoch: tokio::time::Instant,
     present: Arc<Snapshot>,
@@ -92,13 +95,15 @@ impl Engine {
         let handles = (0..workers)
             .map(|index| WorkerHandle::start(index, epoch, metrics.clone()))
             .collect::<io::Result<Vec<_>>>()?;
+        let instance = Uuid::new_v4();
         let engine = Self {
-            instance: Uuid::new_v4().to_string(),
+            instance,
             started: Instant::now(),
             registry: Registry::new(workers),
             workers: handles,
             health: HealthEngine::new(u64::from(std::process::id())),
             watch: Watch::new(Instant::now()),
+            peers: Peers::new(instance, epoch.into_std()),
             epoch,
             present: Arc::new(Snapshot::empty(0)),
             bound: Vec::new(),
@@ -188,6 +193,30 @@ impl Engine {
         self.health.update(monitored(&self.present));
         watch::remember(Instant::now(), &self.present);
         self.present.hand_over(&mut self.registry);
+        self.peers.set_tables(persistence(&self.present));
+    }
+
+    /// Sets the peer that session persistence is kept alike with. With `patient` an address that cannot be listened on
+    /// is tried again until it can be. To be called within a `LocalSet`.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on; nothing changed.
+    pub fn set_peers(&mut self, config: PeersConfig, patient: bool) -> Result<(), Refusal> {
+        let listen = config.listen;
+        let set = self.peers.set(config, patient);
+        set.map_err(|error| Refusal::one("peers.listen", format!("{listen}: {error}")))?;
+        self.peers.set_tables(persistence(&self.present));
+        Ok(())
+    }
+
+    /// Session persistence is kept alike with nobody any more.
+    pub fn clear_peers(&mut self) {
+        self.peers.clear();
+    }
+
+    /// How it stands with the peer.
+    pub fn peers(&self) -> api::Peers {
+        self.peers.report()
     }
 
     /// Stops accepting and waits, at most `patience`, until every session has ended. True when they all did.
@@ -235,7 +264,7 @@ impl Engine {
     /// Every counter, as of now.
     pub fn stats(&self) -> Stats {
         let stats = report::Moment { now: Instant::now(), epoch: self.epoch.into_std() };
-        let mut stats = stats.of(&self.present, &self.instance);
+        let mut stats = stats.of(&self.present, &self.instance.to_string());
         let departed = self.registry.departed();
         let total = |counter: fn(&ListenerCounters) -> &Counter| {
             let present = self.present.listener_states().iter().map(|state| state.counters.sum(counter));
@@ -257,7 +286,7 @@ impl Engine {
     pub fn info(&self) -> Info {
         Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: self.instance.clone(),
+            instance: self.instance.to_string(),
             pid: std::process::id(),
             workers: self.workers.len(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -302,6 +331,11 @@ fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
             })
         })
         .collect()
+}
+
+/// What the pools remember of their clients.
+fn persistence(snapshot: &Snapshot) -> impl Iterator<Item = (PoolId, Arc<PersistState>)> {
+    snapshot.pools.iter().filter_map(|pool| Some((pool.id(), pool.persist_state.clone()?)))
 }
 
 /// Faults of health monitors that this process cannot carry out.

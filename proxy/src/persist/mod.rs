@@ -38,6 +38,9 @@ pub const STICK_SIZE: usize = 10 * 1024;
 /// Bytes of a cookie's value that count, from `stick-table type string len 64`; the rest is ignored.
 pub const COOKIE_LEN: usize = 64;
 
+/// What the tables' clock shows when the process starts, in seconds: what comes from a peer may have been used before.
+const CLOCK_START: u32 = 1 << 31;
+
 /// Members that left a pool and are still known, above which they are forgotten.
 const FORMER_MEMBERS: usize = 256;
 
@@ -55,6 +58,12 @@ pub struct PersistState {
 struct Interner {
     last: u32,
     handles: HashMap<MemberId, MemberHandle>,
+    members: HashMap<MemberHandle, MemberId>,
+}
+
+/// The time of the tables' clock, which counts seconds, at so many seconds since the process started.
+pub fn table_time(now: u32) -> u32 {
+    CLOCK_START.saturating_add(now)
 }
 
 impl PersistState {
@@ -76,6 +85,11 @@ impl PersistState {
     fn new(pool: PoolId, persistence: SessionPersistence) -> Self {
         let (key, table) = (HashKey::of(pool.0), StickTable::new(STICK_SIZE));
         Self { persistence, key, table, interner: Mutex::default() }
+    }
+
+    /// What kind of persistence the table serves: `SOURCE_IP` or `APP_COOKIE`.
+    pub fn persistence(&self) -> &SessionPersistence {
+        &self.persistence
     }
 
     /// The table, for those who dump or replicate it.
@@ -100,18 +114,23 @@ impl PersistState {
     /// The member that a handle stands for, if it is or lately was in the pool; for those who dump or replicate the table. Takes the
     /// lock: not for the request path.
     pub fn member(&self, handle: MemberHandle) -> Option<MemberId> {
-        let interner = self.interner.lock().unwrap_or_else(PoisonError::into_inner);
-        interner.handles.iter().find(|(_, known)| **known == handle).map(|(id, _)| *id)
+        self.interner.lock().unwrap_or_else(PoisonError::into_inner).members.get(&handle).copied()
+    }
+
+    /// The handle of a member that is or lately was in the pool. Takes the lock: not for the request path.
+    pub fn handle(&self, member: MemberId) -> Option<MemberHandle> {
+        self.interner.lock().unwrap_or_else(PoisonError::into_inner).handles.get(&member).copied()
     }
 
     /// Handles for these members. Those that were known keep theirs. Members that left stay known for a while, so
     /// that a change that is taken back costs nothing; no handle is ever given to another member.
     fn intern(&self, members: &[MemberId]) -> Box<[MemberHandle]> {
         let mut guard = self.interner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Interner { last, handles } = &mut *guard;
+        let Interner { last, handles, members: ids } = &mut *guard;
         let mut handle = |id: &MemberId| {
             *handles.entry(*id).or_insert_with(|| {
                 *last += 1;
+                ids.insert(MemberHandle(*last), *id);
                 MemberHandle(*last)
             })
         };
@@ -119,6 +138,7 @@ impl PersistState {
         if handles.len() > 2 * members.len() + FORMER_MEMBERS {
             let present: HashSet<_> = members.iter().collect();
             handles.retain(|id, _| present.contains(id));
+            ids.retain(|_, id| present.contains(id));
         }
         result
     }
@@ -184,7 +204,7 @@ impl Stick {
 
     /// The member stored for this key, if it is usable. `now` is in seconds of a clock that all workers share.
     pub fn find(&self, key: StickKey, view: &impl MembersView, now: u32) -> Option<usize> {
-        let handle = self.state.table.lookup(key, now)?;
+        let handle = self.state.table.lookup(key, table_time(now))?;
         let found = self.members.binary_search_by_key(&handle, |&(handle, _)| handle).ok()?;
         let member = self.members[found].1 as usize;
         view.usable(member).then_some(member)
@@ -192,7 +212,7 @@ impl Stick {
 
     /// Remembers that this key's client is with this member.
     pub fn store(&self, key: StickKey, member: usize, now: u32) {
-        self.state.table.store(key, self.handles[member], now);
+        self.state.table.store(key, self.handles[member], table_time(now));
     }
 }
 

@@ -5,6 +5,10 @@
 //! replaces the entry that was unused for longest. HAProxy's `stick-table size 10k` without `expire` behaves the
 //! same over the whole table: nothing ever expires, the oldest makes room.
 //!
+//! Who replicates the table ([`crate::peers`]) has every change marked: a bit per entry, set by the worker that wrote it
+//! and taken by the control thread. However much is written between two looks, the marks take no more memory and
+//! none is lost; a table that nobody replicates has none, and pays a branch where an entry is written.
+//!
 //! The table has twice the entries of its nominal capacity, so that (by the Poisson distribution) 0.4 % of
 //! buckets at most overflow before the capacity is reached. Memory is fixed at [`StickTable::bytes`]: 320 KiB
 //! for the default of 10,240.
@@ -12,13 +16,26 @@
 //! Keys are compared by 64-bit hashes alone: among a full table's, the chance that a given lookup meets a stranger's
 //! is 16 in 2^64.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 const WAYS: usize = 16;
 /// `key` of an entry that is free.
 const EMPTY: u64 = 0;
 /// `key` of an entry that a worker is about to write.
 const CLAIMED: u64 = 1;
+/// Entries per word of marks.
+const MARKS: usize = u64::BITS as usize;
+
+/// An entry that is used all the time is marked once in so many seconds.
+const REFRESH: u32 = 64;
+
+/// Times of last use that differ by no more than this many seconds are the same to [`StickTable::merge`]: an entry must not
+/// grow younger by being told back and forth. Over one connection a time is wrong by less than 2 s
+/// ([`crate::peers::core`]), there and back over two by less than 4.
+const SLACK: u32 = 3;
 
 /// The hash of what sticks: an address or a cookie's value. See [`super::PersistState::source_key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +61,9 @@ pub struct MemberHandle(pub(super) u32);
 #[derive(Debug)]
 pub struct StickTable {
     buckets: Box<[[Entry; WAYS]]>,
+    /// A bit per entry, by its place. A mark is set after what it speaks of was written, and taken before that is
+    /// read.
+    marks: OnceLock<Box<[AtomicU64]>>,
 }
 
 /// Only [`StickTable::insert`] changes `key`, and only of an entry that it has claimed, which it then fills and
@@ -60,23 +80,29 @@ impl StickTable {
     pub fn new(capacity: usize) -> Self {
         let empty = |_| Entry { key: AtomicU64::new(EMPTY), value: AtomicU64::new(0) };
         let buckets = (2 * capacity).div_ceil(WAYS).max(1);
-        Self { buckets: (0..buckets).map(|_| std::array::from_fn(empty)).collect() }
+        let buckets = (0..buckets).map(|_| std::array::from_fn(empty)).collect();
+        Self { buckets, marks: OnceLock::new() }
     }
 
     /// The memory that the table takes, whatever is in it.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.buckets)
+        size_of_val(&*self.buckets) + self.marks.get().map_or(0, |marks| size_of_val(&**marks))
     }
 
     /// The member stored for `key`; the entry counts as used at `now`, in seconds of a clock that all callers
     /// share.
     pub fn lookup(&self, key: StickKey, now: u32) -> Option<MemberHandle> {
-        let (entry, value) = self.find(key)?;
+        let (place, value) = self.find(key)?;
         let (handle, used) = unpack(value);
         if used < now {
+            let new = pack(handle, now);
             // Lost to another worker's write: then that one has set the time, too.
-            let _ =
-                entry.value.compare_exchange(value, pack(handle, now), Ordering::Relaxed, Ordering::Relaxed);
+            let entry = self.entry(place);
+            if entry.value.compare_exchange(value, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+                && refreshes(key, used, now)
+            {
+                self.mark(place);
+            }
         }
         Some(handle)
     }
@@ -89,59 +115,205 @@ impl StickTable {
     pub fn store(&self, key: StickKey, handle: MemberHandle, now: u32) {
         match self.find(key) {
             Some((_, value)) if unpack(value) == (handle, now) => {}
-            Some((entry, value)) => {
+            Some((place, value)) => {
                 let new = pack(handle, now);
-                let _ = entry.value.compare_exchange(value, new, Ordering::AcqRel, Ordering::Relaxed);
+                let entry = self.entry(place);
+                let (held, used) = unpack(value);
+                if entry.value.compare_exchange(value, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                    && (held != handle || refreshes(key, used, now))
+                {
+                    self.mark(place);
+                }
             }
-            None => self.insert(key, handle, now),
+            None => {
+                if let Some(place) = self.insert(key, handle, now, |_, _| true) {
+                    self.mark(place);
+                }
+            }
+        }
+    }
+
+    /// Stores what another table has, unless this one knows of a later use; true when it was stored. At the same time
+    /// of use `wins` decides, told the member that is held here. In a full bucket it takes the place of what was
+    /// unused for longer. It is not marked: whoever it came from has it.
+    pub fn merge(
+        &self,
+        key: StickKey,
+        handle: MemberHandle,
+        used: u32,
+        wins: impl Fn(MemberHandle) -> bool,
+    ) -> bool {
+        // More than one round only when workers use the entry at the same time.
+        for _ in 0..4 {
+            let Some((place, value)) = self.find(key) else {
+                return self.insert(key, handle, used, |held, at| (at, held) < (used, key.0)).is_some();
+            };
+            let entry = self.entry(place);
+            let (held, at) = unpack(value);
+            let known = held == handle && used <= at.saturating_add(SLACK);
+            if !known && (used < at || used == at && !wins(held)) {
+                if held != handle {
+                    // A peer that says so cannot have heard of the later use.
+                    self.mark(place);
+                }
+                return false;
+            }
+            if known && used.saturating_add(SLACK) < at {
+                return false;
+            }
+            // Taken or known, there is nothing left to tell; but what a worker has written meanwhile is marked again.
+            self.unmark(place);
+            if known {
+                if self.read(entry) != Some((key, value)) {
+                    self.mark(place);
+                }
+                return false;
+            }
+            let new = pack(handle, used);
+            if entry.value.compare_exchange(value, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return true;
+            }
+            self.mark(place);
+        }
+        false
+    }
+
+    /// Marks every entry, and every change from now on.
+    pub fn mark_all(&self) {
+        let words = (self.buckets.len() * WAYS).div_ceil(MARKS);
+        self.marks.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+        for (place, entry) in self.buckets.iter().flatten().enumerate() {
+            if entry.key.load(Ordering::Relaxed) != EMPTY {
+                self.mark(place);
+            }
+        }
+    }
+
+    /// Takes the marks of at most `limit` entries from `place` on, and hands over what they stand on. Where to go on;
+    /// `None` at the end. What a worker is about to write is not handed over: it marks that afterwards.
+    pub fn take_marked(
+        &self,
+        place: usize,
+        limit: usize,
+        mut each: impl FnMut(StickKey, MemberHandle, u32),
+    ) -> Option<usize> {
+        let marks = self.marks.get()?;
+        let mut room = limit;
+        for (index, word) in marks.iter().enumerate().skip(place / MARKS) {
+            let mut left = word.load(Ordering::Relaxed);
+            if index == place / MARKS {
+                left &= u64::MAX << (place % MARKS);
+            }
+            while left != 0 {
+                let bit = left.trailing_zeros() as usize;
+                if room == 0 {
+                    return Some(index * MARKS + bit);
+                }
+                room -= 1;
+                left &= left - 1;
+                word.fetch_and(!(1 << bit), Ordering::AcqRel);
+                let place = index * MARKS + bit;
+                if let Some((key, value)) = self.read(self.entry(place)) {
+                    let (handle, used) = unpack(value);
+                    each(key, handle, used);
+                }
+            }
+        }
+        None
+    }
+
+    fn mark(&self, place: usize) {
+        if let Some(marks) = self.marks.get() {
+            marks[place / MARKS].fetch_or(1 << (place % MARKS), Ordering::AcqRel);
+        }
+    }
+
+    fn unmark(&self, place: usize) {
+        if let Some(marks) = self.marks.get() {
+            marks[place / MARKS].fetch_and(!(1 << (place % MARKS)), Ordering::AcqRel);
         }
     }
 
     /// Every entry: key, member, time of last use. What is written meanwhile may be missing.
     pub fn iter(&self) -> impl Iterator<Item = (StickKey, MemberHandle, u32)> {
         self.buckets.iter().flatten().filter_map(|entry| {
-            let key = entry.key.load(Ordering::Acquire);
-            let (handle, used) = unpack(entry.value.load(Ordering::Acquire));
-            let live = key > CLAIMED && entry.key.load(Ordering::Relaxed) == key;
-            live.then_some((StickKey(key), handle, used))
+            let (key, value) = self.read(entry)?;
+            let (handle, used) = unpack(value);
+            Some((key, handle, used))
         })
     }
 
-    fn bucket(&self, key: StickKey) -> &[Entry; WAYS] {
-        let index = (u128::from(key.0) * self.buckets.len() as u128) >> 64;
-        &self.buckets[index as usize]
+    fn read(&self, entry: &Entry) -> Option<(StickKey, u64)> {
+        let key = entry.key.load(Ordering::Acquire);
+        let value = entry.value.load(Ordering::Acquire);
+        let live = key > CLAIMED && entry.key.load(Ordering::Relaxed) == key;
+        live.then_some((StickKey(key), value))
     }
 
-    fn find(&self, key: StickKey) -> Option<(&Entry, u64)> {
-        self.bucket(key).iter().find_map(|entry| {
+    fn entry(&self, place: usize) -> &Entry {
+        &self.buckets[place / WAYS][place % WAYS]
+    }
+
+    /// The places of a key's bucket.
+    fn bucket(&self, key: StickKey) -> std::ops::Range<usize> {
+        let first = ((u128::from(key.0) * self.buckets.len() as u128) >> 64) as usize * WAYS;
+        first..first + WAYS
+    }
+
+    fn find(&self, key: StickKey) -> Option<(usize, u64)> {
+        let places = self.bucket(key);
+        let bucket = &self.buckets[places.start / WAYS];
+        places.zip(bucket).find_map(|(place, entry)| {
             if entry.key.load(Ordering::Acquire) != key.0 {
                 return None;
             }
             let value = entry.value.load(Ordering::Acquire);
             // A writer claims the entry before it changes the value: still ours, so the value is ours.
-            (entry.key.load(Ordering::Relaxed) == key.0).then_some((entry, value))
+            (entry.key.load(Ordering::Relaxed) == key.0).then_some((place, value))
         })
     }
 
-    fn insert(&self, key: StickKey, handle: MemberHandle, now: u32) {
+    /// Where it was put: in a free entry, or in place of the one unused for longest if it `may` be replaced, told its key
+    /// and time.
+    fn insert(
+        &self,
+        key: StickKey,
+        handle: MemberHandle,
+        now: u32,
+        may: impl Fn(u64, u32) -> bool,
+    ) -> Option<usize> {
         // More than one round only when others write to this bucket at the same time.
         for _ in 0..4 {
-            let age = |entry: &&Entry| match entry.key.load(Ordering::Relaxed) {
-                EMPTY => (0, 0),
-                CLAIMED => (2, 0),
-                _ => (1, unpack(entry.value.load(Ordering::Relaxed)).1),
+            let age = |place: &usize| match self.entry(*place).key.load(Ordering::Relaxed) {
+                EMPTY => (0, 0, 0),
+                CLAIMED => (2, 0, 0),
+                key => (1, unpack(self.entry(*place).value.load(Ordering::Relaxed)).1, key),
             };
-            let Some(oldest) = self.bucket(key).iter().min_by_key(age) else { return };
+            let place = self.bucket(key).min_by_key(age)?;
+            let oldest = self.entry(place);
             let held = oldest.key.load(Ordering::Relaxed);
+            let used = unpack(oldest.value.load(Ordering::Relaxed)).1;
+            if held > CLAIMED && !may(held, used) {
+                return None;
+            }
             let claim =
                 || oldest.key.compare_exchange(held, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
             if held != CLAIMED && claim() {
                 oldest.value.store(pack(handle, now), Ordering::Release);
+                self.unmark(place);
                 oldest.key.store(key.0, Ordering::Release);
-                return;
+                return Some(place);
             }
         }
+        None
     }
+}
+
+/// Whether a use at `now` is worth telling when the one before was at `used`: once in [`REFRESH`] seconds, for each key
+/// at another time.
+fn refreshes(key: StickKey, used: u32, now: u32) -> bool {
+    let phase = key.0 as u32 % REFRESH;
+    used.saturating_add(phase) / REFRESH != now.saturating_add(phase) / REFRESH
 }
 
 fn pack(handle: MemberHandle, used: u32) -> u64 {
@@ -223,6 +395,120 @@ mod tests {
         });
         assert!(table.iter().count() <= 2 * WAYS);
         assert!(table.iter().all(|(_, handle, _)| (1000..1064).contains(&handle.0)));
+    }
+
+    fn marked(table: &StickTable) -> Vec<(StickKey, u32)> {
+        let mut list = Vec::new();
+        assert_eq!(table.take_marked(0, usize::MAX, |key, handle, _| list.push((key, handle.0))), None);
+        list.sort_unstable_by_key(|(key, _)| key.get());
+        list
+    }
+
+    #[test]
+    fn what_is_new_or_changes_is_marked_once_and_what_is_used_once_in_a_while() {
+        let table = StickTable::new(100);
+        table.store(key(1), MemberHandle(1), 1000);
+        assert_eq!(marked(&table), [], "nobody asked");
+        assert_eq!(table.bytes(), 13 * WAYS * 16);
+        table.mark_all();
+        assert_eq!(table.bytes(), 13 * WAYS * 16 + 4 * 8);
+        assert_eq!(marked(&table), [(key(1), 1)]);
+        for now in 1000..1000 + 10 * REFRESH {
+            table.lookup(key(1), now);
+            table.store(key(1), MemberHandle(1), now);
+        }
+        assert_eq!(marked(&table), [(key(1), 1)]);
+        let told = (2000..2000 + 10 * REFRESH).filter(|&now| {
+            table.lookup(key(1), now);
+            !marked(&table).is_empty()
+        });
+        assert!((10..=11).contains(&told.count()));
+        table.store(key(1), MemberHandle(2), 3000);
+        table.store(key(1), MemberHandle(3), 3000);
+        table.store(key(2), MemberHandle(4), 3000);
+        let mut both = [(key(1), 3), (key(2), 4)];
+        both.sort_unstable_by_key(|(key, _)| key.get());
+        assert_eq!(marked(&table), both);
+        assert_eq!(marked(&table), []);
+    }
+
+    #[test]
+    fn marks_are_taken_piece_by_piece() {
+        let table = StickTable::new(1000);
+        table.mark_all();
+        (0..1000).for_each(|i| table.store(key(i), MemberHandle(1), 1));
+        let mut place = Some(0);
+        let mut seen = Vec::new();
+        while let Some(from) = place {
+            let before = seen.len();
+            place = table.take_marked(from, 7, |key, _, _| seen.push(key));
+            assert!(seen.len() - before <= 7);
+        }
+        let mut kept: Vec<_> = table.iter().map(|(key, _, _)| key).collect();
+        seen.sort_unstable_by_key(|key| key.get());
+        kept.sort_unstable_by_key(|key| key.get());
+        assert_eq!(seen, kept);
+    }
+
+    #[test]
+    fn of_two_tables_the_later_use_counts() {
+        let table = StickTable::new(100);
+        let merge = |handle, used, wins| table.merge(key(1), MemberHandle(handle), used, |_| wins);
+        table.mark_all();
+        assert!(merge(1, 10, false), "new");
+        assert_eq!(marked(&table), [], "who told it has it");
+        assert!(!merge(1, 13, true), "known");
+        assert!(merge(1, 14, true), "used again");
+        assert!(!merge(2, 13, true), "older");
+        assert_eq!(marked(&table), [(key(1), 1)], "who told it does not know better");
+        assert!(!merge(2, 14, false) && merge(2, 14, true), "the same moment");
+        assert_eq!(table.lookup(key(1), 14), Some(MemberHandle(2)));
+        table.store(key(1), MemberHandle(3), 20);
+        assert!(!merge(3, 20, true), "both have it");
+        assert_eq!(marked(&table), []);
+        table.store(key(1), MemberHandle(4), 20);
+        assert!(!merge(4, 10, true), "of an earlier use");
+        assert_eq!(marked(&table), [(key(1), 4)]);
+    }
+
+    #[test]
+    fn what_is_older_than_all_that_a_full_bucket_has_stays_out() {
+        let table = StickTable::new(WAYS / 2);
+        (0..16).for_each(|i| table.store(key(i), MemberHandle(1), 10 + i as u32));
+        assert!(!table.merge(key(20), MemberHandle(2), 9, |_| true));
+        assert!(table.merge(key(21), MemberHandle(2), 11, |_| true));
+        assert_eq!((table.lookup(key(0), 30), table.lookup(key(1), 30)), (None, Some(MemberHandle(1))));
+    }
+
+    #[test]
+    fn no_change_is_lost_between_workers_and_whoever_takes_the_marks() {
+        let table = StickTable::new(100);
+        table.mark_all();
+        let (done, mut copy) = (std::sync::atomic::AtomicU64::new(0), HashMap::new());
+        thread::scope(|scope| {
+            for worker in 0..2u64 {
+                let (table, done) = (&table, &done);
+                scope.spawn(move || {
+                    for round in 0..20_000u32 {
+                        let i = worker * 8 + mix(u64::from(round)) % 8;
+                        table.store(key(i), MemberHandle(round), round);
+                        table.lookup(key(i), round);
+                    }
+                    done.fetch_add(1, Ordering::Release);
+                });
+            }
+            loop {
+                let last = done.load(Ordering::Acquire) == 2;
+                table.take_marked(0, usize::MAX, |key, handle, _| {
+                    copy.insert(key, handle);
+                });
+                if last {
+                    break;
+                }
+            }
+        });
+        let present: HashMap<_, _> = table.iter().map(|(key, handle, _)| (key, handle)).collect();
+        assert_eq!(copy, present);
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! * `document`: the load balancer's document and the update of a member
 //! * `l7`: rules and their regular expressions
 //! * `cookies`: `Cookie` and `Set-Cookie`
+//! * `peers`: what the other proxy of a pair says
 //! * `proxy_header`: the PROXY protocol, which is only written
 //!
 //! The property tests beside this directory and the fuzz targets in `tests/fuzz` call the same functions.
@@ -13,6 +14,7 @@
 mod cookies;
 mod document;
 mod l7;
+mod peers;
 mod proxy_header;
 mod stream;
 
@@ -26,6 +28,7 @@ pub(crate) use self::{
     cookies::cookies,
     document::{document, member_update},
     l7::l7,
+    peers::peers,
     proxy_header::proxy_header,
     stream::{Comparison, request_stream},
 };

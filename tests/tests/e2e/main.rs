@@ -11,6 +11,7 @@ mod http_bodies;
 mod http_rules;
 mod kills;
 mod netns;
+mod peers;
 mod persistence;
 mod process;
 mod prometheus;
