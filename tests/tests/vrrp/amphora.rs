@@ -94,6 +94,11 @@ impl Amphora {
         self.directory.path().join(name)
     }
 
+    /// Whether a file of its directory is there.
+    pub(crate) fn path_exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -9,4 +9,5 @@
 mod amphora;
 mod interop;
 mod lan;
+mod others;
 mod render;

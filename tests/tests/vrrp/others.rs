@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -39,6 +40,8 @@ struct Frr {
 impl Frr {
     fn start(host: Host, priority: u8) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // FRR's daemons are their own user's.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         // It finds its virtual routers by the addresses of these interfaces.
         for (name, mac, address) in [
             ("vrrp4", "00:00:5e:00:01:05", format!("{VIP}/24")),
@@ -63,7 +66,7 @@ impl Frr {
             let log = fs::File::create(path(&format!("{daemon}.log"))).unwrap();
             let mut command = Command::new("ip");
             command.args(["netns", "exec", frr._host.namespace.name()]).arg(Path::new(FRR).join(daemon));
-            command.args(["-u", "root", "-g", "root", "-P", "0", "--log", "stdout", "-f"]);
+            command.args(["-P", "0", "--log", "stdout", "-f"]);
             command.arg(path(&format!("{daemon}.conf"))).arg("-i").arg(path(&format!("{daemon}.pid")));
             command.arg("-z").arg(path("zserv.api")).arg("--vty_socket").arg(frr.directory.path());
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
