@@ -51,8 +51,8 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
 
     config.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
     if supervised {
-        for program in supervise::programs(&config) {
-            supervise::check(&program).map_err(cannot(format!("run {}", program.display())))?;
+        for (name, program) in supervise::programs(&config) {
+            supervise::check(&program).map_err(cannot(format!("run {name} {}", program.display())))?;
         }
     }
     let base = config.base_path.display();

@@ -121,7 +121,10 @@ fn sigterm_ends_it_with_0_and_its_proxy_with_it() {
     let host = Host::new();
     let mut agent = host.agent(&["--supervise"]);
     eventually("the proxy is started", || host.pids().len() == 1);
-    eventually("the agent is ready", || host.log().contains("ready"));
+    // The last that it says of a start.
+    eventually("the agent is ready", || {
+        host.log().contains("ready") && host.log().contains("no heartbeats are sent")
+    });
     let log = host.log();
     assert!(
         !log.contains("does not run what is stored"),

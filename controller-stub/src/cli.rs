@@ -503,7 +503,7 @@ mod tests {
             "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --weight 257 --amphora https://a",
             "amphora-controller stats --amphora https://a --watch --interval 0",
             "amphora-controller certs init d --days 0",
-            "amphora-controller vrrp apply f",
+            "amphora-controller vrrp apply --amphora https://a",
             "amphora-controller vrrp failover --within 0 --amphora https://a --amphora https://b",
         ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");

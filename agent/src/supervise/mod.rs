@@ -250,11 +250,11 @@ fn vrrp_program(config: &Config) -> PathBuf {
     config.vrrp_cmd.clone().unwrap_or_else(|| beside_this_program("amphora-vrrp"))
 }
 
-/// The programs that are supervised.
-pub fn programs(config: &Config) -> Vec<PathBuf> {
-    let mut programs = vec![proxy_program(config)];
+/// The programs that are supervised, by what they are called.
+pub fn programs(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let mut programs = vec![("the proxy", proxy_program(config))];
     if config.topology == Topology::ActiveStandby {
-        programs.push(vrrp_program(config));
+        programs.push(("the VRRP daemon", vrrp_program(config)));
     }
     programs
 }
