@@ -12,7 +12,7 @@ use crate::config::Track;
 /// So many misses of a data plane that is not let run count as one.
 const STARVED: u32 = 10;
 
-/// The data plane as its answers tell; see the [module](self).
+/// The data plane as its answers tell: its questions, misses and verdict.
 #[derive(Debug)]
 pub struct Fitness {
     track: Track,
