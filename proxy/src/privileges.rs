@@ -2,12 +2,11 @@
 
 use std::{fs, io, path::Path};
 
+use caps::{CapSet, Capability};
 use nix::{
     sched::{CloneFlags, setns},
     sys::resource::{Resource, getrlimit, setrlimit},
 };
-
-use crate::sys;
 
 /// Raises the soft limit of open descriptors to the hard one: each session takes two.
 pub fn raise_descriptor_limit() {
@@ -35,7 +34,8 @@ pub fn enter_network_namespace(name: &str) -> io::Result<()> {
 }
 
 /// Gives up root for `user`, but keeps the capabilities that serving takes: CAP_NET_BIND_SERVICE for
-/// ports below 1024 that a later change may bring, CAP_NET_RAW for ICMP. The control socket becomes the user's.
+/// ports below 1024 that a later change may bring, CAP_NET_RAW for ICMP. The sockets become the user's; their group stays,
+/// so that those who could connect by it still can.
 ///
 /// Must be called before threads are started: they inherit what is set here.
 ///
@@ -46,7 +46,7 @@ pub fn become_user(user: &str, sockets: &[&Path]) -> io::Result<()> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such user: {user}")))?;
     let steps: [(&str, &dyn Fn() -> io::Result<()>); 6] = [
         ("give it the control sockets", &|| {
-            let own = |socket: &&Path| nix::unistd::chown(*socket, Some(account.uid), Some(account.gid));
+            let own = |socket: &&Path| nix::unistd::chown(*socket, Some(account.uid), None);
             Ok(sockets.iter().try_for_each(own)?)
         }),
         ("keep capabilities", &|| Ok(nix::sys::prctl::set_keepcaps(true)?)),
@@ -54,7 +54,9 @@ pub fn become_user(user: &str, sockets: &[&Path]) -> io::Result<()> {
         ("take on its group", &|| Ok(nix::unistd::setgid(account.gid)?)),
         ("take on its user id", &|| Ok(nix::unistd::setuid(account.uid)?)),
         ("keep CAP_NET_BIND_SERVICE and CAP_NET_RAW", &|| {
-            sys::set_capabilities(&[sys::CAP_NET_BIND_SERVICE, sys::CAP_NET_RAW])
+            let kept = [Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_RAW].into();
+            let set = |set| caps::set(None, set, &kept).map_err(io::Error::other);
+            [CapSet::Effective, CapSet::Permitted].into_iter().try_for_each(set)
         }),
     ];
     for (what, step) in steps {

@@ -18,6 +18,7 @@ mod daemon;
 mod fixture;
 pub mod net;
 pub mod packet;
+mod privileges;
 mod run;
 mod sys;
 

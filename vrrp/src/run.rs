@@ -2,7 +2,6 @@
 
 use std::{error::Error, fs, io, path::Path};
 
-use nix::sched::{CloneFlags, setns};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -15,7 +14,7 @@ use crate::{
     config::{self, Config},
     control::{Asked, Command, ControlSocket},
     daemon::{Daemon, WatchOptions},
-    sys,
+    privileges,
 };
 
 type Failure = Box<dyn Error>;
@@ -37,16 +36,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     });
     // The control socket is bound by its path, which no network namespace changes.
     if let Some(name) = &options.netns {
-        enter_namespace(name)?;
+        privileges::enter_network_namespace(name)?;
     }
-    if options.realtime_priority > 0
-        && let Err(error) = sys::be_realtime(options.realtime_priority)
-    {
-        tracing::warn!(%error, "no real-time priority: under load advertisements may be late");
-    }
-    if let Err(error) = sys::lock_memory() {
-        tracing::warn!(%error, "memory is not locked: it may be paged out");
-    }
+    privileges::be_on_time(options.realtime_priority);
+    privileges::keep_what_is_needed()?;
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     LocalSet::new().block_on(&runtime, serve(options, config))
 }
@@ -106,11 +99,4 @@ fn read(file: &Path) -> Result<Option<Config>, Failure> {
         let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
         faults.join("\n").into()
     })
-}
-
-fn enter_namespace(name: &str) -> Result<(), Failure> {
-    let path = Path::new("/run/netns").join(name);
-    let namespace = fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    setns(namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(|error| format!("cannot enter {}: {error}", path.display()).into())
 }

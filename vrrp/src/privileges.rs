@@ -1,0 +1,74 @@
+//! What the process may do: its network namespace, its place among all that wants to run, its capabilities.
+
+use std::{error::Error, fs, path::Path};
+
+use caps::{CapSet, Capability};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::{
+        prctl,
+        resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
+    },
+};
+
+use crate::sys;
+
+type Failure = Box<dyn Error>;
+
+/// Moves the calling thread, and those it starts afterwards, into the network namespace that `ip netns add NAME` made.
+///
+/// # Errors
+/// When there is no such namespace, or CAP_SYS_ADMIN is missing.
+pub(crate) fn enter_network_namespace(name: &str) -> Result<(), Failure> {
+    let path = Path::new("/run/netns").join(name);
+    let namespace = fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .map_err(|error| format!("cannot enter {}: {error}", path.display()).into())
+}
+
+/// Lets the thread run before all that is not real-time (unless `priority` is 0), with memory that is not paged out, as far as it
+/// is allowed to.
+pub(crate) fn be_on_time(priority: u8) {
+    if priority > 0
+        && let Err(error) = sys::be_realtime(priority)
+    {
+        tracing::warn!(%error, "no real-time priority: under load advertisements may be late");
+    }
+    // Memory that is locked counts against a limit, and what goes beyond it is not given: the process would die of it.
+    let raised = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    let locked = if raised.is_err() && !locks_without_limit() {
+        Err("neither CAP_IPC_LOCK nor RLIMIT_MEMLOCK without a limit".to_owned())
+    } else {
+        sys::lock_memory().map_err(|error| error.to_string())
+    };
+    if let Err(error) = locked {
+        tracing::warn!(%error, "memory is not locked: it may be paged out");
+    }
+}
+
+/// Gives up every capability except CAP_NET_RAW and CAP_NET_ADMIN, and CAP_IPC_LOCK where locked memory depends on it.
+///
+/// # Errors
+/// When one of the two is missing: nothing could be sent, or no address be moved.
+pub(crate) fn keep_what_is_needed() -> Result<(), Failure> {
+    let mut kept = caps::CapsHashSet::from([Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN]);
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    if let Some(missing) = kept.iter().find(|capability| !permitted.contains(capability)) {
+        return Err(format!("{missing} is missing").into());
+    }
+    if !is_unlimited() && permitted.contains(&Capability::CAP_IPC_LOCK) {
+        kept.insert(Capability::CAP_IPC_LOCK);
+    }
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)?;
+    Ok(prctl::set_no_new_privs()?)
+}
+
+fn locks_without_limit() -> bool {
+    is_unlimited() || caps::has_cap(None, CapSet::Effective, Capability::CAP_IPC_LOCK).unwrap_or(false)
+}
+
+fn is_unlimited() -> bool {
+    getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY)
+}
