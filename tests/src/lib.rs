@@ -17,6 +17,7 @@ mod document;
 mod load;
 mod message;
 mod namespace;
+pub mod pair;
 mod pattern;
 mod process;
 mod proxy;

@@ -4,16 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
-mod pair;
+mod saturation;
 
-use std::{fmt::Write, fs, path::PathBuf, time::Duration};
+use std::{fmt::Write, fs, path::PathBuf, process::ExitCode, time::Duration};
 
+use amphora_tests::pair::{Pair, Program, Setting};
 use clap::{Parser, ValueEnum};
 
-use self::{
-    client::Client,
-    pair::{Pair, Program, Setting},
-};
+use self::client::Client;
 
 /// Measures outages of a VIP as a client sees them: 1,000 requests a second, a connection each.
 #[derive(Debug, Parser)]
@@ -31,6 +29,9 @@ struct Options {
     /// Requests per second.
     #[arg(long, default_value_t = 1000)]
     rate: u32,
+    /// Instead: keep every core busy for so many seconds, with a pair for each setting, and fail if one fails over.
+    #[arg(long, value_name = "SECONDS")]
+    saturate: Option<u64>,
     /// Where the Markdown goes.
     #[arg(long, default_value = "target/failover.md")]
     output: PathBuf,
@@ -52,7 +53,8 @@ enum Choice {
 
 impl Choice {
     fn setting(self) -> Setting {
-        let of = |program, version, centiseconds| Setting { program, version, centiseconds };
+        let of =
+            |program, version, centiseconds| Setting { program, version, centiseconds, workers: Some(1) };
         match self {
             Self::Default => of(Program::Ours, 2, 100),
             Self::V3100ms => of(Program::Ours, 3, 10),
@@ -104,8 +106,21 @@ impl Event {
 /// The longest that is waited for the VIP to be served again.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
+    let (report, code) = match options.saturate {
+        Some(seconds) => saturation::run(&options.settings, Duration::from_secs(seconds)),
+        None => (outages(&options), ExitCode::SUCCESS),
+    };
+    if let Some(directory) = options.output.parent() {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::write(&options.output, report).unwrap();
+    eprintln!("failover: written to {}", options.output.display());
+    code
+}
+
+fn outages(options: &Options) -> String {
     let mut report = String::from(
         "# Failover\n\nMilliseconds without an answer, median and worst; requests lost, all together.\n\n",
     );
@@ -132,11 +147,7 @@ fn main() {
             writeln!(report, "{row}").unwrap();
         }
     }
-    if let Some(directory) = options.output.parent() {
-        fs::create_dir_all(directory).unwrap();
-    }
-    fs::write(&options.output, report).unwrap();
-    eprintln!("failover: written to {}", options.output.display());
+    report
 }
 
 /// What a client saw of one event.
@@ -148,7 +159,7 @@ struct Run {
 }
 
 fn run(setting: Setting, event: Event, rate: u32) -> Run {
-    let mut pair = Pair::start(setting);
+    let mut pair = start(setting);
     let client = Client::start(pair.client(), pair.vip(), rate);
     client.more(rate as usize / 2, PATIENCE);
     match event {
@@ -163,4 +174,8 @@ fn run(setting: Setting, event: Event, rate: u32) -> Run {
     let run = client.finish();
     drop(pair);
     run
+}
+
+fn start(setting: Setting) -> Pair {
+    Pair::start(setting).expect("network namespaces take root")
 }

@@ -1,4 +1,8 @@
-//! A pair of amphorae, a member and a client on a switch, each in a namespace of its own.
+//! A pair of amphorae, a member and a client on a switch, each in a namespace of its own: the programs that move
+//! the VIP and those that serve it, without agents.
+
+mod advertisements;
+mod busy;
 
 use std::{
     env,
@@ -11,36 +15,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_tests::Namespace;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+pub use self::{advertisements::Advertisements, busy::Busy};
+use crate::Namespace;
 
 const VIP: &str = "10.77.0.100";
 const MEMBER: &str = "10.77.0.20";
 
 /// The program that moves the VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Program {
+pub enum Program {
+    /// amphora-vrrp.
     Ours,
+    /// keepalived, with a check script that asks the proxy.
     Keepalived,
 }
 
 /// What runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Setting {
-    pub(super) program: Program,
-    pub(super) version: u8,
+pub struct Setting {
+    /// What moves the VIP.
+    pub program: Program,
+    /// Of VRRP, 2 or 3.
+    pub version: u8,
     /// Between advertisements.
-    pub(super) centiseconds: u32,
+    pub centiseconds: u32,
+    /// Of each proxy; `None` for one a core.
+    pub workers: Option<u8>,
 }
 
-/// The master comes first.
+/// The master comes first. What runs ends with the value.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub struct Pair {
     setting: Setting,
     amphorae: [Amphora; 2],
     _member: Running,
@@ -81,10 +93,13 @@ impl Drop for Running {
 }
 
 impl Pair {
-    /// With the first as master and the second as backup.
-    pub(super) fn start(setting: Setting) -> Self {
-        let [switch, first, second, members, client] =
-            [(); 5].map(|()| Namespace::create().expect("network namespaces take root"));
+    /// With the first as master and the second as backup; `None`, and a line that says so, without root.
+    pub fn start(setting: Setting) -> Option<Self> {
+        let mut made = Vec::new();
+        for _ in 0..5 {
+            made.push(Namespace::create()?);
+        }
+        let [switch, first, second, members, client] = made.try_into().unwrap();
         switch.ip(&["link", "add", "br0", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"]);
         switch.ip(&["link", "set", "br0", "up"]);
         let hosts = [(&first, "101"), (&second, "102"), (&members, "20"), (&client, "10")];
@@ -105,18 +120,21 @@ impl Pair {
         if setting.program == Program::Ours {
             until("the second is backup", || second.status().contains("\"BACKUP\""));
         }
-        Self { setting, amphorae: [first, second], _member: member, client, _members: members, switch }
+        Some(Self { setting, amphorae: [first, second], _member: member, client, _members: members, switch })
     }
 
-    pub(super) fn client(&self) -> &Namespace {
+    /// Where clients are.
+    pub fn client(&self) -> &Namespace {
         &self.client
     }
 
-    pub(super) fn vip(&self) -> SocketAddr {
+    /// The address that moves, and a port that is served there.
+    pub fn vip(&self) -> SocketAddr {
         SocketAddr::new(VIP.parse().unwrap(), 80)
     }
 
-    pub(super) fn kill_vrrp(&mut self) {
+    /// Kills what moves the VIP at the master.
+    pub fn kill_vrrp(&mut self) {
         // keepalived's child has the sockets; its parent would start another.
         let child = fs::read_to_string(self.amphorae[0].directory.path().join("vrrp.pid")).ok();
         self.amphorae[0].vrrp.signal(Signal::SIGKILL);
@@ -125,15 +143,18 @@ impl Pair {
         }
     }
 
-    pub(super) fn kill_proxy(&mut self) {
+    /// Kills the proxy of the master.
+    pub fn kill_proxy(&mut self) {
         self.amphorae[0].proxy.signal(Signal::SIGKILL);
     }
 
-    pub(super) fn stop_proxy(&mut self) {
+    /// Stops the proxy of the master: it hangs.
+    pub fn stop_proxy(&mut self) {
         self.amphorae[0].proxy.signal(Signal::SIGSTOP);
     }
 
-    pub(super) fn hand_over(&mut self) {
+    /// Lets the master hand over, as planned. keepalived has no such thing: it is told to stop.
+    pub fn hand_over(&mut self) {
         match self.setting.program {
             Program::Ours => {
                 let answer = self.amphorae[0].ask("POST", "/hand-over");
@@ -143,16 +164,40 @@ impl Pair {
         }
     }
 
-    pub(super) fn cut(&mut self) {
+    /// Pulls the plug of the master.
+    pub fn cut(&mut self) {
         self.switch.ip(&["link", "set", "port101", "down"]);
     }
 
-    pub(super) fn await_takeover(&self, patience: Duration) {
+    /// Waits until the second has the VIP.
+    pub fn await_takeover(&self, patience: Duration) {
         let begun = Instant::now();
         while !has_vip(&self.amphorae[1].namespace) {
             assert!(begun.elapsed() < patience, "nobody took over");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl Pair {
+    /// Listens for what the first advertises to the second.
+    pub fn advertisements(&self) -> Advertisements {
+        Advertisements::capture(&self.amphorae[1].namespace, [10, 77, 0, 101].into())
+    }
+
+    /// What our daemons say of themselves: the body of `GET /status`.
+    pub fn statuses(&self) -> [Value; 2] {
+        [0, 1].map(|n| {
+            let answer = self.amphorae[n].status();
+            let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+            serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+        })
+    }
+
+    /// What all programs of both have logged.
+    pub fn logs(&self) -> String {
+        let read = |amphora: &Amphora| fs::read_to_string(amphora.directory.path().join("log"));
+        self.amphorae.iter().flat_map(read).collect()
     }
 }
 
@@ -162,7 +207,10 @@ impl Amphora {
         let path = |name: &str| directory.path().join(name);
         fs::write(path("lb.json"), document()).unwrap();
         let mut proxy = Command::new(program("amphora-proxy"));
-        proxy.args(["--netns", namespace.name(), "--workers", "1", "--log-level", "warn"]);
+        proxy.args(["--netns", namespace.name(), "--log-level", "warn"]);
+        if let Some(workers) = setting.workers {
+            proxy.arg("--workers").arg(workers.to_string());
+        }
         proxy.arg("--load-balancer").arg(path("lb.json")).arg("--control-socket").arg(path("proxy.sock"));
         let proxy = Running::start(&mut proxy, &path("log"));
         until("the proxy answers", || UnixStream::connect(path("proxy.sock")).is_ok());
@@ -298,7 +346,14 @@ fn until(what: &str, mut met: impl FnMut() -> bool) {
     }
 }
 
-/// One of this project's programs, beside this one.
+/// One of this project's programs: where the environment says, or beside this program, or beside its directory.
 fn program(name: &str) -> PathBuf {
-    env::current_exe().unwrap().with_file_name(name)
+    let variable = format!("{}_BIN", name.to_uppercase().replace('-', "_"));
+    env::var_os(variable).map_or_else(
+        || {
+            let beside = env::current_exe().unwrap().with_file_name(name);
+            if beside.exists() { beside } else { beside.parent().unwrap().with_file_name(name) }
+        },
+        PathBuf::from,
+    )
 }
