@@ -15,6 +15,7 @@
 //! `now` never goes back; it is a monotonic clock's.
 
 mod counters;
+mod event;
 mod fitness;
 mod router;
 #[cfg(test)]
@@ -25,7 +26,8 @@ mod timing;
 
 pub use self::{
     counters::Counters,
+    event::{Event, Peer, Reason, State, Transmit},
     fitness::Fitness,
-    router::{Event, Peer, Reason, Router, State, Transmit},
+    router::Router,
     timing::Timing,
 };

@@ -13,16 +13,18 @@
 //! An owner of the addresses (priority 255) goes from Initialize to Master at once. keepalived calls Initialize FAULT when
 //! something that is tracked is down.
 
+mod admit;
+
 use std::{
     collections::VecDeque,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use super::{Counters, Timing};
+use super::{Counters, Event, Peer, Reason, State, Timing, Transmit};
 use crate::{
     config::{Instance, Preempt},
-    packet::{Advertisement, Auth, Envelope, Interval, Refusal, TTL},
+    packet::{Advertisement, Envelope, Refusal},
 };
 
 /// The priority that means "I stop".
@@ -31,113 +33,6 @@ const STOP: u8 = 0;
 const OWNER: u8 = 255;
 /// Intervals that a router which hands over waits for its successor.
 const HAND_OVER_PATIENCE: u32 = 3;
-
-/// What a virtual router is at present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Takes no part: stopped, or unfit (keepalived `FAULT`).
-    Initialize,
-    /// Listens for a master.
-    Backup,
-    /// Has the addresses.
-    Master,
-}
-
-impl State {
-    /// A word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Initialize => "INIT",
-            Self::Backup => "BACKUP",
-            Self::Master => "MASTER",
-        }
-    }
-}
-
-/// Why the state changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// It was started.
-    Started,
-    /// It was stopped.
-    Stopped,
-    /// What it tracks is down.
-    Unfit,
-    /// What it tracks is up again.
-    Fit,
-    /// It owns the addresses.
-    Owner,
-    /// No master was heard in time.
-    MasterDown,
-    /// The master said that it stops.
-    MasterStopped,
-    /// A master of higher priority was heard, or of the same and a higher address.
-    HigherPriority,
-    /// It handed over, and the successor was heard.
-    HandedOver,
-}
-
-impl Reason {
-    /// A word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Stopped => "stopped",
-            Self::Unfit => "unfit",
-            Self::Fit => "fit",
-            Self::Owner => "owner",
-            Self::MasterDown => "master_down",
-            Self::MasterStopped => "master_stopped",
-            Self::HigherPriority => "higher_priority",
-            Self::HandedOver => "handed_over",
-        }
-    }
-}
-
-/// An advertisement to be sent, to every peer or to the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// Its priority.
-    pub priority: u8,
-    /// Compute the checksum as old keepaliveds do, because a peer does.
-    pub old_checksum: bool,
-}
-
-/// What has to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The state changed. Into [`State::Master`]: the addresses are to be had; out of it: to be given up.
-    Changed {
-        /// Before.
-        from: State,
-        /// Now.
-        to: State,
-        /// Why.
-        reason: Reason,
-    },
-    /// Announce each address so many times.
-    Announce {
-        /// Times.
-        repeat: u32,
-    },
-    /// The addresses, routes or rules may be others; the state is the same.
-    Reconfigured,
-    /// Nobody took over in time; it goes on as master.
-    HandOverFailed,
-    /// Another router advertises as the owner of the same addresses. The priority was reduced to 254.
-    OwnerConflict(IpAddr),
-}
-
-/// The router that was heard last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address.
-    pub address: IpAddr,
-    /// The priority that it advertised.
-    pub priority: u8,
-    /// When.
-    pub at: Instant,
-}
 
 /// A virtual router; see the [module](super).
 #[derive(Debug)]
@@ -329,7 +224,7 @@ impl Router {
         message: &[u8],
     ) -> Result<(), Refusal> {
         let advertisement =
-            self.check(envelope, message).inspect_err(|reason| self.counters.refuse(*reason))?;
+            self.admit(envelope, message).inspect_err(|reason| self.counters.refuse(*reason))?;
         self.counters.received += 1;
         if advertisement.priority == STOP {
             self.counters.priority_zero_received += 1;
@@ -437,53 +332,6 @@ impl Router {
     /// What it has counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    fn check(&mut self, envelope: &Envelope, message: &[u8]) -> Result<Advertisement, Refusal> {
-        if self.state == State::Initialize {
-            return Err(Refusal::Inactive);
-        }
-        if envelope.source == self.source {
-            return Err(Refusal::Own);
-        }
-        let unicast = self.instance.unicast.as_ref();
-        // RFC 9568 section 7.1 asks for 255; keepalived, whose unicast crosses routers, only of multicast.
-        if unicast.is_none() && envelope.ttl.is_some_and(|ttl| ttl != TTL) {
-            return Err(Refusal::Ttl);
-        }
-        let decoded = Advertisement::decode(message, envelope, self.multicast)?;
-        let advertisement = decoded.advertisement;
-        if advertisement.version() != self.instance.version() {
-            return Err(Refusal::Version);
-        }
-        if advertisement.vrid != self.instance.vrid {
-            return Err(Refusal::Vrid);
-        }
-        match (self.instance.auth, advertisement.auth) {
-            (Auth::None, Auth::None) => {}
-            (Auth::Password(ours), Auth::Password(theirs)) if is_same(&ours, &theirs) => {}
-            (Auth::Password(_), Auth::Password(_)) => return Err(Refusal::AuthFailure),
-            _ => return Err(Refusal::AuthMismatch),
-        }
-        match advertisement.interval {
-            // Version 3 learns it; but one of 0 would have a master advertise without pause.
-            Interval::Centiseconds(interval) if interval > 0 => {}
-            interval if interval == self.instance.interval => {}
-            _ => return Err(Refusal::Interval),
-        }
-        let same_addresses = advertisement.addresses.len() == self.addresses.len()
-            && self.addresses.iter().all(|address| advertisement.addresses.contains(address));
-        if !same_addresses {
-            return Err(Refusal::Addresses);
-        }
-        if is_multicast(envelope.destination) == unicast.is_some() {
-            return Err(Refusal::Destination);
-        }
-        if unicast.is_some_and(|unicast| unicast.check_source && !unicast.peers.contains(&envelope.source)) {
-            return Err(Refusal::Peer);
-        }
-        self.old_checksum |= decoded.old_checksum;
-        Ok(advertisement)
     }
 
     fn heard_as_backup(&mut self, now: Instant, source: IpAddr, heard: &Advertisement) {
@@ -629,16 +477,4 @@ impl Router {
 
 fn after(now: Instant, delay: Duration) -> Option<Instant> {
     (!delay.is_zero()).then(|| now + delay)
-}
-
-fn is_multicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_multicast(),
-        IpAddr::V6(address) => address.is_multicast(),
-    }
-}
-
-/// Compares in the same time wherever the difference is.
-fn is_same(ours: &[u8], theirs: &[u8]) -> bool {
-    ours.iter().zip(theirs).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
