@@ -27,6 +27,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub(crate) fitness_interval: u64,
 
+    /// How long a planned hand-over waits for the data plane's clients to be served, in milliseconds; 0 for not at all.
+    /// Meanwhile it lets no new ones in, and the successor serves them.
+    #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub(crate) drain_limit: u64,
+
     /// Network namespace to run in, by its name under /run/netns. The sockets above are not affected.
     #[arg(long, value_name = "NAME")]
     pub(crate) netns: Option<String>,
@@ -43,5 +48,9 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn fitness_interval(&self) -> Duration {
         Duration::from_millis(self.fitness_interval)
+    }
+
+    pub(crate) fn drain_limit(&self) -> Duration {
+        Duration::from_millis(self.drain_limit)
     }
 }

@@ -50,7 +50,11 @@ async fn serve(options: &Options, config: Option<Config>) -> Result<(), Failure>
     let mut hangup = signal(SignalKind::hangup())?;
     let socket = ControlSocket::bind(&options.control_socket)
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
-    let watch = WatchOptions { socket: options.fitness_socket.clone(), interval: options.fitness_interval() };
+    let watch = WatchOptions {
+        socket: options.fitness_socket.clone(),
+        interval: options.fitness_interval(),
+        drain_limit: options.drain_limit(),
+    };
     let mut daemon = Daemon::new(watch).await?;
     daemon.configure(config).await;
     tracing::info!(control = %options.control_socket.display(), "ready");

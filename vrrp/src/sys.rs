@@ -1,13 +1,19 @@
 //! What the kernel offers that neither nix nor socket2 nor the standard library wraps: being on time, and the address of
 //! a packet socket. The one place with `unsafe`.
-#![allow(unsafe_code, reason = "nothing wraps sched_setscheduler(2), or makes a sockaddr_ll")]
+#![allow(
+    unsafe_code,
+    reason = "nothing wraps sched_setscheduler(2), or makes a sockaddr_ll; AsyncFd asks for a promise"
+)]
+
+use std::io;
 
 use nix::{
     errno::Errno,
     libc,
     sys::mman::{MlockAllFlags, mlockall},
 };
-use socket2::{SockAddr, SockAddrStorage};
+use socket2::{SockAddr, SockAddrStorage, Socket};
+use tokio::io::unix::AsyncFd;
 
 use crate::net::InterfaceIndex;
 
@@ -30,6 +36,16 @@ pub(crate) fn be_realtime(priority: u8) -> Result<(), Errno> {
 pub(crate) fn lock_memory() -> Result<(), Errno> {
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
+}
+
+/// Lets the runtime watch a socket.
+///
+/// # Errors
+/// As epoll_ctl(2).
+pub(crate) fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a `Socket` owns its descriptor, which is open and the same one for as long as the socket lives, and nobody
+    // exchanges it inside the `AsyncFd`.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }
 
 /// Where a whole frame of this EtherType goes out (packet(7)); the link-layer address is in the frame.

@@ -1,7 +1,15 @@
-//! Whether the data plane is fit, for the VRRP daemon: a unix stream socket beside the control socket. The peer sends an
-//! octet, any, and is answered one, [`FIT`] or [`UNFIT`], once every worker's event loop has turned. A peer that gets no answer
-//! in time takes the proxy for hung; one whose connection closes takes it for dead. A proxy that carries no load
-//! balancer, or one that is switched off, is fit: no other could do better.
+//! What the data plane and the VRRP daemon tell each other: a unix stream socket beside the control socket. The peer sends
+//! octets, and is answered one for all of a kind that it has sent meanwhile:
+//!
+//! | asked | answered |
+//! | --- | --- |
+//! | [`QUIESCE`] | [`QUIET`] when no client is left, else [`BUSY`]; from the first one on no new client is let in, and the present ones are let go after the response under way |
+//! | [`RESUME`] | as any other; new clients are let in again |
+//! | any other | [`FIT`] or [`UNFIT`], once every worker's event loop has turned |
+//!
+//! A peer that gets no answer in time takes the proxy for hung; one whose connection closes takes it for dead. A proxy that
+//! carries no load balancer, or one that is switched off, is fit: no other could do better. New clients are let in
+//! again, too, when the connection that kept them out closes.
 
 use std::{
     fs, io,
@@ -25,6 +33,15 @@ use crate::engine::Pulse;
 pub const FIT: u8 = b'+';
 /// The answer of one that has lost a worker.
 pub const UNFIT: u8 = b'-';
+
+/// Asks to let clients go, because the VIP is about to move.
+pub(super) const QUIESCE: u8 = b'q';
+/// Asks to let them in again.
+pub(super) const RESUME: u8 = b'r';
+/// The answer when no client is left.
+pub(super) const QUIET: u8 = b'd';
+/// The answer when some are.
+pub(super) const BUSY: u8 = b'b';
 
 /// Connections served at once; more wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 8;
@@ -104,11 +121,36 @@ impl Drop for FitnessSocket {
 /// One answer for all that was asked meanwhile, so that a peer in a hurry makes no queue.
 async fn answer(mut stream: UnixStream, pulse: &Pulse) -> io::Result<()> {
     let mut asked = [0; 16];
-    while stream.read(&mut asked).await? > 0 {
-        let fit = pulse.beat().await;
-        stream.write_all(&[if fit { FIT } else { UNFIT }]).await?;
+    let mut kept_out = KeptOut(None);
+    loop {
+        let read = stream.read(&mut asked).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let asked = &asked[..read];
+        if let Some(last) = asked.iter().rfind(|octet| matches!(**octet, QUIESCE | RESUME)) {
+            kept_out.0 = (*last == QUIESCE).then_some(pulse);
+            let quiet = pulse.quiesce(*last == QUIESCE).await == Some(0);
+            if *last == QUIESCE {
+                stream.write_all(&[if quiet { QUIET } else { BUSY }]).await?;
+            }
+        }
+        if asked.iter().any(|octet| *octet != QUIESCE) {
+            let fit = pulse.beat().await;
+            stream.write_all(&[if fit { FIT } else { UNFIT }]).await?;
+        }
     }
-    Ok(())
+}
+
+/// Lets clients in again at the end of the connection that kept them out.
+struct KeptOut<'a>(Option<&'a Pulse>);
+
+impl Drop for KeptOut<'_> {
+    fn drop(&mut self) {
+        if let Some(pulse) = self.0 {
+            pulse.resume();
+        }
+    }
 }
 
 #[cfg(test)]

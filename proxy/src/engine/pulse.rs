@@ -1,4 +1,4 @@
-//! Whether the workers live.
+//! Whether the workers live, and whether anybody is still served.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,5 +29,30 @@ impl Pulse {
             }
         }
         true
+    }
+
+    /// Lets no new clients in and the present ones go, after the response under way; or lets new ones in again. Says how many
+    /// there are, sessions of TCP included, which nobody ends; `None` when a worker has ended.
+    pub async fn quiesce(&self, quiesce: bool) -> Option<usize> {
+        let mut told = Vec::with_capacity(self.0.len());
+        for worker in &self.0 {
+            let (clients, counted) = oneshot::channel();
+            worker.send(Command::Quiesce { quiesce, clients }).ok()?;
+            told.push(counted);
+        }
+        let mut clients = 0;
+        for counted in told {
+            clients += counted.await.ok()?;
+        }
+        Some(clients)
+    }
+
+    /// Lets new clients in again, for whoever cannot wait for it.
+    pub fn resume(&self) {
+        for worker in &self.0 {
+            let (clients, _) = oneshot::channel();
+            // A worker that has ended keeps nobody out.
+            let _ = worker.send(Command::Quiesce { quiesce: false, clients });
+        }
     }
 }

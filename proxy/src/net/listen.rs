@@ -111,6 +111,14 @@ pub fn let_nobody_in(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).attach_filter(&FILTER)
 }
 
+/// Undoes [`let_nobody_in`].
+///
+/// # Errors
+/// As setsockopt(2) with `SO_DETACH_FILTER`: `ENOENT` when nobody was kept out.
+pub fn let_in_again(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).detach_filter()
+}
+
 fn configure(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -142,6 +150,8 @@ mod tests {
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     #[test]
     fn workers_share_an_address_and_the_kernel_spreads_connections() {
@@ -195,6 +205,10 @@ mod tests {
         assert_eq!(TcpStream::connect_timeout(&address, soon).unwrap_err().kind(), io::ErrorKind::TimedOut);
         let (mut accepted, _) = listener.accept().unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let_in_again(&listener).unwrap();
+        TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        listener.accept().unwrap();
+        let_nobody_in(&listener).unwrap();
         drop(listener);
         inside.write_all(b"x").unwrap();
         accepted.read_exact(&mut [0]).unwrap();

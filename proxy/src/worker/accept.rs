@@ -33,6 +33,7 @@ pub(crate) struct Acceptor(Rc<Shared>);
 struct Shared {
     target: RefCell<Rc<LocalListener>>,
     stopping: Cell<bool>,
+    kept_out: Cell<bool>,
     changed: Notify,
 }
 
@@ -46,6 +47,7 @@ impl Acceptor {
         let shared = Rc::new(Shared {
             target: RefCell::new(listener),
             stopping: Cell::new(false),
+            kept_out: Cell::new(false),
             changed: Notify::new(),
         });
         // Counted like a session, so that a worker does not end before what was completed has been accepted.
@@ -65,6 +67,13 @@ impl Acceptor {
         self.0.changed.notify_one();
     }
 
+    /// Keeps new clients out of the socket, which stays, or lets them in again. Who connects while they are kept out hears
+    /// nothing and asks again after a second.
+    pub(super) fn keep_out(&self, keep_out: bool) {
+        self.0.kept_out.set(keep_out);
+        self.0.changed.notify_one();
+    }
+
     /// Accepts what the kernel completes within [`HANDSHAKE_GRACE`], then closes the socket.
     pub(super) fn stop(self) {
         self.0.stopping.set(true);
@@ -73,6 +82,7 @@ impl Acceptor {
 }
 
 async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: TcpListener) {
+    let mut kept_out = false;
     loop {
         let listener = shared.target.borrow().clone();
         let accepted = tokio::select! {
@@ -82,6 +92,13 @@ async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: TcpListener) {
         };
         match accepted {
             None if shared.stopping.get() => break,
+            None if shared.kept_out.get() != kept_out => {
+                kept_out = !kept_out;
+                let done = if kept_out { net::let_nobody_in(&socket) } else { net::let_in_again(&socket) };
+                if let Err(error) = done {
+                    tracing::warn!(%error, "clients that connect while the VIP moves may be reset");
+                }
+            }
             None => {}
             Some(Ok((stream, client, place))) => {
                 // The listener may have been replaced while the task waited.

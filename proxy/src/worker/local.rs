@@ -286,7 +286,15 @@ impl LocalListener {
         self.closing_tasks.wake();
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// The VIP is about to move: clients are let go as by [`close`](Self::close); or it is not, and they may stay.
+    pub(crate) fn quiesce(&self, quiesce: bool) {
+        self.closing.set(quiesce);
+        if quiesce {
+            self.closing_tasks.wake();
+        }
+    }
+
+    /// Whether clients are to be let go.
     #[inline]
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.get()

@@ -47,6 +47,13 @@ pub(crate) enum Command {
     },
     /// Say that the event loop turns.
     Beat(oneshot::Sender<()>),
+    /// Let no new clients in and the present ones go, or let new ones in again.
+    Quiesce {
+        /// Which of the two.
+        quiesce: bool,
+        /// Told how many clients there are.
+        clients: oneshot::Sender<usize>,
+    },
     /// Accept nothing more, let sessions finish, and end when the last has.
     Drain,
 }
@@ -148,6 +155,10 @@ impl Worker {
                         // Whoever asked may have given up.
                         let _ = beat.send(());
                     }
+                    Some(Command::Quiesce { quiesce, clients }) => {
+                        listeners.quiesce(quiesce);
+                        let _ = clients.send(self.sessions.get().saturating_sub(listeners.acceptors.len()));
+                    }
                     Some(Command::Drain) | None => {
                         self.ending.set(true);
                         listeners.close();
@@ -202,6 +213,8 @@ impl Drop for SessionGuard {
 struct Listeners {
     by_id: HashMap<crate::model::ListenerId, Rc<LocalListener>>,
     acceptors: HashMap<SocketAddr, Acceptor>,
+    /// Nobody new is let in, because the VIP is about to move.
+    quiesced: bool,
 }
 
 impl Listeners {
@@ -257,6 +270,25 @@ impl Listeners {
         }
         for acceptor in acceptors.into_values() {
             acceptor.stop();
+        }
+        if self.quiesced {
+            self.keep_out(true);
+        }
+    }
+
+    fn quiesce(&mut self, quiesce: bool) {
+        if quiesce != self.quiesced {
+            self.quiesced = quiesce;
+            self.keep_out(quiesce);
+        }
+    }
+
+    fn keep_out(&self, keep_out: bool) {
+        for acceptor in self.acceptors.values() {
+            acceptor.keep_out(keep_out);
+        }
+        for listener in self.by_id.values() {
+            listener.quiesce(keep_out);
         }
     }
 

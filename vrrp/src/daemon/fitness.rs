@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream,
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -19,6 +19,16 @@ use crate::{config::Track, core::Fitness};
 const FIT: u8 = b'+';
 /// The octet that asks.
 const QUESTION: u8 = b'?';
+/// Asks to let nobody in and everybody go.
+const QUIESCE: u8 = b'q';
+/// Asks to let clients in again.
+const RESUME: u8 = b'r';
+/// The answer to [`QUIESCE`] when nobody is left.
+const QUIET: u8 = b'd';
+/// The same when somebody is.
+const BUSY: u8 = b'b';
+/// Requests of a [`Drainer`] that wait.
+const REQUESTS: usize = 4;
 /// Time between attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(50);
 
@@ -35,15 +45,48 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 pub(super) struct Watch {
     verdict: watch::Receiver<Verdict>,
+    drainer: Drainer,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// Lets the clients of the data plane go, through the connection of a [`Watch`].
+#[derive(Clone, Debug)]
+pub(super) struct Drainer(mpsc::Sender<Request>);
+
+#[derive(Debug)]
+enum Request {
+    Quiesce(oneshot::Sender<bool>),
+    Resume,
+}
+
+impl Drainer {
+    /// Lets nobody in any more, and says whether nobody is left; `None` when the data plane does not answer.
+    pub(super) async fn is_quiet(&self) -> Option<bool> {
+        let (reply, quiet) = oneshot::channel();
+        self.0.send(Request::Quiesce(reply)).await.ok()?;
+        quiet.await.ok()
+    }
+
+    /// Lets clients in again.
+    pub(super) fn resume(&self) {
+        // When so much waits that it does not fit, the connection hangs and will be closed, which resumes as well.
+        let _ = self.0.try_send(Request::Resume);
+    }
 }
 
 impl Watch {
     /// To be called within a `LocalSet`.
     pub(super) fn start(socket: &Path, track: Track, interval: Duration) -> Self {
         let (verdict, watched) = watch::channel(Verdict::default());
-        let task = tokio::task::spawn_local(run(socket.to_owned(), Fitness::new(track, interval), verdict));
-        Self { verdict: watched, task }
+        let (requests, requested) = mpsc::channel(REQUESTS);
+        let fitness = Fitness::new(track, interval);
+        let task = tokio::task::spawn_local(run(socket.to_owned(), fitness, requested, verdict));
+        Self { verdict: watched, drainer: Drainer(requests), task }
+    }
+
+    /// To let its clients go.
+    pub(super) fn drainer(&self) -> Drainer {
+        self.drainer.clone()
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -64,7 +107,12 @@ impl Drop for Watch {
     }
 }
 
-async fn run(socket: PathBuf, mut fitness: Fitness, verdict: watch::Sender<Verdict>) {
+async fn run(
+    socket: PathBuf,
+    mut fitness: Fitness,
+    mut requests: mpsc::Receiver<Request>,
+    verdict: watch::Sender<Verdict>,
+) {
     let publish = |fit: bool, connected: bool| {
         verdict.send_if_modified(|verdict| {
             let before = *verdict;
@@ -78,42 +126,76 @@ async fn run(socket: PathBuf, mut fitness: Fitness, verdict: watch::Sender<Verdi
         match UnixStream::connect(&socket).await {
             Ok(mut stream) => {
                 fitness.handle_connected(Instant::now().into_std());
-                let reason = converse(&mut stream, &mut fitness, |fit| publish(fit, true)).await;
+                let reason =
+                    converse(&mut stream, &mut fitness, &mut requests, |fit| publish(fit, true)).await;
                 tracing::warn!(%reason, "the connection to the data plane is gone");
                 fitness.handle_closed();
             }
             Err(error) => tracing::debug!(%error, socket = %socket.display(), "no data plane"),
         }
         publish(false, false);
+        // Who asked is told by that that there is no answer.
+        while requests.try_recv().is_ok() {}
         sleep(RECONNECT).await;
     }
 }
 
 /// Asks and listens until the connection ends; says why it did.
-async fn converse(stream: &mut UnixStream, fitness: &mut Fitness, publish: impl Fn(bool)) -> String {
+async fn converse(
+    stream: &mut UnixStream,
+    fitness: &mut Fitness,
+    requests: &mut mpsc::Receiver<Request>,
+    publish: impl Fn(bool),
+) -> String {
     let mut answers = [0; 16];
     let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    let mut quiesce: Option<oneshot::Sender<bool>> = None;
     loop {
         let due = fitness.poll_timeout().map_or_else(Instant::now, Instant::from_std);
-        tokio::select! {
+        let sent = tokio::select! {
             biased;
             read = stream.read(&mut answers) => match read {
                 Ok(0) => return "closed by the data plane".to_owned(),
-                Ok(n) => answers[..n].iter().for_each(|octet| fitness.handle_answer(*octet == FIT)),
+                Ok(n) => {
+                    for octet in &answers[..n] {
+                        if !matches!(*octet, QUIET | BUSY) {
+                            fitness.handle_answer(*octet == FIT);
+                        } else if let Some(reply) = quiesce.take() {
+                            // Whoever asked may have given up.
+                            let _ = reply.send(*octet == QUIET);
+                        }
+                    }
+                    Ok(())
+                }
                 Err(error) => return error.to_string(),
+            },
+            Some(request) = requests.recv() => match request {
+                Request::Quiesce(reply) => {
+                    quiesce = Some(reply);
+                    send(stream, QUIESCE)
+                }
+                Request::Resume => send(stream, RESUME),
             },
             () = sleep_until(due) => {
                 if fitness.handle_timeout(Instant::now().into_std(), || is_starved(process)) {
-                    match stream.try_write(&[QUESTION]) {
-                        Ok(_) => {}
-                        // It has hung for so long that the socket is full of questions.
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => return error.to_string(),
-                    }
+                    send(stream, QUESTION)
+                } else {
+                    Ok(())
                 }
             }
+        };
+        if let Err(error) = sent {
+            return error.to_string();
         }
         publish(fitness.is_fit());
+    }
+}
+
+fn send(stream: &UnixStream, octet: u8) -> io::Result<()> {
+    match stream.try_write(&[octet]) {
+        // It has hung for so long that the socket is full of questions.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        sent => sent.map(|_| ()),
     }
 }
 

@@ -75,6 +75,16 @@ impl Live {
         self.router.state() == State::Master
     }
 
+    /// Whether it waits for its successor.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.is_master() && self.router.has_abdicated()
+    }
+
+    /// The addresses that it has, with their interfaces.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (&Interface, IpAddr)> {
+        self.held.iter().flat_map(Holdings::addresses)
+    }
+
     /// Looks whether everything that it tracks is up, and opens its socket when that has become possible.
     pub(super) async fn look(&mut self, now: Instant, kernel: &Kernel, data_plane_fit: bool) {
         let up = |name: &InterfaceName| kernel.interfaces.get(name).is_some_and(Interface::is_usable);

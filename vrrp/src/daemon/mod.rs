@@ -9,6 +9,7 @@
 //!  control ──────┘
 //! ```
 
+mod departure;
 mod fitness;
 mod holdings;
 mod live;
@@ -16,6 +17,7 @@ mod live;
 use std::{
     collections::HashMap,
     future::poll_fn,
+    net::IpAddr,
     path::PathBuf,
     pin::pin,
     task::Poll,
@@ -28,6 +30,7 @@ use tokio::{
 };
 
 use self::{
+    departure::{Departure, Stage},
     fitness::Watch,
     live::{Kernel, Live},
 };
@@ -37,7 +40,7 @@ use crate::{
         Asked, Command, Reply,
         api::{DataPlane, Refusal, Status},
     },
-    net::{Announcer, LinkChange, LinkChanges, NetError, Netlink},
+    net::{Announcer, Interface, InterfaceIndex, Latecomers, LinkChange, LinkChanges, NetError, Netlink},
 };
 
 /// How often is looked for what was missing, such as an address to advertise from.
@@ -50,6 +53,8 @@ pub(crate) struct WatchOptions {
     pub(crate) socket: PathBuf,
     /// Time between questions.
     pub(crate) interval: Duration,
+    /// How long a hand-over waits for its clients to be served.
+    pub(crate) drain_limit: Duration,
 }
 
 /// The virtual routers of one process.
@@ -63,6 +68,7 @@ pub(crate) struct Daemon {
     config: Option<Config>,
     started: bool,
     live: Vec<Live>,
+    departure: Option<Departure>,
 }
 
 /// What [`Daemon::run`] waits for.
@@ -71,6 +77,7 @@ enum Happened {
     Timeout,
     Link(Result<LinkChange, NetError>),
     DataPlane,
+    Departure(Stage),
     Asked(Option<Asked>),
     Stop,
 }
@@ -94,6 +101,7 @@ impl Daemon {
             config: None,
             started: true,
             live: Vec::new(),
+            departure: None,
         })
     }
 
@@ -139,7 +147,7 @@ impl Daemon {
         let mut stop = pin!(stop);
         loop {
             let happened = {
-                let Self { live, links, watch, .. } = &mut *self;
+                let Self { live, links, watch, departure, .. } = &mut *self;
                 let timeout = live.iter().filter_map(Live::poll_timeout).min();
                 let mut receive = pin!(receive_any(live));
                 tokio::select! {
@@ -148,6 +156,7 @@ impl Daemon {
                     () = &mut receive => Happened::Received,
                     () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => Happened::Timeout,
                     () = data_plane(watch) => Happened::DataPlane,
+                    stage = depart(departure) => Happened::Departure(stage),
                     change = links.next() => Happened::Link(change),
                     asked = commands.recv() => Happened::Asked(asked),
                     () = &mut stop => Happened::Stop,
@@ -167,6 +176,12 @@ impl Daemon {
                         sleep(LOOK_AGAIN).await;
                     }
                     self.look().await;
+                }
+                Happened::Departure(Stage::Drained) => self.hand_over(),
+                Happened::Departure(Stage::Over) => {
+                    if !self.live.iter().any(Live::is_handing_over) {
+                        self.departure = None;
+                    }
                 }
                 Happened::Asked(Some((command, reply))) => {
                     let answer = self.answer(command).await;
@@ -202,20 +217,53 @@ impl Daemon {
             Command::Configure(config) => self.configure(config).await,
             Command::Start(started) => {
                 self.started = started;
+                self.departure = None;
                 for live in &mut self.live {
                     live.set_started(now, started);
                 }
             }
             Command::HandOver => {
-                let masters = self.live.iter_mut().filter(|live| live.is_master());
-                if masters.map(|live| live.hand_over(now)).filter(|done| *done).count() == 0 {
+                if !self.live.iter().any(Live::is_master) {
                     return Reply::Refused(Refusal::of("no virtual router is master here"));
                 }
+                if self.departure.is_none() {
+                    self.depart();
+                }
             }
-            Command::Resume => self.live.iter_mut().for_each(Live::resume),
+            Command::Resume => {
+                self.departure = None;
+                self.live.iter_mut().for_each(Live::resume);
+            }
         }
         self.settle().await;
         Reply::Status(Box::new(self.status(now)))
+    }
+
+    /// Lets the clients go before the virtual routers do, where there is a data plane that can.
+    fn depart(&mut self) {
+        let limit = self.watch_options.drain_limit;
+        let watch = self.watch.as_ref().filter(|(_, watch)| watch.verdict().connected && !limit.is_zero());
+        let Some((_, watch)) = watch else { return self.hand_over() };
+        let mut by_interface: HashMap<InterfaceIndex, (&Interface, Vec<IpAddr>)> = HashMap::new();
+        for (interface, address) in self.live.iter().filter(|live| live.is_master()).flat_map(Live::addresses)
+        {
+            by_interface.entry(interface.index).or_insert((interface, Vec::new())).1.push(address);
+        }
+        let vips = by_interface.values().flat_map(|(_, addresses)| addresses).copied().collect();
+        let latecomers = by_interface.into_values().filter_map(|(interface, addresses)| {
+            Latecomers::open(interface, addresses).unwrap_or_else(|error| {
+                tracing::warn!(%error, "who connects while the VIP moves has to ask again");
+                None
+            })
+        });
+        self.departure = Some(Departure::start(watch.drainer(), vips, latecomers.collect(), limit));
+    }
+
+    fn hand_over(&mut self) {
+        let now = Instant::now();
+        for live in self.live.iter_mut().filter(|live| live.is_master()) {
+            live.hand_over(now);
+        }
     }
 
     fn status(&self, now: Instant) -> Status {
@@ -251,6 +299,13 @@ async fn receive_any(live: &mut [Live]) {
         if received.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+}
+
+async fn depart(departure: &mut Option<Departure>) -> Stage {
+    match departure {
+        Some(departure) => departure.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn data_plane(watch: &mut Option<(Track, Watch)>) {

@@ -5,12 +5,15 @@
 //! | [`netlink`] | interfaces, addresses, routes and rules |
 //! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
 //! | [`socket`] | raw sockets for advertisements |
+//! | [`latecomers`], [`handshakes`](fn@handshakes) | clients that connect while the VIP moves |
 //!
 //! Sockets belong to the network namespace of the thread that opens them, and stay in it. All of it is for one
 //! current-thread tokio runtime, and opened inside it.
 
 pub mod announce;
 mod error;
+mod handshakes;
+pub mod latecomers;
 mod mac;
 pub mod netlink;
 pub mod socket;
@@ -18,6 +21,8 @@ pub mod socket;
 pub use self::{
     announce::Announcer,
     error::NetError,
+    handshakes::handshakes,
+    latecomers::Latecomers,
     mac::{MacAddress, NotAMacAddress},
     netlink::{
         Address, Interface, InterfaceIndex, LinkChange, LinkChanges, Netlink, Outcome, Route, RouteProtocol,

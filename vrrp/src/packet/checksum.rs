@@ -58,19 +58,20 @@ pub(super) fn checksum(pseudo: Option<Pseudo>, message: &[u8]) -> u16 {
 }
 
 /// One's complement sum of 16-bit words.
-#[derive(Clone, Copy, Default)]
-struct Sum(u64);
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sum(u64);
 
 impl Sum {
     /// Adds a run of octets that begins on an even position; the last of an odd number is filled up with a zero.
-    fn add(self, octets: &[u8]) -> Self {
+    pub(crate) fn add(self, octets: &[u8]) -> Self {
         let (words, rest) = octets.as_chunks::<2>();
         let sum: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
         let last = rest.first().map_or(0, |octet| u64::from(*octet) << 8);
         Self(self.0 + sum + last)
     }
 
-    fn finish(self) -> u16 {
+    /// Its complement: what goes into the field.
+    pub(crate) fn finish(self) -> u16 {
         let mut sum = self.0;
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);

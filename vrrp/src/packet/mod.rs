@@ -14,6 +14,7 @@ mod tests;
 
 use std::net::IpAddr;
 
+pub(crate) use self::checksum::Sum;
 pub use self::{checksum::Pseudo, refusal::Refusal};
 
 /// IP protocol number of VRRP (RFC 9568 section 5.1.1.4).

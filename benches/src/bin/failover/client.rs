@@ -35,6 +35,7 @@ struct Shared {
     asked: AtomicUsize,
     lost: AtomicUsize,
     answered: Mutex<Vec<Instant>>,
+    slowest: Mutex<Duration>,
 }
 
 impl Client {
@@ -65,6 +66,7 @@ impl Client {
         let outage = answered.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
         Run {
             outage,
+            slowest: *self.shared.slowest.lock().unwrap(),
             lost: self.shared.lost.load(Ordering::Relaxed),
             requests: self.shared.asked.load(Ordering::Relaxed),
         }
@@ -79,8 +81,13 @@ async fn ask(shared: Arc<Shared>, vip: SocketAddr, rate: u32) {
         shared.asked.fetch_add(1, Ordering::Relaxed);
         let shared = shared.clone();
         requests.spawn_local(async move {
+            let begun = Instant::now();
             match tokio::time::timeout(TIMEOUT, request(vip)).await {
-                Ok(Ok(())) => shared.answered.lock().unwrap().push(Instant::now()),
+                Ok(Ok(())) => {
+                    shared.answered.lock().unwrap().push(Instant::now());
+                    let mut slowest = shared.slowest.lock().unwrap();
+                    *slowest = slowest.max(begun.elapsed());
+                }
                 _ => {
                     shared.lost.fetch_add(1, Ordering::Relaxed);
                 }

@@ -20,7 +20,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Interface, NetError};
-use crate::packet::{AUTH_DATA, Envelope, Family, HEADER, MAX_ADDRESSES, PROTOCOL, TTL};
+use crate::{
+    packet::{AUTH_DATA, Envelope, Family, HEADER, MAX_ADDRESSES, PROTOCOL, TTL},
+    sys,
+};
 
 /// The group of IPv4 (RFC 9568 section 5.1.1.2).
 pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
@@ -87,11 +90,7 @@ impl AdvertisementSocket {
             IpAddr::V6(_) => open_v6(&options),
         };
         let socket = socket.map_err(NetError::socket("open a socket for advertisements"))?;
-        #[allow(
-            deprecated,
-            reason = "deprecated for what is not I/O-safe; a Socket is, and the new name is unsafe"
-        )]
-        let socket = AsyncFd::new(socket).map_err(NetError::socket("watch a socket for advertisements"))?;
+        let socket = sys::watch(socket).map_err(NetError::socket("watch a socket for advertisements"))?;
         Ok(Self { socket, options })
     }
 
