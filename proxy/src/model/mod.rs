@@ -13,7 +13,7 @@
 
 #[doc(hidden)]
 pub mod arbitrary;
-mod document;
+pub(crate) mod document;
 mod enums;
 mod fault;
 mod ids;

@@ -14,7 +14,7 @@ mod check;
 mod json;
 mod l7;
 mod listener;
-pub(super) mod object;
+pub(crate) mod object;
 pub(super) mod pool;
 mod write;
 
@@ -57,7 +57,7 @@ impl LoadBalancer {
 }
 
 /// Reads JSON text whose top is an object that `read` understands.
-pub(super) fn parse<T>(bytes: &[u8], read: impl FnOnce(&mut Object<'_>) -> Option<T>) -> Result<T, Refusal> {
+pub(crate) fn parse<T>(bytes: &[u8], read: impl FnOnce(&mut Object<'_>) -> Option<T>) -> Result<T, Refusal> {
     let faults = Faults::default();
     let value = json::read(bytes, &faults);
     let result = value.and_then(|value| Object::read(&value, Path::Root, &faults, read));

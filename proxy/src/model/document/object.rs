@@ -44,7 +44,7 @@ pub(in crate::model) const COMMON: &[(&str, Metadata)] = &[
 /// A JSON object, what was asked of it, and where faults go.
 ///
 /// A field that is `null` is as good as absent, except where that would be a guess (`admin_state_up`).
-pub(in crate::model) struct Object<'a> {
+pub(crate) struct Object<'a> {
     map: &'a Map<String, Value>,
     path: Path<'a>,
     faults: &'a Faults,
@@ -77,12 +77,12 @@ impl<'a> Object<'a> {
     }
 
     /// Notes a fault of the field `name`.
-    pub(in crate::model) fn fault(&self, name: &str, reason: impl Into<String>) {
+    pub(crate) fn fault(&self, name: &str, reason: impl Into<String>) {
         self.faults.push(Path::Field(&self.path, name), reason);
     }
 
     /// Notes a fault of the object itself.
-    pub(in crate::model) fn own_fault(&self, reason: impl Into<String>) {
+    pub(crate) fn own_fault(&self, reason: impl Into<String>) {
         self.faults.push(self.path, reason);
     }
 
@@ -105,7 +105,7 @@ impl<'a> Object<'a> {
     }
 
     /// The field's value, when it is there and not `null`.
-    pub(in crate::model) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub(crate) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.map.get(name).filter(|value| !value.is_null())
     }
@@ -116,7 +116,7 @@ impl<'a> Object<'a> {
     }
 
     /// What `read` makes of the field, which must be there.
-    pub(in crate::model) fn require<T>(
+    pub(crate) fn require<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
@@ -132,7 +132,7 @@ impl<'a> Object<'a> {
     }
 
     /// A string of at most `max` characters.
-    pub(in crate::model) fn text(&mut self, name: &'static str, max: usize) -> Option<&'a str> {
+    pub(crate) fn text(&mut self, name: &'static str, max: usize) -> Option<&'a str> {
         let value = self.get(name)?;
         check_text(value, max).map_err(|reason| self.fault(name, reason)).ok()
     }
@@ -228,7 +228,7 @@ impl<'a> Object<'a> {
     }
 
     /// The object in a field.
-    pub(in crate::model) fn object<T>(
+    pub(crate) fn object<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(&mut Object<'_>) -> Option<T>,
