@@ -175,7 +175,6 @@ fn read_peers(engine: &mut Engine, file: &Path) {
             .map_err(Failure::from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             engine.clear_peers();
-            tracing::info!(file = %file.display(), "there is no peers file");
             Ok(())
         }
         Err(error) => Err(error.into()),

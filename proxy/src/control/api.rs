@@ -309,3 +309,21 @@ pub struct PeersRejected {
     /// Nothing was heard for too long.
     pub silent: u64,
 }
+
+impl PeersRejected {
+    /// Every reason with its count.
+    pub fn each(&self) -> [(&'static str, u64); 8] {
+        // Taken apart, so that a new reason cannot be left out.
+        let Self { address, too_many, key, version, oneself, forged, malformed, silent } = *self;
+        [
+            ("address", address),
+            ("too_many", too_many),
+            ("key", key),
+            ("version", version),
+            ("oneself", oneself),
+            ("forged", forged),
+            ("malformed", malformed),
+            ("silent", silent),
+        ]
+    }
+}

@@ -211,6 +211,9 @@ impl Engine {
 
     /// Session persistence is kept alike with nobody any more.
     pub fn clear_peers(&mut self) {
+        if self.peers.is_configured() {
+            tracing::info!("session persistence is kept alike with nobody any more");
+        }
         self.peers.clear();
     }
 
@@ -301,6 +304,7 @@ impl Engine {
             info: &self.info(),
             stats: &self.stats(),
             loadbalancer: self.present.model.as_deref(),
+            peers: self.peers.is_configured().then(|| self.peers.report()).as_ref(),
             host: Host::read().ok(),
         })
     }

@@ -19,7 +19,7 @@ use self::{
     sink::Sink,
 };
 use crate::{
-    control::api::{Info, Stats},
+    control::api::{Info, Peers, Stats},
     model::LoadBalancer,
 };
 
@@ -35,6 +35,8 @@ pub struct MetricsInput<'a> {
     pub stats: &'a Stats,
     /// The document that runs, for what is configured and not counted.
     pub loadbalancer: Option<&'a LoadBalancer>,
+    /// The other amphora, where there is one.
+    pub peers: Option<&'a Peers>,
     /// The machine, where it is known.
     pub host: Option<Host>,
 }
@@ -80,6 +82,10 @@ impl Exposition {
         match family.series {
             Series::Process(write) if row == 0 => write(&rows.process, &mut sink),
             Series::Process(_) => return false,
+            Series::Peers(write) => match rows.peers.as_ref().filter(|_| row == 0) {
+                Some(peers) => write(peers, &mut sink),
+                None => return false,
+            },
             Series::Listener(write) => match rows.listeners.get(row) {
                 Some(listener) => write(listener, sink.labelled(&listener.labels)),
                 None => return false,

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::{MetricsInput, host::Host, sink::escape};
 use crate::{
     control::api::{
-        HistoryStats, ListenerStats, MemberStats, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
+        HistoryStats, ListenerStats, MemberStats, Peers, PoolStats, ProcessStats, Responses, TimeStats,
+        TimesStats,
     },
     model::ListenerId,
     state::MemberStatus,
@@ -15,6 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Rows {
     pub(super) process: ProcessRow,
+    pub(super) peers: Option<Peers>,
     pub(super) listeners: Vec<ListenerRow>,
     pub(super) pools: Vec<PoolRow>,
     pub(super) members: Vec<MemberRow>,
@@ -74,7 +76,7 @@ pub(super) struct MemberRow {
 
 impl Rows {
     pub(super) fn new(input: &MetricsInput<'_>) -> Self {
-        let MetricsInput { info, stats, loadbalancer, host } = *input;
+        let MetricsInput { info, stats, loadbalancer, peers, host } = *input;
         let limits: HashMap<ListenerId, u32> = loadbalancer
             .into_iter()
             .flat_map(|lb| &lb.listeners)
@@ -103,7 +105,13 @@ impl Rows {
                 stats: stats.clone(),
             })
         });
-        Self { process, listeners: listeners.collect(), pools: pools.collect(), members: members.collect() }
+        Self {
+            process,
+            peers: peers.cloned(),
+            listeners: listeners.collect(),
+            pools: pools.collect(),
+            members: members.collect(),
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     control::api::{
-        HistoryStats, ListenerStats, MemberStats, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
+        HistoryStats, ListenerStats, MemberStats, Peers, PeersRejected, PeersState, PoolStats, ProcessStats,
+        Responses, TimeStats, TimesStats,
     },
     model::{ListenerId, MemberId, PoolId},
     state::{CheckState, MemberStatus},
@@ -105,10 +106,25 @@ fn stats(members: u16) -> Stats {
     }
 }
 
+fn peers() -> Peers {
+    Peers {
+        state: PeersState::Connected,
+        tables: 2,
+        connections: 3,
+        entries_taken: 4,
+        rejected: PeersRejected { key: 5, silent: 6, ..PeersRejected::default() },
+        ..Peers::default()
+    }
+}
+
 fn text(stats: &Stats) -> String {
+    text_with(stats, Some(&peers()))
+}
+
+fn text_with(stats: &Stats, peers: Option<&Peers>) -> String {
     let mut out = String::new();
     let host = Some(Host { cpu_percent: 12.5, memory_percent: 50.0 });
-    render(&MetricsInput { info: &info(), stats, loadbalancer: None, host }, &mut out);
+    render(&MetricsInput { info: &info(), stats, loadbalancer: None, peers, host }, &mut out);
     out
 }
 
@@ -141,6 +157,25 @@ fn samples_have_their_values_and_labels() {
     assert_eq!(value(&text, &of_pool("octavia_pool_http_responses_total", ",code=\"2xx\"")), "3");
     assert_eq!(value(&text, &of_member("octavia_member_http_responses_total", 2, ",code=\"2xx\"")), "2");
     assert_eq!(value(&text, &of_member("amphora_member_connect_time_seconds_total", 0, "")), "1.500000");
+}
+
+#[test]
+fn the_other_amphora_is_spoken_of_where_there_is_one() {
+    let stats = stats(1);
+    let text = text(&stats);
+    for (series, expected) in [
+        ("amphora_peers_connected", "1"),
+        ("amphora_peers_tables", "2"),
+        ("amphora_peers_connections_total", "3"),
+        ("amphora_peers_entries_taken_total", "4"),
+        (r#"amphora_peers_rejected_total{reason="key"}"#, "5"),
+        (r#"amphora_peers_rejected_total{reason="silent"}"#, "6"),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
+    let lost = Peers { state: PeersState::Disconnected, ..peers() };
+    assert_eq!(value(&text_with(&stats, Some(&lost)), "amphora_peers_connected"), "0");
+    assert!(!text_with(&stats, None).contains("amphora_peers_"));
 }
 
 #[test]
@@ -231,8 +266,9 @@ fn pieces_are_small_and_make_up_the_whole() {
     let whole = text(&stats);
     let info = info();
     let host = Some(Host { cpu_percent: 12.5, memory_percent: 50.0 });
-    let mut exposition =
-        Exposition::new(&MetricsInput { info: &info, stats: &stats, loadbalancer: None, host });
+    let peers = peers();
+    let input = MetricsInput { info: &info, stats: &stats, loadbalancer: None, peers: Some(&peers), host };
+    let mut exposition = Exposition::new(&input);
     let (mut piece, mut at) = (String::new(), 0);
     loop {
         piece.clear();

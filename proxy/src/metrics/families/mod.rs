@@ -3,6 +3,7 @@
 
 mod listener;
 mod member;
+mod peers;
 mod pool;
 mod process;
 
@@ -10,7 +11,7 @@ use super::{
     rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes},
     sink::Sink,
 };
-use crate::control::api::{HistoryStats, Responses, TimeStats, TimesStats};
+use crate::control::api::{HistoryStats, Peers, Responses, TimeStats, TimesStats};
 
 /// A metric.
 pub(super) struct Family {
@@ -43,6 +44,7 @@ type Write<Row> = fn(&Row, &mut Sink<'_>);
 #[derive(Clone, Copy)]
 pub(super) enum Series {
     Process(Write<ProcessRow>),
+    Peers(Write<Peers>),
     Listener(Write<ListenerRow>),
     Pool(Write<PoolRow>),
     Member(Write<MemberRow>),
@@ -75,5 +77,7 @@ fn mean(times: &TimesStats, time: TimeStats) -> u64 {
 
 /// Every metric, in the order of the text.
 pub(super) fn all() -> impl Iterator<Item = &'static Family> {
-    [process::FAMILIES, listener::FAMILIES, pool::FAMILIES, member::FAMILIES].into_iter().flatten()
+    [process::FAMILIES, peers::FAMILIES, listener::FAMILIES, pool::FAMILIES, member::FAMILIES]
+        .into_iter()
+        .flatten()
 }
