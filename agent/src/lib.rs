@@ -24,6 +24,7 @@ pub mod config;
 pub mod document;
 pub mod heartbeat;
 pub mod metrics;
+pub mod peers;
 pub mod plumbing;
 pub mod proxy_client;
 pub mod rest;

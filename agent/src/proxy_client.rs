@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use amphora_proxy::control::api::{Applied, Info, Refusal, Stats};
+use amphora_proxy::control::api::{Applied, Info, Peers, Refusal, Stats};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -98,6 +98,30 @@ impl ProxyClient {
     /// When the proxy does not answer.
     pub async fn delete(&self) -> Result<Applied, ProxyError> {
         json(&self.request(Method::DELETE, "/loadbalancer", Bytes::new(), APPLY_DEADLINE).await?)
+    }
+
+    /// Names the other amphora, with which session persistence is kept alike.
+    ///
+    /// # Errors
+    /// [`ProxyError::Refused`] when what was before is as it was.
+    pub async fn set_peers(&self, document: Bytes) -> Result<Peers, ProxyError> {
+        json(&self.request(Method::PUT, "/peers", document, APPLY_DEADLINE).await?)
+    }
+
+    /// How it stands with the other amphora.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn peers(&self) -> Result<Peers, ProxyError> {
+        json(&self.get("/peers", READ_DEADLINE).await?)
+    }
+
+    /// There is no other amphora any more.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn clear_peers(&self) -> Result<Peers, ProxyError> {
+        json(&self.request(Method::DELETE, "/peers", Bytes::new(), APPLY_DEADLINE).await?)
     }
 
     /// Every counter.

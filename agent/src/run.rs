@@ -14,6 +14,7 @@ use crate::{
     config::{Config, HeartbeatConfig, Topology},
     heartbeat::{Sender, Vitals},
     metrics::Metrics,
+    peers::Peers,
     plumbing::Plumbing,
     proxy_client::ProxyClient,
     rest::{Api, Server},
@@ -61,13 +62,22 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
     let amphora = Amphora::open(store.clone(), client.clone()).map_err(cannot(format!("read {base}")))?;
     let vrrp_client = VrrpClient::new(config.vrrp_control_socket.clone());
     let vrrp = Vrrp::open(store.clone(), vrrp_client.clone()).map_err(cannot(format!("read {base}")))?;
+    let peers = Peers::open(store.clone(), client.clone(), config.peers_file.is_some())
+        .map_err(cannot(format!("read {base}")))?;
     let tls = ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol);
     let tls = Arc::new(tls.map_err(cannot("use the certificates"))?);
     let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
     let plumbing = Plumbing::open((&config).into(), store.clone()).map_err(cannot(format!("read {base}")))?;
     let links = restore(&plumbing, &config).await?;
-    let api =
-        Api::new(&config, amphora.clone(), plumbing.clone(), vrrp.clone(), metrics.clone(), vitals.clone());
+    let api = Api::new(
+        &config,
+        amphora.clone(),
+        plumbing.clone(),
+        vrrp.clone(),
+        peers.clone(),
+        metrics.clone(),
+        vitals.clone(),
+    );
     let api = Arc::new(api);
     let server = Server::bind(config.bind, config.max_connections, tls.clone(), api, metrics.clone());
     let server = server.await.map_err(cannot(format!("listen on {}", config.bind)))?;
@@ -82,9 +92,12 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
             let supervisor = Supervisor::vrrp(&config, vrrp_client, metrics.clone());
             programs.push(Supervised::start(supervisor, move || vrrp.wake()));
         }
-        let amphora = amphora.clone();
+        let (amphora, peers) = (amphora.clone(), peers.clone());
         let supervisor = Supervisor::proxy(&config, client, metrics.clone());
-        programs.push(Supervised::start(supervisor, move || amphora.wake()));
+        programs.push(Supervised::start(supervisor, move || {
+            amphora.wake();
+            peers.wake();
+        }));
     }
     let (heartbeats, heartbeat) = watch::channel(config.heartbeat.clone());
     let id = config.amphora_id.clone();
@@ -93,6 +106,7 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
         tokio::spawn(sender.run(heartbeat)),
         tokio::spawn(amphora.clone().run()),
         tokio::spawn(vrrp.clone().run()),
+        tokio::spawn(peers.clone().run()),
         tokio::spawn(reload(hangup, file, config.clone(), tls, heartbeats)),
     ];
     background.extend(links.map(|links| tokio::spawn(plumbing.watch(links))));
@@ -106,7 +120,8 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
     }
     stop.send_replace(true);
     let _ = serving.await;
-    tokio::join!(amphora.quiesce(config.drain_timeout), vrrp.quiesce(config.drain_timeout));
+    let at_most = config.drain_timeout;
+    tokio::join!(amphora.quiesce(at_most), vrrp.quiesce(at_most), peers.quiesce(at_most));
     background.iter().for_each(JoinHandle::abort);
     for program in programs {
         program.stop().await;

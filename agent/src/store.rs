@@ -6,6 +6,7 @@
 //! | `loadbalancer.previous.json` | what ran before; the proxy and the agent fall back to it |
 //! | `loadbalancer.older.json` | what ran before that; it becomes the previous one again when a change is taken back |
 //! | `vrrp.conf`, `vrrp.previous.conf`, `vrrp.older.conf` | the same of the VRRP configuration; the daemon reads the first at its start |
+//! | `peers.json`, `peers.previous.json`, `peers.older.json` | the same of the other amphora and the key; for this user's eyes alone |
 //! | `stats_counters.json` | the counters that heartbeats reported so far |
 //! | `interfaces.json` | the ports that are plugged |
 //!
@@ -32,16 +33,19 @@ pub enum Kept {
     LoadBalancer,
     /// The VRRP configuration.
     Vrrp,
+    /// The other amphora, with which session persistence is kept alike, and the key.
+    Peers,
 }
 
 impl Kept {
-    const ALL: [Self; 2] = [Self::LoadBalancer, Self::Vrrp];
+    const ALL: [Self; 3] = [Self::LoadBalancer, Self::Vrrp, Self::Peers];
 
     /// The name of the file with what runs.
     pub const fn current(self) -> &'static str {
         match self {
             Self::LoadBalancer => "loadbalancer.json",
             Self::Vrrp => "vrrp.conf",
+            Self::Peers => "peers.json",
         }
     }
 
@@ -50,6 +54,7 @@ impl Kept {
         match self {
             Self::LoadBalancer => "loadbalancer.previous.json",
             Self::Vrrp => "vrrp.previous.conf",
+            Self::Peers => "peers.previous.json",
         }
     }
 
@@ -58,8 +63,14 @@ impl Kept {
         match self {
             Self::LoadBalancer => "loadbalancer.older.json",
             Self::Vrrp => "vrrp.older.conf",
+            Self::Peers => "peers.older.json",
         }
     }
+}
+
+/// The permissions of a file; a key is for this user's eyes alone.
+fn mode(name: &str) -> u32 {
+    if name == Kept::Peers.current() { 0o600 } else { 0o640 }
 }
 
 /// The counters that heartbeats reported.
@@ -83,9 +94,9 @@ pub struct Store {
 /// Which document: what runs, or what ran before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// `loadbalancer.json` or `vrrp.conf`.
+    /// `loadbalancer.json`, `vrrp.conf` or `peers.json`.
     Current,
-    /// `loadbalancer.previous.json` or `vrrp.previous.conf`.
+    /// `loadbalancer.previous.json`, `vrrp.previous.conf` or `peers.previous.json`.
     Previous,
 }
 
@@ -304,7 +315,7 @@ impl Store {
         let path = self.path(&format!("{name}{UNFINISHED}"));
         let write = || {
             let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&path)?;
+                OpenOptions::new().write(true).create(true).truncate(true).mode(mode(name)).open(&path)?;
             file.write_all(content)?;
             if sync { file.sync_all() } else { Ok(()) }
         };

@@ -106,7 +106,8 @@ pub struct Config {
     /// `[amphora] network_namespace`: the named namespace that supervised programs run in, and that interfaces are
     /// plugged into.
     pub network_namespace: Option<String>,
-    /// `[amphora] peers_file`: where a supervised proxy reads which the other amphora of a pair is.
+    /// `[amphora] peers_file`: a file of the operator's that says which the other amphora of a pair is; without, requests
+    /// say it.
     pub peers_file: Option<PathBuf>,
     /// `[amphora] proxy_workers`: worker threads of a supervised proxy; `None` lets it count the cores.
     pub proxy_workers: Option<usize>,

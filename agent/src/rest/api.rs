@@ -30,6 +30,7 @@ use crate::{
     document,
     heartbeat::{Vitals, report},
     metrics::Metrics,
+    peers::Peers,
     plumbing::{PlugError, Plumbing, Port},
     proxy_client::ProxyError,
     status,
@@ -39,12 +40,16 @@ use crate::{
 /// The version that the paths carry.
 const API_VERSION: &str = "2.0";
 
+/// The most bytes of a document that names the other amphora; the key has 256 at most.
+const MAX_PEERS: usize = 16 << 10;
+
 /// The API over one amphora.
 #[derive(Debug)]
 pub struct Api {
     amphora: Arc<Amphora>,
     plumbing: Arc<Plumbing>,
     vrrp: Arc<Vrrp>,
+    peers: Arc<Peers>,
     metrics: Arc<Metrics>,
     vitals: Arc<Vitals>,
     limits: Limits,
@@ -59,6 +64,7 @@ impl Api {
         amphora: Arc<Amphora>,
         plumbing: Arc<Plumbing>,
         vrrp: Arc<Vrrp>,
+        peers: Arc<Peers>,
         metrics: Arc<Metrics>,
         vitals: Arc<Vitals>,
     ) -> Self {
@@ -66,6 +72,7 @@ impl Api {
             amphora,
             plumbing,
             vrrp,
+            peers,
             metrics,
             vitals,
             limits: Limits { size: config.max_body_size, time: config.request_read_timeout },
@@ -174,6 +181,21 @@ impl Api {
             (Resource::Interface(mac), _) => {
                 Ok(ok(&self.plumbing.find(mac).await.ok_or(PlugError::NoInterface(mac))?))
             }
+            (Resource::Peers, &Method::PUT) => {
+                let limits = Limits { size: self.limits.size.min(MAX_PEERS), ..self.limits };
+                let (_, document) = body::read(&head.headers, body, limits, &[Kind::Json]).await?;
+                let changed = self.peers.put(document).await?;
+                self.metrics.changes.increment();
+                tracing::info!(changed = changed.changed, "the other amphora was named");
+                Ok(ok(&changed))
+            }
+            (Resource::Peers, &Method::DELETE) => {
+                let changed = self.peers.delete().await?;
+                self.metrics.changes.increment();
+                tracing::info!(changed = changed.changed, "there is no other amphora any more");
+                Ok(ok(&changed))
+            }
+            (Resource::Peers, _) => Ok(ok(&self.peers.status().await?)),
             (Resource::Vrrp(resource), _) => {
                 vrrp::answer(&self.vrrp, &self.metrics, resource, head, body, self.limits).await
             }
@@ -214,6 +236,9 @@ impl Api {
         }
         for reason in self.vrrp.troubles().await {
             fault("vrrp", reason);
+        }
+        if let Some(reason) = self.peers.trouble() {
+            fault("peers", reason);
         }
         if let Some(silence) = self.vitals.overdue() {
             fault("heartbeat", format!("none has left for {} s", silence.as_secs()));

@@ -33,6 +33,8 @@ pub enum Resource {
     Interface(MacAddress),
     /// `/2.0/vrrp` and below.
     Vrrp(VrrpResource),
+    /// `/2.0/peers`.
+    Peers,
 }
 
 /// What a request to VRRP is about.
@@ -89,6 +91,7 @@ impl Resource {
             ["2.0", "interfaces", mac] => {
                 mac.parse().map(Self::Interface).map_err(|_| NoResource::NotAMacAddress)
             }
+            ["2.0", "peers"] => Ok(Self::Peers),
             ["2.0", "vrrp"] => Ok(Self::Vrrp(VrrpResource::Configuration)),
             ["2.0", "vrrp", "status"] => Ok(Self::Vrrp(VrrpResource::Status)),
             ["2.0", "vrrp", name] => {
@@ -102,9 +105,10 @@ impl Resource {
     /// The methods that it takes, as the `Allow` header names them.
     pub fn allow(self) -> &'static str {
         match self {
-            Self::LoadBalancer(_) | Self::Interface(_) | Self::Vrrp(VrrpResource::Configuration) => {
-                "GET, HEAD, PUT, DELETE"
-            }
+            Self::LoadBalancer(_)
+            | Self::Interface(_)
+            | Self::Vrrp(VrrpResource::Configuration)
+            | Self::Peers => "GET, HEAD, PUT, DELETE",
             Self::Member(..) => "PUT",
             Self::Vrrp(VrrpResource::Action(_)) => "POST",
             _ => "GET, HEAD",
@@ -156,6 +160,7 @@ mod tests {
             "/2.0/Info",
             "/2.0/vrrp/x",
             "/2.0/vrrp/start/x",
+            "/2.0/peers/x",
         ] {
             assert_eq!(Resource::parse(path), Err(NoResource::Unknown), "{path:?}");
         }

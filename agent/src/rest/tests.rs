@@ -3,6 +3,7 @@
 mod bounds;
 mod changes;
 mod documented;
+mod peers;
 mod transport;
 mod vrrp;
 
@@ -16,6 +17,10 @@ const MAC: &str = "fa:16:3e:00:21:01";
 
 /// A VRRP configuration, as far as the agent looks into one.
 const VRRP: &str = r#"{"instances": [{"name": "lb", "interface": "eth1", "vrid": 1}]}"#;
+
+/// A document that names the other amphora.
+const PEERS: &str =
+    r#"{"peers": {"listen": "192.0.2.1:1025", "peer": "192.0.2.2:1025", "key": "0123456789abcdef"}}"#;
 
 fn lb() -> String {
     format!("/2.0/loadbalancers/{ID}")

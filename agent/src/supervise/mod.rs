@@ -85,9 +85,8 @@ impl Supervisor {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
         }
         arguments.extend(namespace(config));
-        if let Some(file) = &config.peers_file {
-            arguments.extend(["--peers-file".into(), file.into()]);
-        }
+        let own = || config.base_path.join(Kept::Peers.current());
+        arguments.extend(["--peers-file".into(), config.peers_file.clone().unwrap_or_else(own).into()]);
         let program = proxy_program(config);
         Self {
             name: "proxy",

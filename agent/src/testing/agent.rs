@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     heartbeat::Vitals,
     metrics::Metrics,
+    peers::Peers,
     plumbing::{Plumbing, PlumbingConfig},
     proxy_client::ProxyClient,
     rest::{Api, Server},
@@ -36,6 +37,7 @@ pub(crate) struct TestAgent {
     pub(crate) certificates: Certificates,
     pub(crate) amphora: Arc<Amphora>,
     pub(crate) vrrp: Arc<Vrrp>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) base: PathBuf,
     pub(crate) address: SocketAddr,
     client: Arc<ClientConfig>,
@@ -96,11 +98,20 @@ impl TestAgent {
         let amphora = Amphora::open(store.clone(), ProxyClient::new(config.control_socket.clone())).unwrap();
         let plumbing =
             Plumbing::open(PlumbingConfig { pci_rescan: None, ..(&config).into() }, store.clone()).unwrap();
+        let peers = Peers::open(store.clone(), amphora.proxy().clone(), config.peers_file.is_some()).unwrap();
         let vrrp = Vrrp::open(store, VrrpClient::new(config.vrrp_control_socket.clone())).unwrap();
         let tls =
             ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol).unwrap();
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
-        let api = Api::new(&config, amphora.clone(), plumbing, vrrp.clone(), metrics.clone(), vitals);
+        let api = Api::new(
+            &config,
+            amphora.clone(),
+            plumbing,
+            vrrp.clone(),
+            peers.clone(),
+            metrics.clone(),
+            vitals,
+        );
         let api = Arc::new(api);
         let server =
             Server::bind(config.bind, config.max_connections, Arc::new(tls), api, metrics).await.unwrap();
@@ -114,6 +125,7 @@ impl TestAgent {
             certificates,
             amphora,
             vrrp,
+            peers,
             base: config.base_path,
             address,
             client,
@@ -134,6 +146,12 @@ impl TestAgent {
     pub(crate) fn restarted_vrrp(&self) -> Arc<Vrrp> {
         let store = Arc::new(Store::open(&self.base).unwrap());
         Vrrp::open(store, self.vrrp.daemon().clone()).unwrap()
+    }
+
+    /// The same of the peers.
+    pub(crate) fn restarted_peers(&self) -> Arc<Peers> {
+        let store = Arc::new(Store::open(&self.base).unwrap());
+        Peers::open(store, self.amphora.proxy().clone(), false).unwrap()
     }
 
     /// Asks the server to stop, and waits until it has.

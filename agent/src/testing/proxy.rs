@@ -4,7 +4,10 @@ use std::{
     time::Duration,
 };
 
-use amphora_proxy::control::api::{Applied, Fault, Info, Refusal, Stats};
+use amphora_proxy::{
+    control::api::{Applied, Fault, Info, Peers, PeersState, Refusal, Stats},
+    peers::PeersConfig,
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -41,6 +44,19 @@ struct State {
     document: Option<Bytes>,
     stats: Stats,
     applied: Vec<Bytes>,
+    peers: Option<Bytes>,
+}
+
+impl State {
+    fn report(&self) -> Peers {
+        let config = self.peers.as_ref().map(|document| PeersConfig::from_json(document).unwrap());
+        config.map_or_else(Peers::default, |config| Peers {
+            state: PeersState::Disconnected,
+            listen: Some(config.listen),
+            peer: Some(config.peer),
+            ..Peers::default()
+        })
+    }
 }
 
 impl FakeProxy {
@@ -52,6 +68,7 @@ impl FakeProxy {
             document: None,
             stats: Stats::default(),
             applied: Vec::new(),
+            peers: None,
         };
         Self { socket: directory.join("proxy.sock"), state: Arc::new(Mutex::new(state)), server: None }
     }
@@ -64,6 +81,7 @@ impl FakeProxy {
             state.instance += 1;
             state.generation = 0;
             state.document = None;
+            state.peers = None;
         }
         let listener = UnixListener::bind(&self.socket).unwrap();
         let state = self.state.clone();
@@ -97,6 +115,16 @@ impl FakeProxy {
     /// Makes a document run behind the agent's back.
     pub(crate) fn run(&self, document: Option<&str>) {
         self.state.lock().unwrap().document = document.map(|text| Bytes::copy_from_slice(text.as_bytes()));
+    }
+
+    /// What it was told of the other amphora.
+    pub(crate) fn peers(&self) -> Option<Bytes> {
+        self.state.lock().unwrap().peers.clone()
+    }
+
+    /// Tells it of another amphora behind the agent's back.
+    pub(crate) fn know(&self, peers: &str) {
+        self.state.lock().unwrap().peers = Some(Bytes::copy_from_slice(peers.as_bytes()));
     }
 
     /// How many documents were applied, those that were running already included.
@@ -152,6 +180,23 @@ async fn serve(
             let changed = state.document.take().is_some();
             state.generation += u64::from(changed);
             json(StatusCode::OK, &Applied { generation: state.generation, changed })
+        }
+        (Method::PUT, "/peers") => match mood {
+            Mood::Refusing(text, status) if String::from_utf8_lossy(&body).contains(text) => {
+                json(status, &Refusal::one("peers.listen", "Cannot assign requested address"))
+            }
+            _ => {
+                state.peers = Some(body);
+                if mood == Mood::BreakingOff {
+                    return Err(std::io::ErrorKind::BrokenPipe.into());
+                }
+                json(StatusCode::OK, &state.report())
+            }
+        },
+        (Method::GET, "/peers") => json(StatusCode::OK, &state.report()),
+        (Method::DELETE, "/peers") => {
+            state.peers = None;
+            json(StatusCode::OK, &state.report())
         }
         (Method::GET, "/stats") => {
             let stats = Stats { instance: state.instance.to_string(), ..state.stats.clone() };

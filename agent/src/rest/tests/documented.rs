@@ -70,6 +70,7 @@ fn every_route_is_documented() {
         Resource::Interfaces => "/2.0/interfaces",
         Resource::Interface(_) => "/2.0/interfaces/{mac_address}",
         Resource::Vrrp(VrrpResource::Configuration) => "/2.0/vrrp",
+        Resource::Peers => "/2.0/peers",
         Resource::Vrrp(VrrpResource::Status) => "/2.0/vrrp/status",
         Resource::Vrrp(VrrpResource::Action(VrrpAction::Start)) => "/2.0/vrrp/start",
         Resource::Vrrp(VrrpResource::Action(VrrpAction::Stop)) => "/2.0/vrrp/stop",
@@ -91,6 +92,7 @@ fn every_route_is_documented() {
         Resource::Interface(MAC.parse().unwrap()),
         Resource::Vrrp(VrrpResource::Configuration),
         Resource::Vrrp(VrrpResource::Status),
+        Resource::Peers,
     ];
     let actions = VrrpAction::ALL.map(|action| Resource::Vrrp(VrrpResource::Action(action)));
     let all: Vec<_> = named.into_iter().chain(actions).collect();
@@ -136,6 +138,7 @@ async fn answers_are_documented() {
             for method in METHODS.into_iter().filter(|method| *method != "DELETE" || prepared) {
                 let body = match (method, path.as_str()) {
                     ("PUT", "/2.0/vrrp") => VRRP,
+                    ("PUT", "/2.0/peers") if prepared => PEERS,
                     ("PUT", path) if path.ends_with("{id}") => DOCUMENT,
                     _ => "",
                 };
