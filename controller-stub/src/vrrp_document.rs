@@ -67,6 +67,23 @@ impl VrrpDocument {
         }
         Ok(pair.map(Self::Native))
     }
+
+    /// The addresses of both amphorae: those of the first instance with unicast, in the order of the amphorae.
+    pub fn addresses(&self) -> Option<[IpAddr; 2]> {
+        let Self::Native(document) = self else { return None };
+        let unicast = document["instances"]
+            .as_array()?
+            .iter()
+            .find_map(|instance| instance.get("unicast").filter(|unicast| !unicast.is_null()))?;
+        both(unicast.get("peers")?)
+    }
+}
+
+/// The two addresses that a list says, if it does.
+fn both(addresses: &Value) -> Option<[IpAddr; 2]> {
+    let [one, other] = addresses.as_array()?.as_slice() else { return None };
+    let pair = [one.as_str()?.parse().ok()?, other.as_str()?.parse().ok()?];
+    (pair[0] != pair[1]).then_some(pair)
 }
 
 /// Makes an instance that of the amphora `n`; else the field that does not fit, and why.
@@ -85,16 +102,13 @@ fn give(instance: &mut Value, n: usize) -> Result<(), (&'static str, &'static st
     if unicast.contains_key("source") {
         return Err((".unicast.source", "differs between the amphorae of a pair: leave it out"));
     }
-    let addresses = unicast.get("peers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let parsed: Vec<IpAddr> = addresses.iter().filter_map(|address| address.as_str()?.parse().ok()).collect();
-    match (parsed.as_slice(), addresses.len()) {
-        ([one, other], 2) if one != other => {
-            let pair = [*one, *other];
+    match unicast.get("peers").and_then(both) {
+        Some(pair) => {
             unicast.insert("source".to_owned(), json!(pair[n]));
             unicast.insert("peers".to_owned(), json!([pair[1 - n]]));
             Ok(())
         }
-        _ => Err((".unicast.peers", "must be the addresses of both amphorae, in the order of --amphora")),
+        None => Err((".unicast.peers", "must be the addresses of both amphorae, in the order of --amphora")),
     }
 }
 
@@ -133,6 +147,18 @@ mod tests {
                 {"name": "b", "vrid": 2, "priority": priority}]}))
         };
         assert_eq!(pair, [expected(100, "192.0.2.1", "192.0.2.2"), expected(90, "192.0.2.2", "192.0.2.1")]);
+    }
+
+    #[test]
+    fn the_first_instance_with_unicast_says_the_addresses() {
+        let addresses =
+            |instances: Value| VrrpDocument::Native(json!({ "instances": instances })).addresses();
+        let unicast = |peers: [&str; 2]| json!({"unicast": {"peers": peers}});
+        let (first, second) = (unicast(["192.0.2.1", "192.0.2.2"]), unicast(["2001:db8::1", "2001:db8::2"]));
+        let expected = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
+        assert_eq!(addresses(json!([{"unicast": null}, {}, first, second])), Some(expected));
+        assert_eq!(addresses(json!([{}])), None);
+        assert_eq!(VrrpDocument::Keepalived(String::new()).addresses(), None);
     }
 
     #[test]

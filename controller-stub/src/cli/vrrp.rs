@@ -1,13 +1,13 @@
 //! `vrrp` on the command line.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{io::Write, net::IpAddr, path::PathBuf, time::Duration};
 
 use amphora_agent::vrrp_client::VrrpAction;
 use clap::Subcommand;
 
 use super::{Target, block_on, seconds};
 use crate::{
-    cmd,
+    cmd::{self, peers::Plan},
     error::{Error, Result},
     vrrp_document::VrrpDocument,
 };
@@ -16,6 +16,10 @@ const PAIR: &str = "\
 The first amphora gets priority 100 and becomes master, the second gets 90. With
 `unicast`, `peers` are the addresses of both in the same order; each amphora is
 given its own as `source` and the other as its peer. Without, they use multicast.
+
+The proxies are told of each other as well, by the same addresses and with a new
+key each time, so that they keep session persistence alike. With multicast the
+document does not say the addresses: --peers does.
 
 In YAML:
 
@@ -46,6 +50,15 @@ changes nothing either, and each fault is told with its place.")]
     Pair {
         /// JSON or YAML; `-` is standard input
         file: PathBuf,
+        /// The amphorae's own addresses in their order, over which the proxies keep session persistence alike
+        #[arg(long, value_name = "ADDRESS,ADDRESS", value_parser = addresses, conflicts_with = "no_peers")]
+        peers: Option<[IpAddr; 2]>,
+        /// Leave session persistence as it is
+        #[arg(long)]
+        no_peers: bool,
+        /// The port on which each proxy listens for the other
+        #[arg(long, value_name = "PORT", default_value = "1025", value_parser = clap::value_parser!(u16).range(1..))]
+        peer_port: u16,
         #[command(flatten)]
         target: Target,
     },
@@ -76,7 +89,7 @@ when the other is not a fit backup.")]
         #[command(flatten)]
         target: Target,
     },
-    /// Remove the configuration: the virtual routers stop
+    /// Remove the configuration: the virtual routers stop, and session persistence is kept alike no more
     Delete {
         #[command(flatten)]
         target: Target,
@@ -104,9 +117,15 @@ pub(super) fn run(out: &mut impl Write, command: VrrpCommand) -> Result<()> {
             let document = VrrpDocument::read(&file)?;
             block_on(cmd::vrrp::apply(out, &target.clients()?, &document))
         }
-        VrrpCommand::Pair { file, target } => {
-            let pair = VrrpDocument::read(&file)?.pair().map_err(|reason| Error::file(&file, reason))?;
-            block_on(cmd::vrrp::pair(out, &target.clients()?, &pair))
+        VrrpCommand::Pair { file, peers, no_peers, peer_port, target } => {
+            let document = VrrpDocument::read(&file)?;
+            let pair = document.pair().map_err(|reason| Error::file(&file, reason))?;
+            let plan = match peers.or_else(|| document.addresses()) {
+                _ if no_peers => Plan::LeftAlone,
+                Some(addresses) => Plan::Alike(addresses, peer_port),
+                None => Plan::Unknown,
+            };
+            block_on(cmd::vrrp::pair(out, &target.clients()?, &pair, plan))
         }
         VrrpCommand::Failover { within, target } => {
             block_on(cmd::vrrp::failover(out, &target.clients()?, within))
@@ -118,11 +137,38 @@ pub(super) fn run(out: &mut impl Write, command: VrrpCommand) -> Result<()> {
     }
 }
 
+/// Two addresses of hosts, of one family.
+fn addresses(text: &str) -> Result<[IpAddr; 2], String> {
+    let parsed = text.split_once(',').and_then(|(one, other)| {
+        Some([one.trim().parse::<IpAddr>().ok()?, other.trim().parse::<IpAddr>().ok()?])
+    });
+    parsed
+        .filter(|[one, other]| one != other && one.is_ipv4() == other.is_ipv4())
+        .ok_or_else(|| "expected two addresses of one family with a comma between them".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn the_addresses_of_a_pair_are_two() {
+        let expected = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap());
+        assert_eq!(addresses("192.0.2.1, 192.0.2.2"), Ok(expected));
+        assert!(addresses("2001:db8::1,2001:db8::2").is_ok());
+        for wrong in [
+            "",
+            "192.0.2.1",
+            "192.0.2.1,192.0.2.1",
+            "192.0.2.1,2001:db8::1",
+            "a,b",
+            "192.0.2.1,192.0.2.2,192.0.2.3",
+        ] {
+            assert!(addresses(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_document_in_the_help_is_one_for_a_pair() {

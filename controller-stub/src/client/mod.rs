@@ -10,7 +10,7 @@ use std::{error::Error as _, io, sync::Arc, time::Duration};
 
 use amphora_agent::vrrp_client::VrrpAction;
 use amphora_proxy::{
-    control::api::Fault,
+    control::api::{Fault, Peers},
     model::{LoadBalancerId, MemberId, PoolId},
 };
 use amphora_vrrp::control::api::Status as VrrpStatus;
@@ -158,6 +158,31 @@ impl Client {
     pub async fn act(&self, action: VrrpAction) -> Result<VrrpStatus> {
         let path = format!("/2.0/vrrp/{}", action.as_str());
         self.vrrp(self.request(Method::POST, &path, None).await?)
+    }
+
+    /// `PUT /2.0/peers`.
+    pub async fn put_peers(&self, document: &Value) -> Result<Value> {
+        self.request(Method::PUT, "/2.0/peers", Some(document)).await
+    }
+
+    /// `GET /2.0/peers`; `None` when the agent does not know the request.
+    pub async fn peers(&self) -> Result<Option<Peers>> {
+        match self.request(Method::GET, "/2.0/peers", None).await {
+            Ok(peers) => serde_json::from_value(peers)
+                .map(Some)
+                .map_err(|e| self.unreachable(format!("how its peer stands is not understood: {e}"))),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// `DELETE /2.0/peers`: whether there was one; `None` when the agent does not know the request.
+    pub async fn delete_peers(&self) -> Result<Option<bool>> {
+        match self.request(Method::DELETE, "/2.0/peers", None).await {
+            Ok(answer) => Ok(Some(answer["changed"] == true)),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     fn vrrp(&self, status: Value) -> Result<VrrpStatus> {

@@ -1,9 +1,13 @@
 //! `apply`, `delete`, `status`.
 
-use std::io::Write;
+use std::{fmt, io::Write};
 
-use amphora_proxy::model::LoadBalancerId;
-use serde_json::json;
+use amphora_proxy::{
+    control::api::{Peers, PeersState},
+    model::LoadBalancerId,
+};
+use amphora_vrrp::control::api::Status as VrrpStatus;
+use serde_json::{Value, json};
 
 use super::{Outcome, resolve};
 use crate::{
@@ -11,6 +15,7 @@ use crate::{
     diff::{Change, diff},
     document::Document,
     error::{Error, Result},
+    peers_view,
     style::{Colour, Style},
     tree, vrrp_view,
 };
@@ -97,7 +102,7 @@ pub(crate) async fn delete(
     outcome.result()
 }
 
-/// Shows the status tree of every amphora and its VRRP, as a tree or as JSON (one document per amphora).
+/// Shows the status tree of every amphora, its VRRP and its link to the other one, as a tree or as JSON (one document per amphora).
 ///
 /// # Errors
 /// The first one, after the others were asked.
@@ -114,26 +119,46 @@ pub(crate) async fn status(
             let id = resolve(client, id).await?;
             let mut status = client.status(id).await?;
             let vrrp = client.vrrp_status().await;
+            let peers = client.peers().await;
             if json {
-                if let (Ok(Some(vrrp)), Some(status)) = (&vrrp, status.as_object_mut()) {
-                    status.insert("vrrp".to_owned(), json!(vrrp));
+                if let Some(status) = status.as_object_mut() {
+                    let vrrp = vrrp.as_ref().ok().and_then(Option::as_ref);
+                    status.extend(vrrp.map(|vrrp| ("vrrp".to_owned(), json!(vrrp))));
+                    let peers = peers.as_ref().ok().and_then(Option::as_ref);
+                    status.extend(peers.map(|peers| ("peers".to_owned(), json!(peers))));
                 }
                 writeln!(out, "{status:#}")?;
-                return vrrp.map(drop);
+                return vrrp.map(drop).and(peers.map(drop));
             }
             if clients.len() > 1 {
                 writeln!(out, "{}", style.paint(Colour::Dim, client.endpoint()))?;
             }
             let mut text = String::new();
-            let drawn = tree::draw(&mut text, &status, style).and_then(|()| match &vrrp {
-                Ok(Some(vrrp)) => vrrp_view::draw(&mut text, vrrp, style),
-                _ => Ok(()),
-            });
-            drawn.map_err(|e| Error::local("status", e))?;
+            draw(&mut text, &status, &vrrp, &peers, style).map_err(|e| Error::local("status", e))?;
             out.write_all(text.as_bytes())?;
-            vrrp.map(drop)
+            vrrp.map(drop).and(peers.map(drop))
         };
         outcome.note(result.await);
     }
     outcome.result()
+}
+
+fn draw(
+    text: &mut String,
+    status: &Value,
+    vrrp: &Result<Option<VrrpStatus>>,
+    peers: &Result<Option<Peers>>,
+    style: Style,
+) -> fmt::Result {
+    tree::draw(text, status, style)?;
+    if let Ok(Some(vrrp)) = vrrp {
+        vrrp_view::draw(text, vrrp, style)?;
+    }
+    match peers {
+        // An amphora alone has nobody to keep anything alike with.
+        Ok(Some(peers)) if peers.state != PeersState::Off || matches!(vrrp, Ok(Some(_))) => {
+            peers_view::draw(text, peers, style)
+        }
+        _ => Ok(()),
+    }
 }

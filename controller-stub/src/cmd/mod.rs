@@ -3,6 +3,7 @@
 pub(crate) mod heartbeats;
 pub(crate) mod lb;
 pub(crate) mod member;
+pub(crate) mod peers;
 pub(crate) mod stats;
 pub(crate) mod vrrp;
 

@@ -9,7 +9,10 @@ use amphora_agent::{vrrp::Role, vrrp_client::VrrpAction};
 use amphora_vrrp::control::api::{InstanceStatus, Status};
 use tokio::time::sleep;
 
-use super::Outcome;
+use super::{
+    Outcome,
+    peers::{self, Plan},
+};
 use crate::{
     client::Client,
     error::{Error, Result},
@@ -27,13 +30,19 @@ pub(crate) async fn apply(out: &mut impl Write, clients: &[Client], document: &V
     apply_each(out, clients.iter().map(|client| (client, document))).await
 }
 
-/// Brings each amphora of a pair its own of a document.
+/// Brings each amphora of a pair its own of a document, and then tells the proxies of each other.
 ///
 /// # Errors
-/// The first one; see [`apply_each`].
-pub(crate) async fn pair(out: &mut impl Write, clients: &[Client], pair: &[VrrpDocument; 2]) -> Result<()> {
+/// The first one; see [`apply_each`] and [`peers::pair`]. Without both of the first there is nothing of the second.
+pub(crate) async fn pair(
+    out: &mut impl Write,
+    clients: &[Client],
+    pair: &[VrrpDocument; 2],
+    plan: Plan,
+) -> Result<()> {
     let [first, second] = two(clients)?;
-    apply_each(out, [(first, &pair[0]), (second, &pair[1])].into_iter()).await
+    apply_each(out, [(first, &pair[0]), (second, &pair[1])].into_iter()).await?;
+    peers::pair(out, [first, second], plan).await
 }
 
 /// A configuration that one amphora refuses goes to none after it; one that cannot be reached does not keep the other
@@ -59,7 +68,7 @@ async fn apply_each<'a>(
     outcome.result()
 }
 
-/// Removes the configuration from every amphora.
+/// Removes the configuration from every amphora, and the other one of the pair.
 ///
 /// # Errors
 /// The first one, after the others were asked.
@@ -70,7 +79,12 @@ pub(crate) async fn delete(out: &mut impl Write, clients: &[Client]) -> Result<(
             client.delete_vrrp().await?;
             Ok(writeln!(out, "{}: VRRP removed", client.endpoint())?)
         };
-        outcome.note(result.await);
+        let result = result.await;
+        let silent = matches!(result, Err(Error::Unreachable { .. }));
+        outcome.note(result);
+        if !silent {
+            outcome.note(peers::delete(out, client).await);
+        }
     }
     outcome.result()
 }

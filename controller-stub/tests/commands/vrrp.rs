@@ -103,6 +103,102 @@ fn a_pair_gets_roles_and_peers_from_one_document() {
     assert!(err(&output).contains("b.yaml: instances[0].priority: differs"), "{}", err(&output));
 }
 
+/// What the fakes were told of each other, in the order in which `run` names them.
+fn peers(pair: &Pair) -> [Option<serde_json::Value>; 2] {
+    [&pair.other, &pair.setup.agent].map(|fake| {
+        let document = fake.state.lock().unwrap().peers.clone();
+        document.map(|document| document["peers"].clone())
+    })
+}
+
+#[test]
+fn the_proxies_of_a_pair_are_told_of_each_other_with_a_key_of_their_own() {
+    let pair = Pair::configured();
+    let [Some(first), Some(second)] = peers(&pair) else { panic!("both are told") };
+    let ends = |peers: &serde_json::Value| (peers["listen"].clone(), peers["peer"].clone());
+    assert_eq!(ends(&first), (json!("192.0.2.1:1025"), json!("192.0.2.2:1025")));
+    assert_eq!(ends(&second), (json!("192.0.2.2:1025"), json!("192.0.2.1:1025")));
+    let key = first["key"].as_str().unwrap().to_owned();
+    assert!(key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+    assert_eq!(first["key"], second["key"]);
+
+    let file = pair.setup.file("pair.yaml", DOCUMENT);
+    let output = pair.run(&["pair", &file, "--peers", "10.0.0.1,10.0.0.2", "--peer-port", "7"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let line = format!("{}: keeps session persistence alike with 10.0.0.2:7\n", pair.other_url());
+    assert!(out(&output).contains(&line), "{}", out(&output));
+    let [Some(again), Some(_)] = peers(&pair) else { panic!("both are told") };
+    assert_eq!(ends(&again), (json!("10.0.0.1:7"), json!("10.0.0.2:7")));
+    let new = again["key"].as_str().unwrap();
+    assert_ne!(new, key);
+    assert!(![out(&output), err(&output)].concat().contains(new), "a key is not told");
+
+    let output = pair.run(&["delete"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains(": session persistence is kept alike with nobody\n"), "{}", out(&output));
+    assert_eq!(peers(&pair), [None, None]);
+}
+
+#[test]
+fn a_document_without_addresses_and_no_peers_leave_persistence_alone() {
+    let pair = Pair::new();
+    let multicast = pair.setup.file("m.yaml", "instances: [{name: lb, interface: eth1, vrid: 1}]\n");
+    let output = pair.run(&["pair", &multicast]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains("`--peers ADDRESS,ADDRESS`"), "{}", out(&output));
+    let unicast = pair.setup.file("pair.yaml", DOCUMENT);
+    let output = pair.run(&["pair", &unicast, "--no-peers"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(!out(&output).contains("persistence"), "{}", out(&output));
+    assert_eq!(peers(&pair), [None, None]);
+    assert_eq!(pair.run(&["pair", &multicast, "--peers", "10.0.0.1,10.0.0.2"]).status.code(), Some(0));
+    assert!(peers(&pair).iter().all(Option::is_some));
+    for wrong in
+        [&["--peers", "10.0.0.1"][..], &["--peer-port", "0"], &["--no-peers", "--peers", "10.0.0.1,10.0.0.2"]]
+    {
+        assert_eq!(pair.run(&[&["pair", &unicast][..], wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn an_older_agent_is_told_and_gone_past() {
+    let pair = Pair::new();
+    pair.of_first(|state| state.peers_refused = Some(404));
+    let output = pair.run(&["pair", &pair.setup.file("pair.yaml", DOCUMENT)]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let line = format!("{}: session persistence is not kept alike: its agent is older", pair.setup.url());
+    assert!(out(&output).contains(&line), "{}", out(&output));
+    assert_eq!(peers(&pair), [None, None], "nothing is done by halves");
+    assert_eq!(pair.run(&["delete"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_came_of_it_by_halves_is_told() {
+    let pair = Pair::configured();
+    let before = peers(&pair);
+    let file = pair.setup.file("pair.yaml", DOCUMENT);
+    let refused = |reason: &str| {
+        let output = pair.run(&["pair", &file]);
+        assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+        assert!(err(&output).contains(reason), "{}", err(&output));
+        err(&output)
+    };
+    pair.of_first(|state| state.peers_refused = Some(503));
+    refused("session persistence stays as it was on both amphorae");
+    assert_eq!(peers(&pair), before);
+    pair.of_first(|state| state.peers_refused = None);
+    pair.of_other(|state| state.peers_refused = Some(409));
+    let text = refused(&format!("session persistence stays as it was on {}", pair.setup.url()));
+    assert!(text.contains("192.0.2.1 must be an address of that amphora"), "{text}");
+    assert!(text.contains("\n  peers.listen: Cannot assign requested address\n"), "{text}");
+    assert_eq!(peers(&pair), before);
+    pair.of_other(|state| state.peers_refused = None);
+    pair.of_first(|state| state.peers_refused = Some(409));
+    refused(&format!("{} has a new key and {} has not", pair.other_url(), pair.setup.url()));
+    assert_ne!(peers(&pair)[0], before[0]);
+    assert_eq!(peers(&pair)[1], before[1]);
+}
+
 #[test]
 fn a_refused_document_goes_no_further() {
     let pair = Pair::new();
@@ -160,6 +256,18 @@ fn status_shows_role_and_counters() {
     let json: serde_json::Value = serde_json::from_slice(&pair.setup.run(&["status"]).stdout).unwrap();
     assert_eq!(json["vrrp"]["instances"][0]["state"], "MASTER");
     assert_eq!(json["statuses"]["loadbalancer"]["id"], LB);
+    let link = "\npeers CONNECTED 192.0.2.2:1025 with 192.0.2.1:1025\n├─ entries of 0 tables: 7 sent";
+    assert!(tree.contains(link), "{tree}");
+    assert_eq!((&json["peers"]["state"], &json["peers"]["key"]), (&json!("CONNECTED"), &json!(null)));
+    pair.of_first(|state| state.peers = None);
+    let tree = out(&pair.setup.run(&["status", "--tree"]));
+    assert!(tree.ends_with("\npeers OFF: session persistence is not kept alike\n"), "{tree}");
+    // Neither an older agent nor an amphora alone has anything to say.
+    pair.of_first(|state| state.peers_refused = Some(404));
+    let status = pair.setup.run(&["status", "--tree"]);
+    assert!(status.status.code() == Some(0) && !out(&status).contains("peers OFF"), "{}", out(&status));
+    pair.of_first(|state| (state.peers_refused, state.vrrp) = (None, None));
+    assert!(!out(&pair.setup.run(&["status", "--tree"])).contains("peers"));
 }
 
 #[test]

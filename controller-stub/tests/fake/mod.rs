@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use amphora_proxy::control::api::PeersState;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
@@ -29,6 +30,10 @@ pub(crate) struct State {
     pub(crate) vrrp: Option<(String, String)>,
     /// `INIT`, `BACKUP` or `MASTER`: the state of its one virtual router.
     pub(crate) vrrp_state: String,
+    /// The document that names the other amphora.
+    pub(crate) peers: Option<Value>,
+    /// The status with which requests to `/2.0/peers` are refused: 404 is an older agent.
+    pub(crate) peers_refused: Option<u16>,
     /// Who takes over when this one hands over.
     pub(crate) successor: Option<Arc<Mutex<State>>>,
     /// `METHOD path body`, in order.
@@ -104,6 +109,7 @@ async fn answer(
             let kind = parts.headers["content-type"].to_str().unwrap();
             vrrp(&mut state, &parts.method, rest, kind, String::from_utf8(text.to_vec()).unwrap())
         }
+        None if path == "/2.0/peers" => peers(&mut state, &parts.method, body),
         None => route(&mut state, &parts.method, path, body),
     };
     Ok(Response::builder().status(status).body(Full::new(Bytes::from(answer.to_string()))).unwrap())
@@ -153,6 +159,36 @@ fn vrrp(state: &mut State, method: &Method, rest: &str, kind: &str, text: String
         json!({"version": "0", "pid": 1, "uptime_ms": 1, "started": true, "data_plane": null,
         "instances": [instance]}),
     )
+}
+
+fn peers(state: &mut State, method: &Method, body: Value) -> (u16, Value) {
+    match (state.peers_refused, method) {
+        // An address that is not there yet is found out when it is to be listened on.
+        (Some(409), &Method::PUT) => {
+            let fault = json!({"path": "peers.listen", "reason": "Cannot assign requested address"});
+            return (409, json!({"code": "conflict", "message": "not at present", "faults": [fault]}));
+        }
+        (Some(409), _) => {}
+        (Some(status), _) => return (status, json!({"code": "x", "message": "it cannot", "faults": []})),
+        (None, _) => {}
+    }
+    let changed = match *method {
+        Method::PUT => state.peers.replace(body.clone()) != Some(body),
+        Method::DELETE => state.peers.take().is_some(),
+        _ => false,
+    };
+    let named = state.peers.as_ref().map(|document| &document["peers"]);
+    let status = amphora_proxy::control::api::Peers {
+        state: if named.is_some() { PeersState::Connected } else { PeersState::Off },
+        listen: named.map(|peers| peers["listen"].as_str().unwrap().parse().unwrap()),
+        peer: named.map(|peers| peers["peer"].as_str().unwrap().parse().unwrap()),
+        entries_sent: 7,
+        ..amphora_proxy::control::api::Peers::default()
+    };
+    if *method == Method::GET {
+        return (200, json!(status));
+    }
+    (200, json!({"changed": changed, "status": status}))
 }
 
 fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, Value) {
