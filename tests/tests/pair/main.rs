@@ -1,0 +1,154 @@
+//! A whole pair: two agents that supervise a proxy and a VRRP daemon each, in network namespaces, with clients and members
+//! in others, driven by the controller's program. As root only.
+//!
+//! What is looked at is that clients keep their member when the VIP moves.
+
+// This is a test crate: what goes wrong here fails a test, and `unwrap` says so as well as anything.
+#![allow(clippy::unwrap_used)]
+
+mod amphora;
+mod network;
+
+use std::{collections::BTreeMap, ops::Range, os::unix::fs::PermissionsExt};
+
+use amphora_proxy::control::api::{Peers, PeersState};
+use amphora_tests::{Document, Listener, Member, Pool, eventually, kill_hard};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use self::{
+    amphora::Pair,
+    network::{Network, VIP},
+};
+
+/// What each client got: the member that its address is remembered for, and the one that its cookie is.
+type Got = BTreeMap<u8, [String; 2]>;
+
+/// A listener whose pool remembers addresses, and one whose pool remembers a cookie.
+fn document() -> Document {
+    let members = || network::members().map(Member::at);
+    let pool = |algorithm: &str| members().fold(Pool::http().balanced_by(algorithm), Pool::member);
+    let source = pool("ROUND_ROBIN").with("session_persistence", json!({ "type": "SOURCE_IP" }));
+    let cookie = json!({ "type": "APP_COOKIE", "cookie_name": "SID" });
+    let cookie = pool("LEAST_CONNECTIONS").with("session_persistence", cookie);
+    Document::at(VIP.parse().unwrap())
+        .pool(&source)
+        .pool(&cookie)
+        .listener(Listener::http().port(80).to(&source))
+        .listener(Listener::http().port(81).to(&cookie))
+}
+
+/// Clients come for the first time.
+async fn arrive(network: &Network, clients: Range<u8>) -> Got {
+    network.ask(clients.collect(), |client| format!("/login/client-{client}")).await
+}
+
+/// The same clients come again, in another order: a member that is kept by accident of turns would be another one.
+async fn return_all(network: &Network, got: &Got) -> Got {
+    network.ask(got.keys().rev().copied().collect(), |_| "/".to_owned()).await
+}
+
+/// Both proxies have found each other, and the second of these has taken this many entries.
+async fn until_alike(pair: &Pair, to: usize, entries: u64) -> Peers {
+    for amphora in &pair.amphorae {
+        amphora.until_peers("a connection", |peers| peers.state == PeersState::Connected).await;
+    }
+    pair.amphorae[to].until_peers("the entries", |peers| peers.entries_taken >= entries).await
+}
+
+#[tokio::test]
+async fn clients_keep_their_member_when_the_masters_proxy_is_killed_and_when_it_is_back() {
+    let Some(network) = Network::create().await else { return };
+    let Some(pair) = Pair::start(&network).await else { return };
+    pair.apply(&document());
+    pair.configure(json!({ "preempt": false }), &[]);
+    pair.until_master(0).await;
+    until_alike(&pair, 1, 0).await;
+    let got = arrive(&network, 1..25).await;
+    until_alike(&pair, 1, 48).await;
+
+    let before = pair.amphorae[0].info().await.unwrap();
+    kill_hard(before.pid);
+    pair.until_master(1).await;
+    assert_eq!(return_all(&network, &got).await, got, "at the other amphora");
+
+    // The agent starts it again; it knows its peer without being told, and the peer tells it everything.
+    let restarted = async || pair.amphorae[0].info().await.filter(|info| info.instance != before.instance);
+    eventually("another proxy", restarted).await;
+    let peers = until_alike(&pair, 0, 48).await;
+    assert!(peers.full_syncs_received >= 1, "{peers:?}");
+    let handed_back = async || pair.controller(&["vrrp", "failover"]).success().then_some(());
+    eventually("it can take over again", handed_back).await;
+    pair.until_master(0).await;
+    assert_eq!(return_all(&network, &got).await, got, "at the first again");
+
+    let metrics = pair.amphorae[0].metrics().await;
+    assert!(metrics.contains("\namphora_peers_connected 1\n"), "{metrics}");
+    pair.keys_are_secret().await;
+}
+
+#[tokio::test]
+async fn clients_keep_their_member_over_a_planned_failover_and_lose_it_without_peers() {
+    let Some(network) = Network::create().await else { return };
+    let Some(mut pair) = Pair::start(&network).await else { return };
+    pair.apply(&document());
+    // Without what is tested they do not keep it.
+    pair.configure(json!({}), &["--no-peers"]);
+    pair.until_master(0).await;
+    let got = arrive(&network, 30..42).await;
+    assert_eq!(return_all(&network, &got).await, got, "at the same amphora");
+    assert!(pair.controller(&["vrrp", "failover"]).success());
+    assert_ne!(return_all(&network, &got).await, got);
+
+    // The address goes back by priority, which both have kept.
+    assert!(pair.controller(&["vrrp", "resume"]).success());
+    pair.until_master(0).await;
+    pair.configure(json!({}), &[]);
+    until_alike(&pair, 1, 0).await;
+    let got = arrive(&network, 1..25).await;
+    let before = pair.amphorae[1].peers().await.unwrap().entries_taken;
+    until_alike(&pair, 1, before.max(48)).await;
+    pair.until_same_entries(48).await;
+    assert!(pair.controller(&["vrrp", "failover"]).success());
+    pair.until_master(1).await;
+    assert_eq!(return_all(&network, &got).await, got, "at the other amphora");
+    let status = pair.controller(&["status", "--json"]).text();
+    assert_eq!(status.matches("\"state\": \"CONNECTED\"").count(), 2, "{status}");
+    assert!(pair.controller(&["vrrp", "resume"]).success());
+    pair.until_master(0).await;
+    assert_eq!(return_all(&network, &got).await, got, "at the first again");
+
+    // A backup that boots: nobody tells its agent anything.
+    pair.amphorae[1].restart(Signal::SIGTERM).await;
+    let peers = until_alike(&pair, 1, 48).await;
+    assert!(peers.full_syncs_received >= 1, "{peers:?}");
+    assert!(pair.controller(&["vrrp", "delete"]).success());
+    for amphora in &pair.amphorae {
+        amphora.until_peers("nobody", |peers| peers.state == PeersState::Off).await;
+        assert!(!amphora.file("state/peers.json").exists());
+    }
+}
+
+#[tokio::test]
+async fn an_amphora_without_its_address_is_told_apart() {
+    let Some(network) = Network::create().await else { return };
+    let Some(pair) = Pair::start(&network).await else { return };
+    network.take_address_of(1);
+    let done = pair.try_configure(json!({}), &[]);
+    assert_eq!(done.code(), Some(1), "{}", done.text());
+    for line in [
+        "refused with 409",
+        "\n  peers.listen: 10.88.0.2:1025: ",
+        "is its interface plugged?",
+        "has a new key and",
+    ] {
+        assert!(done.text().contains(line), "{line} in {}", done.text());
+    }
+    assert_eq!(pair.amphorae[1].peers().await.unwrap().state, PeersState::Off);
+    assert!(!pair.amphorae[1].file("state/peers.json").exists());
+    network.give_address_of(1);
+    pair.configure(json!({}), &[]);
+    until_alike(&pair, 1, 0).await;
+    let mode = pair.amphorae[1].file("state/peers.json").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
