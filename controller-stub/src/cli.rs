@@ -196,7 +196,7 @@ With --amphora and --certs, each heartbeat is shown with the role that its sende
     /// Certificates for mutual TLS
     #[command(subcommand)]
     Certs(CertsCommand),
-    /// Run an amphora, members and clients on this host, and show that what is promised is true
+    /// Run an amphora, then a pair, with members and clients on this host, and show that what is promised is true
     Demo(demo::Options),
     /// Print a completion script
     #[command(

@@ -85,6 +85,14 @@ impl Client {
         self.request(Method::GET, "/2.0/info", None).await
     }
 
+    /// `GET /2.0/health`.
+    ///
+    /// # Errors
+    /// As every request; refused with 503 and a fault for each part that does not work.
+    pub async fn health(&self) -> Result<Value> {
+        self.request(Method::GET, "/2.0/health", None).await
+    }
+
     /// `GET /2.0/loadbalancers/{id}`; `None` when there is no such load balancer.
     pub async fn get(&self, id: LoadBalancerId) -> Result<Option<Value>> {
         match self.request(Method::GET, &lb_path(id, ""), None).await {

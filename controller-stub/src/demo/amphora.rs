@@ -1,4 +1,4 @@
-//! One amphora on this host: `amphora-agent --supervise`, which starts the proxy.
+//! One amphora on this host: `amphora-agent --supervise`, which starts the proxy, and of a pair the VRRP daemon.
 
 use std::{
     env, fs,
@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -14,10 +18,8 @@ use uuid::Uuid;
 use super::{
     Programs,
     process::{Process, leashed},
-    topology::Topology,
 };
 use crate::{
-    certs,
     client::{Client, TlsOptions},
     error::{Error, Result},
 };
@@ -26,61 +28,110 @@ use crate::{
 const START: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(15);
 
+/// Where an amphora is, and who.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    /// Its agent's REST API.
+    pub(super) agent: SocketAddr,
+    /// Names its certificate.
+    pub(super) id: Uuid,
+    /// The network namespace of its data plane.
+    pub(super) netns: Option<String>,
+    /// Configuration, state and sockets.
+    pub(super) dir: PathBuf,
+    /// What `certs init` made, for this amphora among others.
+    pub(super) certs: PathBuf,
+    /// What its programs say.
+    pub(super) log: PathBuf,
+    /// Whether it is one of a pair, and so has VRRP.
+    pub(super) paired: bool,
+}
+
+/// Where heartbeats go.
+#[derive(Clone, Debug)]
+pub(super) struct Controller {
+    pub(super) address: SocketAddr,
+    /// Signs them.
+    pub(super) key: String,
+}
+
 /// A running amphora. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Amphora {
     process: Process,
+    /// The agent, its configuration and its log, to start it again.
+    program: PathBuf,
+    file: PathBuf,
+    log: PathBuf,
+    paired: bool,
     /// Speaks to its agent.
     pub(super) client: Client,
 }
 
 impl Amphora {
-    /// Makes certificates and a configuration file, and starts the agent. Heartbeats go to `heartbeats`, signed
-    /// with `key`.
+    /// Makes a configuration file, and starts the agent.
     ///
     /// # Errors
     /// [`Error::Local`]: a program is not there, or a file cannot be written.
-    pub(super) fn start(
-        topology: &Topology,
-        programs: &Programs,
-        heartbeats: SocketAddr,
-        key: &str,
-    ) -> Result<Self> {
-        let id = Uuid::new_v4();
-        let dir = &topology.dir;
-        let request = certs::Request { amphorae: vec![id], hosts: Vec::new(), days: 1, force: false };
-        certs::init(&dir.join("certs"), &request)?;
-        let file = dir.join("amphora-agent.conf");
-        fs::write(&file, configuration(topology, programs, id, heartbeats, key))
+    pub(super) fn start(site: &Site, programs: &Programs, controller: &Controller) -> Result<Self> {
+        let program = programs.agent()?;
+        let file = site.dir.join("amphora-agent.conf");
+        fs::write(&file, configuration(site, programs, controller))
             .map_err(|e| Error::local(file.display(), e))?;
-        let mut command = leashed(&find(&programs.agent, "amphora-agent")?)?;
-        command.arg("--supervise").arg("--config-file").arg(&file);
-        let process = Process::start(command, &dir.join("log/amphora.log"))?;
-        let tls = TlsOptions { certs: Some(dir.join("certs")), ..TlsOptions::default() }.client_config()?;
-        let endpoint = format!("https://{id}@{}", topology.agent).parse().map_err(Error::Local)?;
-        Ok(Self { process, client: Client::new(endpoint, tls, None, Duration::from_secs(30)) })
+        let process = launch(&program, &file, &site.log)?;
+        let tls = TlsOptions { certs: Some(site.certs.clone()), ..TlsOptions::default() }.client_config()?;
+        let endpoint = format!("https://{}@{}", site.id, site.agent).parse().map_err(Error::Local)?;
+        let client = Client::new(endpoint, tls, None, Duration::from_secs(30));
+        Ok(Self { process, program, file, log: site.log.clone(), paired: site.paired, client })
     }
 
-    /// Waits until the agent answers and its proxy runs, and returns what it says of itself.
+    /// Starts the agent again, as a host does that comes back with its disk.
+    ///
+    /// # Errors
+    /// [`Error::Local`]: it cannot be started.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.process = launch(&self.program, &self.file, &self.log)?;
+        Ok(())
+    }
+
+    /// SIGKILL for the agent and for `daemons`, which are its children: nothing is said to anyone. The agent comes
+    /// first, because it would start them again.
+    pub(super) fn strike(&self, daemons: &[u32]) {
+        self.process.strike();
+        daemons.iter().for_each(|pid| kill(*pid));
+    }
+
+    /// Waits for the end of an agent that was killed.
+    pub(super) async fn reap(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Waits until the agent answers and its daemons run, and returns what it says of itself.
     ///
     /// # Errors
     /// It ended, or took too long.
     pub(super) async fn ready(&mut self) -> Result<Value> {
         let deadline = Instant::now() + START;
         loop {
-            let answer = self.client.info().await;
-            match answer {
-                Ok(info) if info.get("proxy").is_none_or(|proxy| !proxy.is_null()) => return Ok(info),
+            match self.running().await {
+                Ok(Some(info)) => return Ok(info),
                 _ if self.ended() => {
                     return Err(Error::Local("amphora-agent ended while starting".to_owned()));
                 }
-                Ok(_) if Instant::now() > deadline => {
-                    return Err(Error::Local(format!("no proxy runs after {} s", START.as_secs())));
+                Ok(None) if Instant::now() > deadline => {
+                    return Err(Error::Local(format!("not all of it runs after {} s", START.as_secs())));
                 }
                 Err(error) if Instant::now() > deadline => return Err(error),
                 _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+
+    /// What the agent says of itself once its daemons run.
+    async fn running(&self) -> Result<Option<Value>> {
+        let info = self.client.info().await?;
+        let vrrp = !self.paired || self.client.vrrp_status().await?.is_some();
+        Ok(Some(info).filter(|info| vrrp && info.get("proxy").is_none_or(|proxy| !proxy.is_null())))
     }
 
     /// True when the agent is gone.
@@ -89,58 +140,89 @@ impl Amphora {
     }
 
     /// Ends agent and proxy in order.
-    pub(super) async fn stop(self) {
+    pub(super) async fn stop(&mut self) {
         self.process.stop(GRACE).await;
     }
 }
 
-/// A program: where it was said to be, else beside this one.
-fn find(given: &Option<PathBuf>, name: &str) -> Result<PathBuf> {
-    let path = match given {
-        Some(path) => path.clone(),
-        None => env::current_exe().map_err(|e| Error::local(name, e))?.with_file_name(name),
-    };
+/// SIGKILL for one process.
+pub(super) fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 1) {
+        let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+impl Programs {
+    /// Where it was said to be, else beside this program.
+    fn agent(&self) -> Result<PathBuf> {
+        let path = match &self.agent {
+            Some(path) => path.clone(),
+            None => env::current_exe()
+                .map_err(|e| Error::local("amphora-agent", e))?
+                .with_file_name("amphora-agent"),
+        };
+        there(path)
+    }
+
+    /// Whether there is a VRRP daemon: where it was said to be, else beside the agent, which looks there for it.
+    ///
+    /// # Errors
+    /// [`Error::Local`]: there is none.
+    pub(super) fn check_vrrp(&self) -> Result<()> {
+        let path = match &self.vrrp {
+            Some(path) => path.clone(),
+            None => self.agent()?.with_file_name("amphora-vrrp"),
+        };
+        there(path).map(drop)
+    }
+}
+
+fn there(path: PathBuf) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
     Err(Error::Local(format!("{} is not there; `cargo build --workspace` makes it", path.display())))
 }
 
-fn configuration(
-    topology: &Topology,
-    programs: &Programs,
-    id: Uuid,
-    heartbeats: SocketAddr,
-    key: &str,
-) -> String {
-    let dir = topology.dir.display();
-    let agent = topology.agent;
+fn launch(agent: &Path, file: &Path, log: &Path) -> Result<Process> {
+    let mut command = leashed(agent)?;
+    command.arg("--supervise").arg("--config-file").arg(file);
+    Process::start(command, log)
+}
+
+fn configuration(site: &Site, programs: &Programs, controller: &Controller) -> String {
+    let (dir, certs) = (site.dir.display(), site.certs.display());
+    let Site { agent, id, .. } = site;
+    let Controller { address, key } = controller;
+    let topology = if site.paired { "ACTIVE_STANDBY" } else { "SINGLE" };
     let mut text = format!(
         "[haproxy_amphora]\n\
          base_path = {dir}/state\n\
          bind_host = {}\n\
          bind_port = {}\n\
          [health_manager]\n\
-         controller_ip_port_list = {heartbeats}\n\
+         controller_ip_port_list = {address}\n\
          heartbeat_interval = 1\n\
          heartbeat_key = {key}\n\
          [amphora_agent]\n\
-         agent_server_ca = {dir}/certs/ca.pem\n\
-         agent_server_cert = {dir}/certs/server-{id}.pem\n\
+         agent_server_ca = {certs}/ca.pem\n\
+         agent_server_cert = {certs}/server-{id}.pem\n\
          amphora_id = {id}\n\
          [controller_worker]\n\
-         loadbalancer_topology = SINGLE\n\
+         loadbalancer_topology = {topology}\n\
          [amphora]\n\
          run_dir = {dir}/run\n\
          drain_timeout = 2\n",
         agent.ip(),
         agent.port(),
     );
-    if let Some(netns) = topology.amphora_netns() {
+    if let Some(netns) = &site.netns {
         text.push_str(&format!("network_namespace = {netns}\n"));
     }
-    if let Some(proxy) = programs.proxy.as_deref().map(Path::display) {
-        text.push_str(&format!("proxy_cmd = {proxy}\n"));
+    for (option, program) in [("proxy_cmd", &programs.proxy), ("vrrp_cmd", &programs.vrrp)] {
+        if let Some(program) = program.as_deref().map(Path::display) {
+            text.push_str(&format!("{option} = {program}\n"));
+        }
     }
     text
 }

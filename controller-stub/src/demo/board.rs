@@ -7,6 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_agent::vrrp::Role;
+
+use super::pair::Ledger;
 use crate::style::{Colour, Style};
 
 /// The newest lines that a view can show.
@@ -41,8 +44,37 @@ pub(super) struct Inner {
     pub(super) heartbeats: u64,
     /// Packets on the heartbeat port that did not.
     pub(super) forged: u64,
+    /// The amphorae of the pair by name, while there is one.
+    pub(super) pair: BTreeMap<&'static str, Peer>,
+    /// What the pair's client counts.
+    pub(super) pair_client: Ledger,
     /// Nobody reads standard output any more.
     pub(super) unread: bool,
+}
+
+/// An amphora of the pair, as its agent says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// What it is in VRRP; `None` when it does not say, or has no virtual router.
+    pub(super) role: Option<Role>,
+    /// The process of its VRRP daemon.
+    pub(super) vrrp: Option<u32>,
+    /// All of it works, and every member is ONLINE.
+    pub(super) healthy: bool,
+}
+
+impl Peer {
+    /// Its role in words.
+    pub(super) fn role_name(&self) -> &'static str {
+        match self.role {
+            Some(Role::Master) => "MASTER",
+            Some(Role::Backup) => "BACKUP",
+            Some(Role::Init) => "INIT",
+            Some(Role::Mixed) => "MIXED",
+            None if self.vrrp.is_some() => "no VRRP yet",
+            None => "no answer",
+        }
+    }
 }
 
 /// A line of the story.
@@ -94,6 +126,8 @@ impl Board {
             failed: Vec::new(),
             heartbeats: 0,
             forged: 0,
+            pair: BTreeMap::new(),
+            pair_client: Ledger::default(),
             unread: false,
         };
         Self { inner: Arc::new(Mutex::new(inner)) }

@@ -1,12 +1,13 @@
-//! The demo: one amphora with members and clients on this host, put through what an operator fears, with every
-//! answer checked.
+//! The demo: one amphora with members and clients on this host, then a pair, put through what an operator fears, with
+//! every answer checked.
 //!
 //! * `topology`, `netns`: where everything is, and how nothing of it stays
 //! * `process`, `member`, `amphora`: the programs
 //! * `document`: the load balancer and its variants
-//! * `exchange`, `tally`, `traffic`: the clients and what they saw
+//! * `exchange`, `tally`, `traffic`, `worker`: the clients and what they saw
 //! * `board`, `view`: what is known and shown
 //! * `stage`, `steps`: the scenario
+//! * `pair`: the same for two amphorae
 
 mod amphora;
 mod board;
@@ -14,6 +15,7 @@ mod document;
 mod exchange;
 mod member;
 mod netns;
+mod pair;
 mod process;
 mod stage;
 mod steps;
@@ -21,6 +23,7 @@ mod tally;
 mod topology;
 mod traffic;
 mod view;
+mod worker;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -60,8 +63,8 @@ const FRAME: Duration = Duration::from_millis(200);
 /// What the demo is told.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-As root it builds network namespaces with a real VIP and removes them; otherwise, or where namespaces are not \
-permitted, everything runs on 127.0.0.1. Without --once it repeats until Ctrl-C. Either way it leaves nothing behind. \
+As root it builds network namespaces with a real VIP and removes them, and shows a pair after the one amphora; \
+otherwise, or where namespaces are not permitted, everything runs on 127.0.0.1, without the pair. Without --once it repeats until Ctrl-C. Either way it leaves nothing behind. \
 It exits with 0 only if all that it showed was true, and with 4 if something was not; Ctrl-C ends --once with 130, and \
 without --once it asks for that verdict.")]
 pub struct Options {
@@ -96,6 +99,9 @@ pub(crate) struct Programs {
     /// amphora-proxy [default: beside the agent]
     #[arg(long, value_name = "FILE", env = "AMPHORA_PROXY_BIN")]
     proxy: Option<PathBuf>,
+    /// amphora-vrrp [default: beside the agent]
+    #[arg(long, value_name = "FILE", env = "AMPHORA_VRRP_BIN")]
+    vrrp: Option<PathBuf>,
 }
 
 /// Runs the demo.

@@ -94,7 +94,11 @@ pub(super) fn is_orphan(name: &str) -> bool {
     pid.is_some_and(|pid: i32| pid > 1 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
-fn ip(args: &[&str]) -> Result<()> {
+/// Runs `ip`.
+///
+/// # Errors
+/// [`Error::Local`]: it says no.
+pub(super) fn ip(args: &[&str]) -> Result<()> {
     let what = || format!("ip {}", args.join(" "));
     let output =
         Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|e| Error::local(what(), e))?;

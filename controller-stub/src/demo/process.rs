@@ -105,14 +105,21 @@ impl Process {
 
     /// SIGKILL, as a crash would be: nothing is said to anyone.
     pub(super) async fn kill(&mut self) {
-        let _ = killpg(self.group, Signal::SIGKILL);
+        self.strike();
         let _ = self.child.wait().await;
     }
 
-    /// SIGTERM, `grace` to obey, then SIGKILL for whatever is left of the group.
-    pub(super) async fn stop(mut self, grace: Duration) {
-        let _ = killpg(self.group, Signal::SIGTERM);
-        let _ = timeout(grace, self.child.wait()).await;
+    /// SIGKILL without waiting for the end.
+    pub(super) fn strike(&self) {
+        let _ = killpg(self.group, Signal::SIGKILL);
+    }
+
+    /// SIGTERM, and `grace` to obey. Whatever is left of the group is killed when this is dropped.
+    pub(super) async fn stop(&mut self, grace: Duration) {
+        if !self.ended() {
+            let _ = killpg(self.group, Signal::SIGTERM);
+            let _ = timeout(grace, self.child.wait()).await;
+        }
         // The leader is gone or late; its own children get what is left of a second to follow it.
         for _ in 0..20 {
             if killpg(self.group, None) == Err(Errno::ESRCH) {
@@ -150,12 +157,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         // The shell obeys SIGTERM, its own child does not.
-        let process = Process::start(sh("(trap '' TERM; echo ready; sleep 60) & wait"), &log).unwrap();
+        let mut process = Process::start(sh("(trap '' TERM; echo ready; sleep 60) & wait"), &log).unwrap();
         while !std::fs::read_to_string(&log).unwrap().contains("ready") {
             sleep(Duration::from_millis(5)).await;
         }
         let group = process.group;
         process.stop(Duration::from_millis(100)).await;
+        drop(process);
         while killpg(group, None).is_ok() {
             sleep(Duration::from_millis(5)).await;
         }

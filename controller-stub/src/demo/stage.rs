@@ -12,15 +12,17 @@ use uuid::Uuid;
 
 use super::{
     Options,
-    amphora::Amphora,
+    amphora::{Amphora, Controller, Site},
     board::Board,
     document::{Demo, processes},
     member::MemberOptions,
+    pair::Pair,
     process::{Process, leashed},
     topology::Topology,
     traffic::{Counts, Traffic},
 };
 use crate::{
+    certs,
     client::Client,
     error::{Error, Result},
 };
@@ -31,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How many lines of a log are shown when something went wrong: the last ones, and the last that warn.
 const LOG_TAIL: usize = 20;
 
-/// The running demo. Fields are dropped from top to bottom: clients before amphora, amphora before members, all
+/// The running demo. Fields are dropped from top to bottom: clients before amphorae, amphorae before members, all
 /// before the ground that they stand on.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -40,9 +42,12 @@ pub(super) struct Stage {
     pub(super) counts: Counts,
     pub(super) traffic: Option<Traffic>,
     watchers: Vec<JoinHandle<()>>,
+    pub(super) pair: Option<Pair>,
     pub(super) amphora: Option<Amphora>,
     members: Vec<(&'static str, Process)>,
     topology: Option<Topology>,
+    /// Where the heartbeats of all amphorae go.
+    controller: Option<Controller>,
 }
 
 impl Stage {
@@ -54,9 +59,11 @@ impl Stage {
             counts,
             traffic: None,
             watchers: Vec::new(),
+            pair: None,
             amphora: None,
             members: Vec::new(),
             topology: None,
+            controller: None,
         }
     }
 
@@ -71,8 +78,13 @@ impl Stage {
             Some(_) => format!("VIP {} on loopback", topology.vip),
         };
         self.board.note(&place);
-        if let Some(reason) = obstacle {
-            self.board.note(format!("no network namespaces: {reason}"));
+        match obstacle {
+            Some(reason) => {
+                self.board.note(format!("no network namespaces: {reason}"));
+                self.board.note("no pair: it takes root and network namespaces");
+            }
+            // Better told now than after all that comes before the pair.
+            None => self.options.programs.check_vrrp()?,
         }
         self.board.read().place = place;
         let topology = self.topology.insert(topology);
@@ -89,9 +101,22 @@ impl Stage {
         let begin = Instant::now();
         let key = Uuid::new_v4().simple().to_string();
         let heartbeats = UdpSocket::bind("127.0.0.1:0").await.map_err(|e| Error::local("UDP", e))?;
-        let to = heartbeats.local_addr().map_err(|e| Error::local("UDP", e))?;
-        let amphora = Amphora::start(topology, &self.options.programs, to, &key)?;
-        let amphora = self.amphora.insert(amphora);
+        let address = heartbeats.local_addr().map_err(|e| Error::local("UDP", e))?;
+        let controller = self.controller.insert(Controller { address, key: key.clone() });
+        let id = Uuid::new_v4();
+        let certs = topology.dir.join("certs");
+        let request = certs::Request { amphorae: vec![id], hosts: Vec::new(), days: 1, force: false };
+        certs::init(&certs, &request)?;
+        let site = Site {
+            agent: topology.agent,
+            id,
+            netns: topology.amphora_netns().map(str::to_owned),
+            dir: topology.dir.clone(),
+            certs,
+            log: topology.dir.join("log/amphora.log"),
+            paired: false,
+        };
+        let amphora = self.amphora.insert(Amphora::start(&site, &self.options.programs, controller)?);
         self.watchers.push(tokio::spawn(count_heartbeats(heartbeats, key, self.board.clone())));
         let info = amphora.ready().await?;
         self.board.check(true, format!("agent and proxy run after {:.2} s", begin.elapsed().as_secs_f64()));
@@ -134,6 +159,16 @@ impl Stage {
         }
     }
 
+    /// Where everything is.
+    pub(super) fn topology(&self) -> &Topology {
+        self.topology.as_ref().expect("set_up made it")
+    }
+
+    /// Where the heartbeats go.
+    pub(super) fn controller(&self) -> &Controller {
+        self.controller.as_ref().expect("set_up made it")
+    }
+
     /// The way to the agent.
     pub(super) fn client(&self) -> &Client {
         &self.amphora.as_ref().expect("set_up started it").client
@@ -166,6 +201,9 @@ impl Stage {
             if self.traffic.as_ref().is_some_and(Traffic::ended) {
                 return Err(Error::Local("the clients ended".to_owned()));
             }
+            if let Some(error) = self.pair.as_mut().and_then(Pair::trouble) {
+                return Err(error);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -184,8 +222,11 @@ impl Stage {
             self.tell_losses();
         }
         self.traffic = None;
+        if let Some(mut pair) = self.pair.take() {
+            pair.stop().await;
+        }
         self.watchers.drain(..).for_each(|task| task.abort());
-        if let Some(amphora) = self.amphora.take() {
+        if let Some(mut amphora) = self.amphora.take() {
             amphora.stop().await;
         }
         for (_, mut process) in self.members.drain(..) {

@@ -14,13 +14,13 @@ use super::{
 use crate::error::{Error, Result};
 
 /// What health checks, applied configuration and traffic have to show within.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The member that is killed.
 const VICTIM: &str = WEB.1[1];
 
 impl Stage {
-    /// The whole scenario; without `--once` again and again, from the policies on.
+    /// The whole scenario, one amphora and then the pair; without `--once` again and again, from the policies on.
     ///
     /// # Errors
     /// What made going on pointless. A check that does not hold is not an error: it is on the board.
@@ -28,19 +28,19 @@ impl Stage {
         self.board.step("start an amphora and six members");
         let demo = self.set_up().await?;
         self.configure(&demo).await?;
-        self.start_traffic()?;
         loop {
+            self.start_traffic()?;
             self.policies().await?;
             self.refuse(&demo).await?;
             self.kill(&demo).await?;
             self.drain(&demo).await?;
             self.change(&demo).await?;
-            if self.options.once {
-                return self.conclude().await;
-            }
-            self.board.step("what was lost so far");
-            self.tell_losses();
+            self.conclude().await?;
             self.linger().await?;
+            self.show_pair().await?;
+            if self.options.once {
+                return Ok(());
+            }
         }
     }
 
@@ -243,7 +243,7 @@ impl Stage {
     }
 
     async fn conclude(&mut self) -> Result<()> {
-        self.board.step("what was lost");
+        self.board.step(if self.options.once { "what was lost" } else { "what was lost so far" });
         if let Some(traffic) = &mut self.traffic {
             traffic.finish().await?;
         }
@@ -260,7 +260,7 @@ impl Stage {
     }
 
     /// Gives an onlooker time to see what the step did; a single pass is for machines and goes on.
-    async fn linger(&mut self) -> Result<()> {
+    pub(super) async fn linger(&mut self) -> Result<()> {
         if !self.options.once {
             self.until(Duration::from_secs(2), |_| false).await?;
         }
@@ -292,7 +292,7 @@ fn share(phase: &Phase, member: &str) -> super::tally::Share {
 }
 
 /// A check that something happened in time, and when.
-fn told(board: &Board, took: Option<Duration>, what: &str) {
+pub(super) fn told(board: &Board, took: Option<Duration>, what: &str) {
     match took {
         Some(took) => board.check(true, format!("{what} (after {:.1} s)", took.as_secs_f64())),
         None => board.check(false, format!("{what}: not within {} s", LIMIT.as_secs())),

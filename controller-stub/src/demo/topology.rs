@@ -8,6 +8,8 @@
 //!                           198.51.100.10 VIP
 //! ```
 //!
+//! A pair has a network of its own, which clients and members join: see [`pair`](super::pair).
+//!
 //! Without: everything on 127.0.0.1, on ports outside the range that the kernel gives to outgoing connections, so
 //! that no connection can sit on a member's port while the member is dead.
 
@@ -32,6 +34,8 @@ const AMPHORA_FRONT: &str = "198.51.100.9/24";
 const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 const AMPHORA_BACK: &str = "203.0.113.1/24";
 const MEMBERS: [u8; 3] = [203, 0, 113];
+/// Where all members are.
+pub(super) const MEMBER_NETWORK: &str = "203.0.113.0/24";
 
 /// Addresses, ports and the place for files. Dropping it removes all that it made.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(super) struct Topology {
     pub(super) members: Vec<SocketAddr>,
     /// The agent's REST API.
     pub(super) agent: SocketAddr,
+    /// Those of a pair.
+    pub(super) pair_agents: [SocketAddr; 2],
     /// Certificates, state, sockets and logs.
     pub(super) dir: PathBuf,
     namespaces: Option<Namespaces>,
@@ -74,7 +80,7 @@ impl Topology {
                 Err(error) => (None, Some(error.to_string())),
             },
         };
-        let ports = free_ports(members + 3)?;
+        let ports = free_ports(members + 5)?;
         let local = |n: usize| SocketAddr::new(LOCALHOST, ports[n]);
         let topology = if namespaces.is_some() {
             let member = |n: usize| SocketAddr::new(member_address(n), 8080);
@@ -83,6 +89,7 @@ impl Topology {
                 second_port: 8080,
                 members: (0..members).map(member).collect(),
                 agent: local(0),
+                pair_agents: [local(3), local(4)],
                 dir,
                 namespaces,
             }
@@ -90,8 +97,9 @@ impl Topology {
             Self {
                 vip: local(1),
                 second_port: ports[2],
-                members: (0..members).map(|n| local(n + 3)).collect(),
+                members: (0..members).map(|n| local(n + 5)).collect(),
                 agent: local(0),
+                pair_agents: [local(3), local(4)],
                 dir,
                 namespaces,
             }

@@ -11,7 +11,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -26,20 +25,16 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    sync::oneshot,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     exchange::{Ask, Kind, Session, Verdict, session},
-    netns::Namespace,
     tally::Tally,
+    worker::Worker,
 };
-use crate::{
-    cli::runtime,
-    error::{Error, Result},
-};
+use crate::error::Result;
 
 /// A request without an answer for this long is lost.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -51,8 +46,7 @@ const MAX_ANSWER: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Traffic {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<()>>>,
-    abort: Option<oneshot::Sender<()>>,
+    worker: Worker,
 }
 
 /// The counts, for whoever counts and whoever looks.
@@ -89,6 +83,8 @@ impl Traffic {
         rate: u32,
         counts: Counts,
     ) -> Result<Self> {
+        // What former clients counted is in no phase of these.
+        counts.tally().settle(u32::MAX);
         let shared = Arc::new(Shared {
             vip,
             counts,
@@ -96,27 +92,14 @@ impl Traffic {
             uploads: AtomicBool::new(true),
             finishing: AtomicBool::new(false),
         });
-        let (abort, aborted) = oneshot::channel();
-        let (own, netns) = (shared.clone(), netns.map(str::to_owned));
+        let own = shared.clone();
         let pause = Duration::from_secs(1) * clients / rate.max(1);
-        let thread = thread::Builder::new()
-            .name("clients".to_owned())
-            .spawn(move || {
-                if let Some(name) = netns {
-                    Namespace::enter(&name)?;
-                }
-                runtime()?.block_on(async {
-                    let mut all = JoinSet::new();
-                    (0..clients).for_each(|n| drop(all.spawn(client(own.clone(), n, pause))));
-                    tokio::select! {
-                        _ = aborted => {}
-                        _ = all.join_all() => {}
-                    }
-                });
-                Ok(())
-            })
-            .map_err(|e| Error::local("the clients' thread", e))?;
-        Ok(Self { shared, thread: Some(thread), abort: Some(abort) })
+        let worker = Worker::start(netns, move || async move {
+            let mut all = JoinSet::new();
+            (0..clients).for_each(|n| drop(all.spawn(client(own.clone(), n, pause))));
+            all.join_all().await;
+        })?;
+        Ok(Self { shared, worker })
     }
 
     /// The number of the present phase.
@@ -142,29 +125,13 @@ impl Traffic {
     /// What kept the clients from running at all.
     pub(super) async fn finish(&mut self) -> Result<()> {
         self.shared.finishing.store(true, Ordering::SeqCst);
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        tokio::task::spawn_blocking(move || join(thread))
-            .await
-            .map_err(|e| Error::local("the clients' thread", e))?
+        self.worker.finish().await
     }
 
-    /// True when the clients' thread ended before it was asked to, which it never should.
+    /// True when the clients ended before they were asked to, which they never should.
     pub(super) fn ended(&self) -> bool {
-        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+        self.worker.ended()
     }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        drop(self.abort.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = join(thread);
-        }
-    }
-}
-
-fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
-    thread.join().unwrap_or_else(|_| Err(Error::Local("the clients' thread panicked".to_owned())))
 }
 
 /// One client.
@@ -227,14 +194,15 @@ async fn client(shared: Arc<Shared>, number: u32, pause: Duration) {
 }
 
 /// Why a request has no answer.
-enum Failure {
+pub(super) enum Failure {
     /// It never left.
     Unsent,
     /// It left, or half of it.
     Broken(String),
 }
 
-async fn connect(vip: SocketAddr) -> io::Result<SendRequest<Full<Bytes>>> {
+/// A new connection.
+pub(super) async fn connect(vip: SocketAddr) -> io::Result<SendRequest<Full<Bytes>>> {
     let stream = timeout(PATIENCE, TcpStream::connect(vip)).await??;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -242,7 +210,8 @@ async fn connect(vip: SocketAddr) -> io::Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-async fn exchange(
+/// One request and its whole answer; with `one_shot` the connection is not used again.
+pub(super) async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     vip: SocketAddr,
     ask: &Ask,

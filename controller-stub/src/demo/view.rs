@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_agent::vrrp::Role;
 use terminal_size::{Height, Width, terminal_size};
 
 use super::{
@@ -74,11 +75,12 @@ pub(super) fn frame(
         format!("{}  {}", style.paint(Colour::Bold, "amphora demo"), style.paint(Colour::Dim, &board.place)),
         format!("now: {}", style.paint(Colour::Cyan, &board.doing)),
         String::new(),
-        format!(
-            "{:8} {:14} {:>7}  {:BAR$} {:>9} {:>9}",
-            "MEMBER", "STATUS", "REQ/S", "", "BALANCED", "BY COOKIE"
-        ),
     ];
+    lines.extend(pair(board, style));
+    lines.push(format!(
+        "{:8} {:14} {:>7}  {:BAR$} {:>9} {:>9}",
+        "MEMBER", "STATUS", "REQ/S", "", "BALANCED", "BY COOKIE"
+    ));
     let rates: Vec<(&str, f64, Share)> = processes()
         .into_iter()
         .map(|(name, _)| {
@@ -132,6 +134,33 @@ pub(super) fn frame(
     lines
 }
 
+/// The amphorae of the pair, and what its client saw since the last thing happened.
+fn pair(board: &Inner, style: Style) -> Vec<String> {
+    if board.pair.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("{:10} {:12} {}", "AMPHORA", "VRRP", "HEALTH")];
+    for (name, peer) in &board.pair {
+        let colour = match peer.role {
+            Some(Role::Master) => Colour::Green,
+            Some(Role::Backup) => Colour::Cyan,
+            _ => Colour::Red,
+        };
+        let (health, well) =
+            if peer.healthy { ("healthy", Colour::Green) } else { ("not healthy", Colour::Red) };
+        lines.push(format!(
+            "{name:10} {:12} {}",
+            style.paint(colour, peer.role_name()),
+            style.paint(well, health)
+        ));
+    }
+    let seen = board.pair_client.now();
+    let colour = if seen.lost == 0 { Colour::Green } else { Colour::Red };
+    lines.push(format!("its client: {} answered, {}", seen.answered, style.paint(colour, seen.told())));
+    lines.push(String::new());
+    lines
+}
+
 /// The first `width` characters that show, with every escape sequence kept, so that a colour that begins also ends.
 fn clip(line: &str, width: usize) -> String {
     let mut out = String::with_capacity(line.len());
@@ -155,7 +184,10 @@ fn clip(line: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::board::Board, *};
+    use super::{
+        super::board::{Board, Peer},
+        *,
+    };
 
     #[test]
     fn a_frame_fits_and_shows_every_member() {
@@ -175,6 +207,22 @@ mod tests {
         assert!(text.contains("web-1    -                   20"), "{text}");
         assert!(text.contains("ERROR") && text.contains("1 not") && text.contains("NO a check"), "{text}");
         assert!(!text.contains("note 10") && text.contains("note 49"), "the newest lines are shown");
+    }
+
+    #[test]
+    fn a_frame_shows_the_pair_while_there_is_one() {
+        let board = Board::new(false, Style::PLAIN);
+        let show = || {
+            let (before, now) = (Phase::default(), Phase::default());
+            frame(&board.read(), &before, &now, Duration::from_secs(1), 30, Style::PLAIN).join("\n")
+        };
+        assert!(!show().contains("VRRP"), "{}", show());
+        let master = Peer { role: Some(Role::Master), vrrp: Some(1), healthy: true };
+        board.read().pair = [("amphora-1", Peer::default()), ("amphora-2", master)].into();
+        let text = show();
+        assert!(text.contains("amphora-1  no answer    not healthy"), "{text}");
+        assert!(text.contains("amphora-2  MASTER       healthy"), "{text}");
+        assert!(text.contains("its client: 0 answered, outage 0 ms, 0 of 0 requests lost"), "{text}");
     }
 
     #[test]
