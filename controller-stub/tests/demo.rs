@@ -36,7 +36,7 @@ impl Demo {
     /// `None` where the programs of an amphora are not built.
     fn start(args: &[&str]) -> Option<Self> {
         let program = Path::new(env!("CARGO_BIN_EXE_amphora-controller"));
-        for name in ["amphora-agent", "amphora-proxy"] {
+        for name in ["amphora-agent", "amphora-proxy", "amphora-vrrp"] {
             let beside = program.with_file_name(name);
             if !beside.exists() {
                 eprintln!("SKIPPED: {} is not built; `cargo build --workspace` makes it", beside.display());
@@ -56,6 +56,7 @@ impl Demo {
             .env("TMPDIR", dir)
             .env_remove("AMPHORA_AGENT_BIN")
             .env_remove("AMPHORA_PROXY_BIN")
+            .env_remove("AMPHORA_VRRP_BIN")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap()
@@ -99,15 +100,21 @@ impl Demo {
     /// No process, no file, no namespace.
     fn assert_nothing_is_left(&self) {
         assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 0, "files are left");
-        let own = format!("amphora-demo-{}-", self.pid());
-        let left: Vec<String> = fs::read_dir("/run/netns")
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.starts_with(&own))
-            .collect();
+        let left = self.namespaces();
         assert!(left.is_empty(), "namespaces are left: {left:?}");
         self.assert_no_process_is_left();
+    }
+
+    fn namespaces(&self) -> Vec<String> {
+        Self::namespaces_of(self.pid())
+    }
+
+    fn namespaces_of(pid: u32) -> Vec<String> {
+        let own = format!("amphora-demo-{pid}-");
+        let all = fs::read_dir("/run/netns").into_iter().flatten();
+        all.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with(&own))
+            .collect()
     }
 
     /// They may take a moment to end.
@@ -149,6 +156,60 @@ fn all_that_it_shows_is_true() {
     let story = demo.read_until("");
     assert_eq!(demo.wait(), Some(0), "{story}");
     assert!(story.contains("checks held") && story.contains(" 0 lost"), "{story}");
+    if let Some(reason) = no_pair(&story) {
+        eprintln!("SKIPPED: the pair: {reason}");
+    } else {
+        for event in ["planned hand-over", "proxy killed", "VRRP daemon killed", "host killed", "host back"] {
+            let told = story.lines().filter(|line| line.contains(event) && line.contains("outage")).count();
+            assert_eq!(told, 2, "{event}, when it happened and at the end: {story}");
+        }
+    }
+    demo.assert_nothing_is_left();
+}
+
+/// Why the demo shows no pair, if it says so.
+fn no_pair(story: &str) -> Option<&str> {
+    story.lines().find_map(|line| line.split_once("no pair: ")).map(|(_, reason)| reason)
+}
+
+/// A demo that has come to a line of the pair's part; `None`, and a line that says so, where it has none.
+fn demo_at(line: &str) -> Option<Demo> {
+    let mut demo = Demo::start(&["--once", "--changes", "1"])?;
+    let begun = demo.read_until("agent and proxy run");
+    if let Some(reason) = no_pair(&begun) {
+        eprintln!("SKIPPED: the pair: {reason}");
+        kill(Pid::from_raw(demo.pid().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        demo.wait();
+        return None;
+    }
+    let story = demo.read_until(line);
+    assert!(story.contains(line), "{story}");
+    Some(demo)
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_of_the_pair_behind() {
+    for line in ["kill the proxy", "answers no more"] {
+        let Some(mut demo) = demo_at(line) else { return };
+        kill(Pid::from_raw(demo.pid().try_into().unwrap()), Signal::SIGINT).unwrap();
+        assert_eq!(demo.wait(), Some(128 + Signal::SIGINT as i32));
+        demo.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn of_a_killed_demo_the_pair_ends_and_the_next_one_removes_its_namespaces() {
+    let Some(mut demo) = demo_at("a planned hand-over") else { return };
+    demo.child.kill().unwrap();
+    demo.child.wait().unwrap();
+    demo.assert_no_process_is_left();
+    assert!(!demo.namespaces().is_empty());
+    let own = demo.pid();
+    demo.child = Demo::spawn(demo.dir.path(), &["--once"]);
+    demo.read_until("amphora-agent");
+    assert!(Demo::namespaces_of(own).is_empty(), "namespaces of {own} are left");
+    kill(Pid::from_raw(demo.pid().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    demo.wait();
     demo.assert_nothing_is_left();
 }
 
@@ -158,6 +219,7 @@ fn on_loopback_too() {
     let story = demo.read_until("");
     assert_eq!(demo.wait(), Some(0), "{story}");
     assert!(story.contains("no network namespaces: --loopback"), "{story}");
+    assert!(no_pair(&story).is_some() && !story.contains("amphora-2"), "{story}");
     demo.assert_nothing_is_left();
 }
 
