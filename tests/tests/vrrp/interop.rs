@@ -264,6 +264,7 @@ fn a_crashed_master_that_is_back_in_time_goes_on() {
     assert!(pair.a.host.has(VIP));
     pair.a.start(&pair.configs[0]);
     wait("it advertises again", PATIENCE, || {
+        assert!(pair.a.host.has(VIP), "what the predecessor left serves on");
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             pair.a.control("GET", "/status")["instances"][0]["state"] == "MASTER"
         }))

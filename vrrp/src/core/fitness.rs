@@ -19,6 +19,8 @@ pub struct Fitness {
     interval: Duration,
     fit: bool,
     ever: bool,
+    /// Something is known of it, good or bad.
+    known: bool,
     connected: bool,
     /// A question is under way.
     asked: bool,
@@ -36,6 +38,7 @@ impl Fitness {
             interval,
             fit: false,
             ever: false,
+            known: false,
             connected: false,
             asked: false,
             misses: 0,
@@ -49,6 +52,11 @@ impl Fitness {
         self.fit
     }
 
+    /// Whether that is what it said, or failed to say; before the first answer it is not.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// The connection is there. A question is due at once.
     pub fn handle_connected(&mut self, now: Instant) {
         self.connected = true;
@@ -59,13 +67,14 @@ impl Fitness {
 
     /// The connection is gone, or could not be made.
     pub fn handle_closed(&mut self) {
-        *self = Self { ever: self.ever, ..Self::new(self.track, self.interval) };
+        *self = Self { ever: self.ever, known: true, ..Self::new(self.track, self.interval) };
     }
 
     /// An answer has come.
     pub fn handle_answer(&mut self, fit: bool) {
         self.asked = false;
         self.misses = 0;
+        self.known = true;
         if !fit {
             self.fit = false;
             self.hits = 0;
@@ -93,6 +102,7 @@ impl Fitness {
         self.hits = 0;
         if self.misses >= self.track.fall.saturating_mul(STARVED) {
             self.fit = false;
+            self.known = true;
             // Whoever hung may have lost the question.
             return true;
         }
@@ -136,6 +146,27 @@ mod tests {
             assert_eq!(fitness.is_fit(), hit == 3);
             now += INTERVAL;
         }
+    }
+
+    #[test]
+    fn nothing_is_known_before_it_has_answered_or_failed_to() {
+        let (mut answers, now) = fitness(2, 1);
+        answers.handle_timeout(now, || false);
+        assert!(!answers.is_known());
+        answers.handle_answer(false);
+        assert!(answers.is_known() && !answers.is_fit());
+
+        let (mut hangs, now) = fitness(2, 1);
+        for n in 0..3 {
+            assert!(!hangs.is_known(), "{n}");
+            hangs.handle_timeout(now + n * INTERVAL, || false);
+        }
+        assert!(hangs.is_known());
+
+        let (mut gone, now) = fitness(2, 1);
+        gone.handle_closed();
+        gone.handle_connected(now);
+        assert!(gone.is_known(), "it does not become unknown again");
     }
 
     #[test]

@@ -36,6 +36,8 @@ const RECONNECT: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) fit: bool,
+    /// False until it has answered, or has failed to.
+    pub(super) known: bool,
     pub(super) connected: bool,
     /// Times that it became unfit.
     pub(super) went_unfit: u64,
@@ -113,11 +115,12 @@ async fn run(
     mut requests: mpsc::Receiver<Request>,
     verdict: watch::Sender<Verdict>,
 ) {
-    let publish = |fit: bool, connected: bool| {
+    let publish = |fitness: &Fitness, connected: bool| {
         verdict.send_if_modified(|verdict| {
             let before = *verdict;
-            verdict.went_unfit += u64::from(before.fit && !fit);
-            verdict.fit = fit;
+            verdict.went_unfit += u64::from(before.fit && !fitness.is_fit());
+            verdict.fit = fitness.is_fit();
+            verdict.known = fitness.is_known();
             verdict.connected = connected;
             *verdict != before
         });
@@ -126,14 +129,14 @@ async fn run(
         match UnixStream::connect(&socket).await {
             Ok(mut stream) => {
                 fitness.handle_connected(Instant::now().into_std());
-                let reason =
-                    converse(&mut stream, &mut fitness, &mut requests, |fit| publish(fit, true)).await;
+                let publish = |fitness: &Fitness| publish(fitness, true);
+                let reason = converse(&mut stream, &mut fitness, &mut requests, publish).await;
                 tracing::warn!(%reason, "the connection to the data plane is gone");
-                fitness.handle_closed();
             }
             Err(error) => tracing::debug!(%error, socket = %socket.display(), "no data plane"),
         }
-        publish(false, false);
+        fitness.handle_closed();
+        publish(&fitness, false);
         // Who asked is told by that that there is no answer.
         while requests.try_recv().is_ok() {}
         sleep(RECONNECT).await;
@@ -145,7 +148,7 @@ async fn converse(
     stream: &mut UnixStream,
     fitness: &mut Fitness,
     requests: &mut mpsc::Receiver<Request>,
-    publish: impl Fn(bool),
+    publish: impl Fn(&Fitness),
 ) -> String {
     let mut answers = [0; 16];
     let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
@@ -187,7 +190,7 @@ async fn converse(
         if let Err(error) = sent {
             return error.to_string();
         }
-        publish(fitness.is_fit());
+        publish(fitness);
     }
 }
 

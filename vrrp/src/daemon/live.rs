@@ -32,6 +32,8 @@ pub(super) struct Live {
     buffer: PacketBuffer,
     /// What it has in the kernel as master, or has from a predecessor.
     held: Option<Holdings>,
+    /// Nothing but the data plane's first answer is missing for it to take part.
+    unanswered: bool,
     reason: Option<Reason>,
     error: Option<String>,
     /// The last thing that was logged of refusals, so that a rival does not fill the log.
@@ -53,6 +55,7 @@ impl Live {
             socket: None,
             buffer: PacketBuffer::default(),
             held: None,
+            unanswered: false,
             reason: None,
             error: None,
             refused: None,
@@ -86,16 +89,19 @@ impl Live {
     }
 
     /// Looks whether everything that it tracks is up, and opens its socket when that has become possible.
-    pub(super) async fn look(&mut self, now: Instant, kernel: &Kernel, data_plane_fit: bool) {
+    /// `data_plane_fit` is none before the first answer.
+    pub(super) async fn look(&mut self, now: Instant, kernel: &Kernel, data_plane_fit: Option<bool>) {
         let up = |name: &InterfaceName| kernel.interfaces.get(name).is_some_and(Interface::is_usable);
         let instance = self.router.instance();
         let tracked = up(&instance.interface) && instance.track_interfaces.iter().all(up);
-        let fit = tracked && (data_plane_fit || instance.track.is_none());
+        let asks = instance.track.is_some();
+        let fit = tracked && (data_plane_fit == Some(true) || !asks);
         if tracked {
             self.open(kernel).await;
         } else {
             self.socket = None;
         }
+        self.unanswered = asks && data_plane_fit.is_none() && self.socket.is_some();
         self.router.set_fit(now, fit && self.socket.is_some());
     }
 
@@ -218,7 +224,12 @@ impl Live {
         }
         // What a predecessor left goes once another master is heard.
         let heard = self.router.peer().is_some_and(|peer| peer.priority > 0);
-        let undecided = self.router.state() == State::Backup && !heard;
+        let undecided = !heard
+            && match self.router.state() {
+                State::Backup => true,
+                State::Initialize => self.unanswered,
+                State::Master => false,
+            };
         if self.held.is_some() && !self.is_master() && !undecided {
             self.give_up(kernel).await;
         }

@@ -196,7 +196,10 @@ impl Daemon {
     }
 
     async fn look(&mut self) {
-        let fit = self.watch.as_ref().is_none_or(|(_, watch)| watch.verdict().fit);
+        let fit = match self.watch.as_ref().map(|(_, watch)| watch.verdict()) {
+            None => Some(true),
+            Some(verdict) => verdict.known.then_some(verdict.fit),
+        };
         let now = Instant::now();
         for live in &mut self.live {
             live.look(now, &self.kernel, fit).await;
