@@ -57,7 +57,7 @@ changes nothing either, and each fault is told with its place.")]
         #[arg(long)]
         no_peers: bool,
         /// The port on which each proxy listens for the other
-        #[arg(long, value_name = "PORT", default_value = "1025", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, value_name = "PORT", default_value_t = cmd::peers::PORT, value_parser = clap::value_parser!(u16).range(1..))]
         peer_port: u16,
         #[command(flatten)]
         target: Target,

@@ -18,6 +18,9 @@ use crate::{
 /// The length of a key, in bytes; it is written in hexadecimal.
 const KEY: usize = 32;
 
+/// The port of the two proxies for each other, unless another is chosen.
+pub(crate) const PORT: u16 = 1025;
+
 /// What becomes of the tables of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {

@@ -66,6 +66,11 @@ impl Departure {
         Self { drained: Some(drained), over: Instant::now(), drainer, tasks }
     }
 
+    /// Whether clients are still served.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drained.is_some()
+    }
+
     /// What comes next. Dropping it loses nothing.
     pub(super) async fn next(&mut self) -> Stage {
         if let Some(drained) = &mut self.drained {

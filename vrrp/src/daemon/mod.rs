@@ -234,7 +234,8 @@ impl Daemon {
                 }
             }
             Command::Resume => {
-                self.departure = None;
+                // Once it has drained, who comes late is still sent on for a moment.
+                self.departure.take_if(|departure| departure.is_draining());
                 self.live.iter_mut().for_each(Live::resume);
             }
         }

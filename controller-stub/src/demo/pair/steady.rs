@@ -50,15 +50,6 @@ struct Windows {
     before: Window,
 }
 
-/// Why a request has no right answer.
-#[derive(Debug)]
-enum Loss {
-    /// There was no server, or one with another answer.
-    Unserved(String),
-    /// There was one, and the connection was cut.
-    Cut(String),
-}
-
 /// What the client saw of one thing that happened.
 #[derive(Clone, Debug)]
 pub(in crate::demo) struct Window {
@@ -68,10 +59,6 @@ pub(in crate::demo) struct Window {
     pub(in crate::demo) answered: u64,
     /// Requests without a right answer.
     pub(in crate::demo) lost: u64,
-    /// Those of them that found no server: no connection came about, or the answer is another.
-    pub(super) unserved: u64,
-    /// The most requests that were under way at a time.
-    pub(super) most: u64,
     /// Why, and how often.
     pub(super) reasons: BTreeMap<String, u64>,
     /// The longest time without a right answer.
@@ -85,8 +72,6 @@ impl Default for Window {
             asked: 0,
             answered: 0,
             lost: 0,
-            unserved: 0,
-            most: 0,
             reasons: BTreeMap::new(),
             outage: Duration::ZERO,
             last: Instant::now(),
@@ -109,17 +94,12 @@ impl Window {
         self.outage = self.outage.max(now.saturating_duration_since(self.last));
     }
 
-    fn count(&mut self, result: Result<(), Loss>) {
-        let (unserved, reason) = match result {
-            Ok(()) => {
-                self.answered += 1;
-                return;
-            }
-            Err(Loss::Unserved(reason)) => (1, reason),
-            Err(Loss::Cut(reason)) => (0, reason),
+    fn count(&mut self, result: Result<(), String>) {
+        let Err(reason) = result else {
+            self.answered += 1;
+            return;
         };
         self.lost += 1;
-        self.unserved += unserved;
         if self.reasons.len() < REASONS || self.reasons.contains_key(&reason) {
             *self.reasons.entry(reason).or_default() += 1;
         }
@@ -129,12 +109,11 @@ impl Window {
 impl Windows {
     fn asks(&mut self) -> u64 {
         self.now.asked += 1;
-        self.now.most = self.now.most.max(self.now.under_way());
         self.number
     }
 
     /// A request of window `number` has come to its end.
-    fn ends(&mut self, number: u64, result: Result<(), Loss>, at: Instant) {
+    fn ends(&mut self, number: u64, result: Result<(), String>, at: Instant) {
         if result.is_ok() {
             self.now.look(at);
             self.now.last = at;
@@ -219,23 +198,22 @@ async fn ask(ledger: Ledger, vip: SocketAddr) {
     }
 }
 
-async fn request(vip: SocketAddr, n: u64) -> Result<(), Loss> {
+async fn request(vip: SocketAddr, n: u64) -> Result<(), String> {
     let late = |what: &str| format!("no {what} within {} s", PATIENCE.as_secs());
     let mut sender = timeout(PATIENCE, connect(vip))
         .await
-        .map_err(|_| Loss::Unserved(late("connection")))?
-        .map_err(|e| Loss::Unserved(format!("connect: {e}")))?;
+        .map_err(|_| late("connection"))?
+        .map_err(|e| format!("connect: {e}"))?;
     let ask = Ask::new(Kind::Page, n, None);
-    let answer = timeout(PATIENCE, exchange(&mut sender, vip, &ask, true))
-        .await
-        .map_err(|_| Loss::Cut(late("answer")))?;
+    let answer =
+        timeout(PATIENCE, exchange(&mut sender, vip, &ask, true)).await.map_err(|_| late("answer"))?;
     let (head, body) = answer.map_err(|failure| match failure {
-        Failure::Unsent => Loss::Cut("the connection was closed before the request".to_owned()),
-        Failure::Broken(what) => Loss::Cut(what),
+        Failure::Unsent => "the connection was closed before the request".to_owned(),
+        Failure::Broken(what) => what,
     })?;
     match ask.judge(head.status(), head.headers(), &body) {
         Verdict::Right { .. } => Ok(()),
-        Verdict::Wrong(what) | Verdict::Lost(what) => Err(Loss::Unserved(what)),
+        Verdict::Wrong(what) | Verdict::Lost(what) => Err(what),
     }
 }
 
@@ -253,13 +231,13 @@ mod tests {
         windows.ends(first, Ok(()), at(10));
         for ms in [20, 60] {
             let number = windows.asks();
-            windows.ends(number, Err(Loss::Cut("reset".to_owned())), at(ms));
+            windows.ends(number, Err("reset".to_owned()), at(ms));
         }
         let late = windows.asks();
         let last = windows.asks();
         windows.ends(last, Ok(()), at(100));
         assert_eq!(windows.now.told(), "outage 90 ms, 2 of 5 requests lost");
-        assert_eq!((windows.now.reasons["reset"], windows.now.most), (2, 2));
+        assert_eq!(windows.now.reasons["reset"], 2);
 
         windows.next(at(300));
         assert_eq!(windows.before.under_way(), 1);
@@ -273,9 +251,9 @@ mod tests {
     #[test]
     fn few_reasons_are_kept_and_all_are_counted() {
         let mut window = Window::default();
-        (0..100).for_each(|n| window.count(Err(Loss::Unserved(format!("reason {n}")))));
-        window.count(Err(Loss::Cut("reason 0".to_owned())));
-        assert_eq!((window.lost, window.unserved, window.reasons.len()), (101, 100, REASONS));
+        (0..100).for_each(|n| window.count(Err(format!("reason {n}"))));
+        window.count(Err("reason 0".to_owned()));
+        assert_eq!((window.lost, window.reasons.len()), (101, REASONS));
         assert_eq!(window.reasons["reason 0"], 2);
     }
 }
