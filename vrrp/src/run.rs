@@ -81,7 +81,10 @@ async fn serve(options: &Options, config: Option<Config>) -> Result<(), Failure>
 }
 
 async fn reload(file: &Path, commands: &mpsc::Sender<Asked>) {
-    match read(file) {
+    // An operator who wants no virtual router says so on the control socket.
+    let config = read(file)
+        .and_then(|config| config.ok_or_else(|| format!("{}: it is not there", file.display()).into()));
+    match config.map(Some) {
         Ok(config) => {
             let (reply, replied) = tokio::sync::oneshot::channel();
             if commands.send((Command::Configure(config), reply)).await.is_ok() {

@@ -27,6 +27,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::server::remove_stale;
 use crate::engine::Pulse;
 
 /// The answer of a data plane that serves.
@@ -69,10 +70,7 @@ impl FitnessSocket {
     /// # Errors
     /// As the file system says.
     pub fn bind(path: PathBuf) -> io::Result<Self> {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_stale(&path)?;
         let listener = UnixListener::bind(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
         Ok(Self { listener, path })
@@ -188,6 +186,34 @@ mod tests {
                 assert!(serving.await.unwrap_err().is_cancelled());
                 assert_eq!(peer.read(&mut octet).await.unwrap(), 0);
                 assert!(!path.exists());
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn clients_are_kept_out_until_resumed_or_the_connection_closes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = FitnessSocket::beside(&directory.path().join("proxy.sock"));
+        LocalSet::new()
+            .run_until(async {
+                let (engine, _metrics) = Engine::start(2).unwrap();
+                let socket = FitnessSocket::bind(path.clone()).unwrap();
+                let pulse = engine.pulse();
+                let serving = tokio::task::spawn_local(async move { socket.serve(pulse).await });
+                let ask = async |peer: &mut UnixStream, octets: &[u8], answers: &[u8]| {
+                    peer.write_all(octets).await.unwrap();
+                    let mut got = vec![0; answers.len()];
+                    peer.read_exact(&mut got).await.unwrap();
+                    assert_eq!(got, answers);
+                };
+                let mut peer = UnixStream::connect(&path).await.unwrap();
+                ask(&mut peer, b"q", &[QUIET]).await;
+                ask(&mut peer, b"?", &[FIT]).await;
+                ask(&mut peer, b"q?", &[QUIET, FIT]).await;
+                ask(&mut peer, b"r", &[FIT]).await;
+                assert_eq!(engine.pulse().quiesce(true).await, Some(0));
+                drop(engine);
+                serving.abort();
             })
             .await;
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::{Pin, pin},
     rc::Rc,
@@ -49,6 +49,21 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// How long accepting pauses when the system is out of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Removes the socket that a process which is gone has left.
+///
+/// # Errors
+/// `AlreadyExists` when it is something else; else as the file system says.
+pub(super) fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"))
+        }
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The control socket of one process. Removed from the file system when dropped.
 pub struct ControlSocket {
     listener: UnixListener,
@@ -76,10 +91,7 @@ impl ControlSocket {
             }
             fs::TryLockError::Error(error) => error,
         })?;
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
         Ok(Self { listener, path: path.to_owned(), _lock: lock })

@@ -3,6 +3,7 @@
 
 mod advertisements;
 mod busy;
+mod client;
 
 use std::{
     env,
@@ -22,7 +23,11 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use self::{advertisements::Advertisements, busy::Busy};
+pub use self::{
+    advertisements::Advertisements,
+    busy::Busy,
+    client::{Client, Run},
+};
 use crate::Namespace;
 
 const VIP: &str = "10.77.0.100";

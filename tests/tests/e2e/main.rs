@@ -15,4 +15,5 @@ mod peers;
 mod persistence;
 mod process;
 mod prometheus;
+mod quiesce;
 mod tcp;

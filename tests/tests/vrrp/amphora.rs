@@ -90,6 +90,22 @@ impl Amphora {
         self.child = Some(child.unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
 
+    /// Lets it read another configuration.
+    pub(crate) fn reload(&mut self, config: &str) {
+        fs::write(self.path("keepalived.conf"), config).unwrap();
+        let child = self.child.as_ref().unwrap();
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGHUP).unwrap();
+    }
+
+    /// Whether the program has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.child = None;
+        }
+        ended
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

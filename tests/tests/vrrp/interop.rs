@@ -212,6 +212,30 @@ fn version_3() {
 }
 
 #[test]
+fn over_ipv6() {
+    each_pair("over IPv6", |programs| {
+        let change = |role: &mut Role| {
+            let v6 = |address: std::net::IpAddr| {
+                let number = address.to_string().rsplit_once('.').unwrap().1.to_owned();
+                format!("fd77::{number}").parse().unwrap()
+            };
+            (role.address, role.peer) = (v6(role.address), v6(role.peer));
+        };
+        let Some(mut pair) = Pair::new(programs, change, |text| text) else { return };
+        pair.a.start(&pair.configs[0]);
+        wait("the first becomes master", PATIENCE, || pair.a.has_vip());
+        pair.b.start(&pair.configs[1]);
+        pair.calm(true, false);
+        let held = pair.a.host.table();
+        pair.a.stop();
+        wait("the backup takes over", PATIENCE, || pair.b.has_vip());
+        wait("it has the same", PATIENCE, || pair.b.host.table() == held);
+        pair.a.start(&pair.configs[0]);
+        pair.calm(false, true);
+    });
+}
+
+#[test]
 fn another_password_is_another_world() {
     each_pair("password", |programs| {
         let Some(mut pair) = Pair::plain(programs) else { return };

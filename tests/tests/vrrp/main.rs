@@ -8,6 +8,7 @@
 
 mod amphora;
 mod interop;
+mod kernel;
 mod lan;
 mod others;
 mod render;

@@ -33,15 +33,20 @@ impl Role {
             eprintln!("SKIPPED: no environment with octavia (AMPHORA_OCTAVIA_PYTHON); ./test makes one");
             return None;
         };
+        let mut vips = vec![
+            json!({"ip_address": VIP, "cidr": "10.77.0.0/24", "gateway_ip": "10.77.0.1",
+                   "host_routes": [{"destination": "192.0.2.0/24", "nexthop": "10.77.0.1"}]}),
+            json!({"ip_address": VIP6, "cidr": "fd77::/64", "gateway_ip": "fd77::1"}),
+        ];
+        // The first one is of the family that is advertised over.
+        if self.address.is_ipv6() {
+            vips.reverse();
+        }
         let document = json!({
             "name": "79944cc4d5a2517a9f40bd330ff87c8c", "interface": "eth1", "vrid": 1,
             "priority": self.priority, "advert_int": self.advert_int, "auth_pass": self.auth_pass,
             "address": self.address, "peers": [self.peer], "base_path": base_path, "check_interval": 1,
-            "vips": [
-                {"ip_address": VIP, "cidr": "10.77.0.0/24", "gateway_ip": "10.77.0.1",
-                 "host_routes": [{"destination": "192.0.2.0/24", "nexthop": "10.77.0.1"}]},
-                {"ip_address": VIP6, "cidr": "fd77::/64", "gateway_ip": "fd77::1"},
-            ],
+            "vips": vips,
         });
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/octavia/render_keepalived.py");
         let mut child =

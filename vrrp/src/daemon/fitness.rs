@@ -1,7 +1,7 @@
 //! The connection to the data plane's fitness socket.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +13,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use super::starvation::Starvation;
 use crate::{config::Track, core::Fitness};
 
 /// The octet that says "fit"; see the proxy's `control::fitness`.
@@ -152,6 +153,7 @@ async fn converse(
 ) -> String {
     let mut answers = [0; 16];
     let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    let mut starvation = Starvation::default();
     let mut quiesce: Option<oneshot::Sender<bool>> = None;
     loop {
         let due = fitness.poll_timeout().map_or_else(Instant::now, Instant::from_std);
@@ -163,6 +165,7 @@ async fn converse(
                     for octet in &answers[..n] {
                         if !matches!(*octet, QUIET | BUSY) {
                             fitness.handle_answer(*octet == FIT);
+                            starvation.forget();
                         } else if let Some(reply) = quiesce.take() {
                             // Whoever asked may have given up.
                             let _ = reply.send(*octet == QUIET);
@@ -180,7 +183,8 @@ async fn converse(
                 Request::Resume => send(stream, RESUME),
             },
             () = sleep_until(due) => {
-                if fitness.handle_timeout(Instant::now().into_std(), || is_starved(process)) {
+                let now = Instant::now().into_std();
+                if fitness.handle_timeout(now, || process.is_some_and(|process| starvation.look(process, now))) {
                     send(stream, QUESTION)
                 } else {
                     Ok(())
@@ -199,28 +203,5 @@ fn send(stream: &UnixStream, octet: u8) -> io::Result<()> {
         // It has hung for so long that the socket is full of questions.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         sent => sent.map(|_| ()),
-    }
-}
-
-/// Whether a thread of the process wants to run, or runs; one that is stopped or waits for something does not.
-fn is_starved(process: Option<i32>) -> bool {
-    let Some(process) = process else { return false };
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return false };
-    threads.flatten().any(|thread| {
-        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The state follows the name, which is in parentheses and may have some of its own.
-        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_very_thread_runs_and_nobody_else_is_known() {
-        assert!(is_starved(i32::try_from(std::process::id()).ok()));
-        assert!(!is_starved(None));
-        assert!(!is_starved(Some(i32::MAX)));
     }
 }

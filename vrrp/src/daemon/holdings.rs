@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::{
     config::{Instance, InterfaceName},
     net::{Interface, InterfaceIndex, NetError, Netlink, Outcome, Route, Rule},
+    packet::Family,
 };
 
 /// What is to be had, with the interfaces that it is on.
@@ -58,7 +59,7 @@ impl Holdings {
             faults.add(format_args!("there is no interface {name}"));
         }
         for (interface, net) in &self.addresses {
-            faults.of(netlink.add_address(interface.index, *net).await);
+            faults.of(netlink.add_virtual_address(interface.index, *net).await);
         }
         for route in &self.routes {
             faults.of(netlink.replace_route(route).await.map(|()| Outcome::Changed));
@@ -89,6 +90,32 @@ impl Holdings {
             }
         }
         faults.0
+    }
+
+    /// Whether the kernel has all of it. What cannot be had, because an interface does not exist, is not asked for.
+    pub(super) async fn are_whole(&self, netlink: &Netlink) -> Result<bool, NetError> {
+        if !self.addresses.is_empty() && !self.are_there(netlink).await? {
+            return Ok(false);
+        }
+        for family in [Family::V4, Family::V6] {
+            let mut routes =
+                self.routes.iter().filter(|route| Family::of(route.destination.addr()) == family).peekable();
+            if routes.peek().is_some() {
+                let present = netlink.routes(family).await?;
+                if !routes.all(|wanted| present.iter().any(|route| route.is(wanted))) {
+                    return Ok(false);
+                }
+            }
+            let mut rules =
+                self.rules.iter().filter(|rule| Family::of(rule.source.addr()) == family).peekable();
+            if rules.peek().is_some() {
+                let present = netlink.rules(family).await?;
+                if !rules.all(|wanted| present.iter().any(|rule| rule.is(wanted))) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the kernel has every address, as a master that crashed leaves them.

@@ -13,6 +13,7 @@ mod departure;
 mod fitness;
 mod holdings;
 mod live;
+mod starvation;
 
 use std::{
     collections::HashMap,
@@ -40,11 +41,18 @@ use crate::{
         Asked, Command, Reply,
         api::{DataPlane, Refusal, Status},
     },
-    net::{Announcer, Interface, InterfaceIndex, Latecomers, LinkChange, LinkChanges, NetError, Netlink},
+    net::{
+        Announcer, ConfigurationChanges, Interface, InterfaceIndex, Latecomers, LinkChange, LinkChanges,
+        NetError, Netlink,
+    },
 };
 
 /// How often is looked for what was missing, such as an address to advertise from.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How soon after a change of addresses, routes or rules: they seldom come alone.
+const LOOK_SOON: Duration = Duration::from_millis(20);
+/// Packets that are taken in a row while something else waits: what a socket holds when its thread was late is less.
+const BURST: u32 = 512;
 
 /// How the data plane is watched.
 #[derive(Clone, Debug)]
@@ -63,6 +71,11 @@ pub(crate) struct Daemon {
     begun: Instant,
     kernel: Kernel,
     links: LinkChanges,
+    /// `None` when it failed, until there is another.
+    changes: Option<ConfigurationChanges>,
+    /// Somebody has changed addresses, routes or rules since they were looked at.
+    changed: bool,
+    next_look: Instant,
     watch_options: WatchOptions,
     watch: Option<(Track, Watch)>,
     config: Option<Config>,
@@ -76,7 +89,8 @@ enum Happened {
     Received,
     Timeout,
     Link(Result<LinkChange, NetError>),
-    DataPlane,
+    Changed(Result<(), NetError>),
+    Look,
     Departure(Stage),
     Asked(Option<Asked>),
     Stop,
@@ -89,6 +103,7 @@ impl Daemon {
     /// Without `CAP_NET_ADMIN` and `CAP_NET_RAW`.
     pub(crate) async fn new(watch_options: WatchOptions) -> Result<Self, NetError> {
         let links = LinkChanges::open()?;
+        let changes = Some(ConfigurationChanges::open()?);
         let netlink = Netlink::open()?;
         let mut kernel = Kernel { netlink, announcer: Announcer::open()?, interfaces: HashMap::new() };
         kernel.list().await?;
@@ -96,6 +111,9 @@ impl Daemon {
             begun: Instant::now(),
             kernel,
             links,
+            changes,
+            changed: false,
+            next_look: Instant::now() + LOOK_AGAIN,
             watch_options,
             watch: None,
             config: None,
@@ -134,6 +152,8 @@ impl Daemon {
             });
         }
         self.config = config;
+        // What one gave up another may have had, too.
+        self.changed = true;
         // Fit or not is settled before it starts: a router whose data plane is not known yet waits.
         self.look().await;
         for live in &mut self.live {
@@ -145,35 +165,58 @@ impl Daemon {
     /// Runs until `stop` resolves; leaves nothing in the kernel.
     pub(crate) async fn run(&mut self, mut commands: mpsc::Receiver<Asked>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
+        let mut received = 0;
         loop {
             let happened = {
-                let Self { live, links, watch, departure, .. } = &mut *self;
+                let Self { live, links, changes, watch, departure, next_look, .. } = &mut *self;
                 let timeout = live.iter().filter_map(Live::poll_timeout).min();
+                let next_look = (*next_look).into();
                 let mut receive = pin!(receive_any(live));
                 tokio::select! {
                     biased;
                     // First, so that a thread that was late hears of a master before it misses it.
-                    () = &mut receive => Happened::Received,
+                    () = &mut receive, if received < BURST => Happened::Received,
                     () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => Happened::Timeout,
-                    () = data_plane(watch) => Happened::DataPlane,
+                    () = data_plane(watch) => Happened::Look,
                     stage = depart(departure) => Happened::Departure(stage),
                     change = links.next() => Happened::Link(change),
+                    change = configuration(changes) => Happened::Changed(change),
                     asked = commands.recv() => Happened::Asked(asked),
                     () = &mut stop => Happened::Stop,
-                    () = sleep(LOOK_AGAIN) => Happened::DataPlane,
+                    () = sleep_until(next_look) => Happened::Look,
+                    // Nothing else waits.
+                    () = std::future::ready(()), if received >= BURST => Happened::Received,
                 }
             };
+            received =
+                if matches!(happened, Happened::Received) && received < BURST { received + 1 } else { 0 };
             match happened {
-                Happened::Received => {}
+                Happened::Received => {
+                    if self.live.iter().any(Live::is_deaf) {
+                        self.look_soon();
+                    }
+                }
                 Happened::Timeout => {
                     let now = Instant::now();
                     self.live.iter_mut().for_each(|live| live.handle_timeout(now));
                 }
-                Happened::DataPlane => self.look().await,
+                Happened::Look => self.look().await,
+                Happened::Changed(change) => {
+                    if let Err(error) = change {
+                        tracing::error!(%error, "changes of addresses, routes and rules");
+                        self.changes = None;
+                    }
+                    self.changed = true;
+                    self.look_soon();
+                }
                 Happened::Link(change) => {
+                    let moved = self.kernel.moved(&change);
                     if let Err(error) = self.kernel.update(change, &mut self.links).await {
                         tracing::error!(%error, "interfaces");
                         sleep(LOOK_AGAIN).await;
+                    }
+                    if let Some(index) = moved {
+                        self.live.iter().for_each(|live| live.announce_again(index, &self.kernel));
                     }
                     self.look().await;
                 }
@@ -196,14 +239,35 @@ impl Daemon {
     }
 
     async fn look(&mut self) {
+        self.next_look = Instant::now() + LOOK_AGAIN;
+        if self.changes.is_none() {
+            self.changes = ConfigurationChanges::open().ok();
+            self.changed = true;
+        }
         let fit = match self.watch.as_ref().map(|(_, watch)| watch.verdict()) {
             None => Some(true),
             Some(verdict) => verdict.known.then_some(verdict.fit),
         };
+        let addresses = match self.kernel.netlink.addresses().await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                tracing::warn!(%error, "what there is stays as it was known");
+                return;
+            }
+        };
         let now = Instant::now();
         for live in &mut self.live {
-            live.look(now, &self.kernel, fit).await;
+            live.look(now, &self.kernel.interfaces, &addresses, fit);
         }
+        if std::mem::take(&mut self.changed) {
+            for live in &mut self.live {
+                self.changed |= !live.verify(now, &self.kernel).await;
+            }
+        }
+    }
+
+    fn look_soon(&mut self) {
+        self.next_look = self.next_look.min(Instant::now() + LOOK_SOON);
     }
 
     async fn settle(&mut self) {
@@ -305,6 +369,13 @@ async fn receive_any(live: &mut [Live]) {
     .await;
 }
 
+async fn configuration(changes: &mut Option<ConfigurationChanges>) -> Result<(), NetError> {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn depart(departure: &mut Option<Departure>) -> Stage {
     match departure {
         Some(departure) => departure.next().await,
@@ -325,6 +396,13 @@ impl Kernel {
         self.interfaces =
             interfaces.into_iter().map(|interface| (interface.name.clone(), interface)).collect();
         Ok(())
+    }
+
+    /// The interface that has another link-layer address now.
+    fn moved(&self, change: &Result<LinkChange, NetError>) -> Option<InterfaceIndex> {
+        let Ok(LinkChange::Now(now)) = change else { return None };
+        let before = self.interfaces.values().find(|known| known.index == now.index)?;
+        (before.mac != now.mac).then_some(now.index)
     }
 
     async fn update(

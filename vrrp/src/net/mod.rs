@@ -25,8 +25,8 @@ pub use self::{
     latecomers::Latecomers,
     mac::{MacAddress, NotAMacAddress},
     netlink::{
-        Address, Interface, InterfaceIndex, LinkChange, LinkChanges, Netlink, Outcome, Route, RouteProtocol,
-        Rule,
+        Address, ConfigurationChanges, Interface, InterfaceIndex, LinkChange, LinkChanges, Netlink, Outcome,
+        Route, RouteProtocol, Rule,
     },
     socket::{AdvertisementSocket, SocketOptions},
 };

@@ -60,7 +60,7 @@ async fn exchange(from: &str, to: &str, unicast: bool) {
     is_ready.await.unwrap();
     one.run(move || async move {
         let socket = open(from, unicast).await;
-        socket.send(&message(from, destination), destination).await.unwrap();
+        socket.send(&message(from, destination), destination).unwrap();
         // It does not hear itself.
         let mut buffer = PacketBuffer::default();
         assert!(timeout(Duration::from_millis(100), socket.receive(&mut buffer)).await.is_err());
@@ -113,7 +113,7 @@ async fn the_source_is_the_one_that_was_asked_for() {
     is_ready.await.unwrap();
     one.run(move || async move {
         let destination = group(Family::V4);
-        open(from, false).await.send(&message(from, destination), destination).await.unwrap();
+        open(from, false).await.send(&message(from, destination), destination).unwrap();
     })
     .await;
     assert_eq!(receiver.await.unwrap().source, from);
@@ -135,8 +135,8 @@ async fn a_unicast_socket_hears_no_multicast() {
     is_ready.await.unwrap();
     one.run(move || async move {
         let destination = group(Family::V4);
-        open(from, false).await.send(&message(from, destination), destination).await.unwrap();
-        open(from, true).await.send(&message(from, to), to).await.unwrap();
+        open(from, false).await.send(&message(from, destination), destination).unwrap();
+        open(from, true).await.send(&message(from, to), to).unwrap();
     })
     .await;
     assert_eq!(receiver.await.unwrap().destination, to);

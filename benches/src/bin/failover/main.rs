@@ -3,15 +3,12 @@
 // A benchmark has nobody to hand an error to: what goes wrong ends it.
 #![allow(clippy::unwrap_used)]
 
-mod client;
 mod saturation;
 
 use std::{fmt::Write, fs, path::PathBuf, process::ExitCode, time::Duration};
 
-use amphora_tests::pair::{Pair, Program, Setting};
+use amphora_tests::pair::{Client, Pair, Program, Run, Setting};
 use clap::{Parser, ValueEnum};
-
-use self::client::Client;
 
 /// Measures outages of a VIP as a client sees them: 1,000 requests a second, a connection each.
 #[derive(Debug, Parser)]
@@ -149,16 +146,6 @@ fn outages(options: &Options) -> String {
         }
     }
     report
-}
-
-/// What a client saw of one event.
-#[derive(Debug)]
-struct Run {
-    outage: Duration,
-    /// The longest that an answer took.
-    slowest: Duration,
-    lost: usize,
-    requests: usize,
 }
 
 fn run(setting: Setting, event: Event, rate: u32) -> Run {

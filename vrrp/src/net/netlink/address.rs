@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
 };
 use nix::errno::Errno;
 
 use super::{Add, InterfaceIndex, Netlink, Outcome, family, outcome};
 use crate::{net::NetError, packet::Family};
+
+/// A lifetime without end (`INFINITY_LIFE_TIME`), in seconds.
+const FOREVER: u32 = u32::MAX;
 
 /// An address that an interface has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,8 +92,36 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses: the interface is gone, or IPv6 is disabled.
     pub async fn add_address(&self, interface: InterfaceIndex, net: IpNet) -> Result<Outcome, NetError> {
-        let what = || format!("add {net} to {interface}");
+        self.bring_address(interface, net, message(interface, net)).await
+    }
+
+    /// The same for an address of a virtual router. One of IPv6 that is a prefix of its own (`/128`) is deprecated, as with keepalived:
+    /// it can be connected to, and what this host begins leaves from another, which stays when the virtual one goes.
+    ///
+    /// # Errors
+    /// As [`add_address`](Self::add_address).
+    pub async fn add_virtual_address(
+        &self,
+        interface: InterfaceIndex,
+        net: IpNet,
+    ) -> Result<Outcome, NetError> {
         let mut message = message(interface, net);
+        if net.addr().is_ipv6() && net.prefix_len() == net.max_prefix_len() {
+            let mut lifetimes = CacheInfo::default();
+            lifetimes.ifa_preferred = 0;
+            lifetimes.ifa_valid = FOREVER;
+            message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        }
+        self.bring_address(interface, net, message).await
+    }
+
+    async fn bring_address(
+        &self,
+        interface: InterfaceIndex,
+        net: IpNet,
+        mut message: AddressMessage,
+    ) -> Result<Outcome, NetError> {
+        let what = || format!("add {net} to {interface}");
         if net.addr().is_ipv6() {
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
@@ -121,52 +152,4 @@ fn message(interface: InterfaceIndex, net: IpNet) -> AddressMessage {
     let address: IpAddr = net.addr();
     message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
     message
-}
-
-/// The address that advertisements leave from without a configured one: the first one of the interface, for IPv6 the
-/// link-local one (RFC 9568 section 5.1.2.1). `virtual_addresses` are not meant: they may be left over.
-pub fn advertisement_source(
-    addresses: &[Address],
-    interface: InterfaceIndex,
-    of: Family,
-    virtual_addresses: &[IpAddr],
-) -> Option<IpAddr> {
-    addresses
-        .iter()
-        .filter(|address| address.interface == interface && !address.tentative)
-        .filter(|address| of == Family::V4 || address.link_local)
-        .map(|address| address.net.addr())
-        .find(|address| Family::of(*address) == of && !virtual_addresses.contains(address))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn advertisements_leave_from_the_first_address_or_the_link_local_one() {
-        let on = |interface, net: &str, tentative| Address {
-            interface: InterfaceIndex(interface),
-            net: net.parse().expect("it is right"),
-            permanent: true,
-            tentative,
-            deprecated: false,
-            link_local: net.starts_with("fe80"),
-        };
-        let addresses = [
-            on(1, "127.0.0.1/8", false),
-            on(2, "192.0.2.100/32", false),
-            on(2, "192.0.2.1/24", false),
-            on(2, "192.0.2.2/24", false),
-            on(2, "2001:db8::1/64", false),
-            on(2, "fe80::1/64", true),
-            on(2, "fe80::2/64", false),
-        ];
-        let vip = ["192.0.2.100".parse().expect("it is right")];
-        let source =
-            |of| advertisement_source(&addresses, InterfaceIndex(2), of, &vip).map(|ip| ip.to_string());
-        assert_eq!(source(Family::V4).as_deref(), Some("192.0.2.1"));
-        assert_eq!(source(Family::V6).as_deref(), Some("fe80::2"));
-        assert_eq!(advertisement_source(&addresses, InterfaceIndex(3), Family::V4, &vip), None);
-    }
 }

@@ -5,6 +5,7 @@
 //! predecessor that crashed left.
 
 mod address;
+mod changes;
 mod link;
 mod route;
 mod rule;
@@ -18,7 +19,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 pub use self::{
-    address::{Address, advertisement_source},
+    address::Address,
+    changes::ConfigurationChanges,
     link::{Interface, InterfaceIndex, LinkChange, LinkChanges},
     route::{Route, RouteProtocol},
     rule::Rule,

@@ -113,20 +113,14 @@ impl AdvertisementSocket {
         Ok((envelope, &buffer.0[message]))
     }
 
-    /// Sends a message to a peer or to the [`group`].
+    /// Sends a message to a peer or to the [`group`]. Does not wait: what the queue has no room for is not sent, because the next
+    /// advertisement says the same, and others must not be late for it.
     ///
     /// # Errors
     /// When the kernel does not take it, because the interface is down or the source is gone, for example.
-    pub async fn send(&self, message: &[u8], to: IpAddr) -> Result<(), NetError> {
-        let send = |socket: &Socket| send(socket, &self.options, message, to);
-        let sent = match send(self.socket.get_ref()) {
-            // Hardly ever: the queue holds hundreds.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.socket.async_io(Interest::WRITABLE, send).await
-            }
-            sent => sent,
-        };
-        sent.map_err(NetError::socket("send an advertisement"))
+    pub fn send(&self, message: &[u8], to: IpAddr) -> Result<(), NetError> {
+        send(self.socket.get_ref(), &self.options, message, to)
+            .map_err(NetError::socket("send an advertisement"))
     }
 }
 

@@ -1,4 +1,5 @@
-//! A pair on a machine with nothing left to give: advertisements are not late, and nothing fails over.
+//! A pair with work to do: on a machine with nothing left to give advertisements are not late and nothing fails over, and a
+//! planned hand-over costs no request.
 
 // This is a test crate: what goes wrong here fails a test, and `unwrap` says so as well as anything.
 #![allow(clippy::unwrap_used)]
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use amphora_tests::{
     PATIENCE,
-    pair::{Busy, Pair, Program, Setting},
+    pair::{Busy, Client, Pair, Program, Setting},
 };
 
 /// Advertisements that are listened for.
@@ -49,4 +50,22 @@ fn advertisements_are_late_by_less_than_an_interval_while_every_core_is_busy() {
         assert_eq!(status["data_plane"]["went_unfit"], 0);
     }
     assert_eq!(second["instances"][0]["counters"]["became_master"], 0);
+}
+
+#[test]
+fn a_planned_hand_over_costs_no_request_and_nobody_asks_twice() {
+    let setting = Setting { program: Program::Ours, version: 3, centiseconds: 10, workers: None };
+    for _ in 0..3 {
+        let Some(mut pair) = Pair::start(setting) else { return };
+        let client = Client::start(pair.client(), pair.vip(), 500);
+        client.more(250, PATIENCE);
+        pair.hand_over();
+        pair.await_takeover(PATIENCE);
+        client.more(500, PATIENCE);
+        let run = client.finish();
+        println!("{run:?}");
+        assert_eq!(run.lost, 0, "{run:?}\n{}", pair.logs());
+        // A SYN that nobody answers is sent again after a second.
+        assert!(run.slowest < Duration::from_millis(900), "{run:?}\n{}", pair.logs());
+    }
 }

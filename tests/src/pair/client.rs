@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_tests::Namespace;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -17,14 +16,27 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::Run;
+use crate::Namespace;
 
 /// After this a request is lost. Longer than the first retransmission of a SYN, which is no loss but a delay.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a client saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// The longest time without an answer.
+    pub outage: Duration,
+    /// The longest that an answer took.
+    pub slowest: Duration,
+    /// Requests without an answer.
+    pub lost: usize,
+    /// All of them.
+    pub requests: usize,
+}
+
 /// A client in a namespace.
 #[derive(Debug)]
-pub(super) struct Client {
+pub struct Client {
     shared: Arc<Shared>,
     ended: oneshot::Receiver<()>,
 }
@@ -39,7 +51,8 @@ struct Shared {
 }
 
 impl Client {
-    pub(super) fn start(namespace: &Namespace, vip: SocketAddr, rate: u32) -> Self {
+    /// Asks so many times a second, on a connection each, until [`finish`](Self::finish).
+    pub fn start(namespace: &Namespace, vip: SocketAddr, rate: u32) -> Self {
         let shared = Arc::new(Shared::default());
         let ours = shared.clone();
         let ended = namespace.spawn(move || async move {
@@ -49,7 +62,7 @@ impl Client {
     }
 
     /// Waits for so many more answers.
-    pub(super) fn more(&self, answers: usize, patience: Duration) {
+    pub fn more(&self, answers: usize, patience: Duration) {
         let goal = self.shared.answered.lock().unwrap().len() + answers;
         let begun = Instant::now();
         while self.shared.answered.lock().unwrap().len() < goal {
@@ -59,7 +72,7 @@ impl Client {
     }
 
     /// Asks no more, waits for what is under way, and says what there was.
-    pub(super) fn finish(self) -> Run {
+    pub fn finish(self) -> Run {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.ended.blocking_recv().unwrap();
         let answered = self.shared.answered.lock().unwrap();
