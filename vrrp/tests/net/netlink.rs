@@ -1,6 +1,6 @@
 //! What netlink did is what `ip` shows.
 
-use std::fs::File;
+use std::{fs::File, process::Command};
 
 use amphora_tests::{Namespace, in_time};
 use amphora_vrrp::{
@@ -100,6 +100,30 @@ async fn a_deprecated_address_that_was_left_is_made_good() {
         assert!(deprecated().await);
         assert_eq!(netlink.add_address(eth1, net).await.unwrap(), Outcome::Unchanged);
         assert!(!deprecated().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_outlives_the_first_one_of_its_subnet() {
+    let Some((one, _two)) = pair() else { return };
+    let inside = one.name().to_owned();
+    let script = "for of in all eth1; do echo 0 >/proc/sys/net/ipv4/conf/$of/promote_secondaries; done";
+    let told = Command::new("ip").args(["netns", "exec", &inside, "sh", "-c", script]).status().unwrap();
+    assert!(told.success());
+    one.run(move || async move {
+        let netlink = Netlink::open().unwrap();
+        let eth1 = interface(&netlink, "eth1").await.index;
+        let [first, second] = ["10.77.0.1/24", "10.77.0.2/24"].map(|net| net.parse().unwrap());
+        let without_the_first = async || {
+            netlink.add_address(eth1, first).await.unwrap();
+            netlink.add_address(eth1, second).await.unwrap();
+            netlink.delete_address(eth1, first).await.unwrap();
+            show(&inside, &["addr", "show", "dev", "eth1"])
+        };
+        assert!(!without_the_first().await.contains("10.77.0.2"));
+        netlink.promote_secondaries(eth1).await.unwrap();
+        assert!(without_the_first().await.contains("inet 10.77.0.2/24 scope global eth1"));
     })
     .await;
 }

@@ -205,7 +205,11 @@ impl Netlink {
         self.set(message, || format!("move {index} to another namespace as {name}")).await
     }
 
-    async fn set(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<(), NetError> {
+    pub(super) async fn set(
+        &self,
+        message: LinkMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), NetError> {
         self.change(RouteNetlinkMessage::SetLink(message), 0).await.map_err(|failure| failure.to(what))
     }
 }
@@ -213,7 +217,7 @@ impl Netlink {
 /// Flags of a request for one object; the answer ends with an acknowledgement.
 const REQUEST: u16 = netlink_packet_core::NLM_F_REQUEST | netlink_packet_core::NLM_F_ACK;
 
-fn link(index: InterfaceIndex) -> LinkMessage {
+pub(super) fn link(index: InterfaceIndex) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index.0;
     message

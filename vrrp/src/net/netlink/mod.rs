@@ -7,6 +7,7 @@
 mod address;
 mod changes;
 mod link;
+mod promotion;
 mod route;
 mod rule;
 
