@@ -230,7 +230,7 @@ impl TryFrom<RawPort> for Port {
                 None
             }
             (Some(text), Some(first)) => {
-                let vrrp = address(text, "vrrp_ip", &faults);
+                let vrrp = host(text, "vrrp_ip", &faults);
                 vrrp.and_then(|vrrp| match IpNet::new(vrrp, first.subnet.prefix_len()) {
                     Ok(net) if vrrp.is_ipv4() == first.address.is_ipv4() => Some(net),
                     _ => {
@@ -251,10 +251,10 @@ fn addresses(raw: &[RawAddress], path: &str, faults: &Faults) -> Vec<SubnetAddre
 }
 
 fn subnet_address(raw: &RawAddress, path: &str, faults: &Faults) -> Option<SubnetAddress> {
-    let ip = address(&raw.ip_address, &format!("{path}.ip_address"), faults);
+    let ip = host(&raw.ip_address, &format!("{path}.ip_address"), faults);
     let subnet = network(&raw.subnet_cidr, &format!("{path}.subnet_cidr"), faults);
     let gateway = match &raw.gateway {
-        Some(text) => address(text, &format!("{path}.gateway"), faults).map(Some),
+        Some(text) => host(text, &format!("{path}.gateway"), faults).map(Some),
         None => Some(None),
     };
     let routes = raw.host_routes.as_deref().unwrap_or_default();
@@ -278,6 +278,7 @@ fn subnet_address(raw: &RawAddress, path: &str, faults: &Faults) -> Option<Subne
 
 fn host_route(raw: &RawHostRoute, path: &str, faults: &Faults) -> Option<HostRoute> {
     let destination = network(&raw.destination, &format!("{path}.destination"), faults);
+    // The tenant's: where the kernel refuses it, the rest is worth having without it.
     let nexthop = address(&raw.nexthop, &format!("{path}.nexthop"), faults);
     let (destination, nexthop) = (destination?, nexthop?);
     if destination.addr().is_ipv4() != nexthop.is_ipv4() {
@@ -285,6 +286,20 @@ fn host_route(raw: &RawHostRoute, path: &str, faults: &Faults) -> Option<HostRou
         return None;
     }
     Some(HostRoute { destination, nexthop })
+}
+
+/// An address that a host on the network can have.
+fn host(text: &str, path: &str, faults: &Faults) -> Option<IpAddr> {
+    let address = address(text, path, faults)?;
+    let kind = match address {
+        _ if address.is_unspecified() => "the unspecified address",
+        _ if address.is_loopback() => "a loopback address",
+        _ if address.is_multicast() => "a multicast address",
+        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
+        _ => return Some(address),
+    };
+    faults.push(path, format!("{address} is {kind}, which no host has"));
+    None
 }
 
 fn address(text: &str, path: &str, faults: &Faults) -> Option<IpAddr> {

@@ -63,6 +63,34 @@ fn every_fault_is_told_with_its_place() {
 }
 
 #[test]
+fn addresses_that_no_host_has_are_refused() {
+    assert_eq!(
+        faults(
+            r#"{"vrrp_ip": "0.0.0.0", "vips": [
+                {"ip_address": "224.0.0.18", "subnet_cidr": "10.77.0.0/24", "gateway": "127.0.0.1"},
+                {"ip_address": "::1", "subnet_cidr": "fd77::/64", "gateway": "ff02::12"},
+                {"ip_address": "10.77.0.1", "subnet_cidr": "10.77.0.0/24", "gateway": "224.0.0.1"}],
+                "fixed_ips": [{"ip_address": "::", "subnet_cidr": "fd78::/64", "gateway": "fe80::1"},
+                {"ip_address": "255.255.255.255", "subnet_cidr": "10.78.0.0/24", "gateway": "0.0.0.0",
+                    "host_routes": [{"destination": "192.0.2.0/24", "nexthop": "224.0.0.1"}]}]}"#
+        ),
+        [
+            "vips[0].ip_address: 224.0.0.18 is a multicast address, which no host has",
+            "vips[0].gateway: 127.0.0.1 is a loopback address, which no host has",
+            "vips[1].ip_address: ::1 is a loopback address, which no host has",
+            "vips[1].gateway: ff02::12 is a multicast address, which no host has",
+            "vips[2].gateway: 224.0.0.1 is a multicast address, which no host has",
+            "fixed_ips[0].ip_address: :: is the unspecified address, which no host has",
+            "fixed_ips[1].ip_address: 255.255.255.255 is the broadcast address, which no host has",
+            "fixed_ips[1].gateway: 0.0.0.0 is the unspecified address, which no host has",
+        ]
+    );
+    let vrrp_ip =
+        r#"{"vrrp_ip": "0.0.0.0", "vips": [{"ip_address": "10.77.0.1", "subnet_cidr": "10.77.0.0/24"}]}"#;
+    assert_eq!(faults(vrrp_ip), ["vrrp_ip: 0.0.0.0 is the unspecified address, which no host has"]);
+}
+
+#[test]
 fn the_first_way_to_a_destination_counts() {
     let (_, port) = vip();
     let plan = Plan::new(&port, Topology::Single);
