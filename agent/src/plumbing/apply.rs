@@ -3,49 +3,106 @@
 use std::net::IpAddr;
 
 use amphora_vrrp::{
-    net::{Announcer, Interface, NetError, Netlink, Outcome, Route, RouteProtocol},
+    net::{Address, Announcer, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule},
     packet::Family,
 };
+use nix::errno::Errno;
 
-use super::plan::{Plan, VIP_TABLE};
+use super::plan::{Plan, RULE_PRIORITY, VIP_TABLE};
+
+/// Passes until a plan has to be reached. One makes it, one mends what the kernel took away together with something
+/// else, and one finds nothing to do.
+const PASSES: usize = 5;
 
 /// Brings an interface of the namespace of `netlink`, which is that of this thread, to a plan. Whether anything changed.
+///
+/// The kernel takes more away than it is told to: addresses beside a deleted one, and routes by an address. So it is
+/// looked at again after every change, until it is all that the plan says.
 ///
 /// # Errors
 /// When the kernel refuses a part; the parts before it are made.
 pub async fn apply(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<bool, NetError> {
+    netlink.promote_secondaries(interface.index).await?;
     let mut changed = false;
-    if let Some(mtu) = plan.mtu.filter(|mtu| *mtu != interface.mtu) {
-        netlink.set_mtu(interface.index, mtu).await?;
+    for _ in 0..PASSES {
+        let Some(interface) = netlink.interface_by_index(interface.index).await? else {
+            let what = format!("configure {}", interface.name);
+            return Err(NetError::Refused { what, errno: Errno::ENODEV });
+        };
+        let done = pass(netlink, &interface, plan).await?;
+        if !done.changed {
+            for error in done.left_out {
+                tracing::warn!(interface = %interface.name, %error, "a host route is left out");
+            }
+            return Ok(changed);
+        }
         changed = true;
     }
-    if !interface.up {
-        netlink.set_up(interface.index).await?;
-        changed = true;
-    }
-    changed |= addresses(netlink, interface, plan).await?;
-    changed |= routes(netlink, interface, plan).await?;
-    if plan.rules.is_some() {
-        changed |= rules(netlink, plan).await?;
-    }
-    Ok(changed)
+    let what = format!("keep {} as it was configured", interface.name);
+    Err(NetError::Refused { what, errno: Errno::EAGAIN })
 }
 
-/// New ones come before old ones go, so that what both have in common is reachable all the time.
-async fn addresses(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<bool, NetError> {
+/// What a pass did.
+#[derive(Debug, Default)]
+struct Done {
+    changed: bool,
+    /// Why optional routes are not there.
+    left_out: Vec<NetError>,
+}
+
+impl Done {
+    fn note(&mut self, outcome: Outcome) {
+        self.changed |= outcome == Outcome::Changed;
+    }
+}
+
+/// New comes before old goes, so that what both have in common is reachable all the time.
+async fn pass(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<Done, NetError> {
+    let mut done = Done::default();
+    if let Some(mtu) = plan.mtu.filter(|mtu| *mtu != interface.mtu) {
+        netlink.set_mtu(interface.index, mtu).await?;
+        done.changed = true;
+    }
+    if plan.up && !interface.up {
+        netlink.set_up(interface.index).await?;
+        done.changed = true;
+    }
     let there = netlink.addresses_of(interface.index).await?;
-    let mut new = Vec::new();
-    for &net in &plan.addresses {
-        if netlink.add_address(interface.index, net).await? == Outcome::Changed {
-            new.push(net.addr());
+    add_addresses(netlink, interface, plan, &there, &mut done).await?;
+    routes(netlink, interface, plan, &mut done).await?;
+    done.changed |= rules(netlink, &plan.rules).await?;
+    for address in there {
+        if plan.leftovers.contains(&address.net) && !plan.addresses.contains(&address.net) {
+            done.note(netlink.delete_address(interface.index, address.net).await?);
         }
     }
-    let mut changed = !new.is_empty();
-    for address in there {
-        // Link-local ones are the kernel's; what is not permanent is DHCP's or a router's.
-        let ours = address.permanent && !address.link_local;
-        if ours && !plan.addresses.contains(&address.net) && !plan.foreign.contains(&address.net) {
-            changed |= netlink.delete_address(interface.index, address.net).await? == Outcome::Changed;
+    if !plan.up && interface.up {
+        netlink.set_down(interface.index).await?;
+        done.changed = true;
+    }
+    Ok(done)
+}
+
+async fn add_addresses(
+    netlink: &Netlink,
+    interface: &Interface,
+    plan: &Plan,
+    there: &[Address],
+    done: &mut Done,
+) -> Result<(), NetError> {
+    let mut new = Vec::new();
+    for &net in &plan.addresses {
+        let mut added = netlink.add_address(interface.index, net).await?;
+        if added == Outcome::Unchanged && !there.iter().any(|address| address.net == net) {
+            // An IPv6 address with another prefix is in the way.
+            for address in there.iter().filter(|address| address.net.addr() == net.addr()) {
+                netlink.delete_address(interface.index, address.net).await?;
+            }
+            added = netlink.add_address(interface.index, net).await?;
+        }
+        done.note(added);
+        if added == Outcome::Changed {
+            new.push(net.addr());
         }
     }
     if !new.is_empty()
@@ -54,7 +111,7 @@ async fn addresses(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Res
         // Neighbours find out by themselves, only later.
         tracing::debug!(interface = %interface.name, %error, "new addresses were not announced");
     }
-    Ok(changed)
+    Ok(())
 }
 
 fn announce(interface: &Interface, addresses: &[IpAddr]) -> Result<(), NetError> {
@@ -66,13 +123,18 @@ fn announce(interface: &Interface, addresses: &[IpAddr]) -> Result<(), NetError>
     announced
 }
 
-async fn routes(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<bool, NetError> {
+/// Static ones by the interface are the agent's: those of the kernel and of VRRP say so.
+async fn routes(
+    netlink: &Netlink,
+    interface: &Interface,
+    plan: &Plan,
+    done: &mut Done,
+) -> Result<(), NetError> {
     let mut there = [netlink.routes(Family::V4).await?, netlink.routes(Family::V6).await?].concat();
     there.retain(|route| route.interface == interface.index && route.protocol == RouteProtocol::STATIC);
     let (kept, mut stale): (Vec<Route>, Vec<Route>) = there
         .into_iter()
         .partition(|route| plan.routes.iter().any(|planned| route.is(&planned.on(interface.index))));
-    let mut changed = false;
     for planned in &plan.routes {
         let wanted = planned.on(interface.index);
         if kept.iter().any(|route| route.is(&wanted)) {
@@ -91,35 +153,39 @@ async fn routes(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result
             None => netlink.add_route(&wanted).await,
         };
         match made {
-            Ok(outcome) => changed |= outcome == Outcome::Changed,
-            Err(error) if planned.optional => {
-                tracing::warn!(interface = %interface.name, %error, "a host route is left out");
-            }
+            Ok(outcome) => done.note(outcome),
+            Err(error) if planned.optional => done.left_out.push(error),
             Err(error) => return Err(error),
         }
     }
     for route in &stale {
-        changed |= netlink.delete_route(route).await? == Outcome::Changed;
+        done.note(netlink.delete_route(route).await?);
     }
-    Ok(changed)
+    Ok(())
 }
 
-/// The rules of the namespace for the VIPs' table, which are nobody else's.
-async fn rules(netlink: &Netlink, plan: &Plan) -> Result<bool, NetError> {
-    let wanted = plan.rules.as_deref().unwrap_or_default();
+/// Brings the agent's rules to these. Those of VRRP say whose they are, and have other priorities. Whether anything
+/// changed.
+///
+/// # Errors
+/// When the kernel refuses a part; the parts before it are made.
+pub async fn rules(netlink: &Netlink, wanted: &[Rule]) -> Result<bool, NetError> {
     let there = [netlink.rules(Family::V4).await?, netlink.rules(Family::V6).await?].concat();
-    let mut changed = false;
+    let mut done = Done::default();
     for rule in wanted {
         if !there.iter().any(|there| there.is(rule)) {
-            changed |= netlink.add_rule(rule).await? == Outcome::Changed;
+            done.note(netlink.add_rule(rule).await?);
         }
     }
-    // keepalived's, and what VRRP writes here, say so.
-    let ours = |protocol| protocol == RouteProtocol::UNSPEC;
-    for rule in there.iter().filter(|rule| rule.table == VIP_TABLE && ours(rule.protocol)) {
+    let ours = |rule: &&Rule| {
+        rule.table == VIP_TABLE
+            && rule.priority == Some(RULE_PRIORITY)
+            && rule.protocol == RouteProtocol::UNSPEC
+    };
+    for rule in there.iter().filter(ours) {
         if !wanted.iter().any(|wanted| rule.is(wanted)) {
-            changed |= netlink.delete_rule(rule).await? == Outcome::Changed;
+            done.note(netlink.delete_rule(rule).await?);
         }
     }
-    Ok(changed)
+    Ok(done.changed)
 }

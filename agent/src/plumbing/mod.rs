@@ -7,11 +7,13 @@
 //! | [`plan`] | what that means in addresses, routes and rules; pure |
 //! | [`apply`] | the kernel brought from whatever there is to the plan |
 //! | [`namespace`] | the namespace itself |
+//! | [`world`] | interfaces found, moved there, made what they are to be, and cleared |
 //! | [`record`] | what was plugged, on disk, for the next boot |
 //!
-//! A change is recorded first and made second; what could not be made is taken back from the record. Changes come one
-//! after another, each on a thread of its own that goes to the end, whoever waits for it, and is thrown away: it has
-//! entered the namespace, and nothing else may run there by accident.
+//! A change is recorded first and made second; what could not be made is undone, in the kernel and in the record. The
+//! record also has what may be left of the documents before, so that whoever comes after an agent that was killed halfway
+//! knows what to take away. Changes come one after another, each on a thread of its own that goes to the end, whoever
+//! waits for it, and is thrown away: it has entered the namespace, and nothing else may run there by accident.
 
 pub mod apply;
 pub mod namespace;
@@ -20,22 +22,23 @@ pub mod port;
 pub mod record;
 #[cfg(test)]
 mod tests;
+pub mod world;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
-    path::{Path, PathBuf},
+    fmt, io,
+    path::PathBuf,
     sync::{Arc, PoisonError},
     time::Instant,
 };
 
 use amphora_vrrp::{
     config::InterfaceName,
-    net::{Interface, LinkChange, LinkChanges, MacAddress, NetError, Netlink},
+    net::{Interface, LinkChange, LinkChanges, MacAddress, NetError},
 };
 use tokio::sync::{Mutex, oneshot};
 
-use self::{namespace::Namespace, plan::Plan};
+use self::{namespace::Namespace, world::World};
 pub use self::{
     port::{HostRoute, Port, SubnetAddress, VipPort},
     record::{Plugged, Record},
@@ -163,23 +166,28 @@ impl Plumbing {
     /// Plugs a port, or brings the one with this MAC address to what it is to be now.
     ///
     /// # Errors
-    /// See [`PlugError`]. The record is what it was then; the kernel may have a part of the change, which the same
-    /// request completes.
+    /// See [`PlugError`]. The record is what it was then, and so is the kernel: a port that was not plugged before is
+    /// down, without addresses and without its name. Where that fails as well, the port stays recorded, and is among the
+    /// [`failures`](Self::failures).
     pub async fn plug(self: &Arc<Self>, mac: MacAddress, port: Port) -> Result<Outcome, PlugError> {
         self.on_a_thread(move |this, namespace| async move {
             let began = Instant::now();
             let mut record = this.record.lock().await;
-            let world = World::enter(&namespace).await?;
+            let world = World::enter(&namespace, this.config.topology).await?;
             let place = world.place(mac, this.config.pci_rescan.as_deref()).await?;
-            let name = choose_name(&world, &record, mac, &port, &place).await?;
+            let name = world.choose_name(&record, mac, &port, &place).await?;
             let before = record.find(mac).cloned();
+            let leftovers = world.leftovers(&record, mac, &port);
             let plugged = Plugged { mac_address: mac, interface: name.clone(), port };
-            let recorded = record.put(plugged.clone()).map_err(PlugError::Storage)?;
-            let outcome = world.make(&plugged, &place, this.config.topology).await;
-            if outcome.is_err() {
-                record.put_back(mac, before).map_err(PlugError::Storage)?;
-            }
-            let (moved, made) = outcome?;
+            let recorded = record.put(plugged.clone(), leftovers).map_err(PlugError::Storage)?;
+            let (moved, made) = match world.make(&record, &plugged, &place).await {
+                Ok(made) => made,
+                Err(error) => {
+                    this.undo(&world, &mut record, &plugged, before, place.mtu()).await;
+                    return Err(error);
+                }
+            };
+            settle(&mut record, mac);
             this.note(mac, None);
             let took = began.elapsed();
             tracing::info!(%mac, interface = %name, moved, changed = made, ?took, "the port is plugged");
@@ -188,22 +196,50 @@ impl Plumbing {
         .await
     }
 
-    /// Forgets a port. Its interface, if it is still there, stays in the namespace, down and without addresses.
+    /// Brings the kernel and the record back to what they were before a change that failed.
+    async fn undo(
+        &self,
+        world: &World<'_>,
+        record: &mut Record,
+        failed: &Plugged,
+        before: Option<Plugged>,
+        mtu: u32,
+    ) {
+        let mac = failed.mac_address;
+        let undone = match before {
+            Some(before) => make_again(world, record, before, mtu).await,
+            // The record last: an agent that is killed meanwhile still knows of it.
+            None => match world.clear(record, failed).await {
+                Ok(()) => record.remove(mac).map_err(PlugError::Storage),
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = &undone {
+            tracing::error!(%mac, interface = %failed.interface, %error, "cannot undo a change that failed");
+        }
+        self.note(mac, undone.err().map(|error| error.to_string()));
+    }
+
+    /// Takes the configuration from a port's interface, if it is still there, sets it down, and forgets the port.
     ///
     /// # Errors
-    /// See [`PlugError`]; the port is forgotten all the same when the kernel refuses a part.
+    /// See [`PlugError`]; the port is recorded still, so that it can be asked for again.
     pub async fn unplug(self: &Arc<Self>, mac: MacAddress) -> Result<Outcome, PlugError> {
         self.on_a_thread(move |this, namespace| async move {
             let mut record = this.record.lock().await;
-            let Plugged { interface, port, .. } =
-                record.find(mac).cloned().ok_or(PlugError::NoInterface(mac))?;
-            record.put_back(mac, None).map_err(PlugError::Storage)?;
-            this.note(mac, None);
-            let world = World::enter(&namespace).await?;
-            if let Some(there) = world.inside.interface_by_mac(mac).await? {
-                apply::apply(&world.inside, &there, &Plan::nothing(&port)).await?;
-                world.inside.set_down(there.index).await?;
+            let plugged = record.find(mac).cloned().ok_or(PlugError::NoInterface(mac))?;
+            let world = World::enter(&namespace, this.config.topology).await?;
+            if let Err(error) = world.clear(&record, &plugged).await {
+                this.note(mac, Some(error.to_string()));
+                return Err(error);
             }
+            if let Err(error) = record.remove(mac) {
+                let again = this.restore_one(&world, &record, &plugged).await.err();
+                this.note(mac, again.map(|error| error.to_string()));
+                return Err(PlugError::Storage(error));
+            }
+            this.note(mac, None);
+            let interface = plugged.interface;
             tracing::info!(%mac, %interface, "the port is unplugged");
             Ok(Outcome { interface, moved: false, changed: true })
         })
@@ -218,13 +254,14 @@ impl Plumbing {
     /// When the namespace cannot be made or entered.
     pub async fn restore(self: &Arc<Self>) -> Result<Vec<Outcome>, PlugError> {
         self.on_a_thread(move |this, namespace| async move {
-            let record = this.record.lock().await;
-            let world = World::enter(&namespace).await?;
+            let mut record = this.record.lock().await;
+            let world = World::enter(&namespace, this.config.topology).await?;
             let mut changed = Vec::new();
-            for plugged in record.ports() {
+            for plugged in record.ports().to_vec() {
                 let mac = plugged.mac_address;
-                match this.restore_one(&world, plugged).await {
+                match this.restore_one(&world, &record, &plugged).await {
                     Ok(outcome) => {
+                        settle(&mut record, mac);
                         this.note(mac, None);
                         if outcome.changed {
                             tracing::info!(%mac, interface = %outcome.interface, "the port is plugged again");
@@ -242,10 +279,15 @@ impl Plumbing {
         .await
     }
 
-    async fn restore_one(&self, world: &World<'_>, plugged: &Plugged) -> Result<Outcome, PlugError> {
+    async fn restore_one(
+        &self,
+        world: &World<'_>,
+        record: &Record,
+        plugged: &Plugged,
+    ) -> Result<Outcome, PlugError> {
         let place = world.place(plugged.mac_address, self.config.pci_rescan.as_deref()).await?;
         world.check_name(&plugged.interface, &place).await?;
-        let (moved, changed) = world.make(plugged, &place, self.config.topology).await?;
+        let (moved, changed) = world.make(record, plugged, &place).await?;
         Ok(Outcome { interface: plugged.interface.clone(), moved, changed })
     }
 
@@ -307,121 +349,27 @@ impl Plumbing {
     }
 }
 
-/// Where the interface of a port is.
-#[derive(Debug)]
-enum Place {
-    /// Where it was plugged, outside.
-    Outside(Interface),
-    /// In the namespace.
-    Inside(Interface),
-}
-
-/// Both sides: where interfaces are plugged, and the namespace that they go to.
-#[derive(Debug)]
-struct World<'a> {
-    outside: Netlink,
-    inside: Netlink,
-    namespace: &'a Namespace,
-}
-
-impl<'a> World<'a> {
-    /// Enters the namespace with the calling thread, for good.
-    async fn enter(namespace: &'a Namespace) -> Result<Self, PlugError> {
-        let outside = Netlink::open()?;
-        namespace.enter().map_err(PlugError::Namespace)?;
-        let inside = Netlink::open()?;
-        if let Some(lo) =
-            inside.interfaces().await?.into_iter().find(|interface| interface.loopback && !interface.up)
-        {
-            inside.set_up(lo.index).await?;
-        }
-        Ok(Self { outside, inside, namespace })
-    }
-
-    async fn place(&self, mac: MacAddress, pci_rescan: Option<&Path>) -> Result<Place, PlugError> {
-        if let Some(interface) = self.inside.interface_by_mac(mac).await? {
-            return Ok(Place::Inside(interface));
-        }
-        if let Some(interface) = self.outside.interface_by_mac(mac).await? {
-            return Ok(Place::Outside(interface));
-        }
-        if let Some(file) = pci_rescan.filter(|file| file.is_file()) {
-            // Whether it helped shows when the controller asks again.
-            if let Err(error) = fs::write(file, "1") {
-                tracing::debug!(%error, "cannot have the PCI bus scanned");
-            }
-        }
-        Err(PlugError::NoInterface(mac))
-    }
-
-    /// The kernel would move an interface first and refuse its name then.
-    async fn check_name(&self, name: &InterfaceName, place: &Place) -> Result<(), PlugError> {
-        let own = match place {
-            Place::Inside(interface) => Some(interface.index),
-            Place::Outside(_) => None,
-        };
-        match self.inside.interface(name).await? {
-            Some(other) if Some(other.index) != own => {
-                Err(PlugError::NameTaken { name: name.clone(), by: other.mac })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it was moved, and whether anything changed.
-    async fn make(
-        &self,
-        plugged: &Plugged,
-        place: &Place,
-        topology: Topology,
-    ) -> Result<(bool, bool), PlugError> {
-        let (interface, moved) = match place {
-            Place::Outside(interface) => {
-                self.outside.move_to_namespace(interface.index, self.namespace, &plugged.interface).await?;
-                (self.inside.interface(&plugged.interface).await?, true)
-            }
-            Place::Inside(interface) if interface.name != plugged.interface => {
-                self.inside.rename(interface.index, &plugged.interface).await?;
-                (self.inside.interface(&plugged.interface).await?, true)
-            }
-            Place::Inside(interface) => (Some(interface.clone()), false),
-        };
-        let interface = interface.ok_or(PlugError::NoInterface(plugged.mac_address))?;
-        let plan = Plan::new(&plugged.port, topology);
-        let changed = apply::apply(&self.inside, &interface, &plan).await?;
-        Ok((moved, moved || changed))
-    }
-}
-
-/// `eth1` for the VIPs' port, as Octavia has it; for others the one that they had, or the first that is free.
-async fn choose_name(
+/// Makes a port what it was before a change that failed, and had this MTU.
+async fn make_again(
     world: &World<'_>,
-    record: &Record,
-    mac: MacAddress,
-    port: &Port,
-    place: &Place,
-) -> Result<InterfaceName, PlugError> {
-    let known = record.find(mac).map(|plugged| plugged.interface.clone());
-    if port.vip.is_some() {
-        let name = numbered(plan::VIP_INTERFACE);
-        if let Some(other) =
-            record.ports().iter().find(|other| other.interface == name && other.mac_address != mac)
-        {
-            return Err(PlugError::NameTaken { name, by: Some(other.mac_address) });
-        }
-        world.check_name(&name, place).await?;
-        return Ok(name);
-    }
-    if let Some(name) = known.filter(|name| *name != numbered(plan::VIP_INTERFACE)) {
-        world.check_name(&name, place).await?;
-        return Ok(name);
-    }
-    let mut taken: Vec<_> = record.ports().iter().map(|plugged| plugged.interface.clone()).collect();
-    taken.extend(world.inside.interfaces().await?.into_iter().map(|interface| interface.name));
-    let mut free = (plan::VIP_INTERFACE + 1..).map(numbered).filter(|name| !taken.contains(name));
-    free.next().ok_or(PlugError::Internal("there are no more names"))
+    record: &mut Record,
+    mut before: Plugged,
+    mtu: u32,
+) -> Result<(), PlugError> {
+    let mac = before.mac_address;
+    let leftovers = world.leftovers(record, mac, &before.port);
+    record.put(before.clone(), leftovers).map_err(PlugError::Storage)?;
+    before.port.mtu.get_or_insert(mtu);
+    let place = world.place(mac, None).await?;
+    world.make(record, &before, &place).await?;
+    settle(record, mac);
+    Ok(())
 }
 
-fn numbered(number: u32) -> InterfaceName {
-    InterfaceName::new(&format!("eth{number}")).expect("at most 13 octets, letters and digits")
+/// What was left of former documents is gone. Where that cannot be written, the disk is what is at fault, and not the
+/// port: what is gone is looked for once more the next time.
+fn settle(record: &mut Record, mac: MacAddress) {
+    if let Err(error) = record.settle(mac) {
+        tracing::warn!(%mac, %error, "cannot record that a port is what it is to be");
+    }
 }

@@ -36,14 +36,17 @@ pub const RULE_PRIORITY: u32 = 32_000;
 pub struct Plan {
     /// Octets of the largest packet; what the device has, without.
     pub mtu: Option<u32>,
+    /// The interface is up.
+    pub up: bool,
     /// The agent's addresses.
     pub addresses: Vec<IpNet>,
-    /// Addresses that VRRP gives and takes.
-    pub foreign: Vec<IpNet>,
+    /// Addresses that the agent gave the interface for what it was before, and takes away. Any other one is not the
+    /// agent's: VRRP has VIPs there, with prefixes of its own, and whatever else it is configured to.
+    pub leftovers: Vec<IpNet>,
     /// Routes, no two to the same destination in the same table.
     pub routes: Vec<PlannedRoute>,
-    /// Rules; `None` when the port has no business with them.
-    pub rules: Option<Vec<Rule>>,
+    /// The agent's rules, of which only the VIPs' port has any.
+    pub rules: Vec<Rule>,
 }
 
 /// A route by the port's interface.
@@ -84,18 +87,11 @@ impl Plan {
     /// The plan of a port.
     pub fn new(port: &Port, topology: Topology) -> Self {
         let single = topology == Topology::Single;
-        let mut plan = Self {
-            mtu: port.mtu,
-            addresses: Vec::new(),
-            foreign: Vec::new(),
-            routes: Vec::new(),
-            rules: None,
-        };
+        let mut plan = Self { mtu: port.mtu, up: true, ..Self::nothing() };
         if let Some(vip) = &port.vip {
             plan.addresses.push(vip.vrrp);
-            let rules = plan.rules.insert(Vec::new());
             if single {
-                rules.extend(vip.vips.iter().map(|vip| Rule {
+                plan.rules.extend(vip.vips.iter().map(|vip| Rule {
                     source: vip.address.into(),
                     table: VIP_TABLE,
                     priority: Some(RULE_PRIORITY),
@@ -118,14 +114,22 @@ impl Plan {
     }
 
     /// The plan of a port that is to be no more.
-    pub fn nothing(port: &Port) -> Self {
-        let rules = port.vip.as_ref().map(|_| Vec::new());
-        Self { mtu: None, addresses: Vec::new(), foreign: Vec::new(), routes: Vec::new(), rules }
+    pub fn nothing() -> Self {
+        Self {
+            mtu: None,
+            up: false,
+            addresses: Vec::new(),
+            leftovers: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
+        }
     }
 
     fn add_vip(&mut self, vip: &SubnetAddress, single: bool) {
         self.add_gateway(vip, single);
-        if single { &mut self.addresses } else { &mut self.foreign }.push(vip.address.into());
+        if single {
+            self.addresses.push(vip.address.into());
+        }
         let on_link = PlannedRoute {
             destination: vip.subnet,
             gateway: None,
@@ -174,9 +178,11 @@ impl Plan {
             seen.push(key);
             first
         });
-        let mut seen = Vec::new();
+        let mut seen: Vec<IpNet> = Vec::new();
         self.addresses.retain(|net| {
-            let first = !seen.contains(net);
+            // An interface has an IPv6 address once, whatever its prefix.
+            let v6 = net.addr().is_ipv6();
+            let first = !seen.iter().any(|other| other == net || v6 && other.addr() == net.addr());
             seen.push(*net);
             first
         });

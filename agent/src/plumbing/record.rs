@@ -1,9 +1,10 @@
 //! What was plugged, as the [`Store`] keeps it.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use amphora_proxy::model::Refusal;
 use amphora_vrrp::{config::InterfaceName, net::MacAddress};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::port::{Port, RawPort};
@@ -32,6 +33,8 @@ pub(crate) struct RawPlugged {
 #[derive(Debug, Default, Deserialize)]
 struct RawRecord {
     interfaces: Vec<RawPlugged>,
+    #[serde(default)]
+    leftovers: BTreeMap<String, Vec<String>>,
 }
 
 impl From<Plugged> for RawPlugged {
@@ -63,7 +66,11 @@ impl TryFrom<RawPlugged> for Plugged {
 pub struct Record {
     store: Arc<Store>,
     ports: Vec<Plugged>,
+    leftovers: Leftovers,
 }
+
+/// By MAC address.
+type Leftovers = BTreeMap<MacAddress, Vec<IpNet>>;
 
 impl Record {
     /// Reads the file; none is as good as an empty one.
@@ -77,7 +84,8 @@ impl Record {
         };
         let mut ports = raw.interfaces.into_iter().map(Plugged::try_from).collect::<io::Result<Vec<_>>>()?;
         sort(&mut ports);
-        Ok(Self { store, ports })
+        let leftovers = raw.leftovers.into_iter().map(leftovers).collect::<io::Result<_>>()?;
+        Ok(Self { store, ports, leftovers })
     }
 
     /// In the order of the interfaces' names.
@@ -90,33 +98,70 @@ impl Record {
         self.ports.iter().find(|plugged| plugged.mac_address == mac)
     }
 
-    /// Adds or replaces a port. Whether anything changed.
-    ///
-    /// # Errors
-    /// When the file cannot be written: the record is what it was.
-    pub fn put(&mut self, plugged: Plugged) -> io::Result<bool> {
-        if self.find(plugged.mac_address) == Some(&plugged) {
-            return Ok(false);
-        }
-        self.put_back(plugged.mac_address, Some(plugged)).map(|()| true)
+    /// Addresses that the agent gave this port, and that its document does not have: they may still be there, because
+    /// a change did not get to its end.
+    pub fn leftovers(&self, mac: MacAddress) -> &[IpNet] {
+        self.leftovers.get(&mac).map_or(&[], Vec::as_slice)
     }
 
-    /// Makes a port what it was, or unknown.
+    /// Adds or replaces a port, with what may be there of what it was. Whether the port changed.
     ///
     /// # Errors
     /// When the file cannot be written: the record is what it was.
-    pub fn put_back(&mut self, mac: MacAddress, plugged: Option<Plugged>) -> io::Result<()> {
+    pub fn put(&mut self, plugged: Plugged, leftovers: Vec<IpNet>) -> io::Result<bool> {
+        let changed = self.find(plugged.mac_address) != Some(&plugged);
+        self.set(plugged.mac_address, Some(plugged), leftovers).map(|()| changed)
+    }
+
+    /// The port is what its document says, without leftovers.
+    ///
+    /// # Errors
+    /// When the file cannot be written: the record is what it was.
+    pub fn settle(&mut self, mac: MacAddress) -> io::Result<()> {
+        self.set(mac, self.find(mac).cloned(), Vec::new())
+    }
+
+    /// Forgets a port.
+    ///
+    /// # Errors
+    /// When the file cannot be written: the record is what it was.
+    pub fn remove(&mut self, mac: MacAddress) -> io::Result<()> {
+        self.set(mac, None, Vec::new())
+    }
+
+    fn set(&mut self, mac: MacAddress, plugged: Option<Plugged>, left: Vec<IpNet>) -> io::Result<()> {
         let mut ports = self.ports.clone();
         ports.retain(|other| other.mac_address != mac);
         ports.extend(plugged);
         sort(&mut ports);
-        if ports != self.ports {
-            let text = serde_json::to_vec_pretty(&serde_json::json!({ "interfaces": ports }))?;
-            self.store.write_interfaces(&text)?;
-            self.ports = ports;
+        let mut leftovers = self.leftovers.clone();
+        leftovers.remove(&mac);
+        if !left.is_empty() {
+            leftovers.insert(mac, left);
         }
+        if ports == self.ports && leftovers == self.leftovers {
+            return Ok(());
+        }
+        let mut document = serde_json::json!({ "interfaces": ports });
+        if !leftovers.is_empty() {
+            let text = |net: &IpNet| net.to_string();
+            let text: BTreeMap<_, Vec<_>> = leftovers
+                .iter()
+                .map(|(mac, nets)| (mac.to_string(), nets.iter().map(text).collect()))
+                .collect();
+            document["leftovers"] = serde_json::json!(text);
+        }
+        self.store.write_interfaces(&serde_json::to_vec_pretty(&document)?)?;
+        (self.ports, self.leftovers) = (ports, leftovers);
         Ok(())
     }
+}
+
+fn leftovers((mac, nets): (String, Vec<String>)) -> io::Result<(MacAddress, Vec<IpNet>)> {
+    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("leftovers: {what}"));
+    let mac = mac.parse().map_err(|error| wrong(format!("{error}")))?;
+    let nets = nets.iter().map(|net| net.parse().map_err(|error| wrong(format!("{net}: {error}"))));
+    Ok((mac, nets.collect::<io::Result<_>>()?))
 }
 
 /// `eth2` before `eth10`.

@@ -2,10 +2,13 @@
 //! own agent, given the same requests. They take root, and say so where they are skipped.
 #![allow(clippy::unwrap_used)]
 
+mod changes;
 mod documents;
+mod failures;
 mod rest;
 
 use std::{
+    fs,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -88,9 +91,21 @@ impl Machine {
         }
     }
 
+    /// A namespace whose kernel deletes all addresses of a subnet together with its first one, as it does by default.
+    fn forget_promotion(&self) {
+        self.make_inside();
+        let settings = "/proc/sys/net/ipv4/conf/";
+        let script = format!("for of in all default; do echo 0 >{settings}$of/promote_secondaries; done");
+        netns(&["exec", &self.inside, "sh", "-c", &script]);
+    }
+
+    fn make_inside(&self) {
+        netns(&["add", &self.inside]);
+    }
+
     /// The namespaces are gone, and what was in them; the disk stays.
     fn reboot(&self) {
-        assert!(Command::new("ip").args(["netns", "delete", &self.inside]).status().unwrap().success());
+        netns(&["delete", &self.inside]);
         // The interfaces end asynchronously, and their other ends with them.
         for _ in 0..1000 {
             if !self.show_in(self.cloud.name(), &["link"]).contains("ens") {
@@ -165,6 +180,10 @@ impl Machine {
     }
 }
 
+fn netns(args: &[&str]) {
+    assert!(Command::new("ip").arg("netns").args(args).status().unwrap().success());
+}
+
 fn hot_plug(outside: &str, cloud: &str, name: &str, mac: &str) {
     let add = ["link", "add", name, "address", mac, "type", "veth", "peer", "name", name, "netns", cloud];
     for (namespace, args) in [(outside, &add[..]), (cloud, &["link", "set", name, "up"])] {
@@ -219,10 +238,22 @@ const VIP_RULES: [&str; 3] = [
     "32000: from fd77::100 lookup 1",
 ];
 
+fn assert_vip_of(machine: &Machine, mac: &str) {
+    assert!(machine.show(&["link", "show", "eth1"]).contains(mac));
+    assert_vip(machine);
+}
+
 fn assert_vip(machine: &Machine) {
     assert_lines(machine.addresses("eth1"), &VIP_ADDRESSES);
     assert_lines(machine.routes(), &[&VIP_ROUTES[..], &VIP_ROUTES_6].concat());
     assert_lines(machine.rules(), &VIP_RULES);
+}
+
+/// The interface is there under this name, and is nothing.
+fn assert_unplugged(machine: &Machine, name: &str, mac: &str) {
+    let shown = machine.show(&["link", "show", name]);
+    assert!(shown.contains("state DOWN") && shown.contains(mac), "{shown}");
+    assert_lines(machine.addresses(name), &[]);
 }
 
 #[tokio::test]
@@ -414,78 +445,9 @@ async fn what_is_unplugged_is_forgotten_and_can_be_plugged_again() {
         })
         .await;
     assert_eq!(unplugged, []);
-    assert_lines(machine.addresses("eth1"), &[]);
+    assert_unplugged(&machine, "unplugged0", VIP_MAC);
     assert_lines(machine.routes(), &[]);
     assert_lines(machine.rules(), &[]);
-    assert!(machine.show(&["link", "show", "eth1"]).contains("state DOWN"));
     assert!(machine.plug(vip()).await.unwrap().changed);
     assert_vip(&machine);
-}
-
-#[tokio::test]
-async fn an_interface_that_is_not_there_is_asked_for_again_later() {
-    let Some(machine) = Machine::new(Topology::Single) else { return };
-    let (_, port) = vip();
-    let mac: MacAddress = "fa:16:3e:ff:ff:ff".parse().unwrap();
-    let rescan = machine.disk.path().join("rescan");
-    fs::write(&rescan, "").unwrap();
-    let open = machine.open(Some(rescan.clone()));
-    machine
-        .outside
-        .run(move || async move {
-            let plumbing = open();
-            let error = plumbing.plug(mac, port).await.unwrap_err();
-            assert!(matches!(error, PlugError::NoInterface(missing) if missing == mac));
-            assert_eq!(error.to_string(), "No suitable network interface found");
-            assert_eq!(plumbing.plugged().await, []);
-        })
-        .await;
-    assert_eq!(fs::read_to_string(rescan).unwrap(), "1");
-}
-
-#[tokio::test]
-async fn the_name_of_the_vips_interface_is_not_taken_from_another() {
-    let Some(machine) = Machine::new(Topology::Single) else { return };
-    machine.plug(vip()).await.unwrap();
-    let (_, port) = vip();
-    let error = machine.plug((NETWORK_MAC.parse().unwrap(), port)).await.unwrap_err();
-    assert_eq!(error.to_string(), "eth1 is already in use by fa:16:3e:00:21:01");
-    assert_vip(&machine);
-    assert!(machine.show_in(machine.outside.name(), &["link"]).contains("ens5"));
-}
-
-#[tokio::test]
-async fn what_the_kernel_refuses_is_taken_back_from_the_record() {
-    let Some(machine) = Machine::new(Topology::Single) else { return };
-    machine.plug(network(PLUG_NETWORK)).await.unwrap();
-    let (mac, mut port) = vip();
-    // An address of its own is no gateway.
-    port.vip.as_mut().unwrap().vips[0].gateway = "10.77.0.100".parse().ok();
-    let error = machine.plug((mac, port)).await.unwrap_err();
-    assert!(error.to_string().starts_with("cannot add the route to 0.0.0.0/0 via 10.77.0.100"), "{error}");
-    let plugged = machine.run(|plumbing| async move { plumbing.plugged().await }).await;
-    assert_eq!(plugged.iter().map(|plugged| plugged.interface.as_str()).collect::<Vec<_>>(), ["eth2"]);
-    // The right request completes it.
-    machine.plug(vip()).await.unwrap();
-    assert_lines(machine.addresses("eth1"), &VIP_ADDRESSES);
-}
-
-#[tokio::test]
-async fn a_host_route_that_the_kernel_refuses_is_left_out() {
-    let Some(machine) = Machine::new(Topology::Single) else { return };
-    let (mac, mut port) = network(PLUG_NETWORK);
-    port.fixed_ips[0].host_routes[0].nexthop = "10.78.0.121".parse().unwrap();
-    machine.plug((mac, port)).await.unwrap();
-    assert!(!machine.routes().iter().any(|line| line.contains("198.51.100.0/24")));
-    assert_eq!(machine.addresses("eth2").len(), 2);
-}
-
-#[tokio::test]
-async fn nothing_is_plugged_without_a_namespace() {
-    let disk = tempfile::tempdir().unwrap();
-    let config = PlumbingConfig { namespace: None, topology: Topology::Single, pci_rescan: None };
-    let (mac, port) = vip();
-    let store = Arc::new(Store::open(disk.path()).unwrap());
-    let error = Plumbing::open(config, store).unwrap().plug(mac, port).await.unwrap_err();
-    assert!(matches!(error, PlugError::NoNamespace), "{error}");
 }

@@ -104,6 +104,17 @@ fn the_first_way_to_a_destination_counts() {
 }
 
 #[test]
+fn an_interface_has_an_ipv6_address_with_one_prefix() {
+    let (_, mut port) = network(PLUG_NETWORK);
+    let mut again = port.fixed_ips[1].clone();
+    again.subnet = "fd78::/80".parse().unwrap();
+    port.fixed_ips.push(again);
+    let plan = Plan::new(&port, Topology::Single);
+    let addresses: Vec<_> = plan.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.78.0.121/24", "fd78::121/64"]);
+}
+
+#[test]
 fn the_record_is_read_as_it_was_written() {
     let disk = tempfile::tempdir().unwrap();
     let open = || Record::open(Arc::new(Store::open(disk.path()).unwrap()));
@@ -113,20 +124,27 @@ fn the_record_is_read_as_it_was_written() {
         interface: InterfaceName::new(name).unwrap(),
         port,
     };
-    assert!(record.put(plugged("eth10", network(PLUG_NETWORK))).unwrap());
-    assert!(record.put(plugged("eth2", vip())).unwrap());
-    assert!(!record.put(plugged("eth2", vip())).unwrap());
+    assert!(record.put(plugged("eth10", network(PLUG_NETWORK)), Vec::new()).unwrap());
+    assert!(record.put(plugged("eth2", vip()), Vec::new()).unwrap());
+    assert!(!record.put(plugged("eth2", vip()), Vec::new()).unwrap());
     let read = open().unwrap();
     assert_eq!(read.ports(), record.ports());
     let names: Vec<_> = read.ports().iter().map(|plugged| plugged.interface.as_str()).collect();
     assert_eq!(names, ["eth2", "eth10"]);
-    record.put_back(VIP_MAC.parse().unwrap(), None).unwrap();
+    // What is left of former documents is known until it is gone.
+    let mac = VIP_MAC.parse().unwrap();
+    let left = ["10.77.0.7/24", "fd77::7/64"].map(|net| net.parse().unwrap());
+    assert!(!record.put(plugged("eth2", vip()), left.to_vec()).unwrap());
+    assert_eq!(open().unwrap().leftovers(mac), left);
+    record.settle(mac).unwrap();
+    assert_eq!((open().unwrap().leftovers(mac).len(), open().unwrap().ports().len()), (0, 2));
+    record.remove(mac).unwrap();
     assert_eq!(open().unwrap().ports().len(), 1);
 
     // A directory in its place makes writing fail, whoever runs the test.
     let blocked = disk.path().join("interfaces.json.unfinished");
     fs::create_dir(&blocked).unwrap();
-    assert!(record.put(plugged("eth2", vip())).is_err());
+    assert!(record.put(plugged("eth2", vip()), Vec::new()).is_err());
     assert_eq!(record.ports().len(), 1);
     fs::remove_dir(&blocked).unwrap();
     fs::write(disk.path().join("interfaces.json"), "{").unwrap();

@@ -1,5 +1,6 @@
 //! The same through the API.
 
+use hyper::Method;
 use serde_json::json;
 
 use super::*;
@@ -49,6 +50,35 @@ async fn a_port_is_put_and_read() {
         machine.addresses("eth1"),
         &["inet 10.77.0.101/24 scope global eth1", "inet 10.77.0.100/32 scope global eth1"],
     );
+}
+
+#[tokio::test]
+async fn a_port_that_is_refused_is_in_nobodys_way() {
+    let Some(machine) = Machine::new(Topology::Single) else { return };
+    let inside = machine.inside.clone();
+    machine
+        .outside
+        .run(|| async move {
+            let agent = TestAgent::with(|config| config.network_namespace = Some(inside)).await;
+            let path = |mac: &str| format!("/2.0/interfaces/{mac}");
+            let answer = agent.put(&path(VIP_MAC), &PORT.replace("10.77.0.1\"", "224.0.0.1\"")).await;
+            assert_eq!(answer.code(), (400, "invalid_document".to_owned()));
+            assert_eq!(answer.json()["faults"][0]["path"], "vips[0].gateway");
+
+            // An address of its own is no gateway, as the kernel knows.
+            let answer = agent.put(&path(VIP_MAC), &PORT.replace("10.77.0.1\"", "10.77.0.100\"")).await;
+            assert_eq!(answer.code(), (500, "network_failed".to_owned()));
+            assert_eq!(agent.get("/2.0/interfaces").await.json(), json!({ "interfaces": [] }));
+            assert_eq!(agent.get("/2.0/health").await.json(), json!({ "status": "healthy" }));
+            let answer = agent.request(Method::DELETE, &path(VIP_MAC), "").await;
+            assert_eq!(answer.code(), (404, "interface_not_found".to_owned()));
+            for mac in [NETWORK_MAC, VIP_MAC] {
+                let answer = agent.put(&path(mac), PORT).await;
+                assert_eq!(answer.json(), json!({ "interface": "eth1", "changed": true }));
+                assert_eq!(agent.request(Method::DELETE, &path(mac), "").await.status.as_u16(), 200);
+            }
+        })
+        .await;
 }
 
 #[tokio::test]
