@@ -5,6 +5,7 @@
 mod changes;
 mod documents;
 mod failures;
+mod reference;
 mod rest;
 
 use std::{
