@@ -14,6 +14,8 @@
 //! something that is tracked is down.
 
 mod admit;
+mod reconfigure;
+mod timers;
 
 use std::{
     collections::VecDeque,
@@ -21,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::timers::{Down, Timers, Wait, after, again, take_due};
 use super::{Counters, Event, Peer, Reason, State, Timing, Transmit};
 use crate::{
     config::{Instance, Preempt},
@@ -52,8 +55,8 @@ pub struct Router {
     /// Not to take over from a master, whatever its priority: it has handed over.
     abdicated: bool,
     own: Timing,
-    /// Of the master: learned in version 3.
-    timing: Timing,
+    /// Of the master that was heard: in version 3 it may be another (RFC 9568 Active_Adver_Interval).
+    learned: Option<Timing>,
     old_checksum: bool,
     timers: Timers,
     /// Until when a master of lower priority is left alone.
@@ -62,32 +65,6 @@ pub struct Router {
     counters: Counters,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
-}
-
-#[derive(Debug, Default)]
-struct Timers {
-    /// Adver_Timer.
-    advertise: Option<Instant>,
-    /// Active_Down_Timer; and why it would fire.
-    master_down: Option<(Instant, Reason)>,
-    hand_over: Option<Instant>,
-    announce: Option<Instant>,
-    announce_lower: Option<Instant>,
-    refresh: Option<Instant>,
-}
-
-impl Timers {
-    fn next(&self) -> Option<Instant> {
-        let down = self.master_down.map(|(at, _)| at);
-        [self.advertise, down, self.hand_over, self.announce, self.announce_lower, self.refresh]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-}
-
-fn take_due(timer: &mut Option<Instant>, now: Instant) -> bool {
-    timer.take_if(|at| *at <= now).is_some()
 }
 
 impl Router {
@@ -107,7 +84,7 @@ impl Router {
             soon: false,
             abdicated: false,
             own,
-            timing: own,
+            learned: None,
             old_checksum: false,
             timers: Timers::default(),
             preempt_at: None,
@@ -160,39 +137,6 @@ impl Router {
         }
     }
 
-    /// Becomes what `instance` says without leaving its state, unless that is another virtual router altogether: the
-    /// interface, the family, the version and the VRID must be the same.
-    pub fn reconfigure(&mut self, now: Instant, instance: Instance, source: IpAddr) {
-        debug_assert_eq!(
-            (instance.vrid, instance.family, instance.version(), &instance.interface),
-            (self.instance.vrid, self.instance.family, self.instance.version(), &self.instance.interface),
-        );
-        if instance == self.instance && source == self.source {
-            return;
-        }
-        self.own = Timing::of(instance.interval);
-        self.addresses = instance.advertised();
-        self.priority = instance.priority;
-        self.source = source;
-        self.instance = instance;
-        self.preempt_at = None;
-        match self.state {
-            State::Master => {
-                self.timing = self.own;
-                if self.timers.hand_over.is_none() {
-                    self.advertise(now);
-                }
-                self.timers.refresh = after(now, self.instance.garp.refresh);
-            }
-            State::Backup => {
-                self.timing = self.own;
-                self.expect_master(now);
-            }
-            State::Initialize => {}
-        }
-        self.events.push_back(Event::Reconfigured);
-    }
-
     /// Lets a backup take over while this router goes on until it does. False when it is not master. From then on it
     /// takes over only when no master is heard, until [`resume`](Self::resume).
     pub fn hand_over(&mut self, now: Instant) -> bool {
@@ -240,26 +184,27 @@ impl Router {
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Harmless when called too early.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some((_, reason)) = self.timers.master_down.take_if(|(at, _)| *at <= now) {
-            self.become_master(now, reason);
+        if let Some(down) = self.timers.down.take_if(|down| down.at <= now) {
+            self.become_master(now, down.wait.reason());
         }
-        if take_due(&mut self.timers.hand_over, now) {
+        if take_due(&mut self.timers.hand_over, now).is_some() {
             self.abdicated = false;
             self.events.push_back(Event::HandOverFailed);
             self.timers.advertise = Some(now);
         }
-        if take_due(&mut self.timers.advertise, now) {
-            self.advertise(now);
+        if let Some(due) = take_due(&mut self.timers.advertise, now) {
+            self.transmit(self.priority);
+            self.timers.advertise = Some(again(due, self.own.interval(), now));
         }
-        if take_due(&mut self.timers.announce, now) {
+        if take_due(&mut self.timers.announce, now).is_some() {
             self.announce(self.instance.garp.repeat);
         }
-        if take_due(&mut self.timers.announce_lower, now) {
+        if take_due(&mut self.timers.announce_lower, now).is_some() {
             self.announce(self.instance.garp.lower_repeat);
         }
-        if take_due(&mut self.timers.refresh, now) {
+        if let Some(due) = take_due(&mut self.timers.refresh, now) {
             self.announce(self.instance.garp.refresh_repeat);
-            self.timers.refresh = after(now, self.instance.garp.refresh);
+            self.timers.refresh = Some(again(due, self.instance.garp.refresh, now));
         }
     }
 
@@ -321,7 +266,7 @@ impl Router {
 
     /// The time between advertisements that it goes by, which in version 3 is the master's.
     pub fn master_interval(&self) -> Duration {
-        self.timing.interval()
+        self.timing().interval()
     }
 
     /// The router that was heard last.
@@ -339,13 +284,12 @@ impl Router {
             // The skew is for backups to come one after the other. Where the one that stops was the only peer,
             // there is nobody to wait for.
             let alone = self.instance.unicast.as_ref().is_some_and(|unicast| unicast.peers == [source]);
-            let wait = if alone { Duration::ZERO } else { self.timing.skew(self.priority) };
-            self.timers.master_down = Some((now + wait, Reason::MasterStopped));
+            self.wait(now, if alone { Wait::StoppedAlone } else { Wait::Stopped });
             return;
         }
         if self.accepts_master(now, heard.priority) {
             self.learn(heard);
-            self.expect_master(now);
+            self.wait(now, Wait::Missed);
         }
     }
 
@@ -372,7 +316,7 @@ impl Router {
         if self.timers.hand_over.take().is_some() {
             self.learn(heard);
             self.release(now, State::Backup, Reason::HandedOver);
-            self.expect_master(now);
+            self.wait(now, Wait::Missed);
             return;
         }
         if heard.priority == OWNER && self.priority == OWNER {
@@ -382,7 +326,7 @@ impl Router {
         if (heard.priority, source) > (self.priority, self.source) {
             self.learn(heard);
             self.release(now, State::Backup, Reason::HigherPriority);
-            self.expect_master(now);
+            self.wait(now, Wait::Missed);
         } else {
             // It has had the addresses, too, so switches and neighbours may look for them there.
             self.transmit(self.priority);
@@ -391,30 +335,36 @@ impl Router {
         }
     }
 
-    /// Goes by the master's interval (RFC 9568 Active_Adver_Interval); in version 2 it is the same anyway.
+    /// Goes by the master's interval; in version 2 it is the same anyway.
     fn learn(&mut self, heard: &Advertisement) {
-        self.timing = Timing::of(heard.interval);
+        self.learned = Some(Timing::of(heard.interval));
     }
 
-    fn expect_master(&mut self, now: Instant) {
-        let down = now + self.timing.master_down(self.priority);
-        self.timers.master_down = Some((down, Reason::MasterDown));
+    fn timing(&self) -> Timing {
+        self.learned.unwrap_or(self.own)
+    }
+
+    /// Takes over after this.
+    fn wait(&mut self, since: Instant, wait: Wait) {
+        let wait_for = match wait {
+            Wait::Soon => self.own.interval() + self.own.skew(OWNER),
+            Wait::Missed => self.timing().master_down(self.priority),
+            Wait::Stopped => self.timing().skew(self.priority),
+            Wait::StoppedAlone => Duration::ZERO,
+        };
+        self.timers.down = Some(Down { since, wait, at: since + wait_for });
     }
 
     /// From Initialize.
     fn enter(&mut self, now: Instant, reason: Reason) {
-        self.timing = self.own;
+        self.learned = None;
         if self.priority == OWNER {
             self.become_master(now, Reason::Owner);
             return;
         }
         self.change(now, State::Backup, reason);
-        if std::mem::take(&mut self.soon) {
-            let down = now + self.own.interval() + self.own.skew(OWNER);
-            self.timers.master_down = Some((down, Reason::MasterDown));
-        } else {
-            self.expect_master(now);
-        }
+        let wait = if std::mem::take(&mut self.soon) { Wait::Soon } else { Wait::Missed };
+        self.wait(now, wait);
     }
 
     /// To Initialize.
@@ -432,9 +382,10 @@ impl Router {
     }
 
     fn become_master(&mut self, now: Instant, reason: Reason) {
-        self.timing = self.own;
+        self.learned = None;
         self.abdicated = false;
         self.preempt_at = None;
+        self.timers.down = None;
         self.counters.became_master += 1;
         self.advertise(now);
         self.change(now, State::Master, reason);
@@ -473,8 +424,4 @@ impl Router {
             self.events.push_back(Event::Announce { repeat });
         }
     }
-}
-
-fn after(now: Instant, delay: Duration) -> Option<Instant> {
-    (!delay.is_zero()).then(|| now + delay)
 }
