@@ -10,6 +10,11 @@ use crate::packet::{Auth, Family, MAX_ADDRESSES, Version};
 
 /// The longest name of an instance, in octets.
 const MAX_NAME: usize = 255;
+/// Virtual routers of one daemon. Octavia renders one, or one for each family.
+pub(super) const MAX_INSTANCES: usize = 32;
+/// Addresses of all virtual routers, advertised or not; as many routes; as many rules. One thread takes and gives up, and
+/// announces, all of them between two advertisements.
+pub(super) const MAX_HOLDINGS: usize = 512;
 /// The priority of who owns the addresses (RFC 9568 section 6.1).
 const OWNER: u8 = 255;
 
@@ -38,6 +43,8 @@ pub(super) enum Field {
     Excluded,
     /// `virtual_routes`, each.
     Routes,
+    /// `virtual_rules`, each.
+    Rules,
     /// `track_interface`, each.
     TrackInterfaces,
 }
@@ -82,6 +89,7 @@ pub(super) fn check(instances: &[&Instance]) -> Vec<Problem> {
         problems.routes(instance);
         problems.track_interfaces(instance);
     }
+    problems.bounds(instances);
     problems.list
 }
 
@@ -93,6 +101,38 @@ struct Problems {
 impl Problems {
     fn add(&mut self, field: Field, index: Option<usize>, reason: impl Into<String>) {
         self.list.push(Problem { instance: self.instance, field, index, reason: reason.into() });
+    }
+
+    /// What is too much in all: one fault of each kind, at the first that is too many.
+    fn bounds(&mut self, instances: &[&Instance]) {
+        if instances.len() > MAX_INSTANCES {
+            self.instance = MAX_INSTANCES;
+            let reason = format!("more than {MAX_INSTANCES} virtual routers in all");
+            self.add(Field::Instance, None, reason);
+        }
+        type Part = (Field, fn(&Instance) -> usize);
+        let kinds: [(&str, &[Part]); 3] = [
+            (
+                "addresses",
+                &[(Field::Addresses, |it| it.addresses.len()), (Field::Excluded, |it| it.excluded.len())],
+            ),
+            ("routes", &[(Field::Routes, |it| it.routes.len())]),
+            ("rules", &[(Field::Rules, |it| it.rules.len())]),
+        ];
+        for (what, parts) in kinds {
+            let lists = instances.iter().enumerate();
+            let lists =
+                lists.flat_map(|(index, it)| parts.iter().map(move |(field, len)| (index, *field, len(it))));
+            let mut room = MAX_HOLDINGS;
+            for (index, field, len) in lists {
+                if len > room {
+                    self.instance = index;
+                    self.add(field, Some(room), format!("more than {MAX_HOLDINGS} {what} in all"));
+                    break;
+                }
+                room -= len;
+            }
+        }
     }
 
     fn name(&mut self, name: &str) {

@@ -124,11 +124,10 @@ impl<'s> Reader<'s, '_> {
                 draft.routes.push(it);
                 draft.routes.len()
             }),
-            "virtual_rules" => {
-                for line in s.block(self.faults).unwrap_or_default() {
-                    self.draft.rules.extend(virtual_rule(line, self.faults));
-                }
-            }
+            "virtual_rules" => self.each(s, Field::Rules, virtual_rule, |draft, it| {
+                draft.rules.push(it);
+                draft.rules.len()
+            }),
             "track_interface" => self.each(
                 s,
                 Field::TrackInterfaces,

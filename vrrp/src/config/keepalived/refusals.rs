@@ -269,3 +269,28 @@ fn each_refused_text_has_its_reason() {
         ["line 12: \"t\": only one script can be tracked: it stands for the data plane"]
     );
 }
+
+#[test]
+fn more_than_the_thread_can_bear_is_refused_at_its_line() {
+    let lines = |count: usize, line: fn(usize) -> String| (0..count).map(line).collect::<Vec<_>>().join("\n");
+    for (block, what, line) in [
+        (
+            "virtual_ipaddress_excluded",
+            "addresses",
+            (|n| format!("10.0.{}.{}", n / 256, n % 256)) as fn(usize) -> String,
+        ),
+        ("virtual_routes", "routes", |n| format!("10.0.{}.{} dev e", n / 256, n % 256)),
+        ("virtual_rules", "rules", |n| format!("from 10.0.{}.{} table 1 priority 1", n / 256, n % 256)),
+    ] {
+        // Its lines begin on line 5; of the addresses one stands elsewhere.
+        let fits = if what == "addresses" { 511 } else { 512 };
+        let text = |count| with_address(&format!("{block} {{\n{}\n}}", lines(count, line)));
+        assert!(super::parse(&text(fits)).is_ok(), "{block}");
+        assert_eq!(faults(&text(fits + 1)), [format!("line {}: more than 512 {what} in all", 5 + fits)]);
+    }
+    let instances = |count| {
+        lines(count, |n| format!("vrrp_instance i{n} {{\ninterface e\nvirtual_router_id {}\n}}", n + 1))
+    };
+    assert!(super::parse(&instances(32)).is_ok());
+    assert_eq!(faults(&instances(40)), ["line 129: more than 32 virtual routers in all"]);
+}

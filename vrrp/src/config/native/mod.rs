@@ -74,6 +74,7 @@ fn name_of(field: Field) -> Option<&'static str> {
         Field::Addresses => "addresses",
         Field::Excluded => "excluded",
         Field::Routes => "routes",
+        Field::Rules => "rules",
         Field::TrackInterfaces => "track_interfaces",
     })
 }

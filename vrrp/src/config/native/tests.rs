@@ -196,6 +196,58 @@ fn too_many_addresses_are_refused() {
     assert_eq!(faults(&addresses(0)), ["instances[0].addresses: at least one address is required"]);
 }
 
+/// A field, how many items it has in the first instance and in the second, and the items.
+type List = (&'static str, [usize; 2], fn(usize) -> String);
+
+/// `count` instances with these lists.
+fn many(count: usize, lists: &[List]) -> String {
+    let instances: Vec<_> = (0..count)
+        .map(|n| {
+            let mut fields = String::new();
+            for (name, [first, second], item) in lists {
+                let range = match n {
+                    0 => 0..*first,
+                    1 => *first..first + second,
+                    _ => 0..0,
+                };
+                let items: Vec<_> = range.map(item).collect();
+                fields.push_str(&format!(r#", "{name}": [{}]"#, items.join(",")));
+            }
+            format!(r#"{{"name": "i{n}", "interface": "e", "vrid": {}, "version": 2{fields}}}"#, n + 1)
+        })
+        .collect();
+    format!(r#"{{"instances": [{}]}}"#, instances.join(","))
+}
+
+#[test]
+fn more_than_the_thread_can_bear_is_refused() {
+    assert!(parse(&many(32, &[])).is_ok());
+    assert_eq!(faults(&many(34, &[])), ["instances[32]: more than 32 virtual routers in all"]);
+
+    let address: fn(usize) -> String = |n| format!(r#"{{"address": "10.0.{}.{}"}}"#, n / 256, n % 256);
+    let route: fn(usize) -> String = |n| format!(r#"{{"destination": "10.0.{}.{}/32"}}"#, n / 256, n % 256);
+    let rule: fn(usize) -> String =
+        |n| format!(r#"{{"source": "10.0.{}.{}", "table": 1}}"#, n / 256, n % 256);
+    for (name, item) in [("excluded", address), ("routes", route), ("rules", rule)] {
+        assert!(parse(&many(2, &[(name, [500, 12], item)])).is_ok(), "{name}");
+        let what = name.replace("excluded", "addresses");
+        assert_eq!(
+            faults(&many(3, &[(name, [500, 20], item)])),
+            [format!("instances[1].{name}[12]: more than 512 {what} in all")]
+        );
+        assert_eq!(
+            faults(&many(1, &[(name, [600, 0], item)])),
+            [format!("instances[0].{name}[512]: more than 512 {what} in all")]
+        );
+    }
+    // Both kinds of addresses are in the one sum.
+    let other: fn(usize) -> String = |n| format!(r#"{{"address": "10.1.{}.{}"}}"#, n / 256, n % 256);
+    let text =
+        |excluded| many(2, &[("addresses", [200, 200], address), ("excluded", [100, excluded], other)]);
+    assert!(parse(&text(12)).is_ok());
+    assert_eq!(faults(&text(13)), ["instances[1].excluded[12]: more than 512 addresses in all"]);
+}
+
 proptest! {
     #[test]
     fn every_configuration_comes_back_from_its_document(config in config(For::Native)) {
