@@ -319,11 +319,13 @@ impl Router {
             self.wait(now, Wait::Missed);
             return;
         }
-        if heard.priority == OWNER && self.priority == OWNER {
-            self.priority = OWNER - 1;
-            self.events.push_back(Event::OwnerConflict(source));
-        }
         if (heard.priority, source) > (self.priority, self.source) {
+            // Of two owners one must yield, and one alone: keepalived's both do when their advertisements cross, and then
+            // there is no master for as long as it takes to miss one.
+            if self.priority == OWNER {
+                self.priority = OWNER - 1;
+                self.events.push_back(Event::OwnerConflict(source));
+            }
             self.learn(heard);
             self.release(now, State::Backup, Reason::HigherPriority);
             self.wait(now, Wait::Missed);
@@ -358,7 +360,7 @@ impl Router {
     /// From Initialize.
     fn enter(&mut self, now: Instant, reason: Reason) {
         self.learned = None;
-        if self.priority == OWNER {
+        if self.priority == OWNER && !self.abdicated {
             self.become_master(now, Reason::Owner);
             return;
         }

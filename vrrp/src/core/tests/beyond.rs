@@ -156,3 +156,25 @@ fn an_owner_that_becomes_fit_is_master_at_once() {
     let to_master = changed(State::Initialize, State::Master, Reason::Owner);
     assert_eq!(bench.take(), (vec![255], vec![to_master, Event::Announce { repeat: 5 }]));
 }
+
+#[test]
+fn an_owner_that_has_handed_over_does_not_take_it_back_when_it_is_fit_again() {
+    let mut bench = Bench::started(with(v3(), |instance| instance.priority = 255));
+    assert!(bench.router.hand_over(bench.now));
+    bench.hear(LOWER_ADDRESS, 90).unwrap();
+    bench.router.set_fit(bench.now, false);
+    bench.router.set_fit(bench.now, true);
+    assert_eq!(bench.router.state(), State::Backup);
+    // When nobody is there, it does.
+    bench.expire();
+    assert_eq!(bench.router.state(), State::Master);
+}
+
+#[test]
+fn two_owners_whose_advertisements_cross_do_not_both_yield() {
+    let mut bench = Bench::started(with(v3(), |instance| instance.priority = 255));
+    bench.take();
+    bench.hear(LOWER_ADDRESS, 255).unwrap();
+    assert_eq!(bench.take(), (vec![255], vec![Event::Announce { repeat: 5 }]));
+    assert_eq!((bench.router.priority(), bench.router.state()), (255, State::Master));
+}
