@@ -59,6 +59,10 @@ impl Holdings {
             faults.add(format_args!("there is no interface {name}"));
         }
         for (interface, net) in &self.addresses {
+            // Or the kernel takes away with one address all others of its subnet.
+            if let Err(error) = netlink.promote_secondaries(interface.index).await {
+                tracing::debug!(%error, "addresses of a subnet depend on its first");
+            }
             faults.of(netlink.add_virtual_address(interface.index, *net).await);
         }
         for route in &self.routes {

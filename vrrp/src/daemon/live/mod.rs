@@ -304,13 +304,7 @@ impl Live {
                 }
             }
             Event::Reconfigured if self.is_master() => {
-                let before = self.held.take();
                 self.take(kernel).await;
-                if let (Some(before), Some(held)) = (before, &self.held)
-                    && let Some(error) = before.give_up_but(held, &kernel.netlink).await
-                {
-                    self.fault = Some(error);
-                }
                 self.announce(1, kernel);
             }
             Event::Reconfigured => {}
@@ -322,9 +316,16 @@ impl Live {
         }
     }
 
+    /// Has what a master has, and nothing that it had before besides.
     async fn take(&mut self, kernel: &Kernel) {
+        let before = self.held.take();
         let holdings = Holdings::of(self.instance(), &kernel.interfaces);
         self.fault = holdings.take(&kernel.netlink).await;
+        if let Some(before) = before
+            && let Some(fault) = before.give_up_but(&holdings, &kernel.netlink).await
+        {
+            self.fault = Some(fault);
+        }
         self.held = Some(holdings);
     }
 
