@@ -29,7 +29,12 @@ const COMMANDS: usize = 16;
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let config = options.config.as_deref().and_then(|file| {
         // The control socket may bring a better one.
-        read(file).unwrap_or_else(|error| {
+        let there = read(file).inspect(|config| {
+            if config.is_none() {
+                tracing::warn!(file = %file.display(), "no virtual router runs: the file is not there");
+            }
+        });
+        there.unwrap_or_else(|error| {
             tracing::error!("no virtual router runs: {error}");
             None
         })

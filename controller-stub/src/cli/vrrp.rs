@@ -28,6 +28,7 @@ In YAML:
     interface: eth1
     vrid: 1
     interval_ms: 1000
+    preempt: false
     unicast: {peers: [198.51.100.5, 198.51.100.6]}
     addresses:
     - {address: 198.51.100.10/32}
@@ -84,7 +85,8 @@ when the other is not a fit backup.")]
         #[command(flatten)]
         target: Target,
     },
-    /// Let the virtual routers take no part, until start or until their daemon ends: a peer takes over at once
+    /// Let the virtual routers of each amphora that is named take no part, until start or until their daemon ends: a peer
+    /// that is not named takes over at once
     Stop {
         #[command(flatten)]
         target: Target,
