@@ -41,11 +41,12 @@ fn what_is_not_given_has_a_default() {
 }
 
 #[test]
-fn the_example_of_the_documentation_is_read() {
+fn the_examples_of_the_documentation_are_read() {
     let page = include_str!("../../../../docs/vrrp.md");
-    let (_, rest) = page.split_once("```json\n").unwrap();
-    let (example, _) = rest.split_once("```").unwrap();
-    let config = parse(example).unwrap();
+    let examples = page.split("```json\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let examples: Vec<_> = examples.map(|example| parse(example).unwrap()).collect();
+    let [short, config] = examples.as_slice() else { panic!("{} examples", examples.len()) };
+    assert_eq!(short.instances.len(), 1);
     let [first, second] = config.instances.as_slice() else { panic!("{config:?}") };
     assert_eq!(first.interval, Interval::Centiseconds(10));
     assert_eq!(first.preempt, Preempt::Never);
@@ -54,7 +55,7 @@ fn the_example_of_the_documentation_is_read() {
     assert_eq!(first.routes[0].table, Table(1));
     assert_eq!(second.interval, Interval::Seconds(1));
     assert_eq!(second.auth, Auth::Password(*b"secret\0\0"));
-    assert_eq!(parse(&to_json(&config)), Ok(config));
+    assert_eq!(parse(&to_json(config)).as_ref(), Ok(config));
 }
 
 #[test]
