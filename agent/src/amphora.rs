@@ -15,16 +15,17 @@ use amphora_proxy::{
 use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::{
-    sync::{Mutex, Notify, watch},
+    sync::{Mutex, watch},
     task::spawn_blocking,
-    time::{Instant, sleep, timeout},
+    time::Instant,
 };
 
 use crate::{
+    control_socket::{ControlError, Daemon, Failure},
     document,
-    proxy_client::{ProxyClient, ProxyError},
+    keeper::Keeper,
+    proxy_client::ProxyClient,
     store::{Kept, Slot, Staged, Store},
-    vrrp_client::VrrpError,
 };
 
 /// How often the proxy is asked whether it is still the same process.
@@ -43,7 +44,7 @@ pub struct Amphora {
     proxy: ProxyClient,
     state: Mutex<State>,
     model: watch::Sender<Option<Arc<LoadBalancer>>>,
-    wake: Notify,
+    keeper: Keeper,
 }
 
 #[derive(Debug)]
@@ -112,26 +113,18 @@ impl fmt::Display for ChangeError {
 
 impl std::error::Error for ChangeError {}
 
-impl From<ProxyError> for ChangeError {
-    fn from(error: ProxyError) -> Self {
-        match error {
-            ProxyError::Refused(StatusCode::CONFLICT, refusal) => Self::Conflict(refusal),
-            ProxyError::Refused(_, refusal) => Self::Invalid(refusal),
-            ProxyError::NotRunning(_) => Self::ProxyDown(error.to_string()),
-            ProxyError::Late | ProxyError::Broken(_) => Self::ProxyLate(error.to_string()),
-            ProxyError::NotFound | ProxyError::Protocol(_) => Self::Internal(error.to_string()),
-        }
-    }
-}
-
-impl From<VrrpError> for ChangeError {
-    fn from(error: VrrpError) -> Self {
-        match error {
-            VrrpError::Invalid(refusal) => Self::Invalid(refusal),
-            VrrpError::Conflict(refusal) => Self::VrrpConflict(refusal),
-            VrrpError::NotRunning(_) => Self::VrrpDown(error.to_string()),
-            VrrpError::Late | VrrpError::Broken(_) => Self::VrrpLate(error.to_string()),
-            VrrpError::NotFound | VrrpError::Protocol(_) => Self::Internal(error.to_string()),
+impl From<ControlError> for ChangeError {
+    fn from(error: ControlError) -> Self {
+        let said = error.to_string();
+        match (error.daemon, error.failure) {
+            (Daemon::Proxy, Failure::Refused(StatusCode::CONFLICT, refusal)) => Self::Conflict(refusal),
+            (Daemon::Vrrp, Failure::Refused(StatusCode::CONFLICT, refusal)) => Self::VrrpConflict(refusal),
+            (_, Failure::Refused(_, refusal)) => Self::Invalid(refusal),
+            (Daemon::Proxy, Failure::NotRunning(_)) => Self::ProxyDown(said),
+            (Daemon::Vrrp, Failure::NotRunning(_)) => Self::VrrpDown(said),
+            (Daemon::Proxy, Failure::Late | Failure::Broken(_)) => Self::ProxyLate(said),
+            (Daemon::Vrrp, Failure::Late | Failure::Broken(_)) => Self::VrrpLate(said),
+            (_, Failure::NotFound | Failure::Protocol(_)) => Self::Internal(said),
         }
     }
 }
@@ -160,7 +153,8 @@ impl Amphora {
         }
         let state = State { converged: None, authoritative: false };
         let model = watch::Sender::new(model);
-        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, wake: Notify::new() }))
+        let keeper = Keeper::new(store.clone(), Kept::LoadBalancer);
+        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, keeper }))
     }
 
     /// The proxy.
@@ -179,9 +173,7 @@ impl Amphora {
     /// [`ChangeError::NoLoadBalancer`] when it is not this one that is stored.
     pub async fn document(self: &Arc<Self>, id: LoadBalancerId) -> Result<Bytes, ChangeError> {
         self.expect(id)?;
-        let this = self.clone();
-        let document = blocking(move || this.store.read(Kept::LoadBalancer, Slot::Current)).await?;
-        document.map(Bytes::from).ok_or(ChangeError::NoLoadBalancer)
+        self.keeper.read(Slot::Current).await?.ok_or(ChangeError::NoLoadBalancer)
     }
 
     /// What is wrong with the disk, in words.
@@ -251,7 +243,7 @@ impl Amphora {
             this.expect(id)?;
             let applied = match this.proxy.delete().await {
                 Ok(applied) => applied,
-                Err(ProxyError::NotFound | ProxyError::NotRunning(_)) => {
+                Err(error) if error.is_not_found() || error.is_not_running() => {
                     Applied { generation: 0, changed: true }
                 }
                 Err(error) => {
@@ -259,8 +251,7 @@ impl Amphora {
                     return Err(error.into());
                 }
             };
-            let store = this.clone();
-            if let Err(error) = blocking(move || store.store.remove(Kept::LoadBalancer)).await {
+            if let Err(error) = this.keeper.remove().await {
                 this.diverged(&mut state);
                 return Err(error);
             }
@@ -295,23 +286,20 @@ impl Amphora {
                     RETRY_INTERVAL
                 }
             };
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.wake.notified() => woken = Instant::now(),
+            if self.keeper.pause(pause).await {
+                woken = Instant::now();
             }
         }
     }
 
     /// Asks for a [`reconcile`](Self::reconcile) soon.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        self.keeper.wake();
     }
 
     /// Waits until no change is under way, at most so long.
     pub async fn quiesce(&self, at_most: Duration) {
-        if timeout(at_most, self.state.lock()).await.is_err() {
-            tracing::warn!("a change was still under way at the end of drain_timeout");
-        }
+        self.keeper.quiesce(&self.state, at_most).await;
     }
 
     /// Brings the proxy to what is stored, unless this process of it is known to run that.
@@ -344,30 +332,23 @@ impl Amphora {
     /// Gives the proxy what is stored. A document that it calls faulty gives way to the one before; one that merely
     /// cannot be honoured now (an address that is not there yet) is tried again.
     async fn restore(self: &Arc<Self>) -> Result<(), ChangeError> {
-        let this = self.clone();
-        let (current, previous) = blocking(move || {
-            Ok((
-                this.store.read(Kept::LoadBalancer, Slot::Current)?,
-                this.store.read(Kept::LoadBalancer, Slot::Previous)?,
-            ))
-        })
-        .await?;
+        let (current, previous) =
+            (self.keeper.read(Slot::Current).await?, self.keeper.read(Slot::Previous).await?);
         let Some(current) = current else { return Ok(()) };
-        let refused = match self.proxy.apply(current.into()).await {
+        let refused = match self.proxy.apply(current).await {
             Ok(applied) => {
                 tracing::info!(applied.generation, applied.changed, "the stored document runs");
                 return Ok(());
             }
-            Err(error @ ProxyError::Refused(StatusCode::BAD_REQUEST, _)) => error,
+            Err(error) if error.is_faulty() => error,
             Err(error) => return Err(error.into()),
         };
         let fallback =
             previous.and_then(|document| document::parse(&document).ok().map(|model| (model, document)));
         let Some((model, document)) = fallback else { return Err(refused.into()) };
         tracing::error!(%refused, "falling back to the document before");
-        self.proxy.apply(document.into()).await?;
-        let this = self.clone();
-        blocking(move || this.store.unstage(Kept::LoadBalancer, Staged::Replaced)).await?;
+        self.proxy.apply(document).await?;
+        self.keeper.unstage(Staged::Replaced).await?;
         self.model.send_replace(Some(Arc::new(model)));
         Ok(())
     }
@@ -376,8 +357,7 @@ impl Amphora {
     async fn adopt(self: &Arc<Self>) -> Result<(), ChangeError> {
         let document = self.proxy.document().await?;
         let model = document::parse(&document).map_err(ChangeError::Invalid)?;
-        let this = self.clone();
-        let staged = blocking(move || this.store.stage(Kept::LoadBalancer, &document)).await?;
+        let staged = self.keeper.stage(document).await?;
         tracing::warn!(id = %model.id, ?staged, "took over the document that the proxy runs: none was stored");
         self.model.send_replace(Some(Arc::new(model)));
         Ok(())
@@ -390,23 +370,17 @@ impl Amphora {
         model: LoadBalancer,
         document: Bytes,
     ) -> Result<Applied, ChangeError> {
-        let (this, text) = (self.clone(), document.clone());
-        let staged = blocking(move || this.store.stage(Kept::LoadBalancer, &text)).await?;
-        match self.proxy.apply(document).await {
-            Ok(applied) => {
+        match self.keeper.replace(document.clone(), self.proxy.apply(document)).await? {
+            Ok((_, applied)) => {
                 state.authoritative = true;
                 self.model.send_replace(Some(Arc::new(model)));
                 Ok(applied)
             }
-            Err(error) => {
-                let this = self.clone();
-                let unstaged = blocking(move || this.store.unstage(Kept::LoadBalancer, staged)).await;
-                if !matches!(error, ProxyError::Refused(..) | ProxyError::NotRunning(_)) || unstaged.is_err()
-                {
+            Err(failed) => {
+                if failed.has_diverged(|error| error.is_refused() || error.is_not_running()) {
                     self.diverged(state);
                 }
-                unstaged?;
-                Err(error.into())
+                Err(failed.into())
             }
         }
     }
@@ -431,12 +405,6 @@ pub(crate) async fn detached<T: Send + 'static>(
     change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
 ) -> Result<T, ChangeError> {
     tokio::spawn(change).await.map_err(internal)?
-}
-
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, ChangeError> {
-    spawn_blocking(work).await.map_err(internal)?.map_err(ChangeError::Storage)
 }
 
 fn internal(error: tokio::task::JoinError) -> ChangeError {

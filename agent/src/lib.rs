@@ -6,7 +6,8 @@
 //! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
 //! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
 //! | [`vrrp`] | the VRRP configuration, likewise ([`vrrp_client`]) |
-//! | [`unix_http`] | one request to a control socket |
+//! | `keeper` | what those two, and [`peers`] (the other amphora), have in common |
+//! | [`control_socket`] | one request to a daemon, and what becomes of it |
 //! | [`document`] | the one place that meets the proxy's parser |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
 //! | [`heartbeat`] | what Octavia's health manager hears |
@@ -21,8 +22,10 @@
 
 pub mod amphora;
 pub mod config;
+pub mod control_socket;
 pub mod document;
 pub mod heartbeat;
+mod keeper;
 pub mod metrics;
 pub mod peers;
 pub mod plumbing;
@@ -33,7 +36,6 @@ pub mod status;
 pub mod store;
 pub mod supervise;
 pub mod tls;
-pub mod unix_http;
 pub mod vrrp;
 pub mod vrrp_client;
 

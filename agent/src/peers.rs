@@ -17,15 +17,14 @@ use amphora_proxy::{
 };
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::{
-    sync::{Mutex as AsyncMutex, Notify, watch},
-    time::{sleep, timeout},
-};
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
-    amphora::{ChangeError, blocking, detached},
-    proxy_client::{ProxyClient, ProxyError},
-    store::{Kept, Slot, Staged, Store},
+    amphora::{ChangeError, detached},
+    control_socket::ControlError,
+    keeper::Keeper,
+    proxy_client::ProxyClient,
+    store::{Kept, Slot, Store},
 };
 
 /// How often the proxy is asked whether it is still the same process.
@@ -37,7 +36,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// What the proxy knows of the other amphora.
 #[derive(Debug)]
 pub struct Peers {
-    store: Arc<Store>,
+    keeper: Keeper,
     proxy: ProxyClient,
     /// `[amphora] peers_file` says who the other amphora is: it is not for a request to say.
     foreign: bool,
@@ -45,7 +44,6 @@ pub struct Peers {
     configured: watch::Sender<bool>,
     /// Why the proxy does not run what is stored.
     trouble: Mutex<Option<String>>,
-    wake: Notify,
 }
 
 #[derive(Debug)]
@@ -74,13 +72,12 @@ impl Peers {
     pub fn open(store: Arc<Store>, proxy: ProxyClient, foreign: bool) -> io::Result<Arc<Self>> {
         let configured = !foreign && store.read(Kept::Peers, Slot::Current)?.is_some();
         Ok(Arc::new(Self {
-            store,
+            keeper: Keeper::new(store, Kept::Peers),
             proxy,
             foreign,
             state: AsyncMutex::new(State { converged: None, unsure: false }),
             configured: watch::Sender::new(configured),
             trouble: Mutex::default(),
-            wake: Notify::new(),
         }))
     }
 
@@ -102,23 +99,18 @@ impl Peers {
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
-            let (store, text) = (this.clone(), document.clone());
-            let staged = blocking(move || store.store.stage(Kept::Peers, &text)).await?;
-            match this.proxy.set_peers(document).await {
-                Ok(status) => {
+            match this.keeper.replace(document.clone(), this.proxy.set_peers(document)).await? {
+                Ok((changed, status)) => {
                     this.configured.send_replace(true);
                     state.unsure = false;
-                    Ok(Changed { changed: staged != Staged::Unchanged, status: Some(status) })
+                    Ok(Changed { changed, status: Some(status) })
                 }
-                Err(error) => {
-                    let store = this.clone();
-                    let unstaged = blocking(move || store.store.unstage(Kept::Peers, staged)).await;
+                Err(failed) => {
                     // One that did not run may have started meanwhile, and read the file.
-                    if !matches!(error, ProxyError::Refused(..)) || unstaged.is_err() {
+                    if failed.has_diverged(ControlError::is_refused) {
                         this.diverged(&mut state);
                     }
-                    unstaged?;
-                    Err(error.into())
+                    Err(failed.into())
                 }
             }
         })
@@ -137,14 +129,13 @@ impl Peers {
             let changed = this.is_configured();
             let status = match this.proxy.clear_peers().await {
                 Ok(status) => Some(status),
-                Err(ProxyError::NotRunning(_)) => None,
+                Err(error) if error.is_not_running() => None,
                 Err(error) => {
                     this.diverged(&mut state);
                     return Err(error.into());
                 }
             };
-            let store = this.clone();
-            let removed = blocking(move || store.store.remove(Kept::Peers)).await;
+            let removed = this.keeper.remove().await;
             if removed.is_ok() {
                 this.configured.send_replace(false);
             }
@@ -176,23 +167,18 @@ impl Peers {
                     "the proxy does not keep session persistence alike as stored"
                 );
             }
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.wake.notified() => {}
-            }
+            self.keeper.pause(pause).await;
         }
     }
 
     /// Asks for a [`reconcile`](Self::reconcile) soon.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        self.keeper.wake();
     }
 
     /// Waits until no change is under way, at most so long.
     pub async fn quiesce(&self, at_most: Duration) {
-        if timeout(at_most, self.state.lock()).await.is_err() {
-            tracing::warn!("a change of the peers was still under way at the end of drain_timeout");
-        }
+        self.keeper.quiesce(&self.state, at_most).await;
     }
 
     /// Brings the proxy to what is stored, unless this process of it is known to have that.
@@ -210,12 +196,11 @@ impl Peers {
             if state.converged.as_ref() == Some(&instance) && !state.unsure {
                 return Ok(());
             }
-            let store = this.clone();
-            let stored = blocking(move || store.store.read(Kept::Peers, Slot::Current)).await?;
+            let stored = this.keeper.read(Slot::Current).await?;
             match stored.filter(|_| this.is_configured()) {
                 // What it has already stays as it is.
                 Some(document) => {
-                    let status = this.proxy.set_peers(document.into()).await?;
+                    let status = this.proxy.set_peers(document).await?;
                     tracing::info!(listen = ?status.listen, peer = ?status.peer, "the proxy has the stored peers");
                 }
                 None => {

@@ -13,15 +13,13 @@ use std::{
 use amphora_vrrp::control::api::Status;
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::{
-    sync::{Mutex as AsyncMutex, Notify, watch},
-    time::{sleep, timeout},
-};
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
-    amphora::{ChangeError, blocking, detached},
+    amphora::{ChangeError, detached},
+    keeper::Keeper,
     store::{Kept, Slot, Staged, Store},
-    vrrp_client::{VrrpAction, VrrpClient, VrrpError},
+    vrrp_client::{VrrpAction, VrrpClient},
 };
 
 /// How often the daemon is asked whether it runs what is stored.
@@ -33,13 +31,12 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The VRRP configuration of this amphora.
 #[derive(Debug)]
 pub struct Vrrp {
-    store: Arc<Store>,
+    keeper: Keeper,
     daemon: VrrpClient,
     state: AsyncMutex<State>,
     configured: watch::Sender<bool>,
     /// Why the daemon does not run what is stored.
     trouble: Mutex<Option<String>>,
-    wake: Notify,
 }
 
 #[derive(Debug)]
@@ -94,12 +91,11 @@ impl Vrrp {
     pub fn open(store: Arc<Store>, daemon: VrrpClient) -> io::Result<Arc<Self>> {
         let configured = store.read(Kept::Vrrp, Slot::Current)?.is_some();
         Ok(Arc::new(Self {
-            store,
+            keeper: Keeper::new(store, Kept::Vrrp),
             daemon,
             state: AsyncMutex::new(State { running: None, authoritative: false }),
             configured: watch::Sender::new(configured),
             trouble: Mutex::default(),
-            wake: Notify::new(),
         }))
     }
 
@@ -118,9 +114,7 @@ impl Vrrp {
     /// # Errors
     /// [`ChangeError::NoVrrp`] when there is none.
     pub async fn document(self: &Arc<Self>) -> Result<Bytes, ChangeError> {
-        let this = self.clone();
-        let document = blocking(move || this.store.read(Kept::Vrrp, Slot::Current)).await?;
-        document.map(Bytes::from).ok_or(ChangeError::NoVrrp)
+        self.keeper.read(Slot::Current).await?.ok_or(ChangeError::NoVrrp)
     }
 
     /// Makes a configuration run, and answers once it does.
@@ -131,24 +125,18 @@ impl Vrrp {
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
-            let (store, text) = (this.clone(), document.clone());
-            let staged = blocking(move || store.store.stage(Kept::Vrrp, &text)).await?;
-            match this.daemon.apply(document).await {
-                Ok(status) => {
+            match this.keeper.replace(document.clone(), this.daemon.apply(document)).await? {
+                Ok((changed, status)) => {
                     state.authoritative = true;
                     this.configured.send_replace(true);
                     this.converged(&mut state).await;
-                    Ok(Changed { changed: staged != Staged::Unchanged, status: Some(status) })
+                    Ok(Changed { changed, status: Some(status) })
                 }
-                Err(error) => {
-                    let store = this.clone();
-                    let unstaged = blocking(move || store.store.unstage(Kept::Vrrp, staged)).await;
-                    let untouched = matches!(error, VrrpError::Invalid(_) | VrrpError::NotRunning(_));
-                    if !untouched || unstaged.is_err() {
+                Err(failed) => {
+                    if failed.has_diverged(|error| error.is_faulty() || error.is_not_running()) {
                         this.diverged(&mut state);
                     }
-                    unstaged?;
-                    Err(error.into())
+                    Err(failed.into())
                 }
             }
         })
@@ -168,14 +156,13 @@ impl Vrrp {
             }
             let status = match this.daemon.delete().await {
                 Ok(status) => Some(status),
-                Err(VrrpError::NotRunning(_)) => None,
+                Err(error) if error.is_not_running() => None,
                 Err(error) => {
                     this.diverged(&mut state);
                     return Err(error.into());
                 }
             };
-            let store = this.clone();
-            let removed = blocking(move || store.store.remove(Kept::Vrrp)).await;
+            let removed = this.keeper.remove().await;
             if removed.is_ok() {
                 this.configured.send_replace(false);
             }
@@ -225,23 +212,18 @@ impl Vrrp {
                 tracing::warn!(error, "the VRRP daemon does not run what is stored");
             }
             told = lasting;
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.wake.notified() => {}
-            }
+            self.keeper.pause(pause).await;
         }
     }
 
     /// Asks for a [`reconcile`](Self::reconcile) soon.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        self.keeper.wake();
     }
 
     /// Waits until no change is under way, at most so long.
     pub async fn quiesce(&self, at_most: Duration) {
-        if timeout(at_most, self.state.lock()).await.is_err() {
-            tracing::warn!("a change of VRRP was still under way at the end of drain_timeout");
-        }
+        self.keeper.quiesce(&self.state, at_most).await;
     }
 
     /// Brings the daemon to what is stored, unless it says that it runs that.
@@ -254,9 +236,9 @@ impl Vrrp {
             let mut state = this.state.lock().await;
             let running = match this.daemon.configuration().await {
                 Ok(running) => Some(running),
-                Err(VrrpError::NotFound) => None,
+                Err(error) if error.is_not_found() => None,
                 // On an amphora without VRRP there is no daemon.
-                Err(VrrpError::NotRunning(_)) if !this.is_configured() => return Ok(()),
+                Err(error) if error.is_not_running() && !this.is_configured() => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
             match (this.is_configured(), running) {
@@ -287,22 +269,19 @@ impl Vrrp {
                 tracing::info!(instances = status.instances.len(), "the stored VRRP configuration runs");
                 return Ok(());
             }
-            Err(error @ VrrpError::Invalid(_)) => error,
+            Err(error) if error.is_faulty() => error,
             Err(error) => return Err(error.into()),
         };
-        let this = self.clone();
-        let previous = blocking(move || this.store.read(Kept::Vrrp, Slot::Previous)).await?;
+        let previous = self.keeper.read(Slot::Previous).await?;
         let Some(previous) = previous else { return Err(refused.into()) };
         tracing::error!(%refused, "falling back to the VRRP configuration before");
-        self.daemon.apply(previous.into()).await?;
-        let this = self.clone();
-        blocking(move || this.store.unstage(Kept::Vrrp, Staged::Replaced)).await
+        self.daemon.apply(previous).await?;
+        self.keeper.unstage(Staged::Replaced).await
     }
 
     /// Nothing is stored, but the daemon runs a configuration: the file was lost. The address must not be.
     async fn adopt(self: &Arc<Self>, running: Bytes) -> Result<(), ChangeError> {
-        let this = self.clone();
-        let staged = blocking(move || this.store.stage(Kept::Vrrp, &running)).await?;
+        let staged = self.keeper.stage(running).await?;
         tracing::warn!(?staged, "took over the configuration that the VRRP daemon runs: none was stored");
         self.configured.send_replace(true);
         Ok(())

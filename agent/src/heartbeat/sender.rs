@@ -29,8 +29,12 @@ use super::{
     report::{Observation, Reporter},
 };
 use crate::{
-    amphora::Amphora, config::HeartbeatConfig, metrics::Metrics, proxy_client::ProxyError, store::Store,
-    vrrp::Vrrp, vrrp_client::VrrpError,
+    amphora::Amphora,
+    config::HeartbeatConfig,
+    control_socket::{ControlError, Failure},
+    metrics::Metrics,
+    store::Store,
+    vrrp::Vrrp,
 };
 
 /// The longest time ahead of a heartbeat at which the proxy is asked.
@@ -158,7 +162,7 @@ impl Sender {
     /// Asks the proxy and the VRRP daemon until `due`, and sends then.
     async fn beat(&mut self, config: &HeartbeatConfig, due: Instant) {
         let (asked, beat) = tokio::join!(
-            async { timeout_at(due, self.amphora.proxy().stats()).await.unwrap_or(Err(ProxyError::Late)) },
+            async { timeout_at(due, self.amphora.proxy().stats()).await },
             listen(&self.vrrp, due),
         );
         sleep_until(due).await;
@@ -172,11 +176,11 @@ impl Sender {
         }
         let model = self.amphora.model();
         let observation = match &asked {
-            Ok(stats) => Observation::Answered { stats, model: model.as_deref() },
-            Err(ProxyError::NotRunning(_) | ProxyError::NotFound) => Observation::Absent,
-            Err(_) => Observation::Late,
+            Ok(Ok(stats)) => Observation::Answered { stats, model: model.as_deref() },
+            Ok(Err(error)) if error.is_not_running() || error.is_not_found() => Observation::Absent,
+            Ok(Err(_)) | Err(_) => Observation::Late,
         };
-        if asked.is_err() {
+        if !matches!(asked, Ok(Ok(_))) {
             self.metrics.heartbeats_blind.increment();
         }
         let envelope = seal(&self.reporter.next(observation), &config.key);
@@ -224,8 +228,8 @@ async fn listen(vrrp: &Vrrp, due: Instant) -> Beat {
         return Beat::Unwanted;
     }
     match timeout_at(due, vrrp.daemon().status()).await {
-        Ok(Err(VrrpError::NotRunning(_))) => Beat::Absent,
-        Ok(Err(VrrpError::Late)) | Err(_) => Beat::Late,
+        Ok(Err(error)) if error.is_not_running() => Beat::Absent,
+        Ok(Err(ControlError { failure: Failure::Late, .. })) | Err(_) => Beat::Late,
         // Whatever it answered, it lives.
         Ok(_) => Beat::Answered,
     }

@@ -32,7 +32,6 @@ use crate::{
     metrics::Metrics,
     peers::Peers,
     plumbing::{PlugError, Plumbing, Port},
-    proxy_client::ProxyError,
     status,
     vrrp::Vrrp,
 };
@@ -231,7 +230,7 @@ impl Api {
                     fault("loadbalancer", "the proxy does not run what is stored".to_owned());
                 }
             }
-            Err(error @ ProxyError::NotRunning(_)) => fault("proxy", error.to_string()),
+            Err(error) if error.is_not_running() => fault("proxy", error.to_string()),
             Err(error) => fault("proxy", format!("does not answer: {error}")),
         }
         for reason in self.vrrp.troubles().await {

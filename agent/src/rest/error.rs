@@ -10,9 +10,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::route::{NoResource, Resource};
-use crate::{
-    amphora::ChangeError, plumbing::PlugError, proxy_client::ProxyError, store, vrrp_client::VrrpError,
-};
+use crate::{amphora::ChangeError, control_socket::ControlError, plumbing::PlugError, store};
 
 /// An answer that is not 2xx: `{"code", "message", "faults"}`.
 #[derive(Clone, Debug, Serialize)]
@@ -147,14 +145,8 @@ impl From<PlugError> for ApiError {
     }
 }
 
-impl From<VrrpError> for ApiError {
-    fn from(error: VrrpError) -> Self {
-        ChangeError::from(error).into()
-    }
-}
-
-impl From<ProxyError> for ApiError {
-    fn from(error: ProxyError) -> Self {
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
         ChangeError::from(error).into()
     }
 }

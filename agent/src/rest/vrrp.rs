@@ -18,7 +18,6 @@ use crate::{
     amphora::ChangeError,
     metrics::Metrics,
     vrrp::{Role, Vrrp, is_native},
-    vrrp_client::VrrpError,
 };
 
 /// The most bytes of a configuration: the daemon reads no larger one.
@@ -41,7 +40,7 @@ pub(super) async fn answer(
         }
         (VrrpResource::Status, _) => match vrrp.daemon().status().await {
             Ok(status) => Ok(ok(&status)),
-            Err(VrrpError::NotRunning(_)) if !vrrp.is_configured() => Err(ChangeError::NoVrrp.into()),
+            Err(error) if error.is_not_running() && !vrrp.is_configured() => Err(ChangeError::NoVrrp.into()),
             Err(error) => Err(error.into()),
         },
         (VrrpResource::Configuration, &Method::PUT) => {

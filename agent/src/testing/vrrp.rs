@@ -1,17 +1,14 @@
 use std::{
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use amphora_vrrp::control::api::{Fault, InstanceStatus, Refusal, Status};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
-};
-use hyper_util::rt::TokioIo;
-use tokio::{net::UnixListener, task::JoinHandle};
+use http_body_util::Full;
+use hyper::{Method, Response, StatusCode};
+
+use super::control_socket::{Fake, FakeSocket, json};
 
 /// How the fake daemon answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +24,7 @@ pub(crate) enum VrrpMood {
 
 /// The control socket of a VRRP daemon without virtual routers.
 pub(crate) struct FakeVrrp {
-    pub(crate) socket: PathBuf,
-    state: Arc<Mutex<State>>,
-    server: Option<JoinHandle<()>>,
+    socket: FakeSocket<State>,
 }
 
 struct State {
@@ -69,123 +64,100 @@ impl FakeVrrp {
             instances: vec![instance],
         };
         let state = State { mood: VrrpMood::Willing, configuration: None, applications: 0, status };
-        Self { socket: directory.join("vrrp.sock"), state: Arc::new(Mutex::new(state)), server: None }
+        Self { socket: FakeSocket::new(directory.join("vrrp.sock"), state) }
     }
 
     /// Starts it, as another process than before that runs nothing.
     pub(crate) fn start(&mut self) {
         self.stop();
-        self.state.lock().unwrap().configuration = None;
-        let listener = UnixListener::bind(&self.socket).unwrap();
-        let state = self.state.clone();
-        self.server = Some(tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let state = state.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(|request| serve(state.clone(), request));
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        }));
+        self.socket.state().configuration = None;
+        self.socket.start();
+    }
+
+    /// Where it listens.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.socket.path.clone()
     }
 
     pub(crate) fn stop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.abort();
-        }
-        let _ = std::fs::remove_file(&self.socket);
+        self.socket.stop();
     }
 
     pub(crate) fn be(&self, mood: VrrpMood) {
-        self.state.lock().unwrap().mood = mood;
+        self.socket.state().mood = mood;
     }
 
     pub(crate) fn configuration(&self) -> Option<Bytes> {
-        self.state.lock().unwrap().configuration.clone()
+        self.socket.state().configuration.clone()
     }
 
     /// Makes a configuration run behind the agent's back.
     pub(crate) fn run(&self, configuration: Option<&'static str>) {
-        self.state.lock().unwrap().configuration = configuration.map(|text| text.into());
+        self.socket.state().configuration = configuration.map(|text| text.into());
     }
 
     /// How many configurations were applied, those that were running already included.
     pub(crate) fn applications(&self) -> usize {
-        self.state.lock().unwrap().applications
+        self.socket.state().applications
     }
 
     pub(crate) fn set_status(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut self.state.lock().unwrap().status);
+        change(&mut self.socket.state().status);
     }
 }
 
-impl Drop for FakeVrrp {
-    fn drop(&mut self) {
-        self.stop();
+impl Fake for State {
+    fn is_hanging(&self) -> bool {
+        self.mood == VrrpMood::Hanging
     }
-}
 
-async fn serve(
-    state: Arc<Mutex<State>>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let mood = || state.lock().unwrap().mood;
-    while mood() == VrrpMood::Hanging {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let mood = mood();
-    let mut state = state.lock().unwrap();
-    let answer = match (head.method, head.uri.path()) {
-        (Method::PUT, "/config") => match mood {
-            VrrpMood::Refusing(text) if String::from_utf8_lossy(&body).contains(text) => {
-                let fault = Fault { place: "instances[0].vrid".to_owned(), reason: format!("has {text}") };
-                json(StatusCode::BAD_REQUEST, &Refusal { faults: vec![fault] })
-            }
-            _ => {
-                state.configuration = Some(body);
-                state.applications += 1;
-                if mood == VrrpMood::BreakingOff {
-                    return Err(std::io::ErrorKind::BrokenPipe.into());
+    fn answer(&mut self, method: &Method, path: &str, body: Bytes) -> io::Result<Response<Full<Bytes>>> {
+        let mood = self.mood;
+        let state = self;
+        let answer = match (method, path) {
+            (&Method::PUT, "/config") => match mood {
+                VrrpMood::Refusing(text) if String::from_utf8_lossy(&body).contains(text) => {
+                    let fault =
+                        Fault { place: "instances[0].vrid".to_owned(), reason: format!("has {text}") };
+                    json(StatusCode::BAD_REQUEST, &Refusal { faults: vec![fault] })
                 }
+                _ => {
+                    state.configuration = Some(body);
+                    state.applications += 1;
+                    if mood == VrrpMood::BreakingOff {
+                        return Err(std::io::ErrorKind::BrokenPipe.into());
+                    }
+                    json(StatusCode::OK, &state.status)
+                }
+            },
+            (&Method::GET, "/config") => match state.configuration.clone() {
+                Some(configuration) => Response::new(Full::new(configuration)),
+                None => json(StatusCode::NOT_FOUND, &Refusal::of("there is no configuration")),
+            },
+            (&Method::DELETE, "/config") => {
+                state.configuration = None;
                 json(StatusCode::OK, &state.status)
             }
-        },
-        (Method::GET, "/config") => match state.configuration.clone() {
-            Some(configuration) => Response::new(Full::new(configuration)),
-            None => json(StatusCode::NOT_FOUND, &Refusal::of("there is no configuration")),
-        },
-        (Method::DELETE, "/config") => {
-            state.configuration = None;
-            json(StatusCode::OK, &state.status)
-        }
-        (Method::GET, "/status") => json(StatusCode::OK, &state.status),
-        (Method::POST, "/hand-over") => {
-            let masters = state.status.instances.iter_mut().filter(|instance| instance.state == "MASTER");
-            if masters.map(|instance| instance.handed_over = true).count() == 0 {
-                json(StatusCode::CONFLICT, &Refusal::of("no virtual router is master here"))
-            } else {
+            (&Method::GET, "/status") => json(StatusCode::OK, &state.status),
+            (&Method::POST, "/hand-over") => {
+                let masters = state.status.instances.iter_mut().filter(|instance| instance.state == "MASTER");
+                if masters.map(|instance| instance.handed_over = true).count() == 0 {
+                    json(StatusCode::CONFLICT, &Refusal::of("no virtual router is master here"))
+                } else {
+                    json(StatusCode::OK, &state.status)
+                }
+            }
+            (&Method::POST, "/resume") => {
+                state.status.instances.iter_mut().for_each(|instance| instance.handed_over = false);
                 json(StatusCode::OK, &state.status)
             }
-        }
-        (Method::POST, "/resume") => {
-            state.status.instances.iter_mut().for_each(|instance| instance.handed_over = false);
-            json(StatusCode::OK, &state.status)
-        }
-        (Method::POST, path @ ("/start" | "/stop")) => {
-            state.status.started = path == "/start";
-            json(StatusCode::OK, &state.status)
-        }
-        (Method::GET, "/metrics") => Response::new(Full::new(Bytes::from_static(b"amphora_vrrp_x 1\n"))),
-        _ => json(StatusCode::NOT_FOUND, &Refusal::of("no such resource")),
-    };
-    Ok(answer)
-}
-
-fn json(status: StatusCode, document: &impl serde::Serialize) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(serde_json::to_vec(document).unwrap().into()));
-    *response.status_mut() = status;
-    response
+            (&Method::POST, path @ ("/start" | "/stop")) => {
+                state.status.started = path == "/start";
+                json(StatusCode::OK, &state.status)
+            }
+            (&Method::GET, "/metrics") => Response::new(Full::new(Bytes::from_static(b"amphora_vrrp_x 1\n"))),
+            _ => json(StatusCode::NOT_FOUND, &Refusal::of("no such resource")),
+        };
+        Ok(answer)
+    }
 }
