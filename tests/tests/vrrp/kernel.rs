@@ -140,6 +140,21 @@ fn what_the_master_begins_over_ipv6_does_not_leave_from_the_vip() {
 }
 
 #[test]
+fn a_hand_over_that_nobody_took_up_can_be_asked_for_again() {
+    let Some(mut lan) = Lan::new() else { return };
+    let more = format!(r#""addresses": [{{"address": "{VIP}"}}], "track": {{"fall": 2, "rise": 2}}"#);
+    let Some(ours) = alone(&mut lan, &document(&[instance("one", 1, &more)])) else { return };
+    for times in 1..=2 {
+        ours.control("POST", "/hand-over");
+        wait("it says that it goes, and stays", PATIENCE, || {
+            let one = &ours.control("GET", "/status")["instances"][0];
+            one["counters"]["priority_zero_sent"] == times && one["handed_over"] == false
+        });
+        assert!(is_master(&ours));
+    }
+}
+
+#[test]
 fn nothing_but_a_socket_is_replaced() {
     let Some(mut lan) = Lan::new() else { return };
     let Some(host) = lan.host(101) else { return };

@@ -1,6 +1,10 @@
 //! The addresses, routes and rules that a master has, in the kernel.
 
-use std::{collections::HashMap, fmt::Write, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write,
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -58,11 +62,14 @@ impl Holdings {
         for name in &self.missing {
             faults.add(format_args!("there is no interface {name}"));
         }
-        for (interface, net) in &self.addresses {
+        let interfaces: BTreeSet<_> = self.addresses.iter().map(|(interface, _)| interface.index).collect();
+        for index in interfaces {
             // Or the kernel takes away with one address all others of its subnet.
-            if let Err(error) = netlink.promote_secondaries(interface.index).await {
+            if let Err(error) = netlink.promote_secondaries(index).await {
                 tracing::debug!(%error, "addresses of a subnet depend on its first");
             }
+        }
+        for (interface, net) in &self.addresses {
             faults.of(netlink.add_virtual_address(interface.index, *net).await);
         }
         for route in &self.routes {

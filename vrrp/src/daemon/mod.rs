@@ -9,8 +9,8 @@
 //!  control ──────┘
 //! ```
 
-mod departure;
 mod fitness;
+mod hand_over;
 mod holdings;
 mod live;
 mod starvation;
@@ -31,8 +31,8 @@ use tokio::{
 };
 
 use self::{
-    departure::{Departure, Stage},
     fitness::Watch,
+    hand_over::{HandOver, Stage},
     live::{Kernel, Live},
 };
 use crate::{
@@ -42,7 +42,7 @@ use crate::{
         api::{DataPlane, Refusal, Status},
     },
     net::{
-        Announcer, ConfigurationChanges, Interface, InterfaceIndex, Latecomers, LinkChange, LinkChanges,
+        Announcer, ConfigurationChanges, DeferredSyns, Interface, InterfaceIndex, LinkChange, LinkChanges,
         NetError, Netlink,
     },
 };
@@ -81,7 +81,7 @@ pub(crate) struct Daemon {
     config: Option<Config>,
     started: bool,
     live: Vec<Live>,
-    departure: Option<Departure>,
+    hand_over: Option<HandOver>,
 }
 
 /// What [`Daemon::run`] waits for.
@@ -91,7 +91,7 @@ enum Happened {
     Link(Result<LinkChange, NetError>),
     Changed(Result<(), NetError>),
     Look,
-    Departure(Stage),
+    HandOver(Stage),
     Asked(Option<Asked>),
     Stop,
 }
@@ -105,21 +105,22 @@ impl Daemon {
         let links = LinkChanges::open()?;
         let changes = Some(ConfigurationChanges::open()?);
         let netlink = Netlink::open()?;
-        let mut kernel = Kernel { netlink, announcer: Announcer::open()?, interfaces: HashMap::new() };
+        let announcer = Announcer::open()?;
+        let mut kernel = Kernel { netlink, announcer, interfaces: HashMap::new(), addresses: Vec::new() };
         kernel.list().await?;
         Ok(Self {
             begun: Instant::now(),
             kernel,
             links,
             changes,
-            changed: false,
+            changed: true,
             next_look: Instant::now() + LOOK_AGAIN,
             watch_options,
             watch: None,
             config: None,
             started: true,
             live: Vec::new(),
-            departure: None,
+            hand_over: None,
         })
     }
 
@@ -168,7 +169,7 @@ impl Daemon {
         let mut received = 0;
         loop {
             let happened = {
-                let Self { live, links, changes, watch, departure, next_look, .. } = &mut *self;
+                let Self { live, links, changes, watch, hand_over, next_look, .. } = &mut *self;
                 let timeout = live.iter().filter_map(Live::poll_timeout).min();
                 let next_look = (*next_look).into();
                 let mut receive = pin!(receive_any(live));
@@ -178,7 +179,7 @@ impl Daemon {
                     () = &mut receive, if received < BURST => Happened::Received,
                     () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => Happened::Timeout,
                     () = data_plane(watch) => Happened::Look,
-                    stage = depart(departure) => Happened::Departure(stage),
+                    stage = next_stage(hand_over) => Happened::HandOver(stage),
                     change = links.next() => Happened::Link(change),
                     change = configuration(changes) => Happened::Changed(change),
                     asked = commands.recv() => Happened::Asked(asked),
@@ -192,7 +193,7 @@ impl Daemon {
                 if matches!(happened, Happened::Received) && received < BURST { received + 1 } else { 0 };
             match happened {
                 Happened::Received => {
-                    if self.live.iter().any(Live::is_deaf) {
+                    if self.live.iter().any(Live::has_lost_its_socket) {
                         self.look_soon();
                     }
                 }
@@ -220,10 +221,10 @@ impl Daemon {
                     }
                     self.look().await;
                 }
-                Happened::Departure(Stage::Drained) => self.hand_over(),
-                Happened::Departure(Stage::Over) => {
+                Happened::HandOver(Stage::Drained) => self.hand_over(),
+                Happened::HandOver(Stage::Over) => {
                     if !self.live.iter().any(Live::is_handing_over) {
-                        self.departure = None;
+                        self.hand_over = None;
                     }
                 }
                 Happened::Asked(Some((command, reply))) => {
@@ -248,16 +249,16 @@ impl Daemon {
             None => Some(true),
             Some(verdict) => verdict.known.then_some(verdict.fit),
         };
-        let addresses = match self.kernel.netlink.addresses().await {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                tracing::warn!(%error, "what there is stays as it was known");
-                return;
-            }
-        };
+        // Whoever changes an address is heard; without that they are listed each time.
+        if self.changed
+            && let Err(error) = self.kernel.list_addresses().await
+        {
+            tracing::warn!(%error, "what there is stays as it was known");
+            return;
+        }
         let now = Instant::now();
         for live in &mut self.live {
-            live.look(now, &self.kernel.interfaces, &addresses, fit);
+            live.look(now, &self.kernel, fit);
         }
         if std::mem::take(&mut self.changed) {
             for live in &mut self.live {
@@ -284,7 +285,7 @@ impl Daemon {
             Command::Configure(config) => self.configure(config).await,
             Command::Start(started) => {
                 self.started = started;
-                self.departure = None;
+                self.hand_over = None;
                 for live in &mut self.live {
                     live.set_started(now, started);
                 }
@@ -293,13 +294,16 @@ impl Daemon {
                 if !self.live.iter().any(Live::is_master) {
                     return Reply::Refused(Refusal::of("no virtual router is master here"));
                 }
-                if self.departure.is_none() {
-                    self.depart();
+                // One that came to nothing a moment ago is no reason not to begin anew.
+                let is_under_way = self.hand_over.as_ref().is_some_and(HandOver::is_draining)
+                    || self.live.iter().any(Live::is_handing_over);
+                if !is_under_way {
+                    self.begin_hand_over();
                 }
             }
             Command::Resume => {
-                // Once it has drained, who comes late is still sent on for a moment.
-                self.departure.take_if(|departure| departure.is_draining());
+                // Once it has drained, who connects is still sent on for a moment.
+                self.hand_over.take_if(|hand_over| hand_over.is_draining());
                 self.live.iter_mut().for_each(Live::resume);
             }
         }
@@ -308,7 +312,7 @@ impl Daemon {
     }
 
     /// Lets the clients go before the virtual routers do, where there is a data plane that can.
-    fn depart(&mut self) {
+    fn begin_hand_over(&mut self) {
         let limit = self.watch_options.drain_limit;
         let watch = self.watch.as_ref().filter(|(_, watch)| watch.verdict().connected && !limit.is_zero());
         let Some((_, watch)) = watch else { return self.hand_over() };
@@ -318,13 +322,13 @@ impl Daemon {
             by_interface.entry(interface.index).or_insert((interface, Vec::new())).1.push(address);
         }
         let vips = by_interface.values().flat_map(|(_, addresses)| addresses).copied().collect();
-        let latecomers = by_interface.into_values().filter_map(|(interface, addresses)| {
-            Latecomers::open(interface, addresses).unwrap_or_else(|error| {
+        let deferred = by_interface.into_values().filter_map(|(interface, addresses)| {
+            DeferredSyns::open(interface, addresses).unwrap_or_else(|error| {
                 tracing::warn!(%error, "who connects while the VIP moves has to ask again");
                 None
             })
         });
-        self.departure = Some(Departure::start(watch.drainer(), vips, latecomers.collect(), limit));
+        self.hand_over = Some(HandOver::start(watch.drainer(), vips, deferred.collect(), limit));
     }
 
     fn hand_over(&mut self) {
@@ -376,9 +380,9 @@ async fn configuration(changes: &mut Option<ConfigurationChanges>) -> Result<(),
     }
 }
 
-async fn depart(departure: &mut Option<Departure>) -> Stage {
-    match departure {
-        Some(departure) => departure.next().await,
+async fn next_stage(hand_over: &mut Option<HandOver>) -> Stage {
+    match hand_over {
+        Some(hand_over) => hand_over.next().await,
         None => std::future::pending().await,
     }
 }
@@ -395,6 +399,11 @@ impl Kernel {
         let interfaces = self.netlink.interfaces().await?;
         self.interfaces =
             interfaces.into_iter().map(|interface| (interface.name.clone(), interface)).collect();
+        Ok(())
+    }
+
+    async fn list_addresses(&mut self) -> Result<(), NetError> {
+        self.addresses = self.netlink.addresses().await?;
         Ok(())
     }
 

@@ -53,7 +53,7 @@ pub struct Router {
     /// The next time that it becomes backup it waits for one interval alone.
     soon: bool,
     /// Not to take over from a master, whatever its priority: it has handed over.
-    abdicated: bool,
+    handed_over: bool,
     own: Timing,
     /// Of the master that was heard: in version 3 it may be another (RFC 9568 Active_Adver_Interval).
     learned: Option<Timing>,
@@ -82,7 +82,7 @@ impl Router {
             started: false,
             fit: true,
             soon: false,
-            abdicated: false,
+            handed_over: false,
             own,
             learned: None,
             old_checksum: false,
@@ -143,7 +143,7 @@ impl Router {
         if self.state != State::Master {
             return false;
         }
-        self.abdicated = true;
+        self.handed_over = true;
         if self.timers.hand_over.is_none() {
             self.transmit(STOP);
             self.timers.advertise = None;
@@ -154,7 +154,7 @@ impl Router {
 
     /// Takes its place by priority again, after it has handed over.
     pub fn resume(&mut self) {
-        self.abdicated = false;
+        self.handed_over = false;
     }
 
     /// An advertisement has come.
@@ -188,7 +188,7 @@ impl Router {
             self.become_master(now, down.wait.reason());
         }
         if take_due(&mut self.timers.hand_over, now).is_some() {
-            self.abdicated = false;
+            self.handed_over = false;
             self.events.push_back(Event::HandOverFailed);
             self.timers.advertise = Some(now);
         }
@@ -260,8 +260,8 @@ impl Router {
     }
 
     /// Whether it has handed over, or is about to.
-    pub fn has_abdicated(&self) -> bool {
-        self.abdicated
+    pub fn has_handed_over(&self) -> bool {
+        self.handed_over
     }
 
     /// The time between advertisements that it goes by, which in version 3 is the master's.
@@ -300,7 +300,7 @@ impl Router {
             return true;
         }
         match self.instance.preempt {
-            _ if self.abdicated => true,
+            _ if self.handed_over => true,
             Preempt::Never => true,
             Preempt::After(delay) => *self.preempt_at.get_or_insert(now + delay) > now,
         }
@@ -360,7 +360,7 @@ impl Router {
     /// From Initialize.
     fn enter(&mut self, now: Instant, reason: Reason) {
         self.learned = None;
-        if self.priority == OWNER && !self.abdicated {
+        if self.priority == OWNER && !self.handed_over {
             self.become_master(now, Reason::Owner);
             return;
         }
@@ -385,7 +385,7 @@ impl Router {
 
     fn become_master(&mut self, now: Instant, reason: Reason) {
         self.learned = None;
-        self.abdicated = false;
+        self.handed_over = false;
         self.preempt_at = None;
         self.timers.down = None;
         self.counters.became_master += 1;

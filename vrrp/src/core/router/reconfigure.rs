@@ -47,7 +47,7 @@ impl Router {
                     self.timers.refresh = after(now, self.instance.garp.refresh);
                 }
             }
-            State::Backup if self.priority == OWNER && before.priority != OWNER && !self.abdicated => {
+            State::Backup if self.priority == OWNER && before.priority != OWNER && !self.handed_over => {
                 self.become_master(now, Reason::Owner);
             }
             State::Backup => self.wait_on(now, &before),

@@ -32,7 +32,7 @@ pub(super) struct Node {
     pub(super) held: bool,
     pub(super) sent: u64,
     /// It has handed over, and was not told to resume.
-    abdicated: bool,
+    handed_over: bool,
     /// It has heard a master that it has to leave alone until then.
     respects: Option<Instant>,
     /// It has listened since then, and heard nobody.
@@ -60,7 +60,7 @@ impl Node {
             crashed: false,
             held: false,
             sent: 0,
-            abdicated: false,
+            handed_over: false,
             respects: None,
             alone_since: None,
             lately: Lately::default(),
@@ -79,7 +79,7 @@ impl Node {
     /// Whether it takes over from a master of this priority.
     pub(super) fn preempts(&self, priority: u8) -> bool {
         self.able()
-            && !self.router.has_abdicated()
+            && !self.router.has_handed_over()
             && self.router.instance().preempt != Preempt::Never
             && self.router.priority() > priority
     }
@@ -103,7 +103,7 @@ impl Node {
     /// A new process finds what the old one left.
     pub(super) fn restart(&mut self, now: Instant) {
         self.crashed = false;
-        self.abdicated = false;
+        self.handed_over = false;
         let fit = self.router.is_fit();
         self.router = Router::new(self.router.instance().clone(), self.address, GROUP);
         self.router.set_fit(now, fit);
@@ -138,7 +138,7 @@ impl Node {
         // advertisements first.
         let leaves_alone = priority >= self.router.priority()
             || self.router.instance().preempt == Preempt::Never
-            || self.router.has_abdicated();
+            || self.router.has_handed_over();
         let delays = matches!(self.router.instance().preempt, Preempt::After(delay) if !delay.is_zero());
         if priority == 0 || (delays && !leaves_alone) {
             // While it waits before it preempts it goes by the one that it hears.
@@ -167,7 +167,7 @@ impl Node {
                     "has not listened for an interval"
                 );
                 let respects = self.respects.take();
-                assert!(!self.abdicated || reason != Reason::Owner, "takes back what it has handed over");
+                assert!(!self.handed_over || reason != Reason::Owner, "takes back what it has handed over");
                 assert!(
                     reason == Reason::Owner || respects.is_none_or(|until| now >= until),
                     "takes over from a master that it has to leave alone"
@@ -188,7 +188,7 @@ impl Node {
 
     /// What a predecessor left goes once another master is heard.
     pub(super) fn give_up(&mut self) {
-        self.abdicated = self.router.has_abdicated();
+        self.handed_over = self.router.has_handed_over();
         let heard = self.router.peer().is_some_and(|peer| peer.priority > 0);
         let undecided = self.router.state() == State::Backup && !heard;
         if self.held && !self.is_master() && !undecided && !self.crashed {

@@ -90,7 +90,7 @@ fn a_hand_over_to_nobody_ends_and_the_master_goes_on() {
     assert_eq!(bench.take().0, [0]);
     assert_eq!(bench.expire(), 4 * SECOND);
     assert_eq!(bench.take(), (vec![100], vec![Event::HandOverFailed]));
-    assert!(!bench.router.has_abdicated());
+    assert!(!bench.router.has_handed_over());
     assert_eq!(bench.expire(), SECOND);
 }
 
@@ -98,7 +98,7 @@ fn a_hand_over_to_nobody_ends_and_the_master_goes_on() {
 fn only_a_master_hands_over() {
     let mut bench = Bench::backup(v2());
     assert!(!bench.router.hand_over(bench.now));
-    assert!(!bench.router.has_abdicated());
+    assert!(!bench.router.has_handed_over());
 }
 
 #[test]

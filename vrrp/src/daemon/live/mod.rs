@@ -30,6 +30,8 @@ pub(super) struct Kernel {
     pub(super) announcer: Announcer,
     /// As of the last change that was told.
     pub(super) interfaces: HashMap<InterfaceName, Interface>,
+    /// Of all interfaces, as of the last look after a change.
+    pub(super) addresses: Vec<Address>,
 }
 
 /// One virtual router.
@@ -98,7 +100,7 @@ impl Live {
 
     /// Whether it waits for its successor.
     pub(super) fn is_handing_over(&self) -> bool {
-        self.is_master() && self.router.has_abdicated()
+        self.is_master() && self.router.has_handed_over()
     }
 
     /// The addresses that it has, with their interfaces.
@@ -106,15 +108,10 @@ impl Live {
         self.held.iter().flat_map(Holdings::addresses)
     }
 
-    /// Looks whether everything that it tracks is up, and opens its socket when that has become possible. `addresses` are those
-    /// of all interfaces; `data_plane_fit` is none before the first answer.
-    pub(super) fn look(
-        &mut self,
-        now: Instant,
-        interfaces: &HashMap<InterfaceName, Interface>,
-        addresses: &[Address],
-        data_plane_fit: Option<bool>,
-    ) {
+    /// Looks whether everything that it tracks is up, and opens its socket when that has become possible.
+    /// `data_plane_fit` is none before the first answer.
+    pub(super) fn look(&mut self, now: Instant, kernel: &Kernel, data_plane_fit: Option<bool>) {
+        let Kernel { interfaces, addresses, .. } = kernel;
         let instance = self.router.instance();
         let down = [&instance.interface].into_iter().chain(&instance.track_interfaces).find_map(|name| {
             match interfaces.get(name) {
@@ -206,7 +203,7 @@ impl Live {
     }
 
     /// Whether it has lost its socket and may have another.
-    pub(super) fn is_deaf(&self) -> bool {
+    pub(super) fn has_lost_its_socket(&self) -> bool {
         self.socket.is_none() && self.waits.is_none()
     }
 

@@ -35,7 +35,7 @@ impl Live {
             interval_ms: millis(crate::core::Timing::of(instance.interval).interval()),
             master_interval_ms: millis(self.router.master_interval()),
             fit: self.router.is_fit(),
-            handed_over: self.router.has_abdicated(),
+            handed_over: self.router.has_handed_over(),
             addresses: instance
                 .addresses
                 .iter()

@@ -1,4 +1,5 @@
-//! Interfaces, addresses, routes and rules by rtnetlink(7): the one place that touches it.
+//! Interfaces, addresses, routes and rules by rtnetlink(7), and handshakes of TCP by sock_diag(7): the one place that touches
+//! netlink.
 //!
 //! What is added may be there already, and what is deleted may be gone already: neither is an error, and [`Outcome`]
 //! says which it was. So a caller can bring the kernel to what it wants from any state, also from the one that a
@@ -6,6 +7,7 @@
 
 mod address;
 mod changes;
+mod handshakes;
 mod link;
 mod promotion;
 mod route;
@@ -22,6 +24,7 @@ use nix::errno::Errno;
 pub use self::{
     address::Address,
     changes::ConfigurationChanges,
+    handshakes::handshakes,
     link::{Interface, InterfaceIndex, LinkChange, LinkChanges},
     route::{Route, RouteProtocol},
     rule::Rule,

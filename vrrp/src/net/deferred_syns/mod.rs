@@ -56,7 +56,7 @@ const FILTER: [SockFilter; 22] = [
 
 /// Those of one interface.
 #[derive(Debug)]
-pub struct Latecomers {
+pub struct DeferredSyns {
     socket: AsyncFd<Socket>,
     interface: Interface,
     own: MacAddress,
@@ -65,7 +65,7 @@ pub struct Latecomers {
     successors: HashMap<IpAddr, MacAddress>,
 }
 
-impl Latecomers {
+impl DeferredSyns {
     /// Who connects to one of `vips` by this interface from now on. `None` where an interface resolves no addresses.
     ///
     /// # Errors

@@ -10,16 +10,16 @@ use tokio::{
 };
 
 use super::fitness::Drainer;
-use crate::net::{Latecomers, handshakes};
+use crate::net::{DeferredSyns, handshakes};
 
 /// Between two looks whether anybody is left.
 const LOOK: Duration = Duration::from_millis(3);
 /// So many times in a row nobody must be left: a client between two looks has been let in and is not known yet.
 const QUIET_LOOKS: u32 = 2;
-/// How long latecomers are sent on after the hand-over: what neighbours need to learn where the VIP is.
+/// How long clients that connect are sent on after the hand-over: what neighbours need to learn where the VIP is.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// What a departure has come to.
+/// What a hand-over has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The virtual routers may hand over.
@@ -30,27 +30,27 @@ pub(super) enum Stage {
 
 /// One that goes on until it is dropped, which lets clients in again.
 #[derive(Debug)]
-pub(super) struct Departure {
+pub(super) struct HandOver {
     drained: Option<oneshot::Receiver<()>>,
     over: Instant,
     drainer: Drainer,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Departure {
+impl HandOver {
     /// Begins. To be called within a `LocalSet`.
     pub(super) fn start(
         drainer: Drainer,
         vips: Vec<IpAddr>,
-        latecomers: Vec<Latecomers>,
+        deferred: Vec<DeferredSyns>,
         limit: Duration,
     ) -> Self {
         let (done, drained) = oneshot::channel();
-        let mut tasks: Vec<_> = latecomers
+        let mut tasks: Vec<_> = deferred
             .into_iter()
-            .map(|latecomers| {
+            .map(|deferred| {
                 spawn_local(async move {
-                    let error = latecomers.run().await;
+                    let error = deferred.run().await;
                     tracing::warn!(%error, "who connects while the VIP moves has to ask again");
                 })
             })
@@ -86,7 +86,7 @@ impl Departure {
     }
 }
 
-impl Drop for Departure {
+impl Drop for HandOver {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         self.drainer.resume();
