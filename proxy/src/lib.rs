@@ -6,7 +6,7 @@
 //!
 //! | module | what is inside |
 //! | --- | --- |
-//! | [`model`] | Octavia's objects as types; parsing and writing the document |
+//! | [`model`] | Octavia's objects as types, which is the crate `amphora-model` |
 //! | [`snapshot`] | the compiled load balancer |
 //! | [`state`] | counters, health and sessions by id |
 //! | [`engine`] | the control thread's core: compile, bind, swap, report |
@@ -31,7 +31,6 @@ pub mod http1;
 pub mod l7;
 pub mod memory;
 pub mod metrics;
-pub mod model;
 pub mod net;
 pub mod peers;
 pub mod persist;
@@ -41,3 +40,5 @@ pub mod snapshot;
 pub mod state;
 mod sys;
 mod worker;
+
+pub use amphora_model as model;

@@ -12,13 +12,15 @@ mod history;
 mod rate;
 mod registry;
 
+pub use amphora_model::CheckState;
+
 pub use self::{
     counters::{
         Counter, ListenerCounters, MemberCounters, PerWorker, PoolCounters, ResponseClass, SessionTimes,
         SlidingTime, WINDOW,
     },
     departed::Departed,
-    health::{CheckState, HealthCell},
+    health::HealthCell,
     history::{MemberHistory, MemberStatus, Past, PoolHistory},
     rate::Rate,
     registry::{ListenerRates, ListenerState, MemberRecord, MemberState, PoolState, Registry},

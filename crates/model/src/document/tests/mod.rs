@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::model::{arbitrary, *};
+use crate::{arbitrary, *};
 
 /// An id, by number.
 fn id(n: u32) -> String {
@@ -245,7 +245,7 @@ fn policies_are_in_the_order_of_position_then_of_the_document() {
 
 #[test]
 fn the_reference_for_operators_is_true() {
-    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/document.md"));
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/document.md"));
     let (_, example) = text.split_once("```json").unwrap();
     let (example, _) = example.split_once("```").unwrap();
     let lb = LoadBalancer::from_json(example.as_bytes()).unwrap();

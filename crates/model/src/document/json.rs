@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::model::fault::{Faults, Path};
+use crate::fault::{Faults, Path};
 
 /// The largest document that is looked at, in bytes. A member takes about 300, so 5,000 members are 1.5 MB.
 pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;

@@ -9,7 +9,7 @@ use super::{
     Context, check, l7,
     object::{COMMON, Metadata, Object},
 };
-use crate::model::{
+use crate::{
     InsertHeaders, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId, PoolProtocol,
     SessionPersistence,
 };

@@ -6,7 +6,7 @@ use super::{
     Context, check,
     object::{COMMON, MAX_NAME, Metadata, Object},
 };
-use crate::model::{
+use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpMethod, HttpVersion, LbAlgorithm, Member, MemberId, Pool,
     PoolId, PoolProtocol, SessionPersistence,
 };
@@ -120,7 +120,7 @@ fn member(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<Member> {
 }
 
 /// `weight`, 0 to 256.
-pub(in crate::model) fn weight(o: &mut Object<'_>) -> Option<u16> {
+pub(crate) fn weight(o: &mut Object<'_>) -> Option<u16> {
     o.integer("weight", 0, MAX_WEIGHT.into()).and_then(|weight| u16::try_from(weight).ok())
 }
 

@@ -1,19 +1,20 @@
 //! The typed model of one load balancer, with Octavia's own names, enums, defaults and limits.
 //!
 //! A [`LoadBalancer`] that exists is one that can be honoured: it comes only out of
-//! [`LoadBalancer::from_json`] (module `document`), which refuses everything else with the JSON path and the
+//! [`LoadBalancer::from_json`] (module [`document`]), which refuses everything else with the JSON path and the
 //! reason of each [`Fault`].
 //!
 //! * `enums`, `ids`: Octavia's enumerations; an id type for each kind of object
-//! * `document`: the native API's JSON, read and written
+//! * [`document`]: the native API's JSON, read and written
 //! * `fault`: why a document is refused
-//! * `queries`: which listeners are bound where, which pools they reach
 //! * `update`: one member's weight and state
-//! * [`arbitrary`]: made-up load balancers for tests and benchmarks
+//! * `check_state`: what health checks say of a member
+//! * `arbitrary`: made-up load balancers for tests and benchmarks, behind the feature of that name
 
-#[doc(hidden)]
+#[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
-pub(crate) mod document;
+mod check_state;
+pub mod document;
 mod enums;
 mod fault;
 mod ids;
@@ -24,6 +25,7 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 
 pub use self::{
+    check_state::CheckState,
     document::MAX_DOCUMENT_BYTES,
     enums::*,
     fault::{Fault, Faults, MAX_FAULTS, Refusal},

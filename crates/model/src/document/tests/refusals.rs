@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{base, id, set, with};
-use crate::model::{LoadBalancer, MAX_FAULTS, arbitrary};
+use crate::{LoadBalancer, MAX_FAULTS, arbitrary};
 
 /// The faults of a document, as lines.
 fn faults(document: &Value) -> Vec<String> {

@@ -92,7 +92,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::model::arbitrary;
+    use crate::arbitrary;
 
     fn refused(text: &str) -> String {
         MemberUpdate::from_json(text.as_bytes()).unwrap_err().to_string()

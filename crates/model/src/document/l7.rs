@@ -4,7 +4,7 @@ use super::{
     Context, check,
     object::{COMMON, MAX_NAME, Object},
 };
-use crate::model::{
+use crate::{
     CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerId, ListenerProtocol,
     RedirectCode,
 };

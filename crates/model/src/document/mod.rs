@@ -14,8 +14,8 @@ mod check;
 mod json;
 mod l7;
 mod listener;
-pub(crate) mod object;
-pub(super) mod pool;
+pub mod object;
+pub(crate) mod pool;
 mod write;
 
 #[cfg(test)]
@@ -57,7 +57,10 @@ impl LoadBalancer {
 }
 
 /// Reads JSON text whose top is an object that `read` understands.
-pub(crate) fn parse<T>(bytes: &[u8], read: impl FnOnce(&mut Object<'_>) -> Option<T>) -> Result<T, Refusal> {
+///
+/// # Errors
+/// Every fault in it, at most [`MAX_FAULTS`](super::MAX_FAULTS).
+pub fn parse<T>(bytes: &[u8], read: impl FnOnce(&mut Object<'_>) -> Option<T>) -> Result<T, Refusal> {
     let faults = Faults::default();
     let value = json::read(bytes, &faults);
     let result = value.and_then(|value| Object::read(&value, Path::Root, &faults, read));

@@ -4,17 +4,17 @@ use std::{net::IpAddr, str::FromStr};
 
 use serde_json::{Map, Value};
 
-use crate::model::{
+use crate::{
     enums::Spelled,
     fault::{Faults, Path, excerpt},
 };
 
 /// Octavia's limit of names, descriptions and tags, in characters.
-pub(in crate::model) const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 
 /// A field that says nothing to an amphora: checked for its type and not kept.
 #[derive(Clone, Copy)]
-pub(in crate::model) enum Metadata {
+pub(crate) enum Metadata {
     /// A string of at most so many characters.
     Text(usize),
     /// A UUID.
@@ -30,7 +30,7 @@ pub(in crate::model) enum Metadata {
 }
 
 /// What every object of Octavia's answers has and an amphora has no use for.
-pub(in crate::model) const COMMON: &[(&str, Metadata)] = &[
+pub(crate) const COMMON: &[(&str, Metadata)] = &[
     ("project_id", Metadata::Text(36)),
     ("tenant_id", Metadata::Text(36)),
     ("description", Metadata::Text(MAX_NAME)),
@@ -44,7 +44,7 @@ pub(in crate::model) const COMMON: &[(&str, Metadata)] = &[
 /// A JSON object, what was asked of it, and where faults go.
 ///
 /// A field that is `null` is as good as absent, except where that would be a guess (`admin_state_up`).
-pub(crate) struct Object<'a> {
+pub struct Object<'a> {
     map: &'a Map<String, Value>,
     path: Path<'a>,
     faults: &'a Faults,
@@ -56,7 +56,7 @@ pub(crate) struct Object<'a> {
 impl<'a> Object<'a> {
     /// Reads `value` by `read`, then notes each field that `read` did not ask for. `None`, with a fault, when `value`
     /// is not an object.
-    pub(in crate::model) fn read<T>(
+    pub(crate) fn read<T>(
         value: &Value,
         path: Path<'_>,
         faults: &Faults,
@@ -77,27 +77,27 @@ impl<'a> Object<'a> {
     }
 
     /// Notes a fault of the field `name`.
-    pub(crate) fn fault(&self, name: &str, reason: impl Into<String>) {
+    pub fn fault(&self, name: &str, reason: impl Into<String>) {
         self.faults.push(Path::Field(&self.path, name), reason);
     }
 
     /// Notes a fault of the object itself.
-    pub(crate) fn own_fault(&self, reason: impl Into<String>) {
+    pub fn own_fault(&self, reason: impl Into<String>) {
         self.faults.push(self.path, reason);
     }
 
     /// The object's own path.
-    pub(in crate::model) fn path(&self) -> Path<'_> {
+    pub(crate) fn path(&self) -> Path<'_> {
         self.path
     }
 
     /// The names in the object, known or not.
-    pub(in crate::model) fn names(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.map.keys().map(String::as_str)
     }
 
     /// Notes a fault of each field for which `reason` gives one, instead of the fault of an unknown field.
-    pub(in crate::model) fn refuse_others(&mut self, allowed: &[&'static str], reason: &str) {
+    pub(crate) fn refuse_others(&mut self, allowed: &[&'static str], reason: &str) {
         for name in self.names().filter(|name| !allowed.contains(name)) {
             self.fault(name, reason);
         }
@@ -105,18 +105,18 @@ impl<'a> Object<'a> {
     }
 
     /// The field's value, when it is there and not `null`.
-    pub(crate) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub fn get(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.map.get(name).filter(|value| !value.is_null())
     }
 
     /// True when the field is there and not `null`.
-    pub(in crate::model) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// What `read` makes of the field, which must be there.
-    pub(crate) fn require<T>(
+    pub fn require<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
@@ -125,26 +125,26 @@ impl<'a> Object<'a> {
     }
 
     /// Notes that the field is missing, and stands for its value.
-    pub(in crate::model) fn missing<T>(&mut self, name: &'static str) -> Option<T> {
+    pub(crate) fn missing<T>(&mut self, name: &'static str) -> Option<T> {
         self.known.push(name);
         self.fault(name, "is required");
         None
     }
 
     /// A string of at most `max` characters.
-    pub(crate) fn text(&mut self, name: &'static str, max: usize) -> Option<&'a str> {
+    pub fn text(&mut self, name: &'static str, max: usize) -> Option<&'a str> {
         let value = self.get(name)?;
         check_text(value, max).map_err(|reason| self.fault(name, reason)).ok()
     }
 
     /// `name`, or the empty string.
-    pub(in crate::model) fn name(&mut self) -> String {
+    pub(crate) fn name(&mut self) -> String {
         self.text("name", MAX_NAME).unwrap_or_default().to_owned()
     }
 
     /// A boolean, or the default. `null` is refused: Octavia takes it for false in `admin_state_up`, where an absent
     /// field means true.
-    pub(in crate::model) fn flag(&mut self, name: &'static str, default: bool) -> bool {
+    pub(crate) fn flag(&mut self, name: &'static str, default: bool) -> bool {
         self.known.push(name);
         match self.map.get(name) {
             None => default,
@@ -157,7 +157,7 @@ impl<'a> Object<'a> {
     }
 
     /// An integer from `min` to `max`.
-    pub(in crate::model) fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
+    pub(crate) fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
         let value = self.get(name)?;
         let number = value.as_i64().filter(|number| (min..=max).contains(number));
         if number.is_none() {
@@ -167,17 +167,17 @@ impl<'a> Object<'a> {
     }
 
     /// A TCP port, 1 to 65535.
-    pub(in crate::model) fn port(&mut self, name: &'static str) -> Option<u16> {
+    pub(crate) fn port(&mut self, name: &'static str) -> Option<u16> {
         self.integer(name, 1, 65_535).and_then(|port| u16::try_from(port).ok())
     }
 
     /// The object's own `id`, which it must have.
-    pub(in crate::model) fn id<T: FromStr>(&mut self) -> Option<T> {
+    pub(crate) fn id<T: FromStr>(&mut self) -> Option<T> {
         self.require("id", Self::reference)
     }
 
     /// The id of another object.
-    pub(in crate::model) fn reference<T: FromStr>(&mut self, name: &'static str) -> Option<T> {
+    pub(crate) fn reference<T: FromStr>(&mut self, name: &'static str) -> Option<T> {
         let value = self.get(name)?;
         let id = parse_id(value);
         if id.is_none() {
@@ -187,7 +187,7 @@ impl<'a> Object<'a> {
     }
 
     /// An IPv4 or IPv6 address.
-    pub(in crate::model) fn address(&mut self, name: &'static str) -> Option<IpAddr> {
+    pub(crate) fn address(&mut self, name: &'static str) -> Option<IpAddr> {
         let value = self.get(name)?;
         let address = value.as_str().and_then(|text| text.parse().ok());
         if address.is_none() {
@@ -197,12 +197,12 @@ impl<'a> Object<'a> {
     }
 
     /// One of the values of an enumeration. `later` are Octavia's values that this version does not carry.
-    pub(in crate::model) fn choice<T: Spelled>(&mut self, name: &'static str, later: &[&str]) -> Option<T> {
+    pub(crate) fn choice<T: Spelled>(&mut self, name: &'static str, later: &[&str]) -> Option<T> {
         self.one_of(name, T::NAMES, later).and_then(T::spelled)
     }
 
     /// One of some strings. `later` are Octavia's values that this version does not carry.
-    pub(in crate::model) fn one_of(
+    pub(crate) fn one_of(
         &mut self,
         name: &'static str,
         allowed: &'static [&'static str],
@@ -228,7 +228,7 @@ impl<'a> Object<'a> {
     }
 
     /// The object in a field.
-    pub(crate) fn object<T>(
+    pub fn object<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(&mut Object<'_>) -> Option<T>,
@@ -238,7 +238,7 @@ impl<'a> Object<'a> {
     }
 
     /// The objects in a list.
-    pub(in crate::model) fn objects<T>(
+    pub(crate) fn objects<T>(
         &mut self,
         name: &'static str,
         mut read: impl FnMut(&mut Object<'_>) -> Option<T>,
@@ -261,7 +261,7 @@ impl<'a> Object<'a> {
     }
 
     /// Shows each object in a list to `visit`, without noting anything and without marking the field as known.
-    pub(in crate::model) fn peek(&self, name: &str, mut visit: impl FnMut(&Object<'_>)) {
+    pub(crate) fn peek(&self, name: &str, mut visit: impl FnMut(&Object<'_>)) {
         let path = Path::Field(&self.path, name);
         for (i, value) in self.map.get(name).and_then(Value::as_array).into_iter().flatten().enumerate() {
             if let Value::Object(map) = value {
@@ -272,7 +272,7 @@ impl<'a> Object<'a> {
     }
 
     /// Reads the object in a field when it is one and `when` says so, without marking the field as known.
-    pub(in crate::model) fn read_ahead<T>(
+    pub(crate) fn read_ahead<T>(
         &self,
         name: &str,
         when: impl FnOnce(&Map<String, Value>) -> bool,
@@ -286,7 +286,7 @@ impl<'a> Object<'a> {
     }
 
     /// Strings in a list, each with its path, for a check of the caller's own.
-    pub(in crate::model) fn strings<T>(
+    pub(crate) fn strings<T>(
         &mut self,
         name: &'static str,
         mut read: impl FnMut(&str) -> Result<T, String>,
@@ -311,7 +311,7 @@ impl<'a> Object<'a> {
     }
 
     /// Checks fields that are not kept.
-    pub(in crate::model) fn metadata(&mut self, fields: &[(&'static str, Metadata)]) {
+    pub(crate) fn metadata(&mut self, fields: &[(&'static str, Metadata)]) {
         for &(name, kind) in fields {
             match kind {
                 Metadata::Text(max) => {
@@ -341,7 +341,7 @@ impl<'a> Object<'a> {
     }
 
     /// Refuses fields of features that this version does not have, unless they are set to nothing.
-    pub(in crate::model) fn not_yet(&mut self, names: &[&'static str]) {
+    pub(crate) fn not_yet(&mut self, names: &[&'static str]) {
         for &name in names {
             let nothing = match self.get(name) {
                 None | Some(Value::Bool(false)) => true,
@@ -356,7 +356,7 @@ impl<'a> Object<'a> {
     }
 
     /// Checks that an object that names its parent is where it says.
-    pub(in crate::model) fn parent<T: FromStr + PartialEq>(&mut self, name: &'static str, parent: Option<T>) {
+    pub(crate) fn parent<T: FromStr + PartialEq>(&mut self, name: &'static str, parent: Option<T>) {
         if let (Some(given), Some(parent)) = (self.reference::<T>(name), parent)
             && given != parent
         {
@@ -368,7 +368,7 @@ impl<'a> Object<'a> {
 const NOT_AN_ID: &str = "must be a UUID such as 6a0a707c-45ef-4758-b533-e55adddba8ce";
 
 /// The id in `value`, spelled with hyphens.
-pub(in crate::model) fn parse_id<T: FromStr>(value: &Value) -> Option<T> {
+pub(crate) fn parse_id<T: FromStr>(value: &Value) -> Option<T> {
     let text = value.as_str()?;
     parse_uuid(text).and_then(|_| text.parse().ok())
 }
