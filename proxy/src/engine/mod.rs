@@ -168,6 +168,7 @@ impl Engine {
     }
 
     async fn swap(&mut self, snapshot: Arc<Snapshot>, mut sockets: BTreeMap<SocketAddr, Vec<TcpListener>>) {
+        snapshot.announce();
         let mut live = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
             let share = sockets

@@ -50,15 +50,43 @@ pub struct PersistState {
     persistence: SessionPersistence,
     key: HashKey,
     table: StickTable,
-    /// Locked by the control thread alone, while it compiles.
-    interner: Mutex<Interner>,
+    /// What runs goes by; replaced as a whole when a change goes live. Never locked on the request path.
+    roster: Mutex<Arc<Roster>>,
 }
 
-#[derive(Debug, Default)]
-struct Interner {
+/// Which handle stands for which member. Compiling makes the next one out of it and leaves it as it is: a change that is
+/// refused leaves no trace.
+#[derive(Clone, Debug, Default)]
+struct Roster {
     last: u32,
     handles: HashMap<MemberId, MemberHandle>,
     members: HashMap<MemberHandle, MemberId>,
+}
+
+impl Roster {
+    /// One that has these members, too. Those that were known keep their handles. Members that left stay known for a
+    /// while, so that a change that is taken back costs nothing; no handle is ever given to another member.
+    fn with(self: Arc<Self>, members: &[MemberId]) -> Arc<Self> {
+        let crowded = |handles: usize| handles > 2 * members.len() + FORMER_MEMBERS;
+        let unknown = members.iter().any(|id| !self.handles.contains_key(id));
+        if !unknown && !crowded(self.handles.len()) {
+            return self;
+        }
+        let mut next = Self::clone(&self);
+        for id in members {
+            next.handles.entry(*id).or_insert_with(|| {
+                next.last += 1;
+                next.members.insert(MemberHandle(next.last), *id);
+                MemberHandle(next.last)
+            });
+        }
+        if crowded(next.handles.len()) {
+            let present: HashSet<_> = members.iter().collect();
+            next.handles.retain(|id, _| present.contains(id));
+            next.members.retain(|_, id| present.contains(id));
+        }
+        Arc::new(next)
+    }
 }
 
 /// The time of the tables' clock, which counts seconds, at so many seconds since the process started.
@@ -84,7 +112,7 @@ impl PersistState {
 
     fn new(pool: PoolId, persistence: SessionPersistence) -> Self {
         let (key, table) = (HashKey::of(pool.0), StickTable::new(STICK_SIZE));
-        Self { persistence, key, table, interner: Mutex::default() }
+        Self { persistence, key, table, roster: Mutex::default() }
     }
 
     /// What kind of persistence the table serves: `SOURCE_IP` or `APP_COOKIE`.
@@ -114,33 +142,17 @@ impl PersistState {
     /// The member that a handle stands for, if it is or lately was in the pool; for those who dump or replicate the table. Takes the
     /// lock: not for the request path.
     pub fn member(&self, handle: MemberHandle) -> Option<MemberId> {
-        self.interner.lock().unwrap_or_else(PoisonError::into_inner).members.get(&handle).copied()
+        self.roster().members.get(&handle).copied()
     }
 
     /// The handle of a member that is or lately was in the pool. Takes the lock: not for the request path.
     pub fn handle(&self, member: MemberId) -> Option<MemberHandle> {
-        self.interner.lock().unwrap_or_else(PoisonError::into_inner).handles.get(&member).copied()
+        self.roster().handles.get(&member).copied()
     }
 
-    /// Handles for these members. Those that were known keep theirs. Members that left stay known for a while, so
-    /// that a change that is taken back costs nothing; no handle is ever given to another member.
-    fn intern(&self, members: &[MemberId]) -> Box<[MemberHandle]> {
-        let mut guard = self.interner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Interner { last, handles, members: ids } = &mut *guard;
-        let mut handle = |id: &MemberId| {
-            *handles.entry(*id).or_insert_with(|| {
-                *last += 1;
-                ids.insert(MemberHandle(*last), *id);
-                MemberHandle(*last)
-            })
-        };
-        let result = members.iter().map(&mut handle).collect();
-        if handles.len() > 2 * members.len() + FORMER_MEMBERS {
-            let present: HashSet<_> = members.iter().collect();
-            handles.retain(|id, _| present.contains(id));
-            ids.retain(|_, id| present.contains(id));
-        }
-        result
+    fn roster(&self) -> Arc<Roster> {
+        // Whole whenever another thread panics.
+        Arc::clone(&self.roster.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -177,12 +189,22 @@ impl Persistence {
             SessionPersistence::HttpCookie => Some(Self::ServerCookie(ServerCookie::new(ids()))),
         }
     }
+
+    /// Makes the members that this was compiled for the ones that the state knows. To be called once nothing can keep the
+    /// snapshot from going live, and before a worker runs it: what that stores must mean something to everybody.
+    pub fn adopt(&self) {
+        match self {
+            Self::Source(stick) | Self::AppCookie { stick, .. } => stick.adopt(),
+            Self::ServerCookie(_) => {}
+        }
+    }
 }
 
 /// A table with one snapshot's members. Lookups and stores take no lock and allocate nothing.
 #[derive(Debug)]
 pub struct Stick {
     state: Arc<PersistState>,
+    roster: Arc<Roster>,
     /// By member.
     handles: Box<[MemberHandle]>,
     /// Sorted.
@@ -191,10 +213,16 @@ pub struct Stick {
 
 impl Stick {
     fn new(state: Arc<PersistState>, members: impl Iterator<Item = MemberId>) -> Self {
-        let handles = state.intern(&members.collect::<Vec<_>>());
+        let members: Vec<_> = members.collect();
+        let roster = state.roster().with(&members);
+        let handles: Box<[_]> = members.iter().map(|id| roster.handles[id]).collect();
         let mut members: Box<[_]> = handles.iter().copied().zip(0..).collect();
         members.sort_unstable();
-        Self { state, handles, members }
+        Self { state, roster, handles, members }
+    }
+
+    fn adopt(&self) {
+        *self.state.roster.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&self.roster);
     }
 
     /// The pool's state, which makes keys.

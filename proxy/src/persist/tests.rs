@@ -68,7 +68,9 @@ fn next(
 ) -> (Option<Arc<PersistState>>, Stick) {
     let pool = pool(persistence, members);
     let state = PersistState::carry_over(previous, pool.id, pool.session_persistence.as_ref());
-    let stick = match Persistence::compile(&pool, state.as_ref()).unwrap() {
+    let persistence = Persistence::compile(&pool, state.as_ref()).unwrap();
+    persistence.adopt();
+    let stick = match persistence {
         Persistence::Source(stick) | Persistence::AppCookie { stick, .. } => stick,
         Persistence::ServerCookie(_) => panic!("no table"),
     };
@@ -111,7 +113,22 @@ fn members_that_left_are_forgotten_in_time() {
     for i in 1..2000 {
         state = next(state, SessionPersistence::SourceIp, &[i]).0;
     }
-    assert!(state.unwrap().interner.lock().unwrap().handles.len() <= FORMER_MEMBERS + 2);
+    assert!(state.unwrap().roster().handles.len() <= FORMER_MEMBERS + 2);
+}
+
+#[test]
+fn compiling_what_never_goes_live_changes_no_handle() {
+    let members: Vec<usize> = (0..400).collect();
+    let (state, stick) = next(None, SessionPersistence::SourceIp, &members);
+    let key = |i: u16| stick.state().source_key(Ipv4Addr::new(10, 0, (i >> 8) as u8, i as u8).into());
+    (0..400).for_each(|i| stick.store(key(i), usize::from(i), 0));
+    let refused = pool(SessionPersistence::SourceIp, &[999]);
+    Persistence::compile(&refused, state.as_ref()).unwrap();
+    assert_eq!(stick.state().handle(id(999)), None);
+    let (_, stick) = next(state, SessionPersistence::SourceIp, &members);
+    let up = View(vec![true; 400]);
+    let kept = (0..400).filter(|&i| stick.find(key(i), &up, 1) == Some(usize::from(i))).count();
+    assert_eq!(kept, 400);
 }
 
 #[test]

@@ -161,6 +161,12 @@ impl Snapshot {
         }
     }
 
+    /// Makes known what workers are about to write in terms of this snapshot. To be called once nothing can keep it from
+    /// going live, and before a worker has it.
+    pub fn announce(&self) {
+        self.pools.iter().filter_map(|pool| pool.persistence.as_ref()).for_each(Persistence::adopt);
+    }
+
     /// Makes the states of this snapshot the ones that the next is compiled over.
     pub fn hand_over(&self, registry: &mut Registry) {
         registry.adopt(

@@ -16,6 +16,7 @@ const SEEDS: u64 = 200;
 
 fn live(model: &LoadBalancer, generation: u64, registry: &mut Registry) -> Snapshot {
     let snapshot = compile(Arc::new(model.clone()), generation, registry).unwrap();
+    snapshot.announce();
     snapshot.hand_over(registry);
     snapshot
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amphora_tests::{Backend, Client, Document, Listener, Member, Pool, Proxy, Step};
+use amphora_tests::{Backend, Client, Document, L7Policy, L7Rule, Listener, Member, Pool, Proxy, Step};
 use serde_json::json;
 
 async fn two() -> [Backend; 2] {
@@ -152,4 +152,37 @@ async fn a_cookie_leads_nowhere_while_its_member_is_disabled() {
         })
         .await;
     assert_eq!(proxy.client().await.get_with("/", &cookie).await.text(), "a");
+}
+
+/// A refused version of the pool that has lost nearly all of its members.
+#[tokio::test]
+async fn a_refused_document_moves_no_client() {
+    let mut members = Vec::new();
+    for number in 0..300 {
+        members.push(Backend::named(&number.to_string()).await);
+    }
+    let pool = Pool::http().members(&members).with("session_persistence", json!({ "type": "SOURCE_IP" }));
+    let mut proxy = Proxy::start(Document::of(Listener::http(), pool)).await;
+    let address = proxy.address();
+    let ask = async |host: u8| {
+        Client::connect_from(std::net::Ipv4Addr::new(127, 8, 9, host).into(), address).await.get("/").await
+    };
+    let mut of = BTreeMap::new();
+    for host in 1..=50 {
+        of.insert(host, ask(host).await.text());
+    }
+    // Refused for an expression, and for a port that somebody else has.
+    let taken = std::net::TcpListener::bind((proxy.document.vip, 0)).unwrap();
+    let mut bad = proxy.document.clone();
+    bad.pools[0].members = vec![Member::of(&members[0])];
+    let mut unbound = bad.clone();
+    let rule = L7Rule::new("PATH", "REGEX", "(unclosed");
+    bad.listeners[0].policies.push(L7Policy::new("REJECT", rule));
+    unbound = unbound.listener(Listener::http().port(taken.local_addr().unwrap().port()));
+    assert_eq!(proxy.try_apply(&bad).await.unwrap_err().status, 400);
+    assert_eq!(proxy.try_apply(&unbound).await.unwrap_err().status, 409);
+    proxy.change(|document| document.listeners[0] = document.listeners[0].clone().with("name", "good")).await;
+    for (host, member) in &of {
+        assert_eq!(&ask(*host).await.text(), member, "127.8.9.{host}");
+    }
 }
