@@ -94,7 +94,7 @@ pub enum Event {
     Reconfigured,
     /// Nobody took over in time; it goes on as master.
     HandOverFailed,
-    /// Another router advertises as the owner of the same addresses. The priority was reduced to 254.
+    /// Another router advertises as the owner of the same addresses. The priority is 254 for as long as it does.
     OwnerConflict(IpAddr),
 }
 

@@ -125,7 +125,7 @@ fn preempt(o: &mut Object<'_>) -> Preempt {
 fn unicast(o: &mut Object<'_>) -> Option<Unicast> {
     let source = o.required("source", |o, name| o.text(name, address));
     let peers = o.texts("peers", address);
-    let check_source = o.flag("check_source").unwrap_or(false);
+    let check_source = o.flag("check_source").unwrap_or(true);
     Some(Unicast { source: source?, peers, check_source })
 }
 

@@ -59,6 +59,19 @@ fn the_examples_of_the_documentation_are_read() {
 }
 
 #[test]
+fn strangers_are_refused_unless_the_document_lets_them() {
+    for (said, checks) in
+        [("", true), (r#", "check_source": null"#, true), (r#", "check_source": false"#, false)]
+    {
+        let unicast =
+            format!(r#""vrid": 1, "unicast": {{"source": "192.0.2.2", "peers": ["192.0.2.3"]{said}}}"#);
+        let config = parse(&with(&unicast)).unwrap();
+        assert_eq!(config.instances[0].unicast.as_ref().unwrap().check_source, checks, "{said}");
+        assert_eq!(parse(&to_json(&config)), Ok(config), "{said}");
+    }
+}
+
+#[test]
 fn faults_are_reported_together_with_their_paths() {
     let text = r#"{"more": 1, "instances": [
         {"name": "a", "interface": "eth 1", "vrid": 0, "colour": "red", "name": "b",

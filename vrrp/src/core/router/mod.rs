@@ -10,6 +10,9 @@
 //!                               stop, unfit: priority 0 is sent
 //! ```
 //!
+//! Whoever has heard of another master and stays one announces the addresses again, because the network may have learned the
+//! other last; and whoever yields to another says so by one more advertisement, or that one may never know.
+//!
 //! An owner of the addresses (priority 255) goes from Initialize to Master at once. keepalived calls Initialize FAULT when
 //! something that is tracked is down.
 
@@ -146,7 +149,8 @@ impl Router {
         self.handed_over = true;
         if self.timers.hand_over.is_none() {
             self.transmit(STOP);
-            self.timers.advertise = None;
+            // What it announced behind its successor would draw the network back to it.
+            self.timers = Timers::default();
             self.timers.hand_over = Some(now + HAND_OVER_PATIENCE * self.own.interval() + self.own.skew(0));
         }
         true
@@ -191,6 +195,8 @@ impl Router {
             self.handed_over = false;
             self.events.push_back(Event::HandOverFailed);
             self.timers.advertise = Some(now);
+            // A successor that it has not heard may have had the addresses.
+            self.announce_as_new(now);
         }
         if let Some(due) = take_due(&mut self.timers.advertise, now) {
             self.transmit(self.priority);
@@ -249,7 +255,7 @@ impl Router {
         self.since
     }
 
-    /// Its priority: the configured one, unless another owner was heard.
+    /// Its priority: the configured one, unless it has yielded to another owner that is still heard.
     pub fn priority(&self) -> u8 {
         self.priority
     }
@@ -262,6 +268,11 @@ impl Router {
     /// Whether it has handed over, or is about to.
     pub fn has_handed_over(&self) -> bool {
         self.handed_over
+    }
+
+    /// Whether it is master and waits for its successor.
+    pub fn is_handing_over(&self) -> bool {
+        self.timers.hand_over.is_some()
     }
 
     /// The time between advertisements that it goes by, which in version 3 is the master's.
@@ -287,6 +298,10 @@ impl Router {
             self.wait(now, if alone { Wait::StoppedAlone } else { Wait::Stopped });
             return;
         }
+        if heard.priority != OWNER {
+            // The other owner is not there any more, or never was: anybody can have said that it is.
+            self.priority = self.instance.priority;
+        }
         if self.accepts_master(now, heard.priority) {
             self.learn(heard);
             self.wait(now, Wait::Missed);
@@ -308,8 +323,10 @@ impl Router {
 
     fn heard_as_master(&mut self, now: Instant, source: IpAddr, heard: &Advertisement) {
         if heard.priority == STOP {
+            // Who stops has been master.
             if self.timers.hand_over.is_none() {
                 self.advertise(now);
+                self.announce_after_rival(now);
             }
             return;
         }
@@ -320,6 +337,9 @@ impl Router {
             return;
         }
         if (heard.priority, source) > (self.priority, self.source) {
+            // The other may have been master all along and not know of this one, which the network has learned last: by
+            // this it knows, and announces the addresses again (keepalived: higher_prio_send_advert).
+            self.transmit(self.priority);
             // Of two owners one must yield, and one alone: keepalived's both do when their advertisements cross, and then
             // there is no master for as long as it takes to miss one.
             if self.priority == OWNER {
@@ -330,11 +350,21 @@ impl Router {
             self.release(now, State::Backup, Reason::HigherPriority);
             self.wait(now, Wait::Missed);
         } else {
-            // It has had the addresses, too, so switches and neighbours may look for them there.
             self.transmit(self.priority);
-            self.announce(self.instance.garp.lower_repeat);
-            self.timers.announce_lower = after(now, self.instance.garp.lower_delay);
+            self.announce_after_rival(now);
         }
+    }
+
+    /// A rival has had the addresses, too, so switches and neighbours may look for them there.
+    fn announce_after_rival(&mut self, now: Instant) {
+        self.announce(self.instance.garp.lower_repeat);
+        self.timers.announce_lower = after(now, self.instance.garp.lower_delay);
+    }
+
+    fn announce_as_new(&mut self, now: Instant) {
+        self.announce(self.instance.garp.repeat);
+        self.timers.announce = after(now, self.instance.garp.delay);
+        self.timers.refresh = after(now, self.instance.garp.refresh);
     }
 
     /// Goes by the master's interval; in version 2 it is the same anyway.
@@ -389,11 +419,11 @@ impl Router {
         self.preempt_at = None;
         self.timers.down = None;
         self.counters.became_master += 1;
+        // Nor is another owner heard any more.
+        self.priority = self.instance.priority;
         self.advertise(now);
         self.change(now, State::Master, reason);
-        self.announce(self.instance.garp.repeat);
-        self.timers.announce = after(now, self.instance.garp.delay);
-        self.timers.refresh = after(now, self.instance.garp.refresh);
+        self.announce_as_new(now);
     }
 
     fn release(&mut self, now: Instant, to: State, reason: Reason) {

@@ -42,9 +42,9 @@ impl Router {
             State::Master => {
                 if self.timers.hand_over.is_none() {
                     self.advertise(now);
-                }
-                if self.instance.garp.refresh != before.garp.refresh {
-                    self.timers.refresh = after(now, self.instance.garp.refresh);
+                    if self.instance.garp.refresh != before.garp.refresh {
+                        self.timers.refresh = after(now, self.instance.garp.refresh);
+                    }
                 }
             }
             State::Backup if self.priority == OWNER && before.priority != OWNER && !self.handed_over => {

@@ -1,9 +1,14 @@
 //! What goes wrong, or becomes right again.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use super::{Node, Run, preempt, put_right};
-use crate::config::{Instance, VirtualAddress};
+use super::{Node, Run, network::Message, preempt, put_right};
+use crate::{
+    config::{Instance, VirtualAddress},
+    core::{Router, Transmit},
+    fixture::GROUP,
+    packet::Pseudo,
+};
 
 /// Longest intervals that a message may be on its way.
 const OLDEST: u32 = 2;
@@ -12,7 +17,7 @@ impl Run {
     pub(super) fn fault(&mut self) {
         let node = self.random.index(self.nodes.len());
         let other = self.random.index(3);
-        let fault = self.random.below(14);
+        let fault = self.random.below(16);
         self.tell(|| format!("fault {fault} of {node}, {other}"));
         match fault {
             0 => self.network.loss = self.random.below(101),
@@ -21,6 +26,7 @@ impl Run {
             3 => self.network.cut[node][other] = true,
             4 => self.network.cut = [[false; 3]; 3],
             5 | 6 => self.crash_or_restart(node),
+            14 | 15 => return self.forge(node),
             _ if self.nodes[node].crashed => return,
             7 => self.nodes[node].paused_until = Some(self.now + self.random.within(10 * self.longest)),
             // What sleeps cannot be told anything.
@@ -73,6 +79,7 @@ impl Run {
     /// All go down until nothing is on its way any more, and come back at once.
     fn power_cut(&mut self) {
         self.nodes.iter_mut().for_each(Node::crash);
+        self.unheard = true;
         self.run(self.now + OLDEST * self.longest, &mut |_| {});
         self.tell(|| "all come back".to_owned());
         for node in 0..self.nodes.len() {
@@ -82,8 +89,23 @@ impl Run {
         (0..self.nodes.len()).for_each(|node| self.settle(node));
     }
 
+    /// A stranger says that it is master, or that it stops.
+    fn forge(&mut self, to: usize) {
+        let instance: Instance = self.nodes[to].router.instance().clone();
+        let unicast = instance.unicast.is_some();
+        let source = IpAddr::from([192, 0, 2, self.random.of(&[0, 250])]);
+        let destination = if unicast { self.nodes[to].address } else { GROUP };
+        let transmit =
+            Transmit { priority: self.random.of(&[0, 1, 100, 254, 255, 255]), old_checksum: false };
+        let octets = Router::new(instance, source, GROUP)
+            .advertisement(transmit)
+            .encode(Pseudo { source, destination });
+        self.network.fly(self.now, to, Message { source, destination, octets });
+    }
+
     fn crash_or_restart(&mut self, node: usize) {
         let now = self.now;
+        self.unheard |= self.learned == Some(node);
         let node = &mut self.nodes[node];
         if node.crashed { node.restart(now) } else { node.crash() }
     }

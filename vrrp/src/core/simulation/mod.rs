@@ -4,17 +4,19 @@
 //! how late they look at their timers, and in version 3 in their intervals. First come faults: loss, delay, doubles, cut
 //! links, routers that pause (a virtual machine that is not scheduled: its clock jumps when it goes on), that are unfit, that
 //! are stopped and started, that crash and come back to the addresses that they had, that are reconfigured, that hand
-//! over and are never told to resume. Then the network heals, while old messages are still on their way, and what
+//! over and are never told to resume; and somebody who is none of them says that it is master. Then the network heals, while old messages are still on their way, and what
 //! must hold is looked at after every step:
 //!
 //! - at all times: no router sends more than what is due and what it is asked for; none takes over, by itself, from a
 //!   master that it has to leave alone before it has missed three of its advertisements, nor before it has listened
-//!   for one interval; none that has handed over takes that back because it owns the addresses;
+//!   for one interval; none that has handed over takes that back because it owns the addresses; one that has heard another
+//!   master and stays one announces the addresses again, and one that hands over does not announce them;
 //! - once the network has healed and delivered what is old: there are neither none nor two masters for longer than the
 //!   longest master-down interval; and after a master there is always one;
 //! - a master-down interval later: two are masters only until the first has heard of the second;
 //! - at last: one master, the same, which alone has the addresses and advertises at its interval, no more and no less
-//!   often; nobody who preempts and has not handed over has a higher priority.
+//!   often, and by its configured priority; nobody who preempts and has not handed over has a higher one; and it was the last
+//!   to announce the addresses, unless what would have told it that another had done so was lost.
 //!
 //! `SEEDS=10000` runs more of them, `SEED=n` one alone with its story printed.
 
@@ -77,6 +79,10 @@ struct Run {
     now: Instant,
     nodes: Vec<Node>,
     network: Network,
+    /// Where the switches look for the addresses: at who announced them last.
+    learned: Option<usize>,
+    /// What that one said afterwards was lost.
+    unheard: bool,
     /// The longest and the shortest that any router has, or has had.
     longest: Duration,
     shortest: Duration,
@@ -102,6 +108,8 @@ impl Run {
             now: begun,
             nodes: Vec::new(),
             network: Network::new(Duration::ZERO),
+            learned: None,
+            unheard: false,
             longest: Duration::ZERO,
             shortest: Duration::MAX,
         };
@@ -226,7 +234,10 @@ impl Run {
         }
         assert_eq!(before.is_some(), self.able() > 0);
         if let Some(master) = before {
-            let priority = self.nodes[master].router.priority();
+            assert!(self.unheard || self.learned == before, "the switches look at {:?}", self.learned);
+            let router = &self.nodes[master].router;
+            let priority = router.priority();
+            assert_eq!(priority, router.instance().priority, "goes by another priority than its own");
             let better = self.nodes.iter().position(|node| node.preempts(priority));
             assert_eq!(better, None, "has not taken over from {master}");
         }
@@ -289,15 +300,18 @@ impl Run {
                 let destination = if unicast { self.nodes[to].address } else { GROUP };
                 let octets = advertisement.encode(Pseudo { source, destination });
                 let message = Message { source, destination, octets };
-                self.network.send(self.now, from, to, &message, &mut self.random);
+                let arrives = self.network.send(self.now, from, to, &message, &mut self.random);
+                self.unheard |= !arrives && self.learned == Some(from);
             }
         }
         while let Some(event) = self.nodes[from].router.poll_event() {
-            if !matches!(event, Event::Announce { .. }) {
-                self.tell(|| format!("{from}: {event:?}"));
+            if matches!(event, Event::Announce { .. }) {
+                (self.learned, self.unheard) = (Some(from), false);
             }
+            self.tell(|| format!("{from}: {event:?}"));
             self.nodes[from].act(self.now, event);
         }
+        self.nodes[from].check_doubt();
         self.nodes[from].give_up();
         self.nodes[from].check_flood(self.now);
     }

@@ -49,6 +49,7 @@ impl Network {
         *self = Self { flights: std::mem::take(&mut self.flights), flown: self.flown, ..Self::new(delay) };
     }
 
+    /// False when none of it will arrive.
     pub(super) fn send(
         &mut self,
         now: Instant,
@@ -56,16 +57,22 @@ impl Network {
         to: usize,
         message: &Message,
         random: &mut Random,
-    ) {
+    ) -> bool {
+        let before = self.flown;
         let copies = 1 + u64::from(random.chance(self.doubles));
         for _ in 0..copies {
             if self.cut[from][to] || random.chance(self.loss) {
                 continue;
             }
-            let at = now + random.within(self.delay);
-            self.flights.push(Reverse(Flight { at, number: self.flown, to, message: message.clone() }));
-            self.flown += 1;
+            self.fly(now + random.within(self.delay), to, message.clone());
         }
+        self.flown > before
+    }
+
+    /// Whoever sent it.
+    pub(super) fn fly(&mut self, at: Instant, to: usize, message: Message) {
+        self.flights.push(Reverse(Flight { at, number: self.flown, to, message }));
+        self.flown += 1;
     }
 
     /// When the next one arrives.

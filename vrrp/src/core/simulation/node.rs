@@ -17,6 +17,8 @@ use crate::{
 /// More than this nobody sends in one of its intervals, however many answers it is asked for by routers whose intervals are
 /// shorter: there, two routers answer each other.
 const FLOOD: usize = 500;
+/// The priority of who owns the addresses.
+const OWNER: u8 = 255;
 
 pub(super) struct Node {
     pub(super) router: Router,
@@ -37,6 +39,8 @@ pub(super) struct Node {
     respects: Option<Instant>,
     /// It has listened since then, and heard nobody.
     alone_since: Option<Instant>,
+    /// As master it has heard another, and has not announced the addresses since.
+    in_doubt: bool,
     lately: Lately,
 }
 
@@ -63,6 +67,7 @@ impl Node {
             handed_over: false,
             respects: None,
             alone_since: None,
+            in_doubt: false,
             lately: Lately::default(),
         }
     }
@@ -81,7 +86,12 @@ impl Node {
         self.able()
             && !self.router.has_handed_over()
             && self.router.instance().preempt != Preempt::Never
-            && self.router.priority() > priority
+            && (self.router.priority() > priority || (priority < OWNER && self.is_owner()))
+    }
+
+    /// Whether it was configured to own the addresses, whoever else has said that it does.
+    fn is_owner(&self) -> bool {
+        self.router.instance().priority == OWNER
     }
 
     /// When it has something to do by itself.
@@ -127,12 +137,15 @@ impl Node {
 
     pub(super) fn hand_in(&mut self, now: Instant, message: &Message) {
         let was_backup = self.router.state() == State::Backup;
+        let was_master = self.is_master();
+        let handing_over = self.is_handing_over();
         let envelope = Envelope { source: message.source, destination: message.destination, ttl: Some(255) };
         if self.router.handle_packet(now, &envelope, &message.octets).is_err() {
             return;
         }
         self.lately.heard.push_back(now);
         self.alone_since = None;
+        self.in_doubt = was_master && !handing_over;
         let (priority, interval) = says(&message.octets);
         // Another reading of the same rule: who heard a master that is not to be replaced misses three of its
         // advertisements first.
@@ -173,6 +186,11 @@ impl Node {
                     "takes over from a master that it has to leave alone"
                 );
             }
+            Event::Announce { .. } => {
+                assert!(!self.is_handing_over(), "announces what it hands over");
+                self.in_doubt = false;
+            }
+            Event::HandOverFailed => self.in_doubt = true,
             Event::Changed { from, to, .. } => {
                 if from == State::Master {
                     self.held = false;
@@ -186,6 +204,16 @@ impl Node {
         }
     }
 
+    /// Everything was done that it wanted done.
+    pub(super) fn check_doubt(&mut self) {
+        assert!(!self.in_doubt || !self.is_master(), "stays master, and the network may look elsewhere");
+        self.in_doubt = false;
+    }
+
+    fn is_handing_over(&self) -> bool {
+        self.is_master() && self.router.is_handing_over()
+    }
+
     /// What a predecessor left goes once another master is heard.
     pub(super) fn give_up(&mut self) {
         self.handed_over = self.router.has_handed_over();
@@ -196,8 +224,8 @@ impl Node {
         }
     }
 
-    /// In one interval a router sends what is due, and besides at most one answer to each advertisement and one
-    /// for each thing that was done to it.
+    /// In one interval a router sends what is due, and besides at most one answer to each advertisement, one more when it
+    /// takes over again after it yielded to that, and one for each thing that was done to it.
     pub(super) fn check_flood(&mut self, now: Instant) {
         let interval = Timing::of(self.router.instance().interval).interval();
         let Lately { sent, heard, told } = &mut self.lately;
@@ -206,7 +234,7 @@ impl Node {
                 times.pop_front();
             }
         }
-        let bound = FLOOD.min(2 + heard.len() + 2 * told.len());
+        let bound = FLOOD.min(2 + 2 * heard.len() + 2 * told.len());
         assert!(
             sent.len() <= bound,
             "{} sent in an interval, {} heard, {} things were done to it",

@@ -34,9 +34,98 @@ fn two_owners_settle_it_by_their_addresses() {
     let mut bench = Bench::started(with(v3(), |instance| instance.priority = 255));
     bench.take();
     bench.hear(HIGHER_ADDRESS, 255).unwrap();
-    let (_, events) = bench.take();
-    assert_eq!(events[0], Event::OwnerConflict(HIGHER_ADDRESS));
+    let (sent, events) = bench.take();
+    assert_eq!((sent, events[0]), (vec![255], Event::OwnerConflict(HIGHER_ADDRESS)));
     assert_eq!((bench.router.priority(), bench.router.state()), (254, State::Backup));
+    for _ in 0..10 {
+        bench.pass(SECOND);
+        bench.hear(HIGHER_ADDRESS, 255).unwrap();
+        assert_eq!((bench.router.priority(), bench.router.state()), (254, State::Backup));
+    }
+}
+
+#[test]
+fn a_forged_owner_does_not_make_an_owner_yield_for_good() {
+    // Nobody else is there.
+    let mut bench = Bench::started(with(v3(), |instance| instance.priority = 255));
+    bench.hear(HIGHER_ADDRESS, 255).unwrap();
+    assert_eq!(bench.router.state(), State::Backup);
+    bench.expire();
+    assert_eq!((bench.router.priority(), bench.router.state()), (255, State::Master));
+    bench.take();
+    // The other amphora was faster, and has 254 by its configuration.
+    for other in [90, 254] {
+        bench.hear(HIGHER_ADDRESS, 255).unwrap();
+        for _ in 0..5 {
+            bench.pass(SECOND);
+            bench.hear(LOWER_ADDRESS, other).unwrap();
+        }
+        assert_eq!((bench.router.priority(), bench.router.state()), (255, State::Master), "{other}");
+    }
+    // And it is one when it starts again.
+    bench.router.set_fit(bench.now, false);
+    bench.take();
+    bench.router.set_fit(bench.now, true);
+    assert_eq!(bench.router.state(), State::Master);
+}
+
+/// How often the addresses are announced within so long from now on.
+fn announced(bench: &mut Bench, time: Duration) -> Vec<(Duration, u32)> {
+    let begun = bench.now;
+    let mut announced = vec![];
+    loop {
+        for event in bench.take().1 {
+            if let Event::Announce { repeat } = event {
+                announced.push((bench.now - begun, repeat));
+            }
+        }
+        if bench.router.poll_timeout().is_none_or(|at| at > begun + time) {
+            return announced;
+        }
+        bench.expire();
+    }
+}
+
+#[test]
+fn who_yields_says_so_and_who_stays_announces_again() {
+    // Both have been masters, and the network has learned the one that yields last. That the other is there it
+    // hears by its regular advertisement, and the other has not heard of it.
+    for instance in [v2(), v3(), unicast(v3(), &[HIGHER_ADDRESS])] {
+        let quiet = Garp { delay: Duration::ZERO, ..Garp::default() };
+        let mut yields = Bench::master(with(instance.clone(), |instance| instance.garp = quiet));
+        yields.hear(HIGHER_ADDRESS, 100).unwrap();
+        let (said, events) = yields.take();
+        assert_eq!(said, [100]);
+        assert_eq!(events, [changed(State::Master, State::Backup, Reason::HigherPriority)]);
+
+        let mut stays = Bench::master(with(instance, |instance| instance.garp = quiet));
+        announced(&mut stays, Duration::ZERO);
+        stays.hear(LOWER_ADDRESS, said[0]).unwrap();
+        let lower = Garp::default();
+        let twice = [(Duration::ZERO, lower.lower_repeat), (lower.lower_delay, lower.lower_repeat)];
+        assert_eq!(announced(&mut stays, 20 * SECOND), twice);
+    }
+}
+
+#[test]
+fn a_master_that_hears_a_rival_stop_announces_again() {
+    let quiet = Garp { delay: Duration::ZERO, ..Garp::default() };
+    let mut bench = Bench::master(with(v3(), |instance| instance.garp = quiet));
+    bench.hear(HIGHER_ADDRESS, 0).unwrap();
+    assert_eq!(announced(&mut bench, 20 * SECOND), [(Duration::ZERO, 5), (5 * SECOND, 5)]);
+}
+
+#[test]
+fn who_hands_over_announces_nothing_until_it_has_failed() {
+    let garp = Garp { repeat: 3, delay: 2 * SECOND, refresh: SECOND, refresh_repeat: 2, ..Garp::default() };
+    let mut bench = Bench::master(with(v2(), |instance| instance.garp = garp));
+    assert!(bench.router.hand_over(bench.now));
+    let slow = with(bench.router.instance().clone(), |instance| instance.garp.refresh = SECOND / 2);
+    bench.router.reconfigure(bench.now, slow, ME);
+    let announced = announced(&mut bench, 6 * SECOND + SECOND / 4);
+    // After three intervals and a skew it is master again; what it was before is not known to everybody any more.
+    let half = |n: u32| (4 * SECOND + n * SECOND / 2, 2);
+    assert_eq!(announced, [(4 * SECOND, 3), half(1), half(2), half(3), (6 * SECOND, 3), half(4)]);
 }
 
 #[test]
@@ -89,7 +178,8 @@ fn a_hand_over_to_nobody_ends_and_the_master_goes_on() {
     assert!(bench.router.hand_over(bench.now), "twice is once");
     assert_eq!(bench.take().0, [0]);
     assert_eq!(bench.expire(), 4 * SECOND);
-    assert_eq!(bench.take(), (vec![100], vec![Event::HandOverFailed]));
+    let announced = Event::Announce { repeat: 5 };
+    assert_eq!(bench.take(), (vec![100], vec![Event::HandOverFailed, announced]));
     assert!(!bench.router.has_handed_over());
     assert_eq!(bench.expire(), SECOND);
 }

@@ -308,7 +308,7 @@ impl Live {
             Event::Announce { repeat } => self.announce(repeat, kernel),
             Event::HandOverFailed => tracing::warn!(instance = %name, "nobody took over"),
             Event::OwnerConflict(address) => {
-                tracing::error!(instance = %name, %address, "another owner advertises; the priority is now 254");
+                tracing::error!(instance = %name, %address, "another owner advertises; the priority is 254 while it does");
             }
         }
     }
@@ -334,7 +334,8 @@ impl Live {
     }
 
     fn announce(&self, repeat: u32, kernel: &Kernel) {
-        let Some(held) = &self.held else { return };
+        // Whoever takes over announces, and nobody behind it.
+        let Some(held) = self.held.as_ref().filter(|_| !self.router.is_handing_over()) else { return };
         for (interface, address) in held.addresses() {
             // As it is now: its link-layer address may be another than when the address was taken.
             let Some(interface) = kernel.interfaces.values().find(|known| known.index == interface.index)
