@@ -5,7 +5,7 @@
 //! | [`packet`] | advertisements on the wire |
 //! | [`core`] | the protocol without sockets, clock or threads |
 //! | [`config`] | what a virtual router is configured to be: keepalived.conf and the native document |
-//! | [`net`] | sockets, netlink, gratuitous ARP and neighbour advertisements |
+//! | [`net`] | sockets for advertisements; clients that connect while the VIP moves; the crate `amphora-netlink` |
 //! | `daemon` | the thread that owns the virtual routers, and what it waits for |
 //! | [`control`] | the control socket and its documents |
 

@@ -1,9 +1,6 @@
-//! What the kernel offers that neither nix nor socket2 nor the standard library wraps: being on time, and the address of
-//! a packet socket. The one place with `unsafe`.
-#![allow(
-    unsafe_code,
-    reason = "nothing wraps sched_setscheduler(2), or makes a sockaddr_ll; AsyncFd asks for a promise"
-)]
+//! What the kernel offers that neither nix nor socket2 nor the standard library wraps: being on time, and a
+//! promise that tokio asks for. The one place with `unsafe`.
+#![allow(unsafe_code, reason = "nothing wraps sched_setscheduler(2); AsyncFd asks for a promise")]
 
 use std::io;
 
@@ -12,10 +9,8 @@ use nix::{
     libc,
     sys::mman::{MlockAllFlags, mlockall},
 };
-use socket2::{SockAddr, SockAddrStorage, Socket};
+use socket2::Socket;
 use tokio::io::unix::AsyncFd;
-
-use crate::net::InterfaceIndex;
 
 /// Lets the calling thread, and those that it starts, run before all that is not real-time: SCHED_RR with this
 /// priority, 1 to 99.
@@ -46,25 +41,4 @@ pub(crate) fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: a `Socket` owns its descriptor, which is open and the same one for as long as the socket lives, and nobody
     // exchanges it inside the `AsyncFd`.
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
-}
-
-/// Where a whole frame of this EtherType goes out (packet(7)); the link-layer address is in the frame.
-pub(crate) fn packet_address(interface: InterfaceIndex, ethertype: u16) -> SockAddr {
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as libc::sa_family_t,
-        sll_protocol: ethertype.to_be(),
-        sll_ifindex: interface.0.cast_signed(),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let mut storage = SockAddrStorage::zeroed();
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: a `sockaddr_ll` is one of the addresses that the storage is made for, and is written whole.
-    unsafe {
-        *storage.view_as::<libc::sockaddr_ll>() = address;
-    }
-    // SAFETY: the storage holds an address of this length, of the family that it begins with.
-    unsafe { SockAddr::new(storage, length) }
 }

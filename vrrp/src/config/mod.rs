@@ -11,12 +11,11 @@ mod testing;
 mod types;
 mod validate;
 
+pub use amphora_netlink::{InterfaceName, RouteScope, Table};
+
 pub use self::{
     fault::{Invalid, MAX_FAULTS},
-    types::{
-        Config, Garp, Instance, InterfaceName, Preempt, RouteScope, Table, Track, Unicast, VirtualAddress,
-        VirtualRoute, VirtualRule,
-    },
+    types::{Config, Garp, Instance, Preempt, Track, Unicast, VirtualAddress, VirtualRoute, VirtualRule},
 };
 
 /// Reads either text: the native document begins with a brace, which keepalived.conf never does.

@@ -1,13 +1,11 @@
 //! The configured objects.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
+use amphora_netlink::{InterfaceIndex, InterfaceName, Route, RouteProtocol, RouteScope, Rule, Table};
 use ipnet::IpNet;
 
 use crate::packet::{Auth, Family, Interval, Version};
-
-/// The longest name of an interface that Linux has (`IFNAMSIZ` without the zero).
-const MAX_INTERFACE_NAME: usize = 15;
 
 /// Everything that one daemon runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,32 +71,6 @@ impl Instance {
     }
 }
 
-/// The name of a network interface: 1 to 15 octets without `/`, blanks or `:`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct InterfaceName(String);
-
-impl InterfaceName {
-    /// Checks a name.
-    pub fn new(name: &str) -> Option<Self> {
-        let right = !name.is_empty()
-            && name.len() <= MAX_INTERFACE_NAME
-            && !matches!(name, "." | "..")
-            && name.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'/' | b':'));
-        right.then(|| Self(name.to_owned()))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for InterfaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Whether a backup takes over from a master of lower priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preempt {
@@ -159,24 +131,6 @@ pub struct VirtualAddress {
     pub interface: Option<InterfaceName>,
 }
 
-/// A routing table, 1 to 2^32 - 1 (`main` is 254).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Table(pub u32);
-
-impl Table {
-    /// The main table.
-    pub const MAIN: Self = Self(254);
-}
-
-/// The scope of a route (ip-route(8)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RouteScope {
-    /// `global`: beyond a gateway.
-    Global,
-    /// `link`: on the link.
-    Link,
-}
-
 /// A route that the master has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualRoute {
@@ -198,6 +152,23 @@ pub struct VirtualRoute {
     pub metric: Option<u32>,
 }
 
+impl VirtualRoute {
+    /// What the kernel is to have. `interface` is the one that it names.
+    pub fn route(&self, interface: InterfaceIndex) -> Route {
+        Route {
+            destination: self.destination,
+            gateway: self.gateway,
+            interface,
+            source: self.source,
+            scope: self.scope,
+            onlink: self.onlink,
+            table: self.table,
+            metric: self.metric,
+            protocol: RouteProtocol::KEEPALIVED,
+        }
+    }
+}
+
 /// A rule that the master has: packets from `source` are routed by `table`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualRule {
@@ -207,6 +178,18 @@ pub struct VirtualRule {
     pub table: Table,
     /// `priority`.
     pub priority: Option<u32>,
+}
+
+impl VirtualRule {
+    /// What the kernel is to have.
+    pub fn rule(&self) -> Rule {
+        Rule {
+            source: self.source,
+            table: self.table,
+            priority: self.priority,
+            protocol: RouteProtocol::KEEPALIVED,
+        }
+    }
 }
 
 /// The health of the data plane (keepalived `vrrp_script` with `track_script`). Here the verdict comes over a

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    config::{Instance, InterfaceName},
+    config::{Instance, InterfaceName, VirtualRule},
     net::{Interface, InterfaceIndex, NetError, Netlink, Outcome, Route, Rule},
     packet::Family,
 };
@@ -37,11 +37,11 @@ impl Holdings {
         }
         for route in &instance.routes {
             match interfaces.get(&route.interface) {
-                Some(interface) => holdings.routes.push(Route::of(route, interface.index)),
+                Some(interface) => holdings.routes.push(route.route(interface.index)),
                 None => holdings.miss(&route.interface),
             }
         }
-        holdings.rules = instance.rules.iter().map(Rule::of).collect();
+        holdings.rules = instance.rules.iter().map(VirtualRule::rule).collect();
         holdings
     }
 

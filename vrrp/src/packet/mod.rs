@@ -14,6 +14,8 @@ mod tests;
 
 use std::net::IpAddr;
 
+pub use amphora_netlink::Family;
+
 pub(crate) use self::checksum::Sum;
 pub use self::{checksum::Pseudo, refusal::Refusal};
 
@@ -35,29 +37,6 @@ pub enum Version {
     V2,
     /// RFC 9568. Intervals are centiseconds.
     V3,
-}
-
-/// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    pub(crate) fn octets(self) -> usize {
-        match self {
-            Self::V4 => 4,
-            Self::V6 => 16,
-        }
-    }
 }
 
 /// The authentication of a version 2 advertisement (RFC 2338 section 5.3.6).

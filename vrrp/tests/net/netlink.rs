@@ -5,7 +5,7 @@ use std::{fs::File, process::Command};
 use amphora_tests::{Namespace, in_time};
 use amphora_vrrp::{
     config::{RouteScope, Table, VirtualRoute, VirtualRule},
-    net::{LinkChange, LinkChanges, Netlink, Outcome, Route, RouteProtocol, Rule},
+    net::{LinkChange, LinkChanges, Netlink, Outcome, RouteProtocol},
     packet::Family,
 };
 use nix::errno::Errno;
@@ -166,7 +166,7 @@ async fn routes_are_those_that_octavia_gives_keepalived() {
             },
         ];
         for route in &wanted {
-            let route = Route::of(route, eth1);
+            let route = route.route(eth1);
             assert_eq!(netlink.add_route(&route).await.unwrap(), Outcome::Changed, "{route:?}");
             assert_eq!(netlink.add_route(&route).await.unwrap(), Outcome::Unchanged);
             netlink.replace_route(&route).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_route_is_replaced_or_stays_as_is_asked_for() {
             let via = |gateway: &str| {
                 let route =
                     VirtualRoute { gateway: gateway.parse().ok(), onlink: true, ..virtual_route(any) };
-                Route::of(&route, eth1)
+                route.route(eth1)
             };
             let family = Family::of(via(first).destination.addr());
             netlink.add_route(&via(first)).await.unwrap();
@@ -231,10 +231,9 @@ async fn a_route_is_replaced_or_stays_as_is_asked_for() {
             netlink.replace_route(&via(second)).await.unwrap();
             assert_eq!(gateway().await, second);
         }
-        let unreachable = Route::of(
-            &VirtualRoute { gateway: "203.0.113.1".parse().ok(), ..virtual_route("198.51.100.0/24") },
-            eth1,
-        );
+        let unreachable =
+            VirtualRoute { gateway: "203.0.113.1".parse().ok(), ..virtual_route("198.51.100.0/24") };
+        let unreachable = unreachable.route(eth1);
         let refused = netlink.add_route(&unreachable).await.unwrap_err();
         assert_eq!(refused.errno(), Some(Errno::ENETUNREACH), "{refused}");
         assert!(refused.to_string().starts_with("cannot add the route to 198.51.100.0/24 via 203.0.113.1"));
@@ -250,7 +249,7 @@ async fn rules_come_and_go() {
     one.run(move || async move {
         let netlink = Netlink::open().unwrap();
         let rule = |source: &str, table, priority| {
-            Rule::of(&VirtualRule { source: source.parse().unwrap(), table: Table(table), priority })
+            VirtualRule { source: source.parse().unwrap(), table: Table(table), priority }.rule()
         };
         let rules = [
             rule("10.77.0.100/32", 1, Some(100)),

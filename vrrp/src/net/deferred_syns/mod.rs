@@ -16,7 +16,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::frame::{Frame, redirect};
 use super::{Interface, MacAddress, NetError};
-use crate::sys::{self, packet_address};
+use crate::sys;
+use amphora_netlink::packet_address;
 
 /// The EtherType that means all of them.
 const ETH_P_ALL: u16 = 3;

@@ -7,7 +7,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::MulticastGroup;
 
-use crate::net::NetError;
+use crate::NetError;
 
 const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Ipv4Ifaddr,

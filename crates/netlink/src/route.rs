@@ -10,11 +10,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 
 use super::{Add, InterfaceIndex, Netlink, Outcome, family, outcome};
-use crate::{
-    config::{RouteScope, Table, VirtualRoute},
-    net::NetError,
-    packet::Family,
-};
+use crate::{Family, NetError};
 
 /// Who wrote a route or a rule (`rtm_protocol`, `FRA_PROTOCOL`; the numbers of rtnetlink(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +25,24 @@ impl RouteProtocol {
     pub const STATIC: Self = Self(4);
     /// keepalived, and so what a virtual router has here, too.
     pub const KEEPALIVED: Self = Self(18);
+}
+
+/// A routing table, 1 to 2^32 - 1 (`main` is 254).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Table(pub u32);
+
+impl Table {
+    /// The main table.
+    pub const MAIN: Self = Self(254);
+}
+
+/// The scope of a route (ip-route(8)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouteScope {
+    /// `global`: beyond a gateway.
+    Global,
+    /// `link`: on the link.
+    Link,
 }
 
 /// A unicast route by one interface.
@@ -55,21 +69,6 @@ pub struct Route {
 }
 
 impl Route {
-    /// A virtual router's route. `interface` is the one that it names.
-    pub fn of(route: &VirtualRoute, interface: InterfaceIndex) -> Self {
-        Self {
-            destination: route.destination,
-            gateway: route.gateway,
-            interface,
-            source: route.source,
-            scope: route.scope,
-            onlink: route.onlink,
-            table: route.table,
-            metric: route.metric,
-            protocol: RouteProtocol::KEEPALIVED,
-        }
-    }
-
     /// Whether `self`, as the kernel lists it, is what is there after `wanted` was added: what the kernel fills in or
     /// does not keep is not compared.
     pub fn is(&self, wanted: &Self) -> bool {

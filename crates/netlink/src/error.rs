@@ -26,7 +26,8 @@ pub enum NetError {
 }
 
 impl NetError {
-    pub(super) fn socket(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    /// Says what was being done when a socket failed.
+    pub fn socket(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Socket { what, error }
     }
 

@@ -10,7 +10,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 
 use super::{Add, InterfaceIndex, Netlink, Outcome, family, outcome};
-use crate::{net::NetError, packet::Family};
+use crate::{Family, NetError};
 
 /// A lifetime without end (`INFINITY_LIFE_TIME`), in seconds.
 const FOREVER: u32 = u32::MAX;

@@ -3,7 +3,7 @@
 use netlink_packet_route::link::{AfSpecInet, AfSpecUnspec, InetDevConf, LinkAttribute};
 
 use super::{InterfaceIndex, Netlink, link::link};
-use crate::net::NetError;
+use crate::NetError;
 
 impl Netlink {
     /// Lets IPv4 addresses of an interface outlive the first one of their subnet (`promote_secondaries` of its

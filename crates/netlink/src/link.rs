@@ -15,10 +15,7 @@ use nix::errno::Errno;
 use rtnetlink::MulticastGroup;
 
 use super::{Failure, Netlink};
-use crate::{
-    config::InterfaceName,
-    net::{MacAddress, NetError},
-};
+use crate::{InterfaceName, MacAddress, NetError};
 
 /// The number that the kernel calls an interface by, unique in its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

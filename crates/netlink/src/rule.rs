@@ -10,11 +10,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 
 use super::{Add, Netlink, Outcome, RouteProtocol, family, outcome};
-use crate::{
-    config::{Table, VirtualRule},
-    net::NetError,
-    packet::Family,
-};
+use crate::{Family, NetError, Table};
 
 /// Packets from `source` are routed by `table`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,16 +26,6 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A virtual router's rule.
-    pub fn of(rule: &VirtualRule) -> Self {
-        Self {
-            source: rule.source,
-            table: rule.table,
-            priority: rule.priority,
-            protocol: RouteProtocol::KEEPALIVED,
-        }
-    }
-
     /// Whether `self`, as the kernel lists it, is what is there after `wanted` was added.
     pub fn is(&self, wanted: &Self) -> bool {
         self.source.trunc() == wanted.source.trunc()

@@ -8,8 +8,7 @@ use std::{fs, net::IpAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use self::frame::{ArpForm, gratuitous_arp, neighbor_advertisement};
-use super::{Interface, MacAddress, NetError};
-use crate::sys::packet_address;
+use crate::{Interface, MacAddress, NetError, packet_address};
 
 /// Sends announcements by any interface of the namespace that it was opened in.
 #[derive(Debug)]

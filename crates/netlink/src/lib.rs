@@ -1,17 +1,32 @@
-//! Interfaces, addresses, routes and rules by rtnetlink(7), and handshakes of TCP by sock_diag(7): the one place that touches
-//! netlink.
+//! The network configuration of the kernel: the one place that touches netlink.
+//!
+//! | module | what is inside |
+//! | --- | --- |
+//! | `link`, `address`, `route`, `rule` | interfaces, addresses, routes and rules by rtnetlink(7) |
+//! | `changes` | that any of these changed |
+//! | `handshakes` | handshakes of TCP under way, by sock_diag(7) |
+//! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
+//!
+//! Sockets belong to the network namespace of the thread that opens them, and stay in it. All of it is for one
+//! current-thread tokio runtime, and opened inside it.
 //!
 //! What is added may be there already, and what is deleted may be gone already: neither is an error, and [`Outcome`]
 //! says which it was. So a caller can bring the kernel to what it wants from any state, also from the one that a
 //! predecessor that crashed left.
 
 mod address;
+pub mod announce;
 mod changes;
+mod error;
+mod family;
 mod handshakes;
+mod interface_name;
 mod link;
+mod mac;
 mod promotion;
 mod route;
 mod rule;
+mod sys;
 
 use futures_util::StreamExt;
 use netlink_packet_core::{
@@ -23,14 +38,18 @@ use nix::errno::Errno;
 
 pub use self::{
     address::Address,
+    announce::Announcer,
     changes::ConfigurationChanges,
+    error::NetError,
+    family::Family,
     handshakes::handshakes,
+    interface_name::InterfaceName,
     link::{Interface, InterfaceIndex, LinkChange, LinkChanges},
-    route::{Route, RouteProtocol},
+    mac::{MacAddress, NotAMacAddress},
+    route::{Route, RouteProtocol, RouteScope, Table},
     rule::Rule,
+    sys::packet_address,
 };
-use super::NetError;
-use crate::packet::Family;
 
 /// Whether anything had to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

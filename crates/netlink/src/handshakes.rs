@@ -8,7 +8,7 @@ use std::{
 use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::net::NetError;
+use crate::NetError;
 
 const NETLINK_SOCK_DIAG: i32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
