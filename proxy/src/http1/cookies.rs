@@ -163,8 +163,12 @@ pub(super) enum Stripped {
 }
 
 /// Writes the `Cookie` value `text` without the cookies called `name` to `out`, as HAProxy does for `cookie NAME
-/// indirect`: the delimiter before a removed cookie goes with it, or the one behind it when it was the first; one
-/// space follows the delimiter that stays. Attributes (`$Path`) of a removed cookie go too.
+/// indirect`; all other bytes stay what they are.
+///
+/// With a removed cookie go the delimiter before it and the blanks around that one; the delimiter behind it stays, with
+/// one space, unless nothing is before it. Attributes (`$Path`) behind a removed cookie go too, and a field that has
+/// nothing else but attributes goes whole. HAProxy also takes away blanks around the `=` of all other cookies, where
+/// they are part of what the client sent: here they stay.
 ///
 /// `out` has grown only after [`Stripped::Rest`].
 pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
@@ -173,33 +177,50 @@ pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
         return Stripped::Unchanged;
     }
     let start = out.len();
-    let mut removing = false;
+    let mut copied = 0;
+    // The delimiter before the cookies that are being removed.
+    let mut from = None;
+    let is_delimiter = |at: usize| matches!(text.get(at), Some(b';' | b','));
     let mut removed = false;
-    let mut before = None;
-    for pair in pairs(text) {
-        if !pair.is_attribute(text) {
-            removing = pair.value.is_some() && &text[pair.name.clone()] == name;
-        }
-        if removing {
+    // A delimiter at the very beginning has an empty cookie before it.
+    let mut others = is_delimiter(0);
+    let mut before = 0;
+    while before < text.len() {
+        let at = before + usize::from(is_delimiter(before));
+        let pair = Pair::read(text, at, true);
+        let next = pair.next;
+        if pair.is_attribute(text) {
+            // It shares what becomes of the cookie before it.
+        } else if pair.value_of(text, name).is_some() {
             removed = true;
+            from.get_or_insert(before);
         } else {
-            if out.len() > start {
-                out.push(before.unwrap_or(b';'));
-                out.push(b' ');
-            }
-            out.extend_from_slice(&text[pair.name]);
-            if let Some(value) = pair.value {
-                out.push(b'=');
-                out.extend_from_slice(&text[value]);
+            others = true;
+            if let Some(from) = from.take() {
+                out.extend_from_slice(&text[copied..from]);
+                if out.len() > start {
+                    trim_end(out, start);
+                    out.extend_from_slice(&[text[before], b' ']);
+                }
+                copied = trim(text, before + 1..text.len()).start;
             }
         }
-        before = text.get(pair.next).copied();
+        before = next;
     }
     if !removed {
-        out.truncate(start);
         return Stripped::Unchanged;
     }
+    if others {
+        out.extend_from_slice(&text[copied..from.unwrap_or(text.len())]);
+        trim_end(out, start);
+    }
     if out.len() == start { Stripped::Empty } else { Stripped::Rest }
+}
+
+/// Takes the blanks from the end of `out`, down to `start`.
+fn trim_end(out: &mut Vec<u8>, start: usize) {
+    let end = trim(out, start..out.len()).end;
+    out.truncate(end);
 }
 
 #[cfg(test)]
@@ -219,11 +240,15 @@ mod tests {
 
     #[test]
     fn a_cookie_is_stripped_as_haproxy_strips_it() {
-        // Each result is what HAProxy 2.6 sent to a server for `cookie SRV insert indirect`.
+        // Each result is what HAProxy 2.6 sent to a server for `cookie SRV insert indirect`, without blanks at its end.
         for (before, after) in [
             ("SRV=m1", None),
             ("SRV=m1;", None),
             ("SRV=m1,SRV=m1", None),
+            ("$Version=1; SRV=m1", None),
+            ("SRV=m1; $Version=1", None),
+            ("$a=1;SRV=m1;$b=2", None),
+            ("; SRV=m1", None),
             ("a=1; SRV=m1; b=2", Some("a=1; b=2")),
             ("SRV=m1; b=2", Some("b=2")),
             ("a=1; SRV=m1", Some("a=1")),
@@ -235,7 +260,6 @@ mod tests {
             ("a=1; SRV=; b=2", Some("a=1; b=2")),
             ("a=1; SRV=\"m1\"; b=2", Some("a=1; b=2")),
             ("a=1; SRV = m1 ; b=2", Some("a=1; b=2")),
-            ("a\t=1;\tSRV=m1;\tb=2", Some("a=1; b=2")),
             ("$Version=1; SRV=m1; $Path=/; b=2", Some("$Version=1; b=2")),
             ("a=1; $Path=/; SRV=m1; $Path=/q; b=2", Some("a=1; $Path=/; b=2")),
             ("a=1; srv=m1; b=2", Some("a=1; srv=m1; b=2")),
@@ -249,6 +273,44 @@ mod tests {
         ] {
             assert_eq!(stripped(before).as_deref(), after, "{before}");
         }
+    }
+
+    #[test]
+    fn what_is_no_cookie_of_ours_passes_byte_for_byte() {
+        // As above.
+        for (before, after) in [
+            ("p={\"a\":1,\"b\":2}; SRV=m1", "p={\"a\":1,\"b\":2}"),
+            ("p={\"a\":1,\"b\":2}; SRV=m1; q=1", "p={\"a\":1,\"b\":2}; q=1"),
+            ("SRV=m1; p={\"a\":1,\"b\":2}", "p={\"a\":1,\"b\":2}"),
+            ("a=1 ,  b=2;SRV=m1", "a=1 ,  b=2"),
+            ("a=1;SRV=m1;b=2;c=3;  d=4", "a=1; b=2;c=3;  d=4"),
+            ("a=1;b=2,SRV=m1,c=3;d=4", "a=1;b=2, c=3;d=4"),
+            ("SRV=m1 ; b=2;SRV=m1;c=3", "b=2; c=3"),
+            ("a=\"x,y\" ; SRV=m1 ;c=\"p;q\"", "a=\"x,y\"; c=\"p;q\""),
+            ("a=1;\tb=2;SRV=m1", "a=1;\tb=2"),
+            ("a=1 \t; \tSRV=m1\t \t;\t b=2 ;c", "a=1; b=2 ;c"),
+            ("a=1;; SRV=m1;; b=2", "a=1;; ; b=2"),
+            ("a=1; ;SRV=m1; ; b=2", "a=1;; ; b=2"),
+            ("a=1; SRV=m1;", "a=1;"),
+            ("a ;SRV=m1;$p;$q ; ", "a;"),
+            ("SRV=m1;;b=2", ";b=2"),
+            ("SRV=m1;;SRV=m1;b", "b"),
+            ("SRV=m1;;;", ";;"),
+            ("SRV=m1, ;b", ";b"),
+            ("SRV=m1;$p;$q;;$r", ";$r"),
+            (";SRV=m1;b=2", "b=2"),
+            (";;SRV=m1;b=2", ";; b=2"),
+            ("; ;SRV=m1;b=2", ";; b=2"),
+            (",,SRV=m1", ","),
+            (";x;SRV=m1", ";x"),
+            ("$v=1;;SRV=m1", "$v=1;"),
+            ("=x; SRV=m1", "=x"),
+            ("\"SRV\"=m1;SRV=m1", "\"SRV\"=m1"),
+        ] {
+            assert_eq!(stripped(before).as_deref(), Some(after), "{before}");
+        }
+        // HAProxy sends `a=1; b=2` here.
+        assert_eq!(stripped("a\t=1;\tSRV=m1;\tb= 2").as_deref(), Some("a\t=1; b= 2"));
     }
 
     fn sampled(text: &str) -> Vec<(&str, &str)> {
@@ -353,14 +415,32 @@ mod tests {
         }
 
         #[test]
-        fn other_cookies_survive(
-            cookies in prop::collection::vec(("[a-zS]{1,3}|SRV", "[a-z0-9]{0,5}"), 0..8),
+        fn removing_one_cookie_changes_no_other_byte(
+            segments in prop::collection::vec(
+                (r#"SRV=[a-z0-9]{0,4}|[a-zS]{1,3}[ \t]{0,2}=[ \t]{0,2}([a-z0-9=:{}]{0,5}|"[ ;,a-z=]{0,6}")|[a-z"]{1,4}"#, "[ \t]{0,2}[;,][ \t]{0,2}"),
+                1..8,
+            ),
         ) {
-            let join = |all: &mut dyn Iterator<Item = &(String, String)>| {
-                all.map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ")
-            };
-            let want = join(&mut cookies.iter().filter(|(n, _)| n != "SRV"));
-            prop_assert_eq!(stripped(&join(&mut cookies.iter())).unwrap_or_default(), want);
+            let (mut text, mut want, mut cut) = (String::new(), String::new(), false);
+            for (i, (segment, _)) in segments.iter().enumerate() {
+                let delimiter = i.checked_sub(1).map_or("", |before| segments[before].1.as_str());
+                text.push_str(delimiter);
+                text.push_str(segment);
+                if segment.starts_with("SRV=") {
+                    cut = true;
+                    continue;
+                }
+                if cut && !want.is_empty() {
+                    want.truncate(want.trim_ascii_end().len());
+                    want.push_str(delimiter.trim_ascii());
+                    want.push(' ');
+                } else if !want.is_empty() {
+                    want.push_str(delimiter);
+                }
+                want.push_str(segment);
+                cut = false;
+            }
+            prop_assert_eq!(stripped(text.trim_ascii()).unwrap_or_default(), want.trim_ascii());
         }
     }
 }

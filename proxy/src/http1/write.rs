@@ -96,7 +96,7 @@ pub fn write_request(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestE
         Known::Cookie => {
             let value = field.value.of(view.buf);
             let mark = out.len();
-            out.extend_from_slice(b"cookie: ");
+            out.extend_from_slice(&view.buf[field.name.start.into()..field.value.start.into()]);
             match cookies::strip(value, edits.strip_cookie.unwrap_or_default(), out) {
                 Stripped::Unchanged => {
                     out.truncate(mark);
@@ -315,7 +315,8 @@ mod tests {
         let edits = RequestEdits { strip_cookie: Some(b"SRV"), ..RequestEdits::default() };
         for (before, after) in [
             ("Cookie: SRV=m\r\n", ""),
-            ("Cookie: a=1; SRV=m; b=2\r\n", "cookie: a=1; b=2\r\n"),
+            ("Cookie: a=1; SRV=m; b=2\r\n", "Cookie: a=1; b=2\r\n"),
+            ("COOKIE:\ta=1,b=2;  SRV=m\r\n", "COOKIE:\ta=1,b=2\r\n"),
             ("Cookie:  a=1\r\n", "Cookie:  a=1\r\n"),
             ("Cookie: a=1\r\nA: b\r\nCookie: SRV=m\r\n", "Cookie: a=1\r\nA: b\r\n"),
             ("Cookie: SRV=m\r\nA: b\r\nCookie: a=1\r\n", "A: b\r\nCookie: a=1\r\n"),
