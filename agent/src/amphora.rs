@@ -8,10 +8,9 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use amphora_proxy::{
-    control::api::{Applied, Fault, Refusal},
-    model::{LoadBalancer, LoadBalancerId, MemberId, MemberUpdate, PoolId},
-};
+use amphora_ipc::client::{ControlError, Daemon, Failure};
+use amphora_ipc::proxy::{Applied, Fault, Refusal};
+use amphora_model::{LoadBalancer, LoadBalancerId, MemberId, MemberUpdate, PoolId};
 use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::{
@@ -21,7 +20,6 @@ use tokio::{
 };
 
 use crate::{
-    control_socket::{ControlError, Daemon, Failure},
     document,
     keeper::Keeper,
     proxy_client::ProxyClient,

@@ -1,6 +1,6 @@
 //! The load-balancer document: the one place where the agent meets the proxy's parser.
 
-use amphora_proxy::model::{LoadBalancer, MemberId, MemberUpdate, PoolId, Refusal};
+use amphora_model::{LoadBalancer, MemberId, MemberUpdate, PoolId, Refusal};
 use bytes::Bytes;
 use serde_json::Value;
 

@@ -1,11 +1,8 @@
 //! A small load balancer for tests: one HTTP listener, one pool, two members.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use amphora_proxy::{
-    control::api::{HistoryStats, ListenerStats, MemberStats, PoolStats, Responses, Stats, TimesStats},
-    model::LoadBalancer,
-    state::CheckState,
-};
+use amphora_ipc::proxy::{HistoryStats, ListenerStats, MemberStats, PoolStats, Responses, Stats, TimesStats};
+use amphora_model::{CheckState, LoadBalancer};
 
 pub(crate) const DOCUMENT: &str = r#"{"loadbalancer": {
     "id": "10000000-0000-4000-8000-000000000001", "name": "lb", "vip_address": "127.0.0.1",

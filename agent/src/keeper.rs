@@ -3,6 +3,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use amphora_ipc::client::ControlError;
 use bytes::Bytes;
 use tokio::{
     sync::{Mutex, Notify},
@@ -12,7 +13,6 @@ use tokio::{
 
 use crate::{
     amphora::ChangeError,
-    control_socket::ControlError,
     store::{Kept, Slot, Staged, Store},
 };
 

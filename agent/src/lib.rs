@@ -7,8 +7,7 @@
 //! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
 //! | [`vrrp`] | the VRRP configuration, likewise ([`vrrp_client`]) |
 //! | `keeper` | what those two, and [`peers`] (the other amphora), have in common |
-//! | [`control_socket`] | one request to a daemon, and what becomes of it |
-//! | [`document`] | the one place that meets the proxy's parser |
+//! | [`document`] | the one place that meets the parser of `amphora-model` |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
 //! | [`heartbeat`] | what Octavia's health manager hears |
 //! | [`status`] | Octavia's status tree |
@@ -22,7 +21,6 @@
 
 pub mod amphora;
 pub mod config;
-pub mod control_socket;
 pub mod document;
 pub mod heartbeat;
 mod keeper;

@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use amphora_proxy::{
-    control::api::{Peers as Status, Refusal},
-    peers::PeersConfig,
+use amphora_ipc::client::ControlError;
+use amphora_ipc::{
+    PeersConfig,
+    proxy::{Peers as Status, Refusal},
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -21,7 +22,6 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
     amphora::{ChangeError, detached},
-    control_socket::ControlError,
     keeper::Keeper,
     proxy_client::ProxyClient,
     store::{Kept, Slot, Store},

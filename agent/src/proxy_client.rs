@@ -1,12 +1,12 @@
-//! The client of the proxy's control socket ([`amphora_proxy::control::api`]).
+//! The client of the proxy's control socket ([`amphora_ipc::proxy`]).
 
 use std::{path::PathBuf, time::Duration};
 
-use amphora_proxy::control::api::{Applied, Info, Peers, Stats};
+use amphora_ipc::proxy::{Applied, Info, Peers, Stats};
 use bytes::Bytes;
 use hyper::Method;
 
-use crate::control_socket::{ControlError, ControlSocket, Daemon};
+use amphora_ipc::client::{ControlError, ControlSocket, Daemon};
 
 /// How long a document may take until it is live.
 const APPLY_DEADLINE: Duration = Duration::from_secs(20);

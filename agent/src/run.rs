@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, path::PathBuf, sync::Arc};
 
-use amphora_vrrp::net::LinkChanges;
+use amphora_netlink::LinkChanges;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,

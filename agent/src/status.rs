@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amphora_proxy::{
-    model::{HealthCheck, L7Action, Listener, ListenerId, LoadBalancer, Member, MemberId, Pool, PoolId},
-    state::CheckState,
+use amphora_model::{
+    CheckState, HealthCheck, L7Action, Listener, ListenerId, LoadBalancer, Member, MemberId, Pool, PoolId,
 };
 use serde::{Serialize, Serializer};
 
@@ -256,7 +255,7 @@ fn monitor_type(check: &HealthCheck) -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use amphora_proxy::control::api::Stats;
+    use amphora_ipc::proxy::Stats;
 
     use super::*;
     use crate::{fixture, heartbeat::report};

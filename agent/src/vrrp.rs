@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use amphora_vrrp::control::api::Status;
+use amphora_ipc::vrrp::Status;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{Mutex as AsyncMutex, watch};

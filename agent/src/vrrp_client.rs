@@ -1,12 +1,12 @@
-//! The client of the VRRP daemon's control socket ([`amphora_vrrp::control::api`]).
+//! The client of the VRRP daemon's control socket ([`amphora_ipc::vrrp`]).
 
 use std::{path::PathBuf, time::Duration};
 
-use amphora_vrrp::control::api::Status;
+use amphora_ipc::vrrp::Status;
 use bytes::Bytes;
 use hyper::Method;
 
-use crate::control_socket::{ControlError, ControlSocket, Daemon};
+use amphora_ipc::client::{ControlError, ControlSocket, Daemon};
 
 /// How long a configuration may take until it runs.
 const APPLY_DEADLINE: Duration = Duration::from_secs(10);

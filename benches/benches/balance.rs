@@ -3,10 +3,8 @@
 use std::{hint::black_box, net::Ipv4Addr};
 
 use amphora_benches::{document, rng::Rng};
-use amphora_proxy::{
-    balance::{Balance, Balancer, Flow, MembersView},
-    model::{LbAlgorithm, MemberId},
-};
+use amphora_model::{LbAlgorithm, MemberId};
+use amphora_proxy::balance::{Balance, Balancer, Flow, MembersView};
 use divan::{Bencher, counter::ItemsCount};
 
 const SIZES: [usize; 2] = [10, 1000];

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use amphora_benches::document::Document;
-use amphora_proxy::model::LoadBalancer;
+use amphora_model::LoadBalancer;
 use divan::{Bencher, counter::BytesCount};
 
 fn main() {

@@ -3,13 +3,11 @@
 use std::hint::black_box;
 
 use amphora_benches::document::{self, kind};
-use amphora_proxy::{
-    l7::{L7Program, Outcome, RequestFacts, Scratch},
-    model::{
-        CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
-        ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
-    },
+use amphora_model::{
+    CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
+    ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
 };
+use amphora_proxy::l7::{L7Program, Outcome, RequestFacts, Scratch};
 use divan::{Bencher, counter::ItemsCount};
 
 const COUNTS: [u64; 3] = [1, 10, 1000];

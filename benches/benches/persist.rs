@@ -8,9 +8,9 @@ use std::{
 };
 
 use amphora_benches::document;
+use amphora_model::{LbAlgorithm, Member, MemberId, Pool, PoolId, PoolProtocol, SessionPersistence};
 use amphora_proxy::{
     balance::MembersView,
-    model::{LbAlgorithm, Member, MemberId, Pool, PoolId, PoolProtocol, SessionPersistence},
     persist::{PersistState, Persistence, Stick},
 };
 use divan::{Bencher, counter::ItemsCount};

@@ -3,8 +3,8 @@
 use std::{hint::black_box, sync::Arc};
 
 use amphora_benches::document::Document;
+use amphora_model::LoadBalancer;
 use amphora_proxy::{
-    model::LoadBalancer,
     snapshot::{Snapshot, compile},
     state::Registry,
 };

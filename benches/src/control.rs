@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use amphora_proxy::control::api::{Applied, Info, Stats};
+use amphora_ipc::proxy::{Applied, Info, Stats};
 
 use crate::Result;
 

@@ -282,7 +282,7 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
-    use amphora_proxy::model::LoadBalancer;
+    use amphora_model::LoadBalancer;
 
     use super::*;
 

@@ -364,7 +364,7 @@ fn pingora(programs: &Programs, members: &Members, http: SocketAddr) -> Command 
 
 #[cfg(test)]
 mod tests {
-    use amphora_proxy::model::LoadBalancer;
+    use amphora_model::LoadBalancer;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
+use amphora_model::{LoadBalancerId, MemberId, PoolId};
 use clap::{
     ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     parser::ValueSource,
@@ -465,7 +465,7 @@ mod tests {
     fn the_document_in_the_help_is_one() {
         let (_, yaml) = APPLY.split_once("In YAML:").unwrap();
         let document = crate::document::Document::parse(yaml).unwrap();
-        let lb = amphora_proxy::model::LoadBalancer::from_value(&document.body).unwrap();
+        let lb = amphora_model::LoadBalancer::from_value(&document.body).unwrap();
         assert_eq!(lb.pools[0].members.len(), 1);
     }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use amphora_proxy::model::LoadBalancer;
+use amphora_model::LoadBalancer;
 use serde_json::{Map, Value};
 
 /// One difference.

@@ -10,11 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use amphora_proxy::{
-    model::{LoadBalancer, LoadBalancerId},
-    snapshot,
-    state::Registry,
-};
+use amphora_model::{LoadBalancer, LoadBalancerId};
+use amphora_proxy::{snapshot, state::Registry};
 use serde_json::Value;
 
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::Path, process::ExitCode};
 
-use amphora_proxy::control::api::Fault;
+use amphora_ipc::proxy::Fault;
 
 /// Why a command did not do what it was asked. Each kind has its own exit code, so that a script can tell
 /// "the amphora said no" from "the amphora did not answer".

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use amphora_proxy::control::api::{Peers, PeersState};
+use amphora_ipc::proxy::{Peers, PeersState};
 
 use crate::style::{Colour, Style};
 
@@ -63,7 +63,7 @@ fn details(peers: &Peers, style: Style) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use amphora_proxy::control::api::PeersRejected;
+    use amphora_ipc::proxy::PeersRejected;
 
     use super::*;
 

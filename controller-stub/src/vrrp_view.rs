@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use amphora_vrrp::control::api::{InstanceStatus, Status};
+use amphora_ipc::vrrp::{InstanceStatus, Status};
 
 use crate::style::{Colour, Style};
 

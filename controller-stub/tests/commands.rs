@@ -355,7 +355,7 @@ fn the_manuals_first_steps_fit_together() {
     };
     let config = amphora_agent::config::Config::parse(&file("agent.conf").replace("$PWD", "/here")).unwrap();
     let document = amphora_controller::document::Document::parse(&file("lb.yaml")).unwrap();
-    let model = amphora_proxy::model::LoadBalancer::from_value(&document.body).unwrap();
+    let model = amphora_model::LoadBalancer::from_value(&document.body).unwrap();
     assert_eq!(model.pools[0].members.len(), 2);
     let id = &config.amphora_id;
     for step in [

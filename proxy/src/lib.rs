@@ -10,7 +10,7 @@
 //! | [`snapshot`] | the compiled load balancer |
 //! | [`state`] | counters, health and sessions by id |
 //! | [`engine`] | the control thread's core: compile, bind, swap, report |
-//! | [`control`] | the control socket and its documents |
+//! | [`control`] | the control socket; its documents are in the crate `amphora-ipc` |
 //! | `worker` | a thread per core: accepting, local state, idle connections |
 //! | `session` | a client's connection: HTTP, TCP, the relay between two connections |
 //! | [`http1`] | HTTP/1.1 without I/O: heads, framing, chunks |

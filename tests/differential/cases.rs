@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amphora_proxy::model::{
+use amphora_model::{
     CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, LbAlgorithm,
     Listener, ListenerId, ListenerProtocol, ListenerTimeouts, Member, MemberId, Pool, PoolId, PoolProtocol,
     RedirectCode,

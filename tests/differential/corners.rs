@@ -1,6 +1,6 @@
 //! Corner cases written by hand: one rule and one request each.
 
-use amphora_proxy::model::{
+use amphora_model::{
     CompareType::{self, Contains, EndsWith, EqualTo, Regex, StartsWith},
     L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerId, RedirectCode,
 };

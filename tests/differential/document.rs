@@ -1,6 +1,6 @@
 //! The model as the document that Octavia's template and this proxy read.
 
-use amphora_proxy::model::{L7Action, L7Policy, L7Rule, L7Subject, Listener, Pool, RedirectCode};
+use amphora_model::{L7Action, L7Policy, L7Rule, L7Subject, Listener, Pool, RedirectCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

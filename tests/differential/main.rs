@@ -24,10 +24,8 @@ use std::{
     sync::OnceLock,
 };
 
-use amphora_proxy::{
-    l7::{L7Program, Outcome, Scratch},
-    model::{Listener, PoolId},
-};
+use amphora_model::{Listener, PoolId};
+use amphora_proxy::l7::{L7Program, Outcome, Scratch};
 use tempfile::TempDir;
 
 use crate::{cases::Set, facts::Facts, haproxy::Running, peers::Answer, prng::Prng};

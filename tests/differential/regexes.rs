@@ -1,6 +1,6 @@
 //! Generated regular expressions, for PCRE2 inside HAProxy to judge.
 
-use amphora_proxy::model::{
+use amphora_model::{
     CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerId, RedirectCode,
 };
 

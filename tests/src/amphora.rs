@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use amphora_proxy::control::api::{Info, Stats};
+use amphora_ipc::proxy::{Info, Stats};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

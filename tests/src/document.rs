@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use amphora_proxy::model::{ListenerId, MemberId, PoolId};
+use amphora_model::{ListenerId, MemberId, PoolId};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -7,10 +7,8 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use amphora_proxy::{
-    control::api::{Applied, Info, ListenerStats, MemberStats, Peers, Refusal, Stats},
-    model::{ListenerId, MemberId},
-};
+use amphora_ipc::proxy::{Applied, Info, ListenerStats, MemberStats, Peers, Refusal, Stats};
+use amphora_model::{ListenerId, MemberId};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_model::{HealthCheck, HttpCheck, HttpMethod, HttpVersion, MemberId, PoolId};
 use amphora_proxy::{
     health::{HealthEngine, Monitored, Target},
-    model::{HealthCheck, HttpCheck, HttpMethod, HttpVersion, MemberId, PoolId},
     state::{MemberState, Registry},
 };
 use tokio::{

@@ -7,7 +7,7 @@
 //! | [`config`] | what a virtual router is configured to be: keepalived.conf and the native document |
 //! | [`net`] | sockets for advertisements; clients that connect while the VIP moves; the crate `amphora-netlink` |
 //! | `daemon` | the thread that owns the virtual routers, and what it waits for |
-//! | [`control`] | the control socket and its documents |
+//! | [`control`] | the control socket; its documents are in the crate `amphora-ipc` |
 
 mod cli;
 pub mod config;

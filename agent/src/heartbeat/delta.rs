@@ -1,13 +1,14 @@
 //! Counters as heartbeats carry them: what was added since the last one that left.
 //!
 //! The state is small and goes to `stats_counters.json`, so that a restarted agent neither reports bytes twice nor
-//! forgets them. A new [`Stats::instance`](amphora_proxy::control::api::Stats::instance) means that the proxy's
+//! forgets them. A new [`Stats::instance`](amphora_ipc::proxy::Stats::instance) means that the proxy's
 //! counters started at zero again, and a new
-//! [`ListenerStats::incarnation`](amphora_proxy::control::api::ListenerStats::incarnation) the same of one listener.
+//! [`ListenerStats::incarnation`](amphora_ipc::proxy::ListenerStats::incarnation) the same of one listener.
 
 use std::collections::BTreeMap;
 
-use amphora_proxy::{control::api::ListenerStats, model::ListenerId};
+use amphora_ipc::proxy::ListenerStats;
+use amphora_model::ListenerId;
 use serde::{Deserialize, Serialize};
 
 /// The counters that were reported so far, of one proxy process.

@@ -8,10 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use amphora_proxy::{
-    model::{ListenerId, MemberId, PoolId},
-    state::CheckState,
-};
+use amphora_model::{CheckState, ListenerId, MemberId, PoolId};
 use aws_lc_rs::hmac;
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};

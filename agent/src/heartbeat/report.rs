@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amphora_proxy::{
-    control::api::{ListenerStats, MemberStats, PoolStats, Stats},
-    model::{ListenerId, ListenerProtocol, LoadBalancer, PoolId},
-    state::CheckState,
-};
+use amphora_ipc::proxy::{ListenerStats, MemberStats, PoolStats, Stats};
+use amphora_model::{CheckState, ListenerId, ListenerProtocol, LoadBalancer, PoolId};
 
 use super::{
     delta::{Counters, Deltas},
@@ -195,7 +192,7 @@ fn member(stats: &MemberStats) -> MemberStatus {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use amphora_proxy::model::MemberId;
+    use amphora_model::MemberId;
     use uuid::Uuid;
 
     use super::*;

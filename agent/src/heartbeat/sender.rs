@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_ipc::client::{ControlError, Failure};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -28,14 +29,7 @@ use super::{
     pulse::{Beat, Pulse},
     report::{Observation, Reporter},
 };
-use crate::{
-    amphora::Amphora,
-    config::HeartbeatConfig,
-    control_socket::{ControlError, Failure},
-    metrics::Metrics,
-    store::Store,
-    vrrp::Vrrp,
-};
+use crate::{amphora::Amphora, config::HeartbeatConfig, metrics::Metrics, store::Store, vrrp::Vrrp};
 
 /// The longest time ahead of a heartbeat at which the proxy is asked.
 const MAX_LEAD: Duration = Duration::from_secs(1);

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use amphora_vrrp::{
-    net::{Address, Announcer, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule},
-    packet::Family,
+use amphora_netlink::{
+    Address, Announcer, Family, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule,
 };
 use nix::errno::Errno;
 

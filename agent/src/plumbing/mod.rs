@@ -32,10 +32,7 @@ use std::{
     time::Instant,
 };
 
-use amphora_vrrp::{
-    config::InterfaceName,
-    net::{Interface, LinkChange, LinkChanges, MacAddress, NetError},
-};
+use amphora_netlink::{Interface, InterfaceName, LinkChange, LinkChanges, MacAddress, NetError};
 use tokio::sync::{Mutex, oneshot};
 
 use self::{namespace::Namespace, world::World};

@@ -13,10 +13,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use amphora_vrrp::{
-    config::{RouteScope, Table},
-    net::{InterfaceIndex, Route, RouteProtocol, Rule},
-};
+use amphora_netlink::{InterfaceIndex, Route, RouteProtocol, RouteScope, Rule, Table};
 use ipnet::IpNet;
 
 use super::port::{HostRoute, Port, SubnetAddress};

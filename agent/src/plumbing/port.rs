@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-use amphora_proxy::model::{Faults, Refusal};
-use amphora_vrrp::net::MacAddress;
+use amphora_model::{Faults, Refusal};
+use amphora_netlink::MacAddress;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

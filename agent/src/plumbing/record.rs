@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use amphora_proxy::model::Refusal;
-use amphora_vrrp::{config::InterfaceName, net::MacAddress};
+use amphora_model::Refusal;
+use amphora_netlink::{InterfaceName, MacAddress};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 

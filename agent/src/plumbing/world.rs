@@ -2,10 +2,7 @@
 
 use std::{fs, path::Path};
 
-use amphora_vrrp::{
-    config::InterfaceName,
-    net::{Interface, MacAddress, Netlink, Rule},
-};
+use amphora_netlink::{Interface, InterfaceName, MacAddress, Netlink, Rule};
 use ipnet::IpNet;
 
 use super::{

@@ -2,10 +2,8 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use amphora_proxy::{
-    control::api::{Fault, ListenerStats, PoolStats, Stats},
-    model::{ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, PoolId},
-};
+use amphora_ipc::proxy::{Fault, ListenerStats, PoolStats, Stats};
+use amphora_model::{ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, PoolId};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{

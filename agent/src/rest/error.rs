@@ -1,6 +1,7 @@
 //! Errors of the API: one shape, one table of codes.
 
-use amphora_proxy::control::api::Fault;
+use amphora_ipc::client::ControlError;
+use amphora_ipc::proxy::Fault;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -10,7 +11,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::route::{NoResource, Resource};
-use crate::{amphora::ChangeError, control_socket::ControlError, plumbing::PlugError, store};
+use crate::{amphora::ChangeError, plumbing::PlugError, store};
 
 /// An answer that is not 2xx: `{"code", "message", "faults"}`.
 #[derive(Clone, Debug, Serialize)]

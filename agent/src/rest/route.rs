@@ -1,7 +1,7 @@
 //! Paths and methods: the whole table of the API.
 
-use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
-use amphora_vrrp::net::MacAddress;
+use amphora_model::{LoadBalancerId, MemberId, PoolId};
+use amphora_netlink::MacAddress;
 use hyper::Method;
 
 use crate::vrrp_client::VrrpAction;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amphora_proxy::control::api::{Fault, Refusal};
+use amphora_ipc::proxy::{Fault, Refusal};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Response, body::Incoming, http::request::Parts};

@@ -106,7 +106,7 @@ impl Supervisor {
             "--control-socket".into(),
             config.vrrp_control_socket.clone().into_os_string(),
             "--fitness-socket".into(),
-            fitness_socket(&config.control_socket),
+            amphora_ipc::fitness::socket_beside(&config.control_socket).into(),
             "--fitness-interval".into(),
             config.vrrp_fitness_interval.as_millis().to_string().into(),
         ];
@@ -228,13 +228,6 @@ async fn wait(process: &mut Option<Process>) -> String {
         Some(process) => process.wait().await,
         None => std::future::pending().await,
     }
-}
-
-/// The proxy's fitness socket, which it binds beside its control socket.
-fn fitness_socket(control_socket: &Path) -> OsString {
-    let mut socket = control_socket.to_owned().into_os_string();
-    socket.push(".fitness");
-    socket
 }
 
 fn namespace(config: &Config) -> impl Iterator<Item = OsString> {

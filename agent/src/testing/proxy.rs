@@ -3,9 +3,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use amphora_proxy::{
-    control::api::{Applied, Fault, Info, Peers, PeersState, Refusal, Stats},
-    peers::PeersConfig,
+use amphora_ipc::{
+    PeersConfig,
+    proxy::{Applied, Fault, Info, Peers, PeersState, Refusal, Stats},
 };
 use bytes::Bytes;
 use http_body_util::Full;

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use amphora_vrrp::control::api::{Fault, InstanceStatus, Refusal, Status};
+use amphora_ipc::vrrp::{Fault, InstanceStatus, Refusal, Status};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Response, StatusCode};

@@ -9,11 +9,9 @@ mod tls;
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 
 use amphora_agent::vrrp_client::VrrpAction;
-use amphora_proxy::{
-    control::api::{Fault, Peers},
-    model::{LoadBalancerId, MemberId, PoolId},
-};
-use amphora_vrrp::control::api::Status as VrrpStatus;
+use amphora_ipc::proxy::{Fault, Peers};
+use amphora_ipc::vrrp::Status as VrrpStatus;
+use amphora_model::{LoadBalancerId, MemberId, PoolId};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode, client::conn::http1, header};

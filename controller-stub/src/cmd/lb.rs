@@ -2,11 +2,9 @@
 
 use std::{fmt, io::Write};
 
-use amphora_proxy::{
-    control::api::{Peers, PeersState},
-    model::LoadBalancerId,
-};
-use amphora_vrrp::control::api::Status as VrrpStatus;
+use amphora_ipc::proxy::{Peers, PeersState};
+use amphora_ipc::vrrp::Status as VrrpStatus;
+use amphora_model::LoadBalancerId;
 use serde_json::{Value, json};
 
 use super::{Outcome, resolve};

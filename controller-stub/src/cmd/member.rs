@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt::Display, io::Write, str::FromStr};
 
-use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
+use amphora_model::{LoadBalancerId, MemberId, PoolId};
 use serde_json::Value;
 
 use super::{Outcome, resolve};

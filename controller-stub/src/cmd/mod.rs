@@ -12,7 +12,7 @@ use std::{
     io::{self, Write},
 };
 
-use amphora_proxy::model::LoadBalancerId;
+use amphora_model::LoadBalancerId;
 
 use crate::{
     client::Client,

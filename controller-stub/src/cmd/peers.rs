@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use amphora_proxy::control::api::Peers;
+use amphora_ipc::proxy::Peers;
 use aws_lc_rs::rand;
 use serde_json::{Value, json};
 
@@ -122,7 +122,7 @@ fn key() -> Result<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use amphora_proxy::peers::PeersConfig;
+    use amphora_ipc::PeersConfig;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_proxy::model::LoadBalancerId;
+use amphora_model::LoadBalancerId;
 use serde_json::Value;
 
 use super::{Outcome, resolve};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use amphora_agent::{vrrp::Role, vrrp_client::VrrpAction};
-use amphora_vrrp::control::api::{InstanceStatus, Status};
+use amphora_ipc::vrrp::{InstanceStatus, Status};
 use tokio::time::sleep;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use amphora_proxy::model::{LoadBalancerId, MemberId, PoolId};
+use amphora_model::{LoadBalancerId, MemberId, PoolId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -261,7 +261,7 @@ mod tests {
             assert!(changes.len() >= 2, "{n}: more than the name changes");
             let mut all = Vec::new();
             ids(&document, &mut all);
-            amphora_proxy::model::LoadBalancer::from_value(&document).unwrap();
+            amphora_model::LoadBalancer::from_value(&document).unwrap();
             assert_eq!(all.len(), all.iter().collect::<HashSet<_>>().len(), "{n}");
         }
     }
@@ -271,7 +271,7 @@ mod tests {
         let demo = demo();
         let good = demo.document(Variant { number: 666, ..Variant::default() });
         assert_eq!(crate::diff::diff(Some(&good), Some(&demo.bad_document())).len(), 2);
-        let refusal = amphora_proxy::model::LoadBalancer::from_value(&demo.bad_document()).unwrap_err();
+        let refusal = amphora_model::LoadBalancer::from_value(&demo.bad_document()).unwrap_err();
         assert_eq!(refusal.faults.len(), 2);
     }
 }

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use amphora_proxy::control::api::PeersState;
+use amphora_ipc::proxy::PeersState;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
@@ -178,12 +178,12 @@ fn peers(state: &mut State, method: &Method, body: Value) -> (u16, Value) {
         _ => false,
     };
     let named = state.peers.as_ref().map(|document| &document["peers"]);
-    let status = amphora_proxy::control::api::Peers {
+    let status = amphora_ipc::proxy::Peers {
         state: if named.is_some() { PeersState::Connected } else { PeersState::Off },
         listen: named.map(|peers| peers["listen"].as_str().unwrap().parse().unwrap()),
         peer: named.map(|peers| peers["peer"].as_str().unwrap().parse().unwrap()),
         entries_sent: 7,
-        ..amphora_proxy::control::api::Peers::default()
+        ..amphora_ipc::proxy::Peers::default()
     };
     if *method == Method::GET {
         return (200, json!(status));

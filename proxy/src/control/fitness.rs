@@ -1,15 +1,4 @@
-//! What the data plane and the VRRP daemon tell each other: a unix stream socket beside the control socket. The peer sends
-//! octets, and is answered one for all of a kind that it has sent meanwhile:
-//!
-//! | asked | answered |
-//! | --- | --- |
-//! | [`QUIESCE`] | [`QUIET`] when no client is left, else [`BUSY`]; from the first one on no new client is let in, and the present ones are let go after the response under way |
-//! | [`RESUME`] | as any other; new clients are let in again |
-//! | any other | [`FIT`] or [`UNFIT`], once every worker's event loop has turned |
-//!
-//! A peer that gets no answer in time takes the proxy for hung; one whose connection closes takes it for dead. A proxy that
-//! carries no load balancer, or one that is switched off, is fit: no other could do better. New clients are let in
-//! again, too, when the connection that kept them out closes.
+//! The proxy's side of [`amphora_ipc::fitness`].
 
 use std::{
     fs, io,
@@ -20,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use amphora_ipc::fitness::{BUSY, QUIESCE, QUIET, RESUME, socket_beside};
+pub use amphora_ipc::fitness::{FIT, UNFIT};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -29,20 +20,6 @@ use tokio::{
 
 use super::server::remove_stale;
 use crate::engine::Pulse;
-
-/// The answer of a data plane that serves.
-pub const FIT: u8 = b'+';
-/// The answer of one that has lost a worker.
-pub const UNFIT: u8 = b'-';
-
-/// Asks to let clients go, because the VIP is about to move.
-pub(super) const QUIESCE: u8 = b'q';
-/// Asks to let them in again.
-pub(super) const RESUME: u8 = b'r';
-/// The answer when no client is left.
-pub(super) const QUIET: u8 = b'd';
-/// The answer when some are.
-pub(super) const BUSY: u8 = b'b';
 
 /// Connections served at once; more wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 8;
@@ -59,9 +36,7 @@ pub struct FitnessSocket {
 impl FitnessSocket {
     /// Where the socket is that belongs to a control socket: the same name with `.fitness` behind it.
     pub fn beside(control_socket: &Path) -> PathBuf {
-        let mut path = control_socket.as_os_str().to_owned();
-        path.push(".fitness");
-        path.into()
+        socket_beside(control_socket)
     }
 
     /// Binds it, readable and writable by the owner and the group. To be called by who holds the control socket, so

@@ -1,8 +1,9 @@
 //! The control socket and what is said on it.
 
-pub mod api;
 mod fitness;
 mod server;
+
+pub use amphora_ipc::proxy as api;
 
 pub use self::{
     fitness::{FIT, FitnessSocket, UNFIT},

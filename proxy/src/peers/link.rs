@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    config::PeersConfig,
+    PeersConfig,
     core::{Config, Counters, End, Parties, Session, Tables},
     wire::{NONCE, Refuse},
 };

@@ -12,7 +12,6 @@
 //! ([`crate::persist::StickTable`]); they wait for nothing and send nothing.
 
 mod auth;
-mod config;
 pub mod core;
 mod link;
 pub mod wire;
@@ -27,12 +26,12 @@ use std::{
 
 use uuid::Uuid;
 
-pub use self::config::PeersConfig;
 use self::{
     core::Tables,
     link::{Link, Totals},
 };
 use crate::{control::api, model::PoolId, persist::PersistState};
+pub use amphora_ipc::PeersConfig;
 
 /// The peer of this process, if it has one.
 pub struct Peers {

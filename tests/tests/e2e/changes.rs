@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use amphora_proxy::control::api::{HistoryStats, ProcessStats, Stats};
+use amphora_ipc::proxy::{HistoryStats, ProcessStats, Stats};
 use amphora_tests::{
     Backend, Client, Document, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member, Pool, Proxy,
     eventually, free_port,

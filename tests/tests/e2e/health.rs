@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU16, Ordering},
 };
 
-use amphora_proxy::state::CheckState;
+use amphora_model::CheckState;
 use amphora_tests::{
     Backend, Document, HealthMonitor, Listener, Load, Member, Pool, Proxy, Step, eventually,
 };
@@ -118,7 +118,7 @@ async fn members_that_share_a_target_share_its_probes() {
         .pool(&second);
     let proxy = Proxy::start(document).await;
     let all = |state: CheckState| {
-        move |stats: &amphora_proxy::control::api::Stats| {
+        move |stats: &amphora_ipc::proxy::Stats| {
             stats.pools.values().flat_map(|pool| pool.members.values()).all(|member| member.check == state)
         }
     };

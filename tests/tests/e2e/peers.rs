@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy::{PeersState, Refusal};
+use amphora_model::{LoadBalancer, Pool as PoolModel};
 use amphora_proxy::{
-    control::api::{PeersState, Refusal},
-    model::{LoadBalancer, Pool as PoolModel},
     peers::core::{Config, Session, Tables},
     persist::{PersistState, Persistence, StickKey},
 };
@@ -194,7 +194,7 @@ async fn with_another_key_nothing_is_taken_and_both_say_why() {
     let (a, b) = (at_a.start(&document).await, at_b.start(&document).await);
     let got = arrive(&a, 1..13).await;
     for proxy in [&a, &b] {
-        let refused = |peers: &amphora_proxy::control::api::Peers| {
+        let refused = |peers: &amphora_ipc::proxy::Peers| {
             peers.rejected.key > 1 && peers.last_error.as_deref().is_some_and(|error| error.contains("key"))
         };
         let peers = proxy.until_peers("the reason", refused).await;

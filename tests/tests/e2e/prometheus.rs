@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use amphora_proxy::state::CheckState;
+use amphora_model::CheckState;
 use amphora_tests::{Backend, Client, Document, End, HealthMonitor, Listener, Pool, Proxy, Step, eventually};
 
 #[tokio::test]

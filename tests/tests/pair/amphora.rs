@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use amphora_proxy::control::api::{Info, Peers};
+use amphora_ipc::proxy::{Info, Peers};
 use amphora_tests::{Document, eventually, free_port, loopback, read_message};
 use nix::{
     sys::signal::{Signal, kill},

@@ -11,7 +11,7 @@ mod network;
 
 use std::{collections::BTreeMap, ops::Range, os::unix::fs::PermissionsExt};
 
-use amphora_proxy::control::api::{Peers, PeersState};
+use amphora_ipc::proxy::{Peers, PeersState};
 use amphora_tests::{Document, Listener, Member, Pool, eventually, kill_hard};
 use nix::sys::signal::Signal;
 use serde_json::json;

@@ -1,7 +1,8 @@
 //! The daemon's control socket and what is said on it.
 
-pub mod api;
 mod metrics;
 mod server;
+
+pub use amphora_ipc::vrrp as api;
 
 pub(crate) use self::server::{Asked, Command, ControlSocket, Reply};

@@ -200,14 +200,12 @@ async fn read_config(body: Incoming) -> Result<Config, (StatusCode, Refusal)> {
         .to_bytes();
     let bad = |refusal| (StatusCode::BAD_REQUEST, refusal);
     let text = std::str::from_utf8(&bytes).map_err(|_| bad(Refusal::of("the document is not UTF-8")))?;
-    config::parse(text).map_err(|faults| bad(faults.into()))
+    config::parse(text).map_err(|faults| bad(refusal(faults)))
 }
 
-impl From<Vec<config::Invalid>> for Refusal {
-    fn from(faults: Vec<config::Invalid>) -> Self {
-        let faults = faults.into_iter().map(|fault| Fault { place: fault.place, reason: fault.reason });
-        Self { faults: faults.collect() }
-    }
+fn refusal(faults: Vec<config::Invalid>) -> Refusal {
+    let faults = faults.into_iter().map(|fault| Fault { place: fault.place, reason: fault.reason });
+    Refusal { faults: faults.collect() }
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {

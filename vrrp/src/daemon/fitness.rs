@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_ipc::fitness::{ASK as QUESTION, BUSY, FIT, QUIESCE, QUIET, RESUME};
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream,
@@ -16,18 +17,6 @@ use tokio::{
 use super::starvation::Starvation;
 use crate::{config::Track, core::Fitness};
 
-/// The octet that says "fit"; see the proxy's `control::fitness`.
-const FIT: u8 = b'+';
-/// The octet that asks.
-const QUESTION: u8 = b'?';
-/// Asks to let nobody in and everybody go.
-const QUIESCE: u8 = b'q';
-/// Asks to let clients in again.
-const RESUME: u8 = b'r';
-/// The answer to [`QUIESCE`] when nobody is left.
-const QUIET: u8 = b'd';
-/// The same when somebody is.
-const BUSY: u8 = b'b';
 /// Requests of a [`Drainer`] that wait.
 const REQUESTS: usize = 4;
 /// Time between attempts to connect.

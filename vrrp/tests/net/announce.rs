@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use amphora_tests::{Namespace, eventually};
-use amphora_vrrp::net::{
+use amphora_netlink::{
     Announcer, Netlink,
     announce::{ArpForm, gratuitous_arp},
 };
+use amphora_tests::{Namespace, eventually};
 
 use super::{interface, show};
 

@@ -9,11 +9,8 @@ mod socket;
 
 use std::process::Command;
 
+use amphora_netlink::{Interface, InterfaceName, Netlink};
 use amphora_tests::Namespace;
-use amphora_vrrp::{
-    config::InterfaceName,
-    net::{Interface, Netlink},
-};
 
 /// What `ip` prints inside, with single blanks and without the ones at the ends of lines.
 fn show(namespace: &str, args: &[&str]) -> String {

@@ -2,12 +2,9 @@
 
 use std::{fs::File, process::Command};
 
+use amphora_netlink::{Family, LinkChange, LinkChanges, Netlink, Outcome, RouteProtocol, RouteScope, Table};
 use amphora_tests::{Namespace, in_time};
-use amphora_vrrp::{
-    config::{RouteScope, Table, VirtualRoute, VirtualRule},
-    net::{LinkChange, LinkChanges, Netlink, Outcome, RouteProtocol},
-    packet::Family,
-};
+use amphora_vrrp::config::{VirtualRoute, VirtualRule};
 use nix::errno::Errno;
 
 use super::{interface, name, pair, show};

@@ -2,13 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use amphora_netlink::{Family, Netlink};
 use amphora_tests::{Namespace, in_time};
 use amphora_vrrp::{
-    net::{
-        AdvertisementSocket, Netlink, SocketOptions,
-        socket::{PacketBuffer, group},
-    },
-    packet::{Advertisement, Auth, Family, Interval, Pseudo, TTL},
+    net::socket::{PacketBuffer, group},
+    net::{AdvertisementSocket, SocketOptions},
+    packet::{Advertisement, Auth, Interval, Pseudo, TTL},
 };
 use tokio::{sync::oneshot, time::timeout};
 

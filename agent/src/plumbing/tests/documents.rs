@@ -1,6 +1,6 @@
 //! Documents, plans and the record, without a kernel.
 
-use amphora_vrrp::config::Table;
+use amphora_netlink::Table;
 
 use super::{super::plan::Plan, *};
 

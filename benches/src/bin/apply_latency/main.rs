@@ -27,11 +27,8 @@ use amphora_benches::{
     report::{self, Table},
     rng::Rng,
 };
-use amphora_proxy::{
-    control::api::Stats,
-    model::{ListenerId, MemberId, PoolId},
-    state::CheckState,
-};
+use amphora_ipc::proxy::Stats;
+use amphora_model::{CheckState, ListenerId, MemberId, PoolId};
 use clap::Parser;
 
 use self::plan::{KEPT, Plan};

@@ -174,7 +174,7 @@ impl Plan {
 mod tests {
     use std::collections::BTreeMap;
 
-    use amphora_proxy::model::LoadBalancer;
+    use amphora_model::LoadBalancer;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use amphora_proxy::control::api::{Fault, Refusal};
+use amphora_model::{Fault, Refusal};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -18,9 +18,9 @@ use tokio::{net::UnixStream, time::timeout};
 /// Who serves a control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
-    /// [`amphora_proxy::control::api`].
+    /// [`crate::proxy`].
     Proxy,
-    /// [`amphora_vrrp::control::api`].
+    /// [`crate::vrrp`].
     Vrrp,
 }
 
@@ -188,7 +188,7 @@ impl ControlSocket {
         match self.daemon {
             Daemon::Proxy => parse(body),
             Daemon::Vrrp => {
-                let refusal: amphora_vrrp::control::api::Refusal = parse(body)?;
+                let refusal: crate::vrrp::Refusal = parse(body)?;
                 let faults = refusal.faults.into_iter();
                 let faults = faults.map(|fault| Fault { path: fault.place, reason: fault.reason });
                 Ok(Refusal { faults: faults.collect() })

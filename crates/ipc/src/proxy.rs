@@ -6,7 +6,7 @@
 //! | `PUT /loadbalancer` with a load-balancer document | 200 [`Applied`] once every worker runs it; 400 or 409 [`Refusal`] and nothing changed |
 //! | `GET /loadbalancer` | 200 the document that runs; 404 when there is none |
 //! | `DELETE /loadbalancer` | 200 [`Applied`]; listeners are closed, sessions drain |
-//! | `PUT /peers` with `{"peers": {"listen", "peer", "key"}}` ([`crate::peers::PeersConfig`]) | 200 [`Peers`]; 400 or 409 [`Refusal`] and nothing changed |
+//! | `PUT /peers` with `{"peers": {"listen", "peer", "key"}}` ([`crate::PeersConfig`]) | 200 [`Peers`]; 400 or 409 [`Refusal`] and nothing changed |
 //! | `GET /peers` | 200 [`Peers`] |
 //! | `DELETE /peers` | 200 [`Peers`]; the connection is closed |
 //! | `GET /stats` | 200 [`Stats`] |
@@ -17,11 +17,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::model::{Fault, Refusal};
-use crate::{
-    model::{ListenerId, LoadBalancerId, MemberId, PoolId},
-    state::CheckState,
-};
+use amphora_model::{CheckState, ListenerId, LoadBalancerId, MemberId, PoolId};
+pub use amphora_model::{Fault, Refusal};
 
 /// What runs after a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +144,7 @@ pub struct Responses {
     pub other: u64,
 }
 
-/// A listener's counters; see [`crate::state::ListenerCounters`] for each.
+/// A listener's counters; see the proxy's `state::ListenerCounters` for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on ListenerCounters")]
 pub struct ListenerStats {
@@ -197,7 +194,7 @@ pub struct PoolStats {
     pub departed: MemberStats,
 }
 
-/// A member's counters; see [`crate::state::MemberCounters`] for each.
+/// A member's counters; see the proxy's `state::MemberCounters` for each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on MemberCounters")]
 pub struct MemberStats {

@@ -91,7 +91,7 @@ pub struct PeerStatus {
     pub ago_ms: u64,
 }
 
-/// See [`crate::core::Counters`].
+/// See the daemon's `core::Counters`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on Counters")]
 pub struct CountersStatus {
@@ -101,7 +101,7 @@ pub struct CountersStatus {
     pub priority_zero_received: u64,
     pub became_master: u64,
     pub released_master: u64,
-    /// Refused advertisements by [reason](crate::packet::Refusal::as_str), those that happened.
+    /// Refused advertisements by reason (the daemon's `packet::Refusal::as_str`), those that happened.
     pub refused: BTreeMap<String, u64>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::model::{
+use amphora_model::{
     Refusal,
     document::{self, object::Object},
 };

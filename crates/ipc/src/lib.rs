@@ -1,0 +1,17 @@
+//! What the processes of an amphora tell each other, over unix sockets.
+//!
+//! | module | what is inside |
+//! | --- | --- |
+//! | [`proxy`] | the documents on the proxy's control socket |
+//! | [`vrrp`] | the documents on the VRRP daemon's control socket |
+//! | [`client`] | the client's side of both |
+//! | [`fitness`] | what the data plane and the VRRP daemon say on a socket of their own |
+//! | [`PeersConfig`] | who the peer is that session persistence is kept alike with |
+
+pub mod client;
+pub mod fitness;
+mod peers;
+pub mod proxy;
+pub mod vrrp;
+
+pub use self::peers::PeersConfig;
