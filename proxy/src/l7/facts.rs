@@ -1,7 +1,7 @@
 //! A parsed request head as [`RequestFacts`].
 
-use super::{RequestFacts, normalized_host};
-use crate::http1::RequestView;
+use super::{RequestFacts, normalized_host, target_host};
+use crate::http1::{Known, RequestView};
 
 impl RequestFacts for RequestView<'_> {
     #[inline]
@@ -11,7 +11,7 @@ impl RequestFacts for RequestView<'_> {
 
     #[inline]
     fn normalized_host(&self) -> Option<&[u8]> {
-        normalized_host(self.target())
+        if self.has(Known::Host) { normalized_host(self.target()) } else { target_host(self.target()) }
     }
 
     #[inline]

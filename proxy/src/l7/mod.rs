@@ -42,7 +42,7 @@ pub trait RequestFacts {
     fn path_and_query(&self) -> &[u8];
 
     /// The host that the target itself names, where HAProxy compares and forwards that one instead of the value of
-    /// `Host`: see [`normalized_host`], which says so for a raw target.
+    /// `Host`: see [`normalized_host`], which says so for a raw target. Without `Host`, what [`target_host`] says.
     fn normalized_host(&self) -> Option<&[u8]> {
         None
     }
@@ -60,18 +60,32 @@ pub trait RequestFacts {
 /// HAProxy normalizes such a target by the rules of its scheme (RFC 3986 section 6.2.3) and replaces the value of
 /// `Host` by the result. For all other targets the answer is `None` and `Host` stays what it is.
 pub fn normalized_host(target: &[u8]) -> Option<&[u8]> {
-    if target.first() == Some(&b'/') {
-        return None;
-    }
-    let scheme = target.iter().position(|b| *b == b':')?;
-    let rest = target[scheme..].strip_prefix(b"://")?;
-    let port: &[u8] = match &target[..scheme] {
+    let (scheme, authority) = authority(target)?;
+    let port: &[u8] = match scheme {
         scheme if scheme.eq_ignore_ascii_case(b"http") => b":80",
         scheme if scheme.eq_ignore_ascii_case(b"https") => b":443",
         _ => return None,
     };
+    authority.strip_suffix(port).or_else(|| authority.strip_suffix(b":"))
+}
+
+/// The host of an absolute-form request target, without a port that is its scheme's default.
+///
+/// What HTTP/1.0 without `Host` asks for: members take it from there (RFC 9112 section 3.2.2), and so do rules. HAProxy
+/// shows its rules no host then.
+pub fn target_host(target: &[u8]) -> Option<&[u8]> {
+    normalized_host(target).or_else(|| authority(target).map(|(_, authority)| authority))
+}
+
+/// Scheme and authority of an absolute-form target.
+fn authority(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    let (scheme, rest) = target.split_at(target.iter().position(|b| *b == b':')?);
+    let rest = rest.strip_prefix(b"://")?;
     let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
-    rest[..end].strip_suffix(port)
+    Some((scheme, &rest[..end]))
 }
 
 /// What a listener's policies say about a request.

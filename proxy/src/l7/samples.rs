@@ -109,8 +109,10 @@ impl Scratch {
         self.samples.shrink_to(RETAINED_SAMPLES);
         self.last.clear();
         self.last.resize(subjects.count as usize, NONE);
+        let mut has_host = false;
         for index in 0..request.header_count() {
             let (name, value) = request.header(index);
+            has_host |= name.eq_ignore_ascii_case(b"host");
             if let Some(subject) = subjects.find_header(name) {
                 let host = request.normalized_host().filter(|_| name.eq_ignore_ascii_case(b"host"));
                 let (index, value) = host.map_or((index, value), |host| (NONE as usize, host));
@@ -131,6 +133,12 @@ impl Scratch {
                     }
                 }
             }
+        }
+        if !has_host
+            && let Some(subject) = subjects.find_header(b"host")
+            && let Some(host) = request.normalized_host()
+        {
+            self.push(subject, NONE as usize, 0, host.len());
         }
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     control::api::Fault,
+    http1::RequestHead,
     model::{
         CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
         ListenerId, ListenerProtocol, ListenerTimeouts,
@@ -91,7 +92,7 @@ fn redirect(url: &str) -> L7Action {
 }
 
 /// Whether a policy with this one rule rejects the request.
-fn holds(rule: L7Rule, request: &Request) -> bool {
+fn holds<R: RequestFacts + ?Sized>(rule: L7Rule, request: &R) -> bool {
     let program = compile(vec![policy(1, L7Action::Reject, vec![rule])]).unwrap();
     program.evaluate(request, &mut Scratch::new()) == Outcome::Reject
 }
@@ -176,6 +177,7 @@ fn default_ports_of_absolute_targets_do_not_count() {
         ("http://h:80/x", Some("h")),
         ("HTTP://h:80", Some("h")),
         ("https://[::1]:443?q", Some("[::1]")),
+        ("http://h:/", Some("h")),
         ("http://h:8080/", None),
         ("http://h:443/", None),
         ("http://h/:80", None),
@@ -187,6 +189,34 @@ fn default_ports_of_absolute_targets_do_not_count() {
     ] {
         assert_eq!(normalized_host(target.as_bytes()), host.map(str::as_bytes), "{target}");
     }
+}
+
+#[test]
+fn rules_see_the_authority_of_an_absolute_target_without_host() {
+    let sees = |host: &str, text: &str| {
+        let mut head = RequestHead::new();
+        head.parse(text.as_bytes()).unwrap().unwrap();
+        holds(rule(L7Subject::HostName, CompareType::EqualTo, host), &head.view(text.as_bytes()))
+    };
+    for (host, line) in [
+        ("a.example", "GET http://a.example/ HTTP/1.0"),
+        ("a.example", "GET http://A.Example/x?y HTTP/1.0"),
+        ("A.example", "GET HTTP://a.example:80/ HTTP/1.0"),
+        ("a.example", "GET http://a.example:/ HTTP/1.0"),
+        ("a.example", "GET http://a.example HTTP/1.0"),
+        ("a.example", "OPTIONS https://a.example:443 HTTP/1.0"),
+        ("a.example:8080", "GET http://a.example:8080/ HTTP/1.0"),
+        ("a.example:80", "GET ftp://a.example:80/ HTTP/1.0"),
+        ("[::1]", "GET http://[::1]:80/ HTTP/1.0"),
+    ] {
+        assert!(sees(host, &format!("{line}\r\nConnection: close\r\n\r\n")), "{line}");
+    }
+    assert!(!sees("a", "GET http://b/ HTTP/1.0\r\n\r\n"));
+    assert!(!sees("a", "GET / HTTP/1.0\r\n\r\n"));
+    // Where both are there `Host` counts, as in HAProxy, but for a default port of the target.
+    assert!(sees("a:80", "GET http://a/ HTTP/1.0\r\nHost: a:80\r\n\r\n"));
+    assert!(sees("a", "GET http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert!(sees("a", "GET http://a:80/ HTTP/1.0\r\nHost: a:80\r\n\r\n"));
 }
 
 #[test]
