@@ -16,8 +16,7 @@ use std::{
 };
 
 use amphora_proxy::http1::{
-    Body, ChunkedDecoder, Known, Method, RequestEdits, RequestHead, ResponseHead, request_framing,
-    write_request,
+    Body, ChunkedDecoder, Known, RequestEdits, RequestHead, ResponseHead, request_framing, write_request,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -167,7 +166,7 @@ fn read(data: &[u8]) -> Reading {
         }
         reading.requests.push(seen);
         reading.refused = false;
-        if !framing.keep_alive || view.method() == Method::Connect {
+        if !framing.keep_alive {
             break;
         }
     }

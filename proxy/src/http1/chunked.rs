@@ -118,6 +118,36 @@ impl ChunkedDecoder {
         }
     }
 
+    /// Whether `byte`, the next one of the body, belongs to its trailers, of which the empty line behind them is no part.
+    pub fn is_trailer(&self, byte: u8) -> bool {
+        use State::*;
+        match self.state {
+            TrailerFirst => byte != b'\r',
+            TrailerName | TrailerValue | TrailerLf => true,
+            _ => false,
+        }
+    }
+
+    /// Validates the bytes at the front of `input` that are all of the trailers or none of them; call again behind them
+    /// until they are all of the input.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_run(&mut self, input: &[u8]) -> Result<Step, Reject> {
+        let trailers = input.first().is_some_and(|&byte| self.is_trailer(byte));
+        let mut consumed = 0;
+        while consumed < input.len() && !self.is_done() && self.is_trailer(input[consumed]) == trailers {
+            consumed += match self.state {
+                State::Data => self.decode_data(&input[consumed..])?.consumed,
+                _ => {
+                    self.byte(input[consumed])?;
+                    1
+                }
+            };
+        }
+        Ok(Step { consumed, done: self.is_done() })
+    }
+
     /// Finds the next run of data in `input`; call again behind `consumed` until it is all of the input.
     ///
     /// # Errors
@@ -364,6 +394,30 @@ mod tests {
             "0\r\nA: b\r\nCookie: a\r\n\r\n",
         ] {
             assert_eq!(all_ways(input.as_bytes()).map_err(Reject::status).map(|_| ()), Err(400), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_are_told_from_the_rest_however_they_are_cut() {
+        for (input, rest) in [
+            ("0\r\n\r\n", "0\r\n\r\n"),
+            ("1\r\na\r\n0;x\r\nA: b\r\n\r\n", "1\r\na\r\n0;x\r\n\r\n"),
+            ("0\r\nGET: /admin HTTP/1.0\r\nB:\r\n\r\n", "0\r\n\r\n"),
+        ] {
+            for step in 1..=input.len() {
+                let mut decoder = ChunkedDecoder::new();
+                let mut kept = Vec::new();
+                for mut part in input.as_bytes().chunks(step) {
+                    while !part.is_empty() {
+                        let trailers = decoder.is_trailer(part[0]);
+                        let (run, left) = part.split_at(decoder.decode_run(part).unwrap().consumed);
+                        kept.extend_from_slice(if trailers { b"" } else { run });
+                        part = left;
+                    }
+                }
+                assert!(decoder.is_done());
+                assert_eq!(String::from_utf8(kept).unwrap(), rest, "{step}");
+            }
         }
     }
 

@@ -35,7 +35,8 @@ pub struct RequestFraming {
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
     /// The client offers to switch protocols: `Connection: upgrade` and `Upgrade`, HTTP/1.1, no body. An offer of
-    /// `h2c` is none: in a tunnel no policy would see its requests.
+    /// `h2c` and the like is none: in a tunnel no policy would see its requests. Nor is one whose own fields end here,
+    /// because `Connection` names them.
     pub upgrade: bool,
 }
 
@@ -48,18 +49,24 @@ pub struct ResponseFraming {
     pub keep_alive: bool,
     /// A 1xx other than 101: another response to the same request follows. A client of HTTP/1.0 must not see it.
     pub interim: bool,
-    /// The connection is a tunnel from here on: 101 to an upgrade, 2xx to CONNECT.
+    /// The connection is a tunnel from here on: 101 to an upgrade.
     pub switching: bool,
 }
 
 /// The length of a `Sec-WebSocket-Key`: 16 bytes in base64 (RFC 6455 section 4.1).
 const WEBSOCKET_KEY_LEN: usize = 24;
 
+/// How the names of the fields of WebSocket begin.
+const WEBSOCKET: &[u8] = b"sec-websocket-";
+
 /// Frames a request.
 ///
 /// # Errors
-/// 400 when the length of the body is in any doubt, 501 for transfer codings other than `chunked`.
+/// 405 for CONNECT, 400 when the length of the body is in any doubt, 501 for transfer codings other than `chunked`.
 pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reject> {
+    if request.method() == Method::Connect {
+        return Err(Reject::MethodNotAllowed);
+    }
     let fields = &request.head.fields;
     let http11 = request.version() == Version::Http11;
     let body = match length(fields, request.buf, request.version())? {
@@ -72,10 +79,6 @@ pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reje
     {
         // Peers of that age take the body for the next request; HAProxy refuses it too.
         return Err(Reject::BadRequest("body that HTTP/1.0 does not know for this method"));
-    }
-    if request.method() == Method::Connect && body != Body::None {
-        // Some take the bytes for the body, some for the beginning of the tunnel (RFC 9110 section 9.3.6).
-        return Err(Reject::BadRequest("CONNECT with a body"));
     }
     let options = fields.options;
     let keep_alive = !options.close && (http11 || options.keep_alive);
@@ -117,9 +120,6 @@ pub fn response_framing(
         101 => Ok(ResponseFraming { switching: true, ..framed(Body::None, false) }),
         100..=199 if response.version() == Version::Http10 => Err(BadResponse("1xx from HTTP/1.0")),
         100..=199 => Ok(ResponseFraming { interim: true, ..framed(Body::None, keep_alive) }),
-        200..=299 if method == Method::Connect => {
-            Ok(ResponseFraming { switching: true, ..framed(Body::None, false) })
-        }
         // A member that announces a body here may send it all the same: its connection is not used again.
         204 => Ok(framed(Body::None, keep_alive && matches!(length, None | Some(Body::Length(0))))),
         304 => Ok(framed(Body::None, keep_alive)),
@@ -191,8 +191,30 @@ fn content_length(value: &[u8]) -> Result<u64, Reject> {
 /// Whether `Upgrade` offers something that may become a tunnel.
 fn upgradable(fields: &Fields, buf: &[u8]) -> bool {
     let mut offers = fields.elements(buf, Known::Upgrade).peekable();
-    offers.peek().is_some()
-        && offers.all(|offer| !offer.eq_ignore_ascii_case(b"h2c") && !offer.eq_ignore_ascii_case(b"h2"))
+    offers.peek().is_some() && offers.all(|offer| !carries_requests(offer)) && !loses_fields(fields, buf)
+}
+
+/// Whether an offer is of a protocol that carries requests, in any spelling: `h2c`, `"h2c"`, `h2c-14`, `HTTP/2.0`, or
+/// `TLS/1.2` (RFC 2817), behind which HTTP goes on.
+fn carries_requests(offer: &[u8]) -> bool {
+    let mut name = [0; 4];
+    let letters = offer.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    name.iter_mut().zip(letters).for_each(|(place, byte)| *place = byte.to_ascii_lowercase());
+    matches!(name, [b'h', b'2' | b'3', ..] | [b't', b'l', b's', _] | [b'h', b't', b't', b'p'])
+}
+
+/// Whether fields that the offer needs end here, because `Connection` names them: of WebSocket its own, of a protocol
+/// that is not known any.
+fn loses_fields(fields: &Fields, buf: &[u8]) -> bool {
+    let needed =
+        |name: &[u8]| name.get(..WEBSOCKET.len()).is_some_and(|start| start.eq_ignore_ascii_case(WEBSOCKET));
+    let websocket =
+        || fields.elements(buf, Known::Upgrade).all(|offer| offer.eq_ignore_ascii_case(b"websocket"));
+    fields.options.unknown
+        && fields
+            .list
+            .iter()
+            .any(|field| fields.is_nominated(buf, field) && (needed(field.name.of(buf)) || !websocket()))
 }
 
 #[cfg(test)]
@@ -268,10 +290,6 @@ mod tests {
         assert_eq!(post("Transfer-Encoding: gzip, chunked\r\n").map_err(Reject::status), Err(501));
         let http10 = request("POST / HTTP/1.0", "Transfer-Encoding: chunked\r\n");
         assert_eq!(http10.map_err(Reject::status), Err(400));
-        let connect = "CONNECT a:80 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let mut head = RequestHead::new();
-        head.parse(connect.as_bytes()).unwrap().unwrap();
-        assert_eq!(request_framing(&head.view(connect.as_bytes())).map_err(Reject::status), Err(400));
         let http10 = request("GET / HTTP/1.0", "Content-Length: 3\r\n");
         assert_eq!(http10.map_err(Reject::status), Err(400));
     }
@@ -310,9 +328,19 @@ mod tests {
             ("Connection: upgrade\r\n", false),
             ("Upgrade: websocket\r\n", false),
             ("Connection: upgrade\r\nUpgrade:\r\n", false),
-            ("Connection: upgrade\r\nUpgrade: h2c\r\n", false),
             ("Connection: upgrade\r\nUpgrade: websocket, H2C\r\n", false),
             ("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n", false),
+            ("Connection: upgrade, Sec-WebSocket-Key\r\nUpgrade: websocket\r\n", false),
+            ("Connection: sec-websocket-KEY\r\nConnection: upgrade\r\nUpgrade: websocket\r\n", false),
+            (
+                "Connection: upgrade, sec-websocket-version\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n",
+                false,
+            ),
+            // What is named and not there is not lost, what is not WebSocket's is not missed.
+            ("Connection: upgrade, sec-websocket-protocol\r\nUpgrade: websocket\r\n", true),
+            ("Connection: upgrade, x-a\r\nX-A: 1\r\nUpgrade: websocket\r\n", true),
+            ("Connection: upgrade, x-a\r\nX-A: 1\r\nUpgrade: other\r\n", false),
+            ("Connection: upgrade, cookie, origin\r\nCookie: a=b\r\nOrigin: b\r\nUpgrade: other\r\n", true),
         ] {
             let fields = format!("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}");
             assert_eq!(post(&fields).unwrap().upgrade, upgrade, "{fields:?}");
@@ -321,6 +349,58 @@ mod tests {
         assert!(post("Connection: upgrade\r\nUpgrade: other\r\n").unwrap().upgrade);
         let http10 = request("GET / HTTP/1.0", "Connection: upgrade\r\nUpgrade: other\r\n");
         assert!(!http10.unwrap().upgrade);
+    }
+
+    #[test]
+    fn offers_of_http_are_none_in_any_spelling() {
+        for offer in [
+            "h2c",
+            "H2C",
+            "h2",
+            "\"h2c\"",
+            "\"h\\2c\"",
+            "h2c/2.0",
+            "h2c-14",
+            "h2-14",
+            "HTTP/2.0",
+            "http/2",
+            "HTTP/1.1",
+            "h3",
+            "TLS/1.2",
+            "tls",
+            "websocket, h2c",
+            "h2c,websocket",
+            "websocket, \"h2c\"",
+            "websocket,,h2c;q=1",
+            "websocket\r\nUpgrade: h2c",
+            "h2c\r\nupgrade: websocket",
+            "\th2c ",
+            "h2c foo",
+        ] {
+            let fields = format!(
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: upgrade\r\nUpgrade: {offer}\r\n"
+            );
+            assert!(!post(&fields).unwrap().upgrade, "{offer:?}");
+        }
+        for offer in ["SPDY/3.1", "tcp", "raw", "foo/1, bar/2", "th2c"] {
+            assert!(
+                post(&format!("Connection: upgrade\r\nUpgrade: {offer}\r\n")).unwrap().upgrade,
+                "{offer:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn connect_is_not_allowed() {
+        for (line, fields) in [
+            ("CONNECT a:80 HTTP/1.1", ""),
+            ("CONNECT a:443 HTTP/1.1", "Connection: close\r\n"),
+            ("CONNECT a:80 HTTP/1.0", ""),
+            ("CONNECT a:80 HTTP/1.1", "Content-Length: 3\r\n"),
+            ("CONNECT a:80 HTTP/1.1", "Transfer-Encoding: chunked\r\n"),
+        ] {
+            assert_eq!(request(line, fields).map_err(Reject::status), Err(405), "{line} {fields}");
+        }
     }
 
     #[test]
@@ -352,7 +432,6 @@ mod tests {
             (Method::Get, "HTTP/1.1 204 No\r\nContent-Length: 5", Body::None, false),
             (Method::Get, "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked", Body::None, false),
             (Method::Get, "HTTP/1.1 304 Not\r\nContent-Length: 5", Body::None, true),
-            (Method::Connect, "HTTP/1.1 407 No\r\nContent-Length: 5", Body::Length(5), true),
         ] {
             let framing = response(method, text).unwrap();
             assert_eq!((framing.body, framing.keep_alive), (body, keep_alive), "{text}");
@@ -383,8 +462,6 @@ mod tests {
         assert!(response(Method::Get, "HTTP/1.1 103 Early Hints\r\nLink: x").unwrap().interim);
         let switch = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket";
         assert!(response(Method::Get, switch).unwrap().switching);
-        let connected = response(Method::Connect, "HTTP/1.1 200 OK\r\nContent-Length: 5").unwrap();
-        assert!(connected.switching && connected.body == Body::None);
 
         let mut head = ResponseHead::new();
         let text = format!("{switch}\r\n\r\n");

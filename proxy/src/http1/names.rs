@@ -24,6 +24,8 @@ pub enum Known {
     Expect,
     /// `Host`.
     Host,
+    /// `HTTP2-Settings`.
+    Http2Settings,
     /// `Keep-Alive`.
     KeepAlive,
     /// `Location`.
@@ -78,6 +80,7 @@ impl Known {
             (12, b'c') => (ContentType, is(name, b"content-type")),
             (13, b'c') => (CacheControl, is(name, b"cache-control")),
             (13, b'a') => (Authorization, is(name, b"authorization")),
+            (14, b'h') => (Http2Settings, is(name, b"http2-settings")),
             (14, b'c') => (ContentLength, is(name, b"content-length")),
             (15, b'x') => (XForwardedFor, is(name, b"x-forwarded-for")),
             (16, b'p') => (ProxyConnection, is(name, b"proxy-connection")),
@@ -90,10 +93,10 @@ impl Known {
     }
 }
 
-/// Whether `text`, of token bytes, is `lower` in any case; `lower` has lower-case letters and hyphens.
+/// Whether `text`, of token bytes, is `lower` in any case; `lower` has lower-case letters, digits and hyphens.
 ///
 /// The length is known when this is compiled, so that it becomes a few word-wide operations. Setting the bit that tells
-/// cases apart takes only a control byte, which no token has, for another hyphen.
+/// cases apart takes only a control byte, which no token has, for another hyphen or digit.
 #[inline]
 pub(super) fn is<const N: usize>(text: &[u8], lower: &[u8; N]) -> bool {
     let Ok(text) = <&[u8; N]>::try_from(text) else { return false };
@@ -102,6 +105,91 @@ pub(super) fn is<const N: usize>(text: &[u8], lower: &[u8; N]) -> bool {
         difference |= (text[i] | 0x20) ^ lower[i];
     }
     difference == 0
+}
+
+/// Beginnings of names of fields that mean something end to end, beside [`END_TO_END`].
+const END_TO_END_PREFIXES: &[&[u8]] = &[
+    b"accept",
+    b"access-control-",
+    b"authentication-",
+    b"cf-",
+    b"content-",
+    b"if-",
+    b"proxy-auth",
+    b"sec-ch-",
+    b"sec-fetch-",
+    b"www-auth",
+    b"x-amz-",
+    b"x-amzn-",
+    b"x-auth",
+    b"x-b3-",
+    b"x-client-",
+    b"x-content-",
+    b"x-csrf",
+    b"x-envoy-",
+    b"x-forwarded",
+    b"x-http-method",
+    b"x-original-",
+    b"x-ssl-",
+    b"x-xsrf",
+];
+
+/// Names of fields, unknown to the proxy otherwise, that carry identity or meaning from end to end.
+const END_TO_END: &[&[u8]] = &[
+    b"age",
+    b"allow",
+    b"baggage",
+    b"client-cert",
+    b"cookie2",
+    b"depth",
+    b"destination",
+    b"digest",
+    b"early-data",
+    b"etag",
+    b"expires",
+    b"forwarded",
+    b"from",
+    b"idempotency-key",
+    b"last-modified",
+    b"link",
+    b"lock-token",
+    b"max-forwards",
+    b"origin",
+    b"overwrite",
+    b"pragma",
+    b"priority",
+    b"range",
+    b"remote-user",
+    b"retry-after",
+    b"set-cookie2",
+    b"signature",
+    b"signature-input",
+    b"soapaction",
+    b"strict-transport-security",
+    b"traceparent",
+    b"tracestate",
+    b"true-client-ip",
+    b"vary",
+    b"via",
+    b"x-api-key",
+    b"x-cluster-client-ip",
+    b"x-correlation-id",
+    b"x-frame-options",
+    b"x-method-override",
+    b"x-real-ip",
+    b"x-remote-user",
+    b"x-request-id",
+    b"x-requested-with",
+    b"x-rewrite-url",
+    b"x-user",
+];
+
+/// Whether a field that the proxy does not know carries identity or meaning from one end to the other, so that naming
+/// it in `Connection` must not take it away (RFC 9110 section 7.6.1 has senders name no such field).
+pub(super) fn is_end_to_end(name: &[u8]) -> bool {
+    let begins =
+        |prefix: &&[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    END_TO_END_PREFIXES.iter().any(begins) || END_TO_END.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// A set of [`Known`] names.
@@ -117,6 +205,10 @@ impl KnownSet {
             i += 1;
         }
         Self(bits)
+    }
+
+    pub(super) const fn with(self, name: Known) -> Self {
+        Self(self.0 | 1 << name as u8)
     }
 
     #[inline]
@@ -203,6 +295,7 @@ mod tests {
     #[test]
     fn names_are_classified_in_any_case() {
         for (name, known) in [
+            ("HTTP2-Settings", Known::Http2Settings),
             ("Host", Known::Host),
             ("hOST", Known::Host),
             ("Transfer-Encoding", Known::TransferEncoding),

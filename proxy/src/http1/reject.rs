@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Reject {
     /// 400: the message breaks RFC 9112, or peers might read it differently.
     BadRequest(&'static str),
+    /// 405: CONNECT. What a tunnel carries no policy sees.
+    MethodNotAllowed,
     /// 414: the request line alone is longer than [`MAX_HEAD`](super::MAX_HEAD).
     UriTooLong,
     /// 431: the head is longer than [`MAX_HEAD`](super::MAX_HEAD).
@@ -26,6 +28,7 @@ impl Reject {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest(_) => 400,
+            Self::MethodNotAllowed => 405,
             Self::UriTooLong => 414,
             Self::HeadTooLarge | Self::TooManyFields => 431,
             Self::NotImplemented(_) => 501,
@@ -37,6 +40,7 @@ impl Reject {
     pub fn reason(self) -> &'static str {
         match self {
             Self::BadRequest(reason) | Self::NotImplemented(reason) => reason,
+            Self::MethodNotAllowed => "CONNECT",
             Self::UriTooLong => "request line too long",
             Self::HeadTooLarge => "head too large",
             Self::TooManyFields => "too many fields",

@@ -45,6 +45,7 @@ macro_rules! prepared {
 const PREPARED: &[Prepared] = prepared! {
     400 "Bad request" 90 "Your browser sent an invalid request."
     403 "Forbidden" 93 "Request forbidden by administrative rules."
+    405 "Method Not Allowed" 146 "A request was made of a resource using a request method not supported by that resource"
     408 "Request Time-out" 110 "Your browser didn't send a complete request in time."
     413 "Payload Too Large" 106 "The request entity exceeds the maximum allowed."
     414 "URI Too Long" 91 "The request line exceeds the maximum."
@@ -57,11 +58,17 @@ const PREPARED: &[Prepared] = prepared! {
     505 "HTTP Version Not Supported" 108 "The version of the request is not known."
 };
 
+/// What 405 must say (RFC 9110 section 15.5.6): the methods that are passed on to members, which may know others.
+const ALLOW: &[u8] = b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n";
+
 /// Appends the answer with an error `status`. One that is not prepared becomes 500.
 pub fn write_error(out: &mut Vec<u8>, status: u16, to: Recipient) {
     let find = |status| PREPARED.iter().find(|prepared| prepared.status == status);
     let prepared = find(status).or_else(|| find(500)).expect("500 is in the table");
     out.extend_from_slice(prepared.head.as_bytes());
+    if status == 405 {
+        out.extend_from_slice(ALLOW);
+    }
     end_head(out, to);
     if to.method != Method::Head {
         out.extend_from_slice(prepared.body.as_bytes());
@@ -135,7 +142,8 @@ mod tests {
 
     #[test]
     fn every_refusal_has_its_answer() {
-        for status in [400, 403, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505] {
+        assert!(error(405, OPEN).contains("\r\nallow: GET, "));
+        for status in [400, 403, 405, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505] {
             assert!(error(status, OPEN).starts_with(&format!("HTTP/1.1 {status} ")));
         }
         assert!(error(418, OPEN).starts_with("HTTP/1.1 500 "));

@@ -8,6 +8,7 @@ use super::{
     names::{Known, KnownSet, Version},
     request::RequestView,
     response::ResponseView,
+    scan,
 };
 
 /// What the receiver is told about the connection.
@@ -22,12 +23,15 @@ pub enum Connection {
     Upgrade,
 }
 
-/// How a response's body is framed towards the client.
+/// How a body goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transfer {
-    /// As the member framed it.
+    /// As it came.
     #[default]
     AsIs,
+    /// As it came, without its trailers: of a request. A member that does not know trailers takes them for the next
+    /// request, which no policy has seen, and no member may need them (RFC 9110 section 6.5.1).
+    WithoutTrailers,
     /// The member ends the body by closing, the client gets chunks.
     Chunked,
     /// The member sends chunks, the client, of HTTP/1.0, gets the data alone until the connection closes.
@@ -48,7 +52,8 @@ pub struct RequestEdits<'a> {
     pub forwarded_proto: Option<&'a [u8]>,
     /// The name of the cookie that the member must not see (`cookie NAME ... indirect`).
     pub strip_cookie: Option<&'a [u8]>,
-    /// Leave `Expect` out, because the proxy has answered it.
+    /// Leave an `Expect` of `100-continue` out: there is no body, so it means nothing (RFC 9110 section 10.1.1), and a
+    /// member that answers it all the same would answer twice.
     pub drop_expect: bool,
 }
 
@@ -61,7 +66,7 @@ pub struct ResponseEdits<'a> {
     pub connection: Connection,
     /// The framing towards the client.
     pub transfer: Transfer,
-    /// The response to a CONNECT with 2xx or an upgrade with 101: what follows is no body.
+    /// The response to an upgrade with 101: what follows is no body.
     pub tunnel: bool,
     /// The name of a cookie whose `Set-Cookie` lines the client must not see, because the proxy owns it.
     pub strip_cookie: Option<&'a [u8]>,
@@ -74,13 +79,16 @@ pub struct ResponseEdits<'a> {
 const HOP_BY_HOP: KnownSet =
     KnownSet::of(&[Known::Connection, Known::KeepAlive, Known::ProxyConnection, Known::Te, Known::Upgrade]);
 
+/// `Trailer` announces what is not passed on, `HTTP2-Settings` belongs to an offer of `h2c`.
+const HOP_BY_HOP_OF_REQUESTS: KnownSet = HOP_BY_HOP.with(Known::Trailer).with(Known::Http2Settings);
+
 /// Appends the request's head to `out`, for a member.
 ///
 /// The version stays the client's, as with HAProxy: a member must not answer a client of HTTP/1.0 with what only
 /// HTTP/1.1 has, nor be shown a request of HTTP/1.1 without `Host`.
 pub fn write_request(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestEdits<'_>) {
     let fields = &view.head.fields;
-    let mut drop = HOP_BY_HOP;
+    let mut drop = HOP_BY_HOP_OF_REQUESTS;
     for (edited, known) in [
         (edits.forwarded_port.is_some(), Known::XForwardedPort),
         (edits.forwarded_proto.is_some(), Known::XForwardedProto),
@@ -108,6 +116,7 @@ pub fn write_request(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestE
             true
         }
         Known::Upgrade => edits.connection != Connection::Upgrade,
+        Known::Expect => expects_continue(field.value.of(view.buf)),
         _ => true,
     });
     line(out, b"x-forwarded-port: ", edits.forwarded_port);
@@ -195,6 +204,15 @@ pub(super) fn write_connection(
     out.extend_from_slice(b"\r\n");
 }
 
+/// Whether a value of `Expect` has `100-continue` in it, however it is written.
+fn expects_continue(value: &[u8]) -> bool {
+    let quoted = |byte: &u8| matches!(byte, b'"' | b'\\');
+    scan::list(value).any(|expectation| {
+        let plain = expectation.iter().filter(|byte| !quoted(byte)).take(b"100-continue".len());
+        plain.map(u8::to_ascii_lowercase).eq(*b"100-continue")
+    })
+}
+
 fn line(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
     if let Some(value) = value {
         out.extend_from_slice(name);
@@ -206,8 +224,7 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
 /// Copies `buf` from `start`, in the first line, to the last field, without the fields in `drop` for which `edit` says
 /// so, after it has perhaps written a replacement, and without those that `Connection` names.
 ///
-/// A name in `Connection` takes effect on fields that the proxy does not know: one that names `Content-Length` or
-/// `Cookie` would otherwise make this hop lose what the next must see.
+/// A name in `Connection` takes no effect on what means something end to end: see [`Fields::is_nominated`].
 #[inline]
 fn copy(
     out: &mut Vec<u8>,
@@ -224,12 +241,7 @@ fn copy(
     }
     let mut from = start;
     for (i, field) in fields.list.iter().enumerate() {
-        let dropped = drop.contains(field.known)
-            || fields.options.unknown && field.known == Known::Other && {
-                let name = field.name.of(buf);
-                fields.elements(buf, Known::Connection).any(|option| option.eq_ignore_ascii_case(name))
-            };
-        if !dropped {
+        if !drop.contains(field.known) && !fields.is_nominated(buf, field) {
             continue;
         }
         let begin = usize::from(field.name.start);
@@ -241,218 +253,4 @@ fn copy(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::{
-        super::{RequestHead, ResponseHead},
-        *,
-    };
-
-    fn request(text: &str, edits: &RequestEdits<'_>) -> String {
-        let mut head = RequestHead::new();
-        head.parse(text.as_bytes()).unwrap().unwrap();
-        let mut out = Vec::new();
-        write_request(&mut out, &head.view(text.as_bytes()), edits);
-        String::from_utf8(out).unwrap()
-    }
-
-    fn response(text: &str, edits: &ResponseEdits<'_>) -> String {
-        let mut head = ResponseHead::new();
-        head.parse(text.as_bytes()).unwrap().unwrap();
-        let mut out = Vec::new();
-        write_response(&mut out, &head.view(text.as_bytes()), edits);
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn a_plain_request_passes_unchanged() {
-        let text = "GET /a?b HTTP/1.1\r\nHost: a\r\nx-ODD:  b \r\nCookie: a=b\r\nTrailer: c\r\n\r\n";
-        assert_eq!(request(text, &RequestEdits::default()), text);
-        assert_eq!(request(&format!("\r\n{text}rest"), &RequestEdits::default()), text);
-        let absolute = "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n";
-        assert_eq!(request(absolute, &RequestEdits::default()), absolute);
-    }
-
-    #[test]
-    fn fields_of_the_clients_hop_are_left_out() {
-        let text = "GET / HTTP/1.1\r\nConnection: close, X-One\r\nHost: a\r\nx-one: 1\r\nX-Two: 2\r\nKeep-Alive: 5\r\n\
-                    Proxy-Connection: keep-alive\r\nTE: gzip\r\nUpgrade: websocket\r\nconnection: X-Two\r\nX-Three: 3\r\n\r\n";
-        assert_eq!(
-            request(text, &RequestEdits::default()),
-            "GET / HTTP/1.1\r\nHost: a\r\nX-Three: 3\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn connection_does_not_remove_fields_that_every_hop_needs() {
-        let text = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nCookie: a=b\r\nX-Forwarded-For: c\r\n\
-                    Connection: host, content-length, cookie, x-forwarded-for\r\n\r\n";
-        assert_eq!(
-            request(text, &RequestEdits::default()),
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nCookie: a=b\r\nX-Forwarded-For: c\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn forwarding_fields_are_added_and_replaced() {
-        let text = "GET / HTTP/1.1\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Port: 1\r\nHost: a\r\n\
-                    X-FORWARDED-PROTO: a\r\nx-forwarded-proto: b\r\n\r\n";
-        let edits = RequestEdits {
-            forwarded_for: Some(b"192.0.2.1"),
-            forwarded_port: Some(b"80"),
-            forwarded_proto: Some(b"http"),
-            ..RequestEdits::default()
-        };
-        assert_eq!(
-            request(text, &edits),
-            "GET / HTTP/1.1\r\nX-Forwarded-For: 9.9.9.9\r\nHost: a\r\nx-forwarded-port: 80\r\n\
-             x-forwarded-proto: http\r\nx-forwarded-for: 192.0.2.1\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn the_persistence_cookie_is_stripped() {
-        let edits = RequestEdits { strip_cookie: Some(b"SRV"), ..RequestEdits::default() };
-        for (before, after) in [
-            ("Cookie: SRV=m\r\n", ""),
-            ("Cookie: a=1; SRV=m; b=2\r\n", "Cookie: a=1; b=2\r\n"),
-            ("COOKIE:\ta=1,b=2;  SRV=m\r\n", "COOKIE:\ta=1,b=2\r\n"),
-            ("Cookie:  a=1\r\n", "Cookie:  a=1\r\n"),
-            ("Cookie: a=1\r\nA: b\r\nCookie: SRV=m\r\n", "Cookie: a=1\r\nA: b\r\n"),
-            ("Cookie: SRV=m\r\nA: b\r\nCookie: a=1\r\n", "A: b\r\nCookie: a=1\r\n"),
-        ] {
-            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{before}\r\n");
-            assert_eq!(
-                request(&text, &edits),
-                format!("GET / HTTP/1.1\r\nHost: a\r\n{after}\r\n"),
-                "{before}"
-            );
-        }
-    }
-
-    #[test]
-    fn connection_is_said_where_it_must_be() {
-        let upgrade = RequestEdits { connection: Connection::Upgrade, ..RequestEdits::default() };
-        assert_eq!(
-            request(
-                "GET / HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
-                &upgrade
-            ),
-            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
-        );
-        let close = RequestEdits { connection: Connection::Close, ..RequestEdits::default() };
-        assert_eq!(
-            request("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &close),
-            "GET / HTTP/1.1\r\nHost: a\r\nconnection: close\r\n\r\n"
-        );
-        assert_eq!(
-            request("GET / HTTP/1.0\r\n\r\n", &RequestEdits::default()),
-            "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
-        );
-        assert_eq!(
-            request(
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers, deflate\r\n\r\n",
-                &RequestEdits::default()
-            ),
-            "GET / HTTP/1.1\r\nHost: a\r\nte: trailers\r\nconnection: te\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn an_answered_expectation_is_left_out() {
-        let text = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
-        assert_eq!(request(text, &RequestEdits::default()), text);
-        let edits = RequestEdits { drop_expect: true, ..RequestEdits::default() };
-        assert_eq!(request(text, &edits), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
-    }
-
-    #[test]
-    fn a_plain_response_passes_unchanged() {
-        let text = "HTTP/1.1 200 Fine\r\nServer: a\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\n";
-        assert_eq!(response(text, &ResponseEdits::default()), text);
-        let http10 = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n";
-        assert_eq!(response(http10, &ResponseEdits::default()), http10.replace("1.0", "1.1"));
-        let interim = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n";
-        let close = ResponseEdits { connection: Connection::Close, ..ResponseEdits::default() };
-        assert_eq!(response(interim, &close), interim);
-    }
-
-    #[test]
-    fn fields_of_the_members_hop_are_left_out() {
-        let text = "HTTP/1.1 200 OK\r\nConnection: close, x-a\r\nX-A: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n\
-                    Content-Length: 2\r\n\r\n";
-        assert_eq!(response(text, &ResponseEdits::default()), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
-        let http10 = ResponseEdits { client: Version::Http10, ..ResponseEdits::default() };
-        assert_eq!(
-            response(text, &http10),
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nconnection: keep-alive\r\n\r\n"
-        );
-        let required = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nConnection: upgrade\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(
-            response(required, &ResponseEdits::default()),
-            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nContent-Length: 0\r\nconnection: upgrade\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn lengths_are_left_out_where_there_is_no_body() {
-        let lengths = "Content-Length: 2\r\n\r\n";
-        for line in ["HTTP/1.1 204 No Content\r\n", "HTTP/1.1 100 Continue\r\n"] {
-            let text = format!("{line}{lengths}");
-            assert_eq!(response(&text, &ResponseEdits::default()), format!("{line}\r\n"));
-        }
-        let not_modified = format!("HTTP/1.1 304 Not Modified\r\n{lengths}");
-        assert_eq!(response(&not_modified, &ResponseEdits::default()), not_modified);
-        let tunnel = ResponseEdits { tunnel: true, ..ResponseEdits::default() };
-        assert_eq!(response(&format!("HTTP/1.1 200 OK\r\n{lengths}"), &tunnel), "HTTP/1.1 200 OK\r\n\r\n");
-    }
-
-    #[test]
-    fn switching_keeps_the_upgrade() {
-        let text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-        let edits =
-            ResponseEdits { connection: Connection::Upgrade, tunnel: true, ..ResponseEdits::default() };
-        assert_eq!(
-            response(text, &edits),
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn the_persistence_cookie_is_set_by_the_proxy_alone() {
-        let text = "HTTP/1.1 200 OK\r\nSet-Cookie: SRV=theirs; path=/z\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n";
-        let edits = ResponseEdits {
-            strip_cookie: Some(b"SRV"),
-            insert_cookie: Some((b"SRV", b"m1")),
-            private: true,
-            ..ResponseEdits::default()
-        };
-        assert_eq!(
-            response(text, &edits),
-            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\nset-cookie: SRV=m1; path=/\r\n\
-             cache-control: private\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn framing_is_changed_on_demand() {
-        let chunked = ResponseEdits { transfer: Transfer::Chunked, ..ResponseEdits::default() };
-        assert_eq!(
-            response("HTTP/1.0 200 OK\r\nA: b\r\n\r\n", &chunked),
-            "HTTP/1.1 200 OK\r\nA: b\r\ntransfer-encoding: chunked\r\n\r\n"
-        );
-        let until_close = ResponseEdits {
-            client: Version::Http10,
-            connection: Connection::Close,
-            transfer: Transfer::UntilClose,
-            ..ResponseEdits::default()
-        };
-        assert_eq!(
-            response(
-                "HTTP/1.1 200 OK\r\nTrailer: a\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n",
-                &until_close
-            ),
-            "HTTP/1.1 200 OK\r\nA: b\r\nconnection: close\r\n\r\n"
-        );
-    }
-}
+mod tests;

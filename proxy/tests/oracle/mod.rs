@@ -99,9 +99,8 @@ fn written_request(view: &RequestView<'_>, body: Body) {
                         | Known::Cookie
                         | Known::Expect
                 );
-            let nominated =
-                known == Known::Other && options.iter().any(|option| option.eq_ignore_ascii_case(name));
-            !edited && !nominated && !is_hop_by_hop(known)
+            let of_requests = matches!(known, Known::Trailer | Known::Http2Settings);
+            !edited && !may_be_nominated(&options, name, known) && !is_hop_by_hop(known) && !of_requests
         };
         let before: Vec<_> = view.fields().filter(|&(name, _, known)| kept(name, known)).collect();
         let after_fields: Vec<_> = after.fields().filter(|&(name, _, known)| kept(name, known)).collect();
@@ -110,9 +109,14 @@ fn written_request(view: &RequestView<'_>, body: Body) {
             assert_eq!(after.values(b"cookie").flat_map(|value| cookie_values(value, b"SRV")).count(), 0);
             assert_eq!(after.values(b"x-forwarded-port").collect::<Vec<_>>(), [b"80"]);
             assert_eq!(after.values(b"x-forwarded-for").last(), Some(b"192.0.2.1".as_slice()));
-            assert!(!after.has(Known::Expect) && !after.has(Known::Upgrade));
+            assert!(!after.has(Known::Upgrade));
         }
     }
+}
+
+/// Whether `Connection` names the field, so that it may be gone; it is not when it means something end to end.
+fn may_be_nominated(options: &[&[u8]], name: &[u8], known: Known) -> bool {
+    known == Known::Other && options.iter().any(|option| option.eq_ignore_ascii_case(name))
 }
 
 /// Whether the field is of one connection, not of the message (RFC 9110 section 7.6.1), the framing aside.
@@ -144,7 +148,7 @@ pub(crate) fn response_head(data: &[u8]) {
     assert!(
         peer.headers.iter().map(|h| (h.name.as_bytes(), h.value)).eq(view.fields().map(|(n, v, _)| (n, v)))
     );
-    for method in [Method::Get, Method::Head, Method::Connect] {
+    for method in [Method::Get, Method::Head] {
         if let Ok(framing) = response_framing(method, true, &view) {
             written_response(&view, method, framing.switching, framing.body);
         }
@@ -181,8 +185,7 @@ fn written_response(view: &ResponseView<'_>, method: Method, switching: bool, bo
         let options: Vec<&[u8]> = options(view.values(b"connection"));
         let kept = |name: &[u8], known: Known| {
             let edited = edited && matches!(known, Known::SetCookie | Known::CacheControl);
-            let nominated =
-                known == Known::Other && options.iter().any(|option| option.eq_ignore_ascii_case(name));
+            let nominated = may_be_nominated(&options, name, known);
             let length = matches!(known, Known::ContentLength | Known::TransferEncoding);
             !edited && !nominated && !length && !is_hop_by_hop(known)
         };

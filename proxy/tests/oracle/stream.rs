@@ -108,7 +108,7 @@ fn read(data: &[u8]) -> (Vec<Message>, End) {
             }
         };
         messages.push(message(&view, body));
-        if view.method() == Method::Connect || framing.upgrade {
+        if framing.upgrade {
             return (messages, End::Tunnel);
         }
         if !framing.keep_alive {

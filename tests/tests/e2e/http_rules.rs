@@ -8,6 +8,60 @@ use amphora_tests::{
 use serde_json::json;
 
 #[tokio::test]
+async fn connect_is_refused_and_never_reaches_a_member() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    for request in [
+        "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+        "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "CONNECT a:80 HTTP/1.0\r\n\r\n",
+        "CONNECT a:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        let mut client = proxy.client().await;
+        // A client may send what the tunnel is to carry at once.
+        client.send(format!("{request}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let response = client.response().await;
+        assert_eq!(response.status(), 405, "{request}");
+        assert!(
+            response.field("allow").is_some_and(|allow| allow.contains("GET") && !allow.contains("CONNECT"))
+        );
+        assert_eq!(response.field("connection"), Some("close"), "{request}");
+        assert_eq!(client.end().await, End::Closed(Vec::new()), "{request}");
+    }
+    assert_eq!(member.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_expectation_without_a_body_does_not_reach_a_member() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    assert_eq!(client.get_with("/", "Expect: 100-Continue\r\n").await.text(), "a");
+    assert!(!member.last_request().has("expect"));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_would_hide_requests_or_is_broken_is_not_offered() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    for lines in [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: \"h2c\"\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c-14\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        "Connection: Upgrade, Sec-WebSocket-Key\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+    ] {
+        assert_eq!(client.get_with("/", lines).await.text(), "a", "{lines}");
+        let request = member.last_request();
+        for field in ["upgrade", "http2-settings", "connection"] {
+            assert!(!request.has(field), "{field} of {lines}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_can_be_read_in_two_ways_is_refused_and_never_reaches_a_member() {
     let member = Backend::named("a").await;
     let proxy = Proxy::start(Document::http([&member])).await;

@@ -5,7 +5,7 @@
 //! ```text
 //! wait_for_request -> read_head -> policies -> Route::connect -> Exchange: send, await the response, relay
 //!        ^                            |                                |
-//!        +------------- keep-alive ---+--------------------------------+--> tunnel (101, CONNECT)
+//!        +------------- keep-alive ---+--------------------------------+--> tunnel (101)
 //! ```
 
 pub(super) mod client;

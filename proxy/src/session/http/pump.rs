@@ -150,6 +150,12 @@ impl Pump {
                 }
                 inlet.consume(consumed);
             }
+            Left::Chunks(decoder) if self.framing == Transfer::WithoutTrailers => {
+                let done = classify_chunks(decoder, &mut self.ready, inlet)?;
+                if done {
+                    self.left = Left::Nothing;
+                }
+            }
             Left::Chunks(decoder) => {
                 let step = decoder.decode(fresh).map_err(|_| PumpError::Malformed)?;
                 if step.done {
@@ -188,6 +194,8 @@ impl Pump {
                     self.left = Left::Nothing;
                     continue;
                 }
+                // Trailers that had to wait for what is before them.
+                Left::Chunks(_) if !inlet.is_empty() => continue,
                 Left::Bytes(_) | Left::Chunks(_) | Left::UntilClose => {}
             }
             // Everything in the buffer belonged to the body and is written, so all of it is spare.
@@ -227,6 +235,31 @@ impl Pump {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Takes chunks into the front of the buffer that can be written, `ready` bytes long, and trailers out of it. These wait
+/// while there is anything before them. True when the body ends here.
+fn classify_chunks(
+    decoder: &mut ChunkedDecoder,
+    ready: &mut usize,
+    inlet: &mut Inlet,
+) -> Result<bool, PumpError> {
+    while let fresh @ [next, ..] = &inlet.filled()[*ready..] {
+        let trailers = decoder.is_trailer(*next);
+        if trailers && *ready > 0 {
+            break;
+        }
+        let step = decoder.decode_run(fresh).map_err(|_| PumpError::Malformed)?;
+        if trailers {
+            inlet.consume(step.consumed);
+        } else {
+            *ready += step.consumed;
+        }
+        if step.done {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Splice {

@@ -174,7 +174,7 @@ pub(super) async fn serve(
         affinity.remember(pool_plan, chosen, client.address.ip(), now);
         let mut exchange = Exchange {
             pools: &worker.pools,
-            upload: Pump::new(asked.framing.body, Transfer::AsIs),
+            upload: Pump::new(asked.framing.body, Transfer::WithoutTrailers),
             timeouts: plan.timeouts,
             counters,
             upload_broken: false,
@@ -414,7 +414,7 @@ fn rewrite(
         forwarded_port: insert.x_forwarded_port.then_some(plan.port_text.as_bytes()),
         forwarded_proto: insert.x_forwarded_proto.then_some(b"http".as_slice()),
         strip_cookie: own_cookie(pool),
-        drop_expect: false,
+        drop_expect: asked.framing.body == Body::None,
     };
     http1::write_request(out, view, &edits);
 }

@@ -1,4 +1,4 @@
-//! After `101 Switching Protocols`, or 2xx to CONNECT: bytes both ways, as on a TCP listener.
+//! After `101 Switching Protocols`: bytes both ways, as on a TCP listener.
 
 use super::{client::Client, exchange::MemberSide};
 use crate::{

@@ -1,0 +1,312 @@
+//! Heads, before and after.
+
+#![allow(clippy::unwrap_used)]
+use super::{
+    super::{RequestHead, ResponseHead},
+    *,
+};
+
+fn request(text: &str, edits: &RequestEdits<'_>) -> String {
+    let mut head = RequestHead::new();
+    head.parse(text.as_bytes()).unwrap().unwrap();
+    let mut out = Vec::new();
+    write_request(&mut out, &head.view(text.as_bytes()), edits);
+    String::from_utf8(out).unwrap()
+}
+
+fn response(text: &str, edits: &ResponseEdits<'_>) -> String {
+    let mut head = ResponseHead::new();
+    head.parse(text.as_bytes()).unwrap().unwrap();
+    let mut out = Vec::new();
+    write_response(&mut out, &head.view(text.as_bytes()), edits);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_plain_request_passes_unchanged() {
+    let text = "GET /a?b HTTP/1.1\r\nHost: a\r\nx-ODD:  b \r\nCookie: a=b\r\n\r\n";
+    assert_eq!(request(text, &RequestEdits::default()), text);
+    assert_eq!(request(&format!("\r\n{text}rest"), &RequestEdits::default()), text);
+    let absolute = "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(request(absolute, &RequestEdits::default()), absolute);
+}
+
+#[test]
+fn fields_of_the_clients_hop_are_left_out() {
+    let text = "GET / HTTP/1.1\r\nConnection: close, X-One\r\nHost: a\r\nx-one: 1\r\nX-Two: 2\r\nKeep-Alive: 5\r\n\
+                Proxy-Connection: keep-alive\r\nTE: gzip\r\nUpgrade: websocket\r\nconnection: X-Two\r\nX-Three: 3\r\n\r\n";
+    assert_eq!(request(text, &RequestEdits::default()), "GET / HTTP/1.1\r\nHost: a\r\nX-Three: 3\r\n\r\n");
+}
+
+#[test]
+fn connection_does_not_remove_what_means_something_end_to_end() {
+    for name in [
+        "Content-Length",
+        "Content-Type",
+        "content-encoding",
+        "Content-Disposition",
+        "Cookie",
+        "Cookie2",
+        "X-Forwarded-For",
+        "x-forwarded-proto",
+        "X-Forwarded-Port",
+        "X-Forwarded-Host",
+        "X-FORWARDED-SERVER",
+        "X-Forwarded",
+        "Forwarded",
+        "X-Real-IP",
+        "X-Client-IP",
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "Via",
+        "X-SSL-Client-Verify",
+        "X-SSL-Issuer",
+        "Authorization",
+        "Proxy-Authorization",
+        "X-Api-Key",
+        "X-Auth-Token",
+        "Origin",
+        "Referer",
+        "User-Agent",
+        "From",
+        "Range",
+        "If-Range",
+        "If-Match",
+        "If-None-Match",
+        "If-Modified-Since",
+        "Accept",
+        "Accept-Encoding",
+        "Accept-Language",
+        "Cache-Control",
+        "Pragma",
+        "Access-Control-Request-Method",
+        "Sec-Fetch-Site",
+        "Sec-CH-UA",
+        "X-CSRF-Token",
+        "X-Requested-With",
+        "X-HTTP-Method-Override",
+        "X-Original-URL",
+        "Max-Forwards",
+        "traceparent",
+        "X-Request-ID",
+        "Date",
+        "Early-Data",
+        "Destination",
+    ] {
+        let length = if name.eq_ignore_ascii_case("content-length") { "" } else { "Content-Length: 1\r\n" };
+        let text =
+            |connection: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{length}{name}: 1\r\n{connection}\r\n");
+        let named = text(&format!("Connection: close, X-None, {}\r\n", name.to_ascii_uppercase()));
+        assert_eq!(request(&named, &RequestEdits::default()), text(""), "{name}");
+    }
+    let text = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let named = text.replacen("\r\n\r\n", "\r\nConnection: host, transfer-encoding\r\n\r\n", 1);
+    assert_eq!(request(&named, &RequestEdits::default()), text);
+    for name in [
+        "Set-Cookie",
+        "Location",
+        "WWW-Authenticate",
+        "Proxy-Authenticate",
+        "ETag",
+        "Vary",
+        "Expires",
+        "Last-Modified",
+        "Age",
+        "Allow",
+        "Retry-After",
+        "Link",
+        "Strict-Transport-Security",
+        "X-Frame-Options",
+        "X-Content-Type-Options",
+        "Access-Control-Allow-Origin",
+        "Content-Security-Policy",
+        "Server",
+    ] {
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n{name}: 1\r\n\r\n");
+        let named = text.replacen("\r\n\r\n", &format!("\r\nConnection: {name}, x-none\r\n\r\n"), 1);
+        assert_eq!(response(&named, &ResponseEdits::default()), text, "{name}");
+    }
+}
+
+#[test]
+fn forwarding_fields_are_added_and_replaced() {
+    let text = "GET / HTTP/1.1\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Port: 1\r\nHost: a\r\n\
+                X-FORWARDED-PROTO: a\r\nx-forwarded-proto: b\r\n\r\n";
+    let edits = RequestEdits {
+        forwarded_for: Some(b"192.0.2.1"),
+        forwarded_port: Some(b"80"),
+        forwarded_proto: Some(b"http"),
+        ..RequestEdits::default()
+    };
+    assert_eq!(
+        request(text, &edits),
+        "GET / HTTP/1.1\r\nX-Forwarded-For: 9.9.9.9\r\nHost: a\r\nx-forwarded-port: 80\r\n\
+         x-forwarded-proto: http\r\nx-forwarded-for: 192.0.2.1\r\n\r\n"
+    );
+}
+
+#[test]
+fn the_persistence_cookie_is_stripped() {
+    let edits = RequestEdits { strip_cookie: Some(b"SRV"), ..RequestEdits::default() };
+    for (before, after) in [
+        ("Cookie: SRV=m\r\n", ""),
+        ("Cookie: a=1; SRV=m; b=2\r\n", "Cookie: a=1; b=2\r\n"),
+        ("COOKIE:\ta=1,b=2;  SRV=m\r\n", "COOKIE:\ta=1,b=2\r\n"),
+        ("Cookie:  a=1\r\n", "Cookie:  a=1\r\n"),
+        ("Cookie: a=1\r\nA: b\r\nCookie: SRV=m\r\n", "Cookie: a=1\r\nA: b\r\n"),
+        ("Cookie: SRV=m\r\nA: b\r\nCookie: a=1\r\n", "A: b\r\nCookie: a=1\r\n"),
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{before}\r\n");
+        assert_eq!(request(&text, &edits), format!("GET / HTTP/1.1\r\nHost: a\r\n{after}\r\n"), "{before}");
+    }
+}
+
+#[test]
+fn connection_is_said_where_it_must_be() {
+    let upgrade = RequestEdits { connection: Connection::Upgrade, ..RequestEdits::default() };
+    assert_eq!(
+        request(
+            "GET / HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+            &upgrade
+        ),
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    );
+    let close = RequestEdits { connection: Connection::Close, ..RequestEdits::default() };
+    assert_eq!(
+        request("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &close),
+        "GET / HTTP/1.1\r\nHost: a\r\nconnection: close\r\n\r\n"
+    );
+    assert_eq!(
+        request("GET / HTTP/1.0\r\n\r\n", &RequestEdits::default()),
+        "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
+    );
+    assert_eq!(
+        request(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers, deflate\r\n\r\n",
+            &RequestEdits::default()
+        ),
+        "GET / HTTP/1.1\r\nHost: a\r\nte: trailers\r\nconnection: te\r\n\r\n"
+    );
+}
+
+#[test]
+fn an_expectation_that_means_nothing_is_left_out() {
+    let drop = RequestEdits { drop_expect: true, ..RequestEdits::default() };
+    for value in [
+        "100-continue",
+        "100-Continue",
+        " 100-CONTINUE ",
+        "\"100-continue\"",
+        "100-continue;q=1",
+        "x, 100-continue",
+    ] {
+        let text = format!("POST / HTTP/1.1\r\nHost: a\r\nExpect:{value}\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(request(&text, &RequestEdits::default()), text);
+        assert_eq!(
+            request(&text, &drop),
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            "{value}"
+        );
+    }
+    let other = "GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok, x\r\n\r\n";
+    assert_eq!(request(other, &drop), other);
+}
+
+#[test]
+fn what_belongs_to_trailers_and_to_h2c_is_left_out_of_requests() {
+    let text = "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\
+                HTTP2-Settings: AAMAAABkAAQAAP__\r\nhttp2-settings: b\r\n\r\n";
+    assert_eq!(
+        request(text, &RequestEdits::default()),
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    let text = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(response(text, &ResponseEdits::default()), text);
+}
+
+#[test]
+fn a_plain_response_passes_unchanged() {
+    let text = "HTTP/1.1 200 Fine\r\nServer: a\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\n";
+    assert_eq!(response(text, &ResponseEdits::default()), text);
+    let http10 = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n";
+    assert_eq!(response(http10, &ResponseEdits::default()), http10.replace("1.0", "1.1"));
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n";
+    let close = ResponseEdits { connection: Connection::Close, ..ResponseEdits::default() };
+    assert_eq!(response(interim, &close), interim);
+}
+
+#[test]
+fn fields_of_the_members_hop_are_left_out() {
+    let text = "HTTP/1.1 200 OK\r\nConnection: close, x-a\r\nX-A: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n\
+                Content-Length: 2\r\n\r\n";
+    assert_eq!(response(text, &ResponseEdits::default()), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    let http10 = ResponseEdits { client: Version::Http10, ..ResponseEdits::default() };
+    assert_eq!(
+        response(text, &http10),
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nconnection: keep-alive\r\n\r\n"
+    );
+    let required = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nConnection: upgrade\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(
+        response(required, &ResponseEdits::default()),
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nContent-Length: 0\r\nconnection: upgrade\r\n\r\n"
+    );
+}
+
+#[test]
+fn lengths_are_left_out_where_there_is_no_body() {
+    let lengths = "Content-Length: 2\r\n\r\n";
+    for line in ["HTTP/1.1 204 No Content\r\n", "HTTP/1.1 100 Continue\r\n"] {
+        let text = format!("{line}{lengths}");
+        assert_eq!(response(&text, &ResponseEdits::default()), format!("{line}\r\n"));
+    }
+    let not_modified = format!("HTTP/1.1 304 Not Modified\r\n{lengths}");
+    assert_eq!(response(&not_modified, &ResponseEdits::default()), not_modified);
+    let tunnel = ResponseEdits { tunnel: true, ..ResponseEdits::default() };
+    assert_eq!(response(&format!("HTTP/1.1 200 OK\r\n{lengths}"), &tunnel), "HTTP/1.1 200 OK\r\n\r\n");
+}
+
+#[test]
+fn switching_keeps_the_upgrade() {
+    let text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    let edits = ResponseEdits { connection: Connection::Upgrade, tunnel: true, ..ResponseEdits::default() };
+    assert_eq!(
+        response(text, &edits),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    );
+}
+
+#[test]
+fn the_persistence_cookie_is_set_by_the_proxy_alone() {
+    let text =
+        "HTTP/1.1 200 OK\r\nSet-Cookie: SRV=theirs; path=/z\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n";
+    let edits = ResponseEdits {
+        strip_cookie: Some(b"SRV"),
+        insert_cookie: Some((b"SRV", b"m1")),
+        private: true,
+        ..ResponseEdits::default()
+    };
+    assert_eq!(
+        response(text, &edits),
+        "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\nset-cookie: SRV=m1; path=/\r\n\
+         cache-control: private\r\n\r\n"
+    );
+}
+
+#[test]
+fn framing_is_changed_on_demand() {
+    let chunked = ResponseEdits { transfer: Transfer::Chunked, ..ResponseEdits::default() };
+    assert_eq!(
+        response("HTTP/1.0 200 OK\r\nA: b\r\n\r\n", &chunked),
+        "HTTP/1.1 200 OK\r\nA: b\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    let until_close = ResponseEdits {
+        client: Version::Http10,
+        connection: Connection::Close,
+        transfer: Transfer::UntilClose,
+        ..ResponseEdits::default()
+    };
+    assert_eq!(
+        response("HTTP/1.1 200 OK\r\nTrailer: a\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", &until_close),
+        "HTTP/1.1 200 OK\r\nA: b\r\nconnection: close\r\n\r\n"
+    );
+}
