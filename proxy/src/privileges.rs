@@ -1,12 +1,10 @@
 //! What the process may do: descriptors, its network namespace, its user.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
+use amphora_netlink::Namespace;
 use caps::{CapSet, Capability};
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::resource::{Resource, getrlimit, setrlimit},
-};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Raises the soft limit of open descriptors to the hard one: each session takes two.
 pub fn raise_descriptor_limit() {
@@ -23,14 +21,10 @@ pub fn raise_descriptor_limit() {
 /// # Errors
 /// When there is no such namespace, or CAP_SYS_ADMIN is missing.
 pub fn enter_network_namespace(name: &str) -> io::Result<()> {
-    if name.is_empty() || name.contains('/') {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a network namespace"));
-    }
-    let path = Path::new("/run/netns").join(name);
-    let namespace = fs::File::open(&path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    setns(namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(|error| io::Error::other(format!("cannot enter {}: {error}", path.display())))
+    let entered = Namespace::named(name)?.enter();
+    entered.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot enter the network namespace {name}: {error}"))
+    })
 }
 
 /// Gives up root for `user`, but keeps the capabilities that serving takes: CAP_NET_BIND_SERVICE for

@@ -1,14 +1,12 @@
 //! What the process may do: its network namespace, its place among all that wants to run, its capabilities.
 
-use std::{error::Error, fs, path::Path};
+use std::error::Error;
 
+use amphora_netlink::Namespace;
 use caps::{CapSet, Capability};
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::{
-        prctl,
-        resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
-    },
+use nix::sys::{
+    prctl,
+    resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
 };
 
 use crate::sys;
@@ -20,10 +18,8 @@ type Failure = Box<dyn Error>;
 /// # Errors
 /// When there is no such namespace, or CAP_SYS_ADMIN is missing.
 pub(crate) fn enter_network_namespace(name: &str) -> Result<(), Failure> {
-    let path = Path::new("/run/netns").join(name);
-    let namespace = fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    setns(namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(|error| format!("cannot enter {}: {error}", path.display()).into())
+    let entered = Namespace::named(name)?.enter();
+    entered.map_err(|error| format!("cannot enter the network namespace {name}: {error}").into())
 }
 
 /// Lets the thread run before all that is not real-time (unless `priority` is 0), with memory that is not paged out, as far as it

@@ -6,7 +6,6 @@
 //! | [`port`] | what a port is to be: parsed from the native document and from Octavia's `plug/vip` and `plug/network` |
 //! | [`plan`] | what that means in addresses, routes and rules; pure |
 //! | [`apply`] | the kernel brought from whatever there is to the plan |
-//! | [`namespace`] | the namespace itself |
 //! | [`world`] | interfaces found, moved there, made what they are to be, and cleared |
 //! | [`record`] | what was plugged, on disk, for the next boot |
 //!
@@ -16,7 +15,6 @@
 //! waits for it, and is thrown away: it has entered the namespace, and nothing else may run there by accident.
 
 pub mod apply;
-pub mod namespace;
 pub mod plan;
 pub mod port;
 pub mod record;
@@ -32,10 +30,10 @@ use std::{
     time::Instant,
 };
 
-use amphora_netlink::{Interface, InterfaceName, LinkChange, LinkChanges, MacAddress, NetError};
+use amphora_netlink::{Interface, InterfaceName, LinkChange, LinkChanges, MacAddress, Namespace, NetError};
 use tokio::sync::{Mutex, oneshot};
 
-use self::{namespace::Namespace, world::World};
+use self::world::World;
 pub use self::{
     port::{HostRoute, Port, SubnetAddress, VipPort},
     record::{Plugged, Record},

@@ -2,12 +2,11 @@
 
 use std::{fs, path::Path};
 
-use amphora_netlink::{Interface, InterfaceName, MacAddress, Netlink, Rule};
+use amphora_netlink::{Interface, InterfaceName, MacAddress, Namespace, Netlink, Rule};
 use ipnet::IpNet;
 
 use super::{
     PlugError, Plugged, Port, Record, apply,
-    namespace::Namespace,
     plan::{self, Plan},
 };
 use crate::config::Topology;

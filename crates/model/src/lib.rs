@@ -8,6 +8,8 @@
 //! * [`document`]: the native API's JSON, read and written
 //! * `fault`: why a document is refused
 //! * `update`: one member's weight and state
+//! * [`strict_json`]: text to JSON values, as every document of ours is read
+//! * `token`: tokens of HTTP
 //! * `check_state`: what health checks say of a member
 //! * `arbitrary`: made-up load balancers for tests and benchmarks, behind the feature of that name
 
@@ -18,6 +20,7 @@ pub mod document;
 mod enums;
 mod fault;
 mod ids;
+mod token;
 mod update;
 
 use std::{net::IpAddr, time::Duration};
@@ -26,10 +29,11 @@ use ipnet::IpNet;
 
 pub use self::{
     check_state::CheckState,
-    document::MAX_DOCUMENT_BYTES,
+    document::{MAX_DOCUMENT_BYTES, strict_json},
     enums::*,
     fault::{Fault, Faults, MAX_FAULTS, Refusal},
     ids::*,
+    token::{is_token, is_token_byte},
     update::{MemberUpdate, UnknownMember},
 };
 

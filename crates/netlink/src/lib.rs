@@ -5,6 +5,8 @@
 //! | `link`, `address`, `route`, `rule` | interfaces, addresses, routes and rules by rtnetlink(7) |
 //! | `changes` | that any of these changed |
 //! | `handshakes` | handshakes of TCP under way, by sock_diag(7) |
+//! | `namespace` | network namespaces by their names: made, opened, entered |
+//! | `checksum` | RFC 1071 |
 //! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
 //!
 //! Sockets belong to the network namespace of the thread that opens them, and stay in it. All of it is for one
@@ -17,12 +19,14 @@
 mod address;
 pub mod announce;
 mod changes;
+mod checksum;
 mod error;
 mod family;
 mod handshakes;
 mod interface_name;
 mod link;
 mod mac;
+mod namespace;
 mod promotion;
 mod route;
 mod rule;
@@ -40,12 +44,14 @@ pub use self::{
     address::Address,
     announce::Announcer,
     changes::ConfigurationChanges,
+    checksum::Checksum,
     error::NetError,
     family::Family,
     handshakes::handshakes,
     interface_name::InterfaceName,
     link::{Interface, InterfaceIndex, LinkChange, LinkChanges},
     mac::{MacAddress, NotAMacAddress},
+    namespace::Namespace,
     route::{Route, RouteProtocol, RouteScope, Table},
     rule::Rule,
     sys::packet_address,

@@ -14,25 +14,7 @@ const CLASS: [u8; 256] = {
     while byte < 256 {
         let b = byte as u8;
         let mut class = 0;
-        if b.is_ascii_alphanumeric()
-            || matches!(
-                b,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            )
-        {
+        if amphora_model::is_token_byte(b) {
             class |= TOKEN;
         }
         if b == b'\t' || (b >= 0x20 && b != 0x7f) {

@@ -269,8 +269,7 @@ impl Compiler {
 
     /// Names of headers and cookies are tokens (RFC 9110 section 5.6.2).
     fn check_name(&mut self, name: &str, path: &str) {
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        if name.is_empty() || name.len() > MAX_VALUE_LENGTH || !name.bytes().all(token) {
+        if name.len() > MAX_VALUE_LENGTH || !amphora_model::is_token(name.as_bytes()) {
             self.fault(format!("{path}.key"), "is not the name of a header or cookie");
         }
     }

@@ -11,6 +11,8 @@
 
 use std::net::IpAddr;
 
+use amphora_netlink::Checksum;
+
 use super::PROTOCOL;
 
 /// A pseudo-header without its length.
@@ -28,15 +30,15 @@ impl Pseudo {
         Self { destination, ..self }
     }
 
-    fn add_to(self, sum: Sum, length: usize) -> Sum {
+    fn add_to(self, sum: Checksum, length: usize) -> Checksum {
         let sum = match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                sum.add(&source.octets()).add(&destination.octets())
+                sum.over(&source.octets()).over(&destination.octets())
             }
-            (source, destination) => sum.add(&v6(source)).add(&v6(destination)),
+            (source, destination) => sum.over(&v6(source)).over(&v6(destination)),
         };
         // Zeros, the protocol and the length: in IPv4 octets of their own, in IPv6 words, which is the same sum.
-        sum.add(&[0, PROTOCOL]).add(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes())
+        sum.over(&[0, PROTOCOL]).over(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes())
     }
 }
 
@@ -49,46 +51,17 @@ fn v6(address: IpAddr) -> [u8; 16] {
 
 /// The checksum of `message`, which has a zero or its own checksum in the field: in the second case it is 0 when right.
 pub(super) fn checksum(pseudo: Option<Pseudo>, message: &[u8]) -> u16 {
-    let sum = Sum::default();
+    let sum = Checksum::default();
     let sum = match pseudo {
         Some(pseudo) => pseudo.add_to(sum, message.len()),
         None => sum,
     };
-    sum.add(message).finish()
-}
-
-/// One's complement sum of 16-bit words.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sum(u64);
-
-impl Sum {
-    /// Adds a run of octets that begins on an even position; the last of an odd number is filled up with a zero.
-    pub(crate) fn add(self, octets: &[u8]) -> Self {
-        let (words, rest) = octets.as_chunks::<2>();
-        let sum: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
-        let last = rest.first().map_or(0, |octet| u64::from(*octet) << 8);
-        Self(self.0 + sum + last)
-    }
-
-    /// Its complement: what goes into the field.
-    pub(crate) fn finish(self) -> u16 {
-        let mut sum = self.0;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        !(sum as u16)
-    }
+    sum.over(message).finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_example_of_rfc_1071() {
-        let sum = Sum::default().add(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
-        assert_eq!(sum.finish(), !0xddf2);
-    }
 
     #[test]
     fn an_odd_octet_counts_as_the_high_half() {

@@ -16,7 +16,6 @@ use std::net::IpAddr;
 
 pub use amphora_netlink::Family;
 
-pub(crate) use self::checksum::Sum;
 pub use self::{checksum::Pseudo, refusal::Refusal};
 
 /// IP protocol number of VRRP (RFC 9568 section 5.1.1.4).

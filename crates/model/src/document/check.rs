@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use crate::is_token;
+
 /// Octavia's `[networking] reserved_ips`: the metadata service, which no tenant may reach through a load balancer.
 const RESERVED: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
@@ -73,8 +75,7 @@ pub(super) fn url_path(text: &str) -> Result<(), String> {
 
 /// A token of RFC 9110 section 5.6.2: the name of a header field or of a cookie.
 pub(super) fn token(text: &str) -> Result<(), String> {
-    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if text.is_empty() || !text.bytes().all(is_tchar) {
+    if !is_token(text.as_bytes()) {
         return Err("must be a token (RFC 9110): letters, digits and !#$%&'*+-.^_`|~".into());
     }
     Ok(())

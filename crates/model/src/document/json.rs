@@ -5,37 +5,32 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::fault::{Faults, Path};
+use crate::fault::Path;
 
 /// The largest document that is looked at, in bytes. A member takes about 300, so 5,000 members are 1.5 MB.
 pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
-/// The document in `bytes`; `None`, with the fault noted, when it is not JSON or too large. Duplicate names are
-/// noted as faults, and the last value stands so that reading can go on to the next fault.
+/// The document in `bytes`; `None`, with the fault noted, when it is not JSON or larger than `max` bytes. Each name that
+/// comes twice in one object is noted with its path, and the last value stands so that reading can go on to the next
+/// fault. `fault` takes the path, empty for the document as a whole, and the reason.
 ///
 /// Nesting is bounded by `serde_json` (128 levels).
-pub(super) fn read(bytes: &[u8], faults: &Faults) -> Option<Value> {
-    if bytes.len() > MAX_DOCUMENT_BYTES {
-        faults.push("", format!("the document is larger than {MAX_DOCUMENT_BYTES} bytes"));
+pub fn strict_json(bytes: &[u8], max: usize, fault: &dyn Fn(&dyn fmt::Display, String)) -> Option<Value> {
+    if bytes.len() > max {
+        fault(&"", format!("the document is larger than {max} bytes"));
         return None;
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { path: Path::Root, faults }
+    let value = Strict { path: Path::Root, fault }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value));
-    match value {
-        Ok(value) => Some(value),
-        Err(error) => {
-            faults.push("", format!("not a JSON document: {error}"));
-            None
-        }
-    }
+    value.map_err(|error| fault(&"", format!("not a JSON document: {error}"))).ok()
 }
 
 /// Builds a [`Value`] as `serde_json` does, except that a name that comes twice is a fault.
 struct Strict<'a> {
     path: Path<'a>,
-    faults: &'a Faults,
+    fault: &'a dyn Fn(&dyn fmt::Display, String),
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
@@ -84,7 +79,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         loop {
-            let element = Strict { path: Path::Index(&self.path, list.len()), faults: self.faults };
+            let element = Strict { path: Path::Index(&self.path, list.len()), fault: self.fault };
             match access.next_element_seed(element)? {
                 Some(value) => list.push(value),
                 None => return Ok(Value::Array(list)),
@@ -96,9 +91,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut map = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             let path = Path::Field(&self.path, &name);
-            let value = access.next_value_seed(Strict { path, faults: self.faults })?;
+            let value = access.next_value_seed(Strict { path, fault: self.fault })?;
             if map.contains_key(&name) {
-                self.faults.push(path, "is given twice in one object");
+                (self.fault)(&path, "is given twice in one object".to_owned());
             }
             map.insert(name, value);
         }
@@ -113,6 +108,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Faults;
+
+    fn read(bytes: &[u8], faults: &Faults) -> Option<Value> {
+        strict_json(bytes, MAX_DOCUMENT_BYTES, &|path, reason| faults.push(path, reason))
+    }
 
     fn reasons(text: &str) -> Vec<(String, String)> {
         let faults = Faults::default();

@@ -28,7 +28,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-pub use self::json::MAX_DOCUMENT_BYTES;
+pub use self::json::{MAX_DOCUMENT_BYTES, strict_json};
 use self::object::{COMMON, MAX_NAME, Metadata, Object, parse_id};
 use super::{
     HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId,
@@ -62,7 +62,7 @@ impl LoadBalancer {
 /// Every fault in it, at most [`MAX_FAULTS`](super::MAX_FAULTS).
 pub fn parse<T>(bytes: &[u8], read: impl FnOnce(&mut Object<'_>) -> Option<T>) -> Result<T, Refusal> {
     let faults = Faults::default();
-    let value = json::read(bytes, &faults);
+    let value = strict_json(bytes, MAX_DOCUMENT_BYTES, &|path, reason| faults.push(path, reason));
     let result = value.and_then(|value| Object::read(&value, Path::Root, &faults, read));
     faults.into_result(result)
 }

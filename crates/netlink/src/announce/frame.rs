@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::MacAddress;
+use crate::{Checksum, MacAddress};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -106,20 +106,11 @@ fn ethernet(destination: MacAddress, source: MacAddress, ethertype: u16) -> Vec<
     frame
 }
 
-/// RFC 4443 section 2.3: over the IPv6 pseudo-header and a message of an even number of octets.
+/// RFC 4443 section 2.3: over the IPv6 pseudo-header and the message.
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
-    let words = |octets: &[u8]| -> u32 {
-        octets
-            .chunks(2)
-            .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)))
-            .sum()
-    };
-    let mut sum = words(&source.octets()) + words(&destination.octets()) + words(message);
-    sum += message.len() as u32 + u32::from(ICMPV6);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    let pseudo = Checksum::default().over(&source.octets()).over(&destination.octets());
+    let pseudo = pseudo.over(&(message.len() as u32).to_be_bytes()).over(&[0, ICMPV6]);
+    pseudo.over(message).finish()
 }
 
 #[cfg(test)]

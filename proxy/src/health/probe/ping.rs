@@ -9,6 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use amphora_netlink::Checksum;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::UdpSocket, time::Instant};
 
@@ -84,7 +85,7 @@ impl Echo {
         packet.extend(PAYLOAD);
         // For IPv6 the kernel does it, and for ping sockets.
         if self.v4 && self.raw {
-            let sum = checksum(&packet);
+            let sum = Checksum::default().over(&packet).finish();
             packet[2..4].copy_from_slice(&sum.to_be_bytes());
         }
         packet
@@ -107,17 +108,6 @@ impl Echo {
             _ => false,
         }
     }
-}
-
-/// RFC 1071.
-fn checksum(packet: &[u8]) -> u16 {
-    let (pairs, rest) = packet.as_chunks::<2>();
-    let mut sum: u32 = pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
-    sum += rest.first().map_or(0, |&last| u32::from(last) << 8);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 #[cfg(test)]
@@ -144,7 +134,6 @@ mod tests {
     #[test]
     fn a_packet_with_its_checksum_sums_to_zero() {
         let echo = Echo { v4: true, raw: true, token: 0xfedc_ba98 };
-        assert_eq!(checksum(&echo.request()), 0);
-        assert_eq!(checksum(&[0xff, 0xff, 0x01]), !0x0100);
+        assert_eq!(Checksum::default().over(&echo.request()).finish(), 0);
     }
 }

@@ -14,24 +14,27 @@
 //!
 //! | module | what is inside |
 //! | --- | --- |
-//! | `json` | text to JSON values, strictly |
 //! | `object` | typed access to the fields of one object |
 //! | `read` | the objects |
 //! | `write` | the way back |
 
-mod json;
 mod object;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use self::{json::MAX_DOCUMENT, write::to_json};
+use amphora_model::strict_json;
+
+pub use self::write::to_json;
 use super::{
     Config, Invalid,
     fault::Faults,
     validate::{self, Field, Problem},
 };
+
+/// The largest document that is looked at, in octets.
+pub const MAX_DOCUMENT: usize = 4 * 1024 * 1024;
 
 /// Reads a document.
 ///
@@ -39,7 +42,8 @@ use super::{
 /// Every fault, each with its path, at most [`MAX_FAULTS`](super::MAX_FAULTS).
 pub fn parse(text: &str) -> Result<Config, Vec<Invalid>> {
     let faults = Faults::default();
-    let config = json::read(text, &faults).and_then(|document| read::config(&document, &faults));
+    let document = strict_json(text.as_bytes(), MAX_DOCUMENT, &|path, reason| faults.push(path, reason));
+    let config = document.and_then(|document| read::config(&document, &faults));
     let config = config.map(|instances| {
         let (positions, instances): (Vec<_>, Vec<_>) = instances.into_iter().unzip();
         for Problem { instance, field, index, reason } in

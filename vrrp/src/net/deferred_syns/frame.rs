@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{net::MacAddress, packet::Sum};
+use amphora_netlink::{Checksum, MacAddress};
 
 const ETHERNET: usize = 14;
 const IPV6: usize = 40;
@@ -66,7 +66,7 @@ impl Frame {
 pub fn redirect(frame: &mut [u8], own: MacAddress, to: MacAddress) -> bool {
     let Some(segment) = Segment::find(frame) else { return false };
     let pseudo = segment.pseudo();
-    let sum = pseudo.add(&frame[segment.at..segment.end]).finish();
+    let sum = pseudo.over(&frame[segment.at..segment.end]).finish();
     if sum != 0 {
         let Some(field) =
             frame[..segment.end].get_mut(segment.at + TCP_CHECKSUM..segment.at + TCP_CHECKSUM + 2)
@@ -78,7 +78,7 @@ pub fn redirect(frame: &mut [u8], own: MacAddress, to: MacAddress) -> bool {
             return false;
         }
         field.fill(0);
-        let whole = pseudo.add(&frame[segment.at..segment.end]).finish();
+        let whole = pseudo.over(&frame[segment.at..segment.end]).finish();
         frame[segment.at + TCP_CHECKSUM..][..2].copy_from_slice(&whole.to_be_bytes());
     }
     frame[..6].copy_from_slice(&to.0);
@@ -125,18 +125,18 @@ impl Segment {
         (segment.at + 20 <= segment.end && segment.end <= frame.len()).then_some(segment)
     }
 
-    fn pseudo(&self) -> Sum {
+    fn pseudo(&self) -> Checksum {
         let sum = match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                Sum::default().add(&source.octets()).add(&destination.octets())
+                Checksum::default().over(&source.octets()).over(&destination.octets())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                Sum::default().add(&source.octets()).add(&destination.octets())
+                Checksum::default().over(&source.octets()).over(&destination.octets())
             }
-            _ => Sum::default(),
+            _ => Checksum::default(),
         };
         let length = u32::try_from(self.end - self.at).unwrap_or(u32::MAX);
-        sum.add(&[0, TCP]).add(&length.to_be_bytes())
+        sum.over(&[0, TCP]).over(&length.to_be_bytes())
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
 
     fn sum(frame: &[u8]) -> u16 {
         let segment = Segment::find(frame).unwrap();
-        segment.pseudo().add(&frame[segment.at..segment.end]).finish()
+        segment.pseudo().over(&frame[segment.at..segment.end]).finish()
     }
 
     #[test]

@@ -17,6 +17,9 @@ use nix::{
 /// Where they are.
 const DIRECTORY: &str = "/run/netns";
 
+/// The longest name, in octets (`NAME_MAX`).
+const MAX_NAME: usize = 255;
+
 /// The kind of file that a namespace is (`NSFS_MAGIC` of linux/magic.h).
 const NSFS: FsType = FsType(0x6e73_6673);
 
@@ -32,7 +35,7 @@ impl Namespace {
     /// # Errors
     /// Without `CAP_SYS_ADMIN`, or when `/run` cannot be written.
     pub fn ensure(name: &str) -> io::Result<Self> {
-        let path = Path::new(DIRECTORY).join(name);
+        let path = path(name)?;
         if let Some(namespace) = Self::open(&path)? {
             return Ok(namespace);
         }
@@ -41,6 +44,22 @@ impl Namespace {
         OpenOptions::new().read(true).create(true).truncate(false).write(true).mode(0o444).open(&path)?;
         make(path.clone())?;
         Self::open(&path)?.ok_or_else(|| io::Error::other("the namespace was made, but is not there"))
+    }
+
+    /// Opens the namespace of this name.
+    ///
+    /// # Errors
+    /// When there is none, or the name is none.
+    pub fn named(name: &str) -> io::Result<Self> {
+        let path = path(name)?;
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        Self::open(&path)
+            .and_then(|found| {
+                found.ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::NotFound, "there is no such network namespace")
+                })
+            })
+            .map_err(failed)
     }
 
     /// `None` where nothing is, or only the empty file.
@@ -54,7 +73,7 @@ impl Namespace {
         Ok(is_namespace.then_some(Self { file }))
     }
 
-    /// Moves the calling thread into it. Sockets that it opened before stay where they are.
+    /// Moves the calling thread, and those that it starts afterwards, into it. Sockets that it opened before stay where they are.
     ///
     /// # Errors
     /// Without `CAP_SYS_ADMIN`.
@@ -67,6 +86,18 @@ impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The file of a name that ip-netns(8) takes: what stands in one directory, and is not that directory or the one above.
+fn path(name: &str) -> io::Result<PathBuf> {
+    let right = !name.is_empty()
+        && name.len() <= MAX_NAME
+        && !matches!(name, "." | "..")
+        && !name.bytes().any(|octet| matches!(octet, b'/' | 0));
+    if !right {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a network namespace"));
+    }
+    Ok(Path::new(DIRECTORY).join(name))
 }
 
 /// Makes the directory a mount of its own that is shared with other mount namespaces, as `ip netns add` does: what is
@@ -103,6 +134,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for name in ["", ".", "..", "a/b", "/proc/1/ns/net", "a\0b", &"x".repeat(256)] {
+            for refused in [Namespace::named(name), Namespace::ensure(name)] {
+                assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+            }
+        }
+    }
+
     /// On a thread with a `/run` of its own.
     #[test]
     fn it_is_made_once_whatever_is_there() {
@@ -127,6 +167,11 @@ mod tests {
             fs::write("/run/netns/second", "").unwrap();
             let second = Namespace::ensure("second").unwrap();
             assert_ne!(identity(&second), identity(&first));
+
+            assert_eq!(identity(&Namespace::named("first").unwrap()), identity(&first));
+            let absent = Namespace::named("third").unwrap_err();
+            assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+            assert_eq!(absent.to_string(), "/run/netns/third: there is no such network namespace");
 
             let here = || fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
             assert_ne!(here(), identity(&first));
