@@ -14,6 +14,7 @@ mod amphora;
 mod backend;
 mod client;
 mod document;
+mod haproxy;
 mod load;
 mod message;
 mod namespace;
@@ -34,6 +35,7 @@ pub use self::{
     backend::{Backend, Reply, Step},
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},
+    haproxy::{HaProxy, HaProxyConfig},
     load::Load,
     message::{Message, read_message},
     namespace::Namespace,

@@ -62,8 +62,10 @@ impl Proxy {
         process::open_files();
         let program = tokio::task::spawn_blocking(process::proxy_program).await.unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
+        let workers: &[&str] = if options.contains(&"--workers") { &[] } else { &["--workers", "2"] };
         let child = Command::new(program)
-            .args(["--workers", "2", "--control-socket"])
+            .args(workers)
+            .arg("--control-socket")
             .arg(directory.path().join("control"))
             .args(options)
             .stdin(Stdio::null())

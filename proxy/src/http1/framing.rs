@@ -47,6 +47,9 @@ pub struct ResponseFraming {
     pub body: Body,
     /// Whether the member's connection may carry another request afterwards.
     pub keep_alive: bool,
+    /// There is no body, but a member that has misunderstood may send one all the same: the response to HEAD, or 304 with
+    /// a length.
+    pub body_in_doubt: bool,
     /// A 1xx other than 101: another response to the same request follows. A client of HTTP/1.0 must not see it.
     pub interim: bool,
     /// The connection is a tunnel from here on: 101 to an upgrade.
@@ -111,7 +114,16 @@ pub fn response_framing(
     let length = length(fields, response.buf, response.version())?;
     let options = fields.options;
     let keep_alive = !options.close && (response.version() == Version::Http11 || options.keep_alive);
-    let framed = |body, keep_alive| ResponseFraming { body, keep_alive, interim: false, switching: false };
+    let announced = !matches!(length, None | Some(Body::Length(0)));
+    // A 304 may well announce one, but most members do not.
+    let body_in_doubt = method == Method::Head || (status == 304 && announced);
+    let framed = |body, keep_alive| ResponseFraming {
+        body,
+        keep_alive,
+        body_in_doubt,
+        interim: false,
+        switching: false,
+    };
     match status {
         101 if !upgrade => Err(BadResponse("101 without an upgrade")),
         101 if !(options.upgrade && fields.present.contains(Known::Upgrade)) => {
@@ -121,7 +133,7 @@ pub fn response_framing(
         100..=199 if response.version() == Version::Http10 => Err(BadResponse("1xx from HTTP/1.0")),
         100..=199 => Ok(ResponseFraming { interim: true, ..framed(Body::None, keep_alive) }),
         // A member that announces a body here may send it all the same: its connection is not used again.
-        204 => Ok(framed(Body::None, keep_alive && matches!(length, None | Some(Body::Length(0))))),
+        204 => Ok(framed(Body::None, keep_alive && !announced)),
         304 => Ok(framed(Body::None, keep_alive)),
         _ if method == Method::Head => Ok(framed(Body::None, keep_alive)),
         _ => Ok(match length {
@@ -436,6 +448,24 @@ mod tests {
             let framing = response(method, text).unwrap();
             assert_eq!((framing.body, framing.keep_alive), (body, keep_alive), "{text}");
             assert!(!framing.interim && !framing.switching, "{text}");
+        }
+    }
+
+    #[test]
+    fn bodies_that_may_come_though_there_are_none() {
+        for (method, text, doubt) in [
+            (Method::Head, "HTTP/1.1 200 OK\r\nContent-Length: 5", true),
+            (Method::Head, "HTTP/1.1 200 OK", true),
+            (Method::Head, "HTTP/1.1 404 No\r\nTransfer-Encoding: chunked", true),
+            (Method::Head, "HTTP/1.1 304 Not", true),
+            (Method::Get, "HTTP/1.1 304 Not\r\nContent-Length: 5", true),
+            (Method::Get, "HTTP/1.1 304 Not\r\nTransfer-Encoding: chunked", true),
+            (Method::Get, "HTTP/1.1 304 Not", false),
+            (Method::Get, "HTTP/1.1 304 Not\r\nContent-Length: 0", false),
+            (Method::Get, "HTTP/1.1 204 No", false),
+            (Method::Get, "HTTP/1.1 200 OK\r\nContent-Length: 5", false),
+        ] {
+            assert_eq!(response(method, text).unwrap().body_in_doubt, doubt, "{method:?} {text}");
         }
     }
 

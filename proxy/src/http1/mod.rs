@@ -13,6 +13,7 @@ mod chunked;
 mod cookies;
 mod fields;
 mod framing;
+mod identity;
 mod names;
 mod reject;
 mod request;

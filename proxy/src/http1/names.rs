@@ -30,6 +30,10 @@ pub enum Known {
     KeepAlive,
     /// `Location`.
     Location,
+    /// `Proxy-Authenticate`.
+    ProxyAuthenticate,
+    /// `Proxy-Authorization`.
+    ProxyAuthorization,
     /// `Proxy-Connection`.
     ProxyConnection,
     /// `Referer`.
@@ -48,6 +52,8 @@ pub enum Known {
     Upgrade,
     /// `User-Agent`.
     UserAgent,
+    /// `WWW-Authenticate`.
+    WwwAuthenticate,
     /// `X-Forwarded-For`.
     XForwardedFor,
     /// `X-Forwarded-Port`.
@@ -84,9 +90,12 @@ impl Known {
             (14, b'c') => (ContentLength, is(name, b"content-length")),
             (15, b'x') => (XForwardedFor, is(name, b"x-forwarded-for")),
             (16, b'p') => (ProxyConnection, is(name, b"proxy-connection")),
+            (16, b'w') => (WwwAuthenticate, is(name, b"www-authenticate")),
             (16, b'x') => (XForwardedPort, is(name, b"x-forwarded-port")),
             (17, b't') => (TransferEncoding, is(name, b"transfer-encoding")),
             (17, b'x') => (XForwardedProto, is(name, b"x-forwarded-proto")),
+            (18, b'p') => (ProxyAuthenticate, is(name, b"proxy-authenticate")),
+            (19, b'p') => (ProxyAuthorization, is(name, b"proxy-authorization")),
             _ => return Other,
         };
         if same { candidate } else { Other }
@@ -272,6 +281,13 @@ impl Method {
         }
     }
 
+    /// Whether a body has a meaning with this method, so that every member reads it. One that does not know the body of
+    /// a GET takes it for the next request (RFC 9110 section 9.3.1); of a method that the proxy does not know it cannot
+    /// be told.
+    pub fn defines_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
+    }
+
     /// Whether sending the request twice has the effect of sending it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
@@ -311,6 +327,9 @@ mod tests {
             ("(ost", Known::Other),
             ("keep_alive", Known::Other),
             ("KEEP-ALIVE", Known::KeepAlive),
+            ("WWW-AUTHENTICATE", Known::WwwAuthenticate),
+            ("proxy-authenticate", Known::ProxyAuthenticate),
+            ("Proxy-Authorization", Known::ProxyAuthorization),
         ] {
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");
         }
@@ -322,5 +341,14 @@ mod tests {
         assert_eq!(Method::of(b"get"), Method::Other);
         assert!(!Method::Post.is_idempotent());
         assert!(Method::Put.is_idempotent());
+        for (name, defines) in
+            [("POST", true), ("PUT", true), ("PATCH", true), ("GET", false), ("HEAD", false)]
+                .into_iter()
+                .chain(
+                    ["DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "post"].map(|name| (name, false)),
+                )
+        {
+            assert_eq!(Method::of(name.as_bytes()).defines_body(), defines, "{name}");
+        }
     }
 }

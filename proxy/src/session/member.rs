@@ -19,7 +19,8 @@ pub(crate) struct Route<'a> {
     pub(crate) flow: Flow,
     /// The member that persistence names, when it may still be used.
     pub(crate) persistent: Option<usize>,
-    /// The member that is tried first all the same: its idle connection was dead, which does not mean that it is.
+    /// The member that is tried first all the same: its idle connection was dead, which does not mean that it is; or the
+    /// client has been there before.
     pub(crate) again: Option<usize>,
     /// The member that has failed this request and does not get it again if there is another.
     pub(crate) avoid: Option<usize>,
@@ -35,6 +36,13 @@ pub(crate) struct Connected {
     pub(crate) stream: TcpStream,
     /// When the connection was made; `None` for one that has carried an exchange before.
     pub(crate) opened: Option<Instant>,
+}
+
+impl Connected {
+    fn reused(slot: Slot, member: usize, stream: TcpStream) -> Self {
+        slot.member().counters().reuses.add(1);
+        Self { slot, member, stream, opened: None }
+    }
 }
 
 /// No member could be reached, or none may be used: 503.
@@ -72,12 +80,11 @@ impl Route<'_> {
             let slot = Slot::new(Rc::clone(&local.members[member]), self.now);
             let idle = match reuse {
                 Reuse::Never => None,
-                Reuse::Fresh(age) => slot.member().take_fresh(age),
-                Reuse::Any => slot.member().take_idle(),
+                Reuse::Fresh(age) => slot.member().take_fresh(self.client(), age),
+                Reuse::Any => slot.member().take_idle(self.client()),
             };
             if let Some(stream) = idle {
-                slot.member().counters().reuses.add(1);
-                return Ok(Connected { slot, member, stream, opened: None });
+                return Ok(Connected::reused(slot, member, stream));
             }
             let failure = match open(slot.member(), plan.members[member].address(), timeout).await {
                 Ok((stream, at)) => return Ok(Connected { slot, member, stream, opened: Some(at) }),
@@ -110,6 +117,16 @@ impl Route<'_> {
                 Next::GiveUp => return Err(NoMember),
             }
         }
+    }
+
+    /// A connection to `member` that has served this client before.
+    pub(crate) fn own(&self, member: usize, stream: TcpStream) -> Connected {
+        let (_, local) = self.present.pool(self.pool);
+        Connected::reused(Slot::new(Rc::clone(&local.members[member]), self.now), member, stream)
+    }
+
+    fn client(&self) -> SocketAddr {
+        SocketAddr::new(self.flow.source, self.flow.source_port)
     }
 
     fn pick(&self, dispatch: &Dispatch) -> Option<usize> {

@@ -4,34 +4,24 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io,
-    os::fd::AsRawFd,
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, recv},
-};
-use tokio::{io::Interest, net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, time::Instant};
 
-use super::tasks::{Enlisted, TaskList};
+use super::{
+    idle::{IdleConnections, Trust},
+    tasks::{Enlisted, TaskList},
+};
 use crate::{
     balance::{Balance, Balancer, Flow},
     model::{MemberId, PoolId},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{MemberCounters, MemberState, PoolCounters},
 };
-
-/// Idle connections that one worker keeps per member. Beyond this the oldest is closed: a burst of clients
-/// leaves no burst of connections behind.
-pub(crate) const IDLE_PER_MEMBER: usize = 64;
-
-/// How long an idle connection to a member is kept. Shorter than the keep-alive of common servers, so that
-/// it is mostly we who close and seldom a request that finds the connection dead.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A snapshot as one worker runs it.
 pub(crate) struct LocalSnapshot {
@@ -48,13 +38,8 @@ pub(crate) struct LocalPool {
 /// A member as one worker knows it. Lives as long as the member keeps its id and address, across snapshots.
 pub(crate) struct LocalMember {
     pub(crate) state: Arc<MemberState>,
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<IdleConnections>,
     worker: usize,
-}
-
-struct Idle {
-    stream: TcpStream,
-    since: Instant,
 }
 
 impl LocalSnapshot {
@@ -81,7 +66,7 @@ impl LocalSnapshot {
                         Some(local) if Arc::ptr_eq(&local.state, &member.state) => Rc::clone(local),
                         _ => Rc::new(LocalMember {
                             state: member.state.clone(),
-                            idle: RefCell::new(Vec::new()),
+                            idle: RefCell::default(),
                             worker,
                         }),
                     })
@@ -129,51 +114,34 @@ impl LocalMember {
         self.state.pool.counters.of(self.worker)
     }
 
-    /// The idle connection that was used last, for a request that can be repeated if the connection turns out to be
-    /// dead. No system call: only those are passed over that the runtime has seen become readable.
-    pub(crate) fn take_idle(&self) -> Option<TcpStream> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(entry) = idle.pop() {
-            self.counters().idle.sub(1);
-            if is_quiet_so_far(&entry.stream) {
-                return Some(entry.stream);
-            }
-        }
-        None
+    /// An idle connection for a request of `client` that can be repeated; see [`IdleConnections::take`].
+    #[inline]
+    pub(crate) fn take_idle(&self, client: SocketAddr) -> Option<TcpStream> {
+        self.change_idle(|idle| idle.take(client))
     }
 
-    /// The same for a request that cannot be repeated: no longer idle than `max_idle`, and open at this moment.
-    pub(crate) fn take_fresh(&self, max_idle: Duration) -> Option<TcpStream> {
-        let mut idle = self.idle.borrow_mut();
-        // Those below the first that is too old are older still.
-        while let Some(entry) = idle.pop_if(|entry| entry.since.elapsed() <= max_idle) {
-            self.counters().idle.sub(1);
-            if is_quiet(&entry.stream) {
-                return Some(entry.stream);
-            }
-        }
-        None
+    /// One for a request that cannot be repeated; see [`IdleConnections::take_fresh`].
+    pub(crate) fn take_fresh(&self, client: SocketAddr, max_idle: Duration) -> Option<TcpStream> {
+        self.change_idle(|idle| idle.take_fresh(client, max_idle))
     }
 
     /// Keeps a connection whose exchange is complete for the next request.
-    pub(crate) fn put_idle(&self, stream: TcpStream, now: Instant) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() >= IDLE_PER_MEMBER {
-            idle.remove(0);
-        } else {
-            self.counters().idle.add(1);
-        }
-        idle.push(Idle { stream, since: now });
+    pub(crate) fn put_idle(&self, stream: TcpStream, now: Instant, trust: Trust) {
+        self.change_idle(|idle| idle.put(stream, now, trust));
     }
 
     fn sweep(&self, now: Instant) {
+        self.change_idle(|idle| idle.sweep(now));
+    }
+
+    #[inline]
+    fn change_idle<T>(&self, change: impl FnOnce(&mut IdleConnections) -> T) -> T {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|entry| now.duration_since(entry.since) < IDLE_TIMEOUT && is_quiet(&entry.stream));
-        self.counters().idle.sub((before - idle.len()) as u64);
-        if idle.is_empty() {
-            idle.shrink_to_fit();
-        }
+        let result = change(&mut idle);
+        // Fewer are a negative number, modulo 2^64, as the counter counts.
+        self.counters().idle.add((idle.len() as u64).wrapping_sub(before as u64));
+        result
     }
 }
 
@@ -181,24 +149,6 @@ impl Drop for LocalMember {
     fn drop(&mut self) {
         self.counters().idle.sub(self.idle.borrow().len() as u64);
     }
-}
-
-/// Whether a connection that nothing is expected on has indeed nothing to say, by asking the socket. A connection
-/// that became readable while idle was closed by the member, or carries a response that nobody asked for.
-fn is_quiet(stream: &TcpStream) -> bool {
-    peek(stream) == Err(Errno::EAGAIN)
-}
-
-/// The same as of the runtime's last look at the kernel, which is no longer ago than the present batch of events: what
-/// HAProxy goes by, too. The socket is asked only when the runtime believes it readable.
-fn is_quiet_so_far(stream: &TcpStream) -> bool {
-    let peeked = stream.try_io(Interest::READABLE, || peek(stream).map_err(io::Error::from));
-    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-}
-
-fn peek(stream: &TcpStream) -> Result<usize, Errno> {
-    let mut byte = [0];
-    recv(stream.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
 }
 
 /// A session or request under way at a member: while this lives it counts for LEAST_CONNECTIONS.

@@ -3,6 +3,7 @@
 //! immutable snapshots and atomics.
 
 mod accept;
+mod idle;
 mod local;
 mod tasks;
 
@@ -26,7 +27,8 @@ use tokio::{
 
 use self::{accept::Acceptor, local::LocalSnapshot};
 pub(crate) use self::{
-    local::{IDLE_PER_MEMBER, LocalListener, LocalMember, Present, Slot},
+    idle::{IDLE_PER_MEMBER, Trust, is_quiet, is_quiet_so_far},
+    local::{LocalListener, LocalMember, LocalPool, Present, Slot},
     tasks::Enlisted,
 };
 use crate::{metrics::Exposition, net::Pools, session::Scratch, snapshot::Snapshot};

@@ -50,7 +50,8 @@ async fn responses_without_a_body_end_with_their_head() {
     assert_eq!(client.get("/204").await.status(), 204);
     assert_eq!(client.get("/304").await.status(), 304);
     assert_eq!(client.get("/").await.text(), "body");
-    assert_eq!(member.connections(), 1);
+    // The one that carried HEAD waits for a while, lest the member has sent a body all the same.
+    assert_eq!(member.connections(), 2);
 }
 
 #[tokio::test]
@@ -102,7 +103,7 @@ async fn trailers_of_a_request_are_no_request_of_a_member_that_does_not_know_the
     // They are looked at all the same.
     client.send(format!("{head}0\r\nContent-Length: 3\r\n\r\n")).await;
     assert_eq!(client.response().await.status(), 400);
-    assert_eq!(member.requests().len(), 2);
+    assert_eq!(member.requests().iter().filter(|request| request.complete).count(), 2);
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use amphora_tests::{Backend, Document, End, Listener, PATIENCE, Pattern, Pool, Proxy, Step, in_time};
+use amphora_tests::{
+    Backend, Client, Document, End, HaProxy, HaProxyConfig, Listener, PATIENCE, Pattern, Pool, Proxy, Step,
+    eventually, in_time,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MIB: u64 = 1024 * 1024;
@@ -83,6 +86,165 @@ async fn a_response_before_the_end_of_the_upload_reaches_the_client() {
         assert_eq!((response.status(), response.text().as_str()), (403, "too much"));
         assert_eq!(response.field("connection"), Some("close"));
     }
+}
+
+/// Uploads to a member that has answered before; how the body is framed, and what goes on afterwards.
+async fn upload_behind_an_answer(mut client: Client, expect: bool, chunks: bool, pace: Duration) {
+    const LENGTH: u64 = 8 * MIB;
+    let framing =
+        if chunks { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {LENGTH}") };
+    let expect = if expect { "Expect: 100-continue\r\n" } else { "" };
+    client.send(format!("POST /early HTTP/1.1\r\nHost: a\r\n{framing}\r\n{expect}\r\n")).await;
+    let answer = client.response().await;
+    assert_eq!((answer.status(), answer.text().as_str(), answer.field("connection")), (401, "no", None));
+    let body = if chunks { chunked(&Pattern::bytes(LENGTH)) } else { Pattern::bytes(LENGTH).to_vec() };
+    for piece in body.chunks(256 * 1024) {
+        client.send(piece).await;
+        tokio::time::sleep(pace).await;
+    }
+    assert_eq!(client.get("/").await.text(), "next");
+}
+
+#[tokio::test]
+async fn a_member_that_answers_early_gets_the_whole_upload() {
+    let member = Backend::http("a", |request| match request.target() {
+        "/early" => vec![Step::response("401 No", "", "no"), Step::ReadBody],
+        _ => Step::ok("next"),
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let haproxy = HaProxy::start(&HaProxyConfig::http([member.address])).await;
+    let mut uploads = 0;
+    for (expect, chunks, pace) in [(false, false, 0), (false, true, 0), (true, false, 0), (false, false, 10)]
+    {
+        // HAProxy now and then resets the member's connection at the end of such an upload in chunks.
+        let haproxy = haproxy.iter().filter(|_| !chunks).map(|haproxy| haproxy.address);
+        for address in haproxy.chain([proxy.address()]) {
+            let client = Client::connect(address).await;
+            upload_behind_an_answer(client, expect, chunks, Duration::from_millis(pace)).await;
+            uploads += 1;
+            let uploads_at_member = async || {
+                let all = member.requests().into_iter().filter(|request| request.target() == "/early");
+                all.map(|request| request.body.len() as u64).nth(uploads - 1)
+            };
+            let length =
+                eventually(&format!("upload {uploads} ends: {expect} {chunks} {pace}"), uploads_at_member)
+                    .await;
+            assert_eq!(length, 8 * MIB, "{address} {expect} {chunks} {pace}");
+        }
+    }
+    assert_eq!(proxy.member(0).await.client_aborts, 0);
+}
+
+#[tokio::test]
+async fn an_echo_runs_both_ways_before_the_upload_ends() {
+    let member = Backend::http("a", |_| {
+        vec![Step::send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 8 * MIB)), Step::Echo]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = proxy.client().await;
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 8 * MIB)).await;
+    assert_eq!(client.response_head().await.status(), 200);
+    let (mut read, mut write) = client.stream.split();
+    let mut received = Pattern::default();
+    let receiving = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while received.offset() < 8 * MIB {
+            let n = read.read(&mut buffer).await.unwrap();
+            assert!(n > 0, "cut off at {}", received.offset());
+            received.expect(&buffer[..n]);
+        }
+    };
+    let mut sent = Pattern::default();
+    let both = async { tokio::join!(sent.send(8 * MIB, &mut write), receiving).0.unwrap() };
+    in_time("both ways are through", both).await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_an_upload_behind_an_answer_is_not_waited_for_without_end() {
+    let member = Backend::http("a", |request| match request.target() {
+        "/reads" => vec![Step::response("401 No", "", "no"), Step::ReadBody],
+        "/stops" => vec![Step::response("401 No", "", "no"), Step::Wait],
+        _ => vec![Step::response("401 No", "", "no"), Step::Close],
+    })
+    .await;
+    let listener = Listener::http().with("timeout_client_data", 500).with("timeout_member_data", 500);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    // The client stops, the member does, or it goes.
+    for (target, sends) in [("/reads", MIB), ("/reads", 0), ("/stops", 64 * MIB), ("/closes", 64 * MIB)] {
+        let mut client = proxy.client().await;
+        client
+            .send(format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 64 * MIB))
+            .await;
+        let answer = client.response().await;
+        assert_eq!((answer.status(), answer.text().as_str()), (401, "no"), "{target}");
+        let mut pattern = Pattern::default();
+        // It is let go in the end, and then cannot send any more.
+        let _ = in_time("the upload ends", pattern.send(sends, &mut client.stream)).await;
+        client.end().await;
+        proxy.until_member(0, "the place is free", |member| member.active_sessions == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_buy_a_member_neither_time_nor_room() {
+    let hint = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    let member = Backend::http("a", move |request| match request.target() {
+        "/time" | "/expect" => {
+            let slowly = [Step::send(hint), Step::Pause(Duration::from_millis(150))];
+            slowly.iter().cycle().take(100).cloned().collect()
+        }
+        "/number" => vec![Step::send(hint.repeat(1000)), Step::response("200 OK", "", "a")],
+        _ => vec![Step::ReadBody, Step::send(hint.repeat(20)), Step::response("200 OK", "", "a")],
+    })
+    .await;
+    let listener = Listener::http().with("timeout_client_data", 1000).with("timeout_member_data", 1000);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let post = "POST /expect HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    for (request, most, status) in [
+        ("GET /time HTTP/1.1\r\nHost: a\r\n\r\n", 10, 504),
+        ("GET /time HTTP/1.0\r\nHost: a\r\n\r\n", 0, 504),
+        ("GET /number HTTP/1.1\r\nHost: a\r\n\r\n", 40, 502),
+        (post, 10, 408),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 20, 200),
+    ] {
+        let mut client = proxy.client().await;
+        client.send(request).await;
+        let mut interim = 0;
+        let last = loop {
+            let answer = client.response().await;
+            if answer.status() != 103 {
+                break answer.status();
+            }
+            interim += 1;
+        };
+        assert_eq!(last, status, "{request:?} after {interim}");
+        assert!(interim <= most, "{request:?} after {interim}");
+        proxy.until_member(0, "the place is free", |member| member.active_sessions == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_has_its_time_for_a_body_that_was_asked_for_late() {
+    let member = Backend::http("a", |_| {
+        let pause = Step::Pause(Duration::from_millis(700));
+        vec![
+            pause,
+            Step::send("HTTP/1.1 100 Continue\r\n\r\n"),
+            Step::ReadBody,
+            Step::response("200 OK", "", "a"),
+        ]
+    })
+    .await;
+    let listener = Listener::http().with("timeout_client_data", 1200);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let mut client = proxy.client().await;
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 100);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    client.send("hello").await;
+    assert_eq!(client.response().await.text(), "a");
 }
 
 #[tokio::test]

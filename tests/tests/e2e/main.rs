@@ -8,6 +8,7 @@ mod health;
 mod hostile;
 mod http;
 mod http_bodies;
+mod http_members;
 mod http_rules;
 mod kills;
 mod netns;

@@ -15,6 +15,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::own::OwnConnections;
 use crate::{
     http1::{Reject, RequestHead},
     net::{BufferPool, Deadline},
@@ -40,6 +41,8 @@ pub(in crate::session) struct Client {
     pub(in crate::session) requests: u64,
     /// When something last came or went, as far as the clock was read: a wait begins here.
     pub(in crate::session) active: Instant,
+    /// Connections to members that serve this client alone.
+    pub(super) own: OwnConnections,
     /// Wakes the task when its listener closes.
     closing: Enlisted,
 }
@@ -77,6 +80,7 @@ impl Client {
             deadline: Deadline::never(),
             requests: 0,
             active: Instant::now(),
+            own: OwnConnections::default(),
             closing: listener.enlist(),
         }
     }
@@ -98,6 +102,7 @@ impl Client {
                 Poll::Ready(Ok(_)) => return Poll::Ready(Begin::Bytes),
                 Poll::Pending => {}
             }
+            self.own.poll_closed(cx);
             self.closing.ensure(cx);
             if !closing && listener.is_closing() {
                 if self.requests > 0 {

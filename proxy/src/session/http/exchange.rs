@@ -60,6 +60,8 @@ pub(super) struct Exchange<'a> {
     pub(super) counters: &'a ListenerCounters,
     /// The member does not read any more; what is left of the request is not sent.
     pub(super) upload_broken: bool,
+    /// The client may never send its body: it has asked whether to, and is told no.
+    pub(super) body_declined: bool,
 }
 
 impl Exchange<'_> {
@@ -68,16 +70,16 @@ impl Exchange<'_> {
         self.upload.is_done() && !self.upload_broken
     }
 
-    /// Sends `head[*sent..]` and the body, and waits for the head of a response; says how long that is. It is `now`.
+    /// Sends `head[*sent..]` and the body, and waits for the head of a response; says how long that is. Only what is
+    /// sent is `progress`: interim responses buy the member no time.
     pub(super) async fn response_head(
         &mut self,
         head: &[u8],
         sent: &mut usize,
         response: &mut ResponseHead,
-        now: Instant,
+        progress: &mut Progress,
     ) -> Result<usize, Failure> {
         response.reset();
-        let mut progress = Progress::new(now);
         let mut unparsed = !self.member.inlet.is_empty();
         poll_fn(|cx| {
             if self.poll_send(cx, head, sent)? {
@@ -120,12 +122,13 @@ impl Exchange<'_> {
             } else {
                 (self.timeouts.member_data, Failure::MemberLate)
             };
-            self.poll_late(cx, &mut progress, patience).map(|()| Err(late))
+            self.poll_late(cx, progress, patience).map(|()| Err(late))
         })
         .await
     }
 
-    /// Sends the response's head `head` and relays its body. It is `now`. Says when it was done.
+    /// Sends the response's head `head` and relays its body, and what is left of the request's: a member that has
+    /// answered early still gets all of it, unless it stops reading. It is `now`. Says when it was done.
     pub(super) async fn relay(
         &mut self,
         head: &[u8],
@@ -133,12 +136,15 @@ impl Exchange<'_> {
         now: Instant,
     ) -> Result<Instant, Failure> {
         let mut sent = 0;
+        let mut answered = false;
         let mut progress = Progress::new(now);
         poll_fn(|cx| {
             if !self.upload.is_done() {
                 match self.poll_send(cx, &[], &mut 0) {
                     Ok(true) => progress.made(),
                     Ok(false) => {}
+                    // The client has got what it asked for, and leaves.
+                    Err(_) if answered => self.upload_broken = true,
                     Err(Failure::BadBody) => {
                         // The response has begun, so nothing but the response may be said any more. It is
                         // completed, and then the connection is closed.
@@ -148,7 +154,7 @@ impl Exchange<'_> {
                     Err(failure) => return Poll::Ready(Err(failure)),
                 }
             }
-            loop {
+            while !answered {
                 if sent < head.len() {
                     match ready_or_break(self.poll_send_response(cx, &head[sent..], sent == 0, download))? {
                         Some(n) => {
@@ -174,13 +180,22 @@ impl Exchange<'_> {
                     progress.made();
                 }
                 match polled {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(progress.last())),
+                    Poll::Ready(Ok(())) => answered = true,
                     Poll::Ready(Err(PumpError::Destination)) => return Poll::Ready(Err(Failure::ClientGone)),
                     Poll::Ready(Err(PumpError::Source | PumpError::Malformed)) => {
                         return Poll::Ready(Err(Failure::Cut));
                     }
                     Poll::Pending => break,
                 }
+            }
+            if answered {
+                if self.is_sent() || self.upload_broken || self.body_declined && self.upload.moved() == 0 {
+                    return Poll::Ready(Ok(progress.last()));
+                }
+                let member_owes = self.upload.waits_for_destination();
+                let patience =
+                    if member_owes { self.timeouts.member_data } else { self.timeouts.client_data };
+                return self.poll_late(cx, &mut progress, patience).map(|()| Ok(progress.last()));
             }
             if (self.upload.is_done() || self.upload_broken) && self.client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
@@ -280,7 +295,7 @@ impl Exchange<'_> {
 /// When something last moved. The clock is read only when something has been waited for: what happens in one go
 /// happens at one moment.
 #[derive(Debug)]
-struct Progress {
+pub(super) struct Progress {
     last: Instant,
     /// Something was waited for since.
     waited: bool,
@@ -289,11 +304,11 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { last: now, waited: false, moved: false }
     }
 
-    fn made(&mut self) {
+    pub(super) fn made(&mut self) {
         self.moved = true;
     }
 

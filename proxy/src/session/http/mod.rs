@@ -10,6 +10,7 @@
 
 pub(super) mod client;
 mod exchange;
+mod own;
 mod persistence;
 mod pump;
 mod request;

@@ -2,6 +2,8 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
+    net::SocketAddr,
     pin::pin,
     rc::Rc,
     task::Poll,
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     client::Client,
-    exchange::{Exchange, Failure, MemberSide},
+    exchange::{Exchange, Failure, MemberSide, Progress},
     persistence::Affinity,
     pump::Pump,
     tunnel::Tunnel,
@@ -33,12 +35,15 @@ use crate::{
     },
     snapshot::{ListenerPlan, PoolPlan},
     state::{ListenerCounters, ResponseClass},
-    worker::{LocalListener, Present, Worker},
+    worker::{LocalListener, Present, Trust, Worker},
 };
 
 /// A request that cannot be repeated may still use a connection that was idle for no longer than this: a member
 /// that keeps connections at all keeps them for longer.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// Interim responses to one request. A member that sends more has lost its way.
+const MOST_INTERIM: usize = 32;
 
 /// The beginning of a response's body that is not longer is copied behind the head: one send(2) of both is cheaper than
 /// a writev(2).
@@ -66,6 +71,8 @@ struct Asked {
     method: Method,
     version: Version,
     framing: RequestFraming,
+    /// It carries credentials that a member may bind to the connection.
+    identity: bool,
 }
 
 impl Asked {
@@ -77,6 +84,21 @@ impl Asked {
     fn recipient_after(&self, all_read: bool, closing: bool) -> Recipient {
         let keep_alive = self.framing.keep_alive && all_read && !closing;
         Recipient { version: self.version, method: self.method, keep_alive }
+    }
+
+    /// Whom the member's connection may serve next; `None` when nobody.
+    fn trust(&self, done: &Done, client: SocketAddr) -> Option<Trust> {
+        let body = self.framing.body != Body::None;
+        if done.early || (body && !self.method.defines_body()) {
+            // The member may not have read the body, and then takes it for the next request, whenever it answers that.
+            None
+        } else if self.method == Method::Head || self.framing.expect_continue {
+            Some(Trust::None)
+        } else if body || done.body_in_doubt {
+            Some(Trust::Client(client))
+        } else {
+            Some(Trust::Full)
+        }
     }
 }
 
@@ -101,7 +123,8 @@ pub(super) async fn serve(
             return After::Refuse(reject.status());
         }
     };
-    let asked = Asked { method: view.method(), version: view.version(), framing };
+    let identity = view.binds_identity();
+    let asked = Asked { method: view.method(), version: view.version(), framing, identity };
     let to = asked.recipient(listener.is_closing());
     work.out.clear();
     let pool = match plan.l7.evaluate(&view, &mut work.l7) {
@@ -124,7 +147,7 @@ pub(super) async fn serve(
         return answer(client, &work.out, length, 503, to, plan, counters).await;
     };
 
-    let (pool_plan, _) = present.pool(pool);
+    let (pool_plan, local_pool) = present.pool(pool);
     let now = worker.seconds(begun);
     let affinity = Affinity::find(pool_plan, &view, client.address.ip(), now);
     rewrite(&mut work.out, &view, &asked, plan, pool_plan, client);
@@ -134,10 +157,14 @@ pub(super) async fn serve(
         pool,
         flow: Flow { source: client.address.ip(), source_port: client.address.port() },
         persistent: affinity.member(),
-        again: None,
+        again: client.own.member_of(pool_plan, local_pool),
         avoid: None,
         now,
     };
+    let mut own = route.persistent.or(route.again).and_then(|member| {
+        let stream = client.own.take(&local_pool.members[member])?;
+        Some(route.own(member, stream))
+    });
     let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
     let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
         // The header at the start of the connection names one client.
@@ -149,22 +176,27 @@ pub(super) async fn serve(
         (None, false) => Reuse::Fresh(FRESH),
     };
     loop {
-        let Connected { slot, member: chosen, stream, opened } =
-            match connect(&route, client, &asked, reuse).await {
-                Some(Ok(connected)) => connected,
-                Some(Err(NoMember)) => {
-                    let to = asked.recipient(listener.is_closing());
-                    work.out.clear();
-                    responses::write_error(&mut work.out, 503, to);
-                    return answer(client, &work.out, 0, 503, to, plan, counters).await;
-                }
-                None => {
-                    counters.request_errors.add(1);
-                    return After::Close;
-                }
-            };
+        let is_own = own.is_some();
+        let found = match own.take() {
+            Some(connected) => Some(Ok(connected)),
+            None => connect(&route, client, &asked, reuse).await,
+        };
+        let Connected { slot, member: chosen, stream, opened } = match found {
+            Some(Ok(connected)) => connected,
+            Some(Err(NoMember)) => {
+                let to = asked.recipient(listener.is_closing());
+                work.out.clear();
+                responses::write_error(&mut work.out, 503, to);
+                return answer(client, &work.out, 0, 503, to, plan, counters).await;
+            }
+            None => {
+                counters.request_errors.add(1);
+                return After::Close;
+            }
+        };
         let mut side = MemberSide { stream, inlet: Inlet::new(&worker.pools.buffers), slot };
         if let Some(version) = pool_plan.proxy_protocol
+            && !is_own
             && member::announce(&mut side.stream, version, client.address, &client.stream).await.is_err()
         {
             side.slot.member().counters().response_errors.add(1);
@@ -178,6 +210,7 @@ pub(super) async fn serve(
             timeouts: plan.timeouts,
             counters,
             upload_broken: false,
+            body_declined: false,
             client: &mut *client,
             member: &mut side,
         };
@@ -204,19 +237,26 @@ pub(super) async fn serve(
             at.times.add(turn.ready_at.duration_since(begun).as_micros() as u64, response, total);
         }
         match outcome {
-            Ok(Done { keep_member, keep_client, switched: false, .. }) => {
-                if keep_member && upload_done && side.inlet.is_empty() && pool_plan.proxy_protocol.is_none() {
-                    side.slot.member().put_idle(side.stream, ended);
+            Ok(done) if !done.switched => {
+                if done.keep_member && upload_done && side.inlet.is_empty() {
+                    let MemberSide { stream, slot, .. } = side;
+                    if is_own || asked.identity || done.identity {
+                        client.own.keep(slot.member(), chosen, stream);
+                    } else if pool_plan.proxy_protocol.is_none()
+                        && let Some(trust) = asked.trust(&done, client.address)
+                    {
+                        slot.member().put_idle(stream, ended, trust);
+                    }
                 }
                 return if !upload_done {
                     After::Linger
-                } else if keep_client {
+                } else if done.keep_client {
                     After::Next
                 } else {
                     After::Close
                 };
             }
-            Ok(Done { switched: true, .. }) => return After::Tunnel(Box::new(Tunnel::new(side))),
+            Ok(_) => return After::Tunnel(Box::new(Tunnel::new(side))),
             Err(Failure::Unanswered) if opened.is_none() && repeatable => {
                 // The member closed an idle connection while the request was on its way to it. Nothing was
                 // answered and the request may be repeated, so it is, on a connection that is surely open.
@@ -265,6 +305,12 @@ struct Done {
     keep_member: bool,
     keep_client: bool,
     switched: bool,
+    /// The response had begun before all of the request was sent.
+    early: bool,
+    /// See [`ResponseFraming::body_in_doubt`].
+    body_in_doubt: bool,
+    /// The member has bound an identity to the connection, or is about to.
+    identity: bool,
     ended: Instant,
 }
 
@@ -289,13 +335,14 @@ impl Turn<'_> {
         let counters = at.counters();
         counters.requests.add(1);
         let mut sent = 0;
-        let mut asked_at = self.ready_at;
-        let mut interim = false;
+        let mut progress = Progress::new(self.ready_at);
+        let mut interim = 0;
+        let mut continued = false;
         loop {
-            let head = exchange.response_head(&work.out, &mut sent, &mut work.response, asked_at).await;
+            let head = exchange.response_head(&work.out, &mut sent, &mut work.response, &mut progress).await;
             let length = head.map_err(|failure| match failure {
                 // The member has begun to answer.
-                Failure::Unanswered if interim => Failure::BadResponse,
+                Failure::Unanswered if interim > 0 => Failure::BadResponse,
                 failure => failure,
             })?;
             let view = work.response.view(exchange.member.inlet.filled());
@@ -306,7 +353,11 @@ impl Turn<'_> {
             })?;
             let status = view.status();
             if framing.interim {
-                interim = true;
+                interim += 1;
+                if interim > MOST_INTERIM {
+                    tracing::debug!("too many interim responses");
+                    return Err(Failure::BadResponse);
+                }
                 // HTTP/1.0 has no interim responses.
                 let wanted = self.asked.version == Version::Http11;
                 let mut passed_on = Vec::new();
@@ -318,7 +369,11 @@ impl Turn<'_> {
                 let patience = exchange.timeouts.client_data;
                 exchange.client.write_all(&passed_on, patience).await.map_err(|_| Failure::ClientGone)?;
                 exchange.counters.bytes_out.add(passed_on.len() as u64);
-                asked_at = Instant::now();
+                // It is the client's turn, once.
+                if status == 100 && self.asked.framing.expect_continue && !mem::replace(&mut continued, true)
+                {
+                    progress.made();
+                }
                 continue;
             }
             let answered_at = Instant::now();
@@ -331,9 +386,13 @@ impl Turn<'_> {
                 // The member answered before it had read the head.
                 exchange.upload_broken = true;
             }
+            let early = !exchange.is_sent();
+            let identity = view.binds_identity();
             let (pool, _) = self.present.pool(self.pool);
             self.affinity.learn(pool, self.member, &view, self.now);
             let plan = self.framing(&framing, exchange);
+            exchange.body_declined =
+                self.asked.framing.expect_continue && !continued && plan.connection == Connection::Close;
             let safe = matches!(self.asked.method, Method::Get | Method::Head);
             let edits = ResponseEdits {
                 client: self.asked.version,
@@ -362,6 +421,9 @@ impl Turn<'_> {
                 keep_member: framing.keep_alive,
                 keep_client: plan.connection == Connection::Persistent,
                 switched: framing.switching,
+                early,
+                body_in_doubt: framing.body_in_doubt,
+                identity,
             });
         }
     }
@@ -379,8 +441,8 @@ impl Turn<'_> {
             Connection::Upgrade
         } else if self.asked.framing.keep_alive
             && !ends_by_closing
-            // What is left of the request will not be waited for once the response is complete.
-            && exchange.is_sent()
+            // A member that means to close is not likely to read what is left of the request.
+            && (exchange.is_sent() || framing.keep_alive && !exchange.upload_broken)
             && !self.listener.is_closing()
         {
             Connection::Persistent

@@ -1,0 +1,271 @@
+//! Idle connections to one member, as one worker keeps them, and whom each may serve next.
+
+use std::{collections::VecDeque, io, net::SocketAddr, os::fd::AsRawFd, time::Duration};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
+use tokio::{io::Interest, net::TcpStream, time::Instant};
+
+/// Idle connections that one worker keeps per member. Beyond this the oldest is closed: a burst of clients
+/// leaves no burst of connections behind.
+pub(crate) const IDLE_PER_MEMBER: usize = 64;
+
+/// How long an idle connection to a member is kept. Shorter than the keep-alive of common servers, so that
+/// it is mostly we who close and seldom a request that finds the connection dead.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A member that has misunderstood a message says so on its own within this time, or not at all: what it writes behind
+/// a head may wait for an acknowledgement, and that one for 40 ms.
+pub(crate) const DOUBT: Duration = Duration::from_millis(100);
+
+/// Whom a connection may serve after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Anybody.
+    Full,
+    /// The client of the exchange; others once it has been quiet for [`DOUBT`]: the member may have taken what this
+    /// client sent for something else.
+    Client(SocketAddr),
+    /// Nobody before it has been quiet for [`DOUBT`].
+    None,
+}
+
+/// The idle connections of a member. The one that was used last is the first to be used again.
+#[derive(Default)]
+pub(super) struct IdleConnections {
+    trusted: Vec<Idle>,
+    /// In the order of their last use.
+    doubted: VecDeque<(Idle, Option<SocketAddr>)>,
+}
+
+struct Idle {
+    stream: TcpStream,
+    since: Instant,
+}
+
+impl IdleConnections {
+    pub(super) fn len(&self) -> usize {
+        self.trusted.len() + self.doubted.len()
+    }
+
+    /// Keeps a connection, and closes the oldest when there are too many.
+    pub(super) fn put(&mut self, stream: TcpStream, now: Instant, trust: Trust) {
+        if self.len() >= IDLE_PER_MEMBER {
+            if self.trusted.is_empty() {
+                self.doubted.pop_front();
+            } else {
+                self.trusted.remove(0);
+            }
+        }
+        let idle = Idle { stream, since: now };
+        match trust {
+            Trust::Full => self.trusted.push(idle),
+            Trust::Client(client) => self.doubted.push_back((idle, Some(client))),
+            Trust::None => self.doubted.push_back((idle, None)),
+        }
+    }
+
+    /// A connection for a request of `client` that can be repeated if the connection turns out to be dead. No system
+    /// call unless all are in doubt: only those are passed over that the runtime has seen become readable.
+    #[inline]
+    pub(super) fn take(&mut self, client: SocketAddr) -> Option<TcpStream> {
+        if !self.doubted.is_empty()
+            && let Some(own) = self.take_own(client, IDLE_TIMEOUT)
+            && is_quiet_so_far(&own)
+        {
+            return Some(own);
+        }
+        while let Some(entry) = self.trusted.pop() {
+            if is_quiet_so_far(&entry.stream) {
+                return Some(entry.stream);
+            }
+        }
+        self.take_cleared(IDLE_TIMEOUT)
+    }
+
+    /// The same for a request that cannot be repeated: no longer idle than `max_idle`, and open at this moment.
+    pub(super) fn take_fresh(&mut self, client: SocketAddr, max_idle: Duration) -> Option<TcpStream> {
+        if let Some(own) = self.take_own(client, max_idle)
+            && is_quiet(&own)
+        {
+            return Some(own);
+        }
+        // Those below the first that is too old are older still.
+        while let Some(entry) = self.trusted.pop_if(|entry| entry.since.elapsed() <= max_idle) {
+            if is_quiet(&entry.stream) {
+                return Some(entry.stream);
+            }
+        }
+        self.take_cleared(max_idle)
+    }
+
+    /// The one that this client has used last, while others doubt it.
+    fn take_own(&mut self, client: SocketAddr, max_idle: Duration) -> Option<TcpStream> {
+        let usable = |(idle, user): &(Idle, _)| *user == Some(client) && idle.since.elapsed() <= max_idle;
+        let own = self.doubted.iter().rposition(usable)?;
+        self.doubted.remove(own).map(|(idle, _)| idle.stream)
+    }
+
+    /// One whose time of doubt has passed in silence.
+    fn take_cleared(&mut self, max_idle: Duration) -> Option<TcpStream> {
+        let mut at = 0;
+        while let Some((idle, _)) = self.doubted.get(at) {
+            let age = idle.since.elapsed();
+            if age < DOUBT {
+                break;
+            }
+            if age > max_idle {
+                at += 1;
+                continue;
+            }
+            let (idle, _) = self.doubted.remove(at)?;
+            if is_quiet(&idle.stream) {
+                return Some(idle.stream);
+            }
+        }
+        None
+    }
+
+    /// Closes those that are too old or that the member has closed or written to.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let keeps = |idle: &Idle| now.duration_since(idle.since) < IDLE_TIMEOUT && is_quiet(&idle.stream);
+        self.trusted.retain(keeps);
+        self.doubted.retain(|(idle, _)| keeps(idle));
+        if self.trusted.is_empty() {
+            self.trusted.shrink_to_fit();
+        }
+        if self.doubted.is_empty() {
+            self.doubted.shrink_to_fit();
+        }
+    }
+}
+
+/// Whether a connection that nothing is expected on has indeed nothing to say, by asking the socket. A connection
+/// that became readable while idle was closed by the member, or carries a response that nobody asked for.
+pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
+    peek(stream) == Err(Errno::EAGAIN)
+}
+
+/// The same as of the runtime's last look at the kernel, which is no longer ago than the present batch of events: what
+/// HAProxy goes by, too. The socket is asked only when the runtime believes it readable.
+pub(crate) fn is_quiet_so_far(stream: &TcpStream) -> bool {
+    let peeked = stream.try_io(Interest::READABLE, || peek(stream).map_err(io::Error::from));
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn peek(stream: &TcpStream) -> Result<usize, Errno> {
+    let mut byte = [0];
+    recv(stream.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::{io::AsyncWriteExt, net::TcpListener, time::advance};
+
+    use super::*;
+
+    const FRESH: Duration = Duration::from_millis(500);
+
+    /// Both ends of a connection.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (ours, listener.accept().await.unwrap().0)
+    }
+
+    fn client(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    /// A connection that was put so, and its other end.
+    async fn with(trust: Trust) -> (IdleConnections, TcpStream) {
+        let (ours, theirs) = pair().await;
+        let mut idle = IdleConnections::default();
+        idle.put(ours, Instant::now(), trust);
+        (idle, theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trusted_connection_serves_anybody_at_once() {
+        let (mut idle, _theirs) = with(Trust::Full).await;
+        assert!(idle.take(client(1)).is_some() && idle.len() == 0);
+        let (mut idle, _theirs) = with(Trust::Full).await;
+        assert!(idle.take_fresh(client(1), FRESH).is_some() && idle.len() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_a_client_may_have_spoilt_serves_it_and_others_only_later() {
+        let (mut idle, _theirs) = with(Trust::Client(client(1))).await;
+        assert!(idle.take(client(2)).is_none() && idle.take_fresh(client(2), FRESH).is_none());
+        assert!(idle.take(client(1)).is_some());
+        let (mut idle, _theirs) = with(Trust::Client(client(1))).await;
+        assert!(idle.take_fresh(client(1), FRESH).is_some());
+        let (mut idle, _theirs) = with(Trust::Client(client(1))).await;
+        advance(DOUBT - Duration::from_millis(1)).await;
+        assert!(idle.take(client(2)).is_none());
+        advance(Duration::from_millis(1)).await;
+        assert!(idle.take(client(2)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_in_doubt_serves_nobody_before_it_has_been_quiet() {
+        let (mut idle, _theirs) = with(Trust::None).await;
+        assert!(idle.take(client(1)).is_none());
+        advance(DOUBT).await;
+        assert!(idle.take_fresh(client(1), FRESH).is_some());
+        // Not even when the runtime has not heard of it yet.
+        let (mut idle, mut theirs) = with(Trust::None).await;
+        theirs.write_all(b"late").await.unwrap();
+        advance(DOUBT).await;
+        assert!(idle.take(client(1)).is_none() && idle.len() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_old_for_one_request_stays_for_another() {
+        let (mut idle, _theirs) = with(Trust::None).await;
+        advance(FRESH + Duration::from_millis(1)).await;
+        let (ours, _other) = pair().await;
+        idle.put(ours, Instant::now(), Trust::None);
+        assert!(idle.take_fresh(client(1), FRESH).is_none());
+        advance(DOUBT).await;
+        assert!(idle.take_fresh(client(1), FRESH).is_some() && idle.len() == 1);
+        assert!(idle.take(client(1)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_used_last_is_taken_first_and_the_oldest_goes_when_there_are_too_many() {
+        let mut idle = IdleConnections::default();
+        let mut theirs = Vec::new();
+        let mut addresses = Vec::new();
+        for number in 0..IDLE_PER_MEMBER + 2 {
+            let (ours, other) = pair().await;
+            addresses.push(ours.local_addr().unwrap());
+            theirs.push(other);
+            let trust = if number % 2 == 0 { Trust::Full } else { Trust::Client(client(1)) };
+            idle.put(ours, Instant::now(), trust);
+        }
+        assert_eq!(idle.len(), IDLE_PER_MEMBER);
+        let taken = |stream: Option<TcpStream>| stream.unwrap().local_addr().unwrap();
+        assert_eq!(taken(idle.take(client(2))), addresses[IDLE_PER_MEMBER]);
+        assert_eq!(taken(idle.take(client(1))), addresses[IDLE_PER_MEMBER + 1]);
+        assert_eq!(taken(idle.take(client(1))), addresses[IDLE_PER_MEMBER - 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sweeping_closes_what_is_old_or_not_quiet() {
+        for trust in [Trust::Full, Trust::None] {
+            let (mut idle, theirs) = with(trust).await;
+            idle.sweep(Instant::now());
+            assert_eq!(idle.len(), 1, "{trust:?}");
+            drop(theirs);
+            idle.sweep(Instant::now());
+            assert_eq!(idle.len(), 0, "{trust:?}");
+            let (mut idle, _theirs) = with(trust).await;
+            idle.sweep(Instant::now() + IDLE_TIMEOUT);
+            assert_eq!(idle.len(), 0, "{trust:?}");
+        }
+    }
+}
