@@ -37,7 +37,7 @@ pub struct Advertisements {
 
 impl Advertisements {
     /// Those from `source` that arrive in `namespace`.
-    pub(super) fn capture(namespace: &Namespace, source: Ipv4Addr) -> Self {
+    pub fn capture(namespace: &Namespace, source: Ipv4Addr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let heard = Arc::new(AtomicUsize::new(0));
         let (until, count) = (stop.clone(), heard.clone());
@@ -51,11 +51,18 @@ impl Advertisements {
     }
 
     /// How many came, and the longest time between two of them.
-    pub fn finish(self) -> (usize, Duration) {
+    pub fn finish(mut self) -> (usize, Duration) {
         self.stop.store(true, Ordering::Relaxed);
-        let arrivals = self.arrivals.blocking_recv().unwrap();
+        let (_, taken) = oneshot::channel();
+        let arrivals = std::mem::replace(&mut self.arrivals, taken).blocking_recv().unwrap();
         let longest = arrivals.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max();
         (arrivals.len(), longest.unwrap_or_default())
+    }
+}
+
+impl Drop for Advertisements {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,11 @@
 //! The table: each pair of programs, each way of going.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use amphora_tests::pair::Advertisements;
 
 use crate::{
     amphora::{Amphora, Mood, Program, wait},
@@ -12,6 +17,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// So long nothing may change where nothing should: more than a master-down interval.
 const CALM: Duration = Duration::from_millis(4500);
+/// A backup that was told takes over before this: one that only hears nothing waits for more than 2.6 s after its master
+/// was last heard, which is at most a second before.
+const SAID_SO: Duration = Duration::from_millis(2500);
 
 const PAIRS: [(Program, Program); 3] = [
     (Program::Ours, Program::Keepalived),
@@ -53,8 +61,32 @@ impl Pair {
         pair.a.start(&pair.configs[0]);
         wait("the first becomes master", PATIENCE, || pair.a.has_vip());
         pair.b.start(&pair.configs[1]);
-        pair.calm(true, false);
+        pair.until_calm(true, false);
         Some(pair)
+    }
+
+    /// Waits until the VIP has been where it is said to be, and nowhere else, for a while: on a busy machine a backup that
+    /// is only just starting may not hear its master in time, and gives way again.
+    fn until_calm(&self, at_a: bool, at_b: bool) {
+        let (begun, mut since) = (Instant::now(), None);
+        while since.is_none_or(|since: Instant| since.elapsed() < CALM) {
+            let found = (self.a.has_vip(), self.b.has_vip());
+            if found == (at_a, at_b) {
+                since.get_or_insert_with(Instant::now);
+            } else {
+                since = None;
+                assert!(begun.elapsed() < PATIENCE, "{found:?} after {:?}", begun.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for the next advertisement of the first that comes to the second, so that a time can be taken from it: a
+    /// machine that was busy may have made the last one late.
+    fn until_advertised(&self) {
+        let IpAddr::V4(source) = self.a.host.address else { unreachable!("hosts are called by IPv4") };
+        let advertisements = Advertisements::capture(&self.b.host.namespace, source);
+        wait("an advertisement", PATIENCE, || advertisements.heard() > 0);
     }
 
     /// For a while the VIP is where it is said to be, and nowhere else.
@@ -89,8 +121,9 @@ fn each_pair(what: &str, test: impl Fn((Program, Program)) + Sync) {
 fn the_master_that_is_killed_is_followed_and_both_hold_the_same() {
     each_pair("killed", |programs| {
         let Some(mut pair) = Pair::settled(programs) else { return };
+        wait("the master has its routes and rules", PATIENCE, || pair.a.host.table().len() >= 6);
         let held = pair.a.host.table();
-        assert!(held.len() >= 6, "{held:?}");
+        pair.until_advertised();
         pair.a.kill();
         let took = wait("the backup takes over", PATIENCE, || pair.b.has_vip());
         assert!(took > Duration::from_secs(2), "before the master-down interval: {took:?}");
@@ -111,7 +144,7 @@ fn the_master_that_stops_says_so_and_leaves_nothing() {
         assert!(!pair.a.has_vip());
         assert_eq!(pair.a.host.table(), [""; 0]);
         let took = wait("the backup takes over", PATIENCE, || pair.b.has_vip());
-        assert!(took < Duration::from_millis(1500), "{took:?}");
+        assert!(took < SAID_SO, "{took:?}");
         // The higher priority comes back, and `nopreempt` keeps it a backup.
         pair.a.start(&pair.configs[0]);
         pair.calm(false, true);
@@ -137,7 +170,7 @@ fn equal_priorities_are_settled_by_the_address() {
         pair.a.start(&pair.configs[0]);
         wait("the first becomes master", PATIENCE, || pair.a.has_vip());
         pair.b.start(&pair.configs[1]);
-        pair.calm(true, false);
+        pair.until_calm(true, false);
         pair.lan.isolate([&pair.a.host, &pair.b.host], true);
         wait("both are master", PATIENCE, || pair.a.has_vip() && pair.b.has_vip());
         pair.lan.isolate([&pair.a.host, &pair.b.host], false);
@@ -186,7 +219,7 @@ fn other_settings_of_octavia() {
         pair.a.start(&pair.configs[0]);
         wait("the first becomes master", PATIENCE, || pair.a.has_vip());
         pair.b.start(&pair.configs[1]);
-        pair.calm(true, false);
+        pair.until_calm(true, false);
         pair.a.stop();
         wait("the backup takes over", PATIENCE, || pair.b.has_vip());
     });
@@ -204,7 +237,7 @@ fn version_3() {
         pair.a.start(&pair.configs[0]);
         wait("the first becomes master", PATIENCE, || pair.a.has_vip());
         pair.b.start(&pair.configs[1]);
-        pair.calm(true, false);
+        pair.until_calm(true, false);
         pair.a.kill();
         let took = wait("the backup takes over", PATIENCE, || pair.b.has_vip());
         assert!(took < Duration::from_secs(3), "{took:?}");
@@ -225,7 +258,7 @@ fn over_ipv6() {
         pair.a.start(&pair.configs[0]);
         wait("the first becomes master", PATIENCE, || pair.a.has_vip());
         pair.b.start(&pair.configs[1]);
-        pair.calm(true, false);
+        pair.until_calm(true, false);
         let held = pair.a.host.table();
         pair.a.stop();
         wait("the backup takes over", PATIENCE, || pair.b.has_vip());
@@ -255,7 +288,7 @@ fn a_data_plane_that_dies_or_hangs_hands_over_at_once() {
             pair.a.data_plane().set(mood);
             let took = wait("the backup takes over", PATIENCE, || pair.b.has_vip() && !pair.a.has_vip());
             println!("data plane {mood:?}, peer {peer:?}: {} ms", took.as_millis());
-            assert!(took < Duration::from_millis(1800), "{took:?}");
+            assert!(took < SAID_SO, "{took:?}");
             pair.a.data_plane().set(Mood::Fit);
             wait("it is fit again", PATIENCE, || {
                 pair.a.control("GET", "/status")["instances"][0]["state"] == "BACKUP"
