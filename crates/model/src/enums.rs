@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Transport;
+
 /// A closed set of strings.
 pub(super) trait Spelled: Sized {
     /// Every spelling, in the order of Octavia's reference.
@@ -83,6 +85,13 @@ octavia_enum!(
 );
 
 impl ListenerProtocol {
+    /// What its clients come by.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Http | Self::Tcp | Self::Https | Self::Prometheus => Transport::Tcp,
+        }
+    }
+
     /// True when a listener of this protocol may send to pools of that one: Octavia's
     /// `VALID_LISTENER_POOL_PROTOCOL_MAP`.
     pub fn carries(self, pool: PoolProtocol) -> bool {

@@ -10,11 +10,13 @@
 //! * `update`: one member's weight and state
 //! * [`strict_json`]: text to JSON values, as every document of ours is read
 //! * `token`: tokens of HTTP
+//! * `binding`: what a listening socket is known by
 //! * `check_state`: what health checks say of a member
 //! * `arbitrary`: made-up load balancers for tests and benchmarks, behind the feature of that name
 
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
+mod binding;
 mod check_state;
 pub mod document;
 mod enums;
@@ -23,11 +25,15 @@ mod ids;
 mod token;
 mod update;
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
 pub use self::{
+    binding::{Binding, Transport},
     check_state::CheckState,
     document::{MAX_DOCUMENT_BYTES, strict_json},
     enums::*,
@@ -105,6 +111,13 @@ pub struct ListenerTimeouts {
     /// HAProxy's `tcp-request inspect-delay`, which without `tcp-request content` rules, and Octavia renders none,
     /// holds no connection. Kept for what will inspect content.
     pub tcp_inspect: Duration,
+}
+
+impl Listener {
+    /// What it is bound to at a VIP.
+    pub fn binding(&self, vip: IpAddr) -> Binding {
+        Binding { transport: self.protocol.transport(), address: SocketAddr::new(vip, self.port) }
+    }
 }
 
 impl Default for ListenerTimeouts {

@@ -6,17 +6,18 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use amphora_model::Binding;
 use nix::ifaddrs::getifaddrs;
 
 /// Warns once of each address that no interface has.
-pub(super) fn warn_of_missing<'a>(bound: impl Iterator<Item = &'a SocketAddr>) {
+pub(super) fn warn_of_missing<'a>(bound: impl Iterator<Item = &'a Binding>) {
     let Ok(interfaces) = getifaddrs() else { return };
     let present = interfaces.filter_map(|interface| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
     });
-    for address in missing(bound, &present.collect()) {
+    for address in missing(bound.map(|binding| &binding.address), &present.collect()) {
         tracing::warn!(%address, "listening, but no interface has this address: no client can reach it yet");
     }
 }

@@ -9,7 +9,7 @@ mod watch;
 use std::{
     collections::BTreeMap,
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use crate::{
     control::api::{self, Applied, Fault, Info, ProcessStats, Refusal, Stats},
     health::{HealthEngine, Monitored, Target},
     metrics::{Exposition, Host, MetricsInput},
-    model::{LoadBalancer, Pool, PoolId},
+    model::{Binding, LoadBalancer, Pool, PoolId},
     net::{self, BindError, BoundListener},
     peers::{Peers, PeersConfig},
     persist::PersistState,
@@ -50,7 +50,7 @@ pub struct Engine {
     epoch: tokio::time::Instant,
     present: Arc<Snapshot>,
     /// Addresses that every worker has a socket for.
-    bound: Vec<SocketAddr>,
+    bound: Vec<Binding>,
 }
 
 /// Why a change was not made.
@@ -138,15 +138,15 @@ impl Engine {
 
     /// Binds a socket per worker for each address that has none yet. Sockets that were bound are closed again
     /// when one cannot be.
-    fn bind_new(&self, snapshot: &Snapshot) -> Result<BTreeMap<SocketAddr, Vec<TcpListener>>, Refusal> {
+    fn bind_new(&self, snapshot: &Snapshot) -> Result<BTreeMap<Binding, Vec<TcpListener>>, Refusal> {
         let mut bound = Vec::new();
         let mut faults = Vec::new();
-        for (address, index) in snapshot.bindings() {
-            if self.bound.contains(&address) {
+        for (binding, index) in snapshot.bindings() {
+            if self.bound.contains(&binding) {
                 continue;
             }
-            match net::bind_for_workers(address, self.workers.len()) {
-                Ok(sockets) => bound.push((address, index, sockets)),
+            match net::bind_for_workers(binding.address, self.workers.len()) {
+                Ok(sockets) => bound.push((binding, index, sockets)),
                 Err(error) => faults.push(bind_fault(snapshot, index, &error)),
             }
         }
@@ -155,11 +155,11 @@ impl Engine {
         }
         // Only now that every address is ours may clients connect.
         let mut sockets = BTreeMap::new();
-        for (address, index, bound) in bound {
+        for (binding, index, bound) in bound {
             let listening: Result<Vec<_>, _> = bound.into_iter().map(BoundListener::listen).collect();
             match listening {
                 Ok(listening) => {
-                    sockets.insert(address, listening);
+                    sockets.insert(binding, listening);
                 }
                 Err(error) => faults.push(bind_fault(snapshot, index, &error)),
             }
@@ -167,13 +167,13 @@ impl Engine {
         if faults.is_empty() { Ok(sockets) } else { Err(Refusal { faults }) }
     }
 
-    async fn swap(&mut self, snapshot: Arc<Snapshot>, mut sockets: BTreeMap<SocketAddr, Vec<TcpListener>>) {
+    async fn swap(&mut self, snapshot: Arc<Snapshot>, mut sockets: BTreeMap<Binding, Vec<TcpListener>>) {
         snapshot.announce();
         let mut live = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
             let share = sockets
                 .iter_mut()
-                .filter_map(|(address, sockets)| sockets.pop().map(|socket| (*address, socket)))
+                .filter_map(|(binding, sockets)| sockets.pop().map(|socket| (*binding, socket)))
                 .collect();
             let (done, is_live) = oneshot::channel();
             worker.send(Command::Apply { snapshot: Arc::clone(&snapshot), sockets: share, done });
@@ -189,7 +189,7 @@ impl Engine {
         if tokio::time::timeout(SWAP_PATIENCE, all_live).await.is_err() {
             tracing::error!(generation = snapshot.generation, "a worker is late to put a change live");
         }
-        self.bound = snapshot.bindings().map(|(address, _)| address).collect();
+        self.bound = snapshot.bindings().map(|(binding, _)| binding).collect();
         self.present = snapshot;
         self.health.update(monitored(&self.present));
         watch::remember(Instant::now(), &self.present);

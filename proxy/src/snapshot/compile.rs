@@ -1,6 +1,6 @@
 //! From the model to the snapshot.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
 use crate::{
@@ -64,7 +64,7 @@ fn compile_listener(
     ListenerPlan {
         state,
         protocol: listener.protocol,
-        addresses: model.vips.iter().map(|vip| SocketAddr::new(vip.address, listener.port)).collect(),
+        bindings: model.vips.iter().map(|vip| listener.binding(vip.address)).collect(),
         port_text: listener.port.to_string().into(),
         connection_limit: listener.connection_limit,
         default_pool: listener.default_pool.and_then(|pool| enabled.get(&pool).copied()),

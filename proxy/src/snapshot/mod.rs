@@ -19,7 +19,10 @@ pub use self::{access::AccessList, compile::compile};
 use crate::{
     balance::MembersView,
     l7::L7Program,
-    model::{InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId, PoolId},
+    model::{
+        Binding, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId,
+        PoolId,
+    },
     net::proxy_protocol::Version as ProxyVersion,
     persist::{PersistState, Persistence},
     state::{ListenerState, MemberState, PoolState, Registry},
@@ -49,7 +52,7 @@ pub struct ListenerPlan {
     /// `protocol`.
     pub protocol: ListenerProtocol,
     /// What it binds: each VIP with the listener's port.
-    pub addresses: Vec<SocketAddr>,
+    pub bindings: Vec<Binding>,
     /// `protocol_port` in decimal, for `X-Forwarded-Port`.
     pub port_text: Box<str>,
     /// `connection_limit`, over all workers.
@@ -187,11 +190,11 @@ impl Snapshot {
         self.enabled_pools.get(&id).copied()
     }
 
-    /// Every address that is bound, with the index of its listener.
-    pub fn bindings(&self) -> impl Iterator<Item = (SocketAddr, usize)> + '_ {
+    /// Everything that is bound, with the index of its listener.
+    pub fn bindings(&self) -> impl Iterator<Item = (Binding, usize)> + '_ {
         self.listeners
             .iter()
             .enumerate()
-            .flat_map(|(index, listener)| listener.addresses.iter().map(move |address| (*address, index)))
+            .flat_map(|(index, listener)| listener.bindings.iter().map(move |binding| (*binding, index)))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use super::{Snapshot, compile};
 use crate::{
     model::{
-        CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
+        Binding, CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
         LoadBalancer,
         arbitrary::{Generator, Shape},
     },
@@ -76,7 +76,7 @@ fn outline(snapshot: &Snapshot) -> String {
             "{} {} {:?} {:?} {:?} {:?} {:?} {:?}",
             l.state.id,
             l.protocol,
-            l.addresses,
+            l.bindings,
             l.connection_limit,
             l.default_pool,
             l.insert_headers,
@@ -99,12 +99,14 @@ fn every_enabled_listener_is_bound_to_every_vip_and_no_other() {
     for seed in 0..SEEDS {
         let model = Generator::new(seed).load_balancer(&Shape::default());
         let snapshot = live(&model, 1, &mut Registry::new(1));
-        let bound: BTreeSet<_> = snapshot.bindings().map(|(address, _)| address).collect();
+        let bound: BTreeSet<_> = snapshot.bindings().map(|(binding, _)| binding).collect();
         let wanted: BTreeSet<_> = model
             .listeners
             .iter()
             .filter(|listener| model.admin_state_up && listener.admin_state_up)
-            .flat_map(|listener| model.vips.iter().map(|vip| SocketAddr::new(vip.address, listener.port)))
+            .flat_map(|listener| {
+                model.vips.iter().map(|vip| Binding::tcp(SocketAddr::new(vip.address, listener.port)))
+            })
             .collect();
         assert_eq!(bound, wanted, "seed {seed}");
     }

@@ -11,13 +11,13 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use amphora_model::Binding;
 use tokio::{
     runtime,
     sync::{mpsc, oneshot},
@@ -42,8 +42,8 @@ pub(crate) enum Command {
     /// Run this snapshot from now on.
     Apply {
         snapshot: Arc<Snapshot>,
-        /// Sockets for addresses that were not bound before.
-        sockets: Vec<(SocketAddr, std::net::TcpListener)>,
+        /// Sockets for what was not bound before.
+        sockets: Vec<(Binding, std::net::TcpListener)>,
         /// Told once the snapshot is live.
         done: oneshot::Sender<()>,
     },
@@ -209,12 +209,12 @@ impl Drop for SessionGuard {
     }
 }
 
-/// The listeners of one worker, by id, and its acceptors, by address: an address that moves from one listener
+/// The listeners of one worker, by id, and its acceptors, by what they are bound to: an address that moves from one listener
 /// to another keeps its socket.
 #[derive(Default)]
 struct Listeners {
     by_id: HashMap<crate::model::ListenerId, Rc<LocalListener>>,
-    acceptors: HashMap<SocketAddr, Acceptor>,
+    acceptors: HashMap<Binding, Acceptor>,
     /// Nobody new is let in, because the VIP is about to move.
     quiesced: bool,
 }
@@ -224,7 +224,7 @@ impl Listeners {
         &mut self,
         worker: &Rc<Worker>,
         snapshot: &Rc<LocalSnapshot>,
-        sockets: Vec<(SocketAddr, std::net::TcpListener)>,
+        sockets: Vec<(Binding, std::net::TcpListener)>,
     ) {
         let mut before = std::mem::take(&mut self.by_id);
         for (index, plan) in snapshot.shared.listeners.iter().enumerate() {
@@ -251,23 +251,23 @@ impl Listeners {
 
         let mut acceptors = std::mem::take(&mut self.acceptors);
         let mut sockets: HashMap<_, _> = sockets.into_iter().collect();
-        for (address, index) in snapshot.shared.bindings() {
+        for (binding, index) in snapshot.shared.bindings() {
             let listener = Rc::clone(&self.by_id[&snapshot.listener(index).state.id]);
-            if let Some(acceptor) = acceptors.remove(&address) {
+            if let Some(acceptor) = acceptors.remove(&binding) {
                 acceptor.retarget(listener);
-                self.acceptors.insert(address, acceptor);
-            } else if let Some(socket) = sockets.remove(&address) {
+                self.acceptors.insert(binding, acceptor);
+            } else if let Some(socket) = sockets.remove(&binding) {
                 match Acceptor::start(worker, listener, socket) {
                     Ok(acceptor) => {
-                        self.acceptors.insert(address, acceptor);
+                        self.acceptors.insert(binding, acceptor);
                     }
                     Err(error) => {
-                        tracing::error!(%address, %error, "a listening socket could not be watched")
+                        tracing::error!(%binding, %error, "a listening socket could not be watched")
                     }
                 }
             } else {
                 // The control thread binds what workers do not have; it knows what they have.
-                tracing::error!(%address, "no socket came with the snapshot");
+                tracing::error!(%binding, "no socket came with the snapshot");
             }
         }
         for acceptor in acceptors.into_values() {

@@ -1,0 +1,34 @@
+//! What a listening socket is known by.
+
+use std::{fmt, net::SocketAddr};
+
+/// A transport protocol. Listeners of UDP and SCTP are refused, so this is all that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+}
+
+/// A transport and an address: no two sockets of a load balancer have both alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Binding {
+    /// The transport.
+    pub transport: Transport,
+    /// The VIP and the listener's port.
+    pub address: SocketAddr,
+}
+
+impl Binding {
+    /// An address on TCP.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, address }
+    }
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transport {
+            Transport::Tcp => write!(f, "tcp {}", self.address),
+        }
+    }
+}
