@@ -14,7 +14,10 @@ use amphora_model::{LoadBalancer, LoadBalancerId};
 use amphora_proxy::{snapshot, state::Registry};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    yaml,
+};
 
 /// The longest document that is read, in bytes.
 pub const MAX_BYTES: u64 = 8 << 20;
@@ -90,28 +93,8 @@ pub(crate) fn parse_value(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))
     } else {
-        parse_yaml(text)
+        yaml::parse(text, MAX_BYTES as usize).map_err(|e| format!("not YAML: {e}"))
     }
-}
-
-/// YAML within bounds: aliases cannot multiply, nesting cannot exhaust the stack, and a key that comes twice is an
-/// error. Only YAML 1.2's `true` and `false` are booleans, so a name `no` stays a name.
-fn parse_yaml(text: &str) -> Result<Value, String> {
-    use serde_saphyr::{DuplicateKeyPolicy, budget};
-    let options = serde_saphyr::options! {
-        duplicate_keys: DuplicateKeyPolicy::Error,
-        strict_booleans: true,
-        with_snippet: false,
-        reject_unsupported_tags: true,
-        budget: budget! {
-            max_documents: 1,
-            max_depth: 32,
-            max_aliases: 1_000,
-            max_anchors: 1_000,
-            max_total_scalar_bytes: MAX_BYTES as usize,
-        },
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| format!("not YAML: {e}"))
 }
 
 fn read_bounded(reader: impl Read) -> io::Result<String> {
@@ -184,6 +167,23 @@ mod tests {
         assert!(Document::parse(&text).unwrap_err().contains("not YAML"));
         let deep = format!("a: {}1{}", "[".repeat(5000), "]".repeat(5000));
         assert!(Document::parse(&deep).unwrap_err().contains("not YAML"));
+    }
+
+    #[test]
+    fn all_that_fits_the_bound_is_read() {
+        let member = |n: u64| {
+            format!(
+                "    - {{id: {}, address: 192.0.2.1, protocol_port: {n}, name: '{}'}}\n",
+                uuid::Uuid::from_u128(n.into()),
+                "n".repeat(100)
+            )
+        };
+        let head = format!("loadbalancer:\n  id: {ID}\n  pools:\n  - members:\n");
+        let members: String = (0..20_000).map(member).collect();
+        let text = format!("{head}{members}");
+        assert!(text.len() > 3_600_000);
+        let read = Document::parse(&text).unwrap().body;
+        assert_eq!(read["loadbalancer"]["pools"][0]["members"].as_array().unwrap().len(), 20_000);
     }
 
     #[test]

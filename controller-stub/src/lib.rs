@@ -17,3 +17,4 @@ mod style;
 pub mod tree;
 pub mod vrrp_document;
 mod vrrp_view;
+mod yaml;
