@@ -13,6 +13,7 @@ pub mod diff;
 pub mod document;
 pub mod error;
 pub mod peers_view;
+mod replay;
 mod style;
 pub mod tree;
 pub mod vrrp_document;

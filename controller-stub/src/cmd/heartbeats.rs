@@ -5,7 +5,7 @@ use std::{
     io::Write,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use amphora_agent::heartbeat::{self, Message};
@@ -21,6 +21,7 @@ use super::complain;
 use crate::{
     client::Client,
     error::{Error, Result},
+    replay::Believed,
     style::{Colour, Style},
 };
 
@@ -52,9 +53,15 @@ pub(crate) async fn listen(
     let roles = if clients.is_empty() { None } else { Some(Roles::ask(clients).await) };
     let mut packet = vec![0; 65_536];
     let mut seen = 0;
+    let mut believed = Believed::default();
     while count.is_none_or(|n| seen < n) {
         let (length, from) = socket.recv_from(&mut packet).await.map_err(|e| Error::local("UDP", e))?;
-        match heartbeat::open(&packet[..length], key) {
+        let opened = heartbeat::open(&packet[..length], key).map_err(|reason| reason.to_string());
+        let opened = opened.and_then(|beat| {
+            let judged = believed.judge(&beat.id, beat.seq, tag(&packet[..length]), Instant::now());
+            judged.map(|()| beat).map_err(|reason| reason.to_string())
+        });
+        match opened {
             Ok(beat) => {
                 seen += 1;
                 let role = roles.as_ref().and_then(|roles| roles.of(&beat.id));
@@ -73,6 +80,12 @@ pub(crate) async fn listen(
         }
     }
     Ok(())
+}
+
+/// A part of the HMAC at the end of a heartbeat that verified.
+fn tag(packet: &[u8]) -> u64 {
+    let digits = packet.last_chunk::<16>().and_then(|digits| str::from_utf8(digits).ok());
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default()
 }
 
 /// What every amphora is in VRRP, by its id; asked again and again until dropped.
@@ -245,6 +258,34 @@ mod tests {
         listen(&mut out, Style::PLAIN, bind, "k", true, Some(1), Vec::new()).await.unwrap();
         let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(line["heartbeat"], beat);
+        sender.abort();
+    }
+
+    #[tokio::test]
+    async fn a_replayed_heartbeat_is_not_shown_again() {
+        let beat = |seq: u64| {
+            let message = json!({"id": "amp", "seq": seq, "ver": 3, "listeners": {}, "pools": {}});
+            heartbeat::seal(&serde_json::from_value(message).unwrap(), "k")
+        };
+        let bind = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let sender = tokio::spawn(async move {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            // Until the listener is bound the first is repeated, which makes it a replay.
+            for seq in std::iter::repeat_n(7, 100).chain([8, 7, 8, 10, 9, 8, 10, 11]) {
+                let _ = socket.send_to(&beat(seq), bind).await;
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let mut out = Vec::new();
+        listen(&mut out, Style::PLAIN, bind, "k", true, Some(5), Vec::new()).await.unwrap();
+        let seqs = String::from_utf8(out)
+            .unwrap()
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["heartbeat"]["seq"].as_u64().unwrap()
+            })
+            .collect::<Vec<_>>();
+        assert_eq!(seqs, [7, 8, 10, 9, 11]);
         sender.abort();
     }
 }
