@@ -132,6 +132,8 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     struct Lab {

@@ -72,7 +72,7 @@ fn l7action(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>
         None => REDIRECT_FIELDS,
     };
     for name in REDIRECT_FIELDS.iter().filter(|name| !own.contains(name)) {
-        if o.get(name).is_some() {
+        if o.given(name).is_some() {
             o.fault(name, format!("has no meaning with action {}", action.unwrap_or_default()));
         }
     }
@@ -87,7 +87,7 @@ fn l7action(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>
             Some(L7Action::RedirectPrefix { prefix: prefix?, code })
         }
         _ => {
-            if o.get("redirect_pool").is_none() && o.get("redirect_pool_id").is_none() {
+            if o.get("redirect_pool").is_none() && o.given("redirect_pool_id").is_none() {
                 return o.missing("redirect_pool_id");
             }
             super::pool_reference(o, cx, "redirect_pool", "redirect_pool_id", protocol)
@@ -127,7 +127,7 @@ fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
     let kind = o.require("type", |o, name| o.one_of(name, TYPES, LATER));
     let compare = o.require("compare_type", |o, name| o.choice::<CompareType>(name, &[]));
     let subject = l7subject(o, kind);
-    let value = o.require("value", |o, name| o.text(name, MAX_NAME));
+    let value = if o.has("value") { o.text("value", MAX_NAME) } else { o.missing("value") };
     o.metadata(COMMON);
     let (kind, compare, value) = (kind?, compare?, value?);
     if kind == "FILE_TYPE" && !matches!(compare, CompareType::Regex | CompareType::EqualTo) {

@@ -18,6 +18,7 @@ use crate::{
 const MAX_TIMEOUT: i64 = 24 * 24 * 60 * 60 * 1000;
 
 const TLS_FIELDS: &[&str] = &[
+    "default_tls_container_id",
     "default_tls_container_ref",
     "sni_container_refs",
     "client_ca_tls_container_ref",

@@ -110,6 +110,12 @@ impl<'a> Object<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
+    /// The field, unless it is absent, `null` or the empty string, which Octavia answers for some ids and names that
+    /// are not set.
+    pub(crate) fn given(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.get(name).filter(|value| value.as_str() != Some(""))
+    }
+
     /// True when the field is there and not `null`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.map.get(name).is_some_and(|value| !value.is_null())
@@ -121,7 +127,7 @@ impl<'a> Object<'a> {
         name: &'static str,
         read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
     ) -> Option<T> {
-        if self.has(name) { read(self, name) } else { self.missing(name) }
+        if self.given(name).is_some() { read(self, name) } else { self.missing(name) }
     }
 
     /// Notes that the field is missing, and stands for its value.
@@ -178,7 +184,7 @@ impl<'a> Object<'a> {
 
     /// The id of another object.
     pub(crate) fn reference<T: FromStr>(&mut self, name: &'static str) -> Option<T> {
-        let value = self.get(name)?;
+        let value = self.given(name)?;
         let id = parse_id(value);
         if id.is_none() {
             self.fault(name, NOT_AN_ID);
@@ -188,7 +194,7 @@ impl<'a> Object<'a> {
 
     /// An IPv4 or IPv6 address.
     pub(crate) fn address(&mut self, name: &'static str) -> Option<IpAddr> {
-        let value = self.get(name)?;
+        let value = self.given(name)?;
         let address = value.as_str().and_then(|text| text.parse().ok());
         if address.is_none() {
             self.fault(name, "must be an IPv4 or IPv6 address");
@@ -208,7 +214,7 @@ impl<'a> Object<'a> {
         allowed: &'static [&'static str],
         later: &[&str],
     ) -> Option<&'static str> {
-        let value = self.get(name)?;
+        let value = self.given(name)?;
         let text = value.as_str();
         let found = text.and_then(|text| allowed.iter().find(|a| **a == text));
         if found.is_none() {

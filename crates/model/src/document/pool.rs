@@ -133,7 +133,7 @@ fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option
     if o.integer("persistence_timeout", 0, i32::MAX.into()).is_some_and(|seconds| seconds != 0) {
         o.fault("persistence_timeout", DATAGRAM);
     }
-    if o.get("persistence_granularity").is_some() {
+    if o.given("persistence_granularity").is_some() {
         o.fault("persistence_granularity", DATAGRAM);
     }
     let kind = kind?;
@@ -181,7 +181,7 @@ fn health_monitor(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<HealthMoni
         Some("HTTPS") => http_check(o).map(HealthCheck::Https),
         Some(other) => {
             for name in ["http_method", "url_path", "expected_codes", "http_version", "domain_name"] {
-                if o.get(name).is_some() {
+                if o.given(name).is_some() {
                     o.fault(name, "is only for health monitors of type HTTP and HTTPS");
                 }
             }
@@ -229,7 +229,7 @@ fn http_check(o: &mut Object<'_>) -> Option<HttpCheck> {
             HttpVersion::Http11
         }
     };
-    let domain_name = o.text("domain_name", MAX_NAME);
+    let domain_name = o.text("domain_name", MAX_NAME).filter(|name| !name.is_empty());
     if let Some(name) = domain_name {
         if let Err(reason) = check::domain_name(name) {
             o.fault("domain_name", reason);

@@ -55,6 +55,149 @@ fn base() -> Value {
     }})
 }
 
+/// As Octavia answers `GET /v2/lbaas/loadbalancers/{id}` and for what is in it, every field of its response types
+/// (`octavia/api/v2/types`, 19.0.0) that may be unset being so: to `nothing`, where the type is text or an id.
+fn answered(nothing: &Value) -> Value {
+    let common = json!({
+        "project_id": "e3cd678b11784734bc366148aa37580e", "description": "", "tags": [],
+        "created_at": "2017-02-28T00:41:44", "updated_at": null,
+        "provisioning_status": "ACTIVE", "operating_status": "ONLINE",
+    });
+    let object = |fields: Value| {
+        let mut fields = fields;
+        let own = fields.as_object_mut().unwrap();
+        common.as_object().unwrap().iter().for_each(|(name, value)| {
+            own.insert(name.clone(), value.clone());
+        });
+        fields
+    };
+    let monitor = |number, kind: &str| {
+        object(json!({
+            "id": id(number), "name": "", "type": kind, "delay": 5, "timeout": 3, "max_retries": 2,
+            "max_retries_down": 3, "http_method": nothing, "url_path": nothing, "expected_codes": nothing,
+            "admin_state_up": true, "pools": [{"id": id(number - 30)}], "http_version": null, "domain_name": nothing,
+        }))
+    };
+    let member = |number| {
+        object(json!({
+            "id": id(number), "name": "", "admin_state_up": true, "address": "192.0.2.16", "protocol_port": 80,
+            "weight": 1, "backup": false, "subnet_id": nothing, "monitor_address": nothing, "monitor_port": null,
+            "vnic_type": "normal",
+        }))
+    };
+    let pool = |number, protocol: &str, kind: &str| {
+        object(json!({
+            "id": id(number), "name": "", "admin_state_up": true, "protocol": protocol,
+            "lb_algorithm": "ROUND_ROBIN", "loadbalancers": [{"id": id(1)}], "listeners": [], "healthmonitor_id": nothing,
+            "session_persistence": {"type": "SOURCE_IP", "cookie_name": nothing, "persistence_timeout": null,
+                "persistence_granularity": nothing},
+            "healthmonitor": monitor(number + 30, kind), "members": [member(number + 40)], "tls_container_ref": nothing,
+            "ca_tls_container_ref": nothing, "crl_container_ref": nothing, "tls_enabled": false, "tls_ciphers": nothing,
+            "tls_versions": null, "alpn_protocols": null,
+        }))
+    };
+    let rule = object(json!({
+        "id": id(40), "type": "PATH", "compare_type": "EQUAL_TO", "key": nothing, "value": "/a", "invert": false,
+        "admin_state_up": true,
+    }));
+    let policy = object(json!({
+        "id": id(30), "name": "", "admin_state_up": true, "action": "REJECT", "listener_id": id(10),
+        "redirect_pool_id": nothing, "redirect_url": nothing, "redirect_prefix": nothing, "redirect_http_code": null,
+        "redirect_pool": null, "position": 1, "rules": [rule],
+    }));
+    let listener = |number, protocol: &str, policies: Value| {
+        object(json!({
+            "id": id(number), "name": "", "admin_state_up": true, "protocol": protocol, "protocol_port": number,
+            "connection_limit": -1, "default_tls_container_ref": nothing, "default_tls_container_id": nothing,
+            "sni_container_refs": [], "default_pool_id": nothing, "default_pool": null, "l7policies": policies,
+            "insert_headers": {}, "loadbalancers": [{"id": id(1)}], "timeout_client_data": 50000,
+            "timeout_member_connect": 5000, "timeout_member_data": 50000, "timeout_tcp_inspect": 0,
+            "client_ca_tls_container_ref": nothing, "client_authentication": "NONE", "client_crl_container_ref": nothing,
+            "allowed_cidrs": null, "tls_ciphers": nothing, "tls_versions": null, "alpn_protocols": null,
+            "hsts_max_age": null, "hsts_include_subdomains": false, "hsts_preload": false,
+        }))
+    };
+    json!({"loadbalancer": object(json!({
+        "id": id(1), "name": "", "admin_state_up": true, "vip_address": "203.0.113.50", "vip_port_id": nothing,
+        "vip_subnet_id": nothing, "vip_network_id": nothing, "vip_sg_ids": [],
+        "additional_vips": [{"subnet_id": nothing, "ip_address": "203.0.113.51"}],
+        "provider": "octavia", "flavor_id": nothing, "vip_qos_policy_id": nothing, "availability_zone": nothing,
+        "vip_vnic_type": "normal",
+        "listeners": [listener(10, "HTTP", json!([policy])), listener(11, "TCP", json!([]))],
+        "pools": [pool(20, "HTTP", "HTTP"), pool(21, "TCP", "TCP")],
+    }))})
+}
+
+#[test]
+fn octavias_own_answers_are_documents() {
+    let unset = LoadBalancer::from_value(&answered(&Value::Null)).unwrap();
+    assert_eq!(LoadBalancer::from_value(&answered(&json!(""))).unwrap(), unset);
+    assert_eq!((unset.listeners.len(), unset.pools.len()), (2, 2));
+}
+
+#[test]
+fn what_is_later_may_be_null_and_nothing_else() {
+    for pointer in [
+        "/listeners/0/default_tls_container_id",
+        "/listeners/0/default_tls_container_ref",
+        "/listeners/0/sni_container_refs",
+        "/listeners/0/client_ca_tls_container_ref",
+        "/listeners/0/client_crl_container_ref",
+        "/listeners/0/client_authentication",
+        "/listeners/0/tls_ciphers",
+        "/listeners/0/tls_versions",
+        "/listeners/0/alpn_protocols",
+        "/listeners/0/hsts_max_age",
+        "/listeners/0/hsts_include_subdomains",
+        "/listeners/0/hsts_preload",
+        "/pools/0/tls_enabled",
+        "/pools/0/tls_container_ref",
+        "/pools/0/ca_tls_container_ref",
+        "/pools/0/crl_container_ref",
+        "/pools/0/tls_ciphers",
+        "/pools/0/tls_versions",
+        "/pools/0/alpn_protocols",
+        "/pools/0/session_persistence",
+    ] {
+        LoadBalancer::from_value(&with(pointer, Value::Null)).unwrap();
+        assert!(LoadBalancer::from_value(&with(pointer, json!("something"))).is_err(), "{pointer}");
+    }
+}
+
+#[test]
+fn what_is_required_may_not_be_empty() {
+    for pointer in [
+        "/id",
+        "/vip_address",
+        "/listeners/0/id",
+        "/listeners/0/protocol",
+        "/listeners/0/protocol_port",
+        "/pools/0/id",
+        "/pools/0/protocol",
+        "/pools/0/lb_algorithm",
+        "/pools/0/members/0/id",
+        "/pools/0/members/0/address",
+        "/pools/0/members/0/weight",
+        "/pools/0/members/0/backup",
+        "/pools/0/members/0/monitor_port",
+        "/pools/0/healthmonitor/id",
+        "/pools/0/healthmonitor/type",
+        "/pools/0/healthmonitor/delay",
+        "/listeners/0/l7policies/0/id",
+        "/listeners/0/l7policies/0/action",
+        "/listeners/0/l7policies/0/rules/0/id",
+        "/listeners/0/l7policies/0/rules/0/type",
+        "/listeners/0/l7policies/0/rules/0/value",
+        "/listeners/0/l7policies/0/rules/0/compare_type",
+        "/listeners/0/connection_limit",
+    ] {
+        assert!(LoadBalancer::from_value(&with(pointer, json!(""))).is_err(), "{pointer}");
+    }
+    let mut pool = with("/listeners/0/l7policies/0/action", json!("REDIRECT_TO_POOL"));
+    pool["loadbalancer"]["listeners"][0]["l7policies"][0]["redirect_pool_id"] = json!("");
+    assert!(LoadBalancer::from_value(&pool).is_err());
+}
+
 /// The base document with something else at a JSON pointer below `loadbalancer`, where the last step may be new.
 fn with(pointer: &str, value: Value) -> Value {
     let mut document = base();
