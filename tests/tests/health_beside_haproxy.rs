@@ -202,7 +202,7 @@ async fn watch_engine() -> Vec<Seen> {
     let actors = actors(&looks).await;
     let registry = Registry::new(1);
     let pool = registry.pool(PoolId(Uuid::from_u128(1)));
-    let mut engine = HealthEngine::new(1);
+    let mut engine = HealthEngine::start(1).unwrap();
     let members: Vec<Arc<MemberState>> = actors
         .iter()
         .map(|actor| {
@@ -223,6 +223,7 @@ async fn watch_engine() -> Vec<Seen> {
                 expected_codes: vec![(200, 200)],
             }),
             delay: DELAY,
+            proxy_protocol: None,
             timeout: Duration::from_secs(20),
             rise: SCRIPTS[actor.script].0,
             fall: SCRIPTS[actor.script].1,

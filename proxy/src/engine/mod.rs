@@ -101,7 +101,7 @@ impl Engine {
             started: Instant::now(),
             registry: Registry::new(workers),
             workers: handles,
-            health: HealthEngine::new(u64::from(std::process::id())),
+            health: HealthEngine::start(u64::from(std::process::id()))?,
             watch: Watch::new(Instant::now()),
             peers: Peers::new(instance, epoch.into_std()),
             epoch,

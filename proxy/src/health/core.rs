@@ -9,7 +9,8 @@
 //!
 //! A target's probes start at a fixed rate, `delay` apart, never two at once: one that takes longer than `delay`
 //! costs the starts it overlaps. New targets start soon, but spread over a window, and their second probe comes
-//! up to half a `delay` early, at random, so that targets that came together drift apart. Nothing is ever
+//! up to half a `delay` early, at random, so that targets that came together drift apart; from then on a target's starts
+//! are on a grid, so that a few of them fall together. Nothing is ever
 //! probed less often than its `delay` says, unless [`in_flight`](Scheduler::in_flight) reaches its bound.
 //!
 //! The state is HAProxy's counter: `rise + fall` values, of which `rise` and more are up. A success of a member that is
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{balance::hash::mix, model::HealthCheck, state::CheckState};
+use crate::{balance::hash::mix, model::HealthCheck, net::proxy_protocol, state::CheckState};
 
 /// What is probed and how. Equal targets are one: they are probed once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +37,8 @@ pub struct Target {
     pub check: HealthCheck,
     /// `delay`: from the start of a probe to the start of the next.
     pub delay: Duration,
+    /// The PROXY header that comes before all else, where the pool's members expect one.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
     /// `timeout` of one probe, all of its steps together.
     pub timeout: Duration,
     /// `max_retries`: successes in a row that bring a target up.
@@ -56,7 +59,7 @@ pub enum Verdict {
 }
 
 /// A target of the [`Scheduler`]; never refers to another one, even after the target is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetId {
     slot: u32,
     generation: u32,
@@ -86,6 +89,8 @@ pub struct Scheduler {
     in_flight: usize,
     events: VecDeque<Event>,
     max_lateness: Duration,
+    /// Where the grid begins that starts are on.
+    origin: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -102,8 +107,10 @@ struct Entry {
     next: Instant,
     /// In `due`.
     waiting: bool,
+    /// The second probe is to come, and with it a place on the grid.
+    first: bool,
     /// The interval to the second probe is shortened.
-    first_of_many: bool,
+    of_many: bool,
 }
 
 impl Scheduler {
@@ -121,6 +128,7 @@ impl Scheduler {
             in_flight: 0,
             events: VecDeque::new(),
             max_lateness: Duration::ZERO,
+            origin: None,
         }
     }
 
@@ -132,6 +140,9 @@ impl Scheduler {
         now: Instant,
         targets: impl IntoIterator<Item = (Target, CheckState)>,
     ) -> Vec<TargetId> {
+        if self.by_target.is_empty() {
+            self.origin = Some(now);
+        }
         let mut gone = std::mem::take(&mut self.by_target);
         let mut new = Vec::new();
         let mut ids = Vec::new();
@@ -180,12 +191,15 @@ impl Scheduler {
         while self.in_flight < self.max_in_flight {
             let id = self.ready.pop_front()?;
             let fraction = self.fraction();
+            let (origin, targets) = (self.origin.unwrap_or(now), self.by_target.len());
             // Targets that went away while they waited are skipped.
             let Some(entry) = self.entry_mut(id) else { continue };
             let late = now.saturating_duration_since(entry.next);
             let delay = entry.target.delay;
-            let early = std::mem::take(&mut entry.first_of_many);
-            entry.next += if early { delay.mul_f64(1.0 - fraction / 2.0) } else { delay };
+            let early = std::mem::take(&mut entry.of_many);
+            let next = entry.next + if early { delay.mul_f64(1.0 - fraction / 2.0) } else { delay };
+            let first = std::mem::take(&mut entry.first);
+            entry.next = if first { on_grid(origin, next, delay, targets) } else { next };
             let target = entry.target.clone();
             self.max_lateness = self.max_lateness.max(late);
             self.in_flight += 1;
@@ -262,7 +276,7 @@ impl Scheduler {
 
     fn insert(&mut self, now: Instant, target: Arc<Target>, state: CheckState) -> u32 {
         let health = Health::new(state, target.rise, target.fall);
-        let entry = Some(Entry { target, health, next: now, waiting: true, first_of_many: false });
+        let entry = Some(Entry { target, health, next: now, waiting: true, first: true, of_many: false });
         match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize].entry = entry;
@@ -299,7 +313,7 @@ impl Scheduler {
             let Some(entry) = self.entry_mut(id) else { continue };
             if count > 1 {
                 entry.next = now + window.min(entry.target.delay).mul_f64(place);
-                entry.first_of_many = true;
+                entry.of_many = true;
             }
             let next = entry.next;
             self.due.insert((next, slot));
@@ -310,6 +324,19 @@ impl Scheduler {
     fn fraction(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         (mix(self.random) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// The last point of the grid until then. Targets of one `delay` meet on its points, some eight on each if there are
+/// so many: one waking of the thread that probes serves them all. A point is a sixteenth of `delay` from the next at the
+/// most, and grids for more targets have those for fewer in them.
+fn on_grid(origin: Instant, at: Instant, delay: Duration, targets: usize) -> Instant {
+    let points = (targets / 8).next_power_of_two().clamp(16, 65_536) as u128;
+    let step = delay.as_nanos() / points;
+    let since = at.saturating_duration_since(origin).as_nanos();
+    match since.checked_rem(step) {
+        Some(beyond) => at - Duration::from_nanos(beyond as u64),
+        None => at,
     }
 }
 

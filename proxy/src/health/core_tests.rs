@@ -10,6 +10,7 @@ fn target(i: u32, delay: u64, rise: u8, fall: u8) -> Target {
         port: 80,
         check: HealthCheck::Tcp,
         delay: Duration::from_secs(delay),
+        proxy_protocol: None,
         timeout: Duration::from_secs(delay),
         rise,
         fall,

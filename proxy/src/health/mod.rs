@@ -1,8 +1,8 @@
 //! Health monitors: which members are up.
 //!
 //! [`core`] decides when to probe what and what results mean, [`probe`] does the probing, and the
-//! [`HealthEngine`] here connects the two on the control thread's runtime, and both to the
-//! [`MemberState`]s that balancing reads.
+//! [`HealthEngine`] here connects the two on a thread of their own, and both to the [`MemberState`]s that balancing
+//! reads.
 //!
 //! Members of weight 0 are probed; members and monitors that are administratively down are not. A member that is
 //! not probed is [`CheckState::NoCheck`].
@@ -13,27 +13,30 @@ pub mod probe;
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    fmt,
+    fmt, io,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Instant, SystemTime},
 };
 
-use nix::sys::resource::{Resource, getrlimit};
-use tokio::{
-    sync::Notify,
-    task::{self, AbortHandle, JoinSet},
-    time::Instant,
+use nix::sys::{
+    eventfd::EventFd,
+    resource::{Resource, getrlimit},
 };
 use tracing::{debug, info, warn};
 
 pub use self::core::Target;
 use self::{
     core::{Scheduler, TargetId, Verdict},
-    probe::{CheckStatus, Outcome},
+    probe::{CheckStatus, Outcome, prober::Prober},
 };
 use crate::{
-    model::{HealthCheck, HealthMonitor, Member, Pool},
+    model::{HealthCheck, HealthMonitor, Member, Pool, PoolProtocol},
+    net::proxy_protocol,
     state::{CheckState, MemberState},
 };
 
@@ -63,10 +66,18 @@ impl Target {
     /// How a member of this pool is probed; `None` when it is not: without an enabled monitor, or disabled.
     pub fn of_member(pool: &Pool, member: &Member) -> Option<Self> {
         let monitor = pool.health_monitor.as_ref().filter(|monitor| monitor.admin_state_up)?;
-        (pool.admin_state_up && member.admin_state_up).then(|| Self::new(monitor, member))
+        (pool.admin_state_up && member.admin_state_up).then(|| Self::new(pool.protocol, monitor, member))
     }
 
-    fn new(monitor: &HealthMonitor, member: &Member) -> Self {
+    fn new(protocol: PoolProtocol, monitor: &HealthMonitor, member: &Member) -> Self {
+        // As HAProxy's `check-send-proxy`, which is on where the check goes where traffic goes.
+        let elsewhere = member.monitor_address.is_some() || member.monitor_port.is_some();
+        let proxy_protocol = match protocol {
+            _ if elsewhere || monitor.check == HealthCheck::Ping => None,
+            PoolProtocol::Proxy => Some(proxy_protocol::Version::V1),
+            PoolProtocol::ProxyV2 => Some(proxy_protocol::Version::V2),
+            _ => None,
+        };
         Self {
             address: member.monitor_address.unwrap_or(member.address),
             // An echo has no port: members that differ in it alone are one target.
@@ -76,6 +87,7 @@ impl Target {
             },
             check: monitor.check.clone(),
             delay: monitor.delay,
+            proxy_protocol,
             timeout: monitor.timeout,
             rise: monitor.max_retries,
             fall: monitor.max_retries_down,
@@ -108,19 +120,20 @@ impl fmt::Display for Target {
     }
 }
 
-/// Probes members. Lives on the control thread; probing stops when it is dropped.
+/// Probes members, on a thread of its own; probing stops when it is dropped.
 #[derive(Debug)]
 pub struct HealthEngine {
     shared: Arc<Shared>,
-    driver: AbortHandle,
+    waker: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl HealthEngine {
     /// An engine without members. `seed` decides when probes start within their windows.
     ///
-    /// # Panics
-    /// Outside a tokio runtime with I/O and time.
-    pub fn new(seed: u64) -> Self {
+    /// # Errors
+    /// When there is no thread or no descriptor to be had.
+    pub fn start(seed: u64) -> io::Result<Self> {
         let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         // The rest is for traffic.
         let max_in_flight = usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(16, MAX_IN_FLIGHT);
@@ -130,9 +143,12 @@ impl HealthEngine {
             targets: HashMap::new(),
             reports: HashMap::new(),
         };
-        let shared = Arc::new(Shared { inner: Mutex::new(inner), changed: Notify::new() });
-        let driver = task::spawn(drive(shared.clone())).abort_handle();
-        Self { shared, driver }
+        let shared = Arc::new(Shared { inner: Mutex::new(inner), stop: AtomicBool::new(false) });
+        let prober = Prober::new()?;
+        let waker = prober.waker();
+        let driven = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("health".into()).spawn(move || drive(&driven, prober))?;
+        Ok(Self { shared, waker, thread: Some(thread) })
     }
 
     /// Makes these the members that are probed. At once:
@@ -153,7 +169,12 @@ impl HealthEngine {
             CheckState::NoCheck => (4, Reverse(0)),
         });
         self.shared.lock().update(Instant::now(), monitored);
-        self.shared.changed.notify_one();
+        self.wake();
+    }
+
+    /// A full counter, the one way in which this fails, wakes as well.
+    fn wake(&self) {
+        let _ = self.waker.write(1);
     }
 
     /// The last result for a member; `None` before the first, or when it is not probed.
@@ -170,15 +191,19 @@ impl HealthEngine {
 
 impl Drop for HealthEngine {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// The control thread's alone, and never held across an await.
+    /// The control thread's and the probing one's; never held across a system call of a probe.
     inner: Mutex<Inner>,
-    changed: Notify,
+    stop: AtomicBool,
 }
 
 impl Shared {
@@ -210,7 +235,7 @@ impl Inner {
                 (m.member, (m.target, state))
             })
             .unzip();
-        let ids = self.core.update(now.into_std(), targets);
+        let ids = self.core.update(now, targets);
         let before = std::mem::take(&mut self.members);
         self.targets.clear();
         for (member, id) in members.into_iter().zip(ids) {
@@ -229,11 +254,12 @@ impl Inner {
 
     fn result(&mut self, now: Instant, id: TargetId, outcome: Outcome) {
         let (before, verdict) = (self.core.state(id), outcome.status.verdict());
-        self.core.handle_result(now.into_std(), id, verdict);
+        self.core.handle_result(now, id, verdict);
         if !self.members.contains_key(&id) {
             return;
         }
-        if outcome.status == CheckStatus::SocketError {
+        let known = self.reports.get(&id).is_some_and(|last| last.outcome.status == outcome.status);
+        if outcome.status == CheckStatus::SocketError && !known {
             warn!(%outcome, "a health probe could not be made");
         }
         if verdict == Verdict::Failed {
@@ -244,7 +270,7 @@ impl Inner {
         while let Some(event) = self.core.poll_event() {
             for member in self.members.get(&event.target).into_iter().flatten() {
                 let (pool, before) = (member.pool.id, member.health.get());
-                member.checked(now.into_std(), event.state);
+                member.checked(now, event.state);
                 if before.is_up() != event.state.is_up() {
                     info!(%pool, member = %member.id, state = %event.state, %outcome, "health changed");
                 } else {
@@ -256,46 +282,26 @@ impl Inner {
     }
 }
 
-async fn drive(shared: Arc<Shared>) {
-    let mut probes = JoinSet::new();
-    let mut under_way = HashMap::new();
-    loop {
-        let timeout = {
+/// Probes until told to stop.
+fn drive(shared: &Shared, mut prober: Prober) {
+    let mut starts = Vec::new();
+    while !shared.stop.load(Ordering::Acquire) {
+        let until = {
             let mut inner = shared.lock();
-            let now = std::time::Instant::now();
+            let now = Instant::now();
+            for (id, outcome) in prober.done() {
+                inner.result(now, id, outcome);
+            }
             inner.core.handle_timeout(now);
-            while let Some((id, target)) = inner.core.poll_probe(now) {
-                let task = probes.spawn(async move { probe::run(&target).await });
-                under_way.insert(task.id(), id);
+            while let Some(start) = inner.core.poll_probe(now) {
+                starts.push(start);
             }
             inner.core.poll_timeout()
         };
-        let timeout = async {
-            match timeout {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        let finished = tokio::select! {
-            Some(finished) = probes.join_next_with_id() => Some(finished),
-            () = timeout => None,
-            () = shared.changed.notified() => None,
-        };
-        match finished {
-            Some(Ok((task, outcome))) => {
-                if let Some(id) = under_way.remove(&task) {
-                    shared.lock().result(Instant::now(), id, outcome);
-                }
-            }
-            Some(Err(error)) => {
-                warn!(%error, "a health probe died");
-                if let Some(id) = under_way.remove(&error.id()) {
-                    let now = std::time::Instant::now();
-                    shared.lock().core.handle_result(now, id, Verdict::Unknown);
-                }
-            }
-            None => {}
+        for (id, target) in starts.drain(..) {
+            prober.start(id, target);
         }
+        prober.turn(until);
     }
 }
 

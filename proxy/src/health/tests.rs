@@ -18,7 +18,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { registry: Registry::new(1), engine: HealthEngine::new(1) }
+        Self { registry: Registry::new(1), engine: HealthEngine::start(1).unwrap() }
     }
 
     fn member(&mut self, pool: u128, port: u16) -> Arc<MemberState> {
@@ -42,6 +42,7 @@ fn target(port: u16, fall: u8) -> Target {
         port,
         check: HealthCheck::Tcp,
         delay: Duration::from_millis(20),
+        proxy_protocol: None,
         timeout: Duration::from_millis(500),
         rise: 2,
         fall,
@@ -159,6 +160,27 @@ async fn a_target_is_what_the_document_says() {
     pool.health_monitor = Some(HealthMonitor { check: HealthCheck::Ping, ..monitor.clone() });
     assert_eq!(Target::of_member(&pool, &member).unwrap().to_string(), "PING 2001:db8::1");
     assert_eq!(Target::of_member(&pool, &member).unwrap().port, 0);
+
+    // The header is for the port that takes traffic, and for no echo.
+    use crate::{model::PoolProtocol, net::proxy_protocol::Version};
+    for (protocol, header) in [
+        (PoolProtocol::Http, None),
+        (PoolProtocol::Proxy, Some(Version::V1)),
+        (PoolProtocol::ProxyV2, Some(Version::V2)),
+    ] {
+        pool.protocol = protocol;
+        for (monitor_address, monitor_port) in
+            [(None, None), (Some(Ipv4Addr::LOCALHOST.into()), None), (None, Some(80))]
+        {
+            (member.monitor_address, member.monitor_port) = (monitor_address, monitor_port);
+            let elsewhere = monitor_address.is_some() || monitor_port.is_some();
+            for check in [HealthCheck::Tcp, HealthCheck::TlsHello, HealthCheck::Ping] {
+                let expected = header.filter(|_| !elsewhere && check != HealthCheck::Ping);
+                pool.health_monitor = Some(HealthMonitor { check, ..monitor.clone() });
+                assert_eq!(Target::of_member(&pool, &member).unwrap().proxy_protocol, expected);
+            }
+        }
+    }
 
     pool.health_monitor = Some(HealthMonitor { admin_state_up: false, ..monitor.clone() });
     assert_eq!(Target::of_member(&pool, &member), None);

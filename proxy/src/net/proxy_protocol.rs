@@ -33,6 +33,13 @@ pub fn encode(version: Version, source: SocketAddr, destination: SocketAddr, out
     }
 }
 
+/// Appends the header of a connection that is made on nobody's behalf, a health check's: version 2, command LOCAL,
+/// without addresses (section 2.2), as HAProxy's checks send it.
+pub fn encode_local(out: &mut Vec<u8>) {
+    out.extend_from_slice(&V2_SIGNATURE);
+    out.extend_from_slice(&[0x20, 0, 0, 0]);
+}
+
 fn encode_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
     let ports = (source.port(), destination.port());
     let written = match (source, destination) {

@@ -1,81 +1,79 @@
 //! `HTTP` and `HTTPS`: HAProxy's `option httpchk METHOD PATH HTTP/x.y` with `http-check expect rstatus`.
+//!
+//! An answer is read as the proxy reads those to its clients: what would be a 502 for each of them is no pass.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::io::Write as _;
 
-use rustls_pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    time::Instant,
-};
-use tokio_rustls::TlsConnector;
-
-use super::{CheckStatus, Found, connect, drain, step, tls};
+use super::outcome::{CheckStatus, Found};
 use crate::{
-    health::core::Target,
+    http1::{Method, ResponseHead, response_framing},
     model::{HttpCheck, HttpMethod, HttpVersion},
 };
 
-/// What of a response is read at most.
-const MAX_HEAD: usize = 16 * 1024;
-/// Header fields that are looked at; the status line comes before them.
-const MAX_FIELDS: usize = 128;
+/// Interim responses before the final one. A target that sends more does not mean to answer.
+const MAX_INTERIM: u8 = 16;
 
-pub(super) async fn plain(target: &Target, check: &HttpCheck, deadline: Instant) -> Result<Found, Found> {
-    let mut stream = connect(target, deadline).await?;
-    let found = ask(&mut stream, check, deadline).await;
-    drain(&stream);
-    found
+/// Appends the request, as HAProxy 2.6 sends it: with HTTP/1.0 nothing but the request line (and a length for methods
+/// that have a body); with HTTP/1.1 `host` only if there is a domain name, and `connection: close`.
+pub(super) fn request(check: &HttpCheck, out: &mut Vec<u8>) {
+    let HttpCheck { method, url_path, version, domain_name, .. } = check;
+    let written = write!(out, "{method} {url_path} HTTP/{}\r\n", version.as_str());
+    written.expect("writing to a Vec cannot fail");
+    if let (HttpVersion::Http11, Some(name)) = (version, domain_name) {
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch) {
+        out.extend_from_slice(b"content-length: 0\r\n");
+    }
+    if *version == HttpVersion::Http11 {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
-pub(super) async fn over_tls(target: &Target, check: &HttpCheck, deadline: Instant) -> Result<Found, Found> {
-    let stream = connect(target, deadline).await?;
-    let handshake = TlsConnector::from(tls::accept_any()).connect(no_sni(target.address), stream);
-    let mut stream = step(deadline, CheckStatus::L6Timeout, CheckStatus::L6Response, handshake).await?;
-    let found = ask(&mut stream, check, deadline).await;
-    // Best effort: the answer is in.
-    let _ = tokio::time::timeout_at(deadline, stream.shutdown()).await;
-    drain(stream.get_ref().0);
-    found
+/// Reads an answer up to the end of its head.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    bytes: Vec<u8>,
+    head: ResponseHead,
+    interim: u8,
 }
 
-/// A name that is an address is not sent as SNI (RFC 6066 section 3).
-pub(super) fn no_sni(address: IpAddr) -> ServerName<'static> {
-    ServerName::IpAddress(address.into())
-}
+impl Answer {
+    /// To be used for another answer.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.head.reset();
+        self.interim = 0;
+    }
 
-async fn ask(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    check: &HttpCheck,
-    deadline: Instant,
-) -> Result<Found, Found> {
-    let request = request(check);
-    let (late, failed) = (CheckStatus::L7Timeout, CheckStatus::L7Response);
-    let write = async {
-        stream.write_all(request.as_bytes()).await?;
-        stream.flush().await
-    };
-    step(deadline, late, failed, write).await?;
-    let mut bytes = Vec::with_capacity(1024);
-    // Where the head starts, behind interim ones.
-    let mut start = 0;
-    loop {
-        let room = (MAX_HEAD - bytes.len()) as u64;
-        let n = step(deadline, late, failed, (&mut *stream).take(room).read_buf(&mut bytes)).await?;
-        let more = match n {
-            0 => More::Closed,
-            _ if bytes.len() >= MAX_HEAD => More::Full,
-            _ => More::Open,
-        };
+    /// Takes what has come; `ended` when nothing will come behind it. `None` while the head goes on.
+    pub(super) fn take(&mut self, check: &HttpCheck, bytes: &[u8], ended: bool) -> Option<Found> {
+        let failed = |why: &'static str| Some(Found::because(CheckStatus::L7Response, why));
+        self.bytes.extend_from_slice(bytes);
         loop {
-            match status(&bytes[start..], more) {
-                Status::Interim(len) => start += len,
-                Status::Partial => break,
-                Status::Final(code) => return Ok(judge(check, code)),
-                Status::Invalid if bytes.is_empty() => {
-                    return Err(Found::because(failed, "connection closed without a response"));
+            let len = match self.head.parse(&self.bytes) {
+                Ok(Some(len)) => len,
+                Ok(None) if !ended => return None,
+                Ok(None) if self.bytes.is_empty() && self.interim == 0 => {
+                    return failed("connection closed without a response");
                 }
-                Status::Invalid => return Err(Found::because(failed, "not an HTTP response")),
+                Ok(None) => return failed("connection closed in the head of the response"),
+                Err(bad) => return failed(bad.0),
+            };
+            let view = self.head.view(&self.bytes);
+            let code = view.status();
+            match response_framing(Method::of(check.method.as_str().as_bytes()), false, &view) {
+                Err(bad) => return failed(bad.0),
+                Ok(framing) if !framing.interim => return Some(judge(check, code)),
+                Ok(_) if self.interim == MAX_INTERIM => return failed("interim responses without end"),
+                Ok(_) => {}
             }
+            self.interim += 1;
+            self.bytes.drain(..len);
+            self.head.reset();
         }
     }
 }
@@ -90,85 +88,43 @@ fn judge(check: &HttpCheck, code: u16) -> Found {
     found
 }
 
-/// The request, as HAProxy 2.6 sends it: with HTTP/1.0 nothing but the request line (and a length for methods that
-/// have a body); with HTTP/1.1 `host` only if there is a domain name, and `connection: close`.
-fn request(check: &HttpCheck) -> String {
-    let version = check.version.as_str();
-    let mut request = format!("{} {} HTTP/{version}\r\n", check.method, check.url_path);
-    if let (HttpVersion::Http11, Some(name)) = (check.version, &check.domain_name) {
-        let _ = write!(request, "host: {name}\r\n");
-    }
-    if matches!(check.method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch) {
-        request.push_str("content-length: 0\r\n");
-    }
-    if check.version == HttpVersion::Http11 {
-        request.push_str("connection: close\r\n");
-    }
-    request.push_str("\r\n");
-    request
-}
-
-/// What may follow the bytes that were read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum More {
-    /// Anything.
-    Open,
-    /// Nothing that would be read.
-    Full,
-    /// Nothing.
-    Closed,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Status {
-    /// The head goes on.
-    Partial,
-    /// 1xx, of this length: another one follows (RFC 9110 section 15.2).
-    Interim(usize),
-    /// The status.
-    Final(u16),
-    Invalid,
-}
-
-/// The status of a response of which these bytes have come.
-fn status(bytes: &[u8], more: More) -> Status {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let parsed = response.parse(bytes);
-    match (parsed, response.code) {
-        // 101 ends the HTTP of the connection: nothing else follows.
-        (Ok(httparse::Status::Complete(len)), Some(100 | 102..=199)) => Status::Interim(len),
-        (Ok(httparse::Status::Complete(_)), Some(code)) => Status::Final(code),
-        // Too long a head to judge by its end; the status line is good.
-        (Err(httparse::Error::TooManyHeaders), Some(code)) => Status::Final(code),
-        (Ok(_), Some(code)) if more == More::Full => Status::Final(code),
-        (Ok(_), _) if more == More::Open => Status::Partial,
-        _ => Status::Invalid,
-    }
-}
-
-/// Reads arbitrary bytes as a response, for fuzzing: what is decided on a part of them stays decided on all.
+/// Reads arbitrary bytes as an answer, for fuzzing: it makes no difference in which pieces they come, and no answer
+/// passes that a client would not be given.
 pub fn fuzz(data: &[u8]) {
-    let whole = status(data, More::Open);
-    if let Status::Interim(len) = whole {
-        assert!((1..=data.len()).contains(&len));
+    let check = HttpCheck {
+        method: HttpMethod::Get,
+        url_path: "/".into(),
+        version: HttpVersion::Http11,
+        domain_name: None,
+        expected_codes: vec![(100, 999)],
+    };
+    let whole = Answer::default().take(&check, data, true).expect("an answer that has ended is judged");
+    for step in [1, 7, 1 + data.len() / 3] {
+        let mut answer = Answer::default();
+        let early = data.chunks(step).find_map(|piece| answer.take(&check, piece, false));
+        let found = early.or_else(|| answer.take(&check, b"", true));
+        assert_eq!(found.as_ref().map(|found| found.status), Some(whole.status), "in pieces of {step}");
+        assert_eq!(found.and_then(|found| found.code), whole.code, "in pieces of {step}");
     }
-    for more in [More::Full, More::Closed] {
-        let last = status(data, more);
-        assert!(last != Status::Partial && (whole == Status::Partial || last == whole));
-    }
-    let step = 1 + data.len() / 64;
-    for part in (0..data.len()).step_by(step).map(|end| &data[..end]) {
-        let early = status(part, More::Open);
-        assert!(early == Status::Partial || early == whole, "{early:?} of {}, then {whole:?}", part.len());
-    }
+    let mut rest = data;
+    let mut head = ResponseHead::new();
+    let framed = loop {
+        let Ok(Some(len)) = head.parse(rest) else { break false };
+        match response_framing(Method::Get, false, &head.view(rest)) {
+            Ok(framing) if framing.interim => rest = &rest[len..],
+            framed => break framed.is_ok(),
+        }
+    };
+    assert!(framed || whole.status == CheckStatus::L7Response, "{whole:?}");
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http1::MAX_HEAD;
 
     fn check(method: HttpMethod, version: HttpVersion, domain_name: Option<&str>) -> HttpCheck {
         HttpCheck {
@@ -180,38 +136,74 @@ mod tests {
         }
     }
 
+    fn sent(check: &HttpCheck) -> String {
+        let mut out = Vec::new();
+        request(check, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn requests_are_those_of_haproxy() {
         use HttpMethod::*;
         use HttpVersion::*;
-        assert_eq!(request(&check(Get, Http10, None)), "GET /p?x=1 HTTP/1.0\r\n\r\n");
+        assert_eq!(sent(&check(Get, Http10, None)), "GET /p?x=1 HTTP/1.0\r\n\r\n");
+        assert_eq!(sent(&check(Get, Http10, Some("www.example.com"))), "GET /p?x=1 HTTP/1.0\r\n\r\n");
         assert_eq!(
-            request(&check(Head, Http11, Some("www.example.com"))),
+            sent(&check(Head, Http11, Some("www.example.com"))),
             "HEAD /p?x=1 HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n"
         );
-        assert_eq!(
-            request(&check(Post, Http11, None)),
-            "POST /p?x=1 HTTP/1.1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        );
+        for (method, name) in [(Post, "POST"), (Put, "PUT"), (Patch, "PATCH")] {
+            assert_eq!(
+                sent(&check(method, Http11, None)),
+                format!("{name} /p?x=1 HTTP/1.1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            );
+        }
+    }
+
+    fn read(bytes: &[u8], ended: bool) -> Option<(CheckStatus, Option<u16>)> {
+        let check = check(HttpMethod::Get, HttpVersion::Http10, None);
+        Answer::default().take(&check, bytes, ended).map(|found| (found.status, found.code))
     }
 
     #[test]
     fn a_status_is_read_from_a_whole_head() {
-        assert_eq!(status(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nbody", More::Open), Status::Final(200));
-        assert_eq!(status(b"HTTP/1.1 200\r\n\r\n", More::Open), Status::Final(200));
-        assert_eq!(status(b"HTTP/1.1 200 OK\r\nA: b\r\n", More::Open), Status::Partial);
-        assert_eq!(status(b"HTTP/1.1 200 OK\r\nA: b\r\n", More::Closed), Status::Invalid);
-        assert_eq!(status(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1", More::Open), Status::Interim(25));
+        const RSP: Option<(CheckStatus, Option<u16>)> = Some((CheckStatus::L7Response, None));
+        let ok = Some((CheckStatus::L7Ok, Some(200)));
+        assert_eq!(read(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nbody", false), ok);
+        assert_eq!(read(b"HTTP/1.1 200\r\n\r\n", false), ok);
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\nA: b\r\n", false), None);
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\nA: b\r\n", true), RSP);
+        assert_eq!(read(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1", false), None);
+        assert_eq!(read(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1", true), RSP);
+        assert_eq!(read(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", false), ok);
+        assert_eq!(read(b"", true), RSP);
         for bad in
-            [&b"garbage\r\n\r\n"[..], b"HTTP/2 200 OK\r\n\r\n", b"\x15\x03\x01", b"HTTP/1.1 2x0 OK\r\n"]
+            [&b"garbage\r\n\r\n"[..], b"HTTP/2 200 OK\r\n\r\n", b"\x15\x03\x01 ", b"HTTP/1.1 2x0 OK\r\n"]
         {
-            assert_eq!(status(bad, More::Open), Status::Invalid, "{bad:?}");
+            assert_eq!(read(bad, false), RSP, "{bad:?}");
         }
-        assert_eq!(status(b"", More::Closed), Status::Invalid);
         let long = [b"HTTP/1.1 404 No\r\nA: ".to_vec(), vec![b'x'; MAX_HEAD]].concat();
-        assert_eq!(status(&long, More::Full), Status::Final(404));
-        let many = [b"HTTP/1.1 404 No\r\n".to_vec(), b"A: b\r\n".repeat(MAX_FIELDS + 1)].concat();
-        assert_eq!(status(&many, More::Open), Status::Final(404));
+        assert_eq!(read(&long, false), RSP);
+    }
+
+    #[test]
+    fn interim_responses_come_to_an_end() {
+        let interim = |n| b"HTTP/1.1 100 Continue\r\n\r\n".repeat(n);
+        let followed = |n| [interim(n), b"HTTP/1.1 200 OK\r\n\r\n".to_vec()].concat();
+        let most = usize::from(MAX_INTERIM);
+        assert_eq!(read(&followed(most), false), Some((CheckStatus::L7Ok, Some(200))));
+        assert_eq!(read(&interim(most), false), None);
+        assert_eq!(read(&interim(most + 1), false), Some((CheckStatus::L7Response, None)));
+    }
+
+    #[test]
+    fn an_answer_is_forgotten_before_the_next_one() {
+        let check = check(HttpMethod::Get, HttpVersion::Http10, None);
+        let mut answer = Answer::default();
+        assert_eq!(answer.take(&check, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 20", false), None);
+        answer.clear();
+        let found = answer.take(&check, b"HTTP/1.1 200 OK\r\n\r\n", false).unwrap();
+        assert_eq!(found.status, CheckStatus::L7Ok);
     }
 
     #[test]
@@ -232,10 +224,11 @@ mod tests {
         }
 
         #[test]
-        fn what_is_decided_stays_decided(
-            text in "HTTP/1.[01] (100|101|200|503|2x0)( [a-z é]{0,3})?\r?\n([aA]: ?[b\t\r]{0,3}\r?\n){0,3}(\r?\n)?.{0,4}",
+        fn pieces_make_no_difference(
+            text in "HTTP/1.[01] (100|101|200|503|2x0)( [a-z é]{0,3})?\r?\n([aA]: ?[b\t\r]{0,3}\r?\n|Content-Length: [01x]{0,2}\r\n){0,3}(\r?\n)?.{0,4}",
         ) {
             fuzz(text.as_bytes());
+            fuzz(&[b"HTTP/1.1 103 Early\r\n\r\n", text.as_bytes()].concat());
         }
     }
 }

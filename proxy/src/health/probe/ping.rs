@@ -5,46 +5,20 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use amphora_netlink::Checksum;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::UdpSocket, time::Instant};
-
-use super::{CheckStatus, Found, step};
-
 /// Whether this process may send echoes to addresses of this family; what it lacks otherwise.
 pub fn available(address: IpAddr) -> io::Result<()> {
     Echo::socket(address).map(drop)
 }
 
-pub(super) async fn echo(address: IpAddr, deadline: Instant) -> Result<Found, Found> {
-    let failed = CheckStatus::L4Connection;
-    let (socket, raw) =
-        Echo::socket(address).map_err(|error| Found::because(CheckStatus::SocketError, error.to_string()))?;
-    let echo = Echo::new(address, raw);
-    let run = async {
-        socket.connect(&SocketAddr::new(address, 0).into())?;
-        // Not one of UDP, but send(2) and recv(2) are all that is asked of it, and they are the same.
-        let socket = UdpSocket::from_std(socket.into())?;
-        socket.send(&echo.request()).await?;
-        let mut packet = [0; 256];
-        loop {
-            let len = socket.recv(&mut packet).await?;
-            if echo.is_reply(&packet[..len]) {
-                return Ok(());
-            }
-        }
-    };
-    step(deadline, CheckStatus::L4Timeout, failed, run).await?;
-    Ok(Found::new(CheckStatus::L4Ok))
-}
-
 /// One echo: what is sent, and what answers it.
 #[derive(Debug)]
-struct Echo {
+pub(super) struct Echo {
     v4: bool,
     /// The socket gets all ICMP of the target, with its IP header if it is IPv4, and has to be told its checksum.
     raw: bool,
@@ -55,14 +29,14 @@ struct Echo {
 const PAYLOAD: &[u8; 16] = b"amphora health. ";
 
 impl Echo {
-    fn new(address: IpAddr, raw: bool) -> Self {
+    pub(super) fn new(address: IpAddr, raw: bool) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Another process's echoes differ in the upper half, most likely; the kernel tells ping sockets apart.
         let token = NEXT.fetch_add(1, Ordering::Relaxed) & 0xffff | std::process::id() << 16;
         Self { v4: address.is_ipv4(), raw, token }
     }
 
-    fn socket(address: IpAddr) -> io::Result<(Socket, bool)> {
+    pub(super) fn socket(address: IpAddr) -> io::Result<(Socket, bool)> {
         let (domain, protocol) = match address {
             IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
@@ -79,7 +53,7 @@ impl Echo {
         })
     }
 
-    fn request(&self) -> Vec<u8> {
+    pub(super) fn request(&self) -> Vec<u8> {
         let mut packet = vec![if self.v4 { 8 } else { 128 }, 0, 0, 0];
         packet.extend(self.token.to_be_bytes());
         packet.extend(PAYLOAD);
@@ -91,7 +65,7 @@ impl Echo {
         packet
     }
 
-    fn is_reply(&self, packet: &[u8]) -> bool {
+    pub(super) fn is_reply(&self, packet: &[u8]) -> bool {
         let packet = match packet.first() {
             Some(first) if self.v4 && self.raw => {
                 packet.get(usize::from(first & 15) * 4..).unwrap_or_default()

@@ -1,14 +1,21 @@
 #![allow(clippy::unwrap_used)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
-use super::*;
-use crate::model::{HttpCheck, HttpMethod, HttpVersion};
+use super::{prober::once, *};
+use crate::{
+    health::core::Target,
+    model::{HealthCheck, HttpCheck, HttpMethod, HttpVersion},
+    net::proxy_protocol::Version,
+};
 
 fn http_check() -> HttpCheck {
     HttpCheck {
@@ -26,6 +33,7 @@ fn target(address: SocketAddr, check: HealthCheck) -> Target {
         port: address.port(),
         check,
         delay: Duration::from_secs(5),
+        proxy_protocol: None,
         timeout: Duration::from_millis(300),
         rise: 1,
         fall: 1,
@@ -85,6 +93,11 @@ async fn local(serve: Serve) -> SocketAddr {
 /// A port that nobody listens on.
 async fn closed() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
+}
+
+async fn run(target: &Target) -> Outcome {
+    let target = target.clone();
+    tokio::task::spawn_blocking(move || once(&target)).await.unwrap()
 }
 
 async fn probe(address: SocketAddr, check: HealthCheck) -> Outcome {
@@ -217,3 +230,115 @@ async fn ping() {
         }
     }
 }
+
+/// What a client would be answered with 502 for, whoever asks.
+#[tokio::test]
+async fn an_answer_that_no_client_would_get_is_no_pass() {
+    let check = HealthCheck::Http(http_check());
+    let ok = b"HTTP/1.1 200 OK\r\n".as_slice();
+    let big = format!("A: {}\r\n", "x".repeat(40 * 1024));
+    let many = "A: b\r\n".repeat(101);
+    for fields in [
+        "Content-Length: 2\r\nContent-Length: 2\r\n",
+        "Content-Length: 2\r\nContent-Length: 3\r\n",
+        "Content-Length: 2, 2\r\n",
+        "Content-Length: two\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: +2\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 18446744073709551616\r\n",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "A: b\r\n folded\r\n",
+        " A: b\r\n",
+        "A : b\r\n",
+        "A\r\n",
+        ": b\r\n",
+        "A: b\0c\r\n",
+        "A: b\rc\r\n",
+        "A: b\n",
+        &big,
+        &many,
+    ] {
+        let answer = [ok, fields.as_bytes(), b"\r\n"].concat();
+        let found = status(say(&answer), &check).await;
+        let shown = &fields[..fields.len().min(40)];
+        assert_eq!(found, CheckStatus::L7Response, "{shown:?}");
+    }
+    for answer in [
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        "HTTP/1.0 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 O\0K\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 099 OK\r\n\r\n",
+        "HTTP/1.1\t200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\n\n",
+        "\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/2 200 OK\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\nContent-Length: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "<html>fine</html>",
+    ] {
+        assert_eq!(status(say(answer.as_bytes()), &check).await, CheckStatus::L7Response, "{answer:?}");
+    }
+    for answer in [
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.0 200\r\nContent-Length: 100\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    ] {
+        assert_eq!(status(say(answer.as_bytes()), &check).await, CheckStatus::L7Ok, "{answer:?}");
+    }
+}
+
+/// As captured from HAProxy 2.6.12 with `send-proxy` and `send-proxy-v2` in the same place.
+#[tokio::test]
+async fn the_proxy_header_comes_before_all_else() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        for version in [Version::V1, Version::V2] {
+            for check in [
+                HealthCheck::Tcp,
+                HealthCheck::Http(http_check()),
+                HealthCheck::TlsHello,
+                HealthCheck::Https(http_check()),
+            ] {
+                let listener = TcpListener::bind((ip, 0)).await.unwrap();
+                let address = listener.local_addr().unwrap();
+                let mut target = target(address, check.clone());
+                target.proxy_protocol = Some(version);
+                let (outcome, read) = tokio::join!(run(&target), async {
+                    let (mut stream, client) = listener.accept().await.unwrap();
+                    let family = if ip.is_ipv4() { "TCP4" } else { "TCP6" };
+                    let expected = match version {
+                        Version::V1 => {
+                            format!("PROXY {family} {ip} {ip} {} {}\r\n", client.port(), address.port())
+                                .into_bytes()
+                        }
+                        Version::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec(),
+                    };
+                    let mut got = vec![0; expected.len()];
+                    // A TCP monitor says no more than this, and resets.
+                    if check == HealthCheck::Tcp {
+                        let read = stream.read_exact(&mut got).await;
+                        return read.is_err() || got == expected;
+                    }
+                    stream.read_exact(&mut got).await.unwrap();
+                    assert_eq!(got, expected);
+                    let mut next = [0; 4];
+                    stream.read_exact(&mut next).await.unwrap();
+                    let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await;
+                    match check {
+                        HealthCheck::Http(_) => &next == b"GET ",
+                        _ => next[..2] == [22, 3],
+                    }
+                });
+                assert!(read, "{version:?} {check:?}");
+                let passed = matches!(outcome.status, CheckStatus::L4Ok | CheckStatus::L7Ok);
+                assert_eq!(passed, matches!(check, HealthCheck::Tcp | HealthCheck::Http(_)), "{outcome}");
+            }
+        }
+    }
+}
+
+mod openssl;
