@@ -183,6 +183,12 @@ pub struct PoolStats {
     /// High-water mark of sessions at once (HAProxy `smax`): the sum of what each worker has seen.
     #[serde(default)]
     pub max_sessions: u64,
+    /// Sessions or requests given to it, once each however often they were tried (HAProxy `stot`).
+    #[serde(default)]
+    pub total_sessions: u64,
+    /// Those of them for which there was no member to try (HAProxy `econ`, beside that of the members).
+    #[serde(default)]
+    pub connect_errors: u64,
     /// What became of it.
     #[serde(default)]
     pub history: HistoryStats,

@@ -59,6 +59,8 @@ impl Moment {
         PoolStats {
             listeners: Vec::new(),
             max_sessions: counters.sum(|c| &c.sessions_max),
+            total_sessions: counters.sum(|c| &c.sessions_total),
+            connect_errors: counters.sum(|c| &c.connect_errors),
             history: self.history(past, counters.max(|c| &c.last_session), rate),
             members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan))).collect(),
             departed: counted(&plan.state.departed().sum()),

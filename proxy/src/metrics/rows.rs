@@ -122,6 +122,8 @@ impl PoolRow {
             labels,
             up: pool.members.is_empty(),
             max_sessions: pool.max_sessions,
+            sessions_total: pool.total_sessions,
+            connection_errors: pool.connect_errors,
             history: pool.history,
             ..Self::default()
         };
@@ -134,7 +136,6 @@ impl PoolRow {
         }
         for member in pool.members.values().chain([&pool.departed]) {
             row.sessions += member.active_sessions;
-            row.sessions_total += member.total_sessions;
             row.bytes_in += member.bytes_in;
             row.bytes_out += member.bytes_out;
             row.connection_errors += member.connect_errors;

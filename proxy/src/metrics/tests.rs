@@ -84,6 +84,8 @@ fn stats(members: u16) -> Stats {
     let pool = PoolStats {
         listeners: vec![listener],
         max_sessions: 6,
+        total_sessions: 17,
+        connect_errors: 1,
         history: HistoryStats { went_down: 2, downtime_ms: 500, ..HistoryStats::default() },
         members: (0..members).map(|n| (MemberId(id(3, n)), member(n))).collect(),
         departed: MemberStats::default(),

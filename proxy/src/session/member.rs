@@ -9,6 +9,7 @@ use crate::{
     balance::Flow,
     model::LbAlgorithm,
     net::proxy_protocol,
+    snapshot::MemberPlan,
     worker::{LocalMember, Present, Slot},
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Route<'a> {
     pub(crate) avoid: Option<usize>,
     /// When it came, in seconds of the clock that all workers share.
     pub(crate) now: u32,
+    /// Who counts.
+    pub(crate) worker: usize,
 }
 
 /// A member that a request or connection was given to, and the connection.
@@ -68,13 +71,14 @@ impl Route<'_> {
     pub(crate) async fn connect(&self, reuse: Reuse) -> Result<Connected, NoMember> {
         let (plan, local) = self.present.pool(self.pool);
         let timeout = self.present.plan().timeouts.member_connect;
+        let able = |member: &&MemberPlan| !member.backup && member.weight > 0 && member.is_usable();
         let free_choice = self.persistent.is_none()
-            && plan.algorithm == LbAlgorithm::RoundRobin
-            && plan.members.iter().filter(|member| member.is_usable()).nth(1).is_some();
+            && matches!(plan.algorithm, LbAlgorithm::RoundRobin | LbAlgorithm::LeastConnections)
+            && plan.members.iter().filter(able).nth(1).is_some();
         let mut dispatch = Dispatch::new(free_choice);
         let mut member = match self.persistent.or(self.again) {
             Some(member) => member,
-            None => self.pick(&dispatch).ok_or(NoMember)?,
+            None => self.pick(&dispatch, None)?,
         };
         loop {
             let slot = Slot::new(Rc::clone(&local.members[member]), self.now);
@@ -90,32 +94,30 @@ impl Route<'_> {
                 Ok((stream, at)) => return Ok(Connected { slot, member, stream, opened: Some(at) }),
                 Err(failure) => failure,
             };
-            let counters = slot.member().counters();
-            counters.connect_errors.add(1);
-            match dispatch.failed(member, failure, timeout) {
-                Next::Same(pause) => {
-                    counters.retries.add(1);
-                    drop(slot);
-                    if !pause.is_zero() {
-                        tokio::time::sleep(pause).await;
-                    }
-                    // A check may have taken the member down meanwhile.
-                    if !plan.members[member].is_usable() {
-                        member = self.pick(&dispatch).ok_or(NoMember)?;
-                    }
-                }
-                Next::Other => {
-                    counters.redispatches.add(1);
-                    drop(slot);
-                    let failed = member;
-                    member = self.pick(&dispatch).ok_or(NoMember)?;
-                    if member == failed && failure == ConnectFailure::Error {
-                        // There is no other: this one is given the time that any retry gives it.
-                        tokio::time::sleep(TURNAROUND.min(timeout)).await;
-                    }
-                }
-                Next::GiveUp => return Err(NoMember),
+            let next = dispatch.failed(member, failure, timeout);
+            if next == Next::GiveUp {
+                slot.member().counters().connect_errors.add(1);
+                return Err(NoMember);
             }
+            // It does not weigh on the member while nothing is tried there.
+            drop(slot);
+            let failed = member;
+            if let Next::Same(pause) = next {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                // A check may have taken the member down meanwhile.
+                if !plan.members[member].is_usable() {
+                    member = self.pick(&dispatch, Some(failed))?;
+                }
+            } else {
+                member = self.pick(&dispatch, Some(failed))?;
+                if member == failed && failure == ConnectFailure::Error {
+                    // There is no other: this one is given the time that any retry gives it.
+                    tokio::time::sleep(TURNAROUND.min(timeout)).await;
+                }
+            }
+            count_again(&local.members[failed], &local.members[member]);
         }
     }
 
@@ -129,13 +131,25 @@ impl Route<'_> {
         SocketAddr::new(self.flow.source, self.flow.source_port)
     }
 
-    fn pick(&self, dispatch: &Dispatch) -> Option<usize> {
+    /// Lets the algorithm choose; the one that `failed` last is chosen anew only in name.
+    fn pick(&self, dispatch: &Dispatch, failed: Option<usize>) -> Result<usize, NoMember> {
         let (plan, local) = self.present.pool(self.pool);
-        let member =
-            local.pick(plan, &self.flow, |index| dispatch.has_tried(index) || self.avoid == Some(index))?;
-        local.members[member].counters().selected.add(1);
-        Some(member)
+        let avoid = |index| dispatch.has_tried(index) || self.avoid == Some(index);
+        let Some(member) = local.pick(plan, &self.flow, avoid) else {
+            plan.state.counters.of(self.worker).connect_errors.add(1);
+            return Err(NoMember);
+        };
+        if failed != Some(member) {
+            local.members[member].counters().selected.add(1);
+        }
+        Ok(member)
     }
+}
+
+/// Counts what failed at one member and is tried again, there or at another.
+pub(crate) fn count_again(failed: &Rc<LocalMember>, next: &Rc<LocalMember>) {
+    let counters = failed.counters();
+    if Rc::ptr_eq(failed, next) { counters.retries.add(1) } else { counters.redispatches.add(1) }
 }
 
 /// Sends the PROXY protocol header that a new connection starts with.

@@ -30,6 +30,7 @@ pub(crate) async fn serve(
         return;
     };
     let (pool_plan, _) = present.pool(pool);
+    pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
     let stick = match &pool_plan.persistence {
         Some(Persistence::Source(stick)) => Some((stick, stick.state().source_key(client.ip()))),
@@ -44,6 +45,7 @@ pub(crate) async fn serve(
         again: None,
         avoid: None,
         now,
+        worker: worker.index,
     };
     let connected = {
         tokio::select! {

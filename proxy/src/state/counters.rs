@@ -157,6 +157,10 @@ pub struct PoolCounters {
     /// Gauge: when a session was last given to a member, in seconds since the process started, plus one; 0 is never
     /// (HAProxy `lastsess`).
     pub last_session: Counter,
+    /// Sessions or requests given to the pool, once each however often they were tried (HAProxy `stot`).
+    pub sessions_total: Counter,
+    /// Those of them for which there was no member to try (HAProxy `econ`, beside that of the members).
+    pub connect_errors: Counter,
 }
 
 /// What one worker counts for one member in its pool. Bytes are those on the member's side of the proxy.
@@ -168,7 +172,7 @@ pub struct MemberCounters {
     pub bytes_out: Counter,
     /// High-water mark of sessions at once, as this worker saw it (HAProxy `smax`).
     pub sessions_max: Counter,
-    /// Sessions or requests given to the member (HAProxy `stot`).
+    /// Sessions or requests given to the member, retries included (HAProxy `stot`).
     pub sessions_total: Counter,
     /// Gauge: when a session was last given to the member, in seconds since the process started, plus one; 0 is never
     /// (HAProxy `lastsess`).
@@ -183,13 +187,13 @@ pub struct MemberCounters {
     pub idle: Counter,
     /// Requests that waited for a response head (HAProxy `req_tot`).
     pub requests: Counter,
-    /// Connections that could not be made (HAProxy `econ`).
+    /// Sessions or requests that were given up after their last attempt at this member had failed (HAProxy `econ`).
     pub connect_errors: Counter,
     /// Responses that failed: bad, cut short, too late (HAProxy `eresp`).
     pub response_errors: Counter,
-    /// Connection attempts repeated on the same member (HAProxy `wretr`).
+    /// Times that what had failed at this member was tried there again (HAProxy `wretr`).
     pub retries: Counter,
-    /// Requests sent on to another member after this one failed (HAProxy `wredis`).
+    /// Times that what had failed at this member was sent on to another (HAProxy `wredis`).
     pub redispatches: Counter,
     /// Sessions that the client gave up (HAProxy `cli_abrt`).
     pub client_aborts: Counter,

@@ -1,9 +1,10 @@
 //! Members that fail, and clients that give up.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use amphora_tests::{
-    Backend, Document, End, HealthMonitor, Listener, Member, Pool, Proxy, Step, eventually, loopback,
+    Backend, Client, Document, End, HaProxy, HaProxyConfig, HealthMonitor, Listener, Member, Pool, Proxy,
+    Step, eventually, loopback,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -17,8 +18,32 @@ impl Refusing {
         Self(socket)
     }
 
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
     fn member(&self) -> Member {
-        Member::at(self.0.local_addr().unwrap().as_socket().unwrap())
+        Member::at(self.address())
+    }
+}
+
+/// An address that does not answer: somebody listens, but the queue is full and stays so.
+struct Silent {
+    listener: Refusing,
+    _queue: Vec<Socket>,
+}
+
+impl Silent {
+    fn new() -> Self {
+        let listener = Refusing::new();
+        listener.0.listen(0).unwrap();
+        let queue = (0..3).map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&listener.address().into());
+            socket
+        });
+        Self { _queue: queue.collect(), listener }
     }
 }
 
@@ -33,7 +58,8 @@ async fn when_a_member_refuses_another_serves() {
         assert_eq!(client.post("/", b"hello").await.text(), "good");
     }
     let failed = proxy.member(0).await;
-    assert!(failed.connect_errors > 0 && failed.connect_errors == failed.redispatches, "{failed:?}");
+    assert!(failed.redispatches > 0 && failed.connects == failed.redispatches, "{failed:?}");
+    assert_eq!((failed.connect_errors, failed.retries), (0, 0));
     assert_eq!(proxy.listener().await.responses.server_error, 0);
 }
 
@@ -52,7 +78,121 @@ async fn a_session_tied_to_a_member_that_refuses_is_redispatched() {
     let good = proxy.document.pools[0].members[1].id;
     assert!(answer.field("set-cookie").is_some_and(|cookie| cookie.contains(&good.to_string())));
     let failed = proxy.member(0).await;
-    assert_eq!((failed.connect_errors, failed.retries, failed.redispatches), (3, 2, 1));
+    assert_eq!((failed.connects, failed.connect_errors, failed.retries, failed.redispatches), (3, 0, 2, 1));
+}
+
+/// A pool whose members fail, in a few words; how many requests come, and of which client.
+struct Failing {
+    /// `r`efuses, is `s`ilent, is `g`ood; in capitals it is a backup.
+    members: &'static str,
+    algorithm: &'static str,
+    /// The client belongs to the first member, by its cookie.
+    tied: bool,
+    mode: &'static str,
+    requests: usize,
+}
+
+const FAILING: [Failing; 17] = {
+    const ONE: Failing =
+        Failing { members: "r", algorithm: "ROUND_ROBIN", tied: false, mode: "http", requests: 1 };
+    [
+        ONE,
+        Failing { members: "s", ..ONE },
+        Failing { requests: 2, ..ONE },
+        Failing { mode: "tcp", ..ONE },
+        Failing { members: "r", tied: true, ..ONE },
+        Failing { members: "rg", requests: 4, ..ONE },
+        Failing { members: "sg", requests: 2, ..ONE },
+        Failing { members: "rg", mode: "tcp", requests: 4, ..ONE },
+        Failing { members: "rr", ..ONE },
+        Failing { members: "rrr", ..ONE },
+        Failing { members: "rrrrr", ..ONE },
+        Failing { members: "rg", algorithm: "LEAST_CONNECTIONS", requests: 2, ..ONE },
+        Failing { members: "rg", tied: true, ..ONE },
+        Failing { members: "rr", tied: true, ..ONE },
+        Failing { members: "rG", ..ONE },
+        Failing { members: "RR", ..ONE },
+        Failing { members: "", ..ONE },
+    ]
+};
+
+#[tokio::test]
+async fn what_failed_members_count_is_what_haproxy_counts() {
+    // Whose idle connections are used again is not the same, so both count together.
+    const COLUMNS: [&str; 7] = ["econ", "wretr", "wredis", "stot", "lbtot", "hrsp_2xx", "connect"];
+    let good = Backend::named("good").await;
+    let (refusing, silent): (Vec<_>, _) = ((0..5).map(|_| Refusing::new()).collect(), Silent::new());
+    for Failing { members, algorithm, tied, mode, requests } in FAILING {
+        let case = format!("{members:?} {algorithm} {mode}, tied: {tied}");
+        let mut config = HaProxyConfig::http([]);
+        (config.mode, config.connect_timeout) = (mode, 100);
+        if algorithm != "ROUND_ROBIN" {
+            config.balance = "leastconn";
+        }
+        let mut pool = if mode == "tcp" { Pool::tcp() } else { Pool::http() }.balanced_by(algorithm);
+        for (n, kind) in members.chars().enumerate() {
+            let address = match kind.to_ascii_lowercase() {
+                'r' => refusing[n].address(),
+                's' => silent.listener.address(),
+                _ => good.address,
+            };
+            let member = Member::at(address).with("backup", kind.is_uppercase());
+            let backup = if kind.is_uppercase() { "backup" } else { "" };
+            let cookie = if tied { format!("cookie {} {backup}", member.id) } else { backup.to_owned() };
+            config.servers.push((member.id.to_string(), address, cookie));
+            pool = pool.member(member);
+        }
+        if tied {
+            "cookie SRV insert indirect nocache".clone_into(&mut config.backend);
+            pool = pool.with("session_persistence", serde_json::json!({ "type": "HTTP_COOKIE" }));
+        }
+        let listener = if mode == "tcp" { Listener::tcp() } else { Listener::http() };
+        let listener = listener.with("timeout_member_connect", 100);
+        let proxy = Proxy::start_with(Document::of(listener, pool), &["--workers", "1"]).await;
+        let Some(haproxy) = HaProxy::start(&config).await else { return };
+        for address in [proxy.address(), haproxy.address] {
+            for _ in 0..requests {
+                let mut client = Client::connect(address).await;
+                let cookie = config.servers.first().filter(|_| tied);
+                let cookie = cookie.map(|(id, ..)| format!("Cookie: SRV={id}\r\n")).unwrap_or_default();
+                client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{cookie}\r\n")).await;
+                let _ = amphora_tests::in_time("an answer", client.try_response(false)).await;
+            }
+        }
+        let stats = proxy.stats().await;
+        let pool = &stats.pools[&proxy.document.pools[0].id];
+        for member in &proxy.document.pools[0].members {
+            let ours = &pool.members[&member.id];
+            let ours = [
+                ours.connect_errors,
+                ours.retries,
+                ours.redispatches,
+                ours.total_sessions,
+                ours.selected,
+                ours.responses.success,
+                ours.connects + ours.reuses,
+            ];
+            let mut theirs = [0; COLUMNS.len()];
+            for (value, column) in theirs.iter_mut().zip(COLUMNS) {
+                *value = haproxy.stat(&member.id.to_string(), column).await;
+            }
+            theirs[6] += haproxy.stat(&member.id.to_string(), "reuse").await;
+            assert_eq!(ours, theirs, "{COLUMNS:?} of a member: {case}");
+        }
+        let metrics = proxy.request("GET", "/metrics", "").await.unwrap().text();
+        for (family, column) in [
+            ("connection_errors_total", "econ"),
+            ("retry_warnings_total", "wretr"),
+            ("redispatch_warnings_total", "wredis"),
+            ("sessions_total", "stot"),
+            ("loadbalanced_total", "lbtot"),
+        ] {
+            let name = format!("octavia_pool_{family}{{");
+            let line = metrics.lines().find(|line| line.starts_with(&name)).unwrap();
+            let ours: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            assert_eq!(ours, haproxy.stat("BACKEND", column).await, "{column} of the pool: {case}");
+        }
+    }
 }
 
 #[tokio::test]

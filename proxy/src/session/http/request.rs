@@ -148,6 +148,7 @@ pub(super) async fn serve(
     };
 
     let (pool_plan, local_pool) = present.pool(pool);
+    pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
     let affinity = Affinity::find(pool_plan, &view, client.address.ip(), now);
     rewrite(&mut work.out, &view, &asked, plan, pool_plan, client);
@@ -160,6 +161,7 @@ pub(super) async fn serve(
         again: client.own.member_of(pool_plan, local_pool),
         avoid: None,
         now,
+        worker: worker.index,
     };
     let mut own = route.persistent.or(route.again).and_then(|member| {
         let stream = client.own.take(&local_pool.members[member])?;
@@ -175,6 +177,7 @@ pub(super) async fn serve(
         (None, false) if client.requests == 1 => Reuse::Never,
         (None, false) => Reuse::Fresh(FRESH),
     };
+    let mut failed: Option<usize> = None;
     loop {
         let is_own = own.is_some();
         let found = match own.take() {
@@ -194,6 +197,9 @@ pub(super) async fn serve(
                 return After::Close;
             }
         };
+        if let Some(failed) = failed.take() {
+            member::count_again(&local_pool.members[failed], &local_pool.members[chosen]);
+        }
         let mut side = MemberSide { stream, inlet: Inlet::new(&worker.pools.buffers), slot };
         if let Some(version) = pool_plan.proxy_protocol
             && !is_own
@@ -260,13 +266,13 @@ pub(super) async fn serve(
             Err(Failure::Unanswered) if opened.is_none() && repeatable => {
                 // The member closed an idle connection while the request was on its way to it. Nothing was
                 // answered and the request may be repeated, so it is, on a connection that is surely open.
-                at.retries.add(1);
+                failed = Some(chosen);
                 reuse = Reuse::Never;
                 route.again = Some(chosen);
             }
             Err(Failure::Unanswered) if repeatable && route.avoid.is_none() => {
                 // The member died under a connection that was made for this request: another gets it, once.
-                at.redispatches.add(1);
+                failed = Some(chosen);
                 reuse = Reuse::Never;
                 (route.persistent, route.again, route.avoid) = (None, None, Some(chosen));
             }
