@@ -5,6 +5,7 @@
 //! | [`proxy`] | the documents on the proxy's control socket |
 //! | [`vrrp`] | the documents on the VRRP daemon's control socket |
 //! | [`client`] | the client's side of both |
+//! | [`server`] | the server's side of both |
 //! | [`fitness`] | what the data plane and the VRRP daemon say on a socket of their own |
 //! | [`PeersConfig`] | who the peer is that session persistence is kept alike with |
 
@@ -12,6 +13,7 @@ pub mod client;
 pub mod fitness;
 mod peers;
 pub mod proxy;
+pub mod server;
 pub mod vrrp;
 
 pub use self::peers::PeersConfig;

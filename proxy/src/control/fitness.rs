@@ -18,8 +18,8 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::server::remove_stale;
 use crate::engine::Pulse;
+use amphora_ipc::server::remove_stale;
 
 /// Connections served at once; more wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 8;
@@ -142,7 +142,7 @@ mod tests {
         assert!(path.ends_with("proxy.sock.fitness"));
         LocalSet::new()
             .run_until(async {
-                let (mut engine, _metrics) = Engine::start(2).unwrap();
+                let engine = Engine::start(2).unwrap();
                 let socket = FitnessSocket::bind(path.clone()).unwrap();
                 let pulse = engine.pulse();
                 let serving = tokio::task::spawn_local(async move { socket.serve(pulse).await });
@@ -171,7 +171,7 @@ mod tests {
         let path = FitnessSocket::beside(&directory.path().join("proxy.sock"));
         LocalSet::new()
             .run_until(async {
-                let (engine, _metrics) = Engine::start(2).unwrap();
+                let engine = Engine::start(2).unwrap();
                 let socket = FitnessSocket::bind(path.clone()).unwrap();
                 let pulse = engine.pulse();
                 let serving = tokio::task::spawn_local(async move { socket.serve(pulse).await });

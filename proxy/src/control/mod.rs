@@ -3,9 +3,9 @@
 mod fitness;
 mod server;
 
-pub use amphora_ipc::proxy as api;
+pub use amphora_ipc::{proxy as api, server::ControlSocket};
 
 pub use self::{
     fitness::{FIT, FitnessSocket, UNFIT},
-    server::ControlSocket,
+    server::Control,
 };

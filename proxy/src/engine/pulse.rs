@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::worker::Command;
 
 /// Feels every worker, apart from the engine: a change that is being applied does not hold it up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pulse(Vec<mpsc::UnboundedSender<Command>>);
 
 impl Pulse {

@@ -3,20 +3,26 @@
 //!
 //! [`Exposition`] writes the text from a snapshot of the counters, in pieces: with thousands of members the whole is
 //! tens of megabytes. It writes only objects that the snapshot has, so the series of a deleted object disappear.
-//! No I/O here but [`Host::read`].
+//! [`Scrapes`] shares what it writes among all who want it. No I/O here but [`Host::read`].
 
 mod families;
 mod host;
 mod rows;
+mod scrapes;
 mod sink;
 #[cfg(test)]
 mod tests;
 
-pub use self::host::Host;
+use std::sync::Arc;
+
 use self::{
     families::{Family, Series},
     rows::Rows,
     sink::Sink,
+};
+pub use self::{
+    host::Host,
+    scrapes::{Piece, Scrape, Scrapes},
 };
 use crate::{
     control::api::{Info, Peers, Stats},
@@ -41,10 +47,18 @@ pub struct MetricsInput<'a> {
     pub host: Option<Host>,
 }
 
+/// A place between two lines of an exposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    family: usize,
+    row: usize,
+}
+
 /// The text of all metrics, written piece by piece. It has taken what it needs from its input.
-#[derive(Debug)]
+/// A copy goes on by itself from where the original is, over the same values.
+#[derive(Clone, Debug)]
 pub struct Exposition {
-    rows: Rows,
+    rows: Arc<Rows>,
     family: usize,
     row: usize,
     /// The family's HELP and TYPE lines are written.
@@ -54,7 +68,17 @@ pub struct Exposition {
 impl Exposition {
     /// At the first piece.
     pub fn new(input: &MetricsInput<'_>) -> Self {
-        Self { rows: Rows::new(input), family: 0, row: 0, headed: false }
+        Self { rows: Arc::new(Rows::new(input)), family: 0, row: 0, headed: false }
+    }
+
+    /// Where in the text it is. What it writes from there depends on nothing else.
+    pub(crate) fn place(&self) -> Place {
+        Place { family: self.family, row: self.row }
+    }
+
+    /// About the memory that the values take, which all copies share.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.bytes()
     }
 
     /// Appends the next piece to `out`: whole lines, until they are `size` bytes or slightly more. False when nothing is

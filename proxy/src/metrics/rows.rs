@@ -113,6 +113,14 @@ impl Rows {
             members: members.collect(),
         }
     }
+
+    /// About the memory that they take.
+    pub(super) fn bytes(&self) -> usize {
+        let labels = |labels: &String| labels.capacity() + size_of::<usize>();
+        self.listeners.iter().map(|row| size_of_val(row) + labels(&row.labels)).sum::<usize>()
+            + self.pools.iter().map(|row| size_of_val(row) + labels(&row.labels)).sum::<usize>()
+            + self.members.iter().map(|row| size_of_val(row) + labels(&row.labels)).sum::<usize>()
+    }
 }
 
 impl PoolRow {

@@ -214,7 +214,13 @@ pub struct Stick {
 impl Stick {
     fn new(state: Arc<PersistState>, members: impl Iterator<Item = MemberId>) -> Self {
         let members: Vec<_> = members.collect();
-        let roster = state.roster().with(&members);
+        let before = state.roster();
+        let fresh = before.last == 0;
+        let roster = before.with(&members);
+        if fresh {
+            // Nothing that runs goes by it yet.
+            *state.roster.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&roster);
+        }
         let handles: Box<[_]> = members.iter().map(|id| roster.handles[id]).collect();
         let mut members: Box<[_]> = handles.iter().copied().zip(0..).collect();
         members.sort_unstable();

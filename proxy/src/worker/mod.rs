@@ -31,7 +31,7 @@ pub(crate) use self::{
     local::{LocalListener, LocalMember, LocalPool, Present, Slot},
     tasks::Enlisted,
 };
-use crate::{metrics::Exposition, net::Pools, session::Scratch, snapshot::Snapshot};
+use crate::{metrics::Scrapes, net::Pools, session::Scratch, snapshot::Snapshot};
 
 /// How often idle connections to members are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -60,9 +60,6 @@ pub(crate) enum Command {
     Drain,
 }
 
-/// Asks the control thread for what `/metrics` shows; the worker writes it.
-pub(crate) type MetricsRequest = oneshot::Sender<Exposition>;
-
 /// The control thread's end of a worker.
 pub(crate) struct WorkerHandle {
     commands: mpsc::UnboundedSender<Command>,
@@ -74,11 +71,7 @@ impl WorkerHandle {
     ///
     /// # Errors
     /// When the thread or its runtime cannot be made.
-    pub(crate) fn start(
-        index: usize,
-        epoch: Instant,
-        metrics: mpsc::UnboundedSender<MetricsRequest>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(index: usize, epoch: Instant, scrapes: Scrapes) -> io::Result<Self> {
         let (commands, queue) = mpsc::unbounded_channel();
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
@@ -89,7 +82,7 @@ impl WorkerHandle {
         let thread = thread::Builder::new().name(format!("worker-{index}")).stack_size(512 * 1024).spawn(
             move || {
                 let tasks = LocalSet::new();
-                let worker = Rc::new(Worker::new(index, epoch, metrics));
+                let worker = Rc::new(Worker::new(index, epoch, scrapes));
                 tasks.block_on(&runtime, worker.run(queue));
             },
         )?;
@@ -117,7 +110,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) pools: Pools,
     pub(crate) scratch: Scratch,
-    pub(crate) metrics: mpsc::UnboundedSender<MetricsRequest>,
+    pub(crate) scrapes: Scrapes,
     epoch: Instant,
     sessions: Cell<usize>,
     ending: Cell<bool>,
@@ -125,12 +118,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(index: usize, epoch: Instant, metrics: mpsc::UnboundedSender<MetricsRequest>) -> Self {
+    fn new(index: usize, epoch: Instant, scrapes: Scrapes) -> Self {
         Self {
             index,
             pools: Pools::default(),
             scratch: Scratch::default(),
-            metrics,
+            scrapes,
             epoch,
             sessions: Cell::new(0),
             ending: Cell::new(false),

@@ -3,6 +3,7 @@
 
 mod balancing;
 mod changes;
+mod control;
 mod failures;
 mod health;
 mod hostile;

@@ -81,7 +81,8 @@ impl Side {
             PersistState::carry_over(before, pool.id, pool.session_persistence.as_ref()).unwrap()
         });
         self.states = states.collect();
-        let stick = |(pool, state)| match Persistence::compile(pool, Some(state)) {
+        let stick = |(pool, state)| match Persistence::compile(pool, Some(state)).inspect(Persistence::adopt)
+        {
             Some(Persistence::Source(stick) | Persistence::AppCookie { stick, .. }) => stick,
             _ => panic!("no table"),
         };

@@ -1,0 +1,398 @@
+//! The server's side of the control sockets: HTTP/1.1 on a unix socket, for a few trusted peers that may hang, crash or
+//! be buggy. What a request asks for is done by the [`Service`], whatever becomes of the connection meanwhile.
+//!
+//! There are so many places for connections. When all are taken, one more takes the place of the one that has kept the
+//! server waiting for longest: that has sent nothing, half of a request, or does not read its answer. Nobody is let go
+//! while the service works for him.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Frame, Incoming, SizeHint},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{UnixListener, UnixStream},
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+
+/// Connections at once.
+const PLACES: usize = 32;
+/// A connection that moves no byte for so long while the server waits for it is closed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A connection ends after the request that is under way when it is this old.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// One that still reads its last answer is cut off when it is this old.
+const LONGEST: Duration = Duration::from_secs(120);
+/// How long accepting pauses when the system is out of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a body that means nothing, such as that of a GET.
+const MEANINGLESS_BODY: usize = 16 * 1024;
+
+/// What a daemon does for its peers.
+pub trait Service: 'static {
+    /// The largest document that may be PUT, in bytes.
+    const MAX_DOCUMENT: usize;
+
+    /// Does what is asked for. May be cancelled, because the peer is gone: a change must go on all the same.
+    fn answer(&self, method: &Method, path: &str, body: Bytes) -> impl Future<Output = Answer>;
+
+    /// The document that says why a request is refused.
+    fn refuse(&self, status: StatusCode, reason: &str) -> Answer;
+}
+
+/// An answer to be sent.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// The content of an answer.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// Piece by piece, as the peer reads them. An error cuts the answer off.
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+impl Answer {
+    /// A document.
+    pub fn json(status: StatusCode, document: &impl Serialize) -> Self {
+        // The documents have string keys and finite numbers alone, so they always serialize.
+        Self::whole(status, "application/json", serde_json::to_vec(document).unwrap_or_default())
+    }
+
+    /// Anything that is there as a whole.
+    pub fn whole(status: StatusCode, content_type: &'static str, content: impl Into<Bytes>) -> Self {
+        Self { status, content_type, content: Content::Whole(content.into()) }
+    }
+}
+
+/// Removes the socket that a process which is gone has left.
+///
+/// # Errors
+/// `AlreadyExists` when it is something else; else as the file system says.
+pub fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"))
+        }
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The control socket of one process. Removed from the file system when dropped.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    _lock: fs::File,
+}
+
+impl ControlSocket {
+    /// Binds the socket, readable and writable by the owner and the group. A stale socket of a process that is
+    /// gone is replaced; one of a live process is not. `program` is what that is called.
+    ///
+    /// # Errors
+    /// `AddrInUse` when a live process serves this path; else as the file system says.
+    pub fn bind(path: &Path, program: &str) -> io::Result<Self> {
+        // The lock's own error would name neither the directory nor what to do about it.
+        if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.is_dir()) {
+            let reason = format!("the directory {} is not there", directory.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+        }
+        let lock =
+            fs::File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => {
+                let reason = format!("another {program} serves this control socket");
+                io::Error::new(io::ErrorKind::AddrInUse, reason)
+            }
+            fs::TryLockError::Error(error) => error,
+        })?;
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// Serves until dropped; connections that are there then end by themselves. To be called within a `LocalSet`.
+    pub async fn serve(&self, service: impl Service) {
+        let service = Rc::new(service);
+        let places = Rc::new(Places::default());
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    places.free().await;
+                    let peer = places.take();
+                    tokio::task::spawn_local(serve(Rc::clone(&service), stream, peer));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "control socket");
+                    // Whoever keeps the server waiting keeps a descriptor, too.
+                    places.let_go_one();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn serve<S: Service>(service: Rc<S>, stream: UnixStream, peer: Peer) {
+    let progress = Rc::clone(&peer.progress);
+    let watched = Watched { stream, progress: Rc::clone(&progress) };
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            // Whoever has only finished sending waits for his answer.
+            .half_close(true)
+            .serve_connection(
+                TokioIo::new(watched),
+                service_fn(|request| {
+                    let (service, progress) = (Rc::clone(&service), Rc::clone(&progress));
+                    async move { Ok::<_, Infallible>(respond(&*service, &progress, request).await) }
+                }),
+            )
+    );
+    let begun = Instant::now();
+    let mut ending = false;
+    loop {
+        let at = progress.deadline(begun, ending);
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "control connection");
+                }
+                return;
+            }
+            () = progress.let_go.notified() => {
+                return tracing::debug!("control connection closed: another needs its place");
+            }
+            () = tokio::time::sleep_until(at) => {
+                if begun.elapsed() >= LIFETIME && !ending {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                } else if progress.is_stuck(begun) {
+                    return tracing::debug!("control connection closed: its peer does not read or write");
+                }
+            }
+        }
+    }
+}
+
+async fn respond<S: Service>(
+    service: &S,
+    progress: &Progress,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    let (parts, body) = request.into_parts();
+    let limit = if parts.method == Method::PUT { S::MAX_DOCUMENT } else { MEANINGLESS_BODY };
+    let answer = match Limited::new(body, limit).collect().await {
+        Ok(body) => {
+            let _working = progress.working();
+            service.answer(&parts.method, parts.uri.path(), body.to_bytes()).await
+        }
+        Err(error) => {
+            let too_large = error.is::<LengthLimitError>();
+            let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            service.refuse(status, &error.to_string())
+        }
+    };
+    let mut response = Response::new(Reply(Some(answer.content)));
+    *response.status_mut() = answer.status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    response
+}
+
+/// Everybody who is connected.
+#[derive(Debug, Default)]
+struct Places {
+    taken: RefCell<Vec<Rc<Progress>>>,
+    freed: Notify,
+}
+
+/// One who is connected; his place is free when this is dropped.
+struct Peer {
+    progress: Rc<Progress>,
+    places: Rc<Places>,
+}
+
+impl Places {
+    /// Resolves when there is a place, which may have been another's.
+    async fn free(&self) {
+        while self.taken.borrow().len() >= PLACES && !self.let_go_one() {
+            self.freed.notified().await;
+        }
+    }
+
+    fn take(self: &Rc<Self>) -> Peer {
+        let progress = Rc::new(Progress {
+            working: Cell::new(false),
+            moved: Cell::new(Instant::now()),
+            let_go: Notify::new(),
+        });
+        self.taken.borrow_mut().push(Rc::clone(&progress));
+        Peer { progress, places: Rc::clone(self) }
+    }
+
+    /// Lets go the one that has kept the server waiting for longest; false when all are being worked for.
+    fn let_go_one(&self) -> bool {
+        let mut taken = self.taken.borrow_mut();
+        let waited_for = taken.iter().enumerate().filter(|(_, peer)| !peer.working.get());
+        let Some((at, _)) = waited_for.min_by_key(|(_, peer)| peer.moved.get()) else { return false };
+        taken.swap_remove(at).let_go.notify_one();
+        true
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.places.taken.borrow_mut().retain(|progress| !Rc::ptr_eq(progress, &self.progress));
+        self.places.freed.notify_one();
+    }
+}
+
+/// Whom a connection waits for, and since when.
+#[derive(Debug)]
+struct Progress {
+    /// The service works on a request of his.
+    working: Cell<bool>,
+    /// When bytes came or went, or the service was done.
+    moved: Cell<Instant>,
+    let_go: Notify,
+}
+
+impl Progress {
+    fn working(&self) -> impl Drop {
+        struct Working<'a>(&'a Progress);
+        impl Drop for Working<'_> {
+            fn drop(&mut self) {
+                self.0.working.set(false);
+                self.0.moved.set(Instant::now());
+            }
+        }
+        self.working.set(true);
+        Working(self)
+    }
+
+    /// When to look again whether the connection has to end.
+    fn deadline(&self, begun: Instant, ending: bool) -> Instant {
+        let stuck = if self.working.get() { Instant::now() } else { self.moved.get() } + PATIENCE;
+        stuck.min(begun + if ending { LONGEST.max(begun.elapsed() + PATIENCE) } else { LIFETIME })
+    }
+
+    fn is_stuck(&self, begun: Instant) -> bool {
+        !self.working.get() && (self.moved.get().elapsed() >= PATIENCE || begun.elapsed() >= LONGEST)
+    }
+}
+
+/// A stream that says when bytes come or go.
+struct Watched {
+    stream: UnixStream,
+    progress: Rc<Progress>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        if buf.filled().len() > before {
+            this.progress.moved.set(Instant::now());
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf));
+        this.progress.moved.set(Instant::now());
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs));
+        this.progress.moved.set(Instant::now());
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// The body of an answer.
+struct Reply(Option<Content>);
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        if let Some(Content::Pieces(pieces)) = &mut this.0 {
+            return pieces.poll_recv(cx).map(|piece| Some(piece?.map(Frame::data)));
+        }
+        match this.0.take() {
+            Some(Content::Whole(bytes)) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            _ => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Some(Content::Whole(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Some(Content::Pieces(_)) => SizeHint::default(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}

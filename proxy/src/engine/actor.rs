@@ -1,0 +1,342 @@
+//! The task that owns what runs.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::TcpListener,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, spawn_blocking},
+};
+use uuid::Uuid;
+
+use super::{
+    Ask, Change, Observation, Pulse, Vitals, addresses,
+    change::{self, ApplyError, Wanted},
+    watch::{self, Watch},
+};
+use crate::{
+    control::api::{Applied, ProcessStats, Refusal},
+    health::{HealthEngine, Monitored, Target},
+    metrics::Scrapes,
+    model::{Binding, PoolId},
+    peers::{Peers, PeersConfig},
+    persist::PersistState,
+    snapshot::{ListenerPlan, Snapshot},
+    state::Registry,
+    sys,
+    worker::{Command, WorkerHandle},
+};
+
+/// How long a worker may take to put a snapshot live before the change is reported as late. Workers never
+/// block, so this passes only when the machine is starved.
+const SWAP_PATIENCE: Duration = Duration::from_secs(10);
+
+type Reply = oneshot::Sender<Result<Applied, ApplyError>>;
+type Compiled = Result<Option<Snapshot>, ApplyError>;
+
+/// The workers, and what they run.
+pub(super) struct Actor {
+    instance: Uuid,
+    started: Instant,
+    /// Nobody else holds it but a change that is being compiled.
+    registry: Arc<Registry>,
+    workers: Vec<WorkerHandle>,
+    health: HealthEngine,
+    watch: Watch,
+    peers: Peers,
+    /// Where the workers' clock began.
+    epoch: tokio::time::Instant,
+    present: Arc<Snapshot>,
+    /// The generation of `present`, for who only wants to know whether that is another.
+    generation: Arc<AtomicU64>,
+    /// Addresses that every worker has a socket for.
+    bound: Vec<Binding>,
+    stage: Stage,
+    draining: bool,
+}
+
+/// How far the change under way is.
+enum Stage {
+    /// There is none.
+    Idle,
+    /// Nothing that runs was touched yet.
+    Compiling { task: JoinHandle<Compiled>, reply: Reply },
+    /// The workers have been told.
+    Swapping { live: Pin<Box<dyn Future<Output = ()>>>, snapshot: Arc<Snapshot>, reply: Reply },
+}
+
+/// The end of a stage.
+enum Step {
+    Compiled(Compiled),
+    Live,
+}
+
+impl Stage {
+    /// Waits for the end of the stage, for ever when there is none. May be cancelled.
+    async fn end(&mut self) -> Step {
+        match self {
+            Self::Idle => std::future::pending().await,
+            Self::Compiling { task, .. } => Step::Compiled(task.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a change could not be compiled");
+                Err(ApplyError::Failed(Refusal::one("", format!("a defect of the proxy: {error}"))))
+            })),
+            Self::Swapping { live, .. } => {
+                live.as_mut().await;
+                Step::Live
+            }
+        }
+    }
+}
+
+impl Actor {
+    /// Starts the workers, without a load balancer.
+    pub(super) fn start(workers: usize, generation: Arc<AtomicU64>, scrapes: &Scrapes) -> io::Result<Self> {
+        let epoch = tokio::time::Instant::now();
+        let handles = (0..workers)
+            .map(|index| WorkerHandle::start(index, epoch, scrapes.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        let instance = Uuid::new_v4();
+        Ok(Self {
+            instance,
+            started: Instant::now(),
+            registry: Arc::new(Registry::new(workers)),
+            workers: handles,
+            health: HealthEngine::start(u64::from(std::process::id()))?,
+            watch: Watch::new(Instant::now()),
+            peers: Peers::new(instance, epoch.into_std()),
+            epoch,
+            present: Arc::new(Snapshot::empty(0)),
+            generation,
+            bound: Vec::new(),
+            stage: Stage::Idle,
+            draining: false,
+        })
+    }
+
+    pub(super) fn pulse(&self) -> Pulse {
+        Pulse::new(self.workers.iter().map(WorkerHandle::commands).collect())
+    }
+
+    /// Takes changes one after the other, and answers what is asked meanwhile, until nobody can ask any more.
+    pub(super) async fn run(
+        mut self,
+        mut changes: mpsc::Receiver<Change>,
+        mut asks: mpsc::UnboundedReceiver<Ask>,
+    ) {
+        loop {
+            tokio::select! {
+                step = self.stage.end() => self.advance(step),
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.answer(ask),
+                    None => return,
+                },
+                Some(change) = changes.recv(), if matches!(self.stage, Stage::Idle) => self.begin(change),
+            }
+        }
+    }
+
+    fn begin(&mut self, Change { wanted, reply }: Change) {
+        if self.draining {
+            let _ = reply.send(Err(ApplyError::stopping()));
+            return;
+        }
+        self.stage = Stage::Compiling { task: self.compile(wanted), reply };
+    }
+
+    fn compile(&self, wanted: Wanted) -> JoinHandle<Compiled> {
+        let (present, registry) = (Arc::clone(&self.present), Arc::clone(&self.registry));
+        spawn_blocking(move || {
+            sys::stand_back();
+            change::compile(wanted, &present, &registry)
+        })
+    }
+
+    fn advance(&mut self, step: Step) {
+        match (std::mem::replace(&mut self.stage, Stage::Idle), step) {
+            (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.swap(compiled) {
+                Ok(Some((snapshot, live))) => self.stage = Stage::Swapping { live, snapshot, reply },
+                Ok(None) => {
+                    let _ = reply.send(Ok(Applied { generation: self.present.generation, changed: false }));
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                }
+            },
+            (Stage::Swapping { snapshot, reply, .. }, Step::Live) => {
+                let generation = snapshot.generation;
+                self.went_live(snapshot);
+                let _ = reply.send(Ok(Applied { generation, changed: true }));
+            }
+            (stage, _) => self.stage = stage,
+        }
+    }
+
+    /// Binds what is new and tells the workers, who are told for good: from here on nothing keeps the snapshot from going
+    /// live.
+    #[allow(clippy::type_complexity, reason = "used once")]
+    fn swap(
+        &self,
+        compiled: Compiled,
+    ) -> Result<Option<(Arc<Snapshot>, Pin<Box<dyn Future<Output = ()>>>)>, ApplyError> {
+        let Some(snapshot) = compiled? else { return Ok(None) };
+        if self.draining {
+            return Err(ApplyError::stopping());
+        }
+        let sockets = change::bind_new(&snapshot, &self.bound, self.workers.len());
+        let sockets = sockets.map_err(ApplyError::Unavailable)?;
+        addresses::warn_of_missing(sockets.keys());
+        let snapshot = Arc::new(snapshot);
+        snapshot.announce();
+        let live = Box::pin(self.tell_workers(&snapshot, sockets));
+        Ok(Some((snapshot, live)))
+    }
+
+    /// Resolves when every worker runs the snapshot.
+    fn tell_workers(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        mut sockets: BTreeMap<Binding, Vec<TcpListener>>,
+    ) -> impl Future<Output = ()> + use<> {
+        let mut live = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let share = sockets
+                .iter_mut()
+                .filter_map(|(binding, sockets)| sockets.pop().map(|socket| (*binding, socket)))
+                .collect();
+            let (done, is_live) = oneshot::channel();
+            worker.send(Command::Apply { snapshot: Arc::clone(snapshot), sockets: share, done });
+            live.push(is_live);
+        }
+        let generation = snapshot.generation;
+        async move {
+            let all_live = async {
+                for is_live in live {
+                    if is_live.await.is_err() {
+                        tracing::error!("a worker has died");
+                    }
+                }
+            };
+            if tokio::time::timeout(SWAP_PATIENCE, all_live).await.is_err() {
+                tracing::error!(generation, "a worker is late to put a change live");
+            }
+        }
+    }
+
+    fn went_live(&mut self, snapshot: Arc<Snapshot>) {
+        self.bound = snapshot.bindings().map(|(binding, _)| binding).collect();
+        self.present = snapshot;
+        self.generation.store(self.present.generation, Ordering::Release);
+        if !self.draining {
+            self.health.update(monitored(&self.present));
+        }
+        watch::remember(Instant::now(), &self.present);
+        match Arc::get_mut(&mut self.registry) {
+            Some(registry) => self.present.hand_over(registry),
+            // What was compiled has been given back before this.
+            None => unreachable!("no change is being compiled while one goes live"),
+        }
+        self.peers.set_tables(persistence(&self.present));
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        // Whoever asked may be gone.
+        match ask {
+            Ask::Observe(reply) => {
+                let _ = reply.send(self.observe());
+            }
+            Ask::Look(reply) => {
+                let _ = reply.send(self.look());
+            }
+            Ask::Peers(reply) => {
+                let _ = reply.send(self.peers.report());
+            }
+            Ask::SetPeers { config, patient, reply } => {
+                let _ = reply.send(self.set_peers(config, patient));
+            }
+            Ask::ClearPeers(reply) => {
+                if self.peers.is_configured() {
+                    tracing::info!("session persistence is kept alike with nobody any more");
+                }
+                self.peers.clear();
+                let _ = reply.send(self.peers.report());
+            }
+            Ask::Drain(reply) => {
+                self.draining = true;
+                self.health.update(Vec::new());
+                for worker in &self.workers {
+                    worker.send(Command::Drain);
+                }
+                let _ = reply.send(self.workers.iter().map(WorkerHandle::commands).collect());
+            }
+        }
+    }
+
+    fn set_peers(
+        &mut self,
+        config: PeersConfig,
+        patient: bool,
+    ) -> Result<crate::control::api::Peers, Refusal> {
+        let listen = config.listen;
+        let set = self.peers.set(config, patient);
+        set.map_err(|error| Refusal::one("peers.listen", format!("{listen}: {error}")))?;
+        self.peers.set_tables(persistence(&self.present));
+        Ok(self.peers.report())
+    }
+
+    fn look(&mut self) -> Vitals {
+        self.watch.sample(Instant::now(), &self.present);
+        let open = |plan: &ListenerPlan| u64::from(plan.state.connections.load(Ordering::Relaxed));
+        Vitals {
+            connections: self.present.listeners.iter().map(open).sum(),
+            fit: !self.workers.iter().any(WorkerHandle::is_finished),
+        }
+    }
+
+    fn observe(&self) -> Observation {
+        Observation {
+            at: Instant::now(),
+            snapshot: Arc::clone(&self.present),
+            instance: self.instance,
+            uptime: self.started.elapsed(),
+            epoch: self.epoch.into_std(),
+            workers: self.workers.len(),
+            departed: self.registry.departed(),
+            rates: ProcessStats {
+                connection_rate: self.watch.connections.per_second(),
+                max_connection_rate: self.watch.connections.highest(),
+                session_rate: self.watch.sessions.per_second(),
+                max_session_rate: self.watch.sessions.highest(),
+                ..ProcessStats::default()
+            },
+            peers: self.peers.is_configured().then(|| self.peers.report()),
+        }
+    }
+}
+
+/// The members that are probed, and how.
+fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
+    let Some(model) = &snapshot.model else { return Vec::new() };
+    let pools = model.pools.iter().zip(&snapshot.pools);
+    pools
+        .flat_map(|(pool, plan)| {
+            pool.members.iter().zip(&plan.members).filter_map(move |(member, plan)| {
+                let target = Target::of_member(pool, member)?;
+                Some(Monitored { member: Arc::clone(&plan.state), target })
+            })
+        })
+        .collect()
+}
+
+/// What the pools remember of their clients.
+fn persistence(snapshot: &Snapshot) -> impl Iterator<Item = (PoolId, Arc<PersistState>)> {
+    snapshot.pools.iter().filter_map(|pool| Some((pool.id(), pool.persist_state.clone()?)))
+}

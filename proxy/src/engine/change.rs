@@ -1,0 +1,151 @@
+//! What a change is made of: what is wanted, the steps to it that touch nothing that runs, and why it did not come about.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    control::api::{Fault, Refusal},
+    health::Target,
+    model::{Binding, LoadBalancer, Pool},
+    net::{self, BindError, BoundListener},
+    snapshot::{self, Snapshot},
+    state::Registry,
+};
+
+/// What is to run.
+#[derive(Debug)]
+pub enum Wanted {
+    /// What this document says.
+    Document(Bytes),
+    /// This load balancer.
+    Model(Box<LoadBalancer>),
+    /// Nothing.
+    Nothing,
+}
+
+/// Why a change was not made.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// The document cannot be honoured; nothing changed.
+    Refused(Refusal),
+    /// Another process holds an address, or the system is out of resources; nothing changed.
+    Unavailable(Refusal),
+    /// The process ends, or is at fault itself; nothing changed.
+    Failed(Refusal),
+}
+
+impl ApplyError {
+    /// The faults.
+    pub fn refusal(&self) -> &Refusal {
+        match self {
+            Self::Refused(refusal) | Self::Unavailable(refusal) | Self::Failed(refusal) => refusal,
+        }
+    }
+
+    pub(super) fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) | Self::Unavailable(refusal) | Self::Failed(refusal) => refusal,
+        }
+    }
+
+    pub(super) fn stopping() -> Self {
+        Self::Failed(Refusal::one("", "the proxy is about to end"))
+    }
+}
+
+impl std::fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, fault) in self.refusal().faults.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {}", fault.path, fault.reason)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
+/// Parses and compiles, for as long as that takes: for a blocking thread. `None` when that is what runs already.
+///
+/// # Errors
+/// When it cannot be honoured, whatever the system's state.
+pub(super) fn compile(
+    wanted: Wanted,
+    present: &Snapshot,
+    registry: &Registry,
+) -> Result<Option<Snapshot>, ApplyError> {
+    let model = match wanted {
+        Wanted::Document(text) => Some(LoadBalancer::from_json(&text).map_err(ApplyError::Refused)?),
+        Wanted::Model(model) => Some(*model),
+        Wanted::Nothing => None,
+    };
+    if present.model.as_deref() == model.as_ref() {
+        return Ok(None);
+    }
+    let generation = present.generation + 1;
+    let Some(model) = model else { return Ok(Some(Snapshot::empty(generation))) };
+    let faults = unsupported_monitors(&model);
+    if !faults.is_empty() {
+        return Err(ApplyError::Refused(Refusal { faults }));
+    }
+    snapshot::compile(Arc::new(model), generation, registry).map(Some).map_err(ApplyError::Refused)
+}
+
+/// A socket per worker for each address that is not among `bound`. Sockets that were bound are closed again when one
+/// cannot be.
+///
+/// # Errors
+/// When another process holds an address, or the system is out of resources.
+pub(super) fn bind_new(
+    snapshot: &Snapshot,
+    bound: &[Binding],
+    workers: usize,
+) -> Result<BTreeMap<Binding, Vec<std::net::TcpListener>>, Refusal> {
+    let mut new = Vec::new();
+    let mut faults = Vec::new();
+    for (binding, index) in snapshot.bindings() {
+        if bound.contains(&binding) {
+            continue;
+        }
+        match net::bind_for_workers(binding.address, workers) {
+            Ok(sockets) => new.push((binding, index, sockets)),
+            Err(error) => faults.push(bind_fault(snapshot, index, &error)),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Refusal { faults });
+    }
+    // Only now that every address is ours may clients connect.
+    let mut sockets = BTreeMap::new();
+    for (binding, index, bound) in new {
+        let listening: Result<Vec<_>, _> = bound.into_iter().map(BoundListener::listen).collect();
+        match listening {
+            Ok(listening) => {
+                sockets.insert(binding, listening);
+            }
+            Err(error) => faults.push(bind_fault(snapshot, index, &error)),
+        }
+    }
+    if faults.is_empty() { Ok(sockets) } else { Err(Refusal { faults }) }
+}
+
+/// Faults of health monitors that this process cannot carry out.
+fn unsupported_monitors(model: &LoadBalancer) -> Vec<Fault> {
+    let fault = |(index, pool): (usize, &Pool)| {
+        let target = pool.members.iter().find_map(|member| Target::of_member(pool, member))?;
+        let reason = target.unsupported()?;
+        Some(Fault { path: format!("loadbalancer.pools[{index}].healthmonitor.type"), reason })
+    };
+    model.pools.iter().enumerate().filter_map(fault).collect()
+}
+
+fn bind_fault(snapshot: &Snapshot, index: usize, error: &BindError) -> Fault {
+    let id = snapshot.listeners[index].state.id;
+    let position = snapshot.model.as_ref().and_then(|m| m.listeners.iter().position(|l| l.id == id));
+    let path = match position {
+        Some(index) => format!("loadbalancer.listeners[{index}].protocol_port"),
+        None => "loadbalancer.listeners".to_owned(),
+    };
+    Fault { path, reason: error.to_string() }
+}

@@ -1,0 +1,97 @@
+//! What runs at one moment.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{Resource, getrlimit};
+use uuid::Uuid;
+
+use super::report;
+use crate::{
+    control::api::{Info, Peers, ProcessStats, Stats},
+    metrics::{Exposition, Host, MetricsInput},
+    model::LoadBalancer,
+    snapshot::Snapshot,
+    state::{Counter, ListenerCounters, PerWorker},
+};
+
+/// What runs at one moment, and where its counters are. Cheap to make; adding the counters up takes longer with every
+/// member and is for another thread than the control thread.
+#[derive(Debug)]
+pub struct Observation {
+    pub(super) at: Instant,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) instance: Uuid,
+    pub(super) uptime: Duration,
+    /// Where the workers' clock began.
+    pub(super) epoch: Instant,
+    pub(super) workers: usize,
+    /// What listeners counted that are known no more.
+    pub(super) departed: PerWorker<ListenerCounters>,
+    /// The rates; nothing else is filled in.
+    pub(super) rates: ProcessStats,
+    pub(super) peers: Option<Peers>,
+}
+
+impl Observation {
+    /// The load balancer that runs.
+    pub fn model(&self) -> Option<&Arc<LoadBalancer>> {
+        self.snapshot.model.as_ref()
+    }
+
+    /// The process.
+    pub fn info(&self) -> Info {
+        Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.instance.to_string(),
+            pid: std::process::id(),
+            workers: self.workers,
+            uptime_ms: u64::try_from(self.uptime.as_millis()).unwrap_or(u64::MAX),
+            loadbalancer: self.snapshot.model.as_deref().map(|model| model.id),
+            generation: self.snapshot.generation,
+        }
+    }
+
+    /// Every counter.
+    pub fn stats(&self) -> Stats {
+        let stats = report::Moment { now: self.at, epoch: self.epoch };
+        let mut stats = stats.of(&self.snapshot, &self.instance.to_string());
+        let total = |counter: fn(&ListenerCounters) -> &Counter| {
+            let present = self.snapshot.listener_states().iter().map(|state| state.counters.sum(counter));
+            present.sum::<u64>() + self.departed.sum(counter)
+        };
+        stats.process = ProcessStats {
+            total_connections: total(|c| &c.connections_total),
+            requests: total(|c| &c.requests),
+            max_connections: max_connections(&self.snapshot),
+            ..self.rates
+        };
+        stats
+    }
+
+    /// The text of `/metrics`, to be written piece by piece. Asks the kernel how busy the machine is.
+    pub fn exposition(&self) -> Exposition {
+        Exposition::new(&MetricsInput {
+            info: &self.info(),
+            stats: &self.stats(),
+            loadbalancer: self.snapshot.model.as_deref(),
+            peers: self.peers.as_ref(),
+            host: Host::read().ok(),
+        })
+    }
+}
+
+/// More connections than this there cannot be: the sum of all `connection_limit`s, or the limit of descriptors, each
+/// connection taking one at the least.
+fn max_connections(snapshot: &Snapshot) -> u64 {
+    // Sockets of clients share this limit with everything else, so it is never quite reached.
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let limits = snapshot.listeners.iter().map(|listener| listener.connection_limit.map(u64::from));
+    limits
+        .sum::<Option<u64>>()
+        .filter(|_| !snapshot.listeners.is_empty())
+        .unwrap_or(u64::MAX)
+        .min(descriptors)
+}
