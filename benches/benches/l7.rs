@@ -7,7 +7,7 @@ use amphora_model::{
     CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
     ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
 };
-use amphora_proxy::l7::{L7Program, Outcome, RequestFacts, Scratch};
+use amphora_proxy::l7::{Budget, Expressions, L7Program, Outcome, RequestFacts, Scratch};
 use divan::{Bencher, counter::ItemsCount};
 
 const COUNTS: [u64; 3] = [1, 10, 1000];
@@ -98,7 +98,8 @@ fn listener(policies: u64, rule: NoMatch) -> Listener {
 }
 
 fn program(policies: u64, rule: NoMatch) -> L7Program {
-    L7Program::compile(&listener(policies, rule), |_| true).expect("the policies can be honoured")
+    L7Program::compile(&listener(policies, rule), |_| true, &mut Budget::new(&Expressions::default()))
+        .expect("the policies can be honoured")
 }
 
 /// The longest way: no policy applies.
@@ -134,11 +135,15 @@ fn evaluate_path_regexes(bencher: Bencher<'_, '_>, policies: u64) {
 #[divan::bench(args = COUNTS)]
 fn compile_path_prefixes(bencher: Bencher<'_, '_>, policies: u64) {
     let listener = listener(policies, path_prefix);
-    bencher.bench_local(|| L7Program::compile(black_box(&listener), |_| true));
+    bencher.bench_local(|| {
+        L7Program::compile(black_box(&listener), |_| true, &mut Budget::new(&Expressions::default()))
+    });
 }
 
 #[divan::bench(args = COUNTS)]
 fn compile_path_regexes(bencher: Bencher<'_, '_>, policies: u64) {
     let listener = listener(policies, path_regex);
-    bencher.bench_local(|| L7Program::compile(black_box(&listener), |_| true));
+    bencher.bench_local(|| {
+        L7Program::compile(black_box(&listener), |_| true, &mut Budget::new(&Expressions::default()))
+    });
 }

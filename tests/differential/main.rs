@@ -25,7 +25,7 @@ use std::{
 };
 
 use amphora_model::{Listener, PoolId};
-use amphora_proxy::l7::{L7Program, Outcome, Scratch};
+use amphora_proxy::l7::{Budget, Expressions, L7Program, Outcome, Scratch};
 use tempfile::TempDir;
 
 use crate::{cases::Set, facts::Facts, haproxy::Running, peers::Answer, prng::Prng};
@@ -152,7 +152,8 @@ fn expressions(directory: &std::path::Path) -> Vec<String> {
 
 fn compile(set: &Set) -> Result<L7Program, String> {
     let enabled = |id: PoolId| set.pools.iter().any(|pool| pool.id == id && pool.admin_state_up);
-    L7Program::compile(&set.listener, enabled).map_err(|faults| format!("{faults:?}"))
+    L7Program::compile(&set.listener, enabled, &mut Budget::new(&Expressions::default()))
+        .map_err(|faults| format!("{faults:?}"))
 }
 
 /// What the evaluator's outcome means on the wire.

@@ -1,7 +1,10 @@
 //! One comparison: `compare_type` with its value.
 
+use std::sync::Arc;
+
 use memchr::{memchr2_iter, memmem::Finder};
-use regex::bytes::Regex;
+
+use super::pcre::Expression;
 
 /// Whether a sample satisfies a rule's `compare_type` and `value`.
 #[derive(Clone, Debug)]
@@ -22,7 +25,7 @@ pub(super) enum Compare {
     /// `-m sub`
     Contains(Box<Finder<'static>>),
     /// `-m reg`
-    Regex(Regex),
+    Regex(Arc<Expression>),
 }
 
 impl Matcher {
@@ -39,7 +42,7 @@ impl Matcher {
             }
             Compare::Contains(finder) if self.ignore_case => contains_ignoring_case(sample, finder.needle()),
             Compare::Contains(finder) => finder.find(sample).is_some(),
-            Compare::Regex(regex) => regex.is_match(sample),
+            Compare::Regex(expression) => expression.matches(sample),
         }
     }
 

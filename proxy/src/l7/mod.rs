@@ -8,6 +8,7 @@
 //! A request is anything that is [`RequestFacts`]. Evaluation copies and allocates nothing once its [`Scratch`]
 //! has grown to the size of the program.
 
+mod budget;
 mod facts;
 mod index;
 mod matcher;
@@ -18,7 +19,11 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use self::{program::L7Program, samples::Scratch};
+pub use self::{
+    budget::{Budget, Expressions, MAX_EXPRESSION_BYTES},
+    program::L7Program,
+    samples::Scratch,
+};
 
 use crate::model::{PoolId, RedirectCode};
 
@@ -27,9 +32,6 @@ pub const MAX_POLICIES: usize = 4096;
 
 /// Enabled rules that one policy may have, Octavia's `MAX_L7RULES_PER_L7POLICY`.
 pub const MAX_RULES_PER_POLICY: usize = 50;
-
-/// REGEX rules that one listener may have: together with the size limit of each it bounds a program's memory.
-pub const MAX_REGEX_RULES: usize = 1024;
 
 /// Bytes in a rule's `value` or `key`: Octavia's 255 characters in UTF-8.
 pub const MAX_VALUE_LENGTH: usize = 1020;

@@ -8,7 +8,11 @@
 
 use std::fmt::Write as _;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::{
+    Input,
+    meta::{BuildError, Config, Regex},
+    util::syntax,
+};
 
 /// Bytes that one compiled expression may take.
 pub(super) const PROGRAM_SIZE: usize = 256 * 1024;
@@ -19,24 +23,50 @@ pub(super) const CACHE_SIZE: usize = 128 * 1024;
 /// The largest count in `{n,m}`, as in PCRE2.
 const MAX_COUNT: u32 = 65_535;
 
+/// A compiled expression.
+#[derive(Debug)]
+pub(super) struct Expression {
+    regex: Regex,
+}
+
+impl Expression {
+    /// Whether the subject contains a match.
+    #[inline]
+    pub(super) fn matches(&self, subject: &[u8]) -> bool {
+        self.regex.is_match(Input::new(subject))
+    }
+
+    /// Bytes that it takes, apart from what workers build lazily.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.regex.memory_usage()
+    }
+}
+
 /// The expression, or why it cannot be honoured.
-pub(super) fn compile(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
+pub(super) fn compile(pattern: &str, ignore_case: bool) -> Result<Expression, String> {
     let translated = translate(pattern)?;
-    RegexBuilder::new(&translated)
-        .unicode(false)
-        .case_insensitive(ignore_case)
-        .size_limit(PROGRAM_SIZE)
-        .dfa_size_limit(CACHE_SIZE)
-        .build()
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(limit) => {
-                format!("the compiled regular expression would be larger than {limit} bytes")
-            }
-            other => format!(
-                "not a valid regular expression: {}",
-                other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ")
-            ),
-        })
+    Regex::builder()
+        .configure(
+            Config::new()
+                .utf8_empty(false)
+                .nfa_size_limit(Some(PROGRAM_SIZE))
+                .hybrid_cache_capacity(CACHE_SIZE),
+        )
+        .syntax(syntax::Config::new().unicode(false).utf8(false).case_insensitive(ignore_case))
+        .build(&translated)
+        .map(|regex| Expression { regex })
+        .map_err(|error| explain(&error))
+}
+
+fn explain(error: &BuildError) -> String {
+    match (error.size_limit(), error.syntax_error()) {
+        (Some(limit), _) => format!("the compiled regular expression would be larger than {limit} bytes"),
+        (None, syntax) => {
+            let text = syntax.map_or_else(|| error.to_string(), ToString::to_string);
+            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("not a valid regular expression: {reason}")
+        }
+    }
 }
 
 /// A byte of the pattern; `quoted` ones stood between `\Q` and `\E` and mean themselves.

@@ -3,11 +3,11 @@
 use memchr::memmem::Finder;
 
 use super::{
-    Location, MAX_POLICIES, MAX_REGEX_RULES, MAX_RULES_PER_POLICY, MAX_VALUE_LENGTH, Outcome, RequestFacts,
-    Scratch,
+    Budget, Location, MAX_EXPRESSION_BYTES, MAX_POLICIES, MAX_RULES_PER_POLICY, MAX_VALUE_LENGTH, Outcome,
+    RequestFacts, Scratch,
+    budget::Refused,
     index::Index,
     matcher::{Compare, Matcher},
-    pcre,
     samples::{Subject, Subjects, View},
 };
 use crate::{
@@ -57,13 +57,17 @@ impl L7Program {
     /// Compiles the policies of a listener.
     ///
     /// Disabled policies and rules are left out, as are policies without an enabled rule and those that send to a pool
-    /// for which `enabled_pool` says no: Octavia renders none of them.
+    /// for which `enabled_pool` says no: Octavia renders none of them. `budget` is that of the whole load balancer.
     ///
     /// # Errors
-    /// All faults: regular expressions that cannot be honoured, and what exceeds the limits of [this module](super).
+    /// All faults, or none when it was not this listener that exceeded the budget: regular expressions that cannot be honoured, and what exceeds the limits of [this module](super).
     /// Their paths name listener, policy and rule by id, because the document's own order is not known here.
-    pub fn compile(listener: &Listener, enabled_pool: impl Fn(PoolId) -> bool) -> Result<Self, Vec<Fault>> {
-        let mut compiler = Compiler::default();
+    pub fn compile(
+        listener: &Listener,
+        enabled_pool: impl Fn(PoolId) -> bool,
+        budget: &mut Budget<'_>,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut compiler = Compiler { budget, subjects: Subjects::default(), faults: Vec::new() };
         let path = format!("loadbalancer.listeners[{}]", listener.id);
         if listener.l7policies.len() > MAX_POLICIES {
             compiler.fault(format!("{path}.l7policies"), format!("more than {MAX_POLICIES} L7 policies"));
@@ -80,7 +84,7 @@ impl L7Program {
                 policies.extend(compiler.policy(policy, &format!("{path}.l7policies[{}]", policy.id)));
             }
         }
-        if !compiler.faults.is_empty() {
+        if !compiler.faults.is_empty() || compiler.budget.is_exceeded() {
             return Err(compiler.faults);
         }
         let index = Index::build(&policies);
@@ -158,14 +162,13 @@ impl Rule {
     }
 }
 
-#[derive(Default)]
-struct Compiler {
+struct Compiler<'a, 'k> {
+    budget: &'a mut Budget<'k>,
     subjects: Subjects,
-    regexes: usize,
     faults: Vec<Fault>,
 }
 
-impl Compiler {
+impl Compiler<'_, '_> {
     fn fault(&mut self, path: String, reason: impl Into<String>) {
         self.faults.push(Fault { path, reason: reason.into() });
     }
@@ -246,23 +249,22 @@ impl Compiler {
             CompareType::StartsWith => Compare::Prefix(bytes()),
             CompareType::EndsWith => Compare::Suffix(bytes()),
             CompareType::Contains => Compare::Contains(Box::new(Finder::new(&rule.value).into_owned())),
-            CompareType::Regex => {
-                self.regexes += 1;
-                if self.regexes > MAX_REGEX_RULES {
-                    self.fault(
-                        value_path(),
-                        format!("more than {MAX_REGEX_RULES} REGEX rules in one listener"),
-                    );
+            CompareType::Regex => match self.budget.expression(&rule.value, ignore_case) {
+                Ok(expression) => Compare::Regex(expression),
+                Err(Refused::Expression(reason)) => {
+                    self.fault(value_path(), reason);
                     return None;
                 }
-                match pcre::compile(&rule.value, ignore_case) {
-                    Ok(regex) => Compare::Regex(regex),
-                    Err(reason) => {
-                        self.fault(value_path(), reason);
-                        return None;
-                    }
+                Err(Refused::TooMuch) => {
+                    let mib = MAX_EXPRESSION_BYTES >> 20;
+                    self.fault(
+                            value_path(),
+                            format!("with this one the regular expressions of the load balancer take more than {mib} MiB"),
+                        );
+                    return None;
                 }
-            }
+                Err(Refused::Unread) => return None,
+            },
         };
         Some(Rule { source, invert: rule.invert, matcher: Matcher { compare, ignore_case } })
     }

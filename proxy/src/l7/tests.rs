@@ -84,7 +84,7 @@ fn listener(l7policies: Vec<L7Policy>) -> Listener {
 }
 
 fn compile(policies: Vec<L7Policy>) -> Result<L7Program, Vec<Fault>> {
-    L7Program::compile(&listener(policies), |id| id != pool(13))
+    L7Program::compile(&listener(policies), |id| id != pool(13), &mut Budget::new(&Expressions::default()))
 }
 
 fn redirect(url: &str) -> L7Action {
@@ -291,10 +291,42 @@ fn limits_are_kept() {
     assert!(compile(many).unwrap_err()[0].reason.contains("4096"));
     let rules = vec![simple(); MAX_RULES_PER_POLICY + 1];
     assert!(compile(vec![policy(1, L7Action::Reject, rules)]).unwrap_err()[0].reason.contains("50"));
-    let regexes = (0..30)
-        .map(|n| policy(n, L7Action::Reject, vec![rule(L7Subject::Path, CompareType::Regex, "a"); 40]))
-        .collect();
-    assert!(compile(regexes).unwrap_err()[0].reason.contains("1024"));
+}
+
+#[test]
+fn listeners_share_what_expressions_may_cost() {
+    let all_of = |from: u32| {
+        let expression = |n| rule(L7Subject::Path, CompareType::Regex, &format!("^/path/{n:04}/[a-f]$"));
+        listener((from..from + 40).map(|n| policy(n, L7Action::Reject, vec![expression(n)])).collect())
+    };
+    let none = Expressions::default();
+    let compile = |listener: &Listener, budget: &mut Budget<'_>| {
+        L7Program::compile(listener, |_| true, budget)
+            .map_err(|faults| faults.into_iter().map(|fault| (fault.path, fault.reason)).collect::<Vec<_>>())
+    };
+    let mut budget = Budget::new(&none);
+    compile(&all_of(1), &mut budget).unwrap();
+    let one = budget.spent();
+
+    let mut budget = Budget::of(2 * one - one / 80, &none);
+    compile(&all_of(1), &mut budget).unwrap();
+    compile(&all_of(1), &mut budget).unwrap();
+    assert_eq!(budget.spent(), one, "the same again costs nothing");
+    let second = all_of(101);
+    let faults = compile(&second, &mut budget).unwrap_err();
+    let last = second.l7policies.last().unwrap();
+    let path = format!(
+        "loadbalancer.listeners[{}].l7policies[{}].rules[{}].value",
+        second.id, last.id, last.rules[0].id
+    );
+    assert_eq!(
+        faults,
+        [(
+            path,
+            "with this one the regular expressions of the load balancer take more than 64 MiB".to_owned()
+        )]
+    );
+    assert_eq!(compile(&all_of(201), &mut budget).unwrap_err(), [], "one fault is enough");
 }
 
 /// Follows the configuration manual: all values, split and copied, policy by policy.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
 use crate::{
     control::api::{Fault, Refusal},
-    l7::L7Program,
+    l7::{Budget, Expressions, L7Program},
     model::{Listener, LoadBalancer, Pool, PoolId, PoolProtocol},
     net::proxy_protocol::Version as ProxyVersion,
     persist::{PersistState, Persistence},
@@ -26,13 +26,15 @@ pub fn compile(model: Arc<LoadBalancer>, generation: u64, registry: &Registry) -
         .map(|(index, pool)| (pool.id, index))
         .collect();
     let mut faults = Vec::new();
+    let none = Expressions::default();
+    let mut budget = Budget::new(&none);
     let mut listeners = Vec::new();
     let mut listener_states = Vec::with_capacity(model.listeners.len());
     for listener in &model.listeners {
         // Compiled also when it is disabled, so that enabling it later cannot fail.
         let state = registry.listener(listener.id);
         listener_states.push(Arc::clone(&state));
-        match L7Program::compile(listener, |pool| enabled.contains_key(&pool)) {
+        match L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget) {
             Ok(l7) if model.admin_state_up && listener.admin_state_up => {
                 listeners.push(compile_listener(listener, l7, &model, &enabled, state));
             }

@@ -7,7 +7,7 @@
 
 use amphora_proxy::{
     http1::RequestHead,
-    l7::{L7Program, Outcome, RequestFacts, Scratch},
+    l7::{Budget, Expressions, L7Program, Outcome, RequestFacts, Scratch},
     model::{
         CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
         ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
@@ -133,7 +133,8 @@ fn compile(rules: &[&L7Rule]) -> Result<L7Program, usize> {
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
     };
-    L7Program::compile(&listener, |_| true).map_err(|faults| faults.len())
+    L7Program::compile(&listener, |_| true, &mut Budget::new(&Expressions::default()))
+        .map_err(|faults| faults.len())
 }
 
 fn pool(number: usize) -> PoolId {

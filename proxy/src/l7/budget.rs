@@ -1,0 +1,144 @@
+//! What the regular expressions of one load balancer may cost, all of its listeners together.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::pcre::{self, Expression};
+
+/// Bytes that the compiled expressions of one load balancer may take, each counted once however many rules have it.
+pub const MAX_EXPRESSION_BYTES: usize = 64 * 1024 * 1024;
+
+/// Compiled expressions by their text and by whether ASCII case counts.
+#[derive(Clone, Debug, Default)]
+pub struct Expressions(HashMap<(bool, Box<str>), Arc<Expression>>);
+
+impl Expressions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn get(&self, key: &(bool, Box<str>)) -> Option<Arc<Expression>> {
+        self.0.get(key).cloned()
+    }
+}
+
+/// Passed through the compilation of every listener of a load balancer: equal expressions are compiled once, those that
+/// run already not at all, and nothing is compiled once the bound is passed.
+#[derive(Debug)]
+pub struct Budget<'a> {
+    known: &'a Expressions,
+    compiled: Expressions,
+    limit: usize,
+    spent: usize,
+    exceeded: bool,
+}
+
+/// Why there is no expression.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It cannot be honoured.
+    Expression(String),
+    /// It is the one that does not fit any more.
+    TooMuch,
+    /// One before it did not fit: nothing is said of this one.
+    Unread,
+}
+
+impl<'a> Budget<'a> {
+    /// The whole budget of a load balancer. `known` are the expressions of the one that runs.
+    pub fn new(known: &'a Expressions) -> Self {
+        Self::of(MAX_EXPRESSION_BYTES, known)
+    }
+
+    pub(super) fn of(limit: usize, known: &'a Expressions) -> Self {
+        Self { known, compiled: Expressions::default(), limit, spent: 0, exceeded: false }
+    }
+
+    /// Bytes that the expressions so far take.
+    pub fn spent(&self) -> usize {
+        self.spent
+    }
+
+    /// Whether an expression did not fit: the load balancer is refused.
+    pub fn is_exceeded(&self) -> bool {
+        self.exceeded
+    }
+
+    /// The expressions that were asked for.
+    pub fn into_expressions(self) -> Expressions {
+        self.compiled
+    }
+
+    /// The compiled expression; see [`pcre::compile`].
+    pub(super) fn expression(
+        &mut self,
+        pattern: &str,
+        ignore_case: bool,
+    ) -> Result<Arc<Expression>, Refused> {
+        if self.exceeded {
+            return Err(Refused::Unread);
+        }
+        let key = (ignore_case, Box::from(pattern));
+        if let Some(expression) = self.compiled.get(&key) {
+            return Ok(expression);
+        }
+        let expression = match self.known.get(&key) {
+            Some(expression) => expression,
+            None => Arc::new(pcre::compile(pattern, ignore_case).map_err(Refused::Expression)?),
+        };
+        self.spent += expression.bytes() + pattern.len();
+        if self.spent > self.limit {
+            self.exceeded = true;
+            return Err(Refused::TooMuch);
+        }
+        self.compiled.0.insert(key, Arc::clone(&expression));
+        Ok(expression)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn equal_expressions_are_compiled_once_and_those_that_run_not_at_all() {
+        let none = Expressions::default();
+        let mut budget = Budget::new(&none);
+        let first = budget.expression("^/a[0-9]+$", false).unwrap();
+        let spent = budget.spent();
+        assert!(spent > 0);
+        assert!(Arc::ptr_eq(&first, &budget.expression("^/a[0-9]+$", false).unwrap()));
+        assert_eq!(budget.spent(), spent);
+        assert!(!Arc::ptr_eq(&first, &budget.expression("^/a[0-9]+$", true).unwrap()), "case counts");
+        let running = budget.into_expressions();
+        assert_eq!(running.len(), 2);
+
+        let mut next = Budget::new(&running);
+        assert!(Arc::ptr_eq(&first, &next.expression("^/a[0-9]+$", false).unwrap()));
+        assert_eq!(next.spent(), spent, "what runs is paid for again");
+        assert_eq!(next.into_expressions().len(), 1, "what is not asked for goes");
+    }
+
+    #[test]
+    fn the_first_that_does_not_fit_is_told_and_nothing_after_it_is_compiled() {
+        let none = Expressions::default();
+        let each = {
+            let mut budget = Budget::new(&none);
+            budget.expression("^/path/0000$", false).unwrap();
+            budget.spent()
+        };
+        let mut budget = Budget::of(3 * each + each / 2, &none);
+        let outcomes: Vec<_> =
+            (0..6).map(|n| budget.expression(&format!("^/path/{n:04}$"), false).err()).collect();
+        let unread = || Some(Refused::Unread);
+        assert_eq!(outcomes, [None, None, None, Some(Refused::TooMuch), unread(), unread()]);
+        assert_eq!(budget.expression("(", false).err(), unread());
+    }
+}
