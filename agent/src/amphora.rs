@@ -6,7 +6,14 @@
 //! [`Amphora::reconcile`] is for everything that goes wrong in between: a proxy that restarted, one that was too
 //! slow to say whether it took a document, an agent that was killed half-way. What is stored wins.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use amphora_ipc::client::{ControlError, Daemon, Failure};
 use amphora_ipc::proxy::{Applied, Fault, Refusal};
@@ -21,6 +28,7 @@ use tokio::{
 
 use crate::{
     document,
+    heartbeat::size,
     keeper::Keeper,
     proxy_client::ProxyClient,
     store::{Kept, Slot, Staged, Store},
@@ -43,6 +51,8 @@ pub struct Amphora {
     state: Mutex<State>,
     model: watch::Sender<Option<Arc<LoadBalancer>>>,
     keeper: Keeper,
+    /// Whether a document whose heartbeats do not fit a datagram is refused.
+    must_fit: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -152,7 +162,13 @@ impl Amphora {
         let state = State { converged: None, authoritative: false };
         let model = watch::Sender::new(model);
         let keeper = Keeper::new(store.clone(), Kept::LoadBalancer);
-        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, keeper }))
+        let must_fit = AtomicBool::new(false);
+        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, keeper, must_fit }))
+    }
+
+    /// Says whether heartbeats are sent, so that what they could not tell of is refused from now on.
+    pub fn must_fit_heartbeats(&self, must: bool) {
+        self.must_fit.store(must, Ordering::Relaxed);
     }
 
     /// The proxy.
@@ -186,8 +202,16 @@ impl Amphora {
     /// When what ran before runs on.
     pub async fn put(self: &Arc<Self>, id: LoadBalancerId, document: Bytes) -> Result<Applied, ChangeError> {
         let text = document.clone();
-        let model = spawn_blocking(move || document::parse(&text)).await.map_err(internal)?;
-        let model = model.map_err(ChangeError::Invalid)?;
+        let must_fit = self.must_fit.load(Ordering::Relaxed);
+        let parse = move || {
+            let model = document::parse(&text)?;
+            if must_fit && let Err(reason) = size::fits(&model) {
+                let path = "loadbalancer.pools".to_owned();
+                return Err(Refusal { faults: vec![Fault { path, reason }] });
+            }
+            Ok(model)
+        };
+        let model = spawn_blocking(parse).await.map_err(internal)?.map_err(ChangeError::Invalid)?;
         if model.id != id {
             let fault = Fault {
                 path: "loadbalancer.id".to_owned(),

@@ -44,9 +44,9 @@ series! {
     /// Heartbeats without the proxy's own word.
     heartbeats_blind: "counter", "amphora_agent_heartbeats_without_proxy_total",
         "Heartbeats for which the proxy did not answer.";
-    /// Heartbeats that did not leave because the VRRP daemon was dead.
+    /// Heartbeats that did not leave because the VRRP daemon was dead, or the proxy did not answer.
     heartbeats_withheld: "counter", "amphora_agent_heartbeats_withheld_total",
-        "Heartbeats that did not leave because the VRRP daemon was dead.";
+        "Heartbeats that did not leave: the VRRP daemon was dead, or the proxy did not answer.";
     /// Times that `--supervise` started a proxy.
     proxy_starts: "counter", "amphora_agent_proxy_starts_total", "Proxy processes started.";
     /// Times that `--supervise` started a VRRP daemon.

@@ -60,6 +60,7 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
     let store = Arc::new(Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?);
     let client = ProxyClient::new(config.control_socket.clone());
     let amphora = Amphora::open(store.clone(), client.clone()).map_err(cannot(format!("read {base}")))?;
+    amphora.must_fit_heartbeats(!config.heartbeat.controllers.is_empty());
     let vrrp_client = VrrpClient::new(config.vrrp_control_socket.clone());
     let vrrp = Vrrp::open(store.clone(), vrrp_client.clone()).map_err(cannot(format!("read {base}")))?;
     let peers = Peers::open(store.clone(), client.clone(), config.peers_file.is_some())

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// How many heartbeats may repeat the last statuses while the proxy does not answer in time. A proxy that is busy
-/// for a moment must not look dead; one that hangs must, and soon.
+/// for a moment must not look dead; of one that hangs the controller hears no more.
 const PATIENCE: u32 = 2;
 
 /// What is known of the proxy at the moment of a heartbeat.
@@ -51,7 +51,10 @@ impl Reporter {
     }
 
     /// The next heartbeat. Its counters stay to be reported until [`sent`](Self::sent).
-    pub fn next(&mut self, observation: Observation<'_>) -> Message {
+    ///
+    /// `None` when nothing is known that could be said: the proxy runs, but has not answered for too long. A heartbeat
+    /// without listeners would say that there are none, which is true of a proxy that does not run.
+    pub fn next(&mut self, observation: Observation<'_>) -> Option<Message> {
         self.pending = None;
         let mut message = match observation {
             Observation::Answered { stats, model } => {
@@ -61,11 +64,11 @@ impl Reporter {
                 self.last = Some(without_traffic(&message));
                 message
             }
-            Observation::Late if self.late < PATIENCE && self.last.is_some() => {
+            Observation::Late => {
                 self.late += 1;
-                self.last.clone().unwrap_or_else(empty)
+                self.last.clone().filter(|_| self.late <= PATIENCE)?
             }
-            Observation::Late | Observation::Absent => {
+            Observation::Absent => {
                 self.last = None;
                 empty()
             }
@@ -73,7 +76,7 @@ impl Reporter {
         message.id.clone_from(&self.id);
         message.seq = self.seq;
         self.seq += 1;
-        message
+        Some(message)
     }
 
     /// The heartbeat left: its counters are reported. True when that changed [`reported`](Self::reported).
@@ -199,7 +202,7 @@ mod tests {
     use crate::fixture;
 
     fn next<'a>(reporter: &mut Reporter, stats: &'a Stats, model: &'a LoadBalancer) -> Message {
-        reporter.next(Observation::Answered { stats, model: Some(model) })
+        reporter.next(Observation::Answered { stats, model: Some(model) }).unwrap()
     }
 
     #[test]
@@ -253,23 +256,26 @@ mod tests {
     }
 
     #[test]
-    fn a_late_proxy_is_forgiven_twice_and_a_dead_one_never() {
+    fn a_late_proxy_is_forgiven_twice_and_then_nothing_is_said() {
         let (model, mut stats) = (fixture::load_balancer(), fixture::stats());
         let id = model.listeners[0].id;
         stats.listeners.get_mut(&id).unwrap().bytes_in = 10;
         let mut reporter = Reporter::new("a".to_owned(), Deltas::default());
-        assert!(reporter.next(Observation::Late).listeners.is_empty(), "nothing is known yet");
+        assert_eq!(reporter.next(Observation::Late), None, "nothing is known yet");
         let first = next(&mut reporter, &stats, &model);
         reporter.sent();
         for _ in 0..PATIENCE {
-            let late = reporter.next(Observation::Late);
+            let late = reporter.next(Observation::Late).unwrap();
             assert_eq!(late.pools, first.pools);
             assert_eq!(late.listeners[&id].stats.rx, 0);
             assert!(!reporter.sent());
         }
-        assert!(reporter.next(Observation::Late).listeners.is_empty());
-        next(&mut reporter, &stats, &model);
-        assert!(reporter.next(Observation::Absent).listeners.is_empty());
+        for _ in 0..10 {
+            assert_eq!(reporter.next(Observation::Late), None);
+        }
+        assert_eq!(next(&mut reporter, &stats, &model).seq, first.seq + u64::from(PATIENCE) + 1);
+        assert!(reporter.next(Observation::Absent).unwrap().listeners.is_empty());
+        assert_eq!(reporter.next(Observation::Late), None);
     }
 
     #[test]

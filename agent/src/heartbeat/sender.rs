@@ -1,7 +1,7 @@
 //! The loop that sends heartbeats.
 //!
 //! The proxy is asked ahead of the moment at which a heartbeat is due, and whatever is known at that moment leaves
-//! ([`Reporter`] says what that is). Neither a proxy that hangs nor a disk that is slow can delay one.
+//! ([`Reporter`] says what that is; of a proxy that does not answer for long, nothing). Neither a proxy that hangs nor a disk that is slow can delay one.
 //!
 //! With VRRP configured its daemon is asked at the same time. When it is dead no heartbeat leaves: that is how a
 //! controller learns of it (`Pulse` says when it counts as dead).
@@ -94,6 +94,8 @@ pub struct Sender {
     unsaved: bool,
     persisting: Arc<AtomicBool>,
     complaint: Option<String>,
+    /// The last heartbeat was withheld because the proxy does not answer.
+    mute: bool,
 }
 
 impl Sender {
@@ -119,6 +121,7 @@ impl Sender {
             unsaved: false,
             persisting: Arc::default(),
             complaint: None,
+            mute: false,
         }
     }
 
@@ -128,6 +131,7 @@ impl Sender {
         loop {
             let now = config.borrow_and_update().clone();
             self.vitals.configured(&now);
+            self.amphora.must_fit_heartbeats(!now.controllers.is_empty());
             if now.controllers.is_empty() {
                 tracing::warn!("controller_ip_port_list is empty: no heartbeats are sent");
                 if config.changed().await.is_err() {
@@ -177,7 +181,15 @@ impl Sender {
         if !matches!(asked, Ok(Ok(_))) {
             self.metrics.heartbeats_blind.increment();
         }
-        let envelope = seal(&self.reporter.next(observation), &config.key);
+        let Some(message) = self.reporter.next(observation) else {
+            self.metrics.heartbeats_withheld.increment();
+            if !std::mem::replace(&mut self.mute, true) {
+                tracing::error!("the proxy does not answer: no heartbeat leaves until it does");
+            }
+            return;
+        };
+        self.mute = false;
+        let envelope = seal(&message, &config.key);
         let controller = config.controllers[self.turn % config.controllers.len()];
         self.turn = self.turn.wrapping_add(1);
         match self.sockets.send(&envelope, controller) {

@@ -36,6 +36,26 @@ async fn a_document_is_refused_before_anything_is_touched() {
 }
 
 #[tokio::test]
+async fn a_document_whose_heartbeats_fit_no_datagram_is_refused_where_heartbeats_are_sent() {
+    let mut agent = TestAgent::new().await;
+    let mut document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+    let members = (0..6_000u16).map(|n| {
+        let scattered = u128::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        json!({"id": uuid::Uuid::from_u128(scattered), "address": "192.0.2.1", "protocol_port": n + 1})
+    });
+    document["loadbalancer"]["listeners"][0]["default_pool"]["members"] = members.collect();
+    let document = document.to_string();
+    agent.amphora.must_fit_heartbeats(true);
+    let answer = agent.put(&lb(), &document).await;
+    assert_eq!(answer.code(), (400, "invalid_document".to_owned()));
+    assert_eq!(answer.json()["faults"][0]["path"], "loadbalancer.pools");
+    assert_eq!(agent.proxy.applications(), 0);
+    agent.amphora.must_fit_heartbeats(false);
+    assert_eq!(agent.put(&lb(), &document).await.status, StatusCode::OK);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn an_amphora_carries_one_load_balancer() {
     let agent = TestAgent::new().await;
     agent.put(&lb(), DOCUMENT).await;
