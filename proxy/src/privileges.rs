@@ -6,12 +6,45 @@ use amphora_netlink::Namespace;
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::sys;
+
 /// Raises the soft limit of open descriptors to the hard one: each session takes two.
 pub fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open descriptors stays as it is");
+    }
+}
+
+/// Runs before all that is not real-time. Below the VRRP daemon, which asks.
+const URGENT: u8 = 10;
+
+/// The calling thread, and those that it starts meanwhile, run before all that is not real-time, if it may have that; it
+/// alone takes its former place when this is dropped.
+#[derive(Debug)]
+pub struct Urgent {
+    given: bool,
+}
+
+impl Urgent {
+    /// Where it may not have that, it is as before, and a line of the log says so.
+    pub fn for_now() -> Self {
+        let given = sys::be_realtime(URGENT).inspect_err(|error| {
+            tracing::debug!(%error, "no real-time priority: under load answers for fitness may be late");
+        });
+        Self { given: given.is_ok() }
+    }
+}
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        // Everybody may give it up.
+        if self.given
+            && let Err(error) = sys::be_ordinary()
+        {
+            tracing::warn!(%error, "the priority stays as it is");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use amphora_proxy::{
     engine::Engine,
     memory::{self, Bursts},
     peers::PeersConfig,
-    privileges,
+    privileges::{self, Urgent},
 };
 use tokio::{
     runtime,
@@ -41,9 +41,13 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let fitness_socket = FitnessSocket::beside(&options.control_socket);
     let fitness_socket = FitnessSocket::bind(fitness_socket.clone())
         .map_err(|error| format!("{}: {error}", fitness_socket.display()))?;
+    // For the thread that answers, which has to be made by who may do no more than the rest: it inherits both.
+    let urgent = Urgent::for_now();
     if let Some(user) = &options.user {
         privileges::become_user(user, &[&options.control_socket, fitness_socket.path()])?;
     }
+    let mut fitness = fitness_socket.start()?;
+    drop(urgent);
     let workers = match options.workers {
         Some(workers) => usize::from(workers),
         None => available_parallelism()?.get(),
@@ -59,6 +63,9 @@ async fn serve(options: Options) -> Result<(), Failure> {
     }
     tracing::info!(workers, control = %options.control_socket.display(), "ready");
 
+    let pulse = engine.pulse();
+    let stalled = pulse.stalled();
+    fitness.begin(pulse);
     if let Some(file) = &options.peers_file {
         read_peers(&engine, file).await;
     }
@@ -74,6 +81,9 @@ async fn serve(options: Options) -> Result<(), Failure> {
         loop {
             // Slept, not ticked: a look that was late is not followed by one too soon.
             tokio::time::sleep(Duration::from_secs(1)).await;
+            if let Some((worker, lateness)) = stalled.take() {
+                tracing::error!(worker, "it did {lateness}: the data plane was not fit");
+            }
             let Some(vitals) = engine.look().await.filter(|vitals| vitals.fit) else { return };
             if bursts.is_over(vitals.connections) {
                 let given = memory::give_back();
@@ -86,14 +96,13 @@ async fn serve(options: Options) -> Result<(), Failure> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = serving.as_mut() => {}
-        () = fitness_socket.serve(engine.pulse()) => {}
         () = peers => {}
         // Half a data plane is worse than a restart, which takes milliseconds.
         () = looking => return Err("a worker thread has ended".into()),
     }
 
     // Its addresses may move before the sessions under way have ended.
-    drop(fitness_socket);
+    drop(fitness);
     tracing::info!(seconds = options.drain_timeout, "draining");
     let patience = Duration::from_secs(options.drain_timeout);
     tokio::select! {

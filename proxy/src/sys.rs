@@ -1,5 +1,31 @@
-//! What no safe wrapper in use here has, malloc_trim(3) and setpriority(2): the one place of this crate with `unsafe`.
+//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2) and sched_setscheduler(2): the one place of this crate with `unsafe`.
 #![allow(unsafe_code)]
+
+use nix::errno::Errno;
+
+/// Lets the calling thread, and those that it starts, run before all that is not real-time: SCHED_RR with this
+/// priority, 1 to 99.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_NICE` or a limit (`RLIMIT_RTPRIO`) that allows it.
+pub(crate) fn be_realtime(priority: u8) -> Result<(), Errno> {
+    schedule(libc::SCHED_RR, priority.into())
+}
+
+/// Gives that up for the calling thread.
+///
+/// # Errors
+/// None that is known.
+pub(crate) fn be_ordinary() -> Result<(), Errno> {
+    schedule(libc::SCHED_OTHER, 0)
+}
+
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result<(), Errno> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: `parameters` is a whole sched_param that outlives the call, which only reads it; 0 is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+    Errno::result(result).map(|_| ())
+}
 
 /// Gives the pages that the allocator keeps and nobody uses back to the system; whether there were any.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

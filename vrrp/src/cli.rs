@@ -24,7 +24,7 @@ pub(crate) struct Options {
 
     /// Time between two questions whether the data plane is fit, in milliseconds. It is taken for hung after as many
     /// unanswered ones as `fall` says.
-    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    #[arg(long, value_name = "MS", default_value_t = 25, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub(crate) fitness_interval: u64,
 
     /// How long a planned hand-over waits for the data plane's clients to be served, in milliseconds; 0 for not at all.

@@ -59,7 +59,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     (OWN, "run_dir", "/run/amphora"),
     (OWN, "control_socket", "$run_dir/proxy.sock"),
     (OWN, "vrrp_control_socket", "$run_dir/vrrp.sock"),
-    (OWN, "vrrp_fitness_interval", "100"),
+    (OWN, "vrrp_fitness_interval", "25"),
     (OWN, "proxy_workers", "0"),
     (OWN, "drain_timeout", "10"),
     (OWN, "max_connections", "64"),

@@ -60,7 +60,7 @@ fn defaults_are_octavias() {
     assert_eq!(config.tls_protocol, TlsProtocol::Tls12);
     assert_eq!(config.control_socket, Path::new("/run/amphora/proxy.sock"));
     assert_eq!(config.vrrp_control_socket, Path::new("/run/amphora/vrrp.sock"));
-    assert_eq!(config.vrrp_fitness_interval, Duration::from_millis(100));
+    assert_eq!(config.vrrp_fitness_interval, Duration::from_millis(25));
     assert_eq!((config.vrrp_cmd, config.proxy_workers, config.network_namespace), (None, None, None));
     assert_eq!(config.peers_file, None);
 }

@@ -110,7 +110,7 @@ async fn each_program_is_told_where_everything_is() {
     let proxy = "--state-dir {0}/octavia --control-socket {0}/proxy.sock --drain-timeout 0 \
                  --peers-file {0}/octavia/peers.json\n";
     let vrrp = "--config {0}/octavia/vrrp.conf --control-socket {0}/vrrp.sock \
-                --fitness-socket {0}/proxy.sock.fitness --fitness-interval 100\n";
+                --fitness-socket {0}/proxy.sock.fitness --fitness-interval 25\n";
     let programs: [(&str, MakeSupervisor); 2] = [(proxy, Supervised::proxy), (vrrp, Supervised::vrrp)];
     for (expected, supervisor) in programs {
         let mut supervised = Supervised::with("exec sleep 1000", supervisor);

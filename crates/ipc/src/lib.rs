@@ -7,6 +7,7 @@
 //! | [`client`] | the client's side of both |
 //! | [`server`] | the server's side of both |
 //! | [`fitness`] | what the data plane and the VRRP daemon say on a socket of their own |
+//! | [`threads`] | what the kernel says of a process that does not answer |
 //! | [`PeersConfig`] | who the peer is that session persistence is kept alike with |
 
 pub mod client;
@@ -14,6 +15,7 @@ pub mod fitness;
 mod peers;
 pub mod proxy;
 pub mod server;
+pub mod threads;
 pub mod vrrp;
 
 pub use self::peers::PeersConfig;

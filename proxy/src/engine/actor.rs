@@ -123,7 +123,8 @@ impl Actor {
     }
 
     pub(super) fn pulse(&self) -> Pulse {
-        Pulse::new(self.workers.iter().map(WorkerHandle::commands).collect())
+        let workers = self.workers.iter().map(|worker| (worker.pulse(), worker.commands()));
+        Pulse::new(workers, Instant::now())
     }
 
     /// Takes changes one after the other, and answers what is asked meanwhile, until nobody can ask any more.

@@ -10,7 +10,8 @@
 //! | `observation` | what runs at one moment, to be counted up on another thread |
 //! | `report` | counters of all workers, summed |
 //! | `watch` | what is found out by looking once a second |
-//! | `pulse` | whether the workers live |
+//! | `pulse` | whether the workers serve |
+//! | `stall` | what is made of one that does not turn |
 
 mod actor;
 mod addresses;
@@ -18,6 +19,7 @@ mod change;
 mod observation;
 mod pulse;
 mod report;
+mod stall;
 mod watch;
 
 use std::{io, sync::Arc, time::Duration};
@@ -29,7 +31,8 @@ use self::actor::Actor;
 pub use self::{
     change::{ApplyError, Wanted},
     observation::Observation,
-    pulse::Pulse,
+    pulse::{Pulse, Quiescing, Stalled},
+    stall::Lateness,
 };
 use crate::{
     control::api::{Applied, Peers, Refusal},
@@ -172,7 +175,7 @@ impl Engine {
         &self.scrapes
     }
 
-    /// To feel whether the workers live without holding on to the engine.
+    /// To look whether the workers serve without holding on to the engine.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }

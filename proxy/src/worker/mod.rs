@@ -5,6 +5,7 @@
 mod accept;
 mod idle;
 mod local;
+mod pulse;
 mod tasks;
 
 use std::{
@@ -29,6 +30,7 @@ use self::{accept::Acceptor, local::LocalSnapshot};
 pub(crate) use self::{
     idle::{IDLE_PER_MEMBER, Trust, is_quiet, is_quiet_so_far},
     local::{LocalListener, LocalMember, LocalPool, Present, Slot},
+    pulse::WorkerPulse,
     tasks::Enlisted,
 };
 use crate::{metrics::Scrapes, net::Pools, session::Scratch, snapshot::Snapshot};
@@ -47,8 +49,6 @@ pub(crate) enum Command {
         /// Told once the snapshot is live.
         done: oneshot::Sender<()>,
     },
-    /// Say that the event loop turns.
-    Beat(oneshot::Sender<()>),
     /// Let no new clients in and the present ones go, or let new ones in again.
     Quiesce {
         /// Which of the two.
@@ -63,6 +63,7 @@ pub(crate) enum Command {
 /// The control thread's end of a worker.
 pub(crate) struct WorkerHandle {
     commands: mpsc::UnboundedSender<Command>,
+    pulse: Arc<WorkerPulse>,
     thread: JoinHandle<()>,
 }
 
@@ -79,14 +80,16 @@ impl WorkerHandle {
             // Sockets matter more than fairness between tasks: look at them twice as often as by default.
             .event_interval(31)
             .build()?;
+        let pulse = Arc::new(WorkerPulse::default());
+        let beating = Arc::clone(&pulse);
         let thread = thread::Builder::new().name(format!("worker-{index}")).stack_size(512 * 1024).spawn(
             move || {
                 let tasks = LocalSet::new();
-                let worker = Rc::new(Worker::new(index, epoch, scrapes));
-                tasks.block_on(&runtime, worker.run(queue));
+                let worker = Rc::new(Worker::new(index, epoch, scrapes, Arc::clone(&beating)));
+                runtime.block_on(beating.of(tasks.run_until(worker.run(queue))));
             },
         )?;
-        Ok(Self { commands, thread })
+        Ok(Self { commands, pulse, thread })
     }
 
     /// Sends a command; false when the worker has died.
@@ -97,6 +100,11 @@ impl WorkerHandle {
     /// To send commands without the handle.
     pub(crate) fn commands(&self) -> mpsc::UnboundedSender<Command> {
         self.commands.clone()
+    }
+
+    /// To see whether it lives.
+    pub(crate) fn pulse(&self) -> Arc<WorkerPulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Whether the worker's thread has ended.
@@ -111,6 +119,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) scratch: Scratch,
     pub(crate) scrapes: Scrapes,
+    pub(crate) pulse: Arc<WorkerPulse>,
     epoch: Instant,
     sessions: Cell<usize>,
     ending: Cell<bool>,
@@ -118,12 +127,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(index: usize, epoch: Instant, scrapes: Scrapes) -> Self {
+    fn new(index: usize, epoch: Instant, scrapes: Scrapes, pulse: Arc<WorkerPulse>) -> Self {
         Self {
             index,
             pools: Pools::default(),
             scratch: Scratch::default(),
             scrapes,
+            pulse,
             epoch,
             sessions: Cell::new(0),
             ending: Cell::new(false),
@@ -145,10 +155,6 @@ impl Worker {
                         listeners.apply(&self, &present, sockets);
                         // The control thread may have given up waiting; the snapshot is live all the same.
                         let _ = done.send(());
-                    }
-                    Some(Command::Beat(beat)) => {
-                        // Whoever asked may have given up.
-                        let _ = beat.send(());
                     }
                     Some(Command::Quiesce { quiesce, clients }) => {
                         listeners.quiesce(quiesce);

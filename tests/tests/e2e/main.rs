@@ -5,6 +5,7 @@ mod balancing;
 mod changes;
 mod control;
 mod failures;
+mod fitness;
 mod health;
 mod hostile;
 mod http;

@@ -9,16 +9,16 @@ use tokio::{
 };
 
 /// The fitness socket of a proxy.
-struct Fitness(UnixStream);
+pub(crate) struct Fitness(UnixStream);
 
 impl Fitness {
-    async fn of(proxy: &Proxy) -> Self {
+    pub(crate) async fn of(proxy: &Proxy) -> Self {
         let mut path = proxy.control().into_os_string();
         path.push(".fitness");
         Self(UnixStream::connect(path).await.unwrap())
     }
 
-    async fn ask(&mut self, octet: u8) -> u8 {
+    pub(crate) async fn ask(&mut self, octet: u8) -> u8 {
         self.0.write_all(&[octet]).await.unwrap();
         let mut answer = [0];
         in_time("an answer", self.0.read_exact(&mut answer)).await.unwrap();

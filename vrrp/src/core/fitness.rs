@@ -2,15 +2,15 @@
 //!
 //! A question is sent at each interval. One that is not answered before the next is due is a miss, and so many misses in a row as
 //! `fall` says make the data plane unfit: it hangs. One that wants to run and is not let, because others have the processors,
-//! does not hang: its misses count a [tenth](STARVED). Its own "unfit", and the end of the connection, make it unfit at
+//! does not hang: its misses count [far less](STARVED). Its own "unfit", and the end of the connection, make it unfit at
 //! once. So many answers as `rise` says make it fit again; the very first time one is enough, as in keepalived.
 
 use std::time::{Duration, Instant};
 
 use crate::config::Track;
 
-/// So many misses of a data plane that is not let run count as one.
-const STARVED: u32 = 10;
+/// So many misses of a data plane that is not let run count as one: with the default interval, and `fall` at 2, it has 2 s.
+const STARVED: u32 = 40;
 
 /// The data plane as its answers tell: its questions, misses and verdict.
 #[derive(Debug)]
@@ -188,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_let_run_gets_ten_times_as_long() {
+    fn who_is_not_let_run_gets_forty_times_as_long() {
         let (mut fitness, mut now) = fitness(2, 1);
         fitness.handle_timeout(now, || unreachable!("no miss yet"));
         fitness.handle_answer(true);
         now += INTERVAL;
         fitness.handle_timeout(now, || unreachable!("no miss yet"));
-        for miss in 1..=20 {
+        for miss in 1..=80 {
             assert!(fitness.is_fit(), "{miss}");
             now += INTERVAL;
             fitness.handle_timeout(now, || true);

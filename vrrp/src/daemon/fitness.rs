@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use amphora_ipc::fitness::{ASK as QUESTION, BUSY, FIT, QUIESCE, QUIET, RESUME};
+use amphora_ipc::{
+    fitness::{ASK as QUESTION, BUSY, FIT, QUIESCE, QUIET, RESUME},
+    threads::Starvation,
+};
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream,
@@ -14,7 +17,6 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::starvation::Starvation;
 use crate::{config::Track, core::Fitness};
 
 /// Requests of a [`Drainer`] that wait.
@@ -173,7 +175,7 @@ async fn converse(
             },
             () = sleep_until(due) => {
                 let now = Instant::now().into_std();
-                if fitness.handle_timeout(now, || process.is_some_and(|process| starvation.look(process, now))) {
+                if fitness.handle_timeout(now, || process.is_some_and(|process| starvation.look(process, None, now))) {
                     send(stream, QUESTION)
                 } else {
                     Ok(())

@@ -13,7 +13,6 @@ mod fitness;
 mod hand_over;
 mod holdings;
 mod live;
-mod starvation;
 
 use std::{
     collections::HashMap,

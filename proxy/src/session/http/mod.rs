@@ -51,6 +51,8 @@ pub(crate) async fn serve(
             }
             Begin::Late | Begin::Gone => return,
         }
+        // Each may take its time, and more than one may be served before the event loop turns.
+        worker.pulse.turn();
         // The request runs under the configuration of now, not of when the client went idle.
         let present = listener.present();
         let mut work = worker.scratch.get();
