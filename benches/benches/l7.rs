@@ -68,6 +68,25 @@ fn path_regex(n: u64) -> (L7Subject, CompareType, String) {
     (L7Subject::Path, CompareType::Regex, format!("^/v[0-9]+/(users|groups)/{n}$"))
 }
 
+/// Expressions of kinds that people write, none of which matches [`REQUEST`].
+const TYPICAL: [&str; 6] = [
+    r"^/api/v[0-9]+/",
+    r"\.(jpe?g|png|gif)$",
+    "/(login|logout)(/|$)",
+    "^/(static|media)/.*",
+    "(?i)admin",
+    r"^/[a-z]+/items/[0-9]+/[a-z]+$",
+];
+
+fn path_typical(n: u64) -> (L7Subject, CompareType, String) {
+    (L7Subject::Path, CompareType::Regex, TYPICAL[(n as usize - 1) % TYPICAL.len()].to_owned())
+}
+
+fn user_agent_regex(n: u64) -> (L7Subject, CompareType, String) {
+    let value = format!("(Mobile|Android|iPhone) {n}");
+    (L7Subject::Header("User-Agent".into()), CompareType::Regex, value)
+}
+
 /// An HTTP listener whose policies each have one such rule.
 fn listener(policies: u64, rule: NoMatch) -> Listener {
     let l7policies = (1..=policies).map(|n| {
@@ -130,6 +149,16 @@ fn evaluate_header_substrings(bencher: Bencher<'_, '_>, policies: u64) {
 #[divan::bench(args = COUNTS)]
 fn evaluate_path_regexes(bencher: Bencher<'_, '_>, policies: u64) {
     evaluate(bencher, policies, path_regex);
+}
+
+#[divan::bench(args = [6, 996])]
+fn evaluate_typical_regexes(bencher: Bencher<'_, '_>, policies: u64) {
+    evaluate(bencher, policies, path_typical);
+}
+
+#[divan::bench(args = COUNTS)]
+fn evaluate_user_agent_regexes(bencher: Bencher<'_, '_>, policies: u64) {
+    evaluate(bencher, policies, user_agent_regex);
 }
 
 #[divan::bench(args = COUNTS)]

@@ -1,5 +1,8 @@
-//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2) and sched_setscheduler(2): the one place of this crate with `unsafe`.
+//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2) and PCRE2 with callouts: the
+//! one place of this crate with `unsafe`.
 #![allow(unsafe_code)]
+
+pub(crate) mod pcre2;
 
 use nix::errno::Errno;
 

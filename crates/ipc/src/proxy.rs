@@ -163,6 +163,8 @@ pub struct ListenerStats {
     pub requests_denied: u64,
     #[serde(default)]
     pub requests_intercepted: u64,
+    #[serde(default)]
+    pub requests_regex_limited: u64,
     pub responses: Responses,
     /// The most connections let in in one second (HAProxy `rate_max`).
     #[serde(default)]

@@ -118,6 +118,7 @@ fn listener(state: &ListenerState) -> ListenerStats {
         request_errors: sum(|c| &c.request_errors),
         requests_denied: sum(|c| &c.requests_denied),
         requests_intercepted: sum(|c| &c.requests_intercepted),
+        requests_regex_limited: sum(|c| &c.requests_regex_limited),
         responses: responses(&state.counters, |c| &c.responses),
         max_session_rate: state.rates.sessions.highest(),
         max_connection_rate: state.rates.connections.highest(),

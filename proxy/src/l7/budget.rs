@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::pcre::{self, Expression};
+use super::regex::Expression;
 
 /// Bytes that the compiled expressions of one load balancer may take, each counted once however many rules have it.
 pub const MAX_EXPRESSION_BYTES: usize = 64 * 1024 * 1024;
@@ -74,7 +74,7 @@ impl<'a> Budget<'a> {
         self.compiled
     }
 
-    /// The compiled expression; see [`pcre::compile`].
+    /// The compiled expression; see [`Expression::compile`].
     pub(super) fn expression(
         &mut self,
         pattern: &str,
@@ -89,7 +89,7 @@ impl<'a> Budget<'a> {
         }
         let expression = match self.known.get(&key) {
             Some(expression) => expression,
-            None => Arc::new(pcre::compile(pattern, ignore_case).map_err(Refused::Expression)?),
+            None => Arc::new(Expression::compile(pattern, ignore_case).map_err(Refused::Expression)?),
         };
         self.spent += expression.bytes() + pattern.len();
         if self.spent > self.limit {

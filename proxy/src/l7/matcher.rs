@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use memchr::{memchr2_iter, memmem::Finder};
 
-use super::pcre::Expression;
+use super::regex::{Allowance, Expression};
 
 /// Whether a sample satisfies a rule's `compare_type` and `value`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Matcher {
     pub(super) compare: Compare,
     /// ASCII case does not count (HAProxy `-i`). A regular expression has this compiled in.
     pub(super) ignore_case: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Compare {
     /// `-m str`
     Equal(Box<[u8]>),
@@ -29,9 +29,9 @@ pub(super) enum Compare {
 }
 
 impl Matcher {
-    /// Whether the sample matches.
+    /// Whether the sample matches; a regular expression within what the request's allowance has left.
     #[inline]
-    pub(super) fn matches(&self, sample: &[u8]) -> bool {
+    pub(super) fn matches(&self, sample: &[u8], allowance: &mut Allowance) -> bool {
         match &self.compare {
             Compare::Equal(value) => self.same(sample, value),
             Compare::Prefix(value) => {
@@ -42,8 +42,14 @@ impl Matcher {
             }
             Compare::Contains(finder) if self.ignore_case => contains_ignoring_case(sample, finder.needle()),
             Compare::Contains(finder) => finder.find(sample).is_some(),
-            Compare::Regex(expression) => expression.matches(sample),
+            Compare::Regex(regex) => regex.is_match(sample, allowance),
         }
+    }
+
+    /// Whether no sample matches any more in this request, because its regular expressions have used up their time.
+    #[inline]
+    pub(super) fn is_exhausted(&self, allowance: &mut Allowance) -> bool {
+        matches!(&self.compare, Compare::Regex(regex) if regex.is_exhausted(allowance))
     }
 
     #[inline]
@@ -53,10 +59,10 @@ impl Matcher {
 
     /// Roughly what a match costs, to try the cheap rules of a policy first.
     pub(super) fn cost(&self) -> u8 {
-        match self.compare {
+        match &self.compare {
             Compare::Equal(_) | Compare::Prefix(_) | Compare::Suffix(_) => 0,
             Compare::Contains(_) => 1,
-            Compare::Regex(_) => 2,
+            Compare::Regex(regex) => 2 + u8::from(regex.backtracks()),
         }
     }
 }
@@ -75,21 +81,25 @@ mod tests {
         Matcher { compare, ignore_case }
     }
 
+    fn matches(matcher: &Matcher, sample: &[u8]) -> bool {
+        matcher.matches(sample, &mut Allowance::default())
+    }
+
     #[test]
     fn compares_whole_values_and_their_ends() {
         let equal = matcher(Compare::Equal(Box::from(*b"ab")), false);
-        assert!(equal.matches(b"ab") && !equal.matches(b"Ab") && !equal.matches(b"abc"));
+        assert!(matches(&equal, b"ab") && !matches(&equal, b"Ab") && !matches(&equal, b"abc"));
         let prefix = matcher(Compare::Prefix(Box::from(*b"ab")), false);
-        assert!(prefix.matches(b"abc") && !prefix.matches(b"a") && !prefix.matches(b""));
+        assert!(matches(&prefix, b"abc") && !matches(&prefix, b"a") && !matches(&prefix, b""));
         let suffix = matcher(Compare::Suffix(Box::from(*b"bc")), true);
-        assert!(suffix.matches(b"aBC") && suffix.matches(b"bc") && !suffix.matches(b"c"));
+        assert!(matches(&suffix, b"aBC") && matches(&suffix, b"bc") && !matches(&suffix, b"c"));
     }
 
     #[test]
     fn finds_substrings_with_and_without_case() {
         let folded = matcher(Compare::Contains(Box::new(Finder::new("aB").into_owned())), true);
-        assert!(folded.matches(b"xxAb") && folded.matches(b"aab") && !folded.matches(b"a b"));
+        assert!(matches(&folded, b"xxAb") && matches(&folded, b"aab") && !matches(&folded, b"a b"));
         let exact = matcher(Compare::Contains(Box::new(Finder::new("aB").into_owned())), false);
-        assert!(exact.matches(b"xaBx") && !exact.matches(b"xab"));
+        assert!(matches(&exact, b"xaBx") && !matches(&exact, b"xab"));
     }
 }

@@ -12,8 +12,8 @@ mod budget;
 mod facts;
 mod index;
 mod matcher;
-mod pcre;
 mod program;
+mod regex;
 mod samples;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::{
     budget::Refused,
     index::Index,
     matcher::{Compare, Matcher},
+    regex::Allowance,
     samples::{Subject, Subjects, View},
 };
 use crate::{
@@ -97,21 +98,24 @@ impl L7Program {
     }
 
     /// What the policies say about a request. Takes time linear in the size of the request's head and the number
-    /// of policies that may apply.
+    /// of policies that may apply, and some milliseconds at most for all regular expressions; see
+    /// [`Scratch::is_exceeded`].
     pub fn evaluate<R: RequestFacts + ?Sized>(&self, request: &R, scratch: &mut Scratch) -> Outcome<'_> {
+        let Scratch { samples, allowance } = scratch;
+        allowance.renew();
         if self.policies.is_empty() {
             return Outcome::Pass;
         }
-        let mut view = View::new(request, &self.subjects, scratch);
+        let mut view = View::new(request, &self.subjects, samples);
         let applying = match &self.index {
-            None => self.policies.iter().find(|policy| policy.applies(&mut view)),
+            None => self.policies.iter().find(|policy| policy.applies(&mut view, allowance)),
             Some(index) => {
                 index.find(&mut view);
                 (0..view.candidates().len()).find_map(|word| {
                     let mut bits = view.candidates()[word];
                     while bits != 0 {
                         let policy = &self.policies[word * 64 + bits.trailing_zeros() as usize];
-                        if policy.applies(&mut view) {
+                        if policy.applies(&mut view, allowance) {
                             return Some(policy);
                         }
                         bits &= bits - 1;
@@ -134,8 +138,8 @@ fn stage(action: &L7Action) -> u8 {
 }
 
 impl Policy {
-    fn applies<R: RequestFacts + ?Sized>(&self, view: &mut View<'_, R>) -> bool {
-        self.rules.iter().all(|rule| rule.holds(view))
+    fn applies<R: RequestFacts + ?Sized>(&self, view: &mut View<'_, R>, allowance: &mut Allowance) -> bool {
+        self.rules.iter().all(|rule| rule.holds(view, allowance))
     }
 
     fn outcome(&self) -> Outcome<'_> {
@@ -153,10 +157,13 @@ impl Policy {
 impl Rule {
     /// One sample that matches is enough, and without a sample nothing matches; then `invert` turns the answer.
     #[inline]
-    fn holds<R: RequestFacts + ?Sized>(&self, view: &mut View<'_, R>) -> bool {
+    fn holds<R: RequestFacts + ?Sized>(&self, view: &mut View<'_, R>, allowance: &mut Allowance) -> bool {
         let matched = match self.source {
-            Source::Path => view.path.is_some_and(|path| self.matcher.matches(path)),
-            Source::Named(subject) => view.samples(subject).any(|sample| self.matcher.matches(sample)),
+            Source::Path => view.path.is_some_and(|path| self.matcher.matches(path, allowance)),
+            Source::Named(_) if self.matcher.is_exhausted(allowance) => false,
+            Source::Named(subject) => {
+                view.samples(subject).any(|sample| self.matcher.matches(sample, allowance))
+            }
         };
         matched != self.invert
     }

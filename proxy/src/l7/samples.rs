@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::RequestFacts;
+use super::{RequestFacts, regex::Allowance};
 use crate::http1::{comma_values, sampled_cookies};
 
 /// A header or cookie name of a program: rules that look at the same one share its samples.
@@ -60,9 +60,29 @@ impl Subjects {
     }
 }
 
-/// Memory for evaluations, one after another, of any programs; each worker keeps one.
+/// Memory for evaluations, one after another, of any programs.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    pub(super) samples: Samples,
+    pub(super) allowance: Allowance,
+}
+
+impl Scratch {
+    /// Empty memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether a regular expression did not match in the last evaluation because all of them together would have cost
+    /// too much.
+    pub fn is_exceeded(&self) -> bool {
+        self.allowance.is_exceeded()
+    }
+}
+
+/// The samples of one request.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
     samples: Vec<Sample>,
     /// Per subject, the index of its last sample in `samples`.
     last: Vec<u32>,
@@ -86,12 +106,7 @@ const NONE: u32 = u32::MAX;
 /// Samples kept allocated between evaluations; a request that had more gives the memory back.
 const RETAINED_SAMPLES: usize = 1024;
 
-impl Scratch {
-    /// Empty memory.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+impl Samples {
     fn push(&mut self, subject: Subject, header: usize, start: usize, end: usize) {
         // A head is at most 64 KiB, far below what 32 bits hold.
         let last = &mut self.last[subject.0 as usize];
@@ -153,14 +168,14 @@ fn is_persistence(option: &[u8]) -> bool {
 pub(super) struct View<'e, R: ?Sized> {
     request: &'e R,
     subjects: &'e Subjects,
-    scratch: &'e mut Scratch,
+    scratch: &'e mut Samples,
     /// The path without the query; `None` when the target has none.
     pub(super) path: Option<&'e [u8]>,
     collected: bool,
 }
 
 impl<'e, R: RequestFacts + ?Sized> View<'e, R> {
-    pub(super) fn new(request: &'e R, subjects: &'e Subjects, scratch: &'e mut Scratch) -> Self {
+    pub(super) fn new(request: &'e R, subjects: &'e Subjects, scratch: &'e mut Samples) -> Self {
         let target = request.path_and_query();
         let end = memchr::memchr(b'?', target).unwrap_or(target.len());
         let path = (!target.is_empty()).then_some(&target[..end]);

@@ -143,6 +143,9 @@ pub struct ListenerCounters {
     pub requests_denied: Counter,
     /// Requests that an L7 policy redirected (HAProxy `intercepted`).
     pub requests_intercepted: Counter,
+    /// Requests for which a regular expression did not match because all of them together would have cost too much; HAProxy
+    /// does not count what its match limit ends.
+    pub requests_regex_limited: Counter,
     /// Responses by class, the proxy's own included (HAProxy `hrsp_*`), indexed by [`ResponseClass`].
     pub responses: [Counter; ResponseClass::COUNT],
 }

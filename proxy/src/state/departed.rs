@@ -141,6 +141,7 @@ impl Absorb for ListenerCounters {
             request_errors,
             requests_denied,
             requests_intercepted,
+            requests_regex_limited,
             responses,
         } = self;
         add(bytes_in, &other.bytes_in);
@@ -151,6 +152,7 @@ impl Absorb for ListenerCounters {
         add(request_errors, &other.request_errors);
         add(requests_denied, &other.requests_denied);
         add(requests_intercepted, &other.requests_intercepted);
+        add(requests_regex_limited, &other.requests_regex_limited);
         responses.iter().zip(&other.responses).for_each(|(ours, theirs)| add(ours, theirs));
     }
 }

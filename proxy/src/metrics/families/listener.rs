@@ -139,4 +139,10 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "Total number of failed header rewriting rules.",
         series: Series::Listener(|_, sink| sink.put(0)),
     },
+    Family {
+        name: "amphora_listener_requests_regex_limited_total",
+        kind: Kind::Counter,
+        help: "Requests for which a regular expression did not match because the time for all of them was used up.",
+        series: Series::Listener(|listener, sink| sink.put(listener.stats.requests_regex_limited)),
+    },
 ];

@@ -127,7 +127,11 @@ pub(super) async fn serve(
     let asked = Asked { method: view.method(), version: view.version(), framing, identity };
     let to = asked.recipient(listener.is_closing());
     work.out.clear();
-    let pool = match plan.l7.evaluate(&view, &mut work.l7) {
+    let outcome = plan.l7.evaluate(&view, &mut work.l7);
+    if work.l7.is_exceeded() {
+        counters.requests_regex_limited.add(1);
+    }
+    let pool = match outcome {
         Outcome::Pass => plan.default_pool,
         Outcome::Pool(pool) => present.snapshot.shared.pool_index(pool),
         Outcome::Reject => {

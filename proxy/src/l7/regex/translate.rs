@@ -1,72 +1,56 @@
-//! REGEX rules: PCRE2's dialect, in which HAProxy reads them, rewritten for the `regex` crate.
+//! PCRE2's dialect, rewritten for the `regex-syntax` crate where the two have the same expressions.
 //!
-//! The two dialects agree on most of what people write, and differ quietly on the rest (`a++`, `[a&&b]`, `\v`, `\<`).
-//! So a pattern is read here as PCRE2 10.42 reads it, byte by byte and without UTF, and written out in the common
-//! subset; what has no equal there (look-around, back-references, atomic groups) is refused by name and offset.
-//! Only "is there a match" is ever asked, so captures and laziness are dropped. Matching takes time linear in the
-//! subject, where PCRE2 backtracks.
+//! They agree on most of what people write, and differ quietly on the rest (`a++`, `[a&&b]`, `\v`, `\<`). So an expression
+//! is read here as PCRE2 10.42 reads it, byte by byte and without UTF, and written out in the common subset; what is not in
+//! it (look-around, back-references, atomic groups), or is read in different ways by different versions, has no
+//! translation. That PCRE2 takes the expression is already known. Only "is there a match" is ever asked, so captures
+//! and laziness are dropped.
 
-use std::fmt::Write as _;
-
-use regex_automata::{
-    Input,
-    meta::{BuildError, Config, Regex},
-    util::syntax,
-};
-
-/// Bytes that one compiled expression may take.
-pub(super) const PROGRAM_SIZE: usize = 256 * 1024;
-
-/// Bytes of lazily built automaton that one expression may keep per thread.
-pub(super) const CACHE_SIZE: usize = 128 * 1024;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// The largest count in `{n,m}`, as in PCRE2.
 const MAX_COUNT: u32 = 65_535;
 
-/// A compiled expression.
-#[derive(Debug)]
-pub(super) struct Expression {
-    regex: Regex,
-}
-
-impl Expression {
-    /// Whether the subject contains a match.
-    #[inline]
-    pub(super) fn matches(&self, subject: &[u8]) -> bool {
-        self.regex.is_match(Input::new(subject))
-    }
-
-    /// Bytes that it takes, apart from what workers build lazily.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.regex.memory_usage()
-    }
-}
-
-/// The expression, or why it cannot be honoured.
-pub(super) fn compile(pattern: &str, ignore_case: bool) -> Result<Expression, String> {
-    let translated = translate(pattern)?;
-    Regex::builder()
-        .configure(
-            Config::new()
-                .utf8_empty(false)
-                .nfa_size_limit(Some(PROGRAM_SIZE))
-                .hybrid_cache_capacity(CACHE_SIZE),
-        )
-        .syntax(syntax::Config::new().unicode(false).utf8(false).case_insensitive(ignore_case))
-        .build(&translated)
-        .map(|regex| Expression { regex })
-        .map_err(|error| explain(&error))
-}
-
-fn explain(error: &BuildError) -> String {
-    match (error.size_limit(), error.syntax_error()) {
-        (Some(limit), _) => format!("the compiled regular expression would be larger than {limit} bytes"),
-        (None, syntax) => {
-            let text = syntax.map_or_else(|| error.to_string(), ToString::to_string);
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            format!("not a valid regular expression: {reason}")
+/// The expression, with what newer versions of PCRE2 than 10.42 read in another way spelt out: `{,3}` and `{ 2 }` are no
+/// quantifiers, and a `\x` without digits is NUL.
+pub(super) fn as_before(expression: &str) -> Cow<'_, str> {
+    let mut insertions = Vec::new();
+    let (mut at, mut quoted) = (0, false);
+    let bytes = expression.as_bytes();
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        if rest.starts_with(br"\E") || (!quoted && rest.starts_with(br"\Q")) {
+            quoted = rest[1] == b'Q';
+            at += 2;
+        } else if !quoted && rest[0] == b'\\' {
+            if rest.starts_with(br"\x") && !rest.get(2).is_some_and(|b| b.is_ascii_hexdigit() || *b == b'{') {
+                insertions.push((at + 2, "00"));
+            }
+            // The brace of \x{..} and its like.
+            let argument = matches!(rest, [_, letter, b'{', ..] if letter.is_ascii_alphabetic());
+            at += 2 + usize::from(argument);
+        } else {
+            if !quoted && rest[0] == b'{' && is_newer_quantifier(&rest[1..]) {
+                insertions.push((at, r"\"));
+            }
+            at += 1;
         }
     }
+    if insertions.is_empty() {
+        return Cow::Borrowed(expression);
+    }
+    let mut text = expression.to_owned();
+    insertions.into_iter().rev().for_each(|(place, what)| text.insert_str(place, what));
+    Cow::Owned(text)
+}
+
+/// Whether these bytes after a `{` make a quantifier only in newer versions.
+fn is_newer_quantifier(rest: &[u8]) -> bool {
+    let Some(end) = rest.iter().position(|b| *b == b'}') else { return false };
+    let inside = &rest[..end];
+    let numeric = inside.iter().all(|b| b.is_ascii_digit() || matches!(b, b',' | b' ' | b'\t'));
+    let digits = inside.iter().any(u8::is_ascii_digit);
+    numeric && digits && (inside[0] == b',' || inside.iter().any(|b| matches!(b, b' ' | b'\t')))
 }
 
 /// A byte of the pattern; `quoted` ones stood between `\Q` and `\E` and mean themselves.
@@ -74,7 +58,6 @@ fn explain(error: &BuildError) -> String {
 struct Token {
     byte: u8,
     quoted: bool,
-    offset: usize,
 }
 
 /// Resolves `\Q...\E`.
@@ -92,28 +75,26 @@ fn tokens(pattern: &[u8]) -> Vec<Token> {
             at += 2;
         } else {
             let length = if !quoted && rest[0] == b'\\' { rest.len().min(2) } else { 1 };
-            tokens.extend((at..at + length).map(|offset| Token { byte: pattern[offset], quoted, offset }));
+            tokens.extend((at..at + length).map(|offset| Token { byte: pattern[offset], quoted }));
             at += length;
         }
     }
     tokens
 }
 
-fn translate(pattern: &str) -> Result<String, String> {
+/// The expression in the common subset, if it is in it.
+pub(super) fn translate(expression: &str) -> Option<String> {
     let mut translator = Translator {
-        tokens: tokens(pattern.as_bytes()),
+        tokens: tokens(expression.as_bytes()),
         at: 0,
-        out: String::with_capacity(pattern.len() * 2),
+        out: String::with_capacity(expression.len() * 2),
         depth: 0,
         repeatable: false,
     };
     while translator.at < translator.tokens.len() {
         translator.item()?;
     }
-    if translator.depth > 0 {
-        return Err("a group is not closed".to_owned());
-    }
-    Ok(translator.out)
+    (translator.depth == 0).then_some(translator.out)
 }
 
 /// What an escape inside or outside of a class stands for.
@@ -154,12 +135,6 @@ impl Translator {
         })
     }
 
-    /// An error at the token before the present one.
-    fn refuse<T>(&self, what: &str) -> Result<T, String> {
-        let offset = self.tokens.get(self.at.saturating_sub(1)).map_or(0, |t| t.offset);
-        Err(format!("{what} (offset {offset})"))
-    }
-
     fn literal(&mut self, byte: u8) {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_') {
             self.out.push(char::from(byte));
@@ -168,29 +143,26 @@ impl Translator {
         }
     }
 
-    fn item(&mut self) -> Result<(), String> {
+    fn item(&mut self) -> Option<()> {
         let token = self.tokens[self.at];
         self.at += 1;
         if token.quoted {
             self.literal(token.byte);
             self.repeatable = true;
-            return Ok(());
+            return Some(());
         }
         match token.byte {
             b'\\' => self.escape(),
             b'[' => self.class(),
             b'(' => self.group(),
             b')' => {
-                if self.depth == 0 {
-                    return self.refuse("a closing parenthesis has no opening one");
-                }
-                self.depth -= 1;
+                self.depth = self.depth.checked_sub(1)?;
                 self.out.push(')');
                 self.repeatable = true;
-                Ok(())
+                Some(())
             }
             byte @ (b'*' | b'+' | b'?') => {
-                self.check_repeatable()?;
+                self.repeatable.then_some(())?;
                 self.out.push(char::from(byte));
                 self.after_quantifier()
             }
@@ -198,36 +170,33 @@ impl Translator {
             byte @ (b'^' | b'$' | b'|') => {
                 self.out.push(char::from(byte));
                 self.repeatable = false;
-                Ok(())
+                Some(())
             }
             b'.' => {
                 self.out.push('.');
                 self.repeatable = true;
-                Ok(())
+                Some(())
             }
             byte => {
                 self.literal(byte);
                 self.repeatable = true;
-                Ok(())
+                Some(())
             }
         }
     }
 
-    fn check_repeatable(&self) -> Result<(), String> {
-        if self.repeatable { Ok(()) } else { self.refuse("a quantifier follows nothing that it can repeat") }
-    }
-
-    fn after_quantifier(&mut self) -> Result<(), String> {
+    fn after_quantifier(&mut self) -> Option<()> {
         if self.take(b'+') {
-            return self.refuse("a possessive quantifier is not supported");
+            // It is possessive.
+            return None;
         }
         self.take(b'?');
         self.repeatable = false;
-        Ok(())
+        Some(())
     }
 
     /// `{n}`, `{n,}`, `{n,m}`; any other `{` means itself.
-    fn brace(&mut self) -> Result<(), String> {
+    fn brace(&mut self) -> Option<()> {
         let rest = &self.tokens[self.at..];
         let inside: Vec<u8> =
             rest.iter().take_while(|t| !t.quoted && t.byte != b'}').map(|t| t.byte).collect();
@@ -236,35 +205,30 @@ impl Translator {
         let (low, high) = counts.split_once(',').unwrap_or((counts, counts));
         let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
         if !closed || low.is_empty() || !digits(low) || !digits(high) {
-            let numeric = counts.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b' '));
-            if closed && numeric && counts.bytes().any(|b| b.is_ascii_digit()) {
-                return self.refuse("a repetition in braces that versions of PCRE2 read differently");
-            }
             self.literal(b'{');
             self.repeatable = true;
-            return Ok(());
+            return Some(());
         }
-        self.check_repeatable()?;
+        self.repeatable.then_some(())?;
         let count = |text: &str| text.parse::<u32>().ok().filter(|n| *n <= MAX_COUNT);
         match (count(low), count(high)) {
             (Some(_), None) if high.is_empty() => {}
             (Some(low), Some(high)) if low <= high => {}
-            (Some(_), Some(_)) => return self.refuse("the counts of a repetition are out of order"),
-            _ => return self.refuse("the count of a repetition is too large"),
+            _ => return None,
         }
         self.at += inside.len() + 1;
         let _ = write!(self.out, "{{{counts}}}");
         self.after_quantifier()
     }
 
-    fn group(&mut self) -> Result<(), String> {
+    fn group(&mut self) -> Option<()> {
         let before = std::mem::take(&mut self.repeatable);
         if self.peek() == Some(b'*') {
-            return self.refuse("a verb (*...) is not supported");
+            return None;
         }
         if !self.take(b'?') {
             self.open();
-            return Ok(());
+            return Some(());
         }
         match self.peek() {
             Some(b'#') => {
@@ -273,31 +237,14 @@ impl Translator {
                 return self.comment();
             }
             Some(b':' | b'|') => self.at += 1,
-            Some(b'=') => return self.refuse("a look-ahead (?=...) is not supported"),
-            Some(b'!') => return self.refuse("a negative look-ahead (?!...) is not supported"),
-            Some(b'>') => return self.refuse("an atomic group (?>...) is not supported"),
-            Some(b'<') if self.ahead(b"<=") => return self.refuse("a look-behind (?<=...) is not supported"),
-            Some(b'<') if self.ahead(b"<!") => {
-                return self.refuse("a negative look-behind (?<!...) is not supported");
-            }
+            Some(b'<') if self.ahead(b"<=") || self.ahead(b"<!") => return None,
             Some(b'<') => self.name(1, b'>')?,
             Some(b'\'') => self.name(1, b'\'')?,
             Some(b'P') if self.ahead(b"P<") => self.name(2, b'>')?,
-            Some(b'P') if self.ahead(b"P=") => {
-                return self.refuse("a back-reference (?P=...) is not supported");
-            }
-            Some(b'P' | b'&' | b'R' | b'+' | b'0'..=b'9') => {
-                return self.refuse("a recursion or subroutine call is not supported");
-            }
-            Some(b'-') if self.tokens.get(self.at + 1).is_some_and(|t| t.byte.is_ascii_digit()) => {
-                return self.refuse("a recursion or subroutine call is not supported");
-            }
-            Some(b'(') => return self.refuse("a conditional group (?(...)...) is not supported"),
-            Some(b'C') => return self.refuse("a callout (?C) is not supported"),
             _ => return self.flags(),
         }
         self.open();
-        Ok(())
+        Some(())
     }
 
     fn open(&mut self) {
@@ -306,38 +253,28 @@ impl Translator {
     }
 
     /// `(?#...)`.
-    fn comment(&mut self) -> Result<(), String> {
-        match self.tokens[self.at..].iter().position(|t| t.byte == b')') {
-            Some(length) => {
-                self.at += length + 1;
-                Ok(())
-            }
-            None => self.refuse("a comment (?#...) is not closed"),
-        }
+    fn comment(&mut self) -> Option<()> {
+        self.at += self.tokens[self.at..].iter().position(|t| t.byte == b')')? + 1;
+        Some(())
     }
 
     /// A group's name, `skip` bytes ahead; names are of no use without captures.
-    fn name(&mut self, skip: usize, close: u8) -> Result<(), String> {
+    fn name(&mut self, skip: usize, close: u8) -> Option<()> {
         self.at += skip;
         let start = self.at;
         while self.peek().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_') {
             self.at += 1;
         }
         let digit = self.tokens.get(start).is_some_and(|t| t.byte.is_ascii_digit());
-        if self.at == start || digit || !self.take(close) {
-            return self.refuse("a group's name is not valid");
-        }
-        Ok(())
+        (self.at > start && !digit && self.take(close)).then_some(())
     }
 
     /// `(?i-s)` and `(?i-s:...)`.
-    fn flags(&mut self) -> Result<(), String> {
+    fn flags(&mut self) -> Option<()> {
         let mut set = [None; 3];
         let mut on = true;
         loop {
-            let Some(byte) = self.peek() else {
-                return self.refuse("a group is not closed");
-            };
+            let byte = self.peek()?;
             self.at += 1;
             match byte {
                 b'i' => set[0] = Some(on),
@@ -345,8 +282,6 @@ impl Translator {
                 b's' => set[2] = Some(on),
                 // Numbering, duplicate names and greed do not change whether there is a match.
                 b'n' | b'J' | b'U' => {}
-                b'x' => return self.refuse("the extended mode (?x) is not supported"),
-                b'^' => return self.refuse("a reset of options (?^) is not supported"),
                 b'-' if on => on = false,
                 b')' | b':' => {
                     let letters = |state| {
@@ -365,35 +300,29 @@ impl Translator {
                     } else if !text.is_empty() {
                         let _ = write!(self.out, "(?{text})");
                     }
-                    return Ok(());
+                    return Some(());
                 }
-                _ => return self.refuse("an unknown option after (?"),
+                _ => return None,
             }
         }
     }
 
     /// What follows a backslash outside of a class.
-    fn escape(&mut self) -> Result<(), String> {
-        let Some(byte) = self.peek() else {
-            return self.refuse("the expression ends with a backslash");
-        };
+    fn escape(&mut self) -> Option<()> {
+        let byte = self.peek()?;
         self.repeatable = false;
         self.at += 1;
         match byte {
             b'b' | b'B' | b'A' | b'z' => {
                 let _ = write!(self.out, r"\{}", char::from(byte));
-                return Ok(());
+                return Some(());
             }
             // No subject has a line break at its end, where alone \Z differs.
             b'Z' => {
                 self.out.push_str(r"\z");
-                return Ok(());
+                return Some(());
             }
             b'N' if self.peek() != Some(b'{') => self.out.push_str(r"[^\n]"),
-            b'1'..=b'9' | b'g' | b'k' => return self.refuse("a back-reference is not supported"),
-            b'G' | b'K' | b'R' | b'X' | b'C' => {
-                return self.refuse(&format!(r"\{} is not supported", char::from(byte)));
-            }
             _ => match self.common_escape(byte)? {
                 Escape::Byte(byte) => self.literal(byte),
                 Escape::Set(set, negated) => {
@@ -402,12 +331,12 @@ impl Translator {
             },
         }
         self.repeatable = true;
-        Ok(())
+        Some(())
     }
 
     /// The escapes that mean the same inside and outside of a class; `byte` is the one after the backslash.
-    fn common_escape(&mut self, byte: u8) -> Result<Escape, String> {
-        Ok(match byte {
+    fn common_escape(&mut self, byte: u8) -> Option<Escape> {
+        Some(match byte {
             b'd' => Escape::Set(r"\d", false),
             b'D' => Escape::Set(r"\d", true),
             b's' => Escape::Set(r"\s", false),
@@ -434,7 +363,7 @@ impl Translator {
                 }
                 match u8::try_from(value) {
                     Ok(value) if self.at > start && self.take(b'}') => Escape::Byte(value),
-                    _ => return self.refuse(r"\x{...} is not one byte"),
+                    _ => return None,
                 }
             }
             b'x' => Escape::Byte(self.number(16, 2)),
@@ -443,13 +372,10 @@ impl Translator {
                     self.at += 1;
                     Escape::Byte(letter.to_ascii_uppercase() ^ 0x40)
                 }
-                _ => return self.refuse(r"\c is not followed by a printable character"),
+                _ => return None,
             },
-            b'p' | b'P' => return self.refuse("a Unicode property is not supported"),
-            b'o' => return self.refuse(r"\o{...} is not supported"),
-            byte if byte.is_ascii_alphanumeric() => {
-                return self.refuse(&format!(r"the escape \{} is unknown", char::from(byte)));
-            }
+            // Back-references and Unicode properties among them.
+            byte if byte.is_ascii_alphanumeric() => return None,
             byte => Escape::Byte(byte),
         })
     }
@@ -466,9 +392,9 @@ impl Translator {
     }
 
     /// `[...]`, from after the bracket.
-    fn class(&mut self) -> Result<(), String> {
+    fn class(&mut self) -> Option<()> {
         if self.named_class()?.is_some() {
-            return self.refuse("a POSIX class stands outside of brackets");
+            return None;
         }
         self.out.push('[');
         if self.take(b'^') {
@@ -488,10 +414,10 @@ impl Translator {
             if starts_range {
                 self.at += 1;
                 let (Before::Byte(low), ClassItem::Byte(high)) = (before, self.class_item()?) else {
-                    return self.refuse("a range in a class has no single character at its ends");
+                    return None;
                 };
                 if low > high {
-                    return self.refuse("a range in a class is out of order");
+                    return None;
                 }
                 let _ = write!(self.out, r"-\x{high:02X}");
                 before = Before::Nothing;
@@ -507,61 +433,57 @@ impl Translator {
         }
         self.out.push(']');
         self.repeatable = true;
-        Ok(())
+        Some(())
     }
 
     /// One byte or set of a class; a set is written out, a byte is not.
-    fn class_item(&mut self) -> Result<ClassItem, String> {
-        let Some(token) = self.tokens.get(self.at).copied() else {
-            return self.refuse("a class is not closed");
-        };
+    fn class_item(&mut self) -> Option<ClassItem> {
+        let token = self.tokens.get(self.at).copied()?;
         self.at += 1;
         if token.quoted {
-            return Ok(ClassItem::Byte(token.byte));
+            return Some(ClassItem::Byte(token.byte));
         }
         match token.byte {
             b'[' => match self.named_class()? {
                 Some(name) => {
                     let _ = write!(self.out, "[:{name}:]");
-                    Ok(ClassItem::Set)
+                    Some(ClassItem::Set)
                 }
-                None => Ok(ClassItem::Byte(b'[')),
+                None => Some(ClassItem::Byte(b'[')),
             },
             b'\\' => {
-                let Some(byte) = self.peek() else {
-                    return self.refuse("the expression ends with a backslash");
-                };
+                let byte = self.peek()?;
                 self.at += 1;
                 match byte {
-                    b'b' => Ok(ClassItem::Byte(0x08)),
-                    b'1'..=b'9' => self.refuse("an octal escape without a leading 0 is not supported"),
+                    b'b' => Some(ClassItem::Byte(0x08)),
+                    b'1'..=b'9' => None,
                     _ => match self.common_escape(byte)? {
-                        Escape::Byte(byte) => Ok(ClassItem::Byte(byte)),
+                        Escape::Byte(byte) => Some(ClassItem::Byte(byte)),
                         Escape::Set(set, negated) => {
                             let _ = write!(self.out, "[{}{set}]", if negated { "^" } else { "" });
-                            Ok(ClassItem::Set)
+                            Some(ClassItem::Set)
                         }
                     },
                 }
             }
-            byte => Ok(ClassItem::Byte(byte)),
+            byte => Some(ClassItem::Byte(byte)),
         }
     }
 
     /// The name in `[:name:]`, from after its bracket, with `^` when it is negated; `None` when this is no such thing.
-    fn named_class(&mut self) -> Result<Option<String>, String> {
-        let Some(mark @ (b':' | b'.' | b'=')) = self.peek() else { return Ok(None) };
+    fn named_class(&mut self) -> Option<Option<String>> {
+        let Some(mark @ (b':' | b'.' | b'=')) = self.peek() else { return Some(None) };
         let mut name = String::new();
         let mut at = self.at + 1;
         loop {
             let (Some(token), Some(next)) = (self.tokens.get(at), self.tokens.get(at + 1)) else {
-                return Ok(None);
+                return Some(None);
             };
             if token.byte == mark && next.byte == b']' {
                 break;
             }
             if token.byte == b']' || (token.byte == b'[' && next.byte == mark) {
-                return Ok(None);
+                return Some(None);
             }
             name.push(char::from(token.byte));
             at += 1;
@@ -572,12 +494,12 @@ impl Translator {
             "space", "upper", "word", "xdigit",
         ];
         if mark != b':' {
-            return self.refuse("a POSIX collating element is not supported");
+            return None;
         }
         if !NAMES.contains(&name.strip_prefix('^').unwrap_or(&name)) {
-            return self.refuse(&format!("the POSIX class [:{name}:] is not supported"));
+            return None;
         }
-        Ok(Some(name))
+        Some(Some(name))
     }
 }
 
@@ -593,7 +515,3 @@ enum ClassItem {
     Byte(u8),
     Set,
 }
-
-#[cfg(test)]
-#[path = "pcre_tests.rs"]
-mod tests;

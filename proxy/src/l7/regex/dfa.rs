@@ -1,0 +1,131 @@
+//! Expressions that are automata: one table, made when they are compiled, of which matching reads one entry for each
+//! byte.
+
+use regex_automata::{
+    Anchored, Input, MatchKind,
+    dfa::{Automaton, StartKind, dense},
+    nfa::thompson::{self, WhichCaptures},
+    util::{prefilter::Prefilter, primitives::StateID, start},
+};
+use regex_syntax::{
+    ParserBuilder,
+    hir::{Hir, Look},
+};
+
+/// Bytes of the automaton that the table is made of.
+const NFA_SIZE: usize = 24 * 1024;
+
+/// Bytes of a table. Those of typical expressions have 1 to 8 KiB.
+const TABLE_SIZE: usize = 32 * 1024;
+
+/// Bytes of what is needed while a table is made: with the number of states it bounds the time that this takes.
+const BUILDER_SIZE: usize = 64 * 1024;
+
+/// An expression as a table.
+#[derive(Debug)]
+pub(super) struct Dfa {
+    table: dense::DFA<Vec<u32>>,
+    way: Way,
+    /// Bytes of memory that the prefilter takes.
+    prefilter: usize,
+}
+
+/// How a subject is read.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// From its start to where a match ends.
+    Forwards,
+    /// The expression is anchored to the subject's start: mostly the first bytes decide. The table's first state.
+    FromStart(StateID),
+    /// It is anchored to the end alone: backwards from there.
+    Backwards,
+}
+
+impl Dfa {
+    /// The table of an expression in the `regex` crate's syntax; `None` when it would be too large.
+    pub(super) fn compile(expression: &str, ignore_case: bool) -> Option<Self> {
+        let hir = ParserBuilder::new()
+            .unicode(false)
+            .utf8(false)
+            .case_insensitive(ignore_case)
+            .build()
+            .parse(expression)
+            .ok()?;
+        let properties = hir.properties();
+        let backwards = properties.look_set_suffix().contains(Look::End)
+            && !properties.look_set_prefix().contains(Look::Start);
+        let nfa = thompson::Compiler::new()
+            .configure(
+                thompson::Config::new()
+                    .utf8(false)
+                    .reverse(backwards)
+                    .which_captures(WhichCaptures::None)
+                    .nfa_size_limit(Some(NFA_SIZE)),
+            )
+            .build_from_hir(&hir)
+            .ok()?;
+        let prefilter = (!backwards).then(|| prefilter(&hir)).flatten();
+        let size = prefilter.as_ref().map_or(0, Prefilter::memory_usage);
+        let kind = if backwards { StartKind::Anchored } else { StartKind::Unanchored };
+        let table = dense::Builder::new()
+            .configure(
+                dense::Config::new()
+                    .start_kind(kind)
+                    .specialize_start_states(prefilter.is_some())
+                    .prefilter(prefilter)
+                    .dfa_size_limit(Some(TABLE_SIZE))
+                    .determinize_size_limit(Some(BUILDER_SIZE)),
+            )
+            .build_from_nfa(&nfa)
+            .ok()?;
+        let way = if backwards {
+            Way::Backwards
+        } else if properties.look_set_prefix().contains(Look::Start) {
+            Way::FromStart(table.start_state(&start::Config::new()).ok()?)
+        } else {
+            Way::Forwards
+        };
+        Some(Self { table, way, prefilter: size })
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.table.memory_usage() + self.prefilter
+    }
+
+    /// Whether the subject has a match.
+    #[inline]
+    pub(super) fn is_match(&self, subject: &[u8]) -> bool {
+        // A table without quitting bytes and for this kind of search has no errors.
+        let found = match self.way {
+            Way::FromStart(first) => return self.is_match_from(first, subject),
+            Way::Forwards => self.table.try_search_fwd(&Input::new(subject).earliest(true)),
+            Way::Backwards => {
+                self.table.try_search_rev(&Input::new(subject).earliest(true).anchored(Anchored::Yes))
+            }
+        };
+        found.is_ok_and(|found| found.is_some())
+    }
+
+    #[inline]
+    fn is_match_from(&self, first: StateID, subject: &[u8]) -> bool {
+        let mut state = first;
+        for byte in subject {
+            state = self.table.next_state(state, *byte);
+            if self.table.is_special_state(state) {
+                if self.table.is_match_state(state) {
+                    return true;
+                }
+                if self.table.is_dead_state(state) {
+                    return false;
+                }
+            }
+        }
+        self.table.is_match_state(self.table.next_eoi_state(state))
+    }
+}
+
+/// A search for the literals that a match begins with, when it is much faster than the table.
+fn prefilter(hir: &Hir) -> Option<Prefilter> {
+    Prefilter::from_hir_prefix(MatchKind::LeftmostFirst, hir).filter(Prefilter::is_fast)
+}

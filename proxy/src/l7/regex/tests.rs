@@ -1,0 +1,336 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn compile(expression: &str) -> Expression {
+    Expression::compile(expression, false).unwrap_or_else(|reason| panic!("{expression}: {reason}"))
+}
+
+/// The same, left to PCRE2's interpreter.
+fn interpret(expression: &str) -> Expression {
+    let expression = translate::as_before(expression);
+    let (code, options) = accept(&expression, false).unwrap();
+    Expression(interpreted(&expression, options, code))
+}
+
+fn is_match(expression: &str, subject: &[u8]) -> bool {
+    compile(expression).is_match(subject, &mut Allowance::default())
+}
+
+/// Patterns with subjects that match and subjects that do not; each was run through HAProxy 2.6 with PCRE2 10.42.
+const CASES: &[(&str, &[&str], &[&str])] = &[
+    ("^/api/v[12]/", &["/api/v1/", "/api/v2/x"], &["/api/v3/", "x/api/v1/"]),
+    (r"\.(jpe?g|png)$", &["/a.jpg", "/a.jpeg", "/a.png"], &["/ajpg", "/a.jpgx"]),
+    ("a{2}", &["aa", "xaax"], &["a"]),
+    ("^a{2,}$", &["aa", "aaaa"], &["a", ""]),
+    ("^a{2,3}?$", &["aa", "aaa"], &["a", "aaaa"]),
+    ("a{x}", &["a{x}"], &["a", "ax"]),
+    ("a{", &["a{"], &["a"]),
+    ("{}", &["{}"], &[""]),
+    ("a{,}", &["a{,}"], &["a"]),
+    ("[]a]", &["]", "a"], &["b"]),
+    ("^[^]a]$", &["b", "-"], &["]", "a"]),
+    ("[[]", &["["], &["]"]),
+    ("^[a&&b]$", &["a", "b", "&"], &["c"]),
+    ("^[+--]$", &["+", ",", "-"], &["a", "."]),
+    ("^[a~~b]$", &["~", "a"], &["c"]),
+    ("^[a-c-e]$", &["b", "-", "e"], &["d"]),
+    (r"^[\w.-]+$", &["a.b-c_9"], &["a b"]),
+    (r"^[\d-]$", &["5", "-"], &["d"]),
+    (r"^[a\]b]$", &["]"], &["\\"]),
+    (r"^[[:alpha:]_]+$", &["ab_"], &["a1"]),
+    (r"^[[:^digit:]]+$", &["ab"], &["a1"]),
+    (r"^[a[:alpha]$", &["[", ":", "l"], &["b"]),
+    (r"\<b\>", &["<b>"], &["b", " b "]),
+    (r"\Qa.b*\E+c", &["a.b*c", "a.b**c"], &["axbc"]),
+    (r"^[\Q^]\E-z]$", &["^", "]", "b"], &["-", "A"]),
+    (r"\x41\x{42}\x", &["AB\0"], &["AB"]),
+    (r"^\x4$", &["\x04"], &["\x44"]),
+    (r"^\09$", &["\x009"], &["\x09"]),
+    (r"\cA", &["\x01"], &["cA"]),
+    (r"^\h\H$", &["\ta", " b"], &["aa", "  "]),
+    (r"^a\vb$", &["a\x0bb", "a\x0cb"], &["avb", "a b"]),
+    (r"^\N$", &["a"], &[""]),
+    (r"^[\H]$", &["a"], &["\t"]),
+    (r"\bfoo\b", &["a foo b", "foo"], &["food"]),
+    (r"\Bo", &["foo"], &["o"]),
+    (r"\Aab\Z", &["ab"], &["xab", "abx"]),
+    (r"^[\b]$", &["\x08"], &["b"]),
+    (r"\e\a\f\t", &["\x1b\x07\x0c\t"], &["eaft"]),
+    ("(?i)ABC", &["abc", "aBc"], &["ab"]),
+    ("a(?i)b|c", &["ab", "aB", "C"], &["AB"]),
+    ("(a(?i)b)c", &["aBc"], &["aBC"]),
+    ("(?i:a)b", &["Ab"], &["AB"]),
+    ("(?i)a(?-i)b", &["Ab"], &["AB"]),
+    ("(?i-s:a)b", &["Ab"], &["aB"]),
+    ("(?U)a+?b", &["aab"], &["b"]),
+    ("(?n)(a)(?J)b", &["ab"], &["a"]),
+    ("(?:)", &["", "x"], &[]),
+    ("()", &[""], &[]),
+    ("^(|a)$", &["", "a"], &["b"]),
+    ("(?|a|b)c", &["ac", "bc"], &["c"]),
+    ("(?<n>a)(?'m'b)(?P<o>c)", &["abc"], &["ab"]),
+    ("a(?#comment)*b", &["b", "aab"], &["a"]),
+    ("a}]", &["a}]"], &["a"]),
+    ("a#b c", &["a#b c"], &["ab"]),
+    ("é", &["é", "caf\u{e9}"], &["e"]),
+    ("^caf.{2}$", &["café"], &["cafe"]),
+    ("^[é]{2}$", &["é"], &["e"]),
+    (r"%[0-9A-F]{2}", &["%2F"], &["%2g"]),
+    (r"^\d+$", &["12"], &["a", "", "١"]),
+];
+
+/// Those that no automaton decides; each was run through HAProxy 2.6 with PCRE2 10.42, but for the last ones, which it
+/// refuses because they refer to groups without a name.
+const INTERPRETED: &[(&str, &[&str], &[&str])] = &[
+    ("^(?!/api/)", &["/", "/apis"], &["/api/", "/api/x"]),
+    ("/a(?=b)", &["/ab"], &["/a", "/ac"]),
+    ("(?<=/v)[0-9]", &["/v1"], &["/w1", "1"]),
+    ("(?<!/)b", &["ab"], &["/b"]),
+    ("(?<=a|bc)d", &["ad", "bcd"], &["cd"]),
+    (r"^(?<n>a|b)-\k<n>$", &["a-a", "b-b"], &["a-b"]),
+    (r"^(?<n>a)\1$", &["aa"], &["a"]),
+    (r"^(?P<n>.)(?P=n)$", &["aa", "11"], &["ab"]),
+    ("^(?>a+)b", &["aab"], &["aa"]),
+    ("^(?>a+)ab", &[], &["aaab"]),
+    ("^a++ab", &[], &["aaab"]),
+    ("^a*+$", &["", "aa"], &["ab"]),
+    ("^a{2}+b", &["aab"], &["ab"]),
+    (r"^\((?:[^()]|(?R))*\)$", &["()"], &["(a"]),
+    (r"^(?<p>\((?:[^()]|(?&p))*\))$", &["(a(b)c)"], &["(a(b)c"]),
+    ("^(?<n>a)?(?(<n>)b|c)$", &["ab", "c"], &["b", "ac"]),
+    ("(?(DEFINE)(?<d>[0-9]))^(?&d)$", &["7"], &["a"]),
+    ("(?C1)a(?C255)b", &["ab"], &["a"]),
+    ("(*UTF)^é.$", &["éa", "éé"], &["éaa"]),
+    ("(*UTF)(*UCP)^\\w$", &["é"], &["-"]),
+    ("(*LIMIT_MATCH=1000)a+b", &["aab"], &["aa"]),
+    ("(*NO_AUTO_POSSESS)^a+b", &["aab"], &["aac"]),
+    ("(*CRLF)^a.$", &["ab"], &["a"]),
+    ("^(?:a(*COMMIT)b|ac)", &["ab"], &["ac"]),
+    ("a(*SKIP)b|.", &["ab", "b"], &[""]),
+    (r"^\p{Lu}$", &["A"], &["a", "1"]),
+    (r"^\P{L}+$", &["12"], &["1a"]),
+    (r"^\X$", &["a"], &["", "ab"]),
+    (r"^a\Rb$", &["a\x0bb"], &["ab"]),
+    (r"^\C\C$", &["ab", "é"], &["a"]),
+    (r"\Ga", &["ab"], &["ba"]),
+    (r"a\Kb", &["ab"], &["b"]),
+    ("(?x) ^ a b # c", &["ab"], &["a b"]),
+    ("(?i)a(?^)B", &["aB", "AB"], &["ab"]),
+    (r"^[\101]$", &["A"], &["1"]),
+    (r"^\o{101}$", &["A"], &["o"]),
+    ("[[:<:]]a[[:>:]]", &["a", "b a"], &["ab", "ba"]),
+    ("^a{,3}$", &["a{,3}"], &["", "aa"]),
+    ("^a{ 2 }$", &["a{ 2 }"], &["aa"]),
+    (r"^(\w)\1$", &["aa"], &["ab"]),
+    (r"(?=(a+))\1b", &["aab"], &["aa"]),
+    ("^(a)?(?(1)b|c)$", &["ab", "c"], &["b"]),
+];
+
+#[test]
+fn reads_expressions_as_pcre2_does() {
+    for (expression, matching, others) in CASES.iter().chain(INTERPRETED) {
+        for regex in [compile(expression), interpret(expression)] {
+            let mut allowance = Allowance::default();
+            for subject in *matching {
+                assert!(
+                    regex.is_match(subject.as_bytes(), &mut allowance),
+                    "{regex:?} of {expression}: {subject:?}"
+                );
+            }
+            for subject in *others {
+                assert!(
+                    !regex.is_match(subject.as_bytes(), &mut allowance),
+                    "{regex:?} of {expression}: {subject:?}"
+                );
+            }
+            assert!(!allowance.is_exceeded());
+        }
+    }
+}
+
+#[test]
+fn common_expressions_are_automata() {
+    for (expression, ..) in CASES {
+        assert!(!compile(expression).backtracks(), "{expression}");
+    }
+    for expression in
+        ["^/v[0-9]+/(users|groups)/17$", "(Mobile|Android|iPhone)", r"^[a-z0-9-]{1,63}\.example\.com$"]
+    {
+        assert!(!compile(expression).backtracks(), "{expression}");
+    }
+    for expression in ["a.{999}Z", "(.?){1500}Z", r"(\w{50}){20}Z", "a(?=b)"] {
+        assert!(compile(expression).backtracks(), "{expression}");
+    }
+}
+
+#[test]
+fn refuses_what_pcre2_refuses_and_says_why_and_where() {
+    for (expression, reason) in [
+        (r"\y", "unrecognized character follows \\ (offset 1)"),
+        (r"(a)\2", "non-existent"),
+        ("(?&n)", "non-existent"),
+        ("(?u)a", "unrecognized character after (?"),
+        ("[:alpha:]", "within a class"),
+        (r"[\d-z]", "range"),
+        ("[z-a]", "out of order"),
+        (r"\x{100}", "too large"),
+        ("a{3,2}", "out of order"),
+        ("a{65536}", "too big"),
+        ("a**", "repeatable"),
+        ("*a", "repeatable"),
+        ("(", "parenthesis"),
+        (")", "parenthesis"),
+        ("[a", "missing"),
+        ("(?#", "missing"),
+        ("a\\", "end of pattern"),
+        ("(?<1>a)", "name"),
+        ("(?<=a+)b", "lookbehind"),
+        ("((a{999}){999}){999}", "too large"),
+    ] {
+        let refused = Expression::compile(expression, false).expect_err(expression);
+        assert!(refused.contains(reason), "{expression}: {refused}");
+    }
+}
+
+/// Expressions that ask for more than any allowance, and some that only look so.
+const EVIL: &[&str] = &[
+    "a.{999}Z",
+    "(.?){1500}Z",
+    r"(\w{50}){20}Z",
+    "(a+)+$",
+    r"/.{1,255}/.{1,255}\.phpx?y|Q",
+    r"(?=(a+))\1b",
+    "(x+x+)+y",
+    "(?<=(?<=a)a)a+(?<!a)b",
+    "(?:a(?R)?)+b",
+    r"(?<p>a|(?&p)?a)+b",
+    "(a*)*b(?!c)",
+    r"(.*)(.*)(.*)(.*)\1\2\3x",
+    "((a{1,60}){1,60}){1,10}(?=b)",
+    r"(*UTF)(?:\X?){99}(?=Z)",
+];
+
+/// Values of 15 KB.
+fn values() -> Vec<Vec<u8>> {
+    let mut mixed = b"/ax/".repeat(3840);
+    mixed[15_000] = b'Z';
+    vec![b"a".repeat(15_360), b"x".repeat(15_360), mixed, [b"a".repeat(15_359), b"Z".to_vec()].concat()]
+}
+
+#[test]
+fn work_is_bounded_whatever_the_expressions_and_the_value() {
+    thread_local!(static READINGS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+    // A slice takes what it should.
+    fn clock() -> std::time::Duration {
+        READINGS.set(READINGS.get() + 1);
+        std::time::Duration::from_micros(25) * READINGS.get()
+    }
+    let regexes: Vec<Expression> = EVIL.iter().map(|expression| interpret(expression)).collect();
+    for value in values() {
+        READINGS.set(0);
+        let mut allowance = Allowance::with_clock(clock);
+        // As many as 200 rules, several times for a field that is repeated.
+        for _ in 0..100 {
+            for regex in &regexes {
+                regex.is_match(&value, &mut allowance);
+            }
+        }
+        assert!(allowance.is_exceeded());
+        // 3 ms of 25 µs each, and none of what came after; the plain ones still match.
+        assert!((119..=122).contains(&READINGS.get()), "{}", READINGS.get());
+        assert!(compile("^[a/x]+Z?").is_match(&value, &mut allowance));
+    }
+}
+
+#[test]
+fn plain_expressions_are_bounded_together() {
+    thread_local!(static READINGS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+    fn clock() -> std::time::Duration {
+        READINGS.set(READINGS.get() + 1);
+        std::time::Duration::from_micros(25) * READINGS.get()
+    }
+    let regex = compile("[ab]c");
+    let mut value = b"ab".repeat(7_680);
+    value.extend(b"c");
+    let mut allowance = Allowance::with_clock(clock);
+    let matched = (0..1000).filter(|_| regex.is_match(&value, &mut allowance)).count();
+    assert!((100..400).contains(&matched), "{matched}");
+    assert!(allowance.is_exceeded());
+    allowance.renew();
+    assert!(regex.is_match(&value, &mut allowance) && !allowance.is_exceeded());
+}
+
+/// PCRE2 compiles to 64 KiB at most; the callouts of these do not fit as well.
+#[test]
+fn what_is_too_large_for_callouts_runs_without() {
+    let large = interpret("(?:[0-9a-f]{2}:){1250}(?<=:)$");
+    assert!(matches!(large.0, Program::Attempts(_)));
+    let mut allowance = Allowance::with_clock(|| std::time::Duration::ZERO);
+    assert!(large.is_match(&b"0f:".repeat(1250), &mut allowance));
+    assert!(!large.is_match(&b"0f:".repeat(1249), &mut allowance));
+    assert!(!allowance.is_exceeded());
+    let mut allowance = Allowance::default();
+    let evil = interpret("(?:[0-9a-f]+[^z]{2}){1250}(?<=q)$");
+    assert!(matches!(evil.0, Program::Attempts(_)));
+    assert!(!evil.is_match(&b"a".repeat(15_360), &mut allowance));
+    assert!(allowance.is_exceeded());
+}
+
+#[test]
+fn case_is_folded_for_ascii_alone() {
+    for ends in ["", "(?!x)"] {
+        let is_match = |expression: &str, subject: &[u8]| {
+            let regex = Expression::compile(&format!("{expression}{ends}"), true).unwrap();
+            regex.is_match(subject, &mut Allowance::default())
+        };
+        assert!(is_match("^[a-f]É$", "BÉ".as_bytes()));
+        assert!(!is_match("^[a-f]É$", "Bé".as_bytes()));
+        assert!(is_match("[[:upper:]]", b"a"));
+        assert!(!is_match("[[:^upper:]]", b"a"));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_matched_as_bytes() {
+    assert!(is_match("^.$", b"\xff"));
+    assert!(is_match("[^a]", b"\xff"));
+    assert!(is_match(r"\xff", b"\xff"));
+}
+
+proptest! {
+    #[test]
+    fn automata_and_pcre2_agree(
+        expression in r"(\PC|[ab]|\.|\[[ab^-]{1,3}\]|\(\?:|\(|\)|\||\*|\+|\?|\{[0-3],?[0-3]?\}|\^|\$|\\[wdsbBhvNQE]){0,12}",
+        subjects in prop::collection::vec("[ab1 \\-_é]{0,12}", 8),
+    ) {
+        if let Ok(regex) = Expression::compile(&expression, false) {
+            let interpreted = interpret(&expression);
+            let mut allowance = Allowance::default();
+            for subject in &subjects {
+                let subject = subject.as_bytes();
+                prop_assert_eq!(
+                    regex.is_match(subject, &mut allowance),
+                    interpreted.is_match(subject, &mut allowance),
+                    "{} on {:?}", expression, subject
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn escaped_text_matches_itself_alone(text in "\\PC{1,12}", other in "\\PC{1,12}") {
+        let mut pattern = String::from("^");
+        for c in text.chars() {
+            if c.is_ascii_punctuation() {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern.push('$');
+        prop_assert!(is_match(&pattern, text.as_bytes()));
+        prop_assert_eq!(is_match(&pattern, other.as_bytes()), text == other);
+    }
+}

@@ -1,0 +1,227 @@
+//! PCRE2's interpreter with a callout that can stop it, which the safe wrapper `pcre2` does not offer. The JIT compiler,
+//! which needs memory that is writable and executable, is never asked for.
+
+use std::{
+    ffi::{c_int, c_void},
+    fmt,
+    ptr::{self, NonNull},
+};
+
+use pcre2_sys::{
+    PCRE2_ANCHORED, PCRE2_AUTO_CALLOUT, PCRE2_CASELESS, PCRE2_ERROR_CALLOUT, PCRE2_ERROR_DEPTHLIMIT,
+    PCRE2_ERROR_HEAPLIMIT, PCRE2_ERROR_MATCHLIMIT, PCRE2_ERROR_NOMEMORY, PCRE2_INFO_SIZE,
+    PCRE2_NO_AUTO_CAPTURE, pcre2_code_8, pcre2_code_free_8, pcre2_compile_8, pcre2_get_error_message_8,
+    pcre2_get_match_data_heapframes_size_8, pcre2_match_8, pcre2_match_context_8,
+    pcre2_match_context_create_8, pcre2_match_context_free_8, pcre2_match_data_8, pcre2_match_data_create_8,
+    pcre2_match_data_free_8, pcre2_pattern_info_8, pcre2_set_heap_limit_8, pcre2_set_match_limit_8,
+};
+
+type Callout = unsafe extern "C" fn(block: *mut c_void, data: *mut c_void) -> c_int;
+
+// Not among the crate's bindings.
+unsafe extern "C" {
+    fn pcre2_set_callout_8(
+        context: *mut pcre2_match_context_8,
+        callout: Option<Callout>,
+        data: *mut c_void,
+    ) -> c_int;
+}
+
+/// How an expression is compiled.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// PCRE2_CASELESS
+    pub(crate) ignore_case: bool,
+    /// PCRE2_NO_AUTO_CAPTURE: only groups with a name capture.
+    pub(crate) named_groups_only: bool,
+    /// PCRE2_AUTO_CALLOUT: matching calls back before each item of the expression.
+    pub(crate) callouts: bool,
+}
+
+/// Why PCRE2 refuses an expression.
+pub(crate) struct CompileError {
+    code: c_int,
+    offset: usize,
+}
+
+impl CompileError {
+    /// Whether the expression refers to a group that does not exist.
+    pub(crate) fn is_missing_group(&self) -> bool {
+        // PCRE2_ERROR_BAD_SUBPATTERN_REFERENCE
+        self.code == 115
+    }
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0_u8; 256];
+        // SAFETY: the buffer is writable for the length that is given; the result is cut to it and ends with a NUL.
+        unsafe { pcre2_get_error_message_8(self.code, text.as_mut_ptr(), text.len()) };
+        let length = text.iter().position(|byte| *byte == 0).unwrap_or_default();
+        write!(f, "{} (offset {})", String::from_utf8_lossy(&text[..length]), self.offset)
+    }
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+pub(crate) struct Code(NonNull<pcre2_code_8>);
+
+// SAFETY: compiled code is only read by matching, and may be used by several threads at once (pcre2api(3),
+// "MULTITHREADING"); it is freed with its owner.
+unsafe impl Send for Code {}
+// SAFETY: the same.
+unsafe impl Sync for Code {}
+
+impl Code {
+    pub(crate) fn compile(expression: &str, options: Options) -> Result<Self, CompileError> {
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags = flag(options.ignore_case, PCRE2_CASELESS)
+            | flag(options.named_groups_only, PCRE2_NO_AUTO_CAPTURE)
+            | flag(options.callouts, PCRE2_AUTO_CALLOUT);
+        let (mut code, mut offset) = (0, 0);
+        // SAFETY: the pattern is readable for its length and not kept; without a context defaults apply.
+        let compiled = unsafe {
+            pcre2_compile_8(
+                expression.as_ptr(),
+                expression.len(),
+                flags,
+                &raw mut code,
+                &raw mut offset,
+                ptr::null_mut(),
+            )
+        };
+        NonNull::new(compiled).map(Self).ok_or(CompileError { code, offset })
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn size(&self) -> usize {
+        let mut size = 0_usize;
+        // SAFETY: PCRE2_INFO_SIZE writes one size_t.
+        unsafe { pcre2_pattern_info_8(self.0.as_ptr(), PCRE2_INFO_SIZE, (&raw mut size).cast()) };
+        size
+    }
+}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and freed once.
+        unsafe { pcre2_code_free_8(self.0.as_ptr()) };
+    }
+}
+
+/// A match was not looked for to the end: a callout or a limit has stopped it, or memory was not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// PCRE2_ERROR_MATCHLIMIT.
+    MatchLimit,
+    /// Anything else.
+    Other,
+}
+
+/// Where one attempt may match.
+#[derive(Clone, Copy)]
+pub(crate) enum Attempt {
+    /// From any place of the subject.
+    Anywhere,
+    /// At this offset alone, and with at most this many backtracking points (`match_limit`).
+    At(usize, u32),
+}
+
+/// PCRE2's `match_limit`, its default and HAProxy's; it holds for each place that a match may begin at.
+const MATCH_LIMIT: u32 = 10_000_000;
+
+/// What matching needs beside the code; it serves one match at a time.
+#[derive(Debug)]
+pub(crate) struct Interpreter {
+    context: NonNull<pcre2_match_context_8>,
+    data: NonNull<pcre2_match_data_8>,
+}
+
+impl Interpreter {
+    /// `None` when memory is not to be had. `heap_limit` is in KiB.
+    pub(crate) fn new(heap_limit: u32) -> Option<Self> {
+        // SAFETY: without a general context malloc and free are used; the number of offset pairs is at least one.
+        let (context, data) = unsafe {
+            (pcre2_match_context_create_8(ptr::null_mut()), pcre2_match_data_create_8(1, ptr::null_mut()))
+        };
+        match (NonNull::new(context), NonNull::new(data)) {
+            (Some(context), Some(data)) => {
+                // SAFETY: the context is valid.
+                unsafe { pcre2_set_heap_limit_8(context.as_ptr(), heap_limit) };
+                Some(Self { context, data })
+            }
+            _ => {
+                // SAFETY: each is valid or null, which both functions ignore.
+                unsafe {
+                    pcre2_match_context_free_8(context);
+                    pcre2_match_data_free_8(data);
+                }
+                None
+            }
+        }
+    }
+
+    /// Bytes kept for backtracking.
+    pub(crate) fn heap(&self) -> usize {
+        // SAFETY: the match data is valid.
+        unsafe { pcre2_get_match_data_heapframes_size_8(self.data.as_ptr()) }
+    }
+
+    /// Whether the subject has a match. `go_on` is called before each item of an expression that was compiled with
+    /// [`Options::callouts`], and stops the search by `false`; between two calls at most the subject is looked through
+    /// once.
+    pub(crate) fn is_match<F: FnMut() -> bool>(
+        &mut self,
+        code: &Code,
+        subject: &[u8],
+        attempt: Attempt,
+        mut go_on: F,
+    ) -> Result<bool, Stopped> {
+        unsafe extern "C" fn callout<F: FnMut() -> bool>(_block: *mut c_void, data: *mut c_void) -> c_int {
+            // SAFETY: what was set as data is `go_on` below, and nothing else uses it during the match.
+            let go_on = unsafe { &mut *data.cast::<F>() };
+            if go_on() { 0 } else { PCRE2_ERROR_CALLOUT }
+        }
+        let (start, flags, limit) = match attempt {
+            Attempt::Anywhere => (0, 0, MATCH_LIMIT),
+            Attempt::At(start, limit) => (start.min(subject.len()), PCRE2_ANCHORED, limit),
+        };
+        // SAFETY: code, context and match data are valid, and the latter two are borrowed by us alone. The subject is
+        // readable for its length, and no result that points into it is asked for later. `go_on` outlives the match;
+        // the context does not use it afterwards, because each match sets its own.
+        let found = unsafe {
+            let context = self.context.as_ptr();
+            pcre2_set_callout_8(context, Some(callout::<F>), (&raw mut go_on).cast());
+            pcre2_set_match_limit_8(context, limit);
+            pcre2_match_8(
+                code.0.as_ptr(),
+                subject.as_ptr(),
+                subject.len(),
+                start,
+                flags,
+                self.data.as_ptr(),
+                context,
+            )
+        };
+        match found {
+            // 0: there are more groups than room for their offsets.
+            0.. => Ok(true),
+            PCRE2_ERROR_MATCHLIMIT => Err(Stopped::MatchLimit),
+            PCRE2_ERROR_CALLOUT | PCRE2_ERROR_DEPTHLIMIT | PCRE2_ERROR_HEAPLIMIT | PCRE2_ERROR_NOMEMORY => {
+                Err(Stopped::Other)
+            }
+            // No match; not UTF-8 where the expression wants it; a recursion that would never end.
+            _ => Ok(false),
+        }
+    }
+}
+
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        // SAFETY: they are ours, and freed once.
+        unsafe {
+            pcre2_match_data_free_8(self.data.as_ptr());
+            pcre2_match_context_free_8(self.context.as_ptr());
+        }
+    }
+}
