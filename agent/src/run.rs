@@ -65,7 +65,7 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
     let vrrp = Vrrp::open(store.clone(), vrrp_client.clone()).map_err(cannot(format!("read {base}")))?;
     let peers = Peers::open(store.clone(), client.clone(), config.peers_file.is_some())
         .map_err(cannot(format!("read {base}")))?;
-    let tls = ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol);
+    let tls = ServerTls::load(config.certificates(), config.tls_protocol);
     let tls = Arc::new(tls.map_err(cannot("use the certificates"))?);
     let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
     let plumbing = Plumbing::open((&config).into(), store.clone()).map_err(cannot(format!("read {base}")))?;

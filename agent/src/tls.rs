@@ -1,4 +1,5 @@
-//! The server side of mutual TLS: a client certificate is mandatory and verified against `agent_server_ca`.
+//! The server side of mutual TLS: a client certificate is mandatory, verified against `agent_server_ca`, and not one that
+//! `agent_client_crl` revokes.
 //!
 //! Certificates may be replaced at any time: each new connection looks whether the files changed. A pair that is
 //! not usable is reported once and the one before stays in use.
@@ -13,24 +14,44 @@ use std::{
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 
+use time::OffsetDateTime;
+
 use crate::config::TlsProtocol;
+
+mod crl;
 
 /// Where certificates are, and the configuration made of them.
 #[derive(Debug)]
 pub struct ServerTls {
-    ca: PathBuf,
-    cert: PathBuf,
+    files: Files,
     protocol: TlsProtocol,
     loaded: Mutex<Loaded>,
 }
 
+/// Where certificates are.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The authorities that sign controllers' certificates.
+    pub ca: PathBuf,
+    /// The agent's own key and chain.
+    pub cert: PathBuf,
+    /// What the authorities have revoked, a list of each; without it nothing is.
+    pub crl: Option<PathBuf>,
+}
+
+impl Files {
+    fn stamps(&self) -> [Stamp; 3] {
+        [stamp(&self.ca), stamp(&self.cert), self.crl.as_deref().and_then(stamp)]
+    }
+}
+
 struct Loaded {
     config: Arc<ServerConfig>,
-    stamps: [Stamp; 2],
+    stamps: [Stamp; 3],
 }
 
 impl fmt::Debug for Loaded {
@@ -55,24 +76,24 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 impl ServerTls {
-    /// Loads the certificates: `ca` holds authorities, `cert` the agent's own key and chain.
+    /// Loads the certificates.
     ///
     /// # Errors
-    /// When a file cannot be read, or key and certificate do not match.
-    pub fn load(ca: &Path, cert: &Path, protocol: TlsProtocol) -> Result<Self, TlsError> {
-        let stamps = [stamp(ca), stamp(cert)];
-        let config = server_config(ca, cert, protocol)?;
+    /// When a file cannot be read, key and certificate do not match, or a revocation list is expired or of somebody else.
+    pub fn load(files: Files, protocol: TlsProtocol) -> Result<Self, TlsError> {
+        let stamps = files.stamps();
+        let config = server_config(&files, protocol)?;
         let loaded = Mutex::new(Loaded { config, stamps });
-        Ok(Self { ca: ca.to_owned(), cert: cert.to_owned(), protocol, loaded })
+        Ok(Self { files, protocol, loaded })
     }
 
     /// The configuration for a new connection, read again when a file changed.
     pub fn current(&self) -> Arc<ServerConfig> {
-        let stamps = [stamp(&self.ca), stamp(&self.cert)];
+        let stamps = self.files.stamps();
         let mut loaded = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if loaded.stamps != stamps {
             loaded.stamps = stamps;
-            match server_config(&self.ca, &self.cert, self.protocol) {
+            match server_config(&self.files, self.protocol) {
                 Ok(config) => {
                     loaded.config = config;
                     tracing::info!("certificates were read again");
@@ -90,8 +111,8 @@ impl ServerTls {
     /// # Errors
     /// When they are not usable; the ones before stay.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let stamps = [stamp(&self.ca), stamp(&self.cert)];
-        let config = server_config(&self.ca, &self.cert, self.protocol)?;
+        let stamps = self.files.stamps();
+        let config = server_config(&self.files, self.protocol)?;
         *self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Loaded { config, stamps };
         Ok(())
     }
@@ -103,17 +124,26 @@ fn stamp(path: &Path) -> Stamp {
     Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
 }
 
-fn server_config(ca: &Path, cert: &Path, protocol: TlsProtocol) -> Result<Arc<ServerConfig>, TlsError> {
-    let fail = |path: &Path, what: &dyn fmt::Display| TlsError(format!("{}: {what}", path.display()));
+fn server_config(files: &Files, protocol: TlsProtocol) -> Result<Arc<ServerConfig>, TlsError> {
+    let Files { ca, cert, crl } = files;
     let mut roots = RootCertStore::empty();
     for authority in certificates(ca)? {
         roots.add(authority).map_err(|e| fail(ca, &e))?;
     }
     let provider: Arc<CryptoProvider> = aws_lc_rs::default_provider().into();
+    let lists = match crl {
+        Some(crl) => revocation_lists(crl, &roots)?,
+        None => Vec::new(),
+    };
+    // With lists, every certificate of a chain needs the one of its issuer, and one that has expired meanwhile counts for
+    // nothing: nobody gets in until it is replaced.
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+        .with_crls(lists)
+        .enforce_revocation_expiration()
         .build()
-        .map_err(|e| fail(ca, &e))?;
-    let key = PrivateKeyDer::from_pem_file(cert).map_err(|e| fail(cert, &format!("no private key: {e}")))?;
+        .map_err(|e| fail(crl.as_ref().unwrap_or(ca), &e))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(cert)?)
+        .map_err(|e| fail(cert, &format!("no private key: {e}")))?;
     let versions: &[_] = match protocol {
         TlsProtocol::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsProtocol::Tls13 => &[&rustls::version::TLS13],
@@ -131,9 +161,49 @@ fn server_config(ca: &Path, cert: &Path, protocol: TlsProtocol) -> Result<Arc<Se
     Ok(config.into())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let fail = |what: &dyn fmt::Display| TlsError(format!("{}: {what}", path.display()));
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| fail(&e))?;
-    if certificates.is_empty() { Err(fail(&"no certificate in it")) } else { Ok(certificates) }
+fn fail(path: &Path, what: &dyn fmt::Display) -> TlsError {
+    TlsError(format!("{}: {what}", path.display()))
 }
+
+/// The file without the byte order marks that editors put before PEM: nothing in PEM looks like one.
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let mut bytes = fs::read(path).map_err(|e| fail(path, &e))?;
+    // DER may have anything.
+    if !bytes.starts_with(&[0x30]) {
+        while let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) {
+            bytes.drain(at..at + MARK.len());
+        }
+    }
+    Ok(bytes)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<_, _>>().map_err(|e| fail(path, &e))?;
+    if certificates.is_empty() { Err(fail(path, &"no certificate in it")) } else { Ok(certificates) }
+}
+
+fn revocation_lists(
+    path: &Path,
+    authorities: &RootCertStore,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    let lists: Vec<_> = if bytes.starts_with(&[0x30]) {
+        vec![CertificateRevocationListDer::from(bytes)]
+    } else {
+        CertificateRevocationListDer::pem_slice_iter(&bytes)
+            .collect::<Result<_, _>>()
+            .map_err(|e| fail(path, &e))?
+    };
+    if lists.is_empty() {
+        return Err(fail(path, &"no certificate revocation list in it"));
+    }
+    for list in &lists {
+        crl::check(list, authorities, OffsetDateTime::now_utc()).map_err(|reason| fail(path, &reason))?;
+    }
+    Ok(lists)
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use self::{
     ini::Ini,
     reader::{Reader, bounded, parse},
 };
+use crate::tls::Files;
 
 /// The section that is not Octavia's.
 const OWN: &str = "amphora";
@@ -79,6 +80,8 @@ pub struct Config {
     pub agent_server_ca: PathBuf,
     /// `[amphora_agent] agent_server_cert`: PEM with the agent's own key and certificate chain.
     pub agent_server_cert: PathBuf,
+    /// `[amphora_agent] agent_client_crl`: the revocation lists of those authorities; `None` asks for none.
+    pub agent_client_crl: Option<PathBuf>,
     /// `[amphora_agent] agent_request_read_timeout`: a request's body is read within this.
     pub request_read_timeout: Duration,
     /// `[amphora_agent] agent_tls_protocol`: the least version.
@@ -231,6 +234,7 @@ impl Config {
             bind: SocketAddr::new(host, port),
             agent_server_ca: read.required("amphora_agent", "agent_server_ca", path)?,
             agent_server_cert: read.required("amphora_agent", "agent_server_cert", path)?,
+            agent_client_crl: read.optional("amphora_agent", "agent_client_crl", path)?,
             request_read_timeout: read.required("amphora_agent", "agent_request_read_timeout", seconds(1))?,
             tls_protocol: read.required("amphora_agent", "agent_tls_protocol", tls_protocol)?,
             amphora_id: read.required("amphora_agent", "amphora_id", identifier)?,
@@ -254,6 +258,15 @@ impl Config {
             max_body_size: read.required(OWN, "max_body_size", bounded(1024, MAX_BODY_SIZE))?,
             remarks: remarks::of(&ini),
         })
+    }
+
+    /// Where the certificates are.
+    pub fn certificates(&self) -> Files {
+        Files {
+            ca: self.agent_server_ca.clone(),
+            cert: self.agent_server_cert.clone(),
+            crl: self.agent_client_crl.clone(),
+        }
     }
 }
 

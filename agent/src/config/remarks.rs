@@ -8,7 +8,11 @@ use super::{
 };
 
 /// Options without a default that are read.
-const READ: &[(&str, &str)] = &[("health_manager", "heartbeat_key"), ("amphora_agent", "amphora_id")];
+const READ: &[(&str, &str)] = &[
+    ("health_manager", "heartbeat_key"),
+    ("amphora_agent", "amphora_id"),
+    ("amphora_agent", "agent_client_crl"),
+];
 
 /// What Octavia's template writes besides: for HAProxy, keepalived, syslog and the agent's own network files.
 const OCTAVIAS: &[(&str, &str)] = &[

@@ -100,8 +100,7 @@ impl TestAgent {
             Plumbing::open(PlumbingConfig { pci_rescan: None, ..(&config).into() }, store.clone()).unwrap();
         let peers = Peers::open(store.clone(), amphora.proxy().clone(), config.peers_file.is_some()).unwrap();
         let vrrp = Vrrp::open(store, VrrpClient::new(config.vrrp_control_socket.clone())).unwrap();
-        let tls =
-            ServerTls::load(&config.agent_server_ca, &config.agent_server_cert, config.tls_protocol).unwrap();
+        let tls = ServerTls::load(config.certificates(), config.tls_protocol).unwrap();
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
         let api = Api::new(
             &config,

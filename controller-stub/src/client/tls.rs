@@ -94,8 +94,14 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
+/// The file without the byte order marks that editors put before PEM: nothing in PEM looks like one.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| Error::file(path, e))
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let mut bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
+    while let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) {
+        bytes.drain(at..at + MARK.len());
+    }
+    Ok(bytes)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -106,4 +112,23 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         return Err(Error::file(path, "no certificate in it"));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn files_with_a_byte_order_mark_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let signed = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let (ca, both) = (dir.path().join("ca.pem"), dir.path().join("client.pem"));
+        let pem = signed.cert.pem();
+        fs::write(&ca, format!("\u{feff}{pem}")).unwrap();
+        fs::write(&both, format!("\u{feff}{}\u{feff}{pem}", signed.signing_key.serialize_pem())).unwrap();
+        let options = TlsOptions { ca: Some(ca), cert: Some(both), ..TlsOptions::default() };
+        options.client_config().unwrap();
+    }
 }
