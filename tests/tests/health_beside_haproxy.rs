@@ -262,3 +262,103 @@ async fn states_follow_each_other_as_in_haproxy() {
         println!("  {failures} failed checks, {falls} times down");
     }
 }
+
+/// What the first probe to this listener says, in hexadecimal, with the port that it comes from taken out.
+async fn first_words(listener: &TcpListener) -> String {
+    let read = async {
+        loop {
+            let (mut stream, client) = listener.accept().await.unwrap();
+            let mut said = Vec::new();
+            while !said.ends_with(b"HTTP/1.0\r\n\r\n") {
+                if stream.read_buf(&mut said).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await;
+            if !said.is_empty() {
+                return said.escape_ascii().to_string().replace(&format!(" {} ", client.port()), " PORT ");
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), read).await.expect("a probe comes in time")
+}
+
+#[tokio::test]
+async fn probes_begin_with_the_proxy_header_of_haproxy() {
+    use amphora_proxy::net::proxy_protocol::Version;
+    let cases = [
+        ("127.0.0.1:0", "send-proxy", Some(Version::V1)),
+        ("127.0.0.1:0", "send-proxy-v2", Some(Version::V2)),
+        ("[::1]:0", "send-proxy", Some(Version::V1)),
+        ("[::1]:0", "send-proxy-v2", Some(Version::V2)),
+        ("127.0.0.1:0", "send-proxy addr 127.0.0.1", None),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let mut listeners = Vec::new();
+    let mut config = String::from(
+        "defaults\n mode http\n timeout connect 20s\n timeout server 20s\n timeout client 20s\n",
+    );
+    let _ = writeln!(config, "frontend f\n bind unix@{}\n default_backend b", dir.path().join("f").display());
+    config.push_str("backend b\n option httpchk GET / HTTP/1.0\n http-check expect rstatus 200\n");
+    for (n, (address, options, _)) in cases.iter().enumerate() {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _ = writeln!(config, " server s{n} {address} check inter 50ms {options}");
+        listeners.push(listener);
+    }
+    let file = dir.path().join("haproxy.cfg");
+    std::fs::write(&file, config).unwrap();
+    let quiet = || Stdio::null();
+    let child =
+        Command::new("haproxy").arg("-db").arg("-f").arg(file).stdout(quiet()).stderr(quiet()).spawn();
+    let Ok(haproxy) = child.map(HaProxy) else {
+        eprintln!("SKIPPED: there is no haproxy to compare with");
+        return;
+    };
+    let mut theirs = Vec::new();
+    for listener in &listeners {
+        theirs.push(first_words(listener).await);
+    }
+    drop(haproxy);
+
+    let registry = Registry::new(1);
+    let pool = registry.pool(PoolId(Uuid::from_u128(1)));
+    let mut engine = HealthEngine::start(1).unwrap();
+    let check = HttpCheck {
+        method: HttpMethod::Get,
+        url_path: "/".into(),
+        version: HttpVersion::Http10,
+        domain_name: None,
+        expected_codes: vec![(200, 200)],
+    };
+    // What HAProxy left in the queues is gone once new listeners have the ports.
+    let mut again = Vec::new();
+    for listener in listeners {
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let socket =
+            if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() };
+        let socket = socket.unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        again.push(socket.listen(64).unwrap());
+    }
+    engine.update(again.iter().zip(cases).enumerate().map(|(n, (listener, (.., proxy_protocol)))| {
+        let address = listener.local_addr().unwrap();
+        let id = MemberId(Uuid::from_u128(n as u128));
+        let target = Target {
+            address: address.ip(),
+            port: address.port(),
+            check: HealthCheck::Http(check.clone()),
+            delay: DELAY,
+            proxy_protocol,
+            timeout: Duration::from_secs(20),
+            rise: 1,
+            fall: 1,
+        };
+        Monitored { member: registry.member(&pool, id, address.ip(), address.port()), target }
+    }));
+    for ((listener, theirs), (address, options, _)) in again.iter().zip(theirs).zip(cases) {
+        assert_eq!(first_words(listener).await, theirs, "{address} {options}");
+    }
+}
