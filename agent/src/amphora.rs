@@ -7,7 +7,7 @@
 //! slow to say whether it took a document, an agent that was killed half-way. What is stored wins.
 
 use std::{
-    fmt, io,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -65,61 +65,53 @@ struct State {
 }
 
 /// Why a change did not come about. What was before is as it was.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The document is faulty.
+    #[error("{0}")]
     Invalid(Refusal),
     /// It cannot be honoured now, for one because a port is taken.
+    #[error("{0}")]
     Conflict(Refusal),
     /// Another load balancer is here already.
+    #[error("this amphora carries load balancer {0}")]
     OtherLoadBalancer(LoadBalancerId),
     /// There is no such load balancer.
+    #[error("no such load balancer")]
     NoLoadBalancer,
     /// There is no such member in that pool.
+    #[error("no such member in that pool")]
     NoMember,
     /// The proxy does not run.
+    #[error("{0}")]
     ProxyDown(String),
     /// The proxy did not say whether it took the change; it is being brought back to what was before.
+    #[error("{0}")]
     ProxyLate(String),
     /// There is no VRRP configuration.
+    #[error("this amphora has no VRRP configuration")]
     NoVrrp,
     /// What the VRRP daemon was asked does not fit what it is at present.
+    #[error("{}", reasons(.0))]
     VrrpConflict(Refusal),
     /// The VRRP daemon does not run.
+    #[error("{0}")]
     VrrpDown(String),
     /// The VRRP daemon did not say whether it did what it was asked.
+    #[error("{0}")]
     VrrpLate(String),
     /// The disk did not take it.
+    #[error("cannot store the document: {0}")]
     Storage(io::Error),
     /// A defect of this program.
+    #[error("{0}")]
     Internal(String),
 }
 
-impl fmt::Display for ChangeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(refusal) | Self::Conflict(refusal) => {
-                refusal.faults.iter().try_for_each(|fault| write!(f, "{}: {}; ", fault.path, fault.reason))
-            }
-            Self::OtherLoadBalancer(id) => write!(f, "this amphora carries load balancer {id}"),
-            Self::NoLoadBalancer => f.write_str("no such load balancer"),
-            Self::NoMember => f.write_str("no such member in that pool"),
-            Self::NoVrrp => f.write_str("this amphora has no VRRP configuration"),
-            Self::VrrpConflict(refusal) => {
-                let reasons: Vec<_> = refusal.faults.iter().map(|fault| fault.reason.as_str()).collect();
-                f.write_str(&reasons.join("; "))
-            }
-            Self::ProxyDown(reason)
-            | Self::ProxyLate(reason)
-            | Self::VrrpDown(reason)
-            | Self::VrrpLate(reason)
-            | Self::Internal(reason) => f.write_str(reason),
-            Self::Storage(error) => write!(f, "cannot store the document: {error}"),
-        }
-    }
+fn reasons(refusal: &Refusal) -> String {
+    let reasons: Vec<_> = refusal.faults.iter().map(|fault| fault.reason.as_str()).collect();
+    reasons.join("; ")
 }
-
-impl std::error::Error for ChangeError {}
 
 impl From<ControlError> for ChangeError {
     fn from(error: ControlError) -> Self {

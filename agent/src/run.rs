@@ -26,16 +26,9 @@ use crate::{
 };
 
 /// Why an agent did not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct StartError(String);
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartError {}
 
 fn cannot<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> StartError {
     move |error| StartError(format!("cannot {what}: {error}"))

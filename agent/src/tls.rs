@@ -64,16 +64,9 @@ impl fmt::Debug for Loaded {
 type Stamp = Option<(u64, u64, SystemTime)>;
 
 /// Why certificates are not usable.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct TlsError(String);
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 impl ServerTls {
     /// Loads the certificates.

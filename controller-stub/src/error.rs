@@ -6,7 +6,7 @@ use amphora_ipc::proxy::Fault;
 
 /// Why a command did not do what it was asked. Each kind has its own exit code, so that a script can tell
 /// "the amphora said no" from "the amphora did not answer".
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The amphora answered, and the answer was no. Exit code 1.
     Refused {
@@ -96,8 +96,6 @@ impl fmt::Display for Error {
 fn list(f: &mut fmt::Formatter<'_>, faults: &[Fault]) -> fmt::Result {
     faults.iter().try_for_each(|fault| write!(f, "\n  {}: {}", fault.path, fault.reason))
 }
-
-impl std::error::Error for Error {}
 
 /// Standard output was closed or is full.
 impl From<io::Error> for Error {

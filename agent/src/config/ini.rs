@@ -4,8 +4,6 @@
 //! continues the value above; a value in one pair of quotes loses them; the last assignment of a name wins.
 //! Unlike in most dialects an assignment before the first section is an error.
 
-use std::fmt;
-
 /// A parsed file: every assignment in order, by section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ini {
@@ -26,21 +24,14 @@ pub struct Assignment {
 }
 
 /// Why a text is not in the dialect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
 pub struct IniError {
     /// The line, from 1.
     pub line: usize,
     /// What is wrong with it.
     pub reason: &'static str,
 }
-
-impl fmt::Display for IniError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.reason)
-    }
-}
-
-impl std::error::Error for IniError {}
 
 impl Ini {
     /// Reads a whole file.

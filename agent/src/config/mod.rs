@@ -174,13 +174,16 @@ impl Topology {
 }
 
 /// Why a configuration is not usable.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
+    #[error("cannot read {path}: {1}", path = .0.display())]
     Read(PathBuf, std::io::Error),
     /// The file is not in oslo's dialect.
+    #[error(transparent)]
     Syntax(ini::IniError),
     /// One option's value is not usable.
+    #[error("{option}: {reason}")]
     Option {
         /// Section and name, as `[section] name`.
         option: String,
@@ -188,18 +191,6 @@ pub enum ConfigError {
         reason: String,
     },
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(path, error) => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Syntax(error) => error.fmt(f),
-            Self::Option { option, reason } => write!(f, "{option}: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads a file.

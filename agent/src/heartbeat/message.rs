@@ -3,13 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{self, Write as _},
+    fmt,
     io::{Read, Write},
     str::FromStr,
 };
 
 use amphora_model::{CheckState, ListenerId, MemberId, PoolId};
 use aws_lc_rs::hmac;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -172,27 +173,18 @@ serde_as_text!(MemberStatus);
 serde_as_text!(PoolKey);
 
 /// Why an envelope was not opened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// Shorter than its HMAC.
+    #[error("too short for a heartbeat")]
     Short,
     /// The HMAC is not that of the bytes under this key.
+    #[error("the HMAC does not match: another heartbeat_key?")]
     Forged,
     /// The bytes are not a compressed heartbeat document.
+    #[error("not a heartbeat: {0}")]
     Document(String),
 }
-
-impl fmt::Display for EnvelopeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short => f.write_str("too short for a heartbeat"),
-            Self::Forged => f.write_str("the HMAC does not match: another heartbeat_key?"),
-            Self::Document(reason) => write!(f, "not a heartbeat: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for EnvelopeError {}
 
 /// Encodes and signs.
 pub fn seal(message: &Message, key: &str) -> Vec<u8> {
@@ -201,7 +193,7 @@ pub fn seal(message: &Message, key: &str) -> Vec<u8> {
     serde_json::to_writer(&mut json, message).expect("the keys are strings and a Vec takes every write");
     encoder.write_all(&json).expect("a Vec takes every write");
     let mut envelope = encoder.finish().expect("a Vec takes every write");
-    let mac = hex(hmac::sign(&hmac_key(key), &envelope).as_ref());
+    let mac = HEXLOWER.encode(hmac::sign(&hmac_key(key), &envelope).as_ref());
     envelope.extend_from_slice(mac.as_bytes());
     envelope
 }
@@ -213,7 +205,7 @@ pub fn seal(message: &Message, key: &str) -> Vec<u8> {
 pub fn open(envelope: &[u8], key: &str) -> Result<Message, EnvelopeError> {
     let (payload, mac) =
         envelope.split_at_checked(envelope.len().wrapping_sub(MAC)).ok_or(EnvelopeError::Short)?;
-    let mac = unhex(mac).ok_or(EnvelopeError::Forged)?;
+    let mac = HEXLOWER_PERMISSIVE.decode(mac).map_err(|_| EnvelopeError::Forged)?;
     hmac::verify(&hmac_key(key), payload, &mac).map_err(|_| EnvelopeError::Forged)?;
     let mut json = Vec::new();
     ZlibDecoder::new(payload)
@@ -227,24 +219,12 @@ pub fn open(envelope: &[u8], key: &str) -> Result<Message, EnvelopeError> {
 pub fn fuzz(data: &[u8]) {
     let _ = open(data, "key");
     let mut signed = data.to_vec();
-    signed.extend_from_slice(hex(hmac::sign(&hmac_key("key"), data).as_ref()).as_bytes());
+    signed.extend_from_slice(HEXLOWER.encode(hmac::sign(&hmac_key("key"), data).as_ref()).as_bytes());
     let _ = open(&signed, "key");
 }
 
 fn hmac_key(key: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes every write");
-        text
-    })
-}
-
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]

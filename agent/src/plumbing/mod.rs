@@ -24,7 +24,7 @@ pub mod world;
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    io,
     path::PathBuf,
     sync::{Arc, PoisonError},
     time::Instant,
@@ -79,13 +79,17 @@ pub struct Outcome {
 }
 
 /// Why a port is not plugged.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum PlugError {
     /// `[amphora] network_namespace` is not set.
+    #[error("no network_namespace is configured to plug interfaces into")]
     NoNamespace,
-    /// No interface has this MAC address, neither here nor in the namespace.
+    /// No interface has this MAC address, neither here nor in the namespace. Octavia's controller retries for this very
+    /// text.
+    #[error("No suitable network interface found")]
     NoInterface(MacAddress),
     /// The name that it must have is another one's.
+    #[error("{name} is already in use{}", by.map(|by| format!(" by {by}")).unwrap_or_default())]
     NameTaken {
         /// The name.
         name: InterfaceName,
@@ -93,37 +97,17 @@ pub enum PlugError {
         by: Option<MacAddress>,
     },
     /// The record could not be read or written.
+    #[error("cannot keep the record of interfaces: {0}")]
     Storage(io::Error),
     /// The namespace could not be made or entered.
+    #[error("cannot use the network namespace: {0}")]
     Namespace(io::Error),
     /// The kernel refused a part.
-    Network(NetError),
+    #[error(transparent)]
+    Network(#[from] NetError),
     /// A defect.
+    #[error("{0}")]
     Internal(&'static str),
-}
-
-impl fmt::Display for PlugError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoNamespace => f.write_str("no network_namespace is configured to plug interfaces into"),
-            // Octavia's controller retries for this very text.
-            Self::NoInterface(_) => f.write_str("No suitable network interface found"),
-            Self::NameTaken { name, by: Some(by) } => write!(f, "{name} is already in use by {by}"),
-            Self::NameTaken { name, by: None } => write!(f, "{name} is already in use"),
-            Self::Storage(error) => write!(f, "cannot keep the record of interfaces: {error}"),
-            Self::Namespace(error) => write!(f, "cannot use the network namespace: {error}"),
-            Self::Network(error) => error.fmt(f),
-            Self::Internal(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for PlugError {}
-
-impl From<NetError> for PlugError {
-    fn from(error: NetError) -> Self {
-        Self::Network(error)
-    }
 }
 
 /// The ports of this amphora.

@@ -7,6 +7,7 @@ use std::{
 
 use amphora_ipc::proxy::Peers;
 use aws_lc_rs::rand;
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::complain;
@@ -115,7 +116,7 @@ pub(crate) async fn delete(out: &mut impl Write, client: &Client) -> Result<()> 
 fn key() -> Result<String> {
     let mut bytes = [0; KEY];
     rand::fill(&mut bytes).map_err(|error| Error::local("make a key", error))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(HEXLOWER.encode(&bytes))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl fmt::Display for Daemon {
 }
 
 /// Why a daemon did not do what it was asked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub struct ControlError {
     /// Who was asked.
     pub daemon: Daemon,
@@ -110,8 +110,6 @@ impl fmt::Display for ControlError {
         }
     }
 }
-
-impl std::error::Error for ControlError {}
 
 /// A daemon, by its control socket.
 #[derive(Clone, Debug)]

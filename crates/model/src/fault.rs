@@ -15,7 +15,7 @@ pub const MAX_FAULTS: usize = 100;
 const MAX_EXCERPT: usize = 64;
 
 /// Why a document was refused. What ran before runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct Refusal {
     /// One or more faults.
     pub faults: Vec<Fault>,
@@ -39,8 +39,6 @@ impl fmt::Display for Refusal {
         Ok(())
     }
 }
-
-impl std::error::Error for Refusal {}
 
 /// One reason, at one place of the document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,5 @@
 //! The small change: one member's weight and administrative state, without a new document.
 
-use std::{error::Error, fmt};
-
 use super::{
     LoadBalancer, MemberId, PoolId, Refusal,
     document::{self, object::Object},
@@ -68,24 +66,15 @@ impl LoadBalancer {
 }
 
 /// There is no such member to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownMember {
     /// The load balancer has no such pool.
+    #[error("no pool has the id {0}")]
     Pool(PoolId),
     /// The pool has no such member.
+    #[error("no member of the pool has the id {0}")]
     Member(MemberId),
 }
-
-impl fmt::Display for UnknownMember {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pool(id) => write!(f, "no pool has the id {id}"),
-            Self::Member(id) => write!(f, "no member of the pool has the id {id}"),
-        }
-    }
-}
-
-impl Error for UnknownMember {}
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,14 @@
 //! What goes wrong between the kernel and us.
 
-use std::{fmt, io};
+use std::io;
 
 use nix::errno::Errno;
 
 /// Why the kernel did not do what it was asked to.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// It refused.
+    #[error("cannot {what}: {}", errno.desc())]
     Refused {
         /// What it was asked to do.
         what: String,
@@ -15,6 +16,7 @@ pub enum NetError {
         errno: Errno,
     },
     /// A socket could not be set up, or failed.
+    #[error("cannot {what}: {error}")]
     Socket {
         /// What was being done.
         what: &'static str,
@@ -22,6 +24,7 @@ pub enum NetError {
         error: io::Error,
     },
     /// The netlink socket is gone, or its runtime.
+    #[error("the netlink socket is closed")]
     Closed,
 }
 
@@ -40,15 +43,3 @@ impl NetError {
         }
     }
 }
-
-impl fmt::Display for NetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused { what, errno } => write!(f, "cannot {what}: {}", errno.desc()),
-            Self::Socket { what, error } => write!(f, "cannot {what}: {error}"),
-            Self::Closed => f.write_str("the netlink socket is closed"),
-        }
-    }
-}
-
-impl std::error::Error for NetError {}

@@ -19,16 +19,9 @@ impl fmt::Display for MacAddress {
 }
 
 /// A text is no [`MacAddress`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not six octets in hexadecimal with colons between them")]
 pub struct NotAMacAddress;
-
-impl fmt::Display for NotAMacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not six octets in hexadecimal with colons between them")
-    }
-}
-
-impl std::error::Error for NotAMacAddress {}
 
 impl FromStr for MacAddress {
     type Err = NotAMacAddress;

@@ -5,7 +5,7 @@ use std::fmt;
 /// Why a request is refused, and with which status. The reasons are for logs and tests, never for the client.
 ///
 /// After any of these the connection is closed: where the next message begins is not known any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reject {
     /// 400: the message breaks RFC 9112, or peers might read it differently.
     BadRequest(&'static str),
@@ -55,11 +55,10 @@ impl fmt::Display for Reject {
     }
 }
 
-impl std::error::Error for Reject {}
-
 /// Why a member's response cannot be passed on. The client gets 502 when nothing was sent to it yet, and the connection
 /// to the member is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct BadResponse(pub &'static str);
 
 impl From<Reject> for BadResponse {
@@ -67,11 +66,3 @@ impl From<Reject> for BadResponse {
         Self(reject.reason())
     }
 }
-
-impl fmt::Display for BadResponse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for BadResponse {}

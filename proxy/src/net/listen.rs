@@ -5,7 +5,7 @@
 //! nobody's connection.
 
 use std::{
-    fmt, fs, io,
+    fs, io,
     net::{SocketAddr, TcpListener},
     os::fd::AsFd,
 };
@@ -16,7 +16,8 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 const DEFAULT_BACKLOG: i32 = 4096;
 
 /// Why an address could not be listened on.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} {address}: {source}")]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
@@ -24,18 +25,6 @@ pub struct BindError {
     pub step: &'static str,
     /// What the kernel said.
     pub source: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.step, self.address, self.source)
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
 }
 
 /// A socket that owns its address but lets no connection in yet.

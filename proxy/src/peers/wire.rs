@@ -18,8 +18,6 @@
 //!
 //! A message is exactly as long as it says. What is not as above ends the connection.
 
-use std::fmt;
-
 use uuid::Uuid;
 
 use crate::{
@@ -120,24 +118,15 @@ pub struct Entry {
 }
 
 /// Bytes that are not a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Longer than [`MAX_FRAME`], in bytes.
+    #[error("a message of {0} bytes, more than {MAX_FRAME}")]
     TooLong(usize),
     /// Not a message of this protocol.
+    #[error("bytes that are not a message")]
     Malformed,
 }
-
-impl fmt::Display for WireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong(length) => write!(f, "a message of {length} bytes, more than {MAX_FRAME}"),
-            Self::Malformed => f.write_str("bytes that are not a message"),
-        }
-    }
-}
-
-impl std::error::Error for WireError {}
 
 /// The bytes of the first frame in `buffer`, without its length; `None` while they are not there.
 ///

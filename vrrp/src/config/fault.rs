@@ -12,7 +12,7 @@ pub const MAX_FAULTS: usize = 100;
 const MAX_EXCERPT: usize = 80;
 
 /// One fault of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Invalid {
     /// Where: `line 12` of keepalived.conf, or a path in the native document such as `instances[0].vrid`. Empty for
     /// the text as a whole.
@@ -29,8 +29,6 @@ impl fmt::Display for Invalid {
         f.write_str(&self.reason)
     }
 }
-
-impl std::error::Error for Invalid {}
 
 /// A collector of faults, shared by everything that looks at one text. Bounded by [`MAX_FAULTS`].
 #[derive(Debug, Default)]

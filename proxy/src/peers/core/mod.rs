@@ -76,7 +76,7 @@ impl fmt::Debug for Config {
 }
 
 /// Why a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum End {
     /// The peer refuses it.
     Refused(Refuse),
@@ -109,8 +109,6 @@ impl fmt::Display for End {
         }
     }
 }
-
-impl std::error::Error for End {}
 
 impl From<WireError> for End {
     fn from(error: WireError) -> Self {
