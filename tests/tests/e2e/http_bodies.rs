@@ -228,7 +228,7 @@ async fn interim_responses_buy_a_member_neither_time_nor_room() {
 #[tokio::test]
 async fn a_client_has_its_time_for_a_body_that_was_asked_for_late() {
     let member = Backend::http("a", |_| {
-        let pause = Step::Pause(Duration::from_millis(700));
+        let pause = Step::Pause(Duration::from_millis(1500));
         vec![
             pause,
             Step::send("HTTP/1.1 100 Continue\r\n\r\n"),
@@ -237,12 +237,12 @@ async fn a_client_has_its_time_for_a_body_that_was_asked_for_late() {
         ]
     })
     .await;
-    let listener = Listener::http().with("timeout_client_data", 1200);
+    let listener = Listener::http().with("timeout_client_data", 2500);
     let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
     let mut client = proxy.client().await;
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
     assert_eq!(client.response().await.status(), 100);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     client.send("hello").await;
     assert_eq!(client.response().await.text(), "a");
 }

@@ -395,7 +395,9 @@ async fn connections_in_doubt_are_used_again_once_they_have_been_quiet() {
         assert_eq!(client.post("/", b"hello").await.status(), 200);
         assert_eq!(client.get("/").await.status(), 200);
     }
-    assert_eq!(member.connections(), 1);
+    // Another one only where the test was held up for longer than a request like POST trusts a connection.
+    let connections = member.connections();
+    assert!(connections <= 2, "{connections}");
     // Others later, and so after HEAD.
     for _ in 0..3 {
         sleep(Duration::from_millis(150)).await;
@@ -403,5 +405,5 @@ async fn connections_in_doubt_are_used_again_once_they_have_been_quiet() {
         client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(client.response_to_head().await.status(), 200);
     }
-    assert_eq!(member.connections(), 1);
+    assert_eq!(member.connections(), connections);
 }
