@@ -2,23 +2,27 @@
 //! servers and clients have them. Once the handshake is over, a member takes whatever comes over that connection for
 //! the client's word, with or without credentials.
 
-use super::{names::Known, request::RequestView, response::ResponseView};
+use super::{
+    names::{Known, KnownSet},
+    request::RequestView,
+    response::ResponseView,
+};
 
 /// How the names of such schemes begin, in any case. HAProxy looks for the first two; the others stand beside them in
 /// WinRM (MS-WSMV).
 const SCHEMES: [&[u8]; 4] = [b"nego", b"ntlm", b"kerberos", b"credssp"];
 
+const CREDENTIALS: KnownSet = KnownSet::of(&[Known::Authorization, Known::ProxyAuthorization]);
+const CHALLENGES: KnownSet = KnownSet::of(&[Known::WwwAuthenticate, Known::ProxyAuthenticate]);
+
 impl RequestView<'_> {
     /// Whether the request carries credentials that a member may bind to its connection.
     #[inline]
     pub fn binds_identity(&self) -> bool {
-        let asks = |known| {
-            self.has(known)
-                && self
-                    .fields()
-                    .any(|(_, value, found)| found == known && SCHEMES.iter().any(|s| begins(value, s)))
-        };
-        asks(Known::Authorization) || asks(Known::ProxyAuthorization)
+        self.head.fields.present.intersects(CREDENTIALS)
+            && self.fields().any(|(_, value, known)| {
+                CREDENTIALS.contains(known) && SCHEMES.iter().any(|scheme| begins(value, scheme))
+            })
     }
 }
 
@@ -27,10 +31,8 @@ impl ResponseView<'_> {
     /// a handshake may come with any status.
     #[inline]
     pub fn binds_identity(&self) -> bool {
-        let asks = |known| {
-            self.has(known) && self.fields().any(|(_, value, found)| found == known && challenges(value))
-        };
-        asks(Known::WwwAuthenticate) || asks(Known::ProxyAuthenticate)
+        self.head.fields.present.intersects(CHALLENGES)
+            && self.fields().any(|(_, value, known)| CHALLENGES.contains(known) && challenges(value))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     client::Client,
@@ -167,10 +167,8 @@ pub(super) async fn serve(
         now,
         worker: worker.index,
     };
-    let mut own = route.persistent.or(route.again).and_then(|member| {
-        let stream = client.own.take(&local_pool.members[member])?;
-        Some(route.own(member, stream))
-    });
+    let tied = route.persistent.or(route.again);
+    let mut own = tied.and_then(|member| Some((member, client.own.take(&local_pool.members[member])?)));
     let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
     let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
         // The header at the start of the connection names one client.
@@ -184,10 +182,7 @@ pub(super) async fn serve(
     let mut failed: Option<usize> = None;
     loop {
         let is_own = own.is_some();
-        let found = match own.take() {
-            Some(connected) => Some(Ok(connected)),
-            None => connect(&route, client, &asked, reuse).await,
-        };
+        let found = connect(&route, own.take(), client, &asked, reuse).await;
         let Connected { slot, member: chosen, stream, opened } = match found {
             Some(Ok(connected)) => connected,
             Some(Err(NoMember)) => {
@@ -289,13 +284,17 @@ pub(super) async fn serve(
     }
 }
 
-/// Gets a connection to a member; `None` when the client gives up meanwhile.
+/// Gets a connection to a member, the client's `own` if it has one; `None` when the client gives up meanwhile.
 async fn connect(
     route: &Route<'_>,
+    own: Option<(usize, TcpStream)>,
     client: &mut Client,
     asked: &Asked,
     reuse: Reuse,
 ) -> Option<Result<Connected, NoMember>> {
+    if let Some((member, stream)) = own {
+        return Some(Ok(route.own(member, stream)));
+    }
     let mut connected = pin!(route.connect(reuse));
     poll_fn(|cx| {
         if let Poll::Ready(connected) = connected.as_mut().poll(cx) {
