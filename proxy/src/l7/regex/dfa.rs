@@ -2,7 +2,7 @@
 //! byte.
 
 use regex_automata::{
-    Anchored, Input, MatchKind,
+    Anchored, Input, MatchKind, Span,
     dfa::{Automaton, StartKind, dense},
     nfa::thompson::{self, WhichCaptures},
     util::{prefilter::Prefilter, primitives::StateID, start},
@@ -26,8 +26,8 @@ const BUILDER_SIZE: usize = 64 * 1024;
 pub(super) struct Dfa {
     table: dense::DFA<Vec<u32>>,
     way: Way,
-    /// Bytes of memory that the prefilter takes.
-    prefilter: usize,
+    /// Finds the first place where a match may begin.
+    prefilter: Option<Prefilter>,
 }
 
 /// How a subject is read.
@@ -65,14 +65,13 @@ impl Dfa {
             .build_from_hir(&hir)
             .ok()?;
         let prefilter = (!backwards).then(|| prefilter(&hir)).flatten();
-        let size = prefilter.as_ref().map_or(0, Prefilter::memory_usage);
         let kind = if backwards { StartKind::Anchored } else { StartKind::Unanchored };
         let table = dense::Builder::new()
             .configure(
                 dense::Config::new()
                     .start_kind(kind)
                     .specialize_start_states(prefilter.is_some())
-                    .prefilter(prefilter)
+                    .prefilter(prefilter.clone())
                     .dfa_size_limit(Some(TABLE_SIZE))
                     .determinize_size_limit(Some(BUILDER_SIZE)),
             )
@@ -85,17 +84,25 @@ impl Dfa {
         } else {
             Way::Forwards
         };
-        Some(Self { table, way, prefilter: size })
+        Some(Self { table, way, prefilter })
     }
 
     /// Bytes of memory that it takes.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.table.memory_usage() + self.prefilter
+        size_of::<Self>()
+            + self.table.memory_usage()
+            + self.prefilter.as_ref().map_or(0, Prefilter::memory_usage)
     }
 
     /// Whether the subject has a match.
     #[inline]
     pub(super) fn is_match(&self, subject: &[u8]) -> bool {
+        // Most values of most requests have none of the literals.
+        if let Some(prefilter) = &self.prefilter
+            && prefilter.find(subject, Span { start: 0, end: subject.len() }).is_none()
+        {
+            return false;
+        }
         // A table without quitting bytes and for this kind of search has no errors.
         let found = match self.way {
             Way::FromStart(first) => return self.is_match_from(first, subject),
