@@ -317,6 +317,7 @@ impl Plumbing {
                     let namespace = Namespace::ensure(&name).map_err(PlugError::Namespace)?;
                     let runtime = tokio::runtime::Builder::new_current_thread()
                         .enable_io()
+                        .enable_time()
                         .build()
                         .map_err(PlugError::Namespace)?;
                     runtime.block_on(work(this, namespace))

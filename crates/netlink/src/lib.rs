@@ -32,6 +32,14 @@ mod route;
 mod rule;
 mod sys;
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use futures_util::StreamExt;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
@@ -39,6 +47,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use tokio::time::timeout;
 
 pub use self::{
     address::Address,
@@ -80,6 +89,8 @@ enum Add {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    ended: Arc<AtomicBool>,
+    patience: Duration,
 }
 
 impl Netlink {
@@ -89,15 +100,32 @@ impl Netlink {
     /// When the system has no more sockets.
     ///
     /// # Panics
-    /// Outside a tokio runtime with I/O enabled.
+    /// Outside a tokio runtime with I/O and time enabled.
     pub fn open() -> Result<Self, NetError> {
         let (mut connection, handle, _) =
             rtnetlink::new_connection().map_err(NetError::socket("open a netlink socket"))?;
         // Without these a request that is answered and one whose socket failed would look the same.
         connection.set_forward_ack(true);
         connection.set_forward_done(true);
-        tokio::spawn(connection);
-        Ok(Self { handle })
+        let ended = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&ended);
+        tokio::spawn(async move {
+            connection.await;
+            ends.store(true, Ordering::Relaxed);
+        });
+        Ok(Self { handle, ended, patience: PATIENCE })
+    }
+
+    /// Waits so long for each answer, instead of 5 s.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Whether the socket has failed, or an answer did not come in time: nothing can be asked any more, and another has to be
+    /// opened.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Sends a request that is answered with an acknowledgement or an error.
@@ -124,7 +152,19 @@ impl Netlink {
         Err(Failure::Errno(Errno::EAGAIN))
     }
 
+    /// An answer may be lost: the kernel drops it when there is no memory for it, and says so to nobody who asks one thing at
+    /// a time.
     async fn exchange(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Answers, Failure> {
+        if self.has_ended() {
+            return Err(Failure::Closed);
+        }
+        timeout(self.patience, self.ask(message, flags)).await.unwrap_or_else(|_| {
+            self.ended.store(true, Ordering::Relaxed);
+            Err(Failure::Errno(Errno::ETIMEDOUT))
+        })
+    }
+
+    async fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Answers, Failure> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
         let mut stream = self.handle.clone().request(request).map_err(|_| Failure::Closed)?;
@@ -146,6 +186,9 @@ impl Netlink {
         Err(Failure::Closed)
     }
 }
+
+/// The kernel answers at once, unless others who change the network keep it waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Times that a list is asked for which changes while it is written.
 const DUMP_ATTEMPTS: usize = 10;

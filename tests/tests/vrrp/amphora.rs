@@ -115,6 +115,11 @@ impl Amphora {
         self.path(name).exists()
     }
 
+    /// The process id of the program.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {

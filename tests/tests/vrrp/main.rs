@@ -11,4 +11,5 @@ mod interop;
 mod kernel;
 mod lan;
 mod others;
+mod own_address;
 mod render;

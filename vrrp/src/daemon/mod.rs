@@ -24,10 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::mpsc,
-    time::{sleep, sleep_until},
-};
+use tokio::{sync::mpsc, time::sleep_until};
 
 use self::{
     fitness::Watch,
@@ -50,6 +47,8 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How soon after a change of addresses, routes or rules: they seldom come alone.
 const LOOK_SOON: Duration = Duration::from_millis(20);
+/// How long an answer of the kernel is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Packets that are taken in a row while something else waits: what a socket holds when its thread was late is less.
 const BURST: u32 = 512;
 
@@ -69,9 +68,12 @@ pub(crate) struct WatchOptions {
 pub(crate) struct Daemon {
     begun: Instant,
     kernel: Kernel,
-    links: LinkChanges,
     /// `None` when it failed, until there is another.
+    links: Option<LinkChanges>,
+    /// Likewise.
     changes: Option<ConfigurationChanges>,
+    /// Interfaces may have changed without that it was heard.
+    unlisted: bool,
     /// Somebody has changed addresses, routes or rules since they were looked at.
     changed: bool,
     next_look: Instant,
@@ -101,9 +103,9 @@ impl Daemon {
     /// # Errors
     /// Without `CAP_NET_ADMIN` and `CAP_NET_RAW`.
     pub(crate) async fn new(watch_options: WatchOptions) -> Result<Self, NetError> {
-        let links = LinkChanges::open()?;
+        let links = Some(LinkChanges::open()?);
         let changes = Some(ConfigurationChanges::open()?);
-        let netlink = Netlink::open()?;
+        let netlink = netlink()?;
         let announcer = Announcer::open()?;
         let mut kernel = Kernel { netlink, announcer, interfaces: HashMap::new(), addresses: Vec::new() };
         kernel.list().await?;
@@ -112,6 +114,7 @@ impl Daemon {
             kernel,
             links,
             changes,
+            unlisted: false,
             changed: true,
             next_look: Instant::now() + LOOK_AGAIN,
             watch_options,
@@ -144,6 +147,10 @@ impl Daemon {
             live.set_started(now, false);
             live.settle(&self.kernel).await;
             live.give_up(&self.kernel).await;
+            if live.still_holds() {
+                self.listen().await;
+                live.give_up(&self.kernel).await;
+            }
         }
         let track = instances.iter().find_map(|instance| instance.track);
         if track != self.watch.as_ref().map(|(track, _)| *track) {
@@ -179,7 +186,7 @@ impl Daemon {
                     () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => Happened::Timeout,
                     () = data_plane(watch) => Happened::Look,
                     stage = next_stage(hand_over) => Happened::HandOver(stage),
-                    change = links.next() => Happened::Link(change),
+                    change = link(links) => Happened::Link(change),
                     change = configuration(changes) => Happened::Changed(change),
                     asked = commands.recv() => Happened::Asked(asked),
                     () = &mut stop => Happened::Stop,
@@ -211,9 +218,12 @@ impl Daemon {
                 }
                 Happened::Link(change) => {
                     let moved = self.kernel.moved(&change);
-                    if let Err(error) = self.kernel.update(change, &mut self.links).await {
-                        tracing::error!(%error, "interfaces");
-                        sleep(LOOK_AGAIN).await;
+                    match change {
+                        Ok(change) => self.unlisted |= !self.kernel.update(change),
+                        Err(error) => {
+                            tracing::error!(%error, "changes of interfaces");
+                            self.links = None;
+                        }
                     }
                     if let Some(index) = moved {
                         self.live.iter().for_each(|live| live.announce_again(index, &self.kernel));
@@ -234,32 +244,61 @@ impl Daemon {
                 Happened::Asked(None) | Happened::Stop => break,
             }
             self.settle().await;
+            if self.kernel.netlink.has_ended() {
+                self.look_soon();
+            }
         }
         self.configure(None).await;
     }
 
-    async fn look(&mut self) {
-        self.next_look = Instant::now() + LOOK_AGAIN;
+    /// Opens anew what has ended, and lists what may have changed meanwhile. The rest does not wait for it to succeed.
+    async fn listen(&mut self) {
+        if self.kernel.netlink.has_ended() {
+            match netlink() {
+                Ok(netlink) => {
+                    tracing::warn!("the kernel is asked by another socket: the one before has failed");
+                    self.kernel.netlink = netlink;
+                    (self.unlisted, self.changed) = (true, true);
+                }
+                Err(error) => tracing::error!(%error, "the kernel cannot be asked"),
+            }
+        }
+        if self.links.is_none() {
+            self.links = LinkChanges::open().ok();
+            self.unlisted = true;
+        }
         if self.changes.is_none() {
             self.changes = ConfigurationChanges::open().ok();
             self.changed = true;
         }
+        if self.unlisted {
+            match self.kernel.list().await {
+                // Without changes they are listed each time.
+                Ok(()) => self.unlisted = self.links.is_none(),
+                Err(error) => tracing::warn!(%error, "interfaces stay as they were known"),
+            }
+        }
+        if self.changed
+            && let Err(error) = self.kernel.list_addresses().await
+        {
+            tracing::warn!(%error, "addresses stay as they were known");
+        }
+    }
+
+    async fn look(&mut self) {
+        self.next_look = Instant::now() + LOOK_AGAIN;
+        self.listen().await;
         let fit = match self.watch.as_ref().map(|(_, watch)| watch.verdict()) {
             None => Some(true),
             Some(verdict) => verdict.known.then_some(verdict.fit),
         };
-        // Whoever changes an address is heard; without that they are listed each time.
-        if self.changed
-            && let Err(error) = self.kernel.list_addresses().await
-        {
-            tracing::warn!(%error, "what there is stays as it was known");
-            return;
-        }
         let now = Instant::now();
         for live in &mut self.live {
             live.look(now, &self.kernel, fit);
         }
-        if std::mem::take(&mut self.changed) {
+        // Whoever changes an address is heard; without that they are listed each time.
+        if self.changed {
+            self.changed = self.changes.is_none() || self.kernel.netlink.has_ended();
             for live in &mut self.live {
                 self.changed |= !live.verify(now, &self.kernel).await;
             }
@@ -372,6 +411,19 @@ async fn receive_any(live: &mut [Live]) {
     .await;
 }
 
+/// A socket by which the kernel is asked, on the thread that must not be late: whatever it does not answer in this time is
+/// asked once more by another.
+fn netlink() -> Result<Netlink, NetError> {
+    Ok(Netlink::open()?.with_patience(PATIENCE))
+}
+
+async fn link(links: &mut Option<LinkChanges>) -> Result<LinkChange, NetError> {
+    match links {
+        Some(links) => links.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn configuration(changes: &mut Option<ConfigurationChanges>) -> Result<(), NetError> {
     match changes {
         Some(changes) => changes.next().await,
@@ -413,27 +465,19 @@ impl Kernel {
         (before.mac != now.mac).then_some(now.index)
     }
 
-    async fn update(
-        &mut self,
-        change: Result<LinkChange, NetError>,
-        links: &mut LinkChanges,
-    ) -> Result<(), NetError> {
+    /// False when all of them have to be listed.
+    fn update(&mut self, change: LinkChange) -> bool {
         match change {
-            Ok(LinkChange::Now(interface)) => {
+            LinkChange::Now(interface) => {
                 self.interfaces.retain(|_, known| known.index != interface.index);
                 self.interfaces.insert(interface.name.clone(), interface);
-                Ok(())
+                true
             }
-            Ok(LinkChange::Gone(index)) => {
+            LinkChange::Gone(index) => {
                 self.interfaces.retain(|_, known| known.index != index);
-                Ok(())
+                true
             }
-            Ok(LinkChange::Missed) => self.list().await,
-            Err(error) => {
-                tracing::error!(%error, "link changes");
-                *links = LinkChanges::open()?;
-                self.list().await
-            }
+            LinkChange::Missed => false,
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Live {
     buffer: PacketBuffer,
     /// What it has in the kernel as master, or has from a predecessor.
     held: Option<Holdings>,
+    /// Giving that up came to nothing, because the kernel could not be asked.
+    still_held: bool,
     /// Nothing but the data plane's first answer is missing for it to take part.
     unanswered: bool,
     reason: Option<Reason>,
@@ -72,6 +74,7 @@ impl Live {
             socket: None,
             buffer: PacketBuffer::default(),
             held: None,
+            still_held: false,
             unanswered: false,
             reason: None,
             waits: None,
@@ -111,7 +114,7 @@ impl Live {
     /// Looks whether everything that it tracks is up, and opens its socket when that has become possible.
     /// `data_plane_fit` is none before the first answer.
     pub(super) fn look(&mut self, now: Instant, kernel: &Kernel, data_plane_fit: Option<bool>) {
-        let Kernel { interfaces, addresses, .. } = kernel;
+        let interfaces = &kernel.interfaces;
         let instance = self.router.instance();
         let down = [&instance.interface].into_iter().chain(&instance.track_interfaces).find_map(|name| {
             match interfaces.get(name) {
@@ -122,7 +125,7 @@ impl Live {
         });
         let asks = instance.track.is_some();
         let waits = match (down, interfaces.get(&instance.interface)) {
-            (None, Some(interface)) => self.open(interface, addresses).err(),
+            (None, Some(interface)) => self.open(interface, kernel).err(),
             (down, _) => {
                 self.socket = None;
                 down
@@ -146,21 +149,23 @@ impl Live {
     }
 
     /// Opens the socket unless it is open and can go on.
-    fn open(&mut self, interface: &Interface, addresses: &[Address]) -> Result<(), String> {
-        let source = self.find_source(interface, addresses);
+    fn open(&mut self, interface: &Interface, kernel: &Kernel) -> Result<(), String> {
+        let source = self.find_source(interface, kernel);
         if let Some(socket) = &self.socket {
             let options = socket.options();
             // Of several addresses the one that was chosen stays for as long as it is there.
-            let stays = options.unicast
-                || addresses.iter().any(|address| {
+            let stays = match &source {
+                Ok(source) if options.unicast => *source == options.source,
+                _ => kernel.addresses.iter().any(|address| {
                     address.interface == interface.index && address.net.addr() == options.source
-                });
+                }),
+            };
             if options.interface.index == interface.index && stays {
                 return Ok(());
             }
             self.socket = None;
         }
-        let source = source.ok_or_else(|| format!("{} has no address to advertise from", interface.name))?;
+        let source = source?;
         let unicast = self.instance().unicast.is_some();
         let options = SocketOptions { interface: interface.clone(), source, unicast };
         self.socket = Some(AdvertisementSocket::open(options).map_err(|error| error.to_string())?);
@@ -171,12 +176,23 @@ impl Live {
 
     /// The configured source, or the interface's first address that is not a virtual one; in IPv6 the link-local one (RFC
     /// 9568 section 5.1.2.1).
-    fn find_source(&self, interface: &Interface, addresses: &[Address]) -> Option<IpAddr> {
+    /// A configured one must be where its peers' answers arrive: on that interface, or on the loopback one, which answers
+    /// whatever interface they come by.
+    fn find_source(&self, interface: &Interface, kernel: &Kernel) -> Result<IpAddr, String> {
         let instance = self.instance();
-        match &instance.unicast {
-            Some(unicast) => Some(unicast.source),
-            None => source_of(instance, interface.index, addresses),
-        }
+        let Some(unicast) = &instance.unicast else {
+            let source = source_of(instance, interface.index, &kernel.addresses);
+            return source.ok_or_else(|| format!("{} has no address to advertise from", interface.name));
+        };
+        let loopback = kernel.interfaces.values().find(|interface| interface.loopback);
+        let is_there = kernel.addresses.iter().any(|address| {
+            address.net.addr() == unicast.source
+                && !address.tentative
+                && (address.interface == interface.index
+                    || loopback.is_some_and(|loopback| address.interface == loopback.index))
+        });
+        let missing = || format!("{} does not have {}, to advertise from", interface.name, unicast.source);
+        is_there.then_some(unicast.source).ok_or_else(missing)
     }
 
     /// Has again what another hand has removed. False when it has to be looked at once more a little later.
@@ -283,7 +299,7 @@ impl Live {
                 State::Initialize => self.unanswered,
                 State::Master => false,
             };
-        if self.held.is_some() && !self.is_master() && !undecided {
+        if self.held.is_some() && !self.is_master() && (!undecided || self.still_held) {
             self.give_up(kernel).await;
         }
     }
@@ -315,6 +331,7 @@ impl Live {
 
     /// Has what a master has, and nothing that it had before besides.
     async fn take(&mut self, kernel: &Kernel) {
+        self.still_held = false;
         let before = self.held.take();
         let holdings = Holdings::of(self.instance(), &kernel.interfaces);
         self.fault = holdings.take(&kernel.netlink).await;
@@ -326,10 +343,22 @@ impl Live {
         self.held = Some(holdings);
     }
 
+    /// Whether giving up what it had came to nothing.
+    pub(super) fn still_holds(&self) -> bool {
+        self.still_held
+    }
+
     /// Leaves nothing in the kernel.
     pub(super) async fn give_up(&mut self, kernel: &Kernel) {
+        if kernel.netlink.has_ended() {
+            self.still_held = self.held.is_some();
+            return;
+        }
         if let Some(held) = self.held.take() {
             self.fault = held.give_up(&kernel.netlink).await;
+            // Then some of it may be there.
+            self.still_held = kernel.netlink.has_ended();
+            self.held = self.still_held.then_some(held);
         }
     }
 
