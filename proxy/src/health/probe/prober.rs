@@ -2,7 +2,7 @@
 //!
 //! A probe costs what its packets cost and as few system calls as they allow: descriptors are registered once, edge-triggered,
 //! and never taken out (closing them does it); the last packet of the handshake is held back until the question goes
-//! with it, and a connection whose target has not closed it is reset, as HAProxy does both.
+//! with it, as HAProxy does, and every connection ends with a reset, which HAProxy uses where the target has not closed yet.
 
 use std::{
     collections::BTreeSet,
@@ -74,7 +74,7 @@ struct Probe {
     stage: Stage,
     /// What the socket would not take yet.
     unsent: Vec<u8>,
-    /// The target has closed its side.
+    /// The target has closed its side: there is no other event, so all is read up to the end.
     ended: bool,
 }
 
@@ -219,8 +219,9 @@ impl Prober {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
         self.deadlines.remove(&(probe.deadline, index));
-        if !probe.ended && !matches!(probe.stage, Stage::Echo(_)) {
-            // Nothing of the connection is to stay here or there; should this fail the kernel closes it in its own time.
+        if !matches!(probe.stage, Stage::Echo(_)) {
+            // Nothing of the connection is to stay here or there, and one packet does it; should this fail the kernel closes
+            // it in its own time.
             let _ = probe.socket.set_linger(Some(Duration::ZERO));
         }
         if let Stage::Http(answer) | Stage::Https(_, Some(answer)) = probe.stage
@@ -308,7 +309,6 @@ impl Probe {
         } else if flags.contains(EpollFlags::EPOLLOUT) && !self.unsent.is_empty() {
             self.flush()?;
         }
-        // Set before the last bytes are read: when they decide, the target has closed already.
         self.ended |= flags.contains(EpollFlags::EPOLLRDHUP);
         if flags.contains(EpollFlags::EPOLLIN) || broken { self.read(turn) } else { Ok(None) }
     }
