@@ -27,11 +27,11 @@ use crate::{
     control::api::{Applied, ProcessStats, Refusal},
     health::{HealthEngine, Monitored, Target},
     metrics::Scrapes,
-    model::{Binding, PoolId},
+    model::{Binding, Member, PoolId},
     peers::{Peers, PeersConfig},
     persist::PersistState,
     snapshot::{ListenerPlan, Snapshot},
-    state::Registry,
+    state::{CheckState, MemberState, Registry},
     sys,
     worker::{Command, WorkerHandle},
 };
@@ -238,6 +238,7 @@ impl Actor {
         self.generation.store(self.present.generation, Ordering::Release);
         if !self.draining {
             self.health.update(monitored(&self.present));
+            unchecked(&self.present).for_each(|member| member.set_health(CheckState::NoCheck));
         }
         watch::remember(Instant::now(), &self.present);
         match Arc::get_mut(&mut self.registry) {
@@ -295,7 +296,7 @@ impl Actor {
 
     fn look(&mut self) -> Vitals {
         self.watch.sample(Instant::now(), &self.present);
-        let open = |plan: &ListenerPlan| u64::from(plan.state.connections.load(Ordering::Relaxed));
+        let open = |plan: &Arc<ListenerPlan>| u64::from(plan.state.connections.load(Ordering::Relaxed));
         Vitals {
             connections: self.present.listeners.iter().map(open).sum(),
             fit: !self.workers.iter().any(WorkerHandle::is_finished),
@@ -335,6 +336,19 @@ fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
             })
         })
         .collect()
+}
+
+/// The members that are used without being probed: enabled, in an enabled pool without an enabled monitor. A member that
+/// left or was disabled is none of them, so that sessions that began before are not sent to one that was down.
+fn unchecked(snapshot: &Snapshot) -> impl Iterator<Item = &MemberState> {
+    let pools = snapshot.model.iter().flat_map(|model| model.pools.iter().zip(&snapshot.pools));
+    pools.flat_map(|(pool, plan)| {
+        let members = pool.members.iter().zip(&plan.members);
+        let used = |member: &Member| {
+            pool.admin_state_up && member.admin_state_up && Target::of_member(pool, member).is_none()
+        };
+        members.filter(move |(member, _)| used(member)).map(|(_, plan)| &*plan.state)
+    })
 }
 
 /// What the pools remember of their clients.

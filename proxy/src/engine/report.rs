@@ -12,8 +12,8 @@ use crate::{
     model::L7Action,
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
-        Counter, ListenerCounters, ListenerState, MemberCounters, Past, PerWorker, PoolState, Rate,
-        ResponseClass, SessionTimes, SlidingTime,
+        CheckState, Counter, ListenerCounters, ListenerState, MemberCounters, Past, PerWorker, PoolState,
+        Rate, ResponseClass, SessionTimes, SlidingTime,
     },
     worker::IDLE_PER_MEMBER,
 };
@@ -34,7 +34,7 @@ impl Moment {
             stats.listeners.insert(plan.state.id, listener(&plan.state));
         }
         for plan in &snapshot.pools {
-            stats.pools.insert(plan.id(), self.pool(plan));
+            stats.pools.insert(plan.id(), self.pool(plan, snapshot.pool_index(plan.id()).is_some()));
         }
         let Some(model) = &snapshot.model else { return stats };
         for listener in model.listeners.iter().filter(|l| stats.listeners.contains_key(&l.id)) {
@@ -53,7 +53,7 @@ impl Moment {
         stats
     }
 
-    fn pool(&self, plan: &PoolPlan) -> PoolStats {
+    fn pool(&self, plan: &PoolPlan, enabled: bool) -> PoolStats {
         let PoolState { counters, rate, .. } = &*plan.state;
         let past = plan.state.history().past(self.now);
         PoolStats {
@@ -62,16 +62,17 @@ impl Moment {
             total_sessions: counters.sum(|c| &c.sessions_total),
             connect_errors: counters.sum(|c| &c.connect_errors),
             history: self.history(past, counters.max(|c| &c.last_session), rate),
-            members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan))).collect(),
+            members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan, enabled))).collect(),
             departed: counted(&plan.state.departed().sum()),
         }
     }
 
-    fn member(&self, plan: &MemberPlan) -> MemberStats {
+    fn member(&self, plan: &MemberPlan, enabled: bool) -> MemberStats {
         let counters = &plan.state.counters;
         let past = plan.state.history().past(self.now);
         MemberStats {
-            check: plan.state.health.get(),
+            // Of one that is not probed because it is disabled, what was found last is nobody's present state.
+            check: if enabled && plan.admin_state_up { plan.state.health.get() } else { CheckState::NoCheck },
             admin_state_up: plan.admin_state_up,
             weight: plan.weight,
             backup: plan.backup,

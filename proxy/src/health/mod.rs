@@ -5,7 +5,8 @@
 //! reads.
 //!
 //! Members of weight 0 are probed; members and monitors that are administratively down are not. A member that is
-//! not probed is [`CheckState::NoCheck`].
+//! probed no more keeps what was found last: sessions that began before may still ask for it. That a member of the
+//! present configuration is used without checks, [`CheckState::NoCheck`], is for whoever knows the configuration to say.
 
 pub mod core;
 pub mod probe;
@@ -154,20 +155,11 @@ impl HealthEngine {
     /// Makes these the members that are probed. At once:
     /// - one that is new, or was not probed, is up on its last chance (`UP 1/fall`), as HAProxy's are;
     /// - one whose check changed keeps its state;
-    /// - one that is no longer among them is [`CheckState::NoCheck`].
+    /// - one that is no longer among them stays as it is.
     ///
     /// Members with equal targets share one probe and its state. What did not change goes on undisturbed.
     pub fn update(&mut self, monitored: impl IntoIterator<Item = Monitored>) {
-        let mut monitored: Vec<_> = monitored.into_iter().collect();
-        // Where members with different pasts come to share a target, the best state is the one that it starts
-        // with: a change of the configuration takes nobody down.
-        monitored.sort_by_key(|m| match m.member.health.get() {
-            CheckState::Up => (0, Reverse(0)),
-            CheckState::UpFailing { passed, .. } => (1, Reverse(passed)),
-            CheckState::DownRising { passed, .. } => (2, Reverse(passed)),
-            CheckState::Down => (3, Reverse(0)),
-            CheckState::NoCheck => (4, Reverse(0)),
-        });
+        let monitored = monitored.into_iter().collect();
         self.shared.lock().update(Instant::now(), monitored);
         self.wake();
     }
@@ -228,25 +220,32 @@ fn key(member: &Arc<MemberState>) -> usize {
 
 impl Inner {
     fn update(&mut self, now: Instant, monitored: Vec<Monitored>) {
-        let (members, targets): (Vec<_>, Vec<_>) = monitored
+        let mut monitored: Vec<_> = monitored
             .into_iter()
             .map(|m| {
-                let state = m.member.health.get();
+                // What was found before a time without probes says nothing of now.
+                let probed = self.targets.contains_key(&key(&m.member));
+                let state = if probed { m.member.health.get() } else { CheckState::NoCheck };
                 (m.member, (m.target, state))
             })
-            .unzip();
+            .collect();
+        // Where members with different pasts come to share a target, the best state is the one that it starts
+        // with: a change of the configuration takes nobody down.
+        monitored.sort_by_key(|(_, (_, state))| match *state {
+            CheckState::Up => (0, Reverse(0)),
+            CheckState::UpFailing { passed, .. } => (1, Reverse(passed)),
+            CheckState::DownRising { passed, .. } => (2, Reverse(passed)),
+            CheckState::Down => (3, Reverse(0)),
+            CheckState::NoCheck => (4, Reverse(0)),
+        });
+        let (members, targets): (Vec<_>, Vec<_>) = monitored.into_iter().unzip();
         let ids = self.core.update(now, targets);
-        let before = std::mem::take(&mut self.members);
+        self.members.clear();
         self.targets.clear();
         for (member, id) in members.into_iter().zip(ids) {
             member.set_health(self.core.state(id));
             self.targets.insert(key(&member), id);
             self.members.entry(id).or_default().push(member);
-        }
-        for member in before.into_values().flatten() {
-            if !self.targets.contains_key(&key(&member)) {
-                member.set_health(CheckState::NoCheck);
-            }
         }
         let live: HashSet<_> = self.members.keys().collect();
         self.reports.retain(|id, _| live.contains(id));

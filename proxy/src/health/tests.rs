@@ -111,11 +111,26 @@ async fn a_change_of_the_configuration_changes_no_state() {
     let other = fixture.member(2, closed);
     fixture.update(&[(&other, 3), (&up, 3), (&down, 3)]);
     assert_eq!(other.health.get(), CheckState::Down);
-    // Without a monitor nobody is down.
-    fixture.update(&[(&up, 3)]);
-    assert_eq!((up.health.get(), down.health.get()), (CheckState::Up, CheckState::NoCheck));
+}
+
+#[tokio::test]
+async fn who_is_probed_no_more_stays_down_and_begins_anew_when_probed_again() {
+    let mut fixture = Fixture::new();
+    let listener = listen(0).await;
+    let port = listener.local_addr().unwrap().port();
+    let closed = listen(0).await.local_addr().unwrap().port();
+    let (up, down) = (fixture.member(1, port), fixture.member(1, closed));
+    fixture.update(&[(&up, 2), (&down, 2)]);
+    until("settled", || up.health.get() == CheckState::Up && down.health.get() == CheckState::Down).await;
+    // Disabled, deleted, moved, or the process drains: sessions under way still ask.
+    fixture.update(&[(&up, 2)]);
+    assert_eq!((up.health.get(), down.health.get()), (CheckState::Up, CheckState::Down));
     assert_eq!(fixture.engine.report(&down), None);
-    assert!(other.health.get().is_up());
+    fixture.update(&[]);
+    assert_eq!((up.health.get(), down.health.get()), (CheckState::Up, CheckState::Down));
+    // HAProxy's are up on their last chance when they leave MAINT.
+    fixture.update(&[(&down, 3)]);
+    assert_eq!(down.health.get(), CheckState::UpFailing { passed: 1, of: 3 });
 }
 
 #[tokio::test]

@@ -145,3 +145,35 @@ async fn without_a_monitor_members_count_as_up() {
     proxy.until_member(0, "not checked", |member| member.check == CheckState::NoCheck).await;
     assert_eq!(proxy.client().await.get("/").await.text(), "a");
 }
+
+#[tokio::test]
+async fn a_member_that_is_down_gets_nothing_of_connections_that_outlive_a_drain() {
+    let status = Arc::new(AtomicU16::new(200));
+    // It says that it is ill, and would answer all the same.
+    let ill = with_status("ill", &status).await;
+    let well = Backend::named("well").await;
+    let monitor = HealthMonitor::new("HTTP").with("url_path", "/healthz");
+    let pool = Pool::http().members([&ill, &well]).monitored(&monitor);
+    let mut proxy = Proxy::start(Document::of(Listener::http(), pool)).await;
+    proxy.until_member(1, "up", |member| member.check == CheckState::Up).await;
+    status.store(500, Ordering::SeqCst);
+    proxy.until_member(0, "down", |member| member.check == CheckState::Down).await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = proxy.client().await;
+        client.send("GET / HTTP/1.1\r\n").await;
+        clients.push(client);
+    }
+    proxy.until_listener("all are there", |listener| listener.active_connections == 6).await;
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    let address = proxy.address();
+    eventually("new connections are refused", async || {
+        amphora_tests::Client::try_connect(address).await.err()
+    })
+    .await;
+    for client in &mut clients {
+        client.send("Host: a\r\n\r\n").await;
+        assert_eq!(client.response().await.text(), "well");
+    }
+    assert!(proxy.ended().await.success());
+}
