@@ -83,13 +83,12 @@ pub(super) fn compile(
     if present.model.as_deref() == model.as_ref() {
         return Ok(None);
     }
-    let generation = present.generation + 1;
-    let Some(model) = model else { return Ok(Some(Snapshot::empty(generation))) };
+    let Some(model) = model else { return Ok(Some(Snapshot::empty(present.generation + 1))) };
     let faults = unsupported_monitors(&model);
     if !faults.is_empty() {
         return Err(ApplyError::Refused(Refusal { faults }));
     }
-    snapshot::compile(Arc::new(model), generation, registry).map(Some).map_err(ApplyError::Refused)
+    snapshot::compile_after(Arc::new(model), present, registry).map(Some).map_err(ApplyError::Refused)
 }
 
 /// A socket per worker for each address that is not among `bound`. Sockets that were bound are closed again when one

@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::regex::Expression;
+use super::{program::serves, regex::Expression};
+use crate::model::{CompareType, L7Policy, L7Subject, Listener, PoolId};
 
 /// Bytes that the compiled expressions of one load balancer may take, each counted once however many rules have it.
 pub const MAX_EXPRESSION_BYTES: usize = 64 * 1024 * 1024;
@@ -72,6 +73,21 @@ impl<'a> Budget<'a> {
     /// The expressions that were asked for.
     pub fn into_expressions(self) -> Expressions {
         self.compiled
+    }
+
+    /// Pays for a listener whose program runs already and is not compiled again; `enabled_pool` as for
+    /// [`L7Program::compile`](super::L7Program::compile).
+    pub fn keep(&mut self, listener: &Listener, enabled_pool: impl Fn(PoolId) -> bool) {
+        let compiled = |policy: &&L7Policy| policy.admin_state_up && serves(&policy.action, &enabled_pool);
+        for rule in listener.l7policies.iter().filter(compiled).flat_map(|policy| &policy.rules) {
+            if rule.admin_state_up && rule.compare == CompareType::Regex {
+                let ignore_case = rule.subject == L7Subject::HostName;
+                if self.known.0.contains_key(&(ignore_case, Box::from(rule.value.as_str()))) {
+                    // One that does not fit any more is told at the listener that has added to them.
+                    let _ = self.expression(&rule.value, ignore_case);
+                }
+            }
+        }
     }
 
     /// The compiled expression; see [`Expression::compile`].

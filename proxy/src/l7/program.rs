@@ -77,10 +77,7 @@ impl L7Program {
         sorted.sort_by_key(|policy| (stage(&policy.action), policy.position));
         let mut policies = Vec::new();
         for policy in sorted {
-            let served = match policy.action {
-                L7Action::RedirectToPool(pool) => enabled_pool(pool),
-                _ => true,
-            };
+            let served = serves(&policy.action, &enabled_pool);
             if policy.admin_state_up && served && policy.rules.iter().any(|rule| rule.admin_state_up) {
                 policies.extend(compiler.policy(policy, &format!("{path}.l7policies[{}]", policy.id)));
             }
@@ -125,6 +122,14 @@ impl L7Program {
             }
         };
         applying.map_or(Outcome::Pass, Policy::outcome)
+    }
+}
+
+/// Whether there is somebody to do what the policy says.
+pub(super) fn serves(action: &L7Action, enabled_pool: impl Fn(PoolId) -> bool) -> bool {
+    match action {
+        L7Action::RedirectToPool(pool) => enabled_pool(*pool),
+        _ => true,
     }
 }
 

@@ -22,14 +22,15 @@ use crate::{
 /// Serves a client until the connection ends.
 pub(crate) async fn run(
     worker: &Rc<Worker>,
-    listener: &Rc<LocalListener>,
+    listener: Rc<LocalListener>,
     stream: TcpStream,
     client: SocketAddr,
 ) {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    match listener.present().plan().protocol {
+    let protocol = listener.present().plan().protocol;
+    match protocol {
         ListenerProtocol::Http => http::serve(worker, listener, stream, client).await,
         ListenerProtocol::Tcp | ListenerProtocol::Https => tcp::serve(worker, listener, stream, client).await,
-        ListenerProtocol::Prometheus => metrics::serve(worker, listener, stream, client).await,
+        ListenerProtocol::Prometheus => metrics::serve(worker, &listener, stream, client).await,
     }
 }

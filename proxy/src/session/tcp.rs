@@ -1,6 +1,6 @@
 //! TCP and HTTPS listeners: a member for each connection, and bytes both ways.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
@@ -17,7 +17,7 @@ use crate::{
 /// Serves a client until its connection ends. Without a member the client is closed at once, as HAProxy does.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
-    listener: &Rc<LocalListener>,
+    listener: Rc<LocalListener>,
     mut stream: TcpStream,
     client: SocketAddr,
 ) {
@@ -70,9 +70,13 @@ pub(crate) async fn serve(
     if let Some((stick, key)) = stick {
         stick.store(key, connected.member, now);
     }
+    // From here on the session may last for days and changes pass it by: it holds what it uses, and no configuration.
+    let (state, timeouts) = (Arc::clone(&plan.state), plan.timeouts);
+    drop((present, listener));
+    let counters = state.counters.of(worker.index);
     let options = RelayOptions {
-        client_timeout: plan.timeouts.client_data,
-        member_timeout: plan.timeouts.member_data,
+        client_timeout: timeouts.client_data,
+        member_timeout: timeouts.member_data,
         from_client: None,
         from_member: None,
     };

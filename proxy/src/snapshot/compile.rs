@@ -5,19 +5,34 @@ use std::{collections::HashMap, sync::Arc};
 use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
 use crate::{
     control::api::{Fault, Refusal},
-    l7::{Budget, Expressions, L7Program},
-    model::{Listener, LoadBalancer, Pool, PoolId, PoolProtocol},
+    l7::{Budget, L7Program},
+    model::{Listener, ListenerId, LoadBalancer, Pool, PoolId, PoolProtocol},
     net::proxy_protocol::Version as ProxyVersion,
     persist::{PersistState, Persistence},
     state::{ListenerState, Registry},
 };
 
-/// Compiles a load balancer over the states that `registry` knows.
+/// Compiles a load balancer over the states that `registry` knows, without anything to begin from.
 ///
 /// # Errors
-/// What only compiling can find: regular expressions that cannot be honoured. All faults are reported together.
+/// See [`compile_after`].
 pub fn compile(model: Arc<LoadBalancer>, generation: u64, registry: &Registry) -> Result<Snapshot, Refusal> {
-    let pools: Vec<PoolPlan> = model.pools.iter().map(|pool| compile_pool(pool, registry)).collect();
+    compile_after(model, &Snapshot::empty(generation.saturating_sub(1)), registry)
+}
+
+/// Compiles the load balancer that follows `before`, over the states that `registry` knows from it. What is equal in both
+/// keeps its plan: a change costs what it changes.
+///
+/// # Errors
+/// What only compiling can find: regular expressions that cannot be honoured, or that take too much all together. All
+/// faults are reported together.
+pub fn compile_after(
+    model: Arc<LoadBalancer>,
+    before: &Snapshot,
+    registry: &Registry,
+) -> Result<Snapshot, Refusal> {
+    let known = Known::of(before);
+    let pools: Vec<Arc<PoolPlan>> = model.pools.iter().map(|pool| known.pool(pool, registry)).collect();
     let enabled: HashMap<PoolId, usize> = model
         .pools
         .iter()
@@ -26,17 +41,28 @@ pub fn compile(model: Arc<LoadBalancer>, generation: u64, registry: &Registry) -
         .map(|(index, pool)| (pool.id, index))
         .collect();
     let mut faults = Vec::new();
-    let none = Expressions::default();
-    let mut budget = Budget::new(&none);
+    let mut budget = Budget::new(&before.expressions);
     let mut listeners = Vec::new();
+    let same_ground =
+        before.model.as_ref().is_some_and(|old| old.vips == model.vips) && before.enabled_pools == enabled;
     let mut listener_states = Vec::with_capacity(model.listeners.len());
     for listener in &model.listeners {
+        let active = model.admin_state_up && listener.admin_state_up;
+        if active
+            && same_ground
+            && let Some(plan) = known.listener(listener)
+        {
+            budget.keep(listener, |pool| enabled.contains_key(&pool));
+            listener_states.push(Arc::clone(&plan.state));
+            listeners.push(Arc::clone(plan));
+            continue;
+        }
         // Compiled also when it is disabled, so that enabling it later cannot fail.
         let state = registry.listener(listener.id);
         listener_states.push(Arc::clone(&state));
         match L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget) {
-            Ok(l7) if model.admin_state_up && listener.admin_state_up => {
-                listeners.push(compile_listener(listener, l7, &model, &enabled, state));
+            Ok(l7) if active => {
+                listeners.push(Arc::new(compile_listener(listener, l7, &model, &enabled, state)));
             }
             Ok(_) => {}
             Err(found) => faults.extend::<Vec<Fault>>(found),
@@ -44,15 +70,53 @@ pub fn compile(model: Arc<LoadBalancer>, generation: u64, registry: &Registry) -
     }
     if faults.is_empty() {
         Ok(Snapshot {
-            generation,
+            generation: before.generation + 1,
             model: Some(model),
             listeners,
             pools,
             listener_states,
             enabled_pools: enabled,
+            expressions: budget.into_expressions(),
         })
     } else {
         Err(Refusal { faults })
+    }
+}
+
+/// What runs, to be taken over where it is equal.
+struct Known<'a> {
+    pools: HashMap<PoolId, (&'a Pool, &'a Arc<PoolPlan>)>,
+    listeners: HashMap<ListenerId, (&'a Listener, &'a Arc<ListenerPlan>)>,
+}
+
+impl<'a> Known<'a> {
+    fn of(before: &'a Snapshot) -> Self {
+        let Some(model) = &before.model else {
+            return Self { pools: HashMap::new(), listeners: HashMap::new() };
+        };
+        let plans: HashMap<_, _> = before.listeners.iter().map(|plan| (plan.state.id, plan)).collect();
+        let bound = |listener: &'a Listener| Some((listener.id, (listener, *plans.get(&listener.id)?)));
+        Self {
+            pools: model
+                .pools
+                .iter()
+                .zip(&before.pools)
+                .map(|(pool, plan)| (pool.id, (pool, plan)))
+                .collect(),
+            listeners: model.listeners.iter().filter_map(bound).collect(),
+        }
+    }
+
+    /// The plan of a listener that has not changed.
+    fn listener(&self, listener: &Listener) -> Option<&'a Arc<ListenerPlan>> {
+        self.listeners.get(&listener.id).filter(|(old, _)| *old == listener).map(|(_, plan)| *plan)
+    }
+
+    fn pool(&self, pool: &Pool, registry: &Registry) -> Arc<PoolPlan> {
+        match self.pools.get(&pool.id) {
+            Some((old, plan)) if *old == pool => Arc::clone(plan),
+            found => Arc::new(compile_pool(pool, registry, found.map_or(&[][..], |(_, plan)| &plan.members))),
+        }
     }
 }
 
@@ -77,17 +141,42 @@ fn compile_listener(
     }
 }
 
-fn compile_pool(pool: &Pool, registry: &Registry) -> PoolPlan {
+/// `before` are the pool's members so far: documents keep their order, so that one that stays is mostly the next there.
+fn compile_pool(pool: &Pool, registry: &Registry, before: &[MemberPlan]) -> PoolPlan {
     let state = registry.pool(pool.id);
+    let mut before = before.iter().peekable();
     let members = pool
         .members
         .iter()
-        .map(|member| MemberPlan {
-            state: registry.member(&state, member.id, member.address, member.port),
-            id_text: member.id.to_string().into(),
-            weight: member.weight,
-            backup: member.backup,
-            admin_state_up: member.admin_state_up,
+        .map(|member| {
+            let is_next = |plan: &&MemberPlan| plan.state.id == member.id;
+            let mut ahead = before.clone();
+            let mut known = before.next_if(is_next);
+            if known.is_none() {
+                // The one before it in the old order may have gone.
+                ahead.next();
+                known = ahead.next_if(is_next);
+                if known.is_some() {
+                    before = ahead;
+                }
+            }
+            let place = (member.address, member.port);
+            let (state, id_text) = match known {
+                Some(plan) if (plan.state.address, plan.state.port) == place => {
+                    (Arc::clone(&plan.state), Arc::clone(&plan.id_text))
+                }
+                _ => (
+                    registry.member(&state, member.id, member.address, member.port),
+                    member.id.to_string().into(),
+                ),
+            };
+            MemberPlan {
+                state,
+                id_text,
+                weight: member.weight,
+                backup: member.backup,
+                admin_state_up: member.admin_state_up,
+            }
         })
         .collect();
     let persist_state =

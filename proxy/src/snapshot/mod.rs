@@ -15,10 +15,13 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-pub use self::{access::AccessList, compile::compile};
+pub use self::{
+    access::AccessList,
+    compile::{compile, compile_after},
+};
 use crate::{
     balance::MembersView,
-    l7::L7Program,
+    l7::{Expressions, L7Program},
     model::{
         Binding, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId,
         PoolId,
@@ -36,12 +39,14 @@ pub struct Snapshot {
     /// The model that this was compiled from; `None` is an amphora without a load balancer.
     pub model: Option<Arc<LoadBalancer>>,
     /// The listeners that are bound.
-    pub listeners: Vec<ListenerPlan>,
+    pub listeners: Vec<Arc<ListenerPlan>>,
     /// Every pool, also those that no listener uses: their members are monitored all the same.
-    pub pools: Vec<PoolPlan>,
+    pub pools: Vec<Arc<PoolPlan>>,
     /// The states of all listeners, disabled ones included: these keep their counters.
     listener_states: Vec<Arc<ListenerState>>,
     enabled_pools: HashMap<PoolId, usize>,
+    /// So that they need not be compiled again for the next.
+    expressions: Expressions,
 }
 
 /// A listener that is bound: enabled, in an enabled load balancer.
@@ -129,7 +134,7 @@ pub struct MemberPlan {
     /// State that outlives snapshots, with the id and the address.
     pub state: Arc<MemberState>,
     /// The id's text, the value of the proxy's own persistence cookie.
-    pub id_text: Box<str>,
+    pub id_text: Arc<str>,
     /// `weight`.
     pub weight: u16,
     /// `backup`.
@@ -161,6 +166,7 @@ impl Snapshot {
             pools: Vec::new(),
             listener_states: Vec::new(),
             enabled_pools: HashMap::new(),
+            expressions: Expressions::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use super::{Snapshot, compile};
+use super::{Snapshot, compile, compile_after};
 use crate::{
     model::{
         Binding, CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
@@ -154,5 +154,76 @@ fn a_refused_change_leaves_no_trace() {
             assert!(Arc::ptr_eq(&before.state, &after.state));
             assert_eq!(after.state.health.get(), CheckState::Down);
         }
+    }
+}
+
+#[test]
+fn what_does_not_change_keeps_its_plan() {
+    for seed in 0..SEEDS {
+        let mut generator = Generator::new(seed);
+        let shape = Shape::default();
+        let mut registry = Registry::new(1);
+        let mut model = generator.load_balancer(&shape);
+        let mut before = live(&model, 1, &mut registry);
+        for generation in 2..8 {
+            model = generator.changed(&model, &shape);
+            let after = compile_after(Arc::new(model.clone()), &before, &registry).unwrap();
+            assert_eq!(after.generation, generation);
+            let fresh = compile(Arc::new(model.clone()), generation, &registry).unwrap();
+            assert_eq!(outline(&after), outline(&fresh), "seed {seed}");
+            assert_eq!(after.expressions.len(), fresh.expressions.len(), "seed {seed}");
+            let old_model = before.model.clone().unwrap();
+            for (pool, plan) in model.pools.iter().zip(&after.pools) {
+                let old = old_model.pools.iter().zip(&before.pools).find(|(old, _)| old.id == pool.id);
+                let kept = old.as_ref().is_some_and(|(_, old)| Arc::ptr_eq(old, plan));
+                assert_eq!(kept, old.is_some_and(|(old, _)| old == pool), "seed {seed}: {:?}", pool.id);
+            }
+            after.hand_over(&mut registry);
+            before = after;
+        }
+    }
+}
+
+#[test]
+fn one_weight_among_many_changes_one_pool_and_no_listener() {
+    let mut registry = Registry::new(1);
+    let mut generator = Generator::new(1);
+    let mut model = generator.load_balancer(&Shape::default());
+    while model.pools.len() < 2
+        || !model.admin_state_up
+        || !model.listeners.iter().any(|l| l.admin_state_up)
+        || model.pools[0].members.len() < 3
+    {
+        model = generator.load_balancer(&Shape::default());
+    }
+    let before = live(&model, 1, &mut registry);
+    let member = &mut model.pools[0].members[1];
+    member.weight = (member.weight + 1) % 257;
+    let weight = member.weight;
+    let after = compile_after(Arc::new(model.clone()), &before, &registry).unwrap();
+    for (old, new) in before.listeners.iter().zip(&after.listeners) {
+        assert!(Arc::ptr_eq(old, new));
+    }
+    for (place, (old, new)) in before.pools.iter().zip(&after.pools).enumerate() {
+        assert_eq!(Arc::ptr_eq(old, new), place > 0);
+    }
+    assert_eq!(after.pools[0].members[1].weight, weight);
+
+    // One goes from the middle, one comes at the front, one moves: the others are who they were.
+    let mut next = model.clone();
+    let mut new = next.pools[0].members.remove(1);
+    new.id = crate::model::MemberId(uuid::Uuid::from_u128(77));
+    new.port = 7;
+    next.pools[0].members.insert(0, new);
+    let last = next.pools[0].members.last_mut().unwrap();
+    last.port = last.port % 60_000 + 8;
+    let moved = last.id;
+    let third = compile_after(Arc::new(next), &after, &registry).unwrap();
+    for plan in &third.pools[0].members {
+        let old = after.pools[0].members.iter().find(|old| old.state.id == plan.state.id);
+        assert_eq!(
+            old.is_some_and(|old| Arc::ptr_eq(&old.state, &plan.state)),
+            old.is_some() && plan.state.id != moved
+        );
     }
 }

@@ -247,7 +247,7 @@ fn admit(
     tokio::task::spawn_local(async move {
         let _guard = guard;
         let open = Open::new(&listener, worker.index, place);
-        session::run(&worker, &listener, stream, client).await;
+        session::run(&worker, listener, stream, client).await;
         drop(open);
     });
 }

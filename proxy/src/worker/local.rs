@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     balance::{Balance, Balancer, Flow},
-    model::{MemberId, PoolId},
+    model::PoolId,
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{MemberCounters, MemberState, PoolCounters},
 };
@@ -26,7 +26,7 @@ use crate::{
 /// A snapshot as one worker runs it.
 pub(crate) struct LocalSnapshot {
     pub(crate) shared: Arc<Snapshot>,
-    pub(crate) pools: Vec<LocalPool>,
+    pub(crate) pools: Vec<Rc<LocalPool>>,
 }
 
 /// A pool as one worker runs it.
@@ -39,45 +39,31 @@ pub(crate) struct LocalPool {
 pub(crate) struct LocalMember {
     pub(crate) state: Arc<MemberState>,
     idle: RefCell<IdleConnections>,
+    /// The pool has it no more: nobody will ask for an idle connection.
+    left: Cell<bool>,
     worker: usize,
 }
 
 impl LocalSnapshot {
-    /// Takes over what `before` has in common with `shared`: positions of balancers and idle connections.
+    /// Takes over what `before` has in common with `shared`: whole pools that have not changed; of others the balancer's
+    /// position and the members that stay, with their idle connections. Those of members that leave are closed.
     pub(crate) fn new(worker: usize, shared: Arc<Snapshot>, before: Option<&LocalSnapshot>) -> Self {
-        let mut known: HashMap<(PoolId, MemberId), &Rc<LocalMember>> = HashMap::new();
-        let mut balances: HashMap<PoolId, &RefCell<Balance>> = HashMap::new();
+        let mut known: HashMap<PoolId, (&Arc<PoolPlan>, &Rc<LocalPool>)> = HashMap::new();
         if let Some(before) = before {
-            for (plan, pool) in before.shared.pools.iter().zip(&before.pools) {
-                balances.insert(plan.id(), &pool.balance);
-                for member in &pool.members {
-                    known.insert((plan.id(), member.state.id), member);
-                }
-            }
+            let pools = before.shared.pools.iter().zip(&before.pools);
+            known.extend(pools.map(|(plan, pool)| (plan.id(), (plan, pool))));
         }
         let pools = shared
             .pools
             .iter()
-            .map(|plan| {
-                let members = plan
-                    .members
-                    .iter()
-                    .map(|member| match known.get(&(plan.id(), member.state.id)) {
-                        Some(local) if Arc::ptr_eq(&local.state, &member.state) => Rc::clone(local),
-                        _ => Rc::new(LocalMember {
-                            state: member.state.clone(),
-                            idle: RefCell::default(),
-                            worker,
-                        }),
-                    })
-                    .collect();
-                let mut balance = Balance::new(plan.algorithm, worker as u64);
-                if let Some(old) = balances.get(&plan.id()) {
-                    balance.carry_over(&old.borrow());
-                }
-                LocalPool { balance: RefCell::new(balance), members }
+            .map(|plan| match known.remove(&plan.id()) {
+                Some((old, pool)) if Arc::ptr_eq(old, plan) => Rc::clone(pool),
+                old => Rc::new(LocalPool::new(worker, plan, old.map(|(_, pool)| &**pool))),
             })
             .collect();
+        for (_, pool) in known.into_values() {
+            pool.members.iter().for_each(|member| member.leave());
+        }
         Self { shared, pools }
     }
 
@@ -95,6 +81,41 @@ impl LocalSnapshot {
 }
 
 impl LocalPool {
+    fn new(worker: usize, plan: &PoolPlan, before: Option<&Self>) -> Self {
+        let mut balance = Balance::new(plan.algorithm, worker as u64);
+        let mut old = Vec::new();
+        if let Some(before) = before {
+            balance.carry_over(&before.balance.borrow());
+            old.extend(before.members.iter().map(|member| {
+                member.left.set(true);
+                (Arc::as_ptr(&member.state), member)
+            }));
+        }
+        let mut by_state: Option<HashMap<*const MemberState, &Rc<LocalMember>>> = None;
+        let members = plan
+            .members
+            .iter()
+            .enumerate()
+            .map(|(place, member)| {
+                let state = Arc::as_ptr(&member.state);
+                // Mostly everybody stays where it was.
+                let known = match old.get(place) {
+                    Some((at, local)) if *at == state => Some(*local),
+                    _ => by_state.get_or_insert_with(|| old.iter().copied().collect()).get(&state).copied(),
+                };
+                match known {
+                    Some(local) => {
+                        local.left.set(false);
+                        Rc::clone(local)
+                    }
+                    None => Rc::new(LocalMember::new(worker, Arc::clone(&member.state))),
+                }
+            })
+            .collect();
+        old.iter().filter(|(_, member)| member.left.get()).for_each(|(_, member)| member.leave());
+        Self { balance: RefCell::new(balance), members }
+    }
+
     /// Lets the pool's algorithm choose a member.
     pub(crate) fn pick(&self, plan: &PoolPlan, flow: &Flow, avoid: impl Fn(usize) -> bool) -> Option<usize> {
         self.balance.borrow_mut().pick(plan, flow, avoid)
@@ -102,6 +123,16 @@ impl LocalPool {
 }
 
 impl LocalMember {
+    fn new(worker: usize, state: Arc<MemberState>) -> Self {
+        Self { state, idle: RefCell::default(), left: Cell::new(false), worker }
+    }
+
+    /// Its pool has it no more, or is gone: idle connections are closed, however long sessions may still hold the member.
+    fn leave(&self) {
+        self.left.set(true);
+        self.change_idle(std::mem::take);
+    }
+
     /// This worker's counters of the member.
     #[inline]
     pub(crate) fn counters(&self) -> &MemberCounters {
@@ -127,7 +158,9 @@ impl LocalMember {
 
     /// Keeps a connection whose exchange is complete for the next request.
     pub(crate) fn put_idle(&self, stream: TcpStream, now: Instant, trust: Trust) {
-        self.change_idle(|idle| idle.put(stream, now, trust));
+        if !self.left.get() {
+            self.change_idle(|idle| idle.put(stream, now, trust));
+        }
     }
 
     fn sweep(&self, now: Instant) {

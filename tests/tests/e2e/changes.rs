@@ -316,3 +316,35 @@ async fn whoever_connected_to_a_port_that_moves_is_served() {
     let listener = proxy.listener().await;
     assert_eq!((listener.requests, listener.request_errors), (served.load(Ordering::SeqCst), 0));
 }
+
+#[tokio::test]
+async fn a_session_that_lasts_holds_no_connection_to_a_member_that_left() {
+    let stays = Backend::named("stays").await;
+    let leaves = Backend::named("leaves").await;
+    let echo = Backend::tcp("echo", |mut stream| async move {
+        let (mut from, mut to) = stream.split();
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    })
+    .await;
+    let (http, tcp) = (Pool::http().members([&stays, &leaves]), Pool::tcp().members([&echo]));
+    let document = Document::new()
+        .listener(Listener::http().to(&http))
+        .listener(Listener::tcp().to(&tcp))
+        .pool(&http)
+        .pool(&tcp);
+    let mut proxy = Proxy::start(document).await;
+    let mut session = Client::connect(proxy.document.address_of(1)).await;
+    session.send("before").await;
+    session.expect("before").await;
+    // A client that waits for its next request, too.
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        client.get("/").await;
+    }
+    assert_eq!(leaves.open(), 1);
+    proxy.change(|document| drop(document.pools[0].members.remove(1))).await;
+    eventually("the idle connection is closed", async || (leaves.open() == 0).then_some(())).await;
+    session.send("after").await;
+    session.expect("after").await;
+    assert_eq!(client.get("/").await.text(), "stays");
+}

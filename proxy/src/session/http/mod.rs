@@ -33,20 +33,20 @@ use crate::{
 /// Serves a client until its connection ends.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
-    listener: &Rc<LocalListener>,
+    listener: Rc<LocalListener>,
     stream: TcpStream,
     address: SocketAddr,
 ) {
-    let mut client = Client::new(stream, address, &worker.pools.buffers, listener);
+    let mut client = Client::new(stream, address, &worker.pools.buffers, &listener);
     loop {
-        let present = listener.present();
-        let timeouts = present.plan().timeouts;
-        match client.wait_for_request(listener, timeouts.client_data).await {
+        // A client that waits holds no configuration.
+        let patience = listener.present().plan().timeouts.client_data;
+        match client.wait_for_request(&listener, patience).await {
             Begin::Bytes => {}
             // A client that never sent a byte is told why it is let go; one between requests is not, since it
             // might take the response for that to its next request.
             Begin::Late if client.requests == 0 => {
-                refuse(worker, &present, client, 408).await;
+                refuse(worker, &listener.present(), client, 408).await;
                 return;
             }
             Begin::Late | Begin::Gone => return,
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
             Ok(length) => {
                 counters.requests.add(1);
                 counters.bytes_in.add(length as u64);
-                request::serve(worker, listener, &present, &mut client, &mut work, length).await
+                request::serve(worker, &listener, &present, &mut client, &mut work, length).await
             }
             Err(HeadError::Gone) => {
                 counters.request_errors.add(1);
@@ -81,7 +81,10 @@ pub(crate) async fn serve(
             After::Close => return,
             After::Linger => return client.linger().await,
             After::Refuse(status) => return refuse(worker, &present, client, status).await,
-            After::Tunnel(tunnel) => return tunnel.run(worker, &present, client).await,
+            After::Tunnel(tunnel) => {
+                drop(listener);
+                return tunnel.run(worker, present, client).await;
+            }
         }
     }
 }
