@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::TcpListener,
     pin::Pin,
     sync::{
         Arc,
@@ -28,6 +27,7 @@ use crate::{
     health::{HealthEngine, Monitored, Target},
     metrics::Scrapes,
     model::{Binding, Member, PoolId},
+    net::NewListener,
     peers::{Peers, PeersConfig},
     persist::PersistState,
     snapshot::{ListenerPlan, Snapshot},
@@ -39,6 +39,9 @@ use crate::{
 /// How long a worker may take to put a snapshot live before the change is reported as late. Workers never
 /// block, so this passes only when the machine is starved.
 const SWAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longer than workers need to let go of a socket whose address is given up.
+const RELEASE: Duration = Duration::from_secs(2);
 
 type Reply = oneshot::Sender<Result<Applied, ApplyError>>;
 type Compiled = Result<Option<Snapshot>, ApplyError>;
@@ -60,6 +63,8 @@ pub(super) struct Actor {
     generation: Arc<AtomicU64>,
     /// Addresses that every worker has a socket for.
     bound: Vec<Binding>,
+    /// Addresses that were given up a moment ago: workers may still have sockets there.
+    released: Vec<(Binding, Instant)>,
     stage: Stage,
     draining: bool,
 }
@@ -117,6 +122,7 @@ impl Actor {
             present: Arc::new(Snapshot::empty(0)),
             generation,
             bound: Vec::new(),
+            released: Vec::new(),
             stage: Stage::Idle,
             draining: false,
         })
@@ -192,7 +198,7 @@ impl Actor {
         if self.draining {
             return Err(ApplyError::stopping());
         }
-        let sockets = change::bind_new(&snapshot, &self.bound, self.workers.len());
+        let sockets = change::bind_new(&snapshot, &self.bound, &self.released, self.workers.len());
         let sockets = sockets.map_err(ApplyError::Unavailable)?;
         addresses::warn_of_missing(sockets.keys());
         let snapshot = Arc::new(snapshot);
@@ -205,7 +211,7 @@ impl Actor {
     fn tell_workers(
         &self,
         snapshot: &Arc<Snapshot>,
-        mut sockets: BTreeMap<Binding, Vec<TcpListener>>,
+        mut sockets: BTreeMap<Binding, Vec<NewListener>>,
     ) -> impl Future<Output = ()> + use<> {
         let mut live = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
@@ -233,7 +239,12 @@ impl Actor {
     }
 
     fn went_live(&mut self, snapshot: Arc<Snapshot>) {
+        let now = Instant::now();
+        let before = std::mem::take(&mut self.bound);
         self.bound = snapshot.bindings().map(|(binding, _)| binding).collect();
+        self.released.retain(|(_, since)| now.duration_since(*since) < RELEASE);
+        let gone = before.into_iter().filter(|binding| !self.bound.contains(binding));
+        self.released.extend(gone.map(|binding| (binding, now)));
         self.present = snapshot;
         self.generation.store(self.present.generation, Ordering::Release);
         if !self.draining {

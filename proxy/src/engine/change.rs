@@ -1,6 +1,6 @@
 //! What a change is made of: what is wanted, the steps to it that touch nothing that runs, and why it did not come about.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::{
     control::api::{Fault, Refusal},
     health::Target,
     model::{Binding, LoadBalancer, Pool},
-    net::{self, BindError, BoundListener},
+    net::{self, BindError, BoundListener, NewListener},
     snapshot::{self, Snapshot},
     state::Registry,
 };
@@ -92,15 +92,17 @@ pub(super) fn compile(
 }
 
 /// A socket per worker for each address that is not among `bound`. Sockets that were bound are closed again when one
-/// cannot be.
+/// cannot be. On addresses of `released` clients are not let in yet: workers may still have their old sockets there, and
+/// go on with these.
 ///
 /// # Errors
 /// When another process holds an address, or the system is out of resources.
 pub(super) fn bind_new(
     snapshot: &Snapshot,
     bound: &[Binding],
+    released: &[(Binding, Instant)],
     workers: usize,
-) -> Result<BTreeMap<Binding, Vec<std::net::TcpListener>>, Refusal> {
+) -> Result<BTreeMap<Binding, Vec<NewListener>>, Refusal> {
     let mut new = Vec::new();
     let mut faults = Vec::new();
     for (binding, index) in snapshot.bindings() {
@@ -118,7 +120,12 @@ pub(super) fn bind_new(
     // Only now that every address is ours may clients connect.
     let mut sockets = BTreeMap::new();
     for (binding, index, bound) in new {
-        let listening: Result<Vec<_>, _> = bound.into_iter().map(BoundListener::listen).collect();
+        let held = released.iter().any(|(released, _)| *released == binding);
+        let listen = |socket: BoundListener| match held {
+            true => Ok(NewListener::Bound(socket)),
+            false => socket.listen().map(NewListener::Listening),
+        };
+        let listening: Result<Vec<_>, _> = bound.into_iter().map(listen).collect();
         match listening {
             Ok(listening) => {
                 sockets.insert(binding, listening);

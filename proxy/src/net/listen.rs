@@ -52,6 +52,28 @@ impl BoundListener {
     }
 }
 
+/// A socket for a worker that serves an address from now on.
+#[derive(Debug)]
+pub enum NewListener {
+    /// Clients may be connecting already: it must be served.
+    Listening(TcpListener),
+    /// Nobody is let in yet: for an address that was given up a moment ago, where the worker may still have a socket.
+    Bound(BoundListener),
+}
+
+impl NewListener {
+    /// Lets connections in, if nobody has yet.
+    ///
+    /// # Errors
+    /// As [`BoundListener::listen`].
+    pub fn listen(self) -> Result<TcpListener, BindError> {
+        match self {
+            Self::Listening(socket) => Ok(socket),
+            Self::Bound(socket) => socket.listen(),
+        }
+    }
+}
+
 /// Binds a non-blocking TCP socket that shares the address with others of its kind (`SO_REUSEPORT`), may bind an
 /// address that the host does not have (`IP_FREEBIND`: the backup of a pair binds the VIP before it owns it), listens to
 /// its own family only (`IPV6_V6ONLY`), and whose connections have `TCP_NODELAY` set from the start.

@@ -6,7 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
@@ -33,6 +33,8 @@ pub(crate) struct Acceptor(Rc<Shared>);
 struct Shared {
     target: RefCell<Rc<LocalListener>>,
     stopping: Cell<bool>,
+    /// The socket is about to be closed: nothing calls that back.
+    closed: Cell<bool>,
     kept_out: Cell<bool>,
     changed: Notify,
 }
@@ -47,6 +49,7 @@ impl Acceptor {
         let shared = Rc::new(Shared {
             target: RefCell::new(listener),
             stopping: Cell::new(false),
+            closed: Cell::new(false),
             kept_out: Cell::new(false),
             changed: Notify::new(),
         });
@@ -75,66 +78,112 @@ impl Acceptor {
     }
 
     /// Accepts what the kernel completes within [`HANDSHAKE_GRACE`], then closes the socket.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(self) -> Stopping {
         self.0.stopping.set(true);
         self.0.changed.notify_one();
+        Stopping(Rc::downgrade(&self.0))
+    }
+}
+
+/// An acceptor that was told to stop.
+pub(crate) struct Stopping(Weak<Shared>);
+
+impl Stopping {
+    /// Whether its socket is not closed yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.upgrade().is_some_and(|shared| !shared.closed.get())
+    }
+
+    /// Lets clients in again, for this listener, unless the socket is closed by now.
+    pub(super) fn revive(self, listener: &Rc<LocalListener>) -> Option<Acceptor> {
+        let shared = self.0.upgrade().filter(|shared| !shared.closed.get())?;
+        *shared.target.borrow_mut() = Rc::clone(listener);
+        shared.stopping.set(false);
+        shared.changed.notify_one();
+        Some(Acceptor(shared))
     }
 }
 
 async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: TcpListener) {
     let mut kept_out = false;
     loop {
+        serve(&worker, &shared, &socket, kept_out).await;
+        kept_out = match net::let_nobody_in(&socket) {
+            Ok(()) => true,
+            Err(error) => {
+                // When the process ends they find nobody in any case.
+                if worker.is_ending() {
+                    tracing::debug!(%error, "clients that connect now may be reset");
+                } else {
+                    tracing::warn!(%error, "clients that connect now may be reset");
+                }
+                false
+            }
+        };
+        if !wind_down(&worker, &shared, &socket).await {
+            break;
+        }
+    }
+    shared.closed.set(true);
+    let listener = shared.target.borrow().clone();
+    if let Err(error) = empty(&worker, &listener, socket) {
+        tracing::warn!(%error, "connections that waited may have been reset");
+    }
+}
+
+/// Serves until told to stop. `kept_out` says whether new clients are, to begin with.
+async fn serve(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener, mut kept_out: bool) {
+    loop {
+        if shared.stopping.get() {
+            return;
+        }
+        if shared.kept_out.get() != kept_out {
+            kept_out = !kept_out;
+            let done = if kept_out { net::let_nobody_in(socket) } else { net::let_in_again(socket) };
+            if let Err(error) = done {
+                tracing::warn!(%error, "clients that connect while the VIP moves may be reset");
+            }
+        }
         let listener = shared.target.borrow().clone();
         let accepted = tokio::select! {
             biased;
-            () = shared.changed.notified() => None,
-            accepted = accept_within_limit(&socket, &listener) => Some(accepted),
+            () = shared.changed.notified() => continue,
+            accepted = accept_within_limit(socket, &listener) => accepted,
         };
         match accepted {
-            None if shared.stopping.get() => break,
-            None if shared.kept_out.get() != kept_out => {
-                kept_out = !kept_out;
-                let done = if kept_out { net::let_nobody_in(&socket) } else { net::let_in_again(&socket) };
-                if let Err(error) = done {
-                    tracing::warn!(%error, "clients that connect while the VIP moves may be reset");
-                }
-            }
-            None => {}
-            Some(Ok((stream, client, place))) => {
+            Ok((stream, client, place)) => {
                 // The listener may have been replaced while the task waited.
                 let listener = shared.target.borrow().clone();
-                admit(&worker, listener, stream, client, place);
+                admit(worker, listener, stream, client, place);
             }
-            Some(Err(error)) if is_exhaustion(&error) => {
+            Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "accepting pauses");
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
             // The client was gone before it was accepted.
-            Some(Err(_)) => {}
+            Err(_) => {}
         }
     }
-    let listener = shared.target.borrow().clone();
-    if let Err(error) = net::let_nobody_in(&socket) {
-        // When the process ends they find nobody in any case.
-        if worker.is_ending() {
-            tracing::debug!(%error, "clients that connect now may be reset");
-        } else {
-            tracing::warn!(%error, "clients that connect now may be reset");
-        }
-    }
+}
+
+/// Accepts what is under way for [`HANDSHAKE_GRACE`]; true when the address is served again.
+async fn wind_down(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener) -> bool {
     let over = tokio::time::sleep(HANDSHAKE_GRACE);
     let mut over = pin!(over);
     loop {
+        if !shared.stopping.get() {
+            return true;
+        }
         tokio::select! {
-            () = &mut over => break,
+            biased;
+            () = shared.changed.notified() => {}
+            () = &mut over => return false,
             accepted = socket.accept() => if let Ok((stream, client)) = accepted {
+                let listener = shared.target.borrow().clone();
                 let place = Place::take(&listener.present().plan().state);
-                admit(&worker, Rc::clone(&listener), stream, client, place);
+                admit(worker, listener, stream, client, place);
             }
         }
-    }
-    if let Err(error) = empty(&worker, &listener, socket) {
-        tracing::warn!(%error, "connections that waited may have been reset");
     }
 }
 

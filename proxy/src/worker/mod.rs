@@ -26,14 +26,22 @@ use tokio::{
     time::Instant,
 };
 
-use self::{accept::Acceptor, local::LocalSnapshot};
+use self::{
+    accept::{Acceptor, Stopping},
+    local::LocalSnapshot,
+};
 pub(crate) use self::{
     idle::{IDLE_PER_MEMBER, Trust, is_quiet, is_quiet_so_far},
     local::{LocalListener, LocalMember, LocalPool, Present, Slot},
     pulse::WorkerPulse,
     tasks::Enlisted,
 };
-use crate::{metrics::Scrapes, net::Pools, session::Scratch, snapshot::Snapshot};
+use crate::{
+    metrics::Scrapes,
+    net::{NewListener, Pools},
+    session::Scratch,
+    snapshot::Snapshot,
+};
 
 /// How often idle connections to members are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -45,7 +53,7 @@ pub(crate) enum Command {
     Apply {
         snapshot: Arc<Snapshot>,
         /// Sockets for what was not bound before.
-        sockets: Vec<(Binding, std::net::TcpListener)>,
+        sockets: Vec<(Binding, NewListener)>,
         /// Told once the snapshot is live.
         done: oneshot::Sender<()>,
     },
@@ -214,6 +222,8 @@ impl Drop for SessionGuard {
 struct Listeners {
     by_id: HashMap<crate::model::ListenerId, Rc<LocalListener>>,
     acceptors: HashMap<Binding, Acceptor>,
+    /// Those whose address was given up, until their sockets are closed.
+    stopping: HashMap<Binding, Stopping>,
     /// Nobody new is let in, because the VIP is about to move.
     quiesced: bool,
 }
@@ -223,7 +233,7 @@ impl Listeners {
         &mut self,
         worker: &Rc<Worker>,
         snapshot: &Rc<LocalSnapshot>,
-        sockets: Vec<(Binding, std::net::TcpListener)>,
+        sockets: Vec<(Binding, NewListener)>,
     ) {
         let mut before = std::mem::take(&mut self.by_id);
         for (index, plan) in snapshot.shared.listeners.iter().enumerate() {
@@ -256,12 +266,12 @@ impl Listeners {
                 acceptor.retarget(listener);
                 self.acceptors.insert(binding, acceptor);
             } else if let Some(socket) = sockets.remove(&binding) {
-                match Acceptor::start(worker, listener, socket) {
+                match self.accept(worker, binding, listener, socket) {
                     Ok(acceptor) => {
                         self.acceptors.insert(binding, acceptor);
                     }
                     Err(error) => {
-                        tracing::error!(%binding, %error, "a listening socket could not be watched")
+                        tracing::error!(address = %binding.address, %error, "a listening socket could not be watched")
                     }
                 }
             } else {
@@ -269,12 +279,28 @@ impl Listeners {
                 tracing::error!(%binding, "no socket came with the snapshot");
             }
         }
-        for acceptor in acceptors.into_values() {
-            acceptor.stop();
-        }
+        self.stopping.retain(|_, stopping| stopping.is_open());
+        self.stopping.extend(acceptors.into_iter().map(|(binding, acceptor)| (binding, acceptor.stop())));
         if self.quiesced {
             self.keep_out(true);
         }
+    }
+
+    /// An address that comes back while its socket is being closed keeps that one, and nobody who connects meets a socket
+    /// that lets nobody in any more.
+    fn accept(
+        &mut self,
+        worker: &Rc<Worker>,
+        binding: Binding,
+        listener: Rc<LocalListener>,
+        socket: NewListener,
+    ) -> io::Result<Acceptor> {
+        if let NewListener::Bound(_) = socket
+            && let Some(acceptor) = self.stopping.remove(&binding).and_then(|s| s.revive(&listener))
+        {
+            return Ok(acceptor);
+        }
+        Acceptor::start(worker, listener, socket.listen().map_err(io::Error::other)?)
     }
 
     fn quiesce(&mut self, quiesce: bool) {

@@ -348,3 +348,40 @@ async fn a_session_that_lasts_holds_no_connection_to_a_member_that_left() {
     session.expect("after").await;
     assert_eq!(client.get("/").await.text(), "stays");
 }
+
+#[tokio::test]
+async fn an_address_that_comes_back_at_once_is_served_at_once() {
+    let member = Backend::named("a").await;
+    let document = Document::http([&member]);
+    let mut proxy = Proxy::start(document.clone()).await;
+    let address = proxy.address();
+    let mut without = document.clone();
+    without.listeners.clear();
+    // The same listener again, another one, and the first after both have been there.
+    let mut other = document.clone();
+    other.listeners[0] = Listener::http().to(&other.pools[0]).port(address.port());
+    for next in [&document, &other, &document, &document] {
+        let draining = proxy.client().await;
+        proxy.apply(&without).await;
+        proxy.apply(next).await;
+        // A request to connect that is dropped is repeated after a second.
+        let clients: Vec<_> = (0..32)
+            .map(|_| {
+                tokio::spawn(async move {
+                    let begun = std::time::Instant::now();
+                    assert_eq!(Client::connect(address).await.get("/").await.text(), "a");
+                    begun.elapsed() > Duration::from_millis(900)
+                })
+            })
+            .collect();
+        let mut late = 0;
+        for client in clients {
+            late += usize::from(client.await.unwrap());
+        }
+        assert!(late <= 2, "{late} of 32 heard nothing at first");
+        drop(draining);
+    }
+    // Given up for good it is given up.
+    proxy.apply(&without).await;
+    eventually("new connections are refused", async || Client::try_connect(address).await.err()).await;
+}
