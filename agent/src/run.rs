@@ -19,7 +19,7 @@ use crate::{
     proxy_client::ProxyClient,
     rest::{Api, Server},
     store::Store,
-    supervise::{self, Supervisor},
+    supervise::{self, Supervisor, Users},
     tls::ServerTls,
     vrrp::Vrrp,
     vrrp_client::VrrpClient,
@@ -50,13 +50,20 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
         }
     }
     let base = config.base_path.display();
-    let store = Arc::new(Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?);
+    let users = if supervised {
+        Users::find(&config).map_err(cannot("start programs as others"))?
+    } else {
+        Users::default()
+    };
+    let store = Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?;
+    let store = store.share_with((&users).into()).map_err(cannot(format!("share what is in {base}")))?;
+    let store = Arc::new(store);
     let client = ProxyClient::new(config.control_socket.clone());
     let amphora = Amphora::open(store.clone(), client.clone()).map_err(cannot(format!("read {base}")))?;
     amphora.must_fit_heartbeats(!config.heartbeat.controllers.is_empty());
     let vrrp_client = VrrpClient::new(config.vrrp_control_socket.clone());
-    let vrrp = Vrrp::open(store.clone(), vrrp_client.clone()).map_err(cannot(format!("read {base}")))?;
-    let peers = Peers::open(store.clone(), client.clone(), config.peers_file.is_some())
+    let vrrp = Vrrp::open(store.clone(), vrrp_client).map_err(cannot(format!("read {base}")))?;
+    let peers = Peers::open(store.clone(), client, config.peers_file.is_some())
         .map_err(cannot(format!("read {base}")))?;
     let tls = ServerTls::load(config.certificates(), config.tls_protocol);
     let tls = Arc::new(tls.map_err(cannot("use the certificates"))?);
@@ -83,11 +90,11 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
         // In the order in which they are stopped: the peer takes over while the proxy still serves.
         if config.topology == Topology::ActiveStandby {
             let vrrp = vrrp.clone();
-            let supervisor = Supervisor::vrrp(&config, vrrp_client, metrics.clone());
+            let supervisor = Supervisor::vrrp(&config, &users, metrics.clone());
             programs.push(Supervised::start(supervisor, move || vrrp.wake()));
         }
         let (amphora, peers) = (amphora.clone(), peers.clone());
-        let supervisor = Supervisor::proxy(&config, client, metrics.clone());
+        let supervisor = Supervisor::proxy(&config, &users, metrics.clone());
         programs.push(Supervised::start(supervisor, move || {
             amphora.wake();
             peers.wake();

@@ -6,7 +6,7 @@
 //! | `loadbalancer.previous.json` | what ran before; the proxy and the agent fall back to it |
 //! | `loadbalancer.older.json` | what ran before that; it becomes the previous one again when a change is taken back |
 //! | `vrrp.conf`, `vrrp.previous.conf`, `vrrp.older.conf` | the same of the VRRP configuration; the daemon reads the first at its start |
-//! | `peers.json`, `peers.previous.json`, `peers.older.json` | the same of the other amphora and the key; for this user's eyes alone |
+//! | `peers.json`, `peers.previous.json`, `peers.older.json` | the same of the other amphora and the key; for the agent's and the proxy's eyes alone |
 //! | `stats_counters.json` | the counters that heartbeats reported so far |
 //! | `interfaces.json` | the ports that are plugged |
 //!
@@ -15,12 +15,17 @@
 //! one that ran before.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
+
+use amphora_sandbox::Account;
+use nix::unistd::{Gid, fchown};
+
+use crate::supervise::Users;
 
 mod trouble;
 
@@ -68,7 +73,36 @@ impl Kept {
     }
 }
 
-/// The permissions of a file; a key is for this user's eyes alone.
+/// The groups that may read documents, apart from the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// The load balancer and the other amphora.
+    pub proxy: Option<Gid>,
+    /// The VRRP configuration.
+    pub vrrp: Option<Gid>,
+}
+
+impl Readers {
+    fn of(self, kept: Kept) -> Option<Gid> {
+        match kept {
+            Kept::LoadBalancer | Kept::Peers => self.proxy,
+            Kept::Vrrp => self.vrrp,
+        }
+    }
+}
+
+impl From<&Users> for Readers {
+    fn from(users: &Users) -> Self {
+        Self { proxy: users.proxy.as_ref().map(Account::gid), vrrp: users.vrrp.as_ref().map(Account::gid) }
+    }
+}
+
+fn share(file: &File, group: Gid) -> io::Result<()> {
+    fchown(file, None, Some(group))?;
+    file.set_permissions(Permissions::from_mode(0o640))
+}
+
+/// The permissions of a file before it is shared; a key is for this user's eyes alone.
 fn mode(name: &str) -> u32 {
     if name == Kept::Peers.current() { 0o600 } else { 0o640 }
 }
@@ -86,6 +120,7 @@ const UNFINISHED: &str = ".unfinished";
 #[derive(Debug)]
 pub struct Store {
     base: PathBuf,
+    readers: Readers,
     /// Held while anything is changed.
     changing: Mutex<()>,
     troubles: Troubles,
@@ -129,10 +164,31 @@ impl Store {
                 fs::remove_file(&path)?;
             }
         }
-        let store = Self { base: base.to_owned(), changing: Mutex::new(()), troubles: Troubles::default() };
+        let readers = Readers::default();
+        let store =
+            Self { base: base.to_owned(), readers, changing: Mutex::new(()), troubles: Troubles::default() };
         Kept::ALL.into_iter().try_for_each(|kept| store.mend(kept))?;
         store.sync()?;
         Ok(store)
+    }
+
+    /// Lets the group of each program read its own documents, those that are there and those that come.
+    ///
+    /// # Errors
+    /// When a file may not be given to a group.
+    pub fn share_with(mut self, readers: Readers) -> io::Result<Self> {
+        self.readers = readers;
+        for kept in Kept::ALL {
+            let Some(group) = self.readers.of(kept) else { continue };
+            for name in [kept.current(), kept.previous(), kept.older()] {
+                match File::open(self.path(name)) {
+                    Ok(file) => share(&file, group)?,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// A document as it was stored.
@@ -316,6 +372,13 @@ impl Store {
         let write = || {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(mode(name)).open(&path)?;
+            if let Some(group) = Kept::ALL
+                .into_iter()
+                .find(|kept| kept.current() == name)
+                .and_then(|kept| self.readers.of(kept))
+            {
+                share(&file, group)?;
+            }
             file.write_all(content)?;
             if sync { file.sync_all() } else { Ok(()) }
         };

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
     sync::Arc,
@@ -50,6 +51,8 @@ impl Amphora {
     ) -> Result<Self> {
         let state = dir.join("state");
         fs::create_dir_all(&state)?;
+        // The proxy, which runs as another user where this is root, has to pass.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
         // One certificate for both sides, which is its own authority.
         let cert = rcgen::generate_simple_self_signed([rest.ip().to_string()])?;
         let (ca, server) = (dir.join("ca.pem"), dir.join("server.pem"));

@@ -9,6 +9,7 @@ use amphora_proxy::{
     peers::PeersConfig,
     privileges::{self, Urgent},
 };
+use amphora_sandbox::Files;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -41,17 +42,17 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let fitness_socket = FitnessSocket::beside(&options.control_socket);
     let fitness_socket = FitnessSocket::bind(fitness_socket.clone())
         .map_err(|error| format!("{}: {error}", fitness_socket.display()))?;
-    // For the thread that answers, which has to be made by who may do no more than the rest: it inherits both.
-    let urgent = Urgent::for_now();
-    if let Some(user) = &options.user {
-        privileges::become_user(user, &[&options.control_socket, fitness_socket.path()])?;
-    }
-    let mut fitness = fitness_socket.start()?;
-    drop(urgent);
+    // Both look at what is out of sight afterwards: the control group's limits, the priority that it may have.
     let workers = match options.workers {
         Some(workers) => usize::from(workers),
         None => available_parallelism()?.get(),
     };
+    // For the thread that answers, which has to be made by who may do no more than the rest: it inherits both.
+    let urgent = Urgent::for_now();
+    let sockets = [options.control_socket.as_path(), fitness_socket.path()];
+    privileges::confine(options.user.as_deref(), &sockets, readable(&options))?;
+    let mut fitness = fitness_socket.start()?;
+    drop(urgent);
     let engine = Engine::start(workers)?;
     if let Some(file) = &options.load_balancer {
         let name = file.display();
@@ -115,6 +116,14 @@ async fn serve(options: Options) -> Result<(), Failure> {
         _ = interrupt.recv() => tracing::warn!("told to stop again: sessions were cut off"),
     }
     Ok(())
+}
+
+/// The documents, which are read again whenever the agent says so, and which it replaces.
+fn readable(options: &Options) -> Files {
+    let files = Files::none();
+    let files = options.state_dir.iter().fold(files, |files, directory| files.read(directory));
+    let files = options.load_balancer.iter().fold(files, |files, file| files.read(file));
+    options.peers_file.iter().fold(files, |files, file| files.read_beside(file))
 }
 
 /// Makes the last good document live: the present one, or the one before when the present one cannot be

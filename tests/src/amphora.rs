@@ -65,7 +65,7 @@ impl Amphora {
     /// Starts one and waits until it answers; `None` when its programs are not there.
     pub async fn start() -> Option<Self> {
         let programs = tokio::task::spawn_blocking(Programs::find).await.unwrap()?;
-        let directory = tempfile::tempdir().unwrap();
+        let directory = process::shared_directory();
         let address = loopback();
         let port = free_port(address);
         let root = directory.path().display();

@@ -40,7 +40,7 @@ pub use self::{
     message::{Message, read_message},
     namespace::Namespace,
     pattern::Pattern,
-    process::{open_files, resident_kib},
+    process::{open_files, resident_kib, shared_directory},
     proxy::{Proxy, Refused},
 };
 

@@ -1,8 +1,9 @@
 //! The program under test: where it is, and what it holds.
 
-use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, sync::OnceLock};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tempfile::TempDir;
 
 /// The proxy's program: `AMPHORA_PROXY_BIN`, or the one beside this test's, which is brought up to date first.
 pub(crate) fn proxy_program() -> &'static PathBuf {
@@ -26,6 +27,11 @@ pub(crate) fn proxy_program() -> &'static PathBuf {
         assert!(built.success(), "the proxy cannot be built");
         directory.join("amphora-proxy")
     })
+}
+
+/// A temporary directory that other users may look into, as the proxy's is.
+pub fn shared_directory() -> TempDir {
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap()
 }
 
 /// The memory that a process holds, in KiB.

@@ -36,6 +36,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(crate) netns: Option<String>,
 
+    /// User to run as once started; CAP_NET_RAW and CAP_NET_ADMIN are kept.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+
     /// Real-time priority of the protocol's thread; 0 for none.
     #[arg(long, value_name = "PRIORITY", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=99))]
     pub(crate) realtime_priority: u8,

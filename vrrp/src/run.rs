@@ -2,6 +2,7 @@
 
 use std::{error::Error, fs, io, path::Path};
 
+use amphora_sandbox::Files;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -44,7 +45,6 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         privileges::enter_network_namespace(name)?;
     }
     privileges::be_on_time(options.realtime_priority);
-    privileges::keep_what_is_needed()?;
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     LocalSet::new().block_on(&runtime, serve(options, config))
 }
@@ -55,6 +55,8 @@ async fn serve(options: &Options, config: Option<Config>) -> Result<(), Failure>
     let mut hangup = signal(SignalKind::hangup())?;
     let socket = ControlSocket::bind(&options.control_socket)
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
+    let files = options.config.iter().fold(Files::none(), |files, file| files.read_beside(file));
+    privileges::confine(options.user.as_deref(), &options.control_socket, files)?;
     let watch = WatchOptions {
         socket: options.fitness_socket.clone(),
         interval: options.fitness_interval(),

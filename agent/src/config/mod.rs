@@ -39,6 +39,8 @@ const OWN_OPTIONS: &[&str] = &[
     "network_namespace",
     "peers_file",
     "proxy_workers",
+    "proxy_user",
+    "vrrp_user",
     "drain_timeout",
     "max_connections",
     "max_body_size",
@@ -114,6 +116,11 @@ pub struct Config {
     pub peers_file: Option<PathBuf>,
     /// `[amphora] proxy_workers`: worker threads of a supervised proxy; `None` lets it count the cores.
     pub proxy_workers: Option<usize>,
+    /// `[amphora] proxy_user`: whom a supervised proxy runs as; `None` leaves the choice to
+    /// [`Users`](crate::supervise::Users).
+    pub proxy_user: Option<String>,
+    /// `[amphora] vrrp_user`: the same for a supervised VRRP daemon.
+    pub vrrp_user: Option<String>,
     /// `[amphora] drain_timeout`: how long stopping waits for requests under way, and then for the proxy.
     pub drain_timeout: Duration,
     /// `[amphora] max_connections`: REST connections at a time.
@@ -244,6 +251,8 @@ impl Config {
             proxy_workers: read
                 .optional(OWN, "proxy_workers", bounded(0, 1024))?
                 .filter(|&workers: &usize| workers > 0),
+            proxy_user: read.optional(OWN, "proxy_user", user)?,
+            vrrp_user: read.optional(OWN, "vrrp_user", user)?,
             drain_timeout: read.required(OWN, "drain_timeout", seconds(0))?,
             max_connections: read.required(OWN, "max_connections", bounded(1, 10_000))?,
             max_body_size: read.required(OWN, "max_body_size", bounded(1024, MAX_BODY_SIZE))?,
@@ -309,6 +318,14 @@ fn namespace(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if text.starts_with(['.', '-']) || !text.chars().all(plain) {
         return Err(format!("not the name of a network namespace: {text:?}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a user; whether there is one is found out at the start.
+fn user(text: &str) -> Result<String, String> {
+    if text.starts_with('-') || text.contains(|c: char| c.is_whitespace() || c == ':' || c.is_control()) {
+        return Err(format!("not the name of a user: {text:?}"));
     }
     Ok(text.to_owned())
 }

@@ -6,6 +6,7 @@
 
 pub mod process;
 pub mod restart;
+mod users;
 
 use std::{
     ffi::OsString,
@@ -15,12 +16,14 @@ use std::{
     time::Duration,
 };
 
+use amphora_sandbox::Account;
 use nix::unistd::{AccessFlags, access};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 
+pub use self::users::Users;
 use self::{
     process::{Command, Process},
     restart::{Action, Restart},
@@ -28,9 +31,7 @@ use self::{
 use crate::{
     config::{Config, Topology},
     metrics::{Metrics, Series},
-    proxy_client::ProxyClient,
     store::Kept,
-    vrrp_client::VrrpClient,
 };
 
 /// How long to wait before looking again at a process that runs but cannot be found.
@@ -48,31 +49,16 @@ pub struct Supervisor {
     /// What it is called in the log.
     name: &'static str,
     command: Command,
-    client: Client,
+    /// Its control socket.
+    socket: PathBuf,
     metrics: Arc<Metrics>,
     starts: fn(&Metrics) -> &Series,
     grace: Duration,
 }
 
-/// Where the program says which process it is.
-#[derive(Debug)]
-enum Client {
-    Proxy(ProxyClient),
-    Vrrp(VrrpClient),
-}
-
-impl Client {
-    async fn pid(&self) -> Option<u32> {
-        match self {
-            Self::Proxy(client) => client.info().await.ok().map(|info| info.pid),
-            Self::Vrrp(client) => client.status().await.ok().map(|status| status.pid),
-        }
-    }
-}
-
 impl Supervisor {
     /// A supervisor of the proxy that the configuration describes.
-    pub fn proxy(config: &Config, client: ProxyClient, metrics: Arc<Metrics>) -> Self {
+    pub fn proxy(config: &Config, users: &Users, metrics: Arc<Metrics>) -> Self {
         let mut arguments = vec![
             "--state-dir".into(),
             config.base_path.clone().into_os_string(),
@@ -85,13 +71,14 @@ impl Supervisor {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
         }
         arguments.extend(namespace(config));
+        arguments.extend(user(users.proxy.as_ref()));
         let own = || config.base_path.join(Kept::Peers.current());
         arguments.extend(["--peers-file".into(), config.peers_file.clone().unwrap_or_else(own).into()]);
         let program = proxy_program(config);
         Self {
             name: "proxy",
             command: Command::new(program, arguments, config.run_dir.join("amphora-proxy.lock")),
-            client: Client::Proxy(client),
+            socket: config.control_socket.clone(),
             metrics,
             starts: |metrics| &metrics.proxy_starts,
             grace: config.drain_timeout + KILL_AFTER,
@@ -99,7 +86,7 @@ impl Supervisor {
     }
 
     /// A supervisor of the VRRP daemon that the configuration describes.
-    pub fn vrrp(config: &Config, client: VrrpClient, metrics: Arc<Metrics>) -> Self {
+    pub fn vrrp(config: &Config, users: &Users, metrics: Arc<Metrics>) -> Self {
         let mut arguments = vec![
             "--config".into(),
             config.base_path.join(Kept::Vrrp.current()).into_os_string(),
@@ -111,11 +98,12 @@ impl Supervisor {
             config.vrrp_fitness_interval.as_millis().to_string().into(),
         ];
         arguments.extend(namespace(config));
+        arguments.extend(user(users.vrrp.as_ref()));
         let program = vrrp_program(config);
         Self {
             name: "VRRP daemon",
             command: Command::new(program, arguments, config.run_dir.join("amphora-vrrp.lock")),
-            client: Client::Vrrp(client),
+            socket: config.vrrp_control_socket.clone(),
             metrics,
             starts: |metrics| &metrics.vrrp_starts,
             grace: VRRP_GRACE,
@@ -196,10 +184,8 @@ impl Supervisor {
     /// The process that runs already, else a new one. `None` when one runs that cannot be found yet.
     async fn find_or_spawn(&self) -> io::Result<Option<Process>> {
         let name = self.name;
-        if let Some(pid) = self.client.pid().await
-            && let Some(process) = Process::adopt(pid)?
-        {
-            tracing::info!(pid, "took over the running {name}");
+        if let Some(process) = Process::listening_on(&self.socket).await? {
+            tracing::info!(pid = process.pid(), "took over the running {name}");
             return Ok(Some(process));
         }
         let Some(lock) = self.command.lock()? else {
@@ -232,6 +218,10 @@ async fn wait(process: &mut Option<Process>) -> String {
 
 fn namespace(config: &Config) -> impl Iterator<Item = OsString> {
     config.network_namespace.iter().flat_map(|name| ["--netns".into(), name.into()])
+}
+
+fn user(account: Option<&Account>) -> impl Iterator<Item = OsString> {
+    account.into_iter().flat_map(|account| ["--user".into(), account.name().into()])
 }
 
 fn proxy_program(config: &Config) -> PathBuf {

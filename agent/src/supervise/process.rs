@@ -1,23 +1,32 @@
 //! One process that outlives the agent.
 //!
-//! A child is given a lock file as its standard input: the kernel releases the lock when the last process that has
-//! the file open ends, so a restarted agent knows for certain whether its predecessor's child still runs, even
-//! when that hangs or was started a moment ago. The file's content, process id and start time, says which it is.
+//! A child is given a lock file as its standard input, to read: the kernel releases the lock when the last process that
+//! has the file open ends, so a restarted agent knows for certain whether its predecessor's child still runs, even
+//! when that hangs or was started a moment ago. The file's content, process id and start time, says which it is; the agent
+//! alone can write it. A child that listens is known by its socket, of which the kernel says whose it is: nothing that the
+//! child itself says is believed.
 
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Seek, SeekFrom, Write},
-    os::fd::OwnedFd,
+    io,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    net::UnixStream,
     process::Child,
+    time::timeout,
 };
+
+/// How long a socket may take to be reached whose queue is full.
+const REACH: Duration = Duration::from_secs(1);
 
 /// How to start the process, and its lock.
 #[derive(Debug)]
@@ -56,7 +65,9 @@ impl Command {
     /// # Errors
     /// When the file cannot be made.
     pub fn lock(&self) -> io::Result<Option<Lock>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.lock)?;
+        // To make it takes writing; the lock is held, and inherited, for reading alone.
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&self.lock)?;
+        let file = File::open(&self.lock)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -82,19 +93,17 @@ impl Command {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self, lock: Lock) -> io::Result<Process> {
-        let Lock(mut file) = lock;
+        let Lock(file) = lock;
         let child = tokio::process::Command::new(&self.program)
             .args(&self.arguments)
-            .stdin(Stdio::from(file.try_clone()?))
+            .stdin(Stdio::from(file))
             .process_group(0)
             .kill_on_drop(false)
             .spawn()?;
         let pid = child.id().expect("it was not waited for yet");
         let process = Process { pid, handle: handle(pid)?, child: Some(child) };
         let started = start_time(pid).unwrap_or_default();
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(format!("{pid} {started}\n").as_bytes())?;
+        fs::write(&self.lock, format!("{pid} {started}\n"))?;
         Ok(process)
     }
 }
@@ -110,6 +119,23 @@ impl Process {
             Err(e) if e.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// The process that listens on a unix socket, by what the kernel knows of it; `None` when nobody does, or nobody can be
+    /// reached.
+    ///
+    /// # Errors
+    /// When it may not be watched.
+    pub async fn listening_on(socket: &Path) -> io::Result<Option<Self>> {
+        let Some(stream) = reach(socket).await else { return Ok(None) };
+        let Some(pid) = peer(&stream) else { return Ok(None) };
+        if let Ok(handle) = getsockopt(&stream, sockopt::PeerPidfd) {
+            return Ok(Some(Self { pid, handle: watch(handle)?, child: None }));
+        }
+        // Kernels before 6.5. Who still listens under that number once it is held by a handle has had it all the time.
+        let Some(process) = Self::adopt(pid)? else { return Ok(None) };
+        let still = reach(socket).await.and_then(|stream| peer(&stream));
+        Ok(Some(process).filter(|_| still == Some(pid)))
     }
 
     /// Its process id.
@@ -149,14 +175,27 @@ impl Process {
     }
 }
 
+fn handle(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ESRCH))?;
+    watch(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+}
+
 #[allow(
     deprecated,
     reason = "deprecated for what is not I/O-safe; an OwnedFd is, and the new name is unsafe"
 )]
-fn handle(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ESRCH))?;
-    AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::NONBLOCK)?, Interest::READABLE)
+fn watch(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(handle, Interest::READABLE)
+}
+
+async fn reach(socket: &Path) -> Option<UnixStream> {
+    timeout(REACH, UnixStream::connect(socket)).await.ok()?.ok()
+}
+
+/// Who listens at the other end.
+fn peer(stream: &UnixStream) -> Option<u32> {
+    stream.peer_cred().ok()?.pid().and_then(|pid| u32::try_from(pid).ok())
 }
 
 /// `starttime` of proc_pid_stat(5), which with the process id names a process for good while the machine is up.

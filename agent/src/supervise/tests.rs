@@ -15,9 +15,7 @@ use super::*;
 use crate::{
     config::Config,
     metrics::Metrics,
-    proxy_client::ProxyClient,
     testing::{agent, eventually},
-    vrrp_client::VrrpClient,
 };
 
 /// A supervisor of one of the programs.
@@ -56,11 +54,11 @@ impl Supervised {
     }
 
     fn proxy(config: &Config, metrics: Arc<Metrics>) -> Supervisor {
-        Supervisor::proxy(config, ProxyClient::new(config.control_socket.clone()), metrics)
+        Supervisor::proxy(config, &Users::default(), metrics)
     }
 
     fn vrrp(config: &Config, metrics: Arc<Metrics>) -> Supervisor {
-        Supervisor::vrrp(config, VrrpClient::new(config.vrrp_control_socket.clone()), metrics)
+        Supervisor::vrrp(config, &Users::default(), metrics)
     }
 
     fn start(

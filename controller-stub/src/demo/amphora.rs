@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     sys::signal::{self, Signal},
-    unistd::Pid,
+    unistd::{Pid, geteuid},
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -216,6 +216,10 @@ fn configuration(site: &Site, programs: &Programs, controller: &Controller) -> S
         agent.ip(),
         agent.port(),
     );
+    if geteuid().is_root() {
+        // No package has made users here.
+        text.push_str("proxy_user = nobody\nvrrp_user = nobody\n");
+    }
     if let Some(netns) = &site.netns {
         text.push_str(&format!("network_namespace = {netns}\n"));
     }

@@ -187,7 +187,7 @@ fn make_dir(temporary: &Path) -> Result<PathBuf> {
     let unique = &Uuid::new_v4().simple().to_string()[..8];
     let path = temporary.join(format!("{PREFIX}{}-{unique}", process::id()));
     let make =
-        |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(|e| Error::local(path.display(), e));
+        |path: &Path| DirBuilder::new().mode(0o711).create(path).map_err(|e| Error::local(path.display(), e));
     make(&path)?;
     ["certs", "state", "run", "log"].iter().try_for_each(|name| make(&path.join(name)))?;
     Ok(path)

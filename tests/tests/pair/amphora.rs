@@ -81,7 +81,7 @@ impl Pair {
         let controller = program("AMPHORA_CONTROLLER_BIN", "amphora-controller")?;
         let proxy = program("AMPHORA_PROXY_BIN", "amphora-proxy")?;
         let vrrp = program("AMPHORA_VRRP_BIN", "amphora-vrrp")?;
-        let directory = tempfile::tempdir().unwrap();
+        let directory = amphora_tests::shared_directory();
         let root = directory.path().display();
         let made = Command::new(&controller)
             .args(["certs", "init", &format!("{root}/certs"), "--amphora-id", IDS[0], "--amphora-id", IDS[1]])
@@ -220,6 +220,14 @@ impl Amphora {
     /// The proxy, if it answers.
     pub(crate) async fn info(&self) -> Option<Info> {
         serde_json::from_slice(&self.get("proxy", "/info").await?).ok()
+    }
+
+    /// What the kernel says of the process that listens on a program's control socket (proc_pid_status(5)).
+    pub(crate) async fn kernel_status(&self, program: &str) -> String {
+        let socket = self.file("run").join(format!("{program}.sock"));
+        let stream = UnixStream::connect(socket).await.unwrap();
+        let pid = stream.peer_cred().unwrap().pid().unwrap();
+        fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
     }
 
     /// How the proxy stands with the other one, if it answers.

@@ -9,7 +9,11 @@
 mod amphora;
 mod network;
 
-use std::{collections::BTreeMap, ops::Range, os::unix::fs::PermissionsExt};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+};
 
 use amphora_ipc::proxy::{Peers, PeersState};
 use amphora_tests::{Document, Listener, Member, Pool, eventually, kill_hard};
@@ -17,7 +21,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use self::{
-    amphora::Pair,
+    amphora::{Amphora, Pair},
     network::{Network, VIP},
 };
 
@@ -46,6 +50,26 @@ async fn arrive(network: &Network, clients: Range<u8>) -> Got {
 /// The same clients come again, in another order: a member that is kept by accident of turns would be another one.
 async fn return_all(network: &Network, got: &Got) -> Got {
     network.ask(got.keys().rev().copied().collect(), |_| "/".to_owned()).await
+}
+
+/// The programs that the agent has started have given up what they do not need.
+async fn neither_is_root(amphora: &Amphora) {
+    let [net_bind_service, net_admin, net_raw, ipc_lock] = [10, 12, 13, 14].map(|bit| 1u64 << bit);
+    let programs = [("proxy", net_bind_service | net_raw, 0), ("vrrp", net_admin | net_raw, ipc_lock)];
+    for (program, kept, perhaps) in programs {
+        let status = amphora.kernel_status(program).await;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_start_matches(':').split_ascii_whitespace().next().unwrap().to_owned()
+        };
+        let set = |name: &str| u64::from_str_radix(&field(name), 16).unwrap();
+        for effective in [set("CapEff"), set("CapPrm")] {
+            assert_eq!(effective & !perhaps, kept, "{program}\n{status}");
+        }
+        assert_eq!([set("CapBnd"), set("CapInh"), set("CapAmb")], [0; 3], "{program}\n{status}");
+        assert_eq!([field("NoNewPrivs"), field("Seccomp")], ["1", "2"], "{program}\n{status}");
+        assert!([field("Uid"), field("Gid")].iter().all(|id| id != "0"), "{program}\n{status}");
+    }
 }
 
 /// Both proxies have found each other, and the second of these has taken this many entries.
@@ -149,6 +173,9 @@ async fn an_amphora_without_its_address_is_told_apart() {
     network.give_address_of(1);
     pair.configure(json!({}), &[]);
     until_alike(&pair, 1, 0).await;
-    let mode = pair.amphorae[1].file("state/peers.json").metadata().unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    // For the agent and the proxy's group, and for nobody else.
+    let file = pair.amphorae[1].file("state/peers.json").metadata().unwrap();
+    assert_eq!((file.permissions().mode() & 0o777, file.uid()), (0o640, 0));
+    assert_ne!(file.gid(), 0);
+    neither_is_root(&pair.amphorae[1]).await;
 }

@@ -87,6 +87,8 @@ impl Pair {
         let ids = [Uuid::new_v4(), Uuid::new_v4()];
         let certs = dir.join("certs");
         let request = certs::Request { amphorae: ids.to_vec(), hosts: Vec::new(), days: 1, force: true };
+        // Not by `init`, whose directories nobody else may enter: the programs run as another user.
+        fs::create_dir_all(&dir).map_err(|e| Error::local(dir.display(), e))?;
         certs::init(&certs, &request)?;
         let launch = |n: usize| {
             let site = Site {

@@ -1,9 +1,10 @@
-//! What the process may do: descriptors, its network namespace, its user.
+//! What the process may do: descriptors, its network namespace, its user, files and system calls.
 
 use std::{io, path::Path};
 
 use amphora_netlink::Namespace;
-use caps::{CapSet, Capability};
+use amphora_sandbox::{Account, Confinement, Files, SyscallList};
+use caps::Capability;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::sys;
@@ -60,37 +61,40 @@ pub fn enter_network_namespace(name: &str) -> io::Result<()> {
     })
 }
 
-/// Gives up root for `user`, but keeps the capabilities that serving takes: CAP_NET_BIND_SERVICE for
-/// ports below 1024 that a later change may bring, CAP_NET_RAW for ICMP. The sockets become the user's; their group stays,
-/// so that those who could connect by it still can.
+/// Gives up what serving does not take: root for `user`, if one is named, all capabilities but two, every file but those
+/// of `files`, and the system calls that are not in `syscalls.json`. Kept are CAP_NET_BIND_SERVICE for ports below 1024
+/// that a later change may bring, and CAP_NET_RAW for ICMP. The sockets become the user's; their group stays, so that those
+/// who could connect by it still can. What the kernel lacks of this is told in the log.
 ///
 /// Must be called before threads are started: they inherit what is set here.
 ///
 /// # Errors
 /// When the user does not exist, or the process may not change to it.
-pub fn become_user(user: &str, sockets: &[&Path]) -> io::Result<()> {
-    let account = nix::unistd::User::from_name(user)?
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such user: {user}")))?;
-    let steps: [(&str, &dyn Fn() -> io::Result<()>); 6] = [
-        ("give it the control sockets", &|| {
-            let own = |socket: &&Path| nix::unistd::chown(*socket, Some(account.uid), None);
-            Ok(sockets.iter().try_for_each(own)?)
-        }),
-        ("keep capabilities", &|| Ok(nix::sys::prctl::set_keepcaps(true)?)),
-        ("take on its group alone", &|| Ok(nix::unistd::setgroups(&[account.gid])?)),
-        ("take on its group", &|| Ok(nix::unistd::setgid(account.gid)?)),
-        ("take on its user id", &|| Ok(nix::unistd::setuid(account.uid)?)),
-        ("keep CAP_NET_BIND_SERVICE and CAP_NET_RAW", &|| {
-            let kept = [Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_RAW].into();
-            let set = |set| caps::set(None, set, &kept).map_err(io::Error::other);
-            [CapSet::Effective, CapSet::Permitted].into_iter().try_for_each(set)
-        }),
-    ];
-    for (what, step) in steps {
-        step().map_err(|error| {
-            let reason = format!("--user {user}, which takes root: cannot {what}: {error}");
-            io::Error::new(error.kind(), reason)
-        })?;
+pub fn confine(user: Option<&str>, sockets: &[&Path], files: Files) -> io::Result<()> {
+    let account = user.map(Account::named).transpose()?;
+    if let Some(account) = &account {
+        for socket in sockets {
+            nix::unistd::chown(*socket, Some(account.uid()), None).map_err(|error| {
+                let reason =
+                    format!("--user {}, which takes root: {}: {error}", account.name(), socket.display());
+                io::Error::new(io::Error::from(error).kind(), reason)
+            })?;
+        }
+    }
+    let files = SYSTEM_FILES.iter().fold(files, |files, path| files.read(*path));
+    let files = sockets.iter().fold(files, |files, socket| files.remove_beside(socket));
+    let confinement = Confinement {
+        account: account.as_ref(),
+        capabilities: &[Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_RAW],
+        files: &files,
+        syscalls: &SyscallList::from_json(include_str!("syscalls.json")).map_err(io::Error::other)?,
+    };
+    for lacking in confinement.enter()? {
+        tracing::info!("less confined: {lacking}");
     }
     Ok(())
 }
+
+/// What metrics and listening read of the system.
+const SYSTEM_FILES: [&str; 4] =
+    ["/proc/loadavg", "/proc/meminfo", "/proc/sys/net/core/somaxconn", "/sys/devices/system/cpu"];

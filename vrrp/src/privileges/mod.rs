@@ -1,12 +1,14 @@
-//! What the process may do: its network namespace, its place among all that wants to run, its capabilities.
+//! What the process may do: its network namespace, its place among all that wants to run, its user,
+//! capabilities, files and system calls.
 
-use std::error::Error;
+use std::{error::Error, path::Path};
 
 use amphora_netlink::Namespace;
+use amphora_sandbox::{Account, Confinement, Files, SyscallList};
 use caps::{CapSet, Capability};
-use nix::sys::{
-    prctl,
-    resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
+use nix::{
+    sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
+    unistd::chown,
 };
 
 use crate::sys;
@@ -42,23 +44,36 @@ pub(crate) fn be_on_time(priority: u8) {
     }
 }
 
-/// Gives up every capability except CAP_NET_RAW and CAP_NET_ADMIN, and CAP_IPC_LOCK where locked memory depends on it.
+/// Gives up what VRRP does not take: root for `user`, if one is named, every capability except CAP_NET_RAW and CAP_NET_ADMIN
+/// (and CAP_IPC_LOCK where locked memory depends on it), every file but those of `files`, and the system calls that are not
+/// in `syscalls.json`. The socket becomes the user's. What the kernel lacks of this is told in the log.
 ///
 /// # Errors
-/// When one of the two is missing: nothing could be sent, or no address be moved.
-pub(crate) fn keep_what_is_needed() -> Result<(), Failure> {
-    let mut kept = caps::CapsHashSet::from([Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN]);
+/// When the user does not exist, or one of the two is missing: nothing could be sent, or no address be moved.
+pub(crate) fn confine(user: Option<&str>, socket: &Path, files: Files) -> Result<(), Failure> {
+    let account = user.map(Account::named).transpose()?;
+    let mut kept = vec![Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN];
     let permitted = caps::read(None, CapSet::Permitted)?;
     if let Some(missing) = kept.iter().find(|capability| !permitted.contains(capability)) {
         return Err(format!("{missing} is missing").into());
     }
-    if !is_unlimited() && permitted.contains(&Capability::CAP_IPC_LOCK) {
-        kept.insert(Capability::CAP_IPC_LOCK);
+    if !is_unlimited() {
+        kept.push(Capability::CAP_IPC_LOCK);
     }
-    caps::clear(None, CapSet::Inheritable)?;
-    caps::set(None, CapSet::Effective, &kept)?;
-    caps::set(None, CapSet::Permitted, &kept)?;
-    Ok(prctl::set_no_new_privs()?)
+    if let Some(account) = &account {
+        chown(socket, Some(account.uid()), None).map_err(|error| format!("{}: {error}", socket.display()))?;
+    }
+    let confinement = Confinement {
+        account: account.as_ref(),
+        capabilities: &kept,
+        // Whether the data plane is starved is told by its threads' accounts; addresses come with settings of their interface.
+        files: &files.read("/proc").write("/proc/sys/net").remove_beside(socket),
+        syscalls: &SyscallList::from_json(include_str!("syscalls.json"))?,
+    };
+    for lacking in confinement.enter()? {
+        tracing::info!("less confined: {lacking}");
+    }
+    Ok(())
 }
 
 fn locks_without_limit() -> bool {

@@ -1,0 +1,91 @@
+//! Whom the supervised programs run as.
+
+use std::io;
+
+use amphora_sandbox::Account;
+use nix::unistd::{Uid, geteuid};
+
+use crate::config::Config;
+
+/// Whom the proxy runs as where the configuration does not say.
+const PROXY: &str = "amphora-proxy";
+
+/// Whom the VRRP daemon runs as where the configuration does not say.
+const VRRP: &str = "amphora-vrrp";
+
+/// For a system on which neither a package nor an image has made these.
+const NOBODY: &str = "nobody";
+
+/// The users of the supervised programs. An agent that is not root has one for all: `None`, its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Users {
+    /// Whom the proxy runs as.
+    pub proxy: Option<Account>,
+    /// Whom the VRRP daemon runs as.
+    pub vrrp: Option<Account>,
+}
+
+impl Users {
+    /// Finds the users that the configuration names, or the usual ones.
+    ///
+    /// # Errors
+    /// When there is no such user, or the agent may not start programs as it.
+    pub fn find(config: &Config) -> io::Result<Self> {
+        let own = geteuid();
+        Ok(Self {
+            proxy: find(own, config.proxy_user.as_deref(), PROXY)?,
+            vrrp: find(own, config.vrrp_user.as_deref(), VRRP)?,
+        })
+    }
+}
+
+fn find(own: Uid, named: Option<&str>, usual: &str) -> io::Result<Option<Account>> {
+    match named {
+        Some(name) => {
+            let account = Account::named(name)?;
+            if own.is_root() {
+                Ok(Some(account))
+            } else if account.uid() == own {
+                Ok(None)
+            } else {
+                let reason = format!("to start a program as {name} takes root");
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+            }
+        }
+        None if !own.is_root() => Ok(None),
+        None => match Account::named(usual) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!("there is no user {usual}; its program runs as {NOBODY}");
+                Account::named(NOBODY).map(Some)
+            }
+            found => found.map(Some),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const ROOT: Uid = Uid::from_raw(0);
+
+    #[test]
+    fn root_gives_its_programs_another_user() {
+        let name = |account: Option<Account>| account.map(|account| account.name().to_owned());
+        assert_eq!(name(find(ROOT, None, "no-such-user").unwrap()).as_deref(), Some("nobody"));
+        assert_eq!(name(find(ROOT, Some("daemon"), "nobody").unwrap()).as_deref(), Some("daemon"));
+        assert_eq!(name(find(ROOT, None, "daemon").unwrap()).as_deref(), Some("daemon"));
+        assert!(find(ROOT, Some("no-such-user"), "nobody").is_err());
+    }
+
+    #[test]
+    fn others_have_their_own_user_alone() {
+        let own = Account::named("daemon").unwrap();
+        assert_eq!(find(own.uid(), None, "nobody").unwrap(), None);
+        assert_eq!(find(own.uid(), Some("daemon"), "nobody").unwrap(), None);
+        let error = find(own.uid(), Some("root"), "nobody").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+}
