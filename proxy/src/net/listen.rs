@@ -8,8 +8,10 @@ use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
     os::fd::AsFd,
+    thread,
 };
 
+use caps::{CapSet, Capability};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// Used when the kernel does not tell its own: its default since Linux 5.4.
@@ -120,6 +122,23 @@ pub fn let_nobody_in(socket: &impl AsFd) -> io::Result<()> {
         SockFilter::new(0x06, 0, 0, u32::MAX), // BPF_RET | BPF_K: keep all of it
     ];
     SockRef::from(socket).attach_filter(&FILTER)
+}
+
+/// Whether a process without this capability may do [`let_nobody_in`]. Linux itself asks for none; some hosts do.
+///
+/// # Errors
+/// When no socket or thread can be made to try it.
+pub(crate) fn may_keep_out_without(capability: Capability) -> io::Result<bool> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    // Capabilities are a thread's own, and end with it.
+    let tried = thread::Builder::new().spawn(move || {
+        caps::drop(None, CapSet::Effective, capability).map_err(io::Error::other)?;
+        match let_nobody_in(&socket) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+            done => done.map(|()| true),
+        }
+    });
+    tried?.join().unwrap_or_else(|_| Err(io::Error::other("the attempt panicked")))
 }
 
 /// Undoes [`let_nobody_in`].

@@ -11,6 +11,7 @@ mod pipe;
 pub mod proxy_protocol;
 mod stream;
 
+pub(crate) use self::listen::may_keep_out_without;
 pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
     deadline::Deadline,

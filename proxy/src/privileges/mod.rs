@@ -1,13 +1,17 @@
 //! What the process may do: descriptors, its network namespace, its user, files and system calls.
 
-use std::{io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use amphora_netlink::Namespace;
 use amphora_sandbox::{Account, Confinement, Files, SyscallList};
 use caps::Capability;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::sys;
+use crate::{net, sys};
 
 /// Raises the soft limit of open descriptors to the hard one: each session takes two.
 pub fn raise_descriptor_limit() {
@@ -63,7 +67,8 @@ pub fn enter_network_namespace(name: &str) -> io::Result<()> {
 
 /// Gives up what serving does not take: root for `user`, if one is named, all capabilities but two, every file but those
 /// of `files`, and the system calls that are not in `syscalls.json`. Kept are CAP_NET_BIND_SERVICE for ports below 1024
-/// that a later change may bring, and CAP_NET_RAW for ICMP. The sockets become the user's; their group stays, so that those
+/// that a later change may bring, CAP_NET_RAW for ICMP, and CAP_NET_ADMIN on the rare kernel that lets nobody else filter
+/// what comes to a socket of one's own. The sockets become the user's; their group stays, so that those
 /// who could connect by it still can. What the kernel lacks of this is told in the log.
 ///
 /// Must be called before threads are started: they inherit what is set here.
@@ -83,9 +88,19 @@ pub fn confine(user: Option<&str>, sockets: &[&Path], files: Files) -> io::Resul
     }
     let files = SYSTEM_FILES.iter().fold(files, |files, path| files.read(*path));
     let files = sockets.iter().fold(files, |files, socket| files.remove_beside(socket));
+    // Fitness looks at the accounts of the workers' threads.
+    let files = own_threads().iter().fold(files, |files, path| files.read(path));
+    let mut kept = vec![Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_RAW];
+    if !net::may_keep_out_without(Capability::CAP_NET_ADMIN)? {
+        // A listener that goes, and a hand-over, would reset clients.
+        kept.push(Capability::CAP_NET_ADMIN);
+        tracing::info!(
+            "less confined: this kernel lets only CAP_NET_ADMIN filter what comes to a socket of one's own"
+        );
+    }
     let confinement = Confinement {
         account: account.as_ref(),
-        capabilities: &[Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_RAW],
+        capabilities: &kept,
         files: &files,
         syscalls: &SyscallList::from_json(include_str!("syscalls.json")).map_err(io::Error::other)?,
     };
@@ -93,6 +108,16 @@ pub fn confine(user: Option<&str>, sockets: &[&Path], files: Files) -> io::Resul
         tracing::info!("less confined: {lacking}");
     }
     Ok(())
+}
+
+/// The directory of this process's threads. It is held open: of a directory of proc(5) that nobody holds the kernel may make
+/// another, which Landlock's rule would not know.
+fn own_threads() -> Option<PathBuf> {
+    static HELD: OnceLock<fs::File> = OnceLock::new();
+    let path = PathBuf::from(format!("/proc/{}/task", std::process::id()));
+    let opened = fs::File::open(&path).ok()?;
+    HELD.get_or_init(|| opened);
+    Some(path)
 }
 
 /// What metrics and listening read of the system.

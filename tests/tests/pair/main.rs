@@ -55,7 +55,11 @@ async fn return_all(network: &Network, got: &Got) -> Got {
 /// The programs that the agent has started have given up what they do not need.
 async fn neither_is_root(amphora: &Amphora) {
     let [net_bind_service, net_admin, net_raw, ipc_lock] = [10, 12, 13, 14].map(|bit| 1u64 << bit);
-    let programs = [("proxy", net_bind_service | net_raw, 0), ("vrrp", net_admin | net_raw, ipc_lock)];
+    let programs = [
+        // CAP_NET_ADMIN on hosts that let nobody else filter what comes to a socket.
+        ("proxy", net_bind_service | net_raw, net_admin),
+        ("vrrp", net_admin | net_raw, ipc_lock),
+    ];
     for (program, kept, perhaps) in programs {
         let status = amphora.kernel_status(program).await;
         let field = |name: &str| {
