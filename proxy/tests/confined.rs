@@ -45,7 +45,8 @@ fn whoever_takes_the_proxy_over_can_do_little() {
     let output = String::from_utf8_lossy(&done.stdout);
     let could: Vec<_> =
         output.lines().filter_map(|line| line.split_once("CAN ")).map(|(_, what)| what).collect();
-    let expected = ["read its document", "open a socket", "start a thread", "signal itself"];
+    let expected =
+        ["read its document", "look at its own threads", "open a socket", "start a thread", "signal itself"];
     assert_eq!(could, expected, "{output}\n{}", String::from_utf8_lossy(&done.stderr));
 }
 
@@ -73,6 +74,10 @@ fn takes_its_place() {
     report("write what is for everybody", fs::write(root.join("open"), "x").is_ok());
     report("make a file", fs::write(root.join("state/made"), "x").is_ok());
     report("write what the agent believes", fs::write(root.join("amphora-proxy.lock"), "1 1").is_ok());
+    // SAFETY: it touches no memory.
+    let own =
+        unsafe { format!("/proc/{}/task/{}/schedstat", libc::getpid(), libc::syscall(libc::SYS_gettid)) };
+    report("look at its own threads", fs::read(own).is_ok());
     report(
         "look at others",
         fs::read(format!("/proc/{parent}/environ")).is_ok()
