@@ -50,15 +50,15 @@ impl SyscallList {
 
     /// Lets the thread make no other system calls; why not, where that fails.
     pub(crate) fn restrict(&self) -> Option<String> {
-        let applied = self
-            .compile()
+        let architecture =
+            std::env::consts::ARCH.try_into().map_err(|_| "not on this architecture".to_owned());
+        let applied = architecture
+            .and_then(|architecture| self.compile(architecture))
             .and_then(|program| seccompiler::apply_filter(&program).map_err(|error| error.to_string()));
         applied.err().map(|error| format!("system calls are not restricted by seccomp: {error}"))
     }
 
-    fn compile(&self) -> Result<seccompiler::BpfProgram, String> {
-        let architecture: TargetArch =
-            std::env::consts::ARCH.try_into().map_err(|_| "not on this architecture".to_owned())?;
+    fn compile(&self, architecture: TargetArch) -> Result<seccompiler::BpfProgram, String> {
         let of_x86_64 = self.allowed_on_x86_64.iter().filter(|_| architecture == TargetArch::x86_64);
         let allowed = self.allowed.iter().chain(of_x86_64).map(|name| json!({"syscall": name}));
         let restricted = self.restricted.iter().cloned().map(name_own_process);
@@ -96,9 +96,25 @@ mod tests {
             r#"{"allowed": ["read"], "allowed_on_x86_64": ["epoll_wait"], "restricted": [
                 {"syscall": "tgkill", "args": [{"index": 0, "type": "dword", "op": "eq", "val": "own pid"}]}]}"#,
         );
-        assert!(!list.unwrap().compile().unwrap().is_empty());
+        assert!(!list.unwrap().compile(TargetArch::x86_64).unwrap().is_empty());
         let unknown = SyscallList::from_json(r#"{"allowed": ["red"]}"#).unwrap();
-        assert!(unknown.compile().unwrap_err().contains("red"));
+        assert!(unknown.compile(TargetArch::x86_64).unwrap_err().contains("red"));
+        let elsewhere = SyscallList::from_json(r#"{"allowed": ["epoll_wait"]}"#).unwrap();
+        assert!(elsewhere.compile(TargetArch::aarch64).unwrap_err().contains("epoll_wait"));
         assert!(SyscallList::from_json(r#"{"allowed": [], "allow": ["read"]}"#).is_err());
+    }
+
+    #[test]
+    fn the_lists_of_the_programs_are_good_everywhere() {
+        let lists = [
+            include_str!("../../../proxy/src/privileges/syscalls.json"),
+            include_str!("../../../vrrp/src/privileges/syscalls.json"),
+        ];
+        for list in lists {
+            let list = SyscallList::from_json(list).unwrap();
+            for architecture in [TargetArch::x86_64, TargetArch::aarch64] {
+                list.compile(architecture).unwrap();
+            }
+        }
     }
 }
