@@ -2,6 +2,7 @@
 
 use std::{error::Error, fs, io, path::Path};
 
+use amphora_ipc::server::ControlSocket;
 use amphora_sandbox::Files;
 use tokio::{
     runtime,
@@ -13,7 +14,7 @@ use tokio::{
 use crate::{
     cli::Options,
     config::{self, Config},
-    control::{Asked, Command, ControlSocket},
+    control::{Asked, Command, Control},
     daemon::{Daemon, WatchOptions},
     privileges,
 };
@@ -53,7 +54,7 @@ async fn serve(options: &Options, config: Option<Config>) -> Result<(), Failure>
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let socket = ControlSocket::bind(&options.control_socket)
+    let socket = ControlSocket::bind(&options.control_socket, "daemon")
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
     let files = options.config.iter().fold(Files::none(), |files, file| files.read_beside(file));
     privileges::confine(options.user.as_deref(), &options.control_socket, files)?;
@@ -78,7 +79,7 @@ async fn serve(options: &Options, config: Option<Config>) -> Result<(), Failure>
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            () = socket.serve(commands.clone()) => {}
+            () = socket.serve(Control::new(commands.clone())) => {}
             () = reload => {}
         }
     };

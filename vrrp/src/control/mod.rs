@@ -5,4 +5,4 @@ mod server;
 
 pub use amphora_ipc::vrrp as api;
 
-pub(crate) use self::server::{Asked, Command, ControlSocket, Reply};
+pub(crate) use self::server::{Asked, Command, Control, Reply};
