@@ -16,7 +16,7 @@ use std::{
 };
 
 use amphora_ipc::client::{ControlError, Daemon, Failure};
-use amphora_ipc::proxy::{Applied, Fault, Refusal};
+use amphora_ipc::proxy::{Applied, Fault, Info, Refusal};
 use amphora_model::{LoadBalancer, LoadBalancerId, MemberId, MemberUpdate, PoolId};
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -57,11 +57,26 @@ pub struct Amphora {
 
 #[derive(Debug)]
 struct State {
-    /// The proxy process that is known to run what is stored.
-    converged: Option<String>,
+    /// The proxy process, and the generation of its configuration in which it runs what is stored. Any other may be
+    /// anybody's doing: that of a change which came about late, for one.
+    converged: Option<Converged>,
     /// Whether what is stored is what was asked for last: false until the start is over, so that a proxy which
     /// runs on without a stored document is not stopped.
     authoritative: bool,
+}
+
+#[derive(Debug)]
+struct Converged {
+    instance: String,
+    generation: u64,
+}
+
+impl State {
+    /// Whether this is known to be what is stored.
+    fn is_converged(&self, info: &Info) -> bool {
+        let converged = self.converged.as_ref();
+        converged.is_some_and(|known| known.instance == info.instance && known.generation == info.generation)
+    }
 }
 
 /// Why a change did not come about. What was before is as it was.
@@ -316,43 +331,57 @@ impl Amphora {
         self.keeper.quiesce(&self.state, at_most).await;
     }
 
-    /// Brings the proxy to what is stored, unless this process of it is known to run that.
+    /// Looks at what the proxy runs, and brings it to what is stored unless that is known to be the same.
     ///
     /// # Errors
     /// When it is worth another try later.
     pub async fn reconcile(self: &Arc<Self>) -> Result<(), ChangeError> {
         let info = self.proxy.info().await?;
-        if self.state.lock().await.converged.as_ref() == Some(&info.instance) {
+        if self.state.lock().await.is_converged(&info) {
             return Ok(());
         }
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
-            match (this.model(), info.loadbalancer) {
-                (Some(_), _) => this.restore().await?,
-                (None, Some(_)) if state.authoritative => {
-                    this.proxy.delete().await?;
-                }
-                (None, Some(_)) => this.adopt().await?,
-                (None, None) => {}
+            // A change of our own may have come about meanwhile.
+            let info = this.proxy.info().await?;
+            if state.is_converged(&info) {
+                return Ok(());
             }
+            if let Some(known) = state.converged.take().filter(|known| known.instance == info.instance) {
+                tracing::warn!(
+                    known.generation,
+                    info.generation,
+                    "somebody else has changed what the proxy runs"
+                );
+            }
+            let generation = match (this.model(), info.loadbalancer) {
+                (Some(_), _) => this.restore().await?.unwrap_or(info.generation),
+                (None, Some(_)) if state.authoritative => this.proxy.delete().await?.generation,
+                (None, Some(_)) => {
+                    this.adopt().await?;
+                    info.generation
+                }
+                (None, None) => info.generation,
+            };
             state.authoritative = true;
-            state.converged = Some(info.instance);
+            state.converged = Some(Converged { instance: info.instance, generation });
             Ok(())
         })
         .await
     }
 
     /// Gives the proxy what is stored. A document that it calls faulty gives way to the one before; one that merely
-    /// cannot be honoured now (an address that is not there yet) is tried again.
-    async fn restore(self: &Arc<Self>) -> Result<(), ChangeError> {
+    /// cannot be honoured now (an address that is not there yet) is tried again. In which generation it runs; `None` when
+    /// nothing is stored.
+    async fn restore(self: &Arc<Self>) -> Result<Option<u64>, ChangeError> {
         let (current, previous) =
             (self.keeper.read(Slot::Current).await?, self.keeper.read(Slot::Previous).await?);
-        let Some(current) = current else { return Ok(()) };
+        let Some(current) = current else { return Ok(None) };
         let refused = match self.proxy.apply(current).await {
             Ok(applied) => {
                 tracing::info!(applied.generation, applied.changed, "the stored document runs");
-                return Ok(());
+                return Ok(Some(applied.generation));
             }
             Err(error) if error.is_faulty() => error,
             Err(error) => return Err(error.into()),
@@ -361,10 +390,10 @@ impl Amphora {
             previous.and_then(|document| document::parse(&document).ok().map(|model| (model, document)));
         let Some((model, document)) = fallback else { return Err(refused.into()) };
         tracing::error!(%refused, "falling back to the document before");
-        self.proxy.apply(document).await?;
+        let applied = self.proxy.apply(document).await?;
         self.keeper.unstage(Staged::Replaced).await?;
         self.model.send_replace(Some(Arc::new(model)));
-        Ok(())
+        Ok(Some(applied.generation))
     }
 
     /// Nothing is stored, but the proxy runs a document: the files were lost. Traffic must not be.
@@ -387,6 +416,10 @@ impl Amphora {
         match self.keeper.replace(document.clone(), self.proxy.apply(document)).await? {
             Ok((_, applied)) => {
                 state.authoritative = true;
+                if let Some(converged) = &mut state.converged {
+                    // Of another process by now, at worst: its instance says so.
+                    converged.generation = applied.generation;
+                }
                 self.model.send_replace(Some(Arc::new(model)));
                 Ok(applied)
             }

@@ -99,7 +99,9 @@ impl FakeProxy {
 
     /// Makes a document run behind the agent's back.
     pub(crate) fn run(&self, document: Option<&str>) {
-        self.socket.state().document = document.map(|text| Bytes::copy_from_slice(text.as_bytes()));
+        let mut state = self.socket.state();
+        state.generation += 1;
+        state.document = document.map(|text| Bytes::copy_from_slice(text.as_bytes()));
     }
 
     /// What it was told of the other amphora.

@@ -108,6 +108,29 @@ async fn a_proxy_that_breaks_off_is_brought_back_to_what_is_stored() {
 }
 
 #[tokio::test]
+async fn what_comes_about_late_or_by_somebody_else_is_found_out() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.amphora.reconcile().await.unwrap();
+    agent.proxy.be(Mood::BreakingOff);
+    assert_eq!(agent.put(&lb(), &named("new")).await.code(), (504, "proxy_timeout".to_owned()));
+    agent.proxy.be(Mood::Willing);
+    agent.amphora.reconcile().await.unwrap();
+    // It had only been slow; or another changes it.
+    for document in [Some(named("new")), Some(named("other")), None] {
+        agent.proxy.run(document.as_deref());
+        agent.amphora.reconcile().await.unwrap();
+        assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
+        assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
+    }
+    // What the agent changes itself is nothing to find out about.
+    agent.put(&lb(), &named("mine")).await;
+    let applications = agent.proxy.applications();
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(agent.proxy.applications(), applications);
+}
+
+#[tokio::test]
 async fn a_change_goes_on_when_its_request_is_gone() {
     let agent = TestAgent::new().await;
     agent.proxy.be(Mood::Hanging);
