@@ -396,3 +396,6 @@ impl Body for Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,3 +155,6 @@ impl Piece {
         self.last
     }
 }
+
+#[cfg(test)]
+mod tests;
