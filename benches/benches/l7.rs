@@ -82,6 +82,21 @@ fn path_typical(n: u64) -> (L7Subject, CompareType, String) {
     (L7Subject::Path, CompareType::Regex, TYPICAL[(n as usize - 1) % TYPICAL.len()].to_owned())
 }
 
+/// Expressions that only an interpreter can run, none of which matches [`REQUEST`].
+const INTERPRETED: [&str; 4] =
+    ["^/(?!catalogue/)", r"^/(?<a>[a-z]+)/\k<a>/", r"(?<=/v1/)users", r"^(?>/[a-z]+)+\.php"];
+
+fn path_interpreted(n: u64) -> (L7Subject, CompareType, String) {
+    (L7Subject::Path, CompareType::Regex, INTERPRETED[(n as usize - 1) % INTERPRETED.len()].to_owned())
+}
+
+/// Expressions whose tables are given up late: of few states, of many, and of as many as an automaton may have.
+const SLOW: [&str; 3] = ["a.{12}Z", "[a-f].{60}[0-9]Z", "(?:[a-z]{1,20}[xy]){1,9}Z"];
+
+fn slow_regex(n: u64, kind: &str) -> (L7Subject, CompareType, String) {
+    (L7Subject::Path, CompareType::Regex, format!("{kind}{n}"))
+}
+
 fn user_agent_regex(n: u64) -> (L7Subject, CompareType, String) {
     let value = format!("(Mobile|Android|iPhone) {n}");
     (L7Subject::Header("User-Agent".into()), CompareType::Regex, value)
@@ -156,6 +171,11 @@ fn evaluate_typical_regexes(bencher: Bencher<'_, '_>, policies: u64) {
     evaluate(bencher, policies, path_typical);
 }
 
+#[divan::bench(args = [4, 400])]
+fn evaluate_interpreted_regexes(bencher: Bencher<'_, '_>, policies: u64) {
+    evaluate(bencher, policies, path_interpreted);
+}
+
 #[divan::bench(args = COUNTS)]
 fn evaluate_user_agent_regexes(bencher: Bencher<'_, '_>, policies: u64) {
     evaluate(bencher, policies, user_agent_regex);
@@ -172,6 +192,14 @@ fn compile_path_prefixes(bencher: Bencher<'_, '_>, policies: u64) {
 #[divan::bench(args = COUNTS)]
 fn compile_path_regexes(bencher: Bencher<'_, '_>, policies: u64) {
     let listener = listener(policies, path_regex);
+    bencher.bench_local(|| {
+        L7Program::compile(black_box(&listener), |_| true, &mut Budget::new(&Expressions::default()))
+    });
+}
+
+#[divan::bench(args = [1, 100, 4096], consts = [0, 1, 2], sample_count = 3)]
+fn compile_slow_regexes<const KIND: usize>(bencher: Bencher<'_, '_>, policies: u64) {
+    let listener = listener(policies, |n| slow_regex(n, SLOW[KIND]));
     bencher.bench_local(|| {
         L7Program::compile(black_box(&listener), |_| true, &mut Budget::new(&Expressions::default()))
     });

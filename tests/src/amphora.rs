@@ -106,24 +106,36 @@ impl Amphora {
 
     /// Runs the controller's program against this amphora; whether it succeeded.
     pub fn controller(&self, arguments: &[&str]) -> bool {
+        self.controller_command(arguments).stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    fn controller_command(&self, arguments: &[&str]) -> Command {
         let endpoint = format!("https://{ID}@{}", SocketAddr::new(self.address, self.port));
         let certificates = self.directory.path().join("certs").display().to_string();
-        Command::new(&self.programs.controller)
-            .args(arguments)
-            .args(["--amphora", &endpoint, "--certs", &certificates])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap()
-            .success()
+        let mut command = Command::new(&self.programs.controller);
+        command.args(arguments).args(["--amphora", &endpoint, "--certs", &certificates]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
     }
 
     /// Applies a document with the controller's program.
     pub fn apply(&self, document: &Document) {
+        let file = self.write(document);
+        assert!(self.controller(&["apply", &file]), "the document was not applied");
+    }
+
+    /// What the controller's program says of a document that is refused.
+    pub fn refusal(&self, document: &Document) -> String {
+        let file = self.write(document);
+        let output = self.controller_command(&["apply", &file]).stderr(Stdio::piped()).output().unwrap();
+        assert!(!output.status.success(), "the document was applied");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn write(&self, document: &Document) -> String {
         let file = self.directory.path().join("document.json");
         fs::write(&file, document.to_json().to_string()).unwrap();
-        assert!(self.controller(&["apply", &file.display().to_string()]), "the document was not applied");
+        file.display().to_string()
     }
 
     /// Starts a member as a process of its own, so that it can be killed.

@@ -331,6 +331,11 @@ impl L7Rule {
         Self { fields }
     }
 
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.fields["id"].as_str().unwrap()
+    }
+
     /// The path starts with this.
     pub fn path(prefix: &str) -> Self {
         Self::new("PATH", "STARTS_WITH", prefix)

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{program::serves, regex::Expression};
+use super::{
+    program::serves,
+    regex::{Expression, Work},
+};
 use crate::model::{CompareType, L7Policy, L7Subject, Listener, PoolId};
 
 /// Bytes that the compiled expressions of one load balancer may take, each counted once however many rules have it.
@@ -37,6 +40,7 @@ pub struct Budget<'a> {
     limit: usize,
     spent: usize,
     exceeded: bool,
+    work: Work,
 }
 
 /// Why there is no expression.
@@ -57,7 +61,14 @@ impl<'a> Budget<'a> {
     }
 
     pub(super) fn of(limit: usize, known: &'a Expressions) -> Self {
-        Self { known, compiled: Expressions::default(), limit, spent: 0, exceeded: false }
+        Self {
+            known,
+            compiled: Expressions::default(),
+            limit,
+            spent: 0,
+            exceeded: false,
+            work: Work::default(),
+        }
     }
 
     /// Bytes that the expressions so far take.
@@ -105,7 +116,9 @@ impl<'a> Budget<'a> {
         }
         let expression = match self.known.get(&key) {
             Some(expression) => expression,
-            None => Arc::new(Expression::compile(pattern, ignore_case).map_err(Refused::Expression)?),
+            None => Arc::new(
+                Expression::compile(pattern, ignore_case, &mut self.work).map_err(Refused::Expression)?,
+            ),
         };
         self.spent += expression.bytes() + pattern.len();
         if self.spent > self.limit {
@@ -140,6 +153,24 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &next.expression("^/a[0-9]+$", false).unwrap()));
         assert_eq!(next.spent(), spent, "what runs is paid for again");
         assert_eq!(next.into_expressions().len(), 1, "what is not asked for goes");
+    }
+
+    #[test]
+    fn work_is_shared_and_not_asked_again_for_what_runs() {
+        let none = Expressions::default();
+        let mut budget = Budget::new(&none);
+        budget.work = Work::of(20_000);
+        let backtrack: Vec<_> = (0..20)
+            .map(|n| budget.expression(&format!("^/v[0-9]+/{n}$"), false).unwrap().backtracks())
+            .collect();
+        assert_eq!((backtrack[0], backtrack[19]), (false, true), "{backtrack:?}");
+        assert!(backtrack.is_sorted(), "the first ones have tables: {backtrack:?}");
+        assert_eq!(budget.work.left(), 0);
+        let running = budget.into_expressions();
+        let mut next = Budget::new(&running);
+        let whole = next.work.left();
+        assert!(!next.expression("^/v[0-9]+/0$", false).unwrap().backtracks());
+        assert_eq!(next.work.left(), whole);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod balancing;
 mod changes;
 mod control;
+mod expressions;
 mod failures;
 mod fitness;
 mod health;

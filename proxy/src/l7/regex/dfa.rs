@@ -7,10 +7,9 @@ use regex_automata::{
     nfa::thompson::{self, WhichCaptures},
     util::{prefilter::Prefilter, primitives::StateID, start},
 };
-use regex_syntax::{
-    ParserBuilder,
-    hir::{Hir, Look},
-};
+use regex_syntax::hir::{Hir, Look};
+
+use super::work::Work;
 
 /// Bytes of the automaton that the table is made of.
 const NFA_SIZE: usize = 24 * 1024;
@@ -18,7 +17,16 @@ const NFA_SIZE: usize = 24 * 1024;
 /// Bytes of a table. Those of typical expressions have 1 to 8 KiB.
 const TABLE_SIZE: usize = 32 * 1024;
 
-/// Bytes of what is needed while a table is made: with the number of states it bounds the time that this takes.
+/// Work for one table: [`Work`] counts each of its entries once for each state of the automaton.
+const TABLE_WORK: usize = 1 << 20;
+
+/// Work for each state of the automaton itself, and for looking at an expression at all.
+const STATE_WORK: usize = 64;
+
+/// Bytes of a state of an automaton, at least.
+const STATE_SIZE: usize = 24;
+
+/// Bytes of what is needed while a table is made.
 const BUILDER_SIZE: usize = 64 * 1024;
 
 /// An expression as a table.
@@ -42,18 +50,11 @@ enum Way {
 }
 
 impl Dfa {
-    /// The table of an expression in the `regex` crate's syntax; `None` when it would be too large.
-    pub(super) fn compile(expression: &str, ignore_case: bool) -> Option<Self> {
-        let hir = ParserBuilder::new()
-            .unicode(false)
-            .utf8(false)
-            .case_insensitive(ignore_case)
-            .build()
-            .parse(expression)
-            .ok()?;
+    /// The table of an expression; `None` when it would be too large, or make more work than is left.
+    pub(super) fn compile(hir: &Hir, work: &mut Work) -> Option<Self> {
         let properties = hir.properties();
-        let backwards = properties.look_set_suffix().contains(Look::End)
-            && !properties.look_set_prefix().contains(Look::Start);
+        let from_start = properties.look_set_prefix().contains(Look::Start);
+        let backwards = properties.look_set_suffix().contains(Look::End) && !from_start;
         let nfa = thompson::Compiler::new()
             .configure(
                 thompson::Config::new()
@@ -62,25 +63,35 @@ impl Dfa {
                     .which_captures(WhichCaptures::None)
                     .nfa_size_limit(Some(NFA_SIZE)),
             )
-            .build_from_hir(&hir)
-            .ok()?;
-        let prefilter = (!backwards).then(|| prefilter(&hir)).flatten();
-        let kind = if backwards { StartKind::Anchored } else { StartKind::Unanchored };
+            .build_from_hir(hir);
+        let states = nfa.as_ref().map_or(NFA_SIZE / STATE_SIZE, |nfa| nfa.states().len());
+        work.spend(states * STATE_WORK);
+        let nfa = nfa.ok()?;
+        // Each entry of the table is found by following at most all states of the automaton.
+        let entries = TABLE_WORK.min(work.left()) / states;
+        let size = TABLE_SIZE.min(entries * size_of::<u32>());
+        let prefilter = (!backwards && !from_start).then(|| prefilter(hir)).flatten();
+        // An expression that is bound to an end is looked for nowhere else: the table has no states for other places.
+        let kind = if backwards || from_start { StartKind::Anchored } else { StartKind::Unanchored };
         let table = dense::Builder::new()
             .configure(
                 dense::Config::new()
                     .start_kind(kind)
+                    .accelerate(kind == StartKind::Unanchored)
                     .specialize_start_states(prefilter.is_some())
                     .prefilter(prefilter.clone())
-                    .dfa_size_limit(Some(TABLE_SIZE))
+                    .dfa_size_limit(Some(size))
                     .determinize_size_limit(Some(BUILDER_SIZE)),
             )
-            .build_from_nfa(&nfa)
-            .ok()?;
+            .build_from_nfa(&nfa);
+        let made = table.as_ref().map_or(size, dense::DFA::memory_usage);
+        work.spend(states * made / size_of::<u32>());
+        let table = table.ok()?;
         let way = if backwards {
             Way::Backwards
-        } else if properties.look_set_prefix().contains(Look::Start) {
-            Way::FromStart(table.start_state(&start::Config::new()).ok()?)
+        } else if from_start {
+            let start = start::Config::new().anchored(Anchored::Yes);
+            Way::FromStart(table.start_state(&start).ok()?)
         } else {
             Way::Forwards
         };

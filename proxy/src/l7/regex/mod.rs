@@ -1,20 +1,25 @@
 //! REGEX rules: PCRE2's expressions, as HAProxy takes and runs them, within a bound on time.
 //!
-//! PCRE2 says what is an expression. Most are automata: [`translate`] writes them out for [`dfa`], which decides each
-//! subject in time linear in its length. What is none (look-around, back-references) or would be too large a table
-//! is left to PCRE2's interpreter, which asks [`allowance`] before each item of the expression whether it may go on.
+//! PCRE2 says what is an expression. Most are automata: [`translate`] writes them out for [`literals`] and [`dfa`], which
+//! decide each subject in time linear in its length. What is none (look-around, back-references), would be too large a
+//! table or comes when the [`work`] for tables is used up is left to PCRE2's interpreter, which asks [`allowance`] before
+//! each item of the expression whether it may go on.
 
 mod allowance;
 mod dfa;
+mod literals;
 mod translate;
+mod work;
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
 
-pub(super) use self::allowance::Allowance;
-use self::{allowance::Share, dfa::Dfa};
+use regex_syntax::{ParserBuilder, hir::Hir};
+
+pub(super) use self::{allowance::Allowance, work::Work};
+use self::{allowance::Share, dfa::Dfa, literals::Literals};
 use crate::sys::pcre2::{Attempt, Code, CompileError, Interpreter, Options, Stopped};
 
 /// KiB that the interpreter may take for backtracking.
@@ -42,6 +47,7 @@ pub(super) struct Expression(Program);
 
 #[derive(Debug)]
 enum Program {
+    Literals(Literals),
     Dfa(Box<Dfa>),
     /// Compiled with callouts.
     Steps(Code),
@@ -50,20 +56,22 @@ enum Program {
 }
 
 impl Expression {
-    /// The expression, or why PCRE2 refuses it.
-    pub(super) fn compile(expression: &str, ignore_case: bool) -> Result<Self, String> {
+    /// The expression, or why PCRE2 refuses it. Without `work` it is valid all the same, and interpreted.
+    pub(super) fn compile(expression: &str, ignore_case: bool, work: &mut Work) -> Result<Self, String> {
         let expression = translate::as_before(expression);
         let (code, options) = accept(&expression, ignore_case)?;
-        let dfa = translate::translate(&expression).and_then(|e| Dfa::compile(&e, ignore_case));
-        Ok(Self(
-            dfa.map_or_else(|| interpreted(&expression, options, code), |dfa| Program::Dfa(Box::new(dfa))),
-        ))
+        let program = match automaton(&expression, ignore_case, work) {
+            Some(program) => program,
+            None => interpreted(&expression, options, code),
+        };
+        Ok(Self(program))
     }
 
     /// Bytes of memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>()
             + match &self.0 {
+                Program::Literals(literals) => literals.bytes(),
                 Program::Dfa(dfa) => dfa.bytes(),
                 Program::Steps(code) | Program::Attempts(code) => code.size(),
             }
@@ -71,7 +79,7 @@ impl Expression {
 
     /// Whether it may cost much more than a look at each byte.
     pub(super) fn backtracks(&self) -> bool {
-        !matches!(self.0, Program::Dfa(_))
+        matches!(self.0, Program::Steps(_) | Program::Attempts(_))
     }
 
     /// Whether the allowance has nothing left for it: then it matches no subject.
@@ -87,6 +95,9 @@ impl Expression {
     #[inline]
     pub(super) fn is_match(&self, subject: &[u8], allowance: &mut Allowance) -> bool {
         match &self.0 {
+            Program::Literals(literals) => {
+                allowance.charge(subject.len() + SEARCH, Share::Automata) && literals.is_match(subject)
+            }
             Program::Dfa(dfa) => {
                 allowance.charge(subject.len() + SEARCH, Share::Automata) && dfa.is_match(subject)
             }
@@ -115,6 +126,28 @@ fn accept(expression: &str, ignore_case: bool) -> Result<(Code, Options), String
         Ok(code) => Ok((code, options)),
         Err(error) => Err(format!("not a valid regular expression: {error}")),
     }
+}
+
+/// The expression without backtracking, if it is worth its work.
+fn automaton(expression: &str, ignore_case: bool, work: &mut Work) -> Option<Program> {
+    if work.left() == 0 {
+        return None;
+    }
+    let hir = parse(&translate::translate(expression)?, ignore_case)?;
+    match Literals::of(&hir) {
+        Some(literals) => Some(Program::Literals(literals)),
+        None => Dfa::compile(&hir, work).map(|dfa| Program::Dfa(Box::new(dfa))),
+    }
+}
+
+fn parse(translated: &str, ignore_case: bool) -> Option<Hir> {
+    ParserBuilder::new()
+        .unicode(false)
+        .utf8(false)
+        .case_insensitive(ignore_case)
+        .build()
+        .parse(translated)
+        .ok()
 }
 
 fn interpreted(expression: &str, options: Options, code: Code) -> Program {

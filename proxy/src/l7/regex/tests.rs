@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn compile(expression: &str) -> Expression {
-    Expression::compile(expression, false).unwrap_or_else(|reason| panic!("{expression}: {reason}"))
+    Expression::compile(expression, false, &mut Work::default())
+        .unwrap_or_else(|reason| panic!("{expression}: {reason}"))
 }
 
 /// The same, left to PCRE2's interpreter.
@@ -167,6 +168,70 @@ fn common_expressions_are_automata() {
 }
 
 #[test]
+fn a_few_words_need_no_table() {
+    for (expression, matching, other) in [
+        ("^/api/", "/api/x", "x/api/"),
+        ("^/login$", "/login", "/login/"),
+        (r"^/log(?:in|out)$", "/logout", "/log"),
+        (r"\.(?:jpe?g|png)$", "/a.jpg", "/a.png/"),
+        ("/admin", "/x/admin/", "/adm"),
+        ("(Mobile|Android|iPhone) 17", "an Android 17 phone", "Android 1"),
+        ("^", "", "-"),
+        ("^$", "", "a"),
+        ("[ab]$", "xb", "bx"),
+    ] {
+        let regex = compile(expression);
+        assert!(matches!(regex.0, Program::Literals(_)), "{expression}");
+        for subject in [matching, other] {
+            let mut allowance = Allowance::default();
+            let expected = interpret(expression).is_match(subject.as_bytes(), &mut allowance);
+            assert_eq!(
+                regex.is_match(subject.as_bytes(), &mut allowance),
+                expected,
+                "{expression}: {subject}"
+            );
+        }
+        assert!(is_match(expression, matching.as_bytes()), "{expression}");
+    }
+    // Anchors that are not at the ends of the expression, or not in every branch.
+    for expression in ["^a|b", "a$|b", "a^b", r"\ba", "^a+$", "(?m)^a"] {
+        assert!(!matches!(compile(expression).0, Program::Literals(_)), "{expression}");
+    }
+}
+
+/// However slow each is to make, and however many they are: what was not made into a table means the same.
+#[test]
+fn work_for_tables_is_bounded_and_what_comes_after_is_interpreted() {
+    let mut work = Work::of(1 << 22);
+    for n in 0..200 {
+        let text = format!("^/{n}(?:[a-z]{{1,40}}(?:x|y)){{1,9}}$");
+        let before = work.left();
+        let regex = Expression::compile(&text, false, &mut work).unwrap();
+        // An expression spends what one may, and nothing when nothing is left.
+        assert!(before - work.left() <= (1 << 20) + (1 << 17), "{}", before - work.left());
+        let mut allowance = Allowance::default();
+        assert!(regex.is_match(format!("/{n}abcx").as_bytes(), &mut allowance));
+        assert!(!regex.is_match(format!("/{n}abc").as_bytes(), &mut allowance));
+    }
+    assert_eq!(work.left(), 0);
+    let plain = Expression::compile("^/api/v[0-9]+/", false, &mut work).unwrap();
+    assert!(plain.backtracks());
+    assert!(plain.is_match(b"/api/v2/", &mut Allowance::default()));
+    assert!(Expression::compile("(", false, &mut work).is_err(), "what is refused still is");
+}
+
+#[test]
+fn a_thousand_ordinary_expressions_leave_most_of_the_work() {
+    let mut work = Work::default();
+    let whole = work.left();
+    for n in 0..1000 {
+        let text = format!("^/v[0-9]+/(users|groups)/{n}$");
+        assert!(!Expression::compile(&text, false, &mut work).unwrap().backtracks());
+    }
+    assert!(work.left() > whole * 9 / 10);
+}
+
+#[test]
 fn refuses_what_pcre2_refuses_and_says_why_and_where() {
     for (expression, reason) in [
         (r"\y", "unrecognized character follows \\ (offset 1)"),
@@ -190,7 +255,7 @@ fn refuses_what_pcre2_refuses_and_says_why_and_where() {
         ("(?<=a+)b", "lookbehind"),
         ("((a{999}){999}){999}", "too large"),
     ] {
-        let refused = Expression::compile(expression, false).expect_err(expression);
+        let refused = Expression::compile(expression, false, &mut Work::default()).expect_err(expression);
         assert!(refused.contains(reason), "{expression}: {refused}");
     }
 }
@@ -283,7 +348,8 @@ fn what_is_too_large_for_callouts_runs_without() {
 fn case_is_folded_for_ascii_alone() {
     for ends in ["", "(?!x)"] {
         let is_match = |expression: &str, subject: &[u8]| {
-            let regex = Expression::compile(&format!("{expression}{ends}"), true).unwrap();
+            let expression = format!("{expression}{ends}");
+            let regex = Expression::compile(&expression, true, &mut Work::default()).unwrap();
             regex.is_match(subject, &mut Allowance::default())
         };
         assert!(is_match("^[a-f]É$", "BÉ".as_bytes()));
@@ -306,7 +372,7 @@ proptest! {
         expression in r"(\PC|[ab]|\.|\[[ab^-]{1,3}\]|\(\?:|\(|\)|\||\*|\+|\?|\{[0-3],?[0-3]?\}|\^|\$|\\[wdsbBhvNQE]){0,12}",
         subjects in prop::collection::vec("[ab1 \\-_é]{0,12}", 8),
     ) {
-        if let Ok(regex) = Expression::compile(&expression, false) {
+        if let Ok(regex) = Expression::compile(&expression, false, &mut Work::default()) {
             let interpreted = interpret(&expression);
             let mut allowance = Allowance::default();
             for subject in &subjects {
