@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use amphora_tests::{
-    Amphora, Backend, Document, HaProxy, HaProxyConfig, L7Policy, L7Rule, Listener, Pool, Proxy,
+    Amphora, Backend, Client, Document, HaProxy, HaProxyConfig, L7Policy, L7Rule, Listener, Pool, Proxy,
 };
 
 /// Expressions that no automaton decides, with one path that each matches and one that it does not. All of them are in
@@ -78,7 +78,7 @@ async fn a_wrong_expression_is_refused_with_its_path_by_a_whole_amphora() {
     let member = Backend::named("a").await;
     let document = Document::http([&member]);
     amphora.apply(&document);
-    assert_eq!(amphora_tests::Client::connect(document.address()).await.get("/").await.text(), "a");
+    assert_eq!(Client::connect(document.address()).await.get("/").await.text(), "a");
     for (expression, reason) in [
         ("[a", "missing terminating ]"),
         ("(?<=a+)b", "lookbehind"),
@@ -90,10 +90,10 @@ async fn a_wrong_expression_is_refused_with_its_path_by_a_whole_amphora() {
         wrong.listeners[0].policies.push(L7Policy::new("REJECT", rule.clone()));
         let said = amphora.refusal(&wrong);
         let path = format!(".rules[{}].value: not a valid regular expression: ", rule.id());
-        assert!(said.contains("refused with 400: the document has 1 fault"), "{said}");
-        assert!(said.contains("\n  loadbalancer.listeners["), "{said}");
+        assert!(said.contains("refused with 400: "), "{said}");
+        assert_eq!(said.matches("\n  loadbalancer.listeners[").count(), 1, "{said}");
         assert!(said.contains(&path) && said.contains(reason), "{path} {reason}: {said}");
         // What ran before runs on.
-        assert_eq!(amphora_tests::Client::connect(document.address()).await.get("/right").await.text(), "a");
+        assert_eq!(Client::connect(document.address()).await.get("/right").await.text(), "a");
     }
 }
