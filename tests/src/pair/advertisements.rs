@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nix::{
@@ -50,13 +50,29 @@ impl Advertisements {
         self.heard.load(Ordering::Relaxed)
     }
 
+    /// The time since the last one came, by the kernel's stamp: however late this is asked, what happened in between happened
+    /// no sooner after it.
+    ///
+    /// # Panics
+    /// When none came.
+    pub fn since_last(self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.saturating_sub(*self.arrivals().last().expect("an advertisement"))
+    }
+
     /// How many came, and the longest time between two of them.
-    pub fn finish(mut self) -> (usize, Duration) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (_, taken) = oneshot::channel();
-        let arrivals = std::mem::replace(&mut self.arrivals, taken).blocking_recv().unwrap();
+    pub fn finish(self) -> (usize, Duration) {
+        let arrivals = self.arrivals();
         let longest = arrivals.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max();
         (arrivals.len(), longest.unwrap_or_default())
+    }
+}
+
+impl Advertisements {
+    fn arrivals(mut self) -> Vec<Duration> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (_, taken) = oneshot::channel();
+        std::mem::replace(&mut self.arrivals, taken).blocking_recv().unwrap()
     }
 }
 
