@@ -16,13 +16,12 @@ const CREDENTIALS: KnownSet = KnownSet::of(&[Known::Authorization, Known::ProxyA
 const CHALLENGES: KnownSet = KnownSet::of(&[Known::WwwAuthenticate, Known::ProxyAuthenticate]);
 
 impl RequestView<'_> {
-    /// Whether the request carries credentials that a member may bind to its connection.
+    /// Whether the request carries credentials that a member may bind to its connection. They are no list, but a member
+    /// that reads them as one finds such a scheme behind a comma, too.
     #[inline]
     pub fn binds_identity(&self) -> bool {
         self.head.fields.present.intersects(CREDENTIALS)
-            && self.fields().any(|(_, value, known)| {
-                CREDENTIALS.contains(known) && SCHEMES.iter().any(|scheme| begins(value, scheme))
-            })
+            && self.fields().any(|(_, value, known)| CREDENTIALS.contains(known) && names_scheme(value))
     }
 }
 
@@ -32,15 +31,16 @@ impl ResponseView<'_> {
     #[inline]
     pub fn binds_identity(&self) -> bool {
         self.head.fields.present.intersects(CHALLENGES)
-            && self.fields().any(|(_, value, known)| CHALLENGES.contains(known) && challenges(value))
+            && self.fields().any(|(_, value, known)| CHALLENGES.contains(known) && names_scheme(value))
     }
 }
 
-/// Whether a list of challenges has one of these schemes. Every comma is taken to begin a challenge, also one within a
-/// quoted string: at worst a connection is kept apart that need not be.
-fn challenges(value: &[u8]) -> bool {
+/// Whether one of these schemes stands in a list of challenges. Every comma is taken to begin a challenge, also one within
+/// a quoted string: at worst a connection is kept apart that need not be. Quotes around a scheme do not hide it.
+fn names_scheme(value: &[u8]) -> bool {
     value.split(|&b| b == b',').any(|challenge| {
-        let scheme = super::scan::trim(challenge);
+        let quoted = |b: &u8| matches!(b, b' ' | b'\t' | b'"');
+        let scheme = &challenge[challenge.iter().take_while(|b| quoted(b)).count()..];
         SCHEMES.iter().any(|s| begins(scheme, s))
     })
 }
@@ -79,6 +79,10 @@ mod tests {
             ("Authorization: CredSSP abc", true),
             ("Proxy-Authorization: nTlM abc", true),
             ("Authorization: Basic a\r\nAuthorization: NTLM abc", true),
+            ("Authorization: ,NTLM abc", true),
+            ("Authorization: , \tNegotiate abc", true),
+            ("Authorization: Basic a, ntlm abc", true),
+            ("Proxy-Authorization: \"NTLM\" abc", true),
             ("Authorization: Basic TlRMTQ==", false),
             ("Authorization: Bearer NTLM", false),
             ("Authorization:", false),

@@ -153,6 +153,7 @@ const END_TO_END: &[&[u8]] = &[
     b"depth",
     b"destination",
     b"digest",
+    b"dnt",
     b"early-data",
     b"etag",
     b"expires",
@@ -166,20 +167,25 @@ const END_TO_END: &[&[u8]] = &[
     b"origin",
     b"overwrite",
     b"pragma",
+    b"prefer",
     b"priority",
     b"range",
     b"remote-user",
     b"retry-after",
+    b"save-data",
+    b"sec-gpc",
     b"set-cookie2",
     b"signature",
     b"signature-input",
     b"soapaction",
     b"strict-transport-security",
+    b"timeout",
     b"traceparent",
     b"tracestate",
     b"true-client-ip",
     b"vary",
     b"via",
+    b"warning",
     b"x-api-key",
     b"x-cluster-client-ip",
     b"x-correlation-id",
@@ -193,12 +199,77 @@ const END_TO_END: &[&[u8]] = &[
     b"x-user",
 ];
 
+/// Words of names, between hyphens or underscores, that speak of who somebody is, where from, or what was asked for: names
+/// that gateways and applications choose themselves (`X-Project-Id`, `X-WebAuth-User`, `Fastly-Client-IP`, `X-Token`).
+const END_TO_END_WORDS: &[&[u8]] = &[
+    b"account",
+    b"addr",
+    b"address",
+    b"amz",
+    b"assertion",
+    b"auth",
+    b"cert",
+    b"client",
+    b"container",
+    b"csrf",
+    b"device",
+    b"dn",
+    b"domain",
+    b"dpop",
+    b"email",
+    b"event",
+    b"goog",
+    b"group",
+    b"groups",
+    b"host",
+    b"id",
+    b"identity",
+    b"ip",
+    b"jwt",
+    b"key",
+    b"method",
+    b"oidc",
+    b"openstack",
+    b"org",
+    b"originating",
+    b"password",
+    b"principal",
+    b"project",
+    b"remote",
+    b"request",
+    b"requests",
+    b"role",
+    b"roles",
+    b"saml",
+    b"scope",
+    b"secret",
+    b"session",
+    b"signature",
+    b"ssl",
+    b"subject",
+    b"tenant",
+    b"tls",
+    b"token",
+    b"trace",
+    b"uid",
+    b"uri",
+    b"url",
+    b"user",
+    b"userid",
+    b"username",
+    b"webauth",
+];
+
 /// Whether a field that the proxy does not know carries identity or meaning from one end to the other, so that naming
 /// it in `Connection` must not take it away (RFC 9110 section 7.6.1 has senders name no such field).
 pub(super) fn is_end_to_end(name: &[u8]) -> bool {
     let begins =
         |prefix: &&[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    END_TO_END_PREFIXES.iter().any(begins) || END_TO_END.iter().any(|known| name.eq_ignore_ascii_case(known))
+    let is = |known: &&[u8]| name.eq_ignore_ascii_case(known);
+    let mut words = name.split(|b| matches!(b, b'-' | b'_'));
+    END_TO_END_PREFIXES.iter().any(begins)
+        || END_TO_END.iter().any(is)
+        || words.any(|word| END_TO_END_WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 /// A set of [`Known`] names.
