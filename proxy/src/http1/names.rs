@@ -269,7 +269,8 @@ pub(super) fn is_end_to_end(name: &[u8]) -> bool {
     let mut words = name.split(|b| matches!(b, b'-' | b'_'));
     END_TO_END_PREFIXES.iter().any(begins)
         || END_TO_END.iter().any(is)
-        || words.any(|word| END_TO_END_WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+        // What an upgrade is agreed by belongs to the connection; a request that names it is offered none.
+        || !begins(&b"sec-websocket-".as_slice()) && words.any(|word| END_TO_END_WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 /// A set of [`Known`] names.
