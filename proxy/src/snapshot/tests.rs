@@ -142,7 +142,7 @@ fn a_refused_change_leaves_no_trace() {
             invert: false,
             subject: L7Subject::Path,
             compare: CompareType::Regex,
-            value: "(?=look)ahead".to_owned(),
+            value: "(unclosed".to_owned(),
         }],
     }];
     let refusal = compile(Arc::new(bad), 2, &registry).unwrap_err();
