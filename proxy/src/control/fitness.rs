@@ -75,7 +75,7 @@ impl FitnessSocket {
     }
 
     /// Starts the thread. It inherits the caller's place among all that wants to run, and what the caller may do; peers that
-    /// connect are answered from [`Fitness::begin`] on.
+    /// connect are answered from `begin` on.
     ///
     /// # Errors
     /// When the system has no more threads or descriptors.
