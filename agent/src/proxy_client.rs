@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use amphora_ipc::proxy::{Applied, Info, Peers, Stats};
+use amphora_ipc::proxy::{Applied, Info, Peers, Stats, Summary};
 use bytes::Bytes;
 use hyper::Method;
 
@@ -93,6 +93,14 @@ impl ProxyClient {
     /// When the proxy does not answer.
     pub async fn stats_within(&self, deadline: Duration) -> Result<Stats, ControlError> {
         self.socket.json(Method::GET, "/stats", CONTENT_TYPE, Bytes::new(), deadline).await
+    }
+
+    /// What a heartbeat tells of.
+    ///
+    /// # Errors
+    /// When the proxy does not answer.
+    pub async fn summary(&self) -> Result<Summary, ControlError> {
+        self.socket.json(Method::GET, "/summary", CONTENT_TYPE, Bytes::new(), READ_DEADLINE).await
     }
 
     /// The process.

@@ -1,13 +1,13 @@
 //! Counters as heartbeats carry them: what was added since the last one that left.
 //!
 //! The state is small and goes to `stats_counters.json`, so that a restarted agent neither reports bytes twice nor
-//! forgets them. A new [`Stats::instance`](amphora_ipc::proxy::Stats::instance) means that the proxy's
+//! forgets them. A new [`Summary::instance`](amphora_ipc::proxy::Summary::instance) means that the proxy's
 //! counters started at zero again, and a new
-//! [`ListenerStats::incarnation`](amphora_ipc::proxy::ListenerStats::incarnation) the same of one listener.
+//! [`ListenerSummary::incarnation`](amphora_ipc::proxy::ListenerSummary::incarnation) the same of one listener.
 
 use std::collections::BTreeMap;
 
-use amphora_ipc::proxy::ListenerStats;
+use amphora_ipc::proxy::ListenerSummary;
 use amphora_model::ListenerId;
 use serde::{Deserialize, Serialize};
 
@@ -58,8 +58,8 @@ impl Counters {
     }
 }
 
-impl From<&ListenerStats> for Counters {
-    fn from(stats: &ListenerStats) -> Self {
+impl From<&ListenerSummary> for Counters {
+    fn from(stats: &ListenerSummary) -> Self {
         Self {
             bin: stats.bytes_in,
             bout: stats.bytes_out,
@@ -74,7 +74,7 @@ impl Deltas {
     pub fn advance<'a>(
         &self,
         instance: &str,
-        now: impl IntoIterator<Item = (ListenerId, &'a ListenerStats)>,
+        now: impl IntoIterator<Item = (ListenerId, &'a ListenerSummary)>,
     ) -> (BTreeMap<ListenerId, Counters>, Self) {
         let before = (self.instance == instance).then_some(&self.listeners);
         let mut listeners = BTreeMap::new();
@@ -103,8 +103,8 @@ mod tests {
 
     use super::*;
 
-    fn stats(bytes_in: u64) -> ListenerStats {
-        ListenerStats { bytes_in, bytes_out: 2 * bytes_in, ..ListenerStats::default() }
+    fn stats(bytes_in: u64) -> ListenerSummary {
+        ListenerSummary { bytes_in, bytes_out: 2 * bytes_in, ..ListenerSummary::default() }
     }
 
     const ID: ListenerId = ListenerId(Uuid::from_u128(1));
@@ -132,7 +132,7 @@ mod tests {
         step(&mut deltas, "a", 100);
         deltas = deltas.advance("a", []).1;
         assert_eq!(step(&mut deltas, "a", 150), 50);
-        let again = ListenerStats { incarnation: 1, ..stats(160) };
+        let again = ListenerSummary { incarnation: 1, ..stats(160) };
         assert_eq!(deltas.advance("a", [(ID, &again)]).0[&ID].bin, 160);
         let state = serde_json::to_string(&deltas).unwrap();
         assert_eq!(serde_json::from_str::<Deltas>(&state).unwrap(), deltas);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amphora_ipc::proxy::{ListenerStats, MemberStats, PoolStats, Stats};
+use amphora_ipc::proxy::{ListenerSummary, MemberSummary, PoolSummary, Stats, Summary};
 use amphora_model::{CheckState, ListenerId, ListenerProtocol, LoadBalancer, PoolId};
 
 use super::{
@@ -23,7 +23,7 @@ pub enum Observation<'a> {
     /// It answered.
     Answered {
         /// Its counters.
-        stats: &'a Stats,
+        stats: &'a Summary,
         /// The document that it was given.
         model: Option<&'a LoadBalancer>,
     },
@@ -98,7 +98,7 @@ impl Reporter {
 
 /// The statuses as a heartbeat has them, without counters: what the status tree is made of.
 pub fn statuses(stats: &Stats, model: Option<&LoadBalancer>) -> Message {
-    build(&Deltas::default(), stats, model).0
+    build(&Deltas::default(), &stats.into(), model).0
 }
 
 fn empty() -> Message {
@@ -113,7 +113,7 @@ fn without_traffic(message: &Message) -> Message {
     message
 }
 
-fn build(deltas: &Deltas, stats: &Stats, model: Option<&LoadBalancer>) -> (Message, Deltas) {
+fn build(deltas: &Deltas, stats: &Summary, model: Option<&LoadBalancer>) -> (Message, Deltas) {
     let known = Known::new(model);
     let (added, next) =
         deltas.advance(&stats.instance, stats.listeners.iter().map(|(id, stats)| (*id, stats)));
@@ -156,7 +156,7 @@ impl Known {
     }
 }
 
-fn listener(now: &ListenerStats, added: Counters, limit: Option<&u32>, prometheus: bool) -> ListenerReport {
+fn listener(now: &ListenerSummary, added: Counters, limit: Option<&u32>, prometheus: bool) -> ListenerReport {
     let full = limit.is_some_and(|&limit| now.active_connections >= u64::from(limit));
     let stats = Traffic {
         tx: added.bout,
@@ -172,8 +172,8 @@ fn listener(now: &ListenerStats, added: Counters, limit: Option<&u32>, prometheu
     }
 }
 
-fn report_pool(pool: &PoolStats) -> PoolReport {
-    let usable = |m: &MemberStats| m.admin_state_up && m.weight > 0 && m.check.is_up();
+fn report_pool(pool: &PoolSummary) -> PoolReport {
+    let usable = |m: &MemberSummary| m.admin_state_up && m.weight > 0 && m.check.is_up();
     let up = pool.members.is_empty() || pool.members.values().any(usable);
     PoolReport {
         status: if up { PoolStatus::Up } else { PoolStatus::Down },
@@ -183,7 +183,7 @@ fn report_pool(pool: &PoolStats) -> PoolReport {
 
 /// As Octavia's agent makes it of HAProxy's words: only a member that is wholly up can be `DRAIN`, so one that
 /// nobody checks stays `no check` with weight 0.
-fn member(stats: &MemberStats) -> MemberStatus {
+fn member(stats: &MemberSummary) -> MemberStatus {
     match stats.check {
         _ if !stats.admin_state_up => MemberStatus::Maint,
         CheckState::Up if stats.weight == 0 => MemberStatus::Drain,
@@ -201,14 +201,14 @@ mod tests {
     use super::*;
     use crate::fixture;
 
-    fn next<'a>(reporter: &mut Reporter, stats: &'a Stats, model: &'a LoadBalancer) -> Message {
-        reporter.next(Observation::Answered { stats, model: Some(model) }).unwrap()
+    fn next(reporter: &mut Reporter, stats: &Stats, model: &LoadBalancer) -> Message {
+        reporter.next(Observation::Answered { stats: &stats.into(), model: Some(model) }).unwrap()
     }
 
     #[test]
     fn each_member_has_octavias_word() {
         let member_of = |admin_state_up, weight, check| {
-            member(&MemberStats { admin_state_up, weight, ..fixture::member_stats(check) }).to_string()
+            member(&MemberSummary { admin_state_up, weight, check }).to_string()
         };
         assert_eq!(member_of(false, 1, CheckState::Up), "MAINT");
         assert_eq!(member_of(false, 0, CheckState::Down), "MAINT");
@@ -223,14 +223,9 @@ mod tests {
     fn a_pool_is_up_while_a_member_is_usable_or_it_has_none() {
         let pool = |members: &[(u16, CheckState)]| {
             let members = members.iter().enumerate().map(|(i, &(weight, check))| {
-                (MemberId(Uuid::from_u128(i as u128)), MemberStats { weight, ..fixture::member_stats(check) })
+                (MemberId(Uuid::from_u128(i as u128)), MemberSummary { weight, check, admin_state_up: true })
             });
-            report_pool(&PoolStats {
-                listeners: Vec::new(),
-                members: members.collect(),
-                ..PoolStats::default()
-            })
-            .status
+            report_pool(&PoolSummary { listeners: Vec::new(), members: members.collect() }).status
         };
         assert_eq!(pool(&[]), PoolStatus::Up);
         assert_eq!(pool(&[(0, CheckState::NoCheck)]), PoolStatus::Down);

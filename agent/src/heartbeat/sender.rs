@@ -160,7 +160,7 @@ impl Sender {
     /// Asks the proxy and the VRRP daemon until `due`, and sends then.
     async fn beat(&mut self, config: &HeartbeatConfig, due: Instant) {
         let (asked, beat) = tokio::join!(
-            async { timeout_at(due, self.amphora.proxy().stats()).await },
+            async { timeout_at(due, self.amphora.proxy().summary()).await },
             listen(&self.vrrp, due),
         );
         sleep_until(due).await;

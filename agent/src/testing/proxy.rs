@@ -5,7 +5,7 @@ use std::{
 
 use amphora_ipc::{
     PeersConfig,
-    proxy::{Applied, Fault, Info, Peers, PeersState, Refusal, Stats},
+    proxy::{Applied, Fault, Info, Peers, PeersState, Refusal, Stats, Summary},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -178,6 +178,10 @@ impl Fake for State {
             (&Method::GET, "/stats") => {
                 let stats = Stats { instance: state.instance.to_string(), ..state.stats.clone() };
                 json(StatusCode::OK, &stats)
+            }
+            (&Method::GET, "/summary") => {
+                let stats = Stats { instance: state.instance.to_string(), ..state.stats.clone() };
+                json(StatusCode::OK, &Summary::from(&stats))
             }
             (&Method::GET, "/info") => {
                 let model = state.document.as_ref().and_then(|document| document::parse(document).ok());

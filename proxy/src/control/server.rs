@@ -47,9 +47,15 @@ impl Service for Control {
                 }
                 None => stopping(),
             },
+            (&Method::GET, "/summary") => match engine.observe().await {
+                Some(observation) => {
+                    background(move || Answer::json(StatusCode::OK, &observation.summary())).await
+                }
+                None => stopping(),
+            },
             (&Method::GET, "/info") => some(engine.observe().await.map(|observation| observation.info())),
             (&Method::GET, "/metrics") => text(engine).await,
-            (_, "/loadbalancer" | "/peers" | "/stats" | "/info" | "/metrics") => {
+            (_, "/loadbalancer" | "/peers" | "/stats" | "/summary" | "/info" | "/metrics") => {
                 refused(StatusCode::METHOD_NOT_ALLOWED, "the method does not apply here")
             }
             (_, path) => refused(StatusCode::NOT_FOUND, &format!("no such resource: {path}")),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::report;
 use crate::{
-    control::api::{Info, Peers, ProcessStats, Stats},
+    control::api::{Info, Peers, ProcessStats, Stats, Summary},
     metrics::{Exposition, Host, MetricsInput},
     model::LoadBalancer,
     snapshot::Snapshot,
@@ -69,6 +69,11 @@ impl Observation {
             ..self.rates
         };
         stats
+    }
+
+    /// What a heartbeat tells of.
+    pub fn summary(&self) -> Summary {
+        report::summary(&self.snapshot, &self.instance.to_string())
     }
 
     /// The text of `/metrics`, to be written piece by piece. Asks the kernel how busy the machine is.

@@ -1,15 +1,17 @@
 //! Counters of all workers, summed into the documents of the control socket.
 
 use std::{
+    collections::HashSet,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use crate::{
     control::api::{
-        HistoryStats, ListenerStats, MemberStats, PoolStats, Responses, Stats, TimeStats, TimesStats,
+        HistoryStats, ListenerStats, ListenerSummary, MemberStats, MemberSummary, PoolStats, PoolSummary,
+        Responses, Stats, Summary, TimeStats, TimesStats,
     },
-    model::L7Action,
+    model::{L7Action, ListenerId, PoolId},
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
         CheckState, Counter, ListenerCounters, ListenerState, MemberCounters, Past, PerWorker, PoolState,
@@ -36,18 +38,11 @@ impl Moment {
         for plan in &snapshot.pools {
             stats.pools.insert(plan.id(), self.pool(plan, snapshot.pool_index(plan.id()).is_some()));
         }
-        let Some(model) = &snapshot.model else { return stats };
-        for listener in model.listeners.iter().filter(|l| stats.listeners.contains_key(&l.id)) {
-            let redirected = listener.l7policies.iter().filter_map(|policy| match policy.action {
-                L7Action::RedirectToPool(pool) => Some(pool),
-                _ => None,
-            });
-            for pool in listener.default_pool.into_iter().chain(redirected) {
-                if let Some(pool) = stats.pools.get_mut(&pool)
-                    && !pool.listeners.contains(&listener.id)
-                {
-                    pool.listeners.push(listener.id);
-                }
+        for (pool, listener) in senders(snapshot) {
+            if let Some(pool) = stats.pools.get_mut(&pool)
+                && !pool.listeners.contains(&listener)
+            {
+                pool.listeners.push(listener);
             }
         }
         stats
@@ -103,6 +98,52 @@ impl Moment {
             max_session_rate: rate.highest(),
         }
     }
+}
+
+/// What a heartbeat tells of.
+pub(super) fn summary(snapshot: &Snapshot, instance: &str) -> Summary {
+    let listeners = snapshot.listeners.iter().map(|plan| {
+        let sum = |counter: fn(&ListenerCounters) -> &Counter| plan.state.counters.sum(counter);
+        let summary = ListenerSummary {
+            incarnation: plan.state.incarnation,
+            bytes_in: sum(|c| &c.bytes_in),
+            bytes_out: sum(|c| &c.bytes_out),
+            active_connections: sum(|c| &c.connections),
+            total_connections: sum(|c| &c.connections_total),
+            request_errors: sum(|c| &c.request_errors),
+        };
+        (plan.state.id, summary)
+    });
+    let pools = snapshot.pools.iter().map(|plan| {
+        let members = plan.members.iter().map(|plan| {
+            let (check, weight) = (plan.state.health.get(), plan.weight);
+            (plan.state.id, MemberSummary { check, admin_state_up: plan.admin_state_up, weight })
+        });
+        (plan.id(), PoolSummary { listeners: Vec::new(), members: members.collect() })
+    });
+    let mut summary =
+        Summary { instance: instance.to_owned(), listeners: listeners.collect(), pools: pools.collect() };
+    for (pool, listener) in senders(snapshot) {
+        if let Some(pool) = summary.pools.get_mut(&pool)
+            && !pool.listeners.contains(&listener)
+        {
+            pool.listeners.push(listener);
+        }
+    }
+    summary
+}
+
+/// Which listeners can send to which pools, perhaps more than once.
+fn senders(snapshot: &Snapshot) -> impl Iterator<Item = (PoolId, ListenerId)> {
+    let present: HashSet<_> = snapshot.listeners.iter().map(|plan| plan.state.id).collect();
+    let listeners = snapshot.model.iter().flat_map(|model| &model.listeners);
+    listeners.filter(move |listener| present.contains(&listener.id)).flat_map(|listener| {
+        let redirected = listener.l7policies.iter().filter_map(|policy| match policy.action {
+            L7Action::RedirectToPool(pool) => Some(pool),
+            _ => None,
+        });
+        listener.default_pool.into_iter().chain(redirected).map(|pool| (pool, listener.id))
+    })
 }
 
 fn listener(state: &ListenerState) -> ListenerStats {

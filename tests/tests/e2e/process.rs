@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use amphora_ipc::proxy::Summary;
 use amphora_tests::{Backend, Client, Document, End, Listener, Pool, Proxy, Step, eventually};
 use nix::sys::signal::Signal;
 
@@ -124,4 +125,21 @@ async fn a_second_proxy_does_not_take_over_the_control_socket() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("another proxy serves"), "{output:?}");
     assert_eq!(proxy.client().await.get("/").await.text(), "a");
     assert_eq!(proxy.info().await.pid, proxy.pid());
+}
+
+#[tokio::test]
+async fn the_summary_is_what_heartbeats_need_of_the_statistics_and_small() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    assert_eq!(proxy.client().await.get("/").await.text(), "a");
+    let stats = proxy.until("the client is gone", |stats| {
+        stats.listeners.values().all(|listener| listener.active_connections == 0)
+    });
+    let summary = Summary::from(&stats.await);
+    let answer = proxy.request("GET", "/summary", "").await.unwrap();
+    assert_eq!(serde_json::from_slice::<Summary>(&answer.body).unwrap(), summary);
+    assert!(summary.listeners.values().all(|listener| listener.bytes_in > 0));
+    assert!(summary.pools.values().all(|pool| pool.listeners.len() == 1 && pool.members.len() == 1));
+    let all = proxy.request("GET", "/stats", "").await.unwrap();
+    assert!(answer.body.len() * 4 < all.body.len(), "{} of {}", answer.body.len(), all.body.len());
 }
