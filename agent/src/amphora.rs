@@ -15,11 +15,9 @@ use std::{
     time::Duration,
 };
 
-use amphora_ipc::client::{ControlError, Daemon, Failure};
 use amphora_ipc::proxy::{Applied, Fault, Info, Refusal};
 use amphora_model::{LoadBalancer, LoadBalancerId, MemberId, MemberUpdate, PoolId};
 use bytes::Bytes;
-use hyper::StatusCode;
 use tokio::{
     sync::{Mutex, watch},
     task::spawn_blocking,
@@ -27,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    change_error::ChangeError,
     document,
     heartbeat::size,
     keeper::Keeper,
@@ -76,71 +75,6 @@ impl State {
     fn is_converged(&self, info: &Info) -> bool {
         let converged = self.converged.as_ref();
         converged.is_some_and(|known| known.instance == info.instance && known.generation == info.generation)
-    }
-}
-
-/// Why a change did not come about. What was before is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// The document is faulty.
-    #[error("{0}")]
-    Invalid(Refusal),
-    /// It cannot be honoured now, for one because a port is taken.
-    #[error("{0}")]
-    Conflict(Refusal),
-    /// Another load balancer is here already.
-    #[error("this amphora carries load balancer {0}")]
-    OtherLoadBalancer(LoadBalancerId),
-    /// There is no such load balancer.
-    #[error("no such load balancer")]
-    NoLoadBalancer,
-    /// There is no such member in that pool.
-    #[error("no such member in that pool")]
-    NoMember,
-    /// The proxy does not run.
-    #[error("{0}")]
-    ProxyDown(String),
-    /// The proxy did not say whether it took the change; it is being brought back to what was before.
-    #[error("{0}")]
-    ProxyLate(String),
-    /// There is no VRRP configuration.
-    #[error("this amphora has no VRRP configuration")]
-    NoVrrp,
-    /// What the VRRP daemon was asked does not fit what it is at present.
-    #[error("{}", reasons(.0))]
-    VrrpConflict(Refusal),
-    /// The VRRP daemon does not run.
-    #[error("{0}")]
-    VrrpDown(String),
-    /// The VRRP daemon did not say whether it did what it was asked.
-    #[error("{0}")]
-    VrrpLate(String),
-    /// The disk did not take it.
-    #[error("cannot store the document: {0}")]
-    Storage(io::Error),
-    /// A defect of this program.
-    #[error("{0}")]
-    Internal(String),
-}
-
-fn reasons(refusal: &Refusal) -> String {
-    let reasons: Vec<_> = refusal.faults.iter().map(|fault| fault.reason.as_str()).collect();
-    reasons.join("; ")
-}
-
-impl From<ControlError> for ChangeError {
-    fn from(error: ControlError) -> Self {
-        let said = error.to_string();
-        match (error.daemon, error.failure) {
-            (Daemon::Proxy, Failure::Refused(StatusCode::CONFLICT, refusal)) => Self::Conflict(refusal),
-            (Daemon::Vrrp, Failure::Refused(StatusCode::CONFLICT, refusal)) => Self::VrrpConflict(refusal),
-            (_, Failure::Refused(_, refusal)) => Self::Invalid(refusal),
-            (Daemon::Proxy, Failure::NotRunning(_)) => Self::ProxyDown(said),
-            (Daemon::Vrrp, Failure::NotRunning(_)) => Self::VrrpDown(said),
-            (Daemon::Proxy, Failure::Late | Failure::Broken(_)) => Self::ProxyLate(said),
-            (Daemon::Vrrp, Failure::Late | Failure::Broken(_)) => Self::VrrpLate(said),
-            (_, Failure::NotFound | Failure::Protocol(_)) => Self::Internal(said),
-        }
     }
 }
 

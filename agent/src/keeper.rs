@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    amphora::ChangeError,
+    change_error::ChangeError,
     store::{Kept, Slot, Staged, Store},
 };
 

@@ -6,6 +6,7 @@
 //! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
 //! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
 //! | [`vrrp`] | the VRRP configuration, likewise ([`vrrp_client`]) |
+//! | [`change_error`] | why a change to any of these did not come about |
 //! | `keeper` | what those two, and [`peers`] (the other amphora), have in common |
 //! | [`document`] | the one place that meets the parser of `amphora-model` |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
@@ -20,6 +21,7 @@
 //! so that heartbeats leave on time.
 
 pub mod amphora;
+pub mod change_error;
 pub mod config;
 pub mod document;
 pub mod heartbeat;

@@ -21,7 +21,8 @@ use serde::Serialize;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
-    amphora::{ChangeError, detached},
+    amphora::detached,
+    change_error::ChangeError,
     keeper::Keeper,
     proxy_client::ProxyClient,
     store::{Kept, Slot, Store},

@@ -16,7 +16,8 @@ use serde::Serialize;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
-    amphora::{ChangeError, detached},
+    amphora::detached,
+    change_error::ChangeError,
     keeper::Keeper,
     store::{Kept, Slot, Staged, Store},
     vrrp_client::{VrrpAction, VrrpClient},

@@ -406,15 +406,7 @@ fn run(command: Command) -> Result<()> {
 
 /// Runs a command on a current-thread runtime.
 fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
-    runtime()?.block_on(command)
-}
-
-/// A current-thread runtime with network and time.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::local("the asynchronous runtime", e))
+    crate::runtime::runtime()?.block_on(command)
 }
 
 /// A positive number of seconds, at most a day.

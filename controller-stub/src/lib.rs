@@ -14,6 +14,7 @@ pub mod document;
 pub mod error;
 pub mod peers_view;
 mod replay;
+mod runtime;
 mod style;
 pub mod tree;
 pub mod vrrp_document;

@@ -156,7 +156,7 @@ impl Api {
             }
             (Resource::Member(id, pool, member), _) => {
                 let update = document::parse_member(&document().await?)
-                    .map_err(crate::amphora::ChangeError::Invalid)?;
+                    .map_err(crate::change_error::ChangeError::Invalid)?;
                 let applied = self.amphora.set_member(id, pool, member, update).await?;
                 self.metrics.changes.increment();
                 tracing::info!(%id, %member, ?update, "a member was changed");
@@ -165,7 +165,7 @@ impl Api {
             (Resource::Interfaces, _) => Ok(ok(&json!({ "interfaces": self.plumbing.plugged().await }))),
             (Resource::Interface(mac), &Method::PUT) => {
                 let (_, document) = body::read(&head.headers, body, self.limits, &[Kind::Json]).await?;
-                let port = Port::from_json(&document).map_err(crate::amphora::ChangeError::Invalid)?;
+                let port = Port::from_json(&document).map_err(crate::change_error::ChangeError::Invalid)?;
                 let outcome = self.plumbing.plug(mac, port).await?;
                 self.metrics.changes.increment();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
@@ -201,7 +201,7 @@ impl Api {
 
     fn model(&self, id: LoadBalancerId) -> Result<Arc<LoadBalancer>, ApiError> {
         let model = self.amphora.model().filter(|model| model.id == id);
-        model.ok_or_else(|| crate::amphora::ChangeError::NoLoadBalancer.into())
+        model.ok_or_else(|| crate::change_error::ChangeError::NoLoadBalancer.into())
     }
 
     async fn info(&self) -> Value {

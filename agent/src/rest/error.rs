@@ -11,7 +11,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::route::{NoResource, Resource};
-use crate::{amphora::ChangeError, plumbing::PlugError, store};
+use crate::{change_error::ChangeError, plumbing::PlugError, store};
 
 /// An answer that is not 2xx: `{"code", "message", "faults"}`.
 #[derive(Clone, Debug, Serialize)]

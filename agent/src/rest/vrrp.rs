@@ -15,7 +15,7 @@ use super::{
     route::VrrpResource,
 };
 use crate::{
-    amphora::ChangeError,
+    change_error::ChangeError,
     metrics::Metrics,
     vrrp::{Role, Vrrp, is_native},
 };

@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{HEADER_MEMBER, HEADER_POOL, HEALTH_PATH, netns::Namespace};
 use crate::{
-    cli::runtime,
     error::{Error, Result},
+    runtime::runtime,
 };
 
 /// The longest request body that is echoed, in bytes.

@@ -45,8 +45,8 @@ pub use self::{
     process::{LeashOptions, run_leashed},
 };
 use crate::{
-    cli::runtime,
     error::{Error, Result},
+    runtime::runtime,
     style::{Colour, Style},
 };
 

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::netns::Namespace;
 use crate::{
-    cli::runtime,
     error::{Error, Result},
+    runtime::runtime,
 };
 
 /// The running thread. Dropping it ends it at once.
