@@ -11,8 +11,9 @@
 //! | [`state`] | counters, health and sessions by id |
 //! | [`engine`] | the control thread's core: compile, bind, swap, report |
 //! | [`control`] | the control socket; its documents are in the crate `amphora-ipc` |
-//! | `worker` | a thread per core: accepting, local state, idle connections |
+//! | `worker` | a thread per core: accepting, taking up snapshots, letting go |
 //! | `session` | a client's connection: HTTP, TCP, the relay between two connections |
+//! | `local` | what one worker has of its own: the present snapshot, idle connections, scratch memory |
 //! | [`http1`] | HTTP/1.1 without I/O: heads, framing, chunks |
 //! | [`l7`] | L7 policies, compiled and evaluated |
 //! | [`balance`], [`persist`] | which member gets a session |
@@ -29,6 +30,7 @@ pub mod engine;
 pub mod health;
 pub mod http1;
 pub mod l7;
+mod local;
 pub mod memory;
 pub mod metrics;
 pub mod net;

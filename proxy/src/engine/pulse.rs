@@ -13,7 +13,7 @@ use nix::unistd::{getpid, gettid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::stall::{Lateness, Stall};
-use crate::worker::{Command, WorkerPulse};
+use crate::{local::WorkerPulse, worker::Command};
 
 /// Looks at every worker, apart from the engine: a change that is being applied does not hold it up, and no worker has to
 /// answer. Whoever looks wakes them, so that those who can have turned by the next look.

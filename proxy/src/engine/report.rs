@@ -11,13 +11,13 @@ use crate::{
         HistoryStats, ListenerStats, ListenerSummary, MemberStats, MemberSummary, PoolStats, PoolSummary,
         Responses, Stats, Summary, TimeStats, TimesStats,
     },
+    local::IDLE_PER_MEMBER,
     model::{L7Action, ListenerId, PoolId},
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
         CheckState, Counter, ListenerCounters, ListenerState, MemberCounters, Past, PerWorker, PoolState,
         Rate, ResponseClass, SessionTimes, SlidingTime,
     },
-    worker::IDLE_PER_MEMBER,
 };
 
 /// When the report is made.

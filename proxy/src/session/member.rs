@@ -7,10 +7,10 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 use super::dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND};
 use crate::{
     balance::Flow,
+    local::{LocalMember, Present, Slot},
     model::LbAlgorithm,
     net::proxy_protocol,
     snapshot::MemberPlan,
-    worker::{LocalMember, Present, Slot},
 };
 
 /// The pool that a request or connection goes to, and what is known of the client.

@@ -11,8 +11,8 @@ use crate::{
         self, Body, Method, Version,
         responses::{self, Recipient},
     },
+    local::{LocalListener, Worker},
     metrics::{CONTENT_TYPE, Scrape},
-    worker::{LocalListener, Worker},
 };
 
 /// How long a scraper waits for its turn before it is told to come again.

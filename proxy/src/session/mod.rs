@@ -6,17 +6,15 @@ mod inlet;
 mod member;
 mod metrics;
 pub mod relay;
-mod scratch;
 mod tcp;
 
 use std::{net::SocketAddr, rc::Rc};
 
 use tokio::net::TcpStream;
 
-pub(crate) use self::scratch::Scratch;
 use crate::{
+    local::{LocalListener, Worker},
     model::ListenerProtocol,
-    worker::{LocalListener, Worker},
 };
 
 /// Serves a client until the connection ends.

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     balance::Flow,
+    local::{LocalListener, Worker},
     persist::Persistence,
-    worker::{LocalListener, Worker},
 };
 
 /// Serves a client until its connection ends. Without a member the client is closed at once, as HAProxy does.

@@ -17,8 +17,11 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{LocalListener, Worker};
-use crate::{net, session, state::ListenerState};
+use crate::{
+    local::{LocalListener, Worker},
+    net, session,
+    state::ListenerState,
+};
 
 /// How long accepting pauses when the process or the system is out of descriptors or memory. Trying again at
 /// once would only burn the core that has to close connections.

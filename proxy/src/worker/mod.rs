@@ -3,13 +3,8 @@
 //! immutable snapshots and atomics.
 
 mod accept;
-mod idle;
-mod local;
-mod pulse;
-mod tasks;
 
 use std::{
-    cell::Cell,
     collections::HashMap,
     io,
     rc::Rc,
@@ -26,20 +21,11 @@ use tokio::{
     time::Instant,
 };
 
-use self::{
-    accept::{Acceptor, Stopping},
-    local::LocalSnapshot,
-};
-pub(crate) use self::{
-    idle::{IDLE_PER_MEMBER, Trust, is_quiet, is_quiet_so_far},
-    local::{LocalListener, LocalMember, LocalPool, Present, Slot},
-    pulse::WorkerPulse,
-    tasks::Enlisted,
-};
+use self::accept::{Acceptor, Stopping};
 use crate::{
+    local::{LocalListener, LocalSnapshot, Present, Worker, WorkerPulse},
     metrics::Scrapes,
-    net::{NewListener, Pools},
-    session::Scratch,
+    net::NewListener,
     snapshot::Snapshot,
 };
 
@@ -94,7 +80,7 @@ impl WorkerHandle {
             move || {
                 let tasks = LocalSet::new();
                 let worker = Rc::new(Worker::new(index, epoch, scrapes, Arc::clone(&beating)));
-                runtime.block_on(beating.of(tasks.run_until(worker.run(queue))));
+                runtime.block_on(beating.of(tasks.run_until(run(worker, queue))));
             },
         )?;
         Ok(Self { commands, pulse, thread })
@@ -121,99 +107,35 @@ impl WorkerHandle {
     }
 }
 
-/// What the sessions of one worker share.
-pub(crate) struct Worker {
-    pub(crate) index: usize,
-    pub(crate) pools: Pools,
-    pub(crate) scratch: Scratch,
-    pub(crate) scrapes: Scrapes,
-    pub(crate) pulse: Arc<WorkerPulse>,
-    epoch: Instant,
-    sessions: Cell<usize>,
-    ending: Cell<bool>,
-    ended: tokio::sync::Notify,
-}
-
-impl Worker {
-    fn new(index: usize, epoch: Instant, scrapes: Scrapes, pulse: Arc<WorkerPulse>) -> Self {
-        Self {
-            index,
-            pools: Pools::default(),
-            scratch: Scratch::default(),
-            scrapes,
-            pulse,
-            epoch,
-            sessions: Cell::new(0),
-            ending: Cell::new(false),
-            ended: tokio::sync::Notify::new(),
+async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
+    let mut present = Rc::new(LocalSnapshot::new(worker.index, Arc::new(Snapshot::empty(0)), None));
+    let mut listeners = Listeners::default();
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            command = queue.recv() => match command {
+                Some(Command::Apply { snapshot, sockets, done }) => {
+                    present = Rc::new(LocalSnapshot::new(worker.index, snapshot, Some(&present)));
+                    listeners.apply(&worker, &present, sockets);
+                    // The control thread may have given up waiting; the snapshot is live all the same.
+                    let _ = done.send(());
+                }
+                Some(Command::Quiesce { quiesce, clients }) => {
+                    listeners.quiesce(quiesce);
+                    let _ = clients.send(worker.sessions().saturating_sub(listeners.acceptors.len()));
+                }
+                Some(Command::Drain) | None => {
+                    worker.end();
+                    listeners.close();
+                    break;
+                }
+            },
+            _ = sweep.tick() => present.sweep(Instant::now()),
         }
     }
-
-    async fn run(self: Rc<Self>, mut queue: mpsc::UnboundedReceiver<Command>) {
-        let mut present = Rc::new(LocalSnapshot::new(self.index, Arc::new(Snapshot::empty(0)), None));
-        let mut listeners = Listeners::default();
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                command = queue.recv() => match command {
-                    Some(Command::Apply { snapshot, sockets, done }) => {
-                        present = Rc::new(LocalSnapshot::new(self.index, snapshot, Some(&present)));
-                        listeners.apply(&self, &present, sockets);
-                        // The control thread may have given up waiting; the snapshot is live all the same.
-                        let _ = done.send(());
-                    }
-                    Some(Command::Quiesce { quiesce, clients }) => {
-                        listeners.quiesce(quiesce);
-                        let _ = clients.send(self.sessions.get().saturating_sub(listeners.acceptors.len()));
-                    }
-                    Some(Command::Drain) | None => {
-                        self.ending.set(true);
-                        listeners.close();
-                        break;
-                    }
-                },
-                _ = sweep.tick() => present.sweep(Instant::now()),
-            }
-        }
-        loop {
-            let ended = self.ended.notified();
-            if self.sessions.get() == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-
-    /// Whether this is the end of the process, and not of a listener alone.
-    fn is_ending(&self) -> bool {
-        self.ending.get()
-    }
-
-    /// A moment in seconds on a clock that all workers share.
-    #[inline]
-    pub(crate) fn seconds(&self, at: Instant) -> u32 {
-        u32::try_from(at.duration_since(self.epoch).as_secs()).unwrap_or(u32::MAX)
-    }
-
-    /// Counts a session for as long as the guard lives.
-    pub(crate) fn session(self: &Rc<Self>) -> SessionGuard {
-        self.sessions.set(self.sessions.get() + 1);
-        SessionGuard(Rc::clone(self))
-    }
-}
-
-/// See [`Worker::session`].
-pub(crate) struct SessionGuard(Rc<Worker>);
-
-impl Drop for SessionGuard {
-    fn drop(&mut self) {
-        self.0.sessions.set(self.0.sessions.get() - 1);
-        if self.0.sessions.get() == 0 {
-            self.0.ended.notify_one();
-        }
-    }
+    worker.ended().await;
 }
 
 /// The listeners of one worker, by id, and its acceptors, by what they are bound to: an address that moves from one listener

@@ -18,9 +18,9 @@ use tokio::{
 use super::own::OwnConnections;
 use crate::{
     http1::{Reject, RequestHead},
+    local::{Enlisted, LocalListener},
     net::{BufferPool, Deadline},
     session::inlet::Inlet,
-    worker::{Enlisted, LocalListener},
 };
 
 /// After a response that leaves request bytes unread, the connection is closed in two steps, or the reset that

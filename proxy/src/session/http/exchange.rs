@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     http1::ResponseHead,
+    local::Slot,
     model::ListenerTimeouts,
     net::Pools,
     session::inlet::Inlet,
     state::{ListenerCounters, MemberCounters},
-    worker::Slot,
 };
 
 /// Why an exchange did not come to its end.

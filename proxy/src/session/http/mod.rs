@@ -26,8 +26,8 @@ use self::{
 };
 use crate::{
     http1::responses::{self, Recipient},
+    local::{LocalListener, Present, Worker},
     state::ResponseClass,
-    worker::{LocalListener, Present, Worker},
 };
 
 /// Serves a client until its connection ends.

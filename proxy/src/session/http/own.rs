@@ -9,8 +9,8 @@ use std::{
 use tokio::net::TcpStream;
 
 use crate::{
+    local::{LocalMember, LocalPool, is_quiet, is_quiet_so_far},
     snapshot::PoolPlan,
-    worker::{LocalMember, LocalPool, is_quiet, is_quiet_so_far},
 };
 
 /// How many a client may have (HAProxy `max-session-srv-conns`). Beyond this the oldest is closed, and the member asks

@@ -27,15 +27,14 @@ use crate::{
         responses::{self, Recipient},
     },
     l7::Outcome,
+    local::{LocalListener, Present, Trust, Work, Worker},
     persist::{Persistence, server_cookie},
     session::{
         inlet::Inlet,
         member::{self, Connected, NoMember, Reuse, Route},
-        scratch::Work,
     },
     snapshot::{ListenerPlan, PoolPlan},
     state::{ListenerCounters, ResponseClass},
-    worker::{LocalListener, Present, Trust, Worker},
 };
 
 /// A request that cannot be repeated may still use a connection that was idle for no longer than this: a member

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{client::Client, exchange::MemberSide};
 use crate::{
+    local::{Present, Worker},
     session::relay::{self, RelayOptions},
-    worker::{Present, Worker},
 };
 
 /// A connection to a member that has left HTTP.

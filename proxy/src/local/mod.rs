@@ -1,0 +1,100 @@
+//! What one worker has of its own: the present snapshot as it runs it, idle connections, scratch memory, its sign of life.
+//! Sessions work on it, and the worker's thread keeps it up to date; it knows neither of the two.
+
+mod idle;
+mod pulse;
+mod scratch;
+mod snapshot;
+mod tasks;
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use tokio::{sync::Notify, time::Instant};
+
+pub(crate) use self::{
+    idle::{IDLE_PER_MEMBER, Trust, is_quiet, is_quiet_so_far},
+    pulse::WorkerPulse,
+    scratch::{Scratch, Work},
+    snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
+    tasks::Enlisted,
+};
+use crate::{metrics::Scrapes, net::Pools};
+
+/// What the sessions of one worker share.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) pools: Pools,
+    pub(crate) scratch: Scratch,
+    pub(crate) scrapes: Scrapes,
+    pub(crate) pulse: Arc<WorkerPulse>,
+    epoch: Instant,
+    sessions: Cell<usize>,
+    ending: Cell<bool>,
+    ended: Notify,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, epoch: Instant, scrapes: Scrapes, pulse: Arc<WorkerPulse>) -> Self {
+        Self {
+            index,
+            pools: Pools::default(),
+            scratch: Scratch::default(),
+            scrapes,
+            pulse,
+            epoch,
+            sessions: Cell::new(0),
+            ending: Cell::new(false),
+            ended: Notify::new(),
+        }
+    }
+
+    /// A moment in seconds on a clock that all workers share.
+    #[inline]
+    pub(crate) fn seconds(&self, at: Instant) -> u32 {
+        u32::try_from(at.duration_since(self.epoch).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts a session for as long as the guard lives.
+    pub(crate) fn session(self: &Rc<Self>) -> SessionGuard {
+        self.sessions.set(self.sessions.get() + 1);
+        SessionGuard(Rc::clone(self))
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.get()
+    }
+
+    /// This is the end of the process, and not of a listener alone.
+    pub(crate) fn end(&self) {
+        self.ending.set(true);
+    }
+
+    /// Whether [`end`](Self::end) was called.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
+
+    /// Waits until the last session is over. May be cancelled and called again.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.sessions.get() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// See [`Worker::session`].
+pub(crate) struct SessionGuard(Rc<Worker>);
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.sessions.set(self.0.sessions.get() - 1);
+        if self.0.sessions.get() == 0 {
+            self.0.ended.notify_one();
+        }
+    }
+}
