@@ -1,8 +1,11 @@
-//! An advertisement that is sent is received, and its envelope is right.
+//! An advertisement that is sent is received, and its envelope is right: in network namespaces that the tests make and
+//! remove. They take root, and say so where they are skipped.
+
+#![allow(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use std::{net::IpAddr, time::Duration};
 
-use amphora_netlink::{Family, Netlink};
+use amphora_netlink::{Family, Interface, InterfaceName, Netlink};
 use amphora_tests::{Namespace, in_time};
 use amphora_vrrp::{
     net::socket::{PacketBuffer, group},
@@ -11,11 +14,21 @@ use amphora_vrrp::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use super::interface;
+async fn eth1() -> Interface {
+    let name = InterfaceName::new("eth1").unwrap();
+    Netlink::open().unwrap().interface(&name).await.unwrap().unwrap()
+}
+
+/// Two namespaces with a link between them, `eth1` at both ends.
+fn link() -> Option<(Namespace, Namespace)> {
+    let (one, two) = (Namespace::create()?, Namespace::create()?);
+    one.link("eth1", &two, "eth1");
+    Some((one, two))
+}
 
 /// Two ends with `192.0.2.1` and `.2`, `fe80::1` and `::2`, `2001:db8::1` and `::2`.
 fn pair() -> Option<(Namespace, Namespace)> {
-    let (one, two) = super::pair()?;
+    let (one, two) = link()?;
     for (end, number) in [(&one, 1), (&two, 2)] {
         end.ip(&["addr", "add", &format!("192.0.2.{number}/24"), "dev", "eth1"]);
         end.ip(&["addr", "add", &format!("fe80::{number}/64"), "dev", "eth1", "nodad"]);
@@ -25,8 +38,7 @@ fn pair() -> Option<(Namespace, Namespace)> {
 }
 
 async fn open(source: IpAddr, unicast: bool) -> AdvertisementSocket {
-    let interface = interface(&Netlink::open().unwrap(), "eth1").await;
-    AdvertisementSocket::open(SocketOptions { interface, source, unicast }).unwrap()
+    AdvertisementSocket::open(SocketOptions { interface: eth1().await, source, unicast }).unwrap()
 }
 
 fn message(source: IpAddr, destination: IpAddr) -> Vec<u8> {
@@ -97,7 +109,7 @@ async fn ipv6_unicast_between_link_local_addresses() {
 /// A virtual address of the same prefix that was added first must not become the source.
 #[tokio::test]
 async fn the_source_is_the_one_that_was_asked_for() {
-    let Some((one, two)) = super::pair() else { return };
+    let Some((one, two)) = link() else { return };
     one.ip(&["addr", "add", "192.0.2.100/32", "dev", "eth1"]);
     one.ip(&["addr", "add", "192.0.2.1/24", "dev", "eth1"]);
     two.ip(&["addr", "add", "192.0.2.2/24", "dev", "eth1"]);
@@ -145,9 +157,8 @@ async fn a_unicast_socket_hears_no_multicast() {
 async fn unicast_waits_for_its_source() {
     let Some((one, _two)) = pair() else { return };
     one.run(|| async {
-        let interface = interface(&Netlink::open().unwrap(), "eth1").await;
         let source = "192.0.2.77".parse().unwrap();
-        let options = SocketOptions { interface, source, unicast: true };
+        let options = SocketOptions { interface: eth1().await, source, unicast: true };
         let refused = AdvertisementSocket::open(options).unwrap_err();
         assert_eq!(refused.errno(), Some(nix::errno::Errno::EADDRNOTAVAIL), "{refused}");
     })

@@ -5,7 +5,6 @@
 
 mod announce;
 mod netlink;
-mod socket;
 
 use std::process::Command;
 

@@ -2,9 +2,11 @@
 
 use std::{fs::File, process::Command};
 
-use amphora_netlink::{Family, LinkChange, LinkChanges, Netlink, Outcome, RouteProtocol, RouteScope, Table};
+use amphora_netlink::{
+    Family, InterfaceIndex, LinkChange, LinkChanges, Netlink, Outcome, Route, RouteProtocol, RouteScope,
+    Rule, Table,
+};
 use amphora_tests::{Namespace, in_time};
-use amphora_vrrp::config::{VirtualRoute, VirtualRule};
 use nix::errno::Errno;
 
 use super::{interface, name, pair, show};
@@ -125,16 +127,17 @@ async fn an_address_outlives_the_first_one_of_its_subnet() {
     .await;
 }
 
-fn virtual_route(destination: &str) -> VirtualRoute {
-    VirtualRoute {
+fn route_to(destination: &str, interface: InterfaceIndex) -> Route {
+    Route {
         destination: destination.parse().unwrap(),
         gateway: None,
-        interface: name("eth1"),
+        interface,
         source: None,
         scope: RouteScope::Global,
         onlink: false,
         table: Table(1),
         metric: None,
+        protocol: RouteProtocol::KEEPALIVED,
     }
 }
 
@@ -150,26 +153,21 @@ async fn routes_are_those_that_octavia_gives_keepalived() {
         }
         let (vip, vip6) = ("10.77.0.100".parse().ok(), "fd77::100".parse().ok());
         let gateway = |text: &str| Some(text.parse().unwrap());
+        let to = |destination| route_to(destination, eth1);
         let wanted = [
-            VirtualRoute { scope: RouteScope::Link, source: vip, ..virtual_route("10.77.0.0/24") },
-            VirtualRoute { gateway: gateway("10.77.0.1"), onlink: true, ..virtual_route("0.0.0.0/0") },
-            VirtualRoute { table: Table(1000), scope: RouteScope::Link, ..virtual_route("192.0.2.0/24") },
-            VirtualRoute { scope: RouteScope::Link, source: vip6, ..virtual_route("fd77::/64") },
-            VirtualRoute {
-                gateway: gateway("fd77::1"),
-                onlink: true,
-                metric: Some(7),
-                ..virtual_route("::/0")
-            },
+            Route { scope: RouteScope::Link, source: vip, ..to("10.77.0.0/24") },
+            Route { gateway: gateway("10.77.0.1"), onlink: true, ..to("0.0.0.0/0") },
+            Route { table: Table(1000), scope: RouteScope::Link, ..to("192.0.2.0/24") },
+            Route { scope: RouteScope::Link, source: vip6, ..to("fd77::/64") },
+            Route { gateway: gateway("fd77::1"), onlink: true, metric: Some(7), ..to("::/0") },
         ];
         for route in &wanted {
-            let route = route.route(eth1);
-            assert_eq!(netlink.add_route(&route).await.unwrap(), Outcome::Changed, "{route:?}");
-            assert_eq!(netlink.add_route(&route).await.unwrap(), Outcome::Unchanged);
-            netlink.replace_route(&route).await.unwrap();
+            assert_eq!(netlink.add_route(route).await.unwrap(), Outcome::Changed, "{route:?}");
+            assert_eq!(netlink.add_route(route).await.unwrap(), Outcome::Unchanged);
+            netlink.replace_route(route).await.unwrap();
             let family = Family::of(route.destination.addr());
             let there = netlink.routes(family).await.unwrap();
-            assert_eq!(there.iter().filter(|there| there.is(&route)).count(), 1, "{route:?} in {there:?}");
+            assert_eq!(there.iter().filter(|there| there.is(route)).count(), 1, "{route:?} in {there:?}");
         }
         assert_eq!(
             show(&inside, &["-N", "route", "show", "table", "1"]),
@@ -209,11 +207,8 @@ async fn a_route_is_replaced_or_stays_as_is_asked_for() {
         let eth1 = interface(&netlink, "eth1").await.index;
         for (any, first, second) in [("0.0.0.0/0", "10.77.0.1", "10.77.0.2"), ("::/0", "fd77::1", "fd77::2")]
         {
-            let via = |gateway: &str| {
-                let route =
-                    VirtualRoute { gateway: gateway.parse().ok(), onlink: true, ..virtual_route(any) };
-                route.route(eth1)
-            };
+            let via =
+                |gateway: &str| Route { gateway: gateway.parse().ok(), onlink: true, ..route_to(any, eth1) };
             let family = Family::of(via(first).destination.addr());
             netlink.add_route(&via(first)).await.unwrap();
             assert_eq!(netlink.add_route(&via(second)).await.unwrap(), Outcome::Unchanged);
@@ -228,9 +223,7 @@ async fn a_route_is_replaced_or_stays_as_is_asked_for() {
             netlink.replace_route(&via(second)).await.unwrap();
             assert_eq!(gateway().await, second);
         }
-        let unreachable =
-            VirtualRoute { gateway: "203.0.113.1".parse().ok(), ..virtual_route("198.51.100.0/24") };
-        let unreachable = unreachable.route(eth1);
+        let unreachable = Route { gateway: "203.0.113.1".parse().ok(), ..route_to("198.51.100.0/24", eth1) };
         let refused = netlink.add_route(&unreachable).await.unwrap_err();
         assert_eq!(refused.errno(), Some(Errno::ENETUNREACH), "{refused}");
         assert!(refused.to_string().starts_with("cannot add the route to 198.51.100.0/24 via 203.0.113.1"));
@@ -245,8 +238,11 @@ async fn rules_come_and_go() {
     let inside = one.name().to_owned();
     one.run(move || async move {
         let netlink = Netlink::open().unwrap();
-        let rule = |source: &str, table, priority| {
-            VirtualRule { source: source.parse().unwrap(), table: Table(table), priority }.rule()
+        let rule = |source: &str, table, priority| Rule {
+            source: source.parse().unwrap(),
+            table: Table(table),
+            priority,
+            protocol: RouteProtocol::KEEPALIVED,
         };
         let rules = [
             rule("10.77.0.100/32", 1, Some(100)),
