@@ -110,8 +110,9 @@ fn read(file: &Path) -> Result<Option<Config>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.map_err(|error| format!("{}: {error}", file.display()))?,
     };
-    config::parse(&text).map(Some).map_err(|faults| {
-        let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
+    config::parse(&text).map(Some).map_err(|refusal| {
+        let faults: Vec<_> =
+            refusal.faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
         faults.join("\n").into()
     })
 }

@@ -45,7 +45,8 @@ impl fmt::Display for Refusal {
 pub struct Fault {
     /// The JSON path of the offending field, such as `loadbalancer.listeners[0].protocol_port`. Between brackets is
     /// the index in the document; faults that are found after parsing (a regular expression that does not compile)
-    /// have the id of the object there, because policies are sorted by then. Empty: the document as a whole.
+    /// have the id of the object there, because policies are sorted by then. In a text that is no JSON, a line, as
+    /// `line 12`. Empty: the document as a whole.
     pub path: String,
     /// What is wrong, for a human.
     pub reason: String,
@@ -85,12 +86,13 @@ impl Faults {
 
     /// `value` when no fault was noted, the refusal otherwise.
     ///
-    /// # Panics
-    /// When there is neither a value nor a fault: a reader that gives up must say why.
+    /// A reader that yields nothing has noted why; should one not have, that is a fault as well.
     pub fn into_result<T>(self, value: Option<T>) -> Result<T, Refusal> {
         let mut faults = self.list.into_inner();
-        if faults.is_empty() {
-            return Ok(value.expect("a reader that yields nothing has noted a fault"));
+        match value {
+            Some(value) if faults.is_empty() => return Ok(value),
+            None if faults.is_empty() => return Err(Refusal::one("", "cannot be understood")),
+            _ => {}
         }
         match self.beyond.get() {
             0 => {}
@@ -103,9 +105,12 @@ impl Faults {
 
 /// Where in a document: a list of steps on the stack, spelled out only for a fault.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Path<'p> {
+pub enum Path<'p> {
+    /// The document itself.
     Root,
+    /// The field of this name.
     Field(&'p Path<'p>, &'p str),
+    /// The element at this place of a list.
     Index(&'p Path<'p>, usize),
 }
 
@@ -130,7 +135,7 @@ impl fmt::Display for Path<'_> {
 }
 
 /// `text` in quotes, escaped, and cut when it is long.
-pub(super) fn excerpt(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     match text.char_indices().nth(MAX_EXCERPT) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
         None => format!("{text:?}"),
@@ -163,6 +168,21 @@ mod tests {
         let refusal = faults.into_result(Some(())).unwrap_err();
         assert_eq!(refusal.faults.len(), MAX_FAULTS + 1);
         assert_eq!(refusal.faults.last().unwrap().to_string(), "and 3 more faults");
+    }
+
+    #[test]
+    fn nothing_without_a_fault_is_a_fault() {
+        assert_eq!(Faults::default().into_result(Some(1)), Ok(1));
+        assert_eq!(
+            Faults::default().into_result(None::<()>).unwrap_err().to_string(),
+            "cannot be understood"
+        );
+    }
+
+    #[test]
+    fn an_excerpt_is_cut_between_characters() {
+        assert_eq!(excerpt(&"é".repeat(1000)).chars().count(), MAX_EXCERPT + "\"\"...".len());
+        assert_eq!(excerpt("a\n"), "\"a\\n\"");
     }
 
     #[test]

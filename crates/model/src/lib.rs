@@ -37,7 +37,7 @@ pub use self::{
     check_state::CheckState,
     document::{MAX_DOCUMENT_BYTES, strict_json},
     enums::*,
-    fault::{Fault, Faults, MAX_FAULTS, Refusal},
+    fault::{Fault, Faults, MAX_FAULTS, Path, Refusal, excerpt},
     ids::*,
     token::{is_token, is_token_byte},
     update::{MemberUpdate, UnknownMember},

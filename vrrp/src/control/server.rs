@@ -97,10 +97,8 @@ impl Service for Control {
 
 fn read_config(body: &[u8]) -> Result<Config, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::of("the document is not UTF-8"))?;
-    config::parse(text).map_err(refusal)
-}
-
-fn refusal(faults: Vec<config::Invalid>) -> Refusal {
-    let faults = faults.into_iter().map(|fault| Fault { place: fault.place, reason: fault.reason });
-    Refusal { faults: faults.collect() }
+    config::parse(text).map_err(|refusal| {
+        let faults = refusal.faults.into_iter();
+        Refusal { faults: faults.map(|fault| Fault { place: fault.path, reason: fault.reason }).collect() }
+    })
 }

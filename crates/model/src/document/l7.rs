@@ -49,8 +49,7 @@ fn l7policy(
     }
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let position = o.integer("position", 1, LAST_POSITION.into());
-    let position = position.and_then(|position| u32::try_from(position).ok()).unwrap_or(LAST_POSITION);
+    let position = o.integer("position", 1..=LAST_POSITION).unwrap_or(LAST_POSITION);
     let action = l7action(o, cx, protocol);
     let rules = o.objects("rules", |o| l7rule(o, cx));
     if rules.len() > MAX_RULES {

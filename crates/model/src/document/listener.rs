@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Octavia's `MAX_TIMEOUT`: 24 days in milliseconds.
-const MAX_TIMEOUT: i64 = 24 * 24 * 60 * 60 * 1000;
+const MAX_TIMEOUT: u64 = 24 * 24 * 60 * 60 * 1000;
 
 const TLS_FIELDS: &[&str] = &[
     "default_tls_container_id",
@@ -54,7 +54,7 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
             }
         }
     }
-    let connection_limit = o.integer("connection_limit", -1, i32::MAX.into());
+    let connection_limit = o.integer("connection_limit", -1..=i32::MAX);
     let default_pool = default_pool(o, cx, protocol);
     let insert_headers = insert_headers(o, protocol);
     let timeouts = timeouts(o);
@@ -112,11 +112,10 @@ fn default_pool(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProto
 fn timeouts(o: &mut Object<'_>) -> ListenerTimeouts {
     let default = ListenerTimeouts::default();
     // Octavia's templates take 0 for its default.
-    let mut timeout =
-        |name, default| match o.integer(name, 0, MAX_TIMEOUT).and_then(|ms| u64::try_from(ms).ok()) {
-            None | Some(0) => default,
-            Some(ms) => Duration::from_millis(ms),
-        };
+    let mut timeout = |name, default| match o.integer(name, 0..=MAX_TIMEOUT) {
+        None | Some(0) => default,
+        Some(ms) => Duration::from_millis(ms),
+    };
     ListenerTimeouts {
         client_data: timeout("timeout_client_data", default.client_data),
         member_connect: timeout("timeout_member_connect", default.member_connect),

@@ -1,6 +1,6 @@
 //! One JSON object under inspection: typed access to its fields, with every fault noted under its path.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use serde_json::{Map, Value};
 
@@ -56,7 +56,7 @@ pub struct Object<'a> {
 impl<'a> Object<'a> {
     /// Reads `value` by `read`, then notes each field that `read` did not ask for. `None`, with a fault, when `value`
     /// is not an object.
-    pub(crate) fn read<T>(
+    pub fn read<T>(
         value: &Value,
         path: Path<'_>,
         faults: &Faults,
@@ -87,7 +87,7 @@ impl<'a> Object<'a> {
     }
 
     /// The object's own path.
-    pub(crate) fn path(&self) -> Path<'_> {
+    pub fn path(&self) -> Path<'_> {
         self.path
     }
 
@@ -143,6 +143,16 @@ impl<'a> Object<'a> {
         check_text(value, max).map_err(|reason| self.fault(name, reason)).ok()
     }
 
+    /// A string that `parse` understands.
+    pub fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let parsed = self.get(name)?.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(parse);
+        parsed.map_err(|reason| self.fault(name, reason)).ok()
+    }
+
     /// `name`, or the empty string.
     pub(crate) fn name(&mut self) -> String {
         self.text("name", MAX_NAME).unwrap_or_default().to_owned()
@@ -162,19 +172,32 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// An integer from `min` to `max`.
-    pub(crate) fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
-        let value = self.get(name)?;
-        let number = value.as_i64().filter(|number| (min..=max).contains(number));
+    /// A boolean.
+    pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        let value = self.get(name)?.as_bool();
+        if value.is_none() {
+            self.fault(name, "must be true or false");
+        }
+        value
+    }
+
+    /// An integer within bounds.
+    pub fn integer<T: TryFrom<i64> + PartialOrd + fmt::Display>(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
+        let number = self.get(name)?.as_i64().and_then(|number| T::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
         if number.is_none() {
-            self.fault(name, format!("must be an integer from {min} to {max}"));
+            self.fault(name, format!("must be an integer from {} to {}", range.start(), range.end()));
         }
         number
     }
 
     /// A TCP port, 1 to 65535.
     pub(crate) fn port(&mut self, name: &'static str) -> Option<u16> {
-        self.integer(name, 1, 65_535).and_then(|port| u16::try_from(port).ok())
+        self.integer(name, 1..=u16::MAX)
     }
 
     /// The object's own `id`, which it must have.
@@ -244,7 +267,7 @@ impl<'a> Object<'a> {
     }
 
     /// The objects in a list.
-    pub(crate) fn objects<T>(
+    pub fn objects<T>(
         &mut self,
         name: &'static str,
         mut read: impl FnMut(&mut Object<'_>) -> Option<T>,
@@ -291,8 +314,8 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Strings in a list, each with its path, for a check of the caller's own.
-    pub(crate) fn strings<T>(
+    /// Strings in a list, each of which `read` understands.
+    pub fn strings<T>(
         &mut self,
         name: &'static str,
         mut read: impl FnMut(&str) -> Result<T, String>,

@@ -15,7 +15,7 @@ use crate::{
 const MAX_WEIGHT: u16 = 256;
 
 /// HAProxy's longest timer, 2^31 - 1 milliseconds, in seconds: the longest `delay` and `timeout` of a monitor.
-const MAX_SECONDS: i64 = 2_147_483;
+const MAX_SECONDS: u64 = 2_147_483;
 
 /// The longest `url_path` of a health monitor.
 const MAX_URL_PATH: usize = 2048;
@@ -121,7 +121,7 @@ fn member(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<Member> {
 
 /// `weight`, 0 to 256.
 pub(crate) fn weight(o: &mut Object<'_>) -> Option<u16> {
-    o.integer("weight", 0, MAX_WEIGHT.into()).and_then(|weight| u16::try_from(weight).ok())
+    o.integer("weight", 0..=MAX_WEIGHT)
 }
 
 fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option<SessionPersistence> {
@@ -130,7 +130,7 @@ fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option
     let cookie_name = o.text("cookie_name", MAX_NAME).filter(|name| !name.is_empty());
     // Of UDP and SCTP pools alone; Octavia lets 0 pass elsewhere.
     const DATAGRAM: &str = "is only for UDP and SCTP pools, which are not supported yet by this version";
-    if o.integer("persistence_timeout", 0, i32::MAX.into()).is_some_and(|seconds| seconds != 0) {
+    if o.integer("persistence_timeout", 0..=i32::MAX).is_some_and(|seconds| seconds != 0) {
         o.fault("persistence_timeout", DATAGRAM);
     }
     if o.given("persistence_granularity").is_some() {
@@ -171,11 +171,10 @@ fn health_monitor(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<HealthMoni
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
     let kind = o.require("type", |o, name| o.one_of(name, TYPES, &["UDP-CONNECT", "SCTP"]));
-    let mut required = |name, min, max| o.require(name, |o, name| o.integer(name, min, max));
-    let delay = required("delay", 1, MAX_SECONDS);
-    let timeout = required("timeout", 0, MAX_SECONDS);
-    let max_retries = required("max_retries", 1, 10);
-    let max_retries_down = o.integer("max_retries_down", 1, 10).unwrap_or(3);
+    let delay = o.require("delay", |o, name| o.integer(name, 1..=MAX_SECONDS));
+    let timeout = o.require("timeout", |o, name| o.integer(name, 0..=MAX_SECONDS));
+    let max_retries = o.require("max_retries", |o, name| o.integer(name, 1..=10));
+    let max_retries_down = o.integer("max_retries_down", 1..=10).unwrap_or(3);
     let check = match kind {
         Some("HTTP") => http_check(o).map(HealthCheck::Http),
         Some("HTTPS") => http_check(o).map(HealthCheck::Https),
@@ -198,8 +197,7 @@ fn health_monitor(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<HealthMoni
     o.metadata(COMMON);
     o.metadata(&[("pools", Metadata::References)]);
     kind?;
-    let seconds = |n: i64| u64::try_from(n).ok().map(Duration::from_secs);
-    let (delay, timeout) = (seconds(delay?)?, seconds(timeout?)?);
+    let (delay, timeout) = (Duration::from_secs(delay?), Duration::from_secs(timeout?));
     Some(HealthMonitor {
         id: id?,
         name,
@@ -207,8 +205,8 @@ fn health_monitor(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<HealthMoni
         delay,
         // HAProxy takes `timeout check 0` as unset, and then a check has until the next one.
         timeout: if timeout.is_zero() { delay } else { timeout },
-        max_retries: u8::try_from(max_retries?).ok()?,
-        max_retries_down: u8::try_from(max_retries_down).ok()?,
+        max_retries: max_retries?,
+        max_retries_down,
         check: check?,
     })
 }

@@ -2,11 +2,9 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use super::{
-    super::{fault::Faults, validate::Field},
-    global::Globals,
-    lexer::Statement,
-};
+use amphora_model::Faults;
+
+use super::{super::validate::Field, global::Globals, lexer::Statement};
 use crate::{
     config::{
         Garp, Instance, InterfaceName, Preempt, Track, Unicast, VirtualAddress, VirtualRoute, VirtualRule,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use amphora_model::Faults;
+
 use super::{
-    super::fault::Faults,
     lexer::Statement,
     unsupported,
     value::{number, seconds, times},

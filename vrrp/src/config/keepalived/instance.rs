@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use amphora_model::Faults;
+
 use super::{
-    super::{fault::Faults, validate::Field},
+    super::validate::Field,
     draft::{AuthType, Draft},
     global::{self, Globals, MAX_DELAY, MAX_REPEAT},
     lexer::Statement,

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::super::fault::{Faults, excerpt};
+use amphora_model::{Faults, excerpt};
 
 /// The largest text that is looked at, in octets.
 pub const MAX_TEXT: usize = 1024 * 1024;
@@ -279,7 +279,7 @@ mod tests {
         let statements = read(text, &faults);
         match faults.into_result(statements) {
             Ok(_) => vec![],
-            Err(faults) => faults.iter().map(ToString::to_string).collect(),
+            Err(refusal) => refusal.faults.iter().map(ToString::to_string).collect(),
         }
     }
 

@@ -44,18 +44,19 @@ use self::{
     lexer::{Line, Statement},
     script::Scripts,
 };
+use amphora_model::{Faults, Refusal};
+
 use super::{
-    Config, Invalid,
-    fault::Faults,
+    Config,
     validate::{self, Problem},
 };
 
 /// Reads a keepalived.conf.
 ///
 /// # Errors
-/// Every fault, each with its line, at most [`MAX_FAULTS`](super::MAX_FAULTS). The text of the line is in the reason, but
+/// Every fault, each with its line, at most [`MAX_FAULTS`](amphora_model::MAX_FAULTS). The text of the line is in the reason, but
 /// for a password.
-pub fn parse(text: &str) -> Result<Config, Vec<Invalid>> {
+pub fn parse(text: &str) -> Result<Config, Refusal> {
     let faults = Faults::default();
     let config = lexer::read(text, &faults).map(|statements| config(&statements, &faults));
     faults.into_result(config)
@@ -99,6 +100,6 @@ pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match parse(text) {
         Ok(config) => assert_eq!(super::native::parse(&super::native::to_json(&config)), Ok(config)),
-        Err(faults) => assert!(!faults.is_empty()),
+        Err(refusal) => assert!(!refusal.faults.is_empty()),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use amphora_model::Faults;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    super::fault::Faults,
     lexer::Statement,
     value::{Reason, address, interface, metric, net, table},
 };

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
+use amphora_model::Faults;
+
 use super::{
-    super::fault::Faults,
     lexer::Statement,
     unsupported,
     value::{number, times},

@@ -36,7 +36,7 @@ fn one(text: &str) -> Instance {
 pub(super) fn faults(text: &str) -> Vec<String> {
     match parse(text) {
         Ok(config) => panic!("{text}\n{config:#?}"),
-        Err(faults) => faults.iter().map(ToString::to_string).collect(),
+        Err(refusal) => refusal.faults.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -260,7 +260,7 @@ fn instances_must_differ() {
 fn faults_are_reported_together() {
     let text = BACKUP.replace("advert_int 1", "advert_int x").replace("priority 90", "colour blue");
     let text = text.replace("10.77.0.101", "10.77.0.102").replace("onlink table 1", "offlink table 1");
-    let lines: Vec<_> = parse(&text).unwrap_err().into_iter().map(|fault| fault.place).collect();
+    let lines: Vec<_> = parse(&text).unwrap_err().faults.into_iter().map(|fault| fault.path).collect();
     assert_eq!(lines, ["line 11", "line 16", "line 38", "line 39", "line 41", "line 43", "line 24"]);
 }
 

@@ -1,6 +1,8 @@
 //! Why a keyword is refused.
 
-use super::{super::fault::Faults, lexer::Statement};
+use amphora_model::Faults;
+
+use super::lexer::Statement;
 
 const SCRIPTS: &str = "no script is run";
 const SYNC: &str = "instances are independent of each other";

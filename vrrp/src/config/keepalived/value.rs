@@ -2,9 +2,10 @@
 
 use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
+use amphora_model::Faults;
 use ipnet::IpNet;
 
-use super::{super::fault::Faults, lexer::Statement};
+use super::lexer::Statement;
 use crate::config::{InterfaceName, Table};
 
 /// What is wrong with a value.

@@ -14,22 +14,19 @@
 //!
 //! | module | what is inside |
 //! | --- | --- |
-//! | `object` | typed access to the fields of one object |
 //! | `read` | the objects |
 //! | `write` | the way back |
 
-mod object;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use amphora_model::strict_json;
+use amphora_model::{Faults, Path, Refusal, document::object::Object, strict_json};
 
 pub use self::write::to_json;
 use super::{
-    Config, Invalid,
-    fault::Faults,
+    Config,
     validate::{self, Field, Problem},
 };
 
@@ -39,25 +36,24 @@ pub const MAX_DOCUMENT: usize = 4 * 1024 * 1024;
 /// Reads a document.
 ///
 /// # Errors
-/// Every fault, each with its path, at most [`MAX_FAULTS`](super::MAX_FAULTS).
-pub fn parse(text: &str) -> Result<Config, Vec<Invalid>> {
+/// Every fault, each with its path, at most [`MAX_FAULTS`](amphora_model::MAX_FAULTS).
+pub fn parse(text: &str) -> Result<Config, Refusal> {
     let faults = Faults::default();
     let document = strict_json(text.as_bytes(), MAX_DOCUMENT, &|path, reason| faults.push(path, reason));
-    let config = document.and_then(|document| read::config(&document, &faults));
+    let config = document.and_then(|document| Object::read(&document, Path::Root, &faults, read::config));
     let config = config.map(|instances| {
-        let (positions, instances): (Vec<_>, Vec<_>) = instances.into_iter().unzip();
+        let (paths, instances): (Vec<String>, Vec<_>) = instances.into_iter().unzip();
         for Problem { instance, field, index, reason } in
             validate::check(&instances.iter().collect::<Vec<_>>())
         {
-            let position = positions.get(instance).copied().unwrap_or(instance);
-            let mut place = format!("instances[{position}]");
+            let mut path = paths.get(instance).cloned().unwrap_or_default();
             if let Some(name) = name_of(field) {
-                place = format!("{place}.{name}");
+                path = format!("{path}.{name}");
             }
             if let Some(index) = index {
-                place = format!("{place}[{index}]");
+                path = format!("{path}[{index}]");
             }
-            faults.push(place, reason);
+            faults.push(path, reason);
         }
         Config { instances }
     });
@@ -91,6 +87,6 @@ pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match parse(text) {
         Ok(config) => assert_eq!(parse(&to_json(&config)), Ok(config)),
-        Err(faults) => assert!(!faults.is_empty()),
+        Err(refusal) => assert!(!refusal.faults.is_empty()),
     }
 }

@@ -2,13 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use amphora_model::{document::object::Object, excerpt};
 use ipnet::IpNet;
-use serde_json::Value;
 
-use super::{
-    super::fault::{Faults, excerpt},
-    object::Object,
-};
 use crate::{
     config::{
         Garp, Instance, InterfaceName, Preempt, RouteScope, Table, Track, Unicast, VirtualAddress,
@@ -28,40 +24,38 @@ const PASSWORD: usize = 8;
 const DEFAULT_PRIORITY: u8 = 100;
 const DEFAULT_INTERVAL: u64 = 1000;
 
-/// Every instance that could be read, with its place in the document.
-pub(super) fn config(document: &Value, faults: &Faults) -> Option<Vec<(usize, Instance)>> {
-    Object::read(document, String::new(), faults, |o| {
-        o.required("instances", |o, name| {
-            let mut count = 0;
-            let instances = o.placed_objects(name, |o| {
-                count += 1;
-                instance(o)
-            });
-            if count == 0 {
-                o.fault(name, "must be a list of at least one instance");
-            }
-            Some(instances)
-        })
+/// Every instance that could be read, with its path.
+pub(super) fn config(o: &mut Object<'_>) -> Option<Vec<(String, Instance)>> {
+    o.require("instances", |o, name| {
+        let mut count = 0;
+        let instances = o.objects(name, |o| {
+            count += 1;
+            instance(o).map(|instance| (o.path().to_string(), instance))
+        });
+        if count == 0 {
+            o.fault(name, "must be a list of at least one instance");
+        }
+        Some(instances)
     })
 }
 
 fn instance(o: &mut Object<'_>) -> Option<Instance> {
-    let name = o.required("name", |o, name| o.text(name, |text| Ok(text.to_owned())));
-    let interface = o.required("interface", |o, name| o.text(name, interface_name));
-    let vrid = o.required("vrid", |o, name| o.octet(name, 1..=255));
-    let priority = o.octet("priority", 1..=255).unwrap_or(DEFAULT_PRIORITY);
+    let name = o.require("name", |o, name| o.parsed(name, |text| Ok(text.to_owned())));
+    let interface = o.require("interface", |o, name| o.parsed(name, interface_name));
+    let vrid = o.require("vrid", |o, name| o.integer(name, 1..=255));
+    let priority = o.integer("priority", 1..=255).unwrap_or(DEFAULT_PRIORITY);
     let interval = interval(o);
-    let initially_master = o.flag("initially_master").unwrap_or(false);
+    let initially_master = o.boolean("initially_master").unwrap_or(false);
     let preempt = preempt(o);
-    let accept = o.flag("accept").unwrap_or(true);
-    let auth = o.text("password", password).map_or(Auth::None, Auth::Password);
+    let accept = o.boolean("accept").unwrap_or(true);
+    let auth = o.parsed("password", password).map_or(Auth::None, Auth::Password);
     let unicast = o.object("unicast", unicast);
     let garp = o.object("garp", |o| Some(garp(o))).unwrap_or_default();
     let addresses = o.objects("addresses", virtual_address);
     let excluded = o.objects("excluded", virtual_address);
     let routes = o.objects("routes", |o| route(o, interface.as_ref()));
     let rules = o.objects("rules", rule);
-    let track_interfaces = o.texts("track_interfaces", interface_name);
+    let track_interfaces = o.strings("track_interfaces", interface_name);
     let track = o.object("track", track);
     let first = addresses.first().map(|address| address.net.addr());
     let family = first.or(unicast.as_ref().map(|unicast| unicast.source)).map_or(Family::V4, Family::of);
@@ -88,7 +82,7 @@ fn instance(o: &mut Object<'_>) -> Option<Instance> {
 }
 
 fn interval(o: &mut Object<'_>) -> Option<Interval> {
-    let version = match o.number("version", 2..=3) {
+    let version = match o.integer::<u8>("version", 2..=3) {
         Some(2) => Version::V2,
         _ => Version::V3,
     };
@@ -96,7 +90,7 @@ fn interval(o: &mut Object<'_>) -> Option<Interval> {
         Version::V2 => (1000, 255, "must be whole seconds from 1000 to 255000 in version 2"),
         Version::V3 => (10, 4095, "must be a multiple of 10 from 10 to 40950 in version 3"),
     };
-    let millis = o.number("interval_ms", 1..=MAX_MILLIS).unwrap_or(DEFAULT_INTERVAL);
+    let millis = o.integer("interval_ms", 1..=MAX_MILLIS).unwrap_or(DEFAULT_INTERVAL);
     let units = u16::try_from(millis / unit)
         .ok()
         .filter(|units| millis.is_multiple_of(unit) && (1..=max).contains(units));
@@ -110,9 +104,13 @@ fn interval(o: &mut Object<'_>) -> Option<Interval> {
     interval
 }
 
+fn millis(o: &mut Object<'_>, name: &'static str) -> Option<Duration> {
+    o.integer(name, 0..=MAX_MILLIS).map(Duration::from_millis)
+}
+
 fn preempt(o: &mut Object<'_>) -> Preempt {
-    let preempt = o.flag("preempt").unwrap_or(true);
-    let delay = o.millis("preempt_delay_ms", MAX_MILLIS).unwrap_or_default();
+    let preempt = o.boolean("preempt").unwrap_or(true);
+    let delay = millis(o, "preempt_delay_ms").unwrap_or_default();
     if preempt {
         return Preempt::After(delay);
     }
@@ -123,46 +121,46 @@ fn preempt(o: &mut Object<'_>) -> Preempt {
 }
 
 fn unicast(o: &mut Object<'_>) -> Option<Unicast> {
-    let source = o.required("source", |o, name| o.text(name, address));
-    let peers = o.texts("peers", address);
-    let check_source = o.flag("check_source").unwrap_or(true);
+    let source = o.require("source", |o, name| o.parsed(name, address));
+    let peers = o.strings("peers", address);
+    let check_source = o.boolean("check_source").unwrap_or(true);
     Some(Unicast { source: source?, peers, check_source })
 }
 
 /// What is not given is keepalived's default, except that a lower priority is answered as a new master announces itself.
 fn garp(o: &mut Object<'_>) -> Garp {
     let default = Garp::default();
-    let repeat = o.count("repeat", 1..=MAX_REPEAT).unwrap_or(default.repeat);
-    let delay = o.millis("delay_ms", MAX_MILLIS).unwrap_or(default.delay);
+    let repeat = o.integer("repeat", 1..=MAX_REPEAT).unwrap_or(default.repeat);
+    let delay = millis(o, "delay_ms").unwrap_or(default.delay);
     Garp {
         repeat,
         delay,
-        refresh: o.millis("refresh_ms", MAX_MILLIS).unwrap_or(default.refresh),
-        refresh_repeat: o.count("refresh_repeat", 1..=MAX_REPEAT).unwrap_or(default.refresh_repeat),
-        lower_repeat: o.count("lower_repeat", 0..=MAX_REPEAT).unwrap_or(repeat),
-        lower_delay: o.millis("lower_delay_ms", MAX_MILLIS).unwrap_or(delay),
+        refresh: millis(o, "refresh_ms").unwrap_or(default.refresh),
+        refresh_repeat: o.integer("refresh_repeat", 1..=MAX_REPEAT).unwrap_or(default.refresh_repeat),
+        lower_repeat: o.integer("lower_repeat", 0..=MAX_REPEAT).unwrap_or(repeat),
+        lower_delay: millis(o, "lower_delay_ms").unwrap_or(delay),
     }
 }
 
 fn virtual_address(o: &mut Object<'_>) -> Option<VirtualAddress> {
-    let net = o.required("address", |o, name| o.text(name, net));
-    let interface = o.text("interface", interface_name);
+    let net = o.require("address", |o, name| o.parsed(name, net));
+    let interface = o.parsed("interface", interface_name);
     Some(VirtualAddress { net: net?, interface })
 }
 
 fn route(o: &mut Object<'_>, of_instance: Option<&InterfaceName>) -> Option<VirtualRoute> {
-    let destination = o.required("destination", |o, name| o.text(name, net));
-    let gateway = o.text("gateway", address);
-    let interface = o.text("interface", interface_name).or_else(|| of_instance.cloned());
-    let source = o.text("source", address);
-    let scope = o.text("scope", |text| match text {
+    let destination = o.require("destination", |o, name| o.parsed(name, net));
+    let gateway = o.parsed("gateway", address);
+    let interface = o.parsed("interface", interface_name).or_else(|| of_instance.cloned());
+    let source = o.parsed("source", address);
+    let scope = o.parsed("scope", |text| match text {
         "global" => Ok(RouteScope::Global),
         "link" => Ok(RouteScope::Link),
         _ => Err("must be \"global\" or \"link\"".to_owned()),
     });
-    let onlink = o.flag("onlink").unwrap_or(false);
-    let table = o.count("table", 1..=u32::MAX).map_or(Table::MAIN, Table);
-    let metric = o.count("metric", 0..=u32::MAX);
+    let onlink = o.boolean("onlink").unwrap_or(false);
+    let table = o.integer("table", 1..=u32::MAX).map_or(Table::MAIN, Table);
+    let metric = o.integer("metric", 0..=u32::MAX);
     Some(VirtualRoute {
         destination: destination?.trunc(),
         gateway,
@@ -176,15 +174,15 @@ fn route(o: &mut Object<'_>, of_instance: Option<&InterfaceName>) -> Option<Virt
 }
 
 fn rule(o: &mut Object<'_>) -> Option<VirtualRule> {
-    let source = o.required("source", |o, name| o.text(name, net));
-    let table = o.required("table", |o, name| o.count(name, 1..=u32::MAX));
-    let priority = o.count("priority", 0..=u32::MAX);
+    let source = o.require("source", |o, name| o.parsed(name, net));
+    let table = o.require("table", |o, name| o.integer(name, 1..=u32::MAX));
+    let priority = o.integer("priority", 0..=u32::MAX);
     Some(VirtualRule { source: source?.trunc(), table: Table(table?), priority })
 }
 
 fn track(o: &mut Object<'_>) -> Option<Track> {
-    let fall = o.required("fall", |o, name| o.count(name, 1..=MAX_COUNT));
-    let rise = o.required("rise", |o, name| o.count(name, 1..=MAX_COUNT));
+    let fall = o.require("fall", |o, name| o.integer(name, 1..=MAX_COUNT));
+    let rise = o.require("rise", |o, name| o.integer(name, 1..=MAX_COUNT));
     Some(Track { fall: fall?, rise: rise? })
 }
 

@@ -17,7 +17,7 @@ use crate::{
 const LEAST: &str = r#"{"instances": [{"name": "a", "interface": "eth1", "vrid": 7, "addresses": [{"address": "192.0.2.1"}]}]}"#;
 
 fn faults(text: &str) -> Vec<String> {
-    parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+    parse(text).unwrap_err().faults.iter().map(ToString::to_string).collect()
 }
 
 /// An instance that has these fields as well, or instead.
@@ -86,22 +86,22 @@ fn faults_are_reported_together_with_their_paths() {
         "instances[0].name: is given twice in one object",
         "instances[0].colour: is not a field of this object",
         "instances[0].interface: \"eth 1\" is not the name of an interface",
-        "instances[0].vrid: must be a whole number from 1 to 255",
+        "instances[0].vrid: must be an integer from 1 to 255",
         "instances[0].addresses[1].address: \"192.0.2.300\" is not an IP address with or without a prefix length",
         "instances[0].addresses[2]: must be an object",
         "instances[1].name: is required",
         "instances[1].interface: must be a string",
-        "instances[1].vrid: must be a whole number from 1 to 255",
-        "instances[1].garp.repeat: must be a whole number from 1 to 1000",
+        "instances[1].vrid: must be an integer from 1 to 255",
+        "instances[1].garp.repeat: must be an integer from 1 to 1000",
         "instances[1].garp.often: is not a field of this object",
         "instances[1].unicast.source: is required",
         "instances[1].unicast.peers[0]: \"x\" is not an IP address",
         "instances[1].unicast.peers[1]: must be a string",
-        "instances[1].track.fall: must be a whole number from 1 to 2147483647",
+        "instances[1].track.fall: must be an integer from 1 to 2147483647",
         "instances[1].track.rise: is required",
         "instances[1].accept: must be true or false",
         "instances[1].addresses: must be a list",
-        "instances[1].priority: must be a whole number from 1 to 255",
+        "instances[1].priority: must be an integer from 1 to 255",
         "instances[1].routes[0].scope: must be \"global\" or \"link\"",
         "instances[1].rules[0].table: is required",
         "instances[2]: must be an object",
@@ -123,7 +123,7 @@ fn each_refusal_has_its_path_and_reason() {
             r#""vrid": 1, "version": 2, "interval_ms": 256000"#,
             "instances[0].interval_ms: must be whole seconds",
         ),
-        (r#""vrid": 1, "version": 4"#, "instances[0].version: must be a whole number from 2 to 3"),
+        (r#""vrid": 1, "version": 4"#, "instances[0].version: must be an integer from 2 to 3"),
         (r#""vrid": 1, "password": "x""#, "instances[0].password: version 3 has no password"),
         (r#""vrid": 1, "version": 2, "password": "123456789""#, "instances[0].password: must be 1 to 8"),
         (r#""vrid": 1, "version": 2, "password": """#, "instances[0].password: must be 1 to 8"),
