@@ -1,6 +1,9 @@
 //! The daemon's counters in Prometheus' text format.
 
-use std::fmt::Write;
+use prometheus::{
+    TextEncoder,
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
 
 use super::api::{InstanceStatus, Status};
 use crate::packet;
@@ -38,42 +41,122 @@ const GAUGES: [(&str, &str, Value); 3] = [
 
 const STATES: [&str; 3] = ["INIT", "BACKUP", "MASTER"];
 
-/// The whole text.
+/// The whole text. What would have no series, because there is no virtual router, is not in it.
 pub(super) fn text(status: &Status) -> String {
-    let mut out = String::new();
-    for (kind, table) in [("counter", &COUNTERS[..]), ("gauge", &GAUGES[..])] {
-        for (name, help, value) in table {
-            head(&mut out, name, help, kind);
-            for instance in &status.instances {
-                line(&mut out, name, instance, "", value(instance));
-            }
-        }
-    }
-    let name = "amphora_vrrp_state";
-    head(&mut out, name, "The present state of this router is 1, the others are 0.", "gauge");
-    for instance in &status.instances {
-        for state in STATES {
-            let more = format!(",state=\"{state}\"");
-            line(&mut out, name, instance, &more, u64::from(instance.state == state));
-        }
-    }
-    let name = "amphora_vrrp_advertisements_refused_total";
-    head(&mut out, name, "Advertisements refused, by reason.", "counter");
-    for instance in &status.instances {
-        for reason in packet::Refusal::ALL {
-            let count = instance.counters.refused.get(reason.as_str()).copied().unwrap_or_default();
-            line(&mut out, name, instance, &format!(",reason=\"{}\"", reason.as_str()), count);
-        }
-    }
-    out
+    let families: Vec<_> =
+        families(&status.instances).into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+    TextEncoder::new().encode_to_string(&families).expect("only a family without name or series is refused")
 }
 
-fn head(out: &mut String, name: &str, help: &str, kind: &str) {
-    // Writing to a String does not fail.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+fn families(instances: &[InstanceStatus]) -> Vec<MetricFamily> {
+    let by_kind = [(MetricType::COUNTER, &COUNTERS[..]), (MetricType::GAUGE, &GAUGES[..])];
+    let plain = by_kind.into_iter().flat_map(|(kind, table)| table.iter().map(move |row| (kind, row)));
+    let plain = plain.map(|(kind, (name, help, value))| {
+        family(name, help, kind, instances.iter().map(|i| series(kind, i, None, value(i))))
+    });
+    let kind = MetricType::GAUGE;
+    let state = instances.iter().flat_map(|i| {
+        STATES.map(|state| series(kind, i, Some(("state", state)), u64::from(i.state == state)))
+    });
+    let help = "The present state of this router is 1, the others are 0.";
+    let state = family("amphora_vrrp_state", help, kind, state);
+    let kind = MetricType::COUNTER;
+    let refused = instances.iter().flat_map(|i| {
+        packet::Refusal::ALL.map(|reason| {
+            let count = i.counters.refused.get(reason.as_str()).copied().unwrap_or_default();
+            series(kind, i, Some(("reason", reason.as_str())), count)
+        })
+    });
+    let help = "Advertisements refused, by reason.";
+    let refused = family("amphora_vrrp_advertisements_refused_total", help, kind, refused);
+    plain.chain([state, refused]).collect()
 }
 
-fn line(out: &mut String, name: &str, instance: &InstanceStatus, more: &str, value: u64) {
-    let label = instance.name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-    let _ = writeln!(out, "{name}{{instance=\"{label}\"{more}}} {value}");
+fn family(name: &str, help: &str, kind: MetricType, series: impl Iterator<Item = Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(series.collect());
+    family
+}
+
+fn series(kind: MetricType, instance: &InstanceStatus, more: Option<(&str, &str)>, value: u64) -> Metric {
+    let label = |(name, value): (&str, &str)| {
+        let mut label = LabelPair::default();
+        label.set_name(name.to_owned());
+        label.set_value(value.to_owned());
+        label
+    };
+    let labels = [("instance", instance.name.as_str())].into_iter().chain(more).map(label);
+    let mut metric = Metric::from_label(labels.collect());
+    // Exact below 2^53, as in Prometheus itself.
+    let value = value as f64;
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::control::api::CountersStatus;
+
+    fn instance(name: &str, state: &str) -> InstanceStatus {
+        InstanceStatus {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            since_ms: 1,
+            reason: "master_down".to_owned(),
+            interface: "eth1".to_owned(),
+            vrid: 7,
+            version: 3,
+            priority: 100,
+            interval_ms: 1000,
+            master_interval_ms: 1000,
+            fit: true,
+            handed_over: false,
+            addresses: vec!["192.0.2.100/32".to_owned()],
+            peer: None,
+            counters: CountersStatus {
+                sent: 12_345_678_901,
+                received: 2,
+                priority_zero_sent: 3,
+                priority_zero_received: 4,
+                became_master: 5,
+                released_master: 6,
+                refused: BTreeMap::from([("ttl".to_owned(), 7), ("own".to_owned(), 8)]),
+            },
+            error: None,
+        }
+    }
+
+    fn status(instances: Vec<InstanceStatus>) -> Status {
+        Status { version: "1".to_owned(), pid: 1, uptime_ms: 1, started: true, data_plane: None, instances }
+    }
+
+    #[test]
+    fn the_text_is_this_to_the_letter() {
+        let other = InstanceStatus {
+            fit: false,
+            handed_over: true,
+            counters: CountersStatus::default(),
+            ..instance("a \"b\" \\ \n c", "INIT")
+        };
+        assert_eq!(text(&status(vec![instance("lb", "MASTER"), other])), include_str!("metrics.golden"));
+    }
+
+    #[test]
+    fn without_a_virtual_router_there_is_nothing_to_tell() {
+        assert_eq!(text(&status(Vec::new())), "");
+    }
 }
