@@ -153,7 +153,19 @@ impl Amphora {
 
     /// A request on our daemon's control socket: the body of its answer.
     pub(crate) fn control(&self, method: &str, path: &str) -> Value {
-        let mut stream = UnixStream::connect(self.path("vrrp.sock")).unwrap();
+        let socket = self.path("vrrp.sock");
+        let connect = || UnixStream::connect(&socket);
+        let mut connected = connect();
+        // A socket that is bound is there for a moment before anybody listens on it.
+        for _ in 0..100 {
+            match &connected {
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                _ => break,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            connected = connect();
+        }
+        let mut stream = connected.unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
