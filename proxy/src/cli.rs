@@ -31,6 +31,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
 
+    /// Memory that the bound on clients follows from, in MiB; what the control group allows or the machine has if absent.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    pub(crate) memory_limit: Option<u64>,
+
     /// Network namespace to serve in, by its name under /run/netns. The control socket is not affected.
     #[arg(long, value_name = "NAME")]
     pub(crate) netns: Option<String>,

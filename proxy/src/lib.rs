@@ -20,6 +20,7 @@
 //! | [`peers`] | persistence kept alike on both amphorae of a pair |
 //! | [`health`] | health monitors: the schedule and the probes |
 //! | [`metrics`] | Prometheus text |
+//! | [`limits`] | how much of everything there may be at once |
 //! | [`memory`] | what a burst of connections leaves behind |
 //! | [`privileges`] | descriptors, the network namespace, the user |
 //! | [`net`] | sockets, buffers, pipes, deadlines, the PROXY protocol |
@@ -30,6 +31,7 @@ pub mod engine;
 pub mod health;
 pub mod http1;
 pub mod l7;
+pub mod limits;
 mod local;
 pub mod memory;
 pub mod metrics;

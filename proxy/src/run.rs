@@ -5,11 +5,13 @@ use std::{error::Error, fs, io, path::Path, pin::pin, thread::available_parallel
 use amphora_proxy::{
     control::{Control, ControlSocket, FitnessSocket},
     engine::Engine,
+    limits::{self, Bounds, Resources},
     memory::{self, Bursts},
-    peers::PeersConfig,
+    peers::{Peers, PeersConfig},
     privileges::{self, Urgent},
 };
 use amphora_sandbox::Files;
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -42,18 +44,15 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let fitness_socket = FitnessSocket::beside(&options.control_socket);
     let fitness_socket = FitnessSocket::bind(fitness_socket.clone())
         .map_err(|error| format!("{}: {error}", fitness_socket.display()))?;
-    // Both look at what is out of sight afterwards: the control group's limits, the priority that it may have.
-    let workers = match options.workers {
-        Some(workers) => usize::from(workers),
-        None => available_parallelism()?.get(),
-    };
+    // All of these look at what is out of sight afterwards: the control group's limits, the priority that it may have.
+    let bounds = resources(&options)?.share_out()?;
     // For the thread that answers, which has to be made by who may do no more than the rest: it inherits both.
     let urgent = Urgent::for_now();
     let sockets = [options.control_socket.as_path(), fitness_socket.path()];
     privileges::confine(options.user.as_deref(), &sockets, readable(&options))?;
     let mut fitness = fitness_socket.start()?;
     drop(urgent);
-    let engine = Engine::start(workers)?;
+    let engine = Engine::start(bounds)?;
     if let Some(file) = &options.load_balancer {
         let name = file.display();
         let document = fs::read(file).map_err(|error| format!("{name}: {error}"))?;
@@ -62,7 +61,8 @@ async fn serve(options: Options) -> Result<(), Failure> {
     if let Some(dir) = &options.state_dir {
         restore(&engine, dir).await;
     }
-    tracing::info!(workers, control = %options.control_socket.display(), "ready");
+    let (Bounds { workers, clients, .. }, control_socket) = (bounds, options.control_socket.display());
+    tracing::info!(workers, clients, control = %control_socket, "ready");
 
     let pulse = engine.pulse();
     let stalled = pulse.stalled();
@@ -116,6 +116,18 @@ async fn serve(options: Options) -> Result<(), Failure> {
         _ = interrupt.recv() => tracing::warn!("told to stop again: sessions were cut off"),
     }
     Ok(())
+}
+
+/// What there is to share out.
+fn resources(options: &Options) -> Result<Resources, Failure> {
+    let workers = match options.workers {
+        Some(workers) => usize::from(workers),
+        None => available_parallelism()?.get(),
+    };
+    let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let memory = options.memory_limit.map_or_else(limits::memory::available, |mib| mib << 20);
+    let set_aside = ControlSocket::DESCRIPTORS + FitnessSocket::DESCRIPTORS + Peers::DESCRIPTORS;
+    Ok(Resources { descriptors, memory, set_aside, workers })
 }
 
 /// The documents, which are read again whenever the agent says so, and which it replaces.

@@ -52,6 +52,15 @@ impl Proxy {
         Self::spawn(directory, document, &options).await
     }
 
+    /// As [`start`](Self::start), with so many descriptors at the most.
+    pub async fn start_within(document: Document, descriptors: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("document.json");
+        fs::write(&file, document.to_json().to_string()).unwrap();
+        let file = file.display().to_string();
+        Self::spawn_within(directory, document, &["--load-balancer", &file], Some(descriptors)).await
+    }
+
     /// Starts a proxy that restores what is in `state`. `document` is what it is expected to find there.
     pub async fn restore(document: Document, state: &Path) -> Self {
         let state = state.display().to_string();
@@ -59,11 +68,24 @@ impl Proxy {
     }
 
     async fn spawn(directory: TempDir, document: Document, options: &[&str]) -> Self {
+        Self::spawn_within(directory, document, options, None).await
+    }
+
+    async fn spawn_within(
+        directory: TempDir,
+        document: Document,
+        options: &[&str],
+        descriptors: Option<u32>,
+    ) -> Self {
         process::open_files();
         let program = tokio::task::spawn_blocking(process::proxy_program).await.unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         let workers: &[&str] = if options.contains(&"--workers") { &[] } else { &["--workers", "2"] };
-        let child = Command::new(program)
+        let mut command = match descriptors {
+            Some(limit) => Self::command_within(limit),
+            None => Command::new(program),
+        };
+        let child = command
             .args(workers)
             .arg("--control-socket")
             .arg(directory.path().join("control"))
@@ -87,6 +109,19 @@ impl Proxy {
     /// The program, to be started by the test itself.
     pub fn command() -> Command {
         Command::new(process::proxy_program())
+    }
+
+    /// The same, with so many descriptors at the most.
+    pub fn command_within(descriptors: u32) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &descriptors.to_string()]);
+        command.arg(process::proxy_program());
+        command
+    }
+
+    /// How many descriptors it has.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Where the first listener listens.

@@ -202,7 +202,7 @@ async fn watch_engine() -> Vec<Seen> {
     let actors = actors(&looks).await;
     let registry = Registry::new(1);
     let pool = registry.pool(PoolId(Uuid::from_u128(1)));
-    let mut engine = HealthEngine::start(1).unwrap();
+    let mut engine = HealthEngine::start(1, 1024).unwrap();
     let members: Vec<Arc<MemberState>> = actors
         .iter()
         .map(|actor| {
@@ -323,7 +323,7 @@ async fn probes_begin_with_the_proxy_header_of_haproxy() {
 
     let registry = Registry::new(1);
     let pool = registry.pool(PoolId(Uuid::from_u128(1)));
-    let mut engine = HealthEngine::start(1).unwrap();
+    let mut engine = HealthEngine::start(1, 1024).unwrap();
     let check = HttpCheck {
         method: HttpMethod::Get,
         url_path: "/".into(),

@@ -36,7 +36,7 @@ const AFTER_BURST: Duration = Duration::from_secs(10);
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Idle keep-alive connections.
+    /// Idle keep-alive connections; fewer where the limit of open files has no room for so many.
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
     /// Worker threads of the proxy.
@@ -78,11 +78,12 @@ fn run(mut args: Args) -> Result<bool> {
         args.connections = args.connections.min(1000);
     }
     let limit = process::raise_open_files()?;
-    // The clients' ends and the members' ends of connections are both in this process.
-    if (args.connections as u64) + 2000 > limit {
-        return Err(
-            format!("{} connections do not fit in a limit of {limit} open files", args.connections).into()
-        );
+    // The proxy sets descriptors aside for itself, and two for each client. The clients' ends and the members' ends are both
+    // in this process.
+    let fit = usize::try_from(limit.saturating_sub(3000) / 3)?;
+    if fit < args.connections {
+        eprintln!("memory: {fit} connections, because {} do not fit in {limit} open files", args.connections);
+        args.connections = fit;
     }
     let cores = process::cores()?;
     process::pin(cores[0])?;

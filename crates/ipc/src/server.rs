@@ -117,6 +117,9 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
+    /// Descriptors that it takes at the most: for a moment there is one connection more than there are places.
+    pub const DESCRIPTORS: usize = PLACES + 3;
+
     /// Binds the socket, readable and writable by the owner and the group. A stale socket of a process that is
     /// gone is replaced; one of a live process is not. `program` is what that is called.
     ///
@@ -254,8 +257,13 @@ struct Peer {
 impl Places {
     /// Resolves when there is a place, which may have been another's.
     async fn free(&self) {
-        while self.taken.borrow().len() >= PLACES && !self.let_go_one() {
-            self.freed.notified().await;
+        while self.taken.borrow().len() >= PLACES {
+            if self.let_go_one() {
+                // He closes his connection before another is accepted: descriptors are set aside for the places alone.
+                tokio::task::yield_now().await;
+            } else {
+                self.freed.notified().await;
+            }
         }
     }
 

@@ -51,6 +51,9 @@ pub struct FitnessSocket {
 }
 
 impl FitnessSocket {
+    /// Descriptors that it takes at the most, its thread's included: for a moment there is one connection more than is kept.
+    pub const DESCRIPTORS: usize = MAX_CONNECTIONS + 3;
+
     /// Where the socket is that belongs to a control socket: the same name with `.fitness` behind it.
     pub fn beside(control_socket: &Path) -> PathBuf {
         socket_beside(control_socket)
@@ -299,9 +302,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::engine::Engine;
+    use crate::{
+        engine::Engine,
+        limits::{Bounds, Resources},
+    };
 
     const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn bounds(workers: usize) -> Bounds {
+        Resources { descriptors: 4096, memory: 1 << 30, set_aside: 64, workers }.share_out().unwrap()
+    }
 
     struct Asker(UnixStream);
 
@@ -336,7 +346,7 @@ mod tests {
         early.0.write_all(b"?").unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(2).unwrap();
+                let engine = Engine::start(bounds(2)).unwrap();
                 fitness.begin(engine.pulse());
                 assert_eq!(early.ask(b"", 1), [FIT], "asked before it began");
                 for _ in 0..3 {
@@ -361,7 +371,7 @@ mod tests {
         let mut fitness = socket.start().unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(2).unwrap();
+                let engine = Engine::start(bounds(2)).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 assert_eq!(peer.ask(b"q", 1), [QUIET]);
@@ -382,7 +392,7 @@ mod tests {
         let silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| Asker::of(&path)).collect();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(1).unwrap();
+                let engine = Engine::start(bounds(1)).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 for _ in 0..2 * MAX_CONNECTIONS {

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     control::api::{Applied, ProcessStats, Refusal},
     health::{HealthEngine, Monitored, Target},
+    limits::{Bounds, Clients},
     metrics::Scrapes,
     model::{Binding, Member, PoolId},
     net::NewListener,
@@ -53,6 +54,11 @@ pub(super) struct Actor {
     /// Nobody else holds it but a change that is being compiled.
     registry: Arc<Registry>,
     workers: Vec<WorkerHandle>,
+    bounds: Bounds,
+    /// All that are connected, to listeners that are gone as well.
+    clients: Arc<Clients>,
+    /// It was said that more clients come than there may be.
+    crowded: bool,
     health: HealthEngine,
     watch: Watch,
     peers: Peers,
@@ -104,18 +110,22 @@ impl Stage {
 
 impl Actor {
     /// Starts the workers, without a load balancer.
-    pub(super) fn start(workers: usize, generation: Arc<AtomicU64>, scrapes: &Scrapes) -> io::Result<Self> {
+    pub(super) fn start(bounds: Bounds, generation: Arc<AtomicU64>, scrapes: &Scrapes) -> io::Result<Self> {
         let epoch = tokio::time::Instant::now();
-        let handles = (0..workers)
-            .map(|index| WorkerHandle::start(index, epoch, scrapes.clone()))
+        let clients = Arc::new(Clients::new(bounds.clients));
+        let handles = (0..bounds.workers)
+            .map(|index| WorkerHandle::start(index, &bounds, Arc::clone(&clients), epoch, scrapes.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         let instance = Uuid::new_v4();
         Ok(Self {
             instance,
             started: Instant::now(),
-            registry: Arc::new(Registry::new(workers)),
+            registry: Arc::new(Registry::new(bounds.workers)),
             workers: handles,
-            health: HealthEngine::start(u64::from(std::process::id()))?,
+            bounds,
+            clients,
+            crowded: false,
+            health: HealthEngine::start(u64::from(std::process::id()), bounds.probes)?,
             watch: Watch::new(Instant::now()),
             peers: Peers::new(instance, epoch.into_std()),
             epoch,
@@ -198,7 +208,7 @@ impl Actor {
         if self.draining {
             return Err(ApplyError::stopping());
         }
-        let sockets = change::bind_new(&snapshot, &self.bound, &self.released, self.workers.len());
+        let sockets = change::bind_new(&snapshot, &self.bound, &self.released, &self.bounds);
         let sockets = sockets.map_err(ApplyError::Unavailable)?;
         addresses::warn_of_missing(sockets.keys());
         let snapshot = Arc::new(snapshot);
@@ -307,11 +317,24 @@ impl Actor {
 
     fn look(&mut self) -> Vitals {
         self.watch.sample(Instant::now(), &self.present);
-        let open = |plan: &Arc<ListenerPlan>| u64::from(plan.state.connections.load(Ordering::Relaxed));
+        self.tell_of_crowds();
+        let open = |plan: &Arc<ListenerPlan>| u64::from(plan.state.places.taken());
         Vitals {
             connections: self.present.listeners.iter().map(open).sum(),
             fit: !self.workers.iter().any(WorkerHandle::is_finished),
         }
+    }
+
+    /// Says once that clients wait, and again only after a good part of them has gone.
+    fn tell_of_crowds(&mut self) {
+        let (taken, limit) = (self.clients.places.taken(), self.clients.limit);
+        if taken >= limit && !self.crowded {
+            tracing::warn!(
+                clients = taken,
+                "no more clients are let in than descriptors and memory allow; others wait"
+            );
+        }
+        self.crowded = taken >= limit || self.crowded && taken >= limit - limit / 8;
     }
 
     fn observe(&self) -> Observation {
@@ -321,7 +344,7 @@ impl Actor {
             instance: self.instance,
             uptime: self.started.elapsed(),
             epoch: self.epoch.into_std(),
-            workers: self.workers.len(),
+            bounds: self.bounds,
             departed: self.registry.departed(),
             rates: ProcessStats {
                 connection_rate: self.watch.connections.per_second(),

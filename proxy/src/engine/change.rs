@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     control::api::{Fault, Refusal},
     health::Target,
+    limits::Bounds,
     model::{Binding, LoadBalancer, Pool},
     net::{self, BindError, BoundListener, NewListener},
     snapshot::{self, Snapshot},
@@ -91,7 +92,7 @@ pub(super) fn compile(
     snapshot::compile_after(Arc::new(model), present, registry).map(Some).map_err(ApplyError::Refused)
 }
 
-/// A socket per worker for each address that is not among `bound`. Sockets that were bound are closed again when one
+/// A socket per worker for each address that is not among `bound`, if there may be so many. Sockets that were bound are closed again when one
 /// cannot be. On addresses of `released` clients are not let in yet: workers may still have their old sockets there, and
 /// go on with these.
 ///
@@ -101,10 +102,17 @@ pub(super) fn bind_new(
     snapshot: &Snapshot,
     bound: &[Binding],
     released: &[(Binding, Instant)],
-    workers: usize,
+    bounds: &Bounds,
 ) -> Result<BTreeMap<Binding, Vec<NewListener>>, Refusal> {
     let mut new = Vec::new();
     let mut faults = Vec::new();
+    let (workers, addresses) = (bounds.workers, bounds.sockets / bounds.workers);
+    if let Some((_, beyond)) = snapshot.bindings().nth(addresses) {
+        let reason = format!(
+            "the limit of open descriptors (RLIMIT_NOFILE) has room for {addresses} listening addresses with {workers} workers"
+        );
+        return Err(Refusal::one(port_of(snapshot, beyond), reason));
+    }
     for (binding, index) in snapshot.bindings() {
         if bound.contains(&binding) {
             continue;
@@ -147,11 +155,15 @@ fn unsupported_monitors(model: &LoadBalancer) -> Vec<Fault> {
 }
 
 fn bind_fault(snapshot: &Snapshot, index: usize, error: &BindError) -> Fault {
+    Fault { path: port_of(snapshot, index), reason: error.to_string() }
+}
+
+/// The path of what a listener is bound to.
+fn port_of(snapshot: &Snapshot, index: usize) -> String {
     let id = snapshot.listeners[index].state.id;
     let position = snapshot.model.as_ref().and_then(|m| m.listeners.iter().position(|l| l.id == id));
-    let path = match position {
+    match position {
         Some(index) => format!("loadbalancer.listeners[{index}].protocol_port"),
         None => "loadbalancer.listeners".to_owned(),
-    };
-    Fault { path, reason: error.to_string() }
+    }
 }

@@ -36,6 +36,7 @@ pub use self::{
 };
 use crate::{
     control::api::{Applied, Peers, Refusal},
+    limits::Bounds,
     metrics::Scrapes,
     model::LoadBalancer,
     peers::PeersConfig,
@@ -81,12 +82,12 @@ pub struct Vitals {
 }
 
 impl Engine {
-    /// Starts the task and the workers, without a load balancer. To be called within a `LocalSet` on the control
+    /// Starts the task and the workers, without a load balancer, within these bounds. To be called within a `LocalSet` on the control
     /// thread's runtime.
     ///
     /// # Errors
     /// When threads cannot be started.
-    pub fn start(workers: usize) -> io::Result<Self> {
+    pub fn start(bounds: Bounds) -> io::Result<Self> {
         let (changes, changes_queue) = mpsc::channel(CHANGES);
         let (asks, asks_queue) = mpsc::unbounded_channel();
         let observe = {
@@ -99,7 +100,7 @@ impl Engine {
             }
         };
         let (generation, scrapes) = Scrapes::start(observe)?;
-        let actor = Actor::start(workers, generation, &scrapes)?;
+        let actor = Actor::start(bounds, generation, &scrapes)?;
         let pulse = actor.pulse();
         tokio::task::spawn_local(actor.run(changes_queue, asks_queue));
         Ok(Self { changes, asks, scrapes, pulse })

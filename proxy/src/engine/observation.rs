@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::resource::{Resource, getrlimit};
 use uuid::Uuid;
 
 use super::report;
 use crate::{
     control::api::{Info, Peers, ProcessStats, Stats, Summary},
+    limits::Bounds,
     metrics::{Exposition, Host, MetricsInput},
     model::LoadBalancer,
     snapshot::Snapshot,
@@ -27,7 +27,7 @@ pub struct Observation {
     pub(super) uptime: Duration,
     /// Where the workers' clock began.
     pub(super) epoch: Instant,
-    pub(super) workers: usize,
+    pub(super) bounds: Bounds,
     /// What listeners counted that are known no more.
     pub(super) departed: PerWorker<ListenerCounters>,
     /// The rates; nothing else is filled in.
@@ -47,7 +47,7 @@ impl Observation {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.instance.to_string(),
             pid: std::process::id(),
-            workers: self.workers,
+            workers: self.bounds.workers,
             uptime_ms: u64::try_from(self.uptime.as_millis()).unwrap_or(u64::MAX),
             loadbalancer: self.snapshot.model.as_deref().map(|model| model.id),
             generation: self.snapshot.generation,
@@ -56,7 +56,7 @@ impl Observation {
 
     /// Every counter.
     pub fn stats(&self) -> Stats {
-        let stats = report::Moment { now: self.at, epoch: self.epoch };
+        let stats = report::Moment { now: self.at, epoch: self.epoch, idle: self.bounds.idle };
         let mut stats = stats.of(&self.snapshot, &self.instance.to_string());
         let total = |counter: fn(&ListenerCounters) -> &Counter| {
             let present = self.snapshot.listener_states().iter().map(|state| state.counters.sum(counter));
@@ -65,7 +65,7 @@ impl Observation {
         stats.process = ProcessStats {
             total_connections: total(|c| &c.connections_total),
             requests: total(|c| &c.requests),
-            max_connections: max_connections(&self.snapshot),
+            max_connections: max_connections(&self.snapshot, self.bounds.clients),
             ..self.rates
         };
         stats
@@ -88,15 +88,12 @@ impl Observation {
     }
 }
 
-/// More connections than this there cannot be: the sum of all `connection_limit`s, or the limit of descriptors, each
-/// connection taking one at the least.
-fn max_connections(snapshot: &Snapshot) -> u64 {
-    // Sockets of clients share this limit with everything else, so it is never quite reached.
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+/// More connections than this there cannot be: the sum of all `connection_limit`s, or the process's bound on clients.
+fn max_connections(snapshot: &Snapshot, clients: u32) -> u64 {
     let limits = snapshot.listeners.iter().map(|listener| listener.connection_limit.map(u64::from));
     limits
         .sum::<Option<u64>>()
         .filter(|_| !snapshot.listeners.is_empty())
         .unwrap_or(u64::MAX)
-        .min(descriptors)
+        .min(clients.into())
 }

@@ -25,6 +25,8 @@ pub(super) struct Moment {
     pub(super) now: Instant,
     /// Where the workers' clock began.
     pub(super) epoch: Instant,
+    /// Idle connections that a worker keeps to all members together.
+    pub(super) idle: usize,
 }
 
 impl Moment {
@@ -74,7 +76,7 @@ impl Moment {
             active_sessions: u64::from(plan.state.sessions.load(Ordering::Relaxed)),
             max_sessions: counters.max(|c| &c.sessions_max),
             idle: counters.sum(|c| &c.idle),
-            idle_limit: (IDLE_PER_MEMBER * counters.workers()) as u64,
+            idle_limit: (IDLE_PER_MEMBER.min(self.idle) * counters.workers()) as u64,
             times: TimesStats {
                 weight: counters.iter().map(|c| c.times.weight()).sum(),
                 connect: time(counters, |times| &times.connect),

@@ -24,10 +24,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use nix::sys::{
-    eventfd::EventFd,
-    resource::{Resource, getrlimit},
-};
+use nix::sys::eventfd::EventFd;
 use tracing::{debug, info, warn};
 
 pub use self::core::Target;
@@ -40,10 +37,6 @@ use crate::{
     net::proxy_protocol,
     state::{CheckState, MemberState},
 };
-
-/// Probes under way at once, unless files are scarcer. Never reached, and so no probe late, while the sum over
-/// all targets of (time that a probe takes / `delay`) is below it.
-const MAX_IN_FLIGHT: usize = 4096;
 
 /// A member and how it is probed.
 #[derive(Clone, Debug)]
@@ -130,14 +123,12 @@ pub struct HealthEngine {
 }
 
 impl HealthEngine {
-    /// An engine without members. `seed` decides when probes start within their windows.
+    /// An engine without members. `seed` decides when probes start within their windows; of probes at most `max_in_flight`
+    /// are under way at once.
     ///
     /// # Errors
     /// When there is no thread or no descriptor to be had.
-    pub fn start(seed: u64) -> io::Result<Self> {
-        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-        // The rest is for traffic.
-        let max_in_flight = usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(16, MAX_IN_FLIGHT);
+    pub fn start(seed: u64, max_in_flight: usize) -> io::Result<Self> {
         let inner = Inner {
             core: Scheduler::new(seed, max_in_flight),
             members: HashMap::new(),

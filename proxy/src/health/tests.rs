@@ -18,7 +18,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { registry: Registry::new(1), engine: HealthEngine::start(1).unwrap() }
+        Self { registry: Registry::new(1), engine: HealthEngine::start(1, 64).unwrap() }
     }
 
     fn member(&mut self, pool: u128, port: u16) -> Arc<MemberState> {

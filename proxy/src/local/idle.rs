@@ -53,17 +53,22 @@ impl IdleConnections {
     /// Keeps a connection, and closes the oldest when there are too many.
     pub(super) fn put(&mut self, stream: TcpStream, now: Instant, trust: Trust) {
         if self.len() >= IDLE_PER_MEMBER {
-            if self.trusted.is_empty() {
-                self.doubted.pop_front();
-            } else {
-                self.trusted.remove(0);
-            }
+            self.close_oldest();
         }
         let idle = Idle { stream, since: now };
         match trust {
             Trust::Full => self.trusted.push(idle),
             Trust::Client(client) => self.doubted.push_back((idle, Some(client))),
             Trust::None => self.doubted.push_back((idle, None)),
+        }
+    }
+
+    /// Closes the one that has not been used for longest, those in doubt last: each of them is about to be asked for again.
+    pub(super) fn close_oldest(&mut self) {
+        if self.trusted.is_empty() {
+            self.doubted.pop_front();
+        } else {
+            self.trusted.remove(0);
         }
     }
 

@@ -4,6 +4,7 @@
 mod idle;
 mod pulse;
 mod scratch;
+mod share;
 mod snapshot;
 mod tasks;
 
@@ -15,10 +16,15 @@ pub(crate) use self::{
     idle::{IDLE_PER_MEMBER, Trust, is_quiet, is_quiet_so_far},
     pulse::WorkerPulse,
     scratch::{Scratch, Work},
+    share::IdleShare,
     snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
     tasks::Enlisted,
 };
-use crate::{metrics::Scrapes, net::Pools};
+use crate::{
+    limits::{Bounds, Clients},
+    metrics::Scrapes,
+    net::Pools,
+};
 
 /// What the sessions of one worker share.
 pub(crate) struct Worker {
@@ -27,6 +33,10 @@ pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
     pub(crate) scrapes: Scrapes,
     pub(crate) pulse: Arc<WorkerPulse>,
+    /// Those of all workers.
+    pub(crate) clients: Arc<Clients>,
+    /// What this one may keep of idle connections to members.
+    pub(crate) idle: Rc<IdleShare>,
     epoch: Instant,
     sessions: Cell<usize>,
     ending: Cell<bool>,
@@ -34,10 +44,19 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, epoch: Instant, scrapes: Scrapes, pulse: Arc<WorkerPulse>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        bounds: Bounds,
+        clients: Arc<Clients>,
+        epoch: Instant,
+        scrapes: Scrapes,
+        pulse: Arc<WorkerPulse>,
+    ) -> Self {
         Self {
             index,
-            pools: Pools::default(),
+            pools: Pools::with_pipes(bounds.pipes),
+            clients,
+            idle: Rc::new(IdleShare::new(bounds.idle)),
             scratch: Scratch::default(),
             scrapes,
             pulse,

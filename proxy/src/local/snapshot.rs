@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     idle::{IdleConnections, Trust},
+    share::IdleShare,
     tasks::{Enlisted, TaskList},
 };
 use crate::{
@@ -39,6 +40,9 @@ pub(crate) struct LocalPool {
 pub(crate) struct LocalMember {
     pub(crate) state: Arc<MemberState>,
     idle: RefCell<IdleConnections>,
+    share: Rc<IdleShare>,
+    /// It is among the share's holders.
+    holds: Cell<bool>,
     /// The pool has it no more: nobody will ask for an idle connection.
     left: Cell<bool>,
     worker: usize,
@@ -47,7 +51,12 @@ pub(crate) struct LocalMember {
 impl LocalSnapshot {
     /// Takes over what `before` has in common with `shared`: whole pools that have not changed; of others the balancer's
     /// position and the members that stay, with their idle connections. Those of members that leave are closed.
-    pub(crate) fn new(worker: usize, shared: Arc<Snapshot>, before: Option<&LocalSnapshot>) -> Self {
+    pub(crate) fn new(
+        worker: usize,
+        share: &Rc<IdleShare>,
+        shared: Arc<Snapshot>,
+        before: Option<&LocalSnapshot>,
+    ) -> Self {
         let mut known: HashMap<PoolId, (&Arc<PoolPlan>, &Rc<LocalPool>)> = HashMap::new();
         if let Some(before) = before {
             let pools = before.shared.pools.iter().zip(&before.pools);
@@ -58,7 +67,7 @@ impl LocalSnapshot {
             .iter()
             .map(|plan| match known.remove(&plan.id()) {
                 Some((old, pool)) if Arc::ptr_eq(old, plan) => Rc::clone(pool),
-                old => Rc::new(LocalPool::new(worker, plan, old.map(|(_, pool)| &**pool))),
+                old => Rc::new(LocalPool::new(worker, share, plan, old.map(|(_, pool)| &**pool))),
             })
             .collect();
         for (_, pool) in known.into_values() {
@@ -81,7 +90,7 @@ impl LocalSnapshot {
 }
 
 impl LocalPool {
-    fn new(worker: usize, plan: &PoolPlan, before: Option<&Self>) -> Self {
+    fn new(worker: usize, share: &Rc<IdleShare>, plan: &PoolPlan, before: Option<&Self>) -> Self {
         let mut balance = Balance::new(plan.algorithm, worker as u64);
         let mut old = Vec::new();
         if let Some(before) = before {
@@ -108,7 +117,7 @@ impl LocalPool {
                         local.left.set(false);
                         Rc::clone(local)
                     }
-                    None => Rc::new(LocalMember::new(worker, Arc::clone(&member.state))),
+                    None => Rc::new(LocalMember::new(worker, Rc::clone(share), Arc::clone(&member.state))),
                 }
             })
             .collect();
@@ -123,8 +132,9 @@ impl LocalPool {
 }
 
 impl LocalMember {
-    fn new(worker: usize, state: Arc<MemberState>) -> Self {
-        Self { state, idle: RefCell::default(), left: Cell::new(false), worker }
+    fn new(worker: usize, share: Rc<IdleShare>, state: Arc<MemberState>) -> Self {
+        let (idle, holds, left) = Default::default();
+        Self { state, idle, share, holds, left, worker }
     }
 
     /// Its pool has it no more, or is gone: idle connections are closed, however long sessions may still hold the member.
@@ -156,11 +166,25 @@ impl LocalMember {
         self.change_idle(|idle| idle.take_fresh(client, max_idle))
     }
 
-    /// Keeps a connection whose exchange is complete for the next request.
-    pub(crate) fn put_idle(&self, stream: TcpStream, now: Instant, trust: Trust) {
-        if !self.left.get() {
-            self.change_idle(|idle| idle.put(stream, now, trust));
+    /// Keeps a connection whose exchange is complete for the next request. Beyond the worker's share another goes for it.
+    pub(crate) fn put_idle(self: &Rc<Self>, stream: TcpStream, now: Instant, trust: Trust) {
+        if self.left.get() || self.share.is_nothing() {
+            return;
         }
+        self.change_idle(|idle| idle.put(stream, now, trust));
+        if !self.holds.replace(true) {
+            self.share.join(self);
+        }
+        self.share.settle();
+    }
+
+    /// Closes the oldest idle connection; whether more are left. To be asked as one of the share's holders, which it is no
+    /// more when none is.
+    pub(super) fn give_oldest(&self) -> bool {
+        self.change_idle(IdleConnections::close_oldest);
+        let left = self.idle.borrow().len() > 0;
+        self.holds.set(left);
+        left
     }
 
     fn sweep(&self, now: Instant) {
@@ -172,6 +196,7 @@ impl LocalMember {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
         let result = change(&mut idle);
+        self.share.changed(before, idle.len());
         // Fewer are a negative number, modulo 2^64, as the counter counts.
         self.counters().idle.add((idle.len() as u64).wrapping_sub(before as u64));
         result
@@ -180,7 +205,9 @@ impl LocalMember {
 
 impl Drop for LocalMember {
     fn drop(&mut self) {
-        self.counters().idle.sub(self.idle.borrow().len() as u64);
+        let kept = self.idle.borrow().len();
+        self.share.changed(kept, 0);
+        self.counters().idle.sub(kept as u64);
     }
 }
 

@@ -28,3 +28,10 @@ pub struct Pools {
     /// Pipes for splice(2).
     pub pipes: PipePool,
 }
+
+impl Pools {
+    /// With at most so many pipes.
+    pub fn with_pipes(pipes: usize) -> Self {
+        Self { buffers: BufferPool::default(), pipes: PipePool::at_most(pipes) }
+    }
+}

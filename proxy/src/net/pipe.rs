@@ -50,7 +50,8 @@ struct Ends {
 }
 
 impl PipePool {
-    /// A pool that lends at most `limit` pipes at once and keeps at most `keep` idle ones.
+    /// A pool that lends at most `limit` pipes at once and keeps at most `keep` idle ones. A pipe is made when none is idle:
+    /// there are never more than `limit`.
     pub fn new(keep: usize, limit: usize) -> Self {
         Self(Rc::new(Shelf {
             idle: RefCell::new(Vec::new()),
@@ -59,6 +60,11 @@ impl PipePool {
             lent: Cell::new(0),
             back_off: Cell::new(0),
         }))
+    }
+
+    /// One of the default size, or smaller: there are at most `pipes` altogether, of two descriptors each.
+    pub fn at_most(pipes: usize) -> Self {
+        Self::new(DEFAULT_KEEP.min(pipes), DEFAULT_LIMIT.min(pipes))
     }
 
     /// An empty pipe. `None` when `limit` are lent or the kernel has none to give (descriptors,
@@ -257,6 +263,8 @@ mod tests {
 
     #[test]
     fn lends_no_more_than_its_limit_and_keeps_no_more_than_it_may() {
+        let pool = PipePool::at_most(0);
+        assert!(pool.get().is_none(), "none is made");
         let pool = PipePool::new(1, 2);
         let pipes = (pool.get().unwrap(), pool.get().unwrap());
         assert!(pool.get().is_none());

@@ -28,6 +28,9 @@ use crate::control::api::PeersRejected;
 /// Connections that the peer has made, those included that have not proved anything yet.
 const ACCEPTED: usize = 4;
 
+/// Theirs, the one that is being made, the listening socket, and for a moment one that is turned away.
+pub(super) const DESCRIPTORS: usize = ACCEPTED + 3;
+
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
 

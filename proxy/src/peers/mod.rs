@@ -43,6 +43,9 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Descriptors that it takes at the most.
+    pub const DESCRIPTORS: usize = link::DESCRIPTORS;
+
     /// No peer. `instance` differs each time the process starts, `epoch` is where the workers' clock began.
     pub fn new(instance: Uuid, epoch: Instant) -> Self {
         Self { instance, epoch, tables: Rc::default(), totals: Rc::default(), link: None }

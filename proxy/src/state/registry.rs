@@ -10,13 +10,12 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::Notify;
-
 use super::{
     CheckState, Departed, HealthCell, ListenerCounters, MemberCounters, MemberHistory, PerWorker,
     PoolCounters, PoolHistory, Rate,
 };
 use crate::{
+    limits::Places,
     model::{ListenerId, MemberId, PoolId},
     persist::PersistState,
 };
@@ -29,11 +28,7 @@ pub struct ListenerState {
     /// Another for each state of the process: one that was deleted and made again under its id counts from zero.
     pub incarnation: u64,
     /// Connections open on all workers; compared with `connection_limit`.
-    pub connections: AtomicU32,
-    /// Acceptors that wait for a place because the listener is at its limit.
-    pub waiting: AtomicU32,
-    /// Told when a place becomes free while some wait.
-    pub place_freed: Notify,
+    pub places: Places,
     /// Counters, a cell per worker.
     pub counters: PerWorker<ListenerCounters>,
     /// Rates of these counters.
@@ -173,9 +168,7 @@ impl Registry {
             Arc::new(ListenerState {
                 id,
                 incarnation: NEXT.fetch_add(1, Ordering::Relaxed),
-                connections: AtomicU32::new(0),
-                waiting: AtomicU32::new(0),
-                place_freed: Notify::new(),
+                places: Places::default(),
                 counters: PerWorker::new(self.workers),
                 rates: ListenerRates::default(),
             })

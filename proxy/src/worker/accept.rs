@@ -1,23 +1,27 @@
-//! Accepting connections on one socket, within the listener's `connection_limit`.
+//! Accepting connections on one socket, within the listener's `connection_limit` and the process's bound on clients.
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io,
     net::SocketAddr,
+    os::fd::AsFd,
     pin::pin,
     rc::{Rc, Weak},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
+    time::Instant,
 };
 
 use crate::{
+    limits::Clients,
     local::{LocalListener, Worker},
     net, session,
     state::ListenerState,
@@ -29,6 +33,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a socket that is to be closed completes handshakes that are under way: a round trip to the client.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(100);
+
+/// How much longer such a socket lives while there is no place for those who have connected to it. Who then has none is
+/// reset: until its socket is closed the address cannot be served by another.
+const PLACE_GRACE: Duration = Duration::from_secs(1);
 
 /// The task that accepts on one socket.
 pub(crate) struct Acceptor(Rc<Shared>);
@@ -151,7 +159,7 @@ async fn serve(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener, mut k
         let accepted = tokio::select! {
             biased;
             () = shared.changed.notified() => continue,
-            accepted = accept_within_limit(socket, &listener) => accepted,
+            accepted = accept_within_limit(worker, socket, &listener) => accepted,
         };
         match accepted {
             Ok((stream, client, place)) => {
@@ -173,19 +181,29 @@ async fn serve(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener, mut k
 async fn wind_down(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener) -> bool {
     let over = tokio::time::sleep(HANDSHAKE_GRACE);
     let mut over = pin!(over);
+    let mut patient = true;
     loop {
         if !shared.stopping.get() {
             return true;
         }
+        let listener = shared.target.borrow().clone();
+        let state = Arc::clone(&listener.present().plan().state);
         tokio::select! {
             biased;
             () = shared.changed.notified() => {}
-            () = &mut over => return false,
-            accepted = socket.accept() => if let Ok((stream, client)) = accepted {
-                let listener = shared.target.borrow().clone();
-                let place = Place::take(&listener.present().plan().state);
-                admit(worker, listener, stream, client, place);
+            () = &mut over => {
+                if !(patient && worker.clients.is_full()) {
+                    return false;
+                }
+                patient = false;
+                over.as_mut().reset(Instant::now() + PLACE_GRACE);
             }
+            // Those who are here already are not bound by the listener's limit, which is gone with the listener.
+            accepted = accept_within(worker, socket, &state, None) => match accepted {
+                Ok((stream, client, place)) => admit(worker, listener, stream, client, place),
+                Err(error) if is_exhaustion(&error) => tokio::time::sleep(EXHAUSTED_PAUSE).await,
+                Err(_) => {}
+            },
         }
     }
 }
@@ -194,7 +212,15 @@ async fn wind_down(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener) -
 /// runtime is not asked whether there is anything, because it would not know yet of what came since it last looked.
 fn empty(worker: &Rc<Worker>, listener: &Rc<LocalListener>, socket: TcpListener) -> io::Result<()> {
     let socket = socket.into_std()?;
+    let state = Arc::clone(&listener.present().plan().state);
     loop {
+        let Ok(place) = Place::within(worker, &state, None) else {
+            let mut waits = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            return match poll(&mut waits, PollTimeout::ZERO)? {
+                0 => Ok(()),
+                _ => Err(io::Error::other("as many clients are there as there may be")),
+            };
+        };
         let (stream, client) = match socket.accept() {
             Ok(accepted) => accepted,
             Err(error) => match error.kind() {
@@ -204,78 +230,73 @@ fn empty(worker: &Rc<Worker>, listener: &Rc<LocalListener>, socket: TcpListener)
             },
         };
         stream.set_nonblocking(true)?;
-        let place = Place::take(&listener.present().plan().state);
         admit(worker, Rc::clone(listener), TcpStream::from_std(stream)?, client, place);
     }
 }
 
-/// Waits for a place within the limit and a connection, and takes the place only with the connection.
+/// As [`accept_within`], within the listener's `connection_limit`.
 async fn accept_within_limit(
+    worker: &Worker,
     socket: &TcpListener,
     listener: &LocalListener,
 ) -> io::Result<(TcpStream, SocketAddr, Place)> {
     let present = listener.present();
     let plan = present.plan();
-    let state = &plan.state;
+    accept_within(worker, socket, &plan.state, plan.connection_limit).await
+}
+
+/// Waits for a place and a connection, and takes the place only with the connection. The process's bound on clients holds
+/// in any case, and while all are there the backlog keeps who comes; `limit` is the listener's own.
+async fn accept_within(
+    worker: &Worker,
+    socket: &TcpListener,
+    state: &Arc<ListenerState>,
+    limit: Option<u32>,
+) -> io::Result<(TcpStream, SocketAddr, Place)> {
     loop {
-        let accepted = poll_fn(|cx| match Place::within(state, plan.connection_limit) {
-            Some(place) => socket.poll_accept(cx).map(|accepted| Some((accepted, place))),
-            None => Poll::Ready(None),
+        let accepted = poll_fn(|cx| match Place::within(worker, state, limit) {
+            Ok(place) => socket.poll_accept(cx).map(|accepted| Ok((accepted, place))),
+            Err(full) => Poll::Ready(Err(full)),
         });
-        if let Some((accepted, place)) = accepted.await {
-            return accepted.map(|(stream, client)| (stream, client, place));
-        }
-        let waiting = Waiting::new(state);
-        let mut freed = pin!(state.place_freed.notified());
-        // Registered before the count is looked at once more, so that no place is freed unseen.
-        freed.as_mut().enable();
-        if Place::within(state, plan.connection_limit).is_none() {
-            freed.await;
-        }
-        drop(waiting);
+        let places = match accepted.await {
+            Ok((accepted, place)) => return accepted.map(|(stream, client)| (stream, client, place)),
+            Err(Full::Listener) => &state.places,
+            Err(Full::Process) => &worker.clients.places,
+        };
+        places.freed(|| Place::within(worker, state, limit).is_ok()).await;
     }
 }
 
-/// A connection's place in the listener's count.
-pub(crate) struct Place(Arc<ListenerState>);
+/// A connection's place in the listener's count and in the process's.
+pub(crate) struct Place {
+    listener: Arc<ListenerState>,
+    clients: Arc<Clients>,
+}
+
+/// What has no place left.
+enum Full {
+    Listener,
+    Process,
+}
 
 impl Place {
-    fn take(state: &Arc<ListenerState>) -> Self {
-        state.connections.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(state))
-    }
-
-    fn within(state: &Arc<ListenerState>, limit: Option<u32>) -> Option<Self> {
-        let Some(limit) = limit else { return Some(Self::take(state)) };
-        let below = |count| (count < limit).then_some(count + 1);
-        state.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, below).ok()?;
-        Some(Self(Arc::clone(state)))
+    fn within(worker: &Worker, state: &Arc<ListenerState>, limit: Option<u32>) -> Result<Self, Full> {
+        let clients = &worker.clients;
+        if !state.places.take(limit) {
+            return Err(Full::Listener);
+        }
+        if !clients.places.take(Some(clients.limit)) {
+            state.places.give_back();
+            return Err(Full::Process);
+        }
+        Ok(Self { listener: Arc::clone(state), clients: Arc::clone(clients) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::SeqCst);
-        // The notification takes a lock, so it is for listeners at their limit alone.
-        if self.0.waiting.load(Ordering::SeqCst) > 0 {
-            self.0.place_freed.notify_waiters();
-        }
-    }
-}
-
-/// An acceptor that found its listener at the limit.
-struct Waiting<'a>(&'a ListenerState);
-
-impl<'a> Waiting<'a> {
-    fn new(state: &'a ListenerState) -> Self {
-        state.waiting.fetch_add(1, Ordering::SeqCst);
-        Self(state)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.listener.places.give_back();
+        self.clients.places.give_back();
     }
 }
 
@@ -316,7 +337,7 @@ impl Open {
         let state = Arc::clone(&listener.present().plan().state);
         let counters = state.counters.of(worker);
         counters.connections.add(1);
-        counters.connections_max.max(u64::from(state.connections.load(Ordering::Relaxed)));
+        counters.connections_max.max(u64::from(state.places.taken()));
         Self { state, worker, _place: place }
     }
 }

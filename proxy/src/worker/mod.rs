@@ -23,6 +23,7 @@ use tokio::{
 
 use self::accept::{Acceptor, Stopping};
 use crate::{
+    limits::{Bounds, Clients},
     local::{LocalListener, LocalSnapshot, Present, Worker, WorkerPulse},
     metrics::Scrapes,
     net::NewListener,
@@ -66,7 +67,14 @@ impl WorkerHandle {
     ///
     /// # Errors
     /// When the thread or its runtime cannot be made.
-    pub(crate) fn start(index: usize, epoch: Instant, scrapes: Scrapes) -> io::Result<Self> {
+    pub(crate) fn start(
+        index: usize,
+        bounds: &Bounds,
+        clients: Arc<Clients>,
+        epoch: Instant,
+        scrapes: Scrapes,
+    ) -> io::Result<Self> {
+        let bounds = *bounds;
         let (commands, queue) = mpsc::unbounded_channel();
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
@@ -79,7 +87,8 @@ impl WorkerHandle {
         let thread = thread::Builder::new().name(format!("worker-{index}")).stack_size(512 * 1024).spawn(
             move || {
                 let tasks = LocalSet::new();
-                let worker = Rc::new(Worker::new(index, epoch, scrapes, Arc::clone(&beating)));
+                let worker =
+                    Rc::new(Worker::new(index, bounds, clients, epoch, scrapes, Arc::clone(&beating)));
                 runtime.block_on(beating.of(tasks.run_until(run(worker, queue))));
             },
         )?;
@@ -108,7 +117,8 @@ impl WorkerHandle {
 }
 
 async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
-    let mut present = Rc::new(LocalSnapshot::new(worker.index, Arc::new(Snapshot::empty(0)), None));
+    let mut present =
+        Rc::new(LocalSnapshot::new(worker.index, &worker.idle, Arc::new(Snapshot::empty(0)), None));
     let mut listeners = Listeners::default();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -117,7 +127,7 @@ async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
             biased;
             command = queue.recv() => match command {
                 Some(Command::Apply { snapshot, sockets, done }) => {
-                    present = Rc::new(LocalSnapshot::new(worker.index, snapshot, Some(&present)));
+                    present = Rc::new(LocalSnapshot::new(worker.index, &worker.idle, snapshot, Some(&present)));
                     listeners.apply(&worker, &present, sockets);
                     // The control thread may have given up waiting; the snapshot is live all the same.
                     let _ = done.send(());
