@@ -123,7 +123,7 @@ pub struct Config {
     pub vrrp_user: Option<String>,
     /// `[amphora] drain_timeout`: how long stopping waits for requests under way, and then for the proxy.
     pub drain_timeout: Duration,
-    /// `[amphora] max_connections`: REST connections at a time.
+    /// `[amphora] max_connections`: REST requests that are carried out at a time.
     pub max_connections: usize,
     /// `[amphora] max_body_size`: bytes of a request's body.
     pub max_body_size: usize,

@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 
 use super::{
     OPENAPI,
-    body::{self, Kind, Limits},
+    body::{self, Document, Kind, Limits},
     error::ApiError,
     route::Resource,
+    server::Caller,
     vrrp,
 };
 use crate::{
@@ -82,12 +83,14 @@ impl Api {
     ///
     /// # Errors
     /// Never: an error is an answer.
-    pub async fn serve(
+    pub(super) async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
+        caller: Arc<Caller>,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
+        caller.receives();
         let (head, mut body) = request.into_parts();
-        let response = match self.answer(&head, &mut body).await {
+        let response = match self.answer(&head, &mut body, &caller).await {
             Ok(response) => {
                 self.metrics.requests_ok.increment();
                 response
@@ -99,6 +102,7 @@ impl Api {
                     self.metrics.requests_client_error.increment();
                 }
                 if error.status() != StatusCode::REQUEST_TIMEOUT {
+                    caller.receives();
                     body::discard(&head.headers, &mut body).await;
                 }
                 error.response()
@@ -106,18 +110,30 @@ impl Api {
         };
         let status = response.status().as_u16();
         tracing::debug!(method = %head.method, path = head.uri.path(), status, "request");
+        caller.answers();
+        // All of it is in one piece.
+        caller.progress().completes();
         Ok(response)
     }
 
-    async fn answer(&self, head: &Parts, body: &mut Incoming) -> Result<Response<Full<Bytes>>, ApiError> {
+    async fn answer(
+        &self,
+        head: &Parts,
+        body: &mut Incoming,
+        caller: &Caller,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
         let resource = Resource::parse(head.uri.path())?;
         if !resource.allows(&head.method) {
             return Err(ApiError::method_not_allowed(resource));
         }
-        let mut document = async || {
-            let read = body::read(&head.headers, body, self.limits, &[Kind::Json]).await;
-            read.map(|(_, document)| document)
+        let document = if head.method == Method::PUT {
+            let (limits, kinds) = self.takes(resource);
+            body::read(&head.headers, body, limits, kinds).await?
+        } else {
+            Document::default()
         };
+        // From here on it is carried out.
+        caller.work()?;
         match (resource, &head.method) {
             (Resource::Version, _) => Ok(ok(&json!({ "api_version": API_VERSION }))),
             (Resource::Info, _) => Ok(ok(&self.info().await)),
@@ -130,7 +146,7 @@ impl Api {
                 Ok(bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
             }
             (Resource::LoadBalancer(id), &Method::PUT) => {
-                let applied = self.amphora.put(id, document().await?).await?;
+                let applied = self.amphora.put(id, document.content).await?;
                 self.metrics.changes.increment();
                 tracing::info!(%id, applied.generation, applied.changed, "the load balancer was put");
                 Ok(ok(&applied))
@@ -155,7 +171,7 @@ impl Api {
                 Ok(ok(&Statistics::new(&model, &stats)))
             }
             (Resource::Member(id, pool, member), _) => {
-                let update = document::parse_member(&document().await?)
+                let update = document::parse_member(&document.content)
                     .map_err(crate::change_error::ChangeError::Invalid)?;
                 let applied = self.amphora.set_member(id, pool, member, update).await?;
                 self.metrics.changes.increment();
@@ -164,8 +180,8 @@ impl Api {
             }
             (Resource::Interfaces, _) => Ok(ok(&json!({ "interfaces": self.plumbing.plugged().await }))),
             (Resource::Interface(mac), &Method::PUT) => {
-                let (_, document) = body::read(&head.headers, body, self.limits, &[Kind::Json]).await?;
-                let port = Port::from_json(&document).map_err(crate::change_error::ChangeError::Invalid)?;
+                let port =
+                    Port::from_json(&document.content).map_err(crate::change_error::ChangeError::Invalid)?;
                 let outcome = self.plumbing.plug(mac, port).await?;
                 self.metrics.changes.increment();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
@@ -179,9 +195,7 @@ impl Api {
                 Ok(ok(&self.plumbing.find(mac).await.ok_or(PlugError::NoInterface(mac))?))
             }
             (Resource::Peers, &Method::PUT) => {
-                let limits = Limits { size: self.limits.size.min(MAX_PEERS), ..self.limits };
-                let (_, document) = body::read(&head.headers, body, limits, &[Kind::Json]).await?;
-                let changed = self.peers.put(document).await?;
+                let changed = self.peers.put(document.content).await?;
                 self.metrics.changes.increment();
                 tracing::info!(changed = changed.changed, "the other amphora was named");
                 Ok(ok(&changed))
@@ -194,8 +208,18 @@ impl Api {
             }
             (Resource::Peers, _) => Ok(ok(&self.peers.status().await?)),
             (Resource::Vrrp(resource), _) => {
-                vrrp::answer(&self.vrrp, &self.metrics, resource, head, body, self.limits).await
+                vrrp::answer(&self.vrrp, &self.metrics, resource, &head.method, document).await
             }
+        }
+    }
+
+    /// Which documents may be PUT here.
+    fn takes(&self, resource: Resource) -> (Limits, &'static [Kind]) {
+        let at_most = |size: usize| Limits { size: self.limits.size.min(size), ..self.limits };
+        match resource {
+            Resource::Peers => (at_most(MAX_PEERS), &[Kind::Json]),
+            Resource::Vrrp(_) => (at_most(vrrp::MAX_DOCUMENT), &[Kind::Json, Kind::Text]),
+            _ => (self.limits, &[Kind::Json]),
         }
     }
 

@@ -46,8 +46,16 @@ impl Kind {
     }
 }
 
-/// Reads the body of a request that carries a document of one of these kinds, and says which it is called; none when
-/// there is no `Content-Type`.
+/// A document that was PUT.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// What it is called; nothing when there is no `Content-Type`.
+    pub(super) kind: Option<Kind>,
+    /// What is in it.
+    pub(super) content: Bytes,
+}
+
+/// Reads the body of a request that carries a document of one of these kinds.
 ///
 /// # Errors
 /// 413, 408, 415, or 400 when the peer breaks off.
@@ -56,13 +64,13 @@ pub(super) async fn read(
     body: &mut Incoming,
     limits: Limits,
     kinds: &[Kind],
-) -> Result<(Option<Kind>, Bytes), ApiError> {
+) -> Result<Document, ApiError> {
     let kind = kind(headers, kinds)?;
     let read = timeout(limits.time, collect(body, limits.size)).await.unwrap_or_else(|_| {
         let message = format!("the body did not arrive within {} s", limits.time.as_secs_f32());
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
     });
-    read.map(|body| (kind, body))
+    read.map(|content| Document { kind, content })
 }
 
 /// Takes what is left of a body after an error: most clients read the answer only when all is sent, and closing

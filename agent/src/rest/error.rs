@@ -1,17 +1,21 @@
 //! Errors of the API: one shape, one table of codes.
 
 use amphora_ipc::client::ControlError;
+use amphora_ipc::places::Busy;
 use amphora_ipc::proxy::Fault;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 use serde::Serialize;
 
 use super::route::{NoResource, Resource};
 use crate::{change_error::ChangeError, plumbing::PlugError, store};
+
+/// The code of what cannot be carried out now, but in a moment.
+const BUSY: &str = "busy";
 
 /// An answer that is not 2xx: `{"code", "message", "faults"}`.
 #[derive(Clone, Debug, Serialize)]
@@ -64,7 +68,17 @@ impl ApiError {
         if let Some(allow) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
+        if self.code == BUSY {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response
+    }
+}
+
+impl From<Busy> for ApiError {
+    fn from(Busy: Busy) -> Self {
+        let message = "as many requests are being carried out as may be; nothing changed";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, BUSY, message)
     }
 }
 
@@ -181,6 +195,7 @@ mod tests {
             "internal",
             "proxy_unavailable",
             "unhealthy",
+            "busy",
             "proxy_timeout",
             "storage_full",
             "vrrp_not_found",

@@ -1,21 +1,23 @@
 //! The server: it accepts, shakes hands, and bounds in number, size and time what any peer can cost.
 
 use std::{
-    collections::VecDeque,
     io,
-    net::SocketAddr,
-    sync::{Arc, Weak},
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
+use amphora_ipc::places::{Limits, Places, Seat, Watched};
+use aws_lc_rs::digest::{SHA256, digest};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -25,12 +27,19 @@ use crate::{metrics::Metrics, tls::ServerTls};
 /// How long a peer may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Handshakes at a time. With one more the oldest is given up: a peer that has a certificate is through in
-/// milliseconds, so that silent ones cannot keep it out, however many they are.
+/// Handshakes at a time. With one more another is given up, one of the address with the most of them: a peer that
+/// has a certificate is through in milliseconds, so that silent ones cannot keep it out, however many they are.
 const MAX_HANDSHAKES: usize = 128;
 
-/// How long a peer may wait for its turn after the handshake, when all connections are in use.
-const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections beyond the requests that may be carried out, so that there always is one whose place can be another's.
+const LOBBY: usize = 8;
+
+/// The share of the requests that may be carried out that is kept for peers with another certificate, and once more for
+/// those with another address, than those who are being worked for.
+const KEPT_SHARE: usize = 8;
+
+/// How long a connection that gives up its place may take to say so.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -38,7 +47,7 @@ const MAX_HEAD: usize = 16 << 10;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
 
-/// A peer that takes nothing of an answer for so long is dropped.
+/// A peer that falls behind with reading its answer for so long is dropped.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pause after the kernel refused a connection, for one because file descriptors are short.
@@ -57,8 +66,18 @@ struct Shared {
     api: Arc<Api>,
     metrics: Arc<Metrics>,
     /// Places for peers that are through the handshake.
-    connections: Semaphore,
+    places: Places<Mark>,
 }
+
+/// What tells peers from one another. Controllers may share a certificate, and certificates an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Mark {
+    Certificate(Vec<u8>),
+    Address(IpAddr),
+}
+
+/// Who asks.
+pub(super) type Caller = Seat<Mark>;
 
 impl Server {
     /// Binds, so that an address that is taken is found out at once.
@@ -72,9 +91,14 @@ impl Server {
         api: Arc<Api>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
+        let places = Places::new(Limits {
+            connections: max_connections + LOBBY,
+            at_work: max_connections,
+            kept_for_others: max_connections / KEPT_SHARE,
+        });
         Ok(Self {
             listener: TcpListener::bind(address).await?,
-            shared: Arc::new(Shared { tls, api, metrics, connections: Semaphore::new(max_connections) }),
+            shared: Arc::new(Shared { tls, api, metrics, places }),
         })
     }
 
@@ -89,12 +113,12 @@ impl Server {
     /// Serves until `stop` becomes true; then finishes the requests under way, for at most `drain`.
     pub async fn run(self, stop: watch::Receiver<bool>, drain: Duration) {
         let mut tasks = JoinSet::new();
-        let mut handshakes = Handshakes::default();
+        let handshakes = Places::new(Limits { connections: MAX_HANDSHAKES, at_work: 0, kept_for_others: 0 });
         let accepting = async {
             loop {
                 match self.listener.accept().await {
                     Ok((stream, peer)) => {
-                        let handshake = handshakes.begin();
+                        let handshake = handshakes.take(vec![peer.ip()]).await;
                         tasks.spawn(connection(self.shared.clone(), stream, peer, stop.clone(), handshake));
                     }
                     Err(error) => {
@@ -121,42 +145,20 @@ impl Server {
     }
 }
 
-/// The handshakes under way, oldest first.
-#[derive(Debug, Default)]
-struct Handshakes(VecDeque<Weak<Notify>>);
-
-impl Handshakes {
-    /// One more. It is under way as long as what is returned exists, and given up when that is notified.
-    fn begin(&mut self) -> Arc<Notify> {
-        if self.0.len() >= MAX_HANDSHAKES {
-            self.0.retain(|handshake| handshake.strong_count() > 0);
-        }
-        if self.0.len() >= MAX_HANDSHAKES
-            && let Some(oldest) = self.0.pop_front().and_then(|oldest| oldest.upgrade())
-        {
-            oldest.notify_one();
-        }
-        let handshake = Arc::new(Notify::new());
-        self.0.push_back(Arc::downgrade(&handshake));
-        handshake
-    }
-}
-
 async fn connection(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
     mut stop: watch::Receiver<bool>,
-    handshake: Arc<Notify>,
+    handshake: Seat<IpAddr>,
 ) {
     shared.metrics.connections.increment();
     let _open = Decrement(shared.metrics.clone());
     let shaken = tokio::select! {
         shaken = shake_hands(&shared, stream) => shaken,
-        () = handshake.notified() => Err("given up for a newer one".to_owned()),
+        () = handshake.progress().let_go() => Err("given up for a newer one".to_owned()),
         () = stopped(&mut stop) => return,
     };
-    drop(handshake);
     let stream = match shaken {
         Ok(stream) => stream,
         Err(error) => {
@@ -165,33 +167,55 @@ async fn connection(
             return;
         }
     };
-    let Ok(Ok(_place)) = timeout(TURN_TIMEOUT, shared.connections.acquire()).await else {
-        tracing::warn!(%peer, "max_connections are in use; a controller was turned away");
-        return;
-    };
+    let caller = Arc::new(shared.places.take(marks(&stream, peer)).await);
+    drop(handshake);
+    let progress = caller.progress().clone();
     let api = &shared.api;
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .half_close(false)
-        .serve_connection(TokioIo::new(stream), service_fn(|request| api.clone().serve(request)));
-    tokio::pin!(connection);
-    let served = tokio::select! {
-        served = &mut connection => Some(served),
-        () = stopped(&mut stop) => None,
-    };
-    let served = match served {
-        Some(served) => served,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .half_close(false)
+            .serve_connection(
+                TokioIo::new(Watched::new(stream, progress.clone())),
+                service_fn(|request| api.clone().serve(request, caller.clone())),
+            )
+    );
+    let mut stopping = false;
+    let served = loop {
+        let unread = progress.waited_for_reading();
+        tokio::select! {
+            served = &mut connection => break served,
+            () = progress.let_go() => {
+                tracing::debug!(%peer, "connection closed: another needs its place");
+                if progress.is_idle() {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = timeout(FAREWELL, connection).await;
+                }
+                return;
+            }
+            () = sleep_until(Instant::now() + SEND_TIMEOUT.saturating_sub(unread)) => {
+                if progress.waited_for_reading() >= SEND_TIMEOUT {
+                    return tracing::debug!(%peer, "connection closed: its answer is not read");
+                }
+            }
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended");
     }
+}
+
+fn marks(stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Vec<Mark> {
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let digest = certificate.map(|own| Mark::Certificate(digest(&SHA256, own).as_ref().to_vec()));
+    digest.into_iter().chain([Mark::Address(peer.ip())]).collect()
 }
 
 async fn shake_hands(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {

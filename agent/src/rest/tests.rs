@@ -2,6 +2,7 @@
 
 mod bounds;
 mod changes;
+mod crowds;
 mod documented;
 mod peers;
 mod transport;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use amphora_ipc::proxy::{Fault, Refusal};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Method, Response, body::Incoming, http::request::Parts};
+use hyper::{Method, Response};
 use serde_json::{Value, json};
 
 use super::{
     api::{bytes, ok},
-    body::{self, Kind, Limits},
+    body::{Document, Kind},
     error::ApiError,
     route::VrrpResource,
 };
@@ -21,18 +21,17 @@ use crate::{
 };
 
 /// The most bytes of a configuration: the daemon reads no larger one.
-const MAX_DOCUMENT: usize = 1 << 20;
+pub(super) const MAX_DOCUMENT: usize = 1 << 20;
 
 /// Answers a request to one of the resources of VRRP.
 pub(super) async fn answer(
     vrrp: &Arc<Vrrp>,
     metrics: &Metrics,
     resource: VrrpResource,
-    head: &Parts,
-    body: &mut Incoming,
-    limits: Limits,
+    method: &Method,
+    document: Document,
 ) -> Result<Response<Full<Bytes>>, ApiError> {
-    match (resource, &head.method) {
+    match (resource, method) {
         (VrrpResource::Action(action), _) => {
             let status = vrrp.act(action).await?;
             tracing::info!(action = action.as_str(), "the VRRP daemon did as it was told");
@@ -44,8 +43,7 @@ pub(super) async fn answer(
             Err(error) => Err(error.into()),
         },
         (VrrpResource::Configuration, &Method::PUT) => {
-            let limits = Limits { size: limits.size.min(MAX_DOCUMENT), ..limits };
-            let (kind, document) = body::read(&head.headers, body, limits, &[Kind::Json, Kind::Text]).await?;
+            let Document { kind, content: document } = document;
             if kind == Some(Kind::Json) && !is_native(&document) {
                 let reason = "is not a JSON object; keepalived.conf is text/plain".to_owned();
                 let fault = Fault { path: String::new(), reason };

@@ -1,5 +1,5 @@
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,7 +11,11 @@ use hyper::{HeaderMap, Method, Request, StatusCode, client::conn::http1, header:
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Certificates, FakeProxy, FakeVrrp};
@@ -172,6 +176,23 @@ impl TestAgent {
         client: Arc<ClientConfig>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.address).await?;
+        TlsConnector::from(client).connect("localhost".try_into().unwrap(), stream).await
+    }
+
+    /// A connection without TLS yet, from this address of the loopback interface.
+    pub(crate) async fn tcp_from(&self, source: Ipv4Addr) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(8192)?;
+        socket.bind((source, 0).into())?;
+        socket.connect(self.address).await
+    }
+
+    pub(crate) async fn connect_from(
+        &self,
+        source: Ipv4Addr,
+        client: Arc<ClientConfig>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = self.tcp_from(source).await?;
         TlsConnector::from(client).connect("localhost".try_into().unwrap(), stream).await
     }
 

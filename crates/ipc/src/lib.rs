@@ -6,6 +6,7 @@
 //! | [`vrrp`] | the documents on the VRRP daemon's control socket |
 //! | [`client`] | the client's side of both |
 //! | [`server`] | the server's side of both |
+//! | [`places`] | who gives up his place when all connections of a server are taken; the agent's REST server has them, too |
 //! | [`fitness`] | what the data plane and the VRRP daemon say on a socket of their own |
 //! | [`threads`] | what the kernel says of a process that does not answer |
 //! | [`PeersConfig`] | who the peer is that session persistence is kept alike with |
@@ -13,6 +14,7 @@
 pub mod client;
 pub mod fitness;
 mod peers;
+pub mod places;
 pub mod proxy;
 pub mod server;
 pub mod threads;

@@ -1,19 +1,18 @@
 //! The server's side of the control sockets: HTTP/1.1 on a unix socket, for a few trusted peers that may hang, crash or
 //! be buggy. What a request asks for is done by the [`Service`], whatever becomes of the connection meanwhile.
 //!
-//! There are so many places for connections. When all are taken, one more takes the place of the one that has kept the
-//! server waiting for longest: that has sent nothing, half of a request, or does not read its answer. Nobody is let go
-//! while the service works for him.
+//! There are so many [places](crate::places) for connections. When all are taken, one more takes the place of one that keeps the
+//! server waiting, and waits itself while the service works for all of them.
 
 use std::{
-    cell::{Cell, RefCell},
     convert::Infallible,
     fs, io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -29,15 +28,16 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::Instant,
 };
 
+use crate::places::{Busy, Limits, Places, Progress, Seat, Watched};
+
 /// Connections at once.
 const PLACES: usize = 32;
-/// A connection that moves no byte for so long while the server waits for it is closed.
+/// A connection that keeps the server waiting for so long is closed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection ends after the request that is under way when it is this old.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -149,13 +149,14 @@ impl ControlSocket {
     /// Serves until dropped; connections that are there then end by themselves. To be called within a `LocalSet`.
     pub async fn serve(&self, service: impl Service) {
         let service = Rc::new(service);
-        let places = Rc::new(Places::default());
+        let places = Places::new(Limits { connections: PLACES, at_work: PLACES, kept_for_others: 0 });
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    places.free().await;
-                    let peer = places.take();
-                    tokio::task::spawn_local(serve(Rc::clone(&service), stream, peer));
+                    // Of many connections, one of the process that has most of them gives way.
+                    let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                    let seat = places.take(process.into_iter().collect()).await;
+                    tokio::task::spawn_local(serve(Rc::clone(&service), stream, seat));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "control socket");
@@ -174,9 +175,10 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn serve<S: Service>(service: Rc<S>, stream: UnixStream, peer: Peer) {
-    let progress = Rc::clone(&peer.progress);
-    let watched = Watched { stream, progress: Rc::clone(&progress) };
+async fn serve<S: Service>(service: Rc<S>, stream: UnixStream, seat: Seat<i32>) {
+    let seat = Rc::new(seat);
+    let progress = Arc::clone(seat.progress());
+    let watched = Watched::new(stream, Arc::clone(&progress));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -186,15 +188,16 @@ async fn serve<S: Service>(service: Rc<S>, stream: UnixStream, peer: Peer) {
             .serve_connection(
                 TokioIo::new(watched),
                 service_fn(|request| {
-                    let (service, progress) = (Rc::clone(&service), Rc::clone(&progress));
-                    async move { Ok::<_, Infallible>(respond(&*service, &progress, request).await) }
+                    let (service, seat) = (Rc::clone(&service), Rc::clone(&seat));
+                    async move { Ok::<_, Infallible>(respond(&*service, &seat, request).await) }
                 }),
             )
     );
     let begun = Instant::now();
     let mut ending = false;
     loop {
-        let at = progress.deadline(begun, ending);
+        let stuck = Instant::now() + PATIENCE.saturating_sub(progress.waited());
+        let at = stuck.min(begun + if ending { LONGEST.max(begun.elapsed() + PATIENCE) } else { LIFETIME });
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -202,14 +205,14 @@ async fn serve<S: Service>(service: Rc<S>, stream: UnixStream, peer: Peer) {
                 }
                 return;
             }
-            () = progress.let_go.notified() => {
+            () = progress.let_go() => {
                 return tracing::debug!("control connection closed: another needs its place");
             }
             () = tokio::time::sleep_until(at) => {
                 if begun.elapsed() >= LIFETIME && !ending {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
-                } else if progress.is_stuck(begun) {
+                } else if is_stuck(&progress, begun) {
                     return tracing::debug!("control connection closed: its peer does not read or write");
                 }
             }
@@ -217,169 +220,44 @@ async fn serve<S: Service>(service: Rc<S>, stream: UnixStream, peer: Peer) {
     }
 }
 
-async fn respond<S: Service>(
-    service: &S,
-    progress: &Progress,
-    request: Request<Incoming>,
-) -> Response<Reply> {
+fn is_stuck(progress: &Progress, begun: Instant) -> bool {
+    progress.waited() >= PATIENCE || (!progress.is_worked_for() && begun.elapsed() >= LONGEST)
+}
+
+async fn respond<S: Service>(service: &S, seat: &Seat<i32>, request: Request<Incoming>) -> Response<Reply> {
+    seat.receives();
     let (parts, body) = request.into_parts();
     let limit = if parts.method == Method::PUT { S::MAX_DOCUMENT } else { MEANINGLESS_BODY };
     let answer = match Limited::new(body, limit).collect().await {
-        Ok(body) => {
-            let _working = progress.working();
-            service.answer(&parts.method, parts.uri.path(), body.to_bytes()).await
-        }
+        Ok(body) => match seat.work() {
+            Ok(()) => service.answer(&parts.method, parts.uri.path(), body.to_bytes()).await,
+            Err(Busy) => service.refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is busy"),
+        },
         Err(error) => {
             let too_large = error.is::<LengthLimitError>();
             let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             service.refuse(status, &error.to_string())
         }
     };
-    let mut response = Response::new(Reply(Some(answer.content)));
+    seat.answers();
+    let reply = Reply { content: Some(answer.content), progress: Arc::clone(seat.progress()) };
+    let mut response = Response::new(reply);
     *response.status_mut() = answer.status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     response
 }
 
-/// Everybody who is connected.
-#[derive(Debug, Default)]
-struct Places {
-    taken: RefCell<Vec<Rc<Progress>>>,
-    freed: Notify,
-}
-
-/// One who is connected; his place is free when this is dropped.
-struct Peer {
-    progress: Rc<Progress>,
-    places: Rc<Places>,
-}
-
-impl Places {
-    /// Resolves when there is a place, which may have been another's.
-    async fn free(&self) {
-        while self.taken.borrow().len() >= PLACES {
-            if self.let_go_one() {
-                // He closes his connection before another is accepted: descriptors are set aside for the places alone.
-                tokio::task::yield_now().await;
-            } else {
-                self.freed.notified().await;
-            }
-        }
-    }
-
-    fn take(self: &Rc<Self>) -> Peer {
-        let progress = Rc::new(Progress {
-            working: Cell::new(false),
-            moved: Cell::new(Instant::now()),
-            let_go: Notify::new(),
-        });
-        self.taken.borrow_mut().push(Rc::clone(&progress));
-        Peer { progress, places: Rc::clone(self) }
-    }
-
-    /// Lets go the one that has kept the server waiting for longest; false when all are being worked for.
-    fn let_go_one(&self) -> bool {
-        let mut taken = self.taken.borrow_mut();
-        let waited_for = taken.iter().enumerate().filter(|(_, peer)| !peer.working.get());
-        let Some((at, _)) = waited_for.min_by_key(|(_, peer)| peer.moved.get()) else { return false };
-        taken.swap_remove(at).let_go.notify_one();
-        true
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.places.taken.borrow_mut().retain(|progress| !Rc::ptr_eq(progress, &self.progress));
-        self.places.freed.notify_one();
-    }
-}
-
-/// Whom a connection waits for, and since when.
-#[derive(Debug)]
-struct Progress {
-    /// The service works on a request of his.
-    working: Cell<bool>,
-    /// When bytes came or went, or the service was done.
-    moved: Cell<Instant>,
-    let_go: Notify,
-}
-
-impl Progress {
-    fn working(&self) -> impl Drop {
-        struct Working<'a>(&'a Progress);
-        impl Drop for Working<'_> {
-            fn drop(&mut self) {
-                self.0.working.set(false);
-                self.0.moved.set(Instant::now());
-            }
-        }
-        self.working.set(true);
-        Working(self)
-    }
-
-    /// When to look again whether the connection has to end.
-    fn deadline(&self, begun: Instant, ending: bool) -> Instant {
-        let stuck = if self.working.get() { Instant::now() } else { self.moved.get() } + PATIENCE;
-        stuck.min(begun + if ending { LONGEST.max(begun.elapsed() + PATIENCE) } else { LIFETIME })
-    }
-
-    fn is_stuck(&self, begun: Instant) -> bool {
-        !self.working.get() && (self.moved.get().elapsed() >= PATIENCE || begun.elapsed() >= LONGEST)
-    }
-}
-
-/// A stream that says when bytes come or go.
-struct Watched {
-    stream: UnixStream,
-    progress: Rc<Progress>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
-        if buf.filled().len() > before {
-            this.progress.moved.set(Instant::now());
-        }
-        Poll::Ready(read)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf));
-        this.progress.moved.set(Instant::now());
-        Poll::Ready(written)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs));
-        this.progress.moved.set(Instant::now());
-        Poll::Ready(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 /// The body of an answer.
-struct Reply(Option<Content>);
+struct Reply {
+    content: Option<Content>,
+    progress: Arc<Progress>,
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.progress.completes();
+    }
+}
 
 impl Body for Reply {
     type Data = Bytes;
@@ -387,17 +265,17 @@ impl Body for Reply {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        if let Some(Content::Pieces(pieces)) = &mut this.0 {
+        if let Some(Content::Pieces(pieces)) = &mut this.content {
             return pieces.poll_recv(cx).map(|piece| Some(piece?.map(Frame::data)));
         }
-        match this.0.take() {
+        match this.content.take() {
             Some(Content::Whole(bytes)) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             _ => Poll::Ready(None),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.content {
             Some(Content::Whole(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Some(Content::Pieces(_)) => SizeHint::default(),
             None => SizeHint::with_exact(0),

@@ -62,14 +62,21 @@ async fn heads_are_bounded() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded_and_the_next_one_waits_its_turn() {
+async fn connections_are_bounded_and_the_next_one_takes_the_place_of_an_idle_one() {
     let agent = TestAgent::with(|config| config.max_connections = 2).await;
-    let held = [agent.connect().await, agent.connect().await];
-    let third = tokio::time::timeout(Duration::from_millis(300), agent.get("/2.0")).await;
-    assert!(third.is_err(), "there is no place for a third");
-    let third = agent.get("/2.0");
-    drop(held);
-    assert_eq!(third.await.status, StatusCode::OK);
+    let mut idle = Vec::new();
+    for _ in 0..30 {
+        let mut stream = agent.connect().await;
+        stream.write_all(b"GET /2.0 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        idle.push(stream);
+    }
+    let text = String::from_utf8(agent.get("/metrics").await.body.to_vec()).unwrap();
+    let open = text.lines().find_map(|line| line.strip_prefix("amphora_agent_connections ")).unwrap();
+    assert!(open.parse::<u32>().unwrap() <= 12, "{open}");
+    // They are told, as TLS has it.
+    assert_eq!(idle[0].read(&mut [0; 4096]).await.unwrap(), 0);
 }
 
 #[tokio::test]
