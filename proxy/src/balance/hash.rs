@@ -75,6 +75,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn mix_is_the_finalizer_of_splitmix64() {
+        // The first outputs of the reference implementation from seed 0.
+        let outputs = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f];
+        for (n, output) in (1..).zip(outputs) {
+            assert_eq!(mix(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n)), output);
+        }
+    }
+
+    #[test]
     fn is_siphash_1_3() {
         // Of the reference implementation: key 00 01 .. 0f, input 00 01 .. of each length.
         let key = HashKey(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);

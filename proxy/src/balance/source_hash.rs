@@ -158,7 +158,33 @@ fn exponential(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tests::View, *};
+
+    #[test]
+    fn what_was_picked_lately_is_not_looked_for_again() {
+        let flow = Flow { source: IpAddr::from([192, 0, 2, 7]), source_port: 4000 };
+        let pick = |hash: &mut SourceHash, view: &View| hash.pick(view, &flow, |_| false);
+        let view = View::weights(&[1; CACHE_FROM]);
+        let mut hash = SourceHash::new(false);
+        let first = pick(&mut hash, &view);
+        let (key, slot) = (hash.key(&flow), (hash.key(&flow) >> 54) as usize);
+        let place = first.map(|member| member as u32 + 1);
+        assert_eq!((hash.recent.len(), Some(hash.recent[slot])), (1024, place.map(|place| (key, place))));
+        assert_eq!(hash.recent.iter().filter(|recent| **recent != (0, 0)).count(), 1);
+        // It is believed, and only for this client.
+        let other = (first.unwrap_or(0) + 1) % CACHE_FROM;
+        hash.recent[slot] = (key, other as u32 + 1);
+        assert_eq!(pick(&mut hash, &view), Some(other));
+        hash.recent[slot] = (key ^ 1, other as u32 + 1);
+        assert_eq!(pick(&mut hash, &view), first);
+        // Until the members change.
+        hash.recent[slot] = (key, other as u32 + 1);
+        view.set_usable(other, false);
+        assert_eq!(pick(&mut hash, &view), first);
+        let mut small = SourceHash::new(false);
+        pick(&mut small, &View::weights(&[1; CACHE_FROM - 1]));
+        assert!(small.recent.is_empty());
+    }
 
     #[test]
     fn exponential_is_the_logarithm() {

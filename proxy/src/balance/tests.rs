@@ -21,13 +21,13 @@ struct Peer {
 }
 
 #[derive(Clone, Debug, Default)]
-struct View {
+pub(super) struct View {
     peers: Vec<Peer>,
     epoch: Cell<u64>,
 }
 
 impl View {
-    fn weights(weights: &[u16]) -> Self {
+    pub(super) fn weights(weights: &[u16]) -> Self {
         let mut view = Self::default();
         for (i, &weight) in weights.iter().enumerate() {
             view.push(i as u128 + 1, weight, false);
@@ -40,7 +40,7 @@ impl View {
         self.peers.push(Peer { id, weight, backup, usable: Cell::new(true), load: Cell::new(0) });
     }
 
-    fn set_usable(&self, i: usize, usable: bool) {
+    pub(super) fn set_usable(&self, i: usize, usable: bool) {
         self.peers[i].usable.set(usable);
         self.epoch.set(self.epoch.get() + 1);
     }
@@ -152,6 +152,31 @@ fn round_robin_is_exact_over_a_cycle_of_5000_members() {
 }
 
 #[test]
+fn a_view_without_members_is_empty_and_has_nobody_to_pick() {
+    let empty = View::default();
+    assert!(empty.is_empty() && !View::weights(&[1]).is_empty());
+    for algorithm in LbAlgorithm::ALL {
+        assert_eq!(Balance::new(*algorithm, 1).pick(&empty, &flow(1), |_| false), None);
+    }
+}
+
+#[test]
+fn a_worker_starts_where_its_seed_says() {
+    let view = View::weights(&[1; 7]);
+    // What splitmix64 makes of these seeds, modulo 7.
+    for (seed, place) in [(0, 0), (1, 6), (2, 1), (3, 4), (4, 6)] {
+        for algorithm in [LbAlgorithm::RoundRobin, LbAlgorithm::LeastConnections] {
+            let expected = [0, 1, 2].map(|step| (place + step) % 7);
+            assert_eq!(picks(&mut Balance::new(algorithm, seed), &view, 3), expected, "{algorithm} {seed}");
+        }
+    }
+    // The fourth slot of `a a a b a a c` is entered as if those before it had been filled.
+    let view = View::weights(&[5, 1, 1]);
+    let seed = (0..).find(|&seed| hash::mix(seed) % 7 == 3).unwrap();
+    assert_eq!(picks(&mut Balance::new(LbAlgorithm::RoundRobin, seed), &view, 5), [1, 0, 0, 2, 0]);
+}
+
+#[test]
 fn workers_start_at_different_members() {
     let view = View::weights(&[1; 100]);
     let firsts: HashSet<usize> =
@@ -183,6 +208,38 @@ fn round_robin_goes_on_in_the_next_snapshot() {
 }
 
 #[test]
+fn round_robin_goes_on_by_who_had_a_turn_and_not_by_the_order_of_the_document() {
+    let next = |old: &Balance, view: &View, n: usize| {
+        let mut next = Balance::new(LbAlgorithm::RoundRobin, 9);
+        next.carry_over(old);
+        picks(&mut next, view, n)
+    };
+    let turned = |view: &View| {
+        let mut turned = view.clone();
+        turned.peers.reverse();
+        turned
+    };
+    // The first two have had theirs, in this cycle and in the one before.
+    let view = View::weights(&[1; 4]);
+    for had in [2, 6] {
+        let mut old = from_the_start(&view);
+        picks(&mut old, &view, had);
+        assert_eq!(next(&old, &view, 3), [2, 3, 0]);
+        assert_eq!(next(&old, &turned(&view), 4), [0, 1, 0, 1]);
+    }
+    // One that another was preferred to is still to come.
+    let mut old = from_the_start(&view);
+    assert_eq!(old.pick(&view, &flow(0), |i| i == 0), Some(1));
+    assert_eq!(next(&old, &view, 7), [0, 2, 3, 0, 1, 2, 3]);
+    // 3:3:1 is `a b a b ...`: after three picks it is b's turn.
+    let view = View::weights(&[3, 3, 1]);
+    let mut old = from_the_start(&view);
+    assert_eq!(picks(&mut old, &view, 3), [0, 1, 0]);
+    assert_eq!(next(&old, &view, 1), [1]);
+    assert_eq!(next(&old, &turned(&view), 1), [1]);
+}
+
+#[test]
 fn hundred_configuration_changes_in_a_row_stay_even() {
     // One pick per snapshot: without carrying over, all of them would be the same member.
     let view = View::weights(&[1; 10]);
@@ -208,6 +265,36 @@ fn least_connections_weighs_loads() {
     assert_eq!(picks(&mut balance, &view, 2), [1, 1]);
     view.peers[2].load.set(0);
     assert_eq!(picks(&mut balance, &view, 1), [2]);
+}
+
+#[test]
+fn least_connections_compares_what_a_member_would_have_then() {
+    // (1 + 1) / 1 is more than (4 + 1) / 3, though 1 / 1 is less than 4 / 3; and the other way round.
+    for (loads, least) in [([1, 4], 1), ([1, 6], 0), ([1, 5], 0), ([3, 10], 1), ([300, 902], 0)] {
+        let view = View::weights(&[1, 3]);
+        view.peers.iter().zip(loads).for_each(|(peer, load)| peer.load.set(load));
+        // Where the scan starts decides between equals alone.
+        let seed = (0..).find(|&seed| hash::mix(seed).is_multiple_of(2)).unwrap();
+        let mut balance = Balance::new(LbAlgorithm::LeastConnections, seed);
+        assert_eq!(picks(&mut balance, &view, 1), [least], "{loads:?}");
+    }
+}
+
+#[test]
+fn least_connections_goes_on_behind_the_last_one() {
+    let view = View::weights(&[1; 5]);
+    for had in 1..=5 {
+        let seed = (0..).find(|&seed| hash::mix(seed).is_multiple_of(5)).unwrap();
+        let mut balance = Balance::new(LbAlgorithm::LeastConnections, seed);
+        assert_eq!(picks(&mut balance, &view, had), [0, 1, 2, 3, 4][..had]);
+        let mut next = Balance::new(LbAlgorithm::LeastConnections, seed);
+        next.carry_over(&balance);
+        assert_eq!(picks(&mut next, &view, 2), [had % 5, (had + 1) % 5]);
+        // Another epoch is another list, not another start.
+        view.set_usable(had % 5, false);
+        assert_eq!(picks(&mut balance, &view, 1), [(had + 1) % 5]);
+        view.set_usable(had % 5, true);
+    }
 }
 
 #[test]

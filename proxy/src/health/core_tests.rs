@@ -151,6 +151,109 @@ fn one_target_is_probed_at_once_and_then_by_its_delay() {
     assert_eq!(sim.starts_of(&a), [0, 5, 10, 15, 20].map(Duration::from_secs));
 }
 
+/// The starts of the first and the second probe of so many targets that come together, in their order.
+fn first_two_starts(count: u32, delay: u64) -> Vec<[Duration; 2]> {
+    let mut sim = Simulation::new(5, 1 << 20);
+    sim.update((0..count).map(|i| target(i, delay, 1, 3)));
+    sim.run(Duration::from_secs(2 * delay), |_, _| (Duration::ZERO, Verdict::Passed));
+    let mut starts = HashMap::<IpAddr, Vec<Duration>>::new();
+    sim.starts.iter().for_each(|(at, address)| starts.entry(*address).or_default().push(*at));
+    (0..count).map(|i| starts[&target(i, delay, 1, 3).address][..2].try_into().unwrap()).collect()
+}
+
+#[test]
+fn first_starts_have_equal_shares_of_a_window_that_grows_with_their_number() {
+    for (count, delay, window) in [
+        (1, 60, 0),
+        (2, 60, 40),
+        (10, 60, 200),
+        (49, 60, 980),
+        (200, 60, 1000),
+        (1500, 60, 1500),
+        (1500, 1, 1000),
+    ] {
+        let starts = first_two_starts(count, delay);
+        let share = f64::from(window) / 1000.0 / f64::from(count);
+        let places = starts.iter().zip(0..).map(|([first, _], i)| first.as_secs_f64() / share - f64::from(i));
+        let places: Vec<f64> = if window == 0 { vec![starts[0][0].as_secs_f64()] } else { places.collect() };
+        // Starts are rounded to nanoseconds.
+        assert!(places.iter().all(|place| (-0.001..1.001).contains(place)), "{count}: {places:?}");
+        if count > 100 {
+            assert!(places.iter().any(|place| *place < 0.1) && places.iter().any(|place| *place > 0.9));
+        }
+    }
+}
+
+#[test]
+fn second_starts_come_up_to_half_a_delay_early() {
+    let starts = first_two_starts(1500, 60);
+    let intervals: Vec<f64> = starts.iter().map(|[first, second]| (*second - *first).as_secs_f64()).collect();
+    // A place on the grid is up to its step earlier: 60 s / 256.
+    assert!(intervals.iter().all(|interval| (30.0 - 0.235..=60.0).contains(interval)));
+    let within = |from: f64, to: f64| intervals.iter().filter(|at| (from..to).contains(*at)).count();
+    let quarters = [within(29.0, 37.5), within(37.5, 45.0), within(45.0, 52.5), within(52.5, 61.0)];
+    assert!(quarters.iter().all(|n| (300..450).contains(n)), "{quarters:?}");
+}
+
+#[test]
+fn the_grid_is_a_sixteenth_of_the_delay_and_finer_for_many() {
+    let origin = Instant::now();
+    let place = |at: u64, delay: u64, targets: usize| {
+        let at = origin + Duration::from_micros(at);
+        (on_grid(origin, at, Duration::from_micros(delay), targets) - origin).as_micros()
+    };
+    assert_eq!(place(1_300_000, 1_600_000, 0), 1_300_000);
+    assert_eq!(place(1_399_999, 1_600_000, 1), 1_300_000);
+    // Eight on each point: 16 points up to 135 targets, 32 up to 263, and so on.
+    assert_eq!(place(1_399_999, 1_600_000, 135), 1_300_000);
+    assert_eq!(place(1_399_999, 1_600_000, 136), 1_350_000);
+    assert_eq!(place(1_399_999, 1_600_000, 263), 1_350_000);
+    assert_eq!(place(1_399_999, 1_600_000, 264), 1_375_000);
+    assert_eq!(place(99_999_999, 6_553_600, 10_000_000), 99_999_900);
+    assert_eq!(place(7, 0, 5), 7, "no delay, no grid");
+}
+
+#[test]
+fn the_lateness_is_the_most_that_any_start_was_late() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut core = Scheduler::new(1, 1);
+    assert!(core.is_empty());
+    core.update(
+        start,
+        [(target(1, 5, 1, 1), CheckState::NoCheck), (target(2, 5, 1, 1), CheckState::NoCheck)],
+    );
+    assert_eq!((core.len(), core.is_empty(), core.in_flight()), (2, false, 0));
+    core.handle_timeout(at(5000));
+    let (first, _) = core.poll_probe(at(45)).unwrap();
+    let late = core.max_lateness();
+    assert!(late > Duration::from_millis(24) && late <= Duration::from_millis(45), "{late:?}");
+    assert!(core.poll_probe(at(45)).is_none(), "as many as allowed are under way");
+    assert_eq!(core.in_flight(), 1);
+    core.handle_result(at(50), first, Verdict::Passed);
+    assert_eq!(core.in_flight(), 0);
+    core.poll_probe(at(45)).unwrap();
+    assert!(core.max_lateness() >= late, "one that was less late changes nothing");
+    core.update(at(60), []);
+    assert_eq!((core.len(), core.is_empty(), core.poll_timeout()), (0, true, None));
+}
+
+#[test]
+fn a_probe_that_takes_whole_delays_is_followed_at_the_next_start() {
+    for (takes, next) in [(4_999, 5_000), (5_000, 5_000), (5_001, 10_000), (10_000, 10_000), (10_001, 15_000)]
+    {
+        let start = Instant::now();
+        let mut core = Scheduler::new(1, 1);
+        core.update(start, [(target(1, 5, 1, 1), CheckState::NoCheck)]);
+        assert_eq!(core.poll_timeout(), Some(start));
+        core.handle_timeout(start);
+        let (id, _) = core.poll_probe(start).unwrap();
+        assert_eq!(core.poll_timeout(), None);
+        core.handle_result(start + Duration::from_millis(takes), id, Verdict::Passed);
+        assert_eq!(core.poll_timeout(), Some(start + Duration::from_millis(next)), "{takes}");
+    }
+}
+
 #[test]
 fn a_target_of_many_members_is_probed_once() {
     let mut sim = Simulation::new(1, 10);

@@ -358,6 +358,17 @@ mod tests {
             assert_eq!(post(&fields).unwrap().upgrade, upgrade, "{fields:?}");
         }
         assert!(post("Connection: upgrade\r\nUpgrade: websocket\r\n").is_err());
+        assert!(request("GET / HTTP/1.0", "Connection: upgrade\r\nUpgrade: websocket\r\n").is_err());
+        for (key, taken) in [("x".repeat(23), false), ("x".repeat(24), true), ("x".repeat(25), false)] {
+            let fields =
+                format!("Sec-WebSocket-Key: {key}\r\nConnection: upgrade\r\nUpgrade: foo, WebSocket\r\n");
+            assert_eq!(post(&fields).is_ok_and(|framing| framing.upgrade), taken, "{key}");
+            assert_eq!(post(&fields).is_err(), !taken, "{key}");
+        }
+        // Without an offer that a member could take there is no fault.
+        assert!(!post("Upgrade: websocket\r\n").unwrap().upgrade);
+        assert!(!post("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n").unwrap().upgrade);
+        assert!(!post("Connection: upgrade\r\nUpgrade: websockets, h2\r\n").unwrap().upgrade);
         assert!(post("Connection: upgrade\r\nUpgrade: other\r\n").unwrap().upgrade);
         let http10 = request("GET / HTTP/1.0", "Connection: upgrade\r\nUpgrade: other\r\n");
         assert!(!http10.unwrap().upgrade);

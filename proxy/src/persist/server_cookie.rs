@@ -172,8 +172,16 @@ mod tests {
         for bad in ["", "SRV=", "SRV=\"$1\"", "srv=$1", "SRV=$1x", "SRV=x$1"] {
             assert_eq!(judge(bad, up), CookieVerdict::Insert, "{bad}");
         }
-        let upper = format!("SRV={}", id(1).to_string().to_uppercase());
-        assert_eq!(judge(&upper, up), CookieVerdict::Insert);
+        let id = id(1).0;
+        let spellings = [
+            id.simple().to_string(),
+            id.urn().to_string(),
+            id.braced().to_string(),
+            id.to_string().to_uppercase(),
+        ];
+        for other in spellings {
+            assert_eq!(judge(&format!("SRV={other}"), up), CookieVerdict::Insert, "{other}");
+        }
     }
 
     #[test]
@@ -194,6 +202,10 @@ mod tests {
             &[("Last-Modified", "x")],
             &[("Expires", "x")],
             &[("Cache-Control", "max-age=5")],
+            &[("cache-control", "S-MaxAge=5")],
+            &[("Cache-Control", "x, s-maxage=5")],
+            &[("Pragma", "x"), etag],
+            &[("X-Pragma", "no-cache"), etag],
             &[("Cache-Control", "no-cache=\"set-cookie\""), etag],
             &[etag, ("Vary", "x")],
             &[("Cache-Control", "private, public"), etag],
@@ -204,6 +216,10 @@ mod tests {
             &[][..],
             &[("Cache-Control", "public")],
             &[("Cache-Control", "max-age=0")],
+            &[("Cache-Control", "x=max-age=5")],
+            &[("Cache-Control", "s-maxage=0"), etag],
+            &[("X-Cache-Control", "max-age=5")],
+            &[("PRAGMA", " No-Cache "), etag],
             &[("Cache-Control", "private"), etag],
             &[("Cache-Control", "no-cache"), etag],
             &[("Cache-Control", "No-Store"), etag],

@@ -472,6 +472,51 @@ mod tests {
     }
 
     #[test]
+    fn a_pending_mark_goes_when_the_other_side_has_told_of_nearly_the_same_use() {
+        for (told, pending) in [(16, true), (17, false), (20, false), (23, false)] {
+            let table = StickTable::new(100);
+            table.mark_all();
+            table.store(key(1), MemberHandle(3), 20);
+            assert!(!table.merge(key(1), MemberHandle(3), told, |_| true), "{told}");
+            assert_eq!(!marked(&table).is_empty(), pending, "{told}");
+            assert_eq!(table.iter().collect::<Vec<_>>(), [(key(1), MemberHandle(3), 20)]);
+        }
+    }
+
+    #[test]
+    fn a_use_makes_an_entry_younger_and_never_older() {
+        let table = StickTable::new(100);
+        table.store(key(1), MemberHandle(3), 20);
+        for (now, used) in [(19, 20), (20, 20), (21, 21)] {
+            assert_eq!(table.lookup(key(1), now), Some(MemberHandle(3)));
+            assert_eq!(table.iter().collect::<Vec<_>>(), [(key(1), MemberHandle(3), used)]);
+        }
+        table.store(key(1), MemberHandle(4), 5);
+        assert_eq!(table.iter().collect::<Vec<_>>(), [(key(1), MemberHandle(4), 5)]);
+        assert_eq!(table.lookup(key(2), 5), None);
+    }
+
+    #[test]
+    fn a_use_is_told_at_64_seconds_of_the_keys_own() {
+        let start = 1 << 31;
+        for (key, phase) in [(64, 0), (69, 5), (0x8000_0045, 5), (u64::MAX, 63)] {
+            for second in 0..200 {
+                let told = refreshes(StickKey::new(key), start + second, start + second + 1);
+                assert_eq!(told, (second + 1 + phase) % 64 == 0, "{key} {second}");
+            }
+            assert!(refreshes(StickKey::new(key), start, start + 64));
+            assert!(!refreshes(StickKey::new(key), start, start));
+        }
+    }
+
+    #[test]
+    fn keys_keep_their_hash_but_for_the_two_that_mark_entries() {
+        for (hash, kept) in [(0, 2), (1, 3), (2, 2), (77, 77), (u64::MAX, u64::MAX)] {
+            assert_eq!((StickKey::new(hash).get(), StickKey::new(kept)), (kept, StickKey::new(hash)));
+        }
+    }
+
+    #[test]
     fn what_is_older_than_all_that_a_full_bucket_has_stays_out() {
         let table = StickTable::new(WAYS / 2);
         (0..16).for_each(|i| table.store(key(i), MemberHandle(1), 10 + i as u32));

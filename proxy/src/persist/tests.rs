@@ -116,6 +116,55 @@ fn members_that_left_are_forgotten_in_time() {
     assert!(state.unwrap().roster().handles.len() <= FORMER_MEMBERS + 2);
 }
 
+/// Twice the members and 256 more are known, and one more makes all that left forgotten.
+#[test]
+fn former_members_are_known_up_to_a_number_of_them() {
+    let known = |state: &Option<Arc<PersistState>>, i| state.as_ref().unwrap().handle(id(i)).is_some();
+    let (mut state, _) = next(None, SessionPersistence::SourceIp, &[0, 1, 2]);
+    for i in 3..=261 {
+        state = next(state, SessionPersistence::SourceIp, &[0, 1, i]).0;
+    }
+    assert_eq!(state.as_ref().unwrap().roster().handles.len(), 2 * 3 + 256);
+    assert!(known(&state, 2) && known(&state, 3) && known(&state, 261));
+    let before = state.as_ref().unwrap().handle(id(1));
+    let (state, _) = next(state, SessionPersistence::SourceIp, &[0, 1, 262]);
+    let roster = state.as_ref().unwrap().roster();
+    assert_eq!((roster.handles.len(), roster.members.len()), (3, 3));
+    assert_eq!(state.as_ref().unwrap().handle(id(1)), before);
+    assert!(known(&state, 0) && known(&state, 262) && !known(&state, 2) && !known(&state, 261));
+
+    // A pool that shrinks forgets at once when what left is too much.
+    let members: Vec<usize> = (0..270).collect();
+    for (stay, known) in [(7, 270), (6, 6)] {
+        let (state, _) = next(None, SessionPersistence::SourceIp, &members);
+        let (state, _) = next(state, SessionPersistence::SourceIp, &members[..stay]);
+        assert_eq!(state.unwrap().roster().handles.len(), known, "{stay}");
+    }
+}
+
+#[test]
+fn no_handle_is_given_twice() {
+    let (state, _) = next(None, SessionPersistence::SourceIp, &[0, 1]);
+    let state = next(state, SessionPersistence::SourceIp, &[1, 2, 3]).0.unwrap();
+    assert_eq!([0, 1, 2, 3].map(|i| state.handle(id(i)).unwrap().0), [1, 2, 3, 4]);
+    assert_eq!([1, 2, 3, 4, 5].map(|n| state.member(MemberHandle(n))), {
+        let of = |i| Some(id(i));
+        [of(0), of(1), of(2), of(3), None]
+    });
+}
+
+#[test]
+fn a_table_is_as_large_as_octavias_and_its_clock_has_a_past() {
+    let (state, stick) = next(None, SessionPersistence::SourceIp, &[0]);
+    assert_eq!((STICK_SIZE, state.unwrap().table().bytes()), (10_240, 320 * 1024));
+    assert_eq!([table_time(0), table_time(7), table_time(u32::MAX)], [0x8000_0000, 0x8000_0007, u32::MAX]);
+    let key = stick.state().source_key(Ipv4Addr::LOCALHOST.into());
+    stick.store(key, 0, 7);
+    assert_eq!(stick.state().table().iter().next(), Some((key, MemberHandle(1), 0x8000_0007)));
+    stick.find(key, &View(vec![true]), 9);
+    assert_eq!(stick.state().table().iter().next(), Some((key, MemberHandle(1), 0x8000_0009)));
+}
+
 #[test]
 fn compiling_what_never_goes_live_changes_no_handle() {
     let members: Vec<usize> = (0..400).collect();
