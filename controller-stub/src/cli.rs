@@ -65,6 +65,8 @@ Applying the same document again changes nothing. A refused document changes \
 nothing either: each fault is told with its place, and the exit code is 1.
 
 --dry-run judges the document here, then compares it with what the amphora has. \
+Regular expressions and what else L7 policies compare is judged by amphora-proxy, \
+which need not run; where it is not there, a warning says so. \
 What only the amphora can find out it does not tell: ports in use, monitors \
 that its host does not permit, another load balancer that is there already.
 
@@ -99,6 +101,9 @@ enum Command {
         /// Judge the document and say what would change, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// The amphora-proxy that judges for --dry-run [default: beside this program]
+        #[arg(long, value_name = "FILE", requires = "dry_run")]
+        proxy: Option<PathBuf>,
         #[command(flatten)]
         target: Target,
     },
@@ -351,9 +356,10 @@ fn run(command: Command) -> Result<()> {
     let style = Style::of(&io::stdout());
     let terminal = io::stdout().is_terminal();
     match command {
-        Command::Apply { file, dry_run, target } => {
+        Command::Apply { file, dry_run, proxy, target } => {
             let document = crate::document::Document::read(&file)?;
             let clients = target.clients()?;
+            let dry_run = dry_run.then_some(cmd::lb::DryRun { proxy });
             block_on(cmd::lb::apply(out, style, &clients, &document, dry_run))
         }
         Command::Delete { id, target } => block_on(cmd::lb::delete(out, &target.clients()?, id)),
@@ -488,6 +494,7 @@ mod tests {
         for bad in [
             "amphora-controller",
             "amphora-controller apply --amphora https://a",
+            "amphora-controller apply f --proxy p --amphora https://a",
             "amphora-controller certs init",
             "amphora-controller apply f --amphora http://a",
             "amphora-controller member 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 6f1b6a3e-9a57-4a0e-8f2a-0d5d6f3d2a11 --amphora https://a",
@@ -502,6 +509,7 @@ mod tests {
         }
         for good in [
             "amphora-controller apply - --amphora https://a --amphora https://b:1 --certs d",
+            "amphora-controller apply f --dry-run --proxy p --amphora https://a",
             "amphora-controller status --amphora https://a,https://b --json",
             "amphora-controller stats -w --interval 0.5 --amphora https://a",
             "amphora-controller member web web-1 --weight 1 --amphora https://a",

@@ -1,17 +1,15 @@
 //! Load-balancer documents as an operator writes them: JSON or YAML, from a file or standard input.
 //!
 //! This end only reads text into JSON and finds the id; the amphora's own parser judges the content, there or, before
-//! anything is sent, by [`Document::check`], so there is one place that knows what a load balancer may be.
+//! anything is sent, by [`Document::judge`], so there is one place that knows what a load balancer may be.
 
 use std::{
     fs::File,
     io::{self, Read},
     path::Path,
-    sync::Arc,
 };
 
-use amphora_model::{LoadBalancer, LoadBalancerId};
-use amphora_proxy::{snapshot, state::Registry};
+use amphora_model::LoadBalancerId;
 use serde_json::Value;
 
 use crate::{
@@ -57,18 +55,6 @@ impl Document {
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| format!("loadbalancer.id: {id} is not a UUID"))?;
         Ok(Self { id, body })
-    }
-
-    /// Judges the content as an amphora of this version would, without one.
-    ///
-    /// # Errors
-    /// [`Error::Faulty`].
-    pub fn check(&self) -> Result<()> {
-        // Compiling finds what parsing does not: regular expressions.
-        LoadBalancer::from_value(&self.body)
-            .and_then(|model| snapshot::compile(Arc::new(model), 1, &Registry::new(1)))
-            .map(|_| ())
-            .map_err(|refusal| Error::Faulty(refusal.faults))
     }
 }
 
@@ -137,24 +123,6 @@ mod tests {
         assert!(fault("loadbalancer: {id: 7}").contains("7 is not a UUID"));
         assert!(fault("loadbalancer: {id: a, id: b}").to_lowercase().contains("duplicate"));
         assert!(fault("").contains("loadbalancer"));
-    }
-
-    #[test]
-    fn what_an_amphora_would_not_take_is_found_here() {
-        let document = |rule: &str| {
-            Document::parse(&format!(
-                "loadbalancer:\n  id: {ID}\n  vip_address: 192.0.2.1\n  listeners:\n  - id: {ID}\n    \
-                 protocol: HTTP\n    protocol_port: 80\n    l7policies:\n    - id: {ID}\n      action: REJECT\n      \
-                 rules:\n      - {{id: {ID}, type: PATH, compare_type: REGEX, {rule}}}\n"
-            ))
-            .unwrap()
-            .check()
-        };
-        document("value: ^/a").unwrap();
-        for (rule, path) in [("valu: ^/a", "valu"), ("value: '('", "value")] {
-            let error = document(rule).unwrap_err().to_string();
-            assert!(error.contains(&format!("].{path}: ")), "{error}");
-        }
     }
 
     #[test]

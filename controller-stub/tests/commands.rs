@@ -9,6 +9,7 @@ mod vrrp;
 use std::{
     io::{Read, Write},
     net::{TcpListener, UdpSocket},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Output, Stdio},
     thread,
@@ -201,6 +202,54 @@ fn a_dry_run_finds_faults_without_an_amphora() {
         assert!(err(&dry).contains(&fault), "{}", err(&dry));
     }
     assert!(setup.agent.state.lock().unwrap().requests.is_empty());
+}
+
+#[test]
+fn a_dry_run_has_expressions_judged_by_the_proxy_or_says_that_they_were_not() {
+    let setup = Setup::new();
+    let file = setup.file("a.yaml", &yaml(80, 1));
+    let proxy = |script: &str| {
+        let path = setup.file("proxy", &format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let dry_run = |proxy: &str| setup.run(&["apply", &file, "--dry-run", "--proxy", proxy]);
+
+    // It is asked with the document, as JSON.
+    let taken = dry_run(&proxy(&format!("[ \"$*\" = '--check -' ] && grep -q '\"id\":\"{LISTENER}\"'")));
+    assert_eq!(taken.status.code(), Some(0), "{}", err(&taken));
+    assert!(out(&taken).contains("things would change") && err(&taken).is_empty(), "{}", err(&taken));
+
+    let before = setup.agent.state.lock().unwrap().requests.len();
+    let fault = r#"{"faults":[{"path":"loadbalancer.x[1].value","reason":"no expression"}]}"#;
+    let refused = dry_run(&proxy(&format!("echo '{fault}'; exit 1")));
+    assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
+    assert_eq!(
+        err(&refused),
+        "error: the document cannot be honoured\n  loadbalancer.x[1].value: no expression\n"
+    );
+    // One that gives no verdict: older, or at fault itself.
+    let strange = dry_run(&proxy("echo 'unexpected argument' >&2; exit 2"));
+    assert_eq!(strange.status.code(), Some(5), "{}", err(&strange));
+    assert!(err(&strange).contains("--check: exit status: 2: unexpected argument"), "{}", err(&strange));
+    let missing = dry_run("/nonexistent/proxy");
+    assert_eq!(missing.status.code(), Some(2), "{}", err(&missing));
+    assert!(err(&missing).contains("/nonexistent/proxy: not there"), "{}", err(&missing));
+    assert_eq!(setup.agent.state.lock().unwrap().requests.len(), before);
+
+    // Alone in its directory, as on an operator's own machine.
+    let alone = setup.dir.path().join("bin/amphora-controller");
+    std::fs::create_dir(alone.parent().unwrap()).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_amphora-controller"), &alone).unwrap();
+    let (certs, url) = (setup.certs(), setup.url());
+    let unjudged = Command::new(&alone)
+        .args(["apply", &file, "--dry-run", "--certs", certs.to_str().unwrap(), "--amphora", &url])
+        .output()
+        .unwrap();
+    assert_eq!(unjudged.status.code(), Some(0), "{}", err(&unjudged));
+    assert!(out(&unjudged).contains("things would change"), "{}", out(&unjudged));
+    assert!(err(&unjudged).starts_with("warning: what L7 policies compare"), "{}", err(&unjudged));
+    assert!(err(&unjudged).contains("bin/amphora-proxy is not there"), "{}", err(&unjudged));
 }
 
 #[test]

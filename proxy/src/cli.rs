@@ -9,6 +9,11 @@ use tracing::Level;
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub(crate) struct Options {
+    /// Judge a load-balancer document, `-` from standard input, and end: 0 when it can be honoured, else 1, with the faults on
+    /// standard output as the control socket tells them. What depends on the host is not judged.
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub(crate) check: Option<PathBuf>,
+
     /// Unix socket on which the agent gives load balancers and reads statistics.
     #[arg(long, value_name = "PATH", default_value = "/run/amphora/proxy.sock")]
     pub(crate) control_socket: PathBuf,

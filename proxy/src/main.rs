@@ -1,9 +1,10 @@
 //! `amphora-proxy`: the data plane of one amphora.
 
+mod check;
 mod cli;
 mod run;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::Parser;
 
@@ -15,6 +16,9 @@ fn main() -> ExitCode {
         .with_target(false)
         .with_max_level(options.log_level)
         .init();
+    if let Some(file) = &options.check {
+        return check::check(file, io::stdout().lock());
+    }
     match run::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -126,8 +126,18 @@ impl Amphora {
 
     /// What the controller's program says of a document that is refused.
     pub fn refusal(&self, document: &Document) -> String {
+        self.refused(document, &[])
+    }
+
+    /// What it says of one that a dry run refuses.
+    pub fn dry_refusal(&self, document: &Document) -> String {
+        self.refused(document, &["--dry-run", "--proxy", &self.programs.proxy.display().to_string()])
+    }
+
+    fn refused(&self, document: &Document, options: &[&str]) -> String {
         let file = self.write(document);
-        let output = self.controller_command(&["apply", &file]).stderr(Stdio::piped()).output().unwrap();
+        let arguments = [&["apply", &file], options].concat();
+        let output = self.controller_command(&arguments).stderr(Stdio::piped()).output().unwrap();
         assert!(!output.status.success(), "the document was applied");
         String::from_utf8(output.stderr).unwrap()
     }

@@ -1,25 +1,32 @@
 //! `apply`, `delete`, `status`.
 
-use std::{fmt, io::Write};
+use std::{fmt, io::Write, path::PathBuf};
 
 use amphora_ipc::proxy::{Peers, PeersState};
 use amphora_ipc::vrrp::Status as VrrpStatus;
 use amphora_model::LoadBalancerId;
 use serde_json::{Value, json};
 
-use super::{Outcome, resolve};
+use super::{Outcome, complain, resolve};
 use crate::{
     client::Client,
     diff::{Change, diff},
     document::Document,
     error::{Error, Result},
+    judge::Judged,
     peers_view,
     style::{Colour, Style},
     tree, vrrp_view,
 };
 
-/// Brings the document to every amphora in turn and tells what changed there. A dry run only judges the document and
-/// compares it with what is there.
+/// Judging a document and comparing it with what is there, and nothing more.
+#[derive(Debug)]
+pub(crate) struct DryRun {
+    /// The amphora-proxy that judges; the one beside this program if absent.
+    pub(crate) proxy: Option<PathBuf>,
+}
+
+/// Brings the document to every amphora in turn and tells what changed there, or in a dry run, what would.
 ///
 /// # Errors
 /// The first one. A document that one amphora refuses goes to none after it; one that cannot be reached does not
@@ -29,14 +36,21 @@ pub(crate) async fn apply(
     style: Style,
     clients: &[Client],
     document: &Document,
-    dry_run: bool,
+    dry_run: Option<DryRun>,
 ) -> Result<()> {
-    if dry_run {
-        document.check()?;
+    let is_dry = dry_run.is_some();
+    if let Some(DryRun { proxy }) = dry_run
+        && let Judged::Fields(missing) = document.judge(proxy).await?
+    {
+        complain(format_args!(
+            "warning: what L7 policies compare, regular expressions above all, was not judged: {} is not there; \
+             name amphora-proxy with --proxy",
+            missing.display()
+        ));
     }
     let mut outcome = Outcome::default();
     for client in clients {
-        let result = apply_to(out, style, client, document, dry_run).await;
+        let result = apply_to(out, style, client, document, is_dry).await;
         let refused = matches!(result, Err(Error::Refused { .. }));
         outcome.note(result);
         if refused {

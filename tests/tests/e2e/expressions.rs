@@ -89,6 +89,8 @@ async fn a_wrong_expression_is_refused_with_its_path_by_a_whole_amphora() {
         wrong.listeners[0].policies.push(L7Policy::new("REJECT", L7Rule::path("/right")));
         wrong.listeners[0].policies.push(L7Policy::new("REJECT", rule.clone()));
         let said = amphora.refusal(&wrong);
+        let faults = |said: &str| said.split_once("\n").unwrap().1.to_owned();
+        assert_eq!(faults(&amphora.dry_refusal(&wrong)), faults(&said), "a dry run finds the same");
         let path = format!(".rules[{}].value: not a valid regular expression: ", rule.id());
         assert!(said.contains("refused with 400: "), "{said}");
         assert_eq!(said.matches("\n  loadbalancer.listeners[").count(), 1, "{said}");

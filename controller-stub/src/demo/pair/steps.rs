@@ -96,7 +96,7 @@ impl Stage {
         let clients = self.pair().clients();
         let document = Document { id: demo.id(), body: demo.document(Variant::default()) };
         let mut said = Vec::new();
-        cmd::lb::apply(&mut said, Style::PLAIN, &clients, &document, false).await?;
+        cmd::lb::apply(&mut said, Style::PLAIN, &clients, &document, None).await?;
         // What changed in detail is a line each, and the whole document.
         self.tell_said("apply", &said, |line| line.ends_with(" changed"));
         let documents = VrrpDocument::Native(vrrp_document()).pair().map_err(Error::Local)?;
