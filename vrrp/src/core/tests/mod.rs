@@ -6,6 +6,7 @@ mod admit;
 mod beyond;
 mod reconfigure;
 mod rfc;
+mod told;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
