@@ -1,4 +1,4 @@
-//! Blocking clients for the proxy's control socket and the agent's REST: one HTTP/1.1 request per connection.
+//! Blocking clients for the control sockets of proxy and VRRP daemon and the agent's REST: one HTTP/1.1 request per connection.
 
 use std::{
     io::{Read, Write},
@@ -7,13 +7,16 @@ use std::{
     time::Duration,
 };
 
-use amphora_ipc::proxy::{Applied, Info, Stats};
+use amphora_ipc::{
+    proxy::{Applied, Info, Stats},
+    vrrp,
+};
 
 use crate::Result;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The control socket of one proxy.
+/// The control socket of one proxy, or of one VRRP daemon.
 #[derive(Clone, Debug)]
 pub struct Control {
     path: PathBuf,
@@ -38,6 +41,16 @@ impl Control {
     /// The process.
     pub fn info(&self) -> Result<Info> {
         Ok(serde_json::from_slice(&self.request("GET", "/info", b"")?)?)
+    }
+
+    /// How a VRRP daemon stands.
+    pub fn vrrp(&self) -> Result<vrrp::Status> {
+        Ok(serde_json::from_slice(&self.request("GET", "/status", b"")?)?)
+    }
+
+    /// Prometheus' text.
+    pub fn metrics(&self) -> Result<Vec<u8>> {
+        self.request("GET", "/metrics", b"")
     }
 
     fn request(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>> {

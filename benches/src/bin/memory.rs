@@ -1,11 +1,11 @@
-//! The memory of a whole amphora, agent and proxy: idle, and per idle client connection. `docs/benchmarks.md` says
-//! what each number is.
+//! The memory of a whole amphora, agent and proxy: idle, and per idle client connection; and that of the VRRP daemon.
+//! `docs/benchmarks.md` says what each number is.
 
 use std::{
     fs,
     net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     thread,
     time::Duration,
 };
@@ -14,12 +14,14 @@ use amphora_benches::{
     Result,
     amphora::Amphora,
     backend::{Backend, Service},
+    control::Control,
     document::{Document, Listener, Pool, two_policies},
     exchange::Exchange,
     load,
-    process::{self, Memory},
+    process::{self, Memory, Process},
     report::{self, Table},
 };
+use amphora_tests::Namespace;
 use clap::Parser;
 
 const MIB: f64 = 1_048_576.0;
@@ -27,12 +29,14 @@ const MIB: f64 = 1_048_576.0;
 const TARGET_IDLE: f64 = 20.0 * MIB;
 /// At most so much per idle client connection.
 const TARGET_CONNECTION: f64 = 10.0 * 1024.0;
+/// At most so much for the VRRP daemon with one virtual router.
+const TARGET_VRRP: f64 = 5.0 * MIB;
 /// For what was only needed once to be given back.
 const SETTLE: Duration = Duration::from_secs(3);
 /// For what a burst of connections has left behind.
 const AFTER_BURST: Duration = Duration::from_secs(10);
 
-/// Measures the memory of agent and proxy.
+/// Measures the memory of agent, proxy and VRRP daemon.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -54,6 +58,12 @@ struct Args {
     /// This project's proxy; beside this program by default.
     #[arg(long)]
     amphora: Option<PathBuf>,
+    /// This project's VRRP daemon; beside this program by default.
+    #[arg(long)]
+    vrrp: Option<PathBuf>,
+    /// Nothing but the VRRP daemon.
+    #[arg(long)]
+    only_vrrp: bool,
     /// Also fail when a target is missed.
     #[arg(long)]
     check: bool,
@@ -88,6 +98,19 @@ fn run(mut args: Args) -> Result<bool> {
     let cores = process::cores()?;
     process::pin(cores[0])?;
     let here = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
+    let vrrp = args.vrrp.clone().unwrap_or_else(|| here.join("amphora-vrrp"));
+    let router = virtual_router(&vrrp, cores[cores.len() - 1])?;
+    let (router_row, router_good) = match router {
+        Some(memory) => (
+            [report::digits(memory.resident as f64 / MIB), report::digits(memory.proportional as f64 / MIB)],
+            memory.resident as f64 <= TARGET_VRRP,
+        ),
+        None => (["–".to_owned(), "–".to_owned()], true),
+    };
+    if args.only_vrrp {
+        println!("VRRP daemon: {} MiB resident, {} MiB proportional", router_row[0], router_row[1]);
+        return Ok(router_good || !args.check);
+    }
     let agent = args.agent.clone().unwrap_or_else(|| here.join("amphora-agent"));
     let proxy = args.amphora.clone().unwrap_or_else(|| here.join("amphora-proxy"));
 
@@ -124,6 +147,8 @@ fn run(mut args: Args) -> Result<bool> {
     for (name, memory) in [("agent", agent_idle), ("proxy", proxy_idle), ("together", both)] {
         idle_table.row([name.to_owned(), mib(memory.resident), mib(memory.proportional)]);
     }
+    let [resident, proportional] = router_row;
+    idle_table.row(["VRRP daemon".to_owned(), resident, proportional]);
 
     let exchange = Exchange::http(128, true);
     let mut idle = load::idle(target, &exchange, 0)?;
@@ -146,16 +171,17 @@ fn run(mut args: Args) -> Result<bool> {
     let after = Memory::of_tree(proxy_pid)?.resident;
     table.row(["0, after all were closed".to_owned(), mib(after), "–".to_owned()]);
 
-    let good = both.resident as f64 <= TARGET_IDLE && per_connection <= TARGET_CONNECTION;
+    let good = both.resident as f64 <= TARGET_IDLE && per_connection <= TARGET_CONNECTION && router_good;
     let text = format!(
         "# Memory\n\n{}. Proxy with {} worker(s), one HTTP listener, two pools with health monitors, heartbeats every \
-         second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.0} KiB per idle client connection: \
-         {}.\n\n{}\n{}",
+         second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.0} KiB per idle client connection, VRRP \
+         daemon {:.0} MiB: {}.\n\n{}\n{}",
         report::machine(),
         args.workers,
         TARGET_IDLE / MIB,
         TARGET_CONNECTION / 1024.0,
-        if good { "both met" } else { "missed" },
+        TARGET_VRRP / MIB,
+        if good { "all met" } else { "missed" },
         idle_table.markdown(),
         table.markdown()
     );
@@ -166,6 +192,33 @@ fn run(mut args: Args) -> Result<bool> {
     println!("{text}");
     eprintln!("memory: written to {}", args.output.display());
     Ok(good || !args.check)
+}
+
+/// The VRRP daemon as master of one virtual router in a network namespace, once it has been asked for its state and its
+/// metrics; `None` where there are no namespaces.
+fn virtual_router(program: &Path, core: usize) -> Result<Option<Memory>> {
+    let (Some(here), Some(peer)) = (Namespace::create(), Namespace::create()) else { return Ok(None) };
+    here.link("eth1", &peer, "eth1");
+    here.ip(&["addr", "add", "192.0.2.2/24", "dev", "eth1"]);
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    fs::write(
+        at("vrrp.json"),
+        r#"{"instances": [{"name": "lb", "interface": "eth1", "vrid": 1, "interval_ms": 100,
+            "unicast": {"source": "192.0.2.2", "peers": ["192.0.2.3"]},
+            "addresses": [{"address": "192.0.2.100/32"}]}]}"#,
+    )?;
+    let mut command = Command::new(program);
+    command.args(["--netns", here.name()]).arg("--config").arg(at("vrrp.json"));
+    command.arg("--control-socket").arg(at("vrrp.sock")).arg("--fitness-socket").arg(at("fitness.sock"));
+    let mut daemon = Process::start(command, core, &at("log"))?;
+    let control = Control::new(&at("vrrp.sock"));
+    daemon.wait_ready(&at("log"), || {
+        control.vrrp().is_ok_and(|status| status.instances.iter().all(|router| router.state == "MASTER"))
+    })?;
+    control.metrics()?;
+    thread::sleep(SETTLE);
+    daemon.memory().map(Some)
 }
 
 fn sum(a: Memory, b: Memory) -> Memory {
