@@ -75,3 +75,11 @@ fn a_stranger_is_refused_where_that_is_asked_for() {
         assert_eq!(Bench::backup(instance).hear(LOWER_ADDRESS, 200), outcome);
     }
 }
+
+#[test]
+fn passwords_whose_differences_cancel_out_are_others() {
+    for theirs in [*b"escret\0\0", *b"sdbret\0\0", *b"secret\x01\x01"] {
+        let sender = with(v2(), |instance| instance.auth = Auth::Password(theirs));
+        assert_eq!(Bench::backup(v2()).hear_from(&sender, HIGHER_ADDRESS, 200), Err(Refusal::AuthFailure));
+    }
+}

@@ -108,6 +108,15 @@ fn who_yields_says_so_and_who_stays_announces_again() {
 }
 
 #[test]
+fn who_is_to_announce_no_times_does_not_announce() {
+    let garp = Garp { delay: Duration::ZERO, lower_repeat: 0, ..Garp::default() };
+    let mut bench = Bench::master(with(v3(), |instance| instance.garp = garp));
+    bench.hear(LOWER_ADDRESS, 90).unwrap();
+    assert_eq!(bench.take(), (vec![100], vec![]));
+    assert_eq!(announced(&mut bench, 20 * SECOND), []);
+}
+
+#[test]
 fn a_master_that_hears_a_rival_stop_announces_again() {
     let quiet = Garp { delay: Duration::ZERO, ..Garp::default() };
     let mut bench = Bench::master(with(v3(), |instance| instance.garp = quiet));
