@@ -1,10 +1,60 @@
-//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2) and PCRE2 with callouts: the
-//! one place of this crate with `unsafe`.
+//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2), recv(2) and send(2) that are no
+//! cancellation points, and PCRE2 with callouts: the one place of this crate with `unsafe`.
 #![allow(unsafe_code)]
 
 pub(crate) mod pcre2;
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use nix::errno::Errno;
+
+/// recv(2) without flags.
+///
+/// glibc's own, in a process with threads, lets the thread be cancelled meanwhile and takes that back: four locked
+/// instructions around each call for what nobody here does (pthread_cancel(3)).
+///
+/// # Errors
+/// As recv(2).
+#[inline]
+pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the kernel writes to `buffer` alone, no more than its length and before the call returns; it is told of no
+    // room for an address. Each argument is as wide as a register.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_recvfrom,
+            libc::c_long::from(socket.as_raw_fd()),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            libc::c_long::from(0),
+            none,
+            none,
+        )
+    };
+    Errno::result(result).map(|n| n as usize)
+}
+
+/// send(2) without SIGPIPE; see [`recv`].
+///
+/// # Errors
+/// As send(2).
+#[inline]
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads `bytes` alone, no more than their length and before the call returns; it is given no address.
+    // Each argument is as wide as a register.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            libc::c_long::from(socket.as_raw_fd()),
+            bytes.as_ptr(),
+            bytes.len(),
+            libc::c_long::from(libc::MSG_NOSIGNAL),
+            std::ptr::null::<libc::c_void>(),
+            libc::c_long::from(0),
+        )
+    };
+    Errno::result(result).map(|n| n as usize)
+}
 
 /// Lets the calling thread, and those that it starts, run before all that is not real-time: SCHED_RR with this
 /// priority, 1 to 99.

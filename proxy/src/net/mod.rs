@@ -1,7 +1,7 @@
 //! What the data plane needs of the kernel and of time: listening sockets, pooled buffers and pipes, the PROXY
 //! protocol, deadlines, and the seam between plain connections and encrypted ones.
 //!
-//! Pools belong to one worker (`Rc`, never shared between threads). No `unsafe`: `nix` and `socket2` wrap the
+//! Pools belong to one worker (`Rc`, never shared between threads). No `unsafe`: `nix`, `socket2` and `crate::sys` wrap the
 //! system calls.
 
 mod buffer;
@@ -11,13 +11,16 @@ mod pipe;
 pub mod proxy_protocol;
 mod stream;
 
-pub(crate) use self::listen::may_keep_out_without;
 pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
     deadline::Deadline,
     listen::{BindError, BoundListener, NewListener, bind, bind_for_workers, let_in_again, let_nobody_in},
     pipe::{PIPE_SIZE, Pipe, PipePool},
     stream::Stream,
+};
+pub(crate) use self::{
+    listen::may_keep_out_without,
+    stream::{poll_write, read_ready},
 };
 
 /// A worker's pools; cloning shares them.

@@ -1,9 +1,17 @@
-//! The seam between plain connections and encrypted ones.
+//! The seam between plain connections and encrypted ones, and reads and writes of plain ones that look at readiness once.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    task::{Context, Poll, ready},
+};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, Interest},
     net::TcpStream,
 };
+
+use crate::sys;
 
 /// A connection to a client or a member, plain or encrypted.
 ///
@@ -19,5 +27,140 @@ impl Stream for TcpStream {
     #[inline]
     fn as_plain_tcp(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+}
+
+/// Reads once, when the runtime has seen the socket become readable: after
+/// [`poll_read_ready`](TcpStream::poll_read_ready), as [`AsyncRead`] does it in one. `Ok(0)` is the end of the stream, or an
+/// empty `buffer`.
+///
+/// # Errors
+/// As recv(2): `WouldBlock` when there is nothing to read after all, and the runtime is to be asked again.
+#[inline]
+pub(crate) fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    once(stream, Interest::READABLE, buffer.len(), || sys::recv(stream.as_fd(), buffer))
+}
+
+/// Writes once, as [`AsyncWrite`] does. The runtime is asked to wake the task only when it has not seen the socket become
+/// writable.
+#[inline]
+pub(crate) fn poll_write(cx: &mut Context<'_>, stream: &TcpStream, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        match once(stream, Interest::WRITABLE, bytes.len(), || sys::send(stream.as_fd(), bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(stream.poll_write_ready(cx))?;
+            }
+            written => return Poll::Ready(written),
+        }
+    }
+}
+
+/// A system call on a socket that is ready for it, with `length` bytes. One that moves some but not all of them has emptied
+/// the socket, or filled it: the runtime is told so, as it is told of one that would block, and the next does not
+/// ask the kernel before there is something new.
+#[inline]
+fn once(
+    stream: &TcpStream,
+    interest: Interest,
+    length: usize,
+    call: impl FnOnce() -> Result<usize, nix::errno::Errno>,
+) -> io::Result<usize> {
+    let mut moved = 0;
+    let done = stream.try_io(interest, || {
+        moved = call()?;
+        if 0 < moved && moved < length { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match done {
+        Err(error) if moved == 0 => Err(error),
+        _ => Ok(moved),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (ours, listener.accept().await.unwrap().0)
+    }
+
+    fn would_block<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[tokio::test]
+    async fn a_read_that_empties_the_socket_is_the_last_until_there_is_more() {
+        let (ours, mut theirs) = pair().await;
+        let mut buffer = [0; 8];
+        for text in [&b"abc"[..], b"defg"] {
+            theirs.write_all(text).await.unwrap();
+            poll_fn(|cx| ours.poll_read_ready(cx)).await.unwrap();
+            assert_eq!(read_ready(&ours, &mut buffer).unwrap(), text.len());
+            assert_eq!(&buffer[..text.len()], text);
+            // Told by the runtime, not by the kernel: what comes meanwhile is not seen before the event loop turns.
+            theirs.try_write(b"x").unwrap();
+            assert!(would_block(read_ready(&ours, &mut buffer)));
+            poll_fn(|cx| ours.poll_read_ready(cx)).await.unwrap();
+            assert_eq!(read_ready(&ours, &mut buffer).unwrap(), 1);
+        }
+        theirs.write_all(b"12345678").await.unwrap();
+        drop(theirs);
+        poll_fn(|cx| ours.poll_read_ready(cx)).await.unwrap();
+        assert_eq!(read_ready(&ours, &mut buffer).unwrap(), 8);
+        poll_fn(|cx| ours.poll_read_ready(cx)).await.unwrap();
+        assert_eq!(read_ready(&ours, &mut buffer).unwrap(), 0, "the end");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fills_the_socket_waits_for_room() {
+        let (ours, mut theirs) = pair().await;
+        let bytes: Vec<u8> = (0..8 << 20).map(|i| (i % 251) as u8).collect();
+        let all = bytes.clone();
+        let writing = async move {
+            let mut at = 0;
+            let mut waited = 0;
+            while at < all.len() {
+                let mut polls = 0;
+                at += poll_fn(|cx| {
+                    polls += 1;
+                    poll_write(cx, &ours, &all[at..])
+                })
+                .await
+                .unwrap();
+                waited += polls - 1;
+            }
+            waited
+        };
+        let reading = async move {
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).await.unwrap();
+            got
+        };
+        let (waited, got) = tokio::join!(writing, reading);
+        assert!(waited > 0 && got == bytes);
+    }
+
+    #[tokio::test]
+    async fn a_write_to_who_is_gone_fails_without_a_signal() {
+        let (ours, theirs) = pair().await;
+        drop(theirs);
+        let failed = poll_fn(|cx| {
+            loop {
+                if let Err(error) = ready!(poll_write(cx, &ours, b"x")) {
+                    return Poll::Ready(error);
+                }
+            }
+        });
+        assert!(matches!(failed.await.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset));
     }
 }

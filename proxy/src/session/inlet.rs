@@ -2,16 +2,12 @@
 
 use std::{
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, ReadBuf},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 
-use crate::net::{BUFFER_SIZE, Buffer, BufferPool};
+use crate::net::{BUFFER_SIZE, Buffer, BufferPool, read_ready};
 
 /// A read buffer that exists only while it holds bytes: a connection that waits costs no buffer.
 #[derive(Debug)]
@@ -69,21 +65,22 @@ impl Inlet {
         cx: &mut Context<'_>,
         source: &mut TcpStream,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.is_none() {
+        loop {
             // Readiness costs no system call; a buffer is taken only when there is something to read.
             ready!(source.poll_read_ready(cx))?;
+            let buffer = self.buffer.get_or_insert_with(|| self.pool.get());
+            if buffer.is_full() {
+                buffer.compact();
+            }
+            let read = read_ready(source, buffer.spare());
+            buffer.commit(*read.as_ref().unwrap_or(&0));
+            if buffer.is_empty() {
+                self.buffer = None;
+            }
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
         }
-        let buffer = self.buffer.get_or_insert_with(|| self.pool.get());
-        if buffer.is_full() {
-            buffer.compact();
-        }
-        let mut spare = ReadBuf::new(buffer.spare());
-        let polled = Pin::new(source).poll_read(cx, &mut spare);
-        let n = spare.filled().len();
-        buffer.commit(n);
-        if buffer.is_empty() {
-            self.buffer = None;
-        }
-        polled.map_ok(|()| n)
     }
 }

@@ -4,22 +4,17 @@ use std::{
     future::poll_fn,
     io, mem,
     net::SocketAddr,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
-use super::own::OwnConnections;
+use super::{address::AddressText, own::OwnConnections};
 use crate::{
     http1::{Reject, RequestHead},
     local::{Enlisted, LocalListener},
-    net::{BufferPool, Deadline},
+    net::{BufferPool, Deadline, poll_write},
     session::inlet::Inlet,
 };
 
@@ -35,6 +30,7 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 pub(in crate::session) struct Client {
     pub(in crate::session) stream: TcpStream,
     pub(in crate::session) address: SocketAddr,
+    pub(super) address_text: AddressText,
     pub(in crate::session) inlet: Inlet,
     pub(in crate::session) deadline: Deadline,
     /// Requests read so far.
@@ -76,6 +72,7 @@ impl Client {
         Self {
             stream,
             address,
+            address_text: AddressText::default(),
             inlet: Inlet::new(buffers),
             deadline: Deadline::never(),
             requests: 0,
@@ -173,7 +170,7 @@ impl Client {
         let mut waits = false;
         poll_fn(|cx| {
             while at < bytes.len() {
-                match Pin::new(&mut self.stream).poll_write(cx, &bytes[at..]) {
+                match poll_write(cx, &self.stream, &bytes[at..]) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => {
                         at += n;

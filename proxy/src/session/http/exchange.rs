@@ -19,7 +19,7 @@ use crate::{
     http1::ResponseHead,
     local::Slot,
     model::ListenerTimeouts,
-    net::Pools,
+    net::{Pools, poll_write},
     session::inlet::Inlet,
     state::{ListenerCounters, MemberCounters},
 };
@@ -342,11 +342,10 @@ fn poll_write_two(
     first: &[u8],
     second: &[u8],
 ) -> Poll<io::Result<usize>> {
-    let stream = Pin::new(stream);
     let written = if second.is_empty() {
-        ready!(stream.poll_write(cx, first))
+        ready!(poll_write(cx, stream, first))
     } else {
-        ready!(stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]))
+        ready!(Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]))
     };
     match written {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

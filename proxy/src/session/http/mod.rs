@@ -8,6 +8,7 @@
 //!        +------------- keep-alive ---+--------------------------------+--> tunnel (101)
 //! ```
 
+mod address;
 pub(super) mod client;
 mod exchange;
 mod own;

@@ -1,16 +1,13 @@
 //! One direction of a message body, from the connection that it comes from to the one that it goes to, through
 //! one buffer, with back-pressure: nothing is read before what was read has been written.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::net::TcpStream;
 
 use crate::{
     http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
-    net::Pools,
+    net::{Pools, poll_write},
     session::{
         inlet::Inlet,
         relay::{Direction, Ended, Fault, Meter, Waiting},
@@ -219,7 +216,7 @@ impl Pump {
         destination: &mut TcpStream,
     ) -> Poll<Result<(), PumpError>> {
         while !self.converted.is_empty() {
-            match ready!(Pin::new(&mut *destination).poll_write(cx, &self.converted)) {
+            match ready!(poll_write(cx, destination, &self.converted)) {
                 Ok(n) if n > 0 => {
                     self.converted.drain(..n);
                     self.moved += n as u64;
@@ -228,7 +225,7 @@ impl Pump {
             }
         }
         while self.ready > 0 {
-            match ready!(Pin::new(&mut *destination).poll_write(cx, &inlet.filled()[..self.ready])) {
+            match ready!(poll_write(cx, destination, &inlet.filled()[..self.ready])) {
                 Ok(n) if n > 0 => self.wrote(inlet, n),
                 _ => return Poll::Ready(Err(PumpError::Destination)),
             }

@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     rc::Rc,
     task::Poll,
@@ -13,6 +13,7 @@ use std::{
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
+    address::AddressText,
     client::Client,
     exchange::{Exchange, Failure, MemberSide, Progress},
     persistence::Affinity,
@@ -47,9 +48,6 @@ const MOST_INTERIM: usize = 32;
 /// The beginning of a response's body that is not longer is copied behind the head: one send(2) of both is cheaper than
 /// a writev(2).
 const SMALL_BODY: usize = 1024;
-
-/// Room for the text of an IPv6 address.
-const ADDRESS_TEXT: usize = 46;
 
 /// What becomes of the client's connection.
 pub(super) enum After {
@@ -154,7 +152,7 @@ pub(super) async fn serve(
     pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
     let affinity = Affinity::find(pool_plan, &view, client.address.ip(), now);
-    rewrite(&mut work.out, &view, &asked, plan, pool_plan, client);
+    rewrite(&mut work.out, &view, &asked, plan, pool_plan, client.address.ip(), &mut client.address_text);
     client.inlet.consume(length);
     let mut route = Route {
         present,
@@ -473,11 +471,11 @@ fn rewrite(
     asked: &Asked,
     plan: &ListenerPlan,
     pool: &PoolPlan,
-    client: &Client,
+    client: IpAddr,
+    client_text: &mut AddressText,
 ) {
-    let mut text = [0; ADDRESS_TEXT];
     let insert = plan.insert_headers;
-    let forwarded_for = insert.x_forwarded_for.then(|| address_text(client.address.ip(), &mut text));
+    let forwarded_for = insert.x_forwarded_for.then(|| client_text.of(client));
     let edits = RequestEdits {
         connection: if asked.framing.upgrade { Connection::Upgrade } else { Connection::Persistent },
         forwarded_for,
@@ -492,16 +490,6 @@ fn rewrite(
 /// The cookie that is the proxy's own, which members do not get to see.
 fn own_cookie(pool: &PoolPlan) -> Option<&'static [u8]> {
     matches!(pool.persistence, Some(Persistence::ServerCookie(_))).then_some(server_cookie::NAME)
-}
-
-fn address_text(address: std::net::IpAddr, text: &mut [u8; ADDRESS_TEXT]) -> &[u8] {
-    use std::io::Write;
-
-    let mut left = text.as_mut_slice();
-    // The longest address fits, so this cannot fail.
-    let _ = write!(left, "{address}");
-    let length = ADDRESS_TEXT - left.len();
-    &text[..length]
 }
 
 /// Sends an answer of the proxy's own. `consume` bytes of the inlet are the request's head.
