@@ -111,11 +111,10 @@ impl Fields {
                 }
                 _ => {}
             }
-            let Some((name, value, next)) = field_line(bytes, *at)? else { return Ok(false) };
+            let Some((name, value, next, known)) = field_line(bytes, *at)? else { return Ok(false) };
             if self.list.len() == MAX_FIELDS {
                 return Err(Reject::TooManyFields);
             }
-            let known = Known::of(&bytes[name.clone()]);
             if known != Known::Other {
                 if self.present.contains(known) {
                     self.repeated.insert(known);
@@ -181,16 +180,23 @@ impl Fields {
     }
 }
 
-/// Name, value and the offset of the next line; `None` when the line is not complete.
-type Line = (Range<usize>, Range<usize>, usize);
+/// Name, value, the offset of the next line, and what the name is.
+type Line = (Range<usize>, Range<usize>, usize, Known);
 
-/// Parses the field line at `at`, which is not the empty line, as RFC 9112 section 5 has it and without its leniences.
+/// Parses the field line at `at`, which is not the empty line, as RFC 9112 section 5 has it and without its leniences;
+/// `None` when it is not complete.
 #[inline]
-pub(super) fn field_line(bytes: &[u8], at: usize) -> Result<Option<Line>, Reject> {
-    let colon = match scan::token_colon(bytes, at) {
-        Some(colon) => colon,
+fn field_line(bytes: &[u8], at: usize) -> Result<Option<Line>, Reject> {
+    // A name that is known need not be looked at byte by byte.
+    let simple = scan::colon(bytes, at).and_then(|colon| {
+        let name = &bytes[at..colon];
+        let known = Known::of(name);
+        (known != Known::Other || scan::is_token(name)).then_some((colon, known))
+    });
+    let (colon, known) = match simple {
+        Some(simple) => simple,
         None => match name_end(bytes, at)? {
-            Some(colon) => colon,
+            Some(colon) => (colon, Known::of(&bytes[at..colon])),
             None => return Ok(None),
         },
     };
@@ -210,11 +216,11 @@ pub(super) fn field_line(bytes: &[u8], at: usize) -> Result<Option<Line>, Reject
     while end > start && scan::is_blank(bytes[end - 1]) {
         end -= 1;
     }
-    Ok(Some((at..colon, start..end, stop + 2)))
+    Ok(Some((at..colon, start..end, stop + 2, known)))
 }
 
-/// The colon behind the name at `at`; `None` when the line is not complete. For what
-/// [`scan::token_colon`] leaves open: names near the end of the bytes, and faults.
+/// The colon behind the name at `at`; `None` when the line is not complete. For what [`scan::colon`] leaves open, names near
+/// the end of the bytes, and for faults.
 fn name_end(bytes: &[u8], at: usize) -> Result<Option<usize>, Reject> {
     let end = scan::token_end(bytes, at);
     let reason = match bytes[end..] {

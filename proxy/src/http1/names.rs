@@ -63,7 +63,7 @@ pub enum Known {
 }
 
 impl Known {
-    /// Classifies `name`, a token, case-insensitively.
+    /// Classifies `name`, any bytes, case-insensitively. What is not [`Known::Other`] is a token.
     #[inline]
     pub fn of(name: &[u8]) -> Self {
         use Known::*;
@@ -102,16 +102,17 @@ impl Known {
     }
 }
 
-/// Whether `text`, of token bytes, is `lower` in any case; `lower` has lower-case letters, digits and hyphens.
+/// Whether `text` is `lower` in any case; `lower` has lower-case letters, digits and hyphens.
 ///
-/// The length is known when this is compiled, so that it becomes a few word-wide operations. Setting the bit that tells
-/// cases apart takes only a control byte, which no token has, for another hyphen or digit.
+/// Length and letters are known when this is compiled, so that it becomes a few word-wide operations.
 #[inline]
 pub(super) fn is<const N: usize>(text: &[u8], lower: &[u8; N]) -> bool {
     let Ok(text) = <&[u8; N]>::try_from(text) else { return false };
     let mut difference = 0;
     for i in 0..N {
-        difference |= (text[i] | 0x20) ^ lower[i];
+        // The bit that tells cases apart; of what is no letter another byte would be told.
+        let case = if lower[i].is_ascii_lowercase() { 0x20 } else { 0 };
+        difference |= (text[i] | case) ^ lower[i];
     }
     difference == 0
 }
@@ -398,6 +399,8 @@ mod tests {
             ("", Known::Other),
             ("(ost", Known::Other),
             ("keep_alive", Known::Other),
+            ("keep\ralive", Known::Other),
+            ("http\x12-settings", Known::Other),
             ("KEEP-ALIVE", Known::KeepAlive),
             ("WWW-AUTHENTICATE", Known::WwwAuthenticate),
             ("proxy-authenticate", Known::ProxyAuthenticate),

@@ -69,20 +69,23 @@ pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// The index of the colon behind the token that begins at `at`; `None` when it is not that simple.
+/// The index of the first colon from `at` on, when it is followed by seven bytes at least.
 #[inline]
-pub(super) fn token_colon(bytes: &[u8], at: usize) -> Option<usize> {
+pub(super) fn colon(bytes: &[u8], at: usize) -> Option<usize> {
     let mut end = at;
     loop {
         let colon = equal(word_at(bytes, end)?, b':');
         if colon != 0 {
-            end += (colon.trailing_zeros() / 8) as usize;
-            break;
+            return Some(end + (colon.trailing_zeros() / 8) as usize);
         }
         end += 8;
     }
-    let class = bytes[at..end].iter().fold(TOKEN, |class, &b| class & CLASS[b as usize]);
-    (class != 0 && end > at).then_some(end)
+}
+
+/// Whether `bytes` are a token.
+#[inline]
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().fold(TOKEN, |class, &b| class & CLASS[b as usize]) != 0
 }
 
 const fn splat(byte: u8) -> u64 {
@@ -198,14 +201,18 @@ mod tests {
                     slow(&bytes, TOKEN),
                     "token {byte:#x} at {place} in {around:#x}"
                 );
+                assert_eq!(
+                    is_token(&bytes),
+                    slow(&bytes, TOKEN) == bytes.len(),
+                    "token {byte:#x} in {around:#x}"
+                );
                 bytes[39] = b':';
-                let colon = slow(&bytes, TOKEN);
-                let simple = (colon > 0 && bytes[colon] == b':' && colon < 32).then_some(colon);
-                if simple.is_some() {
-                    assert_eq!(token_colon(&bytes, 0), simple, "colon {byte:#x} at {place} in {around:#x}");
-                } else if bytes[colon] != b':' || colon == 0 {
-                    assert_eq!(token_colon(&bytes, 0), None, "colon {byte:#x} at {place} in {around:#x}");
-                }
+                let first = bytes.iter().position(|&b| b == b':').filter(|&colon| colon < 32);
+                assert_eq!(
+                    colon(&bytes, 0).filter(|&colon| colon < 32),
+                    first,
+                    "colon {byte:#x} at {place} in {around:#x}"
+                );
             }
         }
     }

@@ -14,6 +14,8 @@ pub(super) struct Subject(u32);
 pub(super) struct Subjects {
     /// In lower case, sorted by length and bytes.
     headers: Vec<(Box<[u8]>, Subject)>,
+    /// A bit for each length of these, modulo 64: most fields of a request are no subject, and need no search.
+    header_lengths: u64,
     /// As they are, sorted likewise.
     cookies: Vec<(Box<[u8]>, Subject)>,
     count: u32,
@@ -27,6 +29,7 @@ impl Subjects {
     /// The subject for a header's name, in any case.
     pub(super) fn header(&mut self, name: &str) -> Subject {
         let lower: Box<[u8]> = name.to_ascii_lowercase().into_bytes().into();
+        self.header_lengths |= 1 << (lower.len() % 64);
         Self::intern(&mut self.headers, &mut self.count, lower)
     }
 
@@ -47,7 +50,11 @@ impl Subjects {
         }
     }
 
+    #[inline]
     fn find_header(&self, name: &[u8]) -> Option<Subject> {
+        if self.header_lengths & 1 << (name.len() % 64) == 0 {
+            return None;
+        }
         let lower = || name.iter().map(u8::to_ascii_lowercase);
         let at = self.headers.binary_search_by(|(n, _)| by_length(n, name.len(), lower())).ok()?;
         Some(self.headers[at].1)
