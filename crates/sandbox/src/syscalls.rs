@@ -15,6 +15,9 @@
 //! `args` are those of the seccompiler crate: `op` is `eq`, `ne`, `lt`, `le`, `gt`, `ge` or `{"masked_eq": MASK}`. A system
 //! call that is restricted several times is allowed when one of them holds. What is not on the list answers ENOSYS, as a
 //! kernel that lacks it: libraries then do without it, and whoever took the program over does, too.
+//!
+//! What is allowed whatever its arguments costs the same wherever it stands, however long the list: Linux (since 5.11) finds
+//! out when the list comes, and walks through it for no such call. What a program does all the time is not restricted, then.
 
 use std::process;
 
@@ -102,6 +105,45 @@ mod tests {
         let elsewhere = SyscallList::from_json(r#"{"allowed": ["epoll_wait"]}"#).unwrap();
         assert!(elsewhere.compile(TargetArch::aarch64).unwrap_err().contains("epoll_wait"));
         assert!(SyscallList::from_json(r#"{"allowed": [], "allow": ["read"]}"#).is_err());
+    }
+
+    /// As seccomp_is_const_allow() of Linux: whether the filter allows a system call before it looks at anything but its
+    /// number.
+    fn is_always_allowed(program: &seccompiler::BpfProgram, architecture: u32, number: u32) -> bool {
+        const NUMBER: u32 = 0;
+        const ARCHITECTURE: u32 = 4;
+        const ALLOW: u32 = 0x7fff_0000;
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let step = &program[at];
+            at += 1;
+            match (step.code, step.k) {
+                (0x20, NUMBER) => accumulator = number,
+                (0x20, ARCHITECTURE) => accumulator = architecture,
+                (0x05, k) => at += k as usize,
+                (0x15, k) => at += usize::from(if accumulator == k { step.jt } else { step.jf }),
+                (0x06, k) => return k == ALLOW,
+                _ => return false,
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_request_takes_is_allowed_without_a_walk_through_the_list() {
+        let list =
+            SyscallList::from_json(include_str!("../../../proxy/src/privileges/syscalls.json")).unwrap();
+        // Linux's numbers of recvfrom, sendto, readv, writev, splice, epoll_wait or epoll_pwait, accept4, close, and of socket,
+        // which is restricted.
+        for (architecture, name, calls, socket) in [
+            (TargetArch::x86_64, 0xc000_003e, [45, 44, 19, 20, 275, 232, 288, 3], 41),
+            (TargetArch::aarch64, 0xc000_00b7, [207, 206, 65, 66, 76, 22, 242, 57], 198),
+        ] {
+            let program = list.compile(architecture).unwrap();
+            for call in calls {
+                assert!(is_always_allowed(&program, name, call), "{call}");
+            }
+            assert!(!is_always_allowed(&program, name, socket));
+        }
     }
 
     #[test]
