@@ -8,10 +8,7 @@ use hyper::Method;
 
 use amphora_ipc::client::{ControlError, ControlSocket, Daemon};
 
-/// How long a document may take until it is live.
-const APPLY_DEADLINE: Duration = Duration::from_secs(20);
-
-/// How long anything else may take.
+/// How long a question may take.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 
 const CONTENT_TYPE: &str = "application/json";
@@ -23,12 +20,14 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct ProxyClient {
     socket: ControlSocket,
+    patience: Duration,
 }
 
 impl ProxyClient {
-    /// A client of the proxy that listens on this socket, now or later.
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket: ControlSocket::new(Daemon::Proxy, socket, MAX_ANSWER) }
+    /// A client of the proxy that listens on this socket, now or later. A change may take `patience` until it is live;
+    /// then it is not known whether it comes about.
+    pub fn new(socket: PathBuf, patience: Duration) -> Self {
+        Self { socket: ControlSocket::new(Daemon::Proxy, socket, MAX_ANSWER), patience }
     }
 
     /// Makes a document run.
@@ -36,7 +35,7 @@ impl ProxyClient {
     /// # Errors
     /// When what ran before runs on.
     pub async fn apply(&self, document: Bytes) -> Result<Applied, ControlError> {
-        self.socket.json(Method::PUT, "/loadbalancer", CONTENT_TYPE, document, APPLY_DEADLINE).await
+        self.socket.json(Method::PUT, "/loadbalancer", CONTENT_TYPE, document, self.patience).await
     }
 
     /// The document that runs.
@@ -52,7 +51,7 @@ impl ProxyClient {
     /// # Errors
     /// When the proxy does not answer.
     pub async fn delete(&self) -> Result<Applied, ControlError> {
-        self.socket.json(Method::DELETE, "/loadbalancer", CONTENT_TYPE, Bytes::new(), APPLY_DEADLINE).await
+        self.socket.json(Method::DELETE, "/loadbalancer", CONTENT_TYPE, Bytes::new(), self.patience).await
     }
 
     /// Names the other amphora, with which session persistence is kept alike.
@@ -60,7 +59,7 @@ impl ProxyClient {
     /// # Errors
     /// When what was before is as it was.
     pub async fn set_peers(&self, document: Bytes) -> Result<Peers, ControlError> {
-        self.socket.json(Method::PUT, "/peers", CONTENT_TYPE, document, APPLY_DEADLINE).await
+        self.socket.json(Method::PUT, "/peers", CONTENT_TYPE, document, self.patience).await
     }
 
     /// How it stands with the other amphora.
@@ -76,7 +75,7 @@ impl ProxyClient {
     /// # Errors
     /// When the proxy does not answer.
     pub async fn clear_peers(&self) -> Result<Peers, ControlError> {
-        self.socket.json(Method::DELETE, "/peers", CONTENT_TYPE, Bytes::new(), APPLY_DEADLINE).await
+        self.socket.json(Method::DELETE, "/peers", CONTENT_TYPE, Bytes::new(), self.patience).await
     }
 
     /// Every counter.

@@ -58,7 +58,7 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
     let store = Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?;
     let store = store.share_with((&users).into()).map_err(cannot(format!("share what is in {base}")))?;
     let store = Arc::new(store);
-    let client = ProxyClient::new(config.control_socket.clone());
+    let client = ProxyClient::new(config.control_socket.clone(), config.proxy_timeout);
     let amphora = Amphora::open(store.clone(), client.clone()).map_err(cannot(format!("read {base}")))?;
     amphora.must_fit_heartbeats(!config.heartbeat.controllers.is_empty());
     let vrrp_client = VrrpClient::new(config.vrrp_control_socket.clone());

@@ -64,6 +64,11 @@ impl Programs {
 impl Amphora {
     /// Starts one and waits until it answers; `None` when its programs are not there.
     pub async fn start() -> Option<Self> {
+        Self::start_with("").await
+    }
+
+    /// The same with these lines in the section `[amphora]` of the agent's configuration.
+    pub async fn start_with(options: &str) -> Option<Self> {
         let programs = tokio::task::spawn_blocking(Programs::find).await.unwrap()?;
         let directory = process::shared_directory();
         let address = loopback();
@@ -75,7 +80,7 @@ impl Amphora {
                 "[haproxy_amphora]\nbase_path = {root}/state\nbind_host = {address}\nbind_port = {port}\n\
                  [amphora_agent]\namphora_id = {ID}\nagent_server_ca = {root}/certs/ca.pem\n\
                  agent_server_cert = {root}/certs/server-{ID}.pem\n\
-                 [amphora]\nrun_dir = {root}/run\nproxy_cmd = {}\nproxy_workers = 2\ndrain_timeout = 2\n",
+                 [amphora]\nrun_dir = {root}/run\nproxy_cmd = {}\nproxy_workers = 2\ndrain_timeout = 2\n{options}",
                 programs.proxy.display()
             ),
         )
@@ -159,6 +164,17 @@ impl Amphora {
         MemberProcess(child)
     }
 
+    /// The document that the proxy says it runs, if it answers and runs one.
+    pub async fn running(&self) -> Option<serde_json::Value> {
+        self.get("/loadbalancer").await
+    }
+
+    /// The document that the agent has stored.
+    pub fn stored(&self) -> serde_json::Value {
+        let document = fs::read(self.directory.path().join("state/loadbalancer.json")).unwrap();
+        serde_json::from_slice(&document).unwrap()
+    }
+
     /// The proxy, if it answers.
     pub async fn info(&self) -> Option<Info> {
         self.get("/info").await
@@ -218,7 +234,12 @@ impl Drop for MemberProcess {
 
 /// SIGKILL for a process.
 pub fn kill_hard(pid: u32) {
-    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+    signal(pid, Signal::SIGKILL);
+}
+
+/// A signal for a process.
+pub fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
 fn spawn_agent(programs: &Programs, directory: &TempDir) -> Child {

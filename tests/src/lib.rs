@@ -31,7 +31,7 @@ use std::{
 };
 
 pub use self::{
-    amphora::{Amphora, MemberProcess, kill_hard},
+    amphora::{Amphora, MemberProcess, kill_hard, signal},
     backend::{Backend, Reply, Step},
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},

@@ -42,6 +42,7 @@ const OWN_OPTIONS: &[&str] = &[
     "proxy_user",
     "vrrp_user",
     "drain_timeout",
+    "proxy_timeout",
     "max_connections",
     "max_body_size",
 ];
@@ -65,6 +66,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     (OWN, "vrrp_fitness_interval", "25"),
     (OWN, "proxy_workers", "0"),
     (OWN, "drain_timeout", "10"),
+    (OWN, "proxy_timeout", "20"),
     (OWN, "max_connections", "64"),
     (OWN, "max_body_size", "8388608"),
 ];
@@ -123,6 +125,8 @@ pub struct Config {
     pub vrrp_user: Option<String>,
     /// `[amphora] drain_timeout`: how long stopping waits for requests under way, and then for the proxy.
     pub drain_timeout: Duration,
+    /// `[amphora] proxy_timeout`: how long the proxy may take for a change.
+    pub proxy_timeout: Duration,
     /// `[amphora] max_connections`: REST requests that are carried out at a time.
     pub max_connections: usize,
     /// `[amphora] max_body_size`: bytes of a request's body.
@@ -254,6 +258,7 @@ impl Config {
             proxy_user: read.optional(OWN, "proxy_user", user)?,
             vrrp_user: read.optional(OWN, "vrrp_user", user)?,
             drain_timeout: read.required(OWN, "drain_timeout", seconds(0))?,
+            proxy_timeout: read.required(OWN, "proxy_timeout", seconds(1))?,
             max_connections: read.required(OWN, "max_connections", bounded(1, 10_000))?,
             max_body_size: read.required(OWN, "max_body_size", bounded(1024, MAX_BODY_SIZE))?,
             remarks: remarks::of(&ini),

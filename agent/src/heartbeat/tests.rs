@@ -57,7 +57,8 @@ impl Beating {
         store: &Arc<Store>,
         config: &watch::Sender<HeartbeatConfig>,
     ) -> JoinHandle<()> {
-        let amphora = Amphora::open(store.clone(), ProxyClient::new(proxy.path())).unwrap();
+        let amphora =
+            Amphora::open(store.clone(), ProxyClient::new(proxy.path(), Duration::from_secs(20))).unwrap();
         let vrrp = Vrrp::open(store.clone(), VrrpClient::new(daemon.path())).unwrap();
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
         let sender = Sender::new("amphora".to_owned(), amphora, vrrp, store.clone(), metrics, vitals);

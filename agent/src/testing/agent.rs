@@ -99,7 +99,8 @@ impl TestAgent {
         let mut daemon = FakeVrrp::new(directory.path());
         daemon.start();
         let store = Arc::new(Store::open(&config.base_path).unwrap());
-        let amphora = Amphora::open(store.clone(), ProxyClient::new(config.control_socket.clone())).unwrap();
+        let proxy_client = ProxyClient::new(config.control_socket.clone(), config.proxy_timeout);
+        let amphora = Amphora::open(store.clone(), proxy_client).unwrap();
         let plumbing =
             Plumbing::open(PlumbingConfig { pci_rescan: None, ..(&config).into() }, store.clone()).unwrap();
         let peers = Peers::open(store.clone(), amphora.proxy().clone(), config.peers_file.is_some()).unwrap();

@@ -14,6 +14,7 @@ mod http_bodies;
 mod http_members;
 mod http_rules;
 mod kills;
+mod late;
 mod limits;
 mod netns;
 mod peers;
