@@ -1,95 +1,77 @@
 //! The agent's own series. Those of the proxy and of the VRRP daemon are passed on in front of them.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
-};
-
 use bytes::Bytes;
+use prometheus::{IntCounter, IntGauge, TextEncoder, core::Collector, proto::MetricFamily};
 
 macro_rules! series {
-    ($($(#[$doc:meta])* $field:ident: $kind:literal, $name:literal, $help:literal;)+) => {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident, $name:literal, $help:literal;)+) => {
         /// What the agent counts.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub struct Metrics {
-            $($(#[$doc])* pub $field: Series,)+
+            $($(#[$doc])* pub $field: $kind,)+
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                Self { $($field: $kind::new($name, $help).expect(SOUND),)+ }
+            }
         }
 
         impl Metrics {
-            fn each(&self, mut f: impl FnMut(&'static str, &'static str, &'static str, u64)) {
-                $(f($kind, $name, $help, self.$field.get());)+
+            /// In the order above, which a registry would not keep.
+            fn families(&self) -> impl Iterator<Item = MetricFamily> {
+                [$(self.$field.collect(),)+].into_iter().flatten()
             }
         }
     };
 }
 
+/// Of a name and a help that stand in this file.
+const SOUND: &str = "only what is no name, or no help, is refused";
+
 series! {
     /// Connections at present, handshakes included.
-    connections: "gauge", "amphora_agent_connections", "REST connections that are open.";
+    connections: IntGauge, "amphora_agent_connections", "REST connections that are open.";
     /// Peers that did not get through the handshake.
-    handshakes_failed: "counter", "amphora_agent_handshakes_failed_total",
+    handshakes_failed: IntCounter, "amphora_agent_handshakes_failed_total",
         "TLS handshakes that failed or took too long.";
     /// Answers with 2xx.
-    requests_ok: "counter", "amphora_agent_requests_succeeded_total", "REST requests answered with 2xx.";
+    requests_ok: IntCounter, "amphora_agent_requests_succeeded_total", "REST requests answered with 2xx.";
     /// Answers with 4xx.
-    requests_client_error: "counter", "amphora_agent_requests_refused_total", "REST requests answered with 4xx.";
+    requests_client_error: IntCounter, "amphora_agent_requests_refused_total", "REST requests answered with 4xx.";
     /// Answers with 5xx.
-    requests_server_error: "counter", "amphora_agent_requests_failed_total", "REST requests answered with 5xx.";
+    requests_server_error: IntCounter, "amphora_agent_requests_failed_total", "REST requests answered with 5xx.";
     /// Changes that came about.
-    changes: "counter", "amphora_agent_configuration_changes_total", "Documents that were made to run.";
+    changes: IntCounter, "amphora_agent_configuration_changes_total", "Documents that were made to run.";
     /// Heartbeats that left.
-    heartbeats: "counter", "amphora_agent_heartbeats_sent_total", "Heartbeats sent.";
+    heartbeats: IntCounter, "amphora_agent_heartbeats_sent_total", "Heartbeats sent.";
     /// Heartbeats that the kernel did not take.
-    heartbeats_failed: "counter", "amphora_agent_heartbeats_failed_total", "Heartbeats that could not be sent.";
+    heartbeats_failed: IntCounter, "amphora_agent_heartbeats_failed_total", "Heartbeats that could not be sent.";
     /// Heartbeats without the proxy's own word.
-    heartbeats_blind: "counter", "amphora_agent_heartbeats_without_proxy_total",
+    heartbeats_blind: IntCounter, "amphora_agent_heartbeats_without_proxy_total",
         "Heartbeats for which the proxy did not answer.";
     /// Heartbeats that did not leave because the VRRP daemon was dead, or the proxy did not answer.
-    heartbeats_withheld: "counter", "amphora_agent_heartbeats_withheld_total",
+    heartbeats_withheld: IntCounter, "amphora_agent_heartbeats_withheld_total",
         "Heartbeats that did not leave: the VRRP daemon was dead, or the proxy did not answer.";
     /// Times that `--supervise` started a proxy.
-    proxy_starts: "counter", "amphora_agent_proxy_starts_total", "Proxy processes started.";
+    proxy_starts: IntCounter, "amphora_agent_proxy_starts_total", "Proxy processes started.";
     /// Times that `--supervise` started a VRRP daemon.
-    vrrp_starts: "counter", "amphora_agent_vrrp_starts_total", "VRRP processes started.";
-}
-
-/// One number.
-#[derive(Debug, Default)]
-pub struct Series(AtomicU64);
-
-impl Series {
-    /// One more.
-    pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One less; for gauges.
-    pub fn decrement(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The number.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    vrrp_starts: IntCounter, "amphora_agent_vrrp_starts_total", "VRRP processes started.";
 }
 
 impl Metrics {
     /// The texts of the proxy and of the VRRP daemon, of those that gave one, and the agent's own series.
     pub fn text(&self, proxy: Option<Bytes>, vrrp: Option<Bytes>, has_vrrp: bool) -> Vec<u8> {
-        let mut text = String::with_capacity(2048);
-        let mut series = |kind, name, help, value: u64| {
-            writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
-                .expect("a String takes every write");
-        };
-        series("gauge", "amphora_agent_proxy_up", "Whether the proxy answers.", proxy.is_some().into());
+        let mut families =
+            gauge("amphora_agent_proxy_up", "Whether the proxy answers.", proxy.is_some().into());
         if has_vrrp {
             let help = "Whether the VRRP daemon answers; only with VRRP configured.";
-            series("gauge", "amphora_agent_vrrp_up", help, vrrp.is_some().into());
+            families.extend(gauge("amphora_agent_vrrp_up", help, vrrp.is_some().into()));
         }
-        self.each(&mut series);
+        families.extend(self.families());
         if let Some(bytes) = resident_memory() {
-            series("gauge", "amphora_agent_resident_memory_bytes", "Resident memory of the agent.", bytes);
+            let name = "amphora_agent_resident_memory_bytes";
+            families.extend(gauge(name, "Resident memory of the agent.", bytes));
         }
         let mut all = Vec::new();
         for part in proxy.into_iter().chain(vrrp) {
@@ -98,9 +80,17 @@ impl Metrics {
                 all.push(b'\n');
             }
         }
-        all.extend_from_slice(text.as_bytes());
+        let own = TextEncoder::new().encode_to_string(&families).expect(SOUND);
+        all.extend_from_slice(own.as_bytes());
         all
     }
+}
+
+/// A series that is asked for when it is written.
+fn gauge(name: &str, help: &str, value: u64) -> Vec<MetricFamily> {
+    let gauge = IntGauge::new(name, help).expect(SOUND);
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+    gauge.collect()
 }
 
 /// `VmRSS` of this process.
@@ -134,9 +124,22 @@ mod tests {
     }
 
     #[test]
+    fn the_text_is_this_to_the_letter() {
+        let metrics = Metrics::default();
+        metrics.connections.add(3);
+        metrics.connections.dec();
+        metrics.requests_ok.inc_by(12_345_678_901);
+        metrics.changes.inc();
+        let text = String::from_utf8(metrics.text(None, Some(Bytes::new()), true)).unwrap();
+        let (text, resident) = text.split_once("amphora_agent_resident_memory_bytes ").unwrap();
+        assert!(resident.starts_with("Resident memory of the agent.\n# TYPE "), "{resident}");
+        assert_eq!(text, concat!(include_str!("metrics.golden"), "# HELP "));
+    }
+
+    #[test]
     fn every_series_is_written_once_behind_those_of_the_others() {
         let metrics = Metrics::default();
-        metrics.changes.increment();
+        metrics.changes.inc();
         let (proxy, vrrp) = (Bytes::from_static(b"haproxy_up 1"), Bytes::from_static(b"amphora_vrrp_fit 1"));
         let text = String::from_utf8(metrics.text(Some(proxy), Some(vrrp), true)).unwrap();
         let start = "haproxy_up 1\namphora_vrrp_fit 1\n# HELP amphora_agent_proxy_up ";

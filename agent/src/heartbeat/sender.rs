@@ -166,7 +166,7 @@ impl Sender {
         sleep_until(due).await;
         let dead = self.pulse.is_dead();
         if self.pulse.observe(beat) {
-            self.metrics.heartbeats_withheld.increment();
+            self.metrics.heartbeats_withheld.inc();
             if !dead {
                 tracing::error!("the VRRP daemon is dead: no heartbeat leaves until it is back");
             }
@@ -179,10 +179,10 @@ impl Sender {
             Ok(Err(_)) | Err(_) => Observation::Late,
         };
         if !matches!(asked, Ok(Ok(_))) {
-            self.metrics.heartbeats_blind.increment();
+            self.metrics.heartbeats_blind.inc();
         }
         let Some(message) = self.reporter.next(observation) else {
-            self.metrics.heartbeats_withheld.increment();
+            self.metrics.heartbeats_withheld.inc();
             if !std::mem::replace(&mut self.mute, true) {
                 tracing::error!("the proxy does not answer: no heartbeat leaves until it does");
             }
@@ -194,13 +194,13 @@ impl Sender {
         self.turn = self.turn.wrapping_add(1);
         match self.sockets.send(&envelope, controller) {
             Ok(()) => {
-                self.metrics.heartbeats.increment();
+                self.metrics.heartbeats.inc();
                 self.vitals.left();
                 self.complaint = None;
                 self.persist();
             }
             Err(error) => {
-                self.metrics.heartbeats_failed.increment();
+                self.metrics.heartbeats_failed.inc();
                 let complaint = format!("{controller}: {error}");
                 if self.complaint.as_ref() != Some(&complaint) {
                     tracing::warn!(%controller, bytes = envelope.len(), %error, "cannot send a heartbeat");

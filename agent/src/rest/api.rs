@@ -92,14 +92,14 @@ impl Api {
         let (head, mut body) = request.into_parts();
         let response = match self.answer(&head, &mut body, &caller).await {
             Ok(response) => {
-                self.metrics.requests_ok.increment();
+                self.metrics.requests_ok.inc();
                 response
             }
             Err(error) => {
                 if error.status().is_server_error() {
-                    self.metrics.requests_server_error.increment();
+                    self.metrics.requests_server_error.inc();
                 } else {
-                    self.metrics.requests_client_error.increment();
+                    self.metrics.requests_client_error.inc();
                 }
                 if error.status() != StatusCode::REQUEST_TIMEOUT {
                     caller.receives();
@@ -147,13 +147,13 @@ impl Api {
             }
             (Resource::LoadBalancer(id), &Method::PUT) => {
                 let applied = self.amphora.put(id, document.content).await?;
-                self.metrics.changes.increment();
+                self.metrics.changes.inc();
                 tracing::info!(%id, applied.generation, applied.changed, "the load balancer was put");
                 Ok(ok(&applied))
             }
             (Resource::LoadBalancer(id), &Method::DELETE) => {
                 let applied = self.amphora.delete(id).await?;
-                self.metrics.changes.increment();
+                self.metrics.changes.inc();
                 tracing::info!(%id, "the load balancer was deleted");
                 Ok(ok(&applied))
             }
@@ -174,7 +174,7 @@ impl Api {
                 let update = document::parse_member(&document.content)
                     .map_err(crate::change_error::ChangeError::Invalid)?;
                 let applied = self.amphora.set_member(id, pool, member, update).await?;
-                self.metrics.changes.increment();
+                self.metrics.changes.inc();
                 tracing::info!(%id, %member, ?update, "a member was changed");
                 Ok(ok(&applied))
             }
@@ -183,12 +183,12 @@ impl Api {
                 let port =
                     Port::from_json(&document.content).map_err(crate::change_error::ChangeError::Invalid)?;
                 let outcome = self.plumbing.plug(mac, port).await?;
-                self.metrics.changes.increment();
+                self.metrics.changes.inc();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
             }
             (Resource::Interface(mac), &Method::DELETE) => {
                 let outcome = self.plumbing.unplug(mac).await?;
-                self.metrics.changes.increment();
+                self.metrics.changes.inc();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
             }
             (Resource::Interface(mac), _) => {
@@ -196,13 +196,13 @@ impl Api {
             }
             (Resource::Peers, &Method::PUT) => {
                 let changed = self.peers.put(document.content).await?;
-                self.metrics.changes.increment();
+                self.metrics.changes.inc();
                 tracing::info!(changed = changed.changed, "the other amphora was named");
                 Ok(ok(&changed))
             }
             (Resource::Peers, &Method::DELETE) => {
                 let changed = self.peers.delete().await?;
-                self.metrics.changes.increment();
+                self.metrics.changes.inc();
                 tracing::info!(changed = changed.changed, "there is no other amphora any more");
                 Ok(ok(&changed))
             }

@@ -152,7 +152,7 @@ async fn connection(
     mut stop: watch::Receiver<bool>,
     handshake: Seat<IpAddr>,
 ) {
-    shared.metrics.connections.increment();
+    shared.metrics.connections.inc();
     let _open = Decrement(shared.metrics.clone());
     let shaken = tokio::select! {
         shaken = shake_hands(&shared, stream) => shaken,
@@ -162,7 +162,7 @@ async fn connection(
     let stream = match shaken {
         Ok(stream) => stream,
         Err(error) => {
-            shared.metrics.handshakes_failed.increment();
+            shared.metrics.handshakes_failed.inc();
             tracing::debug!(%peer, error, "TLS handshake failed");
             return;
         }
@@ -237,6 +237,6 @@ struct Decrement(Arc<Metrics>);
 
 impl Drop for Decrement {
     fn drop(&mut self) {
-        self.0.connections.decrement();
+        self.0.connections.dec();
     }
 }

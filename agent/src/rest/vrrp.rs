@@ -50,13 +50,13 @@ pub(super) async fn answer(
                 return Err(ChangeError::Invalid(Refusal { faults: vec![fault] }).into());
             }
             let changed = vrrp.put(document).await?;
-            metrics.changes.increment();
+            metrics.changes.inc();
             tracing::info!(changed = changed.changed, "the VRRP configuration was put");
             Ok(ok(&changed))
         }
         (VrrpResource::Configuration, &Method::DELETE) => {
             let changed = vrrp.delete().await?;
-            metrics.changes.increment();
+            metrics.changes.inc();
             tracing::info!("the VRRP configuration was deleted");
             Ok(ok(&changed))
         }

@@ -18,6 +18,7 @@ use std::{
 
 use amphora_sandbox::Account;
 use nix::unistd::{AccessFlags, access};
+use prometheus::IntCounter;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -30,7 +31,7 @@ use self::{
 };
 use crate::{
     config::{Config, Topology},
-    metrics::{Metrics, Series},
+    metrics::Metrics,
     store::Kept,
 };
 
@@ -52,7 +53,7 @@ pub struct Supervisor {
     /// Its control socket.
     socket: PathBuf,
     metrics: Arc<Metrics>,
-    starts: fn(&Metrics) -> &Series,
+    starts: fn(&Metrics) -> &IntCounter,
     grace: Duration,
 }
 
@@ -199,7 +200,7 @@ impl Supervisor {
             return Ok(found);
         };
         let process = self.command.spawn(lock)?;
-        (self.starts)(&self.metrics).increment();
+        (self.starts)(&self.metrics).inc();
         tracing::info!(pid = process.pid(), "started the {name}");
         Ok(Some(process))
     }
