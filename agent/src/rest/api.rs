@@ -21,6 +21,7 @@ use super::{
     error::ApiError,
     route::Resource,
     server::Caller,
+    turns::Turns,
     vrrp,
 };
 use crate::{
@@ -41,6 +42,15 @@ const API_VERSION: &str = "2.0";
 /// The most bytes of a document that names the other amphora; the key has 256 at most.
 const MAX_PEERS: usize = 16 << 10;
 
+/// Changes of these four do not wait for one another.
+#[derive(Debug, Default)]
+struct Changes {
+    load_balancer: Turns,
+    interfaces: Turns,
+    peers: Turns,
+    vrrp: Turns,
+}
+
 /// The API over one amphora.
 #[derive(Debug)]
 pub struct Api {
@@ -51,6 +61,7 @@ pub struct Api {
     metrics: Arc<Metrics>,
     vitals: Arc<Vitals>,
     limits: Limits,
+    changes: Changes,
     amphora_id: String,
     topology: &'static str,
 }
@@ -74,6 +85,7 @@ impl Api {
             metrics,
             vitals,
             limits: Limits { size: config.max_body_size, time: config.request_read_timeout },
+            changes: Changes::default(),
             amphora_id: config.amphora_id.clone(),
             topology: config.topology.as_str(),
         }
@@ -146,13 +158,17 @@ impl Api {
                 Ok(bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
             }
             (Resource::LoadBalancer(id), &Method::PUT) => {
-                let applied = self.amphora.put(id, document.content).await?;
+                let amphora = self.amphora.clone();
+                let change = async move { amphora.put(id, document.content).await };
+                let applied = self.changes.load_balancer.run(caller, change).await?;
                 self.metrics.changes.inc();
                 tracing::info!(%id, applied.generation, applied.changed, "the load balancer was put");
                 Ok(ok(&applied))
             }
             (Resource::LoadBalancer(id), &Method::DELETE) => {
-                let applied = self.amphora.delete(id).await?;
+                let amphora = self.amphora.clone();
+                let change = async move { amphora.delete(id).await };
+                let applied = self.changes.load_balancer.run(caller, change).await?;
                 self.metrics.changes.inc();
                 tracing::info!(%id, "the load balancer was deleted");
                 Ok(ok(&applied))
@@ -173,7 +189,9 @@ impl Api {
             (Resource::Member(id, pool, member), _) => {
                 let update = document::parse_member(&document.content)
                     .map_err(crate::change_error::ChangeError::Invalid)?;
-                let applied = self.amphora.set_member(id, pool, member, update).await?;
+                let amphora = self.amphora.clone();
+                let change = async move { amphora.set_member(id, pool, member, update).await };
+                let applied = self.changes.load_balancer.run(caller, change).await?;
                 self.metrics.changes.inc();
                 tracing::info!(%id, %member, ?update, "a member was changed");
                 Ok(ok(&applied))
@@ -182,12 +200,16 @@ impl Api {
             (Resource::Interface(mac), &Method::PUT) => {
                 let port =
                     Port::from_json(&document.content).map_err(crate::change_error::ChangeError::Invalid)?;
-                let outcome = self.plumbing.plug(mac, port).await?;
+                let plumbing = self.plumbing.clone();
+                let change = async move { plumbing.plug(mac, port).await };
+                let outcome = self.changes.interfaces.run(caller, change).await?;
                 self.metrics.changes.inc();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
             }
             (Resource::Interface(mac), &Method::DELETE) => {
-                let outcome = self.plumbing.unplug(mac).await?;
+                let plumbing = self.plumbing.clone();
+                let change = async move { plumbing.unplug(mac).await };
+                let outcome = self.changes.interfaces.run(caller, change).await?;
                 self.metrics.changes.inc();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
             }
@@ -195,20 +217,25 @@ impl Api {
                 Ok(ok(&self.plumbing.find(mac).await.ok_or(PlugError::NoInterface(mac))?))
             }
             (Resource::Peers, &Method::PUT) => {
-                let changed = self.peers.put(document.content).await?;
+                let peers = self.peers.clone();
+                let change = async move { peers.put(document.content).await };
+                let changed = self.changes.peers.run(caller, change).await?;
                 self.metrics.changes.inc();
                 tracing::info!(changed = changed.changed, "the other amphora was named");
                 Ok(ok(&changed))
             }
             (Resource::Peers, &Method::DELETE) => {
-                let changed = self.peers.delete().await?;
+                let peers = self.peers.clone();
+                let change = async move { peers.delete().await };
+                let changed = self.changes.peers.run(caller, change).await?;
                 self.metrics.changes.inc();
                 tracing::info!(changed = changed.changed, "there is no other amphora any more");
                 Ok(ok(&changed))
             }
             (Resource::Peers, _) => Ok(ok(&self.peers.status().await?)),
             (Resource::Vrrp(resource), _) => {
-                vrrp::answer(&self.vrrp, &self.metrics, resource, &head.method, document).await
+                let turns = (&self.changes.vrrp, caller);
+                vrrp::answer(&self.vrrp, &self.metrics, resource, &head.method, document, turns).await
             }
         }
     }

@@ -77,7 +77,7 @@ impl ApiError {
 
 impl From<Busy> for ApiError {
     fn from(Busy: Busy) -> Self {
-        let message = "as many requests are being carried out as may be; nothing changed";
+        let message = "too much is being done for others, or was asked for before; nothing changed";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, BUSY, message)
     }
 }

@@ -1,5 +1,5 @@
 //! The REST API, `/2.0`: its table of paths ([`route`]), its errors ([`error`]), what each request does
-//! ([`api`], `vrrp`), and the server that bounds what a peer can cost ([`server`]). `openapi.json` describes it and is held
+//! ([`api`], `vrrp`), whose turn it is to change something (`turns`), and the server that bounds what a peer can cost ([`server`]). `openapi.json` describes it and is held
 //! against it by a test.
 
 pub mod api;
@@ -7,6 +7,7 @@ mod body;
 pub mod error;
 pub mod route;
 pub mod server;
+mod turns;
 mod vrrp;
 
 pub use self::{api::Api, error::ApiError, route::Resource, server::Server};

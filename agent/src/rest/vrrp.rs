@@ -13,6 +13,8 @@ use super::{
     body::{Document, Kind},
     error::ApiError,
     route::VrrpResource,
+    server::Caller,
+    turns::Turns,
 };
 use crate::{
     change_error::ChangeError,
@@ -30,6 +32,7 @@ pub(super) async fn answer(
     resource: VrrpResource,
     method: &Method,
     document: Document,
+    (turns, caller): (&Turns, &Caller),
 ) -> Result<Response<Full<Bytes>>, ApiError> {
     match (resource, method) {
         (VrrpResource::Action(action), _) => {
@@ -49,13 +52,15 @@ pub(super) async fn answer(
                 let fault = Fault { path: String::new(), reason };
                 return Err(ChangeError::Invalid(Refusal { faults: vec![fault] }).into());
             }
-            let changed = vrrp.put(document).await?;
+            let vrrp = vrrp.clone();
+            let changed = turns.run(caller, async move { vrrp.put(document).await }).await?;
             metrics.changes.inc();
             tracing::info!(changed = changed.changed, "the VRRP configuration was put");
             Ok(ok(&changed))
         }
         (VrrpResource::Configuration, &Method::DELETE) => {
-            let changed = vrrp.delete().await?;
+            let vrrp = vrrp.clone();
+            let changed = turns.run(caller, async move { vrrp.delete().await }).await?;
             metrics.changes.inc();
             tracing::info!("the VRRP configuration was deleted");
             Ok(ok(&changed))

@@ -114,6 +114,11 @@ impl FakeProxy {
         self.socket.state().peers = Some(Bytes::copy_from_slice(peers.as_bytes()));
     }
 
+    /// The documents that were applied, in this order.
+    pub(crate) fn applied(&self) -> Vec<Bytes> {
+        self.socket.state().applied.clone()
+    }
+
     /// How many documents were applied, those that were running already included.
     pub(crate) fn applications(&self) -> usize {
         self.socket.state().applied.len()

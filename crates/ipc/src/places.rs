@@ -55,13 +55,14 @@ pub struct Limits {
 
 #[derive(Debug)]
 struct Taken<M> {
-    marks: Vec<M>,
+    marks: Arc<[M]>,
     progress: Arc<Progress>,
 }
 
 /// A place that is taken, and free when this is dropped.
 #[derive(Debug)]
 pub struct Seat<M> {
+    marks: Arc<[M]>,
     progress: Arc<Progress>,
     shared: Arc<Shared<M>>,
 }
@@ -78,13 +79,14 @@ impl<M: Eq + Hash> Places<M> {
 
     /// Takes a place, which may have been another's. Waits while all are being worked for. May be cancelled.
     pub async fn take(&self, marks: Vec<M>) -> Seat<M> {
+        let marks: Arc<[M]> = marks.into();
         loop {
             let gave_up = {
                 let mut taken = self.shared.taken();
                 if taken.len() < self.shared.limits.connections {
                     let progress = Arc::new(Progress::new(Instant::now()));
-                    taken.push(Taken { marks, progress: Arc::clone(&progress) });
-                    return Seat { progress, shared: Arc::clone(&self.shared) };
+                    taken.push(Taken { marks: Arc::clone(&marks), progress: Arc::clone(&progress) });
+                    return Seat { marks, progress, shared: Arc::clone(&self.shared) };
                 }
                 let_go_one(&mut taken, &marks)
             };
@@ -119,7 +121,7 @@ fn let_go_one<M: Eq + Hash>(taken: &mut Vec<Taken<M>>, newcomer: &[M]) -> bool {
 /// Who gives up his place for one with these marks; `None` when all are being worked for.
 fn first_to_go<M: Eq + Hash>(taken: &[Taken<M>], newcomer: &[M]) -> Option<usize> {
     let mut with_mark: HashMap<&M, usize> = HashMap::new();
-    for mark in taken.iter().flat_map(|one| &one.marks).chain(newcomer) {
+    for mark in taken.iter().flat_map(|one| one.marks.iter()).chain(newcomer) {
         *with_mark.entry(mark).or_default() += 1;
     }
     let ranked = taken.iter().enumerate().filter_map(|(at, one)| {
@@ -138,11 +140,13 @@ impl<M: Eq> Seat<M> {
     /// When it must not be.
     pub fn work(&self) -> Result<(), Busy> {
         let taken = self.shared.taken();
-        // Who is not in the list any more has been let go.
-        let own = taken.iter().find(|one| Arc::ptr_eq(&one.progress, &self.progress)).ok_or(Busy)?;
+        if !taken.iter().any(|one| Arc::ptr_eq(&one.progress, &self.progress)) {
+            // It has been let go.
+            return Err(Busy);
+        }
         let Limits { at_work, kept_for_others, .. } = self.shared.limits;
         let working = || taken.iter().filter(|one| one.progress.standing().phase == Phase::Working);
-        let shared = own.marks.iter().filter(|mark| working().any(|one| one.marks.contains(mark))).count();
+        let shared = self.marks.iter().filter(|mark| working().any(|one| one.marks.contains(mark))).count();
         if working().count() >= at_work.saturating_sub(kept_for_others * shared).max(1) {
             return Err(Busy);
         }
@@ -152,6 +156,11 @@ impl<M: Eq> Seat<M> {
 }
 
 impl<M> Seat<M> {
+    /// What it is marked with.
+    pub fn marks(&self) -> &Arc<[M]> {
+        &self.marks
+    }
+
     /// How far this connection has come.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress

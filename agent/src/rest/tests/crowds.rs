@@ -201,3 +201,45 @@ async fn a_request_that_is_carried_out_is_not_given_up_and_one_more_is_told_that
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn another_controllers_change_does_not_wait_for_all_that_a_crowd_has_asked_for() {
+    for crowd in [Crowd::OneHost, Crowd::ManyHosts, Crowd::ManyCertificates] {
+        let agent = small_agent().await;
+        agent.proxy.be(Mood::Hanging);
+        let put = |name: &str| {
+            let document = named(name);
+            let length = document.len();
+            format!("PUT {} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{document}", lb())
+        };
+        let _held = crowd.gather(&agent, put("crowd").as_bytes(), false).await;
+        let mut stream = another(&agent).await;
+        stream.write_all(put("another").as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        // The server has one thread: what was asked before is under way once this is answered.
+        assert!(asks(&agent, "GET /2.0 HTTP/1.1").await.starts_with("HTTP/1.1 "));
+        agent.proxy.be(Mood::Willing);
+        let mut answer = [0; 12];
+        timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer.as_slice(), b"HTTP/1.1 200", "{crowd:?}");
+        let applied = agent.proxy.applied();
+        let at = applied.iter().position(|document| *document == named("another"));
+        assert!(at.is_some_and(|at| at <= 1), "{crowd:?}: {at:?} of {}", applied.len());
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_long_is_told_that_the_agent_is_busy() {
+    let agent = small_agent().await;
+    agent.proxy.be(Mood::Hanging);
+    let mut first = agent.connect().await;
+    let head = format!("PUT {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", lb(), DOCUMENT.len());
+    first.write_all(format!("{head}{DOCUMENT}").as_bytes()).await.unwrap();
+    first.flush().await.unwrap();
+    assert_eq!(agent.get("/2.0").await.status, StatusCode::OK);
+    let answer = timeout(Duration::from_secs(6), agent.put(&lb(), &named("second"))).await.unwrap();
+    assert_eq!(answer.code(), (503, "busy".to_owned()));
+    agent.proxy.be(Mood::Willing);
+    assert!(first.read(&mut [0; 100]).await.unwrap() > 0);
+    assert_eq!(agent.proxy.document().unwrap(), DOCUMENT, "nothing of the second has happened");
+}
