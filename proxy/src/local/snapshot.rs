@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     balance::{Balance, Balancer, Flow},
-    model::PoolId,
+    model::{ListenerTimeouts, PoolId},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
-    state::{MemberCounters, MemberState, PoolCounters},
+    state::{ListenerState, MemberCounters, MemberState, PoolCounters},
 };
 
 /// A snapshot as one worker runs it.
@@ -30,8 +30,9 @@ pub(crate) struct LocalSnapshot {
     pub(crate) pools: Vec<Rc<LocalPool>>,
 }
 
-/// A pool as one worker runs it.
+/// A pool as one worker runs it. A request holds on to this, and not to the snapshot, once it is known where it goes.
 pub(crate) struct LocalPool {
+    pub(crate) plan: Arc<PoolPlan>,
     balance: RefCell<Balance>,
     pub(crate) members: Vec<Rc<LocalMember>>,
 }
@@ -57,20 +58,17 @@ impl LocalSnapshot {
         shared: Arc<Snapshot>,
         before: Option<&LocalSnapshot>,
     ) -> Self {
-        let mut known: HashMap<PoolId, (&Arc<PoolPlan>, &Rc<LocalPool>)> = HashMap::new();
-        if let Some(before) = before {
-            let pools = before.shared.pools.iter().zip(&before.pools);
-            known.extend(pools.map(|(plan, pool)| (plan.id(), (plan, pool))));
-        }
+        let before = before.into_iter().flat_map(|before| &before.pools);
+        let mut known: HashMap<PoolId, &Rc<LocalPool>> = before.map(|pool| (pool.plan.id(), pool)).collect();
         let pools = shared
             .pools
             .iter()
             .map(|plan| match known.remove(&plan.id()) {
-                Some((old, pool)) if Arc::ptr_eq(old, plan) => Rc::clone(pool),
-                old => Rc::new(LocalPool::new(worker, share, plan, old.map(|(_, pool)| &**pool))),
+                Some(old) if Arc::ptr_eq(&old.plan, plan) => Rc::clone(old),
+                old => Rc::new(LocalPool::new(worker, share, Arc::clone(plan), old.map(|old| &**old))),
             })
             .collect();
-        for (_, pool) in known.into_values() {
+        for pool in known.into_values() {
             pool.members.iter().for_each(|member| member.leave());
         }
         Self { shared, pools }
@@ -90,7 +88,7 @@ impl LocalSnapshot {
 }
 
 impl LocalPool {
-    fn new(worker: usize, share: &Rc<IdleShare>, plan: &PoolPlan, before: Option<&Self>) -> Self {
+    fn new(worker: usize, share: &Rc<IdleShare>, plan: Arc<PoolPlan>, before: Option<&Self>) -> Self {
         let mut balance = Balance::new(plan.algorithm, worker as u64);
         let mut old = Vec::new();
         if let Some(before) = before {
@@ -122,12 +120,12 @@ impl LocalPool {
             })
             .collect();
         old.iter().filter(|(_, member)| member.left.get()).for_each(|(_, member)| member.leave());
-        Self { balance: RefCell::new(balance), members }
+        Self { balance: RefCell::new(balance), members, plan }
     }
 
     /// Lets the pool's algorithm choose a member.
-    pub(crate) fn pick(&self, plan: &PoolPlan, flow: &Flow, avoid: impl Fn(usize) -> bool) -> Option<usize> {
-        self.balance.borrow_mut().pick(plan, flow, avoid)
+    pub(crate) fn pick(&self, flow: &Flow, avoid: impl Fn(usize) -> bool) -> Option<usize> {
+        self.balance.borrow_mut().pick(&*self.plan, flow, avoid)
     }
 }
 
@@ -244,15 +242,18 @@ impl Drop for Slot {
 
 /// A listener as one worker runs it; its sessions hold on to it, and through it see the present snapshot.
 pub(crate) struct LocalListener {
+    /// The same for as long as the listener keeps its id, whatever the snapshot.
+    state: Arc<ListenerState>,
     present: RefCell<Present>,
     closing: Cell<bool>,
     closing_tasks: Rc<TaskList>,
 }
 
-/// A listener's plan, held through the snapshot that it belongs to.
+/// A listener's plan, held through the snapshot that it belongs to: for as long as it takes to find out where a request
+/// goes.
 #[derive(Clone)]
 pub(crate) struct Present {
-    pub(crate) snapshot: Rc<LocalSnapshot>,
+    snapshot: Rc<LocalSnapshot>,
     index: usize,
 }
 
@@ -267,16 +268,39 @@ impl Present {
         self.snapshot.listener(self.index)
     }
 
-    /// A pool's plan and what this worker keeps of it.
+    /// One of [`Snapshot::pools`].
     #[inline]
-    pub(crate) fn pool(&self, index: usize) -> (&PoolPlan, &LocalPool) {
-        (&self.snapshot.shared.pools[index], &self.snapshot.pools[index])
+    pub(crate) fn pool(&self, index: usize) -> Rc<LocalPool> {
+        Rc::clone(&self.snapshot.pools[index])
+    }
+
+    /// Where an enabled pool stands in [`Snapshot::pools`].
+    #[inline]
+    pub(crate) fn pool_index(&self, id: PoolId) -> Option<usize> {
+        self.snapshot.shared.pool_index(id)
     }
 }
 
 impl LocalListener {
     pub(crate) fn new(present: Present) -> Self {
-        Self { present: RefCell::new(present), closing: Cell::new(false), closing_tasks: Rc::default() }
+        Self {
+            state: Arc::clone(&present.plan().state),
+            present: RefCell::new(present),
+            closing: Cell::new(false),
+            closing_tasks: Rc::default(),
+        }
+    }
+
+    /// What outlives snapshots.
+    #[inline]
+    pub(crate) fn state(&self) -> &Arc<ListenerState> {
+        &self.state
+    }
+
+    /// The present `timeout_*`.
+    #[inline]
+    pub(crate) fn timeouts(&self) -> ListenerTimeouts {
+        self.present.borrow().plan().timeouts
     }
 
     /// The plan that the next request or connection runs under.

@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 use super::dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND};
 use crate::{
     balance::Flow,
-    local::{LocalMember, Present, Slot},
+    local::{LocalMember, LocalPool, Slot},
     model::LbAlgorithm,
     net::proxy_protocol,
     snapshot::MemberPlan,
@@ -15,8 +15,9 @@ use crate::{
 
 /// The pool that a request or connection goes to, and what is known of the client.
 pub(crate) struct Route<'a> {
-    pub(crate) present: &'a Present,
-    pub(crate) pool: usize,
+    pub(crate) pool: &'a LocalPool,
+    /// `timeout_member_connect`.
+    pub(crate) timeout: Duration,
     pub(crate) flow: Flow,
     /// The member that persistence names, when it may still be used.
     pub(crate) persistent: Option<usize>,
@@ -69,8 +70,7 @@ impl Route<'_> {
     /// # Errors
     /// When no member is left to try.
     pub(crate) async fn connect(&self, reuse: Reuse) -> Result<Connected, NoMember> {
-        let (plan, local) = self.present.pool(self.pool);
-        let timeout = self.present.plan().timeouts.member_connect;
+        let (plan, local, timeout) = (&*self.pool.plan, self.pool, self.timeout);
         let able = |member: &&MemberPlan| !member.backup && member.weight > 0 && member.is_usable();
         let free_choice = self.persistent.is_none()
             && matches!(plan.algorithm, LbAlgorithm::RoundRobin | LbAlgorithm::LeastConnections)
@@ -123,8 +123,7 @@ impl Route<'_> {
 
     /// A connection to `member` that has served this client before.
     pub(crate) fn own(&self, member: usize, stream: TcpStream) -> Connected {
-        let (_, local) = self.present.pool(self.pool);
-        Connected::reused(Slot::new(Rc::clone(&local.members[member]), self.now), member, stream)
+        Connected::reused(Slot::new(Rc::clone(&self.pool.members[member]), self.now), member, stream)
     }
 
     fn client(&self) -> SocketAddr {
@@ -133,14 +132,13 @@ impl Route<'_> {
 
     /// Lets the algorithm choose; the one that `failed` last is chosen anew only in name.
     fn pick(&self, dispatch: &Dispatch, failed: Option<usize>) -> Result<usize, NoMember> {
-        let (plan, local) = self.present.pool(self.pool);
         let avoid = |index| dispatch.has_tried(index) || self.avoid == Some(index);
-        let Some(member) = local.pick(plan, &self.flow, avoid) else {
-            plan.state.counters.of(self.worker).connect_errors.add(1);
+        let Some(member) = self.pool.pick(&self.flow, avoid) else {
+            self.pool.plan.state.counters.of(self.worker).connect_errors.add(1);
             return Err(NoMember);
         };
         if failed != Some(member) {
-            local.members[member].counters().selected.add(1);
+            self.pool.members[member].counters().selected.add(1);
         }
         Ok(member)
     }

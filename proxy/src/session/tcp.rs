@@ -22,14 +22,19 @@ pub(crate) async fn serve(
     client: SocketAddr,
 ) {
     let begun = Instant::now();
-    let present = listener.present();
-    let plan = present.plan();
-    let counters = plan.state.counters.of(worker.index);
-    let Some(pool) = plan.default_pool else {
+    let (state, timeouts) = (Arc::clone(listener.state()), listener.timeouts());
+    let counters = state.counters.of(worker.index);
+    let pool = {
+        let present = listener.present();
+        present.plan().default_pool.map(|pool| present.pool(pool))
+    };
+    // The session may last for days and changes pass it by: it holds what it uses, and no configuration.
+    drop(listener);
+    let Some(pool) = pool else {
         counters.request_errors.add(1);
         return;
     };
-    let (pool_plan, _) = present.pool(pool);
+    let pool_plan = &*pool.plan;
     pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
     let stick = match &pool_plan.persistence {
@@ -38,8 +43,8 @@ pub(crate) async fn serve(
     };
     let persistent = stick.and_then(|(stick, key)| stick.find(key, pool_plan, now));
     let route = Route {
-        present: &present,
-        pool,
+        pool: &pool,
+        timeout: timeouts.member_connect,
         flow: Flow { source: client.ip(), source_port: client.port() },
         persistent,
         again: None,
@@ -70,10 +75,8 @@ pub(crate) async fn serve(
     if let Some((stick, key)) = stick {
         stick.store(key, connected.member, now);
     }
-    // From here on the session may last for days and changes pass it by: it holds what it uses, and no configuration.
-    let (state, timeouts) = (Arc::clone(&plan.state), plan.timeouts);
-    drop((present, listener));
-    let counters = state.counters.of(worker.index);
+    // Nobody else is tried any more.
+    drop(pool);
     let options = RelayOptions {
         client_timeout: timeouts.client_data,
         member_timeout: timeouts.member_data,

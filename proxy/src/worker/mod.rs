@@ -3,6 +3,8 @@
 //! immutable snapshots and atomics.
 
 mod accept;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,5 @@
-//! HTTP/1.1 between a client and members: requests in turn, each under the snapshot that is present when it begins.
+//! HTTP/1.1 between a client and members: requests in turn, each under the snapshot that is present when its head is there.
+//! It holds that until the pool is known, the pool until the response has begun, and from then on its member alone.
 //!
 //! One task serves one client. Everything it waits for is waited for in one place at a time:
 //!
@@ -27,7 +28,7 @@ use self::{
 };
 use crate::{
     http1::responses::{self, Recipient},
-    local::{LocalListener, Present, Worker},
+    local::{LocalListener, Worker},
     state::ResponseClass,
 };
 
@@ -41,29 +42,26 @@ pub(crate) async fn serve(
     let mut client = Client::new(stream, address, &worker.pools.buffers, &listener);
     loop {
         // A client that waits holds no configuration.
-        let patience = listener.present().plan().timeouts.client_data;
+        let patience = listener.timeouts().client_data;
         match client.wait_for_request(&listener, patience).await {
             Begin::Bytes => {}
             // A client that never sent a byte is told why it is let go; one between requests is not, since it
             // might take the response for that to its next request.
             Begin::Late if client.requests == 0 => {
-                refuse(worker, &listener.present(), client, 408).await;
-                return;
+                return refuse(worker, &listener, client, 408).await;
             }
             Begin::Late | Begin::Gone => return,
         }
         // Each may take its time, and more than one may be served before the event loop turns.
         worker.pulse.turn();
-        // The request runs under the configuration of now, not of when the client went idle.
-        let present = listener.present();
         let mut work = worker.scratch.get();
-        let head = client.read_head(&mut work.request, present.plan().timeouts.client_data).await;
-        let counters = present.plan().state.counters.of(worker.index);
+        let head = client.read_head(&mut work.request, listener.timeouts().client_data).await;
+        let counters = listener.state().counters.of(worker.index);
         let after = match head {
             Ok(length) => {
                 counters.requests.add(1);
                 counters.bytes_in.add(length as u64);
-                request::serve(worker, &listener, &present, &mut client, &mut work, length).await
+                request::serve(worker, &listener, &mut client, &mut work, length).await
             }
             Err(HeadError::Gone) => {
                 counters.request_errors.add(1);
@@ -81,24 +79,20 @@ pub(crate) async fn serve(
             After::Next => {}
             After::Close => return,
             After::Linger => return client.linger().await,
-            After::Refuse(status) => return refuse(worker, &present, client, status).await,
-            After::Tunnel(tunnel) => {
-                drop(listener);
-                return tunnel.run(worker, present, client).await;
-            }
+            After::Refuse(status) => return refuse(worker, &listener, client, status).await,
+            After::Tunnel(tunnel) => return tunnel.run(worker, listener, client).await,
         }
     }
 }
 
 /// Answers what could not be understood or did not come in time, and closes.
-async fn refuse(worker: &Worker, present: &Present, mut client: Client, status: u16) {
-    let plan = present.plan();
-    let counters = plan.state.counters.of(worker.index);
+async fn refuse(worker: &Worker, listener: &LocalListener, mut client: Client, status: u16) {
+    let counters = listener.state().counters.of(worker.index);
     counters.request_errors.add(1);
     counters.responses[ResponseClass::of(status) as usize].add(1);
     let mut response = Vec::new();
     responses::write_error(&mut response, status, Recipient::UNKNOWN);
-    if client.write_all(&response, plan.timeouts.client_data).await.is_ok() {
+    if client.write_all(&response, listener.timeouts().client_data).await.is_ok() {
         counters.bytes_out.add(response.len() as u64);
         client.linger().await;
     }

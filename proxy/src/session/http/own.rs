@@ -8,10 +8,7 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use crate::{
-    local::{LocalMember, LocalPool, is_quiet, is_quiet_so_far},
-    snapshot::PoolPlan,
-};
+use crate::local::{LocalMember, LocalPool, is_quiet, is_quiet_so_far};
 
 /// How many a client may have (HAProxy `max-session-srv-conns`). Beyond this the oldest is closed, and the member asks
 /// that client for its credentials again.
@@ -33,7 +30,7 @@ impl OwnConnections {
     /// The member of the pool that the client has a connection to, if it may be given requests: the handshake goes on
     /// where it began. The one used last, when there are several.
     #[inline]
-    pub(super) fn member_of(&self, plan: &PoolPlan, pool: &LocalPool) -> Option<usize> {
+    pub(super) fn member_of(&self, pool: &LocalPool) -> Option<usize> {
         if self.0.is_empty() {
             return None;
         }
@@ -44,7 +41,7 @@ impl OwnConnections {
                 _ => pool.members.iter().position(is_it),
             }
         };
-        self.0.iter().rev().filter_map(place).find(|member| plan.members[*member].is_usable())
+        self.0.iter().rev().filter_map(place).find(|member| pool.plan.members[*member].is_usable())
     }
 
     /// Takes the connection to this member that was used last, if the member has not closed it.

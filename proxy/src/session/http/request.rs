@@ -28,14 +28,15 @@ use crate::{
         responses::{self, Recipient},
     },
     l7::Outcome,
-    local::{LocalListener, Present, Trust, Work, Worker},
+    local::{LocalListener, Trust, Work, Worker},
+    model::ListenerTimeouts,
     persist::{Persistence, server_cookie},
     session::{
         inlet::Inlet,
         member::{self, Connected, NoMember, Reuse, Route},
     },
     snapshot::{ListenerPlan, PoolPlan},
-    state::{ListenerCounters, ResponseClass},
+    state::{ListenerCounters, MemberCounters, ResponseClass},
 };
 
 /// A request that cannot be repeated may still use a connection that was idle for no longer than this: a member
@@ -84,14 +85,14 @@ impl Asked {
     }
 
     /// Whom the member's connection may serve next; `None` when nobody.
-    fn trust(&self, done: &Done, client: SocketAddr) -> Option<Trust> {
+    fn trust(&self, answer: &Answer, client: SocketAddr) -> Option<Trust> {
         let body = self.framing.body != Body::None;
-        if done.early || (body && !self.method.defines_body()) {
+        if answer.early || (body && !self.method.defines_body()) {
             // The member may not have read the body, and then takes it for the next request, whenever it answers that.
             None
         } else if self.method == Method::Head || self.framing.expect_continue {
             Some(Trust::None)
-        } else if body || done.body_in_doubt {
+        } else if body || answer.body_in_doubt {
             Some(Trust::Client(client))
         } else {
             Some(Trust::Full)
@@ -103,15 +104,13 @@ impl Asked {
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     listener: &LocalListener,
-    present: &Present,
     client: &mut Client,
     work: &mut Work,
     length: usize,
 ) -> After {
     let begun = Instant::now();
     client.active = begun;
-    let plan = present.plan();
-    let counters = plan.state.counters.of(worker.index);
+    let counters = listener.state().counters.of(worker.index);
     let view = work.request.view(client.inlet.filled());
     let framing = match http1::request_framing(&view) {
         Ok(framing) => framing,
@@ -124,42 +123,49 @@ pub(super) async fn serve(
     let asked = Asked { method: view.method(), version: view.version(), framing, identity };
     let to = asked.recipient(listener.is_closing());
     work.out.clear();
+    // The request runs under the configuration of now, not of when the client went idle; and does not hold it for
+    // longer than it takes to know the pool.
+    let present = listener.present();
+    let plan = present.plan();
+    let timeouts = plan.timeouts;
     let outcome = plan.l7.evaluate(&view, &mut work.l7);
     if work.l7.is_exceeded() {
         counters.requests_regex_limited.add(1);
     }
     let pool = match outcome {
         Outcome::Pass => plan.default_pool,
-        Outcome::Pool(pool) => present.snapshot.shared.pool_index(pool),
+        Outcome::Pool(pool) => present.pool_index(pool),
         Outcome::Reject => {
             counters.requests_denied.add(1);
             responses::write_error(&mut work.out, 403, to);
-            return answer(client, &work.out, length, 403, to, plan, counters).await;
+            return answer(client, &work.out, length, 403, to, timeouts, counters).await;
         }
         Outcome::Redirect { code, location } => {
             counters.requests_intercepted.add(1);
             let location = location.pieces(view.path_and_query().unwrap_or_default());
             responses::write_redirect(&mut work.out, code.code(), location, to);
-            return answer(client, &work.out, length, code.code(), to, plan, counters).await;
+            return answer(client, &work.out, length, code.code(), to, timeouts, counters).await;
         }
     };
     let Some(pool) = pool else {
         responses::write_error(&mut work.out, 503, to);
-        return answer(client, &work.out, length, 503, to, plan, counters).await;
+        return answer(client, &work.out, length, 503, to, timeouts, counters).await;
     };
 
-    let (pool_plan, local_pool) = present.pool(pool);
+    let local_pool = present.pool(pool);
+    let pool_plan = &*local_pool.plan;
     pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
     let affinity = Affinity::find(pool_plan, &view, client.address.ip(), now);
     rewrite(&mut work.out, &view, &asked, plan, pool_plan, client.address.ip(), &mut client.address_text);
     client.inlet.consume(length);
+    drop(present);
     let mut route = Route {
-        present,
-        pool,
+        pool: &local_pool,
+        timeout: timeouts.member_connect,
         flow: Flow { source: client.address.ip(), source_port: client.address.port() },
         persistent: affinity.member(),
-        again: client.own.member_of(pool_plan, local_pool),
+        again: client.own.member_of(&local_pool),
         avoid: None,
         now,
         worker: worker.index,
@@ -177,7 +183,8 @@ pub(super) async fn serve(
         (None, false) => Reuse::Fresh(FRESH),
     };
     let mut failed: Option<usize> = None;
-    loop {
+    let mut side;
+    let (mut exchange, mut answer, is_own, chosen, times) = loop {
         let is_own = own.is_some();
         let found = connect(&route, own.take(), client, &asked, reuse).await;
         let Connected { slot, member: chosen, stream, opened } = match found {
@@ -186,7 +193,7 @@ pub(super) async fn serve(
                 let to = asked.recipient(listener.is_closing());
                 work.out.clear();
                 responses::write_error(&mut work.out, 503, to);
-                return answer(client, &work.out, 0, 503, to, plan, counters).await;
+                return answer(client, &work.out, 0, 503, to, timeouts, counters).await;
             }
             None => {
                 counters.request_errors.add(1);
@@ -196,20 +203,20 @@ pub(super) async fn serve(
         if let Some(failed) = failed.take() {
             member::count_again(&local_pool.members[failed], &local_pool.members[chosen]);
         }
-        let mut side = MemberSide { stream, inlet: Inlet::new(&worker.pools.buffers), slot };
+        side = MemberSide { stream, inlet: Inlet::new(&worker.pools.buffers), slot };
         if let Some(version) = pool_plan.proxy_protocol
             && !is_own
             && member::announce(&mut side.stream, version, client.address, &client.stream).await.is_err()
         {
             side.slot.member().counters().response_errors.add(1);
             let to = asked.recipient(listener.is_closing());
-            return fail(client, work, to, Failure::Unanswered, plan, counters).await;
+            return fail(client, work, to, Failure::Unanswered, timeouts, counters).await;
         }
         affinity.remember(pool_plan, chosen, client.address.ip(), now);
         let mut exchange = Exchange {
             pools: &worker.pools,
             upload: Pump::new(asked.framing.body, Transfer::WithoutTrailers),
-            timeouts: plan.timeouts,
+            timeouts,
             counters,
             upload_broken: false,
             body_declined: false,
@@ -218,8 +225,7 @@ pub(super) async fn serve(
         };
         let mut turn = Turn {
             listener,
-            present,
-            pool,
+            pool: pool_plan,
             member: chosen,
             asked: &asked,
             affinity: &affinity,
@@ -229,54 +235,83 @@ pub(super) async fn serve(
             response_us: None,
         };
         let outcome = turn.run(&mut exchange, work).await;
-        let (all_read, upload_done) = (exchange.upload.is_done(), exchange.is_sent());
+        let times = Times { begun, ready_at: turn.ready_at, response_us: turn.response_us };
+        let failure = match outcome {
+            Ok(answer) => break (exchange, answer, is_own, chosen, times),
+            Err(failure) => failure,
+        };
+        let all_read = exchange.upload.is_done();
         let at = side.slot.member().counters();
-        let ended = outcome.as_ref().map_or_else(|_| Instant::now(), |done| done.ended);
-        client.active = ended;
-        let total = ended.duration_since(begun).as_micros() as u64;
-        at.total_time_us.add(total);
-        if let Some(response) = turn.response_us {
-            at.times.add(turn.ready_at.duration_since(begun).as_micros() as u64, response, total);
-        }
-        match outcome {
-            Ok(done) if !done.switched => {
-                if done.keep_member && upload_done && side.inlet.is_empty() {
-                    let MemberSide { stream, slot, .. } = side;
-                    if is_own || asked.identity || done.identity {
-                        client.own.keep(slot.member(), chosen, stream);
-                    } else if pool_plan.proxy_protocol.is_none()
-                        && let Some(trust) = asked.trust(&done, client.address)
-                    {
-                        slot.member().put_idle(stream, ended, trust);
-                    }
-                }
-                return if !upload_done {
-                    After::Linger
-                } else if done.keep_client {
-                    After::Next
-                } else {
-                    After::Close
-                };
-            }
-            Ok(_) => return After::Tunnel(Box::new(Tunnel::new(side))),
-            Err(Failure::Unanswered) if opened.is_none() && repeatable => {
+        client.active = Instant::now();
+        times.count(at, client.active);
+        match failure {
+            Failure::Unanswered if opened.is_none() && repeatable => {
                 // The member closed an idle connection while the request was on its way to it. Nothing was
                 // answered and the request may be repeated, so it is, on a connection that is surely open.
                 failed = Some(chosen);
                 reuse = Reuse::Never;
                 route.again = Some(chosen);
             }
-            Err(Failure::Unanswered) if repeatable && route.avoid.is_none() => {
+            Failure::Unanswered if repeatable && route.avoid.is_none() => {
                 // The member died under a connection that was made for this request: another gets it, once.
                 failed = Some(chosen);
                 reuse = Reuse::Never;
                 (route.persistent, route.again, route.avoid) = (None, None, Some(chosen));
             }
-            Err(failure) => {
+            failure => {
                 count_failure(failure, at);
                 let to = asked.recipient_after(all_read, listener.is_closing());
-                return fail(client, work, to, failure, plan, counters).await;
+                return fail(client, work, to, failure, timeouts, counters).await;
             }
+        }
+    };
+    // Nobody else is asked any more. A response may last for days and changes pass it by: it holds its member.
+    let shared = pool_plan.proxy_protocol.is_none();
+    drop(local_pool);
+    let outcome = exchange.relay(&work.out, &mut answer.download, answer.begun).await;
+    let (all_read, upload_done) = (exchange.upload.is_done(), exchange.is_sent());
+    let at = side.slot.member().counters();
+    let ended = outcome.unwrap_or_else(|_| Instant::now());
+    client.active = ended;
+    times.count(at, ended);
+    if let Err(failure) = outcome {
+        count_failure(failure, at);
+        let to = asked.recipient_after(all_read, listener.is_closing());
+        return fail(client, work, to, failure, timeouts, counters).await;
+    }
+    if answer.switched {
+        return After::Tunnel(Box::new(Tunnel::new(side, timeouts)));
+    }
+    if answer.keep_member && upload_done && side.inlet.is_empty() {
+        let MemberSide { stream, slot, .. } = side;
+        if is_own || asked.identity || answer.identity {
+            client.own.keep(slot.member(), chosen, stream);
+        } else if shared && let Some(trust) = asked.trust(&answer, client.address) {
+            slot.member().put_idle(stream, ended, trust);
+        }
+    }
+    if !upload_done {
+        After::Linger
+    } else if answer.keep_client {
+        After::Next
+    } else {
+        After::Close
+    }
+}
+
+/// What of a turn is counted when it ends.
+struct Times {
+    begun: Instant,
+    ready_at: Instant,
+    response_us: Option<u64>,
+}
+
+impl Times {
+    fn count(&self, at: &MemberCounters, ended: Instant) {
+        let total = ended.duration_since(self.begun).as_micros() as u64;
+        at.total_time_us.add(total);
+        if let Some(response) = self.response_us {
+            at.times.add(self.ready_at.duration_since(self.begun).as_micros() as u64, response, total);
         }
     }
 }
@@ -306,8 +341,10 @@ async fn connect(
     .await
 }
 
-/// What an exchange that came to its end leaves behind.
-struct Done {
+/// A response that is on its way: what is still to be relayed, and what comes after it.
+struct Answer {
+    download: Pump,
+    begun: Instant,
     keep_member: bool,
     keep_client: bool,
     switched: bool,
@@ -317,14 +354,12 @@ struct Done {
     body_in_doubt: bool,
     /// The member has bound an identity to the connection, or is about to.
     identity: bool,
-    ended: Instant,
 }
 
 /// A request at one member.
 struct Turn<'a> {
     listener: &'a LocalListener,
-    present: &'a Present,
-    pool: usize,
+    pool: &'a PoolPlan,
     member: usize,
     asked: &'a Asked,
     affinity: &'a Affinity,
@@ -336,7 +371,8 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    async fn run(&mut self, exchange: &mut Exchange<'_>, work: &mut Work) -> Result<Done, Failure> {
+    /// Sends the request and waits for the response. Its head, as the client is to get it, is in [`Work::out`] then.
+    async fn run(&mut self, exchange: &mut Exchange<'_>, work: &mut Work) -> Result<Answer, Failure> {
         let at = Rc::clone(exchange.member.slot.member());
         let counters = at.counters();
         counters.requests.add(1);
@@ -394,8 +430,7 @@ impl Turn<'_> {
             }
             let early = !exchange.is_sent();
             let identity = view.binds_identity();
-            let (pool, _) = self.present.pool(self.pool);
-            self.affinity.learn(pool, self.member, &view, self.now);
+            self.affinity.learn(self.pool, self.member, &view, self.now);
             let plan = self.framing(&framing, exchange);
             exchange.body_declined =
                 self.asked.framing.expect_continue && !continued && plan.connection == Connection::Close;
@@ -411,7 +446,7 @@ impl Turn<'_> {
             http1::write_response(
                 &mut work.out,
                 &view,
-                &self.affinity.edit(pool, self.member, &view, safe, edits),
+                &self.affinity.edit(self.pool, self.member, &view, safe, edits),
             );
             exchange.member.inlet.consume(length);
             let mut download = Pump::new(framing.body, plan.transfer);
@@ -421,9 +456,9 @@ impl Turn<'_> {
                 work.out.extend_from_slice(begun);
                 download.wrote(&mut exchange.member.inlet, n);
             }
-            let ended = exchange.relay(&work.out, &mut download, answered_at).await?;
-            return Ok(Done {
-                ended,
+            return Ok(Answer {
+                download,
+                begun: answered_at,
                 keep_member: framing.keep_alive,
                 keep_client: plan.connection == Connection::Persistent,
                 switched: framing.switching,
@@ -499,12 +534,12 @@ async fn answer(
     consume: usize,
     status: u16,
     to: Recipient,
-    plan: &ListenerPlan,
+    timeouts: ListenerTimeouts,
     counters: &ListenerCounters,
 ) -> After {
     client.inlet.consume(consume);
     counters.responses[ResponseClass::of(status) as usize].add(1);
-    if client.write_all(response, plan.timeouts.client_data).await.is_err() {
+    if client.write_all(response, timeouts.client_data).await.is_err() {
         return After::Close;
     }
     counters.bytes_out.add(response.len() as u64);
@@ -517,7 +552,7 @@ async fn fail(
     work: &mut Work,
     to: Recipient,
     failure: Failure,
-    plan: &ListenerPlan,
+    timeouts: ListenerTimeouts,
     counters: &ListenerCounters,
 ) -> After {
     let status = match failure {
@@ -533,10 +568,10 @@ async fn fail(
     };
     work.out.clear();
     responses::write_error(&mut work.out, status, to);
-    answer(client, &work.out, 0, status, to, plan, counters).await
+    answer(client, &work.out, 0, status, to, timeouts, counters).await
 }
 
-fn count_failure(failure: Failure, at: &crate::state::MemberCounters) {
+fn count_failure(failure: Failure, at: &MemberCounters) {
     match failure {
         Failure::Unanswered | Failure::BadResponse | Failure::MemberLate => at.response_errors.add(1),
         Failure::Cut => {
