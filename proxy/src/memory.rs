@@ -1,4 +1,4 @@
-//! Memory that a burst of connections has left behind goes back to the system.
+//! Memory that a burst of connections or a large configuration has left behind goes back to the system.
 //!
 //! The allocator keeps what is freed between allocations that live on, and that is nearly all of it: a worker's lasting
 //! allocations are spread among those of its sessions. It is asked for it once a burst is over, from the control thread,
@@ -38,6 +38,14 @@ impl Bursts {
     }
 }
 
+/// What a change must have left behind to be looked for: it takes a while, in which allocations may have to wait.
+const LEFT_BEHIND: usize = 8 * 1024 * 1024;
+
+/// Whether a configuration of so many bytes that has gone leaves enough behind once the present one has taken its place.
+pub fn is_worth_it(left: usize, stays: usize) -> bool {
+    left.saturating_sub(stays) >= LEFT_BEHIND
+}
+
 /// Gives back what the allocator keeps and nobody uses; false when there was nothing, or when this allocator cannot.
 pub fn give_back() -> bool {
     sys::trim_heap()
@@ -69,6 +77,14 @@ mod tests {
     #[test]
     fn the_next_burst_counts_from_what_was_left() {
         assert_eq!(over(&[3000, 1000, 1000, 1000, 1000, 1000, 400, 0, 0, 0, 0, 0]), [5, 10]);
+    }
+
+    #[test]
+    fn a_configuration_that_goes_is_looked_for_when_there_was_much_of_it() {
+        assert!(is_worth_it(64 << 20, 10_000));
+        assert!(
+            !is_worth_it(10_000, 64 << 20) && !is_worth_it(64 << 20, 64 << 20) && !is_worth_it(1 << 20, 0)
+        );
     }
 
     #[test]

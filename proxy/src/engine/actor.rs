@@ -26,6 +26,7 @@ use crate::{
     control::api::{Applied, ProcessStats, Refusal},
     health::{HealthEngine, Monitored, Target},
     limits::{Bounds, Clients},
+    memory,
     metrics::Scrapes,
     model::{Binding, Member, PoolId},
     net::NewListener,
@@ -51,7 +52,7 @@ type Compiled = Result<Option<Snapshot>, ApplyError>;
 pub(super) struct Actor {
     instance: Uuid,
     started: Instant,
-    /// Nobody else holds it but a change that is being compiled.
+    /// Nobody else holds it but a change that is being compiled. It is away while one settles.
     registry: Arc<Registry>,
     workers: Vec<WorkerHandle>,
     bounds: Bounds,
@@ -83,12 +84,16 @@ enum Stage {
     Compiling { task: JoinHandle<Compiled>, reply: Reply },
     /// The workers have been told.
     Swapping { live: Pin<Box<dyn Future<Output = ()>>>, snapshot: Arc<Snapshot>, reply: Reply },
+    /// It is live, and whoever asked for it knows. Nothing else is done or answered until everything that goes by the
+    /// configuration has followed.
+    Settling { task: JoinHandle<Arc<Registry>> },
 }
 
 /// The end of a stage.
 enum Step {
     Compiled(Compiled),
     Live,
+    Settled(Arc<Registry>),
 }
 
 impl Stage {
@@ -104,6 +109,10 @@ impl Stage {
                 live.as_mut().await;
                 Step::Live
             }
+            Self::Settling { task } => match task.await {
+                Ok(registry) => Step::Settled(registry),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
         }
     }
 }
@@ -152,7 +161,7 @@ impl Actor {
         loop {
             tokio::select! {
                 step = self.stage.end() => self.advance(step),
-                ask = asks.recv() => match ask {
+                ask = asks.recv(), if !matches!(self.stage, Stage::Settling { .. }) => match ask {
                     Some(ask) => self.answer(ask),
                     None => return,
                 },
@@ -190,9 +199,11 @@ impl Actor {
             },
             (Stage::Swapping { snapshot, reply, .. }, Step::Live) => {
                 let generation = snapshot.generation;
-                self.went_live(snapshot);
+                let before = self.went_live(snapshot);
                 let _ = reply.send(Ok(Applied { generation, changed: true }));
+                self.stage = Stage::Settling { task: self.settle(before) };
             }
+            (Stage::Settling { .. }, Step::Settled(registry)) => self.registry = registry,
             (stage, _) => self.stage = stage,
         }
     }
@@ -248,26 +259,46 @@ impl Actor {
         }
     }
 
-    fn went_live(&mut self, snapshot: Arc<Snapshot>) {
+    /// Returns what ran before.
+    fn went_live(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let now = Instant::now();
         let before = std::mem::take(&mut self.bound);
         self.bound = snapshot.bindings().map(|(binding, _)| binding).collect();
         self.released.retain(|(_, since)| now.duration_since(*since) < RELEASE);
         let gone = before.into_iter().filter(|binding| !self.bound.contains(binding));
         self.released.extend(gone.map(|binding| (binding, now)));
-        self.present = snapshot;
+        let before = std::mem::replace(&mut self.present, snapshot);
         self.generation.store(self.present.generation, Ordering::Release);
-        if !self.draining {
-            self.health.update(monitored(&self.present));
-            unchecked(&self.present).for_each(|member| member.set_health(CheckState::NoCheck));
-        }
-        watch::remember(Instant::now(), &self.present);
-        match Arc::get_mut(&mut self.registry) {
-            Some(registry) => self.present.hand_over(registry),
-            // What was compiled has been given back before this.
-            None => unreachable!("no change is being compiled while one goes live"),
-        }
         self.peers.set_tables(persistence(&self.present));
+        before
+    }
+
+    /// Lets checks, histories and the registry follow the configuration. That looks at every member, so it is done where it
+    /// holds up neither the answer nor the workers.
+    fn settle(&mut self, before: Arc<Snapshot>) -> JoinHandle<Arc<Registry>> {
+        let present = Arc::clone(&self.present);
+        let mut registry = std::mem::take(&mut self.registry);
+        let checks = (!self.draining).then(|| self.health.assignments());
+        let now = Instant::now();
+        spawn_blocking(move || {
+            sys::stand_back();
+            if let Some(checks) = checks {
+                checks.update(monitored(&present));
+                unchecked(&present).for_each(|member| member.set_health(CheckState::NoCheck));
+            }
+            watch::remember(now, &present);
+            match Arc::get_mut(&mut registry) {
+                Some(registry) => present.hand_over(registry),
+                // What was compiled has been given back before this.
+                None => unreachable!("no change is being compiled while one settles"),
+            }
+            let (left, stays) = (before.bytes(), present.bytes());
+            drop(before);
+            if memory::is_worth_it(left, stays) {
+                memory::give_back();
+            }
+            registry
+        })
     }
 
     fn answer(&mut self, ask: Ask) {

@@ -114,6 +114,27 @@ impl fmt::Display for Target {
     }
 }
 
+/// Says which members are probed; from any thread, also one that may be held up.
+#[derive(Clone, Debug)]
+pub struct Assignments {
+    shared: Arc<Shared>,
+    waker: Arc<EventFd>,
+}
+
+impl Assignments {
+    /// See [`HealthEngine::update`].
+    pub fn update(&self, monitored: impl IntoIterator<Item = Monitored>) {
+        let monitored = monitored.into_iter().collect();
+        self.shared.lock().update(Instant::now(), monitored);
+        wake(&self.waker);
+    }
+}
+
+/// A full counter, the one way in which this fails, wakes as well.
+fn wake(waker: &EventFd) {
+    let _ = waker.write(1);
+}
+
 /// Probes members, on a thread of its own; probing stops when it is dropped.
 #[derive(Debug)]
 pub struct HealthEngine {
@@ -150,14 +171,12 @@ impl HealthEngine {
     ///
     /// Members with equal targets share one probe and its state. What did not change goes on undisturbed.
     pub fn update(&mut self, monitored: impl IntoIterator<Item = Monitored>) {
-        let monitored = monitored.into_iter().collect();
-        self.shared.lock().update(Instant::now(), monitored);
-        self.wake();
+        self.assignments().update(monitored);
     }
 
-    /// A full counter, the one way in which this fails, wakes as well.
-    fn wake(&self) {
-        let _ = self.waker.write(1);
+    /// To call [`update`](Self::update) from elsewhere.
+    pub fn assignments(&self) -> Assignments {
+        Assignments { shared: Arc::clone(&self.shared), waker: Arc::clone(&self.waker) }
     }
 
     /// The last result for a member; `None` before the first, or when it is not probed.
@@ -175,7 +194,7 @@ impl HealthEngine {
 impl Drop for HealthEngine {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.wake();
+        wake(&self.waker);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -184,7 +203,7 @@ impl Drop for HealthEngine {
 
 #[derive(Debug)]
 struct Shared {
-    /// The control thread's and the probing one's; never held across a system call of a probe.
+    /// Of whoever changes the configuration and of the thread that probes; never held across a system call of a probe.
     inner: Mutex<Inner>,
     stop: AtomicBool,
 }

@@ -140,7 +140,7 @@ impl MemberState {
 ///
 /// Looking a state up never changes the registry: a new one belongs to the snapshot that asked for it, and becomes
 /// known by [`adopt`](Self::adopt), once that snapshot is live. A change that is refused leaves no trace.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registry {
     workers: usize,
     listeners: HashMap<ListenerId, Arc<ListenerState>>,
