@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use amphora_agent::{config::Config, run::run};
+use amphora_logging::{Log, Style};
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    log_to_stderr(config.debug);
+    let _log = log_to_stderr(config.debug);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -44,7 +45,10 @@ fn main() -> ExitCode {
         .thread_keep_alive(BLOCKING_IDLE)
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments.config_file, config, arguments.supervise)),
+        Ok(runtime) => runtime.block_on(async {
+            tokio::spawn(amphora_logging::tell_of_repeats());
+            run(arguments.config_file, config, arguments.supervise).await
+        }),
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
             return ExitCode::FAILURE;
@@ -60,12 +64,8 @@ fn main() -> ExitCode {
 }
 
 /// Without the time when it goes to the journal, which has its own.
-fn log_to_stderr(debug: bool) {
+fn log_to_stderr(debug: bool) -> Log {
     let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level)
-        .with_target(false);
-    if std::env::var_os("JOURNAL_STREAM").is_some() { builder.without_time().init() } else { builder.init() }
+    let without_time = std::env::var_os("JOURNAL_STREAM").is_some();
+    amphora_logging::to_stderr(level, Style { ansi: std::io::stderr().is_terminal(), without_time })
 }

@@ -7,7 +7,7 @@ mod fake;
 mod vrrp;
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -393,6 +393,44 @@ fn a_closed_pipe_ends_every_command_quietly() {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&packet, &bind).unwrap();
     };
     assert_eq!(closed_after(listening.len(), &heartbeats, send), quiet);
+}
+
+#[test]
+fn of_833_forged_heartbeats_a_handful_is_told_and_how_many_there_were() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bind = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let mut listening = Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
+        .args(["heartbeats", "--bind", &bind, "--key", "k"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(listening.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("listening on UDP"), "{first}");
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..833 {
+        sender.send_to(&[b'f'; 100], &bind).unwrap();
+        // The kernel would drop what comes faster than it is read.
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let mut told = Vec::new();
+    for line in BufReader::new(listening.stderr.take().unwrap()).lines().take(100) {
+        told.push(line.unwrap());
+        if told.last().unwrap().contains("left out") {
+            break;
+        }
+    }
+    listening.kill().unwrap();
+    listening.wait().unwrap();
+    assert_eq!(told.len(), 6, "{told:#?}");
+    let from = sender.local_addr().unwrap();
+    assert!(told[0].starts_with(&format!("{from}: 100 bytes not believed")), "{}", told[0]);
+    assert!(told[1..5].iter().all(|line| *line == told[0]));
+    let (count, line) = told[5].split_once(" more like this left out: ").unwrap();
+    assert_eq!(line, told[0]);
+    assert!((1..=828).contains(&count.parse::<u64>().unwrap()), "{count}");
 }
 
 #[test]

@@ -6,16 +6,12 @@ mod run;
 
 use std::{io, process::ExitCode};
 
+use amphora_logging::Style;
 use clap::Parser;
 
 fn main() -> ExitCode {
     let options = cli::Options::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(options.log_level)
-        .init();
+    let _log = amphora_logging::to_stderr(options.log_level, Style::default());
     if let Some(file) = &options.check {
         return check::check(file, io::stdout().lock());
     }

@@ -35,6 +35,7 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: Options) -> Result<(), Failure> {
+    tokio::task::spawn_local(amphora_logging::tell_of_repeats());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Also sent when a terminal is lost or a process group orphaned, which is no reason to stop serving.

@@ -24,17 +24,13 @@ mod sys;
 
 use std::process::ExitCode;
 
+use amphora_logging::Style;
 use clap::Parser;
 
 /// The program.
 pub fn main() -> ExitCode {
     let options = cli::Options::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(options.log_level)
-        .init();
+    let _log = amphora_logging::to_stderr(options.log_level, Style::default());
     match run::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -51,6 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: &Options, config: Option<Config>) -> Result<(), Failure> {
+    tokio::task::spawn_local(amphora_logging::tell_of_repeats());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

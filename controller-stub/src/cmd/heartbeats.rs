@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    future::pending,
     io::Write,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -9,12 +10,13 @@ use std::{
 };
 
 use amphora_agent::heartbeat::{self, Message};
+use amphora_logging::repeats::{LeftOut, Repeats};
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
     net::UdpSocket,
     sync::Notify,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use super::complain;
@@ -54,8 +56,17 @@ pub(crate) async fn listen(
     let mut packet = vec![0; 65_536];
     let mut seen = 0;
     let mut believed = Believed::default();
+    // Anybody can send what is not believed, and as much of it as he likes.
+    let mut complaints = Repeats::default();
     while count.is_none_or(|n| seen < n) {
-        let (length, from) = socket.recv_from(&mut packet).await.map_err(|e| Error::local("UDP", e))?;
+        let received = tokio::select! {
+            received = socket.recv_from(&mut packet) => received,
+            () = until(complaints.poll_timeout()) => {
+                complaints.handle_timeout(Instant::now()).iter().for_each(tell);
+                continue;
+            }
+        };
+        let (length, from) = received.map_err(|e| Error::local("UDP", e))?;
         let opened = heartbeat::open(&packet[..length], key).map_err(|reason| reason.to_string());
         let opened = opened.and_then(|beat| {
             let judged = believed.judge(&beat.id, beat.seq, tag(&packet[..length]), Instant::now());
@@ -76,10 +87,28 @@ pub(crate) async fn listen(
                 }
                 out.flush()?;
             }
-            Err(reason) => complain(format_args!("{from}: {length} bytes not believed: {reason}")),
+            Err(reason) => {
+                let line = format!("{from}: {length} bytes not believed: {reason}");
+                // Reasons are few: only one who has the key could think of others.
+                if complaints.admit(Instant::now(), reason, &line) {
+                    complain(format_args!("{line}"));
+                }
+            }
         }
     }
+    complaints.end().iter().for_each(tell);
     Ok(())
+}
+
+fn tell(left_out: &LeftOut<String>) {
+    complain(format_args!("{left_out}"));
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => pending().await,
+    }
 }
 
 /// A part of the HMAC at the end of a heartbeat that verified.

@@ -1,8 +1,10 @@
-//! Descriptors and memory have a reserve: whoever comes, whoever asks how it stands is answered, and members are probed.
+//! Descriptors, memory and the log have a reserve: whoever comes, whoever asks how it stands is answered, and members are probed.
+
+use std::{process::Command, time::Duration};
 
 use amphora_ipc::proxy::Stats;
 use amphora_tests::{
-    Backend, Client, Document, HealthMonitor, Listener, Pattern, Pool, Proxy, eventually, in_time,
+    Backend, Client, Document, HealthMonitor, Listener, PATIENCE, Pattern, Pool, Proxy, eventually, in_time,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -226,4 +228,40 @@ async fn too_few_descriptors_are_an_error_that_says_how_many_are_needed() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("(RLIMIT_NOFILE) is 100; 2 workers and 16 clients need"), "{said}");
+}
+
+#[tokio::test]
+async fn a_line_that_repeats_is_told_a_few_times_and_counted() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let limit = |soft: u64| {
+        let pid = proxy.pid().to_string();
+        Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={soft}:")]).status()
+    };
+    // Fewer than it has already, so that nobody can be let in, which it says ten times a second.
+    if !limit(8).is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: there is no prlimit here");
+        return;
+    }
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let pauses = |log: &str| {
+        let (counts, lines): (Vec<_>, Vec<_>) = log
+            .lines()
+            .filter(|line| line.contains("accepting pauses"))
+            .map(str::to_owned)
+            .partition(|line| line.contains("more like this left out"));
+        (lines.len(), counts.len())
+    };
+    // It never stops, so it is told after ten seconds.
+    let counted = async {
+        while pauses(&proxy.log()).1 == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(4 * PATIENCE, counted).await.expect("a count");
+    limit(amphora_tests::open_files()).unwrap();
+    assert_eq!(client.response().await.text(), "a");
+    let (lines, counts) = pauses(&proxy.log());
+    assert!((5..=5 * (counts + 1)).contains(&lines), "{lines} and {counts}");
 }

@@ -1,0 +1,261 @@
+//! A program's log on standard error, in which lines that repeat leave room for others: a few of them are told, the rest is
+//! counted, and how many there were is told once they have stopped.
+//!
+//! | module | what is inside |
+//! | --- | --- |
+//! | [`repeats`] | which lines are told, without a clock and without I/O |
+//!
+//! A program makes its log with [`to_stderr`], and awaits [`tell_of_repeats`] beside all else that it does.
+
+pub mod repeats;
+
+use std::{
+    fmt::{self, Write},
+    future::pending,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    callsite::Identifier,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+    subscriber::Interest,
+};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, Filter, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+use self::repeats::{LeftOut, Repeats};
+
+/// What a line of the log has before its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Colours.
+    pub ansi: bool,
+    /// No time, because who reads the lines adds it.
+    pub without_time: bool,
+}
+
+/// The log of this process.
+static LOG: OnceLock<Arc<Shared>> = OnceLock::new();
+
+/// Makes standard error the log of this process, for lines of this level and above. To be kept until the process ends: what
+/// was left out is told then, too.
+///
+/// # Panics
+/// When the process has a log already.
+#[must_use]
+pub fn to_stderr(level: impl Into<LevelFilter>, style: Style) -> Log {
+    let shared = Arc::clone(LOG.get_or_init(Arc::default));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(style.ansi)
+        .with_target(false);
+    let lines = if style.without_time { lines.without_time().boxed() } else { lines.boxed() };
+    let limited = lines.with_filter(Limited(Arc::clone(&shared)));
+    Registry::default().with(level.into()).with(limited).init();
+    Log(shared)
+}
+
+/// The log of a program. What was left out is told when it is dropped.
+#[derive(Debug)]
+pub struct Log(Arc<Shared>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let left_out = self.0.lock().end();
+        left_out.iter().for_each(tell);
+    }
+}
+
+/// Tells how many lines were left out, whenever some have stopped to come. Never ends; may be cancelled. To be awaited once in
+/// a program.
+pub async fn tell_of_repeats() {
+    match LOG.get() {
+        Some(shared) => shared.tell_of_repeats().await,
+        None => pending().await,
+    }
+}
+
+/// Where a line comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    callsite: Identifier,
+    level: Level,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Of all threads that log; held for a look at a table.
+    repeats: Mutex<Repeats<Kind>>,
+    /// Told when a line was left out.
+    left_out: Notify,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Repeats<Kind>> {
+        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn tell_of_repeats(&self) {
+        loop {
+            let at = self.lock().poll_timeout();
+            match at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => self.left_out.notified().await,
+            }
+            let left_out = self.lock().handle_timeout(Instant::now().into_std());
+            left_out.iter().for_each(tell);
+        }
+    }
+}
+
+fn tell(left_out: &LeftOut<Kind>) {
+    match left_out.kind.level {
+        Level::ERROR => tracing::error!("{left_out}"),
+        Level::WARN => tracing::warn!("{left_out}"),
+        Level::INFO => tracing::info!("{left_out}"),
+        Level::DEBUG => tracing::debug!("{left_out}"),
+        Level::TRACE => tracing::trace!("{left_out}"),
+    }
+}
+
+/// Lets a line pass or leaves it out.
+struct Limited(Arc<Shared>);
+
+impl Limited {
+    /// Who asks for the levels below wants to see everything; what is told of lines that were left out is no such line.
+    fn concerns(metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO && metadata.target() != module_path!()
+    }
+}
+
+impl<S: Subscriber> Filter<S> for Limited {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Told by the event, which takes another question than whether the place may log.
+        if Self::concerns(metadata) { Interest::sometimes() } else { Interest::always() }
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if !Self::concerns(metadata) {
+            return true;
+        }
+        let mut line = Line::default();
+        event.record(&mut line);
+        let kind = Kind { callsite: metadata.callsite(), level: *metadata.level() };
+        let told = self.0.lock().admit(Instant::now().into_std(), kind, &line.0);
+        if !told {
+            self.0.left_out.notify_one();
+        }
+        told
+    }
+}
+
+/// The text of a line, as it is shown.
+#[derive(Default)]
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let space = if self.0.is_empty() { "" } else { " " };
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.0, "{space}{value:?}"),
+            name => write!(self.0, "{space}{name}={value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{io, time::Duration};
+
+    use super::*;
+
+    /// What has been logged.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn lines(&self) -> Vec<String> {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            text.lines().map(|line| line.trim().to_owned()).collect()
+        }
+    }
+
+    fn log() -> (Arc<Shared>, Written, tracing::subscriber::DefaultGuard) {
+        let (shared, written) = (Arc::new(Shared::default()), Written::default());
+        let writer = written.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .with_target(false)
+            .without_time()
+            .with_filter(Limited(Arc::clone(&shared)));
+        let subscriber = Registry::default().with(LevelFilter::DEBUG).with(lines);
+        let guard = tracing::subscriber::set_default(subscriber);
+        (shared, written, guard)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_833_equal_lines_a_handful_is_told_and_how_many_there_were() {
+        let (shared, written, _guard) = log();
+        for number in 0..833 {
+            tracing::warn!(error = "no descriptors", "accepting pauses");
+            if number == 400 {
+                tracing::warn!(error = "another", "accepting pauses");
+                tracing::error!("something else");
+            }
+        }
+        let pause = "WARN accepting pauses error=\"no descriptors\"";
+        let mut expected = vec![pause; 5];
+        expected.extend(["WARN accepting pauses error=\"another\"", "ERROR something else"]);
+        assert_eq!(written.lines(), expected);
+        // Nothing else is logged, and all the same it is told.
+        let telling = tokio::time::timeout(Duration::from_secs(60), shared.tell_of_repeats());
+        assert!(telling.await.is_err(), "it never ends");
+        let told = "WARN 828 more like this left out: accepting pauses error=\"no descriptors\"";
+        assert_eq!(written.lines().last().unwrap(), told);
+        assert_eq!(written.lines().len(), 8);
+    }
+
+    #[test]
+    fn who_asks_for_details_gets_all_of_them() {
+        let (_, written, _guard) = log();
+        (0..100).for_each(|_| tracing::debug!("a detail"));
+        assert_eq!(written.lines().len(), 100);
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_at_the_end() {
+        let (shared, written, _guard) = log();
+        (0..7).for_each(|_| tracing::info!(n = 1, "again"));
+        drop(Log(shared));
+        assert_eq!(written.lines().last().unwrap(), "INFO 2 more like this left out: again n=1");
+    }
+}
