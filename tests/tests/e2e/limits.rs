@@ -265,3 +265,34 @@ async fn a_line_that_repeats_is_told_a_few_times_and_counted() {
     let (lines, counts) = pauses(&proxy.log());
     assert!((5..=5 * (counts + 1)).contains(&lines), "{lines} and {counts}");
 }
+
+#[tokio::test]
+async fn who_waits_when_a_listener_goes_is_served_within_the_bound_or_let_go() {
+    let member = Backend::tcp("echo", echo).await;
+    let document = Document::tcp([&member]);
+    let other = document.clone().listener(Listener::tcp().to(&document.pools[0]));
+    let mut proxy = Proxy::start_with(other, &["--memory-limit", "1"]).await;
+    let mut served = Vec::new();
+    for _ in 0..24 {
+        let mut client = proxy.client().await;
+        client.send("x").await;
+        client.expect("x").await;
+        served.push(client);
+    }
+    let mut waiting = Vec::new();
+    for _ in 0..16 {
+        let mut client = proxy.client().await;
+        client.send("y").await;
+        waiting.push(client);
+    }
+    proxy.change(|document| drop(document.listeners.remove(0))).await;
+    for client in &mut waiting {
+        assert!(client.ends_within(PATIENCE).await);
+    }
+    assert_eq!(member.connections(), 24, "nobody was let in beyond the bound");
+    // The address of the one that is left has been served by nobody meanwhile, and is when there is room.
+    let mut late = proxy.client().await;
+    late.send("z").await;
+    drop(served);
+    late.expect("z").await;
+}
