@@ -175,6 +175,12 @@ impl Amphora {
         serde_json::from_slice(&document).unwrap()
     }
 
+    /// What the present agent has logged since it was ready.
+    pub fn log(&self) -> String {
+        let log = fs::read_to_string(self.directory.path().join("log")).unwrap();
+        log.rsplit("ready address=").next().unwrap_or_default().to_owned()
+    }
+
     /// The proxy, if it answers.
     pub async fn info(&self) -> Option<Info> {
         self.get("/info").await

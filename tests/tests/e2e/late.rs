@@ -30,7 +30,11 @@ impl Change {
 }
 
 /// The proxy stands still while the agent waits for it.
-async fn stalled(amphora: &Amphora, change: &Change) -> u32 {
+async fn stalled(amphora: &mut Amphora, change: &Change) -> u32 {
+    // One that did not know yet that the proxy runs what is stored would look at it in any case.
+    amphora.kill_agent();
+    amphora.start_agent().await;
+    eventually("the agent has looked", async || amphora.log().contains("document runs").then_some(())).await;
     let proxy = amphora.info().await.unwrap().pid;
     signal(proxy, Signal::SIGSTOP);
     let refusal = amphora.refusal(&change.after);
@@ -54,11 +58,11 @@ async fn agree(amphora: &Amphora, change: &Change) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_comes_about_after_its_504_is_taken_back() {
-    let Some(amphora) = Amphora::start_with("proxy_timeout = 1\n").await else { return };
+    let Some(mut amphora) = Amphora::start_with("proxy_timeout = 1\n").await else { return };
     let change = Change::new().await;
     amphora.apply(&change.before);
     let generation = amphora.info().await.unwrap().generation;
-    let proxy = stalled(&amphora, &change).await;
+    let proxy = stalled(&mut amphora, &change).await;
     signal(proxy, Signal::SIGCONT);
     eventually("the change has come about and is undone", async || {
         // The change is one generation, and undoing it another.
@@ -71,11 +75,11 @@ async fn a_change_that_comes_about_after_its_504_is_taken_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_never_arrives_after_its_504_leaves_what_was_before() {
-    let Some(amphora) = Amphora::start_with("proxy_timeout = 1\n").await else { return };
+    let Some(mut amphora) = Amphora::start_with("proxy_timeout = 1\n").await else { return };
     let change = Change::new().await;
     amphora.apply(&change.before);
     let before = amphora.info().await.unwrap();
-    let proxy = stalled(&amphora, &change).await;
+    let proxy = stalled(&mut amphora, &change).await;
     kill_hard(proxy);
     eventually("another proxy runs what was before", async || {
         let info = amphora.info().await.filter(|info| info.instance != before.instance)?;
