@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, map::Entry};
 
 use crate::fault::Path;
 
@@ -92,10 +92,16 @@ impl<'de> Visitor<'de> for Strict<'_> {
         while let Some(name) = access.next_key::<String>()? {
             let path = Path::Field(&self.path, &name);
             let value = access.next_value_seed(Strict { path, fault: self.fault })?;
-            if map.contains_key(&name) {
-                (self.fault)(&path, "is given twice in one object".to_owned());
+            match map.entry(name) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
+                }
+                Entry::Occupied(mut entry) => {
+                    let path = Path::Field(&self.path, entry.key());
+                    (self.fault)(&path, "is given twice in one object".to_owned());
+                    entry.insert(value);
+                }
             }
-            map.insert(name, value);
         }
         Ok(Value::Object(map))
     }

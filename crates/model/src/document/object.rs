@@ -342,6 +342,11 @@ impl<'a> Object<'a> {
     /// Checks fields that are not kept.
     pub(crate) fn metadata(&mut self, fields: &[(&'static str, Metadata)]) {
         for &(name, kind) in fields {
+            // Mostly none is there, and names that differ mostly differ in length: this is quicker than to look for each.
+            if !self.map.keys().any(|key| key == name) {
+                self.known.push(name);
+                continue;
+            }
             match kind {
                 Metadata::Text(max) => {
                     self.text(name, max);
