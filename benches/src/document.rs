@@ -34,6 +34,7 @@ pub struct Listener {
     pub id: Uuid,
     pub protocol: &'static str,
     pub protocol_port: u16,
+    #[serde(skip_serializing_if = "Uuid::is_nil")]
     pub default_pool_id: Uuid,
     pub timeout_client_data: u32,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -191,6 +192,12 @@ impl Listener {
             insert_headers: BTreeMap::new(),
             l7policies: Vec::new(),
         }
+    }
+
+    /// Without a pool, as PROMETHEUS listeners are.
+    pub fn without_pool(mut self) -> Self {
+        self.default_pool_id = Uuid::nil();
+        self
     }
 
     /// With these policies, their positions counted from 1.

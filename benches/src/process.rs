@@ -204,6 +204,24 @@ impl Memory {
     }
 }
 
+/// Lets [`peak`] begin anew. For who may write to the process's `clear_refs`, as root may.
+///
+/// # Errors
+/// When that is not permitted, or the process is gone.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    // See proc_pid_clear_refs(5).
+    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+/// The most that a process was resident in, in bytes, since [`forget_peak`].
+///
+/// # Errors
+/// When the process is gone.
+pub fn peak(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(kib(&status, "VmHWM:").ok_or("no VmHWM")? * 1024)
+}
+
 /// A core's idle and total time in ticks since boot (`/proc/stat`): tells whether somebody else ran on it.
 #[derive(Clone, Copy, Debug)]
 pub struct CoreTime {

@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    net::{SocketAddr, UdpSocket},
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     thread,
@@ -15,7 +16,7 @@ use amphora_benches::{
     amphora::Amphora,
     backend::{Backend, Service},
     control::Control,
-    document::{Document, Listener, Pool, two_policies},
+    document::{Document, Listener, Pool, member_address, two_policies},
     exchange::Exchange,
     load,
     process::{self, Memory, Process},
@@ -36,6 +37,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// For what a burst of connections has left behind.
 const AFTER_BURST: Duration = Duration::from_secs(10);
 
+/// At most so much more while many scrape at once.
+const TARGET_SCRAPES: f64 = 64.0 * MIB;
+
 /// Measures the memory of agent, proxy and VRRP daemon.
 #[derive(Parser)]
 #[command(version)]
@@ -46,7 +50,13 @@ struct Args {
     /// Worker threads of the proxy.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// The proxy listens on this port of 127.0.0.1, the agent on the port after it.
+    /// Clients that scrape a PROMETHEUS listener at once.
+    #[arg(long, default_value_t = 1000)]
+    scrapers: usize,
+    /// Members of the pool meanwhile.
+    #[arg(long, default_value_t = 3000)]
+    scraped_members: u64,
+    /// The proxy listens on this port of 127.0.0.1 and the second after it, the agent on the one between.
     #[arg(long, default_value_t = 23000)]
     base_port: u16,
     /// Where the Markdown goes.
@@ -86,6 +96,7 @@ fn main() -> ExitCode {
 fn run(mut args: Args) -> Result<bool> {
     if args.quick {
         args.connections = args.connections.min(1000);
+        (args.scrapers, args.scraped_members) = (args.scrapers.min(100), args.scraped_members.min(300));
     }
     let limit = process::raise_open_files()?;
     // The proxy sets descriptors aside for itself, and two for each client. The clients' ends and the members' ends are both
@@ -171,19 +182,67 @@ fn run(mut args: Args) -> Result<bool> {
     let after = Memory::of_tree(proxy_pid)?.resident;
     table.row(["0, after all were closed".to_owned(), mib(after), "–".to_owned()]);
 
-    let good = both.resident as f64 <= TARGET_IDLE && per_connection <= TARGET_CONNECTION && router_good;
+    let scraped = Document::new(
+        vec![
+            Listener::new(1, "HTTP", args.base_port, 1),
+            Listener::new(2, "PROMETHEUS", args.base_port + 2, 1).without_pool(),
+        ],
+        vec![Pool::new(
+            1,
+            "HTTP",
+            &(0..args.scraped_members).map(|n| SocketAddr::new(member_address(n), 80)).collect::<Vec<_>>(),
+        )],
+    );
+    amphora.apply(&scraped)?;
+    thread::sleep(SETTLE);
+    let unscraped = Memory::of_tree(proxy_pid)?.resident;
+    process::forget_peak(proxy_pid)?;
+    let scraped = scrape(SocketAddr::from(([127, 0, 0, 1], args.base_port + 2)), args.scrapers)?;
+    let peak = process::peak(proxy_pid)?;
+    let more = peak.saturating_sub(unscraped);
+    let mut scrapes = Table::new([
+        "members",
+        "scrapers",
+        "whole expositions",
+        "told to come again",
+        "cut off",
+        "MiB each",
+        "proxy before MiB",
+        "at most MiB",
+        "more MiB",
+    ]);
+    scrapes.row([
+        args.scraped_members.to_string(),
+        args.scrapers.to_string(),
+        scraped.whole.to_string(),
+        scraped.later.to_string(),
+        scraped.cut_off.to_string(),
+        mib(scraped.bytes),
+        mib(unscraped),
+        mib(peak),
+        mib(more),
+    ]);
+
+    let good = both.resident as f64 <= TARGET_IDLE
+        && per_connection <= TARGET_CONNECTION
+        && router_good
+        && more as f64 <= TARGET_SCRAPES
+        && scraped.whole > 0
+        && scraped.cut_off == 0;
     let text = format!(
         "# Memory\n\n{}. Proxy with {} worker(s), one HTTP listener, two pools with health monitors, heartbeats every \
          second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.0} KiB per idle client connection, VRRP \
-         daemon {:.0} MiB: {}.\n\n{}\n{}",
+         daemon {:.0} MiB, {:.0} MiB more while many scrape, of whom none is cut off: {}.\n\n{}\n{}\n{}",
         report::machine(),
         args.workers,
         TARGET_IDLE / MIB,
         TARGET_CONNECTION / 1024.0,
         TARGET_VRRP / MIB,
+        TARGET_SCRAPES / MIB,
         if good { "all met" } else { "missed" },
         idle_table.markdown(),
-        table.markdown()
+        table.markdown(),
+        scrapes.markdown()
     );
     if let Some(dir) = args.output.parent() {
         fs::create_dir_all(dir)?;
@@ -220,6 +279,68 @@ fn virtual_router(program: &Path, core: usize) -> Result<Option<Memory>> {
     thread::sleep(SETTLE);
     daemon.memory().map(Some)
 }
+
+/// What came of the scrapers.
+#[derive(Default)]
+struct Scraped {
+    whole: usize,
+    /// Told to come again, as who waits for too long is.
+    later: usize,
+    /// Anything else: an answer that broke off, or none.
+    cut_off: usize,
+    /// Of the longest exposition.
+    bytes: u64,
+}
+
+/// Scrapes from so many connections at once.
+fn scrape(target: SocketAddr, scrapers: usize) -> Result<Scraped> {
+    thread::scope(|scope| {
+        let start =
+            || thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, move || one_scrape(target));
+        let threads = (0..scrapers).map(|_| start()).collect::<std::io::Result<Vec<_>>>()?;
+        let mut all = Scraped::default();
+        for thread in threads {
+            match thread.join() {
+                Ok(Ok((200, bytes))) => {
+                    all.whole += 1;
+                    all.bytes = all.bytes.max(bytes);
+                }
+                Ok(Ok((503, _))) => all.later += 1,
+                _ => all.cut_off += 1,
+            }
+        }
+        Ok(all)
+    })
+}
+
+/// The status of the answer and how long it is; 0 for one that breaks off.
+fn one_scrape(target: SocketAddr) -> std::io::Result<(u16, u64)> {
+    let mut stream = TcpStream::connect(target)?;
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+    let (mut piece, mut length, mut begun, mut end) = (vec![0; 16 * 1024], 0, Vec::new(), Vec::new());
+    loop {
+        let n = stream.read(&mut piece)?;
+        if n == 0 {
+            break;
+        }
+        length += n as u64;
+        if begun.len() < 12 {
+            begun.extend_from_slice(&piece[..n.min(12)]);
+        }
+        end.extend_from_slice(&piece[..n]);
+        end.drain(..end.len().saturating_sub(LAST_CHUNK.len()));
+    }
+    let status = match () {
+        () if begun.starts_with(b"HTTP/1.1 200") && end == LAST_CHUNK => 200,
+        () if begun.starts_with(b"HTTP/1.1 503") => 503,
+        () => 0,
+    };
+    Ok((status, length))
+}
+
+/// What a chunked body ends with.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 fn sum(a: Memory, b: Memory) -> Memory {
     Memory { resident: a.resident + b.resident, proportional: a.proportional + b.proportional }

@@ -36,6 +36,18 @@ use self::plan::{KEPT, Plan};
 /// How long health checks may take to have looked at every member.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A change at most takes so long until it is live.
+const TARGET_APPLY: Duration = Duration::from_millis(25);
+/// The p99 of requests while changes are made is at most so many times that of the same load without any.
+const TARGET_CALM: f64 = 2.0;
+
+/// Which changes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// One weight in the pool whose size is given.
+    Weight,
+}
+
 /// Changes the configuration under load.
 #[derive(Parser)]
 #[command(version)]
@@ -46,6 +58,12 @@ struct Args {
     /// Changes for each size.
     #[arg(long, default_value_t = 1000)]
     changes: usize,
+    /// Make changes of this kind alone.
+    #[arg(long)]
+    only: Option<Only>,
+    /// Seconds of the same load without changes, before them.
+    #[arg(long, default_value_t = 5)]
+    calm: u64,
     /// Milliseconds between the end of a change and the start of the next.
     #[arg(long, default_value_t = 10)]
     interval: u64,
@@ -79,6 +97,9 @@ struct Args {
     /// Change a whole amphora through the REST of this agent, instead of the proxy through its control socket.
     #[arg(long)]
     agent: Option<PathBuf>,
+    /// Also fail when a change takes longer than 25 ms, or the p99 of requests is above twice that without changes.
+    #[arg(long)]
+    check: bool,
     /// Fewer changes of smaller pools, to see that everything works.
     #[arg(long)]
     quick: bool,
@@ -97,7 +118,7 @@ fn main() -> ExitCode {
 
 fn run(mut args: Args) -> Result<bool> {
     if args.quick {
-        (args.changes, args.members) = (100, vec![10, 100]);
+        (args.changes, args.members, args.calm) = (100, vec![10, 100], 1);
     }
     if args.members.iter().any(|&n| n < 2 * KEPT) {
         return Err(format!("at least {} members", 2 * KEPT).into());
@@ -125,7 +146,8 @@ fn run(mut args: Args) -> Result<bool> {
     );
     let mut table =
         Table::new(["members", "changes", "document KiB", "apply p50 ms", "apply p99 ms", "apply max ms"]);
-    let mut clients = Table::new(["members", "load", "exchanges", "p50 ms", "p99 ms", "max ms", "failures"]);
+    let mut clients =
+        Table::new(["members", "load", "exchanges", "p50 ms", "p99 ms", "calm p99 ms", "max ms", "failures"]);
     let mut good = true;
     let mut notes = String::new();
     for &members in &args.members {
@@ -139,8 +161,11 @@ fn run(mut args: Args) -> Result<bool> {
             ms(outcome.apply.quantile(0.99)),
             ms(outcome.apply.max()),
         ]);
-        for (name, tally) in &outcome.loads {
-            good &= tally.failed() == 0;
+        let mut missed = outcome.apply.max() > TARGET_APPLY;
+        for ((name, tally), (_, calm)) in outcome.loads.iter().zip(&outcome.calm) {
+            good &= tally.failed() == 0 && calm.failed() == 0;
+            let calm = calm.latency.quantile(0.99);
+            missed |= tally.latency.quantile(0.99) > calm.mul_f64(TARGET_CALM);
             let failures = if tally.failed() == 0 { "0".into() } else { format!("{:?}", tally.failures) };
             clients.row([
                 members.to_string(),
@@ -148,10 +173,12 @@ fn run(mut args: Args) -> Result<bool> {
                 tally.exchanges.to_string(),
                 ms(tally.latency.quantile(0.50)),
                 ms(tally.latency.quantile(0.99)),
+                ms(calm),
                 ms(tally.latency.max()),
                 failures,
             ]);
         }
+        good &= !(args.check && missed);
         let (before, after) = outcome.resident;
         notes += &format!(
             "\n* {members} members: resident memory {:.1} MiB before and {:.1} MiB after; kept connections closed by \
@@ -176,12 +203,17 @@ fn run(mut args: Args) -> Result<bool> {
     Ok(good)
 }
 
+/// What came of each load.
+type Loads = Vec<(&'static str, Tally)>;
+
 struct Outcome {
     /// From the connect, to the control socket or the agent, until the whole answer is there.
     apply: Histogram,
     /// Of the last document.
     document_bytes: usize,
-    loads: Vec<(&'static str, Tally)>,
+    loads: Loads,
+    /// The same before the changes.
+    calm: Loads,
     /// Resident bytes before and after.
     resident: (u64, u64),
     /// What should have survived and did not.
@@ -206,13 +238,43 @@ fn changes(
     load::once(tcp, &Exchange::tcp(false))?;
     wait_for_checks(control)?;
 
+    let calm = under_load(args, http, tcp, || {
+        thread::sleep(Duration::from_secs(args.calm));
+        Ok(())
+    })?;
+    // The last of them is counted a moment after it was answered.
+    thread::sleep(Duration::from_millis(500));
+
     let before = control.stats()?;
     let proxy = control.info()?.pid;
     let resident = Memory::of_tree(proxy)?.resident;
-    let stop = AtomicBool::new(false);
     let mut apply = Histogram::default();
     let mut document_bytes = 0;
-    let loads = thread::scope(|scope| -> Result<Vec<(&'static str, Tally)>> {
+    let loads = under_load(args, http, tcp, || {
+        apply_all(args, &subject, &mut plan, &mut apply, &mut document_bytes)
+    })?;
+    let resident = (resident, Memory::of_tree(proxy)?.resident);
+    // What the last answers were counted as may be told a moment after they have come.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let lost = loop {
+        let lost = lost(&before, &control.stats()?, &loads);
+        if lost.is_empty() || Instant::now() > deadline {
+            break lost;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    Ok(Outcome { apply, document_bytes, loads, calm, resident, lost })
+}
+
+/// Does something while every load is on.
+fn under_load(
+    args: &Args,
+    http: SocketAddr,
+    tcp: SocketAddr,
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<Loads> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<Loads> {
         let few = (args.connections / 4).max(1);
         let kinds = [
             ("HTTP keep-alive", http, Exchange::http(128, true), args.connections),
@@ -235,23 +297,12 @@ fn changes(
             };
             scope.spawn(run)
         });
-        let changed = apply_all(args, &subject, &mut plan, &mut apply, &mut document_bytes);
+        let done = meanwhile();
         stop.store(true, Relaxed);
         let tallies = threads.map(|t| t.join().expect("the load does not panic"));
-        changed?;
+        done?;
         Ok(tallies.into_iter().collect::<Result<Vec<_>, String>>()?)
-    })?;
-    let resident = (resident, Memory::of_tree(proxy)?.resident);
-    // What the last answers were counted as may be told a moment after they have come.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let lost = loop {
-        let lost = lost(&before, &control.stats()?, &loads);
-        if lost.is_empty() || Instant::now() > deadline {
-            break lost;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
-    Ok(Outcome { apply, document_bytes, loads, resident, lost })
+    })
 }
 
 fn apply_all(
@@ -262,7 +313,10 @@ fn apply_all(
     document_bytes: &mut usize,
 ) -> Result<()> {
     for n in 1..=args.changes {
-        let what = plan.change();
+        let what = match args.only {
+            None => plan.change(),
+            Some(Only::Weight) => plan.change_one_weight(),
+        };
         let document = plan.document.to_json();
         *document_bytes = document.len();
         let started = Instant::now();

@@ -93,6 +93,15 @@ impl Plan {
         Some("remove a member")
     }
 
+    /// Gives one of the members of the pool whose size is given another weight.
+    pub(crate) fn change_one_weight(&mut self) -> &'static str {
+        let members = &mut self.document.loadbalancer.pools[0].members;
+        let member = self.rng.below(members.len());
+        let weight = &mut members[member].weight;
+        *weight = 1 + (*weight + self.rng.below(8) as u16) % 9;
+        "change one weight"
+    }
+
     fn change_weight(&mut self) -> Option<&'static str> {
         let pool = self.rng.below(3);
         let member = self.rng.below(self.document.loadbalancer.pools[pool].members.len());
@@ -177,6 +186,19 @@ mod tests {
     use amphora_model::LoadBalancer;
 
     use super::*;
+
+    #[test]
+    fn one_weight_is_all_that_differs() {
+        let mut plan = Plan::new(10, 22000, &[1, 2], Rng::new(7));
+        for _ in 0..100 {
+            let before: Vec<_> =
+                plan.document.loadbalancer.pools[0].members.iter().map(|m| m.weight).collect();
+            plan.change_one_weight();
+            let after = plan.document.loadbalancer.pools[0].members.iter().map(|m| m.weight);
+            let changed: Vec<_> = before.iter().zip(after).filter(|(old, new)| *old != new).collect();
+            assert!(matches!(changed[..], [(_, 1..=9)]), "{changed:?}");
+        }
+    }
 
     #[test]
     fn every_change_changes_the_document_and_keeps_what_is_compared() {
