@@ -16,6 +16,9 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use super::{Balancer, Flow, MembersView, eligible::Eligible, hash::mix};
 use crate::model::MemberId;
 
+/// From so many members on, all of which may be waiting for one slot, they are queued at once.
+const MANY: usize = 64;
+
 /// A schedule over the eligible members and the slot that comes next.
 #[derive(Debug)]
 pub struct RoundRobin {
@@ -178,7 +181,8 @@ impl Schedule {
 
     /// Fills the slot.
     fn next(&mut self, avoid: impl Fn(usize) -> bool) -> Option<usize> {
-        if self.open.is_empty() {
+        // At the end of a cycle only the pick that has ended it is queued already.
+        if self.open.len() <= 1 && self.waiting.len() >= MANY {
             self.reopen();
         }
         while let Some(&Reverse((first, i))) = self.waiting.peek()
@@ -237,4 +241,59 @@ impl Schedule {
 
 pub(super) fn gcd_of(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd_of(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn schedule(weights: impl IntoIterator<Item = u64>) -> Schedule {
+        let turn = |(member, weight)| Turn { id: MemberId(Uuid::nil()), member, weight, taken: 0 };
+        let mut schedule = Schedule::new((0..).zip(weights).map(turn).collect());
+        schedule.enter(0, |_| false);
+        schedule
+    }
+
+    #[test]
+    fn windows_that_open_in_the_same_slot_are_queued_at_once() {
+        let mut schedule = schedule([1; 100]);
+        (0..100).for_each(|i| assert_eq!(schedule.next(|_| false), Some(i)));
+        assert_eq!((schedule.open.len(), schedule.waiting.len()), (1, 99));
+        schedule.reopen();
+        assert_eq!((schedule.open.len(), schedule.waiting.len()), (100, 0));
+        (0..100).for_each(|i| assert_eq!(schedule.next(|_| false), Some(i)));
+    }
+
+    #[test]
+    fn those_whose_window_is_to_come_stay_where_they_are() {
+        // Of 12 slots the first has windows of 4, the others of 6: after 3 slots none of those that were filled is open.
+        let mut schedule = schedule([3, 2, 2, 2, 2, 1]);
+        (0..3).for_each(|i| assert_eq!(schedule.next(|_| false), Some(i)));
+        let waiting: Vec<_> = schedule.waiting.clone().into_sorted_vec();
+        assert_eq!(waiting, [(6, 2), (6, 1), (4, 0)].map(Reverse));
+        schedule.reopen();
+        assert_eq!(schedule.waiting.clone().into_sorted_vec(), waiting);
+        schedule.slot = 4;
+        schedule.reopen();
+        assert_eq!(schedule.waiting.clone().into_sorted_vec(), [(6, 2), (6, 1)].map(Reverse));
+        let open: Vec<_> = schedule.open.into_sorted_vec();
+        assert_eq!(open, [(12, 5), (8, 0), (6, 4), (6, 3)].map(Reverse));
+    }
+
+    #[test]
+    fn many_members_have_the_turns_that_few_would_have() {
+        // A pool of all weights three times over, and its picks written out by whoever has the earliest deadline.
+        let weights: Vec<u64> = (0..3 * MANY as u64).map(|i| 1 + i % 5).collect();
+        let cycle: u64 = weights.iter().sum();
+        let mut taken = vec![0u64; weights.len()];
+        let mut schedule = schedule(weights.clone());
+        for slot in 0..3 * cycle {
+            let open = (0..weights.len()).filter(|i| taken[*i] * cycle / weights[*i] <= slot);
+            let first = open.min_by_key(|i| (((taken[*i] + 1) * cycle).div_ceil(weights[*i]), *i));
+            assert_eq!(schedule.next(|_| false), first, "{slot}");
+            first.into_iter().for_each(|i| taken[i] += 1);
+        }
+    }
 }
