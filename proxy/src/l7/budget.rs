@@ -193,4 +193,25 @@ mod tests {
         assert_eq!(outcomes, [None, None, None, Some(Refused::TooMuch), unread(), unread()]);
         assert_eq!(budget.expression("(", false).err(), unread());
     }
+
+    #[test]
+    fn what_fits_exactly_fits() {
+        let none = Expressions::default();
+        assert!(none.is_empty());
+        let mut budget = Budget::new(&none);
+        budget.expression("^/path/0000$", false).unwrap();
+        let each = budget.spent();
+        assert_eq!((budget.limit, MAX_EXPRESSION_BYTES), (67_108_864, 67_108_864));
+        for (limit, fits) in [(each - 1, false), (each, true)] {
+            let mut budget = Budget::of(limit, &none);
+            assert_eq!(budget.expression("^/path/0001$", false).is_ok(), fits);
+            assert_eq!(budget.is_exceeded(), !fits);
+            let compiled = budget.into_expressions();
+            assert_eq!((compiled.len(), compiled.is_empty()), (usize::from(fits), !fits));
+        }
+        // The text is paid for as well.
+        let mut budget = Budget::new(&none);
+        let expression = budget.expression("^/path/0000$", false).unwrap();
+        assert_eq!(budget.spent(), expression.bytes() + "^/path/0000$".len());
+    }
 }

@@ -184,3 +184,48 @@ impl Table {
 fn insert(set: &mut [u64], position: usize) {
     set[position / 64] |= 1 << (position % 64);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of the keys that a sample satisfies.
+    fn found(comparison: Comparison, ignore_case: bool, keys: &[&str], sample: &str) -> Vec<usize> {
+        let kind = Kind { source: Source::Path, comparison, ignore_case };
+        let mut sorted: BTreeMap<Box<[u8]>, Vec<usize>> = BTreeMap::new();
+        for (position, key) in keys.iter().enumerate() {
+            sorted.entry(kind.order(key.as_bytes()).collect()).or_default().push(position);
+        }
+        let mut set = vec![0; keys.len().div_ceil(64)];
+        Table::new(kind, sorted).find(sample.as_bytes(), &mut set);
+        (0..keys.len()).filter(|position| set[position / 64] >> (position % 64) & 1 == 1).collect()
+    }
+
+    #[test]
+    fn a_table_finds_the_keys_that_a_sample_satisfies_and_no_others() {
+        let keys = ["/a", "/ab", "/b", "/abc", "/A", "/ab", "c", ""];
+        use Comparison::*;
+        for (comparison, ignore_case, sample, expected) in [
+            (Equal, false, "/ab", &[1, 5][..]),
+            (Equal, false, "/AB", &[]),
+            (Equal, true, "/AB", &[1, 5]),
+            (Equal, false, "/aa", &[]),
+            (Equal, false, "", &[7]),
+            (Prefix, false, "/abd", &[0, 1, 5, 7]),
+            (Prefix, false, "/b", &[2, 7]),
+            (Prefix, false, "/", &[7]),
+            (Prefix, true, "/ABC", &[0, 1, 3, 4, 5, 7]),
+            (Suffix, false, "x/ab", &[1, 5, 7]),
+            (Suffix, false, "abc", &[6, 7]),
+            (Suffix, false, "/abc", &[3, 6, 7]),
+            (Suffix, true, "X/A", &[0, 4, 7]),
+        ] {
+            assert_eq!(found(comparison, ignore_case, &keys, sample), expected, "{comparison:?} {sample}");
+        }
+        let many: Vec<String> = (0..200).map(|n| format!("/{n:03}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for n in [0, 63, 64, 127, 128, 199] {
+            assert_eq!(found(Equal, false, &many, many[n]), [n]);
+        }
+    }
+}

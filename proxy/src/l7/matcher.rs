@@ -102,4 +102,23 @@ mod tests {
         let exact = matcher(Compare::Contains(Box::new(Finder::new("aB").into_owned())), false);
         assert!(matches(&exact, b"xaBx") && !matches(&exact, b"xab"));
     }
+
+    #[test]
+    fn what_looks_at_more_costs_more() {
+        let regex = |expression| {
+            let work = &mut super::super::regex::Work::default();
+            Compare::Regex(Arc::new(Expression::compile(expression, false, work).expect("is one")))
+        };
+        let contains = Compare::Contains(Box::new(Finder::new("a").into_owned()));
+        let costs = [
+            Compare::Equal(Box::from(*b"a")),
+            Compare::Prefix(Box::from(*b"a")),
+            Compare::Suffix(Box::from(*b"a")),
+            contains,
+            regex("^a[0-9]+b"),
+            regex("a(?=b)"),
+        ]
+        .map(|compare| matcher(compare, false).cost());
+        assert_eq!(costs, [0, 0, 0, 1, 2, 3]);
+    }
 }

@@ -329,6 +329,65 @@ fn listeners_share_what_expressions_may_cost() {
     assert_eq!(compile(&all_of(201), &mut budget).unwrap_err(), [], "one fault is enough");
 }
 
+#[test]
+fn a_listener_that_stays_pays_for_what_it_has_compiled() {
+    let regex = |value: &str| rule(L7Subject::Path, CompareType::Regex, value);
+    let off = |rule: L7Rule| L7Rule { admin_state_up: false, ..rule };
+    let host = L7Rule { subject: L7Subject::HostName, ..regex("^/a[0-9]+$") };
+    let runs =
+        listener(vec![policy(1, L7Action::Reject, vec![regex("^/a[0-9]+$"), host, regex("^/b[0-9]+$")])]);
+    let none = Expressions::default();
+    let mut budget = Budget::new(&none);
+    L7Program::compile(&runs, |_| true, &mut budget).unwrap();
+    let (whole, known) = (budget.spent(), budget.into_expressions());
+    assert_eq!(known.len(), 3);
+    let spent = |kept: &Listener| {
+        let mut budget = Budget::new(&known);
+        budget.keep(kept, |id| id != pool(13));
+        (budget.spent(), budget.into_expressions().len())
+    };
+    assert_eq!(spent(&runs), (whole, 3));
+    // What is left out of a program, what is no expression, and what was never compiled costs nothing.
+    let disabled =
+        L7Policy { admin_state_up: false, ..policy(1, L7Action::Reject, vec![regex("^/a[0-9]+$")]) };
+    let unserved = policy(2, L7Action::RedirectToPool(pool(13)), vec![regex("^/a[0-9]+$")]);
+    let served = policy(3, L7Action::RedirectToPool(pool(1)), vec![off(regex("^/a[0-9]+$"))]);
+    let others = vec![rule(L7Subject::Path, CompareType::EqualTo, "^/a[0-9]+$"), regex("^/c[0-9]+$")];
+    assert_eq!(
+        spent(&listener(vec![disabled, unserved, served, policy(4, L7Action::Reject, others)])),
+        (0, 0)
+    );
+    let one = spent(&listener(vec![policy(3, L7Action::RedirectToPool(pool(1)), vec![regex("^/b[0-9]+$")])]));
+    assert!(one.0 > 0 && one.0 < whole && one.1 == 1, "{one:?}");
+}
+
+#[test]
+fn limits_are_kept_to_the_last_one() {
+    let simple = || rule(L7Subject::Path, CompareType::EqualTo, "/");
+    let policies = |n: u32| (0..n).map(|n| policy(n, L7Action::Reject, vec![simple()])).collect();
+    assert_eq!((compile(policies(4096)).is_ok(), compile(policies(4097)).is_ok()), (true, false));
+    let rules = |n| compile(vec![policy(1, L7Action::Reject, vec![simple(); n])]).is_ok();
+    assert_eq!((rules(50), rules(51)), (true, false));
+    let value = |n| {
+        compile(vec![policy(
+            1,
+            L7Action::Reject,
+            vec![rule(L7Subject::Path, CompareType::EqualTo, &"x".repeat(n))],
+        )])
+    };
+    assert_eq!((value(1020).is_ok(), value(1021).is_ok()), (true, false));
+    let name = |name: &str| {
+        let subject = L7Subject::Header(name.to_owned());
+        compile(vec![policy(1, L7Action::Reject, vec![rule(subject, CompareType::EqualTo, "a")])]).is_ok()
+    };
+    assert_eq!((name(&"x".repeat(1020)), name(&"x".repeat(1021)), name("")), (true, false, false));
+    for (url, taken) in
+        [("", false), ("http://a", true), ("a\x7f", false), ("a b", false), ("a\tb", false), ("a!", true)]
+    {
+        assert_eq!(compile(vec![policy(1, redirect(url), vec![simple()])]).is_ok(), taken, "{url:?}");
+    }
+}
+
 /// Follows the configuration manual: all values, split and copied, policy by policy.
 fn naive(policies: &[L7Policy], request: &Request) -> Option<usize> {
     let stage = |action: &L7Action| match action {

@@ -153,6 +153,33 @@ fn reads_expressions_as_pcre2_does() {
 }
 
 #[test]
+fn an_expression_takes_what_its_program_takes() {
+    for (expression, at_least) in [
+        ("^/api/", 5),
+        ("^/login$", 6),
+        (r"\.(?:jpe?g|png)$", 4 + 5 + 4),
+        ("/admin", 6),
+        ("^/v[0-9]+/", 1000),
+        ("a(?=b)", 60),
+    ] {
+        let regex = compile(expression);
+        let program = match &regex.0 {
+            Program::Literals(literals) => literals.bytes(),
+            Program::Dfa(dfa) => dfa.bytes(),
+            Program::Steps(code) | Program::Attempts(code) => code.size(),
+        };
+        assert!(program >= at_least, "{expression}: {program}");
+        assert_eq!(regex.bytes(), size_of::<Expression>() + program, "{expression}");
+    }
+    // Words are told apart from what holds them.
+    let word = size_of::<Box<[u8]>>();
+    for (expression, bytes) in [("^/api/", word + 5), (r"\.(?:ab|cde)$", 2 * word + 3 + 4)] {
+        let Program::Literals(literals) = compile(expression).0 else { panic!("{expression}") };
+        assert_eq!(literals.bytes(), bytes);
+    }
+}
+
+#[test]
 fn common_expressions_are_automata() {
     for (expression, ..) in CASES {
         assert!(!compile(expression).backtracks(), "{expression}");

@@ -12,6 +12,8 @@ use crate::{
     persist::{PersistState, Persistence, STICK_SIZE, Stick, StickKey},
 };
 
+mod times;
+
 const KEY: &[u8] = b"sixteen bytes or more";
 
 fn member_id(i: usize) -> MemberId {
@@ -479,10 +481,54 @@ fn both_sides_keep_the_same_of_two_connections() {
             assert_ne!(gives_up_the_first, at_b(!first_by_a).yields_to(&at_b(first_by_a)));
         }
         let before = Parties { own: a, peer: b, connects: false };
+        for peer in [0, 3].map(Uuid::from_u128) {
+            for connects in [false, true] {
+                assert!(before.yields_to(&Parties { peer, connects, ..before }), "another peer");
+            }
+        }
         assert!(before.yields_to(&before), "the peer has connected again");
-        assert!(
-            before.yields_to(&Parties { peer: Uuid::from_u128(3), connects: true, ..before }),
-            "it is another"
-        );
     }
+}
+
+#[test]
+fn tables_that_stay_are_not_told_again() {
+    let mut pair = Pair::new(4, 2);
+    (0..50).for_each(|key| pair.sides[0].store((key % 2) as usize, key, 1, pair.now));
+    assert_eq!((pair.sides[0].tables.len(), pair.sides[0].tables.is_empty()), (2, false));
+    assert_eq!((Tables::default().len(), Tables::default().is_empty()), (0, true));
+    pair.connect();
+    pair.settle();
+    for _ in 0..3 {
+        let now = pair.now;
+        pair.sides.iter_mut().for_each(|side| side.apply(2, &[0, 1, 2, 3, 4], now));
+        pair.settle();
+    }
+    let [a, b] = &pair.sides;
+    assert_eq!((a.totals.entries_sent, b.totals.entries_received, b.totals.entries_taken), (50, 50, 50));
+    assert_eq!(
+        [a, b].map(|side| (side.totals.full_syncs_sent, side.totals.full_syncs_received)),
+        [(1, 1); 2]
+    );
+    assert_eq!([a, b].map(|side| side.totals.entries_unknown), [0, 0]);
+}
+
+#[test]
+fn ends_say_why_and_nothing_shows_the_key() {
+    for (end, text) in [
+        (End::Refused(Refuse::Version), "the peer speaks no version that is spoken here"),
+        (End::Refused(Refuse::Key), "the peer has another key"),
+        (End::Refused(Refuse::Oneself), "the peer is this process itself"),
+        (End::Refuse(Refuse::Version), "no version that the peer speaks is spoken here"),
+        (End::Refuse(Refuse::Key), "the peer does not have the key"),
+        (End::Refuse(Refuse::Oneself), "the peer is this process itself"),
+        (End::Forged, "a message was altered, repeated or left out"),
+        (End::Unexpected, "a message that does not belong here"),
+        (End::Silent, "the peer is silent"),
+    ] {
+        assert_eq!(end.to_string(), text);
+    }
+    let side = &Pair::new(1, 1).sides[0];
+    let shown = format!("{:?}", side.config);
+    assert!(shown.contains(&side.config.instance.to_string()), "{shown}");
+    assert!(!shown.contains("sixteen") && !shown.contains(&format!("{KEY:?}")), "{shown}");
 }
