@@ -388,6 +388,19 @@ fn limits_are_kept_to_the_last_one() {
     }
 }
 
+#[test]
+fn from_16_policies_on_there_is_an_index() {
+    let rules = || vec![rule(L7Subject::Path, CompareType::EqualTo, "/")];
+    let indexed = |n: u32, rules: &dyn Fn() -> Vec<L7Rule>| {
+        let program = compile((0..n).map(|n| policy(n, L7Action::Reject, rules())).collect()).unwrap();
+        format!("{program:?}").contains("index: Some")
+    };
+    assert_eq!((indexed(15, &rules), indexed(16, &rules)), (false, true));
+    // None where no rule is a guard.
+    let regex = || vec![rule(L7Subject::Path, CompareType::Regex, "a")];
+    assert!(!indexed(16, &regex));
+}
+
 /// Follows the configuration manual: all values, split and copied, policy by policy.
 fn naive(policies: &[L7Policy], request: &Request) -> Option<usize> {
     let stage = |action: &L7Action| match action {

@@ -181,6 +181,24 @@ fn a_use_is_told_at_64_seconds_of_the_keys_own() {
     }
 }
 
+/// Nobody reads an entry between its claim and its publication, nor is it claimed twice.
+#[test]
+fn what_a_worker_is_about_to_write_is_not_there_yet() {
+    let table = StickTable::new(WAYS / 2);
+    table.mark_all();
+    table.store(key(1), MemberHandle(1), 5);
+    let place = table.bucket(key(1)).find(|place| table.entry(*place).key.load(Ordering::Relaxed) != EMPTY);
+    let entry = table.entry(place.expect("it was stored"));
+    entry.key.store(CLAIMED, Ordering::Relaxed);
+    assert_eq!((table.iter().count(), table.lookup(key(1), 6)), (0, None));
+    assert_eq!(marked(&table), []);
+    table.buckets.iter().flatten().for_each(|entry| entry.key.store(CLAIMED, Ordering::Relaxed));
+    table.store(key(2), MemberHandle(2), 7);
+    assert!(!table.merge(key(2), MemberHandle(2), 7, |_| true));
+    assert_eq!(table.iter().count(), 0);
+    assert!(table.buckets.iter().flatten().all(|entry| entry.key.load(Ordering::Relaxed) == CLAIMED));
+}
+
 #[test]
 fn keys_keep_their_hash_but_for_the_two_that_mark_entries() {
     for (hash, kept) in [(0, 2), (1, 3), (2, 2), (77, 77), (u64::MAX, u64::MAX)] {

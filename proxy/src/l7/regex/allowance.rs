@@ -111,3 +111,73 @@ impl Allowance {
         self.credit = (SLICE as f64 * (SLICE_TIME.as_secs_f64() / took.max(SLICE_TIME).as_secs_f64())) as i64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local!(static NOW: Cell<u64> = const { Cell::new(0) });
+
+    fn clock() -> Duration {
+        Duration::from_micros(NOW.get())
+    }
+
+    #[test]
+    fn work_is_measured_slice_by_slice_and_each_share_ends_at_its_time() {
+        use Share::*;
+        let micros = |allowance: &Allowance| allowance.left().as_micros();
+        let mut allowance = Allowance::with_clock(clock);
+        // The first 5,000 units are free; with the next one the clock is read, and a slice is taken for spent.
+        assert!(allowance.charge(5_000, Automata));
+        assert_eq!(micros(&allowance), 3_000);
+        assert!(allowance.charge(1, Automata));
+        assert_eq!(micros(&allowance), 2_975);
+        // 25,000 units to the next reading, and a fourth of that after a slice that took four times as long.
+        NOW.set(100);
+        assert!(allowance.charge(25_000, Automata));
+        assert_eq!(micros(&allowance), 2_975);
+        assert!(allowance.charge(1, Backtracking));
+        assert_eq!(micros(&allowance), 2_875);
+        NOW.set(110);
+        assert!(allowance.charge(6_250, Automata));
+        assert_eq!(micros(&allowance), 2_875);
+        assert!(allowance.charge(1, Automata));
+        assert_eq!(micros(&allowance), 2_865);
+        // A slice that took less is followed by a whole one.
+        NOW.set(110 + 2_864);
+        assert!(allowance.charge(25_000, Automata));
+        assert_eq!(micros(&allowance), 2_865);
+        assert!(allowance.charge(1, Backtracking));
+        assert_eq!((micros(&allowance), allowance.is_exceeded()), (1, false));
+        allowance.measure();
+        NOW.set(110 + 2_865);
+        allowance.measure();
+        assert_eq!(
+            (allowance.has(Backtracking), allowance.has(Automata), allowance.is_exceeded()),
+            (false, true, false)
+        );
+        assert!(!allowance.charge(1, Backtracking) && allowance.charge(1, Automata));
+        assert!(allowance.is_exceeded());
+        NOW.set(110 + 3_864);
+        allowance.measure();
+        assert!(allowance.charge(1, Automata));
+        NOW.set(110 + 3_865);
+        allowance.measure();
+        assert!(!allowance.charge(1, Automata));
+        allowance.renew();
+        assert!(allowance.charge(1, Backtracking) && !allowance.is_exceeded());
+        allowance.exceed();
+        assert!(allowance.is_exceeded() && allowance.charge(1, Backtracking));
+    }
+
+    #[test]
+    fn the_clock_is_the_threads_own() {
+        let before = cpu_time();
+        while cpu_time() == before {
+            std::hint::black_box(before);
+        }
+        assert!(cpu_time() > before);
+    }
+}

@@ -147,3 +147,34 @@ impl Dfa {
 fn prefilter(hir: &Hir) -> Option<Prefilter> {
     Prefilter::from_hir_prefix(MatchKind::LeftmostFirst, hir).filter(Prefilter::is_fast)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_binds_is_begun_at_and_literals_are_looked_for_where_none_does() {
+        for (expression, backwards, from_start, prefilter) in [
+            ("/abc[0-9]+", false, false, true),
+            ("^/abc[0-9]+", false, true, false),
+            ("^/abc[0-9]+$", false, true, false),
+            ("/abc[0-9]+$", true, false, false),
+            ("[^a]+b", false, false, false),
+        ] {
+            let hir = super::super::parse(expression, false).expect("an expression");
+            let mut work = Work::default();
+            let before = work.left();
+            let dfa = Dfa::compile(&hir, &mut work).expect("a small one");
+            let way = (matches!(dfa.way, Way::Backwards), matches!(dfa.way, Way::FromStart(_)));
+            assert_eq!((way, dfa.prefilter.is_some()), ((backwards, from_start), prefilter), "{expression}");
+            assert!(before - work.left() > 3 * STATE_WORK, "{expression}: {}", before - work.left());
+            let bytes = dfa.bytes();
+            let table = dfa.table.memory_usage();
+            assert!((1..=32 * 1024).contains(&table) && bytes >= size_of::<Dfa>() + table, "{expression}");
+            let searched = dfa.prefilter.as_ref().map_or(0, Prefilter::memory_usage);
+            assert_eq!(bytes, size_of::<Dfa>() + table + searched);
+            assert!(dfa.is_match(b"/abc12") != (expression == "[^a]+b"), "{expression}");
+            assert!(!dfa.is_match(b"/ab12"), "{expression}");
+        }
+    }
+}
