@@ -41,6 +41,18 @@ fn quotes_in_names_of_cookies() {
     }
 }
 
+#[test]
+fn values_of_cookies_with_line_breaks_are_more_than_one_field() {
+    for value in [
+        " \r\n`::",
+        "a=b\r\nSet-Cookie: SRV=x",
+        "SRV=x\r\nSet-Cookie: b=1\r\nCookie: SRV=m1; b=2",
+        "b=1\r\nCookie: b=2; SRV=m1\r\nset-cookie: SRV=m1; b=3",
+    ] {
+        oracle::cookies(value.as_bytes());
+    }
+}
+
 proptest! {
     #[test]
     fn documents_spoiled_as_text(seed: u64, at: Index, len in 0usize..12, scrap in prop::sample::select(SCRAPS)) {

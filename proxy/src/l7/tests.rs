@@ -396,6 +396,18 @@ fn from_16_policies_on_there_is_an_index() {
         format!("{program:?}").contains("index: Some")
     };
     assert_eq!((indexed(15, &rules), indexed(16, &rules)), (false, true));
+    // The rarest rule is the guard, however long the others are.
+    let program = compile(
+        (0..16)
+            .map(|n| {
+                let own = rule(L7Subject::Path, CompareType::EndsWith, &format!("{n}"));
+                let common = rule(L7Subject::Path, CompareType::StartsWith, "/long");
+                policy(n, L7Action::Reject, vec![common, own])
+            })
+            .collect(),
+    );
+    let shown = format!("{:?}", program.unwrap());
+    assert!(shown.contains("comparison: Suffix") && !shown.contains("comparison: Prefix"), "{shown}");
     // None where no rule is a guard.
     let regex = || vec![rule(L7Subject::Path, CompareType::Regex, "a")];
     assert!(!indexed(16, &regex));

@@ -476,6 +476,7 @@ fn both_sides_keep_the_same_of_two_connections() {
             let at_a = |by_a| Parties { own: a, peer: b, connects: by_a };
             let at_b = |by_a: bool| Parties { own: b, peer: a, connects: !by_a };
             let gives_up_the_first = at_a(first_by_a).yields_to(&at_a(!first_by_a));
+            assert_eq!(gives_up_the_first, first_by_a != (a < b), "that of the lower one stays");
             assert_eq!(gives_up_the_first, at_b(first_by_a).yields_to(&at_b(!first_by_a)));
             // In the other order of events it is the same connection that stays.
             assert_ne!(gives_up_the_first, at_b(!first_by_a).yields_to(&at_b(first_by_a)));
