@@ -1,10 +1,10 @@
-//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2), recv(2) and send(2) that are no
-//! cancellation points, and PCRE2 with callouts: the one place of this crate with `unsafe`.
+//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2)
+//! and send(2) that are no cancellation points, and PCRE2 with callouts: the one place of this crate with `unsafe`.
 #![allow(unsafe_code)]
 
 pub(crate) mod pcre2;
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
@@ -103,4 +103,17 @@ pub(crate) fn stand_back() {
     // SAFETY: no pointer is involved. On Linux 0 stands for the calling thread, not for its process (setpriority(2)).
     // Becoming nicer is always allowed; should it fail, the thread competes with the workers, no more.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+}
+
+/// Ends the connection of a TCP socket, with a reset unless both sides have closed it, and leaves the socket as a new one to
+/// connect again: connect(2) to `AF_UNSPEC`. Options stay, all but `TCP_QUICKACK`.
+///
+/// # Errors
+/// What connect(2) lists; none of it is known for TCP sockets.
+pub(crate) fn disconnect(socket: &impl AsFd) -> Result<(), Errno> {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let len = size_of_val(&nowhere) as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as it is borrowed, and the call reads `len` bytes of `nowhere`, which it has.
+    let result = unsafe { libc::connect(socket.as_fd().as_raw_fd(), &raw const nowhere, len) };
+    Errno::result(result).map(|_| ())
 }

@@ -13,7 +13,7 @@ pub mod probe;
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt, io,
     net::IpAddr,
     sync::{
@@ -152,12 +152,11 @@ impl HealthEngine {
     pub fn start(seed: u64, max_in_flight: usize) -> io::Result<Self> {
         let inner = Inner {
             core: Scheduler::new(seed, max_in_flight),
-            members: HashMap::new(),
+            watched: HashMap::new(),
             targets: HashMap::new(),
-            reports: HashMap::new(),
         };
         let shared = Arc::new(Shared { inner: Mutex::new(inner), stop: AtomicBool::new(false) });
-        let prober = Prober::new()?;
+        let prober = Prober::new(max_in_flight)?;
         let waker = prober.waker();
         let driven = Arc::clone(&shared);
         let thread = thread::Builder::new().name("health".into()).spawn(move || drive(&driven, prober))?;
@@ -182,7 +181,7 @@ impl HealthEngine {
     /// The last result for a member; `None` before the first, or when it is not probed.
     pub fn report(&self, member: &Arc<MemberState>) -> Option<Report> {
         let inner = self.shared.lock();
-        inner.reports.get(inner.targets.get(&key(member))?).cloned()
+        inner.watched.get(inner.targets.get(&key(member))?)?.report.clone()
     }
 
     /// Targets that are probed: members with equal ones count once.
@@ -217,10 +216,18 @@ impl Shared {
 #[derive(Debug)]
 struct Inner {
     core: Scheduler,
-    members: HashMap<TargetId, Vec<Arc<MemberState>>>,
+    watched: HashMap<TargetId, Watched>,
     /// By [`key`].
     targets: HashMap<usize, TargetId>,
-    reports: HashMap<TargetId, Report>,
+}
+
+/// What a target is to the outside.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Whose health its state is.
+    members: Vec<Arc<MemberState>>,
+    /// The last result.
+    report: Option<Report>,
 }
 
 /// What tells states apart: a member that moved has a new state under the same id.
@@ -250,34 +257,34 @@ impl Inner {
         });
         let (members, targets): (Vec<_>, Vec<_>) = monitored.into_iter().unzip();
         let ids = self.core.update(now, targets);
-        self.members.clear();
+        for watched in self.watched.values_mut() {
+            watched.members.clear();
+        }
         self.targets.clear();
         for (member, id) in members.into_iter().zip(ids) {
             member.set_health(self.core.state(id));
             self.targets.insert(key(&member), id);
-            self.members.entry(id).or_default().push(member);
+            self.watched.entry(id).or_default().members.push(member);
         }
-        let live: HashSet<_> = self.members.keys().collect();
-        self.reports.retain(|id, _| live.contains(id));
+        self.watched.retain(|_, watched| !watched.members.is_empty());
     }
 
     fn result(&mut self, now: Instant, id: TargetId, outcome: Outcome) {
         let (before, verdict) = (self.core.state(id), outcome.status.verdict());
         self.core.handle_result(now, id, verdict);
-        if !self.members.contains_key(&id) {
-            return;
-        }
-        let known = self.reports.get(&id).is_some_and(|last| last.outcome.status == outcome.status);
+        // Each event is of this target: results are taken one by one, and an update makes none.
+        let Some(Watched { members, report }) = self.watched.get_mut(&id) else { return };
+        let known = report.as_ref().is_some_and(|last| last.outcome.status == outcome.status);
         if outcome.status == CheckStatus::SocketError && !known {
             warn!(%outcome, "a health probe could not be made");
         }
         if verdict == Verdict::Failed {
-            for member in self.members.get(&id).into_iter().flatten() {
+            for member in &*members {
                 member.history().check_failed(before);
             }
         }
         while let Some(event) = self.core.poll_event() {
-            for member in self.members.get(&event.target).into_iter().flatten() {
+            for member in &*members {
                 let (pool, before) = (member.pool.id, member.health.get());
                 member.checked(now, event.state);
                 if before.is_up() != event.state.is_up() {
@@ -287,7 +294,7 @@ impl Inner {
                 }
             }
         }
-        self.reports.insert(id, Report { outcome, at: SystemTime::now() });
+        *report = Some(Report { outcome, at: SystemTime::now() });
     }
 }
 

@@ -2,8 +2,6 @@
 //!
 //! An answer is read as the proxy reads those to its clients: what would be a 502 for each of them is no pass.
 
-use std::io::Write as _;
-
 use super::outcome::{CheckStatus, Found};
 use crate::{
     http1::{Method, ResponseHead, response_framing},
@@ -17,8 +15,9 @@ const MAX_INTERIM: u8 = 16;
 /// that have a body); with HTTP/1.1 `host` only if there is a domain name, and `connection: close`.
 pub(super) fn request(check: &HttpCheck, out: &mut Vec<u8>) {
     let HttpCheck { method, url_path, version, domain_name, .. } = check;
-    let written = write!(out, "{method} {url_path} HTTP/{}\r\n", version.as_str());
-    written.expect("writing to a Vec cannot fail");
+    for part in [method.as_str(), " ", url_path, " HTTP/", version.as_str(), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     if let (HttpVersion::Http11, Some(name)) = (version, domain_name) {
         out.extend_from_slice(b"host: ");
         out.extend_from_slice(name.as_bytes());

@@ -1,6 +1,10 @@
 //! What a probe says, in HAProxy's words.
 
-use std::{borrow::Cow, fmt, io, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt, io,
+    time::{Duration, Instant},
+};
 
 use crate::health::core::Verdict;
 
@@ -107,6 +111,12 @@ impl Found {
 
     pub(super) fn because(status: CheckStatus, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, code: None, detail: detail.into() }
+    }
+
+    /// The result of a probe that began then and is over now.
+    pub(super) fn after(self, started: Instant) -> Outcome {
+        let Self { status, code, detail } = self;
+        Outcome { status, code, detail, duration: started.elapsed() }
     }
 
     /// `status` says what the error means, unless it says something of this host.

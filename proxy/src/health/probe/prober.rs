@@ -1,58 +1,71 @@
 //! All probes that are under way, in one epoll instance of one thread.
 //!
-//! A probe costs what its packets cost and as few system calls as they allow: descriptors are registered once, edge-triggered,
-//! and never taken out (closing them does it); the last packet of the handshake is held back until the question goes
-//! with it, as HAProxy does, and every connection ends with a reset, which HAProxy uses where the target has not closed yet.
+//! A probe costs what its packets cost and as few system calls as they allow: the last packet of the handshake is held back
+//! until the question goes with it, as HAProxy does; every connection ends with a reset, which HAProxy uses where the target
+//! has not closed yet; and sockets are used again, so that they are made, registered (edge-triggered) and closed once
+//! for many probes. Where several are under way the thread does not wake up for each of their packets, but
+//! [gathers](GATHER) what comes.
 
 use std::{
     collections::BTreeSet,
-    io::{self, ErrorKind, Read as _, Write as _},
-    net::SocketAddr,
+    io,
+    os::fd::AsFd as _,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, ppoll},
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         eventfd::{EfdFlags, EventFd},
+        time::TimeSpec,
     },
 };
-use rustls::ClientConnection;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::{
-    http::{self, Answer},
+    dialogue::{Family, Probe, READ, Turn},
+    http::Answer,
     outcome::{CheckStatus, Found, Outcome},
-    ping::Echo,
-    tls,
 };
-use crate::{
-    health::core::{Target, TargetId},
-    model::HealthCheck,
-    net::proxy_protocol,
-};
+use crate::health::core::{Target, TargetId};
 
 /// The token of the descriptor that wakes the thread up.
 const WAKE: u64 = u64::MAX;
-/// What of an answer is read at once.
-const READ: usize = 16 * 1024;
-/// Reads for one target before others have their turn.
-const READS: usize = 8;
-/// Tables that are kept for the next answers.
-const SPARE: usize = 16;
+/// From one look at what has come to the next, where at least [`MANY`] probes are under way. Results are that much later; that is
+/// below the millisecond in which durations are told.
+const GATHER: Duration = Duration::from_micros(500);
+const MANY: usize = 2;
+/// Sockets that are kept for the next probes. Some more are under way at once only where targets do not answer.
+const KEPT: usize = 64;
+/// Events that are taken at once.
+const EVENTS: usize = 256;
+/// Sleeps end at the latest then, whatever is due.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The probes under way.
 #[derive(Debug)]
 pub(in crate::health) struct Prober {
     epoll: Epoll,
     wake: Arc<EventFd>,
-    probes: Vec<Slot>,
+    /// Sockets at once, those that are kept among them.
+    max_sockets: usize,
+    /// A socket's token is the index of its slot.
+    slots: Vec<Slot>,
+    /// Slots without anything.
     free: Vec<u32>,
+    /// Slots with a socket that is not connected, of [`Family::V4`] and [`Family::V6`].
+    kept: [Vec<u32>; 2],
+    /// When each probe under way is late.
     deadlines: BTreeSet<(Instant, u32)>,
-    /// Tokens of those who have had their share of a turn and have more to read.
-    again: Vec<u64>,
+    /// Slots, with their generation, of those who have had their share of a turn and have more to read.
+    again: Vec<(u32, u32)>,
+    events: Vec<EpollEvent>,
+    /// Probes were begun since the last look: some are connected by now.
+    begun: bool,
     spare: Vec<Answer>,
     scratch: Vec<u8>,
     done: Vec<(TargetId, Outcome)>,
@@ -60,53 +73,33 @@ pub(in crate::health) struct Prober {
 
 #[derive(Debug, Default)]
 struct Slot {
+    /// Tells its probes apart.
     generation: u32,
     probe: Option<Probe>,
+    /// Registered.
+    kept: Option<Socket>,
 }
-
-#[derive(Debug)]
-struct Probe {
-    id: TargetId,
-    target: Arc<Target>,
-    socket: Socket,
-    started: Instant,
-    deadline: Instant,
-    stage: Stage,
-    /// What the socket would not take yet.
-    unsent: Vec<u8>,
-    /// The target has closed its side: there is no other event, so all is read up to the end.
-    ended: bool,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Connecting,
-    Echo(Echo),
-    Hello(Vec<u8>),
-    Http(Answer),
-    /// `None` until the handshake is done and the question asked.
-    Https(Box<ClientConnection>, Option<Answer>),
-}
-
-/// `Ok(None)`: there is more to come.
-type Progress = Result<Option<Found>, Found>;
 
 impl Prober {
-    /// One without probes.
+    /// One without probes, of which there will be at most `max_in_flight` at once, and no more sockets than that.
     ///
     /// # Errors
     /// When the process is out of descriptors.
-    pub(in crate::health) fn new() -> io::Result<Self> {
+    pub(in crate::health) fn new(max_in_flight: usize) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         Ok(Self {
             epoll,
             wake: Arc::new(wake),
-            probes: Vec::new(),
+            max_sockets: max_in_flight,
+            slots: Vec::new(),
             free: Vec::new(),
+            kept: [Vec::new(), Vec::new()],
             deadlines: BTreeSet::new(),
             again: Vec::new(),
+            events: vec![EpollEvent::empty(); EVENTS],
+            begun: false,
             spare: Vec::new(),
             scratch: vec![0; READ],
             done: Vec::new(),
@@ -126,360 +119,162 @@ impl Prober {
     /// Begins to probe a target.
     pub(in crate::health) fn start(&mut self, id: TargetId, target: Arc<Target>) {
         let started = Instant::now();
-        let (socket, stage) = match open(&target) {
-            Ok(opened) => opened,
-            Err(Found { status, code, detail }) => {
-                let duration = started.elapsed();
-                return self.done.push((id, Outcome { status, code, detail, duration }));
+        let kept = Family::of(&target).and_then(|family| self.kept[family as usize].pop());
+        if kept.is_none() && self.deadlines.len() + self.kept() >= self.max_sockets {
+            self.close_one();
+        }
+        let index = kept.or_else(|| self.free.pop()).unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let slot = &mut self.slots[index as usize];
+        let kept = slot.kept.take();
+        let registered = kept.is_some();
+        let probe = match Probe::begin(id, target, started, kept) {
+            Ok(probe) => probe,
+            Err(found) => {
+                self.free.push(index);
+                return self.done.push((id, found.after(started)));
             }
         };
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.probes.push(Slot::default());
-            self.probes.len() as u32 - 1
-        });
-        let slot = &mut self.probes[index as usize];
+        self.begun = true;
+        self.deadlines.insert((probe.deadline, index));
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        let token = u64::from(slot.generation) << 32 | u64::from(index);
-        let added = self.epoll.add(&socket, EpollEvent::new(flags, token));
-        let deadline = started + target.timeout;
-        self.deadlines.insert((deadline, index));
-        slot.probe =
-            Some(Probe { id, target, socket, started, deadline, stage, unsent: Vec::new(), ended: false });
+        let added = match registered {
+            true => Ok(()),
+            false => self.epoll.add(probe.socket(), EpollEvent::new(flags, index.into())),
+        };
+        slot.probe = Some(probe);
         if let Err(errno) = added {
-            self.finish(index, Found::error(CheckStatus::SocketError, &errno.into()));
+            self.finish(index, Found::error(CheckStatus::SocketError, &errno.into()), false);
         }
     }
 
     /// Waits until a probe can go on, is over, the waker is used, or it is `until`; lets all that can go on.
     pub(in crate::health) fn turn(&mut self, until: Option<Instant>) {
-        let deadline = self.deadlines.first().map(|&(at, _)| at);
-        let next = [until, deadline].into_iter().flatten().min();
-        let timeout = match next {
-            _ if !self.done.is_empty() || !self.again.is_empty() => EpollTimeout::ZERO,
-            None => EpollTimeout::NONE,
-            // Rounded up: what is due in half a millisecond is not asked for again and again until then.
-            Some(at) => at
-                .saturating_duration_since(Instant::now())
-                .checked_add(Duration::from_micros(999))
-                .and_then(|wait| EpollTimeout::try_from(wait.as_millis().min(60_000) as i32).ok())
-                .unwrap_or(EpollTimeout::ZERO),
-        };
-        let mut events = [EpollEvent::empty(); 256];
-        let ready = match self.epoll.wait(&mut events, timeout) {
-            Ok(ready) => ready,
-            Err(Errno::EINTR) => 0,
-            // None of what epoll_wait(2) lists can be, and what cannot be is not to keep a core busy.
-            Err(errno) => {
-                tracing::error!(%errno, "health probes cannot be waited for");
-                std::thread::sleep(Duration::from_millis(100));
-                0
+        let ready = self.wait(until);
+        for (index, generation) in std::mem::take(&mut self.again) {
+            // Else it is over since.
+            if self.slots[index as usize].generation == generation {
+                self.go_on(index, EpollFlags::EPOLLIN);
             }
-        };
-        for token in std::mem::take(&mut self.again) {
-            self.go_on(token, EpollFlags::EPOLLIN);
         }
-        for event in &events[..ready] {
+        // These say how things are now, since no probe was begun behind them.
+        for nth in 0..ready {
+            let event = self.events[nth];
             match event.data() {
                 WAKE => drop(self.wake.read()),
-                token => self.go_on(token, event.events()),
+                token => self.go_on(token as u32, event.events()),
             }
         }
         let now = Instant::now();
         while let Some(&(at, index)) = self.deadlines.first()
             && at <= now
         {
-            let late = self.probes[index as usize].probe.as_ref().map(Probe::late);
+            let late = self.slots[index as usize].probe.as_ref().map(Probe::late);
             match late {
-                Some(found) => self.finish(index, found),
+                Some(found) => self.finish(index, found, true),
                 None => drop(self.deadlines.pop_first()),
             }
         }
     }
 
-    fn go_on(&mut self, token: u64, flags: EpollFlags) {
-        let index = token as u32;
-        let slot = &mut self.probes[index as usize];
-        if slot.generation != (token >> 32) as u32 {
-            return; // Over since.
+    fn wait(&mut self, until: Option<Instant>) -> usize {
+        let under_way = self.deadlines.len();
+        let begun = std::mem::take(&mut self.begun);
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        let next = [until, deadline].into_iter().flatten().min();
+        let remaining = || next.map(|at| at.saturating_duration_since(Instant::now()).min(LONGEST));
+        if !self.done.is_empty() || !self.again.is_empty() {
+            return self.look(EpollTimeout::ZERO);
         }
+        if under_way == 0 {
+            self.sleep(remaining());
+            return 0;
+        }
+        if under_way >= MANY {
+            if begun {
+                return self.look(EpollTimeout::ZERO);
+            }
+            thread::sleep(remaining().unwrap_or(GATHER).min(GATHER));
+        }
+        // Rounded up: what is due in half a millisecond is not asked for again and again until then.
+        let timeout = remaining().map_or(EpollTimeout::NONE, |wait| {
+            let millis = (wait + Duration::from_micros(999)).as_millis();
+            EpollTimeout::try_from(millis as i32).unwrap_or(EpollTimeout::ZERO)
+        });
+        self.look(timeout)
+    }
+
+    fn look(&mut self, timeout: EpollTimeout) -> usize {
+        self.epoll.wait(&mut self.events, timeout).unwrap_or_else(cannot_wait)
+    }
+
+    /// Until the waker is used, or for this long. What sockets that are kept have to say is of no interest.
+    fn sleep(&self, time: Option<Duration>) {
+        let mut wake = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut wake, time.map(TimeSpec::from_duration), None) {
+            Ok(0) => {}
+            Ok(_) => drop(self.wake.read()),
+            Err(errno) => drop(cannot_wait(errno)),
+        }
+    }
+
+    /// Sockets that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.iter().map(Vec::len).sum()
+    }
+
+    fn close_one(&mut self) {
+        if let Some(index) = self.kept.iter_mut().find_map(Vec::pop) {
+            self.slots[index as usize].kept = None;
+            self.free.push(index);
+        }
+    }
+
+    fn go_on(&mut self, index: u32, flags: EpollFlags) {
+        let slot = &mut self.slots[index as usize];
         let Some(probe) = &mut slot.probe else { return };
         let mut turn = Turn { scratch: &mut self.scratch, spare: &mut self.spare, again: false };
         let progress = probe.go_on(flags, &mut turn);
         let again = turn.again;
         match progress {
-            Ok(None) if again => self.again.push(token),
+            Ok(None) if again => self.again.push((index, slot.generation)),
             Ok(None) => {}
-            Ok(Some(found)) | Err(found) => self.finish(index, found),
+            Ok(Some(found)) | Err(found) => self.finish(index, found, true),
         }
     }
 
-    fn finish(&mut self, index: u32, found: Found) {
-        let slot = &mut self.probes[index as usize];
+    fn finish(&mut self, index: u32, found: Found, registered: bool) {
+        let slot = &mut self.slots[index as usize];
         let Some(probe) = slot.probe.take() else { return };
         slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
         self.deadlines.remove(&(probe.deadline, index));
-        if !matches!(probe.stage, Stage::Echo(_)) {
-            // Nothing of the connection is to stay here or there, and one packet does it; should this fail the kernel closes
-            // it in its own time.
-            let _ = probe.socket.set_linger(Some(Duration::ZERO));
+        self.done.push((probe.id, found.after(probe.started)));
+        let room = registered && self.kept.iter().map(Vec::len).sum::<usize>() < KEPT.min(self.max_sockets);
+        match probe.end(&mut self.spare).filter(|_| room) {
+            Some((family, socket)) => {
+                slot.kept = Some(socket);
+                self.kept[family as usize].push(index);
+            }
+            None => self.free.push(index),
         }
-        if let Stage::Http(answer) | Stage::Https(_, Some(answer)) = probe.stage
-            && self.spare.len() < SPARE
-        {
-            self.spare.push(answer);
-        }
-        let Found { status, code, detail } = found;
-        self.done.push((probe.id, Outcome { status, code, detail, duration: probe.started.elapsed() }));
     }
 }
 
-/// What the probes of one thread share.
-struct Turn<'a> {
-    scratch: &'a mut Vec<u8>,
-    spare: &'a mut Vec<Answer>,
-    again: bool,
-}
-
-impl Turn<'_> {
-    fn answer(&mut self) -> Answer {
-        let mut answer = self.spare.pop().unwrap_or_default();
-        answer.clear();
-        answer
+/// Either a signal, or what cannot be by epoll_wait(2) and ppoll(2); that is not to keep a core busy.
+fn cannot_wait(errno: Errno) -> usize {
+    if errno != Errno::EINTR {
+        tracing::error!(%errno, "health probes cannot be waited for");
+        thread::sleep(Duration::from_millis(100));
     }
-}
-
-/// A socket that connects, or has sent its echo.
-fn open(target: &Target) -> Result<(Socket, Stage), Found> {
-    let ours = |error: io::Error| Found::error(CheckStatus::SocketError, &error);
-    let failed = |error: io::Error| Found::error(CheckStatus::L4Connection, &error);
-    let address = SocketAddr::new(target.address, target.port);
-    if target.check == HealthCheck::Ping {
-        let (socket, raw) = Echo::socket(target.address)
-            .map_err(|error| Found::because(CheckStatus::SocketError, error.to_string()))?;
-        let echo = Echo::new(target.address, raw);
-        socket.connect(&address.into()).map_err(failed)?;
-        socket.send(&echo.request()).map_err(failed)?;
-        return Ok((socket, Stage::Echo(echo)));
-    }
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
-        .map_err(|error| Found::because(CheckStatus::SocketError, error.to_string()))?;
-    // We speak first: the ACK of the handshake goes with the question, and where there is none with the reset.
-    socket.set_tcp_quickack(false).map_err(ours)?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(failed(error)),
-        _ => Ok((socket, Stage::Connecting)),
-    }
-}
-
-impl Probe {
-    /// What it means that the deadline passes now.
-    fn late(&self) -> Found {
-        let status = match &self.stage {
-            Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Timeout,
-            Stage::Hello(_) | Stage::Https(_, None) => CheckStatus::L6Timeout,
-            Stage::Http(_) | Stage::Https(_, Some(_)) => CheckStatus::L7Timeout,
-        };
-        Found::because(status, "timeout")
-    }
-
-    /// What it means that the connection fails now.
-    fn failed(&self) -> CheckStatus {
-        match &self.stage {
-            Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Connection,
-            Stage::Hello(_) | Stage::Https(_, None) => CheckStatus::L6Response,
-            Stage::Http(_) | Stage::Https(_, Some(_)) => CheckStatus::L7Response,
-        }
-    }
-
-    fn go_on(&mut self, flags: EpollFlags, turn: &mut Turn<'_>) -> Progress {
-        let broken = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
-        if matches!(self.stage, Stage::Connecting) {
-            let failed = CheckStatus::L4Connection;
-            if broken && let Ok(Some(error)) = self.socket.take_error() {
-                return Err(Found::error(failed, &error));
-            }
-            if !flags.contains(EpollFlags::EPOLLOUT) {
-                return if broken { Err(Found::because(failed, "connection closed")) } else { Ok(None) };
-            }
-            if let Some(found) = self.connected(turn)? {
-                return Ok(Some(found));
-            }
-        } else if flags.contains(EpollFlags::EPOLLOUT) && !self.unsent.is_empty() {
-            self.flush()?;
-        }
-        self.ended |= flags.contains(EpollFlags::EPOLLRDHUP);
-        if flags.contains(EpollFlags::EPOLLIN) || broken { self.read(turn) } else { Ok(None) }
-    }
-
-    /// The connection stands: asks.
-    fn connected(&mut self, turn: &mut Turn<'_>) -> Progress {
-        if let Some(version) = self.target.proxy_protocol {
-            self.unsent.reserve(proxy_protocol::MAX_LENGTH);
-            match version {
-                proxy_protocol::Version::V1 => {
-                    let local = self.socket.local_addr().ok().and_then(|address| address.as_socket());
-                    let local =
-                        local.ok_or_else(|| Found::because(CheckStatus::L4Connection, "not connected"))?;
-                    let target = SocketAddr::new(self.target.address, self.target.port);
-                    proxy_protocol::encode(version, local, target, &mut self.unsent);
-                }
-                proxy_protocol::Version::V2 => proxy_protocol::encode_local(&mut self.unsent),
-            }
-        }
-        let target = Arc::clone(&self.target);
-        let done = match &target.check {
-            HealthCheck::Http(check) => {
-                http::request(check, &mut self.unsent);
-                self.stage = Stage::Http(turn.answer());
-                false
-            }
-            HealthCheck::Https(_) => {
-                self.stage = Stage::Https(Box::new(tls::client(target.address)?), None);
-                self.write_tls()?;
-                false
-            }
-            HealthCheck::TlsHello => {
-                let written = tls::client(target.address)?.write_tls(&mut self.unsent);
-                written.map_err(|error| Found::error(CheckStatus::SocketError, &error))?;
-                self.stage = Stage::Hello(Vec::new());
-                false
-            }
-            HealthCheck::Tcp | HealthCheck::Ping => true,
-        };
-        self.flush()?;
-        Ok(done.then(|| Found::new(CheckStatus::L4Ok)))
-    }
-
-    fn write_tls(&mut self) -> Result<(), Found> {
-        let failed = self.failed();
-        if let Stage::Https(tls, _) = &mut self.stage {
-            while tls.wants_write() {
-                tls.write_tls(&mut self.unsent).map_err(|error| Found::error(failed, &error))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Found> {
-        let mut sent = 0;
-        while sent < self.unsent.len() {
-            match self.socket.send_with_flags(&self.unsent[sent..], libc::MSG_NOSIGNAL) {
-                Ok(n) => sent += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Found::error(self.failed(), &error)),
-            }
-        }
-        self.unsent.drain(..sent);
-        Ok(())
-    }
-
-    fn read(&mut self, turn: &mut Turn<'_>) -> Progress {
-        for _ in 0..READS {
-            if matches!(self.stage, Stage::Https(..)) {
-                match self.read_tls(turn)? {
-                    More::Done(found) => return Ok(Some(found)),
-                    More::Later => return Ok(None),
-                    More::Perhaps => continue,
-                }
-            }
-            let failed = self.failed();
-            let n = match (&self.socket).read(turn.scratch) {
-                Ok(n) => n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Found::error(failed, &error)),
-            };
-            let (bytes, ended) = (&turn.scratch[..n], n == 0);
-            let found = match (&mut self.stage, &self.target.check) {
-                (Stage::Http(answer), HealthCheck::Http(check)) => answer.take(check, bytes, ended),
-                (Stage::Hello(begun), _) => {
-                    begun.extend_from_slice(bytes);
-                    tls::judge_hello(begun, ended)
-                }
-                (Stage::Echo(echo), _) => echo.is_reply(bytes).then(|| Found::new(CheckStatus::L4Ok)),
-                _ => None,
-            };
-            self.ended |= ended;
-            // A stream that gave less than was asked for is empty: more of it is another event.
-            let empty = n < READ && !self.ended && !matches!(self.stage, Stage::Echo(_));
-            if found.is_some() || empty {
-                return Ok(found);
-            }
-        }
-        turn.again = true;
-        Ok(None)
-    }
-
-    fn read_tls(&mut self, turn: &mut Turn<'_>) -> Result<More, Found> {
-        let failed = self.failed();
-        let Stage::Https(tls, answer) = &mut self.stage else { return Ok(More::Later) };
-        let HealthCheck::Https(check) = &self.target.check else { return Ok(More::Later) };
-        let n = match tls.read_tls(&mut &self.socket) {
-            Ok(n) => n,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(More::Later),
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(More::Perhaps),
-            Err(error) => return Err(Found::error(failed, &error)),
-        };
-        let processed = tls.process_new_packets().map_err(|error| error.to_string());
-        let ended = match processed {
-            Ok(state) => {
-                if answer.is_none() && !tls.is_handshaking() {
-                    let mut request = Vec::with_capacity(128);
-                    http::request(check, &mut request);
-                    tls.writer()
-                        .write_all(&request)
-                        .map_err(|error| Found::error(CheckStatus::L7Response, &error))?;
-                    *answer = Some(turn.answer());
-                }
-                n == 0 || state.peer_has_closed()
-            }
-            Err(error) => {
-                // The alert that tells the target why; should it not arrive the answer is the same.
-                let _ = self.write_tls().and_then(|()| self.flush());
-                return Err(Found::because(failed, error));
-            }
-        };
-        let mut found = None;
-        if let Some(answer) = answer {
-            while found.is_none() {
-                match tls.reader().read(turn.scratch) {
-                    Ok(n) if n > 0 => found = answer.take(check, &turn.scratch[..n], false),
-                    _ => break,
-                }
-            }
-            if ended {
-                found = found.or_else(|| answer.take(check, b"", true));
-            }
-        } else if ended {
-            found = Some(Found::because(failed, "connection closed in the handshake"));
-        }
-        self.ended |= n == 0;
-        if let Some(found) = found {
-            return Ok(More::Done(found));
-        }
-        self.write_tls()?;
-        self.flush()?;
-        Ok(More::Perhaps)
-    }
-}
-
-/// What a read of TLS came to.
-enum More {
-    /// It decides.
-    Done(Found),
-    /// Nothing is there.
-    Later,
-    /// There may be more.
-    Perhaps,
+    0
 }
 
 /// Probes once, waiting for the outcome.
 #[cfg(test)]
 pub(super) fn once(target: &Target) -> Outcome {
-    let mut prober = Prober::new().expect("there are descriptors");
+    let mut prober = Prober::new(1).expect("there are descriptors");
     prober.start(TargetId::default(), Arc::new(target.clone()));
     loop {
         prober.turn(None);

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,9 +11,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{prober::once, *};
+use super::{
+    prober::{Prober, once},
+    *,
+};
 use crate::{
-    health::core::Target,
+    health::core::{Target, TargetId},
     model::{HealthCheck, HttpCheck, HttpMethod, HttpVersion},
     net::proxy_protocol::Version,
 };
@@ -107,7 +111,19 @@ async fn probe(address: SocketAddr, check: HealthCheck) -> Outcome {
 }
 
 async fn status(serve: Serve, check: &HealthCheck) -> CheckStatus {
-    probe(local(serve).await, check.clone()).await.status
+    // Who answers is waited for, however busy the machine.
+    let answers = match &serve {
+        Serve::Say(pieces) => pieces.len() <= 5,
+        Serve::Hang => false,
+        Serve::Reset | Serve::Forever(_) => true,
+    };
+    let address = local(serve).await;
+    if !answers {
+        return probe(address, check.clone()).await.status;
+    }
+    let mut patient = target(address, check.clone());
+    patient.timeout = Duration::from_secs(30);
+    run(&patient).await.status
 }
 
 #[tokio::test]
@@ -342,3 +358,80 @@ async fn the_proxy_header_comes_before_all_else() {
 }
 
 mod openssl;
+
+/// Probes all of these at once.
+fn at_once(prober: &mut Prober, targets: &[Target]) -> Vec<Outcome> {
+    for target in targets {
+        prober.start(TargetId::default(), Arc::new(target.clone()));
+    }
+    let mut outcomes = Vec::new();
+    while outcomes.len() < targets.len() {
+        prober.turn(None);
+        outcomes.extend(prober.done().map(|(_, outcome)| outcome));
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn nothing_of_a_probe_is_left_to_the_next_on_its_socket() {
+    let ok = b"HTTP/1.0 200 OK\r\n\r\n";
+    let http = HealthCheck::Http(http_check());
+    let mut all = Vec::new();
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let closed = TcpListener::bind((ip, 0)).await.unwrap().local_addr().unwrap();
+        let pass = (server(ip, say(ok)).await, http.clone(), CheckStatus::L7Ok);
+        let (hang, reset) = (server(ip, Serve::Hang).await, server(ip, Serve::Reset).await);
+        let large = server(ip, Serve::Forever(vec![b'x'; 100_000])).await;
+        for other in [
+            (closed, http.clone(), CheckStatus::L4Connection),
+            (hang, http.clone(), CheckStatus::L7Timeout),
+            (hang, HealthCheck::Tcp, CheckStatus::L4Ok),
+            (hang, HealthCheck::TlsHello, CheckStatus::L6Timeout),
+            (reset, http.clone(), CheckStatus::L7Response),
+            (large, http.clone(), CheckStatus::L7Response),
+            (server(ip, say(b"HTTP/1.0 500 No\r\n\r\n")).await, http.clone(), CheckStatus::L7Status),
+        ] {
+            all.extend([other, pass.clone()]);
+        }
+    }
+    let sockets = tokio::task::spawn_blocking(move || {
+        let mut prober = Prober::new(1000).unwrap();
+        for (address, check, expected) in all {
+            let mut target = target(address, check.clone());
+            if !matches!(expected, CheckStatus::L6Timeout | CheckStatus::L7Timeout) {
+                target.timeout = Duration::from_secs(30);
+            }
+            let outcome = at_once(&mut prober, &[target]).remove(0);
+            assert_eq!(outcome.status, expected, "{address} {check:?}: {outcome}");
+        }
+        prober.kept()
+    });
+    assert_eq!(sockets.await.unwrap(), 2, "one for all of a family");
+}
+
+#[tokio::test]
+async fn sockets_are_kept_within_bounds() {
+    let http = HealthCheck::Http(http_check());
+    let mut quick = target(local(Serve::Hang).await, http.clone());
+    quick.timeout = Duration::from_millis(100);
+    let mapped = local(say(b"HTTP/1.0 200 OK\r\n\r\n")).await;
+    let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), mapped.port());
+    let sockets = tokio::task::spawn_blocking(move || {
+        let mut prober = Prober::new(100).unwrap();
+        let outcomes = at_once(&mut prober, &vec![quick.clone(); 100]);
+        assert!(outcomes.iter().all(|outcome| outcome.status == CheckStatus::L7Timeout), "{outcomes:?}");
+        let many = prober.kept();
+        let mut mapped = target(mapped, http);
+        mapped.timeout = Duration::from_secs(30);
+        let outcomes = at_once(&mut prober, &[mapped]);
+        assert_eq!(outcomes[0].status, CheckStatus::L7Ok, "{outcomes:?}");
+        let mapped = prober.kept();
+        // As many of the other family: those that are kept make room.
+        quick.address = Ipv6Addr::LOCALHOST.into();
+        for target in vec![quick; 60] {
+            prober.start(TargetId::default(), Arc::new(target));
+        }
+        (many, mapped, prober.kept())
+    });
+    assert_eq!(sockets.await.unwrap(), (64, 64, 40));
+}

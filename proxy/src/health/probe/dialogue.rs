@@ -1,0 +1,373 @@
+//! One probe: the connection, what is asked on it, and what becomes of the answer.
+
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nix::sys::epoll::EpollFlags;
+use rustls::ClientConnection;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    http::{self, Answer},
+    outcome::{CheckStatus, Found},
+    ping::Echo,
+    tls,
+};
+use crate::{
+    health::core::{Target, TargetId},
+    model::HealthCheck,
+    net::proxy_protocol,
+    sys,
+};
+
+/// What of an answer is read at once.
+pub(super) const READ: usize = 16 * 1024;
+/// Tables that are kept for the next answers.
+const SPARE: usize = 16;
+/// Reads for one target before others have their turn.
+const READS: usize = 8;
+/// A probe under way.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) id: TargetId,
+    target: Arc<Target>,
+    socket: Socket,
+    pub(super) started: Instant,
+    pub(super) deadline: Instant,
+    stage: Stage,
+    /// What the socket would not take yet.
+    unsent: Vec<u8>,
+    /// The target has closed its side: there is no other event, so all is read up to the end.
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    Echo(Echo),
+    Hello(Vec<u8>),
+    Http(Answer),
+    /// `None` until the handshake is done and the question asked.
+    Https(Box<ClientConnection>, Option<Answer>),
+}
+
+/// `Ok(None)`: there is more to come.
+pub(super) type Progress = Result<Option<Found>, Found>;
+
+/// Which targets a socket for TCP can be used for, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// `None`: for one target alone. An IPv6 socket that was connected over IPv4 is not what it was.
+    pub(super) fn of(target: &Target) -> Option<Self> {
+        match target.address {
+            _ if target.check == HealthCheck::Ping => None,
+            IpAddr::V4(_) => Some(Self::V4),
+            IpAddr::V6(ip) => ip.to_ipv4_mapped().is_none().then_some(Self::V6),
+        }
+    }
+}
+
+/// What the probes of one thread share.
+pub(super) struct Turn<'a> {
+    pub(super) scratch: &'a mut Vec<u8>,
+    pub(super) spare: &'a mut Vec<Answer>,
+    /// There is more to read.
+    pub(super) again: bool,
+}
+
+impl Turn<'_> {
+    fn answer(&mut self) -> Answer {
+        let mut answer = self.spare.pop().unwrap_or_default();
+        answer.clear();
+        answer
+    }
+}
+
+/// A socket for TCP probes, on which nothing was done yet.
+fn stream(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    // Nothing of a connection is to stay here or there, and one packet does it. Holds for all connections of the socket.
+    socket.set_linger(Some(Duration::ZERO))?;
+    Ok(socket)
+}
+
+fn echo(target: &Target) -> Result<(Socket, Stage), Found> {
+    let failed = |error: io::Error| Found::error(CheckStatus::L4Connection, &error);
+    let (socket, raw) = Echo::socket(target.address)
+        .map_err(|error| Found::because(CheckStatus::SocketError, error.to_string()))?;
+    let echo = Echo::new(target.address, raw);
+    socket.connect(&SocketAddr::new(target.address, target.port).into()).map_err(failed)?;
+    socket.send(&echo.request()).map_err(failed)?;
+    Ok((socket, Stage::Echo(echo)))
+}
+
+fn connect(target: &Target, kept: Option<Socket>) -> Result<(Socket, Stage), Found> {
+    let ours = |error: io::Error| Found::because(CheckStatus::SocketError, error.to_string());
+    let address = SocketAddr::new(target.address, target.port);
+    let socket = match kept {
+        Some(socket) => socket,
+        None => stream(Domain::for_address(address)).map_err(ours)?,
+    };
+    // We speak first: the ACK of the handshake goes with the question, and where there is none with the reset.
+    // The end of a connection forgets it.
+    socket.set_tcp_quickack(false).map_err(|error| Found::error(CheckStatus::SocketError, &error))?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
+            Err(Found::error(CheckStatus::L4Connection, &error))
+        }
+        _ => Ok((socket, Stage::Connecting)),
+    }
+}
+
+impl Probe {
+    /// One that connects, on a socket that is kept for the target's [`Family`] or on a new one, or that has sent its
+    /// echo.
+    ///
+    /// # Errors
+    /// When that alone says how it ends.
+    pub(super) fn begin(
+        id: TargetId,
+        target: Arc<Target>,
+        started: Instant,
+        kept: Option<Socket>,
+    ) -> Result<Self, Found> {
+        let (socket, stage) = match target.check {
+            HealthCheck::Ping => echo(&target)?,
+            _ => connect(&target, kept)?,
+        };
+        let deadline = started + target.timeout;
+        Ok(Self { id, target, socket, started, deadline, stage, unsent: Vec::new(), ended: false })
+    }
+
+    /// What events are to be asked for.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Ends the connection with a reset. The socket, where it can be used again; it has the events that it had.
+    pub(super) fn end(self, spare: &mut Vec<Answer>) -> Option<(Family, Socket)> {
+        let family = Family::of(&self.target);
+        if let Stage::Http(answer) | Stage::Https(_, Some(answer)) = self.stage
+            && spare.len() < SPARE
+        {
+            spare.push(answer);
+        }
+        // What cannot be disconnected is closed.
+        let family = family.filter(|_| sys::disconnect(&self.socket).is_ok())?;
+        Some((family, self.socket))
+    }
+
+    /// What it means that the deadline passes now.
+    pub(super) fn late(&self) -> Found {
+        let status = match &self.stage {
+            Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Timeout,
+            Stage::Hello(_) | Stage::Https(_, None) => CheckStatus::L6Timeout,
+            Stage::Http(_) | Stage::Https(_, Some(_)) => CheckStatus::L7Timeout,
+        };
+        Found::because(status, "timeout")
+    }
+
+    /// What it means that the connection fails now.
+    fn failed(&self) -> CheckStatus {
+        match &self.stage {
+            Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Connection,
+            Stage::Hello(_) | Stage::Https(_, None) => CheckStatus::L6Response,
+            Stage::Http(_) | Stage::Https(_, Some(_)) => CheckStatus::L7Response,
+        }
+    }
+
+    /// Goes on with what these events allow. `Err` and `Ok(Some)` are the end.
+    pub(super) fn go_on(&mut self, flags: EpollFlags, turn: &mut Turn<'_>) -> Progress {
+        let broken = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
+        if matches!(self.stage, Stage::Connecting) {
+            let failed = CheckStatus::L4Connection;
+            if broken && let Ok(Some(error)) = self.socket.take_error() {
+                return Err(Found::error(failed, &error));
+            }
+            if !flags.contains(EpollFlags::EPOLLOUT) {
+                return if broken { Err(Found::because(failed, "connection closed")) } else { Ok(None) };
+            }
+            if let Some(found) = self.connected(turn)? {
+                return Ok(Some(found));
+            }
+        } else if flags.contains(EpollFlags::EPOLLOUT) && !self.unsent.is_empty() {
+            self.flush()?;
+        }
+        self.ended |= flags.contains(EpollFlags::EPOLLRDHUP);
+        if flags.contains(EpollFlags::EPOLLIN) || broken { self.read(turn) } else { Ok(None) }
+    }
+
+    /// The connection stands: asks.
+    fn connected(&mut self, turn: &mut Turn<'_>) -> Progress {
+        // Of most questions the whole, in one piece of memory.
+        self.unsent.reserve(256);
+        if let Some(version) = self.target.proxy_protocol {
+            match version {
+                proxy_protocol::Version::V1 => {
+                    let local = self.socket.local_addr().ok().and_then(|address| address.as_socket());
+                    let local =
+                        local.ok_or_else(|| Found::because(CheckStatus::L4Connection, "not connected"))?;
+                    let target = SocketAddr::new(self.target.address, self.target.port);
+                    proxy_protocol::encode(version, local, target, &mut self.unsent);
+                }
+                proxy_protocol::Version::V2 => proxy_protocol::encode_local(&mut self.unsent),
+            }
+        }
+        let target = Arc::clone(&self.target);
+        let done = match &target.check {
+            HealthCheck::Http(check) => {
+                http::request(check, &mut self.unsent);
+                self.stage = Stage::Http(turn.answer());
+                false
+            }
+            HealthCheck::Https(_) => {
+                self.stage = Stage::Https(Box::new(tls::client(target.address)?), None);
+                self.write_tls()?;
+                false
+            }
+            HealthCheck::TlsHello => {
+                let written = tls::client(target.address)?.write_tls(&mut self.unsent);
+                written.map_err(|error| Found::error(CheckStatus::SocketError, &error))?;
+                self.stage = Stage::Hello(Vec::new());
+                false
+            }
+            HealthCheck::Tcp | HealthCheck::Ping => true,
+        };
+        self.flush()?;
+        Ok(done.then(|| Found::new(CheckStatus::L4Ok)))
+    }
+
+    fn write_tls(&mut self) -> Result<(), Found> {
+        let failed = self.failed();
+        if let Stage::Https(tls, _) = &mut self.stage {
+            while tls.wants_write() {
+                tls.write_tls(&mut self.unsent).map_err(|error| Found::error(failed, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Found> {
+        let mut sent = 0;
+        while sent < self.unsent.len() {
+            match self.socket.send_with_flags(&self.unsent[sent..], libc::MSG_NOSIGNAL) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Found::error(self.failed(), &error)),
+            }
+        }
+        self.unsent.drain(..sent);
+        Ok(())
+    }
+
+    fn read(&mut self, turn: &mut Turn<'_>) -> Progress {
+        for _ in 0..READS {
+            if matches!(self.stage, Stage::Https(..)) {
+                match self.read_tls(turn)? {
+                    More::Done(found) => return Ok(Some(found)),
+                    More::Later => return Ok(None),
+                    More::Perhaps => continue,
+                }
+            }
+            let failed = self.failed();
+            let n = match (&self.socket).read(turn.scratch) {
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Found::error(failed, &error)),
+            };
+            let (bytes, ended) = (&turn.scratch[..n], n == 0);
+            let found = match (&mut self.stage, &self.target.check) {
+                (Stage::Http(answer), HealthCheck::Http(check)) => answer.take(check, bytes, ended),
+                (Stage::Hello(begun), _) => {
+                    begun.extend_from_slice(bytes);
+                    tls::judge_hello(begun, ended)
+                }
+                (Stage::Echo(echo), _) => echo.is_reply(bytes).then(|| Found::new(CheckStatus::L4Ok)),
+                _ => None,
+            };
+            self.ended |= ended;
+            // A stream that gave less than was asked for is empty: more of it is another event.
+            let empty = n < READ && !self.ended && !matches!(self.stage, Stage::Echo(_));
+            if found.is_some() || empty {
+                return Ok(found);
+            }
+        }
+        turn.again = true;
+        Ok(None)
+    }
+
+    fn read_tls(&mut self, turn: &mut Turn<'_>) -> Result<More, Found> {
+        let failed = self.failed();
+        let Stage::Https(tls, answer) = &mut self.stage else { return Ok(More::Later) };
+        let HealthCheck::Https(check) = &self.target.check else { return Ok(More::Later) };
+        let n = match tls.read_tls(&mut &self.socket) {
+            Ok(n) => n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(More::Later),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(More::Perhaps),
+            Err(error) => return Err(Found::error(failed, &error)),
+        };
+        let processed = tls.process_new_packets().map_err(|error| error.to_string());
+        let ended = match processed {
+            Ok(state) => {
+                if answer.is_none() && !tls.is_handshaking() {
+                    let mut request = Vec::with_capacity(128);
+                    http::request(check, &mut request);
+                    tls.writer()
+                        .write_all(&request)
+                        .map_err(|error| Found::error(CheckStatus::L7Response, &error))?;
+                    *answer = Some(turn.answer());
+                }
+                n == 0 || state.peer_has_closed()
+            }
+            Err(error) => {
+                // The alert that tells the target why; should it not arrive the answer is the same.
+                let _ = self.write_tls().and_then(|()| self.flush());
+                return Err(Found::because(failed, error));
+            }
+        };
+        let mut found = None;
+        if let Some(answer) = answer {
+            while found.is_none() {
+                match tls.reader().read(turn.scratch) {
+                    Ok(n) if n > 0 => found = answer.take(check, &turn.scratch[..n], false),
+                    _ => break,
+                }
+            }
+            if ended {
+                found = found.or_else(|| answer.take(check, b"", true));
+            }
+        } else if ended {
+            found = Some(Found::because(failed, "connection closed in the handshake"));
+        }
+        self.ended |= n == 0;
+        if let Some(found) = found {
+            return Ok(More::Done(found));
+        }
+        self.write_tls()?;
+        self.flush()?;
+        Ok(More::Perhaps)
+    }
+}
+
+/// What a read of TLS came to.
+enum More {
+    /// It decides.
+    Done(Found),
+    /// Nothing is there.
+    Later,
+    /// There may be more.
+    Perhaps,
+}
