@@ -220,6 +220,38 @@ fn rules_see_the_authority_of_an_absolute_target_without_host() {
 }
 
 #[test]
+fn a_parsed_request_shows_its_path_and_all_of_its_fields() {
+    let shown = |line: &str| {
+        let text = format!("{line}\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\nCookie: k=v\r\n\r\n");
+        let mut head = RequestHead::new();
+        head.parse(text.as_bytes()).unwrap().unwrap();
+        let view = head.view(text.as_bytes());
+        let fields: Vec<_> = (0..view.header_count()).map(|i| view.header(i)).collect();
+        let expected: [(&[u8], &[u8]); 4] =
+            [(b"Host", b"h"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Cookie", b"k=v")];
+        assert_eq!(fields, expected);
+        let named = |subject, value| holds(rule(subject, CompareType::EqualTo, value), &view);
+        assert!(
+            named(L7Subject::Header("X-A".to_owned()), "1")
+                && named(L7Subject::Header("X-A".to_owned()), "2")
+        );
+        assert!(named(L7Subject::Cookie("k".to_owned()), "v") && named(L7Subject::HostName, "h"));
+        (
+            String::from_utf8(RequestFacts::path_and_query(&view).to_vec()).unwrap(),
+            named(L7Subject::Path, "/a/b"),
+        )
+    };
+    for (line, path, matches) in [
+        ("GET /a/b?x HTTP/1.1", "/a/b?x", true),
+        ("GET http://h/a/b HTTP/1.1", "/a/b", true),
+        ("GET /a HTTP/1.1", "/a", false),
+        ("OPTIONS * HTTP/1.1", "", false),
+    ] {
+        assert_eq!(shown(line), (path.to_owned(), matches), "{line}");
+    }
+}
+
+#[test]
 fn options_about_the_connection_itself_are_no_values() {
     let close = rule(L7Subject::Header("Connection".to_owned()), CompareType::Regex, "close|keep-alive");
     assert!(!holds(close.clone(), &request("/", &[("connection", "Close, keep-alive")])));
