@@ -226,6 +226,35 @@ fn a_few_words_need_no_table() {
     }
 }
 
+#[test]
+fn more_than_eight_bound_words_are_a_table() {
+    for (before, after) in [("^", "$"), ("^", ""), ("", "$")] {
+        for (number, literals) in [(8, true), (9, false)] {
+            let words: Vec<String> = (0..number).map(|n| format!("w{n}x")).collect();
+            let regex = compile(&format!("{before}(?:{}){after}", words.join("|")));
+            assert_eq!(matches!(regex.0, Program::Literals(_)), literals, "{before}{number}{after}");
+            assert!(!regex.backtracks());
+        }
+    }
+}
+
+#[test]
+fn quoted_and_escaped_backslashes_are_told_apart() {
+    for (expression, matching, other) in [
+        (r"^\\Qa$", r"\Qa", "a"),
+        (r"^\Qa\\E$", r"a\", "aE"),
+        (r"^\Q\d\E$", r"\d", "1"),
+        ("^[a-a]$", "a", "b"),
+    ] {
+        let regex = compile(expression);
+        assert!(!regex.backtracks(), "{expression}");
+        for regex in [regex, interpret(expression)] {
+            assert!(regex.is_match(matching.as_bytes(), &mut Allowance::default()), "{expression}");
+            assert!(!regex.is_match(other.as_bytes(), &mut Allowance::default()), "{expression}");
+        }
+    }
+}
+
 /// However slow each is to make, and however many they are: what was not made into a table means the same.
 #[test]
 fn work_for_tables_is_bounded_and_what_comes_after_is_interpreted() {
