@@ -111,6 +111,8 @@ struct Entry {
     first: bool,
     /// The interval to the second probe is shortened.
     of_many: bool,
+    /// While the first probe is under way, and the interval after it is shortened: when that one would end in full.
+    in_full: Option<Instant>,
 }
 
 impl Scheduler {
@@ -197,9 +199,11 @@ impl Scheduler {
             let late = now.saturating_duration_since(entry.next);
             let delay = entry.target.delay;
             let early = std::mem::take(&mut entry.of_many);
-            let next = entry.next + if early { delay.mul_f64(1.0 - fraction / 2.0) } else { delay };
+            let in_full = entry.next + delay;
+            let next = if early { entry.next + delay.mul_f64(1.0 - fraction / 2.0) } else { in_full };
             let first = std::mem::take(&mut entry.first);
             entry.next = if first { on_grid(origin, next, delay, targets) } else { next };
+            entry.in_full = early.then(|| on_grid(origin, in_full, delay, targets));
             let target = entry.target.clone();
             self.max_lateness = self.max_lateness.max(late);
             self.in_flight += 1;
@@ -217,6 +221,11 @@ impl Scheduler {
         let state = entry.health.state();
         // Starts that the probe overlapped are left out; the timetable stays.
         let delay = entry.target.delay.max(Duration::from_millis(1));
+        if let Some(in_full) = entry.in_full.take()
+            && entry.next < now
+        {
+            entry.next = in_full;
+        }
         let behind = now.saturating_duration_since(entry.next);
         if !behind.is_zero() {
             let missed = behind.as_nanos().div_ceil(delay.as_nanos());
@@ -276,7 +285,15 @@ impl Scheduler {
 
     fn insert(&mut self, now: Instant, target: Arc<Target>, state: CheckState) -> u32 {
         let health = Health::new(state, target.rise, target.fall);
-        let entry = Some(Entry { target, health, next: now, waiting: true, first: true, of_many: false });
+        let entry = Some(Entry {
+            target,
+            health,
+            next: now,
+            waiting: true,
+            first: true,
+            of_many: false,
+            in_full: None,
+        });
         match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize].entry = entry;

@@ -255,6 +255,24 @@ fn a_probe_that_takes_whole_delays_is_followed_at_the_next_start() {
 }
 
 #[test]
+fn a_first_probe_that_outlives_the_shortened_interval_is_followed_within_the_whole_one() {
+    for seed in 0..20 {
+        let mut sim = Simulation::new(seed, 1000);
+        let targets: Vec<Target> = (0..64).map(|i| target(i, 5, 1, 1)).collect();
+        sim.update(targets.clone());
+        sim.run(Duration::from_secs(12), |at, _| {
+            let takes = if at < Duration::from_secs(2) { 4000 } else { 1 };
+            (Duration::from_millis(takes), Verdict::Passed)
+        });
+        for target in &targets {
+            let starts = sim.starts_of(target);
+            let interval = (starts[1] - starts[0]).as_secs_f64();
+            assert!((4.0..=5.0).contains(&interval), "{interval}");
+        }
+    }
+}
+
+#[test]
 fn a_target_of_many_members_is_probed_once() {
     let mut sim = Simulation::new(1, 10);
     let a = target(1, 5, 1, 3);
