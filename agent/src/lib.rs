@@ -20,6 +20,8 @@
 //! the agent is back. Everything runs on one thread; what blocks (files, parsing) is handed to a few short-lived ones,
 //! so that heartbeats leave on time.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
+
 pub mod amphora;
 pub mod change_error;
 pub mod config;

@@ -94,6 +94,7 @@ fn gauge(name: &str, help: &str, value: u64) -> Vec<MetricFamily> {
 }
 
 /// `VmRSS` of this process.
+#[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
 fn resident_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

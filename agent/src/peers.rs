@@ -5,6 +5,8 @@
 //! supervised proxy reads the file by itself when it starts (`--peers-file`); [`Peers::reconcile`] is for one that is
 //! not supervised, and for what goes wrong in between. The key is in the file and nowhere else: it is never told.
 
+#![expect(clippy::disallowed_types, reason = "held to copy a line, never while something is awaited")]
+
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},

@@ -6,7 +6,7 @@ use amphora_netlink::LinkChanges;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
 };
 
 use crate::{
@@ -86,6 +86,7 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
 
     let mut programs = Vec::new();
     if supervised {
+        #[expect(clippy::disallowed_methods, reason = "at the start, before anybody is served")]
         fs::create_dir_all(&config.run_dir).map_err(cannot(format!("make {}", config.run_dir.display())))?;
         // In the order in which they are stopped: the peer takes over while the proxy still serves.
         if config.topology == Topology::ActiveStandby {
@@ -172,11 +173,15 @@ async fn reload(
     heartbeats: watch::Sender<HeartbeatConfig>,
 ) {
     while hangup.recv().await.is_some() {
-        match tls.reload() {
+        let (tls, path) = (Arc::clone(&tls), file.clone());
+        let read = spawn_blocking(move || (tls.reload(), Config::load(&path)));
+        // It can only have panicked, which is told by then.
+        let Ok((certificates, configuration)) = read.await else { continue };
+        match certificates {
             Ok(()) => tracing::info!("certificates were read again"),
             Err(error) => tracing::error!(%error, "the new certificates are not usable; the old ones stay"),
         }
-        match Config::load(&file) {
+        match configuration {
             Ok(new) => {
                 new.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
                 let (heartbeat, remarks) = (config.heartbeat.clone(), config.remarks.clone());

@@ -14,6 +14,12 @@
 //! process killed between any two steps, or a full disk, leaves the old document or the new one, and behind it the
 //! one that ran before.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "who calls is a blocking thread, or starts the agent"
+)]
+
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},

@@ -4,6 +4,12 @@
 //! Certificates may be replaced at any time: each new connection looks whether the files changed. A pair that is
 //! not usable is reported once and the one before stays in use.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "who calls is a blocking thread, or starts the agent"
+)]
+
 use std::{
     fmt, fs,
     path::{Path, PathBuf},

@@ -4,6 +4,8 @@
 //! daemon reads what is stored by itself when it starts; [`Vrrp::reconcile`] is for what goes wrong in between. As with
 //! the load balancer, what is stored wins.
 
+#![expect(clippy::disallowed_types, reason = "held to copy a line, never while something is awaited")]
+
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},

@@ -1,5 +1,6 @@
 //! The program itself: how it starts, stops, dies and comes back.
 #![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "tests may block")]
 
 use std::{
     fs,

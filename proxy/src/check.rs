@@ -29,6 +29,7 @@ pub(crate) fn check(file: &Path, out: impl Write) -> ExitCode {
 }
 
 /// One byte beyond the bound is for the parser to complain about.
+#[expect(clippy::disallowed_methods, reason = "there is no runtime")]
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let from: Box<dyn Read> =
         if file == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(file)?) };
@@ -53,6 +54,7 @@ fn write(mut out: impl Write, refusal: &Refusal) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    #![allow(clippy::disallowed_methods, reason = "tests may block")]
     use std::{fs, path::PathBuf};
 
     use super::*;

@@ -25,6 +25,8 @@
 //! | [`privileges`] | descriptors, the network namespace, the user |
 //! | [`net`] | sockets, buffers, pipes, deadlines, the PROXY protocol |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
+
 pub mod balance;
 pub mod control;
 pub mod engine;

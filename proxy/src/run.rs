@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
-    task::LocalSet,
+    task::{LocalSet, spawn_blocking},
 };
 
 use crate::cli::Options;
@@ -56,7 +56,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let engine = Engine::start(bounds)?;
     if let Some(file) = &options.load_balancer {
         let name = file.display();
-        let document = fs::read(file).map_err(|error| format!("{name}: {error}"))?;
+        let document = read(file).await.map_err(|error| format!("{name}: {error}"))?;
         engine.apply_document(document.into()).await.map_err(|error| format!("{name}: {error}"))?;
     }
     if let Some(dir) = &options.state_dir {
@@ -139,12 +139,19 @@ fn readable(options: &Options) -> Files {
     options.peers_file.iter().fold(files, |files, file| files.read_beside(file))
 }
 
+/// Reads a file, and meanwhile does what else there is to do.
+async fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let file = file.to_owned();
+    #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
+    spawn_blocking(move || fs::read(file)).await.map_err(io::Error::other)?
+}
+
 /// Makes the last good document live: the present one, or the one before when the present one cannot be
 /// honoured. With neither the proxy serves nothing and waits for the agent.
 async fn restore(engine: &Engine, dir: &Path) {
     for name in ["loadbalancer.json", "loadbalancer.previous.json"] {
         let file = dir.join(name);
-        let document = match fs::read(&file) {
+        let document = match read(&file).await {
             Ok(document) => document,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
@@ -165,7 +172,7 @@ async fn restore(engine: &Engine, dir: &Path) {
 /// Sets the peer to what the file says; a file that is gone says that there is none. One that cannot be read or honoured
 /// changes nothing: clients are served without a peer, too.
 async fn read_peers(engine: &Engine, file: &Path) {
-    let set: Result<(), Failure> = match fs::read(file) {
+    let set: Result<(), Failure> = match read(file).await {
         Ok(bytes) => match PeersConfig::from_json(&bytes) {
             Ok(config) => engine.set_peers(config, true).await.map(drop).map_err(Failure::from),
             Err(refusal) => Err(refusal.into()),

@@ -1,5 +1,6 @@
 //! What whoever takes the proxy over can do: this program takes its place, confines itself as the proxy does, and tries.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "tests may block")]
 #![allow(unsafe_code, reason = "system calls that no library makes for good")]
 
 use std::{

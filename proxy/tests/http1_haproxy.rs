@@ -2,6 +2,7 @@
 //! they see the same requests. Without a `haproxy` program the tests say so and pass.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "tests may block")]
 
 mod generate;
 

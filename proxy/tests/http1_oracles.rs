@@ -1,6 +1,7 @@
 //! The oracles of the HTTP/1.1 engine on generated messages: well-formed ones, spoiled ones, and cuts of both.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "tests may block")]
 
 mod generate;
 mod oracle;

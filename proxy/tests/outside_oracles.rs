@@ -1,6 +1,8 @@
 //! The oracles of what comes from operators, clients and members beside HTTP's framing, on generated input; fuzz targets
 //! run the same.
 
+#![allow(clippy::disallowed_methods, reason = "tests may block")]
+
 mod oracle;
 
 use amphora_proxy::model::arbitrary;

@@ -9,6 +9,8 @@
 //! | `daemon` | the thread that owns the virtual routers, and what it waits for |
 //! | [`control`] | the control socket; its documents are in the crate `amphora-ipc` |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
+
 mod cli;
 pub mod config;
 pub mod control;

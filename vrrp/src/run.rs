@@ -106,6 +106,7 @@ async fn reload(file: &Path, commands: &mpsc::Sender<Asked>) {
 }
 
 /// `None` when there is no such file.
+#[expect(clippy::disallowed_methods, reason = "at the start, and once when an operator asks for it")]
 fn read(file: &Path) -> Result<Option<Config>, Failure> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -208,6 +208,7 @@ impl Config {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
+    #[expect(clippy::disallowed_methods, reason = "before there is a runtime, or on a blocking thread")]
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
         Self::parse(&text)

@@ -27,7 +27,6 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, PoisonError},
-    time::Instant,
 };
 
 use amphora_netlink::{Interface, InterfaceName, LinkChange, LinkChanges, MacAddress, Namespace, NetError};
@@ -120,6 +119,7 @@ pub struct Plumbing {
 }
 
 /// Recorded ports that are not as they should be, and why.
+#[expect(clippy::disallowed_types, reason = "held to copy a few lines, never while something is awaited")]
 type Failures = std::sync::Mutex<BTreeMap<MacAddress, String>>;
 
 impl Plumbing {
@@ -150,7 +150,7 @@ impl Plumbing {
     /// [`failures`](Self::failures).
     pub async fn plug(self: &Arc<Self>, mac: MacAddress, port: Port) -> Result<Outcome, PlugError> {
         self.on_a_thread(move |this, namespace| async move {
-            let began = Instant::now();
+            let began = tokio::time::Instant::now();
             let mut record = this.record.lock().await;
             let world = World::enter(&namespace, this.config.topology).await?;
             let place = world.place(mac, this.config.pci_rescan.as_deref()).await?;

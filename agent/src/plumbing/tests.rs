@@ -12,6 +12,7 @@ use std::{
     fs,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
 };
 
 use amphora_tests::Namespace;

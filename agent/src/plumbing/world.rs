@@ -67,6 +67,7 @@ impl<'a> World<'a> {
         }
         if let Some(file) = pci_rescan.filter(|file| file.is_file()) {
             // Whether it helped shows when the controller asks again.
+            #[expect(clippy::disallowed_methods, reason = "plumbing has a thread of its own")]
             if let Err(error) = fs::write(file, "1") {
                 tracing::debug!(%error, "cannot have the PCI bus scanned");
             }

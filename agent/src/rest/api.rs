@@ -352,6 +352,7 @@ impl<'a> Statistics<'a> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
 fn hostname() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim_end().to_owned())

@@ -16,7 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -221,7 +221,9 @@ fn marks(stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Vec<Mark> {
 async fn shake_hands(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
     let _ = stream.set_nodelay(true);
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &(SEND_TIMEOUT.as_millis() as u32));
-    let handshake = TlsAcceptor::from(shared.tls.current()).accept(stream);
+    let tls = Arc::clone(&shared.tls);
+    let config = spawn_blocking(move || tls.current()).await.map_err(|error| error.to_string())?;
+    let handshake = TlsAcceptor::from(config).accept(stream);
     match timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(shaken) => shaken.map_err(|error| error.to_string()),
         Err(_) => Err("took too long".to_owned()),

@@ -3,6 +3,11 @@
 //! Of those who wait it is the one of the smallest crowd, whatever the order in which they came: so that another
 //! controller's change comes right after the one that is being made, however many somebody else has asked for.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "held to queue or to take one, never while something is awaited"
+)]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -6,6 +6,11 @@
 //! alone can write it. A child that listens is known by its socket, of which the kernel says whose it is: nothing that the
 //! child itself says is believed.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a lock file on a tmpfs, which nobody else writes, and procfs"
+)]
+
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},

@@ -11,6 +11,8 @@
 //! | [`threads`] | what the kernel says of a process that does not answer |
 //! | [`PeersConfig`] | who the peer is that session persistence is kept alike with |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
+
 pub mod client;
 pub mod fitness;
 mod peers;

@@ -8,6 +8,11 @@
 //!
 //! So that no crowd of peers, slow or many, keeps another out, and an honest one that is slow survives beside it.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "held to note what a peer does, never while something is awaited"
+)]
+
 use std::{
     cmp::Reverse,
     collections::HashMap,

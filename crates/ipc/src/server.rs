@@ -97,6 +97,7 @@ impl Answer {
 ///
 /// # Errors
 /// `AlreadyExists` when it is something else; else as the file system says.
+#[expect(clippy::disallowed_methods, reason = "at the start, before anybody is served")]
 pub fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
@@ -125,6 +126,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// `AddrInUse` when a live process serves this path; else as the file system says.
+    #[expect(clippy::disallowed_methods, reason = "at the start, before anybody is served")]
     pub fn bind(path: &Path, program: &str) -> io::Result<Self> {
         // The lock's own error would name neither the directory nor what to do about it.
         if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.is_dir()) {
@@ -170,6 +172,7 @@ impl ControlSocket {
 }
 
 impl Drop for ControlSocket {
+    #[expect(clippy::disallowed_methods, reason = "at the end")]
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }

@@ -4,6 +4,8 @@
 //! It reads `/proc/PID/task/TID/stat` and `schedstat`, which everybody may read of every process, whoever it belongs to and
 //! whether or not it may be traced or dumped. Where `/proc` is mounted with `hidepid`, or is not there, nothing is known.
 
+#![expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
+
 use std::{
     collections::HashMap,
     fs,

@@ -14,6 +14,8 @@
 //! * `check_state`: what health checks say of a member
 //! * `arbitrary`: made-up load balancers for tests and benchmarks, behind the feature of that name
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
+
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 mod binding;

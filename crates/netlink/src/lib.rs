@@ -16,6 +16,8 @@
 //! says which it was. So a caller can bring the kernel to what it wants from any state, also from the one that a
 //! predecessor that crashed left.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
+
 mod address;
 pub mod announce;
 mod changes;

@@ -1,5 +1,7 @@
 //! Named network namespaces, as ip-netns(8) has them: a file below `/run/netns` that the namespace is mounted on.
 
+#![expect(clippy::disallowed_methods, reason = "/run is a tmpfs, which answers from memory")]
+
 use std::{
     fs::{self, File, OpenOptions},
     io,

@@ -13,6 +13,8 @@
 //! | files, signals to others, abstract sockets | landlock(7) | told, and done without |
 //! | system calls | seccomp(2), by a list that is data | told, and done without |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
+
 mod files;
 mod syscalls;
 mod user;

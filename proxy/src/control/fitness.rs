@@ -34,7 +34,10 @@ use nix::{
     sys::eventfd::{EfdFlags, EventFd},
 };
 
-use crate::engine::{Pulse, Quiescing};
+use crate::{
+    engine::{Pulse, Quiescing},
+    net,
+};
 
 /// Connections at once. For another one that goes which has been silent the longest.
 const MAX_CONNECTIONS: usize = 8;
@@ -64,6 +67,7 @@ impl FitnessSocket {
     ///
     /// # Errors
     /// As the file system says.
+    #[expect(clippy::disallowed_methods, reason = "at the start, before anybody is served")]
     pub fn bind(path: PathBuf) -> io::Result<Self> {
         remove_stale(&path)?;
         let listener = UnixListener::bind(&path)?;
@@ -99,6 +103,7 @@ impl FitnessSocket {
 }
 
 impl Drop for FitnessSocket {
+    #[expect(clippy::disallowed_methods, reason = "at the end")]
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
@@ -202,7 +207,7 @@ impl Loop {
 
     /// Until something happens: the bell, somebody who connects, peers who ask.
     fn wait(&mut self) -> (bool, bool, [bool; MAX_CONNECTIONS]) {
-        let pause = self.paused_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let pause = self.paused_until.map(|until| until.saturating_duration_since(net::now()));
         self.paused_until = self.paused_until.filter(|_| pause.is_some_and(|pause| !pause.is_zero()));
         let accepts = if self.paused_until.is_none() { PollFlags::POLLIN } else { PollFlags::empty() };
         let timeout = match pause.filter(|pause| !pause.is_zero()) {
@@ -233,11 +238,11 @@ impl Loop {
                     silent.into_iter().for_each(|index| self.let_go(index));
                 }
                 if stream.set_nonblocking(true).is_ok() {
-                    self.peers.push(Peer { stream, heard: Instant::now(), waits: None, keeps_out: false });
+                    self.peers.push(Peer { stream, heard: net::now(), waits: None, keeps_out: false });
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(_) => self.paused_until = Some(Instant::now() + ACCEPT_PAUSE),
+            Err(_) => self.paused_until = Some(net::now() + ACCEPT_PAUSE),
         }
     }
 
@@ -259,7 +264,7 @@ impl Loop {
             Err(error) => return Err(error),
         };
         let asked = &asked[..read];
-        peer.heard = Instant::now();
+        peer.heard = net::now();
         if let Some(last) = asked.iter().rfind(|octet| matches!(**octet, QUIESCE | RESUME)) {
             peer.keeps_out = *last == QUIESCE;
             peer.waits = Some((*last, self.pulse.quiesce(peer.keeps_out)));
@@ -287,7 +292,7 @@ impl Loop {
     }
 
     fn answer(&mut self, index: usize) {
-        let fit = self.pulse.look(Instant::now());
+        let fit = self.pulse.look(net::now());
         say(&mut self.peers[index].stream, if fit { FIT } else { UNFIT });
     }
 }

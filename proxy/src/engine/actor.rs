@@ -29,7 +29,7 @@ use crate::{
     memory,
     metrics::Scrapes,
     model::{Binding, Member, PoolId},
-    net::NewListener,
+    net::{self, NewListener},
     peers::{Peers, PeersConfig},
     persist::PersistState,
     snapshot::{ListenerPlan, Snapshot},
@@ -128,14 +128,14 @@ impl Actor {
         let instance = Uuid::new_v4();
         Ok(Self {
             instance,
-            started: Instant::now(),
+            started: net::now(),
             registry: Arc::new(Registry::new(bounds.workers)),
             workers: handles,
             bounds,
             clients,
             crowded: false,
             health: HealthEngine::start(u64::from(std::process::id()), bounds.probes)?,
-            watch: Watch::new(Instant::now()),
+            watch: Watch::new(net::now()),
             peers: Peers::new(instance, epoch.into_std()),
             epoch,
             present: Arc::new(Snapshot::empty(0)),
@@ -149,7 +149,7 @@ impl Actor {
 
     pub(super) fn pulse(&self) -> Pulse {
         let workers = self.workers.iter().map(|worker| (worker.pulse(), worker.commands()));
-        Pulse::new(workers, Instant::now())
+        Pulse::new(workers, net::now())
     }
 
     /// Takes changes one after the other, and answers what is asked meanwhile, until nobody can ask any more.
@@ -261,7 +261,7 @@ impl Actor {
 
     /// Returns what ran before.
     fn went_live(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
-        let now = Instant::now();
+        let now = net::now();
         let before = std::mem::take(&mut self.bound);
         self.bound = snapshot.bindings().map(|(binding, _)| binding).collect();
         self.released.retain(|(_, since)| now.duration_since(*since) < RELEASE);
@@ -279,7 +279,7 @@ impl Actor {
         let present = Arc::clone(&self.present);
         let mut registry = std::mem::take(&mut self.registry);
         let checks = (!self.draining).then(|| self.health.assignments());
-        let now = Instant::now();
+        let now = net::now();
         spawn_blocking(move || {
             sys::stand_back();
             if let Some(checks) = checks {
@@ -347,7 +347,7 @@ impl Actor {
     }
 
     fn look(&mut self) -> Vitals {
-        self.watch.sample(Instant::now(), &self.present);
+        self.watch.sample(net::now(), &self.present);
         self.tell_of_crowds();
         let open = |plan: &Arc<ListenerPlan>| u64::from(plan.state.places.taken());
         Vitals {
@@ -370,7 +370,7 @@ impl Actor {
 
     fn observe(&self) -> Observation {
         Observation {
-            at: Instant::now(),
+            at: net::now(),
             snapshot: Arc::clone(&self.present),
             instance: self.instance,
             uptime: self.started.elapsed(),

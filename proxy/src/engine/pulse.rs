@@ -1,5 +1,7 @@
 //! Whether the workers serve, and whether anybody is still served.
 
+#![expect(clippy::disallowed_types, reason = "held to put or to take one finding; workers never do")]
+
 use std::{
     future::Future,
     pin::Pin,

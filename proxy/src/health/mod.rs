@@ -8,6 +8,8 @@
 //! probed no more keeps what was found last: sessions that began before may still ask for it. That a member of the
 //! present configuration is used without checks, [`CheckState::NoCheck`], is for whoever knows the configuration to say.
 
+#![expect(clippy::disallowed_types, reason = "between the control thread and the one that probes")]
+
 pub mod core;
 pub mod probe;
 
@@ -34,7 +36,7 @@ use self::{
 };
 use crate::{
     model::{HealthCheck, HealthMonitor, Member, Pool, PoolProtocol},
-    net::proxy_protocol,
+    net::{self, proxy_protocol},
     state::{CheckState, MemberState},
 };
 
@@ -125,7 +127,7 @@ impl Assignments {
     /// See [`HealthEngine::update`].
     pub fn update(&self, monitored: impl IntoIterator<Item = Monitored>) {
         let monitored = monitored.into_iter().collect();
-        self.shared.lock().update(Instant::now(), monitored);
+        self.shared.lock().update(net::now(), monitored);
         wake(&self.waker);
     }
 }
@@ -294,7 +296,9 @@ impl Inner {
                 }
             }
         }
-        *report = Some(Report { outcome, at: SystemTime::now() });
+        #[expect(clippy::disallowed_methods, reason = "when it was, for a human")]
+        let at = SystemTime::now();
+        *report = Some(Report { outcome, at });
     }
 }
 
@@ -304,7 +308,7 @@ fn drive(shared: &Shared, mut prober: Prober) {
     while !shared.stop.load(Ordering::Acquire) {
         let until = {
             let mut inner = shared.lock();
-            let now = Instant::now();
+            let now = net::now();
             for (id, outcome) in prober.done() {
                 inner.result(now, id, outcome);
             }

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 /// Bytes of memory that there are for this process: what its control groups allow, or what the machine has when that is
 /// less. What cannot be found out bounds nothing. To be asked before the process is confined: the files are out of its
 /// sight afterwards.
+#[expect(clippy::disallowed_methods, reason = "procfs answers from memory, and so does cgroupfs")]
 pub fn available() -> u64 {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let groups = of_control_groups(&read("/proc/self/cgroup"), |file| {

@@ -17,6 +17,7 @@ impl Host {
     ///
     /// # Errors
     /// When they cannot be read or make no sense.
+    #[expect(clippy::disallowed_methods, reason = "procfs and sysfs answer from memory")]
     pub fn read() -> io::Result<Self> {
         let (loadavg, meminfo) = (fs::read_to_string("/proc/loadavg")?, fs::read_to_string("/proc/meminfo")?);
         let online = fs::read_to_string("/sys/devices/system/cpu/online")?;

@@ -162,6 +162,7 @@ fn configure(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
 fn backlog() -> i32 {
     let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
     limit.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_BACKLOG)

@@ -13,7 +13,7 @@ mod stream;
 
 pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
-    deadline::Deadline,
+    deadline::{Deadline, now},
     listen::{BindError, BoundListener, NewListener, bind, bind_for_workers, let_in_again, let_nobody_in},
     pipe::{PIPE_SIZE, Pipe, PipePool},
     stream::Stream,

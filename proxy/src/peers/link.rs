@@ -23,7 +23,7 @@ use super::{
     core::{Config, Counters, End, Parties, Session, Tables},
     wire::{NONCE, Refuse},
 };
-use crate::control::api::PeersRejected;
+use crate::{control::api::PeersRejected, net};
 
 /// Connections that the peer has made, those included that have not proved anything yet.
 const ACCEPTED: usize = 4;
@@ -178,7 +178,7 @@ impl Shared {
             };
             let shared = Rc::clone(&self);
             connections.spawn_local(async move {
-                let session = Session::accept(shared.core.clone(), nonce(), Instant::now());
+                let session = Session::accept(shared.core.clone(), nonce(), net::now());
                 shared.drive(stream, session).await;
                 drop(place);
             });
@@ -221,7 +221,7 @@ impl Shared {
             let attempt = tokio::time::timeout(CONNECT, self.open()).await;
             match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => {
-                    let session = Session::connect(self.core.clone(), nonce(), Instant::now());
+                    let session = Session::connect(self.core.clone(), nonce(), net::now());
                     if self.drive(stream, session).await {
                         pause = *PAUSE.start();
                     }
@@ -285,7 +285,7 @@ impl Shared {
                 if active.is_none() && session.parties().is_some() {
                     *active = Some(self.claim(session).ok_or(Ended::Superseded)?);
                 }
-                let waits = !session.poll_output(Instant::now(), &self.tables.borrow()).is_empty();
+                let waits = !session.poll_output(net::now(), &self.tables.borrow()).is_empty();
                 self.count(session);
                 let interest =
                     if waits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -300,18 +300,18 @@ impl Shared {
                     biased;
                     ready = stream.ready(interest) => {
                         if ready?.is_writable() && waits && let Some(sent) = now(stream.try_write(session.output()))? {
-                            session.sent(Instant::now(), sent);
+                            session.sent(net::now(), sent);
                         }
                         match now(stream.try_read(&mut buffer))? {
                             Some(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                            Some(read) => session.handle_input(Instant::now(), &buffer[..read], &self.tables.borrow())?,
+                            Some(read) => session.handle_input(net::now(), &buffer[..read], &self.tables.borrow())?,
                             None => {}
                         }
                         // A peer that sends without a pause does not keep this thread from its other work.
                         tokio::task::yield_now().await;
                     }
                     () = tokio::time::sleep_until(session.poll_timeout().into()) => {
-                        session.handle_timeout(Instant::now())?;
+                        session.handle_timeout(net::now())?;
                     }
                     () = woken => {}
                 }
@@ -320,7 +320,7 @@ impl Shared {
                         return Err(Ended::Superseded);
                     }
                     if active.tables_changed.take() {
-                        session.handle_tables(Instant::now());
+                        session.handle_tables(net::now());
                     }
                 }
             }
@@ -343,7 +343,7 @@ impl Shared {
         let active = Rc::new(Active {
             parties,
             version: session.version(),
-            since: Instant::now(),
+            since: net::now(),
             superseded: Cell::new(false),
             tables_changed: Cell::new(false),
             wake: Notify::new(),

@@ -13,6 +13,11 @@
 //! [`PersistState`] is what a pool remembers. It outlives snapshots; [`Persistence`] is one snapshot's
 //! view of it.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "held to copy or replace one pointer, by who compiles and who applies"
+)]
+
 pub mod app_cookie;
 pub mod server_cookie;
 pub mod table;

@@ -112,6 +112,7 @@ pub fn confine(user: Option<&str>, sockets: &[&Path], files: Files) -> io::Resul
 
 /// The directory of this process's threads. It is held open: of a directory of proc(5) that nobody holds the kernel may make
 /// another, which Landlock's rule would not know.
+#[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
 fn own_threads() -> Option<PathBuf> {
     static HELD: OnceLock<fs::File> = OnceLock::new();
     let path = PathBuf::from(format!("/proc/{}/task", std::process::id()));

@@ -1,5 +1,10 @@
 //! The states of all objects that exist, by id.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "for the control thread, which shares what it locks with nobody"
+)]
+
 use std::{
     collections::HashMap,
     net::IpAddr,

@@ -43,6 +43,11 @@ use crate::{
     },
 };
 
+/// What time it is, for what is told the time.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// How often is looked for what was missing, such as an address to advertise from.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How soon after a change of addresses, routes or rules: they seldom come alone.
@@ -110,13 +115,13 @@ impl Daemon {
         let mut kernel = Kernel { netlink, announcer, interfaces: HashMap::new(), addresses: Vec::new() };
         kernel.list().await?;
         Ok(Self {
-            begun: Instant::now(),
+            begun: now(),
             kernel,
             links,
             changes,
             unlisted: false,
             changed: true,
-            next_look: Instant::now() + LOOK_AGAIN,
+            next_look: now() + LOOK_AGAIN,
             watch_options,
             watch: None,
             config: None,
@@ -128,7 +133,7 @@ impl Daemon {
 
     /// Runs `config` from now on. A virtual router that was there before keeps its state.
     pub(crate) async fn configure(&mut self, config: Option<Config>) {
-        let now = Instant::now();
+        let now = now();
         let instances = config.as_ref().map_or(&[][..], |config| &config.instances);
         let mut before = std::mem::take(&mut self.live);
         for instance in instances {
@@ -183,7 +188,7 @@ impl Daemon {
                     biased;
                     // First, so that a thread that was late hears of a master before it misses it.
                     () = &mut receive, if received < BURST => Happened::Received,
-                    () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => Happened::Timeout,
+                    () = sleep_until(timeout.unwrap_or_else(now).into()), if timeout.is_some() => Happened::Timeout,
                     () = data_plane(watch) => Happened::Look,
                     stage = next_stage(hand_over) => Happened::HandOver(stage),
                     change = link(links) => Happened::Link(change),
@@ -204,7 +209,7 @@ impl Daemon {
                     }
                 }
                 Happened::Timeout => {
-                    let now = Instant::now();
+                    let now = now();
                     self.live.iter_mut().for_each(|live| live.handle_timeout(now));
                 }
                 Happened::Look => self.look().await,
@@ -286,13 +291,13 @@ impl Daemon {
     }
 
     async fn look(&mut self) {
-        self.next_look = Instant::now() + LOOK_AGAIN;
+        self.next_look = now() + LOOK_AGAIN;
         self.listen().await;
         let fit = match self.watch.as_ref().map(|(_, watch)| watch.verdict()) {
             None => Some(true),
             Some(verdict) => verdict.known.then_some(verdict.fit),
         };
-        let now = Instant::now();
+        let now = now();
         for live in &mut self.live {
             live.look(now, &self.kernel, fit);
         }
@@ -306,7 +311,7 @@ impl Daemon {
     }
 
     fn look_soon(&mut self) {
-        self.next_look = self.next_look.min(Instant::now() + LOOK_SOON);
+        self.next_look = self.next_look.min(now() + LOOK_SOON);
     }
 
     async fn settle(&mut self) {
@@ -316,7 +321,7 @@ impl Daemon {
     }
 
     async fn answer(&mut self, command: Command) -> Reply {
-        let now = Instant::now();
+        let now = now();
         match command {
             Command::Status => {}
             Command::Config => return Reply::Config(self.config.clone()),
@@ -370,7 +375,7 @@ impl Daemon {
     }
 
     fn hand_over(&mut self) {
-        let now = Instant::now();
+        let now = now();
         for live in self.live.iter_mut().filter(|live| live.is_master()) {
             live.hand_over(now);
         }

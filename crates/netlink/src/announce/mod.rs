@@ -59,6 +59,7 @@ fn announced(interface: &Interface) -> Option<MacAddress> {
 
 /// Whether the interface forwards IPv6. Read anew each time, as it may be switched at any time; procfs answers from
 /// memory.
+#[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
 fn forwards(interface: &Interface) -> bool {
     fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{}/forwarding", interface.name))
         .is_ok_and(|value| value.trim() != "0")

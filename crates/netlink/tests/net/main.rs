@@ -2,6 +2,7 @@
 //! skipped.
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+#![allow(clippy::disallowed_methods, reason = "tests may block")]
 
 mod announce;
 mod netlink;

@@ -31,7 +31,10 @@ use super::{
     http::Answer,
     outcome::{CheckStatus, Found, Outcome},
 };
-use crate::health::core::{Target, TargetId};
+use crate::{
+    health::core::{Target, TargetId},
+    net,
+};
 
 /// The token of the descriptor that wakes the thread up.
 const WAKE: u64 = u64::MAX;
@@ -118,7 +121,7 @@ impl Prober {
 
     /// Begins to probe a target.
     pub(in crate::health) fn start(&mut self, id: TargetId, target: Arc<Target>) {
-        let started = Instant::now();
+        let started = net::now();
         let kept = Family::of(&target).and_then(|family| self.kept[family as usize].pop());
         if kept.is_none() && self.deadlines.len() + self.kept() >= self.max_sockets {
             self.close_one();
@@ -167,7 +170,7 @@ impl Prober {
                 token => self.go_on(token as u32, event.events()),
             }
         }
-        let now = Instant::now();
+        let now = net::now();
         while let Some(&(at, index)) = self.deadlines.first()
             && at <= now
         {
@@ -184,7 +187,7 @@ impl Prober {
         let begun = std::mem::take(&mut self.begun);
         let deadline = self.deadlines.first().map(|&(at, _)| at);
         let next = [until, deadline].into_iter().flatten().min();
-        let remaining = || next.map(|at| at.saturating_duration_since(Instant::now()).min(LONGEST));
+        let remaining = || next.map(|at| at.saturating_duration_since(net::now()).min(LONGEST));
         if !self.done.is_empty() || !self.again.is_empty() {
             return self.look(EpollTimeout::ZERO);
         }

@@ -15,14 +15,13 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::Instant,
 };
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use self::desk::Desk;
-use crate::{engine::Observation, sys};
+use crate::{engine::Observation, net, sys};
 
 /// The way to the thread that writes the text of `/metrics`.
 #[derive(Clone, Debug)]
@@ -67,10 +66,10 @@ fn serve(queue: &mpsc::Receiver<Ask>, generation: &AtomicU64, observe: impl Fn()
     let mut desk = Desk::default();
     loop {
         let ask = match desk.poll_timeout() {
-            Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
+            Some(at) => queue.recv_timeout(at.saturating_duration_since(net::now())),
             None => queue.recv().map_err(RecvTimeoutError::from),
         };
-        let now = Instant::now();
+        let now = net::now();
         match ask {
             Ok(Ask::Begin(who)) => desk.wait(who),
             // Nothing is written for who is gone.

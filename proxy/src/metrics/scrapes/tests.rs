@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use super::{
     desk::{Desk, UNDER_WAY},

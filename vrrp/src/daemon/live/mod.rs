@@ -270,7 +270,7 @@ impl Live {
         let Some(socket) = &self.socket else { return std::future::pending().await };
         match socket.receive(&mut self.buffer).await {
             Ok((envelope, message)) => {
-                let now = Instant::now();
+                let now = super::now();
                 if let Err(reason) = self.router.handle_packet(now, &envelope, message) {
                     self.refusals.note(now, &self.router.instance().name, envelope.source, reason);
                 }
