@@ -43,6 +43,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const START_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The load balancer of this amphora.
+///
+/// What changes something may be cancelled, as when whoever asked is gone: it goes on, as a task of its own. So may what only asks.
 #[derive(Debug)]
 pub struct Amphora {
     store: Arc<Store>,

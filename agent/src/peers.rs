@@ -37,6 +37,8 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the proxy knows of the other amphora.
+///
+/// What changes something may be cancelled, as when whoever asked is gone: it goes on, as a task of its own. So may what only asks.
 #[derive(Debug)]
 pub struct Peers {
     keeper: Keeper,

@@ -17,6 +17,8 @@ const CONTENT_TYPE: &str = "application/json";
 const MAX_ANSWER: usize = 64 << 20;
 
 /// A proxy, by its control socket.
+///
+/// A request may be cancelled; what the daemon has got of it comes about all the same.
 #[derive(Clone, Debug)]
 pub struct ProxyClient {
     socket: ControlSocket,

@@ -32,6 +32,8 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The VRRP configuration of this amphora.
+///
+/// What changes something may be cancelled, as when whoever asked is gone: it goes on, as a task of its own. So may what only asks.
 #[derive(Debug)]
 pub struct Vrrp {
     keeper: Keeper,
@@ -176,6 +178,7 @@ impl Vrrp {
     }
 
     /// Tells the daemon what to do. It is done by this process of the daemon; nothing is stored.
+    /// Cancelled, it is done all the same if the daemon has got it.
     ///
     /// # Errors
     /// When it is not done.

@@ -21,6 +21,8 @@ const CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 const MAX_ANSWER: usize = 8 << 20;
 
 /// A VRRP daemon, by its control socket.
+///
+/// A request may be cancelled; what the daemon has got of it comes about all the same.
 #[derive(Clone, Debug)]
 pub struct VrrpClient {
     socket: ControlSocket,

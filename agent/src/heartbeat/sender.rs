@@ -125,7 +125,7 @@ impl Sender {
         }
     }
 
-    /// Sends for ever, under the latest configuration.
+    /// Sends for ever, under the latest configuration. May be cancelled.
     pub async fn run(mut self, mut config: watch::Receiver<HeartbeatConfig>) {
         let mut due = Instant::now();
         loop {

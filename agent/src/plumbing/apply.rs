@@ -19,7 +19,7 @@ const PASSES: usize = 5;
 /// looked at again after every change, until it is all that the plan says.
 ///
 /// # Errors
-/// When the kernel refuses a part; the parts before it are made.
+/// When the kernel refuses a part; the parts before it are made. So they are when it is cancelled.
 pub async fn apply(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<bool, NetError> {
     netlink.promote_secondaries(interface.index).await?;
     let mut changed = false;

@@ -110,6 +110,8 @@ pub enum PlugError {
 }
 
 /// The ports of this amphora.
+///
+/// What changes something may be cancelled, as when whoever asked is gone: it goes on, on a thread of its own. So may what only asks.
 #[derive(Debug)]
 pub struct Plumbing {
     config: PlumbingConfig,

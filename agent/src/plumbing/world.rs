@@ -29,6 +29,8 @@ impl Place {
 }
 
 /// Handles on both sides.
+///
+/// What changes something is not to be cancelled: a part would be made. Nobody does, on the thread that plumbing has.
 #[derive(Debug)]
 pub struct World<'a> {
     outside: Netlink,

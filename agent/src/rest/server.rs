@@ -110,7 +110,8 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` becomes true; then finishes the requests under way, for at most `drain`.
+    /// Serves until `stop` becomes true; then finishes the requests under way, for at most `drain`. Cancelled, it breaks
+    /// them off.
     pub async fn run(self, stop: watch::Receiver<bool>, drain: Duration) {
         let mut tasks = JoinSet::new();
         let handshakes = Places::new(Limits { connections: MAX_HANDSHAKES, at_work: 0, kept_for_others: 0 });

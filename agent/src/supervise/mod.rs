@@ -112,7 +112,7 @@ impl Supervisor {
     }
 
     /// Runs until `stop` becomes true and the process has ended. `started` is called whenever one was started or
-    /// found.
+    /// found. Cancelled, it leaves the process running.
     pub async fn run(self, mut stop: watch::Receiver<bool>, started: impl Fn()) {
         let mut restart = Restart::new(self.grace);
         let mut process: Option<Process> = None;

@@ -118,6 +118,8 @@ impl Process {
     ///
     /// # Errors
     /// When it may not be watched.
+    ///
+    /// May be cancelled.
     pub fn adopt(pid: u32) -> io::Result<Option<Self>> {
         match handle(pid) {
             Ok(handle) => Ok(Some(Self { pid, handle, child: None })),
@@ -148,7 +150,7 @@ impl Process {
         self.pid
     }
 
-    /// Waits until it has ended; how, in words.
+    /// Waits until it has ended; how, in words. May be cancelled, and called again.
     pub async fn wait(&mut self) -> String {
         if let Some(child) = &mut self.child {
             return match child.wait().await {

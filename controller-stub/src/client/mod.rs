@@ -41,6 +41,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const JSON: &str = "application/json";
 
 /// One amphora, ready to be asked.
+///
+/// A request may be cancelled; what the amphora has got of it comes about all the same.
 #[derive(Clone, Debug)]
 pub struct Client {
     endpoint: Endpoint,

@@ -112,6 +112,8 @@ impl fmt::Display for ControlError {
 }
 
 /// A daemon, by its control socket.
+///
+/// A request may be cancelled; what the daemon has got of it comes about all the same.
 #[derive(Clone, Debug)]
 pub struct ControlSocket {
     daemon: Daemon,

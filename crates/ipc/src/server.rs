@@ -148,7 +148,7 @@ impl ControlSocket {
         Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
-    /// Serves until dropped; connections that are there then end by themselves. To be called within a `LocalSet`.
+    /// Serves until cancelled; connections that are there then end by themselves. To be called within a `LocalSet`.
     pub async fn serve(&self, service: impl Service) {
         let service = Rc::new(service);
         let places = Places::new(Limits { connections: PLACES, at_work: PLACES, kept_for_others: 0 });

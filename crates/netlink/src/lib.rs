@@ -88,6 +88,9 @@ enum Add {
 
 /// A handle on the kernel's network configuration, in the namespace of the thread that opened it. Clones share a
 /// socket.
+///
+/// What is asked of it may be cancelled: the kernel carries out, or does not, what it has got by then, and of several steps the
+/// rest is not asked for.
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: rtnetlink::Handle,

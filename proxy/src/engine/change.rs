@@ -26,7 +26,8 @@ pub enum Wanted {
 }
 
 /// Why a change was not made.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub enum ApplyError {
     /// The document cannot be honoured; nothing changed.
     Refused(Refusal),
@@ -54,18 +55,6 @@ impl ApplyError {
         Self::Failed(Refusal::one("", "the proxy is about to end"))
     }
 }
-
-impl std::fmt::Display for ApplyError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, fault) in self.refusal().faults.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{}: {}", fault.path, fault.reason)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ApplyError {}
 
 /// Parses and compiles, for as long as that takes: for a blocking thread. `None` when that is what runs already.
 ///

@@ -147,6 +147,7 @@ impl Engine {
     }
 
     /// Looks at the counters, from which rates come; to be called about once a second. `None` when the engine has ended.
+    /// May be cancelled.
     pub async fn look(&self) -> Option<Vitals> {
         self.ask(Ask::Look).await
     }
@@ -161,7 +162,8 @@ impl Engine {
         set.unwrap_or_else(|| Err(ApplyError::stopping().into_refusal()))
     }
 
-    /// Session persistence is kept alike with nobody any more. `None` when the engine has ended.
+    /// Session persistence is kept alike with nobody any more. `None` when the engine has ended. May be
+    /// cancelled: it is done all the same.
     pub async fn clear_peers(&self) -> Option<Peers> {
         self.ask(Ask::ClearPeers).await
     }
@@ -183,6 +185,7 @@ impl Engine {
 
     /// Stops accepting and waits, at most `patience`, until every session has ended. True when they all did. A change that
     /// workers have been told of is live before; any other is refused from now on.
+    /// May be cancelled, and called again: the workers end as they were told.
     pub async fn drain(&self, patience: Duration) -> bool {
         let ended = async {
             for worker in self.ask(Ask::Drain).await.unwrap_or_default() {

@@ -31,6 +31,8 @@ use crate::{
 ///   treated as if it had closed its side, so that the other end may still finish; when it does not take the bytes
 ///   pending for it, the session ends.
 /// - A client that breaks its connection breaks the member's too (a reset), which frees the member at once.
+///
+/// Cancelled, it loses what was read and not written yet: the connections are of no more use then.
 pub async fn relay<C: Stream, M: Stream>(
     client: &mut C,
     member: &mut M,

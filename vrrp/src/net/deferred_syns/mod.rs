@@ -89,7 +89,7 @@ impl DeferredSyns {
         Ok(Some(Self { socket, interface: interface.clone(), own, vips, kept, successors }))
     }
 
-    /// Keeps and sends on, until dropped. Returns only when the socket fails.
+    /// Keeps and sends on, until cancelled, when what is kept is lost. Returns only when the socket fails.
     pub async fn run(mut self) -> NetError {
         let mut frame = [0; FRAME];
         loop {
