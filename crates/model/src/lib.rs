@@ -8,7 +8,7 @@
 //! * [`document`]: the native API's JSON, read and written
 //! * `fault`: why a document is refused
 //! * `update`: one member's weight and state
-//! * [`strict_json`]: text to JSON values, as every document of ours is read
+//! * [`strict_json`]: text to [`Json`](document::Json), values that borrow from it, as every document of ours is read
 //! * `token`: tokens of HTTP
 //! * `binding`: what a listening socket is known by
 //! * `check_state`: what health checks say of a member

@@ -3,10 +3,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
-use serde_json::Value;
 
 use super::{
-    Context, check, l7,
+    Context, Json, check, l7,
     object::{COMMON, Metadata, Object},
 };
 use crate::{
@@ -166,10 +165,10 @@ fn insert_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> Ins
 /// A header's switch: the string `true` or `false` in any case, as in Octavia, or the boolean.
 fn switch(o: &mut Object<'_>, name: &'static str) -> bool {
     match o.get(name) {
-        None | Some(Value::Bool(false)) => false,
-        Some(Value::Bool(true)) => true,
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => true,
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => false,
+        None | Some(Json::Bool(false)) => false,
+        Some(Json::Bool(true)) => true,
+        Some(Json::Text(text)) if text.eq_ignore_ascii_case("true") => true,
+        Some(Json::Text(text)) if text.eq_ignore_ascii_case("false") => false,
         Some(_) => {
             o.fault(name, "must be one of \"true\", \"false\"");
             false

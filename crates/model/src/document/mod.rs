@@ -26,9 +26,9 @@ use std::{
     net::IpAddr,
 };
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-pub use self::json::{MAX_DOCUMENT_BYTES, strict_json};
+pub use self::json::{Fields, Json, MAX_DOCUMENT_BYTES, strict_json};
 use self::object::{COMMON, MAX_NAME, Metadata, Object, parse_id};
 use super::{
     HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId,
@@ -51,7 +51,7 @@ impl LoadBalancer {
     /// As [`from_json`](Self::from_json).
     pub fn from_value(document: &Value) -> Result<Self, Refusal> {
         let faults = Faults::default();
-        let result = Object::read(document, Path::Root, &faults, root);
+        let result = Object::read(&document.into(), Path::Root, &faults, root);
         faults.into_result(result)
     }
 }
@@ -166,13 +166,13 @@ fn pools(o: &mut Object<'_>, cx: &mut Context) {
 }
 
 /// A pool with nothing but an `id` or a `name` refers to one that is defined elsewhere.
-fn is_definition(pool: &Map<String, Value>) -> bool {
-    pool.keys().any(|name| name != "id" && name != "name")
+fn is_definition(pool: &Fields<'_>) -> bool {
+    pool.names().any(|name| name != "id" && name != "name")
 }
 
 fn define(o: &mut Object<'_>, cx: &mut Context) -> Option<()> {
     let id = o.get("id").and_then(parse_id::<PoolId>);
-    let name = o.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = o.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
     let again = id.is_some_and(|id| cx.pools.by_id.contains_key(&id));
     let pool = pool::pool(o, cx, again);
     if again {
@@ -207,7 +207,7 @@ fn pool_reference(
     let inlined = match o.get(inline) {
         None => None,
         // Its faults were noted where it was defined.
-        Some(Value::Object(pool)) if is_definition(pool) => pool.get("id").and_then(parse_id),
+        Some(Json::Object(pool)) if is_definition(pool) => pool.get("id").and_then(parse_id),
         Some(_) => o.object(inline, |o| resolve(o, cx)),
     };
     if let (Some(given), Some(inlined)) = (given, inlined)

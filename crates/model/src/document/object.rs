@@ -2,8 +2,7 @@
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
-use serde_json::{Map, Value};
-
+use super::json::{Fields, Json};
 use crate::{
     enums::Spelled,
     fault::{Faults, Path, excerpt},
@@ -45,33 +44,60 @@ pub(crate) const COMMON: &[(&str, Metadata)] = &[
 ///
 /// A field that is `null` is as good as absent, except where that would be a guess (`admin_state_up`).
 pub struct Object<'a> {
-    map: &'a Map<String, Value>,
+    fields: &'a Fields<'a>,
     path: Path<'a>,
     faults: &'a Faults,
-    known: Vec<&'static str>,
+    known: Known,
     /// Set when every name has been judged already.
     judged: bool,
+}
+
+/// Which fields of an object were asked for, by their places in it: a bit for each.
+#[derive(Default)]
+struct Known {
+    first: u64,
+    /// Those of more than 64, which no object has that is right.
+    further: Vec<u64>,
+}
+
+impl Known {
+    fn add(&mut self, at: usize) {
+        let (word, bit) = (at / 64, 1 << (at % 64));
+        if word == 0 {
+            self.first |= bit;
+        } else {
+            if self.further.len() < word {
+                self.further.resize(word, 0);
+            }
+            self.further[word - 1] |= bit;
+        }
+    }
+
+    fn has(&self, at: usize) -> bool {
+        let (word, bit) = (at / 64, 1 << (at % 64));
+        let word = if word == 0 { self.first } else { self.further.get(word - 1).copied().unwrap_or(0) };
+        word & bit != 0
+    }
 }
 
 impl<'a> Object<'a> {
     /// Reads `value` by `read`, then notes each field that `read` did not ask for. `None`, with a fault, when `value`
     /// is not an object.
     pub fn read<T>(
-        value: &Value,
+        value: &Json<'_>,
         path: Path<'_>,
         faults: &Faults,
         read: impl FnOnce(&mut Object<'_>) -> Option<T>,
     ) -> Option<T> {
-        let Value::Object(map) = value else {
+        let Json::Object(fields) = value else {
             faults.push(path, "must be an object");
             return None;
         };
-        let mut object = Object { map, path, faults, known: Vec::with_capacity(32), judged: false };
+        let mut object = Object { fields, path, faults, known: Known::default(), judged: false };
         let result = read(&mut object);
         if !object.judged {
-            for name in map.keys().filter(|name| !object.known.contains(&name.as_str())) {
-                object.fault(name, "is not a field of this object");
-            }
+            let names = fields.names().enumerate().filter(|(at, _)| !object.known.has(*at));
+            object.fault_each(names.map(|(_, name)| name).collect(), "is not a field of this object");
         }
         result
     }
@@ -79,6 +105,19 @@ impl<'a> Object<'a> {
     /// Notes a fault of the field `name`.
     pub fn fault(&self, name: &str, reason: impl Into<String>) {
         self.faults.push(Path::Field(&self.path, name), reason);
+    }
+
+    /// Notes a fault of each of the fields, in the order of their names.
+    fn fault_each(&self, mut names: Vec<&str>, reason: &str) {
+        names.sort_unstable();
+        names.into_iter().for_each(|name| self.fault(name, reason));
+    }
+
+    /// The field's value, which is known from now on.
+    fn ask(&mut self, name: &str) -> Option<&'a Json<'a>> {
+        let (at, value) = self.fields.find(name)?;
+        self.known.add(at);
+        Some(value)
     }
 
     /// Notes a fault of the object itself.
@@ -93,32 +132,29 @@ impl<'a> Object<'a> {
 
     /// The names in the object, known or not.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.map.keys().map(String::as_str)
+        self.fields.names()
     }
 
     /// Notes a fault of each field for which `reason` gives one, instead of the fault of an unknown field.
     pub(crate) fn refuse_others(&mut self, allowed: &[&'static str], reason: &str) {
-        for name in self.names().filter(|name| !allowed.contains(name)) {
-            self.fault(name, reason);
-        }
+        self.fault_each(self.names().filter(|name| !allowed.contains(name)).collect(), reason);
         self.judged = true;
     }
 
     /// The field's value, when it is there and not `null`.
-    pub fn get(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.known.push(name);
-        self.map.get(name).filter(|value| !value.is_null())
+    pub fn get(&mut self, name: &'static str) -> Option<&'a Json<'a>> {
+        self.ask(name).filter(|value| !value.is_null())
     }
 
     /// The field, unless it is absent, `null` or the empty string, which Octavia answers for some ids and names that
     /// are not set.
-    pub(crate) fn given(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub(crate) fn given(&mut self, name: &'static str) -> Option<&'a Json<'a>> {
         self.get(name).filter(|value| value.as_str() != Some(""))
     }
 
     /// True when the field is there and not `null`.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.map.get(name).is_some_and(|value| !value.is_null())
+        self.fields.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// What `read` makes of the field, which must be there.
@@ -132,7 +168,7 @@ impl<'a> Object<'a> {
 
     /// Notes that the field is missing, and stands for its value.
     pub(crate) fn missing<T>(&mut self, name: &'static str) -> Option<T> {
-        self.known.push(name);
+        self.ask(name);
         self.fault(name, "is required");
         None
     }
@@ -161,10 +197,9 @@ impl<'a> Object<'a> {
     /// A boolean, or the default. `null` is refused: Octavia takes it for false in `admin_state_up`, where an absent
     /// field means true.
     pub(crate) fn flag(&mut self, name: &'static str, default: bool) -> bool {
-        self.known.push(name);
-        match self.map.get(name) {
+        match self.ask(name) {
             None => default,
-            Some(Value::Bool(value)) => *value,
+            Some(Json::Bool(value)) => *value,
             Some(_) => {
                 self.fault(name, "must be true or false");
                 default
@@ -272,12 +307,12 @@ impl<'a> Object<'a> {
         name: &'static str,
         mut read: impl FnMut(&mut Object<'_>) -> Option<T>,
     ) -> Vec<T> {
+        let value = self.ask(name);
         let path = Path::Field(&self.path, name);
         let faults = self.faults;
-        self.known.push(name);
-        match self.map.get(name) {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(list)) => list
+        match value {
+            None | Some(Json::Null) => Vec::new(),
+            Some(Json::List(list)) => list
                 .iter()
                 .enumerate()
                 .filter_map(|(i, value)| Object::read(value, Path::Index(&path, i), faults, &mut read))
@@ -292,10 +327,10 @@ impl<'a> Object<'a> {
     /// Shows each object in a list to `visit`, without noting anything and without marking the field as known.
     pub(crate) fn peek(&self, name: &str, mut visit: impl FnMut(&Object<'_>)) {
         let path = Path::Field(&self.path, name);
-        for (i, value) in self.map.get(name).and_then(Value::as_array).into_iter().flatten().enumerate() {
-            if let Value::Object(map) = value {
+        for (i, value) in self.fields.get(name).and_then(Json::as_list).into_iter().flatten().enumerate() {
+            if let Json::Object(fields) = value {
                 let path = Path::Index(&path, i);
-                visit(&Object { map, path, faults: self.faults, known: Vec::new(), judged: false });
+                visit(&Object { fields, path, faults: self.faults, known: Known::default(), judged: false });
             }
         }
     }
@@ -304,11 +339,11 @@ impl<'a> Object<'a> {
     pub(crate) fn read_ahead<T>(
         &self,
         name: &str,
-        when: impl FnOnce(&Map<String, Value>) -> bool,
+        when: impl FnOnce(&Fields<'_>) -> bool,
         read: impl FnOnce(&mut Object<'_>) -> Option<T>,
     ) {
-        if let Some(value @ Value::Object(map)) = self.map.get(name)
-            && when(map)
+        if let Some(value @ Json::Object(fields)) = self.fields.get(name)
+            && when(fields)
         {
             Object::read(value, Path::Field(&self.path, name), self.faults, read);
         }
@@ -320,13 +355,13 @@ impl<'a> Object<'a> {
         name: &'static str,
         mut read: impl FnMut(&str) -> Result<T, String>,
     ) -> Vec<T> {
+        let value = self.ask(name);
         let path = Path::Field(&self.path, name);
         let faults = self.faults;
-        self.known.push(name);
         let mut result = Vec::new();
-        match self.map.get(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(list)) => {
+        match value {
+            None | Some(Json::Null) => {}
+            Some(Json::List(list)) => {
                 for (i, value) in list.iter().enumerate() {
                     match value.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(&mut read) {
                         Ok(value) => result.push(value),
@@ -342,9 +377,8 @@ impl<'a> Object<'a> {
     /// Checks fields that are not kept.
     pub(crate) fn metadata(&mut self, fields: &[(&'static str, Metadata)]) {
         for &(name, kind) in fields {
-            // Mostly none is there, and names that differ mostly differ in length: this is quicker than to look for each.
-            if !self.map.keys().any(|key| key == name) {
-                self.known.push(name);
+            // Mostly none is there.
+            if self.fields.get(name).is_none() {
                 continue;
             }
             match kind {
@@ -367,7 +401,7 @@ impl<'a> Object<'a> {
                     if self.has(name) {
                         self.flag(name, false);
                     } else {
-                        self.known.push(name);
+                        self.ask(name);
                     }
                 }
             }
@@ -378,9 +412,9 @@ impl<'a> Object<'a> {
     pub(crate) fn not_yet(&mut self, names: &[&'static str]) {
         for &name in names {
             let nothing = match self.get(name) {
-                None | Some(Value::Bool(false)) => true,
-                Some(Value::String(text)) => text.is_empty(),
-                Some(Value::Array(list)) => list.is_empty(),
+                None | Some(Json::Bool(false)) => true,
+                Some(Json::Text(text)) => text.is_empty(),
+                Some(Json::List(list)) => list.is_empty(),
                 Some(_) => false,
             };
             if !nothing {
@@ -402,7 +436,7 @@ impl<'a> Object<'a> {
 const NOT_AN_ID: &str = "must be a UUID such as 6a0a707c-45ef-4758-b533-e55adddba8ce";
 
 /// The id in `value`, spelled with hyphens.
-pub(crate) fn parse_id<T: FromStr>(value: &Value) -> Option<T> {
+pub(crate) fn parse_id<T: FromStr>(value: &Json<'_>) -> Option<T> {
     let text = value.as_str()?;
     parse_uuid(text).and_then(|_| text.parse().ok())
 }
@@ -411,7 +445,7 @@ fn parse_uuid(text: &str) -> Option<uuid::Uuid> {
     (text.len() == 36).then(|| uuid::Uuid::parse_str(text).ok()).flatten()
 }
 
-fn check_text(value: &Value, max: usize) -> Result<&str, String> {
+fn check_text<'a>(value: &'a Json<'_>, max: usize) -> Result<&'a str, String> {
     within(value.as_str().ok_or("must be a string")?, max)
 }
 

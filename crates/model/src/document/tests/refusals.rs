@@ -507,3 +507,26 @@ fn a_field_given_twice_is_refused_in_text() {
     let refusal = LoadBalancer::from_json(text.as_bytes()).unwrap_err();
     assert!(refusal.faults.iter().any(|fault| fault.reason == "is given twice in one object"), "{refusal}");
 }
+
+/// Whatever their order in the text, so that the same faults read the same.
+#[test]
+fn unknown_fields_are_all_found_in_the_order_of_their_names() {
+    for n in [3, 64, 65, 200] {
+        let names: Vec<_> = (0..n).map(|i| format!("x{i:03}")).collect();
+        let mut document = base();
+        let text = {
+            let lb = document["loadbalancer"].as_object_mut().unwrap();
+            lb.remove("listeners");
+            let own: Vec<_> = lb.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+            let others: Vec<_> = names.iter().rev().map(|name| format!("\"{name}\": 1")).collect();
+            // Known ones after all the others, where there is no bit for them in the first word.
+            format!("{{\"loadbalancer\": {{{}, {}}}}}", others.join(", "), own.join(", "))
+        };
+        let faults = LoadBalancer::from_json(text.as_bytes()).unwrap_err().faults;
+        let expected: Vec<_> =
+            names.iter().take(crate::MAX_FAULTS).map(|name| format!("loadbalancer.{name}")).collect();
+        let found: Vec<_> =
+            faults.iter().map(|fault| fault.path.clone()).filter(|path| !path.is_empty()).collect();
+        assert_eq!(found, expected);
+    }
+}
