@@ -210,24 +210,27 @@ async fn watch_engine() -> Vec<Seen> {
             registry.member(&pool, id, Ipv4Addr::LOCALHOST.into(), actor.port)
         })
         .collect();
-    engine.update(members.iter().zip(&actors).map(|(member, actor)| Monitored {
-        member: member.clone(),
-        target: Target {
-            address: member.address,
-            port: member.port,
-            check: HealthCheck::Http(HttpCheck {
-                method: HttpMethod::Get,
-                url_path: "/".into(),
-                version: HttpVersion::Http10,
-                domain_name: None,
-                expected_codes: vec![(200, 200)],
-            }),
-            delay: DELAY,
-            proxy_protocol: None,
-            timeout: Duration::from_secs(20),
-            rise: SCRIPTS[actor.script].0,
-            fall: SCRIPTS[actor.script].1,
-        },
+    engine.update(members.iter().zip(&actors).map(|(member, actor)| {
+        Monitored {
+            member: member.clone(),
+            target: Target {
+                address: member.address,
+                port: member.port,
+                check: HealthCheck::Http(HttpCheck {
+                    method: HttpMethod::Get,
+                    url_path: "/".into(),
+                    version: HttpVersion::Http10,
+                    domain_name: None,
+                    expected_codes: vec![(200, 200)],
+                })
+                .into(),
+                delay: DELAY,
+                proxy_protocol: None,
+                timeout: Duration::from_secs(20),
+                rise: SCRIPTS[actor.script].0,
+                fall: SCRIPTS[actor.script].1,
+            },
+        }
     }));
     let mut stories: Vec<Seen> = actors.iter().map(|_| Seen::default()).collect();
     let watch = async {
@@ -349,7 +352,7 @@ async fn probes_begin_with_the_proxy_header_of_haproxy() {
         let target = Target {
             address: address.ip(),
             port: address.port(),
-            check: HealthCheck::Http(check.clone()),
+            check: HealthCheck::Http(check.clone()).into(),
             delay: DELAY,
             proxy_protocol,
             timeout: Duration::from_secs(20),

@@ -28,7 +28,7 @@ use crate::{
     limits::{Bounds, Clients},
     memory,
     metrics::Scrapes,
-    model::{Binding, Member, PoolId},
+    model::{Binding, PoolId},
     net::{self, NewListener},
     peers::{Peers, PeersConfig},
     persist::PersistState,
@@ -395,9 +395,8 @@ fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
     let pools = model.pools.iter().zip(&snapshot.pools);
     pools
         .flat_map(|(pool, plan)| {
-            pool.members.iter().zip(&plan.members).filter_map(move |(member, plan)| {
-                let target = Target::of_member(pool, member)?;
-                Some(Monitored { member: Arc::clone(&plan.state), target })
+            Target::of_members(pool).zip(&plan.members).filter_map(|(target, plan)| {
+                Some(Monitored { member: Arc::clone(&plan.state), target: target? })
             })
         })
         .collect()
@@ -407,12 +406,10 @@ fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
 /// left or was disabled is none of them, so that sessions that began before are not sent to one that was down.
 fn unchecked(snapshot: &Snapshot) -> impl Iterator<Item = &MemberState> {
     let pools = snapshot.model.iter().flat_map(|model| model.pools.iter().zip(&snapshot.pools));
+    let pools = pools.filter(|(pool, _)| pool.admin_state_up && Target::monitor(pool).is_none());
     pools.flat_map(|(pool, plan)| {
         let members = pool.members.iter().zip(&plan.members);
-        let used = |member: &Member| {
-            pool.admin_state_up && member.admin_state_up && Target::of_member(pool, member).is_none()
-        };
-        members.filter(move |(member, _)| used(member)).map(|(_, plan)| &*plan.state)
+        members.filter(|(member, _)| member.admin_state_up).map(|(_, plan)| &*plan.state)
     })
 }
 

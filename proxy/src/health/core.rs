@@ -33,8 +33,8 @@ pub struct Target {
     pub address: IpAddr,
     /// `monitor_port`, else the member's own; 0 for `PING`.
     pub port: u16,
-    /// `type` and what belongs to it.
-    pub check: HealthCheck,
+    /// `type` and what belongs to it; one for all members of a pool.
+    pub check: Arc<HealthCheck>,
     /// `delay`: from the start of a probe to the start of the next.
     pub delay: Duration,
     /// The PROXY header that comes before all else, where the pool's members expect one.

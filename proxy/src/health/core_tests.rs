@@ -8,7 +8,7 @@ fn target(i: u32, delay: u64, rise: u8, fall: u8) -> Target {
     Target {
         address: Ipv4Addr::from(0x0a00_0000 + i).into(),
         port: 80,
-        check: HealthCheck::Tcp,
+        check: HealthCheck::Tcp.into(),
         delay: Duration::from_secs(delay),
         proxy_protocol: None,
         timeout: Duration::from_secs(delay),

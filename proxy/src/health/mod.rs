@@ -61,11 +61,30 @@ pub struct Report {
 impl Target {
     /// How a member of this pool is probed; `None` when it is not: without an enabled monitor, or disabled.
     pub fn of_member(pool: &Pool, member: &Member) -> Option<Self> {
-        let monitor = pool.health_monitor.as_ref().filter(|monitor| monitor.admin_state_up)?;
-        (pool.admin_state_up && member.admin_state_up).then(|| Self::new(pool.protocol, monitor, member))
+        let monitor = Self::monitor(pool).filter(|_| member.admin_state_up)?;
+        Some(Self::new(pool.protocol, monitor, Arc::new(monitor.check.clone()), member))
     }
 
-    fn new(protocol: PoolProtocol, monitor: &HealthMonitor, member: &Member) -> Self {
+    /// As [`of_member`](Self::of_member) for each member of the pool in turn; they share what they have in common.
+    pub fn of_members(pool: &Pool) -> impl Iterator<Item = Option<Self>> {
+        let monitor = Self::monitor(pool).map(|monitor| (monitor, Arc::new(monitor.check.clone())));
+        pool.members.iter().map(move |member| {
+            let (monitor, check) = monitor.as_ref().filter(|_| member.admin_state_up)?;
+            Some(Self::new(pool.protocol, monitor, Arc::clone(check), member))
+        })
+    }
+
+    /// What probes the members of the pool, unless it or the pool is disabled.
+    pub fn monitor(pool: &Pool) -> Option<&HealthMonitor> {
+        pool.health_monitor.as_ref().filter(|monitor| pool.admin_state_up && monitor.admin_state_up)
+    }
+
+    fn new(
+        protocol: PoolProtocol,
+        monitor: &HealthMonitor,
+        check: Arc<HealthCheck>,
+        member: &Member,
+    ) -> Self {
         // As HAProxy's `check-send-proxy`, which is on where the check goes where traffic goes.
         let elsewhere = member.monitor_address.is_some() || member.monitor_port.is_some();
         let proxy_protocol = match protocol {
@@ -81,7 +100,7 @@ impl Target {
                 HealthCheck::Ping => 0,
                 _ => member.monitor_port.unwrap_or(member.port),
             },
-            check: monitor.check.clone(),
+            check,
             delay: monitor.delay,
             proxy_protocol,
             timeout: monitor.timeout,
@@ -93,7 +112,7 @@ impl Target {
     /// Why this process cannot probe the target whatever its state, so that a document that asks for it is to be
     /// refused: `PING` wants a permission. Asks the kernel; does not send anything.
     pub fn unsupported(&self) -> Option<String> {
-        match self.check {
+        match *self.check {
             HealthCheck::Ping => probe::ping_available(self.address).err().map(|error| error.to_string()),
             _ => None,
         }
@@ -102,7 +121,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.check {
+        let kind = match *self.check {
             HealthCheck::Http(_) => "HTTP",
             HealthCheck::Https(_) => "HTTPS",
             HealthCheck::Tcp => "TCP",

@@ -40,7 +40,7 @@ fn target(port: u16, fall: u8) -> Target {
     Target {
         address: Ipv4Addr::LOCALHOST.into(),
         port,
-        check: HealthCheck::Tcp,
+        check: HealthCheck::Tcp.into(),
         delay: Duration::from_millis(20),
         proxy_protocol: None,
         timeout: Duration::from_millis(500),
@@ -200,6 +200,16 @@ async fn a_target_is_what_the_document_says() {
     pool.health_monitor = Some(HealthMonitor { admin_state_up: false, ..monitor.clone() });
     assert_eq!(Target::of_member(&pool, &member), None);
     pool.health_monitor = Some(monitor);
-    member.admin_state_up = false;
-    assert_eq!(Target::of_member(&pool, &member), None);
+    let disabled = Member { admin_state_up: false, ..member.clone() };
+    assert_eq!(Target::of_member(&pool, &disabled), None);
+
+    // All at once as one by one, and what they have in common is there once.
+    pool.members = vec![member.clone(), disabled, Member { monitor_port: Some(81), ..member }];
+    let all: Vec<_> = Target::of_members(&pool).collect();
+    let one_by_one: Vec<_> = pool.members.iter().map(|member| Target::of_member(&pool, member)).collect();
+    assert_eq!(all, one_by_one);
+    let [Some(first), None, Some(last)] = &all[..] else { panic!("{all:?}") };
+    assert!(Arc::ptr_eq(&first.check, &last.check));
+    pool.admin_state_up = false;
+    assert_eq!(Target::of_members(&pool).collect::<Vec<_>>(), [None, None, None]);
 }

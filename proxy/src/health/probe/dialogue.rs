@@ -71,7 +71,7 @@ impl Family {
     /// `None`: for one target alone. An IPv6 socket that was connected over IPv4 is not what it was.
     pub(super) fn of(target: &Target) -> Option<Self> {
         match target.address {
-            _ if target.check == HealthCheck::Ping => None,
+            _ if *target.check == HealthCheck::Ping => None,
             IpAddr::V4(_) => Some(Self::V4),
             IpAddr::V6(ip) => ip.to_ipv4_mapped().is_none().then_some(Self::V6),
         }
@@ -142,7 +142,7 @@ impl Probe {
         started: Instant,
         kept: Option<Socket>,
     ) -> Result<Self, Found> {
-        let (socket, stage) = match target.check {
+        let (socket, stage) = match *target.check {
             HealthCheck::Ping => echo(&target)?,
             _ => connect(&target, kept)?,
         };
@@ -225,7 +225,7 @@ impl Probe {
             }
         }
         let target = Arc::clone(&self.target);
-        let done = match &target.check {
+        let done = match &*target.check {
             HealthCheck::Http(check) => {
                 http::request(check, &mut self.unsent);
                 self.stage = Stage::Http(turn.answer());
@@ -289,7 +289,7 @@ impl Probe {
                 Err(error) => return Err(Found::error(failed, &error)),
             };
             let (bytes, ended) = (&turn.scratch[..n], n == 0);
-            let found = match (&mut self.stage, &self.target.check) {
+            let found = match (&mut self.stage, &*self.target.check) {
                 (Stage::Http(answer), HealthCheck::Http(check)) => answer.take(check, bytes, ended),
                 (Stage::Hello(begun), _) => {
                     begun.extend_from_slice(bytes);
@@ -312,7 +312,7 @@ impl Probe {
     fn read_tls(&mut self, turn: &mut Turn<'_>) -> Result<More, Found> {
         let failed = self.failed();
         let Stage::Https(tls, answer) = &mut self.stage else { return Ok(More::Later) };
-        let HealthCheck::Https(check) = &self.target.check else { return Ok(More::Later) };
+        let HealthCheck::Https(check) = &*self.target.check else { return Ok(More::Later) };
         let n = match tls.read_tls(&mut &self.socket) {
             Ok(n) => n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(More::Later),

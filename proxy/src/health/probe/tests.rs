@@ -35,7 +35,7 @@ fn target(address: SocketAddr, check: HealthCheck) -> Target {
     Target {
         address: address.ip(),
         port: address.port(),
-        check,
+        check: check.into(),
         delay: Duration::from_secs(5),
         proxy_protocol: None,
         timeout: Duration::from_millis(300),
