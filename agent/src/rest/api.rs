@@ -193,7 +193,7 @@ impl Api {
                 let change = async move { amphora.set_member(id, pool, member, update).await };
                 let applied = self.changes.load_balancer.run(caller, change).await?;
                 self.metrics.changes.inc();
-                tracing::info!(%id, %member, ?update, "a member was changed");
+                tracing::info!(target: amphora_logging::EACH, %id, %member, ?update, "a member was changed");
                 Ok(ok(&applied))
             }
             (Resource::Interfaces, _) => Ok(ok(&json!({ "interfaces": self.plumbing.plugged().await }))),

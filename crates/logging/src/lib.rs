@@ -38,6 +38,10 @@ use tracing_subscriber::{
 
 use self::repeats::{LeftOut, Repeats};
 
+/// The target of lines that tell of objects of the configuration, or of what a controller has changed. Nobody else decides how
+/// many of them there are, and each that is not equal to another is told.
+pub const EACH: &str = "each";
+
 /// What a line of the log has before its text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
@@ -159,7 +163,12 @@ impl<S: Subscriber> Filter<S> for Limited {
         let mut line = Line::default();
         event.record(&mut line);
         let kind = Kind { callsite: metadata.callsite(), level: *metadata.level() };
-        let told = self.0.lock().admit(Instant::now().into_std(), kind, &line.0);
+        let now = Instant::now().into_std();
+        let told = if metadata.target() == EACH {
+            self.0.lock().admit_each(now, kind, &line.0)
+        } else {
+            self.0.lock().admit(now, kind, &line.0)
+        };
         if !told {
             self.0.left_out.notify_one();
         }
@@ -248,6 +257,14 @@ mod tests {
         let told = "WARN 828 more like this left out: accepting pauses error=\"no descriptors\"";
         assert_eq!(written.lines().last().unwrap(), told);
         assert_eq!(written.lines().len(), 8);
+    }
+
+    #[test]
+    fn of_as_many_objects_as_there_are_each_is_told() {
+        let (_shared, written, _guard) = log();
+        (0..1000).for_each(|member| tracing::info!(target: EACH, member, "health changed"));
+        (0..10).for_each(|_| tracing::info!(target: EACH, member = 1000, "health changed"));
+        assert_eq!(written.lines().len(), 1005);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which lines are told, and how many were not.
 //!
 //! Of equal lines [`EACH`] are told in [`PERIOD`], and of all lines of one kind [`KIND`]: an attacker who decides what is in a
-//! line decides whether two are equal. One kind never hides another, and a line that comes for the first time is told unless its
+//! line decides whether two are equal. Lines that tell of objects of the configuration are bounded by it, and each that is not
+//! equal to another is told. One kind never hides another, and a line that comes for the first time is told unless its
 //! kind has used up its own. What is left out is counted, and its number is there to be told when no more has come for [`QUIET`],
 //! at the latest at the end of the period.
 
@@ -121,6 +122,15 @@ impl<K> Default for Repeats<K> {
 impl<K: Clone + Eq + Hash> Repeats<K> {
     /// Whether this line is to be told; it is counted otherwise.
     pub fn admit(&mut self, now: Instant, kind: K, line: &str) -> bool {
+        self.admit_within(now, kind, KIND, line)
+    }
+
+    /// The same for a kind whose lines nobody from outside decides on: as many are told as are not equal.
+    pub fn admit_each(&mut self, now: Instant, kind: K, line: &str) -> bool {
+        self.admit_within(now, kind, u32::MAX, line)
+    }
+
+    fn admit_within(&mut self, now: Instant, kind: K, limit: u32, line: &str) -> bool {
         let key = (kind.clone(), self.hasher.hash_one(line));
         if let Some(window) = self.lines.get_mut(&key)
             && !window.has_room(now, EACH, line)
@@ -128,7 +138,7 @@ impl<K: Clone + Eq + Hash> Repeats<K> {
             return false;
         }
         let of_kind = self.kinds.entry(kind).or_insert_with(|| Window::new(now));
-        if !of_kind.has_room(now, KIND, line) {
+        if !of_kind.has_room(now, limit, line) {
             return false;
         }
         of_kind.told += 1;
@@ -227,6 +237,16 @@ mod tests {
         assert_eq!(left_out, [("equal".to_owned(), 9995, true), ("yet another".to_owned(), 9807, false)]);
         // The kind has its own again when the period is over.
         assert!(repeats.admit(now + PERIOD, 1, "yet another"));
+    }
+
+    #[test]
+    fn of_those_that_tell_of_many_objects_each_is_told_and_none_again_and_again() {
+        let (mut repeats, now) = (Repeats::default(), Instant::now());
+        let down = |n: u32| format!("member {n} is down");
+        assert_eq!((0..10_000).filter(|n| repeats.admit_each(now, 1, &down(*n))).count(), 10_000);
+        assert_eq!((0..100).filter(|_| repeats.admit_each(now, 1, &down(1))).count(), 4);
+        assert!(repeats.lines.len() <= REMEMBERED);
+        assert_eq!(repeats.end().iter().map(|left_out| left_out.count).sum::<u64>(), 96);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) fn warn_of_missing<'a>(bound: impl Iterator<Item = &'a Binding>) {
         v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
     });
     for address in missing(bound.map(|binding| &binding.address), &present.collect()) {
-        tracing::warn!(%address, "listening, but no interface has this address: no client can reach it yet");
+        tracing::warn!(target: amphora_logging::EACH, %address, "listening, but no interface has this address: no client can reach it yet");
     }
 }
 

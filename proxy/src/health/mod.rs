@@ -309,7 +309,7 @@ impl Inner {
                 let (pool, before) = (member.pool.id, member.health.get());
                 member.checked(now, event.state);
                 if before.is_up() != event.state.is_up() {
-                    info!(%pool, member = %member.id, state = %event.state, %outcome, "health changed");
+                    info!(target: amphora_logging::EACH, %pool, member = %member.id, state = %event.state, %outcome, "health changed");
                 } else {
                     debug!(%pool, member = %member.id, state = %event.state, %outcome, "health changed");
                 }
