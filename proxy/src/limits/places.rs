@@ -45,6 +45,12 @@ impl Places {
         }
     }
 
+    /// Whether somebody waits for one.
+    #[inline]
+    pub fn are_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// Waits until one is given back, unless `has_room` says that there is room by now. May be cancelled.
     pub async fn freed(&self, has_room: impl FnOnce() -> bool) {
         let _waiting = Waiting::on(&self.waiting);

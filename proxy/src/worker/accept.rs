@@ -166,6 +166,10 @@ async fn serve(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener, mut k
                 // The listener may have been replaced while the task waited.
                 let listener = shared.target.borrow().clone();
                 admit(worker, listener, stream, client, place);
+                if worker.clients.places.are_awaited() {
+                    // The clients of other listeners are next, however many have come to this one.
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "accepting pauses");

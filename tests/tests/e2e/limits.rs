@@ -1,6 +1,6 @@
 //! Descriptors, memory and the log have a reserve: whoever comes, whoever asks how it stands is answered, and members are probed.
 
-use std::{process::Command, time::Duration};
+use std::{collections::VecDeque, process::Command, time::Duration};
 
 use amphora_ipc::proxy::Stats;
 use amphora_tests::{
@@ -132,6 +132,28 @@ async fn places_are_passed_on_one_by_one_among_listeners() {
         clients.remove(served);
         assert!(connections(&proxy.stats().await) <= 24);
     }
+}
+
+#[tokio::test]
+async fn a_crowd_that_waits_for_one_listener_keeps_nobody_out_of_another() {
+    let member = Backend::tcp("echo", echo).await;
+    let pool = Pool::tcp().members([&member]);
+    let document = Document::new().listener(Listener::tcp().to(&pool)).listener(Listener::tcp().to(&pool));
+    let options = ["--memory-limit", "1", "--workers", "1"];
+    let proxy = Proxy::start_with(document.pool(&pool), &options).await;
+    let mut crowd: VecDeque<_> = crowd(&proxy, 200).await.into();
+    let mut late = Client::connect(proxy.document.address_of(1)).await;
+    late.send("x").await;
+    // Whoever goes has been served, because they are in the order in which they came.
+    let mut total = proxy.stats().await.process.total_connections;
+    for _ in 0..20 {
+        drop(crowd.pop_front());
+        total += 1;
+        proxy.until("the place is passed on", |stats| stats.process.total_connections >= total).await;
+    }
+    let mut heard = [0];
+    in_time("one of twenty places", late.stream.read_exact(&mut heard)).await.unwrap();
+    assert!(crowd.len() > 100);
 }
 
 #[tokio::test]
