@@ -207,10 +207,17 @@ fn upgradable(fields: &Fields, buf: &[u8]) -> bool {
 }
 
 /// Whether an offer is of a protocol that carries requests, in any spelling: `h2c`, `"h2c"`, `h2c-14`, `HTTP/2.0`, or
-/// `TLS/1.2` (RFC 2817), behind which HTTP goes on.
+/// `TLS/1.2` (RFC 2817), behind which HTTP goes on; also as one word among others, for members that look for it in the
+/// field as a whole (`websocket;h2c`).
 fn carries_requests(offer: &[u8]) -> bool {
+    let apart = |byte: &u8| !byte.is_ascii_alphanumeric();
+    is_of_requests(offer) || offer.split(apart).any(is_of_requests)
+}
+
+/// The same of one word, whatever else than letters and digits is in it.
+fn is_of_requests(word: &[u8]) -> bool {
     let mut name = [0; 4];
-    let letters = offer.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let letters = word.iter().filter(|byte| byte.is_ascii_alphanumeric());
     name.iter_mut().zip(letters).for_each(|(place, byte)| *place = byte.to_ascii_lowercase());
     matches!(name, [b'h', b'2' | b'3', ..] | [b't', b'l', b's', _] | [b'h', b't', b't', b'p'])
 }
@@ -399,6 +406,12 @@ mod tests {
             "h2c\r\nupgrade: websocket",
             "\th2c ",
             "h2c foo",
+            "foo h2c",
+            "websocket h2c",
+            "websocket;h2c",
+            "foo/h2c",
+            "websocket; \"h2c\"",
+            "foo/HTTP/2",
         ] {
             let fields = format!(
                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: upgrade\r\nUpgrade: {offer}\r\n"
