@@ -20,11 +20,12 @@ use uuid::Uuid;
 use super::{
     Ask, Change, Observation, Pulse, Vitals, addresses,
     change::{self, ApplyError, Wanted},
+    members,
     watch::{self, Watch},
 };
 use crate::{
     control::api::{Applied, ProcessStats, Refusal},
-    health::{HealthEngine, Monitored, Target},
+    health::HealthEngine,
     limits::{Bounds, Clients},
     memory,
     metrics::Scrapes,
@@ -33,7 +34,7 @@ use crate::{
     peers::{Peers, PeersConfig},
     persist::PersistState,
     snapshot::{ListenerPlan, Snapshot},
-    state::{CheckState, MemberState, Registry},
+    state::{CheckState, Registry},
     sys,
     worker::{Command, WorkerHandle},
 };
@@ -269,6 +270,9 @@ impl Actor {
         self.released.extend(gone.map(|binding| (binding, now)));
         let before = std::mem::replace(&mut self.present, snapshot);
         self.generation.store(self.present.generation, Ordering::Release);
+        if !self.draining {
+            members::revive(&before, &self.present);
+        }
         self.peers.set_tables(persistence(&self.present));
         before
     }
@@ -283,8 +287,8 @@ impl Actor {
         spawn_blocking(move || {
             sys::stand_back();
             if let Some(checks) = checks {
-                checks.update(monitored(&present));
-                unchecked(&present).for_each(|member| member.set_health(CheckState::NoCheck));
+                checks.update(members::monitored(&present));
+                members::unchecked(&present).for_each(|member| member.set_health(CheckState::NoCheck));
             }
             watch::remember(now, &present);
             match Arc::get_mut(&mut registry) {
@@ -387,30 +391,6 @@ impl Actor {
             peers: self.peers.is_configured().then(|| self.peers.report()),
         }
     }
-}
-
-/// The members that are probed, and how.
-fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
-    let Some(model) = &snapshot.model else { return Vec::new() };
-    let pools = model.pools.iter().zip(&snapshot.pools);
-    pools
-        .flat_map(|(pool, plan)| {
-            Target::of_members(pool).zip(&plan.members).filter_map(|(target, plan)| {
-                Some(Monitored { member: Arc::clone(&plan.state), target: target? })
-            })
-        })
-        .collect()
-}
-
-/// The members that are used without being probed: enabled, in an enabled pool without an enabled monitor. A member that
-/// left or was disabled is none of them, so that sessions that began before are not sent to one that was down.
-fn unchecked(snapshot: &Snapshot) -> impl Iterator<Item = &MemberState> {
-    let pools = snapshot.model.iter().flat_map(|model| model.pools.iter().zip(&snapshot.pools));
-    let pools = pools.filter(|(pool, _)| pool.admin_state_up && Target::monitor(pool).is_none());
-    pools.flat_map(|(pool, plan)| {
-        let members = pool.members.iter().zip(&plan.members);
-        members.filter(|(member, _)| member.admin_state_up).map(|(_, plan)| &*plan.state)
-    })
 }
 
 /// What the pools remember of their clients.

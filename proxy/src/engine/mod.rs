@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `actor` | the task |
 //! | `change` | what a change is made of |
+//! | `members` | what a configuration says of the health of its members |
 //! | `observation` | what runs at one moment, to be counted up on another thread |
 //! | `report` | counters of all workers, summed |
 //! | `watch` | what is found out by looking once a second |
@@ -16,6 +17,7 @@
 mod actor;
 mod addresses;
 mod change;
+mod members;
 mod observation;
 mod pulse;
 mod report;

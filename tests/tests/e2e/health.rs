@@ -73,6 +73,35 @@ async fn with_all_members_down_there_is_503_until_one_is_up() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_checked_no_more_serves_once_the_change_is_answered() {
+    let member = with_status("a", &Arc::new(AtomicU16::new(500))).await;
+    let monitor = |path: &str| HealthMonitor::new("HTTP").with("url_path", path);
+    let unchecked = Pool::http().members([&member]);
+    let checked = unchecked.clone().monitored(&monitor("/healthz"));
+    let checked_anew = unchecked.clone().monitored(&monitor("/"));
+    let off = checked.clone().with("admin_state_up", false);
+    let document = Document::of(Listener::http(), checked.clone());
+    let with_pool = |pool: &Pool| {
+        let mut document = document.clone();
+        document.pools[0] = pool.clone();
+        document
+    };
+    let mut proxy = Proxy::start(document.clone()).await;
+    let mut client = proxy.client().await;
+    for round in 0..4 {
+        for after in [vec![&unchecked], vec![&off, &checked_anew]] {
+            proxy.until_member(0, "down", |member| member.check == CheckState::Down).await;
+            for pool in &after {
+                proxy.apply(&with_pool(pool)).await;
+            }
+            assert_eq!(client.get("/").await.status(), 200, "round {round}, {} steps", after.len());
+            proxy.apply(&with_pool(&unchecked)).await;
+            proxy.apply(&with_pool(&checked)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_monitor_may_look_elsewhere_than_traffic_goes() {
     let member = Backend::named("a").await;
     let alive = Arc::new(AtomicBool::new(true));
