@@ -4,7 +4,7 @@
 
 use super::outcome::{CheckStatus, Found};
 use crate::{
-    http1::{Method, ResponseHead, response_framing},
+    http1::{Body, ChunkedDecoder, Method, ResponseHead, response_framing},
     model::{HttpCheck, HttpMethod, HttpVersion},
 };
 
@@ -66,6 +66,13 @@ impl Answer {
             let code = view.status();
             match response_framing(Method::of(check.method.as_str().as_bytes()), false, &view) {
                 Err(bad) => return failed(bad.0),
+                // A client gets the head with what has come of the body, unless that is no body.
+                Ok(framing) if framing.body == Body::Chunked => {
+                    return match ChunkedDecoder::new().decode(&self.bytes[len..]) {
+                        Err(_) => failed("not the chunked coding"),
+                        Ok(_) => Some(judge(check, code)),
+                    };
+                }
                 Ok(framing) if !framing.interim => return Some(judge(check, code)),
                 Ok(_) if self.interim == MAX_INTERIM => return failed("interim responses without end"),
                 Ok(_) => {}
@@ -87,8 +94,8 @@ fn judge(check: &HttpCheck, code: u16) -> Found {
     found
 }
 
-/// Reads arbitrary bytes as an answer, for fuzzing: it makes no difference in which pieces they come, and no answer
-/// passes that a client would not be given.
+/// Reads arbitrary bytes as an answer, for fuzzing: it makes no difference in which pieces they come, chunks apart that
+/// come behind the head, and no answer passes that a client would not be given.
 pub fn fuzz(data: &[u8]) {
     let check = HttpCheck {
         method: HttpMethod::Get,
@@ -102,19 +109,31 @@ pub fn fuzz(data: &[u8]) {
         let mut answer = Answer::default();
         let early = data.chunks(step).find_map(|piece| answer.take(&check, piece, false));
         let found = early.or_else(|| answer.take(&check, b"", true));
-        assert_eq!(found.as_ref().map(|found| found.status), Some(whole.status), "in pieces of {step}");
-        assert_eq!(found.and_then(|found| found.code), whole.code, "in pieces of {step}");
-    }
-    let mut rest = data;
-    let mut head = ResponseHead::new();
-    let framed = loop {
-        let Ok(Some(len)) = head.parse(rest) else { break false };
-        match response_framing(Method::Get, false, &head.view(rest)) {
-            Ok(framing) if framing.interim => rest = &rest[len..],
-            framed => break framed.is_ok(),
+        let found = found.expect("an answer that has ended is judged");
+        if found.status == whole.status {
+            assert_eq!(found.code, whole.code, "in pieces of {step}");
+        } else {
+            // Judged before the chunks came that are none.
+            assert_eq!(whole.status, CheckStatus::L7Response, "in pieces of {step}");
+            assert_eq!(framing(data), Some(Body::Chunked), "in pieces of {step}");
         }
-    };
+    }
+    let framed = framing(data).is_some();
     assert!(framed || whole.status == CheckStatus::L7Response, "{whole:?}");
+}
+
+/// How the body of the final response is framed, if it is.
+fn framing(mut rest: &[u8]) -> Option<Body> {
+    let mut head = ResponseHead::new();
+    loop {
+        let len = head.parse(rest).ok()??;
+        let framing = response_framing(Method::Get, false, &head.view(rest)).ok()?;
+        if !framing.interim {
+            return Some(framing.body);
+        }
+        rest = &rest[len..];
+        head.reset();
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +205,22 @@ mod tests {
     }
 
     #[test]
+    fn chunks_that_come_with_the_head_are_read_as_for_a_client() {
+        let read = |method, body: &str| {
+            let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+            let check = check(method, HttpVersion::Http11, None);
+            Answer::default().take(&check, answer.as_bytes(), false).map(|found| found.status)
+        };
+        for good in ["", "2", "2\r\nok\r\n", "2;x=y\r\nok\r\n0\r\n\r\n", "0\r\n\r\nmore"] {
+            assert_eq!(read(HttpMethod::Get, good), Some(CheckStatus::L7Ok), "{good:?}");
+        }
+        for bad in ["zz\r\n", "\r\n", "+2\r\nok", "2\nok", "2\r\nokay", "ffffffffffffffffff\r\n"] {
+            assert_eq!(read(HttpMethod::Get, bad), Some(CheckStatus::L7Response), "{bad:?}");
+            assert_eq!(read(HttpMethod::Head, bad), Some(CheckStatus::L7Ok), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn interim_responses_come_to_an_end() {
         let interim = |n| b"HTTP/1.1 100 Continue\r\n\r\n".repeat(n);
         let followed = |n| [interim(n), b"HTTP/1.1 200 OK\r\n\r\n".to_vec()].concat();
@@ -224,7 +259,7 @@ mod tests {
 
         #[test]
         fn pieces_make_no_difference(
-            text in "HTTP/1.[01] (100|101|200|503|2x0)( [a-z é]{0,3})?\r?\n([aA]: ?[b\t\r]{0,3}\r?\n|Content-Length: [01x]{0,2}\r\n){0,3}(\r?\n)?.{0,4}",
+            text in "HTTP/1.[01] (100|101|200|503|2x0)( [a-z é]{0,3})?\r?\n([aA]: ?[b\t\r]{0,3}\r?\n|Content-Length: [01x]{0,2}\r\n){0,3}(Transfer-Encoding: chunked\r\n)?(\r?\n)?[0-2x\r\n]{0,5}.{0,4}",
         ) {
             fuzz(text.as_bytes());
             fuzz(&[b"HTTP/1.1 103 Early\r\n\r\n", text.as_bytes()].concat());
