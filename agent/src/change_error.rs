@@ -24,7 +24,7 @@ pub enum ChangeError {
     /// There is no such member in that pool.
     #[error("no such member in that pool")]
     NoMember,
-    /// The proxy does not run.
+    /// The proxy does not run, or takes nothing at present.
     #[error("{0}")]
     ProxyDown(String),
     /// The proxy did not say whether it took the change; it is being brought back to what was before.
@@ -36,7 +36,7 @@ pub enum ChangeError {
     /// What the VRRP daemon was asked does not fit what it is at present.
     #[error("{}", reasons(.0))]
     VrrpConflict(Refusal),
-    /// The VRRP daemon does not run.
+    /// The VRRP daemon does not run, or takes nothing at present.
     #[error("{0}")]
     VrrpDown(String),
     /// The VRRP daemon did not say whether it did what it was asked.
@@ -61,6 +61,8 @@ impl From<ControlError> for ChangeError {
         match (error.daemon, error.failure) {
             (Daemon::Proxy, Failure::Refused(StatusCode::CONFLICT, refusal)) => Self::Conflict(refusal),
             (Daemon::Vrrp, Failure::Refused(StatusCode::CONFLICT, refusal)) => Self::VrrpConflict(refusal),
+            (Daemon::Proxy, Failure::Refused(StatusCode::SERVICE_UNAVAILABLE, _)) => Self::ProxyDown(said),
+            (Daemon::Vrrp, Failure::Refused(StatusCode::SERVICE_UNAVAILABLE, _)) => Self::VrrpDown(said),
             (_, Failure::Refused(_, refusal)) => Self::Invalid(refusal),
             (Daemon::Proxy, Failure::NotRunning(_)) => Self::ProxyDown(said),
             (Daemon::Vrrp, Failure::NotRunning(_)) => Self::VrrpDown(said),

@@ -61,7 +61,8 @@ pub enum Failure {
     Late,
     /// The connection broke under way; what it was asked may have come about.
     Broken(String),
-    /// It refused, with its status: 400 what it cannot honour, 409 what does not fit what it is at present.
+    /// It refused, with its status: 400 what it cannot honour, 409 what does not fit what it is at present, 503 whatever it is
+    /// asked for while it ends or has too much to do.
     Refused(StatusCode, Refusal),
     /// It runs nothing.
     NotFound,
@@ -178,7 +179,9 @@ impl ControlSocket {
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(Failure::Refused(StatusCode::BAD_REQUEST, self.refusal(&body)?))
             }
-            StatusCode::CONFLICT => Err(Failure::Refused(status, self.refusal(&body)?)),
+            StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => {
+                Err(Failure::Refused(status, self.refusal(&body)?))
+            }
             _ => Err(Failure::Protocol(format!("status {status}"))),
         }
     }

@@ -95,6 +95,15 @@ async fn without_a_proxy_nothing_is_half_applied() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_is_about_to_end_takes_nothing() {
+    let agent = TestAgent::new().await;
+    agent.put(&lb(), DOCUMENT).await;
+    agent.proxy.be(Mood::Refusing("new", StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(agent.put(&lb(), &named("new")).await.code(), (503, "proxy_unavailable".to_owned()));
+    assert_eq!(agent.get(&lb()).await.body, DOCUMENT);
+}
+
+#[tokio::test]
 async fn a_proxy_that_breaks_off_is_brought_back_to_what_is_stored() {
     let agent = TestAgent::new().await;
     agent.put(&lb(), DOCUMENT).await;
