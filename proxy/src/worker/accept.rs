@@ -43,11 +43,34 @@ pub(crate) struct Acceptor(Rc<Shared>);
 
 struct Shared {
     target: RefCell<Rc<LocalListener>>,
+    /// The task owns it.
+    socket: Weak<TcpListener>,
+    /// Its filter drops who connects.
+    filtered: Cell<bool>,
     stopping: Cell<bool>,
     /// The socket is about to be closed: nothing calls that back.
     closed: Cell<bool>,
     kept_out: Cell<bool>,
     changed: Notify,
+}
+
+impl Shared {
+    /// Keeps new clients out of the socket, or lets them in, from this moment on.
+    fn filter(&self, keep_out: bool) -> io::Result<()> {
+        let Some(socket) = self.socket.upgrade().filter(|_| self.filtered.get() != keep_out) else {
+            return Ok(());
+        };
+        if keep_out { net::let_nobody_in(&*socket) } else { net::let_in_again(&*socket) }?;
+        self.filtered.set(keep_out);
+        Ok(())
+    }
+
+    /// As [`filter`](Self::filter), while the socket serves. A failure is told.
+    fn follow(&self) {
+        if let Err(error) = self.filter(self.kept_out.get()) {
+            tracing::warn!(%error, "clients that connect while the VIP moves may be reset");
+        }
+    }
 }
 
 impl Acceptor {
@@ -56,9 +79,11 @@ impl Acceptor {
         listener: Rc<LocalListener>,
         socket: std::net::TcpListener,
     ) -> io::Result<Self> {
-        let socket = TcpListener::from_std(socket)?;
+        let socket = Rc::new(TcpListener::from_std(socket)?);
         let shared = Rc::new(Shared {
             target: RefCell::new(listener),
+            socket: Rc::downgrade(&socket),
+            filtered: Cell::new(false),
             stopping: Cell::new(false),
             closed: Cell::new(false),
             kept_out: Cell::new(false),
@@ -85,7 +110,7 @@ impl Acceptor {
     /// nothing and asks again after a second.
     pub(super) fn keep_out(&self, keep_out: bool) {
         self.0.kept_out.set(keep_out);
-        self.0.changed.notify_one();
+        self.0.follow();
     }
 
     /// Accepts what the kernel completes within [`HANDSHAKE_GRACE`], then closes the socket.
@@ -105,55 +130,48 @@ impl Stopping {
         self.0.upgrade().is_some_and(|shared| !shared.closed.get())
     }
 
-    /// Lets clients in again, for this listener, unless the socket is closed by now.
+    /// Lets clients in again, for this listener, unless the socket is closed by now. At once: whoever asked for the change
+    /// may connect before the task has its turn.
     pub(super) fn revive(self, listener: &Rc<LocalListener>) -> Option<Acceptor> {
         let shared = self.0.upgrade().filter(|shared| !shared.closed.get())?;
         *shared.target.borrow_mut() = Rc::clone(listener);
         shared.stopping.set(false);
+        shared.kept_out.set(false);
+        shared.follow();
         shared.changed.notify_one();
         Some(Acceptor(shared))
     }
 }
 
-async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: TcpListener) {
-    let mut kept_out = false;
+async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: Rc<TcpListener>) {
     loop {
-        serve(&worker, &shared, &socket, kept_out).await;
-        kept_out = match net::let_nobody_in(&socket) {
-            Ok(()) => true,
-            Err(error) => {
-                // When the process ends they find nobody in any case.
-                if worker.is_ending() {
-                    tracing::debug!(%error, "clients that connect now may be reset");
-                } else {
-                    tracing::warn!(%error, "clients that connect now may be reset");
-                }
-                false
+        serve(&worker, &shared, &socket).await;
+        if let Err(error) = shared.filter(true) {
+            // When the process ends they find nobody in any case.
+            if worker.is_ending() {
+                tracing::debug!(%error, "clients that connect now may be reset");
+            } else {
+                tracing::warn!(%error, "clients that connect now may be reset");
             }
-        };
+        }
         if !wind_down(&worker, &shared, &socket).await {
             break;
         }
     }
     shared.closed.set(true);
+    // Nobody else keeps it for longer than a look.
+    let Some(socket) = Rc::into_inner(socket) else { return };
     let listener = shared.target.borrow().clone();
     if let Err(error) = empty(&worker, &listener, socket) {
         tracing::warn!(%error, "connections that waited may have been reset");
     }
 }
 
-/// Serves until told to stop. `kept_out` says whether new clients are, to begin with.
-async fn serve(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener, mut kept_out: bool) {
+/// Serves until told to stop.
+async fn serve(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener) {
     loop {
         if shared.stopping.get() {
             return;
-        }
-        if shared.kept_out.get() != kept_out {
-            kept_out = !kept_out;
-            let done = if kept_out { net::let_nobody_in(socket) } else { net::let_in_again(socket) };
-            if let Err(error) = done {
-                tracing::warn!(%error, "clients that connect while the VIP moves may be reset");
-            }
         }
         let listener = shared.target.borrow().clone();
         let accepted = tokio::select! {
