@@ -1,9 +1,11 @@
-//! A worker with clients and members of its own: what lasting sessions hold on to while the configuration changes.
+//! A worker with clients and members of its own: what lasting sessions hold on to while the configuration changes, and when
+//! an address that comes back is served.
 #![allow(clippy::unwrap_used)]
 
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    rc::Rc,
     sync::{Arc, Weak},
     thread,
     time::Duration,
@@ -11,11 +13,12 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Command, WorkerHandle};
+use super::{Command, Listeners, WorkerHandle};
 use crate::{
-    limits::{Clients, Resources},
+    limits::{Bounds, Clients, Resources},
+    local::{LocalSnapshot, Worker},
     metrics::Scrapes,
-    model::LoadBalancer,
+    model::{Binding, LoadBalancer},
     net::{self, NewListener},
     snapshot::{ListenerPlan, PoolPlan, Snapshot, compile_after},
     state::Registry,
@@ -115,15 +118,27 @@ fn load_balancer(vip: IpAddr, member: SocketAddr, generation: usize) -> Arc<Load
     Arc::new(LoadBalancer::from_json(document.as_bytes()).unwrap())
 }
 
+/// An address that no other test listens on.
+fn vip(nth: u8) -> IpAddr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 128 | nth << 4 | a, b, c).into()
+}
+
+fn enough() -> Bounds {
+    Resources { descriptors: 4096, memory: 1 << 30, set_aside: 64, workers: 1 }.share_out().unwrap()
+}
+
+fn bound(snapshot: &Snapshot) -> Vec<(Binding, NewListener)> {
+    let bind = |binding: Binding| NewListener::Bound(net::bind(binding.address).unwrap());
+    snapshot.bindings().map(|(binding, _)| (binding, bind(binding))).collect()
+}
+
 #[test]
 fn sessions_that_last_hold_no_configuration() {
-    // An address that no other process of these tests listens on.
-    let [_, a, b, c] = std::process::id().to_be_bytes();
-    let vip = IpAddr::V4(Ipv4Addr::new(127, 128 | a, b, c));
+    let vip = vip(0);
     let member = member();
     let (_, scrapes) = Scrapes::start(|| None).unwrap();
-    let enough =
-        Resources { descriptors: 4096, memory: 1 << 30, set_aside: 64, workers: 1 }.share_out().unwrap();
+    let enough = enough();
     let clients = Arc::new(Clients::new(enough.clients));
     let worker = WorkerHandle::start(0, &enough, clients, Instant::now(), scrapes).unwrap();
     let mut registry = Registry::new(1);
@@ -136,10 +151,7 @@ fn sessions_that_last_hold_no_configuration() {
         let model = load_balancer(vip, member, generation);
         let snapshot = Arc::new(compile_after(model, &present, &registry).unwrap());
         let sockets = match generation {
-            1 => snapshot
-                .bindings()
-                .map(|(binding, _)| (binding, NewListener::Bound(net::bind(binding.address).unwrap())))
-                .collect(),
+            1 => bound(&snapshot),
             _ => Vec::new(),
         };
         let (done, live) = oneshot::channel();
@@ -186,4 +198,30 @@ fn sessions_that_last_hold_no_configuration() {
 
 fn alive<T>(held: &[Weak<T>]) -> usize {
     held.iter().filter(|held| held.strong_count() > 0).count()
+}
+
+/// The answer to the change may be there before anything else of the worker has its turn.
+#[test]
+fn an_address_that_comes_back_lets_clients_in_with_the_change() {
+    let address = SocketAddr::new(vip(1), 8081);
+    let (_, scrapes) = Scrapes::start(|| None).unwrap();
+    let clients = Arc::new(Clients::new(enough().clients));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let worker = Rc::new(Worker::new(0, enough(), clients, Instant::now(), scrapes, Arc::default()));
+        let local = |snapshot| Rc::new(LocalSnapshot::new(0, &worker.idle, snapshot, None));
+        let nothing = Arc::new(Snapshot::empty(0));
+        let model = load_balancer(address.ip(), member(), 1);
+        let snapshot = Arc::new(compile_after(model, &nothing, &Registry::new(1)).unwrap());
+        let mut listeners = Listeners::default();
+        listeners.apply(&worker, &local(Arc::clone(&snapshot)), bound(&snapshot));
+        listeners.apply(&worker, &local(nothing), Vec::new());
+        // Until the socket that is given up lets nobody in.
+        while TcpStream::connect_timeout(&address, Duration::from_millis(10)).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        listeners.apply(&worker, &local(Arc::clone(&snapshot)), bound(&snapshot));
+        // A request to connect that is dropped is repeated after a second.
+        TcpStream::connect_timeout(&address, Duration::from_millis(900)).unwrap();
+    });
 }
