@@ -48,6 +48,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
 
+    /// User whose own group may ask on the fitness socket, for a VRRP daemon that runs as another user. It takes root.
+    #[arg(long, value_name = "USER")]
+    pub(crate) fitness_user: Option<String>,
+
     /// How long sessions may finish after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) drain_timeout: u64,

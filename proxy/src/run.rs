@@ -8,7 +8,7 @@ use amphora_proxy::{
     limits::{self, Bounds, Resources},
     memory::{self, Bursts},
     peers::{Peers, PeersConfig},
-    privileges::{self, Urgent},
+    privileges::{self, Sockets, Urgent},
 };
 use amphora_sandbox::Files;
 use nix::sys::resource::{Resource, getrlimit};
@@ -49,7 +49,11 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let bounds = resources(&options)?.share_out()?;
     // For the thread that answers, which has to be made by who may do no more than the rest: it inherits both.
     let urgent = Urgent::for_now();
-    let sockets = [options.control_socket.as_path(), fitness_socket.path()];
+    let sockets = Sockets {
+        control: &options.control_socket,
+        fitness: fitness_socket.path(),
+        fitness_user: options.fitness_user.as_deref(),
+    };
     privileges::confine(options.user.as_deref(), &sockets, readable(&options))?;
     let mut fitness = fitness_socket.start()?;
     drop(urgent);

@@ -72,7 +72,10 @@ impl Supervisor {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
         }
         arguments.extend(namespace(config));
-        arguments.extend(user(users.proxy.as_ref()));
+        arguments.extend(user("--user", users.proxy.as_ref()));
+        // A daemon of another user could not connect to the fitness socket, and the address would have no master.
+        let asker = users.vrrp.as_ref().filter(|_| config.topology == Topology::ActiveStandby);
+        arguments.extend(user("--fitness-user", asker));
         let own = || config.base_path.join(Kept::Peers.current());
         arguments.extend(["--peers-file".into(), config.peers_file.clone().unwrap_or_else(own).into()]);
         let program = proxy_program(config);
@@ -99,7 +102,7 @@ impl Supervisor {
             config.vrrp_fitness_interval.as_millis().to_string().into(),
         ];
         arguments.extend(namespace(config));
-        arguments.extend(user(users.vrrp.as_ref()));
+        arguments.extend(user("--user", users.vrrp.as_ref()));
         let program = vrrp_program(config);
         Self {
             name: "VRRP daemon",
@@ -221,8 +224,8 @@ fn namespace(config: &Config) -> impl Iterator<Item = OsString> {
     config.network_namespace.iter().flat_map(|name| ["--netns".into(), name.into()])
 }
 
-fn user(account: Option<&Account>) -> impl Iterator<Item = OsString> {
-    account.into_iter().flat_map(|account| ["--user".into(), account.name().into()])
+fn user(option: &str, account: Option<&Account>) -> impl Iterator<Item = OsString> {
+    account.into_iter().flat_map(move |account| [option.into(), account.name().into()])
 }
 
 fn proxy_program(config: &Config) -> PathBuf {

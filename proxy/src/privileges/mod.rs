@@ -9,7 +9,10 @@ use std::{
 use amphora_netlink::Namespace;
 use amphora_sandbox::{Account, Confinement, Files, SyscallList};
 use caps::Capability;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::chown,
+};
 
 use crate::{net, sys};
 
@@ -65,29 +68,48 @@ pub fn enter_network_namespace(name: &str) -> io::Result<()> {
     })
 }
 
+/// The sockets that others connect to.
+#[derive(Clone, Copy, Debug)]
+pub struct Sockets<'a> {
+    /// Where documents come from.
+    pub control: &'a Path,
+    /// Where the VRRP daemon asks.
+    pub fitness: &'a Path,
+    /// Whom that daemon runs as: its own group may connect there, and nowhere else.
+    pub fitness_user: Option<&'a str>,
+}
+
+impl Sockets<'_> {
+    /// Gives them to those who are to have them.
+    fn hand_over(&self, owner: Option<&Account>) -> io::Result<()> {
+        let asker = self.fitness_user.map(Account::named).transpose()?;
+        let uid = owner.map(Account::uid);
+        let groups = [(self.control, None), (self.fitness, asker.as_ref().map(Account::gid))];
+        for (socket, gid) in groups.into_iter().filter(|(_, gid)| uid.is_some() || gid.is_some()) {
+            chown(socket, uid, gid).map_err(|error| {
+                let reason = format!("--user and --fitness-user take root: {}: {error}", socket.display());
+                io::Error::new(io::Error::from(error).kind(), reason)
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// Gives up what serving does not take: root for `user`, if one is named, all capabilities but two, every file but those
 /// of `files`, and the system calls that are not in `syscalls.json`. Kept are CAP_NET_BIND_SERVICE for ports below 1024
 /// that a later change may bring, CAP_NET_RAW for ICMP, and CAP_NET_ADMIN on the rare kernel that lets nobody else filter
-/// what comes to a socket of one's own. The sockets become the user's; their group stays, so that those
-/// who could connect by it still can. What the kernel lacks of this is told in the log.
+/// what comes to a socket of one's own. The sockets become the user's; their group stays, but for the fitness socket's where
+/// another user is to ask there, so that those who could connect by it still can. What the kernel lacks of this is told in the log.
 ///
 /// Must be called before threads are started: they inherit what is set here.
 ///
 /// # Errors
-/// When the user does not exist, or the process may not change to it.
-pub fn confine(user: Option<&str>, sockets: &[&Path], files: Files) -> io::Result<()> {
+/// When a user does not exist, or the process may not change to it.
+pub fn confine(user: Option<&str>, sockets: &Sockets<'_>, files: Files) -> io::Result<()> {
     let account = user.map(Account::named).transpose()?;
-    if let Some(account) = &account {
-        for socket in sockets {
-            nix::unistd::chown(*socket, Some(account.uid()), None).map_err(|error| {
-                let reason =
-                    format!("--user {}, which takes root: {}: {error}", account.name(), socket.display());
-                io::Error::new(io::Error::from(error).kind(), reason)
-            })?;
-        }
-    }
+    sockets.hand_over(account.as_ref())?;
     let files = SYSTEM_FILES.iter().fold(files, |files, path| files.read(*path));
-    let files = sockets.iter().fold(files, |files, socket| files.remove_beside(socket));
+    let files = files.remove_beside(sockets.control).remove_beside(sockets.fitness);
     // Fitness looks at the accounts of the workers' threads.
     let files = own_threads().iter().fold(files, |files, path| files.read(path));
     let mut kept = vec![Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_RAW];

@@ -25,6 +25,9 @@ use crate::network::{AMPHORAE, Network, VIP};
 
 const IDS: [&str; 2] = ["3c63f388-da4f-44a3-982d-45d8e243d501", "3c63f388-da4f-44a3-982d-45d8e243d502"];
 
+/// Whom the proxy and the VRRP daemon run as: users that every Debian has, two as a package makes two.
+const USERS: [&str; 2] = ["daemon", "games"];
+
 /// Both, and who drives them.
 #[derive(Debug)]
 pub(crate) struct Pair {
@@ -100,7 +103,10 @@ impl Pair {
                  [controller_worker]\nloadbalancer_topology = ACTIVE_STANDBY\n\
                  [DEFAULT]\ndebug = true\n\
                  [amphora]\nrun_dir = {own}/run\nproxy_cmd = {proxy}\nvrrp_cmd = {vrrp}\n\
-                 network_namespace = {namespace}\nproxy_workers = 2\ndrain_timeout = 1\n",
+                 network_namespace = {namespace}\nproxy_workers = 2\ndrain_timeout = 1\n\
+                 proxy_user = {}\nvrrp_user = {}\n",
+                USERS[0],
+                USERS[1],
                 own = own.display(),
                 port = rest.port(),
                 proxy = proxy.display(),
