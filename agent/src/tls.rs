@@ -30,6 +30,8 @@ use crate::config::TlsProtocol;
 
 mod crl;
 
+use self::crl::Dated;
+
 /// Where certificates are, and the configuration made of them.
 #[derive(Debug)]
 pub struct ServerTls {
@@ -58,6 +60,15 @@ impl Files {
 struct Loaded {
     config: Arc<ServerConfig>,
     stamps: [Stamp; 3],
+    /// When a revocation list expires, until that is told.
+    expires: Option<OffsetDateTime>,
+}
+
+/// Whether expired revocation lists are taken, by which nobody gets in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expired {
+    Taken,
+    Refused,
 }
 
 impl fmt::Debug for Loaded {
@@ -75,15 +86,14 @@ type Stamp = Option<(u64, u64, SystemTime)>;
 pub struct TlsError(String);
 
 impl ServerTls {
-    /// Loads the certificates.
+    /// Loads the certificates. A revocation list that has expired keeps everybody out, as one that expires while the agent
+    /// runs: the programs that it supervises, and its heartbeats, do not depend on that.
     ///
     /// # Errors
-    /// When a file cannot be read, key and certificate do not match, or a revocation list is expired or of somebody else.
+    /// When a file cannot be read, key and certificate do not match, or a revocation list is of somebody else.
     pub fn load(files: Files, protocol: TlsProtocol) -> Result<Self, TlsError> {
-        let stamps = files.stamps();
-        let config = server_config(&files, protocol)?;
-        let loaded = Mutex::new(Loaded { config, stamps });
-        Ok(Self { files, protocol, loaded })
+        let loaded = Loaded::read(&files, protocol, Expired::Taken)?;
+        Ok(Self { files, protocol, loaded: Mutex::new(loaded) })
     }
 
     /// The configuration for a new connection, read again when a file changed.
@@ -92,9 +102,9 @@ impl ServerTls {
         let mut loaded = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if loaded.stamps != stamps {
             loaded.stamps = stamps;
-            match server_config(&self.files, self.protocol) {
-                Ok(config) => {
-                    loaded.config = config;
+            match Loaded::read(&self.files, self.protocol, Expired::Refused) {
+                Ok(read) => {
+                    *loaded = read;
                     tracing::info!("certificates were read again");
                 }
                 Err(error) => {
@@ -102,18 +112,34 @@ impl ServerTls {
                 }
             }
         }
+        loaded.tell_of_expiry(OffsetDateTime::now_utc());
         loaded.config.clone()
     }
 
     /// Reads the certificates again, whether the files look changed or not.
     ///
     /// # Errors
-    /// When they are not usable; the ones before stay.
+    /// When they are not usable, or a revocation list has expired; the ones before stay.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let stamps = self.files.stamps();
-        let config = server_config(&self.files, self.protocol)?;
-        *self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Loaded { config, stamps };
+        let read = Loaded::read(&self.files, self.protocol, Expired::Refused)?;
+        *self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = read;
         Ok(())
+    }
+}
+
+impl Loaded {
+    fn read(files: &Files, protocol: TlsProtocol, expired: Expired) -> Result<Self, TlsError> {
+        // What changes meanwhile is read once more.
+        let stamps = files.stamps();
+        let (config, expires) = server_config(files, protocol, expired)?;
+        Ok(Self { config, stamps, expires })
+    }
+
+    /// Says it once, when somebody comes: the log of handshakes alone would not say why nobody gets in.
+    fn tell_of_expiry(&mut self, now: OffsetDateTime) {
+        if let Some(at) = self.expires.take_if(|at| *at < now) {
+            tracing::error!("a revocation list expired at {at}: nobody gets in until it is replaced");
+        }
     }
 }
 
@@ -123,7 +149,11 @@ fn stamp(path: &Path) -> Stamp {
     Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
 }
 
-fn server_config(files: &Files, protocol: TlsProtocol) -> Result<Arc<ServerConfig>, TlsError> {
+fn server_config(
+    files: &Files,
+    protocol: TlsProtocol,
+    expired: Expired,
+) -> Result<(Arc<ServerConfig>, Option<OffsetDateTime>), TlsError> {
     let Files { ca, cert, crl } = files;
     let mut roots = RootCertStore::empty();
     for authority in certificates(ca)? {
@@ -131,13 +161,14 @@ fn server_config(files: &Files, protocol: TlsProtocol) -> Result<Arc<ServerConfi
     }
     let provider: Arc<CryptoProvider> = aws_lc_rs::default_provider().into();
     let lists = match crl {
-        Some(crl) => revocation_lists(crl, &roots)?,
+        Some(crl) => revocation_lists(crl, &roots, expired)?,
         None => Vec::new(),
     };
+    let expires = lists.iter().map(|dated| dated.until).min();
     // With lists, every certificate of a chain needs the one of its issuer, and one that has expired meanwhile counts for
     // nothing: nobody gets in until it is replaced.
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-        .with_crls(lists)
+        .with_crls(lists.into_iter().map(|dated| dated.list))
         .enforce_revocation_expiration()
         .build()
         .map_err(|e| fail(crl.as_ref().unwrap_or(ca), &e))?;
@@ -157,7 +188,7 @@ fn server_config(files: &Files, protocol: TlsProtocol) -> Result<Arc<ServerConfi
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config.into())
+    Ok((config.into(), expires))
 }
 
 fn fail(path: &Path, what: &dyn fmt::Display) -> TlsError {
@@ -186,7 +217,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn revocation_lists(
     path: &Path,
     authorities: &RootCertStore,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    expired: Expired,
+) -> Result<Vec<Dated>, TlsError> {
     let bytes = read(path)?;
     let lists: Vec<_> = if bytes.starts_with(&[0x30]) {
         vec![CertificateRevocationListDer::from(bytes)]
@@ -198,8 +230,19 @@ fn revocation_lists(
     if lists.is_empty() {
         return Err(fail(path, &"no certificate revocation list in it"));
     }
-    for list in &lists {
-        crl::check(list, authorities, OffsetDateTime::now_utc()).map_err(|reason| fail(path, &reason))?;
+    let lists = lists.into_iter().map(|list| Dated::read(list, authorities));
+    let lists = lists.collect::<Result<_, _>>().map_err(|reason| fail(path, &reason))?;
+    let now = OffsetDateTime::now_utc();
+    let lists = crl::in_order(lists, now);
+    for dated in &lists {
+        if let Some(reason) = dated.expired(now).filter(|_| expired == Expired::Refused) {
+            return Err(fail(path, &reason));
+        }
+        if now < dated.from {
+            // Who was revoked is, whatever this clock says.
+            let (path, from) = (path.display(), dated.from);
+            tracing::warn!("{path}: a revocation list that is good from {from} on counts already");
+        }
     }
     Ok(lists)
 }

@@ -134,13 +134,15 @@ async fn a_revoked_client_does_not_get_in() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_expired_or_of_somebody_else_is_refused_with_the_reason() {
+async fn a_list_that_cannot_be_used_is_refused_with_the_reason() {
     let Some(openssl) = Openssl::new().await else { return };
     openssl.list("ca", "good.pem", "").await;
-    openssl.list("ca", "old.pem", "-crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z").await;
-    openssl.list("ca", "coming.pem", "-crl_lastupdate 20480101000000Z -crl_nextupdate 20480201000000Z").await;
     openssl.list("other", "other.pem", "").await;
     openssl.run("crl -in good.pem -outform DER -out good.der").await;
+    // Without a number OpenSSL makes lists of version 1.
+    let conf = fs::read_to_string(openssl.path("conf")).unwrap();
+    fs::write(openssl.path("conf"), conf.replace("crlnumber=number\n", "")).unwrap();
+    openssl.list("ca", "v1.pem", "").await;
     let directory = tempfile::tempdir().unwrap();
     let own = crate::testing::Certificates::new(directory.path());
     let load = |crl: &str| {
@@ -150,14 +152,57 @@ async fn a_list_that_is_expired_or_of_somebody_else_is_refused_with_the_reason()
     load("good.pem").unwrap();
     load("good.der").unwrap();
     for (crl, reason) in [
-        ("old.pem", "expired at 2020-02-01"),
-        ("coming.pem", "to come"),
         ("other.pem", "none of the authorities in agent_server_ca has issued"),
+        ("v1.pem", "not of version 2"),
         ("ca.pem", "no certificate revocation list in it"),
         ("nothing.pem", "No such file"),
     ] {
         let error = load(crl).unwrap_err();
         assert!(error.contains(reason) && error.contains(crl), "{crl}: {error}");
+    }
+}
+
+const PAST: &str = "-crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z";
+
+/// An amphora that boots with an expired list carries traffic all the same: its agent is there and lets nobody in.
+#[tokio::test]
+async fn an_expired_list_keeps_everybody_out_from_the_start_and_replaces_no_good_one() {
+    let Some(openssl) = Openssl::new().await else { return };
+    openssl.issue("good", EC, LEAF).await;
+    openssl.list("ca", "crl.pem", PAST).await;
+    let agent = openssl.agent(Some("crl.pem")).await;
+    assert!(!openssl.gets_in(&agent, "good").await);
+    openssl.list("ca", "crl.pem", "").await;
+    assert!(openssl.gets_in(&agent, "good").await);
+    openssl.list("ca", "crl.pem", PAST).await;
+    assert!(openssl.gets_in(&agent, "good").await, "the one before stays");
+}
+
+/// Of an authority's lists in one file the newest counts, wherever it stands.
+#[tokio::test]
+async fn the_newest_list_counts_and_one_that_is_to_be_good_counts_already() {
+    let Some(openssl) = Openssl::new().await else { return };
+    openssl.issue("good", EC, LEAF).await;
+    openssl.issue("bad", EC, LEAF).await;
+    openssl.list("ca", "past.pem", PAST).await;
+    openssl.list("ca", "old.pem", "-crl_lastupdate 20200101000000Z -crl_nextupdate 20480101000000Z").await;
+    openssl.revoke("bad").await;
+    openssl.list("ca", "new.pem", "").await;
+    openssl.list("ca", "coming.pem", "-crl_lastupdate 20480101000000Z -crl_nextupdate 20480201000000Z").await;
+    let put = |names: &[&str]| {
+        let text: String = names.iter().map(|name| fs::read_to_string(openssl.path(name)).unwrap()).collect();
+        fs::write(openssl.path("crl.pem"), text).unwrap();
+    };
+    put(&["old.pem"]);
+    let agent = openssl.agent(Some("crl.pem")).await;
+    assert!(openssl.gets_in(&agent, "bad").await);
+    for names in
+        [&["old.pem", "new.pem"][..], &["new.pem", "old.pem"], &["past.pem", "new.pem"], &["coming.pem"]]
+    {
+        put(&["old.pem"]);
+        assert!(openssl.gets_in(&agent, "bad").await);
+        put(names);
+        assert!(!openssl.gets_in(&agent, "bad").await && openssl.gets_in(&agent, "good").await, "{names:?}");
     }
 }
 
