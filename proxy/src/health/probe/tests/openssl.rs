@@ -72,6 +72,9 @@ async fn https_does_what_openssl_asks_for() {
         ("p521", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"], &[]),
         ("ed25519", &["-newkey", "ed25519"], &[]),
         ("ed448", &["-newkey", "ed448"], &[]),
+        ("p224", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp224r1"], &[]),
+        ("40-kib", &["-newkey", "rsa:2048"], &["-addext", &format!("nsComment={}", "x".repeat(40 << 10))]),
+        ("70-kib", &["-newkey", "rsa:2048"], &["-addext", &format!("nsComment={}", "x".repeat(70 << 10))]),
     ] {
         assert!(certificate(dir, name, newkey, more), "{name}");
     }
@@ -94,7 +97,17 @@ async fn https_does_what_openssl_asks_for() {
         ("rsa", &["-tls1_3", "-groups", "P-384"], true),
         ("rsa", &["-tls1_2", "-serverpref", "-sigalgs", "RSA+SHA1", "-cipher", "DEFAULT@SECLEVEL=0"], true),
         ("rsa", &["-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"], true),
+        ("40-kib", &[], true),
+        ("rsa", &["-verify", "1"], true),
+        ("rsa", &["-servername", "a", "-cert2", "rsa.pem", "-key2", "rsa.key", "-servername_fatal"], true),
+        ("rsa", &["-alpn", "h2"], true),
+        ("rsa", &["-max_send_frag", "512", "-num_tickets", "20"], true),
         // As docs/health.md has them.
+        ("70-kib", &["-tls1_2"], false),
+        ("70-kib", &["-tls1_3"], false),
+        ("p224", &[], false),
+        ("rsa", &["-tls1_2", "-sigalgs", "RSA+SHA224"], false),
+        ("rsa", &["-tls1_2", "-Verify", "1", "-verify_return_error"], false),
         ("pss", &["-tls1_2"], false),
         ("rsa", &["-tls1_3", "-groups", "X448"], false),
         ("rsa", &["-tls1_3", "-groups", "ffdhe2048"], false),
