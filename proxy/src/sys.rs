@@ -1,10 +1,13 @@
-//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2)
-//! and send(2) that are no cancellation points, and PCRE2 with callouts: the one place of this crate with `unsafe`.
+//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2),
+//! send(2) and sendmsg(2) that are no cancellation points, and PCRE2 with callouts: the one place of this crate with `unsafe`.
 #![allow(unsafe_code)]
 
 pub(crate) mod pcre2;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::{
+    io::IoSlice,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
 
 use nix::errno::Errno;
 
@@ -34,12 +37,13 @@ pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, E
     Errno::result(result).map(|n| n as usize)
 }
 
-/// send(2) without SIGPIPE; see [`recv`].
+/// send(2) without SIGPIPE, with these flags besides; see [`recv`].
 ///
 /// # Errors
 /// As send(2).
 #[inline]
-pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: libc::c_int) -> Result<usize, Errno> {
+    let flags = flags | libc::MSG_NOSIGNAL;
     // SAFETY: the kernel reads `bytes` alone, no more than their length and before the call returns; it is given no address.
     // Each argument is as wide as a register.
     let result = unsafe {
@@ -48,9 +52,38 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno>
             libc::c_long::from(socket.as_raw_fd()),
             bytes.as_ptr(),
             bytes.len(),
-            libc::c_long::from(libc::MSG_NOSIGNAL),
+            libc::c_long::from(flags),
             std::ptr::null::<libc::c_void>(),
             libc::c_long::from(0),
+        )
+    };
+    Errno::result(result).map(|n| n as usize)
+}
+
+/// The same of two slices, one behind the other: sendmsg(2).
+///
+/// # Errors
+/// As sendmsg(2).
+#[inline]
+pub(crate) fn send_two(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>; 2],
+    flags: libc::c_int,
+) -> Result<usize, Errno> {
+    let flags = flags | libc::MSG_NOSIGNAL;
+    // SAFETY: all of a msghdr may be zero: no address, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // An IoSlice is an iovec to the last bit (std promises so); the kernel does not write to them.
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len();
+    // SAFETY: the kernel reads `message`, the two iovecs that it points to and what these point to, no more than their
+    // lengths and before the call returns. Each argument is as wide as a register.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sendmsg,
+            libc::c_long::from(socket.as_raw_fd()),
+            &raw const message,
+            libc::c_long::from(flags),
         )
     };
     Errno::result(result).map(|n| n as usize)

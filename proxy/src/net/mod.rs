@@ -20,7 +20,7 @@ pub use self::{
 };
 pub(crate) use self::{
     listen::may_keep_out_without,
-    stream::{poll_write, read_ready},
+    stream::{Then, end, poll_write, poll_write_two, read_ready},
 };
 
 /// A worker's pools; cloning shares them.

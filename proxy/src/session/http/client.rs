@@ -14,7 +14,7 @@ use super::{address::AddressText, own::OwnConnections};
 use crate::{
     http1::{Reject, RequestHead},
     local::{Enlisted, LocalListener},
-    net::{BufferPool, Deadline, poll_write},
+    net::{BufferPool, Deadline, Then, poll_write},
     session::inlet::Inlet,
 };
 
@@ -170,7 +170,7 @@ impl Client {
         let mut waits = false;
         poll_fn(|cx| {
             while at < bytes.len() {
-                match poll_write(cx, &self.stream, &bytes[at..]) {
+                match poll_write(cx, &self.stream, &bytes[at..], Then::More) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => {
                         at += n;

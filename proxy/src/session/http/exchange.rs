@@ -3,13 +3,12 @@
 
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
-    pin::Pin,
+    io,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     client::Client,
@@ -19,7 +18,7 @@ use crate::{
     http1::ResponseHead,
     local::Slot,
     model::ListenerTimeouts,
-    net::{Pools, poll_write},
+    net::{Pools, Then, poll_write_two},
     session::inlet::Inlet,
     state::{ListenerCounters, MemberCounters},
 };
@@ -62,6 +61,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upload_broken: bool,
     /// The client may never send its body: it has asked whether to, and is told no.
     pub(super) body_declined: bool,
+    /// The client's connection ends with the response.
+    pub(super) closes: bool,
 }
 
 impl Exchange<'_> {
@@ -218,7 +219,7 @@ impl Exchange<'_> {
         while !self.upload_broken {
             if *sent < head.len() {
                 let body = self.upload.claim(&mut self.client.inlet).map_err(|_| Failure::BadBody)?;
-                match poll_write_two(cx, &mut self.member.stream, &head[*sent..], body) {
+                match poll_write_some(cx, &self.member.stream, &head[*sent..], body, Then::More) {
                     Poll::Ready(Ok(n)) => {
                         let of_head = n.min(head.len() - *sent);
                         *sent += of_head;
@@ -272,7 +273,9 @@ impl Exchange<'_> {
         // Before the first byte of the response is out, a bad one can still be told from a good one.
         let malformed = if untouched { Failure::BadResponse } else { Failure::Cut };
         let body = download.claim(&mut self.member.inlet).map_err(|_| malformed)?;
-        let written = ready!(poll_write_two(cx, &mut self.client.stream, head, body));
+        let last = self.closes && self.upload.is_done() && !self.upload_broken && download.is_all(body);
+        let then = if last { Then::End } else { Then::More };
+        let written = ready!(poll_write_some(cx, &self.client.stream, head, body, then));
         let n = written.map_err(|_| Failure::ClientGone)?;
         let of_head = n.min(head.len());
         if n > of_head {
@@ -336,18 +339,14 @@ fn ready_or_break<T>(poll: Poll<Result<T, Failure>>) -> Result<Option<T>, Failur
 }
 
 /// Writes the first of two slices, and as much of the second as goes with it.
-fn poll_write_two(
+fn poll_write_some(
     cx: &mut Context<'_>,
-    stream: &mut TcpStream,
+    stream: &TcpStream,
     first: &[u8],
     second: &[u8],
+    then: Then,
 ) -> Poll<io::Result<usize>> {
-    let written = if second.is_empty() {
-        ready!(poll_write(cx, stream, first))
-    } else {
-        ready!(Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]))
-    };
-    match written {
+    match ready!(poll_write_two(cx, stream, first, second, then)) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => Poll::Ready(written),
     }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
-    net::{Pools, poll_write},
+    net::{Pools, Then, poll_write},
     session::{
         inlet::Inlet,
         relay::{Direction, Ended, Fault, Meter, Waiting},
@@ -101,6 +101,12 @@ impl Pump {
     pub(super) fn claim<'b>(&mut self, inlet: &'b mut Inlet) -> Result<&'b [u8], PumpError> {
         self.classify(inlet)?;
         Ok(&inlet.filled()[..self.ready])
+    }
+
+    /// Whether what [`claim`](Self::claim) returned is all that is left.
+    #[inline]
+    pub(super) fn is_all(&self, claimed: &[u8]) -> bool {
+        claimed.len() == self.ready && matches!(self.left, Left::Nothing) && self.converted.is_empty()
     }
 
     /// `n` bytes of what [`claim`](Self::claim) returned were written.
@@ -216,7 +222,7 @@ impl Pump {
         destination: &mut TcpStream,
     ) -> Poll<Result<(), PumpError>> {
         while !self.converted.is_empty() {
-            match ready!(poll_write(cx, destination, &self.converted)) {
+            match ready!(poll_write(cx, destination, &self.converted, Then::More)) {
                 Ok(n) if n > 0 => {
                     self.converted.drain(..n);
                     self.moved += n as u64;
@@ -225,7 +231,7 @@ impl Pump {
             }
         }
         while self.ready > 0 {
-            match ready!(poll_write(cx, destination, &inlet.filled()[..self.ready])) {
+            match ready!(poll_write(cx, destination, &inlet.filled()[..self.ready], Then::More)) {
                 Ok(n) if n > 0 => self.wrote(inlet, n),
                 _ => return Poll::Ready(Err(PumpError::Destination)),
             }

@@ -30,6 +30,7 @@ use crate::{
     l7::Outcome,
     local::{LocalListener, Trust, Work, Worker},
     model::ListenerTimeouts,
+    net,
     persist::{Persistence, server_cookie},
     session::{
         inlet::Inlet,
@@ -220,6 +221,7 @@ pub(super) async fn serve(
             counters,
             upload_broken: false,
             body_declined: false,
+            closes: false,
             client: &mut *client,
             member: &mut side,
         };
@@ -295,6 +297,7 @@ pub(super) async fn serve(
     } else if answer.keep_client {
         After::Next
     } else {
+        net::end(&client.stream);
         After::Close
     }
 }
@@ -434,6 +437,7 @@ impl Turn<'_> {
             let plan = self.framing(&framing, exchange);
             exchange.body_declined =
                 self.asked.framing.expect_continue && !continued && plan.connection == Connection::Close;
+            exchange.closes = plan.connection == Connection::Close;
             let safe = matches!(self.asked.method, Method::Get | Method::Head);
             let edits = ResponseEdits {
                 client: self.asked.version,
