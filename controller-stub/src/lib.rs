@@ -1,8 +1,20 @@
 //! The minimal controller of amphorae: drives one or two of them through the native API, and shows the demo.
 //!
-//! [`client`] speaks to an agent, [`document`] and [`vrrp_document`] read what an operator wrote, [`judge`] says whether an amphora would take it, [`diff`] and [`tree`] say what changed
-//! and how it is, [`certs`] makes the certificates for mutual TLS, and [`demo`] runs a whole amphora, and then a pair, with members
-//! and clients on this host. [`cli`] ties them to a command line; [`error`] fixes the exit codes.
+//! | module | what is inside |
+//! | --- | --- |
+//! | [`cli`] | the command line, which ties the rest together |
+//! | `cmd` | what each command does |
+//! | [`client`] | the client of an agent |
+//! | [`document`], [`vrrp_document`] | what an operator wrote: a load balancer, VRRP |
+//! | [`yaml`] | YAML into JSON |
+//! | [`judge`] | whether an amphora would take a document |
+//! | [`diff`] | what changed |
+//! | [`tree`], [`peers_view`], `vrrp_view` | how an amphora is: its load balancer, the link to its peer, VRRP |
+//! | `replay` | which heartbeats are believed: none twice, and no old ones |
+//! | [`certs`] | certificates for mutual TLS |
+//! | [`demo`] | a whole amphora, and then a pair, with members and clients on this host |
+//! | [`error`] | why a command failed, and its exit code |
+//! | `runtime`, `style` | the runtime of a command; colours |
 
 pub mod certs;
 pub mod cli;
@@ -20,4 +32,4 @@ mod style;
 pub mod tree;
 pub mod vrrp_document;
 mod vrrp_view;
-mod yaml;
+pub mod yaml;

@@ -4,10 +4,15 @@
 //! (YAML 1.2.2 section 10.3.2) and not what YAML 1.1 made of `1_0`, `0b11`, `010` or `no`. A document may be as large as its
 //! text may; what aliases make of it is bounded by the same number.
 
+mod fuzz;
+
 use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Number, Value};
+
+#[doc(hidden)]
+pub use self::fuzz::fuzz;
 
 /// How deep collections may be nested.
 const MAX_DEPTH: usize = 32;

@@ -13,7 +13,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    time::timeout,
+};
 
 /// Who serves a control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +151,12 @@ impl ControlSocket {
             .header(CONTENT_TYPE, content_type)
             .body(Full::new(body))
             .expect("path and headers are constants");
-        let answer = timeout(deadline, self.exchange(request)).await.unwrap_or(Err(Failure::Late));
-        answer.and_then(|(status, body)| self.judge(status, body)).map_err(|failure| self.error(failure))
+        let asked = async {
+            let stream = UnixStream::connect(&self.socket).await.map_err(not_connected)?;
+            self.ask(stream, request).await
+        };
+        let answer = timeout(deadline, asked).await.unwrap_or(Err(Failure::Late));
+        answer.map_err(|failure| self.error(failure))
     }
 
     /// The same, and the answer is a document.
@@ -199,9 +207,22 @@ impl ControlSocket {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+    /// One request and what comes of it on a connection of its own.
+    pub(crate) async fn ask(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Bytes, Failure> {
+        let (status, body) = self.exchange(stream, request).await?;
+        self.judge(status, body)
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let broken = |e: hyper::Error| Failure::Broken(e.to_string());
-        let stream = UnixStream::connect(&self.socket).await.map_err(not_connected)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let exchange = async {
             let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();

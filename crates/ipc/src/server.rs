@@ -28,7 +28,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::UnixListener,
     sync::mpsc,
     time::Instant,
 };
@@ -46,7 +47,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 /// How long accepting pauses when the system is out of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a body that means nothing, such as that of a GET.
-const MEANINGLESS_BODY: usize = 16 * 1024;
+pub(crate) const MEANINGLESS_BODY: usize = 16 * 1024;
 
 /// What a daemon does for its peers.
 pub trait Service: 'static {
@@ -178,7 +179,12 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn serve<S: Service>(service: Rc<S>, stream: UnixStream, seat: Seat<i32>) {
+/// Serves one connection to its end.
+pub(crate) async fn serve<S: Service>(
+    service: Rc<S>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    seat: Seat<i32>,
+) {
     let seat = Rc::new(seat);
     let progress = Arc::clone(seat.progress());
     let watched = Watched::new(stream, Arc::clone(&progress));

@@ -1,0 +1,94 @@
+//! What must hold for any text; the fuzz target and the property tests call the same.
+
+use serde_json::{Number, Value};
+
+use super::{MAX_DEPTH, parse, weight};
+
+/// What must hold for any text: what is read is within the bounds, and comes back from what is written of it as JSON, which
+/// is YAML, too; a plain scalar is what the core schema's grammar says.
+pub fn fuzz(data: &[u8]) {
+    const MOST: usize = 1 << 12;
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(value) = parse(text, MOST) {
+        // A node is a byte of text at least, and a character of an escape is not longer than that.
+        assert!(weight(&value) <= 2 * text.len() + 1 + MOST, "{} of {}", weight(&value), text.len());
+        let deep = depth(&value);
+        assert!(deep <= MAX_DEPTH + 1, "{deep}");
+        // The parser's own bounds, of flow collections and of keys, are met by other texts of the same value.
+        if deep < MAX_DEPTH && longest_key(&value) < 1024 {
+            assert_eq!(parse(&value.to_string(), 0).as_ref(), Ok(&value));
+        }
+    }
+    let is_word =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_' | b'~');
+    if !data.is_empty() && data.iter().all(is_word) && text != "-" {
+        let read = parse(&format!("[a, {text}]"), 0).ok().map(|list| list[1].clone());
+        assert_eq!(read, by_the_grammar(text), "{text}");
+    }
+}
+
+/// The plain scalar by the table in YAML 1.2.2 section 10.3.2, `None` where JSON has no such number.
+fn by_the_grammar(text: &str) -> Option<Value> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let all = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    for (prefix, radix) in [("0o", 8), ("0x", 16)] {
+        if let Some(digits) = text.strip_prefix(prefix).filter(|digits| all(digits, radix)) {
+            return u64::from_str_radix(digits, radix).ok().map(Value::from);
+        }
+    }
+    match text {
+        "null" | "Null" | "NULL" | "~" => return Some(Value::Null),
+        "true" | "True" | "TRUE" => return Some(Value::Bool(true)),
+        "false" | "False" | "FALSE" => return Some(Value::Bool(false)),
+        ".nan" | ".NaN" | ".NAN" => return None,
+        _ if [".inf", ".Inf", ".INF"].contains(&unsigned) => return None,
+        _ => {}
+    }
+    let whole = if all(unsigned, 10) { text.parse::<i128>().ok() } else { None };
+    let whole = whole
+        .and_then(|n| i64::try_from(n).map(Value::from).or_else(|_| u64::try_from(n).map(Value::from)).ok());
+    // Rust's grammar of floats is this one, beside words.
+    let float = text.contains(|c: char| c.is_ascii_digit())
+        && !text.contains(|c: char| c.is_ascii_alphabetic() && !"eE".contains(c));
+    match text.parse::<f64>() {
+        Ok(number) if float => whole.or_else(|| Number::from_f64(number).map(Value::Number)),
+        _ => Some(Value::String(text.to_owned())),
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+fn longest_key(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.iter().map(longest_key).max().unwrap_or_default(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| key.len().max(longest_key(value))).max().unwrap_or_default()
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn words(text in "[-+]?(0o|0x|0b|\\.)?[0-9_]{0,22}(\\.[0-9]{0,3})?([eE][-+]?[0-9]{0,3})?|[-+]?\\.?(inf|Inf|NaN|nan|NULL|true|~)") {
+            fuzz(text.as_bytes());
+        }
+
+        #[test]
+        fn documents(text in "(( {0,4}(- |\\? )?([a-c]|\"[^\"\\\\]{0,3}\"|<<)?: ?|- |[\\[\\]{},|>]|&[ab] |\\*[ab] ?|!!?(str|int|float)? |0x1f|[a-c]|#|\t)\n?){0,30}") {
+            fuzz(text.as_bytes());
+        }
+    }
+}
