@@ -152,10 +152,8 @@ impl StickTable {
             let (held, at) = unpack(value);
             let known = held == handle && used <= at.saturating_add(SLACK);
             if !known && (used < at || used == at && !wins(held)) {
-                if held != handle {
-                    // A peer that says so cannot have heard of the later use.
-                    self.mark(place);
-                }
+                // Of another member, then: a peer that says so cannot have heard of the later use.
+                self.mark(place);
                 return false;
             }
             if known && used.saturating_add(SLACK) < at {
