@@ -227,6 +227,26 @@ fn a_few_words_need_no_table() {
 }
 
 #[test]
+fn words_take_what_is_kept_of_them() {
+    let bytes = |expression: &str| match compile(expression).0 {
+        Program::Literals(literals) => literals.bytes(),
+        _ => panic!("{expression} is no literal"),
+    };
+    let words = |expression: &str, lengths: &[usize]| {
+        let fat = size_of::<Box<[u8]>>() * lengths.len();
+        assert_eq!(bytes(expression), fat + lengths.iter().sum::<usize>(), "{expression}");
+    };
+    words("^/login$", &[6]);
+    words("^/log(?:in|out)", &[6, 7]);
+    words(r"\.(?:gif|png)$", &[4, 4]);
+    // What it is looked for with, and the word.
+    let finder = size_of::<memchr::memmem::Finder<'_>>();
+    for length in [1, 7, 90] {
+        assert_eq!(bytes(&"w".repeat(length)), finder + length);
+    }
+}
+
+#[test]
 fn more_than_eight_bound_words_are_a_table() {
     for (before, after) in [("^", "$"), ("^", ""), ("", "$")] {
         for (number, literals) in [(8, true), (9, false)] {
@@ -244,6 +264,8 @@ fn quoted_and_escaped_backslashes_are_told_apart() {
         (r"^\\Qa$", r"\Qa", "a"),
         (r"^\Qa\\E$", r"a\", "aE"),
         (r"^\Q\d\E$", r"\d", "1"),
+        (r"^\Q{,3}\x\E$", r"{,3}\x", r"\{,3}\x00"),
+        (r"^\E{,3}$", "{,3}", ""),
         ("^[a-a]$", "a", "b"),
     ] {
         let regex = compile(expression);
@@ -252,6 +274,23 @@ fn quoted_and_escaped_backslashes_are_told_apart() {
             assert!(regex.is_match(matching.as_bytes(), &mut Allowance::default()), "{expression}");
             assert!(!regex.is_match(other.as_bytes(), &mut Allowance::default()), "{expression}");
         }
+    }
+}
+
+#[test]
+fn what_newer_versions_read_in_another_way_is_spelt_out_unless_it_is_quoted() {
+    for (expression, before) in [
+        ("a{,3}", r"a\{,3}"),
+        ("a{ 2 }{1,2}", r"a\{ 2 }{1,2}"),
+        (r"\x\xF\x{41}", r"\x00\xF\x{41}"),
+        (r"\Q{,3}\x\E", r"\Q{,3}\x\E"),
+        (r"\Q{,3}\E{,3}", r"\Q{,3}\E\{,3}"),
+        (r"\Qa\E\Q{,3}", r"\Qa\E\Q{,3}"),
+        (r"\E{,3}\Q{,3}\\E{,3}", r"\E\{,3}\Q{,3}\\E\{,3}"),
+        (r"\\Q{,3}", r"\\Q\{,3}"),
+        (r"a{1,3}{,}{a,3}", "a{1,3}{,}{a,3}"),
+    ] {
+        assert_eq!(translate::as_before(expression), before, "{expression}");
     }
 }
 
@@ -398,6 +437,28 @@ fn what_is_too_large_for_callouts_runs_without() {
     assert!(matches!(evil.0, Program::Attempts(_)));
     assert!(!evil.is_match(&b"a".repeat(15_360), &mut allowance));
     assert!(allowance.is_exceeded());
+}
+
+/// It would be repeated and go on as far again.
+#[test]
+fn an_attempt_is_the_last_when_it_took_more_than_a_fourth_of_what_is_left() {
+    use std::{cell::Cell, time::Duration};
+    thread_local!(static READINGS: Cell<u64> = const { Cell::new(0) });
+    thread_local!(static MICROS: Cell<u64> = const { Cell::new(0) });
+    fn clock() -> Duration {
+        READINGS.set(READINGS.get() + 1);
+        Duration::from_micros(MICROS.get() * READINGS.get())
+    }
+    let evil = interpret("(?:[0-9a-f]+[^z]{2}){1250}(?<=q)$");
+    assert!(matches!(evil.0, Program::Attempts(_)));
+    // Of 3,000 µs the first is taken for 25; behind a second of 595 µs there are four times as many left.
+    for (micros, attempts) in [(595, 3), (596, 2)] {
+        MICROS.set(micros);
+        READINGS.set(0);
+        let mut allowance = Allowance::with_clock(clock);
+        assert!(!evil.is_match(&b"a".repeat(100), &mut allowance));
+        assert_eq!((READINGS.get(), allowance.is_exceeded()), (attempts, true), "{micros}");
+    }
 }
 
 #[test]
