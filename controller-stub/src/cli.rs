@@ -64,7 +64,8 @@ const APPLY: &str = "\
 Applying the same document again changes nothing. A refused document changes \
 nothing either: each fault is told with its place, and the exit code is 1.
 
---dry-run judges the document here, then compares it with what the amphora has. \
+--dry-run judges the document here, then, where --amphora is given, compares it \
+with what is there. \
 Regular expressions and what else L7 policies compare is judged by amphora-proxy, \
 which need not run; where it is not there, a warning says so. \
 What only the amphora can find out it does not tell: ports in use, monitors \
@@ -358,7 +359,9 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Apply { file, dry_run, proxy, target } => {
             let document = crate::document::Document::read(&file)?;
-            let clients = target.clients()?;
+            // A document can be judged before there is an amphora.
+            let alone = dry_run && target.amphorae.is_empty();
+            let clients = if alone { Vec::new() } else { target.clients()? };
             let dry_run = dry_run.then_some(cmd::lb::DryRun { proxy });
             block_on(cmd::lb::apply(out, style, &clients, &document, dry_run))
         }

@@ -202,6 +202,22 @@ fn a_dry_run_finds_faults_without_an_amphora() {
         assert!(err(&dry).contains(&fault), "{}", err(&dry));
     }
     assert!(setup.agent.state.lock().unwrap().requests.is_empty());
+
+    // Nor need there be one to name. What is to be changed has to be.
+    let alone = |file: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_amphora-controller"));
+        command.env_remove("AMPHORA_ENDPOINTS").env_remove("AMPHORA_CERTS");
+        command.args(["apply", file]).args(more).output().unwrap()
+    };
+    let judged = alone(&faulty, &["--dry-run"]);
+    assert_eq!((judged.status.code(), err(&judged)), (Some(1), err(&dry)));
+    let sound = setup.file("good.yaml", &yaml(80, 1));
+    let judged = alone(&sound, &["--dry-run"]);
+    assert_eq!(judged.status.code(), Some(0), "{}", err(&judged));
+    assert_eq!(out(&judged), "the document can be honoured; without --amphora nothing is compared\n");
+    let unnamed = alone(&sound, &[]);
+    assert_eq!(unnamed.status.code(), Some(2));
+    assert!(err(&unnamed).contains("which amphora?"), "{}", err(&unnamed));
 }
 
 #[test]

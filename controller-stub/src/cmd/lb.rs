@@ -26,7 +26,8 @@ pub(crate) struct DryRun {
     pub(crate) proxy: Option<PathBuf>,
 }
 
-/// Brings the document to every amphora in turn and tells what changed there, or in a dry run, what would.
+/// Brings the document to every amphora in turn and tells what changed there, or in a dry run, what would. A dry run without
+/// amphorae judges alone.
 ///
 /// # Errors
 /// The first one. A document that one amphora refuses goes to none after it; one that cannot be reached does not
@@ -47,6 +48,9 @@ pub(crate) async fn apply(
              name amphora-proxy with --proxy",
             missing.display()
         ));
+    }
+    if is_dry && clients.is_empty() {
+        writeln!(out, "the document can be honoured; without --amphora nothing is compared")?;
     }
     let mut outcome = Outcome::default();
     for client in clients {
