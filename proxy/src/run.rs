@@ -40,6 +40,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Also sent when a terminal is lost or a process group orphaned, which is no reason to stop serving.
     let mut hangup = signal(SignalKind::hangup())?;
+    options.state_dir.as_deref().map_or(Ok(()), must_be_a_directory)?;
     let control = ControlSocket::bind(&options.control_socket, "proxy")
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
     let fitness_socket = FitnessSocket::beside(&options.control_socket);
@@ -143,6 +144,17 @@ fn readable(options: &Options) -> Files {
     options.peers_file.iter().fold(files, |files, file| files.read_beside(file))
 }
 
+/// One that is not there, or is something else, is a mistake in the command line, and not an amphora without a load balancer.
+fn must_be_a_directory(directory: &Path) -> Result<(), Failure> {
+    #[expect(clippy::disallowed_methods, reason = "at the start, before anybody is served")]
+    let there = fs::metadata(directory);
+    match there {
+        Ok(there) if there.is_dir() => Ok(()),
+        Ok(_) => Err(format!("--state-dir {}: it is no directory", directory.display()).into()),
+        Err(error) => Err(format!("--state-dir {}: {error}", directory.display()).into()),
+    }
+}
+
 /// Reads a file, and meanwhile does what else there is to do.
 async fn read(file: &Path) -> io::Result<Vec<u8>> {
     let file = file.to_owned();
@@ -189,5 +201,24 @@ async fn read_peers(engine: &Engine, file: &Path) {
     };
     if let Err(error) = set {
         tracing::error!(file = %file.display(), %error, "the peer stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+    use super::*;
+
+    #[test]
+    fn a_state_directory_that_is_none_is_named() {
+        let there = tempfile::tempdir().unwrap();
+        must_be_a_directory(there.path()).unwrap();
+        let path = there.path().join("octavia");
+        let reason = || must_be_a_directory(&path).unwrap_err().to_string();
+        let name = format!("--state-dir {}: ", path.display());
+        assert_eq!(reason(), format!("{name}No such file or directory (os error 2)"));
+        fs::write(&path, "").unwrap();
+        assert_eq!(reason(), format!("{name}it is no directory"));
     }
 }
