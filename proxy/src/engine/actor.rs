@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     Ask, Change, Observation, Pulse, Vitals, addresses,
     change::{self, ApplyError, Wanted},
+    differences::Differences,
     members,
     watch::{self, Watch},
 };
@@ -286,6 +287,7 @@ impl Actor {
         let now = net::now();
         spawn_blocking(move || {
             sys::stand_back();
+            tell_of(&before, &present);
             if let Some(checks) = checks {
                 checks.update(members::monitored(&present));
                 members::unchecked(&present).for_each(|member| member.set_health(CheckState::NoCheck));
@@ -391,6 +393,18 @@ impl Actor {
             peers: self.peers.is_configured().then(|| self.peers.report()),
         }
     }
+}
+
+/// One line for the operator, who sees when a change has gone live and how much of it there was.
+fn tell_of(before: &Snapshot, present: &Snapshot) {
+    let generation = present.generation;
+    let Some(model) = present.model.as_deref() else {
+        return tracing::info!(generation, "the load balancer was removed");
+    };
+    let Differences { listeners, pools, members } =
+        Differences::between(before.model.as_deref(), Some(model));
+    let loadbalancer = model.id;
+    tracing::info!(generation, %loadbalancer, %listeners, %pools, %members, "applied");
 }
 
 /// What the pools remember of their clients.

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `actor` | the task |
 //! | `change` | what a change is made of |
+//! | `differences` | what a change has changed, for the log |
 //! | `members` | what a configuration says of the health of its members |
 //! | `observation` | what runs at one moment, to be counted up on another thread |
 //! | `report` | counters of all workers, summed |
@@ -17,6 +18,7 @@
 mod actor;
 mod addresses;
 mod change;
+mod differences;
 mod members;
 mod observation;
 mod pulse;
