@@ -1,8 +1,7 @@
-//! The program against a naive evaluator that follows HAProxy's description word by word, and cases by hand.
+//! Cases by hand.
 
 #![allow(clippy::unwrap_used)]
 
-use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
@@ -14,6 +13,9 @@ use crate::{
         ListenerId, ListenerProtocol, ListenerTimeouts,
     },
 };
+
+mod limits;
+mod naive;
 
 #[derive(Debug)]
 struct Request {
@@ -317,110 +319,6 @@ fn faults_name_their_place_and_come_together() {
 }
 
 #[test]
-fn limits_are_kept() {
-    let simple = || rule(L7Subject::Path, CompareType::EqualTo, "/");
-    let many = (0..=MAX_POLICIES as u32).map(|n| policy(n, L7Action::Reject, vec![simple()])).collect();
-    assert!(compile(many).unwrap_err()[0].reason.contains("4096"));
-    let rules = vec![simple(); MAX_RULES_PER_POLICY + 1];
-    assert!(compile(vec![policy(1, L7Action::Reject, rules)]).unwrap_err()[0].reason.contains("50"));
-}
-
-#[test]
-fn listeners_share_what_expressions_may_cost() {
-    let all_of = |from: u32| {
-        let expression = |n| rule(L7Subject::Path, CompareType::Regex, &format!("^/path/{n:04}/[a-f]$"));
-        listener((from..from + 40).map(|n| policy(n, L7Action::Reject, vec![expression(n)])).collect())
-    };
-    let none = Expressions::default();
-    let compile = |listener: &Listener, budget: &mut Budget<'_>| {
-        L7Program::compile(listener, |_| true, budget)
-            .map_err(|faults| faults.into_iter().map(|fault| (fault.path, fault.reason)).collect::<Vec<_>>())
-    };
-    let mut budget = Budget::new(&none);
-    compile(&all_of(1), &mut budget).unwrap();
-    let one = budget.spent();
-
-    let mut budget = Budget::of(2 * one - one / 80, &none);
-    compile(&all_of(1), &mut budget).unwrap();
-    compile(&all_of(1), &mut budget).unwrap();
-    assert_eq!(budget.spent(), one, "the same again costs nothing");
-    let second = all_of(101);
-    let faults = compile(&second, &mut budget).unwrap_err();
-    let last = second.l7policies.last().unwrap();
-    let path = format!(
-        "loadbalancer.listeners[{}].l7policies[{}].rules[{}].value",
-        second.id, last.id, last.rules[0].id
-    );
-    assert_eq!(
-        faults,
-        [(
-            path,
-            "with this one the regular expressions of the load balancer take more than 64 MiB".to_owned()
-        )]
-    );
-    assert_eq!(compile(&all_of(201), &mut budget).unwrap_err(), [], "one fault is enough");
-}
-
-#[test]
-fn a_listener_that_stays_pays_for_what_it_has_compiled() {
-    let regex = |value: &str| rule(L7Subject::Path, CompareType::Regex, value);
-    let off = |rule: L7Rule| L7Rule { admin_state_up: false, ..rule };
-    let host = L7Rule { subject: L7Subject::HostName, ..regex("^/a[0-9]+$") };
-    let runs =
-        listener(vec![policy(1, L7Action::Reject, vec![regex("^/a[0-9]+$"), host, regex("^/b[0-9]+$")])]);
-    let none = Expressions::default();
-    let mut budget = Budget::new(&none);
-    L7Program::compile(&runs, |_| true, &mut budget).unwrap();
-    let (whole, known) = (budget.spent(), budget.into_expressions());
-    assert_eq!(known.len(), 3);
-    let spent = |kept: &Listener| {
-        let mut budget = Budget::new(&known);
-        budget.keep(kept, |id| id != pool(13));
-        (budget.spent(), budget.into_expressions().len())
-    };
-    assert_eq!(spent(&runs), (whole, 3));
-    // What is left out of a program, what is no expression, and what was never compiled costs nothing.
-    let disabled =
-        L7Policy { admin_state_up: false, ..policy(1, L7Action::Reject, vec![regex("^/a[0-9]+$")]) };
-    let unserved = policy(2, L7Action::RedirectToPool(pool(13)), vec![regex("^/a[0-9]+$")]);
-    let served = policy(3, L7Action::RedirectToPool(pool(1)), vec![off(regex("^/a[0-9]+$"))]);
-    let others = vec![rule(L7Subject::Path, CompareType::EqualTo, "^/a[0-9]+$"), regex("^/c[0-9]+$")];
-    assert_eq!(
-        spent(&listener(vec![disabled, unserved, served, policy(4, L7Action::Reject, others)])),
-        (0, 0)
-    );
-    let one = spent(&listener(vec![policy(3, L7Action::RedirectToPool(pool(1)), vec![regex("^/b[0-9]+$")])]));
-    assert!(one.0 > 0 && one.0 < whole && one.1 == 1, "{one:?}");
-}
-
-#[test]
-fn limits_are_kept_to_the_last_one() {
-    let simple = || rule(L7Subject::Path, CompareType::EqualTo, "/");
-    let policies = |n: u32| (0..n).map(|n| policy(n, L7Action::Reject, vec![simple()])).collect();
-    assert_eq!((compile(policies(4096)).is_ok(), compile(policies(4097)).is_ok()), (true, false));
-    let rules = |n| compile(vec![policy(1, L7Action::Reject, vec![simple(); n])]).is_ok();
-    assert_eq!((rules(50), rules(51)), (true, false));
-    let value = |n| {
-        compile(vec![policy(
-            1,
-            L7Action::Reject,
-            vec![rule(L7Subject::Path, CompareType::EqualTo, &"x".repeat(n))],
-        )])
-    };
-    assert_eq!((value(1020).is_ok(), value(1021).is_ok()), (true, false));
-    let name = |name: &str| {
-        let subject = L7Subject::Header(name.to_owned());
-        compile(vec![policy(1, L7Action::Reject, vec![rule(subject, CompareType::EqualTo, "a")])]).is_ok()
-    };
-    assert_eq!((name(&"x".repeat(1020)), name(&"x".repeat(1021)), name("")), (true, false, false));
-    for (url, taken) in
-        [("", false), ("http://a", true), ("a\x7f", false), ("a b", false), ("a\tb", false), ("a!", true)]
-    {
-        assert_eq!(compile(vec![policy(1, redirect(url), vec![simple()])]).is_ok(), taken, "{url:?}");
-    }
-}
-
-#[test]
 fn from_16_policies_on_there_is_an_index() {
     let rules = || vec![rule(L7Subject::Path, CompareType::EqualTo, "/")];
     let indexed = |n: u32, rules: &dyn Fn() -> Vec<L7Rule>| {
@@ -443,151 +341,4 @@ fn from_16_policies_on_there_is_an_index() {
     // None where no rule is a guard.
     let regex = || vec![rule(L7Subject::Path, CompareType::Regex, "a")];
     assert!(!indexed(16, &regex));
-}
-
-/// Follows the configuration manual: all values, split and copied, policy by policy.
-fn naive(policies: &[L7Policy], request: &Request) -> Option<usize> {
-    let stage = |action: &L7Action| match action {
-        L7Action::Reject => 0,
-        L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
-        L7Action::RedirectToPool(_) => 2,
-    };
-    let values = |name: &str| -> Vec<String> {
-        request
-            .headers
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .flat_map(|(_, value)| value.split(',').map(|v| v.trim().to_owned()))
-            .collect()
-    };
-    let samples = |subject: &L7Subject| -> Vec<String> {
-        match subject {
-            L7Subject::HostName => values("host").iter().map(|v| v.to_ascii_lowercase()).collect(),
-            L7Subject::Header(name) => values(name),
-            L7Subject::Cookie(name) => values("cookie")
-                .iter()
-                .flat_map(|field| field.split(';').map(str::to_owned).collect::<Vec<_>>())
-                .filter_map(|pair| {
-                    let (n, value) = pair.split_once('=')?;
-                    (n.trim() == name).then(|| value.trim().to_owned())
-                })
-                .collect(),
-            L7Subject::Path | L7Subject::FileType if request.target.is_empty() => Vec::new(),
-            L7Subject::Path | L7Subject::FileType => {
-                vec![request.target.split('?').next().unwrap().to_owned()]
-            }
-        }
-    };
-    let holds = |rule: &L7Rule| {
-        let value = if rule.subject == L7Subject::HostName {
-            rule.value.to_ascii_lowercase()
-        } else {
-            rule.value.clone()
-        };
-        let matched = samples(&rule.subject).iter().any(|sample| match (&rule.compare, &rule.subject) {
-            (CompareType::EqualTo, L7Subject::FileType) | (CompareType::EndsWith, _) => {
-                sample.ends_with(&value)
-            }
-            (CompareType::EqualTo, _) => *sample == value,
-            (CompareType::StartsWith, _) => sample.starts_with(&value),
-            (CompareType::Contains, _) => sample.contains(&value),
-            (CompareType::Regex, _) => ::regex::Regex::new(&value).unwrap().is_match(sample),
-        });
-        matched != rule.invert
-    };
-    let mut order: Vec<usize> = (0..policies.len()).collect();
-    order.sort_by_key(|at| (stage(&policies[*at].action), policies[*at].position));
-    order.into_iter().find(|at| {
-        let policy = &policies[*at];
-        let mut enabled = policy.rules.iter().filter(|rule| rule.admin_state_up).peekable();
-        let skipped = !policy.admin_state_up || policy.action == L7Action::RedirectToPool(pool(13));
-        !skipped && enabled.peek().is_some() && enabled.all(holds)
-    })
-}
-
-fn any_subject() -> impl Strategy<Value = L7Subject> {
-    prop_oneof![
-        Just(L7Subject::HostName),
-        Just(L7Subject::Path),
-        Just(L7Subject::FileType),
-        "(X-A|x-b|Host|Cookie)".prop_map(L7Subject::Header),
-        "[ab]".prop_map(L7Subject::Cookie),
-    ]
-}
-
-fn any_rule() -> impl Strategy<Value = L7Rule> {
-    (any_subject(), 0..5usize, "/?[abA.]{1,3}", any::<bool>(), 0..10u8).prop_map(
-        |(subject, compare, value, invert, off)| {
-            let compare = match (CompareType::ALL[compare], &subject) {
-                (CompareType::Regex, _) => CompareType::Regex,
-                (_, L7Subject::FileType) => CompareType::EqualTo,
-                (other, _) => other,
-            };
-            L7Rule {
-                invert: invert && off % 2 == 0,
-                admin_state_up: off != 0,
-                ..rule(subject, compare, &value)
-            }
-        },
-    )
-}
-
-fn any_policy() -> impl Strategy<Value = L7Policy> {
-    let action = prop_oneof![
-        Just(L7Action::Reject),
-        (0..14u128).prop_map(|n| L7Action::RedirectToPool(pool(n))),
-        Just(redirect("http://r/")),
-    ];
-    (action, 0..100u32, prop::collection::vec(any_rule(), 0..4), 0..10u8).prop_map(
-        |(action, position, rules, off)| L7Policy {
-            admin_state_up: off != 0,
-            ..policy(position, action, rules)
-        },
-    )
-}
-
-fn any_request() -> impl Strategy<Value = Request> {
-    let header = prop_oneof![
-        ("(host|Host|HOST)", "[abA.]{0,4}"),
-        ("(x-a|X-A|X-B|x-c)", "[ab.A]{0,3}( ?, ?[ab.]{0,3}){0,3}"),
-        ("(cookie|Cookie)", "[ab]=[ab.A]{1,3}(; [abc]=[ab.]{1,3}){0,3}"),
-    ];
-    ("(/[abA./]{0,4}(\\?[ab/]{0,3})?)?", prop::collection::vec(header, 0..6))
-        .prop_map(|(target, headers)| Request { target, headers })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    #[test]
-    fn the_program_agrees_with_the_naive_evaluator(
-        mut policies in prop_oneof![
-            prop::collection::vec(any_policy(), 0..6),
-            prop::collection::vec(any_policy(), 20..150),
-        ],
-        requests in prop::collection::vec(any_request(), 1..8),
-    ) {
-        // Each policy answers with a code or pool of its own, so that outcomes tell them apart.
-        for (number, policy) in policies.iter_mut().enumerate() {
-            match &mut policy.action {
-                L7Action::RedirectToUrl { url, .. } => *url = format!("http://{number}/"),
-                L7Action::RedirectToPool(id) if *id != pool(13) => *id = pool(1000 + number as u128),
-                _ => {}
-            }
-        }
-        let program = compile(policies.clone()).unwrap();
-        let mut scratch = Scratch::new();
-        for request in &requests {
-            let expected = naive(&policies, request).map(|at| &policies[at].action);
-            let agrees = match (program.evaluate(request, &mut scratch), expected) {
-                (Outcome::Pass, None) | (Outcome::Reject, Some(L7Action::Reject)) => true,
-                (Outcome::Pool(a), Some(L7Action::RedirectToPool(b))) => a == *b,
-                (Outcome::Redirect { location, .. }, Some(L7Action::RedirectToUrl { url, .. })) => {
-                    location == Location::Url(url)
-                }
-                _ => false,
-            };
-            prop_assert!(agrees, "{:?} for {:?} {:?}", expected, request.target, request.headers);
-        }
-    }
 }

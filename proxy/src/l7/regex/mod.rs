@@ -9,6 +9,7 @@ mod allowance;
 mod dfa;
 mod literals;
 mod translate;
+mod versions;
 mod work;
 
 #[cfg(test)]
@@ -58,7 +59,7 @@ enum Program {
 impl Expression {
     /// The expression, or why PCRE2 refuses it. Without `work` it is valid all the same, and interpreted.
     pub(super) fn compile(expression: &str, ignore_case: bool, work: &mut Work) -> Result<Self, String> {
-        let expression = translate::as_before(expression);
+        let expression = versions::as_before(expression);
         let (code, options) = accept(&expression, ignore_case)?;
         let program = match automaton(&expression, ignore_case, work) {
             Some(program) => program,
