@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use amphora_ipc::vrrp::{Fault, InstanceStatus, Refusal, Status};
+use amphora_ipc::vrrp::{Fault, Refusal, Status, examples};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Response, StatusCode};
@@ -37,32 +37,8 @@ struct State {
 impl FakeVrrp {
     /// With one virtual router, a backup.
     pub(crate) fn new(directory: &Path) -> Self {
-        let instance = InstanceStatus {
-            name: "lb".to_owned(),
-            state: "BACKUP".to_owned(),
-            since_ms: 1,
-            reason: "started".to_owned(),
-            interface: "eth1".to_owned(),
-            vrid: 1,
-            version: 3,
-            priority: 100,
-            interval_ms: 1000,
-            master_interval_ms: 1000,
-            fit: true,
-            handed_over: false,
-            addresses: vec!["192.0.2.100/32".to_owned()],
-            peer: None,
-            counters: Default::default(),
-            error: None,
-        };
-        let status = Status {
-            version: "0".to_owned(),
-            pid: std::process::id(),
-            uptime_ms: 1,
-            started: true,
-            data_plane: None,
-            instances: vec![instance],
-        };
+        let instance = examples::instance("lb", "BACKUP");
+        let status = Status { pid: std::process::id(), ..examples::status(vec![instance]) };
         let state = State { mood: VrrpMood::Willing, configuration: None, applications: 0, status };
         Self { socket: FakeSocket::new(directory.join("vrrp.sock"), state) }
     }

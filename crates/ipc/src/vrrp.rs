@@ -11,6 +11,9 @@
 //! | `POST /hand-over`, `/resume` | 200 [`Status`]: lets the peer take over, and takes its place by priority again; 409 [`Refusal`] when there is nothing to hand over |
 //! | `GET /metrics` | 200 Prometheus text |
 
+#[cfg(feature = "examples")]
+pub mod examples;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};

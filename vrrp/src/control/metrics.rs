@@ -108,51 +108,28 @@ fn series(kind: MetricType, instance: &InstanceStatus, more: Option<(&str, &str)
 mod tests {
     use std::collections::BTreeMap;
 
+    use amphora_ipc::vrrp::{
+        CountersStatus,
+        examples::{instance, status},
+    };
+
     use super::*;
-    use crate::control::api::CountersStatus;
-
-    fn instance(name: &str, state: &str) -> InstanceStatus {
-        InstanceStatus {
-            name: name.to_owned(),
-            state: state.to_owned(),
-            since_ms: 1,
-            reason: "master_down".to_owned(),
-            interface: "eth1".to_owned(),
-            vrid: 7,
-            version: 3,
-            priority: 100,
-            interval_ms: 1000,
-            master_interval_ms: 1000,
-            fit: true,
-            handed_over: false,
-            addresses: vec!["192.0.2.100/32".to_owned()],
-            peer: None,
-            counters: CountersStatus {
-                sent: 12_345_678_901,
-                received: 2,
-                priority_zero_sent: 3,
-                priority_zero_received: 4,
-                became_master: 5,
-                released_master: 6,
-                refused: BTreeMap::from([("ttl".to_owned(), 7), ("own".to_owned(), 8)]),
-            },
-            error: None,
-        }
-    }
-
-    fn status(instances: Vec<InstanceStatus>) -> Status {
-        Status { version: "1".to_owned(), pid: 1, uptime_ms: 1, started: true, data_plane: None, instances }
-    }
 
     #[test]
     fn the_text_is_this_to_the_letter() {
-        let other = InstanceStatus {
-            fit: false,
-            handed_over: true,
-            counters: CountersStatus::default(),
-            ..instance("a \"b\" \\ \n c", "INIT")
+        let counters = CountersStatus {
+            sent: 12_345_678_901,
+            received: 2,
+            priority_zero_sent: 3,
+            priority_zero_received: 4,
+            became_master: 5,
+            released_master: 6,
+            refused: BTreeMap::from([("ttl".to_owned(), 7), ("own".to_owned(), 8)]),
         };
-        assert_eq!(text(&status(vec![instance("lb", "MASTER"), other])), include_str!("metrics.golden"));
+        let lb = InstanceStatus { vrid: 7, counters, ..instance("lb", "MASTER") };
+        let other =
+            InstanceStatus { vrid: 7, fit: false, handed_over: true, ..instance("a \"b\" \\ \n c", "INIT") };
+        assert_eq!(text(&status(vec![lb, other])), include_str!("metrics.golden"));
     }
 
     #[test]
