@@ -255,9 +255,12 @@ mod tests {
 
     #[test]
     fn families_do_not_shadow_each_other() {
-        let v6 = bind("[::]:0".parse().unwrap()).unwrap();
-        let v4 = SocketAddr::new("0.0.0.0".parse().unwrap(), v6.address().port());
-        bind(v4).unwrap();
+        // The port of one family may be in use by others in the other, though not each time.
+        let both = (0..20).any(|_| {
+            let v6 = bind("[::]:0".parse().unwrap()).unwrap();
+            bind(SocketAddr::new("0.0.0.0".parse().unwrap(), v6.address().port())).is_ok()
+        });
+        assert!(both);
     }
 
     #[test]
