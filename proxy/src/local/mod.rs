@@ -109,6 +109,13 @@ impl Worker {
 /// See [`Worker::session`].
 pub(crate) struct SessionGuard(Rc<Worker>);
 
+impl SessionGuard {
+    /// The worker that counts it.
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.0
+    }
+}
+
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.0.sessions.set(self.0.sessions.get() - 1);

@@ -50,8 +50,8 @@ impl Inlet {
     }
 
     /// What is left, for whoever reads on from here.
-    pub(crate) fn into_buffer(self) -> Option<Buffer> {
-        self.buffer
+    pub(crate) fn take(&mut self) -> Option<Buffer> {
+        self.buffer.take()
     }
 
     /// Gives up all bytes.

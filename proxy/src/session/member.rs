@@ -64,32 +64,46 @@ pub(crate) enum Reuse {
     Any,
 }
 
+/// What an attempt begins with.
+pub(crate) enum Begun {
+    /// An idle connection.
+    Connected(Connected),
+    /// There is none: one has to be [opened](Route::open).
+    Chosen(Chosen),
+}
+
+/// The member that an attempt begins with.
+pub(crate) struct Chosen {
+    slot: Slot,
+    member: usize,
+}
+
 impl Route<'_> {
-    /// Chooses a member and takes an idle connection to it or makes one.
+    /// Chooses a member and takes an idle connection to it, if there is one.
+    ///
+    /// # Errors
+    /// When none may be used.
+    pub(crate) fn begin(&self, reuse: Reuse) -> Result<Begun, NoMember> {
+        let member = match self.persistent.or(self.again) {
+            Some(member) => member,
+            None => self.pick(|_| false, None)?,
+        };
+        let slot = self.slot(member);
+        Ok(match self.idle(&slot, reuse) {
+            Some(stream) => Begun::Connected(Connected::reused(slot, member, stream)),
+            None => Begun::Chosen(Chosen { slot, member }),
+        })
+    }
+
+    /// Makes a connection to the member that was chosen, or gets one to another when that cannot be.
     ///
     /// # Errors
     /// When no member is left to try.
-    pub(crate) async fn connect(&self, reuse: Reuse) -> Result<Connected, NoMember> {
+    pub(crate) async fn open(&self, chosen: Chosen, reuse: Reuse) -> Result<Connected, NoMember> {
         let (plan, local, timeout) = (&*self.pool.plan, self.pool, self.timeout);
-        let able = |member: &&MemberPlan| !member.backup && member.weight > 0 && member.is_usable();
-        let free_choice = self.persistent.is_none()
-            && matches!(plan.algorithm, LbAlgorithm::RoundRobin | LbAlgorithm::LeastConnections)
-            && plan.members.iter().filter(able).nth(1).is_some();
-        let mut dispatch = Dispatch::new(free_choice);
-        let mut member = match self.persistent.or(self.again) {
-            Some(member) => member,
-            None => self.pick(&dispatch, None)?,
-        };
+        let mut dispatch = Dispatch::new(self.has_free_choice());
+        let Chosen { mut slot, mut member } = chosen;
         loop {
-            let slot = Slot::new(Rc::clone(&local.members[member]), self.now);
-            let idle = match reuse {
-                Reuse::Never => None,
-                Reuse::Fresh(age) => slot.member().take_fresh(self.client(), age),
-                Reuse::Any => slot.member().take_idle(self.client()),
-            };
-            if let Some(stream) = idle {
-                return Ok(Connected::reused(slot, member, stream));
-            }
             let failure = match open(slot.member(), plan.members[member].address(), timeout).await {
                 Ok((stream, at)) => return Ok(Connected { slot, member, stream, opened: Some(at) }),
                 Err(failure) => failure,
@@ -108,22 +122,47 @@ impl Route<'_> {
                 }
                 // A check may have taken the member down meanwhile.
                 if !plan.members[member].is_usable() {
-                    member = self.pick(&dispatch, Some(failed))?;
+                    member = self.pick(|index| dispatch.has_tried(index), Some(failed))?;
                 }
             } else {
-                member = self.pick(&dispatch, Some(failed))?;
+                member = self.pick(|index| dispatch.has_tried(index), Some(failed))?;
                 if member == failed && failure == ConnectFailure::Error {
                     // There is no other: this one is given the time that any retry gives it.
                     tokio::time::sleep(TURNAROUND.min(timeout)).await;
                 }
             }
             count_again(&local.members[failed], &local.members[member]);
+            slot = self.slot(member);
+            if let Some(stream) = self.idle(&slot, reuse) {
+                return Ok(Connected::reused(slot, member, stream));
+            }
+        }
+    }
+
+    /// Nothing ties the request to its member.
+    fn has_free_choice(&self) -> bool {
+        let plan = &*self.pool.plan;
+        let able = |member: &&MemberPlan| !member.backup && member.weight > 0 && member.is_usable();
+        self.persistent.is_none()
+            && matches!(plan.algorithm, LbAlgorithm::RoundRobin | LbAlgorithm::LeastConnections)
+            && plan.members.iter().filter(able).nth(1).is_some()
+    }
+
+    fn slot(&self, member: usize) -> Slot {
+        Slot::new(Rc::clone(&self.pool.members[member]), self.now)
+    }
+
+    fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<TcpStream> {
+        match reuse {
+            Reuse::Never => None,
+            Reuse::Fresh(age) => slot.member().take_fresh(self.client(), age),
+            Reuse::Any => slot.member().take_idle(self.client()),
         }
     }
 
     /// A connection to `member` that has served this client before.
     pub(crate) fn own(&self, member: usize, stream: TcpStream) -> Connected {
-        Connected::reused(Slot::new(Rc::clone(&self.pool.members[member]), self.now), member, stream)
+        Connected::reused(self.slot(member), member, stream)
     }
 
     fn client(&self) -> SocketAddr {
@@ -131,8 +170,8 @@ impl Route<'_> {
     }
 
     /// Lets the algorithm choose; the one that `failed` last is chosen anew only in name.
-    fn pick(&self, dispatch: &Dispatch, failed: Option<usize>) -> Result<usize, NoMember> {
-        let avoid = |index| dispatch.has_tried(index) || self.avoid == Some(index);
+    fn pick(&self, tried: impl Fn(usize) -> bool, failed: Option<usize>) -> Result<usize, NoMember> {
+        let avoid = |index| tried(index) || self.avoid == Some(index);
         let Some(member) = self.pool.pick(&self.flow, avoid) else {
             self.pool.plan.state.counters.of(self.worker).connect_errors.add(1);
             return Err(NoMember);

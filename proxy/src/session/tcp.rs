@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use super::{
-    member::{self, Reuse, Route},
+    member::{self, Begun, Connected, NoMember, Reuse, Route},
     relay::{self, RelayOptions},
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(crate) async fn serve(
     let connected = {
         tokio::select! {
             biased;
-            connected = route.connect(Reuse::Never) => connected.ok(),
+            connected = connect(&route) => connected.ok(),
             // A client that has reset its connection waits for nobody. One that has only finished sending does.
             _ = stream.ready(Interest::ERROR) => None,
         }
@@ -88,4 +88,11 @@ pub(crate) async fn serve(
     member_counters.total_time_us.add(total);
     let opened = connected.opened.unwrap_or(begun);
     member_counters.times.add(opened.duration_since(begun).as_micros() as u64, 0, total);
+}
+
+async fn connect(route: &Route<'_>) -> Result<Connected, NoMember> {
+    match route.begin(Reuse::Never)? {
+        Begun::Connected(connected) => Ok(connected),
+        Begun::Chosen(chosen) => route.open(chosen, Reuse::Never).await,
+    }
 }

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     limits::Clients,
-    local::{LocalListener, Worker},
+    local::{LocalListener, SessionGuard, Worker},
     net, session,
     state::ListenerState,
 };
@@ -337,36 +337,28 @@ fn admit(
         return;
     }
     counters.connections_total.add(1);
-    let guard = worker.session();
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        let _guard = guard;
-        let open = Open::new(&listener, worker.index, place);
-        session::run(&worker, listener, stream, client).await;
-        drop(open);
-    });
+    session::start(worker, Rc::clone(&listener), stream, client, Open::new(worker, place));
 }
 
 /// Keeps a connection in the gauges while it is open.
 struct Open {
-    state: Arc<ListenerState>,
-    worker: usize,
-    _place: Place,
+    place: Place,
+    session: SessionGuard,
 }
 
 impl Open {
-    fn new(listener: &LocalListener, worker: usize, place: Place) -> Self {
-        let state = Arc::clone(&listener.present().plan().state);
-        let counters = state.counters.of(worker);
+    fn new(worker: &Rc<Worker>, place: Place) -> Self {
+        let state = &place.listener;
+        let counters = state.counters.of(worker.index);
         counters.connections.add(1);
         counters.connections_max.max(u64::from(state.places.taken()));
-        Self { state, worker, _place: place }
+        Self { place, session: worker.session() }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.state.counters.of(self.worker).connections.sub(1);
+        self.place.listener.counters.of(self.session.worker().index).connections.sub(1);
     }
 }
 

@@ -192,8 +192,9 @@ impl Client {
         .await
     }
 
-    /// Closes so that the client gets to read what was written last, though some of what it sent was not read.
-    pub(in crate::session) async fn linger(mut self) {
+    /// Waits before the connection is closed, so that the client gets to read what was written last though some of what it
+    /// sent was not read.
+    pub(in crate::session) async fn linger(&mut self) {
         if self.stream.shutdown().await.is_err() {
             return;
         }

@@ -55,7 +55,7 @@ pub(super) struct Exchange<'a> {
     pub(super) member: &'a mut MemberSide,
     pub(super) pools: &'a Pools,
     pub(super) upload: Pump,
-    pub(super) timeouts: ListenerTimeouts,
+    pub(super) timeouts: &'a ListenerTimeouts,
     pub(super) counters: &'a ListenerCounters,
     /// The member does not read any more; what is left of the request is not sent.
     pub(super) upload_broken: bool,

@@ -11,14 +11,16 @@
 
 mod address;
 pub(super) mod client;
+mod decide;
 mod exchange;
 mod own;
 mod persistence;
 mod pump;
 mod request;
 mod tunnel;
+mod turn;
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -32,61 +34,73 @@ use crate::{
     state::ResponseClass,
 };
 
-/// Serves a client until its connection ends.
-pub(crate) async fn serve(
-    worker: &Rc<Worker>,
+/// Serves a client until its connection ends; `held` is dropped then.
+pub(crate) fn serve<H>(
+    worker: Rc<Worker>,
     listener: Rc<LocalListener>,
     stream: TcpStream,
     address: SocketAddr,
-) {
+    held: H,
+) -> impl Future<Output = ()> {
     let mut client = Client::new(stream, address, &worker.pools.buffers, &listener);
-    loop {
-        // A client that waits holds no configuration.
-        let patience = listener.timeouts().client_data;
-        match client.wait_for_request(&listener, patience).await {
-            Begin::Bytes => {}
-            // A client that never sent a byte is told why it is let go; one between requests is not, since it
-            // might take the response for that to its next request.
-            Begin::Late if client.requests == 0 => {
-                return refuse(worker, &listener, client, 408).await;
+    // A block, which uses what it takes along where that is. The arguments of an asynchronous function are in its future once
+    // more, beside the variables that they become.
+    async move {
+        loop {
+            // A client that waits holds no configuration.
+            let patience = listener.timeouts().client_data;
+            match client.wait_for_request(&listener, patience).await {
+                Begin::Bytes => {}
+                // A client that never sent a byte is told why it is let go; one between requests is not, since it
+                // might take the response for that to its next request.
+                Begin::Late if client.requests == 0 => {
+                    refuse(&worker, &listener, &mut client, 408).await;
+                    break;
+                }
+                Begin::Late | Begin::Gone => break,
             }
-            Begin::Late | Begin::Gone => return,
+            // Each may take its time, and more than one may be served before the event loop turns.
+            worker.pulse.turn();
+            let mut work = worker.scratch.get();
+            let head = client.read_head(&mut work.request, listener.timeouts().client_data).await;
+            let counters = listener.state().counters.of(worker.index);
+            let after = match head {
+                Ok(length) => {
+                    counters.requests.add(1);
+                    counters.bytes_in.add(length as u64);
+                    request::serve(&worker, &listener, &mut client, &mut work, length).await
+                }
+                Err(HeadError::Gone) => {
+                    counters.request_errors.add(1);
+                    break;
+                }
+                Err(HeadError::Late) => After::Refuse(408),
+                Err(HeadError::Reject(reject)) => {
+                    tracing::debug!(%address, %reject, "request refused");
+                    counters.requests.add(1);
+                    After::Refuse(reject.status())
+                }
+            };
+            drop(work);
+            match after {
+                After::Next => continue,
+                After::Close => {}
+                After::Linger => client.linger().await,
+                After::Refuse(status) => refuse(&worker, &listener, &mut client, status).await,
+                After::Tunnel(mut tunnel) => {
+                    let state = Arc::clone(listener.state());
+                    drop(listener);
+                    tunnel.run(&worker, &state, &mut client).await;
+                }
+            }
+            break;
         }
-        // Each may take its time, and more than one may be served before the event loop turns.
-        worker.pulse.turn();
-        let mut work = worker.scratch.get();
-        let head = client.read_head(&mut work.request, listener.timeouts().client_data).await;
-        let counters = listener.state().counters.of(worker.index);
-        let after = match head {
-            Ok(length) => {
-                counters.requests.add(1);
-                counters.bytes_in.add(length as u64);
-                request::serve(worker, &listener, &mut client, &mut work, length).await
-            }
-            Err(HeadError::Gone) => {
-                counters.request_errors.add(1);
-                return;
-            }
-            Err(HeadError::Late) => After::Refuse(408),
-            Err(HeadError::Reject(reject)) => {
-                tracing::debug!(%address, %reject, "request refused");
-                counters.requests.add(1);
-                After::Refuse(reject.status())
-            }
-        };
-        drop(work);
-        match after {
-            After::Next => {}
-            After::Close => return,
-            After::Linger => return client.linger().await,
-            After::Refuse(status) => return refuse(worker, &listener, client, status).await,
-            After::Tunnel(tunnel) => return tunnel.run(worker, listener, client).await,
-        }
+        drop(held);
     }
 }
 
-/// Answers what could not be understood or did not come in time, and closes.
-async fn refuse(worker: &Worker, listener: &LocalListener, mut client: Client, status: u16) {
+/// Answers what could not be understood or did not come in time, before the connection is closed.
+async fn refuse(worker: &Worker, listener: &LocalListener, client: &mut Client, status: u16) {
     let counters = listener.state().counters.of(worker.index);
     counters.request_errors.add(1);
     counters.responses[ResponseClass::of(status) as usize].add(1);

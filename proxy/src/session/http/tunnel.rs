@@ -1,12 +1,11 @@
 //! After `101 Switching Protocols`: bytes both ways, as on a TCP listener.
 
-use std::{rc::Rc, sync::Arc};
-
 use super::{client::Client, exchange::MemberSide};
 use crate::{
-    local::{LocalListener, Worker},
+    local::Worker,
     model::ListenerTimeouts,
     session::relay::{self, RelayOptions},
+    state::ListenerState,
 };
 
 /// A connection to a member that has left HTTP.
@@ -22,18 +21,16 @@ impl Tunnel {
     }
 
     /// Relays until both sides have finished. It holds what it uses meanwhile, and no configuration.
-    pub(super) async fn run(self, worker: &Worker, listener: Rc<LocalListener>, mut client: Client) {
-        let state = Arc::clone(listener.state());
-        drop(listener);
-        let MemberSide { mut stream, inlet, slot } = self.member;
+    pub(super) async fn run(&mut self, worker: &Worker, listener: &ListenerState, client: &mut Client) {
+        let Self { member: MemberSide { stream, inlet, slot }, timeouts } = self;
         let options = RelayOptions {
-            client_timeout: self.timeouts.client_data,
-            member_timeout: self.timeouts.member_data,
-            from_client: client.inlet.into_buffer(),
-            from_member: inlet.into_buffer(),
+            client_timeout: timeouts.client_data,
+            member_timeout: timeouts.member_data,
+            from_client: client.inlet.take(),
+            from_member: inlet.take(),
         };
         let counters = slot.member().counters();
-        let listener = state.counters.of(worker.index);
-        relay::relay(&mut client.stream, &mut stream, options, &worker.pools, listener, counters).await;
+        let listener = listener.counters.of(worker.index);
+        relay::relay(&mut client.stream, stream, options, &worker.pools, listener, counters).await;
     }
 }

@@ -1,0 +1,190 @@
+//! A request at one member, from its first byte sent to the head of the response.
+
+use std::{mem, rc::Rc};
+
+use tokio::time::Instant;
+
+use super::{
+    decide::Asked,
+    exchange::{Exchange, Failure, Progress},
+    persistence::Affinity,
+    pump::Pump,
+};
+use crate::{
+    http1::{self, Body, Connection, Method, ResponseEdits, ResponseFraming, Transfer, Version},
+    local::{LocalListener, Work},
+    snapshot::PoolPlan,
+    state::ResponseClass,
+};
+
+/// Interim responses to one request. A member that sends more has lost its way.
+const MOST_INTERIM: usize = 32;
+
+/// The beginning of a response's body that is not longer is copied behind the head: one send(2) of both is cheaper than
+/// a writev(2).
+const SMALL_BODY: usize = 1024;
+
+/// A response that is on its way: what is still to be relayed, and what comes after it.
+pub(super) struct Answer {
+    pub(super) download: Pump,
+    pub(super) begun: Instant,
+    pub(super) keep_member: bool,
+    pub(super) keep_client: bool,
+    pub(super) switched: bool,
+    /// The response had begun before all of the request was sent.
+    pub(super) early: bool,
+    /// See [`ResponseFraming::body_in_doubt`].
+    pub(super) body_in_doubt: bool,
+    /// The member has bound an identity to the connection, or is about to.
+    pub(super) identity: bool,
+}
+
+/// A request at one member.
+pub(super) struct Turn<'a> {
+    pub(super) listener: &'a LocalListener,
+    pub(super) pool: &'a PoolPlan,
+    pub(super) member: usize,
+    pub(super) asked: &'a Asked,
+    pub(super) affinity: &'a Affinity,
+    pub(super) now: u32,
+    /// When the request was ready to be sent.
+    pub(super) ready_at: Instant,
+    /// How long the head of the response took, once it is there; µs.
+    pub(super) response_us: Option<u64>,
+}
+
+impl Turn<'_> {
+    /// Sends the request and waits for the response. Its head, as the client is to get it, is in [`Work::out`] then.
+    pub(super) async fn run(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        work: &mut Work,
+    ) -> Result<Answer, Failure> {
+        let at = Rc::clone(exchange.member.slot.member());
+        let counters = at.counters();
+        counters.requests.add(1);
+        let mut sent = 0;
+        let mut progress = Progress::new(self.ready_at);
+        let mut interim = 0;
+        let mut continued = false;
+        loop {
+            let head = exchange.response_head(&work.out, &mut sent, &mut work.response, &mut progress).await;
+            let length = head.map_err(|failure| match failure {
+                // The member has begun to answer.
+                Failure::Unanswered if interim > 0 => Failure::BadResponse,
+                failure => failure,
+            })?;
+            let view = work.response.view(exchange.member.inlet.filled());
+            let upgrade = self.asked.framing.upgrade;
+            let framing = http1::response_framing(self.asked.method, upgrade, &view).map_err(|reason| {
+                tracing::debug!(%reason, "bad response");
+                Failure::BadResponse
+            })?;
+            let status = view.status();
+            if framing.interim {
+                interim += 1;
+                if interim > MOST_INTERIM {
+                    tracing::debug!("too many interim responses");
+                    return Err(Failure::BadResponse);
+                }
+                // HTTP/1.0 has no interim responses.
+                let wanted = self.asked.version == Version::Http11;
+                let mut passed_on = Vec::new();
+                if wanted {
+                    let edits = ResponseEdits { client: self.asked.version, ..ResponseEdits::default() };
+                    http1::write_response(&mut passed_on, &view, &edits);
+                }
+                exchange.member.inlet.consume(length);
+                let patience = exchange.timeouts.client_data;
+                // Few responses have any, so that none is given room for it beforehand.
+                let passing = Box::pin(exchange.client.write_all(&passed_on, patience));
+                passing.await.map_err(|_| Failure::ClientGone)?;
+                exchange.counters.bytes_out.add(passed_on.len() as u64);
+                // It is the client's turn, once.
+                if status == 100 && self.asked.framing.expect_continue && !mem::replace(&mut continued, true)
+                {
+                    progress.made();
+                }
+                continue;
+            }
+            let answered_at = Instant::now();
+            let took = answered_at.duration_since(self.ready_at).as_micros() as u64;
+            self.response_us = Some(took);
+            counters.response_time_us.add(took);
+            counters.responses[ResponseClass::of(status) as usize].add(1);
+            exchange.counters.responses[ResponseClass::of(status) as usize].add(1);
+            if sent < work.out.len() {
+                // The member answered before it had read the head.
+                exchange.upload_broken = true;
+            }
+            let early = !exchange.is_sent();
+            let identity = view.binds_identity();
+            self.affinity.learn(self.pool, self.member, &view, self.now);
+            let plan = self.framing(&framing, exchange);
+            exchange.body_declined =
+                self.asked.framing.expect_continue && !continued && plan.connection == Connection::Close;
+            exchange.closes = plan.connection == Connection::Close;
+            let safe = matches!(self.asked.method, Method::Get | Method::Head);
+            let edits = ResponseEdits {
+                client: self.asked.version,
+                connection: plan.connection,
+                transfer: plan.transfer,
+                tunnel: framing.switching,
+                ..ResponseEdits::default()
+            };
+            work.out.clear();
+            http1::write_response(
+                &mut work.out,
+                &view,
+                &self.affinity.edit(self.pool, self.member, &view, safe, edits),
+            );
+            exchange.member.inlet.consume(length);
+            let mut download = Pump::new(framing.body, plan.transfer);
+            let begun = download.claim(&mut exchange.member.inlet).map_err(|_| Failure::BadResponse)?;
+            if begun.len() <= SMALL_BODY {
+                let n = begun.len();
+                work.out.extend_from_slice(begun);
+                download.wrote(&mut exchange.member.inlet, n);
+            }
+            return Ok(Answer {
+                download,
+                begun: answered_at,
+                keep_member: framing.keep_alive,
+                keep_client: plan.connection == Connection::Persistent,
+                switched: framing.switching,
+                early,
+                body_in_doubt: framing.body_in_doubt,
+                identity,
+            });
+        }
+    }
+
+    /// How the response goes on to the client.
+    fn framing(&self, framing: &ResponseFraming, exchange: &Exchange<'_>) -> Onward {
+        let transfer = match (framing.body, self.asked.version) {
+            (Body::Chunked, Version::Http10) => Transfer::UntilClose,
+            (Body::UntilClose, Version::Http11) => Transfer::Chunked,
+            _ => Transfer::AsIs,
+        };
+        let ends_by_closing = transfer == Transfer::UntilClose
+            || (framing.body == Body::UntilClose && transfer == Transfer::AsIs);
+        let connection = if framing.switching {
+            Connection::Upgrade
+        } else if self.asked.framing.keep_alive
+            && !ends_by_closing
+            // A member that means to close is not likely to read what is left of the request.
+            && (exchange.is_sent() || framing.keep_alive && !exchange.upload_broken)
+            && !self.listener.is_closing()
+        {
+            Connection::Persistent
+        } else {
+            Connection::Close
+        };
+        Onward { transfer, connection }
+    }
+}
+
+struct Onward {
+    transfer: Transfer,
+    connection: Connection,
+}
