@@ -117,15 +117,25 @@ async fn run(
             *verdict != before
         });
     };
+    let mut told = None;
     loop {
         match UnixStream::connect(&socket).await {
             Ok(mut stream) => {
+                told = None;
                 fitness.handle_connected(Instant::now().into_std());
                 let publish = |fitness: &Fitness| publish(fitness, true);
                 let reason = converse(&mut stream, &mut fitness, &mut requests, publish).await;
                 tracing::warn!(%reason, "the connection to the data plane is gone");
             }
-            Err(error) => tracing::debug!(%error, socket = %socket.display(), "no data plane"),
+            Err(error) if means_absence(error.kind()) => {
+                tracing::debug!(%error, socket = %socket.display(), "no data plane");
+            }
+            // It may be there and well; without the reason nobody would find out why this router takes no part.
+            Err(error) => {
+                if told.replace(error.kind()) != Some(error.kind()) {
+                    tracing::error!(%error, socket = %socket.display(), "the data plane cannot be asked whether it is fit");
+                }
+            }
         }
         fitness.handle_closed();
         publish(&fitness, false);
@@ -133,6 +143,11 @@ async fn run(
         while requests.try_recv().is_ok() {}
         sleep(RECONNECT).await;
     }
+}
+
+/// Whether nobody listens, for now, rather than that this process may not, or cannot, connect.
+fn means_absence(error: io::ErrorKind) -> bool {
+    matches!(error, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock)
 }
 
 /// Asks and listens until the connection ends; says why it did.
