@@ -54,8 +54,18 @@ impl Count {
         after: impl Iterator<Item = (K, &'a T)>,
         same: impl Fn(&T, &T) -> bool,
     ) -> Self {
-        let mut before: HashMap<K, &T> = before.collect();
+        let (mut before, mut after) = (before.peekable(), after.peekable());
         let mut count = Self::default();
+        // Most often most of them are where they were.
+        while let (Some((old_id, old)), Some((id, object))) = (before.peek(), after.peek())
+            && old_id == id
+        {
+            count.present += 1;
+            count.changed += usize::from(!same(old, object));
+            before.next();
+            after.next();
+        }
+        let mut before: HashMap<K, &T> = before.collect();
         for (id, object) in after {
             count.present += 1;
             match before.remove(&id) {
