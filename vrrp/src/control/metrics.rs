@@ -1,11 +1,11 @@
 //! The daemon's counters in Prometheus' text format.
 
+use amphora_ipc::vrrp::{InstanceStatus, Status};
 use prometheus::{
     TextEncoder,
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use super::api::{InstanceStatus, Status};
 use crate::packet;
 
 /// The `Content-Type` of the text.

@@ -3,6 +3,4 @@
 mod metrics;
 mod server;
 
-pub use amphora_ipc::vrrp as api;
-
 pub(crate) use self::server::{Asked, Command, Control, Reply};

@@ -1,14 +1,14 @@
-//! What is said on the control socket: commands to the daemon. See [`super::api`] for the documents.
+//! What is said on the control socket: commands to the daemon. See [`amphora_ipc::vrrp`] for the documents.
 
-use amphora_ipc::server::{Answer, Service};
+use amphora_ipc::{
+    server::{Answer, Service},
+    vrrp::{Fault, Refusal, Status},
+};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    api::{Fault, Refusal, Status},
-    metrics,
-};
+use super::metrics;
 use crate::config::{self, Config};
 
 /// What the daemon is asked for over the socket.

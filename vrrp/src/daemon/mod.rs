@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::vrrp::{DataPlane, Refusal, Status};
 use tokio::{sync::mpsc, time::sleep_until};
 
 use self::{
@@ -33,10 +34,7 @@ use self::{
 };
 use crate::{
     config::{Config, Instance, Track},
-    control::{
-        Asked, Command, Reply,
-        api::{DataPlane, Refusal, Status},
-    },
+    control::{Asked, Command, Reply},
     net::{
         Announcer, ConfigurationChanges, DeferredSyns, Interface, InterfaceIndex, LinkChange, LinkChanges,
         NetError, Netlink,

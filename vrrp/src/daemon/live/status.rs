@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::vrrp::{CountersStatus, InstanceStatus, PeerStatus};
+
 use super::Live;
 use crate::{
-    control::api::{CountersStatus, InstanceStatus, PeerStatus},
     core::Reason,
     packet::{Refusal, Version},
 };
