@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod balancing;
+mod broken_answers;
 mod changes;
 mod control;
 mod expressions;
