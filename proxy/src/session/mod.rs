@@ -57,6 +57,7 @@ mod tests {
     #[test]
     fn a_session_is_no_larger_than_it_was() {
         let size = size_of_future(http::serve::<[usize; 3]>);
-        assert!(size <= 1640, "{size} bytes");
+        // 40 bytes of it are tokio's `test-util`, when that of another crate's tests is built in.
+        assert!(size <= 1680, "{size} bytes");
     }
 }
