@@ -1,5 +1,6 @@
 //! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2),
-//! send(2) and sendmsg(2) that are no cancellation points, and PCRE2 with callouts: the one place of this crate with `unsafe`.
+//! send(2) and sendmsg(2) that are no cancellation points, `TCP_DEFER_ACCEPT`, and PCRE2 with callouts: the one place of this
+//! crate with `unsafe`.
 #![allow(unsafe_code)]
 
 pub(crate) mod pcre2;
@@ -136,6 +137,28 @@ pub(crate) fn stand_back() {
     // SAFETY: no pointer is involved. On Linux 0 stands for the calling thread, not for its process (setpriority(2)).
     // Becoming nicer is always allowed; should it fail, the thread competes with the workers, no more.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+}
+
+/// On a TCP socket that is to connect: the last packet of the handshake is held back until there is something to send, for
+/// 200 ms at the most. Unlike `TCP_QUICKACK` that holds for all its connections. tcp(7) tells of `TCP_DEFER_ACCEPT` on
+/// sockets that listen alone; for those that connect see tcp_rcv_synsent_state_process() of Linux.
+///
+/// # Errors
+/// What setsockopt(2) lists; none of it is known for TCP sockets.
+pub(crate) fn hold_back_handshake(socket: &impl AsFd) -> Result<(), Errno> {
+    let seconds: libc::c_int = 1;
+    let len = size_of_val(&seconds) as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as it is borrowed, and the call reads `len` bytes of `seconds`, which it has.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            len,
+        )
+    };
+    Errno::result(result).map(|_| ())
 }
 
 /// Ends the connection of a TCP socket, with a reset unless both sides have closed it, and leaves the socket as a new one to

@@ -344,11 +344,12 @@ impl Scheduler {
     }
 }
 
-/// The last point of the grid until then. Targets of one `delay` meet on its points, eight to sixteen on each if there are
-/// so many: one waking of the thread that probes serves them all. A point is a sixteenth of `delay` from the next at the
+/// The last point of the grid until then. Targets of one `delay` meet on its points, 24 to 48 on each if there are
+/// so many: one waking of the thread that probes, for which the caches are cold, serves them all; that takes one to two
+/// milliseconds of a core. A point is a sixteenth of `delay` from the next at the
 /// most, and grids for more targets have those for fewer in them.
 fn on_grid(origin: Instant, at: Instant, delay: Duration, targets: usize) -> Instant {
-    let points = (targets / 16).next_power_of_two().clamp(16, 65_536) as u128;
+    let points = (targets / 48).next_power_of_two().clamp(16, 65_536) as u128;
     let step = delay.as_nanos() / points;
     let since = at.saturating_duration_since(origin).as_nanos();
     match since.checked_rem(step) {

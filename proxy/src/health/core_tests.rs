@@ -188,10 +188,10 @@ fn first_starts_have_equal_shares_of_a_window_that_grows_with_their_number() {
 fn second_starts_come_up_to_half_a_delay_early() {
     let starts = first_two_starts(1500, 60);
     let intervals: Vec<f64> = starts.iter().map(|[first, second]| (*second - *first).as_secs_f64()).collect();
-    // A place on the grid is up to its step earlier: 60 s / 128.
-    assert!(intervals.iter().all(|interval| (30.0 - 0.469..=60.0).contains(interval)));
+    // A place on the grid is up to its step earlier: 60 s / 32.
+    assert!(intervals.iter().all(|interval| (30.0 - 1.875..=60.0).contains(interval)));
     let within = |from: f64, to: f64| intervals.iter().filter(|at| (from..to).contains(*at)).count();
-    let quarters = [within(29.0, 37.5), within(37.5, 45.0), within(45.0, 52.5), within(52.5, 61.0)];
+    let quarters = [within(28.0, 37.5), within(37.5, 45.0), within(45.0, 52.5), within(52.5, 61.0)];
     assert!(quarters.iter().all(|n| (300..450).contains(n)), "{quarters:?}");
 }
 
@@ -204,11 +204,11 @@ fn the_grid_is_a_sixteenth_of_the_delay_and_finer_for_many() {
     };
     assert_eq!(place(1_300_000, 1_600_000, 0), 1_300_000);
     assert_eq!(place(1_399_999, 1_600_000, 1), 1_300_000);
-    // Sixteen on each point: 16 points up to 271 targets, 32 up to 527, and so on.
-    assert_eq!(place(1_399_999, 1_600_000, 271), 1_300_000);
-    assert_eq!(place(1_399_999, 1_600_000, 272), 1_350_000);
-    assert_eq!(place(1_399_999, 1_600_000, 527), 1_350_000);
-    assert_eq!(place(1_399_999, 1_600_000, 528), 1_375_000);
+    // 48 on each point at the most: 16 points up to 815 targets, 32 up to 1583, and so on.
+    assert_eq!(place(1_399_999, 1_600_000, 815), 1_300_000);
+    assert_eq!(place(1_399_999, 1_600_000, 816), 1_350_000);
+    assert_eq!(place(1_399_999, 1_600_000, 1583), 1_350_000);
+    assert_eq!(place(1_399_999, 1_600_000, 1584), 1_375_000);
     assert_eq!(place(99_999_999, 6_553_600, 10_000_000), 99_999_900);
     assert_eq!(place(7, 0, 5), 7, "no delay, no grid");
 }

@@ -3,11 +3,12 @@
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use nix::sys::epoll::EpollFlags;
+use nix::{errno::Errno, sys::epoll::EpollFlags};
 use rustls::ClientConnection;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -94,11 +95,13 @@ impl Turn<'_> {
     }
 }
 
-/// A socket for TCP probes, on which nothing was done yet.
-fn stream(domain: Domain) -> io::Result<Socket> {
+/// A socket for TCP probes, on which nothing was done yet. Its options hold for all its connections.
+pub(super) fn stream(domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
-    // Nothing of a connection is to stay here or there, and one packet does it. Holds for all connections of the socket.
+    // Nothing of a connection is to stay here or there, and one packet does it.
     socket.set_linger(Some(Duration::ZERO))?;
+    // We speak first: the ACK of the handshake goes with the question, and where there is none with the reset.
+    sys::hold_back_handshake(&socket)?;
     Ok(socket)
 }
 
@@ -119,9 +122,6 @@ fn connect(target: &Target, kept: Option<Socket>) -> Result<(Socket, Stage), Fou
         Some(socket) => socket,
         None => stream(Domain::for_address(address)).map_err(ours)?,
     };
-    // We speak first: the ACK of the handshake goes with the question, and where there is none with the reset.
-    // The end of a connection forgets it.
-    socket.set_tcp_quickack(false).map_err(|error| Found::error(CheckStatus::SocketError, &error))?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
             Err(Found::error(CheckStatus::L4Connection, &error))
@@ -261,11 +261,11 @@ impl Probe {
     fn flush(&mut self) -> Result<(), Found> {
         let mut sent = 0;
         while sent < self.unsent.len() {
-            match self.socket.send_with_flags(&self.unsent[sent..], libc::MSG_NOSIGNAL) {
+            match sys::send(self.socket.as_fd(), &self.unsent[sent..], 0) {
                 Ok(n) => sent += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Found::error(self.failed(), &error)),
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Found::error(self.failed(), &errno.into())),
             }
         }
         self.unsent.drain(..sent);
@@ -282,11 +282,11 @@ impl Probe {
                 }
             }
             let failed = self.failed();
-            let n = match (&self.socket).read(turn.scratch) {
+            let n = match sys::recv(self.socket.as_fd(), turn.scratch) {
                 Ok(n) => n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Found::error(failed, &error)),
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Found::error(failed, &errno.into())),
             };
             let (bytes, ended) = (&turn.scratch[..n], n == 0);
             let found = match (&mut self.stage, &*self.target.check) {

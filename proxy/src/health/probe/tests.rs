@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd as _,
     sync::Arc,
     time::Duration,
 };
@@ -12,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    dialogue::stream,
     prober::{Prober, once},
     *,
 };
@@ -407,6 +409,36 @@ async fn nothing_of_a_probe_is_left_to_the_next_on_its_socket() {
         prober.kept()
     });
     assert_eq!(sockets.await.unwrap(), 2, "one for all of a family");
+}
+
+#[test]
+fn a_handshake_ends_with_the_question_in_each_connection_of_a_socket() {
+    use std::{
+        io::{ErrorKind, Write as _},
+        net::TcpListener,
+    };
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().into();
+    let socket = stream(socket2::Domain::IPV4).unwrap();
+    for nth in 0..3 {
+        // Who is held up here for 200 ms finds the ACK sent without the question.
+        let held_back = (0..50).any(|_| {
+            let _ = socket.connect(&address);
+            let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut writable, PollTimeout::NONE).unwrap();
+            let before = listener.accept();
+            (&socket).write_all(b"?").unwrap();
+            let accepted = before.as_ref().err().map(|_| listener.accept().unwrap());
+            crate::sys::disconnect(&socket).unwrap();
+            drop(accepted);
+            matches!(before, Err(error) if error.kind() == ErrorKind::WouldBlock)
+        });
+        assert!(held_back, "connection {nth}");
+    }
 }
 
 #[tokio::test]
