@@ -128,6 +128,10 @@ async fn who_is_probed_no_more_stays_down_and_begins_anew_when_probed_again() {
     assert_eq!(fixture.engine.report(&down), None);
     fixture.update(&[]);
     assert_eq!((up.health.get(), down.health.get()), (CheckState::Up, CheckState::Down));
+    // Without the thread that probes there is no result before the state is looked at.
+    fixture.engine.shared.stop.store(true, Ordering::Release);
+    wake(&fixture.engine.waker);
+    fixture.engine.thread.take().unwrap().join().unwrap();
     // HAProxy's are up on their last chance when they leave MAINT.
     fixture.update(&[(&down, 3)]);
     assert_eq!(down.health.get(), CheckState::UpFailing { passed: 1, of: 3 });
