@@ -29,7 +29,7 @@ const MIB: f64 = 1_048_576.0;
 /// At most so much for agent and proxy together, idle.
 const TARGET_IDLE: f64 = 20.0 * MIB;
 /// At most so much per idle client connection.
-const TARGET_CONNECTION: f64 = 10.0 * 1024.0;
+const TARGET_CONNECTION: f64 = 2.9 * 1024.0;
 /// At most so much for the VRRP daemon with one virtual router.
 const TARGET_VRRP: f64 = 5.0 * MIB;
 /// For what was only needed once to be given back.
@@ -231,7 +231,7 @@ fn run(mut args: Args) -> Result<bool> {
         && scraped.cut_off == 0;
     let text = format!(
         "# Memory\n\n{}. Proxy with {} worker(s), one HTTP listener, two pools with health monitors, heartbeats every \
-         second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.0} KiB per idle client connection, VRRP \
+         second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.1} KiB per idle client connection, VRRP \
          daemon {:.0} MiB, {:.0} MiB more while many scrape, of whom none is cut off: {}.\n\n{}\n{}\n{}",
         report::machine(),
         args.workers,

@@ -34,7 +34,7 @@ const MANY_SOCKETS: u64 = 1024;
 /// takes / `delay`) is below it.
 const PROBES: RangeInclusive<u64> = 16..=4096;
 
-/// Memory that a client may take: a buffer in each direction, as HAProxy reckons. One that waits takes a tenth of it.
+/// Memory that a client may take: a buffer in each direction, as HAProxy reckons. One that waits takes less than a tenth of it.
 const CLIENT_MEMORY: u64 = 2 * BUFFER_SIZE as u64;
 
 /// What the process may use.

@@ -4,9 +4,9 @@
 //! One task serves one client. Everything it waits for is waited for in one place at a time:
 //!
 //! ```text
-//! wait_for_request -> read_head -> policies -> Route::connect -> Exchange: send, await the response, relay
-//!        ^                            |                                |
-//!        +------------- keep-alive ---+--------------------------------+--> tunnel (101)
+//! wait_for_request -> read_head -> decide -> Route::begin, open -> Turn: send, await the response -> Exchange: relay
+//!        ^                                                                                        |
+//!        +------------- keep-alive ---------------------------------------------------------------+--> tunnel (101)
 //! ```
 
 mod address;
