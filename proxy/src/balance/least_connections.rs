@@ -5,8 +5,9 @@
 //! The loads are those of all workers and change under our feet, so there is no order to keep: a pick scans, from
 //! behind the member picked last, and stops at the first idle one.
 
+use amphora_model::MemberId;
+
 use super::{Balancer, Flow, MembersView, eligible::Eligible, hash::mix};
-use crate::model::MemberId;
 
 /// The position in the rotation.
 #[derive(Debug)]

@@ -28,8 +28,9 @@ mod tests;
 
 use std::net::IpAddr;
 
+use amphora_model::{LbAlgorithm, MemberId};
+
 use self::{least_connections::LeastConnections, round_robin::RoundRobin, source_hash::SourceHash};
-use crate::model::{LbAlgorithm, MemberId};
 
 /// What a balancer sees of a pool's members, numbered from 0 in the order of the document.
 ///

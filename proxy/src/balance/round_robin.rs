@@ -13,8 +13,9 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+use amphora_model::MemberId;
+
 use super::{Balancer, Flow, MembersView, eligible::Eligible, hash::mix};
-use crate::model::MemberId;
 
 /// From so many members on, all of which may be waiting for one slot, they are queued at once.
 const MANY: usize = 64;

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use amphora_ipc::proxy::{Fault, Refusal};
+use amphora_model::{Binding, LoadBalancer, Pool};
 use bytes::Bytes;
 
 use crate::{
-    control::api::{Fault, Refusal},
     health::Target,
     limits::Bounds,
-    model::{Binding, LoadBalancer, Pool},
     net::{self, BindError, BoundListener, NewListener},
     snapshot::{self, Snapshot},
     state::Registry,

@@ -2,9 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use amphora_model::{Member, Pool};
+
 use crate::{
     health::{Monitored, Target},
-    model::{Member, Pool},
     snapshot::{PoolPlan, Snapshot},
     state::{CheckState, MemberState},
 };
@@ -72,8 +73,10 @@ fn is_used(pool: &Pool, member: &Member) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use amphora_model::LoadBalancer;
+
     use super::*;
-    use crate::{model::LoadBalancer, snapshot, state::Registry};
+    use crate::{snapshot, state::Registry};
 
     const PROBED: &str = r#", "healthmonitor": {"id": "50000000-0000-4000-8000-000000000001", "type": "TCP",
         "delay": 5, "timeout": 5, "max_retries": 1}"#;

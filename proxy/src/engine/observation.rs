@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy::{Info, Peers, ProcessStats, Stats, Summary};
+use amphora_model::LoadBalancer;
 use uuid::Uuid;
 
 use super::report;
 use crate::{
-    control::api::{Info, Peers, ProcessStats, Stats, Summary},
     limits::Bounds,
     metrics::{Exposition, Host, MetricsInput},
-    model::LoadBalancer,
     snapshot::Snapshot,
     state::{Counter, ListenerCounters, PerWorker},
 };

@@ -65,9 +65,10 @@ mod tests {
 
     use std::{sync::Arc, time::Duration};
 
+    use amphora_model::LoadBalancer;
+
     use super::*;
     use crate::{
-        model::LoadBalancer,
         snapshot,
         state::{CheckState, Registry},
     };

@@ -26,6 +26,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use amphora_model::{HealthCheck, HealthMonitor, Member, Pool, PoolProtocol};
 use nix::sys::eventfd::EventFd;
 use tracing::{debug, info, warn};
 
@@ -35,7 +36,6 @@ use self::{
     probe::{CheckStatus, Outcome, prober::Prober},
 };
 use crate::{
-    model::{HealthCheck, HealthMonitor, Member, Pool, PoolProtocol},
     net::{self, proxy_protocol},
     state::{CheckState, MemberState},
 };

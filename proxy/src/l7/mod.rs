@@ -25,7 +25,7 @@ pub use self::{
     samples::Scratch,
 };
 
-use crate::model::{PoolId, RedirectCode};
+use amphora_model::{PoolId, RedirectCode};
 
 /// L7 policies that one listener may have; Octavia has no limit.
 pub const MAX_POLICIES: usize = 4096;

@@ -1,5 +1,7 @@
 //! A listener's policies, compiled.
 
+use amphora_ipc::proxy::Fault;
+use amphora_model::{CompareType, L7Action, L7Policy, L7Rule, L7Subject, Listener, PoolId, RedirectCode};
 use memchr::memmem::Finder;
 
 use super::{
@@ -10,10 +12,6 @@ use super::{
     matcher::{Compare, Matcher},
     regex::Allowance,
     samples::{Subject, Subjects, View},
-};
-use crate::{
-    control::api::Fault,
-    model::{CompareType, L7Action, L7Policy, L7Rule, L7Subject, Listener, PoolId, RedirectCode},
 };
 
 /// The compiled L7 policies of one listener.

@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use amphora_ipc::proxy::Fault;
+use amphora_model::{
+    CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
+    ListenerId, ListenerProtocol, ListenerTimeouts,
+};
 use uuid::Uuid;
 
 use super::*;
-use crate::{
-    control::api::Fault,
-    http1::RequestHead,
-    model::{
-        CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
-        ListenerId, ListenerProtocol, ListenerTimeouts,
-    },
-};
+use crate::http1::RequestHead;
 
 mod limits;
 mod naive;

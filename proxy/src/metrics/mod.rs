@@ -15,6 +15,9 @@ mod tests;
 
 use std::sync::Arc;
 
+use amphora_ipc::proxy::{Info, Peers, Stats};
+use amphora_model::LoadBalancer;
+
 use self::{
     families::{Family, Series},
     rows::Rows,
@@ -23,10 +26,6 @@ use self::{
 pub use self::{
     host::Host,
     scrapes::{Piece, Scrape, Scrapes},
-};
-use crate::{
-    control::api::{Info, Peers, Stats},
-    model::LoadBalancer,
 };
 
 /// The `Content-Type` of the text.

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy::PeersRejected;
 use aws_lc_rs::rand;
 use tokio::{
     io::Interest,
@@ -23,7 +24,7 @@ use super::{
     core::{Config, Counters, End, Parties, Session, Tables},
     wire::{NONCE, Refuse},
 };
-use crate::{control::api::PeersRejected, net};
+use crate::net;
 
 /// Connections that the peer has made, those included that have not proved anything yet.
 const ACCEPTED: usize = 4;

@@ -24,13 +24,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy as api;
+use amphora_model::PoolId;
 use uuid::Uuid;
 
 use self::{
     core::Tables,
     link::{Link, Totals},
 };
-use crate::{control::api, model::PoolId, persist::PersistState};
+use crate::persist::PersistState;
 pub use amphora_ipc::PeersConfig;
 
 /// The peer of this process, if it has one.

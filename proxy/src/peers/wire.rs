@@ -18,12 +18,10 @@
 //!
 //! A message is exactly as long as it says. What is not as above ends the connection.
 
+use amphora_model::{MemberId, PoolId};
 use uuid::Uuid;
 
-use crate::{
-    model::{MemberId, PoolId},
-    persist::StickKey,
-};
+use crate::persist::StickKey;
 
 /// The most bytes of a frame after its length.
 pub const MAX_FRAME: usize = 16 * 1024;

@@ -28,14 +28,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use amphora_model::{MemberId, Pool, PoolId, SessionPersistence};
+
 pub use self::{
     server_cookie::{CookieVerdict, ServerCookie},
     table::{MemberHandle, StickKey, StickTable},
 };
-use crate::{
-    balance::{MembersView, hash::HashKey},
-    model::{MemberId, Pool, PoolId, SessionPersistence},
-};
+use crate::balance::{MembersView, hash::HashKey};
 
 /// Entries of a table before the oldest are replaced: Octavia's default for `haproxy_stick_size`, `10k`.
 pub const STICK_SIZE: usize = 10 * 1024;

@@ -12,9 +12,10 @@
 //! that only for servers without a cookie value, which Octavia does not configure. A `Set-Cookie: SRV`
 //! of a member is dropped. All of it was checked against HAProxy 2.6.
 
+use amphora_model::MemberId;
 use uuid::Uuid;
 
-use crate::{balance::MembersView, http1::cookie_values, model::MemberId};
+use crate::{balance::MembersView, http1::cookie_values};
 
 /// The cookie's name.
 pub const NAME: &[u8] = b"SRV";

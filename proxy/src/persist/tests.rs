@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use amphora_model::{LbAlgorithm, Member, PoolProtocol};
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{LbAlgorithm, Member, PoolProtocol};
 
 struct View(Vec<bool>);
 

@@ -10,12 +10,10 @@ mod tcp;
 
 use std::{net::SocketAddr, rc::Rc};
 
+use amphora_model::ListenerProtocol;
 use tokio::{net::TcpStream, task::spawn_local};
 
-use crate::{
-    local::{LocalListener, Worker},
-    model::ListenerProtocol,
-};
+use crate::local::{LocalListener, Worker};
 
 /// Begins to serve a client, on a task of its own. `held` is dropped when the connection has ended.
 ///

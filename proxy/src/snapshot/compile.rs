@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use amphora_ipc::proxy::{Fault, Refusal};
+use amphora_model::{Listener, ListenerId, LoadBalancer, Pool, PoolId, PoolProtocol};
+
 use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
 use crate::{
-    control::api::{Fault, Refusal},
     l7::{Budget, L7Program},
-    model::{Listener, ListenerId, LoadBalancer, Pool, PoolId, PoolProtocol},
     net::proxy_protocol::Version as ProxyVersion,
     persist::{PersistState, Persistence},
     state::{ListenerState, Registry},

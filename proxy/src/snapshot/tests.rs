@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use super::{Snapshot, compile, compile_after};
-use crate::{
-    model::{
-        Binding, CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
-        LoadBalancer,
-        arbitrary::{Generator, Shape},
-    },
-    state::{CheckState, Registry},
+use amphora_model::{
+    Binding, CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
+    LoadBalancer,
+    arbitrary::{Generator, Shape},
 };
+
+use super::{Snapshot, compile, compile_after};
+use crate::state::{CheckState, Registry};
 
 const SEEDS: u64 = 200;
 
@@ -212,7 +211,7 @@ fn one_weight_among_many_changes_one_pool_and_no_listener() {
     // One goes from the middle, one comes at the front, one moves: the others are who they were.
     let mut next = model.clone();
     let mut new = next.pools[0].members.remove(1);
-    new.id = crate::model::MemberId(uuid::Uuid::from_u128(77));
+    new.id = amphora_model::MemberId(uuid::Uuid::from_u128(77));
     new.port = 7;
     next.pools[0].members.insert(0, new);
     let last = next.pools[0].members.last_mut().unwrap();

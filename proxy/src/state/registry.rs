@@ -15,15 +15,13 @@ use std::{
     time::Instant,
 };
 
+use amphora_model::{ListenerId, MemberId, PoolId};
+
 use super::{
     CheckState, Departed, HealthCell, ListenerCounters, MemberCounters, MemberHistory, PerWorker,
     PoolCounters, PoolHistory, Rate,
 };
-use crate::{
-    limits::Places,
-    model::{ListenerId, MemberId, PoolId},
-    persist::PersistState,
-};
+use crate::{limits::Places, persist::PersistState};
 
 /// State of a listener.
 #[derive(Debug)]

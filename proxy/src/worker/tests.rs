@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_model::{Binding, LoadBalancer};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Command, Listeners, WorkerHandle};
@@ -18,7 +19,6 @@ use crate::{
     limits::{Bounds, Clients, Resources},
     local::{LocalSnapshot, Worker},
     metrics::Scrapes,
-    model::{Binding, LoadBalancer},
     net::{self, NewListener},
     snapshot::{ListenerPlan, PoolPlan, Snapshot, compile_after},
     state::Registry,

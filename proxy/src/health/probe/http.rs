@@ -2,11 +2,10 @@
 //!
 //! An answer is read as the proxy reads those to its clients: what would be a 502 for each of them is no pass.
 
+use amphora_model::{HttpCheck, HttpMethod, HttpVersion};
+
 use super::outcome::{CheckStatus, Found};
-use crate::{
-    http1::{Body, ChunkedDecoder, Method, ResponseHead, response_framing},
-    model::{HttpCheck, HttpMethod, HttpVersion},
-};
+use crate::http1::{Body, ChunkedDecoder, Method, ResponseHead, response_framing};
 
 /// Interim responses before the final one. A target that sends more does not mean to answer.
 const MAX_INTERIM: u8 = 16;

@@ -7,11 +7,12 @@ mod peers;
 mod pool;
 mod process;
 
+use amphora_ipc::proxy::{HistoryStats, Peers, Responses, TimeStats, TimesStats};
+
 use super::{
     rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes},
     sink::Sink,
 };
-use crate::control::api::{HistoryStats, Peers, Responses, TimeStats, TimesStats};
 
 /// A metric.
 pub(super) struct Family {

@@ -1,7 +1,8 @@
 //! The other amphora of a pair; nothing without one.
 
+use amphora_ipc::proxy::PeersState;
+
 use super::{Family, Kind, Series};
-use crate::control::api::PeersState;
 
 /// In the order of the text.
 pub(super) static FAMILIES: &[Family] = &[

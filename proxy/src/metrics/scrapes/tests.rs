@@ -5,15 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy::{Info, ListenerStats, Stats};
+use amphora_model::ListenerId;
+
 use super::{
     desk::{Desk, UNDER_WAY},
     *,
 };
-use crate::{
-    control::api::{Info, ListenerStats, Stats},
-    metrics::{Exposition, MetricsInput},
-    model::ListenerId,
-};
+use crate::metrics::{Exposition, MetricsInput};
 
 /// Values that tell how often they were taken.
 fn exposition(times: u64) -> Exposition {

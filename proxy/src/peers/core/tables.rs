@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use amphora_model::{PoolId, SessionPersistence};
+
 use crate::{
-    model::{PoolId, SessionPersistence},
     peers::wire::{Entries, Entry, MAX_ENTRIES, Table},
     persist::PersistState,
 };

@@ -3,12 +3,12 @@
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
+use amphora_model::{LbAlgorithm, Member, MemberId, Pool, PoolId, PoolProtocol, SessionPersistence};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     balance::hash::mix,
-    model::{LbAlgorithm, Member, MemberId, Pool, PoolId, PoolProtocol, SessionPersistence},
     persist::{PersistState, Persistence, STICK_SIZE, Stick, StickKey},
 };
 

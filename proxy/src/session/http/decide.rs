@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
 use super::{address::AddressText, client::Client, persistence::Affinity, request::Answer};
@@ -17,7 +18,6 @@ use crate::{
     },
     l7::Outcome,
     local::{LocalListener, LocalPool, Trust, Work, Worker},
-    model::ListenerTimeouts,
     persist::{Persistence, server_cookie},
     snapshot::{ListenerPlan, PoolPlan},
     state::ListenerCounters,

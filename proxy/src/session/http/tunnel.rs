@@ -1,9 +1,10 @@
 //! After `101 Switching Protocols`: bytes both ways, as on a TCP listener.
 
+use amphora_model::ListenerTimeouts;
+
 use super::{client::Client, exchange::MemberSide};
 use crate::{
     local::Worker,
-    model::ListenerTimeouts,
     session::relay::{self, RelayOptions},
     state::ListenerState,
 };
