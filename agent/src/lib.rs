@@ -8,6 +8,7 @@
 //! | [`vrrp`] | the VRRP configuration, likewise ([`vrrp_client`]) |
 //! | [`change_error`] | why a change to any of these did not come about |
 //! | `keeper` | what those two, and [`peers`] (the other amphora), have in common |
+//! | [`directory`] | directories into which programs of other users look |
 //! | [`document`] | the one place that meets the parser of `amphora-model` |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
 //! | [`heartbeat`] | what Octavia's health manager hears |
@@ -25,6 +26,7 @@
 pub mod amphora;
 pub mod change_error;
 pub mod config;
+pub mod directory;
 pub mod document;
 pub mod heartbeat;
 mod keeper;

@@ -1,6 +1,6 @@
 //! A whole agent: everything wired together, from the start to the end.
 
-use std::{fmt, fs, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use amphora_netlink::LinkChanges;
 use tokio::{
@@ -12,6 +12,7 @@ use tokio::{
 use crate::{
     amphora::Amphora,
     config::{Config, HeartbeatConfig, Topology},
+    directory,
     heartbeat::{Sender, Vitals},
     metrics::Metrics,
     peers::Peers,
@@ -86,8 +87,7 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
 
     let mut programs = Vec::new();
     if supervised {
-        #[expect(clippy::disallowed_methods, reason = "at the start, before anybody is served")]
-        fs::create_dir_all(&config.run_dir).map_err(cannot(format!("make {}", config.run_dir.display())))?;
+        directory::make(&config.run_dir).map_err(cannot(format!("make {}", config.run_dir.display())))?;
         // In the order in which they are stopped: the peer takes over while the proxy still serves.
         if config.topology == Topology::ActiveStandby {
             let vrrp = vrrp.clone();

@@ -31,7 +31,7 @@ use std::{
 use amphora_sandbox::Account;
 use nix::unistd::{Gid, fchown};
 
-use crate::supervise::Users;
+use crate::{directory, supervise::Users};
 
 mod trouble;
 
@@ -159,7 +159,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made or listed.
     pub fn open(base: &Path) -> io::Result<Self> {
-        fs::create_dir_all(base)?;
+        directory::make(base)?;
         let names = Kept::ALL.iter().flat_map(|kept| [kept.current(), kept.previous(), kept.older()]);
         let names: Vec<_> = names.chain([COUNTERS, INTERFACES]).collect();
         for entry in fs::read_dir(base)? {

@@ -140,6 +140,25 @@ fn sigterm_ends_it_with_0_and_its_proxy_with_it() {
     assert!(log.contains("the proxy ended") && !log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
+/// Units are hardened with `UMask=0077`.
+#[test]
+fn programs_of_other_users_look_into_its_directories_whatever_its_umask() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: not root, so its programs are of the same user");
+        return;
+    }
+    let host = Host::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$0\" --supervise --config-file \"$1\""]);
+    command.arg(env!("CARGO_BIN_EXE_amphora-agent")).arg(host.path().join("agent.conf"));
+    let mut agent = Agent(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    eventually("the proxy is started", || host.path().join("run/amphora-proxy.lock").exists());
+    let mode = |name: &str| fs::metadata(host.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!([mode("octavia"), mode("run"), mode("run/amphora-proxy.lock")], [0o755, 0o755, 0o600]);
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0));
+}
+
 #[test]
 fn a_pairs_vrrp_daemon_is_started_and_stopped_before_the_proxy() {
     let host = Host::new();
