@@ -14,7 +14,7 @@ use amphora_ipc::{
 
 use crate::Result;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The control socket of one proxy, or of one VRRP daemon.
 #[derive(Clone, Debug)]

@@ -29,6 +29,15 @@ impl Histogram {
         self.max = self.max.max(nanos);
     }
 
+    /// Counts all that another has counted.
+    pub fn add(&mut self, other: &Self) {
+        for (here, there) in self.buckets.iter_mut().zip(&other.buckets) {
+            *here += there;
+        }
+        self.count += other.count;
+        self.max = self.max.max(other.max);
+    }
+
     /// Values counted.
     pub fn count(&self) -> u64 {
         self.count
@@ -103,6 +112,11 @@ mod tests {
         let p99 = h.quantile(0.99).as_micros();
         assert!((980..=1000).contains(&p99), "{p99}");
         assert_eq!(h.quantile(1.0), Duration::from_millis(1));
+        let mut sum = Histogram::default();
+        sum.record(Duration::from_millis(2));
+        sum.add(&h);
+        assert_eq!((sum.count(), sum.max()), (1001, Duration::from_millis(2)));
+        assert_eq!(sum.quantile(0.5), h.quantile(0.5));
         h.clear();
         assert_eq!(h.quantile(0.99), Duration::ZERO);
     }
