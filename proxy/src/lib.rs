@@ -21,7 +21,7 @@
 //! | [`health`] | health monitors: the schedule and the probes |
 //! | [`metrics`] | Prometheus text |
 //! | [`limits`] | how much of everything there may be at once |
-//! | [`memory`] | what a burst of connections leaves behind |
+//! | [`memory`] | the allocator, and what it gives back |
 //! | [`privileges`] | descriptors, the network namespace, the user |
 //! | [`net`] | sockets, buffers, pipes, deadlines, the PROXY protocol |
 

@@ -7,9 +7,14 @@ mod run;
 use std::{io, process::ExitCode};
 
 use amphora_logging::Style;
+use amphora_proxy::memory;
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: memory::Allocator = memory::Allocator;
+
 fn main() -> ExitCode {
+    memory::prepare();
     let options = cli::Options::parse();
     let _log = amphora_logging::to_stderr(options.log_level, Style::default());
     if let Some(file) = &options.check {

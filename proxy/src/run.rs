@@ -6,7 +6,6 @@ use amphora_proxy::{
     control::{Control, ControlSocket, FitnessSocket},
     engine::Engine,
     limits::{self, Bounds, Resources},
-    memory::{self, Bursts},
     peers::{Peers, PeersConfig},
     privileges::{self, Sockets, Urgent},
 };
@@ -30,7 +29,9 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
     if let Some(name) = &options.netns {
         privileges::enter_network_namespace(name)?;
     }
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = runtime::Builder::new_current_thread();
+    // A thread that has compiled a document keeps a little of what it has used until it ends.
+    let runtime = runtime.enable_all().thread_keep_alive(Duration::from_secs(1)).build()?;
     LocalSet::new().block_on(&runtime, serve(options))
 }
 
@@ -84,17 +85,14 @@ async fn serve(options: Options) -> Result<(), Failure> {
         }
     };
     let looking = async {
-        let mut bursts = Bursts::default();
         loop {
             // Slept, not ticked: a look that was late is not followed by one too soon.
             tokio::time::sleep(Duration::from_secs(1)).await;
             if let Some((worker, lateness)) = stalled.take() {
                 tracing::error!(worker, "it did {lateness}: the data plane was not fit");
             }
-            let Some(vitals) = engine.look().await.filter(|vitals| vitals.fit) else { return };
-            if bursts.is_over(vitals.connections) {
-                let given = memory::give_back();
-                tracing::debug!(connections = vitals.connections, given, "memory of a burst goes back");
+            if engine.look().await != Some(true) {
+                return;
             }
         }
     };

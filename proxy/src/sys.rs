@@ -1,4 +1,4 @@
-//! What no safe wrapper in use here has, malloc_trim(3), setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2),
+//! What no safe wrapper in use here has, mimalloc's options, setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2),
 //! send(2) and sendmsg(2) that are no cancellation points, `TCP_DEFER_ACCEPT`, and PCRE2 with callouts: the one place of this
 //! crate with `unsafe`.
 #![allow(unsafe_code)]
@@ -114,18 +114,20 @@ fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result<(), Errno> {
     Errno::result(result).map(|_| ())
 }
 
-/// Gives the pages that the allocator keeps and nobody uses back to the system; whether there were any.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(crate) fn trim_heap() -> bool {
-    // SAFETY: it takes no pointer, and no memory that is in use is touched; glibc locks each arena while it looks through
-    // it (malloc_trim(3): MT-Safe).
-    unsafe { libc::malloc_trim(0) == 1 }
+/// Lets mimalloc give pages back as soon as they are empty, and not when it is next asked for memory after some time: a
+/// thread that has nothing more to do is not asked again.
+pub(crate) fn purge_at_once() {
+    // mi_option_purge_delay, not among the crate's constants (mimalloc.h).
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    // SAFETY: it takes no pointer, and stores to an atomic.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
 }
 
-/// Other allocators are left to themselves.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn trim_heap() -> bool {
-    false
+/// Lets mimalloc give back what the calling thread keeps of its empty pages.
+pub(crate) fn collect() {
+    // SAFETY: it takes no pointer, and no memory that is in use is touched. It is of no effect where mimalloc is not the
+    // allocator.
+    unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
 /// How far a thread that works in the background stands back behind those that serve clients: with both busy on one core

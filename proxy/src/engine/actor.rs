@@ -18,7 +18,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    Ask, Change, Observation, Pulse, Vitals, addresses,
+    Ask, Change, Observation, Pulse, addresses,
     change::{self, ApplyError, Wanted},
     differences::Differences,
     members,
@@ -34,7 +34,7 @@ use crate::{
     net::{self, NewListener},
     peers::{Peers, PeersConfig},
     persist::PersistState,
-    snapshot::{ListenerPlan, Snapshot},
+    snapshot::Snapshot,
     state::{CheckState, Registry},
     sys,
     worker::{Command, WorkerHandle},
@@ -184,7 +184,11 @@ impl Actor {
         let (present, registry) = (Arc::clone(&self.present), Arc::clone(&self.registry));
         spawn_blocking(move || {
             sys::stand_back();
-            change::compile(wanted, &present, &registry)
+            let compiled = change::compile(wanted, &present, &registry);
+            if compiled.is_err() {
+                memory::give_back();
+            }
+            compiled
         })
     }
 
@@ -298,11 +302,8 @@ impl Actor {
                 // What was compiled has been given back before this.
                 None => unreachable!("no change is being compiled while one settles"),
             }
-            let (left, stays) = (before.bytes(), present.bytes());
             drop(before);
-            if memory::is_worth_it(left, stays) {
-                memory::give_back();
-            }
+            memory::give_back();
             registry
         })
     }
@@ -352,14 +353,10 @@ impl Actor {
         Ok(self.peers.report())
     }
 
-    fn look(&mut self) -> Vitals {
+    fn look(&mut self) -> bool {
         self.watch.sample(net::now(), &self.present);
         self.tell_of_crowds();
-        let open = |plan: &Arc<ListenerPlan>| u64::from(plan.state.places.taken());
-        Vitals {
-            connections: self.present.listeners.iter().map(open).sum(),
-            fit: !self.workers.iter().any(WorkerHandle::is_finished),
-        }
+        !self.workers.iter().any(WorkerHandle::is_finished)
     }
 
     /// Says once that clients wait, and again only after a good part of them has gone.

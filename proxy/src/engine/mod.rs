@@ -69,20 +69,11 @@ struct Change {
 /// What is done at once. That nobody waits for the answer any more is no error.
 enum Ask {
     Observe(oneshot::Sender<Observation>),
-    Look(oneshot::Sender<Vitals>),
+    Look(oneshot::Sender<bool>),
     Peers(oneshot::Sender<Peers>),
     SetPeers { config: PeersConfig, patient: bool, reply: oneshot::Sender<Result<Peers, Refusal>> },
     ClearPeers(oneshot::Sender<Peers>),
     Drain(oneshot::Sender<Vec<mpsc::UnboundedSender<Command>>>),
-}
-
-/// What a look at the counters has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vitals {
-    /// Clients' connections that are open.
-    pub connections: u64,
-    /// Every worker's thread lives.
-    pub fit: bool,
 }
 
 impl Engine {
@@ -150,9 +141,10 @@ impl Engine {
         self.observe().await?.model().cloned()
     }
 
-    /// Looks at the counters, from which rates come; to be called about once a second. `None` when the engine has ended.
+    /// Looks at the counters, from which rates come, and says whether every worker's thread lives; to be called about once
+    /// a second. `None` when the engine has ended.
     /// May be cancelled.
-    pub async fn look(&self) -> Option<Vitals> {
+    pub async fn look(&self) -> Option<bool> {
         self.ask(Ask::Look).await
     }
 

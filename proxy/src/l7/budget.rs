@@ -26,11 +26,6 @@ impl Expressions {
         self.0.is_empty()
     }
 
-    /// Bytes that they take.
-    pub fn bytes(&self) -> usize {
-        self.0.iter().map(|((_, text), expression)| text.len() + expression.bytes()).sum()
-    }
-
     fn get(&self, key: &(bool, Box<str>)) -> Option<Arc<Expression>> {
         self.0.get(key).cloned()
     }

@@ -185,13 +185,6 @@ impl Snapshot {
         );
     }
 
-    /// About how much memory goes when it goes: members and expressions, which are all that there can be much of.
-    pub fn bytes(&self) -> usize {
-        let members: usize = self.pools.iter().map(|pool| pool.members.len()).sum();
-        // With the model and the state of each.
-        members * 1024 + self.expressions.bytes()
-    }
-
     /// The states of all listeners, also of those that are not bound.
     pub fn listener_states(&self) -> &[Arc<ListenerState>] {
         &self.listener_states

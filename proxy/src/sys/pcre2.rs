@@ -2,6 +2,7 @@
 //! which needs memory that is writable and executable, is never asked for.
 
 use std::{
+    alloc::{self, Layout},
     ffi::{c_int, c_void},
     fmt,
     ptr::{self, NonNull},
@@ -10,10 +11,12 @@ use std::{
 use pcre2_sys::{
     PCRE2_ANCHORED, PCRE2_AUTO_CALLOUT, PCRE2_CASELESS, PCRE2_ERROR_CALLOUT, PCRE2_ERROR_DEPTHLIMIT,
     PCRE2_ERROR_HEAPLIMIT, PCRE2_ERROR_MATCHLIMIT, PCRE2_ERROR_NOMEMORY, PCRE2_INFO_SIZE,
-    PCRE2_NO_AUTO_CAPTURE, pcre2_code_8, pcre2_code_free_8, pcre2_compile_8, pcre2_get_error_message_8,
-    pcre2_get_match_data_heapframes_size_8, pcre2_match_8, pcre2_match_context_8,
-    pcre2_match_context_create_8, pcre2_match_context_free_8, pcre2_match_data_8, pcre2_match_data_create_8,
-    pcre2_match_data_free_8, pcre2_pattern_info_8, pcre2_set_heap_limit_8, pcre2_set_match_limit_8,
+    PCRE2_NO_AUTO_CAPTURE, pcre2_code_8, pcre2_code_free_8, pcre2_compile_8, pcre2_compile_context_create_8,
+    pcre2_compile_context_free_8, pcre2_general_context_8, pcre2_general_context_create_8,
+    pcre2_general_context_free_8, pcre2_get_error_message_8, pcre2_get_match_data_heapframes_size_8,
+    pcre2_match_8, pcre2_match_context_8, pcre2_match_context_create_8, pcre2_match_context_free_8,
+    pcre2_match_data_8, pcre2_match_data_create_8, pcre2_match_data_free_8, pcre2_pattern_info_8,
+    pcre2_set_heap_limit_8, pcre2_set_match_limit_8,
 };
 
 type Callout = unsafe extern "C" fn(block: *mut c_void, data: *mut c_void) -> c_int;
@@ -25,6 +28,56 @@ unsafe extern "C" {
         callout: Option<Callout>,
         data: *mut c_void,
     ) -> c_int;
+}
+
+/// Lets PCRE2 allocate as all else does, not with malloc(3): what a load balancer's expressions have taken goes back with
+/// it.
+struct Allocator(*mut pcre2_general_context_8);
+
+impl Allocator {
+    /// What is null, because memory is not to be had, stands for malloc(3).
+    fn new() -> Self {
+        // SAFETY: both functions keep to what PCRE2 asks of such ones (pcre2api(3)), and need no data.
+        Self(unsafe { pcre2_general_context_create_8(Some(allocate), Some(release), ptr::null_mut()) })
+    }
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, or null, which is ignored; what was made with it has a copy.
+        unsafe { pcre2_general_context_free_8(self.0) };
+    }
+}
+
+/// Bytes before a block, which say how long it is; the alignment of a block, as malloc(3) has it.
+const HEADER: usize = 16;
+
+unsafe extern "C" fn allocate(size: usize, _data: *mut c_void) -> *mut c_void {
+    let Some(layout) = size.checked_add(HEADER).and_then(|all| Layout::from_size_align(all, HEADER).ok())
+    else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the layout is not of size 0, and the header has room for a usize and is aligned for it.
+    unsafe {
+        let block = alloc::alloc(layout);
+        if block.is_null() {
+            return ptr::null_mut();
+        }
+        block.cast::<usize>().write(layout.size());
+        block.add(HEADER).cast()
+    }
+}
+
+unsafe extern "C" fn release(block: *mut c_void, _data: *mut c_void) {
+    if block.is_null() {
+        return;
+    }
+    // SAFETY: what is not null was returned by `allocate`, which has written the size of its valid layout before it.
+    unsafe {
+        let block = block.cast::<u8>().sub(HEADER);
+        let size = block.cast::<usize>().read();
+        alloc::dealloc(block, Layout::from_size_align_unchecked(size, HEADER));
+    }
 }
 
 /// How an expression is compiled.
@@ -79,16 +132,21 @@ impl Code {
             | flag(options.named_groups_only, PCRE2_NO_AUTO_CAPTURE)
             | flag(options.callouts, PCRE2_AUTO_CALLOUT);
         let (mut code, mut offset) = (0, 0);
-        // SAFETY: the pattern is readable for its length and not kept; without a context defaults apply.
+        let allocator = Allocator::new();
+        // SAFETY: the pattern is readable for its length and not kept; the context is ours, or null, for which defaults
+        // apply, and freed once. The code has a copy of what it needs of it.
         let compiled = unsafe {
-            pcre2_compile_8(
+            let context = pcre2_compile_context_create_8(allocator.0);
+            let compiled = pcre2_compile_8(
                 expression.as_ptr(),
                 expression.len(),
                 flags,
                 &raw mut code,
                 &raw mut offset,
-                ptr::null_mut(),
-            )
+                context,
+            );
+            pcre2_compile_context_free_8(context);
+            compiled
         };
         NonNull::new(compiled).map(Self).ok_or(CompileError { code, offset })
     }
@@ -140,10 +198,10 @@ pub(crate) struct Interpreter {
 impl Interpreter {
     /// `None` when memory is not to be had. `heap_limit` is in KiB.
     pub(crate) fn new(heap_limit: u32) -> Option<Self> {
-        // SAFETY: without a general context malloc and free are used; the number of offset pairs is at least one.
-        let (context, data) = unsafe {
-            (pcre2_match_context_create_8(ptr::null_mut()), pcre2_match_data_create_8(1, ptr::null_mut()))
-        };
+        let allocator = Allocator::new();
+        // SAFETY: the general context is ours, or null; the number of offset pairs is at least one.
+        let (context, data) =
+            unsafe { (pcre2_match_context_create_8(allocator.0), pcre2_match_data_create_8(1, allocator.0)) };
         match (NonNull::new(context), NonNull::new(data)) {
             (Some(context), Some(data)) => {
                 // SAFETY: the context is valid.
