@@ -16,11 +16,11 @@ use crate::{Bench, MIB, Proxy, mib};
 /// At most so much more while a document is compiled, beside what its text makes.
 const TARGET_PEAK: f64 = 64.0 * MIB;
 /// For each byte of the text.
-const TARGET_TEXT: f64 = 10.0;
+const TARGET_TEXT: f64 = 6.0;
 /// At most so much more than before once it has gone, or was refused.
 const TARGET_LEFT: f64 = 8.0 * MIB;
 /// For what goes back a moment later.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// A document by what is in it.
 struct Kind {
@@ -44,11 +44,11 @@ fn ordinary(n: u64) -> String {
 const KINDS: &[Kind] = &[
     Kind { name: "10,000 members", listeners: 1, rules: 0, members: 10_000, value: ordinary, refused: false },
     rules("1,000 ordinary expressions", 1, ordinary, false),
-    rules("20 x 1,000 ordinary", 20, ordinary, true),
+    rules("20 x 1,000 ordinary", 20, ordinary, false),
     rules("20 x 1,000 that are equal", 20, |_| "(\\w{50}){20}".into(), false),
-    rules("20 x 1,000 counted: (\\w{50}){20}", 20, |n| format!("(\\w{{50}}){{20}}{n}"), true),
-    rules("20 x 1,000 counted: \\p{L}{100}", 20, |n| format!("\\p{{L}}{{100}}{n}"), true),
-    rules("20 x 1,000 counted: a.{999}", 20, |n| format!("a.{{999}}{n}"), true),
+    rules("20 x 1,000 counted: (\\w{50}){20}", 20, |n| format!("(\\w{{50}}){{20}}{n}"), false),
+    rules("20 x 1,000 counted: \\p{L}{100}", 20, |n| format!("\\p{{L}}{{100}}{n}"), false),
+    rules("20 x 1,000 counted: a.{999}", 20, |n| format!("a.{{999}}{n}"), false),
     rules(
         "20 x 1,000 nested: ((((a{1,9}){1,9}){1,9}){1,9}",
         20,
@@ -57,8 +57,8 @@ const KINDS: &[Kind] = &[
     ),
     rules("20 x 1,000 with look-around", 20, |n| format!("^(?=.*[0-9])(?!.*secret)/{n}/(.+)(?<=x)$"), false),
     rules("20 x 1,000 words", 20, words, true),
-    rules("20 x 1,000 words, case ignored", 20, |n| format!("(?i){}", words(n)), true),
-    rules("20 x 1,000 optional: (.?){100}", 20, |n| format!("(.?){{100}}{n}"), true),
+    rules("20 x 1,000 words, case ignored", 20, |n| format!("(?i){}", words(n)), false),
+    rules("20 x 1,000 optional: (.?){100}", 20, |n| format!("(.?){{100}}{n}"), false),
 ];
 
 /// As many words as a value has room for.
@@ -119,7 +119,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<(String, bool)> {
         Ok::<_, amphora_benches::Error>(document(port, member, kind, first).to_json())
     };
     let cases = [
-        ("refused", vec![large("20 x 1,000 counted: (\\w{50}){20}", 0)?]),
+        ("refused", vec![large("20 x 1,000 nested: ((((a{1,9}){1,9}){1,9}){1,9}", 0)?]),
         (
             "1,000 ordinary expressions and 1,000 others",
             vec![large("1,000 ordinary expressions", 0)?, large("1,000 ordinary expressions", 5000)?],

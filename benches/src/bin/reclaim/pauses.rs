@@ -245,7 +245,7 @@ fn burst(proxy: &Proxy, connections: usize) -> Result<Vec<TcpStream>> {
     Ok(streams)
 }
 
-/// An HTTP listener with rules that nothing of the load meets, and a pool of which one member serves.
+/// An HTTP listener, another with rules, and a pool of which one member serves.
 fn document(port: u16, member: SocketAddr, members: u64, rules: u64) -> Document {
     let policies = (1..=rules)
         .map(|n| {
@@ -253,8 +253,12 @@ fn document(port: u16, member: SocketAddr, members: u64, rules: u64) -> Document
             L7Policy::reject(n, L7Rule::new(n, "PATH", "REGEX", None, &value))
         })
         .collect();
-    let listener = Listener::new(1, "HTTP", port, 1).with_l7policies(policies);
+    // Rules that each request met would be work of their own.
+    let listeners = vec![
+        Listener::new(1, "HTTP", port, 1),
+        Listener::new(2, "HTTP", port + 1, 1).with_l7policies(policies),
+    ];
     // The others are in a pool that nothing leads to.
     let more: Vec<_> = (1..members).map(|n| SocketAddr::new(member_address(n), 80)).collect();
-    Document::new(vec![listener], vec![Pool::new(1, "HTTP", &[member]), Pool::new(2, "HTTP", &more)])
+    Document::new(listeners, vec![Pool::new(1, "HTTP", &[member]), Pool::new(2, "HTTP", &more)])
 }
