@@ -38,6 +38,8 @@ pub struct HaProxyConfig {
     pub servers: Vec<(String, SocketAddr, String)>,
     /// `timeout connect`, ms.
     pub connect_timeout: u32,
+    /// `timeout client`, ms.
+    pub client_timeout: u32,
 }
 
 impl HaProxyConfig {
@@ -50,6 +52,7 @@ impl HaProxyConfig {
             backend: String::new(),
             servers: servers.map(|(n, address)| (n.to_string(), address, String::new())).collect(),
             connect_timeout: 5000,
+            client_timeout: 50_000,
         }
     }
 }
@@ -60,11 +63,11 @@ impl HaProxy {
         let directory = tempfile::tempdir().unwrap();
         let address = loopback();
         let address = SocketAddr::new(address, free_port(address));
-        let HaProxyConfig { mode, balance, backend, servers, connect_timeout } = config;
+        let HaProxyConfig { mode, balance, backend, servers, connect_timeout, client_timeout } = config;
         let reuse = if *mode == "http" { "http-reuse safe" } else { "" };
         let mut text = format!(
             "global\n stats socket {}\n nbthread 1\ndefaults\n mode {mode}\n retries 3\n option redispatch\n \
-             option http-keep-alive\n timeout client 50s\n timeout server 50s\n timeout connect {connect_timeout}\n\
+             option http-keep-alive\n timeout client {client_timeout}\n timeout server 50s\n timeout connect {connect_timeout}\n\
              frontend f\n bind {address}\n default_backend b\nbackend b\n balance {balance}\n {reuse}\n {backend}\n \
              option allbackups\n fullconn 1000\n",
             directory.path().join("socket").display()

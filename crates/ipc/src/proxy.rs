@@ -229,6 +229,14 @@ pub struct Responses {
     pub other: u64,
 }
 
+impl Responses {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self { informational, success, redirection, client_error, server_error, other } = *self;
+        informational + success + redirection + client_error + server_error + other
+    }
+}
+
 /// A listener's counters; see the proxy's `state::ListenerCounters` for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on ListenerCounters")]
@@ -276,6 +284,9 @@ pub struct PoolStats {
     /// Those of them for which there was no member to try (HAProxy `econ`, beside that of the members).
     #[serde(default)]
     pub connect_errors: u64,
+    /// What its requests came to, one for each (HAProxy `hrsp_*`, `req_tot`).
+    #[serde(default)]
+    pub responses: Responses,
     /// What became of it.
     #[serde(default)]
     pub history: HistoryStats,

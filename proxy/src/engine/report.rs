@@ -58,6 +58,7 @@ impl Moment {
             max_sessions: counters.sum(|c| &c.sessions_max),
             total_sessions: counters.sum(|c| &c.sessions_total),
             connect_errors: counters.sum(|c| &c.connect_errors),
+            responses: responses(counters, |c| &c.responses),
             history: self.history(past, counters.max(|c| &c.last_session), rate),
             members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan, enabled))).collect(),
             departed: counted(&plan.state.departed().sum()),

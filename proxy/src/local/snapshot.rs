@@ -149,7 +149,7 @@ impl LocalMember {
 
     /// This worker's counters of the pool.
     #[inline]
-    fn pool_counters(&self) -> &PoolCounters {
+    pub(crate) fn pool_counters(&self) -> &PoolCounters {
         self.state.pool.counters.of(self.worker)
     }
 

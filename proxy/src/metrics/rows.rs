@@ -132,6 +132,8 @@ impl PoolRow {
             max_sessions: pool.max_sessions,
             sessions_total: pool.total_sessions,
             connection_errors: pool.connect_errors,
+            requests: pool.responses.total(),
+            responses: pool.responses,
             history: pool.history,
             ..Self::default()
         };
@@ -151,17 +153,10 @@ impl PoolRow {
             row.retries += member.retries;
             row.redispatches += member.redispatches;
             row.selected += member.selected;
-            row.requests += member.requests;
             row.client_aborts += member.client_aborts;
             row.server_aborts += member.server_aborts;
             row.connects += member.connects;
             row.reuses += member.reuses;
-            row.responses.informational += member.responses.informational;
-            row.responses.success += member.responses.success;
-            row.responses.redirection += member.responses.redirection;
-            row.responses.client_error += member.responses.client_error;
-            row.responses.server_error += member.responses.server_error;
-            row.responses.other += member.responses.other;
             row.times.weight += member.times.weight;
             join(&mut row.times.connect, member.times.connect);
             join(&mut row.times.response, member.times.response);

@@ -86,6 +86,7 @@ fn stats(members: u16) -> Stats {
         max_sessions: 6,
         total_sessions: 17,
         connect_errors: 1,
+        responses: Responses { success: 20, server_error: 5, ..Responses::default() },
         history: HistoryStats { went_down: 2, downtime_ms: 500, ..HistoryStats::default() },
         members: (0..members).map(|n| (MemberId(id(3, n)), member(n))).collect(),
         departed: MemberStats::default(),
@@ -156,7 +157,8 @@ fn samples_have_their_values_and_labels() {
     assert_eq!(value(&text, &format!("octavia_listener_bytes_in_total{{{listener}}}")), "42");
     assert_eq!(value(&text, &format!("octavia_listener_status{{{listener},state=\"UP\"}}")), "1");
     assert_eq!(value(&text, &of_pool("octavia_pool_bytes_in_total", "")), "300");
-    assert_eq!(value(&text, &of_pool("octavia_pool_http_responses_total", ",code=\"2xx\"")), "3");
+    assert_eq!(value(&text, &of_pool("octavia_pool_http_responses_total", ",code=\"2xx\"")), "20");
+    assert_eq!(value(&text, &of_pool("octavia_pool_http_requests_total", "")), "25");
     assert_eq!(value(&text, &of_member("octavia_member_http_responses_total", 2, ",code=\"2xx\"")), "2");
     assert_eq!(value(&text, &of_member("amphora_member_connect_time_seconds_total", 0, "")), "1.500000");
 }
@@ -365,11 +367,11 @@ fn promtool_finds_no_fault() {
 #[test]
 fn what_a_member_counted_stays_with_its_pool_when_it_is_gone() {
     let mut stats = stats(2);
-    let series = of_pool("octavia_pool_http_requests_total", "");
+    let series = of_pool("octavia_pool_connection_attempts_total", "");
     let before = value(&text(&stats), &series).to_owned();
     let pool = stats.pools.values_mut().next().unwrap();
     let (_, gone) = pool.members.pop_last().unwrap();
-    pool.departed = MemberStats { requests: gone.requests, ..MemberStats::default() };
+    pool.departed = MemberStats { connects: gone.connects, ..MemberStats::default() };
     let text = text(&stats);
     assert_eq!(value(&text, &series), before);
     assert_eq!(value(&text, &of_pool("octavia_pool_active_members", "")), "1");

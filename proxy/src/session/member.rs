@@ -1,6 +1,6 @@
 //! Getting a connection to a member: persistence, balancing, retries, redispatch.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
@@ -30,6 +30,8 @@ pub(crate) struct Route<'a> {
     pub(crate) now: u32,
     /// Who counts.
     pub(crate) worker: usize,
+    /// The member that is being tried, from [`begin`](Self::begin) on.
+    pub(crate) tried: Cell<usize>,
 }
 
 /// A member that a request or connection was given to, and the connection.
@@ -149,6 +151,7 @@ impl Route<'_> {
     }
 
     fn slot(&self, member: usize) -> Slot {
+        self.tried.set(member);
         Slot::new(Rc::clone(&self.pool.members[member]), self.now)
     }
 
@@ -163,6 +166,11 @@ impl Route<'_> {
     /// A connection to `member` that has served this client before.
     pub(crate) fn own(&self, member: usize, stream: TcpStream) -> Connected {
         Connected::reused(self.slot(member), member, stream)
+    }
+
+    /// Counts that the client has left while a member was being tried.
+    pub(crate) fn abandoned(&self) {
+        self.pool.members[self.tried.get()].counters().client_aborts.add(1);
     }
 
     fn client(&self) -> SocketAddr {

@@ -1,7 +1,8 @@
 //! TCP and HTTPS listeners: a member for each connection, and bytes both ways.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::Cell, io::Read, net::SocketAddr, rc::Rc, sync::Arc};
 
+use socket2::{SockRef, Socket};
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use super::{
@@ -13,6 +14,20 @@ use crate::{
     local::{LocalListener, Worker},
     persist::Persistence,
 };
+
+/// What is read of a client that nobody serves, at most; HAProxy has read as much.
+const UNHEARD: usize = 16 * 1024;
+
+/// Takes what a client has said to nobody, so that its connection is closed in an orderly way: unread bytes would reset it.
+fn let_go(stream: &TcpStream) {
+    let mut piece = [0; 4096];
+    let mut socket: &Socket = &SockRef::from(stream);
+    for _ in 0..UNHEARD / piece.len() {
+        if !matches!(socket.read(&mut piece), Ok(n) if n > 0) {
+            break;
+        }
+    }
+}
 
 /// Serves a client until its connection ends. Without a member the client is closed at once, as HAProxy does.
 pub(crate) async fn serve(
@@ -30,10 +45,7 @@ pub(crate) async fn serve(
     };
     // The session may last for days and changes pass it by: it holds what it uses, and no configuration.
     drop(listener);
-    let Some(pool) = pool else {
-        counters.request_errors.add(1);
-        return;
-    };
+    let Some(pool) = pool else { return let_go(&stream) };
     let pool_plan = &*pool.plan;
     pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
@@ -51,19 +63,20 @@ pub(crate) async fn serve(
         avoid: None,
         now,
         worker: worker.index,
+        tried: Cell::new(0),
     };
     let connected = {
         tokio::select! {
             biased;
             connected = connect(&route) => connected.ok(),
             // A client that has reset its connection waits for nobody. One that has only finished sending does.
-            _ = stream.ready(Interest::ERROR) => None,
+            _ = stream.ready(Interest::ERROR) => {
+                route.abandoned();
+                None
+            }
         }
     };
-    let Some(mut connected) = connected else {
-        counters.request_errors.add(1);
-        return;
-    };
+    let Some(mut connected) = connected else { return let_go(&stream) };
     let at = Rc::clone(connected.slot.member());
     let member_counters = at.counters();
     if let Some(version) = pool_plan.proxy_protocol

@@ -135,9 +135,10 @@ pub struct ListenerCounters {
     pub connections_total: Counter,
     /// Connections refused by `allowed_cidrs` (HAProxy `dcon`).
     pub connections_denied: Counter,
-    /// Requests read whole, valid or not (HAProxy `req_tot`).
+    /// Requests, valid or not, that of a client which leaves before its first one is complete included (HAProxy
+    /// `req_tot`).
     pub requests: Counter,
-    /// Requests that could not be served because of the client: bad, too slow, aborted (HAProxy `ereq`).
+    /// Requests that were bad, incomplete or too slow; what a client gives up later is an abort (HAProxy `ereq`).
     pub request_errors: Counter,
     /// Requests that an L7 policy rejected (HAProxy `dreq`).
     pub requests_denied: Counter,
@@ -146,7 +147,8 @@ pub struct ListenerCounters {
     /// Requests for which a regular expression did not match because all of them together would have cost too much; HAProxy
     /// does not count what its match limit ends.
     pub requests_regex_limited: Counter,
-    /// Responses by class, the proxy's own included (HAProxy `hrsp_*`), indexed by [`ResponseClass`].
+    /// Final responses by class, the proxy's own included (HAProxy `hrsp_*`), indexed by [`ResponseClass`]. Of
+    /// [`ResponseClass::Other`] are also requests without any, because the client did not wait for it.
     pub responses: [Counter; ResponseClass::COUNT],
 }
 
@@ -164,6 +166,9 @@ pub struct PoolCounters {
     pub sessions_total: Counter,
     /// Those of them for which there was no member to try (HAProxy `econ`, beside that of the members).
     pub connect_errors: Counter,
+    /// What its requests came to, as [`ListenerCounters::responses`] has it: one for each (HAProxy `hrsp_*`, and
+    /// `req_tot`, which is their sum).
+    pub responses: [Counter; ResponseClass::COUNT],
 }
 
 /// What one worker counts for one member in its pool. Bytes are those on the member's side of the proxy.
@@ -192,7 +197,7 @@ pub struct MemberCounters {
     pub requests: Counter,
     /// Sessions or requests that were given up after their last attempt at this member had failed (HAProxy `econ`).
     pub connect_errors: Counter,
-    /// Responses that failed: bad, cut short, too late (HAProxy `eresp`).
+    /// Responses that failed: bad, cut short, begun too late (HAProxy `eresp`).
     pub response_errors: Counter,
     /// Times that what had failed at this member was tried there again (HAProxy `wretr`).
     pub retries: Counter,
@@ -202,7 +207,7 @@ pub struct MemberCounters {
     pub client_aborts: Counter,
     /// Sessions that the member gave up (HAProxy `srv_abrt`).
     pub server_aborts: Counter,
-    /// Responses by class (HAProxy `hrsp_*`), indexed by [`ResponseClass`].
+    /// Responses by class, interim ones too (HAProxy `hrsp_*`), indexed by [`ResponseClass`].
     pub responses: [Counter; ResponseClass::COUNT],
     /// Sum of connect times, µs; over `connects`.
     pub connect_time_us: Counter,

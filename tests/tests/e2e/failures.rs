@@ -283,7 +283,7 @@ async fn a_client_that_resets_its_connection_frees_the_member_at_once() {
     proxy.until_member(0, "nothing waits", |member| member.active_sessions == 0).await;
     eventually("the member's connections are closed", async || (member.open() == 0).then_some(())).await;
     assert_eq!(proxy.member(0).await.client_aborts, 2);
-    assert_eq!(proxy.listener().await.request_errors, 2);
+    assert_eq!(proxy.listener().await.request_errors, 0, "aborts are the member's");
 }
 
 /// As in HAProxy without `option abortonclose`, which Octavia does not render.

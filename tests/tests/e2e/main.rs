@@ -23,4 +23,5 @@ mod persistence;
 mod process;
 mod prometheus;
 mod quiesce;
+mod statistics;
 mod tcp;

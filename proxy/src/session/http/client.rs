@@ -47,8 +47,10 @@ pub(in crate::session) struct Client {
 pub(in crate::session) enum Begin {
     /// Bytes are there.
     Bytes,
-    /// The client has closed, or the listener wants idle connections gone.
+    /// The client has closed, or its connection failed.
     Gone,
+    /// The listener wants idle connections gone.
+    Unwanted,
     /// Nothing came in time.
     Late,
 }
@@ -103,12 +105,12 @@ impl Client {
             self.closing.ensure(cx);
             if !closing && listener.is_closing() {
                 if self.requests > 0 {
-                    return Poll::Ready(Begin::Gone);
+                    return Poll::Ready(Begin::Unwanted);
                 }
                 closing = true;
                 self.deadline.set(Some(Instant::now() + timeout.min(CLOSING_GRACE)));
             }
-            self.deadline.poll_expired(cx).map(|()| if closing { Begin::Gone } else { Begin::Late })
+            self.deadline.poll_expired(cx).map(|()| if closing { Begin::Unwanted } else { Begin::Late })
         })
         .await
     }

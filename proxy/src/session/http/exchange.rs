@@ -38,8 +38,12 @@ pub(super) enum Failure {
     ClientLate,
     /// The client's body is malformed: 400.
     BadBody,
-    /// The response broke off after it had begun; all that is left is to close.
+    /// The member closed or failed after the response had begun, and all that is left is to close.
     Cut,
+    /// The same, since the member took too long.
+    CutLate,
+    /// The same, since what the member sent is no body.
+    CutBad,
 }
 
 /// The member's side of an exchange.
@@ -150,6 +154,7 @@ impl Exchange<'_> {
                         // The response has begun, so nothing but the response may be said any more. It is
                         // completed, and then the connection is closed.
                         tracing::debug!("malformed body behind an early response");
+                        self.counters.request_errors.add(1);
                         self.upload_broken = true;
                     }
                     Err(failure) => return Poll::Ready(Err(failure)),
@@ -157,7 +162,7 @@ impl Exchange<'_> {
             }
             while !answered {
                 if sent < head.len() {
-                    match ready_or_break(self.poll_send_response(cx, &head[sent..], sent == 0, download))? {
+                    match ready_or_break(self.poll_send_response(cx, &head[sent..], download))? {
                         Some(n) => {
                             sent += n;
                             progress.made();
@@ -183,9 +188,8 @@ impl Exchange<'_> {
                 match polled {
                     Poll::Ready(Ok(())) => answered = true,
                     Poll::Ready(Err(PumpError::Destination)) => return Poll::Ready(Err(Failure::ClientGone)),
-                    Poll::Ready(Err(PumpError::Source | PumpError::Malformed)) => {
-                        return Poll::Ready(Err(Failure::Cut));
-                    }
+                    Poll::Ready(Err(PumpError::Source)) => return Poll::Ready(Err(Failure::Cut)),
+                    Poll::Ready(Err(PumpError::Malformed)) => return Poll::Ready(Err(Failure::CutBad)),
                     Poll::Pending => break,
                 }
             }
@@ -205,7 +209,7 @@ impl Exchange<'_> {
             let (patience, late) = if client_owes {
                 (self.timeouts.client_data, Failure::ClientGone)
             } else {
-                (self.timeouts.member_data, Failure::Cut)
+                (self.timeouts.member_data, Failure::CutLate)
             };
             self.poll_late(cx, &mut progress, patience).map(|()| Err(late))
         })
@@ -267,12 +271,10 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut Context<'_>,
         head: &[u8],
-        untouched: bool,
         download: &mut Pump,
     ) -> Poll<Result<usize, Failure>> {
-        // Before the first byte of the response is out, a bad one can still be told from a good one.
-        let malformed = if untouched { Failure::BadResponse } else { Failure::Cut };
-        let body = download.claim(&mut self.member.inlet).map_err(|_| malformed)?;
+        // What has come with the head is known to be good, or this was not the response.
+        let body = download.claim(&mut self.member.inlet).map_err(|_| Failure::CutBad)?;
         let last = self.closes && self.upload.is_done() && !self.upload_broken && download.is_all(body);
         let then = if last { Then::End } else { Then::More };
         let written = ready!(poll_write_some(cx, &self.client.stream, head, body, then));

@@ -53,11 +53,14 @@ pub(crate) fn serve<H>(
                 Begin::Bytes => {}
                 // A client that never sent a byte is told why it is let go; one between requests is not, since it
                 // might take the response for that to its next request.
-                Begin::Late if client.requests == 0 => {
-                    refuse(&worker, &listener, &mut client, 408).await;
+                // One that leaves without a byte has begun a request and not ended it, as HAProxy counts.
+                ended @ (Begin::Late | Begin::Gone) if client.requests == 0 => {
+                    listener.state().counters.of(worker.index).requests.add(1);
+                    let status = if matches!(ended, Begin::Late) { 408 } else { 400 };
+                    refuse(&worker, &listener, &mut client, status).await;
                     break;
                 }
-                Begin::Late | Begin::Gone => break,
+                Begin::Late | Begin::Gone | Begin::Unwanted => break,
             }
             // Each may take its time, and more than one may be served before the event loop turns.
             worker.pulse.turn();
@@ -71,10 +74,13 @@ pub(crate) fn serve<H>(
                     request::serve(&worker, &listener, &mut client, &mut work, length).await
                 }
                 Err(HeadError::Gone) => {
-                    counters.request_errors.add(1);
-                    break;
+                    counters.requests.add(1);
+                    After::Refuse(400)
                 }
-                Err(HeadError::Late) => After::Refuse(408),
+                Err(HeadError::Late) => {
+                    counters.requests.add(1);
+                    After::Refuse(408)
+                }
                 Err(HeadError::Reject(reject)) => {
                     tracing::debug!(%address, %reject, "request refused");
                     counters.requests.add(1);

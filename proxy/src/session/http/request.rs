@@ -1,6 +1,7 @@
 //! One request: the member that serves it, again when that fails, and what becomes of the connections.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     task::Poll,
     time::Duration,
@@ -29,7 +30,7 @@ use crate::{
         inlet::Inlet,
         member::{self, Begun, Connected, NoMember, Reuse, Route},
     },
-    state::{ListenerCounters, MemberCounters, ResponseClass},
+    state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
 };
 
 /// A request that cannot be repeated may still use a connection that was idle for no longer than this: a member
@@ -100,6 +101,7 @@ impl Forward {
         async move {
             let counters = listener.state().counters.of(worker.index);
             let pool_plan = &*pool.plan;
+            let pool_counters = pool_plan.state.counters.of(worker.index);
             let mut route = Route {
                 pool: &pool,
                 timeout: timeouts.member_connect,
@@ -109,6 +111,7 @@ impl Forward {
                 avoid: None,
                 now,
                 worker: worker.index,
+                tried: Cell::new(0),
             };
             let tied = route.persistent.or(route.again);
             let own = tied.and_then(|member| Some((member, client.own.take(&pool.members[member])?)));
@@ -132,11 +135,17 @@ impl Forward {
                     None => match connect(&route, client, &asked, reuse).await {
                         Some(Ok(connected)) => connected,
                         Some(Err(NoMember)) => {
-                            return answer(work, 503, asked.recipient(listener.is_closing()));
+                            return answer(work, 503, asked.recipient(listener.is_closing()), pool_counters);
                         }
                         None => {
-                            counters.request_errors.add(1);
-                            return Ending::After(After::Close);
+                            route.abandoned();
+                            return fail(
+                                work,
+                                asked.recipient(listener.is_closing()),
+                                Failure::ClientGone,
+                                counters,
+                                pool_counters,
+                            );
                         }
                     },
                 };
@@ -153,7 +162,7 @@ impl Forward {
                 {
                     side.slot.member().counters().response_errors.add(1);
                     let to = asked.recipient(listener.is_closing());
-                    return fail(work, to, Failure::Unanswered, counters);
+                    return fail(work, to, Failure::Unanswered, counters, pool_counters);
                 }
                 affinity.remember(pool_plan, chosen, client.address.ip(), now);
                 let mut exchange = Exchange {
@@ -210,6 +219,7 @@ impl Forward {
                             asked.recipient_after(all_read, listener.is_closing()),
                             failure,
                             counters,
+                            pool_counters,
                         );
                     }
                 }
@@ -218,14 +228,15 @@ impl Forward {
             let shared = pool_plan.proxy_protocol.is_none();
             drop(pool);
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
-            let (all_read, upload_done) = (exchange.upload.is_done(), exchange.is_sent());
+            let upload_done = exchange.is_sent();
             let at = side.slot.member().counters();
             let ended = outcome.unwrap_or_else(|_| Instant::now());
             client.active = ended;
             times.count(at, ended);
             if let Err(failure) = outcome {
+                // What it has come to was counted when the response began.
                 count_failure(failure, at);
-                return fail(work, asked.recipient_after(all_read, listener.is_closing()), failure, counters);
+                return Ending::After(After::Close);
             }
             if response.switched {
                 return Ending::After(After::Tunnel(Box::new(Tunnel::new(side, timeouts))));
@@ -294,27 +305,37 @@ async fn connect(
     .await
 }
 
-fn answer(work: &mut Work, status: u16, to: Recipient) -> Ending {
+fn answer(work: &mut Work, status: u16, to: Recipient, pool: &PoolCounters) -> Ending {
+    pool.responses[ResponseClass::of(status) as usize].add(1);
     work.out.clear();
     responses::write_error(&mut work.out, status, to);
     Ending::Answer { status, to }
 }
 
-/// Ends a request that could not be served. As with HAProxy the client's connection outlives a member's failure.
-fn fail(work: &mut Work, to: Recipient, failure: Failure, counters: &ListenerCounters) -> Ending {
-    match failure {
-        Failure::Unanswered | Failure::BadResponse => answer(work, 502, to),
-        Failure::MemberLate => answer(work, 504, to),
-        Failure::ClientLate => Ending::After(After::Refuse(408)),
-        Failure::BadBody => Ending::After(After::Refuse(400)),
-        Failure::ClientGone => {
-            counters.request_errors.add(1);
-            Ending::After(After::Close)
+/// Ends a request to which no response has begun. As with HAProxy the client's connection outlives a member's failure.
+fn fail(
+    work: &mut Work,
+    to: Recipient,
+    failure: Failure,
+    listener: &ListenerCounters,
+    pool: &PoolCounters,
+) -> Ending {
+    let refused = match failure {
+        Failure::Unanswered | Failure::BadResponse => return answer(work, 502, to, pool),
+        Failure::MemberLate => return answer(work, 504, to, pool),
+        Failure::ClientLate => 408,
+        Failure::BadBody => 400,
+        Failure::ClientGone | Failure::Cut | Failure::CutLate | Failure::CutBad => {
+            listener.responses[ResponseClass::Other as usize].add(1);
+            pool.responses[ResponseClass::Other as usize].add(1);
+            return Ending::After(After::Close);
         }
-        Failure::Cut => Ending::After(After::Close),
-    }
+    };
+    pool.responses[ResponseClass::of(refused) as usize].add(1);
+    Ending::After(After::Refuse(refused))
 }
 
+/// Counts what failed at the member that had it last.
 fn count_failure(failure: Failure, at: &MemberCounters) {
     match failure {
         Failure::Unanswered | Failure::BadResponse | Failure::MemberLate => at.response_errors.add(1),
@@ -322,6 +343,9 @@ fn count_failure(failure: Failure, at: &MemberCounters) {
             at.response_errors.add(1);
             at.server_aborts.add(1);
         }
-        Failure::ClientGone | Failure::ClientLate | Failure::BadBody => at.client_aborts.add(1),
+        Failure::CutLate => at.server_aborts.add(1),
+        Failure::CutBad => at.response_errors.add(1),
+        Failure::ClientGone | Failure::ClientLate => at.client_aborts.add(1),
+        Failure::BadBody => {}
     }
 }

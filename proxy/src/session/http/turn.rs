@@ -82,6 +82,7 @@ impl Turn<'_> {
             })?;
             let status = view.status();
             if framing.interim {
+                counters.responses[ResponseClass::Informational as usize].add(1);
                 interim += 1;
                 if interim > MOST_INTERIM {
                     tracing::debug!("too many interim responses");
@@ -111,8 +112,6 @@ impl Turn<'_> {
             let took = answered_at.duration_since(self.ready_at).as_micros() as u64;
             self.response_us = Some(took);
             counters.response_time_us.add(took);
-            counters.responses[ResponseClass::of(status) as usize].add(1);
-            exchange.counters.responses[ResponseClass::of(status) as usize].add(1);
             if sent < work.out.len() {
                 // The member answered before it had read the head.
                 exchange.upload_broken = true;
@@ -146,6 +145,10 @@ impl Turn<'_> {
                 work.out.extend_from_slice(begun);
                 download.wrote(&mut exchange.member.inlet, n);
             }
+            let class = ResponseClass::of(status) as usize;
+            counters.responses[class].add(1);
+            at.pool_counters().responses[class].add(1);
+            exchange.counters.responses[class].add(1);
             return Ok(Answer {
                 download,
                 begun: answered_at,

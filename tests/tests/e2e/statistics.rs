@@ -1,0 +1,213 @@
+//! What is counted, beside HAProxy: of members that fail after they were connected to, and of clients that give up.
+//! (Members that cannot be connected to are in `failures`.)
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use amphora_tests::{
+    Backend, Client, Document, HaProxy, HaProxyConfig, Listener, PATIENCE, Pool, Proxy, Step, in_time,
+};
+use tokio::{task::LocalSet, time::sleep};
+
+/// What the client does.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Sends this and reads an answer, or an end.
+    Ask(&'static str),
+    /// Sends this and then no more, and reads what comes.
+    Finish(&'static str),
+    /// Sends this and leaves.
+    Leave(&'static str),
+    /// The same with a reset.
+    Reset(&'static str),
+    /// Sends the second piece a moment after the first, and reads what comes.
+    Pieces(&'static str, &'static str),
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const LATER: Duration = Duration::from_millis(150);
+const ENDLESS: u64 = 1 << 30;
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// What it is a case of, the member's answer (none: there is no member), and the client.
+fn cases() -> Vec<(&'static str, Option<Vec<Step>>, Act)> {
+    use Act::{Ask, Finish, Leave, Pieces, Reset};
+    let ok = || Some(Step::ok("a"));
+    let sent = |text: &str| vec![Step::ReadBody, Step::send(text)];
+    let ended = |text: &str, end: Step| Some([sent(text), vec![Step::Pause(LATER), end]].concat());
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok";
+    let endless = &format!("HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS}\r\n\r\n");
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
+    let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx";
+    let chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n";
+    vec![
+        ("200", ok(), Ask(GET)),
+        ("404", Some(vec![Step::ReadBody, Step::response("404 Not Found", "", "")]), Ask(GET)),
+        ("no member", None, Ask(GET)),
+        ("interim", Some([sent(hints), vec![Step::response("200 OK", "", "a")]].concat()), Ask(GET)),
+        ("no response", ended("SSH-2.0-OpenSSH_9.2\r\n\r\n", Step::Wait), Ask(GET)),
+        ("half a head", ended("HTTP/1.1 200 OK\r\nConte", Step::Close), Ask(GET)),
+        ("no head in time", Some(vec![Step::ReadBody, Step::Wait]), Ask(GET)),
+        ("cut", ended(long, Step::Close), Ask(GET)),
+        ("no body in time", ended(long, Step::Wait), Ask(GET)),
+        ("a bad first chunk", ended(&format!("{CHUNKED}zz\r\n"), Step::Wait), Ask(GET)),
+        (
+            "a bad later chunk",
+            Some([sent(CHUNKED), vec![Step::Pause(LATER), Step::send("zz\r\n"), Step::Wait]].concat()),
+            Ask(GET),
+        ),
+        ("a client that says nothing", ok(), Leave("")),
+        ("one that resets", ok(), Reset("")),
+        ("one that says nothing and is answered", ok(), Finish("")),
+        ("half a request", ok(), Leave("GET / HT")),
+        ("one that ends", ok(), Finish("GET / HTTP/1.1\r\nHo")),
+        ("half of a second one", ok(), Pieces(GET, "GET /")),
+        ("no request in time", ok(), Ask("")),
+        ("no whole request in time", ok(), Ask("GET /")),
+        ("half a body", ok(), Leave(half)),
+        ("one that is reset", ok(), Reset(half)),
+        ("a bad chunk of the client", ok(), Pieces(chunks, "zz\r\n")),
+        (
+            "a client that leaves in the middle",
+            Some([sent(endless), vec![Step::SendPattern(ENDLESS)]].concat()),
+            Reset(GET),
+        ),
+    ]
+}
+
+async fn act(address: SocketAddr, act: Act) -> Option<u16> {
+    let mut client = Client::connect(address).await;
+    match act {
+        Act::Ask(text) => client.send(text).await,
+        Act::Finish(text) => {
+            client.send(text).await;
+            client.finish().await;
+        }
+        Act::Pieces(one, two) => {
+            client.send(one).await;
+            sleep(LATER).await;
+            client.send(two).await;
+            if one == GET {
+                client.response().await;
+                client.finish().await;
+            }
+        }
+        Act::Leave(text) | Act::Reset(text) => {
+            client.send(text).await;
+            sleep(LATER / 2).await;
+            if matches!(act, Act::Reset(_)) {
+                client.reset();
+            }
+            return None;
+        }
+    }
+    in_time("an answer", client.try_response(false)).await.ok().map(|response| response.status())
+}
+
+/// By the name of a column of HAProxy: of the listener, of the pool, and of the member.
+type Counts = [BTreeMap<String, u64>; 3];
+
+const FAMILIES: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "listener",
+        &[
+            ("stot", "sessions"),
+            ("req_tot", "http_requests"),
+            ("ereq", "request_errors"),
+            ("dreq", "requests_denied"),
+        ],
+    ),
+    (
+        "pool",
+        &[
+            ("stot", "sessions"),
+            ("req_tot", "http_requests"),
+            ("econ", "connection_errors"),
+            ("eresp", "response_errors"),
+            ("cli_abrt", "client_aborts"),
+            ("srv_abrt", "member_aborts"),
+            ("lbtot", "loadbalanced"),
+        ],
+    ),
+    (
+        "member",
+        &[
+            ("stot", "sessions"),
+            ("eresp", "response_errors"),
+            ("cli_abrt", "client_aborts"),
+            ("srv_abrt", "server_aborts"),
+            ("lbtot", "loadbalanced"),
+        ],
+    ),
+];
+
+async fn ours(proxy: &Proxy) -> Counts {
+    let text = proxy.request("GET", "/metrics", "").await.unwrap().text();
+    FAMILIES.map(|(kind, families)| {
+        let of = |family: &str, code: &str| {
+            let name = format!("octavia_{kind}_{family}_total{{");
+            let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+            text.lines().find(|line| line.starts_with(&name) && line.contains(code)).map(value)
+        };
+        let plain =
+            families.iter().filter_map(|(column, family)| Some(((*column).to_owned(), of(family, "")?)));
+        let codes = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"].into_iter();
+        let codes = codes.filter_map(|code| {
+            Some((format!("hrsp_{code}"), of("http_responses", &format!("code=\"{code}\""))?))
+        });
+        plain.chain(codes).collect()
+    })
+}
+
+async fn theirs(haproxy: &HaProxy, ours: &Counts) -> Counts {
+    let mut theirs = Counts::default();
+    for ((of, ours), row) in theirs.iter_mut().zip(ours).zip(["FRONTEND", "BACKEND", "member"]) {
+        for column in ours.keys() {
+            of.insert(column.clone(), haproxy.stat(row, column).await);
+        }
+    }
+    theirs
+}
+
+#[tokio::test]
+async fn what_becomes_of_requests_is_counted_as_in_haproxy() {
+    let all = LocalSet::new();
+    let cases: Vec<_> = cases().into_iter().map(|case| all.spawn_local(compare(case))).collect();
+    all.await;
+    for case in cases {
+        case.await.unwrap();
+    }
+}
+
+async fn compare((case, answer, client): (&'static str, Option<Vec<Step>>, Act)) {
+    let member = match answer.clone() {
+        Some(answer) => Some(Backend::http("a", move |_| answer.clone()).await),
+        None => None,
+    };
+    let mut config = HaProxyConfig::http([]);
+    "timeout server 400ms".clone_into(&mut config.backend);
+    config.client_timeout = 700;
+    config.servers.extend(member.iter().map(|member| ("member".to_owned(), member.address, String::new())));
+    let pool = Pool::http().members(&member);
+    let listener = Listener::http().with("timeout_member_data", 400).with("timeout_client_data", 700);
+    let proxy = Proxy::start_with(Document::of(listener, pool), &["--workers", "1"]).await;
+    let Some(haproxy) = HaProxy::start(&config).await else { return };
+    assert_eq!(
+        act(proxy.address(), client).await,
+        act(haproxy.address, client).await,
+        "{case}: what the client gets"
+    );
+    let begun = Instant::now();
+    loop {
+        let ours = ours(&proxy).await;
+        let theirs = theirs(&haproxy, &ours).await;
+        if ours == theirs && ours[0]["req_tot"] > 0 {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{case}\nours   {ours:?}\ntheirs {theirs:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
