@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     MAX_FIELDS,
-    names::{Known, KnownSet, is, is_end_to_end},
+    names::{Known, KnownSet, is},
     reject::Reject,
     scan,
 };
@@ -66,8 +66,6 @@ pub(super) struct Options {
     pub(super) keep_alive: bool,
     /// `upgrade`.
     pub(super) upgrade: bool,
-    /// The name of a field that the proxy does not know.
-    pub(super) unknown: bool,
 }
 
 impl Options {
@@ -77,7 +75,6 @@ impl Options {
                 Known::KeepAlive => self.keep_alive = true,
                 Known::Upgrade => self.upgrade = true,
                 Known::Other if is(option, b"close") => self.close = true,
-                Known::Other => self.unknown = true,
                 _ => {}
             }
         }
@@ -157,18 +154,6 @@ impl Fields {
                     && (known != Known::Other || field.name.of(buf).eq_ignore_ascii_case(name))
             })
             .map(move |field| field.value.of(buf))
-    }
-
-    /// Whether `Connection` names the field, so that it ends with this connection.
-    ///
-    /// Only a field that the proxy does not know and that means nothing end to end: HAProxy removes none at all, and one
-    /// that a client names would otherwise be lost for the member by whom it is meant to be seen.
-    pub(super) fn is_nominated(&self, buf: &[u8], field: &Field) -> bool {
-        self.options.unknown && field.known == Known::Other && {
-            let name = field.name.of(buf);
-            !is_end_to_end(name)
-                && self.elements(buf, Known::Connection).any(|option| option.eq_ignore_ascii_case(name))
-        }
     }
 
     /// The elements of all comma-separated lists in fields that are `known`.

@@ -35,8 +35,8 @@ pub struct RequestFraming {
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
     /// The client offers to switch protocols: `Connection: upgrade` and `Upgrade`, HTTP/1.1, no body. An offer of
-    /// `h2c` and the like is none: in a tunnel no policy would see its requests. Nor is one whose own fields end here,
-    /// because `Connection` names them.
+    /// `h2c` and the like is none: in a tunnel no policy would see its requests. Nor is one of WebSocket whose own fields
+    /// `Connection` names.
     pub upgrade: bool,
 }
 
@@ -203,7 +203,7 @@ fn content_length(value: &[u8]) -> Result<u64, Reject> {
 /// Whether `Upgrade` offers something that may become a tunnel.
 fn upgradable(fields: &Fields, buf: &[u8]) -> bool {
     let mut offers = fields.elements(buf, Known::Upgrade).peekable();
-    offers.peek().is_some() && offers.all(|offer| !carries_requests(offer)) && !loses_fields(fields, buf)
+    offers.peek().is_some() && offers.all(|offer| !carries_requests(offer)) && !ends_here(fields, buf)
 }
 
 /// Whether an offer is of a protocol that carries requests, in any spelling: `h2c`, `"h2c"`, `h2c-14`, `HTTP/2.0`, or
@@ -222,18 +222,13 @@ fn is_of_requests(word: &[u8]) -> bool {
     matches!(name, [b'h', b'2' | b'3', ..] | [b't', b'l', b's', _] | [b'h', b't', b't', b'p'])
 }
 
-/// Whether fields that the offer needs end here, because `Connection` names them: of WebSocket its own, of a protocol
-/// that is not known any.
-fn loses_fields(fields: &Fields, buf: &[u8]) -> bool {
-    let needed =
-        |name: &[u8]| name.get(..WEBSOCKET.len()).is_some_and(|start| start.eq_ignore_ascii_case(WEBSOCKET));
-    let websocket =
-        || fields.elements(buf, Known::Upgrade).all(|offer| offer.eq_ignore_ascii_case(b"websocket"));
-    fields.options.unknown
-        && fields
-            .list
-            .iter()
-            .any(|field| fields.is_nominated(buf, field) && (needed(field.name.of(buf)) || !websocket()))
+/// Whether `Connection` names fields of WebSocket: then what they agree on ends here, and so does the offer.
+fn ends_here(fields: &Fields, buf: &[u8]) -> bool {
+    let own =
+        |name: &&[u8]| name.get(..WEBSOCKET.len()).is_some_and(|start| start.eq_ignore_ascii_case(WEBSOCKET));
+    let named =
+        |name: &[u8]| fields.elements(buf, Known::Connection).any(|option| option.eq_ignore_ascii_case(name));
+    fields.list.iter().map(|field| field.name.of(buf)).filter(own).any(named)
 }
 
 #[cfg(test)]

@@ -222,9 +222,10 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
 }
 
 /// Copies `buf` from `start`, in the first line, to the last field, without the fields in `drop` for which `edit` says
-/// so, after it has perhaps written a replacement, and without those that `Connection` names.
+/// so, after it has perhaps written a replacement.
 ///
-/// A name in `Connection` takes no effect on what means something end to end: see [`Fields::is_nominated`].
+/// What `Connection` names besides stays, as in HAProxy: a client must not take away what a proxy in front has added or
+/// what the member decides by, whatever its name is. The member is not told that it was named.
 #[inline]
 fn copy(
     out: &mut Vec<u8>,
@@ -241,13 +242,13 @@ fn copy(
     }
     let mut from = start;
     for (i, field) in fields.list.iter().enumerate() {
-        if !drop.contains(field.known) && !fields.is_nominated(buf, field) {
+        if !drop.contains(field.known) {
             continue;
         }
         let begin = usize::from(field.name.start);
         let next = fields.list.get(i + 1).map_or(end, |field| usize::from(field.name.start));
         out.extend_from_slice(&buf[from..begin]);
-        from = if field.known == Known::Other || edit(out, field) { next } else { begin };
+        from = if edit(out, field) { next } else { begin };
     }
     out.extend_from_slice(&buf[from..end]);
 }

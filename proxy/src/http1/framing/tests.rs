@@ -113,10 +113,10 @@ fn upgrades() {
             "Connection: upgrade, sec-websocket-version\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n",
             false,
         ),
-        // What is named and not there is not lost, what is not WebSocket's is not missed.
+        // What is named and not there does not matter, nor does what is not WebSocket's: it stays.
         ("Connection: upgrade, sec-websocket-protocol\r\nUpgrade: websocket\r\n", true),
         ("Connection: upgrade, x-a\r\nX-A: 1\r\nUpgrade: websocket\r\n", true),
-        ("Connection: upgrade, x-a\r\nX-A: 1\r\nUpgrade: other\r\n", false),
+        ("Connection: upgrade, x-a\r\nX-A: 1\r\nUpgrade: other\r\n", true),
         ("Connection: upgrade, cookie, origin\r\nCookie: a=b\r\nOrigin: b\r\nUpgrade: other\r\n", true),
     ] {
         let fields = format!("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}");
