@@ -48,6 +48,8 @@ struct Shared {
     /// Its filter drops who connects.
     filtered: Cell<bool>,
     stopping: Cell<bool>,
+    /// The socket is closed without waiting for handshakes that are under way.
+    hasty: Cell<bool>,
     /// The socket is about to be closed: nothing calls that back.
     closed: Cell<bool>,
     kept_out: Cell<bool>,
@@ -85,6 +87,7 @@ impl Acceptor {
             socket: Rc::downgrade(&socket),
             filtered: Cell::new(false),
             stopping: Cell::new(false),
+            hasty: Cell::new(false),
             closed: Cell::new(false),
             kept_out: Cell::new(false),
             changed: Notify::new(),
@@ -111,6 +114,15 @@ impl Acceptor {
     pub(super) fn keep_out(&self, keep_out: bool) {
         self.0.kept_out.set(keep_out);
         self.0.follow();
+    }
+
+    /// Accepts what the kernel has completed, for `listener`, and closes the socket: another serves its address as well, and
+    /// gets who connects only then. As in a reload of HAProxy, handshakes that are under way are lost.
+    pub(super) fn give_way(self, listener: &Rc<LocalListener>) {
+        *self.0.target.borrow_mut() = Rc::clone(listener);
+        self.0.hasty.set(true);
+        self.0.stopping.set(true);
+        self.0.changed.notify_one();
     }
 
     /// Accepts what the kernel completes within [`HANDSHAKE_GRACE`], then closes the socket.
@@ -146,6 +158,9 @@ impl Stopping {
 async fn run(worker: Rc<Worker>, shared: Rc<Shared>, socket: Rc<TcpListener>) {
     loop {
         serve(&worker, &shared, &socket).await;
+        if shared.hasty.get() {
+            break;
+        }
         if let Err(error) = shared.filter(true) {
             // When the process ends they find nobody in any case.
             if worker.is_ending() {

@@ -150,6 +150,12 @@ async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
     worker.ended().await;
 }
 
+/// Whether a listening socket at `wide` takes all that connect to `narrow`, once nobody listens there.
+fn covers(wide: &Binding, narrow: &Binding) -> bool {
+    let same_kind = wide.transport == narrow.transport && wide.address.is_ipv4() == narrow.address.is_ipv4();
+    same_kind && wide.address.ip().is_unspecified() && wide.address.port() == narrow.address.port()
+}
+
 /// The listeners of one worker, by id, and its acceptors, by what they are bound to: an address that moves from one listener
 /// to another keeps its socket.
 #[derive(Default)]
@@ -214,7 +220,16 @@ impl Listeners {
             }
         }
         self.stopping.retain(|_, stopping| stopping.is_open());
-        self.stopping.extend(acceptors.into_iter().map(|(binding, acceptor)| (binding, acceptor.stop())));
+        for (binding, acceptor) in acceptors {
+            match snapshot.shared.bindings().find(|(other, _)| covers(other, &binding)) {
+                Some((_, index)) => {
+                    acceptor.give_way(&self.by_id[&snapshot.listener(index).state.id]);
+                }
+                None => {
+                    self.stopping.insert(binding, acceptor.stop());
+                }
+            }
+        }
         if self.quiesced {
             self.keep_out(true);
         }

@@ -385,3 +385,20 @@ async fn an_address_that_comes_back_at_once_is_served_at_once() {
     proxy.apply(&without).await;
     eventually("new connections are refused", async || Client::try_connect(address).await.err()).await;
 }
+
+#[tokio::test]
+async fn an_address_that_gives_way_to_all_addresses_is_served_at_once() {
+    let member = Backend::named("a").await;
+    let all = std::net::Ipv4Addr::UNSPECIFIED.into();
+    let pool = Pool::http().members([&member]);
+    let one = Document::of(Listener::http().port(free_port(all)), pool);
+    let mut proxy = Proxy::start(one.clone()).await;
+    let address = proxy.address();
+    for next in [one.clone().on(all), one] {
+        proxy.apply(&next).await;
+        let begun = std::time::Instant::now();
+        assert_eq!(Client::connect(address).await.get("/").await.text(), "a");
+        // A request to connect that is dropped is repeated after a second.
+        assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    }
+}
