@@ -1,10 +1,13 @@
 //! `amphora-agent`: see `docs/agent.md`.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
-use amphora_agent::{config::Config, run::run};
+use amphora_agent::{
+    config::{Config, Source, Sources},
+    run::run,
+};
 use amphora_logging::{Log, Style};
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use tracing::level_filters::LevelFilter;
 
 /// The REST agent of an amphora: takes a load balancer's configuration, makes the proxy run it, reports its status,
@@ -14,9 +17,14 @@ use tracing::level_filters::LevelFilter;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Octavia's amphora-agent.conf; docs/agent.md describes every option.
-    #[arg(long, value_name = "FILE", default_value = "/etc/octavia/amphora-agent.conf")]
-    config_file: PathBuf,
+    /// A file to read; docs/agent.md describes every option. May be given repeatedly: what is said later counts.
+    ///
+    /// Without it Octavia's is read first, /etc/octavia/amphora-agent.conf.
+    #[arg(long, value_name = "FILE")]
+    config_file: Vec<PathBuf>,
+    /// A directory whose *.conf are read, in the order of their names. May be given repeatedly.
+    #[arg(long, value_name = "DIR")]
+    config_dir: Vec<PathBuf>,
     /// Start the proxy as well and keep it running, for containers and hosts without systemd.
     #[arg(long)]
     supervise: bool,
@@ -28,12 +36,40 @@ const BLOCKING_STACK: usize = 1 << 20;
 /// How long such a thread waits for more to do.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 
+impl Arguments {
+    /// Which arguments there are, and which files in their order.
+    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Self, Sources), clap::Error> {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let mut this = Self::from_arg_matches(&matches)?;
+        let mut sources =
+            in_order(&matches, "config_file", std::mem::take(&mut this.config_file), Source::File);
+        sources.extend(in_order(
+            &matches,
+            "config_dir",
+            std::mem::take(&mut this.config_dir),
+            Source::Directory,
+        ));
+        sources.sort_by_key(|(at, _)| *at);
+        Ok((this, Sources::new(sources.into_iter().map(|(_, source)| source).collect())))
+    }
+}
+
+/// The values of an option, each with its place on the command line.
+fn in_order(
+    matches: &ArgMatches,
+    id: &str,
+    values: Vec<PathBuf>,
+    source: fn(PathBuf) -> Source,
+) -> Vec<(usize, Source)> {
+    matches.indices_of(id).into_iter().flatten().zip(values.into_iter().map(source)).collect()
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let config = match Config::load(&arguments.config_file) {
+    let (arguments, sources) = Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let config = match Config::load(&sources) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("amphora-agent: {}: {error}", arguments.config_file.display());
+            eprintln!("amphora-agent: {error}");
             return ExitCode::from(2);
         }
     };
@@ -47,7 +83,7 @@ fn main() -> ExitCode {
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
             tokio::spawn(amphora_logging::tell_of_repeats());
-            run(arguments.config_file, config, arguments.supervise).await
+            run(sources, config, arguments.supervise).await
         }),
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
@@ -68,4 +104,37 @@ fn log_to_stderr(debug: bool) -> Log {
     let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
     let without_time = std::env::var_os("JOURNAL_STREAM").is_some();
     amphora_logging::to_stderr(level, Style { ansi: std::io::stderr().is_terminal(), without_time })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn sources(arguments: &[&str]) -> Sources {
+        let arguments = ["amphora-agent"].iter().chain(arguments).map(OsString::from);
+        Arguments::read(arguments).unwrap().1
+    }
+
+    #[test]
+    fn files_and_directories_keep_their_order() {
+        let file = |path: &str| Source::File(path.into());
+        let directory = |path: &str| Source::Directory(path.into());
+        let octavias = file("/etc/octavia/amphora-agent.conf");
+        assert_eq!(sources(&[]), Sources::new(vec![octavias.clone()]));
+        assert_eq!(sources(&["--config-dir", "/d"]), Sources::new(vec![octavias, directory("/d")]));
+        assert_eq!(
+            sources(&[
+                "--config-file=/b",
+                "--config-dir",
+                "/d",
+                "--supervise",
+                "--config-file",
+                "/a",
+                "--config-dir=/c"
+            ]),
+            Sources::new(vec![file("/b"), directory("/d"), file("/a"), directory("/c")])
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! A whole agent: everything wired together, from the start to the end.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use amphora_netlink::LinkChanges;
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     amphora::Amphora,
-    config::{Config, HeartbeatConfig, Topology},
+    config::{Config, HeartbeatConfig, Sources, Topology},
     directory,
     heartbeat::{Sender, Vitals},
     metrics::Metrics,
@@ -35,11 +35,11 @@ fn cannot<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> StartEr
     move |error| StartError(format!("cannot {what}: {error}"))
 }
 
-/// Runs until SIGTERM or SIGINT. `config` was read from `file`, which SIGHUP reads again.
+/// Runs until SIGTERM or SIGINT. `config` was read from `sources`, which SIGHUP reads again.
 ///
 /// # Errors
 /// When something that it cannot do without is missing at the start.
-pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), StartError> {
+pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot("handle signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot("handle signals"))?;
     let hangup = signal(SignalKind::hangup()).map_err(cannot("handle signals"))?;
@@ -109,7 +109,7 @@ pub async fn run(file: PathBuf, config: Config, supervised: bool) -> Result<(), 
         tokio::spawn(amphora.clone().run()),
         tokio::spawn(vrrp.clone().run()),
         tokio::spawn(peers.clone().run()),
-        tokio::spawn(reload(hangup, file, config.clone(), tls, heartbeats)),
+        tokio::spawn(reload(hangup, sources, config.clone(), tls, heartbeats)),
     ];
     background.extend(links.map(|links| tokio::spawn(plumbing.watch(links))));
     let (stop, stopped) = watch::channel(false);
@@ -167,14 +167,14 @@ impl Supervised {
 /// On each SIGHUP: reads the certificates again, and of the configuration what Octavia calls mutable.
 async fn reload(
     mut hangup: Signal,
-    file: PathBuf,
+    sources: Sources,
     config: Config,
     tls: Arc<ServerTls>,
     heartbeats: watch::Sender<HeartbeatConfig>,
 ) {
     while hangup.recv().await.is_some() {
-        let (tls, path) = (Arc::clone(&tls), file.clone());
-        let read = spawn_blocking(move || (tls.reload(), Config::load(&path)));
+        let (tls, sources) = (Arc::clone(&tls), sources.clone());
+        let read = spawn_blocking(move || (tls.reload(), Config::load(&sources)));
         // It can only have panicked, which is told by then.
         let Ok((certificates, configuration)) = read.await else { continue };
         match certificates {
@@ -187,7 +187,7 @@ async fn reload(
                 let (heartbeat, remarks) = (config.heartbeat.clone(), config.remarks.clone());
                 if (Config { heartbeat, remarks, ..new.clone() }) != config {
                     tracing::warn!(
-                        "only [health_manager] changes without a restart; the rest of the file waits"
+                        "only [health_manager] changes without a restart; the rest of the files waits"
                     );
                 }
                 heartbeats.send_if_modified(|heartbeat| {

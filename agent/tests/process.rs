@@ -229,6 +229,39 @@ fn sighup_reads_certificates_and_heartbeats_again() {
     assert!(!host.log().contains("topsecret"));
 }
 
+/// Octavia's file stays as it came; an image adds its own section, and its operator more.
+#[test]
+fn files_beside_octavias_count_and_sighup_reads_them_all_again() {
+    let host = Host::new();
+    let more = host.path().join("conf.d");
+    fs::create_dir(&more).unwrap();
+    fs::write(host.path().join("image.conf"), "[amphora]\nproxy_cmd = $root/other\n").unwrap();
+    fs::copy(host.path().join("proxy"), host.path().join("other")).unwrap();
+    fs::remove_file(host.path().join("proxy")).unwrap();
+    let (image, directory) = (host.path().join("image.conf"), more.display().to_string());
+    let arguments = ["--config-file", image.to_str().unwrap(), "--config-dir", &directory, "--supervise"];
+    let mut agent = host.agent(&arguments);
+    eventually("the agent is ready and its proxy runs", || {
+        host.log().contains("ready") && host.pids().len() == 1
+    });
+
+    fs::write(more.join("10-own.conf"), "\n[amphora]\nworkers = 1\n").unwrap();
+    agent.signal(Signal::SIGHUP);
+    let reason = format!("{directory}/10-own.conf: line 3: [amphora] workers: no such option");
+    eventually("what is wrong is said", || host.log().contains(&reason));
+    let controller = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    controller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let heartbeats = format!(
+        "[health_manager]\nheartbeat_key = topsecret\ncontroller_ip_port_list = {}\n",
+        controller.local_addr().unwrap()
+    );
+    fs::write(more.join("10-own.conf"), heartbeats).unwrap();
+    agent.signal(Signal::SIGHUP);
+    controller.recv(&mut [0; 65_536]).expect("a heartbeat comes to where the new file says");
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0));
+}
+
 #[test]
 fn without_the_proxys_program_supervision_does_not_begin() {
     let host = Host::new();
@@ -252,7 +285,10 @@ fn what_is_wrong_with_the_file_is_said_by_name() {
     host.configure("workers = 1\n");
     let output = refused(&host);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("[amphora] workers: line 15: no such option"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("agent.conf: line 15: [amphora] workers: no such option")
+    );
     host.configure("");
     fs::remove_file(host.path().join("server.pem")).unwrap();
     let output = refused(&host);

@@ -4,7 +4,9 @@
 //! continues the value above; a value in one pair of quotes loses them; the last assignment of a name wins.
 //! Unlike in most dialects an assignment before the first section is an error.
 
-/// A parsed file: every assignment in order, by section.
+use std::{fmt, path::Path, sync::Arc};
+
+/// Parsed files: every assignment in order, by section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ini {
     assignments: Vec<Assignment>,
@@ -19,32 +21,62 @@ pub struct Assignment {
     pub name: String,
     /// The value before substitution; lines of a continued value are joined by line feeds.
     pub value: String,
-    /// The line that it starts on, from 1.
+    /// Where it starts.
+    pub place: Place,
+}
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file; none of a text that is of no file.
+    pub file: Option<Arc<Path>>,
+    /// The line, from 1.
     pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}: ", file.display())?;
+        }
+        write!(f, "line {}", self.line)
+    }
 }
 
 /// Why a text is not in the dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {reason}")]
+#[error("{place}: {reason}")]
 pub struct IniError {
-    /// The line, from 1.
-    pub line: usize,
+    /// The line.
+    pub place: Place,
     /// What is wrong with it.
     pub reason: &'static str,
 }
 
 impl Ini {
-    /// Reads a whole file.
+    /// Reads a text that is of no file.
     ///
     /// # Errors
     /// The first line that oslo would refuse as well.
     pub fn parse(text: &str) -> Result<Self, IniError> {
-        let mut parser = Parser::default();
+        let mut this = Self::default();
+        this.add(text, None)?;
+        Ok(this)
+    }
+
+    /// Reads one more file, which has a beginning and an end of its own; where it says something again, it counts.
+    ///
+    /// # Errors
+    /// The first line that oslo would refuse as well.
+    pub fn add(&mut self, text: &str, file: Option<&Arc<Path>>) -> Result<(), IniError> {
+        let mut parser = Parser { assignments: Vec::new(), section: None, open: None };
         for (at, line) in lines(text).enumerate() {
-            parser.line(at + 1, line)?;
+            let place = Place { file: file.cloned(), line: at + 1 };
+            parser.line(line, &place).map_err(|reason| IniError { place, reason })?;
         }
         parser.flush();
-        Ok(Self { assignments: parser.assignments })
+        self.assignments.append(&mut parser.assignments);
+        Ok(())
     }
 
     /// The last assignment of a name in a section.
@@ -52,7 +84,7 @@ impl Ini {
         self.assignments.iter().rev().find(|a| a.section == section && a.name == name)
     }
 
-    /// Every assignment, in the order of the file.
+    /// Every assignment, in the order of the files.
     pub fn assignments(&self) -> &[Assignment] {
         &self.assignments
     }
@@ -65,7 +97,6 @@ pub fn fuzz(data: &[u8]) {
     }
 }
 
-#[derive(Default)]
 struct Parser {
     assignments: Vec<Assignment>,
     section: Option<String>,
@@ -73,24 +104,23 @@ struct Parser {
 }
 
 impl Parser {
-    fn line(&mut self, number: usize, line: &str) -> Result<(), IniError> {
-        let fail = |reason| Err(IniError { line: number, reason });
+    fn line(&mut self, line: &str, place: &Place) -> Result<(), &'static str> {
         let line = line.trim_end_matches(is_space);
         if line.is_empty() {
             self.flush();
             return Ok(());
         }
         if line.starts_with([' ', '\t']) {
-            let Some(open) = &mut self.open else { return fail("unexpected continuation line") };
+            let Some(open) = &mut self.open else { return Err("unexpected continuation line") };
             open.value.push('\n');
             open.value.push_str(line.trim_start_matches(is_space));
             return Ok(());
         }
         self.flush();
         if let Some(rest) = line.strip_prefix('[') {
-            let Some(name) = rest.strip_suffix(']') else { return fail("a section must end with ]") };
+            let Some(name) = rest.strip_suffix(']') else { return Err("a section must end with ]") };
             if name.is_empty() {
-                return fail("empty section name");
+                return Err("empty section name");
             }
             self.section = Some(section_name(name));
             return Ok(());
@@ -98,14 +128,14 @@ impl Parser {
         if line.starts_with(['#', ';']) {
             return Ok(());
         }
-        let Some((name, value)) = line.split_once(['=', ':']) else { return fail("no = or : found") };
+        let Some((name, value)) = line.split_once(['=', ':']) else { return Err("no = or : found") };
         let name = name.trim_matches(is_space);
         if name.is_empty() {
-            return fail("empty option name");
+            return Err("empty option name");
         }
-        let Some(section) = self.section.clone() else { return fail("assignment before the first section") };
+        let Some(section) = self.section.clone() else { return Err("assignment before the first section") };
         let value = unquote(value.trim_matches(is_space)).to_owned();
-        self.open = Some(Assignment { section, name: name.to_owned(), value, line: number });
+        self.open = Some(Assignment { section, name: name.to_owned(), value, place: place.clone() });
         Ok(())
     }
 
@@ -195,7 +225,7 @@ mod tests {
             ("[a]\nx", 2),
             ("[a]\n= 1", 2),
         ] {
-            assert_eq!(Ini::parse(text).unwrap_err().line, line, "{text:?}");
+            assert_eq!(Ini::parse(text).unwrap_err().place.line, line, "{text:?}");
         }
     }
 

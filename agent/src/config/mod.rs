@@ -1,5 +1,5 @@
 //! The agent's configuration: Octavia's `amphora-agent.conf`, and the section `[amphora]` for what Octavia has no
-//! word for. `docs/agent.md` describes every option.
+//! word for, in that file or in others ([`Sources`]). `docs/agent.md` describes every option.
 //!
 //! In Octavia's own sections unknown options are ignored with a warning, because the controller's template may be older
 //! or newer than the amphora; in `[amphora]` they are errors.
@@ -7,18 +7,20 @@
 pub mod ini;
 mod reader;
 mod remarks;
+mod sources;
 mod substitute;
 
 use std::{
-    fmt, fs,
+    fmt,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
+pub use self::sources::{Source, Sources};
 use self::{
-    ini::Ini,
-    reader::{Reader, bounded, parse},
+    ini::{Ini, Place},
+    reader::{Reader, bounded, error, parse},
 };
 use crate::tls::Files;
 
@@ -47,7 +49,7 @@ const OWN_OPTIONS: &[&str] = &[
     "max_body_size",
 ];
 
-/// Defaults that a `$name` may refer to although the file does not set them.
+/// Defaults that a `$name` may refer to although no file sets them.
 const DEFAULTS: &[(&str, &str, &str)] = &[
     ("haproxy_amphora", "base_path", "/var/lib/octavia"),
     ("haproxy_amphora", "bind_host", "::"),
@@ -71,7 +73,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     (OWN, "max_body_size", "8388608"),
 ];
 
-/// All that the agent is told by its file.
+/// All that the agent is told by its files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `[DEFAULT] debug`: log at debug level.
@@ -187,31 +189,31 @@ impl Topology {
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// A file or a directory of files cannot be read.
     #[error("cannot read {path}: {1}", path = .0.display())]
     Read(PathBuf, std::io::Error),
-    /// The file is not in oslo's dialect.
+    /// A file is not in oslo's dialect.
     #[error(transparent)]
     Syntax(ini::IniError),
     /// One option's value is not usable.
-    #[error("{option}: {reason}")]
+    #[error("{at}{option}: {reason}", at = .place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
     Option {
         /// Section and name, as `[section] name`.
         option: String,
+        /// Where it is set, if it is.
+        place: Option<Place>,
         /// What is wrong.
         reason: String,
     },
 }
 
 impl Config {
-    /// Reads a file.
+    /// Reads files.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
-    #[expect(clippy::disallowed_methods, reason = "before there is a runtime, or on a blocking thread")]
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
-        Self::parse(&text)
+    /// The first thing that is wrong with them.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        Self::of(&sources.read()?)
     }
 
     /// Reads a text.
@@ -219,16 +221,17 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let ini = Ini::parse(text).map_err(ConfigError::Syntax)?;
+        Self::of(&Ini::parse(text).map_err(ConfigError::Syntax)?)
+    }
+
+    fn of(ini: &Ini) -> Result<Self, ConfigError> {
         if let Some(unknown) =
             ini.assignments().iter().find(|a| a.section == OWN && !OWN_OPTIONS.contains(&a.name.as_str()))
         {
-            return Err(ConfigError::Option {
-                option: format!("[{OWN}] {}", unknown.name),
-                reason: format!("line {}: no such option", unknown.line),
-            });
+            let place = Some(unknown.place.clone());
+            return Err(error(OWN, &unknown.name, place, "no such option".to_owned()));
         }
-        let read = Reader { ini: &ini, defaults: DEFAULTS };
+        let read = Reader { ini, defaults: DEFAULTS };
         let host: IpAddr = read.required("haproxy_amphora", "bind_host", parse)?;
         let port: u16 = read.required("haproxy_amphora", "bind_port", parse)?;
         Ok(Self {
@@ -262,7 +265,7 @@ impl Config {
             proxy_timeout: read.required(OWN, "proxy_timeout", seconds(1))?,
             max_connections: read.required(OWN, "max_connections", bounded(1, 10_000))?,
             max_body_size: read.required(OWN, "max_body_size", bounded(1024, MAX_BODY_SIZE))?,
-            remarks: remarks::of(&ini),
+            remarks: remarks::of(ini),
         })
     }
 
@@ -281,10 +284,13 @@ fn heartbeat(read: &Reader<'_>) -> Result<HeartbeatConfig, ConfigError> {
     let controllers: Vec<SocketAddr> = read.required(SECTION, "controller_ip_port_list", controllers)?;
     let key = read.optional(SECTION, "heartbeat_key", |text| Ok(text.to_owned()))?;
     if !controllers.is_empty() && key.is_none() {
-        return Err(ConfigError::Option {
-            option: format!("[{SECTION}] heartbeat_key"),
-            reason: "must be set when controller_ip_port_list is".to_owned(),
-        });
+        let place = read.place(SECTION, "controller_ip_port_list");
+        return Err(error(
+            SECTION,
+            "heartbeat_key",
+            place,
+            "must be set when controller_ip_port_list is".to_owned(),
+        ));
     }
     Ok(HeartbeatConfig {
         controllers,

@@ -2,9 +2,13 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use super::{ConfigError, ini::Ini, substitute::substitute};
+use super::{
+    ConfigError,
+    ini::{Ini, Place},
+    substitute::substitute,
+};
 
-/// A file and the defaults behind it, as `(section, name, value)`.
+/// What the files say and the defaults behind it, as `(section, name, value)`.
 pub(super) struct Reader<'a> {
     pub(super) ini: &'a Ini,
     pub(super) defaults: &'a [(&'a str, &'a str, &'a str)],
@@ -18,7 +22,7 @@ impl Reader<'_> {
         name: &str,
         convert: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
-        self.read(section, name, convert)?.ok_or_else(|| error(section, name, "must be set".to_owned()))
+        self.read(section, name, convert)?.ok_or_else(|| error(section, name, None, "must be set".to_owned()))
     }
 
     /// An option that may be absent; an empty one counts as absent.
@@ -42,7 +46,12 @@ impl Reader<'_> {
         substitute(&raw, &|reference| self.look_up(section, reference))
             .and_then(|text| convert(&text))
             .map(Some)
-            .map_err(|reason| error(section, name, reason))
+            .map_err(|reason| error(section, name, self.place(section, name), reason))
+    }
+
+    /// Where an option is set, if it is.
+    pub(super) fn place(&self, section: &str, name: &str) -> Option<Place> {
+        self.ini.get(section, name).map(|a| a.place.clone())
     }
 
     /// The value before substitution.
@@ -61,8 +70,8 @@ impl Reader<'_> {
     }
 }
 
-fn error(section: &str, name: &str, reason: String) -> ConfigError {
-    ConfigError::Option { option: format!("[{section}] {name}"), reason }
+pub(super) fn error(section: &str, name: &str, place: Option<Place>, reason: String) -> ConfigError {
+    ConfigError::Option { option: format!("[{section}] {name}"), place, reason }
 }
 
 /// Whatever [`FromStr`] takes.

@@ -1,4 +1,4 @@
-//! What is ignored in a file, or taken although it is odd.
+//! What is ignored in the files, or taken although it is odd.
 
 use uuid::Uuid;
 
@@ -32,8 +32,8 @@ pub(super) fn of(ini: &Ini) -> Vec<String> {
         .assignments()
         .iter()
         .filter(|assignment| is_unknown(assignment) && !is_referred_to(ini, assignment))
-        .map(|Assignment { section, name, line, .. }| {
-            format!("[{section}] {name}: line {line}: no such option here; it is ignored")
+        .map(|Assignment { section, name, place, .. }| {
+            format!("{place}: [{section}] {name}: no such option here; it is ignored")
         })
         .collect();
     let id = ini.get("amphora_agent", "amphora_id");

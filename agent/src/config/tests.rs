@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::{fs, path::Path};
+
 use super::*;
 
 /// What a controller of Octavia 19 renders, but for names and numbers.
@@ -80,7 +82,7 @@ fn unknown_options_are_ignored_in_octavias_sections_alone() {
     assert!(
         Config::parse(&format!("{LEAST}[haproxy_amphora]\nrespawn_count = 2\n[other]\nx = $y\n")).is_ok()
     );
-    assert_eq!(refused("[amphora]\nproxy_comand = /x\n"), "[amphora] proxy_comand: line 4: no such option");
+    assert_eq!(refused("[amphora]\nproxy_comand = /x\n"), "line 4: [amphora] proxy_comand: no such option");
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn what_is_ignored_or_odd_is_remarked_upon() {
              [amphora_agent]\namphora_id = a\n[api_settings]\nbind_port = 1\n"
         ),
         [
-            "[haproxy_amphora] bind_prot: line 5: no such option here; it is ignored",
+            "line 5: [haproxy_amphora] bind_prot: no such option here; it is ignored",
             "[amphora_agent] amphora_id: \"a\" is not a UUID, as Octavia's ids are",
         ]
     );
@@ -125,7 +127,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("[DEFAULT]\ndebug = maybe", "[DEFAULT] debug: not a boolean"),
     ] {
         let error = refused(text);
-        assert!(error.starts_with(reason), "{error}");
+        assert!(error.starts_with(&format!("line 4: {reason}")), "{error}");
     }
 }
 
@@ -174,6 +176,156 @@ fn the_example_is_usable_and_shows_the_defaults() {
 fn the_key_is_not_printed() {
     let config = Config::parse(RENDERED).unwrap();
     assert!(!format!("{config:?}").contains("ecure"));
+}
+
+fn load(sources: &[Source]) -> Result<Config, String> {
+    Config::load(&Sources::new(sources.to_vec())).map_err(|e| e.to_string())
+}
+
+#[test]
+fn of_several_files_the_later_counts_option_by_option() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let write = |name: &str, text: &str| {
+        fs::write(path(name), text).unwrap();
+        Source::File(path(name))
+    };
+    fs::create_dir(path("conf.d")).unwrap();
+    let octavias = write("octavia.conf", RENDERED);
+    let image = write("image.conf", "[haproxy_amphora]\nbind_port = 1\n[amphora]\nrun_dir = /run/$name\n");
+    write("conf.d/20-b.conf", "[haproxy_amphora]\nbind_port = 3\n[DEFAULT]\nname = b\n");
+    write("conf.d/10-a.conf", "[haproxy_amphora]\nbind_port = 2\nbase_path = /a\n[DEFAULT]\nname = a\n");
+    for other in ["conf.d/30-c.conf~", "conf.d/.40-d.conf", "conf.d/conf", "conf.d/50-e.conf.bak"] {
+        write(other, "[amphora]\nno = such option\n");
+    }
+    let in_directory = Source::Directory(path("conf.d"));
+
+    let config = load(&[octavias.clone(), image.clone(), in_directory.clone()]).unwrap();
+    assert_eq!(config.bind.to_string(), "0.0.0.0:3");
+    assert_eq!(
+        (config.base_path.as_path(), config.run_dir.as_path()),
+        (Path::new("/a"), Path::new("/run/b"))
+    );
+    assert_eq!((config.heartbeat.key.as_str(), config.topology), ("in$ecure", Topology::ActiveStandby));
+    let config = load(&[in_directory.clone(), octavias.clone(), image.clone()]).unwrap();
+    assert_eq!(config.bind.to_string(), "0.0.0.0:1");
+    assert_eq!(
+        (config.base_path.as_path(), config.run_dir.as_path()),
+        (Path::new("/var/lib/octavia"), Path::new("/run/b"))
+    );
+
+    // Each file stands for itself: neither a section nor a value goes on in the next.
+    for (text, reason) in [
+        ("bind_port = 4\n", "line 1: assignment before the first section"),
+        ("  4\n", "line 1: unexpected continuation line"),
+        ("[amphora]\n\nworkers = 1\n", "line 3: [amphora] workers: no such option"),
+        (
+            "[haproxy_amphora]\nbind_port = x\n",
+            "line 2: [haproxy_amphora] bind_port: \"x\": invalid digit found in string",
+        ),
+        (
+            "[health_manager]\nheartbeat_interval = 0\n",
+            "line 2: [health_manager] heartbeat_interval: must be from 1 to 86400: 0",
+        ),
+    ] {
+        let last = write("last.conf", text);
+        let expected = format!("{}: {reason}", path("last.conf").display());
+        assert_eq!(load(&[octavias.clone(), last.clone()]).unwrap_err(), expected);
+        if !text.contains("workers") && text.starts_with('[') {
+            assert!(load(&[last, octavias.clone()]).is_ok(), "what is said again later is not read");
+        }
+    }
+    let remarks =
+        load(&[write("odd.conf", "[haproxy_amphora]\nbind_prot = 1\n"), octavias.clone()]).unwrap().remarks;
+    assert_eq!(
+        remarks,
+        [format!(
+            "{}: line 2: [haproxy_amphora] bind_prot: no such option here; it is ignored",
+            path("odd.conf").display()
+        )]
+    );
+    // As for oslo, what is named has to be there, and a directory may be empty.
+    for missing in [Source::File(path("missing")), Source::Directory(path("missing"))] {
+        let error = load(&[octavias.clone(), missing]).unwrap_err();
+        assert!(
+            error.starts_with(&format!("cannot read {}: No such file", path("missing").display())),
+            "{error}"
+        );
+    }
+    fs::create_dir(path("empty.d")).unwrap();
+    assert_eq!(
+        load(&[octavias, Source::Directory(path("empty.d"))]).unwrap(),
+        Config::parse(RENDERED).unwrap()
+    );
+}
+
+/// Files and directories in any order, read by the real oslo.config and by us.
+#[test]
+fn oslo_takes_the_same_of_several_files() {
+    const SCRIPT: &str = r#"
+import itertools, json, os, sys
+from oslo_config import cfg
+given, root = json.load(sys.stdin)
+out = []
+for arguments in given:
+    conf = cfg.ConfigOpts()
+    conf.register_opts([cfg.StrOpt(name) for name in ("x", "y", "z")], group="s")
+    conf.register_opts([cfg.StrOpt("w")])
+    conf(arguments, project="amphora", default_config_files=[root + "/1.conf"], default_config_dirs=[])
+    out.append([conf.s.x, conf.s.y, conf.s.z, conf.w])
+json.dump(out, sys.stdout)
+"#;
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    for (name, text) in [
+        ("1.conf", "[DEFAULT]\nw = d1\n[s]\nx = 1\ny = $x\n"),
+        ("2.conf", "[DEFAULT]\nw = d2\n[S]\nx = 2\nz = ${s.x}/$w\n[s]\nx = two\n"),
+        ("d/b.conf", "[s]\ny = b\n"),
+        ("d/B.conf", "[s]\ny = B\nz=\n[DEFAULT]\nw = dB\n"),
+        ("d/10.conf", "[s]\ny = 10\nx = $y$y\n"),
+        ("d/9.conf", "[s]\ny = 9\nx = $y$$y\n"),
+        ("d/.hidden.conf", "[s]\ny = hidden\n"),
+        ("d/a.config", "[s]\ny = config\n"),
+        ("e/only.conf", "[DEFAULT]\nw = e\n[s]\nx = e\n"),
+    ] {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let all = ["--config-file=1.conf", "--config-file=2.conf", "--config-dir=d", "--config-dir=e"];
+    let mut given: Vec<Vec<&str>> = vec![Vec::new()];
+    for _ in 0..3 {
+        let longer = given.iter().flat_map(|some| all.iter().map(|one| [some.as_slice(), &[*one]].concat()));
+        given = longer.chain(given.clone()).collect();
+    }
+    given.sort();
+    given.dedup();
+    let arguments: Vec<Vec<String>> = given
+        .iter()
+        .map(|some| some.iter().map(|one| one.replacen('=', &format!("={root}/"), 1)).collect())
+        .collect();
+    let Some(theirs) = crate::testing::octavia::ask::<Vec<[Option<String>; 4]>>(SCRIPT, &(&arguments, root))
+    else {
+        return;
+    };
+    for (arguments, theirs) in arguments.iter().zip(theirs) {
+        let mut sources: Vec<Source> = Vec::new();
+        if !arguments.iter().any(|argument| argument.starts_with("--config-file")) {
+            sources.push(Source::File(directory.path().join("1.conf")));
+        }
+        sources.extend(arguments.iter().map(|argument| match argument.split_once('=').unwrap() {
+            ("--config-file", path) => Source::File(path.into()),
+            (_, path) => Source::Directory(path.into()),
+        }));
+        let ini = Sources::new(sources).read().unwrap();
+        let read = Reader { ini: &ini, defaults: &[] };
+        let text = |text: &str| Ok(text.to_owned());
+        let ours = [("s", "x"), ("s", "y"), ("s", "z"), ("DEFAULT", "w")].map(|(section, name)| {
+            ini.get(section, name).and_then(|_| read.required(section, name, text).ok())
+        });
+        assert_eq!(ours, theirs, "{arguments:?}");
+    }
+    println!("{} command lines", arguments.len());
 }
 
 /// Texts that come near the dialect's edges, read by the real oslo.config and by us.
