@@ -12,10 +12,7 @@ use std::{
 use amphora_model::LoadBalancerId;
 use serde_json::Value;
 
-use crate::{
-    error::{Error, Result},
-    yaml,
-};
+use crate::error::{Error, Result};
 
 /// The longest document that is read, in bytes.
 pub const MAX_BYTES: u64 = 8 << 20;
@@ -79,7 +76,7 @@ pub(crate) fn parse_value(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))
     } else {
-        yaml::parse(text, MAX_BYTES as usize).map_err(|e| format!("not YAML: {e}"))
+        amphora_yaml::parse(text, MAX_BYTES as usize).map_err(|e| format!("not YAML: {e}"))
     }
 }
 

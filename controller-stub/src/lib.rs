@@ -6,7 +6,6 @@
 //! | `cmd` | what each command does |
 //! | [`client`] | the client of an agent |
 //! | [`document`], [`vrrp_document`] | what an operator wrote: a load balancer, VRRP |
-//! | [`yaml`] | YAML into JSON |
 //! | [`judge`] | whether an amphora would take a document |
 //! | [`diff`] | what changed |
 //! | [`tree`], [`peers_view`], `vrrp_view` | how an amphora is: its load balancer, the link to its peer, VRRP |
@@ -32,4 +31,3 @@ mod style;
 pub mod tree;
 pub mod vrrp_document;
 mod vrrp_view;
-pub mod yaml;

@@ -1,4 +1,4 @@
-//! YAML 1.2 into JSON: the core schema, within bounds.
+//! YAML 1.2 into JSON, within bounds: by the core schema, or with every scalar as the text that it is.
 //!
 //! The parser gives events and leaves their meaning to us: which plain scalars are numbers is the core schema's word
 //! (YAML 1.2.2 section 10.3.2) and not what YAML 1.1 made of `1_0`, `0b11`, `010` or `no`. A document may be as large as its
@@ -20,18 +20,40 @@ const MAX_DEPTH: usize = 32;
 /// The most anchors, and the most aliases.
 const MAX_ANCHORS: usize = 1_000;
 
-/// Reads one document. An empty text is `null`.
+/// What a scalar means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Schema {
+    Core,
+    Text,
+}
+
+/// Reads one document by the core schema. An empty text is `null`.
 ///
 /// `most` bounds what anchors and aliases copy: a byte for each of a scalar, and one for each node.
 ///
 /// # Errors
 /// The reason, with line and column.
-pub(crate) fn parse(text: &str, most: usize) -> Result<Value, String> {
+pub fn parse(text: &str, most: usize) -> Result<Value, String> {
+    read(text, most, Schema::Core)
+}
+
+/// Reads one document, of which every scalar stays the text that it is, but for nulls: `0644`, `yes` and `1.10` are what
+/// was written, for a reader who knows what he expects of each, or who is of YAML 1.1.
+///
+/// `most` is that of [`parse`].
+///
+/// # Errors
+/// The reason, with line and column.
+pub fn parse_as_text(text: &str, most: usize) -> Result<Value, String> {
+    read(text, most, Schema::Text)
+}
+
+fn read(text: &str, most: usize, schema: Schema) -> Result<Value, String> {
     let mut options = Options::default();
     options.flow_nesting_limit = MAX_DEPTH;
     options.block_nesting_limit = MAX_DEPTH;
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { parser, anchors: HashMap::new(), aliases: 0, left: most };
+    let mut reader = Reader { parser, schema, anchors: HashMap::new(), aliases: 0, left: most };
     let mut document = None;
     loop {
         let (event, span) = reader.next()?;
@@ -46,6 +68,7 @@ pub(crate) fn parse(text: &str, most: usize) -> Result<Value, String> {
 
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
+    schema: Schema,
     anchors: HashMap<usize, Value>,
     aliases: usize,
     /// What anchors and aliases may copy yet.
@@ -70,7 +93,11 @@ impl<'t> Reader<'t> {
         }
         let (value, key, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let value = scalar(&text, style, tag.as_deref()).map_err(|reason| at(span, &reason))?;
+                let read = match self.schema {
+                    Schema::Core => scalar,
+                    Schema::Text => text_of,
+                };
+                let value = read(&text, style, tag.as_deref()).map_err(|reason| at(span, &reason))?;
                 (value, Some(text.into_owned()), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -195,6 +222,21 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, St
     if fits { Ok(value) } else { Err(format!("{text:?} is no {}", tag.original())) }
 }
 
+/// A scalar as its text. A tag of the core schema that is not `null` changes nothing.
+fn text_of(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
+    let kind = tag.map(|tag| tag.core_suffix().unwrap_or(if tag.original() == "!" { "str" } else { "" }));
+    match (kind, tag) {
+        (None, _) if style == ScalarStyle::Plain && is_null(text) => Ok(Value::Null),
+        (Some("null"), _) if is_null(text) => Ok(Value::Null),
+        (None | Some("str" | "int" | "float" | "bool"), _) => Ok(Value::String(text.to_owned())),
+        (_, tag) => Err(format!("tag {} is not known here", tag.map(Tag::original).unwrap_or_default())),
+    }
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
 /// A plain scalar by the core schema.
 fn core(text: &str) -> Result<Value, String> {
     let (sign, digits) = match text.as_bytes() {
@@ -208,7 +250,7 @@ fn core(text: &str) -> Result<Value, String> {
         number.map(Value::from).map_err(|_| format!("{text} is too large"))
     };
     Ok(match text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        _ if is_null(text) => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
         _ if is_digits(digits, u8::is_ascii_digit) => {
@@ -332,6 +374,23 @@ mod tests {
             "0xfffffffffffffffff",
         ] {
             assert!(parse(&format!("a: {text}\n"), 1 << 20).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn as_text_scalars_are_what_was_written() {
+        let text =
+            "[0644, 0o644, yes, True, 1.10, 1_0, .inf, '~', \"\", ~, null, !!int 07, !!str ~, ! ~, !!null ~]";
+        assert_eq!(
+            parse_as_text(text, 0).unwrap(),
+            json!([
+                "0644", "0o644", "yes", "True", "1.10", "1_0", ".inf", "~", "", null, null, "07", "~", "~",
+                null
+            ])
+        );
+        assert_eq!(parse_as_text("0644: |\n  a\n  b\n", 0).unwrap(), json!({"0644": "a\nb\n"}));
+        for text in ["!!binary eA==", "!own 1", "!!null x", "a: 1\na: 2"] {
+            assert!(parse_as_text(text, 0).is_err(), "{text}");
         }
     }
 

@@ -2,14 +2,22 @@
 
 use serde_json::{Number, Value};
 
-use super::{MAX_DEPTH, parse, weight};
+use super::{MAX_DEPTH, parse, parse_as_text, weight};
 
 /// What must hold for any text: what is read is within the bounds, and comes back from what is written of it as JSON, which
-/// is YAML, too; a plain scalar is what the core schema's grammar says.
+/// is YAML, too; a plain scalar is what the core schema's grammar says; as text it has the same nodes.
 pub fn fuzz(data: &[u8]) {
     const MOST: usize = 1 << 12;
     let Ok(text) = std::str::from_utf8(data) else { return };
+    let as_text = parse_as_text(text, MOST);
+    if let Ok(value) = &as_text {
+        assert!(weight(value) <= 2 * text.len() + 1 + MOST, "{} of {}", weight(value), text.len());
+    }
     if let Ok(value) = parse(text, MOST) {
+        // What aliases copy may weigh more as text.
+        if !text.contains('&') {
+            assert!(as_text.is_ok_and(|other| same_nodes(&value, &other)), "{value}");
+        }
         // A node is a byte of text at least, and a character of an escape is not longer than that.
         assert!(weight(&value) <= 2 * text.len() + 1 + MOST, "{} of {}", weight(&value), text.len());
         let deep = depth(&value);
@@ -53,6 +61,19 @@ fn by_the_grammar(text: &str) -> Option<Value> {
     match text.parse::<f64>() {
         Ok(number) if float => whole.or_else(|| Number::from_f64(number).map(Value::Number)),
         _ => Some(Value::String(text.to_owned())),
+    }
+}
+
+fn same_nodes(value: &Value, text: &Value) -> bool {
+    match (value, text) {
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_nodes(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_nodes(a, b)))
+        }
+        (Value::Null, text) => text.is_null(),
+        (value, text) => !value.is_array() && !value.is_object() && text.is_string(),
     }
 }
 
