@@ -54,7 +54,7 @@ pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(
     let users = if supervised {
         Users::find(&config).map_err(cannot("start programs as others"))?
     } else {
-        Users::default()
+        Users::named(&config).map_err(cannot("share documents with others"))?
     };
     let store = Store::open(&config.base_path).map_err(cannot(format!("open {base}")))?;
     let store = store.share_with((&users).into()).map_err(cannot(format!("share what is in {base}")))?;

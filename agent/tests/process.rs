@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -157,6 +157,39 @@ fn programs_of_other_users_look_into_its_directories_whatever_its_umask() {
     assert_eq!([mode("octavia"), mode("run"), mode("run/amphora-proxy.lock")], [0o755, 0o755, 0o600]);
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ends(), Some(0));
+}
+
+/// As under systemd, which starts the programs.
+#[test]
+fn programs_that_somebody_else_starts_may_read_their_documents_where_their_users_are_named() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: not root, which alone may give a file to any group");
+        return;
+    }
+    let host = Host::new();
+    let state = host.path().join("octavia");
+    fs::create_dir(&state).unwrap();
+    for name in ["loadbalancer.json", "vrrp.conf"] {
+        fs::write(state.join(name), "{}").unwrap();
+        fs::set_permissions(state.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let group = |name: &str| nix::unistd::Group::from_name(name).unwrap().unwrap().gid.as_raw();
+    let shared = |name: &str| {
+        let there = fs::metadata(state.join(name)).unwrap();
+        (there.gid(), there.permissions().mode() & 0o777)
+    };
+    host.configure("proxy_user = daemon\nvrrp_user = bin\n");
+    let mut agent = host.agent(&[]);
+    eventually("the agent is ready", || host.log().contains("ready"));
+    assert_eq!(shared("loadbalancer.json"), (group("daemon"), 0o640));
+    assert_eq!(shared("vrrp.conf"), (group("bin"), 0o640));
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0));
+
+    host.configure("proxy_user = no-such-user\n");
+    let output = refused(&host);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no such user: no-such-user"), "{output:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whom the supervised programs run as.
+//! Whom the proxy and the VRRP daemon run as.
 
 use std::io;
 
@@ -16,7 +16,7 @@ const VRRP: &str = "amphora-vrrp";
 /// For a system on which neither a package nor an image has made these.
 const NOBODY: &str = "nobody";
 
-/// The users of the supervised programs. An agent that is not root has one for all: `None`, its own.
+/// The users of the two programs. `None` is the agent's own: an agent that is not root has one for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
     /// Whom the proxy runs as.
@@ -26,7 +26,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// Finds the users that the configuration names, or the usual ones.
+    /// The users that supervised programs get: those that the configuration names, or the usual ones.
     ///
     /// # Errors
     /// When there is no such user, or the agent may not start programs as it.
@@ -36,6 +36,15 @@ impl Users {
             proxy: find(own, config.proxy_user.as_deref(), PROXY)?,
             vrrp: find(own, config.vrrp_user.as_deref(), VRRP)?,
         })
+    }
+
+    /// The users that programs have which somebody else starts, such as systemd: those that the configuration names.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    pub fn named(config: &Config) -> io::Result<Self> {
+        let account = |name: &Option<String>| name.as_deref().map(Account::named).transpose();
+        Ok(Self { proxy: account(&config.proxy_user)?, vrrp: account(&config.vrrp_user)? })
     }
 }
 
