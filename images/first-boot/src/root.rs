@@ -26,7 +26,12 @@ const UNFINISHED: &str = ".amphora-first-boot.new";
 
 /// An open root. Every path is absolute, and a link in it leads to where it would if this were `/`.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root {
+    directory: OwnedFd,
+    /// `/` itself, in which every link leads to where it is to lead. So openat2(2) is not asked for, which systemd's
+    /// `RestrictSUIDSGID=` takes away.
+    is_machine: bool,
+}
 
 impl Root {
     /// Opens a directory as the root.
@@ -35,7 +40,7 @@ impl Root {
     /// When it cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self(open(path, flags, Mode::empty())?))
+        Ok(Self { directory: open(path, flags, Mode::empty())?, is_machine: path == Path::new("/") })
     }
 
     /// Writes a file with its permissions and its owner; one that is like that already is left alone. Directories that are missing
@@ -191,8 +196,12 @@ impl Root {
     }
 
     fn open_at(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        Ok(openat2(&self.0, path, how)?)
+        let flags = flags | OFlag::O_CLOEXEC;
+        if self.is_machine {
+            return Ok(open(path, flags, Mode::empty())?);
+        }
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        Ok(openat2(&self.directory, path, how)?)
     }
 
     /// Whether a file is as it is to be, and no link.
@@ -285,6 +294,23 @@ mod tests {
         root.remove("/etc/octavia/certs/old.pem").unwrap();
         root.remove("/none/old.pem").unwrap();
         assert!(root.names("/etc/octavia/certs").is_empty());
+    }
+
+    #[test]
+    fn in_the_machines_own_root_links_lead_where_they_lead() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        fs::create_dir(at("run")).unwrap();
+        symlink(at("run"), at("link")).unwrap();
+        let root = Root::open(Path::new("/")).unwrap();
+        root.write(&at("link/a/b"), b"x", mode(0o600), own()).unwrap();
+        assert_eq!(
+            (fs::read(at("run/a/b")).unwrap(), root.read(&at("link/a/b"), 1).unwrap().unwrap()),
+            (b"x".to_vec(), b"x".to_vec())
+        );
+        assert!(root.is_link(&at("link")) && root.names(&at("run/a")) == ["b"]);
+        root.remove(&at("run/a/b")).unwrap();
+        assert!(root.names(&at("run/a")).is_empty());
     }
 
     #[test]
