@@ -114,16 +114,16 @@ fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result<(), Errno> {
     Errno::result(result).map(|_| ())
 }
 
-/// Lets mimalloc give pages back as soon as they are empty, and not when it is next asked for memory after some time: a
-/// thread that has nothing more to do is not asked again.
-pub(crate) fn purge_at_once() {
+/// Lets mimalloc give pages back so many milliseconds after they were freed; 0 is at once. Any other waits for an allocation
+/// after that time, or for [`collect`]: a thread that has nothing more to do does not allocate again.
+pub(crate) fn purge_at(delay: libc::c_long) {
     // mi_option_purge_delay, not among the crate's constants (mimalloc.h).
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: it takes no pointer, and stores to an atomic.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
+    // SAFETY: it takes no pointer, and stores a word that other threads may be reading, which see the old or the new.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay) };
 }
 
-/// Lets mimalloc give back what the calling thread keeps of its empty pages.
+/// Lets mimalloc give back what the calling thread keeps of its empty pages, and what any has freed and not given back yet.
 pub(crate) fn collect() {
     // SAFETY: it takes no pointer, and no memory that is in use is touched. It is of no effect where mimalloc is not the
     // allocator.

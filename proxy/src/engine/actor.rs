@@ -47,6 +47,10 @@ const SWAP_PATIENCE: Duration = Duration::from_secs(10);
 /// Longer than workers need to let go of a socket whose address is given up.
 const RELEASE: Duration = Duration::from_secs(2);
 
+/// How many changes in a row may use the memory of those before them before it is given back. Each may leave as much behind as
+/// its document took.
+const MOST_KEPT: u32 = 8;
+
 type Reply = oneshot::Sender<Result<Applied, ApplyError>>;
 type Compiled = Result<Option<Snapshot>, ApplyError>;
 
@@ -75,6 +79,8 @@ pub(super) struct Actor {
     /// Addresses that were given up a moment ago: workers may still have sockets there.
     released: Vec<(Binding, Instant)>,
     stage: Stage,
+    /// Changes whose memory is kept for those that follow.
+    kept: u32,
     draining: bool,
 }
 
@@ -145,6 +151,7 @@ impl Actor {
             bound: Vec::new(),
             released: Vec::new(),
             stage: Stage::Idle,
+            kept: 0,
             draining: false,
         })
     }
@@ -177,6 +184,8 @@ impl Actor {
             let _ = reply.send(Err(ApplyError::stopping()));
             return;
         }
+        memory::keep();
+        self.kept += 1;
         self.stage = Stage::Compiling { task: self.compile(wanted), reply };
     }
 
@@ -185,7 +194,7 @@ impl Actor {
         spawn_blocking(move || {
             sys::stand_back();
             let compiled = change::compile(wanted, &present, &registry);
-            if compiled.is_err() {
+            if !matches!(compiled, Ok(Some(_))) {
                 memory::give_back();
             }
             compiled
@@ -286,6 +295,10 @@ impl Actor {
     /// holds up neither the answer nor the workers.
     fn settle(&mut self, before: Arc<Snapshot>) -> JoinHandle<Arc<Registry>> {
         let present = Arc::clone(&self.present);
+        let enough = self.kept >= MOST_KEPT;
+        if enough {
+            self.kept = 0;
+        }
         let mut registry = std::mem::take(&mut self.registry);
         let checks = (!self.draining).then(|| self.health.assignments());
         let now = net::now();
@@ -303,7 +316,9 @@ impl Actor {
                 None => unreachable!("no change is being compiled while one settles"),
             }
             drop(before);
-            memory::give_back();
+            if enough {
+                memory::give_back();
+            }
             registry
         })
     }
@@ -356,7 +371,19 @@ impl Actor {
     fn look(&mut self) -> bool {
         self.watch.sample(net::now(), &self.present);
         self.tell_of_crowds();
+        self.give_back();
         !self.workers.iter().any(WorkerHandle::is_finished)
+    }
+
+    /// Gives back the memory that is kept for changes, when there is none under way.
+    fn give_back(&mut self) {
+        if self.kept > 0 && matches!(self.stage, Stage::Idle) {
+            self.kept = 0;
+            spawn_blocking(|| {
+                sys::stand_back();
+                memory::give_back();
+            });
+        }
     }
 
     /// Says once that clients wait, and again only after a good part of them has gone.
