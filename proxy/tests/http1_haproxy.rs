@@ -398,6 +398,9 @@ fn the_cookie_srv_is_taken_out_as_haproxy_takes_it_out() {
         let value = pieces.concat();
         // HAProxy takes blanks around `=` away from all cookies, where here they stay.
         prop_assume!(!["= ", "=\t", " =", "\t="].iter().any(|blank| value.contains(blank)));
+        // Behind a delimiter at the end HAProxy looks at the byte after the field, for a `$`: what it does goes by what another
+        // request has left there.
+        prop_assume!(!value.trim_end().ends_with([',', ';']));
         prop_assert_eq!(without_our_cookie(&value), haproxy.without_its_cookie(&value), "{:?}", value);
         Ok(())
     });

@@ -24,9 +24,13 @@ mod process;
 mod proxy;
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -56,9 +60,15 @@ pub fn loopback() -> IpAddr {
     Ipv4Addr::new(127, u8::try_from(16 + pid % 224).unwrap(), high, low).into()
 }
 
-/// A port that is free on `address`.
+/// A port that is free on `address`, and that nobody else of this program was told.
 pub fn free_port(address: IpAddr) -> u16 {
-    TcpListener::bind(SocketAddr::new(address, 0)).unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind(SocketAddr::new(address, 0)).unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Waits until `found` finds something.
