@@ -123,6 +123,25 @@ fn marks_are_taken_piece_by_piece() {
 }
 
 #[test]
+fn what_is_marked_again_behind_the_place_waits_for_the_next_round() {
+    let table = StickTable::new(WAYS);
+    table.mark_all();
+    (0..8).for_each(|i| table.store(key(i), MemberHandle(1), 1));
+    let take = |place, limit| {
+        let mut taken = Vec::new();
+        let next = table.take_marked(place, limit, |key, member, _| taken.push((key, member.0)));
+        (taken, next)
+    };
+    let (first, next) = take(0, 1);
+    let [(again, 1)] = first[..] else { panic!("{first:?}") };
+    table.store(again, MemberHandle(2), 2);
+    let (others, end) = take(next.expect("there are more"), usize::MAX);
+    assert_eq!((others.len(), end), (7, None));
+    assert!(others.iter().all(|(key, _)| *key != again));
+    assert_eq!(take(0, usize::MAX), (vec![(again, 2)], None));
+}
+
+#[test]
 fn of_two_tables_the_later_use_counts() {
     let table = StickTable::new(100);
     let merge = |handle, used, wins| table.merge(key(1), MemberHandle(handle), used, |_| wins);
