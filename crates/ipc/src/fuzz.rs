@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header::HOST};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     join,
@@ -230,13 +230,45 @@ pub fn peers_config(data: &[u8]) {
         Err(refusal) => {
             assert!((1..=MAX_FAULTS + 1).contains(&refusal.faults.len()));
             let text = refusal.to_string();
-            for word in data.split(|&byte| byte == b'"').filter_map(|word| std::str::from_utf8(word).ok()) {
-                // As long as a key; our own words about addresses have spaces in them.
-                let secret = word.len() >= 16 && !word.contains(' ');
-                assert!(!secret || !text.contains(word), "{text}");
+            for secret in values(data) {
+                assert!(!text.contains(&secret), "{text}");
             }
         }
     }
+}
+
+/// The strings in a text that might be a key, by their place and length. A name is none, and is told when it is not known.
+fn values(data: &[u8]) -> Vec<String> {
+    fn collect(value: &Value, names: &mut String, values: &mut Vec<String>) {
+        match value {
+            // Our own words about addresses have spaces in them.
+            Value::String(text) if text.len() >= 16 && !text.contains(' ') => values.push(text.clone()),
+            Value::Array(list) => list.iter().for_each(|value| collect(value, names, values)),
+            Value::Object(map) => map.iter().for_each(|(name, value)| {
+                names.push_str(name);
+                names.push('\n');
+                collect(value, names, values);
+            }),
+            _ => {}
+        }
+    }
+    let (mut names, mut values) = (String::new(), Vec::new());
+    match serde_json::from_slice(data) {
+        Ok(value) => collect(&value, &mut names, &mut values),
+        Err(_) => {
+            let mut words = data.split(|&byte| byte == b'"').map(String::from_utf8_lossy).peekable();
+            while let Some(word) = words.next() {
+                if words.peek().is_some_and(|next| next.trim_start().starts_with(':')) {
+                    names.push_str(&word);
+                    names.push('\n');
+                } else if word.len() >= 16 && !word.contains(' ') {
+                    values.push(word.into_owned());
+                }
+            }
+        }
+    }
+    values.retain(|value| !names.contains(value.as_str()));
+    values
 }
 
 fn runtime() -> Runtime {
@@ -248,6 +280,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// It is in the fault, for whoever wrote it to find.
+    #[test]
+    fn a_long_name_is_no_secret() {
+        peers_config(
+            br#"{"peers": {"a_name_of_sixteen": 1, "a_name_of_sixteen": 2, "key" "0123456789abcdef"}}"#,
+        );
+        peers_config(
+            br#"{"a_name_of_sixteen": {"listen": "192.0.2.10.2.11:1020", "key": "0123456789abcdef"}}"#,
+        );
+    }
 
     proptest! {
         #[test]
