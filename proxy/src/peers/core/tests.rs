@@ -413,6 +413,26 @@ fn what_is_not_known_is_kept_out_until_it_is_there() {
 }
 
 #[test]
+fn a_table_that_has_been_told_waits_for_the_next_round() {
+    let pair = Pair::new(1, 2);
+    let (side, now) = (&pair.sides[0], pair.now);
+    side.tables.mark_all();
+    (0..2).for_each(|table| side.store(table, 1, 0, now));
+    let told = |cursor| {
+        let (entries, next) = side.tables.take(cursor, 0);
+        (entries.map(|entries| entries.table.pool), next)
+    };
+    let (first, next) = told(Cursor::default());
+    let told_first = first.unwrap();
+    let again = (0..2).find(|&number| pool(number, &[]).id == told_first).unwrap();
+    side.store(again, 1, 1, now);
+    let (second, next) = told(next.unwrap());
+    assert_ne!(second.unwrap(), told_first);
+    assert_eq!(told(next.unwrap()), (None, None));
+    assert_eq!(told(Cursor::default()).0, Some(told_first));
+}
+
+#[test]
 fn tables_that_stay_are_not_told_again() {
     let mut pair = Pair::new(4, 2);
     (0..50).for_each(|key| pair.sides[0].store((key % 2) as usize, key, 1, pair.now));
