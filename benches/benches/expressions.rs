@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use amphora_benches::document::{self, kind};
-use amphora_proxy::{
-    l7::{Budget, Expressions, L7Program, RequestFacts, Scratch},
-    model::{
-        CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
-        ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
-    },
+use amphora_model::{
+    CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
+    ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
 };
+use amphora_proxy::l7::{Budget, Expressions, L7Program, RequestFacts, Scratch};
 use nix::time::{ClockId, clock_gettime};
 
 /// What is promised.

@@ -1,12 +1,11 @@
 //! The data plane of an amphora: a native L4/L7 proxy that carries one OpenStack Octavia load balancer.
 //!
-//! A change flows one way. A document becomes the typed [`model`]; the model is compiled into an immutable
+//! A change flows one way. A document becomes the typed [model](amphora_model); the model is compiled into an immutable
 //! [`snapshot`]; the [`engine`] swaps the snapshot into the workers. What outlives snapshots is [`state`], keyed by
 //! id.
 //!
 //! | module | what is inside |
 //! | --- | --- |
-//! | [`model`] | Octavia's objects as types, which is the crate `amphora-model` |
 //! | [`snapshot`] | the compiled load balancer |
 //! | [`state`] | counters, health and sessions by id |
 //! | [`engine`] | the control thread's core: compile, bind, swap, report |
@@ -46,5 +45,3 @@ pub mod snapshot;
 pub mod state;
 mod sys;
 mod worker;
-
-pub use amphora_model as model;

@@ -5,7 +5,7 @@
 
 mod oracle;
 
-use amphora_proxy::model::arbitrary;
+use amphora_model::arbitrary;
 use proptest::{prelude::*, sample::Index};
 
 /// Where a document is cut, and what is put there.

@@ -3,7 +3,7 @@
 mod fitness;
 mod server;
 
-pub use amphora_ipc::{proxy as api, server::ControlSocket};
+pub use amphora_ipc::server::ControlSocket;
 
 pub use self::{
     fitness::{FIT, FitnessSocket, UNFIT},

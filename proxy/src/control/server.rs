@@ -1,13 +1,15 @@
-//! What is said on the control socket: messages to the engine. See [`super::api`] for the documents.
+//! What is said on the control socket: messages to the engine. See [`amphora_ipc::proxy`] for the documents.
 
 use std::io;
 
-use amphora_ipc::server::{Answer, Content, Service};
+use amphora_ipc::{
+    proxy::{Applied, Fault, Refusal},
+    server::{Answer, Content, Service},
+};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::api::{Applied, Fault, Refusal};
 use crate::{
     engine::{ApplyError, Engine, Observation},
     metrics,

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy::{Applied, ProcessStats, Refusal};
+use amphora_model::{Binding, PoolId};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},
@@ -25,12 +27,10 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
-    control::api::{Applied, ProcessStats, Refusal},
     health::HealthEngine,
     limits::{Bounds, Clients},
     memory,
     metrics::Scrapes,
-    model::{Binding, PoolId},
     net::{self, NewListener},
     peers::{Peers, PeersConfig},
     persist::PersistState,
@@ -360,7 +360,7 @@ impl Actor {
         &mut self,
         config: PeersConfig,
         patient: bool,
-    ) -> Result<crate::control::api::Peers, Refusal> {
+    ) -> Result<amphora_ipc::proxy::Peers, Refusal> {
         let listen = config.listen;
         let set = self.peers.set(config, patient);
         set.map_err(|error| Refusal::one("peers.listen", format!("{listen}: {error}")))?;

@@ -28,6 +28,8 @@ mod watch;
 
 use std::{io, sync::Arc, time::Duration};
 
+use amphora_ipc::proxy::{Applied, Peers, Refusal};
+use amphora_model::LoadBalancer;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,14 +40,7 @@ pub use self::{
     pulse::{Pulse, Quiescing, Stalled},
     stall::Lateness,
 };
-use crate::{
-    control::api::{Applied, Peers, Refusal},
-    limits::Bounds,
-    metrics::Scrapes,
-    model::LoadBalancer,
-    peers::PeersConfig,
-    worker::Command,
-};
+use crate::{limits::Bounds, metrics::Scrapes, peers::PeersConfig, worker::Command};
 
 /// Changes that wait for the one under way, each with its document; who asks for more waits until one is taken.
 const CHANGES: usize = 4;

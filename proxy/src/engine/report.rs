@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy::{
+    HistoryStats, ListenerStats, ListenerSummary, MemberStats, MemberSummary, PoolStats, PoolSummary,
+    Responses, Stats, Summary, TimeStats, TimesStats,
+};
+use amphora_model::{L7Action, ListenerId, PoolId};
+
 use crate::{
-    control::api::{
-        HistoryStats, ListenerStats, ListenerSummary, MemberStats, MemberSummary, PoolStats, PoolSummary,
-        Responses, Stats, Summary, TimeStats, TimesStats,
-    },
     local::IDLE_PER_MEMBER,
-    model::{L7Action, ListenerId, PoolId},
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
         CheckState, Counter, ListenerCounters, ListenerState, MemberCounters, Past, PerWorker, PoolState,

@@ -24,7 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{balance::hash::mix, model::HealthCheck, net::proxy_protocol, state::CheckState};
+use amphora_model::HealthCheck;
+
+use crate::{balance::hash::mix, net::proxy_protocol, state::CheckState};
 
 /// What is probed and how. Equal targets are one: they are probed once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,14 +2,12 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use amphora_model::{MemberId, PoolId};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::*;
-use crate::{
-    model::{MemberId, PoolId},
-    state::Registry,
-};
+use crate::state::Registry;
 
 struct Fixture {
     registry: Registry,
@@ -151,7 +149,7 @@ async fn a_target_is_what_the_document_says() {
         monitor_port: None,
     };
     let monitor = HealthMonitor {
-        id: crate::model::HealthMonitorId(Uuid::nil()),
+        id: amphora_model::HealthMonitorId(Uuid::nil()),
         name: String::new(),
         admin_state_up: true,
         delay: Duration::from_secs(5),
@@ -164,8 +162,8 @@ async fn a_target_is_what_the_document_says() {
         id: PoolId(Uuid::nil()),
         name: String::new(),
         admin_state_up: true,
-        protocol: crate::model::PoolProtocol::Tcp,
-        lb_algorithm: crate::model::LbAlgorithm::RoundRobin,
+        protocol: amphora_model::PoolProtocol::Tcp,
+        lb_algorithm: amphora_model::LbAlgorithm::RoundRobin,
         session_persistence: None,
         health_monitor: Some(monitor.clone()),
         members: vec![],
@@ -181,7 +179,9 @@ async fn a_target_is_what_the_document_says() {
     assert_eq!(Target::of_member(&pool, &member).unwrap().port, 0);
 
     // The header is for the port that takes traffic, and for no echo.
-    use crate::{model::PoolProtocol, net::proxy_protocol::Version};
+    use amphora_model::PoolProtocol;
+
+    use crate::net::proxy_protocol::Version;
     for (protocol, header) in [
         (PoolProtocol::Http, None),
         (PoolProtocol::Proxy, Some(Version::V1)),

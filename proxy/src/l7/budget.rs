@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use amphora_model::{CompareType, L7Policy, L7Subject, Listener, PoolId};
+
 use super::{
     program::serves,
     regex::{Expression, Work},
 };
-use crate::model::{CompareType, L7Policy, L7Subject, Listener, PoolId};
 
 /// Bytes that the compiled expressions of one load balancer may take, each counted once however many rules have it.
 pub const MAX_EXPRESSION_BYTES: usize = 64 * 1024 * 1024;

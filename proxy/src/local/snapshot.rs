@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_model::{ListenerTimeouts, PoolId};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
@@ -19,7 +20,6 @@ use super::{
 };
 use crate::{
     balance::{Balance, Balancer, Flow},
-    model::{ListenerTimeouts, PoolId},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{ListenerState, MemberCounters, MemberState, PoolCounters},
 };

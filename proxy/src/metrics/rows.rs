@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{MetricsInput, host::Host, sink::escape};
-use crate::{
-    control::api::{
-        HistoryStats, ListenerStats, MemberStats, Peers, PoolStats, ProcessStats, Responses, TimeStats,
-        TimesStats,
-    },
-    model::ListenerId,
-    state::MemberStatus,
+use amphora_ipc::proxy::{
+    HistoryStats, ListenerStats, MemberStats, Peers, PoolStats, ProcessStats, Responses, TimeStats,
+    TimesStats,
 };
+use amphora_model::ListenerId;
+
+use super::{MetricsInput, host::Host, sink::escape};
+use crate::state::MemberStatus;
 
 /// All objects, with their labels as text.
 #[derive(Debug)]

@@ -6,17 +6,15 @@ use std::{
     process::{Command, Stdio},
 };
 
+use amphora_ipc::proxy::{
+    HistoryStats, ListenerStats, MemberStats, Peers, PeersRejected, PeersState, PoolStats, ProcessStats,
+    Responses, TimeStats, TimesStats,
+};
+use amphora_model::{ListenerId, MemberId, PoolId};
 use uuid::Uuid;
 
 use super::*;
-use crate::{
-    control::api::{
-        HistoryStats, ListenerStats, MemberStats, Peers, PeersRejected, PeersState, PoolStats, ProcessStats,
-        Responses, TimeStats, TimesStats,
-    },
-    model::{ListenerId, MemberId, PoolId},
-    state::{CheckState, MemberStatus},
-};
+use crate::state::{CheckState, MemberStatus};
 
 fn id(kind: u8, n: u16) -> Uuid {
     Uuid::from_u128(u128::from(kind) << 120 | u128::from(n))

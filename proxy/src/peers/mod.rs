@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_ipc::proxy as api;
+use amphora_ipc::proxy::{self, PeersState};
 use amphora_model::PoolId;
 use uuid::Uuid;
 
@@ -106,9 +106,9 @@ impl Peers {
     }
 
     /// How it stands.
-    pub fn report(&self) -> api::Peers {
+    pub fn report(&self) -> proxy::Peers {
         let totals = self.totals.borrow();
-        let mut report = api::Peers {
+        let mut report = proxy::Peers {
             tables: self.tables.borrow().len(),
             connections: totals.connections,
             entries_sent: totals.counters.entries_sent,
@@ -119,14 +119,14 @@ impl Peers {
             full_syncs_received: totals.counters.full_syncs_received,
             rejected: totals.rejected,
             last_error: totals.last_error.clone(),
-            ..api::Peers::default()
+            ..proxy::Peers::default()
         };
         if let Some(link) = &self.link {
-            report.state = api::PeersState::Disconnected;
+            report.state = PeersState::Disconnected;
             report.listen = Some(link.config().listen);
             report.peer = Some(link.config().peer);
             if let Some((since, version)) = link.connected() {
-                report.state = api::PeersState::Connected;
+                report.state = PeersState::Connected;
                 report.connected_ms = Some(millis(since.elapsed()));
                 report.version = Some(version);
             }

@@ -2,13 +2,13 @@
 
 use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
 
+use amphora_model::LbAlgorithm;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 use super::dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND};
 use crate::{
     balance::Flow,
     local::{LocalMember, LocalPool, Slot},
-    model::LbAlgorithm,
     net::proxy_protocol,
     snapshot::MemberPlan,
 };

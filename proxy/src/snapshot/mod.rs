@@ -15,6 +15,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use amphora_model::{
+    Binding, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId, PoolId,
+};
+
 pub use self::{
     access::AccessList,
     compile::{compile, compile_after},
@@ -22,10 +26,6 @@ pub use self::{
 use crate::{
     balance::MembersView,
     l7::{Expressions, L7Program},
-    model::{
-        Binding, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId,
-        PoolId,
-    },
     net::proxy_protocol::Version as ProxyVersion,
     persist::{PersistState, Persistence},
     state::{ListenerState, MemberState, PoolState, Registry},

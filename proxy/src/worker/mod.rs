@@ -160,7 +160,7 @@ fn covers(wide: &Binding, narrow: &Binding) -> bool {
 /// to another keeps its socket.
 #[derive(Default)]
 struct Listeners {
-    by_id: HashMap<crate::model::ListenerId, Rc<LocalListener>>,
+    by_id: HashMap<amphora_model::ListenerId, Rc<LocalListener>>,
     acceptors: HashMap<Binding, Acceptor>,
     /// Those whose address was given up, until their sockets are closed.
     stopping: HashMap<Binding, Stopping>,

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use amphora_proxy::{
-    model::{LoadBalancer, MAX_FAULTS, MemberUpdate, Refusal},
-    snapshot,
-    state::Registry,
-};
+use amphora_model::{LoadBalancer, MAX_FAULTS, MemberUpdate, Refusal};
+use amphora_proxy::{snapshot, state::Registry};
 
 /// A document: what is accepted comes back from its canonical form as it is, and compiles or is refused with faults.
 /// Says whether it was accepted.

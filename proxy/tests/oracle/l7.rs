@@ -5,13 +5,13 @@
 //! ends with, `*` contains, `~` regular expression), perhaps `!` for `invert`, then its value; headers and cookies
 //! have their key and a colon before the value.
 
+use amphora_model::{
+    CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
+    ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
+};
 use amphora_proxy::{
     http1::RequestHead,
     l7::{Budget, Expressions, L7Program, Outcome, RequestFacts, Scratch},
-    model::{
-        CompareType, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
-        ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
-    },
 };
 use uuid::Uuid;
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amphora_model::HealthCheck;
 use nix::{errno::Errno, sys::epoll::EpollFlags};
 use rustls::ClientConnection;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,7 +21,6 @@ use super::{
 };
 use crate::{
     health::core::{Target, TargetId},
-    model::HealthCheck,
     net::proxy_protocol,
     sys,
 };

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_model::{HealthCheck, HttpCheck, HttpMethod, HttpVersion};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -19,7 +20,6 @@ use super::{
 };
 use crate::{
     health::core::{Target, TargetId},
-    model::{HealthCheck, HttpCheck, HttpMethod, HttpVersion},
     net::proxy_protocol::Version,
 };
 

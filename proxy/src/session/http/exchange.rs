@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_model::ListenerTimeouts;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
 use crate::{
     http1::ResponseHead,
     local::Slot,
-    model::ListenerTimeouts,
     net::{Pools, Then, poll_write_two},
     session::inlet::Inlet,
     state::{ListenerCounters, MemberCounters},
