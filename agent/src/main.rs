@@ -1,5 +1,7 @@
 //! `amphora-agent`: see `docs/agent.md`.
 
+mod cli;
+
 use std::{ffi::OsString, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use amphora_agent::{
@@ -7,28 +9,10 @@ use amphora_agent::{
     run::run,
 };
 use amphora_logging::{Log, Style};
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tracing::level_filters::LevelFilter;
 
-/// The REST agent of an amphora: takes a load balancer's configuration, makes the proxy run it, reports its status,
-/// and sends heartbeats.
-///
-/// SIGTERM finishes the requests under way and exits; SIGHUP reads the certificates and [health_manager] again.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// A file to read; docs/agent.md describes every option. May be given repeatedly: what is said later counts.
-    ///
-    /// Without it Octavia's is read first, /etc/octavia/amphora-agent.conf.
-    #[arg(long, value_name = "FILE")]
-    config_file: Vec<PathBuf>,
-    /// A directory whose *.conf are read, in the order of their names. May be given repeatedly.
-    #[arg(long, value_name = "DIR")]
-    config_dir: Vec<PathBuf>,
-    /// Start the proxy as well and keep it running, for containers and hosts without systemd.
-    #[arg(long)]
-    supervise: bool,
-}
+use crate::cli::Arguments;
 
 /// Stack of the threads for what blocks: files, and documents to parse.
 const BLOCKING_STACK: usize = 1 << 20;

@@ -320,6 +320,11 @@ fn clients(amphorae: &[Endpoint], tls: &TlsOptions, timeout: Duration) -> Result
     Ok(amphorae.iter().map(client).collect())
 }
 
+/// The command line, for whoever describes it: manual pages, completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the command line, does what it says, and tells errors on standard error.
 pub fn main() -> ExitCode {
     // clap prints help (0) and usage errors (2) and exits by itself.
