@@ -16,7 +16,7 @@ unpack_root() {
     [ -e "$tar" ] || tar=$target/image-cache/units-root.tar
     if [ ! -e "$tar" ]; then
         mkdir -p "$(dirname "$tar")"
-        mmdebstrap --quiet --variant=essential --include=systemd,systemd-sysv,rsyslog,iproute2 trixie "$tar.new" >&2 || skip "no Debian to be had"
+        mmdebstrap --quiet --format=tar --variant=essential --include=systemd,systemd-sysv,rsyslog,iproute2 trixie "$tar.new" >&2 || skip "no Debian to be had"
         mv "$tar.new" "$tar"
     fi
     mkdir "$root"
