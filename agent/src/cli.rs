@@ -7,7 +7,7 @@ use clap::Parser;
 /// The REST agent of an amphora: takes a load balancer's configuration, makes the proxy run it, reports its status,
 /// and sends heartbeats.
 ///
-/// SIGTERM finishes the requests under way and exits; SIGHUP reads the certificates and [health_manager] again.
+/// SIGTERM finishes the requests under way and exits; SIGHUP reads the certificates and the section health_manager again.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Arguments {
