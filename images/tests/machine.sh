@@ -12,10 +12,8 @@ can_be_root() { [ "$(id -u)" -eq 0 ] && command -v mmdebstrap >/dev/null; }
 
 # The root of a Debian, in $root.
 unpack_root() {
-    local tar=${AMPHORA_ROOT_TAR:-$target/image/root.tar}
-    [ -e "$tar" ] || tar=$target/image-cache/units-root.tar
+    local tar=${AMPHORA_ROOT_TAR:-$target/debian-root.tar}
     if [ ! -e "$tar" ]; then
-        mkdir -p "$(dirname "$tar")"
         mmdebstrap --quiet --format=tar --variant=essential --include=systemd,systemd-sysv,rsyslog,iproute2 trixie "$tar.new" >&2 || skip "no Debian to be had"
         mv "$tar.new" "$tar"
     fi
