@@ -65,14 +65,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("health-checks: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    amphora_benches::exit_code("health-checks", run(&Args::parse()))
 }
 
 /// One measurement.

@@ -83,14 +83,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("memory: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    amphora_benches::exit_code("memory", run(Args::parse()))
 }
 
 fn run(mut args: Args) -> Result<bool> {

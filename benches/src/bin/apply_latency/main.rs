@@ -106,14 +106,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("apply-latency: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    amphora_benches::exit_code("apply-latency", run(Args::parse()))
 }
 
 fn run(mut args: Args) -> Result<bool> {

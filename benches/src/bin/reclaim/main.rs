@@ -80,14 +80,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("reclaim: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    amphora_benches::exit_code("reclaim", run(Args::parse()))
 }
 
 fn run(mut args: Args) -> Result<bool> {
