@@ -33,6 +33,7 @@ pub(crate) fn give_back() {
     sys::purge_at(AT_ONCE);
 }
 
-/// Purge delays of mimalloc, in ms. A worker that meets one that has expired would purge for all; this one never does.
+/// Purge delays of mimalloc, in milliseconds. A worker that meets an expired one would purge for all; `KEPT`, a day, never expires
+/// while it holds.
 const KEPT: c_long = 24 * 60 * 60 * 1000;
 const AT_ONCE: c_long = 0;

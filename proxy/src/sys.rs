@@ -119,7 +119,8 @@ fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result<(), Errno> {
 pub(crate) fn purge_at(delay: libc::c_long) {
     // mi_option_purge_delay, not among the crate's constants (mimalloc.h).
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: it takes no pointer, and stores a word that other threads may be reading, which see the old or the new.
+    // SAFETY: it takes no pointer. It stores an aligned word that other threads may be reading in C code, which see the old or the
+    // new: either is a delay.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay) };
 }
 

@@ -402,3 +402,32 @@ async fn an_address_that_gives_way_to_all_addresses_is_served_at_once() {
         assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
     }
 }
+
+#[tokio::test]
+async fn the_memory_of_rules_goes_back_with_them() {
+    const MORE_KIB: u64 = 6 * 1024;
+    let member = Backend::named("a").await;
+    let mut proxy = Proxy::start(Document::http([&member])).await;
+    let small = proxy.document.clone();
+    let rules = |rules: &mut dyn Iterator<Item = String>| {
+        let mut document = small.clone();
+        document.listeners[0].policies =
+            rules.map(|value| L7Policy::new("REJECT", L7Rule::new("PATH", "REGEX", &value))).collect();
+        document
+    };
+    let large = rules(&mut (0..2000).map(|n| format!(r"^/a{n}/[a-f]+/\d{{2,9}}$")));
+    let broken = rules(&mut (0..2000).map(|n| format!(r"^/b{n}/[a-f]+$")).chain(["(unclosed".to_owned()]));
+    let before = proxy.resident_kib();
+    for _ in 0..3 {
+        proxy.apply(&large).await;
+        let held = proxy.resident_kib();
+        assert!(held > before + MORE_KIB, "{before} KiB, {held} KiB");
+        assert_eq!(proxy.try_apply(&broken).await.unwrap_err().status, 400);
+        proxy.apply(&small).await;
+        eventually("what the rules took goes back", async || {
+            (proxy.resident_kib() < before + MORE_KIB).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(proxy.client().await.get("/").await.text(), "a");
+}
