@@ -9,7 +9,6 @@ mod vrrp;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, UdpSocket},
-    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Output, Stdio},
     thread,
@@ -52,6 +51,15 @@ impl Setup {
         let (certs, url) = (self.certs(), self.url());
         all.extend(["--certs", certs.to_str().unwrap(), "--amphora", &url]);
         program(&all)
+    }
+
+    /// An executable copy. Another process writes it: a file that a thread of this one has open for writing is open, for a moment,
+    /// in whatever the other threads start, too, and cannot be executed then.
+    fn executable(&self, of: &str, name: &str) -> String {
+        let path = self.dir.path().join(name);
+        let copied = Command::new("install").args(["-D", "-m", "755", of]).arg(&path).status().unwrap();
+        assert!(copied.success());
+        path.to_str().unwrap().to_owned()
     }
 
     fn file(&self, name: &str, text: &str) -> String {
@@ -225,9 +233,8 @@ fn a_dry_run_has_expressions_judged_by_the_proxy_or_says_that_they_were_not() {
     let setup = Setup::new();
     let file = setup.file("a.yaml", &yaml(80, 1));
     let proxy = |script: &str| {
-        let path = setup.file("proxy", &format!("#!/bin/sh\n{script}\n"));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        path
+        let text = setup.file("proxy.sh", &format!("#!/bin/sh\n{script}\n"));
+        setup.executable(&text, "proxy")
     };
     let dry_run = |proxy: &str| setup.run(&["apply", &file, "--dry-run", "--proxy", proxy]);
 
@@ -254,9 +261,7 @@ fn a_dry_run_has_expressions_judged_by_the_proxy_or_says_that_they_were_not() {
     assert_eq!(setup.agent.state.lock().unwrap().requests.len(), before);
 
     // Alone in its directory, as on an operator's own machine.
-    let alone = setup.dir.path().join("bin/amphora-controller");
-    std::fs::create_dir(alone.parent().unwrap()).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_amphora-controller"), &alone).unwrap();
+    let alone = setup.executable(env!("CARGO_BIN_EXE_amphora-controller"), "bin/amphora-controller");
     let (certs, url) = (setup.certs(), setup.url());
     let unjudged = Command::new(&alone)
         .args(["apply", &file, "--dry-run", "--certs", certs.to_str().unwrap(), "--amphora", &url])
