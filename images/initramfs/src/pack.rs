@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::cpio::Archive;
 use crate::modules::{Missing, Modules};
 
-/// Drivers of the disks that Nova gives an instance: virtio-blk, virtio-scsi, SATA and IDE. NVMe and ext4 are in the kernel.
-pub const MODULES: [&str; 6] = ["virtio_blk", "virtio_scsi", "sd_mod", "ahci", "ata_piix", "ext4"];
+/// Drivers of the disks that Nova gives an instance: virtio-blk, virtio-scsi, SATA, IDE, VMware's. NVMe and ext4 are in the kernel.
+pub const MODULES: [&str; 7] =
+    ["virtio_blk", "virtio_scsi", "sd_mod", "ahci", "ata_piix", "vmw_pvscsi", "ext4"];
 
 /// Why an initramfs could not be written.
 #[derive(Debug)]
@@ -77,7 +78,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("lib/modules/6.12-test");
         fs::create_dir_all(directory.join("kernel")).unwrap();
-        let names = ["virtio_blk", "virtio_scsi", "sd_mod", "ahci", "ata_piix", "scsi_mod", "dummy"];
+        let names =
+            ["virtio_blk", "virtio_scsi", "sd_mod", "ahci", "ata_piix", "vmw_pvscsi", "scsi_mod", "dummy"];
         let dep: String = names
             .map(|name| {
                 fs::write(directory.join(format!("kernel/{name}.ko.xz")), format!("content of {name}"))
@@ -91,7 +93,7 @@ mod tests {
         let output = root.path().join("initrd.img");
         write(root.path(), "6.12-test", &output, &["dummy".to_owned()]).unwrap();
         let first = fs::read(&output).unwrap();
-        let order = "virtio_blk.ko.xz\nvirtio_scsi.ko.xz\nscsi_mod.ko.xz\nsd_mod.ko.xz\nahci.ko.xz\nata_piix.ko.xz\ndummy.ko.xz\n";
+        let order = "virtio_blk.ko.xz\nvirtio_scsi.ko.xz\nscsi_mod.ko.xz\nsd_mod.ko.xz\nahci.ko.xz\nata_piix.ko.xz\nvmw_pvscsi.ko.xz\ndummy.ko.xz\n";
         assert!(first.windows(order.len()).any(|window| window == order.as_bytes()));
         write(root.path(), "6.12-test", &output, &["dummy".to_owned()]).unwrap();
         assert!(fs::read(&output).unwrap() == first, "the same files give the same bytes");
