@@ -1,5 +1,5 @@
 //! What the benchmarks share: a backend, a load generator that checks every answer, the kernel's accounting of a
-//! process, and the documents that drive `amphora-proxy`.
+//! process, the documents that drive `amphora-proxy`, and pictures of what came of it.
 //!
 //! The load generator and the backend are two threads on one core, each a loop over epoll, so that the proxy under
 //! test has the other core to itself. Nothing here is part of the product.
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 pub mod amphora;
 pub mod backend;
+pub mod chart;
 pub mod control;
 pub mod document;
 pub mod exchange;
@@ -17,6 +18,7 @@ pub mod peers;
 pub mod process;
 pub mod report;
 pub mod rng;
+pub mod screen;
 
 /// Errors of the benchmark programs: a sentence for whoever runs them.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

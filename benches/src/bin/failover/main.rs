@@ -3,10 +3,12 @@
 // A benchmark has nobody to hand an error to: what goes wrong ends it.
 #![allow(clippy::unwrap_used)]
 
+mod picture;
 mod saturation;
 
-use std::{fmt::Write, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
+use amphora_benches::report::{Summary, Table, machine};
 use amphora_tests::pair::{Client, Pair, Program, Run, Setting};
 use clap::{Parser, ValueEnum};
 
@@ -21,8 +23,8 @@ struct Options {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Event::ALL)]
     events: Vec<Event>,
     /// Times that each happens in each setting.
-    #[arg(long, default_value_t = 20)]
-    repeats: usize,
+    #[arg(long, default_value = "20")]
+    repeats: NonZeroUsize,
     /// Requests per second.
     #[arg(long, default_value_t = 1000)]
     rate: u32,
@@ -32,6 +34,9 @@ struct Options {
     /// Where the Markdown goes.
     #[arg(long, default_value = "target/failover.md")]
     output: PathBuf,
+    /// Where a picture of the outages goes, as SVG.
+    #[arg(long, conflicts_with = "saturate")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -107,7 +112,13 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let (report, code) = match options.saturate {
         Some(seconds) => saturation::run(&options.settings, Duration::from_secs(seconds)),
-        None => (outages(&options), ExitCode::SUCCESS),
+        None => {
+            let outages = measure(&options);
+            if let Some(path) = &options.svg {
+                fs::write(path, picture::of(&outages, options.rate).svg()).unwrap();
+            }
+            (report(&outages), ExitCode::SUCCESS)
+        }
     };
     if let Some(directory) = options.output.parent() {
         fs::create_dir_all(directory).unwrap();
@@ -117,35 +128,74 @@ fn main() -> ExitCode {
     code
 }
 
-fn outages(options: &Options) -> String {
-    let mut report = String::from(
-        "# Failover\n\nMilliseconds without an answer, median and worst; the longest that an answer took; requests lost, all together.\n\n",
-    );
-    writeln!(report, "| setting | event | runs | outage median ms | outage worst ms | slowest answer ms | lost | requests |")
-        .unwrap();
-    writeln!(report, "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |").unwrap();
-    for choice in &options.settings {
-        for event in &options.events {
-            let mut runs: Vec<_> =
-                (0..options.repeats).map(|_| run(choice.setting(), *event, options.rate)).collect();
-            runs.sort_by_key(|run| run.outage);
-            let millis = |outage: Duration| outage.as_secs_f64() * 1e3;
-            let lost: usize = runs.iter().map(|run| run.lost).sum();
-            let requests: usize = runs.iter().map(|run| run.requests).sum();
-            let row = format!(
-                "| {} | {} | {} | {:.0} | {:.0} | {:.0} | {lost} | {requests} |",
-                choice.title(),
-                event.title(),
-                runs.len(),
-                millis(runs[runs.len() / 2].outage),
-                millis(runs[runs.len() - 1].outage),
-                millis(runs.iter().map(|run| run.slowest).max().unwrap_or_default()),
-            );
-            eprintln!("{row}");
-            writeln!(report, "{row}").unwrap();
+/// What came of one event in one setting, each time.
+struct Outages {
+    choice: Choice,
+    event: Event,
+    runs: Vec<Run>,
+}
+
+impl Outages {
+    /// Milliseconds.
+    fn summary(&self) -> Option<Summary> {
+        Summary::of(self.runs.iter().map(|run| millis(run.outage)))
+    }
+
+    fn lost(&self) -> usize {
+        self.runs.iter().map(|run| run.lost).sum()
+    }
+
+    fn row(&self) -> [String; 7] {
+        let outage =
+            |of: fn(Summary) -> f64| self.summary().map_or("–".into(), |s| format!("{:.0}", of(s)));
+        let slowest = self.runs.iter().map(|run| run.slowest).max().unwrap_or_default();
+        [
+            format!("{}: {}", self.choice.title(), self.event.title()),
+            self.runs.len().to_string(),
+            outage(|s| s.median),
+            outage(|s| s.max),
+            format!("{:.0}", millis(slowest)),
+            self.lost().to_string(),
+            self.runs.iter().map(|run| run.requests).sum::<usize>().to_string(),
+        ]
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn measure(options: &Options) -> Vec<Outages> {
+    let mut all = Vec::new();
+    for &choice in &options.settings {
+        for &event in &options.events {
+            let runs =
+                (0..options.repeats.get()).map(|_| run(choice.setting(), event, options.rate)).collect();
+            let outages = Outages { choice, event, runs };
+            eprintln!("{}", outages.row().join(" | "));
+            all.push(outages);
         }
     }
-    report
+    all
+}
+
+fn report(outages: &[Outages]) -> String {
+    let mut table = Table::new([
+        "setting: event",
+        "runs",
+        "outage median ms",
+        "outage worst ms",
+        "slowest answer ms",
+        "lost",
+        "requests",
+    ]);
+    outages.iter().for_each(|outages| table.row(outages.row()));
+    format!(
+        "# Failover\n\n{}. Milliseconds without an answer, median and worst; the longest that an answer took; requests lost, all \
+         together.\n\n{}",
+        machine(),
+        table.markdown()
+    )
 }
 
 fn run(setting: Setting, event: Event, rate: u32) -> Run {

@@ -1,6 +1,7 @@
 //! Runs this proxy, HAProxy, nginx and pingora-proxy one after another on one core against the same backend, and
 //! writes what each costs as Markdown. `docs/benchmarks.md` says what each number is.
 
+mod picture;
 mod samples;
 mod tables;
 
@@ -73,6 +74,9 @@ struct Args {
     /// Where every single measurement goes, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Where a picture of the CPU time per request goes, as SVG.
+    #[arg(long)]
+    svg: Option<PathBuf>,
     /// Also fail when this proxy misses a target.
     #[arg(long)]
     check: bool,
@@ -144,6 +148,9 @@ fn run(mut args: Args) -> Result<ExitCode> {
     fs::write(&bench.args.output, &report)?;
     if let Some(path) = &bench.args.json {
         fs::write(path, serde_json::to_vec_pretty(&raw(&results))?)?;
+    }
+    if let Some(path) = &bench.args.svg {
+        fs::write(path, bench.picture(&results).svg())?;
     }
     println!("{report}");
     eprintln!("side-by-side: written to {}", bench.args.output.display());
