@@ -167,7 +167,7 @@ pub struct Pool {
 }
 
 /// Octavia's `member`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Eq)]
 pub struct Member {
     /// `id`.
     pub id: MemberId,
@@ -187,6 +187,25 @@ pub struct Member {
     pub monitor_address: Option<IpAddr>,
     /// `monitor_port`; the member's own port when absent.
     pub monitor_port: Option<u16>,
+}
+
+impl PartialEq for Member {
+    /// Field by field. Names that are both empty are not compared as bytes: an empty string points to no memory, and to look
+    /// there, if only for no bytes, costs some processors (AMD's Zen 4, by a masked load) more than all else here.
+    fn eq(&self, other: &Self) -> bool {
+        // Taken apart, so that a new field cannot be left out.
+        let Self { id, name, admin_state_up, address, port, weight, backup, monitor_address, monitor_port } =
+            self;
+        *id == other.id
+            && (name.is_empty() && other.name.is_empty() || *name == other.name)
+            && *admin_state_up == other.admin_state_up
+            && *address == other.address
+            && *port == other.port
+            && *weight == other.weight
+            && *backup == other.backup
+            && *monitor_address == other.monitor_address
+            && *monitor_port == other.monitor_port
+    }
 }
 
 /// Octavia's `session_persistence`.

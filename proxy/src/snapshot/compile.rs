@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use amphora_ipc::proxy::{Fault, Refusal};
-use amphora_model::{Listener, ListenerId, LoadBalancer, Pool, PoolId, PoolProtocol};
+use amphora_model::{Listener, ListenerId, LoadBalancer, Member, Pool, PoolId, PoolProtocol};
 
 use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
 use crate::{
@@ -116,7 +116,11 @@ impl<'a> Known<'a> {
     fn pool(&self, pool: &Pool, registry: &Registry) -> Arc<PoolPlan> {
         match self.pools.get(&pool.id) {
             Some((old, plan)) if *old == pool => Arc::clone(plan),
-            found => Arc::new(compile_pool(pool, registry, found.map_or(&[][..], |(_, plan)| &plan.members))),
+            found => Arc::new(compile_pool(
+                pool,
+                registry,
+                found.map_or((&[][..], &[][..]), |(old, plan)| (&old.members[..], &plan.members[..])),
+            )),
         }
     }
 }
@@ -142,15 +146,16 @@ fn compile_listener(
     }
 }
 
-/// `before` are the pool's members so far: documents keep their order, so that one that stays is mostly the next there.
-fn compile_pool(pool: &Pool, registry: &Registry, before: &[MemberPlan]) -> PoolPlan {
+/// `before` are the pool's members so far and their plans: documents keep their order, so that one that stays is mostly the
+/// next there. What they are is compared in the documents, where they stand side by side; their states lie all over memory.
+fn compile_pool(pool: &Pool, registry: &Registry, (members, plans): (&[Member], &[MemberPlan])) -> PoolPlan {
     let state = registry.pool(pool.id);
-    let mut before = before.iter().peekable();
+    let mut before = members.iter().zip(plans).peekable();
     let members = pool
         .members
         .iter()
         .map(|member| {
-            let is_next = |plan: &&MemberPlan| plan.state.id == member.id;
+            let is_next = |(old, _): &(&Member, &MemberPlan)| old.id == member.id;
             let mut ahead = before.clone();
             let mut known = before.next_if(is_next);
             if known.is_none() {
@@ -161,19 +166,14 @@ fn compile_pool(pool: &Pool, registry: &Registry, before: &[MemberPlan]) -> Pool
                     before = ahead;
                 }
             }
-            let place = (member.address, member.port);
-            let (state, id_text) = match known {
-                Some(plan) if (plan.state.address, plan.state.port) == place => {
-                    (Arc::clone(&plan.state), Arc::clone(&plan.id_text))
+            let state = match known {
+                Some((old, plan)) if (old.address, old.port) == (member.address, member.port) => {
+                    Arc::clone(&plan.state)
                 }
-                _ => (
-                    registry.member(&state, member.id, member.address, member.port),
-                    member.id.to_string().into(),
-                ),
+                _ => registry.member(&state, member.id, member.address, member.port),
             };
             MemberPlan {
                 state,
-                id_text,
                 weight: member.weight,
                 backup: member.backup,
                 admin_state_up: member.admin_state_up,

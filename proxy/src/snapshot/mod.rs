@@ -133,8 +133,6 @@ impl MembersView for PoolPlan {
 pub struct MemberPlan {
     /// State that outlives snapshots, with the id and the address.
     pub state: Arc<MemberState>,
-    /// The id's text, the value of the proxy's own persistence cookie.
-    pub id_text: Arc<str>,
     /// `weight`.
     pub weight: u16,
     /// `backup`.
@@ -181,7 +179,7 @@ impl Snapshot {
         registry.adopt(
             self.listener_states.iter().cloned(),
             self.pools.iter().map(|pool| (pool.state.clone(), pool.persist_state.clone())),
-            self.pools.iter().flat_map(|pool| &pool.members).map(|member| member.state.clone()),
+            self.pools.iter().flat_map(|pool| &pool.members).map(|member| &member.state),
         );
     }
 

@@ -84,10 +84,9 @@ fn outline(snapshot: &Snapshot) -> String {
         )
     });
     let pools = snapshot.pools.iter().map(|p| {
-        let members = p
-            .members
-            .iter()
-            .map(|m| format!("{} {} {} {} {}", m.id_text, m.address(), m.weight, m.backup, m.admin_state_up));
+        let members = p.members.iter().map(|m| {
+            format!("{} {} {} {} {}", m.state.id, m.address(), m.weight, m.backup, m.admin_state_up)
+        });
         format!("{} {} {:?} {:?}", p.id(), p.algorithm, p.proxy_protocol, members.collect::<Vec<_>>())
     });
     listeners.chain(pools).collect::<Vec<_>>().join("\n")

@@ -94,6 +94,8 @@ pub struct MemberRecord {
 pub struct MemberState {
     /// The member's id.
     pub id: MemberId,
+    /// Its text, the value of the proxy's own persistence cookie.
+    pub id_text: [u8; 36],
     /// The member's address.
     pub address: IpAddr,
     /// The member's port.
@@ -149,6 +151,8 @@ pub struct Registry {
     listeners: HashMap<ListenerId, Arc<ListenerState>>,
     pools: HashMap<PoolId, (Arc<PoolState>, Option<Arc<PersistState>>)>,
     members: HashMap<(PoolId, MemberId), Arc<MemberState>>,
+    /// The same in the order of the document, which tells what a change has left alone.
+    listed: Vec<Arc<MemberState>>,
     departed: Departed<ListenerState>,
 }
 
@@ -160,6 +164,7 @@ impl Registry {
             listeners: HashMap::new(),
             pools: HashMap::new(),
             members: HashMap::new(),
+            listed: Vec::new(),
             departed: Departed::default(),
         }
     }
@@ -216,8 +221,11 @@ impl Registry {
             Some(state) => (state.counters.clone(), state.record.clone()),
             None => (Arc::new(PerWorker::new(self.workers)), Arc::default()),
         };
+        let mut id_text = [0; 36];
+        id.0.hyphenated().encode_lower(&mut id_text);
         Arc::new(MemberState {
             id,
+            id_text,
             address,
             port,
             pool: pool.clone(),
@@ -234,11 +242,11 @@ impl Registry {
     }
 
     /// Knows these states from now on and forgets all others, but for what they have counted.
-    pub fn adopt(
+    pub fn adopt<'a>(
         &mut self,
         listeners: impl IntoIterator<Item = Arc<ListenerState>>,
         pools: impl IntoIterator<Item = (Arc<PoolState>, Option<Arc<PersistState>>)>,
-        members: impl IntoIterator<Item = Arc<MemberState>>,
+        members: impl IntoIterator<Item = &'a Arc<MemberState>>,
     ) {
         let listeners = listeners.into_iter().map(|state| (state.id, state)).collect();
         let before = std::mem::replace(&mut self.listeners, listeners);
@@ -248,12 +256,30 @@ impl Registry {
             }
         }
         self.pools = pools.into_iter().map(|known| (known.0.id, known)).collect();
-        let members = members.into_iter().map(|state| ((state.pool.id, state.id), state)).collect();
-        let before = std::mem::replace(&mut self.members, members);
-        for (key, state) in before {
-            if !self.members.contains_key(&key) {
+        self.adopt_members(&members.into_iter().collect::<Vec<_>>());
+    }
+
+    /// Costs what lies between the first and the last that is another.
+    fn adopt_members(&mut self, members: &[&Arc<MemberState>]) {
+        let key = |state: &Arc<MemberState>| (state.pool.id, state.id);
+        let same = |(old, new): &(&Arc<MemberState>, &&Arc<MemberState>)| Arc::ptr_eq(old, new);
+        let first = self.listed.iter().zip(members).take_while(same).count();
+        let (old, new) = (&self.listed[first..], &members[first..]);
+        let last = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+        let (old, new) = (first..self.listed.len() - last, &new[..new.len() - last]);
+        let before: Vec<_> = self.listed.splice(old, new.iter().copied().cloned()).collect();
+        for state in &before {
+            self.members.remove(&key(state));
+        }
+        self.members.extend(new.iter().map(|state| (key(state), Arc::clone(state))));
+        for state in before {
+            if !self.members.contains_key(&key(&state)) {
                 state.pool.departed().add(state.counters.clone());
             }
+        }
+        if self.members.capacity() / 4 > self.members.len() {
+            self.members.shrink_to_fit();
+            self.listed.shrink_to_fit();
         }
     }
 }
@@ -262,6 +288,7 @@ impl Registry {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use proptest::{collection::vec, prelude::*};
     use uuid::Uuid;
 
     use super::*;
@@ -275,15 +302,54 @@ mod tests {
         let member = registry.member(&pool, MemberId(Uuid::from_u128(3)), address, 80);
         listener.counters.of(0).requests.add(5);
         member.counters.of(1).requests.add(4);
-        registry.adopt([listener], [(pool.clone(), None)], [member.clone()]);
+        registry.adopt([listener], [(pool.clone(), None)], [&member]);
 
         // The same id elsewhere is the same member still.
         let moved = registry.member(&pool, member.id, address, 81);
-        registry.adopt([], [(pool.clone(), None)], [moved]);
+        registry.adopt([], [(pool.clone(), None)], [&moved]);
         assert_eq!(pool.departed().sum().of(0).requests.get(), 0);
         assert_eq!(registry.departed().of(0).requests.get(), 5);
 
         registry.adopt([], [(pool.clone(), None)], []);
         assert_eq!(pool.departed().sum().of(0).requests.get(), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn after_any_changes_those_of_the_last_document_are_known(
+            documents in vec(vec((0_u128..12, 80_u16..82), 0..12), 1..8)
+        ) {
+            let mut registry = Registry::new(1);
+            let pool = registry.pool(PoolId(Uuid::from_u128(1)));
+            let address = Ipv4Addr::LOCALHOST.into();
+            let mut counted = [false; 12];
+            for document in documents {
+                let mut seen = HashMap::new();
+                let states: Vec<_> = document
+                    .iter()
+                    .filter(|(id, port)| seen.insert(*id, *port).is_none())
+                    .map(|&(id, port)| registry.member(&pool, MemberId(Uuid::from_u128(id)), address, port))
+                    .collect();
+                for (id, counted) in counted.iter_mut().enumerate() {
+                    let state = states.iter().find(|state| state.id.0.as_u128() == id as u128);
+                    // Who counts is known by it as long as it is a member, wherever it moves.
+                    if let Some(state) = state {
+                        prop_assert_eq!(state.counters.of(0).requests.get(), u64::from(*counted));
+                        if !*counted {
+                            state.counters.of(0).requests.add(1);
+                        }
+                    }
+                    *counted = state.is_some();
+                }
+                let before = pool.departed().sum().of(0).requests.get();
+                let gone = registry.members.keys().filter(|(_, id)| states.iter().all(|s| s.id != *id)).count();
+                registry.adopt([], [(pool.clone(), None)], &states);
+                prop_assert_eq!(pool.departed().sum().of(0).requests.get(), before + gone as u64);
+                prop_assert_eq!(registry.members.len(), states.len());
+                for state in &states {
+                    prop_assert!(Arc::ptr_eq(&registry.member(&pool, state.id, address, state.port), state));
+                }
+            }
+        }
     }
 }

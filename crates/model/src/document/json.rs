@@ -129,11 +129,22 @@ pub fn strict_json<'a>(
         fault(&"", format!("the document is larger than {max} bytes"));
         return None;
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { path: Path::Root, fault, fields: &Cell::new(USUAL_FIELDS) }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
+    // Text is looked through once as a whole, and not each string by itself; what is none is told with its place.
+    let value = match std::str::from_utf8(bytes) {
+        Ok(text) => whole(serde_json::Deserializer::from_str(text), fault),
+        Err(_) => whole(serde_json::Deserializer::from_slice(bytes), fault),
+    };
     value.map_err(|error| fault(&"", format!("not a JSON document: {error}"))).ok()
+}
+
+/// The one document that there is to be.
+fn whole<'a, R: serde_json::de::Read<'a>>(
+    mut deserializer: serde_json::Deserializer<R>,
+    fault: &dyn Fn(&dyn fmt::Display, String),
+) -> serde_json::Result<Json<'a>> {
+    let value = Strict { path: Path::Root, fault, fields: &Cell::new(USUAL_FIELDS) }
+        .deserialize(&mut deserializer)?;
+    deserializer.end().map(|()| value)
 }
 
 /// Builds a [`Json`]; a name that comes twice is a fault.

@@ -73,6 +73,10 @@ impl Known {
         }
     }
 
+    fn count(&self) -> u32 {
+        self.first.count_ones() + self.further.iter().map(|word| word.count_ones()).sum::<u32>()
+    }
+
     fn has(&self, at: usize) -> bool {
         let (word, bit) = (at / 64, 1 << (at % 64));
         let word = if word == 0 { self.first } else { self.further.get(word - 1).copied().unwrap_or(0) };
@@ -324,6 +328,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// How many elements the list has; none when there is none. Without marking the field as known.
+    pub(crate) fn elements(&self, name: &str) -> usize {
+        self.fields.get(name).and_then(Json::as_list).map_or(0, <[_]>::len)
+    }
+
     /// Shows each object in a list to `visit`, without noting anything and without marking the field as known.
     pub(crate) fn peek(&self, name: &str, mut visit: impl FnMut(&Object<'_>)) {
         let path = Path::Field(&self.path, name);
@@ -377,7 +386,10 @@ impl<'a> Object<'a> {
     /// Checks fields that are not kept.
     pub(crate) fn metadata(&mut self, fields: &[(&'static str, Metadata)]) {
         for &(name, kind) in fields {
-            // Mostly none is there.
+            // Mostly none is there, and nothing but what was asked for.
+            if self.known.count() as usize == self.fields.len() {
+                return;
+            }
             if self.fields.get(name).is_none() {
                 continue;
             }

@@ -60,7 +60,9 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
     {
         o.fault("healthmonitor_id", "is not the id of the pool's healthmonitor");
     }
-    let mut endpoints = HashSet::new();
+    let count = o.elements("members");
+    let mut endpoints = HashSet::with_capacity(count);
+    cx.members.reserve(count);
     let members = o.objects("members", |o| {
         let member = member(o, id)?;
         if !again && !cx.members.insert(member.id) {

@@ -77,7 +77,7 @@ impl Affinity {
         let fields = response.fields().map(|(name, value, _)| (name, value));
         ResponseEdits {
             strip_cookie: Some(server_cookie::NAME),
-            insert_cookie: insert.then(|| (server_cookie::NAME, pool.members[member].id_text.as_bytes())),
+            insert_cookie: insert.then(|| (server_cookie::NAME, &pool.members[member].state.id_text[..])),
             private: insert && server_cookie::needs_private(safe, response.status(), fields),
             ..edits
         }
