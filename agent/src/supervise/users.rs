@@ -3,6 +3,7 @@
 use std::io;
 
 use amphora_sandbox::Account;
+use caps::{CapSet, Capability};
 use nix::unistd::{Uid, geteuid};
 
 use crate::config::Config;
@@ -15,6 +16,10 @@ const VRRP: &str = "amphora-vrrp";
 
 /// For a system on which neither a package nor an image has made these.
 const NOBODY: &str = "nobody";
+
+/// What it takes to start a program as another user and to give it its files, and to stop it.
+const FOR_OTHERS: [Capability; 4] =
+    [Capability::CAP_CHOWN, Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL];
 
 /// The users of the two programs. `None` is the agent's own: an agent that is not root has one for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,10 +37,14 @@ impl Users {
     /// When there is no such user, or the agent may not start programs as it.
     pub fn find(config: &Config) -> io::Result<Self> {
         let own = geteuid();
-        Ok(Self {
+        let users = Self {
             proxy: find(own, config.proxy_user.as_deref(), PROXY)?,
             vrrp: find(own, config.vrrp_user.as_deref(), VRRP)?,
-        })
+        };
+        if users != Self::default() {
+            must_have(|capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false))?;
+        }
+        Ok(users)
     }
 
     /// The users that programs have which somebody else starts, such as systemd: those that the configuration names.
@@ -48,14 +57,25 @@ impl Users {
     }
 }
 
+/// A container's root may have less than root. What is missing shows late otherwise: when a program is started for the first time,
+/// or is to end and cannot be told.
+fn must_have(has: impl Fn(Capability) -> bool) -> io::Result<()> {
+    let missing: Vec<_> = FOR_OTHERS.into_iter().filter(|it| !has(*it)).map(|it| it.to_string()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("{} missing; an agent that is not root needs none of them", missing.join(", "));
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
 fn find(own: Uid, named: Option<&str>, usual: &str) -> io::Result<Option<Account>> {
     match named {
         Some(name) => {
             let account = Account::named(name)?;
-            if own.is_root() {
-                Ok(Some(account))
-            } else if account.uid() == own {
+            if account.uid() == own {
                 Ok(None)
+            } else if own.is_root() {
+                Ok(Some(account))
             } else {
                 let reason = format!("to start a program as {name} takes root");
                 Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
@@ -87,6 +107,21 @@ mod tests {
         assert_eq!(name(find(ROOT, Some("daemon"), "nobody").unwrap()).as_deref(), Some("daemon"));
         assert_eq!(name(find(ROOT, None, "daemon").unwrap()).as_deref(), Some("daemon"));
         assert!(find(ROOT, Some("no-such-user"), "nobody").is_err());
+    }
+
+    #[test]
+    fn a_root_that_may_not_start_programs_as_others_says_what_it_lacks() {
+        must_have(|_| true).unwrap();
+        let error = must_have(|capability| capability != Capability::CAP_KILL).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "CAP_KILL missing; an agent that is not root needs none of them");
+        let error = must_have(|_| false).unwrap_err().to_string();
+        assert!(error.starts_with("CAP_CHOWN, CAP_SETUID, CAP_SETGID, CAP_KILL missing;"), "{error}");
+    }
+
+    #[test]
+    fn root_that_is_named_stays_as_it_is() {
+        assert_eq!(find(ROOT, Some("root"), "daemon").unwrap(), None);
     }
 
     #[test]
