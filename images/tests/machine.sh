@@ -10,15 +10,19 @@ skip() { printf 'SKIPPED: %s\n' "$*" >&2; exit 0; }
 
 can_be_root() { [ "$(id -u)" -eq 0 ] && command -v mmdebstrap >/dev/null; }
 
-# The root of a Debian, in $root.
+# The root of a Debian as $root_tar, without having to be root.
+make_root_tar() {
+    root_tar=${AMPHORA_ROOT_TAR:-$target/debian-root.tar}
+    [ ! -e "$root_tar" ] || return 0
+    mmdebstrap --quiet --format=tar --variant=essential --include=systemd,systemd-sysv,rsyslog,iproute2 trixie "$root_tar.new" >&2 || skip "no Debian to be had"
+    mv "$root_tar.new" "$root_tar"
+}
+
+# The same in $root.
 unpack_root() {
-    local tar=${AMPHORA_ROOT_TAR:-$target/debian-root.tar}
-    if [ ! -e "$tar" ]; then
-        mmdebstrap --quiet --format=tar --variant=essential --include=systemd,systemd-sysv,rsyslog,iproute2 trixie "$tar.new" >&2 || skip "no Debian to be had"
-        mv "$tar.new" "$tar"
-    fi
+    make_root_tar
     mkdir "$root"
-    tar -C "$root" --exclude='./dev/*' -xf "$tar"
+    tar -C "$root" --exclude='./dev/*' -xf "$root_tar"
     mknod -m 0666 "$root/dev/null" c 1 3
 }
 
