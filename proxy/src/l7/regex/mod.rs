@@ -8,6 +8,7 @@
 mod allowance;
 mod dfa;
 mod literals;
+mod settings;
 mod translate;
 mod versions;
 mod work;
@@ -15,7 +16,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::{borrow::Cow, cell::RefCell};
 
 use regex_syntax::{ParserBuilder, hir::Hir};
 
@@ -59,8 +60,7 @@ enum Program {
 impl Expression {
     /// The expression, or why PCRE2 refuses it. Without `work` it is valid all the same, and interpreted.
     pub(super) fn compile(expression: &str, ignore_case: bool, work: &mut Work) -> Result<Self, String> {
-        let expression = versions::as_before(expression);
-        let (code, options) = accept(&expression, ignore_case)?;
+        let (expression, code, options) = read(expression, ignore_case)?;
         let program = match automaton(&expression, ignore_case, work) {
             Some(program) => program,
             None => interpreted(&expression, options, code),
@@ -111,6 +111,16 @@ impl Expression {
                 backtrack(allowance, |interpreter, allowance| attempts(interpreter, code, subject, allowance))
             }
         }
+    }
+}
+
+/// The expression as HAProxy reads it.
+fn read(expression: &str, ignore_case: bool) -> Result<(Cow<'_, str>, Code, Options), String> {
+    let expression = versions::as_before(expression);
+    let (code, options) = accept(&expression, ignore_case)?;
+    match settings::without(&expression) {
+        Some(rest) => accept(&rest, ignore_case).map(|(code, options)| (Cow::Owned(rest), code, options)),
+        None => Ok((expression, code, options)),
     }
 }
 

@@ -13,8 +13,7 @@ fn compile(expression: &str) -> Expression {
 
 /// The same, left to PCRE2's interpreter.
 fn interpret(expression: &str) -> Expression {
-    let expression = versions::as_before(expression);
-    let (code, options) = accept(&expression, false).unwrap();
+    let (expression, code, options) = read(expression, false).unwrap();
     Expression(interpreted(&expression, options, code))
 }
 
@@ -83,6 +82,10 @@ const CASES: &[(&str, &[&str], &[&str])] = &[
     ("^[é]{2}$", &["é"], &["e"]),
     (r"%[0-9A-F]{2}", &["%2F"], &["%2g"]),
     (r"^\d+$", &["12"], &["a", "", "١"]),
+    ("(*LIMIT_MATCH=1000)a+b", &["aab"], &["aa"]),
+    ("(*LIMIT_MATCH=1)^(a|b)*c", &["abc"], &["ab"]),
+    ("(*LIMIT_RECURSION=1)^(a|b)+c", &["abc"], &["ab"]),
+    ("(*NOTEMPTY)a*", &["a", "b", ""], &[]),
 ];
 
 /// Those that no automaton decides; each was run through HAProxy 2.6 with PCRE2 10.42, but for the last ones, which it
@@ -108,7 +111,10 @@ const INTERPRETED: &[(&str, &[&str], &[&str])] = &[
     ("(?C1)a(?C255)b", &["ab"], &["a"]),
     ("(*UTF)^é.$", &["éa", "éé"], &["éaa"]),
     ("(*UTF)(*UCP)^\\w$", &["é"], &["-"]),
-    ("(*LIMIT_MATCH=1000)a+b", &["aab"], &["aa"]),
+    ("(*LIMIT_MATCH=1)(a|b)*c(?=d)", &["cd", "abcd"], &["abc"]),
+    ("(*LIMIT_HEAP=0)(*NOTEMPTY)^(a|b)*(?=c)", &["c", "abc"], &["ab"]),
+    ("(*UTF)(*LIMIT_DEPTH=1)(*UCP)^(\\w(b|c)d)(?=e)", &["abde", "écde"], &["abd"]),
+    ("(*NOTEMPTY_ATSTART)b*(*F)|^a?", &["a", "b", ""], &[]),
     ("(*NO_AUTO_POSSESS)^a+b", &["aab"], &["aac"]),
     ("(*CRLF)^a.$", &["ab"], &["a"]),
     ("^(?:a(*COMMIT)b|ac)", &["ab"], &["ac"]),
