@@ -142,16 +142,24 @@ impl Stopping {
         self.0.upgrade().is_some_and(|shared| !shared.closed.get())
     }
 
-    /// Lets clients in again, for this listener, unless the socket is closed by now. At once: whoever asked for the change
-    /// may connect before the task has its turn.
-    pub(super) fn revive(self, listener: &Rc<LocalListener>) -> Option<Acceptor> {
+    /// Lets clients in again, for this listener, unless the socket is closed by now or they are kept out of all. At once:
+    /// whoever asked for the change may connect before the task has its turn.
+    pub(super) fn revive(self, listener: &Rc<LocalListener>, keep_out: bool) -> Option<Acceptor> {
         let shared = self.0.upgrade().filter(|shared| !shared.closed.get())?;
         *shared.target.borrow_mut() = Rc::clone(listener);
         shared.stopping.set(false);
-        shared.kept_out.set(false);
+        shared.kept_out.set(keep_out);
         shared.follow();
         shared.changed.notify_one();
         Some(Acceptor(shared))
+    }
+
+    /// As [`Acceptor::give_way`]: no handshakes are waited for any more, and whoever connects before the task has its turn is
+    /// let in, unless clients are kept out of all.
+    pub(super) fn give_way(self, listener: &Rc<LocalListener>, keep_out: bool) {
+        if let Some(acceptor) = self.revive(listener, keep_out) {
+            acceptor.give_way(listener);
+        }
     }
 }
 
@@ -222,6 +230,9 @@ async fn wind_down(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener) -
     loop {
         if !shared.stopping.get() {
             return true;
+        }
+        if shared.hasty.get() {
+            return false;
         }
         let listener = shared.target.borrow().clone();
         let state = Arc::clone(&listener.present().plan().state);

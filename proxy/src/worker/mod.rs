@@ -219,17 +219,25 @@ impl Listeners {
                 tracing::error!(%binding, "no socket came with the snapshot");
             }
         }
-        self.stopping.retain(|_, stopping| stopping.is_open());
-        for (binding, acceptor) in acceptors {
-            match snapshot.shared.bindings().find(|(other, _)| covers(other, &binding)) {
-                Some((_, index)) => {
-                    acceptor.give_way(&self.by_id[&snapshot.listener(index).state.id]);
-                }
-                None => {
-                    self.stopping.insert(binding, acceptor.stop());
-                }
+        let over = |binding: &Binding| {
+            let (_, index) = snapshot.shared.bindings().find(|(other, _)| covers(other, binding))?;
+            Some(&self.by_id[&snapshot.listener(index).state.id])
+        };
+        let mut stopping = HashMap::new();
+        // An address that was given up by an earlier change may have come under another only with this one.
+        for (binding, given_up) in self.stopping.drain().filter(|(_, given_up)| given_up.is_open()) {
+            match over(&binding) {
+                Some(listener) => given_up.give_way(listener, self.quiesced),
+                None => drop(stopping.insert(binding, given_up)),
             }
         }
+        for (binding, acceptor) in acceptors {
+            match over(&binding) {
+                Some(listener) => acceptor.give_way(listener),
+                None => drop(stopping.insert(binding, acceptor.stop())),
+            }
+        }
+        self.stopping = stopping;
         if self.quiesced {
             self.keep_out(true);
         }
@@ -245,7 +253,8 @@ impl Listeners {
         socket: NewListener,
     ) -> io::Result<Acceptor> {
         if let NewListener::Bound(_) = socket
-            && let Some(acceptor) = self.stopping.remove(&binding).and_then(|s| s.revive(&listener))
+            && let Some(acceptor) =
+                self.stopping.remove(&binding).and_then(|s| s.revive(&listener, self.quiesced))
         {
             return Ok(acceptor);
         }

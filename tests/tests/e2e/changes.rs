@@ -404,6 +404,30 @@ async fn an_address_that_gives_way_to_all_addresses_is_served_at_once() {
 }
 
 #[tokio::test]
+async fn all_addresses_are_served_at_once_where_one_was_given_up_before() {
+    let member = Backend::named("a").await;
+    let all = std::net::Ipv4Addr::UNSPECIFIED.into();
+    let pool = Pool::http().members([&member]);
+    let one = Document::of(Listener::http().port(free_port(all)), pool);
+    let mut none = one.clone();
+    none.listeners.clear();
+    let mut proxy = Proxy::start(one.clone()).await;
+    let address = proxy.address();
+    for _ in 0..3 {
+        // Its sockets are being closed when the others come.
+        proxy.apply(&none).await;
+        proxy.apply(&one.clone().on(all)).await;
+        let begun = std::time::Instant::now();
+        for _ in 0..8 {
+            assert_eq!(Client::connect(address).await.get("/").await.text(), "a");
+        }
+        // A request to connect that is dropped is repeated after a second.
+        assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+        proxy.apply(&one).await;
+    }
+}
+
+#[tokio::test]
 async fn the_memory_of_rules_goes_back_with_them() {
     const MORE_KIB: u64 = 6 * 1024;
     let member = Backend::named("a").await;
