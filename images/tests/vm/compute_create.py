@@ -1,4 +1,5 @@
-"""compute_create.py files|cloud-config AMPHORA-ID CA SERVER-PEM: what Octavia hands to Nova for an amphora, as JSON.
+"""compute_create.py files|cloud-config AMPHORA-ID CA SERVER-PEM CONTROLLERS HEARTBEAT-KEY: what Octavia hands to Nova for an amphora, as
+JSON.
 
 Its own task (CertComputeCreate) does it, with a compute driver that only takes down what it is given. `files` is Octavia's default,
 personality files; `cloud-config` its deprecated mode, the same files in the user data.
@@ -25,7 +26,7 @@ class Driver:
 
 
 def main():
-    mode, amphora, authority, server = sys.argv[1:]
+    mode, amphora, authority, server, controllers, key = sys.argv[1:]
     options = {
         "controller_worker": {
             "client_ca": authority,
@@ -34,7 +35,7 @@ def main():
             "amp_boot_network_list": ["11111111-1111-1111-1111-111111111111"],
             "loadbalancer_topology": "SINGLE",
         },
-        "health_manager": {"controller_ip_port_list": ["10.0.2.2:5555"], "heartbeat_key": "insecure & \"quoted\""},
+        "health_manager": {"controller_ip_port_list": controllers.split(","), "heartbeat_key": key, "heartbeat_interval": 3},
         "haproxy_amphora": {"bind_host": "::", "build_rate_limit": -1},
         "certificates": {"server_certs_key_passphrase": ["insecure-key-do-not-use-this-key"]},
         "amphora_agent": {"admin_log_targets": ["10.0.2.2:514"], "tenant_log_targets": ["10.0.2.2:515"]},

@@ -1,0 +1,56 @@
+"""What the tests of machines share: where things are, how they wait, and how they end."""
+
+import http.client
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+# One generous bound for whatever is waited for: emulation on a machine that has other things to do.
+BOUND = 600.0
+# Of a question that is asked again when it is not answered: short, because what QEMU's own network asks of a machine that is not
+# there yet is answered late.
+PROBE = 3.0
+
+
+class Failed(Exception):
+    """What was waited for did not come."""
+
+
+def until(what, probe, bound=BOUND):
+    """Calls probe until it gives something, and gives that."""
+    deadline = time.monotonic() + bound
+    last = None
+    while time.monotonic() < deadline:
+        try:
+            if (got := probe()) is not None:
+                return got
+        except (OSError, http.client.HTTPException, subprocess.SubprocessError) as error:
+            last = error
+        time.sleep(0.1)
+    raise Failed(f"{what}: not within {bound:.0f} s; last: {last!r}")
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def add_arguments(parser):
+    """Those that all tests of machines have."""
+    parser.add_argument("--image", type=pathlib.Path, default=TARGET / "image/amphora.qcow2")
+    parser.add_argument("--controller", type=pathlib.Path,
+                        default=os.environ.get("AMPHORA_CONTROLLER_BIN", TARGET / "debug/amphora-controller"))
+    parser.add_argument("--keep-console", type=pathlib.Path, default=TARGET / "image-tests", help="where consoles of failures go")
+
+
+def end_when_told():
+    """Tidies up when it is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
