@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use prometheus::{IntCounter, IntGauge, TextEncoder, core::Collector, proto::MetricFamily};
 
+use crate::tls::Expiry;
+
 macro_rules! series {
     ($($(#[$doc:meta])* $field:ident: $kind:ident, $name:literal, $help:literal;)+) => {
         /// What the agent counts.
@@ -61,7 +63,13 @@ series! {
 
 impl Metrics {
     /// The texts of the proxy and of the VRRP daemon, of those that gave one, and the agent's own series.
-    pub fn text(&self, proxy: Option<Bytes>, vrrp: Option<Bytes>, has_vrrp: bool) -> Vec<u8> {
+    pub fn text(
+        &self,
+        proxy: Option<Bytes>,
+        vrrp: Option<Bytes>,
+        has_vrrp: bool,
+        expiry: &Expiry,
+    ) -> Vec<u8> {
         let mut families =
             gauge("amphora_agent_proxy_up", "Whether the proxy answers.", proxy.is_some().into());
         if has_vrrp {
@@ -69,10 +77,8 @@ impl Metrics {
             families.extend(gauge("amphora_agent_vrrp_up", help, vrrp.is_some().into()));
         }
         families.extend(self.families());
-        if let Some(bytes) = resident_memory() {
-            let name = "amphora_agent_resident_memory_bytes";
-            families.extend(gauge(name, "Resident memory of the agent.", bytes));
-        }
+        families.extend(expiry_families(expiry));
+        families.extend(process_families());
         let mut all = Vec::new();
         for part in proxy.into_iter().chain(vrrp) {
             all.extend_from_slice(&part);
@@ -87,10 +93,47 @@ impl Metrics {
 }
 
 /// A series that is asked for when it is written.
-fn gauge(name: &str, help: &str, value: u64) -> Vec<MetricFamily> {
+fn gauge(name: &str, help: &str, value: i64) -> Vec<MetricFamily> {
     let gauge = IntGauge::new(name, help).expect(SOUND);
-    gauge.set(value.try_into().unwrap_or(i64::MAX));
+    gauge.set(value);
     gauge.collect()
+}
+
+/// As seconds since 1970, which `time()` can be taken from.
+fn expiry_families(expiry: &Expiry) -> impl Iterator<Item = MetricFamily> {
+    let rows = [
+        (
+            "amphora_agent_certificate_expiry_timestamp_seconds",
+            "When the agent's certificate, or the first of its chain, expires.",
+            expiry.server,
+        ),
+        (
+            "amphora_agent_client_ca_expiry_timestamp_seconds",
+            "When the first of the authorities that sign controllers' certificates expires.",
+            expiry.authorities,
+        ),
+        (
+            "amphora_agent_crl_next_update_timestamp_seconds",
+            "When the first revocation list expires and nobody gets in any more; only with agent_client_crl.",
+            expiry.lists,
+        ),
+    ];
+    rows.into_iter()
+        .flat_map(|(name, help, at)| at.map(|at| gauge(name, help, at.unix_timestamp())))
+        .flatten()
+}
+
+/// What the process has of the machine, as far as the kernel says.
+fn process_families() -> impl Iterator<Item = MetricFamily> {
+    let rows = [
+        ("amphora_agent_resident_memory_bytes", "Resident memory of the agent.", resident_memory()),
+        ("amphora_agent_open_fds", "Descriptors that the agent has open.", open_descriptors()),
+        ("amphora_agent_max_fds", "Descriptors that the agent may have open.", descriptor_limit()),
+    ];
+    let row = |(name, help, value): (_, _, Option<u64>)| {
+        value.map(|value| gauge(name, help, value.try_into().unwrap_or(i64::MAX)))
+    };
+    rows.into_iter().filter_map(row).flatten()
 }
 
 /// `VmRSS` of this process.
@@ -101,20 +144,39 @@ fn resident_memory() -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// Without the one that it takes to look.
+#[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
+fn open_descriptors() -> Option<u64> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    u64::try_from(open).ok()?.checked_sub(1)
+}
+
+/// The soft limit, which the kernel goes by.
+fn descriptor_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::collections::BTreeSet;
 
+    use time::OffsetDateTime;
+
     use super::*;
+
+    fn expiry() -> Expiry {
+        let at = |seconds| Some(OffsetDateTime::from_unix_timestamp(seconds).unwrap());
+        Expiry { server: at(1_900_000_000), authorities: at(2_000_000_000), lists: at(-1) }
+    }
 
     #[test]
     fn the_documentation_lists_every_series() {
         let doc = include_str!("../../docs/metrics.md");
         let documented: BTreeSet<_> =
             doc.lines().filter(|line| line.starts_with("| `amphora_agent_")).map(str::to_owned).collect();
-        let text = String::from_utf8(Metrics::default().text(None, None, true)).unwrap();
+        let text = String::from_utf8(Metrics::default().text(None, None, true, &expiry())).unwrap();
         let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
         let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let written: BTreeSet<_> = helps
@@ -131,7 +193,7 @@ mod tests {
         metrics.connections.dec();
         metrics.requests_ok.inc_by(12_345_678_901);
         metrics.changes.inc();
-        let text = String::from_utf8(metrics.text(None, Some(Bytes::new()), true)).unwrap();
+        let text = String::from_utf8(metrics.text(None, Some(Bytes::new()), true, &expiry())).unwrap();
         let (text, resident) = text.split_once("amphora_agent_resident_memory_bytes ").unwrap();
         assert!(resident.starts_with("Resident memory of the agent.\n# TYPE "), "{resident}");
         assert_eq!(text, concat!(include_str!("metrics.golden"), "# HELP "));
@@ -142,7 +204,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.changes.inc();
         let (proxy, vrrp) = (Bytes::from_static(b"haproxy_up 1"), Bytes::from_static(b"amphora_vrrp_fit 1"));
-        let text = String::from_utf8(metrics.text(Some(proxy), Some(vrrp), true)).unwrap();
+        let text =
+            String::from_utf8(metrics.text(Some(proxy), Some(vrrp), true, &Expiry::default())).unwrap();
         let start = "haproxy_up 1\namphora_vrrp_fit 1\n# HELP amphora_agent_proxy_up ";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\namphora_agent_vrrp_up 1\n"), "{text}");
@@ -151,7 +214,18 @@ mod tests {
         let mut unique = names.clone();
         unique.dedup();
         assert_eq!(names, unique);
-        let alone = String::from_utf8(metrics.text(None, None, false)).unwrap();
+        let alone = String::from_utf8(metrics.text(None, None, false, &Expiry::default())).unwrap();
         assert!(alone.starts_with("# HELP amphora_agent_proxy_up") && !alone.contains("vrrp_up"), "{alone}");
+        assert!(!alone.contains("timestamp"), "{alone}");
+    }
+
+    #[test]
+    fn descriptors_are_counted() {
+        let (before, limit) = (open_descriptors().unwrap(), descriptor_limit().unwrap());
+        let held: Vec<_> = (0..100).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let after = open_descriptors().unwrap();
+        // Other tests open and close theirs meanwhile.
+        assert!((before + 50..=limit).contains(&after), "{before}, {after}, at most {limit}");
+        drop(held);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     peers::Peers,
     plumbing::Plumbing,
     proxy_client::ProxyClient,
-    rest::{Api, Server},
+    rest::{Api, Own, Server},
     store::Store,
     supervise::{self, Supervisor, Users},
     tls::ServerTls,
@@ -77,8 +77,7 @@ pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(
         plumbing.clone(),
         vrrp.clone(),
         peers.clone(),
-        metrics.clone(),
-        vitals.clone(),
+        Own { metrics: metrics.clone(), vitals: vitals.clone(), tls: tls.clone() },
     );
     let api = Arc::new(api);
     let server = Server::bind(config.bind, config.max_connections, tls.clone(), api, metrics.clone());

@@ -29,6 +29,7 @@ use time::OffsetDateTime;
 use crate::config::TlsProtocol;
 
 mod crl;
+mod der;
 
 use self::crl::Dated;
 
@@ -60,8 +61,20 @@ impl Files {
 struct Loaded {
     config: Arc<ServerConfig>,
     stamps: [Stamp; 3],
+    expiry: Expiry,
     /// When a revocation list expires, until that is told.
     expires: Option<OffsetDateTime>,
+}
+
+/// When the certificates in use expire, of several the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// The agent's own chain.
+    pub server: Option<OffsetDateTime>,
+    /// The authorities that sign controllers' certificates.
+    pub authorities: Option<OffsetDateTime>,
+    /// What the authorities have revoked: when the next list is due. `None` without lists.
+    pub lists: Option<OffsetDateTime>,
 }
 
 /// Whether expired revocation lists are taken, by which nobody gets in.
@@ -116,6 +129,12 @@ impl ServerTls {
         loaded.config.clone()
     }
 
+    /// Until when the certificates of a new connection are good. Reads them again when a file changed.
+    pub fn expiry(&self) -> Expiry {
+        self.current();
+        self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).expiry
+    }
+
     /// Reads the certificates again, whether the files look changed or not.
     ///
     /// # Errors
@@ -131,8 +150,8 @@ impl Loaded {
     fn read(files: &Files, protocol: TlsProtocol, expired: Expired) -> Result<Self, TlsError> {
         // What changes meanwhile is read once more.
         let stamps = files.stamps();
-        let (config, expires) = server_config(files, protocol, expired)?;
-        Ok(Self { config, stamps, expires })
+        let (config, expiry) = server_config(files, protocol, expired)?;
+        Ok(Self { config, stamps, expiry, expires: expiry.lists })
     }
 
     /// Says it once, when somebody comes: the log of handshakes alone would not say why nobody gets in.
@@ -153,10 +172,12 @@ fn server_config(
     files: &Files,
     protocol: TlsProtocol,
     expired: Expired,
-) -> Result<(Arc<ServerConfig>, Option<OffsetDateTime>), TlsError> {
+) -> Result<(Arc<ServerConfig>, Expiry), TlsError> {
     let Files { ca, cert, crl } = files;
     let mut roots = RootCertStore::empty();
-    for authority in certificates(ca)? {
+    let authorities = certificates(ca)?;
+    let mut expiry = Expiry { authorities: first_to_expire(&authorities), ..Expiry::default() };
+    for authority in authorities {
         roots.add(authority).map_err(|e| fail(ca, &e))?;
     }
     let provider: Arc<CryptoProvider> = aws_lc_rs::default_provider().into();
@@ -164,7 +185,7 @@ fn server_config(
         Some(crl) => revocation_lists(crl, &roots, expired)?,
         None => Vec::new(),
     };
-    let expires = lists.iter().map(|dated| dated.until).min();
+    expiry.lists = lists.iter().map(|dated| dated.until).min();
     // With lists, every certificate of a chain needs the one of its issuer, and one that has expired meanwhile counts for
     // nothing: nobody gets in until it is replaced.
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
@@ -178,17 +199,19 @@ fn server_config(
         TlsProtocol::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsProtocol::Tls13 => &[&rustls::version::TLS13],
     };
+    let chain = certificates(cert)?;
+    expiry.server = first_to_expire(&chain);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|e| TlsError(e.to_string()))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(cert)?, key)
+        .with_single_cert(chain, key)
         .map_err(|e| fail(cert, &e))?;
     // A resumed session would outlive the certificates that it was made with.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((config.into(), expires))
+    Ok((config.into(), expiry))
 }
 
 fn fail(path: &Path, what: &dyn fmt::Display) -> TlsError {
@@ -212,6 +235,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<_, _>>().map_err(|e| fail(path, &e))?;
     if certificates.is_empty() { Err(fail(path, &"no certificate in it")) } else { Ok(certificates) }
+}
+
+fn first_to_expire(certificates: &[CertificateDer<'_>]) -> Option<OffsetDateTime> {
+    certificates.iter().filter_map(|certificate| der::not_after(certificate)).min()
 }
 
 fn revocation_lists(

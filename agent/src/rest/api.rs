@@ -14,6 +14,7 @@ use hyper::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::{
     OPENAPI,
@@ -33,6 +34,7 @@ use crate::{
     peers::Peers,
     plumbing::{PlugError, Plumbing, Port},
     status,
+    tls::ServerTls,
     vrrp::Vrrp,
 };
 
@@ -51,6 +53,17 @@ struct Changes {
     vrrp: Turns,
 }
 
+/// What is known of the agent itself.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// When its last heartbeat left.
+    pub vitals: Arc<Vitals>,
+    /// The certificates that are in use.
+    pub tls: Arc<ServerTls>,
+}
+
 /// The API over one amphora.
 #[derive(Debug)]
 pub struct Api {
@@ -59,6 +72,7 @@ pub struct Api {
     vrrp: Arc<Vrrp>,
     peers: Arc<Peers>,
     metrics: Arc<Metrics>,
+    tls: Arc<ServerTls>,
     vitals: Arc<Vitals>,
     limits: Limits,
     changes: Changes,
@@ -74,15 +88,16 @@ impl Api {
         plumbing: Arc<Plumbing>,
         vrrp: Arc<Vrrp>,
         peers: Arc<Peers>,
-        metrics: Arc<Metrics>,
-        vitals: Arc<Vitals>,
+        own: Own,
     ) -> Self {
+        let Own { metrics, vitals, tls } = own;
         Self {
             amphora,
             plumbing,
             vrrp,
             peers,
             metrics,
+            tls,
             vitals,
             limits: Limits { size: config.max_body_size, time: config.request_read_timeout },
             changes: Changes::default(),
@@ -152,9 +167,13 @@ impl Api {
             (Resource::Health, _) => self.health().await,
             (Resource::OpenApi, _) => Ok(bytes("application/json", Bytes::from_static(OPENAPI.as_bytes()))),
             (Resource::Metrics, _) => {
-                let (proxy, vrrp) =
-                    tokio::join!(self.amphora.proxy().metrics(), self.vrrp.daemon().metrics());
-                let text = self.metrics.text(proxy.ok(), vrrp.ok(), self.vrrp.is_configured());
+                let tls = self.tls.clone();
+                let expiry = spawn_blocking(move || tls.expiry());
+                let (proxy, vrrp, expiry) =
+                    tokio::join!(self.amphora.proxy().metrics(), self.vrrp.daemon().metrics(), expiry);
+                // That it panicked is told by then.
+                let expiry = expiry.unwrap_or_default();
+                let text = self.metrics.text(proxy.ok(), vrrp.ok(), self.vrrp.is_configured(), &expiry);
                 Ok(bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
             }
             (Resource::LoadBalancer(id), &Method::PUT) => {

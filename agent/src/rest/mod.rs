@@ -10,7 +10,12 @@ pub mod server;
 mod turns;
 mod vrrp;
 
-pub use self::{api::Api, error::ApiError, route::Resource, server::Server};
+pub use self::{
+    api::{Api, Own},
+    error::ApiError,
+    route::Resource,
+    server::Server,
+};
 
 /// The OpenAPI document of the API.
 pub const OPENAPI: &str = include_str!("openapi.json");

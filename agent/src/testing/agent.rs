@@ -27,7 +27,7 @@ use crate::{
     peers::Peers,
     plumbing::{Plumbing, PlumbingConfig},
     proxy_client::ProxyClient,
-    rest::{Api, Server},
+    rest::{Api, Own, Server},
     store::Store,
     tls::ServerTls,
     vrrp::Vrrp,
@@ -105,7 +105,7 @@ impl TestAgent {
             Plumbing::open(PlumbingConfig { pci_rescan: None, ..(&config).into() }, store.clone()).unwrap();
         let peers = Peers::open(store.clone(), amphora.proxy().clone(), config.peers_file.is_some()).unwrap();
         let vrrp = Vrrp::open(store, VrrpClient::new(config.vrrp_control_socket.clone())).unwrap();
-        let tls = ServerTls::load(config.certificates(), config.tls_protocol).unwrap();
+        let tls = Arc::new(ServerTls::load(config.certificates(), config.tls_protocol).unwrap());
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
         let api = Api::new(
             &config,
@@ -113,12 +113,10 @@ impl TestAgent {
             plumbing,
             vrrp.clone(),
             peers.clone(),
-            metrics.clone(),
-            vitals,
+            Own { metrics: metrics.clone(), vitals, tls: tls.clone() },
         );
         let api = Arc::new(api);
-        let server =
-            Server::bind(config.bind, config.max_connections, Arc::new(tls), api, metrics).await.unwrap();
+        let server = Server::bind(config.bind, config.max_connections, tls, api, metrics).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(server.run(stopped, config.drain_timeout));

@@ -4,12 +4,9 @@
 use std::cmp::Reverse;
 
 use rustls::{RootCertStore, pki_types::CertificateRevocationListDer};
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
+use time::OffsetDateTime;
 
-const INTEGER: u8 = 0x02;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
+use super::der::{INTEGER, SEQUENCE, element, moment};
 
 /// A list as it was read, and for how long it is good.
 #[derive(Debug)]
@@ -94,64 +91,11 @@ impl<'l> Validity<'l> {
     }
 }
 
-/// Tag and content of the DER element at the front, and what is behind it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
-/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 section 4.1.2.5).
-fn moment(tag: u8, text: &[u8]) -> Option<OffsetDateTime> {
-    let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
-    let (year, rest) = match tag {
-        UTC_TIME => {
-            let (year, rest) = text.split_at_checked(2)?;
-            let year: i32 = year.parse().ok()?;
-            (if year < 50 { 2000 + year } else { 1900 + year }, rest)
-        }
-        GENERALIZED_TIME => {
-            let (year, rest) = text.split_at_checked(4)?;
-            (year.parse().ok()?, rest)
-        }
-        _ => return None,
-    };
-    if rest.len() != 10 {
-        return None;
-    }
-    let part = |at: usize| rest.get(at..at + 2)?.parse::<u8>().ok();
-    let date = Date::from_calendar_date(year, Month::try_from(part(0)?).ok()?, part(2)?).ok()?;
-    let time = Time::from_hms(part(4)?, part(6)?, part(8)?).ok()?;
-    Some(PrimitiveDateTime::new(date, time).assume_utc())
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn moments() {
-        let at = |tag, text: &str| moment(tag, text.as_bytes()).map(OffsetDateTime::unix_timestamp);
-        assert_eq!(at(UTC_TIME, "700101000000Z"), Some(0));
-        assert_eq!(at(UTC_TIME, "491231235959Z"), Some(2_524_607_999));
-        assert_eq!(at(GENERALIZED_TIME, "20500101000000Z"), Some(2_524_608_000));
-        for text in ["", "Z", "700101000000", "701301000000Z", "7001010000Z", "70010100000\u{e9}Z"] {
-            assert_eq!(at(UTC_TIME, text), None, "{text}");
-        }
-    }
 
     proptest! {
         #[test]

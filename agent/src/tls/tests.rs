@@ -162,6 +162,40 @@ async fn a_list_that_cannot_be_used_is_refused_with_the_reason() {
     }
 }
 
+/// What metrics tell is what is in use, and follows the files.
+#[tokio::test]
+async fn expiry_is_that_of_what_is_in_use() {
+    let Some(openssl) = Openssl::new().await else { return };
+    let at = |seconds| Some(OffsetDateTime::from_unix_timestamp(seconds).unwrap());
+    openssl.list("ca", "crl.pem", "-crl_lastupdate 20200101000000Z -crl_nextupdate 20480101000000Z").await;
+    let own = crate::testing::Certificates::new(&openssl.path("own"));
+    let (ca, cert) = (openssl.path("ca.pem"), own.server());
+    let files = Files { ca, cert: cert.clone(), crl: Some(openssl.path("crl.pem")) };
+    let tls = ServerTls::load(files.clone(), TlsProtocol::Tls12).unwrap();
+    let first = tls.expiry();
+    assert_eq!(first.lists, at(2_461_449_600));
+    let days = (first.authorities.unwrap() - OffsetDateTime::now_utc()).whole_days();
+    assert!((29..=30).contains(&days), "{days}");
+
+    // A chain ends with the first of it, and a bundle is as old as its oldest.
+    let chain = [fs::read(&cert).unwrap(), fs::read(openssl.path("ca.pem")).unwrap()].concat();
+    fs::write(&cert, chain).unwrap();
+    assert_eq!(tls.expiry().server, first.authorities);
+    assert!(first.server > first.authorities);
+    let others = own.ca();
+    fs::write(&others, [fs::read(&others).unwrap(), fs::read(openssl.path("ca.pem")).unwrap()].concat())
+        .unwrap();
+    let bundle = ServerTls::load(Files { ca: others, crl: None, ..files }, TlsProtocol::Tls12).unwrap();
+    assert_eq!(
+        bundle.expiry(),
+        Expiry { server: first.authorities, authorities: first.authorities, lists: None }
+    );
+
+    // What is not usable is not in use.
+    fs::write(&cert, "").unwrap();
+    assert_eq!(tls.expiry().server, first.authorities);
+}
+
 const PAST: &str = "-crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z";
 
 /// An amphora that boots with an expired list carries traffic all the same: its agent is there and lets nobody in.
