@@ -63,3 +63,17 @@ require_compiler() {
     say "no C compiler:"
     install_packages gcc libc6-dev || { say "install a C compiler (Debian: gcc libc6-dev) and try again"; exit 1; }
 }
+
+# get_prometheus TARGET: prometheus and promtool, into TARGET/tools and PATH. They are taken out of their package, because installing
+# that would start a server.
+get_prometheus() {
+    PATH="$1/tools/usr/bin:$PATH"
+    if have promtool && have prometheus; then return; fi
+    say "prometheus: unpacking Debian's package into $1/tools"
+    mkdir -p "$1/tools"
+    (
+        cd "$1/tools" &&
+            { apt-get download prometheus || { as_root apt-get update && apt-get download prometheus; }; } >/dev/null 2>&1 &&
+            dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb
+    )
+}
