@@ -98,7 +98,7 @@ async fn set_peers(engine: &Engine, body: &[u8]) -> Answer {
 
 /// The text of `/metrics`, as the peer reads it.
 async fn text(engine: &Engine) -> Answer {
-    let Some(mut scrape) = engine.scrapes().begin().await else { return stopping() };
+    let Some(mut scrape) = engine.scrapes().begin(None).await else { return stopping() };
     let (pieces, content) = mpsc::channel(1);
     tokio::task::spawn_local(async move {
         loop {

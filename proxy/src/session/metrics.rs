@@ -1,7 +1,15 @@
 //! PROMETHEUS listeners: `GET /metrics`, from the thread that writes it, and nothing else. What they carry is not
 //! counted as traffic.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{net::TcpStream, time::Instant};
 
@@ -31,7 +39,7 @@ pub(crate) async fn serve(
         client.active = Instant::now();
         let Begin::Bytes = client.wait_for_request(listener, timeout).await else { return };
         let (mut to, scrape) = match ask(worker, listener, &mut client, timeout).await {
-            Asked::Scrape(to) => (to, begin(worker, &mut client).await),
+            Asked::Scrape(to) => (to, begin(worker, &mut client, address.ip()).await),
             Asked::Answered(to) if to.keep_alive => continue,
             Asked::Answered(_) => return client.linger().await,
             Asked::Gone => return,
@@ -121,9 +129,9 @@ fn write_head(out: &mut Vec<u8>, to: Recipient) {
 }
 
 /// Waits for the scraper's turn; `None` when that does not come in time, or when the client is gone.
-async fn begin(worker: &Worker, client: &mut Client) -> Option<Scrape> {
+async fn begin(worker: &Worker, client: &mut Client, address: IpAddr) -> Option<Scrape> {
     client.deadline.set(Some(Instant::now() + PATIENCE));
-    let mut begun = pin!(worker.scrapes.begin());
+    let mut begun = pin!(worker.scrapes.begin(Some(address)));
     poll_fn(|cx| match begun.as_mut().poll(cx) {
         Poll::Ready(begun) => Poll::Ready(begun),
         Poll::Pending if client.poll_gone(cx).is_ready() => Poll::Ready(None),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -15,8 +16,10 @@ const SHARED: Duration = Duration::from_secs(1);
 /// Scrapes that are written at once; more wait for their turn.
 pub(super) const UNDER_WAY: usize = 32;
 /// When others wait, one that has taken nothing for so long is cut off,
-const STALLED: Duration = Duration::from_secs(10);
-/// and so is one that has gone on for so long.
+const STALLED: Duration = Duration::from_secs(3);
+/// one of an address that has more under way than who waits when it has gone on for so long,
+const LONG: Duration = Duration::from_secs(10);
+/// and any that has gone on for so long. `LONG` is also how long a moment is read when there is no room for another.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Bytes of text in a piece.
 pub(super) const PIECE: usize = 64 * 1024;
@@ -32,9 +35,13 @@ pub(super) struct Desk {
     /// Oldest first.
     moments: VecDeque<Moment>,
     under_way: HashMap<u64, UnderWay>,
-    waiting: VecDeque<oneshot::Sender<u64>>,
+    /// By where they come from, oldest first and with their numbers.
+    waiting: HashMap<Scraper, VecDeque<(u64, oneshot::Sender<u64>)>>,
     window: Window,
 }
+
+/// Who scrapes: a client's address, or the control socket.
+pub(super) type Scraper = Option<IpAddr>;
 
 /// The values of one moment.
 #[derive(Debug)]
@@ -48,6 +55,7 @@ struct Moment {
 
 #[derive(Debug)]
 struct UnderWay {
+    from: Scraper,
     moment: u64,
     at: Exposition,
     since: Instant,
@@ -66,24 +74,24 @@ struct Window {
 
 impl Desk {
     /// Somebody wants to begin. To be [admitted](Self::admit).
-    pub(super) fn wait(&mut self, who: oneshot::Sender<u64>) {
-        self.waiting.push_back(who);
+    pub(super) fn wait(&mut self, from: Scraper, who: oneshot::Sender<u64>) {
+        self.last += 1;
+        self.waiting.entry(from).or_default().push_back((self.last, who));
     }
 
-    /// Lets those begin who wait, as far as there are places. `make` takes the values of this moment, in the generation of
-    /// the configuration that is given.
+    /// Lets those begin who wait, as far as there are places: first those with the fewest under way from their address. `make`
+    /// takes the values of this moment, in the generation of the configuration that is given.
     pub(super) fn admit(&mut self, now: Instant, generation: u64, make: impl Fn() -> Option<Exposition>) {
         loop {
-            match self.waiting.front() {
-                None => return,
-                // Nothing is made for who is gone.
-                Some(who) if who.is_closed() => {
-                    self.waiting.pop_front();
-                    continue;
+            // Nothing is made for who is gone.
+            self.waiting.retain(|_, waiting| {
+                while waiting.front().is_some_and(|(_, who)| who.is_closed()) {
+                    waiting.pop_front();
                 }
-                Some(_) => {}
-            }
-            if self.under_way.len() >= UNDER_WAY && !self.cut_off_one(now) {
+                !waiting.is_empty()
+            });
+            let Some(from) = self.next_in_turn() else { return };
+            if self.under_way.len() >= UNDER_WAY && !self.cut_off_one(now, from) {
                 return;
             }
             let fresh = |moment: &Moment| {
@@ -98,13 +106,13 @@ impl Desk {
                 self.last += 1;
                 self.moments.push_back(Moment { id: self.last, at: now, generation, begin, readers: 0 });
             }
-            let (Some(who), Some(moment)) = (self.waiting.pop_front(), self.moments.back_mut()) else {
-                return;
-            };
+            let who = self.waiting.get_mut(&from).and_then(VecDeque::pop_front);
+            let (Some((_, who)), Some(moment)) = (who, self.moments.back_mut()) else { return };
             self.last += 1;
             let id = self.last;
             moment.readers += 1;
-            let scrape = UnderWay { moment: moment.id, at: moment.begin.clone(), since: now, asked: now };
+            let scrape =
+                UnderWay { from, moment: moment.id, at: moment.begin.clone(), since: now, asked: now };
             self.under_way.insert(id, scrape);
             if who.send(id).is_err() {
                 self.end(id);
@@ -153,13 +161,12 @@ impl Desk {
 
     /// When something is to be done without anybody asking.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        if !self.waiting.is_empty() {
-            let scrapes = self.under_way.values();
-            let scrapes = scrapes.map(|scrape| (scrape.asked + STALLED).min(scrape.since + LONGEST)).min();
-            return [scrapes, self.moments.front().map(|moment| moment.at + STALLED)]
-                .into_iter()
-                .flatten()
-                .min();
+        if let Some(from) = self.next_in_turn() {
+            return if self.under_way.len() >= UNDER_WAY {
+                self.under_way.values().map(|scrape| self.due(scrape, from)).min()
+            } else {
+                self.moments.front().map(|oldest| self.moment_due(oldest))
+            };
         }
         self.moments.iter().filter(|moment| moment.readers == 0).map(|moment| moment.at + SHARED).min()
     }
@@ -169,23 +176,42 @@ impl Desk {
         self.moments.len() >= 2 && bytes + bytes / self.moments.len() > MOMENTS
     }
 
+    /// Where the next comes from who begins.
+    fn next_in_turn(&self) -> Option<Scraper> {
+        let first = |waiting: &VecDeque<(u64, _)>| waiting.front().map(|(number, _)| *number);
+        let in_turn = self.waiting.iter().min_by_key(|(from, waiting)| (self.of(**from), first(waiting)));
+        in_turn.map(|(from, _)| *from)
+    }
+
+    /// How many are under way from there.
+    fn of(&self, from: Scraper) -> usize {
+        self.under_way.values().filter(|scrape| scrape.from == from).count()
+    }
+
+    /// When a scrape is cut off for one that waits.
+    fn due(&self, scrape: &UnderWay, waits: Scraper) -> Instant {
+        let longest = if self.of(scrape.from) > self.of(waits) + 1 { LONG } else { LONGEST };
+        (scrape.asked + STALLED).min(scrape.since + longest)
+    }
+
+    /// When a moment makes room for another.
+    fn moment_due(&self, moment: &Moment) -> Instant {
+        let readers = self.under_way.values().filter(|scrape| scrape.moment == moment.id);
+        let stalled = readers.map(|scrape| scrape.asked + STALLED).max();
+        stalled.unwrap_or(moment.at).min(moment.at + LONG)
+    }
+
     /// Takes the place of one that has stalled, or has gone on for too long.
-    fn cut_off_one(&mut self, now: Instant) -> bool {
-        let stalled = self.under_way.iter().min_by_key(|(_, scrape)| scrape.asked);
-        let stalled = stalled.filter(|(_, scrape)| now >= scrape.asked + STALLED);
-        let oldest = self.under_way.iter().min_by_key(|(_, scrape)| scrape.since);
-        let oldest = oldest.filter(|(_, scrape)| now >= scrape.since + LONGEST);
-        let Some((&id, _)) = stalled.or(oldest) else { return false };
+    fn cut_off_one(&mut self, now: Instant, waits: Scraper) -> bool {
+        let scrapes = self.under_way.iter().map(|(&id, scrape)| (self.due(scrape, waits), id));
+        let Some((_, id)) = scrapes.min().filter(|(due, _)| now >= *due) else { return false };
         self.end(id);
         true
     }
 
     fn cut_off_oldest_moment(&mut self, now: Instant) -> bool {
-        let Some(id) =
-            self.moments.front().filter(|oldest| now >= oldest.at + STALLED).map(|oldest| oldest.id)
-        else {
-            return false;
-        };
+        let oldest = self.moments.front().filter(|oldest| now >= self.moment_due(oldest));
+        let Some(id) = oldest.map(|oldest| oldest.id) else { return false };
         self.under_way.retain(|_, scrape| scrape.moment != id);
         self.moments.pop_front();
         self.window.retain(|other| other != id);

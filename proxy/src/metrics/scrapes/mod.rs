@@ -3,11 +3,12 @@
 //!
 //! What is kept while somebody reads is bounded: the rows of a few moments and a window of text over all of them. Text
 //! that has left the window is written again for who comes late, which is nobody but slow readers. A scrape that takes
-//! nothing for long, or that never ends, gives its place to who waits.
+//! nothing for long, or that never ends, gives its place to who waits; and those of one address take none from others.
 
 mod desk;
 
 use std::{
+    net::{IpAddr, Ipv6Addr},
     ops::Range,
     sync::{
         Arc,
@@ -20,15 +21,18 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use self::desk::Desk;
+use self::desk::{Desk, Scraper};
 use crate::{engine::Observation, net, sys};
+
+/// What is answered before it is looked whose turn it is.
+const BATCH: usize = 256;
 
 /// The way to the thread that writes the text of `/metrics`.
 #[derive(Clone, Debug)]
 pub struct Scrapes(mpsc::Sender<Ask>);
 
 enum Ask {
-    Begin(oneshot::Sender<u64>),
+    Begin(Scraper, oneshot::Sender<u64>),
     Next(u64, oneshot::Sender<Piece>),
     End(u64),
 }
@@ -52,13 +56,21 @@ impl Scrapes {
         Ok((generation, Self(asks)))
     }
 
-    /// Begins a scrape: waits for its turn, and then for values that are at most a second old, and not of before the last
-    /// change. `None` when the engine has ended. May be cancelled.
-    pub async fn begin(&self) -> Option<Scrape> {
+    /// Begins a scrape for a client of this address, or for the control socket: waits for its turn, and then for values that
+    /// are at most a second old, and not of before the last change. `None` when the engine has ended. May be cancelled.
+    pub async fn begin(&self, from: Option<IpAddr>) -> Option<Scrape> {
         let (reply, begun) = oneshot::channel();
-        self.0.send(Ask::Begin(reply)).ok()?;
+        self.0.send(Ask::Begin(from.map(network), reply)).ok()?;
         let id = begun.await.ok()?;
         Some(Scrape { id, asks: self.0.clone() })
+    }
+}
+
+/// What somebody has who has this address: of IPv6 the network.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & u128::MAX << 64).into(),
     }
 }
 
@@ -69,22 +81,32 @@ fn serve(queue: &mpsc::Receiver<Ask>, generation: &AtomicU64, observe: impl Fn()
             Some(at) => queue.recv_timeout(at.saturating_duration_since(net::now())),
             None => queue.recv().map_err(RecvTimeoutError::from),
         };
-        let now = net::now();
-        match ask {
-            Ok(Ask::Begin(who)) => desk.wait(who),
-            // Nothing is written for who is gone.
-            Ok(Ask::Next(_, reply)) if reply.is_closed() => {}
-            Ok(Ask::Next(id, reply)) => {
-                if let Some(piece) = desk.next(now, id) {
-                    let _ = reply.send(piece);
-                }
-            }
-            Ok(Ask::End(id)) => desk.end(id),
-            Err(RecvTimeoutError::Timeout) => {}
+        let first = match ask {
+            Ok(ask) => Some(ask),
+            Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
+        };
+        // Who has asked is no one that takes nothing, however long this thread was not let run.
+        for ask in first.into_iter().chain(queue.try_iter()).take(BATCH) {
+            answer(&mut desk, ask);
         }
+        let now = net::now();
         desk.admit(now, generation.load(Ordering::Acquire), || Some(observe()?.exposition()));
         desk.tidy(now);
+    }
+}
+
+fn answer(desk: &mut Desk, ask: Ask) {
+    match ask {
+        Ask::Begin(from, who) => desk.wait(from, who),
+        // Nothing is written for who is gone.
+        Ask::Next(_, reply) if reply.is_closed() => {}
+        Ask::Next(id, reply) => {
+            if let Some(piece) = desk.next(net::now(), id) {
+                let _ = reply.send(piece);
+            }
+        }
+        Ask::End(id) => desk.end(id),
     }
 }
 

@@ -61,8 +61,12 @@ impl Test {
     }
 
     fn begin(&mut self) -> oneshot::Receiver<u64> {
+        self.begin_from(1)
+    }
+
+    fn begin_from(&mut self, host: u8) -> oneshot::Receiver<u64> {
         let (who, begun) = oneshot::channel();
-        self.desk.wait(who);
+        self.desk.wait(Some([192, 0, 2, host].into()), who);
         self.admit();
         begun
     }
@@ -124,7 +128,7 @@ fn more_wait_for_their_turn_and_nothing_is_made_for_who_is_gone() {
     let mut waiting: Vec<_> = (0..100).map(|_| test.begin()).collect();
     assert!(waiting.iter_mut().all(|begun| begun.try_recv().is_err()));
     waiting.drain(..99);
-    test.pass(Duration::from_secs(2));
+    test.pass(Duration::from_millis(1500));
     test.read(under_way[0]).unwrap();
     assert!(waiting[0].try_recv().is_ok(), "the first that is still there");
     assert_eq!(test.made.get(), 2);
@@ -141,4 +145,36 @@ fn one_that_takes_nothing_gives_its_place_to_who_waits() {
     test.pass(at - test.now);
     assert!(waiting.try_recv().is_ok());
     assert_eq!(stalled.iter().filter(|&&id| test.desk.next(test.now, id).is_none()).count(), 1);
+}
+
+#[test]
+fn scrapes_of_one_address_do_not_keep_others_waiting() {
+    let mut test = Test::new();
+    let many: Vec<_> = (0..UNDER_WAY).map(|_| test.begin().try_recv().unwrap()).collect();
+    let mut more: Vec<_> = (0..100).map(|_| test.begin()).collect();
+    let mut other = test.begin_from(2);
+    // They go on, and never end.
+    for second in 0..10 {
+        assert!(other.try_recv().is_err(), "{second} s");
+        test.pass(Duration::from_secs(1));
+        many.iter().for_each(|&id| drop(test.desk.next(test.now, id)));
+    }
+    test.admit();
+    assert!(other.try_recv().is_ok(), "before those who came first");
+    assert!(more.iter_mut().all(|begun| begun.try_recv().is_err()));
+}
+
+#[test]
+fn nothing_is_due_at_once_while_others_wait_for_slow_readers() {
+    let mut test = Test::new();
+    let mut slow: Vec<_> = (0..2).map(|_| test.begin().try_recv().unwrap()).collect();
+    test.pass(Duration::from_millis(1100));
+    slow.extend((2..UNDER_WAY).map(|_| test.begin().try_recv().unwrap()));
+    let _waiting = test.begin();
+    for _ in 0..58 {
+        let now = test.now;
+        assert!(test.desk.poll_timeout().is_some_and(|at| at > now));
+        test.pass(Duration::from_secs(1));
+        slow.iter().for_each(|&id| drop(test.desk.next(test.now, id)));
+    }
 }
