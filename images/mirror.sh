@@ -49,8 +49,16 @@ read_releases() {
     release_date=$(date -u -d "$(sed -n 's/^Date: //p' "$work/$suite")" +%s)
 }
 
-# debian NAME KEY MMDEBSTRAP-ARGUMENT...: a root by mmdebstrap as $cache/NAME-HASH.tar, whose path is in $made. Without device
-# nodes, which a plain user cannot make; the kernel makes them.
+# bootstrap TAR MMDEBSTRAP-ARGUMENT...: a root by mmdebstrap. Without device nodes, which a plain user cannot make; the kernel does.
+bootstrap() {
+    mmdebstrap --mode="$mode" --architectures=amd64 --keyring="$keyring" --format=tar --aptopt='Acquire::Languages "none"' \
+        "${@:2}" "$suite" - "${sources[@]}" >"$work/tar" 2>"$work/log" || { tail -n 30 "$work/log" >&2; exit 1; }
+    mmtarfilter --path-exclude='/dev/*' <"$work/tar" >"$1.new"
+    rm "$work/tar"
+    mv "$1.new" "$1"
+}
+
+# debian NAME KEY MMDEBSTRAP-ARGUMENT...: a root of Debian's packages as $cache/NAME-HASH.tar, whose path is in $made.
 debian() {
     local name=$1 key
     key="$2 ${*:3} $indices $release_date"
@@ -60,8 +68,5 @@ debian() {
         say "  kept: $made"
         return
     fi
-    SOURCE_DATE_EPOCH=$release_date mmdebstrap --mode="$mode" --architectures=amd64 --keyring="$keyring" --format=tar \
-        --aptopt='Acquire::Languages "none"' "${@:3}" "$suite" - "${sources[@]}" 2>"$work/log" |
-        mmtarfilter --path-exclude='/dev/*' >"$made.new" || { tail -n 30 "$work/log" >&2; exit 1; }
-    mv "$made.new" "$made"
+    SOURCE_DATE_EPOCH=$release_date bootstrap "$made" "${@:3}"
 }
