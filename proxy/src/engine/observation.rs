@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::report;
 use crate::{
     limits::Bounds,
-    metrics::{Exposition, Host, MetricsInput},
+    metrics::{Exposition, Host, MetricsInput, Usage},
     snapshot::Snapshot,
     state::{Counter, ListenerCounters, PerWorker},
 };
@@ -76,7 +76,8 @@ impl Observation {
         report::summary(&self.snapshot, &self.instance.to_string())
     }
 
-    /// The text of `/metrics`, to be written piece by piece. Asks the kernel how busy the machine is.
+    /// The text of `/metrics`, to be written piece by piece. Asks the kernel how busy the machine is, and what
+    /// the process has of it.
     pub fn exposition(&self) -> Exposition {
         Exposition::new(&MetricsInput {
             info: &self.info(),
@@ -84,6 +85,7 @@ impl Observation {
             loadbalancer: self.snapshot.model.as_deref(),
             peers: self.peers.as_ref(),
             host: Host::read().ok(),
+            usage: Usage::read(),
         })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! [`Exposition`] writes the text from a snapshot of the counters, in pieces: with thousands of members the whole is
 //! tens of megabytes. It writes only objects that the snapshot has, so the series of a deleted object disappear.
-//! [`Scrapes`] shares what it writes among all who want it. No I/O here but [`Host::read`].
+//! [`Scrapes`] shares what it writes among all who want it. No I/O here but [`Host::read`] and [`Usage::read`].
 
 mod families;
 mod host;
@@ -12,6 +12,7 @@ mod scrapes;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use self::{
 pub use self::{
     host::Host,
     scrapes::{Piece, Scrape, Scrapes},
+    usage::Usage,
 };
 
 /// The `Content-Type` of the text.
@@ -44,6 +46,8 @@ pub struct MetricsInput<'a> {
     pub peers: Option<&'a Peers>,
     /// The machine, where it is known.
     pub host: Option<Host>,
+    /// What the process has of it.
+    pub usage: Usage,
 }
 
 /// A place between two lines of an exposition.

@@ -8,7 +8,7 @@ use amphora_ipc::proxy::{
 };
 use amphora_model::ListenerId;
 
-use super::{MetricsInput, host::Host, sink::escape};
+use super::{MetricsInput, host::Host, sink::escape, usage::Usage};
 use crate::state::MemberStatus;
 
 /// All objects, with their labels as text.
@@ -28,6 +28,7 @@ pub(super) struct ProcessRow {
     pub(super) uptime_ms: u64,
     pub(super) generation: u64,
     pub(super) host: Option<Host>,
+    pub(super) usage: Usage,
     pub(super) listeners: u64,
     pub(super) connections: u64,
     pub(super) stats: ProcessStats,
@@ -75,7 +76,7 @@ pub(super) struct MemberRow {
 
 impl Rows {
     pub(super) fn new(input: &MetricsInput<'_>) -> Self {
-        let MetricsInput { info, stats, loadbalancer, peers, host } = *input;
+        let MetricsInput { info, stats, loadbalancer, peers, host, usage } = *input;
         let limits: HashMap<ListenerId, u32> = loadbalancer
             .into_iter()
             .flat_map(|lb| &lb.listeners)
@@ -88,6 +89,7 @@ impl Rows {
             uptime_ms: info.uptime_ms,
             generation: info.generation,
             host,
+            usage,
             listeners: stats.listeners.len() as u64,
             connections: sum(|l| l.active_connections),
             stats: stats.process,

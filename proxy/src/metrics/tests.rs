@@ -118,6 +118,9 @@ fn peers() -> Peers {
     }
 }
 
+const USAGE: Usage =
+    Usage { resident_bytes: Some(34_567_168), open_descriptors: Some(123), max_descriptors: Some(1_048_576) };
+
 fn text(stats: &Stats) -> String {
     text_with(stats, Some(&peers()))
 }
@@ -125,7 +128,7 @@ fn text(stats: &Stats) -> String {
 fn text_with(stats: &Stats, peers: Option<&Peers>) -> String {
     let mut out = String::new();
     let host = Some(Host { cpu_percent: 12.5, memory_percent: 50.0 });
-    render(&MetricsInput { info: &info(), stats, loadbalancer: None, peers, host }, &mut out);
+    render(&MetricsInput { info: &info(), stats, loadbalancer: None, peers, host, usage: USAGE }, &mut out);
     out
 }
 
@@ -150,6 +153,9 @@ fn samples_have_their_values_and_labels() {
     assert_eq!(value(&text, "octavia_loadbalancer_cpu"), "12.5");
     assert_eq!(value(&text, "octavia_loadbalancer_memory"), "50");
     assert_eq!(value(&text, "amphora_proxy_uptime_seconds"), "1234.567000");
+    assert_eq!(value(&text, "amphora_proxy_resident_memory_bytes"), "34567168");
+    assert_eq!(value(&text, "amphora_proxy_open_fds"), "123");
+    assert_eq!(value(&text, "amphora_proxy_max_fds"), "1048576");
     assert_eq!(value(&text, r#"amphora_proxy_info{version="0.1.0",instance="a \"quoted\" \\ name\n"}"#), "1");
     let listener = r#"listener="01000000-0000-0000-0000-000000000001""#;
     assert_eq!(value(&text, &format!("octavia_listener_bytes_in_total{{{listener}}}")), "42");
@@ -269,7 +275,14 @@ fn pieces_are_small_and_make_up_the_whole() {
     let info = info();
     let host = Some(Host { cpu_percent: 12.5, memory_percent: 50.0 });
     let peers = peers();
-    let input = MetricsInput { info: &info, stats: &stats, loadbalancer: None, peers: Some(&peers), host };
+    let input = MetricsInput {
+        info: &info,
+        stats: &stats,
+        loadbalancer: None,
+        peers: Some(&peers),
+        host,
+        usage: USAGE,
+    };
     let mut exposition = Exposition::new(&input);
     let (mut piece, mut at) = (String::new(), 0);
     loop {

@@ -31,6 +31,16 @@ async fn a_prometheus_listener_shows_what_there_is_and_nothing_else() {
     assert!(ids.iter().all(|id| text.contains(id)), "{text}");
     check_with_promtool(&text);
 
+    // What it has of the machine it can find out in its confinement.
+    for (name, least, most) in
+        [("resident_memory_bytes", 1 << 20, 1 << 31), ("open_fds", 10, 10_000), ("max_fds", 1000, 1 << 31)]
+    {
+        let name = format!("amphora_proxy_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok());
+        let value = value.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+        assert!((least..=most).contains(&value), "{name}{value}");
+    }
+
     // The same on the control socket, and nothing but it here.
     let same = proxy.request("GET", "/metrics", "").await.unwrap().text();
     assert_eq!(names(&same), names(&text));

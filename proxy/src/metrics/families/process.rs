@@ -114,4 +114,34 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "Configuration changes applied since the proxy started.",
         series: Series::Process(|process, sink| sink.put(process.generation)),
     },
+    Family {
+        name: "amphora_proxy_resident_memory_bytes",
+        kind: Kind::Gauge,
+        help: "Resident memory of the proxy.",
+        series: Series::Process(|process, sink| {
+            if let Some(value) = process.usage.resident_bytes {
+                sink.put(value);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_proxy_open_fds",
+        kind: Kind::Gauge,
+        help: "Descriptors that the proxy has open; with Linux 6.2 and newer.",
+        series: Series::Process(|process, sink| {
+            if let Some(value) = process.usage.open_descriptors {
+                sink.put(value);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_proxy_max_fds",
+        kind: Kind::Gauge,
+        help: "Descriptors that the proxy may have open.",
+        series: Series::Process(|process, sink| {
+            if let Some(value) = process.usage.max_descriptors {
+                sink.put(value);
+            }
+        }),
+    },
 ];

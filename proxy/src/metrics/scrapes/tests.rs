@@ -12,7 +12,7 @@ use super::{
     desk::{Desk, UNDER_WAY},
     *,
 };
-use crate::metrics::{Exposition, MetricsInput};
+use crate::metrics::{Exposition, MetricsInput, Usage};
 
 /// Values that tell how often they were taken.
 fn exposition(times: u64) -> Exposition {
@@ -30,7 +30,14 @@ fn exposition(times: u64) -> Exposition {
         loadbalancer: None,
         generation: 1,
     };
-    Exposition::new(&MetricsInput { info: &info, stats: &stats, loadbalancer: None, peers: None, host: None })
+    Exposition::new(&MetricsInput {
+        info: &info,
+        stats: &stats,
+        loadbalancer: None,
+        peers: None,
+        host: None,
+        usage: Usage::default(),
+    })
 }
 
 /// A desk whose clock is the test's.
