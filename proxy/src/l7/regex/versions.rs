@@ -17,9 +17,13 @@ pub(super) fn as_before(expression: &str) -> Cow<'_, str> {
             if rest.starts_with(br"\x") && !rest.get(2).is_some_and(|b| b.is_ascii_hexdigit() || *b == b'{') {
                 insertions.push((at + 2, "00"));
             }
-            // The brace of \x{..} and its like.
-            let argument = matches!(rest, [_, letter, b'{', ..] if letter.is_ascii_alphabetic());
-            at += 2 + usize::from(argument);
+            at += match rest {
+                // The character that a control character is named by, whichever it is.
+                [_, b'c', _, ..] => 3,
+                // The brace of an argument, and no quantifier's.
+                [_, b'g' | b'k' | b'N' | b'o' | b'p' | b'P' | b'x', b'{', ..] => 3,
+                _ => 2,
+            };
         } else {
             if !quoted && rest[0] == b'{' && is_newer_quantifier(&rest[1..]) {
                 insertions.push((at, r"\"));
