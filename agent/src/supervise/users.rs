@@ -1,6 +1,6 @@
 //! Whom the proxy and the VRRP daemon run as.
 
-use std::io;
+use std::{fs, io};
 
 use amphora_sandbox::Account;
 use caps::{CapSet, Capability};
@@ -41,7 +41,9 @@ impl Users {
             proxy: find(own, config.proxy_user.as_deref(), PROXY)?,
             vrrp: find(own, config.vrrp_user.as_deref(), VRRP)?,
         };
-        if users != Self::default() {
+        let accounts: Vec<_> = users.proxy.iter().chain(&users.vrrp).collect();
+        if !accounts.is_empty() {
+            must_be_mapped(&accounts, &mapping("uid_map"), &mapping("gid_map"))?;
             must_have(|capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false))?;
         }
         Ok(users)
@@ -66,6 +68,35 @@ fn must_have(has: impl Fn(Capability) -> bool) -> io::Result<()> {
     }
     let reason = format!("{} missing; an agent that is not root needs none of them", missing.join(", "));
     Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
+/// The users and groups of this user namespace; what cannot be read is an ordinary system's, all of them.
+#[expect(clippy::disallowed_methods, reason = "procfs, at the start")]
+fn mapping(file: &str) -> String {
+    fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_else(|_| format!("0 0 {}", u32::MAX))
+}
+
+/// A container without root may have one user alone: nobody can become another, whatever its capabilities.
+fn must_be_mapped(accounts: &[&Account], users: &str, groups: &str) -> io::Result<()> {
+    let missing =
+        accounts.iter().find(|it| !maps(users, it.uid().as_raw()) || !maps(groups, it.gid().as_raw()));
+    let Some(account) = missing else { return Ok(()) };
+    let (name, uid) = (account.name(), account.uid());
+    let reason =
+        format!("this user namespace does not have {name} ({uid}); proxy_user or vrrp_user can be root's");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
+/// Whether a map of user_namespaces(7), lines of first id inside, first id outside, number of ids, has an id.
+fn maps(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) = (fields.next(), fields.next(), fields.next())
+        else {
+            return false;
+        };
+        id.checked_sub(first).is_some_and(|offset| offset < count)
+    })
 }
 
 fn find(own: Uid, named: Option<&str>, usual: &str) -> io::Result<Option<Account>> {
@@ -117,6 +148,20 @@ mod tests {
         assert_eq!(error.to_string(), "CAP_KILL missing; an agent that is not root needs none of them");
         let error = must_have(|_| false).unwrap_err().to_string();
         assert!(error.starts_with("CAP_CHOWN, CAP_SETUID, CAP_SETGID, CAP_KILL missing;"), "{error}");
+    }
+
+    #[test]
+    fn a_user_who_is_not_in_this_user_namespace_is_named() {
+        let daemon = Account::named("daemon").unwrap();
+        let (all, one) = ("         0          0 4294967295\n", "         0       1000          1\n");
+        must_be_mapped(&[&daemon], all, all).unwrap();
+        for (users, groups) in [(one, all), (all, one), ("", all)] {
+            let error = must_be_mapped(&[&daemon], users, groups).unwrap_err().to_string();
+            assert!(error.starts_with("this user namespace does not have daemon (1);"), "{error}");
+        }
+        let several = "0 1000 1\n1 100000 65536\n";
+        assert!([0, 1, 65536].into_iter().all(|id| maps(several, id)));
+        assert!(!maps(several, 65537));
     }
 
     #[test]
