@@ -57,9 +57,9 @@ class Management:
         return f"{host}:{self.agent}"
 
 
-def slirp(static=False, agent=0):
+def slirp(static=False):
     """QEMU's own network, with DHCP; or what that would say, written into the configuration drive."""
-    agent, ssh = agent or free_port(), free_port()
+    agent, ssh = free_port(), free_port()
     network = {"id": "network0", "link": "tap0", "type": "ipv4_dhcp", "network_id": "n"}
     if static:
         network |= {"type": "ipv4", "ip_address": "10.0.2.15", "netmask": "255.255.255.0",
