@@ -9,6 +9,7 @@
 //! | [`places`] | who gives up his place when all connections of a server are taken; the agent's REST server has them, too |
 //! | [`fitness`] | what the data plane and the VRRP daemon say on a socket of their own |
 //! | [`threads`] | what the kernel says of a process that does not answer |
+//! | [`usage`] | what a process has of the machine, for its metrics |
 //! | `fuzz` | what the readers must hold for any bytes |
 //! | [`PeersConfig`] | who the peer is that session persistence is kept alike with |
 
@@ -23,6 +24,7 @@ pub mod places;
 pub mod proxy;
 pub mod server;
 pub mod threads;
+pub mod usage;
 pub mod vrrp;
 
 pub use self::peers::PeersConfig;

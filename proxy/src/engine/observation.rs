@@ -5,14 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_ipc::proxy::{Info, Peers, ProcessStats, Stats, Summary};
+use amphora_ipc::{
+    proxy::{Info, Peers, ProcessStats, Stats, Summary},
+    usage::Usage,
+};
 use amphora_model::LoadBalancer;
 use uuid::Uuid;
 
 use super::report;
 use crate::{
     limits::Bounds,
-    metrics::{Exposition, Host, MetricsInput, Usage},
+    metrics::{Exposition, Host, MetricsInput},
     snapshot::Snapshot,
     state::{Counter, ListenerCounters, PerWorker},
 };

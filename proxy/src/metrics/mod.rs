@@ -3,7 +3,7 @@
 //!
 //! [`Exposition`] writes the text from a snapshot of the counters, in pieces: with thousands of members the whole is
 //! tens of megabytes. It writes only objects that the snapshot has, so the series of a deleted object disappear.
-//! [`Scrapes`] shares what it writes among all who want it. No I/O here but [`Host::read`] and [`Usage::read`].
+//! [`Scrapes`] shares what it writes among all who want it. No I/O here but [`Host::read`].
 
 mod families;
 mod host;
@@ -12,11 +12,13 @@ mod scrapes;
 mod sink;
 #[cfg(test)]
 mod tests;
-mod usage;
 
 use std::sync::Arc;
 
-use amphora_ipc::proxy::{Info, Peers, Stats};
+use amphora_ipc::{
+    proxy::{Info, Peers, Stats},
+    usage::Usage,
+};
 use amphora_model::LoadBalancer;
 
 use self::{
@@ -27,7 +29,6 @@ use self::{
 pub use self::{
     host::Host,
     scrapes::{Piece, Scrape, Scrapes},
-    usage::Usage,
 };
 
 /// The `Content-Type` of the text.

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
-use amphora_ipc::proxy::{
-    HistoryStats, ListenerStats, MemberStats, Peers, PoolStats, ProcessStats, Responses, TimeStats,
-    TimesStats,
+use amphora_ipc::{
+    proxy::{
+        HistoryStats, ListenerStats, MemberStats, Peers, PoolStats, ProcessStats, Responses, TimeStats,
+        TimesStats,
+    },
+    usage::Usage,
 };
 use amphora_model::ListenerId;
 
-use super::{MetricsInput, host::Host, sink::escape, usage::Usage};
+use super::{MetricsInput, host::Host, sink::escape};
 use crate::state::MemberStatus;
 
 /// All objects, with their labels as text.

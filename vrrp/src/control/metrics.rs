@@ -1,6 +1,9 @@
 //! The daemon's counters in Prometheus' text format.
 
-use amphora_ipc::vrrp::{InstanceStatus, Status};
+use amphora_ipc::{
+    usage::Usage,
+    vrrp::{InstanceStatus, Status},
+};
 use prometheus::{
     TextEncoder,
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
@@ -13,6 +16,9 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 
 /// One value of an instance.
 type Value = fn(&InstanceStatus) -> u64;
+
+/// One value of the daemon itself, where the kernel says it.
+type Own = fn(&Usage) -> Option<u64>;
 
 const COUNTERS: [(&str, &str, Value); 6] = [
     ("amphora_vrrp_advertisements_sent_total", "Advertisements sent.", |i| i.counters.sent),
@@ -39,12 +45,34 @@ const GAUGES: [(&str, &str, Value); 3] = [
     ("amphora_vrrp_handed_over", "Whether this router has handed over.", |i| u64::from(i.handed_over)),
 ];
 
+/// Of the daemon itself.
+const PROCESS: [(&str, &str, Own); 3] = [
+    ("amphora_vrrp_resident_memory_bytes", "Resident memory of the VRRP daemon.", |usage| {
+        usage.resident_bytes
+    }),
+    (
+        "amphora_vrrp_open_fds",
+        "Descriptors that the VRRP daemon has open; with Linux 6.2 and newer.",
+        |usage| usage.open_descriptors,
+    ),
+    ("amphora_vrrp_max_fds", "Descriptors that the VRRP daemon may have open.", |usage| {
+        usage.max_descriptors
+    }),
+];
+
 const STATES: [&str; 3] = ["INIT", "BACKUP", "MASTER"];
 
-/// The whole text. What would have no series, because there is no virtual router, is not in it.
-pub(super) fn text(status: &Status) -> String {
-    let families: Vec<_> =
-        families(&status.instances).into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+/// The whole text. What would have no series, because there is no virtual router or the kernel does not say, is not in it.
+pub(super) fn text(status: &Status, usage: &Usage) -> String {
+    let process = PROCESS.into_iter().map(|(name, help, value)| {
+        let value = value(usage).map(|value| metric(MetricType::GAUGE, Vec::new(), value));
+        family(name, help, MetricType::GAUGE, value.into_iter())
+    });
+    let families: Vec<_> = families(&status.instances)
+        .into_iter()
+        .chain(process)
+        .filter(|family| !family.get_metric().is_empty())
+        .collect();
     TextEncoder::new().encode_to_string(&families).expect("only a family without name or series is refused")
 }
 
@@ -89,7 +117,11 @@ fn series(kind: MetricType, instance: &InstanceStatus, more: Option<(&str, &str)
         label
     };
     let labels = [("instance", instance.name.as_str())].into_iter().chain(more).map(label);
-    let mut metric = Metric::from_label(labels.collect());
+    metric(kind, labels.collect(), value)
+}
+
+fn metric(kind: MetricType, labels: Vec<LabelPair>, value: u64) -> Metric {
+    let mut metric = Metric::from_label(labels);
     // Exact below 2^53, as in Prometheus itself.
     let value = value as f64;
     if kind == MetricType::COUNTER {
@@ -129,11 +161,16 @@ mod tests {
         let lb = InstanceStatus { vrid: 7, counters, ..instance("lb", "MASTER") };
         let other =
             InstanceStatus { vrid: 7, fit: false, handed_over: true, ..instance("a \"b\" \\ \n c", "INIT") };
-        assert_eq!(text(&status(vec![lb, other])), include_str!("metrics.golden"));
+        let usage = Usage {
+            resident_bytes: Some(9_437_184),
+            open_descriptors: Some(21),
+            max_descriptors: Some(1_048_576),
+        };
+        assert_eq!(text(&status(vec![lb, other]), &usage), include_str!("metrics.golden"));
     }
 
     #[test]
-    fn without_a_virtual_router_there_is_nothing_to_tell() {
-        assert_eq!(text(&status(Vec::new())), "");
+    fn without_a_virtual_router_there_is_nothing_to_tell_of_one() {
+        assert_eq!(text(&status(Vec::new()), &Usage::default()), "");
     }
 }

@@ -2,6 +2,7 @@
 
 use amphora_ipc::{
     server::{Answer, Service},
+    usage::Usage,
     vrrp::{Fault, Refusal, Status},
 };
 use bytes::Bytes;
@@ -78,7 +79,7 @@ impl Service for Control {
         };
         match replied {
             Some(Reply::Status(status)) if path == "/metrics" => {
-                Answer::whole(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&status))
+                Answer::whole(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&status, &Usage::read()))
             }
             Some(Reply::Status(status)) => Answer::json(StatusCode::OK, &status),
             Some(Reply::Config(Some(config))) => {

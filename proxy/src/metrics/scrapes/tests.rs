@@ -5,14 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_ipc::proxy::{Info, ListenerStats, Stats};
+use amphora_ipc::{
+    proxy::{Info, ListenerStats, Stats},
+    usage::Usage,
+};
 use amphora_model::ListenerId;
 
 use super::{
     desk::{Desk, UNDER_WAY},
     *,
 };
-use crate::metrics::{Exposition, MetricsInput, Usage};
+use crate::metrics::{Exposition, MetricsInput};
 
 /// Values that tell how often they were taken.
 fn exposition(times: u64) -> Exposition {

@@ -1,4 +1,4 @@
-//! What the process has of the machine.
+//! What a process has of the machine, as each of an amphora tells it in its own metrics: none can look into another.
 
 use std::{fs, process};
 
