@@ -8,7 +8,7 @@ use amphora_benches::{
 
 use crate::{
     Bench,
-    samples::{Cell, Results, Sample},
+    samples::{Cell, Results, Sample, foreign},
 };
 
 impl Bench {
@@ -25,7 +25,7 @@ impl Bench {
                 a.duration,
                 a.rounds
             ),
-            format!("{}.", report::machine()),
+            format!("{}. {}", report::machine(), foreign(results).unwrap_or_default()),
         ];
         notes.extend(results.troubles.iter().cloned());
         Chart { title: "What a request costs".into(), notes, panels: panels(&a.cells, results) }
@@ -79,7 +79,7 @@ mod tests {
             p99: None,
             busy: 1.0,
             system: 0.5,
-            foreign: 0.0,
+            foreign: 0.02,
             failures: [("Reset".to_owned(), failures)].into(),
         }
     }
@@ -101,5 +101,9 @@ mod tests {
         assert_eq!(labels(0), ["12.0 (11.0–14.0)", "30.0, 3 failed"]);
         assert_eq!(labels(1), ["20.0", "not measured"]);
         assert_eq!(panels[0].groups[0].bars[0].range.unwrap().max, 14.0);
+        assert_eq!(
+            foreign(&results).unwrap(),
+            "Others had 2.0 % of the proxy's core in the median run and 2.0 % in the worst."
+        );
     }
 }

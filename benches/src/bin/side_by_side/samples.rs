@@ -157,3 +157,12 @@ pub(crate) fn raw(results: &Results) -> Raw<'_> {
         troubles: &results.troubles,
     }
 }
+
+/// What others had of the proxy's core, as a sentence: the more, the less the numbers mean.
+pub(crate) fn foreign(results: &Results) -> Option<String> {
+    let shares = Summary::of(results.samples.values().flatten().map(|s| s.foreign * 100.0))?;
+    Some(format!(
+        "Others had {:.1} % of the proxy's core in the median run and {:.1} % in the worst.",
+        shares.median, shares.max
+    ))
+}

@@ -9,7 +9,7 @@ use amphora_benches::{
 
 use crate::{
     Bench,
-    samples::{Cell, MemorySample, Results, Sample, ratio},
+    samples::{Cell, MemorySample, Results, Sample, foreign, ratio},
 };
 
 impl Bench {
@@ -44,13 +44,8 @@ impl Bench {
         }
         text += "\n## Memory\n\n";
         text += &memory_table(results).markdown();
-        let foreign = results.samples.values().flatten().map(|s| s.foreign);
-        if let Some(foreign) = Summary::of(foreign) {
-            text += &format!(
-                "\nOthers had {:.1} % of the proxy's core in the median run and {:.1} % in the worst.\n",
-                foreign.median * 100.0,
-                foreign.max * 100.0
-            );
+        if let Some(foreign) = foreign(results) {
+            text += &format!("\n{foreign}\n");
         }
         for trouble in &results.troubles {
             text += &format!("\n* {trouble}");
