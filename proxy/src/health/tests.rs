@@ -75,7 +75,8 @@ async fn members_go_down_and_come_back() {
     assert_eq!(a.health.get(), CheckState::NoCheck);
     fixture.update(&[(&a, 3), (&b, 3)]);
     assert_eq!(fixture.engine.targets(), 1);
-    assert_eq!(a.health.get(), CheckState::UpFailing { passed: 1, of: 3 }, "at once");
+    // At once, and by now the thread that probes may have found more.
+    assert!(matches!(a.health.get(), CheckState::UpFailing { passed: 1, of: 3 } | CheckState::Up));
     until("up", || a.health.get() == CheckState::Up && b.health.get() == CheckState::Up).await;
     let report = fixture.engine.report(&a).unwrap();
     assert_eq!(report.outcome.status, CheckStatus::L4Ok);

@@ -285,6 +285,7 @@ impl Shared {
             loop {
                 if active.is_none() && session.parties().is_some() {
                     *active = Some(self.claim(session).ok_or(Ended::Superseded)?);
+                    session.tell_all(&self.tables.borrow());
                 }
                 let waits = !session.poll_output(net::now(), &self.tables.borrow()).is_empty();
                 self.count(session);

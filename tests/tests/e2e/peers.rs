@@ -352,7 +352,11 @@ async fn a_full_sync_of_100_000_entries() {
             session.sent(Instant::now(), output.len());
             let read = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut buffer)).await;
             if let Ok(read) = read {
+                let was_open = session.parties().is_some();
                 session.handle_input(Instant::now(), &buffer[..read.unwrap()], &tables).unwrap();
+                if !was_open && session.parties().is_some() {
+                    session.tell_all(&tables);
+                }
             }
         }
     };

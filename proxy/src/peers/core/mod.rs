@@ -5,7 +5,8 @@
 //! 1. bytes from the peer go to [`handle_input`](Session::handle_input);
 //! 2. [`poll_output`](Session::poll_output) has bytes for the peer; [`sent`](Session::sent) says how many went;
 //! 3. at [`poll_timeout`](Session::poll_timeout), call [`handle_timeout`](Session::handle_timeout);
-//! 4. an [`End`] ends the connection; what output there is then may still be sent.
+//! 4. an [`End`] ends the connection; what output there is then may still be sent;
+//! 5. once there are [`parties`](Session::parties), [`tell_all`](Session::tell_all) puts it to use.
 //!
 //! Once both sides have proved that they have the key, each tells all that is in its tables, and from then on what
 //! changes. What is to be told is a mark in the table ([`crate::persist::StickTable`]): any number of changes to an entry between two
@@ -297,7 +298,7 @@ impl Session {
                 if !self.connects {
                     self.say(now, &Message::Auth);
                 }
-                self.open(now, tables);
+                self.open(now);
             }
             (State::Open, Message::Alive) => {}
             (State::Open, Message::Entries(entries)) => {
@@ -345,14 +346,15 @@ impl Session {
         End::Refuse(refuse)
     }
 
-    fn open(&mut self, now: Instant, tables: &Tables) {
+    fn open(&mut self, now: Instant) {
         self.state = State::Open;
         self.zero = self.table_time(now);
         self.look = now;
-        self.tell_all(tables);
     }
 
-    fn tell_all(&mut self, tables: &Tables) {
+    /// All that is in the tables is to be told, from the start. To be called when this connection is put to use, both sides having
+    /// proved themselves, and not sooner: marks are the tables', and a connection that is in use until then takes them.
+    pub fn tell_all(&mut self, tables: &Tables) {
         tables.mark_all();
         (self.pass, self.whole) = (Some(Cursor::default()), true);
     }

@@ -112,8 +112,12 @@ impl Side {
 
     fn input(&mut self, now: Instant, bytes: &[u8]) {
         let Some(session) = &mut self.session else { return };
+        let was_open = session.parties().is_some();
         if let Err(end) = session.handle_input(now, bytes, &self.tables) {
             self.end = Some(end);
+        }
+        if !was_open && session.parties().is_some() {
+            session.tell_all(&self.tables);
         }
     }
 

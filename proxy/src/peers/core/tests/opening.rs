@@ -102,3 +102,35 @@ fn ends_say_why_and_nothing_shows_the_key() {
     assert!(shown.contains(&side.config.instance.to_string()), "{shown}");
     assert!(!shown.contains("sixteen") && !shown.contains(&format!("{KEY:?}")), "{shown}");
 }
+
+#[test]
+fn what_the_connection_before_has_taken_is_told_by_the_one_in_its_place() {
+    let pair = Pair::new(1, 1);
+    let [a, b] = &pair.sides;
+    (0..500).for_each(|key| a.store(0, key, 0, pair.now));
+    let opened = || {
+        let mut connecting = Session::connect(a.config.clone(), [1; NONCE], pair.now);
+        let mut accepting = Session::accept(b.config.clone(), [2; NONCE], pair.now);
+        for _ in 0..2 {
+            pass(pair.now, (&mut connecting, a), (&mut accepting, b));
+            pass(pair.now, (&mut accepting, b), (&mut connecting, a));
+        }
+        (connecting, accepting)
+    };
+    let (mut older, _) = opened();
+    let (mut newer, mut peer) = opened();
+    // Both are open; the older one is in use, takes what is marked, and comes to an end before that arrives.
+    older.tell_all(&a.tables);
+    assert!(!older.poll_output(pair.now, &a.tables).is_empty());
+    newer.tell_all(&a.tables);
+    pass(pair.now, (&mut newer, a), (&mut peer, b));
+    assert_eq!(b.content(0), a.content(0));
+    assert_eq!(b.content(0).len(), 500);
+}
+
+/// What one has to say goes to the other, whole.
+fn pass(now: Instant, (from, own): (&mut Session, &Side), (to, other): (&mut Session, &Side)) {
+    let bytes = from.poll_output(now, &own.tables).to_vec();
+    from.sent(now, bytes.len());
+    to.handle_input(now, &bytes, &other.tables).unwrap();
+}

@@ -50,6 +50,7 @@ fn an_open_session_looks_and_speaks_and_gives_up_when_it_says() {
     let at = |ms| pair.now + Duration::from_millis(ms);
     let (mut connecting, mut session) = introduced(&pair, 100);
     pass(at(300), &mut connecting, &mut session, side).unwrap();
+    session.tell_all(&side.tables);
     assert_eq!(session.poll_timeout(), at(5300), "the peer's next word; everything is being told");
     pass(at(310), &mut session, &mut connecting, side).unwrap();
     assert_eq!(session.poll_timeout(), at(300), "a look at the tables");
@@ -109,6 +110,7 @@ fn output_is_filled_to_64_kib_and_no_further() {
     (0..9000).for_each(|key| side.store(0, key, 1, pair.now));
     let (mut connecting, mut session) = introduced(&pair, 0);
     pass(pair.now, &mut connecting, &mut session, side).unwrap();
+    session.tell_all(&side.tables);
     let output = session.poll_output(pair.now, &side.tables).len();
     assert!((65_536..65_536 + wire::MAX_FRAME + 100).contains(&output), "{output}");
     let told = session.take_counters();
