@@ -10,6 +10,10 @@ use crate::fault::Path;
 /// The largest document that is looked at, in bytes. A member takes about 300, so 5,000 members are 1.5 MB.
 pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// The most values that a document has, those in lists and objects counted too: else a byte or two of text that means nothing would
+/// take the room of a value. What means something has some twenty bytes for each, and meets the bound on bytes first.
+const MAX_VALUES: usize = 1_000_000;
+
 /// Room for the fields of an object that has no elder sibling to tell how many there are.
 const USUAL_FIELDS: usize = 8;
 
@@ -134,17 +138,22 @@ pub fn strict_json<'a>(
         Ok(text) => whole(serde_json::Deserializer::from_str(text), fault),
         Err(_) => whole(serde_json::Deserializer::from_slice(bytes), fault),
     };
-    value.map_err(|error| fault(&"", format!("not a JSON document: {error}"))).ok()
+    value.map_err(|reason| fault(&"", reason)).ok()
 }
 
 /// The one document that there is to be.
 fn whole<'a, R: serde_json::de::Read<'a>>(
     mut deserializer: serde_json::Deserializer<R>,
     fault: &dyn Fn(&dyn fmt::Display, String),
-) -> serde_json::Result<Json<'a>> {
-    let value = Strict { path: Path::Root, fault, fields: &Cell::new(USUAL_FIELDS) }
-        .deserialize(&mut deserializer)?;
-    deserializer.end().map(|()| value)
+) -> Result<Json<'a>, String> {
+    let left = &Cell::new(MAX_VALUES + 1);
+    let value = Strict { path: Path::Root, fault, fields: &Cell::new(USUAL_FIELDS), left }
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|error| match left.get() {
+        0 => format!("the document has more than {MAX_VALUES} values"),
+        _ => format!("not a JSON document: {error}"),
+    })
 }
 
 /// Builds a [`Json`]; a name that comes twice is a fault.
@@ -153,12 +162,18 @@ struct Strict<'a> {
     fault: &'a dyn Fn(&dyn fmt::Display, String),
     /// How many fields the last object among the siblings has: those of one list are mostly alike.
     fields: &'a Cell<usize>,
+    /// How many values there may be until there are too many.
+    left: &'a Cell<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Json<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        self.left.set(self.left.get().saturating_sub(1));
+        if self.left.get() == 0 {
+            return Err(D::Error::custom("too many values"));
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -202,7 +217,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut list = Vec::new();
         let fields = &Cell::new(USUAL_FIELDS);
         loop {
-            let element = Strict { path: Path::Index(&self.path, list.len()), fault: self.fault, fields };
+            let path = Path::Index(&self.path, list.len());
+            let element = Strict { path, fault: self.fault, fields, left: self.left };
             match access.next_element_seed(element)? {
                 Some(value) => list.push(value),
                 None => return Ok(Json::List(list)),
@@ -215,7 +231,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut index = HashMap::new();
         while let Some(Name(name)) = access.next_key()? {
             let path = Path::Field(&self.path, &name);
-            let seed = Strict { path, fault: self.fault, fields: &Cell::new(USUAL_FIELDS) };
+            let seed = Strict { path, fault: self.fault, fields: &Cell::new(USUAL_FIELDS), left: self.left };
             let value = access.next_value_seed(seed)?;
             let earlier = if fields.len() <= FEW_FIELDS {
                 fields.find(&name).map(|(at, _)| at)
@@ -324,6 +340,21 @@ mod tests {
                 let read = read(text.as_bytes(), &Faults::default()).unwrap();
                 assert_eq!(value(&read), serde_json::from_str::<Value>(&text).unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn values_are_counted_wherever_they_stand() {
+        let many = |n: usize| format!("[{}0]", "0,".repeat(n - 2));
+        assert!(reasons(&many(MAX_VALUES)).is_empty());
+        assert!(reasons(&many(MAX_VALUES).replace("0]", "0,]"))[0].1.starts_with("not a JSON document"));
+        let too_many = (String::new(), format!("the document has more than {MAX_VALUES} values"));
+        for text in [
+            many(MAX_VALUES + 1),
+            format!("[{}{{}}]", "[],".repeat(MAX_VALUES)),
+            format!("[{}0]", "{\"a\":0},".repeat(MAX_VALUES / 2)),
+        ] {
+            assert_eq!(reasons(&text), std::slice::from_ref(&too_many));
         }
     }
 
