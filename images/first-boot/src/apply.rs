@@ -43,14 +43,12 @@ impl<'a> Changes<'a> {
         self.failures
     }
 
-    fn note(&mut self, what: impl fmt::Display, done: io::Result<()>) {
-        match done {
+    fn note(&mut self, what: impl fmt::Display, done: io::Result<()>) -> bool {
+        match &done {
             Ok(()) => self.remarks.info(what),
-            Err(error) => {
-                self.failures += 1;
-                self.remarks.error(format!("{what}: {error}"));
-            }
+            Err(error) => self.failed(&format!("{what}: {error}")),
         }
+        done.is_ok()
     }
 
     fn write(&self, path: &str, content: &str) -> io::Result<()> {
@@ -110,8 +108,8 @@ impl<'a> Changes<'a> {
         self.note(path, done);
     }
 
-    /// One file.
-    pub fn file(&mut self, file: &FileWrite) {
+    /// One file; whether it is there now, if not as whose it was to be.
+    pub fn file(&mut self, file: &FileWrite) -> bool {
         let path = file.path.as_str();
         let owner = self.owner(&file.owner, path);
         let secret = file.path.is_in("/etc/octavia/certs");
@@ -129,11 +127,11 @@ impl<'a> Changes<'a> {
             }
             self.root.write(path, &content, file.mode, owner)
         })();
-        self.note(format_args!("{path} ({} bytes, mode {:04o})", file.content.len(), file.mode.bits()), done);
+        self.note(format_args!("{path} ({} bytes, mode {:04o})", file.content.len(), file.mode.bits()), done)
     }
 
     /// Root's `authorized_keys`: those that are there stay.
-    pub fn keys(&mut self, keys: &[String]) {
+    pub fn keys(&mut self, keys: &[String]) -> bool {
         const PATH: &str = "/root/.ssh/authorized_keys";
         let done = self.root.make_directory("/root/.ssh", 0o700).and_then(|_| {
             let known = self.root.read(PATH, MAX_READ)?.unwrap_or_default();
@@ -149,11 +147,11 @@ impl<'a> Changes<'a> {
             }
             self.root.write(PATH, text.as_bytes(), FileMode::PRIVATE, self.nobody)
         });
-        self.note(format_args!("{PATH} ({} keys)", keys.len()), done);
+        self.note(format_args!("{PATH} ({} keys)", keys.len()), done)
     }
 
     /// `/etc/localtime`.
-    pub fn zone(&mut self, zone: &Zone) {
+    pub fn zone(&mut self, zone: &Zone) -> bool {
         const LINK: &str = "/etc/localtime";
         let target = format!("/usr/share/zoneinfo/{}", zone.as_str());
         let done = if self.root.is_file(&target) {
@@ -163,13 +161,13 @@ impl<'a> Changes<'a> {
         } else {
             Err(io::Error::other(format!("there is no {target}")))
         };
-        self.note(format_args!("time zone {}", zone.as_str()), done);
+        self.note(format_args!("time zone {}", zone.as_str()), done)
     }
 
     /// A file of our own, for root alone; `what` is said of it.
-    pub fn private(&mut self, path: &str, content: &str, what: &str) {
+    pub fn private(&mut self, path: &str, content: &str, what: &str) -> bool {
         let done = self.root.write(path, content.as_bytes(), FileMode::PRIVATE, self.nobody);
-        self.note(what, done);
+        self.note(what, done)
     }
 
     /// By the root's own `passwd` and `group`. Who is not in them is root, which is said.

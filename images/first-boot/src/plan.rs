@@ -25,7 +25,8 @@ pub trait Source {
     /// The content of a file of at most so many bytes, or `None` when there is none.
     ///
     /// # Errors
-    /// When it is there and cannot be read, or is larger.
+    /// When it is there and cannot be read; [`io::ErrorKind::FileTooLarge`] when it is larger, [`io::ErrorKind::InvalidInput`] when it
+    /// is no file.
     fn read(&mut self, path: &str, most: usize) -> io::Result<Option<Vec<u8>>>;
 }
 
@@ -46,6 +47,8 @@ pub struct Plan {
     pub zone: Option<Zone>,
     /// What is run later.
     pub script: Option<String>,
+    /// Whether something is there that could not be read this time, and may be the next.
+    pub unread: bool,
 }
 
 /// A file that is written.
@@ -139,6 +142,7 @@ impl Plan {
                     continue;
                 }
                 Err(error) => {
+                    plan.unread |= is_passing(&error);
                     remarks.error(format!("file {path} is left out: {error}"));
                     continue;
                 }
@@ -153,13 +157,13 @@ impl Plan {
                 append: false,
             });
         }
-        if let Some(text) = optional(source, "latest/network_data.json", remarks) {
+        if let Some(text) = optional(source, "latest/network_data.json", &mut plan.unread, remarks) {
             match network::parse(&text, remarks) {
                 Ok(network) => plan.network = Some(network),
                 Err(reason) => remarks.error(format!("network data is left out: {reason}")),
             }
         }
-        if let Some(data) = optional(source, "latest/user_data", remarks) {
+        if let Some(data) = optional(source, "latest/user_data", &mut plan.unread, remarks) {
             let configs = user_data::cloud_configs(&data, remarks);
             let config = cloud_config::read(&configs, remarks);
             plan.files.extend(config.files);
@@ -169,7 +173,8 @@ impl Plan {
             plan.script = config.script;
         }
         for name in ["latest/vendor_data.json", "latest/vendor_data2.json"] {
-            let text = optional(source, name, remarks);
+            // Nothing is done with them, so that there is nothing to come back for.
+            let text = optional(source, name, &mut false, remarks);
             if text.is_some_and(|text| !says_nothing(&text)) {
                 remarks.error(format!("{name} is left out: vendor data are not carried out here"));
             }
@@ -178,8 +183,19 @@ impl Plan {
     }
 }
 
-fn optional(source: &mut impl Source, path: &str, remarks: &mut Remarks) -> Option<Vec<u8>> {
+/// Whether trying again may help: not where there is too much, or something else in the place of a file.
+fn is_passing(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput)
+}
+
+fn optional(
+    source: &mut impl Source,
+    path: &str,
+    unread: &mut bool,
+    remarks: &mut Remarks,
+) -> Option<Vec<u8>> {
     source.read(path, MAX_FILE).unwrap_or_else(|error| {
+        *unread |= is_passing(&error);
         remarks.error(format!("{path} is left out: {error}"));
         None
     })
@@ -216,7 +232,7 @@ pub(crate) mod tests {
     impl Source for Memory {
         fn read(&mut self, path: &str, most: usize) -> io::Result<Option<Vec<u8>>> {
             match self.0.get(path) {
-                Some(content) if content.len() > most => Err(io::Error::other("too large")),
+                Some(content) if content.len() > most => Err(io::ErrorKind::FileTooLarge.into()),
                 content => Ok(content.cloned()),
             }
         }

@@ -2,6 +2,7 @@
 //! service; last, the commands of user data.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     thread,
@@ -32,6 +33,12 @@ const SERVICE_STEP: Duration = Duration::from_millis(500);
 
 /// The instance whose plan has been carried out.
 const STAMP: &str = "/var/lib/amphora-first-boot/instance-id";
+
+/// What has come about of a plan of which something has not: the instance, and a line for each.
+const PARTLY: &str = "/var/lib/amphora-first-boot/partly";
+
+/// The most of it: 512 paths of files, 512 keys, and the rest.
+const MAX_PARTLY: u64 = 16 << 20;
 
 /// There while the metadata service is to be asked.
 const NO_DRIVE: &str = "/run/amphora-first-boot/no-drive";
@@ -115,6 +122,8 @@ pub fn metadata(place: &Place, mut service: Service, remarks: &mut Remarks) -> R
         // What is said of a try that fails is said again by the next.
         let mut said = Remarks::default();
         match Plan::read(&mut service, &mut said) {
+            // A service that is busy may answer for one file and not for another.
+            Ok(plan) if plan.unread && Instant::now() < deadline => thread::sleep(SERVICE_STEP),
             Ok(plan) => {
                 remarks.append(said);
                 break plan;
@@ -180,24 +189,52 @@ fn carry_out(place: &Place, root: &Root, plan: &Plan, remarks: &mut Remarks) -> 
         changes.network(network);
     }
     if !is_known {
-        plan.files.iter().for_each(|file| changes.file(file));
-        if !plan.keys.is_empty() {
-            changes.keys(&plan.keys);
-        }
-        if let Some(zone) = &plan.zone {
-            changes.zone(zone);
-        }
-        if let Some(script) = &plan.script {
-            changes.private(command::SCRIPT, script, "the commands of user data wait for the agent");
-        }
-        // Another boot tries again what has failed.
-        if changes.failures() == 0 {
-            changes.private(STAMP, &format!("{}\n", plan.instance), &format!("instance {}", plan.instance));
-        }
+        once(root, plan, &mut changes);
     }
     match changes.failures() {
+        0 if plan.unread => Err("not all of it could be read".to_owned()),
         0 => Ok(()),
         failures => Err(format!("{failures} of what was asked for did not come about")),
+    }
+}
+
+/// What is for a machine's first boot. Another boot tries again what has failed, and that alone: meanwhile a certificate may have been
+/// renewed, and commands have been run.
+fn once(root: &Root, plan: &Plan, changes: &mut Changes<'_>) {
+    let known = root.read(PARTLY, MAX_PARTLY).ok().flatten().unwrap_or_default();
+    let known = String::from_utf8_lossy(&known);
+    let mut lines = known.lines();
+    let known: BTreeSet<&str> =
+        if lines.next() == Some(&plan.instance) { lines.collect() } else { BTreeSet::new() };
+    let mut done: BTreeMap<String, bool> = BTreeMap::new();
+    for file in &plan.files {
+        let line = format!("file {}", file.path);
+        // Of several for one path all are done, or none is.
+        let came = known.contains(line.as_str()) || changes.file(file);
+        *done.entry(line).or_insert(true) &= came;
+    }
+    let keys: Vec<String> =
+        plan.keys.iter().filter(|key| !known.contains(format!("key {key}").as_str())).cloned().collect();
+    let came = keys.is_empty() || changes.keys(&keys);
+    done.extend(plan.keys.iter().map(|key| (format!("key {key}"), came)));
+    if let Some(zone) = &plan.zone {
+        done.insert("zone".to_owned(), changes.zone(zone));
+    }
+    if let Some(script) = &plan.script {
+        let mut come =
+            || changes.private(command::SCRIPT, script, "the commands of user data wait for the agent");
+        done.insert("commands".to_owned(), known.contains("commands") || come());
+    }
+    if !plan.unread && done.values().all(|came| *came) {
+        let noted =
+            changes.private(STAMP, &format!("{}\n", plan.instance), &format!("instance {}", plan.instance));
+        if noted && let Err(error) = root.remove(PARTLY) {
+            changes.failed(&format!("{PARTLY}: {error}"));
+        }
+    } else {
+        let mut text = format!("{}\n", plan.instance);
+        done.into_iter().filter(|(_, came)| *came).for_each(|(line, _)| text += &format!("{line}\n"));
+        changes.private(PARTLY, &text, "the next boot tries the rest again");
     }
 }
 

@@ -57,20 +57,29 @@ impl Source for Directory {
         let file = match self.walk(path) {
             Ok(file) => File::from(file),
             Err(nix::Error::ENOENT) => return Ok(None),
+            Err(nix::Error::ELOOP | nix::Error::ENOTDIR | nix::Error::EXDEV) => return Err(not_a_file()),
             Err(error) => return Err(error.into()),
         };
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a file"));
+            return Err(not_a_file());
         }
         bounded(file, most).map(Some)
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a file")
+}
+
+fn too_large(most: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes"))
 }
 
 fn bounded(from: impl Read, most: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     from.take(u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut content)?;
     if content.len() > most {
-        return Err(io::Error::other(format!("more than {most} bytes")));
+        return Err(too_large(most));
     }
     Ok(content)
 }
@@ -135,7 +144,7 @@ impl Source for Service {
                 length => answer.extend_from_slice(&chunk[..length]),
             }
             if answer.len() > most + MAX_HEAD {
-                return Err(io::Error::other(format!("more than {most} bytes")));
+                return Err(too_large(most));
             }
         }
         response(&answer, most)
@@ -171,7 +180,7 @@ fn response(answer: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
         }
     }
     if body.len() > most {
-        return Err(io::Error::other(format!("more than {most} bytes")));
+        return Err(too_large(most));
     }
     Ok(Some(body.to_vec()))
 }

@@ -231,6 +231,65 @@ fn the_first_boot_is_once_for_an_instance() {
     assert_eq!(first_boot(&[], &root).status.code(), Some(1), "a directory has no devices");
 }
 
+/// Something that never comes about is no reason to do the rest again at each boot: a certificate may have been renewed since.
+#[test]
+fn what_has_come_about_is_not_done_again_for_what_has_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (drive, root) = (directory.path().join("drive"), directory.path().join("root"));
+    fs::create_dir_all(root.join("etc/y")).unwrap();
+    fs::write(root.join("etc/motd"), "m").unwrap();
+    let files = json!({"/etc/octavia/certs/server.pem": "old", "/etc/y": "y"});
+    let user_data = "#cloud-config\r\ntimezone: No/Where\r\nwrite_files:\r\n- {path: /etc/motd, content: a, append: yes}\r\n\
+                     - {path: /etc/motd, content: b, append: true}\r\n- {path: /etc/whose, content: w, owner: nobody-here}\r\n\
+                     runcmd:\r\n- echo again >> ran\r\n";
+    tree(&drive, UUID, &files, user_data);
+    let drive_argument = drive.to_str().unwrap().to_owned();
+    let boot = || {
+        let output = first_boot(&["--drive", &drive_argument], &root);
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (ok, log) = boot();
+    assert!(!ok && log.contains("nobody-here") && log.contains("No/Where"), "{log}");
+    assert!(first_boot(&["runcmd"], &root).status.success());
+    fs::write(root.join("etc/octavia/certs/server.pem"), "renewed").unwrap();
+    fs::write(root.join("etc/whose"), "changed").unwrap();
+    fs::write(root.join("root/.ssh/authorized_keys"), "").unwrap();
+    for _ in 0..2 {
+        let (ok, log) = boot();
+        assert!(!ok && log.contains("/etc/y") && log.contains("No/Where"), "{log}");
+        assert!(first_boot(&["runcmd"], &root).status.success());
+    }
+    assert_eq!(text(&root, "/etc/octavia/certs/server.pem"), "renewed");
+    assert_eq!(
+        (text(&root, "/etc/motd"), text(&root, "/etc/whose")),
+        ("mab".to_owned(), "changed".to_owned())
+    );
+    assert_eq!(
+        (text(&root, "/ran"), text(&root, "/root/.ssh/authorized_keys")),
+        ("again\n".to_owned(), String::new())
+    );
+    assert_eq!(mode(&root, "/var/lib/amphora-first-boot/partly"), 0o600);
+
+    // What was in the way is gone: the rest comes, and then it is over.
+    fs::remove_dir(root.join("etc/y")).unwrap();
+    fs::create_dir_all(root.join("usr/share/zoneinfo/No")).unwrap();
+    fs::write(root.join("usr/share/zoneinfo/No/Where"), "TZif").unwrap();
+    assert!(boot().0);
+    assert_eq!(
+        (text(&root, "/etc/y"), text(&root, "/etc/octavia/certs/server.pem")),
+        ("y".to_owned(), "renewed".to_owned())
+    );
+    assert_eq!(text(&root, "/var/lib/amphora-first-boot/instance-id"), format!("{UUID}\n"));
+    assert!(!root.join("var/lib/amphora-first-boot/partly").exists());
+    fs::remove_file(root.join("etc/y")).unwrap();
+    assert!(boot().0 && !root.join("etc/y").exists());
+
+    // Another instance begins anew.
+    tree(&drive, "another", &files, user_data);
+    assert!(!boot().0);
+    assert_eq!(text(&root, "/etc/octavia/certs/server.pem"), "old");
+}
+
 /// As Nova makes them; read back by the tools that made them, where no kernel may mount.
 #[test]
 fn drives_are_known_by_their_label() {
@@ -282,7 +341,7 @@ fn drives_are_known_by_their_label() {
     }
 }
 
-/// The service has the same files under the same names. It is not there at once.
+/// The service has the same files under the same names. It is not there at once, and not for all of them.
 #[test]
 fn without_a_drive_the_metadata_service_is_asked() {
     let directory = tempfile::tempdir().unwrap();
@@ -292,12 +351,12 @@ fn without_a_drive_the_metadata_service_is_asked() {
         &drive,
         UUID,
         &json!({"/etc/octavia/amphora-agent.conf": "[DEFAULT]\n"}),
-        "#cloud-config\ntimezone: UTC\n",
+        "#cloud-config\nwrite_files:\n- {path: /etc/motd, content: hello}\n",
     );
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
-        let mut refused = 2;
+        let (mut refused, mut refused_content, mut refused_user_data) = (2, 1, 1);
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut request = Vec::new();
@@ -307,8 +366,13 @@ fn without_a_drive_the_metadata_service_is_asked() {
             }
             let request = String::from_utf8(request).unwrap();
             let path = request.split(' ').nth(1).unwrap_or_default();
-            let answer = if refused > 0 {
-                refused -= 1;
+            let left = match path.rsplit('/').next().unwrap() {
+                "0000" => &mut refused_content,
+                "user_data" => &mut refused_user_data,
+                _ => &mut refused,
+            };
+            let answer = if *left > 0 {
+                *left -= 1;
                 "HTTP/1.1 503 Service Unavailable\r\n\r\n".to_owned()
             } else {
                 match fs::read_to_string(drive.join(&path[1..])) {
@@ -323,6 +387,7 @@ fn without_a_drive_the_metadata_service_is_asked() {
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && log.contains("network data are not carried out"), "{log}");
     assert_eq!(text(&root, "/etc/octavia/amphora-agent.conf"), "[DEFAULT]\n");
+    assert_eq!(text(&root, "/etc/motd"), "hello");
     assert_eq!(text(&root, "/etc/hostname"), "amphora-0f66bb06\n");
     assert!(!root.join("etc/systemd/network").exists());
 }
