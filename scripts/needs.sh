@@ -27,23 +27,24 @@ install_packages() {
     have apt-get || { say "  no apt-get here"; return 1; }
     as_root true 2>/dev/null || { say "  not root, and sudo is not to be had"; return 1; }
     say "  installing: $*"
-    local log policy=
-    log=$(mktemp)
-    # The tests start what they need themselves: packages with a service (keepalived, frr, nginx) must not.
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        policy=/usr/sbin/policy-rc.d
-        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy"
-    fi
-    if as_root env DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1 &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1; then
-        rm -f "$log"
-        [ -z "$policy" ] || as_root rm -f "$policy"
-    else
-        tail -n 15 "$log" >&2
-        rm -f "$log"
-        [ -z "$policy" ] || as_root rm -f "$policy"
-        return 1
-    fi
+    # A shell of its own, which puts away what it has made, also when it is interrupted.
+    (
+        policy=
+        log=$(mktemp)
+        trap 'rm -f "$log"; [ -z "$policy" ] || as_root rm -f "$policy"' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM HUP
+        # The tests start what they need themselves: packages with a service (keepalived, frr, nginx) must not.
+        if [ ! -e /usr/sbin/policy-rc.d ]; then
+            policy=/usr/sbin/policy-rc.d
+            printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy"
+        fi
+        if ! { as_root env DEBIAN_FRONTEND=noninteractive apt-get update &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+            tail -n 15 "$log" >&2
+            exit 1
+        fi
+    )
 }
 
 # need COMMAND PACKAGE: notes in $wanted what has to be installed.
