@@ -90,8 +90,12 @@ pub(crate) fn standard_library() -> Result<Vec<Library>, Error> {
     }];
     let root = output("rustc", &["--print", "sysroot"])?;
     let page = Path::new(root.trim()).join("share/doc/rust/COPYRIGHT-library.html");
-    if let Ok(page) = fs::read_to_string(page) {
-        libraries.extend(within(&page));
+    match fs::read_to_string(&page) {
+        Ok(page) => libraries.extend(within(&page)),
+        Err(error) => eprintln!(
+            "notices: WITHOUT the licences of what Rust's standard library brings along: {}: {error}; `rustup component add rust-docs` has it",
+            page.display()
+        ),
     }
     Ok(libraries)
 }

@@ -28,6 +28,13 @@ impl<'a> Sink<'a> {
         self.sample("", value);
     }
 
+    /// A sample of what may not be known.
+    pub(super) fn put_known(&mut self, value: Option<u64>) {
+        if let Some(value) = value {
+            self.put(value);
+        }
+    }
+
     /// A sample that is not whole.
     pub(super) fn put_float(&mut self, value: f64) {
         self.sample("", value);

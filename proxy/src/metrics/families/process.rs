@@ -118,30 +118,18 @@ pub(super) static FAMILIES: &[Family] = &[
         name: "amphora_proxy_resident_memory_bytes",
         kind: Kind::Gauge,
         help: "Resident memory of the proxy.",
-        series: Series::Process(|process, sink| {
-            if let Some(value) = process.usage.resident_bytes {
-                sink.put(value);
-            }
-        }),
+        series: Series::Process(|process, sink| sink.put_known(process.usage.resident_bytes)),
     },
     Family {
         name: "amphora_proxy_open_fds",
         kind: Kind::Gauge,
         help: "Descriptors that the proxy has open; with Linux 6.2 and newer.",
-        series: Series::Process(|process, sink| {
-            if let Some(value) = process.usage.open_descriptors {
-                sink.put(value);
-            }
-        }),
+        series: Series::Process(|process, sink| sink.put_known(process.usage.open_descriptors)),
     },
     Family {
         name: "amphora_proxy_max_fds",
         kind: Kind::Gauge,
         help: "Descriptors that the proxy may have open.",
-        series: Series::Process(|process, sink| {
-            if let Some(value) = process.usage.max_descriptors {
-                sink.put(value);
-            }
-        }),
+        series: Series::Process(|process, sink| sink.put_known(process.usage.max_descriptors)),
     },
 ];
