@@ -22,11 +22,13 @@
 //! | [`limits`] | how much of everything there may be at once |
 //! | [`memory`] | the allocator, and what it gives back |
 //! | [`privileges`] | descriptors, the network namespace, the user |
-//! | [`net`] | sockets, buffers, pipes, deadlines, the PROXY protocol |
+//! | [`conn`] | connections to clients and members; buffers, pipes, deadlines, the PROXY protocol |
+//! | [`net`] | listening sockets |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
 
 pub mod balance;
+pub mod conn;
 pub mod control;
 pub mod engine;
 pub mod health;

@@ -288,7 +288,7 @@ async fn first_words(listener: &TcpListener) -> String {
 
 #[tokio::test]
 async fn probes_begin_with_the_proxy_header_of_haproxy() {
-    use amphora_proxy::net::proxy_protocol::Version;
+    use amphora_proxy::conn::proxy_protocol::Version;
     let cases = [
         ("127.0.0.1:0", "send-proxy", Some(Version::V1)),
         ("127.0.0.1:0", "send-proxy-v2", Some(Version::V2)),

@@ -26,7 +26,7 @@ use std::{
 
 use amphora_model::HealthCheck;
 
-use crate::{balance::hash::mix, net::proxy_protocol, state::CheckState};
+use crate::{balance::hash::mix, conn::proxy_protocol, state::CheckState};
 
 /// What is probed and how. Equal targets are one: they are probed once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -36,7 +36,8 @@ use self::{
     probe::{CheckStatus, Outcome, prober::Prober},
 };
 use crate::{
-    net::{self, proxy_protocol},
+    conn::proxy_protocol,
+    net,
     state::{CheckState, MemberState},
 };
 

@@ -182,7 +182,7 @@ async fn a_target_is_what_the_document_says() {
     // The header is for the port that takes traffic, and for no echo.
     use amphora_model::PoolProtocol;
 
-    use crate::net::proxy_protocol::Version;
+    use crate::conn::proxy_protocol::Version;
     for (protocol, header) in [
         (PoolProtocol::Http, None),
         (PoolProtocol::Proxy, Some(Version::V1)),

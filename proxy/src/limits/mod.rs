@@ -11,7 +11,7 @@ mod places;
 use std::ops::RangeInclusive;
 
 pub use self::places::{Clients, Places};
-use crate::net::{BUFFER_SIZE, PIPE_SIZE};
+use crate::conn::{BUFFER_SIZE, PIPE_SIZE};
 
 /// Fewer clients than this are not worth a start.
 const LEAST_CLIENTS: u64 = 16;

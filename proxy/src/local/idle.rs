@@ -1,12 +1,10 @@
 //! Idle connections to one member, as one worker keeps them, and whom each may serve next.
 
-use std::{collections::VecDeque, io, net::SocketAddr, os::fd::AsRawFd, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, recv},
-};
-use tokio::{io::Interest, net::TcpStream, time::Instant};
+use tokio::time::Instant;
+
+use crate::conn::Conn;
 
 /// Idle connections that one worker keeps per member. Beyond this the oldest is closed: a burst of clients
 /// leaves no burst of connections behind.
@@ -41,7 +39,7 @@ pub(super) struct IdleConnections {
 }
 
 struct Idle {
-    stream: TcpStream,
+    stream: Conn,
     since: Instant,
 }
 
@@ -51,7 +49,7 @@ impl IdleConnections {
     }
 
     /// Keeps a connection, and closes the oldest when there are too many.
-    pub(super) fn put(&mut self, stream: TcpStream, now: Instant, trust: Trust) {
+    pub(super) fn put(&mut self, stream: Conn, now: Instant, trust: Trust) {
         if self.len() >= IDLE_PER_MEMBER {
             self.close_oldest();
         }
@@ -75,15 +73,15 @@ impl IdleConnections {
     /// A connection for a request of `client` that can be repeated if the connection turns out to be dead. No system
     /// call unless all are in doubt: only those are passed over that the runtime has seen become readable.
     #[inline]
-    pub(super) fn take(&mut self, client: SocketAddr) -> Option<TcpStream> {
+    pub(super) fn take(&mut self, client: SocketAddr) -> Option<Conn> {
         if !self.doubted.is_empty()
-            && let Some(own) = self.take_own(client, IDLE_TIMEOUT)
-            && is_quiet_so_far(&own)
+            && let Some(mut own) = self.take_own(client, IDLE_TIMEOUT)
+            && own.is_quiet_so_far()
         {
             return Some(own);
         }
-        while let Some(entry) = self.trusted.pop() {
-            if is_quiet_so_far(&entry.stream) {
+        while let Some(mut entry) = self.trusted.pop() {
+            if entry.stream.is_quiet_so_far() {
                 return Some(entry.stream);
             }
         }
@@ -91,15 +89,15 @@ impl IdleConnections {
     }
 
     /// The same for a request that cannot be repeated: no longer idle than `max_idle`, and open at this moment.
-    pub(super) fn take_fresh(&mut self, client: SocketAddr, max_idle: Duration) -> Option<TcpStream> {
-        if let Some(own) = self.take_own(client, max_idle)
-            && is_quiet(&own)
+    pub(super) fn take_fresh(&mut self, client: SocketAddr, max_idle: Duration) -> Option<Conn> {
+        if let Some(mut own) = self.take_own(client, max_idle)
+            && own.is_quiet()
         {
             return Some(own);
         }
         // Those below the first that is too old are older still.
-        while let Some(entry) = self.trusted.pop_if(|entry| entry.since.elapsed() <= max_idle) {
-            if is_quiet(&entry.stream) {
+        while let Some(mut entry) = self.trusted.pop_if(|entry| entry.since.elapsed() <= max_idle) {
+            if entry.stream.is_quiet() {
                 return Some(entry.stream);
             }
         }
@@ -107,14 +105,14 @@ impl IdleConnections {
     }
 
     /// The one that this client has used last, while others doubt it.
-    fn take_own(&mut self, client: SocketAddr, max_idle: Duration) -> Option<TcpStream> {
+    fn take_own(&mut self, client: SocketAddr, max_idle: Duration) -> Option<Conn> {
         let usable = |(idle, user): &(Idle, _)| *user == Some(client) && idle.since.elapsed() <= max_idle;
         let own = self.doubted.iter().rposition(usable)?;
         self.doubted.remove(own).map(|(idle, _)| idle.stream)
     }
 
     /// One whose time of doubt has passed in silence.
-    fn take_cleared(&mut self, max_idle: Duration) -> Option<TcpStream> {
+    fn take_cleared(&mut self, max_idle: Duration) -> Option<Conn> {
         let mut at = 0;
         while let Some((idle, _)) = self.doubted.get(at) {
             let age = idle.since.elapsed();
@@ -125,8 +123,8 @@ impl IdleConnections {
                 at += 1;
                 continue;
             }
-            let (idle, _) = self.doubted.remove(at)?;
-            if is_quiet(&idle.stream) {
+            let (mut idle, _) = self.doubted.remove(at)?;
+            if idle.stream.is_quiet() {
                 return Some(idle.stream);
             }
         }
@@ -135,9 +133,9 @@ impl IdleConnections {
 
     /// Closes those that are too old or that the member has closed or written to.
     pub(super) fn sweep(&mut self, now: Instant) {
-        let keeps = |idle: &Idle| now.duration_since(idle.since) < IDLE_TIMEOUT && is_quiet(&idle.stream);
-        self.trusted.retain(keeps);
-        self.doubted.retain(|(idle, _)| keeps(idle));
+        let keeps = |idle: &mut Idle| now.duration_since(idle.since) < IDLE_TIMEOUT && idle.stream.is_quiet();
+        self.trusted.retain_mut(keeps);
+        self.doubted.retain_mut(|(idle, _)| keeps(idle));
         if self.trusted.is_empty() {
             self.trusted.shrink_to_fit();
         }
@@ -147,38 +145,24 @@ impl IdleConnections {
     }
 }
 
-/// Whether a connection that nothing is expected on has indeed nothing to say, by asking the socket. A connection
-/// that became readable while idle was closed by the member, or carries a response that nobody asked for.
-pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
-    peek(stream) == Err(Errno::EAGAIN)
-}
-
-/// The same as of the runtime's last look at the kernel, which is no longer ago than the present batch of events: what
-/// HAProxy goes by, too. The socket is asked only when the runtime believes it readable.
-pub(crate) fn is_quiet_so_far(stream: &TcpStream) -> bool {
-    let peeked = stream.try_io(Interest::READABLE, || peek(stream).map_err(io::Error::from));
-    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-}
-
-fn peek(stream: &TcpStream) -> Result<usize, Errno> {
-    let mut byte = [0];
-    recv(stream.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use tokio::{io::AsyncWriteExt, net::TcpListener, time::advance};
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+        time::advance,
+    };
 
     use super::*;
 
     const FRESH: Duration = Duration::from_millis(500);
 
     /// Both ends of a connection.
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (Conn, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (ours, listener.accept().await.unwrap().0)
+        (ours.into(), listener.accept().await.unwrap().0)
     }
 
     fn client(port: u16) -> SocketAddr {
@@ -253,7 +237,7 @@ mod tests {
             idle.put(ours, Instant::now(), trust);
         }
         assert_eq!(idle.len(), IDLE_PER_MEMBER);
-        let taken = |stream: Option<TcpStream>| stream.unwrap().local_addr().unwrap();
+        let taken = |stream: Option<Conn>| stream.unwrap().local_addr().unwrap();
         assert_eq!(taken(idle.take(client(2))), addresses[IDLE_PER_MEMBER]);
         assert_eq!(taken(idle.take(client(1))), addresses[IDLE_PER_MEMBER + 1]);
         assert_eq!(taken(idle.take(client(1))), addresses[IDLE_PER_MEMBER - 1]);

@@ -13,7 +13,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
-    idle::{IDLE_PER_MEMBER, Trust, is_quiet, is_quiet_so_far},
+    idle::{IDLE_PER_MEMBER, Trust},
     pulse::WorkerPulse,
     scratch::{Scratch, Work},
     share::IdleShare,
@@ -21,9 +21,9 @@ pub(crate) use self::{
     tasks::Enlisted,
 };
 use crate::{
+    conn::Pools,
     limits::{Bounds, Clients},
     metrics::Scrapes,
-    net::Pools,
 };
 
 /// What the sessions of one worker share.

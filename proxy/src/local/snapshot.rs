@@ -11,7 +11,7 @@ use std::{
 };
 
 use amphora_model::{ListenerTimeouts, PoolId};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     idle::{IdleConnections, Trust},
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     balance::{Balance, Balancer, Flow},
+    conn::Conn,
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{ListenerState, MemberCounters, MemberState, PoolCounters},
 };
@@ -155,17 +156,17 @@ impl LocalMember {
 
     /// An idle connection for a request of `client` that can be repeated; see [`IdleConnections::take`].
     #[inline]
-    pub(crate) fn take_idle(&self, client: SocketAddr) -> Option<TcpStream> {
+    pub(crate) fn take_idle(&self, client: SocketAddr) -> Option<Conn> {
         self.change_idle(|idle| idle.take(client))
     }
 
     /// One for a request that cannot be repeated; see [`IdleConnections::take_fresh`].
-    pub(crate) fn take_fresh(&self, client: SocketAddr, max_idle: Duration) -> Option<TcpStream> {
+    pub(crate) fn take_fresh(&self, client: SocketAddr, max_idle: Duration) -> Option<Conn> {
         self.change_idle(|idle| idle.take_fresh(client, max_idle))
     }
 
     /// Keeps a connection whose exchange is complete for the next request. Beyond the worker's share another goes for it.
-    pub(crate) fn put_idle(self: &Rc<Self>, stream: TcpStream, now: Instant, trust: Trust) {
+    pub(crate) fn put_idle(self: &Rc<Self>, stream: Conn, now: Instant, trust: Trust) {
         if self.left.get() || self.share.is_nothing() {
             return;
         }

@@ -1,15 +1,23 @@
 //! Getting a connection to a member: persistence, balancing, retries, redispatch.
 
-use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use amphora_model::LbAlgorithm;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND};
 use crate::{
     balance::Flow,
+    conn::{Conn, Then, proxy_protocol},
     local::{LocalMember, LocalPool, Slot},
-    net::proxy_protocol,
     snapshot::MemberPlan,
 };
 
@@ -39,13 +47,13 @@ pub(crate) struct Connected {
     pub(crate) slot: Slot,
     /// Index in the pool's plan.
     pub(crate) member: usize,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Conn,
     /// When the connection was made; `None` for one that has carried an exchange before.
     pub(crate) opened: Option<Instant>,
 }
 
 impl Connected {
-    fn reused(slot: Slot, member: usize, stream: TcpStream) -> Self {
+    fn reused(slot: Slot, member: usize, stream: Conn) -> Self {
         slot.member().counters().reuses.add(1);
         Self { slot, member, stream, opened: None }
     }
@@ -155,7 +163,7 @@ impl Route<'_> {
         Slot::new(Rc::clone(&self.pool.members[member]), self.now)
     }
 
-    fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<TcpStream> {
+    fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<Conn> {
         match reuse {
             Reuse::Never => None,
             Reuse::Fresh(age) => slot.member().take_fresh(self.client(), age),
@@ -164,7 +172,7 @@ impl Route<'_> {
     }
 
     /// A connection to `member` that has served this client before.
-    pub(crate) fn own(&self, member: usize, stream: TcpStream) -> Connected {
+    pub(crate) fn own(&self, member: usize, stream: Conn) -> Connected {
         Connected::reused(self.slot(member), member, stream)
     }
 
@@ -202,22 +210,29 @@ pub(crate) fn count_again(failed: &Rc<LocalMember>, next: &Rc<LocalMember>) {
 /// # Errors
 /// When the member does not take it.
 pub(crate) async fn announce(
-    member: &mut TcpStream,
+    member: &mut Conn,
     version: proxy_protocol::Version,
     client: SocketAddr,
-    client_stream: &TcpStream,
+    client_stream: &Conn,
 ) -> io::Result<()> {
     let mut header = Vec::with_capacity(proxy_protocol::MAX_LENGTH);
     proxy_protocol::encode(version, client, client_stream.local_addr()?, &mut header);
     // It fits the empty send buffer of a new connection, so this does not wait.
-    member.write_all(&header).await
+    let mut at = 0;
+    poll_fn(|cx| {
+        while at < header.len() {
+            at += ready!(member.poll_write(cx, &header[at..], Then::More))?;
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
 }
 
 async fn open(
     member: &LocalMember,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<(TcpStream, Instant), ConnectFailure> {
+) -> Result<(Conn, Instant), ConnectFailure> {
     let counters = member.counters();
     counters.connects.add(1);
     let begun = Instant::now();
@@ -235,8 +250,8 @@ async fn open(
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect(address: SocketAddr) -> io::Result<Conn> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(stream.into())
 }

@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::http::client::{Begin, Client, HeadError};
 use crate::{
+    conn::Conn,
     http1::{
         self, Body, Method, Version,
         responses::{self, Recipient},
@@ -30,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     listener: &Rc<LocalListener>,
-    stream: TcpStream,
+    stream: Conn,
     address: SocketAddr,
 ) {
     let mut client = Client::new(stream, address, &worker.pools.buffers, listener);

@@ -2,7 +2,6 @@
 
 mod dispatch;
 mod http;
-mod inlet;
 mod member;
 mod metrics;
 pub mod relay;
@@ -13,7 +12,10 @@ use std::{net::SocketAddr, rc::Rc};
 use amphora_model::ListenerProtocol;
 use tokio::{net::TcpStream, task::spawn_local};
 
-use crate::local::{LocalListener, Worker};
+use crate::{
+    conn::Conn,
+    local::{LocalListener, Worker},
+};
 
 /// Begins to serve a client, on a task of its own. `held` is dropped when the connection has ended.
 ///
@@ -27,7 +29,7 @@ pub(crate) fn start<H: 'static>(
     held: H,
 ) {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let worker = Rc::clone(worker);
+    let (worker, stream) = (Rc::clone(worker), Conn::from(stream));
     let protocol = listener.present().plan().protocol;
     match protocol {
         ListenerProtocol::Http => spawn_local(http::serve(worker, listener, stream, client, held)),

@@ -1,9 +1,8 @@
 //! TCP and HTTPS listeners: a member for each connection, and bytes both ways.
 
-use std::{cell::Cell, io::Read, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use socket2::{SockRef, Socket};
-use tokio::{io::Interest, net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     member::{self, Begun, Connected, NoMember, Reuse, Route},
@@ -11,6 +10,7 @@ use super::{
 };
 use crate::{
     balance::Flow,
+    conn::Conn,
     local::{LocalListener, Worker},
     persist::Persistence,
 };
@@ -18,22 +18,11 @@ use crate::{
 /// What is read of a client that nobody serves, at most; HAProxy has read as much.
 const UNHEARD: usize = 16 * 1024;
 
-/// Takes what a client has said to nobody, so that its connection is closed in an orderly way: unread bytes would reset it.
-fn let_go(stream: &TcpStream) {
-    let mut piece = [0; 4096];
-    let mut socket: &Socket = &SockRef::from(stream);
-    for _ in 0..UNHEARD / piece.len() {
-        if !matches!(socket.read(&mut piece), Ok(n) if n > 0) {
-            break;
-        }
-    }
-}
-
 /// Serves a client until its connection ends. Without a member the client is closed at once, as HAProxy does.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     listener: Rc<LocalListener>,
-    mut stream: TcpStream,
+    mut stream: Conn,
     client: SocketAddr,
 ) {
     let begun = Instant::now();
@@ -45,7 +34,7 @@ pub(crate) async fn serve(
     };
     // The session may last for days and changes pass it by: it holds what it uses, and no configuration.
     drop(listener);
-    let Some(pool) = pool else { return let_go(&stream) };
+    let Some(pool) = pool else { return stream.discard(UNHEARD) };
     let pool_plan = &*pool.plan;
     pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
@@ -70,13 +59,13 @@ pub(crate) async fn serve(
             biased;
             connected = connect(&route) => connected.ok(),
             // A client that has reset its connection waits for nobody. One that has only finished sending does.
-            _ = stream.ready(Interest::ERROR) => {
+            () = stream.failed() => {
                 route.abandoned();
                 None
             }
         }
     };
-    let Some(mut connected) = connected else { return let_go(&stream) };
+    let Some(mut connected) = connected else { return stream.discard(UNHEARD) };
     let at = Rc::clone(connected.slot.member());
     let member_counters = at.counters();
     if let Some(version) = pool_plan.proxy_protocol

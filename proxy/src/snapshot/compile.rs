@@ -7,8 +7,8 @@ use amphora_model::{Listener, ListenerId, LoadBalancer, Member, Pool, PoolId, Po
 
 use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
 use crate::{
+    conn::proxy_protocol::Version as ProxyVersion,
     l7::{Budget, L7Program},
-    net::proxy_protocol::Version as ProxyVersion,
     persist::{PersistState, Persistence},
     state::{ListenerState, Registry},
 };

@@ -25,8 +25,8 @@ pub use self::{
 };
 use crate::{
     balance::MembersView,
+    conn::proxy_protocol::Version as ProxyVersion,
     l7::{Expressions, L7Program},
-    net::proxy_protocol::Version as ProxyVersion,
     persist::{PersistState, Persistence},
     state::{ListenerState, MemberState, PoolState, Registry},
 };

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use amphora_proxy::net::proxy_protocol::{MAX_LENGTH, V2_SIGNATURE, Version, encode};
+use amphora_proxy::conn::proxy_protocol::{MAX_LENGTH, V2_SIGNATURE, Version, encode};
 
 /// Addresses out of 37 bytes: the header is appended, is within its bound, and says what it was made from.
 pub(crate) fn proxy_header(data: &[u8]) {

@@ -20,8 +20,8 @@ use super::{
     tls,
 };
 use crate::{
+    conn::proxy_protocol,
     health::core::{Target, TargetId},
-    net::proxy_protocol,
     sys,
 };
 

@@ -19,8 +19,8 @@ use super::{
     *,
 };
 use crate::{
+    conn::proxy_protocol::Version,
     health::core::{Target, TargetId},
-    net::proxy_protocol::Version,
 };
 
 fn http_check() -> HttpCheck {

@@ -8,14 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{address::AddressText, own::OwnConnections};
 use crate::{
+    conn::{BufferPool, Conn, Deadline, Inlet, Then},
     http1::{Reject, RequestHead},
     local::{Enlisted, LocalListener},
-    net::{BufferPool, Deadline, Then, poll_write},
-    session::inlet::Inlet,
 };
 
 /// After a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
@@ -28,7 +27,7 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// A client's connection.
 pub(in crate::session) struct Client {
-    pub(in crate::session) stream: TcpStream,
+    pub(in crate::session) stream: Conn,
     pub(in crate::session) address: SocketAddr,
     pub(super) address_text: AddressText,
     pub(in crate::session) inlet: Inlet,
@@ -66,7 +65,7 @@ pub(in crate::session) enum HeadError {
 
 impl Client {
     pub(in crate::session) fn new(
-        stream: TcpStream,
+        stream: Conn,
         address: SocketAddr,
         buffers: &BufferPool,
         listener: &LocalListener,
@@ -172,7 +171,7 @@ impl Client {
         let mut waits = false;
         poll_fn(|cx| {
             while at < bytes.len() {
-                match poll_write(cx, &self.stream, &bytes[at..], Then::More) {
+                match self.stream.poll_write(cx, &bytes[at..], Then::More) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => {
                         at += n;
@@ -197,7 +196,7 @@ impl Client {
     /// Waits before the connection is closed, so that the client gets to read what was written last though some of what it
     /// sent was not read.
     pub(in crate::session) async fn linger(&mut self) {
-        if self.stream.shutdown().await.is_err() {
+        if poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_err() {
             return;
         }
         self.deadline.set(Some(Instant::now() + LINGER_TIME));

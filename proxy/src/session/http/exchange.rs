@@ -9,17 +9,16 @@ use std::{
 };
 
 use amphora_model::ListenerTimeouts;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     client::Client,
     pump::{Pump, PumpError},
 };
 use crate::{
+    conn::{Conn, Inlet, Pools, Then},
     http1::ResponseHead,
     local::Slot,
-    net::{Pools, Then, poll_write_two},
-    session::inlet::Inlet,
     state::{ListenerCounters, MemberCounters},
 };
 
@@ -48,7 +47,7 @@ pub(super) enum Failure {
 
 /// The member's side of an exchange.
 pub(super) struct MemberSide {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Conn,
     pub(super) inlet: Inlet,
     pub(super) slot: Slot,
 }
@@ -223,7 +222,7 @@ impl Exchange<'_> {
         while !self.upload_broken {
             if *sent < head.len() {
                 let body = self.upload.claim(&mut self.client.inlet).map_err(|_| Failure::BadBody)?;
-                match poll_write_some(cx, &self.member.stream, &head[*sent..], body, Then::More) {
+                match poll_write_some(cx, &mut self.member.stream, &head[*sent..], body, Then::More) {
                     Poll::Ready(Ok(n)) => {
                         let of_head = n.min(head.len() - *sent);
                         *sent += of_head;
@@ -277,7 +276,7 @@ impl Exchange<'_> {
         let body = download.claim(&mut self.member.inlet).map_err(|_| Failure::CutBad)?;
         let last = self.closes && self.upload.is_done() && !self.upload_broken && download.is_all(body);
         let then = if last { Then::End } else { Then::More };
-        let written = ready!(poll_write_some(cx, &self.client.stream, head, body, then));
+        let written = ready!(poll_write_some(cx, &mut self.client.stream, head, body, then));
         let n = written.map_err(|_| Failure::ClientGone)?;
         let of_head = n.min(head.len());
         if n > of_head {
@@ -343,12 +342,12 @@ fn ready_or_break<T>(poll: Poll<Result<T, Failure>>) -> Result<Option<T>, Failur
 /// Writes the first of two slices, and as much of the second as goes with it.
 fn poll_write_some(
     cx: &mut Context<'_>,
-    stream: &TcpStream,
+    stream: &mut Conn,
     first: &[u8],
     second: &[u8],
     then: Then,
 ) -> Poll<io::Result<usize>> {
-    match ready!(poll_write_two(cx, stream, first, second, then)) {
+    match ready!(stream.poll_write_two(cx, first, second, then)) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => Poll::Ready(written),
     }

@@ -22,13 +22,12 @@ mod turn;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use tokio::net::TcpStream;
-
 use self::{
     client::{Begin, Client, HeadError},
     request::After,
 };
 use crate::{
+    conn::Conn,
     http1::responses::{self, Recipient},
     local::{LocalListener, Worker},
     state::ResponseClass,
@@ -38,7 +37,7 @@ use crate::{
 pub(crate) fn serve<H>(
     worker: Rc<Worker>,
     listener: Rc<LocalListener>,
-    stream: TcpStream,
+    stream: Conn,
     address: SocketAddr,
     held: H,
 ) -> impl Future<Output = ()> {

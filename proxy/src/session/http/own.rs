@@ -3,12 +3,13 @@
 
 use std::{
     rc::{Rc, Weak},
-    task::{Context, Poll},
+    task::Context,
 };
 
-use tokio::net::TcpStream;
-
-use crate::local::{LocalMember, LocalPool, is_quiet, is_quiet_so_far};
+use crate::{
+    conn::Conn,
+    local::{LocalMember, LocalPool},
+};
 
 /// How many a client may have (HAProxy `max-session-srv-conns`). Beyond this the oldest is closed, and the member asks
 /// that client for its credentials again.
@@ -23,7 +24,7 @@ struct Own {
     member: Weak<LocalMember>,
     /// Where it was in its pool.
     index: usize,
-    stream: TcpStream,
+    stream: Conn,
 }
 
 impl OwnConnections {
@@ -45,12 +46,12 @@ impl OwnConnections {
     }
 
     /// Takes the connection to this member that was used last, if the member has not closed it.
-    pub(super) fn take(&mut self, member: &Rc<LocalMember>) -> Option<TcpStream> {
+    pub(super) fn take(&mut self, member: &Rc<LocalMember>) -> Option<Conn> {
         while let Some(at) =
             self.0.iter().rposition(|own| std::ptr::eq(own.member.as_ptr(), Rc::as_ptr(member)))
         {
-            let own = self.0.remove(at);
-            if is_quiet(&own.stream) {
+            let mut own = self.0.remove(at);
+            if own.stream.is_quiet() {
                 return Some(own.stream);
             }
         }
@@ -58,7 +59,7 @@ impl OwnConnections {
     }
 
     /// Keeps a connection for the next request of the client. `index` is the member's place in its pool.
-    pub(super) fn keep(&mut self, member: &Rc<LocalMember>, index: usize, stream: TcpStream) {
+    pub(super) fn keep(&mut self, member: &Rc<LocalMember>, index: usize, stream: Conn) {
         if self.0.len() >= MOST {
             self.0.remove(0);
         }
@@ -70,20 +71,9 @@ impl OwnConnections {
     #[inline]
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) {
         if !self.0.is_empty() {
-            self.0.retain(|own| own.member.strong_count() > 0 && own.poll_quiet(cx));
-        }
-    }
-}
-
-impl Own {
-    fn poll_quiet(&self, cx: &mut Context<'_>) -> bool {
-        loop {
-            match self.stream.poll_read_ready(cx) {
-                Poll::Pending => return true,
-                // What the runtime remembers may be older than the last response; asking makes it forget.
-                Poll::Ready(Ok(())) if is_quiet_so_far(&self.stream) => {}
-                Poll::Ready(_) => return false,
-            }
+            self.0.retain_mut(|own| {
+                own.member.strong_count() > 0 && own.stream.poll_not_quiet(cx).is_pending()
+            });
         }
     }
 }

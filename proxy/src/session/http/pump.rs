@@ -3,15 +3,10 @@
 
 use std::task::{Context, Poll, ready};
 
-use tokio::net::TcpStream;
-
 use crate::{
+    conn::{Conn, Inlet, Pools, Then},
     http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
-    net::{Pools, Then, poll_write},
-    session::{
-        inlet::Inlet,
-        relay::{Direction, Ended, Fault, Meter, Waiting},
-    },
+    session::relay::{Direction, Ended, Fault, Meter, Waiting},
     state::Counter,
 };
 
@@ -177,9 +172,9 @@ impl Pump {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut TcpStream,
+        source: &mut Conn,
         inlet: &mut Inlet,
-        destination: &mut TcpStream,
+        destination: &mut Conn,
         pools: &Pools,
     ) -> Poll<Result<(), PumpError>> {
         loop {
@@ -219,10 +214,10 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         inlet: &mut Inlet,
-        destination: &mut TcpStream,
+        destination: &mut Conn,
     ) -> Poll<Result<(), PumpError>> {
         while !self.converted.is_empty() {
-            match ready!(poll_write(cx, destination, &self.converted, Then::More)) {
+            match ready!(destination.poll_write(cx, &self.converted, Then::More)) {
                 Ok(n) if n > 0 => {
                     self.converted.drain(..n);
                     self.moved += n as u64;
@@ -231,7 +226,7 @@ impl Pump {
             }
         }
         while self.ready > 0 {
-            match ready!(poll_write(cx, destination, &inlet.filled()[..self.ready], Then::More)) {
+            match ready!(destination.poll_write(cx, &inlet.filled()[..self.ready], Then::More)) {
                 Ok(n) if n > 0 => self.wrote(inlet, n),
                 _ => return Poll::Ready(Err(PumpError::Destination)),
             }
@@ -269,8 +264,8 @@ impl Splice {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut TcpStream,
-        destination: &mut TcpStream,
+        source: &mut Conn,
+        destination: &mut Conn,
         pools: &Pools,
         moved: &mut u64,
     ) -> Poll<Result<(), PumpError>> {

@@ -20,16 +20,13 @@ use super::{
 };
 use crate::{
     balance::Flow,
+    conn::Inlet,
     http1::{
         Body, Transfer,
         responses::{self, Recipient},
     },
     local::{LocalListener, Work, Worker},
-    net,
-    session::{
-        inlet::Inlet,
-        member::{self, Begun, Connected, NoMember, Reuse, Route},
-    },
+    session::member::{self, Begun, Connected, NoMember, Reuse, Route},
     state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
 };
 
@@ -254,7 +251,7 @@ impl Forward {
             } else if response.keep_client {
                 After::Next
             } else {
-                net::end(&client.stream);
+                client.stream.end();
                 After::Close
             })
         }

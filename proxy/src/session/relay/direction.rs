@@ -2,17 +2,13 @@
 
 use std::{
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{Interest, ReadBuf},
-    net::TcpStream,
-};
+use tokio::{io::Interest, net::TcpStream};
 
 use crate::{
-    net::{BUFFER_SIZE, Buffer, PIPE_SIZE, Pipe, Pools, Stream},
+    conn::{BUFFER_SIZE, Buffer, Conn, PIPE_SIZE, Pipe, Pools, Then},
     state::Counter,
 };
 
@@ -155,11 +151,11 @@ impl Direction {
     ///
     /// # Errors
     /// [`Fault`] says on which side.
-    pub fn poll<S: Stream, D: Stream>(
+    pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut S,
-        destination: &mut D,
+        source: &mut Conn,
+        destination: &mut Conn,
         pools: &Pools,
         meter: Meter<'_>,
     ) -> Poll<Result<Ended, Fault>> {
@@ -200,17 +196,17 @@ impl Direction {
 
     /// Writes what is held. Ready when nothing is, and the destination has flushed it.
     #[inline]
-    fn poll_write<D: Stream>(
+    fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        destination: &mut D,
+        destination: &mut Conn,
         meter: Meter<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
             let n = match &mut self.held {
                 Held::Nothing => break,
                 Held::Buffer(buffer) => {
-                    let n = ready!(Pin::new(&mut *destination).poll_write(cx, buffer.filled()))?;
+                    let n = ready!(destination.poll_write(cx, buffer.filled(), Then::More))?;
                     buffer.consume(n);
                     if buffer.is_empty() {
                         self.held = Held::Nothing;
@@ -218,7 +214,7 @@ impl Direction {
                     n
                 }
                 Held::Pipe(pipe) => {
-                    let socket = destination.as_plain_tcp().ok_or_else(no_longer_plain)?;
+                    let socket = destination.as_plain().ok_or_else(no_longer_plain)?;
                     let n = ready!(poll_drain(cx, pipe, socket))?;
                     if pipe.is_empty() {
                         self.held = Held::Nothing;
@@ -234,7 +230,7 @@ impl Direction {
             meter.written.add(n as u64);
         }
         if self.flush {
-            ready!(Pin::new(destination).poll_flush(cx))?;
+            ready!(destination.poll_flush(cx))?;
             self.flush = false;
         }
         Poll::Ready(Ok(()))
@@ -242,16 +238,16 @@ impl Direction {
 
     /// Reads into a buffer or a pipe, which is held only if something was read. Nothing is held before.
     #[inline]
-    fn poll_read<S: Stream, D: Stream>(
+    fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut S,
-        destination: &D,
+        source: &mut Conn,
+        destination: &Conn,
         pools: &Pools,
     ) -> Poll<io::Result<usize>> {
         if self.splice
             && self.remaining >= SPLICE_FROM
-            && let (Some(socket), Some(_)) = (source.as_plain_tcp(), destination.as_plain_tcp())
+            && let (Some(socket), Some(_)) = (source.as_plain(), destination.as_plain())
             && let Some(mut pipe) = pools.pipes.get()
         {
             let max = self.remaining.min(POLL_BUDGET) as usize;
@@ -261,16 +257,20 @@ impl Direction {
             }
             return Poll::Ready(Ok(n));
         }
-        let mut buffer = pools.buffers.get();
-        let max = self.remaining.min(buffer.capacity() as u64) as usize;
-        let mut spare = ReadBuf::new(&mut buffer.spare()[..max]);
-        ready!(Pin::new(source).poll_read(cx, &mut spare))?;
-        let n = spare.filled().len();
-        if n > 0 {
-            buffer.commit(n);
-            self.held = Held::Buffer(buffer);
+        loop {
+            ready!(source.poll_read_ready(cx))?;
+            let mut buffer = pools.buffers.get();
+            let max = self.remaining.min(buffer.capacity() as u64) as usize;
+            match source.read(&mut buffer.spare()[..max]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(n) if n > 0 => {
+                    buffer.commit(n);
+                    self.held = Held::Buffer(buffer);
+                    return Poll::Ready(Ok(n));
+                }
+                ended => return Poll::Ready(ended),
+            }
         }
-        Poll::Ready(Ok(n))
     }
 }
 

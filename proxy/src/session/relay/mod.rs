@@ -6,7 +6,7 @@
 //!   not.
 //!
 //! A direction copies through a pooled buffer while bursts are small and splices through a pooled pipe once
-//! one has carried [`BUFFER_SIZE`](crate::net::BUFFER_SIZE) bytes. It holds a buffer or a pipe only while bytes wait in it for the destination,
+//! one has carried [`BUFFER_SIZE`](crate::conn::BUFFER_SIZE) bytes. It holds a buffer or a pipe only while bytes wait in it for the destination,
 //! so an idle session holds neither.
 
 mod direction;
@@ -20,7 +20,7 @@ pub use self::{
     direction::{Direction, Ended, Fault, Meter, Waiting},
     session::relay,
 };
-use crate::net::Buffer;
+use crate::conn::Buffer;
 
 /// One end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

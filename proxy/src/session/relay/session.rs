@@ -3,12 +3,10 @@
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use socket2::SockRef;
 use tokio::time::Instant;
 
 use super::{
@@ -16,7 +14,7 @@ use super::{
     direction::{Direction, Fault, Meter, Waiting},
 };
 use crate::{
-    net::{Deadline, Pools, Stream},
+    conn::{Conn, Deadline, Pools},
     state::{ListenerCounters, MemberCounters},
 };
 
@@ -33,9 +31,9 @@ use crate::{
 /// - A client that breaks its connection breaks the member's too (a reset), which frees the member at once.
 ///
 /// Cancelled, it loses what was read and not written yet: the connections are of no more use then.
-pub async fn relay<C: Stream, M: Stream>(
-    client: &mut C,
-    member: &mut M,
+pub async fn relay(
+    client: &mut Conn,
+    member: &mut Conn,
     options: RelayOptions,
     pools: &Pools,
     listener_counters: &ListenerCounters,
@@ -49,10 +47,7 @@ pub async fn relay<C: Stream, M: Stream>(
         EndReason::Finished => {}
         EndReason::Aborted(Peer::Client, _) => {
             member_counters.client_aborts.add(1);
-            if let Some(socket) = member.as_plain_tcp() {
-                // Failing leaves an orderly close instead of the reset: nothing to handle.
-                let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-            }
+            member.reset_on_close();
         }
         EndReason::Aborted(Peer::Member, _) => {
             member_counters.server_aborts.add(1);
@@ -91,11 +86,11 @@ impl Session {
         }
     }
 
-    fn poll<C: Stream, M: Stream>(
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        client: &mut C,
-        member: &mut M,
+        client: &mut Conn,
+        member: &mut Conn,
         pools: &Pools,
         listener_counters: &ListenerCounters,
         member_counters: &MemberCounters,
@@ -200,11 +195,11 @@ impl Half {
     }
 
     #[inline]
-    fn poll<S: Stream, D: Stream>(
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut S,
-        destination: &mut D,
+        source: &mut Conn,
+        destination: &mut Conn,
         pools: &Pools,
         meter: Meter<'_>,
     ) -> Result<(), Fault> {
@@ -217,7 +212,7 @@ impl Half {
         }
         if !self.done {
             // Where shutting down fails, the connection is gone: reading from it tells.
-            self.done = Pin::new(destination).poll_shutdown(cx).is_ready();
+            self.done = destination.poll_shutdown(cx).is_ready();
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    net::{BUFFER_SIZE, Pools},
+    conn::{BUFFER_SIZE, Conn, Pools},
     state::{Counter, ListenerCounters, MemberCounters},
 };
 
@@ -49,13 +49,19 @@ async fn pair() -> (TcpStream, TcpStream) {
     (near, far)
 }
 
+/// A connection, and its other end.
+async fn ours() -> (TcpStream, Conn) {
+    let (theirs, ours) = pair().await;
+    (theirs, ours.into())
+}
+
 async fn rig(options: RelayOptions) -> Rig {
     rig_with(options, Pools::default()).await
 }
 
 async fn rig_with(options: RelayOptions, pools: Pools) -> Rig {
-    let (client, mut client_side) = pair().await;
-    let (member, mut member_side) = pair().await;
+    let (client, mut client_side) = ours().await;
+    let (member, mut member_side) = ours().await;
     let listener_counters = Rc::new(ListenerCounters::default());
     let member_counters = Rc::new(MemberCounters::default());
     let end = tokio::task::spawn_local({
@@ -185,7 +191,7 @@ fn a_slow_reader_holds_the_sender_back_and_bytes_are_counted_as_they_pass() {
         }
         assert!(before < LENGTH as u64 / 2, "{before} bytes were taken from the member");
         let between = received.get() - rig.listener_counters.bytes_out.get();
-        assert!(between <= crate::net::PIPE_SIZE as u64, "{between} bytes are in the proxy");
+        assert!(between <= crate::conn::PIPE_SIZE as u64, "{between} bytes are in the proxy");
         assert!(!member.is_finished());
 
         let mut got = 0;
@@ -229,7 +235,7 @@ fn an_idle_session_holds_no_buffer_and_no_pipe() {
 #[test]
 fn the_state_of_a_session_is_small() {
     run(async {
-        let ((mut client, _a), (mut member, _b)) = (pair().await, pair().await);
+        let ((_a, mut client), (_b, mut member)) = (ours().await, ours().await);
         let (pools, listener, counters) =
             (Pools::default(), ListenerCounters::default(), MemberCounters::default());
         let relay = relay(&mut client, &mut member, RelayOptions::default(), &pools, &listener, &counters);
@@ -241,7 +247,7 @@ fn the_state_of_a_session_is_small() {
 #[test]
 fn copies_where_there_is_no_pipe() {
     run(async {
-        let pools = Pools { pipes: crate::net::PipePool::new(0, 0), ..Pools::default() };
+        let pools = Pools { pipes: crate::conn::PipePool::new(0, 0), ..Pools::default() };
         let mut rig = rig_with(RelayOptions::default(), pools).await;
         let data = pattern(3 << 20, 3);
         let mut got = vec![0; data.len()];
@@ -309,8 +315,8 @@ fn a_reset_in_the_middle_of_a_transfer_ends_it_and_no_pipe_is_reused_dirty() {
 #[test]
 fn a_busy_session_lets_others_run() {
     run(async {
-        let (client, mut client_side) = pair().await;
-        let (mut member_side, member) = pair().await;
+        let (client, mut client_side) = ours().await;
+        let (member, mut member_side) = ours().await;
         // Busy peers on threads of their own, so that the session never has to wait for them.
         let (client, member) = (client.into_std().unwrap(), member.into_std().unwrap());
         client.set_nonblocking(false).unwrap();
@@ -330,7 +336,7 @@ fn a_busy_session_lets_others_run() {
             let before = listener.bytes_in.get();
             let polled = session.as_mut().poll(cx);
             let carried = listener.bytes_in.get() - before;
-            assert!(carried < 2 * crate::net::PIPE_SIZE as u64, "{carried} bytes in one turn");
+            assert!(carried < 2 * crate::conn::PIPE_SIZE as u64, "{carried} bytes in one turn");
             polled
         })
         .await;
@@ -343,7 +349,7 @@ fn a_busy_session_lets_others_run() {
 /// Carries so many bytes; ready with how it ended.
 async fn carry(
     direction: &mut Direction,
-    ends: (&mut TcpStream, &mut TcpStream),
+    ends: (&mut Conn, &mut Conn),
     pools: &Pools,
     meter: Meter<'_>,
 ) -> Ended {
@@ -352,8 +358,8 @@ async fn carry(
 }
 
 async fn exact(length: u64, surplus: usize) {
-    let (mut from, mut source) = pair().await;
-    let (mut destination, mut to) = pair().await;
+    let (mut from, mut source) = ours().await;
+    let (mut to, mut destination) = ours().await;
     let data: Rc<[u8]> = pattern(length as usize + surplus, length).into();
     let sender = tokio::task::spawn_local({
         let data = data.clone();
@@ -377,7 +383,11 @@ async fn exact(length: u64, surplus: usize) {
     assert!(receiver.await.unwrap() == data[..length as usize]);
     assert_eq!((read.get(), written.get()), (length, length));
     let mut rest = vec![0; surplus];
-    source.read_exact(&mut rest).await.unwrap();
+    let mut got = 0;
+    while got < surplus {
+        poll_fn(|cx| source.poll_read_ready(cx)).await.unwrap();
+        got += source.read(&mut rest[got..]).unwrap_or(0);
+    }
     assert!(rest == data[length as usize..], "what follows is still in the source");
     drop(sender.await.unwrap());
     assert_eq!((pools.buffers.lent(), pools.pipes.lent()), (0, 0));
@@ -398,8 +408,8 @@ fn an_exact_direction_reads_not_one_byte_more() {
 #[test]
 fn an_exact_direction_says_when_the_source_ends_too_early() {
     run(async {
-        let (mut from, mut source) = pair().await;
-        let (mut destination, _to) = pair().await;
+        let (mut from, mut source) = ours().await;
+        let (_to, mut destination) = ours().await;
         from.write_all(b"12345").await.unwrap();
         from.shutdown().await.unwrap();
         let (read, written) = (Counter::default(), Counter::default());

@@ -5,9 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::net::TcpStream;
-
-use crate::net::{BUFFER_SIZE, Buffer, BufferPool, read_ready};
+use super::{BUFFER_SIZE, Buffer, BufferPool, Conn};
 
 /// A read buffer that exists only while it holds bytes: a connection that waits costs no buffer.
 #[derive(Debug)]
@@ -60,11 +58,7 @@ impl Inlet {
     }
 
     /// Reads once. `Ok(0)` is the end of the stream, unless the inlet [is full](Self::is_full).
-    pub(crate) fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut TcpStream,
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, source: &mut Conn) -> Poll<io::Result<usize>> {
         loop {
             // Readiness costs no system call; a buffer is taken only when there is something to read.
             ready!(source.poll_read_ready(cx))?;
@@ -72,7 +66,7 @@ impl Inlet {
             if buffer.is_full() {
                 buffer.compact();
             }
-            let read = read_ready(source, buffer.spare());
+            let read = source.read(buffer.spare());
             buffer.commit(*read.as_ref().unwrap_or(&0));
             if buffer.is_empty() {
                 self.buffer = None;

@@ -1,4 +1,4 @@
-//! The seam between plain connections and encrypted ones, and reads and writes of plain ones that look at readiness once.
+//! A plain connection: reads and writes that look at the runtime's readiness once, and whether it has something to say.
 
 use std::{
     io::{self, IoSlice},
@@ -8,31 +8,11 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{Shutdown, shutdown},
+    sys::socket::{MsgFlags, Shutdown, recv, shutdown},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest},
-    net::TcpStream,
-};
+use tokio::{io::Interest, net::TcpStream};
 
 use crate::sys;
-
-/// A connection to a client or a member, plain or encrypted.
-///
-/// What the proxy does with a connection is generic over this; only [`as_plain_tcp`](Self::as_plain_tcp) tells the
-/// kinds apart, because the kernel can move bytes between two plain connections without the proxy seeing them.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin {
-    /// The socket, when what is read from and written to it is the connection's payload: bytes may then be moved
-    /// with splice(2). `None` when anything (a TLS session, bytes read ahead) sits between socket and payload.
-    fn as_plain_tcp(&self) -> Option<&TcpStream>;
-}
-
-impl Stream for TcpStream {
-    #[inline]
-    fn as_plain_tcp(&self) -> Option<&TcpStream> {
-        Some(self)
-    }
-}
 
 /// Reads once, when the runtime has seen the socket become readable: after
 /// [`poll_read_ready`](TcpStream::poll_read_ready), as [`AsyncRead`] does it in one. `Ok(0)` is the end of the stream, or an
@@ -41,7 +21,7 @@ impl Stream for TcpStream {
 /// # Errors
 /// As recv(2): `WouldBlock` when there is nothing to read after all, and the runtime is to be asked again.
 #[inline]
-pub(crate) fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     once(stream, Interest::READABLE, buffer.len(), || sys::recv(stream.as_fd(), buffer))
 }
 
@@ -50,7 +30,7 @@ pub(crate) fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<us
 pub(crate) enum Then {
     /// Something that this does not wait for, or nothing.
     More,
-    /// The end of what is sent, at once ([`end`]): it goes in the same packet. On its own it is a packet more for either side
+    /// The end of what is sent, at once ([`Conn::end`](super::Conn::end)): it goes in the same packet. On its own it is a packet more for either side
     /// to look at, and costs us a third of all that a short connection does.
     End,
 }
@@ -67,7 +47,7 @@ impl Then {
 /// Writes once, as [`AsyncWrite`] does. The runtime is asked to wake the task only when it has not seen the socket become
 /// writable.
 #[inline]
-pub(crate) fn poll_write(
+pub(super) fn poll_write(
     cx: &mut Context<'_>,
     stream: &TcpStream,
     bytes: &[u8],
@@ -78,7 +58,7 @@ pub(crate) fn poll_write(
 
 /// The same of two slices, one behind the other.
 #[inline]
-pub(crate) fn poll_write_two(
+pub(super) fn poll_write_two(
     cx: &mut Context<'_>,
     stream: &TcpStream,
     first: &[u8],
@@ -109,11 +89,26 @@ fn poll_send(
     }
 }
 
-/// Ends what is sent, with what [`Then::End`] has held back. Closing does so too, unless the peer has sent something
-/// that was not read: then it is a reset, and what was held back is lost.
-pub(crate) fn end(stream: &TcpStream) {
-    // It fails when the connection has.
-    let _ = shutdown(stream.as_raw_fd(), Shutdown::Write);
+/// Finishes what is sent.
+pub(super) fn shut_down(stream: &TcpStream) -> io::Result<()> {
+    Ok(shutdown(stream.as_raw_fd(), Shutdown::Write)?)
+}
+
+/// See [`Conn::is_quiet`](super::Conn::is_quiet).
+pub(super) fn is_quiet(stream: &TcpStream) -> bool {
+    peek(stream) == Err(Errno::EAGAIN)
+}
+
+/// See [`Conn::is_quiet_so_far`](super::Conn::is_quiet_so_far).
+#[inline]
+pub(super) fn is_quiet_so_far(stream: &TcpStream) -> bool {
+    let peeked = stream.try_io(Interest::READABLE, || peek(stream).map_err(io::Error::from));
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn peek(stream: &TcpStream) -> Result<usize, Errno> {
+    let mut byte = [0];
+    recv(stream.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
 }
 
 /// A system call on a socket that is ready for it, with `length` bytes. One that moves some but not all of them has emptied
@@ -236,7 +231,7 @@ mod tests {
             while at < all.len() {
                 at += poll_fn(|cx| poll_write_two(cx, &ours, &all[at..], &[], Then::End)).await.unwrap();
             }
-            end(&ours);
+            shut_down(&ours).unwrap();
         };
         let reading = async {
             let mut got = Vec::new();
@@ -256,7 +251,7 @@ mod tests {
         let mut got = [0; 8];
         // Loopback delivers before send(2) returns.
         assert_eq!(sys::recv(theirs.as_fd(), &mut got), Err(Errno::EAGAIN));
-        end(&ours);
+        shut_down(&ours).unwrap();
         assert_eq!(sys::recv(theirs.as_fd(), &mut got), Ok(4));
         assert_eq!(sys::recv(theirs.as_fd(), &mut got), Ok(0));
         drop(ours);

@@ -1,4 +1,4 @@
-//! The one timer abstraction: a deadline that is cheap to move, and what time it is.
+//! The one timer abstraction: a deadline that is cheap to move.
 
 use std::{
     future::Future,
@@ -25,12 +25,6 @@ pub struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whom the timer will wake.
     armed: Option<Waker>,
-}
-
-/// What time it is, for what is told the time. On a runtime it is the runtime's, which a test can stop.
-#[inline]
-pub fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 impl Deadline {

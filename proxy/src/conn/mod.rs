@@ -1,0 +1,226 @@
+//! Connections to clients and to members, and what carrying bytes takes: pooled buffers and pipes, deadlines, the PROXY
+//! protocol's header.
+//!
+//! [`Conn`] is the one seam between plain connections and others: an enum and no type parameter, so that sessions are compiled
+//! once, and the kernel can move bytes between two connections that are plain.
+//!
+//! Pools belong to one worker (`Rc`, never shared between threads). No `unsafe`: `nix`, `socket2` and `crate::sys` wrap the
+//! system calls.
+
+mod buffer;
+mod deadline;
+mod inlet;
+mod pipe;
+mod plain;
+pub mod proxy_protocol;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
+
+pub use self::{
+    buffer::{BUFFER_SIZE, Buffer, BufferPool},
+    deadline::Deadline,
+    pipe::{PIPE_SIZE, Pipe, PipePool},
+};
+pub(crate) use self::{inlet::Inlet, plain::Then};
+
+/// A worker's pools; cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Pools {
+    /// Buffers of 16 KiB.
+    pub buffers: BufferPool,
+    /// Pipes for splice(2).
+    pub pipes: PipePool,
+}
+
+impl Pools {
+    /// With at most so many pipes.
+    pub fn with_pipes(pipes: usize) -> Self {
+        Self { buffers: BufferPool::default(), pipes: PipePool::at_most(pipes) }
+    }
+}
+
+/// A connection to a client or a member.
+///
+/// Reading and writing is of its payload. All that waits registers the task that polled last.
+#[derive(Debug)]
+pub enum Conn {
+    /// What is read from the socket and written to it is the payload.
+    Plain(TcpStream),
+}
+
+impl From<TcpStream> for Conn {
+    fn from(stream: TcpStream) -> Self {
+        Self::Plain(stream)
+    }
+}
+
+impl Conn {
+    /// The socket, when what is read from and written to it is the payload: bytes may then be moved with splice(2).
+    #[inline]
+    pub fn as_plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+        }
+    }
+
+    /// Waits until there may be something to [read](Self::read).
+    ///
+    /// # Errors
+    /// When the runtime is at its end.
+    #[inline]
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Reads once, after [`poll_read_ready`](Self::poll_read_ready). `Ok(0)` is the end of the stream, or an empty `buffer`.
+    ///
+    /// # Errors
+    /// As recv(2): `WouldBlock` when there is nothing to read after all, and readiness is to be waited for again.
+    #[inline]
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => plain::read_ready(stream, buffer),
+        }
+    }
+
+    /// Writes once. The runtime is asked to wake the task only when it has not seen the connection become writable.
+    ///
+    /// # Errors
+    /// As send(2).
+    #[inline]
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        then: Then,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => plain::poll_write(cx, stream, bytes, then),
+        }
+    }
+
+    /// The same of two slices, one behind the other.
+    ///
+    /// # Errors
+    /// As send(2).
+    #[inline]
+    pub(crate) fn poll_write_two(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+        then: Then,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => plain::poll_write_two(cx, stream, first, second, then),
+        }
+    }
+
+    /// Waits until what was written is on its way: handed to the kernel.
+    ///
+    /// # Errors
+    /// As send(2).
+    #[inline]
+    pub(crate) fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Finishes what is sent; the other direction goes on.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    #[inline]
+    pub(crate) fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Poll::Ready(plain::shut_down(stream)),
+        }
+    }
+
+    /// Ends what is sent, with what [`Then::End`] has held back. Closing does so too, unless the peer has sent something
+    /// that was not read: then it is a reset, and what was held back is lost.
+    pub(crate) fn end(&mut self) {
+        match self {
+            // It fails when the connection has.
+            Self::Plain(stream) => drop(plain::shut_down(stream)),
+        }
+    }
+
+    /// Whether a connection that nothing is expected on has indeed nothing to say, by asking the kernel. One that became
+    /// readable while idle was closed by the peer, or carries something that nobody asked for.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(stream) => plain::is_quiet(stream),
+        }
+    }
+
+    /// The same as of the runtime's last look at the kernel, which is no longer ago than the present batch of events: what
+    /// HAProxy goes by, too. The kernel is asked only when the runtime believes the connection readable.
+    #[inline]
+    pub(crate) fn is_quiet_so_far(&mut self) -> bool {
+        match self {
+            Self::Plain(stream) => plain::is_quiet_so_far(stream),
+        }
+    }
+
+    /// Ready when the connection is not [quiet](Self::is_quiet) any more.
+    pub(crate) fn poll_not_quiet(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                // What the runtime remembers may be older than what was read last; asking makes it forget.
+                Poll::Ready(Ok(())) if self.is_quiet_so_far() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Waits until the connection has failed: not until the peer has finished sending.
+    pub(crate) async fn failed(&self) {
+        // An error is of the runtime, whose end ends the task as well.
+        let _ = self.socket().ready(Interest::ERROR).await;
+    }
+
+    /// The address that the client has connected to, or that the member sees.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().local_addr()
+    }
+
+    /// Closing the connection resets it from now on: the peer is not to take what it got for the whole.
+    pub(crate) fn reset_on_close(&self) {
+        // Failing leaves an orderly close instead of the reset: nothing to handle.
+        let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Takes what the peer has sent, `most` bytes of it, so that the connection is closed in an orderly way: unread bytes
+    /// would reset it.
+    pub(crate) fn discard(&self, most: usize) {
+        let mut piece = [0; 4096];
+        for _ in 0..most / piece.len() {
+            if !matches!(crate::sys::recv(self.socket().as_fd(), &mut piece), Ok(n) if n > 0) {
+                break;
+            }
+        }
+    }
+}
