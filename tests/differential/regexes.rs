@@ -195,6 +195,14 @@ pub(crate) fn expression(rng: &mut Prng) -> String {
     text
 }
 
+/// Whether PCRE2 10.43 and later may read it in another way: they refuse `\x` without digits, and take `{,2}` and `{ 1 }`
+/// for quantifiers.
+pub(crate) fn of_old_pcre2(expression: &str) -> bool {
+    let mut after_x = expression.split("\\x").skip(1);
+    let has_no_digits = |rest: &str| !rest.starts_with(|c: char| c == '{' || c.is_ascii_hexdigit());
+    after_x.any(has_no_digits) || expression.contains("{,") || expression.contains("{ ")
+}
+
 fn alternatives(rng: &mut Prng, text: &mut String, depth: usize, named: &mut bool) {
     for alternative in 0..1 + usize::from(rng.chance(25)) {
         if alternative > 0 {

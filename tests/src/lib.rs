@@ -15,6 +15,7 @@ mod backend;
 mod client;
 mod document;
 mod haproxy;
+mod judge;
 mod load;
 mod message;
 mod namespace;
@@ -40,6 +41,7 @@ pub use self::{
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},
     haproxy::{HaProxy, HaProxyConfig},
+    judge::{Judge, is_of_haproxy_2_6},
     load::Load,
     message::{Message, read_message},
     namespace::Namespace,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use amphora_tests::{
-    Backend, Client, Document, HaProxy, HaProxyConfig, Listener, PATIENCE, Pool, Proxy, Step, in_time,
+    Backend, Client, Document, HaProxy, HaProxyConfig, Judge, Listener, PATIENCE, Pool, Proxy, Step, in_time,
 };
 use tokio::{task::LocalSet, time::sleep};
 
@@ -76,6 +76,22 @@ fn cases() -> Vec<(&'static str, Option<Vec<Step>>, Act)> {
             Reset(GET),
         ),
     ]
+}
+
+/// Columns that other releases of HAProxy count in another way: 3.0 has status 400 for a body that ends early, half a head
+/// from a member twice, and the client's leaving where the member was late.
+const OF_2_6: [(&str, &[&str]); 4] = [
+    ("half a body", &["hrsp_4xx", "hrsp_other"]),
+    ("one that is reset", &["hrsp_4xx", "hrsp_other"]),
+    ("half a head", &["eresp"]),
+    ("no body in time", &["cli_abrt", "srv_abrt"]),
+];
+
+/// The columns of a case that the HAProxy that is installed does not judge.
+fn not_judged(case: &str) -> &'static [&'static str] {
+    let columns = OF_2_6.iter().find(|(of, _)| *of == case).map_or(&[][..], |(_, columns)| columns);
+    let rows = || format!("{case}: {}", columns.join(", "));
+    if columns.is_empty() || Judge::HaProxy.judges(&rows()) { &[] } else { columns }
 }
 
 async fn act(address: SocketAddr, act: Act) -> Option<u16> {
@@ -200,9 +216,11 @@ async fn compare((case, answer, client): (&'static str, Option<Vec<Step>>, Act))
         act(haproxy.address, client).await,
         "{case}: what the client gets"
     );
+    let not_judged = not_judged(case);
     let begun = Instant::now();
     loop {
-        let ours = ours(&proxy).await;
+        let mut ours = ours(&proxy).await;
+        ours.iter_mut().for_each(|counts| counts.retain(|column, _| !not_judged.contains(&column.as_str())));
         let theirs = theirs(&haproxy, &ours).await;
         if ours == theirs && ours[0]["req_tot"] > 0 {
             return;
