@@ -2,9 +2,12 @@
 
 use std::hint::black_box;
 
-use amphora_proxy::http1::{
-    ChunkedDecoder, Method, RequestEdits, RequestHead, ResponseEdits, ResponseHead, request_framing,
-    response_framing, write_request, write_response,
+use amphora_proxy::{
+    http::{Method, RequestEdits, RequestHead, ResponseEdits, ResponseHead},
+    http1::{
+        ChunkedDecoder, Connection, ResponseHop, request_framing, response_framing, write_request,
+        write_response,
+    },
 };
 use divan::{Bencher, counter::BytesCount};
 
@@ -66,7 +69,7 @@ fn request_parse_frame_write(bencher: Bencher<'_, '_>, which: &str) {
         let view = head.view(bytes);
         let framing = request_framing(&view).expect("the request is right");
         out.clear();
-        write_request(&mut out, &view, &edits);
+        write_request(&mut out, &view, Connection::Persistent, &edits);
         (framing, out.len())
     });
 }
@@ -82,7 +85,7 @@ fn response_parse_frame_write(bencher: Bencher<'_, '_>) {
         let view = head.view(bytes);
         let framing = response_framing(Method::Get, false, &view).expect("the response is right");
         out.clear();
-        write_response(&mut out, &view, &edits);
+        write_response(&mut out, &view, ResponseHop::default(), &edits);
         (framing, out.len())
     });
 }

@@ -13,7 +13,8 @@
 //! | `worker` | a thread per core: accepting, taking up snapshots, letting go |
 //! | `session` | a client's connection: HTTP, TCP, the relay between two connections |
 //! | `local` | what one worker has of its own: the present snapshot, idle connections, scratch memory |
-//! | [`http1`] | HTTP/1.1 without I/O: heads, framing, chunks |
+//! | [`http`] | what the versions of HTTP share: heads, fields, cookies, edits |
+//! | [`http1`] | HTTP/1.1 without I/O: parsing, framing, chunks, writing |
 //! | [`l7`] | L7 policies, compiled and evaluated |
 //! | [`balance`], [`persist`] | which member gets a session |
 //! | [`peers`] | persistence kept alike on both amphorae of a pair |
@@ -32,6 +33,7 @@ pub mod conn;
 pub mod control;
 pub mod engine;
 pub mod health;
+pub mod http;
 pub mod http1;
 pub mod l7;
 pub mod limits;

@@ -23,8 +23,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_proxy::http1::{
-    Body, ChunkedDecoder, Known, RequestEdits, RequestHead, ResponseHead, request_framing, write_request,
+use amphora_proxy::{
+    http::{Known, RequestEdits, RequestHead, ResponseHead},
+    http1::{Body, ChunkedDecoder, Connection, request_framing, write_request},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -374,7 +375,7 @@ fn without_our_cookie(value: &str) -> String {
     head.parse(text.as_bytes()).unwrap().unwrap();
     let mut out = Vec::new();
     let edits = RequestEdits { strip_cookie: Some(b"SRV"), ..RequestEdits::default() };
-    write_request(&mut out, &head.view(text.as_bytes()), &edits);
+    write_request(&mut out, &head.view(text.as_bytes()), Connection::Persistent, &edits);
     head.parse(&out).unwrap().unwrap();
     let value = head.view(&out).value(Known::Cookie).unwrap_or_default().to_vec();
     String::from_utf8(value).unwrap()

@@ -3,14 +3,7 @@
 //! Decided here and nowhere else. Requests that the RFC lets a server repair (both `Content-Length` and
 //! `Transfer-Encoding`, repeated lengths) are refused instead: the repair is what the next hop may do otherwise.
 
-use super::{
-    fields::Fields,
-    names::{Known, Method, Version},
-    reject::{BadResponse, Reject},
-    request::RequestView,
-    response::ResponseView,
-    scan,
-};
+use crate::http::{BadResponse, Fields, Known, Method, Reject, RequestView, ResponseView, Version, scan};
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +64,7 @@ pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reje
         return Err(Reject::MethodNotAllowed);
     }
     let fields = &request.head.fields;
-    let http11 = request.version() == Version::Http11;
+    let http11 = request.version() >= Version::Http11;
     let body = match length(fields, request.buf, request.version())? {
         Some(Body::Length(0)) | None => Body::None,
         Some(body) => body,
@@ -113,7 +106,7 @@ pub fn response_framing(
     let status = response.status();
     let length = length(fields, response.buf, response.version())?;
     let options = fields.options;
-    let keep_alive = !options.close && (response.version() == Version::Http11 || options.keep_alive);
+    let keep_alive = !options.close && (response.version() >= Version::Http11 || options.keep_alive);
     let announced = !matches!(length, None | Some(Body::Length(0)));
     // A 304 may well announce one, but most members do not.
     let body_in_doubt = method == Method::Head || (status == 304 && announced);

@@ -1,55 +1,9 @@
 //! Request heads: the request line and the fields (RFC 9112 sections 2 to 5).
 
-use super::{
-    MAX_HEAD,
-    fields::{Fields, Span},
-    names::{Known, Method, Version},
-    reject::Reject,
-    scan,
-    target::Target,
-};
-
-/// The offset table of one request head. Reused from request to request, so that it allocates only while it grows.
-#[derive(Clone, Debug)]
-pub struct RequestHead {
-    method: Method,
-    method_span: Span,
-    target: Target,
-    version: Version,
-    pub(super) fields: Fields,
-    /// Behind the last complete line: where parsing goes on when more bytes come. 0 before the request line is complete.
-    parsed: usize,
-    complete: bool,
-}
-
-impl Default for RequestHead {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+use super::head::{FirstLine, parse};
+use crate::http::{Fields, Method, Reject, RequestHead, RequestLine, Span, Target, Version, scan};
 
 impl RequestHead {
-    /// An empty table.
-    pub fn new() -> Self {
-        Self {
-            method: Method::Other,
-            method_span: Span::default(),
-            target: Target::default(),
-            version: Version::Http11,
-            fields: Fields::with_capacity(32),
-            parsed: 0,
-            complete: false,
-        }
-    }
-
-    /// Forgets a head that was parsed in part. Needed only when the table goes to another connection before
-    /// [`parse`](Self::parse) said `Some` or an error.
-    pub fn reset(&mut self) {
-        self.parsed = 0;
-        self.complete = false;
-        self.fields.clear();
-    }
-
     /// Parses the head at the start of `buf` and returns its length, with the empty line that ends it.
     ///
     /// `None`: the head is not complete. Call again with the same bytes and more behind them; complete lines are not
@@ -60,56 +14,23 @@ impl RequestHead {
     /// [`Reject`] for what must be answered with an error and a closed connection. The same bytes give the same error
     /// however they are cut into calls.
     pub fn parse(&mut self, buf: &[u8]) -> Result<Option<usize>, Reject> {
-        if self.complete || self.parsed > buf.len() {
-            self.reset();
-        }
-        let bytes = &buf[..buf.len().min(MAX_HEAD)];
-        match self.parse_bounded(bytes) {
-            Ok(true) => {
-                self.complete = true;
-                Ok(Some(self.parsed))
-            }
-            Ok(false) if bytes.len() < MAX_HEAD => Ok(None),
-            result => {
-                let line = self.parsed == 0;
-                self.reset();
-                Err(match result {
-                    Err(reject) => reject,
-                    Ok(_) if line => Reject::UriTooLong,
-                    Ok(_) => Reject::HeadTooLarge,
-                })
-            }
-        }
+        parse(self, buf)
     }
+}
 
-    /// The head in `buf`, which must hold the bytes that [`parse`](Self::parse) returned `Some` for.
-    #[inline]
-    pub fn view<'a>(&'a self, buf: &'a [u8]) -> RequestView<'a> {
-        debug_assert!(self.complete, "no complete head was parsed");
-        RequestView { head: self, buf: &buf[..self.parsed] }
-    }
+impl FirstLine for RequestLine {
+    const TOO_LONG: Reject = Reject::UriTooLong;
 
-    fn parse_bounded(&mut self, bytes: &[u8]) -> Result<bool, Reject> {
-        if self.parsed == 0 && !self.request_line(bytes)? {
-            return Ok(false);
-        }
-        let mut at = self.parsed;
-        let done = self.fields.parse(bytes, &mut at);
-        self.parsed = at;
-        if done? { self.check_host(bytes).map(|()| true) } else { Ok(false) }
-    }
-
-    fn request_line(&mut self, bytes: &[u8]) -> Result<bool, Reject> {
-        self.fields.clear();
+    fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, Reject> {
         let start = match bytes {
-            [] | [b'\r'] => return Ok(false),
+            [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => 2,
             [b'\r' | b'\n', ..] => return Err(Reject::BadRequest("bare CR or LF before the request line")),
             _ => 0,
         };
         let method_end = scan::token_end(bytes, start);
         match bytes.get(method_end) {
-            None => return Ok(false),
+            None => return Ok(None),
             Some(b' ') if method_end > start => {}
             Some(b'\r' | b'\n') if start == 2 && method_end == start => {
                 return Err(Reject::BadRequest("more than one empty line before the request line"));
@@ -119,7 +40,7 @@ impl RequestHead {
         let target = method_end + 1;
         let target_end = scan::target_end(bytes, target);
         match bytes.get(target_end) {
-            None => return Ok(false),
+            None => return Ok(None),
             Some(b' ') if target_end > target => {}
             Some(b' ') => return Err(Reject::BadRequest("more than one space before the target")),
             Some(b'\r' | b'\n') => return Err(Reject::BadRequest("request line without a version")),
@@ -128,7 +49,7 @@ impl RequestHead {
         let version = target_end + 1;
         let version_end = scan::target_end(bytes, version);
         let end = match bytes[version_end..] {
-            [] | [b'\r'] => return Ok(false),
+            [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => version_end + 2,
             [b'\r', ..] => return Err(Reject::BadRequest("bare CR")),
             [b'\n', ..] => return Err(Reject::BadRequest("bare LF")),
@@ -138,19 +59,11 @@ impl RequestHead {
         self.method_span = Span::new(start, method_end);
         self.method = Method::of(&bytes[start..method_end]);
         self.target = Target::parse(self.method, bytes, Span::new(target, target_end))?;
-        self.parsed = end;
-        Ok(true)
+        Ok(Some(end))
     }
 
-    fn check_host(&self, bytes: &[u8]) -> Result<(), Reject> {
-        if self.fields.repeated.contains(Known::Host) {
-            return Err(Reject::BadRequest("more than one Host"));
-        }
-        match self.fields.first(bytes, Known::Host) {
-            Some(host) => self.target.check_host(self.method, bytes, host),
-            None if self.version == Version::Http10 => Ok(()),
-            None => Err(Reject::BadRequest("HTTP/1.1 without Host")),
-        }
+    fn check(&self, fields: &Fields, bytes: &[u8]) -> Result<(), Reject> {
+        self.check_host(fields, bytes)
     }
 }
 
@@ -168,93 +81,11 @@ pub(super) fn version_of(text: &[u8]) -> Result<Version, Reject> {
     }
 }
 
-/// A request head together with its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestView<'a> {
-    pub(super) head: &'a RequestHead,
-    pub(super) buf: &'a [u8],
-}
-
-impl<'a> RequestView<'a> {
-    /// Where the request line begins: behind an empty line that may precede it.
-    pub(super) fn line_start(&self) -> usize {
-        usize::from(self.head.method_span.start)
-    }
-
-    /// The method.
-    #[inline]
-    pub fn method(&self) -> Method {
-        self.head.method
-    }
-
-    /// The method as it came.
-    pub fn method_bytes(&self) -> &'a [u8] {
-        self.head.method_span.of(self.buf)
-    }
-
-    /// The request target as it came.
-    pub fn target(&self) -> &'a [u8] {
-        self.head.target.span.of(self.buf)
-    }
-
-    /// The path without the query, as HAProxy's `path` has it: `None` for `*`, for CONNECT, and for an absolute form
-    /// without a path, where no path rule matches.
-    pub fn path(&self) -> Option<&'a [u8]> {
-        let whole = self.path_and_query()?;
-        Some(memchr::memchr(b'?', whole).map_or(whole, |mark| &whole[..mark]))
-    }
-
-    /// Path and query, HAProxy's `pathq`; `None` where [`path`](Self::path) is.
-    pub fn path_and_query(&self) -> Option<&'a [u8]> {
-        let whole = self.head.target.path_and_query.of(self.buf);
-        (!whole.is_empty()).then_some(whole)
-    }
-
-    /// The version of the request line.
-    pub fn version(&self) -> Version {
-        self.head.version
-    }
-
-    /// The fields in order: name as it came, trimmed value, and what the name is.
-    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Known)> + use<'a> {
-        let buf = self.buf;
-        self.head.fields.list.iter().map(move |field| (field.name.of(buf), field.value.of(buf), field.known))
-    }
-
-    /// How many fields there are.
-    #[inline]
-    pub fn field_count(&self) -> usize {
-        self.head.fields.list.len()
-    }
-
-    /// Name and trimmed value of a field, for `index` below [`field_count`](Self::field_count).
-    #[inline]
-    pub fn field(&self, index: usize) -> (&'a [u8], &'a [u8]) {
-        let field = &self.head.fields.list[index];
-        (field.name.of(self.buf), field.value.of(self.buf))
-    }
-
-    /// The values of the fields named `name` in any case.
-    pub fn values<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.head.fields.named(self.buf, name)
-    }
-
-    /// The value of the first field that is `known`.
-    pub fn value(&self, known: Known) -> Option<&'a [u8]> {
-        self.head.fields.first(self.buf, known)
-    }
-
-    /// Whether there is a field that is `known`.
-    #[inline]
-    pub fn has(&self, known: Known) -> bool {
-        self.head.fields.present.contains(known)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::http::{Known, MAX_HEAD};
 
     const FIELDS: &str = "Host: a\r\n\r\n";
 

@@ -1,9 +1,7 @@
 //! The proxy's own answers, shaped as HAProxy shapes them.
 
-use super::{
-    names::{Method, Version},
-    write::{Connection, write_connection},
-};
+use super::write::{Connection, write_connection};
+use crate::http::{Method, Version};
 
 /// To whom an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

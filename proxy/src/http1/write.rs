@@ -2,12 +2,9 @@
 //!
 //! Runs of fields that stay are copied in one piece; a head that needs no edit is one copy.
 
-use super::{
+use crate::http::{
+    Field, Fields, Known, KnownSet, RequestEdits, RequestView, ResponseEdits, ResponseView, Version,
     cookies::{self, Stripped},
-    fields::{Field, Fields},
-    names::{Known, KnownSet, Version},
-    request::RequestView,
-    response::ResponseView,
     scan,
 };
 
@@ -38,28 +35,9 @@ pub enum Transfer {
     UntilClose,
 }
 
-/// What to change in a request.
+/// How a response goes over the client's connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RequestEdits<'a> {
-    /// For the member's connection.
-    pub connection: Connection,
-    /// The value of an `X-Forwarded-For` line to add, as HAProxy's `option forwardfor` does; lines that the client sent
-    /// stay before it.
-    pub forwarded_for: Option<&'a [u8]>,
-    /// The value that replaces every `X-Forwarded-Port`, as `http-request set-header` does.
-    pub forwarded_port: Option<&'a [u8]>,
-    /// The value that replaces every `X-Forwarded-Proto`.
-    pub forwarded_proto: Option<&'a [u8]>,
-    /// The name of the cookie that the member must not see (`cookie NAME ... indirect`).
-    pub strip_cookie: Option<&'a [u8]>,
-    /// Leave an `Expect` of `100-continue` out: there is no body, so it means nothing (RFC 9110 section 10.1.1), and a
-    /// member that answers it all the same would answer twice.
-    pub drop_expect: bool,
-}
-
-/// What to change in a response.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ResponseEdits<'a> {
+pub struct ResponseHop {
     /// The version of the client's request.
     pub client: Version,
     /// For the client's connection.
@@ -68,12 +46,6 @@ pub struct ResponseEdits<'a> {
     pub transfer: Transfer,
     /// The response to an upgrade with 101: what follows is no body.
     pub tunnel: bool,
-    /// The name of a cookie whose `Set-Cookie` lines the client must not see, because the proxy owns it.
-    pub strip_cookie: Option<&'a [u8]>,
-    /// Name and value of a persistence cookie to set, with `path=/`.
-    pub insert_cookie: Option<(&'a [u8], &'a [u8])>,
-    /// Add `cache-control: private` (`nocache`).
-    pub private: bool,
 }
 
 const HOP_BY_HOP: KnownSet =
@@ -86,7 +58,12 @@ const HOP_BY_HOP_OF_REQUESTS: KnownSet = HOP_BY_HOP.with(Known::Trailer).with(Kn
 ///
 /// The version stays the client's, as with HAProxy: a member must not answer a client of HTTP/1.0 with what only
 /// HTTP/1.1 has, nor be shown a request of HTTP/1.1 without `Host`.
-pub fn write_request(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestEdits<'_>) {
+pub fn write_request(
+    out: &mut Vec<u8>,
+    view: &RequestView<'_>,
+    connection: Connection,
+    edits: &RequestEdits<'_>,
+) {
     let fields = &view.head.fields;
     let mut drop = HOP_BY_HOP_OF_REQUESTS;
     for (edited, known) in [
@@ -115,7 +92,7 @@ pub fn write_request(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestE
             }
             true
         }
-        Known::Upgrade => edits.connection != Connection::Upgrade,
+        Known::Upgrade => connection != Connection::Upgrade,
         Known::Expect => expects_continue(field.value.of(view.buf)),
         _ => true,
     });
@@ -126,54 +103,52 @@ pub fn write_request(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestE
     if trailers {
         out.extend_from_slice(b"te: trailers\r\n");
     }
-    write_connection(out, view.version(), edits.connection, trailers.then_some(b"te"));
+    write_connection(out, view.version(), connection, trailers.then_some(b"te"));
     out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the response's head to `out`, for a client. The version is HTTP/1.1 always.
-pub fn write_response(out: &mut Vec<u8>, view: &ResponseView<'_>, edits: &ResponseEdits<'_>) {
+pub fn write_response(
+    out: &mut Vec<u8>,
+    view: &ResponseView<'_>,
+    hop: ResponseHop,
+    edits: &ResponseEdits<'_>,
+) {
     let fields = &view.head.fields;
     let status = view.status();
     let mut drop = HOP_BY_HOP;
-    if status < 200 || status == 204 || edits.tunnel {
+    if status < 200 || status == 204 || hop.tunnel {
         drop.insert(Known::ContentLength);
         drop.insert(Known::TransferEncoding);
     }
-    if edits.transfer == Transfer::UntilClose {
+    if hop.transfer == Transfer::UntilClose {
         drop.insert(Known::TransferEncoding);
         drop.insert(Known::Trailer);
     }
-    if edits.strip_cookie.is_some() {
-        drop.insert(Known::SetCookie);
+    if let Some(known) = edits.touches() {
+        drop.insert(known);
     }
     // 426 must say what to upgrade to.
     let required = status == 426 && view.has(Known::Upgrade);
-    let upgrade = edits.connection == Connection::Upgrade || required;
+    let upgrade = hop.connection == Connection::Upgrade || required;
     out.extend_from_slice(b"HTTP/1.1");
     copy(out, fields, view.buf, b"HTTP/1.1".len(), drop, |_, field| match field.known {
-        Known::SetCookie => {
-            let name = edits.strip_cookie.unwrap_or_default();
-            cookies::sets_cookie(field.value.of(view.buf), name)
-        }
         Known::Upgrade => !upgrade,
+        known if Some(known) == edits.touches() => edits.removes(known, field.value.of(view.buf)),
         _ => true,
     });
-    if let Some((name, value)) = edits.insert_cookie {
-        out.extend_from_slice(b"set-cookie: ");
-        out.extend_from_slice(name);
-        out.push(b'=');
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"; path=/\r\n");
+    for (name, value) in edits.added() {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        value.iter().for_each(|piece| out.extend_from_slice(piece));
+        out.extend_from_slice(b"\r\n");
     }
-    if edits.private {
-        out.extend_from_slice(b"cache-control: private\r\n");
-    }
-    if edits.transfer == Transfer::Chunked {
+    if hop.transfer == Transfer::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     // An interim response says nothing about the connection; the final one does.
-    if status >= 200 || edits.connection == Connection::Upgrade {
-        write_connection(out, edits.client, edits.connection, required.then_some(b"upgrade"));
+    if status >= 200 || hop.connection == Connection::Upgrade {
+        write_connection(out, hop.client, hop.connection, required.then_some(b"upgrade"));
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -186,8 +161,8 @@ pub(super) fn write_connection(
     also: Option<&[u8]>,
 ) {
     let option: &[u8] = match (connection, version) {
-        (Connection::Persistent, Version::Http11) => b"",
         (Connection::Persistent, Version::Http10) => b"keep-alive",
+        (Connection::Persistent, _) => b"",
         (Connection::Close, _) => b"close",
         (Connection::Upgrade, _) => b"upgrade",
     };

@@ -1,7 +1,7 @@
 //! A parsed request head as [`RequestFacts`].
 
 use super::{RequestFacts, normalized_host, target_host};
-use crate::http1::{Known, RequestView};
+use crate::http::{Known, RequestView};
 
 impl RequestFacts for RequestView<'_> {
     #[inline]

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{RequestFacts, regex::Allowance};
-use crate::http1::{comma_values, sampled_cookies};
+use crate::http::{comma_values, sampled_cookies};
 
 /// A header or cookie name of a program: rules that look at the same one share its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,7 +10,7 @@ use amphora_model::{
 use uuid::Uuid;
 
 use super::*;
-use crate::http1::RequestHead;
+use crate::http::RequestHead;
 
 mod limits;
 mod naive;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    http1::{RequestHead, ResponseHead},
+    http::{RequestHead, ResponseHead},
     l7,
 };
 

@@ -4,7 +4,7 @@
 //! It is the last one of the name, over all fields of the message. When that one is empty there is no key, whatever
 //! stands before it.
 
-use crate::http1::{sampled_cookies, sampled_set_cookie_values};
+use crate::http::{sampled_cookies, sampled_set_cookie_values};
 
 /// The value that a request with these `Cookie` fields is looked up by.
 pub fn of_request<'a>(fields: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> Option<&'a [u8]> {

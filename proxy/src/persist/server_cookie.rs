@@ -15,7 +15,7 @@
 use amphora_model::MemberId;
 use uuid::Uuid;
 
-use crate::{balance::MembersView, http1::cookie_values};
+use crate::{balance::MembersView, http::cookie_values};
 
 /// The cookie's name.
 pub const NAME: &[u8] = b"SRV";

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::http::client::{Begin, Client, HeadError};
 use crate::{
     conn::Conn,
+    http::{Method, Version},
     http1::{
-        self, Body, Method, Version,
+        self, Body,
         responses::{self, Recipient},
     },
     local::{LocalListener, Worker},

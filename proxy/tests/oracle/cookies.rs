@@ -1,10 +1,11 @@
 //! Cookies, from clients and members.
 
 use amphora_proxy::{
-    http1::{
+    http::{
         RequestEdits, RequestHead, ResponseEdits, ResponseHead, cookie_values, sampled_cookies,
-        sampled_set_cookie_values, write_request, write_response,
+        sampled_set_cookie_values,
     },
+    http1::{Connection, ResponseHop, write_request, write_response},
     persist::app_cookie,
 };
 
@@ -37,7 +38,8 @@ fn request(value: &[u8], own: &[u8], other: &[u8]) {
     }
     let mut out = Vec::new();
     let view = head.view(&text);
-    write_request(&mut out, &view, &RequestEdits { strip_cookie: Some(own), ..RequestEdits::default() });
+    let edits = RequestEdits { strip_cookie: Some(own), ..RequestEdits::default() };
+    write_request(&mut out, &view, Connection::Persistent, &edits);
     let mut after = RequestHead::new();
     assert_eq!(after.parse(&out), Ok(Some(out.len())));
     let after = after.view(&out);
@@ -61,7 +63,8 @@ fn response(value: &[u8], own: &[u8]) {
     }
     let mut out = Vec::new();
     let view = head.view(&text);
-    write_response(&mut out, &view, &ResponseEdits { strip_cookie: Some(own), ..ResponseEdits::default() });
+    let edits = ResponseEdits { strip_cookie: Some(own), ..ResponseEdits::default() };
+    write_response(&mut out, &view, ResponseHop::default(), &edits);
     let mut after = ResponseHead::new();
     assert_eq!(after.parse(&out), Ok(Some(out.len())));
     let after = after.view(&out);

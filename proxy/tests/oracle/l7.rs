@@ -10,7 +10,7 @@ use amphora_model::{
     ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
 };
 use amphora_proxy::{
-    http1::RequestHead,
+    http::RequestHead,
     l7::{Budget, Expressions, L7Program, Outcome, RequestFacts, Scratch},
 };
 use uuid::Uuid;

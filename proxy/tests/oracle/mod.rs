@@ -18,10 +18,15 @@ mod peers;
 mod proxy_header;
 mod stream;
 
-use amphora_proxy::http1::{
-    Body, ChunkedDecoder, Connection, Known, Method, Piece, Reject, RequestEdits, RequestHead, RequestView,
-    ResponseEdits, ResponseHead, ResponseView, cookie_values, request_framing, response_framing,
-    write_chunk_header, write_request, write_response,
+use amphora_proxy::{
+    http::{
+        Known, Method, Reject, RequestEdits, RequestHead, RequestView, ResponseEdits, ResponseHead,
+        ResponseView, cookie_values,
+    },
+    http1::{
+        Body, ChunkedDecoder, Connection, Piece, ResponseHop, request_framing, response_framing,
+        write_chunk_header, write_request, write_response,
+    },
 };
 
 pub(crate) use self::{
@@ -65,7 +70,6 @@ pub(crate) fn request_head(data: &[u8]) {
 
 fn written_request(view: &RequestView<'_>, body: Body) {
     let all = RequestEdits {
-        connection: Connection::Close,
         forwarded_for: Some(b"192.0.2.1"),
         forwarded_port: Some(b"80"),
         forwarded_proto: Some(b"http"),
@@ -75,7 +79,8 @@ fn written_request(view: &RequestView<'_>, body: Body) {
     for edits in [RequestEdits::default(), all] {
         let edited = edits.strip_cookie.is_some();
         let mut out = Vec::new();
-        write_request(&mut out, view, &edits);
+        let connection = if edited { Connection::Close } else { Connection::Persistent };
+        write_request(&mut out, view, connection, &edits);
         let mut head = RequestHead::new();
         match head.parse(&out) {
             Ok(len) => assert_eq!(len, Some(out.len())),
@@ -157,17 +162,13 @@ pub(crate) fn response_head(data: &[u8]) {
 
 fn written_response(view: &ResponseView<'_>, method: Method, switching: bool, body: Body) {
     let connection = if view.status() == 101 { Connection::Upgrade } else { Connection::Persistent };
-    let plain = ResponseEdits { connection, tunnel: switching, ..ResponseEdits::default() };
-    let all = ResponseEdits {
-        strip_cookie: Some(b"SRV"),
-        insert_cookie: Some((b"SRV", b"mine")),
-        private: true,
-        ..plain
-    };
-    for edits in [plain, all] {
+    let hop = ResponseHop { connection, tunnel: switching, ..ResponseHop::default() };
+    let all =
+        ResponseEdits { strip_cookie: Some(b"SRV"), insert_cookie: Some((b"SRV", b"mine")), private: true };
+    for edits in [ResponseEdits::default(), all] {
         let edited = edits.private;
         let mut out = Vec::new();
-        write_response(&mut out, view, &edits);
+        write_response(&mut out, view, hop, &edits);
         let mut head = ResponseHead::new();
         let Ok(len) = head.parse(&out) else {
             assert!(

@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, convert::Infallible, error::Error as _, io, rc::Rc};
 
-use amphora_proxy::http1::{Body, ChunkedDecoder, Method, RequestHead, RequestView, request_framing};
+use amphora_proxy::{
+    http::{Method, RequestHead, RequestView},
+    http1::{Body, ChunkedDecoder, request_framing},
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;

@@ -5,7 +5,10 @@
 use amphora_model::{HttpCheck, HttpMethod, HttpVersion};
 
 use super::outcome::{CheckStatus, Found};
-use crate::http1::{Body, ChunkedDecoder, Method, ResponseHead, response_framing};
+use crate::{
+    http::{Method, ResponseHead},
+    http1::{Body, ChunkedDecoder, response_framing},
+};
 
 /// Interim responses before the final one. A target that sends more does not mean to answer.
 const MAX_INTERIM: u8 = 16;
@@ -141,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http1::MAX_HEAD;
+    use crate::http::MAX_HEAD;
 
     fn check(method: HttpMethod, version: HttpVersion, domain_name: Option<&str>) -> HttpCheck {
         HttpCheck {

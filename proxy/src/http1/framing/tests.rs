@@ -1,9 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
-use super::{
-    super::{RequestHead, ResponseHead},
-    *,
-};
+use super::*;
+use crate::http::{RequestHead, ResponseHead};
 
 fn request(line: &str, fields: &str) -> Result<RequestFraming, Reject> {
     let text = format!("{line}\r\nHost: a\r\n{fields}\r\n");

@@ -1,24 +1,30 @@
 //! Heads, before and after.
 
 #![allow(clippy::unwrap_used)]
-use super::{
-    super::{RequestHead, ResponseHead},
-    *,
-};
+use super::*;
+use crate::http::{RequestHead, ResponseHead};
 
 fn request(text: &str, edits: &RequestEdits<'_>) -> String {
+    request_over(text, Connection::Persistent, edits)
+}
+
+fn request_over(text: &str, connection: Connection, edits: &RequestEdits<'_>) -> String {
     let mut head = RequestHead::new();
     head.parse(text.as_bytes()).unwrap().unwrap();
     let mut out = Vec::new();
-    write_request(&mut out, &head.view(text.as_bytes()), edits);
+    write_request(&mut out, &head.view(text.as_bytes()), connection, edits);
     String::from_utf8(out).unwrap()
 }
 
-fn response(text: &str, edits: &ResponseEdits<'_>) -> String {
+fn response(text: &str, hop: ResponseHop) -> String {
+    edited_response(text, hop, &ResponseEdits::default())
+}
+
+fn edited_response(text: &str, hop: ResponseHop, edits: &ResponseEdits<'_>) -> String {
     let mut head = ResponseHead::new();
     head.parse(text.as_bytes()).unwrap().unwrap();
     let mut out = Vec::new();
-    write_response(&mut out, &head.view(text.as_bytes()), edits);
+    write_response(&mut out, &head.view(text.as_bytes()), hop, edits);
     String::from_utf8(out).unwrap()
 }
 
@@ -83,7 +89,7 @@ fn connection_does_not_remove_what_it_names() {
     for name in ["Set-Cookie", "Location", "WWW-Authenticate", "Proxy-Authenticate", "X-Verified", "Server"] {
         let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n{name}: 1\r\n\r\n");
         let named = text.replacen("\r\n\r\n", &format!("\r\nConnection: {name}, x-none\r\n\r\n"), 1);
-        assert_eq!(response(&named, &ResponseEdits::default()), text, "{name}");
+        assert_eq!(response(&named, ResponseHop::default()), text, "{name}");
     }
 }
 
@@ -122,17 +128,17 @@ fn the_persistence_cookie_is_stripped() {
 
 #[test]
 fn connection_is_said_where_it_must_be() {
-    let upgrade = RequestEdits { connection: Connection::Upgrade, ..RequestEdits::default() };
+    let upgrade = Connection::Upgrade;
     assert_eq!(
-        request(
+        request_over(
             "GET / HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
-            &upgrade
+            upgrade,
+            &RequestEdits::default()
         ),
         "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
     );
-    let close = RequestEdits { connection: Connection::Close, ..RequestEdits::default() };
     assert_eq!(
-        request("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &close),
+        request_over("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Connection::Close, &RequestEdits::default()),
         "GET / HTTP/1.1\r\nHost: a\r\nconnection: close\r\n\r\n"
     );
     assert_eq!(
@@ -180,18 +186,18 @@ fn what_belongs_to_trailers_and_to_h2c_is_left_out_of_requests() {
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     let text = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(response(text, &ResponseEdits::default()), text);
+    assert_eq!(response(text, ResponseHop::default()), text);
 }
 
 #[test]
 fn a_plain_response_passes_unchanged() {
     let text = "HTTP/1.1 200 Fine\r\nServer: a\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\n";
-    assert_eq!(response(text, &ResponseEdits::default()), text);
+    assert_eq!(response(text, ResponseHop::default()), text);
     let http10 = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n";
-    assert_eq!(response(http10, &ResponseEdits::default()), http10.replace("1.0", "1.1"));
+    assert_eq!(response(http10, ResponseHop::default()), http10.replace("1.0", "1.1"));
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n";
-    let close = ResponseEdits { connection: Connection::Close, ..ResponseEdits::default() };
-    assert_eq!(response(interim, &close), interim);
+    let close = ResponseHop { connection: Connection::Close, ..ResponseHop::default() };
+    assert_eq!(response(interim, close), interim);
 }
 
 #[test]
@@ -199,17 +205,17 @@ fn fields_of_the_members_hop_are_left_out() {
     let text = "HTTP/1.1 200 OK\r\nConnection: close, x-a\r\nX-A: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n\
                 Content-Length: 2\r\n\r\n";
     assert_eq!(
-        response(text, &ResponseEdits::default()),
+        response(text, ResponseHop::default()),
         "HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 2\r\n\r\n"
     );
-    let http10 = ResponseEdits { client: Version::Http10, ..ResponseEdits::default() };
+    let http10 = ResponseHop { client: Version::Http10, ..ResponseHop::default() };
     assert_eq!(
-        response(text, &http10),
+        response(text, http10),
         "HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 2\r\nconnection: keep-alive\r\n\r\n"
     );
     let required = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nConnection: upgrade\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(
-        response(required, &ResponseEdits::default()),
+        response(required, ResponseHop::default()),
         "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nContent-Length: 0\r\nconnection: upgrade\r\n\r\n"
     );
 }
@@ -219,20 +225,20 @@ fn lengths_are_left_out_where_there_is_no_body() {
     let lengths = "Content-Length: 2\r\n\r\n";
     for line in ["HTTP/1.1 204 No Content\r\n", "HTTP/1.1 100 Continue\r\n"] {
         let text = format!("{line}{lengths}");
-        assert_eq!(response(&text, &ResponseEdits::default()), format!("{line}\r\n"));
+        assert_eq!(response(&text, ResponseHop::default()), format!("{line}\r\n"));
     }
     let not_modified = format!("HTTP/1.1 304 Not Modified\r\n{lengths}");
-    assert_eq!(response(&not_modified, &ResponseEdits::default()), not_modified);
-    let tunnel = ResponseEdits { tunnel: true, ..ResponseEdits::default() };
-    assert_eq!(response(&format!("HTTP/1.1 200 OK\r\n{lengths}"), &tunnel), "HTTP/1.1 200 OK\r\n\r\n");
+    assert_eq!(response(&not_modified, ResponseHop::default()), not_modified);
+    let tunnel = ResponseHop { tunnel: true, ..ResponseHop::default() };
+    assert_eq!(response(&format!("HTTP/1.1 200 OK\r\n{lengths}"), tunnel), "HTTP/1.1 200 OK\r\n\r\n");
 }
 
 #[test]
 fn switching_keeps_the_upgrade() {
     let text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-    let edits = ResponseEdits { connection: Connection::Upgrade, tunnel: true, ..ResponseEdits::default() };
+    let edits = ResponseHop { connection: Connection::Upgrade, tunnel: true, ..ResponseHop::default() };
     assert_eq!(
-        response(text, &edits),
+        response(text, edits),
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
     );
 }
@@ -241,14 +247,10 @@ fn switching_keeps_the_upgrade() {
 fn the_persistence_cookie_is_set_by_the_proxy_alone() {
     let text =
         "HTTP/1.1 200 OK\r\nSet-Cookie: SRV=theirs; path=/z\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n";
-    let edits = ResponseEdits {
-        strip_cookie: Some(b"SRV"),
-        insert_cookie: Some((b"SRV", b"m1")),
-        private: true,
-        ..ResponseEdits::default()
-    };
+    let edits =
+        ResponseEdits { strip_cookie: Some(b"SRV"), insert_cookie: Some((b"SRV", b"m1")), private: true };
     assert_eq!(
-        response(text, &edits),
+        edited_response(text, ResponseHop::default(), &edits),
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\nset-cookie: SRV=m1; path=/\r\n\
          cache-control: private\r\n\r\n"
     );
@@ -256,19 +258,19 @@ fn the_persistence_cookie_is_set_by_the_proxy_alone() {
 
 #[test]
 fn framing_is_changed_on_demand() {
-    let chunked = ResponseEdits { transfer: Transfer::Chunked, ..ResponseEdits::default() };
+    let chunked = ResponseHop { transfer: Transfer::Chunked, ..ResponseHop::default() };
     assert_eq!(
-        response("HTTP/1.0 200 OK\r\nA: b\r\n\r\n", &chunked),
+        response("HTTP/1.0 200 OK\r\nA: b\r\n\r\n", chunked),
         "HTTP/1.1 200 OK\r\nA: b\r\ntransfer-encoding: chunked\r\n\r\n"
     );
-    let until_close = ResponseEdits {
+    let until_close = ResponseHop {
         client: Version::Http10,
         connection: Connection::Close,
         transfer: Transfer::UntilClose,
-        ..ResponseEdits::default()
+        ..ResponseHop::default()
     };
     assert_eq!(
-        response("HTTP/1.1 200 OK\r\nTrailer: a\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", &until_close),
+        response("HTTP/1.1 200 OK\r\nTrailer: a\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", until_close),
         "HTTP/1.1 200 OK\r\nA: b\r\nconnection: close\r\n\r\n"
     );
 }

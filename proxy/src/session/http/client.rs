@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{address::AddressText, own::OwnConnections};
 use crate::{
     conn::{BufferPool, Conn, Deadline, Inlet, Then},
-    http1::{Reject, RequestHead},
+    http::{Reject, RequestHead},
     local::{Enlisted, LocalListener},
 };
 

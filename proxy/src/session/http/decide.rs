@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::{address::AddressText, client::Client, persistence::Affinity, request::Answer};
 use crate::{
+    http::{Method, RequestEdits, RequestView, Version},
     http1::{
-        self, Body, Connection, Method, RequestEdits, RequestFraming, RequestView, Version,
+        self, Body, Connection, RequestFraming,
         responses::{self, Recipient},
     },
     l7::Outcome,
@@ -165,15 +166,15 @@ fn rewrite(
 ) {
     let insert = plan.insert_headers;
     let forwarded_for = insert.x_forwarded_for.then(|| client_text.of(client));
+    let connection = if asked.framing.upgrade { Connection::Upgrade } else { Connection::Persistent };
     let edits = RequestEdits {
-        connection: if asked.framing.upgrade { Connection::Upgrade } else { Connection::Persistent },
         forwarded_for,
         forwarded_port: insert.x_forwarded_port.then_some(plan.port_text.as_bytes()),
         forwarded_proto: insert.x_forwarded_proto.then_some(b"http".as_slice()),
         strip_cookie: own_cookie(pool),
         drop_expect: asked.framing.body == Body::None,
     };
-    http1::write_request(out, view, &edits);
+    http1::write_request(out, view, connection, &edits);
 }
 
 /// The cookie that is the proxy's own, which members do not get to see.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     conn::{Conn, Inlet, Pools, Then},
-    http1::ResponseHead,
+    http::ResponseHead,
     local::Slot,
     state::{ListenerCounters, MemberCounters},
 };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    http1::{Known, RequestView, ResponseEdits, ResponseView},
+    http::{Known, RequestView, ResponseEdits, ResponseView},
     persist::{CookieVerdict, Persistence, app_cookie, server_cookie},
     snapshot::PoolPlan,
 };
@@ -62,7 +62,7 @@ impl Affinity {
         }
     }
 
-    /// Adds to a response what the client is to remember: the cookie of the member that served it, unless it sent
+    /// What a response is to tell the client to remember: the cookie of the member that served it, unless it sent
     /// just that. `safe` is true for GET and HEAD.
     pub(super) fn edit<'a>(
         &self,
@@ -70,16 +70,14 @@ impl Affinity {
         member: usize,
         response: &ResponseView<'_>,
         safe: bool,
-        edits: ResponseEdits<'a>,
     ) -> ResponseEdits<'a> {
-        let Some(Persistence::ServerCookie(_)) = pool.persistence else { return edits };
+        let Some(Persistence::ServerCookie(_)) = pool.persistence else { return ResponseEdits::default() };
         let insert = self.member != Some(member);
         let fields = response.fields().map(|(name, value, _)| (name, value));
         ResponseEdits {
             strip_cookie: Some(server_cookie::NAME),
             insert_cookie: insert.then(|| (server_cookie::NAME, &pool.members[member].state.id_text[..])),
             private: insert && server_cookie::needs_private(safe, response.status(), fields),
-            ..edits
         }
     }
 }

@@ -11,7 +11,8 @@ use super::{
     pump::Pump,
 };
 use crate::{
-    http1::{self, Body, Connection, Method, ResponseEdits, ResponseFraming, Transfer, Version},
+    http::{Method, ResponseEdits, Version},
+    http1::{self, Body, Connection, ResponseFraming, ResponseHop, Transfer},
     local::{LocalListener, Work},
     snapshot::PoolPlan,
     state::ResponseClass,
@@ -89,11 +90,11 @@ impl Turn<'_> {
                     return Err(Failure::BadResponse);
                 }
                 // HTTP/1.0 has no interim responses.
-                let wanted = self.asked.version == Version::Http11;
+                let wanted = self.asked.version >= Version::Http11;
                 let mut passed_on = Vec::new();
                 if wanted {
-                    let edits = ResponseEdits { client: self.asked.version, ..ResponseEdits::default() };
-                    http1::write_response(&mut passed_on, &view, &edits);
+                    let hop = ResponseHop { client: self.asked.version, ..ResponseHop::default() };
+                    http1::write_response(&mut passed_on, &view, hop, &ResponseEdits::default());
                 }
                 exchange.member.inlet.consume(length);
                 let patience = exchange.timeouts.client_data;
@@ -124,18 +125,18 @@ impl Turn<'_> {
                 self.asked.framing.expect_continue && !continued && plan.connection == Connection::Close;
             exchange.closes = plan.connection == Connection::Close;
             let safe = matches!(self.asked.method, Method::Get | Method::Head);
-            let edits = ResponseEdits {
+            let hop = ResponseHop {
                 client: self.asked.version,
                 connection: plan.connection,
                 transfer: plan.transfer,
                 tunnel: framing.switching,
-                ..ResponseEdits::default()
             };
             work.out.clear();
             http1::write_response(
                 &mut work.out,
                 &view,
-                &self.affinity.edit(self.pool, self.member, &view, safe, edits),
+                hop,
+                &self.affinity.edit(self.pool, self.member, &view, safe),
             );
             exchange.member.inlet.consume(length);
             let mut download = Pump::new(framing.body, plan.transfer);
@@ -166,7 +167,7 @@ impl Turn<'_> {
     fn framing(&self, framing: &ResponseFraming, exchange: &Exchange<'_>) -> Onward {
         let transfer = match (framing.body, self.asked.version) {
             (Body::Chunked, Version::Http10) => Transfer::UntilClose,
-            (Body::UntilClose, Version::Http11) => Transfer::Chunked,
+            (Body::UntilClose, Version::Http11 | Version::Http2) => Transfer::Chunked,
             _ => Transfer::AsIs,
         };
         let ends_by_closing = transfer == Transfer::UntilClose

@@ -1,4 +1,4 @@
-//! Field names and methods that the proxy decides by, classified once while a head is parsed.
+//! Field names that the proxy decides by, classified once while a head is read.
 
 /// A field name that the proxy knows; every other name is [`Known::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ impl Known {
 ///
 /// Length and letters are known when this is compiled, so that it becomes a few word-wide operations.
 #[inline]
-pub(super) fn is<const N: usize>(text: &[u8], lower: &[u8; N]) -> bool {
+pub(crate) fn is<const N: usize>(text: &[u8], lower: &[u8; N]) -> bool {
     let Ok(text) = <&[u8; N]>::try_from(text) else { return false };
     let mut difference = 0;
     for i in 0..N {
@@ -119,10 +119,10 @@ pub(super) fn is<const N: usize>(text: &[u8], lower: &[u8; N]) -> bool {
 
 /// A set of [`Known`] names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct KnownSet(u32);
+pub(crate) struct KnownSet(u32);
 
 impl KnownSet {
-    pub(super) const fn of(names: &[Known]) -> Self {
+    pub(crate) const fn of(names: &[Known]) -> Self {
         let mut bits = 0;
         let mut i = 0;
         while i < names.len() {
@@ -132,92 +132,24 @@ impl KnownSet {
         Self(bits)
     }
 
-    pub(super) const fn with(self, name: Known) -> Self {
+    pub(crate) const fn with(self, name: Known) -> Self {
         Self(self.0 | 1 << name as u8)
     }
 
     #[inline]
-    pub(super) fn contains(self, name: Known) -> bool {
+    pub(crate) fn contains(self, name: Known) -> bool {
         self.0 & (1 << name as u8) != 0
     }
 
     #[inline]
-    pub(super) fn insert(&mut self, name: Known) {
+    pub(crate) fn insert(&mut self, name: Known) {
         self.0 |= 1 << name as u8;
     }
 
     #[inline]
-    pub(super) fn intersects(self, other: Self) -> bool {
+    pub(crate) fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
-}
-
-/// A request method.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Method {
-    /// `GET`.
-    Get,
-    /// `HEAD`.
-    Head,
-    /// `POST`.
-    Post,
-    /// `PUT`.
-    Put,
-    /// `DELETE`.
-    Delete,
-    /// `CONNECT`.
-    Connect,
-    /// `OPTIONS`.
-    Options,
-    /// `TRACE`.
-    Trace,
-    /// `PATCH`.
-    Patch,
-    /// Any other token; the head has its spelling.
-    #[default]
-    Other,
-}
-
-impl Method {
-    /// Classifies a method, which is case-sensitive (RFC 9110 section 9.1).
-    #[inline]
-    pub fn of(name: &[u8]) -> Self {
-        match name {
-            b"GET" => Self::Get,
-            b"HEAD" => Self::Head,
-            b"POST" => Self::Post,
-            b"PUT" => Self::Put,
-            b"DELETE" => Self::Delete,
-            b"CONNECT" => Self::Connect,
-            b"OPTIONS" => Self::Options,
-            b"TRACE" => Self::Trace,
-            b"PATCH" => Self::Patch,
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether a body has a meaning with this method, so that every member reads it. One that does not know the body of
-    /// a GET takes it for the next request (RFC 9110 section 9.3.1); of a method that the proxy does not know it cannot
-    /// be told.
-    pub fn defines_body(self) -> bool {
-        matches!(self, Self::Post | Self::Put | Self::Patch)
-    }
-
-    /// Whether sending the request twice has the effect of sending it once (RFC 9110 section 9.2.2).
-    pub fn is_idempotent(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
-    }
-}
-
-/// A version of HTTP that the engine speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1.
-    #[default]
-    Http11,
 }
 
 #[cfg(test)]
@@ -250,23 +182,6 @@ mod tests {
             ("Proxy-Authorization", Known::ProxyAuthorization),
         ] {
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");
-        }
-    }
-
-    #[test]
-    fn methods_are_case_sensitive() {
-        assert_eq!(Method::of(b"GET"), Method::Get);
-        assert_eq!(Method::of(b"get"), Method::Other);
-        assert!(!Method::Post.is_idempotent());
-        assert!(Method::Put.is_idempotent());
-        for (name, defines) in
-            [("POST", true), ("PUT", true), ("PATCH", true), ("GET", false), ("HEAD", false)]
-                .into_iter()
-                .chain(
-                    ["DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "post"].map(|name| (name, false)),
-                )
-        {
-            assert_eq!(Method::of(name.as_bytes()).defines_body(), defines, "{name}");
         }
     }
 }

@@ -1,23 +1,23 @@
 //! Request targets (RFC 9112 section 3.2) and the `Host` field that must agree with them.
 
-use super::{fields::Span, names::Method, reject::Reject, scan};
+use super::{fields::Span, method::Method, reject::Reject, scan};
 
 /// Which form a request target has, and where its parts are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// The whole target.
-    pub(super) span: Span,
+    pub(crate) span: Span,
     /// The authority of an absolute or authority form; empty otherwise.
-    pub(super) authority: Span,
+    pub(crate) authority: Span,
     /// From the path on; empty in asterisk and authority form, and in absolute form without a path.
-    pub(super) path_and_query: Span,
+    pub(crate) path_and_query: Span,
     /// The port that an absent port means: 80 for `http`, 443 for `https`, 0 where there is none.
     default_port: u16,
 }
 
 impl Target {
     /// Takes the target at `span` apart. The bytes are target bytes already.
-    pub(super) fn parse(method: Method, buf: &[u8], span: Span) -> Result<Self, Reject> {
+    pub(crate) fn parse(method: Method, buf: &[u8], span: Span) -> Result<Self, Reject> {
         let text = span.of(buf);
         let start = usize::from(span.start);
         let end = usize::from(span.end);
@@ -47,18 +47,10 @@ impl Target {
                 if name.is_empty() || name[0] == b':' || authority_port(name).is_none() {
                     return Err(Reject::BadRequest("authority of the target is not host[:port]"));
                 }
-                let scheme = &text[..scheme];
-                let default_port = if scheme.eq_ignore_ascii_case(b"http") {
-                    80
-                } else if scheme.eq_ignore_ascii_case(b"https") {
-                    443
-                } else {
-                    0
-                };
                 Ok(Self {
                     authority: Span::new(authority, path),
                     path_and_query: Span::new(path, end),
-                    default_port,
+                    default_port: default_port(&text[..scheme]),
                     ..whole
                 })
             }
@@ -66,8 +58,27 @@ impl Target {
     }
 
     /// Checks the value of `Host` and that it names what the target names.
-    pub(super) fn check_host(&self, method: Method, buf: &[u8], host: &[u8]) -> Result<(), Reject> {
-        let authority = self.authority.of(buf);
+    pub(crate) fn check_host(&self, method: Method, buf: &[u8], host: &[u8]) -> Result<(), Reject> {
+        let either = method == Method::Connect;
+        Named { authority: self.authority.of(buf), default_port: self.default_port, either }.check_host(host)
+    }
+}
+
+/// What a target names, to be compared with `Host`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    /// Of a target without one, empty: any `Host` will do.
+    pub(crate) authority: &'a [u8],
+    /// The port that an absent port means: 80 for `http`, 443 for `https`, 0 where there is none.
+    pub(crate) default_port: u16,
+    /// An absent port may mean either of the two: in the target of CONNECT.
+    pub(crate) either: bool,
+}
+
+impl Named<'_> {
+    /// Checks the value of `Host` and that it names the same; the authority has been checked.
+    pub(crate) fn check_host(&self, host: &[u8]) -> Result<(), Reject> {
+        let authority = self.authority;
         let (name, port) = match split_authority(host) {
             Some(parts) => parts,
             None => return Err(Reject::BadRequest("Host is not host[:port]")),
@@ -84,7 +95,7 @@ impl Target {
             _ if port.is_empty() => true,
             80 => port == b"80",
             443 => port == b"443",
-            _ => method == Method::Connect && (port == b"80" || port == b"443"),
+            _ => self.either && (port == b"80" || port == b"443"),
         };
         let same_port = target_port == port
             || default(target_port) && default(port) && (target_port.is_empty() || port.is_empty());
@@ -94,6 +105,24 @@ impl Target {
             Err(Reject::BadRequest("Host differs from the authority of the target"))
         }
     }
+}
+
+/// The port that `scheme` means where none is named; 0 when it is not known.
+pub(crate) fn default_port(scheme: &[u8]) -> u16 {
+    if scheme.eq_ignore_ascii_case(b"http") {
+        80
+    } else if scheme.eq_ignore_ascii_case(b"https") {
+        443
+    } else {
+        0
+    }
+}
+
+/// Whether `text` is a scheme (RFC 3986 section 3.1).
+pub(crate) fn is_scheme(text: &[u8]) -> bool {
+    text.len() <= MAX_SCHEME
+        && text.first().is_some_and(u8::is_ascii_alphabetic)
+        && text.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
 /// The longest scheme, as hyper has it; the longest that is registered has 36 characters.
@@ -106,7 +135,7 @@ fn scheme(text: &[u8]) -> Option<usize> {
 }
 
 /// The port of `authority`, perhaps empty; `None` when it is not `host[:port]`.
-fn authority_port(authority: &[u8]) -> Option<&[u8]> {
+pub(crate) fn authority_port(authority: &[u8]) -> Option<&[u8]> {
     let (name, port) = split_authority(authority)?;
     (!name.is_empty()).then_some(port)
 }
@@ -114,7 +143,7 @@ fn authority_port(authority: &[u8]) -> Option<&[u8]> {
 /// Splits `host[:port]` (RFC 3986 section 3.2) into the host and the port, either perhaps empty.
 ///
 /// User information is not accepted (RFC 9110 section 4.2.4), nor is a comma, which joins repeated fields.
-pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_authority(authority: &[u8]) -> Option<(&[u8], &[u8])> {
     let name_end = match authority {
         [b'[', rest @ ..] => {
             let close = rest.iter().position(|&b| b == b']')?;

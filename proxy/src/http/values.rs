@@ -9,7 +9,7 @@ use memchr::memchr2;
 use super::scan::is_blank;
 
 /// The range without the spaces and tabs at both of its ends.
-pub(super) fn trim(value: &[u8], mut range: Range<usize>) -> Range<usize> {
+pub(crate) fn trim(value: &[u8], mut range: Range<usize>) -> Range<usize> {
     while range.start < range.end && is_blank(value[range.start]) {
         range.start += 1;
     }
@@ -23,7 +23,7 @@ pub(super) fn trim(value: &[u8], mut range: Range<usize>) -> Range<usize> {
 /// `search` finds the first delimiter or quote.
 ///
 /// A backslash escapes only inside quotes; a quoted string that is never closed hides all delimiters after it.
-pub(super) fn delimiter(value: &[u8], from: usize, search: impl Fn(&[u8]) -> Option<usize>) -> usize {
+pub(crate) fn delimiter(value: &[u8], from: usize, search: impl Fn(&[u8]) -> Option<usize>) -> usize {
     let mut at = from;
     while let Some(length) = search(&value[at..]) {
         at += length;

@@ -83,7 +83,7 @@ pub fn cookie_values<'a, 'n>(
 }
 
 /// Whether a `Set-Cookie` field of this value sets the cookie that HAProxy's `cookie NAME` owns.
-pub(super) fn sets_cookie(field: &[u8], name: &[u8]) -> bool {
+pub(crate) fn sets_cookie(field: &[u8], name: &[u8]) -> bool {
     Pair::read(field, 0, false).value_of(field, name).is_some()
 }
 
@@ -153,7 +153,7 @@ fn pairs(text: &[u8]) -> impl Iterator<Item = Pair> {
 
 /// What is left of a `Cookie` value without one cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stripped {
+pub(crate) enum Stripped {
     /// The cookie is not there.
     Unchanged,
     /// Nothing is left.
@@ -171,7 +171,7 @@ pub(super) enum Stripped {
 /// they are part of what the client sent: here they stay.
 ///
 /// `out` has grown only after [`Stripped::Rest`].
-pub(super) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
+pub(crate) fn strip(text: &[u8], name: &[u8], out: &mut Vec<u8>) -> Stripped {
     // Most requests have cookies but not this one.
     if memchr::memmem::find(text, name).is_none() {
         return Stripped::Unchanged;

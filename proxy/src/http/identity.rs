@@ -3,9 +3,8 @@
 //! the client's word, with or without credentials.
 
 use super::{
+    head::{RequestView, ResponseView},
     names::{Known, KnownSet},
-    request::RequestView,
-    response::ResponseView,
 };
 
 /// How the names of such schemes begin, in any case. HAProxy looks for the first two; the others stand beside them in

@@ -37,32 +37,32 @@ const CLASS: [u8; 256] = {
 
 /// Whether `byte` may stand in a token (RFC 9110 section 5.6.2).
 #[inline]
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     CLASS[byte as usize] & TOKEN != 0
 }
 
 /// Whether `byte` may stand in a field value: HTAB, SP, visible ASCII, obs-text.
 #[inline]
-pub(super) fn is_value_byte(byte: u8) -> bool {
+pub(crate) fn is_value_byte(byte: u8) -> bool {
     CLASS[byte as usize] & VALUE != 0
 }
 
 /// Whether `byte` may stand in a host name: `reg-name` of RFC 3986 without the comma, which joins repeated fields, and
 /// without percent-encoding, which some decode and some do not.
 #[inline]
-pub(super) fn is_reg_name_byte(byte: u8) -> bool {
+pub(crate) fn is_reg_name_byte(byte: u8) -> bool {
     CLASS[byte as usize] & REG_NAME != 0
 }
 
 /// Whether `byte` is SP or HTAB.
 #[inline]
-pub(super) fn is_blank(byte: u8) -> bool {
+pub(crate) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
 /// The index of the first byte from `at` on that is not a token byte, or the length.
 #[inline]
-pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn token_end(bytes: &[u8], at: usize) -> usize {
     match bytes[at..].iter().position(|&b| !is_token_byte(b)) {
         Some(n) => at + n,
         None => bytes.len(),
@@ -71,7 +71,7 @@ pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
 
 /// The index of the first colon from `at` on, when it is followed by seven bytes at least.
 #[inline]
-pub(super) fn colon(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn colon(bytes: &[u8], at: usize) -> Option<usize> {
     let mut end = at;
     loop {
         let colon = equal(word_at(bytes, end)?, b':');
@@ -84,7 +84,7 @@ pub(super) fn colon(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Whether `bytes` are a token.
 #[inline]
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().fold(TOKEN, |class, &b| class & CLASS[b as usize]) != 0
 }
 
@@ -129,7 +129,7 @@ fn class_end(bytes: &[u8], mut at: usize, class: u8, suspects: impl Fn(u64) -> u
 
 /// The index of the first byte from `at` on that may not stand in a field value, or the length.
 #[inline]
-pub(super) fn value_end(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn value_end(bytes: &[u8], at: usize) -> usize {
     class_end(bytes, at, VALUE, |word| (word.wrapping_sub(splat(0x20)) | word.wrapping_add(splat(1))) & !word)
 }
 
@@ -137,7 +137,7 @@ pub(super) fn value_end(bytes: &[u8], at: usize) -> usize {
 ///
 /// `#` is not a target byte: a fragment is never sent (RFC 9110 section 4.2.5), and peers differ in where they cut it.
 #[inline]
-pub(super) fn target_end(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn target_end(bytes: &[u8], at: usize) -> usize {
     class_end(bytes, at, TARGET, |word| {
         let hash = word ^ splat(b'#');
         word.wrapping_sub(splat(0x21))
@@ -149,7 +149,7 @@ pub(super) fn target_end(bytes: &[u8], at: usize) -> usize {
 
 /// `value` without SP and HTAB at both ends.
 #[inline]
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = value {
         if !is_blank(*first) {
             break;
@@ -168,7 +168,7 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
 /// The elements of a comma-separated list (RFC 9110 section 5.6.1), trimmed; empty ones are left out.
 ///
 /// For lists of tokens only: a comma within a quoted string separates here too.
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(trim).filter(|element| !element.is_empty())
 }
 
