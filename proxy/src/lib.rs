@@ -15,6 +15,7 @@
 //! | `local` | what one worker has of its own: the present snapshot, idle connections, scratch memory |
 //! | [`http`] | what the versions of HTTP share: heads, fields, cookies, edits |
 //! | [`http1`] | HTTP/1.1 without I/O: parsing, framing, chunks, writing |
+//! | [`http2`] | HTTP/2 to clients and members, within bounds on what it makes the proxy hold and do |
 //! | [`l7`] | L7 policies, compiled and evaluated |
 //! | [`balance`], [`persist`] | which member gets a session |
 //! | [`peers`] | persistence kept alike on both amphorae of a pair |
@@ -35,6 +36,7 @@ pub mod engine;
 pub mod health;
 pub mod http;
 pub mod http1;
+pub mod http2;
 pub mod l7;
 pub mod limits;
 mod local;

@@ -1,0 +1,266 @@
+#![allow(clippy::unwrap_used)]
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = vec![a, b, c, kind, flags];
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+fn settings() -> Vec<u8> {
+    frame(kind::SETTINGS, 0, 0, &[])
+}
+
+fn begun(now: Instant) -> Guard {
+    let mut guard = Guard::new(Role::Client, now);
+    let bytes = [&PREFACE[..], &settings()].concat();
+    assert_eq!(guard.inbound(&bytes, now), Pass { length: bytes.len(), then: Then::More });
+    guard
+}
+
+/// How often `bytes` may come before they are refused, and why.
+fn until_refused(guard: &mut Guard, bytes: &[u8], most: usize, now: Instant) -> (usize, Option<Verdict>) {
+    for n in 0..most {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let pass = guard.inbound(rest, now);
+            if let Then::Refuse(verdict) = pass.then {
+                return (n, Some(verdict));
+            }
+            rest = &rest[pass.length..];
+        }
+    }
+    (most, None)
+}
+
+fn calm(excess: Excess) -> Option<Verdict> {
+    Some(Verdict::Calm(excess))
+}
+
+#[test]
+fn floods_are_refused_and_patience_comes_back() {
+    let update = |by: u32| frame(kind::WINDOW_UPDATE, 0, 0, &by.to_be_bytes());
+    for (bytes, most, a_second, excess) in [
+        (frame(kind::PING, 0, 0, &[0; 8]), 500, 50, Excess::Pings),
+        (settings(), 49, 1, Excess::Settings),
+        (frame(kind::SETTINGS, flag::ACK, 0, &[]), 49, 1, Excess::Settings),
+        (frame(kind::GOAWAY, 0, 0, &[0; 8]), 49, 1, Excess::Settings),
+        (frame(kind::PING, flag::ACK, 0, &[0; 8]), 49, 1, Excess::Settings),
+        (frame(2, 0, 1, &[0; 5]), 500, 20, Excess::Priorities),
+        (frame(0x10, 0, 0, b"u=1"), 500, 20, Excess::Priorities),
+        (frame(0xff, 0, 0, b""), 500, 20, Excess::Priorities),
+        (update(256), 1000, 100, Excess::WindowUpdates),
+        (update(255), 300, 20, Excess::SmallIncrements),
+        (update(0), 300, 20, Excess::SmallIncrements),
+        (update(0x8000_0001), 300, 20, Excess::SmallIncrements),
+        (frame(kind::RST_STREAM, 0, 1, &[0; 4]), 300, 20, Excess::Resets),
+        (frame(kind::DATA, 0, 1, &[]), 50, 5, Excess::EmptyData),
+        (frame(kind::DATA, flag::PADDED, 1, &[9; 10]), 50, 5, Excess::EmptyData),
+        (frame(kind::DATA, 0, 1, &[0; 15]), 50_000, 10_000, Excess::SmallData),
+        (frame(kind::DATA, flag::PADDED, 1, &[9; 11]), 50_000, 10_000, Excess::SmallData),
+    ] {
+        let now = Instant::now();
+        let mut guard = begun(now);
+        assert_eq!(until_refused(&mut guard, &bytes, 1_000_000, now), (most, calm(excess)), "{excess:?}");
+        // Once refused is refused.
+        assert_eq!(until_refused(&mut guard, &bytes, 1, now + 9 * SECOND).1, calm(excess));
+
+        // What comes with time is for who has nothing left, and never more than there was at first.
+        let mut guard = begun(now);
+        assert_eq!(until_refused(&mut guard, &bytes, most, now), (most, None));
+        assert_eq!(until_refused(&mut guard, &bytes, a_second, now + SECOND), (a_second, None));
+        let again = until_refused(&mut guard, &bytes, 1_000_000, now + 1_000_000 * SECOND);
+        assert!((most..=most + 1).contains(&again.0), "{excess:?} {again:?}");
+    }
+}
+
+#[test]
+fn what_is_of_use_is_not_counted() {
+    let now = Instant::now();
+    let mut guard = begun(now);
+    for bytes in [
+        frame(kind::DATA, flag::END_STREAM, 1, &[]),
+        frame(kind::DATA, flag::END_STREAM, 1, &[1]),
+        frame(kind::DATA, 0, 1, &[0; 16]),
+        frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x82]),
+    ] {
+        assert_eq!(until_refused(&mut guard, &bytes, 100_000, now).1, None);
+    }
+    // A client that opens streams may set priorities and windows, one whose streams end well may reset as many.
+    for n in 0..20_000u32 {
+        let head = frame(kind::HEADERS, flag::END_HEADERS, 3 + 2 * n, &[0x82]);
+        let priority = frame(2, 0, 1, &[0; 5]).repeat(20);
+        let window = frame(kind::WINDOW_UPDATE, 0, 3, &[0, 1, 0, 0]).repeat(4);
+        let bytes = [head, priority, window, frame(kind::RST_STREAM, 0, 3, &[0; 4])].concat();
+        assert_eq!(until_refused(&mut guard, &bytes, 1, now).1, None);
+        guard.outbound(&frame(kind::HEADERS, flag::END_STREAM, 3, &[0x88]), now).unwrap();
+    }
+    // One that reads may say so, and measure.
+    for _ in 0..20_000 {
+        guard.outbound(&frame(kind::DATA, 0, 3, &[0; 4096]), now).unwrap();
+        let window = frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]).repeat(16);
+        let bytes = [window, frame(kind::PING, 0, 0, &[0; 8])].concat();
+        assert_eq!(until_refused(&mut guard, &bytes, 1, now).1, None);
+    }
+}
+
+#[test]
+fn a_header_block_is_bounded_and_nothing_stands_within() {
+    let now = Instant::now();
+    let first = frame(kind::HEADERS, 0, 1, &[0x82]);
+    let go_on = |flags, payload: &[u8]| frame(kind::CONTINUATION, flags, 1, payload);
+    let verdict = |bytes: Vec<u8>| until_refused(&mut begun(now), &bytes, 1, now).1;
+    let six = go_on(0, &[]).repeat(5);
+    assert_eq!(verdict([&first[..], &six, &go_on(flag::END_HEADERS, &[])].concat()), None);
+    assert_eq!(
+        verdict([&first[..], &six, &go_on(0, &[]), &go_on(0, &[])].concat()),
+        calm(Excess::HeaderBlock)
+    );
+    let large = go_on(0, &[0; 16 * 1024]);
+    assert_eq!(verdict([&first[..], &large.repeat(3), &go_on(4, &[0; 16 * 1024 - 1])].concat()), None);
+    assert_eq!(
+        verdict([&first[..], &large.repeat(3), &go_on(4, &[0; 16 * 1024])].concat()),
+        calm(Excess::HeaderBlock)
+    );
+    for within in [
+        frame(kind::DATA, 0, 1, &[0]),
+        settings(),
+        frame(kind::PING, 0, 0, &[0; 8]),
+        frame(kind::CONTINUATION, 0, 3, &[]),
+        frame(0xff, 0, 0, &[]),
+    ] {
+        assert!(matches!(verdict([&first[..], &within].concat()), Some(Verdict::Protocol(_))));
+    }
+    assert!(matches!(verdict(go_on(4, &[])), Some(Verdict::Protocol(_))));
+    assert!(matches!(verdict(frame(kind::PUSH_PROMISE, 4, 1, &[0; 4])), Some(Verdict::Protocol(_))));
+    assert_eq!(
+        verdict(frame(kind::SETTINGS, 0, 0, &[0; MAX_SETTINGS as usize])),
+        None,
+        "as many settings as nghttp2 allows"
+    );
+    assert_eq!(verdict(frame(kind::SETTINGS, 0, 0, &[0; MAX_SETTINGS as usize + 6])), calm(Excess::Settings));
+}
+
+#[test]
+fn a_connection_begins_with_the_preface_and_settings() {
+    let now = Instant::now();
+    let verdict = |bytes: &[u8]| until_refused(&mut Guard::new(Role::Client, now), bytes, 1, now).1;
+    assert_eq!(verdict(&PREFACE[..]), None);
+    assert!(matches!(verdict(b"GET / HTTP/1.1\r\n\r\n"), Some(Verdict::Protocol(_))));
+    let ping = frame(kind::PING, 0, 0, &[0; 8]);
+    assert!(matches!(verdict(&[&PREFACE[..], &ping].concat()), Some(Verdict::Protocol(_))));
+    let ack = frame(kind::SETTINGS, flag::ACK, 0, &[]);
+    assert!(matches!(verdict(&[&PREFACE[..], &ack].concat()), Some(Verdict::Protocol(_))));
+    // A member's side has none; ours is passed over.
+    let mut guard = Guard::new(Role::Server, now);
+    assert_eq!(until_refused(&mut guard, &settings(), 1, now).1, None);
+    guard.outbound(&[&PREFACE[..], &settings(), &frame(kind::HEADERS, 4, 1, &[0x82])].concat(), now).unwrap();
+    assert_eq!((guard.frames().sent, guard.frames().control_sent), (1, 1));
+}
+
+#[test]
+fn streams_are_taken_over_one_by_one_and_small_frames_in_crowds() {
+    let now = Instant::now();
+    let mut guard = begun(now);
+    let one = frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x82, 0x84]);
+    let two = [frame(kind::HEADERS, 0, 3, &[0x82]), frame(kind::CONTINUATION, 4, 3, &[0x84])].concat();
+    let trailers = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &[0x84]);
+    let bytes = [&one[..], &two, &trailers].concat();
+    assert_eq!(guard.inbound(&bytes, now), Pass { length: one.len(), then: Then::Opened });
+    let bytes = &bytes[one.len()..];
+    assert!(!guard.in_block());
+    assert_eq!(guard.inbound(&bytes[..12], now), Pass { length: 12, then: Then::More });
+    assert!(guard.in_block());
+    assert_eq!(guard.inbound(&bytes[12..], now), Pass { length: two.len() - 12, then: Then::Opened });
+    assert_eq!(guard.inbound(&bytes[two.len()..], now), Pass { length: trailers.len(), then: Then::More });
+    assert_eq!((guard.frames().opened, guard.frames().received), (2, 3));
+
+    let data = frame(kind::DATA, 0, 1, &[0; 100]);
+    let crowd = CROWD as usize * data.len();
+    assert_eq!(guard.inbound(&data.repeat(100), now), Pass { length: crowd, then: Then::Crowded });
+}
+
+#[test]
+fn what_a_client_makes_us_reset_is_counted_and_what_members_do_is_not() {
+    let now = Instant::now();
+    let mut guard = begun(now);
+    for code in [0u32, 2, 8, 0xb, 0xd] {
+        for _ in 0..1000 {
+            guard.outbound(&frame(kind::RST_STREAM, 0, 1, &code.to_be_bytes()), now).unwrap();
+        }
+    }
+    let reset = frame(kind::RST_STREAM, 0, 1, &1u32.to_be_bytes());
+    let (head, tail) = reset.split_at(11);
+    for _ in 0..100 {
+        guard.outbound(head, now).unwrap();
+        guard.outbound(tail, now).unwrap();
+    }
+    assert_eq!(guard.outbound(&reset, now), Err(Verdict::Calm(Excess::ProvokedResets)));
+    assert_eq!(
+        guard.inbound(&settings(), now),
+        Pass { length: 0, then: Then::Refuse(Verdict::Calm(Excess::ProvokedResets)) }
+    );
+}
+
+/// What happens to bytes that come in these pieces: where streams are opened and tasks are let run, and how it ends.
+fn story(bytes: &[u8], cuts: &[usize], now: Instant) -> (Vec<(usize, Then)>, Frames) {
+    let mut guard = Guard::new(Role::Client, now);
+    let mut events = Vec::new();
+    let mut at = 0;
+    for &cut in cuts.iter().chain([&bytes.len()]) {
+        let end = cut.clamp(at, bytes.len());
+        while at < end {
+            let pass = guard.inbound(&bytes[at..end], now);
+            at += pass.length;
+            match pass.then {
+                Then::More => assert_eq!(at, end),
+                // Parts of the head that is refused may have gone on.
+                Then::Refuse(_) => {
+                    events.push((0, pass.then));
+                    return (events, *guard.frames());
+                }
+                then => events.push((at, then)),
+            }
+        }
+    }
+    (events, *guard.frames())
+}
+
+fn frames() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![4 => 0..10u8, 1 => any::<u8>(), 3 => Just(kind::HEADERS)];
+    let one = (kind, any::<u8>(), 0..9u32, proptest::collection::vec(any::<u8>(), 0..40), 1..120usize);
+    proptest::collection::vec(one, 0..20).prop_map(|frames| {
+        let mut bytes = [&PREFACE[..], &settings()].concat();
+        for (kind, flags, stream, payload, times) in frames {
+            bytes.extend(frame(kind, flags, stream, &payload).repeat(times));
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_cut_tells_the_same_story(bytes in frames(), mut cuts in proptest::collection::vec(0..9000usize, 0..60)) {
+        cuts.sort_unstable();
+        let now = Instant::now();
+        let whole = story(&bytes, &[], now);
+        prop_assert_eq!(&story(&bytes, &cuts, now), &whole);
+        let every: Vec<_> = (0..bytes.len()).collect();
+        prop_assert_eq!(&story(&bytes, &every, now), &whole);
+    }
+
+    #[test]
+    fn any_bytes_are_followed(bytes in proptest::collection::vec(any::<u8>(), 0..400), cut in 0..400usize) {
+        let now = Instant::now();
+        let bytes = [&PREFACE[..], &settings(), &bytes].concat();
+        prop_assert_eq!(story(&bytes, &[cut], now), story(&bytes, &[], now));
+    }
+}
