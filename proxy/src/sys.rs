@@ -61,14 +61,14 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: libc::c_int) -> 
     Errno::result(result).map(|n| n as usize)
 }
 
-/// The same of two slices, one behind the other: sendmsg(2).
+/// The same of several slices, one behind the other: sendmsg(2).
 ///
 /// # Errors
 /// As sendmsg(2).
 #[inline]
-pub(crate) fn send_two(
+pub(crate) fn send_slices(
     socket: BorrowedFd<'_>,
-    slices: &[IoSlice<'_>; 2],
+    slices: &[IoSlice<'_>],
     flags: libc::c_int,
 ) -> Result<usize, Errno> {
     let flags = flags | libc::MSG_NOSIGNAL;
@@ -77,7 +77,7 @@ pub(crate) fn send_two(
     // An IoSlice is an iovec to the last bit (std promises so); the kernel does not write to them.
     message.msg_iov = slices.as_ptr().cast_mut().cast();
     message.msg_iovlen = slices.len();
-    // SAFETY: the kernel reads `message`, the two iovecs that it points to and what these point to, no more than their
+    // SAFETY: the kernel reads `message`, the iovecs that it points to and what these point to, no more than their
     // lengths and before the call returns. Each argument is as wide as a register.
     let result = unsafe {
         libc::syscall(

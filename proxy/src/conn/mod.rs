@@ -13,9 +13,11 @@ mod inlet;
 mod pipe;
 mod plain;
 pub mod proxy_protocol;
+mod tls;
+mod traits;
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     os::fd::AsFd,
     task::{Context, Poll},
@@ -29,6 +31,7 @@ pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
     deadline::Deadline,
     pipe::{PIPE_SIZE, Pipe, PipePool},
+    tls::{HandshakeError, TlsStream},
 };
 pub(crate) use self::{inlet::Inlet, plain::Then};
 
@@ -50,11 +53,13 @@ impl Pools {
 
 /// A connection to a client or a member.
 ///
-/// Reading and writing is of its payload. All that waits registers the task that polled last.
+/// Reading and writing is of its payload. All that waits registers the task that polled last, one for either direction.
 #[derive(Debug)]
 pub enum Conn {
     /// What is read from the socket and written to it is the payload.
     Plain(TcpStream),
+    /// The payload is encrypted on its way, by the proxy.
+    Tls(Box<TlsStream>),
 }
 
 impl From<TcpStream> for Conn {
@@ -69,12 +74,14 @@ impl Conn {
     pub fn as_plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
         }
     }
 
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
+            Self::Tls(tls) => tls.socket(),
         }
     }
 
@@ -86,6 +93,7 @@ impl Conn {
     pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_read_ready(cx),
         }
     }
 
@@ -97,10 +105,13 @@ impl Conn {
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => plain::read_ready(stream, buffer),
+            Self::Tls(tls) => tls.read(buffer),
         }
     }
 
-    /// Writes once. The runtime is asked to wake the task only when it has not seen the connection become writable.
+    /// Writes once; ready when the kernel has what is said to be written. The runtime is asked to wake the task only when it
+    /// has not seen the connection become writable. Whoever waits calls again with the same bytes, and perhaps more behind
+    /// them.
     ///
     /// # Errors
     /// As send(2).
@@ -113,6 +124,7 @@ impl Conn {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => plain::poll_write(cx, stream, bytes, then),
+            Self::Tls(tls) => tls.poll_write(cx, &[IoSlice::new(bytes)], then),
         }
     }
 
@@ -130,17 +142,8 @@ impl Conn {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => plain::poll_write_two(cx, stream, first, second, then),
-        }
-    }
-
-    /// Waits until what was written is on its way: handed to the kernel.
-    ///
-    /// # Errors
-    /// As send(2).
-    #[inline]
-    pub(crate) fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) if second.is_empty() => tls.poll_write(cx, &[IoSlice::new(first)], then),
+            Self::Tls(tls) => tls.poll_write(cx, &[IoSlice::new(first), IoSlice::new(second)], then),
         }
     }
 
@@ -149,9 +152,10 @@ impl Conn {
     /// # Errors
     /// As shutdown(2).
     #[inline]
-    pub(crate) fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Poll::Ready(plain::shut_down(stream)),
+            Self::Tls(tls) => tls.poll_shutdown(cx),
         }
     }
 
@@ -161,6 +165,7 @@ impl Conn {
         match self {
             // It fails when the connection has.
             Self::Plain(stream) => drop(plain::shut_down(stream)),
+            Self::Tls(tls) => tls.end(),
         }
     }
 
@@ -169,6 +174,7 @@ impl Conn {
     pub(crate) fn is_quiet(&mut self) -> bool {
         match self {
             Self::Plain(stream) => plain::is_quiet(stream),
+            Self::Tls(tls) => tls.is_quiet(),
         }
     }
 
@@ -178,6 +184,7 @@ impl Conn {
     pub(crate) fn is_quiet_so_far(&mut self) -> bool {
         match self {
             Self::Plain(stream) => plain::is_quiet_so_far(stream),
+            Self::Tls(tls) => tls.is_quiet_so_far(),
         }
     }
 
@@ -208,7 +215,10 @@ impl Conn {
     }
 
     /// Closing the connection resets it from now on: the peer is not to take what it got for the whole.
-    pub(crate) fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.close_silently();
+        }
         // Failing leaves an orderly close instead of the reset: nothing to handle.
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }

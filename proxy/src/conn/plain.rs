@@ -69,7 +69,21 @@ pub(super) fn poll_write_two(
         return poll_write(cx, stream, first, then);
     }
     let slices = [IoSlice::new(first), IoSlice::new(second)];
-    poll_send(cx, stream, first.len() + second.len(), || sys::send_two(stream.as_fd(), &slices, then.flags()))
+    poll_send(cx, stream, first.len() + second.len(), || {
+        sys::send_slices(stream.as_fd(), &slices, then.flags())
+    })
+}
+
+/// Writes slices, one behind the other, once: what the kernel takes now of them.
+///
+/// # Errors
+/// As sendmsg(2): `WouldBlock` when it takes nothing, and the runtime is to be asked again.
+pub(super) fn write_ready(stream: &TcpStream, slices: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
+    let length = slices.iter().map(|slice| slice.len()).sum();
+    once(stream, Interest::WRITABLE, length, || match slices {
+        [one] => sys::send(stream.as_fd(), one, then.flags()),
+        _ => sys::send_slices(stream.as_fd(), slices, then.flags()),
+    })
 }
 
 #[inline]

@@ -66,7 +66,6 @@ pub enum Waiting {
 #[derive(Debug)]
 pub struct Direction {
     held: Held,
-    flush: bool,
     splice: bool,
     burst: u64,
     remaining: u64,
@@ -88,7 +87,6 @@ impl Direction {
     pub fn new() -> Self {
         Self {
             held: Held::Nothing,
-            flush: false,
             splice: false,
             burst: 0,
             remaining: u64::MAX,
@@ -125,8 +123,8 @@ impl Direction {
     #[inline]
     pub fn waiting(&self) -> Waiting {
         match (&self.held, self.ended) {
-            (Held::Nothing, None) if !self.flush => Waiting::Source,
-            (Held::Nothing, Some(_)) if !self.flush => Waiting::Nothing,
+            (Held::Nothing, None) => Waiting::Source,
+            (Held::Nothing, Some(_)) => Waiting::Nothing,
             _ => Waiting::Destination,
         }
     }
@@ -139,12 +137,11 @@ impl Direction {
     /// Drops what is held and ends.
     pub fn abandon(&mut self) {
         self.held = Held::Nothing;
-        self.flush = false;
         self.stop_reading();
     }
 
     /// Carries what can be carried now. Ready when the source has ended (or the limit is reached) and all is
-    /// written and flushed; the destination is not shut down. After a fault only [`abandon`](Self::abandon) makes
+    /// written; the destination is not shut down. After a fault only [`abandon`](Self::abandon) makes
     /// sense.
     ///
     /// Works for about 0.2 ms at most, then yields to the worker's other tasks.
@@ -194,7 +191,7 @@ impl Direction {
         }
     }
 
-    /// Writes what is held. Ready when nothing is, and the destination has flushed it.
+    /// Writes what is held. Ready when nothing is.
     #[inline]
     fn poll_write(
         &mut self,
@@ -225,13 +222,8 @@ impl Direction {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.flush = true;
             self.written += n as u64;
             meter.written.add(n as u64);
-        }
-        if self.flush {
-            ready!(destination.poll_flush(cx))?;
-            self.flush = false;
         }
         Poll::Ready(Ok(()))
     }
