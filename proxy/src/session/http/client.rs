@@ -17,11 +17,11 @@ use crate::{
     local::{Enlisted, LocalListener},
 };
 
-/// After a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
+/// Disposition a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
 /// the unread bytes cause would overtake the response. This is how long and how much is read in between.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
-/// A client that has not asked for anything yet when its listener goes is most likely about to: it gets this much
+/// A client that has not request for anything yet when its listener goes is most likely about to: it gets this much
 /// time for its first request.
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
@@ -152,7 +152,7 @@ impl Client {
     }
 
     /// Looks whether the client is still there while it waits for a response, and takes in what it pipelines. Ready
-    /// when its connection has failed. A client that has only finished sending waits for what it has asked for, as in
+    /// when its connection has failed. A client that has only finished sending waits for what it has request for, as in
     /// HAProxy without `option abortonclose`.
     pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.inlet.is_full() {

@@ -1,31 +1,29 @@
 //! What becomes of a request before a member is asked: the policies' verdict, its pool, its head as the member gets it. Nothing
-//! is waited for here.
+//! is waited for, counted or sent here.
 
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    time::Duration,
 };
 
 use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
-use super::{address::AddressText, client::Client, persistence::Affinity, request::Answer};
+use super::{address::AddressText, attempt::Response, persistence::Affinity};
 use crate::{
     http::{Method, RequestEdits, RequestView, Version},
     http1::{
         self, Body, Connection, RequestFraming,
         responses::{self, Recipient},
     },
-    l7::Outcome,
-    local::{LocalListener, LocalPool, Trust, Work, Worker},
+    l7::{self, Outcome},
+    local::{LocalListener, LocalPool, Trust, Worker},
     persist::{Persistence, server_cookie},
     snapshot::{ListenerPlan, PoolPlan},
-    state::ListenerCounters,
 };
 
 /// What is kept of a request once its head has been rewritten.
-pub(super) struct Asked {
+pub(super) struct Request {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) framing: RequestFraming,
@@ -33,7 +31,7 @@ pub(super) struct Asked {
     pub(super) identity: bool,
 }
 
-impl Asked {
+impl Request {
     /// Before anything of the body was read: only without one does the next request follow.
     pub(super) fn recipient(&self, closing: bool) -> Recipient {
         self.recipient_after(self.framing.body == Body::None, closing)
@@ -45,14 +43,14 @@ impl Asked {
     }
 
     /// Whom the member's connection may serve next; `None` when nobody.
-    pub(super) fn trust(&self, answer: &Answer, client: SocketAddr) -> Option<Trust> {
+    pub(super) fn trust(&self, response: &Response, client: SocketAddr) -> Option<Trust> {
         let body = self.framing.body != Body::None;
-        if answer.early || (body && !self.method.defines_body()) {
+        if response.early || (body && !self.method.defines_body()) {
             // The member may not have read the body, and then takes it for the next request, whenever it answers that.
             None
         } else if self.method == Method::Head || self.framing.expect_continue {
             Some(Trust::None)
-        } else if body || answer.body_in_doubt {
+        } else if body || response.body_in_doubt {
             Some(Trust::Client(client))
         } else {
             Some(Trust::Full)
@@ -64,20 +62,35 @@ impl Asked {
 pub(super) enum Decision {
     /// It goes to a member of a pool.
     Forward(Forward),
-    /// The proxy answers it: what it says is in [`Work::out`].
-    Answer {
-        /// The status.
-        status: u16,
-        /// Whom it is for.
-        to: Recipient,
-    },
-    /// It is not understood.
+    /// The proxy answers it.
+    Reply(LocalReply),
+    /// It is not understood: the status.
     Refuse(u16),
 }
 
-/// A request on its way to a member of a pool, its head in [`Work::out`].
+/// An answer of the proxy's own, which is in [`Work::out`](crate::local::Work).
+pub(super) struct LocalReply {
+    /// The status.
+    pub(super) status: u16,
+    /// Whom it is for.
+    pub(super) to: Recipient,
+    pub(super) cause: Cause,
+}
+
+/// Why the proxy answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A policy rejects the request.
+    Denied,
+    /// A policy redirects it.
+    Redirected,
+    /// There is no pool, or no member of it has answered.
+    Unserved,
+}
+
+/// A request on its way to a member of a pool, its head in [`Work::out`](crate::local::Work).
 pub(super) struct Forward {
-    pub(super) asked: Asked,
+    pub(super) request: Request,
     pub(super) pool: Rc<LocalPool>,
     pub(super) timeouts: ListenerTimeouts,
     pub(super) affinity: Affinity,
@@ -87,78 +100,66 @@ pub(super) struct Forward {
     pub(super) now: u32,
 }
 
-/// Decides on the request whose head is the first `length` bytes of the client's inlet, and takes it out of there.
-///
-/// The request runs under the configuration of now, not of when the client went idle; and does not hold it for longer than it
-/// takes to know the pool. Says how patient the client is with what is written to it, too.
+/// Who asks.
+pub(super) struct Origin<'a> {
+    pub(super) address: SocketAddr,
+    pub(super) text: &'a mut AddressText,
+}
+
+/// Decides on the request of this head, which came at `begun`: the configuration is that of now, not of when the client went
+/// idle, and is not held for longer than it takes to know the pool. What is to be sent is written to `out`.
 pub(super) fn decide(
     worker: &Worker,
     listener: &LocalListener,
-    counters: &ListenerCounters,
-    client: &mut Client,
-    work: &mut Work,
-    length: usize,
-) -> (Decision, Duration) {
-    let begun = Instant::now();
-    client.active = begun;
-    let present = listener.present();
-    let plan = present.plan();
-    let timeouts = plan.timeouts;
-    let patience = timeouts.client_data;
-    let view = work.request.view(client.inlet.filled());
-    let framing = match http1::request_framing(&view) {
+    origin: Origin<'_>,
+    view: &RequestView<'_>,
+    begun: Instant,
+    scratch: &mut l7::Scratch,
+    out: &mut Vec<u8>,
+) -> Decision {
+    let framing = match http1::request_framing(view) {
         Ok(framing) => framing,
         Err(reject) => {
             tracing::debug!(%reject, "request refused");
-            return (Decision::Refuse(reject.status()), patience);
+            return Decision::Refuse(reject.status());
         }
     };
+    let present = listener.present();
+    let plan = present.plan();
     let identity = view.binds_identity();
-    let asked = Asked { method: view.method(), version: view.version(), framing, identity };
-    let to = asked.recipient(listener.is_closing());
-    work.out.clear();
-    let outcome = plan.l7.evaluate(&view, &mut work.l7);
-    if work.l7.is_exceeded() {
-        counters.requests_regex_limited.add(1);
-    }
-    let pool = match outcome {
+    let request = Request { method: view.method(), version: view.version(), framing, identity };
+    let to = request.recipient(listener.is_closing());
+    out.clear();
+    let pool = match plan.l7.evaluate(view, scratch) {
         Outcome::Pass => plan.default_pool,
         Outcome::Pool(pool) => present.pool_index(pool),
         Outcome::Reject => {
-            counters.requests_denied.add(1);
-            responses::write_error(&mut work.out, 403, to);
-            client.inlet.consume(length);
-            return (Decision::Answer { status: 403, to }, patience);
+            responses::write_error(out, 403, to);
+            return Decision::Reply(LocalReply { status: 403, to, cause: Cause::Denied });
         }
         Outcome::Redirect { code, location } => {
-            counters.requests_intercepted.add(1);
             let location = location.pieces(view.path_and_query().unwrap_or_default());
-            responses::write_redirect(&mut work.out, code.code(), location, to);
-            client.inlet.consume(length);
-            return (Decision::Answer { status: code.code(), to }, patience);
+            responses::write_redirect(out, code.code(), location, to);
+            return Decision::Reply(LocalReply { status: code.code(), to, cause: Cause::Redirected });
         }
     };
     let Some(pool) = pool else {
-        responses::write_error(&mut work.out, 503, to);
-        client.inlet.consume(length);
-        return (Decision::Answer { status: 503, to }, patience);
+        responses::write_error(out, 503, to);
+        return Decision::Reply(LocalReply { status: 503, to, cause: Cause::Unserved });
     };
-
     let pool = present.pool(pool);
-    let pool_plan = &*pool.plan;
-    pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
-    let affinity = Affinity::find(pool_plan, &view, client.address.ip(), now);
-    rewrite(&mut work.out, &view, &asked, plan, pool_plan, client.address.ip(), &mut client.address_text);
-    client.inlet.consume(length);
-    (Decision::Forward(Forward { asked, pool, timeouts, affinity, begun, now }), patience)
+    let client = origin.address.ip();
+    let affinity = Affinity::find(&pool.plan, view, client, now);
+    rewrite(out, view, &request, plan, &pool.plan, client, origin.text);
+    Decision::Forward(Forward { request, pool, timeouts: plan.timeouts, affinity, begun, now })
 }
 
 /// Writes the request's head as the member gets it.
 fn rewrite(
     out: &mut Vec<u8>,
     view: &RequestView<'_>,
-    asked: &Asked,
+    request: &Request,
     plan: &ListenerPlan,
     pool: &PoolPlan,
     client: IpAddr,
@@ -166,13 +167,13 @@ fn rewrite(
 ) {
     let insert = plan.insert_headers;
     let forwarded_for = insert.x_forwarded_for.then(|| client_text.of(client));
-    let connection = if asked.framing.upgrade { Connection::Upgrade } else { Connection::Persistent };
+    let connection = if request.framing.upgrade { Connection::Upgrade } else { Connection::Persistent };
     let edits = RequestEdits {
         forwarded_for,
         forwarded_port: insert.x_forwarded_port.then_some(plan.port_text.as_bytes()),
         forwarded_proto: insert.x_forwarded_proto.then_some(b"http".as_slice()),
         strip_cookie: own_cookie(pool),
-        drop_expect: asked.framing.body == Body::None,
+        drop_expect: request.framing.body == Body::None,
     };
     http1::write_request(out, view, connection, &edits);
 }

@@ -12,14 +12,14 @@ use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
 use super::{
-    client::Client,
-    pump::{Pump, PumpError},
+    body::{BodyRelay, RelayError, Sink},
+    downstream::Downstream,
+    upstream::Upstream,
 };
 use crate::{
-    conn::{Conn, Inlet, Pools, Then},
+    conn::{Conn, Pools, Then},
     http::ResponseHead,
-    local::Slot,
-    state::{ListenerCounters, MemberCounters},
+    state::ListenerCounters,
 };
 
 /// Why an exchange did not come to its end.
@@ -45,19 +45,12 @@ pub(super) enum Failure {
     CutBad,
 }
 
-/// The member's side of an exchange.
-pub(super) struct MemberSide {
-    pub(super) stream: Conn,
-    pub(super) inlet: Inlet,
-    pub(super) slot: Slot,
-}
-
 /// A request under way.
 pub(super) struct Exchange<'a> {
-    pub(super) client: &'a mut Client,
-    pub(super) member: &'a mut MemberSide,
+    pub(super) downstream: Downstream<'a>,
+    pub(super) upstream: &'a mut Upstream,
     pub(super) pools: &'a Pools,
-    pub(super) upload: Pump,
+    pub(super) upload: BodyRelay,
     pub(super) timeouts: &'a ListenerTimeouts,
     pub(super) counters: &'a ListenerCounters,
     /// The member does not read any more; what is left of the request is not sent.
@@ -84,15 +77,18 @@ impl Exchange<'_> {
         progress: &mut Progress,
     ) -> Result<usize, Failure> {
         response.reset();
-        let mut unparsed = !self.member.inlet.is_empty();
+        let mut unparsed = match self.upstream {
+            Upstream::Http1(connection) => !connection.inlet.is_empty(),
+        };
         poll_fn(|cx| {
             if self.poll_send(cx, head, sent)? {
                 progress.made();
             }
+            let Upstream::Http1(connection) = &mut *self.upstream;
             loop {
                 if unparsed {
                     unparsed = false;
-                    match response.parse(self.member.inlet.filled()) {
+                    match response.parse(connection.inlet.filled()) {
                         Ok(Some(length)) => return Poll::Ready(Ok(length)),
                         Ok(None) => {}
                         Err(reason) => {
@@ -101,12 +97,12 @@ impl Exchange<'_> {
                         }
                     }
                 }
-                match self.member.inlet.poll_fill(cx, &mut self.member.stream) {
+                match connection.inlet.poll_fill(cx, &mut connection.stream) {
                     Poll::Ready(Ok(n)) if n > 0 => {
-                        self.member_counters().bytes_out.add(n as u64);
+                        connection.slot.member().counters().bytes_out.add(n as u64);
                         unparsed = true;
                     }
-                    Poll::Ready(_) if self.member.inlet.is_empty() => {
+                    Poll::Ready(_) if connection.inlet.is_empty() => {
                         return Poll::Ready(Err(Failure::Unanswered));
                     }
                     Poll::Ready(_) => return Poll::Ready(Err(Failure::BadResponse)),
@@ -114,7 +110,7 @@ impl Exchange<'_> {
                 }
             }
             let all_sent = *sent == head.len() && self.upload.is_done();
-            if (all_sent || self.upload_broken) && self.client.poll_gone(cx).is_ready() {
+            if (all_sent || self.upload_broken) && self.downstream.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             let client_owes = *sent == head.len()
@@ -136,7 +132,7 @@ impl Exchange<'_> {
     pub(super) async fn relay(
         &mut self,
         head: &[u8],
-        download: &mut Pump,
+        download: &mut BodyRelay,
         now: Instant,
     ) -> Result<Instant, Failure> {
         let mut sent = 0;
@@ -171,24 +167,20 @@ impl Exchange<'_> {
                     continue;
                 }
                 let before = download.moved();
-                let polled = download.poll(
-                    cx,
-                    &mut self.member.stream,
-                    &mut self.member.inlet,
-                    &mut self.client.stream,
-                    self.pools,
-                );
+                let polled = download.poll(cx, self.upstream.source(), self.downstream.sink(), self.pools);
                 let moved = download.moved() - before;
                 if moved > 0 {
                     self.counters.bytes_out.add(moved);
-                    self.member_counters().bytes_out.add(moved);
+                    self.upstream.counters().bytes_out.add(moved);
                     progress.made();
                 }
                 match polled {
                     Poll::Ready(Ok(())) => answered = true,
-                    Poll::Ready(Err(PumpError::Destination)) => return Poll::Ready(Err(Failure::ClientGone)),
-                    Poll::Ready(Err(PumpError::Source)) => return Poll::Ready(Err(Failure::Cut)),
-                    Poll::Ready(Err(PumpError::Malformed)) => return Poll::Ready(Err(Failure::CutBad)),
+                    Poll::Ready(Err(RelayError::Destination)) => {
+                        return Poll::Ready(Err(Failure::ClientGone));
+                    }
+                    Poll::Ready(Err(RelayError::Source)) => return Poll::Ready(Err(Failure::Cut)),
+                    Poll::Ready(Err(RelayError::Malformed)) => return Poll::Ready(Err(Failure::CutBad)),
                     Poll::Pending => break,
                 }
             }
@@ -201,7 +193,7 @@ impl Exchange<'_> {
                     if member_owes { self.timeouts.member_data } else { self.timeouts.client_data };
                 return self.poll_late(cx, &mut progress, patience).map(|()| Ok(progress.last()));
             }
-            if (self.upload.is_done() || self.upload_broken) && self.client.poll_gone(cx).is_ready() {
+            if (self.upload.is_done() || self.upload_broken) && self.downstream.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             let client_owes = sent < head.len() || download.waits_for_destination();
@@ -221,16 +213,17 @@ impl Exchange<'_> {
         let mut any = false;
         while !self.upload_broken {
             if *sent < head.len() {
-                let body = self.upload.claim(&mut self.client.inlet).map_err(|_| Failure::BadBody)?;
-                match poll_write_some(cx, &mut self.member.stream, &head[*sent..], body, Then::More) {
+                let body = self.upload.claim(self.downstream.source()).map_err(|_| Failure::BadBody)?;
+                let Sink::Http1(stream) = self.upstream.sink();
+                match poll_write_some(cx, stream, &head[*sent..], body, Then::More) {
                     Poll::Ready(Ok(n)) => {
                         let of_head = n.min(head.len() - *sent);
                         *sent += of_head;
                         if n > of_head {
-                            self.upload.wrote(&mut self.client.inlet, n - of_head);
+                            self.upload.wrote(self.downstream.source(), n - of_head);
                             self.counters.bytes_in.add((n - of_head) as u64);
                         }
-                        self.member_counters().bytes_in.add(n as u64);
+                        self.upstream.counters().bytes_in.add(n as u64);
                         any = true;
                     }
                     Poll::Ready(Err(_)) => self.upload_broken = true,
@@ -242,24 +235,18 @@ impl Exchange<'_> {
                 break;
             }
             let before = self.upload.moved();
-            let polled = self.upload.poll(
-                cx,
-                &mut self.client.stream,
-                &mut self.client.inlet,
-                &mut self.member.stream,
-                self.pools,
-            );
+            let polled = self.upload.poll(cx, self.downstream.source(), self.upstream.sink(), self.pools);
             let moved = self.upload.moved() - before;
             if moved > 0 {
                 any = true;
                 self.counters.bytes_in.add(moved);
-                self.member_counters().bytes_in.add(moved);
+                self.upstream.counters().bytes_in.add(moved);
             }
             match polled {
                 Poll::Ready(Ok(())) | Poll::Pending => break,
-                Poll::Ready(Err(PumpError::Destination)) => self.upload_broken = true,
-                Poll::Ready(Err(PumpError::Source)) => return Err(Failure::ClientGone),
-                Poll::Ready(Err(PumpError::Malformed)) => return Err(Failure::BadBody),
+                Poll::Ready(Err(RelayError::Destination)) => self.upload_broken = true,
+                Poll::Ready(Err(RelayError::Source)) => return Err(Failure::ClientGone),
+                Poll::Ready(Err(RelayError::Malformed)) => return Err(Failure::BadBody),
             }
         }
         Ok(any)
@@ -270,29 +257,25 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut Context<'_>,
         head: &[u8],
-        download: &mut Pump,
+        download: &mut BodyRelay,
     ) -> Poll<Result<usize, Failure>> {
         // What has come with the head is known to be good, or this was not the response.
-        let body = download.claim(&mut self.member.inlet).map_err(|_| Failure::CutBad)?;
+        let body = download.claim(self.upstream.source()).map_err(|_| Failure::CutBad)?;
         let last = self.closes && self.upload.is_done() && !self.upload_broken && download.is_all(body);
         let then = if last { Then::End } else { Then::More };
-        let written = ready!(poll_write_some(cx, &mut self.client.stream, head, body, then));
+        let Sink::Http1(stream) = self.downstream.sink();
+        let written = ready!(poll_write_some(cx, stream, head, body, then));
         let n = written.map_err(|_| Failure::ClientGone)?;
         let of_head = n.min(head.len());
         if n > of_head {
-            download.wrote(&mut self.member.inlet, n - of_head);
+            download.wrote(self.upstream.source(), n - of_head);
         }
         self.counters.bytes_out.add(n as u64);
         Poll::Ready(Ok(of_head))
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>, progress: &mut Progress, patience: Duration) -> Poll<()> {
-        self.client.deadline.set(Some(progress.wait() + patience));
-        self.client.deadline.poll_expired(cx)
-    }
-
-    fn member_counters(&self) -> &MemberCounters {
-        self.member.slot.member().counters()
+        self.downstream.poll_deadline(cx, progress.wait() + patience)
     }
 }
 

@@ -1,30 +1,34 @@
 //! HTTP/1.1 between a client and members: requests in turn, each under the snapshot that is present when its head is there.
 //! It holds that until the pool is known, the pool until the response has begun, and from then on its member alone.
 //!
-//! One task serves one client. Everything it waits for is waited for in one place at a time:
+//! A request is *decided* on, without waiting; *carried* to a member, and to another when that fails; and *exchanged* for a
+//! response between a [`Downstream`](downstream::Downstream) and an [`Upstream`](upstream::Upstream). One task serves one client. Everything it waits for is waited for in one place at a time:
 //!
 //! ```text
-//! wait_for_request -> read_head -> decide -> Route::begin, open -> Turn: send, await the response -> Exchange: relay
-//!        ^                                                                                        |
-//!        +------------- keep-alive ---------------------------------------------------------------+--> tunnel (101)
+//! wait_for_request -> read_head -> decide -> carry: Route::begin, open -> Attempt: send, await the response -> Exchange: relay
+//!        ^                                   ^                                |                                  |
+//!        |                                   +------------ retry -------------+                                  |
+//!        +------------- keep-alive ------------------------------------------------------------------------------+--> tunnel (101)
 //! ```
 
 mod address;
+mod attempt;
+mod body;
+mod carry;
 pub(super) mod client;
 mod decide;
+mod downstream;
 mod exchange;
 mod own;
 mod persistence;
-mod pump;
-mod request;
 mod tunnel;
-mod turn;
+mod upstream;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use self::{
+    carry::Disposition,
     client::{Begin, Client, HeadError},
-    request::After,
 };
 use crate::{
     conn::Conn,
@@ -66,33 +70,33 @@ pub(crate) fn serve<H>(
             let mut work = worker.scratch.get();
             let head = client.read_head(&mut work.request, listener.timeouts().client_data).await;
             let counters = listener.state().counters.of(worker.index);
-            let after = match head {
+            let disposition = match head {
                 Ok(length) => {
                     counters.requests.add(1);
                     counters.bytes_in.add(length as u64);
-                    request::serve(&worker, &listener, &mut client, &mut work, length).await
+                    carry::serve(&worker, &listener, &mut client, &mut work, length).await
                 }
                 Err(HeadError::Gone) => {
                     counters.requests.add(1);
-                    After::Refuse(400)
+                    Disposition::Error(400)
                 }
                 Err(HeadError::Late) => {
                     counters.requests.add(1);
-                    After::Refuse(408)
+                    Disposition::Error(408)
                 }
                 Err(HeadError::Reject(reject)) => {
                     tracing::debug!(%address, %reject, "request refused");
                     counters.requests.add(1);
-                    After::Refuse(reject.status())
+                    Disposition::Error(reject.status())
                 }
             };
             drop(work);
-            match after {
-                After::Next => continue,
-                After::Close => {}
-                After::Linger => client.linger().await,
-                After::Refuse(status) => refuse(&worker, &listener, &mut client, status).await,
-                After::Tunnel(mut tunnel) => {
+            match disposition {
+                Disposition::KeepAlive => continue,
+                Disposition::Close => {}
+                Disposition::LingeringClose => client.linger().await,
+                Disposition::Error(status) => refuse(&worker, &listener, &mut client, status).await,
+                Disposition::Tunnel(mut tunnel) => {
                     let state = Arc::clone(listener.state());
                     drop(listener);
                     tunnel.run(&worker, &state, &mut client).await;

@@ -1,8 +1,8 @@
-//! After `101 Switching Protocols`: bytes both ways, as on a TCP listener.
+//! Disposition `101 Switching Protocols`: bytes both ways, as on a TCP listener.
 
 use amphora_model::ListenerTimeouts;
 
-use super::{client::Client, exchange::MemberSide};
+use super::{client::Client, upstream::MemberConnection};
 use crate::{
     local::Worker,
     session::relay::{self, RelayOptions},
@@ -11,19 +11,19 @@ use crate::{
 
 /// A connection to a member that has left HTTP.
 pub(super) struct Tunnel {
-    member: MemberSide,
+    member: MemberConnection,
     timeouts: ListenerTimeouts,
 }
 
 impl Tunnel {
-    /// `timeouts` are those of the request that asked for it.
-    pub(super) fn new(member: MemberSide, timeouts: ListenerTimeouts) -> Self {
+    /// `timeouts` are those of the request that request for it.
+    pub(super) fn new(member: MemberConnection, timeouts: ListenerTimeouts) -> Self {
         Self { member, timeouts }
     }
 
     /// Relays until both sides have finished. It holds what it uses meanwhile, and no configuration.
     pub(super) async fn run(&mut self, worker: &Worker, listener: &ListenerState, client: &mut Client) {
-        let Self { member: MemberSide { stream, inlet, slot }, timeouts } = self;
+        let Self { member: MemberConnection { stream, inlet, slot }, timeouts } = self;
         let options = RelayOptions {
             client_timeout: timeouts.client_data,
             member_timeout: timeouts.member_data,

@@ -3,24 +3,27 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
     task::Poll,
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-pub(super) use super::turn::Answer;
 use super::{
+    attempt::Attempt,
+    body::BodyRelay,
     client::Client,
-    decide::{Asked, Decision, Forward, decide},
-    exchange::{Exchange, Failure, MemberSide},
-    pump::Pump,
+    decide::{Cause, Decision, Forward, LocalReply, Origin, Request, decide},
+    downstream::Downstream,
+    exchange::{Exchange, Failure},
     tunnel::Tunnel,
-    turn::Turn,
+    upstream::{MemberConnection, Upstream},
 };
 use crate::{
     balance::Flow,
-    conn::Inlet,
+    conn::{Inlet, proxy_protocol},
     http1::{
         Body, Transfer,
         responses::{self, Recipient},
@@ -35,27 +38,25 @@ use crate::{
 const FRESH: Duration = Duration::from_millis(500);
 
 /// What becomes of the client's connection.
-pub(super) enum After {
+pub(super) enum Disposition {
     /// It waits for the next request.
-    Next,
+    KeepAlive,
     /// It is closed.
     Close,
     /// It is closed after what the client still sends was read.
-    Linger,
+    LingeringClose,
     /// The request is answered with this error and the connection closed.
-    Refuse(u16),
+    Error(u16),
     /// It has become a tunnel.
     Tunnel(Box<Tunnel>),
 }
 
-/// How the service of a request ends.
-enum Ending {
-    After(After),
-    /// With an answer of the proxy's own, which is in [`Work::out`].
-    Answer {
-        status: u16,
-        to: Recipient,
-    },
+/// How an attempt to get a request answered has ended.
+enum Carried {
+    /// A response was relayed, or can be no more.
+    Relayed(Disposition),
+    /// The proxy answers.
+    Reply(LocalReply),
 }
 
 /// Serves the request whose head is the first `length` bytes of the client's inlet.
@@ -65,23 +66,46 @@ pub(super) async fn serve(
     client: &mut Client,
     work: &mut Work,
     length: usize,
-) -> After {
+) -> Disposition {
     let counters = listener.state().counters.of(worker.index);
-    let (decision, patience) = decide(worker, listener, counters, client, work, length);
-    let (status, to) = match decision {
-        Decision::Forward(forward) => match forward.carry(worker, listener, client, work).await {
-            Ending::After(after) => return after,
-            Ending::Answer { status, to } => (status, to),
-        },
-        Decision::Answer { status, to } => (status, to),
-        Decision::Refuse(status) => return After::Refuse(status),
+    let begun = Instant::now();
+    client.active = begun;
+    let patience = listener.timeouts().client_data;
+    let Work { request, out, l7, .. } = &mut *work;
+    let origin = Origin { address: client.address, text: &mut client.address_text };
+    let decision = decide(worker, listener, origin, &request.view(client.inlet.filled()), begun, l7, out);
+    if !matches!(decision, Decision::Refuse(_)) {
+        client.inlet.consume(length);
+        if l7.is_exceeded() {
+            counters.requests_regex_limited.add(1);
+        }
+    }
+    let reply = match decision {
+        Decision::Forward(forward) => {
+            match forward.carry(worker, listener, &mut Downstream::Http1(client), work).await {
+                Carried::Relayed(disposition) => return disposition,
+                Carried::Reply(reply) => reply,
+            }
+        }
+        Decision::Reply(reply) => reply,
+        Decision::Refuse(status) => return Disposition::Error(status),
     };
-    counters.responses[ResponseClass::of(status) as usize].add(1);
+    count_reply(&reply, counters);
     if client.write_all(&work.out, patience).await.is_err() {
-        return After::Close;
+        return Disposition::Close;
     }
     counters.bytes_out.add(work.out.len() as u64);
-    if to.keep_alive { After::Next } else { After::Linger }
+    if reply.to.keep_alive { Disposition::KeepAlive } else { Disposition::LingeringClose }
+}
+
+/// Counts an answer of the proxy's own.
+fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
+    match reply.cause {
+        Cause::Denied => counters.requests_denied.add(1),
+        Cause::Redirected => counters.requests_intercepted.add(1),
+        Cause::Unserved => {}
+    }
+    counters.responses[ResponseClass::of(reply.status) as usize].add(1);
 }
 
 impl Forward {
@@ -90,55 +114,61 @@ impl Forward {
         self,
         worker: &Worker,
         listener: &LocalListener,
-        client: &mut Client,
+        downstream: &mut Downstream<'_>,
         work: &mut Work,
-    ) -> impl Future<Output = Ending> {
-        let Self { asked, pool, timeouts, affinity, begun, now } = self;
+    ) -> impl Future<Output = Carried> {
+        let Self { request, pool, timeouts, affinity, begun, now } = self;
         // A block, as in `http::serve`.
         async move {
             let counters = listener.state().counters.of(worker.index);
             let pool_plan = &*pool.plan;
             let pool_counters = pool_plan.state.counters.of(worker.index);
+            pool_counters.sessions_total.add(1);
             let mut route = Route {
                 pool: &pool,
                 timeout: timeouts.member_connect,
-                flow: Flow { source: client.address.ip(), source_port: client.address.port() },
+                flow: flow(downstream.address()),
                 persistent: affinity.member(),
-                again: client.own.member_of(&pool),
+                again: downstream.own().member_of(&pool),
                 avoid: None,
                 now,
                 worker: worker.index,
                 tried: Cell::new(0),
             };
             let tied = route.persistent.or(route.again);
-            let own = tied.and_then(|member| Some((member, client.own.take(&pool.members[member])?)));
-            let repeatable = asked.framing.body == Body::None && asked.method.is_idempotent();
+            let own = tied.and_then(|member| Some((member, downstream.own().take(&pool.members[member])?)));
+            let repeatable = request.framing.body == Body::None && request.method.is_idempotent();
             let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
                 // The header at the start of the connection names one client.
                 (Some(_), _) => Reuse::Never,
                 (None, true) => Reuse::Any,
                 // As HAProxy's `http-reuse safe`: a client's first request cannot have met a closed connection yet, so it does
                 // not meet one that another client has left behind.
-                (None, false) if client.requests == 1 => Reuse::Never,
+                (None, false) if downstream.is_first() => Reuse::Never,
                 (None, false) => Reuse::Fresh(FRESH),
             };
             let mut is_own = own.is_some();
             let mut begun_with = own.map(|(member, stream)| route.own(member, stream));
             let mut failed: Option<usize> = None;
-            let mut side;
+            let mut upstream;
             let (mut exchange, mut response, chosen, times) = loop {
                 let connected = match begun_with.take() {
                     Some(own) => own,
-                    None => match connect(&route, client, &asked, reuse).await {
+                    None => match connect(&route, downstream, &request, reuse).await {
                         Some(Ok(connected)) => connected,
                         Some(Err(NoMember)) => {
-                            return answer(work, 503, asked.recipient(listener.is_closing()), pool_counters);
+                            return answer(
+                                work,
+                                503,
+                                request.recipient(listener.is_closing()),
+                                pool_counters,
+                            );
                         }
                         None => {
                             route.abandoned();
                             return fail(
                                 work,
-                                asked.recipient(listener.is_closing()),
+                                request.recipient(listener.is_closing()),
                                 Failure::ClientGone,
                                 counters,
                                 pool_counters,
@@ -150,50 +180,54 @@ impl Forward {
                 if let Some(failed) = failed.take() {
                     member::count_again(&pool.members[failed], &pool.members[chosen]);
                 }
-                side = MemberSide { stream, inlet: Inlet::new(&worker.pools.buffers), slot };
+                upstream = Upstream::Http1(MemberConnection {
+                    stream,
+                    inlet: Inlet::new(&worker.pools.buffers),
+                    slot,
+                });
                 if let Some(version) = pool_plan.proxy_protocol
                     && !is_own
-                    && member::announce(&mut side.stream, version, client.address, &client.stream)
-                        .await
-                        .is_err()
+                    // Few pools have it, so that none is given room for it beforehand.
+                    && Box::pin(announce(&mut upstream, version, downstream)).await.is_err()
                 {
-                    side.slot.member().counters().response_errors.add(1);
-                    let to = asked.recipient(listener.is_closing());
+                    upstream.counters().response_errors.add(1);
+                    let to = request.recipient(listener.is_closing());
                     return fail(work, to, Failure::Unanswered, counters, pool_counters);
                 }
-                affinity.remember(pool_plan, chosen, client.address.ip(), now);
+                affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
                 let mut exchange = Exchange {
                     pools: &worker.pools,
-                    upload: Pump::new(asked.framing.body, Transfer::WithoutTrailers),
+                    upload: BodyRelay::new(request.framing.body, Transfer::WithoutTrailers),
                     timeouts: &timeouts,
                     counters,
                     upload_broken: false,
                     body_declined: false,
                     closes: false,
-                    client: &mut *client,
-                    member: &mut side,
+                    downstream: downstream.reborrow(),
+                    upstream: &mut upstream,
                 };
-                let mut turn = Turn {
+                let mut attempt = Attempt {
                     listener,
                     pool: pool_plan,
                     member: chosen,
-                    asked: &asked,
+                    request: &request,
                     affinity: &affinity,
                     now,
                     // Taking an idle connection takes no time worth a look at the clock.
                     ready_at: opened.unwrap_or(begun),
                     response_us: None,
                 };
-                let outcome = turn.run(&mut exchange, work).await;
-                let times = Times { begun, ready_at: turn.ready_at, response_us: turn.response_us };
+                let outcome = attempt.response(&mut exchange, work).await;
+                let times = Times { begun, ready_at: attempt.ready_at, response_us: attempt.response_us };
                 let failure = match outcome {
-                    Ok(answer) => break (exchange, answer, chosen, times),
+                    Ok(response) => break (exchange, response, chosen, times),
                     Err(failure) => failure,
                 };
                 let all_read = exchange.upload.is_done();
-                let at = side.slot.member().counters();
-                client.active = Instant::now();
-                times.count(at, client.active);
+                let at = upstream.counters();
+                let ended = Instant::now();
+                times.count(at, ended);
+                downstream.set_active(ended);
                 is_own = false;
                 match failure {
                     Failure::Unanswered if opened.is_none() && repeatable => {
@@ -213,7 +247,7 @@ impl Forward {
                         count_failure(failure, at);
                         return fail(
                             work,
-                            asked.recipient_after(all_read, listener.is_closing()),
+                            request.recipient_after(all_read, listener.is_closing()),
                             failure,
                             counters,
                             pool_counters,
@@ -226,39 +260,40 @@ impl Forward {
             drop(pool);
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
             let upload_done = exchange.is_sent();
-            let at = side.slot.member().counters();
+            let at = upstream.counters();
             let ended = outcome.unwrap_or_else(|_| Instant::now());
-            client.active = ended;
+            downstream.set_active(ended);
             times.count(at, ended);
             if let Err(failure) = outcome {
                 // What it has come to was counted when the response began.
                 count_failure(failure, at);
-                return Ending::After(After::Close);
+                return Carried::Relayed(Disposition::Close);
             }
+            let Upstream::Http1(connection) = upstream;
             if response.switched {
-                return Ending::After(After::Tunnel(Box::new(Tunnel::new(side, timeouts))));
+                return Carried::Relayed(Disposition::Tunnel(Box::new(Tunnel::new(connection, timeouts))));
             }
-            if response.keep_member && upload_done && side.inlet.is_empty() {
-                let MemberSide { stream, slot, .. } = side;
-                if is_own || asked.identity || response.identity {
-                    client.own.keep(slot.member(), chosen, stream);
-                } else if shared && let Some(trust) = asked.trust(&response, client.address) {
+            if response.keep_member && upload_done && connection.inlet.is_empty() {
+                let MemberConnection { stream, slot, .. } = connection;
+                if is_own || request.identity || response.identity {
+                    downstream.own().keep(slot.member(), chosen, stream);
+                } else if shared && let Some(trust) = request.trust(&response, downstream.address()) {
                     slot.member().put_idle(stream, ended, trust);
                 }
             }
-            Ending::After(if !upload_done {
-                After::Linger
+            Carried::Relayed(if !upload_done {
+                Disposition::LingeringClose
             } else if response.keep_client {
-                After::Next
+                Disposition::KeepAlive
             } else {
-                client.stream.end();
-                After::Close
+                downstream.end();
+                Disposition::Close
             })
         }
     }
 }
 
-/// What of a turn is counted when it ends.
+/// What of an attempt is counted when it ends.
 struct Times {
     begun: Instant,
     ready_at: Instant,
@@ -275,11 +310,15 @@ impl Times {
     }
 }
 
+fn flow(client: SocketAddr) -> Flow {
+    Flow { source: client.ip(), source_port: client.port() }
+}
+
 /// Gets a connection to a member; `None` when the client gives up meanwhile.
 async fn connect(
     route: &Route<'_>,
-    client: &mut Client,
-    asked: &Asked,
+    downstream: &mut Downstream<'_>,
+    request: &Request,
     reuse: Reuse,
 ) -> Option<Result<Connected, NoMember>> {
     let chosen = match route.begin(reuse) {
@@ -294,7 +333,7 @@ async fn connect(
             return Poll::Ready(Some(connected));
         }
         // A body stays where it is until there is somebody to send it to.
-        if asked.framing.body == Body::None && client.poll_gone(cx).is_ready() {
+        if request.framing.body == Body::None && downstream.poll_gone(cx).is_ready() {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -302,11 +341,21 @@ async fn connect(
     .await
 }
 
-fn answer(work: &mut Work, status: u16, to: Recipient, pool: &PoolCounters) -> Ending {
+/// Sends what a new connection begins with where members are told whom it is for.
+async fn announce(
+    upstream: &mut Upstream,
+    version: proxy_protocol::Version,
+    downstream: &Downstream<'_>,
+) -> io::Result<()> {
+    let Upstream::Http1(connection) = upstream;
+    member::announce(&mut connection.stream, version, downstream.address(), downstream.conn()).await
+}
+
+fn answer(work: &mut Work, status: u16, to: Recipient, pool: &PoolCounters) -> Carried {
     pool.responses[ResponseClass::of(status) as usize].add(1);
     work.out.clear();
     responses::write_error(&mut work.out, status, to);
-    Ending::Answer { status, to }
+    Carried::Reply(LocalReply { status, to, cause: Cause::Unserved })
 }
 
 /// Ends a request to which no response has begun. As with HAProxy the client's connection outlives a member's failure.
@@ -316,7 +365,7 @@ fn fail(
     failure: Failure,
     listener: &ListenerCounters,
     pool: &PoolCounters,
-) -> Ending {
+) -> Carried {
     let refused = match failure {
         Failure::Unanswered | Failure::BadResponse => return answer(work, 502, to, pool),
         Failure::MemberLate => return answer(work, 504, to, pool),
@@ -325,11 +374,11 @@ fn fail(
         Failure::ClientGone | Failure::Cut | Failure::CutLate | Failure::CutBad => {
             listener.responses[ResponseClass::Other as usize].add(1);
             pool.responses[ResponseClass::Other as usize].add(1);
-            return Ending::After(After::Close);
+            return Carried::Relayed(Disposition::Close);
         }
     };
     pool.responses[ResponseClass::of(refused) as usize].add(1);
-    Ending::After(After::Refuse(refused))
+    Carried::Relayed(Disposition::Error(refused))
 }
 
 /// Counts what failed at the member that had it last.

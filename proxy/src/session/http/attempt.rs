@@ -5,10 +5,10 @@ use std::{mem, rc::Rc};
 use tokio::time::Instant;
 
 use super::{
-    decide::Asked,
+    body::BodyRelay,
+    decide::Request,
     exchange::{Exchange, Failure, Progress},
     persistence::Affinity,
-    pump::Pump,
 };
 use crate::{
     http::{Method, ResponseEdits, Version},
@@ -26,8 +26,8 @@ const MOST_INTERIM: usize = 32;
 const SMALL_BODY: usize = 1024;
 
 /// A response that is on its way: what is still to be relayed, and what comes after it.
-pub(super) struct Answer {
-    pub(super) download: Pump,
+pub(super) struct Response {
+    pub(super) download: BodyRelay,
     pub(super) begun: Instant,
     pub(super) keep_member: bool,
     pub(super) keep_client: bool,
@@ -41,11 +41,11 @@ pub(super) struct Answer {
 }
 
 /// A request at one member.
-pub(super) struct Turn<'a> {
+pub(super) struct Attempt<'a> {
     pub(super) listener: &'a LocalListener,
     pub(super) pool: &'a PoolPlan,
     pub(super) member: usize,
-    pub(super) asked: &'a Asked,
+    pub(super) request: &'a Request,
     pub(super) affinity: &'a Affinity,
     pub(super) now: u32,
     /// When the request was ready to be sent.
@@ -54,14 +54,14 @@ pub(super) struct Turn<'a> {
     pub(super) response_us: Option<u64>,
 }
 
-impl Turn<'_> {
+impl Attempt<'_> {
     /// Sends the request and waits for the response. Its head, as the client is to get it, is in [`Work::out`] then.
-    pub(super) async fn run(
+    pub(super) async fn response(
         &mut self,
         exchange: &mut Exchange<'_>,
         work: &mut Work,
-    ) -> Result<Answer, Failure> {
-        let at = Rc::clone(exchange.member.slot.member());
+    ) -> Result<Response, Failure> {
+        let at = Rc::clone(exchange.upstream.member());
         let counters = at.counters();
         counters.requests.add(1);
         let mut sent = 0;
@@ -75,9 +75,9 @@ impl Turn<'_> {
                 Failure::Unanswered if interim > 0 => Failure::BadResponse,
                 failure => failure,
             })?;
-            let view = work.response.view(exchange.member.inlet.filled());
-            let upgrade = self.asked.framing.upgrade;
-            let framing = http1::response_framing(self.asked.method, upgrade, &view).map_err(|reason| {
+            let view = work.response.view(exchange.upstream.head());
+            let upgrade = self.request.framing.upgrade;
+            let framing = http1::response_framing(self.request.method, upgrade, &view).map_err(|reason| {
                 tracing::debug!(%reason, "bad response");
                 Failure::BadResponse
             })?;
@@ -90,20 +90,22 @@ impl Turn<'_> {
                     return Err(Failure::BadResponse);
                 }
                 // HTTP/1.0 has no interim responses.
-                let wanted = self.asked.version >= Version::Http11;
+                let wanted = self.request.version >= Version::Http11;
                 let mut passed_on = Vec::new();
                 if wanted {
-                    let hop = ResponseHop { client: self.asked.version, ..ResponseHop::default() };
+                    let hop = ResponseHop { client: self.request.version, ..ResponseHop::default() };
                     http1::write_response(&mut passed_on, &view, hop, &ResponseEdits::default());
                 }
-                exchange.member.inlet.consume(length);
+                exchange.upstream.consume_head(length);
                 let patience = exchange.timeouts.client_data;
                 // Few responses have any, so that none is given room for it beforehand.
-                let passing = Box::pin(exchange.client.write_all(&passed_on, patience));
+                let passing = Box::pin(exchange.downstream.write_all(&passed_on, patience));
                 passing.await.map_err(|_| Failure::ClientGone)?;
                 exchange.counters.bytes_out.add(passed_on.len() as u64);
                 // It is the client's turn, once.
-                if status == 100 && self.asked.framing.expect_continue && !mem::replace(&mut continued, true)
+                if status == 100
+                    && self.request.framing.expect_continue
+                    && !mem::replace(&mut continued, true)
                 {
                     progress.made();
                 }
@@ -120,17 +122,11 @@ impl Turn<'_> {
             let early = !exchange.is_sent();
             let identity = view.binds_identity();
             self.affinity.learn(self.pool, self.member, &view, self.now);
-            let plan = self.framing(&framing, exchange);
+            let hop = self.hop(&framing, exchange);
             exchange.body_declined =
-                self.asked.framing.expect_continue && !continued && plan.connection == Connection::Close;
-            exchange.closes = plan.connection == Connection::Close;
-            let safe = matches!(self.asked.method, Method::Get | Method::Head);
-            let hop = ResponseHop {
-                client: self.asked.version,
-                connection: plan.connection,
-                transfer: plan.transfer,
-                tunnel: framing.switching,
-            };
+                self.request.framing.expect_continue && !continued && hop.connection == Connection::Close;
+            exchange.closes = hop.connection == Connection::Close;
+            let safe = matches!(self.request.method, Method::Get | Method::Head);
             work.out.clear();
             http1::write_response(
                 &mut work.out,
@@ -138,23 +134,23 @@ impl Turn<'_> {
                 hop,
                 &self.affinity.edit(self.pool, self.member, &view, safe),
             );
-            exchange.member.inlet.consume(length);
-            let mut download = Pump::new(framing.body, plan.transfer);
-            let begun = download.claim(&mut exchange.member.inlet).map_err(|_| Failure::BadResponse)?;
-            if begun.len() <= SMALL_BODY {
-                let n = begun.len();
-                work.out.extend_from_slice(begun);
-                download.wrote(&mut exchange.member.inlet, n);
+            exchange.upstream.consume_head(length);
+            let mut download = BodyRelay::new(framing.body, hop.transfer);
+            let first = download.claim(exchange.upstream.source()).map_err(|_| Failure::BadResponse)?;
+            if first.len() <= SMALL_BODY {
+                let n = first.len();
+                work.out.extend_from_slice(first);
+                download.wrote(exchange.upstream.source(), n);
             }
             let class = ResponseClass::of(status) as usize;
             counters.responses[class].add(1);
             at.pool_counters().responses[class].add(1);
             exchange.counters.responses[class].add(1);
-            return Ok(Answer {
+            return Ok(Response {
                 download,
                 begun: answered_at,
                 keep_member: framing.keep_alive,
-                keep_client: plan.connection == Connection::Persistent,
+                keep_client: hop.connection == Connection::Persistent,
                 switched: framing.switching,
                 early,
                 body_in_doubt: framing.body_in_doubt,
@@ -164,8 +160,8 @@ impl Turn<'_> {
     }
 
     /// How the response goes on to the client.
-    fn framing(&self, framing: &ResponseFraming, exchange: &Exchange<'_>) -> Onward {
-        let transfer = match (framing.body, self.asked.version) {
+    fn hop(&self, framing: &ResponseFraming, exchange: &Exchange<'_>) -> ResponseHop {
+        let transfer = match (framing.body, self.request.version) {
             (Body::Chunked, Version::Http10) => Transfer::UntilClose,
             (Body::UntilClose, Version::Http11 | Version::Http2) => Transfer::Chunked,
             _ => Transfer::AsIs,
@@ -174,7 +170,7 @@ impl Turn<'_> {
             || (framing.body == Body::UntilClose && transfer == Transfer::AsIs);
         let connection = if framing.switching {
             Connection::Upgrade
-        } else if self.asked.framing.keep_alive
+        } else if self.request.framing.keep_alive
             && !ends_by_closing
             // A member that means to close is not likely to read what is left of the request.
             && (exchange.is_sent() || framing.keep_alive && !exchange.upload_broken)
@@ -184,11 +180,6 @@ impl Turn<'_> {
         } else {
             Connection::Close
         };
-        Onward { transfer, connection }
+        ResponseHop { client: self.request.version, connection, transfer, tunnel: framing.switching }
     }
-}
-
-struct Onward {
-    transfer: Transfer,
-    connection: Connection,
 }

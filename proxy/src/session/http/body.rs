@@ -12,13 +12,25 @@ use crate::{
 
 /// Why a body did not get through.
 #[derive(Debug)]
-pub(super) enum PumpError {
+pub(super) enum RelayError {
     /// The side that it comes from closed or failed before the end.
     Source,
     /// What came is not a body: bad chunking.
     Malformed,
     /// The side that it goes to failed.
     Destination,
+}
+
+/// Where a body comes from.
+pub(super) enum Source<'a> {
+    /// A connection of HTTP/1.1, and what was read from it.
+    Http1(&'a mut Conn, &'a mut Inlet),
+}
+
+/// Where a body goes.
+pub(super) enum Sink<'a> {
+    /// A connection of HTTP/1.1.
+    Http1(&'a mut Conn),
 }
 
 /// A body with at least this much to come is spliced: the kernel moves it from socket to socket.
@@ -38,13 +50,13 @@ enum Left {
 #[derive(Debug)]
 struct Splice {
     direction: Direction,
-    /// What [`Direction`] counts is counted by the exchange, from [`Pump::moved`].
+    /// What [`Direction`] counts is counted by the exchange, from [`BodyRelay::moved`].
     sink: Counter,
 }
 
 /// A body on its way.
 #[derive(Debug)]
-pub(super) struct Pump {
+pub(super) struct BodyRelay {
     left: Left,
     /// Bytes at the front of the source's buffer that belong to the body and wait to be written.
     ready: usize,
@@ -55,7 +67,7 @@ pub(super) struct Pump {
     converted: Vec<u8>,
 }
 
-impl Pump {
+impl BodyRelay {
     /// A body that comes with this framing, and goes on as `transfer` says.
     pub(super) fn new(body: Body, transfer: Transfer) -> Self {
         let left = match body {
@@ -93,7 +105,8 @@ impl Pump {
     ///
     /// # Errors
     /// When the chunking is bad.
-    pub(super) fn claim<'b>(&mut self, inlet: &'b mut Inlet) -> Result<&'b [u8], PumpError> {
+    pub(super) fn claim<'b>(&mut self, source: Source<'b>) -> Result<&'b [u8], RelayError> {
+        let Source::Http1(_, inlet) = source;
         self.classify(inlet)?;
         Ok(&inlet.filled()[..self.ready])
     }
@@ -105,13 +118,18 @@ impl Pump {
     }
 
     /// `n` bytes of what [`claim`](Self::claim) returned were written.
-    pub(super) fn wrote(&mut self, inlet: &mut Inlet, n: usize) {
+    pub(super) fn wrote(&mut self, source: Source<'_>, n: usize) {
+        let Source::Http1(_, inlet) = source;
+        self.consume(inlet, n);
+    }
+
+    fn consume(&mut self, inlet: &mut Inlet, n: usize) {
         inlet.consume(n);
         self.ready -= n;
         self.moved += n as u64;
     }
 
-    fn classify(&mut self, inlet: &mut Inlet) -> Result<(), PumpError> {
+    fn classify(&mut self, inlet: &mut Inlet) -> Result<(), RelayError> {
         let fresh = &inlet.filled()[self.ready..];
         if fresh.is_empty() {
             return Ok(());
@@ -138,7 +156,7 @@ impl Pump {
                 let mut consumed = 0;
                 while consumed < fresh.len() {
                     let fresh = &fresh[consumed..];
-                    let piece = decoder.decode_data(fresh).map_err(|_| PumpError::Malformed)?;
+                    let piece = decoder.decode_data(fresh).map_err(|_| RelayError::Malformed)?;
                     self.converted.extend_from_slice(&fresh[piece.data]);
                     consumed += piece.consumed;
                     if piece.done {
@@ -155,7 +173,7 @@ impl Pump {
                 }
             }
             Left::Chunks(decoder) => {
-                let step = decoder.decode(fresh).map_err(|_| PumpError::Malformed)?;
+                let step = decoder.decode(fresh).map_err(|_| RelayError::Malformed)?;
                 if step.done {
                     self.left = Left::Nothing;
                 }
@@ -172,11 +190,11 @@ impl Pump {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut Conn,
-        inlet: &mut Inlet,
-        destination: &mut Conn,
+        source: Source<'_>,
+        sink: Sink<'_>,
         pools: &Pools,
-    ) -> Poll<Result<(), PumpError>> {
+    ) -> Poll<Result<(), RelayError>> {
+        let (Source::Http1(source, inlet), Sink::Http1(destination)) = (source, sink);
         loop {
             self.classify(inlet)?;
             ready!(self.poll_flush(cx, inlet, destination))?;
@@ -204,7 +222,7 @@ impl Pump {
                         self.converted.extend_from_slice(b"0\r\n\r\n");
                     }
                 }
-                Ok(0) | Err(_) => return Poll::Ready(Err(PumpError::Source)),
+                Ok(0) | Err(_) => return Poll::Ready(Err(RelayError::Source)),
                 Ok(_) => {}
             }
         }
@@ -215,20 +233,20 @@ impl Pump {
         cx: &mut Context<'_>,
         inlet: &mut Inlet,
         destination: &mut Conn,
-    ) -> Poll<Result<(), PumpError>> {
+    ) -> Poll<Result<(), RelayError>> {
         while !self.converted.is_empty() {
             match ready!(destination.poll_write(cx, &self.converted, Then::More)) {
                 Ok(n) if n > 0 => {
                     self.converted.drain(..n);
                     self.moved += n as u64;
                 }
-                _ => return Poll::Ready(Err(PumpError::Destination)),
+                _ => return Poll::Ready(Err(RelayError::Destination)),
             }
         }
         while self.ready > 0 {
             match ready!(destination.poll_write(cx, &inlet.filled()[..self.ready], Then::More)) {
-                Ok(n) if n > 0 => self.wrote(inlet, n),
-                _ => return Poll::Ready(Err(PumpError::Destination)),
+                Ok(n) if n > 0 => self.consume(inlet, n),
+                _ => return Poll::Ready(Err(RelayError::Destination)),
             }
         }
         Poll::Ready(Ok(()))
@@ -241,13 +259,13 @@ fn classify_chunks(
     decoder: &mut ChunkedDecoder,
     ready: &mut usize,
     inlet: &mut Inlet,
-) -> Result<bool, PumpError> {
+) -> Result<bool, RelayError> {
     while let fresh @ [next, ..] = &inlet.filled()[*ready..] {
         let trailers = decoder.is_trailer(*next);
         if trailers && *ready > 0 {
             break;
         }
-        let step = decoder.decode_run(fresh).map_err(|_| PumpError::Malformed)?;
+        let step = decoder.decode_run(fresh).map_err(|_| RelayError::Malformed)?;
         if trailers {
             inlet.consume(step.consumed);
         } else {
@@ -268,15 +286,15 @@ impl Splice {
         destination: &mut Conn,
         pools: &Pools,
         moved: &mut u64,
-    ) -> Poll<Result<(), PumpError>> {
+    ) -> Poll<Result<(), RelayError>> {
         let before = self.direction.written();
         let meter = Meter { read: &self.sink, written: &self.sink };
         let polled = self.direction.poll(cx, source, destination, pools, meter);
         *moved += self.direction.written() - before;
         Poll::Ready(match ready!(polled) {
             Ok(Ended::Limit) => Ok(()),
-            Ok(Ended::Closed | Ended::Stopped) | Err(Fault::Source(_)) => Err(PumpError::Source),
-            Err(Fault::Destination(_)) => Err(PumpError::Destination),
+            Ok(Ended::Closed | Ended::Stopped) | Err(Fault::Source(_)) => Err(RelayError::Source),
+            Err(Fault::Destination(_)) => Err(RelayError::Destination),
         })
     }
 }
