@@ -2,6 +2,7 @@
 //!
 //! * HTTP: `GET /bytes/N` is answered with N bytes of [`body`], `GET /port` with the number of the port that answers,
 //!   anything else with 404.
+//! * HTTPS: the same over TLS.
 //! * TCP: the first byte says what happens. `C`: the 64 bytes that the client sends come back and the connection is
 //!   closed. `E`: the same, again and again. `B`: bytes without end.
 //!
@@ -20,7 +21,9 @@ use mio::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Result, exchange::body, process};
+use rustls::ServerConfig;
+
+use crate::{Result, exchange::body, process, wire::Wire};
 
 const MAX_REQUEST: usize = 16 * 1024;
 const BULK: usize = 256 * 1024;
@@ -32,6 +35,8 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 pub enum Service {
     /// See the module.
     Http,
+    /// See the module.
+    Https,
     /// See the module.
     Tcp,
 }
@@ -47,7 +52,15 @@ pub struct Backend {
 impl Backend {
     /// Starts a thread on `core` that serves each of `services` on a port of its own.
     pub fn start(services: &[Service], core: usize) -> Result<Self> {
-        let mut server = Server::new()?;
+        Self::with_tls(services, None, core)
+    }
+
+    /// The same, with what [`Service::Https`] needs.
+    pub fn with_tls(services: &[Service], tls: Option<Arc<ServerConfig>>, core: usize) -> Result<Self> {
+        if services.contains(&Service::Https) && tls.is_none() {
+            return Err("HTTPS needs a certificate".into());
+        }
+        let mut server = Server::new(tls)?;
         let ports = services.iter().map(|&s| server.listen(s)).collect::<io::Result<Vec<_>>>()?;
         let waker = Arc::new(Waker::new(server.poll.registry(), STOP)?);
         let thread = std::thread::Builder::new().name("backend".into()).spawn(move || {
@@ -83,6 +96,7 @@ struct Server {
     scratch: Vec<u8>,
     bulk: Vec<u8>,
     responses: Vec<CachedResponse>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// A response that was asked for before, whole, without the `Connection` header.
@@ -92,7 +106,7 @@ struct CachedResponse {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Wire<TcpStream>,
     port: u16,
     state: State,
     /// The rest of an answer that the socket would not take.
@@ -108,8 +122,9 @@ enum State {
 }
 
 impl Server {
-    fn new() -> io::Result<Self> {
+    fn new(tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
         Ok(Self {
+            tls,
             poll: Poll::new()?,
             listeners: Vec::new(),
             connections: Vec::new(),
@@ -160,7 +175,7 @@ impl Server {
                 Err(e) => panic!("the backend cannot accept: {e}"),
             };
             let state = match service {
-                Service::Http => State::Http(Vec::new()),
+                Service::Http | Service::Https => State::Http(Vec::new()),
                 Service::Tcp => State::TcpNew(Vec::new()),
             };
             let _ = stream.set_nodelay(true);
@@ -170,7 +185,9 @@ impl Server {
             });
             let token = Token(slot + self.listeners.len());
             let interest = Interest::READABLE | Interest::WRITABLE;
-            if self.poll.registry().register(&mut stream, token, interest).is_ok() {
+            let registered = self.poll.registry().register(&mut stream, token, interest).is_ok();
+            let tls = self.tls.as_ref().filter(|_| *service == Service::Https);
+            if registered && let Ok(stream) = Wire::server(stream, tls) {
                 let port = *port;
                 self.connections[slot] =
                     Some(Connection { stream, port, state, pending: None, close: false });
@@ -193,6 +210,7 @@ impl Server {
 
     /// Reads and answers until there is no more to do; false when the connection is over.
     fn step(&mut self, connection: &mut Connection) -> io::Result<bool> {
+        connection.stream.push()?;
         loop {
             if let Some((bytes, at)) = connection.pending.take() {
                 match send(&mut connection.stream, &bytes[at..])? {
@@ -221,7 +239,8 @@ impl Server {
             };
             self.received(connection, n)?;
             // Less than asked for: nothing more is there, and the next byte raises a new edge.
-            if n < self.scratch.len() && connection.pending.is_none() && !connection.close {
+            let drained = connection.stream.is_drained(n, self.scratch.len());
+            if drained && connection.pending.is_none() && !connection.close {
                 if matches!(connection.state, State::TcpBulk) {
                     continue;
                 }
@@ -327,7 +346,7 @@ fn answer(connection: &mut Connection, bytes: Arc<[u8]>) -> io::Result<()> {
 }
 
 /// `None` when the socket is full.
-fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<Option<usize>> {
+fn send(stream: &mut Wire<TcpStream>, bytes: &[u8]) -> io::Result<Option<usize>> {
     match stream.write(bytes) {
         Ok(n) => Ok(Some(n)),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -41,6 +41,17 @@ pub struct Listener {
     pub insert_headers: BTreeMap<&'static str, &'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub l7policies: Vec<L7Policy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_tls_container_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amphora: Option<Amphora>,
+}
+
+/// `amphora`, an object of this project's own.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "Octavia's names")]
+pub struct Amphora {
+    pub connection_logging: bool,
 }
 
 /// `l7policy`.
@@ -78,6 +89,10 @@ pub struct Pool {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthmonitor: Option<HealthMonitor>,
     pub members: Vec<Member>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tls_enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_tls_container_ref: Option<String>,
 }
 
 /// `healthmonitor`.
@@ -140,7 +155,7 @@ impl Document {
     /// One HTTP listener whose pool has `members` members, with two policies that do not match what is sent.
     pub fn http_with_members(members: u64) -> Self {
         let addresses = (0..members).map(|n| SocketAddr::new(member_address(n), 80)).collect::<Vec<_>>();
-        let listener = Listener::new(1, "HTTP", 8080, 1).with_l7policies(two_policies(2));
+        let listener = Listener::new(1, "HTTP", 8080, 1).with_l7policies(two_policies(1, 2));
         Self::new(vec![listener], vec![Pool::new(1, "HTTP", &addresses), Pool::new(2, "HTTP", &[])])
     }
 
@@ -172,11 +187,12 @@ pub fn member_address(number: u64) -> IpAddr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + n).into()
 }
 
-/// The two policies of the comparison: 403 for paths under `/reject`, and `pool` for `X-Pool: second`.
-pub fn two_policies(pool: u64) -> Vec<L7Policy> {
+/// The two policies of the comparison, `first` and the next by their numbers: 403 for paths under `/reject`, and `pool` for `X-Pool: second`.
+pub fn two_policies(first: u64, pool: u64) -> Vec<L7Policy> {
+    let (reject, second) = (first, first + 1);
     vec![
-        L7Policy::reject(1, L7Rule::new(1, "PATH", "STARTS_WITH", None, "/reject")),
-        L7Policy::to_pool(2, pool, L7Rule::new(2, "HEADER", "EQUAL_TO", Some("X-Pool"), "second")),
+        L7Policy::reject(reject, L7Rule::new(reject, "PATH", "STARTS_WITH", None, "/reject")),
+        L7Policy::to_pool(second, pool, L7Rule::new(second, "HEADER", "EQUAL_TO", Some("X-Pool"), "second")),
     ]
 }
 
@@ -191,7 +207,21 @@ impl Listener {
             timeout_client_data: 50_000,
             insert_headers: BTreeMap::new(),
             l7policies: Vec::new(),
+            default_tls_container_ref: None,
+            amphora: None,
         }
+    }
+
+    /// With the certificate of this id.
+    pub fn with_certificate(mut self, id: &str) -> Self {
+        self.default_tls_container_ref = Some(id.to_owned());
+        self
+    }
+
+    /// With a line for each request, or connection.
+    pub fn with_flow_log(mut self) -> Self {
+        self.amphora = Some(Amphora { connection_logging: true });
+        self
     }
 
     /// Without a pool, as PROMETHEUS listeners are.
@@ -263,7 +293,15 @@ impl Pool {
             lb_algorithm: "ROUND_ROBIN",
             healthmonitor: None,
             members: members.iter().zip(0..).map(|(a, n)| Member::new(number << 32 | n, *a)).collect(),
+            tls_enabled: false,
+            ca_tls_container_ref: None,
         }
+    }
+
+    /// Over TLS, verified by the authority of this id.
+    pub fn with_tls(mut self, authority: &str) -> Self {
+        (self.tls_enabled, self.ca_tls_container_ref) = (true, Some(authority.to_owned()));
+        self
     }
 
     /// With a TCP health monitor, every 5 seconds.

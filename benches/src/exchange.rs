@@ -61,6 +61,29 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// The question as HTTP/2 has it.
+    ///
+    /// # Errors
+    /// When it is no request of HTTP/1.1.
+    pub fn to_http2(&self, scheme: &str) -> crate::Result<http::Request<()>> {
+        let mut fields = [httparse::EMPTY_HEADER; 32];
+        let mut head = httparse::Request::new(&mut fields);
+        head.parse(&self.request)?;
+        let host = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
+        let host = str::from_utf8(host.ok_or("no host")?.value)?;
+        let mut request = http::Request::builder()
+            .method(head.method.unwrap_or_default())
+            .uri(format!("{scheme}://{host}{}", head.path.unwrap_or_default()));
+        for field in head.headers.iter() {
+            if !["host", "connection"].contains(&field.name.to_ascii_lowercase().as_str()) {
+                request = request.header(field.name, field.value);
+            }
+        }
+        Ok(request.body(())?)
+    }
+}
+
 fn get(path: &str, headers: &str, keep_alive: bool) -> Vec<u8> {
     let close = if keep_alive { "" } else { "Connection: close\r\n" };
     format!(

@@ -19,6 +19,9 @@ pub mod process;
 pub mod report;
 pub mod rng;
 pub mod screen;
+pub mod syslog;
+pub mod tls;
+pub mod wire;
 
 /// Errors of the benchmark programs: a sentence for whoever runs them.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -128,7 +128,7 @@ fn run(mut args: Args) -> Result<bool> {
     let core = cores[cores.len() - 1];
     let amphora =
         Amphora::start(&agent, &proxy, args.workers, dir.path(), rest, controller.local_addr()?, core)?;
-    let listener = Listener::new(1, "HTTP", args.base_port, 1).with_l7policies(two_policies(2));
+    let listener = Listener::new(1, "HTTP", args.base_port, 1).with_l7policies(two_policies(1, 2));
     let pools = vec![
         Pool::new(1, "HTTP", &[at(0), at(1)]).with_monitor(1),
         Pool::new(2, "HTTP", &[at(2)]).with_monitor(2),

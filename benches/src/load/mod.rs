@@ -5,6 +5,7 @@
 //! a connection kept) to the last byte of its answer.
 
 mod bulk;
+pub mod http2;
 mod idle;
 
 use std::{
@@ -12,10 +13,12 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
     io::{self, Read, Write},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use rustls::{ClientConfig, HandshakeKind, client::Resumption};
 
 pub use self::{
     bulk::bulk,
@@ -25,6 +28,7 @@ use crate::{
     Error, Result,
     exchange::{AnswerReader, Exchange, Failure, Progress},
     histogram::Histogram,
+    wire::Wire,
 };
 
 /// An exchange that takes longer has failed.
@@ -33,6 +37,29 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_FAILURES_IN_A_ROW: u64 = 1000;
 /// How often deadlines are looked at, and the upper bound of a wait.
 const TICK: Duration = Duration::from_millis(100);
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How to speak TLS with it.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Whether each client resumes the session of its last connection.
+    pub resumes: bool,
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None, resumes: false }
+    }
+}
+
+impl From<&Self> for Target {
+    fn from(target: &Self) -> Self {
+        target.clone()
+    }
+}
 
 /// What was counted.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +70,8 @@ pub struct Tally {
     pub bytes: u64,
     /// Connections that were opened.
     pub connections: u64,
+    /// TLS handshakes of answered connections that were full ones, and those that resumed an earlier one.
+    pub handshakes: [u64; 2],
     /// Kept connections that the other side closed after it had said so in a response. No failure.
     pub announced_closes: u64,
     /// Failures by kind.
@@ -135,14 +164,16 @@ pub fn measure<S>(
 /// Exchanges over `connections` connections, at most `rate` of them per second or as many as can be, until `conduct`,
 /// which is asked at least every 100 ms, says stop.
 pub fn exchanges(
-    target: SocketAddr,
+    target: impl Into<Target>,
     exchange: &Exchange,
     connections: usize,
     rate: Option<f64>,
     conduct: &mut dyn FnMut(Instant, &Tally) -> Command,
 ) -> Result<Tally> {
+    let target = target.into();
     let mut load = Exchanges {
-        target,
+        address: target.address,
+        tls: Vec::new(),
         exchange,
         poll: Poll::new()?,
         clients: Vec::new(),
@@ -155,6 +186,12 @@ pub fn exchanges(
     let mut scratch = vec![0; 256 * 1024];
     let begun = Instant::now();
     for slot in 0..connections {
+        let own = target.tls.as_ref().filter(|_| target.resumes).map(|tls| {
+            let mut tls = ClientConfig::clone(tls);
+            tls.resumption = Resumption::in_memory_sessions(1);
+            Arc::new(tls)
+        });
+        load.tls.push(own.or_else(|| target.tls.clone()));
         load.clients.push(Client::default());
         match load.period {
             None => load.begin(slot),
@@ -193,7 +230,9 @@ pub fn exchanges(
 }
 
 struct Exchanges<'a> {
-    target: SocketAddr,
+    address: SocketAddr,
+    /// Of each client.
+    tls: Vec<Option<Arc<ClientConfig>>>,
     exchange: &'a Exchange,
     poll: Poll,
     clients: Vec<Client>,
@@ -208,10 +247,12 @@ struct Exchanges<'a> {
 
 #[derive(Default)]
 struct Client {
-    stream: Option<TcpStream>,
+    stream: Option<Wire<TcpStream>>,
     reader: AnswerReader,
     /// The connection was made: it has taken bytes.
     made: bool,
+    /// It has brought an answer.
+    answered: bool,
     /// Of the request.
     sent: usize,
     started: Option<Instant>,
@@ -226,15 +267,15 @@ impl Exchanges<'_> {
     fn begin(&mut self, slot: usize) {
         let client = &mut self.clients[slot];
         *client = Client { started: Some(Instant::now()), ..Client::default() };
-        let opened = TcpStream::connect(self.target).and_then(|mut stream| {
+        let opened = TcpStream::connect(self.address).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(slot), interest)?;
-            Ok(stream)
+            let _ = stream.set_nodelay(true);
+            Wire::client(stream, self.tls[slot].as_ref()).map_err(io::Error::other)
         });
         self.tally.connections += 1;
         match opened {
             Ok(stream) => {
-                let _ = stream.set_nodelay(true);
                 client.stream = Some(stream);
                 if let Err(failure) = self.ask(slot) {
                     self.fail(slot, failure);
@@ -270,6 +311,9 @@ impl Exchanges<'_> {
     }
 
     fn advance(&mut self, slot: usize, scratch: &mut [u8]) -> Result<(), Failure> {
+        if let Some(stream) = &mut self.clients[slot].stream {
+            stream.push().map_err(|e| kind(&e, true))?;
+        }
         if !self.clients[slot].paused && self.clients[slot].sent < self.exchange.request.len() {
             self.ask(slot)?;
         }
@@ -295,8 +339,9 @@ impl Exchanges<'_> {
             if let Progress::Complete { close } = client.reader.feed(&self.exchange.answer, &scratch[..n])? {
                 self.complete(slot, close)?;
             }
+            let drained = self.clients[slot].stream.as_ref().is_none_or(|s| s.is_drained(n, scratch.len()));
             // A connection whose end is awaited is read once more: it often is there already.
-            if n < scratch.len() && !self.clients[slot].closing {
+            if drained && !self.clients[slot].closing {
                 return Ok(());
             }
         }
@@ -310,6 +355,9 @@ impl Exchanges<'_> {
         }
         if let Some(started) = client.started {
             self.tally.latency.record(now - started);
+        }
+        if !std::mem::replace(&mut client.answered, true) {
+            count_handshake(&mut self.tally, client.stream.as_ref().and_then(Wire::handshake));
         }
         self.tally.exchanges += 1;
         self.failures_in_a_row = 0;
@@ -408,6 +456,12 @@ impl Exchanges<'_> {
     }
 }
 
+fn count_handshake(tally: &mut Tally, handshake: Option<HandshakeKind>) {
+    if let Some(kind) = handshake {
+        tally.handshakes[usize::from(kind == HandshakeKind::Resumed)] += 1;
+    }
+}
+
 fn wait(poll: &mut Poll, events: &mut Events, patience: Duration) -> io::Result<()> {
     match poll.poll(events, Some(patience)) {
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -433,6 +487,7 @@ mod tests {
     use crate::{
         backend::{Backend, Service},
         process,
+        tls::{Identities, Offer},
     };
 
     fn backend(service: Service) -> (Backend, SocketAddr) {
@@ -460,6 +515,40 @@ mod tests {
             assert!(tally.exchanges >= 500);
             assert_eq!(tally.latency.count(), tally.exchanges);
             assert_eq!(tally.connections > 8, !exchange.keep_alive);
+        }
+    }
+
+    #[test]
+    fn exchanges_over_tls_with_full_handshakes_and_resumed_ones() {
+        let identities = Identities::new().unwrap();
+        let core = process::cores().unwrap()[0];
+        let backend = Backend::with_tls(&[Service::Https], Some(identities.member().unwrap()), core).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], backend.ports()[0]));
+        let tls = Some(identities.client(Offer::Http1).unwrap());
+        for (length, keep_alive, resumes) in
+            [(128, true, false), (10 * 1024, true, false), (128, false, false), (10 * 1024, false, true)]
+        {
+            let target = Target { address, tls: tls.clone(), resumes };
+            let exchange = Exchange::http(length, keep_alive);
+            let tally = exchanges(&target, &exchange, 4, None, &mut until(100)).unwrap();
+            assert_eq!(tally.failed(), 0, "{:?}", tally.failures);
+            let [full, resumed] = tally.handshakes;
+            assert_eq!(full + resumed, tally.connections);
+            match (keep_alive, resumes) {
+                (true, _) => assert_eq!((full, resumed), (4, 0)),
+                (false, false) => assert!(full >= 100 && resumed == 0),
+                (false, true) => assert!(full == 4 && resumed >= 96, "{full} {resumed}"),
+            }
+        }
+        let strict =
+            Target { address, tls: Some(identities.strict_client(Offer::Http1).unwrap()), resumes: false };
+        once(&strict, &Exchange::http(128, true)).unwrap();
+        let others = Identities::new().unwrap();
+        for tls in
+            [others.strict_client(Offer::Http1), others.client(Offer::Http1), identities.client(Offer::Http2)]
+        {
+            let wrong = Target { address, tls: Some(tls.unwrap()), resumes: false };
+            assert!(once(&wrong, &Exchange::http(128, true)).is_err());
         }
     }
 

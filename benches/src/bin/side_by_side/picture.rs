@@ -8,7 +8,8 @@ use amphora_benches::{
 
 use crate::{
     Bench,
-    samples::{Cell, Results, Sample, foreign},
+    cells::{Cell, Work},
+    samples::{Results, Sample, foreign},
 };
 
 impl Bench {
@@ -33,18 +34,20 @@ impl Bench {
 }
 
 fn panels(cells: &[Cell], results: &Results) -> Vec<Panel> {
-    let (bulk, requests): (Vec<Cell>, Vec<Cell>) = cells.iter().partition(|cell| **cell == Cell::TcpBulk);
+    let (bulk, others): (Vec<Cell>, Vec<Cell>) = cells.iter().partition(|cell| cell.work() == Work::Bulk);
+    let (handshakes, requests): (Vec<Cell>, Vec<Cell>) = others.iter().partition(|cell| cell.is_handshake());
     let panel = |caption: &str, cells: Vec<Cell>| Panel {
         caption: caption.into(),
         axis: Axis::Linear,
         tick: plain,
         groups: cells.into_iter().map(|cell| group(cell, results)).collect(),
     };
-    let both = [
+    let all = [
         panel("Microseconds of CPU time per request, or per connection", requests),
+        panel("The same with a TLS handshake each", handshakes),
         panel("Milliseconds of CPU time per gigabit", bulk),
     ];
-    both.into_iter().filter(|panel| !panel.groups.is_empty()).collect()
+    all.into_iter().filter(|panel| !panel.groups.is_empty()).collect()
 }
 
 fn group(cell: Cell, results: &Results) -> Group {
@@ -61,7 +64,7 @@ fn group(cell: Cell, results: &Results) -> Group {
 
 /// CPU µs per exchange, or CPU ms per gigabit.
 fn cost(cell: Cell, sample: &Sample) -> f64 {
-    if cell == Cell::TcpBulk { 1000.0 / sample.efficiency } else { sample.efficiency }
+    if cell.work() == Work::Bulk { 1000.0 / sample.efficiency } else { sample.efficiency }
 }
 
 #[cfg(test)]
@@ -80,6 +83,7 @@ mod tests {
             busy: 1.0,
             system: 0.5,
             foreign: 0.02,
+            lines: None,
             failures: [("Reset".to_owned(), failures)].into(),
         }
     }

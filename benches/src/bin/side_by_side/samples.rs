@@ -1,61 +1,11 @@
 //! What was measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use amphora_benches::{Result, load::Tally, peers::Peer, report::Summary};
-use clap::ValueEnum;
 use serde::Serialize;
 
-/// One kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(crate) enum Cell {
-    KeepAlive128,
-    KeepAlive10k,
-    PerConnection128,
-    TcpConnect,
-    TcpBulk,
-}
-
-impl Cell {
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::KeepAlive128 => "HTTP keep-alive, 128 B",
-            Self::KeepAlive10k => "HTTP keep-alive, 10 KiB",
-            Self::PerConnection128 => "HTTP, a connection per request, 128 B",
-            Self::TcpConnect => "TCP, connections of 64 B each way",
-            Self::TcpBulk => "TCP bulk",
-        }
-    }
-
-    /// The ratio to HAProxy that this proxy is to reach: at most for CPU per request, at least for
-    /// throughput per CPU.
-    pub(crate) fn target(self) -> Option<f64> {
-        match self {
-            Self::KeepAlive128 => Some(0.80),
-            Self::KeepAlive10k => Some(0.85),
-            Self::PerConnection128 => Some(0.65),
-            Self::TcpConnect => None,
-            Self::TcpBulk => Some(1.0),
-        }
-    }
-
-    pub(crate) fn meets_target(self, ratio: f64) -> bool {
-        self.target()
-            .is_none_or(|target| if self == Self::TcpBulk { ratio >= target } else { ratio <= target })
-    }
-
-    pub(crate) fn is_tcp(self) -> bool {
-        matches!(self, Self::TcpConnect | Self::TcpBulk)
-    }
-
-    pub(crate) fn columns(self) -> [&'static str; 2] {
-        match self {
-            Self::TcpBulk => ["Gbit per CPU second", "Gbit/s"],
-            Self::TcpConnect => ["CPU µs/connection", "connections/s"],
-            _ => ["CPU µs/request", "requests/s"],
-        }
-    }
-}
+use crate::cells::Cell;
 
 /// One run of one cell by one peer.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +25,8 @@ pub(crate) struct Sample {
     /// CPU time that others had on the core of the peer, the hypervisor included, per time.
     pub(crate) foreign: f64,
     pub(crate) failures: BTreeMap<String, u64>,
+    /// Lines of the flow log by exchange, where there is one.
+    pub(crate) lines: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -91,22 +43,43 @@ pub(crate) struct Results {
     pub(crate) versions: Vec<(Peer, String)>,
     pub(crate) samples: BTreeMap<(Cell, Peer), Vec<Sample>>,
     pub(crate) memory: BTreeMap<Peer, Vec<MemorySample>>,
+    /// What a peer does not have, and why.
+    pub(crate) lacking: BTreeSet<String>,
     /// What could not be done, and why.
     pub(crate) troubles: Vec<String>,
 }
 
-/// The ratio of a value to HAProxy's of the same round.
+/// The ratio of a value to that of another peer in the same round.
 pub(crate) fn ratio(
     results: &Results,
     cell: Cell,
     peer: Peer,
+    to: Peer,
     value: fn(&Sample) -> Option<f64>,
 ) -> Option<Summary> {
     let of = |peer| results.samples.get(&(cell, peer)).map(Vec::as_slice).unwrap_or_default();
-    let reference = of(Peer::Haproxy);
+    let reference = of(to);
     Summary::of(of(peer).iter().filter_map(|s| {
         let same_round = reference.iter().find(|r| r.round == s.round)?;
         Some(value(s)? / value(same_round)?)
+    }))
+}
+
+/// What a line of the flow log costs: CPU µs of a request with one, less that of a request without in the same round.
+pub(crate) fn line_cost(results: &Results, peer: Peer) -> Vec<(usize, f64)> {
+    let of = |cell| results.samples.get(&(cell, peer)).map(Vec::as_slice).unwrap_or_default();
+    let cost = |logged: &Sample| {
+        let plain = of(Cell::KeepAlive128).iter().find(|plain| plain.round == logged.round)?;
+        Some((logged.round, logged.efficiency - plain.efficiency))
+    };
+    of(Cell::FlowLog128).iter().filter_map(cost).collect()
+}
+
+/// The same by HAProxy's.
+pub(crate) fn line_ratio(results: &Results, peer: Peer) -> Option<Summary> {
+    let reference = line_cost(results, Peer::Haproxy);
+    Summary::of(line_cost(results, peer).iter().filter_map(|(round, cost)| {
+        reference.iter().find(|(of, _)| of == round).map(|(_, theirs)| cost / theirs)
     }))
 }
 
@@ -141,6 +114,7 @@ pub(crate) struct Raw<'a> {
     pub(crate) versions: Vec<(&'static str, &'a str)>,
     pub(crate) cells: Vec<RawCell<'a>>,
     pub(crate) memory: Vec<(&'static str, &'a [MemorySample])>,
+    pub(crate) lacking: Vec<&'a String>,
     pub(crate) troubles: &'a [String],
 }
 
@@ -154,6 +128,7 @@ pub(crate) fn raw(results: &Results) -> Raw<'_> {
         versions: results.versions.iter().map(|(peer, version)| (peer.name(), version.as_str())).collect(),
         cells: cells.collect(),
         memory: results.memory.iter().map(|(peer, samples)| (peer.name(), samples.as_slice())).collect(),
+        lacking: results.lacking.iter().collect(),
         troubles: &results.troubles,
     }
 }

@@ -9,7 +9,8 @@ use amphora_benches::{
 
 use crate::{
     Bench,
-    samples::{Cell, MemorySample, Results, Sample, foreign, ratio},
+    cells::{Cell, LINE_TARGET, Work},
+    samples::{MemorySample, Results, Sample, foreign, line_cost, line_ratio, ratio},
 };
 
 impl Bench {
@@ -18,7 +19,8 @@ impl Bench {
         let a = &self.args;
         let mut text = format!(
             "# Side by side\n\n{}. Proxy on core {}, load and backend on core {}. {} rounds of {} s after {} s of warm-up, \
-             {} connections ({} bulk streams). Each number is the median of the rounds, with the range in \
+             {} connections ({} bulk streams; {} connections of HTTP/2 with as many streams under way in all). TLS is 1.3 with \
+             TLS_AES_128_GCM_SHA256 and X25519, which is what all offered choose. Each number is the median of the rounds, with the range in \
              parentheses; each ratio is to HAProxy in the same round.\n\n",
             report::machine(),
             self.proxy_core,
@@ -27,7 +29,8 @@ impl Bench {
             a.duration,
             a.warm_up,
             a.connections,
-            a.bulk_connections
+            a.bulk_connections,
+            a.http2_connections
         );
         let mut table = Table::new(["proxy", "version"]);
         for (peer, version) in &results.versions {
@@ -37,18 +40,24 @@ impl Bench {
         for &cell in &a.cells {
             text += &format!("\n## {}\n\n", cell.title());
             if let Some(target) = cell.target() {
-                let bound = if cell == Cell::TcpBulk { "at least" } else { "at most" };
-                text += &format!("Target for amphora-proxy: {bound} {target:.2} of HAProxy's.\n\n");
+                text += &format!("{}\n\n", target.sentence());
             }
             text += &cell_table(cell, results).markdown();
+        }
+        if a.cells.contains(&Cell::FlowLog128) {
+            text += &format!(
+                "\n## A line of the flow log\n\nWhat it adds to a request of 128 B. Target for amphora-proxy: at most {LINE_TARGET:.2} of \
+                 HAProxy's.\n\n"
+            );
+            text += &line_table(results).markdown();
         }
         text += "\n## Memory\n\n";
         text += &memory_table(results).markdown();
         if let Some(foreign) = foreign(results) {
             text += &format!("\n{foreign}\n");
         }
-        for trouble in &results.troubles {
-            text += &format!("\n* {trouble}");
+        for what in results.lacking.iter().chain(&results.troubles) {
+            text += &format!("\n* {what}");
         }
         text
     }
@@ -58,7 +67,8 @@ fn cell_table(cell: Cell, results: &Results) -> Table {
     let [efficiency, rate] = cell.columns();
     let mut columns = vec!["proxy", efficiency, "ratio", rate, "ratio", "p50 µs", "ratio", "p99 µs", "ratio"];
     columns.extend(["core busy %", "in kernel %", "failures"]);
-    if cell == Cell::TcpBulk {
+    let is_bulk = cell.work() == Work::Bulk;
+    if is_bulk {
         columns.drain(5..9);
     }
     let mut table = Table::new(columns.iter().copied());
@@ -72,11 +82,11 @@ fn cell_table(cell: Cell, results: &Results) -> Table {
         let mut row = vec![peer.name().to_owned()];
         let mut measure = |value: fn(&Sample) -> Option<f64>| {
             row.push(report::show(Summary::of(samples.iter().filter_map(value))));
-            row.push(report::show(ratio(results, cell, *peer, value)));
+            row.push(report::show(ratio(results, cell, *peer, Peer::Haproxy, value)));
         };
         measure(|s| Some(s.efficiency));
         measure(|s| Some(s.rate));
-        if cell != Cell::TcpBulk {
+        if !is_bulk {
             measure(|s| s.p50);
             measure(|s| s.p99);
         }
@@ -91,6 +101,20 @@ fn cell_table(cell: Cell, results: &Results) -> Table {
         let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
         row.push(if kinds.is_empty() { "0".into() } else { kinds.join(", ") });
         table.row(row);
+    }
+    table
+}
+
+fn line_table(results: &Results) -> Table {
+    let mut table = Table::new(["proxy", "CPU µs/line", "ratio", "lines read by request"]);
+    for (peer, _) in &results.versions {
+        let samples = results.samples.get(&(Cell::FlowLog128, *peer)).map(Vec::as_slice).unwrap_or_default();
+        table.row([
+            peer.name().to_owned(),
+            report::show(Summary::of(line_cost(results, *peer).into_iter().map(|(_, cost)| cost))),
+            report::show(line_ratio(results, *peer)),
+            report::show(Summary::of(samples.iter().filter_map(|sample| sample.lines))),
+        ]);
     }
     table
 }
