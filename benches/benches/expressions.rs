@@ -120,10 +120,12 @@ fn program(expressions: &[&str], rules: u64) -> L7Program {
         port: 80,
         connection_limit: None,
         default_pool: None,
+        tls: None,
         insert_headers: InsertHeaders::default(),
         l7policies: l7policies.collect(),
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
+        flow_log: None,
     };
     L7Program::compile(&listener, |_| true, &mut Budget::new(&Expressions::default()))
         .expect("PCRE2 takes them all")

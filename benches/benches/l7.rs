@@ -124,10 +124,12 @@ fn listener(policies: u64, rule: NoMatch) -> Listener {
         port: 80,
         connection_limit: None,
         default_pool: None,
+        tls: None,
         insert_headers: InsertHeaders::default(),
         l7policies: l7policies.collect(),
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
+        flow_log: None,
     }
 }
 

@@ -72,6 +72,7 @@ fn stick(replicated: bool) -> Stick {
         admin_state_up: true,
         protocol: PoolProtocol::Http,
         lb_algorithm: LbAlgorithm::RoundRobin,
+        tls: None,
         session_persistence: Some(SessionPersistence::SourceIp),
         health_monitor: None,
         members: vec![member(0), member(1)],

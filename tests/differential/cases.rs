@@ -153,6 +153,7 @@ pub(crate) fn generate(seed: u64, port: u16, backends: &[u16]) -> Set {
         x_forwarded_for: rng.chance(30),
         x_forwarded_port: rng.chance(30),
         x_forwarded_proto: rng.chance(30),
+        ..InsertHeaders::default()
     };
     Set { seed, listener, pools, requests }
 }
@@ -171,10 +172,12 @@ pub(crate) fn listener(
         port,
         connection_limit: None,
         default_pool,
+        tls: None,
         insert_headers: InsertHeaders::default(),
         l7policies,
         timeouts: ListenerTimeouts { client_data: Duration::from_secs(5), ..ListenerTimeouts::default() },
         allowed_cidrs: Vec::new(),
+        flow_log: None,
     }
 }
 
@@ -185,6 +188,7 @@ fn pool(rng: &mut Prng, port: u16, may_be_disabled: bool) -> Pool {
         admin_state_up: !(may_be_disabled && rng.chance(15)),
         protocol: PoolProtocol::Http,
         lb_algorithm: LbAlgorithm::RoundRobin,
+        tls: None,
         session_persistence: None,
         health_monitor: None,
         members: vec![Member {
@@ -314,6 +318,8 @@ fn request(rng: &mut Prng, policies: &[L7Policy]) -> Vec<u8> {
             L7Subject::Header(name) if name == "Cookie" => cookies.push(value),
             L7Subject::Header(name) => fields.push((name.clone(), value)),
             L7Subject::Cookie(name) => cookies.push(format!("{name}={value}")),
+            // A plain connection has no certificate.
+            L7Subject::SslConnHasCert | L7Subject::SslVerifyResult | L7Subject::SslDnField(_) => {}
         }
     }
     for _ in 0..rng.below(3) {

@@ -91,6 +91,9 @@ fn rule(rule: &L7Rule) -> Value {
         L7Subject::FileType => ("FILE_TYPE", None),
         L7Subject::Header(name) => ("HEADER", Some(name)),
         L7Subject::Cookie(name) => ("COOKIE", Some(name)),
+        L7Subject::SslConnHasCert => ("SSL_CONN_HAS_CERT", None),
+        L7Subject::SslVerifyResult => ("SSL_VERIFY_RESULT", None),
+        L7Subject::SslDnField(name) => ("SSL_DN_FIELD", Some(name)),
     };
     let mut document = json!({
         "id": rule.id.to_string(),

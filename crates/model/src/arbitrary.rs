@@ -12,10 +12,11 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    CompareType, HealthCheck, HealthMonitor, HealthMonitorId, HttpCheck, HttpMethod, HttpVersion,
-    InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener,
-    ListenerId, ListenerProtocol, ListenerTimeouts, LoadBalancer, LoadBalancerId, Member, MemberId, Pool,
-    PoolId, PoolProtocol, RedirectCode, SessionPersistence, Vip,
+    AlpnProtocol, CertificateId, ClientAuthentication, CompareType, FlowLog, HealthCheck, HealthMonitor,
+    HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, L7Action, L7Policy, L7PolicyId,
+    L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol, ListenerTimeouts,
+    ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, Pool, PoolId, PoolProtocol, PoolTls,
+    RedirectCode, SessionPersistence, SslHeaders, TlsSettings, TlsVersion, Vip,
 };
 
 /// How many of each.
@@ -31,12 +32,24 @@ pub struct Shape {
     pub policies: RangeInclusive<usize>,
     /// Rules of each L7 policy, at most 50.
     pub rules: RangeInclusive<usize>,
+    /// Whether there is TLS, and what comes with it: certificates `c0` to `c3`, authorities `ca`, revocations `crl`.
+    pub tls: bool,
+    /// Whether there are flow logs.
+    pub flow_logs: bool,
 }
 
 impl Default for Shape {
-    /// A few of each, or none.
+    /// A few of each, or none; plain, without logs.
     fn default() -> Self {
-        Self { listeners: 0..=4, pools: 0..=4, members: 0..=5, policies: 0..=4, rules: 0..=3 }
+        Self {
+            listeners: 0..=4,
+            pools: 0..=4,
+            members: 0..=5,
+            policies: 0..=4,
+            rules: 0..=3,
+            tls: false,
+            flow_logs: false,
+        }
     }
 }
 
@@ -193,7 +206,13 @@ impl Generator {
             true => self.pick(ListenerProtocol::ALL),
             false => ListenerProtocol::Http,
         };
-        let http = protocol == ListenerProtocol::Http;
+        let protocol = match protocol {
+            ListenerProtocol::Http if shape.tls && self.one_in(2) => ListenerProtocol::TerminatedHttps,
+            ListenerProtocol::TerminatedHttps if !shape.tls => ListenerProtocol::Http,
+            protocol => protocol,
+        };
+        let http = protocol.is_http();
+        let terminated = protocol == ListenerProtocol::TerminatedHttps;
         let reachable: Vec<PoolId> = pools
             .iter()
             .filter(|pool| protocol.carries(pool.protocol))
@@ -224,12 +243,21 @@ impl Generator {
             protocol,
             port: self.port(),
             connection_limit: self.some(|g| g.within(1..=i32::MAX as usize) as u32),
+            tls: match protocol {
+                ListenerProtocol::TerminatedHttps => Some(self.listener_tls(true)),
+                ListenerProtocol::Prometheus if shape.tls => self.some(|g| g.listener_tls(false)),
+                _ => None,
+            },
             default_pool: (!reachable.is_empty() && !self.one_in(5)).then(|| self.pick(&reachable)),
             insert_headers: match http {
                 true => InsertHeaders {
                     x_forwarded_for: self.one_in(2),
                     x_forwarded_port: self.one_in(2),
                     x_forwarded_proto: self.one_in(2),
+                    ssl: match terminated {
+                        true => self.ssl_headers(),
+                        false => SslHeaders::default(),
+                    },
                 },
                 false => InsertHeaders::default(),
             },
@@ -244,6 +272,93 @@ impl Generator {
                 },
             },
             allowed_cidrs,
+            flow_log: match shape.flow_logs && !self.one_in(3) {
+                true => Some(FlowLog {
+                    format: self.pick(&["%ci:%cp %f", "%ci [%t] \"é\" %b/%s", "-"]).into(),
+                    facility: self.within(0..=7) as u8,
+                }),
+                false => None,
+            },
+        }
+    }
+
+    fn certificate(&mut self) -> CertificateId {
+        self.named_certificate(&["c0", "c1", "c2", "c3"])
+    }
+
+    fn named_certificate(&mut self, names: &[&str]) -> CertificateId {
+        match self.pick(names).parse() {
+            Ok(id) => id,
+            Err(_) => unreachable!("the names are ids"),
+        }
+    }
+
+    fn tls_settings(&mut self) -> TlsSettings {
+        let mut versions: Vec<TlsVersion> = self.list(&(1..=3), |g| g.pick(TlsVersion::ALL));
+        versions.sort_unstable();
+        versions.dedup();
+        let mut alpn: Vec<AlpnProtocol> = Vec::new();
+        for protocol in self.list(&(1..=4), |g| g.pick(AlpnProtocol::ALL)) {
+            if !alpn.contains(&protocol) {
+                alpn.push(protocol);
+            }
+        }
+        let ciphers =
+            self.some(|g| g.pick(&["ECDHE+AESGCM:!aNULL", "TLS_AES_128_GCM_SHA256", "HIGH:@STRENGTH"]));
+        TlsSettings { versions, ciphers: ciphers.map(Into::into), alpn }
+    }
+
+    fn listener_tls(&mut self, hsts: bool) -> ListenerTls {
+        let certificate = self.certificate();
+        let mut sni_certificates: Vec<CertificateId> = Vec::new();
+        for id in self.list(&(0..=3), Self::certificate) {
+            if id != certificate && !sni_certificates.contains(&id) {
+                sni_certificates.push(id);
+            }
+        }
+        ListenerTls {
+            certificate,
+            sni_certificates,
+            client_authentication: self.some(|g| ClientAuthentication {
+                mandatory: g.one_in(2),
+                authorities: g.named_certificate(&["ca"]),
+                revocations: g.some(|g| g.named_certificate(&["crl"])),
+            }),
+            settings: self.tls_settings(),
+            hsts: match hsts {
+                true => self.some(|g| Hsts {
+                    max_age: g.within(0..=i32::MAX as usize) as u32,
+                    include_subdomains: g.one_in(2),
+                    preload: g.one_in(2),
+                }),
+                false => None,
+            },
+        }
+    }
+
+    fn pool_tls(&mut self) -> PoolTls {
+        let authorities = self.some(|g| g.named_certificate(&["ca"]));
+        PoolTls {
+            revocations: match authorities {
+                Some(_) => self.some(|g| g.named_certificate(&["crl"])),
+                None => None,
+            },
+            authorities,
+            client_certificate: self.some(Self::certificate),
+            settings: self.tls_settings(),
+        }
+    }
+
+    fn ssl_headers(&mut self) -> SslHeaders {
+        SslHeaders {
+            client_verify: self.one_in(2),
+            client_has_cert: self.one_in(2),
+            client_dn: self.one_in(2),
+            client_cn: self.one_in(2),
+            issuer: self.one_in(2),
+            client_sha1: self.one_in(2),
+            client_not_before: self.one_in(2),
+            client_not_after: self.one_in(2),
         }
     }
 
@@ -263,24 +378,31 @@ impl Generator {
             admin_state_up: !self.one_in(6),
             position: 0,
             action,
-            rules: self.list(&shape.rules, Self::l7rule),
+            rules: self.list(&shape.rules, |g| g.l7rule(shape)),
         }
     }
 
-    fn l7rule(&mut self) -> L7Rule {
-        let subject = match self.within(0..=4) {
+    fn l7rule(&mut self, shape: &Shape) -> L7Rule {
+        let subject = match self.within(0..=if shape.tls { 7 } else { 4 }) {
             0 => L7Subject::HostName,
             1 => L7Subject::Path,
             2 => L7Subject::FileType,
+            5 => L7Subject::SslConnHasCert,
+            6 => L7Subject::SslVerifyResult,
+            7 => L7Subject::SslDnField(self.pick(&["CN", "O", "emailAddress"]).to_owned()),
             3 => L7Subject::Header(self.pick(&["X-Test", "accept", "X_Odd.Name"]).to_owned()),
             _ => L7Subject::Cookie(self.pick(&["session", "SRV"]).to_owned()),
         };
         let compare = match subject {
             L7Subject::FileType => self.pick(&[CompareType::Regex, CompareType::EqualTo]),
+            L7Subject::SslConnHasCert | L7Subject::SslVerifyResult => CompareType::EqualTo,
             _ => self.pick(CompareType::ALL),
         };
         let value = match (compare, &subject) {
             (CompareType::Regex, _) => self.pick(&["^/a(b|c)+$", "[0-9]{2,3}", "a.*b c", "\\.jpg$"]),
+            (_, L7Subject::SslConnHasCert) => self.pick(&["True", "true"]),
+            (_, L7Subject::SslVerifyResult) => self.pick(&["0", "10", "23"]),
+            (_, L7Subject::SslDnField(_)) => self.pick(&["client", "Example, Inc.", "ünïcode"]),
             (_, L7Subject::FileType) => self.pick(&["jpg", ".png", "tar.gz"]),
             (_, L7Subject::HostName) => self.pick(&["www.example.com", "example", "EXAMPLE.com:8080"]),
             (_, L7Subject::Path) => self.pick(&["/", "/api/v1", "/a%20b"]),
@@ -318,6 +440,10 @@ impl Generator {
             admin_state_up: !self.one_in(6),
             protocol,
             lb_algorithm: self.pick(LbAlgorithm::ALL),
+            tls: match shape.tls {
+                true => self.some(Self::pool_tls),
+                false => None,
+            },
             session_persistence,
             health_monitor: self.some(Self::health_monitor),
             members,

@@ -1,11 +1,9 @@
 //! Octavia's enumerations, spelled on the wire as in its API reference.
 
-use std::fmt;
-
 use crate::Transport;
 
 /// A closed set of strings.
-pub(super) trait Spelled: Sized {
+pub(crate) trait Spelled: Sized {
     /// Every spelling, in the order of Octavia's reference.
     const NAMES: &'static [&'static str];
 
@@ -38,7 +36,7 @@ macro_rules! octavia_enum {
             }
         }
 
-        impl Spelled for $name {
+        impl $crate::enums::Spelled for $name {
             const NAMES: &'static [&'static str] = &[$($text,)+];
 
             fn spelled(text: &str) -> Option<Self> {
@@ -46,13 +44,15 @@ macro_rules! octavia_enum {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     };
 }
+
+pub(crate) use octavia_enum;
 
 octavia_enum!(
     /// `listener.protocol`, those that this version carries.
@@ -63,6 +63,8 @@ octavia_enum!(
         Tcp = "TCP",
         /// TLS passed through to the member untouched.
         Https = "HTTPS",
+        /// HTTP over TLS that ends here, with L7 policies.
+        TerminatedHttps = "TERMINATED_HTTPS",
         /// `/metrics` for a Prometheus server.
         Prometheus = "PROMETHEUS",
     }
@@ -88,8 +90,13 @@ impl ListenerProtocol {
     /// What its clients come by.
     pub fn transport(self) -> Transport {
         match self {
-            Self::Http | Self::Tcp | Self::Https | Self::Prometheus => Transport::Tcp,
+            Self::Http | Self::Tcp | Self::Https | Self::TerminatedHttps | Self::Prometheus => Transport::Tcp,
         }
+    }
+
+    /// True when its requests are read: it has L7 policies, headers are inserted, cookies persist (HAProxy `mode http`).
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::TerminatedHttps)
     }
 
     /// True when a listener of this protocol may send to pools of that one: Octavia's
@@ -97,7 +104,7 @@ impl ListenerProtocol {
     pub fn carries(self, pool: PoolProtocol) -> bool {
         use PoolProtocol::{Http, Https, Proxy, ProxyV2, Tcp};
         match self {
-            Self::Http => matches!(pool, Http | Proxy | ProxyV2),
+            Self::Http | Self::TerminatedHttps => matches!(pool, Http | Proxy | ProxyV2),
             Self::Tcp => matches!(pool, Http | Https | Proxy | ProxyV2 | Tcp),
             Self::Https => matches!(pool, Https | Proxy | ProxyV2 | Tcp),
             Self::Prometheus => false,

@@ -7,6 +7,8 @@
 //! * `enums`, `ids`: Octavia's enumerations; an id type for each kind of object
 //! * [`document`]: the native API's JSON, read and written
 //! * `fault`: why a document is refused
+//! * `flow_log`: the line for each connection or request
+//! * `tls`: certificates, versions and ciphers of listeners and pools
 //! * `update`: one member's weight and state
 //! * [`strict_json`]: text to [`Json`](document::Json), values that borrow from it, as every document of ours is read
 //! * `token`: tokens of HTTP
@@ -23,7 +25,9 @@ mod check_state;
 pub mod document;
 mod enums;
 mod fault;
+mod flow_log;
 mod ids;
+mod tls;
 mod token;
 mod update;
 
@@ -40,7 +44,9 @@ pub use self::{
     document::{MAX_DOCUMENT_BYTES, strict_json},
     enums::*,
     fault::{Fault, Faults, MAX_FAULTS, Path, Refusal, excerpt},
+    flow_log::FlowLog,
     ids::*,
+    tls::*,
     token::{is_token, is_token_byte},
     update::{MemberUpdate, UnknownMember},
 };
@@ -91,6 +97,9 @@ pub struct Listener {
     pub connection_limit: Option<u32>,
     /// `default_pool_id`.
     pub default_pool: Option<PoolId>,
+    /// How TLS is terminated: always with [`ListenerProtocol::TerminatedHttps`], with [`ListenerProtocol::Prometheus`] when a
+    /// certificate is given, with no other protocol.
+    pub tls: Option<ListenerTls>,
     /// `insert_headers`.
     pub insert_headers: InsertHeaders,
     /// `l7policies`, in the order of `position`.
@@ -99,6 +108,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// `allowed_cidrs`; empty allows everyone.
     pub allowed_cidrs: Vec<IpNet>,
+    /// The line for each connection or request; `None`: none is written.
+    pub flow_log: Option<FlowLog>,
 }
 
 /// `timeout_client_data`, `timeout_member_connect`, `timeout_member_data`, `timeout_tcp_inspect`.
@@ -141,8 +152,31 @@ pub struct InsertHeaders {
     pub x_forwarded_for: bool,
     /// `X-Forwarded-Port`: the listener's port.
     pub x_forwarded_port: bool,
-    /// `X-Forwarded-Proto`: `http`, or `https` once TLS is terminated here.
+    /// `X-Forwarded-Proto`: `http`, or `https` where TLS is terminated.
     pub x_forwarded_proto: bool,
+    /// What is said of the client's certificate; only where TLS is terminated.
+    pub ssl: SslHeaders,
+}
+
+/// The headers of `insert_headers` about the client's certificate, from HAProxy's `ssl_c_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SslHeaders {
+    /// `X-SSL-Client-Verify`: `%[ssl_c_verify]`.
+    pub client_verify: bool,
+    /// `X-SSL-Client-Has-Cert`: `%[ssl_c_used]`.
+    pub client_has_cert: bool,
+    /// `X-SSL-Client-DN`: `%{+Q}[ssl_c_s_dn]`.
+    pub client_dn: bool,
+    /// `X-SSL-Client-CN`: `%{+Q}[ssl_c_s_dn(cn)]`.
+    pub client_cn: bool,
+    /// `X-SSL-Issuer`: `%{+Q}[ssl_c_i_dn]`.
+    pub issuer: bool,
+    /// `X-SSL-Client-SHA1`: `%{+Q}[ssl_c_sha1,hex]`.
+    pub client_sha1: bool,
+    /// `X-SSL-Client-Not-Before`: `%{+Q}[ssl_c_notbefore]`.
+    pub client_not_before: bool,
+    /// `X-SSL-Client-Not-After`: `%{+Q}[ssl_c_notafter]`.
+    pub client_not_after: bool,
 }
 
 /// Octavia's `pool`.
@@ -158,6 +192,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// `lb_algorithm`.
     pub lb_algorithm: LbAlgorithm,
+    /// How members are spoken to over TLS; `None` without `tls_enabled`.
+    pub tls: Option<PoolTls>,
     /// `session_persistence`.
     pub session_persistence: Option<SessionPersistence>,
     /// `healthmonitor`.
@@ -330,7 +366,7 @@ pub struct L7Rule {
     pub value: String,
 }
 
-/// What an L7 rule looks at: `type` and `key`. The `SSL_*` types are refused until TLS is terminated here.
+/// What an L7 rule looks at: `type` and `key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum L7Subject {
     /// `HOST_NAME`.
@@ -343,4 +379,11 @@ pub enum L7Subject {
     Header(String),
     /// `COOKIE`, by the name in `key`.
     Cookie(String),
+    /// `SSL_CONN_HAS_CERT`: the client has shown a certificate (HAProxy `ssl_c_used`); compared by `EQUAL_TO` with `True`.
+    SslConnHasCert,
+    /// `SSL_VERIFY_RESULT`: the code of its verification (HAProxy `ssl_c_verify`); compared by `EQUAL_TO` with a decimal
+    /// number that fits an `i64`.
+    SslVerifyResult,
+    /// `SSL_DN_FIELD`: the field in `key` of its subject (HAProxy `ssl_c_s_dn(key)`): a letter, then letters, digits, hyphens.
+    SslDnField(String),
 }

@@ -97,6 +97,7 @@ fn same_apart_from_members(one: &Pool, other: &Pool) -> bool {
         admin_state_up,
         protocol,
         lb_algorithm,
+        tls,
         session_persistence,
         health_monitor,
         members: _,
@@ -106,6 +107,7 @@ fn same_apart_from_members(one: &Pool, other: &Pool) -> bool {
         && *admin_state_up == other.admin_state_up
         && *protocol == other.protocol
         && *lb_algorithm == other.lb_algorithm
+        && *tls == other.tls
         && *session_persistence == other.session_persistence
         && *health_monitor == other.health_monitor
 }

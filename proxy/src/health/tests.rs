@@ -165,6 +165,7 @@ async fn a_target_is_what_the_document_says() {
         admin_state_up: true,
         protocol: amphora_model::PoolProtocol::Tcp,
         lb_algorithm: amphora_model::LbAlgorithm::RoundRobin,
+        tls: None,
         session_persistence: None,
         health_monitor: Some(monitor.clone()),
         members: vec![],

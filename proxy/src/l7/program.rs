@@ -241,6 +241,10 @@ impl Compiler<'_, '_> {
                 self.check_name(name, path);
                 Source::Named(self.subjects.cookie(name))
             }
+            L7Subject::SslConnHasCert | L7Subject::SslVerifyResult | L7Subject::SslDnField(_) => {
+                self.fault(format!("{path}.type"), "is not supported yet by this version");
+                return None;
+            }
         };
         if rule.subject == L7Subject::FileType
             && !matches!(rule.compare, CompareType::EqualTo | CompareType::Regex)

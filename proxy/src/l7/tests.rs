@@ -76,10 +76,12 @@ fn listener(l7policies: Vec<L7Policy>) -> Listener {
         port: 80,
         connection_limit: None,
         default_pool: None,
+        tls: None,
         insert_headers: InsertHeaders::default(),
         l7policies,
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
+        flow_log: None,
     }
 }
 

@@ -55,6 +55,7 @@ fn pool(persistence: SessionPersistence, members: &[usize]) -> Pool {
         admin_state_up: true,
         protocol: PoolProtocol::Http,
         lb_algorithm: LbAlgorithm::RoundRobin,
+        tls: None,
         session_persistence: Some(persistence),
         health_monitor: None,
         members: members.iter().map(member).collect(),

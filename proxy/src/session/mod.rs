@@ -32,7 +32,10 @@ pub(crate) fn start<H: 'static>(
     let (worker, stream) = (Rc::clone(worker), Conn::from(stream));
     let protocol = listener.present().plan().protocol;
     match protocol {
-        ListenerProtocol::Http => spawn_local(http::serve(worker, listener, stream, client, held)),
+        // Documents with TERMINATED_HTTPS are refused as long as no TLS ends here.
+        ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => {
+            spawn_local(http::serve(worker, listener, stream, client, held))
+        }
         ListenerProtocol::Tcp | ListenerProtocol::Https => spawn_local(async move {
             tcp::serve(&worker, listener, stream, client).await;
             drop(held);

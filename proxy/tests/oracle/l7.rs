@@ -135,10 +135,12 @@ fn compile(rules: &[&L7Rule]) -> Result<L7Program, usize> {
         port: 80,
         connection_limit: None,
         default_pool: None,
+        tls: None,
         insert_headers: InsertHeaders::default(),
         l7policies: policies.collect(),
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
+        flow_log: None,
     };
     L7Program::compile(&listener, |_| true, &mut Budget::new(&Expressions::default()))
         .map_err(|faults| faults.len())

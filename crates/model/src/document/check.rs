@@ -101,6 +101,23 @@ pub(super) fn cookie_value(text: &str) -> Result<(), String> {
         .into())
 }
 
+/// `value` of an SSL_VERIFY_RESULT rule: what HAProxy compares integers with.
+pub(super) fn verify_result(text: &str) -> Result<(), String> {
+    if text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i64>().is_ok() {
+        return Ok(());
+    }
+    Err("must be a decimal number with type SSL_VERIFY_RESULT".into())
+}
+
+/// `key` of an SSL_DN_FIELD rule: Octavia's `DISTINGUISHED_NAME_FIELD_REGEX`.
+pub(super) fn dn_field(text: &str) -> Result<(), String> {
+    let first = text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
+    if first && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Ok(());
+    }
+    Err("must be the name of a field such as CN: a letter, then letters, digits and hyphens".into())
+}
+
 /// `domain_name` of a health monitor: Octavia's `DOMAIN_NAME_REGEX`.
 pub(super) fn domain_name(text: &str) -> Result<(), String> {
     let name = text.strip_suffix('.').unwrap_or(text);

@@ -2,6 +2,7 @@
 
 use super::{
     Context, check,
+    later::{Later, NOT_YET},
     object::{COMMON, MAX_NAME, Object},
 };
 use crate::{
@@ -113,8 +114,16 @@ fn redirect_code(o: &mut Object<'_>) -> RedirectCode {
 }
 
 fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
-    const TYPES: &[&str] = &["HOST_NAME", "PATH", "FILE_TYPE", "HEADER", "COOKIE"];
-    const LATER: &[&str] = &["SSL_CONN_HAS_CERT", "SSL_VERIFY_RESULT", "SSL_DN_FIELD"];
+    const TYPES: &[&str] = &[
+        "HOST_NAME",
+        "PATH",
+        "FILE_TYPE",
+        "HEADER",
+        "COOKIE",
+        "SSL_CONN_HAS_CERT",
+        "SSL_VERIFY_RESULT",
+        "SSL_DN_FIELD",
+    ];
     let id = o.id::<L7RuleId>();
     if let Some(id) = id
         && !cx.rules.insert(id)
@@ -123,7 +132,12 @@ fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
     }
     let admin_state_up = o.flag("admin_state_up", true);
     let invert = o.flag("invert", false);
-    let kind = o.require("type", |o, name| o.one_of(name, TYPES, LATER));
+    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &[]));
+    if let Some(kind) = kind.filter(|kind| kind.starts_with("SSL_"))
+        && cx.later(Later::ClientCertificates)
+    {
+        o.fault("type", format!("{kind} {NOT_YET}"));
+    }
     let compare = o.require("compare_type", |o, name| o.choice::<CompareType>(name, &[]));
     let subject = l7subject(o, kind);
     let value = if o.has("value") { o.text("value", MAX_NAME) } else { o.missing("value") };
@@ -131,6 +145,10 @@ fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
     let (kind, compare, value) = (kind?, compare?, value?);
     if kind == "FILE_TYPE" && !matches!(compare, CompareType::Regex | CompareType::EqualTo) {
         o.fault("compare_type", format!("must be one of REGEX, EQUAL_TO with type FILE_TYPE; not {compare}"));
+    }
+    if matches!(kind, "SSL_CONN_HAS_CERT" | "SSL_VERIFY_RESULT") && compare != CompareType::EqualTo {
+        o.fault("compare_type", format!("must be EQUAL_TO with type {kind}; not {compare}"));
+        return None;
     }
     let checked = match (kind, compare) {
         _ if value.is_empty() => Err("must not be empty".to_owned()),
@@ -140,6 +158,14 @@ fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
         }
         (_, CompareType::Regex) => Ok(()),
         ("COOKIE", _) => check::cookie_value(value),
+        ("SSL_CONN_HAS_CERT", _) if value.eq_ignore_ascii_case("true") => Ok(()),
+        ("SSL_CONN_HAS_CERT", _) => Err("must be \"True\" with type SSL_CONN_HAS_CERT".to_owned()),
+        ("SSL_VERIFY_RESULT", _) => check::verify_result(value),
+        // Names have spaces and letters beyond ASCII in them.
+        ("SSL_DN_FIELD", _) if value.chars().any(char::is_control) => {
+            Err("must not contain control characters".to_owned())
+        }
+        ("SSL_DN_FIELD", _) => Ok(()),
         _ => check::header_value(value),
     };
     if let Err(reason) = checked {
@@ -150,12 +176,15 @@ fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
 
 fn l7subject(o: &mut Object<'_>, kind: Option<&str>) -> Option<L7Subject> {
     let key = o.text("key", MAX_NAME).filter(|key| !key.is_empty());
-    let keyed = matches!(kind, Some("HEADER" | "COOKIE"));
+    let keyed = matches!(kind, Some("HEADER" | "COOKIE" | "SSL_DN_FIELD"));
     match key {
         None if keyed => return o.missing("key"),
         Some(_) if kind.is_some() && !keyed => {
-            o.fault("key", "is only for types HEADER and COOKIE");
+            o.fault("key", "is only for types HEADER, COOKIE and SSL_DN_FIELD");
             return None;
+        }
+        Some(key) if kind == Some("SSL_DN_FIELD") => {
+            check::dn_field(key).map_err(|reason| o.fault("key", reason)).ok()?;
         }
         Some(key) => check::token(key).map_err(|reason| o.fault("key", reason)).ok()?,
         None => {}
@@ -166,6 +195,9 @@ fn l7subject(o: &mut Object<'_>, kind: Option<&str>) -> Option<L7Subject> {
         "PATH" => L7Subject::Path,
         "FILE_TYPE" => L7Subject::FileType,
         "HEADER" => L7Subject::Header(key),
-        _ => L7Subject::Cookie(key),
+        "COOKIE" => L7Subject::Cookie(key),
+        "SSL_CONN_HAS_CERT" => L7Subject::SslConnHasCert,
+        "SSL_VERIFY_RESULT" => L7Subject::SslVerifyResult,
+        _ => L7Subject::SslDnField(key),
     })
 }

@@ -5,30 +5,18 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    Context, Json, check, l7,
+    Context, Json, check, flow_log, l7,
+    later::{Later, NOT_YET},
     object::{COMMON, Metadata, Object},
+    tls,
 };
 use crate::{
     InsertHeaders, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId, PoolProtocol,
-    SessionPersistence,
+    SessionPersistence, SslHeaders,
 };
 
 /// Octavia's `MAX_TIMEOUT`: 24 days in milliseconds.
 const MAX_TIMEOUT: u64 = 24 * 24 * 60 * 60 * 1000;
-
-const TLS_FIELDS: &[&str] = &[
-    "default_tls_container_id",
-    "default_tls_container_ref",
-    "sni_container_refs",
-    "client_ca_tls_container_ref",
-    "client_crl_container_ref",
-    "tls_ciphers",
-    "tls_versions",
-    "alpn_protocols",
-    "hsts_max_age",
-    "hsts_include_subdomains",
-    "hsts_preload",
-];
 
 /// Reads a listener. The pools that are defined in it are known to `cx` already.
 pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener> {
@@ -40,9 +28,10 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     }
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let protocol = o.require("protocol", |o, name| {
-        o.choice::<ListenerProtocol>(name, &["TERMINATED_HTTPS", "UDP", "SCTP"])
-    });
+    let protocol = o.require("protocol", |o, name| o.choice::<ListenerProtocol>(name, &["UDP", "SCTP"]));
+    if protocol == Some(ListenerProtocol::TerminatedHttps) && cx.later(Later::TerminatedHttps) {
+        o.fault("protocol", format!("TERMINATED_HTTPS {NOT_YET}"));
+    }
     let port = o.require("protocol_port", Object::port);
     // Only protocols over TCP come here.
     if let (Some(port), Some(_)) = (port, protocol) {
@@ -55,19 +44,22 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     }
     let connection_limit = o.integer("connection_limit", -1..=i32::MAX);
     let default_pool = default_pool(o, cx, protocol);
-    let insert_headers = insert_headers(o, protocol);
+    let tls = tls::listener(o, cx, protocol);
+    let insert_headers = insert_headers(o, cx, protocol);
     let timeouts = timeouts(o);
     let allowed_cidrs = allowed_cidrs(o, cx);
     let l7policies = l7::l7policies(o, cx, id, protocol);
     if let Some(protocol) = protocol
-        && protocol != ListenerProtocol::Http
+        && !protocol.is_http()
         && !l7policies.is_empty()
     {
         o.fault("l7policies", format!("need a listener of protocol HTTP; this one is {protocol}"));
     }
-    o.one_of("client_authentication", &["NONE"], &["OPTIONAL", "MANDATORY"]);
+    let flow_log = flow_log::of_listener(o, cx, protocol);
+    if flow_log.is_some() && cx.later(Later::FlowLogs) {
+        o.fault("amphora", format!("connection_logging {NOT_YET}"));
+    }
     o.parent("loadbalancer_id", cx.id);
-    o.not_yet(TLS_FIELDS);
     o.metadata(COMMON);
     o.metadata(&[("loadbalancers", Metadata::References)]);
     Some(Listener {
@@ -81,10 +73,12 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
             .and_then(|limit| u32::try_from(limit).ok())
             .filter(|limit| *limit > 0),
         default_pool,
+        tls,
         insert_headers,
         l7policies,
         timeouts,
         allowed_cidrs,
+        flow_log,
     })
 }
 
@@ -99,7 +93,7 @@ fn default_pool(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProto
                 .is_some_and(|persistence| *persistence != SessionPersistence::SourceIp)
     });
     if let Some(protocol) = protocol
-        && protocol != ListenerProtocol::Http
+        && !protocol.is_http()
         && cookies
     {
         let name = if o.has("default_pool") { "default_pool" } else { "default_pool_id" };
@@ -123,7 +117,7 @@ fn timeouts(o: &mut Object<'_>) -> ListenerTimeouts {
     }
 }
 
-fn insert_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> InsertHeaders {
+fn insert_headers(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> InsertHeaders {
     let mut headers = InsertHeaders::default();
     let mut count = 0;
     o.object("insert_headers", |o| {
@@ -137,29 +131,40 @@ fn insert_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> Ins
                 o.fault(name, "is not supported: an amphora inserts X-Forwarded-For, X-Forwarded-Port, X-Forwarded-Proto");
             }
         }
-        for name in [
-            "X-SSL-Client-Verify",
-            "X-SSL-Client-Has-Cert",
-            "X-SSL-Client-DN",
-            "X-SSL-Client-CN",
-            "X-SSL-Issuer",
-            "X-SSL-Client-SHA1",
-            "X-SSL-Client-Not-Before",
-            "X-SSL-Client-Not-After",
-        ] {
-            if switch(o, name) {
-                o.fault(name, "is not supported yet by this version");
-            }
-        }
+        headers.ssl = ssl_headers(o, cx, protocol);
         Some(())
     });
     if let Some(protocol) = protocol
-        && protocol != ListenerProtocol::Http
+        && !protocol.is_http()
         && count > 0
     {
         o.fault("insert_headers", format!("needs a listener of protocol HTTP; this one is {protocol}"));
     }
     headers
+}
+
+/// The headers about the client's certificate, which a listener that terminates TLS alone knows of.
+fn ssl_headers(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> SslHeaders {
+    let mut on = |name| {
+        let on = switch(o, name);
+        if on && cx.later(Later::ClientCertificates) {
+            o.fault(name, NOT_YET);
+        } else if on && let Some(protocol @ ListenerProtocol::Http) = protocol {
+            // Of listeners of other protocols the whole object is refused.
+            o.fault(name, format!("needs a listener of protocol TERMINATED_HTTPS; this one is {protocol}"));
+        }
+        on
+    };
+    SslHeaders {
+        client_verify: on("X-SSL-Client-Verify"),
+        client_has_cert: on("X-SSL-Client-Has-Cert"),
+        client_dn: on("X-SSL-Client-DN"),
+        client_cn: on("X-SSL-Client-CN"),
+        issuer: on("X-SSL-Issuer"),
+        client_sha1: on("X-SSL-Client-SHA1"),
+        client_not_before: on("X-SSL-Client-Not-Before"),
+        client_not_after: on("X-SSL-Client-Not-After"),
+    }
 }
 
 /// A header's switch: the string `true` or `false` in any case, as in Octavia, or the boolean.

@@ -7,15 +7,19 @@
 //! * `json`: text to JSON values, strictly
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
-//! * `listener`, `l7`, `pool`: the objects
+//! * `listener`, `tls`, `l7`, `flow_log`, `pool`: the objects
+//! * `later`: what is refused because nothing honours it yet
 //! * `write`: the way back
 
 mod check;
+mod flow_log;
 mod json;
 mod l7;
+mod later;
 mod listener;
 pub mod object;
 pub(crate) mod pool;
+mod tls;
 mod write;
 
 #[cfg(test)]
@@ -29,7 +33,10 @@ use std::{
 use serde_json::Value;
 
 pub use self::json::{Fields, Json, MAX_DOCUMENT_BYTES, strict_json};
-use self::object::{COMMON, MAX_NAME, Metadata, Object, parse_id};
+use self::{
+    later::{LATER, Later},
+    object::{COMMON, MAX_NAME, Metadata, Object, parse_id},
+};
 use super::{
     HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId,
     MemberId, Pool, PoolId, Refusal, Vip,
@@ -56,6 +63,16 @@ impl LoadBalancer {
     }
 }
 
+#[cfg(test)]
+impl LoadBalancer {
+    /// Reads a document as a version would from which nothing is missing any more.
+    fn from_value_in_full(document: &Value) -> Result<Self, Refusal> {
+        let faults = Faults::default();
+        let result = Object::read(&document.into(), Path::Root, &faults, root_without(&[]));
+        faults.into_result(result)
+    }
+}
+
 /// Reads JSON text whose top is an object that `read` understands.
 ///
 /// # Errors
@@ -68,13 +85,24 @@ pub fn parse<T>(bytes: &[u8], read: impl FnOnce(&mut Object<'_>) -> Option<T>) -
 }
 
 fn root(o: &mut Object<'_>) -> Option<LoadBalancer> {
-    o.require("loadbalancer", |o, name| o.object(name, load_balancer))
+    root_without(LATER)(o)
+}
+
+/// Reads a document of a version that has everything but `later`.
+fn root_without(later: &'static [Later]) -> impl FnOnce(&mut Object<'_>) -> Option<LoadBalancer> {
+    move |o| o.require("loadbalancer", |o, name| o.object(name, |o| load_balancer(o, later)))
 }
 
 /// What the parts of a document know of each other.
 #[derive(Default)]
 struct Context {
     id: Option<LoadBalancerId>,
+    /// `project_id`.
+    project: Option<String>,
+    /// What is refused.
+    later: &'static [Later],
+    /// `amphora` of the load balancer.
+    flow_log: flow_log::Given,
     vips: Vec<IpAddr>,
     /// `vip_sg_ids` is not empty.
     security_groups: bool,
@@ -86,6 +114,13 @@ struct Context {
     monitors: HashSet<HealthMonitorId>,
     policies: HashSet<L7PolicyId>,
     rules: HashSet<L7RuleId>,
+}
+
+impl Context {
+    /// Whether the thing is refused for now.
+    fn later(&self, thing: Later) -> bool {
+        self.later.contains(&thing)
+    }
 }
 
 /// Every pool that the document defines, wherever it stands.
@@ -103,13 +138,14 @@ impl Pools {
     }
 }
 
-fn load_balancer(o: &mut Object<'_>) -> Option<LoadBalancer> {
-    let mut cx = Context { id: o.id(), ..Context::default() };
+fn load_balancer(o: &mut Object<'_>, later: &'static [Later]) -> Option<LoadBalancer> {
+    let mut cx = Context { id: o.id(), later, ..Context::default() };
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
     vips(o, &mut cx);
     let groups = o.strings("vip_sg_ids", |_| Ok(()));
     cx.security_groups = !groups.is_empty();
+    logging(o, &mut cx);
     o.metadata(COMMON);
     o.metadata(&[
         ("vip_subnet_id", Metadata::Id),
@@ -132,6 +168,15 @@ fn load_balancer(o: &mut Object<'_>) -> Option<LoadBalancer> {
         listeners,
         pools: cx.pools.list,
     })
+}
+
+/// `amphora`, and the `project_id` that a format may name.
+fn logging(o: &mut Object<'_>, cx: &mut Context) {
+    cx.flow_log = flow_log::read(o);
+    // What is no text is told as the metadata that it is.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let project = ["project_id", "tenant_id"].into_iter().find_map(|name| o.given(name)?.as_str());
+    cx.project = project.filter(|id| id.bytes().all(plain)).map(str::to_owned);
 }
 
 fn vips(o: &mut Object<'_>, cx: &mut Context) {

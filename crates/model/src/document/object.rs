@@ -420,21 +420,6 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Refuses fields of features that this version does not have, unless they are set to nothing.
-    pub(crate) fn not_yet(&mut self, names: &[&'static str]) {
-        for &name in names {
-            let nothing = match self.get(name) {
-                None | Some(Json::Bool(false)) => true,
-                Some(Json::Text(text)) => text.is_empty(),
-                Some(Json::List(list)) => list.is_empty(),
-                Some(_) => false,
-            };
-            if !nothing {
-                self.fault(name, "is not supported yet by this version");
-            }
-        }
-    }
-
     /// Checks that an object that names its parent is where it says.
     pub(crate) fn parent<T: FromStr + PartialEq>(&mut self, name: &'static str, parent: Option<T>) {
         if let (Some(given), Some(parent)) = (self.reference::<T>(name), parent)

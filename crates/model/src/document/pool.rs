@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use super::{
     Context, check,
     object::{COMMON, MAX_NAME, Metadata, Object},
+    tls,
 };
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpMethod, HttpVersion, LbAlgorithm, Member, MemberId, Pool,
@@ -26,16 +27,6 @@ const POOL_METADATA: &[(&str, Metadata)] =
 const MEMBER_METADATA: &[(&str, Metadata)] =
     &[("subnet_id", Metadata::Id), ("vnic_type", Metadata::Text(64)), ("request_sriov", Metadata::Flag)];
 
-const TLS_FIELDS: &[&str] = &[
-    "tls_enabled",
-    "tls_container_ref",
-    "ca_tls_container_ref",
-    "crl_container_ref",
-    "tls_ciphers",
-    "tls_versions",
-    "alpn_protocols",
-];
-
 /// Reads a pool's full definition. `cx` learns the ids of what is in it, unless `again`: the pool was defined before,
 /// and whether both are the same is the caller's question.
 pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<Pool> {
@@ -44,6 +35,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
     let admin_state_up = o.flag("admin_state_up", true);
     let protocol = o.require("protocol", |o, name| o.choice::<PoolProtocol>(name, &["UDP", "SCTP"]));
     let lb_algorithm = o.require("lb_algorithm", |o, name| o.choice::<LbAlgorithm>(name, &[]));
+    let tls = tls::pool(o, cx);
     let persistence = o.object("session_persistence", |o| session_persistence(o, protocol));
     let monitor = o.object("healthmonitor", |o| {
         let monitor = health_monitor(o, id);
@@ -75,7 +67,6 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
         Some(member)
     });
     o.parent("loadbalancer_id", cx.id);
-    o.not_yet(TLS_FIELDS);
     o.metadata(COMMON);
     o.metadata(POOL_METADATA);
     Some(Pool {
@@ -84,6 +75,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
         admin_state_up,
         protocol: protocol?,
         lb_algorithm: lb_algorithm?,
+        tls,
         session_persistence: persistence,
         health_monitor: monitor,
         members,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
-    Listener, LoadBalancer, Member, Pool, SessionPersistence,
+    Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, TlsSettings,
 };
 
 impl LoadBalancer {
@@ -45,6 +45,16 @@ fn listener(listener: &Listener) -> Value {
     if let Some(pool) = listener.default_pool {
         document["default_pool_id"] = json!(pool);
     }
+    if let Some(tls) = &listener.tls {
+        listener_tls(&mut document, tls);
+    }
+    if let Some(log) = &listener.flow_log {
+        document["amphora"] = json!({
+            "connection_logging": true,
+            "user_log_format": log.format,
+            "user_log_facility": log.facility,
+        });
+    }
     let headers = insert_headers(listener.insert_headers);
     if !headers.is_empty() {
         document["insert_headers"] = headers.into();
@@ -58,11 +68,63 @@ fn listener(listener: &Listener) -> Value {
     document
 }
 
+fn listener_tls(document: &mut Value, tls: &ListenerTls) {
+    document["default_tls_container_ref"] = tls.certificate.as_str().into();
+    if !tls.sni_certificates.is_empty() {
+        document["sni_container_refs"] = tls.sni_certificates.iter().map(|id| id.as_str()).collect();
+    }
+    if let Some(authentication) = &tls.client_authentication {
+        document["client_authentication"] =
+            if authentication.mandatory { "MANDATORY" } else { "OPTIONAL" }.into();
+        document["client_ca_tls_container_ref"] = authentication.authorities.as_str().into();
+        if let Some(id) = &authentication.revocations {
+            document["client_crl_container_ref"] = id.as_str().into();
+        }
+    }
+    tls_settings(document, &tls.settings);
+    if let Some(hsts) = &tls.hsts {
+        document["hsts_max_age"] = hsts.max_age.into();
+        document["hsts_include_subdomains"] = hsts.include_subdomains.into();
+        document["hsts_preload"] = hsts.preload.into();
+    }
+}
+
+fn pool_tls(document: &mut Value, tls: &PoolTls) {
+    document["tls_enabled"] = true.into();
+    let references = [
+        ("ca_tls_container_ref", &tls.authorities),
+        ("crl_container_ref", &tls.revocations),
+        ("tls_container_ref", &tls.client_certificate),
+    ];
+    for (name, id) in references {
+        if let Some(id) = id {
+            document[name] = id.as_str().into();
+        }
+    }
+    tls_settings(document, &tls.settings);
+}
+
+fn tls_settings(document: &mut Value, settings: &TlsSettings) {
+    document["tls_versions"] = settings.versions.iter().map(|version| version.as_str()).collect();
+    document["alpn_protocols"] = settings.alpn.iter().map(|protocol| protocol.as_str()).collect();
+    if let Some(ciphers) = &settings.ciphers {
+        document["tls_ciphers"] = json!(ciphers);
+    }
+}
+
 fn insert_headers(headers: InsertHeaders) -> Map<String, Value> {
     [
         ("X-Forwarded-For", headers.x_forwarded_for),
         ("X-Forwarded-Port", headers.x_forwarded_port),
         ("X-Forwarded-Proto", headers.x_forwarded_proto),
+        ("X-SSL-Client-Verify", headers.ssl.client_verify),
+        ("X-SSL-Client-Has-Cert", headers.ssl.client_has_cert),
+        ("X-SSL-Client-DN", headers.ssl.client_dn),
+        ("X-SSL-Client-CN", headers.ssl.client_cn),
+        ("X-SSL-Issuer", headers.ssl.issuer),
+        ("X-SSL-Client-SHA1", headers.ssl.client_sha1),
+        ("X-SSL-Client-Not-Before", headers.ssl.client_not_before),
+        ("X-SSL-Client-Not-After", headers.ssl.client_not_after),
     ]
     .into_iter()
     .filter(|(_, on)| *on)
@@ -79,6 +141,9 @@ fn pool(pool: &Pool) -> Value {
         "lb_algorithm": pool.lb_algorithm.as_str(),
         "members": pool.members.iter().map(member).collect::<Value>(),
     });
+    if let Some(tls) = &pool.tls {
+        pool_tls(&mut document, tls);
+    }
     if let Some(persistence) = &pool.session_persistence {
         document["session_persistence"] = match persistence {
             SessionPersistence::SourceIp => json!({ "type": "SOURCE_IP" }),
@@ -186,6 +251,9 @@ fn l7rule(rule: &L7Rule) -> Value {
         L7Subject::FileType => ("FILE_TYPE", None),
         L7Subject::Header(key) => ("HEADER", Some(key)),
         L7Subject::Cookie(key) => ("COOKIE", Some(key)),
+        L7Subject::SslConnHasCert => ("SSL_CONN_HAS_CERT", None),
+        L7Subject::SslVerifyResult => ("SSL_VERIFY_RESULT", None),
+        L7Subject::SslDnField(key) => ("SSL_DN_FIELD", Some(key)),
     };
     let mut document = json!({
         "id": rule.id,

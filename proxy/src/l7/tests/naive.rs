@@ -35,6 +35,8 @@ fn naive(policies: &[L7Policy], request: &Request) -> Option<usize> {
             L7Subject::Path | L7Subject::FileType => {
                 vec![request.target.split('?').next().unwrap().to_owned()]
             }
+            // A plain connection has no certificate.
+            L7Subject::SslConnHasCert | L7Subject::SslVerifyResult | L7Subject::SslDnField(_) => Vec::new(),
         }
     };
     let holds = |rule: &L7Rule| {

@@ -39,6 +39,7 @@ fn pool(number: usize, members: &[usize]) -> Pool {
         admin_state_up: true,
         protocol: PoolProtocol::Http,
         lb_algorithm: LbAlgorithm::RoundRobin,
+        tls: None,
         session_persistence: Some(match number % 2 {
             0 => SessionPersistence::SourceIp,
             _ => SessionPersistence::AppCookie { cookie_name: "JSESSIONID".into() },

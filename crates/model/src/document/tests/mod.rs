@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod refusals;
+mod tls;
 
 use std::time::Duration;
 
@@ -144,17 +145,13 @@ fn what_is_later_may_be_null_and_nothing_else() {
         "/listeners/0/client_ca_tls_container_ref",
         "/listeners/0/client_crl_container_ref",
         "/listeners/0/client_authentication",
-        "/listeners/0/tls_ciphers",
         "/listeners/0/tls_versions",
         "/listeners/0/alpn_protocols",
         "/listeners/0/hsts_max_age",
         "/listeners/0/hsts_include_subdomains",
         "/listeners/0/hsts_preload",
         "/pools/0/tls_enabled",
-        "/pools/0/tls_container_ref",
-        "/pools/0/ca_tls_container_ref",
         "/pools/0/crl_container_ref",
-        "/pools/0/tls_ciphers",
         "/pools/0/tls_versions",
         "/pools/0/alpn_protocols",
         "/pools/0/session_persistence",
@@ -397,7 +394,7 @@ fn the_reference_for_operators_is_true() {
     // Every field that a document can have, every value of every enumeration.
     let mut names: Vec<String> = Vec::new();
     for seed in 0..50 {
-        pointers(&arbitrary::load_balancer(seed).to_json(), String::new(), &mut names);
+        pointers(&in_full(seed).to_json(), String::new(), &mut names);
     }
     let last_step = |pointer: &String| pointer.rsplit('/').next().unwrap().to_owned();
     let names: std::collections::BTreeSet<String> = names.iter().map(last_step).collect();
@@ -406,6 +403,8 @@ fn the_reference_for_operators_is_true() {
     let values = ListenerProtocol::ALL
         .iter()
         .map(|v| v.as_str())
+        .chain(TlsVersion::ALL.iter().map(|v| v.as_str()))
+        .chain(AlpnProtocol::ALL.iter().map(|v| v.as_str()))
         .chain(PoolProtocol::ALL.iter().map(|v| v.as_str()))
         .chain(LbAlgorithm::ALL.iter().map(|v| v.as_str()))
         .chain(HttpMethod::ALL.iter().map(|v| v.as_str()))
@@ -433,6 +432,8 @@ proptest! {
         let document = lb.to_json();
         prop_assert_eq!(LoadBalancer::from_value(&document), Ok(lb.clone()));
         prop_assert_eq!(LoadBalancer::from_json(document.to_string().as_bytes()), Ok(lb));
+        let lb = in_full(seed);
+        prop_assert_eq!(LoadBalancer::from_value_in_full(&lb.to_json()), Ok(lb));
     }
 
     #[test]
@@ -453,13 +454,13 @@ proptest! {
             Value::Null, json!(true), json!(-1), json!(0), json!(1.1), json!(1e300), json!(u64::MAX), json!(""),
             json!("HTTP"), json!("é".repeat(300)), json!([]), json!({}), json!([{}]), json!(id(1)), json!([[null]]),
         ];
-        let mut document = arbitrary::load_balancer(seed).to_json();
+        let mut document = in_full(seed).to_json();
         let mut places = Vec::new();
         pointers(&document, String::new(), &mut places);
         let place: &String = at.get(&places);
         *document.pointer_mut(place).unwrap() = by.get(&values).clone();
-        match LoadBalancer::from_value(&document) {
-            Ok(lb) => prop_assert_eq!(LoadBalancer::from_value(&lb.to_json()), Ok(lb)),
+        match LoadBalancer::from_value_in_full(&document) {
+            Ok(lb) => prop_assert_eq!(LoadBalancer::from_value_in_full(&lb.to_json()), Ok(lb)),
             Err(refusal) => prop_assert!(!refusal.faults.is_empty()),
         }
     }
@@ -468,6 +469,12 @@ proptest! {
     fn bytes_never_panic(bytes: Vec<u8>) {
         prop_assert!(LoadBalancer::from_json(&bytes).is_err());
     }
+}
+
+/// A load balancer with TLS and logs.
+fn in_full(seed: u64) -> LoadBalancer {
+    let shape = arbitrary::Shape { tls: true, flow_logs: true, ..arbitrary::Shape::default() };
+    arbitrary::Generator::new(seed).load_balancer(&shape)
 }
 
 fn pointers(value: &Value, at: String, found: &mut Vec<String>) {

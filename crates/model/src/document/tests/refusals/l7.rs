@@ -74,7 +74,6 @@ fn rules() {
     let path = |name: &str| format!("listeners[0].l7policies[0].rules[0].{name}");
     for (value, name, reason) in [
         (rule("QUERY", "EQUAL_TO", json!(null), "a"), "type", "must be one of HOST_NAME, PATH"),
-        (rule("SSL_DN_FIELD", "EQUAL_TO", json!("CN"), "a"), "type", "SSL_DN_FIELD is not supported yet"),
         (rule("PATH", "LIKE", json!(null), "a"), "compare_type", "must be one of REGEX, STARTS_WITH"),
         (
             rule("FILE_TYPE", "STARTS_WITH", json!(null), "a"),
@@ -84,7 +83,7 @@ fn rules() {
         (rule("HEADER", "EQUAL_TO", json!(null), "a"), "key", "is required"),
         (rule("COOKIE", "EQUAL_TO", json!(""), "a"), "key", "is required"),
         (rule("HEADER", "EQUAL_TO", json!("X Y"), "a"), "key", "must be a token"),
-        (rule("PATH", "EQUAL_TO", json!("X"), "a"), "key", "only for types HEADER and COOKIE"),
+        (rule("PATH", "EQUAL_TO", json!("X"), "a"), "key", "only for types HEADER, COOKIE and SSL_DN_FIELD"),
         (rule("PATH", "EQUAL_TO", json!(null), ""), "value", "must not be empty"),
         (rule("PATH", "EQUAL_TO", json!(null), "a b"), "value", "visible ASCII"),
         (rule("PATH", "REGEX", json!(null), "a\nb"), "value", "line breaks"),

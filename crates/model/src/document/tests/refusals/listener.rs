@@ -6,10 +6,13 @@ use super::*;
 fn listeners() {
     let at = |name: &str| format!("{LISTENER}/{name}");
     for (name, value, reason) in [
-        ("protocol", json!("FTP"), "must be one of HTTP, TCP, HTTPS, PROMETHEUS; not \"FTP\""),
+        (
+            "protocol",
+            json!("FTP"),
+            "must be one of HTTP, TCP, HTTPS, TERMINATED_HTTPS, PROMETHEUS; not \"FTP\"",
+        ),
         ("protocol", json!("http"), "must be one of"),
         ("protocol", Value::Null, "is required"),
-        ("protocol", json!("TERMINATED_HTTPS"), "TERMINATED_HTTPS is not supported yet by this version"),
         ("protocol", json!("UDP"), "UDP is not supported yet"),
         ("protocol", json!("SCTP"), "SCTP is not supported yet"),
         ("protocol_port", json!(0), "integer from 1 to 65535"),
@@ -33,17 +36,6 @@ fn listeners() {
         ("default_pool", json!("web"), "must be an object"),
         ("loadbalancer_id", json!(id(2)), "is not the id of the object that this one is in"),
         ("insert_headers", json!([]), "must be an object"),
-        ("default_tls_container_ref", json!("http://barbican/1"), "not supported yet"),
-        ("sni_container_refs", json!(["http://barbican/1"]), "not supported yet"),
-        ("client_ca_tls_container_ref", json!("x"), "not supported yet"),
-        ("client_crl_container_ref", json!("x"), "not supported yet"),
-        ("client_authentication", json!("MANDATORY"), "not supported yet"),
-        ("client_authentication", json!("SOMETIMES"), "must be one of NONE"),
-        ("tls_ciphers", json!("AES"), "not supported yet"),
-        ("tls_versions", json!(["TLSv1.3"]), "not supported yet"),
-        ("alpn_protocols", json!(["h2"]), "not supported yet"),
-        ("hsts_max_age", json!(0), "not supported yet"),
-        ("hsts_preload", json!(true), "not supported yet"),
     ] {
         // The second listener comes later: a port or an id that both have is its fault.
         let index = if reason.contains("already") || reason.contains("another") { 1 } else { 0 };
@@ -78,12 +70,6 @@ fn insert_headers() {
             headers("X-Real-IP", json!("true")),
             "listeners[0].insert_headers.X-Real-IP",
             "is not supported",
-        ),
-        (
-            at,
-            headers("X-SSL-Client-DN", json!("true")),
-            "listeners[0].insert_headers.X-SSL-Client-DN",
-            "not supported yet",
         ),
         (at, headers("X-Mine", json!("true")), "listeners[0].insert_headers.X-Mine", "is not a field"),
         (

@@ -15,9 +15,6 @@ fn pools() {
             "must be one of ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP, SOURCE_IP_PORT",
         ),
         ("lb_algorithm", Value::Null, "is required"),
-        ("tls_enabled", json!(true), "not supported yet"),
-        ("tls_container_ref", json!("x"), "not supported yet"),
-        ("alpn_protocols", json!(["h2"]), "not supported yet"),
         ("healthmonitor_id", json!(id(51)), "is not the id of the pool's healthmonitor"),
         ("listeners", json!([id(10)]), "must be an object"),
     ] {

@@ -1,0 +1,67 @@
+//! `amphora`, an object of our own in a load balancer and in a listener: what Octavia has in its own configuration and renders
+//! into haproxy.cfg.
+
+use super::{Context, object::Object};
+use crate::{FlowLog, ListenerProtocol};
+
+/// What an `amphora` object says of flow logs.
+#[derive(Clone, Default)]
+pub(super) struct Given {
+    on: Option<bool>,
+    format: Option<String>,
+    facility: Option<u8>,
+}
+
+/// Reads the object, if it is there.
+pub(super) fn read(o: &mut Object<'_>) -> Given {
+    let given = o.object("amphora", |o| {
+        let on = o.boolean("connection_logging");
+        let format = o.text("user_log_format", FlowLog::MAX_FORMAT).filter(|format| !format.is_empty());
+        if let Some(format) = format {
+            if format.len() > FlowLog::MAX_FORMAT {
+                o.fault("user_log_format", format!("must not be longer than {} bytes", FlowLog::MAX_FORMAT));
+            }
+            if format.chars().any(char::is_control) {
+                o.fault("user_log_format", "must not contain line breaks or other control characters");
+            }
+        }
+        let facility = o.integer("user_log_facility", 0..=7);
+        Some(Given { on, format: format.map(str::to_owned), facility })
+    });
+    given.unwrap_or_default()
+}
+
+/// The flow log of a listener: what it says itself goes before what the load balancer says.
+pub(super) fn of_listener(
+    o: &mut Object<'_>,
+    cx: &Context,
+    protocol: Option<ListenerProtocol>,
+) -> Option<FlowLog> {
+    let own = read(o);
+    let all = &cx.flow_log;
+    let said = |given: &Given| given.on.or(given.format.as_ref().map(|_| true));
+    if !said(&own).or(said(all)).unwrap_or(false) {
+        return None;
+    }
+    let format = own.format.as_deref().or(all.format.as_deref()).unwrap_or(FlowLog::DEFAULT_FORMAT);
+    let format = with_ids(format, cx, protocol);
+    // What is too long by itself was told where it stands.
+    let given = own.format.as_ref().or(all.format.as_ref()).map_or(0, String::len);
+    if format.len() > FlowLog::MAX_FORMAT && given <= FlowLog::MAX_FORMAT {
+        o.fault("amphora", format!("has a format of more than {} bytes, with its ids", FlowLog::MAX_FORMAT));
+    }
+    Some(FlowLog { format: format.into(), facility: own.facility.or(all.facility).unwrap_or(0) })
+}
+
+/// Octavia's `_format_log_string`, without its quoting: the ids, and in listeners that read no requests nothing of a request.
+fn with_ids(format: &str, cx: &Context, protocol: Option<ListenerProtocol>) -> String {
+    let lb = cx.id.map(|id| id.to_string()).unwrap_or_default();
+    let format =
+        format.replace("{{ project_id }}", cx.project.as_deref().unwrap_or("-")).replace("{{ lb_id }}", &lb);
+    match protocol {
+        Some(protocol) if !protocol.is_http() => {
+            ["%{+Q}r", "%r", "%{+Q}ST", "%ST"].iter().fold(format, |format, name| format.replace(name, "-"))
+        }
+        _ => format,
+    }
+}
