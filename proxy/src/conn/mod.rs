@@ -31,7 +31,7 @@ pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
     deadline::Deadline,
     pipe::{PIPE_SIZE, Pipe, PipePool},
-    tls::{HandshakeError, TlsStream},
+    tls::{HandshakeError, MemberTls, TlsStream},
 };
 pub(crate) use self::{inlet::Inlet, plain::Then};
 
@@ -75,6 +75,15 @@ impl Conn {
         match self {
             Self::Plain(stream) => Some(stream),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// Whether a new connection to the member, spoken to in this way, would be as this one.
+    #[inline]
+    pub(crate) fn is_for(&self, tls: Option<&MemberTls>) -> bool {
+        match self {
+            Self::Plain(_) => tls.is_none(),
+            Self::Tls(stream) => tls.is_some() && tls == stream.member(),
         }
     }
 

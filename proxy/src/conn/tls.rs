@@ -10,13 +10,14 @@ mod tests;
 
 use std::{
     io::{self, IoSlice, Read, Write},
+    net::IpAddr,
     os::fd::AsFd,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{DnsName, ServerName};
 use tokio::net::TcpStream;
 
 use super::{
@@ -53,6 +54,23 @@ pub struct TlsStream {
     closed: bool,
     /// Tickets that had come when payload came last.
     tickets: u32,
+    /// Of a connection to a member.
+    member: Option<MemberTls>,
+}
+
+/// How a member is spoken to, and which host it is asked for. A connection is for those alone who would have made the same.
+#[derive(Clone, Debug)]
+pub struct MemberTls {
+    /// Authorities, client certificate, versions, ciphers: told apart as the object that it is, not by what is in it.
+    pub config: Arc<ClientConfig>,
+    /// What the member is asked for by SNI, and its certificate is to be for; `None` is nothing.
+    pub host: Option<DnsName<'static>>,
+}
+
+impl PartialEq for MemberTls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config) && self.host == other.host
+    }
 }
 
 /// Why there is nothing more to read.
@@ -100,23 +118,26 @@ impl TlsStream {
         config: Arc<ServerConfig>,
         pool: &BufferPool,
     ) -> Result<Self, rustls::Error> {
-        Ok(Self::new(socket, ServerConnection::new(config)?.into(), pool))
+        Ok(Self::new(socket, ServerConnection::new(config)?.into(), pool, None))
     }
 
-    /// With a member, whose certificate is to be for `name`; it is sent as SNI when it is a name.
+    /// With a member at this address.
     ///
     /// # Errors
     /// When the configuration has no use.
     pub fn client(
         socket: TcpStream,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
+        member: MemberTls,
+        address: IpAddr,
         pool: &BufferPool,
     ) -> Result<Self, rustls::Error> {
-        Ok(Self::new(socket, ClientConnection::new(config, name)?.into(), pool))
+        // An address is not sent as SNI (RFC 6066 section 3).
+        let name = member.host.clone().map_or(ServerName::IpAddress(address.into()), ServerName::DnsName);
+        let session = ClientConnection::new(Arc::clone(&member.config), name)?;
+        Ok(Self::new(socket, session.into(), pool, Some(member)))
     }
 
-    fn new(socket: TcpStream, mut session: Connection, pool: &BufferPool) -> Self {
+    fn new(socket: TcpStream, mut session: Connection, pool: &BufferPool, member: Option<MemberTls>) -> Self {
         session.set_buffer_limit(Some(RECORD));
         Self {
             socket,
@@ -129,12 +150,18 @@ impl TlsStream {
             sent: 0,
             closed: false,
             tickets: 0,
+            member,
         }
     }
 
     /// What was agreed with the peer, and who it is.
     pub fn session(&self) -> &Connection {
         &self.session
+    }
+
+    /// How the member is spoken to, if it is one.
+    pub(super) fn member(&self) -> Option<&MemberTls> {
+        self.member.as_ref()
     }
 
     pub(super) fn socket(&self) -> &TcpStream {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::conn::Conn;
+use crate::conn::{Conn, MemberTls};
 
 /// Idle connections that one worker keeps per member. Beyond this the oldest is closed: a burst of clients
 /// leaves no burst of connections behind.
@@ -70,56 +70,69 @@ impl IdleConnections {
         }
     }
 
-    /// A connection for a request of `client` that can be repeated if the connection turns out to be dead. No system
-    /// call unless all are in doubt: only those are passed over that the runtime has seen become readable.
+    /// A connection for a request of `client` that can be repeated if the connection turns out to be dead, to the member spoken
+    /// to in this way. No system call unless all are in doubt: only those are passed over that the runtime has seen become
+    /// readable.
     #[inline]
-    pub(super) fn take(&mut self, client: SocketAddr) -> Option<Conn> {
+    pub(super) fn take(&mut self, client: SocketAddr, tls: Option<&MemberTls>) -> Option<Conn> {
         if !self.doubted.is_empty()
-            && let Some(mut own) = self.take_own(client, IDLE_TIMEOUT)
+            && let Some(mut own) = self.take_own(client, tls, IDLE_TIMEOUT)
             && own.is_quiet_so_far()
         {
             return Some(own);
         }
-        while let Some(mut entry) = self.trusted.pop() {
+        // Of plain members, and of those that all clients ask for the same, it is the last.
+        while let Some(at) = self.trusted.iter().rposition(|idle| idle.stream.is_for(tls)) {
+            let mut entry = self.trusted.remove(at);
             if entry.stream.is_quiet_so_far() {
                 return Some(entry.stream);
             }
         }
-        self.take_cleared(IDLE_TIMEOUT)
+        self.take_cleared(tls, IDLE_TIMEOUT)
     }
 
     /// The same for a request that cannot be repeated: no longer idle than `max_idle`, and open at this moment.
-    pub(super) fn take_fresh(&mut self, client: SocketAddr, max_idle: Duration) -> Option<Conn> {
-        if let Some(mut own) = self.take_own(client, max_idle)
+    pub(super) fn take_fresh(
+        &mut self,
+        client: SocketAddr,
+        tls: Option<&MemberTls>,
+        max_idle: Duration,
+    ) -> Option<Conn> {
+        if let Some(mut own) = self.take_own(client, tls, max_idle)
             && own.is_quiet()
         {
             return Some(own);
         }
         // Those below the first that is too old are older still.
-        while let Some(mut entry) = self.trusted.pop_if(|entry| entry.since.elapsed() <= max_idle) {
+        while let Some(at) = self.trusted.iter().rposition(|idle| idle.stream.is_for(tls))
+            && self.trusted[at].since.elapsed() <= max_idle
+        {
+            let mut entry = self.trusted.remove(at);
             if entry.stream.is_quiet() {
                 return Some(entry.stream);
             }
         }
-        self.take_cleared(max_idle)
+        self.take_cleared(tls, max_idle)
     }
 
     /// The one that this client has used last, while others doubt it.
-    fn take_own(&mut self, client: SocketAddr, max_idle: Duration) -> Option<Conn> {
-        let usable = |(idle, user): &(Idle, _)| *user == Some(client) && idle.since.elapsed() <= max_idle;
+    fn take_own(&mut self, client: SocketAddr, tls: Option<&MemberTls>, max_idle: Duration) -> Option<Conn> {
+        let usable = |(idle, user): &(Idle, _)| {
+            *user == Some(client) && idle.since.elapsed() <= max_idle && idle.stream.is_for(tls)
+        };
         let own = self.doubted.iter().rposition(usable)?;
         self.doubted.remove(own).map(|(idle, _)| idle.stream)
     }
 
     /// One whose time of doubt has passed in silence.
-    fn take_cleared(&mut self, max_idle: Duration) -> Option<Conn> {
+    fn take_cleared(&mut self, tls: Option<&MemberTls>, max_idle: Duration) -> Option<Conn> {
         let mut at = 0;
         while let Some((idle, _)) = self.doubted.get(at) {
             let age = idle.since.elapsed();
             if age < DOUBT {
                 break;
             }
-            if age > max_idle {
+            if age > max_idle || !idle.stream.is_for(tls) {
                 at += 1;
                 continue;
             }
@@ -180,36 +193,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_trusted_connection_serves_anybody_at_once() {
         let (mut idle, _theirs) = with(Trust::Full).await;
-        assert!(idle.take(client(1)).is_some() && idle.len() == 0);
+        assert!(idle.take(client(1), None).is_some() && idle.len() == 0);
         let (mut idle, _theirs) = with(Trust::Full).await;
-        assert!(idle.take_fresh(client(1), FRESH).is_some() && idle.len() == 0);
+        assert!(idle.take_fresh(client(1), None, FRESH).is_some() && idle.len() == 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_a_client_may_have_spoilt_serves_it_and_others_only_later() {
         let (mut idle, _theirs) = with(Trust::Client(client(1))).await;
-        assert!(idle.take(client(2)).is_none() && idle.take_fresh(client(2), FRESH).is_none());
-        assert!(idle.take(client(1)).is_some());
+        assert!(idle.take(client(2), None).is_none() && idle.take_fresh(client(2), None, FRESH).is_none());
+        assert!(idle.take(client(1), None).is_some());
         let (mut idle, _theirs) = with(Trust::Client(client(1))).await;
-        assert!(idle.take_fresh(client(1), FRESH).is_some());
+        assert!(idle.take_fresh(client(1), None, FRESH).is_some());
         let (mut idle, _theirs) = with(Trust::Client(client(1))).await;
         advance(DOUBT - Duration::from_millis(1)).await;
-        assert!(idle.take(client(2)).is_none());
+        assert!(idle.take(client(2), None).is_none());
         advance(Duration::from_millis(1)).await;
-        assert!(idle.take(client(2)).is_some());
+        assert!(idle.take(client(2), None).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_in_doubt_serves_nobody_before_it_has_been_quiet() {
         let (mut idle, _theirs) = with(Trust::None).await;
-        assert!(idle.take(client(1)).is_none());
+        assert!(idle.take(client(1), None).is_none());
         advance(DOUBT).await;
-        assert!(idle.take_fresh(client(1), FRESH).is_some());
+        assert!(idle.take_fresh(client(1), None, FRESH).is_some());
         // Not even when the runtime has not heard of it yet.
         let (mut idle, mut theirs) = with(Trust::None).await;
         theirs.write_all(b"late").await.unwrap();
         advance(DOUBT).await;
-        assert!(idle.take(client(1)).is_none() && idle.len() == 0);
+        assert!(idle.take(client(1), None).is_none() && idle.len() == 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,10 +231,10 @@ mod tests {
         advance(FRESH + Duration::from_millis(1)).await;
         let (ours, _other) = pair().await;
         idle.put(ours, Instant::now(), Trust::None);
-        assert!(idle.take_fresh(client(1), FRESH).is_none());
+        assert!(idle.take_fresh(client(1), None, FRESH).is_none());
         advance(DOUBT).await;
-        assert!(idle.take_fresh(client(1), FRESH).is_some() && idle.len() == 1);
-        assert!(idle.take(client(1)).is_some());
+        assert!(idle.take_fresh(client(1), None, FRESH).is_some() && idle.len() == 1);
+        assert!(idle.take(client(1), None).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -238,9 +251,9 @@ mod tests {
         }
         assert_eq!(idle.len(), IDLE_PER_MEMBER);
         let taken = |stream: Option<Conn>| stream.unwrap().local_addr().unwrap();
-        assert_eq!(taken(idle.take(client(2))), addresses[IDLE_PER_MEMBER]);
-        assert_eq!(taken(idle.take(client(1))), addresses[IDLE_PER_MEMBER + 1]);
-        assert_eq!(taken(idle.take(client(1))), addresses[IDLE_PER_MEMBER - 1]);
+        assert_eq!(taken(idle.take(client(2), None)), addresses[IDLE_PER_MEMBER]);
+        assert_eq!(taken(idle.take(client(1), None)), addresses[IDLE_PER_MEMBER + 1]);
+        assert_eq!(taken(idle.take(client(1), None)), addresses[IDLE_PER_MEMBER - 1]);
     }
 
     #[tokio::test(start_paused = true)]

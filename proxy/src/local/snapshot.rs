@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     balance::{Balance, Balancer, Flow},
-    conn::Conn,
+    conn::{Conn, MemberTls},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{ListenerState, MemberCounters, MemberState, PoolCounters},
 };
@@ -156,13 +156,18 @@ impl LocalMember {
 
     /// An idle connection for a request of `client` that can be repeated; see [`IdleConnections::take`].
     #[inline]
-    pub(crate) fn take_idle(&self, client: SocketAddr) -> Option<Conn> {
-        self.change_idle(|idle| idle.take(client))
+    pub(crate) fn take_idle(&self, client: SocketAddr, tls: Option<&MemberTls>) -> Option<Conn> {
+        self.change_idle(|idle| idle.take(client, tls))
     }
 
     /// One for a request that cannot be repeated; see [`IdleConnections::take_fresh`].
-    pub(crate) fn take_fresh(&self, client: SocketAddr, max_idle: Duration) -> Option<Conn> {
-        self.change_idle(|idle| idle.take_fresh(client, max_idle))
+    pub(crate) fn take_fresh(
+        &self,
+        client: SocketAddr,
+        tls: Option<&MemberTls>,
+        max_idle: Duration,
+    ) -> Option<Conn> {
+        self.change_idle(|idle| idle.take_fresh(client, tls, max_idle))
     }
 
     /// Keeps a connection whose exchange is complete for the next request. Beyond the worker's share another goes for it.

@@ -1,14 +1,6 @@
 //! Getting a connection to a member: persistence, balancing, retries, redispatch.
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    task::{Poll, ready},
-    time::Duration,
-};
+use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use amphora_model::LbAlgorithm;
 use tokio::{net::TcpStream, time::Instant};
@@ -16,9 +8,9 @@ use tokio::{net::TcpStream, time::Instant};
 use super::dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND};
 use crate::{
     balance::Flow,
-    conn::{Conn, Then, proxy_protocol},
+    conn::{BufferPool, Conn, HandshakeError, MemberTls, TlsStream, proxy_protocol},
     local::{LocalMember, LocalPool, Slot},
-    snapshot::MemberPlan,
+    snapshot::{MemberPlan, PoolPlan},
 };
 
 /// The pool that a request or connection goes to, and what is known of the client.
@@ -40,6 +32,29 @@ pub(crate) struct Route<'a> {
     pub(crate) worker: usize,
     /// The member that is being tried, from [`begin`](Self::begin) on.
     pub(crate) tried: Cell<usize>,
+    /// What a new connection begins with; `None` is with the first payload.
+    pub(crate) opening: Option<Box<Opening>>,
+    pub(crate) buffers: &'a BufferPool,
+}
+
+/// What a new connection begins with, before its first payload.
+pub(crate) struct Opening {
+    /// The header of the PROXY protocol; empty is none.
+    header: Vec<u8>,
+    tls: Option<MemberTls>,
+}
+
+impl Opening {
+    /// That of connections to members of this pool, on behalf of a client.
+    pub(crate) fn new(pool: &PoolPlan, client: SocketAddr, stream: &Conn) -> Option<Box<Self>> {
+        let mut header = Vec::new();
+        if let Some(version) = pool.proxy_protocol {
+            // Of a connection that has failed there is no address, and nobody to serve either.
+            let to = stream.local_addr().unwrap_or(client);
+            proxy_protocol::encode(version, client, to, &mut header);
+        }
+        (!header.is_empty()).then(|| Box::new(Self { header, tls: None }))
+    }
 }
 
 /// A member that a request or connection was given to, and the connection.
@@ -114,7 +129,9 @@ impl Route<'_> {
         let mut dispatch = Dispatch::new(self.has_free_choice());
         let Chosen { mut slot, mut member } = chosen;
         loop {
-            let failure = match open(slot.member(), plan.members[member].address(), timeout).await {
+            let address = plan.members[member].address();
+            let opening = self.opening.as_deref();
+            let failure = match open(slot.member(), address, timeout, opening, self.buffers).await {
                 Ok((stream, at)) => return Ok(Connected { slot, member, stream, opened: Some(at) }),
                 Err(failure) => failure,
             };
@@ -166,14 +183,19 @@ impl Route<'_> {
     fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<Conn> {
         match reuse {
             Reuse::Never => None,
-            Reuse::Fresh(age) => slot.member().take_fresh(self.client(), age),
-            Reuse::Any => slot.member().take_idle(self.client()),
+            Reuse::Fresh(age) => slot.member().take_fresh(self.client(), self.tls(), age),
+            Reuse::Any => slot.member().take_idle(self.client(), self.tls()),
         }
     }
 
     /// A connection to `member` that has served this client before.
     pub(crate) fn own(&self, member: usize, stream: Conn) -> Connected {
         Connected::reused(self.slot(member), member, stream)
+    }
+
+    /// How members are spoken to.
+    pub(crate) fn tls(&self) -> Option<&MemberTls> {
+        self.opening.as_ref()?.tls.as_ref()
     }
 
     /// Counts that the client has left while a member was being tried.
@@ -205,38 +227,17 @@ pub(crate) fn count_again(failed: &Rc<LocalMember>, next: &Rc<LocalMember>) {
     if Rc::ptr_eq(failed, next) { counters.retries.add(1) } else { counters.redispatches.add(1) }
 }
 
-/// Sends the PROXY protocol header that a new connection starts with.
-///
-/// # Errors
-/// When the member does not take it.
-pub(crate) async fn announce(
-    member: &mut Conn,
-    version: proxy_protocol::Version,
-    client: SocketAddr,
-    client_stream: &Conn,
-) -> io::Result<()> {
-    let mut header = Vec::with_capacity(proxy_protocol::MAX_LENGTH);
-    proxy_protocol::encode(version, client, client_stream.local_addr()?, &mut header);
-    // It fits the empty send buffer of a new connection, so this does not wait.
-    let mut at = 0;
-    poll_fn(|cx| {
-        while at < header.len() {
-            at += ready!(member.poll_write(cx, &header[at..], Then::More))?;
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await
-}
-
 async fn open(
     member: &LocalMember,
     address: SocketAddr,
     timeout: Duration,
+    opening: Option<&Opening>,
+    buffers: &BufferPool,
 ) -> Result<(Conn, Instant), ConnectFailure> {
     let counters = member.counters();
     counters.connects.add(1);
     let begun = Instant::now();
-    match tokio::time::timeout(timeout, connect(address)).await {
+    match tokio::time::timeout(timeout, connect(address, opening, buffers)).await {
         Ok(Ok(stream)) => {
             let opened = Instant::now();
             counters.connect_time_us.add(opened.duration_since(begun).as_micros() as u64);
@@ -250,8 +251,27 @@ async fn open(
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<Conn> {
+async fn connect(
+    address: SocketAddr,
+    opening: Option<&Opening>,
+    buffers: &BufferPool,
+) -> Result<Conn, HandshakeError> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(stream.into())
+    let Some(opening) = opening else { return Ok(stream.into()) };
+    // It fits the empty send buffer of a new connection, so this does not wait.
+    if !opening.header.is_empty() {
+        let (header, mut at) = (&opening.header[..], 0);
+        while at < header.len() {
+            stream.writable().await?;
+            match stream.try_write(&header[at..]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => at += written?,
+            }
+        }
+    }
+    let Some(tls) = &opening.tls else { return Ok(stream.into()) };
+    let mut stream = Box::new(TlsStream::client(stream, tls.clone(), address.ip(), buffers)?);
+    poll_fn(|cx| stream.poll_handshake(cx)).await?;
+    Ok(Conn::Tls(stream))
 }

@@ -5,7 +5,7 @@ use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    member::{self, Begun, Connected, NoMember, Reuse, Route},
+    member::{Begun, Connected, NoMember, Opening, Reuse, Route},
     relay::{self, RelayOptions},
 };
 use crate::{
@@ -53,6 +53,8 @@ pub(crate) async fn serve(
         now,
         worker: worker.index,
         tried: Cell::new(0),
+        opening: Opening::new(pool_plan, client, &stream),
+        buffers: &worker.pools.buffers,
     };
     let connected = {
         tokio::select! {
@@ -68,16 +70,11 @@ pub(crate) async fn serve(
     let Some(mut connected) = connected else { return stream.discard(UNHEARD) };
     let at = Rc::clone(connected.slot.member());
     let member_counters = at.counters();
-    if let Some(version) = pool_plan.proxy_protocol
-        && member::announce(&mut connected.stream, version, client, &stream).await.is_err()
-    {
-        member_counters.response_errors.add(1);
-        return;
-    }
     if let Some((stick, key)) = stick {
         stick.store(key, connected.member, now);
     }
     // Nobody else is tried any more.
+    drop(route);
     drop(pool);
     let options = RelayOptions {
         client_timeout: timeouts.client_data,

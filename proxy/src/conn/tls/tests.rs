@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{future::poll_fn, net::Ipv4Addr, pin::pin, time::Duration};
 
 use proptest::prelude::*;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -58,10 +58,11 @@ fn begin(
     configs: (Arc<ServerConfig>, Arc<ClientConfig>),
 ) -> (TlsStream, TlsStream) {
     let pool = BufferPool::default();
-    let name = ServerName::try_from("member.example").unwrap();
+    let host = Some(DnsName::try_from("member.example").unwrap());
+    let member = MemberTls { config: configs.1, host };
     (
         TlsStream::server(sockets.0, configs.0, &pool).unwrap(),
-        TlsStream::client(sockets.1, configs.1, name, &pool).unwrap(),
+        TlsStream::client(sockets.1, member, Ipv4Addr::LOCALHOST.into(), &pool).unwrap(),
     )
 }
 

@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    io,
     net::SocketAddr,
     task::Poll,
     time::Duration,
@@ -23,13 +22,13 @@ use super::{
 };
 use crate::{
     balance::Flow,
-    conn::{Inlet, proxy_protocol},
+    conn::Inlet,
     http1::{
         Body, Transfer,
         responses::{self, Recipient},
     },
     local::{LocalListener, Work, Worker},
-    session::member::{self, Begun, Connected, NoMember, Reuse, Route},
+    session::member::{self, Begun, Connected, NoMember, Opening, Reuse, Route},
     state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
 };
 
@@ -134,9 +133,13 @@ impl Forward {
                 now,
                 worker: worker.index,
                 tried: Cell::new(0),
+                opening: Opening::new(pool_plan, downstream.address(), downstream.conn()),
+                buffers: &worker.pools.buffers,
             };
             let tied = route.persistent.or(route.again);
-            let own = tied.and_then(|member| Some((member, downstream.own().take(&pool.members[member])?)));
+            let own = tied.and_then(|member| {
+                Some((member, downstream.own().take(&pool.members[member], route.tls())?))
+            });
             let repeatable = request.framing.body == Body::None && request.method.is_idempotent();
             let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
                 // The header at the start of the connection names one client.
@@ -185,15 +188,6 @@ impl Forward {
                     inlet: Inlet::new(&worker.pools.buffers),
                     slot,
                 });
-                if let Some(version) = pool_plan.proxy_protocol
-                    && !is_own
-                    // Few pools have it, so that none is given room for it beforehand.
-                    && Box::pin(announce(&mut upstream, version, downstream)).await.is_err()
-                {
-                    upstream.counters().response_errors.add(1);
-                    let to = request.recipient(listener.is_closing());
-                    return fail(work, to, Failure::Unanswered, counters, pool_counters);
-                }
                 affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
                 let mut exchange = Exchange {
                     pools: &worker.pools,
@@ -339,16 +333,6 @@ async fn connect(
         Poll::Pending
     })
     .await
-}
-
-/// Sends what a new connection begins with where members are told whom it is for.
-async fn announce(
-    upstream: &mut Upstream,
-    version: proxy_protocol::Version,
-    downstream: &Downstream<'_>,
-) -> io::Result<()> {
-    let Upstream::Http1(connection) = upstream;
-    member::announce(&mut connection.stream, version, downstream.address(), downstream.conn()).await
 }
 
 fn answer(work: &mut Work, status: u16, to: Recipient, pool: &PoolCounters) -> Carried {

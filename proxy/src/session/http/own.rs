@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    conn::Conn,
+    conn::{Conn, MemberTls},
     local::{LocalMember, LocalPool},
 };
 
@@ -45,11 +45,11 @@ impl OwnConnections {
         self.0.iter().rev().filter_map(place).find(|member| pool.plan.members[*member].is_usable())
     }
 
-    /// Takes the connection to this member that was used last, if the member has not closed it.
-    pub(super) fn take(&mut self, member: &Rc<LocalMember>) -> Option<Conn> {
-        while let Some(at) =
-            self.0.iter().rposition(|own| std::ptr::eq(own.member.as_ptr(), Rc::as_ptr(member)))
-        {
+    /// Takes the connection to this member, spoken to in this way, that was used last, if the member has not closed it.
+    pub(super) fn take(&mut self, member: &Rc<LocalMember>, tls: Option<&MemberTls>) -> Option<Conn> {
+        let is_it =
+            |own: &Own| std::ptr::eq(own.member.as_ptr(), Rc::as_ptr(member)) && own.stream.is_for(tls);
+        while let Some(at) = self.0.iter().rposition(is_it) {
             let mut own = self.0.remove(at);
             if own.stream.is_quiet() {
                 return Some(own.stream);
