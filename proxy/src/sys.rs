@@ -3,6 +3,8 @@
 //! crate with `unsafe`.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+pub(crate) mod counted;
 pub(crate) mod pcre2;
 
 use std::{

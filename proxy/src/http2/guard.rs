@@ -166,6 +166,8 @@ pub enum Then {
 /// How many frames of each kind have passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
+    /// Bytes that have come.
+    pub bytes: u64,
     /// Streams that the peer has opened.
     pub opened: u64,
     /// DATA and HEADERS that the peer has sent.
@@ -415,6 +417,12 @@ impl Guard {
     /// Looks at bytes that have come, `now`, and says how many of them may go on. What may not is to be shown again, but for
     /// after [`Then::Refuse`], which says so ever after.
     pub fn inbound(&mut self, bytes: &[u8], now: Instant) -> Pass {
+        let pass = self.follow(bytes, now);
+        self.frames.bytes += pass.length as u64;
+        pass
+    }
+
+    fn follow(&mut self, bytes: &[u8], now: Instant) -> Pass {
         let mut rest = bytes;
         let then = loop {
             if let Some(verdict) = self.refused {

@@ -1,7 +1,31 @@
 //! HTTP/2 (RFC 9113) on the crate `h2`, to clients and to members.
 //!
+//! The library does framing, HPACK, the states of streams and their windows. Around it: what comes passes the [guard], in
+//! which frames that cost more than they carry are counted, before it reaches the library; what a connection makes us hold
+//! counts against a [budget](Budget); windows are released by whoever has written data onwards, and not before.
+//!
 //! | module | what is inside |
 //! | --- | --- |
-//! | [`guard`] | frames that cost more than they carry, counted before they reach the library |
+//! | [`guard`] | floods, without I/O |
+//! | `budget` | [`Limits`], [`Budget`] |
+//! | `transport` | the connection under the library: reads through the guard, writes put together |
+//! | `server` | [`ServerConnection`]: a client's |
+//! | `body` | [`RecvBody`], [`SendBody`], [`Responder`] |
+//! | `counters` | [`Counters`], for metrics |
 
+mod body;
+mod budget;
+mod counters;
 pub mod guard;
+mod server;
+mod transport;
+
+pub use self::{
+    body::{Broken, Chunk, RecvBody, Responder, SendBody},
+    budget::{Budget, Charge, Limits},
+    counters::Counters,
+    server::{Ended, Incoming, Patience, ServerConnection},
+};
+
+#[cfg(test)]
+mod tests;

@@ -225,13 +225,13 @@ fn story(bytes: &[u8], cuts: &[usize], now: Instant) -> (Vec<(usize, Then)>, Fra
                 // Parts of the head that is refused may have gone on.
                 Then::Refuse(_) => {
                     events.push((0, pass.then));
-                    return (events, *guard.frames());
+                    return (events, Frames { bytes: 0, ..*guard.frames() });
                 }
                 then => events.push((at, then)),
             }
         }
     }
-    (events, *guard.frames())
+    (events, Frames { bytes: 0, ..*guard.frames() })
 }
 
 fn frames() -> impl Strategy<Value = Vec<u8>> {

@@ -1,0 +1,283 @@
+//! The connection under the library: reads through the [guard](super::guard) and into pooled buffers, writes that are put
+//! together.
+//!
+//! The library gets a [`Transport`]; whoever drives the library has the [`Wire`] behind it, too. What the library writes and
+//! flushes is held until the driver [drains](Wire::poll_drain) it, once for all frames of a turn.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::guard::{Guard, Role, Then, Verdict};
+use crate::conn::{self, Buffer, BufferPool, Conn, Inlet};
+
+/// A connection, what has come on it, and what is to go.
+#[derive(Debug)]
+pub(super) struct Wire {
+    conn: Conn,
+    /// What was read before there was a wire.
+    begun: Option<Buffer>,
+    inlet: Inlet,
+    pool: BufferPool,
+    outlet: Option<Buffer>,
+    pub(super) guard: Guard,
+    /// What has to happen before the library gets more.
+    pause: Option<Then>,
+    now: Instant,
+    /// Since when what is written does not go out.
+    blocked: Option<Instant>,
+    /// Since when a header block is under way.
+    block: Option<Instant>,
+}
+
+/// What the library reads from and writes to.
+#[derive(Debug)]
+pub(super) struct Transport(Rc<RefCell<Wire>>);
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Wire {
+    /// A connection to a peer that is `role`, and what was read of it already, if anything.
+    pub(super) fn new(conn: Conn, begun: Option<Buffer>, pool: &BufferPool, role: Role) -> Rc<RefCell<Self>> {
+        let now = now();
+        Rc::new(RefCell::new(Self {
+            conn,
+            begun,
+            inlet: Inlet::new(pool),
+            pool: pool.clone(),
+            outlet: None,
+            guard: Guard::new(role, now),
+            pause: None,
+            now,
+            blocked: None,
+            block: None,
+        }))
+    }
+
+    /// The library's end of it.
+    pub(super) fn transport(wire: &Rc<RefCell<Self>>) -> Transport {
+        Transport(Rc::clone(wire))
+    }
+
+    /// What the library has been kept from reading on for; it reads on afterwards, unless it was refused.
+    pub(super) fn take_pause(&mut self) -> Option<Then> {
+        let pause = self.pause;
+        if !matches!(pause, Some(Then::Refuse(_))) {
+            self.pause = None;
+        }
+        pause
+    }
+
+    /// Since when the peer does not take what is written.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        self.blocked
+    }
+
+    /// Since when a header block is under way.
+    pub(super) fn block_since(&self) -> Option<Instant> {
+        self.block
+    }
+
+    /// Writes what is held. Ready when none is left.
+    ///
+    /// # Errors
+    /// As send(2).
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(outlet) = self.outlet.as_mut().filter(|outlet| !outlet.is_empty()) {
+            match self.conn.poll_write(cx, outlet.filled(), conn::Then::More) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    self.blocked = None;
+                    outlet.consume(n);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.blocked.get_or_insert_with(now);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.outlet = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and drops what the peer still sends. Ready when it has ended, or `left` bytes of it have come.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
+        loop {
+            self.inlet.clear();
+            match ready!(self.inlet.poll_fill(cx, &mut self.conn)) {
+                Ok(n) if n > 0 && n < *left => *left -= n,
+                _ => {
+                    self.inlet.clear();
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.pause.is_some() {
+            // Whoever drives the library looks for it.
+            return Poll::Pending;
+        }
+        if self.begun.is_none() && self.inlet.is_empty() {
+            let filled = ready!(self.inlet.poll_fill(cx, &mut self.conn))?;
+            if filled == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.now = now();
+        }
+        let bytes = self.begun.as_ref().map_or(self.inlet.filled(), Buffer::filled);
+        let pass = self.guard.inbound(&bytes[..bytes.len().min(buffer.remaining())], self.now);
+        buffer.put_slice(&bytes[..pass.length]);
+        self.block = self.guard.in_block().then(|| self.block.unwrap_or(self.now));
+        self.consume(pass.length);
+        if pass.then != Then::More {
+            self.pause = Some(pass.then);
+        }
+        if matches!(pass.then, Then::Refuse(_)) {
+            self.begun = None;
+            self.inlet.clear();
+        }
+        if pass.length > 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn consume(&mut self, n: usize) {
+        match &mut self.begun {
+            None => self.inlet.consume(n),
+            Some(begun) => {
+                begun.consume(n);
+                if begun.is_empty() {
+                    self.begun = None;
+                }
+            }
+        }
+    }
+
+    /// Takes what is to be written, the more of it the better.
+    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let taken = ready!(self.poll_take(cx, slices))?;
+        let mut left = taken;
+        for slice in slices {
+            let n = left.min(slice.len());
+            if let Err(verdict) = self.guard.outbound(&slice[..n], self.now) {
+                self.pause = Some(Then::Refuse(verdict));
+            }
+            left -= n;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        let Some((last, first)) = slices.split_last() else { return Poll::Ready(Ok(0)) };
+        let first_len = total - last.len();
+        loop {
+            let outlet = self.outlet.get_or_insert_with(|| self.pool.get());
+            if total > outlet.spare().len() {
+                outlet.compact();
+            }
+            if total <= outlet.spare().len() {
+                for slice in slices {
+                    outlet.put(slice);
+                }
+                return Poll::Ready(Ok(total));
+            }
+            if self.conn.as_plain().is_none() {
+                // What is encrypted while the connection does not take it must be offered again, so it is held first.
+                let taken: usize = slices.iter().map(|slice| outlet.put(slice)).sum();
+                if taken > 0 {
+                    return Poll::Ready(Ok(taken));
+                }
+                ready!(self.poll_drain(cx))?;
+                continue;
+            }
+            if first_len > outlet.spare().len() {
+                ready!(self.poll_drain(cx))?;
+                continue;
+            }
+            // Too much to be held. The last slice, a body's data, goes out together with what is held.
+            for slice in first {
+                outlet.put(slice);
+            }
+            let held = outlet.len();
+            match self.conn.poll_write_two(cx, outlet.filled(), last, conn::Then::More) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    self.blocked = None;
+                    if n >= held {
+                        self.outlet = None;
+                        return Poll::Ready(Ok(first_len + n - held));
+                    }
+                    outlet.consume(n);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.blocked.get_or_insert_with(now);
+                    if first_len == 0 {
+                        return Poll::Pending;
+                    }
+                }
+            }
+            if first_len > 0 {
+                return Poll::Ready(Ok(first_len));
+            }
+        }
+    }
+
+    /// Why the connection is not served on, if so.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        match self.pause {
+            Some(Then::Refuse(verdict)) => Some(verdict),
+            _ => None,
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// What was written goes out when the driver drains it.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.0.borrow_mut();
+        ready!(wire.poll_drain(cx))?;
+        wire.conn.poll_shutdown(cx)
+    }
+}
