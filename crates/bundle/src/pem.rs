@@ -1,0 +1,124 @@
+//! PEM (RFC 7468): sections in any order, text around them, line ends of any kind.
+
+use data_encoding::BASE64;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use crate::Found;
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+
+/// The characters of a line of base64.
+const WIDTH: usize = 64;
+
+struct Section<'t> {
+    label: &'t [u8],
+    body: Vec<u8>,
+    encrypted: bool,
+}
+
+/// Reads every section; those that are of no use here (parameters of curves, public keys) are passed over.
+///
+/// # Errors
+/// The reason.
+pub(crate) fn read(text: &[u8]) -> Result<Found, String> {
+    if text.starts_with(&[0x30]) {
+        return Err("is DER and not PEM; PKCS #12 is application/x-pkcs12".to_owned());
+    }
+    let mut found = Found::default();
+    let mut section: Option<Section<'_>> = None;
+    for line in text.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        // Editors put a byte order mark in front.
+        let line = line.trim_ascii();
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        let Some(mut inside) = section.take() else {
+            if let Some(label) = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(DASHES)) {
+                section = Some(Section { label, body: Vec::new(), encrypted: false });
+            }
+            continue;
+        };
+        if line.starts_with(END) {
+            if line.strip_prefix(END).and_then(|rest| rest.strip_suffix(DASHES)) != Some(inside.label) {
+                return Err(format!("has a section {} that ends as another", name(inside.label)));
+            }
+            take(&mut found, inside)?;
+            continue;
+        }
+        if line.starts_with(BEGIN) {
+            return Err(format!("has a section {} without its end", name(inside.label)));
+        }
+        // Headers of RFC 1421: `Proc-Type: 4,ENCRYPTED`.
+        if line.contains(&b':') {
+            inside.encrypted |= line.ends_with(b"ENCRYPTED");
+        } else {
+            inside.body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        }
+        section = Some(inside);
+    }
+    match section {
+        Some(Section { label, .. }) => Err(format!("has a section {} without its end", name(label))),
+        None => Ok(found),
+    }
+}
+
+fn take(found: &mut Found, section: Section<'_>) -> Result<(), String> {
+    let Section { label, body, encrypted } = section;
+    let decode =
+        || BASE64.decode(&body).map_err(|_| format!("has a section {} that is not in base64", name(label)));
+    if encrypted || label == b"ENCRYPTED PRIVATE KEY" {
+        return Err("has a private key that is encrypted; send it without a passphrase".to_owned());
+    }
+    match label {
+        b"CERTIFICATE" | b"X509 CERTIFICATE" => found.certificates.push(decode()?.into()),
+        b"PRIVATE KEY" => found.keys.push(PrivateKeyDer::Pkcs8(decode()?.into())),
+        b"RSA PRIVATE KEY" => found.keys.push(PrivateKeyDer::Pkcs1(decode()?.into())),
+        b"EC PRIVATE KEY" => found.keys.push(PrivateKeyDer::Sec1(decode()?.into())),
+        b"X509 CRL" => found.lists.push(decode()?.into()),
+        b"DSA PRIVATE KEY" => return Err("has a DSA key; there are RSA, ECDSA and Ed25519".to_owned()),
+        b"OPENSSH PRIVATE KEY" => {
+            return Err("has a key in OpenSSH's own form; there is PRIVATE KEY".to_owned());
+        }
+        b"TRUSTED CERTIFICATE" => {
+            return Err(
+                "has a section TRUSTED CERTIFICATE, OpenSSL's own form; there is CERTIFICATE".to_owned()
+            );
+        }
+        b"PKCS7" => return Err("has a section PKCS7; there is CERTIFICATE, one for each".to_owned()),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A label that may be told: it is the sender's own text.
+fn name(label: &[u8]) -> String {
+    let label: String = String::from_utf8_lossy(label).chars().take(40).collect();
+    format!("{label:?}")
+}
+
+/// Certificates, lists and the key, each with its section.
+pub(crate) fn write(
+    key: Option<&PrivateKeyDer<'_>>,
+    certificates: &[CertificateDer<'_>],
+    lists: &[CertificateRevocationListDer<'_>],
+) -> Vec<u8> {
+    let mut text = Vec::new();
+    certificates.iter().for_each(|der| section(&mut text, "CERTIFICATE", der));
+    lists.iter().for_each(|der| section(&mut text, "X509 CRL", der));
+    match key {
+        Some(PrivateKeyDer::Pkcs1(key)) => section(&mut text, "RSA PRIVATE KEY", key.secret_pkcs1_der()),
+        Some(PrivateKeyDer::Sec1(key)) => section(&mut text, "EC PRIVATE KEY", key.secret_sec1_der()),
+        Some(key) => section(&mut text, "PRIVATE KEY", key.secret_der()),
+        None => {}
+    }
+    text
+}
+
+fn section(text: &mut Vec<u8>, label: &str, der: &[u8]) {
+    text.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
+    for line in BASE64.encode(der).as_bytes().chunks(WIDTH) {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    text.extend_from_slice(format!("-----END {label}-----\n").as_bytes());
+}
