@@ -13,7 +13,14 @@ use crate::{
 pub(super) fn command(place: &Place<'_>) -> Result<Command> {
     let file = place.dir.join("load-balancer.json");
     fs::write(&file, document(place).to_json())?;
-    Ok(amphora_command(&place.programs.amphora, &file, &place.dir.join("control.sock"), 1))
+    let mut command = amphora_command(&place.programs.amphora, &file, &place.dir.join("control.sock"), 1);
+    if place.setup == Setup::Tls {
+        command.arg("--certificates").arg(place.dir);
+    }
+    if let (Setup::Logged, Some(path)) = (place.setup, place.syslog) {
+        command.arg("--log-socket").arg(path);
+    }
+    Ok(command)
 }
 
 /// What the model says about the document.

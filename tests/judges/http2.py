@@ -1,0 +1,41 @@
+"""A judge of HTTP/2: httpwg-cli, a successor of h2spec in Rust, without TLS."""
+
+import os
+import re
+import shutil
+import subprocess
+
+from peer import Listener, NotAvailable, Verdict, certificates, web_member
+
+# What it demands and RFC 9113 does not, by the ends of the names of its tests.
+EXCEPT = {}
+
+
+def httpwg(peer, directory, reports):
+    """Every test must pass but what is left out, with the reason."""
+    program = shutil.which("httpwg")
+    if not program:
+        raise NotAvailable("httpwg-cli is not installed (cargo install httpwg-cli)")
+    certificates(directory)
+    with web_member() as member:
+        listener = Listener(member)
+        with peer(directory, [listener]):
+            # It wants a server to start, and waits until the address listens, as it does already.
+            command = [program, "-a", f"127.0.0.1:{listener.port}", "--frame-timeout", "2000", "--", "sleep", "600"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, env=os.environ | {"NO_COLOR": "1"})
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode(errors="replace"))
+    (reports / "httpwg.txt").write_text(text)
+    summary = re.search(r"Passed (\d+)/(\d+) tests", text)
+    if not summary:
+        return [Verdict("all tests", False, text[-500:])]
+    failures = re.findall(r"Test failed: (.*)\n(?:\s*\n)*(?:\s*0: (.*))?", text)
+    verdicts = []
+    for name, why in failures:
+        excepted = next((reason for end, reason in EXCEPT.items() if name.endswith(end)), None)
+        verdicts.append(Verdict(name, excepted is not None, f"{why}{excepted and ' (' + excepted + ')' or ''}"))
+    passed, total = map(int, summary.groups())
+    # One that breaks off itself has no name in the report.
+    broken_off = re.findall(r"panicked \(crashed\).\nMessage:\s+(.*)", text) if total - passed > len(failures) else []
+    verdicts.extend(Verdict("a test that broke off", False, why) for why in broken_off)
+    verdicts.append(Verdict(f"{passed} of {total} tests", total - passed <= len(failures) + len(broken_off)))
+    return verdicts
