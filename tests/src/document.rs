@@ -143,6 +143,11 @@ impl Listener {
         Self::new("HTTP")
     }
 
+    /// Of protocol TERMINATED_HTTPS, with the certificate of this id.
+    pub fn https(certificate: &str) -> Self {
+        Self::new("TERMINATED_HTTPS").with("default_tls_container_ref", certificate)
+    }
+
     /// Of protocol TCP.
     pub fn tcp() -> Self {
         Self::new("TCP")

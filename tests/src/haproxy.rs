@@ -30,6 +30,8 @@ pub struct HaProxy {
 pub struct HaProxyConfig {
     /// `http` or `tcp`.
     pub mode: &'static str,
+    /// Behind the address of `bind`, such as `ssl crt FILE`.
+    pub bind: String,
     /// `balance`.
     pub balance: &'static str,
     /// More lines of the backend.
@@ -48,6 +50,7 @@ impl HaProxyConfig {
         let servers = members.into_iter().enumerate();
         Self {
             mode: "http",
+            bind: String::new(),
             balance: "roundrobin",
             backend: String::new(),
             servers: servers.map(|(n, address)| (n.to_string(), address, String::new())).collect(),
@@ -63,12 +66,12 @@ impl HaProxy {
         let directory = tempfile::tempdir().unwrap();
         let address = loopback();
         let address = SocketAddr::new(address, free_port(address));
-        let HaProxyConfig { mode, balance, backend, servers, connect_timeout, client_timeout } = config;
+        let HaProxyConfig { mode, bind, balance, backend, servers, connect_timeout, client_timeout } = config;
         let reuse = if *mode == "http" { "http-reuse safe" } else { "" };
         let mut text = format!(
             "global\n stats socket {}\n nbthread 1\ndefaults\n mode {mode}\n retries 3\n option redispatch\n \
              option http-keep-alive\n timeout client {client_timeout}\n timeout server 50s\n timeout connect {connect_timeout}\n\
-             frontend f\n bind {address}\n default_backend b\nbackend b\n balance {balance}\n {reuse}\n {backend}\n \
+             frontend f\n bind {address} {bind}\n default_backend b\nbackend b\n balance {balance}\n {reuse}\n {backend}\n \
              option allbackups\n fullconn 1000\n",
             directory.path().join("socket").display()
         );
@@ -90,6 +93,11 @@ impl HaProxy {
         })
         .await;
         Some(haproxy)
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A client of it.

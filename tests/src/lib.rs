@@ -23,6 +23,7 @@ pub mod pair;
 mod pattern;
 mod process;
 mod proxy;
+mod tls;
 
 use std::{
     collections::BTreeSet,
@@ -46,8 +47,9 @@ pub use self::{
     message::{Message, read_message},
     namespace::Namespace,
     pattern::Pattern,
-    process::{open_files, resident_kib, shared_directory},
+    process::{cpu_time, open_files, resident_kib, shared_directory},
     proxy::{Proxy, Refused},
+    tls::{Certificates, SERVER_NAME, https_get},
 };
 
 /// How long anything may take that should take milliseconds; generous, because the machine may be busy.

@@ -1,8 +1,14 @@
 //! The program under test: where it is, and what it holds.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, sync::OnceLock};
+use std::{
+    fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, sync::OnceLock, time::Duration,
+};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    time::ClockId,
+    unistd::Pid,
+};
 use tempfile::TempDir;
 
 /// The proxy's program: `AMPHORA_PROXY_BIN`, or the one beside this test's, which is brought up to date first.
@@ -39,6 +45,12 @@ pub fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process that lives");
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// The CPU time that a process has used, in all its threads.
+pub fn cpu_time(pid: u32) -> Duration {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid).unwrap())).unwrap();
+    clock.now().unwrap().into()
 }
 
 /// Lets this process open as many files as it may, and says how many: tests with many connections need them.

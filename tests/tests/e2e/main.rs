@@ -25,3 +25,4 @@ mod prometheus;
 mod quiesce;
 mod statistics;
 mod tcp;
+mod tls_hostile;

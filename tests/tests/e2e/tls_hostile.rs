@@ -1,0 +1,315 @@
+//! Clients that mean harm with TLS: others are served meanwhile, memory and processor time stay bounded, and HAProxy says what
+//! becomes of them.
+
+use std::{
+    net::SocketAddr,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use amphora_model::LoadBalancer;
+use amphora_tests::{
+    Backend, Certificates, Client, Document, HaProxy, HaProxyConfig, Listener, PATIENCE, Pool, Proxy,
+    SERVER_NAME, cpu_time, https_get, in_time, resident_kib,
+};
+use rustls::{ClientConnection, pki_types::ServerName, version::TLS13};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    task::JoinSet,
+};
+
+/// How long a good client may wait while the machine is busy with bad ones.
+const GOOD: Duration = Duration::from_secs(5);
+/// Of a client's silence.
+const TIMEOUT: u32 = 2000;
+
+/// The proxy, or HAProxy, with the same listener.
+struct Peer {
+    name: &'static str,
+    address: SocketAddr,
+    pid: u32,
+    certificates: Certificates,
+    _running: Running,
+    _member: Backend,
+}
+
+#[allow(dead_code, reason = "what runs is kept until the end of the test")]
+enum Running {
+    Proxy(Box<Proxy>),
+    HaProxy(HaProxy),
+}
+
+impl Peer {
+    async fn all() -> Vec<Self> {
+        [Self::haproxy().await, Self::proxy().await].into_iter().flatten().collect()
+    }
+
+    async fn proxy() -> Option<Self> {
+        let member = Backend::named("a").await;
+        let certificates = Certificates::new();
+        let listener = Listener::https("server").with("timeout_client_data", TIMEOUT);
+        let document = Document::of(listener, Pool::http().members([&member]));
+        if let Err(refusal) = LoadBalancer::from_json(document.to_json().to_string().as_bytes()) {
+            eprintln!("SKIPPED: nothing but HAProxy was tried: {refusal}");
+            return None;
+        }
+        let directory = certificates.path().display().to_string();
+        let proxy = Proxy::start_with(document, &["--workers", "1", "--certificates", &directory]).await;
+        let (address, pid) = (proxy.address(), proxy.pid());
+        let running = Running::Proxy(Box::new(proxy));
+        Some(Self { name: "the proxy", address, pid, certificates, _running: running, _member: member })
+    }
+
+    async fn haproxy() -> Option<Self> {
+        let member = Backend::named("a").await;
+        let certificates = Certificates::new();
+        let mut config = HaProxyConfig::http([member.address]);
+        config.bind = format!("ssl crt {} alpn h2,http/1.1", certificates.file("server").display());
+        config.client_timeout = TIMEOUT;
+        let haproxy = HaProxy::start(&config).await?;
+        let (address, pid) = (haproxy.address, haproxy.pid());
+        let running = Running::HaProxy(haproxy);
+        Some(Self { name: "HAProxy", address, pid, certificates, _running: running, _member: member })
+    }
+
+    async fn serves_good_clients(&self) {
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let mut stream = self.certificates.connect(self.address).await.unwrap();
+            let answer = https_get(&mut stream).await.unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\na"),
+                "{}: {answer}",
+                self.name
+            );
+            assert!(begun.elapsed() < GOOD, "{}: {:?}", self.name, begun.elapsed());
+        }
+    }
+
+    /// A ClientHello as a good client sends it, without the head of its record.
+    fn hello(&self) -> Vec<u8> {
+        let config = self.certificates.client(&[&TLS13], &["http/1.1"]);
+        let mut session = ClientConnection::new(config, ServerName::try_from(SERVER_NAME).unwrap()).unwrap();
+        let mut record = Vec::new();
+        session.write_tls(&mut record).unwrap();
+        record.split_off(5)
+    }
+}
+
+/// Records of the handshake, each with at most so many bytes of it.
+fn records(handshake: &[u8], each: usize) -> Vec<u8> {
+    let record = |piece: &[u8]| [&[22, 3, 1], &(piece.len() as u16).to_be_bytes()[..], piece].concat();
+    handshake.chunks(each).flat_map(record).collect()
+}
+
+/// A ClientHello with one more extension at its end.
+fn extended(mut hello: Vec<u8>, number: u16, content: &[u8]) -> Vec<u8> {
+    // RFC 8446 4.1.2: version, random, session id, suites, compression methods, extensions.
+    let mut at = 4 + 2 + 32;
+    at += 1 + usize::from(hello[at]);
+    at += 2 + usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    at += 1 + usize::from(hello[at]);
+    hello.extend(number.to_be_bytes());
+    hello.extend((content.len() as u16).to_be_bytes());
+    hello.extend(content);
+    let extensions = (hello.len() - at - 2) as u16;
+    hello[at..at + 2].copy_from_slice(&extensions.to_be_bytes());
+    let all = (hello.len() - 4) as u32;
+    hello[1..4].copy_from_slice(&all.to_be_bytes()[1..]);
+    hello
+}
+
+/// What the other side says first: the type of its record and the first byte in it; `None` when it closes.
+async fn first_said(client: &mut Client) -> Option<(u8, u8)> {
+    let mut head = [0; 6];
+    in_time("an answer", client.stream.read_exact(&mut head)).await.ok()?;
+    Some((head[0], head[5]))
+}
+
+const SERVER_HELLO: Option<(u8, u8)> = Some((22, 2));
+
+#[tokio::test]
+async fn slow_handshakes_are_bounded_in_time_and_memory() {
+    const CLIENTS: usize = 300;
+    for peer in Peer::all().await {
+        peer.serves_good_clients().await;
+        let before = resident_kib(peer.pid);
+        let hello = records(&peer.hello(), 16_384);
+        let mut slow = Vec::new();
+        for number in 0..CLIENTS {
+            let mut client = Client::connect(peer.address).await;
+            // Nothing, the beginning of a record, all of it but the last byte.
+            client.send(&hello[..[0, 7, hello.len() - 1][number % 3]]).await;
+            slow.push(client);
+        }
+        peer.serves_good_clients().await;
+        let each = resident_kib(peer.pid).saturating_sub(before) / CLIENTS as u64;
+        println!("{}: {each} KiB for each slow handshake", peer.name);
+        assert!(each <= 64, "{}: {each} KiB for each", peer.name);
+        let begun = Instant::now();
+        for client in &mut slow {
+            assert!(client.ends_within(PATIENCE).await, "{}: a handshake without end", peer.name);
+        }
+        println!("{}: all were let go after {:?}", peer.name, begun.elapsed());
+        peer.serves_good_clients().await;
+    }
+}
+
+/// RFC 8446 5.1 lets a message be in many records. What a record of one byte costs must not grow with those before it.
+#[tokio::test]
+async fn a_hello_in_records_of_one_byte_is_read_at_a_price_that_is_linear() {
+    for peer in Peer::all().await {
+        let hello = peer.hello();
+        let mut costs = Vec::new();
+        for padding in [0, 4_000, 15_000] {
+            // RFC 7685.
+            let hello =
+                if padding == 0 { hello.clone() } else { extended(hello.clone(), 21, &vec![0; padding]) };
+            let bytes = records(&hello, 1);
+            let before = cpu_time(peer.pid);
+            for _ in 0..10 {
+                let mut client = Client::connect(peer.address).await;
+                let _ = client.stream.write_all(&bytes).await;
+                assert_eq!(first_said(&mut client).await, SERVER_HELLO, "{}, {padding}", peer.name);
+            }
+            costs.push((cpu_time(peer.pid) - before) / 10);
+            peer.serves_good_clients().await;
+        }
+        println!("{}: {costs:?} for each hello of 0, 4,000 and 15,000 bytes more", peer.name);
+        let [none, some, most] = costs[..] else { unreachable!() };
+        // Linear is four times as much; a quadratic price, fourteen times.
+        let (some, most) = (some.saturating_sub(none), most.saturating_sub(none));
+        assert!(most < some * 8 + Duration::from_millis(5), "{}: {some:?}, {most:?}", peer.name);
+    }
+}
+
+/// Tickets that nobody has given out: as many as a hello has room for.
+#[tokio::test]
+async fn tickets_of_nobody_cost_little_and_get_a_full_handshake() {
+    for peer in Peer::all().await {
+        peer.serves_good_clients().await;
+        let hello = peer.hello();
+        // RFC 8446 4.2.11: identities of 100 bytes with an age each, and as many binders.
+        let identity = [&[0, 100][..], &[0x5a; 100], &[1, 2, 3, 4]].concat();
+        let binder = [&[32][..], &[0xa5; 32]].concat();
+        let flood = |count: usize| {
+            let (identities, binders) = (identity.repeat(count), binder.repeat(count));
+            let list = |list: &[u8]| [&(list.len() as u16).to_be_bytes()[..], list].concat();
+            // The hello has psk_key_exchange_modes already.
+            records(&extended(hello.clone(), 41, &[list(&identities), list(&binders)].concat()), 16_384)
+        };
+        let mut costs = Vec::new();
+        let before_kib = resident_kib(peer.pid);
+        for bytes in [records(&hello, 16_384), flood(1), flood(100)] {
+            let before = cpu_time(peer.pid);
+            for _ in 0..20 {
+                let mut client = Client::connect(peer.address).await;
+                client.send(&bytes).await;
+                assert_eq!(first_said(&mut client).await, SERVER_HELLO, "{}", peer.name);
+            }
+            costs.push((cpu_time(peer.pid) - before) / 20);
+            peer.serves_good_clients().await;
+        }
+        println!("{}: {costs:?} for each hello with 0, 1 and 100 tickets", peer.name);
+        assert!(costs[2] < costs[0] * 4 + Duration::from_millis(2), "{}: {costs:?}", peer.name);
+        let grown = resident_kib(peer.pid).saturating_sub(before_kib);
+        assert!(grown < 4 * 1024, "{}: {grown} KiB", peer.name);
+    }
+}
+
+/// The parts of TLS 1.3 that a client may ask for again and again: each update of keys asks for one of the other side, which
+/// nobody reads.
+#[tokio::test]
+async fn updates_of_keys_without_end_take_no_memory() {
+    for peer in Peer::all().await {
+        peer.serves_good_clients().await;
+        let before = (resident_kib(peer.pid), cpu_time(peer.pid));
+        let mut attackers = JoinSet::new();
+        for _ in 0..4 {
+            let mut stream = peer.certificates.connect(peer.address).await.unwrap();
+            attackers.spawn(async move {
+                let mut sent = 0;
+                for _ in 0..5_000 {
+                    let (socket, session) = stream.get_mut();
+                    if session.refresh_traffic_keys().is_err() {
+                        break;
+                    }
+                    let mut bytes = Vec::new();
+                    session.write_tls(&mut bytes).unwrap();
+                    if socket.write_all(&bytes).await.is_err() {
+                        break;
+                    }
+                    sent += 1;
+                }
+                sent
+            });
+        }
+        peer.serves_good_clients().await;
+        let attacks = async { attackers.join_all().await };
+        let sent: u32 = tokio::time::timeout(PATIENCE, attacks).await.map_or(0, |all| all.iter().sum());
+        peer.serves_good_clients().await;
+        let grown = resident_kib(peer.pid).saturating_sub(before.0);
+        println!("{}: {sent} updates, {grown} KiB, {:?}", peer.name, cpu_time(peer.pid) - before.1);
+        assert!(grown < 4 * 1024, "{}: {grown} KiB", peer.name);
+    }
+}
+
+/// CVE-2016-8610: alerts that are warnings, in the middle of a handshake.
+#[tokio::test]
+async fn warnings_without_end_are_cut_off() {
+    for peer in Peer::all().await {
+        let mut client = Client::connect(peer.address).await;
+        // no_renegotiation, a warning.
+        let alerts = [21, 3, 1, 0, 2, 1, 100].repeat(1000);
+        let before = cpu_time(peer.pid);
+        let flood = async { while client.stream.write_all(&alerts).await.is_ok() {} };
+        assert!(tokio::time::timeout(PATIENCE, flood).await.is_ok(), "{}: alerts without end", peer.name);
+        println!("{}: warnings cut off after {:?} of processor time", peer.name, cpu_time(peer.pid) - before);
+        peer.serves_good_clients().await;
+    }
+}
+
+/// CVE-2011-1473, by OpenSSL's client, which asks for a new handshake at a line `R`.
+#[tokio::test]
+async fn a_renegotiation_is_refused() {
+    if Command::new("openssl").arg("version").stdout(Stdio::null()).status().await.is_err() {
+        eprintln!("SKIPPED: there is no openssl program");
+        return;
+    }
+    for peer in Peer::all().await {
+        peer.serves_good_clients().await;
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-tls1_2", "-alpn", "http/1.1", "-servername", SERVER_NAME, "-connect"])
+            .arg(peer.address.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut input = client.stdin.take().unwrap();
+        // A request before it, so that the handshake is over.
+        let mut output = client.stdout.take().unwrap();
+        input.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await.unwrap();
+        let mut said = Vec::new();
+        in_time("an answer", async {
+            while !said.ends_with(b"\r\n\r\na") {
+                let mut byte = [0];
+                assert_eq!(output.read(&mut byte).await.unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+                said.push(byte[0]);
+            }
+        })
+        .await;
+        input.write_all(b"R\n").await.unwrap();
+        let ended = in_time("the client's end", client.wait_with_output()).await.unwrap();
+        let errors = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            errors.contains("RENEGOTIATING") && errors.contains("no renegotiation"),
+            "{}: {errors}",
+            peer.name
+        );
+        drop(input);
+        peer.serves_good_clients().await;
+    }
+}
