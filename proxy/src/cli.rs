@@ -32,6 +32,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) peers_file: Option<PathBuf>,
 
+    /// Datagram socket of syslog, for the flow logs that load balancers ask for.
+    #[arg(long, value_name = "PATH", default_value = "/run/rsyslog/octavia/log")]
+    pub(crate) log_socket: PathBuf,
+
     /// Worker threads; as many as there are cores to run on if absent.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,

@@ -21,6 +21,7 @@
 //! | [`peers`] | persistence kept alike on both amphorae of a pair |
 //! | [`health`] | health monitors: the schedule and the probes |
 //! | [`metrics`] | Prometheus text |
+//! | [`logs`] | flow logs: formats, records, lines |
 //! | [`limits`] | how much of everything there may be at once |
 //! | [`memory`] | the allocator, and what it gives back |
 //! | [`privileges`] | descriptors, the network namespace, the user |
@@ -40,6 +41,7 @@ pub mod http2;
 pub mod l7;
 pub mod limits;
 mod local;
+pub mod logs;
 pub mod memory;
 pub mod metrics;
 pub mod net;

@@ -6,6 +6,7 @@ use amphora_proxy::{
     control::{Control, ControlSocket, FitnessSocket},
     engine::Engine,
     limits::{self, Bounds, Resources},
+    logs::Syslog,
     peers::{Peers, PeersConfig},
     privileges::{self, Sockets, Urgent},
 };
@@ -49,6 +50,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
         .map_err(|error| format!("{}: {error}", fitness_socket.display()))?;
     // All of these look at what is out of sight afterwards: the control group's limits, the priority that it may have.
     let bounds = resources(&options)?.share_out()?;
+    let syslog = Syslog::new(&options.log_socket, bounds.workers)?;
     // For the thread that answers, which has to be made by who may do no more than the rest: it inherits both.
     let urgent = Urgent::for_now();
     let sockets = Sockets {
@@ -59,7 +61,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     privileges::confine(options.user.as_deref(), &sockets, readable(&options))?;
     let mut fitness = fitness_socket.start()?;
     drop(urgent);
-    let engine = Engine::start(bounds)?;
+    let engine = Engine::start(bounds, syslog)?;
     if let Some(file) = &options.load_balancer {
         let name = file.display();
         let document = read(file).await.map_err(|error| format!("{name}: {error}"))?;

@@ -1,6 +1,6 @@
 //! What no safe wrapper in use here has, mimalloc's options, setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2),
-//! send(2) and sendmsg(2) that are no cancellation points, `TCP_DEFER_ACCEPT`, and PCRE2 with callouts: the one place of this
-//! crate with `unsafe`.
+//! send(2), sendmsg(2) and sendmmsg(2) that are no cancellation points, localtime_r(3), `TCP_DEFER_ACCEPT`, and PCRE2 with
+//! callouts: the one place of this crate with `unsafe`.
 #![allow(unsafe_code)]
 
 #[cfg(test)]
@@ -90,6 +90,53 @@ pub(crate) fn send_slices(
         )
     };
     Errno::result(result).map(|n| n as usize)
+}
+
+/// Sends each of up to `N` datagrams on a connected socket, without waiting and without SIGPIPE; how many have gone: sendmmsg(2).
+///
+/// # Errors
+/// As sendmmsg(2), when not even the first has.
+pub(crate) fn send_each<'a, const N: usize>(
+    socket: BorrowedFd<'_>,
+    datagrams: impl Iterator<Item = &'a [u8]>,
+) -> Result<usize, Errno> {
+    // SAFETY: all of a mmsghdr may be zero: no address, no data, no control data.
+    let mut messages: [libc::mmsghdr; N] = unsafe { std::mem::zeroed() };
+    let mut slices = [IoSlice::new(&[]); N];
+    let mut count = 0;
+    for (slice, datagram) in slices.iter_mut().zip(datagrams) {
+        *slice = IoSlice::new(datagram);
+        count += 1;
+    }
+    for (message, slice) in messages.iter_mut().zip(&slices) {
+        // An IoSlice is an iovec to the last bit (std promises so); the kernel does not write to it.
+        message.msg_hdr.msg_iov = std::ptr::from_ref(slice).cast_mut().cast();
+        message.msg_hdr.msg_iovlen = 1;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel reads the first `count` messages, the iovec that each points to and what that points to, and writes
+    // the length of each message into it; all of it before the call returns. Each argument is as wide as a register.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sendmmsg,
+            libc::c_long::from(socket.as_raw_fd()),
+            messages.as_mut_ptr(),
+            libc::c_long::from(count as libc::c_uint),
+            libc::c_long::from(flags),
+        )
+    };
+    Errno::result(result).map(|n| n as usize)
+}
+
+/// How many seconds local time is ahead of UTC at a moment in seconds since 1970; 0 when that cannot be found out. The zone is
+/// the one that the process has found at the first call.
+pub(crate) fn local_offset(seconds: i64) -> i32 {
+    let seconds: libc::time_t = seconds;
+    // SAFETY: all of a tm may be zero, its pointer to a name included.
+    let mut broken_down: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both point to what outlives the call; it is localtime_r(3), which keeps neither.
+    let found = unsafe { libc::localtime_r(&raw const seconds, &raw mut broken_down) };
+    if found.is_null() { 0 } else { i32::try_from(broken_down.tm_gmtoff).unwrap_or(0) }
 }
 
 /// Lets the calling thread, and those that it starts, run before all that is not real-time: SCHED_RR with this

@@ -168,6 +168,10 @@ pub struct ProcessStats {
     /// More connections than this there cannot be (HAProxy `Hard_maxconn`): the sum of the `connection_limit`s if every
     /// listener has one, or the process's limit of descriptors if that is less.
     pub max_connections: u64,
+    /// Lines of flow logs given to syslog.
+    pub flow_log_lines: u64,
+    /// Those that were dropped, because syslog was not there or too slow.
+    pub flow_log_lines_dropped: u64,
 }
 
 /// What became of a pool or a member since it is known; no change of the configuration resets it.

@@ -272,7 +272,7 @@ impl Generator {
                 },
             },
             allowed_cidrs,
-            flow_log: match shape.flow_logs && !self.one_in(3) {
+            flow_log: match shape.flow_logs && protocol != ListenerProtocol::Prometheus && !self.one_in(3) {
                 true => Some(FlowLog {
                     format: self.pick(&["%ci:%cp %f", "%ci [%t] \"é\" %b/%s", "-"]).into(),
                     facility: self.within(0..=7) as u8,

@@ -310,12 +310,17 @@ mod tests {
     use crate::{
         engine::Engine,
         limits::{Bounds, Resources},
+        logs::Syslog,
     };
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn bounds(workers: usize) -> Bounds {
         Resources { descriptors: 4096, memory: 1 << 30, set_aside: 64, workers }.share_out().unwrap()
+    }
+
+    fn syslog(workers: usize) -> Syslog {
+        Syslog::new(Path::new("/nonexistent/log"), workers).unwrap()
     }
 
     struct Asker(UnixStream);
@@ -351,7 +356,7 @@ mod tests {
         early.0.write_all(b"?").unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(2)).unwrap();
+                let engine = Engine::start(bounds(2), syslog(2)).unwrap();
                 fitness.begin(engine.pulse());
                 assert_eq!(early.ask(b"", 1), [FIT], "asked before it began");
                 for _ in 0..3 {
@@ -376,7 +381,7 @@ mod tests {
         let mut fitness = socket.start().unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(2)).unwrap();
+                let engine = Engine::start(bounds(2), syslog(2)).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 assert_eq!(peer.ask(b"q", 1), [QUIET]);
@@ -397,7 +402,7 @@ mod tests {
         let silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| Asker::of(&path)).collect();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(1)).unwrap();
+                let engine = Engine::start(bounds(1), syslog(1)).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 for _ in 0..2 * MAX_CONNECTIONS {

@@ -29,13 +29,14 @@ use super::{
 use crate::{
     health::HealthEngine,
     limits::{Bounds, Clients},
+    logs::{LogCounters, Syslog},
     memory,
     metrics::Scrapes,
     net::{self, NewListener},
     peers::{Peers, PeersConfig},
     persist::PersistState,
     snapshot::Snapshot,
-    state::{CheckState, Registry},
+    state::{CheckState, PerWorker, Registry},
     sys,
     worker::{Command, WorkerHandle},
 };
@@ -64,6 +65,8 @@ pub(super) struct Actor {
     bounds: Bounds,
     /// All that are connected, to listeners that are gone as well.
     clients: Arc<Clients>,
+    /// What became of flow logs.
+    logs: Arc<PerWorker<LogCounters>>,
     /// It was said that more clients come than there may be.
     crowded: bool,
     health: HealthEngine,
@@ -127,11 +130,20 @@ impl Stage {
 
 impl Actor {
     /// Starts the workers, without a load balancer.
-    pub(super) fn start(bounds: Bounds, generation: Arc<AtomicU64>, scrapes: &Scrapes) -> io::Result<Self> {
+    pub(super) fn start(
+        bounds: Bounds,
+        generation: Arc<AtomicU64>,
+        scrapes: &Scrapes,
+        syslog: Syslog,
+    ) -> io::Result<Self> {
         let epoch = tokio::time::Instant::now();
         let clients = Arc::new(Clients::new(bounds.clients));
+        let logs = Arc::clone(&syslog.counters);
         let handles = (0..bounds.workers)
-            .map(|index| WorkerHandle::start(index, &bounds, Arc::clone(&clients), epoch, scrapes.clone()))
+            .zip(syslog.shares())
+            .map(|(index, syslog)| {
+                WorkerHandle::start(index, &bounds, Arc::clone(&clients), epoch, scrapes.clone(), syslog)
+            })
             .collect::<io::Result<Vec<_>>>()?;
         let instance = Uuid::new_v4();
         Ok(Self {
@@ -141,6 +153,7 @@ impl Actor {
             workers: handles,
             bounds,
             clients,
+            logs,
             crowded: false,
             health: HealthEngine::start(u64::from(std::process::id()), bounds.probes)?,
             watch: Watch::new(net::now()),
@@ -415,6 +428,7 @@ impl Actor {
                 ..ProcessStats::default()
             },
             peers: self.peers.is_configured().then(|| self.peers.report()),
+            logs: Arc::clone(&self.logs),
         }
     }
 }

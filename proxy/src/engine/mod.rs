@@ -40,7 +40,7 @@ pub use self::{
     pulse::{Pulse, Quiescing, Stalled},
     stall::Lateness,
 };
-use crate::{limits::Bounds, metrics::Scrapes, peers::PeersConfig, worker::Command};
+use crate::{limits::Bounds, logs::Syslog, metrics::Scrapes, peers::PeersConfig, worker::Command};
 
 /// Changes that wait for the one under way, each with its document; who asks for more waits until one is taken.
 const CHANGES: usize = 4;
@@ -72,12 +72,12 @@ enum Ask {
 }
 
 impl Engine {
-    /// Starts the task and the workers, without a load balancer, within these bounds. To be called within a `LocalSet` on the control
-    /// thread's runtime.
+    /// Starts the task and the workers, without a load balancer, within these bounds; flow logs go to `syslog`, which has a share
+    /// for each worker. To be called within a `LocalSet` on the control thread's runtime.
     ///
     /// # Errors
     /// When threads cannot be started.
-    pub fn start(bounds: Bounds) -> io::Result<Self> {
+    pub fn start(bounds: Bounds, syslog: Syslog) -> io::Result<Self> {
         let (changes, changes_queue) = mpsc::channel(CHANGES);
         let (asks, asks_queue) = mpsc::unbounded_channel();
         let observe = {
@@ -90,7 +90,7 @@ impl Engine {
             }
         };
         let (generation, scrapes) = Scrapes::start(observe)?;
-        let actor = Actor::start(bounds, generation, &scrapes)?;
+        let actor = Actor::start(bounds, generation, &scrapes, syslog)?;
         let pulse = actor.pulse();
         tokio::task::spawn_local(actor.run(changes_queue, asks_queue));
         Ok(Self { changes, asks, scrapes, pulse })

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::report;
 use crate::{
     limits::Bounds,
+    logs::LogCounters,
     metrics::{Exposition, Host, MetricsInput},
     snapshot::Snapshot,
     state::{Counter, ListenerCounters, PerWorker},
@@ -36,6 +37,7 @@ pub struct Observation {
     /// The rates; nothing else is filled in.
     pub(super) rates: ProcessStats,
     pub(super) peers: Option<Peers>,
+    pub(super) logs: Arc<PerWorker<LogCounters>>,
 }
 
 impl Observation {
@@ -69,6 +71,8 @@ impl Observation {
             total_connections: total(|c| &c.connections_total),
             requests: total(|c| &c.requests),
             max_connections: max_connections(&self.snapshot, self.bounds.clients),
+            flow_log_lines: self.logs.sum(|c| &c.sent),
+            flow_log_lines_dropped: self.logs.sum(|c| &c.dropped),
             ..self.rates
         };
         stats

@@ -20,8 +20,8 @@ const LEAST_CLIENTS: u64 = 16;
 /// for fitness, and what is opened for a moment (documents, `/proc`).
 const PROCESS: u64 = 40;
 
-/// Descriptors of a worker: its runtime's.
-const WORKER: u64 = 4;
+/// Descriptors of a worker: its runtime's, and one to syslog.
+const WORKER: u64 = 5;
 
 /// Of this many descriptors one may be a listening socket, and another one a probe's.
 const SHARE: u64 = 16;

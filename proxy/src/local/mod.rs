@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 pub(crate) use self::{
     idle::{IDLE_PER_MEMBER, Trust},
     pulse::WorkerPulse,
-    scratch::{Scratch, Work},
+    scratch::{Borrowed, Scratch, Work},
     share::IdleShare,
     snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
     tasks::Enlisted,
@@ -23,6 +23,7 @@ pub(crate) use self::{
 use crate::{
     conn::Pools,
     limits::{Bounds, Clients},
+    logs::FlowLogs,
     metrics::Scrapes,
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
     pub(crate) scrapes: Scrapes,
     pub(crate) pulse: Arc<WorkerPulse>,
+    pub(crate) logs: FlowLogs,
     /// Those of all workers.
     pub(crate) clients: Arc<Clients>,
     /// What this one may keep of idle connections to members.
@@ -51,6 +53,7 @@ impl Worker {
         epoch: Instant,
         scrapes: Scrapes,
         pulse: Arc<WorkerPulse>,
+        logs: FlowLogs,
     ) -> Self {
         Self {
             index,
@@ -60,6 +63,7 @@ impl Worker {
             scratch: Scratch::default(),
             scrapes,
             pulse,
+            logs,
             epoch,
             sessions: Cell::new(0),
             ending: Cell::new(false),

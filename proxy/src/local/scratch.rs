@@ -10,6 +10,7 @@ use std::{
 use crate::{
     http::{RequestHead, ResponseHead},
     l7,
+    logs::Draft,
 };
 
 /// How many a worker keeps. A worker serves few requests at once that are not waiting for a member.
@@ -27,6 +28,8 @@ pub(crate) struct Work {
     pub(crate) response: ResponseHead,
     pub(crate) out: Vec<u8>,
     pub(crate) l7: l7::Scratch,
+    /// What is to be logged of the request.
+    pub(crate) log: Draft,
 }
 
 /// A [`Work`] that goes back to its worker when dropped.

@@ -30,11 +30,31 @@ pub(crate) struct Route<'a> {
     pub(crate) now: u32,
     /// Who counts.
     pub(crate) worker: usize,
-    /// The member that is being tried, from [`begin`](Self::begin) on.
-    pub(crate) tried: Cell<usize>,
     /// What a new connection begins with; `None` is with the first payload.
     pub(crate) opening: Option<Box<Opening>>,
     pub(crate) buffers: &'a BufferPool,
+    /// What has been tried so far.
+    pub(crate) effort: Cell<Effort>,
+}
+
+/// What getting a connection to a member has taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Effort {
+    /// One more than the index in the pool's plan of the member that is being tried, or was last.
+    tried: u32,
+    /// Attempts after the first.
+    pub(crate) retries: u8,
+    /// One of them went to another member.
+    pub(crate) redispatched: bool,
+    /// The last failed because it took too long.
+    pub(crate) late: bool,
+}
+
+impl Effort {
+    /// The member that is being tried, or was last, by its index in the pool's plan.
+    pub(crate) fn tried(self) -> Option<usize> {
+        (self.tried as usize).checked_sub(1)
+    }
 }
 
 /// What a new connection begins with, before its first payload.
@@ -125,7 +145,7 @@ impl Route<'_> {
     /// # Errors
     /// When no member is left to try.
     pub(crate) async fn open(&self, chosen: Chosen, reuse: Reuse) -> Result<Connected, NoMember> {
-        let (plan, local, timeout) = (&*self.pool.plan, self.pool, self.timeout);
+        let (plan, timeout) = (&*self.pool.plan, self.timeout);
         let mut dispatch = Dispatch::new(self.has_free_choice());
         let Chosen { mut slot, mut member } = chosen;
         loop {
@@ -136,6 +156,7 @@ impl Route<'_> {
                 Err(failure) => failure,
             };
             let next = dispatch.failed(member, failure, timeout);
+            self.effort.set(Effort { late: failure == ConnectFailure::Timeout, ..self.effort.get() });
             if next == Next::GiveUp {
                 slot.member().counters().connect_errors.add(1);
                 return Err(NoMember);
@@ -158,7 +179,7 @@ impl Route<'_> {
                     tokio::time::sleep(TURNAROUND.min(timeout)).await;
                 }
             }
-            count_again(&local.members[failed], &local.members[member]);
+            self.again(failed, member);
             slot = self.slot(member);
             if let Some(stream) = self.idle(&slot, reuse) {
                 return Ok(Connected::reused(slot, member, stream));
@@ -176,7 +197,7 @@ impl Route<'_> {
     }
 
     fn slot(&self, member: usize) -> Slot {
-        self.tried.set(member);
+        self.effort.set(Effort { tried: member as u32 + 1, ..self.effort.get() });
         Slot::new(Rc::clone(&self.pool.members[member]), self.now)
     }
 
@@ -198,9 +219,22 @@ impl Route<'_> {
         self.opening.as_ref()?.tls.as_ref()
     }
 
+    /// Counts what `failed` at one member and is tried again, there or at another.
+    pub(crate) fn again(&self, failed: usize, next: usize) {
+        let effort = self.effort.get();
+        self.effort.set(Effort {
+            retries: effort.retries + 1,
+            redispatched: effort.redispatched || failed != next,
+            ..effort
+        });
+        count_again(&self.pool.members[failed], &self.pool.members[next]);
+    }
+
     /// Counts that the client has left while a member was being tried.
     pub(crate) fn abandoned(&self) {
-        self.pool.members[self.tried.get()].counters().client_aborts.add(1);
+        if let Some(tried) = self.effort.get().tried() {
+            self.pool.members[tried].counters().client_aborts.add(1);
+        }
     }
 
     fn client(&self) -> SocketAddr {
@@ -221,8 +255,7 @@ impl Route<'_> {
     }
 }
 
-/// Counts what failed at one member and is tried again, there or at another.
-pub(crate) fn count_again(failed: &Rc<LocalMember>, next: &Rc<LocalMember>) {
+fn count_again(failed: &Rc<LocalMember>, next: &Rc<LocalMember>) {
     let counters = failed.counters();
     if Rc::ptr_eq(failed, next) { counters.retries.add(1) } else { counters.redispatches.add(1) }
 }

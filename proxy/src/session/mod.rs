@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod http;
+mod log;
 mod member;
 mod metrics;
 pub mod relay;

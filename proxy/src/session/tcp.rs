@@ -5,13 +5,18 @@ use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    member::{Begun, Connected, NoMember, Opening, Reuse, Route},
+    log::Logged,
+    member::{Begun, Connected, Effort, NoMember, Opening, Reuse, Route},
     relay::{self, RelayOptions},
 };
 use crate::{
     balance::Flow,
     conn::Conn,
     local::{LocalListener, Worker},
+    logs::{
+        Record,
+        termination::{Cause, Phase},
+    },
     persist::Persistence,
 };
 
@@ -22,10 +27,26 @@ const UNHEARD: usize = 16 * 1024;
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     listener: Rc<LocalListener>,
-    mut stream: Conn,
+    stream: Conn,
     client: SocketAddr,
 ) {
     let begun = Instant::now();
+    let mut log = Logged::begin(worker, &listener, &stream, client, begun);
+    let state = Arc::clone(listener.state());
+    carry(worker, listener, stream, client, begun, log.as_deref_mut().map(|log| &mut log.record)).await;
+    if let Some(mut log) = log {
+        log.write(worker, &state);
+    }
+}
+
+async fn carry(
+    worker: &Rc<Worker>,
+    listener: Rc<LocalListener>,
+    mut stream: Conn,
+    client: SocketAddr,
+    begun: Instant,
+    mut record: Option<&mut Record>,
+) {
     let (state, timeouts) = (Arc::clone(listener.state()), listener.timeouts());
     let counters = state.counters.of(worker.index);
     let pool = {
@@ -34,7 +55,12 @@ pub(crate) async fn serve(
     };
     // The session may last for days and changes pass it by: it holds what it uses, and no configuration.
     drop(listener);
-    let Some(pool) = pool else { return stream.discard(UNHEARD) };
+    let Some(pool) = pool else {
+        if let Some(record) = record {
+            record.unconnected(Effort::default());
+        }
+        return stream.discard(UNHEARD);
+    };
     let pool_plan = &*pool.plan;
     pool_plan.state.counters.of(worker.index).sessions_total.add(1);
     let now = worker.seconds(begun);
@@ -52,22 +78,29 @@ pub(crate) async fn serve(
         avoid: None,
         now,
         worker: worker.index,
-        tried: Cell::new(0),
         opening: Opening::new(pool_plan, client, &stream),
         buffers: &worker.pools.buffers,
+        effort: Cell::default(),
     };
-    let connected = {
-        tokio::select! {
-            biased;
-            connected = connect(&route) => connected.ok(),
-            // A client that has reset its connection waits for nobody. One that has only finished sending does.
-            () = stream.failed() => {
-                route.abandoned();
-                None
-            }
+    let connected = tokio::select! {
+        biased;
+        connected = connect(&route) => Some(connected),
+        // A client that has reset its connection waits for nobody. One that has only finished sending does.
+        () = stream.failed() => None,
+    };
+    if let Some(record) = &mut record {
+        record.marks.requested = Some(begun);
+        record.routed(&route, begun);
+        match &connected {
+            Some(Ok(connected)) => record.connected(&connected.stream, connected.opened.unwrap_or(begun)),
+            Some(Err(NoMember)) => record.unconnected(route.effort.get()),
+            None => record.termination.set(Cause::ClientGone, Phase::Connect),
         }
-    };
-    let Some(mut connected) = connected else { return stream.discard(UNHEARD) };
+    }
+    if connected.is_none() {
+        route.abandoned();
+    }
+    let Some(Ok(mut connected)) = connected else { return stream.discard(UNHEARD) };
     let at = Rc::clone(connected.slot.member());
     let member_counters = at.counters();
     if let Some((stick, key)) = stick {
@@ -82,11 +115,16 @@ pub(crate) async fn serve(
         from_client: None,
         from_member: None,
     };
-    relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters).await;
+    let end =
+        relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters)
+            .await;
     let total = begun.elapsed().as_micros() as u64;
     member_counters.total_time_us.add(total);
     let opened = connected.opened.unwrap_or(begun);
     member_counters.times.add(opened.duration_since(begun).as_micros() as u64, 0, total);
+    if let Some(record) = record {
+        record.relayed(&end);
+    }
 }
 
 async fn connect(route: &Route<'_>) -> Result<Connected, NoMember> {

@@ -9,6 +9,7 @@ use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
 use crate::{
     conn::proxy_protocol::Version as ProxyVersion,
     l7::{Budget, L7Program},
+    logs::{Frontend, LogPlan, Protocol},
     persist::{PersistState, Persistence},
     state::{ListenerState, Registry},
 };
@@ -25,8 +26,8 @@ pub fn compile(model: Arc<LoadBalancer>, generation: u64, registry: &Registry) -
 /// keeps its plan: a change costs what it changes.
 ///
 /// # Errors
-/// What only compiling can find: regular expressions that cannot be honoured, or that take too much all together. All
-/// faults are reported together.
+/// What only compiling can find: regular expressions that cannot be honoured, or that take too much all together, formats
+/// of flow logs. All faults are reported together.
 pub fn compile_after(
     model: Arc<LoadBalancer>,
     before: &Snapshot,
@@ -61,12 +62,15 @@ pub fn compile_after(
         // Compiled also when it is disabled, so that enabling it later cannot fail.
         let state = registry.listener(listener.id);
         listener_states.push(Arc::clone(&state));
-        match L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget) {
-            Ok(l7) if active => {
-                listeners.push(Arc::new(compile_listener(listener, l7, &model, &enabled, state)));
+        let log = compile_log(listener);
+        match (L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget), log) {
+            (Ok(l7), Ok(log)) if active => {
+                listeners.push(Arc::new(compile_listener(listener, l7, log, &model, &enabled, state)));
             }
-            Ok(_) => {}
-            Err(found) => faults.extend::<Vec<Fault>>(found),
+            (l7, log) => {
+                faults.extend::<Vec<Fault>>(l7.err().unwrap_or_default());
+                faults.extend(log.err());
+            }
         }
     }
     if faults.is_empty() {
@@ -128,6 +132,7 @@ impl<'a> Known<'a> {
 fn compile_listener(
     listener: &Listener,
     l7: L7Program,
+    log: Option<Arc<LogPlan>>,
     model: &LoadBalancer,
     enabled: &HashMap<PoolId, usize>,
     state: Arc<ListenerState>,
@@ -143,7 +148,19 @@ fn compile_listener(
         insert_headers: listener.insert_headers,
         timeouts: listener.timeouts,
         access: AccessList::new(&listener.allowed_cidrs),
+        log,
     }
+}
+
+fn compile_log(listener: &Listener) -> Result<Option<Arc<LogPlan>>, Fault> {
+    let Some(log) = &listener.flow_log else { return Ok(None) };
+    let protocol = if listener.protocol.is_http() { Protocol::Http } else { Protocol::Tcp };
+    let frontend = Frontend { id: listener.id, protocol, tls: listener.tls.is_some() };
+    let plan = LogPlan::new(&log.format, log.facility, frontend);
+    plan.map(|plan| Some(Arc::new(plan))).map_err(|error| Fault {
+        path: format!("loadbalancer.listeners[{}].amphora.user_log_format", listener.id),
+        reason: error.to_string(),
+    })
 }
 
 /// `before` are the pool's members so far and their plans: documents keep their order, so that one that stays is mostly the

@@ -27,6 +27,7 @@ use crate::{
     balance::MembersView,
     conn::proxy_protocol::Version as ProxyVersion,
     l7::{Expressions, L7Program},
+    logs::LogPlan,
     persist::{PersistState, Persistence},
     state::{ListenerState, MemberState, PoolState, Registry},
 };
@@ -72,6 +73,8 @@ pub struct ListenerPlan {
     pub timeouts: ListenerTimeouts,
     /// `allowed_cidrs`.
     pub access: AccessList,
+    /// Its flow log, if there is one.
+    pub log: Option<Arc<LogPlan>>,
 }
 
 /// A pool.

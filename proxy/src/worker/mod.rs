@@ -27,6 +27,7 @@ use self::accept::{Acceptor, Stopping};
 use crate::{
     limits::{Bounds, Clients},
     local::{LocalListener, LocalSnapshot, Present, Worker, WorkerPulse},
+    logs::{FlowLogs, Share},
     metrics::Scrapes,
     net::NewListener,
     snapshot::Snapshot,
@@ -75,6 +76,7 @@ impl WorkerHandle {
         clients: Arc<Clients>,
         epoch: Instant,
         scrapes: Scrapes,
+        syslog: Share,
     ) -> io::Result<Self> {
         let bounds = *bounds;
         let (commands, queue) = mpsc::unbounded_channel();
@@ -84,13 +86,17 @@ impl WorkerHandle {
             // Sockets matter more than fairness between tasks: look at them twice as often as by default.
             .event_interval(31)
             .build()?;
+        let logs = {
+            let _entered = runtime.enter();
+            FlowLogs::new(syslog)?
+        };
         let pulse = Arc::new(WorkerPulse::default());
         let beating = Arc::clone(&pulse);
         let thread = thread::Builder::new().name(format!("worker-{index}")).stack_size(512 * 1024).spawn(
             move || {
                 let tasks = LocalSet::new();
                 let worker =
-                    Rc::new(Worker::new(index, bounds, clients, epoch, scrapes, Arc::clone(&beating)));
+                    Rc::new(Worker::new(index, bounds, clients, epoch, scrapes, Arc::clone(&beating), logs));
                 runtime.block_on(beating.of(tasks.run_until(run(worker, queue))));
             },
         )?;
@@ -122,6 +128,8 @@ async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
     let mut present =
         Rc::new(LocalSnapshot::new(worker.index, &worker.idle, Arc::new(Snapshot::empty(0)), None));
     let mut listeners = Listeners::default();
+    let logging = Rc::clone(&worker);
+    tokio::task::spawn_local(async move { logging.logs.run().await });
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -148,6 +156,7 @@ async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
         }
     }
     worker.ended().await;
+    worker.logs.finish();
 }
 
 /// Whether a listening socket at `wide` takes all that connect to `narrow`, once nobody listens there.

@@ -5,6 +5,7 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     rc::Rc,
     sync::{Arc, Weak},
     thread,
@@ -18,6 +19,7 @@ use super::{Command, Listeners, WorkerHandle};
 use crate::{
     limits::{Bounds, Clients, Resources},
     local::{LocalSnapshot, Worker},
+    logs::{FlowLogs, Share, Syslog},
     metrics::Scrapes,
     net::{self, NewListener},
     snapshot::{ListenerPlan, PoolPlan, Snapshot, compile_after},
@@ -26,6 +28,10 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const GENERATIONS: usize = 100;
+
+fn syslog() -> Share {
+    Syslog::new(Path::new("/nonexistent/log"), 1).unwrap().shares().next().unwrap()
+}
 
 /// A member that begins to answer everything and never ends.
 fn member() -> SocketAddr {
@@ -140,7 +146,7 @@ fn sessions_that_last_hold_no_configuration() {
     let (_, scrapes) = Scrapes::start(|| None).unwrap();
     let enough = enough();
     let clients = Arc::new(Clients::new(enough.clients));
-    let worker = WorkerHandle::start(0, &enough, clients, Instant::now(), scrapes).unwrap();
+    let worker = WorkerHandle::start(0, &enough, clients, Instant::now(), scrapes, syslog()).unwrap();
     let mut registry = Registry::new(1);
     let mut present = Arc::new(Snapshot::empty(0));
     let mut snapshots: Vec<Weak<Snapshot>> = Vec::new();
@@ -208,7 +214,9 @@ fn an_address_that_comes_back_lets_clients_in_with_the_change() {
     let clients = Arc::new(Clients::new(enough().clients));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let worker = Rc::new(Worker::new(0, enough(), clients, Instant::now(), scrapes, Arc::default()));
+        let logs = FlowLogs::new(syslog()).unwrap();
+        let worker = Worker::new(0, enough(), clients, Instant::now(), scrapes, Arc::default(), logs);
+        let worker = Rc::new(worker);
         let local = |snapshot| Rc::new(LocalSnapshot::new(0, &worker.idle, snapshot, None));
         let nothing = Arc::new(Snapshot::empty(0));
         let model = load_balancer(address.ip(), member(), 1);

@@ -38,13 +38,20 @@ pub(super) fn of_listener(
     protocol: Option<ListenerProtocol>,
 ) -> Option<FlowLog> {
     let own = read(o);
+    if protocol == Some(ListenerProtocol::Prometheus) {
+        // Octavia renders `no log` for them.
+        if own.on == Some(true) || own.format.is_some() {
+            o.fault("amphora", "listeners of protocol PROMETHEUS have no flow log");
+        }
+        return None;
+    }
     let all = &cx.flow_log;
     let said = |given: &Given| given.on.or(given.format.as_ref().map(|_| true));
     if !said(&own).or(said(all)).unwrap_or(false) {
         return None;
     }
     let format = own.format.as_deref().or(all.format.as_deref()).unwrap_or(FlowLog::DEFAULT_FORMAT);
-    let format = with_ids(format, cx, protocol);
+    let format = with_ids(format, cx);
     // What is too long by itself was told where it stands.
     let given = own.format.as_ref().or(all.format.as_ref()).map_or(0, String::len);
     if format.len() > FlowLog::MAX_FORMAT && given <= FlowLog::MAX_FORMAT {
@@ -53,15 +60,8 @@ pub(super) fn of_listener(
     Some(FlowLog { format: format.into(), facility: own.facility.or(all.facility).unwrap_or(0) })
 }
 
-/// Octavia's `_format_log_string`, without its quoting: the ids, and in listeners that read no requests nothing of a request.
-fn with_ids(format: &str, cx: &Context, protocol: Option<ListenerProtocol>) -> String {
+/// The ids in place, as Octavia's `_format_log_string` puts them there.
+fn with_ids(format: &str, cx: &Context) -> String {
     let lb = cx.id.map(|id| id.to_string()).unwrap_or_default();
-    let format =
-        format.replace("{{ project_id }}", cx.project.as_deref().unwrap_or("-")).replace("{{ lb_id }}", &lb);
-    match protocol {
-        Some(protocol) if !protocol.is_http() => {
-            ["%{+Q}r", "%r", "%{+Q}ST", "%ST"].iter().fold(format, |format, name| format.replace(name, "-"))
-        }
-        _ => format,
-    }
+    format.replace("{{ project_id }}", cx.project.as_deref().unwrap_or("-")).replace("{{ lb_id }}", &lb)
 }

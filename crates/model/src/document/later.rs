@@ -11,18 +11,11 @@ pub(super) enum Later {
     ClientCertificates,
     /// Pools with `tls_enabled`.
     PoolTls,
-    /// Flow logs: `amphora` of a load balancer and of a listener.
-    FlowLogs,
 }
 
 /// What is not there yet: the one place that refuses it. Whoever makes the proxy do a thing takes it from here.
-pub(super) const LATER: &[Later] = &[
-    Later::TerminatedHttps,
-    Later::PrometheusTls,
-    Later::ClientCertificates,
-    Later::PoolTls,
-    Later::FlowLogs,
-];
+pub(super) const LATER: &[Later] =
+    &[Later::TerminatedHttps, Later::PrometheusTls, Later::ClientCertificates, Later::PoolTls];
 
 /// What is said of it.
 pub(super) const NOT_YET: &str = "is not supported yet by this version";

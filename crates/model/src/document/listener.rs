@@ -56,9 +56,6 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
         o.fault("l7policies", format!("need a listener of protocol HTTP; this one is {protocol}"));
     }
     let flow_log = flow_log::of_listener(o, cx, protocol);
-    if flow_log.is_some() && cx.later(Later::FlowLogs) {
-        o.fault("amphora", format!("connection_logging {NOT_YET}"));
-    }
     o.parent("loadbalancer_id", cx.id);
     o.metadata(COMMON);
     o.metadata(&[("loadbalancers", Metadata::References)]);

@@ -115,6 +115,18 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Process(|process, sink| sink.put(process.generation)),
     },
     Family {
+        name: "amphora_proxy_flow_log_lines_total",
+        kind: Kind::Counter,
+        help: "Lines of flow logs given to syslog.",
+        series: Series::Process(|process, sink| sink.put(process.stats.flow_log_lines)),
+    },
+    Family {
+        name: "amphora_proxy_flow_log_lines_dropped_total",
+        kind: Kind::Counter,
+        help: "Lines of flow logs that were dropped, because syslog was not there or too slow.",
+        series: Series::Process(|process, sink| sink.put(process.stats.flow_log_lines_dropped)),
+    },
+    Family {
         name: "amphora_proxy_resident_memory_bytes",
         kind: Kind::Gauge,
         help: "Resident memory of the proxy.",

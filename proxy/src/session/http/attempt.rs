@@ -101,7 +101,7 @@ impl Attempt<'_> {
                 // Few responses have any, so that none is given room for it beforehand.
                 let passing = Box::pin(exchange.downstream.write_all(&passed_on, patience));
                 passing.await.map_err(|_| Failure::ClientGone)?;
-                exchange.counters.bytes_out.add(passed_on.len() as u64);
+                exchange.count_out(passed_on.len() as u64);
                 // It is the client's turn, once.
                 if status == 100
                     && self.request.framing.expect_continue
@@ -115,6 +115,10 @@ impl Attempt<'_> {
             let took = answered_at.duration_since(self.ready_at).as_micros() as u64;
             self.response_us = Some(took);
             counters.response_time_us.add(took);
+            if let Some(record) = work.log.record() {
+                record.marks.answered = Some(answered_at);
+                record.status = status.into();
+            }
             if sent < work.out.len() {
                 // The member answered before it had read the head.
                 exchange.upload_broken = true;

@@ -28,7 +28,7 @@ use crate::{
         responses::{self, Recipient},
     },
     local::{LocalListener, Work, Worker},
-    session::member::{self, Begun, Connected, NoMember, Opening, Reuse, Route},
+    session::member::{Begun, Connected, NoMember, Opening, Reuse, Route},
     state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
 };
 
@@ -70,15 +70,23 @@ pub(super) async fn serve(
     let begun = Instant::now();
     client.active = begun;
     let patience = listener.timeouts().client_data;
-    let Work { request, out, l7, .. } = &mut *work;
-    let origin = Origin { address: client.address, text: &mut client.address_text };
-    let decision = decide(worker, listener, origin, &request.view(client.inlet.filled()), begun, l7, out);
-    if !matches!(decision, Decision::Refuse(_)) {
-        client.inlet.consume(length);
-        if l7.is_exceeded() {
-            counters.requests_regex_limited.add(1);
+    let decision = {
+        // A block, and nothing of it is in the future.
+        let Work { request, out, l7, log, .. } = &mut *work;
+        let origin = Origin { address: client.address, text: &mut client.address_text };
+        let view = request.view(client.inlet.filled());
+        let decision = decide(worker, listener, origin, &view, begun, l7, out);
+        if !matches!(decision, Decision::Refuse(_)) {
+            if let Some(record) = log.record() {
+                record.requested(&view, length, begun);
+            }
+            client.inlet.consume(length);
+            if l7.is_exceeded() {
+                counters.requests_regex_limited.add(1);
+            }
         }
-    }
+        decision
+    };
     let reply = match decision {
         Decision::Forward(forward) => {
             match forward.carry(worker, listener, &mut Downstream::Http1(client), work).await {
@@ -90,10 +98,16 @@ pub(super) async fn serve(
         Decision::Refuse(status) => return Disposition::Error(status),
     };
     count_reply(&reply, counters);
+    if let Some(record) = work.log.record() {
+        record.replied(&reply);
+    }
     if client.write_all(&work.out, patience).await.is_err() {
         return Disposition::Close;
     }
     counters.bytes_out.add(work.out.len() as u64);
+    if let Some(record) = work.log.record() {
+        record.bytes_out += work.out.len() as u64;
+    }
     if reply.to.keep_alive { Disposition::KeepAlive } else { Disposition::LingeringClose }
 }
 
@@ -132,9 +146,9 @@ impl Forward {
                 avoid: None,
                 now,
                 worker: worker.index,
-                tried: Cell::new(0),
                 opening: Opening::new(pool_plan, downstream.address(), downstream.conn()),
                 buffers: &worker.pools.buffers,
+                effort: Cell::default(),
             };
             let tied = route.persistent.or(route.again);
             let own = tied.and_then(|member| {
@@ -160,6 +174,10 @@ impl Forward {
                     None => match connect(&route, downstream, &request, reuse).await {
                         Some(Ok(connected)) => connected,
                         Some(Err(NoMember)) => {
+                            if let Some(record) = work.log.record() {
+                                record.routed(&route, begun);
+                                record.unconnected(route.effort.get());
+                            }
                             return answer(
                                 work,
                                 503,
@@ -169,6 +187,10 @@ impl Forward {
                         }
                         None => {
                             route.abandoned();
+                            if let Some(record) = work.log.record() {
+                                record.routed(&route, begun);
+                                record.abandoned();
+                            }
                             return fail(
                                 work,
                                 request.recipient(listener.is_closing()),
@@ -181,19 +203,24 @@ impl Forward {
                 };
                 let Connected { slot, member: chosen, stream, opened } = connected;
                 if let Some(failed) = failed.take() {
-                    member::count_again(&pool.members[failed], &pool.members[chosen]);
+                    route.again(failed, chosen);
                 }
                 upstream = Upstream::Http1(MemberConnection {
                     stream,
                     inlet: Inlet::new(&worker.pools.buffers),
                     slot,
                 });
+                if let Some(record) = work.log.record() {
+                    record.routed(&route, begun);
+                    record.connected(upstream.conn(), opened.unwrap_or(begun));
+                }
                 affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
                 let mut exchange = Exchange {
                     pools: &worker.pools,
                     upload: BodyRelay::new(request.framing.body, Transfer::WithoutTrailers),
                     timeouts: &timeouts,
                     counters,
+                    bytes_out: 0,
                     upload_broken: false,
                     body_declined: false,
                     closes: false,
@@ -218,6 +245,10 @@ impl Forward {
                     Err(failure) => failure,
                 };
                 let all_read = exchange.upload.is_done();
+                if let Some(record) = work.log.record() {
+                    record.bytes_in += exchange.upload.moved();
+                    record.bytes_out += exchange.bytes_out;
+                }
                 let at = upstream.counters();
                 let ended = Instant::now();
                 times.count(at, ended);
@@ -254,6 +285,10 @@ impl Forward {
             drop(pool);
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
             let upload_done = exchange.is_sent();
+            if let Some(record) = work.log.record() {
+                record.bytes_in += exchange.upload.moved();
+                record.bytes_out += exchange.bytes_out;
+            }
             let at = upstream.counters();
             let ended = outcome.unwrap_or_else(|_| Instant::now());
             downstream.set_active(ended);
@@ -261,6 +296,9 @@ impl Forward {
             if let Err(failure) = outcome {
                 // What it has come to was counted when the response began.
                 count_failure(failure, at);
+                if let Some(record) = work.log.record() {
+                    record.failed(failure);
+                }
                 return Carried::Relayed(Disposition::Close);
             }
             let Upstream::Http1(connection) = upstream;
@@ -350,6 +388,9 @@ fn fail(
     listener: &ListenerCounters,
     pool: &PoolCounters,
 ) -> Carried {
+    if let Some(record) = work.log.record() {
+        record.failed(failure);
+    }
     let refused = match failure {
         Failure::Unanswered | Failure::BadResponse => return answer(work, 502, to, pool),
         Failure::MemberLate => return answer(work, 504, to, pool),

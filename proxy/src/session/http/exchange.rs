@@ -53,6 +53,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upload: BodyRelay,
     pub(super) timeouts: &'a ListenerTimeouts,
     pub(super) counters: &'a ListenerCounters,
+    /// Bytes sent to the client.
+    pub(super) bytes_out: u64,
     /// The member does not read any more; what is left of the request is not sent.
     pub(super) upload_broken: bool,
     /// The client may never send its body: it has asked whether to, and is told no.
@@ -62,6 +64,13 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// Bytes were sent to the client.
+    #[inline]
+    pub(super) fn count_out(&mut self, bytes: u64) {
+        self.counters.bytes_out.add(bytes);
+        self.bytes_out += bytes;
+    }
+
     /// Whether all of the request has been sent.
     pub(super) fn is_sent(&self) -> bool {
         self.upload.is_done() && !self.upload_broken
@@ -170,7 +179,7 @@ impl Exchange<'_> {
                 let polled = download.poll(cx, self.upstream.source(), self.downstream.sink(), self.pools);
                 let moved = download.moved() - before;
                 if moved > 0 {
-                    self.counters.bytes_out.add(moved);
+                    self.count_out(moved);
                     self.upstream.counters().bytes_out.add(moved);
                     progress.made();
                 }
@@ -198,7 +207,7 @@ impl Exchange<'_> {
             }
             let client_owes = sent < head.len() || download.waits_for_destination();
             let (patience, late) = if client_owes {
-                (self.timeouts.client_data, Failure::ClientGone)
+                (self.timeouts.client_data, Failure::ClientLate)
             } else {
                 (self.timeouts.member_data, Failure::CutLate)
             };
@@ -270,7 +279,7 @@ impl Exchange<'_> {
         if n > of_head {
             download.wrote(self.upstream.source(), n - of_head);
         }
-        self.counters.bytes_out.add(n as u64);
+        self.count_out(n as u64);
         Poll::Ready(Ok(of_head))
     }
 

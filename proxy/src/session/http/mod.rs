@@ -19,6 +19,7 @@ pub(super) mod client;
 mod decide;
 mod downstream;
 mod exchange;
+mod log;
 mod own;
 mod persistence;
 mod tunnel;
@@ -26,14 +27,19 @@ mod upstream;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+use tokio::time::Instant;
+
 use self::{
     carry::Disposition,
     client::{Begin, Client, HeadError},
+    tunnel::Tunnel,
 };
 use crate::{
     conn::Conn,
     http1::responses::{self, Recipient},
-    local::{LocalListener, Worker},
+    local::{Borrowed, LocalListener, Worker},
+    logs::Draft,
+    session::{self, log::Logged},
     state::ResponseClass,
 };
 
@@ -60,7 +66,8 @@ pub(crate) fn serve<H>(
                 ended @ (Begin::Late | Begin::Gone) if client.requests == 0 => {
                     listener.state().counters.of(worker.index).requests.add(1);
                     let status = if matches!(ended, Begin::Late) { 408 } else { 400 };
-                    refuse(&worker, &listener, &mut client, status).await;
+                    // Few clients come for this, so that none is given room for it beforehand.
+                    Box::pin(let_go(&worker, &listener, &mut client, status)).await;
                     break;
                 }
                 Begin::Late | Begin::Gone | Begin::Unwanted => break,
@@ -68,6 +75,10 @@ pub(crate) fn serve<H>(
             // Each may take its time, and more than one may be served before the event loop turns.
             worker.pulse.turn();
             let mut work = worker.scratch.get();
+            begin_log(&mut work.log, &worker, &listener, &client);
+            if let Some(record) = work.log.record() {
+                record.marks.first_byte = Some(Instant::now());
+            }
             let head = client.read_head(&mut work.request, listener.timeouts().client_data).await;
             let counters = listener.state().counters.of(worker.index);
             let disposition = match head {
@@ -76,13 +87,13 @@ pub(crate) fn serve<H>(
                     counters.bytes_in.add(length as u64);
                     carry::serve(&worker, &listener, &mut client, &mut work, length).await
                 }
-                Err(HeadError::Gone) => {
+                Err(late_or_gone @ (HeadError::Gone | HeadError::Late)) => {
                     counters.requests.add(1);
-                    Disposition::Error(400)
-                }
-                Err(HeadError::Late) => {
-                    counters.requests.add(1);
-                    Disposition::Error(408)
+                    let status = if matches!(late_or_gone, HeadError::Late) { 408 } else { 400 };
+                    if let Some(record) = work.log.record() {
+                        record.unrequested(status);
+                    }
+                    Disposition::Error(status)
                 }
                 Err(HeadError::Reject(reject)) => {
                     tracing::debug!(%address, %reject, "request refused");
@@ -90,17 +101,26 @@ pub(crate) fn serve<H>(
                     Disposition::Error(reject.status())
                 }
             };
-            drop(work);
-            match disposition {
-                Disposition::KeepAlive => continue,
-                Disposition::Close => {}
-                Disposition::LingeringClose => client.linger().await,
-                Disposition::Error(status) => refuse(&worker, &listener, &mut client, status).await,
-                Disposition::Tunnel(mut tunnel) => {
-                    let state = Arc::clone(listener.state());
-                    drop(listener);
-                    tunnel.run(&worker, &state, &mut client).await;
+            let linger = match disposition {
+                Disposition::KeepAlive => {
+                    session::log::end(&mut work.log, &worker, &listener);
+                    continue;
                 }
+                Disposition::Close => false,
+                Disposition::LingeringClose => true,
+                // These are few, so that none is given room for it beforehand.
+                Disposition::Error(status) => {
+                    Box::pin(refuse(&worker, &listener, &mut client, &mut work.log, status)).await
+                }
+                Disposition::Tunnel(tunnel) => {
+                    Box::pin(run_tunnel(&worker, listener, &mut client, work, tunnel)).await;
+                    break;
+                }
+            };
+            session::log::end(&mut work.log, &worker, &listener);
+            drop(work);
+            if linger {
+                client.linger().await;
             }
             break;
         }
@@ -108,15 +128,64 @@ pub(crate) fn serve<H>(
     }
 }
 
-/// Answers what could not be understood or did not come in time, before the connection is closed.
-async fn refuse(worker: &Worker, listener: &LocalListener, client: &mut Client, status: u16) {
+/// Relays what has left HTTP until it ends, and holds no configuration meanwhile.
+async fn run_tunnel(
+    worker: &Worker,
+    listener: Rc<LocalListener>,
+    client: &mut Client,
+    mut work: Borrowed,
+    mut tunnel: Box<Tunnel>,
+) {
+    let mut log = Logged::taken(&mut work.log, &listener);
+    drop(work);
+    let state = Arc::clone(listener.state());
+    drop(listener);
+    let end = tunnel.run(worker, &state, client).await;
+    if let Some(log) = &mut log {
+        log.record.relayed(&end);
+        log.write(worker, &state);
+    }
+}
+
+/// A request, or the wait for one, begins.
+fn begin_log(draft: &mut Draft, worker: &Worker, listener: &LocalListener, client: &Client) {
+    session::log::begin(draft, worker, listener, &client.stream, client.address, client.active);
+}
+
+/// Tells a client that has asked for nothing, and closes its connection.
+async fn let_go(worker: &Worker, listener: &LocalListener, client: &mut Client, status: u16) {
+    let mut draft = Draft::default();
+    begin_log(&mut draft, worker, listener, client);
+    if let Some(record) = draft.record() {
+        record.unrequested(status);
+    }
+    let told = refuse(worker, listener, client, &mut draft, status).await;
+    session::log::end(&mut draft, worker, listener);
+    if told {
+        client.linger().await;
+    }
+}
+
+/// Answers what could not be understood or did not come in time, before the connection is closed; whether the client was told.
+async fn refuse(
+    worker: &Worker,
+    listener: &LocalListener,
+    client: &mut Client,
+    log: &mut Draft,
+    status: u16,
+) -> bool {
     let counters = listener.state().counters.of(worker.index);
     counters.request_errors.add(1);
     counters.responses[ResponseClass::of(status) as usize].add(1);
     let mut response = Vec::new();
     responses::write_error(&mut response, status, Recipient::UNKNOWN);
-    if client.write_all(&response, listener.timeouts().client_data).await.is_ok() {
+    let told = client.write_all(&response, listener.timeouts().client_data).await.is_ok();
+    if told {
         counters.bytes_out.add(response.len() as u64);
-        client.linger().await;
     }
+    if let Some(record) = log.record() {
+        record.refused(status);
+        record.bytes_out += response.len() as u64;
+    }
+    told
 }

@@ -5,7 +5,7 @@ use amphora_model::ListenerTimeouts;
 use super::{client::Client, upstream::MemberConnection};
 use crate::{
     local::Worker,
-    session::relay::{self, RelayOptions},
+    session::relay::{self, RelayEnd, RelayOptions},
     state::ListenerState,
 };
 
@@ -22,7 +22,12 @@ impl Tunnel {
     }
 
     /// Relays until both sides have finished. It holds what it uses meanwhile, and no configuration.
-    pub(super) async fn run(&mut self, worker: &Worker, listener: &ListenerState, client: &mut Client) {
+    pub(super) async fn run(
+        &mut self,
+        worker: &Worker,
+        listener: &ListenerState,
+        client: &mut Client,
+    ) -> RelayEnd {
         let Self { member: MemberConnection { stream, inlet, slot }, timeouts } = self;
         let options = RelayOptions {
             client_timeout: timeouts.client_data,
@@ -32,6 +37,6 @@ impl Tunnel {
         };
         let counters = slot.member().counters();
         let listener = listener.counters.of(worker.index);
-        relay::relay(&mut client.stream, stream, options, &worker.pools, listener, counters).await;
+        relay::relay(&mut client.stream, stream, options, &worker.pools, listener, counters).await
     }
 }

@@ -31,6 +31,13 @@ impl Upstream {
         }
     }
 
+    /// The member's connection.
+    pub(super) fn conn(&self) -> &Conn {
+        match self {
+            Self::Http1(connection) => &connection.stream,
+        }
+    }
+
     /// The member's.
     #[inline]
     pub(super) fn counters(&self) -> &MemberCounters {

@@ -325,17 +325,10 @@ fn flow_logs() {
     let project = ("/project_id", json!("e3cd678b11784734bc366148aa37580e"));
     let lb = id(1);
     assert_eq!(
-        format(log(&[on.clone(), project.clone()], 0)),
+        format(log(&[on.clone(), project], 0)),
         format!(
             "e3cd678b11784734bc366148aa37580e {lb} %f %ci %cp %t %{{+Q}}r %ST %B %U %[ssl_c_verify] %{{+Q}}[ssl_c_s_dn] \
              %b %s %Tt %tsc"
-        )
-    );
-    // Of a request a listener that reads none knows nothing.
-    assert_eq!(
-        format(log(&[on.clone(), project], 1)),
-        format!(
-            "e3cd678b11784734bc366148aa37580e {lb} %f %ci %cp %t - - %B %U %[ssl_c_verify] %{{+Q}}[ssl_c_s_dn] %b %s %Tt %tsc"
         )
     );
     assert!(format(log(&[on.clone(), ("/project_id", json!("a {{ lb_id }}"))], 0)).starts_with("- "));
@@ -375,7 +368,6 @@ fn what_nothing_honours_yet_is_refused_by_name() {
     };
     for (document, path) in [
         (plain(&[("/pools/0/tls_enabled", json!(true))]), "pools[0].tls_enabled"),
-        (plain(&[("/listeners/0/amphora", json!({"connection_logging": true}))]), "listeners[0].amphora"),
         (document(&[("/pools/0/tls_enabled", json!(false))]), "listeners[0].protocol"),
         (
             plain(&[

@@ -1,0 +1,280 @@
+//! What a session or a request leaves behind: all that a line can be made of. Filled in along the way, where it costs next to
+//! nothing, and only for a listener that has a log.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
+
+use amphora_model::{MemberId, PoolId};
+use tokio::time::Instant;
+
+use super::{format::Needs, termination::Termination};
+use crate::state::MemberState;
+
+/// What HAProxy keeps of a request line (`REQURI_LEN`, less the byte behind it).
+const MOST_OF_REQUEST: usize = 1023;
+
+/// A session of a TCP listener, or a request.
+#[derive(Debug)]
+pub struct Record {
+    /// What is asked for.
+    pub needs: Needs,
+    /// The client's address, as it was accepted or as the PROXY protocol has it.
+    pub client: SocketAddr,
+    /// Where it has connected to, when that is [wanted](Needs::listener_address).
+    pub listener: Option<SocketAddr>,
+    /// The pool.
+    pub pool: Option<PoolId>,
+    /// The member that had it last.
+    pub member: Option<MemberId>,
+    /// That member's address.
+    pub member_address: Option<SocketAddr>,
+    /// Where the member's connection comes from, when that is [wanted](Needs::source_address).
+    pub source: Option<SocketAddr>,
+    /// When it happened.
+    pub marks: Marks,
+    /// That member, to ask it how much it has to do, when that is [wanted](Needs::counts).
+    pub at: Option<Arc<MemberState>>,
+    /// The response's status; 0 is none, and -1 that of a client that has gone before there was one.
+    pub status: i32,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Attempts to connect after the first.
+    pub retries: u32,
+    /// The last of them went to another member.
+    pub redispatched: bool,
+    /// How it ended.
+    pub termination: Termination,
+    /// How many connections there are at its end, when that is [wanted](Needs::counts).
+    pub counts: Counts,
+    /// What TLS has agreed upon, on an encrypted connection.
+    pub tls: Option<Rc<TlsFacts>>,
+    /// The number of the line, when that is [wanted](Needs::numbers).
+    pub line_number: u32,
+    /// The number of the session or request.
+    pub number: u32,
+    request: Vec<u8>,
+}
+
+/// Moments of a session or request. One that never came is `None`.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// The connection was accepted; or it could take the next request, when there was one before.
+    pub begun: Instant,
+    /// Handshakes on the client's connection were done.
+    pub shaken: Option<Instant>,
+    /// The request's first byte.
+    pub first_byte: Option<Instant>,
+    /// The end of the request's head; on a TCP listener the connection, as HAProxy has it.
+    pub requested: Option<Instant>,
+    /// A member was chosen: there are no queues, so that is at once.
+    pub dispatched: Option<Instant>,
+    /// The connection to the member was there.
+    pub connected: Option<Instant>,
+    /// The response's head was there.
+    pub answered: Option<Instant>,
+    /// The end.
+    pub ended: Instant,
+}
+
+/// Connections, and sessions or requests under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Of the process.
+    pub process: u64,
+    /// Of the listener.
+    pub frontend: u64,
+    /// Of the pool.
+    pub backend: u64,
+    /// Of the member.
+    pub server: u64,
+}
+
+/// What TLS has agreed upon with a client.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFacts {
+    /// As OpenSSL calls it: `TLSv1.3`.
+    pub version: &'static str,
+    /// As OpenSSL calls it: `TLS_AES_128_GCM_SHA256`, `ECDHE-RSA-AES128-GCM-SHA256`.
+    pub cipher: &'static str,
+    /// The name that the client has asked for.
+    pub server_name: Option<Box<str>>,
+    /// The protocol that was agreed upon.
+    pub alpn: Option<Box<str>>,
+    /// An earlier session was resumed.
+    pub resumed: bool,
+    /// OpenSSL's number of what verifying the client's certificate has come to; 0 also when there is none.
+    pub verify: u32,
+    /// The client's certificate.
+    pub certificate: Option<CertificateFacts>,
+}
+
+/// What a client's certificate says.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateFacts {
+    /// The whole subject, as OpenSSL writes it on one line.
+    pub subject: Attributes,
+    /// The same of its issuer.
+    pub issuer: Attributes,
+    /// SHA-1 of it, in upper-case hexadecimal.
+    pub sha1: Box<str>,
+    /// Its serial number, in upper-case hexadecimal.
+    pub serial: Box<str>,
+    /// `YYMMDDhhmmssZ`.
+    pub not_before: Box<str>,
+    /// The same.
+    pub not_after: Box<str>,
+}
+
+/// A distinguished name.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    /// All of it.
+    pub whole: Box<[u8]>,
+    /// The first `CN`.
+    pub common_name: Option<Box<[u8]>>,
+    /// The first `O`.
+    pub organization: Option<Box<[u8]>>,
+    /// The first `OU`.
+    pub organizational_unit: Option<Box<[u8]>>,
+}
+
+impl Record {
+    /// One that begins now.
+    pub fn new(needs: Needs, client: SocketAddr, begun: Instant) -> Self {
+        Self {
+            needs,
+            client,
+            listener: None,
+            pool: None,
+            member: None,
+            member_address: None,
+            source: None,
+            at: None,
+            marks: Marks::new(begun),
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            retries: 0,
+            redispatched: false,
+            termination: Termination::default(),
+            counts: Counts::default(),
+            tls: None,
+            line_number: 0,
+            number: 0,
+            request: Vec::new(),
+        }
+    }
+
+    /// Begins anew, in the same memory.
+    pub fn again(&mut self, needs: Needs, client: SocketAddr, begun: Instant) {
+        let mut request = std::mem::take(&mut self.request);
+        request.clear();
+        *self = Self { request, ..Self::new(needs, client, begun) };
+    }
+
+    /// Keeps the request line, as much of it as HAProxy keeps.
+    pub fn keep_request(&mut self, method: &[u8], target: &[u8], version: &[u8]) {
+        self.request.clear();
+        for part in [method, b" ", target, b" ", version] {
+            let room = MOST_OF_REQUEST - self.request.len();
+            self.request.extend_from_slice(&part[..part.len().min(room)]);
+        }
+    }
+
+    /// The request line; `None` when there was none that could be read.
+    pub fn request(&self) -> Option<&[u8]> {
+        (!self.request.is_empty()).then_some(&self.request)
+    }
+}
+
+/// The record of what a task works on, when its listener has a log.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    on: bool,
+    record: Record,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        Self { on: false, record: Record::new(Needs::default(), nobody, Instant::now()) }
+    }
+}
+
+impl Draft {
+    /// Begins a record.
+    pub(crate) fn begin(&mut self, needs: Needs, client: SocketAddr, begun: Instant) -> &mut Record {
+        self.on = true;
+        self.record.again(needs, client, begun);
+        &mut self.record
+    }
+
+    /// The record that was begun.
+    #[inline]
+    pub(crate) fn record(&mut self) -> Option<&mut Record> {
+        if self.on { Some(&mut self.record) } else { None }
+    }
+
+    /// Takes the record away.
+    pub(crate) fn take(&mut self) -> Option<Record> {
+        std::mem::take(&mut self.on).then(|| std::mem::take(self).record)
+    }
+
+    /// The record that was begun, for the last time.
+    pub(crate) fn end(&mut self) -> Option<&mut Record> {
+        std::mem::take(&mut self.on).then_some(&mut self.record)
+    }
+}
+
+impl Marks {
+    fn new(begun: Instant) -> Self {
+        let none = None;
+        Self {
+            begun,
+            shaken: none,
+            first_byte: none,
+            requested: none,
+            dispatched: none,
+            connected: none,
+            answered: none,
+            ended: begun,
+        }
+    }
+
+    /// Milliseconds from the beginning, as HAProxy counts them: what is not whole is left out.
+    fn since(&self, at: Option<Instant>) -> Option<i64> {
+        at.map(|at| at.saturating_duration_since(self.begun).as_millis() as i64)
+    }
+}
+
+/// HAProxy's `strm_logs`: milliseconds from the beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) handshake: i64,
+    pub(super) idle: i64,
+    pub(super) request: Option<i64>,
+    pub(super) queue: Option<i64>,
+    pub(super) connect: Option<i64>,
+    pub(super) data: Option<i64>,
+    pub(super) close: i64,
+}
+
+impl From<&Marks> for Times {
+    fn from(marks: &Marks) -> Self {
+        let handshake = marks.since(marks.shaken).unwrap_or(0);
+        Self {
+            handshake,
+            idle: marks.since(marks.first_byte).map_or(0, |first| (first - handshake).max(0)),
+            request: marks.since(marks.requested),
+            queue: marks.since(marks.dispatched),
+            connect: marks.since(marks.connected),
+            data: marks.since(marks.answered),
+            close: marks.since(Some(marks.ended)).unwrap_or(0),
+        }
+    }
+}
