@@ -11,12 +11,14 @@
 //! | `transport` | the connection under the library: reads through the guard, writes put together |
 //! | `server` | [`ServerConnection`]: a client's |
 //! | `body` | [`RecvBody`], [`SendBody`], [`Responder`] |
+//! | [`head`] | heads between the library's types and the proxy's |
 //! | `counters` | [`Counters`], for metrics |
 
 mod body;
 mod budget;
 mod counters;
 pub mod guard;
+pub mod head;
 mod server;
 mod transport;
 

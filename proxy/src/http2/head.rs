@@ -1,0 +1,429 @@
+//! Heads between the library's types and those that everything else decides by (RFC 9113 section 8).
+//!
+//! Requests of clients and responses of members are [filled](crate::http::fill) into an arena, which checks them as those of
+//! HTTP/1.1 are. What goes out is made of views, or of the text that a member of HTTP/1.1 would be sent.
+
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use bytes::Bytes;
+use h2::ext::Protocol;
+
+use crate::http::{
+    BadResponse, Head, Known, KnownSet, MAX_FIELDS, Method, Reject, RequestHead, RequestView, ResponseEdits,
+    ResponseHead, ResponseView,
+    fill::{Content, Pseudo, WEBSOCKET_KEY_LEN},
+    is_forbidden_trailer,
+};
+
+/// What does not go beyond a connection of HTTP/1.1, and may not stand in HTTP/2 (RFC 9113 section 8.2.2).
+const OF_CONNECTION: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::Http2Settings,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
+
+/// What a request of a client is read with.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestContext<'a> {
+    /// `https` or `http`: the connection's, for a request whose `:scheme` the library has dropped because there is no
+    /// `:authority` beside it.
+    pub scheme: &'static str,
+    /// For a request that is to be a WebSocket: the key that a member of HTTP/1.1 is asked with.
+    pub websocket_key: &'a [u8; WEBSOCKET_KEY_LEN],
+    /// Nothing follows the head.
+    pub ended: bool,
+}
+
+/// Whether this is an extended CONNECT (RFC 8441): it takes a [WebSocket's key](RequestContext::websocket_key).
+pub fn is_extended_connect(request: &Request<()>) -> bool {
+    request.extensions().get::<Protocol>().is_some()
+}
+
+/// Reads a client's request into the head, whose text goes to `text`; says how long it is.
+///
+/// # Errors
+/// As [`RequestHead::fill`]. What is malformed is a [stream error](refusal).
+pub fn read_request(
+    request: &Request<()>,
+    context: RequestContext<'_>,
+    head: &mut RequestHead,
+    text: &mut Vec<u8>,
+) -> Result<usize, Reject> {
+    let uri = request.uri();
+    // What is `/` for the library may be nothing at all.
+    let path = match uri.path_and_query() {
+        Some(path) if !uri.path().is_empty() => path.as_str(),
+        _ => "",
+    };
+    let protocol = request.extensions().get::<Protocol>();
+    let pseudo = Pseudo {
+        method: request.method().as_str().as_bytes(),
+        scheme: uri.scheme_str().unwrap_or(context.scheme).as_bytes(),
+        authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
+        path: path.as_bytes(),
+        protocol: protocol.map(|protocol| (protocol.as_str().as_bytes(), context.websocket_key)),
+    };
+    // They are gone over more than once, and there may not be more.
+    let empty: &[u8] = &[];
+    let mut list = [(empty, empty); MAX_FIELDS];
+    let count = request.headers().len();
+    let list = list.get_mut(..count).ok_or(Reject::TooManyFields)?;
+    for (to, field) in list.iter_mut().zip(fields(request.headers())) {
+        *to = field;
+    }
+    head.fill(text, &pseudo, list.iter().copied(), content(context.ended))
+}
+
+/// How a request that was not understood is answered: with a status, or, when it is malformed, by resetting its stream (RFC
+/// 9113 section 8.1.1), as HAProxy does.
+pub fn refusal(reject: Reject) -> Result<u16, h2::Reason> {
+    match reject {
+        Reject::BadRequest(_) | Reject::VersionNotSupported => Err(h2::Reason::PROTOCOL_ERROR),
+        Reject::MethodNotAllowed
+        | Reject::UriTooLong
+        | Reject::HeadTooLarge
+        | Reject::TooManyFields
+        | Reject::NotImplemented(_) => Ok(reject.status()),
+    }
+}
+
+/// Reads a member's response to a request of this method into the head, whose text goes to `text`; says how long it is.
+///
+/// # Errors
+/// As [`ResponseHead::fill`].
+pub fn read_response(
+    response: &Response<()>,
+    method: Method,
+    ended: bool,
+    head: &mut ResponseHead,
+    text: &mut Vec<u8>,
+) -> Result<usize, BadResponse> {
+    head.fill(text, response.status().as_u16(), fields(response.headers()), method, content(ended))
+}
+
+fn content(ended: bool) -> Content {
+    if ended { Content::Ended } else { Content::Follows }
+}
+
+fn fields(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+}
+
+/// The response for a client. `tunnel`: it is the answer to an extended CONNECT that a member of HTTP/1.1 has given as 101.
+///
+/// # Errors
+/// When it has what HTTP/2 cannot carry.
+pub fn response(
+    view: &ResponseView<'_>,
+    edits: &ResponseEdits<'_>,
+    tunnel: bool,
+) -> Result<Response<()>, BadResponse> {
+    let status = if tunnel { 200 } else { view.status() };
+    let mut drop = OF_CONNECTION.with(Known::Te);
+    if status < 200 || status == 204 || tunnel {
+        drop = drop.with(Known::ContentLength);
+    }
+    let mut map = HeaderMap::with_capacity(view.fields().count() + 2);
+    for (name, value, known) in view.fields() {
+        if drop.contains(known) || edits.removes(known, value) {
+            continue;
+        }
+        if tunnel && name.eq_ignore_ascii_case(b"sec-websocket-accept") {
+            continue;
+        }
+        append(&mut map, name, value).ok_or(BadResponse("field that HTTP/2 cannot carry"))?;
+    }
+    for (name, value) in edits.added() {
+        append(&mut map, name.as_bytes(), &value.concat())
+            .ok_or(BadResponse("field that HTTP/2 cannot carry"))?;
+    }
+    let mut response = Response::new(());
+    *response.status_mut() =
+        StatusCode::from_u16(status).map_err(|_| BadResponse("status that HTTP/2 does not have"))?;
+    *response.headers_mut() = map;
+    Ok(response)
+}
+
+fn append(map: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
+    let name = HeaderName::from_bytes(name).ok()?;
+    let value = HeaderValue::from_bytes(value).ok()?;
+    map.try_append(name, value).ok()?;
+    Some(())
+}
+
+/// Why a request cannot be sent with HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsendable(pub &'static str);
+
+/// The request for a member, from the one that a member of HTTP/1.1 would be sent. `authority` is for one that names no host.
+/// One that asks for a WebSocket becomes an extended CONNECT.
+///
+/// # Errors
+/// When it has what HTTP/2 cannot carry.
+pub fn request(view: &RequestView<'_>, secure: bool, authority: &str) -> Result<Request<()>, Unsendable> {
+    let tunnel = view.value(Known::Upgrade).map(|protocol| {
+        std::str::from_utf8(protocol).map(Protocol::from).map_err(|_| Unsendable("upgrade to no protocol"))
+    });
+    let method = if tunnel.is_some() { b"CONNECT" } else { view.method_bytes() };
+    let host = view.value(Known::Host).filter(|host| !host.is_empty());
+    let mut uri = ::http::uri::Parts::default();
+    uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(
+        Authority::try_from(host.unwrap_or(authority.as_bytes()))
+            .map_err(|_| Unsendable("host that HTTP/2 cannot carry"))?,
+    );
+    uri.path_and_query = Some(path(view.path_and_query())?);
+    let mut map = HeaderMap::with_capacity(view.field_count());
+    for (name, value, known) in view.fields() {
+        let drops = OF_CONNECTION.contains(known)
+            || known == Known::Host
+            || known == Known::Te && !value.eq_ignore_ascii_case(b"trailers")
+            || tunnel.is_some() && name.eq_ignore_ascii_case(b"sec-websocket-key");
+        if !drops {
+            append(&mut map, name, value).ok_or(Unsendable("field that HTTP/2 cannot carry"))?;
+        }
+    }
+    let mut request = Request::new(());
+    *request.method_mut() =
+        Verb::from_bytes(method).map_err(|_| Unsendable("method that HTTP/2 cannot carry"))?;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Unsendable("target that HTTP/2 cannot carry"))?;
+    *request.headers_mut() = map;
+    if let Some(protocol) = tunnel.transpose()? {
+        request.extensions_mut().insert(protocol);
+    }
+    Ok(request)
+}
+
+/// The path of `OPTIONS *` is `*`. Bytes that no URI has (RFC 3986), and HTTP/1.1 is let have, are encoded.
+fn path(path: Option<&[u8]>) -> Result<PathAndQuery, Unsendable> {
+    let Some(path) = path else { return Ok(PathAndQuery::from_static("*")) };
+    if let Ok(path) = PathAndQuery::try_from(path) {
+        return Ok(path);
+    }
+    let mut encoded = Vec::with_capacity(path.len() + 16);
+    for &byte in path {
+        if matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}') {
+            let digit = |n: u8| b"0123456789ABCDEF"[usize::from(n)];
+            encoded.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        } else {
+            encoded.push(byte);
+        }
+    }
+    PathAndQuery::from_maybe_shared(Bytes::from(encoded))
+        .map_err(|_| Unsendable("target that HTTP/2 cannot carry"))
+}
+
+/// Appends trailers that have come as lines of HTTP/1.1, without those that may not be there (RFC 9110 section 6.5.1), and the
+/// empty line behind them.
+pub fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in trailers {
+        if !is_forbidden_trailer(name.as_str().as_bytes()) {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Trailers to be sent, of fields of HTTP/1.1, without those that may not be there.
+pub fn trailers<'f>(fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        if !is_forbidden_trailer(name) {
+            let _ = append(&mut map, name, value);
+        }
+    }
+    map
+}
+
+/// The same, of trailers that have come with HTTP/2.
+pub fn passed_trailers(trailers: HeaderMap) -> HeaderMap {
+    if trailers.keys().any(|name| is_forbidden_trailer(name.as_str().as_bytes())) {
+        return self::trailers(fields(&trailers));
+    }
+    trailers
+}
+
+/// What is kept of a head, in bytes, once it is read: its text, and its table.
+pub fn kept<L>(head: &Head<L>, text: &[u8]) -> usize {
+    text.len() + head.fields.list.len() * size_of::<crate::http::Field>()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const CONTEXT: RequestContext<'static> =
+        RequestContext { scheme: "http", websocket_key: b"dGhlIHNhbXBsZSBub25jZQ==", ended: true };
+
+    fn read(request: Request<()>, context: RequestContext<'_>) -> Result<String, Reject> {
+        let (mut head, mut text) = (RequestHead::new(), Vec::new());
+        let length = read_request(&request, context, &mut head, &mut text)?;
+        assert_eq!(length, text.len());
+        Ok(String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn requests_of_clients_are_read() {
+        let request = Request::post("https://a.example:443/p?q")
+            .header("cookie", "a=1")
+            .header("x-one", "1")
+            .header("cookie", "b=2")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let context = RequestContext { ended: false, ..CONTEXT };
+        assert_eq!(
+            read(request, context).unwrap(),
+            "POST /p?q HTTP/1.1\r\nhost: a.example\r\nx-one: 1\r\nte: trailers\r\ncookie: a=1; b=2\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
+        // No `:authority`, so no `:scheme` from the library.
+        let request = Request::get("/").header("host", "b").body(()).unwrap();
+        assert_eq!(read(request, CONTEXT).unwrap(), "GET / HTTP/1.1\r\nhost: b\r\n\r\n");
+        let request = Request::options("*").header("host", "b").body(()).unwrap();
+        assert_eq!(read(request, CONTEXT).unwrap(), "OPTIONS * HTTP/1.1\r\nhost: b\r\n\r\n");
+    }
+
+    #[test]
+    fn requests_without_what_they_must_have_are_malformed() {
+        // As the library makes them of heads without `:path`, and without any host.
+        let mut without_path = Request::new(());
+        *without_path.uri_mut() = Uri::from_parts(::http::uri::Parts::default()).unwrap();
+        without_path.headers_mut().insert("host", HeaderValue::from_static("a"));
+        for request in [
+            without_path,
+            Request::get("/").body(()).unwrap(),
+            Request::get("http://a/").header("host", "b").body(()).unwrap(),
+            Request::get("http://user@a/").body(()).unwrap(),
+            Request::get("http://a/").header("te", "gzip").body(()).unwrap(),
+            Request::get("http://a/").header("connection", "x").body(()).unwrap(),
+        ] {
+            let reject = read(request, CONTEXT).unwrap_err();
+            assert_eq!(refusal(reject), Err(h2::Reason::PROTOCOL_ERROR), "{reject}");
+        }
+        let connect = Request::connect("a:443").body(()).unwrap();
+        assert_eq!(refusal(read(connect, CONTEXT).unwrap_err()), Ok(405));
+    }
+
+    #[test]
+    fn a_websocket_is_an_upgrade_for_who_speaks_http1_and_connect_for_who_does_not() {
+        let mut request = Request::connect("https://a/chat").body(()).unwrap();
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+        assert!(is_extended_connect(&request));
+        let text = read(request, RequestContext { ended: false, ..CONTEXT }).unwrap();
+        assert_eq!(
+            text,
+            "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let mut head = RequestHead::new();
+        head.parse(text.as_bytes()).unwrap();
+        let again = super::request(&head.view(text.as_bytes()), true, "m").unwrap();
+        assert_eq!((again.method().as_str(), again.uri().to_string()), ("CONNECT", "https://a/chat".into()));
+        assert_eq!(again.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
+        assert!(again.headers().is_empty());
+    }
+
+    fn sent(text: &str) -> Result<Request<()>, Unsendable> {
+        let mut head = RequestHead::new();
+        head.parse(text.as_bytes()).unwrap().unwrap();
+        request(&head.view(text.as_bytes()), false, "192.0.2.1:80")
+    }
+
+    #[test]
+    fn requests_for_members_are_made_of_text() {
+        let request = sent(
+            "PUT /p?q HTTP/1.1\r\nHost: a:8080\r\nX-A: 1\r\nTE: trailers\r\nConnection: te, close\r\nX-A: 2\r\n\
+             Transfer-Encoding: chunked\r\nKeep-Alive: 1\r\n\r\n",
+        )
+        .unwrap();
+        assert_eq!(
+            (request.method().as_str(), request.uri().to_string()),
+            ("PUT", "http://a:8080/p?q".into())
+        );
+        let fields: Vec<_> =
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(fields, [("x-a", "1"), ("x-a", "2"), ("te", "trailers")]);
+        for (text, uri) in [
+            ("GET / HTTP/1.0\r\n\r\n", "http://192.0.2.1:80/"),
+            ("GET http://b/x HTTP/1.1\r\nHost: b\r\n\r\n", "http://b/x"),
+            ("GET /a<b>\"`{|}^\\ HTTP/1.1\r\nHost: b\r\n\r\n", "http://b/a%3Cb%3E%22%60%7B%7C%7D%5E%5C"),
+            ("GET /[a]%zz?b'c HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "http://[::1]:80/[a]%zz?b'c"),
+        ] {
+            assert_eq!(sent(text).unwrap().uri().to_string(), uri);
+        }
+        let star = sent("OPTIONS * HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        assert_eq!(star.uri().path_and_query().unwrap().as_str(), "*");
+    }
+
+    fn answered(text: &str, edits: &ResponseEdits<'_>, tunnel: bool) -> (u16, Vec<(String, String)>) {
+        let mut head = ResponseHead::new();
+        head.parse(text.as_bytes()).unwrap().unwrap();
+        let response = response(&head.view(text.as_bytes()), edits, tunnel).unwrap();
+        let fields = response.headers().iter();
+        let fields = fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        (response.status().as_u16(), fields.collect())
+    }
+
+    #[test]
+    fn responses_for_clients_have_nothing_of_the_members_connection() {
+        let edits =
+            ResponseEdits { strip_cookie: Some(b"SRV"), insert_cookie: Some((b"SRV", b"m1")), private: true };
+        let text = "HTTP/1.1 200 Fine\r\nServer: x\r\nSet-Cookie: SRV=other\r\nSet-Cookie: a=b\r\n\
+                    Connection: close, x\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5\r\nTrailer: t\r\n\r\n";
+        let (status, fields) = answered(text, &edits, false);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(status, 200);
+        let expected = [
+            ("server", "x"),
+            ("set-cookie", "a=b"),
+            ("set-cookie", "SRV=m1; path=/"),
+            ("trailer", "t"),
+            ("cache-control", "private"),
+        ];
+        assert_eq!(fields, expected);
+        let switching = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: p\r\n\r\n";
+        assert_eq!(
+            answered(switching, &ResponseEdits::default(), true),
+            (200, vec![("sec-websocket-protocol".into(), "p".into())])
+        );
+        let empty = "HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(answered(empty, &ResponseEdits::default(), false), (204, vec![]));
+    }
+
+    #[test]
+    fn responses_of_members_are_read() {
+        let response = Response::builder().status(200).header("x", "1").body(()).unwrap();
+        let (mut head, mut text) = (ResponseHead::new(), Vec::new());
+        read_response(&response, Method::Get, false, &mut head, &mut text).unwrap();
+        assert_eq!(text, b"HTTP/1.1 200 \r\nx: 1\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert_eq!(head.view(&text).status(), 200);
+        assert!(kept(&head, &text) >= text.len() + 2);
+        let bad = Response::builder().header("connection", "x").body(()).unwrap();
+        assert!(read_response(&bad, Method::Get, true, &mut head, &mut text).is_err());
+    }
+
+    #[test]
+    fn trailers_are_passed_on_without_what_may_not_be_there() {
+        let map = HeaderMap::from_iter([
+            (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0")),
+            (HeaderName::from_static("content-length"), HeaderValue::from_static("0")),
+        ]);
+        let mut out = Vec::new();
+        write_trailers(&map, &mut out);
+        assert_eq!(out, b"grpc-status: 0\r\n\r\n");
+        assert_eq!(passed_trailers(map.clone()).len(), 1);
+        assert_eq!(trailers(fields(&map)).len(), 1);
+    }
+}
