@@ -30,7 +30,7 @@ pub enum Broken {
 }
 
 impl Broken {
-    fn of(error: &h2::Error) -> Self {
+    pub(super) fn of(error: &h2::Error) -> Self {
         match error.reason() {
             Some(reason) if error.is_reset() => Self::Reset(reason),
             _ => Self::Gone,

@@ -10,6 +10,7 @@
 //! | `budget` | [`Limits`], [`Budget`] |
 //! | `transport` | the connection under the library: reads through the guard, writes put together |
 //! | `server` | [`ServerConnection`]: a client's |
+//! | `member` | [`MemberStreams`]: connections to a member, shared |
 //! | `body` | [`RecvBody`], [`SendBody`], [`Responder`] |
 //! | [`head`] | heads between the library's types and the proxy's |
 //! | `counters` | [`Counters`], for metrics |
@@ -19,6 +20,7 @@ mod budget;
 mod counters;
 pub mod guard;
 pub mod head;
+mod member;
 mod server;
 mod transport;
 
@@ -26,6 +28,7 @@ pub use self::{
     body::{Broken, Chunk, RecvBody, Responder, SendBody},
     budget::{Budget, Charge, Limits},
     counters::Counters,
+    member::{Answer, Answered, Connecting, Failure, Keep, MemberStreams, Place},
     server::{Ended, Incoming, Patience, ServerConnection},
 };
 

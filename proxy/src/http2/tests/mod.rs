@@ -3,6 +3,7 @@
 
 mod attacks;
 mod client;
+mod members;
 mod raw;
 
 use std::{
