@@ -114,3 +114,28 @@ proptest! {
         oracle::proxy_header(&addresses);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn frames_of_http2(
+        records in prop::collection::vec(
+            (0u8..13, prop::sample::select(&[0u8, 1, 4, 5, 8, 0x24, 0xff][..]), 0u8..12, prop::collection::vec(any::<u8>(), 0..60)),
+            0..30,
+        ),
+        get: bool,
+    ) {
+        let mut data = Vec::new();
+        for (n, (kind, flags, stream, mut payload)) in records.into_iter().enumerate() {
+            let stream = if kind == 1 && get { 1 + 2 * n as u8 } else { stream };
+            if kind == 1 && get {
+                payload.splice(0..0, [0x82, 0x86, 0x84, 0x01, 0x01, b'a']);
+                payload.truncate(6 + payload.len() % 3 * 8);
+            }
+            data.extend([kind, flags, stream, payload.len() as u8]);
+            data.extend(payload);
+        }
+        oracle::http2_server(&data);
+    }
+}

@@ -3,6 +3,7 @@
 //! * here: the HTTP/1.1 engine's heads and chunks; `stream`: its requests, beside hyper
 //! * `document`: the load balancer's document and the update of a member
 //! * `l7`: rules and their regular expressions
+//! * `http2`: frames of HTTP/2, and the requests in them
 //! * `cookies`: `Cookie` and `Set-Cookie`
 //! * `peers`: what the other proxy of a pair says
 //! * `proxy_header`: the PROXY protocol, which is only written
@@ -13,6 +14,7 @@
 
 mod cookies;
 mod document;
+mod http2;
 mod l7;
 mod peers;
 mod proxy_header;
@@ -32,6 +34,7 @@ use amphora_proxy::{
 pub(crate) use self::{
     cookies::cookies,
     document::{document, member_update},
+    http2::http2_server,
     l7::l7,
     peers::peers,
     proxy_header::proxy_header,
