@@ -5,6 +5,7 @@ mod attacks;
 mod client;
 mod members;
 mod raw;
+mod suite;
 
 use std::{
     cell::RefCell,
@@ -12,6 +13,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     sync::Arc,
+    task::Waker,
     thread,
     time::Duration,
 };
@@ -78,12 +80,16 @@ where
 
 /// What a handler can do about its connection.
 #[derive(Clone, Default)]
-struct Control(Rc<RefCell<Option<Duration>>>);
+struct Control(Rc<RefCell<(Option<Duration>, Option<Waker>)>>);
 
 impl Control {
     /// Drains the connection, within this time.
     fn drain(&self, bound: Duration) {
-        *self.0.borrow_mut() = Some(bound);
+        let mut control = self.0.borrow_mut();
+        control.0 = Some(bound);
+        if let Some(waker) = control.1.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -107,8 +113,12 @@ async fn serve_one<H: Future<Output = ()> + 'static>(
     let start = processor_time();
     let ended = loop {
         let next = poll_fn(|cx| {
-            if let Some(bound) = control.0.take() {
-                connection.drain(bound);
+            {
+                let mut control = control.0.borrow_mut();
+                control.1 = Some(cx.waker().clone());
+                if let Some(bound) = control.0.take() {
+                    connection.drain(bound);
+                }
             }
             let polled = connection.poll_accept(cx);
             if base.is_none() && connection.is_open() {
