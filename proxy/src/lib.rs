@@ -26,6 +26,7 @@
 //! | [`memory`] | the allocator, and what it gives back |
 //! | [`privileges`] | descriptors, the network namespace, the user |
 //! | [`conn`] | connections to clients and members; buffers, pipes, deadlines, the PROXY protocol |
+//! | [`tls`] | TLS without sockets: contexts, verification, tickets, what is known of a peer |
 //! | [`net`] | listening sockets |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
@@ -52,4 +53,5 @@ pub mod session;
 pub mod snapshot;
 pub mod state;
 mod sys;
+pub mod tls;
 mod worker;

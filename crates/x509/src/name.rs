@@ -46,6 +46,11 @@ impl<'a> Name<'a> {
         self.whole
     }
 
+    /// What is inside of it: its sets.
+    pub const fn content(&self) -> &'a [u8] {
+        self.content
+    }
+
     /// Whether it has no attribute.
     pub fn is_empty(&self) -> bool {
         self.attributes().next().is_none()

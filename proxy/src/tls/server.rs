@@ -1,0 +1,218 @@
+//! What a listener terminates TLS with.
+
+use std::{fmt, sync::Arc};
+
+use amphora_model::{ListenerId, ListenerTls};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, ServerConnection, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    server::{
+        Accepted, NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::{
+    Material, Seal, TicketKeys, TlsFault, authorities, ciphers, fetch, groups, identity, provider,
+    sni::Certificates,
+    tickets::{LIFETIME, Tickets, VERIFIED_LIFETIME},
+    verify::{Authorities, Purpose, handshake_schemes, verify_handshake},
+};
+
+/// TLS of a listener: HAProxy's `bind .. ssl crt-list .. ca-file .. verify .. crl-file .. ciphers .. alpn ..`.
+#[derive(Clone)]
+pub struct ServerContext {
+    config: Arc<ServerConfig>,
+    /// The same for a client whose ALPN has nothing of the listener's: it is served without, as by HAProxy.
+    without_alpn: Arc<ServerConfig>,
+    identity: [u8; 32],
+    remarks: Vec<String>,
+}
+
+impl fmt::Debug for ServerContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerContext").field("remarks", &self.remarks).finish_non_exhaustive()
+    }
+}
+
+impl ServerContext {
+    /// From a listener's fields and the material that they name. Tickets are made with `keys`.
+    ///
+    /// # Errors
+    /// What cannot be honoured, each with its field.
+    pub fn compile(
+        listener: ListenerId,
+        tls: &ListenerTls,
+        material: &dyn Material,
+        keys: &Arc<TicketKeys>,
+    ) -> Result<Self, Vec<TlsFault>> {
+        let mut faults = Vec::new();
+        let mut note = |fault: TlsFault| faults.push(fault);
+        let offer =
+            ciphers::offer(&tls.settings).map_err(|(field, reason)| note(TlsFault::new(field, reason))).ok();
+
+        // What a ticket holds for: who clients are, as it was found out when the session began.
+        let mut seal = Seal::new("client authentication");
+        seal.add(listener.to_string().as_bytes());
+        let client_authentication = tls.client_authentication.as_ref().map(|wanted| {
+            seal.add(if wanted.mandatory { b"mandatory" } else { b"optional" });
+            let revocations = wanted.revocations.as_ref().map(|id| ("client_crl_container_ref", id));
+            let ca = ("client_ca_tls_container_ref", &wanted.authorities);
+            Some((
+                wanted.mandatory,
+                authorities(material, ca, revocations, &mut seal).map_err(&mut note).ok()?,
+            ))
+        });
+        let scope = seal.finish();
+
+        let mut seal = Seal::new("listener");
+        seal.add(&scope);
+        seal.add(format!("{:?}", tls.settings).as_bytes());
+        let default = ("default_tls_container_ref", &tls.certificate);
+        let named =
+            std::iter::once(default).chain(tls.sni_certificates.iter().map(|id| ("sni_container_refs", id)));
+        let identities: Vec<_> = named
+            .filter_map(|(field, id)| {
+                let bytes = fetch(material, id, field).map_err(&mut note).ok()?;
+                seal.add(&bytes);
+                let read = identity::read(&bytes).map_err(|reason| format!("{id}: {reason}"));
+                read.map_err(|reason| note(TlsFault::new(field, reason))).ok()
+            })
+            .collect();
+        let (Some(offer), true, Some((default, others))) =
+            (offer, faults.is_empty(), identities.split_first())
+        else {
+            return Err(faults);
+        };
+
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider(&offer, groups::TO_CLIENTS)))
+            .with_protocol_versions(&offer.versions)
+            .map_err(|error| vec![TlsFault::new("tls_versions", error.to_string())])?;
+        let (builder, lifetime) = match client_authentication.flatten() {
+            None => (builder.with_no_client_auth(), LIFETIME),
+            Some((mandatory, authorities)) => {
+                let verifier = ClientVerifier::new(authorities, mandatory);
+                (builder.with_client_cert_verifier(Arc::new(verifier)), VERIFIED_LIFETIME)
+            }
+        };
+        let certificates = Certificates::new(Arc::clone(default), others);
+        let mut config = builder.with_cert_resolver(Arc::new(certificates));
+        config.ignore_client_order = true;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), scope, lifetime));
+        let without_alpn = Arc::new(config.clone());
+        config.alpn_protocols = tls.settings.alpn.iter().map(|name| name.as_str().into()).collect();
+        Ok(Self { config: Arc::new(config), without_alpn, identity: seal.finish(), remarks: offer.remarks })
+    }
+
+    /// A connection with a client that has not said anything yet.
+    ///
+    /// A client whose ALPN has no protocol of the listener's is refused then, as RFC 7301 section 3.2 says; to serve it as
+    /// HAProxy does, read its hello with a [`rustls::server::Acceptor`] and ask [`config_for`](Self::config_for).
+    ///
+    /// # Errors
+    /// None that could come about.
+    pub fn accept(&self) -> Result<ServerConnection, Error> {
+        ServerConnection::new(Arc::clone(&self.config))
+    }
+
+    /// What a client is served with that has said this.
+    pub fn config_for(&self, hello: &Accepted) -> Arc<ServerConfig> {
+        let common = |mut offered: Box<dyn Iterator<Item = &[u8]> + '_>| {
+            offered.any(|theirs| self.config.alpn_protocols.iter().any(|ours| ours == theirs))
+        };
+        let hello = hello.client_hello();
+        let agreed = hello.alpn().is_none_or(|offered| common(Box::new(offered)));
+        Arc::clone(if agreed { &self.config } else { &self.without_alpn })
+    }
+
+    /// What clients are served with that have something in common with it.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// Equal for contexts that are made of the same.
+    pub fn identity(&self) -> &[u8; 32] {
+        &self.identity
+    }
+
+    /// What the document asks for that is left out, a sentence each, for the status.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+}
+
+/// `verify optional` and `verify required`.
+#[derive(Debug)]
+struct ClientVerifier {
+    authorities: Authorities,
+    mandatory: bool,
+    /// Whose certificates clients are told to choose from.
+    subjects: Vec<DistinguishedName>,
+}
+
+/// Names of authorities that are sent to clients: what they take is limited.
+const MAX_SUBJECTS: usize = 32 * 1024;
+
+impl ClientVerifier {
+    fn new(authorities: Authorities, mandatory: bool) -> Self {
+        let mut subjects: Vec<DistinguishedName> = Vec::new();
+        for certificate in authorities.certificates() {
+            let subject = DistinguishedName::in_sequence(certificate.subject.content());
+            if !subjects.iter().any(|known| known.as_ref() == subject.as_ref()) {
+                subjects.push(subject);
+            }
+        }
+        // With none, clients choose by themselves.
+        if subjects.iter().map(|subject| subject.as_ref().len() + 2).sum::<usize>() > MAX_SUBJECTS {
+            subjects.clear();
+        }
+        Self { authorities, mandatory, subjects }
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.authorities.verify(end_entity, intermediates, Purpose::Client, now)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_handshake(message, certificate, signed, false)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_handshake(message, certificate, signed, true)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        handshake_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Which certificate a client is shown.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rustls::{
+    SignatureScheme,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use super::identity::{KeyKind, hosts, kind};
+
+/// The certificates of a listener by host, as HAProxy's `crt-list` with the same files in this order has them.
+///
+/// A name that a client gives is looked for as it is, and with its first label replaced by `*`, without regard to case. Of what
+/// is found either way, an ECDSA certificate is taken if the client can verify one, or else an RSA one, or else another. A
+/// client that gives no name, or one that no certificate is for, is shown the first of all.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    default: Arc<CertifiedKey>,
+    exact: HashMap<Box<str>, Candidates>,
+    /// By what follows the `*`, with its dot.
+    wildcard: HashMap<Box<str>, Candidates>,
+}
+
+/// The first certificate of each kind.
+#[derive(Clone, Debug, Default)]
+struct Candidates {
+    ecdsa: Option<Arc<CertifiedKey>>,
+    rsa: Option<Arc<CertifiedKey>>,
+    other: Option<Arc<CertifiedKey>>,
+}
+
+impl Candidates {
+    fn add(&mut self, key: &Arc<CertifiedKey>) {
+        let place = match kind(key) {
+            KeyKind::Ecdsa => &mut self.ecdsa,
+            KeyKind::Rsa => &mut self.rsa,
+            KeyKind::Other => &mut self.other,
+        };
+        place.get_or_insert_with(|| Arc::clone(key));
+    }
+}
+
+/// The longest name that DNS has; HAProxy cuts longer ones, here none is found for them.
+const LONGEST_NAME: usize = 255;
+
+impl Certificates {
+    pub(super) fn new(default: Arc<CertifiedKey>, others: &[Arc<CertifiedKey>]) -> Self {
+        let mut certificates =
+            Self { default: Arc::clone(&default), exact: HashMap::new(), wildcard: HashMap::new() };
+        for key in [&default].into_iter().chain(others) {
+            for host in key.cert.first().map(hosts).unwrap_or_default() {
+                certificates.add(&host.to_ascii_lowercase(), key);
+            }
+        }
+        certificates
+    }
+
+    fn add(&mut self, host: &str, key: &Arc<CertifiedKey>) {
+        // In a crt-list `!` takes a name out, which no certificate's own name does.
+        let (names, host) = match host.strip_prefix('*') {
+            Some(rest) => (&mut self.wildcard, rest),
+            None => (&mut self.exact, host),
+        };
+        if !host.is_empty() {
+            names.entry(host.into()).or_default().add(key);
+        }
+    }
+
+    fn find(&self, name: &str, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+        let mut buffer = [0; LONGEST_NAME];
+        let lower = buffer.get_mut(..name.len())?;
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        let name = str::from_utf8(lower).ok()?;
+        let exact = self.exact.get(name);
+        let suffix = name.find('.').map(|dot| &name[dot..]);
+        let wildcard = suffix.and_then(|suffix| self.wildcard.get(suffix));
+        let of = |kind: fn(&Candidates) -> Option<&Arc<CertifiedKey>>| {
+            exact.and_then(kind).or_else(|| wildcard.and_then(kind))
+        };
+        let (ecdsa, rsa) = (of(|found| found.ecdsa.as_ref()), of(|found| found.rsa.as_ref()));
+        let verifies = |key: &Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        ecdsa
+            .filter(|key| verifies(key))
+            .or(rsa.filter(|key| verifies(key)))
+            .or_else(|| of(|found| found.other.as_ref()))
+            .or(ecdsa)
+            .or(rsa)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let found = hello.server_name().and_then(|name| self.find(name, hello.signature_schemes()));
+        Some(Arc::clone(found.unwrap_or(&self.default)))
+    }
+}

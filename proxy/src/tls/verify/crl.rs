@@ -1,0 +1,201 @@
+//! Whether a certificate is revoked: OpenSSL's `check_revocation` with `X509_V_FLAG_CRL_CHECK_ALL`, without deltas and lists
+//! of other issuers' certificates.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use amphora_x509::{Certificate, PublicKey, Reader, RevocationList, oid, tag};
+use rustls_pki_types::CertificateRevocationListDer;
+
+use super::{
+    VerifyError,
+    chain::{CRL_SIGN, Link},
+    signature::is_signed,
+};
+
+/// A revocation list, with its serial numbers in order.
+#[derive(Debug)]
+pub(crate) struct List {
+    der: CertificateRevocationListDer<'static>,
+    issuer: Vec<u8>,
+    /// Sorted, without leading zeros; and whether the entry takes the revocation back.
+    serials: Vec<(Box<[u8]>, bool)>,
+    /// The key that is known to have signed it.
+    signed_by: Option<Box<[u8]>>,
+    scope: Scope,
+    /// Whether an extension that must be understood is not.
+    critical: bool,
+}
+
+/// What `issuingDistributionPoint` says a list is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    Authorities,
+    Others,
+    /// Something that is not looked at: a point of distribution, some reasons, attribute certificates, other issuers.
+    Unknown,
+}
+
+impl List {
+    /// # Errors
+    /// It is none, for a human.
+    pub(crate) fn new(der: CertificateRevocationListDer<'static>) -> Result<Self, String> {
+        let list =
+            RevocationList::read(&der).ok_or("a revocation list that is not in the form of RFC 5280")?;
+        let mut serials: Vec<(Box<[u8]>, bool)> =
+            list.entries().map(|entry| (normal(entry.serial).into(), entry.is_removal())).collect();
+        serials.sort_unstable();
+        serials.dedup();
+        // A list that only says what has changed is none that something can be found missing in.
+        let scope = match list.extensions.find(oid::ISSUING_DISTRIBUTION_POINT) {
+            _ if list.extensions.find(oid::DELTA_CRL_INDICATOR).is_some() => Scope::Unknown,
+            None => Scope::Everything,
+            Some(point) => scope(point.value),
+        };
+        let understood =
+            [oid::ISSUING_DISTRIBUTION_POINT, oid::AUTHORITY_KEY_IDENTIFIER, oid::DELTA_CRL_INDICATOR];
+        let mut critical = list.extensions.iter().any(|e| e.critical && !understood.contains(&e.oid));
+        critical |= list
+            .entries()
+            .any(|entry| entry.extensions.iter().any(|e| e.critical && e.oid != oid::CERTIFICATE_ISSUER));
+        let issuer = list.issuer.canonical();
+        Ok(Self { der, issuer, serials, signed_by: None, scope, critical })
+    }
+
+    /// The canonical form of its issuer.
+    pub(super) fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
+
+    fn read(&self) -> Option<RevocationList<'_>> {
+        RevocationList::read(&self.der)
+    }
+
+    /// Finds out whether this key has signed it.
+    pub(super) fn verify_beforehand(&mut self, key: &PublicKey<'_>) {
+        if self.signed_by.is_none() && self.is_signed(key) {
+            self.signed_by = Some(key.der.into());
+        }
+    }
+
+    fn is_signed(&self, key: &PublicKey<'_>) -> bool {
+        self.signed_by.as_deref() == Some(key.der)
+            || self.read().is_some_and(|list| {
+                list.inner_algorithm == list.algorithm
+                    && is_signed(key, &list.algorithm, list.signed, list.signature)
+            })
+    }
+
+    /// What speaks for it, before others for the same issuer: `get_crl_score`. `None`: it is not for this certificate.
+    fn score(&self, issuer: &Certificate<'_>, authority: bool, now: i64) -> Option<Score> {
+        if self.scope == Scope::Unknown {
+            return None;
+        }
+        let list = self.read()?;
+        let named = list.extensions.authority_key_identifier().ok().flatten();
+        let of_key = named.is_none_or(|named| {
+            let key = issuer.extensions.subject_key_identifier().ok().flatten();
+            named.key.zip(key).is_none_or(|(named, key)| named == key)
+                && named.serial.is_none_or(|serial| serial == issuer.serial)
+                && named.issuer.is_none_or(|name| name.canonical() == issuer.issuer.canonical())
+        });
+        let in_scope = match self.scope {
+            Scope::Everything => true,
+            Scope::Authorities => authority,
+            Scope::Others => !authority,
+            Scope::Unknown => false,
+        };
+        of_key.then(|| Score {
+            understood: !self.critical,
+            in_scope,
+            in_time: check_time(&list, now).is_ok(),
+            latest: list.this_update.unix(),
+        })
+    }
+}
+
+/// In the order of weight.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    understood: bool,
+    in_scope: bool,
+    in_time: bool,
+    latest: Option<i64>,
+}
+
+fn normal(serial: &[u8]) -> &[u8] {
+    let zeros = serial.iter().take_while(|octet| **octet == 0).count();
+    &serial[zeros..]
+}
+
+fn scope(point: &[u8]) -> Scope {
+    let read = || {
+        let mut point = Reader::new(point).enter(tag::SEQUENCE)?;
+        let mut scope = Scope::Everything;
+        while !point.is_empty() {
+            let field = point.element()?;
+            let yes = field.content.iter().any(|octet| *octet != 0);
+            scope = match (field.tag, scope) {
+                (0x81..=0x85, _) if !yes => scope,
+                (0x81, Scope::Everything) => Scope::Others,
+                (0x82, Scope::Everything) => Scope::Authorities,
+                _ => return None,
+            };
+        }
+        Some(scope)
+    };
+    read().unwrap_or(Scope::Unknown)
+}
+
+fn check_time(list: &RevocationList<'_>, now: i64) -> Result<(), VerifyError> {
+    if list.this_update.unix().ok_or(VerifyError::BadLastUpdate)? > now {
+        return Err(VerifyError::CrlNotYetValid);
+    }
+    // One that does not say when the next is due is good for ever.
+    if let Some(next) = list.next_update
+        && next.unix().ok_or(VerifyError::BadNextUpdate)? <= now
+    {
+        return Err(VerifyError::CrlExpired);
+    }
+    Ok(())
+}
+
+/// Looks for every certificate of a chain, the root's as well, in a list of its issuer.
+pub(super) fn check(
+    chain: &[Link<'_>],
+    lists: &HashMap<Vec<u8>, Vec<List>>,
+    now: i64,
+) -> Result<(), VerifyError> {
+    for (at, link) in chain.iter().enumerate() {
+        let issuer = &chain.get(at + 1).unwrap_or(link).certificate;
+        let authority =
+            link.certificate.extensions.basic_constraints().ok().flatten().is_some_and(|c| c.authority);
+        let candidates = lists.get(&link.issuer).map_or(&[][..], |lists| &lists[..]);
+        let (list, score) = candidates
+            .iter()
+            .filter_map(|list| Some((list, list.score(issuer, authority, now)?)))
+            .min_by_key(|(_, score)| Reverse(*score))
+            .ok_or(VerifyError::UnableToGetCrl)?;
+        let read = list.read().ok_or(VerifyError::UnableToGetCrl)?;
+        if issuer.extensions.key_usage().ok().flatten().is_some_and(|usage| usage & CRL_SIGN == 0) {
+            return Err(VerifyError::NoCrlSign);
+        }
+        if !score.in_scope {
+            return Err(VerifyError::DifferentCrlScope);
+        }
+        check_time(&read, now)?;
+        if !list.is_signed(&issuer.public_key) {
+            return Err(VerifyError::CrlSignatureFailure);
+        }
+        if list.critical {
+            return Err(VerifyError::UnhandledCriticalCrlExtension);
+        }
+        let serial = normal(link.certificate.serial);
+        let from = list.serials.partition_point(|(known, _)| known.as_ref() < serial);
+        let mut found = list.serials[from..].iter().take_while(|(known, _)| known.as_ref() == serial);
+        if found.any(|(_, removal)| !removal) {
+            return Err(VerifyError::Revoked);
+        }
+    }
+    Ok(())
+}

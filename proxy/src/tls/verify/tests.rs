@@ -1,0 +1,131 @@
+#![allow(clippy::unwrap_used)]
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SerialNumber, date_time_ymd};
+
+use super::*;
+use crate::tls::{
+    pem::Bundle,
+    testing::{Authority, authority_params, leaf_params},
+};
+
+/// The first of June of a year.
+fn in_year(year: i32) -> UnixTime {
+    let seconds = date_time_ymd(year, 6, 1).unix_timestamp();
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds.try_into().unwrap()))
+}
+
+struct Case {
+    authorities: String,
+    lists: Option<String>,
+    shown: String,
+    purpose: Purpose,
+    year: i32,
+}
+
+impl Case {
+    fn new(authorities: &[&Authority], shown: String) -> Self {
+        let authorities = authorities.iter().map(|authority| authority.pem()).collect();
+        Self { authorities, lists: None, shown, purpose: Purpose::Client, year: 2026 }
+    }
+
+    fn lists(self, lists: &[String]) -> Self {
+        Self { lists: Some(lists.concat()), ..self }
+    }
+
+    fn verify(&self) -> Result<(), VerifyError> {
+        let lists = self.lists.as_ref().map(|lists| {
+            Bundle::read(lists.as_bytes())
+                .unwrap()
+                .lists
+                .into_iter()
+                .map(|list| List::new(list).unwrap())
+                .collect()
+        });
+        let certificates = Bundle::read(self.authorities.as_bytes()).unwrap().certificates;
+        let authorities = Authorities::new(certificates, lists).unwrap();
+        let shown = Bundle::read(self.shown.as_bytes()).unwrap().certificates;
+        let (leaf, others) = shown.split_first().unwrap();
+        authorities.verify(leaf, others, self.purpose, in_year(self.year))
+    }
+}
+
+fn changed(mut params: CertificateParams, change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
+    change(&mut params);
+    params
+}
+
+fn serial(name: &str, serial: u64) -> CertificateParams {
+    changed(leaf_params(name, &[]), |params| params.serial_number = Some(SerialNumber::from(serial)))
+}
+
+#[test]
+fn chains_end_in_a_root_that_is_known() {
+    let (root, stranger) = (Authority::root("root"), Authority::root("stranger"));
+    let (middle, low) = (root.below("middle"), root.below("middle").below("low"));
+    let of_root = root.issue(&leaf_params("a", &[]));
+    let of_middle = middle.issue(&leaf_params("a", &[]));
+    for (authorities, shown, expected) in [
+        (&[&root][..], of_root.clone(), Ok(())),
+        (&[&stranger, &root], of_root.clone(), Ok(())),
+        (&[&stranger], of_root.clone(), Err(VerifyError::UnknownIssuer)),
+        (&[&root], of_middle.clone() + &middle.pem(), Ok(())),
+        (&[&root], of_middle.clone() + &stranger.pem() + &root.pem() + &middle.pem(), Ok(())),
+        (&[&root, &middle], of_middle.clone(), Ok(())),
+        (&[&root], of_middle.clone(), Err(VerifyError::UnknownIssuer)),
+        (&[&middle], of_middle.clone(), Err(VerifyError::UnableToGetIssuer)),
+        (&[&stranger], of_middle.clone() + &middle.pem() + &root.pem(), Err(VerifyError::SelfSignedInChain)),
+        (&[&root], low.issue(&leaf_params("a", &[])) + &low.pem(), Err(VerifyError::UnknownIssuer)),
+        (&[&root], stranger.pem(), Err(VerifyError::SelfSigned)),
+    ] {
+        assert_eq!(Case::new(authorities, shown).verify(), expected);
+    }
+}
+
+#[test]
+fn times_and_purposes() {
+    let root = Authority::root("root");
+    let until = |year| changed(leaf_params("a", &[]), |params| params.not_after = date_time_ymd(year, 1, 1));
+    let from = |year| changed(leaf_params("a", &[]), |params| params.not_before = date_time_ymd(year, 1, 1));
+    let mut for_servers = leaf_params("a", &[]);
+    for_servers.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    for (params, expected) in [
+        (until(2025), Err(VerifyError::Expired)),
+        (from(2027), Err(VerifyError::NotYetValid)),
+        (for_servers.clone(), Err(VerifyError::InvalidPurpose)),
+    ] {
+        assert_eq!(Case::new(&[&root], root.issue(&params)).verify(), expected);
+    }
+    let servers = Case { purpose: Purpose::Server, ..Case::new(&[&root], root.issue(&for_servers)) };
+    assert_eq!(servers.verify(), Ok(()));
+    let old = Authority::with(
+        changed(authority_params("old"), |params| params.not_after = date_time_ymd(2025, 1, 1)),
+        None,
+    );
+    assert_eq!(Case::new(&[&old], old.issue(&leaf_params("a", &[]))).verify(), Err(VerifyError::Expired));
+}
+
+#[test]
+fn every_certificate_of_the_chain_is_looked_for_in_a_list() {
+    let root = Authority::root("root");
+    let middle = root.below("middle");
+    let shown = || middle.issue(&serial("a", 7)) + &middle.pem();
+    for (lists, expected) in [
+        (vec![root.list(&[], 2020, 2030), middle.list(&[], 2020, 2030)], Ok(())),
+        (vec![root.list(&[], 2020, 2030), middle.list(&[1, 7, 300], 2020, 2030)], Err(VerifyError::Revoked)),
+        (vec![root.list(&[], 2020, 2030)], Err(VerifyError::UnableToGetCrl)),
+        (vec![middle.list(&[], 2020, 2030)], Err(VerifyError::UnableToGetCrl)),
+        (vec![root.list(&[], 2020, 2030), middle.list(&[], 2020, 2025)], Err(VerifyError::CrlExpired)),
+        (vec![root.list(&[], 2020, 2030), middle.list(&[], 2027, 2030)], Err(VerifyError::CrlNotYetValid)),
+        // The newest that is good is asked.
+        (
+            vec![root.list(&[], 2020, 2030), middle.list(&[7], 2020, 2030), middle.list(&[], 2021, 2030)],
+            Ok(()),
+        ),
+        (
+            vec![root.list(&[], 2020, 2030), middle.list(&[], 2020, 2030), middle.list(&[7], 2021, 2030)],
+            Err(VerifyError::Revoked),
+        ),
+    ] {
+        assert_eq!(Case::new(&[&root], shown()).lists(&lists).verify(), expected);
+    }
+}
