@@ -1,7 +1,7 @@
 //! Certificates and TLS configurations: an authority, certificates with keys of both kinds that it has issued, clients
 //! that resume or do not, and members.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fmt, fs, path::Path, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
@@ -43,10 +43,8 @@ pub enum Offer {
 }
 
 /// An authority and what it has issued.
-#[derive(Debug)]
 pub struct Identities {
-    authority: CertificateDer<'static>,
-    authority_pem: String,
+    authority: CertifiedIssuer<'static, KeyPair>,
     ecdsa: Identity,
     rsa: Identity,
 }
@@ -79,18 +77,10 @@ impl Identities {
         parameters.distinguished_name.push(DnType::CommonName, "bench authority");
         let authority =
             CertifiedIssuer::self_signed(parameters, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
-        let issue = |key: KeyPair| -> Result<Identity> {
-            let mut parameters = CertificateParams::new([NAME.to_owned()])?;
-            parameters.distinguished_name.push(DnType::CommonName, NAME);
-            let certificate = parameters.signed_by(&key, &authority)?;
-            let pem = certificate.pem() + &key.serialize_pem();
-            Ok(Identity { certificate: certificate.der().clone(), key: key.serialize_der(), pem })
-        };
         Ok(Self {
-            ecdsa: issue(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?,
-            rsa: issue(KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?)?,
-            authority: authority.der().clone(),
-            authority_pem: authority.pem(),
+            ecdsa: issue(&authority, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?,
+            rsa: issue(&authority, KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?)?,
+            authority,
         })
     }
 
@@ -107,8 +97,17 @@ impl Identities {
     }
 
     /// The authority's certificate.
-    pub fn authority(&self) -> &str {
-        &self.authority_pem
+    pub fn authority(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// Another certificate with another key of ECDSA, as one file has them, and the certificate alone.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn renewed(&self) -> Result<(String, CertificateDer<'static>)> {
+        let identity = issue(&self.authority, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
+        Ok((identity.pem, identity.certificate))
     }
 
     /// Writes `authority.pem`, `ecdsa.pem` and `rsa.pem`.
@@ -116,8 +115,9 @@ impl Identities {
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, directory: &Path) -> Result<()> {
+        let authority = self.authority();
         for (name, text) in
-            [("authority", self.authority()), ("ecdsa", self.pem(Key::Ecdsa)), ("rsa", self.pem(Key::Rsa))]
+            [("authority", &*authority), ("ecdsa", self.pem(Key::Ecdsa)), ("rsa", self.pem(Key::Rsa))]
         {
             fs::write(directory.join(name).with_extension("pem"), text)?;
         }
@@ -130,7 +130,7 @@ impl Identities {
     /// When rustls cannot do what is asked for.
     pub fn strict_client(&self, offer: Offer) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.authority.clone())?;
+        roots.add(self.authority.der().clone())?;
         let config = ClientConfig::builder_with_provider(provider().into())
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots)
@@ -166,6 +166,20 @@ impl Identities {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config.into())
     }
+}
+
+impl fmt::Debug for Identities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identities").finish_non_exhaustive()
+    }
+}
+
+fn issue(authority: &CertifiedIssuer<'_, KeyPair>, key: KeyPair) -> Result<Identity> {
+    let mut parameters = CertificateParams::new([NAME.to_owned()])?;
+    parameters.distinguished_name.push(DnType::CommonName, NAME);
+    let certificate = parameters.signed_by(&key, authority)?;
+    let pem = certificate.pem() + &key.serialize_pem();
+    Ok(Identity { certificate: certificate.der().clone(), key: key.serialize_der(), pem })
 }
 
 fn finish(mut config: ClientConfig, offer: Offer) -> Arc<ClientConfig> {

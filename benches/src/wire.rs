@@ -7,7 +7,7 @@ use std::{
 
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection,
-    pki_types::ServerName,
+    pki_types::{CertificateDer, ServerName},
 };
 
 use crate::{Result, tls::NAME};
@@ -59,6 +59,14 @@ impl<S: Read + Write> Wire<S> {
         match self {
             Self::Plain(_) => None,
             Self::Tls(tls) => tls.1.handshake_kind(),
+        }
+    }
+
+    /// The certificate that the other side has shown.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.1.peer_certificates()?.first(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     rc::Rc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use h2::client::{Connection, SendRequest};
@@ -31,7 +31,7 @@ use crate::{
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 24;
 /// How often the conductor is asked.
-const BEAT: std::time::Duration = std::time::Duration::from_millis(5);
+const BEAT: Duration = Duration::from_millis(5);
 
 /// How many exchanges are under way.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,8 @@ pub struct Width {
     pub streams: usize,
 }
 
-/// Exchanges one after the other on each stream of each connection, until `conduct`, which is asked each 5 ms, says stop.
+/// Exchanges one after the other on each stream of each connection, at most `rate` of them per second or as many as can be,
+/// until `conduct`, which is asked each 5 ms, says stop.
 ///
 /// # Errors
 /// When there is nothing but failures.
@@ -50,9 +51,12 @@ pub fn exchanges(
     target: impl Into<Target>,
     exchange: &Exchange,
     width: Width,
+    rate: Option<f64>,
     conduct: &mut dyn FnMut(Instant, &Tally) -> Command,
 ) -> Result<Tally> {
-    let load = Rc::new(Load::new(target.into(), exchange)?);
+    let mut load = Load::new(target.into(), exchange)?;
+    load.period = rate.map(|rate| Duration::from_secs_f64((width.connections * width.streams) as f64 / rate));
+    let load = Rc::new(load);
     let runtime = runtime()?;
     let local = LocalSet::new();
     local.block_on(&runtime, async {
@@ -94,6 +98,8 @@ struct Load {
     tally: RefCell<Tally>,
     failures_in_a_row: Cell<u64>,
     stopping: Cell<bool>,
+    /// From the start of an exchange to that of the next on its stream, when a rate is wanted.
+    period: Option<Duration>,
 }
 
 impl Load {
@@ -110,6 +116,7 @@ impl Load {
             tally: RefCell::default(),
             failures_in_a_row: Cell::new(0),
             stopping: Cell::new(false),
+            period: None,
         })
     }
 
@@ -145,6 +152,10 @@ impl Load {
                     tally.exchanges += 1;
                     tally.latency.record(started.elapsed());
                     self.failures_in_a_row.set(0);
+                    drop(tally);
+                    if let Some(period) = self.period {
+                        sleep(period.saturating_sub(started.elapsed())).await;
+                    }
                 }
                 Err((failure, lives)) => {
                     self.fail(failure);
@@ -332,7 +343,7 @@ mod tests {
         let exchange = Exchange::http(128, true);
         let right: &'static [u8] = crate::exchange::body(128).leak();
         let width = Width { connections: 2, streams: 8 };
-        let tally = exchanges(server(right, false), &exchange, width, &mut until(500)).unwrap();
+        let tally = exchanges(server(right, false), &exchange, width, None, &mut until(500)).unwrap();
         assert_eq!((tally.failed(), tally.connections), (0, 2), "{:?}", tally.failures);
         assert!(tally.exchanges >= 500 && tally.latency.count() == tally.exchanges);
 
@@ -342,13 +353,13 @@ mod tests {
             0..1000 => Command::Continue,
             _ => Command::Stop,
         };
-        let tally = exchanges(server(right, false), &exchange, width, &mut again).unwrap();
+        let tally = exchanges(server(right, false), &exchange, width, None, &mut again).unwrap();
         assert!(tally.connections == 0 && tally.latency.count() == tally.exchanges);
 
-        let tally = exchanges(server(right, true), &exchange, width, &mut until(100)).unwrap();
+        let tally = exchanges(server(right, true), &exchange, width, None, &mut until(100)).unwrap();
         assert!(tally.failures[&Failure::Reset] > 0 && tally.connections == 2, "{:?}", tally.failures);
 
-        let wrong = exchanges(server(b"short", false), &exchange, width, &mut |_, _| Command::Continue);
+        let wrong = exchanges(server(b"short", false), &exchange, width, None, &mut |_, _| Command::Continue);
         assert!(wrong.unwrap_err().to_string().contains("Body"));
 
         let mut idle = Idle::new(server(right, false), &exchange).unwrap();

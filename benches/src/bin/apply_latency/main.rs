@@ -1,6 +1,7 @@
 //! Changes the configuration of a running proxy many times under load, and says how long each change took and what
 //! the clients noticed. `docs/benchmarks.md` says what each number is.
 
+mod encrypted;
 mod plan;
 
 use std::{
@@ -21,7 +22,7 @@ use amphora_benches::{
     document::{id, kind},
     exchange::Exchange,
     histogram::Histogram,
-    load::{self, Command, Tally},
+    load::{self, Command, Tally, Target, http2::Width},
     peers::amphora_command,
     process::{self, Memory, Process},
     report::{self, Table},
@@ -31,7 +32,10 @@ use amphora_ipc::proxy::Stats;
 use amphora_model::{CheckState, ListenerId, MemberId, PoolId};
 use clap::Parser;
 
-use self::plan::{KEPT, Plan};
+use self::{
+    encrypted::Encrypted,
+    plan::{KEPT, Plan},
+};
 
 /// How long health checks may take to have looked at every member.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,6 +50,8 @@ const TARGET_CALM: f64 = 2.0;
 enum Only {
     /// One weight in the pool whose size is given.
     Weight,
+    /// The certificate of the listener, with `--tls`: no document changes.
+    Certificate,
 }
 
 /// Changes the configuration under load.
@@ -61,6 +67,9 @@ struct Args {
     /// Make changes of this kind alone.
     #[arg(long)]
     only: Option<Only>,
+    /// The first listener terminates TLS, and has a load of HTTP/2 too.
+    #[arg(long, conflicts_with = "agent")]
+    tls: bool,
     /// Seconds of the same load without changes, before them.
     #[arg(long, default_value_t = 5)]
     calm: u64,
@@ -113,6 +122,9 @@ fn run(mut args: Args) -> Result<bool> {
     if args.quick {
         (args.changes, args.members, args.calm) = (100, vec![10, 100], 1);
     }
+    if args.only == Some(Only::Certificate) && !args.tls {
+        return Err("certificates are changed with --tls".into());
+    }
     if args.members.iter().any(|&n| n < 2 * KEPT) {
         return Err(format!("at least {} members", 2 * KEPT).into());
     }
@@ -155,7 +167,7 @@ fn run(mut args: Args) -> Result<bool> {
             ms(outcome.apply.max()),
         ]);
         let mut missed = outcome.apply.max() > TARGET_APPLY;
-        for ((name, tally), (_, calm)) in outcome.loads.iter().zip(&outcome.calm) {
+        for (Load { name, tally, .. }, Load { tally: calm, .. }) in outcome.loads.iter().zip(&outcome.calm) {
             good &= tally.failed() == 0 && calm.failed() == 0;
             let calm = calm.latency.quantile(0.99);
             missed |= tally.latency.quantile(0.99) > calm.mul_f64(TARGET_CALM);
@@ -178,7 +190,7 @@ fn run(mut args: Args) -> Result<bool> {
              announcement: {}; kept members and counters compared: {}.",
             before as f64 / 1_048_576.0,
             after as f64 / 1_048_576.0,
-            outcome.loads.iter().map(|(_, t)| t.announced_closes).sum::<u64>(),
+            outcome.loads.iter().map(|load| load.tally.announced_closes).sum::<u64>(),
             if outcome.lost.is_empty() { "nothing lost" } else { "something lost" },
         );
         for lost in &outcome.lost {
@@ -196,17 +208,22 @@ fn run(mut args: Args) -> Result<bool> {
     Ok(good)
 }
 
-/// What came of each load.
-type Loads = Vec<(&'static str, Tally)>;
+/// What came of a load.
+struct Load {
+    name: &'static str,
+    /// The number of the listener that it went to.
+    listener: u64,
+    tally: Tally,
+}
 
 struct Outcome {
     /// From the connect, to the control socket or the agent, until the whole answer is there.
     apply: Histogram,
     /// Of the last document.
     document_bytes: usize,
-    loads: Loads,
+    loads: Vec<Load>,
     /// The same before the changes.
-    calm: Loads,
+    calm: Vec<Load>,
     /// Resident bytes before and after.
     resident: (u64, u64),
     /// What should have survived and did not.
@@ -223,15 +240,18 @@ fn changes(
     let backend = Backend::start(&[Service::Http, Service::Tcp], load_core)?;
     let mut plan = Plan::new(members, args.base_port, backend.ports(), Rng::new(args.seed));
     let dir = tempfile::tempdir()?;
-    let subject = Subject::start(args, program, &plan, dir.path(), proxy_core)?;
+    let encrypted = if args.tls { Some(Encrypted::new(dir.path(), &mut plan)?) } else { None };
+    let subject = Subject::start(args, program, &plan, encrypted.as_ref(), dir.path(), proxy_core)?;
     let control = subject.control();
     let at = |offset: u16| SocketAddr::from(([127, 0, 0, 1], args.base_port + offset));
-    let (http, tcp) = (at(0), at(1));
-    load::once(http, &Exchange::http(1, false))?;
+    let (http, tcp) = (Target { tls: Encrypted::http1(encrypted.as_ref())?, ..at(0).into() }, at(1));
+    load::once(&http, &Exchange::http(1, false))?;
     load::once(tcp, &Exchange::tcp(false))?;
     wait_for_checks(control)?;
 
-    let calm = under_load(args, http, tcp, || {
+    let http2 = encrypted.as_ref().map(|tls| tls.http2(at(0))).transpose()?;
+    let targets = Targets { http, tcp, http2 };
+    let calm = under_load(args, &targets, || {
         thread::sleep(Duration::from_secs(args.calm));
         Ok(())
     })?;
@@ -243,9 +263,19 @@ fn changes(
     let resident = Memory::of_tree(proxy)?.resident;
     let mut apply = Histogram::default();
     let mut document_bytes = 0;
-    let loads = under_load(args, http, tcp, || {
-        apply_all(args, &subject, &mut plan, &mut apply, &mut document_bytes)
+    let mut loads = under_load(args, &targets, || match (args.only, &encrypted) {
+        (Some(Only::Certificate), Some(tls)) => {
+            document_bytes = plan.document.to_json().len();
+            tls.replace_all(args.changes, args.interval, control, &plan, &targets.http, &mut apply)
+        }
+        _ => apply_all(args, &subject, &mut plan, &mut apply, &mut document_bytes),
     })?;
+    if args.only == Some(Only::Certificate) {
+        // Each was looked at by a client of its own.
+        let looks = args.changes as u64;
+        let tally = Tally { exchanges: looks, connections: looks, ..Tally::default() };
+        loads.push(Load { name: "looks at certificates", listener: 1, tally });
+    }
     let resident = (resident, Memory::of_tree(proxy)?.resident);
     // What the last answers were counted as may be told a moment after they have come.
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -259,42 +289,61 @@ fn changes(
     Ok(Outcome { apply, document_bytes, loads, calm, resident, lost })
 }
 
-/// Does something while every load is on.
-fn under_load(
-    args: &Args,
-    http: SocketAddr,
+/// Where the loads go.
+struct Targets {
+    http: Target,
     tcp: SocketAddr,
-    meanwhile: impl FnOnce() -> Result<()>,
-) -> Result<Loads> {
+    http2: Option<Target>,
+}
+
+/// Does something while every load is on.
+fn under_load(args: &Args, targets: &Targets, meanwhile: impl FnOnce() -> Result<()>) -> Result<Vec<Load>> {
     let stop = AtomicBool::new(false);
-    thread::scope(|scope| -> Result<Loads> {
-        let few = (args.connections / 4).max(1);
-        let kinds = [
-            ("HTTP keep-alive", http, Exchange::http(128, true), args.connections),
-            ("HTTP, a connection per request", http, Exchange::http(1024, false), few),
-            ("TCP, one long session each", tcp, Exchange::tcp(true), few),
-            ("TCP, short sessions", tcp, Exchange::tcp(false), few),
-        ];
+    let few = (args.connections / 4).max(1);
+    let tcp = Target::from(targets.tcp);
+    let (kept, short) = match targets.http.tls {
+        None => ("HTTP keep-alive", "HTTP, a connection per request"),
+        Some(_) => ("HTTPS keep-alive", "HTTPS, a full handshake per request"),
+    };
+    let kinds = [
+        (kept, 1, &targets.http, Exchange::http(128, true), args.connections),
+        (short, 1, &targets.http, Exchange::http(1024, false), few),
+        ("TCP, one long session each", 2, &tcp, Exchange::tcp(true), few),
+        ("TCP, short sessions", 2, &tcp, Exchange::tcp(false), few),
+    ];
+    thread::scope(|scope| -> Result<Vec<Load>> {
         let stop = &stop;
         // Each connection its share.
         let all = (args.connections + 3 * few) as f64;
         let rate = |connections: usize| (args.rate > 0.0).then(|| args.rate * connections as f64 / all);
-        let threads = kinds.map(|(name, target, exchange, connections)| {
-            let rate = rate(connections);
-            let run = move || {
-                load::exchanges(target, &exchange, connections, rate, &mut |_, _| {
-                    if stop.load(Relaxed) { Command::Stop } else { Command::Continue }
+        let conduct = || |_, _: &Tally| if stop.load(Relaxed) { Command::Stop } else { Command::Continue };
+        let mut threads: Vec<_> = kinds
+            .iter()
+            .map(|(name, listener, target, exchange, connections)| {
+                let rate = rate(*connections);
+                scope.spawn(move || {
+                    let tally = load::exchanges(*target, exchange, *connections, rate, &mut conduct());
+                    tally
+                        .map(|tally| Load { name, listener: *listener, tally })
+                        .map_err(|e| format!("{name}: {e}"))
                 })
-                .map(|tally| (name, tally))
-                .map_err(|e| format!("{name}: {e}"))
-            };
-            scope.spawn(run)
-        });
+            })
+            .collect();
+        if let Some(target) = &targets.http2 {
+            let (width, rate) = (Width { connections: 2, streams: few.div_ceil(2) }, rate(few));
+            threads.push(scope.spawn(move || {
+                let exchange = Exchange::http(128, true);
+                let tally = load::http2::exchanges(target, &exchange, width, rate, &mut conduct());
+                tally
+                    .map(|tally| Load { name: "HTTP/2", listener: 1, tally })
+                    .map_err(|e| format!("HTTP/2: {e}"))
+            }));
+        }
         let done = meanwhile();
         stop.store(true, Relaxed);
-        let tallies = threads.map(|t| t.join().expect("the load does not panic"));
+        let loads: Vec<_> = threads.into_iter().map(|t| t.join().expect("the load does not panic")).collect();
         done?;
-        Ok(tallies.into_iter().collect::<Result<Vec<_>, String>>()?)
+        Ok(loads.into_iter().collect::<Result<Vec<_>, String>>()?)
     })
 }
 
@@ -308,7 +357,8 @@ fn apply_all(
     for n in 1..=args.changes {
         let what = match args.only {
             None => plan.change(),
-            Some(Only::Weight) => plan.change_one_weight(),
+            // Certificates are changed elsewhere.
+            Some(Only::Weight | Only::Certificate) => plan.change_one_weight(),
         };
         let document = plan.document.to_json();
         *document_bytes = document.len();
@@ -328,7 +378,14 @@ enum Subject {
 
 impl Subject {
     /// Starts it with the first document.
-    fn start(args: &Args, program: &Path, plan: &Plan, dir: &Path, core: usize) -> Result<Self> {
+    fn start(
+        args: &Args,
+        program: &Path,
+        plan: &Plan,
+        encrypted: Option<&Encrypted>,
+        dir: &Path,
+        core: usize,
+    ) -> Result<Self> {
         let document = plan.document.to_json();
         if let Some(agent) = &args.agent {
             let controller = UdpSocket::bind("127.0.0.1:0")?;
@@ -341,11 +398,16 @@ impl Subject {
         let (file, socket, log) =
             (dir.join("load-balancer.json"), dir.join("control.sock"), dir.join("output.log"));
         fs::write(&file, document)?;
-        let mut proxy = Process::start(amphora_command(program, &file, &socket, args.workers), core, &log)?;
+        let mut command = amphora_command(program, &file, &socket, args.workers);
+        if let Some(tls) = encrypted {
+            command.arg("--certificates").arg(tls.directory());
+        }
+        let mut proxy = Process::start(command, core, &log)?;
         let control = Control::new(&socket);
         let http = SocketAddr::from(([127, 0, 0, 1], args.base_port));
+        let http = Target { tls: Encrypted::http1(encrypted)?, ..http.into() };
         proxy.wait_ready(&log, || {
-            control.info().is_ok() && load::once(http, &Exchange::http(1, false)).is_ok()
+            control.info().is_ok() && load::once(&http, &Exchange::http(1, false)).is_ok()
         })?;
         Ok(Self::Proxy(control, proxy))
     }
@@ -396,7 +458,7 @@ fn check(stats: &Stats, pool: PoolId, member: MemberId) -> Option<CheckState> {
 
 /// What both the first and the last document have, and what has not survived between them: a health state that was
 /// reset, a counter that went back, requests and connections that were not counted.
-fn lost(before: &Stats, after: &Stats, loads: &[(&'static str, Tally)]) -> Vec<String> {
+fn lost(before: &Stats, after: &Stats, loads: &[Load]) -> Vec<String> {
     let mut lost = Vec::new();
     if before.instance != after.instance {
         lost.push("the process was replaced".to_owned());
@@ -417,14 +479,14 @@ fn lost(before: &Stats, after: &Stats, loads: &[(&'static str, Tally)]) -> Vec<S
             lost.push(format!("a counter of member {member} went back"));
         }
     }
-    // Each listener has two loads: in the order of `changes`.
-    for (number, loads) in (1..).zip(loads.chunks(2)) {
+    for number in [1, 2] {
+        let loads = loads.iter().filter(|load| load.listener == number);
         let listener = ListenerId(id(kind::LISTENER, number));
         let (Some(old), Some(new)) = (before.listeners.get(&listener), after.listeners.get(&listener)) else {
             lost.push(format!("listener {listener} has no statistics"));
             continue;
         };
-        let sum = |count: fn(&Tally) -> u64| loads.iter().map(|(_, tally)| count(tally)).sum::<u64>();
+        let sum = |count: fn(&Tally) -> u64| loads.clone().map(|load| count(&load.tally)).sum::<u64>();
         let mut compare = |what: &str, counted: u64, made: u64| {
             if counted != made {
                 lost.push(format!("listener {listener} counted {counted} {what} of {made}"));

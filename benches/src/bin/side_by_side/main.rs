@@ -311,7 +311,7 @@ impl Bench {
                     load::exchanges(target, &Exchange::http(length, false), connections, None, conduct)
                 }
                 Work::Streams(length) => {
-                    load::http2::exchanges(target, &Exchange::http(length, true), width, conduct)
+                    load::http2::exchanges(target, &Exchange::http(length, true), width, None, conduct)
                 }
             },
         )?;
