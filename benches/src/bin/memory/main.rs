@@ -1,6 +1,8 @@
 //! The memory of a whole amphora, agent and proxy: idle, and per idle client connection; and that of the VRRP daemon.
 //! `docs/benchmarks.md` says what each number is.
 
+mod kinds;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -71,9 +73,15 @@ struct Args {
     /// This project's VRRP daemon; beside this program by default.
     #[arg(long)]
     vrrp: Option<PathBuf>,
+    /// HAProxy, beside which idle connections of TLS and HTTP/2 are measured.
+    #[arg(long, default_value = "haproxy")]
+    haproxy: PathBuf,
     /// Nothing but the VRRP daemon.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only_kinds")]
     only_vrrp: bool,
+    /// Nothing but idle connections of TLS and HTTP/2.
+    #[arg(long)]
+    only_kinds: bool,
     /// Also fail when a target is missed.
     #[arg(long)]
     check: bool,
@@ -101,6 +109,11 @@ fn run(mut args: Args) -> Result<bool> {
     }
     let cores = process::cores()?;
     process::pin(cores[0])?;
+    if args.only_kinds {
+        let (table, good) = kinds::measure(&args, &cores)?;
+        println!("{table}");
+        return Ok(good || !args.check);
+    }
     let here = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
     let vrrp = args.vrrp.clone().unwrap_or_else(|| here.join("amphora-vrrp"));
     let router = virtual_router(&vrrp, cores[cores.len() - 1])?;
@@ -216,7 +229,10 @@ fn run(mut args: Args) -> Result<bool> {
         mib(more),
     ]);
 
-    let good = both.resident as f64 <= TARGET_IDLE
+    drop(amphora);
+    let (kinds, kinds_good) = kinds::measure(&args, &cores)?;
+    let good = kinds_good
+        && both.resident as f64 <= TARGET_IDLE
         && per_connection <= TARGET_CONNECTION
         && router_good
         && more as f64 <= TARGET_SCRAPES
@@ -224,12 +240,14 @@ fn run(mut args: Args) -> Result<bool> {
         && scraped.cut_off == 0;
     let text = format!(
         "# Memory\n\n{}. Proxy with {} worker(s), one HTTP listener, two pools with health monitors, heartbeats every \
-         second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.1} KiB per idle client connection, VRRP \
-         daemon {:.0} MiB, {:.0} MiB more while many scrape, of whom none is cut off: {}.\n\n{}\n{}\n{}",
+         second.\n\nTargets: agent and proxy together at most {:.0} MiB resident, {:.1} KiB per idle client connection, {:.0} KiB with \
+         TLS and {:.0} KiB with HTTP/2 over it, VRRP daemon {:.0} MiB, {:.0} MiB more while many scrape, of whom none is cut off: {}.\n\n{}\n{}\n{kinds}\n{}",
         report::machine(),
         args.workers,
         TARGET_IDLE / MIB,
         TARGET_CONNECTION / 1024.0,
+        kinds::TARGET_TLS / 1024.0,
+        kinds::TARGET_HTTP2 / 1024.0,
         TARGET_VRRP / MIB,
         TARGET_SCRAPES / MIB,
         if good { "all met" } else { "missed" },
