@@ -148,11 +148,7 @@ impl Load {
             };
             match ended {
                 Ok(()) => {
-                    let mut tally = self.tally.borrow_mut();
-                    tally.exchanges += 1;
-                    tally.latency.record(started.elapsed());
-                    self.failures_in_a_row.set(0);
-                    drop(tally);
+                    self.succeed(started);
                     if let Some(period) = self.period {
                         sleep(period.saturating_sub(started.elapsed())).await;
                     }
@@ -193,6 +189,13 @@ impl Load {
             return Err((Failure::Body, true));
         }
         Ok(())
+    }
+
+    fn succeed(&self, started: Instant) {
+        let mut tally = self.tally.borrow_mut();
+        tally.exchanges += 1;
+        tally.latency.record(started.elapsed());
+        self.failures_in_a_row.set(0);
     }
 
     fn fail(&self, failure: Failure) {
