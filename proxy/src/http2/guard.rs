@@ -23,7 +23,17 @@
 //! The tokens of a second come only to an empty bucket, for the time since it was last given any: two at-firsts may so be spent
 //! in a short time, and no clock is read for who stays within one.
 
+mod follower;
+mod streams;
+mod tokens;
+
 use std::time::Instant;
+
+use self::{
+    follower::{Follower, Frame, Settings, flag, kind},
+    streams::Streams,
+    tokens::Bucket,
+};
 
 /// What a connection of HTTP/2 begins with (RFC 9113 section 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,31 +50,11 @@ const MAX_SETTINGS: u32 = 32 * 6;
 /// A WINDOW_UPDATE for less than this, and there is always some left, is of no use.
 const SMALL_INCREMENT: u32 = 256;
 
+/// The number of that setting.
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
 /// DATA with less than this is counted.
 const SMALL_DATA: u32 = 16;
-
-const HEAD_LEN: usize = 9;
-
-/// Types of frames (RFC 9113 section 6).
-mod kind {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const PUSH_PROMISE: u8 = 5;
-    pub(super) const PING: u8 = 6;
-    pub(super) const GOAWAY: u8 = 7;
-    pub(super) const WINDOW_UPDATE: u8 = 8;
-    pub(super) const CONTINUATION: u8 = 9;
-}
-
-/// Flags of frames.
-mod flag {
-    pub(super) const ACK: u8 = 0x1;
-    pub(super) const END_STREAM: u8 = 0x1;
-    pub(super) const END_HEADERS: u8 = 0x4;
-    pub(super) const PADDED: u8 = 0x8;
-}
 
 /// What there was too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,8 +127,21 @@ impl Excess {
 pub enum Verdict {
     /// ENHANCE_YOUR_CALM.
     Calm(Excess),
-    /// PROTOCOL_ERROR, for a reason that is for logs.
-    Protocol(&'static str),
+    /// An error of the connection, for a reason that is for logs.
+    Fault(Fault, &'static str),
+}
+
+/// Errors of a connection (RFC 9113 section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// PROTOCOL_ERROR.
+    Protocol,
+    /// FLOW_CONTROL_ERROR.
+    FlowControl,
+    /// STREAM_CLOSED.
+    StreamClosed,
+    /// FRAME_SIZE_ERROR.
+    FrameSize,
 }
 
 /// How far bytes may go on.
@@ -189,142 +192,6 @@ pub struct Frames {
 const CROWD: u32 = 64;
 const CROWD_SIZE: u32 = 256;
 
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: u32,
-    most: u32,
-    a_second: u32,
-    since: Instant,
-}
-
-impl Bucket {
-    fn new(most: u32, a_second: u32, now: Instant) -> Self {
-        Self { tokens: most, most, a_second, since: now }
-    }
-
-    #[inline]
-    fn take(&mut self, now: Instant) -> bool {
-        if self.tokens == 0 {
-            let millis = now.saturating_duration_since(self.since).as_millis();
-            let earned = millis * u128::from(self.a_second) / 1000;
-            if earned == 0 {
-                return false;
-            }
-            self.since = now;
-            self.tokens = u32::try_from(earned).unwrap_or(u32::MAX).min(self.most);
-        }
-        self.tokens -= 1;
-        true
-    }
-
-    #[inline]
-    fn give(&mut self, tokens: u32) {
-        self.tokens = self.tokens.saturating_add(tokens).min(self.most);
-    }
-}
-
-/// Finds frames in bytes that come in any pieces: the head, and the first bytes behind it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Follower {
-    head: [u8; HEAD_LEN],
-    /// Bytes of the head that are there.
-    have: u8,
-    /// Bytes of the payload that are to come.
-    left: u32,
-    /// The first bytes of the payload.
-    start: [u8; 4],
-    /// How many of them are there.
-    start_have: u8,
-    /// How many are waited for.
-    start_want: u8,
-}
-
-/// A frame of which enough is there to decide on it.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    length: u32,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    start: [u8; 4],
-}
-
-impl Frame {
-    #[inline]
-    fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-
-    fn number(&self) -> u32 {
-        u32::from_be_bytes(self.start)
-    }
-}
-
-impl Follower {
-    /// Takes bytes from the front of `bytes` until there is a frame to decide on, or they are used up. The bytes taken do not
-    /// complete a frame of which that is the last part.
-    #[inline]
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
-        while !bytes.is_empty() {
-            if usize::from(self.have) < HEAD_LEN {
-                // The payload of the frame before, then the head of the next.
-                if self.left > 0 {
-                    let n = (self.left as usize).min(bytes.len());
-                    self.left -= n as u32;
-                    *bytes = &bytes[n..];
-                    continue;
-                }
-                let have = usize::from(self.have);
-                let n = (HEAD_LEN - have).min(bytes.len());
-                self.head[have..have + n].copy_from_slice(&bytes[..n]);
-                self.have += n as u8;
-                *bytes = &bytes[n..];
-                if usize::from(self.have) < HEAD_LEN {
-                    return None;
-                }
-                let [a, b, c, kind, flags, ..] = self.head;
-                self.left = u32::from_be_bytes([0, a, b, c]);
-                let want = match kind {
-                    kind::WINDOW_UPDATE | kind::RST_STREAM => 4,
-                    kind::DATA if flags & flag::PADDED != 0 => 1,
-                    _ => 0,
-                };
-                self.start = [0; 4];
-                self.start_have = 0;
-                self.start_want = want.min(self.left) as u8;
-            } else {
-                let have = usize::from(self.start_have);
-                let n = (usize::from(self.start_want) - have).min(bytes.len());
-                self.start[have..have + n].copy_from_slice(&bytes[..n]);
-                self.start_have += n as u8;
-                self.left -= n as u32;
-                *bytes = &bytes[n..];
-            }
-            if self.start_have == self.start_want {
-                self.have = 0;
-                let [a, b, c, kind, flags, s0, s1, s2, s3] = self.head;
-                return Some(Frame {
-                    length: u32::from_be_bytes([0, a, b, c]),
-                    kind,
-                    flags,
-                    stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
-                    start: self.start,
-                });
-            }
-        }
-        None
-    }
-
-    /// The rest of the frame that was found last.
-    #[inline]
-    fn rest(&mut self, bytes: &mut &[u8]) -> bool {
-        let n = (self.left as usize).min(bytes.len());
-        self.left -= n as u32;
-        *bytes = &bytes[n..];
-        self.left == 0
-    }
-}
-
 /// Counts what a connection's peer does; see [the module](self).
 #[derive(Clone, Debug)]
 pub struct Guard {
@@ -342,6 +209,9 @@ pub struct Guard {
     /// DATA frames with little in them since tasks last ran.
     crowd: u32,
     last_stream: u32,
+    streams: Streams,
+    /// The setting that is under way in a frame of them.
+    setting: Option<Settings>,
     refused: Option<Verdict>,
     frames: Frames,
     pings: Bucket,
@@ -376,10 +246,11 @@ impl Guard {
     /// For a connection whose first byte is to come, from a peer that is `role`.
     pub fn new(role: Role, now: Instant) -> Self {
         let bucket = |most, a_second| Bucket::new(most, a_second, now);
-        let outbound = Follower {
-            left: if role == Role::Server { PREFACE.len() as u32 } else { 0 },
-            ..Follower::default()
-        };
+        let mut outbound = Follower::default();
+        if role == Role::Server {
+            // As the rest of a frame.
+            outbound.left = PREFACE.len() as u32;
+        }
         Self {
             role,
             inbound: Follower::default(),
@@ -390,6 +261,8 @@ impl Guard {
             then: None,
             crowd: 0,
             last_stream: 0,
+            streams: Streams::default(),
+            setting: None,
             refused: None,
             frames: Frames::default(),
             pings: bucket(500, 50),
@@ -435,7 +308,7 @@ impl Guard {
                 let n = usize::from(self.preface).min(rest.len());
                 let at = PREFACE.len() - usize::from(self.preface);
                 if rest[..n] != PREFACE[at..at + n] {
-                    self.refused = Some(Verdict::Protocol("no preface"));
+                    self.refused = Some(Verdict::Fault(Fault::Protocol, "no preface"));
                     continue;
                 }
                 self.preface -= n as u8;
@@ -446,6 +319,16 @@ impl Guard {
                 if self.inbound.rest(&mut rest) {
                     self.then = None;
                     break then;
+                }
+                continue;
+            }
+            if let Some(settings) = &mut self.setting {
+                match settings.next(&mut self.inbound, &mut rest) {
+                    Some((INITIAL_WINDOW_SIZE, 0x8000_0000..)) => {
+                        self.refused = Some(Verdict::Fault(Fault::FlowControl, "window beyond 2^31-1"));
+                    }
+                    _ if self.inbound.left == 0 => self.setting = None,
+                    _ => {}
                 }
                 continue;
             }
@@ -468,11 +351,11 @@ impl Guard {
         let calm = |within: bool, excess| if within { Ok(Then::More) } else { Err(Verdict::Calm(excess)) };
         if !std::mem::replace(&mut self.begun, true) && (frame.kind != kind::SETTINGS || frame.has(flag::ACK))
         {
-            return Err(Verdict::Protocol("the first frame is not SETTINGS"));
+            return Err(Verdict::Fault(Fault::Protocol, "the first frame is not SETTINGS"));
         }
         if let Some(block) = &mut self.block {
             if frame.kind != kind::CONTINUATION || frame.stream != block.stream {
-                return Err(Verdict::Protocol("frame within a header block"));
+                return Err(Verdict::Fault(Fault::Protocol, "frame within a header block"));
             }
             block.continuations += 1;
             block.bytes += frame.length;
@@ -486,8 +369,22 @@ impl Guard {
             }
             return Ok(Then::More);
         }
+        let length = match frame.kind {
+            kind::PRIORITY => frame.length == 5,
+            kind::RST_STREAM | kind::WINDOW_UPDATE => frame.length == 4,
+            kind::PING => frame.length == 8,
+            kind::SETTINGS if frame.has(flag::ACK) => frame.length == 0,
+            kind::SETTINGS => frame.length.is_multiple_of(6),
+            _ => true,
+        };
+        if !length {
+            return Err(Verdict::Fault(Fault::FrameSize, "length that is not the frame's"));
+        }
         match frame.kind {
             kind::DATA => {
+                if frame.has(flag::END_STREAM) {
+                    self.streams.end(frame.stream);
+                }
                 self.frames.received += 1;
                 let padding = if frame.has(flag::PADDED) { u32::from(frame.start[0]) + 1 } else { 0 };
                 let data = frame.length.saturating_sub(padding);
@@ -515,6 +412,12 @@ impl Guard {
                     self.frames.opened += 1;
                     self.priorities.give(20);
                     self.window_updates.give(4);
+                    self.streams.open(frame.stream, frame.has(flag::END_STREAM));
+                } else if self.streams.has_ended(frame.stream) {
+                    return Err(Verdict::Fault(Fault::StreamClosed, "HEADERS on a stream that has ended"));
+                }
+                if frame.has(flag::END_STREAM) {
+                    self.streams.end(frame.stream);
                 }
                 if !frame.has(flag::END_HEADERS) {
                     self.block =
@@ -523,9 +426,12 @@ impl Guard {
                 }
                 Ok(if opens { Then::Opened } else { Then::More })
             }
-            kind::CONTINUATION => Err(Verdict::Protocol("CONTINUATION outside of a header block")),
-            kind::PUSH_PROMISE => Err(Verdict::Protocol("PUSH_PROMISE")),
+            kind::CONTINUATION => {
+                Err(Verdict::Fault(Fault::Protocol, "CONTINUATION outside of a header block"))
+            }
+            kind::PUSH_PROMISE => Err(Verdict::Fault(Fault::Protocol, "PUSH_PROMISE")),
             kind::RST_STREAM => {
+                self.streams.end(frame.stream);
                 self.frames.resets_received += 1;
                 calm(self.resets.take(now), Excess::Resets)
             }
@@ -538,6 +444,7 @@ impl Guard {
                     }
                     kind::PING => calm(self.pings.take(now), Excess::Pings),
                     kind::SETTINGS => {
+                        self.setting = (frame.length > 0).then(Settings::default);
                         calm(frame.length <= MAX_SETTINGS && self.settings.take(now), Excess::Settings)
                     }
                     kind::GOAWAY => calm(self.settings.take(now), Excess::Settings),

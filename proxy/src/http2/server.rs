@@ -19,7 +19,7 @@ use super::{
     body::{Chunk, RecvBody, Responder},
     budget::{Budget, Charge, Limits},
     counters::Counters,
-    guard::{Excess, Frames, Role, Then, Verdict},
+    guard::{Excess, Fault, Frames, Role, Then, Verdict},
     transport::{Transport, Wire},
 };
 use crate::conn::{Buffer, BufferPool, Conn, Deadline};
@@ -276,7 +276,10 @@ impl ServerConnection {
                         Some(Then::Refuse(verdict)) => {
                             let reason = match verdict {
                                 Verdict::Calm(_) => Reason::ENHANCE_YOUR_CALM,
-                                Verdict::Protocol(_) => Reason::PROTOCOL_ERROR,
+                                Verdict::Fault(Fault::Protocol, _) => Reason::PROTOCOL_ERROR,
+                                Verdict::Fault(Fault::FlowControl, _) => Reason::FLOW_CONTROL_ERROR,
+                                Verdict::Fault(Fault::StreamClosed, _) => Reason::STREAM_CLOSED,
+                                Verdict::Fault(Fault::FrameSize, _) => Reason::FRAME_SIZE_ERROR,
                             };
                             self.end(reason, Ended::Refused(verdict));
                             continue;
@@ -336,7 +339,7 @@ impl ServerConnection {
                 Ended::Refused(Verdict::Calm(Excess::Library))
             }
             Some(_) if error.is_go_away() && error.is_library() => {
-                Ended::Refused(Verdict::Protocol("error of the connection"))
+                Ended::Refused(Verdict::Fault(Fault::Protocol, "error of the connection"))
             }
             _ => Ended::Gone,
         }

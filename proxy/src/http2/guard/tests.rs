@@ -137,10 +137,13 @@ fn a_header_block_is_bounded_and_nothing_stands_within() {
         frame(kind::CONTINUATION, 0, 3, &[]),
         frame(0xff, 0, 0, &[]),
     ] {
-        assert!(matches!(verdict([&first[..], &within].concat()), Some(Verdict::Protocol(_))));
+        assert!(matches!(verdict([&first[..], &within].concat()), Some(Verdict::Fault(Fault::Protocol, _))));
     }
-    assert!(matches!(verdict(go_on(4, &[])), Some(Verdict::Protocol(_))));
-    assert!(matches!(verdict(frame(kind::PUSH_PROMISE, 4, 1, &[0; 4])), Some(Verdict::Protocol(_))));
+    assert!(matches!(verdict(go_on(4, &[])), Some(Verdict::Fault(Fault::Protocol, _))));
+    assert!(matches!(
+        verdict(frame(kind::PUSH_PROMISE, 4, 1, &[0; 4])),
+        Some(Verdict::Fault(Fault::Protocol, _))
+    ));
     assert_eq!(
         verdict(frame(kind::SETTINGS, 0, 0, &[0; MAX_SETTINGS as usize])),
         None,
@@ -154,11 +157,11 @@ fn a_connection_begins_with_the_preface_and_settings() {
     let now = Instant::now();
     let verdict = |bytes: &[u8]| until_refused(&mut Guard::new(Role::Client, now), bytes, 1, now).1;
     assert_eq!(verdict(&PREFACE[..]), None);
-    assert!(matches!(verdict(b"GET / HTTP/1.1\r\n\r\n"), Some(Verdict::Protocol(_))));
+    assert!(matches!(verdict(b"GET / HTTP/1.1\r\n\r\n"), Some(Verdict::Fault(Fault::Protocol, _))));
     let ping = frame(kind::PING, 0, 0, &[0; 8]);
-    assert!(matches!(verdict(&[&PREFACE[..], &ping].concat()), Some(Verdict::Protocol(_))));
+    assert!(matches!(verdict(&[&PREFACE[..], &ping].concat()), Some(Verdict::Fault(Fault::Protocol, _))));
     let ack = frame(kind::SETTINGS, flag::ACK, 0, &[]);
-    assert!(matches!(verdict(&[&PREFACE[..], &ack].concat()), Some(Verdict::Protocol(_))));
+    assert!(matches!(verdict(&[&PREFACE[..], &ack].concat()), Some(Verdict::Fault(Fault::Protocol, _))));
     // A member's side has none; ours is passed over.
     let mut guard = Guard::new(Role::Server, now);
     assert_eq!(until_refused(&mut guard, &settings(), 1, now).1, None);
@@ -262,5 +265,54 @@ proptest! {
         let now = Instant::now();
         let bytes = [&PREFACE[..], &settings(), &bytes].concat();
         prop_assert_eq!(story(&bytes, &[cut], now), story(&bytes, &[], now));
+    }
+}
+
+#[test]
+fn lengths_and_streams_that_cannot_be_are_told_by_their_codes() {
+    let now = Instant::now();
+    for (kind, flags, lengths) in [
+        (kind::PRIORITY, 0, &[4usize, 6][..]),
+        (kind::RST_STREAM, 0, &[0, 3, 5]),
+        (kind::SETTINGS, 0, &[1, 5, 7]),
+        (kind::SETTINGS, flag::ACK, &[1, 6]),
+        (kind::PING, 0, &[0, 7, 9]),
+        (kind::WINDOW_UPDATE, 0, &[0, 3, 5]),
+    ] {
+        for &length in lengths {
+            let bytes = frame(kind, flags, 0, &vec![0; length]);
+            let verdict = until_refused(&mut begun(now), &bytes, 1, now).1;
+            assert!(matches!(verdict, Some(Verdict::Fault(Fault::FrameSize, _))), "{kind} {length}");
+        }
+    }
+    let head = |flags, stream| frame(kind::HEADERS, flag::END_HEADERS | flags, stream, &[0x82]);
+    let end = flag::END_STREAM;
+    let data = frame(kind::DATA, end, 1, &[]);
+    let reset = frame(kind::RST_STREAM, 0, 1, &[0; 4]);
+    for (bytes, closed) in [
+        ([head(end, 1), head(end, 1)].concat(), true),
+        ([head(0, 1), data, head(end, 1)].concat(), true),
+        ([head(0, 1), reset, head(end, 1)].concat(), true),
+        // For the library to say: it was never opened.
+        ([head(end, 3), head(end, 1)].concat(), false),
+        ([head(0, 1), head(0, 3), head(end, 1), head(end, 3)].concat(), false),
+        ([head(0, 1), head(end, 1), head(end, 1)].concat(), true),
+        // What has become too much to know of.
+        ((0..300).flat_map(|n| head(end, 1 + 2 * n)).chain(head(end, 1)).collect(), false),
+    ] {
+        let verdict = until_refused(&mut begun(now), &bytes, 1, now).1;
+        assert_eq!(matches!(verdict, Some(Verdict::Fault(Fault::StreamClosed, _))), closed, "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_window_that_cannot_be_is_an_error_of_flow_control() {
+    let now = Instant::now();
+    let window = |value: u32| [&[0, 3, 0, 0, 0, 1, 0, 4][..], &value.to_be_bytes()].concat();
+    let verdict =
+        |value| until_refused(&mut begun(now), &frame(kind::SETTINGS, 0, 0, &window(value)), 2, now).1;
+    assert_eq!(verdict(0x7fff_ffff), None);
+    for value in [0x8000_0000, u32::MAX] {
+        assert!(matches!(verdict(value), Some(Verdict::Fault(Fault::FlowControl, _))));
     }
 }

@@ -5,7 +5,6 @@ mod attacks;
 mod client;
 mod members;
 mod raw;
-mod suite;
 
 use std::{
     cell::RefCell,
