@@ -14,7 +14,7 @@ pub(super) fn command(place: &Place<'_>) -> Result<Command> {
     let file = place.dir.join("load-balancer.json");
     fs::write(&file, document(place).to_json())?;
     let mut command = amphora_command(&place.programs.amphora, &file, &place.dir.join("control.sock"), 1);
-    if place.setup == Setup::Tls {
+    if matches!(place.setup, Setup::Tls | Setup::Reencrypt) {
         command.arg("--certificates").arg(place.dir);
     }
     if let (Setup::Logged, Some(path)) = (place.setup, place.syslog) {
@@ -46,14 +46,16 @@ fn document(place: &Place<'_>) -> Document {
             }
             vec![http, Listener::new(2, "TCP", port + 1, 3)]
         }
-        Setup::Tls => {
-            pools.push(Pool::new(4, "HTTP", &members.tls.first).with_tls("authority"));
-            pools.push(Pool::new(5, "HTTP", &[members.tls.second]).with_tls("authority"));
-            vec![
-                listener(1, "TERMINATED_HTTPS", port, 1, 2).with_certificate("ecdsa"),
-                listener(2, "TERMINATED_HTTPS", port + 1, 1, 2).with_certificate("rsa"),
-                listener(3, "TERMINATED_HTTPS", port + 2, 4, 5).with_certificate("ecdsa"),
-            ]
+        Setup::Tls => vec![
+            listener(1, "TERMINATED_HTTPS", port, 1, 2).with_certificate("ecdsa"),
+            listener(2, "TERMINATED_HTTPS", port + 1, 1, 2).with_certificate("rsa"),
+        ],
+        Setup::Reencrypt => {
+            pools = vec![
+                Pool::new(4, "HTTP", &members.tls.first).with_tls("authority"),
+                Pool::new(5, "HTTP", &[members.tls.second]).with_tls("authority"),
+            ];
+            vec![listener(1, "TERMINATED_HTTPS", port, 4, 5).with_certificate("ecdsa")]
         }
     };
     Document::new(listeners, pools)
@@ -81,7 +83,7 @@ mod tests {
         let programs =
             Programs { amphora: nowhere(), haproxy: nowhere(), nginx: nowhere(), pingora: nowhere() };
         let identities = Identities::new().unwrap();
-        for setup in [Setup::Plain, Setup::Logged, Setup::Tls] {
+        for setup in [Setup::Plain, Setup::Logged, Setup::Tls, Setup::Reencrypt] {
             let place = Place {
                 programs: &programs,
                 members: &members,
@@ -96,8 +98,13 @@ mod tests {
                 .err()
                 .map(|r| r.faults)
                 .unwrap_or_default();
-            let later = |reason: &str| reason.contains("not supported yet") || reason.contains("not a field");
-            assert!(faults.iter().all(|fault| setup != Setup::Plain && later(&fault.reason)), "{faults:?}");
+            let later = |reason: &str| reason.contains("not supported yet");
+            assert!(
+                faults
+                    .iter()
+                    .all(|fault| !matches!(setup, Setup::Plain | Setup::Logged) && later(&fault.reason)),
+                "{faults:?}"
+            );
         }
     }
 }

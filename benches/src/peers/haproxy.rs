@@ -1,7 +1,7 @@
 //! HAProxy, as Octavia 19 renders it, less `daemon` and `user`, with a `maxconn` that the limit of open files allows, and
 //! with one thread.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, process::Command};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
 
 use super::{HttpMembers, Place, Setup};
 use crate::Result;
@@ -79,30 +79,28 @@ backend third:tcp
             );
         }
         Setup::Tls => {
-            for (name, pem, port) in
-                [("ecdsa", "ecdsa", *port), ("rsa", "rsa", port + 1), ("reencrypt", "ecdsa", port + 2)]
-            {
-                let list = dir.join(name).with_extension("list");
-                fs::write(&list, format!("{}\n", dir.join(pem).with_extension("pem").display()))?;
-                let bind = format!(
-                    "redirect scheme https if !{{ ssl_fc }}\n    bind 127.0.0.1:{port} ssl crt-list {} {CIPHERS}",
-                    list.display()
-                );
-                frontend(&mut text, maxconn, name, &bind, &format);
-                let (members, options) = match name {
-                    "reencrypt" => {
-                        let authority = dir.join("authority.pem");
-                        let options =
-                            format!(" ssl ca-file {} verify required sni ssl_fc_sni", authority.display());
-                        (&members.tls, options)
-                    }
-                    _ => (&members.plain, String::new()),
-                };
-                backends(&mut text, maxconn, name, members, &options);
+            for (name, port) in [("ecdsa", *port), ("rsa", port + 1)] {
+                frontend(&mut text, maxconn, name, &bind_tls(dir, name, port)?, &format);
+                backends(&mut text, maxconn, name, &members.plain, "");
             }
+        }
+        Setup::Reencrypt => {
+            frontend(&mut text, maxconn, "reencrypt", &bind_tls(dir, "ecdsa", *port)?, &format);
+            let authority = dir.join("authority.pem");
+            let options = format!(" ssl ca-file {} verify required sni ssl_fc_sni", authority.display());
+            backends(&mut text, maxconn, "reencrypt", &members.tls, &options);
         }
     }
     Ok(text)
+}
+
+fn bind_tls(dir: &Path, certificate: &str, port: u16) -> Result<String> {
+    let list = dir.join(certificate).with_extension("list");
+    fs::write(&list, format!("{}\n", dir.join(certificate).with_extension("pem").display()))?;
+    Ok(format!(
+        "redirect scheme https if !{{ ssl_fc }}\n    bind 127.0.0.1:{port} ssl crt-list {} {CIPHERS}",
+        list.display()
+    ))
 }
 
 fn frontend(text: &mut String, maxconn: u64, name: &str, bind: &str, format: &str) {

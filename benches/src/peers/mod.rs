@@ -76,8 +76,10 @@ pub enum Setup {
     Plain,
     /// The same with a line in the flow log for each request, to a syslog socket.
     Logged,
-    /// HTTPS with certificates of both kinds, HTTP/2 offered, and re-encryption.
+    /// HTTPS with certificates of both kinds, HTTP/2 offered.
     Tls,
+    /// HTTPS, and HTTPS to the members.
+    Reencrypt,
 }
 
 /// A listener of a peer.
@@ -170,7 +172,9 @@ impl Peer {
     pub fn lacks(self, place: &Place<'_>) -> Option<String> {
         match (self, place.setup) {
             (Self::Amphora, _) => amphora::refusal(place),
-            (Self::Pingora, Setup::Logged | Setup::Tls) => Some("benches/peers has no such listener".into()),
+            (Self::Pingora, Setup::Logged | Setup::Tls | Setup::Reencrypt) => {
+                Some("benches/peers has no such listener".into())
+            }
             _ => None,
         }
     }
@@ -179,7 +183,8 @@ impl Peer {
         let at = |n| SocketAddr::from(([127, 0, 0, 1], place.port + n));
         let doors: &[_] = match (self, place.setup) {
             (Self::Pingora, _) => &[(Door::Http, 0)],
-            (_, Setup::Tls) => &[(Door::Ecdsa, 0), (Door::Rsa, 1), (Door::Reencrypt, 2)],
+            (_, Setup::Tls) => &[(Door::Ecdsa, 0), (Door::Rsa, 1)],
+            (_, Setup::Reencrypt) => &[(Door::Reencrypt, 0)],
             (Self::Nginx, _) if nginx::stream_module().is_none() => &[(Door::Http, 0), (Door::H2c, 3)],
             (Self::Nginx, _) => &[(Door::Http, 0), (Door::Tcp, 1), (Door::H2c, 3)],
             _ => &[(Door::Http, 0), (Door::Tcp, 1), (Door::H2c, 0)],

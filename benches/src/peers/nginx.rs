@@ -21,7 +21,7 @@ pub(super) fn command(place: &Place<'_>) -> Result<Command> {
 fn configuration(place: &Place<'_>) -> String {
     let Place { members, port, setup, .. } = place;
     let dir = place.dir.display();
-    let module = stream_module().filter(|_| *setup != Setup::Tls);
+    let module = stream_module().filter(|_| matches!(setup, Setup::Plain | Setup::Logged));
     let load = module.map(|p| format!("load_module {};\n", p.display())).unwrap_or_default();
     let user = if nix::unistd::Uid::effective().is_root() { "user root;\n" } else { "" };
     let log = match (setup, place.syslog) {
@@ -53,7 +53,7 @@ http {{
 "
     );
     upstreams(&mut text, "", &members.plain);
-    if *setup == Setup::Tls {
+    if *setup == Setup::Reencrypt {
         upstreams(&mut text, "tls_", &members.tls);
     }
     match setup {
@@ -67,26 +67,21 @@ http {{
             );
         }
         Setup::Tls => {
-            for (port, pem, upstream) in [
-                (*port, "ecdsa", "http://$pool"),
-                (port + 1, "rsa", "http://$pool"),
-                (port + 2, "ecdsa", "https://$tls_pool"),
-            ] {
-                let listen = format!(
-                    "listen 127.0.0.1:{port} ssl http2 backlog=4096;
-        ssl_certificate {dir}/{pem}.pem;
-        ssl_certificate_key {dir}/{pem}.pem;
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256;
-        ssl_session_cache shared:tls:10m;
+            for (port, certificate) in [(*port, "ecdsa"), (port + 1, "rsa")] {
+                server(&mut text, &listen_tls(place.dir, certificate, port), "http://$pool");
+            }
+        }
+        Setup::Reencrypt => {
+            let listen = format!(
+                "{}
         proxy_ssl_protocols TLSv1.2 TLSv1.3;
         proxy_ssl_verify on;
         proxy_ssl_trusted_certificate {dir}/authority.pem;
         proxy_ssl_server_name on;
-        proxy_ssl_name $ssl_server_name;"
-                );
-                server(&mut text, &listen, upstream);
-            }
+        proxy_ssl_name $ssl_server_name;",
+                listen_tls(place.dir, "ecdsa", *port)
+            );
+            server(&mut text, &listen, "https://$tls_pool");
         }
     }
     text += "}\n";
@@ -106,6 +101,18 @@ http {{
         );
     }
     text
+}
+
+fn listen_tls(dir: &Path, certificate: &str, port: u16) -> String {
+    let dir = dir.display();
+    format!(
+        "listen 127.0.0.1:{port} ssl http2 backlog=4096;
+        ssl_certificate {dir}/{certificate}.pem;
+        ssl_certificate_key {dir}/{certificate}.pem;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256;
+        ssl_session_cache shared:tls:10m;"
+    )
 }
 
 fn upstreams(text: &mut String, prefix: &str, members: &HttpMembers) {

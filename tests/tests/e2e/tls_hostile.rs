@@ -162,7 +162,7 @@ async fn a_hello_in_records_of_one_byte_is_read_at_a_price_that_is_linear() {
     for peer in Peer::all().await {
         let hello = peer.hello();
         let mut costs = Vec::new();
-        for padding in [0, 4_000, 15_000] {
+        for padding in [0, 2_000, 8_000, 15_000] {
             // RFC 7685.
             let hello =
                 if padding == 0 { hello.clone() } else { extended(hello.clone(), 21, &vec![0; padding]) };
@@ -171,14 +171,17 @@ async fn a_hello_in_records_of_one_byte_is_read_at_a_price_that_is_linear() {
             for _ in 0..10 {
                 let mut client = Client::connect(peer.address).await;
                 let _ = client.stream.write_all(&bytes).await;
-                assert_eq!(first_said(&mut client).await, SERVER_HELLO, "{}, {padding}", peer.name);
+                let said = first_said(&mut client).await;
+                // One of 90 KiB on the wire may be too much.
+                assert!(said == SERVER_HELLO || padding == 15_000, "{}, {padding}: {said:?}", peer.name);
             }
             costs.push((cpu_time(peer.pid) - before) / 10);
             peer.serves_good_clients().await;
         }
-        println!("{}: {costs:?} for each hello of 0, 4,000 and 15,000 bytes more", peer.name);
-        let [none, some, most] = costs[..] else { unreachable!() };
-        // Linear is four times as much; a quadratic price, fourteen times.
+        println!("{}: {costs:?} for each hello of 0, 2,000, 8,000 and 15,000 bytes more", peer.name);
+        let [none, some, most, too_much] = costs[..] else { unreachable!() };
+        assert!(too_much < most * 3 + Duration::from_millis(5), "{}: {costs:?}", peer.name);
+        // Linear is four times as much; a quadratic price, sixteen times.
         let (some, most) = (some.saturating_sub(none), most.saturating_sub(none));
         assert!(most < some * 8 + Duration::from_millis(5), "{}: {some:?}, {most:?}", peer.name);
     }

@@ -133,6 +133,7 @@ impl Cell {
             | Self::TcpBulk
             | Self::H2c128
             | Self::H2c10k => Setup::Plain,
+            Self::Reencrypt128 | Self::Reencrypt10k => Setup::Reencrypt,
             _ => Setup::Tls,
         }
     }
