@@ -6,6 +6,8 @@
 //! [`Amphora::reconcile`] is for everything that goes wrong in between: a proxy that restarted, one that was too
 //! slow to say whether it took a document, an agent that was killed half-way. What is stored wins.
 
+mod certificates;
+
 use std::{
     io,
     sync::{
@@ -32,6 +34,9 @@ use crate::{
     proxy_client::ProxyClient,
     store::{Kept, Slot, Staged, Store},
 };
+
+use self::certificates::Certificates;
+pub use self::certificates::{CertificateChanged, CertificateStatus};
 
 /// How often the proxy is asked whether it is still the same process.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
@@ -64,6 +69,7 @@ struct State {
     /// Whether what is stored is what was asked for last: false until the start is over, so that a proxy which
     /// runs on without a stored document is not stopped.
     authoritative: bool,
+    certificates: Certificates,
 }
 
 #[derive(Debug)]
@@ -102,7 +108,8 @@ impl Amphora {
                 }
             }
         }
-        let state = State { converged: None, authoritative: false };
+        let certificates = Certificates::read(&store)?;
+        let state = State { converged: None, authoritative: false, certificates };
         let model = watch::Sender::new(model);
         let keeper = Keeper::new(store.clone(), Kept::LoadBalancer);
         let must_fit = AtomicBool::new(false);
@@ -168,6 +175,7 @@ impl Amphora {
             if let Some(present) = this.model().filter(|present| present.id != id) {
                 return Err(ChangeError::OtherLoadBalancer(present.id));
             }
+            state.certificates.missing(&model).map_err(ChangeError::Invalid)?;
             this.replace(&mut state, model, document).await
         })
         .await
@@ -292,7 +300,11 @@ impl Amphora {
                 );
             }
             let generation = match (this.model(), info.loadbalancer) {
-                (Some(_), _) => this.restore().await?.unwrap_or(info.generation),
+                (Some(model), _) => {
+                    // The document is not at fault: it does not give way to the one before.
+                    state.certificates.missing(&model).map_err(ChangeError::Conflict)?;
+                    this.restore().await?.unwrap_or(info.generation)
+                }
                 (None, Some(_)) if state.authoritative => this.proxy.delete().await?.generation,
                 (None, Some(_)) => {
                     this.adopt().await?;

@@ -24,6 +24,12 @@ pub enum ChangeError {
     /// There is no such member in that pool.
     #[error("no such member in that pool")]
     NoMember,
+    /// There is no such certificate.
+    #[error("no such certificate")]
+    NoCertificate,
+    /// The present document names the certificate.
+    #[error("the load balancer names this certificate")]
+    CertificateInUse(Refusal),
     /// The proxy does not run, or takes nothing at present.
     #[error("{0}")]
     ProxyDown(String),

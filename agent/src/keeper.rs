@@ -91,7 +91,7 @@ impl Keeper {
         }
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ChangeError> {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | Octavia's ini file and our own section of it |
 //! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
-//! | [`amphora`] | the load balancer: stored ([`store`]) first, applied ([`proxy_client`]) second |
+//! | [`amphora`] | the load balancer and the certificates that it names: stored ([`store`]) first, applied ([`proxy_client`]) second |
 //! | [`vrrp`] | the VRRP configuration, likewise ([`vrrp_client`]) |
 //! | [`change_error`] | why a change to any of these did not come about |
 //! | `keeper` | what those two, and [`peers`] (the other amphora), have in common |

@@ -9,6 +9,7 @@
 //! | `peers.json`, `peers.previous.json`, `peers.older.json` | the same of the other amphora and the key; for the agent's and the proxy's eyes alone |
 //! | `stats_counters.json` | the counters that heartbeats reported so far |
 //! | `interfaces.json` | the ports that are plugged |
+//! | `certificates/<id>.pem` | keys, certificates and revocation lists that documents name; for the agent's and the proxy's eyes alone |
 //!
 //! Every file is whole at every moment: it is written under another name, synced, and renamed into its place. A
 //! process killed between any two steps, or a full disk, leaves the old document or the new one, and behind it the
@@ -33,6 +34,7 @@ use nix::unistd::{Gid, fchown};
 
 use crate::{directory, supervise::Users};
 
+mod certificates;
 mod trouble;
 
 use self::trouble::{Failed, Troubles, scarcity};
@@ -184,6 +186,7 @@ impl Store {
     /// When a file may not be given to a group.
     pub fn share_with(mut self, readers: Readers) -> io::Result<Self> {
         self.readers = readers;
+        self.share_certificates(readers.proxy)?;
         for kept in Kept::ALL {
             let Some(group) = self.readers.of(kept) else { continue };
             for name in [kept.current(), kept.previous(), kept.older()] {

@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use super::{
     OPENAPI,
     body::{self, Document, Kind, Limits},
+    certificates,
     error::ApiError,
     route::Resource,
     server::Caller,
@@ -151,10 +152,10 @@ impl Api {
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let resource = Resource::parse(head.uri.path())?;
         if !resource.allows(&head.method) {
-            return Err(ApiError::method_not_allowed(resource));
+            return Err(ApiError::method_not_allowed(&resource));
         }
         let document = if head.method == Method::PUT {
-            let (limits, kinds) = self.takes(resource);
+            let (limits, kinds) = self.takes(&resource);
             body::read(&head.headers, body, limits, kinds).await?
         } else {
             Document::default()
@@ -215,6 +216,21 @@ impl Api {
                 tracing::info!(target: amphora_logging::EACH, %id, %member, ?update, "a member was changed");
                 Ok(ok(&applied))
             }
+            (Resource::Certificates, _) => {
+                Ok(ok(&json!({ "certificates": self.amphora.certificates().await })))
+            }
+            (Resource::Certificate(id), method) => {
+                let turns = (&self.changes.load_balancer, caller);
+                certificates::answer(
+                    &self.amphora,
+                    &self.metrics,
+                    id,
+                    (method, &head.headers),
+                    document,
+                    turns,
+                )
+                .await
+            }
             (Resource::Interfaces, _) => Ok(ok(&json!({ "interfaces": self.plumbing.plugged().await }))),
             (Resource::Interface(mac), &Method::PUT) => {
                 let port =
@@ -260,10 +276,11 @@ impl Api {
     }
 
     /// Which documents may be PUT here.
-    fn takes(&self, resource: Resource) -> (Limits, &'static [Kind]) {
+    fn takes(&self, resource: &Resource) -> (Limits, &'static [Kind]) {
         let at_most = |size: usize| Limits { size: self.limits.size.min(size), ..self.limits };
         match resource {
             Resource::Peers => (at_most(MAX_PEERS), &[Kind::Json]),
+            Resource::Certificate(_) => (at_most(amphora_bundle::MAX_BYTES), &[Kind::Pem, Kind::Pkcs12]),
             Resource::Vrrp(_) => (at_most(vrrp::MAX_DOCUMENT), &[Kind::Json, Kind::Text]),
             _ => (self.limits, &[Kind::Json]),
         }

@@ -35,6 +35,10 @@ pub(super) enum Kind {
     Json,
     /// `text/plain`.
     Text,
+    /// `application/x-pem-file`.
+    Pem,
+    /// `application/x-pkcs12`.
+    Pkcs12,
 }
 
 impl Kind {
@@ -42,6 +46,8 @@ impl Kind {
         match self {
             Self::Json => "application/json",
             Self::Text => "text/plain",
+            Self::Pem => "application/x-pem-file",
+            Self::Pkcs12 => "application/x-pkcs12",
         }
     }
 }

@@ -45,7 +45,7 @@ impl ApiError {
     }
 
     /// 405 with what is allowed.
-    pub fn method_not_allowed(resource: Resource) -> Self {
+    pub fn method_not_allowed(resource: &Resource) -> Self {
         let allow = resource.allow();
         let message = format!("this resource takes {allow}");
         Self {
@@ -91,6 +91,15 @@ impl From<NoResource> for ApiError {
                     Fault { path: name.to_owned(), reason: "must be a UUID with hyphens".to_owned() },
                 ])
             }
+            NoResource::NotACertificate => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_id", "not the id of a certificate").with_faults(
+                    vec![Fault {
+                        path: "certificate_id".to_owned(),
+                        reason: "must be a letter or digit, then at most 127 letters, digits and ._-"
+                            .to_owned(),
+                    }],
+                )
+            }
             NoResource::NotAMacAddress => {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_id", "not a MAC address").with_faults(vec![
                     Fault {
@@ -122,6 +131,10 @@ impl From<ChangeError> for ApiError {
                 Self::new(StatusCode::NOT_FOUND, "loadbalancer_not_found", message)
             }
             ChangeError::NoMember => Self::new(StatusCode::NOT_FOUND, "member_not_found", message),
+            ChangeError::NoCertificate => Self::new(StatusCode::NOT_FOUND, "certificate_not_found", message),
+            ChangeError::CertificateInUse(refusal) => {
+                Self::new(StatusCode::CONFLICT, "certificate_in_use", message).with_faults(refusal.faults)
+            }
             ChangeError::ProxyDown(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "proxy_unavailable", message)
             }
@@ -183,6 +196,8 @@ mod tests {
             "not_found",
             "loadbalancer_not_found",
             "member_not_found",
+            "certificate_not_found",
+            "certificate_in_use",
             "interface_not_found",
             "network_failed",
             "method_not_allowed",

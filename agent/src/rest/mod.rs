@@ -1,9 +1,10 @@
 //! The REST API, `/2.0`: its table of paths ([`route`]), its errors ([`error`]), what each request does
-//! ([`api`], `vrrp`), whose turn it is to change something (`turns`), and the server that bounds what a peer can cost ([`server`]). `openapi.json` describes it and is held
+//! ([`api`], `certificates`, `vrrp`), whose turn it is to change something (`turns`), and the server that bounds what a peer can cost ([`server`]). `openapi.json` describes it and is held
 //! against it by a test.
 
 pub mod api;
 mod body;
+mod certificates;
 pub mod error;
 pub mod route;
 pub mod server;

@@ -1,13 +1,13 @@
 //! Paths and methods: the whole table of the API.
 
-use amphora_model::{LoadBalancerId, MemberId, PoolId};
+use amphora_model::{CertificateId, LoadBalancerId, MemberId, PoolId};
 use amphora_netlink::MacAddress;
 use hyper::Method;
 
 use crate::vrrp_client::VrrpAction;
 
 /// What a request is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// `/2.0`.
     Version,
@@ -27,6 +27,10 @@ pub enum Resource {
     Stats(LoadBalancerId),
     /// `/2.0/loadbalancers/{id}/pools/{pool_id}/members/{member_id}`.
     Member(LoadBalancerId, PoolId, MemberId),
+    /// `/2.0/certificates`.
+    Certificates,
+    /// `/2.0/certificates/{certificate_id}`.
+    Certificate(CertificateId),
     /// `/2.0/interfaces`.
     Interfaces,
     /// `/2.0/interfaces/{mac_address}`.
@@ -55,6 +59,8 @@ pub enum NoResource {
     Unknown,
     /// This parameter of the path is not a UUID.
     NotAnId(&'static str),
+    /// The parameter of the path is not the id of a certificate.
+    NotACertificate,
     /// The parameter of the path is not a MAC address.
     NotAMacAddress,
 }
@@ -87,6 +93,10 @@ impl Resource {
             ["2.0", "loadbalancers", lb, "pools", pool, "members", member] => {
                 Ok(Self::Member(id(lb, "id")?, id(pool, "pool_id")?, id(member, "member_id")?))
             }
+            ["2.0", "certificates"] => Ok(Self::Certificates),
+            ["2.0", "certificates", id] => {
+                id.parse().map(Self::Certificate).map_err(|_| NoResource::NotACertificate)
+            }
             ["2.0", "interfaces"] => Ok(Self::Interfaces),
             ["2.0", "interfaces", mac] => {
                 mac.parse().map(Self::Interface).map_err(|_| NoResource::NotAMacAddress)
@@ -103,9 +113,10 @@ impl Resource {
     }
 
     /// The methods that it takes, as the `Allow` header names them.
-    pub fn allow(self) -> &'static str {
+    pub fn allow(&self) -> &'static str {
         match self {
             Self::LoadBalancer(_)
+            | Self::Certificate(_)
             | Self::Interface(_)
             | Self::Vrrp(VrrpResource::Configuration)
             | Self::Peers => "GET, HEAD, PUT, DELETE",
@@ -116,7 +127,7 @@ impl Resource {
     }
 
     /// Whether it takes a method.
-    pub fn allows(self, method: &Method) -> bool {
+    pub fn allows(&self, method: &Method) -> bool {
         self.allow().split(", ").any(|allowed| allowed == method.as_str())
     }
 }

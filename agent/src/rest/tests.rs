@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod certificates;
 mod changes;
 mod crowds;
 mod documented;

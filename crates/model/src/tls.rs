@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::enums::octavia_enum;
+use crate::{ListenerId, LoadBalancer, PoolId, enums::octavia_enum};
 
 /// The id of something that is kept beside the document: a key with its certificates, a list of authorities, or a list of
 /// revocations.
@@ -196,6 +196,82 @@ pub struct PoolTls {
     pub client_certificate: Option<CertificateId>,
     /// `tls_versions`, `tls_ciphers`, `alpn_protocols`.
     pub settings: TlsSettings,
+}
+
+/// What a certificate is for where it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateRole {
+    /// It is shown, with its chain, and proved by its key.
+    Identity,
+    /// Others are verified against what is in it.
+    Authorities,
+    /// It says which of these are revoked.
+    Revocations,
+}
+
+/// A place of a load balancer that names a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateUse<'a> {
+    /// What is named.
+    pub id: &'a CertificateId,
+    /// What for.
+    pub role: CertificateRole,
+    /// By which object.
+    pub user: CertificateUser,
+    /// By which field of it, as in a document.
+    pub field: &'static str,
+}
+
+/// What names a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateUser {
+    /// A listener.
+    Listener(ListenerId),
+    /// A pool.
+    Pool(PoolId),
+}
+
+impl CertificateUse<'_> {
+    /// The JSON path of the field, with the object's id between the brackets.
+    pub fn path(&self) -> String {
+        match self.user {
+            CertificateUser::Listener(id) => format!("loadbalancer.listeners[{id}].{}", self.field),
+            CertificateUser::Pool(id) => format!("loadbalancer.pools[{id}].{}", self.field),
+        }
+    }
+}
+
+impl LoadBalancer {
+    /// Every place that names a certificate: those of listeners first.
+    pub fn certificates(&self) -> impl Iterator<Item = CertificateUse<'_>> {
+        use CertificateRole::{Authorities, Identity, Revocations};
+        let listeners =
+            self.listeners.iter().filter_map(|listener| Some((listener.id, listener.tls.as_ref()?)));
+        let of_listeners = listeners.flat_map(|(id, tls)| {
+            let client = tls.client_authentication.as_ref();
+            let identities = tls.sni_certificates.iter().map(|id| ("sni_container_refs", Identity, id));
+            std::iter::once(("default_tls_container_ref", Identity, &tls.certificate))
+                .chain(identities)
+                .chain(client.map(|client| ("client_ca_tls_container_ref", Authorities, &client.authorities)))
+                .chain(client.and_then(|client| {
+                    Some(("client_crl_container_ref", Revocations, client.revocations.as_ref()?))
+                }))
+                .map(move |(field, role, named)| (CertificateUser::Listener(id), field, role, named))
+        });
+        let pools = self.pools.iter().filter_map(|pool| Some((pool.id, pool.tls.as_ref()?)));
+        let of_pools = pools.flat_map(|(id, tls)| {
+            [
+                ("ca_tls_container_ref", Authorities, &tls.authorities),
+                ("crl_container_ref", Revocations, &tls.revocations),
+                ("tls_container_ref", Identity, &tls.client_certificate),
+            ]
+            .into_iter()
+            .filter_map(move |(field, role, named)| {
+                Some((CertificateUser::Pool(id), field, role, named.as_ref()?))
+            })
+        });
+        of_listeners.chain(of_pools).map(|(user, field, role, id)| CertificateUse { id, role, user, field })
+    }
 }
 
 #[cfg(test)]

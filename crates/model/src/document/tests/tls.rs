@@ -360,6 +360,34 @@ fn flow_logs() {
 }
 
 #[test]
+fn every_certificate_that_is_named_is_told_with_its_place() {
+    let lb = accepted(&[
+        ("/listeners/0/sni_container_refs", json!(["b"])),
+        ("/listeners/0/client_authentication", json!("MANDATORY")),
+        ("/listeners/0/client_ca_tls_container_ref", json!("ca")),
+        ("/listeners/0/client_crl_container_ref", json!("crl")),
+        ("/pools/0/ca_tls_container_ref", json!("ca")),
+        ("/pools/0/crl_container_ref", json!("crl")),
+        ("/pools/0/tls_container_ref", json!("mine")),
+    ]);
+    let told: Vec<_> =
+        lb.certificates().map(|used| format!("{} {:?} {}", used.path(), used.role, used.id)).collect();
+    let (listener, pool) = (id(10), id(20));
+    assert_eq!(
+        told,
+        [
+            format!("loadbalancer.listeners[{listener}].default_tls_container_ref Identity default"),
+            format!("loadbalancer.listeners[{listener}].sni_container_refs Identity b"),
+            format!("loadbalancer.listeners[{listener}].client_ca_tls_container_ref Authorities ca"),
+            format!("loadbalancer.listeners[{listener}].client_crl_container_ref Revocations crl"),
+            format!("loadbalancer.pools[{pool}].ca_tls_container_ref Authorities ca"),
+            format!("loadbalancer.pools[{pool}].crl_container_ref Revocations crl"),
+            format!("loadbalancer.pools[{pool}].tls_container_ref Identity mine"),
+        ]
+    );
+}
+
+#[test]
 fn what_nothing_honours_yet_is_refused_by_name() {
     let plain = |put: &[(&str, Value)]| {
         let mut document = base();
