@@ -1,5 +1,6 @@
 //! The command line.
 
+mod certificate;
 mod vrrp;
 
 use std::{
@@ -170,6 +171,9 @@ A name must be the only one of its kind. What is a UUID is taken for an id.",
         #[command(flatten)]
         target: Target,
     },
+    /// Keys, certificates and revocation lists that documents name
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
     /// Set up VRRP of an amphora or a pair, and hand the address over
     #[command(subcommand)]
     Vrrp(vrrp::VrrpCommand),
@@ -279,6 +283,7 @@ impl Command {
             | Self::Status { target, .. }
             | Self::Stats { target, .. }
             | Self::Member { target, .. } => Some(target),
+            Self::Certificate(command) => Some(command.target()),
             Self::Vrrp(command) => Some(command.target()),
             Self::Heartbeats { .. }
             | Self::Certs(_)
@@ -345,7 +350,7 @@ pub fn main() -> ExitCode {
 fn parse(matches: &ArgMatches) -> Result<Command, clap::Error> {
     let Cli { mut command, target } = Cli::from_arg_matches(matches)?;
     if let (Some(own), Some((_, mut after))) = (command.target(), matches.subcommand()) {
-        // `vrrp` has commands of its own, which have the options.
+        // `vrrp` and `certificate` have commands of their own, which have the options.
         while let Some((_, deeper)) = after.subcommand() {
             after = deeper;
         }
@@ -383,6 +388,7 @@ fn run(command: Command) -> Result<()> {
             let up = admin_state.map(|s| s == AdminState::Up);
             block_on(cmd::member::member(out, &target.clients()?, id, (&pool, &member), weight, up))
         }
+        Command::Certificate(command) => certificate::run(out, command),
         Command::Vrrp(command) => vrrp::run(out, command),
         Command::Heartbeats { bind, key, json, count, amphorae, certs } => {
             let tls = TlsOptions { certs, ..TlsOptions::default() };

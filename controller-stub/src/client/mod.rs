@@ -11,10 +11,14 @@ use std::{error::Error as _, io, sync::Arc, time::Duration};
 use amphora_agent::vrrp_client::VrrpAction;
 use amphora_ipc::proxy::{Fault, Peers};
 use amphora_ipc::vrrp::Status as VrrpStatus;
-use amphora_model::{LoadBalancerId, MemberId, PoolId};
+use amphora_model::{CertificateId, LoadBalancerId, MemberId, PoolId};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::{Method, Request, StatusCode, client::conn::http1, header};
+use hyper::{
+    Method, Request, StatusCode,
+    client::conn::http1,
+    header::{self, HeaderName, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde::Deserialize;
@@ -39,6 +43,22 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// The kind of nearly every document.
 const JSON: &str = "application/json";
+
+/// The password of a PKCS #12, in UTF-8.
+const PASSWORD: &str = "x-certificate-password";
+
+/// A certificate as it is brought to an amphora. It is not shown.
+pub enum Credential {
+    /// `application/x-pem-file`.
+    Pem(Bytes),
+    /// `application/x-pkcs12`.
+    Pkcs12 {
+        /// The file.
+        der: Bytes,
+        /// Its password.
+        password: Option<String>,
+    },
+}
 
 /// One amphora, ready to be asked.
 ///
@@ -144,7 +164,7 @@ impl Client {
             VrrpDocument::Native(document) => (JSON, document.to_string()),
             VrrpDocument::Keepalived(text) => ("text/plain; charset=utf-8", text.clone()),
         };
-        let answer = self.send(Method::PUT, "/2.0/vrrp", content_type, body.into()).await?;
+        let answer = self.send(Method::PUT, "/2.0/vrrp", content_type, body.into(), None).await?;
         answer["changed"].as_bool().ok_or_else(|| self.unreachable("the answer has no `changed`".to_owned()))
     }
 
@@ -193,6 +213,46 @@ impl Client {
         }
     }
 
+    /// `PUT /2.0/certificates/{id}`: returns once it is served, where it is named.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn put_certificate(&self, id: &CertificateId, credential: &Credential) -> Result<Value> {
+        let (content_type, body, password) = match credential {
+            Credential::Pem(text) => ("application/x-pem-file", text, None),
+            Credential::Pkcs12 { der, password } => ("application/x-pkcs12", der, password.as_ref()),
+        };
+        let password = password.map(|text| HeaderValue::from_bytes(text.as_bytes())).transpose();
+        let password =
+            password.map_err(|_| Error::Usage("the password has a control character".to_owned()))?;
+        let path = format!("/2.0/certificates/{id}");
+        self.send(Method::PUT, &path, content_type, body.clone(), password).await
+    }
+
+    /// `GET /2.0/certificates/{id}`.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn certificate(&self, id: &CertificateId) -> Result<Value> {
+        self.request(Method::GET, &format!("/2.0/certificates/{id}"), None).await
+    }
+
+    /// `GET /2.0/certificates`.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn certificates(&self) -> Result<Value> {
+        self.request(Method::GET, "/2.0/certificates", None).await
+    }
+
+    /// `DELETE /2.0/certificates/{id}`.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn delete_certificate(&self, id: &CertificateId) -> Result<Value> {
+        self.request(Method::DELETE, &format!("/2.0/certificates/{id}"), None).await
+    }
+
     fn vrrp(&self, status: Value) -> Result<VrrpStatus> {
         serde_json::from_value(status)
             .map_err(|e| self.unreachable(format!("its VRRP status is not understood: {e}")))
@@ -200,7 +260,7 @@ impl Client {
 
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
-        self.send(method, path, JSON, body).await
+        self.send(method, path, JSON, body, None).await
     }
 
     async fn send(
@@ -209,8 +269,9 @@ impl Client {
         path: &str,
         content_type: &'static str,
         body: Bytes,
+        password: Option<HeaderValue>,
     ) -> Result<Value> {
-        timeout(self.deadline, self.exchange(method, path, content_type, body))
+        timeout(self.deadline, self.exchange(method, path, content_type, body, password))
             .await
             .map_err(|_| self.unreachable(format!("no answer within {} s", self.deadline.as_secs_f32())))?
     }
@@ -221,6 +282,7 @@ impl Client {
         path: &str,
         content_type: &'static str,
         body: Bytes,
+        password: Option<HeaderValue>,
     ) -> Result<Value> {
         let stream = timeout(CONNECT_TIME, self.connect())
             .await
@@ -228,7 +290,7 @@ impl Client {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
         let driver = tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, self.endpoint.authority())
@@ -236,6 +298,7 @@ impl Client {
             .header(header::CONTENT_TYPE, content_type)
             .body(Full::new(body))
             .map_err(|e| Error::local("request", e))?;
+        request.headers_mut().extend(password.map(|password| (HeaderName::from_static(PASSWORD), password)));
         let response = sender.send_request(request).await.map_err(|e| self.broken(&e))?;
         let status = response.status();
         let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;

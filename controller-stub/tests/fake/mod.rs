@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) peers_refused: Option<u16>,
     /// Who takes over when this one hands over.
     pub(crate) successor: Option<Arc<Mutex<State>>>,
+    /// Certificates: the kind of body, the password and the body itself.
+    pub(crate) certificates: std::collections::BTreeMap<String, (String, Option<String>, Vec<u8>)>,
     /// `METHOD path body`, in order.
     pub(crate) requests: Vec<(String, Value)>,
 }
@@ -109,6 +111,13 @@ async fn answer(
             let kind = parts.headers["content-type"].to_str().unwrap();
             vrrp(&mut state, &parts.method, rest, kind, String::from_utf8(text.to_vec()).unwrap())
         }
+        None if path.starts_with("/2.0/certificates") => {
+            let header = |name: &str| {
+                parts.headers.get(name).map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap())
+            };
+            let body = (header("content-type").unwrap(), header("x-certificate-password"), text.to_vec());
+            certificates(&mut state, &parts.method, path, body)
+        }
         None if path == "/2.0/peers" => peers(&mut state, &parts.method, body),
         None => route(&mut state, &parts.method, path, body),
     };
@@ -159,6 +168,44 @@ fn vrrp(state: &mut State, method: &Method, rest: &str, kind: &str, text: String
         json!({"version": "0", "pid": 1, "uptime_ms": 1, "started": true, "data_plane": null,
         "instances": [instance]}),
     )
+}
+
+fn certificates(
+    state: &mut State,
+    method: &Method,
+    path: &str,
+    body: (String, Option<String>, Vec<u8>),
+) -> (u16, Value) {
+    let told = |id: &str| {
+        json!({"id": id, "kind": "identity", "certificates": [{"subject": "CN=www", "issuer": "CN=\u{1b}ca", "serial": "01",
+            "not_before": "2026-01-02T00:00:00Z", "not_after": "2027-01-02T00:00:00Z", "names": ["DNS:www"],
+            "key": "ECDSA P-256", "sha256": "ab"}], "revocation_lists": [], "used_by": ["loadbalancer.x"]})
+    };
+    let Some(id) = path.strip_prefix("/2.0/certificates/") else {
+        let all: Vec<_> = state.certificates.keys().map(|id| told(id)).collect();
+        return (200, json!({"certificates": all}));
+    };
+    match *method {
+        Method::PUT if body.2.starts_with(b"bad") => {
+            let fault = json!({"path": "", "reason": "has a private key and no certificate"});
+            (
+                400,
+                json!({"code": "invalid_document", "message": "the document cannot be honoured", "faults": [fault]}),
+            )
+        }
+        Method::PUT => {
+            let changed = state.certificates.insert(id.to_owned(), body.clone()) != Some(body);
+            (200, json!({"changed": changed, "serving": changed}))
+        }
+        _ if !state.certificates.contains_key(id) => {
+            (404, json!({"code": "certificate_not_found", "message": "no such certificate"}))
+        }
+        Method::DELETE => {
+            state.certificates.remove(id);
+            (200, json!({"changed": true}))
+        }
+        _ => (200, json!({"certificate": told(id)})),
+    }
 }
 
 fn peers(state: &mut State, method: &Method, body: Value) -> (u16, Value) {
