@@ -85,7 +85,8 @@ struct Key {
 }
 
 fn guard(source: Source, invert: bool, matcher: &Matcher) -> Option<(Kind, Box<[u8]>)> {
-    if invert {
+    // Certificates are asked for once a connection, not looked up for each request.
+    if invert || !matches!(source, Source::Path | Source::Named(_)) {
         return None;
     }
     let (comparison, value) = match &matcher.compare {
@@ -142,6 +143,8 @@ impl Index {
                 Source::Named(subject) => {
                     view.samples(subject).for_each(|sample| table.find(sample, &mut candidates));
                 }
+                // Not in any table.
+                Source::HasCertificate | Source::VerifyResult | Source::SubjectField(_) => {}
             }
         }
         *view.candidates() = candidates;

@@ -13,6 +13,7 @@ use super::{
     regex::Allowance,
     samples::{Subject, Subjects, View},
 };
+use crate::tls::PeerFacts;
 
 /// The compiled L7 policies of one listener.
 #[derive(Debug, Default)]
@@ -50,6 +51,12 @@ pub(super) struct Rule {
 pub(super) enum Source {
     Path,
     Named(Subject),
+    /// `1` when the client has shown a certificate.
+    HasCertificate,
+    /// The code of its verification, in decimal.
+    VerifyResult,
+    /// A field of its subject.
+    SubjectField(Subject),
 }
 
 impl L7Program {
@@ -92,16 +99,27 @@ impl L7Program {
         self.policies.is_empty()
     }
 
-    /// What the policies say about a request. Takes time linear in the size of the request's head and the number
-    /// of policies that may apply, and some milliseconds at most for all regular expressions; see
-    /// [`Scratch::is_exceeded`].
+    /// What the policies say about a request on a connection that is not encrypted; see
+    /// [`evaluate_over`](Self::evaluate_over).
     pub fn evaluate<R: RequestFacts + ?Sized>(&self, request: &R, scratch: &mut Scratch) -> Outcome<'_> {
+        self.evaluate_over(request, None, scratch)
+    }
+
+    /// What the policies say about a request, and about the client's certificate where there is TLS. Takes time linear in
+    /// the size of the request's head and the number of policies that may apply, and some milliseconds at most for all
+    /// regular expressions; see [`Scratch::is_exceeded`].
+    pub fn evaluate_over<R: RequestFacts + ?Sized>(
+        &self,
+        request: &R,
+        peer: Option<&PeerFacts>,
+        scratch: &mut Scratch,
+    ) -> Outcome<'_> {
         let Scratch { samples, allowance } = scratch;
         allowance.renew();
         if self.policies.is_empty() {
             return Outcome::Pass;
         }
-        let mut view = View::new(request, &self.subjects, samples);
+        let mut view = View::new(request, peer, &self.subjects, samples);
         let applying = match &self.index {
             None => self.policies.iter().find(|policy| policy.applies(&mut view, allowance)),
             Some(index) => {
@@ -163,10 +181,11 @@ impl Rule {
     fn holds<R: RequestFacts + ?Sized>(&self, view: &mut View<'_, R>, allowance: &mut Allowance) -> bool {
         let matched = match self.source {
             Source::Path => view.path.is_some_and(|path| self.matcher.matches(path, allowance)),
-            Source::Named(_) if self.matcher.is_exhausted(allowance) => false,
+            Source::Named(_) | Source::SubjectField(_) if self.matcher.is_exhausted(allowance) => false,
             Source::Named(subject) => {
                 view.samples(subject).any(|sample| self.matcher.matches(sample, allowance))
             }
+            source => view.of_peer(source).is_some_and(|sample| self.matcher.matches(sample, allowance)),
         };
         matched != self.invert
     }
@@ -241,16 +260,22 @@ impl Compiler<'_, '_> {
                 self.check_name(name, path);
                 Source::Named(self.subjects.cookie(name))
             }
-            L7Subject::SslConnHasCert | L7Subject::SslVerifyResult | L7Subject::SslDnField(_) => {
-                self.fault(format!("{path}.type"), "is not supported yet by this version");
-                return None;
-            }
+            L7Subject::SslConnHasCert => Source::HasCertificate,
+            L7Subject::SslVerifyResult => Source::VerifyResult,
+            L7Subject::SslDnField(name) => Source::SubjectField(self.subjects.subject_field(name)),
         };
         if rule.subject == L7Subject::FileType
             && !matches!(rule.compare, CompareType::EqualTo | CompareType::Regex)
         {
             self.fault(format!("{path}.compare_type"), "a FILE_TYPE rule compares with EQUAL_TO or REGEX");
         }
+        let number = match (&rule.subject, rule.value.parse::<i64>()) {
+            (L7Subject::SslVerifyResult, Err(_)) => {
+                self.fault(value_path(), "must be a decimal number");
+                None
+            }
+            (_, number) => number.ok(),
+        };
         if self.faults.len() > faults {
             return None;
         }
@@ -258,6 +283,10 @@ impl Compiler<'_, '_> {
         let ignore_case = rule.subject == L7Subject::HostName;
         let bytes = || Box::<[u8]>::from(rule.value.as_bytes());
         let compare = match rule.compare {
+            _ if rule.subject == L7Subject::SslConnHasCert => Compare::Equal(Box::from(*b"1")),
+            _ if rule.subject == L7Subject::SslVerifyResult => {
+                Compare::Equal(number.unwrap_or_default().to_string().into_bytes().into())
+            }
             CompareType::EqualTo if rule.subject == L7Subject::FileType => Compare::Suffix(bytes()),
             CompareType::EqualTo => Compare::Equal(bytes()),
             CompareType::StartsWith => Compare::Prefix(bytes()),

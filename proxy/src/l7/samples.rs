@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::{RequestFacts, regex::Allowance};
+use super::{RequestFacts, program::Source, regex::Allowance};
 use crate::http::{comma_values, sampled_cookies};
+use crate::tls::PeerFacts;
 
 /// A header or cookie name of a program: rules that look at the same one share its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,8 @@ pub(super) struct Subjects {
     /// As they are, sorted likewise.
     cookies: Vec<(Box<[u8]>, Subject)>,
     count: u32,
+    /// Fields of certificates' subjects, each once; theirs are other [`Subject`]s than those above.
+    fields: Vec<Box<str>>,
 }
 
 fn by_length<I: Iterator<Item = u8>>(name: &[u8], length: usize, other: I) -> Ordering {
@@ -36,6 +39,17 @@ impl Subjects {
     /// The subject for a cookie's name.
     pub(super) fn cookie(&mut self, name: &str) -> Subject {
         Self::intern(&mut self.cookies, &mut self.count, name.as_bytes().into())
+    }
+
+    /// The subject for a field of a certificate's subject, in any case.
+    pub(super) fn subject_field(&mut self, name: &str) -> Subject {
+        let known = self.fields.iter().position(|field| field.eq_ignore_ascii_case(name));
+        let at = known.unwrap_or_else(|| {
+            self.fields.push(name.into());
+            self.fields.len() - 1
+        });
+        // A load balancer has some thousand rules.
+        Subject(at as u32)
     }
 
     fn intern(names: &mut Vec<(Box<[u8]>, Subject)>, count: &mut u32, name: Box<[u8]>) -> Subject {
@@ -174,6 +188,8 @@ fn is_persistence(option: &[u8]) -> bool {
 /// A request as rules see it, with its headers read at the first rule that asks for one.
 pub(super) struct View<'e, R: ?Sized> {
     request: &'e R,
+    /// Who has sent it, where there is TLS.
+    peer: Option<&'e PeerFacts>,
     subjects: &'e Subjects,
     scratch: &'e mut Samples,
     /// The path without the query; `None` when the target has none.
@@ -182,11 +198,16 @@ pub(super) struct View<'e, R: ?Sized> {
 }
 
 impl<'e, R: RequestFacts + ?Sized> View<'e, R> {
-    pub(super) fn new(request: &'e R, subjects: &'e Subjects, scratch: &'e mut Samples) -> Self {
+    pub(super) fn new(
+        request: &'e R,
+        peer: Option<&'e PeerFacts>,
+        subjects: &'e Subjects,
+        scratch: &'e mut Samples,
+    ) -> Self {
         let target = request.path_and_query();
         let end = memchr::memchr(b'?', target).unwrap_or(target.len());
         let path = (!target.is_empty()).then_some(&target[..end]);
-        Self { request, subjects, scratch, path, collected: false }
+        Self { request, peer, subjects, scratch, path, collected: false }
     }
 
     /// Every value of a header or cookie, last first.
@@ -208,6 +229,20 @@ impl<'e, R: RequestFacts + ?Sized> View<'e, R> {
             };
             Some(&value[sample.start as usize..sample.end as usize])
         })
+    }
+
+    /// What a rule about the client's certificate compares; `None` without TLS.
+    pub(super) fn of_peer(&self, source: Source) -> Option<&'e [u8]> {
+        let peer = self.peer?;
+        match source {
+            Source::Path | Source::Named(_) => None,
+            Source::HasCertificate => Some(if peer.certificate.is_some() { b"1" } else { b"0" }),
+            // X509_V_OK: a handshake that finds anything else does not come to its end.
+            Source::VerifyResult => Some(b"0"),
+            Source::SubjectField(Subject(at)) => {
+                peer.certificate.as_ref()?.subject_field(self.subjects.fields.get(at as usize)?)
+            }
+        }
     }
 
     /// The bits of the policies that may apply.

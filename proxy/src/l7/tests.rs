@@ -342,3 +342,62 @@ fn from_16_policies_on_there_is_an_index() {
     let regex = || vec![rule(L7Subject::Path, CompareType::Regex, "a")];
     assert!(!indexed(16, &regex));
 }
+
+#[test]
+fn rules_about_the_clients_certificate() {
+    use crate::tls::{ClientCertificate, PeerFacts};
+
+    let facts = |certificate: Option<ClientCertificate>| PeerFacts {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_128_GCM_SHA256",
+        sni: None,
+        alpn: None,
+        resumed: false,
+        certificate,
+    };
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "good one");
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "");
+    let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let shown = facts(Some(ClientCertificate::new(certificate.der().clone())));
+    let without = facts(None);
+    let peers = [None, Some(&without), Some(&shown)];
+    let field = |name: &str| L7Subject::SslDnField(name.to_owned());
+    let request = request("/", &[]);
+    for (subject, compare, value, [plain, without, with]) in [
+        (L7Subject::SslConnHasCert, CompareType::EqualTo, "True", [false, false, true]),
+        (L7Subject::SslVerifyResult, CompareType::EqualTo, "000", [false, true, true]),
+        (L7Subject::SslVerifyResult, CompareType::EqualTo, "10", [false, false, false]),
+        (L7Subject::SslVerifyResult, CompareType::EqualTo, "-0", [false, true, true]),
+        (field("CN"), CompareType::StartsWith, "good", [false, false, true]),
+        (field("cn"), CompareType::EqualTo, "good one", [false, false, true]),
+        (field("CN"), CompareType::EqualTo, "Good one", [false, false, false]),
+        (field("CN"), CompareType::EndsWith, "one", [false, false, true]),
+        (field("CN"), CompareType::Contains, "d o", [false, false, true]),
+        (field("CN"), CompareType::Regex, "^g.*e$", [false, false, true]),
+        (field("O"), CompareType::Regex, "^$", [false, false, true]),
+        (field("OU"), CompareType::Regex, ".*", [false, false, false]),
+    ] {
+        for invert in [false, true] {
+            let rule = L7Rule { invert, ..rule(subject.clone(), compare, value) };
+            // Alone, and among so many that there is an index.
+            for others in [0, 40] {
+                let mut policies = vec![policy(1, L7Action::Reject, vec![rule.clone()])];
+                policies.extend((0..others).map(|at| {
+                    let rule = self::rule(L7Subject::Path, CompareType::EqualTo, "/x");
+                    policy(2 + at, L7Action::Reject, vec![rule])
+                }));
+                let program = compile(policies).unwrap();
+                for (peer, expected) in peers.into_iter().zip([plain, without, with]) {
+                    let outcome = program.evaluate_over(&request, peer, &mut Scratch::new());
+                    assert_eq!(
+                        outcome == Outcome::Reject,
+                        expected != invert,
+                        "{subject:?} {value} {invert}"
+                    );
+                }
+            }
+        }
+    }
+}

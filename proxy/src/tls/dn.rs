@@ -25,10 +25,13 @@ pub(super) fn oneline(name: &Name<'_>) -> Vec<u8> {
     line
 }
 
-/// The value of the first attribute of this name, in any case: `CN`, `emailAddress`, `1.2.3.4`.
-pub(super) fn field<'a>(name: &Name<'a>, field: &str) -> Option<&'a [u8]> {
-    let found = name.attributes().find(|attribute| short_name(attribute.oid).eq_ignore_ascii_case(field))?;
-    value(&found).filter(|value| value.len() <= MAX_SAMPLE)
+/// Every attribute by its name, `CN`, `emailAddress`, `1.2.3.4`, in order. One that is too long or has a NUL inside has no value.
+pub(super) fn fields(name: &Name<'_>) -> Vec<(String, Option<Vec<u8>>)> {
+    let field = |attribute: Attribute<'_>| {
+        let value = value(&attribute).filter(|value| value.len() <= MAX_SAMPLE);
+        (short_name(attribute.oid), value.map(<[u8]>::to_vec))
+    };
+    name.attributes().map(field).collect()
 }
 
 fn value<'a>(attribute: &Attribute<'a>) -> Option<&'a [u8]> {

@@ -68,7 +68,8 @@ pub struct ClientCertificate {
 #[derive(Debug, Default)]
 struct Texts {
     subject: Vec<u8>,
-    common_name: Vec<u8>,
+    /// The attributes of the subject, in order.
+    fields: Vec<(String, Option<Vec<u8>>)>,
     issuer: Vec<u8>,
     sha1: String,
     not_before: Vec<u8>,
@@ -94,7 +95,7 @@ impl ClientCertificate {
             };
             Texts {
                 subject: dn::oneline(&certificate.subject),
-                common_name: dn::field(&certificate.subject, "CN").unwrap_or_default().to_vec(),
+                fields: dn::fields(&certificate.subject),
                 issuer: dn::oneline(&certificate.issuer),
                 sha1,
                 not_before: date(certificate.not_before),
@@ -110,12 +111,13 @@ impl ClientCertificate {
 
     /// `ssl_c_s_dn(cn)`: the first common name of the subject, empty without.
     pub fn common_name(&self) -> &[u8] {
-        &self.texts().common_name
+        self.subject_field("CN").unwrap_or_default()
     }
 
     /// `ssl_c_s_dn(FIELD)`: the first value of an attribute of the subject, by its name in any case.
     pub fn subject_field(&self, name: &str) -> Option<&[u8]> {
-        dn::field(&Certificate::read(&self.der)?.subject, name)
+        let mut fields = self.texts().fields.iter();
+        fields.find(|(known, _)| known.eq_ignore_ascii_case(name))?.1.as_deref()
     }
 
     /// `ssl_c_i_dn`: the issuer.
