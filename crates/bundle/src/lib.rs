@@ -88,6 +88,21 @@ impl Bundle {
         judge::judge(pkcs12::read(within_bounds(der)?, password, pkcs12::MAX_ITERATIONS)?)
     }
 
+    /// The key of an identity.
+    pub fn key(&self) -> Option<&PrivateKeyDer<'static>> {
+        self.key.as_ref()
+    }
+
+    /// The certificates: of an identity its own first, then its issuers in order.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+
+    /// The revocation lists.
+    pub fn lists(&self) -> &[CertificateRevocationListDer<'static>] {
+        &self.lists
+    }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
         match (&self.key, self.certificates.is_empty()) {

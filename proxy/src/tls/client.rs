@@ -56,7 +56,7 @@ impl ClientContext {
             let bytes = fetch(material, id, "tls_container_ref").map_err(&mut note).ok()?;
             seal.add(b"certificate");
             seal.add(&bytes);
-            let read = identity::read(&bytes).map_err(|reason| format!("{id}: {reason}"));
+            let read = identity::read(&bytes).map_err(|reason| format!("{id} {reason}"));
             read.map_err(|reason| note(TlsFault::new("tls_container_ref", reason))).ok()
         });
         let (Some(offer), true) = (offer, faults.is_empty()) else { return Err(faults) };

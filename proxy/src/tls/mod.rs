@@ -4,7 +4,7 @@
 //! | module | what is inside |
 //! | --- | --- |
 //! | `material` | [`Material`]: keys, certificates, authorities and revocations by id |
-//! | `pem`, `identity` | bundles, and a certificate with its key and chain from one |
+//! | `identity` | a certificate with its key and chain |
 //! | `ciphers`, `openssl_names`, `groups` | `tls_versions` and `tls_ciphers` as suites; key exchange |
 //! | `server`, `sni` | [`ServerContext`]; which certificate a client is shown |
 //! | `client`, `sessions` | [`ClientContext`]; sessions with a member that may be resumed |
@@ -24,7 +24,6 @@ mod material;
 mod objects;
 mod openssl_names;
 mod peer;
-mod pem;
 mod server;
 mod sessions;
 mod sni;
@@ -33,17 +32,19 @@ pub(crate) mod unverified;
 mod verify;
 
 #[cfg(test)]
+mod beside_haproxy;
+#[cfg(test)]
 mod testing;
 
 use std::sync::Arc;
 
 use ::aws_lc_rs::digest::{Context, SHA256};
+use amphora_bundle::Bundle;
 use amphora_model::CertificateId;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 
 use self::{
     ciphers::Offer,
-    pem::Bundle,
     verify::{Authorities, List},
 };
 pub use self::{
@@ -92,9 +93,9 @@ fn authorities(
 ) -> Result<Authorities, TlsFault> {
     let bytes = fetch(material, id, field)?;
     seal.add(&bytes);
-    let certificates = Bundle::read(&bytes).map_err(of(field, id))?.certificates;
+    let certificates = Bundle::from_pem(&bytes).map_err(of(field, id))?.certificates().to_vec();
     if certificates.is_empty() {
-        return Err(of(field, id)("no certificate in it".to_owned()));
+        return Err(of(field, id)("has no certificate".to_owned()));
     }
     let lists = match revocations {
         None => None,
@@ -103,7 +104,7 @@ fn authorities(
             seal.add(&bytes);
             let lists = lists(&bytes).map_err(of(field, id))?;
             if lists.is_empty() {
-                return Err(of(field, id)("no revocation list in it".to_owned()));
+                return Err(of(field, id)("has no revocation list".to_owned()));
             }
             Some(lists)
         }
@@ -113,7 +114,7 @@ fn authorities(
 
 /// A fault of what a field names.
 fn of(field: &'static str, id: &CertificateId) -> impl Fn(String) -> TlsFault {
-    move |reason| TlsFault::new(field, format!("{id}: {reason}"))
+    move |reason| TlsFault::new(field, format!("{id} {reason}"))
 }
 
 /// Revocation lists in PEM, or one in DER.
@@ -121,7 +122,7 @@ fn lists(bytes: &[u8]) -> Result<Vec<List>, String> {
     if bytes.first() == Some(&amphora_x509::tag::SEQUENCE) {
         return Ok(vec![List::new(bytes.to_vec().into())?]);
     }
-    Bundle::read(bytes)?.lists.into_iter().map(List::new).collect()
+    Bundle::from_pem(bytes)?.lists().iter().cloned().map(List::new).collect()
 }
 
 /// A digest over parts, none of which can pass for two.

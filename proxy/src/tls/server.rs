@@ -76,7 +76,7 @@ impl ServerContext {
             .filter_map(|(field, id)| {
                 let bytes = fetch(material, id, field).map_err(&mut note).ok()?;
                 seal.add(&bytes);
-                let read = identity::read(&bytes).map_err(|reason| format!("{id}: {reason}"));
+                let read = identity::read(&bytes).map_err(|reason| format!("{id} {reason}"));
                 read.map_err(|reason| note(TlsFault::new(field, reason))).ok()
             })
             .collect();
@@ -96,7 +96,7 @@ impl ServerContext {
                 (builder.with_client_cert_verifier(Arc::new(verifier)), VERIFIED_LIFETIME)
             }
         };
-        let certificates = Certificates::new(Arc::clone(default), others);
+        let certificates = Certificates::new(Arc::clone(default), others, &offer.suites);
         let mut config = builder.with_cert_resolver(Arc::new(certificates));
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});

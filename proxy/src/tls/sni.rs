@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rustls::{
-    SignatureScheme,
+    CipherSuite, SignatureScheme, SupportedCipherSuite,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -21,6 +21,8 @@ pub(super) struct Certificates {
     exact: HashMap<Box<str>, Candidates>,
     /// By what follows the `*`, with its dot.
     wildcard: HashMap<Box<str>, Candidates>,
+    /// The suites of TLS 1.2 for ECDSA, and for RSA.
+    suites: [Vec<CipherSuite>; 2],
 }
 
 /// The first certificate of each kind.
@@ -46,9 +48,24 @@ impl Candidates {
 const LONGEST_NAME: usize = 255;
 
 impl Certificates {
-    pub(super) fn new(default: Arc<CertifiedKey>, others: &[Arc<CertifiedKey>]) -> Self {
-        let mut certificates =
-            Self { default: Arc::clone(&default), exact: HashMap::new(), wildcard: HashMap::new() };
+    pub(super) fn new(
+        default: Arc<CertifiedKey>,
+        others: &[Arc<CertifiedKey>],
+        suites: &[SupportedCipherSuite],
+    ) -> Self {
+        let of = |scheme: SignatureScheme| {
+            let usable = |suite: &&SupportedCipherSuite| match suite {
+                SupportedCipherSuite::Tls12(suite) => suite.sign.contains(&scheme),
+                SupportedCipherSuite::Tls13(_) => false,
+            };
+            suites.iter().filter(usable).map(|suite| suite.suite()).collect()
+        };
+        let mut certificates = Self {
+            default: Arc::clone(&default),
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            suites: [of(SignatureScheme::ECDSA_NISTP256_SHA256), of(SignatureScheme::RSA_PKCS1_SHA256)],
+        };
         for key in [&default].into_iter().chain(others) {
             for host in key.cert.first().map(hosts).unwrap_or_default() {
                 certificates.add(&host.to_ascii_lowercase(), key);
@@ -68,7 +85,15 @@ impl Certificates {
         }
     }
 
-    fn find(&self, name: &str, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+    /// Whether a client that offers these suites can do anything with an ECDSA certificate. Which version it speaks is not known
+    /// here: one that has but RSA suites below TLS 1.3 is taken at its word.
+    fn ecdsa_is_of_use(&self, offered: &[CipherSuite]) -> bool {
+        let common = |suites: &[CipherSuite]| suites.iter().any(|suite| offered.contains(suite));
+        let [ecdsa, rsa] = &self.suites;
+        common(ecdsa) || !common(rsa)
+    }
+
+    fn find(&self, name: &str, hello: &ClientHello<'_>) -> Option<&Arc<CertifiedKey>> {
         let mut buffer = [0; LONGEST_NAME];
         let lower = buffer.get_mut(..name.len())?;
         lower.copy_from_slice(name.as_bytes());
@@ -81,9 +106,9 @@ impl Certificates {
             exact.and_then(kind).or_else(|| wildcard.and_then(kind))
         };
         let (ecdsa, rsa) = (of(|found| found.ecdsa.as_ref()), of(|found| found.rsa.as_ref()));
-        let verifies = |key: &Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        let verifies = |key: &Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         ecdsa
-            .filter(|key| verifies(key))
+            .filter(|key| verifies(key) && self.ecdsa_is_of_use(hello.cipher_suites()))
             .or(rsa.filter(|key| verifies(key)))
             .or_else(|| of(|found| found.other.as_ref()))
             .or(ecdsa)
@@ -93,7 +118,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let found = hello.server_name().and_then(|name| self.find(name, hello.signature_schemes()));
+        let found = hello.server_name().and_then(|name| self.find(name, &hello));
         Some(Arc::clone(found.unwrap_or(&self.default)))
     }
 }

@@ -1,12 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use rcgen::{DnType, DnValue};
+use rustls_pki_types::pem::PemObject;
 
 use super::*;
-use crate::tls::{
-    pem::Bundle,
-    testing::{Authority, leaf_params},
-};
+use crate::tls::testing::{Authority, leaf_params};
 
 #[test]
 fn texts_are_those_of_haproxy() {
@@ -17,7 +15,7 @@ fn texts_are_those_of_haproxy() {
     params.distinguished_name.push(DnType::LocalityName, DnValue::Utf8String("Z\u{fc}rich".to_owned()));
     params.not_after = rcgen::date_time_ymd(2055, 1, 2);
     let shown = Authority::root("the root").issue(&params);
-    let certificate = Bundle::read(shown.as_bytes()).unwrap().certificates.remove(0);
+    let certificate = CertificateDer::from_pem_slice(shown.as_bytes()).unwrap();
     let certificate = ClientCertificate::new(certificate);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     assert_eq!(text(certificate.subject()), "/CN=first/C=DE/O=a/b=c, \"d\"/1.2.3.4=x/L=Z\u{fc}rich");
@@ -32,6 +30,6 @@ fn texts_are_those_of_haproxy() {
     // Names in UTF-16 are full of NULs, which nothing that reads them would survive.
     params.distinguished_name.push(DnType::CommonName, DnValue::BmpString("ab".try_into().unwrap()));
     let shown = Authority::root("root").issue(&params);
-    let certificate = ClientCertificate::new(Bundle::read(shown.as_bytes()).unwrap().certificates.remove(0));
+    let certificate = ClientCertificate::new(CertificateDer::from_pem_slice(shown.as_bytes()).unwrap());
     assert_eq!(certificate.subject(), b"");
 }

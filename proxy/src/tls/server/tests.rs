@@ -169,9 +169,9 @@ fn what_cannot_be_honoured_is_told_with_its_field() {
         faults,
         [
             "tls_versions: none of these can be honoured: TLSv1; there are TLSv1.2 and TLSv1.3",
-            "client_ca_tls_container_ref: ca: no certificate in it",
-            "sni_container_refs: other: a private key that is not that of any certificate in it",
-            "sni_container_refs: keyless: no private key in it",
+            "client_ca_tls_container_ref: ca is empty",
+            "sni_container_refs: other has a private key that is not that of any certificate in it",
+            "sni_container_refs: keyless has no private key",
             "sni_container_refs: there is no certificate missing",
         ]
     );

@@ -2,11 +2,14 @@
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SerialNumber, date_time_ymd};
 
+use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
+
 use super::*;
-use crate::tls::{
-    pem::Bundle,
-    testing::{Authority, authority_params, leaf_params},
-};
+use crate::tls::testing::{Authority, authority_params, leaf_params};
+
+fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+}
 
 /// The first of June of a year.
 fn in_year(year: i32) -> UnixTime {
@@ -34,16 +37,12 @@ impl Case {
 
     fn verify(&self) -> Result<(), VerifyError> {
         let lists = self.lists.as_ref().map(|lists| {
-            Bundle::read(lists.as_bytes())
-                .unwrap()
-                .lists
-                .into_iter()
-                .map(|list| List::new(list).unwrap())
+            CertificateRevocationListDer::pem_slice_iter(lists.as_bytes())
+                .map(|list| List::new(list.unwrap()).unwrap())
                 .collect()
         });
-        let certificates = Bundle::read(self.authorities.as_bytes()).unwrap().certificates;
-        let authorities = Authorities::new(certificates, lists).unwrap();
-        let shown = Bundle::read(self.shown.as_bytes()).unwrap().certificates;
+        let authorities = Authorities::new(certificates(&self.authorities), lists).unwrap();
+        let shown = certificates(&self.shown);
         let (leaf, others) = shown.split_first().unwrap();
         authorities.verify(leaf, others, self.purpose, in_year(self.year))
     }
