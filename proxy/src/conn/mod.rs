@@ -233,13 +233,16 @@ impl Conn {
     }
 
     /// Takes what the peer has sent, `most` bytes of it, so that the connection is closed in an orderly way: unread bytes
-    /// would reset it.
-    pub(crate) fn discard(&self, most: usize) {
+    /// would reset it. Says how much that was.
+    pub(crate) fn discard(&self, most: usize) -> usize {
         let mut piece = [0; 4096];
-        for _ in 0..most / piece.len() {
-            if !matches!(crate::sys::recv(self.socket().as_fd(), &mut piece), Ok(n) if n > 0) {
-                break;
+        let mut taken = 0;
+        while taken + piece.len() <= most {
+            match crate::sys::recv(self.socket().as_fd(), &mut piece) {
+                Ok(n) if n > 0 => taken += n,
+                _ => break,
             }
         }
+        taken
     }
 }

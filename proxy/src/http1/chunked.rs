@@ -70,6 +70,7 @@ pub struct ChunkedDecoder {
     state: State,
     /// Of the size line: the size. Of a chunk: the bytes of data still to come.
     remaining: u64,
+    data: u64,
     extensions: usize,
     trailers: usize,
     fields: usize,
@@ -89,6 +90,7 @@ impl ChunkedDecoder {
         Self {
             state: State::Size(0),
             remaining: 0,
+            data: 0,
             extensions: 0,
             trailers: 0,
             fields: 0,
@@ -100,6 +102,16 @@ impl ChunkedDecoder {
     /// Whether the body has ended.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Bytes of data so far.
+    pub fn data(&self) -> u64 {
+        self.data
+    }
+
+    /// Bytes of names and values of trailers so far, but for white space.
+    pub fn trailers(&self) -> u64 {
+        self.trailers.saturating_sub(2 * self.fields) as u64
     }
 
     /// Validates `input`, the bytes of the body that follow those of the last call.
@@ -159,6 +171,7 @@ impl ChunkedDecoder {
                 let available = (input.len() - at) as u64;
                 let run = self.remaining.min(available) as usize;
                 self.remaining -= run as u64;
+                self.data += run as u64;
                 if self.remaining == 0 {
                     self.state = State::DataCr;
                 }

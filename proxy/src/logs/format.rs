@@ -69,6 +69,8 @@ pub struct Needs {
     pub source_address: bool,
     /// The request line.
     pub request_line: bool,
+    /// How large messages are (`%B`, `%U`).
+    pub sizes: bool,
     /// The number of the line or the session (`%lc`, `%rt`).
     pub numbers: bool,
     /// What TLS has agreed upon.
@@ -149,6 +151,7 @@ impl Needs {
             | Field::Sample(Sample::RequestMethod | Sample::RequestUri | Sample::RequestVersion) => {
                 self.request_line = true;
             }
+            Field::BytesToClient | Field::BytesFromClient => self.sizes = true,
             Field::LogCounter | Field::RequestCounter => self.numbers = true,
             Field::TlsCipher | Field::TlsVersion => self.tls = true,
             Field::Sample(sample) => self.tls |= sample.is_of_tls(),

@@ -73,7 +73,8 @@ fn what_is_wrong_is_said_with_its_place() {
 #[test]
 fn a_format_knows_what_it_needs() {
     let needs = |text| parse(text).unwrap().needs();
-    assert_eq!(needs("%ci %cp %t %ST %B %U %b %s %Tt %tsc"), Needs::default());
+    assert_eq!(needs("%ci %cp %t %ST %b %s %Tt %tsc"), Needs::default());
+    assert!(needs("%B").sizes && needs("%U").sizes);
     assert!(needs("%bc").counts && needs("%[dst]").listener_address && needs("%bi").source_address);
     assert!(needs("%HV").request_line && needs("%rt").numbers && needs("%[ssl_fc_sni]").tls);
     let httplog = needs(HTTPLOG);

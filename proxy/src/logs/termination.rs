@@ -15,8 +15,7 @@
 //! | member too slow to respond | `sH` | `timeout server` |
 //! | what the member sent is no response | `PH` | blocked the response, because it was invalid |
 //! | client gone or too slow while data passed | `CD`, `cD` | aborted during data transfer |
-//! | member gone or too slow while data passed | `SD`, `sD` | died with an error during the data transfer |
-//! | what the member sent is no body | `PD` | blocked an incorrectly formatted chunked message |
+//! | member gone, too slow, or what it sent is no body, while data passed | `SD`, `sD` | died with an error during the data transfer |
 
 /// What ended it: the first letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

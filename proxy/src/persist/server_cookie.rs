@@ -65,6 +65,13 @@ impl ServerCookie {
             .map_or(CookieVerdict::Insert, CookieVerdict::Use)
     }
 
+    /// What `Cookie` headers say that lead to no usable member: `None` when none has the proxy's cookie, else whether it names a
+    /// member.
+    pub fn known<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>) -> Option<bool> {
+        let values = headers.into_iter().flat_map(|header| cookie_values(header, NAME));
+        values.map(|value| self.member(value).is_some()).reduce(|any, one| any || one)
+    }
+
     /// The member that a cookie's value names, up to a `|`, behind which HAProxy keeps dates when it is told to.
     fn member(&self, value: &[u8]) -> Option<usize> {
         let value = &value[..memchr::memchr(b'|', value).unwrap_or(value.len())];

@@ -56,10 +56,12 @@ async fn carry(
     // The session may last for days and changes pass it by: it holds what it uses, and no configuration.
     drop(listener);
     let Some(pool) = pool else {
+        let unheard = stream.discard(UNHEARD);
         if let Some(record) = record {
+            record.bytes_in += unheard as u64;
             record.unconnected(Effort::default());
         }
-        return stream.discard(UNHEARD);
+        return;
     };
     let pool_plan = &*pool.plan;
     pool_plan.state.counters.of(worker.index).sessions_total.add(1);
@@ -100,7 +102,13 @@ async fn carry(
     if connected.is_none() {
         route.abandoned();
     }
-    let Some(Ok(mut connected)) = connected else { return stream.discard(UNHEARD) };
+    let Some(Ok(mut connected)) = connected else {
+        let unheard = stream.discard(UNHEARD);
+        if let Some(record) = record {
+            record.bytes_in += unheard as u64;
+        }
+        return;
+    };
     let at = Rc::clone(connected.slot.member());
     let member_counters = at.counters();
     if let Some((stick, key)) = stick {

@@ -8,6 +8,7 @@ mod control;
 mod expressions;
 mod failures;
 mod fitness;
+mod flow_logs;
 mod health;
 mod hostile;
 mod http;

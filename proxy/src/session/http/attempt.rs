@@ -72,7 +72,7 @@ impl Attempt<'_> {
             let head = exchange.response_head(&work.out, &mut sent, &mut work.response, &mut progress).await;
             let length = head.map_err(|failure| match failure {
                 // The member has begun to answer.
-                Failure::Unanswered if interim > 0 => Failure::BadResponse,
+                Failure::Unanswered if interim > 0 => Failure::CutHead,
                 failure => failure,
             })?;
             let view = work.response.view(exchange.upstream.head());
@@ -96,12 +96,15 @@ impl Attempt<'_> {
                     let hop = ResponseHop { client: self.request.version, ..ResponseHop::default() };
                     http1::write_response(&mut passed_on, &view, hop, &ResponseEdits::default());
                 }
+                if let Some(record) = work.log.record() {
+                    record.interim(&view);
+                }
                 exchange.upstream.consume_head(length);
                 let patience = exchange.timeouts.client_data;
                 // Few responses have any, so that none is given room for it beforehand.
                 let passing = Box::pin(exchange.downstream.write_all(&passed_on, patience));
                 passing.await.map_err(|_| Failure::ClientGone)?;
-                exchange.count_out(passed_on.len() as u64);
+                exchange.counters.bytes_out.add(passed_on.len() as u64);
                 // It is the client's turn, once.
                 if status == 100
                     && self.request.framing.expect_continue
@@ -115,10 +118,6 @@ impl Attempt<'_> {
             let took = answered_at.duration_since(self.ready_at).as_micros() as u64;
             self.response_us = Some(took);
             counters.response_time_us.add(took);
-            if let Some(record) = work.log.record() {
-                record.marks.answered = Some(answered_at);
-                record.status = status.into();
-            }
             if sent < work.out.len() {
                 // The member answered before it had read the head.
                 exchange.upload_broken = true;
@@ -132,12 +131,11 @@ impl Attempt<'_> {
             exchange.closes = hop.connection == Connection::Close;
             let safe = matches!(self.request.method, Method::Get | Method::Head);
             work.out.clear();
-            http1::write_response(
-                &mut work.out,
-                &view,
-                hop,
-                &self.affinity.edit(self.pool, self.member, &view, safe),
-            );
+            let edits = self.affinity.edit(self.pool, self.member, &view, safe);
+            http1::write_response(&mut work.out, &view, hop, &edits);
+            if let Some(record) = work.log.record() {
+                record.answered(&view, &edits, answered_at);
+            }
             exchange.upstream.consume_head(length);
             let mut download = BodyRelay::new(framing.body, hop.transfer);
             let first = download.claim(exchange.upstream.source()).map_err(|_| Failure::BadResponse)?;

@@ -36,13 +36,23 @@ pub(super) enum Sink<'a> {
 /// A body with at least this much to come is spliced: the kernel moves it from socket to socket.
 const SPLICE_MIN: u64 = 64 * 1024;
 
+/// How much content a body has, its framing left out.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// What was written.
+    Written,
+    /// So much, and it is framed on the way.
+    Bytes(u64),
+}
+
 /// What is left of a body.
 #[derive(Debug)]
 enum Left {
-    Nothing,
+    /// So much content has passed.
+    Nothing(Content),
     Bytes(u64),
     Chunks(Box<ChunkedDecoder>),
-    UntilClose,
+    UntilClose(Content),
     Spliced(Box<Splice>),
 }
 
@@ -71,10 +81,11 @@ impl BodyRelay {
     /// A body that comes with this framing, and goes on as `transfer` says.
     pub(super) fn new(body: Body, transfer: Transfer) -> Self {
         let left = match body {
-            Body::None | Body::Length(0) => Left::Nothing,
+            Body::None | Body::Length(0) => Left::Nothing(Content::Written),
             Body::Length(length) => Left::Bytes(length),
             Body::Chunked => Left::Chunks(Box::default()),
-            Body::UntilClose => Left::UntilClose,
+            Body::UntilClose if transfer == Transfer::Chunked => Left::UntilClose(Content::Bytes(0)),
+            Body::UntilClose => Left::UntilClose(Content::Written),
         };
         Self { left, ready: 0, moved: 0, framing: transfer, converted: Vec::new() }
     }
@@ -82,7 +93,7 @@ impl BodyRelay {
     /// Whether the whole body has been written.
     #[inline]
     pub(super) fn is_done(&self) -> bool {
-        self.ready == 0 && matches!(self.left, Left::Nothing) && self.converted.is_empty()
+        self.ready == 0 && matches!(self.left, Left::Nothing(_)) && self.converted.is_empty()
     }
 
     /// Whether bytes wait for the destination, rather than the destination for bytes.
@@ -100,6 +111,16 @@ impl BodyRelay {
         self.moved
     }
 
+    /// Bytes of content so far, as HAProxy counts them: data, and when it comes in chunks names and values of trailers and one
+    /// for the end.
+    pub(super) fn content(&self) -> u64 {
+        match &self.left {
+            Left::Nothing(Content::Bytes(bytes)) | Left::UntilClose(Content::Bytes(bytes)) => *bytes,
+            Left::Chunks(decoder) => decoder.data(),
+            _ => self.moved,
+        }
+    }
+
     /// Looks at what the buffer holds, and takes what belongs to the body. Returns the front of the buffer that
     /// can be written now, so that a caller can send it together with the head; [`wrote`](Self::wrote) follows.
     ///
@@ -114,7 +135,7 @@ impl BodyRelay {
     /// Whether what [`claim`](Self::claim) returned is all that is left.
     #[inline]
     pub(super) fn is_all(&self, claimed: &[u8]) -> bool {
-        claimed.len() == self.ready && matches!(self.left, Left::Nothing) && self.converted.is_empty()
+        claimed.len() == self.ready && matches!(self.left, Left::Nothing(_)) && self.converted.is_empty()
     }
 
     /// `n` bytes of what [`claim`](Self::claim) returned were written.
@@ -135,23 +156,24 @@ impl BodyRelay {
             return Ok(());
         }
         match &mut self.left {
-            Left::Nothing | Left::Spliced(_) => {}
+            Left::Nothing(_) | Left::Spliced(_) => {}
             Left::Bytes(length) => {
                 let taken = usize::try_from(*length).map_or(fresh.len(), |length| length.min(fresh.len()));
                 *length -= taken as u64;
                 self.ready += taken;
                 if *length == 0 {
-                    self.left = Left::Nothing;
+                    self.left = Left::Nothing(Content::Written);
                 }
             }
-            Left::UntilClose if self.framing == Transfer::Chunked => {
+            Left::UntilClose(Content::Bytes(content)) => {
                 let n = fresh.len();
+                *content += n as u64;
                 write_chunk_header(&mut self.converted, n as u64);
                 self.converted.extend_from_slice(fresh);
                 self.converted.extend_from_slice(b"\r\n");
                 inlet.consume(n);
             }
-            Left::UntilClose => self.ready += fresh.len(),
+            Left::UntilClose(Content::Written) => self.ready += fresh.len(),
             Left::Chunks(decoder) if self.framing == Transfer::UntilClose => {
                 let mut consumed = 0;
                 while consumed < fresh.len() {
@@ -160,7 +182,7 @@ impl BodyRelay {
                     self.converted.extend_from_slice(&fresh[piece.data]);
                     consumed += piece.consumed;
                     if piece.done {
-                        self.left = Left::Nothing;
+                        self.left = Left::Nothing(content(decoder));
                         break;
                     }
                 }
@@ -169,13 +191,13 @@ impl BodyRelay {
             Left::Chunks(decoder) if self.framing == Transfer::WithoutTrailers => {
                 let done = classify_chunks(decoder, &mut self.ready, inlet)?;
                 if done {
-                    self.left = Left::Nothing;
+                    self.left = Left::Nothing(content(decoder));
                 }
             }
             Left::Chunks(decoder) => {
                 let step = decoder.decode(fresh).map_err(|_| RelayError::Malformed)?;
                 if step.done {
-                    self.left = Left::Nothing;
+                    self.left = Left::Nothing(content(decoder));
                 }
                 self.ready += step.consumed;
             }
@@ -199,7 +221,7 @@ impl BodyRelay {
             self.classify(inlet)?;
             ready!(self.poll_flush(cx, inlet, destination))?;
             match &mut self.left {
-                Left::Nothing => return Poll::Ready(Ok(())),
+                Left::Nothing(_) => return Poll::Ready(Ok(())),
                 Left::Bytes(length) if *length >= SPLICE_MIN => {
                     let direction = Direction::exact(*length);
                     self.left = Left::Spliced(Box::new(Splice { direction, sink: Counter::default() }));
@@ -207,17 +229,17 @@ impl BodyRelay {
                 }
                 Left::Spliced(splice) => {
                     ready!(splice.poll(cx, source, destination, pools, &mut self.moved))?;
-                    self.left = Left::Nothing;
+                    self.left = Left::Nothing(Content::Written);
                     continue;
                 }
                 // Trailers that had to wait for what is before them.
                 Left::Chunks(_) if !inlet.is_empty() => continue,
-                Left::Bytes(_) | Left::Chunks(_) | Left::UntilClose => {}
+                Left::Bytes(_) | Left::Chunks(_) | Left::UntilClose(_) => {}
             }
             // Everything in the buffer belonged to the body and is written, so all of it is spare.
             match ready!(inlet.poll_fill(cx, source)) {
-                Ok(0) if matches!(self.left, Left::UntilClose) => {
-                    self.left = Left::Nothing;
+                Ok(0) if let Left::UntilClose(content) = self.left => {
+                    self.left = Left::Nothing(content);
                     if self.framing == Transfer::Chunked {
                         self.converted.extend_from_slice(b"0\r\n\r\n");
                     }
@@ -251,6 +273,10 @@ impl BodyRelay {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+fn content(decoder: &ChunkedDecoder) -> Content {
+    Content::Bytes(decoder.data() + decoder.trailers() + 1)
 }
 
 /// Takes chunks into the front of the buffer that can be written, `ready` bytes long, and trailers out of it. These wait

@@ -78,7 +78,10 @@ pub(super) async fn serve(
         let decision = decide(worker, listener, origin, &view, begun, l7, out);
         if !matches!(decision, Decision::Refuse(_)) {
             if let Some(record) = log.record() {
-                record.requested(&view, length, begun);
+                record.requested(&view, begun);
+                if let Decision::Forward(forward) = &decision {
+                    record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
+                }
             }
             client.inlet.consume(length);
             if l7.is_exceeded() {
@@ -99,15 +102,12 @@ pub(super) async fn serve(
     };
     count_reply(&reply, counters);
     if let Some(record) = work.log.record() {
-        record.replied(&reply);
+        record.replied(&reply, &work.out);
     }
     if client.write_all(&work.out, patience).await.is_err() {
         return Disposition::Close;
     }
     counters.bytes_out.add(work.out.len() as u64);
-    if let Some(record) = work.log.record() {
-        record.bytes_out += work.out.len() as u64;
-    }
     if reply.to.keep_alive { Disposition::KeepAlive } else { Disposition::LingeringClose }
 }
 
@@ -220,7 +220,6 @@ impl Forward {
                     upload: BodyRelay::new(request.framing.body, Transfer::WithoutTrailers),
                     timeouts: &timeouts,
                     counters,
-                    bytes_out: 0,
                     upload_broken: false,
                     body_declined: false,
                     closes: false,
@@ -246,8 +245,7 @@ impl Forward {
                 };
                 let all_read = exchange.upload.is_done();
                 if let Some(record) = work.log.record() {
-                    record.bytes_in += exchange.upload.moved();
-                    record.bytes_out += exchange.bytes_out;
+                    record.bytes_in += exchange.upload.content();
                 }
                 let at = upstream.counters();
                 let ended = Instant::now();
@@ -286,8 +284,8 @@ impl Forward {
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
             let upload_done = exchange.is_sent();
             if let Some(record) = work.log.record() {
-                record.bytes_in += exchange.upload.moved();
-                record.bytes_out += exchange.bytes_out;
+                record.bytes_in += exchange.upload.content();
+                record.bytes_out += response.download.content();
             }
             let at = upstream.counters();
             let ended = outcome.unwrap_or_else(|_| Instant::now());
@@ -392,7 +390,9 @@ fn fail(
         record.failed(failure);
     }
     let refused = match failure {
-        Failure::Unanswered | Failure::BadResponse => return answer(work, 502, to, pool),
+        Failure::Unanswered | Failure::CutHead | Failure::BadResponse => {
+            return answer(work, 502, to, pool);
+        }
         Failure::MemberLate => return answer(work, 504, to, pool),
         Failure::ClientLate => 408,
         Failure::BadBody => 400,
@@ -409,7 +409,9 @@ fn fail(
 /// Counts what failed at the member that had it last.
 fn count_failure(failure: Failure, at: &MemberCounters) {
     match failure {
-        Failure::Unanswered | Failure::BadResponse | Failure::MemberLate => at.response_errors.add(1),
+        Failure::Unanswered | Failure::CutHead | Failure::BadResponse | Failure::MemberLate => {
+            at.response_errors.add(1);
+        }
         Failure::Cut => {
             at.response_errors.add(1);
             at.server_aborts.add(1);

@@ -27,6 +27,8 @@ use crate::{
 pub(super) enum Failure {
     /// The member closed or failed before the first byte of a response.
     Unanswered,
+    /// It did so behind the first byte of a head: 502.
+    CutHead,
     /// What the member sent is not a response: 502.
     BadResponse,
     /// The member took too long to begin its response: 504.
@@ -53,8 +55,6 @@ pub(super) struct Exchange<'a> {
     pub(super) upload: BodyRelay,
     pub(super) timeouts: &'a ListenerTimeouts,
     pub(super) counters: &'a ListenerCounters,
-    /// Bytes sent to the client.
-    pub(super) bytes_out: u64,
     /// The member does not read any more; what is left of the request is not sent.
     pub(super) upload_broken: bool,
     /// The client may never send its body: it has asked whether to, and is told no.
@@ -64,13 +64,6 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Bytes were sent to the client.
-    #[inline]
-    pub(super) fn count_out(&mut self, bytes: u64) {
-        self.counters.bytes_out.add(bytes);
-        self.bytes_out += bytes;
-    }
-
     /// Whether all of the request has been sent.
     pub(super) fn is_sent(&self) -> bool {
         self.upload.is_done() && !self.upload_broken
@@ -114,7 +107,7 @@ impl Exchange<'_> {
                     Poll::Ready(_) if connection.inlet.is_empty() => {
                         return Poll::Ready(Err(Failure::Unanswered));
                     }
-                    Poll::Ready(_) => return Poll::Ready(Err(Failure::BadResponse)),
+                    Poll::Ready(_) => return Poll::Ready(Err(Failure::CutHead)),
                     Poll::Pending => break,
                 }
             }
@@ -179,7 +172,7 @@ impl Exchange<'_> {
                 let polled = download.poll(cx, self.upstream.source(), self.downstream.sink(), self.pools);
                 let moved = download.moved() - before;
                 if moved > 0 {
-                    self.count_out(moved);
+                    self.counters.bytes_out.add(moved);
                     self.upstream.counters().bytes_out.add(moved);
                     progress.made();
                 }
@@ -279,7 +272,7 @@ impl Exchange<'_> {
         if n > of_head {
             download.wrote(self.upstream.source(), n - of_head);
         }
-        self.count_out(n as u64);
+        self.counters.bytes_out.add(n as u64);
         Poll::Ready(Ok(of_head))
     }
 

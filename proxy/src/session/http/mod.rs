@@ -141,6 +141,7 @@ async fn run_tunnel(
     let state = Arc::clone(listener.state());
     drop(listener);
     let end = tunnel.run(worker, &state, client).await;
+    drop(tunnel);
     if let Some(log) = &mut log {
         log.record.relayed(&end);
         log.write(worker, &state);
@@ -184,8 +185,7 @@ async fn refuse(
         counters.bytes_out.add(response.len() as u64);
     }
     if let Some(record) = log.record() {
-        record.refused(status);
-        record.bytes_out += response.len() as u64;
+        record.refused(status, &response);
     }
     told
 }

@@ -1,0 +1,701 @@
+//! Flow logs beside HAProxy's: the same traffic through both, line by line.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use amphora_proxy::logs::format;
+use amphora_tests::{
+    Backend, Client, Document, L7Policy, L7Rule, Listener, Member, Pool, Proxy, Step, eventually, free_port,
+    in_time, loopback,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixDatagram, UnixStream},
+};
+
+/// All that need not differ, by name. Times are compared by whether they are there.
+const FIELDS: &str = "r=%{+Q}r|ST=%ST|B=%B|U=%U|f=%f|ft=%ft|b=%b|s=%s|si=%si|sp=%sp|ts=%ts|tsc=%tsc|rc=%rc\
+    |T=%TR/%Tw/%Tc/%Tr/%Td/%Ta/%Tt/%Th/%Ti/%Tq/%Tu|HM=%HM|HU=%HU|HP=%HP|HPO=%HPO|HQ=%{+Q}HQ|HV=%HV\
+    |v=%[ssl_c_verify]|dn=%{+Q}[ssl_c_s_dn]|q=%sq/%bq|CC=%CC|fp=%fp|ci=%{+X}ci|n=%ac/%fc/%bc/%sc|E=%{+Q,+E}r";
+
+/// The same of a connection.
+const TCP_FIELDS: &str = "B=%B|U=%U|f=%f|ft=%ft|b=%b|s=%s|si=%si|sp=%sp|ts=%ts|tsc=%tsc|rc=%rc|T=%Tw/%Tc/%Td/%Tt/%Th\
+    |v=%[ssl_c_verify]|dn=%{+Q}[ssl_c_s_dn]|q=%sq/%bq|fp=%fp|n=%ac/%fc/%bc/%sc";
+
+/// A syslog.
+struct Syslog {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Syslog {
+    fn bind(directory: &Path, name: &str) -> Self {
+        let path = directory.join(name);
+        Self { socket: UnixDatagram::bind(&path).unwrap(), path }
+    }
+
+    /// The next line, with what must differ left out.
+    async fn line(&self, of: &str) -> String {
+        let mut line = [0; 4096];
+        let n = in_time(&format!("a line of {of}"), self.socket.recv(&mut line)).await.unwrap();
+        String::from_utf8_lossy(&line[..n]).into_owned()
+    }
+
+    async fn lines(&self, of: &str, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        for _ in 0..count {
+            lines.push(self.line(of).await);
+        }
+        lines
+    }
+
+    fn nothing_more(&self) -> Option<String> {
+        let mut line = [0; 4096];
+        let n = self.socket.try_recv(&mut line).ok()?;
+        Some(String::from_utf8_lossy(&line[..n]).into_owned())
+    }
+}
+
+/// Both, with the same listener in front of the same members.
+struct Pair {
+    _proxy: Proxy,
+    ours: Syslog,
+    haproxy: Child,
+    haproxys: Syslog,
+    address: SocketAddr,
+    haproxys_address: SocketAddr,
+    differences: Vec<String>,
+    lines: usize,
+    _directory: TempDir,
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let _ = self.haproxy.kill();
+        let _ = self.haproxy.wait();
+    }
+}
+
+/// A pool, and where its members are.
+struct Backing {
+    pool: Pool,
+    addresses: Vec<SocketAddr>,
+    cookie: bool,
+}
+
+impl Backing {
+    fn new(protocol: &str, addresses: &[SocketAddr]) -> Self {
+        let pool =
+            addresses.iter().fold(Pool::new(protocol), |pool, address| pool.member(Member::at(*address)));
+        Self { pool, addresses: addresses.to_vec(), cookie: false }
+    }
+
+    fn with_cookie(mut self) -> Self {
+        self.pool = self.pool.with("session_persistence", json!({"type": "HTTP_COOKIE"}));
+        self.cookie = true;
+        self
+    }
+}
+
+/// Timeouts, ms.
+#[derive(Clone, Copy)]
+struct Timeouts {
+    client: u32,
+    connect: u32,
+    server: u32,
+}
+
+const PATIENT: Timeouts = Timeouts { client: 30_000, connect: 200, server: 30_000 };
+
+impl Pair {
+    /// `None`, loudly, without HAProxy.
+    async fn start(
+        tcp: bool,
+        format: &str,
+        timeouts: Timeouts,
+        pools: &[Backing],
+        policies: Vec<(L7Policy, String)>,
+    ) -> Option<Self> {
+        let escaped = format.replace('\\', "\\\\").replace('"', "\\\"");
+        Self::start_with(tcp, format, &format!("log-format \"{escaped}\""), timeouts, pools, policies).await
+    }
+
+    /// The same with HAProxy's own word for the format.
+    async fn start_with(
+        tcp: bool,
+        format: &str,
+        directive: &str,
+        timeouts: Timeouts,
+        pools: &[Backing],
+        policies: Vec<(L7Policy, String)>,
+    ) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let (ours, haproxys) =
+            (Syslog::bind(directory.path(), "ours"), Syslog::bind(directory.path(), "haproxy"));
+        let listener = if tcp { Listener::tcp() } else { Listener::http() };
+        let mut listener = listener
+            .with("timeout_client_data", timeouts.client)
+            .with("timeout_member_connect", timeouts.connect)
+            .with("timeout_member_data", timeouts.server)
+            .with("insert_headers", json!({}));
+        if let Some(backing) = pools.first() {
+            listener = listener.to(&backing.pool);
+        }
+        let mut rules = String::new();
+        for (policy, rule) in policies {
+            listener = listener.policy(policy);
+            rules += &rule;
+        }
+        let id = listener.id;
+        let rules = rules.replace("LISTENER", &id.to_string());
+        let mut document = Document::new()
+            .with("amphora", json!({"user_log_format": format, "user_log_facility": 2}))
+            .listener(listener);
+        for backing in pools {
+            document = document.pool(&backing.pool);
+        }
+        let proxy = Proxy::start_with(
+            document,
+            &["--log-socket", &ours.path.display().to_string(), "--workers", "1"],
+        )
+        .await;
+
+        let haproxys_address = loopback();
+        let haproxys_address = SocketAddr::new(haproxys_address, free_port(haproxys_address));
+        let mode = if tcp { "tcp" } else { "http" };
+        let socket = directory.path().join("stats");
+        let mut text = format!(
+            "global\n log {} local2\n stats socket {}\n nbthread 1\ndefaults\n log global\n mode {mode}\n retries 3\n \
+             option redispatch\n timeout client {}\n timeout server {}\n timeout connect {}\nfrontend {id}\n bind \
+             {haproxys_address}\n {directive}\n{rules}",
+            haproxys.path.display(),
+            socket.display(),
+            timeouts.client,
+            timeouts.server,
+            timeouts.connect,
+        );
+        if let Some(backing) = pools.first() {
+            let _ = writeln!(text, " default_backend {}:{id}", backing.pool.id);
+        }
+        for Backing { pool, addresses, cookie } in pools {
+            let _ = write!(
+                text,
+                "backend {}:{id}\n balance roundrobin\n option allbackups\n fullconn 1000\n",
+                pool.id
+            );
+            if !tcp {
+                text += " http-reuse safe\n";
+            }
+            if *cookie {
+                text += " cookie SRV insert indirect nocache\n";
+            }
+            for (member, address) in pool.members.iter().zip(addresses) {
+                let cookie = if *cookie { format!(" cookie {}", member.id) } else { String::new() };
+                let _ = writeln!(text, " server {} {address} weight 1{cookie}", member.id);
+            }
+        }
+        let file = directory.path().join("haproxy.cfg");
+        fs::write(&file, text).unwrap();
+        let haproxy =
+            Command::new("haproxy").args(["-db", "-q", "-f"]).arg(&file).stdin(Stdio::null()).spawn();
+        let Ok(haproxy) = haproxy else {
+            eprintln!("SKIPPED: there is no haproxy to compare with");
+            return None;
+        };
+        eventually("HAProxy serves", async || {
+            let mut stats = UnixStream::connect(&socket).await.ok()?;
+            stats.write_all(b"show info\n").await.ok()?;
+            let mut text = String::new();
+            stats.read_to_string(&mut text).await.ok()?;
+            (!text.is_empty()).then_some(())
+        })
+        .await;
+        let address = proxy.address();
+        let (differences, lines) = (Vec::new(), 0);
+        Some(Self {
+            _proxy: proxy,
+            ours,
+            haproxy,
+            haproxys,
+            address,
+            haproxys_address,
+            differences,
+            lines,
+            _directory: directory,
+        })
+    }
+
+    /// The same traffic through both, one after the other; each leaves so many lines.
+    async fn compare(&mut self, what: &str, lines: usize, traffic: impl AsyncFn(SocketAddr)) {
+        traffic(self.address).await;
+        let ours = self.ours.lines(&format!("{what}, ours"), lines).await;
+        traffic(self.haproxys_address).await;
+        let haproxys = self.haproxys.lines(&format!("{what}, HAProxy's"), lines).await;
+        for (ours, haproxys) in ours.iter().zip(&haproxys) {
+            self.lines += 1;
+            let (ours, haproxys) = (masked(ours, self.address), masked(haproxys, self.haproxys_address));
+            let fields = ours.split('|').zip(haproxys.split('|')).filter(|(ours, haproxys)| ours != haproxys);
+            let fields: Vec<_> =
+                fields.map(|(ours, haproxys)| format!("{ours}, HAProxy's {haproxys}")).collect();
+            if ours != haproxys {
+                self.differences.push(format!("{what}: {}\n", fields.join("; ")));
+            }
+        }
+        for (whose, more) in [("ours", self.ours.nothing_more()), ("haproxy's", self.haproxys.nothing_more())]
+        {
+            if let Some(more) = more {
+                self.differences.push(format!("{what}\n  one more of {whose}: {more}"));
+            }
+        }
+    }
+
+    fn end(self) {
+        assert!(self.differences.is_empty(), "{}", self.differences.concat());
+        println!("{} lines are HAProxy's", self.lines);
+    }
+}
+
+/// A line without what must differ: the date and the process of its head, ports, and how long something took.
+fn masked(line: &str, address: SocketAddr) -> String {
+    let (head, text) = line.split_once("]: ").unwrap_or(("", line));
+    let priority = head.split_once('>').map_or(head, |(priority, _)| priority);
+    let program = head.rsplit(' ').next().unwrap_or_default().split('[').next().unwrap_or_default();
+    assert!(text.ends_with('\n'), "{line}");
+    if !text.contains('|') {
+        return format!("{priority}> {program}: {}", masked_tokens(text.trim_end()));
+    }
+    let fields = text.trim_end().split('|').map(|field| {
+        let times = |times: &str| {
+            let sign = |time: &str| if time == "-1" { "-1" } else { "n" };
+            times.split('/').map(sign).collect::<Vec<_>>().join("/")
+        };
+        match field.split_once('=') {
+            Some(("T", value)) => format!("T={}", times(value)),
+            Some(("B", _)) if text.contains("GET /endless") => "B=".to_owned(),
+            _ => field.replace(&format!("fp={}", address.port()), "fp=port"),
+        }
+    });
+    format!("{priority}> {program}: {}", fields.collect::<Vec<_>>().join("|"))
+}
+
+/// The same of a format without names: dates, the client's port, and times, which are the first numbers with slashes between
+/// them, or stand by themselves in front of the last letters.
+fn masked_tokens(text: &str) -> String {
+    let mut tokens: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    let last = tokens.len() - 2;
+    let mut times = true;
+    if tokens[1] == "-" && tokens[2] == "-" {
+        // The common log format: port and milliseconds, and five times, stand by their distance from the end.
+        let end = tokens.len();
+        for at in (end - 20..end - 18).chain(end - 15..end - 10) {
+            let sign = if tokens[at] == "-1" { "-1" } else { "n" };
+            tokens[at] = sign.into();
+        }
+        tokens[3] = "date".into();
+        return tokens.join(" ");
+    }
+    for at in 0..tokens.len() {
+        let token = &tokens[at];
+        let numbers = token.split('/').filter_map(|number| number.parse::<i64>().ok()).collect::<Vec<_>>();
+        if token.len() >= 24 && token.trim_start_matches('[').as_bytes()[2] == b'/' {
+            tokens[at] = "date".into();
+        } else if token.starts_with("127.") {
+            tokens[at] = token.split(':').next().unwrap_or_default().to_owned();
+            if numbers.is_empty() && tokens[at + 1].parse::<u16>().is_ok() {
+                tokens[at + 1] = "port".into();
+            }
+        } else if times && numbers.len() >= 3 {
+            times = false;
+            tokens[at] = numbers.iter().map(|ms| if *ms < 0 { "-1/" } else { "n/" }).collect();
+        } else if times && at == last && numbers.len() == 1 {
+            tokens[at] = "n".into();
+        }
+    }
+    tokens.join(" ")
+}
+
+/// A member that does what the path says.
+async fn member() -> Backend {
+    Backend::http("member", |request| match request.target().split('?').next().unwrap_or_default() {
+        "/large" => vec![Step::ReadBody, Step::response("200 OK", "", &"x".repeat(200_000))],
+        "/chunked" => vec![
+            Step::ReadBody,
+            Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        ],
+        "/none" => vec![Step::ReadBody, Step::send("HTTP/1.1 204 No Content\r\n\r\n")],
+        "/missing" => vec![Step::ReadBody, Step::response("404 Not Found", "", "no")],
+        "/until-close" => vec![Step::ReadBody, Step::send("HTTP/1.1 200 OK\r\n\r\nhello"), Step::Close],
+        "/interim" => vec![
+            Step::ReadBody,
+            Step::send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+            Step::response("200 OK", "", "hello"),
+        ],
+        "/silent" => vec![Step::ReadBody, Step::Close],
+        "/reset" => vec![Step::ReadBody, Step::Reset],
+        "/garbage" => vec![Step::ReadBody, Step::send("this is no response\r\n\r\n"), Step::Close],
+        "/half-head" => vec![Step::ReadBody, Step::send("HTTP/1.1 200 OK\r\nContent-"), Step::Close],
+        "/cut" => vec![
+            Step::ReadBody,
+            Step::send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"),
+            Step::Close,
+        ],
+        "/bad-chunk" => vec![
+            Step::ReadBody,
+            Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+            Step::Pause(Duration::from_millis(50)),
+            Step::send("zz\r\n"),
+            Step::Wait,
+        ],
+        "/never" => vec![Step::ReadBody, Step::Wait],
+        "/stall" => vec![
+            Step::ReadBody,
+            Step::send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"),
+            Step::Wait,
+        ],
+        "/endless" => vec![
+            Step::ReadBody,
+            Step::send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"),
+            Step::SendPattern(1_000_000_000),
+        ],
+        "/early" => vec![Step::response("413 Content Too Large", "", "too much"), Step::ReadBody],
+        "/upgrade" => vec![
+            Step::send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"),
+            Step::Echo,
+        ],
+        "/cookie" => vec![Step::ReadBody, Step::response("200 OK", "Set-Cookie: SRV=mine\r\n", "hello")],
+        _ => Step::ok("hello"),
+    })
+    .await
+}
+
+/// Nobody listens there.
+fn closed() -> SocketAddr {
+    let address = loopback();
+    SocketAddr::new(address, free_port(address))
+}
+
+fn simple(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n\r\n")
+}
+
+/// Sends, and reads until the connection ends.
+async fn tell(address: SocketAddr, bytes: impl AsRef<[u8]>) {
+    let mut client = Client::connect(address).await;
+    client.send(bytes).await;
+    client.end().await;
+}
+
+/// Sends, reads so many bytes at least, and goes without a word.
+async fn leave(address: SocketAddr, bytes: impl AsRef<[u8]>, after: usize) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_ref()).await.unwrap();
+    let mut read = vec![0; after];
+    if after > 0 {
+        in_time("an answer", stream.read_exact(&mut read)).await.unwrap();
+    }
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Sends, and finishes; reads until the connection ends.
+async fn finish(address: SocketAddr, bytes: impl AsRef<[u8]>) {
+    let mut client = Client::connect(address).await;
+    client.send(bytes).await;
+    client.finish().await;
+    client.end().await;
+}
+
+/// A listener with policies that lead to each of the pools.
+async fn with_policies(timeouts: Timeouts) -> Option<(Pair, Vec<Backend>, String)> {
+    let (first, second) = (member().await, member().await);
+    let pools = [
+        Backing::new("HTTP", &[first.address]),
+        Backing::new("HTTP", &[second.address]),
+        Backing::new("HTTP", &[closed()]),
+        Backing::new("HTTP", &[]),
+        Backing::new("HTTP", &[closed(), first.address]),
+        Backing::new("HTTP", &[first.address]).with_cookie(),
+    ];
+    let member = pools[5].pool.members[0].id.to_string();
+    let to = |backing: &Backing, path: &str| {
+        let policy = L7Policy::to_pool(&backing.pool, L7Rule::path(path));
+        (policy, format!(" use_backend {}:LISTENER if {{ path_beg {path} }}\n", backing.pool.id))
+    };
+    let policies = vec![
+        (
+            L7Policy::new("REJECT", L7Rule::path("/denied")),
+            " http-request deny if { path_beg /denied }\n".into(),
+        ),
+        (
+            L7Policy::new("REDIRECT_TO_URL", L7Rule::path("/moved"))
+                .with("redirect_url", "http://example.org/there"),
+            " http-request redirect code 302 location http://example.org/there if { path_beg /moved }\n"
+                .into(),
+        ),
+        to(&pools[1], "/other"),
+        to(&pools[2], "/dead"),
+        to(&pools[3], "/empty"),
+        to(&pools[4], "/either"),
+        to(&pools[5], "/sticky"),
+        to(&pools[5], "/cookie"),
+    ];
+    let pair = Pair::start(false, FIELDS, timeouts, &pools, policies).await?;
+    Some((pair, vec![first, second], member))
+}
+
+#[tokio::test]
+async fn requests_leave_haproxys_lines() {
+    let Some((mut pair, _members, member)) = with_policies(PATIENT).await else { return };
+    for path in [
+        "/",
+        "/a/b?c=d&e",
+        "/large",
+        "/chunked",
+        "/none",
+        "/missing",
+        "/until-close",
+        "/interim",
+        "/other",
+        "/denied?x",
+        "/moved",
+        "/empty",
+        "/dead",
+        "/either",
+        "/either",
+        "/garbage",
+        "/half-head",
+        "/sticky",
+        "/cookie",
+        "/early",
+        "/q%22%20~x?%00",
+        "http://example.org/x?y",
+        "http://example.org?y",
+    ] {
+        pair.compare(path, 1, async |address| {
+            Client::connect(address).await.get(path).await;
+        })
+        .await;
+    }
+    for (what, value) in [
+        ("its cookie", format!("SRV={member}")),
+        ("a cookie of nobody", "SRV=nobody".to_owned()),
+        ("another cookie", "a=b; c".to_owned()),
+    ] {
+        for path in ["/sticky", "/cookie", "/"] {
+            pair.compare(&format!("{what} {path}"), 1, async |address| {
+                Client::connect(address).await.get_with(path, &format!("Cookie: {value}\r\n")).await;
+            })
+            .await;
+        }
+    }
+    pair.compare("keep-alive", 4, async |address| {
+        let mut client = Client::connect(address).await;
+        for path in ["/1", "/2", "/denied", "/3"] {
+            client.get(path).await;
+        }
+    })
+    .await;
+    pair.compare("pipelined", 2, async |address| {
+        let mut client = Client::connect(address).await;
+        client.send(simple("/1") + &simple("/2")).await;
+        client.response().await;
+        client.response().await;
+    })
+    .await;
+    pair.compare("a body", 1, async |address| {
+        Client::connect(address).await.post("/post", &[b'x'; 100_000]).await;
+    })
+    .await;
+    for (what, request) in [
+        (
+            "chunks",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",
+        ),
+        ("HEAD", "HEAD /large HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("HTTP/1.0", "GET / HTTP/1.0\r\n\r\n"),
+        ("white space", "GET /x HTTP/1.1\r\nHost:   a  \r\nX:\r\nY:  b c\t\r\n\r\n"),
+        (
+            "many fields",
+            "GET /x HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nUser-Agent: x y\r\naccept: b\r\nCookie: a=b\r\nCookie: c=d\r\n\r\n",
+        ),
+        ("asterisk", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("own method", "PURGE /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("close", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+    ] {
+        pair.compare(what, 1, async |address| finish(address, request).await).await;
+    }
+    for (what, request) in [
+        ("no request", "this is no request\r\n\r\n"),
+        ("no method", " / HTTP/1.1\r\n\r\n"),
+        ("bad field", "GET / HTTP/1.1\r\nHost: a\r\nb c: d\r\n\r\n"),
+        ("two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+        ("half a head", "GET / HTTP/1.1\r\nHost: a\r\n"),
+        ("half a line", "GE"),
+    ] {
+        pair.compare(what, 1, async |address| finish(address, request).await).await;
+    }
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(2000));
+    pair.compare("a long target", 1, async |address| finish(address, &long).await).await;
+    pair.end();
+}
+
+#[tokio::test]
+async fn requests_that_fail_leave_haproxys_lines() {
+    let Some((mut pair, members, _)) = with_policies(PATIENT).await else { return };
+    let post = |path: &str, body: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{body}")
+    };
+    for (what, request) in [
+        ("silent", post("/silent", "0123456789")),
+        ("reset", post("/reset", "0123456789")),
+        ("cut", simple("/cut")),
+        ("bad chunk", simple("/bad-chunk")),
+    ] {
+        pair.compare(what, 1, async |address| finish(address, &request).await).await;
+    }
+    // How much has passed until then differs.
+    pair.compare("left in the middle of a body", 1, async |address| {
+        leave(address, simple("/endless"), 10_000).await;
+    })
+    .await;
+    pair.compare("a bad chunk behind a good one", 1, async |address| {
+        let before = members[0].started();
+        let mut client = Client::connect(address).await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+        eventually("the member has it", async || (members[0].started() > before).then_some(())).await;
+        client.send("zz\r\n").await;
+        client.end().await;
+    })
+    .await;
+    // HAProxy does not look, and waits for the member.
+    for (request, status, ended) in
+        [(simple("/never"), 400, "CH"), (post("/never", "012"), 400, "CH"), (simple("/stall"), 200, "CD")]
+    {
+        let before = members[0].started();
+        let mut client = Client::connect(pair.address).await;
+        client.send(&request).await;
+        eventually("the member has it", async || (members[0].started() > before).then_some(())).await;
+        if status == 200 {
+            client.response_head().await;
+        }
+        client.reset();
+        let line = pair.ours.line("one that left").await;
+        assert!(
+            line.contains(&format!("|ST={status}|")) && line.contains(&format!("|ts={ended}|")),
+            "{line}"
+        );
+    }
+    pair.compare("nothing said", 1, async |address| finish(address, "").await).await;
+    pair.compare("a tunnel", 1, async |address| {
+        let mut client = Client::connect(address).await;
+        client.send("GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n").await;
+        client.response_head().await;
+        client.send("hello").await;
+        client.expect("hello").await;
+        client.finish().await;
+        client.end().await;
+    })
+    .await;
+    pair.end();
+}
+
+#[tokio::test]
+async fn late_requests_leave_haproxys_lines() {
+    let hasty = Timeouts { client: 400, connect: 200, server: 200 };
+    let Some((mut pair, _members, _)) = with_policies(hasty).await else { return };
+    for (what, request) in [
+        ("no answer", simple("/never")),
+        ("a stalled answer", simple("/stall")),
+        ("half a request", "GET / HTTP/1.1\r\nHost".to_owned()),
+        ("nothing said", String::new()),
+    ] {
+        pair.compare(what, 1, async |address| tell(address, &request).await).await;
+    }
+    pair.end();
+}
+
+#[tokio::test]
+async fn connections_leave_haproxys_lines() {
+    let echo = Backend::tcp("echo", async |mut stream: TcpStream| {
+        let mut bytes = [0; 1024];
+        while let Ok(n @ 1..) = stream.read(&mut bytes).await {
+            if bytes.starts_with(b"reset") {
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                return;
+            }
+            if bytes.starts_with(b"close") {
+                return;
+            }
+            let _ = stream.write_all(&bytes[..n]).await;
+        }
+    })
+    .await;
+    let pools = [Backing::new("TCP", &[echo.address])];
+    let Some(mut pair) = Pair::start(true, TCP_FIELDS, PATIENT, &pools, Vec::new()).await else { return };
+    for (what, said) in [("echo", "hello"), ("reset", "reset"), ("close", "close")] {
+        pair.compare(what, 1, async |address| finish(address, said).await).await;
+    }
+    pair.compare("nothing said", 1, async |address| finish(address, "").await).await;
+    pair.compare("left", 1, async |address| leave(address, "hello", 5).await).await;
+    pair.end();
+    let hasty = Timeouts { client: 200, connect: 200, server: 1000 };
+    let Some(mut pair) = Pair::start(true, TCP_FIELDS, hasty, &pools, Vec::new()).await else { return };
+    pair.compare("late client", 1, async |address| tell(address, "hello").await).await;
+    pair.end();
+    let hasty = Timeouts { client: 1000, connect: 200, server: 200 };
+    let Some(mut pair) = Pair::start(true, TCP_FIELDS, hasty, &pools, Vec::new()).await else { return };
+    pair.compare("late member", 1, async |address| tell(address, "hello").await).await;
+    pair.end();
+    // Without a word where HAProxy may close before it has heard it.
+    for (what, said, pools) in [
+        ("nobody there", "close", vec![Backing::new("TCP", &[closed()])]),
+        ("one of two there", "close", vec![Backing::new("TCP", &[closed(), echo.address])]),
+        ("nobody at all", "", vec![Backing::new("TCP", &[])]),
+    ] {
+        let Some(mut pair) = Pair::start(true, TCP_FIELDS, PATIENT, &pools, Vec::new()).await else { return };
+        // A client that finishes meanwhile lets HAProxy give up.
+        pair.compare(what, 1, async |address| tell(address, said).await).await;
+        pair.end();
+    }
+}
+
+/// Octavia's default, and what HAProxy calls `option httplog` and `option tcplog`.
+#[tokio::test]
+async fn the_usual_formats_are_haproxys() {
+    let members = member().await;
+    let octavia = amphora_model::FlowLog::DEFAULT_FORMAT;
+    let octavia = octavia.replace("{{ project_id }}", "project").replace("{{ lb_id }}", "load-balancer");
+    // As Octavia renders it for what is not HTTP.
+    let octavias_tcp = octavia.replace("%{+Q}r", "-").replace("%ST", "-");
+    let of = |format: &str| format!("log-format \"{}\"", format.replace('"', "\\\""));
+    let (http, clf, tcp) = (format::HTTPLOG, format::HTTPLOG_CLF, format::TCPLOG);
+    for (is_tcp, ours, haproxys) in [
+        (false, octavia.as_str(), of(&octavia)),
+        (true, octavia.as_str(), of(&octavias_tcp)),
+        (false, http, "option httplog".to_owned()),
+        (false, clf, "option httplog clf".to_owned()),
+        (true, tcp, "option tcplog".to_owned()),
+    ] {
+        let pools = [Backing::new(if is_tcp { "TCP" } else { "HTTP" }, &[members.address])];
+        let started = Pair::start_with(is_tcp, ours, &haproxys, PATIENT, &pools, Vec::new()).await;
+        let Some(mut pair) = started else { return };
+        for path in ["/", "/missing?x", "/until-close"] {
+            pair.compare(&format!("{haproxys} {path}"), 1, async |address| {
+                finish(address, simple(path)).await
+            })
+            .await;
+        }
+        if !is_tcp {
+            pair.compare("no request", 1, async |address| finish(address, "\"no\" request\r\n\r\n").await)
+                .await;
+        }
+        pair.end();
+    }
+}
