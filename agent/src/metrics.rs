@@ -2,7 +2,9 @@
 
 use amphora_ipc::usage::Usage;
 use bytes::Bytes;
-use prometheus::{IntCounter, IntGauge, TextEncoder, core::Collector, proto::MetricFamily};
+use prometheus::{
+    IntCounter, IntGauge, IntGaugeVec, Opts, TextEncoder, core::Collector, proto::MetricFamily,
+};
 
 use crate::tls::Expiry;
 
@@ -63,13 +65,15 @@ series! {
 }
 
 impl Metrics {
-    /// The texts of the proxy and of the VRRP daemon, of those that gave one, and the agent's own series.
+    /// The texts of the proxy and of the VRRP daemon, of those that gave one, and the agent's own series. `kept` are the certificates
+    /// that documents may name: id, kind, and when they expire.
     pub fn text(
         &self,
         proxy: Option<Bytes>,
         vrrp: Option<Bytes>,
         has_vrrp: bool,
         expiry: &Expiry,
+        kept: &[(String, &'static str, i64)],
     ) -> Vec<u8> {
         let mut families =
             gauge("amphora_agent_proxy_up", "Whether the proxy answers.", proxy.is_some().into());
@@ -79,6 +83,7 @@ impl Metrics {
         }
         families.extend(self.families());
         families.extend(expiry_families(expiry));
+        families.extend(kept_families(kept));
         families.extend(process_families(&Usage::read()));
         let mut all = Vec::new();
         for part in proxy.into_iter().chain(vrrp) {
@@ -124,6 +129,22 @@ fn expiry_families(expiry: &Expiry) -> impl Iterator<Item = MetricFamily> {
         .flatten()
 }
 
+/// A row for each certificate; nothing without one.
+fn kept_families(kept: &[(String, &'static str, i64)]) -> Vec<MetricFamily> {
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    let options = Opts::new(
+        "amphora_agent_kept_certificate_expiry_timestamp_seconds",
+        "When a certificate that documents may name, the first of its chain or list, expires.",
+    );
+    let rows = IntGaugeVec::new(options, &["certificate", "kind"]).expect(SOUND);
+    for (id, kind, at) in kept {
+        rows.with_label_values(&[id.as_str(), kind]).set(*at);
+    }
+    rows.collect()
+}
+
 /// What the process has of the machine.
 fn process_families(usage: &Usage) -> impl Iterator<Item = MetricFamily> {
     let rows = [
@@ -156,12 +177,16 @@ mod tests {
         Expiry { server: at(1_900_000_000), authorities: at(2_000_000_000), lists: at(-1) }
     }
 
+    fn kept() -> Vec<(String, &'static str, i64)> {
+        vec![("web.example.com".to_owned(), "identity", 1_950_000_000)]
+    }
+
     #[test]
     fn the_documentation_lists_every_series() {
         let doc = include_str!("../../docs/metrics.md");
         let documented: BTreeSet<_> =
             doc.lines().filter(|line| line.starts_with("| `amphora_agent_")).map(str::to_owned).collect();
-        let text = String::from_utf8(Metrics::default().text(None, None, true, &expiry())).unwrap();
+        let text = String::from_utf8(Metrics::default().text(None, None, true, &expiry(), &kept())).unwrap();
         let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
         let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let written: BTreeSet<_> = helps
@@ -178,7 +203,8 @@ mod tests {
         metrics.connections.dec();
         metrics.requests_ok.inc_by(12_345_678_901);
         metrics.changes.inc();
-        let text = String::from_utf8(metrics.text(None, Some(Bytes::new()), true, &expiry())).unwrap();
+        let text =
+            String::from_utf8(metrics.text(None, Some(Bytes::new()), true, &expiry(), &kept())).unwrap();
         let (text, resident) = text.split_once("amphora_agent_resident_memory_bytes ").unwrap();
         assert!(resident.starts_with("Resident memory of the agent.\n# TYPE "), "{resident}");
         assert_eq!(text, concat!(include_str!("metrics.golden"), "# HELP "));
@@ -190,7 +216,7 @@ mod tests {
         metrics.changes.inc();
         let (proxy, vrrp) = (Bytes::from_static(b"haproxy_up 1"), Bytes::from_static(b"amphora_vrrp_fit 1"));
         let text =
-            String::from_utf8(metrics.text(Some(proxy), Some(vrrp), true, &Expiry::default())).unwrap();
+            String::from_utf8(metrics.text(Some(proxy), Some(vrrp), true, &Expiry::default(), &[])).unwrap();
         let start = "haproxy_up 1\namphora_vrrp_fit 1\n# HELP amphora_agent_proxy_up ";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\namphora_agent_vrrp_up 1\n"), "{text}");
@@ -199,7 +225,7 @@ mod tests {
         let mut unique = names.clone();
         unique.dedup();
         assert_eq!(names, unique);
-        let alone = String::from_utf8(metrics.text(None, None, false, &Expiry::default())).unwrap();
+        let alone = String::from_utf8(metrics.text(None, None, false, &Expiry::default(), &[])).unwrap();
         assert!(alone.starts_with("# HELP amphora_agent_proxy_up") && !alone.contains("vrrp_up"), "{alone}");
         assert!(!alone.contains("timestamp"), "{alone}");
     }

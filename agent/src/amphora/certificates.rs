@@ -29,12 +29,13 @@ pub(super) struct Certificates {
 #[derive(Clone, Debug)]
 struct Known {
     kind: Kind,
+    expiry: Option<i64>,
     description: Arc<Description>,
 }
 
 impl Known {
     fn of(bundle: &Bundle) -> Self {
-        Self { kind: bundle.kind(), description: bundle.describe().into() }
+        Self { kind: bundle.kind(), expiry: bundle.expiry(), description: bundle.describe().into() }
     }
 }
 
@@ -203,6 +204,13 @@ impl Amphora {
     pub async fn certificates(&self) -> Vec<CertificateStatus> {
         let state = self.state.lock().await;
         state.certificates.known.iter().map(|(id, known)| self.status_of(id, known)).collect()
+    }
+
+    /// Until when what is kept is good: id, kind, and seconds since 1970.
+    pub async fn certificates_expiry(&self) -> Vec<(String, &'static str, i64)> {
+        let state = self.state.lock().await;
+        let known = state.certificates.known.iter();
+        known.filter_map(|(id, known)| Some((id.to_string(), known.kind.as_str(), known.expiry?))).collect()
     }
 
     fn status_of(&self, id: &CertificateId, known: &Known) -> CertificateStatus {

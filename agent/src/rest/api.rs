@@ -170,11 +170,16 @@ impl Api {
             (Resource::Metrics, _) => {
                 let tls = self.tls.clone();
                 let expiry = spawn_blocking(move || tls.expiry());
-                let (proxy, vrrp, expiry) =
-                    tokio::join!(self.amphora.proxy().metrics(), self.vrrp.daemon().metrics(), expiry);
+                let (proxy, vrrp, expiry, kept) = tokio::join!(
+                    self.amphora.proxy().metrics(),
+                    self.vrrp.daemon().metrics(),
+                    expiry,
+                    self.amphora.certificates_expiry()
+                );
                 // That it panicked is told by then.
                 let expiry = expiry.unwrap_or_default();
-                let text = self.metrics.text(proxy.ok(), vrrp.ok(), self.vrrp.is_configured(), &expiry);
+                let text =
+                    self.metrics.text(proxy.ok(), vrrp.ok(), self.vrrp.is_configured(), &expiry, &kept);
                 Ok(bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
             }
             (Resource::LoadBalancer(id), &Method::PUT) => {

@@ -17,6 +17,7 @@ mod judge;
 mod pem;
 mod pkcs12;
 
+use amphora_x509::{Certificate, RevocationList};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 pub use self::describe::{CertificateFacts, Description, ListFacts};
@@ -115,6 +116,14 @@ impl Bundle {
     /// The one form in which it is kept: the certificate first, then its issuers in order, the key last.
     pub fn to_pem(&self) -> Vec<u8> {
         pem::write(self.key.as_ref(), &self.certificates, &self.lists)
+    }
+
+    /// When the first of its certificates expires, or the first of its lists is due, in seconds since 1970.
+    pub fn expiry(&self) -> Option<i64> {
+        let certificates =
+            self.certificates.iter().filter_map(|der| Certificate::read(der)?.not_after.unix());
+        let lists = self.lists.iter().filter_map(|der| RevocationList::read(der)?.next_update?.unix());
+        certificates.chain(lists).min()
     }
 
     /// What may be told of it.

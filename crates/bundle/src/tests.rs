@@ -106,6 +106,7 @@ fn what_is_told_is_everything_but_the_key() {
         (facts.names.clone(), facts.key.as_str()),
         (vec!["DNS:www.example.com".to_owned()], "ECDSA P-384")
     );
+    assert_eq!(bundle.expiry(), Some(date_time_ymd(2051, 2, 28).unix_timestamp()));
     let secret = key.serialize_pem();
     let secret = secret.lines().nth(1).unwrap();
     assert!(!format!("{bundle:?} {facts:?}").contains(secret));
@@ -118,6 +119,7 @@ fn authorities_and_revocations() {
     assert_eq!((bundle.kind(), bundle.describe().certificates.len()), (Kind::Authorities, 2));
     let lists = Bundle::from_pem((revocations(&one) + &revocations(&other)).as_bytes()).unwrap();
     let description = lists.describe();
+    assert_eq!(lists.expiry(), Some(date_time_ymd(2027, 1, 1).unix_timestamp()));
     assert_eq!((lists.kind(), description.revocation_lists.len()), (Kind::Revocations, 2));
     assert_eq!(description.revocation_lists[1].issuer, "CN=other");
     assert_eq!(description.revocation_lists[1].next_update.as_deref(), Some("2027-01-01T00:00:00Z"));
