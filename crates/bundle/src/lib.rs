@@ -8,7 +8,7 @@
 //! | module | what is inside |
 //! | --- | --- |
 //! | `pem` | sections of PEM |
-//! | `pkcs12` | PKCS #12: its structure; `pkcs12::scheme`: what it is encrypted and signed with |
+//! | `pkcs12` | PKCS #12: its structure; `pkcs12::ber`: lengths and strings as some write them; `pkcs12::scheme`: what it is encrypted and signed with |
 //! | `judge` | what a bundle is, in its order |
 //! | `describe` | [`Description`]: what may be told of one |
 

@@ -1,12 +1,18 @@
 //! PKCS #12 (RFC 7292), protected by a password.
 
+use std::borrow::Cow;
+
 use amphora_x509::{Element, Reader, tag};
 use rustls_pki_types::PrivateKeyDer;
 
+mod ber;
+mod scheme;
+
+#[cfg(test)]
+pub(crate) use self::ber::indefinite;
+
 use self::scheme::{Algorithm, Password, Work};
 use crate::Found;
-
-mod scheme;
 
 /// The most iterations of a hash that all the keys of one file may take together: some seconds.
 pub(crate) const MAX_ITERATIONS: u32 = 5_000_000;
@@ -23,8 +29,7 @@ const BAGS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 12, 10, 1];
 const X509_CERTIFICATE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 22, 1];
 const X509_CRL: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 23, 1];
 
-const NOT_IN_ITS_FORM: &str =
-    "is not PKCS #12 in DER (or has lengths that are not told in advance, which is BER)";
+const NOT_IN_ITS_FORM: &str = "is not PKCS #12";
 
 /// Reads keys, certificates and revocation lists, whatever bags they are in.
 ///
@@ -32,7 +37,8 @@ const NOT_IN_ITS_FORM: &str =
 /// The reason.
 pub(crate) fn read(der: &[u8], password: Option<&str>, iterations: u32) -> Result<Found, String> {
     let mut work = Work::new(iterations);
-    let parsed = File::parse(der).ok_or(NOT_IN_ITS_FORM)?;
+    let der = ber::definite(der).ok_or(NOT_IN_ITS_FORM)?;
+    let parsed = File::parse(&der).ok_or(NOT_IN_ITS_FORM)?;
     let safe = match parsed.content_type {
         DATA => parsed.safe.ok_or(NOT_IN_ITS_FORM)?,
         SIGNED_DATA => {
@@ -46,7 +52,9 @@ pub(crate) fn read(der: &[u8], password: Option<&str>, iterations: u32) -> Resul
         None => password,
     };
     let mut found = Found::default();
-    let mut contents = Reader::new(safe).enter(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
+    // Its octets were signed as they are.
+    let safe = ber::definite(safe).ok_or(NOT_IN_ITS_FORM)?;
+    let mut contents = Reader::new(&safe).enter(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
     while !contents.is_empty() {
         let (kind, content) = content_info(&mut contents).ok_or(NOT_IN_ITS_FORM)?;
         match kind {
@@ -56,7 +64,7 @@ pub(crate) fn read(der: &[u8], password: Option<&str>, iterations: u32) -> Resul
             }
             ENCRYPTED_DATA => {
                 let (algorithm, data) = encrypted_data(content).ok_or(NOT_IN_ITS_FORM)?;
-                let data = scheme::decrypt(&algorithm, data, &password, &mut work)?;
+                let data = scheme::decrypt(&algorithm, &data, &password, &mut work)?;
                 bags(&data, &password, &mut work, &mut found, 0)?;
             }
             ENVELOPED_DATA => {
@@ -88,7 +96,6 @@ impl<'a> File<'a> {
     fn parse(der: &'a [u8]) -> Option<Self> {
         let mut file = Reader::new(der);
         let mut pfx = file.enter(tag::SEQUENCE)?;
-        // What is behind it is filled with zeros by some.
         let [3] = pfx.expect(tag::INTEGER)?.content else { return None };
         let (content_type, content) = content_info(&mut pfx)?;
         let safe = Reader::new(content).expect(tag::OCTET_STRING).map(|element| element.content);
@@ -121,7 +128,7 @@ fn content_info<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], &'a [u8])> {
 }
 
 /// `EncryptedData` of `Data`: how, and what.
-fn encrypted_data(content: &[u8]) -> Option<(Algorithm<'_>, &[u8])> {
+fn encrypted_data(content: &[u8]) -> Option<(Algorithm<'_>, Cow<'_, [u8]>)> {
     let mut data = Reader::new(content).enter(tag::SEQUENCE)?;
     data.expect(tag::INTEGER)?;
     let mut info = data.enter(tag::SEQUENCE)?;
@@ -129,7 +136,14 @@ fn encrypted_data(content: &[u8]) -> Option<(Algorithm<'_>, &[u8])> {
         return None;
     }
     let algorithm = Algorithm::read(&mut info)?;
-    Some((algorithm, info.expect(tag::context(0))?.content))
+    // `[0]` is an OCTET STRING: in pieces it is constructed.
+    match info.element()? {
+        Element { tag, content, .. } if tag == tag::context(0) => Some((algorithm, content.into())),
+        Element { tag, content, .. } if tag == tag::constructed(0) => {
+            Some((algorithm, ber::joined(content)?.into()))
+        }
+        _ => None,
+    }
 }
 
 /// `SafeContents`.
@@ -140,7 +154,8 @@ fn bags(
     found: &mut Found,
     depth: u8,
 ) -> Result<(), String> {
-    let mut contents = Reader::new(contents).enter(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
+    let contents = ber::definite(contents).ok_or(NOT_IN_ITS_FORM)?;
+    let mut contents = Reader::new(&contents).enter(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
     while !contents.is_empty() {
         let (kind, value) = bag(&mut contents).ok_or(NOT_IN_ITS_FORM)?;
         let mut value = Reader::new(value);

@@ -234,6 +234,12 @@ fn pkcs12_as_openssl_writes_it() {
                 .unwrap_or_else(|reason| panic!("{arguments:?} {password:?}: {reason}"));
             assert_eq!(bundle.describe(), expected.describe(), "{arguments:?}");
             assert_eq!(Bundle::from_pem(&bundle.to_pem()).unwrap().kind(), Kind::Identity);
+            for piece in [1, 100, 100_000] {
+                let ber = pkcs12::indefinite(&der, piece);
+                assert_ne!(ber, der);
+                let again = Bundle::from_pkcs12(&ber, Some(password)).unwrap();
+                assert_eq!(again.describe(), expected.describe(), "{arguments:?}");
+            }
             known += 1;
             let encrypted = !arguments.contains(&"-nomac");
             if password.is_empty() {
