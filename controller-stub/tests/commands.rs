@@ -146,6 +146,22 @@ fn a_document_is_applied_changed_shown_and_deleted() {
 }
 
 #[test]
+fn what_is_honoured_in_part_is_told() {
+    let setup = Setup::new();
+    let document = yaml(443, 1).replace(
+        "protocol: HTTP\n    protocol_port",
+        "tls_ciphers: DES\n    protocol: HTTP\n    protocol_port",
+    );
+    let applied = setup.run(&["apply", &setup.file("a.yaml", &document)]);
+    assert_eq!(applied.status.code(), Some(0), "{}", err(&applied));
+    assert_eq!(
+        err(&applied),
+        format!("{}: loadbalancer.listeners[x].tls_ciphers: leaves out DES\n", setup.url())
+    );
+    assert_eq!(err(&setup.run(&["apply", &setup.file("b.yaml", &yaml(80, 1))])), "");
+}
+
+#[test]
 fn certificates_are_brought_shown_listed_and_deleted() {
     let setup = Setup::new();
     let pem = setup.file("web.pem", "-----BEGIN CERTIFICATE-----\n");

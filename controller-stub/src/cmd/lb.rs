@@ -73,10 +73,12 @@ async fn apply_to(
 ) -> Result<()> {
     let before = client.get(document.id).await?;
     // What the amphora says before and after is compared, so that a default it fills in is no difference.
+    let mut remarks = Vec::new();
     let after = if dry_run {
         Some(document.body.clone())
     } else {
-        client.put(document.id, &document.body).await?;
+        let applied = client.put(document.id, &document.body).await?;
+        remarks.extend(applied["remarks"].as_array().into_iter().flatten().filter_map(remark));
         client.get(document.id).await?
     };
     let changes = diff(before.as_ref(), after.as_ref());
@@ -94,7 +96,15 @@ async fn apply_to(
         };
         writeln!(out, "  {}", style.paint(colour, change))?;
     }
+    for remark in remarks {
+        complain(format_args!("{}: {remark}", client.endpoint()));
+    }
     Ok(())
+}
+
+/// What the amphora honours in part, with its place.
+fn remark(remark: &Value) -> Option<String> {
+    Some(format!("{}: {}", remark["path"].as_str()?, remark["text"].as_str()?))
 }
 
 /// Removes the load balancer from every amphora.

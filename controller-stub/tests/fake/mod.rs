@@ -256,8 +256,11 @@ fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, V
                 json!({"path": "loadbalancer.listeners[0].protocol_port", "reason": "must be 1 to 65535"});
             return (400, json!({"code": 400, "message": "the document has 1 fault", "faults": [fault]}));
         }
+        let ciphers = body.pointer("/loadbalancer/listeners/0/tls_ciphers").is_some();
         state.documents.insert(id.to_owned(), body);
-        return (200, json!({"changed": true}));
+        let remark = json!({"path": "loadbalancer.listeners[x].tls_ciphers", "text": "leaves out DES"});
+        let remarks = if ciphers { json!([remark]) } else { json!([]) };
+        return (200, json!({"changed": true, "remarks": remarks}));
     }
     if !state.documents.contains_key(id) {
         return refusal(404, "no such load balancer");
