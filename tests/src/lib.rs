@@ -15,6 +15,7 @@ mod backend;
 mod client;
 mod document;
 mod haproxy;
+pub mod http2;
 mod judge;
 mod load;
 mod message;

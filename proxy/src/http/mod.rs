@@ -18,6 +18,7 @@ pub(crate) mod scan;
 mod target;
 mod trailers;
 mod values;
+pub(crate) mod websocket;
 
 pub use self::{
     cookies::{Cookie, cookie_values, sampled_cookies, sampled_set_cookie_values},

@@ -64,6 +64,19 @@ pub struct Piece {
     pub done: bool,
 }
 
+/// What a call to [`ChunkedDecoder::decode_run_of`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// How many bytes of the input were looked at.
+    pub consumed: usize,
+    /// Where in the input data is; empty when there is none in the consumed bytes.
+    pub data: Range<usize>,
+    /// Where in the input bytes of the trailers are, field lines with their ends; empty when there are none.
+    pub trailers: Range<usize>,
+    /// The body ended with these bytes.
+    pub done: bool,
+}
+
 /// Follows one chunked body.
 #[derive(Clone, Debug)]
 pub struct ChunkedDecoder {
@@ -130,6 +143,11 @@ impl ChunkedDecoder {
         }
     }
 
+    /// Whether the next byte of the body is data.
+    pub fn is_in_data(&self) -> bool {
+        self.state == State::Data
+    }
+
     /// Whether `byte`, the next one of the body, belongs to its trailers, of which the empty line behind them is no part.
     pub fn is_trailer(&self, byte: u8) -> bool {
         use State::*;
@@ -181,6 +199,36 @@ impl ChunkedDecoder {
             at += 1;
         }
         Ok(Piece { consumed: at, data: at..at, done: self.state == State::Done })
+    }
+
+    /// Finds the next run of data or of trailers in `input`; call again behind it until it is all of the input.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_run_of(&mut self, input: &[u8]) -> Result<Run, Reject> {
+        let mut at = 0;
+        while at < input.len() && self.state != State::Done {
+            if self.state == State::Data {
+                let piece = self.decode_data(&input[at..])?;
+                return Ok(Run {
+                    consumed: at + piece.consumed,
+                    data: at..at + piece.consumed,
+                    trailers: 0..0,
+                    done: false,
+                });
+            }
+            if self.is_trailer(input[at]) {
+                let start = at;
+                while at < input.len() && self.is_trailer(input[at]) {
+                    self.byte(input[at])?;
+                    at += 1;
+                }
+                return Ok(Run { consumed: at, data: 0..0, trailers: start..at, done: false });
+            }
+            self.byte(input[at])?;
+            at += 1;
+        }
+        Ok(Run { consumed: at, data: 0..0, trailers: 0..0, done: self.state == State::Done })
     }
 
     fn byte(&mut self, byte: u8) -> Result<(), Reject> {

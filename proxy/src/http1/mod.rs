@@ -18,7 +18,7 @@ pub mod responses;
 mod write;
 
 pub use self::{
-    chunked::{ChunkedDecoder, Piece, Step, write_chunk_header},
+    chunked::{ChunkedDecoder, Piece, Run, Step, write_chunk_header},
     framing::{Body, RequestFraming, ResponseFraming, request_framing, response_framing},
     write::{Connection, ResponseHop, Transfer, write_request, write_response},
 };

@@ -26,6 +26,8 @@ pub(crate) struct Scratch(Rc<RefCell<Vec<Box<Work>>>>);
 pub(crate) struct Work {
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
+    /// The text of a request that came decoded.
+    pub(crate) text: Vec<u8>,
     pub(crate) out: Vec<u8>,
     pub(crate) l7: l7::Scratch,
     /// What is to be logged of the request.

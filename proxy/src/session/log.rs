@@ -40,7 +40,7 @@ impl Logged {
         let present = listener.present();
         let plan = Arc::clone(present.plan().log.as_ref()?);
         let mut record = Record::new(plan.format().needs(), client, begun);
-        record.accepted_on(worker, conn);
+        record.accepted_on(worker, || conn.local_addr().ok());
         Some(Box::new(Self { plan, record }))
     }
 
@@ -57,19 +57,19 @@ impl Logged {
     }
 }
 
-/// A request begins, or the wait for one, on a client's connection that has waited since `begun`.
+/// A request begins, or the wait for one, of a client that has connected to `local` and has waited since `begun`.
 #[inline]
 pub(super) fn begin(
     draft: &mut Draft,
     worker: &Worker,
     listener: &LocalListener,
-    conn: &Conn,
+    local: impl FnOnce() -> Option<SocketAddr>,
     client: SocketAddr,
     begun: Instant,
 ) {
     if let Some(plan) = &listener.present().plan().log {
         let record = draft.begin(plan.format().needs(), client, begun);
-        record.accepted_on(worker, conn);
+        record.accepted_on(worker, local);
     }
 }
 
@@ -84,9 +84,9 @@ pub(super) fn end(draft: &mut Draft, worker: &Worker, listener: &LocalListener) 
 }
 
 impl Record {
-    fn accepted_on(&mut self, worker: &Worker, conn: &Conn) {
+    fn accepted_on(&mut self, worker: &Worker, local: impl FnOnce() -> Option<SocketAddr>) {
         if self.needs.listener_address {
-            self.listener = conn.local_addr().ok();
+            self.listener = local();
         }
         if self.needs.numbers {
             self.number = worker.logs.number();

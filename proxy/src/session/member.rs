@@ -65,12 +65,16 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// That of connections to members of this pool, on behalf of a client.
-    pub(crate) fn new(pool: &PoolPlan, client: SocketAddr, stream: &Conn) -> Option<Box<Self>> {
+    /// That of connections to members of this pool, on behalf of a client that has connected to `local`.
+    pub(crate) fn new(
+        pool: &PoolPlan,
+        client: SocketAddr,
+        local: impl FnOnce() -> io::Result<SocketAddr>,
+    ) -> Option<Box<Self>> {
         let mut header = Vec::new();
         if let Some(version) = pool.proxy_protocol {
             // Of a connection that has failed there is no address, and nobody to serve either.
-            let to = stream.local_addr().unwrap_or(client);
+            let to = local().unwrap_or(client);
             proxy_protocol::encode(version, client, to, &mut header);
         }
         (!header.is_empty()).then(|| Box::new(Self { header, tls: None }))
@@ -98,13 +102,17 @@ impl Connected {
 #[derive(Debug)]
 pub(crate) struct NoMember;
 
+/// A request that cannot be repeated may still use a connection that was idle for no longer than this: a member
+/// that keeps connections at all keeps them for longer.
+const FRESH: Duration = Duration::from_millis(500);
+
 /// Which idle connections a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
     /// None: each connection belongs to one client.
     Never,
-    /// One that was used within this time: a request that cannot be repeated.
-    Fresh(Duration),
+    /// One that was used within [`FRESH`]: a request that cannot be repeated.
+    Fresh,
     /// Any: a request that can be repeated.
     Any,
 }
@@ -204,7 +212,7 @@ impl Route<'_> {
     fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<Conn> {
         match reuse {
             Reuse::Never => None,
-            Reuse::Fresh(age) => slot.member().take_fresh(self.client(), self.tls(), age),
+            Reuse::Fresh => slot.member().take_fresh(self.client(), self.tls(), FRESH),
             Reuse::Any => slot.member().take_idle(self.client(), self.tls()),
         }
     }

@@ -80,7 +80,7 @@ async fn carry(
         avoid: None,
         now,
         worker: worker.index,
-        opening: Opening::new(pool_plan, client, &stream),
+        opening: Opening::new(pool_plan, client, || stream.local_addr()),
         buffers: &worker.pools.buffers,
         effort: Cell::default(),
     };

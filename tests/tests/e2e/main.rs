@@ -12,6 +12,7 @@ mod flow_logs;
 mod health;
 mod hostile;
 mod http;
+mod http2;
 mod http_bodies;
 mod http_members;
 mod http_rules;

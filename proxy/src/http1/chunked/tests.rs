@@ -236,3 +236,31 @@ proptest! {
         prop_assert_eq!(decode(&input, &cuts), Ok((chunks.concat(), length, true)));
     }
 }
+
+proptest! {
+    /// Runs of data and of trailers are what the plain decoder finds, in any cuts.
+    #[test]
+    fn runs_are_what_there_is(pieces in prop::collection::vec("[a-z]{1,9}", 0..5), lines in prop::collection::vec("x-[a-z]{1,4}: [a-z]{0,5}", 0..4), cut in 1usize..9) {
+        let mut text = Vec::new();
+        for piece in &pieces {
+            text.extend_from_slice(format!("{:x};a=b\r\n{piece}\r\n", piece.len()).as_bytes());
+        }
+        text.extend_from_slice(b"0\r\n");
+        let trailers: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        text.extend_from_slice(trailers.as_bytes());
+        text.extend_from_slice(b"\r\nbehind");
+        let mut decoder = ChunkedDecoder::new();
+        let (mut data, mut found, mut at, mut done) = (Vec::new(), Vec::new(), 0, false);
+        while !done {
+            let part = &text[at..text.len().min(at + cut)];
+            let run = decoder.decode_run_of(part).unwrap();
+            data.extend_from_slice(&part[run.data]);
+            found.extend_from_slice(&part[run.trailers]);
+            at += run.consumed;
+            done = run.done;
+        }
+        prop_assert_eq!(data, pieces.concat().into_bytes());
+        prop_assert_eq!(found, trailers.into_bytes());
+        prop_assert_eq!(&text[at..], b"behind");
+    }
+}

@@ -5,8 +5,9 @@ use std::{mem, rc::Rc};
 use tokio::time::Instant;
 
 use super::{
-    body::BodyRelay,
+    body::{BodyRelay, Hops},
     decide::Request,
+    downstream::Downstream,
     exchange::{Exchange, Failure, Progress},
     persistence::Affinity,
 };
@@ -20,10 +21,6 @@ use crate::{
 
 /// Interim responses to one request. A member that sends more has lost its way.
 const MOST_INTERIM: usize = 32;
-
-/// The beginning of a response's body that is not longer is copied behind the head: one send(2) of both is cheaper than
-/// a writev(2).
-const SMALL_BODY: usize = 1024;
 
 /// A response that is on its way: what is still to be relayed, and what comes after it.
 pub(super) struct Response {
@@ -58,7 +55,7 @@ impl Attempt<'_> {
     /// Sends the request and waits for the response. Its head, as the client is to get it, is in [`Work::out`] then.
     pub(super) async fn response(
         &mut self,
-        exchange: &mut Exchange<'_>,
+        exchange: &mut Exchange<'_, '_>,
         work: &mut Work,
     ) -> Result<Response, Failure> {
         let at = Rc::clone(exchange.upstream.member());
@@ -81,6 +78,12 @@ impl Attempt<'_> {
                 tracing::debug!(%reason, "bad response");
                 Failure::BadResponse
             })?;
+            if let Downstream::Http2(stream) = &*exchange.downstream
+                && !stream.may_have(&view, framing.switching)
+            {
+                tracing::debug!("response that is none to an extended CONNECT");
+                return Err(Failure::BadResponse);
+            }
             let status = view.status();
             if framing.interim {
                 counters.responses[ResponseClass::Informational as usize].add(1);
@@ -91,20 +94,25 @@ impl Attempt<'_> {
                 }
                 // HTTP/1.0 has no interim responses.
                 let wanted = self.request.version >= Version::Http11;
-                let mut passed_on = Vec::new();
-                if wanted {
-                    let hop = ResponseHop { client: self.request.version, ..ResponseHop::default() };
-                    http1::write_response(&mut passed_on, &view, hop, &ResponseEdits::default());
-                }
+                let edits = ResponseEdits::default();
+                let passed_on = match &mut *exchange.downstream {
+                    Downstream::Http1(client) => {
+                        let mut text = Vec::new();
+                        if wanted {
+                            let hop = ResponseHop { client: self.request.version, ..ResponseHop::default() };
+                            http1::write_response(&mut text, &view, hop, &edits);
+                        }
+                        // Few responses have any, so that none is given room for it beforehand.
+                        let written = Box::pin(client.write_all(&text, exchange.timeouts.client_data));
+                        written.await.map(|()| text.len())
+                    }
+                    Downstream::Http2(stream) => stream.send_interim(&view),
+                };
                 if let Some(record) = work.log.record() {
                     record.interim(&view);
                 }
+                exchange.counters.bytes_out.add(passed_on.map_err(|_| Failure::ClientGone)? as u64);
                 exchange.upstream.consume_head(length);
-                let patience = exchange.timeouts.client_data;
-                // Few responses have any, so that none is given room for it beforehand.
-                let passing = Box::pin(exchange.downstream.write_all(&passed_on, patience));
-                passing.await.map_err(|_| Failure::ClientGone)?;
-                exchange.counters.bytes_out.add(passed_on.len() as u64);
                 // It is the client's turn, once.
                 if status == 100
                     && self.request.framing.expect_continue
@@ -126,23 +134,33 @@ impl Attempt<'_> {
             let identity = view.binds_identity();
             self.affinity.learn(self.pool, self.member, &view, self.now);
             let hop = self.hop(&framing, exchange);
-            exchange.body_declined =
-                self.request.framing.expect_continue && !continued && hop.connection == Connection::Close;
+            // On a stream nothing follows that could be taken for the body.
+            let may_decline = hop.connection == Connection::Close || exchange.downstream.is_stream();
+            exchange.body_declined = self.request.framing.expect_continue && !continued && may_decline;
             exchange.closes = hop.connection == Connection::Close;
             let safe = matches!(self.request.method, Method::Get | Method::Head);
-            work.out.clear();
             let edits = self.affinity.edit(self.pool, self.member, &view, safe);
-            http1::write_response(&mut work.out, &view, hop, &edits);
             if let Some(record) = work.log.record() {
                 record.answered(&view, &edits, answered_at);
             }
-            exchange.upstream.consume_head(length);
-            let mut download = BodyRelay::new(framing.body, hop.transfer);
-            let first = download.claim(exchange.upstream.source()).map_err(|_| Failure::BadResponse)?;
-            if first.len() <= SMALL_BODY {
-                let n = first.len();
-                work.out.extend_from_slice(first);
-                download.wrote(exchange.upstream.source(), n);
+            work.out.clear();
+            let hops = Hops::between(exchange.upstream.is_stream(), exchange.downstream.is_stream());
+            let mut download = BodyRelay::new(framing.body, hop.transfer, hops);
+            match &mut *exchange.downstream {
+                Downstream::Http1(_) => {
+                    http1::write_response(&mut work.out, &view, hop, &edits);
+                    exchange.upstream.consume_head(length);
+                    download
+                        .begin(&mut work.out, exchange.upstream.source())
+                        .map_err(|_| Failure::BadResponse)?;
+                }
+                Downstream::Http2(stream) => {
+                    let end = download.is_done() && !framing.switching;
+                    let sent = stream.send_head(&view, &edits, framing.switching, end);
+                    let sent = sent.map_err(|_| Failure::ClientGone)? as u64;
+                    exchange.counters.bytes_out.add(sent);
+                    exchange.upstream.consume_head(length);
+                }
             }
             let class = ResponseClass::of(status) as usize;
             counters.responses[class].add(1);
@@ -162,7 +180,7 @@ impl Attempt<'_> {
     }
 
     /// How the response goes on to the client.
-    fn hop(&self, framing: &ResponseFraming, exchange: &Exchange<'_>) -> ResponseHop {
+    fn hop(&self, framing: &ResponseFraming, exchange: &Exchange<'_, '_>) -> ResponseHop {
         let transfer = match (framing.body, self.request.version) {
             (Body::Chunked, Version::Http10) => Transfer::UntilClose,
             (Body::UntilClose, Version::Http11 | Version::Http2) => Transfer::Chunked,
@@ -172,6 +190,9 @@ impl Attempt<'_> {
             || (framing.body == Body::UntilClose && transfer == Transfer::AsIs);
         let connection = if framing.switching {
             Connection::Upgrade
+        } else if exchange.downstream.is_stream() {
+            // What its connection comes to is no matter of one stream.
+            Connection::Persistent
         } else if self.request.framing.keep_alive
             && !ends_by_closing
             // A member that means to close is not likely to read what is left of the request.

@@ -5,14 +5,13 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     task::Poll,
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{
     attempt::Attempt,
-    body::BodyRelay,
+    body::{BodyRelay, Hops},
     client::Client,
     decide::{Cause, Decision, Forward, LocalReply, Origin, Request, decide},
     downstream::Downstream,
@@ -32,10 +31,6 @@ use crate::{
     state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
 };
 
-/// A request that cannot be repeated may still use a connection that was idle for no longer than this: a member
-/// that keeps connections at all keeps them for longer.
-const FRESH: Duration = Duration::from_millis(500);
-
 /// What becomes of the client's connection.
 pub(super) enum Disposition {
     /// It waits for the next request.
@@ -51,7 +46,7 @@ pub(super) enum Disposition {
 }
 
 /// How an attempt to get a request answered has ended.
-enum Carried {
+pub(super) enum Carried {
     /// A response was relayed, or can be no more.
     Relayed(Disposition),
     /// The proxy answers.
@@ -69,7 +64,6 @@ pub(super) async fn serve(
     let counters = listener.state().counters.of(worker.index);
     let begun = Instant::now();
     client.active = begun;
-    let patience = listener.timeouts().client_data;
     let decision = {
         // A block, and nothing of it is in the future.
         let Work { request, out, l7, log, .. } = &mut *work;
@@ -104,6 +98,7 @@ pub(super) async fn serve(
     if let Some(record) = work.log.record() {
         record.replied(&reply, &work.out);
     }
+    let patience = listener.timeouts().client_data;
     if client.write_all(&work.out, patience).await.is_err() {
         return Disposition::Close;
     }
@@ -112,7 +107,7 @@ pub(super) async fn serve(
 }
 
 /// Counts an answer of the proxy's own.
-fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
+pub(super) fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
     match reply.cause {
         Cause::Denied => counters.requests_denied.add(1),
         Cause::Redirected => counters.requests_intercepted.add(1),
@@ -123,7 +118,7 @@ fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
 
 impl Forward {
     /// Gets the request answered by a member of its pool.
-    fn carry(
+    pub(super) fn carry(
         self,
         worker: &Worker,
         listener: &LocalListener,
@@ -142,17 +137,17 @@ impl Forward {
                 timeout: timeouts.member_connect,
                 flow: flow(downstream.address()),
                 persistent: affinity.member(),
-                again: downstream.own().member_of(&pool),
+                again: downstream.own(|own| own.member_of(&pool)),
                 avoid: None,
                 now,
                 worker: worker.index,
-                opening: Opening::new(pool_plan, downstream.address(), downstream.conn()),
+                opening: Opening::new(pool_plan, downstream.address(), || downstream.local_addr()),
                 buffers: &worker.pools.buffers,
                 effort: Cell::default(),
             };
             let tied = route.persistent.or(route.again);
             let own = tied.and_then(|member| {
-                Some((member, downstream.own().take(&pool.members[member], route.tls())?))
+                Some((member, downstream.own(|own| own.take(&pool.members[member], route.tls()))?))
             });
             let repeatable = request.framing.body == Body::None && request.method.is_idempotent();
             let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
@@ -162,11 +157,11 @@ impl Forward {
                 // As HAProxy's `http-reuse safe`: a client's first request cannot have met a closed connection yet, so it does
                 // not meet one that another client has left behind.
                 (None, false) if downstream.is_first() => Reuse::Never,
-                (None, false) => Reuse::Fresh(FRESH),
+                (None, false) => Reuse::Fresh,
             };
             let mut is_own = own.is_some();
             let mut begun_with = own.map(|(member, stream)| route.own(member, stream));
-            let mut failed: Option<usize> = None;
+            let mut again = false;
             let mut upstream;
             let (mut exchange, mut response, chosen, times) = loop {
                 let connected = match begun_with.take() {
@@ -202,7 +197,10 @@ impl Forward {
                     },
                 };
                 let Connected { slot, member: chosen, stream, opened } = connected;
-                if let Some(failed) = failed.take() {
+                // One of the two has failed it.
+                if std::mem::take(&mut again)
+                    && let Some(failed) = route.avoid.or(route.again)
+                {
                     route.again(failed, chosen);
                 }
                 upstream = Upstream::Http1(MemberConnection {
@@ -217,13 +215,17 @@ impl Forward {
                 affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
                 let mut exchange = Exchange {
                     pools: &worker.pools,
-                    upload: BodyRelay::new(request.framing.body, Transfer::WithoutTrailers),
+                    upload: BodyRelay::new(
+                        request.framing.body,
+                        Transfer::WithoutTrailers,
+                        Hops::between(downstream.is_stream(), upstream.is_stream()),
+                    ),
                     timeouts: &timeouts,
                     counters,
                     upload_broken: false,
                     body_declined: false,
                     closes: false,
-                    downstream: downstream.reborrow(),
+                    downstream: &mut *downstream,
                     upstream: &mut upstream,
                 };
                 let mut attempt = Attempt {
@@ -256,13 +258,13 @@ impl Forward {
                     Failure::Unanswered if opened.is_none() && repeatable => {
                         // The member closed an idle connection while the request was on its way to it. Nothing was
                         // answered and the request may be repeated, so it is, on a connection that is surely open.
-                        failed = Some(chosen);
+                        again = true;
                         reuse = Reuse::Never;
                         route.again = Some(chosen);
                     }
                     Failure::Unanswered if repeatable && route.avoid.is_none() => {
                         // The member died under a connection that was made for this request: another gets it, once.
-                        failed = Some(chosen);
+                        again = true;
                         reuse = Reuse::Never;
                         (route.persistent, route.again, route.avoid) = (None, None, Some(chosen));
                     }
@@ -306,7 +308,7 @@ impl Forward {
             if response.keep_member && upload_done && connection.inlet.is_empty() {
                 let MemberConnection { stream, slot, .. } = connection;
                 if is_own || request.identity || response.identity {
-                    downstream.own().keep(slot.member(), chosen, stream);
+                    downstream.own(|own| own.keep(slot.member(), chosen, stream));
                 } else if shared && let Some(trust) = request.trust(&response, downstream.address()) {
                     slot.member().put_idle(stream, ended, trust);
                 }

@@ -151,6 +151,11 @@ impl Client {
         .await
     }
 
+    /// Whether the client has begun with the preface of HTTP/2 (RFC 9113 section 3.4), in place of a request.
+    pub(in crate::session) fn speaks_http2(&self) -> bool {
+        self.requests == 0 && self.inlet.filled().starts_with(b"PRI * HTTP/2.0\r\n")
+    }
+
     /// Looks whether the client is still there while it waits for a response, and takes in what it pipelines. Ready
     /// when its connection has failed. A client that has only finished sending waits for what it has request for, as in
     /// HAProxy without `option abortonclose`.

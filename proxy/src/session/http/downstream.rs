@@ -4,7 +4,6 @@ use std::{
     io,
     net::SocketAddr,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -13,34 +12,37 @@ use super::{
     body::{Sink, Source},
     client::Client,
     own::OwnConnections,
+    stream::ClientStream,
 };
-use crate::conn::Conn;
 
 /// What one exchange has of its client.
 pub(super) enum Downstream<'a> {
     /// A connection of HTTP/1.1, which carries one exchange at a time.
     Http1(&'a mut Client),
+    /// A stream of HTTP/2, whose connection carries others meanwhile.
+    Http2(&'a mut ClientStream),
 }
 
 impl Downstream<'_> {
-    /// The same for a shorter time.
-    pub(super) fn reborrow(&mut self) -> Downstream<'_> {
-        match self {
-            Self::Http1(client) => Downstream::Http1(client),
-        }
-    }
-
     /// The client's.
     pub(super) fn address(&self) -> SocketAddr {
         match self {
             Self::Http1(client) => client.address,
+            Self::Http2(stream) => stream.client.address,
         }
     }
 
-    /// The client's connection.
-    pub(super) fn conn(&self) -> &Conn {
+    /// Whether it is a stream of HTTP/2.
+    #[inline]
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// The address that the client has connected to.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Http1(client) => &client.stream,
+            Self::Http1(client) => client.stream.local_addr(),
+            Self::Http2(stream) => stream.client.local.ok_or_else(|| io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -48,13 +50,15 @@ impl Downstream<'_> {
     pub(super) fn is_first(&self) -> bool {
         match self {
             Self::Http1(client) => client.requests == 1,
+            Self::Http2(stream) => stream.is_first,
         }
     }
 
-    /// Connections to members that serve this client alone.
-    pub(super) fn own(&mut self) -> &mut OwnConnections {
+    /// Looks into the connections to members that serve this client alone.
+    pub(super) fn own<T>(&mut self, look: impl FnOnce(&mut OwnConnections) -> T) -> T {
         match self {
-            Self::Http1(client) => &mut client.own,
+            Self::Http1(client) => look(&mut client.own),
+            Self::Http2(stream) => look(&mut stream.client.own.borrow_mut()),
         }
     }
 
@@ -62,6 +66,8 @@ impl Downstream<'_> {
     pub(super) fn set_active(&mut self, at: Instant) {
         match self {
             Self::Http1(client) => client.active = at,
+            // The connection knows when it has streams.
+            Self::Http2(_) => {}
         }
     }
 
@@ -70,6 +76,7 @@ impl Downstream<'_> {
     pub(super) fn source(&mut self) -> Source<'_> {
         match self {
             Self::Http1(client) => Source::Http1(&mut client.stream, &mut client.inlet),
+            Self::Http2(stream) => stream.source(),
         }
     }
 
@@ -78,6 +85,7 @@ impl Downstream<'_> {
     pub(super) fn sink(&mut self) -> Sink<'_> {
         match self {
             Self::Http1(client) => Sink::Http1(&mut client.stream),
+            Self::Http2(stream) => stream.sink(),
         }
     }
 
@@ -86,6 +94,7 @@ impl Downstream<'_> {
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(client) => client.poll_gone(cx),
+            Self::Http2(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -94,22 +103,17 @@ impl Downstream<'_> {
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let deadline = match self {
             Self::Http1(client) => &mut client.deadline,
+            Self::Http2(stream) => &mut stream.deadline,
         };
         deadline.set(Some(at));
         deadline.poll_expired(cx)
-    }
-
-    /// Writes all of `bytes`, within `timeout` without progress.
-    pub(super) async fn write_all(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
-        match self {
-            Self::Http1(client) => client.write_all(bytes, timeout).await,
-        }
     }
 
     /// No more responses follow: the client is told so.
     pub(super) fn end(&mut self) {
         match self {
             Self::Http1(client) => client.stream.end(),
+            Self::Http2(_) => {}
         }
     }
 }

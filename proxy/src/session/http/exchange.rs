@@ -48,8 +48,8 @@ pub(super) enum Failure {
 }
 
 /// A request under way.
-pub(super) struct Exchange<'a> {
-    pub(super) downstream: Downstream<'a>,
+pub(super) struct Exchange<'a, 'd> {
+    pub(super) downstream: &'a mut Downstream<'d>,
     pub(super) upstream: &'a mut Upstream,
     pub(super) pools: &'a Pools,
     pub(super) upload: BodyRelay,
@@ -63,7 +63,7 @@ pub(super) struct Exchange<'a> {
     pub(super) closes: bool,
 }
 
-impl Exchange<'_> {
+impl Exchange<'_, '_> {
     /// Whether all of the request has been sent.
     pub(super) fn is_sent(&self) -> bool {
         self.upload.is_done() && !self.upload_broken
@@ -215,8 +215,12 @@ impl Exchange<'_> {
         let mut any = false;
         while !self.upload_broken {
             if *sent < head.len() {
-                let body = self.upload.claim(self.downstream.source()).map_err(|_| Failure::BadBody)?;
-                let Sink::Http1(stream) = self.upstream.sink();
+                let claimed = self.upload.claim(cx, self.downstream.source());
+                let (body, _) = claimed.map_err(|error| match error {
+                    RelayError::Malformed => Failure::BadBody,
+                    _ => Failure::ClientGone,
+                })?;
+                let Sink::Http1(stream) = self.upstream.sink() else { break };
                 match poll_write_some(cx, stream, &head[*sent..], body, Then::More) {
                     Poll::Ready(Ok(n)) => {
                         let of_head = n.min(head.len() - *sent);
@@ -262,10 +266,14 @@ impl Exchange<'_> {
         download: &mut BodyRelay,
     ) -> Poll<Result<usize, Failure>> {
         // What has come with the head is known to be good, or this was not the response.
-        let body = download.claim(self.upstream.source()).map_err(|_| Failure::CutBad)?;
-        let last = self.closes && self.upload.is_done() && !self.upload_broken && download.is_all(body);
+        let claimed = download.claim(cx, self.upstream.source());
+        let (body, all) = claimed.map_err(|error| match error {
+            RelayError::Malformed => Failure::CutBad,
+            _ => Failure::Cut,
+        })?;
+        let last = self.closes && self.upload.is_done() && !self.upload_broken && all;
         let then = if last { Then::End } else { Then::More };
-        let Sink::Http1(stream) = self.downstream.sink();
+        let Sink::Http1(stream) = self.downstream.sink() else { return Poll::Ready(Ok(head.len())) };
         let written = ready!(poll_write_some(cx, stream, head, body, then));
         let n = written.map_err(|_| Failure::ClientGone)?;
         let of_head = n.min(head.len());

@@ -19,9 +19,11 @@ pub(super) mod client;
 mod decide;
 mod downstream;
 mod exchange;
+mod http2;
 mod log;
 mod own;
 mod persistence;
+mod stream;
 mod tunnel;
 mod upstream;
 
@@ -36,6 +38,7 @@ use self::{
 };
 use crate::{
     conn::Conn,
+    http::Reject,
     http1::responses::{self, Recipient},
     local::{Borrowed, LocalListener, Worker},
     logs::Draft,
@@ -44,7 +47,7 @@ use crate::{
 };
 
 /// Serves a client until its connection ends; `held` is dropped then.
-pub(crate) fn serve<H>(
+pub(crate) fn serve<H: 'static>(
     worker: Rc<Worker>,
     listener: Rc<LocalListener>,
     stream: Conn,
@@ -94,6 +97,12 @@ pub(crate) fn serve<H>(
                         record.unrequested(status);
                     }
                     Disposition::Error(status)
+                }
+                Err(HeadError::Reject(Reject::VersionNotSupported)) if client.speaks_http2() => {
+                    drop(work);
+                    // Many clients never do.
+                    Box::pin(http2::serve(worker, listener, client, held)).await;
+                    return;
                 }
                 Err(HeadError::Reject(reject)) => {
                     tracing::debug!(%address, %reject, "request refused");
@@ -150,7 +159,14 @@ async fn run_tunnel(
 
 /// A request, or the wait for one, begins.
 fn begin_log(draft: &mut Draft, worker: &Worker, listener: &LocalListener, client: &Client) {
-    session::log::begin(draft, worker, listener, &client.stream, client.address, client.active);
+    session::log::begin(
+        draft,
+        worker,
+        listener,
+        || client.stream.local_addr().ok(),
+        client.address,
+        client.active,
+    );
 }
 
 /// Tells a client that has asked for nothing, and closes its connection.

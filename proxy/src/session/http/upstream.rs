@@ -23,6 +23,14 @@ pub(super) struct MemberConnection {
 }
 
 impl Upstream {
+    /// Whether it is a stream of HTTP/2.
+    #[inline]
+    pub(super) fn is_stream(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+        }
+    }
+
     /// The member.
     #[inline]
     pub(super) fn member(&self) -> &Rc<LocalMember> {

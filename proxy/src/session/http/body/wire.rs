@@ -1,37 +1,14 @@
-//! One direction of a message body, from the connection that it comes from to the one that it goes to, through
-//! one buffer, with back-pressure: nothing is read before what was read has been written.
+//! A body between two connections of HTTP/1.1, through one buffer, or past the proxy altogether.
 
 use std::task::{Context, Poll, ready};
 
+use super::RelayError;
 use crate::{
     conn::{Conn, Inlet, Pools, Then},
     http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
     session::relay::{Direction, Ended, Fault, Meter, Waiting},
     state::Counter,
 };
-
-/// Why a body did not get through.
-#[derive(Debug)]
-pub(super) enum RelayError {
-    /// The side that it comes from closed or failed before the end.
-    Source,
-    /// What came is not a body: bad chunking.
-    Malformed,
-    /// The side that it goes to failed.
-    Destination,
-}
-
-/// Where a body comes from.
-pub(super) enum Source<'a> {
-    /// A connection of HTTP/1.1, and what was read from it.
-    Http1(&'a mut Conn, &'a mut Inlet),
-}
-
-/// Where a body goes.
-pub(super) enum Sink<'a> {
-    /// A connection of HTTP/1.1.
-    Http1(&'a mut Conn),
-}
 
 /// A body with at least this much to come is spliced: the kernel moves it from socket to socket.
 const SPLICE_MIN: u64 = 64 * 1024;
@@ -60,13 +37,13 @@ enum Left {
 #[derive(Debug)]
 struct Splice {
     direction: Direction,
-    /// What [`Direction`] counts is counted by the exchange, from [`BodyRelay::moved`].
+    /// What [`Direction`] counts is counted by the exchange, from [`WireRelay::moved`].
     sink: Counter,
 }
 
 /// A body on its way.
 #[derive(Debug)]
-pub(super) struct BodyRelay {
+pub(in crate::session::http) struct WireRelay {
     left: Left,
     /// Bytes at the front of the source's buffer that belong to the body and wait to be written.
     ready: usize,
@@ -77,7 +54,7 @@ pub(super) struct BodyRelay {
     converted: Vec<u8>,
 }
 
-impl BodyRelay {
+impl WireRelay {
     /// A body that comes with this framing, and goes on as `transfer` says.
     pub(super) fn new(body: Body, transfer: Transfer) -> Self {
         let left = match body {
@@ -121,30 +98,20 @@ impl BodyRelay {
         }
     }
 
-    /// Looks at what the buffer holds, and takes what belongs to the body. Returns the front of the buffer that
-    /// can be written now, so that a caller can send it together with the head; [`wrote`](Self::wrote) follows.
+    /// Looks at what the buffer holds, and takes what belongs to the body. Returns the front of the buffer that can be written
+    /// now, and whether it is all that is left.
     ///
     /// # Errors
     /// When the chunking is bad.
-    pub(super) fn claim<'b>(&mut self, source: Source<'b>) -> Result<&'b [u8], RelayError> {
-        let Source::Http1(_, inlet) = source;
-        self.classify(inlet)?;
-        Ok(&inlet.filled()[..self.ready])
-    }
-
-    /// Whether what [`claim`](Self::claim) returned is all that is left.
     #[inline]
-    pub(super) fn is_all(&self, claimed: &[u8]) -> bool {
-        claimed.len() == self.ready && matches!(self.left, Left::Nothing(_)) && self.converted.is_empty()
+    pub(super) fn claim<'b>(&mut self, inlet: &'b mut Inlet) -> Result<(&'b [u8], bool), RelayError> {
+        self.classify(inlet)?;
+        let all = matches!(self.left, Left::Nothing(_)) && self.converted.is_empty();
+        Ok((&inlet.filled()[..self.ready], all))
     }
 
     /// `n` bytes of what [`claim`](Self::claim) returned were written.
-    pub(super) fn wrote(&mut self, source: Source<'_>, n: usize) {
-        let Source::Http1(_, inlet) = source;
-        self.consume(inlet, n);
-    }
-
-    fn consume(&mut self, inlet: &mut Inlet, n: usize) {
+    pub(super) fn wrote(&mut self, inlet: &mut Inlet, n: usize) {
         inlet.consume(n);
         self.ready -= n;
         self.moved += n as u64;
@@ -212,11 +179,11 @@ impl BodyRelay {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: Source<'_>,
-        sink: Sink<'_>,
+        source: &mut Conn,
+        inlet: &mut Inlet,
+        destination: &mut Conn,
         pools: &Pools,
     ) -> Poll<Result<(), RelayError>> {
-        let (Source::Http1(source, inlet), Sink::Http1(destination)) = (source, sink);
         loop {
             self.classify(inlet)?;
             ready!(self.poll_flush(cx, inlet, destination))?;
@@ -267,7 +234,7 @@ impl BodyRelay {
         }
         while self.ready > 0 {
             match ready!(destination.poll_write(cx, &inlet.filled()[..self.ready], Then::More)) {
-                Ok(n) if n > 0 => self.consume(inlet, n),
+                Ok(n) if n > 0 => self.wrote(inlet, n),
                 _ => return Poll::Ready(Err(RelayError::Destination)),
             }
         }

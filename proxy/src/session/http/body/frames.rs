@@ -1,0 +1,428 @@
+//! A body that comes from a stream of HTTP/2, or goes to one.
+//!
+//! Data of a stream is released to its sender when it was written onwards, and what goes to a stream is taken when its window
+//! has room for it: a reader that is slow holds back the sender, and nothing but the windows is held in between.
+
+use std::task::{Context, Poll, ready};
+
+use ::http::HeaderMap;
+use bytes::{Buf, Bytes};
+
+use super::{Hops, RelayError, Sink, Source};
+use crate::{
+    conn::{Conn, Inlet, Then},
+    http::scan,
+    http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
+    http2::{RecvBody, SendBody, head},
+};
+
+/// Data that is not longer is copied behind what else is to be written: one send(2) of both is cheaper than two.
+const SMALL: usize = 2048;
+
+/// What is left of a body that comes over HTTP/1.1.
+#[derive(Debug)]
+enum Left {
+    Nothing,
+    Bytes(u64),
+    Chunks(Box<ChunkedDecoder>),
+    UntilClose,
+}
+
+/// How a body goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlet {
+    /// Over HTTP/1.1, the data as it is.
+    Data,
+    /// Over HTTP/1.1, in chunks.
+    Chunks,
+    /// Over a stream.
+    Frames,
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(in crate::session::http) struct FrameRelay {
+    left: Left,
+    outlet: Outlet,
+    /// Whether trailers go on.
+    with_trailers: bool,
+    /// Of HTTP/1.1: lines of trailers. At most what the decoder bounds them to.
+    lines: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    /// What is to be written to HTTP/1.1 before `data`: chunk lines, and small data among them.
+    text: Vec<u8>,
+    /// Bytes of data in `text`.
+    copied: usize,
+    /// Data of a stream that is to be written.
+    data: Bytes,
+    /// A chunk has been written whose end of line has not.
+    open: bool,
+    moved: u64,
+    /// Bytes of data written so far.
+    content: u64,
+    /// Nothing comes any more.
+    ended: bool,
+    /// The end was written, or waits in `text`.
+    finished: bool,
+}
+
+impl FrameRelay {
+    pub(super) fn new(body: Body, transfer: Transfer, hops: Hops) -> Self {
+        let left = match body {
+            Body::None | Body::Length(0) => Left::Nothing,
+            Body::Length(length) => Left::Bytes(length),
+            Body::Chunked => Left::Chunks(Box::default()),
+            Body::UntilClose => Left::UntilClose,
+        };
+        let none = matches!(left, Left::Nothing);
+        let outlet = match hops {
+            Hops::ToFrames | Hops::Frames => Outlet::Frames,
+            _ if body == Body::Chunked && transfer != Transfer::UntilClose => Outlet::Chunks,
+            _ => Outlet::Data,
+        };
+        Self {
+            outlet,
+            // What HTTP/1.1 says of trailers of requests does not change with the version in between.
+            with_trailers: transfer != Transfer::WithoutTrailers || hops == Hops::Frames,
+            left,
+            lines: Vec::new(),
+            trailers: None,
+            text: Vec::new(),
+            copied: 0,
+            data: Bytes::new(),
+            open: false,
+            moved: 0,
+            content: 0,
+            ended: none,
+            finished: none,
+        }
+    }
+
+    pub(super) fn tunnel(hops: Hops) -> Self {
+        Self::new(Body::UntilClose, Transfer::UntilClose, hops)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.finished && self.text.is_empty() && self.data.is_empty()
+    }
+
+    pub(super) fn waits_for_destination(&self) -> bool {
+        !self.text.is_empty() || !self.data.is_empty() || self.ended && !self.finished
+    }
+
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    pub(super) fn content(&self) -> u64 {
+        self.content
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: Source<'_>,
+    ) -> Result<(&[u8], bool), RelayError> {
+        match source {
+            Source::Http2(body) if self.outlet != Outlet::Frames => {
+                self.gather(cx, body)?;
+                Ok((&self.text, self.finished && self.data.is_empty()))
+            }
+            _ => Ok((&[], false)),
+        }
+    }
+
+    pub(super) fn wrote(&mut self, source: Source<'_>, n: usize) {
+        if let Source::Http2(body) = source {
+            self.wrote_text(body, n);
+        }
+    }
+
+    fn wrote_text(&mut self, body: &mut RecvBody, n: usize) {
+        self.moved += n as u64;
+        self.text.drain(..n);
+        if self.text.is_empty() {
+            let copied = std::mem::take(&mut self.copied);
+            self.content += copied as u64;
+            body.release(copied);
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: Source<'_>,
+        sink: Sink<'_>,
+    ) -> Poll<Result<(), RelayError>> {
+        match (source, sink) {
+            (Source::Http2(body), Sink::Http1(conn)) => self.poll_to_wire(cx, body, conn),
+            (Source::Http1(conn, inlet), Sink::Http2(body)) => self.poll_from_wire(cx, conn, inlet, body),
+            (Source::Http2(from), Sink::Http2(to)) => self.poll_between(cx, from, to),
+            (_, Sink::Ended) if self.finished => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(RelayError::Destination)),
+        }
+    }
+
+    /// Takes data of a stream until there is something to write.
+    fn gather(&mut self, cx: &mut Context<'_>, body: &mut RecvBody) -> Result<(), RelayError> {
+        while self.data.is_empty() && !self.finished && self.text.len() < SMALL {
+            let data = match body.poll_data(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(data))) => data,
+                Poll::Ready(Some(Err(_))) => return Err(RelayError::Source),
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    let Poll::Ready(trailers) = body.poll_trailers(cx) else { break };
+                    let trailers = trailers.map_err(|_| RelayError::Source)?;
+                    self.close_chunk();
+                    if self.outlet == Outlet::Chunks {
+                        self.text.extend_from_slice(b"0\r\n");
+                        match trailers.filter(|_| self.with_trailers) {
+                            Some(trailers) => head::write_trailers(&trailers, &mut self.text),
+                            None => self.text.extend_from_slice(b"\r\n"),
+                        }
+                    }
+                    self.finished = true;
+                    break;
+                }
+            };
+            if data.is_empty() {
+                continue;
+            }
+            self.close_chunk();
+            if self.outlet == Outlet::Chunks {
+                write_chunk_header(&mut self.text, data.len() as u64);
+                self.open = true;
+            }
+            if data.len() <= SMALL {
+                self.text.extend_from_slice(&data);
+                self.copied += data.len();
+            } else {
+                self.data = data;
+            }
+        }
+        Ok(())
+    }
+
+    fn close_chunk(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.text.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn poll_to_wire(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RecvBody,
+        conn: &mut Conn,
+    ) -> Poll<Result<(), RelayError>> {
+        loop {
+            self.gather(cx, body)?;
+            if self.data.is_empty() {
+                // The next may be long in coming, and the receiver wait for the end of this one.
+                self.close_chunk();
+            }
+            if self.text.is_empty() && self.data.is_empty() {
+                return if self.finished { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            let n = match ready!(conn.poll_write_two(cx, &self.text, &self.data, Then::More)) {
+                Ok(n) if n > 0 => n,
+                _ => return Poll::Ready(Err(RelayError::Destination)),
+            };
+            let of_text = n.min(self.text.len());
+            if of_text > 0 {
+                self.wrote_text(body, of_text);
+            }
+            if n > of_text {
+                self.data.advance(n - of_text);
+                self.moved += (n - of_text) as u64;
+                self.content += (n - of_text) as u64;
+                body.release(n - of_text);
+            }
+        }
+    }
+
+    fn poll_between(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut RecvBody,
+        to: &mut SendBody,
+    ) -> Poll<Result<(), RelayError>> {
+        loop {
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.data.is_empty() {
+                // What comes meanwhile is taken from the library, where it takes more room.
+                from.absorb(cx);
+                let n = ready!(self.poll_room(cx, to, self.data.len()))?;
+                let piece = self.data.split_to(n);
+                to.send(piece, false).map_err(|_| RelayError::Destination)?;
+                self.moved += n as u64;
+                self.content += n as u64;
+                from.release(n);
+                continue;
+            }
+            match ready!(from.poll_data(cx)) {
+                Some(Ok(data)) => self.data = data,
+                Some(Err(_)) => return Poll::Ready(Err(RelayError::Source)),
+                None => {
+                    self.ended = true;
+                    let trailers = ready!(from.poll_trailers(cx)).map_err(|_| RelayError::Source)?;
+                    let trailers = trailers.filter(|_| self.with_trailers).map(head::passed_trailers);
+                    self.trailers = trailers.filter(|trailers| !trailers.is_empty());
+                    self.finish(to)?;
+                }
+            }
+        }
+    }
+
+    fn poll_from_wire(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut Conn,
+        inlet: &mut Inlet,
+        to: &mut SendBody,
+    ) -> Poll<Result<(), RelayError>> {
+        loop {
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended {
+                self.finish(to)?;
+                continue;
+            }
+            if inlet.is_empty() {
+                match ready!(inlet.poll_fill(cx, conn)) {
+                    Ok(0) if matches!(self.left, Left::UntilClose) => self.ended = true,
+                    Ok(0) | Err(_) => return Poll::Ready(Err(RelayError::Source)),
+                    Ok(_) => {}
+                }
+                continue;
+            }
+            match &mut self.left {
+                Left::Chunks(_) => ready!(self.poll_chunks(cx, inlet, to))?,
+                left => {
+                    let there = inlet.filled().len();
+                    let wanted = match left {
+                        Left::Bytes(length) => {
+                            usize::try_from(*length).map_or(there, |length| length.min(there))
+                        }
+                        _ => there,
+                    };
+                    let n = ready!(self.poll_room(cx, to, wanted))?;
+                    self.send_bytes(inlet, to, n)?;
+                }
+            }
+        }
+    }
+
+    /// Sends the first `n` bytes of what was read, all of them data.
+    fn send_bytes(&mut self, inlet: &mut Inlet, to: &mut SendBody, n: usize) -> Result<(), RelayError> {
+        let mut last = false;
+        if let Left::Bytes(length) = &mut self.left {
+            *length -= n as u64;
+            last = *length == 0;
+        }
+        let sent = if n == inlet.filled().len() {
+            match inlet.take() {
+                Some(buffer) => to.send(buffer, last),
+                None => Ok(()),
+            }
+        } else {
+            let piece = Bytes::copy_from_slice(&inlet.filled()[..n]);
+            inlet.consume(n);
+            to.send(piece, last)
+        };
+        self.moved += n as u64;
+        self.content += n as u64;
+        if last {
+            self.left = Left::Nothing;
+            (self.ended, self.finished) = (true, true);
+        }
+        sent.map_err(|_| RelayError::Destination)
+    }
+
+    /// Takes chunks apart, no more of them than there is room for.
+    fn poll_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        inlet: &mut Inlet,
+        to: &mut SendBody,
+    ) -> Poll<Result<(), RelayError>> {
+        let room = ready!(self.poll_room(cx, to, inlet.filled().len()))?;
+        let Left::Chunks(decoder) = &mut self.left else { return Poll::Ready(Ok(())) };
+        let mut data = Vec::new();
+        let mut consumed = 0;
+        let input = inlet.filled();
+        // Behind the room there may be the end, which takes none.
+        while consumed < input.len() && !self.ended {
+            let rest = &input[consumed..];
+            let rest =
+                if data.len() < room { &rest[..rest.len().min(room - data.len())] } else { &rest[..1] };
+            if data.len() >= room && decoder.is_in_data() {
+                break;
+            }
+            let run = decoder.decode_run_of(rest).map_err(|_| RelayError::Malformed)?;
+            data.extend_from_slice(&rest[run.data]);
+            if self.with_trailers {
+                self.lines.extend_from_slice(&rest[run.trailers]);
+            }
+            consumed += run.consumed;
+            self.ended = run.done;
+        }
+        inlet.consume(consumed);
+        if self.ended {
+            self.left = Left::Nothing;
+            let trailers = head::trailers(field_lines(&self.lines));
+            self.trailers = (!trailers.is_empty()).then_some(trailers);
+            self.lines = Vec::new();
+        }
+        let last = self.ended && self.trailers.is_none();
+        if !data.is_empty() || last {
+            self.moved += data.len() as u64;
+            self.content += data.len() as u64;
+            to.send(Bytes::from(data), last).map_err(|_| RelayError::Destination)?;
+            self.finished = last;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_room(
+        &self,
+        cx: &mut Context<'_>,
+        to: &mut SendBody,
+        wanted: usize,
+    ) -> Poll<Result<usize, RelayError>> {
+        to.poll_capacity(cx, wanted).map_err(|_| RelayError::Destination)
+    }
+
+    fn finish(&mut self, to: &mut SendBody) -> Result<(), RelayError> {
+        self.finished = true;
+        match self.trailers.take() {
+            Some(trailers) => to.send_trailers(trailers),
+            None => to.send(Bytes::new(), true),
+        }
+        .map_err(|_| RelayError::Destination)
+    }
+}
+
+/// The fields of lines that were checked as they came.
+fn field_lines(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines.split(|&byte| byte == b'\n').filter_map(|line| {
+        let (name, value) = line.split_at(memchr::memchr(b':', line)?);
+        Some((name, scan::trim(value[1..].strip_suffix(b"\r").unwrap_or(&value[1..]))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field_lines;
+
+    #[test]
+    fn lines_are_fields() {
+        let fields: Vec<_> = field_lines(b"X-Sum:  7 \r\nx-sum: a:b\r\nDate:\r\n").collect();
+        assert_eq!(fields, [(&b"X-Sum"[..], &b"7"[..]), (b"x-sum", b"a:b"), (b"Date", b"")]);
+        assert_eq!(field_lines(b"").count(), 0);
+    }
+}

@@ -1,0 +1,198 @@
+//! One direction of a message body, from where it comes from to where it goes, with back-pressure: nothing is read before what
+//! was read has been written.
+
+mod frames;
+mod wire;
+
+use std::task::{Context, Poll};
+
+use self::{frames::FrameRelay, wire::WireRelay};
+use crate::{
+    conn::{Conn, Inlet, Pools},
+    http1::{Body, Transfer},
+    http2::{RecvBody, SendBody},
+};
+
+/// Why a body did not get through.
+#[derive(Debug)]
+pub(super) enum RelayError {
+    /// The side that it comes from closed or failed before the end.
+    Source,
+    /// What came is not a body: bad chunking.
+    Malformed,
+    /// The side that it goes to failed.
+    Destination,
+}
+
+/// The beginning of a body that is not longer is copied behind the head.
+const SMALL_BODY: usize = 1024;
+
+/// Where a body comes from.
+pub(super) enum Source<'a> {
+    /// A connection of HTTP/1.1, and what was read from it.
+    Http1(&'a mut Conn, &'a mut Inlet),
+    /// A stream.
+    Http2(&'a mut RecvBody),
+}
+
+/// Where a body goes.
+pub(super) enum Sink<'a> {
+    /// A connection of HTTP/1.1.
+    Http1(&'a mut Conn),
+    /// A stream.
+    Http2(&'a mut SendBody),
+    /// The head has ended the stream, or there is none: nothing can be sent.
+    Ended,
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(super) enum BodyRelay {
+    /// Between connections of HTTP/1.1.
+    Wire(WireRelay),
+    /// From a stream, or to one.
+    Frames(Box<FrameRelay>),
+}
+
+/// The versions between which a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hops {
+    /// From HTTP/1.1 to HTTP/1.1.
+    Wire,
+    /// From HTTP/1.1 to a stream.
+    ToFrames,
+    /// From a stream to HTTP/1.1.
+    FromFrames,
+    /// From a stream to a stream.
+    Frames,
+}
+
+impl Hops {
+    /// `from` and `to` say whether that side is a stream.
+    pub(super) fn between(from: bool, to: bool) -> Self {
+        match (from, to) {
+            (false, false) => Self::Wire,
+            (false, true) => Self::ToFrames,
+            (true, false) => Self::FromFrames,
+            (true, true) => Self::Frames,
+        }
+    }
+}
+
+impl BodyRelay {
+    /// A body that comes with this framing, and goes on as `transfer` says where both sides are HTTP/1.1.
+    #[inline]
+    pub(super) fn new(body: Body, transfer: Transfer, hops: Hops) -> Self {
+        match hops {
+            Hops::Wire => Self::Wire(WireRelay::new(body, transfer)),
+            _ => Self::Frames(Box::new(FrameRelay::new(body, transfer, hops))),
+        }
+    }
+
+    /// The bytes of a tunnel, which have no end but that of the side that they come from.
+    pub(super) fn tunnel(hops: Hops) -> Self {
+        Self::Frames(Box::new(FrameRelay::tunnel(hops)))
+    }
+
+    /// Whether the whole body has been written.
+    #[inline]
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            Self::Wire(relay) => relay.is_done(),
+            Self::Frames(relay) => relay.is_done(),
+        }
+    }
+
+    /// Whether bytes wait for the destination, rather than the destination for bytes.
+    #[inline]
+    pub(super) fn waits_for_destination(&self) -> bool {
+        match self {
+            Self::Wire(relay) => relay.waits_for_destination(),
+            Self::Frames(relay) => relay.waits_for_destination(),
+        }
+    }
+
+    /// Bytes written so far.
+    #[inline]
+    pub(super) fn moved(&self) -> u64 {
+        match self {
+            Self::Wire(relay) => relay.moved(),
+            Self::Frames(relay) => relay.moved(),
+        }
+    }
+
+    /// Bytes of content so far, as HAProxy counts them.
+    #[inline]
+    pub(super) fn content(&self) -> u64 {
+        match self {
+            Self::Wire(relay) => relay.content(),
+            Self::Frames(relay) => relay.content(),
+        }
+    }
+
+    /// Takes what is there of the body, and returns what of it can be written to a connection of HTTP/1.1 now, so that a caller
+    /// can send it together with the head, and whether that is all that is left; [`wrote`](Self::wrote) follows.
+    ///
+    /// # Errors
+    /// When what has come is no body, or the side that it comes from has failed.
+    #[inline]
+    pub(super) fn claim<'b>(
+        &'b mut self,
+        cx: &mut Context<'_>,
+        source: Source<'b>,
+    ) -> Result<(&'b [u8], bool), RelayError> {
+        match (self, source) {
+            (Self::Wire(relay), Source::Http1(_, inlet)) => relay.claim(inlet),
+            (Self::Wire(_), Source::Http2(_)) => Ok((&[], false)),
+            (Self::Frames(relay), source) => relay.claim(cx, source),
+        }
+    }
+
+    /// Copies the beginning of a small body behind its head in `out`: one send(2) of both is cheaper than a writev(2).
+    ///
+    /// # Errors
+    /// When what has come is no body.
+    #[inline]
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>, source: Source<'_>) -> Result<(), RelayError> {
+        let (Self::Wire(relay), Source::Http1(_, inlet)) = (self, source) else { return Ok(()) };
+        let (first, _) = relay.claim(inlet)?;
+        if first.len() <= SMALL_BODY {
+            let n = first.len();
+            out.extend_from_slice(first);
+            relay.wrote(inlet, n);
+        }
+        Ok(())
+    }
+
+    /// `n` bytes of what [`claim`](Self::claim) returned were written.
+    #[inline]
+    pub(super) fn wrote(&mut self, source: Source<'_>, n: usize) {
+        match (self, source) {
+            (Self::Wire(relay), Source::Http1(_, inlet)) => relay.wrote(inlet, n),
+            (Self::Wire(_), Source::Http2(_)) => {}
+            (Self::Frames(relay), source) => relay.wrote(source, n),
+        }
+    }
+
+    /// Moves what can be moved now. Ready when the whole body has been written.
+    ///
+    /// # Errors
+    /// When either side fails, or the body is malformed.
+    #[inline]
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: Source<'_>,
+        sink: Sink<'_>,
+        pools: &Pools,
+    ) -> Poll<Result<(), RelayError>> {
+        match (self, source, sink) {
+            (Self::Wire(relay), Source::Http1(conn, inlet), Sink::Http1(destination)) => {
+                relay.poll(cx, conn, inlet, destination, pools)
+            }
+            // Made for other sides.
+            (Self::Wire(_), ..) => Poll::Ready(Err(RelayError::Destination)),
+            (Self::Frames(relay), source, sink) => relay.poll(cx, source, sink),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A client's connection of HTTP/2: many exchanges at once, each on a task of its own that does what HTTP/1.1 does.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use h2::Reason;
+use tokio::{task::spawn_local, time::Instant};
+
+use super::{
+    address::AddressText,
+    carry::{Carried, Disposition, count_reply},
+    client::Client,
+    decide::{Decision, Origin, decide},
+    downstream::Downstream,
+    own::OwnConnections,
+    stream::{ClientStream, ClientStreams},
+    tunnel::Tunnel,
+};
+use crate::{
+    http::Reject,
+    http1::responses::{self, Recipient},
+    http2::{
+        Counters, Incoming, Limits, Patience, ServerConnection,
+        head::{self, RequestContext},
+    },
+    limits::Clients,
+    local::{Borrowed, LocalListener, Work, Worker},
+    session::{self, log::Logged, relay::EndReason},
+    state::{ListenerCounters, ResponseClass},
+};
+
+/// How long streams may go on when their connection is to end: a download of HTTP/1.1 is not cut either, but its connection
+/// holds nothing else.
+const DRAIN: Duration = Duration::from_secs(3600);
+
+/// Serves a client that begins to speak HTTP/2, perhaps in what was read already, until its connection ends. What counts the
+/// connection lives until all of its streams have ended.
+pub(super) async fn serve<H: 'static>(
+    worker: Rc<Worker>,
+    listener: Rc<LocalListener>,
+    client: Client,
+    held: H,
+) {
+    let Client { stream: conn, mut inlet, address, .. } = client;
+    let begun = inlet.take();
+    let held = Rc::new(held);
+    let client = Rc::new(ClientStreams {
+        address,
+        local: conn.local_addr().ok(),
+        own: RefCell::new(OwnConnections::default()),
+    });
+    let client_data = listener.timeouts().client_data;
+    let patience = Patience { idle: client_data, progress: client_data };
+    let counters = Arc::new(Counters::default());
+    let mut connection =
+        ServerConnection::new(conn, begun, &worker.pools.buffers, Limits::default(), patience, counters);
+    let mut closing = listener.enlist();
+    let mut is_first = true;
+    let streams = Rc::new(Cell::new(0));
+    loop {
+        let accepted = poll_fn(|cx| {
+            closing.ensure(cx);
+            if listener.is_closing() && !connection.is_draining() {
+                connection.drain(DRAIN);
+            }
+            client.own.borrow_mut().poll_closed(cx);
+            connection.poll_accept(cx)
+        })
+        .await;
+        let Ok(mut incoming) = accepted else { break };
+        worker.pulse.turn();
+        let Some(place) = Place::take(&worker.clients, &streams) else {
+            tracing::debug!(%address, "no room for a stream");
+            incoming.respond.reset(Reason::REFUSED_STREAM);
+            continue;
+        };
+        let stream = serve_stream(
+            Rc::clone(&worker),
+            Rc::clone(&listener),
+            Rc::clone(&client),
+            incoming,
+            is_first,
+            (place, Rc::clone(&held)),
+        );
+        is_first = false;
+        spawn_local(stream);
+    }
+}
+
+/// A stream's place. That of its connection is for the first; each beside it may take a connection to a member of its own, and so takes
+/// the place of a client.
+struct Place {
+    streams: Rc<Cell<usize>>,
+    clients: Option<Arc<Clients>>,
+}
+
+impl Place {
+    fn take(clients: &Arc<Clients>, streams: &Rc<Cell<usize>>) -> Option<Self> {
+        let beside = streams.get() > 0;
+        if beside && !clients.places.take(Some(clients.limit)) {
+            return None;
+        }
+        streams.set(streams.get() + 1);
+        Some(Self { streams: Rc::clone(streams), clients: beside.then(|| Arc::clone(clients)) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.streams.set(self.streams.get() - 1);
+        if let Some(clients) = &self.clients {
+            clients.places.give_back();
+        }
+    }
+}
+
+/// Serves one request.
+async fn serve_stream<H>(
+    worker: Rc<Worker>,
+    listener: Rc<LocalListener>,
+    client: Rc<ClientStreams>,
+    incoming: Incoming,
+    is_first: bool,
+    held: H,
+) {
+    let Incoming { request, body, respond, charge } = incoming;
+    let counters = listener.state().counters.of(worker.index);
+    counters.requests.add(1);
+    let begun = Instant::now();
+    let ended = body.is_empty();
+    let mut stream = ClientStream::new(client, body, respond, is_first);
+    let mut work = worker.scratch.get();
+    session::log::begin(
+        &mut work.log,
+        &worker,
+        &listener,
+        || stream.client.local,
+        stream.client.address,
+        begun,
+    );
+    let key = stream.websocket_key(&request);
+    let mut malformed = None;
+    let decision = {
+        let Work { request: table, text, out, l7, log, .. } = &mut *work;
+        let filled = match &key {
+            Some(websocket_key) => {
+                let context = RequestContext { scheme: "http", websocket_key, ended };
+                head::read_request(&request, context, table, text)
+            }
+            None => Err(Reject::NotImplemented("no random bytes")),
+        };
+        match filled {
+            Ok(length) => {
+                counters.bytes_in.add(length as u64);
+                let view = table.view(text);
+                if let Some(record) = log.record() {
+                    record.marks.first_byte = Some(begun);
+                    record.requested(&view, begun);
+                }
+                let mut address_text = AddressText::default();
+                let origin = Origin { address: stream.client.address, text: &mut address_text };
+                decide(&worker, &listener, origin, &view, begun, l7, out)
+            }
+            Err(reject) => {
+                tracing::debug!(address = %stream.client.address, %reject, "request refused");
+                malformed = head::refusal(reject).err();
+                Decision::Refuse(reject.status())
+            }
+        }
+    };
+    // It is in the text now, or not needed any more.
+    drop(request);
+    drop(charge);
+    if !matches!(decision, Decision::Refuse(_)) && work.l7.is_exceeded() {
+        counters.requests_regex_limited.add(1);
+    }
+    let carried = match decision {
+        Decision::Forward(forward) => {
+            forward.carry(&worker, &listener, &mut Downstream::Http2(&mut stream), &mut work).await
+        }
+        Decision::Reply(reply) => Carried::Reply(reply),
+        Decision::Refuse(status) => Carried::Relayed(Disposition::Error(status)),
+    };
+    let patience = listener.timeouts().client_data;
+    let complete = match carried {
+        Carried::Reply(reply) => {
+            count_reply(&reply, counters);
+            {
+                let Work { log, out, .. } = &mut *work;
+                if let Some(record) = log.record() {
+                    record.replied(&reply, out);
+                }
+            }
+            reply_with(&mut stream, &mut work, patience, counters).await
+        }
+        Carried::Relayed(Disposition::Error(status)) => {
+            counters.request_errors.add(1);
+            counters.responses[ResponseClass::of(status) as usize].add(1);
+            work.out.clear();
+            responses::write_error(&mut work.out, status, Recipient::UNKNOWN);
+            {
+                let Work { log, out, .. } = &mut *work;
+                if let Some(record) = log.record() {
+                    record.refused(status, out);
+                }
+            }
+            match malformed {
+                Some(reason) => {
+                    stream.reset(reason);
+                    true
+                }
+                None => reply_with(&mut stream, &mut work, patience, counters).await,
+            }
+        }
+        Carried::Relayed(Disposition::Tunnel(tunnel)) => {
+            return run_tunnel(&worker, listener, stream, work, tunnel, held).await;
+        }
+        Carried::Relayed(Disposition::KeepAlive | Disposition::LingeringClose) => true,
+        Carried::Relayed(Disposition::Close) => false,
+    };
+    session::log::end(&mut work.log, &worker, &listener);
+    drop(work);
+    if !complete {
+        cut(&mut stream).await;
+    }
+    drop(held);
+}
+
+/// Ends a stream so that what was sent is not taken for the whole. That goes before: a reset takes back what waits for the
+/// connection's task, which has been woken by it.
+async fn cut(stream: &mut ClientStream) {
+    tokio::task::yield_now().await;
+    stream.reset(Reason::CANCEL);
+}
+
+/// Relays what has left HTTP until it ends, and holds no configuration meanwhile.
+async fn run_tunnel<H>(
+    worker: &Worker,
+    listener: Rc<LocalListener>,
+    mut stream: ClientStream,
+    mut work: Borrowed,
+    mut tunnel: Box<Tunnel>,
+    held: H,
+) {
+    let mut log = Logged::taken(&mut work.log, &listener);
+    drop(work);
+    let state = Arc::clone(listener.state());
+    drop(listener);
+    let end = tunnel.run_stream(worker, &state, &mut stream).await;
+    if let Some(log) = &mut log {
+        log.record.relayed(&end);
+        log.write(worker, &state);
+    }
+    if !matches!(end.reason, EndReason::Finished) {
+        cut(&mut stream).await;
+    }
+    drop(held);
+}
+
+/// Sends an answer of the proxy's own, which is in [`Work::out`]; false when the client does not get it.
+async fn reply_with(
+    stream: &mut ClientStream,
+    work: &mut Work,
+    patience: Duration,
+    counters: &ListenerCounters,
+) -> bool {
+    let sent = stream.reply(&work.out, patience).await.is_ok();
+    if sent {
+        counters.bytes_out.add(work.out.len() as u64);
+    }
+    sent
+}

@@ -1,0 +1,197 @@
+//! A client's stream of HTTP/2: one request, and its response.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ::http::{HeaderMap, Request};
+use bytes::{Buf, Bytes};
+use h2::Reason;
+use tokio::time::Instant;
+
+use super::{
+    body::{Sink, Source},
+    own::OwnConnections,
+};
+use crate::{
+    conn::Deadline,
+    http::{ResponseEdits, ResponseHead, ResponseView, fill::WEBSOCKET_KEY_LEN, websocket},
+    http2::{RecvBody, Responder, SendBody, head},
+};
+
+/// What the streams of one client's connection share.
+pub(super) struct ClientStreams {
+    pub(super) address: SocketAddr,
+    /// The address that the client has connected to.
+    pub(super) local: Option<SocketAddr>,
+    /// Connections to members that serve this client alone.
+    pub(super) own: RefCell<OwnConnections>,
+}
+
+/// A stream of a client's.
+pub(super) struct ClientStream {
+    pub(super) client: Rc<ClientStreams>,
+    pub(super) body: RecvBody,
+    response: Sending,
+    pub(super) deadline: Deadline,
+    /// The client had asked for nothing before.
+    pub(super) is_first: bool,
+    /// What a member is asked with for an extended CONNECT.
+    key: Option<Box<[u8; WEBSOCKET_KEY_LEN]>>,
+}
+
+/// How far the response is.
+enum Sending {
+    Nothing(Responder),
+    Body(SendBody),
+    Ended,
+}
+
+impl ClientStream {
+    pub(super) fn new(client: Rc<ClientStreams>, body: RecvBody, respond: Responder, is_first: bool) -> Self {
+        Self {
+            client,
+            body,
+            response: Sending::Nothing(respond),
+            deadline: Deadline::never(),
+            is_first,
+            key: None,
+        }
+    }
+
+    pub(super) fn source(&mut self) -> Source<'_> {
+        Source::Http2(&mut self.body)
+    }
+
+    pub(super) fn sink(&mut self) -> Sink<'_> {
+        match &mut self.response {
+            Sending::Body(body) => Sink::Http2(body),
+            Sending::Nothing(_) | Sending::Ended => Sink::Ended,
+        }
+    }
+
+    /// Both at once.
+    pub(super) fn both(&mut self) -> (Source<'_>, Sink<'_>) {
+        let sink = match &mut self.response {
+            Sending::Body(body) => Sink::Http2(body),
+            Sending::Nothing(_) | Sending::Ended => Sink::Ended,
+        };
+        (Source::Http2(&mut self.body), sink)
+    }
+
+    /// Ready when the client has reset the stream, or its connection has ended.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.absorb(cx);
+        match &mut self.response {
+            Sending::Nothing(respond) => respond.poll_broken(cx).map(drop),
+            Sending::Body(body) => body.poll_broken(cx).map(drop),
+            Sending::Ended => Poll::Pending,
+        }
+    }
+
+    /// What a member is to be asked with, should the request be an extended CONNECT.
+    pub(super) fn websocket_key(&mut self, request: &Request<()>) -> Option<[u8; WEBSOCKET_KEY_LEN]> {
+        if !head::is_extended_connect(request) {
+            return Some([b'='; WEBSOCKET_KEY_LEN]);
+        }
+        let key = websocket::key()?;
+        self.key = Some(Box::new(key));
+        Some(key)
+    }
+
+    /// Whether this can be the response: to an extended CONNECT the member agrees by switching protocols, and by nothing else.
+    pub(super) fn may_have(&self, response: &ResponseView<'_>, switching: bool) -> bool {
+        let Some(key) = &self.key else { return true };
+        if switching {
+            response
+                .values(b"sec-websocket-accept")
+                .next()
+                .is_some_and(|accept| websocket::accepts(key, accept))
+        } else {
+            !matches!(response.status(), 200..=299)
+        }
+    }
+
+    /// Sends an interim response; says how much that was.
+    pub(super) fn send_interim(&mut self, view: &ResponseView<'_>) -> io::Result<usize> {
+        let response = head::response(view, &ResponseEdits::default(), false).map_err(|_| broken())?;
+        let length = text_len(response.headers());
+        match &mut self.response {
+            Sending::Nothing(respond) => respond.send_interim(response).map_err(|_| broken())?,
+            _ => return Err(broken()),
+        }
+        Ok(length)
+    }
+
+    /// Sends the head of the response, and with `end` nothing else; says how much that was. One that `switching` is the beginning
+    /// of a tunnel.
+    pub(super) fn send_head(
+        &mut self,
+        view: &ResponseView<'_>,
+        edits: &ResponseEdits<'_>,
+        switching: bool,
+        end: bool,
+    ) -> io::Result<usize> {
+        let Sending::Nothing(respond) = &mut self.response else { return Err(broken()) };
+        let response = head::response(view, edits, switching).map_err(|_| broken())?;
+        let length = text_len(response.headers());
+        let body = respond.send_head(response, end).map_err(|_| broken())?;
+        self.response = if end { Sending::Ended } else { Sending::Body(body) };
+        Ok(length)
+    }
+
+    /// Sends a response of the proxy's own, whose text as one of HTTP/1.1 this is, within `timeout`.
+    pub(super) async fn reply(&mut self, text: &[u8], timeout: Duration) -> io::Result<()> {
+        let mut parsed = ResponseHead::new();
+        let Ok(Some(length)) = parsed.parse(text) else { return Err(broken()) };
+        let mut body = Bytes::copy_from_slice(&text[length..]);
+        self.send_head(&parsed.view(text), &ResponseEdits::default(), false, body.is_empty())?;
+        self.deadline.set(Some(Instant::now() + timeout));
+        poll_fn(|cx| {
+            while let Sending::Body(stream) = &mut self.response {
+                match stream.poll_capacity(cx, body.len()) {
+                    Poll::Ready(Ok(n)) => {
+                        let piece = body.split_to(n);
+                        let last = !body.has_remaining();
+                        stream.send(piece, last).map_err(|_| broken())?;
+                        if last {
+                            self.response = Sending::Ended;
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(broken())),
+                    Poll::Pending => {
+                        self.body.absorb(cx);
+                        return self.deadline.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Nothing more follows, and what was sent is not to be taken for the whole.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        match &mut self.response {
+            Sending::Nothing(respond) => respond.reset(reason),
+            Sending::Body(body) => body.reset(reason),
+            Sending::Ended => {}
+        }
+        self.response = Sending::Ended;
+    }
+}
+
+/// What a head takes, as the counters of traffic have it: as lines of HTTP/1.1.
+fn text_len(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + 17
+}
+
+fn broken() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
