@@ -316,7 +316,7 @@ impl Bench {
             },
         )?;
         if cell.is_handshake() {
-            check_handshakes(work, &window.tally)?;
+            check_handshakes(work, &window.tally, connections)?;
         }
         let (before, after) = (&window.before, &window.after);
         let cpu = after.0.since(&before.0).as_secs_f64();
@@ -367,16 +367,18 @@ impl Bench {
     }
 }
 
-/// That the handshakes were those of the row. The first ones of clients that resume are full.
-fn check_handshakes(work: Work, tally: &Tally) -> Result<()> {
+/// That the handshakes were those of the row. The first of each client that resumes is a full one.
+fn check_handshakes(work: Work, tally: &Tally, connections: usize) -> Result<()> {
     let [full, resumed] = tally.handshakes;
-    let wrong = if matches!(work, Work::Resumptions(_)) { full } else { resumed };
-    if (full + resumed) * 100 < tally.exchanges * 99 || wrong * 100 > tally.exchanges {
-        return Err(format!(
-            "of {} answers {full} after full handshakes, {resumed} after resumed ones",
-            tally.exchanges
-        )
-        .into());
+    let right = match work {
+        Work::Resumptions(_) => full <= connections as u64,
+        _ => resumed == 0,
+    };
+    if !right {
+        let all = tally.exchanges;
+        return Err(
+            format!("of {all} answers {full} after full handshakes, {resumed} after resumed ones").into()
+        );
     }
     Ok(())
 }
