@@ -132,3 +132,14 @@ impl<'p> Location<'p> {
         }
     }
 }
+
+/// Whether a rule about the client's certificate holds, for tests that compare it with others' judgement.
+#[cfg(test)]
+pub(crate) fn holds_over_tls(
+    subject: amphora_model::L7Subject,
+    compare: amphora_model::CompareType,
+    value: &str,
+    peer: &crate::tls::PeerFacts,
+) -> bool {
+    tests::holds_over_tls(subject, compare, value, peer)
+}

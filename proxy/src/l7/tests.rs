@@ -401,3 +401,13 @@ fn rules_about_the_clients_certificate() {
         }
     }
 }
+
+pub(super) fn holds_over_tls(
+    subject: L7Subject,
+    compare: CompareType,
+    value: &str,
+    peer: &crate::tls::PeerFacts,
+) -> bool {
+    let program = compile(vec![policy(1, L7Action::Reject, vec![rule(subject, compare, value)])]).unwrap();
+    program.evaluate_over(&request("/", &[]), Some(peer), &mut Scratch::new()) == Outcome::Reject
+}

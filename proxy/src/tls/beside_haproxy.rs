@@ -15,18 +15,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_model::{CertificateId, ListenerTls, TlsVersion};
+use amphora_model::{CertificateId, CompareType, L7Subject, ListenerTls, TlsVersion};
 use rustls::{
     AlertDescription::{self, CertificateRequired, HandshakeFailure},
     ClientConfig, ClientConnection, Connection, Error, StreamOwned,
     client::ResolvesClientCert,
     crypto::{CryptoProvider, aws_lc_rs},
+    server::Acceptor,
     sign::CertifiedKey,
 };
 use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject};
 
 use self::certificates::{AnyServer, Shown, World};
 mod certificates;
+mod members;
 
 use crate::tls::{
     PeerFacts, ServerContext, TicketKeys, groups,
@@ -90,6 +92,38 @@ const FIELDS: &[(&str, &str)] = &[
     ("x-sni", "%{+Q}[ssl_fc_sni]"),
 ];
 
+/// L7 rules about certificates: HAProxy's ACL as Octavia renders it, and what it is rendered from.
+const RULES: &[(&str, Asks, CompareType, &str)] = &[
+    ("ssl_c_used", Asks::HasCert, CompareType::EqualTo, "True"),
+    ("ssl_c_verify eq 0", Asks::VerifyResult, CompareType::EqualTo, "0"),
+    ("ssl_c_verify eq 007", Asks::VerifyResult, CompareType::EqualTo, "007"),
+    ("ssl_c_s_dn(CN) -m str plain", Asks::Field("CN"), CompareType::EqualTo, "plain"),
+    ("ssl_c_s_dn(cn) -m beg pla", Asks::Field("cn"), CompareType::StartsWith, "pla"),
+    ("ssl_c_s_dn(CN) -m end one", Asks::Field("CN"), CompareType::EndsWith, "one"),
+    ("ssl_c_s_dn(O) -m sub /CN", Asks::Field("O"), CompareType::Contains, "/CN"),
+    ("ssl_c_s_dn(OU) -m reg ^[a-z]+$", Asks::Field("OU"), CompareType::Regex, "^[a-z]+$"),
+    ("ssl_c_s_dn(CN) -m reg ^$", Asks::Field("CN"), CompareType::Regex, "^$"),
+    ("ssl_c_s_dn(DC) -m str dc", Asks::Field("DC"), CompareType::EqualTo, "dc"),
+    ("ssl_c_s_dn(emailAddress) -m sub @", Asks::Field("emailAddress"), CompareType::Contains, "@"),
+    ("ssl_c_s_dn(serialNumber) -m str serial", Asks::Field("serialNumber"), CompareType::EqualTo, "serial"),
+];
+
+enum Asks {
+    HasCert,
+    VerifyResult,
+    Field(&'static str),
+}
+
+/// Whether a rule holds for a client.
+fn holds((_, asks, compare, value): &(&str, Asks, CompareType, &str), facts: &PeerFacts) -> bool {
+    let subject = match asks {
+        Asks::HasCert => L7Subject::SslConnHasCert,
+        Asks::VerifyResult => L7Subject::SslVerifyResult,
+        Asks::Field(name) => L7Subject::SslDnField((*name).to_owned()),
+    };
+    crate::l7::holds_over_tls(subject, *compare, value, facts)
+}
+
 /// What HAProxy would tell, told of [`PeerFacts`].
 fn told(facts: &PeerFacts) -> BTreeMap<String, String> {
     let certificate = facts.certificate.as_ref();
@@ -111,7 +145,9 @@ fn told(facts: &PeerFacts) -> BTreeMap<String, String> {
         facts.cipher.to_owned(),
         text(facts.sni.as_deref().map(str::as_bytes)),
     ];
-    FIELDS.iter().map(|(name, _)| (*name).to_owned()).zip(values).collect()
+    let rules = RULES.iter().enumerate().filter(|(_, rule)| holds(rule, facts));
+    let rules = rules.map(|(at, _)| (format!("x-rule-{at}"), "1".to_owned()));
+    FIELDS.iter().map(|(name, _)| (*name).to_owned()).zip(values).chain(rules).collect()
 }
 
 struct Running(Child);
@@ -182,7 +218,7 @@ fn haproxy(
         fs::write(&ca, &listener.authorities).unwrap();
         let verify = if listener.mandatory { "required" } else { "optional" };
         text += &format!(
-            "frontend f{at}\n bind {address} ssl crt-list {crt} ca-file {} verify {verify} ciphers {CIPHERS} ciphersuites {CIPHERSUITES}",
+            "frontend f{at}\n bind {address} ssl crt-list {crt} ca-file {} verify {verify} ciphers {CIPHERS} ciphersuites {CIPHERSUITES} alpn h2,http/1.1,http/1.0",
             ca.display()
         );
         if let Some(lists) = &listener.lists {
@@ -193,6 +229,9 @@ fn haproxy(
         text += "\n";
         for (name, format) in FIELDS {
             text += &format!(" http-request set-header {name} {format}\n");
+        }
+        for (at, (acl, ..)) in RULES.iter().enumerate() {
+            text += &format!(" http-request set-header x-rule-{at} 1 if {{ {acl} }}\n");
         }
         text += " default_backend echo\n";
         addresses.push(address);
@@ -220,9 +259,32 @@ fn serve(context: ServerContext) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (Ok(mut stream), Ok(mut connection)) = (stream, context.accept()) else { return };
+            let Ok(mut stream) = stream else { return };
+            let context = context.clone();
             thread::spawn(move || {
                 stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                let mut acceptor = Acceptor::default();
+                let accepted = loop {
+                    if !acceptor.read_tls(&mut stream).is_ok_and(|n| n > 0) {
+                        return;
+                    }
+                    match acceptor.accept() {
+                        Ok(None) => {}
+                        Ok(Some(accepted)) => break accepted,
+                        Err((_, mut alert)) => {
+                            let _ = alert.write_all(&mut stream);
+                            return;
+                        }
+                    }
+                };
+                let config = context.config_for(&accepted);
+                let mut connection = match accepted.into_connection(config) {
+                    Ok(connection) => connection,
+                    Err((_, mut alert)) => {
+                        let _ = alert.write_all(&mut stream);
+                        return;
+                    }
+                };
                 while connection.is_handshaking() {
                     if connection.complete_io(&mut stream).is_err() {
                         // The alert is on its way; the other side's end is awaited, so that nothing resets it.
@@ -318,7 +380,7 @@ fn come(address: SocketAddr, version: TlsVersion, shown: Option<&Shown>, sni: Op
             let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
             let fields = body.lines().filter_map(|line| line.split_once(':')).filter_map(|(name, value)| {
                 let name = name.to_ascii_lowercase();
-                let known = FIELDS.iter().any(|(known, _)| *known == name);
+                let known = FIELDS.iter().any(|(known, _)| *known == name) || name.starts_with("x-rule-");
                 let value = value.trim();
                 known.then(|| (name, value.to_owned()))
             });
@@ -568,6 +630,89 @@ fn who_is_shown_which_certificate() {
                 cases += 1;
                 if theirs != ours {
                     differences.push(format!("{sni:?} {version} {kind:?}: HAProxy {theirs}, here {ours}"));
+                }
+            }
+        }
+    }
+    println!("{cases} handshakes, {} differences", differences.len());
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// What is agreed with a client that offers these suites in this order, and these protocols: suite and protocol, or the alert.
+fn agreed(
+    address: SocketAddr,
+    version: &'static rustls::SupportedProtocolVersion,
+    suites: &[usize],
+    alpn: &[&str],
+) -> String {
+    let all = aws_lc_rs::ALL_CIPHER_SUITES;
+    let cipher_suites = suites.iter().map(|at| all[*at]).collect();
+    let provider = CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() };
+    let Ok(builder) = ClientConfig::builder_with_provider(provider.into()).with_protocol_versions(&[version])
+    else {
+        return "no suite of this version".to_owned();
+    };
+    let mut config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer(ClientKind::All)))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let name = ServerName::IpAddress(address.ip().into());
+    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    while connection.is_handshaking() {
+        if let Err(error) = connection.complete_io(&mut socket) {
+            return error.to_string();
+        }
+    }
+    let alpn = connection.alpn_protocol().map(String::from_utf8_lossy);
+    format!("{:?} {alpn:?}", connection.negotiated_cipher_suite().unwrap().suite())
+}
+
+#[test]
+fn which_suite_and_protocol_are_agreed() {
+    if !is_there() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let root = Authority::root("Root A");
+    let listener = Listening { name: "suites", mandatory: false, authorities: root.pem(), lists: None };
+    let (mut cases, mut differences) = (0, Vec::new());
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_RSA_SHA256] {
+        let certificates = [("server", root.issue_with(&leaf_params("server", &["a.example"]), algorithm))];
+        let listeners = std::slice::from_ref(&listener);
+        let (_running, theirs) = haproxy(directory.path(), listeners, &certificates);
+        let ours = ours(&mut Files::default(), listeners, &certificates);
+        // Of TLS 1.3 there are 0 to 2, below for ECDSA 3 to 5, for RSA 6 to 8; ChaCha20 is the last of each.
+        let orders: &[&[usize]] = &[
+            &[0, 1, 2, 3, 4, 5, 6, 7, 8],
+            &[8, 7, 6, 5, 4, 3, 2, 1, 0],
+            &[2, 5, 8, 0, 3, 6, 1, 4, 7],
+            &[1, 2, 0, 4, 5, 3, 7, 8, 6],
+            &[5, 3, 4, 8, 6, 7],
+            &[0, 5, 8],
+            &[3, 6],
+            &[2],
+        ];
+        let protocols: &[&[&str]] = &[
+            &[],
+            &["h2", "http/1.1"],
+            &["http/1.1", "h2"],
+            &["http/1.0"],
+            &["spdy/3"],
+            &["spdy/3", "http/1.1"],
+        ];
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for suites in orders {
+                for alpn in protocols {
+                    let theirs = agreed(theirs[0], version, suites, alpn);
+                    let ours = agreed(ours[0], version, suites, alpn);
+                    cases += 1;
+                    if theirs != ours {
+                        differences
+                            .push(format!("{version:?} {suites:?} {alpn:?}: HAProxy {theirs}, here {ours}"));
+                    }
                 }
             }
         }

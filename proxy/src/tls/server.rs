@@ -4,17 +4,20 @@ use std::{fmt, sync::Arc};
 
 use amphora_model::{ListenerId, ListenerTls};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, ServerConnection, SignatureScheme,
+    CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, ServerConnection,
+    SignatureScheme,
     client::danger::HandshakeSignatureValid,
     server::{
-        Accepted, NoServerSessionStorage,
+        Accepted, NoServerSessionStorage, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{
-    Material, Seal, TicketKeys, TlsFault, authorities, ciphers, fetch, groups, identity, provider,
+    Material, Seal, TicketKeys, TlsFault, authorities,
+    ciphers::{self, Offer},
+    fetch, groups, identity, provider,
     sni::Certificates,
     tickets::{LIFETIME, Tickets, VERIFIED_LIFETIME},
     verify::{Authorities, Purpose, handshake_schemes, verify_handshake},
@@ -23,9 +26,9 @@ use super::{
 /// TLS of a listener: HAProxy's `bind .. ssl crt-list .. ca-file .. verify .. crl-file .. ciphers .. alpn ..`.
 #[derive(Clone)]
 pub struct ServerContext {
-    config: Arc<ServerConfig>,
-    /// The same for a client whose ALPN has nothing of the listener's: it is served without, as by HAProxy.
-    without_alpn: Arc<ServerConfig>,
+    usual: Configs,
+    /// For a client that would rather have ChaCha20, for want of instructions for AES.
+    chacha: Configs,
     identity: [u8; 32],
     remarks: Vec<String>,
 }
@@ -34,6 +37,13 @@ impl fmt::Debug for ServerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerContext").field("remarks", &self.remarks).finish_non_exhaustive()
     }
+}
+
+/// What is served with, and the same for a client whose ALPN has nothing of the listener's: it is served without, as by HAProxy.
+#[derive(Clone)]
+struct Configs {
+    with_alpn: Arc<ServerConfig>,
+    without_alpn: Arc<ServerConfig>,
 }
 
 impl ServerContext {
@@ -86,24 +96,36 @@ impl ServerContext {
             return Err(faults);
         };
 
-        let builder = ServerConfig::builder_with_provider(Arc::new(provider(&offer, groups::TO_CLIENTS)))
-            .with_protocol_versions(&offer.versions)
-            .map_err(|error| vec![TlsFault::new("tls_versions", error.to_string())])?;
-        let (builder, lifetime) = match client_authentication.flatten() {
-            None => (builder.with_no_client_auth(), LIFETIME),
+        let (verifier, lifetime) = match client_authentication.flatten() {
+            None => (WebPkiClientVerifier::no_client_auth(), LIFETIME),
             Some((mandatory, authorities)) => {
-                let verifier = ClientVerifier::new(authorities, mandatory);
-                (builder.with_client_cert_verifier(Arc::new(verifier)), VERIFIED_LIFETIME)
+                let verifier: Arc<dyn ClientCertVerifier> =
+                    Arc::new(ClientVerifier::new(authorities, mandatory));
+                (verifier, VERIFIED_LIFETIME)
             }
         };
-        let certificates = Certificates::new(Arc::clone(default), others, &offer.suites);
-        let mut config = builder.with_cert_resolver(Arc::new(certificates));
-        config.ignore_client_order = true;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), scope, lifetime));
-        let without_alpn = Arc::new(config.clone());
-        config.alpn_protocols = tls.settings.alpn.iter().map(|name| name.as_str().into()).collect();
-        Ok(Self { config: Arc::new(config), without_alpn, identity: seal.finish(), remarks: offer.remarks })
+        let certificates = Arc::new(Certificates::new(Arc::clone(default), others, &offer.suites));
+        let tickets = Arc::new(Tickets::new(Arc::clone(keys), scope, lifetime));
+        let configs = |offer: &Offer| -> Result<Configs, Vec<TlsFault>> {
+            let provider = Arc::new(provider(offer, groups::TO_CLIENTS));
+            let mut config = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&offer.versions)
+                .map_err(|error| vec![TlsFault::new("tls_versions", error.to_string())])?
+                .with_client_cert_verifier(Arc::clone(&verifier))
+                .with_cert_resolver(certificates.clone());
+            config.ignore_client_order = true;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.ticketer = tickets.clone();
+            let without_alpn = Arc::new(config.clone());
+            config.alpn_protocols = tls.settings.alpn.iter().map(|name| name.as_str().into()).collect();
+            Ok(Configs { with_alpn: Arc::new(config), without_alpn })
+        };
+        let usual = configs(&offer)?;
+        let mut suites = offer.suites.clone();
+        suites.sort_by_key(|suite| !is_chacha(&suite.suite()));
+        let chacha =
+            if suites == offer.suites { usual.clone() } else { configs(&Offer { suites, ..offer.clone() })? };
+        Ok(Self { usual, chacha, identity: seal.finish(), remarks: offer.remarks })
     }
 
     /// A connection with a client that has not said anything yet.
@@ -114,22 +136,23 @@ impl ServerContext {
     /// # Errors
     /// None that could come about.
     pub fn accept(&self) -> Result<ServerConnection, Error> {
-        ServerConnection::new(Arc::clone(&self.config))
+        ServerConnection::new(Arc::clone(self.config()))
     }
 
-    /// What a client is served with that has said this.
+    /// What a client is served with that has said this. The listener's order of suites decides, but for a client that puts
+    /// ChaCha20 first, as with OpenSSL's `SSL_OP_PRIORITIZE_CHACHA`, which HAProxy sets.
     pub fn config_for(&self, hello: &Accepted) -> Arc<ServerConfig> {
-        let common = |mut offered: Box<dyn Iterator<Item = &[u8]> + '_>| {
-            offered.any(|theirs| self.config.alpn_protocols.iter().any(|ours| ours == theirs))
-        };
         let hello = hello.client_hello();
-        let agreed = hello.alpn().is_none_or(|offered| common(Box::new(offered)));
-        Arc::clone(if agreed { &self.config } else { &self.without_alpn })
+        let first = hello.cipher_suites().iter().find(|suite| !is_no_suite(suite));
+        let configs = if first.is_some_and(is_chacha) { &self.chacha } else { &self.usual };
+        let ours = |theirs: &[u8]| configs.with_alpn.alpn_protocols.iter().any(|ours| ours == theirs);
+        let agreed = hello.alpn().is_none_or(|mut offered| offered.any(ours));
+        Arc::clone(if agreed { &configs.with_alpn } else { &configs.without_alpn })
     }
 
-    /// What clients are served with that have something in common with it.
+    /// What clients are served with of whom nothing is known.
     pub fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+        &self.usual.with_alpn
     }
 
     /// Equal for contexts that are made of the same.
@@ -141,6 +164,17 @@ impl ServerContext {
     pub fn remarks(&self) -> &[String] {
         &self.remarks
     }
+}
+
+fn is_chacha(suite: &CipherSuite) -> bool {
+    // Of TLS 1.2 with ECDHE and with DHE, and of TLS 1.3.
+    matches!(u16::from(*suite), 0xcca8..=0xccaa | 0x1303)
+}
+
+/// Whether it is but said for another purpose: GREASE (RFC 8701), and signaling values (RFC 5746, RFC 7507).
+fn is_no_suite(suite: &CipherSuite) -> bool {
+    let [high, low] = u16::from(*suite).to_be_bytes();
+    (high == low && high & 0x0f == 0x0a) || matches!((high, low), (0x00, 0xff) | (0x56, 0x00))
 }
 
 /// `verify optional` and `verify required`.

@@ -176,3 +176,42 @@ fn what_cannot_be_honoured_is_told_with_its_field() {
         ]
     );
 }
+
+#[test]
+fn a_session_is_resumed_only_while_the_same_is_verified() {
+    let authority = Authority::root("root");
+    let mut files = Files::default();
+    let certificate = files.put("a", authority.issue(&leaf_params("a", &[])));
+    let mut params = leaf_params("client", &[]);
+    params.serial_number = Some(rcgen::SerialNumber::from(7u64));
+    let shown = files.put("client", authority.issue(&params));
+    let ca = files.put("ca", authority.pem());
+    let list = files.put("list", authority.list(&[], 2020, 2090));
+    let keys = TicketKeys::new();
+    let compile =
+        |tls: &ListenerTls, files: &Files| ServerContext::compile(listener(), tls, files, &keys).unwrap();
+    let asked = asking(&certificate, true, &ca, Some(&list));
+    for version in [TlsVersion::Tls1_2, TlsVersion::Tls1_3] {
+        files.put("list", authority.list(&[], 2020, 2090));
+        let client = client(&files, Some(&shown), only(version));
+        let resumed = |server: &ServerContext| {
+            shake(&client, server, None)
+                .map(|(_, server)| PeerFacts::new(&server).resumed)
+                .map_err(|(_, error)| error)
+        };
+        assert_eq!(resumed(&compile(&asked, &files)), Ok(false));
+        // A context that is made anew of the same, and one with another certificate of the server's.
+        assert_eq!(resumed(&compile(&asked, &files)), Ok(true));
+        files.put("a", authority.issue(&leaf_params("a", &["a.example"])));
+        assert_eq!(resumed(&compile(&asked, &files)), Ok(true));
+        // Nobody is asked any more, or another way.
+        assert_eq!(resumed(&compile(&listener_tls(&certificate), &files)), Ok(false));
+        assert_eq!(resumed(&compile(&asking(&certificate, false, &ca, Some(&list)), &files)), Ok(false));
+        assert_eq!(resumed(&compile(&asked, &files)), Ok(false));
+        files.put("list", authority.list(&[8], 2020, 2090));
+        assert_eq!(resumed(&compile(&asked, &files)), Ok(false));
+        files.put("list", authority.list(&[7], 2020, 2090));
+        let revoked = Err(Some(Error::InvalidCertificate(CertificateError::Revoked)));
+        assert_eq!(resumed(&compile(&asked, &files)), revoked);
+    }
+}
