@@ -18,6 +18,7 @@
 mod ciphers;
 mod client;
 mod dn;
+pub mod fuzz;
 pub(crate) mod groups;
 mod identity;
 mod material;
