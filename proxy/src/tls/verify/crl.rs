@@ -1,7 +1,7 @@
 //! Whether a certificate is revoked: OpenSSL's `check_revocation` with `X509_V_FLAG_CRL_CHECK_ALL`, without deltas and lists
 //! of other issuers' certificates.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{cmp::Reverse, collections::HashMap, sync::OnceLock};
 
 use amphora_x509::{Certificate, PublicKey, Reader, RevocationList, oid, tag};
 use rustls_pki_types::CertificateRevocationListDer;
@@ -19,8 +19,12 @@ pub(crate) struct List {
     issuer: Vec<u8>,
     /// Sorted, without leading zeros; and whether the entry takes the revocation back.
     serials: Vec<(Box<[u8]>, bool)>,
-    /// The key that is known to have signed it.
-    signed_by: Option<Box<[u8]>>,
+    /// The key that is known to have signed it: a long list is not digested in each handshake.
+    signed_by: OnceLock<Box<[u8]>>,
+    /// `thisUpdate` and `nextUpdate` in seconds since 1970, or what is wrong with them.
+    times: Result<(i64, Option<i64>), VerifyError>,
+    /// `authorityKeyIdentifier`: key identifier, serial number, and the canonical form of the name.
+    named: Named,
     scope: Scope,
     /// Whether an extension that must be understood is not.
     critical: bool,
@@ -59,7 +63,14 @@ impl List {
             .entries()
             .any(|entry| entry.extensions.iter().any(|e| e.critical && e.oid != oid::CERTIFICATE_ISSUER));
         let issuer = list.issuer.canonical();
-        Ok(Self { der, issuer, serials, signed_by: None, scope, critical })
+        let times = times(&list);
+        let named = list.extensions.authority_key_identifier().ok().flatten();
+        let named = named.map_or_else(Named::default, |named| Named {
+            key: named.key.map(Into::into),
+            serial: named.serial.map(Into::into),
+            issuer: named.issuer.map(|name| name.canonical()),
+        });
+        Ok(Self { der, issuer, serials, signed_by: OnceLock::new(), times, named, scope, critical })
     }
 
     /// The canonical form of its issuer.
@@ -67,23 +78,30 @@ impl List {
         &self.issuer
     }
 
-    fn read(&self) -> Option<RevocationList<'_>> {
-        RevocationList::read(&self.der)
-    }
-
-    /// Finds out whether this key has signed it.
-    pub(super) fn verify_beforehand(&mut self, key: &PublicKey<'_>) {
-        if self.signed_by.is_none() && self.is_signed(key) {
-            self.signed_by = Some(key.der.into());
+    /// Whether this key has signed it, which is remembered of the first that has.
+    pub(super) fn is_signed(&self, key: &PublicKey<'_>) -> bool {
+        if self.signed_by.get().is_some_and(|known| **known == *key.der) {
+            return true;
         }
+        let Some(list) = RevocationList::read(&self.der) else { return false };
+        let signed = list.inner_algorithm == list.algorithm
+            && is_signed(key, &list.algorithm, list.signed, list.signature);
+        if signed {
+            self.signed_by.get_or_init(|| key.der.into());
+        }
+        signed
     }
 
-    fn is_signed(&self, key: &PublicKey<'_>) -> bool {
-        self.signed_by.as_deref() == Some(key.der)
-            || self.read().is_some_and(|list| {
-                list.inner_algorithm == list.algorithm
-                    && is_signed(key, &list.algorithm, list.signed, list.signature)
-            })
+    fn check_time(&self, now: i64) -> Result<(), VerifyError> {
+        let (this, next) = self.times?;
+        if this > now {
+            return Err(VerifyError::CrlNotYetValid);
+        }
+        // One that does not say when the next is due is good for ever.
+        if next.is_some_and(|next| next <= now) {
+            return Err(VerifyError::CrlExpired);
+        }
+        Ok(())
     }
 
     /// What speaks for it, before others for the same issuer: `get_crl_score`. `None`: it is not for this certificate.
@@ -91,14 +109,11 @@ impl List {
         if self.scope == Scope::Unknown {
             return None;
         }
-        let list = self.read()?;
-        let named = list.extensions.authority_key_identifier().ok().flatten();
-        let of_key = named.is_none_or(|named| {
-            let key = issuer.extensions.subject_key_identifier().ok().flatten();
-            named.key.zip(key).is_none_or(|(named, key)| named == key)
-                && named.serial.is_none_or(|serial| serial == issuer.serial)
-                && named.issuer.is_none_or(|name| name.canonical() == issuer.issuer.canonical())
-        });
+        let Named { key, serial, issuer: name } = &self.named;
+        let of_issuer = issuer.extensions.subject_key_identifier().ok().flatten();
+        let of_key = key.as_deref().zip(of_issuer).is_none_or(|(named, key)| named == key)
+            && serial.as_deref().is_none_or(|serial| serial == issuer.serial)
+            && name.as_ref().is_none_or(|name| *name == issuer.issuer.canonical());
         let in_scope = match self.scope {
             Scope::Everything => true,
             Scope::Authorities => authority,
@@ -108,10 +123,18 @@ impl List {
         of_key.then(|| Score {
             understood: !self.critical,
             in_scope,
-            in_time: check_time(&list, now).is_ok(),
-            latest: list.this_update.unix(),
+            in_time: self.check_time(now).is_ok(),
+            latest: self.times.ok().map(|(this, _)| this),
         })
     }
+}
+
+/// `authorityKeyIdentifier` of a list.
+#[derive(Debug, Default)]
+struct Named {
+    key: Option<Box<[u8]>>,
+    serial: Option<Box<[u8]>>,
+    issuer: Option<Vec<u8>>,
 }
 
 /// In the order of weight.
@@ -147,17 +170,10 @@ fn scope(point: &[u8]) -> Scope {
     read().unwrap_or(Scope::Unknown)
 }
 
-fn check_time(list: &RevocationList<'_>, now: i64) -> Result<(), VerifyError> {
-    if list.this_update.unix().ok_or(VerifyError::BadLastUpdate)? > now {
-        return Err(VerifyError::CrlNotYetValid);
-    }
-    // One that does not say when the next is due is good for ever.
-    if let Some(next) = list.next_update
-        && next.unix().ok_or(VerifyError::BadNextUpdate)? <= now
-    {
-        return Err(VerifyError::CrlExpired);
-    }
-    Ok(())
+fn times(list: &RevocationList<'_>) -> Result<(i64, Option<i64>), VerifyError> {
+    let this = list.this_update.unix().ok_or(VerifyError::BadLastUpdate)?;
+    let next = list.next_update.map(|next| next.unix().ok_or(VerifyError::BadNextUpdate)).transpose()?;
+    Ok((this, next))
 }
 
 /// Looks for every certificate of a chain, the root's as well, in a list of its issuer.
@@ -176,14 +192,13 @@ pub(super) fn check(
             .filter_map(|list| Some((list, list.score(issuer, authority, now)?)))
             .min_by_key(|(_, score)| Reverse(*score))
             .ok_or(VerifyError::UnableToGetCrl)?;
-        let read = list.read().ok_or(VerifyError::UnableToGetCrl)?;
         if issuer.extensions.key_usage().ok().flatten().is_some_and(|usage| usage & CRL_SIGN == 0) {
             return Err(VerifyError::NoCrlSign);
         }
         if !score.in_scope {
             return Err(VerifyError::DifferentCrlScope);
         }
-        check_time(&read, now)?;
+        list.check_time(now)?;
         if !list.is_signed(&issuer.public_key) {
             return Err(VerifyError::CrlSignatureFailure);
         }

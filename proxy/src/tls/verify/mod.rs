@@ -62,12 +62,9 @@ impl Authorities {
         let mut authorities = Self { certificates, by_subject, lists: None };
         authorities.lists = lists.map(|lists| {
             let mut by_issuer: HashMap<Vec<u8>, Vec<List>> = HashMap::new();
-            for mut list in lists {
-                // Signatures of those that are known beforehand are not verified in each handshake.
-                let issuer = list.issuer().to_vec();
-                for issuer in authorities.named(&issuer) {
-                    list.verify_beforehand(&issuer.public_key);
-                }
+            for list in lists {
+                // What can be found out beforehand no handshake waits for.
+                let _ = authorities.named(list.issuer()).any(|issuer| list.is_signed(&issuer.public_key));
                 by_issuer.entry(list.issuer().to_vec()).or_default().push(list);
             }
             by_issuer
