@@ -9,10 +9,18 @@
 //! ```
 //!
 //! The first message of each side is Auth; the side that connects proves itself first. A message that is
-//! altered, repeated, left out or put elsewhere has the wrong MAC, and the connection ends. Messages are not
-//! encrypted: a table's keys are hashes, members are known by their ids.
+//! altered, repeated, left out or put elsewhere has the wrong MAC, and the connection ends. Entries are not
+//! encrypted: a table's keys are hashes, members are known by their ids. Secrets of session tickets are, within their message:
+//!
+//! ```text
+//! S(direction) = K(direction || " secrets"), of AES-256-GCM
+//! nonce        n: 12 bytes                               n counts the sender's secret texts from 0
+//! ```
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
 
 use super::wire::{MAC, WireError, write_frame};
 
@@ -21,6 +29,8 @@ use super::wire::{MAC, WireError, write_frame};
 pub(super) struct Seal {
     send: (hmac::Key, u64),
     receive: (hmac::Key, u64),
+    send_secrets: (LessSafeKey, u64),
+    receive_secrets: (LessSafeKey, u64),
 }
 
 impl Seal {
@@ -33,10 +43,42 @@ impl Seal {
             context.update(&[0]);
             context.update(connecting);
             context.update(accepting);
-            (hmac::Key::new(hmac::HMAC_SHA256, context.sign().as_ref()), 0)
+            context.sign()
         };
-        let (forth, back) = (derive("forth"), derive("back"));
-        if connects { Self { send: forth, receive: back } } else { Self { send: back, receive: forth } }
+        let mac = |direction| (hmac::Key::new(hmac::HMAC_SHA256, derive(direction).as_ref()), 0);
+        let secrets = |direction| {
+            let key = UnboundKey::new(&AES_256_GCM, derive(direction).as_ref());
+            (LessSafeKey::new(key.expect("a digest of SHA-256 has the length of a key")), 0)
+        };
+        let (send, receive) = (mac("forth"), mac("back"));
+        let (send_secrets, receive_secrets) = (secrets("forth secrets"), secrets("back secrets"));
+        if connects {
+            Self { send, receive, send_secrets, receive_secrets }
+        } else {
+            Self {
+                send: receive,
+                receive: send,
+                send_secrets: receive_secrets,
+                receive_secrets: send_secrets,
+            }
+        }
+    }
+
+    /// The next secret text, encrypted.
+    pub(super) fn encrypt(&mut self, mut text: Vec<u8>) -> Box<[u8]> {
+        let (key, count) = &mut self.send_secrets;
+        let sealed = key.seal_in_place_append_tag(nonce(count), Aad::empty(), &mut text);
+        sealed.expect("a text of some kilobytes can be encrypted");
+        text.into()
+    }
+
+    /// The peer's next secret text; `None` when it is not that.
+    pub(super) fn decrypt(&mut self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (key, count) = &mut self.receive_secrets;
+        let mut text = sealed.to_vec();
+        let length = key.open_in_place(nonce(count), Aad::empty(), &mut text).ok()?.len();
+        text.truncate(length);
+        Some(text)
     }
 
     /// Appends a frame with the next message, as `write` appends it, and its MAC.
@@ -69,6 +111,13 @@ impl Seal {
     }
 }
 
+fn nonce(count: &mut u64) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[NONCE_LEN - 8..].copy_from_slice(&count.to_be_bytes());
+    *count += 1;
+    Nonce::assume_unique_for_key(nonce)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -99,6 +148,22 @@ mod tests {
         let (mut a, mut b) = pair(b"key", b"key");
         assert_eq!(sealed(&mut a, b"one"), one);
         assert_eq!(b.read(&two), Ok(None), "too early");
+    }
+
+    #[test]
+    fn secrets_are_read_by_the_peer_alone_once_and_in_their_order() {
+        let (mut a, mut b) = pair(b"key", b"key");
+        let sealed = [a.encrypt(b"one".to_vec()), a.encrypt(b"two".to_vec())];
+        assert!(!sealed[0].windows(3).any(|part| part == b"one"));
+        assert_eq!(b.decrypt(&sealed[0]).as_deref(), Some(&b"one"[..]));
+        assert_eq!(b.decrypt(&sealed[1]).as_deref(), Some(&b"two"[..]));
+        assert_eq!(b.decrypt(&sealed[1]), None, "again");
+        let (mut own, _) = pair(b"key", b"key");
+        assert_eq!(own.decrypt(&sealed[0]), None, "one's own");
+        let (_, mut stranger) = pair(b"key", b"kez");
+        assert_eq!(stranger.decrypt(&sealed[0]), None, "another key");
+        let answer = b.encrypt(b"three".to_vec());
+        assert_eq!(a.decrypt(&answer).as_deref(), Some(&b"three"[..]));
     }
 
     #[test]

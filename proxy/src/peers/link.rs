@@ -24,7 +24,7 @@ use super::{
     core::{Config, Counters, End, Parties, Session, Tables},
     wire::{NONCE, Refuse},
 };
-use crate::net;
+use crate::{net, tls::TicketKeys};
 
 /// Connections that the peer has made, those included that have not proved anything yet.
 const ACCEPTED: usize = 4;
@@ -67,6 +67,7 @@ struct Shared {
     core: Config,
     listener: RefCell<Option<Rc<TcpListener>>>,
     tables: Rc<RefCell<Tables>>,
+    tickets: Arc<TicketKeys>,
     totals: Rc<RefCell<Totals>>,
     active: RefCell<Option<Rc<Active>>>,
     /// Told when there is no connection any more; awaited by the task that connects alone.
@@ -114,6 +115,7 @@ impl Link {
         core: Config,
         listener: Option<Rc<TcpListener>>,
         tables: Rc<RefCell<Tables>>,
+        tickets: Arc<TicketKeys>,
         totals: Rc<RefCell<Totals>>,
     ) -> Self {
         let shared = Rc::new(Shared {
@@ -121,6 +123,7 @@ impl Link {
             core,
             listener: RefCell::new(listener),
             tables,
+            tickets,
             totals,
             active: RefCell::default(),
             lost: Notify::new(),
@@ -282,10 +285,16 @@ impl Shared {
         let mut buffer = vec![0; READ];
         let mut exchange = async || -> Result<std::convert::Infallible, Ended> {
             stream.set_nodelay(true)?;
+            let mut told = None;
             loop {
                 if active.is_none() && session.parties().is_some() {
                     *active = Some(self.claim(session).ok_or(Ended::Superseded)?);
                     session.tell_all(&self.tables.borrow());
+                }
+                if active.is_some()
+                    && let Some(secrets) = self.tickets.news(&mut told)
+                {
+                    session.tell_tickets(net::now(), secrets);
                 }
                 let waits = !session.poll_output(net::now(), &self.tables.borrow()).is_empty();
                 self.count(session);
@@ -306,7 +315,10 @@ impl Shared {
                         }
                         match now(stream.try_read(&mut buffer))? {
                             Some(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                            Some(read) => session.handle_input(net::now(), &buffer[..read], &self.tables.borrow())?,
+                            Some(read) => {
+                                session.handle_input(net::now(), &buffer[..read], &self.tables.borrow())?;
+                                self.tickets.hear(&session.take_tickets());
+                            }
                             None => {}
                         }
                         // A peer that sends without a pause does not keep this thread from its other work.

@@ -1,5 +1,6 @@
 //! Tables of session persistence that are kept alike on both amphorae of a pair, so that clients keep their
-//! member when the other one takes over: what HAProxy's `peers` section does.
+//! member when the other one takes over: what HAProxy's `peers` section does. And the secrets of session tickets, so that clients
+//! resume their TLS sessions there.
 //!
 //! | module | what is inside |
 //! | --- | --- |
@@ -32,7 +33,7 @@ use self::{
     core::Tables,
     link::{Link, Totals},
 };
-use crate::persist::PersistState;
+use crate::{persist::PersistState, tls::TicketKeys};
 pub use amphora_ipc::PeersConfig;
 
 /// The peer of this process, if it has one.
@@ -40,6 +41,7 @@ pub struct Peers {
     instance: Uuid,
     epoch: Instant,
     tables: Rc<RefCell<Tables>>,
+    tickets: Arc<TicketKeys>,
     totals: Rc<RefCell<Totals>>,
     link: Option<Link>,
 }
@@ -50,7 +52,15 @@ impl Peers {
 
     /// No peer. `instance` differs each time the process starts, `epoch` is where the workers' clock began.
     pub fn new(instance: Uuid, epoch: Instant) -> Self {
-        Self { instance, epoch, tables: Rc::default(), totals: Rc::default(), link: None }
+        let (tables, tickets, totals) = (Rc::default(), TicketKeys::new(), Rc::default());
+        Self { instance, epoch, tables, tickets, totals, link: None }
+    }
+
+    /// Sessions that began here are resumed on the peer from then on, and its own here: the secrets of their tickets are exchanged.
+    /// To be called before there is a peer.
+    #[must_use]
+    pub fn with_tickets(self, tickets: Arc<TicketKeys>) -> Self {
+        Self { tickets, ..self }
     }
 
     /// Whether there is a peer.
@@ -86,7 +96,7 @@ impl Peers {
         self.totals.borrow_mut().last_error = trouble;
         let core = core::Config { key: config.key.clone(), instance: self.instance, epoch: self.epoch };
         let (tables, totals) = (Rc::clone(&self.tables), Rc::clone(&self.totals));
-        self.link = Some(Link::start(config, core, listener, tables, totals));
+        self.link = Some(Link::start(config, core, listener, tables, Arc::clone(&self.tickets), totals));
         Ok(())
     }
 

@@ -14,6 +14,8 @@
 //!              key: u64, member: 16 bytes, used: i32
 //!   6 Whole    -
 //!   7 Again    -
+//!   8 Tickets  1 to 32 secrets of 56 bytes, encrypted: name: 16 bytes, secret: 32 bytes, made: u64; then 16 bytes of a tag.
+//!              Of version 2
 //! ```
 //!
 //! A message is exactly as long as it says. What is not as above ends the connection.
@@ -21,7 +23,7 @@
 use amphora_model::{MemberId, PoolId};
 use uuid::Uuid;
 
-use crate::persist::StickKey;
+use crate::{persist::StickKey, tls::TicketSecret};
 
 /// The most bytes of a frame after its length.
 pub const MAX_FRAME: usize = 16 * 1024;
@@ -42,6 +44,40 @@ const LENGTH: usize = 2;
 const MAGIC: &[u8; 8] = b"AMPHPEER";
 const ENTRY: usize = 8 + 16 + 4;
 
+/// The most secrets of one message.
+const MAX_SECRETS: usize = 32;
+
+const SECRET: usize = 16 + 32 + 8;
+
+/// Bytes that encryption adds: the tag of AES-GCM.
+pub(super) const TAG: usize = 16;
+
+/// Secrets of tickets as they are encrypted.
+pub(super) fn write_secrets(secrets: &[TicketSecret]) -> Vec<u8> {
+    let newest = &secrets[secrets.len().saturating_sub(MAX_SECRETS)..];
+    newest.iter().flat_map(|it| [&it.name[..], &it.secret, &it.made.to_be_bytes()].concat()).collect()
+}
+
+/// Secrets of tickets from what was decrypted.
+///
+/// # Errors
+/// When it is not as it is written.
+pub(super) fn read_secrets(bytes: &[u8]) -> Result<Vec<TicketSecret>, WireError> {
+    let (secrets, rest) = bytes.as_chunks::<SECRET>();
+    if !rest.is_empty() {
+        return Err(WireError::Malformed);
+    }
+    let read = |bytes: &[u8; SECRET]| {
+        let mut reader = Reader(bytes);
+        Ok(TicketSecret {
+            name: reader.take()?,
+            secret: reader.take()?,
+            made: u64::from_be_bytes(reader.take()?),
+        })
+    };
+    secrets.iter().map(read).collect()
+}
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -59,6 +95,8 @@ pub enum Message {
     Whole,
     /// Asks for everything once more: there is a pool or a member that was not known when it was spoken of.
     Again,
+    /// Secrets that the sender's session tickets are made with, encrypted: see `super::auth`.
+    Tickets(Box<[u8]>),
 }
 
 /// Who speaks, and the challenge.
@@ -184,6 +222,11 @@ impl Message {
             }
             Self::Whole => out.push(6),
             Self::Again => out.push(7),
+            Self::Tickets(sealed) => {
+                debug_assert!((1..=MAX_SECRETS * SECRET + TAG).contains(&sealed.len()));
+                out.push(8);
+                out.extend(sealed);
+            }
         }
     }
 
@@ -215,6 +258,7 @@ impl Message {
             5 => Self::Entries(reader.entries()?),
             6 => Self::Whole,
             7 => Self::Again,
+            8 => Self::Tickets(reader.sealed()?),
             _ => return Err(WireError::Malformed),
         };
         if reader.0.is_empty() { Ok(message) } else { Err(WireError::Malformed) }
@@ -261,6 +305,13 @@ impl Reader<'_> {
         self.0 = rest;
         let list = entries.iter().map(|bytes| Reader(bytes).entry()).collect::<Result<_, _>>()?;
         Ok(Entries { table: Table { pool, cookie_name }, list })
+    }
+
+    fn sealed(&mut self) -> Result<Box<[u8]>, WireError> {
+        let sealed = std::mem::take(&mut self.0);
+        let secrets = sealed.len().checked_sub(TAG).ok_or(WireError::Malformed)?;
+        let whole = secrets.is_multiple_of(SECRET) && (1..=MAX_SECRETS).contains(&(secrets / SECRET));
+        if whole { Ok(sealed.into()) } else { Err(WireError::Malformed) }
     }
 
     fn entry(&mut self) -> Result<Entry, WireError> {
@@ -310,6 +361,7 @@ mod tests {
             Just(Message::Alive),
             Just(Message::Whole),
             Just(Message::Again),
+            (1..=MAX_SECRETS).prop_map(|n| Message::Tickets(vec![7; n * SECRET + TAG].into())),
         ]
     }
 

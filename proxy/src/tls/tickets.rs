@@ -16,7 +16,7 @@ use std::{
     fmt,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -138,34 +138,51 @@ impl TicketKeys {
         Arc::new(Self::default())
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Ring) -> T) -> T {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut ring);
-        self.generation.fetch_add(1, Ordering::Release);
-        result
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its own secrets, for the other amphora; a new one is made when it is due.
     pub fn export(&self, now: u64) -> Vec<TicketSecret> {
         self.tend(now);
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.own.clone()
+        self.ring().own.clone()
+    }
+
+    /// Its own secrets, if there are others than when `seen` was set last. None are made for that: the first ticket does.
+    pub fn news(&self, seen: &mut Option<u64>) -> Option<Vec<TicketSecret>> {
+        let generation = self.generation.load(Ordering::Acquire);
+        if seen.replace(generation) == Some(generation) {
+            return None;
+        }
+        Some(self.ring().own.clone())
     }
 
     /// Takes up the other amphora's secrets, whose tickets are good here then. Says whether anything was new.
     pub fn import(&self, secrets: &[TicketSecret], now: u64) -> bool {
-        self.change(|ring| ring.import(secrets, now))
+        let mut ring = self.ring();
+        let new = ring.import(secrets, now);
+        if new {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        new
+    }
+
+    /// [`import`](Self::import), at the time that it is.
+    pub fn hear(&self, secrets: &[TicketSecret]) {
+        if let Some(now) = DefaultTimeProvider.current_time().filter(|_| !secrets.is_empty()) {
+            self.import(secrets, now.as_secs());
+        }
     }
 
     /// Makes a new secret when it is due.
     fn tend(&self, now: u64) {
-        self.change(|ring| {
-            if ring.is_due(now)
-                && let Some(fresh) = fresh(now)
-            {
-                ring.rotate(fresh);
-            }
-        });
+        let mut ring = self.ring();
+        if ring.is_due(now)
+            && let Some(fresh) = fresh(now)
+        {
+            ring.rotate(fresh);
+            self.generation.fetch_add(1, Ordering::Release);
+        }
     }
 }
 
@@ -239,7 +256,7 @@ impl Tickets {
     }
 
     fn derive(&self) -> Option<Derived> {
-        let ring = self.keys.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.keys.ring();
         let generation = self.keys.generation.load(Ordering::Acquire);
         let derive = |secret: &TicketSecret| {
             let extracted = Salt::new(HKDF_SHA256, b"amphora session tickets").extract(&secret.secret);

@@ -33,10 +33,13 @@ use super::{
     auth::Seal,
     wire::{self, Hello, Message, NONCE, Refuse, WireError, framed, write_frame},
 };
-use crate::persist::table_time;
+use crate::{persist::table_time, tls::TicketSecret};
 
 /// The versions of the protocol that are spoken here.
-const VERSIONS: (u8, u8) = (1, 1);
+const VERSIONS: (u8, u8) = (1, 2);
+
+/// The first that knows secrets of tickets.
+const WITH_TICKETS: u8 = 2;
 
 /// How long both sides may take to prove themselves.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -196,6 +199,10 @@ pub struct Session {
     /// The peer has spoken of what is not known here.
     missed: bool,
     counters: Counters,
+    /// The secrets of tickets that were told last.
+    told: Vec<TicketSecret>,
+    /// What the peer has told of them since this was asked last.
+    heard_tickets: Vec<TicketSecret>,
 }
 
 impl Session {
@@ -237,7 +244,26 @@ impl Session {
             whole: false,
             missed: false,
             counters: Counters::default(),
+            told: Vec::new(),
+            heard_tickets: Vec::new(),
         }
+    }
+
+    /// Tells the secrets that tickets are made with here, unless they are what was told last. Nothing happens before the connection
+    /// is open, and with a peer that does not know of them.
+    pub fn tell_tickets(&mut self, now: Instant, secrets: Vec<TicketSecret>) {
+        let Some(seal) = self.seal.as_mut().filter(|_| self.state == State::Open) else { return };
+        if self.version < WITH_TICKETS || secrets.is_empty() || secrets == self.told {
+            return;
+        }
+        let sealed = seal.encrypt(wire::write_secrets(&secrets));
+        self.told = secrets;
+        self.say(now, &Message::Tickets(sealed));
+    }
+
+    /// The secrets of tickets that the peer has told since this was asked last.
+    pub fn take_tickets(&mut self) -> Vec<TicketSecret> {
+        std::mem::take(&mut self.heard_tickets)
     }
 
     /// Who speaks with whom, once both have proved themselves.
@@ -307,6 +333,10 @@ impl Session {
                 self.counters.entries_received += entries.list.len() as u64;
                 self.counters.entries_taken += merged.taken;
                 self.counters.entries_unknown += merged.unknown;
+            }
+            (State::Open, Message::Tickets(sealed)) if self.version >= WITH_TICKETS => {
+                let text = self.seal.as_mut().and_then(|seal| seal.decrypt(&sealed)).ok_or(End::Forged)?;
+                self.heard_tickets = wire::read_secrets(&text)?;
             }
             (State::Open, Message::Whole) => self.counters.full_syncs_received += 1,
             (State::Open, Message::Again) => self.tell_all(tables),

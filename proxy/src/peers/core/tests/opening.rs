@@ -1,6 +1,7 @@
 //! Who may speak with whom, and which connection of two stays.
 
 use super::*;
+use crate::tls::TicketSecret;
 
 #[test]
 fn without_the_key_nothing_is_taken_and_both_are_told() {
@@ -34,7 +35,7 @@ fn a_process_does_not_speak_with_itself_nor_in_a_version_that_is_not_there() {
 
     let side = &mut pair.sides[0];
     let mut session = Session::accept(side.config.clone(), [1; NONCE], pair.now);
-    let hello = Hello { lowest: 2, highest: 9, instance: Uuid::from_u128(5), nonce: [2; NONCE] };
+    let hello = Hello { lowest: 3, highest: 9, instance: Uuid::from_u128(5), nonce: [2; NONCE] };
     let mut bytes = Vec::new();
     let first = Message::Hello(hello);
     write_frame(&mut bytes, |out| first.encode(out));
@@ -44,7 +45,7 @@ fn a_process_does_not_speak_with_itself_nor_in_a_version_that_is_not_there() {
     write_frame(&mut later, |out| hello.encode(out));
     let mut session = Session::accept(side.config.clone(), [1; NONCE], pair.now);
     session.handle_input(pair.now, &later, &side.tables).unwrap();
-    assert_eq!((session.version(), session.parties()), (1, None));
+    assert_eq!((session.version(), session.parties()), (2, None));
     assert_eq!(session.handle_input(pair.now, &later, &side.tables), Err(End::Refuse(Refuse::Key)));
 }
 
@@ -133,4 +134,28 @@ fn pass(now: Instant, (from, own): (&mut Session, &Side), (to, other): (&mut Ses
     let bytes = from.poll_output(now, &own.tables).to_vec();
     from.sent(now, bytes.len());
     to.handle_input(now, &bytes, &other.tables).unwrap();
+}
+
+#[test]
+fn secrets_of_tickets_are_told_when_they_are_others_and_taken_as_they_are() {
+    let secret = |n: u8| TicketSecret { name: [n; 16], secret: [n + 100; 32], made: u64::from(n) };
+    let mut pair = Pair::new(5, 1);
+    pair.connect();
+    pair.sides[0].session.as_mut().unwrap().tell_tickets(pair.now, vec![secret(0)]);
+    pair.settle();
+    let heard = |pair: &mut Pair| pair.sides[1].session.as_mut().unwrap().take_tickets();
+    assert_eq!(heard(&mut pair), [], "there was no connection yet");
+    for (told, expected) in
+        [(vec![secret(1)], 1), (vec![secret(1)], 0), (vec![secret(1), secret(2)], 2), (vec![], 0)]
+    {
+        pair.sides[0].session.as_mut().unwrap().tell_tickets(pair.now, told.clone());
+        pair.settle();
+        assert_eq!(heard(&mut pair), told[..expected]);
+    }
+    // More than fit: the newest.
+    let many: Vec<_> = (0..40).map(secret).collect();
+    pair.sides[0].session.as_mut().unwrap().tell_tickets(pair.now, many.clone());
+    pair.settle();
+    assert_eq!(heard(&mut pair), many[8..]);
+    assert_eq!(pair.ends(), [None, None]);
 }
