@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use amphora_logging::LogFormat;
 use clap::Parser;
 
 /// The REST agent of an amphora: takes a load balancer's configuration, makes the proxy run it, reports its status,
@@ -22,4 +23,7 @@ pub(crate) struct Arguments {
     /// Start the proxy as well and keep it running, for containers and hosts without systemd.
     #[arg(long)]
     pub(crate) supervise: bool,
+    /// Lines of the log to read, or a JSON object each: text, json. AMPHORA_LOG_FORMAT says it for all programs; else text.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }

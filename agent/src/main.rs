@@ -8,7 +8,7 @@ use amphora_agent::{
     config::{Config, Source, Sources},
     run::run,
 };
-use amphora_logging::{Log, Style};
+use amphora_logging::{Log, LogFormat, Style};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tracing::level_filters::LevelFilter;
 
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let _log = log_to_stderr(config.debug);
+    let _log = log_to_stderr(config.debug, LogFormat::chosen(arguments.log_format));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -84,10 +84,10 @@ fn main() -> ExitCode {
 }
 
 /// Without the time when it goes to the journal, which has its own.
-fn log_to_stderr(debug: bool) -> Log {
+fn log_to_stderr(debug: bool, format: LogFormat) -> Log {
     let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
     let without_time = std::env::var_os("JOURNAL_STREAM").is_some();
-    amphora_logging::to_stderr(level, Style { ansi: std::io::stderr().is_terminal(), without_time })
+    amphora_logging::to_stderr(level, Style { format, ansi: std::io::stderr().is_terminal(), without_time })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use amphora_logging::LogFormat;
 use clap::Parser;
 use tracing::Level;
 
@@ -63,4 +64,8 @@ pub(crate) struct Options {
     /// Log events of this level and above to standard error: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL", default_value_t = Level::INFO)]
     pub(crate) log_level: Level,
+
+    /// Lines to read, or a JSON object each: text, json. AMPHORA_LOG_FORMAT says it for all programs; else text.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }

@@ -6,7 +6,7 @@ mod run;
 
 use std::{io, process::ExitCode};
 
-use amphora_logging::Style;
+use amphora_logging::{LogFormat, Style};
 use amphora_proxy::memory;
 use clap::Parser;
 
@@ -16,7 +16,10 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 fn main() -> ExitCode {
     memory::prepare();
     let options = cli::Options::parse();
-    let _log = amphora_logging::to_stderr(options.log_level, Style::default());
+    let _log = amphora_logging::to_stderr(
+        options.log_level,
+        Style { format: LogFormat::chosen(options.log_format), ..Style::default() },
+    );
     if let Some(file) = &options.check {
         return check::check(file, io::stdout().lock());
     }

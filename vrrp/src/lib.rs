@@ -26,13 +26,16 @@ mod sys;
 
 use std::process::ExitCode;
 
-use amphora_logging::Style;
+use amphora_logging::{LogFormat, Style};
 use clap::Parser;
 
 /// The program.
 pub fn main() -> ExitCode {
     let options = cli::Options::parse();
-    let _log = amphora_logging::to_stderr(options.log_level, Style::default());
+    let _log = amphora_logging::to_stderr(
+        options.log_level,
+        Style { format: LogFormat::chosen(options.log_format), ..Style::default() },
+    );
     match run::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

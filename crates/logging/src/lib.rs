@@ -4,6 +4,7 @@
 //! | module | what is inside |
 //! | --- | --- |
 //! | [`repeats`] | which lines are told, without a clock and without I/O |
+//! | `json` | lines as JSON |
 //!
 //! A program makes its log with [`to_stderr`], and awaits [`tell_of_repeats`] beside all else that it does.
 
@@ -13,12 +14,14 @@
 )]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
 
+mod json;
 pub mod repeats;
 
 use std::{
     fmt::{self, Write},
     future::pending,
     hash::Hash,
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -36,15 +39,69 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use self::repeats::{LeftOut, Repeats};
+use self::{
+    json::Json,
+    repeats::{LeftOut, Repeats},
+};
 
 /// The target of lines that tell of objects of the configuration, or of what a controller has changed. Nobody else decides how
 /// many of them there are, and each that is not equal to another is told.
 pub const EACH: &str = "each";
 
-/// What a line of the log has before its text.
+/// What lines are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// To be read.
+    #[default]
+    Text,
+    /// To be parsed: a JSON object each.
+    Json,
+}
+
+impl LogFormat {
+    /// The variable of the environment that programs take it from, when their command line does not say it.
+    pub const VARIABLE: &str = "AMPHORA_LOG_FORMAT";
+
+    /// What the command line has said, or the environment, or text.
+    pub fn chosen(option: Option<Self>) -> Self {
+        let said = || std::env::var(Self::VARIABLE).ok().filter(|text| !text.is_empty());
+        option.unwrap_or_else(|| {
+            said().map_or(Self::Text, |text| {
+                text.parse().unwrap_or_else(|reason| {
+                    eprintln!("{} is {text:?}, but {reason}: lines are text", Self::VARIABLE);
+                    Self::Text
+                })
+            })
+        })
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("it is text or json".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// What a line of the log has before its text. JSON has a time and no colours in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
+    /// What lines are.
+    pub format: LogFormat,
     /// Colours.
     pub ansi: bool,
     /// No time, because who reads the lines adds it.
@@ -66,7 +123,11 @@ pub fn to_stderr(level: impl Into<LevelFilter>, style: Style) -> Log {
         .with_writer(std::io::stderr)
         .with_ansi(style.ansi)
         .with_target(false);
-    let lines = if style.without_time { lines.without_time().boxed() } else { lines.boxed() };
+    let lines = match style {
+        Style { format: LogFormat::Json, .. } => lines.event_format(Json).boxed(),
+        Style { without_time: true, .. } => lines.without_time().boxed(),
+        _ => lines.boxed(),
+    };
     let limited = lines.with_filter(Limited(Arc::clone(&shared)));
     Registry::default().with(level.into()).with(limited).init();
     Log(shared)
@@ -265,6 +326,64 @@ mod tests {
         (0..1000).for_each(|member| tracing::info!(target: EACH, member, "health changed"));
         (0..10).for_each(|_| tracing::info!(target: EACH, member = 1000, "health changed"));
         assert_eq!(written.lines().len(), 1005);
+    }
+
+    fn json_log() -> (Arc<Shared>, Written, tracing::subscriber::DefaultGuard) {
+        let (shared, written) = (Arc::new(Shared::default()), Written::default());
+        let writer = written.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .with_ansi(true)
+            .event_format(Json)
+            .with_filter(Limited(Arc::clone(&shared)));
+        let guard =
+            tracing::subscriber::set_default(Registry::default().with(LevelFilter::DEBUG).with(lines));
+        (shared, written, guard)
+    }
+
+    fn parsed(line: &str) -> serde_json::Value {
+        let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = value.as_object_mut().unwrap().remove("time").unwrap();
+        assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+        value
+    }
+
+    #[test]
+    fn json_lines_say_what_lines_of_text_say() {
+        let (shared, written, _guard) = json_log();
+        let odd = "a \"b\" \\ \n\r\t\u{1b}[31m \u{2028} \u{e9} \u{1f600} \0";
+        tracing::warn!(count = 7, rate = 0.5, huge = f64::NAN, yes = true, text = odd, shown = %odd, ids = ?[1, 2], "odd: {odd}");
+        tracing::error!("nothing else");
+        tracing::info!(message = 5);
+        (0..7).for_each(|_| tracing::info!(error = %"again and again", "repeats"));
+        drop(Log(shared));
+        let lines = written.lines();
+        assert_eq!(lines.len(), 3 + 5 + 1);
+        assert_eq!(
+            parsed(&lines[0]),
+            serde_json::json!({"level": "WARN", "message": format!("odd: {odd}"), "fields": {
+                "count": 7, "rate": 0.5, "huge": null, "yes": true, "text": odd, "shown": odd, "ids": "[1, 2]",
+            }})
+        );
+        assert_eq!(parsed(&lines[1]), serde_json::json!({"level": "ERROR", "message": "nothing else"}));
+        assert_eq!(parsed(&lines[2]), serde_json::json!({"level": "INFO", "message": 5}));
+        let told = "2 more like this left out: repeats error=again and again";
+        assert_eq!(parsed(lines.last().unwrap())["message"], told);
+        assert!(lines.iter().all(|line| !line.chars().any(char::is_control)));
+    }
+
+    proptest::proptest! {
+        /// Any text comes back from its line, and no text makes two of it.
+        #[test]
+        fn any_text_is_one_line(text in ".*", name in "\\PC*") {
+            let (_shared, written, _guard) = json_log();
+            tracing::info!(text, shown = %name, "{name}");
+            let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            proptest::prop_assert_eq!(line.matches(['\n', '\r', '\u{2028}', '\u{85}']).count(), 1);
+            let value = parsed(line.trim_end());
+            proptest::prop_assert_eq!(value["fields"]["text"].as_str(), Some(text.as_str()));
+            proptest::prop_assert_eq!(value["message"].as_str(), Some(name.as_str()));
+        }
     }
 
     #[test]
