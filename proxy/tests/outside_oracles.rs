@@ -1,11 +1,13 @@
 //! The oracles of what comes from operators, clients and members beside HTTP's framing, on generated input; fuzz targets
 //! run the same.
 
+#![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "tests may block")]
 
 mod oracle;
 
 use amphora_model::arbitrary;
+use amphora_proxy::logs::{Format, Protocol};
 use proptest::{prelude::*, sample::Index};
 
 /// Where a document is cut, and what is put there.
@@ -55,6 +57,94 @@ fn values_of_cookies_with_line_breaks_are_more_than_one_field() {
     }
 }
 
+/// Whether each of many formats is one, as `haproxy -c` says and as we do. HAProxy ignores flags that it does not know, and
+/// formats with these are left out.
+#[test]
+fn formats_are_accepted_as_by_haproxy() {
+    const TOKENS: &[&str] = &[
+        "%",
+        "%%",
+        "%{+Q}",
+        "%{-M,+X}",
+        "%{",
+        "}",
+        "[",
+        "]",
+        " ",
+        "a",
+        "9",
+        "-",
+        "\"",
+        "\\",
+        ":",
+        "%ci",
+        "%r",
+        "%{+Q}r",
+        "%tsc",
+        "%foo",
+        "%o",
+        "%{+E}o",
+        "%[src]",
+        "%{+Q}[ssl_c_s_dn]",
+        "%[ssl_c_s_dn(cn)]",
+        "%[ssl_c_sha1,hex]",
+        "%[src",
+        "%HPO",
+        "T",
+    ];
+    let variables = amphora_proxy::logs::field::FIELDS.iter().map(|(name, _)| format!("%{name}"));
+    let samples = amphora_proxy::logs::field::SAMPLES.iter().map(|(name, _)| format!("%[{name}]"));
+    let mut formats: Vec<String> = variables.chain(samples).collect();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for _ in 0..2000 {
+        let length = 1 + random(6);
+        formats.push((0..length).map(|_| TOKENS[random(TOKENS.len())]).collect());
+    }
+    // HAProxy takes an empty word for none.
+    formats.retain(|format| !format.trim().is_empty());
+    let mut config = String::new();
+    let mut lines = Vec::new();
+    for (n, format) in formats.iter().enumerate() {
+        let quoted = format.replace('\\', "\\\\").replace('"', "\\\"");
+        config += &format!(
+            "frontend f{n}\n mode http\n timeout client 1s\n bind 127.0.0.1:{}\n log-format \"{quoted}\"\n",
+            1024 + n
+        );
+        lines.push(5 * n + 5);
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, config.as_bytes()).unwrap();
+    let checked = std::process::Command::new("haproxy").arg("-c").arg("-f").arg(file.path()).output();
+    let Ok(checked) = checked else {
+        eprintln!("SKIPPED: there is no haproxy to compare with");
+        return;
+    };
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let refused: std::collections::HashSet<usize> = said
+        .lines()
+        .filter(|line| line.contains("ALERT"))
+        .filter_map(|line| line.split_once(":").and_then(|_| line.rsplit_once("]").map(|(front, _)| front)))
+        .filter_map(|front| front.split(']').find_map(|part| part.rsplit_once(':')?.1.parse().ok()))
+        .collect();
+    let mut accepted = 0;
+    for (format, line) in formats.iter().zip(lines) {
+        let ours = Format::parse(format, Protocol::Http);
+        if ours.as_ref().is_err_and(|error| error.reason.contains(" flag ")) {
+            continue;
+        }
+        assert_eq!(ours.is_err(), refused.contains(&line), "{format:?}: {ours:?}");
+        accepted += usize::from(ours.is_ok());
+    }
+    assert!(accepted > 500 && accepted < formats.len() - 500, "{accepted} of {}", formats.len());
+    println!("{} formats, {accepted} accepted, as by HAProxy", formats.len());
+}
+
 proptest! {
     #[test]
     fn documents_spoiled_as_text(seed: u64, at: Index, len in 0usize..12, scrap in prop::sample::select(SCRAPS)) {
@@ -85,6 +175,12 @@ proptest! {
     fn cookies(value in "(SRV|SRV=|b=|b|a|\\$P|=|;|; |,|\"|\\\\| |\t|=m1){0,16}", noise: Vec<u8>) {
         oracle::cookies(value.as_bytes());
         oracle::cookies(&noise);
+    }
+
+    #[test]
+    fn log_formats(format in "(%|%%|\\{\\+Q\\}|ci|HU| |\\[src\\]|[a-z]|\"){0,24}", target: Vec<u8>, noise: Vec<u8>) {
+        oracle::log_format(&[format.as_bytes(), b"\n", &target].concat());
+        oracle::log_format(&noise);
     }
 
     #[test]

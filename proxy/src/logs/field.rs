@@ -74,8 +74,8 @@ pub enum Sample {
     RequestVersion,
 }
 
-/// By name.
-pub(super) const SAMPLES: &[(&str, Sample)] = &[
+/// Each sample by its name.
+pub const SAMPLES: &[(&str, Sample)] = &[
     ("ssl_c_verify", Sample::ClientVerify),
     ("ssl_c_used", Sample::ClientUsed),
     ("ssl_c_s_dn", Sample::ClientSubject(Name::Whole)),

@@ -4,6 +4,7 @@
 //! * `document`: the load balancer's document and the update of a member
 //! * `l7`: rules and their regular expressions
 //! * `http2`: frames of HTTP/2, and the requests in them
+//! * `log_format`: formats of flow logs
 //! * `cookies`: `Cookie` and `Set-Cookie`
 //! * `peers`: what the other proxy of a pair says
 //! * `proxy_header`: the PROXY protocol, which is only written
@@ -16,6 +17,7 @@ mod cookies;
 mod document;
 mod http2;
 mod l7;
+mod log_format;
 mod peers;
 mod proxy_header;
 mod stream;
@@ -36,6 +38,7 @@ pub(crate) use self::{
     document::{document, member_update},
     http2::http2_server,
     l7::l7,
+    log_format::log_format,
     peers::peers,
     proxy_header::proxy_header,
     stream::{Comparison, request_stream},
