@@ -33,11 +33,9 @@ pub enum Sample {
     /// `ssl_c_s_dn`: the subject of the client's certificate.
     ClientSubject(Name),
     /// `ssl_c_i_dn`: its issuer.
-    ClientIssuer(Name),
+    ClientIssuer,
     /// `ssl_c_sha1,hex`: its digest.
     ClientSha1,
-    /// `ssl_c_serial,hex`: its serial number.
-    ClientSerial,
     /// `ssl_c_notbefore`: from when on it is valid, as `YYMMDDhhmmssZ`.
     ClientNotBefore,
     /// `ssl_c_notafter`: until when.
@@ -82,12 +80,8 @@ pub const SAMPLES: &[(&str, Sample)] = &[
     ("ssl_c_s_dn(cn)", Sample::ClientSubject(Name::CommonName)),
     ("ssl_c_s_dn(o)", Sample::ClientSubject(Name::Organization)),
     ("ssl_c_s_dn(ou)", Sample::ClientSubject(Name::OrganizationalUnit)),
-    ("ssl_c_i_dn", Sample::ClientIssuer(Name::Whole)),
-    ("ssl_c_i_dn(cn)", Sample::ClientIssuer(Name::CommonName)),
-    ("ssl_c_i_dn(o)", Sample::ClientIssuer(Name::Organization)),
-    ("ssl_c_i_dn(ou)", Sample::ClientIssuer(Name::OrganizationalUnit)),
+    ("ssl_c_i_dn", Sample::ClientIssuer),
     ("ssl_c_sha1,hex", Sample::ClientSha1),
-    ("ssl_c_serial,hex", Sample::ClientSerial),
     ("ssl_c_notbefore", Sample::ClientNotBefore),
     ("ssl_c_notafter", Sample::ClientNotAfter),
     ("ssl_fc", Sample::Tls),
@@ -124,9 +118,8 @@ impl Sample {
             Self::ClientVerify
             | Self::ClientUsed
             | Self::ClientSubject(_)
-            | Self::ClientIssuer(_)
+            | Self::ClientIssuer
             | Self::ClientSha1
-            | Self::ClientSerial
             | Self::ClientNotBefore
             | Self::ClientNotAfter
             | Self::Tls

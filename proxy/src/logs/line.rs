@@ -11,8 +11,9 @@ use super::{
     escape::Escape,
     field::{Field, Name, Protocol, Sample},
     format::{Flags, Format, Piece},
-    record::{Attributes, Record, Times, TlsFacts},
+    record::{Record, Times},
 };
+use crate::tls::{ClientCertificate, PeerFacts};
 
 /// HAProxy's `MAX_SYSLOG_LEN`: the longest line with its head, the line feed behind it not counted.
 pub const MAX_LINE: usize = 1024;
@@ -393,23 +394,22 @@ impl Writer<'_> {
         let text: Option<&[u8]> = match sample {
             Sample::ClientVerify => match tls {
                 Some(tls) => {
-                    display(&tls.verify);
+                    display(&tls.verify_result());
                     Some(short.bytes())
                 }
                 None => None,
             },
             Sample::ClientUsed => tls.and_then(|tls| boolean(tls.certificate.is_some())),
-            Sample::ClientSubject(name) => certificate.and_then(|facts| attribute(&facts.subject, name)),
-            Sample::ClientIssuer(name) => certificate.and_then(|facts| attribute(&facts.issuer, name)),
-            Sample::ClientSha1 => certificate.map(|facts| facts.sha1.as_bytes()),
-            Sample::ClientSerial => certificate.map(|facts| facts.serial.as_bytes()),
-            Sample::ClientNotBefore => certificate.map(|facts| facts.not_before.as_bytes()),
-            Sample::ClientNotAfter => certificate.map(|facts| facts.not_after.as_bytes()),
+            Sample::ClientSubject(name) => certificate.and_then(|facts| attribute(facts, name)),
+            Sample::ClientIssuer => certificate.map(ClientCertificate::issuer),
+            Sample::ClientSha1 => certificate.map(|facts| facts.sha1().as_bytes()),
+            Sample::ClientNotBefore => certificate.map(ClientCertificate::not_before),
+            Sample::ClientNotAfter => certificate.map(ClientCertificate::not_after),
             Sample::Tls => boolean(tls.is_some()),
             Sample::TlsVersion => tls.map(|tls| tls.version.as_bytes()),
             Sample::TlsCipher => tls.map(|tls| tls.cipher.as_bytes()),
-            Sample::TlsServerName => tls.and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),
-            Sample::TlsAlpn => tls.and_then(|tls| tls.alpn.as_deref()).map(str::as_bytes),
+            Sample::TlsServerName => tls.and_then(|tls| tls.sni.as_deref()).map(str::as_bytes),
+            Sample::TlsAlpn => tls.and_then(|tls| tls.alpn.as_deref()),
             Sample::TlsResumed => boolean(tls.is_some_and(|tls| tls.resumed)),
             Sample::Source => {
                 display(&record.client.ip());
@@ -466,7 +466,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn tls(&self) -> Option<&TlsFacts> {
+    fn tls(&self) -> Option<&PeerFacts> {
         self.record.tls.as_deref()
     }
 
@@ -499,12 +499,12 @@ struct RequestLine<'a> {
     is_bad: bool,
 }
 
-fn attribute(name: &Attributes, which: Name) -> Option<&[u8]> {
+fn attribute(certificate: &ClientCertificate, which: Name) -> Option<&[u8]> {
     match which {
-        Name::Whole => Some(&name.whole),
-        Name::CommonName => name.common_name.as_deref(),
-        Name::Organization => name.organization.as_deref(),
-        Name::OrganizationalUnit => name.organizational_unit.as_deref(),
+        Name::Whole => Some(certificate.subject()),
+        Name::CommonName => certificate.subject_field("CN"),
+        Name::Organization => certificate.subject_field("O"),
+        Name::OrganizationalUnit => certificate.subject_field("OU"),
     }
 }
 

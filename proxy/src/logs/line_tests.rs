@@ -8,7 +8,7 @@ use super::*;
 use crate::logs::{
     field::{FIELDS, SAMPLES},
     format,
-    record::{CertificateFacts, Counts},
+    record::Counts,
     termination::{Cause, Phase, RequestCookie, ResponseCookie},
 };
 
@@ -38,6 +38,27 @@ fn record() -> Record {
     record.counts = Counts { process: 7, frontend: 6, backend: 5, server: 4 };
     (record.line_number, record.number) = (255, 256);
     record
+}
+
+fn facts(certificate: Option<ClientCertificate>) -> PeerFacts {
+    PeerFacts {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_128_GCM_SHA256",
+        sni: Some("example.org".into()),
+        alpn: Some((*b"h2").into()),
+        resumed: true,
+        certificate,
+    }
+}
+
+/// Of `/O=ex "ample"/CN=client`.
+fn certificate() -> ClientCertificate {
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::OrganizationName, "ex \"ample\"");
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "client");
+    let key = rcgen::KeyPair::generate().unwrap();
+    ClientCertificate::new(parameters.self_signed(&key).unwrap().der().clone())
 }
 
 fn host() -> Host {
@@ -169,26 +190,10 @@ fn retries_states_and_tls_are_told() {
     record.termination.set(Cause::ServerLate, Phase::Headers);
     record.termination.request_cookie = RequestCookie::Down;
     record.termination.response_cookie = ResponseCookie::Inserted;
-    record.tls = Some(Rc::new(TlsFacts {
-        version: "TLSv1.3",
-        cipher: "TLS_AES_128_GCM_SHA256",
-        server_name: Some("example.org".into()),
-        alpn: Some("h2".into()),
-        resumed: true,
-        verify: 10,
-        certificate: Some(CertificateFacts {
-            subject: Attributes {
-                whole: (*b"/O=ex \"ample\"/CN=client").into(),
-                common_name: Some((*b"client").into()),
-                ..Attributes::default()
-            },
-            sha1: "00AA".into(),
-            ..CertificateFacts::default()
-        }),
-    }));
+    record.tls = Some(Rc::new(facts(Some(certificate()))));
     let text = write_as(
         "%rc %ts %tsc %ft %sslv %sslc %[ssl_c_verify] %{+Q}[ssl_c_s_dn] %{+E}[ssl_c_s_dn] %[ssl_c_s_dn(CN)] \
-         %[ssl_c_s_dn(ou)] %[ssl_c_sha1,hex] %[ssl_c_used] %[ssl_fc] %[ssl_fc_sni] %[ssl_fc_alpn] \
+         %[ssl_c_s_dn(ou)] %[ssl_c_used] %[ssl_fc] %[ssl_fc_sni] %[ssl_fc_alpn] \
          %[ssl_fc_is_resumed] %[ssl_fc_protocol] %{+Q}ft",
         &record,
         Protocol::Http,
@@ -197,8 +202,8 @@ fn retries_states_and_tls_are_told() {
     assert_eq!(
         text,
         format!(
-            "+3 sH sHDI {FRONTEND}~ TLSv1.3 TLS_AES_128_GCM_SHA256 10 \"/O=ex \"ample\"/CN=client\" \
-             /O=ex \\\"ample\\\"/CN=client client - 00AA 1 1 example.org h2 1 TLSv1.3 \"{FRONTEND}~\""
+            "+3 sH sHDI {FRONTEND}~ TLSv1.3 TLS_AES_128_GCM_SHA256 0 \"/O=ex \"ample\"/CN=client\" \
+             /O=ex \\\"ample\\\"/CN=client client - 1 1 example.org h2 1 TLSv1.3 \"{FRONTEND}~\""
         )
     );
 }
@@ -262,7 +267,7 @@ proptest! {
         let mut record = record();
         record.keep_request(b"GET", &target, b"HTTP/1.1");
         (record.status, record.bytes_in, record.bytes_out) = (status.into(), sizes.0 >> 1, sizes.1 >> 1);
-        record.tls = tls.then(|| Rc::new(TlsFacts::default()));
+        record.tls = tls.then(|| Rc::new(facts(None)));
         let Ok(parsed) = Format::parse(&format, Protocol::Http) else {
             prop_assert!(format.len() > format::MAX_FORMAT);
             return Ok(());

@@ -11,7 +11,7 @@ use amphora_model::{MemberId, PoolId};
 use tokio::time::Instant;
 
 use super::{format::Needs, termination::Termination};
-use crate::state::MemberState;
+use crate::{state::MemberState, tls::PeerFacts};
 
 /// What HAProxy keeps of a request line (`REQURI_LEN`, less the byte behind it).
 const MOST_OF_REQUEST: usize = 1023;
@@ -52,7 +52,7 @@ pub struct Record {
     /// How many connections there are at its end, when that is [wanted](Needs::counts).
     pub counts: Counts,
     /// What TLS has agreed upon, on an encrypted connection.
-    pub tls: Option<Rc<TlsFacts>>,
+    pub tls: Option<Rc<PeerFacts>>,
     /// The number of the line, when that is [wanted](Needs::numbers).
     pub line_number: u32,
     /// The number of the session or request.
@@ -92,55 +92,6 @@ pub struct Counts {
     pub backend: u64,
     /// Of the member.
     pub server: u64,
-}
-
-/// What TLS has agreed upon with a client.
-#[derive(Clone, Debug, Default)]
-pub struct TlsFacts {
-    /// As OpenSSL calls it: `TLSv1.3`.
-    pub version: &'static str,
-    /// As OpenSSL calls it: `TLS_AES_128_GCM_SHA256`, `ECDHE-RSA-AES128-GCM-SHA256`.
-    pub cipher: &'static str,
-    /// The name that the client has asked for.
-    pub server_name: Option<Box<str>>,
-    /// The protocol that was agreed upon.
-    pub alpn: Option<Box<str>>,
-    /// An earlier session was resumed.
-    pub resumed: bool,
-    /// OpenSSL's number of what verifying the client's certificate has come to; 0 also when there is none.
-    pub verify: u32,
-    /// The client's certificate.
-    pub certificate: Option<CertificateFacts>,
-}
-
-/// What a client's certificate says.
-#[derive(Clone, Debug, Default)]
-pub struct CertificateFacts {
-    /// The whole subject, as OpenSSL writes it on one line.
-    pub subject: Attributes,
-    /// The same of its issuer.
-    pub issuer: Attributes,
-    /// SHA-1 of it, in upper-case hexadecimal.
-    pub sha1: Box<str>,
-    /// Its serial number, in upper-case hexadecimal.
-    pub serial: Box<str>,
-    /// `YYMMDDhhmmssZ`.
-    pub not_before: Box<str>,
-    /// The same.
-    pub not_after: Box<str>,
-}
-
-/// A distinguished name.
-#[derive(Clone, Debug, Default)]
-pub struct Attributes {
-    /// All of it.
-    pub whole: Box<[u8]>,
-    /// The first `CN`.
-    pub common_name: Option<Box<[u8]>>,
-    /// The first `O`.
-    pub organization: Option<Box<[u8]>>,
-    /// The first `OU`.
-    pub organizational_unit: Option<Box<[u8]>>,
 }
 
 impl Record {
