@@ -89,7 +89,7 @@ def one(name, case, channel, service):
         case(channel, service)
         return Verdict(name, True)
     except Exception as error:  # Whatever it is, the case has failed, and the others are still to be tried.
-        return Verdict(name, False, f"{type(error).__name__}: {error}"[:500])
+        return Verdict(name, False, " ".join(f"{type(error).__name__}: {error}".split())[:500])
 
 
 def unary(channel, _):

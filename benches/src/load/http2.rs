@@ -144,7 +144,7 @@ impl Load {
             let started = Instant::now();
             let ended = match timeout(DEADLINE, self.exchange(&mut send)).await {
                 Ok(ended) => ended,
-                Err(_) => Err((Failure::Timeout, true)),
+                Err(_) => Err(Ended::Stream(Failure::Timeout)),
             };
             match ended {
                 Ok(()) => {
@@ -153,25 +153,27 @@ impl Load {
                         sleep(period.saturating_sub(started.elapsed())).await;
                     }
                 }
-                Err((failure, lives)) => {
+                Err(Ended::Announced) => {
+                    self.tally.borrow_mut().announced_closes += 1;
+                    return;
+                }
+                Err(Ended::Stream(failure)) => self.fail(failure),
+                Err(Ended::Connection(failure)) => {
                     self.fail(failure);
-                    if !lives {
-                        return;
-                    }
+                    return;
                 }
             }
         }
     }
 
-    /// Or the failure, and whether the connection can be used further.
-    async fn exchange(&self, send: &mut SendRequest<bytes::Bytes>) -> Result<(), (Failure, bool)> {
+    async fn exchange(&self, send: &mut SendRequest<bytes::Bytes>) -> Result<(), Ended> {
         poll_fn(|cx| send.poll_ready(cx)).await.map_err(kind)?;
         let (response, _) = send.send_request(self.request.clone(), true).map_err(kind)?;
         let response = response.await.map_err(kind)?;
         let status = response.status().as_u16();
         if status != self.status {
             *self.tally.borrow_mut().statuses.entry(status).or_default() += 1;
-            return Err((Failure::Status, true));
+            return Err(Ended::Stream(Failure::Status));
         }
         let mut body = response.into_body();
         let mut length = 0;
@@ -180,13 +182,13 @@ impl Load {
             let _ = body.flow_control().release_capacity(piece.len());
             let end = length + piece.len();
             if self.body.as_deref().is_some_and(|all| all.get(length..end) != Some(&*piece)) {
-                return Err((Failure::Body, true));
+                return Err(Ended::Stream(Failure::Body));
             }
             length = end;
         }
         self.tally.borrow_mut().bytes += length as u64;
         if self.body.as_ref().is_some_and(|all| all.len() != length) {
-            return Err((Failure::Body, true));
+            return Err(Ended::Stream(Failure::Body));
         }
         Ok(())
     }
@@ -236,11 +238,25 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     Ok((send, task))
 }
 
-fn kind(error: h2::Error) -> (Failure, bool) {
+/// Why there was no right answer.
+#[derive(Debug)]
+enum Ended {
+    /// The stream has failed; the connection can be used further.
+    Stream(Failure),
+    /// The connection is of no use any more.
+    Connection(Failure),
+    /// The other side takes no more requests on it, has said so, and has not taken this one (RFC 9113 6.8). No failure.
+    Announced,
+}
+
+fn kind(error: h2::Error) -> Ended {
     match () {
-        () if error.is_reset() => (Failure::Reset, true),
-        () if error.is_io() => (Failure::Reset, false),
-        () => (Failure::Closed, false),
+        () if error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) => {
+            Ended::Announced
+        }
+        () if error.is_reset() => Ended::Stream(Failure::Reset),
+        () if error.is_io() => Ended::Connection(Failure::Reset),
+        () => Ended::Connection(Failure::Closed),
     }
 }
 
@@ -283,7 +299,7 @@ impl Idle {
                 let (mut send, task) = timeout(DEADLINE, load.connect()).await??;
                 match timeout(DEADLINE, load.exchange(&mut send)).await? {
                     Ok(()) => Ok::<_, crate::Error>((send, task)),
-                    Err((failure, _)) => Err(format!("an exchange over HTTP/2 failed: {failure:?}").into()),
+                    Err(ended) => Err(format!("an exchange over HTTP/2 failed: {ended:?}").into()),
                 }
             })?;
             self.connections.push(made);

@@ -249,7 +249,8 @@ fn changes(
     load::once(tcp, &Exchange::tcp(false))?;
     wait_for_checks(control)?;
 
-    let http2 = encrypted.as_ref().map(|tls| tls.http2(at(0))).transpose()?;
+    // Without TLS by prior knowledge, on the port of HTTP/1.1.
+    let http2 = encrypted.as_ref().map_or_else(|| Ok(at(0).into()), |tls| tls.http2(at(0)))?;
     let targets = Targets { http, tcp, http2 };
     let calm = under_load(args, &targets, || {
         thread::sleep(Duration::from_secs(args.calm));
@@ -293,7 +294,7 @@ fn changes(
 struct Targets {
     http: Target,
     tcp: SocketAddr,
-    http2: Option<Target>,
+    http2: Target,
 }
 
 /// Does something while every load is on.
@@ -314,7 +315,7 @@ fn under_load(args: &Args, targets: &Targets, meanwhile: impl FnOnce() -> Result
     thread::scope(|scope| -> Result<Vec<Load>> {
         let stop = &stop;
         // Each connection its share.
-        let all = (args.connections + 3 * few) as f64;
+        let all = (args.connections + 4 * few) as f64;
         let rate = |connections: usize| (args.rate > 0.0).then(|| args.rate * connections as f64 / all);
         let conduct = || |_, _: &Tally| if stop.load(Relaxed) { Command::Stop } else { Command::Continue };
         let mut threads: Vec<_> = kinds
@@ -329,16 +330,12 @@ fn under_load(args: &Args, targets: &Targets, meanwhile: impl FnOnce() -> Result
                 })
             })
             .collect();
-        if let Some(target) = &targets.http2 {
-            let (width, rate) = (Width { connections: 2, streams: few.div_ceil(2) }, rate(few));
-            threads.push(scope.spawn(move || {
-                let exchange = Exchange::http(128, true);
-                let tally = load::http2::exchanges(target, &exchange, width, rate, &mut conduct());
-                tally
-                    .map(|tally| Load { name: "HTTP/2", listener: 1, tally })
-                    .map_err(|e| format!("HTTP/2: {e}"))
-            }));
-        }
+        let (width, rate) = (Width { connections: 2, streams: few.div_ceil(2) }, rate(few));
+        threads.push(scope.spawn(move || {
+            let exchange = Exchange::http(128, true);
+            let tally = load::http2::exchanges(&targets.http2, &exchange, width, rate, &mut conduct());
+            tally.map(|tally| Load { name: "HTTP/2", listener: 1, tally }).map_err(|e| format!("HTTP/2: {e}"))
+        }));
         let done = meanwhile();
         stop.store(true, Relaxed);
         let loads: Vec<_> = threads.into_iter().map(|t| t.join().expect("the load does not panic")).collect();
