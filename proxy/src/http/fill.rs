@@ -76,8 +76,11 @@ impl RequestHead {
                 _ => arena.line(name, value, known)?,
             }
         }
-        let crumbs =
-            fields.filter(|(name, _)| Known::of(name) == Known::Cookie).map(|(_, value)| scan::trim(value));
+        let crumbs = fields
+            .filter(|(name, _)| Known::of(name) == Known::Cookie)
+            .map(|(_, value)| scan::trim(value))
+            // Of one at the end white space would be left, which is no part of the value.
+            .filter(|crumb| !crumb.is_empty());
         arena.joined(b"cookie", Known::Cookie, crumbs)?;
         let length = arena.fields.first(arena.text, Known::ContentLength);
         if let Some((protocol, key)) = pseudo.protocol {

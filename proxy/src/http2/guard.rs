@@ -495,9 +495,10 @@ impl Guard {
 }
 
 /// Whether a stream is reset with this code for what the peer has done. The others are for what a member or we have: NO_ERROR,
-/// INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED.
+/// INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED; or nobody has: STREAM_CLOSED, for data that was on its way
+/// when we reset its stream.
 fn is_peers_fault(code: u32) -> bool {
-    !matches!(code, 0x0 | 0x2 | 0x8 | 0xb | 0xd)
+    !matches!(code, 0x0 | 0x2 | 0x5 | 0x8 | 0xb | 0xd)
 }
 
 #[cfg(test)]

@@ -434,9 +434,9 @@ fn builder(limits: &Limits) -> server::Builder {
         .max_header_list_size(limits.header_list)
         .header_table_size(limits.header_table)
         .max_send_buffer_size(limits.stream_queue)
-        // Of those that were reset some frames may be under way; those that come later are answered STREAM_CLOSED.
-        .max_concurrent_reset_streams(20)
-        .reset_stream_duration(Duration::from_millis(500))
+        // Data of streams that were reset may be on its way: it is passed over, and of streams beyond these answered STREAM_CLOSED.
+        .max_concurrent_reset_streams(limits.streams as usize)
+        .reset_stream_duration(Duration::from_secs(1))
         // Streams are taken over one by one.
         .max_pending_accept_reset_streams(4)
         // The guard has rates; this is for all of the connection's time.

@@ -44,8 +44,15 @@ fn status(pseudo: &Pseudo<'_>, fields: &[(&str, &str)]) -> u16 {
 
 #[test]
 fn a_request_becomes_one_of_http11() {
-    let fields =
-        [("user-agent", "x"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", " b=2 "), ("x", " y\t")];
+    let fields = [
+        ("user-agent", "x"),
+        ("cookie", "a=1"),
+        ("te", "trailers"),
+        ("cookie", ""),
+        ("cookie", " b=2 "),
+        ("x", " y\t"),
+        ("cookie", " "),
+    ];
     with(&get("/a?b"), &fields, Content::Ended, |view, text| {
         assert_eq!(
             text,

@@ -322,3 +322,38 @@ async fn an_idle_connection_and_half_a_head_are_waited_for_in_bounds() {
         assert!(if in_block { (5..=8).contains(&waited) } else { (60..=63).contains(&waited) }, "{waited}");
     }
 }
+
+#[test]
+fn uploads_that_are_answered_early_and_reset_leave_the_connection() {
+    // As many as there may be at once, over and over, each with all that the window holds on its way.
+    async fn early(mut incoming: Incoming, _: Control) {
+        let mut body = incoming.respond.send_head(response(503), false).unwrap();
+        body.send(Bytes::from_static(b"no"), true).unwrap();
+    }
+    let (report, answered) = serve(
+        Limits::default(),
+        early,
+        with_client(|send| async move {
+            let mut answered = 0;
+            for _ in 0..5 {
+                let tasks: Vec<_> = (0..100)
+                    .map(|_| {
+                        let mut send = send.clone();
+                        spawn_local(async move {
+                            let (response, mut up) = send.send_request(post(), false).unwrap();
+                            for _ in 0..60 {
+                                let _ = up.send_data(vec![1; 1024].into(), false);
+                            }
+                            response.await.is_ok_and(|response| response.status() == 503)
+                        })
+                    })
+                    .collect();
+                for task in tasks {
+                    answered += usize::from(task.await.unwrap());
+                }
+            }
+            answered
+        }),
+    );
+    assert_eq!((report.ended, answered), (Ended::Gone, 500));
+}
