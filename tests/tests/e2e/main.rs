@@ -13,6 +13,7 @@ mod health;
 mod hostile;
 mod http;
 mod http2;
+mod http2_hostile;
 mod http_bodies;
 mod http_members;
 mod http_rules;
