@@ -382,6 +382,9 @@ impl Guard {
         }
         match frame.kind {
             kind::DATA => {
+                if self.streams.has_ended(frame.stream) {
+                    return Err(Verdict::Fault(Fault::StreamClosed, "DATA on a stream that has ended"));
+                }
                 if frame.has(flag::END_STREAM) {
                     self.streams.end(frame.stream);
                 }

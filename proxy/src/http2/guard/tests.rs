@@ -87,6 +87,7 @@ fn what_is_of_use_is_not_counted() {
     let now = Instant::now();
     let mut guard = begun(now);
     for bytes in [
+        // Of streams that the guard does not know.
         frame(kind::DATA, flag::END_STREAM, 1, &[]),
         frame(kind::DATA, flag::END_STREAM, 1, &[1]),
         frame(kind::DATA, 0, 1, &[0; 16]),
@@ -186,7 +187,7 @@ fn streams_are_taken_over_one_by_one_and_small_frames_in_crowds() {
     assert_eq!(guard.inbound(&bytes[two.len()..], now), Pass { length: trailers.len(), then: Then::More });
     assert_eq!((guard.frames().opened, guard.frames().received), (2, 3));
 
-    let data = frame(kind::DATA, 0, 1, &[0; 100]);
+    let data = frame(kind::DATA, 0, 3, &[0; 100]);
     let crowd = CROWD as usize * data.len();
     assert_eq!(guard.inbound(&data.repeat(100), now), Pass { length: crowd, then: Then::Crowded });
 }
@@ -291,7 +292,10 @@ fn lengths_and_streams_that_cannot_be_are_told_by_their_codes() {
     let reset = frame(kind::RST_STREAM, 0, 1, &[0; 4]);
     for (bytes, closed) in [
         ([head(end, 1), head(end, 1)].concat(), true),
-        ([head(0, 1), data, head(end, 1)].concat(), true),
+        ([head(0, 1), data.clone(), head(end, 1)].concat(), true),
+        ([head(end, 1), data.clone()].concat(), true),
+        ([head(0, 1), data.clone(), data.clone()].concat(), true),
+        ([head(0, 1), reset.clone(), data].concat(), true),
         ([head(0, 1), reset, head(end, 1)].concat(), true),
         // For the library to say: it was never opened.
         ([head(end, 3), head(end, 1)].concat(), false),
