@@ -217,7 +217,7 @@ impl Amphora {
             let applied = match this.proxy.delete().await {
                 Ok(applied) => applied,
                 Err(error) if error.is_not_found() || error.is_not_running() => {
-                    Applied { generation: 0, changed: true }
+                    Applied { generation: 0, changed: true, remarks: Vec::new() }
                 }
                 Err(error) => {
                     this.diverged(&mut state);

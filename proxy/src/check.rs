@@ -9,11 +9,16 @@ use std::{
 };
 
 use amphora_model::{LoadBalancer, MAX_DOCUMENT_BYTES, Refusal};
-use amphora_proxy::{snapshot, state::Registry};
+use amphora_proxy::{
+    engine::CertificateDirectory,
+    snapshot::{self, TlsSource},
+    state::Registry,
+    tls::TicketKeys,
+};
 
 /// Judges what is in the file, or on standard input when it is `-`, and writes to `out` what the control socket would
 /// answer if it refused that.
-pub(crate) fn check(file: &Path, out: impl Write) -> ExitCode {
+pub(crate) fn check(file: &Path, certificates: Option<&Path>, out: impl Write) -> ExitCode {
     let document = match read(file) {
         Ok(document) => document,
         Err(error) => {
@@ -21,7 +26,7 @@ pub(crate) fn check(file: &Path, out: impl Write) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Err(refusal) = judge(&document) else { return ExitCode::SUCCESS };
+    let Err(refusal) = judge(&document, certificates) else { return ExitCode::SUCCESS };
     if let Err(error) = write(out, &refusal) {
         tracing::error!("standard output: {error}");
     }
@@ -40,9 +45,20 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 
 /// Parses and compiles, as for a load balancer that is new here. What depends on this host is left aside: addresses in
 /// use, monitors that it does not permit.
-fn judge(document: &[u8]) -> Result<(), Refusal> {
+fn judge(document: &[u8], certificates: Option<&Path>) -> Result<(), Refusal> {
     let model = LoadBalancer::from_json(document)?;
-    snapshot::compile(Arc::new(model), 1, &Registry::new(1)).map(drop)
+    let material = Arc::new(CertificateDirectory(certificates.map(Path::to_path_buf)));
+    let source = TlsSource { material, keys: TicketKeys::new() };
+    let Err(mut refusal) = snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source) else {
+        return Ok(());
+    };
+    if certificates.is_none() {
+        // What these contain is for who has them.
+        refusal.faults.retain(|fault| {
+            !fault.path.ends_with("container_ref") && !fault.path.ends_with("container_refs")
+        });
+    }
+    if refusal.faults.is_empty() { Ok(()) } else { Err(refusal) }
 }
 
 fn write(mut out: impl Write, refusal: &Refusal) -> io::Result<()> {
@@ -73,7 +89,7 @@ mod tests {
     /// Whether it was taken, and what was written.
     fn checked(file: &Path) -> (bool, String) {
         let mut out = Vec::new();
-        let code = check(file, &mut out);
+        let code = check(file, None, &mut out);
         (code == ExitCode::SUCCESS, String::from_utf8(out).unwrap())
     }
 

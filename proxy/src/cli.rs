@@ -12,8 +12,13 @@ use tracing::Level;
 pub(crate) struct Options {
     /// Judge a load-balancer document, `-` from standard input, and end: 0 when it can be honoured, else 1, with the faults on
     /// standard output as the control socket tells them. What depends on the host is not judged.
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state_dir", "load_balancer", "peers_file"])]
     pub(crate) check: Option<PathBuf>,
+
+    /// Directory of certificates, keys and revocation lists, each in a file ID.pem; `certificates` in the directory of
+    /// `--state-dir` if absent. With `--check`, what certificates contain is judged only if it is given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) certificates: Option<PathBuf>,
 
     /// Unix socket on which the agent gives load balancers and reads statistics.
     #[arg(long, value_name = "PATH", default_value = "/run/amphora/proxy.sock")]

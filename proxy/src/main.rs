@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Style { format: LogFormat::chosen(options.log_format), ..Style::default() },
     );
     if let Some(file) = &options.check {
-        return check::check(file, io::stdout().lock());
+        return check::check(file, options.certificates.as_deref(), io::stdout().lock());
     }
     match run::run(options) {
         Ok(()) => ExitCode::SUCCESS,

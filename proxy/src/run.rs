@@ -1,14 +1,18 @@
 //! The life of the process: start, serve, drain.
 
-use std::{error::Error, fs, io, path::Path, pin::pin, thread::available_parallelism, time::Duration};
+use std::{
+    error::Error, fs, io, path::Path, pin::pin, sync::Arc, thread::available_parallelism, time::Duration,
+};
 
 use amphora_proxy::{
     control::{Control, ControlSocket, FitnessSocket},
-    engine::Engine,
+    engine::{CertificateDirectory, Engine},
     limits::{self, Bounds, Resources},
     logs::Syslog,
     peers::{Peers, PeersConfig},
     privileges::{self, Sockets, Urgent},
+    snapshot::TlsSource,
+    tls::TicketKeys,
 };
 use amphora_sandbox::Files;
 use nix::sys::resource::{Resource, getrlimit};
@@ -43,6 +47,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     // Also sent when a terminal is lost or a process group orphaned, which is no reason to stop serving.
     let mut hangup = signal(SignalKind::hangup())?;
     options.state_dir.as_deref().map_or(Ok(()), must_be_a_directory)?;
+    options.certificates.as_deref().map_or(Ok(()), must_be_a_directory)?;
     let control = ControlSocket::bind(&options.control_socket, "proxy")
         .map_err(|error| format!("{}: {error}", options.control_socket.display()))?;
     let fitness_socket = FitnessSocket::beside(&options.control_socket);
@@ -61,7 +66,8 @@ async fn serve(options: Options) -> Result<(), Failure> {
     privileges::confine(options.user.as_deref(), &sockets, readable(&options))?;
     let mut fitness = fitness_socket.start()?;
     drop(urgent);
-    let engine = Engine::start(bounds, syslog)?;
+    let tls = TlsSource { material: Arc::new(certificates(&options)), keys: TicketKeys::new() };
+    let engine = Engine::start(bounds, tls, syslog)?;
     if let Some(file) = &options.load_balancer {
         let name = file.display();
         let document = read(file).await.map_err(|error| format!("{name}: {error}"))?;
@@ -124,6 +130,12 @@ async fn serve(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where certificates are.
+fn certificates(options: &Options) -> CertificateDirectory {
+    let beside = || Some(options.state_dir.as_ref()?.join("certificates"));
+    CertificateDirectory(options.certificates.clone().or_else(beside))
+}
+
 /// What there is to share out.
 fn resources(options: &Options) -> Result<Resources, Failure> {
     let workers = match options.workers {
@@ -140,6 +152,7 @@ fn resources(options: &Options) -> Result<Resources, Failure> {
 fn readable(options: &Options) -> Files {
     let files = Files::none();
     let files = options.state_dir.iter().fold(files, |files, directory| files.read(directory));
+    let files = options.certificates.iter().fold(files, |files, directory| files.read(directory));
     let files = options.load_balancer.iter().fold(files, |files, file| files.read(file));
     options.peers_file.iter().fold(files, |files, file| files.read_beside(file))
 }

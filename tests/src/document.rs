@@ -316,6 +316,13 @@ impl L7Policy {
         Self::new("REDIRECT_TO_POOL", rule).with("redirect_pool_id", pool.id.to_string())
     }
 
+    /// When this rule matches as well.
+    pub fn and(mut self, rule: L7Rule) -> Self {
+        let rules = self.fields.get_mut("rules").and_then(Value::as_array_mut);
+        rules.expect("each policy has rules").push(rule.fields.into());
+        self
+    }
+
     fn to_json(&self) -> Value {
         self.fields.clone().into()
     }

@@ -25,6 +25,7 @@ mod pattern;
 mod process;
 mod proxy;
 mod tls;
+mod tls_peers;
 
 use std::{
     collections::BTreeSet,
@@ -51,6 +52,7 @@ pub use self::{
     process::{cpu_time, open_files, resident_kib, shared_directory},
     proxy::{Proxy, Refused},
     tls::{Certificates, SERVER_NAME, https_get},
+    tls_peers::{TlsClient, TlsMember},
 };
 
 /// How long anything may take that should take milliseconds; generous, because the machine may be busy.

@@ -14,7 +14,7 @@ use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     client::Resumption,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     version::TLS13,
 };
 use tempfile::TempDir;
@@ -34,26 +34,43 @@ pub const SERVER_NAME: &str = "shop.example";
 #[derive(Debug)]
 pub struct Certificates {
     directory: TempDir,
-    authority: CertificateDer<'static>,
+    authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Certificates {
     /// New ones.
     pub fn new() -> Self {
-        let directory = shared_directory();
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.distinguished_name.push(DnType::CommonName, "test authority");
-        let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let authority = CertifiedIssuer::self_signed(parameters, key()).unwrap();
-        let mut parameters = CertificateParams::new([SERVER_NAME.to_owned()]).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, SERVER_NAME);
-        let server = key();
-        let certificate = parameters.signed_by(&server, &authority).unwrap();
-        fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
-        let server = certificate.pem() + &server.serialize_pem();
-        fs::write(directory.path().join("server.pem"), server).unwrap();
-        Self { authority: authority.der().clone(), directory }
+        let certificates = Self { directory: shared_directory(), authority: authority() };
+        certificates.put("ca", &certificates.authority.pem());
+        certificates.issue("server", &[SERVER_NAME]);
+        certificates
+    }
+
+    /// A certificate for these hosts, in place of what has this id. The first is its common name.
+    pub fn issue(&self, id: &str, hosts: &[&str]) {
+        let mut parameters =
+            CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>()).unwrap();
+        parameters.distinguished_name.push(DnType::CommonName, hosts[0]);
+        let key = key();
+        let certificate = parameters.signed_by(&key, &self.authority).unwrap();
+        self.put(id, &(certificate.pem() + &key.serialize_pem()));
+    }
+
+    /// An authority that has signed nothing.
+    pub fn stranger(&self, id: &str) {
+        self.put(id, &authority().pem());
+    }
+
+    /// Puts this in place of what has this id, at once.
+    pub fn put(&self, id: &str, pem: &str) {
+        let new = self.path().join(".new");
+        fs::write(&new, pem).unwrap();
+        fs::rename(new, self.file(id)).unwrap();
+    }
+
+    /// The directory as the value of an option.
+    pub fn option(&self) -> String {
+        self.path().display().to_string()
     }
 
     /// The directory.
@@ -68,16 +85,43 @@ impl Certificates {
 
     /// A client that trusts the authority, resumes nothing, and offers these application protocols.
     pub fn client(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.clone()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = self.client_with(None, versions);
         config.resumption = Resumption::disabled();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config.into()
+    }
+
+    /// A client that trusts the authority, resumes sessions, offers no application protocol, and shows this certificate.
+    pub fn client_with(
+        &self,
+        certificate: Option<&str>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(self.roots());
+        match certificate {
+            None => builder.with_no_client_auth(),
+            Some(id) => {
+                let (chain, key) = self.read(id);
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        }
+    }
+
+    /// The authority alone.
+    pub(crate) fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.der().clone()).unwrap();
+        roots
+    }
+
+    /// What has this id.
+    pub(crate) fn read(&self, id: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let pem = fs::read(self.file(id)).unwrap();
+        let chain = CertificateDer::pem_slice_iter(&pem).map(Result::unwrap).collect();
+        (chain, PrivateKeyDer::from_pem_slice(&pem).unwrap())
     }
 
     /// A connection with TLS 1.3 over which HTTP/1.1 is spoken.
@@ -105,6 +149,17 @@ impl Certificates {
         };
         tokio::time::timeout(PATIENCE, connect).await?
     }
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.distinguished_name.push(DnType::CommonName, "test authority");
+    CertifiedIssuer::self_signed(parameters, key()).unwrap()
 }
 
 impl Default for Certificates {

@@ -151,7 +151,10 @@ impl Fake for State {
                     if mood == Mood::BreakingOff {
                         return Err(std::io::ErrorKind::BrokenPipe.into());
                     }
-                    json(StatusCode::OK, &Applied { generation: state.generation, changed })
+                    json(
+                        StatusCode::OK,
+                        &Applied { generation: state.generation, changed, remarks: Vec::new() },
+                    )
                 }
             },
             (&Method::GET, "/loadbalancer") => match state.document.clone() {
@@ -161,7 +164,7 @@ impl Fake for State {
             (&Method::DELETE, "/loadbalancer") => {
                 let changed = state.document.take().is_some();
                 state.generation += u64::from(changed);
-                json(StatusCode::OK, &Applied { generation: state.generation, changed })
+                json(StatusCode::OK, &Applied { generation: state.generation, changed, remarks: Vec::new() })
             }
             (&Method::PUT, "/peers") => match mood {
                 Mood::Refusing(text, status) if String::from_utf8_lossy(&body).contains(text) => {
@@ -198,6 +201,7 @@ impl Fake for State {
                     uptime_ms: 1,
                     loadbalancer: model.map(|model| model.id),
                     generation: state.generation,
+                    remarks: Vec::new(),
                 };
                 json(StatusCode::OK, &info)
             }

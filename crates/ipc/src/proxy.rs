@@ -28,6 +28,18 @@ pub struct Applied {
     pub generation: u64,
     /// False when the document was the one that ran already.
     pub changed: bool,
+    /// What of the document is honoured in part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
+}
+
+/// Something in a document that is honoured in part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Where it stands, as in a [`Fault`].
+    pub path: String,
+    /// What is left out, for a human.
+    pub text: String,
 }
 
 /// The process.
@@ -47,6 +59,9 @@ pub struct Info {
     pub loadbalancer: Option<LoadBalancerId>,
     /// See [`Applied::generation`].
     pub generation: u64,
+    /// See [`Applied::remarks`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
 }
 
 /// What a heartbeat tells of: the few of [`Stats`] that it needs, so that one costs little however many counters there are.
@@ -241,6 +256,43 @@ impl Responses {
     }
 }
 
+/// TLS handshakes; see the proxy's `state::HandshakeCounters` for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "documented on HandshakeCounters")]
+pub struct Handshakes {
+    pub completed: u64,
+    pub resumed: u64,
+    pub failed: HandshakesFailed,
+}
+
+/// Those that were not completed, by reason; see the proxy's `state::HandshakeFailure` for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "documented on HandshakeFailure")]
+pub struct HandshakesFailed {
+    pub closed: u64,
+    pub late: u64,
+    pub alert: u64,
+    pub certificate: u64,
+    pub incompatible: u64,
+    pub protocol: u64,
+    pub other: u64,
+}
+
+impl HandshakesFailed {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self { closed, late, alert, certificate, incompatible, protocol, other } = *self;
+        closed + late + alert + certificate + incompatible + protocol + other
+    }
+}
+
+impl Handshakes {
+    /// Whether there were none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A listener's counters; see the proxy's `state::ListenerCounters` for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on ListenerCounters")]
@@ -263,6 +315,9 @@ pub struct ListenerStats {
     #[serde(default)]
     pub requests_regex_limited: u64,
     pub responses: Responses,
+    /// TLS handshakes with clients; absent is none.
+    #[serde(default, skip_serializing_if = "Handshakes::is_none")]
+    pub handshakes: Handshakes,
     /// The most connections let in in one second (HAProxy `rate_max`).
     #[serde(default)]
     pub max_session_rate: u64,
@@ -291,6 +346,9 @@ pub struct PoolStats {
     /// What its requests came to, one for each (HAProxy `hrsp_*`, `req_tot`).
     #[serde(default)]
     pub responses: Responses,
+    /// TLS handshakes with members; absent is none.
+    #[serde(default, skip_serializing_if = "Handshakes::is_none")]
+    pub handshakes: Handshakes,
     /// What became of it.
     #[serde(default)]
     pub history: HistoryStats,

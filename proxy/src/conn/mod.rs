@@ -20,6 +20,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::AsFd,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -27,11 +28,13 @@ use std::{
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
+use crate::tls::PeerFacts;
+
 pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
     deadline::Deadline,
     pipe::{PIPE_SIZE, Pipe, PipePool},
-    tls::{HandshakeError, MemberTls, TlsStream},
+    tls::{Accepting, HandshakeError, MemberTls, TlsStream},
 };
 pub(crate) use self::{inlet::Inlet, plain::Then};
 
@@ -80,10 +83,20 @@ impl Conn {
 
     /// Whether a new connection to the member, spoken to in this way, would be as this one.
     #[inline]
-    pub(crate) fn is_for(&self, tls: Option<&MemberTls>) -> bool {
+    pub(crate) fn is_for(&self, tls: Option<MemberTls<'_>>) -> bool {
+        match (self, tls) {
+            (Self::Plain(_), None) => true,
+            (Self::Tls(stream), Some(tls)) => stream.is_for(tls),
+            _ => false,
+        }
+    }
+
+    /// What is known of a client that speaks TLS.
+    #[inline]
+    pub(crate) fn facts(&self) -> Option<&Rc<PeerFacts>> {
         match self {
-            Self::Plain(_) => tls.is_none(),
-            Self::Tls(stream) => tls.is_some() && tls == stream.member(),
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.facts(),
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 /// Starts every header of version 2.
 pub const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The longest header that is written: version 1 over IPv6.
+/// The longest header that [`encode`] writes: version 1 over IPv6.
 pub const MAX_LENGTH: usize = 107;
 
 /// Which header a pool's members expect.
@@ -32,6 +32,67 @@ pub fn encode(version: Version, source: SocketAddr, destination: SocketAddr, out
         Version::V2 => encode_v2(source, destination, out),
     }
 }
+
+/// What a header of version 2 says of a client that speaks TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'a str,
+    /// Its certificate.
+    pub certificate: Option<Certificate<'a>>,
+}
+
+/// The certificate of such a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Certificate<'a> {
+    /// It was shown in the session's first handshake, and not in this connection's.
+    pub resumed: bool,
+    /// The result of its verification, `X509_V_OK` (0) or another of OpenSSL's.
+    pub verify: u32,
+    /// The common name of its subject; empty is none.
+    pub common_name: &'a [u8],
+}
+
+/// PP2_TYPE_SSL and its sub-types, and the bits of its client field.
+const SSL: u8 = 0x20;
+const SSL_VERSION: u8 = 0x21;
+const SSL_CN: u8 = 0x22;
+const CLIENT_SSL: u8 = 1;
+const CLIENT_CERT_CONN: u8 = 2;
+const CLIENT_CERT_SESS: u8 = 4;
+
+/// Appends a header of version 2 as [`encode`] does, with what is known of a client that speaks TLS, as `send-proxy-v2-ssl-cn`
+/// writes it (section 2.2.6).
+pub fn encode_tls(source: SocketAddr, destination: SocketAddr, tls: Tls<'_>, out: &mut Vec<u8>) {
+    let header = out.len();
+    encode_v2(source, destination, out);
+    let (mut client, mut verify, mut subs) = (CLIENT_SSL, 0, Vec::new());
+    push(&mut subs, SSL_VERSION, tls.version.as_bytes());
+    if let Some(certificate) = tls.certificate {
+        client |= CLIENT_CERT_SESS | if certificate.resumed { 0 } else { CLIENT_CERT_CONN };
+        verify = certificate.verify;
+        if !certificate.common_name.is_empty() {
+            push(&mut subs, SSL_CN, certificate.common_name);
+        }
+    }
+    let mut value = vec![client];
+    value.extend_from_slice(&verify.to_be_bytes());
+    value.extend_from_slice(&subs);
+    push(out, SSL, &value);
+    let length = (out.len() - header - V2_SIGNATURE.len() - 4) as u16;
+    out[header + 14..header + 16].copy_from_slice(&length.to_be_bytes());
+}
+
+/// A type, a length, a value. Values are names and numbers, far shorter than the length can say.
+fn push(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    let value = &value[..value.len().min(MAX_VALUE)];
+    out.push(kind);
+    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    out.extend_from_slice(value);
+}
+
+/// Names in certificates have at most 64 characters (RFC 5280, `ub-common-name`), if who signs them says so.
+const MAX_VALUE: usize = 1024;
 
 /// Appends the header of a connection that is made on nobody's behalf, a health check's: version 2, command LOCAL,
 /// without addresses (section 2.2), as HAProxy's checks send it.
@@ -142,6 +203,29 @@ mod tests {
             let expected = [hex("0d0a0d0a000d0a515549540a"), hex(expected)];
             assert_eq!(header(Version::V2, source, destination), expected.concat());
         }
+    }
+
+    #[test]
+    fn a_client_that_speaks_tls_is_described() {
+        let (source, destination) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
+        let written = |certificate| {
+            let mut out = Vec::new();
+            encode_tls(source, destination, Tls { version: "TLSv1.3", certificate }, &mut out);
+            out[12..].to_vec()
+        };
+        let addresses = "c0000201c0000202000101bb";
+        let without = hex(&format!("2111001e{addresses}20000f0100000000210007"));
+        assert_eq!(written(None)[..without.len()], without);
+        assert_eq!(written(None)[2..4], [0, 12 + 3 + 5 + 3 + 7]);
+        let certificate = Certificate { resumed: false, verify: 0, common_name: b"me" };
+        let expected = [
+            hex(&format!("21110023{addresses}2000140700000000210007")),
+            b"TLSv1.3".to_vec(),
+            hex("2200026d65"),
+        ];
+        assert_eq!(written(Some(certificate)), expected.concat());
+        let resumed = Certificate { resumed: true, ..certificate };
+        assert_eq!(written(Some(resumed))[4 + 12 + 3], 5);
     }
 
     #[test]

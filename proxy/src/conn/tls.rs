@@ -5,6 +5,7 @@
 //! read is decrypted when it is asked for, a buffer's worth at a time. While nothing is in flight the connection holds no
 //! buffer but rustls' own 4 KiB.
 
+mod accept;
 #[cfg(test)]
 mod tests;
 
@@ -12,19 +13,23 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net::IpAddr,
     os::fd::AsFd,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
-use rustls_pki_types::{DnsName, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection};
 use tokio::net::TcpStream;
 
+pub use self::accept::Accepting;
 use super::{
     BufferPool,
     plain::{self, Then},
 };
-use crate::sys;
+use crate::{
+    sys,
+    tls::{MemberContext, PeerFacts},
+};
 
 /// Plaintext that is encrypted in one go: a record, the longest there is (RFC 8446 section 5.1). Whoever reads it has to have
 /// all of it before the first byte.
@@ -54,23 +59,19 @@ pub struct TlsStream {
     closed: bool,
     /// Tickets that had come when payload came last.
     tickets: u32,
-    /// Of a connection to a member.
-    member: Option<MemberTls>,
+    /// Of a connection to a member: what it was made with, and the SNI.
+    member: Option<(Arc<ClientConfig>, Option<Box<str>>)>,
+    /// Of a connection with a client: what is known of it.
+    facts: Option<Rc<PeerFacts>>,
 }
 
 /// How a member is spoken to, and which host it is asked for. A connection is for those alone who would have made the same.
-#[derive(Clone, Debug)]
-pub struct MemberTls {
+#[derive(Clone, Copy, Debug)]
+pub struct MemberTls<'a> {
     /// Authorities, client certificate, versions, ciphers: told apart as the object that it is, not by what is in it.
-    pub config: Arc<ClientConfig>,
-    /// What the member is asked for by SNI, and its certificate is to be for; `None` is nothing.
-    pub host: Option<DnsName<'static>>,
-}
-
-impl PartialEq for MemberTls {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config) && self.host == other.host
-    }
+    pub config: &'a Arc<ClientConfig>,
+    /// What the client has asked for by SNI, and the member is asked for.
+    pub sni: Option<&'a str>,
 }
 
 /// Why there is nothing more to read.
@@ -109,35 +110,25 @@ enum Ask {
 }
 
 impl TlsStream {
-    /// With a client, which is to begin.
-    ///
-    /// # Errors
-    /// When the configuration has no use.
-    pub fn server(
-        socket: TcpStream,
-        config: Arc<ServerConfig>,
-        pool: &BufferPool,
-    ) -> Result<Self, rustls::Error> {
-        Ok(Self::new(socket, ServerConnection::new(config)?.into(), pool, None))
-    }
-
     /// With a member at this address.
     ///
     /// # Errors
     /// When the configuration has no use.
     pub fn client(
         socket: TcpStream,
-        member: MemberTls,
+        member: MemberTls<'_>,
         address: IpAddr,
         pool: &BufferPool,
     ) -> Result<Self, rustls::Error> {
-        // An address is not sent as SNI (RFC 6066 section 3).
-        let name = member.host.clone().map_or(ServerName::IpAddress(address.into()), ServerName::DnsName);
-        let session = ClientConnection::new(Arc::clone(&member.config), name)?;
-        Ok(Self::new(socket, session.into(), pool, Some(member)))
+        let name = MemberContext::name(address, member.sni);
+        let session = ClientConnection::new(Arc::clone(member.config), name)?;
+        let made_with = (Arc::clone(member.config), member.sni.map(Into::into));
+        let mut stream = Self::new(socket, session.into(), pool);
+        stream.member = Some(made_with);
+        Ok(stream)
     }
 
-    fn new(socket: TcpStream, mut session: Connection, pool: &BufferPool, member: Option<MemberTls>) -> Self {
+    fn new(socket: TcpStream, mut session: Connection, pool: &BufferPool) -> Self {
         session.set_buffer_limit(Some(RECORD));
         Self {
             socket,
@@ -150,7 +141,8 @@ impl TlsStream {
             sent: 0,
             closed: false,
             tickets: 0,
-            member,
+            member: None,
+            facts: None,
         }
     }
 
@@ -159,9 +151,16 @@ impl TlsStream {
         &self.session
     }
 
-    /// How the member is spoken to, if it is one.
-    pub(super) fn member(&self) -> Option<&MemberTls> {
-        self.member.as_ref()
+    /// What is known of the client, if it is one whose handshake is done.
+    pub(super) fn facts(&self) -> Option<&Rc<PeerFacts>> {
+        self.facts.as_ref()
+    }
+
+    /// Whether the member would be spoken to in the same way again.
+    pub(super) fn is_for(&self, tls: MemberTls<'_>) -> bool {
+        self.member
+            .as_ref()
+            .is_some_and(|(config, sni)| Arc::ptr_eq(config, tls.config) && sni.as_deref() == tls.sni)
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
@@ -191,9 +190,12 @@ impl TlsStream {
                 }
             }
         }
-        if !self.holds && matches!(self.session, Connection::Server(_)) {
-            // A client may wait for its tickets before it says anything.
-            self.send_now(Then::More)?;
+        if matches!(self.session, Connection::Server(_)) {
+            self.facts = Some(Rc::new(PeerFacts::new(&self.session)));
+            if !self.holds {
+                // A client may wait for its tickets before it says anything.
+                self.send_now(Then::More)?;
+            }
         }
         Poll::Ready(Ok(()))
     }

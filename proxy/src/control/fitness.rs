@@ -307,6 +307,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::snapshot::TlsSource;
     use crate::{
         engine::Engine,
         limits::{Bounds, Resources},
@@ -356,7 +357,7 @@ mod tests {
         early.0.write_all(b"?").unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(2), syslog(2)).unwrap();
+                let engine = Engine::start(bounds(2), TlsSource::default(), syslog(2)).unwrap();
                 fitness.begin(engine.pulse());
                 assert_eq!(early.ask(b"", 1), [FIT], "asked before it began");
                 for _ in 0..3 {
@@ -381,7 +382,7 @@ mod tests {
         let mut fitness = socket.start().unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(2), syslog(2)).unwrap();
+                let engine = Engine::start(bounds(2), TlsSource::default(), syslog(2)).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 assert_eq!(peer.ask(b"q", 1), [QUIET]);
@@ -402,7 +403,7 @@ mod tests {
         let silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| Asker::of(&path)).collect();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(1), syslog(1)).unwrap();
+                let engine = Engine::start(bounds(1), TlsSource::default(), syslog(1)).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 for _ in 0..2 * MAX_CONNECTIONS {

@@ -35,7 +35,7 @@ use crate::{
     net::{self, NewListener},
     peers::{Peers, PeersConfig},
     persist::PersistState,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, TlsSource},
     state::{CheckState, PerWorker, Registry},
     sys,
     worker::{Command, WorkerHandle},
@@ -61,6 +61,7 @@ pub(super) struct Actor {
     started: Instant,
     /// Nobody else holds it but a change that is being compiled. It is away while one settles.
     registry: Arc<Registry>,
+    tls: TlsSource,
     workers: Vec<WorkerHandle>,
     bounds: Bounds,
     /// All that are connected, to listeners that are gone as well.
@@ -102,7 +103,7 @@ enum Stage {
 
 /// The end of a stage.
 enum Step {
-    Compiled(Compiled),
+    Compiled(Box<Compiled>),
     Live,
     Settled(Arc<Registry>),
 }
@@ -112,10 +113,10 @@ impl Stage {
     async fn end(&mut self) -> Step {
         match self {
             Self::Idle => std::future::pending().await,
-            Self::Compiling { task, .. } => Step::Compiled(task.await.unwrap_or_else(|error| {
+            Self::Compiling { task, .. } => Step::Compiled(Box::new(task.await.unwrap_or_else(|error| {
                 tracing::error!(%error, "a change could not be compiled");
                 Err(ApplyError::Failed(Refusal::one("", format!("a defect of the proxy: {error}"))))
-            })),
+            }))),
             Self::Swapping { live, .. } => {
                 live.as_mut().await;
                 Step::Live
@@ -132,6 +133,7 @@ impl Actor {
     /// Starts the workers, without a load balancer.
     pub(super) fn start(
         bounds: Bounds,
+        tls: TlsSource,
         generation: Arc<AtomicU64>,
         scrapes: &Scrapes,
         syslog: Syslog,
@@ -150,6 +152,7 @@ impl Actor {
             instance,
             started: net::now(),
             registry: Arc::new(Registry::new(bounds.workers)),
+            tls,
             workers: handles,
             bounds,
             clients,
@@ -204,9 +207,10 @@ impl Actor {
 
     fn compile(&self, wanted: Wanted) -> JoinHandle<Compiled> {
         let (present, registry) = (Arc::clone(&self.present), Arc::clone(&self.registry));
+        let tls = self.tls.clone();
         spawn_blocking(move || {
             sys::stand_back();
-            let compiled = change::compile(wanted, &present, &registry);
+            let compiled = change::compile(wanted, &present, &registry, &tls);
             if !matches!(compiled, Ok(Some(_))) {
                 memory::give_back();
             }
@@ -216,19 +220,18 @@ impl Actor {
 
     fn advance(&mut self, step: Step) {
         match (std::mem::replace(&mut self.stage, Stage::Idle), step) {
-            (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.swap(compiled) {
+            (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.swap(*compiled) {
                 Ok(Some((snapshot, live))) => self.stage = Stage::Swapping { live, snapshot, reply },
                 Ok(None) => {
-                    let _ = reply.send(Ok(Applied { generation: self.present.generation, changed: false }));
+                    let _ = reply.send(Ok(applied(&self.present, false)));
                 }
                 Err(error) => {
                     let _ = reply.send(Err(error));
                 }
             },
             (Stage::Swapping { snapshot, reply, .. }, Step::Live) => {
-                let generation = snapshot.generation;
                 let before = self.went_live(snapshot);
-                let _ = reply.send(Ok(Applied { generation, changed: true }));
+                let _ = reply.send(Ok(applied(&self.present, true)));
                 self.stage = Stage::Settling { task: self.settle(before) };
             }
             (Stage::Settling { .. }, Step::Settled(registry)) => self.registry = registry,
@@ -431,6 +434,11 @@ impl Actor {
             logs: Arc::clone(&self.logs),
         }
     }
+}
+
+/// What whoever asked for a change is told.
+fn applied(present: &Snapshot, changed: bool) -> Applied {
+    Applied { generation: present.generation, changed, remarks: present.remarks().to_vec() }
 }
 
 /// One line for the operator, who sees when a change has gone live and how much of it there was.

@@ -10,7 +10,7 @@ use crate::{
     health::Target,
     limits::Bounds,
     net::{self, BindError, BoundListener, NewListener},
-    snapshot::{self, Snapshot},
+    snapshot::{self, Snapshot, TlsSource},
     state::Registry,
 };
 
@@ -64,13 +64,16 @@ pub(super) fn compile(
     wanted: Wanted,
     present: &Snapshot,
     registry: &Registry,
+    tls: &TlsSource,
 ) -> Result<Option<Snapshot>, ApplyError> {
     let model = match wanted {
         Wanted::Document(text) => Some(LoadBalancer::from_json(&text).map_err(ApplyError::Refused)?),
         Wanted::Model(model) => Some(*model),
         Wanted::Nothing => None,
     };
-    if present.model.as_deref() == model.as_ref() {
+    // The same document is another change where certificates that it names are others.
+    let same = present.model.as_deref() == model.as_ref();
+    if same && !model.as_ref().is_some_and(has_tls) {
         return Ok(None);
     }
     let Some(model) = model else { return Ok(Some(Snapshot::empty(present.generation + 1))) };
@@ -78,7 +81,14 @@ pub(super) fn compile(
     if !faults.is_empty() {
         return Err(ApplyError::Refused(Refusal { faults }));
     }
-    snapshot::compile_after(Arc::new(model), present, registry).map(Some).map_err(ApplyError::Refused)
+    let compiled = snapshot::compile_after(Arc::new(model), present, registry, tls);
+    let snapshot = compiled.map_err(ApplyError::Refused)?;
+    Ok((!same || !snapshot.is_same(present)).then_some(snapshot))
+}
+
+fn has_tls(model: &LoadBalancer) -> bool {
+    model.listeners.iter().any(|listener| listener.tls.is_some())
+        || model.pools.iter().any(|pool| pool.tls.is_some())
 }
 
 /// A socket per worker for each address that is not among `bound`, if there may be so many. Sockets that were bound are closed again when one
@@ -136,7 +146,7 @@ pub(super) fn bind_new(
 /// Faults of health monitors that this process cannot carry out.
 fn unsupported_monitors(model: &LoadBalancer) -> Vec<Fault> {
     let fault = |(index, pool): (usize, &Pool)| {
-        let target = pool.members.iter().find_map(|member| Target::of_member(pool, member))?;
+        let target = pool.members.iter().find_map(|member| Target::of_member(pool, member, None))?;
         let reason = target.unsupported()?;
         Some(Fault { path: format!("loadbalancer.pools[{index}].healthmonitor.type"), reason })
     };

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use amphora_model::{Member, Pool};
 
 use crate::{
-    health::{Monitored, Target},
+    health::{Monitored, Target, TargetTls},
     snapshot::{PoolPlan, Snapshot},
     state::{CheckState, MemberState},
 };
@@ -14,7 +14,8 @@ use crate::{
 pub(super) fn monitored(snapshot: &Snapshot) -> Vec<Monitored> {
     pools(snapshot)
         .flat_map(|(pool, plan)| {
-            Target::of_members(pool).zip(&plan.members).filter_map(|(target, plan)| {
+            let tls = plan.tls.as_deref().map(TargetTls::new);
+            Target::of_members(pool, tls).zip(&plan.members).filter_map(|(target, plan)| {
                 Some(Monitored { member: Arc::clone(&plan.state), target: target? })
             })
         })
@@ -101,7 +102,8 @@ mod tests {
                         "weight": {weight}, "admin_state_up": {member}}}]}}}}]}}}}"#
         );
         let model = Arc::new(LoadBalancer::from_json(document.as_bytes()).unwrap());
-        let snapshot = snapshot::compile_after(model, before, registry).unwrap();
+        let snapshot =
+            snapshot::compile_after(model, before, registry, &snapshot::TlsSource::default()).unwrap();
         snapshot.hand_over(registry);
         snapshot
     }

@@ -6,6 +6,7 @@
 //! | module | what is inside |
 //! | --- | --- |
 //! | `actor` | the task |
+//! | `certificates` | the files of certificates and keys |
 //! | `change` | what a change is made of |
 //! | `differences` | what a change has changed, for the log |
 //! | `members` | what a configuration says of the health of its members |
@@ -17,6 +18,7 @@
 
 mod actor;
 mod addresses;
+mod certificates;
 mod change;
 mod differences;
 mod members;
@@ -35,12 +37,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::actor::Actor;
 pub use self::{
+    certificates::CertificateDirectory,
     change::{ApplyError, Wanted},
     observation::Observation,
     pulse::{Pulse, Quiescing, Stalled},
     stall::Lateness,
 };
-use crate::{limits::Bounds, logs::Syslog, metrics::Scrapes, peers::PeersConfig, worker::Command};
+use crate::{
+    limits::Bounds, logs::Syslog, metrics::Scrapes, peers::PeersConfig, snapshot::TlsSource, worker::Command,
+};
 
 /// Changes that wait for the one under way, each with its document; who asks for more waits until one is taken.
 const CHANGES: usize = 4;
@@ -72,12 +77,12 @@ enum Ask {
 }
 
 impl Engine {
-    /// Starts the task and the workers, without a load balancer, within these bounds; flow logs go to `syslog`, which has a share
-    /// for each worker. To be called within a `LocalSet` on the control thread's runtime.
+    /// Starts the task and the workers, without a load balancer, within these bounds. Certificates are had from `tls`; flow logs
+    /// go to `syslog`, which has a share for each worker. To be called within a `LocalSet` on the control thread's runtime.
     ///
     /// # Errors
     /// When threads cannot be started.
-    pub fn start(bounds: Bounds, syslog: Syslog) -> io::Result<Self> {
+    pub fn start(bounds: Bounds, tls: TlsSource, syslog: Syslog) -> io::Result<Self> {
         let (changes, changes_queue) = mpsc::channel(CHANGES);
         let (asks, asks_queue) = mpsc::unbounded_channel();
         let observe = {
@@ -90,7 +95,7 @@ impl Engine {
             }
         };
         let (generation, scrapes) = Scrapes::start(observe)?;
-        let actor = Actor::start(bounds, generation, &scrapes, syslog)?;
+        let actor = Actor::start(bounds, tls, generation, &scrapes, syslog)?;
         let pulse = actor.pulse();
         tokio::task::spawn_local(actor.run(changes_queue, asks_queue));
         Ok(Self { changes, asks, scrapes, pulse })

@@ -55,6 +55,7 @@ impl Observation {
             workers: self.bounds.workers,
             uptime_ms: u64::try_from(self.uptime.as_millis()).unwrap_or(u64::MAX),
             loadbalancer: self.snapshot.model.as_deref().map(|model| model.id),
+            remarks: self.snapshot.remarks().to_vec(),
             generation: self.snapshot.generation,
         }
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use amphora_ipc::proxy::{
-    HistoryStats, ListenerStats, ListenerSummary, MemberStats, MemberSummary, PoolStats, PoolSummary,
-    Responses, Stats, Summary, TimeStats, TimesStats,
+    Handshakes, HandshakesFailed, HistoryStats, ListenerStats, ListenerSummary, MemberStats, MemberSummary,
+    PoolStats, PoolSummary, Responses, Stats, Summary, TimeStats, TimesStats,
 };
 use amphora_model::{L7Action, ListenerId, PoolId};
 
@@ -16,8 +16,8 @@ use crate::{
     local::IDLE_PER_MEMBER,
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
-        CheckState, Counter, ListenerCounters, ListenerState, MemberCounters, Past, PerWorker, PoolState,
-        Rate, ResponseClass, SessionTimes, SlidingTime,
+        CheckState, Counter, HandshakeCounters, HandshakeFailure, ListenerCounters, ListenerState,
+        MemberCounters, Past, PerWorker, PoolState, Rate, ResponseClass, SessionTimes, SlidingTime,
     },
 };
 
@@ -60,6 +60,7 @@ impl Moment {
             total_sessions: counters.sum(|c| &c.sessions_total),
             connect_errors: counters.sum(|c| &c.connect_errors),
             responses: responses(counters, |c| &c.responses),
+            handshakes: handshakes(counters, |c| &c.handshakes),
             history: self.history(past, counters.max(|c| &c.last_session), rate),
             members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan, enabled))).collect(),
             departed: counted(&plan.state.departed().sum()),
@@ -166,6 +167,7 @@ fn listener(state: &ListenerState) -> ListenerStats {
         requests_intercepted: sum(|c| &c.requests_intercepted),
         requests_regex_limited: sum(|c| &c.requests_regex_limited),
         responses: responses(&state.counters, |c| &c.responses),
+        handshakes: handshakes(&state.counters, |c| &c.handshakes),
         max_session_rate: state.rates.sessions.highest(),
         max_connection_rate: state.rates.connections.highest(),
         max_request_rate: state.rates.requests.highest(),
@@ -214,5 +216,23 @@ fn responses<T>(counters: &PerWorker<T>, of: fn(&T) -> &[Counter; ResponseClass:
         client_error: sum(ResponseClass::ClientError),
         server_error: sum(ResponseClass::ServerError),
         other: sum(ResponseClass::Other),
+    }
+}
+
+fn handshakes<T>(counters: &PerWorker<T>, of: fn(&T) -> &HandshakeCounters) -> Handshakes {
+    let sum = |counter: fn(&HandshakeCounters) -> &Counter| counters.sum(|c| counter(of(c)));
+    let failed = |failure: HandshakeFailure| counters.sum(|c| &of(c).failed[failure as usize]);
+    Handshakes {
+        completed: sum(|c| &c.completed),
+        resumed: sum(|c| &c.resumed),
+        failed: HandshakesFailed {
+            closed: failed(HandshakeFailure::Closed),
+            late: failed(HandshakeFailure::Late),
+            alert: failed(HandshakeFailure::Alert),
+            certificate: failed(HandshakeFailure::Certificate),
+            incompatible: failed(HandshakeFailure::Incompatible),
+            protocol: failed(HandshakeFailure::Protocol),
+            other: failed(HandshakeFailure::Other),
+        },
     }
 }

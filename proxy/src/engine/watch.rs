@@ -3,7 +3,10 @@
 
 use std::time::Instant;
 
-use crate::{snapshot::Snapshot, state::Rate};
+use crate::{
+    snapshot::Snapshot,
+    state::{ListenerCounters, PerWorker, Rate},
+};
 
 /// Looks at counters, to say how fast they grow.
 #[derive(Debug)]
@@ -28,9 +31,10 @@ impl Watch {
         for state in snapshot.listener_states() {
             let sessions = state.rates.sessions.sample(state.counters.sum(|c| &c.connections_total), elapsed);
             let denied = state.rates.denied.sample(state.counters.sum(|c| &c.connections_denied), elapsed);
-            state.rates.connections.grown(sessions + denied, elapsed);
+            let failed = state.rates.failed.sample(handshakes_failed(&state.counters), elapsed);
+            state.rates.connections.grown(sessions + denied + failed, elapsed);
             state.rates.requests.sample(state.counters.sum(|c| &c.requests), elapsed);
-            all += sessions + denied;
+            all += sessions + denied + failed;
             let_in += sessions;
         }
         self.connections.grown(all, elapsed);
@@ -43,6 +47,10 @@ impl Watch {
             pool.state.rate.grown(members.sum(), elapsed);
         }
     }
+}
+
+fn handshakes_failed(counters: &PerWorker<ListenerCounters>) -> u64 {
+    counters.iter().flat_map(|c| &c.handshakes.failed).fold(0, |sum, c| sum.wrapping_add(c.get()))
 }
 
 /// Remembers how members and pools stand in a snapshot that went live.
@@ -85,7 +93,8 @@ mod tests {
 
     fn live(registry: &mut Registry, now: Instant, document: &str) -> Snapshot {
         let model = LoadBalancer::from_json(document.as_bytes()).unwrap();
-        let snapshot = snapshot::compile(Arc::new(model), 1, registry).unwrap();
+        let snapshot =
+            snapshot::compile(Arc::new(model), 1, registry, &snapshot::TlsSource::default()).unwrap();
         snapshot.hand_over(registry);
         remember(now, &snapshot);
         snapshot

@@ -26,6 +26,7 @@ use std::{
 
 use amphora_model::HealthCheck;
 
+use super::TargetTls;
 use crate::{balance::hash::mix, conn::proxy_protocol, state::CheckState};
 
 /// What is probed and how. Equal targets are one: they are probed once.
@@ -41,6 +42,8 @@ pub struct Target {
     pub delay: Duration,
     /// The PROXY header that comes before all else, where the pool's members expect one.
     pub proxy_protocol: Option<proxy_protocol::Version>,
+    /// With what it is spoken to over TLS; `None` is plainly, and for `HTTPS` with no verification.
+    pub tls: Option<TargetTls>,
     /// `timeout` of one probe, all of its steps together.
     pub timeout: Duration,
     /// `max_retries`: successes in a row that bring a target up.
@@ -139,6 +142,7 @@ impl Scheduler {
     /// Makes these the targets. One that was there before keeps its state and its timetable. A new one starts
     /// with the state given, which is that of its members so far; [`CheckState::NoCheck`] is that of a new
     /// member. Where a target comes more than once, its first state counts. Returns their ids, in order.
+    #[expect(clippy::mutable_key_type, reason = "what a target speaks TLS with is told by a digest")]
     pub fn update(
         &mut self,
         now: Instant,

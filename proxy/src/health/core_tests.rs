@@ -11,6 +11,7 @@ fn target(i: u32, delay: u64, rise: u8, fall: u8) -> Target {
         check: HealthCheck::Tcp.into(),
         delay: Duration::from_secs(delay),
         proxy_protocol: None,
+        tls: None,
         timeout: Duration::from_secs(delay),
         rise,
         fall,

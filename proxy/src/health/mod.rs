@@ -11,6 +11,7 @@
 #![expect(clippy::disallowed_types, reason = "between the control thread and the one that probes")]
 
 pub mod core;
+mod over_tls;
 pub mod probe;
 
 use std::{
@@ -30,7 +31,7 @@ use amphora_model::{HealthCheck, HealthMonitor, Member, Pool, PoolProtocol};
 use nix::sys::eventfd::EventFd;
 use tracing::{debug, info, warn};
 
-pub use self::core::Target;
+pub use self::{core::Target, over_tls::TargetTls};
 use self::{
     core::{Scheduler, TargetId, Verdict},
     probe::{CheckStatus, Outcome, prober::Prober},
@@ -61,17 +62,19 @@ pub struct Report {
 
 impl Target {
     /// How a member of this pool is probed; `None` when it is not: without an enabled monitor, or disabled.
-    pub fn of_member(pool: &Pool, member: &Member) -> Option<Self> {
+    ///
+    /// `tls` is that of a pool with `tls_enabled`.
+    pub fn of_member(pool: &Pool, member: &Member, tls: Option<&TargetTls>) -> Option<Self> {
         let monitor = Self::monitor(pool).filter(|_| member.admin_state_up)?;
-        Some(Self::new(pool.protocol, monitor, Arc::new(monitor.check.clone()), member))
+        Some(Self::new(pool.protocol, monitor, Arc::new(monitor.check.clone()), member, tls))
     }
 
     /// As [`of_member`](Self::of_member) for each member of the pool in turn; they share what they have in common.
-    pub fn of_members(pool: &Pool) -> impl Iterator<Item = Option<Self>> {
+    pub fn of_members(pool: &Pool, tls: Option<TargetTls>) -> impl Iterator<Item = Option<Self>> {
         let monitor = Self::monitor(pool).map(|monitor| (monitor, Arc::new(monitor.check.clone())));
         pool.members.iter().map(move |member| {
             let (monitor, check) = monitor.as_ref().filter(|_| member.admin_state_up)?;
-            Some(Self::new(pool.protocol, monitor, Arc::clone(check), member))
+            Some(Self::new(pool.protocol, monitor, Arc::clone(check), member, tls.as_ref()))
         })
     }
 
@@ -85,13 +88,20 @@ impl Target {
         monitor: &HealthMonitor,
         check: Arc<HealthCheck>,
         member: &Member,
+        tls: Option<&TargetTls>,
     ) -> Self {
-        // As HAProxy's `check-send-proxy`, which is on where the check goes where traffic goes.
+        // As HAProxy's `check-send-proxy` and `check-ssl`, which are on where the check goes where traffic goes; an HTTPS monitor's
+        // has TLS of its own.
         let elsewhere = member.monitor_address.is_some() || member.monitor_port.is_some();
         let proxy_protocol = match protocol {
             _ if elsewhere || monitor.check == HealthCheck::Ping => None,
             PoolProtocol::Proxy => Some(proxy_protocol::Version::V1),
             PoolProtocol::ProxyV2 => Some(proxy_protocol::Version::V2),
+            _ => None,
+        };
+        let tls = match monitor.check {
+            HealthCheck::Https(_) => tls,
+            HealthCheck::Http(_) | HealthCheck::Tcp if !elsewhere => tls,
             _ => None,
         };
         Self {
@@ -104,6 +114,7 @@ impl Target {
             check,
             delay: monitor.delay,
             proxy_protocol,
+            tls: tls.cloned(),
             timeout: monitor.timeout,
             rise: monitor.max_retries,
             fall: monitor.max_retries_down,

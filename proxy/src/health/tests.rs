@@ -41,6 +41,7 @@ fn target(port: u16, fall: u8) -> Target {
         check: HealthCheck::Tcp.into(),
         delay: Duration::from_millis(20),
         proxy_protocol: None,
+        tls: None,
         timeout: Duration::from_millis(500),
         rise: 2,
         fall,
@@ -170,15 +171,15 @@ async fn a_target_is_what_the_document_says() {
         health_monitor: Some(monitor.clone()),
         members: vec![],
     };
-    let target = Target::of_member(&pool, &member).unwrap();
+    let target = Target::of_member(&pool, &member, None).unwrap();
     assert_eq!(target.to_string(), "TCP 192.0.2.1:80");
     assert_eq!((target.rise, target.fall), (2, 4));
     member.monitor_address = Some("2001:db8::1".parse().unwrap());
     member.monitor_port = Some(8080);
-    assert_eq!(Target::of_member(&pool, &member).unwrap().to_string(), "TCP [2001:db8::1]:8080");
+    assert_eq!(Target::of_member(&pool, &member, None).unwrap().to_string(), "TCP [2001:db8::1]:8080");
     pool.health_monitor = Some(HealthMonitor { check: HealthCheck::Ping, ..monitor.clone() });
-    assert_eq!(Target::of_member(&pool, &member).unwrap().to_string(), "PING 2001:db8::1");
-    assert_eq!(Target::of_member(&pool, &member).unwrap().port, 0);
+    assert_eq!(Target::of_member(&pool, &member, None).unwrap().to_string(), "PING 2001:db8::1");
+    assert_eq!(Target::of_member(&pool, &member, None).unwrap().port, 0);
 
     // The header is for the port that takes traffic, and for no echo.
     use amphora_model::PoolProtocol;
@@ -198,24 +199,25 @@ async fn a_target_is_what_the_document_says() {
             for check in [HealthCheck::Tcp, HealthCheck::TlsHello, HealthCheck::Ping] {
                 let expected = header.filter(|_| !elsewhere && check != HealthCheck::Ping);
                 pool.health_monitor = Some(HealthMonitor { check, ..monitor.clone() });
-                assert_eq!(Target::of_member(&pool, &member).unwrap().proxy_protocol, expected);
+                assert_eq!(Target::of_member(&pool, &member, None).unwrap().proxy_protocol, expected);
             }
         }
     }
 
     pool.health_monitor = Some(HealthMonitor { admin_state_up: false, ..monitor.clone() });
-    assert_eq!(Target::of_member(&pool, &member), None);
+    assert_eq!(Target::of_member(&pool, &member, None), None);
     pool.health_monitor = Some(monitor);
     let disabled = Member { admin_state_up: false, ..member.clone() };
-    assert_eq!(Target::of_member(&pool, &disabled), None);
+    assert_eq!(Target::of_member(&pool, &disabled, None), None);
 
     // All at once as one by one, and what they have in common is there once.
     pool.members = vec![member.clone(), disabled, Member { monitor_port: Some(81), ..member }];
-    let all: Vec<_> = Target::of_members(&pool).collect();
-    let one_by_one: Vec<_> = pool.members.iter().map(|member| Target::of_member(&pool, member)).collect();
+    let all: Vec<_> = Target::of_members(&pool, None).collect();
+    let one_by_one: Vec<_> =
+        pool.members.iter().map(|member| Target::of_member(&pool, member, None)).collect();
     assert_eq!(all, one_by_one);
     let [Some(first), None, Some(last)] = &all[..] else { panic!("{all:?}") };
     assert!(Arc::ptr_eq(&first.check, &last.check));
     pool.admin_state_up = false;
-    assert_eq!(Target::of_members(&pool).collect::<Vec<_>>(), [None, None, None]);
+    assert_eq!(Target::of_members(&pool, None).collect::<Vec<_>>(), [None, None, None]);
 }

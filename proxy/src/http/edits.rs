@@ -1,6 +1,9 @@
 //! What a proxy changes in a head: lists that the writers of each version apply.
 
-use super::{cookies, names::Known};
+use super::{
+    cookies,
+    names::{Known, KnownSet},
+};
 
 /// What to change in a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,11 +15,22 @@ pub struct RequestEdits<'a> {
     pub forwarded_port: Option<&'a [u8]>,
     /// The value that replaces every `X-Forwarded-Proto`.
     pub forwarded_proto: Option<&'a [u8]>,
+    /// Fields that replace every field of their names.
+    pub set: SetFields<'a>,
     /// The name of the cookie that the member must not see (`cookie NAME ... indirect`).
     pub strip_cookie: Option<&'a [u8]>,
     /// Leave an `Expect` of `100-continue` out: there is no body, so it means nothing (RFC 9110 section 10.1.1), and a
     /// member that answers it all the same would answer twice.
     pub drop_expect: bool,
+}
+
+/// Fields that are written already, as `http-request set-header` sets them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetFields<'a> {
+    /// Their names.
+    pub names: KnownSet,
+    /// Their lines, each with its end.
+    pub lines: &'a [u8],
 }
 
 /// What to change in a response, whatever the version that the client speaks.
@@ -28,6 +42,8 @@ pub struct ResponseEdits<'a> {
     pub insert_cookie: Option<(&'a [u8], &'a [u8])>,
     /// Add `cache-control: private` (`nocache`).
     pub private: bool,
+    /// The value that replaces every `Strict-Transport-Security`.
+    pub transport_security: Option<&'a [u8]>,
 }
 
 /// A field that an edit adds: its name in lower case, and its value in pieces.
@@ -36,14 +52,25 @@ pub(crate) type Added<'a> = (&'static str, [&'a [u8]; 4]);
 impl<'a> ResponseEdits<'a> {
     /// The fields among which some may have to [go](Self::removes).
     #[inline]
-    pub(crate) fn touches(&self) -> Option<Known> {
-        self.strip_cookie.map(|_| Known::SetCookie)
+    pub(crate) fn touches(&self) -> KnownSet {
+        let mut names = KnownSet::default();
+        if self.strip_cookie.is_some() {
+            names.insert(Known::SetCookie);
+        }
+        if self.transport_security.is_some() {
+            names.insert(Known::StrictTransportSecurity);
+        }
+        names
     }
 
     /// Whether a field is left out.
     #[inline]
     pub(crate) fn removes(&self, known: Known, value: &[u8]) -> bool {
-        known == Known::SetCookie && self.strip_cookie.is_some_and(|name| cookies::sets_cookie(value, name))
+        match known {
+            Known::SetCookie => self.strip_cookie.is_some_and(|name| cookies::sets_cookie(value, name)),
+            Known::StrictTransportSecurity => self.transport_security.is_some(),
+            _ => false,
+        }
     }
 
     /// The fields that are added, in order.
@@ -51,6 +78,8 @@ impl<'a> ResponseEdits<'a> {
     pub(crate) fn added(&self) -> impl Iterator<Item = Added<'a>> + use<'a> {
         let cookie = self.insert_cookie.map(|(name, value)| ("set-cookie", [name, b"=", value, b"; path=/"]));
         let private = self.private.then_some(("cache-control", [b"private".as_slice(), b"", b"", b""]));
-        [cookie, private].into_iter().flatten()
+        let security = self.transport_security;
+        let security = security.map(|value| ("strict-transport-security", [value, b"", b"", b""]));
+        [security, cookie, private].into_iter().flatten()
     }
 }

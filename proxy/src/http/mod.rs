@@ -22,16 +22,15 @@ pub(crate) mod websocket;
 
 pub use self::{
     cookies::{Cookie, cookie_values, sampled_cookies, sampled_set_cookie_values},
-    edits::{RequestEdits, ResponseEdits},
+    edits::{RequestEdits, ResponseEdits, SetFields},
     head::{Head, RequestHead, RequestLine, RequestView, ResponseHead, ResponseView, StatusLine},
     method::{Method, Version},
-    names::Known,
+    names::{Known, KnownSet},
     reject::{BadResponse, Reject},
     values::comma_values,
 };
 pub(crate) use self::{
     fields::{Field, Fields, Span},
-    names::KnownSet,
     target::Target,
     trailers::is_forbidden_trailer,
 };

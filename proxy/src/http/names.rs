@@ -42,6 +42,8 @@ pub enum Known {
     Server,
     /// `Set-Cookie`.
     SetCookie,
+    /// `Strict-Transport-Security`.
+    StrictTransportSecurity,
     /// `TE`.
     Te,
     /// `Trailer`.
@@ -60,6 +62,22 @@ pub enum Known {
     XForwardedPort,
     /// `X-Forwarded-Proto`.
     XForwardedProto,
+    /// `X-SSL-Client-CN`.
+    XSslClientCn,
+    /// `X-SSL-Client-DN`.
+    XSslClientDn,
+    /// `X-SSL-Client-Has-Cert`.
+    XSslClientHasCert,
+    /// `X-SSL-Client-Not-After`.
+    XSslClientNotAfter,
+    /// `X-SSL-Client-Not-Before`.
+    XSslClientNotBefore,
+    /// `X-SSL-Client-SHA1`.
+    XSslClientSha1,
+    /// `X-SSL-Client-Verify`.
+    XSslClientVerify,
+    /// `X-SSL-Issuer`.
+    XSslIssuer,
 }
 
 impl Known {
@@ -68,7 +86,11 @@ impl Known {
     pub fn of(name: &[u8]) -> Self {
         use Known::*;
         // The length and one byte leave at most one candidate, so a name costs one comparison.
-        let (candidate, same) = match (name.len(), name.first().map_or(0, |b| b | 0x20)) {
+        let first = name.first().map_or(0, |b| b | 0x20);
+        if first == b'x' {
+            return Self::of_extension(name);
+        }
+        let (candidate, same) = match (name.len(), first) {
             (2, _) => (Te, is(name, b"te")),
             (4, b'h') => (Host, is(name, b"host")),
             (4, b'd') => (Date, is(name, b"date")),
@@ -88,14 +110,34 @@ impl Known {
             (13, b'a') => (Authorization, is(name, b"authorization")),
             (14, b'h') => (Http2Settings, is(name, b"http2-settings")),
             (14, b'c') => (ContentLength, is(name, b"content-length")),
-            (15, b'x') => (XForwardedFor, is(name, b"x-forwarded-for")),
             (16, b'p') => (ProxyConnection, is(name, b"proxy-connection")),
             (16, b'w') => (WwwAuthenticate, is(name, b"www-authenticate")),
-            (16, b'x') => (XForwardedPort, is(name, b"x-forwarded-port")),
             (17, b't') => (TransferEncoding, is(name, b"transfer-encoding")),
-            (17, b'x') => (XForwardedProto, is(name, b"x-forwarded-proto")),
             (18, b'p') => (ProxyAuthenticate, is(name, b"proxy-authenticate")),
             (19, b'p') => (ProxyAuthorization, is(name, b"proxy-authorization")),
+            (25, b's') => (StrictTransportSecurity, is(name, b"strict-transport-security")),
+            _ => return Other,
+        };
+        if same { candidate } else { Other }
+    }
+
+    /// The same of a name that begins with an X.
+    #[inline]
+    fn of_extension(name: &[u8]) -> Self {
+        use Known::*;
+        let (candidate, same) = match (name.len(), name.last().map_or(0, |b| b | 0x20)) {
+            (12, _) => (XSslIssuer, is(name, b"x-ssl-issuer")),
+            (15, b'r') => (XForwardedFor, is(name, b"x-forwarded-for")),
+            (15, b'n') if is(name, b"x-ssl-client-cn") => return XSslClientCn,
+            (15, b'n') => (XSslClientDn, is(name, b"x-ssl-client-dn")),
+            (16, _) => (XForwardedPort, is(name, b"x-forwarded-port")),
+            (17, b'o') => (XForwardedProto, is(name, b"x-forwarded-proto")),
+            // A digit has the bit already.
+            (17, b'1') => (XSslClientSha1, is(name, b"x-ssl-client-sha1")),
+            (19, _) => (XSslClientVerify, is(name, b"x-ssl-client-verify")),
+            (21, _) => (XSslClientHasCert, is(name, b"x-ssl-client-has-cert")),
+            (22, _) => (XSslClientNotAfter, is(name, b"x-ssl-client-not-after")),
+            (23, _) => (XSslClientNotBefore, is(name, b"x-ssl-client-not-before")),
             _ => return Other,
         };
         if same { candidate } else { Other }
@@ -119,31 +161,40 @@ pub(crate) fn is<const N: usize>(text: &[u8], lower: &[u8; N]) -> bool {
 
 /// A set of [`Known`] names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KnownSet(u32);
+pub struct KnownSet(u64);
 
 impl KnownSet {
-    pub(crate) const fn of(names: &[Known]) -> Self {
+    /// These.
+    pub const fn of(names: &[Known]) -> Self {
         let mut bits = 0;
         let mut i = 0;
         while i < names.len() {
-            bits |= 1 << names[i] as u8;
+            bits |= 1 << names[i] as u64;
             i += 1;
         }
         Self(bits)
     }
 
-    pub(crate) const fn with(self, name: Known) -> Self {
-        Self(self.0 | 1 << name as u8)
+    /// These, and another.
+    pub const fn with(self, name: Known) -> Self {
+        Self(self.0 | 1 << name as u64)
+    }
+
+    /// Whether it is among them.
+    #[inline]
+    pub fn contains(self, name: Known) -> bool {
+        self.0 & (1 << name as u64) != 0
+    }
+
+    /// Another.
+    #[inline]
+    pub fn insert(&mut self, name: Known) {
+        self.0 |= 1 << name as u64;
     }
 
     #[inline]
-    pub(crate) fn contains(self, name: Known) -> bool {
-        self.0 & (1 << name as u8) != 0
-    }
-
-    #[inline]
-    pub(crate) fn insert(&mut self, name: Known) {
-        self.0 |= 1 << name as u8;
+    pub(crate) fn insert_all(&mut self, others: Self) {
+        self.0 |= others.0;
     }
 
     #[inline]
@@ -177,6 +228,19 @@ mod tests {
             ("keep\ralive", Known::Other),
             ("http\x12-settings", Known::Other),
             ("KEEP-ALIVE", Known::KeepAlive),
+            ("X-Forwarded-For", Known::XForwardedFor),
+            ("x-forwarded-PORT", Known::XForwardedPort),
+            ("X-SSL-Client-CN", Known::XSslClientCn),
+            ("x-ssl-client-dn", Known::XSslClientDn),
+            ("X-SSL-Client-Has-Cert", Known::XSslClientHasCert),
+            ("X-SSL-Client-Not-After", Known::XSslClientNotAfter),
+            ("X-SSL-Client-Not-Before", Known::XSslClientNotBefore),
+            ("X-SSL-CLIENT-SHA1", Known::XSslClientSha1),
+            ("X-Ssl-Client-Verify", Known::XSslClientVerify),
+            ("X-SSL-Issuer", Known::XSslIssuer),
+            ("X-SSL_Issuer", Known::Other),
+            ("X-SSL-Client-XN", Known::Other),
+            ("Strict-Transport-Security", Known::StrictTransportSecurity),
             ("WWW-AUTHENTICATE", Known::WwwAuthenticate),
             ("proxy-authenticate", Known::ProxyAuthenticate),
             ("Proxy-Authorization", Known::ProxyAuthorization),

@@ -76,6 +76,7 @@ pub fn write_request(
             drop.insert(known);
         }
     }
+    drop.insert_all(edits.set.names);
     let start = view.line_start();
     copy(out, fields, view.buf, start, drop, |out, field| match field.known {
         Known::Cookie => {
@@ -98,6 +99,7 @@ pub fn write_request(
     });
     line(out, b"x-forwarded-port: ", edits.forwarded_port);
     line(out, b"x-forwarded-proto: ", edits.forwarded_proto);
+    out.extend_from_slice(edits.set.lines);
     line(out, b"x-forwarded-for: ", edits.forwarded_for);
     let trailers = fields.elements(view.buf, Known::Te).any(|e| e.eq_ignore_ascii_case(b"trailers"));
     if trailers {
@@ -125,16 +127,15 @@ pub fn write_response(
         drop.insert(Known::TransferEncoding);
         drop.insert(Known::Trailer);
     }
-    if let Some(known) = edits.touches() {
-        drop.insert(known);
-    }
+    let touched = edits.touches();
+    drop.insert_all(touched);
     // 426 must say what to upgrade to.
     let required = status == 426 && view.has(Known::Upgrade);
     let upgrade = hop.connection == Connection::Upgrade || required;
     out.extend_from_slice(b"HTTP/1.1");
     copy(out, fields, view.buf, b"HTTP/1.1".len(), drop, |_, field| match field.known {
         Known::Upgrade => !upgrade,
-        known if Some(known) == edits.touches() => edits.removes(known, field.value.of(view.buf)),
+        known if touched.contains(known) => edits.removes(known, field.value.of(view.buf)),
         _ => true,
     });
     for (name, value) in edits.added() {

@@ -377,8 +377,12 @@ mod tests {
 
     #[test]
     fn responses_for_clients_have_nothing_of_the_members_connection() {
-        let edits =
-            ResponseEdits { strip_cookie: Some(b"SRV"), insert_cookie: Some((b"SRV", b"m1")), private: true };
+        let edits = ResponseEdits {
+            strip_cookie: Some(b"SRV"),
+            insert_cookie: Some((b"SRV", b"m1")),
+            private: true,
+            ..ResponseEdits::default()
+        };
         let text = "HTTP/1.1 200 Fine\r\nServer: x\r\nSet-Cookie: SRV=other\r\nSet-Cookie: a=b\r\n\
                     Connection: close, x\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5\r\nTrailer: t\r\n\r\n";
         let (status, fields) = answered(text, &edits, false);

@@ -74,7 +74,7 @@ impl IdleConnections {
     /// to in this way. No system call unless all are in doubt: only those are passed over that the runtime has seen become
     /// readable.
     #[inline]
-    pub(super) fn take(&mut self, client: SocketAddr, tls: Option<&MemberTls>) -> Option<Conn> {
+    pub(super) fn take(&mut self, client: SocketAddr, tls: Option<MemberTls<'_>>) -> Option<Conn> {
         if !self.doubted.is_empty()
             && let Some(mut own) = self.take_own(client, tls, IDLE_TIMEOUT)
             && own.is_quiet_so_far()
@@ -95,7 +95,7 @@ impl IdleConnections {
     pub(super) fn take_fresh(
         &mut self,
         client: SocketAddr,
-        tls: Option<&MemberTls>,
+        tls: Option<MemberTls<'_>>,
         max_idle: Duration,
     ) -> Option<Conn> {
         if let Some(mut own) = self.take_own(client, tls, max_idle)
@@ -116,7 +116,12 @@ impl IdleConnections {
     }
 
     /// The one that this client has used last, while others doubt it.
-    fn take_own(&mut self, client: SocketAddr, tls: Option<&MemberTls>, max_idle: Duration) -> Option<Conn> {
+    fn take_own(
+        &mut self,
+        client: SocketAddr,
+        tls: Option<MemberTls<'_>>,
+        max_idle: Duration,
+    ) -> Option<Conn> {
         let usable = |(idle, user): &(Idle, _)| {
             *user == Some(client) && idle.since.elapsed() <= max_idle && idle.stream.is_for(tls)
         };
@@ -125,7 +130,7 @@ impl IdleConnections {
     }
 
     /// One whose time of doubt has passed in silence.
-    fn take_cleared(&mut self, tls: Option<&MemberTls>, max_idle: Duration) -> Option<Conn> {
+    fn take_cleared(&mut self, tls: Option<MemberTls<'_>>, max_idle: Duration) -> Option<Conn> {
         let mut at = 0;
         while let Some((idle, _)) = self.doubted.get(at) {
             let age = idle.since.elapsed();

@@ -11,6 +11,7 @@ use std::{
 };
 
 use amphora_model::{ListenerTimeouts, PoolId};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::{
@@ -23,6 +24,7 @@ use crate::{
     conn::{Conn, MemberTls},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{ListenerState, MemberCounters, MemberState, PoolCounters},
+    tls::ClientContext,
 };
 
 /// A snapshot as one worker runs it.
@@ -48,6 +50,15 @@ pub(crate) struct LocalMember {
     /// The pool has it no more: nobody will ask for an idle connection.
     left: Cell<bool>,
     worker: usize,
+    /// With what it is spoken to over TLS, and its sessions that may be resumed.
+    tls: RefCell<Option<Box<OverTls>>>,
+}
+
+/// TLS of one member, as one worker has it.
+struct OverTls {
+    /// [`ClientContext::identity`].
+    identity: [u8; 32],
+    config: Arc<ClientConfig>,
 }
 
 impl LocalSnapshot {
@@ -132,14 +143,27 @@ impl LocalPool {
 
 impl LocalMember {
     fn new(worker: usize, share: Rc<IdleShare>, state: Arc<MemberState>) -> Self {
-        let (idle, holds, left) = Default::default();
-        Self { state, idle, share, holds, left, worker }
+        let (idle, holds, left, tls) = Default::default();
+        Self { state, idle, share, holds, left, worker, tls }
     }
 
     /// Its pool has it no more, or is gone: idle connections are closed, however long sessions may still hold the member.
     fn leave(&self) {
         self.left.set(true);
         self.change_idle(std::mem::take);
+    }
+
+    /// With what it is spoken to over TLS: the same for as long as the context is made of the same.
+    pub(crate) fn tls_config(&self, context: &ClientContext) -> Arc<ClientConfig> {
+        let mut tls = self.tls.borrow_mut();
+        match &*tls {
+            Some(over) if over.identity == *context.identity() => Arc::clone(&over.config),
+            _ => {
+                let config = Arc::clone(context.member().config());
+                *tls = Some(Box::new(OverTls { identity: *context.identity(), config: Arc::clone(&config) }));
+                config
+            }
+        }
     }
 
     /// This worker's counters of the member.
@@ -156,7 +180,7 @@ impl LocalMember {
 
     /// An idle connection for a request of `client` that can be repeated; see [`IdleConnections::take`].
     #[inline]
-    pub(crate) fn take_idle(&self, client: SocketAddr, tls: Option<&MemberTls>) -> Option<Conn> {
+    pub(crate) fn take_idle(&self, client: SocketAddr, tls: Option<MemberTls<'_>>) -> Option<Conn> {
         self.change_idle(|idle| idle.take(client, tls))
     }
 
@@ -164,7 +188,7 @@ impl LocalMember {
     pub(crate) fn take_fresh(
         &self,
         client: SocketAddr,
-        tls: Option<&MemberTls>,
+        tls: Option<MemberTls<'_>>,
         max_idle: Duration,
     ) -> Option<Conn> {
         self.change_idle(|idle| idle.take_fresh(client, tls, max_idle))

@@ -1,15 +1,15 @@
 //! The snapshot, laid out as rows that an exposition can stop at and go on from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use amphora_ipc::{
     proxy::{
-        HistoryStats, ListenerStats, MemberStats, Peers, PoolStats, ProcessStats, Responses, TimeStats,
-        TimesStats,
+        Handshakes, HandshakesFailed, HistoryStats, ListenerStats, MemberStats, Peers, PoolStats,
+        ProcessStats, Responses, TimeStats, TimesStats,
     },
     usage::Usage,
 };
-use amphora_model::ListenerId;
+use amphora_model::{ListenerId, PoolId};
 
 use super::{MetricsInput, host::Host, sink::escape};
 use crate::state::MemberStatus;
@@ -42,6 +42,8 @@ pub(super) struct ListenerRow {
     pub(super) labels: String,
     pub(super) stats: ListenerStats,
     pub(super) connection_limit: Option<u32>,
+    /// It terminates TLS.
+    pub(super) tls: bool,
 }
 
 /// A pool: mostly the sums over its members.
@@ -66,6 +68,9 @@ pub(super) struct PoolRow {
     pub(super) connects: u64,
     pub(super) reuses: u64,
     pub(super) responses: Responses,
+    /// Its members are spoken to over TLS.
+    pub(super) tls: bool,
+    pub(super) handshakes: Handshakes,
     pub(super) max_sessions: u64,
     pub(super) times: TimesStats,
     pub(super) history: HistoryStats,
@@ -85,6 +90,16 @@ impl Rows {
             .flat_map(|lb| &lb.listeners)
             .filter_map(|listener| Some((listener.id, listener.connection_limit?)))
             .collect();
+        let over_tls: HashSet<ListenerId> = loadbalancer
+            .into_iter()
+            .flat_map(|lb| &lb.listeners)
+            .filter_map(|listener| listener.tls.as_ref().map(|_| listener.id))
+            .collect();
+        let pools_over_tls: HashSet<PoolId> = loadbalancer
+            .into_iter()
+            .flat_map(|lb| &lb.pools)
+            .filter_map(|pool| pool.tls.as_ref().map(|_| pool.id))
+            .collect();
         let sum = |value: fn(&ListenerStats) -> u64| stats.listeners.values().map(value).sum();
         let process = ProcessRow {
             labels: format!("version=\"{}\",instance=\"{}\"", escape(&info.version), escape(&info.instance)),
@@ -101,8 +116,12 @@ impl Rows {
             labels: format!("listener=\"{id}\""),
             stats: *stats,
             connection_limit: limits.get(id).copied(),
+            tls: over_tls.contains(id),
         });
-        let pools = stats.pools.iter().map(|(id, pool)| PoolRow::new(format!("pool=\"{id}\""), pool));
+        let pools = stats
+            .pools
+            .iter()
+            .map(|(id, pool)| PoolRow::new(format!("pool=\"{id}\""), pool, pools_over_tls.contains(id)));
         let members = stats.pools.iter().flat_map(|(pool_id, pool)| {
             pool.members.iter().map(move |(id, stats)| MemberRow {
                 labels: format!("pool=\"{pool_id}\",member=\"{id}\""),
@@ -128,7 +147,7 @@ impl Rows {
 }
 
 impl PoolRow {
-    fn new(labels: String, pool: &PoolStats) -> Self {
+    fn new(labels: String, pool: &PoolStats, tls: bool) -> Self {
         // HAProxy's view of a backend: one without servers is up, else one server has to be usable.
         let mut row = Self {
             labels,
@@ -138,6 +157,8 @@ impl PoolRow {
             connection_errors: pool.connect_errors,
             requests: pool.responses.total(),
             responses: pool.responses,
+            tls,
+            handshakes: pool.handshakes,
             history: pool.history,
             ..Self::default()
         };
@@ -190,5 +211,18 @@ pub(super) fn codes(responses: &Responses) -> [(&'static str, u64); 6] {
         ("4xx", responses.client_error),
         ("5xx", responses.server_error),
         ("other", responses.other),
+    ]
+}
+
+/// The values of the label `reason`, with what each counts.
+pub(super) fn reasons(failed: &HandshakesFailed) -> [(&'static str, u64); 7] {
+    [
+        ("closed", failed.closed),
+        ("late", failed.late),
+        ("alert", failed.alert),
+        ("certificate", failed.certificate),
+        ("incompatible", failed.incompatible),
+        ("protocol", failed.protocol),
+        ("other", failed.other),
     ]
 }

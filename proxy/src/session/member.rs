@@ -1,16 +1,26 @@
 //! Getting a connection to a member: persistence, balancing, retries, redispatch.
 
-use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use amphora_model::LbAlgorithm;
+use rustls::ClientConfig;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND};
+use super::{
+    dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND},
+    http::OwnConnections,
+    tls::{count_completed, count_failed},
+};
 use crate::{
     balance::Flow,
-    conn::{BufferPool, Conn, HandshakeError, MemberTls, TlsStream, proxy_protocol},
+    conn::{
+        BufferPool, Conn, HandshakeError, MemberTls, TlsStream,
+        proxy_protocol::{self, Version},
+    },
     local::{LocalMember, LocalPool, Slot},
     snapshot::{MemberPlan, PoolPlan},
+    state::HandshakeFailure,
+    tls::PeerFacts,
 };
 
 /// The pool that a request or connection goes to, and what is known of the client.
@@ -30,8 +40,10 @@ pub(crate) struct Route<'a> {
     pub(crate) now: u32,
     /// Who counts.
     pub(crate) worker: usize,
-    /// What a new connection begins with; `None` is with the first payload.
-    pub(crate) opening: Option<Box<Opening>>,
+    /// The header of the PROXY protocol that a new connection begins with; empty is none.
+    pub(crate) header: Box<[u8]>,
+    /// What is known of a client that speaks TLS.
+    pub(crate) facts: Option<Rc<PeerFacts>>,
     pub(crate) buffers: &'a BufferPool,
     /// What has been tried so far.
     pub(crate) effort: Cell<Effort>,
@@ -57,28 +69,33 @@ impl Effort {
     }
 }
 
-/// What a new connection begins with, before its first payload.
-pub(crate) struct Opening {
-    /// The header of the PROXY protocol; empty is none.
-    header: Vec<u8>,
-    tls: Option<MemberTls>,
+/// The header of the PROXY protocol that connections to members of this pool begin with, on behalf of a client that has connected
+/// to `local`; empty is none.
+pub(crate) fn header(
+    pool: &PoolPlan,
+    client: SocketAddr,
+    local: impl FnOnce() -> io::Result<SocketAddr>,
+    facts: Option<&PeerFacts>,
+) -> Box<[u8]> {
+    let Some(version) = pool.proxy_protocol else { return Box::default() };
+    let mut header = Vec::new();
+    // Of a connection that has failed there is no address, and nobody to serve either.
+    let to = local().unwrap_or(client);
+    match (version, facts) {
+        // Octavia's `send-proxy-v2-ssl-cn`.
+        (Version::V2, Some(facts)) => proxy_protocol::encode_tls(client, to, said_of(facts), &mut header),
+        _ => proxy_protocol::encode(version, client, to, &mut header),
+    }
+    header.into()
 }
 
-impl Opening {
-    /// That of connections to members of this pool, on behalf of a client that has connected to `local`.
-    pub(crate) fn new(
-        pool: &PoolPlan,
-        client: SocketAddr,
-        local: impl FnOnce() -> io::Result<SocketAddr>,
-    ) -> Option<Box<Self>> {
-        let mut header = Vec::new();
-        if let Some(version) = pool.proxy_protocol {
-            // Of a connection that has failed there is no address, and nobody to serve either.
-            let to = local().unwrap_or(client);
-            proxy_protocol::encode(version, client, to, &mut header);
-        }
-        (!header.is_empty()).then(|| Box::new(Self { header, tls: None }))
-    }
+fn said_of(facts: &PeerFacts) -> proxy_protocol::Tls<'_> {
+    let certificate = facts.certificate.as_ref().map(|certificate| proxy_protocol::Certificate {
+        resumed: facts.resumed,
+        verify: facts.verify_result().into(),
+        common_name: certificate.common_name(),
+    });
+    proxy_protocol::Tls { version: facts.version, certificate }
 }
 
 /// A member that a request or connection was given to, and the connection.
@@ -158,8 +175,7 @@ impl Route<'_> {
         let Chosen { mut slot, mut member } = chosen;
         loop {
             let address = plan.members[member].address();
-            let opening = self.opening.as_deref();
-            let failure = match open(slot.member(), address, timeout, opening, self.buffers).await {
+            let failure = match self.connect_to(slot.member(), address).await {
                 Ok((stream, at)) => return Ok(Connected { slot, member, stream, opened: Some(at) }),
                 Err(failure) => failure,
             };
@@ -195,6 +211,67 @@ impl Route<'_> {
         }
     }
 
+    async fn connect_to(
+        &self,
+        member: &LocalMember,
+        address: SocketAddr,
+    ) -> Result<(Conn, Instant), ConnectFailure> {
+        let counters = member.counters();
+        counters.connects.add(1);
+        let begun = Instant::now();
+        let handshakes = &member.pool_counters().handshakes;
+        let mut shaking = false;
+        match tokio::time::timeout(self.timeout, self.make(member, address, &mut shaking)).await {
+            Ok(Ok(stream)) => {
+                let opened = Instant::now();
+                counters.connect_time_us.add(opened.duration_since(begun).as_micros() as u64);
+                if let Conn::Tls(stream) = &stream {
+                    count_completed(handshakes, stream.session());
+                }
+                Ok((stream, opened))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "connect");
+                if shaking {
+                    count_failed(handshakes, &error);
+                }
+                Err(ConnectFailure::Error)
+            }
+            Err(_) => {
+                if shaking {
+                    handshakes.failed[HandshakeFailure::Late as usize].add(1);
+                }
+                Err(ConnectFailure::Timeout)
+            }
+        }
+    }
+
+    /// Makes a connection. From when on it is TLS that is waited for, it is `shaking` hands.
+    async fn make(
+        &self,
+        member: &LocalMember,
+        address: SocketAddr,
+        shaking: &mut bool,
+    ) -> Result<Conn, HandshakeError> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        // It fits the empty send buffer of a new connection, so this does not wait.
+        let mut at = 0;
+        while at < self.header.len() {
+            stream.writable().await?;
+            match stream.try_write(&self.header[at..]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => at += written?,
+            }
+        }
+        let config = self.config(member);
+        let Some(tls) = self.tls(config.as_ref()) else { return Ok(stream.into()) };
+        *shaking = true;
+        let mut stream = Box::new(TlsStream::client(stream, tls, address.ip(), self.buffers)?);
+        poll_fn(|cx| stream.poll_handshake(cx)).await?;
+        Ok(Conn::Tls(stream))
+    }
+
     /// Nothing ties the request to its member.
     fn has_free_choice(&self) -> bool {
         let plan = &*self.pool.plan;
@@ -212,19 +289,35 @@ impl Route<'_> {
     fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<Conn> {
         match reuse {
             Reuse::Never => None,
-            Reuse::Fresh => slot.member().take_fresh(self.client(), self.tls(), FRESH),
-            Reuse::Any => slot.member().take_idle(self.client(), self.tls()),
+            Reuse::Fresh => {
+                let config = self.config(slot.member());
+                slot.member().take_fresh(self.client(), self.tls(config.as_ref()), FRESH)
+            }
+            Reuse::Any => {
+                let config = self.config(slot.member());
+                slot.member().take_idle(self.client(), self.tls(config.as_ref()))
+            }
         }
     }
 
-    /// A connection to `member` that has served this client before.
-    pub(crate) fn own(&self, member: usize, stream: Conn) -> Connected {
-        Connected::reused(self.slot(member), member, stream)
+    /// With what the member is spoken to; `None` is plainly.
+    #[inline]
+    fn config(&self, member: &LocalMember) -> Option<Arc<ClientConfig>> {
+        self.pool.plan.tls.as_ref().map(|context| member.tls_config(context))
     }
 
-    /// How members are spoken to.
-    pub(crate) fn tls(&self) -> Option<&MemberTls> {
-        self.opening.as_ref()?.tls.as_ref()
+    #[inline]
+    fn tls<'b>(&'b self, config: Option<&'b Arc<ClientConfig>>) -> Option<MemberTls<'b>> {
+        let sni = self.facts.as_ref().and_then(|facts| facts.sni.as_deref());
+        config.map(|config| MemberTls { config, sni })
+    }
+
+    /// Takes the client's own connection to `member`.
+    pub(crate) fn take_own(&self, member: usize, own: &mut OwnConnections) -> Option<Connected> {
+        let local = &self.pool.members[member];
+        let config = self.config(local);
+        let stream = own.take(local, self.tls(config.as_ref()))?;
+        Some(Connected::reused(self.slot(member), member, stream))
     }
 
     /// Counts what `failed` at one member and is tried again, there or at another.
@@ -266,53 +359,4 @@ impl Route<'_> {
 fn count_again(failed: &Rc<LocalMember>, next: &Rc<LocalMember>) {
     let counters = failed.counters();
     if Rc::ptr_eq(failed, next) { counters.retries.add(1) } else { counters.redispatches.add(1) }
-}
-
-async fn open(
-    member: &LocalMember,
-    address: SocketAddr,
-    timeout: Duration,
-    opening: Option<&Opening>,
-    buffers: &BufferPool,
-) -> Result<(Conn, Instant), ConnectFailure> {
-    let counters = member.counters();
-    counters.connects.add(1);
-    let begun = Instant::now();
-    match tokio::time::timeout(timeout, connect(address, opening, buffers)).await {
-        Ok(Ok(stream)) => {
-            let opened = Instant::now();
-            counters.connect_time_us.add(opened.duration_since(begun).as_micros() as u64);
-            Ok((stream, opened))
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "connect");
-            Err(ConnectFailure::Error)
-        }
-        Err(_) => Err(ConnectFailure::Timeout),
-    }
-}
-
-async fn connect(
-    address: SocketAddr,
-    opening: Option<&Opening>,
-    buffers: &BufferPool,
-) -> Result<Conn, HandshakeError> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let Some(opening) = opening else { return Ok(stream.into()) };
-    // It fits the empty send buffer of a new connection, so this does not wait.
-    if !opening.header.is_empty() {
-        let (header, mut at) = (&opening.header[..], 0);
-        while at < header.len() {
-            stream.writable().await?;
-            match stream.try_write(&header[at..]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => at += written?,
-            }
-        }
-    }
-    let Some(tls) = &opening.tls else { return Ok(stream.into()) };
-    let mut stream = Box::new(TlsStream::client(stream, tls.clone(), address.ip(), buffers)?);
-    poll_fn(|cx| stream.poll_handshake(cx)).await?;
-    Ok(Conn::Tls(stream))
 }

@@ -7,8 +7,9 @@ mod member;
 mod metrics;
 pub mod relay;
 mod tcp;
+mod tls;
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use amphora_model::ListenerProtocol;
 use tokio::{net::TcpStream, task::spawn_local};
@@ -17,6 +18,10 @@ use crate::{
     conn::Conn,
     local::{LocalListener, Worker},
 };
+
+/// A client that has not asked for anything yet when its listener goes is most likely about to: it gets this much
+/// time for its first request.
+const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Begins to serve a client, on a task of its own. `held` is dropped when the connection has ended.
 ///
@@ -30,10 +35,24 @@ pub(crate) fn start<H: 'static>(
     held: H,
 ) {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let (worker, stream) = (Rc::clone(worker), Conn::from(stream));
+    let worker = Rc::clone(worker);
+    let tls = listener.present().plan().tls.clone();
+    match tls {
+        None => begin(worker, listener, Conn::from(stream), client, held),
+        Some(context) => drop(spawn_local(tls::serve(worker, listener, context, stream, client, held))),
+    }
+}
+
+/// The session of a client who may speak.
+fn begin<H: 'static>(
+    worker: Rc<Worker>,
+    listener: Rc<LocalListener>,
+    stream: Conn,
+    client: SocketAddr,
+    held: H,
+) {
     let protocol = listener.present().plan().protocol;
     match protocol {
-        // Documents with TERMINATED_HTTPS are refused as long as no TLS ends here.
         ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => {
             spawn_local(http::serve(worker, listener, stream, client, held))
         }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     log::Logged,
-    member::{Begun, Connected, Effort, NoMember, Opening, Reuse, Route},
+    member::{self, Begun, Connected, Effort, NoMember, Reuse, Route},
     relay::{self, RelayOptions},
 };
 use crate::{
@@ -80,7 +80,8 @@ async fn carry(
         avoid: None,
         now,
         worker: worker.index,
-        opening: Opening::new(pool_plan, client, || stream.local_addr()),
+        header: member::header(pool_plan, client, || stream.local_addr(), None),
+        facts: None,
         buffers: &worker.pools.buffers,
         effort: Cell::default(),
     };

@@ -5,21 +5,27 @@ use std::{collections::HashMap, sync::Arc};
 use amphora_ipc::proxy::{Fault, Refusal};
 use amphora_model::{Listener, ListenerId, LoadBalancer, Member, Pool, PoolId, PoolProtocol};
 
-use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot};
+use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot, TlsSource, tls::Maker};
 use crate::{
     conn::proxy_protocol::Version as ProxyVersion,
     l7::{Budget, L7Program},
     logs::{Frontend, LogPlan, Protocol},
     persist::{PersistState, Persistence},
     state::{ListenerState, Registry},
+    tls::{ClientContext, ServerContext},
 };
 
 /// Compiles a load balancer over the states that `registry` knows, without anything to begin from.
 ///
 /// # Errors
 /// See [`compile_after`].
-pub fn compile(model: Arc<LoadBalancer>, generation: u64, registry: &Registry) -> Result<Snapshot, Refusal> {
-    compile_after(model, &Snapshot::empty(generation.saturating_sub(1)), registry)
+pub fn compile(
+    model: Arc<LoadBalancer>,
+    generation: u64,
+    registry: &Registry,
+    source: &TlsSource,
+) -> Result<Snapshot, Refusal> {
+    compile_after(model, &Snapshot::empty(generation.saturating_sub(1)), registry, source)
 }
 
 /// Compiles the load balancer that follows `before`, over the states that `registry` knows from it. What is equal in both
@@ -27,14 +33,24 @@ pub fn compile(model: Arc<LoadBalancer>, generation: u64, registry: &Registry) -
 ///
 /// # Errors
 /// What only compiling can find: regular expressions that cannot be honoured, or that take too much all together, formats
-/// of flow logs. All faults are reported together.
+/// of flow logs, certificates that are not there or no good. All faults are reported together.
 pub fn compile_after(
     model: Arc<LoadBalancer>,
     before: &Snapshot,
     registry: &Registry,
+    source: &TlsSource,
 ) -> Result<Snapshot, Refusal> {
     let known = Known::of(before);
-    let pools: Vec<Arc<PoolPlan>> = model.pools.iter().map(|pool| known.pool(pool, registry)).collect();
+    let mut faults = Vec::new();
+    let mut tls = Maker::new(source, &before.contexts);
+    let mut pools = Vec::with_capacity(model.pools.len());
+    for (index, pool) in model.pools.iter().enumerate() {
+        let context = tls.pool(index, pool).unwrap_or_else(|found| {
+            faults.extend(found);
+            None
+        });
+        pools.push(known.pool(pool, context, registry));
+    }
     let enabled: HashMap<PoolId, usize> = model
         .pools
         .iter()
@@ -42,17 +58,21 @@ pub fn compile_after(
         .filter(|(_, pool)| pool.admin_state_up)
         .map(|(index, pool)| (pool.id, index))
         .collect();
-    let mut faults = Vec::new();
     let mut budget = Budget::new(&before.expressions);
     let mut listeners = Vec::new();
     let same_ground =
         before.model.as_ref().is_some_and(|old| old.vips == model.vips) && before.enabled_pools == enabled;
     let mut listener_states = Vec::with_capacity(model.listeners.len());
-    for listener in &model.listeners {
+    for (index, listener) in model.listeners.iter().enumerate() {
+        let context = tls.listener(index, listener).unwrap_or_else(|found| {
+            faults.extend(found);
+            None
+        });
         let active = model.admin_state_up && listener.admin_state_up;
         if active
             && same_ground
             && let Some(plan) = known.listener(listener)
+            && same(&plan.tls, &context)
         {
             budget.keep(listener, |pool| enabled.contains_key(&pool));
             listener_states.push(Arc::clone(&plan.state));
@@ -65,7 +85,8 @@ pub fn compile_after(
         let log = compile_log(listener);
         match (L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget), log) {
             (Ok(l7), Ok(log)) if active => {
-                listeners.push(Arc::new(compile_listener(listener, l7, log, &model, &enabled, state)));
+                listeners
+                    .push(Arc::new(compile_listener(listener, l7, context, log, &model, &enabled, state)));
             }
             (l7, log) => {
                 faults.extend::<Vec<Fault>>(l7.err().unwrap_or_default());
@@ -74,6 +95,7 @@ pub fn compile_after(
         }
     }
     if faults.is_empty() {
+        let (contexts, remarks) = tls.into_contexts();
         Ok(Snapshot {
             generation: before.generation + 1,
             model: Some(model),
@@ -82,6 +104,8 @@ pub fn compile_after(
             listener_states,
             enabled_pools: enabled,
             expressions: budget.into_expressions(),
+            contexts,
+            remarks,
         })
     } else {
         Err(Refusal { faults })
@@ -117,11 +141,12 @@ impl<'a> Known<'a> {
         self.listeners.get(&listener.id).filter(|(old, _)| *old == listener).map(|(_, plan)| *plan)
     }
 
-    fn pool(&self, pool: &Pool, registry: &Registry) -> Arc<PoolPlan> {
+    fn pool(&self, pool: &Pool, tls: Option<Arc<ClientContext>>, registry: &Registry) -> Arc<PoolPlan> {
         match self.pools.get(&pool.id) {
-            Some((old, plan)) if *old == pool => Arc::clone(plan),
+            Some((old, plan)) if *old == pool && same(&plan.tls, &tls) => Arc::clone(plan),
             found => Arc::new(compile_pool(
                 pool,
+                tls,
                 registry,
                 found.map_or((&[][..], &[][..]), |(old, plan)| (&old.members[..], &plan.members[..])),
             )),
@@ -129,9 +154,15 @@ impl<'a> Known<'a> {
     }
 }
 
+/// Whether these are the same object.
+fn same<T>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+    one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
+}
+
 fn compile_listener(
     listener: &Listener,
     l7: L7Program,
+    tls: Option<Arc<ServerContext>>,
     log: Option<Arc<LogPlan>>,
     model: &LoadBalancer,
     enabled: &HashMap<PoolId, usize>,
@@ -149,6 +180,8 @@ fn compile_listener(
         timeouts: listener.timeouts,
         access: AccessList::new(&listener.allowed_cidrs),
         log,
+        tls,
+        hsts: listener.tls.as_ref().and_then(|tls| tls.hsts).map(|hsts| hsts.to_string().into()),
     }
 }
 
@@ -165,7 +198,12 @@ fn compile_log(listener: &Listener) -> Result<Option<Arc<LogPlan>>, Fault> {
 
 /// `before` are the pool's members so far and their plans: documents keep their order, so that one that stays is mostly the
 /// next there. What they are is compared in the documents, where they stand side by side; their states lie all over memory.
-fn compile_pool(pool: &Pool, registry: &Registry, (members, plans): (&[Member], &[MemberPlan])) -> PoolPlan {
+fn compile_pool(
+    pool: &Pool,
+    tls: Option<Arc<ClientContext>>,
+    registry: &Registry,
+    (members, plans): (&[Member], &[MemberPlan]),
+) -> PoolPlan {
     let state = registry.pool(pool.id);
     let mut before = members.iter().zip(plans).peekable();
     let members = pool
@@ -210,5 +248,6 @@ fn compile_pool(pool: &Pool, registry: &Registry, (members, plans): (&[Member], 
         },
         members,
         state,
+        tls,
     }
 }

@@ -8,6 +8,7 @@ mod access;
 mod compile;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{
     collections::HashMap,
@@ -15,13 +16,16 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use amphora_ipc::proxy::Remark;
 use amphora_model::{
     Binding, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId, PoolId,
 };
 
+use self::tls::Contexts;
 pub use self::{
     access::AccessList,
     compile::{compile, compile_after},
+    tls::TlsSource,
 };
 use crate::{
     balance::MembersView,
@@ -30,6 +34,7 @@ use crate::{
     logs::LogPlan,
     persist::{PersistState, Persistence},
     state::{ListenerState, MemberState, PoolState, Registry},
+    tls::{ClientContext, ServerContext},
 };
 
 /// A compiled load balancer.
@@ -48,6 +53,10 @@ pub struct Snapshot {
     enabled_pools: HashMap<PoolId, usize>,
     /// So that they need not be compiled again for the next.
     expressions: Expressions,
+    /// The same of TLS.
+    contexts: Contexts,
+    /// What of the document is honoured in part.
+    remarks: Vec<Remark>,
 }
 
 /// A listener that is bound: enabled, in an enabled load balancer.
@@ -75,6 +84,10 @@ pub struct ListenerPlan {
     pub access: AccessList,
     /// Its flow log, if there is one.
     pub log: Option<Arc<LogPlan>>,
+    /// What TLS is terminated with, where it is.
+    pub tls: Option<Arc<ServerContext>>,
+    /// The value of `Strict-Transport-Security` (`hsts_*`).
+    pub hsts: Option<Box<str>>,
 }
 
 /// A pool.
@@ -92,6 +105,8 @@ pub struct PoolPlan {
     pub proxy_protocol: Option<ProxyVersion>,
     /// `members`.
     pub members: Vec<MemberPlan>,
+    /// What members are spoken to with over TLS (`tls_enabled`).
+    pub tls: Option<Arc<ClientContext>>,
 }
 
 impl PoolPlan {
@@ -168,6 +183,8 @@ impl Snapshot {
             listener_states: Vec::new(),
             enabled_pools: HashMap::new(),
             expressions: Expressions::default(),
+            contexts: Contexts::default(),
+            remarks: Vec::new(),
         }
     }
 
@@ -189,6 +206,18 @@ impl Snapshot {
     /// The states of all listeners, also of those that are not bound.
     pub fn listener_states(&self) -> &[Arc<ListenerState>] {
         &self.listener_states
+    }
+
+    /// What of the document is honoured in part.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+
+    /// Whether all of it is the same as in another, plans and contexts alike.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let listeners = self.listeners.iter().map(Arc::as_ptr).eq(other.listeners.iter().map(Arc::as_ptr));
+        let pools = self.pools.iter().map(Arc::as_ptr).eq(other.pools.iter().map(Arc::as_ptr));
+        self.model == other.model && listeners && pools
     }
 
     /// Where an enabled pool stands in [`pools`](Self::pools).

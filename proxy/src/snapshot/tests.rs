@@ -8,13 +8,13 @@ use amphora_model::{
     arbitrary::{Generator, Shape},
 };
 
-use super::{Snapshot, compile, compile_after};
+use super::{Snapshot, TlsSource, compile, compile_after};
 use crate::state::{CheckState, Registry};
 
 const SEEDS: u64 = 200;
 
 fn live(model: &LoadBalancer, generation: u64, registry: &mut Registry) -> Snapshot {
-    let snapshot = compile(Arc::new(model.clone()), generation, registry).unwrap();
+    let snapshot = compile(Arc::new(model.clone()), generation, registry, &TlsSource::default()).unwrap();
     snapshot.announce();
     snapshot.hand_over(registry);
     snapshot
@@ -143,7 +143,7 @@ fn a_refused_change_leaves_no_trace() {
             value: "(unclosed".to_owned(),
         }],
     }];
-    let refusal = compile(Arc::new(bad), 2, &registry).unwrap_err();
+    let refusal = compile(Arc::new(bad), 2, &registry, &TlsSource::default()).unwrap_err();
     assert_eq!(refusal.faults.len(), 1);
 
     let after = live(&model, 2, &mut registry);
@@ -165,9 +165,11 @@ fn what_does_not_change_keeps_its_plan() {
         let mut before = live(&model, 1, &mut registry);
         for generation in 2..8 {
             model = generator.changed(&model, &shape);
-            let after = compile_after(Arc::new(model.clone()), &before, &registry).unwrap();
+            let after =
+                compile_after(Arc::new(model.clone()), &before, &registry, &TlsSource::default()).unwrap();
             assert_eq!(after.generation, generation);
-            let fresh = compile(Arc::new(model.clone()), generation, &registry).unwrap();
+            let fresh =
+                compile(Arc::new(model.clone()), generation, &registry, &TlsSource::default()).unwrap();
             assert_eq!(outline(&after), outline(&fresh), "seed {seed}");
             assert_eq!(after.expressions.len(), fresh.expressions.len(), "seed {seed}");
             let old_model = before.model.clone().unwrap();
@@ -198,7 +200,7 @@ fn one_weight_among_many_changes_one_pool_and_no_listener() {
     let member = &mut model.pools[0].members[1];
     member.weight = (member.weight + 1) % 257;
     let weight = member.weight;
-    let after = compile_after(Arc::new(model.clone()), &before, &registry).unwrap();
+    let after = compile_after(Arc::new(model.clone()), &before, &registry, &TlsSource::default()).unwrap();
     for (old, new) in before.listeners.iter().zip(&after.listeners) {
         assert!(Arc::ptr_eq(old, new));
     }
@@ -216,7 +218,7 @@ fn one_weight_among_many_changes_one_pool_and_no_listener() {
     let last = next.pools[0].members.last_mut().unwrap();
     last.port = last.port % 60_000 + 8;
     let moved = last.id;
-    let third = compile_after(Arc::new(next), &after, &registry).unwrap();
+    let third = compile_after(Arc::new(next), &after, &registry, &TlsSource::default()).unwrap();
     for plan in &third.pools[0].members {
         let old = after.pools[0].members.iter().find(|old| old.state.id == plan.state.id);
         assert_eq!(

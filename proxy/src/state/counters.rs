@@ -120,6 +120,42 @@ impl ResponseClass {
     }
 }
 
+/// Why a TLS handshake did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// The peer closed, or its connection failed.
+    Closed,
+    /// It took too long.
+    Late,
+    /// The peer did not like what it was told: it has sent an alert.
+    Alert,
+    /// The peer's certificate is not good, or it has none.
+    Certificate,
+    /// The two have no version, cipher suite, group, signature scheme or protocol in common.
+    Incompatible,
+    /// What came is not TLS, or not as TLS is to be.
+    Protocol,
+    /// Anything else.
+    Other,
+}
+
+impl HandshakeFailure {
+    /// How many there are.
+    pub const COUNT: usize = 7;
+}
+
+/// What one worker counts of the TLS handshakes with a listener's clients, or with a pool's members.
+#[derive(Debug, Default)]
+pub struct HandshakeCounters {
+    /// Those that were completed (HAProxy `ssl_sess`).
+    pub completed: Counter,
+    /// Of these, those that have resumed a session (HAProxy `ssl_reused_sess`).
+    pub resumed: Counter,
+    /// Those that were not (HAProxy `ssl_failed_handshake`, and those that took too long), indexed by
+    /// [`HandshakeFailure`].
+    pub failed: [Counter; HandshakeFailure::COUNT],
+}
+
 /// What one worker counts for one listener. Bytes are those on the client's side of the proxy.
 #[derive(Debug, Default)]
 pub struct ListenerCounters {
@@ -131,7 +167,7 @@ pub struct ListenerCounters {
     pub connections: Counter,
     /// High-water mark of connections at once on all workers, as this worker saw it (HAProxy `smax`).
     pub connections_max: Counter,
-    /// Connections accepted (HAProxy `stot`/`conn_tot`).
+    /// Connections accepted, and where TLS is terminated those whose handshake was completed (HAProxy `stot`).
     pub connections_total: Counter,
     /// Connections refused by `allowed_cidrs` (HAProxy `dcon`).
     pub connections_denied: Counter,
@@ -150,6 +186,8 @@ pub struct ListenerCounters {
     /// Final responses by class, the proxy's own included (HAProxy `hrsp_*`), indexed by [`ResponseClass`]. Of
     /// [`ResponseClass::Other`] are also requests without any, because the client did not wait for it.
     pub responses: [Counter; ResponseClass::COUNT],
+    /// TLS handshakes with clients.
+    pub handshakes: HandshakeCounters,
 }
 
 /// What one worker counts for one pool, for what its members do not add up to.
@@ -169,6 +207,8 @@ pub struct PoolCounters {
     /// What its requests came to, as [`ListenerCounters::responses`] has it: one for each (HAProxy `hrsp_*`, and
     /// `req_tot`, which is their sum).
     pub responses: [Counter; ResponseClass::COUNT],
+    /// TLS handshakes with members.
+    pub handshakes: HandshakeCounters,
 }
 
 /// What one worker counts for one member in its pool. Bytes are those on the member's side of the proxy.

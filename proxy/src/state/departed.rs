@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counter, ListenerCounters, ListenerState, MemberCounters, PerWorker};
+use super::{Counter, HandshakeCounters, ListenerCounters, ListenerState, MemberCounters, PerWorker};
 
 /// Counters that can be added up.
 pub trait Absorb: Default {
@@ -128,6 +128,15 @@ impl Absorb for MemberCounters {
     }
 }
 
+impl Absorb for HandshakeCounters {
+    fn absorb(&self, other: &Self) {
+        let Self { completed, resumed, failed } = self;
+        add(completed, &other.completed);
+        add(resumed, &other.resumed);
+        failed.iter().zip(&other.failed).for_each(|(ours, theirs)| add(ours, theirs));
+    }
+}
+
 impl Absorb for ListenerCounters {
     fn absorb(&self, other: &Self) {
         let Self {
@@ -143,6 +152,7 @@ impl Absorb for ListenerCounters {
             requests_intercepted,
             requests_regex_limited,
             responses,
+            handshakes,
         } = self;
         add(bytes_in, &other.bytes_in);
         add(bytes_out, &other.bytes_out);
@@ -154,6 +164,7 @@ impl Absorb for ListenerCounters {
         add(requests_intercepted, &other.requests_intercepted);
         add(requests_regex_limited, &other.requests_regex_limited);
         responses.iter().zip(&other.responses).for_each(|(ours, theirs)| add(ours, theirs));
+        handshakes.absorb(&other.handshakes);
     }
 }
 

@@ -45,6 +45,8 @@ pub struct ListenerRates {
     pub sessions: Rate,
     /// Connections refused by `allowed_cidrs`.
     pub denied: Rate,
+    /// TLS handshakes with clients that were not completed.
+    pub failed: Rate,
     /// Connections, refused ones included (HAProxy `conn_rate`, `conn_rate_max`).
     pub connections: Rate,
     /// Requests (HAProxy `req_rate`, `req_rate_max`).

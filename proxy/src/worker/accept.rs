@@ -362,7 +362,9 @@ fn admit(
         counters.connections_denied.add(1);
         return;
     }
-    counters.connections_total.add(1);
+    if plan.tls.is_none() {
+        counters.connections_total.add(1);
+    }
     session::start(worker, Rc::clone(&listener), stream, client, Open::new(worker, place));
 }
 

@@ -22,7 +22,7 @@ use crate::{
     logs::{FlowLogs, Share, Syslog},
     metrics::Scrapes,
     net::{self, NewListener},
-    snapshot::{ListenerPlan, PoolPlan, Snapshot, compile_after},
+    snapshot::{ListenerPlan, PoolPlan, Snapshot, TlsSource, compile_after},
     state::Registry,
 };
 
@@ -155,7 +155,7 @@ fn sessions_that_last_hold_no_configuration() {
     let mut sessions = Vec::new();
     for generation in 1..=GENERATIONS {
         let model = load_balancer(vip, member, generation);
-        let snapshot = Arc::new(compile_after(model, &present, &registry).unwrap());
+        let snapshot = Arc::new(compile_after(model, &present, &registry, &TlsSource::default()).unwrap());
         let sockets = match generation {
             1 => bound(&snapshot),
             _ => Vec::new(),
@@ -220,7 +220,8 @@ fn an_address_that_comes_back_lets_clients_in_with_the_change() {
         let local = |snapshot| Rc::new(LocalSnapshot::new(0, &worker.idle, snapshot, None));
         let nothing = Arc::new(Snapshot::empty(0));
         let model = load_balancer(address.ip(), member(), 1);
-        let snapshot = Arc::new(compile_after(model, &nothing, &Registry::new(1)).unwrap());
+        let snapshot =
+            Arc::new(compile_after(model, &nothing, &Registry::new(1), &TlsSource::default()).unwrap());
         let mut listeners = Listeners::default();
         listeners.apply(&worker, &local(Arc::clone(&snapshot)), bound(&snapshot));
         listeners.apply(&worker, &local(nothing), Vec::new());

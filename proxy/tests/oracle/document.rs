@@ -19,7 +19,7 @@ pub(crate) fn document(data: &[u8]) -> bool {
     assert_eq!(LoadBalancer::from_json(canonical.to_string().as_bytes()).as_ref(), Ok(&lb));
     assert_eq!(LoadBalancer::from_value(&canonical).as_ref(), Ok(&lb));
     let lb = Arc::new(lb);
-    match snapshot::compile(Arc::clone(&lb), 1, &Registry::new(1)) {
+    match snapshot::compile(Arc::clone(&lb), 1, &Registry::new(1), &snapshot::TlsSource::default()) {
         Ok(snapshot) => {
             let bound = if lb.admin_state_up {
                 lb.listeners.iter().filter(|listener| listener.admin_state_up).count()

@@ -81,6 +81,7 @@ fn written_request(view: &RequestView<'_>, body: Body) {
         forwarded_proto: Some(b"http"),
         strip_cookie: Some(b"SRV"),
         drop_expect: true,
+        ..RequestEdits::default()
     };
     for edits in [RequestEdits::default(), all] {
         let edited = edits.strip_cookie.is_some();
@@ -169,8 +170,12 @@ pub(crate) fn response_head(data: &[u8]) {
 fn written_response(view: &ResponseView<'_>, method: Method, switching: bool, body: Body) {
     let connection = if view.status() == 101 { Connection::Upgrade } else { Connection::Persistent };
     let hop = ResponseHop { connection, tunnel: switching, ..ResponseHop::default() };
-    let all =
-        ResponseEdits { strip_cookie: Some(b"SRV"), insert_cookie: Some((b"SRV", b"mine")), private: true };
+    let all = ResponseEdits {
+        strip_cookie: Some(b"SRV"),
+        insert_cookie: Some((b"SRV", b"mine")),
+        private: true,
+        ..ResponseEdits::default()
+    };
     for edits in [ResponseEdits::default(), all] {
         let edited = edits.private;
         let mut out = Vec::new();

@@ -28,4 +28,5 @@ mod prometheus;
 mod quiesce;
 mod statistics;
 mod tcp;
+mod tls;
 mod tls_hostile;

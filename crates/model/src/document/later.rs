@@ -14,8 +14,7 @@ pub(super) enum Later {
 }
 
 /// What is not there yet: the one place that refuses it. Whoever makes the proxy do a thing takes it from here.
-pub(super) const LATER: &[Later] =
-    &[Later::TerminatedHttps, Later::PrometheusTls, Later::ClientCertificates, Later::PoolTls];
+pub(super) const LATER: &[Later] = &[Later::PrometheusTls];
 
 /// What is said of it.
 pub(super) const NOT_YET: &str = "is not supported yet by this version";

@@ -4,7 +4,7 @@ use std::{future::poll_fn, net::Ipv4Addr, pin::pin, time::Duration};
 
 use proptest::prelude::*;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{RootCertStore, SupportedProtocolVersion, version};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use socket2::SockRef;
 use tokio::{
@@ -58,10 +58,10 @@ fn begin(
     configs: (Arc<ServerConfig>, Arc<ClientConfig>),
 ) -> (TlsStream, TlsStream) {
     let pool = BufferPool::default();
-    let host = Some(DnsName::try_from("member.example").unwrap());
-    let member = MemberTls { config: configs.1, host };
+    let member = MemberTls { config: &configs.1, sni: Some("member.example") };
+    let session = ServerConnection::new(configs.0).unwrap();
     (
-        TlsStream::server(sockets.0, configs.0, &pool).unwrap(),
+        TlsStream::new(sockets.0, session.into(), &pool),
         TlsStream::client(sockets.1, member, Ipv4Addr::LOCALHOST.into(), &pool).unwrap(),
     )
 }

@@ -53,7 +53,7 @@ enum Stage {
     Hello(Vec<u8>),
     Http(Answer),
     /// `None` until the handshake is done and the question asked.
-    Https(Box<ClientConnection>, Option<Answer>),
+    Tls(Box<ClientConnection>, Option<Answer>),
 }
 
 /// `Ok(None)`: there is more to come.
@@ -158,7 +158,7 @@ impl Probe {
     /// Ends the connection with a reset. The socket, where it can be used again; it has the events that it had.
     pub(super) fn end(self, spare: &mut Vec<Answer>) -> Option<(Family, Socket)> {
         let family = Family::of(&self.target);
-        if let Stage::Http(answer) | Stage::Https(_, Some(answer)) = self.stage
+        if let Stage::Http(answer) | Stage::Tls(_, Some(answer)) = self.stage
             && spare.len() < SPARE
         {
             spare.push(answer);
@@ -172,8 +172,8 @@ impl Probe {
     pub(super) fn late(&self) -> Found {
         let status = match &self.stage {
             Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Timeout,
-            Stage::Hello(_) | Stage::Https(_, None) => CheckStatus::L6Timeout,
-            Stage::Http(_) | Stage::Https(_, Some(_)) => CheckStatus::L7Timeout,
+            Stage::Hello(_) | Stage::Tls(_, None) => CheckStatus::L6Timeout,
+            Stage::Http(_) | Stage::Tls(_, Some(_)) => CheckStatus::L7Timeout,
         };
         Found::because(status, "timeout")
     }
@@ -182,8 +182,8 @@ impl Probe {
     fn failed(&self) -> CheckStatus {
         match &self.stage {
             Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Connection,
-            Stage::Hello(_) | Stage::Https(_, None) => CheckStatus::L6Response,
-            Stage::Http(_) | Stage::Https(_, Some(_)) => CheckStatus::L7Response,
+            Stage::Hello(_) | Stage::Tls(_, None) => CheckStatus::L6Response,
+            Stage::Http(_) | Stage::Tls(_, Some(_)) => CheckStatus::L7Response,
         }
     }
 
@@ -226,23 +226,26 @@ impl Probe {
         }
         let target = Arc::clone(&self.target);
         let done = match &*target.check {
-            HealthCheck::Http(check) => {
+            HealthCheck::Http(check) if target.tls.is_none() => {
                 http::request(check, &mut self.unsent);
                 self.stage = Stage::Http(turn.answer());
                 false
             }
-            HealthCheck::Https(_) => {
-                self.stage = Stage::Https(Box::new(tls::client(target.address)?), None);
+            HealthCheck::Tcp if target.tls.is_none() => true,
+            HealthCheck::Http(_) | HealthCheck::Https(_) | HealthCheck::Tcp => {
+                let config = target.tls.as_ref().map_or_else(tls::accept_any, |tls| Arc::clone(tls.config()));
+                self.stage = Stage::Tls(Box::new(tls::client(target.address, config)?), None);
                 self.write_tls()?;
                 false
             }
             HealthCheck::TlsHello => {
-                let written = tls::client(target.address)?.write_tls(&mut self.unsent);
+                let hello = tls::client(target.address, tls::accept_any());
+                let written = hello?.write_tls(&mut self.unsent);
                 written.map_err(|error| Found::error(CheckStatus::SocketError, &error))?;
                 self.stage = Stage::Hello(Vec::new());
                 false
             }
-            HealthCheck::Tcp | HealthCheck::Ping => true,
+            HealthCheck::Ping => true,
         };
         self.flush()?;
         Ok(done.then(|| Found::new(CheckStatus::L4Ok)))
@@ -250,7 +253,7 @@ impl Probe {
 
     fn write_tls(&mut self) -> Result<(), Found> {
         let failed = self.failed();
-        if let Stage::Https(tls, _) = &mut self.stage {
+        if let Stage::Tls(tls, _) = &mut self.stage {
             while tls.wants_write() {
                 tls.write_tls(&mut self.unsent).map_err(|error| Found::error(failed, &error))?;
             }
@@ -274,7 +277,7 @@ impl Probe {
 
     fn read(&mut self, turn: &mut Turn<'_>) -> Progress {
         for _ in 0..READS {
-            if matches!(self.stage, Stage::Https(..)) {
+            if matches!(self.stage, Stage::Tls(..)) {
                 match self.read_tls(turn)? {
                     More::Done(found) => return Ok(Some(found)),
                     More::Later => return Ok(None),
@@ -311,8 +314,11 @@ impl Probe {
 
     fn read_tls(&mut self, turn: &mut Turn<'_>) -> Result<More, Found> {
         let failed = self.failed();
-        let Stage::Https(tls, answer) = &mut self.stage else { return Ok(More::Later) };
-        let HealthCheck::Https(check) = &*self.target.check else { return Ok(More::Later) };
+        let Stage::Tls(tls, answer) = &mut self.stage else { return Ok(More::Later) };
+        let question = match &*self.target.check {
+            HealthCheck::Http(check) | HealthCheck::Https(check) => Some(check),
+            _ => None,
+        };
         let n = match tls.read_tls(&mut &self.socket) {
             Ok(n) => n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(More::Later),
@@ -323,6 +329,8 @@ impl Probe {
         let ended = match processed {
             Ok(state) => {
                 if answer.is_none() && !tls.is_handshaking() {
+                    // To a target that is only connected to, the handshake is the answer.
+                    let Some(check) = question else { return Ok(More::Done(Found::new(CheckStatus::L6Ok))) };
                     let mut request = Vec::with_capacity(128);
                     http::request(check, &mut request);
                     tls.writer()
@@ -339,7 +347,7 @@ impl Probe {
             }
         };
         let mut found = None;
-        if let Some(answer) = answer {
+        if let (Some(answer), Some(check)) = (answer, question) {
             while found.is_none() {
                 match tls.reader().read(turn.scratch) {
                     Ok(n) if n > 0 => found = answer.take(check, &turn.scratch[..n], false),

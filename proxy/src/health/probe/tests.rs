@@ -40,6 +40,7 @@ fn target(address: SocketAddr, check: HealthCheck) -> Target {
         check: check.into(),
         delay: Duration::from_secs(5),
         proxy_protocol: None,
+        tls: None,
         timeout: Duration::from_millis(300),
         rise: 1,
         fall: 1,

@@ -22,10 +22,10 @@ use crate::tls::{
 };
 
 /// A handshake to come with the target at this address.
-pub(super) fn client(address: IpAddr) -> Result<ClientConnection, Found> {
+pub(super) fn client(address: IpAddr, config: Arc<ClientConfig>) -> Result<ClientConnection, Found> {
     // A name that is an address is not sent as SNI (RFC 6066 section 3).
     let name = ServerName::IpAddress(address.into());
-    ClientConnection::new(accept_any(), name)
+    ClientConnection::new(config, name)
         .map_err(|error| Found::because(CheckStatus::SocketError, error.to_string()))
 }
 

@@ -247,8 +247,12 @@ fn switching_keeps_the_upgrade() {
 fn the_persistence_cookie_is_set_by_the_proxy_alone() {
     let text =
         "HTTP/1.1 200 OK\r\nSet-Cookie: SRV=theirs; path=/z\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n";
-    let edits =
-        ResponseEdits { strip_cookie: Some(b"SRV"), insert_cookie: Some((b"SRV", b"m1")), private: true };
+    let edits = ResponseEdits {
+        strip_cookie: Some(b"SRV"),
+        insert_cookie: Some((b"SRV", b"m1")),
+        private: true,
+        ..ResponseEdits::default()
+    };
     assert_eq!(
         edited_response(text, ResponseHop::default(), &edits),
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\nset-cookie: SRV=m1; path=/\r\n\
@@ -273,4 +277,29 @@ fn framing_is_changed_on_demand() {
         response("HTTP/1.1 200 OK\r\nTrailer: a\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", until_close),
         "HTTP/1.1 200 OK\r\nA: b\r\nconnection: close\r\n\r\n"
     );
+}
+
+#[test]
+fn what_is_set_replaces_what_the_client_says_of_itself() {
+    let text = "GET / HTTP/1.1\r\nX-SSL-Client-DN: \"/CN=forged\"\r\nHost: a\r\nx-ssl-client-dn: b\r\n\
+                X-SSL-Client-Verify: 0\r\nX-Ssl-Client-Verify2: c\r\n\r\n";
+    let mut names = KnownSet::default();
+    names.insert(Known::XSslClientDn);
+    let set = crate::http::SetFields { names, lines: b"x-ssl-client-dn: \"\"\r\n" };
+    assert_eq!(
+        request(text, &RequestEdits { set, ..RequestEdits::default() }),
+        "GET / HTTP/1.1\r\nHost: a\r\nX-SSL-Client-Verify: 0\r\nX-Ssl-Client-Verify2: c\r\nx-ssl-client-dn: \"\"\r\n\r\n"
+    );
+}
+
+#[test]
+fn transport_security_is_the_listeners() {
+    let text = "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nA: b\r\nSTRICT-transport-security: c\r\n\
+                Content-Length: 0\r\n\r\n";
+    let edits = ResponseEdits { transport_security: Some(b"max-age=60;"), ..ResponseEdits::default() };
+    assert_eq!(
+        edited_response(text, ResponseHop::default(), &edits),
+        "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 0\r\nstrict-transport-security: max-age=60;\r\n\r\n"
+    );
+    assert_eq!(response(text, ResponseHop::default()), text);
 }

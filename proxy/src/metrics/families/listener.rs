@@ -1,6 +1,8 @@
 //! Listeners.
 
-use super::{Family, Kind, Series, put_codes, put_states};
+use amphora_ipc::proxy::ListenerStats;
+
+use super::{Family, Kind, Series, put_codes, put_reasons, put_states};
 
 const STATES: [&str; 2] = ["DOWN", "UP"];
 
@@ -111,8 +113,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "Total number of new connections accepted on this frontend since the worker process started",
         series: Series::Listener(|listener, sink| {
-            // HAProxy counts them before it looks at the rules that refuse some.
-            sink.put(listener.stats.total_connections + listener.stats.denied_connections)
+            // HAProxy counts them before it looks at the rules that refuse some, and before TLS.
+            let ListenerStats { total_connections, denied_connections, handshakes, .. } = listener.stats;
+            sink.put(total_connections + denied_connections + handshakes.failed.total())
         }),
     },
     Family {
@@ -144,5 +147,35 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "Requests for which a regular expression did not match because the time for all of them was used up.",
         series: Series::Listener(|listener, sink| sink.put(listener.stats.requests_regex_limited)),
+    },
+    Family {
+        name: "amphora_listener_tls_handshakes_total",
+        kind: Kind::Counter,
+        help: "TLS handshakes with clients that were completed.",
+        series: Series::Listener(|listener, sink| {
+            if listener.tls {
+                sink.put(listener.stats.handshakes.completed);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_listener_tls_handshakes_resumed_total",
+        kind: Kind::Counter,
+        help: "TLS handshakes with clients that resumed a session.",
+        series: Series::Listener(|listener, sink| {
+            if listener.tls {
+                sink.put(listener.stats.handshakes.resumed);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_listener_tls_handshakes_failed_total",
+        kind: Kind::Counter,
+        help: "TLS handshakes with clients that were not completed, by reason.",
+        series: Series::Listener(|listener, sink| {
+            if listener.tls {
+                put_reasons(sink, &listener.stats.handshakes.failed);
+            }
+        }),
     },
 ];

@@ -7,10 +7,10 @@ mod peers;
 mod pool;
 mod process;
 
-use amphora_ipc::proxy::{HistoryStats, Peers, Responses, TimeStats, TimesStats};
+use amphora_ipc::proxy::{HandshakesFailed, HistoryStats, Peers, Responses, TimeStats, TimesStats};
 
 use super::{
-    rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes},
+    rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes, reasons},
     sink::Sink,
 };
 
@@ -60,6 +60,12 @@ fn put_states(sink: &mut Sink<'_>, states: &[&str], present: &str) {
 fn put_codes(sink: &mut Sink<'_>, responses: &Responses) {
     for (code, count) in codes(responses) {
         sink.put_with("code", code, count);
+    }
+}
+
+fn put_reasons(sink: &mut Sink<'_>, failed: &HandshakesFailed) {
+    for (reason, count) in reasons(failed) {
+        sink.put_with("reason", reason, count);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pools.
 
-use super::{Family, Kind, Series, mean, put_codes, put_last_session, put_states};
+use super::{Family, Kind, Series, mean, put_codes, put_last_session, put_reasons, put_states};
 
 const STATES: [&str; 2] = ["DOWN", "UP"];
 
@@ -227,5 +227,35 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         help: "Maximum observed total request+response time (request+queue+connect+response+processing)",
         series: Series::Pool(|pool, sink| sink.put_micros(pool.times.total.max_us)),
+    },
+    Family {
+        name: "amphora_pool_tls_handshakes_total",
+        kind: Kind::Counter,
+        help: "TLS handshakes with members that were completed.",
+        series: Series::Pool(|pool, sink| {
+            if pool.tls {
+                sink.put(pool.handshakes.completed);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_pool_tls_handshakes_resumed_total",
+        kind: Kind::Counter,
+        help: "TLS handshakes with members that resumed a session.",
+        series: Series::Pool(|pool, sink| {
+            if pool.tls {
+                sink.put(pool.handshakes.resumed);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_pool_tls_handshakes_failed_total",
+        kind: Kind::Counter,
+        help: "TLS handshakes with members that were not completed, by reason.",
+        series: Series::Pool(|pool, sink| {
+            if pool.tls {
+                put_reasons(sink, &pool.handshakes.failed);
+            }
+        }),
     },
 ];

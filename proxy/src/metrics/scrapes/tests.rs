@@ -32,6 +32,7 @@ fn exposition(times: u64) -> Exposition {
         uptime_ms: 0,
         loadbalancer: None,
         generation: 1,
+        remarks: Vec::new(),
     };
     Exposition::new(&MetricsInput {
         info: &info,

@@ -27,7 +27,7 @@ use crate::{
         responses::{self, Recipient},
     },
     local::{LocalListener, Work, Worker},
-    session::member::{Begun, Connected, NoMember, Opening, Reuse, Route},
+    session::member::{self, Begun, Connected, NoMember, Reuse, Route},
     state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
 };
 
@@ -67,7 +67,8 @@ pub(super) async fn serve(
     let decision = {
         // A block, and nothing of it is in the future.
         let Work { request, out, l7, log, .. } = &mut *work;
-        let origin = Origin { address: client.address, text: &mut client.address_text };
+        let facts = client.stream.facts().map(|facts| &**facts);
+        let origin = Origin { address: client.address, text: &mut client.address_text, facts };
         let view = request.view(client.inlet.filled());
         let decision = decide(worker, listener, origin, &view, begun, l7, out);
         if !matches!(decision, Decision::Refuse(_)) {
@@ -141,14 +142,18 @@ impl Forward {
                 avoid: None,
                 now,
                 worker: worker.index,
-                opening: Opening::new(pool_plan, downstream.address(), || downstream.local_addr()),
+                header: member::header(
+                    pool_plan,
+                    downstream.address(),
+                    || downstream.local_addr(),
+                    downstream.facts().map(|facts| &**facts),
+                ),
+                facts: downstream.facts().cloned(),
                 buffers: &worker.pools.buffers,
                 effort: Cell::default(),
             };
             let tied = route.persistent.or(route.again);
-            let own = tied.and_then(|member| {
-                Some((member, downstream.own(|own| own.take(&pool.members[member], route.tls()))?))
-            });
+            let mut begun_with = tied.and_then(|member| downstream.own(|own| route.take_own(member, own)));
             let repeatable = request.framing.body == Body::None && request.method.is_idempotent();
             let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
                 // The header at the start of the connection names one client.
@@ -159,8 +164,7 @@ impl Forward {
                 (None, false) if downstream.is_first() => Reuse::Never,
                 (None, false) => Reuse::Fresh,
             };
-            let mut is_own = own.is_some();
-            let mut begun_with = own.map(|(member, stream)| route.own(member, stream));
+            let mut is_own = begun_with.is_some();
             let mut again = false;
             let mut upstream;
             let (mut exchange, mut response, chosen, times) = loop {

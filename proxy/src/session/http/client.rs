@@ -15,15 +15,13 @@ use crate::{
     conn::{BufferPool, Conn, Deadline, Inlet, Then},
     http::{Reject, RequestHead},
     local::{Enlisted, LocalListener},
+    session::CLOSING_GRACE,
 };
 
-/// Disposition a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
+/// After a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
 /// the unread bytes cause would overtake the response. This is how long and how much is read in between.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
-/// A client that has not request for anything yet when its listener goes is most likely about to: it gets this much
-/// time for its first request.
-const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// A client's connection.
 pub(in crate::session) struct Client {

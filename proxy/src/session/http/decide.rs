@@ -1,17 +1,14 @@
 //! What becomes of a request before a member is asked: the policies' verdict, its pool, its head as the member gets it. Nothing
 //! is waited for, counted or sent here.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    rc::Rc,
-};
+use std::{net::SocketAddr, rc::Rc};
 
 use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
-use super::{address::AddressText, attempt::Response, persistence::Affinity};
+use super::{address::AddressText, attempt::Response, certificate, persistence::Affinity};
 use crate::{
-    http::{Method, RequestEdits, RequestView, Version},
+    http::{KnownSet, Method, RequestEdits, RequestView, SetFields, Version},
     http1::{
         self, Body, Connection, RequestFraming,
         responses::{self, Recipient},
@@ -20,6 +17,7 @@ use crate::{
     local::{LocalListener, LocalPool, Trust, Worker},
     persist::{Persistence, server_cookie},
     snapshot::{ListenerPlan, PoolPlan},
+    tls::PeerFacts,
 };
 
 /// What is kept of a request once its head has been rewritten.
@@ -104,6 +102,8 @@ pub(super) struct Forward {
 pub(super) struct Origin<'a> {
     pub(super) address: SocketAddr,
     pub(super) text: &'a mut AddressText,
+    /// What is known of a client that speaks TLS.
+    pub(super) facts: Option<&'a PeerFacts>,
 }
 
 /// Decides on the request of this head, which came at `begun`: the configuration is that of now, not of when the client went
@@ -130,7 +130,7 @@ pub(super) fn decide(
     let request = Request { method: view.method(), version: view.version(), framing, identity };
     let to = request.recipient(listener.is_closing());
     out.clear();
-    let pool = match plan.l7.evaluate(view, scratch) {
+    let pool = match plan.l7.evaluate_over(view, origin.facts, scratch) {
         Outcome::Pass => plan.default_pool,
         Outcome::Pool(pool) => present.pool_index(pool),
         Outcome::Reject => {
@@ -151,7 +151,7 @@ pub(super) fn decide(
     let now = worker.seconds(begun);
     let client = origin.address.ip();
     let affinity = Affinity::find(&pool.plan, view, client, now);
-    rewrite(out, view, &request, plan, &pool.plan, client, origin.text);
+    rewrite(out, view, &request, plan, &pool.plan, origin);
     Decision::Forward(Forward { request, pool, timeouts: plan.timeouts, affinity, begun, now })
 }
 
@@ -162,16 +162,23 @@ fn rewrite(
     request: &Request,
     plan: &ListenerPlan,
     pool: &PoolPlan,
-    client: IpAddr,
-    client_text: &mut AddressText,
+    origin: Origin<'_>,
 ) {
     let insert = plan.insert_headers;
-    let forwarded_for = insert.x_forwarded_for.then(|| client_text.of(client));
+    let Origin { address, text, facts } = origin;
+    let forwarded_for = insert.x_forwarded_for.then(|| text.of(address.ip()));
+    let proto: &[u8] = if facts.is_some() { b"https" } else { b"http" };
+    let mut lines = Vec::new();
+    let names = match facts {
+        Some(facts) => certificate::write(&mut lines, &insert.ssl, facts),
+        None => KnownSet::default(),
+    };
     let connection = if request.framing.upgrade { Connection::Upgrade } else { Connection::Persistent };
     let edits = RequestEdits {
         forwarded_for,
         forwarded_port: insert.x_forwarded_port.then_some(plan.port_text.as_bytes()),
-        forwarded_proto: insert.x_forwarded_proto.then_some(b"http".as_slice()),
+        forwarded_proto: insert.x_forwarded_proto.then_some(proto),
+        set: SetFields { names, lines: &lines },
         strip_cookie: own_cookie(pool),
         drop_expect: request.framing.body == Body::None,
     };

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -14,6 +15,7 @@ use super::{
     own::OwnConnections,
     stream::ClientStream,
 };
+use crate::tls::PeerFacts;
 
 /// What one exchange has of its client.
 pub(super) enum Downstream<'a> {
@@ -43,6 +45,14 @@ impl Downstream<'_> {
         match self {
             Self::Http1(client) => client.stream.local_addr(),
             Self::Http2(stream) => stream.client.local.ok_or_else(|| io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// What is known of a client that speaks TLS.
+    pub(super) fn facts(&self) -> Option<&Rc<PeerFacts>> {
+        match self {
+            Self::Http1(client) => client.stream.facts(),
+            Self::Http2(stream) => stream.client.facts.as_ref(),
         }
     }
 

@@ -52,6 +52,7 @@ pub(super) async fn serve<H: 'static>(
     let client = Rc::new(ClientStreams {
         address,
         local: conn.local_addr().ok(),
+        facts: conn.facts().cloned(),
         own: RefCell::new(OwnConnections::default()),
     });
     let client_data = listener.timeouts().client_data;
@@ -149,7 +150,8 @@ async fn serve_stream<H>(
         let Work { request: table, text, out, l7, log, .. } = &mut *work;
         let filled = match &key {
             Some(websocket_key) => {
-                let context = RequestContext { scheme: "http", websocket_key, ended };
+                let scheme = if stream.client.facts.is_some() { "https" } else { "http" };
+                let context = RequestContext { scheme, websocket_key, ended };
                 head::read_request(&request, context, table, text)
             }
             None => Err(Reject::NotImplemented("no random bytes")),
@@ -163,7 +165,8 @@ async fn serve_stream<H>(
                     record.requested(&view, begun);
                 }
                 let mut address_text = AddressText::default();
-                let origin = Origin { address: stream.client.address, text: &mut address_text };
+                let facts = stream.client.facts.as_deref();
+                let origin = Origin { address: stream.client.address, text: &mut address_text, facts };
                 decide(&worker, &listener, origin, &view, begun, l7, out)
             }
             Err(reject) => {

@@ -15,6 +15,7 @@ mod address;
 mod attempt;
 mod body;
 mod carry;
+mod certificate;
 pub(super) mod client;
 mod decide;
 mod downstream;
@@ -31,6 +32,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use tokio::time::Instant;
 
+pub(super) use self::own::OwnConnections;
 use self::{
     carry::Disposition,
     client::{Begin, Client, HeadError},

@@ -17,7 +17,7 @@ const MOST: usize = 5;
 
 /// A client's own connections while no request is on them, the one used last at the end.
 #[derive(Default)]
-pub(super) struct OwnConnections(Vec<Own>);
+pub(in crate::session) struct OwnConnections(Vec<Own>);
 
 struct Own {
     /// A member that no snapshot has any more is let go.
@@ -46,7 +46,11 @@ impl OwnConnections {
     }
 
     /// Takes the connection to this member, spoken to in this way, that was used last, if the member has not closed it.
-    pub(super) fn take(&mut self, member: &Rc<LocalMember>, tls: Option<&MemberTls>) -> Option<Conn> {
+    pub(in crate::session) fn take(
+        &mut self,
+        member: &Rc<LocalMember>,
+        tls: Option<MemberTls<'_>>,
+    ) -> Option<Conn> {
         let is_it =
             |own: &Own| std::ptr::eq(own.member.as_ptr(), Rc::as_ptr(member)) && own.stream.is_for(tls);
         while let Some(at) = self.0.iter().rposition(is_it) {

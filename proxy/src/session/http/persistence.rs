@@ -78,6 +78,7 @@ impl Affinity {
             strip_cookie: Some(server_cookie::NAME),
             insert_cookie: insert.then(|| (server_cookie::NAME, &pool.members[member].state.id_text[..])),
             private: insert && server_cookie::needs_private(safe, response.status(), fields),
+            ..ResponseEdits::default()
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     conn::Deadline,
     http::{ResponseEdits, ResponseHead, ResponseView, fill::WEBSOCKET_KEY_LEN, websocket},
     http2::{RecvBody, Responder, SendBody, head},
+    tls::PeerFacts,
 };
 
 /// What the streams of one client's connection share.
@@ -30,6 +31,8 @@ pub(super) struct ClientStreams {
     pub(super) address: SocketAddr,
     /// The address that the client has connected to.
     pub(super) local: Option<SocketAddr>,
+    /// What is known of a client that speaks TLS.
+    pub(super) facts: Option<Rc<PeerFacts>>,
     /// Connections to members that serve this client alone.
     pub(super) own: RefCell<OwnConnections>,
 }

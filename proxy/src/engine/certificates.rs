@@ -1,0 +1,41 @@
+//! The files that certificates and keys come in.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use amphora_model::CertificateId;
+
+use crate::tls::{Material, MaterialError};
+
+/// The most bytes of a file: authorities by the hundred, or a long revocation list.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// A directory with a file `ID.pem` for each id.
+#[derive(Clone, Debug)]
+pub struct CertificateDirectory(pub Option<PathBuf>);
+
+impl Material for CertificateDirectory {
+    fn pem(&self, id: &CertificateId) -> Result<Arc<[u8]>, MaterialError> {
+        let missing = || MaterialError::Missing(id.clone());
+        // An id is as good as a file's name, and never one that leads elsewhere.
+        let path = self.0.as_ref().ok_or_else(missing)?.join(format!("{id}.pem"));
+        read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ => MaterialError::Unreadable(id.clone(), error.to_string()),
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "on the thread that compiles, or before there is a runtime")]
+fn read(path: &std::path::Path) -> io::Result<Arc<[u8]>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes.into())
+}

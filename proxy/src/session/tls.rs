@@ -1,0 +1,100 @@
+//! TLS of clients: the handshake, before there is a session; and how handshakes are counted.
+
+use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, task::Poll};
+
+use rustls::{Connection, Error, HandshakeKind};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{CLOSING_GRACE, begin};
+use crate::{
+    conn::{Accepting, Conn, Deadline, HandshakeError, TlsStream},
+    local::{LocalListener, Worker},
+    state::{HandshakeCounters, HandshakeFailure},
+    tls::ServerContext,
+};
+
+/// Shakes hands with a client, within `timeout_client_data` of its coming as HAProxy, and begins its session when that is done:
+/// a task of its own, so that a client that takes its time costs nothing of it. `held` is dropped when the connection has
+/// ended.
+pub(super) async fn serve<H: 'static>(
+    worker: Rc<Worker>,
+    listener: Rc<LocalListener>,
+    context: Arc<ServerContext>,
+    stream: TcpStream,
+    client: SocketAddr,
+    held: H,
+) {
+    let accepting = Accepting::new(stream, context, &worker.pools.buffers);
+    let shaken = shake_hands(&listener, accepting).await;
+    let counters = listener.state().counters.of(worker.index);
+    match shaken {
+        Some(Ok(stream)) => {
+            count_completed(&counters.handshakes, stream.session());
+            counters.connections_total.add(1);
+            begin(worker, listener, Conn::Tls(stream), client, held);
+        }
+        Some(Err(error)) => {
+            tracing::debug!(%client, %error, "handshake");
+            count_failed(&counters.handshakes, &error);
+        }
+        None => counters.handshakes.failed[HandshakeFailure::Late as usize].add(1),
+    }
+}
+
+/// `None` is too late. A listener that goes waits for those who have begun no longer than for any client's first request.
+async fn shake_hands(
+    listener: &LocalListener,
+    mut accepting: Accepting,
+) -> Option<Result<Box<TlsStream>, HandshakeError>> {
+    let mut closing = listener.enlist();
+    let mut deadline = Deadline::never();
+    let mut at = Instant::now() + listener.timeouts().client_data;
+    deadline.set(Some(at));
+    poll_fn(|cx| {
+        if let Poll::Ready(shaken) = accepting.poll(cx) {
+            return Poll::Ready(Some(shaken));
+        }
+        closing.ensure(cx);
+        if listener.is_closing() {
+            at = at.min(Instant::now() + CLOSING_GRACE);
+            deadline.set(Some(at));
+        }
+        deadline.poll_expired(cx).map(|()| None)
+    })
+    .await
+}
+
+/// Counts a handshake that was completed.
+pub(super) fn count_completed(counters: &HandshakeCounters, session: &Connection) {
+    counters.completed.add(1);
+    if session.handshake_kind() == Some(HandshakeKind::Resumed) {
+        counters.resumed.add(1);
+    }
+}
+
+/// Counts one that was not.
+pub(super) fn count_failed(counters: &HandshakeCounters, error: &HandshakeError) {
+    counters.failed[reason(error) as usize].add(1);
+}
+
+fn reason(error: &HandshakeError) -> HandshakeFailure {
+    use HandshakeFailure::*;
+    match error {
+        HandshakeError::Closed | HandshakeError::Socket(_) => Closed,
+        HandshakeError::Tls(error) => match error {
+            Error::AlertReceived(_) => Alert,
+            Error::NoCertificatesPresented
+            | Error::InvalidCertificate(_)
+            | Error::InvalidCertRevocationList(_)
+            | Error::UnsupportedNameType => Certificate,
+            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Incompatible,
+            Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. }
+            | Error::InvalidMessage(_)
+            | Error::PeerMisbehaved(_)
+            | Error::PeerSentOversizedRecord
+            | Error::DecryptError => Protocol,
+            _ => Other,
+        },
+    }
+}

@@ -1,0 +1,182 @@
+//! TLS contexts of listeners and pools, which are made anew only when something of them is another: a field, or what is in a
+//! certificate that it names.
+
+use std::{collections::HashMap, sync::Arc};
+
+use amphora_ipc::proxy::{Fault, Remark};
+use amphora_model::{
+    AlpnProtocol, CertificateId, Listener, ListenerId, ListenerTls, Pool, PoolId, PoolTls, TlsSettings,
+};
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::tls::{ClientContext, Material, MaterialError, NoMaterial, ServerContext, TicketKeys, TlsFault};
+
+/// What TLS takes beside the document.
+#[derive(Clone)]
+pub struct TlsSource {
+    /// Where certificates and keys are to be had.
+    pub material: Arc<dyn Material + Send + Sync>,
+    /// The process's.
+    pub keys: Arc<TicketKeys>,
+}
+
+impl Default for TlsSource {
+    /// Without any certificate.
+    fn default() -> Self {
+        Self { material: Arc::new(NoMaterial), keys: TicketKeys::new() }
+    }
+}
+
+/// Contexts that are in use, or would be if their listener or pool were enabled.
+#[derive(Debug, Default)]
+pub(super) struct Contexts {
+    servers: HashMap<ListenerId, Made<ListenerTls, ServerContext>>,
+    clients: HashMap<PoolId, Made<PoolTls, ClientContext>>,
+}
+
+/// A context, and what it was made of.
+#[derive(Debug)]
+struct Made<Tls, T> {
+    tls: Tls,
+    material: [u8; 32],
+    context: Arc<T>,
+}
+
+impl<Tls: Clone, T> Clone for Made<Tls, T> {
+    fn clone(&self) -> Self {
+        Self { tls: self.tls.clone(), material: self.material, context: Arc::clone(&self.context) }
+    }
+}
+
+/// Makes contexts, after those that there were before.
+pub(super) struct Maker<'a> {
+    source: &'a TlsSource,
+    before: &'a Contexts,
+    made: Contexts,
+    pub(super) remarks: Vec<Remark>,
+}
+
+impl<'a> Maker<'a> {
+    pub(super) fn new(source: &'a TlsSource, before: &'a Contexts) -> Self {
+        Self { source, before, made: Contexts::default(), remarks: Vec::new() }
+    }
+
+    /// The context of the listener at this place in the document; `None` without TLS.
+    pub(super) fn listener(
+        &mut self,
+        index: usize,
+        listener: &Listener,
+    ) -> Result<Option<Arc<ServerContext>>, Vec<Fault>> {
+        let Some(tls) = &listener.tls else { return Ok(None) };
+        let path = format!("loadbalancer.listeners[{index}]");
+        let authentication = tls.client_authentication.as_ref();
+        let ids = [&tls.certificate]
+            .into_iter()
+            .chain(&tls.sni_certificates)
+            .chain(authentication.map(|wanted| &wanted.authorities))
+            .chain(authentication.and_then(|wanted| wanted.revocations.as_ref()));
+        let read = ReadAhead::of(&*self.source.material, ids);
+        let compile = || ServerContext::compile(listener.id, tls, &read, &self.source.keys);
+        let known = self.before.servers.get(&listener.id);
+        let made = make(known, tls, read.digest, ServerContext::identity, compile)
+            .map_err(|faults| at(&path, faults))?;
+        note(&mut self.remarks, &path, made.context.remarks());
+        let context = Arc::clone(&made.context);
+        self.made.servers.insert(listener.id, made);
+        Ok(Some(context))
+    }
+
+    /// The context of the pool at this place in the document; `None` without TLS.
+    pub(super) fn pool(
+        &mut self,
+        index: usize,
+        pool: &Pool,
+    ) -> Result<Option<Arc<ClientContext>>, Vec<Fault>> {
+        let Some(tls) = &pool.tls else { return Ok(None) };
+        let path = format!("loadbalancer.pools[{index}]");
+        let ids = tls.authorities.iter().chain(&tls.revocations).chain(&tls.client_certificate);
+        let read = ReadAhead::of(&*self.source.material, ids);
+        let compile = || {
+            let mut offered = tls.clone();
+            without_http2(&mut offered.settings);
+            ClientContext::compile(&offered, &read)
+        };
+        let known = self.before.clients.get(&pool.id);
+        let made = make(known, tls, read.digest, ClientContext::identity, compile)
+            .map_err(|faults| at(&path, faults))?;
+        note(&mut self.remarks, &path, made.context.remarks());
+        let context = Arc::clone(&made.context);
+        self.made.clients.insert(pool.id, made);
+        Ok(Some(context))
+    }
+
+    pub(super) fn into_contexts(self) -> (Contexts, Vec<Remark>) {
+        (self.made, self.remarks)
+    }
+}
+
+/// What is spoken with members is HTTP/1.1 so far, whatever a document would like besides.
+fn without_http2(settings: &mut TlsSettings) {
+    settings.alpn.retain(|protocol| *protocol != AlpnProtocol::H2);
+}
+
+/// The context that is known, when it is made of the same.
+fn make<Tls: Clone + PartialEq, T>(
+    known: Option<&Made<Tls, T>>,
+    tls: &Tls,
+    material: [u8; 32],
+    identity: fn(&T) -> &[u8; 32],
+    compile: impl FnOnce() -> Result<T, Vec<TlsFault>>,
+) -> Result<Made<Tls, T>, Vec<TlsFault>> {
+    if let Some(known) = known
+        && known.tls == *tls
+        && known.material == material
+    {
+        return Ok(known.clone());
+    }
+    let context = compile()?;
+    let context = match known {
+        // Of the same after all: a name more for the same certificate, for instance.
+        Some(known) if identity(&known.context) == identity(&context) => Arc::clone(&known.context),
+        _ => Arc::new(context),
+    };
+    Ok(Made { tls: tls.clone(), material, context })
+}
+
+fn at(path: &str, faults: Vec<TlsFault>) -> Vec<Fault> {
+    let fault = |fault: TlsFault| Fault { path: format!("{path}.{}", fault.field), reason: fault.reason };
+    faults.into_iter().map(fault).collect()
+}
+
+fn note(remarks: &mut Vec<Remark>, path: &str, texts: &[String]) {
+    remarks.extend(texts.iter().map(|text| Remark { path: path.to_owned(), text: text.clone() }));
+}
+
+/// Material that was read once, so that what is compiled is what the digest is of.
+struct ReadAhead {
+    read: HashMap<CertificateId, Result<Arc<[u8]>, MaterialError>>,
+    digest: [u8; 32],
+}
+
+impl ReadAhead {
+    fn of<'a>(material: &dyn Material, ids: impl Iterator<Item = &'a CertificateId>) -> Self {
+        let (mut read, mut hash) = (HashMap::new(), Context::new(&SHA256));
+        for id in ids {
+            let found = read.entry(id.clone()).or_insert_with(|| material.pem(id));
+            let bytes: &[u8] = found.as_ref().map_or(&[], |bytes| bytes);
+            for part in [id.as_str().as_bytes(), bytes] {
+                hash.update(&(part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash.finish().as_ref());
+        Self { read, digest }
+    }
+}
+
+impl Material for ReadAhead {
+    fn pem(&self, id: &CertificateId) -> Result<Arc<[u8]>, MaterialError> {
+        self.read.get(id).cloned().unwrap_or_else(|| Err(MaterialError::Missing(id.clone())))
+    }
+}
