@@ -33,6 +33,7 @@ mod members;
 use crate::tls::{
     PeerFacts, ServerContext, TicketKeys, groups,
     testing::{Authority, Files, asking, leaf_params},
+    write_field_value,
 };
 
 /// A listener of either.
@@ -299,7 +300,9 @@ fn serve(context: ServerContext) -> SocketAddr {
                 let _ = read_head(&mut stream);
                 let mut body = String::new();
                 for (name, value) in told(&facts) {
-                    body += &format!("{name}: {value}\r\n");
+                    let mut field = Vec::new();
+                    write_field_value(&mut field, value.as_bytes());
+                    body += &format!("{name}: {}\r\n", String::from_utf8_lossy(&field));
                 }
                 let length = body.len();
                 let _ = write!(

@@ -7,17 +7,15 @@ use super::objects::short_name;
 /// The most bytes of a sample of HAProxy's: a buffer of the default size (`tune.bufsize`).
 const MAX_SAMPLE: usize = 16 * 1024;
 
-/// `/C=DE/O=Example/CN=www`: every attribute in order, values as they are in the certificate, in whatever encoding. Empty for a
-/// name without attributes, one that is too long, and one with a NUL inside a value, which nobody could tell from its
-/// beginning (HAProxy since 2026; before, what follows the NUL is lost).
+/// `/C=DE/O=Example/CN=www`: every attribute in order, values as they are in the certificate, in whatever encoding: any bytes. Empty
+/// for a name without attributes, and for one that is too long.
 pub(super) fn oneline(name: &Name<'_>) -> Vec<u8> {
     let mut line = Vec::new();
     for attribute in name.attributes() {
-        let Some(value) = value(&attribute) else { return Vec::new() };
         line.push(b'/');
         line.extend(short_name(attribute.oid).bytes());
         line.push(b'=');
-        line.extend(value);
+        line.extend(attribute.value);
         if line.len() > MAX_SAMPLE {
             return Vec::new();
         }
@@ -25,18 +23,24 @@ pub(super) fn oneline(name: &Name<'_>) -> Vec<u8> {
     line
 }
 
-/// Every attribute by its name, `CN`, `emailAddress`, `1.2.3.4`, in order. One that is too long or has a NUL inside has no value.
+/// Every attribute by its name, `CN`, `emailAddress`, `1.2.3.4`, in order. One that is too long has no value.
 pub(super) fn fields(name: &Name<'_>) -> Vec<(String, Option<Vec<u8>>)> {
     let field = |attribute: Attribute<'_>| {
-        let value = value(&attribute).filter(|value| value.len() <= MAX_SAMPLE);
+        let value = Some(attribute.value).filter(|value| value.len() <= MAX_SAMPLE);
         (short_name(attribute.oid), value.map(<[u8]>::to_vec))
     };
     name.attributes().map(field).collect()
 }
 
-fn value<'a>(attribute: &Attribute<'a>) -> Option<&'a [u8]> {
-    let value = attribute.value;
-    let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let value = &value[..end];
-    (!value.contains(&0)).then_some(value)
+/// Appends a text as HAProxy's formats of header fields do: what no field's value may have (`http_encode_map`: control characters but
+/// the tab) as `%0A`.
+pub fn write_field_value(out: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        if byte == b'\t' || !byte.is_ascii_control() {
+            out.push(byte);
+        } else {
+            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
+            out.extend([b'%', digit(byte >> 4), digit(byte & 0x0f)]);
+        }
+    }
 }

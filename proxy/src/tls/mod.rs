@@ -50,6 +50,7 @@ use self::{
 };
 pub use self::{
     client::{ClientContext, MemberContext},
+    dn::write_field_value,
     material::{Material, MaterialError, NoMaterial},
     peer::{ClientCertificate, PeerFacts},
     server::ServerContext,

@@ -205,6 +205,22 @@ impl World {
             ("spaces", subject(&[(DnType::CommonName, utf8("  two  spaces  "))])),
             ("unknown attribute", subject(&[(odd(), utf8("odd")), (DnType::CommonName, utf8("x"))])),
             (
+                "two octets a character",
+                subject(&[
+                    (DnType::CommonName, DnValue::BmpString("ab".try_into().unwrap())),
+                    (DnType::OrganizationName, utf8("o")),
+                ]),
+            ),
+            (
+                "a NUL inside",
+                subject(&[(DnType::CommonName, utf8("a\0b")), (DnType::OrganizationName, utf8("o"))]),
+            ),
+            (
+                "NULs at the end",
+                subject(&[(DnType::CommonName, utf8("a\0\0")), (DnType::OrganizationName, utf8("o"))]),
+            ),
+            ("a line break inside", subject(&[(DnType::CommonName, utf8("a\r\nx-evil: 1"))])),
+            (
                 "empty value",
                 subject(&[(DnType::CommonName, utf8("")), (DnType::OrganizationName, utf8("o"))]),
             ),

@@ -27,9 +27,12 @@ fn texts_are_those_of_haproxy() {
     assert_eq!(text(certificate.not_before()), "200101000000Z");
     assert_eq!(text(certificate.not_after()), "550102000000Z");
     assert_eq!(certificate.sha1().len(), 40);
-    // Names in UTF-16 are full of NULs, which nothing that reads them would survive.
+    // Names in UTF-16 are told as they are, and as a field's value.
     params.distinguished_name.push(DnType::CommonName, DnValue::BmpString("ab".try_into().unwrap()));
     let shown = Authority::root("root").issue(&params);
     let certificate = ClientCertificate::new(CertificateDer::from_pem_slice(shown.as_bytes()).unwrap());
-    assert_eq!(certificate.subject(), b"");
+    assert_eq!(certificate.common_name(), b"\0a\0b");
+    let mut value = Vec::new();
+    crate::tls::write_field_value(&mut value, certificate.common_name());
+    assert_eq!(value, b"%00a%00b");
 }
