@@ -11,7 +11,7 @@ mod tls;
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use amphora_model::ListenerProtocol;
+use amphora_model::{AlpnProtocol, ListenerProtocol};
 use tokio::{net::TcpStream, task::spawn_local};
 
 use crate::{
@@ -54,7 +54,12 @@ fn begin<H: 'static>(
     let protocol = listener.present().plan().protocol;
     match protocol {
         ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => {
-            spawn_local(http::serve(worker, listener, stream, client, held))
+            let alpn = stream.facts().and_then(|facts| facts.alpn.as_deref());
+            if alpn == Some(AlpnProtocol::H2.as_str().as_bytes()) {
+                spawn_local(http::serve_http2(worker, listener, stream, client, held))
+            } else {
+                spawn_local(http::serve(worker, listener, stream, client, held))
+            }
         }
         ListenerProtocol::Tcp | ListenerProtocol::Https => spawn_local(async move {
             tcp::serve(&worker, listener, stream, client).await;

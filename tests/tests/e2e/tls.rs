@@ -437,3 +437,30 @@ async fn a_handshake_that_takes_its_time_counts_as_a_client_and_costs_little() {
     slow.pop();
     assert_eq!(tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_offer_http_2_get_it() {
+    let certificates = Certificates::new();
+    certificates.issue("web", &["shop.example"]);
+    let member = Backend::named("a").await;
+    let insert = serde_json::json!({"X-Forwarded-Proto": "true"});
+    let listener = Listener::https("web").with("hsts_max_age", 60).with("insert_headers", insert);
+    let proxy = start(Document::of(listener, Pool::http().members([&member])), &certificates).await;
+    let ca = certificates.file("ca").display().to_string();
+    let address = proxy.address();
+    let url = format!("https://shop.example:{}/", address.port());
+    let resolve = format!("shop.example:{}:{}", address.port(), address.ip());
+    for version in ["--tlsv1.3", "--tls-max"] {
+        let mut arguments = vec!["-sS", "-i", "--http2", "--cacert", &ca, "--resolve", &resolve, version];
+        if version == "--tls-max" {
+            arguments.push("1.2");
+        }
+        arguments.extend([&*url, &*url]);
+        let (good, text) = run("curl", &arguments, "").await;
+        assert!(good && text.matches("HTTP/2 200").count() == 2, "{text}");
+        assert_eq!(text.matches("strict-transport-security: max-age=60;").count(), 2, "{text}");
+    }
+    let listener = proxy.listener().await;
+    assert_eq!((listener.total_connections, listener.requests), (2, 4));
+    assert!(member.requests().iter().all(|request| request.field("x-forwarded-proto") == Some("https")));
+}

@@ -139,6 +139,18 @@ pub(crate) fn serve<H: 'static>(
     }
 }
 
+/// Serves a client that has agreed on HTTP/2 in its handshake.
+pub(crate) async fn serve_http2<H: 'static>(
+    worker: Rc<Worker>,
+    listener: Rc<LocalListener>,
+    stream: Conn,
+    address: SocketAddr,
+    held: H,
+) {
+    let client = Client::new(stream, address, &worker.pools.buffers, &listener);
+    http2::serve(worker, listener, client, held).await;
+}
+
 /// Relays what has left HTTP until it ends, and holds no configuration meanwhile.
 async fn run_tunnel(
     worker: &Worker,
