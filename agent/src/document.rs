@@ -8,15 +8,8 @@ use serde_json::Value;
 ///
 /// # Errors
 /// Every fault that was found, each with its JSON path.
-#[cfg(not(test))]
 pub fn parse(document: &[u8]) -> Result<LoadBalancer, Refusal> {
     LoadBalancer::from_json(document)
-}
-
-/// The same in tests, with what the proxy does not honour yet: the agent stands by for it.
-#[cfg(test)]
-pub fn parse(document: &[u8]) -> Result<LoadBalancer, Refusal> {
-    LoadBalancer::from_json_in_full(document)
 }
 
 /// Parses the body of `PUT .../members/{id}`: Octavia's `{"member": {...}}` with `weight` and `admin_state_up` alone.

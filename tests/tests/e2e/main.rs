@@ -3,6 +3,7 @@
 
 mod balancing;
 mod broken_answers;
+mod certificates;
 mod changes;
 mod control;
 mod expressions;

@@ -63,22 +63,10 @@ impl LoadBalancer {
     }
 }
 
-/// As a version would read from which nothing is missing any more.
-#[cfg(any(test, feature = "arbitrary"))]
+#[cfg(test)]
 impl LoadBalancer {
-    /// Reads a document, and refuses nothing of it because it comes later. For tests of what is to honour it.
-    ///
-    /// # Errors
-    /// As [`from_json`](Self::from_json).
-    pub fn from_json_in_full(bytes: &[u8]) -> Result<Self, Refusal> {
-        parse(bytes, root_without(&[]))
-    }
-
-    /// The same of JSON values.
-    ///
-    /// # Errors
-    /// As [`from_json`](Self::from_json).
-    pub fn from_value_in_full(document: &Value) -> Result<Self, Refusal> {
+    /// Reads a document as a version would from which nothing is missing any more.
+    fn from_value_in_full(document: &Value) -> Result<Self, Refusal> {
         let faults = Faults::default();
         let result = Object::read(&document.into(), Path::Root, &faults, root_without(&[]));
         faults.into_result(result)
