@@ -101,6 +101,11 @@ impl LogPlan {
         Ok(Self { format, frontend, lines: AtomicU32::new(0), priority })
     }
 
+    /// `https` where the listener terminates TLS, else `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.frontend.tls { "https" } else { "http" }
+    }
+
     /// What its lines are made of.
     pub fn format(&self) -> &Format {
         &self.format

@@ -21,6 +21,8 @@ const MOST_OF_REQUEST: usize = 1023;
 pub struct Record {
     /// What is asked for.
     pub needs: Needs,
+    /// `https` where the listener terminates TLS, else `http`.
+    pub scheme: &'static str,
     /// The client's address, as it was accepted or as the PROXY protocol has it.
     pub client: SocketAddr,
     /// Where it has connected to, when that is [wanted](Needs::listener_address).
@@ -99,6 +101,7 @@ impl Record {
     pub fn new(needs: Needs, client: SocketAddr, begun: Instant) -> Self {
         Self {
             needs,
+            scheme: "http",
             client,
             listener: None,
             pool: None,
@@ -130,8 +133,13 @@ impl Record {
 
     /// Keeps the request line, as much of it as HAProxy keeps.
     pub fn keep_request(&mut self, method: &[u8], target: &[u8], version: &[u8]) {
+        self.keep_request_of(&[method, b" ", target, b" ", version]);
+    }
+
+    /// The same in any parts.
+    pub(crate) fn keep_request_of(&mut self, parts: &[&[u8]]) {
         self.request.clear();
-        for part in [method, b" ", target, b" ", version] {
+        for part in parts {
             let room = MOST_OF_REQUEST - self.request.len();
             self.request.extend_from_slice(&part[..part.len().min(room)]);
         }

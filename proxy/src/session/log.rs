@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -20,6 +21,7 @@ use crate::{
         termination::{Cause, Phase},
     },
     state::ListenerState,
+    tls::PeerFacts,
 };
 
 /// The record of a session that lasts, with how it is to be written: that is as of its beginning.
@@ -66,10 +68,15 @@ pub(super) fn begin(
     local: impl FnOnce() -> Option<SocketAddr>,
     client: SocketAddr,
     begun: Instant,
+    facts: Option<&Rc<PeerFacts>>,
 ) {
     if let Some(plan) = &listener.present().plan().log {
         let record = draft.begin(plan.format().needs(), client, begun);
+        record.scheme = plan.scheme();
         record.accepted_on(worker, local);
+        if record.needs.tls {
+            record.tls = facts.cloned();
+        }
     }
 }
 

@@ -699,3 +699,44 @@ async fn the_usual_formats_are_haproxys() {
         pair.end();
     }
 }
+
+/// Clients of HTTP/2 with prior knowledge, which both take on any listener.
+#[tokio::test]
+async fn requests_of_http2_leave_haproxys_lines() {
+    let version = Command::new("curl").arg("-V").output();
+    if !version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("HTTP2")) {
+        eprintln!("SKIPPED: there is no curl that speaks HTTP/2");
+        return;
+    }
+    let Some((mut pair, _members, member)) = with_policies(PATIENT).await else { return };
+    let cookie = format!("Cookie: SRV={member}");
+    for (what, path, options) in [
+        ("h2", "/", &[][..]),
+        ("h2", "/a/b?c=d", &["-H", "Accept:"]),
+        ("h2", "/large", &[]),
+        ("h2", "/chunked", &[]),
+        ("h2", "/none", &[]),
+        ("h2", "/missing", &[]),
+        ("h2", "/until-close", &[]),
+        ("h2 HEAD", "/", &["-I"]),
+        ("h2", "/denied?x", &[]),
+        ("h2", "/moved", &[]),
+        ("h2", "/empty", &[]),
+        ("h2", "/dead", &[]),
+        ("h2", "/either", &[]),
+        ("h2", "/garbage", &[]),
+        ("h2", "/sticky", &[]),
+        ("h2 with a cookie", "/sticky", &["-H", &cookie]),
+        ("h2 with a cookie", "/cookie", &["-H", &cookie]),
+        ("h2 POST", "/", &["-d", "0123456789"]),
+    ] {
+        pair.compare(&format!("{what} {path}"), 1, async |address| {
+            let url = format!("http://{address}{path}");
+            let mut curl = tokio::process::Command::new("curl");
+            curl.args(["-s", "-o", "/dev/null", "--http2-prior-knowledge", "-H", "Host: example.org"]);
+            in_time("curl", curl.args(options).arg(url).status()).await.unwrap();
+        })
+        .await;
+    }
+    pair.end();
+}

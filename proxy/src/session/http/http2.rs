@@ -143,6 +143,7 @@ async fn serve_stream<H>(
         || stream.client.local,
         stream.client.address,
         begun,
+        stream.client.facts.as_ref(),
     );
     let key = stream.websocket_key(&request);
     let mut malformed = None;
@@ -167,7 +168,11 @@ async fn serve_stream<H>(
                 let mut address_text = AddressText::default();
                 let facts = stream.client.facts.as_deref();
                 let origin = Origin { address: stream.client.address, text: &mut address_text, facts };
-                decide(&worker, &listener, origin, &view, begun, l7, out)
+                let decision = decide(&worker, &listener, origin, &view, begun, l7, out);
+                if let (Decision::Forward(forward), Some(record)) = (&decision, log.record()) {
+                    record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
+                }
+                decision
             }
             Err(reject) => {
                 tracing::debug!(address = %stream.client.address, %reject, "request refused");

@@ -27,17 +27,29 @@ impl Record {
     /// The head of a request was read, and is understood.
     pub(super) fn requested(&mut self, view: &RequestView<'_>, at: Instant) {
         self.marks.requested = Some(at);
+        let version: &[u8] = match view.version() {
+            Version::Http10 => b"HTTP/1.0",
+            Version::Http11 => b"HTTP/1.1",
+            Version::Http2 => b"HTTP/2.0",
+        };
+        // HAProxy puts an absolute target together from what HTTP/2 tells apart.
+        let origin = match (view.version(), view.value(Known::Host)) {
+            (Version::Http2, Some(host)) if view.path().is_some() => [self.scheme.as_bytes(), b"://", host],
+            _ => [&b""[..]; 3],
+        };
+        let [scheme, slashes, host] = origin;
         if self.needs.sizes {
-            let line = view.method_bytes().len() + view.target().len() + VERSION;
+            let line = view.method_bytes().len()
+                + scheme.len()
+                + slashes.len()
+                + host.len()
+                + view.target().len()
+                + VERSION;
             self.bytes_in += (HEAD + line + view.fields().map(size_of_field).sum::<usize>()) as u64;
         }
         if self.needs.request_line {
-            let version: &[u8] = match view.version() {
-                Version::Http10 => b"HTTP/1.0",
-                Version::Http11 => b"HTTP/1.1",
-                Version::Http2 => b"HTTP/2.0",
-            };
-            self.keep_request(view.method_bytes(), view.target(), version);
+            let method = view.method_bytes();
+            self.keep_request_of(&[method, b" ", scheme, slashes, host, view.target(), b" ", version]);
         }
     }
 

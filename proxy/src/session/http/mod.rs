@@ -180,6 +180,7 @@ fn begin_log(draft: &mut Draft, worker: &Worker, listener: &LocalListener, clien
         || client.stream.local_addr().ok(),
         client.address,
         client.active,
+        client.stream.facts(),
     );
 }
 

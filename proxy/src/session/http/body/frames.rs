@@ -60,6 +60,8 @@ pub(in crate::session::http) struct FrameRelay {
     moved: u64,
     /// Bytes of data written so far.
     content: u64,
+    /// It comes in chunks, whose end counts as well.
+    chunked: bool,
     /// Nothing comes any more.
     ended: bool,
     /// The end was written, or waits in `text`.
@@ -93,6 +95,7 @@ impl FrameRelay {
             open: false,
             moved: 0,
             content: 0,
+            chunked: body == Body::Chunked && hops == Hops::ToFrames,
             ended: none,
             finished: none,
         }
@@ -115,7 +118,7 @@ impl FrameRelay {
     }
 
     pub(super) fn content(&self) -> u64 {
-        self.content
+        self.content + u64::from(self.chunked && self.finished)
     }
 
     pub(super) fn claim(
