@@ -148,6 +148,7 @@ impl Actor {
             })
             .collect::<io::Result<Vec<_>>>()?;
         let instance = Uuid::new_v4();
+        let peers = Peers::new(instance, epoch.into_std()).with_tickets(Arc::clone(&tls.keys));
         Ok(Self {
             instance,
             started: net::now(),
@@ -160,7 +161,7 @@ impl Actor {
             crowded: false,
             health: HealthEngine::start(u64::from(std::process::id()), bounds.probes)?,
             watch: Watch::new(net::now()),
-            peers: Peers::new(instance, epoch.into_std()),
+            peers,
             epoch,
             present: Arc::new(Snapshot::empty(0)),
             generation,
