@@ -6,7 +6,10 @@ use amphora_model::{LoadBalancerId, MemberId, PoolId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::HEALTH_PATH;
+use super::{
+    HEALTH_PATH,
+    secure::credentials::{APPS, AUTHORITIES, SHOP, WWW},
+};
 
 /// `redirect_url` of the policy at `/old`.
 pub(super) const OLD_REDIRECT: &str = "https://www.example.com/new";
@@ -19,6 +22,8 @@ pub(super) const DOCS_PREFIX: &str = "https://docs.example.com";
 pub(super) const WEB: (&str, [&str; 3]) = ("web", ["web-1", "web-2", "web-3"]);
 /// See [`WEB`].
 pub(super) const API: (&str, [&str; 2]) = ("api", ["api-1", "api-2"]);
+/// See [`WEB`]. Its members speak TLS; it is there where there is an HTTPS listener.
+pub(super) const VAULT: (&str, [&str; 1]) = ("vault", ["vault-1"]);
 /// A member of `web` that is only in some variants.
 pub(super) const EXTRA: &str = "web-4";
 
@@ -27,7 +32,7 @@ pub(super) fn processes() -> Vec<(&'static str, &'static str)> {
     let of = |(pool, members): (&'static str, &[&'static str])| -> Vec<_> {
         members.iter().map(|m| (*m, pool)).collect()
     };
-    [of((WEB.0, &WEB.1)), of((API.0, &API.1)), vec![(EXTRA, WEB.0)]].concat()
+    [of((WEB.0, &WEB.1)), of((API.0, &API.1)), vec![(EXTRA, WEB.0)], of((VAULT.0, &VAULT.1))].concat()
 }
 
 /// The load balancer `demo`.
@@ -35,6 +40,8 @@ pub(super) fn processes() -> Vec<(&'static str, &'static str)> {
 pub(super) struct Demo {
     vip: SocketAddr,
     second_port: u16,
+    /// Of the HTTPS listener.
+    secure_port: Option<u16>,
     members: Vec<SocketAddr>,
     seed: Uuid,
 }
@@ -73,7 +80,12 @@ impl Variant {
 impl Demo {
     /// `members` are the addresses of [`processes`], in that order.
     pub(super) fn new(vip: SocketAddr, second_port: u16, members: Vec<SocketAddr>) -> Self {
-        Self { vip, second_port, members, seed: Uuid::new_v4() }
+        Self { vip, second_port, secure_port: None, members, seed: Uuid::new_v4() }
+    }
+
+    /// With an HTTPS listener, and a pool whose members speak TLS.
+    pub(super) fn secure(self, port: u16) -> Self {
+        Self { secure_port: Some(port), ..self }
     }
 
     /// `loadbalancer.id`.
@@ -99,16 +111,21 @@ impl Demo {
     /// The whole document.
     pub(super) fn document(&self, variant: Variant) -> Value {
         let mut listeners =
-            vec![self.listener("http", self.vip.port(), self.policies(variant.more_policies))];
+            vec![self.listener("http", self.vip.port(), self.policies("", variant.more_policies))];
         if variant.second_listener {
             listeners.push(self.listener("http-2", self.second_port, Vec::new()));
+        }
+        let mut pools = vec![self.web(variant), self.api()];
+        if let Some(port) = self.secure_port {
+            listeners.push(self.secure_listener(port, self.policies("https ", variant.more_policies)));
+            pools.push(self.vault());
         }
         json!({"loadbalancer": {
             "id": self.id(),
             "name": format!("demo {}", variant.number),
             "vip_address": self.vip.ip(),
             "listeners": listeners,
-            "pools": [self.web(variant), self.api()],
+            "pools": pools,
         }})
     }
 
@@ -133,8 +150,18 @@ impl Demo {
         })
     }
 
-    /// One policy of each action, behind `more` that match nothing that the demo asks for.
-    fn policies(&self, more: u32) -> Vec<Value> {
+    /// Certificates by SNI, and one for who names no host; HTTP/2 and HTTP/1.1.
+    fn secure_listener(&self, port: u16, policies: Vec<Value>) -> Value {
+        let mut listener = self.listener("https", port, policies);
+        listener["protocol"] = json!("TERMINATED_HTTPS");
+        listener["default_tls_container_ref"] = json!(WWW.id);
+        listener["sni_container_refs"] = json!([SHOP.id, APPS.id]);
+        listener["alpn_protocols"] = json!(["h2", "http/1.1"]);
+        listener
+    }
+
+    /// One policy of each action, behind `more` that match nothing that the demo asks for. `of` tells those of one listener from those of another.
+    fn policies(&self, of: &str, more: u32) -> Vec<Value> {
         let path =
             |compare: &str, value: &str| json!({"type": "PATH", "compare_type": compare, "value": value});
         let mut policies: Vec<(String, Value, Value)> = (0..more)
@@ -161,12 +188,19 @@ impl Demo {
                 path("STARTS_WITH", "/api/"),
             ),
         ]);
+        if self.secure_port.is_some() {
+            policies.push((
+                "vault".to_owned(),
+                json!({"action": "REDIRECT_TO_POOL", "redirect_pool_id": self.pool(VAULT.0)}),
+                path("STARTS_WITH", "/vault/"),
+            ));
+        }
         policies
             .into_iter()
             .zip(1..)
             .map(|((name, mut policy, mut rule), position)| {
-                rule["id"] = json!(self.uuid(&format!("rule {name}")));
-                policy["id"] = json!(self.uuid(&format!("policy {name}")));
+                rule["id"] = json!(self.uuid(&format!("{of}rule {name}")));
+                policy["id"] = json!(self.uuid(&format!("{of}policy {name}")));
                 policy["name"] = json!(name);
                 policy["position"] = json!(position);
                 policy["rules"] = json!([rule]);
@@ -209,6 +243,22 @@ impl Demo {
         })
     }
 
+    /// Its members are spoken to over TLS, and their certificates verified.
+    fn vault(&self) -> Value {
+        json!({
+            "id": self.pool(VAULT.0),
+            "name": VAULT.0,
+            "protocol": "HTTP",
+            "lb_algorithm": "ROUND_ROBIN",
+            "tls_enabled": true,
+            "ca_tls_container_ref": AUTHORITIES,
+            "healthmonitor": {"id": self.uuid("monitor vault"), "name": "says-well-over-tls", "type": "HTTP", "delay": 1,
+                "timeout": 1, "max_retries": 2, "max_retries_down": 2, "http_method": "GET", "url_path": HEALTH_PATH,
+                "expected_codes": "200"},
+            "members": VAULT.1.map(|name| self.member_document(name, 1)),
+        })
+    }
+
     fn member_document(&self, name: &str, weight: u16) -> Value {
         let address = self.address(name).expect("every name in a document is one of `processes`");
         json!({"id": self.member(name), "name": name, "address": address.ip(), "protocol_port": address.port(),
@@ -239,8 +289,8 @@ mod tests {
     use super::*;
 
     fn demo() -> Demo {
-        let members = (1..=6).map(|n| SocketAddr::from(([203, 0, 113, n], 8080))).collect();
-        Demo::new(SocketAddr::from(([198, 51, 100, 10], 80)), 8080, members)
+        let members = (1..=7).map(|n| SocketAddr::from(([203, 0, 113, n], 8080))).collect();
+        Demo::new(SocketAddr::from(([198, 51, 100, 10], 80)), 8080, members).secure(443)
     }
 
     fn ids(value: &Value, found: &mut Vec<String>) {

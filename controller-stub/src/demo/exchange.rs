@@ -6,8 +6,8 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode, header};
 
 use super::{
-    HEADER_MEMBER, HEADER_POOL,
-    document::{API, DOCS_PREFIX, OLD_CODE, OLD_REDIRECT, WEB},
+    HEADER_MEMBER, HEADER_POOL, HEADER_TLS,
+    document::{API, DOCS_PREFIX, OLD_CODE, OLD_REDIRECT, VAULT, WEB},
     member,
 };
 
@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Upload,
     /// Policy REDIRECT_TO_POOL.
     Api,
+    /// Policy REDIRECT_TO_POOL, to the pool whose members speak TLS.
+    Vault,
     /// Policy REJECT.
     Rejected,
     /// Policy REDIRECT_TO_URL.
@@ -35,12 +37,13 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What is asked for in turn. Most of it is pages, as in life.
-    pub(super) const MIX: [Self; 12] = [
+    pub(super) const MIX: [Self; 13] = [
         Self::Page,
         Self::Api,
         Self::Page,
         Self::Upload,
         Self::Page,
+        Self::Vault,
         Self::Rejected,
         Self::Api,
         Self::Page,
@@ -51,14 +54,23 @@ impl Kind {
     ];
 
     /// All kinds.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Page, Self::Head, Self::Upload, Self::Api, Self::Rejected, Self::Moved, Self::Docs];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Page,
+        Self::Head,
+        Self::Upload,
+        Self::Api,
+        Self::Vault,
+        Self::Rejected,
+        Self::Moved,
+        Self::Docs,
+    ];
 
     /// The pool that has to answer; `None` when the proxy itself does.
     fn pool(self) -> Option<&'static str> {
         match self {
             Self::Page | Self::Head | Self::Upload => Some(WEB.0),
             Self::Api => Some(API.0),
+            Self::Vault => Some(VAULT.0),
             Self::Rejected | Self::Moved | Self::Docs => None,
         }
     }
@@ -71,6 +83,7 @@ impl fmt::Display for Kind {
             Self::Head => "HEAD /page",
             Self::Upload => "POST /upload",
             Self::Api => "GET /api/",
+            Self::Vault => "GET /vault/",
             Self::Rejected => "GET /admin",
             Self::Moved => "GET /old",
             Self::Docs => "GET /docs",
@@ -124,6 +137,7 @@ impl Ask {
             Kind::Head => (Method::HEAD, format!("/page?n={n}")),
             Kind::Upload => (Method::POST, format!("/upload?n={n}")),
             Kind::Api => (Method::GET, format!("/api/items/{n}")),
+            Kind::Vault => (Method::GET, format!("/vault/{n}")),
             Kind::Rejected => (Method::GET, format!("/admin/{n}")),
             Kind::Moved => (Method::GET, format!("/old?n={n}")),
             Kind::Docs => (Method::GET, format!("/docs/{n}?x=y")),
@@ -168,6 +182,10 @@ impl Ask {
             return Some(format!("answered by pool {pool:?}, expected {:?}", self.kind.pool()));
         }
         let pool = pool?;
+        let tls = text(headers, HEADER_TLS);
+        if tls.is_some() != (self.kind == Kind::Vault) {
+            return Some(format!("the member of {pool} was spoken to with {}", tls.unwrap_or("no TLS")));
+        }
         let Some(name) = text(headers, HEADER_MEMBER) else { return Some("from nobody".to_owned()) };
         let mut expected = member::line(name, pool, self.method.as_str(), &self.target).into_bytes();
         expected.extend_from_slice(&self.body);

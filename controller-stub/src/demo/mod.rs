@@ -4,9 +4,10 @@
 //! * `topology`, `netns`: where everything is, and how nothing of it stays
 //! * `process`, `member`, `amphora`: the programs
 //! * `document`: the load balancer and its variants
-//! * `exchange`, `tally`, `traffic`, `worker`: the clients and what they saw
+//! * `exchange`, `sender`, `tally`, `traffic`, `worker`: the clients and what they saw
 //! * `board`, `view`: what is known and shown
 //! * `stage`, `steps`: the scenario
+//! * `secure`: TLS and HTTP/2
 //! * `pair`: the same for two amphorae
 
 mod amphora;
@@ -17,6 +18,8 @@ mod member;
 mod netns;
 mod pair;
 mod process;
+mod secure;
+mod sender;
 mod stage;
 mod steps;
 mod tally;
@@ -54,6 +57,8 @@ use crate::{
 const HEADER_MEMBER: &str = "x-member";
 /// See [`HEADER_MEMBER`].
 const HEADER_POOL: &str = "x-pool";
+/// A member that was spoken to over TLS says here with which version, and which host was asked for by SNI.
+const HEADER_TLS: &str = "x-member-tls";
 /// What health monitors ask members for.
 const HEALTH_PATH: &str = "/health";
 

@@ -14,10 +14,11 @@ use super::{
     Options,
     amphora::{Amphora, Controller, Site},
     board::Board,
-    document::{Demo, processes},
+    document::{Demo, VAULT, processes},
     member::MemberOptions,
     pair::Pair,
     process::{Process, leashed},
+    secure::Secrets,
     topology::Topology,
     traffic::{Counts, Traffic},
 };
@@ -46,6 +47,7 @@ pub(super) struct Stage {
     pub(super) amphora: Option<Amphora>,
     members: Vec<(&'static str, Process)>,
     topology: Option<Topology>,
+    secrets: Option<Secrets>,
     /// Where the heartbeats of all amphorae go.
     controller: Option<Controller>,
 }
@@ -63,6 +65,7 @@ impl Stage {
             amphora: None,
             members: Vec::new(),
             topology: None,
+            secrets: None,
             controller: None,
         }
     }
@@ -88,7 +91,10 @@ impl Stage {
         }
         self.board.read().place = place;
         let topology = self.topology.insert(topology);
-        let demo = Demo::new(topology.vip, topology.second_port, topology.members.clone());
+        let demo = Demo::new(topology.vip, topology.second_port, topology.members.clone())
+            .secure(topology.secure_port);
+        let secrets = self.secrets.insert(Secrets::new()?);
+        secrets.member()?.write(&topology.member_certificate())?;
         for (name, _) in processes() {
             self.start_member(&demo, name)?;
         }
@@ -132,8 +138,8 @@ impl Stage {
     pub(super) fn start_traffic(&mut self) -> Result<()> {
         let topology = self.topology.as_ref().expect("set_up made it");
         let Options { clients, rate, .. } = self.options;
-        let traffic =
-            Traffic::start(topology.vip, topology.client_netns(), clients, rate, self.counts.clone())?;
+        let routes = self.secrets().routes(topology.vip, topology.secure())?;
+        let traffic = Traffic::start(routes, topology.client_netns(), clients, rate, self.counts.clone())?;
         self.traffic = Some(traffic);
         Ok(())
     }
@@ -145,7 +151,9 @@ impl Stage {
         let address = demo.address(name).ok_or_else(|| Error::Local(format!("no member {name}")))?;
         let program = env::current_exe().map_err(|e| Error::local("this program", e))?;
         let mut command = leashed(&program)?;
-        command.args(MemberOptions::to_args(name, pool, address, topology.member_netns()));
+        let certificate = (pool == VAULT.0).then(|| topology.member_certificate());
+        let netns = topology.member_netns();
+        command.args(MemberOptions::to_args(name, pool, address, netns, certificate.as_deref()));
         let process = Process::start(command, &topology.dir.join(format!("log/{name}.log")))?;
         self.members.retain(|(n, _)| *n != name);
         self.members.push((name, process));
@@ -162,6 +170,16 @@ impl Stage {
     /// Where everything is.
     pub(super) fn topology(&self) -> &Topology {
         self.topology.as_ref().expect("set_up made it")
+    }
+
+    /// The certificates of the HTTPS listener.
+    pub(super) fn secrets(&self) -> &Secrets {
+        self.secrets.as_ref().expect("set_up made them")
+    }
+
+    /// See [`secrets`](Self::secrets).
+    pub(super) fn secrets_mut(&mut self) -> &mut Secrets {
+        self.secrets.as_mut().expect("set_up made them")
     }
 
     /// Where the heartbeats go.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     board::Board,
-    document::{API, Demo, Variant, WEB},
+    document::{API, Demo, VAULT, Variant, WEB},
     exchange::Kind,
     stage::{Stage, collect},
     tally::Phase,
@@ -25,12 +25,14 @@ impl Stage {
     /// # Errors
     /// What made going on pointless. A check that does not hold is not an error: it is on the board.
     pub(super) async fn run(&mut self) -> Result<()> {
-        self.board.step("start an amphora and six members");
+        self.board.step("start an amphora and seven members");
         let demo = self.set_up().await?;
         self.configure(&demo).await?;
         loop {
             self.start_traffic()?;
             self.policies().await?;
+            self.terminate().await?;
+            self.replace_certificate().await?;
             self.refuse(&demo).await?;
             self.kill(&demo).await?;
             self.drain(&demo).await?;
@@ -46,8 +48,9 @@ impl Stage {
 
     async fn configure(&mut self, demo: &Demo) -> Result<()> {
         self.board.step(
-            "apply a load balancer: two pools, a policy of each action, two monitors, cookie persistence",
+            "apply a load balancer: HTTP and HTTPS, three pools, a policy of each action, monitors, cookie persistence",
         );
+        self.bring_certificates(demo).await?;
         let document = demo.document(Variant::default());
         let begin = Instant::now();
         self.client().put(demo.id(), &document).await?;
@@ -58,7 +61,7 @@ impl Stage {
             "applying the same document again changes nothing",
         );
         let up = self.until(LIMIT, |s| base().all(|m| s.has_status(m, "ONLINE"))).await?;
-        told(&self.board, up, "health checks found five of five members ONLINE");
+        told(&self.board, up, "health checks found six of six members ONLINE");
         if up.is_none() {
             // Traffic to members that are not up would only drown the reason in lost requests.
             return Err(Error::NotTrue("members did not come up".to_owned()));
@@ -77,6 +80,7 @@ impl Stage {
         let seen = self.counts.tally().phase(phase);
         for (kind, policy) in [
             (Kind::Api, "REDIRECT_TO_POOL: /api/ is answered by pool api"),
+            (Kind::Vault, "REDIRECT_TO_POOL: /vault/ is answered by pool vault, whose member speaks TLS"),
             (Kind::Rejected, "REJECT: /admin gets 403"),
             (Kind::Moved, "REDIRECT_TO_URL: /old gets 301 and the URL"),
             (Kind::Docs, "REDIRECT_PREFIX: /docs gets 302 and its own path behind the prefix"),
@@ -271,12 +275,12 @@ impl Stage {
         self.traffic.as_ref().expect("run started it")
     }
 
-    fn next_phase(&self) -> u32 {
+    pub(super) fn next_phase(&self) -> u32 {
         self.traffic().next_phase()
     }
 
     /// Checks that a phase lost nothing.
-    fn unharmed(&self, phase: u32, when: &str) {
+    pub(super) fn unharmed(&self, phase: u32, when: &str) {
         let seen = self.counts.tally().phase(phase);
         self.board.check(seen.is_clean(), format!("{} requests {when}: {}", seen.requests(), seen.harm()));
     }
@@ -284,7 +288,7 @@ impl Stage {
 
 /// The members that every document has.
 fn base() -> impl Iterator<Item = &'static str> {
-    WEB.1.into_iter().chain(API.1)
+    WEB.1.into_iter().chain(API.1).chain(VAULT.1)
 }
 
 fn share(phase: &Phase, member: &str) -> super::tally::Share {

@@ -44,6 +44,8 @@ pub(super) struct Topology {
     pub(super) vip: SocketAddr,
     /// A second listener comes and goes here.
     pub(super) second_port: u16,
+    /// The HTTPS listener.
+    pub(super) secure_port: u16,
     /// The members, in the order in which they were asked for.
     pub(super) members: Vec<SocketAddr>,
     /// The agent's REST API.
@@ -80,13 +82,14 @@ impl Topology {
                 Err(error) => (None, Some(error.to_string())),
             },
         };
-        let ports = free_ports(members + 5)?;
+        let ports = free_ports(members + 6)?;
         let local = |n: usize| SocketAddr::new(LOCALHOST, ports[n]);
         let topology = if namespaces.is_some() {
             let member = |n: usize| SocketAddr::new(member_address(n), 8080);
             Self {
                 vip: SocketAddr::new(VIP.into(), 80),
                 second_port: 8080,
+                secure_port: 443,
                 members: (0..members).map(member).collect(),
                 agent: local(0),
                 pair_agents: [local(3), local(4)],
@@ -97,7 +100,8 @@ impl Topology {
             Self {
                 vip: local(1),
                 second_port: ports[2],
-                members: (0..members).map(|n| local(n + 5)).collect(),
+                secure_port: ports[5],
+                members: (0..members).map(|n| local(n + 6)).collect(),
                 agent: local(0),
                 pair_agents: [local(3), local(4)],
                 dir,
@@ -105,6 +109,16 @@ impl Topology {
             }
         };
         Ok((topology, reason))
+    }
+
+    /// Where the HTTPS listener is.
+    pub(super) fn secure(&self) -> SocketAddr {
+        SocketAddr::new(self.vip.ip(), self.secure_port)
+    }
+
+    /// Key and certificate of the members that speak TLS.
+    pub(super) fn member_certificate(&self) -> PathBuf {
+        self.dir.join("member.pem")
     }
 
     /// Names of the namespaces of clients, amphora and members.
@@ -250,10 +264,15 @@ mod tests {
         let (topology, reason) = Topology::create(3, true).unwrap();
         assert_eq!(reason.as_deref(), Some("--loopback"));
         let mut ports: Vec<u16> = topology.members.iter().map(SocketAddr::port).collect();
-        ports.extend([topology.vip.port(), topology.second_port, topology.agent.port()]);
+        ports.extend([
+            topology.vip.port(),
+            topology.second_port,
+            topology.secure_port,
+            topology.agent.port(),
+        ]);
         ports.sort_unstable();
         ports.dedup();
-        assert_eq!(ports.len(), 6, "no port twice");
+        assert_eq!(ports.len(), 7, "no port twice");
         assert!(ports.iter().all(|p| *p < 32_768));
         let dir = topology.dir.clone();
         assert!(dir.join("state").is_dir());

@@ -2,11 +2,10 @@
 //!
 //! They run in a thread of their own, which lives in the clients' network namespace where there is one. Of every
 //! six clients two keep the persistence cookie as a browser does, one opens a connection per request, and three
-//! just ask.
+//! just ask. Where there is an HTTPS listener, two of six go there, of twelve five: with HTTP/2 and with HTTP/1.1, of
+//! each kind some.
 
 use std::{
-    io,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -14,33 +13,19 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    Request, Response,
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-    header,
-};
-use hyper_util::rt::TokioIo;
+use hyper::header;
 use tokio::{
-    net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     exchange::{Ask, Kind, Session, Verdict, session},
+    sender::{Failure, PATIENCE, Route, Sender},
     tally::Tally,
     worker::Worker,
 };
 use crate::error::Result;
-
-/// A request without an answer for this long is lost.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// No answer of the demo is longer.
-const MAX_ANSWER: usize = 1 << 20;
 
 /// The running clients. Dropping it ends them at once.
 #[derive(Debug)]
@@ -61,9 +46,31 @@ impl Counts {
     }
 }
 
+/// Where clients go.
+#[derive(Clone, Debug)]
+pub(super) struct Routes {
+    /// Without TLS.
+    pub(super) plain: Route,
+    /// With TLS: HTTP/2, and HTTP/1.1.
+    pub(super) http2: Route,
+    /// See [`http2`](Self::http2).
+    pub(super) https: Route,
+}
+
+impl Routes {
+    /// The way of a client, by its number.
+    fn of(&self, number: u32) -> &Route {
+        match number % 12 {
+            2 | 8 | 10 => &self.http2,
+            3 | 11 => &self.https,
+            _ => &self.plain,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
-    vip: SocketAddr,
+    routes: Routes,
     counts: Counts,
     phase: AtomicU32,
     uploads: AtomicBool,
@@ -77,7 +84,7 @@ impl Traffic {
     /// # Errors
     /// [`Error::Local`]: no thread can be had.
     pub(super) fn start(
-        vip: SocketAddr,
+        routes: Routes,
         netns: Option<&str>,
         clients: u32,
         rate: u32,
@@ -86,7 +93,7 @@ impl Traffic {
         // What former clients counted is in no phase of these.
         counts.tally().settle(u32::MAX);
         let shared = Arc::new(Shared {
-            vip,
+            routes,
             counts,
             phase: AtomicU32::new(1),
             uploads: AtomicBool::new(true),
@@ -138,7 +145,8 @@ impl Traffic {
 async fn client(shared: Arc<Shared>, number: u32, pause: Duration) {
     let keeps_cookie = number % 3 == 1;
     let one_shot = number % 6 == 5;
-    let mut connection: Option<SendRequest<Full<Bytes>>> = None;
+    let route = shared.routes.of(number);
+    let mut connection: Option<Sender> = None;
     let mut cookie: Option<Session> = None;
     // Clients start apart from each other, in time and in what they ask for.
     let mut next = Instant::now() + pause * number / 12;
@@ -154,7 +162,7 @@ async fn client(shared: Arc<Shared>, number: u32, pause: Duration) {
         let phase = shared.phase.load(Ordering::SeqCst);
         let mut sender = match connection.take() {
             Some(sender) => sender,
-            None => match connect(shared.vip).await {
+            None => match route.connect().await {
                 Ok(sender) => sender,
                 Err(e) => {
                     let lost = Verdict::Lost(format!("connect: {e}"));
@@ -163,13 +171,13 @@ async fn client(shared: Arc<Shared>, number: u32, pause: Duration) {
                 }
             },
         };
-        if sender.ready().await.is_err() {
+        if !sender.ready().await {
             shared.counts.tally().count_closed(phase);
             continue;
         }
         let begin = Instant::now();
         let ask = Ask::new(kind, n, cookie.clone());
-        let verdict = match timeout(PATIENCE, exchange(&mut sender, shared.vip, &ask, one_shot)).await {
+        let verdict = match timeout(PATIENCE, sender.exchange(&ask, one_shot)).await {
             Err(_) => Verdict::Lost(format!("no answer within {} s", PATIENCE.as_secs())),
             // The connection ended before the request was written: nothing was lost, but it was not announced either.
             Ok(Err(Failure::Unsent)) => {
@@ -191,47 +199,4 @@ async fn client(shared: Arc<Shared>, number: u32, pause: Duration) {
         };
         shared.counts.tally().count(phase, kind, verdict, begin.elapsed());
     }
-}
-
-/// Why a request has no answer.
-pub(super) enum Failure {
-    /// It never left.
-    Unsent,
-    /// It left, or half of it.
-    Broken(String),
-}
-
-/// A new connection.
-pub(super) async fn connect(vip: SocketAddr) -> io::Result<SendRequest<Full<Bytes>>> {
-    let stream = timeout(PATIENCE, TcpStream::connect(vip)).await??;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-/// One request and its whole answer; with `one_shot` the connection is not used again.
-pub(super) async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    vip: SocketAddr,
-    ask: &Ask,
-    one_shot: bool,
-) -> Result<(Response<()>, Bytes), Failure> {
-    let mut request =
-        Request::builder().method(ask.method.clone()).uri(&ask.target).header(header::HOST, vip.to_string());
-    if let Some(session) = &ask.session {
-        request = request.header(header::COOKIE, &session.cookie);
-    }
-    if one_shot {
-        request = request.header(header::CONNECTION, "close");
-    }
-    let request = request.body(Full::new(ask.body.clone())).map_err(|e| Failure::Broken(e.to_string()))?;
-    let response: Response<Incoming> = sender
-        .send_request(request)
-        .await
-        .map_err(|e| if e.is_canceled() { Failure::Unsent } else { Failure::Broken(e.to_string()) })?;
-    let (head, body) = response.into_parts();
-    let body =
-        Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| Failure::Broken(format!("body: {e}")))?;
-    Ok((Response::from_parts(head, ()), body.to_bytes()))
 }

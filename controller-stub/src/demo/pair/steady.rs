@@ -16,7 +16,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::super::{
     exchange::{Ask, Kind, Verdict},
-    traffic::{Failure, connect, exchange},
+    sender::{Failure, Route},
     worker::Worker,
 };
 use crate::error::Result;
@@ -200,13 +200,12 @@ async fn ask(ledger: Ledger, vip: SocketAddr) {
 
 async fn request(vip: SocketAddr, n: u64) -> Result<(), String> {
     let late = |what: &str| format!("no {what} within {} s", PATIENCE.as_secs());
-    let mut sender = timeout(PATIENCE, connect(vip))
+    let mut sender = timeout(PATIENCE, Route::from(vip).connect())
         .await
         .map_err(|_| late("connection"))?
         .map_err(|e| format!("connect: {e}"))?;
     let ask = Ask::new(Kind::Page, n, None);
-    let answer =
-        timeout(PATIENCE, exchange(&mut sender, vip, &ask, true)).await.map_err(|_| late("answer"))?;
+    let answer = timeout(PATIENCE, sender.exchange(&ask, true)).await.map_err(|_| late("answer"))?;
     let (head, body) = answer.map_err(|failure| match failure {
         Failure::Unsent => "the connection was closed before the request".to_owned(),
         Failure::Broken(what) => what,
