@@ -156,6 +156,12 @@ fn all_that_it_shows_is_true() {
     let story = demo.read_until("");
     assert_eq!(demo.wait(), Some(0), "{story}");
     assert!(story.contains("checks held") && story.contains(" 0 lost"), "{story}");
+    for told in
+        ["without SNI: the certificate of", "ALPN h2, http/1.1: h2", "TLS 1.2: after a full", "80 of 80"]
+    {
+        let line = story.lines().find(|line| line.contains(told));
+        assert!(line.is_some_and(|line| line.contains(" ok ")), "{told}: {story}");
+    }
     if let Some(reason) = no_pair(&story) {
         eprintln!("SKIPPED: the pair: {reason}");
     } else {

@@ -222,14 +222,12 @@ impl Stage {
             ms(times.len() - 1)
         ));
         others.dedup();
-        self.board.check(
-            others.is_empty(),
-            format!(
-                "new clients are shown the new one at once: {new} of {} {}",
-                REPLACEMENTS * NEW_CLIENTS,
-                others.join(", ")
-            ),
-        );
+        let mut what =
+            format!("new clients are shown the new one at once: {new} of {}", REPLACEMENTS * NEW_CLIENTS);
+        if !others.is_empty() {
+            what = format!("{what}; others: {}", others.join(", "));
+        }
+        self.board.check(others.is_empty(), what);
         let what = "uploads half sent, by HTTP/1.1 and HTTP/2, and a kept connection of each lived through all of it";
         self.board.check(ended == Ok(4), told(what, &ended));
         let seen: Phase = self.counts.tally().phase(phase);
