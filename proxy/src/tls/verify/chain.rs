@@ -70,10 +70,12 @@ pub(super) fn verify(
     let chain = build(authorities, leaf, others, now)?;
     check_extensions(&chain, purpose)?;
     check_strength(&chain)?;
+    // What they are found to be is told when it is their turn.
+    let genuine = genuine_from(&chain);
     if let Some(lists) = &authorities.lists {
-        crl::check(&chain, lists, now)?;
+        crl::check(&chain, genuine, lists, now)?;
     }
-    check_signatures(&chain, now)?;
+    check_signatures(&chain, genuine, now)?;
     names::check(&chain)
 }
 
@@ -296,22 +298,28 @@ fn check_strength(chain: &[Link<'_>]) -> Result<(), VerifyError> {
     Ok(())
 }
 
-/// `internal_verify`: from the root down, signatures and then times. The root is trusted for what it is and not for having
-/// signed itself.
-fn check_signatures(chain: &[Link<'_>], now: i64) -> Result<(), VerifyError> {
+/// From where on the certificates of a chain are genuine: from the root down each is signed with the key of the one above. The
+/// root is trusted for what it is and not for having signed itself.
+fn genuine_from(chain: &[Link<'_>]) -> usize {
+    let is_signed = |at: &usize| {
+        let (certificate, issuer) = (&chain[*at].certificate, &chain[*at + 1].certificate);
+        certificate.inner_algorithm == certificate.algorithm
+            && is_signed(
+                &issuer.public_key,
+                &certificate.algorithm,
+                certificate.signed,
+                certificate.signature,
+            )
+    };
+    let root = chain.len() - 1;
+    root - (0..root).rev().take_while(is_signed).count()
+}
+
+/// `internal_verify`: from the root down, signatures and then times.
+fn check_signatures(chain: &[Link<'_>], genuine: usize, now: i64) -> Result<(), VerifyError> {
     for (at, link) in chain.iter().enumerate().rev() {
-        if let Some(issuer) = chain.get(at + 1) {
-            let certificate = &link.certificate;
-            let signed = certificate.inner_algorithm == certificate.algorithm
-                && is_signed(
-                    &issuer.certificate.public_key,
-                    &certificate.algorithm,
-                    certificate.signed,
-                    certificate.signature,
-                );
-            if !signed {
-                return Err(VerifyError::CertSignatureFailure);
-            }
+        if at < genuine {
+            return Err(VerifyError::CertSignatureFailure);
         }
         check_time(&link.certificate, now)?;
     }

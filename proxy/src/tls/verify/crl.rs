@@ -19,8 +19,8 @@ pub(crate) struct List {
     issuer: Vec<u8>,
     /// Sorted, without leading zeros; and whether the entry takes the revocation back.
     serials: Vec<(Box<[u8]>, bool)>,
-    /// The key that is known to have signed it: a long list is not digested in each handshake.
-    signed_by: OnceLock<Box<[u8]>>,
+    /// The key that is known to have signed it, which no other has then.
+    signed_by: OnceLock<Key>,
     /// `thisUpdate` and `nextUpdate` in seconds since 1970, or what is wrong with them.
     times: Result<(i64, Option<i64>), VerifyError>,
     /// `authorityKeyIdentifier`: key identifier, serial number, and the canonical form of the name.
@@ -28,6 +28,26 @@ pub(crate) struct List {
     scope: Scope,
     /// Whether an extension that must be understood is not.
     critical: bool,
+    /// How often its signature was looked at.
+    #[cfg(test)]
+    pub(super) digested: std::sync::atomic::AtomicUsize,
+}
+
+/// A public key, as it is known again.
+#[derive(Debug)]
+struct Key {
+    algorithm: Box<[u8]>,
+    bits: Box<[u8]>,
+}
+
+impl Key {
+    fn new(key: &PublicKey<'_>) -> Self {
+        Self { algorithm: key.algorithm.content.into(), bits: key.key.into() }
+    }
+
+    fn is(&self, key: &PublicKey<'_>) -> bool {
+        *self.bits == *key.key && *self.algorithm == *key.algorithm.content
+    }
 }
 
 /// What `issuingDistributionPoint` says a list is for.
@@ -70,7 +90,18 @@ impl List {
             serial: named.serial.map(Into::into),
             issuer: named.issuer.map(|name| name.canonical()),
         });
-        Ok(Self { der, issuer, serials, signed_by: OnceLock::new(), times, named, scope, critical })
+        Ok(Self {
+            der,
+            issuer,
+            serials,
+            signed_by: OnceLock::new(),
+            times,
+            named,
+            scope,
+            critical,
+            #[cfg(test)]
+            digested: std::sync::atomic::AtomicUsize::new(0),
+        })
     }
 
     /// The canonical form of its issuer.
@@ -78,16 +109,22 @@ impl List {
         &self.issuer
     }
 
-    /// Whether this key has signed it, which is remembered of the first that has.
-    pub(super) fn is_signed(&self, key: &PublicKey<'_>) -> bool {
-        if self.signed_by.get().is_some_and(|known| **known == *key.der) {
-            return true;
+    /// Whether this key has signed it, which is remembered of the first that has. A list may be long: it is digested for keys
+    /// of authorities alone (`genuine`), whom strangers cannot add to, and for none once its signer is known.
+    pub(super) fn is_signed(&self, key: &PublicKey<'_>, genuine: bool) -> bool {
+        if let Some(known) = self.signed_by.get() {
+            return known.is(key);
         }
+        if !genuine {
+            return false;
+        }
+        #[cfg(test)]
+        self.digested.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let Some(list) = RevocationList::read(&self.der) else { return false };
         let signed = list.inner_algorithm == list.algorithm
             && is_signed(key, &list.algorithm, list.signed, list.signature);
         if signed {
-            self.signed_by.get_or_init(|| key.der.into());
+            self.signed_by.get_or_init(|| Key::new(key));
         }
         signed
     }
@@ -176,14 +213,17 @@ fn times(list: &RevocationList<'_>) -> Result<(i64, Option<i64>), VerifyError> {
     Ok((this, next))
 }
 
-/// Looks for every certificate of a chain, the root's as well, in a list of its issuer.
+/// Looks for every certificate of a chain, the root's as well, in a list of its issuer. From `genuine` on its certificates are
+/// what they seem to be.
 pub(super) fn check(
     chain: &[Link<'_>],
+    genuine: usize,
     lists: &HashMap<Vec<u8>, Vec<List>>,
     now: i64,
 ) -> Result<(), VerifyError> {
     for (at, link) in chain.iter().enumerate() {
-        let issuer = &chain.get(at + 1).unwrap_or(link).certificate;
+        let above = (at + 1).min(chain.len() - 1);
+        let issuer = &chain[above].certificate;
         let authority =
             link.certificate.extensions.basic_constraints().ok().flatten().is_some_and(|c| c.authority);
         let candidates = lists.get(&link.issuer).map_or(&[][..], |lists| &lists[..]);
@@ -199,7 +239,7 @@ pub(super) fn check(
             return Err(VerifyError::DifferentCrlScope);
         }
         list.check_time(now)?;
-        if !list.is_signed(&issuer.public_key) {
+        if !list.is_signed(&issuer.public_key, above >= genuine) {
             return Err(VerifyError::CrlSignatureFailure);
         }
         if list.critical {

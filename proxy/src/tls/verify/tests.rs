@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SerialNumber, date_time_ymd};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyIdMethod, SerialNumber, date_time_ymd};
 
 use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
 
@@ -36,12 +36,19 @@ impl Case {
     }
 
     fn verify(&self) -> Result<(), VerifyError> {
+        self.verify_with(&self.authorities())
+    }
+
+    fn authorities(&self) -> Authorities {
         let lists = self.lists.as_ref().map(|lists| {
             CertificateRevocationListDer::pem_slice_iter(lists.as_bytes())
                 .map(|list| List::new(list.unwrap()).unwrap())
                 .collect()
         });
-        let authorities = Authorities::new(certificates(&self.authorities), lists).unwrap();
+        Authorities::new(certificates(&self.authorities), lists).unwrap()
+    }
+
+    fn verify_with(&self, authorities: &Authorities) -> Result<(), VerifyError> {
         let shown = certificates(&self.shown);
         let (leaf, others) = shown.split_first().unwrap();
         authorities.verify(leaf, others, self.purpose, in_year(self.year))
@@ -127,4 +134,37 @@ fn every_certificate_of_the_chain_is_looked_for_in_a_list() {
     ] {
         assert_eq!(Case::new(&[&root], shown()).lists(&lists).verify(), expected);
     }
+}
+
+#[test]
+fn a_stranger_cannot_make_a_list_be_digested() {
+    let root = Authority::root("root");
+    let middle = root.below("middle");
+    // By names and key identifiers these are the two from above.
+    let posing = |name: &str, as_this: &Authority| {
+        let certificate = amphora_x509::Certificate::read(as_this.certificate.der()).unwrap();
+        let key = certificate.extensions.subject_key_identifier().unwrap().unwrap().to_vec();
+        changed(authority_params(name), |params| {
+            params.key_identifier_method = KeyIdMethod::PreSpecified(key)
+        })
+    };
+    let false_root = Authority::with(posing("root", &root), None);
+    let false_middle = Authority::with(posing("middle", &middle), Some(&false_root));
+    let lists = [root.list(&[], 2020, 2030), middle.list(&[], 2020, 2030)];
+    let good = Case::new(&[&root], middle.issue(&serial("a", 7)) + &middle.pem()).lists(&lists);
+    let bad = Case::new(&[&root], false_middle.issue(&serial("a", 7)) + &false_middle.pem());
+    let authorities = good.authorities();
+    let digested = || {
+        let lists = authorities.lists.iter().flat_map(|lists| lists.values().flatten());
+        lists.map(|list| list.digested.load(std::sync::atomic::Ordering::Relaxed)).sum::<usize>()
+    };
+    // The root's, when the authorities were read.
+    assert_eq!(digested(), 1);
+    assert_eq!(bad.verify_with(&authorities), Err(VerifyError::CrlSignatureFailure));
+    assert_eq!(digested(), 1, "who has signed the list of the other is not known yet");
+    assert_eq!(good.verify_with(&authorities), Ok(()));
+    assert_eq!(digested(), 2);
+    assert_eq!(bad.verify_with(&authorities), Err(VerifyError::CrlSignatureFailure));
+    assert_eq!(good.verify_with(&authorities), Ok(()));
+    assert_eq!(digested(), 2, "now it is");
 }
