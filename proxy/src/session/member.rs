@@ -1,6 +1,6 @@
 //! Getting a connection to a member: persistence, balancing, retries, redispatch.
 
-use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, future::poll_fn, io, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use amphora_model::LbAlgorithm;
 use rustls::ClientConfig;
@@ -19,7 +19,7 @@ use crate::{
     },
     local::{LocalMember, LocalPool, Slot},
     snapshot::{MemberPlan, PoolPlan},
-    state::HandshakeFailure,
+    state::{HandshakeCounters, HandshakeFailure},
     tls::PeerFacts,
 };
 
@@ -148,6 +148,27 @@ pub(crate) struct Chosen {
     member: usize,
 }
 
+/// A handshake with a member. One that is given up, because the client has left, is counted as well.
+struct Shaking<'a> {
+    counters: &'a HandshakeCounters,
+    begun: bool,
+}
+
+impl Shaking<'_> {
+    /// It has come to its end, whichever; false when none was begun.
+    fn end(&mut self) -> bool {
+        mem::take(&mut self.begun)
+    }
+}
+
+impl Drop for Shaking<'_> {
+    fn drop(&mut self) {
+        if self.begun {
+            self.counters.failed[HandshakeFailure::Closed as usize].add(1);
+        }
+    }
+}
+
 impl Route<'_> {
     /// Chooses a member and takes an idle connection to it, if there is one.
     ///
@@ -220,8 +241,10 @@ impl Route<'_> {
         counters.connects.add(1);
         let begun = Instant::now();
         let handshakes = &member.pool_counters().handshakes;
-        let mut shaking = false;
-        match tokio::time::timeout(self.timeout, self.make(member, address, &mut shaking)).await {
+        let mut shaking = Shaking { counters: handshakes, begun: false };
+        let made = tokio::time::timeout(self.timeout, self.make(member, address, &mut shaking.begun)).await;
+        let shaken = shaking.end();
+        match made {
             Ok(Ok(stream)) => {
                 let opened = Instant::now();
                 counters.connect_time_us.add(opened.duration_since(begun).as_micros() as u64);
@@ -232,13 +255,13 @@ impl Route<'_> {
             }
             Ok(Err(error)) => {
                 tracing::debug!(%address, %error, "connect");
-                if shaking {
+                if shaken {
                     count_failed(handshakes, &error);
                 }
                 Err(ConnectFailure::Error)
             }
             Err(_) => {
-                if shaking {
+                if shaken {
                     handshakes.failed[HandshakeFailure::Late as usize].add(1);
                 }
                 Err(ConnectFailure::Timeout)

@@ -123,7 +123,7 @@ impl ResponseClass {
 /// Why a TLS handshake did not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeFailure {
-    /// The peer closed, or its connection failed.
+    /// The peer closed, or its connection failed; of members also: whom they were wanted for has left.
     Closed,
     /// It took too long.
     Late,
