@@ -30,6 +30,8 @@ use tokio::{io::Interest, net::TcpStream};
 
 use crate::tls::PeerFacts;
 
+#[cfg(test)]
+pub(crate) use self::tls::testing;
 pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
     deadline::Deadline,
@@ -182,11 +184,16 @@ impl Conn {
     }
 
     /// Ends what is sent, with what [`Then::End`] has held back. Closing does so too, unless the peer has sent something
-    /// that was not read: then it is a reset, and what was held back is lost.
-    pub(crate) fn end(&mut self) {
+    /// that was not read: then it is a reset, and what was held back is lost. False when the kernel has no room for all that
+    /// goes before the end, which takes [`poll_shutdown`](Self::poll_shutdown) then.
+    #[must_use]
+    pub(crate) fn end(&mut self) -> bool {
         match self {
-            // It fails when the connection has.
-            Self::Plain(stream) => drop(plain::shut_down(stream)),
+            Self::Plain(stream) => {
+                // It fails when the connection has.
+                let _ = plain::shut_down(stream);
+                true
+            }
             Self::Tls(tls) => tls.end(),
         }
     }

@@ -7,6 +7,8 @@
 
 mod accept;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -172,23 +174,19 @@ impl TlsStream {
     /// # Errors
     /// When it does not come about. An alert is on its way then, if it is due.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
+        // What is behind the last word of a handshake, be it an end, is for who reads.
         while self.session.is_handshaking() {
-            ready!(self.poll_send(cx, Then::More))?;
-            ready!(self.socket.poll_read_ready(cx))?;
-            if self.pull(Ask::Ready).is_err() {
-                continue;
-            }
+            // It may have come with what was read before: then there is nothing to wait for.
             match self.ended.take() {
                 None => {}
-                // The last word of a handshake may be an end.
-                Some(End::Closed) if !self.session.is_handshaking() => self.ended = Some(End::Closed),
                 Some(End::Closed) => return Poll::Ready(Err(HandshakeError::Closed)),
                 Some(End::Failed(kind)) => return Poll::Ready(Err(io::Error::from(kind).into())),
-                Some(End::Violated(error)) => {
-                    self.closed = true;
-                    return Poll::Ready(Err(error.into()));
-                }
+                Some(End::Violated(error)) => return Poll::Ready(Err(error.into())),
             }
+            ready!(self.poll_send(cx, Then::More))?;
+            ready!(self.socket.poll_read_ready(cx))?;
+            // Where there was nothing after all, it is waited for again.
+            let _ = self.pull(Ask::Ready);
         }
         if matches!(self.session, Connection::Server(_)) {
             self.facts = Some(Rc::new(PeerFacts::new(&self.session)));
@@ -402,10 +400,14 @@ impl TlsStream {
     }
 
     /// See [`Conn::end`](super::Conn::end).
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self) -> bool {
         self.say_goodbye();
-        let _ = self.send_now(Then::End);
-        let _ = plain::shut_down(&self.socket);
+        match self.send_now(Then::End) {
+            Ok(false) => return false,
+            // Of a connection that has failed nothing is left to be said.
+            Ok(true) | Err(_) => drop(plain::shut_down(&self.socket)),
+        }
+        true
     }
 
     /// See [`Conn::is_quiet`](super::Conn::is_quiet). What the protocol says by itself (tickets, new keys) is taken in.

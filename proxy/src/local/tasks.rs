@@ -26,8 +26,8 @@ impl TaskList {
     }
 }
 
-/// A task's place on a list, given up when dropped.
-#[derive(Debug)]
+/// A task's place on a list, given up when dropped. By default on one that nobody wakes.
+#[derive(Debug, Default)]
 pub(crate) struct Enlisted {
     list: Rc<TaskList>,
     place: Option<usize>,

@@ -43,7 +43,7 @@ pub(crate) async fn serve(
         let (mut to, scrape) = match ask(worker, listener, &mut client, timeout).await {
             Asked::Scrape(to) => (to, begin(worker, &mut client, address.ip()).await),
             Asked::Answered(to) if to.keep_alive => continue,
-            Asked::Answered(_) => return client.linger().await,
+            Asked::Answered(_) => return client.linger(timeout).await,
             Asked::Gone => return,
         };
         let written = match scrape {
@@ -61,7 +61,7 @@ pub(crate) async fn serve(
         };
         match written {
             Ok(()) if to.keep_alive => {}
-            Ok(()) => return client.linger().await,
+            Ok(()) => return client.linger(timeout).await,
             Err(_) => return,
         }
     }

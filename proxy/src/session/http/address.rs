@@ -9,7 +9,7 @@ const LONGEST: usize = 46;
 #[derive(Debug)]
 pub(super) struct AddressText {
     text: [u8; LONGEST],
-    /// 0 before it is request for.
+    /// 0 before it is asked for.
     length: u8,
 }
 

@@ -321,9 +321,10 @@ impl Forward {
                 Disposition::LingeringClose
             } else if response.keep_client {
                 Disposition::KeepAlive
-            } else {
-                downstream.end();
+            } else if downstream.end() {
                 Disposition::Close
+            } else {
+                Disposition::LingeringClose
             })
         }
     }

@@ -155,7 +155,7 @@ impl Client {
     }
 
     /// Looks whether the client is still there while it waits for a response, and takes in what it pipelines. Ready
-    /// when its connection has failed. A client that has only finished sending waits for what it has request for, as in
+    /// when its connection has failed. A client that has only finished sending waits for what it has asked for, as in
     /// HAProxy without `option abortonclose`.
     pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.inlet.is_full() {
@@ -197,9 +197,14 @@ impl Client {
     }
 
     /// Waits before the connection is closed, so that the client gets to read what was written last though some of what it
-    /// sent was not read.
-    pub(in crate::session) async fn linger(&mut self) {
-        if poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_err() {
+    /// sent was not read. Where the end is not out at once, because the client does not read, it has `patience`.
+    pub(in crate::session) async fn linger(&mut self, patience: Duration) {
+        self.deadline.set(Some(Instant::now() + patience));
+        let ended = poll_fn(|cx| match self.stream.poll_shutdown(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended.is_ok()),
+            Poll::Pending => self.deadline.poll_expired(cx).map(|()| false),
+        });
+        if !ended.await {
             return;
         }
         self.deadline.set(Some(Instant::now() + LINGER_TIME));
@@ -215,5 +220,70 @@ impl Client {
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::pin::Pin;
+
+    use rustls::version;
+    use tokio::io::AsyncWrite;
+
+    use super::*;
+    use crate::conn::{
+        TlsStream,
+        testing::{configs, conn, pair_with, read, was_told_of_the_end},
+    };
+
+    fn client(stream: Conn) -> Client {
+        let buffers = BufferPool::default();
+        Client {
+            stream,
+            address: SocketAddr::from(([192, 0, 2, 1], 1)),
+            address_text: AddressText::default(),
+            inlet: Inlet::new(&buffers),
+            deadline: Deadline::never(),
+            requests: 1,
+            active: Instant::now(),
+            own: OwnConnections::default(),
+            closing: Enlisted::default(),
+        }
+    }
+
+    /// A server whose kernel takes nothing more, because the client does not read.
+    async fn full() -> (Client, TlsStream) {
+        let (server, other) = pair_with(configs(&version::TLS13, 0)).await;
+        let mut server = conn(server);
+        let piece = vec![7; 64 << 10];
+        while poll_fn(|cx| Poll::Ready(AsyncWrite::poll_write(Pin::new(&mut server), cx, &piece)))
+            .await
+            .is_ready()
+        {}
+        (client(server), other)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_not_waited_for_longer_than_it_may_take() {
+        let (mut client, _other) = full().await;
+        tokio::time::pause();
+        let begun = Instant::now();
+        tokio::time::timeout(Duration::from_secs(3600), client.linger(Duration::from_secs(50)))
+            .await
+            .unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 50);
+    }
+
+    #[tokio::test]
+    async fn one_that_reads_meanwhile_learns_of_the_end() {
+        let (mut client, mut other) = full().await;
+        let reading = async {
+            while !read(&mut other, 100_000).await.unwrap().is_empty() {}
+            was_told_of_the_end(&mut other)
+        };
+        // It is lingered for until it closes, too.
+        let ((), told) = tokio::join!(client.linger(Duration::from_secs(50)), reading);
+        assert!(told);
     }
 }

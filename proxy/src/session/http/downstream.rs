@@ -119,11 +119,11 @@ impl Downstream<'_> {
         deadline.poll_expired(cx)
     }
 
-    /// No more responses follow: the client is told so.
-    pub(super) fn end(&mut self) {
+    /// No more responses follow: the client is told so. False when that takes [`Client::linger`]: the client does not read.
+    pub(super) fn end(&mut self) -> bool {
         match self {
             Self::Http1(client) => client.stream.end(),
-            Self::Http2(_) => {}
+            Self::Http2(_) => true,
         }
     }
 }

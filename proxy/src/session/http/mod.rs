@@ -131,7 +131,7 @@ pub(crate) fn serve<H: 'static>(
             session::log::end(&mut work.log, &worker, &listener);
             drop(work);
             if linger {
-                client.linger().await;
+                client.linger(listener.timeouts().client_data).await;
             }
             break;
         }
@@ -194,7 +194,7 @@ async fn let_go(worker: &Worker, listener: &LocalListener, client: &mut Client, 
     let told = refuse(worker, listener, client, &mut draft, status).await;
     session::log::end(&mut draft, worker, listener);
     if told {
-        client.linger().await;
+        client.linger(listener.timeouts().client_data).await;
     }
 }
 
