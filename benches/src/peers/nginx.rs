@@ -94,6 +94,7 @@ http {{
         listen 127.0.0.1:{tcp} backlog=4096;
         proxy_connect_timeout 5s;
         proxy_timeout 50s;
+        proxy_half_close on;
         proxy_pass {member};
     }}
 }}

@@ -119,6 +119,12 @@ impl Direction {
         self.written
     }
 
+    /// Why nothing more is read, once that is so.
+    #[inline]
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
     /// What it waits for, after a poll was pending.
     #[inline]
     pub fn waiting(&self) -> Waiting {

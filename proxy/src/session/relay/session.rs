@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     EndReason, Peer, RelayEnd, RelayOptions,
-    direction::{Direction, Fault, Meter, Waiting},
+    direction::{Direction, Ended, Fault, Meter, Waiting},
 };
 use crate::{
     conn::{Conn, Deadline, Pools},
@@ -99,7 +99,8 @@ impl Session {
         let down = Meter { read: &member_counters.bytes_out, written: &listener_counters.bytes_out };
         loop {
             let before = (self.up.progress(), self.down.progress());
-            match self.up.poll(cx, client, member, pools, up) {
+            let last = self.down.has_delivered();
+            match self.up.poll(cx, client, member, pools, up, last) {
                 Ok(()) => {}
                 Err(Fault::Source(error)) => return self.abort(Peer::Client, &error),
                 Err(Fault::Destination(error)) => {
@@ -108,7 +109,8 @@ impl Session {
                     self.up.abandon();
                 }
             }
-            match self.down.poll(cx, member, client, pools, down) {
+            let last = self.up.has_delivered();
+            match self.down.poll(cx, member, client, pools, down, last) {
                 Ok(()) => {}
                 Err(Fault::Source(error)) => return self.abort(Peer::Member, &error),
                 Err(Fault::Destination(error)) => return self.abort(Peer::Client, &error),
@@ -194,6 +196,7 @@ impl Half {
         Self { direction, carried: false, done: false }
     }
 
+    /// `last`: the other direction [has delivered](Self::has_delivered).
     #[inline]
     fn poll(
         &mut self,
@@ -202,6 +205,7 @@ impl Half {
         destination: &mut Conn,
         pools: &Pools,
         meter: Meter<'_>,
+        last: bool,
     ) -> Result<(), Fault> {
         if !self.carried {
             match self.direction.poll(cx, source, destination, pools, meter) {
@@ -211,10 +215,17 @@ impl Half {
             self.carried = true;
         }
         if !self.done {
-            // Where shutting down fails, the connection is gone: reading from it tells.
-            self.done = destination.poll_shutdown(cx).is_ready();
+            // Closing says the same of a plain connection on which nothing is unread, and is about to be done: HAProxy leaves
+            // it at that, too. Where shutting down fails, the connection is gone: reading from it tells.
+            self.done = last && destination.as_plain().is_some() || destination.poll_shutdown(cx).is_ready();
         }
         Ok(())
+    }
+
+    /// Whether its source has sent all it had, and its destination has been told.
+    #[inline]
+    fn has_delivered(&self) -> bool {
+        self.done && self.direction.ended() == Some(Ended::Closed)
     }
 
     #[cold]
