@@ -52,7 +52,7 @@ pub use self::{
     process::{cpu_time, open_files, resident_kib, shared_directory},
     proxy::{Proxy, Refused},
     tls::{Certificates, SERVER_NAME, https_get},
-    tls_peers::{TlsClient, TlsMember},
+    tls_peers::{TlsClient, TlsEnd, TlsMember},
 };
 
 /// How long anything may take that should take milliseconds; generous, because the machine may be busy.

@@ -1,14 +1,19 @@
 //! TLS for tests: an authority, certificates of it, and clients that verify them.
 
 use std::{
+    collections::HashMap,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, PKCS_ECDSA_P256_SHA256, RevokedCertParams, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
@@ -26,6 +31,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{PATIENCE, process::shared_directory};
 
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1000);
+
 /// The name of the certificate that a directory begins with.
 pub const SERVER_NAME: &str = "shop.example";
 
@@ -35,12 +42,15 @@ pub const SERVER_NAME: &str = "shop.example";
 pub struct Certificates {
     directory: TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
+    /// The serial number that each id was issued last.
+    serials: Mutex<HashMap<String, u64>>,
 }
 
 impl Certificates {
     /// New ones.
     pub fn new() -> Self {
-        let certificates = Self { directory: shared_directory(), authority: authority() };
+        let (directory, serials) = (shared_directory(), Mutex::default());
+        let certificates = Self { directory, authority: authority(), serials };
         certificates.put("ca", &certificates.authority.pem());
         certificates.issue("server", &[SERVER_NAME]);
         certificates
@@ -51,9 +61,32 @@ impl Certificates {
         let mut parameters =
             CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>()).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, hosts[0]);
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        self.serials.lock().unwrap().insert(id.to_owned(), serial);
+        parameters.serial_number = Some(serial.into());
         let key = key();
         let certificate = parameters.signed_by(&key, &self.authority).unwrap();
         self.put(id, &(certificate.pem() + &key.serialize_pem()));
+    }
+
+    /// The authority's revocation list, with what was issued to these ids.
+    pub fn revoke(&self, list: &str, ids: &[&str]) {
+        let serials = self.serials.lock().unwrap();
+        let revoked = ids.iter().map(|id| RevokedCertParams {
+            serial_number: serials[*id].into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let parameters = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2099, 1, 1),
+            crl_number: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed).into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        self.put(list, &parameters.signed_by(&self.authority).unwrap().pem().unwrap());
     }
 
     /// An authority that has signed nothing.

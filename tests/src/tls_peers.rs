@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use rustls::{
@@ -54,13 +55,52 @@ impl TlsClient {
         tokio::time::timeout(PATIENCE, exchange).await?
     }
 
+    /// Sends this, as it is.
+    ///
+    /// # Errors
+    /// As the system or rustls says.
+    pub async fn send(&mut self, text: &str) -> io::Result<()> {
+        self.stream.write_all(text.as_bytes()).await?;
+        self.stream.flush().await
+    }
+
+    /// All that comes from here on, and how it ends.
+    pub async fn rest(&mut self) -> (String, TlsEnd) {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let reading = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut bytes));
+        let end = match reading.await.expect("an end") {
+            Ok(_) => TlsEnd::Notified,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => TlsEnd::Cut,
+            Err(_) => TlsEnd::Failed,
+        };
+        (String::from_utf8_lossy(&bytes).into_owned(), end)
+    }
+
+    /// Whether the handshake took up an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     /// The serial number of the proxy's certificate, to tell one from another.
     pub fn certificate(&self) -> Vec<u8> {
         self.stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
 }
 
+/// How what comes over TLS ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsEnd {
+    /// With `close_notify`.
+    Notified,
+    /// Without: as if somebody in between had cut it.
+    Cut,
+    /// With an alert or a reset.
+    Failed,
+}
+
 /// A member that speaks HTTP/1.1 over TLS, and answers with what it knows of the proxy: `sni=NAME certificate=YES header=PROXY`.
+/// For `/bytes/N` it sends so many. For `/ends/FRAMING/HOW` it breaks off in the middle of a body, or where FRAMING is `close` perhaps
+/// at its end; HOW is `notify`, `silent` (no `close_notify`) or `reset`.
 #[derive(Debug)]
 pub struct TlsMember {
     /// Counts connections; its requests are in [`requests`](Self::requests).
@@ -117,13 +157,36 @@ async fn serve(
     while let Some(request) = read_message(&mut stream, &mut buffer, false).await? {
         let mut body =
             format!("sni={sni} certificate={certificate} resumed={resumed} header={header}").into_bytes();
+        if let Some(ends) = request.target().strip_prefix("/ends/") {
+            let (framing, how) = ends.split_once('/').unwrap();
+            let text = match framing {
+                "length" => "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+                "chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+                _ => "HTTP/1.1 200 OK\r\n\r\nhello",
+            };
+            stream.write_all(text.as_bytes()).await?;
+            stream.flush().await?;
+            match how {
+                "notify" => return stream.shutdown().await,
+                "silent" => return stream.get_mut().0.shutdown().await,
+                _ => {
+                    // What was sent before is to arrive: a reset would overtake it.
+                    let _ = tokio::time::timeout(Duration::from_millis(100), stream.read_u8()).await;
+                    return stream.get_ref().0.set_zero_linger();
+                }
+            }
+        }
         if let Some(length) = request.target().strip_prefix("/bytes/") {
             body = vec![b'x'; length.parse().unwrap()];
         }
         if request.first_line().starts_with("POST") {
             body = request.body.clone();
         }
+        let complete = request.complete;
         requests.lock().unwrap().push(request);
+        if !complete {
+            return Ok(());
+        }
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
         stream.write_all(&[head.as_bytes(), &body].concat()).await?;
         stream.flush().await?;

@@ -30,4 +30,7 @@ mod quiesce;
 mod statistics;
 mod tcp;
 mod tls;
+mod tls_drains;
+mod tls_ends;
 mod tls_hostile;
+mod tls_sessions;

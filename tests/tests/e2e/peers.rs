@@ -27,12 +27,12 @@ use tokio::{
 };
 use uuid::Uuid;
 
-const KEY: &str = "a key that both amphorae have";
+pub(crate) const KEY: &str = "a key that both amphorae have";
 
 /// Where an amphora of the pair is, and the file that says who the other one is.
-struct Place {
-    address: SocketAddr,
-    file: PathBuf,
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) file: PathBuf,
 }
 
 impl Place {
@@ -50,7 +50,7 @@ fn told(listen: SocketAddr, peer: SocketAddr, key: &str) -> String {
     json!({ "peers": { "listen": listen.to_string(), "peer": peer.to_string(), "key": key } }).to_string()
 }
 
-fn places(directory: &TempDir) -> [Place; 2] {
+pub(crate) fn places(directory: &TempDir) -> [Place; 2] {
     let place = |name: &str| {
         let address = loopback();
         Place { address: SocketAddr::new(address, free_port(address)), file: directory.path().join(name) }
