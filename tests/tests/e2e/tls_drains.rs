@@ -1,1 +1,264 @@
+//! Clients over TLS are let go, of HTTP/1.1 and HTTP/2 alike: when the process is to end, when the VIP is about to move, and when
+//! the listener is gone. Nothing that was asked for is lost, and nobody is waited for without a bound.
 
+use std::time::{Duration, Instant};
+
+use amphora_tests::{
+    Backend, Certificates, Client, Document, Listener, Message, Pool, Proxy, Step, TlsClient, TlsEnd,
+    eventually, in_time,
+};
+use nix::sys::signal::Signal;
+use rustls::version::TLS13;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::quiesce::Fitness;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// A client of HTTP/2, frame by frame.
+struct Frames(TlsStream<TcpStream>);
+
+#[derive(Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The last stream of a GOAWAY, and its reason.
+    fn going(&self) -> Option<(u32, u32)> {
+        let number = |at: usize| u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap());
+        (self.kind == GOAWAY).then(|| (number(0), number(4)))
+    }
+}
+
+impl Frames {
+    async fn connect(proxy: &Proxy, certificates: &Certificates) -> Self {
+        let config = certificates.client(&[&TLS13], &["h2"]);
+        let mut stream = certificates.connect_with(config, proxy.address()).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut client = Self(stream);
+        client.send(SETTINGS, 0, 0, &[]).await;
+        client
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
+        let head = [&[a, b, c, kind, flags][..], &stream.to_be_bytes()].concat();
+        self.0.write_all(&[&head, payload].concat()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// `GET` of a path, with the fields of the static table.
+    async fn get(&mut self, stream: u32, path: &str) {
+        let path = [&[0x04, path.len() as u8], path.as_bytes()].concat();
+        let block = [&[0x82, 0x87][..], &path, &[0x01, 1, b'a']].concat();
+        self.send(HEADERS, END_STREAM | END_HEADERS, stream, &block).await;
+    }
+
+    /// The next frame; `None` is an end, of which the other is whether `close_notify` has come.
+    async fn next(&mut self) -> Result<Frame, TlsEnd> {
+        let mut head = [0; 9];
+        let reading = async {
+            match self.0.read(&mut head[..1]).await {
+                Ok(1) => {}
+                Ok(_) => return Err(TlsEnd::Notified),
+                Err(_) => return Err(TlsEnd::Cut),
+            }
+            self.0.read_exact(&mut head[1..]).await.map_err(|_| TlsEnd::Cut)?;
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            self.0.read_exact(&mut payload).await.map_err(|_| TlsEnd::Cut)?;
+            let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
+            Ok(Frame { kind: head[3], flags: head[4], stream, payload })
+        };
+        in_time("a frame", reading).await
+    }
+
+    /// The next frame for which this says something; settings are acknowledged meanwhile.
+    async fn until<T>(&mut self, mut told: impl FnMut(&Frame) -> Option<T>) -> T {
+        loop {
+            let frame = self.next().await.expect("no end yet");
+            if (frame.kind, frame.flags & ACK) == (SETTINGS, 0) {
+                self.send(SETTINGS, ACK, 0, &[]).await;
+            }
+            if let Some(told) = told(&frame) {
+                return told;
+            }
+        }
+    }
+
+    /// All of a response, without its head.
+    async fn body(&mut self, stream: u32) -> String {
+        let mut body = Vec::new();
+        self.until(|frame| {
+            if (frame.kind, frame.stream) == (DATA, stream) {
+                body.extend_from_slice(&frame.payload);
+            }
+            (frame.stream == stream && frame.flags & END_STREAM != 0).then_some(())
+        })
+        .await;
+        String::from_utf8(body).unwrap()
+    }
+
+    /// Until the end, of which it says how.
+    async fn end(&mut self) -> TlsEnd {
+        loop {
+            if let Err(end) = self.next().await {
+                return end;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Signal,
+    HandOver,
+    Change,
+}
+
+async fn slow_member() -> Backend {
+    Backend::http("a", |request: &Message| match request.target() {
+        "/slow" => vec![Step::ReadBody, Step::Wait, Step::response("200 OK", "", "slow")],
+        _ => Step::ok("a"),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_over_tls_are_let_go_and_lose_nothing() {
+    for why in [Why::Signal, Why::HandOver, Why::Change] {
+        let certificates = Certificates::new();
+        let member = slow_member().await;
+        let document = Document::of(Listener::https("server"), Pool::http().members([&member]));
+        let mut proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
+        let address = proxy.address();
+        let config = certificates.client(&[&TLS13], &[]);
+        let mut fitness = Fitness::of(&proxy).await;
+
+        let mut idle = TlsClient::connect(address, &config, "shop.example").await.unwrap();
+        assert_eq!(idle.get("/", "").await.unwrap().text(), "a");
+        let mut idle_streams = Frames::connect(&proxy, &certificates).await;
+        idle_streams.get(1, "/").await;
+        assert_eq!(idle_streams.body(1).await, "a");
+        let mut busy = TlsClient::connect(address, &config, "shop.example").await.unwrap();
+        busy.send("GET /slow HTTP/1.1\r\nHost: shop.example\r\n\r\n").await.unwrap();
+        eventually("the member has one", async || (member.served() == 3).then_some(())).await;
+        let mut streams = Frames::connect(&proxy, &certificates).await;
+        streams.get(1, "/slow").await;
+        eventually("the member has both", async || (member.served() == 4).then_some(())).await;
+        // One that has not begun to shake hands.
+        let late = TcpStream::connect(address).await.unwrap();
+        proxy.until_listener("all are in", |listener| listener.active_connections == 5).await;
+
+        let begun = Instant::now();
+        match why {
+            Why::Signal => proxy.signal(Signal::SIGTERM),
+            Why::HandOver => assert_eq!(fitness.ask(b'q').await, b'b'),
+            Why::Change => drop(proxy.change(|document| document.listeners.clear()).await),
+        }
+        let name = "shop.example".try_into().unwrap();
+        let shaken = in_time("a handshake", TlsConnector::from(config.clone()).connect(name, late)).await;
+        if let Ok(mut stream) = shaken {
+            let sent = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.is_ok();
+            let mut text = String::new();
+            let got = sent && in_time("an end", stream.read_to_string(&mut text)).await.is_ok();
+            // There is a second for it.
+            assert!(got || begun.elapsed() > Duration::from_millis(500), "{why:?}");
+            assert!(!got || text.ends_with("\r\n\r\na") && text.contains("onnection: close\r\n"), "{text}");
+        } else {
+            assert!(begun.elapsed() > Duration::from_millis(500), "{why:?}");
+        }
+
+        // Who is idle is told, and goes.
+        assert_eq!(idle.rest().await, (String::new(), TlsEnd::Notified), "{why:?}");
+        assert!(idle_streams.until(Frame::going).await.1 == 0);
+        let ping = idle_streams.until(|frame| (frame.kind == PING).then(|| frame.payload.clone())).await;
+        idle_streams.send(PING, ACK, 0, &ping).await;
+        assert_eq!(idle_streams.until(Frame::going).await, (1, 0));
+        assert_eq!(idle_streams.end().await, TlsEnd::Notified, "{why:?}");
+
+        // The first GOAWAY says that there will be another: what was sent before that could be known is answered.
+        assert_eq!(streams.until(Frame::going).await, (0x7fff_ffff, 0));
+        let ping = streams.until(|frame| (frame.kind == PING).then(|| frame.payload.clone())).await;
+        streams.get(3, "/").await;
+        streams.send(PING, ACK, 0, &ping).await;
+        assert_eq!(streams.until(Frame::going).await, (3, 0));
+        // What comes after that is not.
+        streams.get(5, "/").await;
+        assert_eq!(streams.body(3).await, "a");
+
+        member.proceed();
+        let (text, end) = busy.rest().await;
+        assert!(text.ends_with("\r\n\r\nslow") && text.contains("onnection: close\r\n"), "{why:?}: {text}");
+        assert_eq!(end, TlsEnd::Notified);
+        member.proceed();
+        assert_eq!(streams.body(1).await, "slow");
+        assert_eq!(streams.end().await, TlsEnd::Notified, "{why:?}");
+        let others = member.requests().iter().filter(|request| request.target() == "/").count();
+        assert!((3..=4).contains(&others), "{others}: what came too late was not asked for");
+
+        match why {
+            Why::Signal => {
+                assert!(proxy.ended().await.success());
+                assert!(Client::try_connect(address).await.is_err());
+            }
+            Why::HandOver => {
+                eventually("nobody is left", async || (fitness.ask(b'q').await == b'd').then_some(())).await;
+                assert_eq!(fitness.ask(b'r').await, b'+');
+                let mut client = TlsClient::connect(address, &config, "shop.example").await.unwrap();
+                for _ in 0..2 {
+                    assert_eq!(client.get("/", "").await.unwrap().field("connection"), None);
+                }
+            }
+            Why::Change => {
+                eventually("nobody new is let in", async || Client::try_connect(address).await.err()).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_of_clients_over_tls_is_bounded_and_a_second_signal_cuts_it_short() {
+    for (seconds, again) in [("1", false), ("300", true)] {
+        let certificates = Certificates::new();
+        let member = slow_member().await;
+        let document = Document::of(Listener::https("server"), Pool::http().members([&member]));
+        let options = ["--certificates", &certificates.option(), "--drain-timeout", seconds];
+        let mut proxy = Proxy::start_with(document, &options).await;
+        let address = proxy.address();
+        let config = certificates.client(&[&TLS13], &[]);
+        let mut busy = TlsClient::connect(address, &config, "shop.example").await.unwrap();
+        busy.send("GET /slow HTTP/1.1\r\nHost: shop.example\r\n\r\n").await.unwrap();
+        let mut streams = Frames::connect(&proxy, &certificates).await;
+        streams.get(1, "/slow").await;
+        // One that never says what it has connected for.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        eventually("the member has both", async || (member.served() == 2).then_some(())).await;
+        proxy.until_listener("all are in", |listener| listener.active_connections == 3).await;
+        proxy.signal(Signal::SIGTERM);
+        if again {
+            eventually("nobody new is let in", async || Client::try_connect(address).await.err()).await;
+            proxy.signal(Signal::SIGTERM);
+        }
+        assert!(proxy.ended().await.success());
+        assert_eq!(busy.rest().await.0, "");
+        streams.end().await;
+        assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
+    }
+}
