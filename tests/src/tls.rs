@@ -12,8 +12,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
-    KeyIdMethod, KeyPair, PKCS_ECDSA_P256_SHA256, RevokedCertParams, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
+    DnType, IsCa, KeyIdMethod, KeyPair, PKCS_ECDSA_P256_SHA256, RevokedCertParams, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
@@ -58,9 +58,22 @@ impl Certificates {
 
     /// A certificate for these hosts, in place of what has this id. The first is its common name.
     pub fn issue(&self, id: &str, hosts: &[&str]) {
-        let mut parameters =
-            CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>()).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, hosts[0]);
+        self.issue_for(id, hosts.iter().map(|&host| host.to_owned()).collect(), &hosts[..1]);
+    }
+
+    /// The same for no host, with these common names: two at the most.
+    pub fn issue_named(&self, id: &str, names: &[&str]) {
+        self.issue_for(id, Vec::new(), names);
+    }
+
+    fn issue_for(&self, id: &str, hosts: Vec<String>, names: &[&str]) {
+        let mut parameters = CertificateParams::new(hosts).unwrap();
+        parameters.distinguished_name = DistinguishedName::new();
+        // A type that is there already is replaced, unless it goes by another name.
+        let kinds = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+        for (kind, &name) in kinds.into_iter().zip(names) {
+            parameters.distinguished_name.push(kind, name);
+        }
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
         self.serials.lock().unwrap().insert(id.to_owned(), serial);
         parameters.serial_number = Some(serial.into());

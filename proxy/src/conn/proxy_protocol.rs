@@ -49,8 +49,8 @@ pub struct Certificate<'a> {
     pub resumed: bool,
     /// The result of its verification, `X509_V_OK` (0) or another of OpenSSL's.
     pub verify: u32,
-    /// The common name of its subject; empty is none.
-    pub common_name: &'a [u8],
+    /// The common name of its subject, which may be empty.
+    pub common_name: Option<&'a [u8]>,
 }
 
 /// PP2_TYPE_SSL and its sub-types, and the bits of its client field.
@@ -71,8 +71,9 @@ pub fn encode_tls(source: SocketAddr, destination: SocketAddr, tls: Tls<'_>, out
     if let Some(certificate) = tls.certificate {
         client |= CLIENT_CERT_SESS | if certificate.resumed { 0 } else { CLIENT_CERT_CONN };
         verify = certificate.verify;
-        if !certificate.common_name.is_empty() {
-            push(&mut subs, SSL_CN, certificate.common_name);
+        let room = MAX_TLS_LENGTH - (out.len() - header + 2 * TLV + SSL_FIXED + subs.len());
+        if let Some(name) = certificate.common_name.filter(|name| name.len() <= room) {
+            push(&mut subs, SSL_CN, name);
         }
     }
     let mut value = vec![client];
@@ -83,16 +84,20 @@ pub fn encode_tls(source: SocketAddr, destination: SocketAddr, tls: Tls<'_>, out
     out[header + 14..header + 16].copy_from_slice(&length.to_be_bytes());
 }
 
-/// A type, a length, a value. Values are names and numbers, far shorter than the length can say.
+/// A type, a length, a value: those of a header that has a bound are far shorter than the length can say.
 fn push(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
-    let value = &value[..value.len().min(MAX_VALUE)];
     out.push(kind);
     out.extend_from_slice(&(value.len() as u16).to_be_bytes());
     out.extend_from_slice(value);
 }
 
-/// Names in certificates have at most 64 characters (RFC 5280, `ub-common-name`), if who signs them says so.
-const MAX_VALUE: usize = 1024;
+/// What precedes each value, and the values of PP2_TYPE_SSL.
+const TLV: usize = 3;
+const SSL_FIXED: usize = 5;
+
+/// The longest header of a client that speaks TLS: HAProxy's buffer (`tune.bufsize`). A common name that it has no room for is left
+/// out.
+const MAX_TLS_LENGTH: usize = 16 * 1024;
 
 /// Appends the header of a connection that is made on nobody's behalf, a health check's: version 2, command LOCAL,
 /// without addresses (section 2.2), as HAProxy's checks send it.
@@ -217,7 +222,7 @@ mod tests {
         let without = hex(&format!("2111001e{addresses}20000f0100000000210007"));
         assert_eq!(written(None)[..without.len()], without);
         assert_eq!(written(None)[2..4], [0, 12 + 3 + 5 + 3 + 7]);
-        let certificate = Certificate { resumed: false, verify: 0, common_name: b"me" };
+        let certificate = Certificate { resumed: false, verify: 0, common_name: Some(b"me") };
         let expected = [
             hex(&format!("21110023{addresses}2000140700000000210007")),
             b"TLSv1.3".to_vec(),
@@ -226,6 +231,11 @@ mod tests {
         assert_eq!(written(Some(certificate)), expected.concat());
         let resumed = Certificate { resumed: true, ..certificate };
         assert_eq!(written(Some(resumed))[4 + 12 + 3], 5);
+        let named = |name| written(Some(Certificate { common_name: name, ..certificate })).len();
+        let (nameless, longest) = (named(None), vec![b'a'; 16 * 1024 - 12 - named(Some(b""))]);
+        assert_eq!(named(Some(b"")), nameless + 3);
+        assert_eq!(named(Some(&longest)), 16 * 1024 - 12);
+        assert_eq!(named(Some(&[&longest[..], b"a"].concat())), nameless);
     }
 
     #[test]

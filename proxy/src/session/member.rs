@@ -93,7 +93,7 @@ fn said_of(facts: &PeerFacts) -> proxy_protocol::Tls<'_> {
     let certificate = facts.certificate.as_ref().map(|certificate| proxy_protocol::Certificate {
         resumed: facts.resumed,
         verify: facts.verify_result().into(),
-        common_name: certificate.common_name(),
+        common_name: certificate.subject_field("CN"),
     });
     proxy_protocol::Tls { version: facts.version, certificate }
 }

@@ -33,4 +33,5 @@ mod tls;
 mod tls_drains;
 mod tls_ends;
 mod tls_hostile;
+mod tls_proxy_protocol;
 mod tls_sessions;

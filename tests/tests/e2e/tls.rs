@@ -348,28 +348,6 @@ async fn bodies_pass_whole_between_all_kinds_of_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_proxy_protocols_header_comes_before_the_handshake_and_tells_of_the_client() {
-    let certificates = Certificates::new();
-    certificates.issue("web", &["shop.example"]);
-    certificates.issue("me", &["me"]);
-    let member = TlsMember::start(&certificates, "web", false).await;
-    let pool = Pool::new("PROXYV2").members([&member.backend]).with("tls_enabled", true);
-    let listener = Listener::https("web")
-        .with("client_authentication", "OPTIONAL")
-        .with("client_ca_tls_container_ref", "ca");
-    let proxy = start(Document::of(listener, pool), &certificates).await;
-    for (certificate, ends) in [
-        (None, "20000f0100000000210007544c5376312e33"),
-        (Some("me"), "2000140700000000210007544c5376312e332200026d65"),
-    ] {
-        let config = Arc::new(certificates.client_with(certificate, &[&TLS13]));
-        let mut client = TlsClient::connect(proxy.address(), &config, "shop.example").await.unwrap();
-        let text = client.get("/", "").await.unwrap().text();
-        assert!(text.contains("header=2111") && text.ends_with(ends), "{text}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_over_tls_are_checked_over_tls() {
     let certificates = Certificates::new();
     certificates.issue("member", &["member.example"]);
