@@ -145,12 +145,12 @@ pub(super) fn bind_new(
 
 /// Faults of health monitors that this process cannot carry out.
 fn unsupported_monitors(model: &LoadBalancer) -> Vec<Fault> {
-    let fault = |(index, pool): (usize, &Pool)| {
+    let fault = |pool: &Pool| {
         let target = pool.members.iter().find_map(|member| Target::of_member(pool, member, None))?;
         let reason = target.unsupported()?;
-        Some(Fault { path: format!("loadbalancer.pools[{index}].healthmonitor.type"), reason })
+        Some(Fault { path: format!("loadbalancer.pools[{}].healthmonitor.type", pool.id), reason })
     };
-    model.pools.iter().enumerate().filter_map(fault).collect()
+    model.pools.iter().filter_map(fault).collect()
 }
 
 fn bind_fault(snapshot: &Snapshot, index: usize, error: &BindError) -> Fault {
@@ -159,10 +159,5 @@ fn bind_fault(snapshot: &Snapshot, index: usize, error: &BindError) -> Fault {
 
 /// The path of what a listener is bound to.
 fn port_of(snapshot: &Snapshot, index: usize) -> String {
-    let id = snapshot.listeners[index].state.id;
-    let position = snapshot.model.as_ref().and_then(|m| m.listeners.iter().position(|l| l.id == id));
-    match position {
-        Some(index) => format!("loadbalancer.listeners[{index}].protocol_port"),
-        None => "loadbalancer.listeners".to_owned(),
-    }
+    format!("loadbalancer.listeners[{}].protocol_port", snapshot.listeners[index].state.id)
 }

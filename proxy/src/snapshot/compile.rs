@@ -44,8 +44,8 @@ pub fn compile_after(
     let mut faults = Vec::new();
     let mut tls = Maker::new(source, &before.contexts);
     let mut pools = Vec::with_capacity(model.pools.len());
-    for (index, pool) in model.pools.iter().enumerate() {
-        let context = tls.pool(index, pool).unwrap_or_else(|found| {
+    for pool in &model.pools {
+        let context = tls.pool(pool).unwrap_or_else(|found| {
             faults.extend(found);
             None
         });
@@ -63,8 +63,8 @@ pub fn compile_after(
     let same_ground =
         before.model.as_ref().is_some_and(|old| old.vips == model.vips) && before.enabled_pools == enabled;
     let mut listener_states = Vec::with_capacity(model.listeners.len());
-    for (index, listener) in model.listeners.iter().enumerate() {
-        let context = tls.listener(index, listener).unwrap_or_else(|found| {
+    for listener in &model.listeners {
+        let context = tls.listener(listener).unwrap_or_else(|found| {
             faults.extend(found);
             None
         });

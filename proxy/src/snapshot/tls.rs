@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use amphora_ipc::proxy::{Fault, Remark};
 use amphora_model::{
-    AlpnProtocol, CertificateId, Listener, ListenerId, ListenerTls, Pool, PoolId, PoolTls, TlsSettings,
+    AlpnProtocol, CertificateId, Listener, ListenerId, ListenerProtocol, ListenerTls, Pool, PoolId, PoolTls,
+    TlsSettings,
 };
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -61,14 +62,18 @@ impl<'a> Maker<'a> {
         Self { source, before, made: Contexts::default(), remarks: Vec::new() }
     }
 
-    /// The context of the listener at this place in the document; `None` without TLS.
-    pub(super) fn listener(
-        &mut self,
-        index: usize,
-        listener: &Listener,
-    ) -> Result<Option<Arc<ServerContext>>, Vec<Fault>> {
+    /// The context of a listener; `None` without TLS.
+    pub(super) fn listener(&mut self, listener: &Listener) -> Result<Option<Arc<ServerContext>>, Vec<Fault>> {
         let Some(tls) = &listener.tls else { return Ok(None) };
-        let path = format!("loadbalancer.listeners[{index}]");
+        let path = format!("loadbalancer.listeners[{}]", listener.id);
+        let offered;
+        let tls = if listener.protocol == ListenerProtocol::Prometheus {
+            let settings = of_http1(&tls.settings).map_err(|faults| at(&path, faults))?;
+            offered = ListenerTls { settings, ..tls.clone() };
+            &offered
+        } else {
+            tls
+        };
         let authentication = tls.client_authentication.as_ref();
         let ids = [&tls.certificate]
             .into_iter()
@@ -86,14 +91,10 @@ impl<'a> Maker<'a> {
         Ok(Some(context))
     }
 
-    /// The context of the pool at this place in the document; `None` without TLS.
-    pub(super) fn pool(
-        &mut self,
-        index: usize,
-        pool: &Pool,
-    ) -> Result<Option<Arc<ClientContext>>, Vec<Fault>> {
+    /// The context of a pool; `None` without TLS.
+    pub(super) fn pool(&mut self, pool: &Pool) -> Result<Option<Arc<ClientContext>>, Vec<Fault>> {
         let Some(tls) = &pool.tls else { return Ok(None) };
-        let path = format!("loadbalancer.pools[{index}]");
+        let path = format!("loadbalancer.pools[{}]", pool.id);
         let ids = tls.authorities.iter().chain(&tls.revocations).chain(&tls.client_certificate);
         let read = ReadAhead::of(&*self.source.material, ids);
         let compile = || {
@@ -123,6 +124,17 @@ fn without_http2(settings: &mut TlsSettings) -> Result<(), Vec<TlsFault>> {
     }
     settings.alpn.retain(|protocol| *protocol != AlpnProtocol::H2);
     Ok(())
+}
+
+/// What is scraped is spoken of in HTTP/1.1, whatever a document would like besides.
+fn of_http1(settings: &TlsSettings) -> Result<TlsSettings, Vec<TlsFault>> {
+    if settings.alpn == [AlpnProtocol::H2] {
+        let reason = "a listener of protocol PROMETHEUS does not speak HTTP/2: h2 takes http/1.1 beside it";
+        return Err(vec![TlsFault { field: "alpn_protocols", reason: reason.to_owned() }]);
+    }
+    let mut settings = settings.clone();
+    settings.alpn.retain(|protocol| *protocol != AlpnProtocol::H2);
+    Ok(settings)
 }
 
 /// The context that is known, when it is made of the same.

@@ -45,7 +45,8 @@ async fn a_change_that_is_refused_leaves_everything_as_it_was() {
         .listener(Listener::http().port(taken.local_addr().unwrap().port()));
     let refused = proxy.try_apply(&document).await.unwrap_err();
     assert_eq!(refused.status, 409);
-    assert_eq!(refused.refusal.faults[0].path, "loadbalancer.listeners[2].protocol_port");
+    let path = format!("loadbalancer.listeners[{}].protocol_port", document.listeners[2].id);
+    assert_eq!(refused.refusal.faults[0].path, path);
     let not_bound = SocketAddr::new(document.vip, free);
     assert!(Client::try_connect(not_bound).await.is_err());
     // A regular expression that is none, along with members that would go.

@@ -220,7 +220,8 @@ async fn more_listeners_than_descriptors_allow_are_refused_and_nothing_changes()
     let refused = proxy.try_apply(&too_many).await.unwrap_err();
     assert_eq!(refused.status, 409);
     let fault = &refused.refusal.faults[0];
-    assert_eq!(fault.path, "loadbalancer.listeners[12].protocol_port");
+    let last = too_many.listeners[12].id;
+    assert_eq!(fault.path, format!("loadbalancer.listeners[{last}].protocol_port"));
     assert!(
         fault.reason.contains("RLIMIT_NOFILE") && fault.reason.contains("12 listening"),
         "{}",

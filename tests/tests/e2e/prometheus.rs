@@ -10,7 +10,11 @@ use std::{
 };
 
 use amphora_model::CheckState;
-use amphora_tests::{Backend, Client, Document, End, HealthMonitor, Listener, Pool, Proxy, Step, eventually};
+use amphora_tests::{
+    Backend, Certificates, Client, Document, End, HealthMonitor, Listener, Pool, Proxy, Step, TlsClient,
+    eventually,
+};
+use rustls::version::{TLS12, TLS13};
 
 #[tokio::test]
 async fn a_prometheus_listener_shows_what_there_is_and_nothing_else() {
@@ -157,4 +161,47 @@ fn check_with_promtool(text: &str) {
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// As Octavia has it: a PROMETHEUS listener with a certificate is scraped over TLS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_with_a_certificate_is_scraped_over_tls() {
+    let certificates = Certificates::new();
+    let member = Backend::named("a").await;
+    let scraped = Listener::prometheus()
+        .with("default_tls_container_ref", "server")
+        .with("client_authentication", "OPTIONAL")
+        .with("client_ca_tls_container_ref", "ca");
+    let document = Document::http([&member]).listener(scraped.clone());
+    let mut proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
+    let address = proxy.document.address_of(1);
+    // What Prometheus offers, and what it speaks when nothing is agreed on.
+    for (offered, agreed) in [(&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
+        let config = certificates.client(&[&TLS12, &TLS13], offered);
+        let mut scraper = TlsClient::connect(address, &config, "shop.example").await.unwrap();
+        assert_eq!(scraper.stream.get_ref().1.alpn_protocol(), agreed);
+        for _ in 0..2 {
+            let metrics = scraper.get("/metrics", "").await.unwrap();
+            assert_eq!(metrics.status(), 200);
+            assert!(metrics.text().contains("octavia_listener_status"));
+        }
+        assert_eq!(scraper.get("/", "").await.unwrap().status(), 403);
+    }
+    let mut plain = Client::connect(address).await;
+    plain.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(plain.end().await, End::Closed(Vec::new()));
+    // HTTP/2 alone is nothing that it speaks.
+    let mut document = proxy.document.clone();
+    let listener = document.listeners[1].clone().with("alpn_protocols", vec!["h2"]);
+    let path = format!("loadbalancer.listeners[{}].alpn_protocols", listener.id);
+    document.listeners[1] = listener;
+    assert_eq!(proxy.try_apply(&document).await.unwrap_err().refusal.faults[0].path, path);
+    // With another protocol it is another listener, on what is there of TLS.
+    let mut document = proxy.document.clone();
+    document.listeners[1] =
+        document.listeners[1].clone().with("protocol", "TERMINATED_HTTPS").to(&document.pools[0]);
+    proxy.apply(&document).await;
+    let config = certificates.client(&[&TLS13], &["h2"]);
+    let client = TlsClient::connect(address, &config, "shop.example").await.unwrap();
+    assert_eq!(client.stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
 }

@@ -210,7 +210,8 @@ async fn a_certificate_is_replaced_under_load_and_nobody_notices() {
     // One that is no good is refused, and nothing changes.
     certificates.put("web", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let refused = proxy.try_apply(&document).await.unwrap_err();
-    assert_eq!(refused.refusal.faults[0].path, "loadbalancer.listeners[0].default_tls_container_ref");
+    let path = format!("loadbalancer.listeners[{}].default_tls_container_ref", document.listeners[0].id);
+    assert_eq!(refused.refusal.faults[0].path, path);
     let mut client = TlsClient::connect(proxy.address(), &fresh, "shop.example").await.unwrap();
     assert_eq!(client.get("/", "").await.unwrap().status(), 200);
 }

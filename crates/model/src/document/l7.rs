@@ -2,7 +2,6 @@
 
 use super::{
     Context, check,
-    later::{Later, NOT_YET},
     object::{COMMON, MAX_NAME, Object},
 };
 use crate::{
@@ -133,11 +132,6 @@ fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
     let admin_state_up = o.flag("admin_state_up", true);
     let invert = o.flag("invert", false);
     let kind = o.require("type", |o, name| o.one_of(name, TYPES, &[]));
-    if let Some(kind) = kind.filter(|kind| kind.starts_with("SSL_"))
-        && cx.later(Later::ClientCertificates)
-    {
-        o.fault("type", format!("{kind} {NOT_YET}"));
-    }
     let compare = o.require("compare_type", |o, name| o.choice::<CompareType>(name, &[]));
     let subject = l7subject(o, kind);
     let value = if o.has("value") { o.text("value", MAX_NAME) } else { o.missing("value") };

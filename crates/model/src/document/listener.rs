@@ -6,7 +6,6 @@ use ipnet::IpNet;
 
 use super::{
     Context, Json, check, flow_log, l7,
-    later::{Later, NOT_YET},
     object::{COMMON, Metadata, Object},
     tls,
 };
@@ -29,9 +28,6 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
     let protocol = o.require("protocol", |o, name| o.choice::<ListenerProtocol>(name, &["UDP", "SCTP"]));
-    if protocol == Some(ListenerProtocol::TerminatedHttps) && cx.later(Later::TerminatedHttps) {
-        o.fault("protocol", format!("TERMINATED_HTTPS {NOT_YET}"));
-    }
     let port = o.require("protocol_port", Object::port);
     // Only protocols over TCP come here.
     if let (Some(port), Some(_)) = (port, protocol) {
@@ -44,8 +40,8 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     }
     let connection_limit = o.integer("connection_limit", -1..=i32::MAX);
     let default_pool = default_pool(o, cx, protocol);
-    let tls = tls::listener(o, cx, protocol);
-    let insert_headers = insert_headers(o, cx, protocol);
+    let tls = tls::listener(o, protocol);
+    let insert_headers = insert_headers(o, protocol);
     let timeouts = timeouts(o);
     let allowed_cidrs = allowed_cidrs(o, cx);
     let l7policies = l7::l7policies(o, cx, id, protocol);
@@ -114,7 +110,7 @@ fn timeouts(o: &mut Object<'_>) -> ListenerTimeouts {
     }
 }
 
-fn insert_headers(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> InsertHeaders {
+fn insert_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> InsertHeaders {
     let mut headers = InsertHeaders::default();
     let mut count = 0;
     o.object("insert_headers", |o| {
@@ -128,7 +124,7 @@ fn insert_headers(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerPro
                 o.fault(name, "is not supported: an amphora inserts X-Forwarded-For, X-Forwarded-Port, X-Forwarded-Proto");
             }
         }
-        headers.ssl = ssl_headers(o, cx, protocol);
+        headers.ssl = ssl_headers(o, protocol);
         Some(())
     });
     if let Some(protocol) = protocol
@@ -141,12 +137,10 @@ fn insert_headers(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerPro
 }
 
 /// The headers about the client's certificate, which a listener that terminates TLS alone knows of.
-fn ssl_headers(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> SslHeaders {
+fn ssl_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> SslHeaders {
     let mut on = |name| {
         let on = switch(o, name);
-        if on && cx.later(Later::ClientCertificates) {
-            o.fault(name, NOT_YET);
-        } else if on && let Some(protocol @ ListenerProtocol::Http) = protocol {
+        if on && let Some(protocol @ ListenerProtocol::Http) = protocol {
             // Of listeners of other protocols the whole object is refused.
             o.fault(name, format!("needs a listener of protocol TERMINATED_HTTPS; this one is {protocol}"));
         }

@@ -15,7 +15,6 @@ mod check;
 mod flow_log;
 mod json;
 mod l7;
-mod later;
 mod listener;
 pub mod object;
 pub(crate) mod pool;
@@ -33,10 +32,7 @@ use std::{
 use serde_json::Value;
 
 pub use self::json::{Fields, Json, MAX_DOCUMENT_BYTES, strict_json};
-use self::{
-    later::{LATER, Later},
-    object::{COMMON, MAX_NAME, Metadata, Object, parse_id},
-};
+use self::object::{COMMON, MAX_NAME, Metadata, Object, parse_id};
 use super::{
     HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId,
     MemberId, Pool, PoolId, Refusal, Vip,
@@ -63,16 +59,6 @@ impl LoadBalancer {
     }
 }
 
-#[cfg(test)]
-impl LoadBalancer {
-    /// Reads a document as a version would from which nothing is missing any more.
-    fn from_value_in_full(document: &Value) -> Result<Self, Refusal> {
-        let faults = Faults::default();
-        let result = Object::read(&document.into(), Path::Root, &faults, root_without(&[]));
-        faults.into_result(result)
-    }
-}
-
 /// Reads JSON text whose top is an object that `read` understands.
 ///
 /// # Errors
@@ -85,12 +71,7 @@ pub fn parse<T>(bytes: &[u8], read: impl FnOnce(&mut Object<'_>) -> Option<T>) -
 }
 
 fn root(o: &mut Object<'_>) -> Option<LoadBalancer> {
-    root_without(LATER)(o)
-}
-
-/// Reads a document of a version that has everything but `later`.
-fn root_without(later: &'static [Later]) -> impl FnOnce(&mut Object<'_>) -> Option<LoadBalancer> {
-    move |o| o.require("loadbalancer", |o, name| o.object(name, |o| load_balancer(o, later)))
+    o.require("loadbalancer", |o, name| o.object(name, load_balancer))
 }
 
 /// What the parts of a document know of each other.
@@ -99,8 +80,6 @@ struct Context {
     id: Option<LoadBalancerId>,
     /// `project_id`.
     project: Option<String>,
-    /// What is refused.
-    later: &'static [Later],
     /// `amphora` of the load balancer.
     flow_log: flow_log::Given,
     vips: Vec<IpAddr>,
@@ -114,13 +93,6 @@ struct Context {
     monitors: HashSet<HealthMonitorId>,
     policies: HashSet<L7PolicyId>,
     rules: HashSet<L7RuleId>,
-}
-
-impl Context {
-    /// Whether the thing is refused for now.
-    fn later(&self, thing: Later) -> bool {
-        self.later.contains(&thing)
-    }
 }
 
 /// Every pool that the document defines, wherever it stands.
@@ -138,8 +110,8 @@ impl Pools {
     }
 }
 
-fn load_balancer(o: &mut Object<'_>, later: &'static [Later]) -> Option<LoadBalancer> {
-    let mut cx = Context { id: o.id(), later, ..Context::default() };
+fn load_balancer(o: &mut Object<'_>) -> Option<LoadBalancer> {
+    let mut cx = Context { id: o.id(), ..Context::default() };
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
     vips(o, &mut cx);

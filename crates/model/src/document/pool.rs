@@ -35,7 +35,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
     let admin_state_up = o.flag("admin_state_up", true);
     let protocol = o.require("protocol", |o, name| o.choice::<PoolProtocol>(name, &["UDP", "SCTP"]));
     let lb_algorithm = o.require("lb_algorithm", |o, name| o.choice::<LbAlgorithm>(name, &[]));
-    let tls = tls::pool(o, cx);
+    let tls = tls::pool(o);
     let persistence = o.object("session_persistence", |o| session_persistence(o, protocol));
     let monitor = o.object("healthmonitor", |o| {
         let monitor = health_monitor(o, id);

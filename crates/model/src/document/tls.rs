@@ -1,10 +1,6 @@
 //! TLS of `listener` and `pool`. Octavia's rules are in `octavia.api.v2.controllers.listener` and `octavia.common.validate`.
 
-use super::{
-    Context,
-    later::{Later, NOT_YET},
-    object::{MAX_NAME, Object},
-};
+use super::object::{MAX_NAME, Object};
 use crate::{
     AlpnProtocol, CertificateId, ClientAuthentication, Hsts, ListenerProtocol, ListenerTls, PoolTls,
     TlsSettings, TlsVersion, excerpt,
@@ -14,11 +10,7 @@ use crate::{
 const MAX_CIPHERS: usize = 2048;
 
 /// What a listener says of TLS, and whether it may.
-pub(super) fn listener(
-    o: &mut Object<'_>,
-    cx: &Context,
-    protocol: Option<ListenerProtocol>,
-) -> Option<ListenerTls> {
+pub(super) fn listener(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> Option<ListenerTls> {
     let default = certificate(o, "default_tls_container_ref");
     let mut certificates: Vec<CertificateId> = Vec::new();
     let listed = o.elements("sni_container_refs");
@@ -55,12 +47,6 @@ pub(super) fn listener(
             "default_tls_container_ref",
             "is required with protocol TERMINATED_HTTPS, or else sni_container_refs",
         );
-    }
-    if protocol == Some(ListenerProtocol::Prometheus) && named && cx.later(Later::PrometheusTls) {
-        o.fault("default_tls_container_ref", NOT_YET);
-    }
-    if authentication.is_some() && cx.later(Later::ClientCertificates) {
-        o.fault("client_authentication", NOT_YET);
     }
     if !terminated {
         return None;
@@ -131,7 +117,7 @@ fn hsts(o: &mut Object<'_>) -> Option<Hsts> {
 }
 
 /// What a pool says of TLS. Without `tls_enabled` its fields are read and mean nothing, as in Octavia.
-pub(super) fn pool(o: &mut Object<'_>, cx: &Context) -> Option<PoolTls> {
+pub(super) fn pool(o: &mut Object<'_>) -> Option<PoolTls> {
     let enabled = o.boolean("tls_enabled").unwrap_or(false);
     let authorities = certificate(o, "ca_tls_container_ref");
     let revocations = certificate(o, "crl_container_ref");
@@ -140,9 +126,6 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &Context) -> Option<PoolTls> {
         o.fault("crl_container_ref", "needs ca_tls_container_ref");
     }
     let settings = settings(o, enabled);
-    if enabled && cx.later(Later::PoolTls) {
-        o.fault("tls_enabled", NOT_YET);
-    }
     enabled.then_some(PoolTls { authorities, revocations, client_certificate, settings })
 }
 

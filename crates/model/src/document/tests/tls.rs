@@ -1,7 +1,6 @@
 //! TLS and flow logs in documents, and that they are refused as long as nothing honours them.
 
 use super::*;
-use crate::document::later::{LATER, Later};
 
 /// The base document with a listener that terminates TLS, a pool of members over TLS, and what `put` adds below
 /// `loadbalancer`.
@@ -21,14 +20,14 @@ fn document(put: &[(&str, Value)]) -> Value {
 #[track_caller]
 fn accepted(put: &[(&str, Value)]) -> LoadBalancer {
     let document = document(put);
-    let lb = LoadBalancer::from_value_in_full(&document).unwrap_or_else(|refusal| panic!("{refusal}"));
-    assert_eq!(LoadBalancer::from_value_in_full(&lb.to_json()), Ok(lb.clone()), "{document:#}");
+    let lb = LoadBalancer::from_value(&document).unwrap_or_else(|refusal| panic!("{refusal}"));
+    assert_eq!(LoadBalancer::from_value(&lb.to_json()), Ok(lb.clone()), "{document:#}");
     lb
 }
 
 #[track_caller]
 fn refused(put: &[(&str, Value)], path: &str, reason: &str) {
-    let faults = LoadBalancer::from_value_in_full(&document(put)).unwrap_err().faults;
+    let faults = LoadBalancer::from_value(&document(put)).unwrap_err().faults;
     let found: Vec<_> = faults.iter().map(ToString::to_string).collect();
     let start = format!("loadbalancer.{path}: ");
     assert!(found.len() == 1 && found[0].starts_with(&start) && found[0].contains(reason), "{found:#?}");
@@ -386,42 +385,4 @@ fn every_certificate_that_is_named_is_told_with_its_place() {
             format!("loadbalancer.pools[{pool}].tls_container_ref Identity mine"),
         ]
     );
-}
-
-#[test]
-fn what_nothing_honours_yet_is_refused_by_name() {
-    let plain = |put: &[(&str, Value)]| {
-        let mut document = base();
-        put.iter().for_each(|(pointer, value)| set(&mut document, pointer, value.clone()));
-        document
-    };
-    let rule = [
-        ("/listeners/0/l7policies/0/rules/0/type", json!("SSL_DN_FIELD")),
-        ("/listeners/0/l7policies/0/rules/0/key", json!("CN")),
-    ];
-    let prometheus = [
-        ("/listeners/1/protocol", json!("PROMETHEUS")),
-        ("/listeners/1/default_pool", Value::Null),
-        ("/listeners/1/default_tls_container_ref", json!("a")),
-    ];
-    for (thing, document, path) in [
-        (Later::PoolTls, plain(&[("/pools/0/tls_enabled", json!(true))]), "pools[0].tls_enabled"),
-        (
-            Later::TerminatedHttps,
-            document(&[("/pools/0/tls_enabled", json!(false))]),
-            "listeners[0].protocol",
-        ),
-        (Later::ClientCertificates, plain(&rule), "listeners[0].l7policies[0].rules[0].type"),
-        (Later::PrometheusTls, plain(&prometheus), "listeners[1].default_tls_container_ref"),
-    ] {
-        let found = LoadBalancer::from_value(&document);
-        if !LATER.contains(&thing) {
-            assert_eq!(found, LoadBalancer::from_value_in_full(&document));
-            continue;
-        }
-        let found: Vec<_> = found.unwrap_err().faults.iter().map(ToString::to_string).collect();
-        let start = format!("loadbalancer.{path}: ");
-        let good = found.len() == 1 && found[0].starts_with(&start) && found[0].contains("not supported yet");
-        assert!(good, "{thing:?}: {found:#?}");
-    }
 }
