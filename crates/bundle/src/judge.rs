@@ -6,7 +6,7 @@ use amphora_x509::{Certificate, PublicKey, RevocationList};
 use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{Bundle, Found, MAX_ENTRIES};
+use crate::{Bundle, Found, Key, MAX_ENTRIES};
 
 const UNKNOWN_KEY: &str = "has a private key that cannot be used; there are RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 and \
     P-521, and Ed25519";
@@ -56,7 +56,7 @@ pub(crate) fn judge(found: Found) -> Result<Bundle, String> {
             let mut certificates: Vec<Option<CertificateDer<'static>>> =
                 certificates.into_iter().map(Some).collect();
             let certificates = order.into_iter().filter_map(|at| certificates[at].take()).collect();
-            Ok(Bundle { key: Some(key), certificates, lists })
+            Ok(Bundle { key: Some(Key { der: key, signing }), certificates, lists })
         }
         _ => Err("has more than one private key".to_owned()),
     }

@@ -3,7 +3,7 @@
 //!
 //! What comes out of [`Bundle::from_pem`] and [`Bundle::from_pkcs12`] can be used: a key is of a kind that TLS takes here and
 //! belongs to the first certificate, whose issuers follow it in order. Nothing is verified against anybody, and no clock is
-//! looked at: a certificate that has expired is one. No error says what is in a key.
+//! looked at: a certificate that has expired is one. No error says what is in a key, and no memory that was freed here does.
 //!
 //! | module | what is inside |
 //! | --- | --- |
@@ -17,8 +17,12 @@ mod judge;
 mod pem;
 mod pkcs12;
 
+use std::sync::Arc;
+
 use amphora_x509::{Certificate, RevocationList};
+use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 pub use self::describe::{CertificateFacts, Description, ListFacts};
 
@@ -61,7 +65,7 @@ impl Kind {
 
 /// A bundle that can be used. Its key is neither shown nor described.
 pub struct Bundle {
-    key: Option<PrivateKeyDer<'static>>,
+    key: Option<Key>,
     certificates: Vec<CertificateDer<'static>>,
     lists: Vec<CertificateRevocationListDer<'static>>,
 }
@@ -89,9 +93,9 @@ impl Bundle {
         judge::judge(pkcs12::read(within_bounds(der)?, password, pkcs12::MAX_ITERATIONS)?)
     }
 
-    /// The key of an identity.
-    pub fn key(&self) -> Option<&PrivateKeyDer<'static>> {
-        self.key.as_ref()
+    /// The key of an identity, as what signs with it.
+    pub fn signing_key(&self) -> Option<&Arc<dyn SigningKey>> {
+        self.key.as_ref().map(|key| &key.signing)
     }
 
     /// The certificates: of an identity its own first, then its issuers in order.
@@ -114,8 +118,8 @@ impl Bundle {
     }
 
     /// The one form in which it is kept: the certificate first, then its issuers in order, the key last.
-    pub fn to_pem(&self) -> Vec<u8> {
-        pem::write(self.key.as_ref(), &self.certificates, &self.lists)
+    pub fn to_pem(&self) -> Zeroizing<Vec<u8>> {
+        pem::write(self.key.as_ref().map(|key| &*key.der), &self.certificates, &self.lists)
     }
 
     /// When the first of its certificates expires, or the first of its lists is due, in seconds since 1970.
@@ -142,10 +146,16 @@ fn within_bounds(bytes: &[u8]) -> Result<&[u8], String> {
     Ok(bytes)
 }
 
+/// A private key.
+struct Key {
+    der: Zeroizing<PrivateKeyDer<'static>>,
+    signing: Arc<dyn SigningKey>,
+}
+
 /// What was found, as it was found.
 #[derive(Default)]
 struct Found {
-    keys: Vec<PrivateKeyDer<'static>>,
+    keys: Vec<Zeroizing<PrivateKeyDer<'static>>>,
     certificates: Vec<CertificateDer<'static>>,
     lists: Vec<CertificateRevocationListDer<'static>>,
 }

@@ -2,6 +2,7 @@
 
 use data_encoding::BASE64;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use crate::Found;
 
@@ -12,9 +13,12 @@ const DASHES: &[u8] = b"-----";
 /// The characters of a line of base64.
 const WIDTH: usize = 64;
 
+/// Room for a body: that of any key fits, so that none is left behind where it has grown out of.
+const BODY: usize = 16 * 1024;
+
 struct Section<'t> {
     label: &'t [u8],
-    body: Vec<u8>,
+    body: Zeroizing<Vec<u8>>,
     encrypted: bool,
 }
 
@@ -34,7 +38,8 @@ pub(crate) fn read(text: &[u8]) -> Result<Found, String> {
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let Some(mut inside) = section.take() else {
             if let Some(label) = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(DASHES)) {
-                section = Some(Section { label, body: Vec::new(), encrypted: false });
+                let body = Vec::with_capacity(BODY.min(text.len())).into();
+                section = Some(Section { label, body, encrypted: false });
             }
             continue;
         };
@@ -71,9 +76,9 @@ fn take(found: &mut Found, section: Section<'_>) -> Result<(), String> {
     }
     match label {
         b"CERTIFICATE" | b"X509 CERTIFICATE" => found.certificates.push(decode()?.into()),
-        b"PRIVATE KEY" => found.keys.push(PrivateKeyDer::Pkcs8(decode()?.into())),
-        b"RSA PRIVATE KEY" => found.keys.push(PrivateKeyDer::Pkcs1(decode()?.into())),
-        b"EC PRIVATE KEY" => found.keys.push(PrivateKeyDer::Sec1(decode()?.into())),
+        b"PRIVATE KEY" => found.keys.push(PrivateKeyDer::Pkcs8(decode()?.into()).into()),
+        b"RSA PRIVATE KEY" => found.keys.push(PrivateKeyDer::Pkcs1(decode()?.into()).into()),
+        b"EC PRIVATE KEY" => found.keys.push(PrivateKeyDer::Sec1(decode()?.into()).into()),
         b"X509 CRL" => found.lists.push(decode()?.into()),
         b"DSA PRIVATE KEY" => return Err("has a DSA key; there are RSA, ECDSA and Ed25519".to_owned()),
         b"OPENSSH PRIVATE KEY" => {
@@ -101,8 +106,12 @@ pub(crate) fn write(
     key: Option<&PrivateKeyDer<'_>>,
     certificates: &[CertificateDer<'_>],
     lists: &[CertificateRevocationListDer<'_>],
-) -> Vec<u8> {
-    let mut text = Vec::new();
+) -> Zeroizing<Vec<u8>> {
+    let key_length = key.map_or(0, |key| key.secret_der().len());
+    let ders = certificates.iter().map(|der| der.len()).chain(lists.iter().map(|der| der.len()));
+    // Base64, its line ends, and what stands around it: it does not grow out of this.
+    let length = ders.chain([key_length]).map(|length| length / 3 * 4 + length / 48 + 80).sum::<usize>();
+    let mut text = Zeroizing::new(Vec::with_capacity(length));
     certificates.iter().for_each(|der| section(&mut text, "CERTIFICATE", der));
     lists.iter().for_each(|der| section(&mut text, "X509 CRL", der));
     match key {
@@ -111,12 +120,14 @@ pub(crate) fn write(
         Some(key) => section(&mut text, "PRIVATE KEY", key.secret_der()),
         None => {}
     }
+    debug_assert!(text.len() <= length);
     text
 }
 
 fn section(text: &mut Vec<u8>, label: &str, der: &[u8]) {
     text.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
-    for line in BASE64.encode(der).as_bytes().chunks(WIDTH) {
+    let body = Zeroizing::new(BASE64.encode(der));
+    for line in body.as_bytes().chunks(WIDTH) {
         text.extend_from_slice(line);
         text.push(b'\n');
     }

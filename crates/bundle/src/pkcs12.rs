@@ -1,9 +1,10 @@
 //! PKCS #12 (RFC 7292), protected by a password.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, mem};
 
 use amphora_x509::{Element, Reader, tag};
 use rustls_pki_types::PrivateKeyDer;
+use zeroize::Zeroizing;
 
 mod ber;
 mod scheme;
@@ -37,7 +38,7 @@ const NOT_IN_ITS_FORM: &str = "is not PKCS #12";
 /// The reason.
 pub(crate) fn read(der: &[u8], password: Option<&str>, iterations: u32) -> Result<Found, String> {
     let mut work = Work::new(iterations);
-    let der = ber::definite(der).ok_or(NOT_IN_ITS_FORM)?;
+    let der = Zeroizing::new(ber::definite(der).ok_or(NOT_IN_ITS_FORM)?);
     let parsed = File::parse(&der).ok_or(NOT_IN_ITS_FORM)?;
     let safe = match parsed.content_type {
         DATA => parsed.safe.ok_or(NOT_IN_ITS_FORM)?,
@@ -53,7 +54,7 @@ pub(crate) fn read(der: &[u8], password: Option<&str>, iterations: u32) -> Resul
     };
     let mut found = Found::default();
     // Its octets were signed as they are.
-    let safe = ber::definite(safe).ok_or(NOT_IN_ITS_FORM)?;
+    let safe = Zeroizing::new(ber::definite(safe).ok_or(NOT_IN_ITS_FORM)?);
     let mut contents = Reader::new(&safe).enter(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
     while !contents.is_empty() {
         let (kind, content) = content_info(&mut contents).ok_or(NOT_IN_ITS_FORM)?;
@@ -154,7 +155,7 @@ fn bags(
     found: &mut Found,
     depth: u8,
 ) -> Result<(), String> {
-    let contents = ber::definite(contents).ok_or(NOT_IN_ITS_FORM)?;
+    let contents = Zeroizing::new(ber::definite(contents).ok_or(NOT_IN_ITS_FORM)?);
     let mut contents = Reader::new(&contents).enter(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
     while !contents.is_empty() {
         let (kind, value) = bag(&mut contents).ok_or(NOT_IN_ITS_FORM)?;
@@ -162,14 +163,14 @@ fn bags(
         match kind.strip_prefix(BAGS) {
             Some([1]) => {
                 let key = value.expect(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
-                found.keys.push(PrivateKeyDer::Pkcs8(key.whole.to_vec().into()));
+                found.keys.push(PrivateKeyDer::Pkcs8(key.whole.to_vec().into()).into());
             }
             Some([2]) => {
                 let mut shrouded = value.enter(tag::SEQUENCE).ok_or(NOT_IN_ITS_FORM)?;
                 let parts = Algorithm::read(&mut shrouded).zip(shrouded.expect(tag::OCTET_STRING));
                 let (algorithm, key) = parts.ok_or(NOT_IN_ITS_FORM)?;
-                let key = scheme::decrypt(&algorithm, key.content, password, work)?;
-                found.keys.push(PrivateKeyDer::Pkcs8(key.into()));
+                let mut key = scheme::decrypt(&algorithm, key.content, password, work)?;
+                found.keys.push(PrivateKeyDer::Pkcs8(mem::take(&mut *key).into()).into());
             }
             Some([kind @ (3 | 4)]) => {
                 let (of, der) = typed(&mut value).ok_or(NOT_IN_ITS_FORM)?;

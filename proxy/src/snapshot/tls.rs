@@ -8,9 +8,10 @@ use amphora_model::{
     AlpnProtocol, CertificateId, Listener, ListenerId, ListenerProtocol, ListenerTls, Pool, PoolId, PoolTls,
     TlsSettings,
 };
-use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::tls::{ClientContext, Material, MaterialError, NoMaterial, ServerContext, TicketKeys, TlsFault};
+use crate::tls::{
+    ClientContext, Material, MaterialError, NoMaterial, Pem, Seal, ServerContext, TicketKeys, TlsFault,
+};
 
 /// What TLS takes beside the document.
 #[derive(Clone)]
@@ -153,7 +154,7 @@ fn make<Tls: Clone + PartialEq, T>(
     }
     let context = compile()?;
     let context = match known {
-        // Of the same after all: a name more for the same certificate, for instance.
+        // Of the same after all: what it names has another id and the same content, for instance.
         Some(known) if identity(&known.context) == identity(&context) => Arc::clone(&known.context),
         _ => Arc::new(context),
     };
@@ -171,29 +172,24 @@ fn note(remarks: &mut Vec<Remark>, path: &str, texts: &[String]) {
 
 /// Material that was read once, so that what is compiled is what the digest is of.
 struct ReadAhead {
-    read: HashMap<CertificateId, Result<Arc<[u8]>, MaterialError>>,
+    read: HashMap<CertificateId, Result<Pem, MaterialError>>,
     digest: [u8; 32],
 }
 
 impl ReadAhead {
     fn of<'a>(material: &dyn Material, ids: impl Iterator<Item = &'a CertificateId>) -> Self {
-        let (mut read, mut hash) = (HashMap::new(), Context::new(&SHA256));
+        let (mut read, mut seal) = (HashMap::new(), Seal::new("material"));
         for id in ids {
             let found = read.entry(id.clone()).or_insert_with(|| material.pem(id));
-            let bytes: &[u8] = found.as_ref().map_or(&[], |bytes| bytes);
-            for part in [id.as_str().as_bytes(), bytes] {
-                hash.update(&(part.len() as u64).to_be_bytes());
-                hash.update(part);
-            }
+            seal.add(id.as_str().as_bytes());
+            seal.add(found.as_ref().map_or(&[], |bytes| bytes));
         }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hash.finish().as_ref());
-        Self { read, digest }
+        Self { read, digest: seal.finish() }
     }
 }
 
 impl Material for ReadAhead {
-    fn pem(&self, id: &CertificateId) -> Result<Arc<[u8]>, MaterialError> {
+    fn pem(&self, id: &CertificateId) -> Result<Pem, MaterialError> {
         self.read.get(id).cloned().unwrap_or_else(|| Err(MaterialError::Missing(id.clone())))
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use amphora_model::PoolTls;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::{
         ResolvesClientCert, Resumption, Tls12Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -14,7 +14,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
-    Material, Seal, TlsFault, VerifyError, authorities, ciphers, fetch, groups, identity, provider,
+    Material, Seal, TlsFault, VerifyError, authorities, certificate, ciphers, groups, identity, provider,
     sessions::Sessions,
     unverified,
     verify::{Authorities, Purpose, handshake_schemes, verify_handshake},
@@ -53,24 +53,24 @@ impl ClientContext {
                 .ok()
         });
         let certificate = tls.client_certificate.as_ref().map(|id| {
-            let bytes = fetch(material, id, "tls_container_ref").map_err(&mut note).ok()?;
             seal.add(b"certificate");
-            seal.add(&bytes);
-            let read = identity::read(&bytes).map_err(|reason| format!("{id} {reason}"));
-            read.map_err(|reason| note(TlsFault::new("tls_container_ref", reason))).ok()
+            certificate(material, ("tls_container_ref", id), &mut seal).map_err(&mut note).ok()
         });
         let (Some(offer), true) = (offer, faults.is_empty()) else { return Err(faults) };
 
-        let verifier = ServerVerifier { authorities: authorities.flatten() };
         let mut provider = provider(&offer, groups::TO_MEMBERS);
-        if verifier.authorities.is_none() {
-            unverified::take_any_signature(&mut provider);
-        }
+        let verifier: Arc<dyn ServerCertVerifier> = match authorities.flatten() {
+            Some(authorities) => Arc::new(ServerVerifier(authorities)),
+            None => {
+                unverified::take_any_signature(&mut provider);
+                Arc::new(unverified::TakesAny)
+            }
+        };
         let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&offer.versions)
             .map_err(|error| vec![TlsFault::new("tls_versions", error.to_string())])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(verifier);
         let mut config = match certificate.flatten() {
             None => builder.with_no_client_auth(),
             Some(key) => builder.with_client_cert_resolver(Arc::new(AlwaysThis(key))),
@@ -118,11 +118,16 @@ impl MemberContext {
     ///
     /// # Errors
     /// None that could come about.
-    pub fn connect(&self, address: IpAddr, sni: Option<&str>) -> Result<ClientConnection, Error> {
-        ClientConnection::new(Arc::clone(&self.config), Self::name(address, sni))
+    #[cfg(test)]
+    pub(super) fn connect(
+        &self,
+        address: IpAddr,
+        sni: Option<&str>,
+    ) -> Result<rustls::ClientConnection, Error> {
+        rustls::ClientConnection::new(Arc::clone(&self.config), Self::name(address, sni))
     }
 
-    /// What [`connect`](Self::connect) makes a connection with.
+    /// What connections are made with.
     pub fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
@@ -154,11 +159,9 @@ impl ResolvesClientCert for AlwaysThis {
     }
 }
 
-/// `verify required` with a `ca-file`, or `verify none` without.
+/// `verify required` with a `ca-file`.
 #[derive(Debug)]
-struct ServerVerifier {
-    authorities: Option<Authorities>,
-}
+struct ServerVerifier(Authorities);
 
 impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
@@ -169,13 +172,11 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(authorities) = &self.authorities {
-            authorities.verify(end_entity, intermediates, Purpose::Server, now)?;
-            if let ServerName::DnsName(name) = name {
-                let hosts = identity::hosts(end_entity);
-                if !hosts.iter().any(|pattern| is_for_host(pattern, name.as_ref())) {
-                    return Err(VerifyError::HostnameMismatch.into());
-                }
+        self.0.verify(end_entity, intermediates, Purpose::Server, now)?;
+        if let ServerName::DnsName(name) = name {
+            let hosts = identity::hosts(end_entity);
+            if !hosts.iter().any(|pattern| is_for_host(pattern, name.as_ref())) {
+                return Err(VerifyError::HostnameMismatch.into());
             }
         }
         Ok(ServerCertVerified::assertion())
@@ -187,10 +188,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.authorities {
-            Some(_) => verify_handshake(message, certificate, signed, false),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        verify_handshake(message, certificate, signed, false)
     }
 
     fn verify_tls13_signature(
@@ -199,14 +197,11 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.authorities {
-            Some(_) => verify_handshake(message, certificate, signed, true),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        verify_handshake(message, certificate, signed, true)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        if self.authorities.is_some() { handshake_schemes() } else { unverified::schemes() }
+        handshake_schemes()
     }
 }
 

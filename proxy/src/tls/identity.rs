@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amphora_bundle::Bundle;
 use amphora_x509::{Certificate, GeneralName, oid, text};
-use rustls::{SignatureAlgorithm, crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
+use rustls::{SignatureAlgorithm, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
 
 /// Reads a bundle of a private key, its certificate, and the chain that goes with it, in any order.
@@ -13,9 +13,8 @@ use rustls_pki_types::CertificateDer;
 /// The reason, for a human, without anything of the key.
 pub(super) fn read(bundle: &[u8]) -> Result<Arc<CertifiedKey>, String> {
     let bundle = Bundle::from_pem(bundle)?;
-    let key = bundle.key().ok_or("has no private key")?;
-    let key = any_supported_type(key).map_err(|_| "has a private key that cannot be used")?;
-    Ok(Arc::new(CertifiedKey::new(bundle.certificates().to_vec(), key)))
+    let key = bundle.signing_key().ok_or("has no private key")?;
+    Ok(Arc::new(CertifiedKey::new(bundle.certificates().to_vec(), Arc::clone(key))))
 }
 
 /// The kinds of keys that a host may have a certificate of each for.

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use amphora_model::CertificateId;
+use zeroize::Zeroizing;
+
+/// What there is of an id. There may be a key in it: nothing of it is left when the last that has it is done.
+pub type Pem = Arc<Zeroizing<Vec<u8>>>;
 
 /// Where what a [`CertificateId`] names is to be had. Asked while a load balancer is compiled, on a thread that may wait.
 pub trait Material {
@@ -10,7 +14,7 @@ pub trait Material {
     ///
     /// # Errors
     /// There are none, or they cannot be had.
-    fn pem(&self, id: &CertificateId) -> Result<Arc<[u8]>, MaterialError>;
+    fn pem(&self, id: &CertificateId) -> Result<Pem, MaterialError>;
 }
 
 /// Why there is no material.
@@ -29,7 +33,7 @@ pub enum MaterialError {
 pub struct NoMaterial;
 
 impl Material for NoMaterial {
-    fn pem(&self, id: &CertificateId) -> Result<Arc<[u8]>, MaterialError> {
+    fn pem(&self, id: &CertificateId) -> Result<Pem, MaterialError> {
         Err(MaterialError::Missing(id.clone()))
     }
 }

@@ -42,7 +42,10 @@ use std::sync::Arc;
 use ::aws_lc_rs::digest::{Context, SHA256};
 use amphora_bundle::Bundle;
 use amphora_model::CertificateId;
-use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::{
+    crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs},
+    sign::CertifiedKey,
+};
 
 use self::{
     ciphers::Offer,
@@ -51,7 +54,7 @@ use self::{
 pub use self::{
     client::{ClientContext, MemberContext},
     dn::write_field_value,
-    material::{Material, MaterialError, NoMaterial},
+    material::{Material, MaterialError, NoMaterial, Pem},
     peer::{ClientCertificate, PeerFacts},
     server::ServerContext,
     tickets::{TicketKeys, TicketSecret},
@@ -82,8 +85,19 @@ fn provider(offer: &Offer, groups: &[&'static dyn SupportedKxGroup]) -> CryptoPr
     }
 }
 
-fn fetch(material: &dyn Material, id: &CertificateId, field: &'static str) -> Result<Arc<[u8]>, TlsFault> {
+fn fetch(material: &dyn Material, id: &CertificateId, field: &'static str) -> Result<Pem, TlsFault> {
     material.pem(id).map_err(|error| TlsFault::new(field, error.to_string()))
+}
+
+/// A certificate with its key; and what makes it what it is.
+fn certificate(
+    material: &dyn Material,
+    (field, id): (&'static str, &CertificateId),
+    seal: &mut Seal,
+) -> Result<Arc<CertifiedKey>, TlsFault> {
+    let bytes = fetch(material, id, field)?;
+    seal.add(&bytes);
+    identity::read(&bytes).map_err(of(field, id))
 }
 
 /// Authorities with what they have revoked, each with the field that names it; and what makes them what they are.
@@ -128,21 +142,21 @@ fn lists(bytes: &[u8]) -> Result<Vec<List>, String> {
 }
 
 /// A digest over parts, none of which can pass for two.
-struct Seal(Context);
+pub(crate) struct Seal(Context);
 
 impl Seal {
-    fn new(purpose: &str) -> Self {
+    pub(crate) fn new(purpose: &str) -> Self {
         let mut seal = Self(Context::new(&SHA256));
         seal.add(purpose.as_bytes());
         seal
     }
 
-    fn add(&mut self, part: &[u8]) {
+    pub(crate) fn add(&mut self, part: &[u8]) {
         self.0.update(&(part.len() as u64).to_be_bytes());
         self.0.update(part);
     }
 
-    fn finish(self) -> [u8; 32] {
+    pub(crate) fn finish(self) -> [u8; 32] {
         let mut digest = [0; 32];
         digest.copy_from_slice(self.0.finish().as_ref());
         digest

@@ -82,11 +82,6 @@ impl ClientCertificate {
         Self { der, texts: OnceCell::new() }
     }
 
-    /// The certificate itself.
-    pub fn der(&self) -> &[u8] {
-        &self.der
-    }
-
     fn texts(&self) -> &Texts {
         self.texts.get_or_init(|| {
             let sha1 = HEXUPPER.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &self.der).as_ref());

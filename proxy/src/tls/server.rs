@@ -4,8 +4,7 @@ use std::{fmt, sync::Arc};
 
 use amphora_model::{ListenerId, ListenerTls};
 use rustls::{
-    CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, ServerConnection,
-    SignatureScheme,
+    CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     server::{
         Accepted, NoServerSessionStorage, WebPkiClientVerifier,
@@ -15,9 +14,9 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{
-    Material, Seal, TicketKeys, TlsFault, authorities,
+    Material, Seal, TicketKeys, TlsFault, authorities, certificate,
     ciphers::{self, Offer},
-    fetch, groups, identity, provider,
+    groups, provider,
     sni::Certificates,
     tickets::{LIFETIME, Tickets, VERIFIED_LIFETIME},
     verify::{Authorities, Purpose, handshake_schemes, verify_handshake},
@@ -83,12 +82,7 @@ impl ServerContext {
         let named =
             std::iter::once(default).chain(tls.sni_certificates.iter().map(|id| ("sni_container_refs", id)));
         let identities: Vec<_> = named
-            .filter_map(|(field, id)| {
-                let bytes = fetch(material, id, field).map_err(&mut note).ok()?;
-                seal.add(&bytes);
-                let read = identity::read(&bytes).map_err(|reason| format!("{id} {reason}"));
-                read.map_err(|reason| note(TlsFault::new(field, reason))).ok()
-            })
+            .filter_map(|(field, id)| certificate(material, (field, id), &mut seal).map_err(&mut note).ok())
             .collect();
         let (Some(offer), true, Some((default, others))) =
             (offer, faults.is_empty(), identities.split_first())
@@ -135,8 +129,9 @@ impl ServerContext {
     ///
     /// # Errors
     /// None that could come about.
-    pub fn accept(&self) -> Result<ServerConnection, Error> {
-        ServerConnection::new(Arc::clone(self.config()))
+    #[cfg(test)]
+    pub(super) fn accept(&self) -> Result<rustls::ServerConnection, Error> {
+        rustls::ServerConnection::new(Arc::clone(&self.usual.with_alpn))
     }
 
     /// What a client is served with that has said this. The listener's order of suites decides, but for a client that puts
@@ -148,11 +143,6 @@ impl ServerContext {
         let ours = |theirs: &[u8]| configs.with_alpn.alpn_protocols.iter().any(|ours| ours == theirs);
         let agreed = hello.alpn().is_none_or(|mut offered| offered.any(ours));
         Arc::clone(if agreed { &configs.with_alpn } else { &configs.without_alpn })
-    }
-
-    /// What clients are served with of whom nothing is known.
-    pub fn config(&self) -> &Arc<ServerConfig> {
-        &self.usual.with_alpn
     }
 
     /// Equal for contexts that are made of the same.

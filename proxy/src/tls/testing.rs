@@ -12,14 +12,14 @@ use rcgen::{
 };
 use rustls::{ClientConnection, Connection, ServerConnection};
 
-use super::{Material, MaterialError};
+use super::{Material, MaterialError, Pem};
 
 /// Material in memory.
 #[derive(Debug, Default)]
-pub(super) struct Files(HashMap<CertificateId, Arc<[u8]>>);
+pub(super) struct Files(HashMap<CertificateId, Pem>);
 
 impl Material for Files {
-    fn pem(&self, id: &CertificateId) -> Result<Arc<[u8]>, MaterialError> {
+    fn pem(&self, id: &CertificateId) -> Result<Pem, MaterialError> {
         self.0.get(id).cloned().ok_or_else(|| MaterialError::Missing(id.clone()))
     }
 }
@@ -30,7 +30,7 @@ pub(super) fn id(name: &str) -> CertificateId {
 
 impl Files {
     pub(super) fn put(&mut self, name: &str, content: impl AsRef<[u8]>) -> CertificateId {
-        self.0.insert(id(name), content.as_ref().into());
+        self.0.insert(id(name), Arc::new(content.as_ref().to_vec().into()));
         id(name)
     }
 }

@@ -30,6 +30,7 @@ use rustls::{
     server::ProducesTickets,
     time_provider::{DefaultTimeProvider, TimeProvider},
 };
+use zeroize::Zeroize;
 
 /// For how long a secret makes tickets, in seconds.
 pub(super) const ROTATION: u64 = 3600;
@@ -58,6 +59,12 @@ pub struct TicketSecret {
     pub secret: [u8; 32],
     /// When it was made, in seconds since 1970.
     pub made: u64,
+}
+
+impl Drop for TicketSecret {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
 }
 
 impl fmt::Debug for TicketSecret {
@@ -143,7 +150,8 @@ impl TicketKeys {
     }
 
     /// Its own secrets, for the other amphora; a new one is made when it is due.
-    pub fn export(&self, now: u64) -> Vec<TicketSecret> {
+    #[cfg(test)]
+    fn export(&self, now: u64) -> Vec<TicketSecret> {
         self.tend(now);
         self.ring().own.clone()
     }

@@ -5,9 +5,11 @@
 use std::sync::LazyLock;
 
 use rustls::{
-    CipherSuite, SignatureScheme, SupportedCipherSuite, Tls12CipherSuite,
+    CipherSuite, DigitallySignedStruct, Error, SignatureScheme, SupportedCipherSuite, Tls12CipherSuite,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CipherSuiteCommon, CryptoProvider, aws_lc_rs},
 };
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// Schemes that are offered whether or not there is code to verify them.
 const UNVERIFIED: &[SignatureScheme] = &[
@@ -22,8 +24,47 @@ const UNVERIFIED: &[SignatureScheme] = &[
     SignatureScheme::ECDSA_SHA1_Legacy,
 ];
 
+/// Takes any certificate, and whatever was signed.
+#[derive(Debug)]
+pub(crate) struct TakesAny;
+
+impl ServerCertVerifier for TakesAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
+
 /// Every scheme that a server may sign with.
-pub(crate) fn schemes() -> Vec<SignatureScheme> {
+pub(super) fn schemes() -> Vec<SignatureScheme> {
     let mut schemes = aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
     schemes.retain(|scheme| !UNVERIFIED.contains(scheme));
     schemes.extend(UNVERIFIED);

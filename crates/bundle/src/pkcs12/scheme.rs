@@ -15,6 +15,7 @@ use cbc::{
 };
 use des::{TdesEde2, TdesEde3};
 use rc2::Rc2;
+use zeroize::Zeroizing;
 
 use super::{Mac, NOT_IN_ITS_FORM};
 
@@ -76,31 +77,24 @@ impl Work {
 
 /// A password in both its forms: UTF-8 for PKCS #5, big-endian UTF-16 with a zero at its end for PKCS #12.
 pub(super) struct Password {
-    utf8: Vec<u8>,
-    bmp: Vec<u8>,
+    utf8: Zeroizing<Vec<u8>>,
+    bmp: Zeroizing<Vec<u8>>,
 }
 
 impl Password {
     pub(super) fn new(text: Option<&str>) -> Self {
         let text = text.unwrap_or_default();
-        Self { utf8: text.as_bytes().to_vec(), bmp: bmp(text) }
+        Self { utf8: text.as_bytes().to_vec().into(), bmp: bmp(text).into() }
     }
 
     /// No password at all, which some write for an empty one.
     fn none() -> Self {
-        Self { utf8: Vec::new(), bmp: Vec::new() }
+        Self { utf8: Vec::new().into(), bmp: Vec::new().into() }
     }
 }
 
 fn bmp(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect()
-}
-
-impl Drop for Password {
-    fn drop(&mut self) {
-        self.utf8.fill(0);
-        self.bmp.fill(0);
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -201,7 +195,7 @@ pub(super) fn decrypt(
     data: &[u8],
     password: &Password,
     work: &mut Work,
-) -> Result<Vec<u8>, String> {
+) -> Result<Zeroizing<Vec<u8>>, String> {
     if algorithm.oid.strip_prefix(PKCS5) == Some(&[13]) {
         return pbes2(algorithm.parameters, data, password, work);
     }
@@ -236,9 +230,9 @@ fn cbc_decrypt<D: BlockModeDecrypt + KeyIvInit>(
     key: &[u8],
     iv: &[u8],
     data: &[u8],
-) -> Result<Vec<u8>, String> {
+) -> Result<Zeroizing<Vec<u8>>, String> {
     let decryptor = D::new_from_slices(key, iv).map_err(|_| NOT_IN_ITS_FORM.to_owned())?;
-    decryptor.decrypt_padded_vec::<Pkcs7>(data).map_err(|_| WRONG_PASSWORD.to_owned())
+    decryptor.decrypt_padded_vec::<Pkcs7>(data).map(Into::into).map_err(|_| WRONG_PASSWORD.to_owned())
 }
 
 /// PBES2 (RFC 8018 section 6.2).
@@ -247,7 +241,7 @@ fn pbes2(
     data: &[u8],
     password: &Password,
     work: &mut Work,
-) -> Result<Vec<u8>, String> {
+) -> Result<Zeroizing<Vec<u8>>, String> {
     let parsed = || {
         let mut parameters = parameters.clone().enter(tag::SEQUENCE)?;
         let derivation = Algorithm::read(&mut parameters)?;
@@ -274,7 +268,7 @@ fn pbes2(
     let iv: [u8; 16] = iv.try_into().map_err(|_| NOT_IN_ITS_FORM.to_owned())?;
     let decrypted = || {
         let key = PaddedBlockDecryptingKey::cbc_pkcs7(UnboundCipherKey::new(cipher, &key).ok()?).ok()?;
-        let mut data = data.to_vec();
+        let mut data = Zeroizing::new(data.to_vec());
         let size = key.decrypt(&mut data, DecryptionContext::Iv128(iv.into())).ok()?.len();
         data.truncate(size);
         Some(data)
@@ -288,7 +282,7 @@ fn pbkdf2_key(
     password: &Password,
     size: Option<usize>,
     work: &mut Work,
-) -> Result<Vec<u8>, String> {
+) -> Result<Zeroizing<Vec<u8>>, String> {
     match derivation.oid.strip_prefix(PKCS5) {
         Some([12]) => {}
         _ if derivation.oid == SCRYPT => {
@@ -317,7 +311,7 @@ fn pbkdf2_key(
     };
     let (salt, iterations, size, algorithm) = parsed().ok_or(NOT_IN_ITS_FORM)?;
     work.spend(iterations.get())?;
-    let mut key = vec![0; size];
+    let mut key = Zeroizing::new(vec![0; size]);
     pbkdf2::derive(algorithm, iterations, salt, &password.utf8, &mut key);
     Ok(key)
 }
@@ -335,13 +329,14 @@ fn derive(
     salt: &[u8],
     iterations: u32,
     size: usize,
-) -> Vec<u8> {
+) -> Zeroizing<Vec<u8>> {
     let block = algorithm.block_len();
-    let filled = |text: &[u8]| -> Vec<u8> {
-        text.iter().copied().cycle().take(text.len().div_ceil(block) * block).collect()
-    };
-    let mut input = [filled(salt), filled(password)].concat();
-    let mut output = Vec::with_capacity(size + algorithm.output_len());
+    let filled = |text: &[u8]| text.len().div_ceil(block) * block;
+    let mut input = Zeroizing::new(Vec::with_capacity(filled(salt) + filled(password)));
+    for text in [salt, password] {
+        input.extend(text.iter().copied().cycle().take(filled(text)));
+    }
+    let mut output = Zeroizing::new(Vec::with_capacity(size + algorithm.output_len()));
     while output.len() < size {
         let mut context = Context::new(algorithm);
         context.update(&vec![purpose; block]);

@@ -6,20 +6,13 @@ use rustls::{CertificateError, Error, OtherError};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $alert:ident, $text:literal;)*) => {
-        /// What X509_verify_cert(3) of OpenSSL 3.0 would say of a certificate.
+        /// What X509_verify_cert(3) of OpenSSL 3.0 would say of a certificate, by the numbers of `X509_V_ERR_*`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum VerifyError {
-            $($(#[$doc])* $name,)*
+            $($(#[$doc])* $name = $number,)*
         }
 
         impl VerifyError {
-            /// The number of `X509_V_ERR_*`.
-            pub fn code(self) -> u16 {
-                match self {
-                    $(Self::$name => $number,)*
-                }
-            }
-
             fn alert(self) -> Alert {
                 match self {
                     $(Self::$name => Alert::$alert,)*
