@@ -93,6 +93,14 @@ impl Conn {
         }
     }
 
+    /// The protocol that was agreed on in the handshake.
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.session().alpn_protocol(),
+        }
+    }
+
     /// What is known of a client that speaks TLS.
     #[inline]
     pub(crate) fn facts(&self) -> Option<&Rc<PeerFacts>> {

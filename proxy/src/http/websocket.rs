@@ -17,14 +17,19 @@ pub(crate) fn key() -> Option<[u8; WEBSOCKET_KEY_LEN]> {
     Some(key)
 }
 
-/// Whether `accept` is the `Sec-WebSocket-Accept` that belongs to `key`.
-pub(crate) fn accepts(key: &[u8; WEBSOCKET_KEY_LEN], accept: &[u8]) -> bool {
+/// The `Sec-WebSocket-Accept` that belongs to `key`.
+pub(crate) fn accept(key: &[u8; WEBSOCKET_KEY_LEN]) -> [u8; 28] {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key);
     context.update(GUID);
-    let mut expected = [0; 28];
-    base64(context.finish().as_ref(), &mut expected);
-    accept == expected
+    let mut accept = [0; 28];
+    base64(context.finish().as_ref(), &mut accept);
+    accept
+}
+
+/// Whether `accept` is the `Sec-WebSocket-Accept` that belongs to `key`.
+pub(crate) fn accepts(key: &[u8; WEBSOCKET_KEY_LEN], accept: &[u8]) -> bool {
+    accept == self::accept(key)
 }
 
 /// Writes `bytes` in base64 (RFC 4648 section 4); `out` is as long as that.

@@ -2,8 +2,10 @@
 //! written onwards, and what is to go is taken only when there is room for it.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     fmt,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -11,7 +13,10 @@ use ::http::{HeaderMap, Response};
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
-use super::budget::{Budget, Charge};
+use super::{
+    budget::{Budget, Charge},
+    transport::Wire,
+};
 use crate::conn::Buffer;
 
 /// Data below this is copied: it would keep all of the buffer that it was read into, 16 KiB or more.
@@ -126,11 +131,27 @@ pub struct RecvBody {
     end: Option<Result<(), Broken>>,
     /// Bytes that were handed out, or have not been, and are not released.
     unreleased: usize,
+    /// The connection, of a response.
+    wire: Option<Rc<RefCell<Wire>>>,
 }
 
 impl RecvBody {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, queue: VecDeque::new(), small: Vec::new(), end: None, unreleased: 0 }
+        Self { stream, queue: VecDeque::new(), small: Vec::new(), end: None, unreleased: 0, wire: None }
+    }
+
+    /// That of a response, which may end before its request does: the member resets the stream with NO_ERROR then (RFC 9113
+    /// section 8.1), and the library forgets that it was whole.
+    pub(super) fn of_member(stream: RecvStream, wire: Rc<RefCell<Wire>>) -> Self {
+        Self { wire: Some(wire), ..Self::new(stream) }
+    }
+
+    fn is_whole(&self, broken: Broken) -> bool {
+        broken == Broken::Reset(Reason::NO_ERROR)
+            && self
+                .wire
+                .as_ref()
+                .is_some_and(|wire| wire.borrow().guard.was_whole(self.stream.stream_id().as_u32()))
     }
 
     /// Whether nothing comes: the head has ended the stream.
@@ -152,7 +173,10 @@ impl RecvBody {
                         self.queue.push_back(data);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => self.end = Some(Err(Broken::of(&error))),
+                Poll::Ready(Some(Err(error))) => {
+                    let broken = Broken::of(&error);
+                    self.end = Some(if self.is_whole(broken) { Ok(()) } else { Err(broken) });
+                }
                 Poll::Ready(None) => self.end = Some(Ok(())),
             }
         }
@@ -189,7 +213,13 @@ impl RecvBody {
     /// # Errors
     /// As [`poll_data`](Self::poll_data).
     pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Broken>> {
-        Poll::Ready(ready!(self.stream.poll_trailers(cx)).map_err(|error| Broken::of(&error)))
+        match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => Poll::Ready(Ok(trailers)),
+            Err(error) => {
+                let broken = Broken::of(&error);
+                Poll::Ready(if self.is_whole(broken) { Ok(None) } else { Err(broken) })
+            }
+        }
     }
 
     /// Lets the peer send as many bytes more.

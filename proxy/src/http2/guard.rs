@@ -10,8 +10,8 @@
 //! | PING | 500 | 50 | 1 for each DATA or HEADERS that we send | grpc measures the path with one per round trip while data flows |
 //! | SETTINGS, GOAWAY | 50 | 1 | | grpc changes its window some ten times |
 //! | PRIORITY, unknown types | 500 | 20 | 20 for each stream | Chrome and Firefox: some for each stream |
-//! | WINDOW_UPDATE | 1,000 | 100 | 16 for each DATA, 4 for each stream | Go: two for each 4 KiB of its reading |
-//! | WINDOW_UPDATE below 256 bytes | 300 | 20 | | none; h2spec with windows of one byte |
+//! | WINDOW_UPDATE | 4,000 | 100 | 16 for each DATA and one for 5 bytes of it, 4 for each stream | Go: two for each 4 KiB of its reading |
+//! | WINDOW_UPDATE below 256 bytes | 4,000 | 20 | one for 5 bytes of DATA, 4 for each stream | grpc: one for each message that it reads |
 //! | RST_STREAM | 300 | 20 | 1 for each stream that we have ended, or opened | a browser that leaves a page: 100 at once |
 //! | DATA without data that does not end a stream | 50 | 5 | | none |
 //! | DATA below 16 bytes, of clients | 50,000 | 10,000 | | grpc with the smallest of messages |
@@ -26,6 +26,7 @@
 mod follower;
 mod streams;
 mod tokens;
+mod uploads;
 
 use std::time::Instant;
 
@@ -33,6 +34,7 @@ use self::{
     follower::{Follower, Frame, Settings, flag, kind},
     streams::Streams,
     tokens::Bucket,
+    uploads::Uploads,
 };
 
 /// What a connection of HTTP/2 begins with (RFC 9113 section 3.4).
@@ -49,6 +51,10 @@ const MAX_SETTINGS: u32 = 32 * 6;
 
 /// A WINDOW_UPDATE for less than this, and there is always some left, is of no use.
 const SMALL_INCREMENT: u32 = 256;
+
+/// The least that a message of gRPC takes. Its library opens the window for each as it is read; so does who wants to be sent
+/// single bytes.
+const SMALL_MESSAGE: u32 = 5;
 
 /// The number of that setting.
 const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -210,6 +216,8 @@ pub struct Guard {
     crowd: u32,
     last_stream: u32,
     streams: Streams,
+    /// Of a member: streams on which a request is under way.
+    uploads: Uploads,
     /// The setting that is under way in a frame of them.
     setting: Option<Settings>,
     refused: Option<Verdict>,
@@ -262,14 +270,15 @@ impl Guard {
             crowd: 0,
             last_stream: 0,
             streams: Streams::default(),
+            uploads: Uploads::default(),
             setting: None,
             refused: None,
             frames: Frames::default(),
             pings: bucket(500, 50),
             settings: bucket(50, 1),
             priorities: bucket(500, 20),
-            window_updates: bucket(1000, 100),
-            small_increments: bucket(300, 20),
+            window_updates: bucket(4000, 100),
+            small_increments: bucket(4000, 20),
             resets: bucket(300, 20),
             empty_data: bucket(50, 5),
             small_data: bucket(50_000, 10_000),
@@ -280,6 +289,11 @@ impl Guard {
     /// What has passed.
     pub fn frames(&self) -> &Frames {
         &self.frames
+    }
+
+    /// Whether a member has ended its response on this stream before it reset it with NO_ERROR; it says so of the last.
+    pub fn was_whole(&self, stream: u32) -> bool {
+        self.uploads.was_whole(stream)
     }
 
     /// Whether the peer has begun a header block and not ended it: until then nothing else may come.
@@ -387,6 +401,7 @@ impl Guard {
                 }
                 if frame.has(flag::END_STREAM) {
                     self.streams.end(frame.stream);
+                    self.uploads.answered(frame.stream);
                 }
                 self.frames.received += 1;
                 let padding = if frame.has(flag::PADDED) { u32::from(frame.start[0]) + 1 } else { 0 };
@@ -415,12 +430,14 @@ impl Guard {
                     self.frames.opened += 1;
                     self.priorities.give(20);
                     self.window_updates.give(4);
+                    self.small_increments.give(4);
                     self.streams.open(frame.stream, frame.has(flag::END_STREAM));
                 } else if self.streams.has_ended(frame.stream) {
                     return Err(Verdict::Fault(Fault::StreamClosed, "HEADERS on a stream that has ended"));
                 }
                 if frame.has(flag::END_STREAM) {
                     self.streams.end(frame.stream);
+                    self.uploads.answered(frame.stream);
                 }
                 if !frame.has(flag::END_HEADERS) {
                     self.block =
@@ -435,6 +452,7 @@ impl Guard {
             kind::PUSH_PROMISE => Err(Verdict::Fault(Fault::Protocol, "PUSH_PROMISE")),
             kind::RST_STREAM => {
                 self.streams.end(frame.stream);
+                self.uploads.reset(frame.stream, frame.number());
                 self.frames.resets_received += 1;
                 calm(self.resets.take(now), Excess::Resets)
             }
@@ -475,15 +493,23 @@ impl Guard {
                     self.frames.sent += 1;
                     self.pings.give(1);
                     if frame.kind == kind::DATA {
-                        self.window_updates.give(16);
+                        let messages = frame.length / SMALL_MESSAGE;
+                        self.window_updates.give(16 + messages);
+                        self.small_increments.give(messages);
                     }
                     let opens = self.role == Role::Server && frame.kind == kind::HEADERS;
+                    if frame.has(flag::END_STREAM) {
+                        self.uploads.end(frame.stream);
+                    } else if opens {
+                        self.uploads.begin(frame.stream);
+                    }
                     if opens || frame.has(flag::END_STREAM) {
                         self.resets.give(1);
                     }
                 }
                 kind::CONTINUATION => {}
                 kind::RST_STREAM => {
+                    self.uploads.end(frame.stream);
                     self.frames.resets_sent += 1;
                     if is_peers_fault(frame.number()) && !self.provoked.take(now) {
                         let verdict = Verdict::Calm(Excess::ProvokedResets);

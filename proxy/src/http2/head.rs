@@ -106,6 +106,48 @@ pub fn read_response(
     head.fill(text, response.status().as_u16(), fields(response.headers()), method, content(ended))
 }
 
+/// Reads a member's agreement to an extended CONNECT, as that to the upgrade that it stands for, with the
+/// `Sec-WebSocket-Accept` that a member of HTTP/1.1 would have sent.
+///
+/// # Errors
+/// When there is too much of it.
+pub fn read_agreement(
+    response: &Response<()>,
+    protocol: &[u8],
+    accept: Option<&[u8]>,
+    head: &mut ResponseHead,
+    text: &mut Vec<u8>,
+) -> Result<usize, BadResponse> {
+    text.clear();
+    text.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    let mut line = |name: &[u8], value: &[u8]| {
+        text.extend_from_slice(name);
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value);
+        text.extend_from_slice(b"\r\n");
+    };
+    line(b"connection", b"upgrade");
+    line(b"upgrade", protocol);
+    if let Some(accept) = accept {
+        line(b"sec-websocket-accept", accept);
+    }
+    for (name, value) in fields(response.headers()) {
+        let of_upgrade = [
+            &b"connection"[..],
+            b"upgrade",
+            b"transfer-encoding",
+            b"content-length",
+            b"sec-websocket-accept",
+        ];
+        if !of_upgrade.contains(&name) {
+            line(name, value);
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    head.reset();
+    head.parse(text)?.ok_or(BadResponse("head without an end"))
+}
+
 fn content(ended: bool) -> Content {
     if ended { Content::Ended } else { Content::Follows }
 }

@@ -3,7 +3,8 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
+    net::SocketAddr,
     pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
@@ -34,10 +35,25 @@ pub struct Keep {
     pub connections: usize,
     /// How long one without a stream is kept.
     pub idle: Duration,
-    /// When nothing has come for this long, though there are streams, the member is asked whether it is there; it has as long
-    /// again to say so.
+    /// When nothing has come for this long, though there are streams, the member is asked whether it is there. When it has not said
+    /// so after as long again, it is asked for nothing more on that connection.
     pub silence: Duration,
 }
+
+/// What a member has agreed on when it was connected to last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// It was not connected to yet.
+    #[default]
+    Unknown,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Is told how many connections there were without a stream, and how many there are.
+pub type Watch = Box<dyn Fn(usize, usize)>;
 
 /// Why a request has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +61,8 @@ pub enum Failure {
     /// The member has not processed it and will not: it may be sent to another connection, or another member, whatever its
     /// method (RFC 9113 section 8.7).
     NotProcessed,
+    /// What the member has sent is no response.
+    Malformed,
     /// The member may have processed it.
     Failed(Broken),
 }
@@ -55,6 +73,9 @@ impl Failure {
         // GOAWAY fails the streams that it says are not processed, and no others.
         if error.is_remote() && (refused || error.is_go_away()) {
             return Self::NotProcessed;
+        }
+        if error.is_library() && error.is_reset() {
+            return Self::Malformed;
         }
         Self::Failed(Broken::of(error))
     }
@@ -68,10 +89,18 @@ struct Shared {
     limits: Limits,
     keep: Keep,
     counters: Arc<Counters>,
+    spoken: Rc<Cell<Spoken>>,
     connections: RefCell<Vec<Rc<Link>>>,
     connecting: Cell<usize>,
+    /// Attempts to connect that have failed.
+    failures: Cell<u64>,
     closed: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    /// Requests that wait for a connection.
+    waiting: Cell<usize>,
+    wakers: RefCell<Vec<Waker>>,
+    /// Connections without a stream.
+    idle: Cell<usize>,
+    watch: Option<Watch>,
 }
 
 /// One connection.
@@ -83,6 +112,11 @@ struct Link {
     settled: Cell<bool>,
     /// Takes no more requests.
     ended: Cell<bool>,
+    /// Counts as one without a stream.
+    idle: Cell<bool>,
+    /// Ours.
+    local: Option<SocketAddr>,
+    wire: Rc<RefCell<Wire>>,
     /// Wakes its task.
     task: RefCell<Option<Waker>>,
 }
@@ -90,15 +124,38 @@ struct Link {
 impl MemberStreams {
     /// None yet.
     pub fn new(limits: Limits, keep: Keep, counters: Arc<Counters>) -> Self {
+        Self::shared(limits, keep, counters, Rc::default(), None)
+    }
+
+    /// The same of a member of which it may be known what it speaks.
+    pub fn shared(
+        limits: Limits,
+        keep: Keep,
+        counters: Arc<Counters>,
+        spoken: Rc<Cell<Spoken>>,
+        watch: Option<Watch>,
+    ) -> Self {
         Self(Rc::new(Shared {
             limits,
             keep,
             counters,
+            spoken,
             connections: RefCell::default(),
             connecting: Cell::new(0),
+            failures: Cell::new(0),
             closed: Cell::new(false),
-            waiting: RefCell::default(),
+            waiting: Cell::new(0),
+            wakers: RefCell::default(),
+            idle: Cell::new(0),
+            watch,
         }))
+    }
+
+    /// For one request, whose connection nobody shares.
+    pub fn alone(limits: Limits, keep: Keep, counters: Arc<Counters>) -> Self {
+        let alone = Self::new(limits, keep, counters);
+        alone.0.closed.set(true);
+        alone
     }
 
     /// A place for a request on the connection that has the fewest, if there is one with room.
@@ -107,18 +164,67 @@ impl MemberStreams {
         let link = connections
             .iter()
             .filter(|link| link.has_room(&self.0.limits))
-            .min_by_key(|link| link.streams.get())?;
-        Some(Place::on(link, &self.0))
+            .min_by_key(|link| link.streams.get())
+            .map(Rc::clone)?;
+        drop(connections);
+        Some(Place::on(&link, &self.0))
     }
 
-    /// Leave to open a connection more, unless there are as many as there may be; the leave lasts until it is dropped.
+    /// Leave to open a connection more, which lasts until it is dropped. There is none while others are being opened that may
+    /// well have room for who waits; or when there are as many as there may be.
     pub fn connect(&self) -> Option<Connecting> {
-        let all = self.0.connections.borrow().len() + self.0.connecting.get();
-        if self.0.closed.get() || all >= self.0.keep.connections {
-            return None;
+        let shared = &*self.0;
+        let (opening, all) = {
+            let connections = shared.connections.borrow();
+            let unsettled =
+                connections.iter().filter(|link| !link.settled.get() && !link.ended.get()).count();
+            (shared.connecting.get() + unsettled, shared.connecting.get() + connections.len())
+        };
+        // One that is not to be shared is nobody else's matter.
+        if !shared.closed.get() {
+            let wanted = match shared.spoken.get() {
+                Spoken::Http1 => true,
+                Spoken::Unknown => opening == 0,
+                Spoken::Http2 => shared.waiting.get() > opening * self.expected() || opening == 0,
+            };
+            if !wanted || all >= shared.keep.connections {
+                return None;
+            }
         }
-        self.0.connecting.set(self.0.connecting.get() + 1);
+        shared.connecting.set(shared.connecting.get() + 1);
         Some(Connecting(Rc::clone(&self.0)))
+    }
+
+    /// How many requests a connection is likely to take.
+    fn expected(&self) -> usize {
+        let connections = self.0.connections.borrow();
+        let known = connections.iter().rev().find(|link| link.settled.get());
+        known.map_or(self.0.limits.streams as usize, |link| link.allowed(&self.0.limits)).max(1)
+    }
+
+    /// A place for a request, or leave to open a connection. Waits for those that others open.
+    ///
+    /// # Errors
+    /// When such a connection could not be opened: it would have been this one's.
+    pub async fn join(&self) -> Result<Joined, NotOpened> {
+        if let Some(place) = self.place() {
+            return Ok(Joined::Place(place));
+        }
+        let waiting = Waiting::new(&self.0);
+        let failures = self.0.failures.get();
+        loop {
+            if let Some(connecting) = self.connect() {
+                return Ok(Joined::Connect(connecting));
+            }
+            let mut waits = false;
+            poll_fn(|cx| self.poll_changed(cx, &mut waits)).await;
+            if let Some(place) = self.place() {
+                return Ok(Joined::Place(place));
+            }
+            if waiting.0.failures.get() != failures {
+                return Err(NotOpened);
+            }
+        }
     }
 
     /// Ready when a [place](Self::place) or [leave](Self::connect) is worth asking for again.
@@ -126,8 +232,26 @@ impl MemberStreams {
         if std::mem::replace(waits, true) {
             return Poll::Ready(());
         }
-        self.0.waiting.borrow_mut().push(cx.waker().clone());
+        self.0.wakers.borrow_mut().push(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Whether there is a connection, or somebody who waits for one.
+    pub fn is_used(&self) -> bool {
+        self.connections() + self.0.connecting.get() + self.0.waiting.get() > 0
+    }
+
+    /// Ends a connection that has no stream; whether there was one.
+    pub fn close_idle(&self) -> bool {
+        let link = self.0.connections.borrow().iter().find(|link| link.idle.get()).map(Rc::clone);
+        let Some(link) = link else { return false };
+        link.end(&self.0);
+        true
+    }
+
+    /// How many connections are without a stream.
+    pub fn idle(&self) -> usize {
+        self.0.idle.get()
     }
 
     /// How many connections there are.
@@ -143,10 +267,11 @@ impl MemberStreams {
     /// No more requests are sent; connections end with those that are on them.
     pub fn close(&self) {
         self.0.closed.set(true);
-        for link in self.0.connections.borrow().iter() {
-            link.ended.set(true);
-            link.wake();
+        let connections = self.0.connections.borrow().clone();
+        for link in connections {
+            link.end(&self.0);
         }
+        self.0.changed();
     }
 }
 
@@ -163,16 +288,81 @@ impl Shared {
     /// Something may have become possible for those who wait.
     fn changed(&self) {
         // Each of them may have gone meanwhile, so all are woken.
-        for waker in std::mem::take(&mut *self.waiting.borrow_mut()) {
+        for waker in std::mem::take(&mut *self.wakers.borrow_mut()) {
             waker.wake();
         }
+    }
+
+    fn set_idle(&self, link: &Link, idle: bool) {
+        if link.idle.replace(idle) == idle {
+            return;
+        }
+        let before = self.idle.get();
+        let now = if idle { before + 1 } else { before - 1 };
+        self.idle.set(now);
+        if let Some(watch) = &self.watch {
+            watch(before, now);
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch(self.idle.get(), 0);
+        }
+    }
+}
+
+/// What [`MemberStreams::join`] comes to.
+#[derive(Debug)]
+pub enum Joined {
+    /// There is room on a connection.
+    Place(Place),
+    /// One is to be opened.
+    Connect(Connecting),
+}
+
+/// The connection that was waited for could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotOpened;
+
+/// A request that waits.
+struct Waiting(Rc<Shared>);
+
+impl Waiting {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.waiting.set(shared.waiting.get() + 1);
+        Self(Rc::clone(shared))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
 
 /// Leave to open a connection.
 pub struct Connecting(Rc<Shared>);
 
+impl fmt::Debug for Connecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connecting").finish_non_exhaustive()
+    }
+}
+
 impl Connecting {
+    /// The connection was opened, and has not agreed on HTTP/2.
+    pub fn is_http1(self) {
+        self.0.spoken.set(Spoken::Http1);
+    }
+
+    /// It could not be opened.
+    pub fn has_failed(self) {
+        self.0.failures.set(self.0.failures.get() + 1);
+    }
+
     /// Puts a connection to use that was opened, whose handshake is done and has agreed on HTTP/2 (or for which that is known);
     /// says so when the member's preface is sent, with a place on it. A task of its own serves it, on the present
     /// [`LocalSet`](tokio::task::LocalSet).
@@ -180,6 +370,8 @@ impl Connecting {
     /// # Errors
     /// When the connection fails.
     pub async fn start(self, conn: Conn, pool: &BufferPool) -> Result<Place, Broken> {
+        let local = conn.local_addr().ok();
+        self.0.spoken.set(Spoken::Http2);
         let wire = Wire::new(conn, None, pool, Role::Server);
         let limits = self.0.limits;
         let handshake = builder(&limits).handshake(Wire::transport(&wire));
@@ -190,7 +382,10 @@ impl Connecting {
             budget: Budget::new(limits),
             streams: Cell::new(0),
             settled: Cell::new(false),
-            ended: Cell::new(false),
+            ended: Cell::new(self.0.closed.get()),
+            idle: Cell::new(false),
+            local,
+            wire: Rc::clone(&wire),
             task: RefCell::default(),
         });
         let place = Place::on(&link, &self.0);
@@ -230,16 +425,26 @@ impl Link {
         if self.ended.get() {
             return false;
         }
-        let send = self.send.borrow();
-        // What the member allows may change.
-        let allowed = if self.settled.get() { send.current_max_send_streams() } else { 1 };
-        let most = allowed.min(limits.streams as usize);
-        if self.streams.get() >= most {
+        if self.streams.get() >= self.allowed(limits) {
             return false;
         }
+        let send = self.send.borrow();
         // Only a connection that has failed, or says goodbye, is not ready for a request of whom none is waiting.
         let mut context = Context::from_waker(Waker::noop());
         matches!(send.clone().poll_ready(&mut context), Poll::Ready(Ok(())))
+    }
+
+    /// How many requests it takes at once. What the member allows may change.
+    fn allowed(&self, limits: &Limits) -> usize {
+        let allowed = if self.settled.get() { self.send.borrow().current_max_send_streams() } else { 1 };
+        allowed.min(limits.streams as usize)
+    }
+
+    /// Takes no more requests, and ends with those that are on it.
+    fn end(&self, shared: &Shared) {
+        self.ended.set(true);
+        shared.set_idle(self, false);
+        self.wake();
     }
 
     fn wake(&self) {
@@ -258,12 +463,36 @@ pub struct Place {
 impl Place {
     fn on(link: &Rc<Link>, shared: &Rc<Shared>) -> Self {
         link.streams.set(link.streams.get() + 1);
+        shared.set_idle(link, false);
         Self { link: Rc::clone(link), shared: Rc::downgrade(shared) }
     }
 
     /// Whether the member takes extended CONNECT (RFC 8441), as far as it has said.
     pub fn takes_extended_connect(&self) -> bool {
         self.link.send.borrow().is_extended_connect_protocol_enabled()
+    }
+
+    /// Waits for the member's SETTINGS, or the end of the connection.
+    pub async fn settled(&self) {
+        let mut waits = false;
+        while !self.link.settled.get()
+            && !self.has_ended()
+            && let Some(shared) = self.shared.upgrade()
+        {
+            let streams = MemberStreams(shared);
+            poll_fn(|cx| streams.poll_changed(cx, &mut waits)).await;
+            waits = false;
+        }
+    }
+
+    /// Whether the connection takes no more requests.
+    pub fn has_ended(&self) -> bool {
+        self.link.ended.get()
+    }
+
+    /// Our address of the connection.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.link.local
     }
 
     /// Sends a request; with `end`, that is all of it. The place is the stream's until its [`Answer`] is dropped.
@@ -282,7 +511,7 @@ impl Place {
         });
         let (response, stream) = sent?;
         let body = SendBody::new(stream, self.link.budget.clone());
-        Ok((Answer { response, _place: self }, body))
+        Ok((Answer { response, place: self }, body))
     }
 }
 
@@ -294,6 +523,9 @@ impl Drop for Place {
             self.link.wake();
         }
         if let Some(shared) = self.shared.upgrade() {
+            if self.link.streams.get() == 0 && !self.link.ended.get() {
+                shared.set_idle(&self.link, true);
+            }
             shared.changed();
         }
     }
@@ -309,7 +541,7 @@ impl fmt::Debug for Place {
 #[derive(Debug)]
 pub struct Answer {
     response: ResponseFuture,
-    _place: Place,
+    place: Place,
 }
 
 /// The head of a response.
@@ -332,7 +564,13 @@ impl Answer {
         }
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| Failure::of(&error))?;
         let (parts, body) = response.into_parts();
-        Poll::Ready(Ok(Answered::Final(Response::from_parts(parts, ()), RecvBody::new(body))))
+        let body = RecvBody::of_member(body, Rc::clone(&self.place.link.wire));
+        Poll::Ready(Ok(Answered::Final(Response::from_parts(parts, ()), body)))
+    }
+
+    /// What it takes on its connection.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -414,6 +652,11 @@ impl Driver {
                 self.heard = now;
                 self.asked = None;
             }
+            if self.link.streams.get() > 0 && self.link.ended.get() {
+                // It ends with them, and they with their time.
+                self.deadline.set(None);
+                return Poll::Pending;
+            }
             let at = if self.link.streams.get() > 0 {
                 self.busy = now;
                 if std::mem::take(&mut self.idle) {
@@ -421,7 +664,7 @@ impl Driver {
                     self.heard = now;
                 }
                 self.asked.unwrap_or(self.heard) + self.keep.silence
-            } else if self.link.ended.get() {
+            } else if self.link.ended.get() || self.shared.strong_count() == 0 {
                 return Poll::Ready(());
             } else {
                 self.idle = true;
@@ -430,8 +673,13 @@ impl Driver {
             };
             self.deadline.set(Some(at));
             ready!(self.deadline.poll_expired(cx));
-            if self.link.streams.get() == 0 || self.asked.is_some() {
+            if self.link.streams.get() == 0 {
                 return Poll::Ready(());
+            }
+            if self.asked.is_some() {
+                // It may only be busy: what it has been asked is waited for, and nothing is added to it.
+                self.link.ended.set(true);
+                continue;
             }
             self.asked = Some(now);
             // An earlier question may stand yet: then it is answered, or nothing is.
@@ -448,6 +696,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.link.ended.set(true);
         if let Some(shared) = self.shared.upgrade() {
+            shared.set_idle(&self.link, false);
             shared.connections.borrow_mut().retain(|link| !Rc::ptr_eq(link, &self.link));
             shared.changed();
         }

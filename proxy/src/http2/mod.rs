@@ -28,7 +28,9 @@ pub use self::{
     body::{Broken, Chunk, RecvBody, Responder, SendBody},
     budget::{Budget, Charge, Limits},
     counters::Counters,
-    member::{Answer, Answered, Connecting, Failure, Keep, MemberStreams, Place},
+    member::{
+        Answer, Answered, Connecting, Failure, Joined, Keep, MemberStreams, NotOpened, Place, Spoken, Watch,
+    },
     server::{Ended, Incoming, Patience, ServerConnection},
 };
 

@@ -6,6 +6,7 @@ mod pulse;
 mod scratch;
 mod share;
 mod snapshot;
+mod streams;
 mod tasks;
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
@@ -18,6 +19,7 @@ pub(crate) use self::{
     scratch::{Borrowed, Scratch, Work},
     share::IdleShare,
     snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
+    streams::alone,
     tasks::Enlisted,
 };
 use crate::{

@@ -17,11 +17,13 @@ use tokio::time::Instant;
 use super::{
     idle::{IdleConnections, Trust},
     share::IdleShare,
+    streams::OverTls,
     tasks::{Enlisted, TaskList},
 };
 use crate::{
     balance::{Balance, Balancer, Flow},
     conn::{Conn, MemberTls},
+    http2::{MemberStreams, Watch},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{ListenerState, MemberCounters, MemberState, PoolCounters},
     tls::ClientContext,
@@ -52,13 +54,6 @@ pub(crate) struct LocalMember {
     worker: usize,
     /// With what it is spoken to over TLS, and its sessions that may be resumed.
     tls: RefCell<Option<Box<OverTls>>>,
-}
-
-/// TLS of one member, as one worker has it.
-struct OverTls {
-    /// [`ClientContext::identity`].
-    identity: [u8; 32],
-    config: Arc<ClientConfig>,
 }
 
 impl LocalSnapshot {
@@ -151,19 +146,65 @@ impl LocalMember {
     fn leave(&self) {
         self.left.set(true);
         self.change_idle(std::mem::take);
+        // Shared connections end with what is on them.
+        self.tls.take();
     }
 
     /// With what it is spoken to over TLS: the same for as long as the context is made of the same.
     pub(crate) fn tls_config(&self, context: &ClientContext) -> Arc<ClientConfig> {
+        self.over_tls(context, |over| Arc::clone(over.config()))
+    }
+
+    /// The same, for HTTP/1.1 alone; `None` when that may not be offered.
+    pub(crate) fn http1_config(&self, context: &ClientContext) -> Option<Arc<ClientConfig>> {
+        self.over_tls(context, |over| over.http1().cloned())
+    }
+
+    /// Connections of HTTP/2 that are shared by who would ask it for this host, behind this header of the PROXY protocol; `None`
+    /// when HTTP/2 is not offered.
+    pub(crate) fn streams(
+        self: &Rc<Self>,
+        context: &ClientContext,
+        sni: Option<&str>,
+        header: &[u8],
+    ) -> Option<MemberStreams> {
+        self.over_tls(context, |over| over.streams(sni, header, || self.watch()))
+    }
+
+    fn over_tls<T>(&self, context: &ClientContext, look: impl FnOnce(&OverTls) -> T) -> T {
         let mut tls = self.tls.borrow_mut();
-        match &*tls {
-            Some(over) if over.identity == *context.identity() => Arc::clone(&over.config),
-            _ => {
-                let config = Arc::clone(context.member().config());
-                *tls = Some(Box::new(OverTls { identity: *context.identity(), config: Arc::clone(&config) }));
-                config
-            }
+        if let Some(over) = tls.as_ref().filter(|over| over.is_of(context)) {
+            return look(over);
         }
+        let over = Box::new(OverTls::new(context));
+        let result = look(&over);
+        // A request that began before the member has left may still ask for it.
+        let before = if self.left.get() { None } else { tls.replace(over) };
+        drop(tls);
+        drop(before);
+        result
+    }
+
+    /// Counts shared connections without a stream with the idle ones.
+    fn watch(self: &Rc<Self>) -> Watch {
+        let (member, share) = (Rc::downgrade(self), Rc::clone(&self.share));
+        let (state, worker) = (Arc::clone(&self.state), self.worker);
+        Box::new(move |before, now| {
+            share.changed(before, now);
+            state.counters.of(worker).idle.add((now as u64).wrapping_sub(before as u64));
+            if now > before
+                && let Some(member) = member.upgrade()
+            {
+                member.holds_some();
+            }
+        })
+    }
+
+    fn holds_some(self: &Rc<Self>) {
+        if !self.holds.replace(true) {
+            self.share.join(self);
+        }
+        self.share.settle();
     }
 
     /// This worker's counters of the member.
@@ -200,17 +241,22 @@ impl LocalMember {
             return;
         }
         self.change_idle(|idle| idle.put(stream, now, trust));
-        if !self.holds.replace(true) {
-            self.share.join(self);
-        }
-        self.share.settle();
+        self.holds_some();
     }
 
     /// Closes the oldest idle connection; whether more are left. To be asked as one of the share's holders, which it is no
     /// more when none is.
     pub(super) fn give_oldest(&self) -> bool {
-        self.change_idle(IdleConnections::close_oldest);
-        let left = self.idle.borrow().len() > 0;
+        let tls = self.tls.borrow();
+        let shared = tls.as_ref().map_or(0, |over| over.idle());
+        let own = self.idle.borrow().len();
+        // One that is shared serves more.
+        let left = if own > 0 {
+            self.change_idle(IdleConnections::close_oldest);
+            own + shared > 1
+        } else {
+            shared > 0 && tls.as_ref().is_some_and(|over| over.close_idle()) && shared > 1
+        };
         self.holds.set(left);
         left
     }

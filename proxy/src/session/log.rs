@@ -117,10 +117,10 @@ impl Record {
     }
 
     /// There is a connection to a member.
-    pub(super) fn connected(&mut self, conn: &Conn, opened: Instant) {
+    pub(super) fn connected(&mut self, local: impl FnOnce() -> Option<SocketAddr>, opened: Instant) {
         self.marks.connected = Some(opened);
         if self.needs.source_address {
-            self.source = conn.local_addr().ok();
+            self.source = local();
         }
     }
 

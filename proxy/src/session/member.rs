@@ -1,6 +1,6 @@
 //! Getting a connection to a member: persistence, balancing, retries, redispatch.
 
-use std::{cell::Cell, future::poll_fn, io, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use amphora_model::LbAlgorithm;
 use rustls::ClientConfig;
@@ -17,7 +17,8 @@ use crate::{
         BufferPool, Conn, HandshakeError, MemberTls, TlsStream,
         proxy_protocol::{self, Version},
     },
-    local::{LocalMember, LocalPool, Slot},
+    http2::{Joined, MemberStreams, NotOpened, Place},
+    local::{self, LocalMember, LocalPool, Slot},
     snapshot::{MemberPlan, PoolPlan},
     state::{HandshakeCounters, HandshakeFailure},
     tls::PeerFacts,
@@ -45,8 +46,24 @@ pub(crate) struct Route<'a> {
     /// What is known of a client that speaks TLS.
     pub(crate) facts: Option<Rc<PeerFacts>>,
     pub(crate) buffers: &'a BufferPool,
+    /// In which version.
+    pub(crate) wanted: Wanted,
     /// What has been tried so far.
     pub(crate) effort: Cell<Effort>,
+}
+
+/// What is asked of a member, as far as the version of HTTP depends on it. Which of them there are is the pool's ALPN's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// It is not HTTP, or not known to be.
+    Bytes,
+    /// A request, in any version.
+    Request,
+    /// An upgrade: in HTTP/2 of members that have said that they take an extended CONNECT, in HTTP/1.1 of others.
+    Upgrade,
+    /// A request with an identity that is the connection's: in HTTP/1.1, where there is such a thing. HTTP/2 is for those who
+    /// cannot be spoken to otherwise, on a connection that serves nobody else.
+    Identity,
 }
 
 /// What getting a connection to a member has taken.
@@ -103,15 +120,35 @@ pub(crate) struct Connected {
     pub(crate) slot: Slot,
     /// Index in the pool's plan.
     pub(crate) member: usize,
-    pub(crate) stream: Conn,
-    /// When the connection was made; `None` for one that has carried an exchange before.
+    pub(crate) carrier: Carrier,
+    /// Since when it is there, if it was waited for.
     pub(crate) opened: Option<Instant>,
+    /// It has carried an exchange before, or may have.
+    pub(crate) reused: bool,
+}
+
+/// What carries a request or a session.
+pub(crate) enum Carrier {
+    /// All of a connection.
+    Conn(Conn),
+    /// A stream of one.
+    Stream(Place),
+}
+
+impl Carrier {
+    /// Our address of the connection.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Conn(conn) => conn.local_addr().ok(),
+            Self::Stream(place) => place.local_addr(),
+        }
+    }
 }
 
 impl Connected {
-    fn reused(slot: Slot, member: usize, stream: Conn) -> Self {
+    fn reused(slot: Slot, member: usize, carrier: Carrier) -> Self {
         slot.member().counters().reuses.add(1);
-        Self { slot, member, stream, opened: None }
+        Self { slot, member, carrier, opened: None, reused: true }
     }
 }
 
@@ -151,19 +188,19 @@ pub(crate) struct Chosen {
 /// A handshake with a member. One that is given up, because the client has left, is counted as well.
 struct Shaking<'a> {
     counters: &'a HandshakeCounters,
-    begun: bool,
+    begun: Cell<bool>,
 }
 
 impl Shaking<'_> {
     /// It has come to its end, whichever; false when none was begun.
-    fn end(&mut self) -> bool {
-        mem::take(&mut self.begun)
+    fn end(&self) -> bool {
+        self.begun.take()
     }
 }
 
 impl Drop for Shaking<'_> {
     fn drop(&mut self) {
-        if self.begun {
+        if self.end() {
             self.counters.failed[HandshakeFailure::Closed as usize].add(1);
         }
     }
@@ -181,7 +218,7 @@ impl Route<'_> {
         };
         let slot = self.slot(member);
         Ok(match self.idle(&slot, reuse) {
-            Some(stream) => Begun::Connected(Connected::reused(slot, member, stream)),
+            Some(carrier) => Begun::Connected(Connected::reused(slot, member, carrier)),
             None => Begun::Chosen(Chosen { slot, member }),
         })
     }
@@ -197,7 +234,9 @@ impl Route<'_> {
         loop {
             let address = plan.members[member].address();
             let failure = match self.connect_to(slot.member(), address).await {
-                Ok((stream, at)) => return Ok(Connected { slot, member, stream, opened: Some(at) }),
+                Ok((carrier, at, reused)) => {
+                    return Ok(Connected { slot, member, carrier, opened: Some(at), reused });
+                }
                 Err(failure) => failure,
             };
             let next = dispatch.failed(member, failure, timeout);
@@ -226,26 +265,112 @@ impl Route<'_> {
             }
             self.again(failed, member);
             slot = self.slot(member);
-            if let Some(stream) = self.idle(&slot, reuse) {
-                return Ok(Connected::reused(slot, member, stream));
+            if let Some(carrier) = self.idle(&slot, reuse) {
+                return Ok(Connected::reused(slot, member, carrier));
             }
         }
     }
 
+    /// Gets a connection, or a stream of one; says when, and whether it is one that others have opened.
     async fn connect_to(
+        &self,
+        member: &Rc<LocalMember>,
+        address: SocketAddr,
+    ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
+        let shaking = Shaking { counters: &member.pool_counters().handshakes, begun: Cell::default() };
+        let got = match self.streams(member) {
+            None => {
+                let config = self.config(member);
+                let making = self.make(member, address, config.as_ref(), &shaking);
+                let made = tokio::time::timeout(self.timeout, making).await;
+                made.map(|made| made.map(|(conn, at)| (Carrier::Conn(conn), at, false)))
+            }
+            Some(streams) => {
+                // In a place of its own: clients of members that are spoken to plainly are given no room for it.
+                let joining = Box::pin(self.join(member, address, &streams, &shaking));
+                tokio::time::timeout(self.timeout, joining).await
+            }
+        };
+        got.unwrap_or_else(|_| {
+            if shaking.end() {
+                shaking.counters.failed[HandshakeFailure::Late as usize].add(1);
+            }
+            Err(ConnectFailure::Timeout)
+        })
+    }
+
+    /// The same of a member that may be spoken to in HTTP/2.
+    async fn join(
+        &self,
+        member: &Rc<LocalMember>,
+        address: SocketAddr,
+        streams: &MemberStreams,
+        shaking: &Shaking<'_>,
+    ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
+        let (place, reused) = match streams.join().await.map_err(|NotOpened| ConnectFailure::Error)? {
+            Joined::Place(place) => {
+                member.counters().reuses.add(1);
+                (place, true)
+            }
+            Joined::Connect(connecting) => {
+                let config = self.pool.plan.tls.as_ref().map(|context| member.tls_config(context));
+                let (conn, at) = match self.make(member, address, config.as_ref(), shaking).await {
+                    Ok(made) => made,
+                    Err(failure) => {
+                        connecting.has_failed();
+                        return Err(failure);
+                    }
+                };
+                if conn.alpn() != Some(b"h2") {
+                    connecting.is_http1();
+                    return Ok((Carrier::Conn(conn), at, false));
+                }
+                (connecting.start(conn, self.buffers).await.map_err(|_| ConnectFailure::Error)?, false)
+            }
+        };
+        if self.wanted == Wanted::Upgrade {
+            return self.tunnel(member, address, place, reused, shaking).await;
+        }
+        Ok((Carrier::Stream(place), Instant::now(), reused))
+    }
+
+    /// What an upgrade is asked for on, of a member that speaks HTTP/2.
+    async fn tunnel(
+        &self,
+        member: &Rc<LocalMember>,
+        address: SocketAddr,
+        place: Place,
+        reused: bool,
+        shaking: &Shaking<'_>,
+    ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
+        place.settled().await;
+        let http1 = self.pool.plan.tls.as_ref().and_then(|context| member.http1_config(context));
+        match http1 {
+            Some(config) if !place.takes_extended_connect() => {
+                drop(place);
+                let (conn, at) = self.make(member, address, Some(&config), shaking).await?;
+                Ok((Carrier::Conn(conn), at, false))
+            }
+            _ => Ok((Carrier::Stream(place), Instant::now(), reused)),
+        }
+    }
+
+    /// Makes a connection, and counts it; says when it was there. From when on it is TLS that is waited for, it is `shaking` hands.
+    async fn make(
         &self,
         member: &LocalMember,
         address: SocketAddr,
+        config: Option<&Arc<ClientConfig>>,
+        shaking: &Shaking<'_>,
     ) -> Result<(Conn, Instant), ConnectFailure> {
         let counters = member.counters();
         counters.connects.add(1);
         let begun = Instant::now();
+        let shaken = self.shake_hands(address, config, shaking).await;
         let handshakes = &member.pool_counters().handshakes;
-        let mut shaking = Shaking { counters: handshakes, begun: false };
-        let made = tokio::time::timeout(self.timeout, self.make(member, address, &mut shaking.begun)).await;
-        let shaken = shaking.end();
-        match made {
-            Ok(Ok(stream)) => {
+        let has_begun = shaking.end();
+        match shaken {
+            Ok(stream) => {
                 let opened = Instant::now();
                 counters.connect_time_us.add(opened.duration_since(begun).as_micros() as u64);
                 if let Conn::Tls(stream) = &stream {
@@ -253,28 +378,21 @@ impl Route<'_> {
                 }
                 Ok((stream, opened))
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 tracing::debug!(%address, %error, "connect");
-                if shaken {
+                if has_begun {
                     count_failed(handshakes, &error);
                 }
                 Err(ConnectFailure::Error)
             }
-            Err(_) => {
-                if shaken {
-                    handshakes.failed[HandshakeFailure::Late as usize].add(1);
-                }
-                Err(ConnectFailure::Timeout)
-            }
         }
     }
 
-    /// Makes a connection. From when on it is TLS that is waited for, it is `shaking` hands.
-    async fn make(
+    async fn shake_hands(
         &self,
-        member: &LocalMember,
         address: SocketAddr,
-        shaking: &mut bool,
+        config: Option<&Arc<ClientConfig>>,
+        shaking: &Shaking<'_>,
     ) -> Result<Conn, HandshakeError> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -287,9 +405,8 @@ impl Route<'_> {
                 written => at += written?,
             }
         }
-        let config = self.config(member);
-        let Some(tls) = self.tls(config.as_ref()) else { return Ok(stream.into()) };
-        *shaking = true;
+        let Some(tls) = self.tls(config) else { return Ok(stream.into()) };
+        shaking.begun.set(true);
         let mut stream = Box::new(TlsStream::client(stream, tls, address.ip(), self.buffers)?);
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(Conn::Tls(stream))
@@ -309,8 +426,16 @@ impl Route<'_> {
         Slot::new(Rc::clone(&self.pool.members[member]), self.now)
     }
 
-    fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<Conn> {
-        match reuse {
+    /// What is there to carry a request: room on a connection of HTTP/2, whoever uses it, or an idle one of HTTP/1.1.
+    fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<Carrier> {
+        if self.wanted != Wanted::Bytes
+            && let Some(streams) = self.streams(slot.member())
+            && let Some(place) = streams.place()
+            && (self.wanted == Wanted::Request || place.takes_extended_connect())
+        {
+            return Some(Carrier::Stream(place));
+        }
+        let idle = match reuse {
             Reuse::Never => None,
             Reuse::Fresh => {
                 let config = self.config(slot.member());
@@ -320,13 +445,31 @@ impl Route<'_> {
                 let config = self.config(slot.member());
                 slot.member().take_idle(self.client(), self.tls(config.as_ref()))
             }
-        }
+        };
+        idle.map(Carrier::Conn)
     }
 
     /// With what the member is spoken to; `None` is plainly.
     #[inline]
     fn config(&self, member: &LocalMember) -> Option<Arc<ClientConfig>> {
-        self.pool.plan.tls.as_ref().map(|context| member.tls_config(context))
+        self.pool.plan.tls.as_ref().map(|context| match self.wanted {
+            Wanted::Identity => member.http1_config(context).unwrap_or_else(|| member.tls_config(context)),
+            _ => member.tls_config(context),
+        })
+    }
+
+    /// Connections on which the member may be asked for this in HTTP/2; `None` when it is not to be.
+    #[inline]
+    fn streams(&self, member: &Rc<LocalMember>) -> Option<MemberStreams> {
+        let context = self.pool.plan.tls.as_ref()?;
+        match self.wanted {
+            Wanted::Bytes => None,
+            Wanted::Identity => member.http1_config(context).is_none().then(local::alone),
+            Wanted::Request | Wanted::Upgrade => {
+                let sni = self.facts.as_ref().and_then(|facts| facts.sni.as_deref());
+                member.streams(context, sni, &self.header)
+            }
+        }
     }
 
     #[inline]
@@ -340,7 +483,7 @@ impl Route<'_> {
         let local = &self.pool.members[member];
         let config = self.config(local);
         let stream = own.take(local, self.tls(config.as_ref()))?;
-        Some(Connected::reused(self.slot(member), member, stream))
+        Some(Connected::reused(self.slot(member), member, Carrier::Conn(stream)))
     }
 
     /// Counts what `failed` at one member and is tried again, there or at another.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     log::Logged,
-    member::{self, Begun, Connected, Effort, NoMember, Reuse, Route},
+    member::{self, Begun, Carrier, Connected, Effort, NoMember, Reuse, Route, Wanted},
     relay::{self, RelayOptions},
 };
 use crate::{
@@ -83,6 +83,7 @@ async fn carry(
         header: member::header(pool_plan, client, || stream.local_addr(), None),
         facts: None,
         buffers: &worker.pools.buffers,
+        wanted: Wanted::Bytes,
         effort: Cell::default(),
     };
     let connected = tokio::select! {
@@ -95,7 +96,9 @@ async fn carry(
         record.marks.requested = Some(begun);
         record.routed(&route, begun);
         match &connected {
-            Some(Ok(connected)) => record.connected(&connected.stream, connected.opened.unwrap_or(begun)),
+            Some(Ok(connected)) => {
+                record.connected(|| connected.carrier.local_addr(), connected.opened.unwrap_or(begun));
+            }
             Some(Err(NoMember)) => record.unconnected(route.effort.get()),
             None => record.termination.set(Cause::ClientGone, Phase::Connect),
         }
@@ -103,17 +106,18 @@ async fn carry(
     if connected.is_none() {
         route.abandoned();
     }
-    let Some(Ok(mut connected)) = connected else {
+    // What is not HTTP gets a connection of its own.
+    let Some(Ok(Connected { slot, member, carrier: Carrier::Conn(mut conn), opened, .. })) = connected else {
         let unheard = stream.discard(UNHEARD);
         if let Some(record) = record {
             record.bytes_in += unheard as u64;
         }
         return;
     };
-    let at = Rc::clone(connected.slot.member());
+    let at = Rc::clone(slot.member());
     let member_counters = at.counters();
     if let Some((stick, key)) = stick {
-        stick.store(key, connected.member, now);
+        stick.store(key, member, now);
     }
     // Nobody else is tried any more.
     drop(route);
@@ -124,12 +128,10 @@ async fn carry(
         from_client: None,
         from_member: None,
     };
-    let end =
-        relay::relay(&mut stream, &mut connected.stream, options, &worker.pools, counters, member_counters)
-            .await;
+    let end = relay::relay(&mut stream, &mut conn, options, &worker.pools, counters, member_counters).await;
     let total = begun.elapsed().as_micros() as u64;
     member_counters.total_time_us.add(total);
-    let opened = connected.opened.unwrap_or(begun);
+    let opened = opened.unwrap_or(begun);
     member_counters.times.add(opened.duration_since(begun).as_micros() as u64, 0, total);
     if let Some(record) = record {
         record.relayed(&end);

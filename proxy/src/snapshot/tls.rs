@@ -98,11 +98,7 @@ impl<'a> Maker<'a> {
         let path = format!("loadbalancer.pools[{}]", pool.id);
         let ids = tls.authorities.iter().chain(&tls.revocations).chain(&tls.client_certificate);
         let read = ReadAhead::of(&*self.source.material, ids);
-        let compile = || {
-            let mut offered = tls.clone();
-            without_http2(&mut offered.settings)?;
-            ClientContext::compile(&offered, &read)
-        };
+        let compile = || ClientContext::compile(tls, &read);
         let known = self.before.clients.get(&pool.id);
         let made = make(known, tls, read.digest, ClientContext::identity, compile)
             .map_err(|faults| at(&path, faults))?;
@@ -115,16 +111,6 @@ impl<'a> Maker<'a> {
     pub(super) fn into_contexts(self) -> (Contexts, Vec<Remark>) {
         (self.made, self.remarks)
     }
-}
-
-/// What is spoken with members is HTTP/1.1 so far, whatever a document would like besides.
-fn without_http2(settings: &mut TlsSettings) -> Result<(), Vec<TlsFault>> {
-    if settings.alpn == [AlpnProtocol::H2] {
-        let reason = "members are not spoken to in HTTP/2 yet: h2 takes http/1.1 beside it".to_owned();
-        return Err(vec![TlsFault { field: "alpn_protocols", reason }]);
-    }
-    settings.alpn.retain(|protocol| *protocol != AlpnProtocol::H2);
-    Ok(())
 }
 
 /// What is scraped is spoken of in HTTP/1.1, whatever a document would like besides.
@@ -191,24 +177,5 @@ impl ReadAhead {
 impl Material for ReadAhead {
     fn pem(&self, id: &CertificateId) -> Result<Pem, MaterialError> {
         self.read.get(id).cloned().unwrap_or_else(|| Err(MaterialError::Missing(id.clone())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use amphora_model::TlsVersion;
-
-    use super::*;
-
-    #[test]
-    fn a_member_is_not_asked_for_http_2_alone() {
-        let of = |alpn: &[AlpnProtocol]| {
-            let (versions, alpn) = (vec![TlsVersion::Tls1_3], alpn.to_vec());
-            let mut settings = TlsSettings { versions, alpn, ..TlsSettings::default() };
-            without_http2(&mut settings).map(|()| settings.alpn).map_err(|faults| faults[0].field)
-        };
-        assert_eq!(of(&[AlpnProtocol::H2]), Err("alpn_protocols"));
-        assert_eq!(of(&[AlpnProtocol::H2, AlpnProtocol::Http11]), Ok(vec![AlpnProtocol::Http11]));
-        assert_eq!(of(&[]), Ok(Vec::new()));
     }
 }

@@ -10,6 +10,7 @@ use super::{
     downstream::Downstream,
     exchange::{Exchange, Failure, Progress},
     persistence::Affinity,
+    upstream::Upstream,
 };
 use crate::{
     http::{Method, ResponseEdits, Version},
@@ -65,11 +66,16 @@ impl Attempt<'_> {
         let mut progress = Progress::new(self.ready_at);
         let mut interim = 0;
         let mut continued = false;
+        if let Upstream::Http2(stream) = &mut *exchange.upstream {
+            stream.send_head(&work.out, &mut work.request, exchange.upload.is_done())?;
+            sent = work.out.len();
+            counters.bytes_in.add(sent as u64);
+        }
         loop {
             let head = exchange.response_head(&work.out, &mut sent, &mut work.response, &mut progress).await;
             let length = head.map_err(|failure| match failure {
                 // The member has begun to answer.
-                Failure::Unanswered if interim > 0 => Failure::CutHead,
+                Failure::Unanswered | Failure::NotProcessed if interim > 0 => Failure::CutHead,
                 failure => failure,
             })?;
             let view = work.response.view(exchange.upstream.head());
@@ -131,6 +137,7 @@ impl Attempt<'_> {
                 exchange.upload_broken = true;
             }
             let early = !exchange.is_sent();
+            exchange.upload.settle();
             let identity = view.binds_identity();
             self.affinity.learn(self.pool, self.member, &view, self.now);
             let hop = self.hop(&framing, exchange);

@@ -17,7 +17,7 @@ use super::{
     downstream::Downstream,
     exchange::{Exchange, Failure},
     tunnel::Tunnel,
-    upstream::{MemberConnection, Upstream},
+    upstream::{MemberConnection, MemberStream, Upstream},
 };
 use crate::{
     balance::Flow,
@@ -27,7 +27,7 @@ use crate::{
         responses::{self, Recipient},
     },
     local::{LocalListener, Work, Worker},
-    session::member::{self, Begun, Connected, NoMember, Reuse, Route},
+    session::member::{self, Begun, Carrier, Connected, NoMember, Reuse, Route, Wanted},
     state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
 };
 
@@ -150,10 +150,15 @@ impl Forward {
                 ),
                 facts: downstream.facts().cloned(),
                 buffers: &worker.pools.buffers,
+                wanted: if request.framing.upgrade {
+                    Wanted::Upgrade
+                } else if request.identity {
+                    Wanted::Identity
+                } else {
+                    Wanted::Request
+                },
                 effort: Cell::default(),
             };
-            let tied = route.persistent.or(route.again);
-            let mut begun_with = tied.and_then(|member| downstream.own(|own| route.take_own(member, own)));
             let repeatable = request.framing.body == Body::None && request.method.is_idempotent();
             let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
                 // The header at the start of the connection names one client.
@@ -164,25 +169,26 @@ impl Forward {
                 (None, false) if downstream.is_first() => Reuse::Never,
                 (None, false) => Reuse::Fresh,
             };
-            let mut is_own = begun_with.is_some();
+            let mut is_own = true;
             let mut again = false;
+            let mut refused = 0;
+            // What of the body was sent to a member that has not processed it.
+            let mut kept = None;
             let mut upstream;
             let (mut exchange, mut response, chosen, times) = loop {
-                let connected = match begun_with.take() {
-                    Some(own) => own,
-                    None => match connect(&route, downstream, &request, reuse).await {
+                let connected = if is_own && let Some(own) = take_own(&route, downstream) {
+                    own
+                } else {
+                    is_own = false;
+                    match connect(&route, downstream, &request, reuse).await {
                         Some(Ok(connected)) => connected,
                         Some(Err(NoMember)) => {
                             if let Some(record) = work.log.record() {
                                 record.routed(&route, begun);
                                 record.unconnected(route.effort.get());
                             }
-                            return answer(
-                                work,
-                                503,
-                                request.recipient(listener.is_closing()),
-                                pool_counters,
-                            );
+                            let to = request.recipient(listener.is_closing());
+                            return answer(work, 503, to, pool_counters);
                         }
                         None => {
                             route.abandoned();
@@ -190,40 +196,43 @@ impl Forward {
                                 record.routed(&route, begun);
                                 record.abandoned();
                             }
-                            return fail(
-                                work,
-                                request.recipient(listener.is_closing()),
-                                Failure::ClientGone,
-                                counters,
-                                pool_counters,
-                            );
+                            let to = request.recipient(listener.is_closing());
+                            return fail(work, to, Failure::ClientGone, counters, pool_counters);
                         }
-                    },
+                    }
                 };
-                let Connected { slot, member: chosen, stream, opened } = connected;
+                let Connected { slot, member: chosen, carrier, opened, reused } = connected;
                 // One of the two has failed it.
                 if std::mem::take(&mut again)
                     && let Some(failed) = route.avoid.or(route.again)
                 {
                     route.again(failed, chosen);
                 }
-                upstream = Upstream::Http1(MemberConnection {
-                    stream,
-                    inlet: Inlet::new(&worker.pools.buffers),
-                    slot,
-                });
+                upstream = match carrier {
+                    Carrier::Conn(stream) => Upstream::Http1(MemberConnection {
+                        stream,
+                        inlet: Inlet::new(&worker.pools.buffers),
+                        slot,
+                    }),
+                    Carrier::Stream(place) => Upstream::Http2(Box::new(MemberStream::new(place, slot))),
+                };
+                if kept.is_some() && !upstream.is_stream() {
+                    // What is left of the body is on its way into frames.
+                    let to = request.recipient_after(false, listener.is_closing());
+                    count_failure(Failure::NotProcessed, upstream.counters());
+                    return fail(work, to, Failure::NotProcessed, counters, pool_counters);
+                }
                 if let Some(record) = work.log.record() {
                     record.routed(&route, begun);
-                    record.connected(upstream.conn(), opened.unwrap_or(begun));
+                    record.connected(|| upstream.local_addr(), opened.unwrap_or(begun));
                 }
                 affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
                 let mut exchange = Exchange {
                     pools: &worker.pools,
-                    upload: BodyRelay::new(
-                        request.framing.body,
-                        Transfer::WithoutTrailers,
-                        Hops::between(downstream.is_stream(), upstream.is_stream()),
-                    ),
+                    upload: match kept.take() {
+                        Some(kept) => BodyRelay::Frames(kept),
+                        None => upload(&request, downstream.is_stream(), upstream.is_stream()),
+                    },
                     timeouts: &timeouts,
                     counters,
                     upload_broken: false,
@@ -243,7 +252,15 @@ impl Forward {
                     ready_at: opened.unwrap_or(begun),
                     response_us: None,
                 };
-                let outcome = attempt.response(&mut exchange, work).await;
+                let mut outcome = attempt.response(&mut exchange, work).await;
+                if matches!(outcome, Err(Failure::NotProcessed)) {
+                    // Whatever it asks for may be asked for again, if all of it is still there.
+                    refused += 1;
+                    match exchange.upload.rewind() {
+                        Ok(sent) if refused <= MOST_REFUSALS => kept = sent,
+                        _ => outcome = Err(Failure::Unanswered),
+                    }
+                }
                 let times = Times { begun, ready_at: attempt.ready_at, response_us: attempt.response_us };
                 let failure = match outcome {
                     Ok(response) => break (exchange, response, chosen, times),
@@ -259,7 +276,15 @@ impl Forward {
                 downstream.set_active(ended);
                 is_own = false;
                 match failure {
-                    Failure::Unanswered if opened.is_none() && repeatable => {
+                    Failure::NotProcessed => {
+                        // The member is about to go, or busy: it is asked again, and at last somebody else.
+                        again = true;
+                        route.again = Some(chosen);
+                        if refused == MOST_REFUSALS {
+                            (route.persistent, route.again, route.avoid) = (None, None, Some(chosen));
+                        }
+                    }
+                    Failure::Unanswered if reused && repeatable && upstream.is_spent() => {
                         // The member closed an idle connection while the request was on its way to it. Nothing was
                         // answered and the request may be repeated, so it is, on a connection that is surely open.
                         again = true;
@@ -305,11 +330,14 @@ impl Forward {
                 }
                 return Carried::Relayed(Disposition::Close);
             }
-            let Upstream::Http1(connection) = upstream;
             if response.switched {
-                return Carried::Relayed(Disposition::Tunnel(Box::new(Tunnel::new(connection, timeouts))));
+                return Carried::Relayed(Disposition::Tunnel(Box::new(Tunnel::new(upstream, timeouts))));
             }
-            if response.keep_member && upload_done && connection.inlet.is_empty() {
+            if let Upstream::Http1(connection) = upstream
+                && response.keep_member
+                && upload_done
+                && connection.inlet.is_empty()
+            {
                 let MemberConnection { stream, slot, .. } = connection;
                 if is_own || request.identity || response.identity {
                     downstream.own(|own| own.keep(slot.member(), chosen, stream));
@@ -328,6 +356,17 @@ impl Forward {
             })
         }
     }
+}
+
+/// How often members may refuse a request before they have processed it (HAProxy `retries`).
+const MOST_REFUSALS: u8 = 3;
+
+/// The body of a request on its way, to a member that is spoken to over a `stream` of HTTP/2 or not.
+#[inline]
+fn upload(request: &Request, from_stream: bool, stream: bool) -> BodyRelay {
+    let hops = Hops::between(from_stream, stream);
+    let upload = BodyRelay::new(request.framing.body, Transfer::WithoutTrailers, hops);
+    if stream { upload.keep() } else { upload }
 }
 
 /// What of an attempt is counted when it ends.
@@ -349,6 +388,13 @@ impl Times {
 
 fn flow(client: SocketAddr) -> Flow {
     Flow { source: client.ip(), source_port: client.port() }
+}
+
+/// The client's own connection to the member that it is tied to.
+#[inline]
+fn take_own(route: &Route<'_>, downstream: &mut Downstream<'_>) -> Option<Connected> {
+    let member = route.persistent.or(route.again)?;
+    downstream.own(|own| route.take_own(member, own))
 }
 
 /// Gets a connection to a member; `None` when the client gives up meanwhile.
@@ -397,7 +443,7 @@ fn fail(
         record.failed(failure);
     }
     let refused = match failure {
-        Failure::Unanswered | Failure::CutHead | Failure::BadResponse => {
+        Failure::Unanswered | Failure::NotProcessed | Failure::CutHead | Failure::BadResponse => {
             return answer(work, 502, to, pool);
         }
         Failure::MemberLate => return answer(work, 504, to, pool),
@@ -416,7 +462,11 @@ fn fail(
 /// Counts what failed at the member that had it last.
 fn count_failure(failure: Failure, at: &MemberCounters) {
     match failure {
-        Failure::Unanswered | Failure::CutHead | Failure::BadResponse | Failure::MemberLate => {
+        Failure::Unanswered
+        | Failure::NotProcessed
+        | Failure::CutHead
+        | Failure::BadResponse
+        | Failure::MemberLate => {
             at.response_errors.add(1);
         }
         Failure::Cut => {

@@ -27,6 +27,8 @@ use crate::{
 pub(super) enum Failure {
     /// The member closed or failed before the first byte of a response.
     Unanswered,
+    /// The same, and it is certain that it has not acted on the request (RFC 9113 section 8.7).
+    NotProcessed,
     /// It did so behind the first byte of a head: 502.
     CutHead,
     /// What the member sent is not a response: 502.
@@ -81,34 +83,44 @@ impl Exchange<'_, '_> {
         response.reset();
         let mut unparsed = match self.upstream {
             Upstream::Http1(connection) => !connection.inlet.is_empty(),
+            Upstream::Http2(_) => false,
         };
         poll_fn(|cx| {
             if self.poll_send(cx, head, sent)? {
                 progress.made();
             }
-            let Upstream::Http1(connection) = &mut *self.upstream;
-            loop {
-                if unparsed {
-                    unparsed = false;
-                    match response.parse(connection.inlet.filled()) {
-                        Ok(Some(length)) => return Poll::Ready(Ok(length)),
-                        Ok(None) => {}
-                        Err(reason) => {
-                            tracing::debug!(%reason, "bad response");
-                            return Poll::Ready(Err(Failure::BadResponse));
+            match &mut *self.upstream {
+                Upstream::Http1(connection) => loop {
+                    if unparsed {
+                        unparsed = false;
+                        match response.parse(connection.inlet.filled()) {
+                            Ok(Some(length)) => return Poll::Ready(Ok(length)),
+                            Ok(None) => {}
+                            Err(reason) => {
+                                tracing::debug!(%reason, "bad response");
+                                return Poll::Ready(Err(Failure::BadResponse));
+                            }
                         }
                     }
-                }
-                match connection.inlet.poll_fill(cx, &mut connection.stream) {
-                    Poll::Ready(Ok(n)) if n > 0 => {
-                        connection.slot.member().counters().bytes_out.add(n as u64);
-                        unparsed = true;
+                    match connection.inlet.poll_fill(cx, &mut connection.stream) {
+                        Poll::Ready(Ok(n)) if n > 0 => {
+                            connection.slot.member().counters().bytes_out.add(n as u64);
+                            unparsed = true;
+                        }
+                        Poll::Ready(_) if connection.inlet.is_empty() => {
+                            return Poll::Ready(Err(Failure::Unanswered));
+                        }
+                        Poll::Ready(_) => return Poll::Ready(Err(Failure::CutHead)),
+                        Poll::Pending => break,
                     }
-                    Poll::Ready(_) if connection.inlet.is_empty() => {
-                        return Poll::Ready(Err(Failure::Unanswered));
+                },
+                Upstream::Http2(stream) => {
+                    if let Poll::Ready(read) = stream.poll_head(cx, response) {
+                        if let Ok(length) = read {
+                            self.upstream.counters().bytes_out.add(length as u64);
+                        }
+                        return Poll::Ready(read);
                     }
-                    Poll::Ready(_) => return Poll::Ready(Err(Failure::CutHead)),
-                    Poll::Pending => break,
                 }
             }
             let all_sent = *sent == head.len() && self.upload.is_done();

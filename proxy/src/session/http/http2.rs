@@ -73,7 +73,13 @@ pub(super) async fn serve<H: 'static>(
             connection.poll_accept(cx)
         })
         .await;
-        let Ok(mut incoming) = accepted else { break };
+        let mut incoming = match accepted {
+            Ok(incoming) => incoming,
+            Err(ended) => {
+                tracing::debug!(%address, ?ended, "connection ended");
+                break;
+            }
+        };
         worker.pulse.turn();
         let Some(place) = Place::take(&worker.clients, &streams) else {
             tracing::debug!(%address, "no room for a stream");

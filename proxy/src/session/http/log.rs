@@ -124,7 +124,7 @@ impl Record {
         let answered = self.marks.answered.is_some();
         let phase = if answered { Phase::Data } else { Phase::Headers };
         let (cause, status) = match failure {
-            Failure::Unanswered | Failure::CutHead => (Cause::ServerGone, 502),
+            Failure::Unanswered | Failure::NotProcessed | Failure::CutHead => (Cause::ServerGone, 502),
             Failure::BadResponse => (Cause::Proxy, 502),
             Failure::MemberLate => (Cause::ServerLate, 504),
             Failure::ClientGone => (Cause::ClientGone, 400),

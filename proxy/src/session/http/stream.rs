@@ -79,15 +79,6 @@ impl ClientStream {
         }
     }
 
-    /// Both at once.
-    pub(super) fn both(&mut self) -> (Source<'_>, Sink<'_>) {
-        let sink = match &mut self.response {
-            Sending::Body(body) => Sink::Http2(body),
-            Sending::Nothing(_) | Sending::Ended => Sink::Ended,
-        };
-        (Source::Http2(&mut self.body), sink)
-    }
-
     /// Ready when the client has reset the stream, or its connection has ended.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.body.absorb(cx);

@@ -1,15 +1,21 @@
 //! After `101 Switching Protocols`: bytes both ways, as on a TCP listener.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
 use super::{
-    body::{BodyRelay, Hops, RelayError, Sink, Source},
+    body::{BodyRelay, Hops, RelayError, Sink},
     client::Client,
+    downstream::Downstream,
     stream::ClientStream,
-    upstream::MemberConnection,
+    upstream::{MemberConnection, Upstream},
 };
 use crate::{
     local::Worker,
@@ -17,15 +23,15 @@ use crate::{
     state::ListenerState,
 };
 
-/// A connection to a member that has left HTTP.
+/// What a member has left HTTP on: a connection, or a stream.
 pub(super) struct Tunnel {
-    member: MemberConnection,
+    member: Upstream,
     timeouts: ListenerTimeouts,
 }
 
 impl Tunnel {
     /// `timeouts` are those of the request that asked for it.
-    pub(super) fn new(member: MemberConnection, timeouts: ListenerTimeouts) -> Self {
+    pub(super) fn new(member: Upstream, timeouts: ListenerTimeouts) -> Self {
         Self { member, timeouts }
     }
 
@@ -36,10 +42,12 @@ impl Tunnel {
         listener: &ListenerState,
         client: &mut Client,
     ) -> RelayEnd {
-        let Self { member: MemberConnection { stream, inlet, slot }, timeouts } = self;
+        let Upstream::Http1(MemberConnection { stream, inlet, slot }) = &mut self.member else {
+            return self.relay(worker, listener, Downstream::Http1(client)).await;
+        };
         let options = RelayOptions {
-            client_timeout: timeouts.client_data,
-            member_timeout: timeouts.member_data,
+            client_timeout: self.timeouts.client_data,
+            member_timeout: self.timeouts.member_data,
             from_client: client.inlet.take(),
             from_member: inlet.take(),
         };
@@ -55,18 +63,29 @@ impl Tunnel {
         listener: &ListenerState,
         stream: &mut ClientStream,
     ) -> RelayEnd {
-        let Self { member: MemberConnection { stream: conn, inlet, slot }, timeouts } = self;
-        let at = slot.member().counters();
+        self.relay(worker, listener, Downstream::Http2(stream)).await
+    }
+
+    /// The same where at least one side is a stream.
+    async fn relay(
+        &mut self,
+        worker: &Worker,
+        listener: &ListenerState,
+        mut client: Downstream<'_>,
+    ) -> RelayEnd {
+        let Self { member, timeouts } = self;
+        let at = Rc::clone(member.member());
+        let at = at.counters();
         let listener = listener.counters.of(worker.index);
-        let mut up = BodyRelay::tunnel(Hops::FromFrames);
-        let mut down = BodyRelay::tunnel(Hops::ToFrames);
-        let mut shut = false;
+        let (from, to) = (client.is_stream(), member.is_stream());
+        let mut up = BodyRelay::tunnel(Hops::between(from, to));
+        let mut down = BodyRelay::tunnel(Hops::between(to, from));
+        let mut shut = (false, false);
         let mut last = Instant::now();
         let reason = poll_fn(|cx| {
             let before = (up.moved(), down.moved());
-            let (source, sink) = stream.both();
-            let sent = up.poll(cx, source, Sink::Http1(conn), &worker.pools);
-            let received = down.poll(cx, Source::Http1(conn, inlet), sink, &worker.pools);
+            let sent = up.poll(cx, client.source(), member.sink(), &worker.pools);
+            let received = down.poll(cx, member.source(), client.sink(), &worker.pools);
             let (sent_bytes, received_bytes) = (up.moved() - before.0, down.moved() - before.1);
             if sent_bytes + received_bytes > 0 {
                 listener.bytes_in.add(sent_bytes);
@@ -83,21 +102,34 @@ impl Tunnel {
                 (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
                     return Poll::Ready(EndReason::Aborted(Peer::Member, io::ErrorKind::BrokenPipe));
                 }
-                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(EndReason::Finished),
-                (Poll::Ready(Ok(())), _) if !shut => {
-                    shut = conn.poll_shutdown(cx).is_ready();
-                }
                 _ => {}
+            }
+            // A stream ends with its last data.
+            if sent.is_ready() && !shut.0 {
+                shut.0 = poll_shutdown(cx, member.sink());
+            }
+            if received.is_ready() && !shut.1 {
+                shut.1 = poll_shutdown(cx, client.sink());
+            }
+            if sent.is_ready() && received.is_ready() && shut == (true, true) {
+                return Poll::Ready(EndReason::Finished);
             }
             let (patience, late) = if timeouts.client_data > timeouts.member_data {
                 (timeouts.client_data, Peer::Client)
             } else {
                 (timeouts.member_data, Peer::Member)
             };
-            stream.deadline.set(Some(last + patience));
-            stream.deadline.poll_expired(cx).map(|()| EndReason::TimedOut(late))
+            client.poll_deadline(cx, last + patience).map(|()| EndReason::TimedOut(late))
         })
         .await;
         RelayEnd { client_to_member: up.moved(), member_to_client: down.moved(), reason }
+    }
+}
+
+/// Tells a connection that nothing more comes; whether it is told.
+fn poll_shutdown(cx: &mut Context<'_>, sink: Sink<'_>) -> bool {
+    match sink {
+        Sink::Http1(conn) => conn.poll_shutdown(cx).is_ready(),
+        Sink::Http2(_) | Sink::Ended => true,
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 /// Data that is not longer is copied behind what else is to be written: one send(2) of both is cheaper than two.
 const SMALL: usize = 2048;
 
+/// The most of a request's body that is kept to be sent again. A member that goes away refuses what has just been sent.
+const KEPT: usize = 16 * 1024;
+
 /// What is left of a body that comes over HTTP/1.1.
 #[derive(Debug)]
 enum Left {
@@ -66,6 +69,19 @@ pub(in crate::session::http) struct FrameRelay {
     ended: bool,
     /// The end was written, or waits in `text`.
     finished: bool,
+    /// Something was taken from the source.
+    touched: bool,
+    kept: Option<Box<Kept>>,
+}
+
+/// What a member may have to be sent again by another stream.
+#[derive(Debug, Default)]
+struct Kept {
+    /// All that was sent.
+    data: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    /// Bytes at the front of what waits that have been sent before.
+    again: usize,
 }
 
 impl FrameRelay {
@@ -84,8 +100,8 @@ impl FrameRelay {
         };
         Self {
             outlet,
-            // What HTTP/1.1 says of trailers of requests does not change with the version in between.
-            with_trailers: transfer != Transfer::WithoutTrailers || hops == Hops::Frames,
+            // Members of HTTP/1.1 may take those of requests for the next request; those of HTTP/2 cannot.
+            with_trailers: transfer != Transfer::WithoutTrailers || outlet == Outlet::Frames,
             left,
             lines: Vec::new(),
             trailers: None,
@@ -98,7 +114,67 @@ impl FrameRelay {
             chunked: body == Body::Chunked && hops == Hops::ToFrames,
             ended: none,
             finished: none,
+            touched: false,
+            kept: None,
         }
+    }
+
+    pub(super) fn keep(&mut self) {
+        if !self.finished {
+            self.kept = Some(Box::default());
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.kept = None;
+    }
+
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.touched
+    }
+
+    pub(super) fn rewind(&mut self) -> bool {
+        if !self.touched {
+            return true;
+        }
+        let Some(kept) = &mut self.kept else { return false };
+        let mut data = std::mem::take(&mut kept.data);
+        kept.again += data.len();
+        data.extend_from_slice(&self.data);
+        self.data = data.into();
+        if let Some(trailers) = kept.trailers.take() {
+            self.trailers = Some(trailers);
+        }
+        self.finished = false;
+        (self.moved, self.content) = (0, 0);
+        true
+    }
+
+    /// Sends from the front of what waits as much as there is room for; says how much of it had not been sent before.
+    fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut SendBody) -> Poll<Result<usize, RelayError>> {
+        let n = ready!(self.poll_room(cx, to, self.data.len()))?;
+        let piece = self.data.split_to(n);
+        let again = self.note(&piece);
+        let last = self.ended && self.data.is_empty() && self.trailers.is_none();
+        self.moved += n as u64;
+        self.content += n as u64;
+        self.finished |= last;
+        to.send(piece, last).map_err(|_| RelayError::Destination)?;
+        Poll::Ready(Ok(n - again))
+    }
+
+    /// Data is sent; says how much of it has been before.
+    fn note(&mut self, data: &[u8]) -> usize {
+        self.touched = true;
+        let Some(kept) = &mut self.kept else { return 0 };
+        let again = kept.again.min(data.len());
+        kept.again -= again;
+        if kept.data.len() + data.len() <= KEPT {
+            kept.data.extend_from_slice(data);
+        } else if kept.again == 0 {
+            self.kept = None;
+        }
+        again
     }
 
     pub(super) fn tunnel(hops: Hops) -> Self {
@@ -228,9 +304,13 @@ impl FrameRelay {
             if self.text.is_empty() && self.data.is_empty() {
                 return if self.finished { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
-            let n = match ready!(conn.poll_write_two(cx, &self.text, &self.data, Then::More)) {
-                Ok(n) if n > 0 => n,
-                _ => return Poll::Ready(Err(RelayError::Destination)),
+            let n = match conn.poll_write_two(cx, &self.text, &self.data, Then::More) {
+                Poll::Ready(Ok(n)) if n > 0 => n,
+                Poll::Ready(_) => return Poll::Ready(Err(RelayError::Destination)),
+                Poll::Pending => {
+                    body.absorb(cx);
+                    return Poll::Pending;
+                }
             };
             let of_text = n.min(self.text.len());
             if of_text > 0 {
@@ -258,23 +338,25 @@ impl FrameRelay {
             if !self.data.is_empty() {
                 // What comes meanwhile is taken from the library, where it takes more room.
                 from.absorb(cx);
-                let n = ready!(self.poll_room(cx, to, self.data.len()))?;
-                let piece = self.data.split_to(n);
-                to.send(piece, false).map_err(|_| RelayError::Destination)?;
-                self.moved += n as u64;
-                self.content += n as u64;
+                let n = ready!(self.poll_send(cx, to))?;
                 from.release(n);
                 continue;
             }
+            if self.ended {
+                self.finish(to)?;
+                continue;
+            }
             match ready!(from.poll_data(cx)) {
-                Some(Ok(data)) => self.data = data,
+                Some(Ok(data)) => {
+                    self.touched = true;
+                    self.data = data;
+                }
                 Some(Err(_)) => return Poll::Ready(Err(RelayError::Source)),
                 None => {
-                    self.ended = true;
                     let trailers = ready!(from.poll_trailers(cx)).map_err(|_| RelayError::Source)?;
                     let trailers = trailers.filter(|_| self.with_trailers).map(head::passed_trailers);
                     self.trailers = trailers.filter(|trailers| !trailers.is_empty());
-                    self.finish(to)?;
+                    (self.ended, self.touched) = (true, true);
                 }
             }
         }
@@ -290,6 +372,10 @@ impl FrameRelay {
         loop {
             if self.finished {
                 return Poll::Ready(Ok(()));
+            }
+            if !self.data.is_empty() {
+                ready!(self.poll_send(cx, to))?;
+                continue;
             }
             if self.ended {
                 self.finish(to)?;
@@ -327,6 +413,7 @@ impl FrameRelay {
             *length -= n as u64;
             last = *length == 0;
         }
+        self.note(&inlet.filled()[..n]);
         let sent = if n == inlet.filled().len() {
             match inlet.take() {
                 Some(buffer) => to.send(buffer, last),
@@ -375,6 +462,7 @@ impl FrameRelay {
             self.ended = run.done;
         }
         inlet.consume(consumed);
+        self.touched = true;
         if self.ended {
             self.left = Left::Nothing;
             let trailers = head::trailers(field_lines(&self.lines));
@@ -385,6 +473,7 @@ impl FrameRelay {
         if !data.is_empty() || last {
             self.moved += data.len() as u64;
             self.content += data.len() as u64;
+            self.note(&data);
             to.send(Bytes::from(data), last).map_err(|_| RelayError::Destination)?;
             self.finished = last;
         }
@@ -402,6 +491,10 @@ impl FrameRelay {
 
     fn finish(&mut self, to: &mut SendBody) -> Result<(), RelayError> {
         self.finished = true;
+        self.touched = true;
+        if let Some(kept) = &mut self.kept {
+            kept.trailers.clone_from(&self.trailers);
+        }
         match self.trailers.take() {
             Some(trailers) => to.send_trailers(trailers),
             None => to.send(Bytes::new(), true),

@@ -24,6 +24,10 @@ pub(super) enum RelayError {
     Destination,
 }
 
+/// What was sent of a body is not there to be sent again.
+#[derive(Debug)]
+pub(super) struct NotKept;
+
 /// The beginning of a body that is not longer is copied behind the head.
 const SMALL_BODY: usize = 1024;
 
@@ -33,6 +37,8 @@ pub(super) enum Source<'a> {
     Http1(&'a mut Conn, &'a mut Inlet),
     /// A stream.
     Http2(&'a mut RecvBody),
+    /// Nothing has come.
+    Ended,
 }
 
 /// Where a body goes.
@@ -86,6 +92,42 @@ impl BodyRelay {
         match hops {
             Hops::Wire => Self::Wire(WireRelay::new(body, transfer)),
             _ => Self::Frames(Box::new(FrameRelay::new(body, transfer, hops))),
+        }
+    }
+
+    /// What is sent is kept, as long as it is not much, so that it can be sent [again](Self::rewind) by a member that has
+    /// not processed it.
+    pub(super) fn keep(mut self) -> Self {
+        if let Self::Frames(relay) = &mut self {
+            relay.keep();
+        }
+        self
+    }
+
+    /// Nothing is sent again any more.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        if let Self::Frames(relay) = self {
+            relay.settle();
+        }
+    }
+
+    /// Goes back to the beginning, for another stream: returns what was sent, if anything has been taken from where it comes from.
+    ///
+    /// # Errors
+    /// When too much has been sent to be kept.
+    pub(super) fn rewind(&mut self) -> Result<Option<Box<FrameRelay>>, NotKept> {
+        let Self::Frames(relay) = self else { return Err(NotKept) };
+        if relay.is_untouched() {
+            return Ok(None);
+        }
+        if !relay.rewind() {
+            return Err(NotKept);
+        }
+        let nothing = Self::Wire(WireRelay::new(Body::None, Transfer::AsIs));
+        match std::mem::replace(self, nothing) {
+            Self::Frames(relay) => Ok(Some(relay)),
+            Self::Wire(_) => Err(NotKept),
         }
     }
 
@@ -143,7 +185,7 @@ impl BodyRelay {
     ) -> Result<(&'b [u8], bool), RelayError> {
         match (self, source) {
             (Self::Wire(relay), Source::Http1(_, inlet)) => relay.claim(inlet),
-            (Self::Wire(_), Source::Http2(_)) => Ok((&[], false)),
+            (Self::Wire(_), _) => Ok((&[], false)),
             (Self::Frames(relay), source) => relay.claim(cx, source),
         }
     }
@@ -169,7 +211,7 @@ impl BodyRelay {
     pub(super) fn wrote(&mut self, source: Source<'_>, n: usize) {
         match (self, source) {
             (Self::Wire(relay), Source::Http1(_, inlet)) => relay.wrote(inlet, n),
-            (Self::Wire(_), Source::Http2(_)) => {}
+            (Self::Wire(_), _) => {}
             (Self::Frames(relay), source) => relay.wrote(source, n),
         }
     }
