@@ -98,20 +98,30 @@ impl<'a> PublicKey<'a> {
     }
 }
 
-impl<'a> Certificate<'a> {
-    /// Reads a certificate, and nothing behind it. `None` when it is not in the form of RFC 5280.
-    pub fn read(der: &'a [u8]) -> Option<Self> {
+/// What has a signature: a certificate, or a revocation list.
+pub(crate) struct Signed<'a> {
+    pub(crate) content: &'a [u8],
+    /// The content as it is signed, with its tag and length.
+    pub(crate) signed: &'a [u8],
+    pub(crate) algorithm: AlgorithmIdentifier<'a>,
+    pub(crate) signature: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    pub(crate) fn read(der: &'a [u8]) -> Option<Self> {
         let mut reader = Reader::new(der);
         let mut outer = reader.enter(tag::SEQUENCE)?;
-        if !reader.is_empty() {
-            return None;
-        }
         let Element { content, whole: signed, .. } = outer.expect(tag::SEQUENCE)?;
         let algorithm = AlgorithmIdentifier::read(&mut outer)?;
         let signature = octets(outer.expect(tag::BIT_STRING)?.content)?;
-        if !outer.is_empty() {
-            return None;
-        }
+        (reader.is_empty() && outer.is_empty()).then_some(Self { content, signed, algorithm, signature })
+    }
+}
+
+impl<'a> Certificate<'a> {
+    /// Reads a certificate, and nothing behind it. `None` when it is not in the form of RFC 5280.
+    pub fn read(der: &'a [u8]) -> Option<Self> {
+        let Signed { content, signed, algorithm, signature } = Signed::read(der)?;
         let mut inner = Reader::new(content);
         let version = match inner.optional(tag::constructed(0)) {
             None => 1,

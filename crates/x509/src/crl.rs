@@ -1,8 +1,8 @@
 //! Certificate revocation lists.
 
 use crate::{
-    certificate::{AlgorithmIdentifier, Extensions},
-    der::{Element, Reader, octets, tag},
+    certificate::{AlgorithmIdentifier, Extensions, Signed},
+    der::{Element, Reader, tag},
     name::Name,
     oid,
     time::Time,
@@ -56,17 +56,7 @@ impl Revoked<'_> {
 impl<'a> RevocationList<'a> {
     /// Reads a list, and nothing behind it. `None` when it is not in the form of RFC 5280.
     pub fn read(der: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(der);
-        let mut outer = reader.enter(tag::SEQUENCE)?;
-        if !reader.is_empty() {
-            return None;
-        }
-        let Element { content, whole: signed, .. } = outer.expect(tag::SEQUENCE)?;
-        let algorithm = AlgorithmIdentifier::read(&mut outer)?;
-        let signature = octets(outer.expect(tag::BIT_STRING)?.content)?;
-        if !outer.is_empty() {
-            return None;
-        }
+        let Signed { content, signed, algorithm, signature } = Signed::read(der)?;
         let mut inner = Reader::new(content);
         let version = match inner.optional(tag::INTEGER) {
             None => 1,

@@ -15,7 +15,7 @@ use tokio::{io::Interest, net::TcpStream};
 use crate::sys;
 
 /// Reads once, when the runtime has seen the socket become readable: after
-/// [`poll_read_ready`](TcpStream::poll_read_ready), as [`AsyncRead`] does it in one. `Ok(0)` is the end of the stream, or an
+/// [`poll_read_ready`](TcpStream::poll_read_ready), as [`AsyncRead`](tokio::io::AsyncRead) does it in one. `Ok(0)` is the end of the stream, or an
 /// empty `buffer`.
 ///
 /// # Errors
@@ -30,8 +30,8 @@ pub(super) fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<us
 pub(crate) enum Then {
     /// Something that this does not wait for, or nothing.
     More,
-    /// The end of what is sent, at once ([`Conn::end`](super::Conn::end)): it goes in the same packet. On its own it is a packet more for either side
-    /// to look at, and costs us a third of all that a short connection does.
+    /// The end of what is sent, at once ([`Conn::end`](super::Conn::end)): it goes in the same packet. On its own it is a packet
+    /// more for either side to look at, and costs us a third of all that a short connection does.
     End,
 }
 
@@ -44,7 +44,7 @@ impl Then {
     }
 }
 
-/// Writes once, as [`AsyncWrite`] does. The runtime is asked to wake the task only when it has not seen the socket become
+/// Writes once, as [`AsyncWrite`](tokio::io::AsyncWrite) does. The runtime is asked to wake the task only when it has not seen the socket become
 /// writable.
 #[inline]
 pub(super) fn poll_write(

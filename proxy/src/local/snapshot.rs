@@ -2,7 +2,7 @@
 //! that no other core touches.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     collections::HashMap,
     net::SocketAddr,
     rc::Rc,
@@ -376,10 +376,16 @@ impl LocalListener {
     /// The present `timeout_*`.
     #[inline]
     pub(crate) fn timeouts(&self) -> ListenerTimeouts {
-        self.present.borrow().plan().timeouts
+        self.plan().timeouts
     }
 
-    /// The plan that the next request or connection runs under.
+    /// The plan that is present, for as long as nothing is waited for.
+    #[inline]
+    pub(crate) fn plan(&self) -> Ref<'_, ListenerPlan> {
+        Ref::map(self.present.borrow(), Present::plan)
+    }
+
+    /// The plan that the next request or connection runs under, held with its snapshot.
     #[inline]
     pub(crate) fn present(&self) -> Present {
         self.present.borrow().clone()

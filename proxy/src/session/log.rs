@@ -39,8 +39,7 @@ impl Logged {
         client: SocketAddr,
         begun: Instant,
     ) -> Option<Box<Self>> {
-        let present = listener.present();
-        let plan = Arc::clone(present.plan().log.as_ref()?);
+        let plan = Arc::clone(listener.plan().log.as_ref()?);
         let mut record = Record::new(plan.format().needs(), client, begun);
         record.accepted_on(worker, || conn.local_addr().ok());
         Some(Box::new(Self { plan, record }))
@@ -49,7 +48,7 @@ impl Logged {
     /// For what a request becomes that leaves HTTP.
     pub(super) fn taken(draft: &mut Draft, listener: &LocalListener) -> Option<Box<Self>> {
         let record = draft.take()?;
-        let plan = Arc::clone(listener.present().plan().log.as_ref()?);
+        let plan = Arc::clone(listener.plan().log.as_ref()?);
         Some(Box::new(Self { plan, record }))
     }
 
@@ -70,7 +69,7 @@ pub(super) fn begin(
     begun: Instant,
     facts: Option<&Rc<PeerFacts>>,
 ) {
-    if let Some(plan) = &listener.present().plan().log {
+    if let Some(plan) = &listener.plan().log {
         let record = draft.begin(plan.format().needs(), client, begun);
         record.scheme = plan.scheme();
         record.accepted_on(worker, local);
@@ -84,7 +83,7 @@ pub(super) fn begin(
 #[inline]
 pub(super) fn end(draft: &mut Draft, worker: &Worker, listener: &LocalListener) {
     if let Some(record) = draft.end()
-        && let Some(plan) = &listener.present().plan().log
+        && let Some(plan) = &listener.plan().log
     {
         record.write(worker, listener.state(), plan);
     }

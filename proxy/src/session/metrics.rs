@@ -37,7 +37,7 @@ pub(crate) async fn serve(
 ) {
     let mut client = Client::new(stream, address, &worker.pools.buffers, listener);
     loop {
-        let timeout = listener.present().plan().timeouts.client_data;
+        let timeout = listener.timeouts().client_data;
         client.active = Instant::now();
         let Begin::Bytes = client.wait_for_request(listener, timeout).await else { return };
         let (mut to, scrape) = match ask(worker, listener, &mut client, timeout).await {

@@ -36,7 +36,7 @@ pub(crate) fn start<H: 'static>(
 ) {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     let worker = Rc::clone(worker);
-    let tls = listener.present().plan().tls.clone();
+    let tls = listener.plan().tls.clone();
     match tls {
         None => begin(worker, listener, Conn::from(stream), client, held),
         Some(context) => drop(spawn_local(tls::serve(worker, listener, context, stream, client, held))),
@@ -51,7 +51,7 @@ fn begin<H: 'static>(
     client: SocketAddr,
     held: H,
 ) {
-    let protocol = listener.present().plan().protocol;
+    let protocol = listener.plan().protocol;
     match protocol {
         ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => {
             let alpn = stream.facts().and_then(|facts| facts.alpn.as_deref());

@@ -235,7 +235,7 @@ async fn wind_down(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener) -
             return false;
         }
         let listener = shared.target.borrow().clone();
-        let state = Arc::clone(&listener.present().plan().state);
+        let state = Arc::clone(listener.state());
         tokio::select! {
             biased;
             () = shared.changed.notified() => {}
@@ -260,7 +260,7 @@ async fn wind_down(worker: &Rc<Worker>, shared: &Shared, socket: &TcpListener) -
 /// runtime is not asked whether there is anything, because it would not know yet of what came since it last looked.
 fn empty(worker: &Rc<Worker>, listener: &Rc<LocalListener>, socket: TcpListener) -> io::Result<()> {
     let socket = socket.into_std()?;
-    let state = Arc::clone(&listener.present().plan().state);
+    let state = Arc::clone(listener.state());
     loop {
         let Ok(place) = Place::within(worker, &state, None) else {
             let mut waits = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];

@@ -190,7 +190,7 @@ impl Listeners {
             let present = Present::new(Rc::clone(snapshot), index);
             let listener = match before.remove(&id) {
                 // A session is of one kind for its life, so a listener that changes its kind is another.
-                Some(listener) if listener.present().plan().protocol == plan.protocol => {
+                Some(listener) if listener.plan().protocol == plan.protocol => {
                     listener.replace(present);
                     listener
                 }

@@ -146,9 +146,9 @@ impl Attempt<'_> {
             exchange.body_declined = self.request.framing.expect_continue && !continued && may_decline;
             exchange.closes = hop.connection == Connection::Close;
             let safe = matches!(self.request.method, Method::Get | Method::Head);
-            let present = self.listener.present();
+            let plan = self.listener.plan();
             let mut edits = self.affinity.edit(self.pool, self.member, &view, safe);
-            edits.transport_security = present.plan().hsts.as_deref().map(str::as_bytes);
+            edits.transport_security = plan.hsts.as_deref().map(str::as_bytes);
             if let Some(record) = work.log.record() {
                 record.answered(&view, &edits, answered_at);
             }
