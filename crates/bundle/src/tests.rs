@@ -7,6 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SerialNumber, date_time_ymd,
 };
+use tempfile::TempDir;
 
 use super::*;
 
@@ -62,6 +63,16 @@ fn openssl(directory: &Path, arguments: &[&str]) -> bool {
         Ok(done) => done.status.success(),
         Err(_) => false,
     }
+}
+
+/// A directory, where there is openssl to work in it.
+fn for_openssl() -> Option<TempDir> {
+    let directory = tempfile::tempdir().unwrap();
+    if openssl(directory.path(), &["version"]) {
+        return Some(directory);
+    }
+    eprintln!("SKIPPED: no openssl");
+    None
 }
 
 #[test]
@@ -160,12 +171,8 @@ fn what_cannot_be_used_is_refused() {
 
 #[test]
 fn keys_in_the_forms_that_openssl_writes() {
-    let directory = tempfile::tempdir().unwrap();
+    let Some(directory) = for_openssl() else { return };
     let at = directory.path();
-    if !openssl(at, &["version"]) {
-        eprintln!("SKIPPED: no openssl");
-        return;
-    }
     for (make, forms, told) in [
         (&["genrsa", "-out", "key", "2048"][..], &["", "-traditional"][..], "RSA 2048"),
         (&["ecparam", "-name", "prime256v1", "-genkey", "-out", "key"], &["", "-traditional"], "ECDSA P-256"),
@@ -197,12 +204,8 @@ fn keys_in_the_forms_that_openssl_writes() {
 
 #[test]
 fn pkcs12_as_openssl_writes_it() {
-    let directory = tempfile::tempdir().unwrap();
+    let Some(directory) = for_openssl() else { return };
     let at = directory.path();
-    if !openssl(at, &["version"]) {
-        eprintln!("SKIPPED: no openssl");
-        return;
-    }
     let root = authority("root", None);
     let key = KeyPair::generate().unwrap();
     let pem = host("www.example.com", &root, &key) + &root.pem + &key.serialize_pem();
@@ -259,12 +262,8 @@ fn pkcs12_as_openssl_writes_it() {
 
 #[test]
 fn pkcs12_that_takes_too_long_or_is_of_another_kind_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let Some(directory) = for_openssl() else { return };
     let at = directory.path();
-    if !openssl(at, &["version"]) {
-        eprintln!("SKIPPED: no openssl");
-        return;
-    }
     let root = authority("root", None);
     let key = KeyPair::generate().unwrap();
     fs::write(at.join("all.pem"), host("x", &root, &key) + &key.serialize_pem()).unwrap();

@@ -15,7 +15,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 
-use super::ClientKind;
+use super::served::ClientKind;
 use crate::tls::{
     testing::{Authority, authority_params, leaf_params},
     unverified,
