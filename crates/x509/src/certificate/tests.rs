@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use rcgen::{
-    BasicConstraints as Constrained, CertificateParams, CertificateRevocationListParams, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason,
-    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints as Constrained, CertificateParams, CertificateRevocationListParams, CustomExtension,
+    DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevocationReason, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
 use super::*;
@@ -54,6 +54,19 @@ fn all_that_a_certificate_says() {
     );
     assert!(!extensions.has_duplicates());
     assert!(Certificate::read(&certificate.der()[..certificate.der().len() - 1]).is_none());
+}
+
+#[test]
+fn an_extension_that_comes_twice_is_found_among_thousands() {
+    const MANY: u64 = 5_000;
+    let extension = |n: u64| CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, n], vec![5, 0]);
+    for (last, twice) in [(MANY, false), (0, true), (MANY - 1, true)] {
+        let mut params = params();
+        params.custom_extensions = (0..MANY).chain([last]).map(extension).collect();
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let read = Certificate::read(certificate.der()).unwrap();
+        assert_eq!(read.extensions.has_duplicates(), twice, "{last}");
+    }
 }
 
 #[test]
