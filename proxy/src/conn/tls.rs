@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustls::{ClientConfig, ClientConnection, Connection};
+use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, PeerMisbehaved, ProtocolVersion};
 use tokio::net::TcpStream;
 
 pub use self::accept::Accepting;
@@ -274,19 +274,7 @@ impl TlsStream {
                 }
                 return;
             }
-            match self.session.process_new_packets() {
-                Ok(state) => {
-                    self.holds = state.plaintext_bytes_to_read() > 0;
-                    if state.peer_has_closed() {
-                        self.ended = Some(End::Closed);
-                    }
-                }
-                Err(error) => {
-                    // What came before it was good.
-                    self.holds = self.holds_more();
-                    self.violated(error);
-                }
-            }
+            self.process();
         }
         if let Connection::Client(session) = &self.session {
             let tickets = session.tls13_tickets_received();
@@ -298,11 +286,41 @@ impl TlsStream {
         }
     }
 
+    /// Judges what rustls has.
+    fn process(&mut self) {
+        match self.session.process_new_packets() {
+            Ok(state) => {
+                self.holds = state.plaintext_bytes_to_read() > 0;
+                if state.peer_has_closed() {
+                    self.ended = Some(End::Closed);
+                }
+            }
+            Err(error) => {
+                // What came before it was good.
+                self.holds = self.holds_more();
+                self.violated(error);
+            }
+        }
+    }
+
     fn violated(&mut self, error: rustls::Error) {
+        let unsaid = is_unsaid(&error) && self.speaks_plainly();
         self.ended = Some(End::Violated(error));
         // The alert: whom it does not reach at once learns of the end alone.
-        let _ = self.send_now(Then::More);
+        let sent = self.send_now(Then::More);
+        if unsaid && matches!(sent, Ok(true)) {
+            let _ = plain::write_ready(&self.socket, &[IoSlice::new(&accept::UNEXPECTED)], Then::More);
+        }
         self.closed = true;
+        plain::discard(&self.socket);
+    }
+
+    /// Whether a client is still spoken to without encryption: until the last message of a handshake of TLS 1.2 that is a full one.
+    fn speaks_plainly(&self) -> bool {
+        let Connection::Server(session) = &self.session else { return false };
+        session.is_handshaking()
+            && session.protocol_version() == Some(ProtocolVersion::TLSv1_2)
+            && session.handshake_kind() != Some(HandshakeKind::Resumed)
     }
 
     /// Gives the kernel what it takes now of what waits to be sent; whether that is all.
@@ -444,6 +462,18 @@ impl Drop for TlsStream {
             let _ = self.send_now(Then::More);
         }
     }
+}
+
+/// Whether a peer has done what it must not, and rustls has made no alert of it.
+fn is_unsaid(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::PeerMisbehaved(
+            PeerMisbehaved::MessageInterleavedWithHandshakeMessage
+                | PeerMisbehaved::TooManyEmptyFragments
+                | PeerMisbehaved::TooManyWarningAlertsReceived
+        )
+    )
 }
 
 /// The socket, as rustls writes to it.

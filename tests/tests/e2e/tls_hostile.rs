@@ -12,7 +12,11 @@ use amphora_tests::{
     Backend, Certificates, Client, Document, HaProxy, HaProxyConfig, Listener, PATIENCE, Pool, Proxy,
     SERVER_NAME, cpu_time, https_get, in_time, resident_kib,
 };
-use rustls::{ClientConnection, pki_types::ServerName, version::TLS13};
+use rustls::{
+    ClientConnection,
+    pki_types::ServerName,
+    version::{TLS12, TLS13},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -270,6 +274,76 @@ async fn warnings_without_end_are_cut_off() {
         assert!(tokio::time::timeout(PATIENCE, flood).await.is_ok(), "{}: alerts without end", peer.name);
         println!("{}: warnings cut off after {:?} of processor time", peer.name, cpu_time(peer.pid) - before);
         peer.serves_good_clients().await;
+    }
+}
+
+/// The alert that the other side ends with (RFC 8446 section 6): its description, or `None` for an end without one. Records of the
+/// handshake before it are passed over.
+async fn last_said(client: &mut Client) -> Option<u8> {
+    let ended = async {
+        let mut head = [0; 5];
+        loop {
+            client.stream.read_exact(&mut head).await.ok()?;
+            let mut record = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+            client.stream.read_exact(&mut record).await.ok()?;
+            if let (21, [2, description]) = (head[0], &record[..]) {
+                return Some(*description);
+            }
+        }
+    };
+    in_time("the end", ended).await
+}
+
+/// Told as by OpenSSL, also when much is left unread of what they have sent: an alert that is lost in a reset helps nobody.
+#[tokio::test]
+async fn clients_that_make_no_sense_are_told_why_as_by_haproxy() {
+    let mut all = Vec::new();
+    for peer in Peer::all().await {
+        let hello = peer.hello();
+        let of_type = |number: u8| records(&[&[number], &hello[1..]].concat(), 16_384);
+        let halves = [records(&hello[..100], 100), records(&hello[100..], 16_384)];
+        let between = |record: &[u8]| [&halves[0], record, &halves[1]].concat();
+        let cases = [
+            ("no hello", of_type(117)),
+            ("the end of a handshake", records(&[&[20, 0, 0, 12][..], &[7; 12]].concat(), 64)),
+            ("a heartbeat in the middle", between(&[24, 3, 3, 0, 1, 1])),
+            ("a change of ciphers in the middle", between(&[20, 3, 3, 0, 1, 1])),
+            ("a hello of 16 MiB", records(&[&[1, 0xff, 0xff, 0xff], &[0; 100_000][..]].concat(), 16_384)),
+        ];
+        let mut said = Vec::new();
+        for (name, bytes) in &cases {
+            for more in [0, 30_000] {
+                let bytes = [&bytes[..], &vec![0; more]].concat();
+                let mut alert = None;
+                // What comes after all was drained still takes it away, now and then.
+                for _ in 0..5 {
+                    let mut client = Client::connect(peer.address).await;
+                    let _ = client.stream.write_all(&bytes).await;
+                    alert = alert.or(last_said(&mut client).await);
+                }
+                said.push((*name, more, alert));
+            }
+        }
+        println!("{}: {said:?}", peer.name);
+        assert!(said.iter().all(|(_, _, alert)| alert.is_some()), "{}: {said:?}", peer.name);
+        peer.serves_good_clients().await;
+        all.push(said);
+    }
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{all:?}");
+}
+
+/// What comes in the same packet as a hello is judged with it and not when there is more: six warnings are too many.
+#[tokio::test]
+async fn what_comes_with_a_hello_is_judged_at_once() {
+    for peer in Peer::all().await {
+        let config = peer.certificates.client(&[&TLS12], &["http/1.1"]);
+        let mut session = ClientConnection::new(config, ServerName::try_from(SERVER_NAME).unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        session.write_tls(&mut bytes).unwrap();
+        bytes.extend([21, 3, 3, 0, 2, 1, 43].repeat(6));
+        let mut client = Client::connect(peer.address).await;
+        client.send(&bytes).await;
+        assert_eq!(last_said(&mut client).await, Some(10), "{}", peer.name);
     }
 }
 

@@ -1,12 +1,16 @@
 //! The handshake with a client, from its first byte.
 
 use std::{
-    io, mem,
+    io::{self, Write},
+    mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use rustls::{InvalidMessage, server::Acceptor};
+use rustls::{
+    AlertDescription, InvalidMessage,
+    server::{AcceptedAlert, Acceptor},
+};
 use tokio::net::TcpStream;
 
 use super::{HandshakeError, Output, TlsStream};
@@ -58,6 +62,8 @@ impl Accepting {
                     let mut bytes = &buffer.spare()[..n];
                     if self.hear(&mut bytes)? {
                         let State::Answered(stream) = &mut self.state else { continue };
+                        // What came with the hello, in its record or behind it, is with rustls already.
+                        stream.process();
                         stream.feed(bytes);
                     }
                 }
@@ -81,19 +87,10 @@ impl Accepting {
             let heard = match acceptor.read_tls(bytes) {
                 // More than any hello may have.
                 Err(_) => {
-                    return Err(
-                        rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge).into()
-                    );
+                    let error = rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
+                    return Err(refuse(error, None, socket));
                 }
                 Ok(_) => acceptor.accept(),
-            };
-            let refused = |error, alert: rustls::server::AcceptedAlert, socket: &TcpStream| {
-                if is_too_old(&error) {
-                    let _ = plain::write_ready(socket, &[io::IoSlice::new(&PROTOCOL_VERSION)], Then::More);
-                } else if !is_not_tls(&error) {
-                    say(alert, socket);
-                }
-                Err(HandshakeError::Tls(error))
             };
             match heard {
                 Ok(None) => {}
@@ -108,18 +105,57 @@ impl Accepting {
                             self.state = State::Answered(Box::new(stream));
                             return Ok(true);
                         }
-                        Err((error, alert)) => return refused(error, alert, socket),
+                        Err((error, alert)) => return Err(refuse(error, Some(alert), socket)),
                     }
                 }
-                Err((error, alert)) => return refused(error, alert, socket),
+                Err((error, alert)) => return Err(refuse(error, Some(alert), socket)),
             }
         }
         Ok(false)
     }
 }
 
-/// A fatal alert (RFC 5246 section 7.2): `protocol_version`.
-const PROTOCOL_VERSION: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
+/// Tells the client why not, as far as the kernel takes it now, with rustls' alert where it has one.
+fn refuse(error: rustls::Error, alert: Option<AcceptedAlert>, socket: &TcpStream) -> HandshakeError {
+    let mut output = Output { socket, then: Then::More };
+    if is_too_old(&error) {
+        let _ = output.write(&fatal(AlertDescription::ProtocolVersion));
+    } else if !is_not_tls(&error) {
+        let said = alert.and_then(|mut alert| alert.write(&mut output).ok()).unwrap_or(0);
+        if said == 0
+            && let Some(description) = unsaid(&error)
+        {
+            let _ = output.write(&fatal(description));
+        }
+    }
+    plain::discard(socket);
+    error.into()
+}
+
+/// A fatal alert before there are keys (RFC 5246 section 7.2).
+fn fatal(description: AlertDescription) -> [u8; 7] {
+    [21, 3, 1, 0, 2, 2, description.into()]
+}
+
+/// The same in a handshake of TLS 1.2: `unexpected_message`.
+pub(super) const UNEXPECTED: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
+
+/// What a client is to be told of an error that rustls returns without an alert, as RFC 8446 section 6.2 wants it: a message
+/// that is no hello, another kind of record in the middle of one, empty records without end, a hello without end.
+fn unsaid(error: &rustls::Error) -> Option<AlertDescription> {
+    use rustls::Error::*;
+    match error {
+        InappropriateMessage { .. } | InappropriateHandshakeMessage { .. } | PeerMisbehaved(_) => {
+            Some(AlertDescription::UnexpectedMessage)
+        }
+        // As OpenSSL tells it.
+        InvalidMessage(self::InvalidMessage::HandshakePayloadTooLarge) => {
+            Some(AlertDescription::IllegalParameter)
+        }
+        InvalidMessage(_) => Some(AlertDescription::DecodeError),
+        _ => None,
+    }
+}
 
 /// Whether a client knows TLS 1.1 at the most: what rustls misses first came with TLS 1.2. OpenSSL tells it the reason.
 fn is_too_old(error: &rustls::Error) -> bool {
@@ -138,9 +174,4 @@ fn is_not_tls(error: &rustls::Error) -> bool {
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion
         )
     )
-}
-
-/// Sends the alert, as far as the kernel takes it now.
-fn say(mut alert: rustls::server::AcceptedAlert, socket: &TcpStream) {
-    let _ = alert.write_all(&mut Output { socket, then: Then::More });
 }
