@@ -12,13 +12,14 @@ from pathlib import Path
 import grpc_calls
 import http2
 import tls
+import tlsfuzzer
 import websocket
 from peer import PEERS, NotAvailable
 
 JUDGES = {
     "testssl": tls.testssl,
     "sslyze": tls.sslyze,
-    "tlsfuzzer": tls.tlsfuzzer,
+    "tlsfuzzer": tlsfuzzer.tlsfuzzer,
     "httpwg": http2.httpwg,
     "grpc": grpc_calls.judge,
     "websocket": websocket.judge,

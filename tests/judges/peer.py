@@ -37,18 +37,27 @@ def openssl(directory, *arguments):
     subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
 
 
+EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+RSA = ["-newkey", "rsa:2048"]
+SERVERS = {"ecdsa": EC, "rsa": RSA}
+CLIENTS = {"client-rsa": RSA, "client-ecdsa": EC, "client-ed25519": ["-newkey", "ed25519"]}
+
+
 def certificates(directory):
-    """An authority, and `ecdsa.pem` and `rsa.pem` of it, each a certificate with its chain and its key, as operators have them."""
-    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    """An authority, and `ecdsa.pem` and `rsa.pem` of it, each a certificate with its chain and its key, as operators have them.
+
+    And those of clients, each with a file of its own for the certificate and the key.
+    """
     openssl(directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "300",
             "-subj", "/CN=judges", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    extensions = (
-        f"subjectAltName=DNS:{NAME}\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
-        "extendedKeyUsage=serverAuth\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-    )
-    (directory / "extensions").write_text(extensions)
-    for name, key in [("ecdsa", ec), ("rsa", ["-newkey", "rsa:2048"])]:
-        openssl(directory, "req", *key, "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={NAME}")
+    for name, key in (SERVERS | CLIENTS).items():
+        purpose, subject = ("serverAuth", NAME) if name in SERVERS else ("clientAuth", name)
+        extensions = (
+            f"subjectAltName=DNS:{subject}\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+            f"extendedKeyUsage={purpose}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
+        (directory / "extensions").write_text(extensions)
+        openssl(directory, "req", *key, "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={subject}")
         openssl(directory, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
                 "-days", "90", "-extfile", "extensions", "-out", f"{name}.crt")
         both = (directory / f"{name}.crt").read_text() + (directory / f"{name}.key").read_text()
@@ -108,11 +117,16 @@ def web_member():
 
 @dataclasses.dataclass
 class Listener:
-    """A listener: `certificate` is `ecdsa`, `rsa` or None for plain HTTP; the member speaks HTTP/2 over TLS where `member_http2`."""
+    """A listener: `certificate` is `ecdsa`, `rsa` or None for plain HTTP; the member speaks HTTP/2 over TLS where `member_http2`.
+
+    `clients` is whether they are asked for a certificate: None, `OPTIONAL` or `MANDATORY`. `versions` are those of TLS.
+    """
 
     member: int
     certificate: str = None
     member_http2: bool = False
+    clients: str = None
+    versions: tuple = ("TLSv1.2", "TLSv1.3")
     port: int = dataclasses.field(default_factory=free_port)
 
 
@@ -154,6 +168,9 @@ CIPHERS = (
 )
 
 
+HAPROXY_VERIFIES = {"OPTIONAL": "optional", "MANDATORY": "required"}
+
+
 @contextlib.contextmanager
 def haproxy(directory, listeners):
     if not shutil.which("haproxy"):
@@ -161,6 +178,10 @@ def haproxy(directory, listeners):
     text = "global\n nbthread 1\n maxconn 1000\ndefaults\n mode http\n timeout client 50s\n timeout server 50s\n timeout connect 5s\n"
     for number, listener in enumerate(listeners):
         tls = f"ssl crt {directory}/{listener.certificate}.pem {CIPHERS}" if listener.certificate else ""
+        if listener.clients:
+            tls += f" ca-file {directory}/ca.pem verify {HAPROXY_VERIFIES[listener.clients]}"
+        if "TLSv1.3" not in listener.versions:
+            tls += " no-tlsv13"
         member = f"ssl ca-file {directory}/ca.pem verify required alpn h2" if listener.member_http2 else ""
         hsts = ' http-response set-header Strict-Transport-Security "max-age=31536000;"\n' if tls else ""
         text += (
@@ -188,7 +209,9 @@ def document(listeners):
         it = {"id": new(), "protocol": "HTTP", "protocol_port": listener.port, "default_pool_id": pool["id"]}
         if listener.certificate:
             it |= {"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": listener.certificate}
-            it |= {"hsts_max_age": 31536000}
+            it |= {"hsts_max_age": 31536000, "tls_versions": list(listener.versions)}
+        if listener.clients:
+            it |= {"client_authentication": listener.clients, "client_ca_tls_container_ref": "ca"}
         made["listeners"].append(it)
         made["pools"].append(pool)
     return {"loadbalancer": made}
