@@ -56,6 +56,8 @@ pub struct Amphora {
     proxy: ProxyClient,
     state: Mutex<State>,
     model: watch::Sender<Option<Arc<LoadBalancer>>>,
+    /// Changed under the state's lock alone, and looked at without: whoever asks does not wait for a change.
+    certificates: watch::Sender<Certificates>,
     keeper: Keeper,
     /// Whether a document whose heartbeats do not fit a datagram is refused.
     must_fit: AtomicBool,
@@ -69,7 +71,6 @@ struct State {
     /// Whether what is stored is what was asked for last: false until the start is over, so that a proxy which
     /// runs on without a stored document is not stopped.
     authoritative: bool,
-    certificates: Certificates,
 }
 
 #[derive(Debug)]
@@ -108,12 +109,12 @@ impl Amphora {
                 }
             }
         }
-        let certificates = Certificates::read(&store)?;
-        let state = State { converged: None, authoritative: false, certificates };
+        let certificates = watch::Sender::new(Certificates::read(&store)?);
+        let state = State { converged: None, authoritative: false };
         let model = watch::Sender::new(model);
         let keeper = Keeper::new(store.clone(), Kept::LoadBalancer);
         let must_fit = AtomicBool::new(false);
-        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, keeper, must_fit }))
+        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, certificates, keeper, must_fit }))
     }
 
     /// Says whether heartbeats are sent, so that what they could not tell of is refused from now on.
@@ -175,7 +176,7 @@ impl Amphora {
             if let Some(present) = this.model().filter(|present| present.id != id) {
                 return Err(ChangeError::OtherLoadBalancer(present.id));
             }
-            state.certificates.missing(&model).map_err(ChangeError::Invalid)?;
+            this.certificates.borrow().missing(&model).map_err(ChangeError::Invalid)?;
             this.replace(&mut state, model, document).await
         })
         .await
@@ -302,7 +303,7 @@ impl Amphora {
             let generation = match (this.model(), info.loadbalancer) {
                 (Some(model), _) => {
                     // The document is not at fault: it does not give way to the one before.
-                    state.certificates.missing(&model).map_err(ChangeError::Conflict)?;
+                    this.certificates.borrow().missing(&model).map_err(ChangeError::Conflict)?;
                     this.restore().await?.unwrap_or(info.generation)
                 }
                 (None, Some(_)) if state.authoritative => this.proxy.delete().await?.generation,

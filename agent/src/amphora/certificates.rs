@@ -21,7 +21,7 @@ use crate::{
 const MAX_CERTIFICATES: usize = 2000;
 
 /// What is known of the certificates that are stored.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Certificates {
     known: BTreeMap<CertificateId, Known>,
 }
@@ -74,6 +74,9 @@ impl Certificates {
     }
 
     /// What keeps a load balancer from having all that it names.
+    ///
+    /// # Errors
+    /// A fault for each of them.
     pub(super) fn missing(&self, model: &LoadBalancer) -> Result<(), Refusal> {
         let mut faults = Vec::new();
         for used in model.certificates() {
@@ -111,56 +114,50 @@ impl Amphora {
         read: impl FnOnce() -> Result<Bundle, String> + Send + 'static,
     ) -> Result<CertificateChanged, ChangeError> {
         let refused = |reason| ChangeError::Invalid(Refusal::one("", reason));
-        let bundle = spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
+        let read = move || read().map(|bundle| (Known::of(&bundle), bundle.to_pem()));
+        let (known, text) = spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
+            // Changed under the state's lock alone; told of as soon as it is known to be good.
+            let mut certificates = this.certificates.borrow().clone();
             let model = this.model();
             let uses = model.as_ref().map(|model| model.certificates().filter(|used| *used.id == id));
             let mut faults = Vec::new();
             let mut used = false;
             for place in uses.into_iter().flatten() {
                 used = true;
-                if wanted(place.role) != bundle.kind() {
+                if wanted(place.role) != known.kind {
                     let reason =
-                        format!("needs {}; this is {}", wanted(place.role).phrase(), bundle.kind().phrase());
+                        format!("needs {}; this is {}", wanted(place.role).phrase(), known.kind.phrase());
                     faults.push(Fault { path: place.path(), reason });
                 }
             }
             if !faults.is_empty() {
                 return Err(ChangeError::Invalid(Refusal { faults }));
             }
-            if !state.certificates.known.contains_key(&id)
-                && state.certificates.known.len() >= MAX_CERTIFICATES
-            {
+            if !certificates.known.contains_key(&id) && certificates.known.len() >= MAX_CERTIFICATES {
                 let reason =
                     format!("there are {MAX_CERTIFICATES} certificates already; delete what is not needed");
                 return Err(ChangeError::Conflict(Refusal::one("", reason)));
             }
-            let known = Known::of(&bundle);
-            let (name, text) = (id.clone(), bundle.to_pem());
+            let name = id.clone();
             let staged = this.keeper.blocking(move |store| store.stage_certificate(&name, &text)).await?;
-            let before = state.certificates.known.insert(id.clone(), known);
-            let lacks = |model: &Arc<LoadBalancer>| state.certificates.missing(model).is_err();
+            certificates.known.insert(id.clone(), known);
+            let lacks = |model: &Arc<LoadBalancer>| certificates.missing(model).is_err();
             // What lacks another certificate does not run: there is nothing that this could break.
             let serving = used && !model.as_ref().is_some_and(lacks);
             if serving && let Err(error) = this.take_up(&mut state).await {
-                let unstaged = {
-                    let id = id.clone();
-                    this.keeper.blocking(move |store| store.unstage_certificate(&id, staged)).await
-                };
-                match before {
-                    Some(before) => state.certificates.known.insert(id, before),
-                    None => state.certificates.known.remove(&id),
-                };
+                let unstaged =
+                    this.keeper.blocking(move |store| store.unstage_certificate(&id, staged)).await;
                 if unstaged.is_err() {
                     this.diverged(&mut state);
                 }
                 return Err(unstaged.err().unwrap_or(error));
             }
+            this.certificates.send_replace(certificates);
             if staged == Staged::Replaced {
-                let name = id.clone();
-                if let Err(error) = this.keeper.blocking(move |store| store.keep_certificate(&name)).await {
+                if let Err(error) = this.keeper.blocking(move |store| store.keep_certificate(&id)).await {
                     // What was before is still beside it, and comes back with the next start.
                     this.diverged(&mut state);
                     return Err(error);
@@ -194,22 +191,22 @@ impl Amphora {
     ///
     /// # Errors
     /// There is none of this id.
-    pub async fn certificate(&self, id: &CertificateId) -> Result<CertificateStatus, ChangeError> {
-        let state = self.state.lock().await;
-        let known = state.certificates.known.get(id).ok_or(ChangeError::NoCertificate)?;
+    pub fn certificate(&self, id: &CertificateId) -> Result<CertificateStatus, ChangeError> {
+        let certificates = self.certificates.borrow();
+        let known = certificates.known.get(id).ok_or(ChangeError::NoCertificate)?;
         Ok(self.status_of(id, known))
     }
 
     /// What may be told of all certificates.
-    pub async fn certificates(&self) -> Vec<CertificateStatus> {
-        let state = self.state.lock().await;
-        state.certificates.known.iter().map(|(id, known)| self.status_of(id, known)).collect()
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        let certificates = self.certificates.borrow();
+        certificates.known.iter().map(|(id, known)| self.status_of(id, known)).collect()
     }
 
     /// Until when what is kept is good: id, kind, and seconds since 1970.
-    pub async fn certificates_expiry(&self) -> Vec<(String, &'static str, i64)> {
-        let state = self.state.lock().await;
-        let known = state.certificates.known.iter();
+    pub fn certificates_expiry(&self) -> Vec<(String, &'static str, i64)> {
+        let certificates = self.certificates.borrow();
+        let known = certificates.known.iter();
         known.filter_map(|(id, known)| Some((id.to_string(), known.kind.as_str(), known.expiry?))).collect()
     }
 
@@ -230,8 +227,8 @@ impl Amphora {
     pub async fn delete_certificate(self: &Arc<Self>, id: CertificateId) -> Result<(), ChangeError> {
         let this = self.clone();
         detached(async move {
-            let mut state = this.state.lock().await;
-            if !state.certificates.known.contains_key(&id) {
+            let _state = this.state.lock().await;
+            if !this.certificates.borrow().known.contains_key(&id) {
                 return Err(ChangeError::NoCertificate);
             }
             let model = this.model();
@@ -243,7 +240,9 @@ impl Amphora {
             }
             let name = id.clone();
             this.keeper.blocking(move |store| store.remove_certificate(&name)).await?;
-            state.certificates.known.remove(&id);
+            this.certificates.send_modify(|certificates| {
+                certificates.known.remove(&id);
+            });
             Ok(())
         })
         .await

@@ -170,12 +170,9 @@ impl Api {
             (Resource::Metrics, _) => {
                 let tls = self.tls.clone();
                 let expiry = spawn_blocking(move || tls.expiry());
-                let (proxy, vrrp, expiry, kept) = tokio::join!(
-                    self.amphora.proxy().metrics(),
-                    self.vrrp.daemon().metrics(),
-                    expiry,
-                    self.amphora.certificates_expiry()
-                );
+                let (proxy, vrrp, expiry) =
+                    tokio::join!(self.amphora.proxy().metrics(), self.vrrp.daemon().metrics(), expiry);
+                let kept = self.amphora.certificates_expiry();
                 // That it panicked is told by then.
                 let expiry = expiry.unwrap_or_default();
                 let text =
@@ -222,7 +219,7 @@ impl Api {
                 Ok(ok(&applied))
             }
             (Resource::Certificates, _) => {
-                Ok(ok(&json!({ "certificates": self.amphora.certificates().await })))
+                Ok(ok(&json!({ "certificates": self.amphora.certificates() })))
             }
             (Resource::Certificate(id), method) => {
                 let turns = (&self.changes.load_balancer, caller);

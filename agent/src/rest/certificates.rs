@@ -51,7 +51,7 @@ pub(super) async fn answer(
             tracing::info!(%id, "a certificate was deleted");
             Ok(ok(&serde_json::json!({ "changed": true })))
         }
-        _ => Ok(ok(&serde_json::json!({ "certificate": amphora.certificate(&id).await? }))),
+        _ => Ok(ok(&serde_json::json!({ "certificate": amphora.certificate(&id)? }))),
     }
 }
 

@@ -34,10 +34,12 @@ impl Store {
     /// When a file cannot be read.
     pub fn certificates(&self) -> io::Result<Vec<(CertificateId, Vec<u8>)>> {
         let directory = self.path(DIRECTORY);
-        if !directory.exists() {
-            return Ok(Vec::new());
-        }
-        for entry in fs::read_dir(&directory)? {
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
             let path = entry?.path();
             let hidden = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(HIDDEN));
             let Some(hidden) = hidden else { continue };
@@ -66,11 +68,12 @@ impl Store {
     /// mount.
     pub(super) fn share_certificates(&self, group: Option<Gid>) -> io::Result<()> {
         let (directory, Some(group)) = (self.path(DIRECTORY), group) else { return Ok(()) };
-        if !directory.exists() {
-            return Ok(());
-        }
         // By the descriptor: the unit's filter of system calls permits no other way.
-        let opened = File::open(&directory)?;
+        let opened = match File::open(&directory) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         fchown(&opened, None, Some(group))?;
         opened.set_permissions(Permissions::from_mode(0o750))?;
         for entry in fs::read_dir(&directory)? {
@@ -89,11 +92,7 @@ impl Store {
     /// When a step fails: what was there is there.
     pub fn stage_certificate(&self, id: &CertificateId, text: &[u8]) -> io::Result<Staged> {
         self.changed(DIRECTORY, || {
-            if !self.path(DIRECTORY).exists() {
-                DirBuilder::new().mode(0o700).create(self.path(DIRECTORY))?;
-                self.share_certificates(self.readers.proxy)?;
-                self.sync()?;
-            }
+            self.make_directory()?;
             let (path, before) = (self.certificate(id), self.hidden(id, BEFORE));
             match fs::read(&path) {
                 Ok(present) if present == text => return Ok(Staged::Unchanged),
@@ -164,6 +163,18 @@ impl Store {
             remove_if_there(&self.hidden(id, BEFORE))?;
             remove_if_there(&self.certificate(id))?;
             Ok(self.sync_certificates()?)
+        })
+    }
+
+    fn make_directory(&self) -> io::Result<()> {
+        let directory = self.path(DIRECTORY);
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
+        }
+        // One that the proxy may not read would stay so: the next certificate would find it there.
+        self.share_certificates(self.readers.proxy).and_then(|()| self.sync()).inspect_err(|_| {
+            let _ = fs::remove_dir(&directory);
         })
     }
 
@@ -245,6 +256,16 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         assert_eq!(texts(&store), [("a".to_owned(), b"1".to_vec())]);
         assert!(!directory.path().join("certificates/.b.unfinished").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        std::os::unix::fs::symlink(DIRECTORY, directory.path().join(DIRECTORY)).unwrap();
+        assert!(store.certificates().is_err());
+        let readers = super::super::Readers { proxy: Some(nix::unistd::getgid()), vrrp: None };
+        assert!(store.share_with(readers).is_err());
     }
 
     #[test]

@@ -203,6 +203,28 @@ async fn one_that_is_named_is_replaced_when_the_proxy_takes_it() {
 }
 
 #[tokio::test]
+async fn what_is_kept_is_told_while_a_change_waits_for_the_proxy() {
+    let agent = TestAgent::new().await;
+    ok(put(&agent, "a", &identity("a.example.com").0).await);
+    ok(agent.put(&lb(), &tls("a")).await);
+    agent.proxy.be(Mood::Hanging);
+    let (second, _) = identity("b.example.com");
+    let asked = async {
+        let staged = agent.base.join("certificates/.a.before");
+        while !staged.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        // What the proxy has not taken is not told of.
+        assert_eq!(names(&agent, "a").await, json!(["DNS:a.example.com"]));
+        ok(agent.get("/2.0/certificates").await);
+        agent.proxy.be(Mood::Willing);
+    };
+    let (answer, ()) = tokio::join!(put(&agent, "a", &second), asked);
+    assert_eq!(ok(answer), json!({"changed": true, "serving": true}));
+    assert_eq!(names(&agent, "a").await, json!(["DNS:b.example.com"]));
+}
+
+#[tokio::test]
 async fn a_disk_that_fails_changes_nothing() {
     let agent = TestAgent::new().await;
     let (first, _) = identity("a.example.com");
@@ -227,7 +249,7 @@ async fn what_only_the_document_before_names_is_there_to_fall_back_to() {
     let restarted = agent.restarted();
     restarted.reconcile().await.unwrap();
     assert_eq!(agent.proxy.document().unwrap(), tls("a"));
-    assert_eq!(restarted.certificates().await.len(), 2);
+    assert_eq!(restarted.certificates().len(), 2);
 }
 
 #[tokio::test]
