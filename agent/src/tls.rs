@@ -17,19 +17,18 @@ use std::{
     time::SystemTime,
 };
 
+use amphora_x509::{Certificate, Time};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
-
 use time::OffsetDateTime;
 
 use crate::config::TlsProtocol;
 
 mod crl;
-mod der;
 
 use self::crl::Dated;
 
@@ -223,7 +222,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let mut bytes = fs::read(path).map_err(|e| fail(path, &e))?;
     // DER may have anything.
-    if !bytes.starts_with(&[0x30]) {
+    if !amphora_bundle::is_der(&bytes) {
         while let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) {
             bytes.drain(at..at + MARK.len());
         }
@@ -238,7 +237,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn first_to_expire(certificates: &[CertificateDer<'_>]) -> Option<OffsetDateTime> {
-    certificates.iter().filter_map(|certificate| der::not_after(certificate)).min()
+    certificates.iter().filter_map(|certificate| moment(Certificate::read(certificate)?.not_after)).min()
+}
+
+fn moment(time: Time<'_>) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(time.unix()?).ok()
 }
 
 fn revocation_lists(
@@ -247,7 +250,7 @@ fn revocation_lists(
     expired: Expired,
 ) -> Result<Vec<Dated>, TlsError> {
     let bytes = read(path)?;
-    let lists: Vec<_> = if bytes.starts_with(&[0x30]) {
+    let lists: Vec<_> = if amphora_bundle::is_der(&bytes) {
         vec![CertificateRevocationListDer::from(bytes)]
     } else {
         CertificateRevocationListDer::pem_slice_iter(&bytes)

@@ -218,9 +218,7 @@ impl Api {
                 tracing::info!(target: amphora_logging::EACH, %id, %member, ?update, "a member was changed");
                 Ok(ok(&applied))
             }
-            (Resource::Certificates, _) => {
-                Ok(ok(&json!({ "certificates": self.amphora.certificates() })))
-            }
+            (Resource::Certificates, _) => Ok(ok(&json!({ "certificates": self.amphora.certificates() }))),
             (Resource::Certificate(id), method) => {
                 let turns = (&self.changes.load_balancer, caller);
                 certificates::answer(

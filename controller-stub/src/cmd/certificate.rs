@@ -16,9 +16,6 @@ use crate::{
     error::{Error, Result},
 };
 
-/// What an agent takes at most.
-const MAX_BYTES: u64 = 4 << 20;
-
 /// The longest password, with its line end.
 const MAX_PASSWORD: u64 = 4096;
 
@@ -27,7 +24,11 @@ const MAX_PASSWORD: u64 = 4096;
 /// # Errors
 /// [`Error::Usage`] when a file cannot be read or is too long.
 pub(crate) fn read(file: &Path, password: Option<&Path>) -> Result<Credential> {
-    let bytes = bounded(file, MAX_BYTES)?;
+    let stdin = Path::new("-");
+    if file == stdin && password == Some(stdin) {
+        return Err(Error::Usage("both the certificate and its password from standard input".to_owned()));
+    }
+    let bytes = bounded(file, amphora_bundle::MAX_BYTES as u64)?;
     let password = match password {
         None => None,
         Some(path) => {
@@ -41,9 +42,8 @@ pub(crate) fn read(file: &Path, password: Option<&Path>) -> Result<Credential> {
             Some(line)
         }
     };
-    // DER begins with a SEQUENCE, and no PEM with a zero.
-    match (bytes.first(), &password) {
-        (Some(0x30), _) => Ok(Credential::Pkcs12 { der: bytes.into(), password }),
+    match (amphora_bundle::is_der(&bytes), &password) {
+        (true, _) => Ok(Credential::Pkcs12 { der: bytes.into(), password }),
         (_, Some(_)) => Err(Error::file(file, "is no PKCS #12, for which --password-file is")),
         _ => Ok(Credential::Pem(bytes.into())),
     }

@@ -136,6 +136,12 @@ impl Bundle {
     }
 }
 
+/// Whether this begins as DER and BER do: a SEQUENCE of more than 127 bytes, or of a length that comes at its end. A text may begin with
+/// the same letter, `0`, but not go on like that.
+pub fn is_der(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x80..=0x84, ..])
+}
+
 fn within_bounds(bytes: &[u8]) -> Result<&[u8], String> {
     if bytes.len() > MAX_BYTES {
         return Err(format!("is larger than {} MiB", MAX_BYTES >> 20));

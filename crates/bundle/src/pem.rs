@@ -27,7 +27,7 @@ struct Section<'t> {
 /// # Errors
 /// The reason.
 pub(crate) fn read(text: &[u8]) -> Result<Found, String> {
-    if text.starts_with(&[0x30]) {
+    if crate::is_der(text) {
         return Err("is DER and not PEM; PKCS #12 is application/x-pkcs12".to_owned());
     }
     let mut found = Found::default();

@@ -145,7 +145,9 @@ fn what_cannot_be_used_is_refused() {
     let (other, key) = (KeyPair::generate().unwrap().serialize_pem(), key.serialize_pem());
     refused("", "is empty");
     refused("hello", "has neither certificates nor revocation lists");
-    refused("0", "is DER and not PEM");
+    refused("0", "has neither");
+    let der = Bundle::from_pem(&[0x30, 0x82, 0x04, 0x00]).unwrap_err();
+    assert!(der.contains("is DER and not PEM"), "{der}");
     refused(&key, "has a private key and no certificate");
     refused(&(leaf.clone() + &other), "is not that of any certificate in it");
     refused(&(leaf.clone() + &key + &other), "has more than one private key");

@@ -49,7 +49,10 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
         && !protocol.is_http()
         && !l7policies.is_empty()
     {
-        o.fault("l7policies", format!("need a listener of protocol HTTP; this one is {protocol}"));
+        o.fault(
+            "l7policies",
+            format!("need a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"),
+        );
     }
     let flow_log = flow_log::of_listener(o, cx, protocol);
     o.parent("loadbalancer_id", cx.id);
@@ -90,7 +93,7 @@ fn default_pool(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProto
         && cookies
     {
         let name = if o.has("default_pool") { "default_pool" } else { "default_pool_id" };
-        o.fault(name, format!("has session persistence by cookie, which needs a listener of protocol HTTP; this one is {protocol}"));
+        o.fault(name, format!("has session persistence by cookie, which needs a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"));
     }
     Some(pool)
 }
@@ -121,7 +124,7 @@ fn insert_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> Ins
         // In Octavia's API, but its amphora does not insert them.
         for name in ["X-Forwarded-IP", "X-Client-IP", "X-Real-IP"] {
             if switch(o, name) {
-                o.fault(name, "is not supported: an amphora inserts X-Forwarded-For, X-Forwarded-Port, X-Forwarded-Proto");
+                o.fault(name, "is not supported: an amphora inserts X-Forwarded-For, X-Forwarded-Port, X-Forwarded-Proto and X-SSL-*");
             }
         }
         headers.ssl = ssl_headers(o, protocol);
@@ -131,7 +134,10 @@ fn insert_headers(o: &mut Object<'_>, protocol: Option<ListenerProtocol>) -> Ins
         && !protocol.is_http()
         && count > 0
     {
-        o.fault("insert_headers", format!("needs a listener of protocol HTTP; this one is {protocol}"));
+        o.fault(
+            "insert_headers",
+            format!("needs a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"),
+        );
     }
     headers
 }

@@ -56,7 +56,7 @@ fn policies() {
             "/listeners/1/l7policies",
             on_tcp,
             "listeners[1].l7policies",
-            "need a listener of protocol HTTP; this one is TCP",
+            "need a listener of protocol HTTP or TERMINATED_HTTPS; this one is TCP",
         ),
         (
             "/listeners/0/l7policies/-",

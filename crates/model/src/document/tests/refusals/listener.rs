@@ -76,7 +76,7 @@ fn insert_headers() {
             "/listeners/1/insert_headers",
             headers("X-Forwarded-For", json!("true")),
             "listeners[1].insert_headers",
-            "needs a listener of protocol HTTP; this one is TCP",
+            "needs a listener of protocol HTTP or TERMINATED_HTTPS; this one is TCP",
         ),
     ]);
 }
