@@ -156,12 +156,12 @@ impl Amphora {
                 return Err(unstaged.err().unwrap_or(error));
             }
             this.certificates.send_replace(certificates);
-            if staged == Staged::Replaced {
-                if let Err(error) = this.keeper.blocking(move |store| store.keep_certificate(&id)).await {
-                    // What was before is still beside it, and comes back with the next start.
-                    this.diverged(&mut state);
-                    return Err(error);
-                }
+            if staged == Staged::Replaced
+                && let Err(error) = this.keeper.blocking(move |store| store.keep_certificate(&id)).await
+            {
+                // What was before is still beside it, and comes back with the next start.
+                this.diverged(&mut state);
+                return Err(error);
             }
             Ok(CertificateChanged { changed: staged != Staged::Unchanged, serving })
         })
