@@ -293,6 +293,47 @@ impl Handshakes {
     }
 }
 
+/// Connections of HTTP/2; see the proxy's `http2::Counters` for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "documented on http2::Counters")]
+pub struct Http2Stats {
+    pub connections: u64,
+    pub streams: u64,
+    pub resets_received: u64,
+    pub resets_sent: u64,
+    pub refused: Http2Refused,
+}
+
+/// Connections of HTTP/2 that were ended for what the peer did, by reason: the first twelve are the proxy's
+/// `http2::guard::Excess`, the others its `Fault`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "documented on Excess and Fault")]
+pub struct Http2Refused {
+    pub pings: u64,
+    pub settings: u64,
+    pub priorities: u64,
+    pub window_updates: u64,
+    pub small_increments: u64,
+    pub resets: u64,
+    pub empty_data: u64,
+    pub small_data: u64,
+    pub provoked_resets: u64,
+    pub header_block: u64,
+    pub memory: u64,
+    pub library: u64,
+    pub protocol: u64,
+    pub flow_control: u64,
+    pub stream_closed: u64,
+    pub frame_size: u64,
+}
+
+impl Http2Stats {
+    /// Whether there was none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A listener's counters; see the proxy's `state::ListenerCounters` for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on ListenerCounters")]
@@ -318,6 +359,9 @@ pub struct ListenerStats {
     /// TLS handshakes with clients; absent is none.
     #[serde(default, skip_serializing_if = "Handshakes::is_none")]
     pub handshakes: Handshakes,
+    /// Clients' connections of HTTP/2; absent is none.
+    #[serde(default, skip_serializing_if = "Http2Stats::is_none")]
+    pub http2: Http2Stats,
     /// The most connections let in in one second (HAProxy `rate_max`).
     #[serde(default)]
     pub max_session_rate: u64,

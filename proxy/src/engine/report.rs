@@ -7,12 +7,16 @@ use std::{
 };
 
 use amphora_ipc::proxy::{
-    Handshakes, HandshakesFailed, HistoryStats, ListenerStats, ListenerSummary, MemberStats, MemberSummary,
-    PoolStats, PoolSummary, Responses, Stats, Summary, TimeStats, TimesStats,
+    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, ListenerSummary,
+    MemberStats, MemberSummary, PoolStats, PoolSummary, Responses, Stats, Summary, TimeStats, TimesStats,
 };
 use amphora_model::{L7Action, ListenerId, PoolId};
 
 use crate::{
+    http2::{
+        Counters,
+        guard::{Excess, Fault},
+    },
     local::IDLE_PER_MEMBER,
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
@@ -168,6 +172,7 @@ fn listener(state: &ListenerState) -> ListenerStats {
         requests_regex_limited: sum(|c| &c.requests_regex_limited),
         responses: responses(&state.counters, |c| &c.responses),
         handshakes: handshakes(&state.counters, |c| &c.handshakes),
+        http2: http2(&state.counters, |c| &c.http2),
         max_session_rate: state.rates.sessions.highest(),
         max_connection_rate: state.rates.connections.highest(),
         max_request_rate: state.rates.requests.highest(),
@@ -216,6 +221,36 @@ fn responses<T>(counters: &PerWorker<T>, of: fn(&T) -> &[Counter; ResponseClass:
         client_error: sum(ResponseClass::ClientError),
         server_error: sum(ResponseClass::ServerError),
         other: sum(ResponseClass::Other),
+    }
+}
+
+fn http2<T>(counters: &PerWorker<T>, of: fn(&T) -> &Counters) -> Http2Stats {
+    let sum = |counter: fn(&Counters) -> &Counter| counters.sum(|c| counter(of(c)));
+    let excess = |excess: Excess| counters.sum(|c| &of(c).excesses[excess as usize]);
+    let fault = |fault: Fault| counters.sum(|c| &of(c).faults[fault as usize]);
+    Http2Stats {
+        connections: sum(|c| &c.connections),
+        streams: sum(|c| &c.streams),
+        resets_received: sum(|c| &c.resets_received),
+        resets_sent: sum(|c| &c.resets_sent),
+        refused: Http2Refused {
+            pings: excess(Excess::Pings),
+            settings: excess(Excess::Settings),
+            priorities: excess(Excess::Priorities),
+            window_updates: excess(Excess::WindowUpdates),
+            small_increments: excess(Excess::SmallIncrements),
+            resets: excess(Excess::Resets),
+            empty_data: excess(Excess::EmptyData),
+            small_data: excess(Excess::SmallData),
+            provoked_resets: excess(Excess::ProvokedResets),
+            header_block: excess(Excess::HeaderBlock),
+            memory: excess(Excess::Memory),
+            library: excess(Excess::Library),
+            protocol: fault(Fault::Protocol),
+            flow_control: fault(Fault::FlowControl),
+            stream_closed: fault(Fault::StreamClosed),
+            frame_size: fault(Fault::FrameSize),
+        },
     }
 }
 

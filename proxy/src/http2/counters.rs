@@ -1,6 +1,9 @@
 //! What the connections of one worker have done, for metrics.
 
-use super::guard::{Excess, Frames};
+use super::{
+    guard::{Excess, Fault, Frames, Verdict},
+    server::ServerConnection,
+};
 use crate::state::Counter;
 
 /// Counters of one worker, which alone writes them.
@@ -16,9 +19,38 @@ pub struct Counters {
     pub resets_sent: Counter,
     /// Connections that were ended for this, in the order of [`Excess::ALL`].
     pub excesses: [Counter; Excess::ALL.len()],
+    /// Connections that were ended for this, in the order of [`Fault::ALL`].
+    pub faults: [Counter; Fault::ALL.len()],
+}
+
+/// What of one connection is counted already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    frames: Frames,
+    connection: bool,
+    verdict: bool,
 }
 
 impl Counters {
+    /// Counts what has passed on a connection since it was last counted.
+    pub fn observe(&self, connection: &ServerConnection, counted: &mut Counted) {
+        let frames = connection.frames();
+        self.report(&counted.frames, &frames);
+        counted.frames = frames;
+        if !std::mem::replace(&mut counted.connection, true) {
+            self.connections.add(1);
+        }
+        if !counted.verdict
+            && let Some(verdict) = connection.verdict()
+        {
+            counted.verdict = true;
+            match verdict {
+                Verdict::Calm(excess) => self.excess(excess),
+                Verdict::Fault(fault, _) => self.faults[fault as usize].add(1),
+            }
+        }
+    }
+
     pub(super) fn excess(&self, excess: Excess) {
         self.excesses[excess as usize].add(1);
     }

@@ -139,6 +139,7 @@ pub enum Verdict {
 
 /// Errors of a connection (RFC 9113 section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Fault {
     /// PROTOCOL_ERROR.
     Protocol,
@@ -148,6 +149,11 @@ pub enum Fault {
     StreamClosed,
     /// FRAME_SIZE_ERROR.
     FrameSize,
+}
+
+impl Fault {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Protocol, Self::FlowControl, Self::StreamClosed, Self::FrameSize];
 }
 
 /// How far bytes may go on.

@@ -27,7 +27,7 @@ mod transport;
 pub use self::{
     body::{Broken, Chunk, RecvBody, Responder, SendBody},
     budget::{Budget, Charge, Limits},
-    counters::Counters,
+    counters::{Counted, Counters},
     member::{
         Answer, Answered, Connecting, Failure, Joined, Keep, MemberStreams, NotOpened, Place, Spoken, Watch,
     },

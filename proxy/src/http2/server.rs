@@ -6,7 +6,6 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -18,7 +17,6 @@ use tokio::time::Instant;
 use super::{
     body::{Chunk, RecvBody, Responder},
     budget::{Budget, Charge, Limits},
-    counters::Counters,
     guard::{Excess, Fault, Frames, Role, Then, Verdict},
     transport::{Transport, Wire},
 };
@@ -74,7 +72,6 @@ pub struct ServerConnection {
     wire: Rc<RefCell<Wire>>,
     budget: Budget,
     patience: Patience,
-    counters: Arc<Counters>,
     deadline: Deadline,
     /// When the connection was last seen to have a stream.
     busy: Instant,
@@ -86,7 +83,6 @@ pub struct ServerConnection {
     /// Streams that were handed out since tasks last ran.
     burst: u32,
     refusals: u32,
-    reported: Frames,
 }
 
 /// A stream as it comes from the library.
@@ -113,17 +109,14 @@ impl ServerConnection {
         pool: &BufferPool,
         limits: Limits,
         patience: Patience,
-        counters: Arc<Counters>,
     ) -> Self {
         let wire = Wire::new(conn, begun.filter(|buffer| !buffer.is_empty()), pool, Role::Client);
         let handshake = builder(&limits).handshake(Wire::transport(&wire));
-        counters.connections.add(1);
         Self {
             state: State::Handshake(Box::new(handshake)),
             wire,
             budget: Budget::new(limits),
             patience,
-            counters,
             deadline: Deadline::never(),
             busy: Instant::now(),
             drain: None,
@@ -131,13 +124,22 @@ impl ServerConnection {
             waiting: None,
             burst: 0,
             refusals: 0,
-            reported: Frames::default(),
         }
     }
 
     /// What has passed.
     pub fn frames(&self) -> Frames {
         *self.wire.borrow().guard.frames()
+    }
+
+    /// Why the connection is not served on, if it is for what the client has done.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.state {
+            State::Ending(_, Ended::Refused(verdict))
+            | State::Lingering(Ended::Refused(verdict), _)
+            | State::Closed(Ended::Refused(verdict)) => Some(verdict),
+            _ => None,
+        }
     }
 
     /// What the connection makes us hold.
@@ -183,19 +185,10 @@ impl ServerConnection {
             State::Handshake(_) => State::Closed(ended),
             other => other,
         };
-        if let Ended::Refused(Verdict::Calm(excess)) = ended {
-            self.counters.excess(excess);
-        }
     }
 
     /// The next request, or how the connection has ended. The connection lives from being polled, and its streams with it.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Ended>> {
-        let polled = self.poll_streams(cx);
-        self.report();
-        polled
-    }
-
-    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Ended>> {
         loop {
             match &mut self.state {
                 State::Handshake(handshake) => {
@@ -335,7 +328,6 @@ impl ServerConnection {
     fn ended_by(&mut self, error: &h2::Error) -> Ended {
         match error.reason() {
             Some(Reason::ENHANCE_YOUR_CALM) if error.is_go_away() && error.is_library() => {
-                self.counters.excess(Excess::Library);
                 Ended::Refused(Verdict::Calm(Excess::Library))
             }
             Some(_) if error.is_go_away() && error.is_library() => {
@@ -387,12 +379,6 @@ impl ServerConnection {
         if self.refusals > REFUSALS {
             self.end(Reason::ENHANCE_YOUR_CALM, Ended::Refused(Verdict::Calm(Excess::Memory)));
         }
-    }
-
-    fn report(&mut self) {
-        let frames = *self.wire.borrow().guard.frames();
-        self.counters.report(&self.reported, &frames);
-        self.reported = frames;
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use amphora_ipc::{
     proxy::{
-        Handshakes, HandshakesFailed, HistoryStats, ListenerStats, MemberStats, Peers, PoolStats,
-        ProcessStats, Responses, TimeStats, TimesStats,
+        Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats,
+        Peers, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
     },
     usage::Usage,
 };
-use amphora_model::{ListenerId, PoolId};
+use amphora_model::{ListenerId, ListenerProtocol, PoolId};
 
 use super::{MetricsInput, host::Host, sink::escape};
 use crate::state::MemberStatus;
@@ -42,8 +42,10 @@ pub(super) struct ListenerRow {
     pub(super) labels: String,
     pub(super) stats: ListenerStats,
     pub(super) connection_limit: Option<u32>,
-    /// It terminates TLS.
-    pub(super) tls: bool,
+    /// Of one that terminates TLS.
+    pub(super) handshakes: Option<Handshakes>,
+    /// Of one whose clients may speak HTTP/2.
+    pub(super) http2: Option<Http2Stats>,
 }
 
 /// A pool: mostly the sums over its members.
@@ -68,9 +70,8 @@ pub(super) struct PoolRow {
     pub(super) connects: u64,
     pub(super) reuses: u64,
     pub(super) responses: Responses,
-    /// Its members are spoken to over TLS.
-    pub(super) tls: bool,
-    pub(super) handshakes: Handshakes,
+    /// Of one whose members are spoken to over TLS.
+    pub(super) handshakes: Option<Handshakes>,
     pub(super) max_sessions: u64,
     pub(super) times: TimesStats,
     pub(super) history: HistoryStats,
@@ -95,6 +96,14 @@ impl Rows {
             .flat_map(|lb| &lb.listeners)
             .filter_map(|listener| listener.tls.as_ref().map(|_| listener.id))
             .collect();
+        let of_http: HashSet<ListenerId> = loadbalancer
+            .into_iter()
+            .flat_map(|lb| &lb.listeners)
+            .filter(|listener| {
+                matches!(listener.protocol, ListenerProtocol::Http | ListenerProtocol::TerminatedHttps)
+            })
+            .map(|listener| listener.id)
+            .collect();
         let pools_over_tls: HashSet<PoolId> = loadbalancer
             .into_iter()
             .flat_map(|lb| &lb.pools)
@@ -116,7 +125,8 @@ impl Rows {
             labels: format!("listener=\"{id}\""),
             stats: *stats,
             connection_limit: limits.get(id).copied(),
-            tls: over_tls.contains(id),
+            handshakes: over_tls.contains(id).then_some(stats.handshakes),
+            http2: of_http.contains(id).then_some(stats.http2),
         });
         let pools = stats
             .pools
@@ -157,8 +167,7 @@ impl PoolRow {
             connection_errors: pool.connect_errors,
             requests: pool.responses.total(),
             responses: pool.responses,
-            tls,
-            handshakes: pool.handshakes,
+            handshakes: tls.then_some(pool.handshakes),
             history: pool.history,
             ..Self::default()
         };
@@ -211,6 +220,28 @@ pub(super) fn codes(responses: &Responses) -> [(&'static str, u64); 6] {
         ("4xx", responses.client_error),
         ("5xx", responses.server_error),
         ("other", responses.other),
+    ]
+}
+
+/// The values of the label `reason`, with what each counts.
+pub(super) fn refusals(refused: &Http2Refused) -> [(&'static str, u64); 16] {
+    [
+        ("pings", refused.pings),
+        ("settings", refused.settings),
+        ("priorities", refused.priorities),
+        ("window_updates", refused.window_updates),
+        ("small_increments", refused.small_increments),
+        ("resets", refused.resets),
+        ("empty_data", refused.empty_data),
+        ("small_data", refused.small_data),
+        ("provoked_resets", refused.provoked_resets),
+        ("header_block", refused.header_block),
+        ("memory", refused.memory),
+        ("library", refused.library),
+        ("protocol", refused.protocol),
+        ("flow_control", refused.flow_control),
+        ("stream_closed", refused.stream_closed),
+        ("frame_size", refused.frame_size),
     ]
 }
 

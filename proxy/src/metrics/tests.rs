@@ -7,14 +7,17 @@ use std::{
 };
 
 use amphora_ipc::proxy::{
-    Handshakes, HistoryStats, ListenerStats, MemberStats, Peers, PeersRejected, PeersState, PoolStats,
-    ProcessStats, Responses, TimeStats, TimesStats,
+    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats, Peers,
+    PeersRejected, PeersState, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
 };
 use amphora_model::{ListenerId, MemberId, PoolId};
 use uuid::Uuid;
 
 use super::*;
-use crate::state::{CheckState, MemberStatus};
+use crate::{
+    http2::guard::Excess,
+    state::{CheckState, MemberStatus},
+};
 
 fn id(kind: u8, n: u16) -> Uuid {
     Uuid::from_u128(u128::from(kind) << 120 | u128::from(n))
@@ -309,9 +312,104 @@ fn every_metric_is_written() {
     let declared: BTreeSet<_> = families::all().map(|family| family.name).collect();
     assert_eq!(declared.len(), families::all().count(), "a name occurs twice");
     let missing: Vec<_> = declared.difference(&written).collect();
-    // There is no listener with a limit here, and no TLS.
-    let (tls, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|name| name.contains("_tls_"));
-    assert_eq!((tls.len(), missing), (6, vec![&"octavia_listener_limit_sessions"]));
+    // What there is no document for: no listener is known to have a limit, or to speak TLS or HTTP/2.
+    let (edge, missing): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|name| name.contains("_tls_") || name.contains("_http2_"));
+    assert_eq!((edge.len(), missing), (11, vec![&"octavia_listener_limit_sessions"]));
+}
+
+/// One load balancer with a listener of each protocol, and a pool with TLS and one without.
+fn document() -> LoadBalancer {
+    let listener = |n: u16, protocol: &str| {
+        let mut listener = serde_json::json!({
+            "id": id(1, n), "protocol": protocol, "protocol_port": n, "default_pool_id": id(2, 1),
+        });
+        if protocol == "TERMINATED_HTTPS" {
+            listener["default_tls_container_ref"] = "a".into();
+        }
+        listener
+    };
+    let document = serde_json::json!({"loadbalancer": {
+        "id": id(9, 1),
+        "vip_address": "192.0.2.1",
+        "listeners": [listener(1, "HTTP"), listener(2, "TERMINATED_HTTPS"), listener(3, "TCP")],
+        "pools": [
+            {"id": id(2, 1), "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"},
+            {"id": id(2, 2), "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "tls_enabled": true},
+        ],
+    }});
+    LoadBalancer::from_value(&document).unwrap()
+}
+
+#[test]
+fn tls_and_http2_are_told_of_where_they_are_spoken() {
+    let mut stats = stats(0);
+    let handshakes = Handshakes {
+        completed: 9,
+        resumed: 4,
+        failed: HandshakesFailed { certificate: 2, ..HandshakesFailed::default() },
+    };
+    let http2 = Http2Stats {
+        connections: 3,
+        streams: 50,
+        resets_received: 6,
+        resets_sent: 7,
+        refused: Http2Refused { resets: 1, frame_size: 2, ..Http2Refused::default() },
+    };
+    let listener = ListenerStats { handshakes, http2, ..ListenerStats::default() };
+    for n in 1..=3 {
+        stats.listeners.insert(ListenerId(id(1, n)), listener);
+    }
+    let pool = stats.pools.values().next().unwrap().clone();
+    stats.pools.insert(PoolId(id(2, 2)), PoolStats { handshakes, ..pool });
+    let document = document();
+    let mut text = String::new();
+    let input = MetricsInput {
+        info: &info(),
+        stats: &stats,
+        loadbalancer: Some(&document),
+        peers: None,
+        host: None,
+        usage: USAGE,
+    };
+    render(&input, &mut text);
+    let of = |object: &str, uuid: Uuid, more: &str| format!("{{{object}=\"{uuid}\"{more}}}");
+    for (family, more, expected) in [
+        ("tls_handshakes_total", "", "9"),
+        ("tls_handshakes_resumed_total", "", "4"),
+        ("tls_handshakes_failed_total", ",reason=\"certificate\"", "2"),
+        ("tls_handshakes_failed_total", ",reason=\"late\"", "0"),
+    ] {
+        let listener = format!("amphora_listener_{family}");
+        assert_eq!(value(&text, &format!("{listener}{}", of("listener", id(1, 2), more))), expected);
+        let pool = format!("amphora_pool_{family}");
+        assert_eq!(value(&text, &format!("{pool}{}", of("pool", id(2, 2), more))), expected);
+    }
+    for listener in [1, 2] {
+        for (family, more, expected) in [
+            ("connections_total", "", "3"),
+            ("streams_total", "", "50"),
+            ("resets_received_total", "", "6"),
+            ("resets_sent_total", "", "7"),
+            ("refused_total", ",reason=\"resets\"", "1"),
+            ("refused_total", ",reason=\"frame_size\"", "2"),
+            ("refused_total", ",reason=\"pings\"", "0"),
+        ] {
+            let family = format!("amphora_listener_http2_{family}");
+            assert_eq!(value(&text, &format!("{family}{}", of("listener", id(1, listener), more))), expected);
+        }
+    }
+    // Nor do others have any.
+    for (name, objects) in
+        [("amphora_listener_tls_", 1), ("amphora_pool_tls_", 1), ("amphora_listener_http2_", 2)]
+    {
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        let ids: BTreeSet<_> = lines.map(|line| line.split('"').nth(1).unwrap()).collect();
+        assert_eq!(ids.len(), objects, "{name}: {ids:?}");
+    }
+    let names: BTreeSet<_> = Excess::ALL.iter().map(|excess| excess.name()).collect();
+    let reasons = rows::refusals(&http2.refused);
+    assert!(names.iter().all(|name| reasons.iter().any(|(reason, _)| reason == name)), "as in the log");
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::http2;
+
 /// A counter or gauge with one writer and any number of readers.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -188,6 +190,8 @@ pub struct ListenerCounters {
     pub responses: [Counter; ResponseClass::COUNT],
     /// TLS handshakes with clients.
     pub handshakes: HandshakeCounters,
+    /// Clients' connections of HTTP/2.
+    pub http2: http2::Counters,
 }
 
 /// What one worker counts for one pool, for what its members do not add up to.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Counter, HandshakeCounters, ListenerCounters, ListenerState, MemberCounters, PerWorker};
+use crate::http2;
 
 /// Counters that can be added up.
 pub trait Absorb: Default {
@@ -153,6 +154,7 @@ impl Absorb for ListenerCounters {
             requests_regex_limited,
             responses,
             handshakes,
+            http2,
         } = self;
         add(bytes_in, &other.bytes_in);
         add(bytes_out, &other.bytes_out);
@@ -165,6 +167,19 @@ impl Absorb for ListenerCounters {
         add(requests_regex_limited, &other.requests_regex_limited);
         responses.iter().zip(&other.responses).for_each(|(ours, theirs)| add(ours, theirs));
         handshakes.absorb(&other.handshakes);
+        http2.absorb(&other.http2);
+    }
+}
+
+impl Absorb for http2::Counters {
+    fn absorb(&self, other: &Self) {
+        let Self { connections, streams, resets_received, resets_sent, excesses, faults } = self;
+        add(connections, &other.connections);
+        add(streams, &other.streams);
+        add(resets_received, &other.resets_received);
+        add(resets_sent, &other.resets_sent);
+        excesses.iter().zip(&other.excesses).for_each(|(ours, theirs)| add(ours, theirs));
+        faults.iter().zip(&other.faults).for_each(|(ours, theirs)| add(ours, theirs));
     }
 }
 

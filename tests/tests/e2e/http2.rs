@@ -298,6 +298,15 @@ async fn a_client_that_resets_its_stream_is_gone() {
         .until_member(0, "it is given up", |member| member.client_aborts == 1 && member.active_sessions == 0)
         .await;
     assert_eq!(client.get("/").await.text(), "fine");
+    let counted =
+        proxy.until_listener("its streams are counted", |listener| listener.http2.streams == 2).await;
+    let http2 = counted.listeners.values().next().unwrap().http2;
+    assert_eq!((http2.connections, http2.resets_received, http2.resets_sent), (1, 1, 0));
+    assert_eq!(http2.refused, Default::default());
+    let scraped = proxy.request("GET", "/metrics", "").await.unwrap().text();
+    let id = proxy.document.listeners[0].id;
+    let line = format!("amphora_listener_http2_resets_received_total{{listener=\"{id}\"}} 1\n");
+    assert!(scraped.contains(&line), "{scraped}");
 }
 
 #[tokio::test]

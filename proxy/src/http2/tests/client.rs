@@ -270,14 +270,8 @@ fn what_was_read_before_is_given_back() {
         begun.put(&super::super::guard::PREFACE[..]);
         begun.put(&frame(super::raw::SETTINGS, 0, 0, &[]));
         begun.put(&request(1, END_STREAM, &[GET]));
-        let mut connection = ServerConnection::new(
-            Conn::from(server),
-            Some(begun),
-            &pool,
-            Limits::default(),
-            PATIENCE,
-            Arc::default(),
-        );
+        let mut connection =
+            ServerConnection::new(Conn::from(server), Some(begun), &pool, Limits::default(), PATIENCE);
         let incoming = poll_fn(|cx| connection.poll_accept(cx)).await.unwrap();
         assert_eq!(incoming.request.uri().path(), "/");
         assert!(incoming.body.is_empty());
@@ -306,14 +300,8 @@ async fn an_idle_connection_and_half_a_head_are_waited_for_in_bounds() {
         client.writable().await.unwrap();
         assert_eq!(client.try_write(&bytes).unwrap_or(0), bytes.len());
         let patience = Patience { idle: Duration::from_secs(60), progress: Duration::from_secs(5) };
-        let mut connection = ServerConnection::new(
-            Conn::from(server),
-            None,
-            &pool,
-            Limits::default(),
-            patience,
-            Arc::default(),
-        );
+        let mut connection =
+            ServerConnection::new(Conn::from(server), None, &pool, Limits::default(), patience);
         let start = tokio::time::Instant::now();
         assert_eq!(poll_fn(|cx| connection.poll_accept(cx)).await.unwrap_err(), Ended::Late);
         let waited = (tokio::time::Instant::now() - start).as_secs();

@@ -104,7 +104,8 @@ async fn serve_one<H: Future<Output = ()> + 'static>(
     drop((pool.get(), pool.get()));
     let before = counted::live();
     let conn = Conn::from(tokio::net::TcpStream::from_std(stream).unwrap());
-    let mut connection = ServerConnection::new(conn, None, &pool, limits, PATIENCE, Arc::clone(&counters));
+    let mut connection = ServerConnection::new(conn, None, &pool, limits, PATIENCE);
+    let mut counted = Counted::default();
     let control = Control::default();
     let mut requests = 0;
     let mut base = None;
@@ -120,6 +121,7 @@ async fn serve_one<H: Future<Output = ()> + 'static>(
                 }
             }
             let polled = connection.poll_accept(cx);
+            counters.observe(&connection, &mut counted);
             if base.is_none() && connection.is_open() {
                 base = Some(counted::live());
                 counted::take_most();

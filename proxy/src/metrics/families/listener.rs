@@ -3,6 +3,7 @@
 use amphora_ipc::proxy::ListenerStats;
 
 use super::{Family, Kind, Series, put_codes, put_reasons, put_states};
+use crate::metrics::rows::refusals;
 
 const STATES: [&str; 2] = ["DOWN", "UP"];
 
@@ -153,8 +154,8 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "TLS handshakes with clients that were completed.",
         series: Series::Listener(|listener, sink| {
-            if listener.tls {
-                sink.put(listener.stats.handshakes.completed);
+            if let Some(handshakes) = &listener.handshakes {
+                sink.put(handshakes.completed);
             }
         }),
     },
@@ -163,8 +164,8 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "TLS handshakes with clients that resumed a session.",
         series: Series::Listener(|listener, sink| {
-            if listener.tls {
-                sink.put(listener.stats.handshakes.resumed);
+            if let Some(handshakes) = &listener.handshakes {
+                sink.put(handshakes.resumed);
             }
         }),
     },
@@ -173,8 +174,60 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "TLS handshakes with clients that were not completed, by reason.",
         series: Series::Listener(|listener, sink| {
-            if listener.tls {
-                put_reasons(sink, &listener.stats.handshakes.failed);
+            if let Some(handshakes) = &listener.handshakes {
+                put_reasons(sink, &handshakes.failed);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_listener_http2_connections_total",
+        kind: Kind::Counter,
+        help: "Connections of clients that speak HTTP/2.",
+        series: Series::Listener(|listener, sink| {
+            if let Some(http2) = &listener.http2 {
+                sink.put(http2.connections);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_listener_http2_streams_total",
+        kind: Kind::Counter,
+        help: "Streams of HTTP/2 that clients have opened, each with one request.",
+        series: Series::Listener(|listener, sink| {
+            if let Some(http2) = &listener.http2 {
+                sink.put(http2.streams);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_listener_http2_resets_received_total",
+        kind: Kind::Counter,
+        help: "Streams that clients have reset.",
+        series: Series::Listener(|listener, sink| {
+            if let Some(http2) = &listener.http2 {
+                sink.put(http2.resets_received);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_listener_http2_resets_sent_total",
+        kind: Kind::Counter,
+        help: "Streams that were reset to clients.",
+        series: Series::Listener(|listener, sink| {
+            if let Some(http2) = &listener.http2 {
+                sink.put(http2.resets_sent);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_listener_http2_refused_total",
+        kind: Kind::Counter,
+        help: "Connections of HTTP/2 that were ended for what their clients did, by reason.",
+        series: Series::Listener(|listener, sink| {
+            if let Some(http2) = &listener.http2 {
+                for (reason, count) in refusals(&http2.refused) {
+                    sink.put_with("reason", reason, count);
+                }
             }
         }),
     },

@@ -233,8 +233,8 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "TLS handshakes with members that were completed.",
         series: Series::Pool(|pool, sink| {
-            if pool.tls {
-                sink.put(pool.handshakes.completed);
+            if let Some(handshakes) = &pool.handshakes {
+                sink.put(handshakes.completed);
             }
         }),
     },
@@ -243,8 +243,8 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "TLS handshakes with members that resumed a session.",
         series: Series::Pool(|pool, sink| {
-            if pool.tls {
-                sink.put(pool.handshakes.resumed);
+            if let Some(handshakes) = &pool.handshakes {
+                sink.put(handshakes.resumed);
             }
         }),
     },
@@ -253,8 +253,8 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "TLS handshakes with members that were not completed, by reason.",
         series: Series::Pool(|pool, sink| {
-            if pool.tls {
-                put_reasons(sink, &pool.handshakes.failed);
+            if let Some(handshakes) = &pool.handshakes {
+                put_reasons(sink, &handshakes.failed);
             }
         }),
     },

@@ -25,7 +25,7 @@ use crate::{
     http::Reject,
     http1::responses::{self, Recipient},
     http2::{
-        Counters, Incoming, Limits, Patience, ServerConnection,
+        Counted, Incoming, Limits, Patience, ServerConnection,
         head::{self, RequestContext},
     },
     limits::Clients,
@@ -57,9 +57,10 @@ pub(super) async fn serve<H: 'static>(
     });
     let client_data = listener.timeouts().client_data;
     let patience = Patience { idle: client_data, progress: client_data };
-    let counters = Arc::new(Counters::default());
+    let counters = &listener.state().counters.of(worker.index).http2;
+    let mut counted = Counted::default();
     let mut connection =
-        ServerConnection::new(conn, begun, &worker.pools.buffers, Limits::default(), patience, counters);
+        ServerConnection::new(conn, begun, &worker.pools.buffers, Limits::default(), patience);
     let mut closing = listener.enlist();
     let mut is_first = true;
     let streams = Rc::new(Cell::new(0));
@@ -70,7 +71,9 @@ pub(super) async fn serve<H: 'static>(
                 connection.drain(DRAIN);
             }
             client.own.borrow_mut().poll_closed(cx);
-            connection.poll_accept(cx)
+            let polled = connection.poll_accept(cx);
+            counters.observe(&connection, &mut counted);
+            polled
         })
         .await;
         let mut incoming = match accepted {
