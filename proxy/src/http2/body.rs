@@ -137,7 +137,9 @@ pub struct RecvBody {
 
 impl RecvBody {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, queue: VecDeque::new(), small: Vec::new(), end: None, unreleased: 0, wire: None }
+        // Of a message without a body nothing is asked any more.
+        let end = stream.is_end_stream().then_some(Ok(()));
+        Self { stream, queue: VecDeque::new(), small: Vec::new(), end, unreleased: 0, wire: None }
     }
 
     /// That of a response, which may end before its request does: the member resets the stream with NO_ERROR then (RFC 9113
@@ -156,7 +158,7 @@ impl RecvBody {
 
     /// Whether nothing comes: the head has ended the stream.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.small.is_empty() && self.stream.is_end_stream()
+        self.queue.is_empty() && self.small.is_empty() && matches!(self.end, Some(Ok(())))
     }
 
     /// Takes what has come from the library, where it takes more room. The task is woken when there is more.

@@ -4,7 +4,7 @@
 //! HTTP/1.1 are. What goes out is made of views, or of the text that a member of HTTP/1.1 would be sent.
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use bytes::Bytes;
@@ -26,6 +26,9 @@ const OF_CONNECTION: KnownSet = KnownSet::of(&[
     Known::TransferEncoding,
     Known::Upgrade,
 ]);
+
+/// As many fields as most requests have.
+const FEW_FIELDS: usize = 24;
 
 /// What a request of a client is read with.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +73,18 @@ pub fn read_request(
     };
     // They are gone over more than once, and there may not be more.
     let empty: &[u8] = &[];
-    let mut list = [(empty, empty); MAX_FIELDS];
     let count = request.headers().len();
-    let list = list.get_mut(..count).ok_or(Reject::TooManyFields)?;
+    if count > MAX_FIELDS {
+        return Err(Reject::TooManyFields);
+    }
+    let (mut few, mut many) = ([(empty, empty); FEW_FIELDS], Vec::new());
+    let list = match few.get_mut(..count) {
+        Some(few) => few,
+        None => {
+            many.resize(count, (empty, empty));
+            &mut many[..]
+        }
+    };
     for (to, field) in list.iter_mut().zip(fields(request.headers())) {
         *to = field;
     }
@@ -156,6 +168,51 @@ fn fields(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
+/// Values that responses have again and again, as they were made last: those of these fields, when they are short.
+#[derive(Debug, Default)]
+pub struct Values {
+    content_type: Option<HeaderValue>,
+    date: Option<HeaderValue>,
+    server: Option<HeaderValue>,
+}
+
+/// The longest that is kept.
+const LONGEST_VALUE: usize = 64;
+
+impl Values {
+    fn of(&mut self, known: Known, value: &[u8]) -> Option<HeaderValue> {
+        let kept = match known {
+            Known::ContentType => &mut self.content_type,
+            Known::Date => &mut self.date,
+            Known::Server => &mut self.server,
+            _ => return HeaderValue::from_bytes(value).ok(),
+        };
+        match kept {
+            Some(kept) if kept.as_bytes() == value => Some(kept.clone()),
+            _ => {
+                let made = HeaderValue::from_bytes(value).ok()?;
+                *kept = (value.len() <= LONGEST_VALUE).then(|| made.clone());
+                Some(made)
+            }
+        }
+    }
+}
+
+/// The name of a field, without looking it up where it is known.
+fn name_of(known: Known, name: &[u8]) -> Option<HeaderName> {
+    Some(match known {
+        Known::CacheControl => header::CACHE_CONTROL,
+        Known::ContentLength => header::CONTENT_LENGTH,
+        Known::ContentType => header::CONTENT_TYPE,
+        Known::Date => header::DATE,
+        Known::Location => header::LOCATION,
+        Known::Server => header::SERVER,
+        Known::SetCookie => header::SET_COOKIE,
+        Known::StrictTransportSecurity => header::STRICT_TRANSPORT_SECURITY,
+        _ => return HeaderName::from_bytes(name).ok(),
+    })
+}
+
 /// The response for a client. `tunnel`: it is the answer to an extended CONNECT that a member of HTTP/1.1 has given as 101.
 ///
 /// # Errors
@@ -164,6 +221,7 @@ pub fn response(
     view: &ResponseView<'_>,
     edits: &ResponseEdits<'_>,
     tunnel: bool,
+    values: &mut Values,
 ) -> Result<Response<()>, BadResponse> {
     let status = if tunnel { 200 } else { view.status() };
     let mut drop = OF_CONNECTION.with(Known::Te);
@@ -178,7 +236,10 @@ pub fn response(
         if tunnel && name.eq_ignore_ascii_case(b"sec-websocket-accept") {
             continue;
         }
-        append(&mut map, name, value).ok_or(BadResponse("field that HTTP/2 cannot carry"))?;
+        let field = name_of(known, name).zip(values.of(known, value));
+        field
+            .and_then(|(name, value)| map.try_append(name, value).ok())
+            .ok_or(BadResponse("field that HTTP/2 cannot carry"))?;
     }
     for (name, value) in edits.added() {
         append(&mut map, name.as_bytes(), &value.concat())
@@ -411,7 +472,7 @@ mod tests {
     fn answered(text: &str, edits: &ResponseEdits<'_>, tunnel: bool) -> (u16, Vec<(String, String)>) {
         let mut head = ResponseHead::new();
         head.parse(text.as_bytes()).unwrap().unwrap();
-        let response = response(&head.view(text.as_bytes()), edits, tunnel).unwrap();
+        let response = response(&head.view(text.as_bytes()), edits, tunnel, &mut Values::default()).unwrap();
         let fields = response.headers().iter();
         let fields = fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
         (response.status().as_u16(), fields.collect())
@@ -446,6 +507,22 @@ mod tests {
         );
         let empty = "HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(answered(empty, &ResponseEdits::default(), false), (204, vec![]));
+    }
+
+    #[test]
+    fn values_that_come_again_are_the_same_and_others_are_others() {
+        let mut values = Values::default();
+        let long = [b'a'; LONGEST_VALUE + 1];
+        for value in [&b"text/plain"[..], b"text/plain", b"text/html", b"", &long, b"text/html"] {
+            for known in [Known::ContentType, Known::Server, Known::Other] {
+                assert_eq!(values.of(known, value).unwrap().as_bytes(), value);
+            }
+        }
+        assert_eq!(values.of(Known::Date, b"a\0"), None);
+        values.of(Known::Date, b"now").unwrap();
+        assert_eq!(values.of(Known::Date, b"a\0"), None);
+        values.of(Known::Date, &long).unwrap();
+        assert_eq!(values.date, None);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! HTTP/2 from clients: any frames, to a server that answers.
 
-use std::{future::poll_fn, net::TcpStream, os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{future::poll_fn, net::TcpStream, os::fd::OwnedFd, time::Instant};
 
 use amphora_proxy::{
     conn::{BufferPool, Conn},
     http::{RequestHead, RequestView},
     http2::{
-        Counters, Ended, Incoming, Limits, Patience, ServerConnection,
+        Ended, Incoming, Limits, Patience, ServerConnection,
         guard::{Frames, Guard, PREFACE, Role, Then},
         head::{self, RequestContext},
     },
@@ -100,8 +100,7 @@ async fn served(bytes: Vec<u8>, limits: Limits) -> (Ended, usize, Vec<u8>) {
     let conn = Conn::from(tokio::net::TcpStream::from_std(stream).expect("a runtime"));
     let patience = Patience { idle: Duration::from_secs(60), progress: Duration::from_secs(60) };
     let pool = BufferPool::new(2);
-    let mut connection =
-        ServerConnection::new(conn, None, &pool, limits, patience, Arc::<Counters>::default());
+    let mut connection = ServerConnection::new(conn, None, &pool, limits, patience);
     let ended = loop {
         match poll_fn(|cx| connection.poll_accept(cx)).await {
             Ok(incoming) => drop(tokio::task::spawn_local(answer(incoming))),

@@ -12,7 +12,6 @@ use h2::Reason;
 use tokio::{task::spawn_local, time::Instant};
 
 use super::{
-    address::AddressText,
     carry::{Carried, Disposition, count_reply},
     client::Client,
     decide::{Decision, Origin, decide},
@@ -53,6 +52,8 @@ pub(super) async fn serve<H: 'static>(
         address,
         local: conn.local_addr().ok(),
         facts: conn.facts().cloned(),
+        address_text: RefCell::default(),
+        values: RefCell::default(),
         own: RefCell::new(OwnConnections::default()),
     });
     let client_data = listener.timeouts().client_data;
@@ -98,7 +99,8 @@ pub(super) async fn serve<H: 'static>(
             (place, Rc::clone(&held)),
         );
         is_first = false;
-        spawn_local(stream);
+        // The runtime moves a task about when it makes one and when that ends, so what it moves is a pointer.
+        spawn_local(Box::pin(stream));
     }
 }
 
@@ -174,9 +176,9 @@ async fn serve_stream<H>(
                     record.marks.first_byte = Some(begun);
                     record.requested(&view, begun);
                 }
-                let mut address_text = AddressText::default();
-                let facts = stream.client.facts.as_deref();
-                let origin = Origin { address: stream.client.address, text: &mut address_text, facts };
+                let ClientStreams { address, address_text, facts, .. } = &*stream.client;
+                let text = &mut address_text.borrow_mut();
+                let origin = Origin { address: *address, text, facts: facts.as_deref() };
                 let decision = decide(&worker, &listener, origin, &view, begun, l7, out);
                 if let (Decision::Forward(forward), Some(record)) = (&decision, log.record()) {
                     record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());

@@ -16,6 +16,7 @@ use h2::Reason;
 use tokio::time::Instant;
 
 use super::{
+    address::AddressText,
     body::{Sink, Source},
     own::OwnConnections,
 };
@@ -29,6 +30,8 @@ use crate::{
 /// What the streams of one client's connection share.
 pub(super) struct ClientStreams {
     pub(super) address: SocketAddr,
+    pub(super) address_text: RefCell<AddressText>,
+    pub(super) values: RefCell<head::Values>,
     /// The address that the client has connected to.
     pub(super) local: Option<SocketAddr>,
     /// What is known of a client that speaks TLS.
@@ -114,7 +117,9 @@ impl ClientStream {
 
     /// Sends an interim response; says how much that was.
     pub(super) fn send_interim(&mut self, view: &ResponseView<'_>) -> io::Result<usize> {
-        let response = head::response(view, &ResponseEdits::default(), false).map_err(|_| broken())?;
+        let response =
+            head::response(view, &ResponseEdits::default(), false, &mut self.client.values.borrow_mut())
+                .map_err(|_| broken())?;
         let length = text_len(response.headers());
         match &mut self.response {
             Sending::Nothing(respond) => respond.send_interim(response).map_err(|_| broken())?,
@@ -133,7 +138,8 @@ impl ClientStream {
         end: bool,
     ) -> io::Result<usize> {
         let Sending::Nothing(respond) = &mut self.response else { return Err(broken()) };
-        let response = head::response(view, edits, switching).map_err(|_| broken())?;
+        let response = head::response(view, edits, switching, &mut self.client.values.borrow_mut())
+            .map_err(|_| broken())?;
         let length = text_len(response.headers());
         let body = respond.send_head(response, end).map_err(|_| broken())?;
         self.response = if end { Sending::Ended } else { Sending::Body(body) };
