@@ -16,6 +16,7 @@ mod client;
 mod document;
 mod haproxy;
 pub mod http2;
+mod http2_member;
 mod judge;
 mod load;
 mod message;
@@ -44,6 +45,7 @@ pub use self::{
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},
     haproxy::{HaProxy, HaProxyConfig},
+    http2_member::{Http2Member, Seen},
     judge::{Judge, is_of_haproxy_2_6},
     load::Load,
     message::{Message, read_message},

@@ -140,10 +140,7 @@ impl ResponseHead {
         let empty = status < 200 || status == 204 || status == 304 || method == Method::Head;
         match (length, content) {
             (None, _) if empty => {}
-            (None, Content::Follows) => {
-                arena.line(b"transfer-encoding", b"chunked", Known::TransferEncoding)?;
-            }
-            (None, Content::Ended) => arena.line(b"content-length", b"0", Known::ContentLength)?,
+            (None, _) => arena.line(b"transfer-encoding", b"chunked", Known::TransferEncoding)?,
             (Some(length), Content::Ended) if !empty && !is_zero(length) => {
                 return Err(BadResponse("content-length of what has ended"));
             }

@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod http2;
 mod http2_hostile;
+mod http2_members;
 mod http_bodies;
 mod http_members;
 mod http_rules;

@@ -221,7 +221,7 @@ fn a_response_becomes_one_of_http11() {
     let length = [("content-length", "3")];
     for (status, fields, method, content, body) in [
         (200, &[][..], Method::Get, Follows, Some(Body::Chunked)),
-        (200, &[], Method::Get, Ended, Some(Body::None)),
+        (200, &[], Method::Get, Ended, Some(Body::Chunked)),
         (200, &[], Method::Head, Ended, Some(Body::None)),
         (200, &length, Method::Get, Follows, Some(Body::Length(3))),
         (200, &length, Method::Get, Ended, None),
@@ -239,7 +239,7 @@ fn a_response_becomes_one_of_http11() {
         assert_eq!(got, body, "{status} {fields:?} {method:?} {content:?}");
     }
     let (text, _) = response(404, &[("server", "x"), ("set-cookie", "a=b")], Method::Get, Ended).unwrap();
-    assert_eq!(text, "HTTP/1.1 404 \r\nserver: x\r\nset-cookie: a=b\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(text, "HTTP/1.1 404 \r\nserver: x\r\nset-cookie: a=b\r\ntransfer-encoding: chunked\r\n\r\n");
 }
 
 proptest! {

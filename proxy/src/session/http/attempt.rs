@@ -164,6 +164,11 @@ impl Attempt<'_> {
                         .map_err(|_| Failure::BadResponse)?;
                 }
                 Downstream::Http2(stream) => {
+                    let ended = exchange.upstream.has_ended();
+                    if ended && !download.is_done() {
+                        // All was said with the head, and is to the client.
+                        download = BodyRelay::new(Body::None, hop.transfer, hops);
+                    }
                     let end = download.is_done() && !framing.switching;
                     let sent = stream.send_head(&view, &edits, framing.switching, end);
                     let sent = sent.map_err(|_| Failure::ClientGone)? as u64;

@@ -214,6 +214,14 @@ impl Upstream {
         self.member().counters()
     }
 
+    /// Whether the head of the response is all of it, as far as its frames say.
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(stream) => stream.body.as_ref().is_some_and(RecvBody::is_empty),
+        }
+    }
+
     /// What begins with the head of a response, once one was read.
     #[inline]
     pub(super) fn head(&self) -> &[u8] {

@@ -204,7 +204,8 @@ impl FrameRelay {
     ) -> Result<(&[u8], bool), RelayError> {
         match source {
             Source::Http2(body) if self.outlet != Outlet::Frames => {
-                self.gather(cx, body)?;
+                // What has come before it has failed goes on, and the head anyway; then polling says what has happened.
+                let _ = self.gather(cx, body);
                 Ok((&self.text, self.finished && self.data.is_empty()))
             }
             _ => Ok((&[], false)),
