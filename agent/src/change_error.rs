@@ -49,7 +49,7 @@ pub enum ChangeError {
     #[error("{0}")]
     VrrpLate(String),
     /// The disk did not take it.
-    #[error("cannot store the document: {0}")]
+    #[error("cannot be stored: {0}")]
     Storage(io::Error),
     /// A defect of this program.
     #[error("{0}")]

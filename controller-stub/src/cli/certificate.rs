@@ -16,7 +16,8 @@ The file is PEM, sections in any order and keys without a passphrase, or PKCS #1
 default_tls_container_ref and its like. When the load balancer names it, the command ends once every worker serves it; \
 putting the same again changes nothing, and what is refused changes nothing either.")]
     Put {
-        /// A letter or digit, then at most 127 letters, digits and ._-
+        /// A letter or digit, then at most 127 letters, digits and ._-, or a URL that ends in such, as in a document
+        #[arg(value_parser = CertificateId::from_reference)]
         id: CertificateId,
         /// PEM or PKCS #12; `-` is standard input
         file: PathBuf,
@@ -28,7 +29,8 @@ putting the same again changes nothing, and what is refused changes nothing eith
     },
     /// Show what is kept under an id, and what names it; never a key
     Show {
-        /// Its id
+        /// Its id, or a URL that ends in it
+        #[arg(value_parser = CertificateId::from_reference)]
         id: CertificateId,
         /// JSON, one document per amphora
         #[arg(long)]
@@ -46,7 +48,8 @@ putting the same again changes nothing, and what is refused changes nothing eith
     },
     /// Forget what is kept under an id, if the load balancer does not name it
     Delete {
-        /// Its id
+        /// Its id, or a URL that ends in it
+        #[arg(value_parser = CertificateId::from_reference)]
         id: CertificateId,
         #[command(flatten)]
         target: Target,

@@ -29,7 +29,9 @@ fn certificates_are_brought_shown_listed_and_deleted() {
     assert_eq!(setup.run(&["certificate", "put", "text", &text]).status.code(), Some(0));
     assert_eq!(kept("text").unwrap().0, "application/x-pem-file");
 
-    let shown = out(&setup.run(&["certificate", "show", "web"]));
+    // By the reference that a document has.
+    let reference = "https://barbican.example/v1/containers/web";
+    let shown = out(&setup.run(&["certificate", "show", reference]));
     let head =
         format!("{}: web (identity)\n  subject     CN=www\n  issuer      CN=\\u{{1b}}ca\n", setup.url());
     assert!(shown.starts_with(&head) && shown.ends_with("\n  used by     loadbalancer.x\n"), "{shown}");
