@@ -7,6 +7,7 @@
 //! Pools belong to one worker (`Rc`, never shared between threads). No `unsafe`: `nix`, `socket2` and `crate::sys` wrap the
 //! system calls.
 
+mod address;
 mod buffer;
 mod deadline;
 mod inlet;
@@ -32,13 +33,13 @@ use crate::tls::PeerFacts;
 
 #[cfg(test)]
 pub(crate) use self::tls::testing;
+pub(crate) use self::{address::AddressText, inlet::Inlet, plain::Then};
 pub use self::{
     buffer::{BUFFER_SIZE, Buffer, BufferPool},
     deadline::Deadline,
     pipe::{PIPE_SIZE, Pipe, PipePool},
     tls::{Accepting, HandshakeError, MemberTls, TlsStream},
 };
-pub(crate) use self::{inlet::Inlet, plain::Then};
 
 /// A worker's pools; cloning shares them.
 #[derive(Clone, Debug, Default)]

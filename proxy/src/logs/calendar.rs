@@ -42,12 +42,16 @@ pub struct Calendar {
     /// The quarter of an hour that the offset holds for.
     quarter: i64,
     offset: i32,
+    /// The second that was written last, of local time, as each form has it.
+    clf: (i64, [u8; 20]),
+    rfc3164: (i64, [u8; 16]),
 }
 
 impl Calendar {
     /// In this zone.
     pub fn new(zone: Zone) -> Self {
-        Self { zone, quarter: i64::MIN, offset: 0 }
+        let none = i64::MIN;
+        Self { zone, quarter: none, offset: 0, clf: (none, [0; 20]), rfc3164: (none, [0; 16]) }
     }
 
     /// Seconds east of Greenwich.
@@ -62,8 +66,13 @@ impl Calendar {
     /// `28/Nov/2026:17:48:17.123`, local time: HAProxy's date2str_log.
     pub fn local_ms(&mut self, at: Wall) -> [u8; 24] {
         let mut text = *b"dd/Mmm/yyyy:hh:mm:ss.mmm";
-        let offset = self.offset(at.seconds());
-        clf(&mut text[..20], at.seconds() + i64::from(offset));
+        let local = at.seconds() + i64::from(self.offset(at.seconds()));
+        if self.clf.0 != local {
+            self.clf.0 = local;
+            self.clf.1.copy_from_slice(b"dd/Mmm/yyyy:hh:mm:ss");
+            clf(&mut self.clf.1, local);
+        }
+        text[..20].copy_from_slice(&self.clf.1);
         digits(&mut text[21..], at.milliseconds());
         text
     }
@@ -91,8 +100,11 @@ impl Calendar {
 
     /// `Nov  8 17:48:17 `, local time: the head of a line by RFC 3164.
     pub fn rfc3164(&mut self, at: Wall) -> [u8; 16] {
-        let mut text = *b"Mmm dd hh:mm:ss ";
         let seconds = at.seconds() + i64::from(self.offset(at.seconds()));
+        if self.rfc3164.0 == seconds {
+            return self.rfc3164.1;
+        }
+        let mut text = *b"Mmm dd hh:mm:ss ";
         let (_, month, day) = civil(seconds.div_euclid(86_400));
         text[..3].copy_from_slice(MONTHS[month as usize - 1]);
         digits(&mut text[4..6], day);
@@ -100,6 +112,7 @@ impl Calendar {
             text[4] = b' ';
         }
         clock(&mut text[7..15], seconds);
+        self.rfc3164 = (seconds, text);
         text
     }
 }

@@ -188,7 +188,7 @@ mod tests {
         let counters = Arc::clone(&syslog.counters);
         let logs = FlowLogs::new(syslog.shares().next().unwrap()).unwrap();
         let id = "11111111-2222-3333-4444-555555555555".parse().unwrap();
-        let frontend = Frontend { id, protocol: Protocol::Http, tls: false };
+        let frontend = Frontend::new(id, Protocol::Http, false);
         let plan = LogPlan::new("%lc %f %r", 3, frontend).unwrap();
         let mut record = Record::new(plan.format().needs(), "192.0.2.1:5".parse().unwrap(), Instant::now());
         logs.write(&plan, &mut record);

@@ -1,19 +1,20 @@
 //! A line: a [`Format`] filled in with a [`Record`], to the byte as HAProxy 2.6 writes it (`sess_build_logline`), its way to
 //! be cut off where the buffer ends included.
 
-use std::net::{IpAddr, SocketAddr};
-
 use amphora_model::ListenerId;
 use uuid::fmt::Hyphenated;
 
 use super::{
     calendar::{Calendar, Wall},
-    escape::Escape,
     field::{Field, Name, Protocol, Sample},
     format::{Flags, Format, Piece},
     record::{Record, Times},
+    text::{Line, Written},
 };
-use crate::tls::{ClientCertificate, PeerFacts};
+use crate::{
+    conn::AddressText,
+    tls::{ClientCertificate, PeerFacts},
+};
 
 /// HAProxy's `MAX_SYSLOG_LEN`: the longest line with its head, the line feed behind it not counted.
 pub const MAX_LINE: usize = 1024;
@@ -21,12 +22,21 @@ pub const MAX_LINE: usize = 1024;
 /// Whose line it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Frontend {
-    /// The listener.
-    pub id: ListenerId,
+    /// The listener's id.
+    name: [u8; 36],
     /// What it speaks.
     pub protocol: Protocol,
     /// It terminates TLS.
     pub tls: bool,
+}
+
+impl Frontend {
+    /// That of the listener of this id.
+    pub fn new(id: ListenerId, protocol: Protocol, tls: bool) -> Self {
+        let mut name = [0; 36];
+        Hyphenated::from_uuid(id.0).encode_lower(&mut name);
+        Self { name, protocol, tls }
+    }
 }
 
 /// The machine and the process.
@@ -51,8 +61,7 @@ pub fn write(
     let times = Times::from(&record.marks);
     let elapsed = record.marks.ended.saturating_duration_since(record.marks.begun);
     let accepted = Wall(ended.0.saturating_sub(elapsed.as_micros() as i64));
-    let start = out.len();
-    let mut line = Line { out, start, after_space: true };
+    let mut line = Line::new(out);
     let mut writer = Writer { record, frontend, host, times, accepted, calendar };
     for piece in format.pieces() {
         let written = match piece {
@@ -64,194 +73,6 @@ pub fn write(
         if written.is_err() {
             break;
         }
-    }
-}
-
-/// No more fits.
-struct Full;
-
-type Written = Result<(), Full>;
-
-/// The line so far.
-struct Line<'a> {
-    out: &'a mut Vec<u8>,
-    start: usize,
-    after_space: bool,
-}
-
-impl Line<'_> {
-    /// How much of HAProxy's buffer is left, with the byte that ends its strings.
-    fn room(&self) -> usize {
-        MAX_LINE - (self.out.len() - self.start)
-    }
-
-    fn byte(&mut self, byte: u8) -> Written {
-        if self.room() < 2 {
-            return Err(Full);
-        }
-        self.out.push(byte);
-        Ok(())
-    }
-
-    /// What is written as it is, as far as it fits.
-    fn text(&mut self, text: &[u8]) -> Written {
-        let length = text.len().min(self.room() - 1);
-        if length == 0 && !text.is_empty() {
-            return Err(Full);
-        }
-        self.out.extend_from_slice(&text[..length]);
-        self.after_space = false;
-        Ok(())
-    }
-
-    /// What is written whole or not at all: numbers and dates.
-    fn whole(&mut self, text: &[u8]) -> Written {
-        if text.len() >= self.room() {
-            return Err(Full);
-        }
-        self.out.extend_from_slice(text);
-        self.after_space = false;
-        Ok(())
-    }
-
-    fn number(&mut self, number: i64) -> Written {
-        let mut text = [0; 20];
-        let mut at = text.len();
-        let mut left = number.unsigned_abs();
-        loop {
-            at -= 1;
-            text[at] = b'0' + (left % 10) as u8;
-            left /= 10;
-            if left == 0 {
-                break;
-            }
-        }
-        if number < 0 {
-            at -= 1;
-            text[at] = b'-';
-        }
-        self.whole(&text[at..])
-    }
-
-    /// At least so many digits in upper case.
-    fn hexadecimal(&mut self, number: u32, digits: usize) -> Written {
-        let mut text = [0; 8];
-        let mut at = text.len();
-        let mut left = number;
-        while left > 0 || text.len() - at < digits {
-            at -= 1;
-            text[at] = b"0123456789ABCDEF"[(left & 15) as usize];
-            left >>= 4;
-        }
-        self.whole(&text[at..])
-    }
-
-    /// A string by its flags: lf_text_len. One that does not fit between its quotation marks is left out.
-    fn string(&mut self, text: Option<&[u8]>, flags: Flags) -> Written {
-        let from = self.out.len();
-        let result = self.try_string(text.unwrap_or_default(), flags);
-        if result.is_err() {
-            self.out.truncate(from);
-        }
-        self.after_space = false;
-        result
-    }
-
-    fn try_string(&mut self, text: &[u8], flags: Flags) -> Written {
-        if flags.quote {
-            self.byte(b'"')?;
-        }
-        // The strings are C's.
-        let text = &text[..memchr::memchr(0, text).unwrap_or(text.len())];
-        if self.room() < 2 {
-            return Err(Full);
-        }
-        if text.is_empty() {
-            if flags.mandatory && !flags.quote {
-                self.out.push(b'-');
-            }
-        } else if flags.escape {
-            let end = self.out.len() + self.room() - 2;
-            Escape::Backslashes.write(self.out, text, end);
-        } else {
-            let length = text.len().min(self.room() - 1);
-            self.out.extend_from_slice(&text[..length]);
-        }
-        if flags.quote { self.byte(b'"') } else { Ok(()) }
-    }
-
-    /// Text of a client with `#` before what a line must not have: lf_encode_chunk and lf_encode_string.
-    fn encoded(&mut self, text: &[u8], flags: Flags) -> Written {
-        if flags.quote {
-            self.byte(b'"')?;
-        }
-        let end = self.start + MAX_LINE - 1;
-        let escape = if flags.escape { Escape::HashesAndBackslashes } else { Escape::Hashes };
-        escape.write(self.out, text, end);
-        if flags.quote {
-            self.byte(b'"')?;
-        }
-        self.after_space = false;
-        Ok(())
-    }
-
-    fn address(&mut self, address: Option<SocketAddr>, flags: Flags) -> Written {
-        let Some(address) = address else { return self.string(None, flags) };
-        if flags.hexadecimal {
-            let mut text = [0; 32];
-            let octets = match address.ip() {
-                IpAddr::V4(v4) => upper_hexadecimal(&mut text, &v4.octets()),
-                IpAddr::V6(v6) => upper_hexadecimal(&mut text, &v6.octets()),
-            };
-            return self.whole(octets);
-        }
-        let mut text = Short::default();
-        // The longest address fits.
-        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{}", address.ip()));
-        self.string(Some(text.bytes()), flags)
-    }
-
-    fn port(&mut self, address: Option<SocketAddr>, flags: Flags) -> Written {
-        match address {
-            None => self.string(None, flags),
-            Some(address) if flags.hexadecimal => self.hexadecimal(address.port().into(), 4),
-            Some(address) => self.number(address.port().into()),
-        }
-    }
-}
-
-fn upper_hexadecimal<'a>(text: &'a mut [u8; 32], octets: &[u8]) -> &'a [u8] {
-    for (place, octet) in text.chunks_exact_mut(2).zip(octets) {
-        place[0] = b"0123456789ABCDEF"[usize::from(octet >> 4)];
-        place[1] = b"0123456789ABCDEF"[usize::from(octet & 15)];
-    }
-    &text[..octets.len() * 2]
-}
-
-/// Room for an address.
-struct Short {
-    text: [u8; 46],
-    length: usize,
-}
-
-impl Default for Short {
-    fn default() -> Self {
-        Self { text: [0; 46], length: 0 }
-    }
-}
-
-impl Short {
-    fn bytes(&self) -> &[u8] {
-        &self.text[..self.length]
-    }
-}
-
-impl std::fmt::Write for Short {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let room = self.text.get_mut(self.length..self.length + text.len()).ok_or(std::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.length += text.len();
-        Ok(())
     }
 }
 
@@ -334,23 +155,22 @@ impl Writer<'_> {
             Field::BackendConnections => line.number(record.counts.backend as i64),
             Field::ServerConnections => line.number(record.counts.server as i64),
             Field::Backend => self.backend(line, flags),
-            Field::Frontend => line.string(Some(self.frontend_name(&mut [0; 36])), flags),
+            Field::Frontend => line.name(&self.frontend.name, flags),
             Field::FrontendTransport => {
                 if flags.quote {
                     line.byte(b'"')?;
                 }
-                line.text(self.frontend_name(&mut [0; 36]))?;
+                line.text(&self.frontend.name)?;
                 if self.frontend.tls {
                     line.byte(b'~')?;
                 }
                 if flags.quote { line.byte(b'"') } else { Ok(()) }
             }
             Field::Server => match record.member {
-                Some(member) => line.string(
-                    Some(Hyphenated::from_uuid(member.0).encode_lower(&mut [0; 36]).as_bytes()),
-                    flags,
-                ),
-                None => line.string(Some(b"<NOSRV>"), flags),
+                Some(member) => {
+                    line.name(Hyphenated::from_uuid(member.0).encode_lower(&mut [0; 36]).as_bytes(), flags)
+                }
+                None => line.name(b"<NOSRV>", flags),
             },
             Field::ClientAddress => line.address(Some(record.client), flags),
             Field::ClientPort => line.port(Some(record.client), flags),
@@ -386,7 +206,7 @@ impl Writer<'_> {
         let boolean = |known: bool| Some(if known { b"1".as_slice() } else { b"0" });
         let certificate = tls.and_then(|tls| tls.certificate.as_ref());
         let record = self.record;
-        let mut short = Short::default();
+        let mut short = AddressText::default();
         let mut display = |value: &dyn std::fmt::Display| {
             // An address, a port, a small number: they fit.
             let _ = std::fmt::Write::write_fmt(&mut short, format_args!("{value}"));
@@ -433,7 +253,7 @@ impl Writer<'_> {
                 }
                 None => None,
             },
-            Sample::FrontendName => return line.string(Some(self.frontend_name(&mut [0; 36])), flags),
+            Sample::FrontendName => return line.name(&self.frontend.name, flags),
             Sample::BackendName => return self.backend(line, flags),
             Sample::RequestMethod => record.request().map(|_| self.request_line().method),
             Sample::RequestUri => record.request().map(|_| self.request_line().uri),
@@ -447,15 +267,11 @@ impl Writer<'_> {
             Some(pool) => {
                 let mut name = [b':'; 73];
                 Hyphenated::from_uuid(pool.0).encode_lower(&mut name[..36]);
-                Hyphenated::from_uuid(self.frontend.id.0).encode_lower(&mut name[37..]);
-                line.string(Some(&name), flags)
+                name[37..].copy_from_slice(&self.frontend.name);
+                line.name(&name, flags)
             }
-            None => line.string(Some(self.frontend_name(&mut [0; 36])), flags),
+            None => line.name(&self.frontend.name, flags),
         }
-    }
-
-    fn frontend_name<'b>(&self, room: &'b mut [u8; 36]) -> &'b [u8] {
-        Hyphenated::from_uuid(self.frontend.id.0).encode_lower(room).as_bytes()
     }
 
     fn letters(&self, line: &mut Line<'_>, count: usize) -> Written {

@@ -67,7 +67,7 @@ fn host() -> Host {
 
 fn write_as(format: &str, record: &Record, protocol: Protocol, tls: bool) -> String {
     let format = Format::parse(format, protocol).unwrap();
-    let frontend = Frontend { id: FRONTEND.parse().unwrap(), protocol, tls };
+    let frontend = Frontend::new(FRONTEND.parse().unwrap(), protocol, tls);
     let mut out = b"before ".to_vec();
     write(&mut out, &format, record, frontend, &host(), ENDED, &mut Calendar::new(|_| 3600));
     String::from_utf8(out).unwrap()["before ".len()..].to_owned()
@@ -272,7 +272,7 @@ proptest! {
             prop_assert!(format.len() > format::MAX_FORMAT);
             return Ok(());
         };
-        let frontend = Frontend { id: FRONTEND.parse().unwrap(), protocol: Protocol::Http, tls };
+        let frontend = Frontend::new(FRONTEND.parse().unwrap(), Protocol::Http, tls);
         let mut out = Vec::new();
         write(&mut out, &parsed, &record, frontend, &host(), ENDED, &mut Calendar::new(|_| 0));
         prop_assert!(out.len() < MAX_LINE);

@@ -12,6 +12,7 @@
 //! | [`record`] | what a session or a request leaves |
 //! | [`termination`] | how it ended, in letters |
 //! | [`mod@line`] | both together as text |
+//! | `text` | what of it fits, and how it is written |
 //! | [`calendar`] | dates |
 //! | [`queue`] | lines that wait |
 //! | [`outlet`] | a worker's way to syslog |
@@ -27,6 +28,7 @@ pub mod outlet;
 pub mod queue;
 pub mod record;
 pub mod termination;
+mod text;
 
 pub(crate) use self::flow::{FlowLogs, Share};
 pub(crate) use self::record::Draft;

@@ -126,9 +126,38 @@ impl Record {
 
     /// Begins anew, in the same memory.
     pub fn again(&mut self, needs: Needs, client: SocketAddr, begun: Instant) {
-        let mut request = std::mem::take(&mut self.request);
+        // Each by itself: the whole would be made elsewhere and copied.
+        let fresh = Marks::new(begun);
+        let Self {
+            needs: asked,
+            scheme,
+            client: from,
+            listener,
+            pool,
+            member,
+            member_address,
+            source,
+            marks,
+            at,
+            status,
+            bytes_in,
+            bytes_out,
+            retries,
+            redispatched,
+            termination,
+            counts,
+            tls,
+            line_number,
+            number,
+            request,
+        } = self;
+        (*asked, *scheme, *from, *marks) = (needs, "http", client, fresh);
+        (*listener, *member_address, *source) = (None, None, None);
+        (*pool, *member, *at, *tls) = (None, None, None, None);
+        (*status, *bytes_in, *bytes_out, *retries, *redispatched) = (0, 0, 0, 0, false);
+        (*termination, *counts) = (Termination::default(), Counts::default());
+        (*line_number, *number) = (0, 0);
         request.clear();
-        *self = Self { request, ..Self::new(needs, client, begun) };
     }
 
     /// Keeps the request line, as much of it as HAProxy keeps.

@@ -188,7 +188,7 @@ fn compile_listener(
 fn compile_log(listener: &Listener) -> Result<Option<Arc<LogPlan>>, Fault> {
     let Some(log) = &listener.flow_log else { return Ok(None) };
     let protocol = if listener.protocol.is_http() { Protocol::Http } else { Protocol::Tcp };
-    let frontend = Frontend { id: listener.id, protocol, tls: listener.tls.is_some() };
+    let frontend = Frontend::new(listener.id, protocol, listener.tls.is_some());
     let plan = LogPlan::new(&log.format, log.facility, frontend);
     plan.map(|plan| Some(Arc::new(plan))).map_err(|error| Fault {
         path: format!("loadbalancer.listeners[{}].amphora.user_log_format", listener.id),

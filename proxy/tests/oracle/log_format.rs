@@ -30,7 +30,7 @@ pub(crate) fn log_format(data: &[u8]) {
         let client: SocketAddr = "[2001:db8::1]:65535".parse().expect("an address");
         let mut record = Record::new(parsed.needs(), client, tokio::time::Instant::now());
         record.keep_request(b"GET", &target, b"HTTP/1.1");
-        let frontend = Frontend { id, protocol, tls: data.len().is_multiple_of(2) };
+        let frontend = Frontend::new(id, protocol, data.len().is_multiple_of(2));
         let host = Host { name: "amphora".into(), process: u32::MAX };
         let write = || {
             let mut out = b"head ".to_vec();

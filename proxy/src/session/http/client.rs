@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{address::AddressText, own::OwnConnections};
+use super::{address::ClientAddress, own::OwnConnections};
 use crate::{
     conn::{BufferPool, Conn, Deadline, Inlet, Then},
     http::{Reject, RequestHead},
@@ -27,7 +27,7 @@ const LINGER_BYTES: usize = 1024 * 1024;
 pub(in crate::session) struct Client {
     pub(in crate::session) stream: Conn,
     pub(in crate::session) address: SocketAddr,
-    pub(super) address_text: AddressText,
+    pub(super) address_text: ClientAddress,
     pub(in crate::session) inlet: Inlet,
     pub(in crate::session) deadline: Deadline,
     /// Requests read so far.
@@ -71,7 +71,7 @@ impl Client {
         Self {
             stream,
             address,
-            address_text: AddressText::default(),
+            address_text: ClientAddress::default(),
             inlet: Inlet::new(buffers),
             deadline: Deadline::never(),
             requests: 0,
@@ -242,7 +242,7 @@ mod tests {
         Client {
             stream,
             address: SocketAddr::from(([192, 0, 2, 1], 1)),
-            address_text: AddressText::default(),
+            address_text: ClientAddress::default(),
             inlet: Inlet::new(&buffers),
             deadline: Deadline::never(),
             requests: 1,

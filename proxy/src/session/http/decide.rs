@@ -6,7 +6,7 @@ use std::{net::SocketAddr, rc::Rc};
 use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
-use super::{address::AddressText, attempt::Response, certificate, persistence::Affinity};
+use super::{address::ClientAddress, attempt::Response, certificate, persistence::Affinity};
 use crate::{
     http::{KnownSet, Method, RequestEdits, RequestView, SetFields, Version},
     http1::{
@@ -101,7 +101,7 @@ pub(super) struct Forward {
 /// Who asks.
 pub(super) struct Origin<'a> {
     pub(super) address: SocketAddr,
-    pub(super) text: &'a mut AddressText,
+    pub(super) text: &'a mut ClientAddress,
     /// What is known of a client that speaks TLS.
     pub(super) facts: Option<&'a PeerFacts>,
 }

@@ -16,7 +16,7 @@ use h2::Reason;
 use tokio::time::Instant;
 
 use super::{
-    address::AddressText,
+    address::ClientAddress,
     body::{Sink, Source},
     own::OwnConnections,
 };
@@ -30,7 +30,7 @@ use crate::{
 /// What the streams of one client's connection share.
 pub(super) struct ClientStreams {
     pub(super) address: SocketAddr,
-    pub(super) address_text: RefCell<AddressText>,
+    pub(super) address_text: RefCell<ClientAddress>,
     pub(super) values: RefCell<head::Values>,
     /// The address that the client has connected to.
     pub(super) local: Option<SocketAddr>,
