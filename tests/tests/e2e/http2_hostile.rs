@@ -23,20 +23,20 @@ const MEMORY: u64 = ATTACKERS as u64 * (64 + 256 + 1200) + 4 * 1024;
 /// Processor time that all of them may buy.
 const TIME: Duration = Duration::from_secs(6);
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub(super) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
     let mut bytes = vec![a, b, c, kind, flags];
     bytes.extend(stream.to_be_bytes());
@@ -51,7 +51,7 @@ fn head(post: bool, flags: u8, stream: u32, more: &[u8]) -> Vec<u8> {
 }
 
 /// A literal field, put into the table or not; its value is below 16 KiB.
-fn field(index: bool, name: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn field(index: bool, name: &str, value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![if index { 0x40 } else { 0 }, name.len() as u8];
     bytes.extend(name.as_bytes());
     if value.len() < 127 {
@@ -222,12 +222,12 @@ fn attack(address: SocketAddr, attack: &'static Attack) -> Option<u32> {
     reading.join().unwrap()
 }
 
-struct Peer {
+pub(super) struct Peer {
     name: &'static str,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     pid: u32,
     _running: Running,
-    _member: Backend,
+    pub(super) member: Backend,
 }
 
 #[allow(dead_code, reason = "what runs is kept until the end of the test")]
@@ -242,7 +242,7 @@ async fn member() -> Backend {
 }
 
 impl Peer {
-    async fn all() -> Vec<Self> {
+    pub(super) async fn all() -> Vec<Self> {
         let proxy_member = member().await;
         let document = Document::of(Listener::http(), Pool::http().members([&proxy_member]));
         let proxy = Proxy::start_with(document, &["--workers", "1"]).await;
@@ -251,7 +251,7 @@ impl Peer {
             address: proxy.address(),
             pid: proxy.pid(),
             _running: Running::Proxy(Box::new(proxy)),
-            _member: proxy_member,
+            member: proxy_member,
         }];
         let member = member().await;
         if let Some(haproxy) = HaProxy::start(&HaProxyConfig::http([member.address])).await {
@@ -260,14 +260,14 @@ impl Peer {
                 address: haproxy.address,
                 pid: haproxy.pid(),
                 _running: Running::HaProxy(haproxy),
-                _member: member,
+                member,
             });
         }
         peers
     }
 
     /// As long as anything in these tests may take; says how long it took.
-    async fn serves_a_good_client(&self) -> Duration {
+    pub(super) async fn serves_a_good_client(&self) -> Duration {
         let begun = Instant::now();
         let mut client = Http2Client::connect(self.address).await;
         for _ in 0..3 {

@@ -16,6 +16,7 @@ mod http;
 mod http2;
 mod http2_hostile;
 mod http2_members;
+mod http2_smuggling;
 mod http_bodies;
 mod http_members;
 mod http_rules;
