@@ -235,3 +235,37 @@ proptest! {
         oracle::http2_server(&data);
     }
 }
+
+/// A hello of HTTP/1.1 over TLS 1.3 for a.b.example, without the head of its record and its message.
+fn hello() -> Vec<u8> {
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    let config = ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
+    let mut config = config
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut session = ClientConnection::new(config.into(), "a.b.example".try_into().unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    session.write_tls(&mut bytes).unwrap();
+    bytes.split_off(9)
+}
+
+proptest! {
+    #[test]
+    fn any_hello(first: u8, changes in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4), behind: Vec<u8>, cut in 0usize..2000) {
+        let mut hello = hello();
+        for (at, value) in changes {
+            let at = at.index(hello.len());
+            hello[at] = value;
+        }
+        if cut < hello.len() {
+            hello.truncate(cut);
+        }
+        oracle::tls_hello(&[&[first | 0x80], &hello[..]].concat());
+        let length = hello.len() as u16;
+        let record = [&[22, 3, 1][..], &(length + 4).to_be_bytes(), &[1, 0], &length.to_be_bytes(), &hello, &behind].concat();
+        oracle::tls_hello(&[&[first & 0x7f], &record[..]].concat());
+    }
+}

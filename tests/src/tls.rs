@@ -156,6 +156,21 @@ impl Certificates {
         }
     }
 
+    /// A client that trusts the authority, and shows this, whatever it is.
+    pub fn client_showing(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
+        ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(chain, key)
+            .unwrap()
+    }
+
     /// The authority alone.
     pub(crate) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();

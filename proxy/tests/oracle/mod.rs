@@ -8,6 +8,7 @@
 //! * `cookies`: `Cookie` and `Set-Cookie`
 //! * `peers`: what the other proxy of a pair says
 //! * `proxy_header`: the PROXY protocol, which is only written
+//! * `tls`: what a client says first
 //!
 //! The property tests beside this directory and the fuzz targets in `tests/fuzz` call the same functions.
 
@@ -21,6 +22,7 @@ mod log_format;
 mod peers;
 mod proxy_header;
 mod stream;
+mod tls;
 
 use amphora_proxy::{
     http::{
@@ -42,6 +44,7 @@ pub(crate) use self::{
     peers::peers,
     proxy_header::proxy_header,
     stream::{Comparison, request_stream},
+    tls::tls_hello,
 };
 
 /// The cuts in which input is fed again: byte by byte while that is cheap.

@@ -35,5 +35,6 @@ mod tls;
 mod tls_drains;
 mod tls_ends;
 mod tls_hostile;
+mod tls_hostile_clients;
 mod tls_proxy_protocol;
 mod tls_sessions;

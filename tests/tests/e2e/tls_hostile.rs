@@ -29,11 +29,11 @@ const GOOD: Duration = Duration::from_secs(5);
 const TIMEOUT: u32 = 2000;
 
 /// The proxy, or HAProxy, with the same listener.
-struct Peer {
-    name: &'static str,
-    address: SocketAddr,
-    pid: u32,
-    certificates: Certificates,
+pub(super) struct Peer {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    pub(super) pid: u32,
+    pub(super) certificates: Certificates,
     _running: Running,
     _member: Backend,
 }
@@ -46,13 +46,18 @@ enum Running {
 
 impl Peer {
     async fn all() -> Vec<Self> {
-        [Self::haproxy().await, Self::proxy().await].into_iter().flatten().collect()
+        Self::all_with("", |listener| listener).await
     }
 
-    async fn proxy() -> Option<Self> {
+    /// With more words on HAProxy's line, in which `{ca}` is the authority, and as much for the listener.
+    pub(super) async fn all_with(bind: &str, listener: impl FnOnce(Listener) -> Listener) -> Vec<Self> {
+        [Self::haproxy(bind).await, Self::proxy(listener).await].into_iter().flatten().collect()
+    }
+
+    async fn proxy(more: impl FnOnce(Listener) -> Listener) -> Option<Self> {
         let member = Backend::named("a").await;
         let certificates = Certificates::new();
-        let listener = Listener::https("server").with("timeout_client_data", TIMEOUT);
+        let listener = more(Listener::https("server").with("timeout_client_data", TIMEOUT));
         let document = Document::of(listener, Pool::http().members([&member]));
         if let Err(refusal) = LoadBalancer::from_json(document.to_json().to_string().as_bytes()) {
             eprintln!("SKIPPED: nothing but HAProxy was tried: {refusal}");
@@ -65,11 +70,12 @@ impl Peer {
         Some(Self { name: "the proxy", address, pid, certificates, _running: running, _member: member })
     }
 
-    async fn haproxy() -> Option<Self> {
+    async fn haproxy(more: &str) -> Option<Self> {
         let member = Backend::named("a").await;
         let certificates = Certificates::new();
         let mut config = HaProxyConfig::http([member.address]);
-        config.bind = format!("ssl crt {} alpn h2,http/1.1", certificates.file("server").display());
+        let more = more.replace("{ca}", &certificates.file("ca").display().to_string());
+        config.bind = format!("ssl crt {} alpn h2,http/1.1 {more}", certificates.file("server").display());
         config.client_timeout = TIMEOUT;
         let haproxy = HaProxy::start(&config).await?;
         let (address, pid) = (haproxy.address, haproxy.pid());
@@ -77,7 +83,7 @@ impl Peer {
         Some(Self { name: "HAProxy", address, pid, certificates, _running: running, _member: member })
     }
 
-    async fn serves_good_clients(&self) {
+    pub(super) async fn serves_good_clients(&self) {
         for _ in 0..3 {
             let begun = Instant::now();
             let mut stream = self.certificates.connect(self.address).await.unwrap();
