@@ -230,6 +230,29 @@ fn a_full_disk_is_told_until_there_is_room_again() {
 }
 
 #[test]
+fn a_certificate_that_the_disk_has_no_room_for_leaves_the_one_before() {
+    let Some(tiny) = Tiny::mount() else { return };
+    let base = tiny.0.path().join("octavia");
+    let store = Store::open(&base).unwrap();
+    let id = "a".parse().unwrap();
+    let _ = store.stage_certificate(&id, b"old").unwrap();
+    store.keep_certificate(&id).unwrap();
+    let ballast = tiny.0.path().join("ballast");
+    assert!(is_full(&fs::write(&ballast, vec![1; 1 << 20]).unwrap_err()));
+    for other in ["a", "b"] {
+        let error = store.stage_certificate(&other.parse().unwrap(), &[b'x'; 100_000]).unwrap_err();
+        assert!(is_full(&error), "{error}");
+    }
+    let there = |store: &Store| store.certificates().unwrap();
+    assert_eq!(there(&store), [(id.clone(), b"old".to_vec())]);
+    assert_eq!(fs::read_dir(base.join("certificates")).unwrap().count(), 1, "nothing is left half done");
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(store.stage_certificate(&id, b"new").unwrap(), Staged::Replaced);
+    store.keep_certificate(&id).unwrap();
+    assert_eq!(there(&Store::open(&base).unwrap()), [(id, b"new".to_vec())]);
+}
+
+#[test]
 fn a_change_that_failed_is_told_until_one_succeeds() {
     let f = fixture();
     let _ = f.store.stage(Kept::LoadBalancer, b"old").unwrap();
