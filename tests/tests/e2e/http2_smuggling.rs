@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use amphora_tests::Message;
+use amphora_tests::{
+    Backend, Document, Message, Proxy, Step,
+    http2::{Http2Client, request},
+    in_time,
+};
 
 use super::http2_hostile::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Peer, RST_STREAM, SETTINGS, field, frame,
@@ -344,4 +348,37 @@ async fn heads_that_would_be_others_in_http_1_1_reach_no_member() {
     }
     println!("{} heads", all.len());
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// A body that was promised and did not come is not filled up with the next request: not after a reset, not when the member has
+/// answered before it had all.
+#[tokio::test]
+async fn what_is_missing_of_a_body_is_not_taken_from_the_next_request() {
+    let member = Backend::http("a", |request: &Message| match request.target() {
+        "/early" => vec![Step::response("200 OK", "", "early")],
+        _ => vec![Step::ReadBody, Step::response("200 OK", "", "fine")],
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = Http2Client::connect(proxy.address()).await;
+    for round in 0..10 {
+        for path in ["/late", "/early"] {
+            let mut post = request("POST", path);
+            if round % 2 == 0 {
+                post.headers_mut().insert("content-length", "100".parse().unwrap());
+            }
+            let (response, mut stream) = client.begin(post, false).await;
+            stream.send_data("abc".into(), false).unwrap();
+            if path == "/early" {
+                assert_eq!(in_time("an answer", response).await.unwrap().status(), 200);
+            }
+            stream.send_reset(h2::Reason::CANCEL);
+            for _ in 0..3 {
+                let answer = client.get("/next").await;
+                assert_eq!((answer.status, answer.text().as_str()), (Some(200), "fine"), "{path}, {round}");
+            }
+        }
+    }
+    let next = member.requests().into_iter().filter(|request| request.target() == "/next");
+    assert_eq!(next.filter(|request| request.body.is_empty()).count(), 60);
 }
