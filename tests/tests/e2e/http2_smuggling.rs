@@ -273,14 +273,18 @@ const OTHERWISE: &[&str] = &[
     "trailer x-sum \"7\"",
 ];
 
+/// A field that tells requests apart.
+const CASE: &str = "x-case";
+
 /// Whether a request was answered with 200; otherwise it was refused, in whatever way.
-fn is_answered(address: SocketAddr, request: &Smuggled) -> bool {
+fn is_answered(address: SocketAddr, number: usize, request: &Smuggled) -> bool {
     let block = |fields: &[(&'static str, Vec<u8>)]| {
         fields.iter().flat_map(|(name, value)| field(false, name, value)).collect::<Vec<_>>()
     };
     let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..]].concat();
     let end = if request.data.is_none() { END_STREAM } else { 0 };
-    bytes.extend(frame(HEADERS, END_HEADERS | end, 1, &block(&request.fields)));
+    let fields = [&request.fields[..], &[(CASE, number.to_string().into())]].concat();
+    bytes.extend(frame(HEADERS, END_HEADERS | end, 1, &block(&fields)));
     if let Some(data) = request.data {
         let end = if request.trailers.is_empty() { END_STREAM } else { 0 };
         bytes.extend(frame(DATA, end, 1, data));
@@ -313,19 +317,25 @@ async fn heads_that_would_be_others_in_http_1_1_reach_no_member() {
     let all = Arc::new(smuggled());
     let mut differences = Vec::new();
     for peer in Peer::all().await {
-        let mut each = Vec::new();
+        let mut answered = Vec::new();
         for at in 0..all.len() {
-            let before = peer.member.requests().len();
             let (address, all) = (peer.address, all.clone());
-            let answered = tokio::task::spawn_blocking(move || is_answered(address, &all[at])).await.unwrap();
-            let requests = peer.member.requests();
-            let shown = |request: &Message| {
-                let mut lines: Vec<_> = request.head.split("\r\n").map(str::to_owned).collect();
-                lines[1..].sort();
-                format!("{lines:?} {:?}", request.text())
-            };
-            each.push((answered, requests[before..].iter().map(shown).collect()));
+            answered
+                .push(tokio::task::spawn_blocking(move || is_answered(address, at, &all[at])).await.unwrap());
         }
+        let requests = peer.member.requests();
+        let shown = |request: &Message| {
+            let mut lines: Vec<_> = request.head.split("\r\n").map(str::to_owned).collect();
+            lines[1..].sort();
+            format!("{lines:?} {:?}", request.text())
+        };
+        // One that was refused in the middle may come to the member when another is sent already.
+        let of =
+            |at: usize| requests.iter().filter(move |request| request.field(CASE) == Some(&at.to_string()));
+        let each = (0..all.len()).map(|at| (answered[at], of(at).map(shown).collect()));
+        let each: Vec<(bool, Vec<String>)> = each.collect();
+        // Every request is one that somebody has sent.
+        assert_eq!(each.iter().map(|(_, seen)| seen.len()).sum::<usize>(), requests.len(), "{each:?}");
         peer.serves_a_good_client().await;
         seen.push(each);
     }
