@@ -156,13 +156,15 @@ impl TicketKeys {
         self.ring().own.clone()
     }
 
-    /// Its own secrets, if there are others than when `seen` was set last. None are made for that: the first ticket does.
+    /// All secrets, if there are others than when `seen` was set last: those of the other amphora as well, which may have been
+    /// started anew and know them no more. None are made for that: the first ticket does.
     pub fn news(&self, seen: &mut Option<u64>) -> Option<Vec<TicketSecret>> {
         let generation = self.generation.load(Ordering::Acquire);
         if seen.replace(generation) == Some(generation) {
             return None;
         }
-        Some(self.ring().own.clone())
+        let ring = self.ring();
+        Some(ring.foreign.iter().chain(&ring.own).cloned().collect())
     }
 
     /// Takes up the other amphora's secrets, whose tickets are good here then. Says whether anything was new.
