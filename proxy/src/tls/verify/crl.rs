@@ -21,6 +21,8 @@ pub(crate) struct List {
     serials: Vec<(Box<[u8]>, bool)>,
     /// The key that is known to have signed it, which no other has then.
     signed_by: OnceLock<Key>,
+    /// Some that are known to have not: an authority may have had more than one.
+    not_by: [OnceLock<Key>; 4],
     /// `thisUpdate` and `nextUpdate` in seconds since 1970, or what is wrong with them.
     times: Result<(i64, Option<i64>), VerifyError>,
     /// `authorityKeyIdentifier`: key identifier, serial number, and the canonical form of the name.
@@ -95,6 +97,7 @@ impl List {
             issuer,
             serials,
             signed_by: OnceLock::new(),
+            not_by: Default::default(),
             times,
             named,
             scope,
@@ -109,13 +112,13 @@ impl List {
         &self.issuer
     }
 
-    /// Whether this key has signed it, which is remembered of the first that has. A list may be long: it is digested for keys
-    /// of authorities alone (`genuine`), whom strangers cannot add to, and for none once its signer is known.
+    /// Whether this key has signed it, which is remembered. A list may be long: it is digested for keys of authorities alone
+    /// (`genuine`), whom strangers cannot add to, and for none once its signer is known.
     pub(super) fn is_signed(&self, key: &PublicKey<'_>, genuine: bool) -> bool {
         if let Some(known) = self.signed_by.get() {
             return known.is(key);
         }
-        if !genuine {
+        if !genuine || self.not_by.iter().filter_map(OnceLock::get).any(|known| known.is(key)) {
             return false;
         }
         #[cfg(test)]
@@ -125,6 +128,9 @@ impl List {
             && is_signed(key, &list.algorithm, list.signed, list.signature);
         if signed {
             self.signed_by.get_or_init(|| Key::new(key));
+        } else if let Some(free) = self.not_by.iter().find(|known| known.get().is_none()) {
+            // Another thread may have been faster: then it is digested once more.
+            let _ = free.set(Key::new(key));
         }
         signed
     }

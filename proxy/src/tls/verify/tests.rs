@@ -162,9 +162,16 @@ fn a_stranger_cannot_make_a_list_be_digested() {
     assert_eq!(digested(), 1);
     assert_eq!(bad.verify_with(&authorities), Err(VerifyError::CrlSignatureFailure));
     assert_eq!(digested(), 1, "who has signed the list of the other is not known yet");
+    // One whose key the authority has had besides is genuine: it is looked at once.
+    let former = Authority::with(posing("middle", &middle), Some(&root));
+    let other = Case::new(&[&root], former.issue(&serial("a", 7)) + &former.pem());
+    for _ in 0..2 {
+        assert_eq!(other.verify_with(&authorities), Err(VerifyError::CrlSignatureFailure));
+        assert_eq!(digested(), 2);
+    }
     assert_eq!(good.verify_with(&authorities), Ok(()));
-    assert_eq!(digested(), 2);
+    assert_eq!(digested(), 3);
     assert_eq!(bad.verify_with(&authorities), Err(VerifyError::CrlSignatureFailure));
     assert_eq!(good.verify_with(&authorities), Ok(()));
-    assert_eq!(digested(), 2, "now it is");
+    assert_eq!(digested(), 3, "now it is");
 }
