@@ -57,16 +57,15 @@ async fn sessions_that_began_at_one_amphora_are_resumed_at_the_other() {
             let (here, there) = (a.address(), b.address());
             // Each tries anew until the secret has come over: a session that was not taken up is another's from then on.
             for (first, then) in [(here, there), (there, here)] {
-                let resumed = eventually("the other takes it up", async || {
+                eventually("the other takes it up", async || {
                     let config = config();
                     assert!(!comes(first, &config).await);
-                    comes(then, &config).await.then_some(config)
+                    comes(then, &config).await.then_some(())
                 })
                 .await;
                 // What was known of the client is known there.
                 let name = member.last_request().field("x-ssl-client-cn").map(str::to_owned);
                 assert_eq!(name.as_deref(), Some(if certificate.is_some() { "client one" } else { "" }));
-                assert!(comes(first, &resumed).await, "and back");
             }
         }
     }
