@@ -20,6 +20,9 @@ use crate::{
 /// The most certificates of an amphora.
 const MAX_CERTIFICATES: usize = 2000;
 
+/// The most bytes that they may have together, as they are kept: what is known of them is kept in memory.
+const MAX_BYTES: usize = 64 << 20;
+
 /// What is known of the certificates that are stored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Certificates {
@@ -30,12 +33,15 @@ pub(super) struct Certificates {
 struct Known {
     kind: Kind,
     expiry: Option<i64>,
+    /// Of the file.
+    bytes: usize,
     description: Arc<Description>,
 }
 
 impl Known {
-    fn of(bundle: &Bundle) -> Self {
-        Self { kind: bundle.kind(), expiry: bundle.expiry(), description: bundle.describe().into() }
+    /// `bytes` is the size of its file.
+    fn of(bundle: &Bundle, bytes: usize) -> Self {
+        Self { kind: bundle.kind(), expiry: bundle.expiry(), bytes, description: bundle.describe().into() }
     }
 }
 
@@ -65,12 +71,29 @@ impl Certificates {
         for (id, text) in store.certificates()? {
             match Bundle::from_pem(&text) {
                 Ok(bundle) => {
-                    known.insert(id, Known::of(&bundle));
+                    known.insert(id, Known::of(&bundle, text.len()));
                 }
                 Err(reason) => tracing::error!(%id, "a stored certificate is not usable: it {reason}"),
             }
         }
         Ok(Self { known })
+    }
+
+    /// Whether there is room for another certificate, or for another of this id.
+    fn has_room(&self, id: &CertificateId, bytes: usize) -> Result<(), ChangeError> {
+        let full = |what: String| {
+            let reason = format!("there are {what} already; delete what is not needed");
+            Err(ChangeError::Conflict(Refusal::one("", reason)))
+        };
+        if !self.known.contains_key(id) && self.known.len() >= MAX_CERTIFICATES {
+            return full(format!("{MAX_CERTIFICATES} certificates"));
+        }
+        let others: usize =
+            self.known.iter().filter(|(other, _)| *other != id).map(|(_, one)| one.bytes).sum();
+        if others + bytes > MAX_BYTES {
+            return full(format!("certificates of {} MiB, or nearly so,", MAX_BYTES >> 20));
+        }
+        Ok(())
     }
 
     /// What keeps a load balancer from having all that it names.
@@ -114,7 +137,12 @@ impl Amphora {
         read: impl FnOnce() -> Result<Bundle, String> + Send + 'static,
     ) -> Result<CertificateChanged, ChangeError> {
         let refused = |reason| ChangeError::Invalid(Refusal::one("", reason));
-        let read = move || read().map(|bundle| (Known::of(&bundle), bundle.to_pem()));
+        let read = move || {
+            read().map(|bundle| {
+                let text = bundle.to_pem();
+                (Known::of(&bundle, text.len()), text)
+            })
+        };
         let (known, text) = spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
         let this = self.clone();
         detached(async move {
@@ -136,11 +164,7 @@ impl Amphora {
             if !faults.is_empty() {
                 return Err(ChangeError::Invalid(Refusal { faults }));
             }
-            if !certificates.known.contains_key(&id) && certificates.known.len() >= MAX_CERTIFICATES {
-                let reason =
-                    format!("there are {MAX_CERTIFICATES} certificates already; delete what is not needed");
-                return Err(ChangeError::Conflict(Refusal::one("", reason)));
-            }
+            certificates.has_room(&id, text.len())?;
             let name = id.clone();
             let staged = this.keeper.blocking(move |store| store.stage_certificate(&name, &text)).await?;
             certificates.known.insert(id.clone(), known);
@@ -246,5 +270,42 @@ impl Amphora {
             Ok(())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_and_so_many_bytes() {
+        let one = |bytes| Known {
+            kind: Kind::Authorities,
+            expiry: None,
+            bytes,
+            description: Description {
+                kind: Kind::Authorities.as_str(),
+                certificates: Vec::new(),
+                revocation_lists: Vec::new(),
+            }
+            .into(),
+        };
+        let id = |text: &str| text.parse::<CertificateId>().unwrap();
+        let mut certificates = Certificates::default();
+        certificates.known.insert(id("a"), one(MAX_BYTES - 10));
+        assert!(certificates.has_room(&id("b"), 10).is_ok());
+        let refused = certificates.has_room(&id("b"), 11).unwrap_err().to_string();
+        assert!(refused.contains("64 MiB"), "{refused}");
+        // What is replaced makes room.
+        assert!(certificates.has_room(&id("a"), MAX_BYTES).is_ok());
+        (0..MAX_CERTIFICATES).for_each(|n| {
+            certificates.known.insert(id(&n.to_string()), one(0));
+        });
+        certificates.known.remove(&id("a"));
+        assert!(certificates.has_room(&id("7"), 1).is_ok());
+        let refused = certificates.has_room(&id("b"), 1).unwrap_err().to_string();
+        assert!(refused.contains("2000 certificates"), "{refused}");
     }
 }
