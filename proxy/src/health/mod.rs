@@ -100,8 +100,9 @@ impl Target {
             _ => None,
         };
         let tls = match monitor.check {
-            HealthCheck::Https(_) => tls,
-            HealthCheck::Http(_) | HealthCheck::Tcp if !elsewhere => tls,
+            HealthCheck::Https(_) => tls.cloned(),
+            HealthCheck::Http(_) if !elsewhere => tls.cloned(),
+            HealthCheck::Tcp if !elsewhere => tls.map(TargetTls::of_handshake),
             _ => None,
         };
         Self {
@@ -114,7 +115,7 @@ impl Target {
             check,
             delay: monitor.delay,
             proxy_protocol,
-            tls: tls.cloned(),
+            tls,
             timeout: monitor.timeout,
             rise: monitor.max_retries,
             fall: monitor.max_retries_down,

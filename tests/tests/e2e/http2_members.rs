@@ -379,3 +379,33 @@ async fn changes_lose_nothing() {
     eventually("connections of before have ended", async || (members[0].backend.open() <= 4).then_some(()))
         .await;
 }
+
+#[tokio::test]
+async fn checks_agree_on_what_they_ask_and_identities_go_over_http1() {
+    let certificates = Certificates::new();
+    let strict = Http2Member::start(&certificates, "server", &["h2"], Builder::new()).await;
+    for (kind, up) in [("TCP", true), ("HTTP", false)] {
+        let pool = Pool::http()
+            .members([&strict.backend])
+            .with("tls_enabled", true)
+            .monitored(&amphora_tests::HealthMonitor::new(kind));
+        let options = ["--certificates", &certificates.option()];
+        let proxy = Proxy::start_with(Document::of(Listener::http(), pool), &options).await;
+        proxy
+            .until_member(0, "it was checked", |member| {
+                member.check != amphora_model::CheckState::NoCheck && member.check.is_up() == up
+            })
+            .await;
+    }
+    let member = Http2Member::start(&certificates, "server", BOTH, Builder::new()).await;
+    let proxy = proxy(&certificates, &member, BOTH).await;
+    let mut client = Client::connect(proxy.address()).await;
+    assert_eq!(client.get("/").await.text(), "/");
+    for _ in 0..3 {
+        assert_eq!(client.get_with("/", "Authorization: NTLM eA==\r\n").await.text(), "HTTP/1.1");
+    }
+    // The connection is the client's own.
+    assert_eq!(member.backend.connections(), 2);
+    let mut client = Client::connect(proxy.address()).await;
+    assert_eq!(client.get("/").await.text(), "/");
+}
