@@ -3,6 +3,7 @@
 
 mod idle;
 mod pulse;
+mod rooms;
 mod scratch;
 mod share;
 mod snapshot;
@@ -16,6 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 pub(crate) use self::{
     idle::{IDLE_PER_MEMBER, Trust},
     pulse::WorkerPulse,
+    rooms::Rooms,
     scratch::{Borrowed, Scratch, Work},
     share::IdleShare,
     snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
@@ -34,6 +36,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) pools: Pools,
     pub(crate) scratch: Scratch,
+    pub(crate) rooms: Rooms,
     pub(crate) scrapes: Scrapes,
     pub(crate) pulse: Arc<WorkerPulse>,
     pub(crate) logs: FlowLogs,
@@ -63,6 +66,7 @@ impl Worker {
             clients,
             idle: Rc::new(IdleShare::new(bounds.idle)),
             scratch: Scratch::default(),
+            rooms: Rooms::default(),
             scrapes,
             pulse,
             logs,

@@ -100,7 +100,7 @@ pub(super) async fn serve<H: 'static>(
         );
         is_first = false;
         // The runtime moves a task about when it makes one and when that ends, so what it moves is a pointer.
-        spawn_local(Box::pin(stream));
+        spawn_local(worker.rooms.lodge(stream));
     }
 }
 
