@@ -281,7 +281,12 @@ pub fn request(view: &RequestView<'_>, secure: bool, authority: &str) -> Result<
         Authority::try_from(host.unwrap_or(authority.as_bytes()))
             .map_err(|_| Unsendable("host that HTTP/2 cannot carry"))?,
     );
-    uri.path_and_query = Some(path(view.path_and_query())?);
+    uri.path_and_query = Some(match view.path_and_query() {
+        Some(text) => path(text)?,
+        // The target is `*`, which is for OPTIONS alone, or has no path (RFC 9113 section 8.3.1).
+        None if method == b"OPTIONS" => PathAndQuery::from_static("*"),
+        None => PathAndQuery::from_static("/"),
+    });
     let mut map = HeaderMap::with_capacity(view.field_count());
     for (name, value, known) in view.fields() {
         let drops = OF_CONNECTION.contains(known)
@@ -303,9 +308,8 @@ pub fn request(view: &RequestView<'_>, secure: bool, authority: &str) -> Result<
     Ok(request)
 }
 
-/// The path of `OPTIONS *` is `*`. Bytes that no URI has (RFC 3986), and HTTP/1.1 is let have, are encoded.
-fn path(path: Option<&[u8]>) -> Result<PathAndQuery, Unsendable> {
-    let Some(path) = path else { return Ok(PathAndQuery::from_static("*")) };
+/// Bytes that no URI has (RFC 3986), and HTTP/1.1 is let have, are encoded.
+fn path(path: &[u8]) -> Result<PathAndQuery, Unsendable> {
     if let Ok(path) = PathAndQuery::try_from(path) {
         return Ok(path);
     }
@@ -460,6 +464,7 @@ mod tests {
         for (text, uri) in [
             ("GET / HTTP/1.0\r\n\r\n", "http://192.0.2.1:80/"),
             ("GET http://b/x HTTP/1.1\r\nHost: b\r\n\r\n", "http://b/x"),
+            ("GET http://b HTTP/1.1\r\nHost: b\r\n\r\n", "http://b/"),
             ("GET /a<b>\"`{|}^\\ HTTP/1.1\r\nHost: b\r\n\r\n", "http://b/a%3Cb%3E%22%60%7B%7C%7D%5E%5C"),
             ("GET /[a]%zz?b'c HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "http://[::1]:80/[a]%zz?b'c"),
         ] {

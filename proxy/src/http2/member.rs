@@ -181,15 +181,20 @@ impl MemberStreams {
             (shared.connecting.get() + unsettled, shared.connecting.get() + connections.len())
         };
         // One that is not to be shared is nobody else's matter.
-        if !shared.closed.get() {
-            let wanted = match shared.spoken.get() {
+        let wanted = shared.closed.get()
+            || match shared.spoken.get() {
                 Spoken::Http1 => true,
                 Spoken::Unknown => opening == 0,
                 Spoken::Http2 => shared.waiting.get() > opening * self.expected() || opening == 0,
             };
-            if !wanted || all >= shared.keep.connections {
-                return None;
-            }
+        if wanted { self.connect_beside(all) } else { None }
+    }
+
+    /// Leave to open a connection beside `all` that there are, whether or not others are being opened.
+    fn connect_beside(&self, all: usize) -> Option<Connecting> {
+        let shared = &*self.0;
+        if !shared.closed.get() && all >= shared.keep.connections {
+            return None;
         }
         shared.connecting.set(shared.connecting.get() + 1);
         Some(Connecting(Rc::clone(&self.0)))
@@ -212,17 +217,29 @@ impl MemberStreams {
         }
         let waiting = Waiting::new(&self.0);
         let failures = self.0.failures.get();
+        let mut patience = Deadline::never();
+        patience.set(Some(Instant::now() + PATIENCE));
         loop {
             if let Some(connecting) = self.connect() {
                 return Ok(Joined::Connect(connecting));
             }
             let mut waits = false;
-            poll_fn(|cx| self.poll_changed(cx, &mut waits)).await;
+            let late = poll_fn(|cx| match patience.poll_expired(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => self.poll_changed(cx, &mut waits).map(|()| false),
+            })
+            .await;
             if let Some(place) = self.place() {
                 return Ok(Joined::Place(place));
             }
             if waiting.0.failures.get() != failures {
                 return Err(NotOpened);
+            }
+            if late {
+                patience.set(None);
+                if let Some(connecting) = self.connect_beside(self.connections() + self.0.connecting.get()) {
+                    return Ok(Joined::Connect(connecting));
+                }
             }
         }
     }
@@ -313,6 +330,10 @@ impl Drop for Shared {
         }
     }
 }
+
+/// How long a request waits for a connection that others open, before it opens its own: one that hangs is not to be the matter
+/// of all.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What [`MemberStreams::join`] comes to.
 #[derive(Debug)]

@@ -95,6 +95,23 @@ fn answering(
 }
 
 #[test]
+fn one_connection_that_hangs_is_not_the_matter_of_all() {
+    let settings = server::Builder::new();
+    with_member(KEEP, settings, answering(Duration::ZERO), |worker| async move {
+        // Somebody opens one, and does not come to its end.
+        let Ok(Joined::Connect(hangs)) = worker.streams.join().await else { panic!("it is the first") };
+        let began = tokio::time::Instant::now();
+        let Ok(Joined::Connect(own)) = worker.streams.join().await else { panic!("there is none to share") };
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let conn = Conn::from(TcpStream::connect(worker.address).await.unwrap());
+        let (mut answer, _) = own.start(conn, &worker.pool).await.unwrap().send(get(), true).unwrap();
+        final_head(&mut answer).await.unwrap();
+        assert!(matches!(worker.streams.join().await, Ok(Joined::Place(_))));
+        drop(hangs);
+    });
+}
+
+#[test]
 fn clients_share_connections_within_what_the_member_allows() {
     let mut settings = server::Builder::new();
     settings.max_concurrent_streams(3);
