@@ -20,7 +20,6 @@ mod traits;
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
-    os::fd::AsFd,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -264,14 +263,6 @@ impl Conn {
     /// Takes what the peer has sent, `most` bytes of it, so that the connection is closed in an orderly way: unread bytes
     /// would reset it. Says how much that was.
     pub(crate) fn discard(&self, most: usize) -> usize {
-        let mut piece = [0; 4096];
-        let mut taken = 0;
-        while taken + piece.len() <= most {
-            match crate::sys::recv(self.socket().as_fd(), &mut piece) {
-                Ok(n) if n > 0 => taken += n,
-                _ => break,
-            }
-        }
-        taken
+        plain::discard(self.socket(), most)
     }
 }

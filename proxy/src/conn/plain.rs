@@ -103,21 +103,22 @@ fn poll_send(
     }
 }
 
-/// Bytes that [`discard`] takes at the most: what the kernel may hold of a peer that has sent all it could at once.
-const DISCARDED: usize = 256 * 1024;
+/// What the kernel may hold of a peer that has sent all it could at once.
+pub(super) const MOST_UNREAD: usize = 256 * 1024;
 
-/// Takes what has come from the peer and was not read. The kernel resets a connection that is closed with bytes unread (RFC 1122
+/// Takes what has come from the peer and was not read, `most` bytes of it; says how much that was. The kernel resets a connection that is closed with bytes unread (RFC 1122
 /// section 4.2.2.13), and a peer that is reset may never see what it was told last: HAProxy drains in the same place.
-pub(super) fn discard(stream: &TcpStream) {
+pub(super) fn discard(stream: &TcpStream, most: usize) -> usize {
     // With MSG_TRUNC nothing is copied.
     let mut nothing = [0; 4096];
-    for _ in 0..DISCARDED / nothing.len() {
-        let flags = MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
-        match recv(stream.as_raw_fd(), &mut nothing, flags) {
-            Ok(n) if n == nothing.len() => {}
-            _ => return,
+    let mut taken = 0;
+    while taken + nothing.len() <= most {
+        match recv(stream.as_raw_fd(), &mut nothing, MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT) {
+            Ok(n) if n > 0 => taken += n,
+            _ => break,
         }
     }
+    taken
 }
 
 /// Finishes what is sent.
@@ -257,7 +258,8 @@ mod tests {
             let (ours, mut theirs) = pair().await;
             theirs.write_all(&vec![0; unread]).await.unwrap();
             poll_fn(|cx| poll_write(cx, &ours, b"last", Then::More)).await.unwrap();
-            discard(&ours);
+            let taken = discard(&ours, MOST_UNREAD);
+            assert!(taken == unread || unread > 4096, "{taken} of {unread}");
             drop(ours);
             let mut got = Vec::new();
             theirs.read_to_end(&mut got).await.unwrap();

@@ -312,7 +312,7 @@ impl TlsStream {
             let _ = plain::write_ready(&self.socket, &[IoSlice::new(&accept::UNEXPECTED)], Then::More);
         }
         self.closed = true;
-        plain::discard(&self.socket);
+        plain::discard(&self.socket, plain::MOST_UNREAD);
     }
 
     /// Whether a client is still spoken to without encryption: until the last message of a handshake of TLS 1.2 that is a full one.

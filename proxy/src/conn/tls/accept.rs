@@ -128,7 +128,7 @@ fn refuse(error: rustls::Error, alert: Option<AcceptedAlert>, socket: &TcpStream
             let _ = output.write(&fatal(description));
         }
     }
-    plain::discard(socket);
+    plain::discard(socket, plain::MOST_UNREAD);
     error.into()
 }
 
