@@ -393,6 +393,9 @@ pub struct PoolStats {
     /// TLS handshakes with members; absent is none.
     #[serde(default, skip_serializing_if = "Handshakes::is_none")]
     pub handshakes: Handshakes,
+    /// Connections of HTTP/2 to members; absent is none.
+    #[serde(default, skip_serializing_if = "Http2Stats::is_none")]
+    pub http2: Http2Stats,
     /// What became of it.
     #[serde(default)]
     pub history: HistoryStats,

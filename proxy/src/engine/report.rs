@@ -65,6 +65,7 @@ impl Moment {
             connect_errors: counters.sum(|c| &c.connect_errors),
             responses: responses(counters, |c| &c.responses),
             handshakes: handshakes(counters, |c| &c.handshakes),
+            http2: http2(counters, |c| &c.http2),
             history: self.history(past, counters.max(|c| &c.last_session), rate),
             members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan, enabled))).collect(),
             departed: counted(&plan.state.departed().sum()),

@@ -1,4 +1,4 @@
-//! What the connections of one worker have done, for metrics.
+//! What connections of one worker have done, for metrics.
 
 use super::{
     guard::{Excess, Fault, Frames, Verdict},
@@ -11,7 +11,7 @@ use crate::state::Counter;
 pub struct Counters {
     /// Connections.
     pub connections: Counter,
-    /// Streams that peers have opened.
+    /// Streams that clients have opened, or we at members.
     pub streams: Counter,
     /// RST_STREAM that came.
     pub resets_received: Counter,
@@ -44,15 +44,16 @@ impl Counters {
             && let Some(verdict) = connection.verdict()
         {
             counted.verdict = true;
-            match verdict {
-                Verdict::Calm(excess) => self.excess(excess),
-                Verdict::Fault(fault, _) => self.faults[fault as usize].add(1),
-            }
+            self.refused(verdict);
         }
     }
 
-    pub(super) fn excess(&self, excess: Excess) {
-        self.excesses[excess as usize].add(1);
+    /// Counts a connection that was ended for what the peer did.
+    pub(super) fn refused(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Calm(excess) => self.excesses[excess as usize].add(1),
+            Verdict::Fault(fault, _) => self.faults[fault as usize].add(1),
+        }
     }
 
     /// Adds what has passed on a connection since `before`.

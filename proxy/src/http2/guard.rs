@@ -183,7 +183,7 @@ pub enum Then {
 pub struct Frames {
     /// Bytes that have come.
     pub bytes: u64,
-    /// Streams that the peer has opened.
+    /// Streams that the client of the two has opened.
     pub opened: u64,
     /// DATA and HEADERS that the peer has sent.
     pub received: u64,
@@ -503,7 +503,12 @@ impl Guard {
                         self.window_updates.give(16 + messages);
                         self.small_increments.give(messages);
                     }
-                    let opens = self.role == Role::Server && frame.kind == kind::HEADERS;
+                    // HEADERS behind a request's body are its trailers.
+                    let opens = self.role == Role::Server && frame.stream > self.last_stream;
+                    if opens {
+                        self.last_stream = frame.stream;
+                        self.frames.opened += 1;
+                    }
                     if frame.has(flag::END_STREAM) {
                         self.uploads.end(frame.stream);
                     } else if opens {

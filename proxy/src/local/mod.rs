@@ -1,9 +1,9 @@
 //! What one worker has of its own: the present snapshot as it runs it, idle connections, scratch memory, its sign of life.
 //! Sessions work on it, and the worker's thread keeps it up to date; it knows neither of the two.
 
+mod futures;
 mod idle;
 mod pulse;
-mod rooms;
 mod scratch;
 mod share;
 mod snapshot;
@@ -15,13 +15,12 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
+    futures::FuturePool,
     idle::{IDLE_PER_MEMBER, Trust},
     pulse::WorkerPulse,
-    rooms::Rooms,
     scratch::{Borrowed, Scratch, Work},
     share::IdleShare,
     snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
-    streams::alone,
     tasks::Enlisted,
 };
 use crate::{
@@ -36,7 +35,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) pools: Pools,
     pub(crate) scratch: Scratch,
-    pub(crate) rooms: Rooms,
+    pub(crate) futures: FuturePool,
     pub(crate) scrapes: Scrapes,
     pub(crate) pulse: Arc<WorkerPulse>,
     pub(crate) logs: FlowLogs,
@@ -66,7 +65,7 @@ impl Worker {
             clients,
             idle: Rc::new(IdleShare::new(bounds.idle)),
             scratch: Scratch::default(),
-            rooms: Rooms::default(),
+            futures: FuturePool::default(),
             scrapes,
             pulse,
             logs,

@@ -17,13 +17,13 @@ use tokio::time::Instant;
 use super::{
     idle::{IdleConnections, Trust},
     share::IdleShare,
-    streams::OverTls,
+    streams::{self, OverTls},
     tasks::{Enlisted, TaskList},
 };
 use crate::{
     balance::{Balance, Balancer, Flow},
     conn::{Conn, MemberTls},
-    http2::{MemberStreams, Watch},
+    http2::{self, MemberStreams, Watch},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
     state::{ListenerState, MemberCounters, MemberState, PoolCounters},
     tls::ClientContext,
@@ -168,7 +168,16 @@ impl LocalMember {
         sni: Option<&str>,
         header: &[u8],
     ) -> Option<MemberStreams> {
-        self.over_tls(context, |over| over.streams(sni, header, || self.watch()))
+        self.over_tls(context, |over| over.streams(sni, header, || (self.http2_counters(), self.watch())))
+    }
+
+    /// For one request in HTTP/2, on a connection that nobody shares.
+    pub(crate) fn stream_alone(&self) -> MemberStreams {
+        streams::alone(self.http2_counters())
+    }
+
+    fn http2_counters(&self) -> Arc<http2::Counters> {
+        Arc::clone(&self.pool_counters().http2)
     }
 
     fn over_tls<T>(&self, context: &ClientContext, look: impl FnOnce(&OverTls) -> T) -> T {

@@ -79,7 +79,7 @@ impl OverTls {
         &self,
         sni: Option<&str>,
         header: &[u8],
-        watch: impl FnOnce() -> Watch,
+        counted: impl FnOnce() -> (Arc<Counters>, Watch),
     ) -> Option<MemberStreams> {
         let mut sets = self.streams.as_ref()?.borrow_mut();
         let sni = sni.unwrap_or_default().as_bytes();
@@ -99,8 +99,8 @@ impl OverTls {
             sets.enough = 2 * sets.by_key.len();
         }
         let spoken = Rc::clone(&sets.spoken);
-        let streams =
-            MemberStreams::shared(Limits::default(), KEEP, Arc::<Counters>::default(), spoken, Some(watch()));
+        let (counters, watch) = counted();
+        let streams = MemberStreams::shared(Limits::default(), KEEP, counters, spoken, Some(watch));
         sets.by_key.insert(key.into(), streams.clone());
         Some(streams)
     }
@@ -128,6 +128,6 @@ impl Drop for OverTls {
 }
 
 /// For one request, whose connection nobody shares.
-pub(crate) fn alone() -> MemberStreams {
-    MemberStreams::alone(Limits::default(), KEEP, Arc::default())
+pub(super) fn alone(counters: Arc<Counters>) -> MemberStreams {
+    MemberStreams::alone(Limits::default(), KEEP, counters)
 }

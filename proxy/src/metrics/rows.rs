@@ -9,7 +9,7 @@ use amphora_ipc::{
     },
     usage::Usage,
 };
-use amphora_model::{ListenerId, ListenerProtocol, PoolId};
+use amphora_model::{AlpnProtocol, ListenerId, ListenerProtocol, PoolId, PoolTls};
 
 use super::{MetricsInput, host::Host, sink::escape};
 use crate::state::MemberStatus;
@@ -72,6 +72,8 @@ pub(super) struct PoolRow {
     pub(super) responses: Responses,
     /// Of one whose members are spoken to over TLS.
     pub(super) handshakes: Option<Handshakes>,
+    /// Of one whose members are offered HTTP/2.
+    pub(super) http2: Option<Http2Stats>,
     pub(super) max_sessions: u64,
     pub(super) times: TimesStats,
     pub(super) history: HistoryStats,
@@ -104,10 +106,10 @@ impl Rows {
             })
             .map(|listener| listener.id)
             .collect();
-        let pools_over_tls: HashSet<PoolId> = loadbalancer
+        let pools_over_tls: HashMap<PoolId, &PoolTls> = loadbalancer
             .into_iter()
             .flat_map(|lb| &lb.pools)
-            .filter_map(|pool| pool.tls.as_ref().map(|_| pool.id))
+            .filter_map(|pool| Some((pool.id, pool.tls.as_ref()?)))
             .collect();
         let sum = |value: fn(&ListenerStats) -> u64| stats.listeners.values().map(value).sum();
         let process = ProcessRow {
@@ -131,7 +133,7 @@ impl Rows {
         let pools = stats
             .pools
             .iter()
-            .map(|(id, pool)| PoolRow::new(format!("pool=\"{id}\""), pool, pools_over_tls.contains(id)));
+            .map(|(id, pool)| PoolRow::new(format!("pool=\"{id}\""), pool, pools_over_tls.get(id).copied()));
         let members = stats.pools.iter().flat_map(|(pool_id, pool)| {
             pool.members.iter().map(move |(id, stats)| MemberRow {
                 labels: format!("pool=\"{pool_id}\",member=\"{id}\""),
@@ -157,7 +159,7 @@ impl Rows {
 }
 
 impl PoolRow {
-    fn new(labels: String, pool: &PoolStats, tls: bool) -> Self {
+    fn new(labels: String, pool: &PoolStats, tls: Option<&PoolTls>) -> Self {
         // HAProxy's view of a backend: one without servers is up, else one server has to be usable.
         let mut row = Self {
             labels,
@@ -167,7 +169,8 @@ impl PoolRow {
             connection_errors: pool.connect_errors,
             requests: pool.responses.total(),
             responses: pool.responses,
-            handshakes: tls.then_some(pool.handshakes),
+            handshakes: tls.map(|_| pool.handshakes),
+            http2: tls.filter(|tls| tls.settings.alpn.contains(&AlpnProtocol::H2)).map(|_| pool.http2),
             history: pool.history,
             ..Self::default()
         };

@@ -90,6 +90,7 @@ fn stats(members: u16) -> Stats {
         connect_errors: 1,
         responses: Responses { success: 20, server_error: 5, ..Responses::default() },
         handshakes: Handshakes::default(),
+        http2: Http2Stats::default(),
         history: HistoryStats { went_down: 2, downtime_ms: 500, ..HistoryStats::default() },
         members: (0..members).map(|n| (MemberId(id(3, n)), member(n))).collect(),
         departed: MemberStats::default(),
@@ -315,7 +316,7 @@ fn every_metric_is_written() {
     // What there is no document for: no listener is known to have a limit, or to speak TLS or HTTP/2.
     let (edge, missing): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|name| name.contains("_tls_") || name.contains("_http2_"));
-    assert_eq!((edge.len(), missing), (11, vec![&"octavia_listener_limit_sessions"]));
+    assert_eq!((edge.len(), missing), (16, vec![&"octavia_listener_limit_sessions"]));
 }
 
 /// One load balancer with a listener of each protocol, and a pool with TLS and one without.
@@ -361,7 +362,7 @@ fn tls_and_http2_are_told_of_where_they_are_spoken() {
         stats.listeners.insert(ListenerId(id(1, n)), listener);
     }
     let pool = stats.pools.values().next().unwrap().clone();
-    stats.pools.insert(PoolId(id(2, 2)), PoolStats { handshakes, ..pool });
+    stats.pools.insert(PoolId(id(2, 2)), PoolStats { handshakes, http2, ..pool });
     let document = document();
     let mut text = String::new();
     let input = MetricsInput {
@@ -385,7 +386,8 @@ fn tls_and_http2_are_told_of_where_they_are_spoken() {
         let pool = format!("amphora_pool_{family}");
         assert_eq!(value(&text, &format!("{pool}{}", of("pool", id(2, 2), more))), expected);
     }
-    for listener in [1, 2] {
+    for (object, n) in [("listener", 1), ("listener", 2), ("pool", 2)] {
+        let uuid = id(if object == "pool" { 2 } else { 1 }, n);
         for (family, more, expected) in [
             ("connections_total", "", "3"),
             ("streams_total", "", "50"),
@@ -395,14 +397,17 @@ fn tls_and_http2_are_told_of_where_they_are_spoken() {
             ("refused_total", ",reason=\"frame_size\"", "2"),
             ("refused_total", ",reason=\"pings\"", "0"),
         ] {
-            let family = format!("amphora_listener_http2_{family}");
-            assert_eq!(value(&text, &format!("{family}{}", of("listener", id(1, listener), more))), expected);
+            let family = format!("amphora_{object}_http2_{family}");
+            assert_eq!(value(&text, &format!("{family}{}", of(object, uuid, more))), expected);
         }
     }
     // Nor do others have any.
-    for (name, objects) in
-        [("amphora_listener_tls_", 1), ("amphora_pool_tls_", 1), ("amphora_listener_http2_", 2)]
-    {
+    for (name, objects) in [
+        ("amphora_listener_tls_", 1),
+        ("amphora_pool_tls_", 1),
+        ("amphora_listener_http2_", 2),
+        ("amphora_pool_http2_", 1),
+    ] {
         let lines = text.lines().filter(|line| line.starts_with(name));
         let ids: BTreeSet<_> = lines.map(|line| line.split('"').nth(1).unwrap()).collect();
         assert_eq!(ids.len(), objects, "{name}: {ids:?}");

@@ -18,7 +18,7 @@ use crate::{
         proxy_protocol::{self, Version},
     },
     http2::{Joined, MemberStreams, NotOpened, Place},
-    local::{self, LocalMember, LocalPool, Slot},
+    local::{LocalMember, LocalPool, Slot},
     snapshot::{MemberPlan, PoolPlan},
     state::{HandshakeCounters, HandshakeFailure},
     tls::PeerFacts,
@@ -464,7 +464,7 @@ impl Route<'_> {
         let context = self.pool.plan.tls.as_ref()?;
         match self.wanted {
             Wanted::Bytes => None,
-            Wanted::Identity => member.http1_config(context).is_none().then(local::alone),
+            Wanted::Identity => member.http1_config(context).is_none().then(|| member.stream_alone()),
             Wanted::Request | Wanted::Upgrade => {
                 let sni = self.facts.as_ref().and_then(|facts| facts.sni.as_deref());
                 member.streams(context, sni, &self.header)

@@ -1,6 +1,9 @@
 //! Counters: each worker writes its own cells without a read-modify-write cycle on the bus, readers sum them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +216,8 @@ pub struct PoolCounters {
     pub responses: [Counter; ResponseClass::COUNT],
     /// TLS handshakes with members.
     pub handshakes: HandshakeCounters,
+    /// Connections of HTTP/2 to members, which outlive what they were opened for.
+    pub http2: Arc<http2::Counters>,
 }
 
 /// What one worker counts for one member in its pool. Bytes are those on the member's side of the proxy.

@@ -22,6 +22,7 @@ use crate::quiesce::Fitness;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -241,6 +242,32 @@ async fn clients_over_tls_are_let_go_and_lose_nothing() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_say_that_it_knows_of_the_end_is_not_served_on() {
+    let certificates = Certificates::new();
+    let member = slow_member().await;
+    let document = Document::of(Listener::https("server"), Pool::http().members([&member]));
+    let mut proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
+    let mut client = Frames::connect(&proxy, &certificates).await;
+    client.get(1, "/slow").await;
+    eventually("the member has it", async || (member.served() == 1).then_some(())).await;
+    drop(proxy.change(|document| document.listeners.clear()).await);
+    assert_eq!(client.until(Frame::going).await, (0x7fff_ffff, 0));
+    let mut stream = 1;
+    // The PING behind that is never answered.
+    let refusal = eventually("requests are refused", async || {
+        stream += 2;
+        client.get(stream, "/").await;
+        let reset = |frame: &Frame| (frame.kind == RST_STREAM).then(|| frame.payload.clone());
+        client.until(|frame| (frame.stream == stream).then(|| reset(frame))).await
+    })
+    .await;
+    assert_eq!(refusal, [0, 0, 0, 7], "REFUSED_STREAM");
+    // What has begun before comes to its end.
+    member.proceed();
+    assert_eq!(client.body(1).await, "slow");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,8 +2,7 @@
 
 use amphora_ipc::proxy::ListenerStats;
 
-use super::{Family, Kind, Series, put_codes, put_reasons, put_states};
-use crate::metrics::rows::refusals;
+use super::{Family, Kind, Series, put_codes, put_reasons, put_refusals, put_states};
 
 const STATES: [&str; 2] = ["DOWN", "UP"];
 
@@ -225,9 +224,7 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "Connections of HTTP/2 that were ended for what their clients did, by reason.",
         series: Series::Listener(|listener, sink| {
             if let Some(http2) = &listener.http2 {
-                for (reason, count) in refusals(&http2.refused) {
-                    sink.put_with("reason", reason, count);
-                }
+                put_refusals(sink, &http2.refused);
             }
         }),
     },

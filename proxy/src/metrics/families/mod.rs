@@ -7,10 +7,12 @@ mod peers;
 mod pool;
 mod process;
 
-use amphora_ipc::proxy::{HandshakesFailed, HistoryStats, Peers, Responses, TimeStats, TimesStats};
+use amphora_ipc::proxy::{
+    HandshakesFailed, HistoryStats, Http2Refused, Peers, Responses, TimeStats, TimesStats,
+};
 
 use super::{
-    rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes, reasons},
+    rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes, reasons, refusals},
     sink::Sink,
 };
 
@@ -65,6 +67,12 @@ fn put_codes(sink: &mut Sink<'_>, responses: &Responses) {
 
 fn put_reasons(sink: &mut Sink<'_>, failed: &HandshakesFailed) {
     for (reason, count) in reasons(failed) {
+        sink.put_with("reason", reason, count);
+    }
+}
+
+fn put_refusals(sink: &mut Sink<'_>, refused: &Http2Refused) {
+    for (reason, count) in refusals(refused) {
         sink.put_with("reason", reason, count);
     }
 }

@@ -1,6 +1,6 @@
 //! Pools.
 
-use super::{Family, Kind, Series, mean, put_codes, put_last_session, put_reasons, put_states};
+use super::{Family, Kind, Series, mean, put_codes, put_last_session, put_reasons, put_refusals, put_states};
 
 const STATES: [&str; 2] = ["DOWN", "UP"];
 
@@ -255,6 +255,56 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Pool(|pool, sink| {
             if let Some(handshakes) = &pool.handshakes {
                 put_reasons(sink, &handshakes.failed);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_pool_http2_connections_total",
+        kind: Kind::Counter,
+        help: "Connections to members that speak HTTP/2.",
+        series: Series::Pool(|pool, sink| {
+            if let Some(http2) = &pool.http2 {
+                sink.put(http2.connections);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_pool_http2_streams_total",
+        kind: Kind::Counter,
+        help: "Streams of HTTP/2 that were opened at members, each with one request.",
+        series: Series::Pool(|pool, sink| {
+            if let Some(http2) = &pool.http2 {
+                sink.put(http2.streams);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_pool_http2_resets_received_total",
+        kind: Kind::Counter,
+        help: "Streams that members have reset.",
+        series: Series::Pool(|pool, sink| {
+            if let Some(http2) = &pool.http2 {
+                sink.put(http2.resets_received);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_pool_http2_resets_sent_total",
+        kind: Kind::Counter,
+        help: "Streams that were reset to members.",
+        series: Series::Pool(|pool, sink| {
+            if let Some(http2) = &pool.http2 {
+                sink.put(http2.resets_sent);
+            }
+        }),
+    },
+    Family {
+        name: "amphora_pool_http2_refused_total",
+        kind: Kind::Counter,
+        help: "Connections of HTTP/2 that were ended for what members did, by reason.",
+        series: Series::Pool(|pool, sink| {
+            if let Some(http2) = &pool.http2 {
+                put_refusals(sink, &http2.refused);
             }
         }),
     },

@@ -70,17 +70,17 @@ pub(super) async fn serve<H: 'static>(
     let mut closing = listener.enlist();
     let mut is_first = true;
     let streams = Rc::new(Cell::new(0));
-    let mut told = Deadline::never();
-    let mut taken = true;
+    let mut last_taken = Deadline::never();
+    let mut takes_requests = true;
     loop {
         let accepted = poll_fn(|cx| {
             closing.ensure(cx);
             if listener.is_closing() && !connection.is_draining() {
                 connection.drain(DRAIN);
-                told.set(Some(Instant::now() + TELLING));
+                last_taken.set(Some(Instant::now() + TELLING));
             }
-            if taken && told.poll_expired(cx).is_ready() {
-                taken = false;
+            if takes_requests && last_taken.poll_expired(cx).is_ready() {
+                takes_requests = false;
             }
             client.own.borrow_mut().poll_closed(cx);
             let polled = connection.poll_accept(cx);
@@ -96,7 +96,7 @@ pub(super) async fn serve<H: 'static>(
             }
         };
         worker.pulse.turn();
-        if !taken {
+        if !takes_requests {
             incoming.respond.reset(Reason::REFUSED_STREAM);
             continue;
         }
@@ -115,7 +115,7 @@ pub(super) async fn serve<H: 'static>(
         );
         is_first = false;
         // The runtime moves a task about when it makes one and when that ends, so what it moves is a pointer.
-        spawn_local(worker.rooms.lodge(stream));
+        spawn_local(worker.futures.put(stream));
     }
 }
 

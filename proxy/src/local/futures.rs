@@ -15,25 +15,25 @@ const KEEP: usize = 64;
 
 /// A worker's recycled memory.
 #[derive(Default)]
-pub(crate) struct Rooms(RefCell<Vec<Rc<dyn Any>>>);
+pub(crate) struct FuturePool(RefCell<Vec<Rc<dyn Any>>>);
 
 /// Those of one kind.
 type Free<F> = Rc<RefCell<Vec<Pin<Box<Option<F>>>>>>;
 
 /// A future in memory that goes back to its worker when this is dropped. It is as small as a pointer or two, whatever it does.
-pub(crate) struct Lodged<F> {
-    room: Option<Pin<Box<Option<F>>>>,
+pub(crate) struct Pooled<F> {
+    place: Option<Pin<Box<Option<F>>>>,
     free: Free<F>,
 }
 
-impl Rooms {
+impl FuturePool {
     /// Moves the future to where it will be polled.
-    pub(crate) fn lodge<F: Future<Output = ()> + 'static>(&self, future: F) -> Lodged<F> {
+    pub(crate) fn put<F: Future<Output = ()> + 'static>(&self, future: F) -> Pooled<F> {
         let free = self.of::<F>();
         let kept = free.borrow_mut().pop();
-        let mut room = kept.unwrap_or_else(|| Box::pin(None));
-        room.as_mut().set(Some(future));
-        Lodged { room: Some(room), free }
+        let mut place = kept.unwrap_or_else(|| Box::pin(None));
+        place.as_mut().set(Some(future));
+        Pooled { place: Some(place), free }
     }
 
     fn of<F: 'static>(&self) -> Free<F> {
@@ -47,24 +47,24 @@ impl Rooms {
     }
 }
 
-impl<F: Future<Output = ()>> Future for Lodged<F> {
+impl<F: Future<Output = ()>> Future for Pooled<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.room.as_mut().and_then(|room| room.as_mut().as_pin_mut()) {
+        match self.place.as_mut().and_then(|place| place.as_mut().as_pin_mut()) {
             Some(future) => future.poll(cx),
             None => Poll::Ready(()),
         }
     }
 }
 
-impl<F> Drop for Lodged<F> {
+impl<F> Drop for Pooled<F> {
     fn drop(&mut self) {
-        if let Some(mut room) = self.room.take() {
-            room.as_mut().set(None);
+        if let Some(mut place) = self.place.take() {
+            place.as_mut().set(None);
             let mut free = self.free.borrow_mut();
             if free.len() < KEEP {
-                free.push(room);
+                free.push(place);
             }
         }
     }
@@ -87,11 +87,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_ended_is_dropped_and_its_memory_is_used_again() {
-        let (rooms, live) = (Rooms::default(), Rc::new(Cell::new(0)));
+        let (pool, live) = (FuturePool::default(), Rc::new(Cell::new(0)));
         let run = || {
             live.set(live.get() + 1);
             let counted = Counted(Rc::clone(&live));
-            rooms.lodge(async move {
+            pool.put(async move {
                 tokio::task::yield_now().await;
                 drop(counted);
             })
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(run().free.borrow().len(), KEEP - 1);
         assert_eq!(live.get(), 0);
         // Another kind is none of these.
-        rooms.lodge(ready(())).await;
-        assert_eq!(rooms.0.borrow().len(), 2);
+        pool.put(ready(())).await;
+        assert_eq!(pool.0.borrow().len(), 2);
     }
 }

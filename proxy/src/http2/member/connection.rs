@@ -1,0 +1,267 @@
+//! One connection to a member: what requests are placed on, and the task that serves it.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use h2::{
+    Ping, PingPong,
+    client::{self, SendRequest},
+};
+use tokio::time::Instant;
+
+use super::{Keep, Shared};
+use crate::{
+    conn::{BufferPool, Conn, Deadline},
+    http2::{
+        body::{Broken, Chunk},
+        budget::{Budget, Limits},
+        counters::Counters,
+        guard::{Frames, Role, Then},
+        transport::{Transport, Wire},
+    },
+};
+
+/// One connection.
+pub(super) struct Link {
+    pub(super) send: RefCell<SendRequest<Chunk>>,
+    pub(super) budget: Budget,
+    pub(super) streams: Cell<usize>,
+    /// The member's SETTINGS have come. Before that it takes one request: how many more it would take is not known.
+    pub(super) settled: Cell<bool>,
+    /// Takes no more requests.
+    pub(super) ended: Cell<bool>,
+    /// Counts as one without a stream.
+    pub(super) idle: Cell<bool>,
+    /// Ours.
+    pub(super) local: Option<SocketAddr>,
+    pub(super) wire: Rc<RefCell<Wire>>,
+    /// Wakes its task.
+    pub(super) task: RefCell<Option<Waker>>,
+}
+
+impl Link {
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        if self.ended.get() {
+            return false;
+        }
+        if self.streams.get() >= self.allowed(limits) {
+            return false;
+        }
+        let send = self.send.borrow();
+        // Only a connection that has failed, or says goodbye, is not ready for a request of whom none is waiting.
+        let mut context = Context::from_waker(Waker::noop());
+        matches!(send.clone().poll_ready(&mut context), Poll::Ready(Ok(())))
+    }
+
+    /// How many requests it takes at once. What the member allows may change.
+    pub(super) fn allowed(&self, limits: &Limits) -> usize {
+        let allowed = if self.settled.get() { self.send.borrow().current_max_send_streams() } else { 1 };
+        allowed.min(limits.streams as usize)
+    }
+
+    /// Takes no more requests, and ends with those that are on it.
+    pub(super) fn end(&self, shared: &Shared) {
+        self.ended.set(true);
+        shared.set_idle(self, false);
+        self.wake();
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(task) = self.task.borrow().as_ref() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// Begins to speak HTTP/2 on a connection; ready when our preface is sent. A task of its own serves it.
+///
+/// # Errors
+/// When the connection fails.
+pub(super) async fn open(conn: Conn, pool: &BufferPool, shared: &Rc<Shared>) -> Result<Rc<Link>, Broken> {
+    let local = conn.local_addr().ok();
+    let wire = Wire::new(conn, None, pool, Role::Server);
+    let handshake = builder(&shared.limits).handshake(Wire::transport(&wire));
+    let (send, mut connection) = handshake.await.map_err(|error| Broken::of(&error))?;
+    let ping = connection.ping_pong();
+    let link = Rc::new(Link {
+        send: RefCell::new(send),
+        budget: Budget::new(shared.limits),
+        streams: Cell::new(0),
+        settled: Cell::new(false),
+        ended: Cell::new(shared.closed.get()),
+        idle: Cell::new(false),
+        local,
+        wire: Rc::clone(&wire),
+        task: RefCell::default(),
+    });
+    let now = Instant::now();
+    tokio::task::spawn_local(Driver {
+        connection,
+        wire,
+        link: Rc::clone(&link),
+        shared: Rc::downgrade(shared),
+        keep: shared.keep,
+        counters: Arc::clone(&shared.counters),
+        deadline: Deadline::never(),
+        ping,
+        busy: now,
+        idle: false,
+        heard: now,
+        asked: None,
+        reported: Frames::default(),
+    });
+    Ok(link)
+}
+
+/// The task of a connection.
+struct Driver {
+    connection: client::Connection<Transport, Chunk>,
+    wire: Rc<RefCell<Wire>>,
+    link: Rc<Link>,
+    shared: Weak<Shared>,
+    keep: Keep,
+    counters: Arc<Counters>,
+    deadline: Deadline,
+    ping: Option<PingPong>,
+    /// When there was a stream last.
+    busy: Instant,
+    /// There was none when last looked.
+    idle: bool,
+    /// When something came last.
+    heard: Instant,
+    /// When the member was asked whether it is there.
+    asked: Option<Instant>,
+    reported: Frames,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.poll_connection(cx);
+        let frames = *self.wire.borrow().guard.frames();
+        self.counters.report(&self.reported, &frames);
+        // What comes first is SETTINGS, which apply at once.
+        if frames.control_received > 0
+            && !self.link.settled.replace(true)
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.changed();
+        }
+        if polled.is_pending() {
+            self.reported = frames;
+            let mut task = self.link.task.borrow_mut();
+            if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+                *task = Some(cx.waker().clone());
+            }
+        }
+        polled
+    }
+}
+
+impl Driver {
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = Pin::new(&mut self.connection).poll(cx);
+        let drained = self.wire.borrow_mut().poll_drain(cx);
+        if polled.is_ready() || matches!(drained, Poll::Ready(Err(_))) {
+            return Poll::Ready(());
+        }
+        let pause = self.wire.borrow_mut().take_pause();
+        match pause {
+            None | Some(Then::More | Then::Opened) => self.poll_late(cx),
+            Some(Then::Crowded) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(Then::Refuse(verdict)) => {
+                self.counters.refused(verdict);
+                tracing::debug!(?verdict, "connection to a member ended");
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Ready when the connection is of no use any more.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            if self.wire.borrow().guard.frames().bytes > self.reported.bytes {
+                self.heard = now;
+                self.asked = None;
+            }
+            if self.link.streams.get() > 0 && self.link.ended.get() {
+                // It ends with them, and they with their time.
+                self.deadline.set(None);
+                return Poll::Pending;
+            }
+            let at = if self.link.streams.get() > 0 {
+                self.busy = now;
+                if std::mem::take(&mut self.idle) {
+                    // One that was idle is silent by right.
+                    self.heard = now;
+                }
+                self.asked.unwrap_or(self.heard) + self.keep.silence
+            } else if self.link.ended.get() || self.shared.strong_count() == 0 {
+                return Poll::Ready(());
+            } else {
+                self.idle = true;
+                self.asked = None;
+                self.busy + self.keep.idle
+            };
+            self.deadline.set(Some(at));
+            ready!(self.deadline.poll_expired(cx));
+            if self.link.streams.get() == 0 {
+                return Poll::Ready(());
+            }
+            if self.asked.is_some() {
+                // It may only be busy: what it has been asked is waited for, and nothing is added to it.
+                self.link.ended.set(true);
+                continue;
+            }
+            self.asked = Some(now);
+            // An earlier question may stand yet: then it is answered, or nothing is.
+            if let Some(ping) = &mut self.ping {
+                let _ = ping.poll_pong(cx);
+                let _ = ping.send_ping(Ping::opaque());
+            }
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.link.ended.set(true);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.set_idle(&self.link, false);
+            shared.connections.borrow_mut().retain(|link| !Rc::ptr_eq(link, &self.link));
+            shared.changed();
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(limits.stream_window)
+        // Enough for all: clients that read slowly share the connection with those that do not.
+        .initial_connection_window_size(
+            limits.stream_window.saturating_mul(limits.streams).min((1 << 31) - 1),
+        )
+        .initial_max_send_streams(limits.streams as usize)
+        .max_header_list_size(limits.header_list)
+        .header_table_size(limits.header_table)
+        .max_send_buffer_size(limits.stream_queue)
+        .max_concurrent_reset_streams(limits.streams as usize)
+        .max_local_error_reset_streams(Some(1024))
+        .data_frame_budget(256 * 1024);
+    builder
+}
