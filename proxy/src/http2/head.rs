@@ -3,6 +3,8 @@
 //! Requests of clients and responses of members are [filled](crate::http::fill) into an arena, which checks them as those of
 //! HTTP/1.1 are. What goes out is made of views, or of the text that a member of HTTP/1.1 would be sent.
 
+use std::net::SocketAddr;
+
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri, header,
     uri::{Authority, PathAndQuery, Scheme},
@@ -168,9 +170,9 @@ fn fields(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
-/// Values that responses have again and again, as they were made last: those of these fields, when they are short.
+/// RepeatedValues that responses have again and again, as they were made last: those of these fields, when they are short.
 #[derive(Debug, Default)]
-pub struct Values {
+pub struct RepeatedValues {
     content_type: Option<HeaderValue>,
     date: Option<HeaderValue>,
     server: Option<HeaderValue>,
@@ -179,7 +181,7 @@ pub struct Values {
 /// The longest that is kept.
 const LONGEST_VALUE: usize = 64;
 
-impl Values {
+impl RepeatedValues {
     fn of(&mut self, known: Known, value: &[u8]) -> Option<HeaderValue> {
         let kept = match known {
             Known::ContentType => &mut self.content_type,
@@ -221,7 +223,7 @@ pub fn response(
     view: &ResponseView<'_>,
     edits: &ResponseEdits<'_>,
     tunnel: bool,
-    values: &mut Values,
+    values: &mut RepeatedValues,
 ) -> Result<Response<()>, BadResponse> {
     let status = if tunnel { 200 } else { view.status() };
     let mut drop = OF_CONNECTION.with(Known::Te);
@@ -264,12 +266,13 @@ fn append(map: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
 #[error("{0}")]
 pub struct Unsendable(pub &'static str);
 
-/// The request for a member, from the one that a member of HTTP/1.1 would be sent. `authority` is for one that names no host.
+/// The request for a member, from the one that a member of HTTP/1.1 would be sent. `member` is where it goes, and the host of one that names
+/// none.
 /// One that asks for a WebSocket becomes an extended CONNECT.
 ///
 /// # Errors
 /// When it has what HTTP/2 cannot carry.
-pub fn request(view: &RequestView<'_>, secure: bool, authority: &str) -> Result<Request<()>, Unsendable> {
+pub fn request(view: &RequestView<'_>, secure: bool, member: SocketAddr) -> Result<Request<()>, Unsendable> {
     let tunnel = view.value(Known::Upgrade).map(|protocol| {
         std::str::from_utf8(protocol).map(Protocol::from).map_err(|_| Unsendable("upgrade to no protocol"))
     });
@@ -277,10 +280,12 @@ pub fn request(view: &RequestView<'_>, secure: bool, authority: &str) -> Result<
     let host = view.value(Known::Host).filter(|host| !host.is_empty());
     let mut uri = ::http::uri::Parts::default();
     uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
-    uri.authority = Some(
-        Authority::try_from(host.unwrap_or(authority.as_bytes()))
-            .map_err(|_| Unsendable("host that HTTP/2 cannot carry"))?,
-    );
+    let authority = match host {
+        Some(host) => Authority::try_from(host),
+        // The library sends no scheme without one.
+        None => Authority::try_from(member.to_string()),
+    };
+    uri.authority = Some(authority.map_err(|_| Unsendable("host that HTTP/2 cannot carry"))?);
     uri.path_and_query = Some(match view.path_and_query() {
         Some(text) => path(text)?,
         // The target is `*`, which is for OPTIONS alone, or has no path (RFC 9113 section 8.3.1).
@@ -367,7 +372,11 @@ pub fn kept<L>(head: &Head<L>, text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
+
+    const MEMBER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80);
 
     const CONTEXT: RequestContext<'static> =
         RequestContext { scheme: "http", websocket_key: b"dGhlIHNhbXBsZSBub25jZQ==", ended: true };
@@ -435,7 +444,7 @@ mod tests {
         );
         let mut head = RequestHead::new();
         head.parse(text.as_bytes()).unwrap();
-        let again = super::request(&head.view(text.as_bytes()), true, "m").unwrap();
+        let again = super::request(&head.view(text.as_bytes()), true, MEMBER).unwrap();
         assert_eq!((again.method().as_str(), again.uri().to_string()), ("CONNECT", "https://a/chat".into()));
         assert_eq!(again.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
         assert!(again.headers().is_empty());
@@ -444,7 +453,7 @@ mod tests {
     fn sent(text: &str) -> Result<Request<()>, Unsendable> {
         let mut head = RequestHead::new();
         head.parse(text.as_bytes()).unwrap().unwrap();
-        request(&head.view(text.as_bytes()), false, "192.0.2.1:80")
+        request(&head.view(text.as_bytes()), false, MEMBER)
     }
 
     #[test]
@@ -470,6 +479,12 @@ mod tests {
         ] {
             assert_eq!(sent(text).unwrap().uri().to_string(), uri);
         }
+        let nameless = "GET / HTTP/1.0\r\n\r\n";
+        let mut head = RequestHead::new();
+        head.parse(nameless.as_bytes()).unwrap().unwrap();
+        let member = "[2001:db8::1]:443".parse().unwrap();
+        let of_ipv6 = super::request(&head.view(nameless.as_bytes()), true, member).unwrap();
+        assert_eq!(of_ipv6.uri().to_string(), "https://[2001:db8::1]:443/");
         let star = sent("OPTIONS * HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
         assert_eq!(star.uri().path_and_query().unwrap().as_str(), "*");
     }
@@ -477,7 +492,8 @@ mod tests {
     fn answered(text: &str, edits: &ResponseEdits<'_>, tunnel: bool) -> (u16, Vec<(String, String)>) {
         let mut head = ResponseHead::new();
         head.parse(text.as_bytes()).unwrap().unwrap();
-        let response = response(&head.view(text.as_bytes()), edits, tunnel, &mut Values::default()).unwrap();
+        let response =
+            response(&head.view(text.as_bytes()), edits, tunnel, &mut RepeatedValues::default()).unwrap();
         let fields = response.headers().iter();
         let fields = fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
         (response.status().as_u16(), fields.collect())
@@ -516,7 +532,7 @@ mod tests {
 
     #[test]
     fn values_that_come_again_are_the_same_and_others_are_others() {
-        let mut values = Values::default();
+        let mut values = RepeatedValues::default();
         let long = [b'a'; LONGEST_VALUE + 1];
         for value in [&b"text/plain"[..], b"text/plain", b"text/html", b"", &long, b"text/html"] {
             for known in [Known::ContentType, Known::Server, Known::Other] {

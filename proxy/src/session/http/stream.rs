@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct ClientStreams {
     pub(super) address: SocketAddr,
     pub(super) address_text: RefCell<ClientAddress>,
-    pub(super) values: RefCell<head::Values>,
+    pub(super) values: RefCell<head::RepeatedValues>,
     /// The address that the client has connected to.
     pub(super) local: Option<SocketAddr>,
     /// What is known of a client that speaks TLS.

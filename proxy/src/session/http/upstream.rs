@@ -84,8 +84,9 @@ impl MemberStream {
             return Err(Failure::BadResponse);
         }
         let view = table.view(text);
-        let authority = self.slot.member().state.address.to_string();
-        let request = head::request(&view, true, &authority).map_err(|reason| {
+        let member = &self.slot.member().state;
+        let at = SocketAddr::new(member.address, member.port);
+        let request = head::request(&view, true, at).map_err(|reason| {
             tracing::debug!(%reason, "request that cannot be sent");
             Failure::BadResponse
         })?;
