@@ -280,8 +280,8 @@ impl Drop for Shared {
 }
 
 /// How long a request waits for a connection that others open, before it opens its own: one that hangs is not to be the matter
-/// of all.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// of all. Shaking hands with one that is far away takes less.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What [`MemberStreams::join`] comes to.
 #[derive(Debug)]

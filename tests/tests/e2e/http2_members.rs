@@ -275,6 +275,9 @@ async fn requests_share_connections_and_wait_for_the_first() {
         assert!((1..=most).contains(&connections), "{connections} with {alpn:?}");
         let stats = proxy.member(0).await;
         assert_eq!((stats.total_sessions, stats.active_sessions), (60, 0));
+        let told = proxy.stats().await.pools.values().next().unwrap().http2;
+        let spoken = if alpn == BOTH { (connections as u64, 60) } else { (0, 0) };
+        assert_eq!((told.connections, told.streams), spoken);
     }
 }
 
