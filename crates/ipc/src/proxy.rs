@@ -293,9 +293,9 @@ impl Handshakes {
     }
 }
 
-/// Connections of HTTP/2; see the proxy's `http2::Counters` for each.
+/// Connections of HTTP/2; see the proxy's `state::Http2Counters` for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "documented on http2::Counters")]
+#[allow(missing_docs, reason = "documented on Http2Counters")]
 pub struct Http2Stats {
     pub connections: u64,
     pub streams: u64,

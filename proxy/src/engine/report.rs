@@ -13,15 +13,13 @@ use amphora_ipc::proxy::{
 use amphora_model::{L7Action, ListenerId, PoolId};
 
 use crate::{
-    http2::{
-        Counters,
-        guard::{Excess, Fault},
-    },
+    http2::guard::{Excess, Fault},
     local::IDLE_PER_MEMBER,
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
-        CheckState, Counter, HandshakeCounters, HandshakeFailure, ListenerCounters, ListenerState,
-        MemberCounters, Past, PerWorker, PoolState, Rate, ResponseClass, SessionTimes, SlidingTime,
+        CheckState, Counter, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters,
+        ListenerState, MemberCounters, Past, PerWorker, PoolState, Rate, ResponseClass, SessionTimes,
+        SlidingTime,
     },
 };
 
@@ -225,8 +223,8 @@ fn responses<T>(counters: &PerWorker<T>, of: fn(&T) -> &[Counter; ResponseClass:
     }
 }
 
-fn http2<T>(counters: &PerWorker<T>, of: fn(&T) -> &Counters) -> Http2Stats {
-    let sum = |counter: fn(&Counters) -> &Counter| counters.sum(|c| counter(of(c)));
+fn http2<T>(counters: &PerWorker<T>, of: fn(&T) -> &Http2Counters) -> Http2Stats {
+    let sum = |counter: fn(&Http2Counters) -> &Counter| counters.sum(|c| counter(of(c)));
     let excess = |excess: Excess| counters.sum(|c| &of(c).excesses[excess as usize]);
     let fault = |fault: Fault| counters.sum(|c| &of(c).faults[fault as usize]);
     Http2Stats {

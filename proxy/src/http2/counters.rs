@@ -1,27 +1,15 @@
-//! What connections of one worker have done, for metrics.
+//! What connections have done is added to the counters of listeners and pools.
 
 use super::{
     guard::{Excess, Fault, Frames, Verdict},
     server::ServerConnection,
 };
-use crate::state::Counter;
+use crate::state::Http2Counters;
 
-/// Counters of one worker, which alone writes them.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections.
-    pub connections: Counter,
-    /// Streams that clients have opened, or we at members.
-    pub streams: Counter,
-    /// RST_STREAM that came.
-    pub resets_received: Counter,
-    /// RST_STREAM that we sent.
-    pub resets_sent: Counter,
-    /// Connections that were ended for this, in the order of [`Excess::ALL`].
-    pub excesses: [Counter; Excess::ALL.len()],
-    /// Connections that were ended for this, in the order of [`Fault::ALL`].
-    pub faults: [Counter; Fault::ALL.len()],
-}
+const _: () = assert!(
+    Excess::ALL.len() == Http2Counters::EXCESSES && Fault::ALL.len() == Http2Counters::FAULTS,
+    "each has a counter"
+);
 
 /// What of one connection is counted already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +19,7 @@ pub struct Counted {
     verdict: bool,
 }
 
-impl Counters {
+impl Http2Counters {
     /// Counts what has passed on a connection since it was last counted.
     pub fn observe(&self, connection: &ServerConnection, counted: &mut Counted) {
         let frames = connection.frames();

@@ -17,8 +17,11 @@ use tokio::time::Instant;
 
 use self::connection::Link;
 pub use self::place::{Answer, Answered, Failure, Place};
-use super::{body::Broken, budget::Limits, counters::Counters};
-use crate::conn::{BufferPool, Conn, Deadline};
+use super::{body::Broken, budget::Limits};
+use crate::{
+    conn::{BufferPool, Conn, Deadline},
+    state::Http2Counters,
+};
 
 /// How connections to members are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub struct MemberStreams(Rc<Shared>);
 struct Shared {
     limits: Limits,
     keep: Keep,
-    counters: Arc<Counters>,
+    counters: Arc<Http2Counters>,
     spoken: Rc<Cell<Spoken>>,
     connections: RefCell<Vec<Rc<Link>>>,
     connecting: Cell<usize>,
@@ -71,7 +74,7 @@ struct Shared {
 
 impl MemberStreams {
     /// None yet.
-    pub fn new(limits: Limits, keep: Keep, counters: Arc<Counters>) -> Self {
+    pub fn new(limits: Limits, keep: Keep, counters: Arc<Http2Counters>) -> Self {
         Self::shared(limits, keep, counters, Rc::default(), None)
     }
 
@@ -79,7 +82,7 @@ impl MemberStreams {
     pub fn shared(
         limits: Limits,
         keep: Keep,
-        counters: Arc<Counters>,
+        counters: Arc<Http2Counters>,
         spoken: Rc<Cell<Spoken>>,
         watch: Option<Watch>,
     ) -> Self {
@@ -100,7 +103,7 @@ impl MemberStreams {
     }
 
     /// For one request, whose connection nobody shares.
-    pub fn alone(limits: Limits, keep: Keep, counters: Arc<Counters>) -> Self {
+    pub fn alone(limits: Limits, keep: Keep, counters: Arc<Http2Counters>) -> Self {
         let alone = Self::new(limits, keep, counters);
         alone.0.closed.set(true);
         alone

@@ -13,7 +13,7 @@
 //! | `member` | [`MemberStreams`]: connections to a member, shared |
 //! | `body` | [`RecvBody`], [`SendBody`], [`Responder`] |
 //! | [`head`] | heads between the library's types and the proxy's |
-//! | `counters` | [`Counters`], for metrics |
+//! | `counters` | what passes, to [`Http2Counters`](crate::state::Http2Counters) |
 
 mod body;
 mod budget;
@@ -27,7 +27,7 @@ mod transport;
 pub use self::{
     body::{Broken, Chunk, RecvBody, Responder, SendBody},
     budget::{Budget, Charge, Limits},
-    counters::{Counted, Counters},
+    counters::Counted,
     member::{
         Answer, Answered, Connecting, Failure, Joined, Keep, MemberStreams, NotOpened, Place, Spoken, Watch,
     },

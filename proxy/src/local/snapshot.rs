@@ -23,9 +23,9 @@ use super::{
 use crate::{
     balance::{Balance, Balancer, Flow},
     conn::{Conn, MemberTls},
-    http2::{self, MemberStreams, Watch},
+    http2::{MemberStreams, Watch},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
-    state::{ListenerState, MemberCounters, MemberState, PoolCounters},
+    state::{Http2Counters, ListenerState, MemberCounters, MemberState, PoolCounters},
     tls::ClientContext,
 };
 
@@ -176,7 +176,7 @@ impl LocalMember {
         streams::alone(self.http2_counters())
     }
 
-    fn http2_counters(&self) -> Arc<http2::Counters> {
+    fn http2_counters(&self) -> Arc<Http2Counters> {
         Arc::clone(&self.pool_counters().http2)
     }
 

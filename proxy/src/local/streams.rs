@@ -12,7 +12,8 @@ use rustls::ClientConfig;
 
 use super::idle::IDLE_TIMEOUT;
 use crate::{
-    http2::{Counters, Keep, Limits, MemberStreams, Spoken, Watch},
+    http2::{Keep, Limits, MemberStreams, Spoken, Watch},
+    state::Http2Counters,
     tls::ClientContext,
 };
 
@@ -79,7 +80,7 @@ impl OverTls {
         &self,
         sni: Option<&str>,
         header: &[u8],
-        counted: impl FnOnce() -> (Arc<Counters>, Watch),
+        counted: impl FnOnce() -> (Arc<Http2Counters>, Watch),
     ) -> Option<MemberStreams> {
         let mut sets = self.streams.as_ref()?.borrow_mut();
         let sni = sni.unwrap_or_default().as_bytes();
@@ -128,6 +129,6 @@ impl Drop for OverTls {
 }
 
 /// For one request, whose connection nobody shares.
-pub(super) fn alone(counters: Arc<Counters>) -> MemberStreams {
+pub(super) fn alone(counters: Arc<Http2Counters>) -> MemberStreams {
     MemberStreams::alone(Limits::default(), KEEP, counters)
 }

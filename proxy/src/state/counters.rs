@@ -7,8 +7,6 @@ use std::sync::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::http2;
-
 /// A counter or gauge with one writer and any number of readers.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -161,6 +159,31 @@ pub struct HandshakeCounters {
     pub failed: [Counter; HandshakeFailure::COUNT],
 }
 
+/// What one worker counts of connections of HTTP/2: a listener's clients', or those to a pool's members.
+#[derive(Debug, Default)]
+pub struct Http2Counters {
+    /// Connections.
+    pub connections: Counter,
+    /// Streams that clients have opened, or we at members.
+    pub streams: Counter,
+    /// RST_STREAM that came.
+    pub resets_received: Counter,
+    /// RST_STREAM that we sent.
+    pub resets_sent: Counter,
+    /// Connections that were ended because there was too much of something, indexed by
+    /// [`Excess`](crate::http2::guard::Excess).
+    pub excesses: [Counter; Self::EXCESSES],
+    /// Connections that were ended with an error, indexed by [`Fault`](crate::http2::guard::Fault).
+    pub faults: [Counter; Self::FAULTS],
+}
+
+impl Http2Counters {
+    /// How much there can be too much of.
+    pub const EXCESSES: usize = 12;
+    /// How many errors there are.
+    pub const FAULTS: usize = 4;
+}
+
 /// What one worker counts for one listener. Bytes are those on the client's side of the proxy.
 #[derive(Debug, Default)]
 pub struct ListenerCounters {
@@ -194,7 +217,7 @@ pub struct ListenerCounters {
     /// TLS handshakes with clients.
     pub handshakes: HandshakeCounters,
     /// Clients' connections of HTTP/2.
-    pub http2: http2::Counters,
+    pub http2: Http2Counters,
 }
 
 /// What one worker counts for one pool, for what its members do not add up to.
@@ -217,7 +240,7 @@ pub struct PoolCounters {
     /// TLS handshakes with members.
     pub handshakes: HandshakeCounters,
     /// Connections of HTTP/2 to members, which outlive what they were opened for.
-    pub http2: Arc<http2::Counters>,
+    pub http2: Arc<Http2Counters>,
 }
 
 /// What one worker counts for one member in its pool. Bytes are those on the member's side of the proxy.

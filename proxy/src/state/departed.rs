@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Counter, HandshakeCounters, ListenerCounters, ListenerState, MemberCounters, PerWorker};
-use crate::http2;
+use super::{
+    Counter, HandshakeCounters, Http2Counters, ListenerCounters, ListenerState, MemberCounters, PerWorker,
+};
 
 /// Counters that can be added up.
 pub trait Absorb: Default {
@@ -171,7 +172,7 @@ impl Absorb for ListenerCounters {
     }
 }
 
-impl Absorb for http2::Counters {
+impl Absorb for Http2Counters {
     fn absorb(&self, other: &Self) {
         let Self { connections, streams, resets_received, resets_sent, excesses, faults } = self;
         add(connections, &other.connections);

@@ -16,8 +16,8 @@ pub use amphora_model::CheckState;
 
 pub use self::{
     counters::{
-        Counter, HandshakeCounters, HandshakeFailure, ListenerCounters, MemberCounters, PerWorker,
-        PoolCounters, ResponseClass, SessionTimes, SlidingTime, WINDOW,
+        Counter, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters, MemberCounters,
+        PerWorker, PoolCounters, ResponseClass, SessionTimes, SlidingTime, WINDOW,
     },
     departed::Departed,
     health::HealthCell,

@@ -22,10 +22,10 @@ use crate::{
     http2::{
         body::{Broken, Chunk},
         budget::{Budget, Limits},
-        counters::Counters,
         guard::{Frames, Role, Then},
         transport::{Transport, Wire},
     },
+    state::Http2Counters,
 };
 
 /// One connection.
@@ -127,7 +127,7 @@ struct Driver {
     link: Rc<Link>,
     shared: Weak<Shared>,
     keep: Keep,
-    counters: Arc<Counters>,
+    counters: Arc<Http2Counters>,
     deadline: Deadline,
     ping: Option<PingPong>,
     /// When there was a stream last.

@@ -25,6 +25,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::*;
 use crate::{
     conn::{BufferPool, Conn},
+    state::Http2Counters,
     sys::counted,
 };
 
@@ -47,7 +48,7 @@ struct Report {
     counted: usize,
     /// Processor time.
     spent: Duration,
-    counters: Arc<Counters>,
+    counters: Arc<Http2Counters>,
 }
 
 /// What a connection may take besides what its idle state does and [`STREAM`], whatever it has sent.
@@ -98,7 +99,7 @@ async fn serve_one<H: Future<Output = ()> + 'static>(
     handle: impl Fn(Incoming, Control) -> H + 'static,
 ) -> Report {
     stream.set_nonblocking(true).unwrap();
-    let counters = Arc::<Counters>::default();
+    let counters = Arc::<Http2Counters>::default();
     let pool = BufferPool::new(4);
     // What a worker has is no connection's.
     drop((pool.get(), pool.get()));
