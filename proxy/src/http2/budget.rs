@@ -12,8 +12,10 @@ use std::{
 pub struct Limits {
     /// Bytes besides the windows: heads that are being served, and what is queued for a peer that does not read.
     pub budget: usize,
-    /// Of these, for what is queued. What is left is for heads.
+    /// Of these, the most that is queued, while heads leave it.
     pub queue: usize,
+    /// Of these, what heads never take: streams end by what is queued, so that there must always be room for some.
+    pub queue_reserve: usize,
     /// SETTINGS_MAX_HEADER_LIST_SIZE: name, value and 32 bytes for each field (RFC 9113 section 6.5.2), before cookies are joined.
     pub header_list: u32,
     /// SETTINGS_MAX_CONCURRENT_STREAMS.
@@ -33,6 +35,7 @@ impl Default for Limits {
         Self {
             budget: 256 * 1024,
             queue: 96 * 1024,
+            queue_reserve: 32 * 1024,
             header_list: 16 * 1024,
             streams: 100,
             stream_window: 64 * 1024,
@@ -90,14 +93,15 @@ impl Budget {
 
     /// Counts a head of so many bytes for as long as the charge lives; `None` when that is too much.
     pub fn head(&self, bytes: usize) -> Option<Charge> {
-        let heads = self.0.heads.get() + bytes;
-        (heads <= self.0.limits.budget - self.0.limits.queue).then(|| self.charge(bytes, Kind::Head))
+        let Limits { budget, queue_reserve, .. } = self.0.limits;
+        let taken = self.0.heads.get() + self.0.queued.get().max(queue_reserve);
+        (taken + bytes <= budget).then(|| self.charge(bytes, Kind::Head))
     }
 
     /// How many bytes more may be queued.
     #[inline]
     pub(super) fn room(&self) -> usize {
-        self.0.limits.queue.saturating_sub(self.0.queued.get())
+        self.0.room()
     }
 
     /// Wakes the task when there is room for more in the queue.
@@ -129,14 +133,19 @@ impl Account {
         }
     }
 
+    fn room(&self) -> usize {
+        let left = self.limits.budget.saturating_sub(self.heads.get());
+        left.min(self.limits.queue).saturating_sub(self.queued.get())
+    }
+
     fn release(&self, bytes: usize, kind: Kind) {
         let cell = self.cell(kind);
         cell.set(cell.get() - bytes);
-        if kind == Kind::Head || bytes == 0 {
+        if bytes == 0 {
             return;
         }
         // One for each share that has become free. Who is woken may have no use for it any more, so the last wakes all.
-        let room = self.limits.queue.saturating_sub(self.queued.get());
+        let room = self.room();
         let mut waiting = self.waiting.borrow_mut();
         let woken = if self.queued.get() == 0 { waiting.len() } else { (room / SHARE).min(waiting.len()) };
         for waker in waiting.drain(..woken) {
@@ -198,13 +207,22 @@ mod tests {
 
     #[test]
     fn heads_are_held_within_their_share() {
-        let budget = Budget::new(Limits { budget: 100, queue: 40, ..Limits::default() });
+        let budget = Budget::new(Limits { budget: 100, queue: 40, queue_reserve: 10, ..Limits::default() });
         let one = budget.head(50).unwrap();
-        assert!(budget.head(11).is_none());
-        let two = budget.head(10).unwrap();
-        let queued = budget.queue(40);
+        assert_eq!(budget.room(), 40);
+        let two = budget.head(20).unwrap();
+        // What they take is not there to be queued, but for what is kept for that.
+        assert_eq!(budget.room(), 30);
+        let three = budget.head(20).unwrap();
+        assert!(budget.head(1).is_none());
+        assert_eq!(budget.room(), 10);
+        let queued = budget.queue(10);
         assert_eq!((budget.held(), budget.room()), (100, 0));
-        drop((one, two, queued));
+        drop((one, two, three));
+        let queued = (queued, budget.queue(30));
+        assert_eq!((budget.held(), budget.room()), (40, 0));
+        assert!(budget.head(61).is_none());
+        drop(queued);
         assert_eq!((budget.held(), budget.most(), budget.room()), (0, 100, 40));
     }
 

@@ -16,6 +16,9 @@ use crate::{
 /// How many a worker keeps. A worker serves few requests at once that are not waiting for a member.
 const KEEP: usize = 64;
 
+/// The most bytes of a head's text that are kept with it.
+const KEEP_TEXT: usize = 8 * 1024;
+
 /// A worker's recycled [`Work`].
 #[derive(Default)]
 #[allow(clippy::vec_box, reason = "it is lent by itself, and moved as a pointer")]
@@ -68,7 +71,10 @@ impl Drop for Borrowed {
         if home.len() < KEEP
             && let Some(mut work) = self.work.take()
         {
-            work.out.clear();
+            for text in [&mut work.out, &mut work.text] {
+                text.clear();
+                text.shrink_to(KEEP_TEXT);
+            }
             home.push(work);
         }
     }

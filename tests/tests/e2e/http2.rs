@@ -1,5 +1,7 @@
 //! HTTP/2 from clients, with prior knowledge, to members of HTTP/1.1: beside HAProxy, and what it has no counterpart for.
 
+use std::time::Duration;
+
 use amphora_tests::{
     Backend, Document, HaProxy, HaProxyConfig, L7Policy, L7Rule, Listener, Message, Pool, Proxy, Step,
     eventually,
@@ -234,6 +236,65 @@ async fn streams_share_a_connection_and_none_waits_for_another() {
     assert_eq!(answer(slow).await.text(), "slow");
     let listener = proxy.listener().await;
     assert_eq!((listener.total_connections, listener.requests), (1, 51));
+}
+
+/// What comes for these requests, to a member that waits before each response.
+async fn answers_of(member: &Backend, begun: Vec<h2::client::ResponseFuture>) -> Vec<Answer> {
+    let letting_go = async {
+        loop {
+            member.proceed();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let answers = async {
+        let mut answers = Vec::new();
+        for response in begun {
+            answers.push(answer(response).await);
+        }
+        answers
+    };
+    tokio::select! {
+        answers = answers => answers,
+        () = letting_go => unreachable!("without an end"),
+    }
+}
+
+#[tokio::test]
+async fn as_many_large_heads_wait_for_a_member_as_the_budget_holds_and_more_may_be_tried_again() {
+    let member = Backend::http("a", |_: &Message| {
+        vec![Step::Wait, Step::ReadBody, Step::response("200 OK", "", "slow")]
+    })
+    .await;
+    let proxy = Proxy::start(Document::http([&member])).await;
+    let mut client = Http2Client::connect(proxy.address()).await;
+    // Of 2 KiB each, as browsers have them: all that may be opened at once.
+    let with = |length: usize| {
+        let mut request = request("GET", "/");
+        request.headers_mut().insert("cookie", "c".repeat(length).parse().unwrap());
+        request
+    };
+    let mut begun = Vec::new();
+    for _ in 0..100 {
+        begun.push(client.begin(with(1900), true).await.0);
+    }
+    proxy.until_member(0, "the member has all", |member| member.requests == 100).await;
+    for answer in answers_of(&member, begun).await {
+        assert_eq!(answer.status, Some(200));
+    }
+    // Of 15 KiB each: what there is no room for says that it was not processed.
+    let mut begun = Vec::new();
+    for _ in 0..40 {
+        begun.push(client.begin(with(15 * 1024), true).await.0);
+    }
+    proxy.until_member(0, "the member has some", |member| member.requests >= 110).await;
+    let answers = answers_of(&member, begun).await;
+    let (refused, served): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.reset.is_some());
+    assert!(!refused.is_empty());
+    assert!(refused.iter().all(|answer| answer.reset == Some(h2::Reason::REFUSED_STREAM)));
+    assert!(served.iter().all(|answer| answer.status == Some(200)));
+    // And when they have ended there is room again.
+    let (response, _) = client.begin(with(15 * 1024), true).await;
+    assert_eq!(answers_of(&member, vec![response]).await[0].status, Some(200));
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ async fn serve_stream<H>(
     is_first: bool,
     held: H,
 ) {
-    let Incoming { request, body, respond, charge } = incoming;
+    let Incoming { request, body, respond, mut charge } = incoming;
     let counters = listener.state().counters.of(worker.index);
     counters.requests.add(1);
     let begun = Instant::now();
@@ -207,9 +207,9 @@ async fn serve_stream<H>(
             }
         }
     };
-    // It is in the text now, or not needed any more.
+    // It is in the text now, which is kept for as long as it may have to be sent once more.
     drop(request);
-    drop(charge);
+    charge.shrink(head::kept(&work.request, &work.text));
     if !matches!(decision, Decision::Refuse(_)) && work.l7.is_exceeded() {
         counters.requests_regex_limited.add(1);
     }
@@ -252,13 +252,14 @@ async fn serve_stream<H>(
             }
         }
         Carried::Relayed(Disposition::Tunnel(tunnel)) => {
+            drop(charge);
             return run_tunnel(&worker, listener, stream, work, tunnel, held).await;
         }
         Carried::Relayed(Disposition::KeepAlive | Disposition::LingeringClose) => true,
         Carried::Relayed(Disposition::Close) => false,
     };
     session::log::end(&mut work.log, &worker, &listener);
-    drop(work);
+    drop((work, charge));
     if !complete {
         cut(&mut stream).await;
     }
