@@ -225,6 +225,24 @@ impl<'a> GeneralName<'a> {
     }
 }
 
+/// `GeneralNames`, one after the other. That each is one has been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct GeneralNames<'a>(Reader<'a>);
+
+impl Default for GeneralNames<'_> {
+    fn default() -> Self {
+        Self(Reader::new(&[]))
+    }
+}
+
+impl<'a> Iterator for GeneralNames<'a> {
+    type Item = GeneralName<'a>;
+
+    fn next(&mut self) -> Option<GeneralName<'a>> {
+        GeneralName::read(&mut self.0)
+    }
+}
+
 impl<'a> Extensions<'a> {
     /// Reads what is in the explicit tag around the sequence, or no extensions.
     pub(crate) fn read(explicit: Option<Element<'a>>) -> Option<Self> {
@@ -323,18 +341,18 @@ impl<'a> Extensions<'a> {
         })
     }
 
-    /// The names of `subjectAltName`, none without.
+    /// The names of `subjectAltName`, none without. There may be a million of them: each is read when it is asked for.
     ///
     /// # Errors
     /// It is there and not in its form.
-    pub fn subject_alt_names(&self) -> Result<Vec<GeneralName<'a>>, Malformed> {
+    pub fn subject_alt_names(&self) -> Result<GeneralNames<'a>, Malformed> {
         let names = self.parsed(oid::SUBJECT_ALT_NAME, |mut reader| {
-            let mut names = reader.enter(tag::SEQUENCE)?;
-            let mut found = Vec::new();
-            while !names.is_empty() {
-                found.push(GeneralName::read(&mut names)?);
+            let names = GeneralNames(reader.enter(tag::SEQUENCE)?);
+            let mut unread = names.0;
+            while !unread.is_empty() {
+                GeneralName::read(&mut unread)?;
             }
-            Some(found)
+            Some(names)
         })?;
         Ok(names.unwrap_or_default())
     }

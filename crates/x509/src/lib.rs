@@ -20,7 +20,7 @@ mod time;
 pub use self::{
     certificate::{
         AlgorithmIdentifier, AuthorityKey, BasicConstraints, Certificate, Extension, Extensions, GeneralName,
-        Malformed, PublicKey,
+        GeneralNames, Malformed, PublicKey,
     },
     crl::{RevocationList, Revoked},
     der::{Element, Reader, tag},

@@ -39,7 +39,6 @@ pub(super) fn hosts(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Some(certificate) = Certificate::read(certificate) else { return Vec::new() };
     let alternatives = certificate.extensions.subject_alt_names().unwrap_or_default();
     let mut hosts: Vec<String> = alternatives
-        .iter()
         .filter_map(|name| match name {
             GeneralName::Dns(host) => Some(host.iter().copied().map(char::from).collect()),
             _ => None,

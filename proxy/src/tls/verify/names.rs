@@ -64,10 +64,10 @@ impl<'a> Constraints<'a> {
         }
         let alternatives =
             certificate.extensions.subject_alt_names().map_err(|_| VerifyError::InvalidExtension)?;
-        for name in &alternatives {
-            self.judge(name)?;
+        for name in alternatives {
+            self.judge(&name)?;
         }
-        if leaf && !alternatives.iter().any(|name| matches!(name, GeneralName::Dns(_))) {
+        if leaf && !alternatives.into_iter().any(|name| matches!(name, GeneralName::Dns(_))) {
             for name in attributes().filter(|attribute| attribute.oid == oid::COMMON_NAME) {
                 if let Some(host) = text(name.tag, name.value).filter(|host| is_host(host)) {
                     self.judge(&GeneralName::Dns(host.as_bytes()))?;
