@@ -1,4 +1,4 @@
-//! What may be told of a bundle: everything but its key.
+//! What may be told of a bundle: everything but its key, within [`MAX_DESCRIPTION`].
 
 use std::fmt::Write;
 
@@ -12,6 +12,13 @@ use time::OffsetDateTime;
 
 use crate::Bundle;
 
+/// The most bytes of a description, as it is in memory: some fifty certificates, or some three hundred names of one. What goes beyond
+/// is counted and not told.
+pub const MAX_DESCRIPTION: usize = 32 * 1024;
+
+/// The most octets of a name, a serial number or an object identifier that are told. Those of RFC 5280 are far shorter.
+const MAX_OCTETS: usize = 1024;
+
 /// What is told of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Description {
@@ -19,8 +26,12 @@ pub struct Description {
     pub kind: &'static str,
     /// Of an identity the certificate itself first, then its issuers.
     pub certificates: Vec<CertificateFacts>,
+    /// How many further ones it has.
+    pub certificates_omitted: usize,
     /// Revocation lists.
     pub revocation_lists: Vec<ListFacts>,
+    /// How many further ones it has.
+    pub revocation_lists_omitted: usize,
 }
 
 /// A certificate.
@@ -36,8 +47,10 @@ pub struct CertificateFacts {
     pub not_before: Option<String>,
     /// Until when.
     pub not_after: Option<String>,
-    /// `subjectAltName`: `DNS:`, `IP:`, `email:` and `URI:` with the name.
+    /// `subjectAltName`: `DNS:`, `IP:`, `email:`, `URI:` and `DirName:` with the name.
     pub names: Vec<String>,
+    /// How many further ones it has.
+    pub names_omitted: usize,
     /// What kind of key it is for.
     pub key: String,
     /// SHA-256 of the certificate, in hexadecimal.
@@ -60,44 +73,108 @@ pub struct ListFacts {
 }
 
 pub(crate) fn describe(bundle: &Bundle) -> Description {
+    let mut left = MAX_DESCRIPTION;
     // Each was read when the bundle was judged.
+    let certificates = bundle.certificates.iter().filter_map(|der| Certificate::read(der));
+    let certificates =
+        within(&mut left, certificates, |certificate, left| CertificateFacts::of(certificate, left));
+    let lists = bundle.lists.iter().filter_map(|der| RevocationList::read(der));
+    let revocation_lists = within(&mut left, lists, |list, _| ListFacts::of(list));
     Description {
         kind: bundle.kind().as_str(),
-        certificates: bundle
-            .certificates
-            .iter()
-            .filter_map(|der| Certificate::read(der))
-            .map(|certificate| CertificateFacts::of(&certificate))
-            .collect(),
-        revocation_lists: bundle
-            .lists
-            .iter()
-            .filter_map(|der| RevocationList::read(der))
-            .map(|list| ListFacts {
-                issuer: distinguished_name(&list.issuer),
-                this_update: moment(list.this_update),
-                next_update: list.next_update.and_then(moment),
-                revoked: list.entries().count(),
-                sha256: sha256(list.der),
-            })
-            .collect(),
+        certificates_omitted: bundle.certificates.len() - certificates.len(),
+        certificates,
+        revocation_lists_omitted: bundle.lists.len() - revocation_lists.len(),
+        revocation_lists,
+    }
+}
+
+/// What is told of the first ones, until no more than `left` bytes hold it.
+fn within<T, F: Size>(
+    left: &mut usize,
+    all: impl Iterator<Item = T>,
+    mut facts: impl FnMut(&T, usize) -> F,
+) -> Vec<F> {
+    let told = all.map_while(|one| {
+        let facts = facts(&one, *left);
+        *left = left.checked_sub(facts.size())?;
+        Some(facts)
+    });
+    told.collect()
+}
+
+/// How many bytes something takes in memory, with the allocator's share.
+trait Size {
+    fn size(&self) -> usize;
+}
+
+impl Size for String {
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.len() + 8
+    }
+}
+
+impl Size for CertificateFacts {
+    fn size(&self) -> usize {
+        let texts = [&self.subject, &self.issuer, &self.serial, &self.key, &self.sha256];
+        let times = [&self.not_before, &self.not_after];
+        let texts = texts.into_iter().chain(times.into_iter().flatten()).chain(&self.names);
+        size_of::<Self>() + texts.map(Size::size).sum::<usize>()
+    }
+}
+
+impl Size for ListFacts {
+    fn size(&self) -> usize {
+        let times = [&self.this_update, &self.next_update];
+        let texts = [&self.issuer, &self.sha256].into_iter().chain(times.into_iter().flatten());
+        size_of::<Self>() + texts.map(Size::size).sum::<usize>()
     }
 }
 
 impl CertificateFacts {
-    fn of(certificate: &Certificate<'_>) -> Self {
+    /// Half of what is `left` is for the names of one, so that they leave room for its issuers.
+    fn of(certificate: &Certificate<'_>, left: usize) -> Self {
         let names = certificate.extensions.subject_alt_names().unwrap_or_default();
-        Self {
+        let mut facts = Self {
             subject: distinguished_name(&certificate.subject),
             issuer: distinguished_name(&certificate.issuer),
-            serial: HEXLOWER.encode(certificate.serial),
+            serial: short(certificate.serial, |serial| HEXLOWER.encode(serial)),
             not_before: moment(certificate.not_before),
             not_after: moment(certificate.not_after),
-            names: names.iter().filter_map(general_name).collect(),
+            names: Vec::new(),
+            names_omitted: 0,
             key: key(&certificate.public_key),
             sha256: sha256(certificate.der),
+        };
+        let mut room = left / 2;
+        for name in names.filter_map(|name| general_name(&name)) {
+            match room.checked_sub(name.size()) {
+                Some(less) if facts.names_omitted == 0 => {
+                    room = less;
+                    facts.names.push(name);
+                }
+                _ => facts.names_omitted += 1,
+            }
+        }
+        facts
+    }
+}
+
+impl ListFacts {
+    fn of(list: &RevocationList<'_>) -> Self {
+        Self {
+            issuer: distinguished_name(&list.issuer),
+            this_update: moment(list.this_update),
+            next_update: list.next_update.and_then(moment),
+            revoked: list.entries().count(),
+            sha256: sha256(list.der),
         }
     }
+}
+
+/// The text of so many octets, or how many there are.
+fn short(octets: &[u8], text: impl FnOnce(&[u8]) -> String) -> String {
+    if octets.len() <= MAX_OCTETS { text(octets) } else { format!("({} octets)", octets.len()) }
 }
 
 fn sha256(der: &[u8]) -> String {
@@ -112,7 +189,7 @@ fn moment(time: Time<'_>) -> Option<String> {
 }
 
 fn general_name(name: &GeneralName<'_>) -> Option<String> {
-    let latin = |text: &[u8]| text.iter().map(|byte| char::from(*byte)).collect::<String>();
+    let latin = |text| short(text, |text| text.iter().map(|byte| char::from(*byte)).collect());
     match name {
         GeneralName::Dns(host) => Some(format!("DNS:{}", latin(host))),
         GeneralName::Email(address) => Some(format!("email:{}", latin(address))),
@@ -142,12 +219,17 @@ fn key(key: &PublicKey<'_>) -> String {
         oid::ED25519 => "Ed25519".to_owned(),
         oid::ED448 => "Ed448".to_owned(),
         oid::DSA => "DSA".to_owned(),
-        other => oid::dotted(other),
+        other => short(other, oid::dotted),
     }
 }
 
-/// RFC 4514: the last attribute first, those of one set joined by `+`.
+/// In the form of RFC 4514.
 fn distinguished_name(name: &Name<'_>) -> String {
+    short(name.der(), |_| escaped_name(name))
+}
+
+/// The last attribute first, those of one set joined by `+`.
+fn escaped_name(name: &Name<'_>) -> String {
     let mut sets: Vec<String> = Vec::new();
     for attribute in name.attributes() {
         let one = format!("{}={}", attribute_type(attribute.oid), value(attribute.tag, attribute.value));

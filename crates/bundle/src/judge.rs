@@ -6,7 +6,7 @@ use amphora_x509::{Certificate, PublicKey, RevocationList};
 use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{Bundle, Found, Key, MAX_ENTRIES};
+use crate::{Bundle, Found, Key, MAX_BYTES, MAX_ENTRIES, pem};
 
 const UNKNOWN_KEY: &str = "has a private key that cannot be used; there are RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 and \
     P-521, and Ed25519";
@@ -17,6 +17,10 @@ const UNKNOWN_KEY: &str = "has a private key that cannot be used; there are RSA 
 /// The reason.
 pub(crate) fn judge(found: Found) -> Result<Bundle, String> {
     let Found { mut keys, certificates, lists } = found;
+    // DER is a quarter shorter than PEM, and so is PEM in long lines by a little: what is kept must be readable again.
+    if pem::written_length(keys.first().map(|key| &**key), &certificates, &lists) > MAX_BYTES {
+        return Err(format!("is larger than {} MiB in PEM", MAX_BYTES >> 20));
+    }
     for (number, what) in [(certificates.len(), "certificates"), (lists.len(), "revocation lists")] {
         if number > MAX_ENTRIES {
             return Err(format!("has more than {MAX_ENTRIES} {what}"));

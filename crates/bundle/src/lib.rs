@@ -24,9 +24,10 @@ use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-pub use self::describe::{CertificateFacts, Description, ListFacts};
+pub use self::describe::{CertificateFacts, Description, ListFacts, MAX_DESCRIPTION};
 
-/// The most bytes of a bundle as it is handed in: the authorities of the web have some 230 KB, a large revocation list some MB.
+/// The most bytes of a bundle, as it is handed in and as it is kept: the authorities of the web have some 230 KB, a large revocation
+/// list some MB.
 pub const MAX_BYTES: usize = 4 << 20;
 
 /// The most certificates, and the most revocation lists, in one.

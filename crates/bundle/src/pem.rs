@@ -10,6 +10,10 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
+/// The labels of what is written.
+const CERTIFICATE: &str = "CERTIFICATE";
+const LIST: &str = "X509 CRL";
+
 /// The characters of a line of base64.
 const WIDTH: usize = 64;
 
@@ -101,27 +105,47 @@ fn name(label: &[u8]) -> String {
     format!("{label:?}")
 }
 
+/// How many bytes [`write`] makes of these.
+pub(crate) fn written_length(
+    key: Option<&PrivateKeyDer<'_>>,
+    certificates: &[CertificateDer<'_>],
+    lists: &[CertificateRevocationListDer<'_>],
+) -> usize {
+    let of = |label: &str, length: usize| {
+        let body = BASE64.encode_len(length);
+        // Two lines with the label in them, and the end of each line.
+        BEGIN.len() + END.len() + 2 * (label.len() + DASHES.len() + 1) + body + body.div_ceil(WIDTH)
+    };
+    let certificates = certificates.iter().map(|der| of(CERTIFICATE, der.len()));
+    let lists = lists.iter().map(|der| of(LIST, der.len()));
+    let key = key.map(|key| of(label(key), key.secret_der().len()));
+    certificates.chain(lists).chain(key).sum()
+}
+
 /// Certificates, lists and the key, each with its section.
 pub(crate) fn write(
     key: Option<&PrivateKeyDer<'_>>,
     certificates: &[CertificateDer<'_>],
     lists: &[CertificateRevocationListDer<'_>],
 ) -> Zeroizing<Vec<u8>> {
-    let key_length = key.map_or(0, |key| key.secret_der().len());
-    let ders = certificates.iter().map(|der| der.len()).chain(lists.iter().map(|der| der.len()));
-    // Base64, its line ends, and what stands around it: it does not grow out of this.
-    let length = ders.chain([key_length]).map(|length| length / 3 * 4 + length / 48 + 80).sum::<usize>();
+    // It does not grow out of this.
+    let length = written_length(key, certificates, lists);
     let mut text = Zeroizing::new(Vec::with_capacity(length));
-    certificates.iter().for_each(|der| section(&mut text, "CERTIFICATE", der));
-    lists.iter().for_each(|der| section(&mut text, "X509 CRL", der));
-    match key {
-        Some(PrivateKeyDer::Pkcs1(key)) => section(&mut text, "RSA PRIVATE KEY", key.secret_pkcs1_der()),
-        Some(PrivateKeyDer::Sec1(key)) => section(&mut text, "EC PRIVATE KEY", key.secret_sec1_der()),
-        Some(key) => section(&mut text, "PRIVATE KEY", key.secret_der()),
-        None => {}
+    certificates.iter().for_each(|der| section(&mut text, CERTIFICATE, der));
+    lists.iter().for_each(|der| section(&mut text, LIST, der));
+    if let Some(key) = key {
+        section(&mut text, label(key), key.secret_der());
     }
-    debug_assert!(text.len() <= length);
+    debug_assert_eq!(text.len(), length);
     text
+}
+
+const fn label(key: &PrivateKeyDer<'_>) -> &'static str {
+    match key {
+        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+        _ => "PRIVATE KEY",
+    }
 }
 
 fn section(text: &mut Vec<u8>, label: &str, der: &[u8]) {

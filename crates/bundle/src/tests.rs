@@ -106,7 +106,7 @@ fn what_is_told_is_everything_but_the_key() {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     let text = host("www.example.com", &root, &key) + &key.serialize_pem();
     let bundle = Bundle::from_pem(text.as_bytes()).unwrap();
-    let Description { kind, certificates, revocation_lists } = bundle.describe();
+    let Description { kind, certificates, revocation_lists, .. } = bundle.describe();
     assert_eq!((kind, certificates.len(), revocation_lists.len()), ("identity", 1, 0));
     let facts = &certificates[0];
     assert_eq!(facts.subject, "O=\\ Ex\\, \\\"Ü\\\" \\+ #1\\ ,CN=www.example.com");
@@ -121,6 +121,61 @@ fn what_is_told_is_everything_but_the_key() {
     let secret = key.serialize_pem();
     let secret = secret.lines().nth(1).unwrap();
     assert!(!format!("{bundle:?} {facts:?}").contains(secret));
+}
+
+#[test]
+fn what_is_told_of_the_largest_is_bounded_and_the_rest_is_counted() {
+    let (root, key) = (authority("root", None), KeyPair::generate().unwrap());
+    let of = |hosts: Vec<String>, name: &str| {
+        let mut params = CertificateParams::new(hosts).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.signed_by(&key, &root.issuer).unwrap().pem()
+    };
+    // The names of one leave room for its issuers.
+    let leaf = of((0..20_000).map(|n| format!("{n}.example.com")).collect(), "leaf");
+    let told =
+        Bundle::from_pem((leaf.clone() + &root.pem + &key.serialize_pem()).as_bytes()).unwrap().describe();
+    assert_eq!((told.certificates.len(), told.certificates_omitted), (2, 0));
+    let facts = &told.certificates[0];
+    assert!(facts.names.len() > 200, "{}", facts.names.len());
+    assert_eq!((facts.names.len() + facts.names_omitted, &*facts.names[7]), (20_000, "DNS:7.example.com"));
+    assert_eq!(told.certificates[1].names_omitted, 0);
+    // Many with few names, many with many, and empty names, each of two octets in the certificate.
+    for (text, number) in
+        [(root.pem.repeat(900), 900), (leaf.repeat(3), 3), (of(vec![String::new(); 100_000], "empty"), 1)]
+    {
+        let told = Bundle::from_pem(text.as_bytes()).unwrap().describe();
+        assert_eq!(told.certificates.len() + told.certificates_omitted, number);
+        assert!(!told.certificates.is_empty());
+        let texts = told.certificates.iter().flat_map(|one| {
+            let times = one.not_before.iter().chain(&one.not_after);
+            [&one.subject, &one.issuer, &one.serial, &one.key, &one.sha256]
+                .into_iter()
+                .chain(&one.names)
+                .chain(times)
+        });
+        let bytes = texts.map(|text| text.len() + size_of::<String>()).sum::<usize>();
+        assert!((MAX_DESCRIPTION / 4..MAX_DESCRIPTION).contains(&bytes), "{bytes}");
+    }
+    // A name that no authority would give.
+    let told = Bundle::from_pem(of(vec!["a".repeat(2000)], &"x".repeat(3000)).as_bytes()).unwrap().describe();
+    assert!(told.certificates[0].subject.ends_with(" octets)"), "{}", told.certificates[0].subject);
+    assert_eq!(told.certificates[0].names, ["DNS:(2000 octets)"]);
+}
+
+#[test]
+fn what_is_taken_can_be_read_again_as_it_is_kept() {
+    let key = KeyPair::generate().unwrap();
+    let hosts = (0..200).map(|n| format!("{n}.example.com")).collect::<Vec<_>>();
+    let pem = CertificateParams::new(hosts).unwrap().self_signed(&key).unwrap().pem();
+    // In one long line it is shorter than with a line end after 64 characters.
+    let long = pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let long = format!("-----BEGIN CERTIFICATE-----\n{long}\n-----END CERTIFICATE-----\n");
+    let fits = MAX_BYTES / long.len();
+    assert!(fits < MAX_ENTRIES && MAX_BYTES / pem.len() < fits);
+    refused(&long.repeat(fits), "is larger than 4 MiB in PEM");
+    let bundle = Bundle::from_pem(long.repeat(MAX_BYTES / pem.len()).as_bytes()).unwrap();
+    assert_eq!(Bundle::from_pem(&bundle.to_pem()).unwrap().certificates(), bundle.certificates());
 }
 
 #[test]
