@@ -7,8 +7,10 @@
 //! slow to say whether it took a document, an agent that was killed half-way. What is stored wins.
 
 mod certificates;
+mod settle;
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc,
@@ -18,7 +20,7 @@ use std::{
 };
 
 use amphora_ipc::proxy::{Applied, Fault, Info, Refusal};
-use amphora_model::{LoadBalancer, LoadBalancerId, MemberId, MemberUpdate, PoolId};
+use amphora_model::{CertificateId, LoadBalancer, LoadBalancerId, MemberId, MemberUpdate, PoolId};
 use bytes::Bytes;
 use tokio::{
     sync::{Mutex, watch},
@@ -35,8 +37,11 @@ use crate::{
     store::{Kept, Slot, Staged, Store},
 };
 
-use self::certificates::Certificates;
 pub use self::certificates::{CertificateChanged, CertificateStatus};
+use self::{certificates::Certificates, settle::Verdict};
+
+/// Certificates that were staged, with what is left to do.
+type Unsettled = BTreeMap<CertificateId, Verdict>;
 
 /// How often the proxy is asked whether it is still the same process.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,6 +76,7 @@ struct State {
     /// Whether what is stored is what was asked for last: false until the start is over, so that a proxy which
     /// runs on without a stored document is not stopped.
     authoritative: bool,
+    unsettled: Unsettled,
 }
 
 #[derive(Debug)]
@@ -110,7 +116,7 @@ impl Amphora {
             }
         }
         let certificates = watch::Sender::new(Certificates::read(&store)?);
-        let state = State { converged: None, authoritative: false };
+        let state = State { converged: None, authoritative: false, unsettled: Self::left_open(&store)? };
         let model = watch::Sender::new(model);
         let keeper = Keeper::new(store.clone(), Kept::LoadBalancer);
         let must_fit = AtomicBool::new(false);
@@ -282,12 +288,14 @@ impl Amphora {
     /// When it is worth another try later.
     pub async fn reconcile(self: &Arc<Self>) -> Result<(), ChangeError> {
         let info = self.proxy.info().await?;
-        if self.state.lock().await.is_converged(&info) {
+        let nothing_to_do = |state: &State| state.is_converged(&info) && state.unsettled.is_empty();
+        if nothing_to_do(&*self.state.lock().await) {
             return Ok(());
         }
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
+            this.settle(&mut state).await?;
             // A change of our own may have come about meanwhile.
             let info = this.proxy.info().await?;
             if state.is_converged(&info) {
@@ -362,6 +370,7 @@ impl Amphora {
         model: LoadBalancer,
         document: Bytes,
     ) -> Result<Applied, ChangeError> {
+        self.settle(state).await?;
         match self.keeper.replace(document.clone(), self.proxy.apply(document)).await? {
             Ok((_, applied)) => {
                 state.authoritative = true;

@@ -105,10 +105,20 @@ impl From<&Users> for Readers {
     }
 }
 
-fn share(file: &File, group: Gid) -> io::Result<()> {
-    fchown(file, None, Some(group))?;
-    file.set_permissions(Permissions::from_mode(0o640))
+/// What is shared already is left alone: a disk that takes nothing any more keeps nobody from starting.
+fn share(file: &File, group: Gid, mode: u32) -> io::Result<()> {
+    let present = file.metadata()?;
+    if present.gid() != group.as_raw() {
+        fchown(file, None, Some(group))?;
+    }
+    if present.mode() & 0o7777 != mode {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
+
+/// The mode of a file that is shared.
+const SHARED: u32 = 0o640;
 
 /// The permissions of a file before it is shared; a key is for this user's eyes alone.
 fn mode(name: &str) -> u32 {
@@ -191,7 +201,7 @@ impl Store {
             let Some(group) = self.readers.of(kept) else { continue };
             for name in [kept.current(), kept.previous(), kept.older()] {
                 match File::open(self.path(name)) {
-                    Ok(file) => share(&file, group)?,
+                    Ok(file) => share(&file, group, SHARED)?,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
@@ -386,7 +396,7 @@ impl Store {
                 .find(|kept| kept.current() == name)
                 .and_then(|kept| self.readers.of(kept))
             {
-                share(&file, group)?;
+                share(&file, group, SHARED)?;
             }
             file.write_all(content)?;
             if sync { file.sync_all() } else { Ok(()) }
@@ -429,10 +439,8 @@ impl Store {
 
     /// Makes the older document the previous one; when there is none, there is no previous one either.
     fn restore_previous(&self, kept: Kept) -> io::Result<()> {
-        match fs::rename(self.path(kept.older()), self.path(kept.previous())) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => remove_if_there(&self.path(kept.previous())),
-            renamed => renamed,
-        }
+        let (older, previous) = (self.path(kept.older()), self.path(kept.previous()));
+        if is_there(&older)? { fs::rename(older, previous) } else { remove_if_there(&previous) }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -440,11 +448,17 @@ impl Store {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
+}
+
+/// A disk that is read-only says that it is, and not that there is no such file: it is looked at first.
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    if is_there(path)? { fs::remove_file(path) } else { Ok(()) }
 }
 
 /// Whether an error says that there is no room.

@@ -3,6 +3,7 @@
 use std::{
     env,
     fs::{self, File},
+    io::Write,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -13,7 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, UnixStream},
@@ -114,6 +115,17 @@ impl Amphora {
         self.controller_command(arguments).stderr(Stdio::null()).status().unwrap().success()
     }
 
+    /// What the controller's program writes, which must be JSON.
+    pub fn told(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.controller_command(arguments).stdout(Stdio::piped()).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Where the agent keeps this certificate.
+    pub fn certificate_file(&self, id: &str) -> PathBuf {
+        self.directory.path().join(format!("state/certificates/{id}.pem"))
+    }
+
     fn controller_command(&self, arguments: &[&str]) -> Command {
         let endpoint = format!("https://{ID}@{}", SocketAddr::new(self.address, self.port));
         let certificates = self.directory.path().join("certs").display().to_string();
@@ -125,8 +137,12 @@ impl Amphora {
 
     /// Applies a document with the controller's program.
     pub fn apply(&self, document: &Document) {
-        let file = self.write(document);
-        assert!(self.controller(&["apply", &file]), "the document was not applied");
+        assert!(self.try_apply(document), "the document was not applied");
+    }
+
+    /// The same of one that may be refused; whether it was applied.
+    pub fn try_apply(&self, document: &Document) -> bool {
+        self.controller(&["apply", &self.write(document)])
     }
 
     /// What the controller's program says of a document that is refused.
@@ -147,10 +163,11 @@ impl Amphora {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// A file of its own for each: several may be applied at once.
     fn write(&self, document: &Document) -> String {
-        let file = self.directory.path().join("document.json");
-        fs::write(&file, document.to_json().to_string()).unwrap();
-        file.display().to_string()
+        let mut file = NamedTempFile::with_suffix_in(".json", self.directory.path()).unwrap();
+        file.write_all(document.to_json().to_string().as_bytes()).unwrap();
+        file.into_temp_path().keep().unwrap().display().to_string()
     }
 
     /// Starts a member as a process of its own, so that it can be killed.

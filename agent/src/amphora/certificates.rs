@@ -1,17 +1,18 @@
 //! Certificates, kept beside the document that names them.
 //!
 //! One that the present document names is replaced as a document is: stored first, then the proxy is given the document again and reads
-//! the file anew; what it refuses is taken back. One that nothing names is only stored.
+//! the file anew; what it refuses is taken back. One that nothing names is only stored. So what is served is durable, and a disk that fails
+//! before the proxy is asked changes nothing; what is left to do on it afterwards is done by and by ([`Amphora::settle`]).
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use amphora_bundle::{Bundle, Description, Kind};
 use amphora_ipc::proxy::{Fault, Refusal};
-use amphora_model::{CertificateId, CertificateRole, LoadBalancer};
+use amphora_model::{CertificateId, CertificateRole, CertificateUse, LoadBalancer};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::{Amphora, detached, internal};
+use super::{Amphora, detached, internal, settle::Verdict};
 use crate::{
     change_error::ChangeError,
     store::{Slot, Staged, Store},
@@ -20,28 +21,49 @@ use crate::{
 /// The most certificates of an amphora.
 const MAX_CERTIFICATES: usize = 2000;
 
-/// The most bytes that they may have together, as they are kept: what is known of them is kept in memory.
+/// The most bytes that they may have together, as they are kept: the proxy has those that are named in memory. What is told of them,
+/// which the agent has in memory, is bounded for each ([`amphora_bundle::MAX_DESCRIPTION`]).
 const MAX_BYTES: usize = 64 << 20;
 
 /// What is known of the certificates that are stored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Certificates {
-    known: BTreeMap<CertificateId, Known>,
+    stored: BTreeMap<CertificateId, Stored>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct Stored {
+    /// Of the file.
+    bytes: usize,
+    /// Why it cannot be used, when it cannot: it is as good as not there for documents, and there to be replaced or deleted.
+    known: Result<Known, Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
 struct Known {
     kind: Kind,
     expiry: Option<i64>,
-    /// Of the file.
-    bytes: usize,
     description: Arc<Description>,
 }
 
-impl Known {
-    /// `bytes` is the size of its file.
+impl Stored {
     fn of(bundle: &Bundle, bytes: usize) -> Self {
-        Self { kind: bundle.kind(), expiry: bundle.expiry(), bytes, description: bundle.describe().into() }
+        let (kind, expiry) = (bundle.kind(), bundle.expiry());
+        Self { bytes, known: Ok(Known { kind, expiry, description: bundle.describe().into() }) }
+    }
+
+    /// Reads one of the files, wherever that leads. Blocks on the disk.
+    fn read(store: &Store, id: &CertificateId) -> Self {
+        let (bytes, fault) = match store.read_certificate(id) {
+            Ok(text) => match Bundle::from_pem(&text) {
+                Ok(bundle) => return Self::of(&bundle, text.len()),
+                Err(reason) => (text.len(), format!("the stored file {reason}")),
+            },
+            Err(error) => (0, format!("the stored file cannot be read: {error}")),
+        };
+        tracing::error!(%id, %fault, "a stored certificate is not usable");
+        Self { bytes, known: Err(fault.into()) }
     }
 }
 
@@ -49,8 +71,11 @@ impl Known {
 #[derive(Clone, Debug, Serialize)]
 pub struct CertificateStatus {
     id: String,
+    /// Why it cannot be used; then nothing can be told of what is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<Arc<str>>,
     #[serde(flatten)]
-    description: Description,
+    description: Option<Arc<Description>>,
     /// The places of the present document that name it.
     used_by: Vec<String>,
 }
@@ -65,18 +90,13 @@ pub struct CertificateChanged {
 }
 
 impl Certificates {
-    /// Reads what is stored. What cannot be used is told, and as good as not there. Blocks on the disk.
+    /// Reads what is stored. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be said what is there.
     pub(super) fn read(store: &Store) -> std::io::Result<Self> {
-        let mut known = BTreeMap::new();
-        for (id, text) in store.certificates()? {
-            match Bundle::from_pem(&text) {
-                Ok(bundle) => {
-                    known.insert(id, Known::of(&bundle, text.len()));
-                }
-                Err(reason) => tracing::error!(%id, "a stored certificate is not usable: it {reason}"),
-            }
-        }
-        Ok(Self { known })
+        let ids = store.certificates()?.into_iter();
+        Ok(Self { stored: ids.map(|id| (id.clone(), Stored::read(store, &id))).collect() })
     }
 
     /// Whether there is room for another certificate, or for another of this id.
@@ -85,11 +105,11 @@ impl Certificates {
             let reason = format!("there are {what} already; delete what is not needed");
             Err(ChangeError::Conflict(Refusal::one("", reason)))
         };
-        if !self.known.contains_key(id) && self.known.len() >= MAX_CERTIFICATES {
+        if !self.stored.contains_key(id) && self.stored.len() >= MAX_CERTIFICATES {
             return full(format!("{MAX_CERTIFICATES} certificates"));
         }
         let others: usize =
-            self.known.iter().filter(|(other, _)| *other != id).map(|(_, one)| one.bytes).sum();
+            self.stored.iter().filter(|(other, _)| *other != id).map(|(_, one)| one.bytes).sum();
         if others + bytes > MAX_BYTES {
             return full(format!("certificates of {} MiB, or nearly so,", MAX_BYTES >> 20));
         }
@@ -103,10 +123,11 @@ impl Certificates {
     pub(super) fn missing(&self, model: &LoadBalancer) -> Result<(), Refusal> {
         let mut faults = Vec::new();
         for used in model.certificates() {
-            let reason = match self.known.get(used.id) {
+            let reason = match self.stored.get(used.id).map(|stored| &stored.known) {
                 None => format!("there is no certificate {}", used.id),
-                Some(known) if known.kind == wanted(used.role) => continue,
-                Some(known) => mismatch(used.id, known.kind, used.role),
+                Some(Err(fault)) => format!("certificate {} is not usable: {fault}", used.id),
+                Some(Ok(known)) if known.kind == wanted(used.role) => continue,
+                Some(Ok(known)) => mismatch(used.id, known.kind, used.role),
             };
             faults.push(Fault { path: used.path(), reason });
         }
@@ -140,24 +161,23 @@ impl Amphora {
         let read = move || {
             read().map(|bundle| {
                 let text = bundle.to_pem();
-                (Known::of(&bundle, text.len()), text)
+                (bundle.kind(), Stored::of(&bundle, text.len()), text)
             })
         };
-        let (known, text) = spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
+        let (kind, stored, text) = spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
+            this.settle(&mut state).await?;
             // Changed under the state's lock alone; told of as soon as it is known to be good.
             let mut certificates = this.certificates.borrow().clone();
             let model = this.model();
-            let uses = model.as_ref().map(|model| model.certificates().filter(|used| *used.id == id));
             let mut faults = Vec::new();
             let mut used = false;
-            for place in uses.into_iter().flatten() {
+            for place in uses(model.as_deref(), &id) {
                 used = true;
-                if wanted(place.role) != known.kind {
-                    let reason =
-                        format!("needs {}; this is {}", wanted(place.role).phrase(), known.kind.phrase());
+                if wanted(place.role) != kind {
+                    let reason = format!("needs {}; this is {}", wanted(place.role).phrase(), kind.phrase());
                     faults.push(Fault { path: place.path(), reason });
                 }
             }
@@ -166,26 +186,31 @@ impl Amphora {
             }
             certificates.has_room(&id, text.len())?;
             let name = id.clone();
-            let staged = this.keeper.blocking(move |store| store.stage_certificate(&name, &text)).await?;
-            certificates.known.insert(id.clone(), known);
+            let stage = this.keeper.blocking(move |store| Ok(store.stage_certificate(&name, &text))).await?;
+            let staged = match stage {
+                Ok(staged) => staged,
+                Err((error, left)) => {
+                    if left != Staged::Unchanged {
+                        state.unsettled.insert(id, Verdict::Refused(left));
+                        this.diverged(&mut state);
+                    }
+                    return Err(ChangeError::Storage(error));
+                }
+            };
+            certificates.stored.insert(id.clone(), stored);
             let lacks = |model: &Arc<LoadBalancer>| certificates.missing(model).is_err();
             // What lacks another certificate does not run: there is nothing that this could break.
             let serving = used && !model.as_ref().is_some_and(lacks);
             if serving && let Err(error) = this.take_up(&mut state).await {
-                let unstaged =
-                    this.keeper.blocking(move |store| store.unstage_certificate(&id, staged)).await;
-                if unstaged.is_err() {
-                    this.diverged(&mut state);
-                }
-                return Err(unstaged.err().unwrap_or(error));
+                state.unsettled.insert(id, Verdict::Refused(staged));
+                this.settle(&mut state).await?;
+                return Err(error);
             }
             this.certificates.send_replace(certificates);
-            if staged == Staged::Replaced
-                && let Err(error) = this.keeper.blocking(move |store| store.keep_certificate(&id)).await
-            {
-                // What was before is still beside it, and comes back with the next start.
-                this.diverged(&mut state);
-                return Err(error);
+            if staged == Staged::Replaced {
+                state.unsettled.insert(id, Verdict::Taken);
+                // It is stored and served: that what was before it stays for now changes neither, and is tried again.
+                let _ = this.settle(&mut state).await;
             }
             Ok(CertificateChanged { changed: staged != Staged::Unchanged, serving })
         })
@@ -211,37 +236,48 @@ impl Amphora {
         }
     }
 
+    /// Looks again at what is stored under an id, after it was taken back.
+    pub(super) async fn read_again(self: &Arc<Self>, id: &CertificateId) -> Result<(), ChangeError> {
+        let name = id.clone();
+        let read = self.keeper.blocking(move |store| {
+            Ok(store.certificates()?.contains(&name).then(|| Stored::read(store, &name)))
+        });
+        let stored = read.await?;
+        self.certificates.send_modify(|certificates| match stored {
+            Some(stored) => drop(certificates.stored.insert(id.clone(), stored)),
+            None => drop(certificates.stored.remove(id)),
+        });
+        Ok(())
+    }
+
     /// What may be told of a certificate.
     ///
     /// # Errors
     /// There is none of this id.
     pub fn certificate(&self, id: &CertificateId) -> Result<CertificateStatus, ChangeError> {
         let certificates = self.certificates.borrow();
-        let known = certificates.known.get(id).ok_or(ChangeError::NoCertificate)?;
-        Ok(self.status_of(id, known))
+        let stored = certificates.stored.get(id).ok_or(ChangeError::NoCertificate)?;
+        Ok(status_of(id, stored, self.model().as_deref()))
     }
 
     /// What may be told of all certificates.
     pub fn certificates(&self) -> Vec<CertificateStatus> {
-        let certificates = self.certificates.borrow();
-        certificates.known.iter().map(|(id, known)| self.status_of(id, known)).collect()
+        let (certificates, model) = (self.certificates.borrow(), self.model());
+        certificates.stored.iter().map(|(id, stored)| status_of(id, stored, model.as_deref())).collect()
     }
 
     /// Until when what is kept is good: id, kind, and seconds since 1970.
     pub fn certificates_expiry(&self) -> Vec<(String, &'static str, i64)> {
         let certificates = self.certificates.borrow();
-        let known = certificates.known.iter();
+        let known =
+            certificates.stored.iter().filter_map(|(id, stored)| Some((id, stored.known.as_ref().ok()?)));
         known.filter_map(|(id, known)| Some((id.to_string(), known.kind.as_str(), known.expiry?))).collect()
     }
 
-    fn status_of(&self, id: &CertificateId, known: &Known) -> CertificateStatus {
-        let model = self.model();
-        let uses = model.iter().flat_map(|model| model.certificates());
-        CertificateStatus {
-            id: id.to_string(),
-            description: Description::clone(&known.description),
-            used_by: uses.filter(|used| used.id == id).map(|used| used.path()).collect(),
-        }
+    /// What the present document names and is not there, or not usable: it cannot start again without.
+    pub fn certificates_missing(&self) -> Vec<Fault> {
+        let missing = |model: Arc<LoadBalancer>| self.certificates.borrow().missing(&model).err();
+        self.model().and_then(missing).map(|refusal| refusal.faults).unwrap_or_default()
     }
 
     /// Forgets a certificate.
@@ -251,25 +287,40 @@ impl Amphora {
     pub async fn delete_certificate(self: &Arc<Self>, id: CertificateId) -> Result<(), ChangeError> {
         let this = self.clone();
         detached(async move {
-            let _state = this.state.lock().await;
-            if !this.certificates.borrow().known.contains_key(&id) {
+            let mut state = this.state.lock().await;
+            this.settle(&mut state).await?;
+            if !this.certificates.borrow().stored.contains_key(&id) {
                 return Err(ChangeError::NoCertificate);
             }
             let model = this.model();
-            let uses = model.iter().flat_map(|model| model.certificates()).filter(|used| *used.id == id);
+            let named = uses(model.as_deref(), &id);
             let faults: Vec<_> =
-                uses.map(|used| Fault { path: used.path(), reason: format!("names {id}") }).collect();
+                named.map(|used| Fault { path: used.path(), reason: format!("names {id}") }).collect();
             if !faults.is_empty() {
                 return Err(ChangeError::CertificateInUse(Refusal { faults }));
             }
             let name = id.clone();
             this.keeper.blocking(move |store| store.remove_certificate(&name)).await?;
             this.certificates.send_modify(|certificates| {
-                certificates.known.remove(&id);
+                certificates.stored.remove(&id);
             });
             Ok(())
         })
         .await
+    }
+}
+
+/// The places of a load balancer that name a certificate.
+fn uses<'m>(model: Option<&'m LoadBalancer>, id: &CertificateId) -> impl Iterator<Item = CertificateUse<'m>> {
+    model.into_iter().flat_map(LoadBalancer::certificates).filter(move |used| used.id == id)
+}
+
+fn status_of(id: &CertificateId, stored: &Stored, model: Option<&LoadBalancer>) -> CertificateStatus {
+    CertificateStatus {
+        id: id.to_string(),
+        fault: stored.known.as_ref().err().cloned(),
+        description: stored.known.as_ref().ok().map(|known| known.description.clone()),
+        used_by: uses(model, id).map(|used| used.path()).collect(),
     }
 }
 
@@ -281,29 +332,19 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_and_so_many_bytes() {
-        let one = |bytes| Known {
-            kind: Kind::Authorities,
-            expiry: None,
-            bytes,
-            description: Description {
-                kind: Kind::Authorities.as_str(),
-                certificates: Vec::new(),
-                revocation_lists: Vec::new(),
-            }
-            .into(),
-        };
+        let one = |bytes| Stored { bytes, known: Err("is of no matter".into()) };
         let id = |text: &str| text.parse::<CertificateId>().unwrap();
         let mut certificates = Certificates::default();
-        certificates.known.insert(id("a"), one(MAX_BYTES - 10));
+        certificates.stored.insert(id("a"), one(MAX_BYTES - 10));
         assert!(certificates.has_room(&id("b"), 10).is_ok());
         let refused = certificates.has_room(&id("b"), 11).unwrap_err().to_string();
         assert!(refused.contains("64 MiB"), "{refused}");
         // What is replaced makes room.
         assert!(certificates.has_room(&id("a"), MAX_BYTES).is_ok());
         (0..MAX_CERTIFICATES).for_each(|n| {
-            certificates.known.insert(id(&n.to_string()), one(0));
+            certificates.stored.insert(id(&n.to_string()), one(0));
         });
-        certificates.known.remove(&id("a"));
+        certificates.stored.remove(&id("a"));
         assert!(certificates.has_room(&id("7"), 1).is_ok());
         let refused = certificates.has_room(&id("b"), 1).unwrap_err().to_string();
         assert!(refused.contains("2000 certificates"), "{refused}");

@@ -318,6 +318,9 @@ impl Api {
             Err(error) if error.is_not_running() => fault("proxy", error.to_string()),
             Err(error) => fault("proxy", format!("does not answer: {error}")),
         }
+        for Fault { path, reason } in self.amphora.certificates_missing() {
+            fault("certificate", format!("{path}: {reason}"));
+        }
         for reason in self.vrrp.troubles().await {
             fault("vrrp", reason);
         }

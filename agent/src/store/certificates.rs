@@ -1,23 +1,26 @@
 //! Certificates on disk: `certificates/<id>.pem` under the base directory.
 //!
-//! A file that is replaced is kept as `.<id>.before` until what replaced it is known to be good; a process killed in between
-//! leaves that, and the next start takes it back.
+//! What is staged is durable before anybody serves it, and what it replaces is kept as `.<id>.before` until the proxy has said that it
+//! takes it. A process killed in between leaves both: the next start finds it [undecided](Store::undecided_certificates).
 
 use std::{
-    ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::PathBuf,
 };
 
 use amphora_model::CertificateId;
-use nix::unistd::{Gid, fchown};
+use nix::unistd::Gid;
+use zeroize::Zeroizing;
 
-use super::{Failed, Staged, Store, remove_if_there, share};
+use super::{Failed, SHARED, Staged, Store, is_there, remove_if_there, share};
 
 /// The directory.
 const DIRECTORY: &str = "certificates";
+
+/// The most bytes of a file: those of a bundle.
+const MAX_BYTES: u64 = amphora_bundle::MAX_BYTES as u64;
 
 /// What a certificate's file is called behind its id.
 const SUFFIX: &str = ".pem";
@@ -28,40 +31,58 @@ const BEFORE: &str = ".before";
 const UNFINISHED: &str = ".unfinished";
 
 impl Store {
-    /// Every certificate that is there, with its text. Takes back what a killed process left half done.
+    /// The ids of the certificates that are there. Clears away what a killed process left unfinished.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn certificates(&self) -> io::Result<Vec<(CertificateId, Vec<u8>)>> {
-        let directory = self.path(DIRECTORY);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let path = entry?.path();
-            let hidden = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(HIDDEN));
-            let Some(hidden) = hidden else { continue };
-            let id = |suffix| hidden.strip_suffix(suffix).and_then(|id| id.parse::<CertificateId>().ok());
-            if let Some(id) = id(BEFORE) {
-                fs::rename(&path, self.certificate(&id))?;
-            } else if id(UNFINISHED).is_some() {
-                fs::remove_file(&path)?;
-            }
-        }
+    /// When the directory cannot be looked at.
+    pub fn certificates(&self) -> io::Result<Vec<CertificateId>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&directory)? {
-            let path = entry?.path();
-            let id = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_suffix(SUFFIX));
-            if let Some(id) = id.and_then(|id| id.parse().ok())
-                && path.is_file()
+        for name in self.certificate_files()? {
+            if let Some(id) = hidden_id(&name, UNFINISHED) {
+                // A disk that takes nothing is told of by the next change.
+                let _ = fs::remove_file(self.hidden(&id, UNFINISHED));
+            } else if let Some(id) = name.strip_suffix(SUFFIX).and_then(|id| id.parse().ok())
+                && self.certificate(&id).is_file()
             {
-                found.push((id, fs::read(&path)?));
+                found.push(id);
             }
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Those that were staged by a process which did not live to say whether the proxy takes them.
+    ///
+    /// # Errors
+    /// When the directory cannot be looked at.
+    pub fn undecided_certificates(&self) -> io::Result<Vec<CertificateId>> {
+        Ok(self.certificate_files()?.iter().filter_map(|name| hidden_id(name, BEFORE)).collect())
+    }
+
+    fn certificate_files(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.path(DIRECTORY)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        names.filter_map(Result::transpose).collect()
+    }
+
+    /// The text of a certificate.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be read, or is longer than any that is stored.
+    pub fn read_certificate(&self, id: &CertificateId) -> io::Result<Zeroizing<Vec<u8>>> {
+        let file = File::open(self.certificate(id))?;
+        // With room for all of it, and for the read that finds its end: it does not grow out of that, and leaves nothing behind.
+        let length = file.metadata()?.len().min(MAX_BYTES);
+        let mut text = Zeroizing::new(Vec::with_capacity(length as usize + 32));
+        file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(text)
     }
 
     /// Lets this group read the certificates that are there. The directory may be anybody's making: a tmpfs has the mode of its
@@ -74,12 +95,11 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        fchown(&opened, None, Some(group))?;
-        opened.set_permissions(Permissions::from_mode(0o750))?;
+        share(&opened, group, 0o750)?;
         for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
             if path.is_file() {
-                share(&File::open(path)?, group)?;
+                share(&File::open(path)?, group, SHARED)?;
             }
         }
         Ok(())
@@ -89,15 +109,15 @@ impl Store {
     /// [`unstage_certificate`](Self::unstage_certificate).
     ///
     /// # Errors
-    /// When a step fails: what was there is there.
-    pub fn stage_certificate(&self, id: &CertificateId, text: &[u8]) -> io::Result<Staged> {
-        self.changed(DIRECTORY, || {
+    /// When a step fails, with what is still to be taken back: nothing ([`Staged::Unchanged`]) unless the disk has failed at that, too.
+    pub fn stage_certificate(&self, id: &CertificateId, text: &[u8]) -> Result<Staged, (io::Error, Staged)> {
+        let mut left = Staged::Unchanged;
+        let stage = || {
             self.make_directory()?;
             let (path, before) = (self.certificate(id), self.hidden(id, BEFORE));
-            match fs::read(&path) {
-                Ok(present) if present == text => return Ok(Staged::Unchanged),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
+            // One that cannot be read is another.
+            if self.read_certificate(id).is_ok_and(|present| **present == *text) {
+                return Ok(Staged::Unchanged);
             }
             let unfinished = self.write_certificate(id, text)?;
             let put = || {
@@ -119,17 +139,20 @@ impl Store {
                 }
             };
             if let Err(error) = self.sync_certificates() {
-                self.take_certificate_back(id, staged)?;
+                if self.take_certificate_back(id, staged).is_err() {
+                    left = staged;
+                }
                 return Err(error.into());
             }
             Ok(staged)
-        })
+        };
+        self.changed(DIRECTORY, stage).map_err(|error| (error, left))
     }
 
     /// What was staged is good: what was before it goes.
     ///
     /// # Errors
-    /// When that stays; then it would be back after a restart.
+    /// When that stays, or may be there again after the machine's next start, with the certificate undecided.
     pub fn keep_certificate(&self, id: &CertificateId) -> io::Result<()> {
         self.changed(DIRECTORY, || {
             remove_if_there(&self.hidden(id, BEFORE))?;
@@ -148,21 +171,36 @@ impl Store {
     fn take_certificate_back(&self, id: &CertificateId, staged: Staged) -> io::Result<()> {
         match staged {
             Staged::Unchanged => return Ok(()),
-            Staged::Replaced => fs::rename(self.hidden(id, BEFORE), self.certificate(id))?,
+            Staged::Replaced => match fs::rename(self.hidden(id, BEFORE), self.certificate(id)) {
+                // It was done before, and what failed was to make that durable.
+                Err(_) if !is_there(&self.hidden(id, BEFORE))? => {}
+                renamed => renamed?,
+            },
             Staged::First => remove_if_there(&self.certificate(id))?,
         }
         self.sync_certificates()
     }
 
-    /// Removes a certificate; whether there was one.
+    /// Removes a certificate.
     ///
     /// # Errors
-    /// When it stays.
+    /// When it is still there.
     pub fn remove_certificate(&self, id: &CertificateId) -> io::Result<()> {
         self.changed(DIRECTORY, || {
             remove_if_there(&self.hidden(id, BEFORE))?;
-            remove_if_there(&self.certificate(id))?;
-            Ok(self.sync_certificates()?)
+            // Under this name it is nobody's certificate, and can be one again.
+            let (path, removed) = (self.certificate(id), self.hidden(id, UNFINISHED));
+            match fs::rename(&path, &removed) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.sync_certificates()?),
+                renamed => renamed?,
+            }
+            if let Err(error) = self.sync_certificates() {
+                fs::rename(&removed, &path)?;
+                return Err(error.into());
+            }
+            // What stays goes at the next start.
+            let _ = fs::remove_file(&removed);
+            Ok(())
         })
     }
 
@@ -184,7 +222,7 @@ impl Store {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             if let Some(group) = self.readers.proxy {
-                share(&file, group)?;
+                share(&file, group, SHARED)?;
             }
             file.write_all(text)?;
             file.sync_all()
@@ -210,9 +248,16 @@ impl Store {
     }
 }
 
+/// The id in a hidden name that ends so.
+fn hidden_id(name: &str, suffix: &str) -> Option<CertificateId> {
+    name.strip_prefix(HIDDEN)?.strip_suffix(suffix)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -221,7 +266,8 @@ mod tests {
     }
 
     fn texts(store: &Store) -> Vec<(String, Vec<u8>)> {
-        store.certificates().unwrap().into_iter().map(|(id, text)| (id.to_string(), text)).collect()
+        let text = |id: CertificateId| (id.to_string(), store.read_certificate(&id).unwrap().to_vec());
+        store.certificates().unwrap().into_iter().map(text).collect()
     }
 
     #[test]
@@ -245,17 +291,39 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_process_leaves_what_was_before() {
+    fn a_killed_process_leaves_both_and_the_next_decides() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let _ = store.stage_certificate(&id("a"), b"1").unwrap();
-        store.keep_certificate(&id("a")).unwrap();
-        let _ = store.stage_certificate(&id("a"), b"2").unwrap();
-        fs::write(directory.path().join("certificates/.b.unfinished"), b"half").unwrap();
-        fs::write(directory.path().join("certificates/-no.pem"), b"of nobody").unwrap();
+        assert_eq!(store.undecided_certificates().unwrap(), [], "there was none before");
+        for (text, decide) in [
+            (b"2", Store::keep_certificate as fn(&Store, &CertificateId) -> io::Result<()>),
+            (b"3", |store, id| store.unstage_certificate(id, Staged::Replaced)),
+        ] {
+            let _ = store.stage_certificate(&id("a"), text).unwrap();
+            fs::write(directory.path().join("certificates/.b.unfinished"), b"half").unwrap();
+            fs::write(directory.path().join("certificates/-no.pem"), b"of nobody").unwrap();
+            let store = Store::open(directory.path()).unwrap();
+            assert_eq!(store.undecided_certificates().unwrap(), [id("a")]);
+            assert_eq!(texts(&store), [("a".to_owned(), text.to_vec())]);
+            assert!(!directory.path().join("certificates/.b.unfinished").exists());
+            decide(&store, &id("a")).unwrap();
+            assert_eq!(store.undecided_certificates().unwrap(), []);
+        }
+        assert_eq!(texts(&store), [("a".to_owned(), b"2".to_vec())]);
+    }
+
+    #[test]
+    fn one_that_is_longer_than_any_is_not_read_and_can_be_replaced() {
+        let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        assert_eq!(texts(&store), [("a".to_owned(), b"1".to_vec())]);
-        assert!(!directory.path().join("certificates/.b.unfinished").exists());
+        let _ = store.stage_certificate(&id("a"), b"1").unwrap();
+        let file = OpenOptions::new().write(true).open(directory.path().join("certificates/a.pem")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert_eq!(store.read_certificate(&id("a")).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(store.stage_certificate(&id("a"), b"2").unwrap(), Staged::Replaced);
+        store.keep_certificate(&id("a")).unwrap();
+        assert_eq!(texts(&store), [("a".to_owned(), b"2".to_vec())]);
     }
 
     #[test]

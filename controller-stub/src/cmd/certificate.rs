@@ -157,23 +157,35 @@ fn text(value: &Value) -> String {
 }
 
 fn described(certificate: &Value) -> String {
-    let mut lines = vec![format!("{} ({})", text(&certificate["id"]), text(&certificate["kind"]))];
+    let kind = certificate["kind"].as_str().map_or("not usable".into(), |_| text(&certificate["kind"]));
+    let mut lines = vec![format!("{} ({kind})", text(&certificate["id"]))];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<12}{value}"));
     let list = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+    if certificate["fault"].is_string() {
+        line("fault", text(&certificate["fault"]));
+    }
     for one in certificate["certificates"].as_array().into_iter().flatten() {
         line("subject", text(&one["subject"]));
         line("issuer", text(&one["issuer"]));
-        line("names", list(&one["names"]).join(", "));
+        let mut names = list(&one["names"]);
+        names.extend(further(&one["names_omitted"]));
+        line("names", names.join(", "));
         line("valid", format!("{} to {}", text(&one["not_before"]), text(&one["not_after"])));
         line("key", text(&one["key"]));
         line("serial", text(&one["serial"]));
         line("sha256", text(&one["sha256"]));
+    }
+    if let Some(further) = further(&certificate["certificates_omitted"]) {
+        line("chain", further);
     }
     for one in certificate["revocation_lists"].as_array().into_iter().flatten() {
         line("issuer", text(&one["issuer"]));
         line("valid", format!("{} to {}", text(&one["this_update"]), text(&one["next_update"])));
         line("revoked", one["revoked"].to_string());
         line("sha256", text(&one["sha256"]));
+    }
+    if let Some(further) = further(&certificate["revocation_lists_omitted"]) {
+        line("lists", further);
     }
     let places = list(&certificate["used_by"]);
     if places.is_empty() {
@@ -182,6 +194,11 @@ fn described(certificate: &Value) -> String {
     places.into_iter().for_each(|place| line("used by", place));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// That there is more than the amphora tells of.
+fn further(omitted: &Value) -> Option<String> {
+    omitted.as_u64().filter(|omitted| *omitted > 0).map(|omitted| format!("and {omitted} more"))
 }
 
 fn table(certificates: &Value) -> String {
@@ -199,14 +216,17 @@ fn table(certificates: &Value) -> String {
         let what = match (certificates, lists) {
             ([first, ..], _) => text(&first["subject"]),
             (_, [first, ..]) => text(&first["issuer"]),
-            _ => String::new(),
+            _ => one["fault"].as_str().map_or_else(String::new, |_| text(&one["fault"])),
         };
-        let further = (certificates.len() + lists.len()).saturating_sub(1);
+        let omitted = |name: &str| one[name].as_u64().unwrap_or(0);
+        let told = (certificates.len() + lists.len()) as u64;
+        let all = told + omitted("certificates_omitted") + omitted("revocation_lists_omitted");
+        let further = all.saturating_sub(1);
         let what = if further > 0 { format!("{what} and {further} more") } else { what };
         let used = one["used_by"].as_array().map_or(0, Vec::len).to_string();
         rows.push([
             text(&one["id"]),
-            text(&one["kind"]),
+            one["kind"].as_str().map_or("-".into(), |_| text(&one["kind"])),
             until.unwrap_or_else(|| "-".to_owned()),
             used,
             what,
@@ -220,4 +240,31 @@ fn table(certificates: &Value) -> String {
         table.push_str(&format!("{id:<a$}  {kind:<b$}  {until:<c$}  {used:>d$}  {what}\n"));
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_used_and_what_is_not_told_show() {
+        let broken = json!({"id": "a", "fault": "the stored file is empty", "used_by": []});
+        let facts = json!({"subject": "CN=web", "issuer": "CN=ca", "names": ["DNS:a"], "names_omitted": 7,
+            "not_before": null, "not_after": "2027-01-01T00:00:00Z", "key": "Ed25519", "serial": "01", "sha256": "00"});
+        let large = json!({"id": "b", "kind": "authorities", "certificates": [facts], "certificates_omitted": 130,
+            "revocation_lists": [], "revocation_lists_omitted": 0, "used_by": ["here"]});
+        let table = table(&json!([broken, large]));
+        let rows: Vec<_> =
+            table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(rows[1], "a - - 0 the stored file is empty");
+        assert_eq!(rows[2], "b authorities 2027-01-01T00:00:00Z 1 CN=web and 130 more");
+        assert!(described(&broken).starts_with("a (not usable)\n  fault       the stored file is empty\n"));
+        let shown = described(&large);
+        assert!(
+            shown.contains("DNS:a, and 7 more") && shown.contains("  chain       and 130 more"),
+            "{shown}"
+        );
+    }
 }

@@ -1,10 +1,19 @@
 //! Certificates of a whole amphora: brought by the controller's program, named by the document, replaced under clients.
 
-use std::net::SocketAddr;
+use std::{fs, net::SocketAddr, sync::Arc};
 
-use amphora_tests::{Amphora, Backend, Certificates, Document, Listener, Pool, in_time};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::{client::TlsStream, rustls::pki_types::CertificateDer};
+use amphora_tests::{
+    Amphora, Backend, Certificates, Document, Listener, Pool, eventually, in_time, kill_hard,
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::{JoinSet, spawn_blocking},
+};
+use tokio_rustls::{
+    client::TlsStream,
+    rustls::pki_types::{CertificateDer, pem::PemObject},
+};
 
 type Stream = TlsStream<tokio::net::TcpStream>;
 
@@ -69,4 +78,101 @@ async fn a_certificate_is_brought_named_replaced_and_forgotten() {
         .with("default_tls_container_ref", serde_json::Value::Null);
     amphora.apply(&plain);
     assert!(amphora.controller(&["certificate", "delete", "web"]));
+}
+
+/// The certificate that is stored under an id, when one is.
+fn on_disk(amphora: &Amphora, id: &str) -> Option<CertificateDer<'static>> {
+    let text = fs::read(amphora.certificate_file(id)).ok()?;
+    Some(CertificateDer::from_pem_slice(&text).unwrap())
+}
+
+/// The hosts that the agent tells of an id.
+fn told(amphora: &Amphora, id: &str) -> serde_json::Value {
+    amphora.told(&["certificate", "show", id, "--json"])["certificate"]["certificates"][0]["names"].clone()
+}
+
+/// Does what nothing speaks against, though the agent may be busy with others.
+fn insist(change: impl Fn() -> bool) {
+    assert!((0..20).any(|_| change()), "a change that nothing speaks against was refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_many_at_once_leave_proxy_disk_and_answers_alike() {
+    let Some(amphora) = Amphora::start().await else { return };
+    let (mut amphora, certificates) = (Arc::new(amphora), Certificates::new());
+    let member = Backend::named("a").await;
+    let alone = Document::of(Listener::https("web"), Pool::http().members([&member]));
+    let mut with_other = alone.clone();
+    with_other.listeners[0] = with_other.listeners[0].clone().with("sni_container_refs", json!(["other"]));
+    let address = alone.address();
+    let host = |n: usize| format!("version-{n}.example");
+    let versions = (0..20).map(host);
+    let files: Vec<String> = versions
+        .map(|version| {
+            certificates.issue(&version, &["shop.example", &version]);
+            certificates.file(&version).display().to_string()
+        })
+        .collect();
+    let issued: Vec<_> =
+        files.iter().map(|file| CertificateDer::from_pem_slice(&fs::read(file).unwrap()).unwrap()).collect();
+    for id in ["web", "other"] {
+        assert!(amphora.controller(&["certificate", "put", id, &files[0]]));
+    }
+    amphora.apply(&with_other);
+
+    let mut changes = JoinSet::new();
+    for (n, file) in files.iter().enumerate() {
+        let (amphora, file) = (amphora.clone(), file.clone());
+        let document = if n % 2 == 0 { alone.clone() } else { with_other.clone() };
+        changes.spawn_blocking(move || match n % 4 {
+            0 | 1 => insist(|| amphora.controller(&["certificate", "put", "web", &file])),
+            2 => {
+                insist(|| amphora.controller(&["certificate", "put", "other", &file]));
+                insist(|| amphora.try_apply(&document));
+            }
+            // It is refused while the document names it; the document is refused when it is gone.
+            _ => {
+                amphora.controller(&["certificate", "delete", "other"]);
+                amphora.try_apply(&document);
+            }
+        });
+    }
+    // A key of one with the certificate of another would not get through a handshake.
+    let mut finished = 0;
+    while finished < files.len() {
+        let stream = certificates.connect(address).await.unwrap();
+        assert!(issued.contains(&stream.get_ref().1.peer_certificates().unwrap()[0]));
+        while let Some(changed) = changes.try_join_next() {
+            changed.unwrap();
+            finished += 1;
+        }
+    }
+    let last = shown(&certificates, address).await;
+    let agree = async |amphora: &Arc<Amphora>| {
+        assert_eq!(on_disk(amphora, "web").as_ref(), Some(&last));
+        assert_eq!(shown(&certificates, address).await, last);
+        let stored = amphora.stored();
+        let names_other = stored.to_string().contains("\"other\"");
+        assert!(!names_other || on_disk(amphora, "other").is_some());
+        let amphora = amphora.clone();
+        let told = spawn_blocking(move || told(&amphora, "web")).await.unwrap();
+        let version = issued.iter().position(|one| *one == last).unwrap();
+        assert_eq!(told, json!(["DNS:shop.example".to_owned(), format!("DNS:{}", host(version))]));
+    };
+    agree(&amphora).await;
+    let files_left = fs::read_dir(amphora.certificate_file("web").parent().unwrap()).unwrap().count();
+    assert!(files_left <= 2, "something is left half done");
+
+    let exclusive = Arc::get_mut(&mut amphora).unwrap();
+    exclusive.kill_agent();
+    exclusive.start_agent().await;
+    agree(&amphora).await;
+    let before = amphora.info().await.unwrap();
+    kill_hard(before.pid);
+    eventually("another proxy serves", async || {
+        let info = amphora.info().await.filter(|info| info.instance != before.instance)?;
+        info.loadbalancer
+    })
+    .await;
+    agree(&amphora).await;
 }

@@ -1,10 +1,17 @@
 //! Certificates: how they come in, what is told of them, and what is left when the proxy or the disk says no.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header::CONTENT_TYPE, header::HOST};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
@@ -235,6 +242,190 @@ async fn a_disk_that_fails_changes_nothing() {
     assert_eq!(names(&agent, "a").await, json!(["DNS:a.example.com"]));
     let health = agent.get("/2.0/health").await;
     assert!(String::from_utf8_lossy(&health.body).contains("cannot write certificates"), "{health:?}");
+}
+
+#[tokio::test]
+async fn a_stored_file_that_cannot_be_used_is_told_and_can_be_replaced_or_deleted() {
+    let agent = TestAgent::new().await;
+    let (text, _) = identity("a.example.com");
+    for id in ["used", "other", "third"] {
+        ok(put(&agent, id, &text).await);
+    }
+    ok(agent.put(&lb(), &tls("used")).await);
+    let file = |id: &str| agent.base.join(format!("certificates/{id}.pem"));
+    std::fs::write(file("used"), &text[..text.len() / 2]).unwrap();
+    std::fs::write(file("other"), "").unwrap();
+    std::fs::File::options().write(true).open(file("third")).unwrap().set_len(1 << 40).unwrap();
+
+    let restarted = agent.restarted();
+    let told = serde_json::to_value(restarted.certificates()).unwrap();
+    let place = format!("{LISTENER}.default_tls_container_ref");
+    assert_eq!(told[0], json!({"id": "other", "fault": "the stored file is empty", "used_by": []}));
+    assert!(told[1]["fault"].as_str().unwrap().contains("cannot be read: "), "{told}");
+    assert_eq!(told[2]["used_by"], json!([place]));
+    // What runs is not at fault, and does not give way to anything.
+    let missing = restarted.certificates_missing();
+    assert!(missing.len() == 1 && missing[0].path == place, "{missing:?}");
+    assert!(missing[0].reason.starts_with("certificate used is not usable: the stored file "), "{missing:?}");
+    let error = restarted.reconcile().await.unwrap_err().to_string();
+    assert!(error.contains("certificate used is not usable"), "{error}");
+    assert_eq!(agent.proxy.document().unwrap(), tls("used"));
+
+    let id = |id: &str| id.parse().unwrap();
+    let error = restarted.delete_certificate(id("used")).await.unwrap_err().to_string();
+    assert!(error.contains("names this certificate"), "{error}");
+    restarted.delete_certificate(id("third")).await.unwrap();
+    for id in ["used", "other"] {
+        let text = text.clone();
+        let read = move || amphora_bundle::Bundle::from_pem(text.as_bytes());
+        let put = restarted.put_certificate(id.parse().unwrap(), read).await.unwrap();
+        assert_eq!((put.changed, put.serving), (true, id == "used"));
+    }
+    restarted.reconcile().await.unwrap();
+    let told = serde_json::to_value(restarted.certificates()).unwrap();
+    assert!(told.as_array().unwrap().len() == 2 && !told.to_string().contains("\"fault\""), "{told}");
+    assert_eq!(restarted.certificates_missing(), []);
+}
+
+/// An agent whose files are on a file system of their own, of 1 MiB; `None`, told loudly, where it may not be mounted. What is mounted
+/// is of the thread of this test alone, and of those that it starts.
+async fn on_a_small_disk() -> Option<(TestAgent, PathBuf)> {
+    let alone = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| {
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+    });
+    let mut disk = None;
+    let agent = TestAgent::with(|config| {
+        let base = config.base_path.clone();
+        std::fs::create_dir_all(&base).unwrap();
+        let mounted = mount(Some("tmpfs"), &base, Some("tmpfs"), MsFlags::empty(), Some("size=1m"));
+        disk = alone.and(mounted).is_ok().then_some(base);
+    });
+    let agent = agent.await;
+    if disk.is_none() {
+        eprintln!("SKIPPED: nothing can be mounted here");
+    }
+    Some((agent, disk?))
+}
+
+fn remount(disk: &Path, flags: MsFlags) {
+    mount(None::<&str>, disk, None::<&str>, MsFlags::MS_REMOUNT | flags, Some("size=1m")).unwrap();
+}
+
+/// The certificates that are stored, each with its name of a host, and the files of the directory.
+fn stored(agent: &TestAgent) -> (Value, usize) {
+    let told = serde_json::to_value(agent.restarted().certificates()).unwrap();
+    let hosts =
+        told.as_array().unwrap().iter().map(|one| one["certificates"][0]["names"][0].clone()).collect();
+    (hosts, std::fs::read_dir(agent.base.join("certificates")).unwrap().count())
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_what_is_served() {
+    let Some((agent, disk)) = on_a_small_disk().await else { return };
+    ok(put(&agent, "a", &identity("a.example.com").0).await);
+    ok(agent.put(&lb(), &tls("a")).await);
+    let ballast = disk.join("ballast");
+    let filled = std::fs::write(&ballast, vec![1; 2 << 20]).unwrap_err();
+    assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
+    let (second, _) = identity("b.example.com");
+    for id in ["a", "b"] {
+        assert_eq!(put(&agent, id, &second).await.code(), (507, "storage_full".to_owned()));
+    }
+    assert_eq!((agent.proxy.applications(), stored(&agent)), (1, (json!(["DNS:a.example.com"]), 1)));
+    // What needs no room: to delete.
+    assert_eq!(delete(&agent, "a").await.code(), (409, "certificate_in_use".to_owned()));
+    std::fs::remove_file(&ballast).unwrap();
+    ok(put(&agent, "b", &second).await);
+    assert!(std::fs::write(&ballast, vec![1; 2 << 20]).is_err());
+    ok(delete(&agent, "b").await);
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(ok(put(&agent, "a", &second).await), json!({"changed": true, "serving": true}));
+    assert_eq!(stored(&agent), (json!(["DNS:b.example.com"]), 1));
+}
+
+/// The disk takes nothing any more from the moment on at which a certificate is staged.
+#[tokio::test]
+async fn a_disk_that_fails_after_the_proxy_was_asked_leaves_one_answer_for_proxy_disk_and_client() {
+    let Some((agent, disk)) = on_a_small_disk().await else { return };
+    ok(put(&agent, "a", &identity("a.example.com").0).await);
+    ok(agent.put(&lb(), &tls("a")).await);
+    agent.amphora.reconcile().await.unwrap();
+    let put_while_it_fails = async |host: &str, then: Mood| {
+        agent.proxy.be(Mood::Hanging);
+        let (text, _) = identity(host);
+        let fails = async {
+            let file = |name: &str| agent.base.join("certificates").join(name);
+            while !file(".a.before").exists() || file(".a.unfinished").exists() {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            remount(&disk, MsFlags::MS_RDONLY);
+            agent.proxy.be(then);
+        };
+        tokio::join!(put(&agent, "a", &text), fails).0
+    };
+    // It was taken: it is served, it was durable before, and it is what the next start finds.
+    let answer = put_while_it_fails("b.example.com", Mood::Willing).await;
+    assert_eq!(ok(answer), json!({"changed": true, "serving": true}));
+    assert_eq!(
+        (names(&agent, "a").await, stored(&agent)),
+        (json!(["DNS:b.example.com"]), (json!(["DNS:b.example.com"]), 2))
+    );
+    let health = agent.get("/2.0/health").await;
+    assert!(
+        String::from_utf8_lossy(&health.body).contains("cannot write certificates: Read-only"),
+        "{health:?}"
+    );
+    let restarted = agent.restarted();
+    restarted.reconcile().await.unwrap();
+    remount(&disk, MsFlags::empty());
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(stored(&agent), (json!(["DNS:b.example.com"]), 1));
+
+    // It was refused: what ran runs on, and the file is put back as soon as that can be.
+    let answer = put_while_it_fails("c.example.com", Mood::Refusing("lb", StatusCode::BAD_REQUEST)).await;
+    assert_eq!(answer.code(), (500, "storage_failed".to_owned()));
+    assert_eq!(names(&agent, "a").await, json!(["DNS:b.example.com"]));
+    let before = agent.proxy.applications();
+    let refused = agent.put(&lb(), &tls("a").replace("\"lb\"", "\"other\"")).await;
+    assert_eq!(refused.code(), (500, "storage_failed".to_owned()));
+    assert!(agent.amphora.reconcile().await.is_err());
+    assert_eq!(
+        agent.proxy.applications(),
+        before,
+        "a document is not given to the proxy with a certificate that it has refused"
+    );
+    remount(&disk, MsFlags::empty());
+    agent.proxy.be(Mood::Willing);
+    agent.amphora.reconcile().await.unwrap();
+    assert_eq!(
+        (stored(&agent), agent.proxy.document().unwrap()),
+        ((json!(["DNS:b.example.com"]), 1), tls("a").into())
+    );
+}
+
+#[tokio::test]
+async fn what_a_killed_agent_has_staged_is_decided_by_the_proxy() {
+    let mut agent = TestAgent::new().await;
+    for (taken, left) in [(true, "DNS:b.example.com"), (false, "DNS:a.example.com")] {
+        ok(put(&agent, "a", &identity("a.example.com").0).await);
+        ok(agent.put(&lb(), &tls("a")).await);
+        // As when it was killed before the proxy has answered.
+        let file = |name: &str| agent.base.join("certificates").join(name);
+        std::fs::rename(file("a.pem"), file(".a.before")).unwrap();
+        let staged = amphora_bundle::Bundle::from_pem(identity("b.example.com").0.as_bytes()).unwrap();
+        std::fs::write(file("a.pem"), &*staged.to_pem()).unwrap();
+        agent.proxy.start();
+        agent.proxy.be(if taken { Mood::Willing } else { Mood::Refusing("lb", StatusCode::BAD_REQUEST) });
+        let restarted = agent.restarted();
+        let reconciled = restarted.reconcile().await;
+        assert_eq!(reconciled.is_ok(), taken, "{reconciled:?}");
+        agent.proxy.be(Mood::Willing);
+        restarted.reconcile().await.unwrap();
+        assert_eq!(agent.proxy.document().unwrap(), tls("a"));
+        assert_eq!(stored(&agent), (json!([left]), 1));
+        let told = serde_json::to_value(restarted.certificates()).unwrap();
+        assert_eq!(told[0]["certificates"][0]["names"], json!([left]));
+    }
 }
 
 #[tokio::test]
