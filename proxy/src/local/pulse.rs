@@ -25,14 +25,15 @@ pub(crate) struct WorkerPulse {
 }
 
 impl WorkerPulse {
-    /// The worker has done something: its event loop has turned, or it begins a request.
+    /// The worker has done something: it has been woken, or begins a request.
     #[inline]
     pub(crate) fn turn(&self) {
         // The worker alone writes, so that nothing is lost between the two.
         self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Runs all that the worker does, on the worker's thread. Turns whenever its event loop does.
+    /// Runs what the worker is told to do, on the worker's thread. Turns when the event loop does and somebody has
+    /// [woken](Self::wake) it.
     pub(crate) async fn of<T>(&self, work: impl Future<Output = T>) -> T {
         let _end = End(self);
         self.thread.store(nix::unistd::gettid().as_raw(), Ordering::Relaxed);

@@ -10,16 +10,15 @@ use std::{
     collections::HashMap,
     io,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use amphora_model::Binding;
 use tokio::{
-    runtime,
+    runtime::{self, LocalOptions, LocalRuntime},
     sync::{mpsc, oneshot},
-    task::LocalSet,
     time::Instant,
 };
 
@@ -80,26 +79,24 @@ impl WorkerHandle {
     ) -> io::Result<Self> {
         let bounds = *bounds;
         let (commands, queue) = mpsc::unbounded_channel();
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            // Sockets matter more than fairness between tasks: look at them twice as often as by default.
-            .event_interval(31)
-            .build()?;
-        let logs = {
-            let _entered = runtime.enter();
-            FlowLogs::new(syslog)?
-        };
         let pulse = Arc::new(WorkerPulse::default());
         let beating = Arc::clone(&pulse);
+        let (told, begun) = sync_channel(1);
         let thread = thread::Builder::new().name(format!("worker-{index}")).stack_size(512 * 1024).spawn(
             move || {
-                let tasks = LocalSet::new();
+                // A runtime whose tasks are all of one thread stays on the one that has made it.
+                let (runtime, logs) = match runtime(syslog) {
+                    Ok(made) => made,
+                    Err(error) => return drop(told.send(Err(error))),
+                };
                 let worker =
                     Rc::new(Worker::new(index, bounds, clients, epoch, scrapes, Arc::clone(&beating), logs));
-                runtime.block_on(beating.of(tasks.run_until(run(worker, queue))));
+                // Who starts workers waits for it.
+                let _ = told.send(Ok(()));
+                runtime.block_on(beating.of(run(worker, queue)));
             },
         )?;
+        begun.recv().unwrap_or_else(|_| Err(io::Error::other("a worker has ended at its start")))?;
         Ok(Self { commands, pulse, thread })
     }
 
@@ -122,6 +119,18 @@ impl WorkerHandle {
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
+}
+
+/// What a worker runs on, and where its lines go.
+fn runtime(syslog: Share) -> io::Result<(LocalRuntime, FlowLogs)> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(LocalOptions::default())?;
+    let entered = runtime.enter();
+    let logs = FlowLogs::new(syslog)?;
+    drop(entered);
+    Ok((runtime, logs))
 }
 
 async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
