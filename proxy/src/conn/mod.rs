@@ -141,6 +141,28 @@ impl Conn {
         }
     }
 
+    /// What has come by now, a buffer of it at most, asking the kernel without waiting for the runtime to have seen any of
+    /// it: of a plain connection that was accepted a moment ago. `None` when that is nothing, or not known yet.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub(crate) fn take_early(&mut self, buffers: &BufferPool) -> io::Result<Option<Buffer>> {
+        match self {
+            Self::Plain(stream) => plain::take_early(stream, buffers),
+            Self::Tls(_) => Ok(None),
+        }
+    }
+
+    /// Whether the peer has finished sending, as far as is known without asking the kernel, and nothing of it was left by a
+    /// [`read`](Self::read) that has not filled its buffer. The next read tells for certain.
+    #[inline]
+    pub(crate) fn seems_read_to_its_end(&self) -> bool {
+        match self {
+            Self::Plain(stream) => plain::seems_read_to_its_end(stream),
+            Self::Tls(_) => false,
+        }
+    }
+
     /// Writes once; ready when the kernel has what is said to be written. The runtime is asked to wake the task only when it
     /// has not seen the connection become writable. Whoever waits calls again with the same bytes, and perhaps more behind
     /// them.

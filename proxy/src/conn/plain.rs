@@ -12,6 +12,7 @@ use nix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
+use super::{Buffer, BufferPool};
 use crate::sys;
 
 /// Reads once, when the runtime has seen the socket become readable: after
@@ -23,6 +24,28 @@ use crate::sys;
 #[inline]
 pub(super) fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     once(stream, Interest::READABLE, buffer.len(), || sys::recv(stream.as_fd(), buffer))
+}
+
+/// See [`Conn::take_early`](super::Conn::take_early).
+pub(super) fn take_early(stream: &TcpStream, buffers: &BufferPool) -> io::Result<Option<Buffer>> {
+    let mut buffer = buffers.get();
+    match sys::recv(stream.as_fd(), buffer.spare()) {
+        // The end, if it is one, is met again.
+        Ok(0) | Err(Errno::EAGAIN) => Ok(None),
+        Ok(n) => {
+            buffer.commit(n);
+            Ok(Some(buffer))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// See [`Conn::seems_read_to_its_end`](super::Conn::seems_read_to_its_end).
+#[inline]
+pub(super) fn seems_read_to_its_end(stream: &TcpStream) -> bool {
+    // The runtime has forgotten by then that there was something to read, but not that there will be no more.
+    let is_ready = |interest| stream.try_io(interest, || Ok(())).is_ok();
+    is_ready(Interest::READABLE) && !is_ready(Interest::ERROR)
 }
 
 /// What comes behind what is written.

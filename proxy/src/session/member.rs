@@ -4,7 +4,7 @@ use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, t
 
 use amphora_model::LbAlgorithm;
 use rustls::ClientConfig;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND},
@@ -19,6 +19,7 @@ use crate::{
     },
     http2::{Joined, MemberStreams, NotOpened, Place},
     local::{LocalMember, LocalPool, Slot},
+    net,
     snapshot::{MemberPlan, PoolPlan},
     state::{HandshakeCounters, HandshakeFailure},
     tls::PeerFacts,
@@ -48,6 +49,8 @@ pub(crate) struct Route<'a> {
     pub(crate) buffers: &'a BufferPool,
     /// In which version.
     pub(crate) wanted: Wanted,
+    /// Something is there to be said as soon as there is a connection.
+    pub(crate) speaks_first: bool,
     /// What has been tried so far.
     pub(crate) effort: Cell<Effort>,
 }
@@ -394,8 +397,8 @@ impl Route<'_> {
         config: Option<&Arc<ClientConfig>>,
         shaking: &Shaking<'_>,
     ) -> Result<Conn, HandshakeError> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let speaks_first = self.speaks_first || config.is_some() || !self.header.is_empty();
+        let stream = net::socket_to(address, speaks_first)?.connect(address).await?;
         // It fits the empty send buffer of a new connection, so this does not wait.
         let mut at = 0;
         while at < self.header.len() {

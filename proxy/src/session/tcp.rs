@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     balance::Flow,
-    conn::Conn,
+    conn::{BUFFER_SIZE, Buffer, Conn},
     local::{LocalListener, Worker},
     logs::{
         Record,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What is read of a client that nobody serves, at most; HAProxy has read as much.
-const UNHEARD: usize = 16 * 1024;
+const UNHEARD: usize = BUFFER_SIZE;
 
 /// Serves a client until its connection ends. Without a member the client is closed at once, as HAProxy does.
 pub(crate) async fn serve(
@@ -71,6 +71,13 @@ async fn carry(
         _ => None,
     };
     let persistent = stick.and_then(|(stick, key)| stick.find(key, pool_plan, now));
+    // What has come with the connection goes with the one to the member. One that has failed has nobody to be carried for.
+    let (from_client, has_failed) = match stream.take_early(&worker.pools.buffers) {
+        Ok(early) => (early, false),
+        Err(_) => (None, true),
+    };
+    let early = from_client.as_ref().map_or(0, Buffer::len);
+    counters.bytes_in.add(early as u64);
     let route = Route {
         pool: &pool,
         timeout: timeouts.member_connect,
@@ -84,12 +91,14 @@ async fn carry(
         facts: None,
         buffers: &worker.pools.buffers,
         wanted: Wanted::Bytes,
+        speaks_first: from_client.is_some(),
         effort: Cell::default(),
     };
     let connected = tokio::select! {
         biased;
-        connected = connect(&route) => Some(connected),
         // A client that has reset its connection waits for nobody. One that has only finished sending does.
+        () = std::future::ready(()), if has_failed => None,
+        connected = connect(&route) => Some(connected),
         () = stream.failed() => None,
     };
     if let Some(record) = &mut record {
@@ -108,7 +117,7 @@ async fn carry(
     }
     // What is not HTTP gets a connection of its own.
     let Some(Ok(Connected { slot, member, carrier: Carrier::Conn(mut conn), opened, .. })) = connected else {
-        let unheard = stream.discard(UNHEARD);
+        let unheard = early + stream.discard(UNHEARD - early);
         if let Some(record) = record {
             record.bytes_in += unheard as u64;
         }
@@ -125,7 +134,7 @@ async fn carry(
     let options = RelayOptions {
         client_timeout: timeouts.client_data,
         member_timeout: timeouts.member_data,
-        from_client: None,
+        from_client,
         from_member: None,
     };
     let end = relay::relay(&mut stream, &mut conn, options, &worker.pools, counters, member_counters).await;

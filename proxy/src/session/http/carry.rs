@@ -157,6 +157,7 @@ impl Forward {
                 } else {
                     Wanted::Request
                 },
+                speaks_first: true,
                 effort: Cell::default(),
             };
             let repeatable = request.framing.body == Body::None && request.method.is_idempotent();

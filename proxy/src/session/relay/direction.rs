@@ -69,6 +69,8 @@ pub struct Direction {
     splice: bool,
     burst: u64,
     remaining: u64,
+    /// What is held is most likely the last, and the end follows at once.
+    last: bool,
     ended: Option<Ended>,
     read: u64,
     written: u64,
@@ -90,6 +92,7 @@ impl Direction {
             splice: false,
             burst: 0,
             remaining: u64::MAX,
+            last: false,
             ended: None,
             read: 0,
             written: 0,
@@ -209,7 +212,8 @@ impl Direction {
             let n = match &mut self.held {
                 Held::Nothing => break,
                 Held::Buffer(buffer) => {
-                    let n = ready!(destination.poll_write(cx, buffer.filled(), Then::More))?;
+                    let then = if self.last { Then::End } else { Then::More };
+                    let n = ready!(destination.poll_write(cx, buffer.filled(), then))?;
                     buffer.consume(n);
                     if buffer.is_empty() {
                         self.held = Held::Nothing;
@@ -264,6 +268,12 @@ impl Direction {
                 Ok(n) if n > 0 => {
                     buffer.commit(n);
                     self.held = Held::Buffer(buffer);
+                    // A member that closes when it has answered is met with all that it has to say: the end goes with it. Where
+                    // it is none after all, no more is lost than the time for which the kernel waits for more.
+                    self.last = n < max
+                        && self.remaining == u64::MAX
+                        && source.seems_read_to_its_end()
+                        && destination.as_plain().is_some();
                     return Poll::Ready(Ok(n));
                 }
                 ended => return Poll::Ready(ended),
@@ -313,4 +323,68 @@ fn poll_drain(cx: &mut Context<'_>, pipe: &mut Pipe, destination: &TcpStream) ->
 #[cold]
 fn no_longer_plain() -> io::Error {
     io::Error::other("the destination stopped being plain TCP while bytes were in the pipe")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{future::poll_fn, time::Duration};
+
+    use socket2::SockRef;
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, Conn) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (theirs, listener.accept().await.unwrap().0.into())
+    }
+
+    /// Whether what is read first is taken for the last of a source that has sent this and then behaves so.
+    async fn first_is_last(
+        mut direction: Direction,
+        sent: usize,
+        then: impl AsyncFnOnce(&mut TcpStream),
+    ) -> bool {
+        let ((mut theirs, mut source), (_other, destination)) = (pair().await, pair().await);
+        theirs.write_all(&vec![7; sent]).await.unwrap();
+        then(&mut theirs).await;
+        // The runtime learns of all of it at once.
+        tokio::task::yield_now().await;
+        let pools = Pools::default();
+        let read = poll_fn(|cx| direction.poll_read(cx, &mut source, &destination, &pools)).await;
+        assert_eq!(read.unwrap(), sent.min(BUFFER_SIZE));
+        direction.last
+    }
+
+    #[tokio::test]
+    async fn what_comes_with_the_end_is_taken_for_the_last_and_nothing_else_is() {
+        let closes = async |theirs: &mut TcpStream| theirs.shutdown().await.unwrap();
+        let nothing = async |_: &mut TcpStream| {};
+        assert!(first_is_last(Direction::new(), 64, closes).await);
+        assert!(!first_is_last(Direction::new(), 64, nothing).await);
+        // There is more behind it.
+        assert!(!first_is_last(Direction::new(), BUFFER_SIZE + 1, closes).await);
+        assert!(!first_is_last(Direction::new(), BUFFER_SIZE, closes).await);
+        // The destination's connection goes on.
+        assert!(!first_is_last(Direction::exact(64), 64, closes).await);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_a_failure_is_read_before_anything_is_made_of_it() {
+        let (mut theirs, mut source) = pair().await;
+        theirs.write_all(b"word").await.unwrap();
+        poll_fn(|cx| source.poll_read_ready(cx)).await.unwrap();
+        assert_eq!(source.read(&mut [0; 8]).unwrap(), 4);
+        assert!(!source.seems_read_to_its_end(), "nothing has ended");
+        SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(theirs);
+        source.failed().await;
+        assert!(!source.seems_read_to_its_end());
+    }
 }
