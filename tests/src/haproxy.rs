@@ -111,6 +111,12 @@ impl HaProxy {
         rows[server][column].parse().unwrap_or_default()
     }
 
+    /// The same of one that is a text.
+    pub async fn text(&self, server: &str, column: &str) -> String {
+        let rows = self.rows().await.expect("statistics");
+        rows[server][column].clone()
+    }
+
     async fn rows(&self) -> Option<HashMap<String, HashMap<String, String>>> {
         let mut socket = UnixStream::connect(self.directory.path().join("socket")).await.ok()?;
         socket.write_all(b"show stat\n").await.ok()?;

@@ -101,8 +101,7 @@ impl Target {
         };
         let tls = match monitor.check {
             HealthCheck::Https(_) => tls.cloned(),
-            HealthCheck::Http(_) if !elsewhere => tls.cloned(),
-            HealthCheck::Tcp if !elsewhere => tls.map(TargetTls::of_handshake),
+            HealthCheck::Http(_) | HealthCheck::Tcp if !elsewhere => tls.cloned(),
             _ => None,
         };
         Self {

@@ -15,8 +15,6 @@ use crate::tls::ClientContext;
 #[derive(Clone)]
 pub struct TargetTls {
     config: Arc<ClientConfig>,
-    /// For those of whom nothing is asked: they may agree on whatever they speak.
-    unasked: Arc<ClientConfig>,
     identity: [u8; 32],
 }
 
@@ -26,15 +24,7 @@ impl TargetTls {
         let mut config = ClientConfig::clone(context.member().config());
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        let unasked = Arc::new(config.clone());
-        // What is asked is HTTP/1.
-        config.alpn_protocols.retain(|protocol| protocol.starts_with(b"http/1"));
-        Self { config: Arc::new(config), unasked, identity: *context.identity() }
-    }
-
-    /// For a check that is over with the handshake.
-    pub(super) fn of_handshake(&self) -> Self {
-        Self { config: Arc::clone(&self.unasked), ..self.clone() }
+        Self { config: Arc::new(config), identity: *context.identity() }
     }
 
     pub(super) fn config(&self) -> &Arc<ClientConfig> {

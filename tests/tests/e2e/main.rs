@@ -14,6 +14,7 @@ mod health;
 mod hostile;
 mod http;
 mod http2;
+mod http2_checks;
 mod http2_hostile;
 mod http2_members;
 mod http2_smuggling;

@@ -8,13 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_model::HealthCheck;
+use amphora_model::{HealthCheck, HttpCheck};
 use nix::{errno::Errno, sys::epoll::EpollFlags};
 use rustls::ClientConnection;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     http::{self, Answer},
+    http2::Exchange,
     outcome::{CheckStatus, Found},
     ping::Echo,
     tls,
@@ -31,6 +32,9 @@ pub(super) const READ: usize = 16 * 1024;
 const SPARE: usize = 16;
 /// Reads for one target before others have their turn.
 const READS: usize = 8;
+/// What a target may ask for (`PING`, `SETTINGS`) before it takes the answers.
+const UNSENT: usize = 64 * 1024;
+
 /// A probe under way.
 #[derive(Debug)]
 pub(super) struct Probe {
@@ -53,7 +57,40 @@ enum Stage {
     Hello(Vec<u8>),
     Http(Answer),
     /// `None` until the handshake is done and the question asked.
-    Tls(Box<ClientConnection>, Option<Answer>),
+    Tls(Box<ClientConnection>, Option<Asked>),
+}
+
+/// What was asked over TLS, in the version of HTTP that the target has agreed on.
+#[derive(Debug)]
+enum Asked {
+    Http1(Answer),
+    Http2(Box<Exchange>),
+}
+
+impl Asked {
+    /// Asks; the question goes to `out`.
+    fn begin(
+        check: &HttpCheck,
+        target: &Target,
+        tls: &ClientConnection,
+        turn: &mut Turn<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, Found> {
+        if tls.alpn_protocol() == Some(b"h2") {
+            let address = SocketAddr::new(target.address, target.port);
+            return Exchange::begin(check, address, out).map(|exchange| Self::Http2(exchange.into()));
+        }
+        http::request(check, out);
+        Ok(Self::Http1(turn.answer()))
+    }
+
+    /// Takes what has come; what is to be said to that goes to `out`.
+    fn take(&mut self, check: &HttpCheck, bytes: &[u8], ended: bool, out: &mut Vec<u8>) -> Option<Found> {
+        match self {
+            Self::Http1(answer) => answer.take(check, bytes, ended),
+            Self::Http2(exchange) => exchange.take(check, bytes, ended, out),
+        }
+    }
 }
 
 /// `Ok(None)`: there is more to come.
@@ -158,7 +195,7 @@ impl Probe {
     /// Ends the connection with a reset. The socket, where it can be used again; it has the events that it had.
     pub(super) fn end(self, spare: &mut Vec<Answer>) -> Option<(Family, Socket)> {
         let family = Family::of(&self.target);
-        if let Stage::Http(answer) | Stage::Tls(_, Some(answer)) = self.stage
+        if let Stage::Http(answer) | Stage::Tls(_, Some(Asked::Http1(answer))) = self.stage
             && spare.len() < SPARE
         {
             spare.push(answer);
@@ -314,8 +351,12 @@ impl Probe {
 
     fn read_tls(&mut self, turn: &mut Turn<'_>) -> Result<More, Found> {
         let failed = self.failed();
-        let Stage::Tls(tls, answer) = &mut self.stage else { return Ok(More::Later) };
-        let question = match &*self.target.check {
+        if self.unsent.len() > UNSENT {
+            return Err(Found::because(failed, "takes nothing of what it asks for"));
+        }
+        let target = Arc::clone(&self.target);
+        let Stage::Tls(tls, asked) = &mut self.stage else { return Ok(More::Later) };
+        let question = match &*target.check {
             HealthCheck::Http(check) | HealthCheck::Https(check) => Some(check),
             _ => None,
         };
@@ -328,15 +369,12 @@ impl Probe {
         let processed = tls.process_new_packets().map_err(|error| error.to_string());
         let ended = match processed {
             Ok(state) => {
-                if answer.is_none() && !tls.is_handshaking() {
+                if asked.is_none() && !tls.is_handshaking() {
                     // To a target that is only connected to, the handshake is the answer.
                     let Some(check) = question else { return Ok(More::Done(Found::new(CheckStatus::L6Ok))) };
                     let mut request = Vec::with_capacity(128);
-                    http::request(check, &mut request);
-                    tls.writer()
-                        .write_all(&request)
-                        .map_err(|error| Found::error(CheckStatus::L7Response, &error))?;
-                    *answer = Some(turn.answer());
+                    *asked = Some(Asked::begin(check, &target, tls, turn, &mut request)?);
+                    say(tls, &request)?;
                 }
                 n == 0 || state.peer_has_closed()
             }
@@ -347,16 +385,18 @@ impl Probe {
             }
         };
         let mut found = None;
-        if let (Some(answer), Some(check)) = (answer, question) {
+        if let (Some(asked), Some(check)) = (asked, question) {
+            let mut more = Vec::new();
             while found.is_none() {
                 match tls.reader().read(turn.scratch) {
-                    Ok(n) if n > 0 => found = answer.take(check, &turn.scratch[..n], false),
+                    Ok(n) if n > 0 => found = asked.take(check, &turn.scratch[..n], false, &mut more),
                     _ => break,
                 }
             }
             if ended {
-                found = found.or_else(|| answer.take(check, b"", true));
+                found = found.or_else(|| asked.take(check, b"", true, &mut more));
             }
+            say(tls, &more)?;
         } else if ended {
             found = Some(Found::because(failed, "connection closed in the handshake"));
         }
@@ -368,6 +408,10 @@ impl Probe {
         self.flush()?;
         Ok(More::Perhaps)
     }
+}
+
+fn say(tls: &mut ClientConnection, text: &[u8]) -> Result<(), Found> {
+    tls.writer().write_all(text).map_err(|error| Found::error(CheckStatus::L7Response, &error))
 }
 
 /// What a read of TLS came to.

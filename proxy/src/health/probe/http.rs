@@ -86,7 +86,7 @@ impl Answer {
     }
 }
 
-fn judge(check: &HttpCheck, code: u16) -> Found {
+pub(super) fn judge(check: &HttpCheck, code: u16) -> Found {
     let expected = check.expected_codes.iter().any(|&(from, to)| (from..=to).contains(&code));
     let mut found = match expected {
         true => Found::new(CheckStatus::L7Ok),

@@ -1,12 +1,13 @@
 //! The probes: one connection, one question, one [`Outcome`], within one deadline for all of it.
 //!
 //! `prober` has all that are under way in one epoll instance, `dialogue` is one of them; what is said and how an answer is judged, without sockets,
-//! is in `http`, `tls` and `ping`. Written against sockets directly rather than on an HTTP client: the request is to be
+//! is in `http`, `http2`, `tls` and `ping`. Written against sockets directly rather than on an HTTP client: the request is to be
 //! HAProxy's to the byte, of the response no more than the head is wanted, and a probe is to cost little more than its
 //! packets. Nothing of what a target sends is kept.
 
 mod dialogue;
 mod http;
+mod http2;
 mod outcome;
 mod ping;
 pub(super) mod prober;
