@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::PathBuf,
 };
@@ -18,9 +18,6 @@ use super::{Failed, SHARED, Staged, Store, is_there, remove_if_there, share};
 
 /// The directory.
 const DIRECTORY: &str = "certificates";
-
-/// The most bytes of a file: those of a bundle.
-const MAX_BYTES: u64 = amphora_bundle::MAX_BYTES as u64;
 
 /// What a certificate's file is called behind its id.
 const SUFFIX: &str = ".pem";
@@ -74,15 +71,7 @@ impl Store {
     /// # Errors
     /// When it is not there, cannot be read, or is longer than any that is stored.
     pub fn read_certificate(&self, id: &CertificateId) -> io::Result<Zeroizing<Vec<u8>>> {
-        let file = File::open(self.certificate(id))?;
-        // With room for all of it, and for the read that finds its end: it does not grow out of that, and leaves nothing behind.
-        let length = file.metadata()?.len().min(MAX_BYTES);
-        let mut text = Zeroizing::new(Vec::with_capacity(length as usize + 32));
-        file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(text)
+        amphora_bundle::read_file(&self.certificate(id))
     }
 
     /// Lets this group read the certificates that are there. The directory may be anybody's making: a tmpfs has the mode of its

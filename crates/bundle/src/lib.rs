@@ -17,7 +17,12 @@ mod judge;
 mod pem;
 mod pkcs12;
 
-use std::sync::Arc;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+};
 
 use amphora_x509::{Certificate, RevocationList};
 use rustls::sign::SigningKey;
@@ -135,6 +140,23 @@ impl Bundle {
     pub fn describe(&self) -> Description {
         describe::describe(self)
     }
+}
+
+/// Reads a file that a bundle is kept in. Blocks on the disk.
+///
+/// # Errors
+/// When it is not there, cannot be read, or has more than [`MAX_BYTES`].
+#[expect(clippy::disallowed_methods, reason = "for threads that may block, as it says")]
+pub fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let (file, most) = (File::open(path)?, MAX_BYTES as u64);
+    // With room for all of it, and for the read that finds its end: it does not grow out of that, and leaves nothing behind.
+    let length = file.metadata()?.len().min(most);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 32));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 /// Whether this begins as DER and BER do: a SEQUENCE of more than 127 bytes, or of a length that comes at its end. A text may begin with
