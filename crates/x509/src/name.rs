@@ -24,6 +24,8 @@ pub struct Attribute<'a> {
     pub tag: u8,
     /// Its value, as it is there.
     pub value: &'a [u8],
+    /// The value with its tag and length.
+    pub der: &'a [u8],
 }
 
 impl<'a> Name<'a> {
@@ -74,7 +76,7 @@ impl<'a> Name<'a> {
     /// at its ends and with one space for each that is inside, as OpenSSL compares (and RFC 5280 section 7.1 asks for).
     pub fn canonical(&self) -> Vec<u8> {
         let mut sets: Vec<Vec<Vec<u8>>> = Vec::new();
-        for Attribute { set, oid, tag, value } in self.attributes() {
+        for Attribute { set, oid, tag, value, .. } in self.attributes() {
             let mut attribute = Vec::with_capacity(oid.len() + value.len() + 16);
             let value = match text(tag, value) {
                 Some(text) => {
@@ -105,7 +107,13 @@ fn attribute<'a>(set: &mut Reader<'a>, at: usize) -> Option<Attribute<'a>> {
     let mut attribute = set.enter(tag::SEQUENCE)?;
     let oid = attribute.expect(tag::OBJECT_IDENTIFIER)?.content;
     let value = attribute.element()?;
-    attribute.is_empty().then_some(Attribute { set: at, oid, tag: value.tag, value: value.content })
+    attribute.is_empty().then_some(Attribute {
+        set: at,
+        oid,
+        tag: value.tag,
+        value: value.content,
+        der: value.whole,
+    })
 }
 
 /// A string of ASN.1 as text: UTF8String, PrintableString, IA5String and VisibleString as they are, T61String read as Latin-1

@@ -19,6 +19,8 @@ oids! {
     KEY_USAGE = [0x55, 0x1d, 15];
     /// `subjectAltName`, 2.5.29.17.
     SUBJECT_ALT_NAME = [0x55, 0x1d, 17];
+    /// `issuerAltName`, 2.5.29.18.
+    ISSUER_ALT_NAME = [0x55, 0x1d, 18];
     /// `basicConstraints`, 2.5.29.19.
     BASIC_CONSTRAINTS = [0x55, 0x1d, 19];
     /// `cRLReason`, 2.5.29.21.

@@ -105,6 +105,10 @@ pub(super) struct World {
     pub(super) shown: Vec<Shown>,
 }
 
+/// `keyUsage` without any bit, which RFC 5280 section 4.2.1.3 forbids.
+const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
+const NO_USAGE: &[u8] = &[3, 2, 0, 0];
+
 fn changed(mut params: CertificateParams, change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
     change(&mut params);
     params
@@ -169,6 +173,19 @@ impl World {
             extension.set_criticality(critical);
             of_root.push((name, changed(plain(), |p| p.custom_extensions.push(extension))));
         }
+        // What is not in its form spoils the certificate, whether or not anybody asks for it.
+        let with = |oid: &[u64], content: &[u8]| {
+            let extension = CustomExtension::from_oid_content(oid, content.to_vec());
+            move |p: &mut CertificateParams| p.custom_extensions.push(extension)
+        };
+        let no_usage = with(KEY_USAGE, NO_USAGE);
+        of_root.extend([
+            ("no usage at all", changed(plain(), no_usage.clone())),
+            ("spoilt points of distribution", changed(plain(), with(&[2, 5, 29, 31], &[5, 0]))),
+            ("spoilt identifier", changed(plain(), with(&[2, 5, 29, 14], &[5, 0]))),
+            ("spoilt address blocks", changed(plain(), with(&[1, 3, 6, 1, 5, 5, 7, 1, 7], &[5, 0]))),
+            ("spoilt policies", changed(plain(), with(&[2, 5, 29, 32], &[5, 0]))),
+        ]);
         let subject = |entries: &[(DnType, DnValue)]| {
             changed(plain(), |p| {
                 p.distinguished_name = DistinguishedName::new();
@@ -284,7 +301,18 @@ impl World {
         let own = leaf_params("own", &[]).self_signed(&key).unwrap().pem() + &key.serialize_pem();
         self.show("self-signed", own, &[]);
 
+        let no_authority_key = |p: &mut CertificateParams| p.key_usages.clear();
         let middles: Vec<(&str, CertificateParams)> = vec![
+            ("without a usage", changed(changed(authority_params("M"), no_authority_key), no_usage)),
+            ("spoilt", changed(authority_params("M"), with(&[2, 5, 29, 31], &[5, 0]))),
+            (
+                "of no mailboxes of a host",
+                changed(authority_params("M"), |p| {
+                    let excluded_subtrees = vec![GeneralSubtree::Rfc822Name("bad.example".to_owned())];
+                    p.name_constraints =
+                        Some(NameConstraints { permitted_subtrees: Vec::new(), excluded_subtrees });
+                }),
+            ),
             ("no authority", changed(authority_params("M"), |p| p.is_ca = IsCa::ExplicitNoCa)),
             (
                 "no constraints",
@@ -333,6 +361,14 @@ impl World {
                 "length 0" => {
                     let low = middle.below("Low");
                     self.show("two below length 0", low.issue(&leaf()), &[&low.pem(), &pem]);
+                }
+                "of no mailboxes of a host" => {
+                    for mailbox in ["a@good.example", "a@bad.example", "bad.example", ""] {
+                        let named = changed(leaf(), |p| {
+                            p.subject_alt_names.push(SanType::Rfc822Name(mailbox.try_into().unwrap()));
+                        });
+                        self.show(&format!("constrained mailbox {mailbox}"), middle.issue(&named), &[&pem]);
+                    }
                 }
                 "of names" => {
                     for host in ["a.good.example", "good.example", "bad.example", "x.bad.good.example"] {

@@ -5,7 +5,9 @@ use amphora_x509::{Certificate, oid};
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    Authorities, Purpose, UNDERSTOOD, VerifyError, crl, names,
+    Authorities, Purpose, UNDERSTOOD, VerifyError, crl,
+    issued::{is_well_formed, may_have_issued, may_have_signed_itself},
+    names,
     signature::{is_signed, is_strong, is_weak},
 };
 
@@ -38,20 +40,10 @@ impl<'a> Link<'a> {
         self.subject == self.issuer
     }
 
-    /// `EXFLAG_SS`: and its authority key identifier, if any, is its own.
+    /// `EXFLAG_SS`: and it may have signed itself.
     fn is_self_signed(&self) -> bool {
-        self.is_self_issued() && names_key(&self.certificate, &self.certificate)
+        self.is_self_issued() && may_have_signed_itself(&self.certificate)
     }
-}
-
-/// Whether the `authorityKeyIdentifier` of one, if any, is that of the other (X509_check_akid).
-fn names_key(one: &Certificate<'_>, issuer: &Certificate<'_>) -> bool {
-    let Ok(Some(named)) = one.extensions.authority_key_identifier() else { return true };
-    let key = issuer.extensions.subject_key_identifier().ok().flatten();
-    let same_key = named.key.zip(key).is_none_or(|(named, key)| named == key);
-    let same_serial = named.serial.is_none_or(|serial| serial == issuer.serial);
-    let same_name = named.issuer.is_none_or(|name| name.canonical() == issuer.issuer.canonical());
-    same_key && same_serial && same_name
 }
 
 pub(super) fn verify(
@@ -91,8 +83,10 @@ fn build<'a>(
     loop {
         let depth = chain.len();
         let last = &chain[depth - 1];
-        let self_signed = last.is_self_signed();
-        let found = if depth > MAX_DEPTH {
+        // What is spoilt has no issuer, not even itself.
+        let spoilt = !is_well_formed(&last.certificate);
+        let self_signed = !spoilt && last.is_self_signed();
+        let found = if spoilt || depth > MAX_DEPTH {
             None
         } else {
             best(authorities.named(&last.issuer), &last.certificate, now)
@@ -115,7 +109,7 @@ fn build<'a>(
             }
             _ => {}
         }
-        if look_in_others && !self_signed && depth <= MAX_DEPTH {
+        if look_in_others && !spoilt && !self_signed && depth <= MAX_DEPTH {
             let issuers = others.iter().copied().filter(|other| other.subject.canonical() == last.issuer);
             if let Some(issuer) = best(issuers, &last.certificate, now) {
                 others.retain(|other| !std::ptr::eq(other.der, issuer.der));
@@ -145,7 +139,7 @@ fn best<'a>(
     now: i64,
 ) -> Option<Certificate<'a>> {
     let mut latest: Option<Certificate<'a>> = None;
-    for candidate in candidates.filter(|candidate| names_key(subject, candidate)) {
+    for candidate in candidates.filter(|candidate| may_have_issued(candidate, subject)) {
         if check_time(&candidate, now).is_ok() {
             return Some(candidate);
         }
@@ -223,21 +217,14 @@ const NETSCAPE_SSL_CA: u16 = 1 << 5;
 const NETSCAPE_ANY_CA: u16 = 1 << 5 | 1 << 6 | 1 << 7;
 
 impl Said {
-    /// `None` when an extension is not in its form, or comes twice.
+    /// `None` when an extension is not in its form.
     fn read(link: &Link<'_>) -> Option<Self> {
         let extensions = &link.certificate.extensions;
-        if extensions.has_duplicates() {
-            return None;
-        }
         let constraints = extensions.basic_constraints().ok()?;
         let purposes = extensions.extended_key_usage().ok()?;
         let has = |wanted: &[&[u8]]| {
             purposes.as_ref().is_none_or(|purposes| purposes.iter().any(|purpose| wanted.contains(purpose)))
         };
-        // Read here so that what is not in its form is refused and not passed over.
-        extensions.subject_alt_names().ok()?;
-        extensions.subject_key_identifier().ok()?;
-        extensions.authority_key_identifier().ok()?;
         Some(Self {
             authority: constraints.map(|constraints| constraints.authority),
             path_length: constraints.and_then(|constraints| constraints.path_length),

@@ -101,6 +101,8 @@ codes! {
     ExcludedViolation = 48, Unknown, "excluded subtree violation";
     /// A constraint on names of a form that is not known.
     UnsupportedConstraint = 51, Unknown, "unsupported name constraint type";
+    /// A name that is none of its kind, where there are constraints on such.
+    UnsupportedNameSyntax = 53, Unknown, "unsupported or invalid name syntax";
     /// It is for another host.
     HostnameMismatch = 62, BadCertificate, "hostname mismatch";
     /// Its key is too small.

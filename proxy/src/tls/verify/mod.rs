@@ -10,6 +10,7 @@
 mod chain;
 mod crl;
 mod error;
+mod issued;
 mod names;
 mod signature;
 

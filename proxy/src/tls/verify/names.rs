@@ -1,6 +1,6 @@
 //! `nameConstraints` (RFC 5280 section 4.2.1.10), as OpenSSL's `check_name_constraints` does.
 
-use amphora_x509::{Certificate, GeneralName, Reader, oid, tag, text};
+use amphora_x509::{Certificate, Extensions, GeneralName, Reader, oid, tag, text};
 
 use super::{VerifyError, chain::Link};
 
@@ -19,6 +19,12 @@ pub(super) fn check(chain: &[Link<'_>]) -> Result<(), VerifyError> {
         }
     }
     Ok(())
+}
+
+/// Whether `nameConstraints`, if there are any, are in their form.
+pub(super) fn are_well_formed(extensions: &Extensions<'_>) -> bool {
+    let constraints = extensions.find(oid::NAME_CONSTRAINTS);
+    constraints.is_none_or(|constraints| Constraints::read(constraints.value).is_some())
 }
 
 #[derive(Default)]
@@ -60,6 +66,9 @@ impl<'a> Constraints<'a> {
         }
         let attributes = || certificate.subject.attributes();
         for email in attributes().filter(|attribute| attribute.oid == oid::EMAIL_ADDRESS) {
+            if email.tag != tag::IA5_STRING {
+                return Err(VerifyError::UnsupportedNameSyntax);
+            }
             self.judge(&GeneralName::Email(email.value))?;
         }
         let alternatives =
@@ -69,8 +78,13 @@ impl<'a> Constraints<'a> {
         }
         if leaf && !alternatives.into_iter().any(|name| matches!(name, GeneralName::Dns(_))) {
             for name in attributes().filter(|attribute| attribute.oid == oid::COMMON_NAME) {
-                if let Some(host) = text(name.tag, name.value).filter(|host| is_host(host)) {
-                    self.judge(&GeneralName::Dns(host.as_bytes()))?;
+                let name = text(name.tag, name.value).ok_or(VerifyError::UnsupportedNameSyntax)?;
+                let name = name.trim_end_matches('\0');
+                if name.contains('\0') {
+                    return Err(VerifyError::UnsupportedNameSyntax);
+                }
+                if is_host(name) {
+                    self.judge(&GeneralName::Dns(name.as_bytes()))?;
                 }
             }
         }
@@ -113,14 +127,9 @@ fn is_within(name: &GeneralName<'_>, subtree: &Subtree<'_>) -> Result<bool, Veri
             name.canonical().starts_with(&base.canonical())
         }
         (GeneralName::Dns(host), GeneralName::Dns(base)) => host_within(host, base),
-        (GeneralName::Email(address), GeneralName::Email(base)) => email_within(address, base),
-        (GeneralName::Uri(uri), GeneralName::Uri(base)) => uri_within(uri, base),
-        (GeneralName::Ip(address), GeneralName::Ip(base)) => {
-            base.len() == 2 * address.len() && {
-                let (network, mask) = base.split_at(address.len());
-                address.iter().zip(network).zip(mask).all(|((a, n), m)| a & m == n & m)
-            }
-        }
+        (GeneralName::Email(address), GeneralName::Email(base)) => email_within(address, base)?,
+        (GeneralName::Uri(uri), GeneralName::Uri(base)) => uri_within(uri, base)?,
+        (GeneralName::Ip(address), GeneralName::Ip(base)) => address_within(address, base)?,
         _ => return Err(VerifyError::UnsupportedConstraint),
     })
 }
@@ -134,38 +143,56 @@ fn host_within(host: &[u8], base: &[u8]) -> bool {
 }
 
 /// `nc_email`: a mailbox, the mailboxes of a host, or those of all hosts below a name that begins with a dot.
-fn email_within(address: &[u8], base: &[u8]) -> bool {
+///
+/// # Errors
+/// It is no address: whether it is one that must not be cannot be said.
+fn email_within(address: &[u8], base: &[u8]) -> Result<bool, VerifyError> {
     let split = |text: &'_ [u8]| text.iter().rposition(|byte| *byte == b'@');
-    let Some(at) = split(address) else { return false };
+    let at = split(address).ok_or(VerifyError::UnsupportedNameSyntax)?;
     let (local, host) = (&address[..at], &address[at + 1..]);
-    match split(base) {
+    Ok(match split(base) {
         None if base.starts_with(b".") => host.len() > base.len() && host_within(host, base),
         None => host.eq_ignore_ascii_case(base),
         Some(at) => {
             let (mailbox, base) = (&base[..at], &base[at + 1..]);
             (mailbox.is_empty() || mailbox == local) && host.eq_ignore_ascii_case(base)
         }
+    })
+}
+
+/// `nc_ip`: an address in a network of its kind.
+///
+/// # Errors
+/// One of both is none.
+fn address_within(address: &[u8], base: &[u8]) -> Result<bool, VerifyError> {
+    if !matches!(address.len(), 4 | 16) || !matches!(base.len(), 8 | 32) {
+        return Err(VerifyError::UnsupportedNameSyntax);
     }
+    let Some((network, mask)) = base.split_at_checked(address.len()) else { return Ok(false) };
+    let inside = address.iter().zip(network).zip(mask).all(|((a, n), m)| a & m == n & m);
+    Ok(network.len() == mask.len() && inside)
 }
 
 /// `nc_uri`: a host, or those below a name that begins with a dot.
-fn uri_within(uri: &[u8], base: &[u8]) -> bool {
-    let Some(colon) = uri.iter().position(|byte| *byte == b':') else { return false };
-    let Some(rest) = uri[colon + 1..].strip_prefix(b"//") else { return false };
-    let end = rest.iter().position(|byte| matches!(byte, b':' | b'/')).unwrap_or(rest.len());
-    let host = &rest[..end];
-    if host.is_empty() {
-        return false;
-    }
-    if base.starts_with(b".") {
-        return host.len() > base.len() && host_within(host, base);
-    }
-    host.eq_ignore_ascii_case(base)
+///
+/// # Errors
+/// It has no host.
+fn uri_within(uri: &[u8], base: &[u8]) -> Result<bool, VerifyError> {
+    let host = || {
+        let colon = uri.iter().position(|byte| *byte == b':')?;
+        let rest = uri[colon + 1..].strip_prefix(b"//")?;
+        let end = rest.iter().position(|byte| matches!(byte, b':' | b'/')).unwrap_or(rest.len());
+        Some(&rest[..end]).filter(|host| !host.is_empty())
+    };
+    let host = host().ok_or(VerifyError::UnsupportedNameSyntax)?;
+    Ok(match base.first() {
+        Some(b'.') => host.len() > base.len() && host_within(host, base),
+        _ => host.eq_ignore_ascii_case(base),
+    })
 }
 
 /// `cn2dnsid`: whether a common name looks like a host's.
 fn is_host(name: &str) -> bool {
-    let name = name.trim_end_matches('\0');
     let label = |label: &str| {
         !label.is_empty()
             && !label.starts_with('-')
@@ -201,17 +228,34 @@ mod tests {
             ("a@example", ".example", false),
             ("a@b.example", "a@B.example", true),
             ("A@b.example", "a@b.example", false),
-            ("b.example", "b.example", false),
         ] {
-            assert_eq!(email_within(address.as_bytes(), base.as_bytes()), within, "{address} {base}");
+            assert_eq!(email_within(address.as_bytes(), base.as_bytes()), Ok(within), "{address} {base}");
         }
         for (uri, base, within) in [
             ("https://a.example/x", "a.example", true),
             ("https://a.example:1/x", ".example", true),
             ("https://b.a.example", "a.example", false),
-            ("urn:x", "x", false),
         ] {
-            assert_eq!(uri_within(uri.as_bytes(), base.as_bytes()), within, "{uri} {base}");
+            assert_eq!(uri_within(uri.as_bytes(), base.as_bytes()), Ok(within), "{uri} {base}");
+        }
+        let network = [10, 0, 0, 0, 255, 0, 0, 0];
+        assert_eq!(address_within(&[10, 1, 2, 3], &network), Ok(true));
+        assert_eq!(address_within(&[11, 1, 2, 3], &network), Ok(false));
+        assert_eq!(address_within(&[10; 16], &network), Ok(false));
+        assert_eq!(address_within(&[10, 1, 2, 3], &[0; 32]), Ok(false));
+    }
+
+    #[test]
+    fn what_is_no_name_of_its_kind_is_neither_inside_nor_outside() {
+        let no_name = Err(VerifyError::UnsupportedNameSyntax);
+        for address in ["b.example", ""] {
+            assert_eq!(email_within(address.as_bytes(), b"b.example"), no_name, "{address}");
+        }
+        for uri in ["urn:x", "x", "https:/x", "https://", "https://:80/"] {
+            assert_eq!(uri_within(uri.as_bytes(), b"x"), no_name, "{uri}");
+        }
+        for (address, network) in [(3, 8), (4, 6), (5, 10), (4, 0)] {
+            assert_eq!(address_within(&vec![0; address], &vec![0; network]), no_name, "{address} {network}");
         }
     }
 }

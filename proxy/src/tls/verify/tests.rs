@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyIdMethod, SerialNumber, date_time_ymd};
+use rcgen::{
+    CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyIdMethod, KeyPair, SerialNumber, date_time_ymd,
+};
 
 use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
 
@@ -85,6 +87,22 @@ fn chains_end_in_a_root_that_is_known() {
     ] {
         assert_eq!(Case::new(authorities, shown).verify(), expected);
     }
+}
+
+#[test]
+fn a_root_that_cannot_have_signed_itself_is_none() {
+    // By its name it has; but its own key makes no signatures of that kind.
+    let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let other = Authority {
+        certificate: authority_params("root").self_signed(&key).unwrap(),
+        issuer: Issuer::new(authority_params("root"), key),
+    };
+    let mut params = authority_params("root");
+    params.use_authority_key_identifier_extension = false;
+    let odd = Authority::with(params, Some(&other));
+    let shown = || odd.issue(&leaf_params("a", &[]));
+    assert_eq!(Case::new(&[&odd], shown()).verify(), Err(VerifyError::UnableToGetIssuer));
+    assert_eq!(Case::new(&[&Authority::root("other"), &odd, &other], shown()).verify(), Ok(()));
 }
 
 #[test]
