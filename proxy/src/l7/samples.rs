@@ -148,9 +148,10 @@ impl Samples {
         let mut has_host = false;
         for index in 0..request.header_count() {
             let (name, value) = request.header(index);
-            has_host |= name.eq_ignore_ascii_case(b"host");
             if let Some(subject) = subjects.find_header(name) {
-                let host = request.normalized_host().filter(|_| name.eq_ignore_ascii_case(b"host"));
+                let is_host = name.eq_ignore_ascii_case(b"host");
+                has_host |= is_host;
+                let host = request.normalized_host().filter(|_| is_host);
                 let (index, value) = host.map_or((index, value), |host| (NONE as usize, host));
                 let connection = name.eq_ignore_ascii_case(b"connection");
                 if connection && value.trim_ascii().is_empty() {

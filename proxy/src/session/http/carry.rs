@@ -382,7 +382,13 @@ impl Times {
         let total = ended.duration_since(self.begun).as_micros() as u64;
         at.total_time_us.add(total);
         if let Some(response) = self.response_us {
-            at.times.add(self.ready_at.duration_since(self.begun).as_micros() as u64, response, total);
+            // Most find a connection.
+            let connect = if self.ready_at == self.begun {
+                0
+            } else {
+                self.ready_at.duration_since(self.begun).as_micros() as u64
+            };
+            at.times.add(connect, response, total);
         }
     }
 }
