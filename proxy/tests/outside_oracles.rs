@@ -234,6 +234,18 @@ proptest! {
         }
         oracle::http2_server(&data);
     }
+
+    #[test]
+    fn header_blocks_are_decoded_within_bounds(
+        blocks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8),
+    ) {
+        let mut data = Vec::new();
+        for block in blocks {
+            data.extend((block.len() as u16).to_be_bytes());
+            data.extend(block);
+        }
+        oracle::hpack(&data);
+    }
 }
 
 /// A hello of HTTP/1.1 over TLS 1.3 for a.b.example, without the head of its record and its message.

@@ -19,6 +19,11 @@ impl Inlet {
         Self { pool: pool.clone(), buffer: None }
     }
 
+    /// With what was read already, if anything.
+    pub(crate) fn begun(pool: &BufferPool, begun: Option<Buffer>) -> Self {
+        Self { pool: pool.clone(), buffer: begun.filter(|buffer| !buffer.is_empty()) }
+    }
+
     /// The bytes that were read and not consumed.
     #[inline]
     pub(crate) fn filled(&self) -> &[u8] {

@@ -245,10 +245,12 @@ fn http2<T>(counters: &PerWorker<T>, of: fn(&T) -> &Http2Counters) -> Http2Stats
             header_block: excess(Excess::HeaderBlock),
             memory: excess(Excess::Memory),
             library: excess(Excess::Library),
+            stray_heads: excess(Excess::StrayHeads),
             protocol: fault(Fault::Protocol),
             flow_control: fault(Fault::FlowControl),
             stream_closed: fault(Fault::StreamClosed),
             frame_size: fault(Fault::FrameSize),
+            compression: fault(Fault::Compression),
         },
     }
 }

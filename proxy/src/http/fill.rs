@@ -8,7 +8,7 @@ use super::{
     fields::{Fields, Span},
     head::{RequestHead, RequestLine, ResponseHead, StatusLine},
     method::{Method, Version},
-    names::Known,
+    names::{Known, KnownSet},
     scan,
     target::{Named, Target, authority_port, default_port, is_scheme},
 };
@@ -224,6 +224,33 @@ impl RequestLine {
     }
 }
 
+/// What a connection of HTTP/1.1 has, and none of HTTP/2 (RFC 9113 section 8.2.2).
+const OF_CONNECTION: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
+
+/// Checks a field of a head or of trailers that has come decoded, and is no pseudo-header field; says what its name is.
+///
+/// # Errors
+/// When HTTP/2 does not have it, or HTTP/1.1.
+pub(crate) fn check_field(name: &[u8], value: &[u8]) -> Result<Known, Reject> {
+    let known = Known::of(name);
+    if !scan::is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
+        return Err(Reject::BadRequest("field name is not a token in lower case"));
+    }
+    if scan::value_end(value, 0) < value.len() {
+        return Err(Reject::BadRequest("control byte in a field value"));
+    }
+    if OF_CONNECTION.contains(known) {
+        return Err(Reject::BadRequest("field of a connection of HTTP/1.1"));
+    }
+    Ok(known)
+}
+
 /// A head that is being written.
 struct Arena<'a> {
     text: &'a mut Vec<u8>,
@@ -245,24 +272,7 @@ impl Arena<'_> {
         if self.bytes > MAX_HEAD {
             return Err(Reject::HeadTooLarge);
         }
-        let known = Known::of(name);
-        if !scan::is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
-            return Err(Reject::BadRequest("field name is not a token in lower case"));
-        }
-        if scan::value_end(value, 0) < value.len() {
-            return Err(Reject::BadRequest("control byte in a field value"));
-        }
-        let of_connection = [
-            Known::Connection,
-            Known::KeepAlive,
-            Known::ProxyConnection,
-            Known::TransferEncoding,
-            Known::Upgrade,
-        ];
-        if of_connection.contains(&known) {
-            return Err(Reject::BadRequest("field of a connection of HTTP/1.1"));
-        }
-        Ok((known, scan::trim(value)))
+        Ok((check_field(name, value)?, scan::trim(value)))
     }
 
     /// Writes a field.

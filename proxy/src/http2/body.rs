@@ -2,20 +2,19 @@
 //! written onwards, and what is to go is taken only when there is room for it.
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     fmt,
-    rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use ::http::{HeaderMap, Response};
+use ::http::Response;
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
 use super::{
     budget::{Budget, Charge},
-    transport::Wire,
+    heads::StreamHeads,
+    hpack::FieldList,
 };
 use crate::conn::Buffer;
 
@@ -131,29 +130,20 @@ pub struct RecvBody {
     end: Option<Result<(), Broken>>,
     /// Bytes that were handed out, or have not been, and are not released.
     unreleased: usize,
-    /// The connection, of a response.
-    wire: Option<Rc<RefCell<Wire>>>,
+    heads: StreamHeads,
 }
 
 impl RecvBody {
-    pub(super) fn new(stream: RecvStream) -> Self {
+    pub(super) fn new(stream: RecvStream, heads: StreamHeads) -> Self {
         // Of a message without a body nothing is asked any more.
         let end = stream.is_end_stream().then_some(Ok(()));
-        Self { stream, queue: VecDeque::new(), small: Vec::new(), end, unreleased: 0, wire: None }
+        Self { stream, queue: VecDeque::new(), small: Vec::new(), end, unreleased: 0, heads }
     }
 
-    /// That of a response, which may end before its request does: the member resets the stream with NO_ERROR then (RFC 9113
-    /// section 8.1), and the library forgets that it was whole.
-    pub(super) fn of_member(stream: RecvStream, wire: Rc<RefCell<Wire>>) -> Self {
-        Self { wire: Some(wire), ..Self::new(stream) }
-    }
-
+    /// A response may end before its request does: the member resets the stream with NO_ERROR then (RFC 9113 section 8.1), and
+    /// the library forgets that it was whole.
     fn is_whole(&self, broken: Broken) -> bool {
-        broken == Broken::Reset(Reason::NO_ERROR)
-            && self
-                .wire
-                .as_ref()
-                .is_some_and(|wire| wire.borrow().guard.was_whole(self.stream.stream_id().as_u32()))
+        broken == Broken::Reset(Reason::NO_ERROR) && self.heads.was_whole()
     }
 
     /// Whether nothing comes: the head has ended the stream.
@@ -214,9 +204,9 @@ impl RecvBody {
     ///
     /// # Errors
     /// As [`poll_data`](Self::poll_data).
-    pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Broken>> {
+    pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<FieldList>, Broken>> {
         match ready!(self.stream.poll_trailers(cx)) {
-            Ok(trailers) => Poll::Ready(Ok(trailers)),
+            Ok(trailers) => Poll::Ready(Ok(trailers.and_then(|_| self.heads.take()))),
             Err(error) => {
                 let broken = Broken::of(&error);
                 Poll::Ready(if self.is_whole(broken) { Ok(None) } else { Err(broken) })
@@ -299,8 +289,8 @@ impl SendBody {
     ///
     /// # Errors
     /// When the stream, or its connection, has ended.
-    pub fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), Broken> {
-        self.stream.send_trailers(trailers).map_err(|error| Broken::of(&error))
+    pub fn send_trailers(&mut self, trailers: FieldList) -> Result<(), Broken> {
+        self.stream.send_trailers(super::head::map_of(&trailers)).map_err(|error| Broken::of(&error))
     }
 
     /// Ready when the peer has reset the stream, or the connection has ended.

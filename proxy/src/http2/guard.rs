@@ -1,9 +1,9 @@
 //! Frames that cost more than they carry (RFC 9113 section 10.5), counted before they reach the library.
 //!
 //! A [`Guard`] follows the frames of both directions as bytes pass, whatever they are cut into; it keeps some bytes of state,
-//! has no clock, and decodes nothing. What a client sends to make us work is paid for with tokens: there are some at first,
-//! some come back with time, and some with work that is of use (streams opened, data sent). Who has none left is told
-//! ENHANCE_YOUR_CALM.
+//! has no clock, and decodes nothing. Of what comes it tells header blocks apart, which do not go on to the library. What a
+//! peer sends to make us work is paid for with tokens: there are some at first, some come back with time, and some with work
+//! that is of use (streams opened, data sent). Who has none left is told ENHANCE_YOUR_CALM.
 //!
 //! | what | at first | a second | besides | who comes closest |
 //! | --- | --- | --- | --- | --- |
@@ -15,7 +15,8 @@
 //! | RST_STREAM | 300 | 20 | 1 for each stream that we have ended, or opened | a browser that leaves a page: 100 at once |
 //! | DATA without data that does not end a stream | 50 | 5 | | none |
 //! | DATA below 16 bytes, of clients | 50,000 | 10,000 | | grpc with the smallest of messages |
-//! | RST_STREAM by us, for what the client did wrong | 100 | 5 | | none |
+//! | RST_STREAM by us, for what the peer did wrong | 100 | 5 | 1 for each stream that we have opened | none |
+//! | HEADERS on a stream that nobody has | 300 | 10 | 4 for each that we have reset | a member that had begun to answer |
 //!
 //! A header block has at most [`MAX_BLOCK`] bytes (four times what we announce, so that who sends more than that is told so by a
 //! 431) in at most [`MAX_CONTINUATIONS`] frames besides the first: clients fill frames, whose size is 16 KiB.
@@ -27,11 +28,13 @@ mod follower;
 mod streams;
 mod tokens;
 mod uploads;
+mod verdict;
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
+pub use self::verdict::{Excess, Fault, Verdict};
 use self::{
-    follower::{Follower, Frame, Settings, flag, kind},
+    follower::{Follower, Frame, HEAD_LEN, flag, kind},
     streams::Streams,
     tokens::Bucket,
     uploads::Uploads,
@@ -45,6 +48,9 @@ pub const MAX_BLOCK: u32 = 64 * 1024;
 
 /// The most CONTINUATION frames of a header block.
 pub const MAX_CONTINUATIONS: u32 = 6;
+
+/// The most bytes of a frame, as it is by default (RFC 9113 section 6.5.2).
+const MAX_FRAME_SIZE: u32 = 16 * 1024;
 
 /// The most bytes of a SETTINGS frame: 32 settings, as nghttp2 has it.
 const MAX_SETTINGS: u32 = 32 * 6;
@@ -62,120 +68,50 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 /// DATA with less than this is counted.
 const SMALL_DATA: u32 = 16;
 
-/// What there was too much of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Excess {
-    /// PING.
-    Pings,
-    /// SETTINGS or GOAWAY, or settings in one frame.
-    Settings,
-    /// PRIORITY, or frames of types that are not known.
-    Priorities,
-    /// WINDOW_UPDATE.
-    WindowUpdates,
-    /// WINDOW_UPDATE for next to nothing.
-    SmallIncrements,
-    /// RST_STREAM (CVE-2023-44487).
-    Resets,
-    /// DATA without data.
-    EmptyData,
-    /// DATA with next to no data.
-    SmallData,
-    /// Errors of the client's that we had to answer with RST_STREAM (CVE-2025-8671).
-    ProvokedResets,
-    /// CONTINUATION in a header block, or the bytes of one (CVE-2024-27316).
-    HeaderBlock,
-    /// What the connection makes us hold: its budget.
-    Memory,
-    /// What the library counts by itself.
-    Library,
-}
-
-impl Excess {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
-        Self::Pings,
-        Self::Settings,
-        Self::Priorities,
-        Self::WindowUpdates,
-        Self::SmallIncrements,
-        Self::Resets,
-        Self::EmptyData,
-        Self::SmallData,
-        Self::ProvokedResets,
-        Self::HeaderBlock,
-        Self::Memory,
-        Self::Library,
-    ];
-
-    /// Its name in metrics and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pings => "pings",
-            Self::Settings => "settings",
-            Self::Priorities => "priorities",
-            Self::WindowUpdates => "window_updates",
-            Self::SmallIncrements => "small_increments",
-            Self::Resets => "resets",
-            Self::EmptyData => "empty_data",
-            Self::SmallData => "small_data",
-            Self::ProvokedResets => "provoked_resets",
-            Self::HeaderBlock => "header_block",
-            Self::Memory => "memory",
-            Self::Library => "library",
-        }
-    }
-}
-
-/// Why a connection is not served on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// ENHANCE_YOUR_CALM.
-    Calm(Excess),
-    /// An error of the connection, for a reason that is for logs.
-    Fault(Fault, &'static str),
-}
-
-/// Errors of a connection (RFC 9113 section 7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Fault {
-    /// PROTOCOL_ERROR.
-    Protocol,
-    /// FLOW_CONTROL_ERROR.
-    FlowControl,
-    /// STREAM_CLOSED.
-    StreamClosed,
-    /// FRAME_SIZE_ERROR.
-    FrameSize,
-}
-
-impl Fault {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Protocol, Self::FlowControl, Self::StreamClosed, Self::FrameSize];
-}
-
-/// How far bytes may go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far bytes are used up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// So many of them.
-    pub length: usize,
+    /// So many of them. The head of a frame is used up as a whole: when it is none, and nothing else is said, it takes more.
+    pub taken: usize,
+    /// What they are.
+    pub piece: Piece,
     /// What then.
     pub then: Then,
 }
 
-/// What comes behind the bytes that may go on.
+/// What bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// All of them are for the library.
+    Onward,
+    /// Those of the range are part of a header block, the others of the frame around it.
+    Block(Range<usize>),
+}
+
+/// What comes behind the bytes that are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// Nothing: these were all.
     More,
-    /// A stream has been opened: it is to be taken over before more goes on.
-    Opened,
+    /// A header block is complete.
+    Head(Opening),
     /// Many small frames have gone on: their streams' tasks are to run before more does.
     Crowded,
     /// Nothing ever.
     Refuse(Verdict),
+}
+
+/// The frame that a header block has begun with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its stream.
+    pub stream: u32,
+    /// The client opens the stream with it.
+    pub opens: bool,
+    /// Nothing follows it.
+    pub ends: bool,
+    /// The stream is to depend on itself, which is an error of its own (RFC 7540 section 5.3.1).
+    pub on_itself: bool,
 }
 
 /// How many frames of each kind have passed.
@@ -208,7 +144,11 @@ const CROWD_SIZE: u32 = 256;
 #[derive(Clone, Debug)]
 pub struct Guard {
     role: Role,
-    inbound: Follower,
+    /// Bytes of a frame that is under way which are for the library.
+    left: u32,
+    /// The same of a frame with a part of a header block, and of the padding behind that.
+    fragment: u32,
+    padding: u32,
     outbound: Follower,
     /// Bytes of the preface that are to come.
     preface: u8,
@@ -224,8 +164,6 @@ pub struct Guard {
     streams: Streams,
     /// Of a member: streams on which a request is under way.
     uploads: Uploads,
-    /// The setting that is under way in a frame of them.
-    setting: Option<Settings>,
     refused: Option<Verdict>,
     frames: Frames,
     pings: Bucket,
@@ -237,6 +175,7 @@ pub struct Guard {
     empty_data: Bucket,
     small_data: Bucket,
     provoked: Bucket,
+    stray: Bucket,
 }
 
 /// Who the peer is.
@@ -250,10 +189,11 @@ pub enum Role {
 
 #[derive(Clone, Copy, Debug)]
 struct Block {
-    stream: u32,
+    opening: Opening,
     bytes: u32,
     continuations: u32,
-    opens: bool,
+    /// The frame that is under way is its last.
+    complete: bool,
 }
 
 impl Guard {
@@ -267,7 +207,9 @@ impl Guard {
         }
         Self {
             role,
-            inbound: Follower::default(),
+            left: 0,
+            fragment: 0,
+            padding: 0,
             outbound,
             preface: if role == Role::Client { PREFACE.len() as u8 } else { 0 },
             begun: false,
@@ -277,7 +219,6 @@ impl Guard {
             last_stream: 0,
             streams: Streams::default(),
             uploads: Uploads::default(),
-            setting: None,
             refused: None,
             frames: Frames::default(),
             pings: bucket(500, 50),
@@ -289,6 +230,7 @@ impl Guard {
             empty_data: bucket(50, 5),
             small_data: bucket(50_000, 10_000),
             provoked: bucket(100, 5),
+            stray: bucket(300, 10),
         }
     }
 
@@ -307,64 +249,91 @@ impl Guard {
         self.block.is_some()
     }
 
-    /// Looks at bytes that have come, `now`, and says how many of them may go on. What may not is to be shown again, but for
-    /// after [`Then::Refuse`], which says so ever after.
-    pub fn inbound(&mut self, bytes: &[u8], now: Instant) -> Pass {
-        let pass = self.follow(bytes, now);
-        self.frames.bytes += pass.length as u64;
+    /// Looks at bytes that have come, `now`, and says how many of them are used up, when the library has room for as many. What
+    /// is not is to be shown again, with more behind it, but for after [`Then::Refuse`], which says so ever after.
+    pub fn inbound(&mut self, bytes: &[u8], room: usize, now: Instant) -> Pass {
+        let pass = self.follow(bytes, room, now);
+        self.frames.bytes += pass.taken as u64;
         pass
     }
 
-    fn follow(&mut self, bytes: &[u8], now: Instant) -> Pass {
-        let mut rest = bytes;
+    fn follow(&mut self, bytes: &[u8], room: usize, now: Instant) -> Pass {
+        let most = bytes.len().min(room);
+        let mut at = 0;
         let then = loop {
             if let Some(verdict) = self.refused {
-                return Pass { length: 0, then: Then::Refuse(verdict) };
-            }
-            if rest.is_empty() {
-                break Then::More;
+                break Then::Refuse(verdict);
             }
             if self.preface > 0 {
-                let n = usize::from(self.preface).min(rest.len());
-                let at = PREFACE.len() - usize::from(self.preface);
-                if rest[..n] != PREFACE[at..at + n] {
+                let n = usize::from(self.preface).min(most - at);
+                if n == 0 {
+                    break Then::More;
+                }
+                let from = PREFACE.len() - usize::from(self.preface);
+                if bytes[at..at + n] == PREFACE[from..from + n] {
+                    self.preface -= n as u8;
+                    at += n;
+                } else {
                     self.refused = Some(Verdict::Fault(Fault::Protocol, "no preface"));
-                    continue;
-                }
-                self.preface -= n as u8;
-                rest = &rest[n..];
-                continue;
-            }
-            if let Some(then) = self.then {
-                if self.inbound.rest(&mut rest) {
-                    self.then = None;
-                    break then;
                 }
                 continue;
             }
-            if let Some(settings) = &mut self.setting {
-                match settings.next(&mut self.inbound, &mut rest) {
-                    Some((INITIAL_WINDOW_SIZE, 0x8000_0000..)) => {
-                        self.refused = Some(Verdict::Fault(Fault::FlowControl, "window beyond 2^31-1"));
-                    }
-                    _ if self.inbound.left == 0 => self.setting = None,
-                    _ => {}
+            if self.left > 0 {
+                let n = (self.left as usize).min(most - at);
+                self.left -= n as u32;
+                at += n;
+                if self.left > 0 {
+                    break Then::More;
                 }
-                continue;
             }
-            let before = rest;
-            let Some(frame) = self.inbound.next(&mut rest) else { continue };
+            if let Some(then) = self.then.take() {
+                break then;
+            }
+            let in_fragment = self.fragment + self.padding > 0;
+            let frame = if in_fragment { None } else { Frame::first_of(&bytes[at..]) };
+            let of_block = in_fragment || frame.as_ref().is_some_and(Frame::is_of_block);
+            if of_block && at > 0 {
+                // What is in front of it goes on first.
+                break Then::More;
+            }
+            if in_fragment {
+                return self.pass_fragment(bytes, 0);
+            }
+            let Some(frame) = frame else { break Then::More };
             match self.came(&frame, now) {
-                Err(verdict) => {
-                    self.refused = Some(verdict);
-                    return Pass { length: bytes.len() - before.len(), then: Then::Refuse(verdict) };
+                Err(verdict) => self.refused = Some(verdict),
+                Ok(_) if of_block => return self.pass_fragment(bytes, HEAD_LEN + frame.start.len()),
+                Ok(then) => {
+                    self.left = HEAD_LEN as u32 + frame.length;
+                    self.then = (then != Then::More).then_some(then);
                 }
-                Ok(Then::More) => {}
-                Ok(then) if self.inbound.left == 0 => break then,
-                Ok(then) => self.then = Some(then),
             }
         };
-        Pass { length: bytes.len() - rest.len(), then }
+        Pass { taken: at, piece: Piece::Onward, then }
+    }
+
+    /// Takes what there is of a part of a header block, `from` on.
+    fn pass_fragment(&mut self, bytes: &[u8], from: usize) -> Pass {
+        let end = bytes.len().min(from + self.fragment as usize);
+        self.fragment -= (end - from) as u32;
+        let taken = bytes.len().min(end + self.padding as usize);
+        self.padding -= (taken - end) as u32;
+        let ended = self.fragment + self.padding == 0;
+        let whole = self.block.take_if(|block| ended && block.complete);
+        let then = whole.map_or(Then::More, |block| Then::Head(block.opening));
+        Pass { taken, piece: Piece::Block(from..end), then }
+    }
+
+    /// A header block has come on a stream that nobody has, `now`.
+    pub fn stray(&mut self, now: Instant) {
+        if !self.stray.take(now) {
+            self.refuse(Verdict::Calm(Excess::StrayHeads));
+        }
+    }
+
+    /// Lets nothing more pass.
+    pub fn refuse(&mut self, verdict: Verdict) {
+        self.refused.get_or_insert(verdict);
     }
 
     fn came(&mut self, frame: &Frame, now: Instant) -> Result<Then, Verdict> {
@@ -373,20 +342,20 @@ impl Guard {
         {
             return Err(Verdict::Fault(Fault::Protocol, "the first frame is not SETTINGS"));
         }
+        if frame.is_of_block() && frame.length > MAX_FRAME_SIZE {
+            return Err(Verdict::Fault(Fault::FrameSize, "frame that is too long"));
+        }
         if let Some(block) = &mut self.block {
-            if frame.kind != kind::CONTINUATION || frame.stream != block.stream {
+            if frame.kind != kind::CONTINUATION || frame.stream != block.opening.stream {
                 return Err(Verdict::Fault(Fault::Protocol, "frame within a header block"));
             }
             block.continuations += 1;
             block.bytes += frame.length;
-            let opens = block.opens;
             if block.continuations > MAX_CONTINUATIONS || block.bytes > MAX_BLOCK {
                 return Err(Verdict::Calm(Excess::HeaderBlock));
             }
-            if frame.has(flag::END_HEADERS) {
-                self.block = None;
-                return Ok(if opens { Then::Opened } else { Then::More });
-            }
+            block.complete = frame.has(flag::END_HEADERS);
+            self.fragment = frame.length;
             return Ok(Then::More);
         }
         let length = match frame.kind {
@@ -410,7 +379,7 @@ impl Guard {
                     self.uploads.answered(frame.stream);
                 }
                 self.frames.received += 1;
-                let padding = if frame.has(flag::PADDED) { u32::from(frame.start[0]) + 1 } else { 0 };
+                let padding = if frame.has(flag::PADDED) { u32::from(frame.octet()) + 1 } else { 0 };
                 let data = frame.length.saturating_sub(padding);
                 if !frame.has(flag::END_STREAM) {
                     if data == 0 {
@@ -429,6 +398,10 @@ impl Guard {
                 Ok(Then::More)
             }
             kind::HEADERS => {
+                if frame.stream == 0 {
+                    return Err(Verdict::Fault(Fault::Protocol, "HEADERS without a stream"));
+                }
+                let (padding, on_itself) = frame.around_block()?;
                 self.frames.received += 1;
                 let opens = self.role == Role::Client && frame.stream > self.last_stream;
                 if opens {
@@ -445,12 +418,13 @@ impl Guard {
                     self.streams.end(frame.stream);
                     self.uploads.answered(frame.stream);
                 }
-                if !frame.has(flag::END_HEADERS) {
-                    self.block =
-                        Some(Block { stream: frame.stream, bytes: frame.length, continuations: 0, opens });
-                    return Ok(Then::More);
-                }
-                Ok(if opens { Then::Opened } else { Then::More })
+                let ends = frame.has(flag::END_STREAM);
+                let opening = Opening { stream: frame.stream, opens, ends, on_itself };
+                let complete = frame.has(flag::END_HEADERS);
+                self.block = Some(Block { opening, bytes: frame.length, continuations: 0, complete });
+                self.fragment = frame.length - frame.start.len() as u32 - padding;
+                self.padding = padding;
+                Ok(Then::More)
             }
             kind::CONTINUATION => {
                 Err(Verdict::Fault(Fault::Protocol, "CONTINUATION outside of a header block"))
@@ -471,8 +445,14 @@ impl Guard {
                     }
                     kind::PING => calm(self.pings.take(now), Excess::Pings),
                     kind::SETTINGS => {
-                        self.setting = (frame.length > 0).then(Settings::default);
-                        calm(frame.length <= MAX_SETTINGS && self.settings.take(now), Excess::Settings)
+                        calm(frame.length <= MAX_SETTINGS && self.settings.take(now), Excess::Settings)?;
+                        if frame
+                            .settings()
+                            .any(|setting| matches!(setting, (INITIAL_WINDOW_SIZE, 0x8000_0000..)))
+                        {
+                            return Err(Verdict::Fault(Fault::FlowControl, "window beyond 2^31-1"));
+                        }
+                        Ok(Then::More)
                     }
                     kind::GOAWAY => calm(self.settings.take(now), Excess::Settings),
                     kind::WINDOW_UPDATE => {
@@ -508,6 +488,8 @@ impl Guard {
                     if opens {
                         self.last_stream = frame.stream;
                         self.frames.opened += 1;
+                        // What is asked of a member is bounded already.
+                        self.provoked.give(1);
                     }
                     if frame.has(flag::END_STREAM) {
                         self.uploads.end(frame.stream);
@@ -522,6 +504,8 @@ impl Guard {
                 kind::RST_STREAM => {
                     self.uploads.end(frame.stream);
                     self.frames.resets_sent += 1;
+                    // Of an interim response, the response and its trailers some may be on their way.
+                    self.stray.give(4);
                     if is_peers_fault(frame.number()) && !self.provoked.take(now) {
                         let verdict = Verdict::Calm(Excess::ProvokedResets);
                         self.refused.get_or_insert(verdict);

@@ -1,7 +1,9 @@
-//! Heads between the library's types and those that everything else decides by (RFC 9113 section 8).
+//! Heads between HTTP/2 and what everything else decides by (RFC 9113 section 8).
 //!
 //! Requests of clients and responses of members are [filled](crate::http::fill) into an arena, which checks them as those of
 //! HTTP/1.1 are. What goes out is made of views, or of the text that a member of HTTP/1.1 would be sent.
+
+mod read;
 
 use std::net::SocketAddr;
 
@@ -12,11 +14,12 @@ use ::http::{
 use bytes::Bytes;
 use h2::ext::Protocol;
 
+pub use self::read::{
+    RequestContext, is_extended_connect, read_agreement, read_request, read_response, refusal,
+};
+use super::hpack::{Bounds, FieldList};
 use crate::http::{
-    BadResponse, Head, Known, KnownSet, MAX_FIELDS, Method, Reject, RequestHead, RequestView, ResponseEdits,
-    ResponseHead, ResponseView,
-    fill::{Content, Pseudo, WEBSOCKET_KEY_LEN},
-    is_forbidden_trailer,
+    BadResponse, Head, Known, KnownSet, RequestView, ResponseEdits, ResponseView, is_forbidden_trailer, scan,
 };
 
 /// What does not go beyond a connection of HTTP/1.1, and may not stand in HTTP/2 (RFC 9113 section 8.2.2).
@@ -28,147 +31,6 @@ const OF_CONNECTION: KnownSet = KnownSet::of(&[
     Known::TransferEncoding,
     Known::Upgrade,
 ]);
-
-/// As many fields as most requests have.
-const FEW_FIELDS: usize = 24;
-
-/// What a request of a client is read with.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestContext<'a> {
-    /// `https` or `http`: the connection's, for a request whose `:scheme` the library has dropped because there is no
-    /// `:authority` beside it.
-    pub scheme: &'static str,
-    /// For a request that is to be a WebSocket: the key that a member of HTTP/1.1 is asked with.
-    pub websocket_key: &'a [u8; WEBSOCKET_KEY_LEN],
-    /// Nothing follows the head.
-    pub ended: bool,
-}
-
-/// Whether this is an extended CONNECT (RFC 8441): it takes a [WebSocket's key](RequestContext::websocket_key).
-pub fn is_extended_connect(request: &Request<()>) -> bool {
-    request.extensions().get::<Protocol>().is_some()
-}
-
-/// Reads a client's request into the head, whose text goes to `text`; says how long it is.
-///
-/// # Errors
-/// As [`RequestHead::fill`]. What is malformed is a [stream error](refusal).
-pub fn read_request(
-    request: &Request<()>,
-    context: RequestContext<'_>,
-    head: &mut RequestHead,
-    text: &mut Vec<u8>,
-) -> Result<usize, Reject> {
-    let uri = request.uri();
-    // What is `/` for the library may be nothing at all.
-    let path = match uri.path_and_query() {
-        Some(path) if !uri.path().is_empty() => path.as_str(),
-        _ => "",
-    };
-    let protocol = request.extensions().get::<Protocol>();
-    let pseudo = Pseudo {
-        method: request.method().as_str().as_bytes(),
-        scheme: uri.scheme_str().unwrap_or(context.scheme).as_bytes(),
-        authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
-        path: path.as_bytes(),
-        protocol: protocol.map(|protocol| (protocol.as_str().as_bytes(), context.websocket_key)),
-    };
-    // They are gone over more than once, and there may not be more.
-    let empty: &[u8] = &[];
-    let count = request.headers().len();
-    if count > MAX_FIELDS {
-        return Err(Reject::TooManyFields);
-    }
-    let (mut few, mut many) = ([(empty, empty); FEW_FIELDS], Vec::new());
-    let list = match few.get_mut(..count) {
-        Some(few) => few,
-        None => {
-            many.resize(count, (empty, empty));
-            &mut many[..]
-        }
-    };
-    for (to, field) in list.iter_mut().zip(fields(request.headers())) {
-        *to = field;
-    }
-    head.fill(text, &pseudo, list.iter().copied(), content(context.ended))
-}
-
-/// How a request that was not understood is answered: with a status, or, when it is malformed, by resetting its stream (RFC
-/// 9113 section 8.1.1), as HAProxy does.
-pub fn refusal(reject: Reject) -> Result<u16, h2::Reason> {
-    match reject {
-        Reject::BadRequest(_) | Reject::VersionNotSupported => Err(h2::Reason::PROTOCOL_ERROR),
-        Reject::MethodNotAllowed
-        | Reject::UriTooLong
-        | Reject::HeadTooLarge
-        | Reject::TooManyFields
-        | Reject::NotImplemented(_) => Ok(reject.status()),
-    }
-}
-
-/// Reads a member's response to a request of this method into the head, whose text goes to `text`; says how long it is.
-///
-/// # Errors
-/// As [`ResponseHead::fill`].
-pub fn read_response(
-    response: &Response<()>,
-    method: Method,
-    ended: bool,
-    head: &mut ResponseHead,
-    text: &mut Vec<u8>,
-) -> Result<usize, BadResponse> {
-    head.fill(text, response.status().as_u16(), fields(response.headers()), method, content(ended))
-}
-
-/// Reads a member's agreement to an extended CONNECT, as that to the upgrade that it stands for, with the
-/// `Sec-WebSocket-Accept` that a member of HTTP/1.1 would have sent.
-///
-/// # Errors
-/// When there is too much of it.
-pub fn read_agreement(
-    response: &Response<()>,
-    protocol: &[u8],
-    accept: Option<&[u8]>,
-    head: &mut ResponseHead,
-    text: &mut Vec<u8>,
-) -> Result<usize, BadResponse> {
-    text.clear();
-    text.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
-    let mut line = |name: &[u8], value: &[u8]| {
-        text.extend_from_slice(name);
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value);
-        text.extend_from_slice(b"\r\n");
-    };
-    line(b"connection", b"upgrade");
-    line(b"upgrade", protocol);
-    if let Some(accept) = accept {
-        line(b"sec-websocket-accept", accept);
-    }
-    for (name, value) in fields(response.headers()) {
-        let of_upgrade = [
-            &b"connection"[..],
-            b"upgrade",
-            b"transfer-encoding",
-            b"content-length",
-            b"sec-websocket-accept",
-        ];
-        if !of_upgrade.contains(&name) {
-            line(name, value);
-        }
-    }
-    text.extend_from_slice(b"\r\n");
-    head.reset();
-    head.parse(text)?.ok_or(BadResponse("head without an end"))
-}
-
-fn content(ended: bool) -> Content {
-    if ended { Content::Ended } else { Content::Follows }
-}
-
-fn fields(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
-}
 
 /// RepeatedValues that responses have again and again, as they were made last: those of these fields, when they are short.
 #[derive(Debug, Default)]
@@ -313,6 +175,11 @@ pub fn request(view: &RequestView<'_>, secure: bool, member: SocketAddr) -> Resu
     Ok(request)
 }
 
+/// Whether this is an extended CONNECT (RFC 8441).
+pub fn is_tunnel(request: &Request<()>) -> bool {
+    request.extensions().get::<Protocol>().is_some()
+}
+
 /// Bytes that no URI has (RFC 3986), and HTTP/1.1 is let have, are encoded.
 fn path(path: &[u8]) -> Result<PathAndQuery, Unsendable> {
     if let Ok(path) = PathAndQuery::try_from(path) {
@@ -333,12 +200,12 @@ fn path(path: &[u8]) -> Result<PathAndQuery, Unsendable> {
 
 /// Appends trailers that have come as lines of HTTP/1.1, without those that may not be there (RFC 9110 section 6.5.1), and the
 /// empty line behind them.
-pub fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
+pub fn write_trailers(trailers: &FieldList, out: &mut Vec<u8>) {
     for (name, value) in trailers {
-        if !is_forbidden_trailer(name.as_str().as_bytes()) {
-            out.extend_from_slice(name.as_str().as_bytes());
+        if !is_forbidden_trailer(name) {
+            out.extend_from_slice(name);
             out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(scan::trim(value));
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -346,22 +213,29 @@ pub fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
 }
 
 /// Trailers to be sent, of fields of HTTP/1.1, without those that may not be there.
-pub fn trailers<'f>(fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in fields {
-        if !is_forbidden_trailer(name) {
-            let _ = append(&mut map, name, value);
-        }
+pub fn trailers<'f>(fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> FieldList {
+    let mut list = FieldList::default();
+    for (name, value) in fields.filter(|(name, _)| !is_forbidden_trailer(name)) {
+        list.push(name, value, Bounds::NONE);
     }
-    map
+    list
 }
 
 /// The same, of trailers that have come with HTTP/2.
-pub fn passed_trailers(trailers: HeaderMap) -> HeaderMap {
-    if trailers.keys().any(|name| is_forbidden_trailer(name.as_str().as_bytes())) {
-        return self::trailers(fields(&trailers));
+pub fn passed_trailers(trailers: FieldList) -> FieldList {
+    if trailers.iter().any(|(name, _)| is_forbidden_trailer(name)) {
+        return self::trailers(trailers.iter());
     }
     trailers
+}
+
+/// The library's.
+pub(super) fn map_of(trailers: &FieldList) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in trailers {
+        let _ = append(&mut map, name, value);
+    }
+    map
 }
 
 /// What is kept of a head, in bytes, once it is read: its text, and its table.
@@ -374,81 +248,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::net::{IpAddr, Ipv4Addr};
 
-    use super::*;
+    use super::{read::tests::list, *};
+    use crate::http::{RequestHead, ResponseHead};
 
     const MEMBER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80);
-
-    const CONTEXT: RequestContext<'static> =
-        RequestContext { scheme: "http", websocket_key: b"dGhlIHNhbXBsZSBub25jZQ==", ended: true };
-
-    fn read(request: Request<()>, context: RequestContext<'_>) -> Result<String, Reject> {
-        let (mut head, mut text) = (RequestHead::new(), Vec::new());
-        let length = read_request(&request, context, &mut head, &mut text)?;
-        assert_eq!(length, text.len());
-        Ok(String::from_utf8(text).unwrap())
-    }
-
-    #[test]
-    fn requests_of_clients_are_read() {
-        let request = Request::post("https://a.example:443/p?q")
-            .header("cookie", "a=1")
-            .header("x-one", "1")
-            .header("cookie", "b=2")
-            .header("te", "trailers")
-            .body(())
-            .unwrap();
-        let context = RequestContext { ended: false, ..CONTEXT };
-        assert_eq!(
-            read(request, context).unwrap(),
-            "POST /p?q HTTP/1.1\r\nhost: a.example\r\nx-one: 1\r\nte: trailers\r\ncookie: a=1; b=2\r\n\
-             transfer-encoding: chunked\r\n\r\n"
-        );
-        // No `:authority`, so no `:scheme` from the library.
-        let request = Request::get("/").header("host", "b").body(()).unwrap();
-        assert_eq!(read(request, CONTEXT).unwrap(), "GET / HTTP/1.1\r\nhost: b\r\n\r\n");
-        let request = Request::options("*").header("host", "b").body(()).unwrap();
-        assert_eq!(read(request, CONTEXT).unwrap(), "OPTIONS * HTTP/1.1\r\nhost: b\r\n\r\n");
-    }
-
-    #[test]
-    fn requests_without_what_they_must_have_are_malformed() {
-        // As the library makes them of heads without `:path`, and without any host.
-        let mut without_path = Request::new(());
-        *without_path.uri_mut() = Uri::from_parts(::http::uri::Parts::default()).unwrap();
-        without_path.headers_mut().insert("host", HeaderValue::from_static("a"));
-        for request in [
-            without_path,
-            Request::get("/").body(()).unwrap(),
-            Request::get("http://a/").header("host", "b").body(()).unwrap(),
-            Request::get("http://user@a/").body(()).unwrap(),
-            Request::get("http://a/").header("te", "gzip").body(()).unwrap(),
-            Request::get("http://a/").header("connection", "x").body(()).unwrap(),
-        ] {
-            let reject = read(request, CONTEXT).unwrap_err();
-            assert_eq!(refusal(reject), Err(h2::Reason::PROTOCOL_ERROR), "{reject}");
-        }
-        let connect = Request::connect("a:443").body(()).unwrap();
-        assert_eq!(refusal(read(connect, CONTEXT).unwrap_err()), Ok(405));
-    }
-
-    #[test]
-    fn a_websocket_is_an_upgrade_for_who_speaks_http1_and_connect_for_who_does_not() {
-        let mut request = Request::connect("https://a/chat").body(()).unwrap();
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
-        assert!(is_extended_connect(&request));
-        let text = read(request, RequestContext { ended: false, ..CONTEXT }).unwrap();
-        assert_eq!(
-            text,
-            "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        let mut head = RequestHead::new();
-        head.parse(text.as_bytes()).unwrap();
-        let again = super::request(&head.view(text.as_bytes()), true, MEMBER).unwrap();
-        assert_eq!((again.method().as_str(), again.uri().to_string()), ("CONNECT", "https://a/chat".into()));
-        assert_eq!(again.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
-        assert!(again.headers().is_empty());
-    }
 
     fn sent(text: &str) -> Result<Request<()>, Unsendable> {
         let mut head = RequestHead::new();
@@ -547,27 +350,13 @@ mod tests {
     }
 
     #[test]
-    fn responses_of_members_are_read() {
-        let response = Response::builder().status(200).header("x", "1").body(()).unwrap();
-        let (mut head, mut text) = (ResponseHead::new(), Vec::new());
-        read_response(&response, Method::Get, false, &mut head, &mut text).unwrap();
-        assert_eq!(text, b"HTTP/1.1 200 \r\nx: 1\r\ntransfer-encoding: chunked\r\n\r\n");
-        assert_eq!(head.view(&text).status(), 200);
-        assert!(kept(&head, &text) >= text.len() + 2);
-        let bad = Response::builder().header("connection", "x").body(()).unwrap();
-        assert!(read_response(&bad, Method::Get, true, &mut head, &mut text).is_err());
-    }
-
-    #[test]
     fn trailers_are_passed_on_without_what_may_not_be_there() {
-        let map = HeaderMap::from_iter([
-            (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0")),
-            (HeaderName::from_static("content-length"), HeaderValue::from_static("0")),
-        ]);
+        let list = list(&[("grpc-status", "0"), ("content-length", "0"), ("x", " 1 ")]);
         let mut out = Vec::new();
-        write_trailers(&map, &mut out);
-        assert_eq!(out, b"grpc-status: 0\r\n\r\n");
-        assert_eq!(passed_trailers(map.clone()).len(), 1);
-        assert_eq!(trailers(fields(&map)).len(), 1);
+        write_trailers(&list, &mut out);
+        assert_eq!(out, b"grpc-status: 0\r\nx: 1\r\n\r\n");
+        assert_eq!(passed_trailers(list.clone()).len(), 2);
+        assert_eq!(trailers(list.iter()).len(), 2);
+        assert_eq!(map_of(&list).len(), 3);
     }
 }

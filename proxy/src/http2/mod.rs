@@ -1,13 +1,16 @@
 //! HTTP/2 (RFC 9113) on the crate `h2`, to clients and to members.
 //!
-//! The library does framing, HPACK, the states of streams and their windows. Around it: what comes passes the [guard], in
-//! which frames that cost more than they carry are counted, before it reaches the library; what a connection makes us hold
-//! counts against a [budget](Budget); windows are released by whoever has written data onwards, and not before.
+//! The library does framing, the states of streams and their windows. Around it: what comes passes the [guard], in which
+//! frames that cost more than they carry are counted, before it reaches the library; header blocks are decoded [here](hpack),
+//! and the library sees skeletons of them, so that what is wrong with one head is the matter of its stream; what a connection
+//! makes us hold counts against a [budget](Budget); windows are released by whoever has written data onwards, and not before.
 //!
 //! | module | what is inside |
 //! | --- | --- |
 //! | [`guard`] | floods, without I/O |
 //! | `budget` | [`Limits`], [`Budget`] |
+//! | [`hpack`] | header compression, without I/O |
+//! | `heads` | what header blocks say, beside the library |
 //! | `transport` | the connection under the library: reads through the guard, writes put together |
 //! | `server` | [`ServerConnection`]: a client's |
 //! | `member` | [`MemberStreams`]: connections to a member, shared |
@@ -20,6 +23,8 @@ mod budget;
 mod counters;
 pub mod guard;
 pub mod head;
+mod heads;
+pub mod hpack;
 mod member;
 mod server;
 mod transport;

@@ -10,15 +10,16 @@ use std::{
     time::Duration,
 };
 
-use ::http::Request;
 use h2::{Reason, server};
 use tokio::time::Instant;
 
 use super::{
     body::{Chunk, RecvBody, Responder},
     budget::{Budget, Charge, Limits},
-    guard::{Excess, Fault, Frames, Role, Then, Verdict},
-    transport::{Transport, Wire},
+    guard::{Excess, Fault, Frames, Role, Verdict},
+    heads::StreamHeads,
+    hpack::FieldList,
+    transport::{Pause, Transport, Wire},
 };
 use crate::conn::{Buffer, BufferPool, Conn, Deadline};
 
@@ -42,8 +43,8 @@ pub struct Patience {
 /// A request: its stream.
 #[derive(Debug)]
 pub struct Incoming {
-    /// The head.
-    pub request: Request<()>,
+    /// The head, for [`read_request`](super::head::read_request).
+    pub head: FieldList,
     /// The body that comes.
     pub body: RecvBody,
     /// The answer.
@@ -87,7 +88,8 @@ pub struct ServerConnection {
 
 /// A stream as it comes from the library.
 struct Arrived {
-    request: Request<h2::RecvStream>,
+    head: FieldList,
+    body: h2::RecvStream,
     respond: server::SendResponse<Chunk>,
 }
 
@@ -110,12 +112,13 @@ impl ServerConnection {
         limits: Limits,
         patience: Patience,
     ) -> Self {
-        let wire = Wire::new(conn, begun.filter(|buffer| !buffer.is_empty()), pool, Role::Client);
+        let budget = Budget::new(limits);
+        let wire = Wire::new(conn, begun, pool, Role::Client, budget.clone());
         let handshake = builder(&limits).handshake(Wire::transport(&wire));
         Self {
             state: State::Handshake(Box::new(handshake)),
             wire,
-            budget: Budget::new(limits),
+            budget,
             patience,
             deadline: Deadline::never(),
             busy: Instant::now(),
@@ -129,7 +132,7 @@ impl ServerConnection {
 
     /// What has passed.
     pub fn frames(&self) -> Frames {
-        *self.wire.borrow().guard.frames()
+        self.wire.borrow().frames()
     }
 
     /// Why the connection is not served on, if it is for what the client has done.
@@ -230,10 +233,16 @@ impl ServerConnection {
                         continue;
                     }
                     let polled = connection.poll_accept(cx);
-                    if let Poll::Ready(Some(Ok((request, respond)))) = polled {
+                    if let Poll::Ready(Some(Ok((request, mut respond)))) = polled {
                         self.busy = Instant::now();
                         self.burst += 1;
-                        match self.admit(Arrived { request, respond }) {
+                        let body = request.into_body();
+                        let stream = respond.stream_id().as_u32();
+                        let Some(head) = self.taken_head(stream) else {
+                            respond.send_reset(Reason::INTERNAL_ERROR);
+                            continue;
+                        };
+                        match self.admit(Arrived { head, body, respond }) {
                             Ok(incoming) if self.burst <= self.budget.limits().streams => {
                                 return Poll::Ready(Ok(incoming));
                             }
@@ -259,20 +268,21 @@ impl ServerConnection {
                     }
                     let pause = self.wire.borrow_mut().take_pause();
                     match pause {
-                        None | Some(Then::More) => {}
-                        Some(Then::Opened) => continue,
-                        Some(Then::Crowded) => {
+                        None => {}
+                        Some(Pause::Opened) => continue,
+                        Some(Pause::Crowded) => {
                             self.burst = 0;
                             cx.waker().wake_by_ref();
                             return Poll::Pending;
                         }
-                        Some(Then::Refuse(verdict)) => {
+                        Some(Pause::Refused(verdict)) => {
                             let reason = match verdict {
                                 Verdict::Calm(_) => Reason::ENHANCE_YOUR_CALM,
                                 Verdict::Fault(Fault::Protocol, _) => Reason::PROTOCOL_ERROR,
                                 Verdict::Fault(Fault::FlowControl, _) => Reason::FLOW_CONTROL_ERROR,
                                 Verdict::Fault(Fault::StreamClosed, _) => Reason::STREAM_CLOSED,
                                 Verdict::Fault(Fault::FrameSize, _) => Reason::FRAME_SIZE_ERROR,
+                                Verdict::Fault(Fault::Compression, _) => Reason::COMPRESSION_ERROR,
                             };
                             self.end(reason, Ended::Refused(verdict));
                             continue;
@@ -359,14 +369,21 @@ impl ServerConnection {
         self.deadline.poll_expired(cx)
     }
 
+    /// The head of the request that has opened this stream.
+    fn taken_head(&self, stream: u32) -> Option<FieldList> {
+        let wire = self.wire.borrow();
+        let mut traffic = wire.traffic().borrow_mut();
+        traffic.heads.take_opened(stream)
+    }
+
     fn admit(&mut self, arrived: Arrived) -> Result<Incoming, Box<Arrived>> {
-        let Some(charge) = self.budget.head(weight(&arrived.request)) else { return Err(Box::new(arrived)) };
-        let Arrived { request, respond } = arrived;
+        let Some(charge) = self.budget.head(arrived.head.held()) else { return Err(Box::new(arrived)) };
+        let Arrived { head, body, respond } = arrived;
         self.refusals = 0;
-        let (parts, body) = request.into_parts();
+        let heads = StreamHeads::new(self.wire.borrow().traffic(), body.stream_id().as_u32());
         Ok(Incoming {
-            request: Request::from_parts(parts, ()),
-            body: RecvBody::new(body),
+            head,
+            body: RecvBody::new(body, heads),
             respond: Responder::new(respond, self.budget.clone()),
             charge,
         })
@@ -396,19 +413,6 @@ impl fmt::Debug for ServerConnection {
             .field("budget", &self.budget)
             .finish_non_exhaustive()
     }
-}
-
-/// What one field takes in the library's map besides its name and its value.
-const FIELD: usize = 112;
-
-/// What a head takes as it comes from the library.
-fn weight<B>(request: &Request<B>) -> usize {
-    let uri = request.uri();
-    let pseudo = uri.path_and_query().map_or(0, |path| path.as_str().len())
-        + uri.authority().map_or(0, |authority| authority.as_str().len());
-    let fields: usize =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
-    pseudo + FIELD + fields
 }
 
 fn builder(limits: &Limits) -> server::Builder {

@@ -15,26 +15,41 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::guard::{Guard, Role, Then, Verdict};
+use super::{
+    budget::Budget,
+    guard::{Excess, Fault, Frames, Guard, Opening, Piece, Role, Then, Verdict},
+    heads::{Came, Heads, Skeleton, Traffic},
+};
 use crate::conn::{self, Buffer, BufferPool, Conn, Inlet};
 
 /// A connection, what has come on it, and what is to go.
 #[derive(Debug)]
 pub(super) struct Wire {
     conn: Conn,
-    /// What was read before there was a wire.
-    begun: Option<Buffer>,
     inlet: Inlet,
     pool: BufferPool,
     outlet: Option<Buffer>,
-    pub(super) guard: Guard,
+    traffic: Rc<RefCell<Traffic>>,
+    /// What the library is to get first.
+    skeleton: Skeleton,
     /// What has to happen before the library gets more.
-    pause: Option<Then>,
+    pause: Option<Pause>,
     now: Instant,
     /// Since when what is written does not go out.
     blocked: Option<Instant>,
     /// Since when a header block is under way.
     block: Option<Instant>,
+}
+
+/// What is waited for before the library gets more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// A stream that has been opened is taken over.
+    Opened,
+    /// The tasks of streams run.
+    Crowded,
+    /// Nothing.
+    Refused(Verdict),
 }
 
 /// What the library reads from and writes to.
@@ -46,16 +61,26 @@ fn now() -> Instant {
 }
 
 impl Wire {
-    /// A connection to a peer that is `role`, and what was read of it already, if anything.
-    pub(super) fn new(conn: Conn, begun: Option<Buffer>, pool: &BufferPool, role: Role) -> Rc<RefCell<Self>> {
+    /// A connection to a peer that is `role`, and what was read of it already, if anything. What is held for it counts against
+    /// the budget.
+    pub(super) fn new(
+        conn: Conn,
+        begun: Option<Buffer>,
+        pool: &BufferPool,
+        role: Role,
+        budget: Budget,
+    ) -> Rc<RefCell<Self>> {
         let now = now();
         Rc::new(RefCell::new(Self {
             conn,
-            begun,
-            inlet: Inlet::new(pool),
+            inlet: Inlet::begun(pool, begun),
             pool: pool.clone(),
             outlet: None,
-            guard: Guard::new(role, now),
+            traffic: Rc::new(RefCell::new(Traffic {
+                guard: Guard::new(role, now),
+                heads: Heads::new(role, budget),
+            })),
+            skeleton: Skeleton::default(),
             pause: None,
             now,
             blocked: None,
@@ -68,10 +93,20 @@ impl Wire {
         Transport(Rc::clone(wire))
     }
 
+    /// What is known of its frames.
+    pub(super) fn traffic(&self) -> &Rc<RefCell<Traffic>> {
+        &self.traffic
+    }
+
+    /// What has passed.
+    pub(super) fn frames(&self) -> Frames {
+        *self.traffic.borrow().guard.frames()
+    }
+
     /// What the library has been kept from reading on for; it reads on afterwards, unless it was refused.
-    pub(super) fn take_pause(&mut self) -> Option<Then> {
+    pub(super) fn take_pause(&mut self) -> Option<Pause> {
         let pause = self.pause;
-        if !matches!(pause, Some(Then::Refuse(_))) {
+        if !matches!(pause, Some(Pause::Refused(_))) {
             self.pause = None;
         }
         pause
@@ -125,52 +160,75 @@ impl Wire {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.pause.is_some() {
-            // Whoever drives the library looks for it.
-            return Poll::Pending;
-        }
-        if self.begun.is_none() && self.inlet.is_empty() {
-            let filled = ready!(self.inlet.poll_fill(cx, &mut self.conn))?;
-            if filled == 0 {
-                return Poll::Ready(Ok(()));
+        let room = buffer.remaining();
+        loop {
+            let skeleton = self.skeleton.left();
+            if !skeleton.is_empty() {
+                let n = skeleton.len().min(buffer.remaining());
+                buffer.put_slice(&skeleton[..n]);
+                self.skeleton.consume(n);
             }
-            self.now = now();
+            // Whoever drives the library looks for a pause.
+            if self.pause.is_some() || buffer.remaining() == 0 {
+                break;
+            }
+            if !self.pass(buffer) {
+                if buffer.remaining() < room {
+                    break;
+                }
+                if ready!(self.inlet.poll_fill(cx, &mut self.conn))? == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                self.now = now();
+            }
         }
-        let bytes = self.begun.as_ref().map_or(self.inlet.filled(), Buffer::filled);
-        let pass = self.guard.inbound(&bytes[..bytes.len().min(buffer.remaining())], self.now);
-        buffer.put_slice(&bytes[..pass.length]);
-        self.block = self.guard.in_block().then(|| self.block.unwrap_or(self.now));
-        self.consume(pass.length);
-        if pass.then != Then::More {
-            self.pause = Some(pass.then);
-        }
-        if matches!(pass.then, Then::Refuse(_)) {
-            self.begun = None;
-            self.inlet.clear();
-        }
-        if pass.length > 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if buffer.remaining() < room { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    fn consume(&mut self, n: usize) {
-        match &mut self.begun {
-            None => self.inlet.consume(n),
-            Some(begun) => {
-                begun.consume(n);
-                if begun.is_empty() {
-                    self.begun = None;
-                }
-            }
+    /// Takes from what was read what can be taken; false when that takes more.
+    fn pass(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let bytes = self.inlet.filled();
+        let Traffic { guard, heads } = &mut *self.traffic.borrow_mut();
+        let pass = guard.inbound(bytes, buffer.remaining(), self.now);
+        match pass.piece {
+            Piece::Onward => buffer.put_slice(&bytes[..pass.taken]),
+            Piece::Block(part) => match pass.then {
+                Then::Head(opening) => match heads.complete(opening, &bytes[part], &mut self.skeleton) {
+                    Ok(Came::Head) => {}
+                    Ok(Came::Stray) => guard.stray(self.now),
+                    Ok(Came::Flood) => guard.refuse(Verdict::Calm(Excess::HeaderBlock)),
+                    Err(error) => {
+                        tracing::debug!(%error, "header block that cannot be decoded");
+                        let fault = Verdict::Fault(Fault::Compression, "header block that cannot be decoded");
+                        guard.refuse(fault);
+                    }
+                },
+                _ => heads.part(&bytes[part]),
+            },
         }
+        self.inlet.consume(pass.taken);
+        self.block = guard.in_block().then(|| self.block.unwrap_or(self.now));
+        self.pause = match pass.then {
+            Then::More => return pass.taken > 0,
+            Then::Head(Opening { opens, .. }) => opens.then_some(Pause::Opened),
+            Then::Crowded => Some(Pause::Crowded),
+            Then::Refuse(verdict) => {
+                self.inlet.clear();
+                Some(Pause::Refused(verdict))
+            }
+        };
+        true
     }
 
     /// Takes what is to be written, the more of it the better.
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let taken = ready!(self.poll_take(cx, slices))?;
         let mut left = taken;
+        let guard = &mut self.traffic.borrow_mut().guard;
         for slice in slices {
             let n = left.min(slice.len());
-            if let Err(verdict) = self.guard.outbound(&slice[..n], self.now) {
-                self.pause = Some(Then::Refuse(verdict));
+            if let Err(verdict) = guard.outbound(&slice[..n], self.now) {
+                self.pause = Some(Pause::Refused(verdict));
             }
             left -= n;
         }
@@ -237,7 +295,7 @@ impl Wire {
     /// Why the connection is not served on, if so.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         match self.pause {
-            Some(Then::Refuse(verdict)) => Some(verdict),
+            Some(Pause::Refused(verdict)) => Some(verdict),
             _ => None,
         }
     }

@@ -227,7 +227,7 @@ pub(super) fn codes(responses: &Responses) -> [(&'static str, u64); 6] {
 }
 
 /// The values of the label `reason`, with what each counts.
-pub(super) fn refusals(refused: &Http2Refused) -> [(&'static str, u64); 16] {
+pub(super) fn refusals(refused: &Http2Refused) -> [(&'static str, u64); 18] {
     [
         ("pings", refused.pings),
         ("settings", refused.settings),
@@ -245,6 +245,8 @@ pub(super) fn refusals(refused: &Http2Refused) -> [(&'static str, u64); 16] {
         ("flow_control", refused.flow_control),
         ("stream_closed", refused.stream_closed),
         ("frame_size", refused.frame_size),
+        ("stray_heads", refused.stray_heads),
+        ("compression", refused.compression),
     ]
 }
 

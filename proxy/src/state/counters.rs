@@ -179,9 +179,9 @@ pub struct Http2Counters {
 
 impl Http2Counters {
     /// How much there can be too much of.
-    pub const EXCESSES: usize = 12;
+    pub const EXCESSES: usize = 13;
     /// How many errors there are.
-    pub const FAULTS: usize = 4;
+    pub const FAULTS: usize = 5;
 }
 
 /// What one worker counts for one listener. Bytes are those on the client's side of the proxy.

@@ -4,11 +4,12 @@ use std::{future::poll_fn, net::TcpStream, os::fd::OwnedFd, time::Instant};
 
 use amphora_proxy::{
     conn::{BufferPool, Conn},
-    http::{RequestHead, RequestView},
+    http::{Known, RequestHead, RequestView},
     http2::{
         Ended, Incoming, Limits, Patience, ServerConnection,
-        guard::{Frames, Guard, PREFACE, Role, Then},
+        guard::{Frames, Guard, PREFACE, Piece, Role, Then},
         head::{self, RequestContext},
+        hpack::{Bounds, Decoder, FieldList, encode},
     },
 };
 use tokio::{
@@ -32,23 +33,42 @@ fn frames(mut data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the guard says of bytes that come in pieces of this size: where streams begin, how many there were, how it ends.
-fn guarded(bytes: &[u8], step: usize, now: Instant) -> (Vec<(usize, Then)>, Frames) {
+/// What the guard makes of bytes.
+#[derive(Debug, Default, PartialEq)]
+struct Guarded {
+    /// What goes on.
+    onward: Vec<u8>,
+    /// Header blocks.
+    blocks: Vec<u8>,
+    /// Where these are complete, and how it ends.
+    events: Vec<(usize, Then)>,
+    frames: Frames,
+}
+
+/// The same of bytes that come in pieces of this size.
+fn guarded(bytes: &[u8], step: usize, now: Instant) -> Guarded {
     let mut guard = Guard::new(Role::Client, now);
-    let (mut at, mut events) = (0, Vec::new());
-    while at < bytes.len() {
-        let pass = guard.inbound(&bytes[at..(at + step).min(bytes.len())], now);
-        at += pass.length;
+    let Guarded { mut onward, mut blocks, mut events, .. } = Guarded::default();
+    let (mut at, mut end) = (0, 0);
+    loop {
+        let pass = guard.inbound(&bytes[at..end], step, now);
+        match pass.piece {
+            Piece::Onward => onward.extend_from_slice(&bytes[at..at + pass.taken]),
+            Piece::Block(part) => blocks.extend_from_slice(&bytes[at..][part]),
+        }
+        at += pass.taken;
         match pass.then {
-            Then::More => {}
+            Then::More if pass.taken > 0 => {}
+            Then::More if end < bytes.len() => end = (end + step).min(bytes.len()),
+            Then::More => break,
             Then::Refuse(_) => {
-                events.push((0, pass.then));
+                events.push((at, pass.then));
                 break;
             }
             then => events.push((at, then)),
         }
     }
-    (events, Frames { bytes: 0, ..*guard.frames() })
+    Guarded { onward, blocks, events, frames: *guard.frames() }
 }
 
 /// The guard says the same however the bytes are cut. A server takes them without a panic, ends when they do, holds no more
@@ -114,12 +134,9 @@ async fn served(bytes: Vec<u8>, limits: Limits) -> (Ended, usize, Vec<u8>) {
 
 async fn answer(mut incoming: Incoming) {
     let (mut table, mut text) = (RequestHead::new(), Vec::new());
-    let context = RequestContext {
-        scheme: "http",
-        websocket_key: b"dGhlIHNhbXBsZSBub25jZQ==",
-        ended: incoming.body.is_empty(),
-    };
-    match head::read_request(&incoming.request, context, &mut table, &mut text) {
+    let context =
+        RequestContext { websocket_key: b"dGhlIHNhbXBsZSBub25jZQ==", ended: incoming.body.is_empty() };
+    match head::read_request(&incoming.head, context, &mut table, &mut text) {
         Ok(length) => {
             assert_eq!(length, text.len());
             same(&table.view(&text), &text);
@@ -160,4 +177,34 @@ fn same(view: &RequestView<'_>, text: &[u8]) {
     assert_eq!((again.method(), again.target()), (view.method(), view.target()));
     assert_eq!((again.path(), again.field_count()), (view.path(), view.field_count()));
     assert!(again.fields().eq(view.fields()), "{}", text.escape_ascii());
+}
+
+/// Blocks of one connection: of each two bytes of length, and that. Whatever they are, what is kept of them is within its bounds;
+/// and what was decoded is the same when it is encoded and decoded again.
+pub(crate) fn hpack(mut data: &[u8]) {
+    let bounds = Bounds { fields: 20, bytes: 2000 };
+    let mut decoder = Decoder::new(4096);
+    while let [high, low, rest @ ..] = data {
+        let (block, rest) = rest.split_at(rest.len().min(usize::from(*high) << 8 | usize::from(*low)));
+        data = rest;
+        let mut list = FieldList::default();
+        let decoded = decoder.decode(block, &mut list, bounds);
+        let size: usize = list.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+        assert!(list.len() <= bounds.fields && size <= bounds.bytes);
+        let mut again = vec![encode::NO_TABLE];
+        for (name, value) in &list {
+            encode::field(&mut again, name, value, Known::of(name));
+        }
+        let mut same = FieldList::default();
+        Decoder::new(4096).decode(&again, &mut same, bounds).expect("what was encoded");
+        let lower = |name: &[u8]| name.to_ascii_lowercase();
+        assert!(
+            list.iter()
+                .map(|(name, value)| (lower(name), value))
+                .eq(same.iter().map(|(name, value)| (name.to_vec(), value)))
+        );
+        if decoded.is_err() {
+            break;
+        }
+    }
 }

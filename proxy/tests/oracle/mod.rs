@@ -38,7 +38,7 @@ use amphora_proxy::{
 pub(crate) use self::{
     cookies::cookies,
     document::{document, member_update},
-    http2::http2_server,
+    http2::{hpack, http2_server},
     l7::l7,
     log_format::log_format,
     peers::peers,

@@ -228,8 +228,8 @@ fn smuggled() -> Vec<Smuggled> {
 }
 
 /// What HAProxy 2.6 passes on to a member and this refuses, by how its name begins: RFC 9113 section 8.2.1 has control characters
-/// as malformed, 8.3.1 hosts that are not one or not the same, 8.1.1 lengths that are not the data's; the library knows no paths
-/// with bytes of no encoding, and none with `<` or `>`.
+/// as malformed, 8.3.1 hosts that are not one or not the same, 8.1.1 lengths that are not the data's; a target of HTTP/1.1 with
+/// bytes beyond ASCII is refused, too.
 const STRICTER: &[&str] = &[
     "value \"x\\u{1}y\"",
     "value \"x\\u{7f}y\"",
@@ -238,25 +238,15 @@ const STRICTER: &[&str] = &[
     ":authority ",
     "without :authority",
     "content-length: \"1\"",
-    "content-length \" 3\" of 3",
-    "content-length \"3 \" of 3",
     "content-length \"3, 3\" of 3",
     "content-length twice [\"3\", \"3\"]",
     ":path \"*\"",
     ":path \"/\u{fffd}\"",
-    ":path \"/<>\"",
     ":protocol in a request",
 ];
 
-/// What this passes on and HAProxy does not: a method that nothing speaks, a fragment that the library takes away, trailers that
-/// may not be there and are left out.
-const LAXER: &[&str] = &[
-    ":method \"PRI\"",
-    ":path \"/a#b\"",
-    "trailer content-length \"9\"",
-    "trailer host \"b\"",
-    "trailer :path \"/b\"",
-];
+/// What this passes on and HAProxy does not: a method that nothing speaks, trailers that may not be there and are left out.
+const LAXER: &[&str] = &[":method \"PRI\"", "trailer content-length \"9\"", "trailer host \"b\""];
 
 /// What both pass on, with white space around a value here and there, with `Connection: te` (RFC 9110 section 10.1.4), without what is
 /// between the two of them alone, with a target in the form of the section 3.2.1 of RFC 9112.
@@ -270,7 +260,6 @@ const OTHERWISE: &[&str] = &[
     "trailer: \"content-length\"",
     ":scheme \"ftp\"",
     ":scheme \"javascript\"",
-    "trailer x-sum \"7\"",
 ];
 
 /// A field that tells requests apart.
@@ -357,6 +346,21 @@ async fn heads_that_would_be_others_in_http_1_1_reach_no_member() {
         }
     }
     println!("{} heads", all.len());
+    if seen.len() > 1 {
+        let of = |known: &[&'static str], here: bool, haproxy: bool| {
+            let differs = |at: usize| {
+                (seen[0][at].0, seen[1][at].0) == (here, haproxy)
+                    && (here != haproxy || seen[0][at].1 != seen[1][at].1)
+            };
+            let unused = known
+                .iter()
+                .filter(|known| !(0..all.len()).any(|at| all[at].name.starts_with(**known) && differs(at)));
+            unused.copied().collect::<Vec<_>>()
+        };
+        let explained =
+            [of(STRICTER, false, true), of(LAXER, true, false), of(OTHERWISE, true, true)].concat();
+        assert!(explained.is_empty(), "no differences any more: {explained:?}");
+    }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 

@@ -161,8 +161,8 @@ pub struct Http2Stats {
     pub refused: Http2Refused,
 }
 
-/// Connections of HTTP/2 that were ended for what the peer did, by reason: the first twelve are the proxy's
-/// `http2::guard::Excess`, the others its `Fault`.
+/// Connections of HTTP/2 that were ended for what the peer did, by reason: each is one of the proxy's
+/// `http2::guard::Excess` or of its `Fault`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on Excess and Fault")]
 pub struct Http2Refused {
@@ -182,6 +182,10 @@ pub struct Http2Refused {
     pub flow_control: u64,
     pub stream_closed: u64,
     pub frame_size: u64,
+    #[serde(default)]
+    pub stray_heads: u64,
+    #[serde(default)]
+    pub compression: u64,
 }
 
 impl Http2Stats {

@@ -26,7 +26,10 @@ use super::{
 };
 use crate::{
     http::{MAX_HEAD, Method, ResponseHead},
-    http2::head,
+    http2::{
+        head,
+        hpack::{Bounds, FieldList},
+    },
 };
 
 /// Bytes that are under way in the pipe, each way.
@@ -151,10 +154,15 @@ fn request(check: &HttpCheck, target: SocketAddr) -> Option<Request<()>> {
 
 /// Reads it as the proxy reads those to its clients.
 fn answer(check: &HttpCheck, response: Response<h2::RecvStream>) -> Found {
-    let (parts, body) = response.into_parts();
-    let (response, method) = (Response::from_parts(parts, ()), Method::of(check.method.as_str().as_bytes()));
+    let method = Method::of(check.method.as_str().as_bytes());
+    let mut fields = FieldList::default();
+    fields.push(b":status", response.status().as_str().as_bytes(), Bounds::NONE);
+    for (name, value) in response.headers() {
+        fields.push(name.as_str().as_bytes(), value.as_bytes(), Bounds::NONE);
+    }
+    let ended = response.body().is_end_stream();
     let (mut head, mut text) = (ResponseHead::new(), Vec::new());
-    match head::read_response(&response, method, body.is_end_stream(), &mut head, &mut text) {
+    match head::read_response(&fields, method, ended, &mut head, &mut text) {
         Ok(_) => judge(check, response.status().as_u16()),
         Err(bad) => Found::because(CheckStatus::L7Response, bad.0),
     }

@@ -19,10 +19,16 @@ fn settings() -> Vec<u8> {
     frame(kind::SETTINGS, 0, 0, &[])
 }
 
+const ROOM: usize = usize::MAX;
+
+fn onward(taken: usize, then: Then) -> Pass {
+    Pass { taken, piece: Piece::Onward, then }
+}
+
 fn begun(now: Instant) -> Guard {
     let mut guard = Guard::new(Role::Client, now);
     let bytes = [&PREFACE[..], &settings()].concat();
-    assert_eq!(guard.inbound(&bytes, now), Pass { length: bytes.len(), then: Then::More });
+    assert_eq!(guard.inbound(&bytes, ROOM, now), onward(bytes.len(), Then::More));
     guard
 }
 
@@ -31,11 +37,12 @@ fn until_refused(guard: &mut Guard, bytes: &[u8], most: usize, now: Instant) -> 
     for n in 0..most {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let pass = guard.inbound(rest, now);
+            let pass = guard.inbound(rest, ROOM, now);
             if let Then::Refuse(verdict) = pass.then {
                 return (n, Some(verdict));
             }
-            rest = &rest[pass.length..];
+            assert!(pass.taken > 0, "frames are whole");
+            rest = &rest[pass.taken..];
         }
     }
     (most, None)
@@ -177,19 +184,35 @@ fn streams_are_taken_over_one_by_one_and_small_frames_in_crowds() {
     let one = frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x82, 0x84]);
     let two = [frame(kind::HEADERS, 0, 3, &[0x82]), frame(kind::CONTINUATION, 4, 3, &[0x84])].concat();
     let trailers = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &[0x84]);
-    let bytes = [&one[..], &two, &trailers].concat();
-    assert_eq!(guard.inbound(&bytes, now), Pass { length: one.len(), then: Then::Opened });
-    let bytes = &bytes[one.len()..];
-    assert!(!guard.in_block());
-    assert_eq!(guard.inbound(&bytes[..12], now), Pass { length: 12, then: Then::More });
-    assert!(guard.in_block());
-    assert_eq!(guard.inbound(&bytes[12..], now), Pass { length: two.len() - 12, then: Then::Opened });
-    assert_eq!(guard.inbound(&bytes[two.len()..], now), Pass { length: trailers.len(), then: Then::More });
+    let ping = frame(kind::PING, 0, 0, &[0; 8]);
+    let bytes = [&ping[..], &one, &two, &trailers].concat();
+    let mut rest = &bytes[..];
+    let mut next = |of: usize| {
+        let pass = guard.inbound(&rest[..of], ROOM, now);
+        rest = &rest[pass.taken..];
+        let block = match &pass.piece {
+            Piece::Onward => None,
+            Piece::Block(range) => Some((range.start, range.len())),
+        };
+        (pass.taken, block, pass.then, guard.in_block())
+    };
+    let head = |stream, opens, ends| Then::Head(Opening { stream, opens, ends, on_itself: false });
+    assert_eq!(next(bytes.len()), (ping.len(), None, Then::More, false));
+    assert_eq!(next(one.len()), (one.len(), Some((9, 2)), head(1, true, false), false));
+    // A head is taken as a whole.
+    assert_eq!(next(8), (0, None, Then::More, false));
+    assert_eq!(next(two.len()), (10, Some((9, 1)), Then::More, true));
+    assert_eq!(next(10), (10, Some((9, 1)), head(3, true, false), false));
+    assert_eq!(next(9), (9, Some((9, 0)), Then::More, true));
+    assert_eq!(next(1), (1, Some((0, 1)), head(1, false, true), false));
     assert_eq!((guard.frames().opened, guard.frames().received), (2, 3));
 
     let data = frame(kind::DATA, 0, 3, &[0; 100]);
     let crowd = CROWD as usize * data.len();
-    assert_eq!(guard.inbound(&data.repeat(100), now), Pass { length: crowd, then: Then::Crowded });
+    assert_eq!(guard.inbound(&data.repeat(100), ROOM, now), onward(crowd, Then::Crowded));
+    // No more than there is room for.
+    assert_eq!(guard.inbound(&data.repeat(100), 150, now), onward(150, Then::More));
+    assert_eq!(guard.inbound(&data.repeat(100)[150..], 0, now), onward(0, Then::More));
 }
 
 #[test]
@@ -209,33 +232,50 @@ fn what_a_client_makes_us_reset_is_counted_and_what_members_do_is_not() {
     }
     assert_eq!(guard.outbound(&reset, now), Err(Verdict::Calm(Excess::ProvokedResets)));
     assert_eq!(
-        guard.inbound(&settings(), now),
-        Pass { length: 0, then: Then::Refuse(Verdict::Calm(Excess::ProvokedResets)) }
+        guard.inbound(&settings(), ROOM, now),
+        onward(0, Then::Refuse(Verdict::Calm(Excess::ProvokedResets)))
     );
 }
 
-/// What happens to bytes that come in these pieces: where streams are opened and tasks are let run, and how it ends.
-fn story(bytes: &[u8], cuts: &[usize], now: Instant) -> (Vec<(usize, Then)>, Frames) {
+/// What happened to bytes.
+#[derive(Debug, Default, PartialEq)]
+struct Story {
+    /// What went on to the library.
+    onward: Vec<u8>,
+    /// Header blocks, one behind the other.
+    blocks: Vec<u8>,
+    /// Where blocks were complete and tasks were let run, and how it ended.
+    events: Vec<(usize, Then)>,
+    frames: Frames,
+}
+
+/// The story of bytes that come in these pieces, for a library that has so much room.
+fn story(bytes: &[u8], cuts: &[usize], room: usize, now: Instant) -> Story {
     let mut guard = Guard::new(Role::Client, now);
-    let mut events = Vec::new();
+    let mut story = Story::default();
     let mut at = 0;
-    for &cut in cuts.iter().chain([&bytes.len()]) {
+    'all: for &cut in cuts.iter().chain([&bytes.len()]) {
         let end = cut.clamp(at, bytes.len());
-        while at < end {
-            let pass = guard.inbound(&bytes[at..end], now);
-            at += pass.length;
+        loop {
+            let pass = guard.inbound(&bytes[at..end], room, now);
+            match pass.piece {
+                Piece::Onward => story.onward.extend_from_slice(&bytes[at..at + pass.taken]),
+                Piece::Block(part) => story.blocks.extend_from_slice(&bytes[at..][part]),
+            }
+            at += pass.taken;
             match pass.then {
-                Then::More => assert_eq!(at, end),
-                // Parts of the head that is refused may have gone on.
+                Then::More if pass.taken == 0 => break,
+                Then::More => {}
                 Then::Refuse(_) => {
-                    events.push((0, pass.then));
-                    return (events, Frames { bytes: 0, ..*guard.frames() });
+                    story.events.push((at, pass.then));
+                    break 'all;
                 }
-                then => events.push((at, then)),
+                then => story.events.push((at, then)),
             }
         }
     }
-    (events, Frames { bytes: 0, ..*guard.frames() })
+    story.frames = *guard.frames();
+    story
 }
 
 fn frames() -> impl Strategy<Value = Vec<u8>> {
@@ -255,17 +295,17 @@ proptest! {
     fn any_cut_tells_the_same_story(bytes in frames(), mut cuts in proptest::collection::vec(0..9000usize, 0..60)) {
         cuts.sort_unstable();
         let now = Instant::now();
-        let whole = story(&bytes, &[], now);
-        prop_assert_eq!(&story(&bytes, &cuts, now), &whole);
+        let whole = story(&bytes, &[], ROOM, now);
+        prop_assert_eq!(&story(&bytes, &cuts, ROOM, now), &whole);
         let every: Vec<_> = (0..bytes.len()).collect();
-        prop_assert_eq!(&story(&bytes, &every, now), &whole);
+        prop_assert_eq!(&story(&bytes, &every, 1, now), &whole);
     }
 
     #[test]
     fn any_bytes_are_followed(bytes in proptest::collection::vec(any::<u8>(), 0..400), cut in 0..400usize) {
         let now = Instant::now();
         let bytes = [&PREFACE[..], &settings(), &bytes].concat();
-        prop_assert_eq!(story(&bytes, &[cut], now), story(&bytes, &[], now));
+        prop_assert_eq!(story(&bytes, &[cut], 100, now), story(&bytes, &[], ROOM, now));
     }
 }
 
@@ -306,6 +346,76 @@ fn lengths_and_streams_that_cannot_be_are_told_by_their_codes() {
     ] {
         let verdict = until_refused(&mut begun(now), &bytes, 1, now).1;
         assert_eq!(matches!(verdict, Some(Verdict::Fault(Fault::StreamClosed, _))), closed, "{verdict:?}");
+    }
+}
+
+#[test]
+fn what_is_around_a_block_is_told_apart_or_refused() {
+    let now = Instant::now();
+    let flags = flag::END_HEADERS | flag::PADDED | flag::PRIORITY;
+    for (flags, payload, expected) in [
+        (flags, &[2, 0, 0, 0, 0, 9, 0x82, 0x84, 0, 0][..], Ok((15..17, false))),
+        (flags, &[0, 0x80, 0, 0, 1, 9, 0x82], Ok((15..16, true))),
+        (flags, &[0, 0, 0, 0, 3, 9], Ok((15..15, false))),
+        (flags, &[0, 0, 0, 0, 3], Err(Fault::FrameSize)),
+        (flags, &[1, 0, 0, 0, 3, 9], Err(Fault::Protocol)),
+        (flag::END_HEADERS | flag::PADDED, &[3, 0x82, 0, 0, 0], Ok((10..11, false))),
+        (flag::END_HEADERS | flag::PADDED, &[4, 0, 0, 0, 0], Ok((10..10, false))),
+        (flag::END_HEADERS | flag::PADDED, &[5, 0, 0, 0, 0], Err(Fault::Protocol)),
+        (flag::END_HEADERS | flag::PADDED, &[], Err(Fault::FrameSize)),
+        (flag::END_HEADERS, &[], Ok((9..9, false))),
+    ] {
+        let bytes = frame(kind::HEADERS, flags, 1, payload);
+        let pass = begun(now).inbound(&bytes, ROOM, now);
+        match expected {
+            Ok((range, on_itself)) => {
+                let opening = Opening { stream: 1, opens: true, ends: false, on_itself };
+                assert_eq!(
+                    pass,
+                    Pass { taken: bytes.len(), piece: Piece::Block(range), then: Then::Head(opening) }
+                );
+            }
+            Err(fault) => {
+                assert!(matches!(pass.then, Then::Refuse(Verdict::Fault(is, _)) if is == fault), "{pass:?}");
+            }
+        }
+    }
+    for bytes in
+        [frame(kind::HEADERS, flag::END_HEADERS, 1, &[0; 16 * 1024 + 1]), frame(kind::HEADERS, 4, 0, &[])]
+    {
+        assert!(matches!(begun(now).inbound(&bytes, ROOM, now).then, Then::Refuse(Verdict::Fault(..))));
+    }
+}
+
+#[test]
+fn heads_on_streams_that_nobody_has_are_bounded() {
+    let now = Instant::now();
+    let mut guard = Guard::new(Role::Server, now);
+    assert_eq!(until_refused(&mut guard, &settings(), 1, now).1, None);
+    for _ in 0..300 {
+        guard.stray(now);
+    }
+    // Who was reset may have said something meanwhile.
+    guard
+        .outbound(&[&PREFACE[..], &frame(kind::RST_STREAM, 0, 1, &8u32.to_be_bytes())].concat(), now)
+        .unwrap();
+    for _ in 0..4 {
+        guard.stray(now);
+    }
+    assert_eq!(until_refused(&mut guard, &settings(), 1, now).1, None);
+    guard.stray(now);
+    assert_eq!(until_refused(&mut guard, &settings(), 1, now).1, calm(Excess::StrayHeads));
+}
+
+#[test]
+fn a_member_that_answers_malformed_is_asked_on() {
+    let now = Instant::now();
+    let mut guard = Guard::new(Role::Server, now);
+    guard.outbound(&PREFACE[..], now).unwrap();
+    for n in 0..10_000u32 {
+        let stream = 1 + 2 * n;
+        let reset = frame(kind::RST_STREAM, 0, stream, &1u32.to_be_bytes());
+        guard.outbound(&[frame(kind::HEADERS, 5, stream, &[0x82]), reset].concat(), now).unwrap();
     }
 }
 

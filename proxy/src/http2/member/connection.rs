@@ -22,11 +22,14 @@ use crate::{
     http2::{
         body::{Broken, Chunk},
         budget::{Budget, Limits},
-        guard::{Frames, Role, Then},
-        transport::{Transport, Wire},
+        guard::{Frames, Role},
+        transport::{Pause, Transport, Wire},
     },
     state::Http2Counters,
 };
+
+/// Bytes of heads that a member has sent and nobody has taken: half of what all streams may have.
+const HEADS: usize = 1024 * 1024;
 
 /// One connection.
 pub(super) struct Link {
@@ -86,13 +89,15 @@ impl Link {
 /// When the connection fails.
 pub(super) async fn open(conn: Conn, pool: &BufferPool, shared: &Rc<Shared>) -> Result<Rc<Link>, Broken> {
     let local = conn.local_addr().ok();
-    let wire = Wire::new(conn, None, pool, Role::Server);
+    let limits = shared.limits;
+    let budget = Budget::new(Limits { budget: limits.queue + HEADS, ..limits });
+    let wire = Wire::new(conn, None, pool, Role::Server, budget.clone());
     let handshake = builder(&shared.limits).handshake(Wire::transport(&wire));
     let (send, mut connection) = handshake.await.map_err(|error| Broken::of(&error))?;
     let ping = connection.ping_pong();
     let link = Rc::new(Link {
         send: RefCell::new(send),
-        budget: Budget::new(shared.limits),
+        budget,
         streams: Cell::new(0),
         settled: Cell::new(false),
         ended: Cell::new(shared.closed.get()),
@@ -146,7 +151,7 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let polled = self.poll_connection(cx);
-        let frames = *self.wire.borrow().guard.frames();
+        let frames = self.wire.borrow().frames();
         self.counters.report(&self.reported, &frames);
         // What comes first is SETTINGS, which apply at once.
         if frames.control_received > 0
@@ -175,12 +180,12 @@ impl Driver {
         }
         let pause = self.wire.borrow_mut().take_pause();
         match pause {
-            None | Some(Then::More | Then::Opened) => self.poll_late(cx),
-            Some(Then::Crowded) => {
+            None | Some(Pause::Opened) => self.poll_late(cx),
+            Some(Pause::Crowded) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Some(Then::Refuse(verdict)) => {
+            Some(Pause::Refused(verdict)) => {
                 self.counters.refused(verdict);
                 tracing::debug!(?verdict, "connection to a member ended");
                 Poll::Ready(())
@@ -192,7 +197,7 @@ impl Driver {
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let now = Instant::now();
-            if self.wire.borrow().guard.frames().bytes > self.reported.bytes {
+            if self.wire.borrow().frames().bytes > self.reported.bytes {
                 self.heard = now;
                 self.asked = None;
             }

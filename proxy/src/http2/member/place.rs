@@ -9,11 +9,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use ::http::{Request, Response};
+use ::http::Request;
 use h2::{Reason, client::ResponseFuture};
 
 use super::{MemberStreams, Shared, connection::Link};
-use crate::http2::body::{Broken, RecvBody, SendBody};
+use crate::http2::{
+    body::{Broken, RecvBody, SendBody},
+    heads::StreamHeads,
+    hpack::FieldList,
+};
 
 /// Why a request has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +101,9 @@ impl Place {
             }
         });
         let (response, stream) = sent?;
+        let heads = Some(StreamHeads::new(self.link.wire.borrow().traffic(), stream.stream_id().as_u32()));
         let body = SendBody::new(stream, self.link.budget.clone());
-        Ok((Answer { response, place: self }, body))
+        Ok((Answer { response, heads, place: self }, body))
     }
 }
 
@@ -128,16 +133,18 @@ impl fmt::Debug for Place {
 #[derive(Debug)]
 pub struct Answer {
     response: ResponseFuture,
+    /// The stream's, until they are its body's.
+    heads: Option<StreamHeads>,
     place: Place,
 }
 
-/// The head of a response.
+/// The head of a response, for [`read_response`](crate::http2::head::read_response).
 #[derive(Debug)]
 pub enum Answered {
     /// Another follows.
-    Interim(Response<()>),
+    Interim(FieldList),
     /// The last.
-    Final(Response<()>, RecvBody),
+    Final(FieldList, RecvBody),
 }
 
 impl Answer {
@@ -147,12 +154,16 @@ impl Answer {
     /// When there is none; [`Failure::NotProcessed`] lets it be tried elsewhere.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, Failure>> {
         if let Some(interim) = ready!(self.response.poll_informational(cx)) {
-            return Poll::Ready(interim.map(Answered::Interim).map_err(|error| Failure::of(&error)));
+            interim.map_err(|error| Failure::of(&error))?;
+            let head = self.heads.as_ref().and_then(StreamHeads::take);
+            return Poll::Ready(head.map(Answered::Interim).ok_or(Failure::Malformed));
         }
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| Failure::of(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = RecvBody::of_member(body, Rc::clone(&self.place.link.wire));
-        Poll::Ready(Ok(Answered::Final(Response::from_parts(parts, ()), body)))
+        let Some((heads, head)) = self.heads.take().and_then(|heads| heads.take().map(|head| (heads, head)))
+        else {
+            return Poll::Ready(Err(Failure::Malformed));
+        };
+        Poll::Ready(Ok(Answered::Final(head, RecvBody::new(response.into_body(), heads))))
     }
 
     /// What it takes on its connection.

@@ -14,6 +14,7 @@ use super::{
     },
     *,
 };
+use crate::http2::guard::{Fault, Verdict};
 
 /// Runs a client of the crate `h2`.
 fn with_client<F, R>(
@@ -247,15 +248,39 @@ fn a_drain_that_takes_too_long_is_ended() {
 fn what_is_wrong_with_one_stream_leaves_the_others() {
     let (report, ()) = serve(Limits::default(), answer, |address| {
         let mut raw = Raw::connect(address, &[]);
-        // `connection: x`, and no `:path`.
-        let bad = super::raw::literal(false, b"connection", b"x");
-        raw.send(&request(1, END_STREAM, &[GET, &bad]));
-        let reset = raw.receive_kind(RST_STREAM).unwrap();
-        assert_eq!((reset.stream, &reset.payload[..]), (1, &[0, 0, 0, 1][..]));
-        raw.send(&request(3, END_STREAM, &[GET]));
-        assert_eq!(raw.receive_kind(HEADERS).unwrap().stream, 3);
+        let field = |name: &str, value: &str| super::raw::literal(false, name.as_bytes(), value.as_bytes());
+        let host = field("host", "a");
+        let mut stream = 1;
+        for bad in [
+            field("connection", "x"),
+            field("X", "1"),
+            field("x", "a\0"),
+            field("x y", "1"),
+            field(":path", "/"),
+            field(":other", ""),
+            [field("x", "1"), field(":path", "/")].concat(),
+        ] {
+            raw.send(&request(stream, END_STREAM, &[GET, &bad, &host]));
+            let reset = raw.receive_kind(RST_STREAM).unwrap();
+            assert_eq!((reset.stream, &reset.payload[..]), (stream, &[0, 0, 0, 1][..]), "{bad:?}");
+            raw.send(&request(stream + 2, END_STREAM, &[GET, &host]));
+            assert_eq!(raw.receive_kind(HEADERS).unwrap().stream, stream + 2);
+            stream += 4;
+        }
+        // Of one that depends on itself the library makes nothing.
+        let on_itself = [&stream.to_be_bytes()[..], &[9], GET, &host].concat();
+        raw.send(&frame(HEADERS, 0x25, stream, &on_itself));
+        assert_eq!(raw.receive_kind(RST_STREAM).unwrap().stream, stream);
+        // What cannot be decoded ends the connection.
+        raw.send(&request(stream + 2, END_STREAM, &[GET, &[0xff, 0xff]]));
+        assert_eq!(raw.receive_kind(GOAWAY).unwrap().payload[4..8], [0, 0, 0, 9]);
     });
-    assert_eq!((report.ended, report.requests), (Ended::Gone, 1));
+    assert!(
+        matches!(report.ended, Ended::Refused(Verdict::Fault(Fault::Compression, _))),
+        "{:?}",
+        report.ended
+    );
+    assert_eq!(report.requests, 14);
 }
 
 #[test]
@@ -273,7 +298,7 @@ fn what_was_read_before_is_given_back() {
         let mut connection =
             ServerConnection::new(Conn::from(server), Some(begun), &pool, Limits::default(), PATIENCE);
         let incoming = poll_fn(|cx| connection.poll_accept(cx)).await.unwrap();
-        assert_eq!(incoming.request.uri().path(), "/");
+        assert!(incoming.head.iter().any(|field| field == (b":path", b"/")));
         assert!(incoming.body.is_empty());
         drop(client);
         assert_eq!(poll_fn(|cx| connection.poll_accept(cx)).await.unwrap_err(), Ended::Gone);

@@ -1,10 +1,20 @@
 //! Members that mean well, and what becomes of requests when they do not answer.
 
-use ::http::{HeaderMap, HeaderValue, Request};
+use std::collections::VecDeque;
+
+use ::http::Request;
 use h2::{Reason, server};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::*;
+use super::{
+    hpack::FieldList,
+    raw::{CONTINUATION, DATA, END_STREAM, Frame, HEADERS, RST_STREAM, Raw, frame, literal},
+    *,
+};
+use crate::{
+    http::{Method, ResponseHead},
+    http1::response_framing,
+};
 
 const KEEP: Keep = Keep { connections: 2, idle: Duration::from_secs(60), silence: Duration::from_secs(60) };
 
@@ -60,18 +70,23 @@ impl Worker {
         }
     }
 
-    async fn get(&self) -> Result<Response<()>, Failure> {
+    /// The status.
+    async fn get(&self) -> Result<Option<u16>, Failure> {
         let (mut answer, _) = self.place().await.send(get(), true)?;
-        final_head(&mut answer).await.map(|(response, _)| response)
+        final_head(&mut answer).await.map(|(head, _)| head.status())
     }
 }
 
-async fn final_head(answer: &mut Answer) -> Result<(Response<()>, RecvBody), Failure> {
+async fn final_head(answer: &mut Answer) -> Result<(FieldList, RecvBody), Failure> {
     loop {
-        if let Answered::Final(response, body) = poll_fn(|cx| answer.poll_head(cx)).await? {
-            return Ok((response, body));
+        if let Answered::Final(head, body) = poll_fn(|cx| answer.poll_head(cx)).await? {
+            return Ok((head, body));
         }
     }
+}
+
+fn trailers() -> FieldList {
+    head::trailers([(&b"t"[..], &b"1"[..])].into_iter())
 }
 
 fn get() -> Request<()> {
@@ -122,7 +137,7 @@ fn clients_share_connections_within_what_the_member_allows() {
                 let worker = worker.clone();
                 spawn_local(async move {
                     let response = worker.get().await.unwrap();
-                    assert_eq!(response.status(), 200);
+                    assert_eq!(response, Some(200));
                     assert!(worker.streams.streams() <= 2 * 3);
                     worker.streams.connections()
                 })
@@ -164,11 +179,10 @@ fn bodies_trailers_and_interim_heads_go_both_ways() {
                 let n = poll_fn(|cx| up.poll_capacity(cx, left.len())).await.unwrap();
                 up.send(left.split_to(n), false).unwrap();
             }
-            let trailers = [(::http::HeaderName::from_static("t"), HeaderValue::from_static("1"))];
-            up.send_trailers(HeaderMap::from_iter(trailers)).unwrap();
+            up.send_trailers(trailers()).unwrap();
         });
         let interim = poll_fn(|cx| answer.poll_head(cx)).await.unwrap();
-        assert!(matches!(interim, Answered::Interim(head) if head.status() == 103));
+        assert!(matches!(interim, Answered::Interim(head) if head.status() == Some(103)));
         let (_, mut body) = final_head(&mut answer).await.unwrap();
         let mut got = Vec::new();
         while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
@@ -177,7 +191,7 @@ fn bodies_trailers_and_interim_heads_go_both_ways() {
             body.release(data.len());
         }
         assert!(got == sent);
-        assert_eq!(poll_fn(|cx| body.poll_trailers(cx)).await.unwrap().unwrap()["t"], "1");
+        assert_eq!(poll_fn(|cx| body.poll_trailers(cx)).await.unwrap().unwrap(), trailers());
         sending.await.unwrap();
         assert!(worker.place().await.takes_extended_connect());
     });
@@ -200,10 +214,152 @@ fn what_was_not_processed_may_be_tried_elsewhere() {
     let keep = Keep { connections: 1, ..KEEP };
     with_member(keep, server::Builder::new(), serve, |worker| async move {
         assert_eq!(worker.get().await.unwrap_err(), Failure::NotProcessed);
-        assert_eq!(worker.get().await.unwrap().status(), 200);
+        assert_eq!(worker.get().await.unwrap(), Some(200));
         // The connection is on its way out, and the next request takes another.
         assert_eq!(worker.get().await.unwrap_err(), Failure::NotProcessed);
     });
+}
+
+/// Runs a member of raw frames, which does this with its first connection.
+fn with_raw_member<U: Future<Output = ()>>(
+    member: impl FnOnce(Raw) + Send + 'static,
+    use_it: impl FnOnce(Worker) -> U,
+) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let member = thread::spawn(move || member(Raw::accept(&listener)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let streams = MemberStreams::new(Limits::default(), KEEP, Arc::default());
+        use_it(Worker { streams, pool: BufferPool::new(4), address }).await;
+    });
+    drop(runtime);
+    member.join().unwrap();
+}
+
+#[test]
+fn a_malformed_head_is_the_matter_of_its_own_stream() {
+    let field = |name: &str, value: &str| literal(false, name.as_bytes(), value.as_bytes());
+    let heads = [
+        vec![],
+        field(":status", "99"),
+        field(":status", "1000"),
+        field(":status", "101"),
+        field(":path", "/"),
+        [&[0x88][..], &[0x88]].concat(),
+        [field("x", "1"), vec![0x88]].concat(),
+        [vec![0x88], field("x", "a\r\nb: c")].concat(),
+        [vec![0x88], field("X", "1")].concat(),
+        [vec![0x88], field("connection", "close")].concat(),
+        [vec![0x88], field("content-length", "x")].concat(),
+        [vec![0x88], field("x", &"x".repeat(17_000))].concat(),
+        // Interim, and the end.
+        field(":status", "103"),
+    ];
+    let trailers = [field(":status", "200"), field("X", "1"), field("x", "\0"), field("connection", "close")];
+    // More than a bucket of what a peer has done wrong holds.
+    let rounds = 12;
+    let asked = rounds * heads.len();
+    let bad_trailers = trailers.len();
+    let last_ends = heads.len() - 1;
+    with_raw_member(
+        move |mut raw| {
+            let first = raw.receive_kind(HEADERS).unwrap().stream;
+            let mut seen = VecDeque::new();
+            let opened = |raw: &mut Raw, seen: &mut VecDeque<Frame>| {
+                let mut frames = std::iter::from_fn(|| seen.pop_front().or_else(|| raw.receive()));
+                frames.find(|frame| frame.kind == HEADERS).unwrap().stream
+            };
+            let part = |raw: &mut Raw, bytes: &[u8]| assert!(raw.send(bytes));
+            part(&mut raw, &frame(HEADERS, 4, first, &[0x88]));
+            for n in 0..asked {
+                let stream = opened(&mut raw, &mut seen);
+                let head = &heads[n % heads.len()];
+                let end = if n % heads.len() == last_ends { END_STREAM } else { 0 };
+                for (n, piece) in head.chunks(16_000).enumerate() {
+                    let last = (n + 1) * 16_000 >= head.len();
+                    let (kind, flags) = if n == 0 { (HEADERS, end) } else { (CONTINUATION, 0) };
+                    part(&mut raw, &frame(kind, flags | if last { 4 } else { 0 }, stream, piece));
+                }
+                if head.is_empty() {
+                    part(&mut raw, &frame(HEADERS, 4, stream, &[]));
+                }
+                let reset = loop {
+                    let frame = raw.receive().unwrap();
+                    // What has come behind a reset may be answered by STREAM_CLOSED, and the next may be faster.
+                    if frame.kind == RST_STREAM && frame.payload != [0, 0, 0, 5] {
+                        break frame;
+                    }
+                    seen.push_back(frame);
+                };
+                assert_eq!((reset.stream, &reset.payload[..]), (stream, &[0, 0, 0, 1][..]), "{head:?}");
+                // What comes behind is nobody's.
+                part(&mut raw, &frame(HEADERS, 4, stream, &[0x88]));
+                part(&mut raw, &frame(DATA, 0, first, b"x"));
+            }
+            for trailers in &trailers {
+                let stream = opened(&mut raw, &mut seen);
+                part(&mut raw, &frame(HEADERS, 4, stream, &[0x88]));
+                part(&mut raw, &frame(HEADERS, 5, stream, trailers));
+            }
+            part(&mut raw, &frame(DATA, END_STREAM, first, b"!"));
+            assert_eq!(raw.receive_kind(DATA), None);
+        },
+        move |worker| async move {
+            // It goes on beside all of them.
+            let (mut answer, _) = worker.place().await.send(get(), true).unwrap();
+            let (_, mut whole) = final_head(&mut answer).await.unwrap();
+            let send = || async { worker.place().await.send(get(), true).unwrap() };
+            for _ in 0..asked {
+                let (mut answer, mut body) = send().await;
+                match final_head(&mut answer).await {
+                    Err(failure) => assert_eq!(failure, Failure::Malformed),
+                    Ok((fields, response)) => {
+                        let (mut head, mut text) = (ResponseHead::new(), Vec::new());
+                        let read = head::read_response(
+                            &fields,
+                            Method::Get,
+                            response.is_empty(),
+                            &mut head,
+                            &mut text,
+                        );
+                        let framed = read.map(|_| response_framing(Method::Get, false, &head.view(&text)));
+                        assert!(!matches!(framed, Ok(Ok(_))), "{fields:?}");
+                        body.reset(Reason::PROTOCOL_ERROR);
+                    }
+                }
+            }
+            for _ in 0..bad_trailers {
+                let (mut answer, _) = send().await;
+                let (_, mut body) = final_head(&mut answer).await.unwrap();
+                let broken = poll_fn(|cx| body.poll_data(cx)).await.unwrap().unwrap_err();
+                assert_eq!(broken, Broken::Reset(Reason::PROTOCOL_ERROR));
+            }
+            let mut got = Vec::new();
+            while let Some(data) = poll_fn(|cx| whole.poll_data(cx)).await {
+                got.extend_from_slice(&data.unwrap());
+            }
+            assert_eq!(got.len(), asked + 1);
+            assert_eq!(worker.streams.connections(), 1);
+        },
+    );
+}
+
+#[test]
+fn a_member_that_sends_heads_to_nobody_on_and_on_is_left() {
+    with_raw_member(
+        |mut raw| {
+            let stream = raw.receive_kind(HEADERS).unwrap().stream;
+            raw.receive_kind(RST_STREAM).unwrap();
+            while raw.send(&frame(HEADERS, 4, stream, &[0x88])) {}
+        },
+        |worker| async move {
+            drop(worker.place().await.send(get(), true).unwrap());
+            while worker.streams.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        },
+    );
 }
 
 #[test]
@@ -246,7 +402,7 @@ fn silent_members_are_asked_and_idle_connections_end() {
     });
     // One that takes its time, but is there.
     with_member(keep, server::Builder::new(), answering(Duration::from_millis(600)), |worker| async move {
-        assert_eq!(worker.get().await.unwrap().status(), 200);
+        assert_eq!(worker.get().await.unwrap(), Some(200));
         while worker.streams.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -259,7 +415,7 @@ fn closed_streams_end_with_what_is_on_them() {
         let (mut answer, _) = worker.place().await.send(get(), true).unwrap();
         worker.streams.close();
         assert!(worker.streams.place().is_none());
-        assert_eq!(final_head(&mut answer).await.unwrap().0.status(), 200);
+        assert_eq!(final_head(&mut answer).await.unwrap().0.status(), Some(200));
         drop(answer);
         while worker.streams.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;

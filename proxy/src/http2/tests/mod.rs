@@ -25,6 +25,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::*;
 use crate::{
     conn::{BufferPool, Conn},
+    http::RequestHead,
     state::Http2Counters,
     sys::counted,
 };
@@ -162,8 +163,16 @@ fn response(status: u16) -> Response<()> {
     Response::builder().status(StatusCode::from_u16(status).unwrap()).body(()).unwrap()
 }
 
-/// Answers with an empty 200.
+/// Answers with an empty 200 what is a request.
 async fn answer(mut incoming: Incoming, _: Control) {
+    let context =
+        head::RequestContext { websocket_key: b"dGhlIHNhbXBsZSBub25jZQ==", ended: incoming.body.is_empty() };
+    if let Err(reject) = head::read_request(&incoming.head, context, &mut RequestHead::new(), &mut Vec::new())
+        && let Err(reason) = head::refusal(reject)
+    {
+        incoming.respond.reset(reason);
+        return;
+    }
     let _ = incoming.respond.send_head(response(200), true);
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -89,6 +89,17 @@ impl Raw {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut raw = Self { stream, sent: 0 };
         assert!(raw.send(&[&PREFACE[..], &frame(SETTINGS, 0, 0, settings)].concat()));
+        raw
+    }
+
+    /// Takes a connection, whose preface has come, and sends empty settings.
+    pub(super) fn accept(listener: &TcpListener) -> Self {
+        let mut stream = listener.accept().unwrap().0;
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.read_exact(&mut [0; 24]).unwrap();
+        let mut raw = Self { stream, sent: 0 };
+        assert!(raw.send(&frame(SETTINGS, 0, 0, &[])));
         raw
     }
 

@@ -155,7 +155,7 @@ async fn serve_stream<H>(
     is_first: bool,
     held: H,
 ) {
-    let Incoming { request, body, respond, mut charge } = incoming;
+    let Incoming { head: fields, body, respond, mut charge } = incoming;
     let counters = listener.state().counters.of(worker.index);
     counters.requests.add(1);
     let begun = Instant::now();
@@ -171,15 +171,14 @@ async fn serve_stream<H>(
         begun,
         stream.client.facts.as_ref(),
     );
-    let key = stream.websocket_key(&request);
+    let key = stream.websocket_key(&fields);
     let mut malformed = None;
     let decision = {
         let Work { request: table, text, out, l7, log, .. } = &mut *work;
         let filled = match &key {
             Some(websocket_key) => {
-                let scheme = if stream.client.facts.is_some() { "https" } else { "http" };
-                let context = RequestContext { scheme, websocket_key, ended };
-                head::read_request(&request, context, table, text)
+                let context = RequestContext { websocket_key, ended };
+                head::read_request(&fields, context, table, text)
             }
             None => Err(Reject::NotImplemented("no random bytes")),
         };
@@ -208,7 +207,7 @@ async fn serve_stream<H>(
         }
     };
     // It is in the text now, which is kept for as long as it may have to be sent once more.
-    drop(request);
+    drop(fields);
     charge.shrink(head::kept(&work.request, &work.text));
     if !matches!(decision, Decision::Refuse(_)) && work.l7.is_exceeded() {
         counters.requests_regex_limited.add(1);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ::http::{HeaderMap, Request};
+use ::http::HeaderMap;
 use bytes::{Buf, Bytes};
 use h2::Reason;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     conn::Deadline,
     http::{ResponseEdits, ResponseHead, ResponseView, fill::WEBSOCKET_KEY_LEN, websocket},
-    http2::{RecvBody, Responder, SendBody, head},
+    http2::{RecvBody, Responder, SendBody, head, hpack::FieldList},
     tls::PeerFacts,
 };
 
@@ -93,8 +93,8 @@ impl ClientStream {
     }
 
     /// What a member is to be asked with, should the request be an extended CONNECT.
-    pub(super) fn websocket_key(&mut self, request: &Request<()>) -> Option<[u8; WEBSOCKET_KEY_LEN]> {
-        if !head::is_extended_connect(request) {
+    pub(super) fn websocket_key(&mut self, fields: &FieldList) -> Option<[u8; WEBSOCKET_KEY_LEN]> {
+        if !head::is_extended_connect(fields) {
             return Some([b'='; WEBSOCKET_KEY_LEN]);
         }
         let key = websocket::key()?;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::Reason;
 
 use super::{
     body::{Sink, Source},
@@ -56,8 +57,8 @@ struct Upgrade {
 /// How far the request is.
 enum Sending {
     Nothing(Place),
-    /// With nobody to send a body to, where the head was all.
-    Sent(Answer, Option<SendBody>),
+    /// The last says whether a body follows.
+    Sent(Answer, SendBody, bool),
     Failed,
 }
 
@@ -90,7 +91,7 @@ impl MemberStream {
             tracing::debug!(%reason, "request that cannot be sent");
             Failure::BadResponse
         })?;
-        let tunnel = head::is_extended_connect(&request);
+        let tunnel = head::is_tunnel(&request);
         if tunnel {
             if !place.takes_extended_connect() {
                 tracing::debug!("the member takes no extended CONNECT");
@@ -103,7 +104,7 @@ impl MemberStream {
         self.method = view.method();
         let end = end && !tunnel;
         let (answer, body) = place.send(request, end).map_err(failure)?;
-        self.request = Sending::Sent(answer, (!end).then_some(body));
+        self.request = Sending::Sent(answer, body, !end);
         Ok(())
     }
 
@@ -113,7 +114,7 @@ impl MemberStream {
         cx: &mut Context<'_>,
         response: &mut ResponseHead,
     ) -> Poll<Result<usize, Failure>> {
-        let Sending::Sent(answer, _) = &mut self.request else {
+        let Sending::Sent(answer, sent, open) = &mut self.request else {
             return Poll::Ready(Err(Failure::Unanswered));
         };
         let answered = ready!(answer.poll_head(cx)).map_err(failure)?;
@@ -125,14 +126,15 @@ impl MemberStream {
                 let ended = body.is_empty();
                 self.body = Some(body);
                 match self.upgrade.take() {
-                    Some(upgrade) if head.status().is_success() => {
+                    Some(upgrade) if head.status().is_some_and(|status| (200..300).contains(&status)) => {
                         let accept = upgrade.key.as_ref().map(websocket::accept);
                         let accept = accept.as_ref().map(|accept| &accept[..]);
                         head::read_agreement(&head, &upgrade.protocol, accept, response, &mut self.text)
                     }
                     tunnel => {
-                        if tunnel.is_some() {
-                            self.end();
+                        if tunnel.is_some() && std::mem::take(open) {
+                            // Nothing more is sent.
+                            let _ = sent.send(Bytes::new(), true);
                         }
                         head::read_response(&head, self.method, ended, response, &mut self.text)
                     }
@@ -141,24 +143,16 @@ impl MemberStream {
         };
         Poll::Ready(read.map_err(|reason| {
             tracing::debug!(%reason, "bad response");
+            sent.reset(Reason::PROTOCOL_ERROR);
             Failure::BadResponse
         }))
-    }
-
-    /// Nothing more is sent.
-    fn end(&mut self) {
-        if let Sending::Sent(_, body) = &mut self.request
-            && let Some(mut body) = body.take()
-        {
-            let _ = body.send(Bytes::new(), true);
-        }
     }
 
     /// What comes, and what goes.
     pub(super) fn both(&mut self) -> (Source<'_>, Sink<'_>) {
         let source = self.body.as_mut().map_or(Source::Ended, Source::Http2);
         let sink = match &mut self.request {
-            Sending::Sent(_, Some(body)) => Sink::Http2(body),
+            Sending::Sent(_, body, true) => Sink::Http2(body),
             _ => Sink::Ended,
         };
         (source, sink)
@@ -203,7 +197,7 @@ impl Upstream {
             Self::Http1(_) => true,
             Self::Http2(stream) => match &stream.request {
                 Sending::Nothing(place) => place.has_ended(),
-                Sending::Sent(answer, _) => answer.place().has_ended(),
+                Sending::Sent(answer, ..) => answer.place().has_ended(),
                 Sending::Failed => true,
             },
         }

@@ -5,7 +5,6 @@
 
 use std::task::{Context, Poll, ready};
 
-use ::http::HeaderMap;
 use bytes::{Buf, Bytes};
 
 use super::{Hops, RelayError, Sink, Source};
@@ -13,7 +12,7 @@ use crate::{
     conn::{Conn, Inlet, Then},
     http::scan,
     http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
-    http2::{RecvBody, SendBody, head},
+    http2::{RecvBody, SendBody, head, hpack::FieldList},
 };
 
 /// Data that is not longer is copied behind what else is to be written: one send(2) of both is cheaper than two.
@@ -51,7 +50,7 @@ pub(in crate::session::http) struct FrameRelay {
     with_trailers: bool,
     /// Of HTTP/1.1: lines of trailers. At most what the decoder bounds them to.
     lines: Vec<u8>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<FieldList>,
     /// What is to be written to HTTP/1.1 before `data`: chunk lines, and small data among them.
     text: Vec<u8>,
     /// Bytes of data in `text`.
@@ -79,7 +78,7 @@ pub(in crate::session::http) struct FrameRelay {
 struct Kept {
     /// All that was sent.
     data: Vec<u8>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<FieldList>,
     /// Bytes at the front of what waits that have been sent before.
     again: usize,
 }

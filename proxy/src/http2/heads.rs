@@ -1,0 +1,236 @@
+//! Heads beside the library: what comes in header blocks is decoded and kept here, and the library sees skeletons of them.
+//!
+//! The library has the states of streams and follows the lengths of bodies; for that it needs to know that a head has come, whether
+//! it is interim, and what it announces. What else is in it, and whether that is well-formed, is the matter of who takes it: a
+//! head that is none ends its stream then, and no other.
+
+mod skeleton;
+
+use std::{cell::RefCell, collections::VecDeque, fmt, rc::Rc};
+
+pub(super) use self::skeleton::Skeleton;
+use super::{
+    budget::{Budget, Charge},
+    guard::{Guard, Opening, Role},
+    hpack::{self, Bounds, Decoder, FieldList},
+};
+use crate::http::{MAX_FIELDS, fill};
+
+/// The most fields of a head: some of them are pseudo-header fields.
+const FIELDS: usize = MAX_FIELDS + 5;
+
+/// So many times what is announced there may be in a head, of which nobody is told more than that it is too large.
+const ABUSE: usize = 4;
+
+/// Heads that have opened a stream which the library has not handed out. It does so one by one, and never hands out some.
+const OPENED: usize = 4;
+
+/// What is known of the frames of a connection, for as long as it or one of its streams is there.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    pub(super) guard: Guard,
+    pub(super) heads: Heads,
+}
+
+/// What a header block was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// A head, or trailers, of a stream that somebody has.
+    Head,
+    /// One of a stream that nobody has.
+    Stray,
+    /// So many fields that none of them was meant.
+    Flood,
+}
+
+/// The heads of one connection.
+#[derive(Debug)]
+pub(super) struct Heads {
+    role: Role,
+    decoder: Decoder,
+    bounds: Bounds,
+    budget: Budget,
+    /// Parts of a block that is not complete.
+    block: Vec<u8>,
+    /// Of a client: heads of requests, by the stream that they open.
+    opened: VecDeque<(u32, FieldList)>,
+    /// Streams that somebody has, in order.
+    streams: Vec<Stream>,
+}
+
+/// A stream that somebody has.
+#[derive(Debug)]
+struct Stream {
+    id: u32,
+    /// What comes next are trailers.
+    begun: bool,
+    /// What has come and was not taken.
+    heads: VecDeque<Head>,
+}
+
+#[derive(Debug)]
+struct Head {
+    fields: FieldList,
+    _charge: Option<Charge>,
+}
+
+impl Heads {
+    /// For what a peer that is `role` sends. Heads that wait count against the budget.
+    pub(super) fn new(role: Role, budget: Budget) -> Self {
+        let limits = budget.limits();
+        Self {
+            role,
+            decoder: Decoder::new(limits.header_table as usize),
+            bounds: Bounds { fields: FIELDS, bytes: limits.header_list as usize },
+            budget,
+            block: Vec::new(),
+            opened: VecDeque::new(),
+            streams: Vec::new(),
+        }
+    }
+
+    /// A part of a header block that is not its last has come.
+    pub(super) fn part(&mut self, part: &[u8]) {
+        self.block.extend_from_slice(part);
+    }
+
+    /// The last part of a block has come. Makes what the library is to see of it; says what it was.
+    ///
+    /// # Errors
+    /// When it is no block, and no block that follows can be decoded.
+    pub(super) fn complete(
+        &mut self,
+        opening: Opening,
+        last: &[u8],
+        skeleton: &mut Skeleton,
+    ) -> Result<Came, hpack::Error> {
+        let mut whole = std::mem::take(&mut self.block);
+        let block = if whole.is_empty() {
+            last
+        } else {
+            whole.extend_from_slice(last);
+            &whole
+        };
+        // Of what is in the Huffman code or in the tables there comes more than there is in the block.
+        let mut fields = FieldList::with_capacity((2 * block.len()).min(self.bounds.bytes));
+        self.decoder.decode(block, &mut fields, self.bounds)?;
+        if fields.exceeds() {
+            if fields.size() > ABUSE * self.bounds.bytes {
+                return Ok(Came::Flood);
+            }
+            fields = FieldList::beyond_bounds();
+        }
+        fields.fit();
+        let Opening { stream: id, opens, ends, on_itself } = opening;
+        let place = if opens { None } else { self.place(id) };
+        if on_itself {
+            skeleton.malformed(id, ends);
+        } else if opens {
+            skeleton.request(id, ends, &fields);
+            if self.opened.len() == OPENED {
+                self.opened.pop_front();
+            }
+            self.opened.push_back((id, fields));
+        } else if let Some(place) = place {
+            self.came(place, ends, fields, skeleton);
+        } else {
+            // The library knows what to say.
+            skeleton.trailers(id, ends);
+        }
+        Ok(if opens || place.is_some() { Came::Head } else { Came::Stray })
+    }
+
+    fn came(&mut self, place: usize, ends: bool, mut fields: FieldList, skeleton: &mut Skeleton) {
+        let stream = &mut self.streams[place];
+        let charge = self.budget.head(fields.held());
+        if stream.begun {
+            if charge.is_none() || !are_trailers(&fields) {
+                skeleton.malformed(stream.id, ends);
+                return;
+            }
+            skeleton.trailers(stream.id, ends);
+        } else {
+            if charge.is_none() {
+                fields = FieldList::beyond_bounds();
+            }
+            // HTTP/2 does not have 101, and the library does not know.
+            let status = fields.status().filter(|&status| status != 101);
+            let interim = status.is_some_and(|status| status < 200);
+            if interim && ends {
+                skeleton.malformed(stream.id, ends);
+                return;
+            }
+            stream.begun = !interim;
+            skeleton.response(stream.id, ends, status, &fields);
+        }
+        stream.heads.push_back(Head { fields, _charge: charge });
+    }
+
+    fn place(&self, id: u32) -> Option<usize> {
+        self.streams.binary_search_by_key(&id, |stream| stream.id).ok()
+    }
+
+    /// The head of the request that has opened this stream. Those of streams before it are nobody's.
+    pub(super) fn take_opened(&mut self, stream: u32) -> Option<FieldList> {
+        while let Some((id, fields)) = self.opened.pop_front() {
+            if id == stream {
+                return Some(fields);
+            }
+        }
+        None
+    }
+
+    /// The next head of a stream, which the library has told of.
+    fn take(&mut self, stream: u32) -> Option<FieldList> {
+        let place = self.place(stream)?;
+        self.streams[place].heads.pop_front().map(|head| head.fields)
+    }
+}
+
+fn are_trailers(fields: &FieldList) -> bool {
+    !fields.exceeds() && fields.iter().all(|(name, value)| fill::check_field(name, value).is_ok())
+}
+
+/// A stream that somebody has. What comes on it beside the library is kept for as long as this lives.
+pub(super) struct StreamHeads {
+    traffic: Rc<RefCell<Traffic>>,
+    id: u32,
+}
+
+impl StreamHeads {
+    /// A stream of the connection that is new.
+    pub(super) fn new(traffic: &Rc<RefCell<Traffic>>, id: u32) -> Self {
+        {
+            let heads = &mut traffic.borrow_mut().heads;
+            let stream = Stream { id, begun: heads.role == Role::Client, heads: VecDeque::new() };
+            let at = heads.streams.partition_point(|other| other.id < id);
+            heads.streams.insert(at, stream);
+        }
+        Self { traffic: Rc::clone(traffic), id }
+    }
+
+    /// The next head.
+    pub(super) fn take(&self) -> Option<FieldList> {
+        self.traffic.borrow_mut().heads.take(self.id)
+    }
+
+    /// Whether a member had ended its response before it has reset the stream with NO_ERROR.
+    pub(super) fn was_whole(&self) -> bool {
+        self.traffic.borrow().guard.was_whole(self.id)
+    }
+}
+
+impl Drop for StreamHeads {
+    fn drop(&mut self) {
+        let heads = &mut self.traffic.borrow_mut().heads;
+        if let Some(place) = heads.place(self.id) {
+            heads.streams.remove(place);
+        }
+    }
+}
+
+impl fmt::Debug for StreamHeads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamHeads").field("id", &self.id).finish_non_exhaustive()
+    }
+}
