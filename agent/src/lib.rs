@@ -10,6 +10,7 @@
 //! | `keeper` | what those two, and [`peers`] (the other amphora), have in common |
 //! | [`directory`] | directories into which programs of other users look |
 //! | [`document`] | the one place that meets the parser of `amphora-model` |
+//! | [`octavia`] | the texts of an unmodified Octavia, read into the model |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
 //! | [`heartbeat`] | what Octavia's health manager hears |
 //! | [`status`] | Octavia's status tree |
@@ -31,6 +32,7 @@ pub mod document;
 pub mod heartbeat;
 mod keeper;
 pub mod metrics;
+pub mod octavia;
 pub mod peers;
 pub mod plumbing;
 pub mod proxy_client;

@@ -1,6 +1,7 @@
 //! `amphora-agent`: see `docs/agent.md`.
 
 mod cli;
+mod translate;
 
 use std::{ffi::OsString, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -12,7 +13,7 @@ use amphora_logging::{Log, LogFormat, Style};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tracing::level_filters::LevelFilter;
 
-use crate::cli::Arguments;
+use crate::cli::{Arguments, Command};
 
 /// Stack of the threads for what blocks: files, and documents to parse.
 const BLOCKING_STACK: usize = 1 << 20;
@@ -50,6 +51,9 @@ fn in_order(
 
 fn main() -> ExitCode {
     let (arguments, sources) = Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    if let Some(Command::Translate(command)) = &arguments.command {
+        return translate::run(command);
+    }
     let config = match Config::load(&sources) {
         Ok(config) => config,
         Err(error) => {

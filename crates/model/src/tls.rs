@@ -117,7 +117,7 @@ pub struct TlsSettings {
     /// `tls_ciphers`: a list of OpenSSL's, of at most 2048 letters, digits and `-+!:@=_.`, as in the document. `None` is
     /// the default of Octavia's `[api_settings] default_listener_ciphers`, all that are good today.
     pub ciphers: Option<Box<str>>,
-    /// `alpn_protocols`: at least one, in order of preference, none twice.
+    /// `alpn_protocols`: in order of preference, none twice. Empty: no protocol is offered, which leaves HTTP/1.1.
     pub alpn: Vec<AlpnProtocol>,
 }
 

@@ -19,7 +19,7 @@ impl Generator {
         versions.sort_unstable();
         versions.dedup();
         let mut alpn: Vec<AlpnProtocol> = Vec::new();
-        for protocol in self.list(&(1..=4), |g| g.pick(AlpnProtocol::ALL)) {
+        for protocol in self.list(&(0..=4), |g| g.pick(AlpnProtocol::ALL)) {
             if !alpn.contains(&protocol) {
                 alpn.push(protocol);
             }

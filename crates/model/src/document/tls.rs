@@ -141,8 +141,8 @@ fn reference(text: &str) -> Result<CertificateId, String> {
     CertificateId::from_reference(text).map_err(|error| error.to_string())
 }
 
-/// `tls_versions`, `tls_ciphers`, `alpn_protocols`. An empty list is as good as none where they mean nothing, and Octavia answers
-/// such; where TLS is spoken it is refused.
+/// `tls_versions`, `tls_ciphers`, `alpn_protocols`. Without protocols none is offered. Without versions nothing can be spoken, which is
+/// refused where TLS is; elsewhere these fields mean nothing, and Octavia answers such lists.
 fn settings(o: &mut Object<'_>, spoken: bool) -> TlsSettings {
     let default = TlsSettings::default();
     let mut versions = o.strings("tls_versions", |text| one_of(TlsVersion::parse, TlsVersion::ALL, text));
@@ -156,10 +156,8 @@ fn settings(o: &mut Object<'_>, spoken: bool) -> TlsSettings {
         }
         Ok(())
     });
-    for name in ["tls_versions", "alpn_protocols"] {
-        if spoken && o.get(name).and_then(|value| value.as_list()).is_some_and(<[_]>::is_empty) {
-            o.fault(name, "must not be empty; leave it out for the default");
-        }
+    if spoken && o.get("tls_versions").and_then(|value| value.as_list()).is_some_and(<[_]>::is_empty) {
+        o.fault("tls_versions", "must not be empty; leave it out for the default");
     }
     let ciphers = o.text("tls_ciphers", MAX_CIPHERS).filter(|text| !text.is_empty());
     if let Some(text) = ciphers
@@ -170,7 +168,7 @@ fn settings(o: &mut Object<'_>, spoken: bool) -> TlsSettings {
     TlsSettings {
         versions: if versions.is_empty() { default.versions } else { versions },
         ciphers: ciphers.map(Into::into),
-        alpn: if alpn.is_empty() { default.alpn } else { alpn },
+        alpn: if o.get("alpn_protocols").is_none() { default.alpn } else { alpn },
     }
 }
 

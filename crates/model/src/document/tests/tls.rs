@@ -98,6 +98,17 @@ fn all_of_a_listener() {
 }
 
 #[test]
+fn of_an_empty_list_no_protocol_is_offered() {
+    let lb = accepted(&[
+        ("/listeners/0/alpn_protocols", json!([])),
+        ("/pools/0/tls_enabled", json!(true)),
+        ("/pools/0/alpn_protocols", json!([])),
+    ]);
+    assert_eq!(tls(&lb).settings.alpn, []);
+    assert_eq!(lb.pools[0].tls.as_ref().unwrap().settings.alpn, []);
+}
+
+#[test]
 fn without_a_default_the_first_of_the_others_is_it() {
     let lb = accepted(&[
         ("/listeners/0/default_tls_container_ref", Value::Null),
@@ -214,7 +225,6 @@ fn what_is_wrong_is_refused() {
             "tls_versions[1]",
             "must be one of SSLv3",
         ),
-        (&[("/listeners/0/alpn_protocols", json!([]))], "alpn_protocols", "must not be empty"),
         (
             &[("/listeners/0/alpn_protocols", json!(["h3"]))],
             "alpn_protocols[0]",

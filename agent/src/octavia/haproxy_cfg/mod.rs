@@ -1,0 +1,145 @@
+//! haproxy.cfg, as Octavia's templates render it, to the load balancer that it was rendered from.
+//!
+//! All that the templates of Octavia 12.0.0 to 19.0.0 can write is understood, and nothing else: a keyword, an argument or a value that they do
+//! not write is refused with its line. What a statement means to HAProxy is what the load balancer does; mechanics of HAProxy's that have no
+//! counterpart here are told as [remarks](Remark). `docs/octavia.md` has every keyword, what rendering loses, and the few places where what a tenant
+//! has asked for is taken instead of what HAProxy would make of the text.
+//!
+//! A text is read line by line: `words` (quoting, HTML escapes), then a statement of its section (`global`, `frontend`, `acl`, `backend`,
+//! `server`, `tls`, `exporter`), which goes at once to the draft of that section (`draft`), where what comes twice is refused. At the end of
+//! the text drafts become [`LoadBalancer`]s (`listener`, `pool`), which pass through the parser of the native API's documents.
+//!
+//! No string of a tenant's becomes a statement: lines and words end where the templates end them, each rule belongs to the one policy right
+//! below it, and what a section says twice is refused.
+
+mod acl;
+mod args;
+mod backend;
+mod check;
+mod crt_list;
+mod draft;
+mod exporter;
+mod frontend;
+mod fuzz;
+mod global;
+mod listener;
+mod names;
+mod pool;
+mod server;
+mod tls;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, fmt, net::IpAddr};
+
+use amphora_model::{CertificateId, ListenerId, LoadBalancer};
+
+pub use self::{
+    fuzz::fuzz,
+    global::{Peer, peer_name},
+    names::Everything,
+    words::MAX_TEXT,
+};
+
+/// What is known beside the text.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What the text's names stand for.
+    pub certificates: &'a dyn Certificates,
+    /// The addresses of the load balancer, for a text without a listener, which names none. Otherwise the text's own count.
+    pub vips: &'a [IpAddr],
+}
+
+/// Files that the controller has sent before: `<directory>/<load balancer>/<name>.pem` in the text.
+pub trait Certificates {
+    /// Whether there is a certificate, a list of authorities or of revocations of this name, which is the file's without `.pem`.
+    fn has(&self, id: &CertificateId) -> bool;
+
+    /// The crt-list of a listener, which has the listener's id for its name.
+    fn crt_list(&self, listener: ListenerId) -> Option<Cow<'_, [u8]>>;
+}
+
+/// What a text means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Translated {
+    /// The load balancer. Names are empty, the health monitor of a pool has the pool's id, and an L7 policy the least of its rules' ids,
+    /// for the text has none.
+    pub load_balancer: LoadBalancer,
+    /// Both amphorae of a pair; nobody without one.
+    pub peers: Vec<Peer>,
+    /// What has no effect, in the order of the text; each reason once.
+    pub remarks: Vec<Remark>,
+}
+
+/// A statement that changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Its line, the first of its kind.
+    pub line: usize,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Why a text is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Fault {
+    /// The line, from 1; 0: the text as a whole.
+    pub line: usize,
+    /// What stands there, without white space around it and cut when it is long.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Fault {
+    /// The longest excerpt of a line, in characters.
+    const MAX_TEXT: usize = 160;
+
+    fn new(line: usize, text: &str, reason: impl Into<String>) -> Self {
+        let mut shown: String = text.chars().take(Self::MAX_TEXT).flat_map(visible).collect();
+        if text.chars().nth(Self::MAX_TEXT).is_some() {
+            shown.push_str("...");
+        }
+        Self { line, text: shown, reason: reason.into() }
+    }
+
+    fn whole(reason: impl Into<String>) -> Self {
+        Self::new(0, "", reason)
+    }
+}
+
+/// A character for people to read, who shall not be shown another line.
+fn visible(c: char) -> impl Iterator<Item = char> {
+    let escaped = c.is_control().then(|| c.escape_default());
+    let plain = escaped.is_none().then_some(c);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if !self.text.is_empty() {
+            write!(f, "{}: ", self.text)?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+/// Reads a haproxy.cfg.
+///
+/// # Errors
+/// The first fault, with its line. Those of crt-lists are told at the line that names them.
+pub fn translate(text: &[u8], context: &Context<'_>) -> Result<Translated, Fault> {
+    if text.len() > MAX_TEXT {
+        return Err(Fault::whole(format!("is longer than {MAX_TEXT} bytes")));
+    }
+    let mut draft = draft::Draft::default();
+    for line in words::lines(text) {
+        draft.line(&line?)?;
+    }
+    draft.finish(context)
+}

@@ -1,0 +1,42 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, path::PathBuf};
+
+use super::*;
+
+const NO_VIPS: Context<'static> = Context { certificates: &Everything, vips: &[] };
+
+/// What the controller has really sent, by the name of the scenario.
+fn samples() -> Vec<(String, Vec<u8>)> {
+    let directory = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/octavia/haproxy_cfg/samples"));
+    let mut samples: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cfg"))
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+        .collect();
+    samples.sort();
+    samples
+}
+
+#[test]
+fn what_the_controller_has_sent_translates() {
+    let vips = ["10.77.0.100".parse().unwrap()];
+    let context = Context { vips: &vips, ..NO_VIPS };
+    let mut refused = Vec::new();
+    for (name, text) in samples() {
+        match translate(&text, &context) {
+            Ok(translated) => assert!(!translated.remarks.is_empty(), "{name}"),
+            Err(fault) => refused.push(format!("{name}: {fault}")),
+        }
+    }
+    // The reference refuses the first, and cannot bind the second.
+    assert_eq!(
+        refused,
+        [
+            "errors-2: line 2: bogus: is not known in section global",
+            "errors-3: line 42: frontend 05f74d9e-7522-546f-9b69-4852a16a2c79: \
+             protocol_port 80 is the port of loadbalancer.listeners[0] already",
+        ]
+    );
+}

@@ -1,0 +1,5 @@
+//! What an unmodified Octavia sends, understood: the texts that its controller renders for the programs of its own amphora.
+//!
+//! * [`haproxy_cfg`]: haproxy.cfg and the crt-lists beside it
+
+pub mod haproxy_cfg;
