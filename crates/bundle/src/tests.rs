@@ -193,6 +193,43 @@ fn authorities_and_revocations() {
 }
 
 #[test]
+fn keys_that_no_certificate_is_of_are_passed_over() {
+    let root = authority("root", None);
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let (leaf, other) = (host("a.example.com", &root, &key), KeyPair::generate().unwrap().serialize_pem());
+    let key = key.serialize_pem();
+    let alone = Bundle::from_pem((leaf.clone() + &key).as_bytes()).unwrap().to_pem();
+    for text in [
+        leaf.clone() + &key + &key,
+        leaf.clone() + &key + &other,
+        other.clone() + &key + &leaf,
+        leaf + &other + &other + &key + &other,
+    ] {
+        assert!(Bundle::from_pem(text.as_bytes()).unwrap().to_pem() == alone);
+    }
+}
+
+/// A certificate may have its key in the short form; the private key has the long one.
+#[test]
+fn a_certificate_with_a_point_in_its_short_form_has_its_key() {
+    let Some(directory) = for_openssl() else { return };
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (key, short, certificate) = (file("key"), file("short"), file("certificate"));
+    for arguments in [
+        &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &key][..],
+        &["ec", "-in", &key, "-conv_form", "compressed", "-out", &short],
+        &["req", "-x509", "-new", "-key", &short, "-subj", "/CN=a", "-out", &certificate],
+    ] {
+        assert!(openssl(directory.path(), arguments), "{arguments:?}");
+    }
+    let read = |name: &str| fs::read_to_string(name).unwrap();
+    let bundle = Bundle::from_pem((read(&certificate) + &read(&key)).as_bytes()).unwrap();
+    assert_eq!(bundle.kind(), Kind::Identity);
+    let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
+    refused(&(read(&certificate) + &other), "is not that of any certificate in it");
+}
+
+#[test]
 fn what_cannot_be_used_is_refused() {
     let root = authority("root", None);
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
@@ -205,7 +242,10 @@ fn what_cannot_be_used_is_refused() {
     assert!(der.contains("is DER and not PEM"), "{der}");
     refused(&key, "has a private key and no certificate");
     refused(&(leaf.clone() + &other), "is not that of any certificate in it");
-    refused(&(leaf.clone() + &key + &other), "has more than one private key");
+    let mine = host("b.example.com", &root, &KeyPair::from_pem(&other).unwrap());
+    refused(&(leaf.clone() + &key + &mine + &other), "has more than one private key with its certificate");
+    refused(&(leaf.clone() + &other + &KeyPair::generate().unwrap().serialize_pem()), "none is that of any");
+    refused(&(leaf.clone() + &key + &other.repeat(16)), "has more than 16 private keys");
     refused(&(leaf.clone() + &key + &revocations(&root)), "has a private key and revocation lists");
     refused(&leaf.replace("-----END CERTIFICATE-----", ""), "has a section \"CERTIFICATE\" without its end");
     refused(&leaf.replace("END CERT", "END PERT"), "that ends as another");
