@@ -166,6 +166,11 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
     if !missing.is_empty() {
         remarks.push(format!("tls_ciphers: {} not offered", are(&missing)));
     }
+    if let Some(level) = list.level.filter(|level| *level != LEVEL) {
+        remarks.push(format!(
+            "tls_ciphers: @SECLEVEL={level} is for ciphers alone, keys and certificates are judged at {LEVEL}"
+        ));
+    }
     if !unknown.is_empty() {
         remarks.push(format!("tls_ciphers: {} not known", are(&unknown)));
     }
@@ -173,7 +178,11 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
     let mut offer = Offer { suites: Vec::new(), versions: Vec::new(), remarks };
     if tls13 {
         offer.versions.push(&TLS13);
-        offer.suites.extend(if list.names_tls13 { list.tls13.clone() } else { default_of_tls13(list.level) });
+        offer.suites.extend(if list.names_tls13 {
+            list.tls13.clone()
+        } else {
+            default_of_tls13(list.level.unwrap_or(LEVEL))
+        });
     }
     if tls12 {
         offer.versions.push(&TLS12);
@@ -195,6 +204,9 @@ fn default_of_tls13(level: u8) -> Vec<SupportedCipherSuite> {
     KNOWN_OF_TLS13.iter().filter(|(.., strength)| enough(*strength)).map(|(_, suite, _)| *suite).collect()
 }
 
+/// The level that distributions set, at which certificates are judged whatever a list says.
+const LEVEL: u8 = 2;
+
 /// The bits of security of `@SECLEVEL` (SSL_CTX_set_security_level(3)).
 fn least_strength(level: u8) -> u16 {
     [0, 80, 112, 128, 192, 256][usize::from(level.min(5))]
@@ -213,7 +225,7 @@ struct List<'l> {
     /// Names that OpenSSL does not know either, and passes over.
     unknown: Vec<&'l str>,
     /// `@SECLEVEL`.
-    level: u8,
+    level: Option<u8>,
 }
 
 /// What an element does.
@@ -245,7 +257,7 @@ impl<'l> List<'l> {
             missing12: Vec::new(),
             missing13: Vec::new(),
             unknown: Vec::new(),
-            level: 1,
+            level: None,
         };
         let mut entries: Vec<Entry> = KNOWN.iter().map(|known| Entry { known, active: false }).collect();
         let mut of_tls13 = Vec::new();
@@ -263,7 +275,7 @@ impl<'l> List<'l> {
                 list.element(element, at == 0, &mut entries)?;
             }
         }
-        let least = least_strength(list.level);
+        let least = least_strength(list.level.unwrap_or(LEVEL));
         list.tls12 =
             entries.iter().filter(|e| e.active && e.known.strength >= least).map(|e| e.known).collect();
         list.tls13 =
@@ -316,7 +328,7 @@ impl<'l> List<'l> {
 
     fn special(&mut self, command: &str, entries: &mut Vec<Entry>) -> Result<(), String> {
         match command.strip_prefix("SECLEVEL=").map(str::as_bytes) {
-            Some([level @ b'0'..=b'5']) => self.level = level - b'0',
+            Some([level @ b'0'..=b'5']) => self.level = Some(level - b'0'),
             None if command == "STRENGTH" => {
                 for strength in [256, 128] {
                     apply(entries, Operation::ToTheEnd, |known| known.strength == strength);

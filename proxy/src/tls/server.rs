@@ -10,6 +10,7 @@ use rustls::{
         Accepted, NoServerSessionStorage, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
+    version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -28,6 +29,8 @@ pub struct ServerContext {
     usual: Configs,
     /// For a client that would rather have ChaCha20, for want of instructions for AES.
     chacha: Configs,
+    /// Whether TLS 1.3 is offered.
+    newest: bool,
     identity: [u8; 32],
     remarks: Vec<String>,
 }
@@ -121,7 +124,8 @@ impl ServerContext {
         suites.sort_by_key(|suite| !is_chacha(&suite.suite()));
         let chacha =
             if suites == offer.suites { usual.clone() } else { configs(&Offer { suites, ..offer.clone() })? };
-        Ok(Self { usual, chacha, identity: seal.finish(), remarks: offer.remarks })
+        let newest = offer.versions.contains(&&TLS13);
+        Ok(Self { usual, chacha, newest, identity: seal.finish(), remarks: offer.remarks })
     }
 
     /// A connection with a client that has not said anything yet.
@@ -147,6 +151,12 @@ impl ServerContext {
         Arc::clone(if agreed { &configs.with_alpn } else { &configs.without_alpn })
     }
 
+    /// Whether a client that has said this must not be served with TLS 1.2: it says that it tries less than it knows because more
+    /// has failed (RFC 7507), which somebody in between may have seen to.
+    pub fn is_fallback(&self, hello: &Accepted) -> bool {
+        self.newest && hello.client_hello().cipher_suites().iter().any(|suite| u16::from(*suite) == FALLBACK)
+    }
+
     /// Equal for contexts that are made of the same.
     pub fn identity(&self) -> &[u8; 32] {
         &self.identity
@@ -162,6 +172,9 @@ fn is_chacha(suite: &CipherSuite) -> bool {
     // Of TLS 1.2 with ECDHE and with DHE, and of TLS 1.3.
     matches!(u16::from(*suite), 0xcca8..=0xccaa | 0x1303)
 }
+
+/// `TLS_FALLBACK_SCSV` (RFC 7507).
+const FALLBACK: u16 = 0x5600;
 
 /// Whether it is but said for another purpose: GREASE (RFC 8701), and signaling values (RFC 5746, RFC 7507).
 fn is_no_suite(suite: &CipherSuite) -> bool {

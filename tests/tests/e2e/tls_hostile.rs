@@ -13,7 +13,7 @@ use amphora_tests::{
     SERVER_NAME, cpu_time, https_get, in_time, resident_kib,
 };
 use rustls::{
-    ClientConnection,
+    ClientConnection, SupportedProtocolVersion,
     pki_types::ServerName,
     version::{TLS12, TLS13},
 };
@@ -99,7 +99,11 @@ impl Peer {
 
     /// A ClientHello as a good client sends it, without the head of its record.
     fn hello(&self) -> Vec<u8> {
-        let config = self.certificates.client(&[&TLS13], &["http/1.1"]);
+        self.hello_of(&[&TLS13])
+    }
+
+    fn hello_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Vec<u8> {
+        let config = self.certificates.client(versions, &["http/1.1"]);
         let mut session = ClientConnection::new(config, ServerName::try_from(SERVER_NAME).unwrap()).unwrap();
         let mut record = Vec::new();
         session.write_tls(&mut record).unwrap();
@@ -127,6 +131,15 @@ fn extended(mut hello: Vec<u8>, number: u16, content: &[u8]) -> Vec<u8> {
     hello[at..at + 2].copy_from_slice(&extensions.to_be_bytes());
     let all = (hello.len() - 4) as u32;
     hello[1..4].copy_from_slice(&all.to_be_bytes()[1..]);
+    hello
+}
+
+/// A ClientHello that says that more has been tried before: `TLS_FALLBACK_SCSV` in place of its last suite.
+fn falling_back(mut hello: Vec<u8>) -> Vec<u8> {
+    let at = 4 + 2 + 32;
+    let at = at + 1 + usize::from(hello[at]);
+    let end = at + 2 + usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    hello[end - 2..end].copy_from_slice(&[0x56, 0x00]);
     hello
 }
 
@@ -307,6 +320,8 @@ async fn clients_that_make_no_sense_are_told_why_as_by_haproxy() {
     for peer in Peer::all().await {
         let hello = peer.hello();
         let of_type = |number: u8| records(&[&[number], &hello[1..]].concat(), 16_384);
+        // RFC 7507: a client that knows TLS 1.3 and tries 1.2, since more has failed. One that tries both is served.
+        let fallback = falling_back(peer.hello_of(&[&TLS12]));
         let halves = [records(&hello[..100], 100), records(&hello[100..], 16_384)];
         let between = |record: &[u8]| [&halves[0], record, &halves[1]].concat();
         let cases = [
@@ -314,6 +329,7 @@ async fn clients_that_make_no_sense_are_told_why_as_by_haproxy() {
             ("the end of a handshake", records(&[&[20, 0, 0, 12][..], &[7; 12]].concat(), 64)),
             ("a heartbeat in the middle", between(&[24, 3, 3, 0, 1, 1])),
             ("a change of ciphers in the middle", between(&[20, 3, 3, 0, 1, 1])),
+            ("a fallback", records(&fallback, 16_384)),
             ("a hello of 16 MiB", records(&[&[1, 0xff, 0xff, 0xff], &[0; 100_000][..]].concat(), 16_384)),
         ];
         let mut said = Vec::new();
@@ -332,6 +348,9 @@ async fn clients_that_make_no_sense_are_told_why_as_by_haproxy() {
         }
         println!("{}: {said:?}", peer.name);
         assert!(said.iter().all(|(_, _, alert)| alert.is_some()), "{}: {said:?}", peer.name);
+        let mut client = Client::connect(peer.address).await;
+        client.send(records(&falling_back(peer.hello_of(&[&TLS12, &TLS13])), 16_384)).await;
+        assert_eq!(first_said(&mut client).await, SERVER_HELLO, "{}", peer.name);
         peer.serves_good_clients().await;
         all.push(said);
     }

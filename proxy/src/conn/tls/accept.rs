@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, InvalidMessage,
+    AlertDescription, InvalidMessage, PeerMisbehaved, ProtocolVersion,
     server::{AcceptedAlert, Acceptor},
 };
 use tokio::net::TcpStream;
@@ -96,7 +96,14 @@ impl Accepting {
                 Ok(None) => {}
                 Ok(Some(accepted)) => {
                     let config = self.context.config_for(&accepted);
+                    let fallback = self.context.is_fallback(&accepted);
                     match accepted.into_connection(config) {
+                        Ok(session)
+                            if fallback && session.protocol_version() == Some(ProtocolVersion::TLSv1_2) =>
+                        {
+                            let error = PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported;
+                            return Err(refuse(error.into(), None, socket));
+                        }
                         Ok(session) => {
                             let State::Hello(socket, _) = mem::replace(&mut self.state, State::Done) else {
                                 return Ok(false);
@@ -145,6 +152,9 @@ pub(super) const UNEXPECTED: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 fn unsaid(error: &rustls::Error) -> Option<AlertDescription> {
     use rustls::Error::*;
     match error {
+        PeerMisbehaved(self::PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
+            Some(AlertDescription::InappropriateFallback)
+        }
         InappropriateMessage { .. } | InappropriateHandshakeMessage { .. } | PeerMisbehaved(_) => {
             Some(AlertDescription::UnexpectedMessage)
         }

@@ -69,7 +69,16 @@ fn what_is_left_out_is_remarked_on() {
             "tls_ciphers: AES128-SHA is not offered",
         ]
     );
-    assert_eq!(remarks(BOTH, "HIGH:!aNULL:!MD5:!RC4"), [""; 0]);
+    for list in ["HIGH:!aNULL:!MD5:!RC4", "HIGH:@SECLEVEL=2"] {
+        assert_eq!(remarks(BOTH, list), [""; 0]);
+    }
+    for level in [0, 1, 3] {
+        let said = format!(
+            "tls_ciphers: @SECLEVEL={level} is for ciphers alone, keys and certificates are judged at 2"
+        );
+        let list = format!("HIGH:@SECLEVEL={level}");
+        assert_eq!(offer(&settings(BOTH, Some(&list))).unwrap().remarks, [said]);
+    }
 }
 
 #[test]
