@@ -410,6 +410,13 @@ fn the_manuals_first_steps_fit_together() {
     let document = amphora_controller::document::Document::parse(&file("lb.yaml")).unwrap();
     let model = amphora_model::LoadBalancer::from_value(&document.body).unwrap();
     assert_eq!(model.pools[0].members.len(), 2);
+    let (_, more) = manual.split_once("cat >> lb.yaml <<END\n").unwrap();
+    let both = file("lb.yaml") + "\n" + more.split_once("END\n").unwrap().0;
+    let document = amphora_controller::document::Document::parse(&both).unwrap();
+    let model = amphora_model::LoadBalancer::from_value(&document.body).unwrap();
+    let named: Vec<_> = model.certificates().map(|used| used.id.to_string()).collect();
+    assert_eq!((model.listeners.len(), named), (2, vec!["shop".to_owned()]));
+    assert!(manual.contains("certificate put shop -\n"));
     let id = &config.amphora_id;
     for step in [
         format!("certs init certs --amphora-id {id}\n"),

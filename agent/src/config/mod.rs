@@ -40,6 +40,7 @@ const OWN_OPTIONS: &[&str] = &[
     "vrrp_fitness_interval",
     "network_namespace",
     "peers_file",
+    "log_socket",
     "proxy_workers",
     "proxy_user",
     "vrrp_user",
@@ -118,6 +119,8 @@ pub struct Config {
     /// `[amphora] peers_file`: a file of the operator's that says which the other amphora of a pair is; without, requests
     /// say it.
     pub peers_file: Option<PathBuf>,
+    /// `[amphora] log_socket`: where a supervised proxy sends flow logs; `None` leaves it to the proxy.
+    pub log_socket: Option<PathBuf>,
     /// `[amphora] proxy_workers`: worker threads of a supervised proxy; `None` lets it count the cores.
     pub proxy_workers: Option<usize>,
     /// `[amphora] proxy_user`: whom a supervised proxy runs as; `None` leaves the choice to
@@ -256,8 +259,9 @@ impl Config {
                 .map(Duration::from_millis)?,
             network_namespace: read.optional(OWN, "network_namespace", namespace)?,
             peers_file: read.optional(OWN, "peers_file", path)?,
+            log_socket: read.optional(OWN, "log_socket", path)?,
             proxy_workers: read
-                .optional(OWN, "proxy_workers", bounded(0, 1024))?
+                .optional(OWN, "proxy_workers", bounded(0, 256))?
                 .filter(|&workers: &usize| workers > 0),
             proxy_user: read.optional(OWN, "proxy_user", user)?,
             vrrp_user: read.optional(OWN, "vrrp_user", user)?,

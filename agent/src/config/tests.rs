@@ -64,7 +64,7 @@ fn defaults_are_octavias() {
     assert_eq!(config.vrrp_control_socket, Path::new("/run/amphora/vrrp.sock"));
     assert_eq!(config.vrrp_fitness_interval, Duration::from_millis(25));
     assert_eq!((config.vrrp_cmd, config.proxy_workers, config.network_namespace), (None, None, None));
-    assert_eq!(config.peers_file, None);
+    assert_eq!((config.peers_file, config.log_socket), (None, None));
 }
 
 #[test]
@@ -124,6 +124,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("[amphora]\nvrrp_fitness_interval = 5", "[amphora] vrrp_fitness_interval: must be from 10 to 60000"),
         ("[amphora]\nvrrp_cmd = vrrp", "[amphora] vrrp_cmd: not an absolute path"),
         ("[amphora]\npeers_file = peers.json", "[amphora] peers_file: not an absolute path"),
+        ("[amphora]\nlog_socket = log", "[amphora] log_socket: not an absolute path"),
+        ("[amphora]\nproxy_workers = 257", "[amphora] proxy_workers: must be from 0 to 256"),
         ("[DEFAULT]\ndebug = maybe", "[DEFAULT] debug: not a boolean"),
     ] {
         let error = refused(text);

@@ -68,6 +68,9 @@ impl Supervisor {
             "--drain-timeout".into(),
             config.drain_timeout.as_secs().to_string().into(),
         ];
+        if let Some(socket) = &config.log_socket {
+            arguments.extend(["--log-socket".into(), socket.clone().into_os_string()]);
+        }
         if let Some(workers) = config.proxy_workers {
             arguments.extend(["--workers".into(), workers.to_string().into()]);
         }

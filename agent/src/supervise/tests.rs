@@ -109,7 +109,14 @@ async fn each_program_is_told_where_everything_is() {
                  --peers-file {0}/octavia/peers.json\n";
     let vrrp = "--config {0}/octavia/vrrp.conf --control-socket {0}/vrrp.sock \
                 --fitness-socket {0}/proxy.sock.fitness --fitness-interval 25\n";
-    let programs: [(&str, MakeSupervisor); 2] = [(proxy, Supervised::proxy), (vrrp, Supervised::vrrp)];
+    let options = "--state-dir {0}/octavia --control-socket {0}/proxy.sock --drain-timeout 0 \
+                   --log-socket /run/log --workers 2 --peers-file {0}/octavia/peers.json\n";
+    let with_options: MakeSupervisor = |config, metrics| {
+        let (log_socket, proxy_workers) = (Some("/run/log".into()), Some(2));
+        Supervised::proxy(&Config { log_socket, proxy_workers, ..config.clone() }, metrics)
+    };
+    let programs: [(&str, MakeSupervisor); 3] =
+        [(proxy, Supervised::proxy), (options, with_options), (vrrp, Supervised::vrrp)];
     for (expected, supervisor) in programs {
         let mut supervised = Supervised::with("exec sleep 1000", supervisor);
         supervised.started(1).await;

@@ -275,7 +275,7 @@ impl Stage {
             Hopes::None => self.board.check(true, text),
         }
         for (reason, count) in &seen.reasons {
-            self.board.note(format!("{count} times: {reason}"));
+            self.board.note(format!("{count} x {reason}"));
         }
         self.pair_mut().seen.push((what, seen));
         Ok(())
