@@ -331,6 +331,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_image_that_keeps_them_in_memory_has_room_for_all() {
+        let unit = include_str!(
+            "../../../images/units/certs-tmpfs/usr/lib/systemd/system/var-lib-octavia-certificates.mount"
+        );
+        let (_, size) = unit.split_once("size=").unwrap();
+        let size: usize = size.split_once('M').unwrap().0.parse().unwrap();
+        // Files take whole pages of 4 KiB, and one more of the largest is there while it replaces another.
+        assert!(size << 20 >= MAX_BYTES + MAX_CERTIFICATES * 4096 + amphora_bundle::MAX_BYTES);
+    }
+
+    #[test]
     fn there_is_room_for_so_many_and_so_many_bytes() {
         let one = |bytes| Stored { bytes, known: Err("is of no matter".into()) };
         let id = |text: &str| text.parse::<CertificateId>().unwrap();
