@@ -1,6 +1,8 @@
 //! Getting a connection to a member: persistence, balancing, retries, redispatch.
 
-use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+mod connect;
+
+use std::{cell::Cell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use amphora_model::LbAlgorithm;
 use rustls::ClientConfig;
@@ -9,19 +11,16 @@ use tokio::time::Instant;
 use super::{
     dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND},
     http::OwnConnections,
-    tls::{count_completed, count_failed},
 };
 use crate::{
     balance::Flow,
     conn::{
-        BufferPool, Conn, HandshakeError, MemberTls, TlsStream,
+        BufferPool, Conn, MemberTls,
         proxy_protocol::{self, Version},
     },
-    http2::{Joined, MemberStreams, NotOpened, Place},
+    http2::{MemberStreams, Place},
     local::{LocalMember, LocalPool, Slot},
-    net,
     snapshot::{MemberPlan, PoolPlan},
-    state::{HandshakeCounters, HandshakeFailure},
     tls::PeerFacts,
 };
 
@@ -188,27 +187,6 @@ pub(crate) struct Chosen {
     member: usize,
 }
 
-/// A handshake with a member. One that is given up, because the client has left, is counted as well.
-struct Shaking<'a> {
-    counters: &'a HandshakeCounters,
-    begun: Cell<bool>,
-}
-
-impl Shaking<'_> {
-    /// It has come to its end, whichever; false when none was begun.
-    fn end(&self) -> bool {
-        self.begun.take()
-    }
-}
-
-impl Drop for Shaking<'_> {
-    fn drop(&mut self) {
-        if self.end() {
-            self.counters.failed[HandshakeFailure::Closed as usize].add(1);
-        }
-    }
-}
-
 impl Route<'_> {
     /// Chooses a member and takes an idle connection to it, if there is one.
     ///
@@ -272,147 +250,6 @@ impl Route<'_> {
                 return Ok(Connected::reused(slot, member, carrier));
             }
         }
-    }
-
-    /// Gets a connection, or a stream of one; says when, and whether it is one that others have opened.
-    async fn connect_to(
-        &self,
-        member: &Rc<LocalMember>,
-        address: SocketAddr,
-    ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
-        let shaking = Shaking { counters: &member.pool_counters().handshakes, begun: Cell::default() };
-        let got = match self.streams(member) {
-            None => {
-                let config = self.config(member);
-                let making = self.make(member, address, config.as_ref(), &shaking);
-                let made = tokio::time::timeout(self.timeout, making).await;
-                made.map(|made| made.map(|(conn, at)| (Carrier::Conn(conn), at, false)))
-            }
-            Some(streams) => {
-                // In a place of its own: clients of members that are spoken to plainly are given no room for it.
-                let joining = Box::pin(self.join(member, address, &streams, &shaking));
-                tokio::time::timeout(self.timeout, joining).await
-            }
-        };
-        got.unwrap_or_else(|_| {
-            if shaking.end() {
-                shaking.counters.failed[HandshakeFailure::Late as usize].add(1);
-            }
-            Err(ConnectFailure::Timeout)
-        })
-    }
-
-    /// The same of a member that may be spoken to in HTTP/2.
-    async fn join(
-        &self,
-        member: &Rc<LocalMember>,
-        address: SocketAddr,
-        streams: &MemberStreams,
-        shaking: &Shaking<'_>,
-    ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
-        let (place, reused) = match streams.join().await.map_err(|NotOpened| ConnectFailure::Error)? {
-            Joined::Place(place) => {
-                member.counters().reuses.add(1);
-                (place, true)
-            }
-            Joined::Connect(connecting) => {
-                let config = self.pool.plan.tls.as_ref().map(|context| member.tls_config(context));
-                let (conn, at) = match self.make(member, address, config.as_ref(), shaking).await {
-                    Ok(made) => made,
-                    Err(failure) => {
-                        connecting.has_failed();
-                        return Err(failure);
-                    }
-                };
-                if conn.alpn() != Some(b"h2") {
-                    connecting.is_http1();
-                    return Ok((Carrier::Conn(conn), at, false));
-                }
-                (connecting.start(conn, self.buffers).await.map_err(|_| ConnectFailure::Error)?, false)
-            }
-        };
-        if self.wanted == Wanted::Upgrade {
-            return self.tunnel(member, address, place, reused, shaking).await;
-        }
-        Ok((Carrier::Stream(place), Instant::now(), reused))
-    }
-
-    /// What an upgrade is asked for on, of a member that speaks HTTP/2.
-    async fn tunnel(
-        &self,
-        member: &Rc<LocalMember>,
-        address: SocketAddr,
-        place: Place,
-        reused: bool,
-        shaking: &Shaking<'_>,
-    ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
-        place.settled().await;
-        let http1 = self.pool.plan.tls.as_ref().and_then(|context| member.http1_config(context));
-        match http1 {
-            Some(config) if !place.takes_extended_connect() => {
-                drop(place);
-                let (conn, at) = self.make(member, address, Some(&config), shaking).await?;
-                Ok((Carrier::Conn(conn), at, false))
-            }
-            _ => Ok((Carrier::Stream(place), Instant::now(), reused)),
-        }
-    }
-
-    /// Makes a connection, and counts it; says when it was there. From when on it is TLS that is waited for, it is `shaking` hands.
-    async fn make(
-        &self,
-        member: &LocalMember,
-        address: SocketAddr,
-        config: Option<&Arc<ClientConfig>>,
-        shaking: &Shaking<'_>,
-    ) -> Result<(Conn, Instant), ConnectFailure> {
-        let counters = member.counters();
-        counters.connects.add(1);
-        let begun = Instant::now();
-        let shaken = self.shake_hands(address, config, shaking).await;
-        let handshakes = &member.pool_counters().handshakes;
-        let has_begun = shaking.end();
-        match shaken {
-            Ok(stream) => {
-                let opened = Instant::now();
-                counters.connect_time_us.add(opened.duration_since(begun).as_micros() as u64);
-                if let Conn::Tls(stream) = &stream {
-                    count_completed(handshakes, stream.session());
-                }
-                Ok((stream, opened))
-            }
-            Err(error) => {
-                tracing::debug!(%address, %error, "connect");
-                if has_begun {
-                    count_failed(handshakes, &error);
-                }
-                Err(ConnectFailure::Error)
-            }
-        }
-    }
-
-    async fn shake_hands(
-        &self,
-        address: SocketAddr,
-        config: Option<&Arc<ClientConfig>>,
-        shaking: &Shaking<'_>,
-    ) -> Result<Conn, HandshakeError> {
-        let speaks_first = self.speaks_first || config.is_some() || !self.header.is_empty();
-        let stream = net::socket_to(address, speaks_first)?.connect(address).await?;
-        // It fits the empty send buffer of a new connection, so this does not wait.
-        let mut at = 0;
-        while at < self.header.len() {
-            stream.writable().await?;
-            match stream.try_write(&self.header[at..]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => at += written?,
-            }
-        }
-        let Some(tls) = self.tls(config) else { return Ok(stream.into()) };
-        shaking.begun.set(true);
-        let mut stream = Box::new(TlsStream::client(stream, tls, address.ip(), self.buffers)?);
-        poll_fn(|cx| stream.poll_handshake(cx)).await?;
-        Ok(Conn::Tls(stream))
     }
 
     /// Nothing ties the request to its member.
