@@ -7,10 +7,10 @@
 //! for 5,000 connections, and whenever it is not let run meanwhile, far more.
 
 use libc::c_long;
-pub use mimalloc::MiMalloc as Allocator;
 use nix::sys::prctl;
 
 use crate::sys;
+pub use crate::sys::allocator::Allocator;
 
 /// To be called before threads are made, by a program whose allocator is [`Allocator`].
 pub fn prepare() {

@@ -1,8 +1,9 @@
-//! What no safe wrapper in use here has, mimalloc's options, setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2),
+//! What no safe wrapper in use here has, mimalloc and its options, setpriority(2), sched_setscheduler(2), connect(2) to nowhere, recv(2),
 //! send(2), sendmsg(2) and sendmmsg(2) that are no cancellation points, localtime_r(3), `TCP_DEFER_ACCEPT`, and PCRE2 with
 //! callouts: the one place of this crate with `unsafe`.
 #![allow(unsafe_code)]
 
+pub(crate) mod allocator;
 #[cfg(test)]
 pub(crate) mod counted;
 pub(crate) mod pcre2;
