@@ -42,8 +42,9 @@ async fn members_that_speak_nothing_else_are_asked_and_judged_as_by_haproxy() {
         let case = format!("{method} {path} {version} {domain:?}");
         let member = Http2Member::start(&certificates, "server", &["h2"], Builder::new()).await;
         let host = domain.map_or_else(String::new, |domain| format!("\\r\\nHost:\\ {domain}"));
-        let backend =
-            format!("option httpchk {method} {path} HTTP/{version}{host}\n http-check expect rstatus 200");
+        let backend = format!(
+            "timeout check 10s\n option httpchk {method} {path} HTTP/{version}{host}\n http-check expect rstatus 200"
+        );
         let options = "ssl verify none alpn h2 check check-alpn h2 inter 50 rise 1 fall 1".to_owned();
         let servers = vec![("0".to_owned(), member.backend.address, options)];
         let config = HaProxyConfig { backend, servers, ..HaProxyConfig::http([]) };
