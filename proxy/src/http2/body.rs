@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -15,6 +16,7 @@ use super::{
     budget::{Budget, Charge},
     heads::StreamHeads,
     hpack::FieldList,
+    member::Backlog,
 };
 use crate::conn::Buffer;
 
@@ -131,13 +133,15 @@ pub struct RecvBody {
     /// Bytes that were handed out, or have not been, and are not released.
     unreleased: usize,
     heads: StreamHeads,
+    /// Of a member's: where it counts as long as it is not released.
+    backlog: Option<Rc<Backlog>>,
 }
 
 impl RecvBody {
-    pub(super) fn new(stream: RecvStream, heads: StreamHeads) -> Self {
+    pub(super) fn new(stream: RecvStream, heads: StreamHeads, backlog: Option<Rc<Backlog>>) -> Self {
         // Of a message without a body nothing is asked any more.
         let end = stream.is_end_stream().then_some(Ok(()));
-        Self { stream, queue: VecDeque::new(), small: Vec::new(), end, unreleased: 0, heads }
+        Self { stream, queue: VecDeque::new(), small: Vec::new(), end, unreleased: 0, heads, backlog }
     }
 
     /// A response may end before its request does: the member resets the stream with NO_ERROR then (RFC 9113 section 8.1), and
@@ -158,6 +162,9 @@ impl RecvBody {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(data))) => {
                     self.unreleased += data.len();
+                    if let Some(backlog) = &self.backlog {
+                        backlog.add(data.len());
+                    }
                     if data.len() < COPIED {
                         self.small.extend_from_slice(&data);
                     } else {
@@ -214,12 +221,25 @@ impl RecvBody {
         }
     }
 
+    fn settle(&mut self, bytes: usize) {
+        self.unreleased -= bytes;
+        if let Some(backlog) = &self.backlog {
+            backlog.take(bytes);
+        }
+    }
+
     /// Lets the peer send as many bytes more.
     pub fn release(&mut self, bytes: usize) {
         let bytes = bytes.min(self.unreleased);
-        self.unreleased -= bytes;
+        self.settle(bytes);
         // It fails when more is released than has come, or the stream has ended.
         let _ = self.stream.flow_control().release_capacity(bytes);
+    }
+}
+
+impl Drop for RecvBody {
+    fn drop(&mut self) {
+        self.settle(self.unreleased);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Connections to a member, shared by the clients of one worker.
 
+mod backlog;
 mod connection;
 mod place;
 
@@ -15,6 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
+pub use self::backlog::Backlog;
 use self::connection::Link;
 pub use self::place::{Answer, Answered, Failure, Place};
 use super::{body::Broken, budget::Limits};
@@ -58,6 +60,7 @@ struct Shared {
     limits: Limits,
     keep: Keep,
     counters: Arc<Http2Counters>,
+    backlog: Rc<Backlog>,
     spoken: Rc<Cell<Spoken>>,
     connections: RefCell<Vec<Rc<Link>>>,
     connecting: Cell<usize>,
@@ -74,8 +77,8 @@ struct Shared {
 
 impl MemberStreams {
     /// None yet.
-    pub fn new(limits: Limits, keep: Keep, counters: Arc<Http2Counters>) -> Self {
-        Self::shared(limits, keep, counters, Rc::default(), None)
+    pub fn new(limits: Limits, keep: Keep, counters: Arc<Http2Counters>, backlog: Rc<Backlog>) -> Self {
+        Self::shared(limits, keep, counters, backlog, Rc::default(), None)
     }
 
     /// The same of a member of which it may be known what it speaks.
@@ -83,6 +86,7 @@ impl MemberStreams {
         limits: Limits,
         keep: Keep,
         counters: Arc<Http2Counters>,
+        backlog: Rc<Backlog>,
         spoken: Rc<Cell<Spoken>>,
         watch: Option<Watch>,
     ) -> Self {
@@ -90,6 +94,7 @@ impl MemberStreams {
             limits,
             keep,
             counters,
+            backlog,
             spoken,
             connections: RefCell::default(),
             connecting: Cell::new(0),
@@ -103,8 +108,8 @@ impl MemberStreams {
     }
 
     /// For one request, whose connection nobody shares.
-    pub fn alone(limits: Limits, keep: Keep, counters: Arc<Http2Counters>) -> Self {
-        let alone = Self::new(limits, keep, counters);
+    pub fn alone(limits: Limits, keep: Keep, counters: Arc<Http2Counters>, backlog: Rc<Backlog>) -> Self {
+        let alone = Self::new(limits, keep, counters, backlog);
         alone.0.closed.set(true);
         alone
     }

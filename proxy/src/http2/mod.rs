@@ -34,7 +34,8 @@ pub use self::{
     budget::{Budget, Charge, Limits},
     counters::Counted,
     member::{
-        Answer, Answered, Connecting, Failure, Joined, Keep, MemberStreams, NotOpened, Place, Spoken, Watch,
+        Answer, Answered, Backlog, Connecting, Failure, Joined, Keep, MemberStreams, NotOpened, Place,
+        Spoken, Watch,
     },
     server::{Ended, Incoming, Patience, ServerConnection},
 };

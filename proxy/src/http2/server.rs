@@ -383,7 +383,7 @@ impl ServerConnection {
         let heads = StreamHeads::new(self.wire.borrow().traffic(), body.stream_id().as_u32());
         Ok(Incoming {
             head,
-            body: RecvBody::new(body, heads),
+            body: RecvBody::new(body, heads, None),
             respond: Responder::new(respond, self.budget.clone()),
             charge,
         })

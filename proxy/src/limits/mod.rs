@@ -37,6 +37,10 @@ const PROBES: RangeInclusive<u64> = 16..=4096;
 /// Memory that a client may take: a buffer in each direction, as HAProxy reckons. One that waits takes less than a tenth of it.
 const CLIENT_MEMORY: u64 = 2 * BUFFER_SIZE as u64;
 
+/// One part in so many of the memory is for bodies of members that clients have not taken and that exceed what a client is
+/// reckoned with.
+const BACKLOG_SHARE: u64 = 8;
+
 /// What the process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resources {
@@ -64,6 +68,8 @@ pub struct Bounds {
     pub idle: usize,
     /// Probes of members.
     pub probes: usize,
+    /// Bytes of bodies from members of HTTP/2, for each worker, beyond which these are [held back](crate::http2::Backlog).
+    pub backlog: usize,
     /// Listening sockets of all workers together. As many again may be open while a change replaces them.
     pub sockets: usize,
 }
@@ -130,6 +136,7 @@ impl Resources {
             clients: u32::try_from(clients).unwrap_or(u32::MAX),
             pipes: each(pipes),
             idle: each(by_descriptors.clients / 4),
+            backlog: each(memory / BACKLOG_SHARE),
             probes: usize::try_from(by_descriptors.probes).unwrap_or(usize::MAX),
             sockets: usize::try_from(by_descriptors.sockets).unwrap_or(usize::MAX),
         })
@@ -166,10 +173,20 @@ mod tests {
     #[test]
     fn what_is_scarcest_decides() {
         let few = bounds(400, GIB, 2).unwrap();
-        assert_eq!(few, Bounds { workers: 2, clients: 90, pipes: 5, idle: 11, probes: 25, sockets: 25 });
-        let many = bounds(1 << 20, GIB, 2).unwrap();
+        let backlog = 64 << 20;
         let expected =
-            Bounds { workers: 2, clients: 24_576, pipes: 64, idle: 52_116, probes: 4096, sockets: 1024 };
+            Bounds { workers: 2, clients: 90, pipes: 5, idle: 11, backlog, probes: 25, sockets: 25 };
+        assert_eq!(few, expected);
+        let many = bounds(1 << 20, GIB, 2).unwrap();
+        let expected = Bounds {
+            workers: 2,
+            clients: 24_576,
+            pipes: 64,
+            idle: 52_116,
+            backlog,
+            probes: 4096,
+            sockets: 1024,
+        };
         assert_eq!(many, expected, "three quarters of the memory");
         assert!(bounds(1 << 20, 64 * GIB, 2).unwrap().clients > 400_000);
         bounds(u64::MAX, u64::MAX, 1).unwrap();

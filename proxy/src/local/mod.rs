@@ -19,7 +19,7 @@ pub(crate) use self::{
     idle::{IDLE_PER_MEMBER, Trust},
     pulse::WorkerPulse,
     scratch::{Borrowed, Scratch, Work},
-    share::IdleShare,
+    share::MemberShare,
     snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
     tasks::Enlisted,
 };
@@ -41,8 +41,8 @@ pub(crate) struct Worker {
     pub(crate) logs: FlowLogs,
     /// Those of all workers.
     pub(crate) clients: Arc<Clients>,
-    /// What this one may keep of idle connections to members.
-    pub(crate) idle: Rc<IdleShare>,
+    /// What connections to members may take of this one.
+    pub(crate) idle: Rc<MemberShare>,
     epoch: Instant,
     sessions: Cell<usize>,
     ending: Cell<bool>,
@@ -63,7 +63,7 @@ impl Worker {
             index,
             pools: Pools::with_pipes(bounds.pipes),
             clients,
-            idle: Rc::new(IdleShare::new(bounds.idle)),
+            idle: Rc::new(MemberShare::new(bounds.idle, bounds.backlog)),
             scratch: Scratch::default(),
             futures: FuturePool::default(),
             scrapes,

@@ -1,4 +1,4 @@
-//! A worker's share of the descriptors for idle connections to members.
+//! A worker's share of what connections to members may take: descriptors for idle ones, and memory for what they have sent.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,19 +7,23 @@ use std::{
 };
 
 use super::snapshot::LocalMember;
+use crate::http2::Backlog;
 
-/// How many idle connections a worker keeps to all members together, and who has some.
-#[derive(Default)]
-pub(crate) struct IdleShare {
+/// How many idle connections a worker keeps to all members together, and who has some; and what members have sent in advance.
+pub(crate) struct MemberShare {
     limit: usize,
     kept: Cell<usize>,
     /// Each member that keeps some is here once; others may be.
     holders: RefCell<VecDeque<Weak<LocalMember>>>,
+    /// What has come with HTTP/2.
+    pub(super) backlog: Rc<Backlog>,
 }
 
-impl IdleShare {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
+impl MemberShare {
+    /// So many idle connections, and so many bytes.
+    pub(super) fn new(limit: usize, backlog: usize) -> Self {
+        let (kept, holders) = Default::default();
+        Self { limit, kept, holders, backlog: Rc::new(Backlog::new(backlog)) }
     }
 
     /// Whether none is to be kept at all.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     idle::{IdleConnections, Trust},
-    share::IdleShare,
+    share::MemberShare,
     streams::{self, OverTls},
     tasks::{Enlisted, TaskList},
 };
@@ -46,7 +46,7 @@ pub(crate) struct LocalPool {
 pub(crate) struct LocalMember {
     pub(crate) state: Arc<MemberState>,
     idle: RefCell<IdleConnections>,
-    share: Rc<IdleShare>,
+    share: Rc<MemberShare>,
     /// It is among the share's holders.
     holds: Cell<bool>,
     /// The pool has it no more: nobody will ask for an idle connection.
@@ -61,7 +61,7 @@ impl LocalSnapshot {
     /// position and the members that stay, with their idle connections. Those of members that leave are closed.
     pub(crate) fn new(
         worker: usize,
-        share: &Rc<IdleShare>,
+        share: &Rc<MemberShare>,
         shared: Arc<Snapshot>,
         before: Option<&LocalSnapshot>,
     ) -> Self {
@@ -95,7 +95,7 @@ impl LocalSnapshot {
 }
 
 impl LocalPool {
-    fn new(worker: usize, share: &Rc<IdleShare>, plan: Arc<PoolPlan>, before: Option<&Self>) -> Self {
+    fn new(worker: usize, share: &Rc<MemberShare>, plan: Arc<PoolPlan>, before: Option<&Self>) -> Self {
         let mut balance = Balance::new(plan.algorithm, worker as u64);
         let mut old = Vec::new();
         if let Some(before) = before {
@@ -137,7 +137,7 @@ impl LocalPool {
 }
 
 impl LocalMember {
-    fn new(worker: usize, share: Rc<IdleShare>, state: Arc<MemberState>) -> Self {
+    fn new(worker: usize, share: Rc<MemberShare>, state: Arc<MemberState>) -> Self {
         let (idle, holds, left, tls) = Default::default();
         Self { state, idle, share, holds, left, worker, tls }
     }
@@ -168,12 +168,13 @@ impl LocalMember {
         sni: Option<&str>,
         header: &[u8],
     ) -> Option<MemberStreams> {
-        self.over_tls(context, |over| over.streams(sni, header, || (self.http2_counters(), self.watch())))
+        let counted = || (self.http2_counters(), Rc::clone(&self.share.backlog), self.watch());
+        self.over_tls(context, |over| over.streams(sni, header, counted))
     }
 
     /// For one request in HTTP/2, on a connection that nobody shares.
     pub(crate) fn stream_alone(&self) -> MemberStreams {
-        streams::alone(self.http2_counters())
+        streams::alone(self.http2_counters(), Rc::clone(&self.share.backlog))
     }
 
     fn http2_counters(&self) -> Arc<Http2Counters> {

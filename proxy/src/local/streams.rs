@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 
 use super::idle::IDLE_TIMEOUT;
 use crate::{
-    http2::{Keep, Limits, MemberStreams, Spoken, Watch},
+    http2::{Backlog, Keep, Limits, MemberStreams, Spoken, Watch},
     state::Http2Counters,
     tls::ClientContext,
 };
@@ -80,7 +80,7 @@ impl OverTls {
         &self,
         sni: Option<&str>,
         header: &[u8],
-        counted: impl FnOnce() -> (Arc<Http2Counters>, Watch),
+        counted: impl FnOnce() -> (Arc<Http2Counters>, Rc<Backlog>, Watch),
     ) -> Option<MemberStreams> {
         let mut sets = self.streams.as_ref()?.borrow_mut();
         let sni = sni.unwrap_or_default().as_bytes();
@@ -100,8 +100,8 @@ impl OverTls {
             sets.enough = 2 * sets.by_key.len();
         }
         let spoken = Rc::clone(&sets.spoken);
-        let (counters, watch) = counted();
-        let streams = MemberStreams::shared(Limits::default(), KEEP, counters, spoken, Some(watch));
+        let (counters, backlog, watch) = counted();
+        let streams = MemberStreams::shared(Limits::default(), KEEP, counters, backlog, spoken, Some(watch));
         sets.by_key.insert(key.into(), streams.clone());
         Some(streams)
     }
@@ -129,6 +129,6 @@ impl Drop for OverTls {
 }
 
 /// For one request, whose connection nobody shares.
-pub(super) fn alone(counters: Arc<Http2Counters>) -> MemberStreams {
-    MemberStreams::alone(Limits::default(), KEEP, counters)
+pub(super) fn alone(counters: Arc<Http2Counters>, backlog: Rc<Backlog>) -> MemberStreams {
+    MemberStreams::alone(Limits::default(), KEEP, counters, backlog)
 }

@@ -8,6 +8,7 @@ use std::{
     rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use h2::{
@@ -16,7 +17,7 @@ use h2::{
 };
 use tokio::time::Instant;
 
-use super::{Keep, Shared};
+use super::{Backlog, Keep, Shared};
 use crate::{
     conn::{BufferPool, Conn, Deadline},
     http2::{
@@ -31,10 +32,14 @@ use crate::{
 /// Bytes of heads that a member has sent and nobody has taken: half of what all streams may have.
 const HEADS: usize = 1024 * 1024;
 
+/// How long windows stay narrow at least: the member is to be told now and then, and not on and on.
+const NARROW_TIME: Duration = Duration::from_secs(10);
+
 /// One connection.
 pub(super) struct Link {
     pub(super) send: RefCell<SendRequest<Chunk>>,
     pub(super) budget: Budget,
+    pub(super) backlog: Rc<Backlog>,
     pub(super) streams: Cell<usize>,
     /// The member's SETTINGS have come. Before that it takes one request: how many more it would take is not known.
     pub(super) settled: Cell<bool>,
@@ -92,12 +97,14 @@ pub(super) async fn open(conn: Conn, pool: &BufferPool, shared: &Rc<Shared>) -> 
     let limits = shared.limits;
     let budget = Budget::new(Limits { budget: limits.queue + HEADS, ..limits });
     let wire = Wire::new(conn, None, pool, Role::Server, budget.clone());
-    let handshake = builder(&shared.limits).handshake(Wire::transport(&wire));
+    let window = shared.backlog.window(shared.limits.stream_window);
+    let handshake = builder(&shared.limits, window).handshake(Wire::transport(&wire));
     let (send, mut connection) = handshake.await.map_err(|error| Broken::of(&error))?;
     let ping = connection.ping_pong();
     let link = Rc::new(Link {
         send: RefCell::new(send),
         budget,
+        backlog: Rc::clone(&shared.backlog),
         streams: Cell::new(0),
         settled: Cell::new(false),
         ended: Cell::new(shared.closed.get()),
@@ -114,6 +121,9 @@ pub(super) async fn open(conn: Conn, pool: &BufferPool, shared: &Rc<Shared>) -> 
         shared: Rc::downgrade(shared),
         keep: shared.keep,
         counters: Arc::clone(&shared.counters),
+        wide: shared.limits.stream_window,
+        window,
+        narrowed: now,
         deadline: Deadline::never(),
         ping,
         busy: now,
@@ -133,6 +143,11 @@ struct Driver {
     shared: Weak<Shared>,
     keep: Keep,
     counters: Arc<Http2Counters>,
+    /// The window of a stream while the [backlog](Backlog) has room, and as the member was told last.
+    wide: u32,
+    window: u32,
+    /// When it was made narrow.
+    narrowed: Instant,
     deadline: Deadline,
     ping: Option<PingPong>,
     /// When there was a stream last.
@@ -173,6 +188,7 @@ impl Future for Driver {
 
 impl Driver {
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.set_window();
         let polled = Pin::new(&mut self.connection).poll(cx);
         let drained = self.wire.borrow_mut().poll_drain(cx);
         if polled.is_ready() || matches!(drained, Poll::Ready(Err(_))) {
@@ -190,6 +206,23 @@ impl Driver {
                 tracing::debug!(?verdict, "connection to a member ended");
                 Poll::Ready(())
             }
+        }
+    }
+
+    /// Tells the member how much of a body may be under way, where that has changed.
+    fn set_window(&mut self) {
+        let window = self.link.backlog.window(self.wide);
+        if window == self.window {
+            return;
+        }
+        let now = Instant::now();
+        if window > self.window && now < self.narrowed + NARROW_TIME {
+            return;
+        }
+        // It fails while the member has not acknowledged what it was told before.
+        if self.connection.set_initial_window_size(window).is_ok() {
+            self.window = window;
+            self.narrowed = now;
         }
     }
 
@@ -252,11 +285,11 @@ impl Drop for Driver {
     }
 }
 
-fn builder(limits: &Limits) -> client::Builder {
+fn builder(limits: &Limits, window: u32) -> client::Builder {
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
-        .initial_window_size(limits.stream_window)
+        .initial_window_size(window)
         // Enough for all: clients that read slowly share the connection with those that do not.
         .initial_connection_window_size(
             limits.stream_window.saturating_mul(limits.streams).min((1 << 31) - 1),

@@ -163,7 +163,8 @@ impl Answer {
         else {
             return Poll::Ready(Err(Failure::Malformed));
         };
-        Poll::Ready(Ok(Answered::Final(head, RecvBody::new(response.into_body(), heads))))
+        let backlog = Rc::clone(&self.place.link.backlog);
+        Poll::Ready(Ok(Answered::Final(head, RecvBody::new(response.into_body(), heads, Some(backlog)))))
     }
 
     /// What it takes on its connection.

@@ -1,6 +1,6 @@
 //! Members that mean well, and what becomes of requests when they do not answer.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, task::Poll};
 
 use ::http::Request;
 use h2::{Reason, server};
@@ -12,6 +12,7 @@ use super::{
     *,
 };
 use crate::{
+    conn::BUFFER_SIZE,
     http::{Method, ResponseHead},
     http1::response_framing,
 };
@@ -22,6 +23,20 @@ type Stream = (Request<h2::RecvStream>, server::SendResponse<Bytes>);
 
 /// Runs a member that does this with each connection, and what is asked of it.
 fn with_member<S, U>(
+    keep: Keep,
+    settings: server::Builder,
+    serve: impl Fn(server::Connection<TcpStream, Bytes>) -> S + 'static,
+    use_it: impl FnOnce(Worker) -> U,
+) where
+    S: Future<Output = ()> + 'static,
+    U: Future<Output = ()>,
+{
+    with_backlog(usize::MAX, keep, settings, serve, use_it);
+}
+
+/// The same, of which no more than about `backlog` bytes wait for clients.
+fn with_backlog<S, U>(
+    backlog: usize,
     keep: Keep,
     settings: server::Builder,
     serve: impl Fn(server::Connection<TcpStream, Bytes>) -> S + 'static,
@@ -42,14 +57,16 @@ fn with_member<S, U>(
                 spawn_local(serve(connection));
             }
         });
-        let streams = MemberStreams::new(Limits::default(), keep, Arc::default());
-        use_it(Worker { streams, pool: BufferPool::new(4), address }).await;
+        let backlog = Rc::new(Backlog::new(backlog));
+        let streams = MemberStreams::new(Limits::default(), keep, Arc::default(), Rc::clone(&backlog));
+        use_it(Worker { streams, backlog, pool: BufferPool::new(4), address }).await;
     });
 }
 
 #[derive(Clone)]
 struct Worker {
     streams: MemberStreams,
+    backlog: Rc<Backlog>,
     pool: BufferPool,
     address: SocketAddr,
 }
@@ -230,8 +247,9 @@ fn with_raw_member<U: Future<Output = ()>>(
     let member = thread::spawn(move || member(Raw::accept(&listener)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let streams = MemberStreams::new(Limits::default(), KEEP, Arc::default());
-        use_it(Worker { streams, pool: BufferPool::new(4), address }).await;
+        let backlog = Rc::new(Backlog::new(usize::MAX));
+        let streams = MemberStreams::new(Limits::default(), KEEP, Arc::default(), Rc::clone(&backlog));
+        use_it(Worker { streams, backlog, pool: BufferPool::new(4), address }).await;
     });
     drop(runtime);
     member.join().unwrap();
@@ -420,5 +438,81 @@ fn closed_streams_end_with_what_is_on_them() {
         while worker.streams.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    });
+}
+
+/// Answers every stream with so many bytes, as its window allows.
+fn sending(
+    length: usize,
+) -> impl Fn(server::Connection<TcpStream, Bytes>) -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+    move |mut connection| {
+        Box::pin(async move {
+            while let Some(Ok((_, mut respond))) = connection.accept().await as Option<Result<Stream, _>> {
+                spawn_local(async move {
+                    let mut body = respond.send_response(response(200), false).unwrap();
+                    let mut left = length;
+                    while left > 0 {
+                        body.reserve_capacity(left.min(16 * 1024));
+                        let Some(Ok(n)) = poll_fn(|cx| body.poll_capacity(cx)).await else { return };
+                        left -= n.min(left);
+                        let _ = body.send_data(Bytes::from(vec![7; n]), left == 0);
+                    }
+                });
+            }
+        })
+    }
+}
+
+#[test]
+fn what_clients_do_not_take_is_held_back_and_comes_when_they_do() {
+    const STREAMS: usize = 60;
+    const LENGTH: usize = 200 * 1024;
+    const BOUND: usize = 512 * 1024;
+    let wide = Limits::default().stream_window as usize;
+    with_backlog(BOUND, KEEP, server::Builder::new(), sending(LENGTH), |worker| async move {
+        let backlog = Rc::clone(&worker.backlog);
+        let mut bodies = Vec::new();
+        for _ in 0..STREAMS {
+            let (mut answer, _) = worker.place().await.send(get(), true).unwrap();
+            let (_, mut body) = final_head(&mut answer).await.unwrap();
+            // One after the other fills its window, which is that of one buffer from some time on.
+            let before = backlog.bytes();
+            let filled = poll_fn(|cx| {
+                body.absorb(cx);
+                let filled = backlog.bytes() - before;
+                if filled >= BUFFER_SIZE { Poll::Ready(filled) } else { Poll::Pending }
+            });
+            let filled = filled.await;
+            assert!(filled <= wide);
+            bodies.push((answer, body));
+        }
+        // Nothing is on its way any more when a request has gone there and back.
+        worker.get().await.unwrap();
+        poll_fn(|cx| {
+            bodies.iter_mut().for_each(|(_, body)| body.absorb(cx));
+            Poll::Ready(())
+        })
+        .await;
+        let most = BOUND + wide + STREAMS * BUFFER_SIZE;
+        assert!(backlog.bytes() <= most, "{} of at most {most}", backlog.bytes());
+        for (_, body) in &mut bodies {
+            let mut whole = 0;
+            while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
+                let length = data.unwrap().len();
+                whole += length;
+                body.release(length);
+            }
+            assert_eq!(whole, LENGTH);
+        }
+        // Who leaves in the middle holds nothing.
+        let (mut answer, _) = worker.place().await.send(get(), true).unwrap();
+        let (_, mut body) = final_head(&mut answer).await.unwrap();
+        poll_fn(|cx| {
+            body.absorb(cx);
+            if backlog.bytes() > 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        drop((answer, body));
+        assert_eq!(backlog.bytes(), 0);
     });
 }
