@@ -7,6 +7,7 @@
 //! slow to say whether it took a document, an agent that was killed half-way. What is stored wins.
 
 mod certificates;
+mod octavia;
 mod settle;
 
 use std::{
@@ -37,8 +38,11 @@ use crate::{
     store::{Kept, Slot, Staged, Store},
 };
 
-pub use self::certificates::{CertificateChanged, CertificateStatus};
-use self::{certificates::Certificates, settle::Verdict};
+use self::{certificates::Certificates, octavia::Text, settle::Verdict};
+pub use self::{
+    certificates::{CertificateChanged, CertificateStatus},
+    octavia::Started,
+};
 
 /// Certificates that were staged, with what is left to do.
 type Unsettled = BTreeMap<CertificateId, Verdict>;
@@ -63,6 +67,8 @@ pub struct Amphora {
     model: watch::Sender<Option<Arc<LoadBalancer>>>,
     /// Changed under the state's lock alone, and looked at without: whoever asks does not wait for a change.
     certificates: watch::Sender<Certificates>,
+    /// What Octavia's controller has uploaded, likewise: the load balancer is its own while there is one.
+    text: watch::Sender<Option<Text>>,
     keeper: Keeper,
     /// Whether a document whose heartbeats do not fit a datagram is refused.
     must_fit: AtomicBool,
@@ -116,11 +122,13 @@ impl Amphora {
             }
         }
         let certificates = watch::Sender::new(Certificates::read(&store)?);
+        let text = watch::Sender::new(Text::read(&store)?);
         let state = State { converged: None, authoritative: false, unsettled: Self::left_open(&store)? };
         let model = watch::Sender::new(model);
         let keeper = Keeper::new(store.clone(), Kept::LoadBalancer);
         let must_fit = AtomicBool::new(false);
-        Ok(Arc::new(Self { store, proxy, state: Mutex::new(state), model, certificates, keeper, must_fit }))
+        let state = Mutex::new(state);
+        Ok(Arc::new(Self { store, proxy, state, model, certificates, text, keeper, must_fit }))
     }
 
     /// Says whether heartbeats are sent, so that what they could not tell of is refused from now on.
@@ -179,6 +187,7 @@ impl Amphora {
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
+            this.expect_not_octavias()?;
             if let Some(present) = this.model().filter(|present| present.id != id) {
                 return Err(ChangeError::OtherLoadBalancer(present.id));
             }
@@ -203,6 +212,7 @@ impl Amphora {
         detached(async move {
             let mut state = this.state.lock().await;
             let before = this.document(id).await?;
+            this.expect_not_octavias()?;
             let changed = spawn_blocking(move || document::set_member(&before, pool, member, &update));
             let changed = changed.await.map_err(internal)?.map_err(ChangeError::Invalid)?;
             let (model, document) = changed.ok_or(ChangeError::NoMember)?;
@@ -221,23 +231,8 @@ impl Amphora {
         detached(async move {
             let mut state = this.state.lock().await;
             this.expect(id)?;
-            let applied = match this.proxy.delete().await {
-                Ok(applied) => applied,
-                Err(error) if error.is_not_found() || error.is_not_running() => {
-                    Applied { generation: 0, changed: true, remarks: Vec::new() }
-                }
-                Err(error) => {
-                    this.diverged(&mut state);
-                    return Err(error.into());
-                }
-            };
-            if let Err(error) = this.keeper.remove().await {
-                this.diverged(&mut state);
-                return Err(error);
-            }
-            this.model.send_replace(None);
-            this.diverged(&mut state);
-            Ok(applied)
+            this.expect_not_octavias()?;
+            this.forget(&mut state).await
         })
         .await
     }

@@ -18,6 +18,14 @@ pub enum ChangeError {
     /// Another load balancer is here already.
     #[error("this amphora carries load balancer {0}")]
     OtherLoadBalancer(LoadBalancerId),
+    /// The load balancer came by the other API, which alone changes it.
+    #[error("load balancer {id} came by {path}, and only requests there change it")]
+    OtherApi {
+        /// Which.
+        id: LoadBalancerId,
+        /// What the paths of that API begin with.
+        path: &'static str,
+    },
     /// There is no such load balancer.
     #[error("no such load balancer")]
     NoLoadBalancer,
@@ -39,6 +47,9 @@ pub enum ChangeError {
     /// There is no VRRP configuration.
     #[error("this amphora has no VRRP configuration")]
     NoVrrp,
+    /// Its virtual routers take no part, so that there is nothing to reload.
+    #[error("the virtual routers are stopped, and nothing is reloaded")]
+    VrrpStopped,
     /// What the VRRP daemon was asked does not fit what it is at present.
     #[error("{}", reasons(.0))]
     VrrpConflict(Refusal),

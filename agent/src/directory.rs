@@ -1,13 +1,14 @@
-//! The directories that the agent makes, into which programs of other users look.
+//! The directories that the agent makes, into which programs of other users look; and files outside its own that it replaces.
 
 use std::{
-    fs::{self, Permissions},
-    io,
-    os::unix::fs::PermissionsExt,
+    ffi::OsString,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
-use nix::unistd::geteuid;
+use nix::unistd::{Gid, Uid, fchown, geteuid};
 
 /// Makes a directory, and those above it, where they are missing. An agent that is root lets everybody through those that it
 /// makes, whatever its umask: the proxy and the VRRP daemon are users of their own. The files in them have their own modes.
@@ -25,4 +26,69 @@ pub fn make(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Replaces a file as a whole: whenever this is interrupted the old content is there, or the new one. Owner and permissions stay
+/// what they were; a new file is for its owner's eyes alone. Blocks on the disk.
+///
+/// # Errors
+/// As the file system says; the old content is there.
+#[expect(clippy::disallowed_methods, reason = "who calls is a blocking thread")]
+pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    // Where it is a link, what it points to.
+    let path = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        found => found?,
+    };
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"));
+    };
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(".unfinished");
+    let unfinished = directory.join(hidden);
+    let write = || {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        if let Ok(before) = fs::metadata(&path) {
+            file.set_permissions(Permissions::from_mode(before.mode() & 0o7777))?;
+            if geteuid().is_root() {
+                fchown(&file, Some(Uid::from_raw(before.uid())), Some(Gid::from_raw(before.gid())))?;
+            }
+        }
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)
+    };
+    if let Err(error) = write() {
+        let _ = fs::remove_file(&unfinished);
+        return Err(error);
+    }
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("a"), directory.path().join("b"));
+        replace_file(&file, b"one").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        replace_file(&link, b"two").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        // A directory in its place makes the step fail, whoever runs the test.
+        let blocked = directory.path().join(".a.unfinished");
+        fs::create_dir(&blocked).unwrap();
+        assert!(replace_file(&file, b"three").is_err());
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+    }
 }

@@ -3,7 +3,8 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`config`] | Octavia's ini file and our own section of it |
-//! | [`rest`] | the API `/2.0` over mutual TLS ([`tls`]) |
+//! | [`reconfigure`] | that, read again while the agent runs |
+//! | [`rest`] | the APIs `/2.0` and `/1.0` over mutual TLS ([`tls`]) |
 //! | [`amphora`] | the load balancer and the certificates that it names: stored ([`store`]) first, applied ([`proxy_client`]) second |
 //! | [`vrrp`] | the VRRP configuration, likewise ([`vrrp_client`]) |
 //! | [`change_error`] | why a change to any of these did not come about |
@@ -36,6 +37,7 @@ pub mod octavia;
 pub mod peers;
 pub mod plumbing;
 pub mod proxy_client;
+pub mod reconfigure;
 pub mod rest;
 pub mod run;
 pub mod status;

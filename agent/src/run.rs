@@ -6,18 +6,19 @@ use amphora_netlink::LinkChanges;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    task::{JoinHandle, spawn_blocking},
+    task::JoinHandle,
 };
 
 use crate::{
     amphora::Amphora,
-    config::{Config, HeartbeatConfig, Sources, Topology},
+    config::{Config, Sources, Topology},
     directory,
     heartbeat::{Sender, Vitals},
     metrics::Metrics,
     peers::Peers,
     plumbing::Plumbing,
     proxy_client::ProxyClient,
+    reconfigure::Reconfigure,
     rest::{Api, Own, Server},
     store::Store,
     supervise::{self, Supervisor, Users},
@@ -71,16 +72,23 @@ pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(
     let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
     let plumbing = Plumbing::open((&config).into(), store.clone()).map_err(cannot(format!("read {base}")))?;
     let links = restore(&plumbing, &config).await?;
+    let (heartbeats, heartbeat) = watch::channel(config.heartbeat.clone());
+    let reconfigure = Reconfigure::new(sources, config.clone(), tls.clone(), heartbeats);
     let api = Api::new(
         &config,
         amphora.clone(),
         plumbing.clone(),
         vrrp.clone(),
         peers.clone(),
-        Own { metrics: metrics.clone(), vitals: vitals.clone(), tls: tls.clone() },
+        Own {
+            metrics: metrics.clone(),
+            vitals: vitals.clone(),
+            tls: tls.clone(),
+            reconfigure: reconfigure.clone(),
+        },
     );
     let api = Arc::new(api);
-    let server = Server::bind(config.bind, config.max_connections, tls.clone(), api, metrics.clone());
+    let server = Server::bind(config.bind, config.max_connections, tls, api, metrics.clone());
     let server = server.await.map_err(cannot(format!("listen on {}", config.bind)))?;
     let address = server.address().map_err(cannot("listen"))?;
 
@@ -100,7 +108,6 @@ pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(
             peers.wake();
         }));
     }
-    let (heartbeats, heartbeat) = watch::channel(config.heartbeat.clone());
     let id = config.amphora_id.clone();
     let sender = Sender::new(id, amphora.clone(), vrrp.clone(), store, metrics, vitals);
     let mut background = vec![
@@ -108,7 +115,7 @@ pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(
         tokio::spawn(amphora.clone().run()),
         tokio::spawn(vrrp.clone().run()),
         tokio::spawn(peers.clone().run()),
-        tokio::spawn(reload(hangup, sources, config.clone(), tls, heartbeats)),
+        tokio::spawn(reload(hangup, reconfigure)),
     ];
     background.extend(links.map(|links| tokio::spawn(plumbing.watch(links))));
     let (stop, stopped) = watch::channel(false);
@@ -163,39 +170,9 @@ impl Supervised {
     }
 }
 
-/// On each SIGHUP: reads the certificates again, and of the configuration what Octavia calls mutable.
-async fn reload(
-    mut hangup: Signal,
-    sources: Sources,
-    config: Config,
-    tls: Arc<ServerTls>,
-    heartbeats: watch::Sender<HeartbeatConfig>,
-) {
+/// On each SIGHUP.
+async fn reload(mut hangup: Signal, reconfigure: Arc<Reconfigure>) {
     while hangup.recv().await.is_some() {
-        let (tls, sources) = (Arc::clone(&tls), sources.clone());
-        let read = spawn_blocking(move || (tls.reload(), Config::load(&sources)));
-        // It can only have panicked, which is told by then.
-        let Ok((certificates, configuration)) = read.await else { continue };
-        match certificates {
-            Ok(()) => tracing::info!("certificates were read again"),
-            Err(error) => tracing::error!(%error, "the new certificates are not usable; the old ones stay"),
-        }
-        match configuration {
-            Ok(new) => {
-                new.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
-                let (heartbeat, remarks) = (config.heartbeat.clone(), config.remarks.clone());
-                if (Config { heartbeat, remarks, ..new.clone() }) != config {
-                    tracing::warn!(
-                        "only [health_manager] changes without a restart; the rest of the files waits"
-                    );
-                }
-                heartbeats.send_if_modified(|heartbeat| {
-                    let changed = *heartbeat != new.heartbeat;
-                    *heartbeat = new.heartbeat;
-                    changed
-                });
-            }
-            Err(error) => tracing::error!(%error, "the new configuration is not usable; the old one stays"),
-        }
+        reconfigure.reload().await;
     }
 }

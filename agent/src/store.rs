@@ -6,9 +6,11 @@
 //! | `loadbalancer.previous.json` | what ran before; the proxy and the agent fall back to it |
 //! | `loadbalancer.older.json` | what ran before that; it becomes the previous one again when a change is taken back |
 //! | `vrrp.conf`, `vrrp.previous.conf`, `vrrp.older.conf` | the same of the VRRP configuration; the daemon reads the first at its start |
+//! | `vrrp.uploaded.conf` | one that was uploaded by `/1.0` and not taken up yet |
 //! | `peers.json`, `peers.previous.json`, `peers.older.json` | the same of the other amphora and the key; for the agent's and the proxy's eyes alone |
 //! | `stats_counters.json` | the counters that heartbeats reported so far |
 //! | `interfaces.json` | the ports that are plugged |
+//! | `filter.json` | what may come in by them, where a controller says it |
 //! | `certificates/<id>.pem` | keys, certificates and revocation lists that documents name; for the agent's and the proxy's eyes alone |
 //!
 //! Every file is whole at every moment: it is written under another name, synced, and renamed into its place. A
@@ -35,8 +37,10 @@ use nix::unistd::{Gid, fchown};
 use crate::{directory, supervise::Users};
 
 mod certificates;
+mod files;
 mod trouble;
 
+pub use self::files::FileName;
 use self::trouble::{Failed, Troubles, scarcity};
 
 /// What is kept, each with the two that were there before.
@@ -131,6 +135,12 @@ const COUNTERS: &str = "stats_counters.json";
 /// The ports that are plugged.
 const INTERFACES: &str = "interfaces.json";
 
+/// What may come in by which interface.
+const FILTER: &str = "filter.json";
+
+/// A VRRP configuration that was uploaded and not taken up yet.
+const VRRP_UPLOAD: &str = "vrrp.uploaded.conf";
+
 /// The mark of a file that is not in its place yet.
 const UNFINISHED: &str = ".unfinished";
 
@@ -173,7 +183,7 @@ impl Store {
     pub fn open(base: &Path) -> io::Result<Self> {
         directory::make(base)?;
         let names = Kept::ALL.iter().flat_map(|kept| [kept.current(), kept.previous(), kept.older()]);
-        let names: Vec<_> = names.chain([COUNTERS, INTERFACES]).collect();
+        let names: Vec<_> = names.chain([COUNTERS, INTERFACES, FILTER, VRRP_UPLOAD]).collect();
         for entry in fs::read_dir(base)? {
             let path = entry?.path();
             let unfinished =
@@ -326,6 +336,47 @@ impl Store {
     pub fn write_interfaces(&self, interfaces: &[u8]) -> io::Result<()> {
         self.changed(INTERFACES, || {
             self.replace(INTERFACES, interfaces, true)?;
+            Ok(self.sync()?)
+        })
+    }
+
+    /// What may come in by which interface.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn read_filter(&self) -> io::Result<Option<Vec<u8>>> {
+        self.read_file(FILTER)
+    }
+
+    /// Replaces what may come in by which interface.
+    ///
+    /// # Errors
+    /// When a step fails; what was before is kept.
+    pub fn write_filter(&self, filter: &[u8]) -> io::Result<()> {
+        self.changed(FILTER, || {
+            self.replace(FILTER, filter, true)?;
+            Ok(self.sync()?)
+        })
+    }
+
+    /// The VRRP configuration that was uploaded and not taken up yet.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn read_vrrp_upload(&self) -> io::Result<Option<Vec<u8>>> {
+        self.read_file(VRRP_UPLOAD)
+    }
+
+    /// Replaces it; with `None` it is there no more.
+    ///
+    /// # Errors
+    /// When a step fails; the one before is kept.
+    pub fn write_vrrp_upload(&self, text: Option<&[u8]>) -> io::Result<()> {
+        self.changed(VRRP_UPLOAD, || {
+            match text {
+                Some(text) => self.replace(VRRP_UPLOAD, text, true)?,
+                None => remove_if_there(&self.path(VRRP_UPLOAD))?,
+            }
             Ok(self.sync()?)
         })
     }

@@ -26,7 +26,7 @@ use rustls::{
 };
 use time::OffsetDateTime;
 
-use crate::config::TlsProtocol;
+use crate::{config::TlsProtocol, directory::replace_file};
 
 mod crl;
 
@@ -92,6 +92,17 @@ impl fmt::Debug for Loaded {
 /// What changes when a file is replaced or rewritten.
 type Stamp = Option<(u64, u64, SystemTime)>;
 
+/// Why the agent's own certificate was not replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReplaced {
+    /// It cannot be used.
+    #[error(transparent)]
+    Unusable(TlsError),
+    /// The disk does not take it.
+    #[error("cannot be stored: {0}")]
+    Storage(std::io::Error),
+}
+
 /// Why certificates are not usable.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -134,6 +145,22 @@ impl ServerTls {
         self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).expiry
     }
 
+    /// Replaces the agent's own key and chain: new connections use it at once. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`NotReplaced::Unusable`] when this is no key with its chain, [`NotReplaced::Storage`] when the disk does not take it; the ones
+    /// before stay.
+    pub fn replace(&self, pem: &[u8]) -> Result<(), NotReplaced> {
+        // Read whole before a byte of it is written: who cannot get in cannot mend it.
+        server_config(&self.files, self.protocol, Expired::Taken, Some(pem))
+            .map_err(NotReplaced::Unusable)?;
+        replace_file(&self.files.cert, pem).map_err(NotReplaced::Storage)?;
+        let read = Loaded::read(&self.files, self.protocol, Expired::Taken).map_err(NotReplaced::Unusable)?;
+        *self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = read;
+        tracing::info!("the agent's certificate was replaced");
+        Ok(())
+    }
+
     /// Reads the certificates again, whether the files look changed or not.
     ///
     /// # Errors
@@ -149,7 +176,7 @@ impl Loaded {
     fn read(files: &Files, protocol: TlsProtocol, expired: Expired) -> Result<Self, TlsError> {
         // What changes meanwhile is read once more.
         let stamps = files.stamps();
-        let (config, expiry) = server_config(files, protocol, expired)?;
+        let (config, expiry) = server_config(files, protocol, expired, None)?;
         Ok(Self { config, stamps, expiry, expires: expiry.lists })
     }
 
@@ -167,10 +194,12 @@ fn stamp(path: &Path) -> Stamp {
     Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
 }
 
+/// What the files say; with `own`, as if the agent's own key and chain were these.
 fn server_config(
     files: &Files,
     protocol: TlsProtocol,
     expired: Expired,
+    own: Option<&[u8]>,
 ) -> Result<(Arc<ServerConfig>, Expiry), TlsError> {
     let Files { ca, cert, crl } = files;
     let mut roots = RootCertStore::empty();
@@ -192,13 +221,16 @@ fn server_config(
         .enforce_revocation_expiration()
         .build()
         .map_err(|e| fail(crl.as_ref().unwrap_or(ca), &e))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(cert)?)
-        .map_err(|e| fail(cert, &format!("no private key: {e}")))?;
+    let own = match own {
+        Some(own) => without_marks(own.to_vec()),
+        None => read(cert)?,
+    };
+    let key = PrivateKeyDer::from_pem_slice(&own).map_err(|e| fail(cert, &format!("no private key: {e}")))?;
     let versions: &[_] = match protocol {
         TlsProtocol::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsProtocol::Tls13 => &[&rustls::version::TLS13],
     };
-    let chain = certificates(cert)?;
+    let chain = certificates_in(cert, &own)?;
     expiry.server = first_to_expire(&chain);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
@@ -219,20 +251,27 @@ fn fail(path: &Path, what: &dyn fmt::Display) -> TlsError {
 
 /// The file without the byte order marks that editors put before PEM: nothing in PEM looks like one.
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map(without_marks).map_err(|e| fail(path, &e))
+}
+
+fn without_marks(mut bytes: Vec<u8>) -> Vec<u8> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
-    let mut bytes = fs::read(path).map_err(|e| fail(path, &e))?;
     // DER may have anything.
     if !amphora_bundle::is_der(&bytes) {
         while let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) {
             bytes.drain(at..at + MARK.len());
         }
     }
-    Ok(bytes)
+    bytes
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates_in(path, &read(path)?)
+}
+
+fn certificates_in(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<_, _>>().map_err(|e| fail(path, &e))?;
+        CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|e| fail(path, &e))?;
     if certificates.is_empty() { Err(fail(path, &"no certificate in it")) } else { Ok(certificates) }
 }
 

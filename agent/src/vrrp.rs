@@ -148,6 +148,31 @@ impl Vrrp {
         .await
     }
 
+    /// Keeps a configuration for the next [`take_up`](Self::take_up), instead of one that was kept before.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn upload(self: &Arc<Self>, text: Bytes) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let _state = this.state.lock().await;
+            this.keeper.blocking(move |store| store.write_vrrp_upload(Some(&text))).await
+        })
+        .await
+    }
+
+    /// Makes run what was [uploaded](Self::upload), if anything was since the last time.
+    ///
+    /// # Errors
+    /// When what ran before runs on, and what was uploaded is kept; [`ChangeError::NoVrrp`] when there is neither.
+    pub async fn take_up(self: &Arc<Self>) -> Result<(), ChangeError> {
+        let Some(text) = self.keeper.blocking(Store::read_vrrp_upload).await? else {
+            return if self.is_configured() { Ok(()) } else { Err(ChangeError::NoVrrp) };
+        };
+        self.put(text.into()).await?;
+        self.keeper.blocking(|store| store.write_vrrp_upload(None)).await
+    }
+
     /// Stops every virtual router and forgets the configuration. When no daemon runs there is nothing to stop.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub(super) struct Certificates {
 
 /// One of them.
 #[derive(Clone, Debug)]
-struct Stored {
+pub(super) struct Stored {
     /// Of the file.
     bytes: usize,
     /// Why it cannot be used, when it cannot: it is as good as not there for documents, and there to be replaced or deleted.
@@ -48,7 +48,8 @@ struct Known {
 }
 
 impl Stored {
-    fn of(bundle: &Bundle, bytes: usize) -> Self {
+    /// `bytes` is the size of its file.
+    pub(super) fn of(bundle: &Bundle, bytes: usize) -> Self {
         let (kind, expiry) = (bundle.kind(), bundle.expiry());
         Self { bytes, known: Ok(Known { kind, expiry, description: bundle.describe().into() }) }
     }
@@ -99,8 +100,28 @@ impl Certificates {
         Ok(Self { stored: ids.map(|id| (id.clone(), Stored::read(store, &id))).collect() })
     }
 
+    /// Whether there is one of this id that can be used.
+    pub(super) fn has(&self, id: &CertificateId) -> bool {
+        self.stored.get(id).is_some_and(|stored| stored.known.is_ok())
+    }
+
+    /// Every id.
+    pub(super) fn ids(&self) -> Vec<CertificateId> {
+        self.stored.keys().cloned().collect()
+    }
+
+    /// Adds or replaces one.
+    pub(super) fn insert(&mut self, id: CertificateId, stored: Stored) {
+        self.stored.insert(id, stored);
+    }
+
+    /// Takes one away.
+    pub(super) fn remove(&mut self, id: &CertificateId) {
+        self.stored.remove(id);
+    }
+
     /// Whether there is room for another certificate, or for another of this id.
-    fn has_room(&self, id: &CertificateId, bytes: usize) -> Result<(), ChangeError> {
+    pub(super) fn has_room(&self, id: &CertificateId, bytes: usize) -> Result<(), ChangeError> {
         let full = |what: String| {
             let reason = format!("there are {what} already; delete what is not needed");
             Err(ChangeError::Conflict(Refusal::one("", reason)))
@@ -135,7 +156,7 @@ impl Certificates {
     }
 }
 
-fn wanted(role: CertificateRole) -> Kind {
+pub(super) fn wanted(role: CertificateRole) -> Kind {
     match role {
         CertificateRole::Identity => Kind::Identity,
         CertificateRole::Authorities => Kind::Authorities,
@@ -143,7 +164,7 @@ fn wanted(role: CertificateRole) -> Kind {
     }
 }
 
-fn mismatch(id: &CertificateId, kind: Kind, role: CertificateRole) -> String {
+pub(super) fn mismatch(id: &CertificateId, kind: Kind, role: CertificateRole) -> String {
     format!("needs {}; {id} has {}", wanted(role).phrase(), kind.phrase())
 }
 

@@ -219,6 +219,14 @@ impl Config {
         Self::of(&sources.read()?)
     }
 
+    /// Reads the files as if the controller's had this text.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with them.
+    pub fn load_with(sources: &Sources, text: &str) -> Result<Self, ConfigError> {
+        Self::of(&sources.read_with(Some(text))?)
+    }
+
     /// Reads a text.
     ///
     /// # Errors

@@ -39,10 +39,28 @@ impl Sources {
     /// # Errors
     /// A file or a directory that cannot be read, or is not in the dialect; an empty directory is none.
     pub(super) fn read(&self) -> Result<Ini, ConfigError> {
+        self.read_with(None)
+    }
+
+    /// The file that a controller may replace: the first one, which is Octavia's.
+    pub fn controllers(&self) -> &Path {
+        let files = self.0.iter().filter_map(|source| match source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Directory(_) => None,
+        });
+        files.into_iter().next().unwrap_or(Path::new(DEFAULT_FILE))
+    }
+
+    /// The same, as if the [controller's](Self::controllers) file had this text.
+    pub(super) fn read_with(&self, text: Option<&str>) -> Result<Ini, ConfigError> {
         let mut ini = Ini::default();
+        let mut text = text;
         for source in &self.0 {
             match source {
-                Source::File(path) => add(&mut ini, path)?,
+                Source::File(path) => match text.take() {
+                    Some(text) => add_text(&mut ini, path, text)?,
+                    None => add(&mut ini, path)?,
+                },
                 Source::Directory(path) => {
                     let files = files_in(path).map_err(|e| ConfigError::Read(path.clone(), e))?;
                     files.iter().try_for_each(|path| add(&mut ini, path))?;
@@ -56,7 +74,11 @@ impl Sources {
 #[expect(clippy::disallowed_methods, reason = "before there is a runtime, or on a blocking thread")]
 fn add(ini: &mut Ini, path: &Path) -> Result<(), ConfigError> {
     let text = fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
-    ini.add(&text, Some(&Arc::from(path))).map_err(ConfigError::Syntax)
+    add_text(ini, path, &text)
+}
+
+fn add_text(ini: &mut Ini, path: &Path, text: &str) -> Result<(), ConfigError> {
+    ini.add(text, Some(&Arc::from(path))).map_err(ConfigError::Syntax)
 }
 
 /// What the shell's `*.conf` finds, sorted.

@@ -8,6 +8,8 @@
 //! | [`apply`] | the kernel brought from whatever there is to the plan |
 //! | [`world`] | interfaces found, moved there, made what they are to be, and cleared |
 //! | [`record`] | what was plugged, on disk, for the next boot |
+//! | [`filter`] | what may come in by a port, where a controller says it |
+//! | `look` | what is there: addresses, traffic |
 //!
 //! A change is recorded first and made second; what could not be made is undone, in the kernel and in the record. The
 //! record also has what may be left of the documents before, so that whoever comes after an agent that was killed halfway
@@ -15,6 +17,8 @@
 //! waits for it, and is thrown away: it has entered the namespace, and nothing else may run there by accident.
 
 pub mod apply;
+pub mod filter;
+mod look;
 pub mod plan;
 pub mod port;
 pub mod record;
@@ -34,6 +38,7 @@ use tokio::sync::{Mutex, oneshot};
 
 use self::world::World;
 pub use self::{
+    look::Traffic,
     port::{HostRoute, Port, SubnetAddress, VipPort},
     record::{Plugged, Record},
 };
@@ -83,9 +88,8 @@ pub enum PlugError {
     /// `[amphora] network_namespace` is not set.
     #[error("no network_namespace is configured to plug interfaces into")]
     NoNamespace,
-    /// No interface has this MAC address, neither here nor in the namespace. Octavia's controller retries for this very
-    /// text.
-    #[error("No suitable network interface found")]
+    /// No interface has this MAC address, neither here nor in the namespace.
+    #[error("{NO_INTERFACE}", NO_INTERFACE = Self::NO_INTERFACE)]
     NoInterface(MacAddress),
     /// The name that it must have is another one's.
     #[error("{name} is already in use{}", by.map(|by| format!(" by {by}")).unwrap_or_default())]
@@ -104,9 +108,17 @@ pub enum PlugError {
     /// The kernel refused a part.
     #[error(transparent)]
     Network(#[from] NetError),
+    /// What may come in could not be set.
+    #[error("cannot filter what comes in: {0}")]
+    Filter(io::Error),
     /// A defect.
     #[error("{0}")]
     Internal(&'static str),
+}
+
+impl PlugError {
+    /// What is said when no interface has a MAC address. Octavia's controller retries for this very text.
+    pub const NO_INTERFACE: &str = "No suitable network interface found";
 }
 
 /// The ports of this amphora.
@@ -221,6 +233,9 @@ impl Plumbing {
             }
             this.note(mac, None);
             let interface = plugged.interface;
+            if let Err(error) = filter::forget(record.store(), &interface) {
+                tracing::warn!(%interface, %error, "the rules for what comes in stay");
+            }
             tracing::info!(%mac, %interface, "the port is unplugged");
             Ok(Outcome { interface, moved: false, changed: true })
         })
@@ -237,6 +252,10 @@ impl Plumbing {
         self.on_a_thread(move |this, namespace| async move {
             let mut record = this.record.lock().await;
             let world = World::enter(&namespace, this.config.topology).await?;
+            // Before anything can come in.
+            if let Err(error) = filter::restore(record.store()) {
+                tracing::error!(%error, "cannot filter what comes in as it was filtered before");
+            }
             let mut changed = Vec::new();
             for plugged in record.ports().to_vec() {
                 let mac = plugged.mac_address;

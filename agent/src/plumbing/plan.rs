@@ -13,7 +13,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use amphora_netlink::{InterfaceIndex, Route, RouteProtocol, RouteScope, Rule, Table};
+use amphora_netlink::{InterfaceIndex, InterfaceName, Route, RouteProtocol, RouteScope, Rule, Table};
 use ipnet::IpNet;
 
 use super::port::{HostRoute, Port, SubnetAddress};
@@ -21,6 +21,11 @@ use crate::config::Topology;
 
 /// The number of the VIPs' interface: `eth1`.
 pub const VIP_INTERFACE: u32 = 1;
+
+/// Its name.
+pub fn vip_interface() -> InterfaceName {
+    InterfaceName::new(&format!("eth{VIP_INTERFACE}")).expect("short, of letters and digits")
+}
 
 /// The table for what leaves from a VIP.
 pub const VIP_TABLE: Table = Table(1);

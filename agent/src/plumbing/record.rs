@@ -88,6 +88,11 @@ impl Record {
         Ok(Self { store, ports, leftovers })
     }
 
+    /// Where it is kept.
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// In the order of the interfaces' names.
     pub fn ports(&self) -> &[Plugged] {
         &self.ports

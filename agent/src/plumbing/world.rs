@@ -105,7 +105,7 @@ impl<'a> World<'a> {
         port: &Port,
         place: &Place,
     ) -> Result<InterfaceName, PlugError> {
-        let vip_name = numbered(PREFIX, plan::VIP_INTERFACE);
+        let vip_name = plan::vip_interface();
         if port.vip.is_some() {
             let other = |other: &&Plugged| other.interface == vip_name && other.mac_address != mac;
             if let Some(other) = record.ports().iter().find(other) {

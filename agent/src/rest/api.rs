@@ -24,16 +24,17 @@ use super::{
     route::Resource,
     server::Caller,
     turns::Turns,
-    vrrp,
+    v1, vrrp,
 };
 use crate::{
     amphora::Amphora,
-    config::Config,
+    config::{Config, Topology},
     document,
     heartbeat::{Vitals, report},
     metrics::Metrics,
     peers::Peers,
     plumbing::{PlugError, Plumbing, Port},
+    reconfigure::Reconfigure,
     status,
     tls::ServerTls,
     vrrp::Vrrp,
@@ -47,11 +48,11 @@ const MAX_PEERS: usize = 16 << 10;
 
 /// Changes of these four do not wait for one another.
 #[derive(Debug, Default)]
-struct Changes {
-    load_balancer: Turns,
-    interfaces: Turns,
-    peers: Turns,
-    vrrp: Turns,
+pub(super) struct Changes {
+    pub(super) load_balancer: Turns,
+    pub(super) interfaces: Turns,
+    pub(super) peers: Turns,
+    pub(super) vrrp: Turns,
 }
 
 /// What is known of the agent itself.
@@ -63,22 +64,25 @@ pub struct Own {
     pub vitals: Arc<Vitals>,
     /// The certificates that are in use.
     pub tls: Arc<ServerTls>,
+    /// The files that it was configured by.
+    pub reconfigure: Arc<Reconfigure>,
 }
 
 /// The API over one amphora.
 #[derive(Debug)]
 pub struct Api {
-    amphora: Arc<Amphora>,
-    plumbing: Arc<Plumbing>,
-    vrrp: Arc<Vrrp>,
-    peers: Arc<Peers>,
-    metrics: Arc<Metrics>,
-    tls: Arc<ServerTls>,
-    vitals: Arc<Vitals>,
-    limits: Limits,
-    changes: Changes,
-    amphora_id: String,
-    topology: &'static str,
+    pub(super) amphora: Arc<Amphora>,
+    pub(super) plumbing: Arc<Plumbing>,
+    pub(super) vrrp: Arc<Vrrp>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) tls: Arc<ServerTls>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) limits: Limits,
+    pub(super) changes: Changes,
+    pub(super) amphora_id: String,
+    pub(super) topology: Topology,
+    pub(super) reconfigure: Arc<Reconfigure>,
 }
 
 impl Api {
@@ -91,7 +95,7 @@ impl Api {
         peers: Arc<Peers>,
         own: Own,
     ) -> Self {
-        let Own { metrics, vitals, tls } = own;
+        let Own { metrics, vitals, tls, reconfigure } = own;
         Self {
             amphora,
             plumbing,
@@ -103,7 +107,8 @@ impl Api {
             limits: Limits { size: config.max_body_size, time: config.request_read_timeout },
             changes: Changes::default(),
             amphora_id: config.amphora_id.clone(),
-            topology: config.topology.as_str(),
+            topology: config.topology,
+            reconfigure,
         }
     }
 
@@ -118,22 +123,29 @@ impl Api {
     ) -> Result<Response<Full<Bytes>>, Infallible> {
         caller.receives();
         let (head, mut body) = request.into_parts();
-        let response = match self.answer(&head, &mut body, &caller).await {
+        let answered = if v1::is_ours(head.uri.path()) {
+            let answered = v1::answer(&self, &head, &mut body, &caller).await;
+            answered.map_err(|refused| (refused.status(), refused.answer()))
+        } else {
+            let answered = self.answer(&head, &mut body, &caller).await;
+            answered.map_err(|error| (error.status(), error.response()))
+        };
+        let response = match answered {
             Ok(response) => {
                 self.metrics.requests_ok.inc();
                 response
             }
-            Err(error) => {
-                if error.status().is_server_error() {
+            Err((status, response)) => {
+                if status.is_server_error() {
                     self.metrics.requests_server_error.inc();
                 } else {
                     self.metrics.requests_client_error.inc();
                 }
-                if error.status() != StatusCode::REQUEST_TIMEOUT {
+                if status != StatusCode::REQUEST_TIMEOUT {
                     caller.receives();
                     body::discard(&head.headers, &mut body).await;
                 }
-                error.response()
+                response
             }
         };
         let status = response.status().as_u16();
@@ -297,7 +309,7 @@ impl Api {
             "hostname": hostname(),
             "api_version": API_VERSION,
             "agent_version": env!("CARGO_PKG_VERSION"),
-            "topology": self.topology,
+            "topology": self.topology.as_str(),
             "loadbalancer": self.amphora.model().map(|model| model.id),
             "proxy": self.amphora.proxy().info().await.ok(),
             "vrrp": vrrp::info(&self.vrrp).await,
@@ -392,7 +404,7 @@ impl<'a> Statistics<'a> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
-fn hostname() -> Option<String> {
+pub(super) fn hostname() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim_end().to_owned())
 }

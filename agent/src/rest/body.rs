@@ -72,11 +72,20 @@ pub(super) async fn read(
     kinds: &[Kind],
 ) -> Result<Document, ApiError> {
     let kind = kind(headers, kinds)?;
-    let read = timeout(limits.time, collect(body, limits.size)).await.unwrap_or_else(|_| {
-        let message = format!("the body did not arrive within {} s", limits.time.as_secs_f32());
-        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
-    });
-    read.map(|content| Document { kind, content })
+    read_any(body, limits).await.map(|content| Document { kind, content })
+}
+
+fn late(limits: Limits) -> ApiError {
+    let message = format!("the body did not arrive within {} s", limits.time.as_secs_f32());
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+}
+
+/// Reads the body of a request, whatever it is called.
+///
+/// # Errors
+/// 413, 408, or 400 when the peer breaks off.
+pub(super) async fn read_any(body: &mut Incoming, limits: Limits) -> Result<Bytes, ApiError> {
+    timeout(limits.time, collect(body, limits.size)).await.unwrap_or_else(|_| Err(late(limits)))
 }
 
 /// Takes what is left of a body after an error: most clients read the answer only when all is sent, and closing

@@ -17,6 +17,9 @@ use crate::{change_error::ChangeError, plumbing::PlugError, store};
 /// The code of what cannot be carried out now, but in a moment.
 const BUSY: &str = "busy";
 
+/// The code of a MAC address that no interface has.
+const NO_INTERFACE: &str = "interface_not_found";
+
 /// An answer that is not 2xx: `{"code", "message", "faults"}`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ApiError {
@@ -57,6 +60,21 @@ impl ApiError {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Whether it is that no interface has a MAC address.
+    pub(super) fn is_no_interface(&self) -> bool {
+        self.code == NO_INTERFACE
+    }
+
+    /// The message and every fault, for a human.
+    pub(super) fn in_words(&self) -> String {
+        let faults = self.faults.iter().map(|fault| match fault.path.as_str() {
+            "" => fault.reason.clone(),
+            path => format!("{path}: {}", fault.reason),
+        });
+        let faults: Vec<_> = faults.collect();
+        if faults.is_empty() { self.message.clone() } else { faults.join("; ") }
     }
 
     /// The answer itself.
@@ -127,6 +145,7 @@ impl From<ChangeError> for ApiError {
             ChangeError::OtherLoadBalancer(_) => {
                 Self::new(StatusCode::CONFLICT, "loadbalancer_exists", message)
             }
+            ChangeError::OtherApi { .. } => Self::new(StatusCode::CONFLICT, "other_api", message),
             ChangeError::NoLoadBalancer => {
                 Self::new(StatusCode::NOT_FOUND, "loadbalancer_not_found", message)
             }
@@ -140,6 +159,7 @@ impl From<ChangeError> for ApiError {
             }
             ChangeError::ProxyLate(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, "proxy_timeout", message),
             ChangeError::NoVrrp => Self::new(StatusCode::NOT_FOUND, "vrrp_not_found", message),
+            ChangeError::VrrpStopped => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
             ChangeError::VrrpConflict(_) => Self::new(StatusCode::CONFLICT, "vrrp_conflict", message),
             ChangeError::VrrpDown(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "vrrp_unavailable", message)
@@ -160,12 +180,12 @@ impl From<PlugError> for ApiError {
     fn from(error: PlugError) -> Self {
         let message = error.to_string();
         match error {
-            PlugError::NoInterface(_) => Self::new(StatusCode::NOT_FOUND, "interface_not_found", message),
+            PlugError::NoInterface(_) => Self::new(StatusCode::NOT_FOUND, NO_INTERFACE, message),
             PlugError::NoNamespace | PlugError::NameTaken { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", message)
             }
             PlugError::Storage(error) => ChangeError::Storage(error).into(),
-            PlugError::Namespace(_) | PlugError::Network(_) => {
+            PlugError::Namespace(_) | PlugError::Network(_) | PlugError::Filter(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "network_failed", message)
             }
             PlugError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
@@ -203,6 +223,7 @@ mod tests {
             "method_not_allowed",
             "request_timeout",
             "loadbalancer_exists",
+            "other_api",
             "conflict",
             "body_too_large",
             "unsupported_media_type",

@@ -1,4 +1,4 @@
-//! The REST API, `/2.0`: its table of paths ([`route`]), its errors ([`error`]), what each request does
+//! The REST API, `/2.0`, and beside it Octavia's own, `/1.0` (`v1`): its table of paths ([`route`]), its errors ([`error`]), what each request does
 //! ([`api`], `certificates`, `vrrp`), whose turn it is to change something (`turns`), and the server that bounds what a peer can cost ([`server`]). `openapi.json` describes it and is held
 //! against it by a test.
 
@@ -9,6 +9,7 @@ pub mod error;
 pub mod route;
 pub mod server;
 mod turns;
+mod v1;
 mod vrrp;
 
 pub use self::{

@@ -135,6 +135,7 @@ impl Resource {
 /// Parses arbitrary bytes as a path, for fuzzing: what is understood is written the one way that reads back.
 pub fn fuzz(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(data) else { return };
+    super::v1::fuzz(path);
     if let Ok(resource) = Resource::parse(path) {
         assert!(!resource.allow().is_empty());
         assert_eq!(Resource::parse(path.strip_suffix('/').unwrap_or(path)), Ok(resource));

@@ -7,6 +7,7 @@ mod crowds;
 mod documented;
 mod peers;
 mod transport;
+mod v1;
 mod vrrp;
 
 use crate::fixture::DOCUMENT;

@@ -21,12 +21,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{Certificates, FakeProxy, FakeVrrp};
 use crate::{
     amphora::Amphora,
-    config::Config,
+    config::{Config, HeartbeatConfig, Source, Sources},
     heartbeat::Vitals,
     metrics::Metrics,
     peers::Peers,
     plumbing::{Plumbing, PlumbingConfig},
     proxy_client::ProxyClient,
+    reconfigure::Reconfigure,
     rest::{Api, Own, Server},
     store::Store,
     tls::ServerTls,
@@ -44,6 +45,7 @@ pub(crate) struct TestAgent {
     pub(crate) peers: Arc<Peers>,
     pub(crate) base: PathBuf,
     pub(crate) address: SocketAddr,
+    pub(crate) heartbeat: watch::Receiver<HeartbeatConfig>,
     client: Arc<ClientConfig>,
     stop: watch::Sender<bool>,
     server: Option<JoinHandle<()>>,
@@ -107,13 +109,16 @@ impl TestAgent {
         let vrrp = Vrrp::open(store, VrrpClient::new(config.vrrp_control_socket.clone())).unwrap();
         let tls = Arc::new(ServerTls::load(config.certificates(), config.tls_protocol).unwrap());
         let (metrics, vitals) = (Arc::new(Metrics::default()), Arc::new(Vitals::default()));
+        let (heartbeats, heartbeat) = watch::channel(config.heartbeat.clone());
+        let file = Source::File(directory.path().join("agent.conf"));
+        let reconfigure = Reconfigure::new(Sources::new(vec![file]), config.clone(), tls.clone(), heartbeats);
         let api = Api::new(
             &config,
             amphora.clone(),
             plumbing,
             vrrp.clone(),
             peers.clone(),
-            Own { metrics: metrics.clone(), vitals, tls: tls.clone() },
+            Own { metrics: metrics.clone(), vitals, tls: tls.clone(), reconfigure },
         );
         let api = Arc::new(api);
         let server = Server::bind(config.bind, config.max_connections, tls, api, metrics).await.unwrap();
@@ -130,6 +135,7 @@ impl TestAgent {
             peers,
             base: config.base_path,
             address,
+            heartbeat,
             client,
             stop,
             server: Some(server),

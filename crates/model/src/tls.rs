@@ -272,6 +272,24 @@ impl LoadBalancer {
         });
         of_listeners.chain(of_pools).map(|(user, field, role, id)| CertificateUse { id, role, user, field })
     }
+
+    /// The id at each of these places, in the same order.
+    pub fn certificates_mut(&mut self) -> impl Iterator<Item = &mut CertificateId> {
+        let listeners = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
+        let of_listeners = listeners.flat_map(|tls| {
+            let client = tls.client_authentication.as_mut();
+            let client =
+                client.into_iter().flat_map(|ClientAuthentication { authorities, revocations, .. }| {
+                    std::iter::once(authorities).chain(revocations)
+                });
+            std::iter::once(&mut tls.certificate).chain(&mut tls.sni_certificates).chain(client)
+        });
+        let pools = self.pools.iter_mut().filter_map(|pool| pool.tls.as_mut());
+        let of_pools = pools.flat_map(|PoolTls { authorities, revocations, client_certificate, .. }| {
+            authorities.iter_mut().chain(revocations).chain(client_certificate)
+        });
+        of_listeners.chain(of_pools)
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub(super) enum Global {
     Daemon,
     /// `user nobody`.
     User,
+    /// `group`, of old controllers: Octavia's own agent takes it out.
+    Group,
     /// `log .. local0`: the flow logs' facility.
     UserLog(u8),
     /// `log .. local1 notice`: what HAProxy itself has to say.
@@ -48,6 +50,10 @@ impl Global {
             "user" => {
                 args.expect("nobody")?;
                 Self::User
+            }
+            "group" => {
+                args.plain("a group")?;
+                Self::Group
             }
             "log" => {
                 args.expect(LOG)?;
@@ -105,7 +111,7 @@ impl Global {
     pub(super) fn without_effect(&self) -> Option<&'static str> {
         Some(match self {
             // That there is one process without a terminal, as a user without rights, is what systemd sees to.
-            Self::Daemon | Self::User | Self::UserLog(_) | Self::StatsSocket(_) => return None,
+            Self::Daemon | Self::User | Self::Group | Self::UserLog(_) | Self::StatsSocket(_) => return None,
             Self::AdministrativeLog => "the programs' own log goes to the journal",
             Self::ServerStateFile => "the states of members are kept without a file of HAProxy's",
             Self::Maxconn => "each listener has its own limit, of which this is the sum",

@@ -194,7 +194,8 @@ impl<'t> ListenerDraft<'t> {
             }
             (Some(format), _) => flow_log(log, format),
             (None, _) if log.is_some() => {
-                return Err(self.place.fault("has no log-format, though connections are logged"));
+                remarks.note(self.place, "a listener without log-format has no flow log");
+                None
             }
             (None, _) => None,
         };

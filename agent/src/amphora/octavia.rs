@@ -1,0 +1,320 @@
+//! The load balancer as Octavia's controller brings it: files, and a text that names them, uploaded first and taken up then.
+//!
+//! What a text means is stored and applied as a document, as if it had come by the native API, and what it names under ids of the
+//! content: so a file that is replaced or deleted, which the controller does before it sends the next text, takes nothing away from
+//! what runs, and a boot needs neither text nor files.
+
+mod understand;
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, sync::atomic::Ordering};
+
+use amphora_ipc::proxy::Applied;
+use amphora_model::{CertificateId, Listener, LoadBalancerId};
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
+
+use self::understand::{Named, Understood, is_of_octavia, understand};
+use super::{Amphora, State, certificates::Stored, detached, internal, settle::Verdict};
+use crate::{
+    change_error::ChangeError,
+    document,
+    store::{FileName, Slot, Staged, Store},
+};
+
+/// The text that was uploaded last.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    id: LoadBalancerId,
+    listeners: Vec<Listener>,
+}
+
+impl Text {
+    /// Takes up what is stored. Blocks on the disk.
+    pub(super) fn read(store: &Store) -> std::io::Result<Option<Self>> {
+        let Some((id, text)) = store.read_text()? else { return Ok(None) };
+        let listeners = understand::listeners(&text).unwrap_or_else(|reason| {
+            tracing::error!(%id, reason, "the stored text of the load balancer is not understood");
+            Vec::new()
+        });
+        Ok(Some(Self { id, listeners }))
+    }
+}
+
+/// What became of a text.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// What the proxy says.
+    pub applied: Applied,
+    /// Whether the load balancer ran before.
+    pub ran: bool,
+}
+
+impl Amphora {
+    /// The listeners of the load balancer, whatever brought it, and whether each of them is one of what runs.
+    pub fn listeners(&self) -> Vec<(Listener, bool)> {
+        let running = self.model().map(|model| model.listeners.clone()).unwrap_or_default();
+        match &*self.text.borrow() {
+            Some(text) => {
+                let runs = |listener: &Listener| running.iter().any(|one| one.id == listener.id);
+                text.listeners.iter().map(|listener| (listener.clone(), runs(listener))).collect()
+            }
+            None => running.into_iter().map(|listener| (listener, true)).collect(),
+        }
+    }
+
+    /// A text that was uploaded, as it came.
+    ///
+    /// # Errors
+    /// [`ChangeError::NoLoadBalancer`] when there is none of this id.
+    pub async fn text(&self, id: LoadBalancerId) -> Result<Vec<u8>, ChangeError> {
+        let text = self.keeper.blocking(Store::read_text).await?;
+        text.filter(|(of, _)| *of == id).map(|(_, text)| text).ok_or(ChangeError::NoLoadBalancer)
+    }
+
+    /// Reads a text, and keeps it for the next [`start`](Self::start). `vips` are the addresses of the load balancer, which a text
+    /// without listeners does not name.
+    ///
+    /// # Errors
+    /// When the text before is kept.
+    pub async fn put_text(
+        self: &Arc<Self>,
+        id: LoadBalancerId,
+        text: Bytes,
+        vips: Vec<IpAddr>,
+    ) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let _state = this.state.lock().await;
+            this.expect_octavias(id, true)?;
+            let understood = this.understand(id, text.clone(), vips).await?;
+            this.keeper.blocking(move |store| store.write_text(id, &text)).await?;
+            this.text.send_replace(Some(Text { id, listeners: understood.model.listeners }));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes run what was uploaded.
+    ///
+    /// # Errors
+    /// When what ran before runs on.
+    pub async fn start(
+        self: &Arc<Self>,
+        id: LoadBalancerId,
+        vips: Vec<IpAddr>,
+    ) -> Result<Started, ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            this.expect_octavias(id, false)?;
+            let text = this.text(id).await?;
+            // The files that it names may be others by now.
+            let understood = this.understand(id, text.into(), vips).await?;
+            let Understood { model, document, certificates } = understood;
+            this.settle(&mut state).await?;
+            for Named { id, stored, pem, .. } in certificates {
+                this.keep_for_octavia(&mut state, id, stored, pem).await?;
+            }
+            let ran = this.model().is_some();
+            let applied = this.replace(&mut state, model, document).await;
+            this.forget_unnamed().await;
+            Ok(Started { applied: applied?, ran })
+        })
+        .await
+    }
+
+    /// Stops the load balancer until it is [started](Self::start), and keeps its text.
+    ///
+    /// # Errors
+    /// When it runs on.
+    pub async fn stop(self: &Arc<Self>, id: LoadBalancerId) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            this.expect_octavias(id, false)?;
+            if this.model().is_some() {
+                this.forget(&mut state).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops the load balancer and forgets it, its text and its files; one that there is not is as good as forgotten.
+    ///
+    /// # Errors
+    /// When it is there still.
+    pub async fn delete_text(self: &Arc<Self>, id: LoadBalancerId) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            match this.expect_octavias(id, false) {
+                Ok(()) => {
+                    if this.model().is_some() {
+                        this.forget(&mut state).await?;
+                    }
+                    this.keeper.blocking(move |store| store.remove_text(id)).await?;
+                    this.text.send_replace(None);
+                    this.forget_unnamed().await;
+                    Ok(())
+                }
+                Err(ChangeError::NoLoadBalancer) => {
+                    this.keeper.blocking(move |store| store.remove_text(id)).await
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// A file that was uploaded for a load balancer, as it came.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub async fn upload(&self, id: LoadBalancerId, name: FileName) -> Result<Option<Vec<u8>>, ChangeError> {
+        self.keeper.blocking(move |store| store.read_upload(id, &name)).await
+    }
+
+    /// Keeps a file for a load balancer.
+    ///
+    /// # Errors
+    /// When the one before is kept.
+    pub async fn put_upload(
+        self: &Arc<Self>,
+        id: LoadBalancerId,
+        name: FileName,
+        content: Bytes,
+    ) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let _state = this.state.lock().await;
+            this.keeper.blocking(move |store| store.write_upload(id, &name, &content)).await
+        })
+        .await
+    }
+
+    /// Forgets a file of a load balancer.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub async fn delete_upload(
+        self: &Arc<Self>,
+        id: LoadBalancerId,
+        name: FileName,
+    ) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let _state = this.state.lock().await;
+            this.keeper.blocking(move |store| store.remove_upload(id, &name)).await
+        })
+        .await
+    }
+
+    /// The load balancer is not one that Octavia has brought, which alone changes it.
+    pub(super) fn expect_not_octavias(&self) -> Result<(), ChangeError> {
+        match &*self.text.borrow() {
+            Some(text) => Err(ChangeError::OtherApi { id: text.id, path: "/1.0" }),
+            None => Ok(()),
+        }
+    }
+
+    /// The load balancer is this one, and Octavia has brought it; where it may be `new`, there may be none.
+    fn expect_octavias(&self, id: LoadBalancerId, new: bool) -> Result<(), ChangeError> {
+        let text = self.text.borrow().as_ref().map(|text| text.id);
+        match (text, self.model().map(|model| model.id)) {
+            (Some(present), _) if present == id => Ok(()),
+            (Some(present), _) if new => Err(ChangeError::OtherLoadBalancer(present)),
+            (None, Some(present)) if present == id => Err(ChangeError::OtherApi { id, path: "/2.0" }),
+            (None, Some(present)) if new => Err(ChangeError::OtherLoadBalancer(present)),
+            (None, None) if new => Ok(()),
+            _ => Err(ChangeError::NoLoadBalancer),
+        }
+    }
+
+    async fn understand(
+        &self,
+        id: LoadBalancerId,
+        text: Bytes,
+        vips: Vec<IpAddr>,
+    ) -> Result<Understood, ChangeError> {
+        let (store, must_fit) = (self.store.clone(), self.must_fit.load(Ordering::Relaxed));
+        let work = move || understand(&store, id, &text, &vips, must_fit);
+        spawn_blocking(work).await.map_err(internal)?
+    }
+
+    /// Keeps what a text names, which is there already when it has the id.
+    async fn keep_for_octavia(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: CertificateId,
+        stored: Stored,
+        pem: Zeroizing<Vec<u8>>,
+    ) -> Result<(), ChangeError> {
+        let mut certificates = self.certificates.borrow().clone();
+        if certificates.has(&id) {
+            return Ok(());
+        }
+        certificates.has_room(&id, pem.len())?;
+        let name = id.clone();
+        match self.keeper.blocking(move |store| Ok(store.stage_certificate(&name, &pem))).await? {
+            Ok(staged) => {
+                certificates.insert(id.clone(), stored);
+                self.certificates.send_replace(certificates);
+                if staged == Staged::Replaced {
+                    // What was there under the id of this content was not this content.
+                    state.unsettled.insert(id, Verdict::Taken);
+                    self.settle(state).await?;
+                }
+                Ok(())
+            }
+            Err((error, left)) => {
+                if left != Staged::Unchanged {
+                    state.unsettled.insert(id, Verdict::Refused(left));
+                }
+                Err(ChangeError::Storage(error))
+            }
+        }
+    }
+
+    /// Forgets what texts have named, and neither the document that runs nor the one before does. The state's lock is held.
+    pub(super) async fn forget_unnamed(&self) {
+        let previous = match self.keeper.read(Slot::Previous).await {
+            Ok(document) => document.and_then(|document| document::parse(&document).ok()),
+            Err(error) => return tracing::warn!(%error, "cannot look which certificates are in use"),
+        };
+        let (model, previous) = (self.model(), previous.map(Arc::new));
+        let models = model.iter().chain(&previous);
+        let named: BTreeSet<CertificateId> =
+            models.flat_map(|model| model.certificates()).map(|used| used.id.clone()).collect();
+        let ids = self.certificates.borrow().ids();
+        for id in ids.into_iter().filter(|id| is_of_octavia(id) && !named.contains(id)) {
+            let name = id.clone();
+            match self.keeper.blocking(move |store| store.remove_certificate(&name)).await {
+                Ok(()) => self.certificates.send_modify(|certificates| certificates.remove(&id)),
+                Err(error) => tracing::warn!(%id, %error, "a certificate that is not used any more stays"),
+            }
+        }
+    }
+
+    /// Stops what runs, and stores it no more. When no proxy runs there is nothing to stop, and generation 0 is answered. The state's lock is held.
+    pub(super) async fn forget(self: &Arc<Self>, state: &mut State) -> Result<Applied, ChangeError> {
+        let applied = match self.proxy.delete().await {
+            Ok(applied) => applied,
+            Err(error) if error.is_not_found() || error.is_not_running() => {
+                Applied { generation: 0, changed: true, remarks: Vec::new() }
+            }
+            Err(error) => {
+                self.diverged(state);
+                return Err(error.into());
+            }
+        };
+        if let Err(error) = self.keeper.remove().await {
+            self.diverged(state);
+            return Err(error);
+        }
+        self.model.send_replace(None);
+        self.diverged(state);
+        Ok(applied)
+    }
+}

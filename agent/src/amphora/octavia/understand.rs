@@ -1,0 +1,174 @@
+//! From a text and the files that it names to a document and certificates.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use amphora_bundle::{Bundle, Kind};
+use amphora_ipc::proxy::{Fault, Refusal};
+use amphora_model::{CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId};
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use zeroize::Zeroizing;
+
+use crate::{
+    amphora::certificates::{Stored, mismatch, wanted},
+    change_error::ChangeError,
+    document,
+    heartbeat::size,
+    octavia::haproxy_cfg::{self, Certificates, Context, Everything},
+    store::{FileName, Store},
+};
+
+/// What the ids of certificates begin with that texts name.
+const PREFIX: &str = "octavia-";
+
+/// A text, understood.
+pub(super) struct Understood {
+    /// What it means.
+    pub(super) model: LoadBalancer,
+    /// The same as the native API has it.
+    pub(super) document: Bytes,
+    /// What it names, each once.
+    pub(super) certificates: Vec<Named>,
+}
+
+/// Something that a text names.
+pub(super) struct Named {
+    /// By its content.
+    pub(super) id: CertificateId,
+    kind: Kind,
+    /// What is known of it.
+    pub(super) stored: Stored,
+    /// What is stored.
+    pub(super) pem: Zeroizing<Vec<u8>>,
+}
+
+/// Whether a certificate came with a text.
+pub(super) fn is_of_octavia(id: &CertificateId) -> bool {
+    id.as_str().starts_with(PREFIX)
+}
+
+/// The listeners of a text, whatever it was sent with.
+pub(super) fn listeners(text: &[u8]) -> Result<Vec<Listener>, String> {
+    // Which address it is does not matter to who wants to know the listeners of a text that has none.
+    let context = Context { certificates: &Everything, vips: &[IpAddr::from([192, 0, 2, 1])] };
+    let translated = haproxy_cfg::translate(text, &context).map_err(|fault| fault.to_string())?;
+    Ok(translated.load_balancer.listeners)
+}
+
+/// Reads a text, and the files that it names. Blocks on the disk.
+///
+/// # Errors
+/// When it cannot be honoured; the place is the line.
+pub(super) fn understand(
+    store: &Store,
+    id: LoadBalancerId,
+    text: &[u8],
+    vips: &[IpAddr],
+    must_fit: bool,
+) -> Result<Understood, ChangeError> {
+    let files = Files { store, id };
+    let translated = haproxy_cfg::translate(text, &Context { certificates: &files, vips });
+    let translated = translated.map_err(|fault| refused("", fault.to_string()))?;
+    for haproxy_cfg::Remark { line, reason } in &translated.remarks {
+        tracing::info!(%id, line, reason, "a part of the text has no effect");
+    }
+    let mut model = translated.load_balancer;
+    if model.id != id {
+        return Err(refused("", format!("the text is of load balancer {}, the request of {id}", model.id)));
+    }
+    if must_fit {
+        size::fits(&model).map_err(|reason| refused("loadbalancer.pools", reason))?;
+    }
+    let certificates = files.take(&mut model)?;
+    let document = serde_json::to_vec(&model.to_json()).map_err(|e| ChangeError::Internal(e.to_string()))?;
+    // What is stored is what will be read after a boot.
+    let model = document::parse(&document).map_err(ChangeError::Invalid)?;
+    Ok(Understood { model, document: document.into(), certificates })
+}
+
+fn refused(path: &str, reason: String) -> ChangeError {
+    ChangeError::Invalid(Refusal::one(path, reason))
+}
+
+/// What was uploaded for one load balancer.
+struct Files<'a> {
+    store: &'a Store,
+    id: LoadBalancerId,
+}
+
+impl Certificates for Files<'_> {
+    fn has(&self, id: &CertificateId) -> bool {
+        self.read(id.as_str()).is_some()
+    }
+
+    fn crt_list(&self, listener: ListenerId) -> Option<Cow<'_, [u8]>> {
+        self.read(&listener.to_string()).map(Cow::Owned)
+    }
+}
+
+impl Files<'_> {
+    fn read(&self, stem: &str) -> Option<Vec<u8>> {
+        let name = FileName::new(&format!("{stem}.pem"))?;
+        self.store.read_upload(self.id, &name).unwrap_or_else(|error| {
+            tracing::error!(id = %self.id, file = name.as_str(), %error, "an uploaded file cannot be read");
+            None
+        })
+    }
+
+    /// What the model names by its files' names, named by its content.
+    fn take(&self, model: &mut LoadBalancer) -> Result<Vec<Named>, ChangeError> {
+        let mut certificates: Vec<Named> = Vec::new();
+        // From the file's name to the id.
+        let mut names: Vec<(CertificateId, CertificateId)> = Vec::new();
+        let mut faults = Vec::new();
+        for used in model.certificates() {
+            let stem = used.id;
+            if !names.iter().any(|(from, _)| from == stem) {
+                let Some(text) = self.read(stem.as_str()) else {
+                    faults.push(fault(format!("{stem}.pem is not there")));
+                    continue;
+                };
+                let named = match Bundle::from_pem(&text) {
+                    Ok(bundle) => Named::of(&bundle)?,
+                    Err(reason) => {
+                        faults.push(fault(format!("{stem}.pem cannot be used: it {reason}")));
+                        continue;
+                    }
+                };
+                names.push((stem.clone(), named.id.clone()));
+                if !certificates.iter().any(|known| known.id == named.id) {
+                    certificates.push(named);
+                }
+            }
+            let id = names.iter().find(|(from, _)| from == stem).map(|(_, to)| to);
+            let kind = certificates.iter().find(|named| Some(&named.id) == id).map(|named| named.kind);
+            if let Some(kind) = kind.filter(|kind| *kind != wanted(used.role)) {
+                faults.push(fault(mismatch(stem, kind, used.role)));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(ChangeError::Invalid(Refusal { faults }));
+        }
+        for id in model.certificates_mut() {
+            if let Some((_, to)) = names.iter().find(|(from, _)| from == id) {
+                *id = to.clone();
+            }
+        }
+        Ok(certificates)
+    }
+}
+
+fn fault(reason: String) -> Fault {
+    Fault { path: String::new(), reason }
+}
+
+impl Named {
+    fn of(bundle: &Bundle) -> Result<Self, ChangeError> {
+        let pem = bundle.to_pem();
+        let digest = HEXLOWER.encode(digest(&SHA256, &pem).as_ref());
+        let id = format!("{PREFIX}{digest}").parse();
+        let id = id.map_err(|error| ChangeError::Internal(format!("{error}")))?;
+        Ok(Self { id, kind: bundle.kind(), stored: Stored::of(bundle, pem.len()), pem })
+    }
+}

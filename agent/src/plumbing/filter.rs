@@ -1,0 +1,252 @@
+//! What may come in by an interface, as a controller says it for ports whose packets no bridge of the hypervisor filters: a table
+//! of nftables in the namespace, replaced in one step by nft(8).
+//!
+//! The rules are those of Octavia's own agent (`nftable_utils.py`): answers, what ICMP and DHCP need, and loopback come in by
+//! any interface, and of the rest what the rules of the interface name. A difference: they are in force from the first time
+//! on, and no rules let nothing in.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use amphora_netlink::InterfaceName;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::store::Store;
+
+/// The table, of Octavia's name.
+const TABLE: &str = "inet amphora_table";
+
+/// The most rules of an interface: one for each listener and address range, and more than any quota has.
+const MAX_RULES: usize = 10_000;
+
+const BEFORE: &str = "    ct state vmap { established : accept, related : accept, invalid : drop }
+    iif lo accept
+    ip saddr 127.0.0.0/8 drop
+    ip6 saddr ::1 drop
+    icmp type destination-unreachable accept
+    icmpv6 type { nd-neighbor-solicit, nd-router-advert, nd-neighbor-advert, packet-too-big, destination-unreachable } accept
+    udp sport 67 udp dport 68 accept
+    udp sport 547 udp dport 546 accept
+";
+
+/// What may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowed {
+    protocol: Protocol,
+    /// From where; `None` is anywhere.
+    #[serde(with = "cidr")]
+    cidr: Option<IpNet>,
+    /// Of VRRP without a meaning.
+    port: std::num::NonZeroU16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+enum Protocol {
+    #[serde(rename = "TCP")]
+    Tcp,
+    #[serde(rename = "UDP")]
+    Udp,
+    #[serde(rename = "SCTP")]
+    Sctp,
+    #[serde(rename = "vrrp")]
+    Vrrp,
+}
+
+/// Written as Octavia does.
+mod cidr {
+    use ipnet::IpNet;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(cidr: &Option<IpNet>, to: S) -> Result<S::Ok, S::Error> {
+        cidr.map(|net| net.to_string()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<IpNet>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        // An address without a length is a host, as it is to nft.
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+        net.map(|net| Some(net.trunc())).map_err(|_| D::Error::custom(format!("not a network: {text:?}")))
+    }
+}
+
+/// Reads a controller's rules.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn read(text: &[u8]) -> Result<Vec<Allowed>, String> {
+    let rules: Vec<Allowed> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if rules.len() > MAX_RULES {
+        return Err(format!("there may be at most {MAX_RULES} rules"));
+    }
+    Ok(rules)
+}
+
+/// The rules of each interface that has some, by its name.
+type Filters = BTreeMap<String, Vec<Allowed>>;
+
+/// What is stored.
+///
+/// # Errors
+/// When it is there but cannot be read.
+pub(super) fn stored(store: &Store) -> io::Result<Filters> {
+    match store.read_filter()? {
+        Some(text) => Ok(serde_json::from_slice(&text)?),
+        None => Ok(Filters::new()),
+    }
+}
+
+/// Brings the kernel to these rules for an interface, in the namespace of this thread, and stores them. With `None`, what is
+/// stored for it stays, and where nothing is nothing comes in. Blocks.
+///
+/// # Errors
+/// When nft(8) or the disk does not take them; what was before is in force.
+pub(super) fn set(store: &Store, interface: &InterfaceName, rules: Option<Vec<Allowed>>) -> io::Result<()> {
+    let before = stored(store)?;
+    let mut filters = before.clone();
+    match rules {
+        Some(rules) => {
+            filters.insert(interface.to_string(), rules);
+        }
+        None => {
+            filters.entry(interface.to_string()).or_default();
+        }
+    }
+    store.write_filter(&serde_json::to_vec(&filters)?)?;
+    load(&filters).inspect_err(|_| {
+        // The next start would load what is not in force now.
+        if let Err(error) = store.write_filter(&serde_json::to_vec(&before).unwrap_or_default()) {
+            tracing::error!(%error, "cannot take back the rules that were refused");
+        }
+    })
+}
+
+/// An interface is a port no more: the next one of its name has no rules of its. Blocks.
+///
+/// # Errors
+/// When nft(8) or the disk does not take it.
+pub(super) fn forget(store: &Store, interface: &InterfaceName) -> io::Result<()> {
+    let mut filters = stored(store)?;
+    if filters.remove(interface.as_str()).is_none() {
+        return Ok(());
+    }
+    store.write_filter(&serde_json::to_vec(&filters)?)?;
+    load(&filters)
+}
+
+/// Brings the kernel to what is stored, in the namespace of this thread, as after a boot. Blocks.
+///
+/// # Errors
+/// When there is something, and it cannot be loaded.
+pub(super) fn restore(store: &Arc<Store>) -> io::Result<()> {
+    let filters = stored(store)?;
+    if filters.is_empty() { Ok(()) } else { load(&filters) }
+}
+
+/// In one step: either all of it is in force, or what was before.
+fn load(filters: &Filters) -> io::Result<()> {
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot run nft: {error}")))?;
+    // It reads to the end before it says anything.
+    if let Some(mut stdin) = nft.stdin.take() {
+        stdin.write_all(text(filters).as_bytes())?;
+    }
+    let output = nft.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("nft refused the rules: {}", said.trim())))
+}
+
+fn text(filters: &Filters) -> String {
+    // Made and deleted first: there may be none yet.
+    let mut text = format!("table {TABLE} {{}}\ndelete table {TABLE}\n");
+    if filters.is_empty() {
+        return text;
+    }
+    let _ = writeln!(text, "table {TABLE} {{");
+    let chain = |number: usize| format!("amphora_vip_chain_{number}");
+    for (number, rules) in filters.values().enumerate() {
+        let _ = writeln!(text, "  chain {} {{", chain(number));
+        for rule in rules {
+            text.push_str("    ");
+            match rule.cidr {
+                Some(net) if net.addr().is_ipv4() && net.prefix_len() > 0 => {
+                    let _ = write!(text, "ip saddr {net} ");
+                }
+                Some(net) if net.addr().is_ipv6() => {
+                    let _ = write!(text, "ip6 saddr {net} ");
+                }
+                _ => {}
+            }
+            let _ = match rule.protocol {
+                Protocol::Tcp => writeln!(text, "tcp dport {} accept", rule.port),
+                Protocol::Udp => writeln!(text, "udp dport {} accept", rule.port),
+                Protocol::Sctp => writeln!(text, "sctp dport {} accept", rule.port),
+                Protocol::Vrrp => writeln!(text, "meta l4proto 112 accept"),
+            };
+        }
+        text.push_str("  }\n");
+    }
+    text.push_str("  chain amphora_chain {\n    type filter hook input priority filter; policy drop;\n");
+    text.push_str(BEFORE);
+    for (number, name) in filters.keys().enumerate() {
+        // The name is one of ours: `eth` and a number.
+        let _ = writeln!(text, "    iifname \"{name}\" goto {}", chain(number));
+    }
+    text.push_str("  }\n}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn rules_are_octavias_and_no_others() {
+        let rules = read(
+            br#"[{"protocol": "TCP", "cidr": "10.77.0.0/24", "port": 80}, {"protocol": "UDP", "cidr": null, "port": 53},
+                {"protocol": "SCTP", "cidr": "fd77::/64", "port": 9}, {"protocol": "TCP", "cidr": "0.0.0.0/0", "port": 1025},
+                {"protocol": "vrrp", "cidr": "10.77.0.102/32", "port": 112}]"#,
+        )
+        .unwrap();
+        let text = text(&Filters::from([("eth1".to_owned(), rules.clone())]));
+        for line in [
+            "    ip saddr 10.77.0.0/24 tcp dport 80 accept\n",
+            "    udp dport 53 accept\n",
+            "    ip6 saddr fd77::/64 sctp dport 9 accept\n",
+            "    tcp dport 1025 accept\n",
+            "    ip saddr 10.77.0.102/32 meta l4proto 112 accept\n",
+            "    iifname \"eth1\" goto amphora_vip_chain_0\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        assert_eq!(read(&serde_json::to_vec(&rules).unwrap()), Ok(rules));
+        for wrong in [
+            "{}",
+            "",
+            r#"[{"protocol": "TCP", "cidr": "10.77.0.0/24", "port": 0}]"#,
+            r#"[{"protocol": "TCP", "cidr": "10.77.0.0/24", "port": 65536}]"#,
+            r#"[{"protocol": "ICMP", "cidr": null, "port": 1}]"#,
+            r#"[{"protocol": "TCP", "cidr": "xyz", "port": 80}]"#,
+            r#"[{"protocol": "TCP", "cidr": "1.2.3.4 } flush ruleset", "port": 80}]"#,
+            r#"[{"protocol": "TCP", "cidr": "10.77.0.0/24", "port": 80, "x": 1}]"#,
+        ] {
+            assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}
