@@ -49,7 +49,7 @@ pub use self::{
     judge::{Judge, is_of_haproxy_2_6},
     load::Load,
     message::{Message, read_message},
-    namespace::Namespace,
+    namespace::{Namespace, in_namespace},
     pattern::Pattern,
     process::{cpu_time, open_files, resident_kib, shared_directory},
     proxy::{Proxy, Refused},

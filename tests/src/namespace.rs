@@ -71,16 +71,34 @@ impl Namespace {
         &self,
         work: impl FnOnce() -> F + Send + 'static,
     ) -> oneshot::Receiver<T> {
-        let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
-        let (done, result) = oneshot::channel();
-        // Not a thread of the runtime's pool: it stays in the namespace.
-        std::thread::spawn(move || {
-            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let _ = done.send(runtime.block_on(work()));
-        });
-        result
+        spawn_in(&self.name, work)
     }
+}
+
+/// Runs `work` on a thread and a runtime of its own, in the namespace of this name.
+///
+/// # Panics
+/// When `work` does, or there is no such namespace.
+pub async fn in_namespace<T: Send + 'static, F: Future<Output = T>>(
+    name: &str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> T {
+    spawn_in(name, work).await.expect("the work inside the namespace succeeds")
+}
+
+fn spawn_in<T: Send + 'static, F: Future<Output = T>>(
+    name: &str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let file = File::open(format!("/run/netns/{name}")).unwrap();
+    let (done, result) = oneshot::channel();
+    // Not a thread of the runtime's pool: it stays in the namespace.
+    std::thread::spawn(move || {
+        setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _ = done.send(runtime.block_on(work()));
+    });
+    result
 }
 
 impl Drop for Namespace {

@@ -1,0 +1,223 @@
+//! A machine for one amphora: its management network, the namespace of its data plane, and the network that its ports are in.
+
+use std::{
+    env,
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use amphora_tests::{Certificates, Message, Namespace, eventually, read_message};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rustls::{ClientConfig, pki_types::ServerName, version::TLS13};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::TlsConnector;
+
+/// The amphora of the recorded requests.
+pub(crate) const AMPHORA: &str = "22222222-2222-4222-8222-222222222222";
+
+/// Where its agent listens, in its own namespace.
+const ADDRESS: &str = "127.0.0.1:9443";
+
+/// Whom the proxy and the VRRP daemon run as: users that every Debian has, two as a package makes two.
+const USERS: [&str; 2] = ["daemon", "games"];
+
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// Where ports are plugged into, and clients and members are.
+    pub(crate) lan: Namespace,
+    /// Where the agent runs.
+    pub(crate) management: Namespace,
+    /// Where the agent plugs ports into.
+    pub(crate) data_plane: Namespace,
+    pub(crate) certificates: Certificates,
+    program: PathBuf,
+    agent: Option<Child>,
+}
+
+/// A program, by the variable that `./test` sets, or beside this test's.
+fn program(variable: &str, name: &str) -> Option<PathBuf> {
+    let beside = || {
+        let test = env::current_exe().unwrap();
+        test.parent().and_then(Path::parent).unwrap().join(name)
+    };
+    let path = env::var_os(variable).map_or_else(beside, PathBuf::from);
+    if !path.exists() {
+        eprintln!("SKIPPED: {} is not built (cargo build --workspace)", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+impl Ground {
+    /// Starts an agent with this file of Octavia's, in which the amphora's directories are replaced by the test's. `None`, said
+    /// loudly, when something is not there.
+    pub(crate) async fn start(octavias: &str) -> Option<Self> {
+        let agent = program("AMPHORA_AGENT_BIN", "amphora-agent")?;
+        let proxy = program("AMPHORA_PROXY_BIN", "amphora-proxy")?;
+        let vrrp = program("AMPHORA_VRRP_BIN", "amphora-vrrp")?;
+        let (lan, management, data_plane) =
+            (Namespace::create()?, Namespace::create()?, Namespace::create()?);
+        let certificates = Certificates::new();
+        certificates.issue("agent", &[AMPHORA]);
+        certificates.issue("controller", &["controller"]);
+        let mut this = Self { lan, management, data_plane, certificates, program: agent, agent: None };
+        fs::write(this.path("octavia.conf"), this.translated(octavias)).unwrap();
+        let own = format!(
+            "[amphora]\nrun_dir = {run}\nproxy_cmd = {proxy}\nvrrp_cmd = {vrrp}\nnetwork_namespace = {namespace}\n\
+             proxy_workers = 2\ndrain_timeout = 1\nproxy_user = {}\nvrrp_user = {}\n",
+            USERS[0],
+            USERS[1],
+            run = this.path("run").display(),
+            proxy = proxy.display(),
+            vrrp = vrrp.display(),
+            namespace = this.data_plane.name(),
+        );
+        fs::write(this.path("own.conf"), own).unwrap();
+        this.start_agent().await;
+        Some(this)
+    }
+
+    pub(crate) async fn start_agent(&mut self) {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let agent = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{}", self.management.name()))
+            .arg(&self.program)
+            .args(["--config-file".as_ref(), self.path("octavia.conf").as_os_str()])
+            .args(["--config-file".as_ref(), self.path("own.conf").as_os_str()])
+            .arg("--supervise")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.agent = Some(agent);
+        let client = self.client();
+        eventually("the agent answers", async || client.request("GET", "/1.0/info", None, b"").await.ok())
+            .await;
+    }
+
+    /// A text of Octavia's with the directories of this test.
+    pub(crate) fn translated(&self, text: &str) -> String {
+        text.replace("/etc/octavia/certs/client_ca.pem", &self.certificates.file("ca").display().to_string())
+            .replace("/etc/octavia/certs/server.pem", &self.certificates.file("agent").display().to_string())
+            .replace("/var/lib/octavia", &self.path("state").display().to_string())
+            .replace("bind_host = 0.0.0.0", "bind_host = 127.0.0.1")
+            .replace("172.30.0.2:5555", "127.0.0.1:5555")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.certificates.path().join(name)
+    }
+
+    /// Hot-plugs a network card with this MAC address into the machine; its other end is `name` in the network.
+    pub(crate) fn hot_plug(&self, name: &str, mac: &str) {
+        let card = format!("n{name}");
+        let lan = self.lan.name();
+        self.management
+            .ip(&["link", "add", &card, "address", mac, "type", "veth", "peer", "name", name, "netns", lan]);
+        self.lan.ip(&["link", "set", name, "up"]);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let mut config = self.certificates.client_with(Some("controller"), &[&TLS13]);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Client { namespace: self.management.name().to_owned(), config: config.into() }
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            // It stops what it supervises.
+            let _ = kill(Pid::from_raw(i32::try_from(agent.id()).unwrap()), Signal::SIGTERM);
+            let _ = agent.wait();
+        }
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+            eprintln!("the agent's log:\n{log}");
+        }
+    }
+}
+
+/// A controller, in the management network.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    namespace: String,
+    config: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// One request on a connection of its own, and all that comes back. A body that is chunked comes in pieces of three bytes.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> io::Result<Message> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {AMPHORA}\r\n");
+        if let Some(content_type) = content_type {
+            head.push_str(&format!("Content-Type: {content_type}\r\n"));
+        }
+        if !body.is_empty() || matches!(method, "PUT" | "POST") {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        self.send([head.as_bytes(), body].concat(), method != "HEAD").await
+    }
+
+    /// A body in chunks, sent once the server has said that it wants it.
+    pub(crate) async fn chunked(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Message> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {AMPHORA}\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+        );
+        let mut rest = Vec::new();
+        for piece in body.chunks(3) {
+            rest.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            rest.extend_from_slice(piece);
+            rest.extend_from_slice(b"\r\n");
+        }
+        rest.extend_from_slice(b"0\r\n\r\n");
+        self.exchange(vec![head.into_bytes(), rest], true).await
+    }
+
+    async fn send(&self, request: Vec<u8>, has_body: bool) -> io::Result<Message> {
+        self.exchange(vec![request], has_body).await
+    }
+
+    /// Sends the parts, each after the first once a 1xx has come.
+    async fn exchange(&self, parts: Vec<Vec<u8>>, has_body: bool) -> io::Result<Message> {
+        let (namespace, config) = (self.namespace.clone(), self.config.clone());
+        let work = move || async move {
+            let address: SocketAddr = ADDRESS.parse().unwrap();
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from(AMPHORA).unwrap();
+            let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+            let mut buffer = Vec::new();
+            let mut answer = Message::default();
+            for (number, part) in parts.iter().enumerate() {
+                stream.write_all(part).await?;
+                let last = number + 1 == parts.len();
+                if has_body {
+                    let read = read_message(&mut stream, &mut buffer, last).await?;
+                    answer = read.ok_or(io::ErrorKind::UnexpectedEof)?;
+                } else {
+                    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut buffer).await?;
+                    answer.head = String::from_utf8_lossy(&buffer).into_owned();
+                }
+                if !last && answer.status() != 100 {
+                    return Err(io::Error::other(format!("no 100: {}", answer.head)));
+                }
+            }
+            Ok(answer)
+        };
+        amphora_tests::in_namespace(&namespace, work).await
+    }
+}
