@@ -115,6 +115,12 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Process(|process, sink| sink.put(process.generation)),
     },
     Family {
+        name: "octavia_loadbalancer_dropped_logs_total",
+        kind: Kind::Counter,
+        help: "Total number of dropped logs for current worker process since started",
+        series: Series::Process(|process, sink| sink.put(process.stats.flow_log_lines_dropped)),
+    },
+    Family {
         name: "amphora_proxy_flow_log_lines_total",
         kind: Kind::Counter,
         help: "Lines of flow logs given to syslog.",
