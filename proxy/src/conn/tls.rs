@@ -91,6 +91,9 @@ enum End {
 /// Why a handshake did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
+    /// The client closed its side before its hello was there.
+    #[error("connection closed before the hello")]
+    Unheard,
     /// The peer closed its side.
     #[error("connection closed")]
     Closed,

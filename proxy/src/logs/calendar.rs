@@ -1,6 +1,8 @@
 //! Dates as logs write them. The machine's time zone is asked for once a quarter of an hour, on whose beginnings alone offsets
 //! change.
 
+use std::time::Duration;
+
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
@@ -14,6 +16,11 @@ impl Wall {
         #[expect(clippy::disallowed_methods, reason = "what a line says is the time of day")]
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self(since.map_or(0, |since| since.as_micros() as i64))
+    }
+
+    /// So much earlier.
+    pub(super) fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(time.as_micros() as i64))
     }
 
     /// So many milliseconds later, or earlier.

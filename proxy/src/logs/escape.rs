@@ -13,21 +13,40 @@ pub(super) enum Escape {
     Backslashes,
 }
 
+/// For each byte the ways that do not write it as it is, each a bit.
+static SPECIAL: [u8; 256] = {
+    let mut special = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut escape = 0;
+        while escape < ALL.len() {
+            let is = ALL[escape].is_hashed(byte as u8) || ALL[escape].has_backslash(byte as u8);
+            special[byte] |= (is as u8) << escape;
+            escape += 1;
+        }
+        byte += 1;
+    }
+    special
+};
+
+const ALL: [Escape; 3] = [Escape::Hashes, Escape::HashesAndBackslashes, Escape::Backslashes];
+
 impl Escape {
-    fn is_hashed(self, byte: u8) -> bool {
-        self != Self::Backslashes && (!(0x20..0x7f).contains(&byte) || byte == b'"' || byte == b'#')
+    const fn is_hashed(self, byte: u8) -> bool {
+        !matches!(self, Self::Backslashes) && !matches!(byte, b' ' | b'!' | b'$'..=b'~')
     }
 
-    fn has_backslash(self, byte: u8) -> bool {
-        self != Self::Hashes && matches!(byte, b'"' | b'\\' | b']')
+    const fn has_backslash(self, byte: u8) -> bool {
+        !matches!(self, Self::Hashes) && matches!(byte, b'"' | b'\\' | b']')
     }
 
     /// Appends `text`, as far as `out` may grow to `end`. What takes several bytes is not begun unless one more than these
     /// fits.
     pub(super) fn write(self, out: &mut Vec<u8>, text: &[u8], end: usize) {
+        let bit = 1 << self as u8;
         let mut rest = text;
         while out.len() < end && !rest.is_empty() {
-            let special = |byte: &u8| self.is_hashed(*byte) || self.has_backslash(*byte);
+            let special = |byte: &u8| SPECIAL[usize::from(*byte)] & bit != 0;
             let plain = rest.iter().position(special).unwrap_or(rest.len());
             let fits = plain.min(end - out.len());
             out.extend_from_slice(&rest[..fits]);

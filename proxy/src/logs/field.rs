@@ -66,7 +66,7 @@ pub enum Sample {
     BackendName,
     /// `capture.req.method`.
     RequestMethod,
-    /// `capture.req.uri`.
+    /// `capture.req.uri`: the target's path and query, also of one with scheme and host.
     RequestUri,
     /// `capture.req.ver`: `HTTP/1.0` or `HTTP/1.1`.
     RequestVersion,

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     fs, io,
+    net::SocketAddr,
     path::Path,
     process,
     sync::{
@@ -160,14 +161,29 @@ impl FlowLogs {
         }
         self.outlet.line(|out| {
             let now = Wall::now();
-            let since = Instant::now().saturating_duration_since(record.marks.ended);
-            let ended = Wall(now.0.saturating_sub(since.as_micros() as i64));
             let calendar = &mut *self.calendar.borrow_mut();
-            out.extend_from_slice(plan.priority.as_bytes());
-            out.extend_from_slice(&calendar.rfc3164(now));
-            out.extend_from_slice(self.tag.as_bytes());
-            line::write(out, &plan.format, record, plan.frontend, &self.host, ended, calendar);
+            self.head(out, plan, now, calendar);
+            // It has ended just now.
+            line::write(out, &plan.format, record, plan.frontend, &self.host, now, calendar);
         });
+    }
+
+    /// Logs a connection that has come to nothing before there was a session, in HAProxy's words and not in the format's: with
+    /// the client, when it was accepted, the listener and the number of the bind, of which it has one.
+    pub(crate) fn write_error(&self, plan: &LogPlan, client: SocketAddr, accepted: Instant, why: &str) {
+        self.outlet.line(|out| {
+            let now = Wall::now();
+            let calendar = &mut *self.calendar.borrow_mut();
+            self.head(out, plan, now, calendar);
+            line::write_error(out, client, now.before(accepted.elapsed()), plan.frontend, why, calendar);
+        });
+    }
+
+    /// Priority, date and program.
+    fn head(&self, out: &mut Vec<u8>, plan: &LogPlan, now: Wall, calendar: &mut Calendar) {
+        out.extend_from_slice(plan.priority.as_bytes());
+        out.extend_from_slice(&calendar.rfc3164(now));
+        out.extend_from_slice(self.tag.as_bytes());
     }
 }
 

@@ -1,6 +1,8 @@
 //! A line: a [`Format`] filled in with a [`Record`], to the byte as HAProxy 2.6 writes it (`sess_build_logline`), its way to
 //! be cut off where the buffer ends included.
 
+use std::net::SocketAddr;
+
 use amphora_model::ListenerId;
 use uuid::fmt::Hyphenated;
 
@@ -60,7 +62,7 @@ pub fn write(
 ) {
     let times = Times::from(&record.marks);
     let elapsed = record.marks.ended.saturating_duration_since(record.marks.begun);
-    let accepted = Wall(ended.0.saturating_sub(elapsed.as_micros() as i64));
+    let accepted = ended.before(elapsed);
     let mut line = Line::new(out);
     let mut writer = Writer { record, frontend, host, times, accepted, calendar };
     for piece in format.pieces() {
@@ -76,6 +78,30 @@ pub fn write(
     }
 }
 
+/// Appends the line of a connection without a session, without its head: session_prepare_log_prefix, and `why`.
+pub(super) fn write_error(
+    out: &mut Vec<u8>,
+    client: SocketAddr,
+    accepted: Wall,
+    frontend: Frontend,
+    why: &str,
+    calendar: &mut Calendar,
+) {
+    let mut line = Line::new(out);
+    // All of it is short.
+    let _ = (|| {
+        line.text(AddressText::new(client.ip()).bytes())?;
+        line.byte(b':')?;
+        line.number(client.port().into())?;
+        line.text(b" [")?;
+        line.whole(&calendar.local_ms(accepted))?;
+        line.text(b"] ")?;
+        line.text(&frontend.name)?;
+        line.text(b"/1: ")?;
+        line.text(why.as_bytes())
+    })();
+}
+
 /// What is known.
 struct Writer<'a> {
     record: &'a Record,
@@ -88,7 +114,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn field(&mut self, line: &mut Line<'_>, field: Field, flags: Flags) -> Written {
-        let (record, times) = (self.record, self.times);
+        let (record, times) = (self.record, &self.times);
         let span = |to: Option<i64>, from: Option<i64>| match (to, from) {
             (Some(to), from) => to - from.unwrap_or(-1),
             (None, _) => -1,
@@ -254,10 +280,12 @@ impl Writer<'_> {
                 None => None,
             },
             Sample::FrontendName => return line.name(&self.frontend.name, flags),
+            // HAProxy has none for what was no request.
+            Sample::BackendName if record.pool.is_none() && record.marks.requested.is_none() => None,
             Sample::BackendName => return self.backend(line, flags),
             Sample::RequestMethod => record.request().map(|_| self.request_line().method),
-            Sample::RequestUri => record.request().map(|_| self.request_line().uri),
-            Sample::RequestVersion => record.request().map(|_| self.request_line().version),
+            Sample::RequestUri => record.request().and_then(|_| path_and_query(self.request_line().uri)),
+            Sample::RequestVersion => record.request().map(|_| record.old_or_new_version()),
         };
         line.string(text, flags)
     }
@@ -324,23 +352,25 @@ fn attribute(certificate: &ClientCertificate, which: Name) -> Option<&[u8]> {
     }
 }
 
-/// The path of a target without its query: http_parse_path.
+/// The path of a target without its query.
 fn path_only(uri: &[u8]) -> &[u8] {
     if uri == BAD_REQUEST {
         return uri;
     }
-    let path = match uri.first() {
-        Some(b'/') => uri,
-        Some(byte) if byte.is_ascii_alphabetic() => match memchr::memmem::find(uri, b"://") {
-            Some(scheme) => {
-                let authority = &uri[scheme + 3..];
-                memchr::memchr(b'/', authority).map_or(&[][..], |at| &authority[at..])
-            }
-            None => &[],
-        },
-        _ => &[],
-    };
+    let path = path_and_query(uri).unwrap_or_default();
     &path[..memchr::memchr(b'?', path).unwrap_or(path.len())]
+}
+
+/// The path of a target with its query: http_parse_path. `*`, an authority alone and an absolute target without a path have none.
+fn path_and_query(uri: &[u8]) -> Option<&[u8]> {
+    match uri.first() {
+        Some(b'/') => Some(uri),
+        Some(byte) if byte.is_ascii_alphabetic() => {
+            let authority = &uri[memchr::memmem::find(uri, b"://")? + 3..];
+            memchr::memchr(b'/', authority).map(|at| &authority[at..])
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -239,6 +239,40 @@ fn the_next_request_has_nothing_of_the_one_before() {
     );
 }
 
+#[test]
+fn what_is_captured_of_a_request_is_haproxys() {
+    let long = [b"/".as_slice(), &[b'x'; 2000]].concat();
+    for (target, version, expected) in [
+        (b"/a?b".as_slice(), "HTTP/1.0", "/a?b HTTP/1.0"),
+        (b"http://a.example/x?y", "HTTP/1.1", "/x?y HTTP/1.1"),
+        (b"https://a.example/x?y", "HTTP/2.0", "/x?y HTTP/1.1"),
+        (b"http://a.example", "HTTP/1.1", "- HTTP/1.1"),
+        (b"https://a.example", "HTTP/2.0", "- HTTP/1.1"),
+        (b"*", "HTTP/1.1", "- HTTP/1.1"),
+        (b"a.example:443", "HTTP/1.1", "- HTTP/1.1"),
+    ] {
+        let mut record = record();
+        record.keep_request(b"GET", target, version.as_bytes());
+        let text = write_as("%[capture.req.uri] %[capture.req.ver]", &record, Protocol::Http, false);
+        assert_eq!(text, expected, "{target:?}");
+    }
+    // The version is known of a line that was cut off.
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        let mut record = record();
+        record.keep_request(b"GET", &long, version.as_bytes());
+        assert_eq!(
+            write_as("%[capture.req.ver] %HV", &record, Protocol::Http, false),
+            format!("{version} HTTP/0.9")
+        );
+    }
+    let mut unrouted = record();
+    unrouted.pool = None;
+    assert_eq!(write_as("%[be_name]", &unrouted, Protocol::Http, false), FRONTEND);
+    unrouted.marks.requested = None;
+    let text = write_as("%b %[be_name] %{+Q}[be_name]", &unrouted, Protocol::Http, false);
+    assert_eq!(text, format!("{FRONTEND} - \"\""));
+}
+
 proptest! {
     /// Whatever is in it, a line is one line of printable text, unless its format, a certificate or `capture.req.uri` says
     /// otherwise, and no longer than it may be.

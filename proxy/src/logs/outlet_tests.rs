@@ -138,3 +138,22 @@ async fn what_waits_at_the_end_is_sent_or_counted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_syslog_that_is_replaced_while_it_takes_nothing_leaves_the_rest_to_the_next() {
+    with_outlet(async |bench| {
+        let frozen = bench.syslog();
+        bench.lines(0..300);
+        while bench.counted().0 == 0 || !bench.outlet.full.get() {
+            tokio::time::sleep(LINGER).await;
+        }
+        std::fs::remove_file(&bench.path).unwrap();
+        let next = bench.syslog();
+        // What it had is lost with it, as with any program that dies.
+        let (sent, dropped) = bench.counted();
+        drop(frozen);
+        received(&next, sent as usize..300).await;
+        assert_eq!((bench.counted(), dropped), ((300, 0), 0));
+    })
+    .await;
+}

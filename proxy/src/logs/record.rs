@@ -60,6 +60,8 @@ pub struct Record {
     /// The number of the session or request.
     pub number: u32,
     request: Vec<u8>,
+    /// Its version is older than HTTP/1.1.
+    is_old: bool,
 }
 
 /// Moments of a session or request. One that never came is `None`.
@@ -121,6 +123,7 @@ impl Record {
             line_number: 0,
             number: 0,
             request: Vec::new(),
+            is_old: false,
         }
     }
 
@@ -150,6 +153,7 @@ impl Record {
             line_number,
             number,
             request,
+            is_old: _,
         } = self;
         (*asked, *scheme, *from, *marks) = (needs, "http", client, fresh);
         (*listener, *member_address, *source) = (None, None, None);
@@ -162,16 +166,22 @@ impl Record {
 
     /// Keeps the request line, as much of it as HAProxy keeps.
     pub fn keep_request(&mut self, method: &[u8], target: &[u8], version: &[u8]) {
-        self.keep_request_of(&[method, b" ", target, b" ", version]);
+        self.keep_request_of(&[method, b" ", target, b" "], version);
     }
 
-    /// The same in any parts.
-    pub(crate) fn keep_request_of(&mut self, parts: &[&[u8]]) {
+    /// The same, what is in front of the version in any parts.
+    pub(crate) fn keep_request_of(&mut self, parts: &[&[u8]], version: &[u8]) {
         self.request.clear();
-        for part in parts {
+        self.is_old = version == b"HTTP/1.0";
+        for part in parts.iter().chain([&version]) {
             let room = MOST_OF_REQUEST - self.request.len();
             self.request.extend_from_slice(&part[..part.len().min(room)]);
         }
+    }
+
+    /// What HAProxy tells apart of versions, which is known also of a request line that was cut off.
+    pub(super) fn old_or_new_version(&self) -> &'static [u8] {
+        if self.is_old { b"HTTP/1.0" } else { b"HTTP/1.1" }
     }
 
     /// The request line; `None` when there was none that could be read.

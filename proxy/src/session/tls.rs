@@ -24,6 +24,7 @@ pub(super) async fn serve<H: 'static>(
     client: SocketAddr,
     held: H,
 ) {
+    let begun = Instant::now();
     let accepting = Accepting::new(stream, context, &worker.pools.buffers);
     let shaken = shake_hands(&listener, accepting).await;
     let counters = listener.state().counters.of(worker.index);
@@ -36,8 +37,30 @@ pub(super) async fn serve<H: 'static>(
         Some(Err(error)) => {
             tracing::debug!(%client, %error, "handshake");
             count_failed(&counters.handshakes, &error);
+            log_failed(&worker, &listener, client, begun, what_haproxy_says(&error));
         }
-        None => counters.handshakes.failed[HandshakeFailure::Late as usize].add(1),
+        None => {
+            counters.handshakes.failed[HandshakeFailure::Late as usize].add(1);
+            log_failed(&worker, &listener, client, begun, "Timeout during SSL handshake");
+        }
+    }
+}
+
+/// A line for a client with whom there was no session.
+fn log_failed(worker: &Worker, listener: &LocalListener, client: SocketAddr, begun: Instant, why: &str) {
+    if let Some(plan) = &listener.plan().log {
+        worker.logs.write_error(plan, client, begun, why);
+    }
+}
+
+/// HAProxy's conn_err_code_str.
+fn what_haproxy_says(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Unheard => "Connection closed during SSL handshake",
+        HandshakeError::Tls(Error::InvalidCertificate(_)) => "SSL client certificate not trusted",
+        HandshakeError::Closed | HandshakeError::Socket(_) | HandshakeError::Tls(_) => {
+            "SSL handshake failure"
+        }
     }
 }
 
@@ -80,7 +103,7 @@ pub(super) fn count_failed(counters: &HandshakeCounters, error: &HandshakeError)
 fn reason(error: &HandshakeError) -> HandshakeFailure {
     use HandshakeFailure::*;
     match error {
-        HandshakeError::Closed | HandshakeError::Socket(_) => Closed,
+        HandshakeError::Unheard | HandshakeError::Closed | HandshakeError::Socket(_) => Closed,
         HandshakeError::Tls(error) => match error {
             Error::AlertReceived(_) => Alert,
             Error::NoCertificatesPresented

@@ -5,18 +5,21 @@ mod pair;
 use std::{net::SocketAddr, process::Command, time::Duration};
 
 use amphora_proxy::logs::format;
-use amphora_tests::{Backend, Client, L7Policy, L7Rule, Step, eventually, free_port, in_time, loopback};
+use amphora_tests::{
+    Backend, Certificates, Client, L7Policy, L7Rule, Step, eventually, free_port, in_time, loopback,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use self::pair::{Backing, PATIENT, Pair, Timeouts};
+use self::pair::{Backing, Front, PATIENT, Pair, Timeouts};
 
 /// All that need not differ, by name. Times are compared by whether they are there.
 const FIELDS: &str = "r=%{+Q}r|ST=%ST|B=%B|U=%U|f=%f|ft=%ft|b=%b|s=%s|si=%si|sp=%sp|ts=%ts|tsc=%tsc|rc=%rc\
     |T=%TR/%Tw/%Tc/%Tr/%Td/%Ta/%Tt/%Th/%Ti/%Tq/%Tu|HM=%HM|HU=%HU|HP=%HP|HPO=%HPO|HQ=%{+Q}HQ|HV=%HV\
-    |v=%[ssl_c_verify]|dn=%{+Q}[ssl_c_s_dn]|q=%sq/%bq|CC=%CC|fp=%fp|ci=%{+X}ci|n=%ac/%fc/%bc/%sc|E=%{+Q,+E}r";
+    |v=%[ssl_c_verify]|dn=%{+Q}[ssl_c_s_dn]|q=%sq/%bq|CC=%CC|fp=%fp|ci=%{+X}ci|n=%ac/%fc/%bc/%sc|E=%{+Q,+E}r\
+    |cm=%[capture.req.method]|cu=%{+Q,+E}[capture.req.uri]|cv=%[capture.req.ver]|be=%[be_name]";
 
 /// The same of a connection.
 const TCP_FIELDS: &str = "B=%B|U=%U|f=%f|ft=%ft|b=%b|s=%s|si=%si|sp=%sp|ts=%ts|tsc=%tsc|rc=%rc|T=%Tw/%Tc/%Td/%Tt/%Th\
@@ -29,6 +32,12 @@ async fn member() -> Backend {
         "/chunked" => vec![
             Step::ReadBody,
             Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        ],
+        "/trailers" => vec![
+            Step::ReadBody,
+            Step::send(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: ab\r\n\r\n",
+            ),
         ],
         "/none" => vec![Step::ReadBody, Step::send("HTTP/1.1 204 No Content\r\n\r\n")],
         "/missing" => vec![Step::ReadBody, Step::response("404 Not Found", "", "no")],
@@ -158,6 +167,7 @@ async fn requests_leave_haproxys_lines() {
         "/a/b?c=d&e",
         "/large",
         "/chunked",
+        "/trailers",
         "/none",
         "/missing",
         "/until-close",
@@ -415,6 +425,8 @@ async fn requests_of_http2_leave_haproxys_lines() {
         ("h2", "/a/b?c=d", &["-H", "Accept:"]),
         ("h2", "/large", &[]),
         ("h2", "/chunked", &[]),
+        ("h2", "/trailers", &[]),
+        ("h2 of all", "/", &["-X", "OPTIONS", "--request-target", "*"]),
         ("h2", "/none", &[]),
         ("h2", "/missing", &[]),
         ("h2", "/until-close", &[]),
@@ -438,5 +450,28 @@ async fn requests_of_http2_leave_haproxys_lines() {
         })
         .await;
     }
+    pair.end();
+}
+
+/// Clients with whom TLS does not come about.
+#[tokio::test]
+async fn handshakes_that_fail_leave_haproxys_lines() {
+    let member = member().await;
+    let certificates = Certificates::new();
+    let hasty = Timeouts { client: 400, connect: 200, server: 400 };
+    let pools = [Backing::new("HTTP", &[member.address])];
+    let directive = "log-format \"%r|%ST\"";
+    let front = Front::Https(&certificates);
+    let started = Pair::start_on(front, "%r|%ST", directive, hasty, &pools, Vec::new()).await;
+    let Some(mut pair) = started else { return };
+    // A record with the beginning of a hello, the rest of which never comes.
+    let hello = [b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03".as_slice(), &[b'a'; 40]].concat();
+    pair.compare_unborn("nothing said", async |address| finish(address, "").await).await;
+    pair.compare_unborn("half a hello", async |address| finish(address, &hello).await).await;
+    pair.compare_unborn("plain text", async |address| tell(address, simple("/")).await).await;
+    pair.compare_unborn("an empty record", async |address| tell(address, b"\x16\x03\x01\x00\x05hello").await)
+        .await;
+    pair.compare_unborn("too late", async |address| tell(address, "").await).await;
+    pair.compare_unborn("half a hello, too late", async |address| tell(address, &hello).await).await;
     pair.end();
 }

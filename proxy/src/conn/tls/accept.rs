@@ -54,7 +54,7 @@ impl Accepting {
                     ready!(socket.poll_read_ready(cx))?;
                     let mut buffer = self.pool.get();
                     let n = match plain::read_ready(socket, buffer.spare()) {
-                        Ok(0) => return Poll::Ready(Err(HandshakeError::Closed)),
+                        Ok(0) => return Poll::Ready(Err(HandshakeError::Unheard)),
                         Ok(n) => n,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                         Err(error) => return Poll::Ready(Err(error.into())),

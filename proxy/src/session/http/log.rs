@@ -33,9 +33,13 @@ impl Record {
             Version::Http2 => b"HTTP/2.0",
         };
         // HAProxy puts an absolute target together from what HTTP/2 tells apart.
-        let origin = match (view.version(), view.value(Known::Host)) {
-            (Version::Http2, Some(host)) if view.path().is_some() => [self.scheme.as_bytes(), b"://", host],
-            _ => [&b""[..]; 3],
+        // That of `OPTIONS *` has no path.
+        let (origin, target) = match (view.version(), view.value(Known::Host), view.target()) {
+            (Version::Http2, Some(host), b"*") => ([self.scheme.as_bytes(), b"://", host], &b""[..]),
+            (Version::Http2, Some(host), target) if view.path().is_some() => {
+                ([self.scheme.as_bytes(), b"://", host], target)
+            }
+            (_, _, target) => ([&b""[..]; 3], target),
         };
         let [scheme, slashes, host] = origin;
         if self.needs.sizes {
@@ -43,13 +47,13 @@ impl Record {
                 + scheme.len()
                 + slashes.len()
                 + host.len()
-                + view.target().len()
+                + target.len()
                 + VERSION;
             self.bytes_in += (HEAD + line + view.fields().map(size_of_field).sum::<usize>()) as u64;
         }
         if self.needs.request_line {
             let method = view.method_bytes();
-            self.keep_request_of(&[method, b" ", scheme, slashes, host, view.target(), b" ", version]);
+            self.keep_request_of(&[method, b" ", scheme, slashes, host, target, b" "], version);
         }
     }
 

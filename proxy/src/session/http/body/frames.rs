@@ -253,6 +253,7 @@ impl FrameRelay {
                     self.ended = true;
                     let Poll::Ready(trailers) = body.poll_trailers(cx) else { break };
                     let trailers = trailers.map_err(|_| RelayError::Source)?;
+                    self.content += trailers.as_ref().map_or(0, size_of_trailers);
                     self.close_chunk();
                     if self.outlet == Outlet::Chunks {
                         self.text.extend_from_slice(b"0\r\n");
@@ -354,6 +355,7 @@ impl FrameRelay {
                 Some(Err(_)) => return Poll::Ready(Err(RelayError::Source)),
                 None => {
                     let trailers = ready!(from.poll_trailers(cx)).map_err(|_| RelayError::Source)?;
+                    self.content += trailers.as_ref().map_or(0, size_of_trailers);
                     let trailers = trailers.filter(|_| self.with_trailers).map(head::passed_trailers);
                     self.trailers = trailers.filter(|trailers| !trailers.is_empty());
                     (self.ended, self.touched) = (true, true);
@@ -464,6 +466,7 @@ impl FrameRelay {
         inlet.consume(consumed);
         self.touched = true;
         if self.ended {
+            self.content += decoder.trailers();
             self.left = Left::Nothing;
             let trailers = head::trailers(field_lines(&self.lines));
             self.trailers = (!trailers.is_empty()).then_some(trailers);
@@ -501,6 +504,11 @@ impl FrameRelay {
         }
         .map_err(|_| RelayError::Destination)
     }
+}
+
+/// What HAProxy counts of trailers: names and values.
+fn size_of_trailers(trailers: &FieldList) -> u64 {
+    trailers.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
 
 /// The fields of lines that were checked as they came.
