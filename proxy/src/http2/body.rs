@@ -8,12 +8,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use ::http::Response;
+use ::http::{HeaderMap, Response, StatusCode};
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
 use super::{
     budget::{Budget, Charge},
+    head::{ResponseBlock, encode_trailers},
     heads::StreamHeads,
     hpack::FieldList,
     member::Backlog,
@@ -132,13 +133,13 @@ pub struct RecvBody {
     end: Option<Result<(), Broken>>,
     /// Bytes that were handed out, or have not been, and are not released.
     unreleased: usize,
-    heads: StreamHeads,
+    heads: Rc<StreamHeads>,
     /// Of a member's: where it counts as long as it is not released.
     backlog: Option<Rc<Backlog>>,
 }
 
 impl RecvBody {
-    pub(super) fn new(stream: RecvStream, heads: StreamHeads, backlog: Option<Rc<Backlog>>) -> Self {
+    pub(super) fn new(stream: RecvStream, heads: Rc<StreamHeads>, backlog: Option<Rc<Backlog>>) -> Self {
         // Of a message without a body nothing is asked any more.
         let end = stream.is_end_stream().then_some(Ok(()));
         Self { stream, queue: VecDeque::new(), small: Vec::new(), end, unreleased: 0, heads, backlog }
@@ -248,11 +249,12 @@ impl Drop for RecvBody {
 pub struct SendBody {
     stream: SendStream<Chunk>,
     budget: Budget,
+    heads: Rc<StreamHeads>,
 }
 
 impl SendBody {
-    pub(super) fn new(stream: SendStream<Chunk>, budget: Budget) -> Self {
-        Self { stream, budget }
+    pub(super) fn new(stream: SendStream<Chunk>, budget: Budget, heads: Rc<StreamHeads>) -> Self {
+        Self { stream, budget, heads }
     }
 
     /// How many bytes may be [sent](Self::send) now, of `wanted` that are there. What the peer's window has room for is kept
@@ -309,8 +311,10 @@ impl SendBody {
     ///
     /// # Errors
     /// When the stream, or its connection, has ended.
-    pub fn send_trailers(&mut self, trailers: FieldList) -> Result<(), Broken> {
-        self.stream.send_trailers(super::head::map_of(&trailers)).map_err(|error| Broken::of(&error))
+    pub fn send_trailers(&mut self, trailers: &FieldList) -> Result<(), Broken> {
+        self.stream.send_trailers(HeaderMap::new()).map_err(|error| Broken::of(&error))?;
+        self.heads.put(encode_trailers(trailers));
+        Ok(())
     }
 
     /// Ready when the peer has reset the stream, or the connection has ended.
@@ -332,11 +336,12 @@ impl SendBody {
 pub struct Responder {
     respond: SendResponse<Chunk>,
     budget: Budget,
+    heads: Rc<StreamHeads>,
 }
 
 impl Responder {
-    pub(super) fn new(respond: SendResponse<Chunk>, budget: Budget) -> Self {
-        Self { respond, budget }
+    pub(super) fn new(respond: SendResponse<Chunk>, budget: Budget, heads: Rc<StreamHeads>) -> Self {
+        Self { respond, budget, heads }
     }
 
     /// The stream's number.
@@ -348,19 +353,23 @@ impl Responder {
     ///
     /// # Errors
     /// When the stream, or its connection, has ended.
-    pub fn send_interim(&mut self, response: Response<()>) -> Result<(), Broken> {
-        self.respond.send_informational(response).map_err(|error| Broken::of(&error))
+    pub fn send_interim(&mut self, head: ResponseBlock) -> Result<(), Broken> {
+        let skeleton = skeleton(&head)?;
+        self.respond.send_informational(skeleton).map_err(|error| Broken::of(&error))?;
+        self.heads.put(head.block);
+        Ok(())
     }
 
     /// Sends the head of the response; with `end`, that is all.
     ///
     /// # Errors
     /// When the stream, or its connection, has ended.
-    pub fn send_head(&mut self, response: Response<()>, end: bool) -> Result<SendBody, Broken> {
-        match self.respond.send_response(response, end) {
-            Ok(stream) => Ok(SendBody::new(stream, self.budget.clone())),
-            Err(error) => Err(Broken::of(&error)),
-        }
+    pub fn send_head(&mut self, head: ResponseBlock, end: bool) -> Result<SendBody, Broken> {
+        let skeleton = skeleton(&head)?;
+        let sent = self.respond.send_response(skeleton, end);
+        let stream = sent.map_err(|error| Broken::of(&error))?;
+        self.heads.put(head.block);
+        Ok(SendBody::new(stream, self.budget.clone(), Rc::clone(&self.heads)))
     }
 
     /// Ready when the client has reset the stream, or the connection has ended; before the head is sent.
@@ -375,4 +384,12 @@ impl Responder {
     pub fn reset(&mut self, reason: Reason) {
         self.respond.send_reset(reason);
     }
+}
+
+/// What the library is to see of a head.
+fn skeleton(head: &ResponseBlock) -> Result<Response<()>, Broken> {
+    let mut response = Response::new(());
+    *response.status_mut() =
+        StatusCode::from_u16(head.status).map_err(|_| Broken::Reset(Reason::INTERNAL_ERROR))?;
+    Ok(response)
 }

@@ -95,6 +95,8 @@ pub enum Then {
     More,
     /// A header block is complete.
     Head(Opening),
+    /// The peer has reset this stream.
+    Reset(u32),
     /// Many small frames have gone on: their streams' tasks are to run before more does.
     Crowded,
     /// Nothing ever.
@@ -434,7 +436,8 @@ impl Guard {
                 self.streams.end(frame.stream);
                 self.uploads.reset(frame.stream, frame.number());
                 self.frames.resets_received += 1;
-                calm(self.resets.take(now), Excess::Resets)
+                calm(self.resets.take(now), Excess::Resets)?;
+                Ok(Then::Reset(frame.stream))
             }
             other => {
                 self.frames.control_received += 1;

@@ -1,8 +1,10 @@
-//! Heads beside the library: what comes in header blocks is decoded and kept here, and the library sees skeletons of them.
+//! Heads beside the library: what comes in header blocks is decoded and kept here, what is to go in them waits here, and the
+//! library sees skeletons of them.
 //!
 //! The library has the states of streams and follows the lengths of bodies; for that it needs to know that a head has come, whether
 //! it is interim, and what it announces. What else is in it, and whether that is well-formed, is the matter of who takes it: a
-//! head that is none ends its stream then, and no other.
+//! head that is none ends its stream then, and no other. A block that is to go takes the place of its skeleton when the
+//! library writes that; it does not if the stream is reset before.
 
 mod skeleton;
 
@@ -56,6 +58,8 @@ pub(super) struct Heads {
     opened: VecDeque<(u32, FieldList)>,
     /// Streams that somebody has, in order.
     streams: Vec<Stream>,
+    /// Of these, those that nobody has.
+    left: usize,
 }
 
 /// A stream that somebody has.
@@ -66,6 +70,21 @@ struct Stream {
     begun: bool,
     /// What has come and was not taken.
     heads: VecDeque<Head>,
+    /// What is to go.
+    blocks: VecDeque<Block>,
+    /// Somebody has it. It is known on until what is to go is gone.
+    held: bool,
+    /// Nothing goes any more.
+    reset: bool,
+    /// A block has gone.
+    opened: bool,
+}
+
+/// A header block that is to go.
+#[derive(Debug)]
+struct Block {
+    bytes: Vec<u8>,
+    _charge: Charge,
 }
 
 #[derive(Debug)]
@@ -86,6 +105,7 @@ impl Heads {
             block: Vec::new(),
             opened: VecDeque::new(),
             streams: Vec::new(),
+            left: 0,
         }
     }
 
@@ -122,7 +142,7 @@ impl Heads {
         }
         fields.fit();
         let Opening { stream: id, opens, ends, on_itself } = opening;
-        let place = if opens { None } else { self.place(id) };
+        let place = if opens { None } else { self.place(id).filter(|&place| self.streams[place].held) };
         if on_itself {
             skeleton.malformed(id, ends);
         } else if opens {
@@ -166,6 +186,45 @@ impl Heads {
         stream.heads.push_back(Head { fields, _charge: charge });
     }
 
+    /// The block that goes in place of the skeleton that the library writes; `None` when nothing does.
+    pub(super) fn take_block(&mut self, id: u32) -> Option<Vec<u8>> {
+        if self.left > 0 && self.role == Role::Server {
+            // Streams are opened in order: those before it that were not will not be.
+            self.streams.retain(|stream| stream.id >= id || stream.held || stream.opened);
+            self.left = self.streams.iter().filter(|stream| !stream.held).count();
+        }
+        let place = self.place(id)?;
+        let stream = &mut self.streams[place];
+        stream.opened = true;
+        let block = stream.blocks.pop_front();
+        self.forget(place);
+        block.map(|block| block.bytes)
+    }
+
+    /// The stream is reset, by whomever: what has not gone does not go.
+    pub(super) fn reset(&mut self, id: u32) {
+        if let Some(place) = self.place(id) {
+            let stream = &mut self.streams[place];
+            stream.reset = true;
+            stream.blocks.clear();
+            self.forget(place);
+        }
+    }
+
+    /// Forgets a stream that is of no use any more.
+    fn forget(&mut self, place: usize) {
+        let stream = &self.streams[place];
+        if !stream.held && stream.blocks.is_empty() {
+            self.streams.remove(place);
+            self.left -= 1;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn known_streams(&self) -> usize {
+        self.streams.len() + self.opened.len()
+    }
+
     fn place(&self, id: u32) -> Option<usize> {
         self.streams.binary_search_by_key(&id, |stream| stream.id).ok()
     }
@@ -199,19 +258,38 @@ pub(super) struct StreamHeads {
 
 impl StreamHeads {
     /// A stream of the connection that is new.
-    pub(super) fn new(traffic: &Rc<RefCell<Traffic>>, id: u32) -> Self {
+    pub(super) fn new(traffic: &Rc<RefCell<Traffic>>, id: u32) -> Rc<Self> {
         {
             let heads = &mut traffic.borrow_mut().heads;
-            let stream = Stream { id, begun: heads.role == Role::Client, heads: VecDeque::new() };
+            let stream = Stream {
+                id,
+                begun: heads.role == Role::Client,
+                heads: VecDeque::new(),
+                blocks: VecDeque::new(),
+                held: true,
+                reset: false,
+                opened: false,
+            };
             let at = heads.streams.partition_point(|other| other.id < id);
             heads.streams.insert(at, stream);
         }
-        Self { traffic: Rc::clone(traffic), id }
+        Rc::new(Self { traffic: Rc::clone(traffic), id })
     }
 
     /// The next head.
     pub(super) fn take(&self) -> Option<FieldList> {
         self.traffic.borrow_mut().heads.take(self.id)
+    }
+
+    /// The library has taken a skeleton that this is to go in place of.
+    pub(super) fn put(&self, block: Vec<u8>) {
+        let heads = &mut self.traffic.borrow_mut().heads;
+        if let Some(place) = heads.place(self.id)
+            && !heads.streams[place].reset
+        {
+            let charge = heads.budget.queue(block.capacity() + size_of::<Block>());
+            heads.streams[place].blocks.push_back(Block { bytes: block, _charge: charge });
+        }
     }
 
     /// Whether a member had ended its response before it has reset the stream with NO_ERROR.
@@ -224,7 +302,11 @@ impl Drop for StreamHeads {
     fn drop(&mut self) {
         let heads = &mut self.traffic.borrow_mut().heads;
         if let Some(place) = heads.place(self.id) {
-            heads.streams.remove(place);
+            let stream = &mut heads.streams[place];
+            stream.held = false;
+            stream.heads.clear();
+            heads.left += 1;
+            heads.forget(place);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! HTTP/2 (RFC 9113) on the crate `h2`, to clients and to members.
 //!
 //! The library does framing, the states of streams and their windows. Around it: what comes passes the [guard], in which
-//! frames that cost more than they carry are counted, before it reaches the library; header blocks are decoded [here](hpack),
-//! and the library sees skeletons of them, so that what is wrong with one head is the matter of its stream; what a connection
-//! makes us hold counts against a [budget](Budget); windows are released by whoever has written data onwards, and not before.
+//! frames that cost more than they carry are counted, before it reaches the library; header blocks are decoded and encoded
+//! [here](hpack), and the library sees skeletons of them, so that what is wrong with one head is the matter of its stream, and
+//! what is in one is what was meant; what a connection makes us hold counts against a [budget](Budget); windows are released by whoever has written data onwards, and not before.
 //!
 //! | module | what is inside |
 //! | --- | --- |
@@ -11,6 +11,7 @@
 //! | `budget` | [`Limits`], [`Budget`] |
 //! | [`hpack`] | header compression, without I/O |
 //! | `heads` | what header blocks say, beside the library |
+//! | `outgoing` | what the library writes, with heads in place of their skeletons |
 //! | `transport` | the connection under the library: reads through the guard, writes put together |
 //! | `server` | [`ServerConnection`]: a client's |
 //! | `member` | [`MemberStreams`]: connections to a member, shared |
@@ -26,6 +27,7 @@ pub mod head;
 mod heads;
 pub mod hpack;
 mod member;
+mod outgoing;
 mod server;
 mod transport;
 

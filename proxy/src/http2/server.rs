@@ -150,6 +150,12 @@ impl ServerConnection {
         &self.budget
     }
 
+    /// Streams of which something is kept beside the library.
+    #[cfg(test)]
+    pub(super) fn known_streams(&self) -> usize {
+        self.wire.borrow().traffic().borrow().heads.known_streams()
+    }
+
     /// Whether the client has begun.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
@@ -383,8 +389,8 @@ impl ServerConnection {
         let heads = StreamHeads::new(self.wire.borrow().traffic(), body.stream_id().as_u32());
         Ok(Incoming {
             head,
-            body: RecvBody::new(body, heads, None),
-            respond: Responder::new(respond, self.budget.clone()),
+            body: RecvBody::new(body, Rc::clone(&heads), None),
+            respond: Responder::new(respond, self.budget.clone(), heads),
             charge,
         })
     }

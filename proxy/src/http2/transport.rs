@@ -19,6 +19,7 @@ use super::{
     budget::Budget,
     guard::{Excess, Fault, Frames, Guard, Opening, Piece, Role, Then, Verdict},
     heads::{Came, Heads, Skeleton, Traffic},
+    outgoing::Outgoing,
 };
 use crate::conn::{self, Buffer, BufferPool, Conn, Inlet};
 
@@ -29,6 +30,9 @@ pub(super) struct Wire {
     inlet: Inlet,
     pool: BufferPool,
     outlet: Option<Buffer>,
+    /// Header blocks for which there was no room in the outlet, and go behind it.
+    behind: Vec<u8>,
+    outgoing: Outgoing,
     traffic: Rc<RefCell<Traffic>>,
     /// What the library is to get first.
     skeleton: Skeleton,
@@ -76,6 +80,8 @@ impl Wire {
             inlet: Inlet::begun(pool, begun),
             pool: pool.clone(),
             outlet: None,
+            behind: Vec::new(),
+            outgoing: Outgoing::new(role),
             traffic: Rc::new(RefCell::new(Traffic {
                 guard: Guard::new(role, now),
                 heads: Heads::new(role, budget),
@@ -127,7 +133,17 @@ impl Wire {
     /// # Errors
     /// As send(2).
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(outlet) = self.outlet.as_mut().filter(|outlet| !outlet.is_empty()) {
+        loop {
+            let outlet = match self.outlet.as_mut().filter(|outlet| !outlet.is_empty()) {
+                Some(outlet) => outlet,
+                None if self.behind.is_empty() => break,
+                None => {
+                    let outlet = self.outlet.get_or_insert_with(|| self.pool.get());
+                    let n = outlet.put(&self.behind);
+                    self.behind.drain(..n);
+                    outlet
+                }
+            };
             match self.conn.poll_write(cx, outlet.filled(), conn::Then::More) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
@@ -211,6 +227,10 @@ impl Wire {
         self.pause = match pass.then {
             Then::More => return pass.taken > 0,
             Then::Head(Opening { opens, .. }) => opens.then_some(Pause::Opened),
+            Then::Reset(stream) => {
+                heads.reset(stream);
+                return true;
+            }
             Then::Crowded => Some(Pause::Crowded),
             Then::Refuse(verdict) => {
                 self.inlet.clear();
@@ -222,17 +242,60 @@ impl Wire {
 
     /// Takes what is to be written, the more of it the better.
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if !self.behind.is_empty() {
+            ready!(self.poll_drain(cx))?;
+        }
+        let Some(first) = slices.first() else { return Poll::Ready(Ok(0)) };
+        let run = {
+            let heads = &mut self.traffic.borrow_mut().heads;
+            self.outgoing.run(first, |stream| heads.reset(stream))
+        };
+        if run == 0 {
+            return Poll::Ready(self.put_head(first));
+        }
+        let until_head = [IoSlice::new(&first[..run.min(first.len())])];
+        let slices = if run < first.len() { &until_head } else { slices };
         let taken = ready!(self.poll_take(cx, slices))?;
+        self.outgoing.passed(taken);
         let mut left = taken;
-        let guard = &mut self.traffic.borrow_mut().guard;
         for slice in slices {
             let n = left.min(slice.len());
-            if let Err(verdict) = guard.outbound(&slice[..n], self.now) {
-                self.pause = Some(Pause::Refused(verdict));
-            }
+            self.count(&slice[..n]);
             left -= n;
         }
         Poll::Ready(Ok(taken))
+    }
+
+    /// Takes a skeleton, whose head goes in its place.
+    fn put_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(bones) = Outgoing::skeleton(bytes) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "part of a frame"));
+        };
+        self.count(&bytes[..bones.length]);
+        let block = self.traffic.borrow_mut().heads.take_block(bones.stream);
+        // The stream has been reset by the peer otherwise, which takes nothing more of it.
+        if let Some(block) = block {
+            let outlet = self.outlet.get_or_insert_with(|| self.pool.get());
+            let length = Outgoing::length(&block);
+            if length > outlet.spare().len() {
+                outlet.compact();
+            }
+            if length <= outlet.spare().len() {
+                self.outgoing.frames(bones, &block, |part| {
+                    outlet.put(part);
+                });
+            } else {
+                self.outgoing.frames(bones, &block, |part| self.behind.extend_from_slice(part));
+            }
+        }
+        Ok(bones.length)
+    }
+
+    fn count(&mut self, written: &[u8]) {
+        let counted = self.traffic.borrow_mut().guard.outbound(written, self.now);
+        if let Err(verdict) = counted {
+            self.pause = Some(Pause::Refused(verdict));
+        }
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

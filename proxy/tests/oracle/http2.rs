@@ -8,7 +8,7 @@ use amphora_proxy::{
     http2::{
         Ended, Incoming, Limits, Patience, ServerConnection,
         guard::{Frames, Guard, PREFACE, Piece, Role, Then},
-        head::{self, RequestContext},
+        head::{self, RequestContext, ResponseBlock},
         hpack::{Bounds, Decoder, FieldList, encode},
     },
 };
@@ -149,7 +149,7 @@ async fn answer(mut incoming: Incoming) {
         }
     }
     incoming.charge.shrink(head::kept(&table, &text));
-    let Ok(mut body) = incoming.respond.send_head(http::Response::new(()), false) else { return };
+    let Ok(mut body) = incoming.respond.send_head(ResponseBlock::new(200), false) else { return };
     while let Some(Ok(mut data)) = poll_fn(|cx| incoming.body.poll_data(cx)).await {
         while !data.is_empty() {
             let capacity = poll_fn(|cx| {
@@ -164,7 +164,7 @@ async fn answer(mut incoming: Incoming) {
         }
     }
     let _ = match poll_fn(|cx| incoming.body.poll_trailers(cx)).await {
-        Ok(Some(trailers)) => body.send_trailers(head::passed_trailers(trailers)),
+        Ok(Some(trailers)) => body.send_trailers(&head::passed_trailers(trailers)),
         _ => body.send(bytes::Bytes::new(), true),
     };
 }

@@ -291,8 +291,8 @@ fn is_answered(address: SocketAddr, number: usize, request: &Smuggled) -> bool {
             break;
         }
         match head[3] {
-            // `:status` 200 is the eighth of the static table.
-            HEADERS => return payload.first() == Some(&0x88),
+            // `:status` 200 is the eighth of the static table. That the dynamic one is not used may be said before.
+            HEADERS => return payload.strip_prefix(&[0x20]).unwrap_or(&payload).first() == Some(&0x88),
             RST_STREAM | GOAWAY => return false,
             _ => {}
         }

@@ -156,7 +156,7 @@ fn content(ended: bool) -> Content {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::http2) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::http2::{head::kept, hpack::Bounds};
@@ -164,7 +164,7 @@ pub(super) mod tests {
     const CONTEXT: RequestContext<'static> =
         RequestContext { websocket_key: b"dGhlIHNhbXBsZSBub25jZQ==", ended: true };
 
-    pub(in crate::http2::head) fn list(fields: &[(&str, &str)]) -> FieldList {
+    pub(in crate::http2) fn list(fields: &[(&str, &str)]) -> FieldList {
         let mut list = FieldList::default();
         for (name, value) in fields {
             list.push(name.as_bytes(), value.as_bytes(), Bounds::NONE);

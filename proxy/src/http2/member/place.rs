@@ -9,12 +9,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use ::http::Request;
+use ::http::{Method, Request};
 use h2::{Reason, client::ResponseFuture};
 
 use super::{MemberStreams, Shared, connection::Link};
 use crate::http2::{
     body::{Broken, RecvBody, SendBody},
+    head::RequestBlock,
     heads::StreamHeads,
     hpack::FieldList,
 };
@@ -90,9 +91,12 @@ impl Place {
     ///
     /// # Errors
     /// When it is not sent.
-    pub fn send(self, request: Request<()>, end: bool) -> Result<(Answer, SendBody), Failure> {
+    pub fn send(self, request: RequestBlock, end: bool) -> Result<(Answer, SendBody), Failure> {
         let mut send = self.link.send.borrow().clone();
-        let sent = send.send_request(request, end).map_err(|error| {
+        // Of the method the library is to know whether a length is that of a body.
+        let mut skeleton = Request::new(());
+        *skeleton.method_mut() = if request.is_head { Method::HEAD } else { Method::GET };
+        let sent = send.send_request(skeleton, end).map_err(|error| {
             // Nothing has left but what the library refuses to send.
             if error.is_io() || error.is_go_away() || error.is_reset() {
                 Failure::NotProcessed
@@ -101,8 +105,9 @@ impl Place {
             }
         });
         let (response, stream) = sent?;
-        let heads = Some(StreamHeads::new(self.link.wire.borrow().traffic(), stream.stream_id().as_u32()));
-        let body = SendBody::new(stream, self.link.budget.clone());
+        let heads = StreamHeads::new(self.link.wire.borrow().traffic(), stream.stream_id().as_u32());
+        heads.put(request.block);
+        let body = SendBody::new(stream, self.link.budget.clone(), Rc::clone(&heads));
         Ok((Answer { response, heads, place: self }, body))
     }
 }
@@ -133,8 +138,7 @@ impl fmt::Debug for Place {
 #[derive(Debug)]
 pub struct Answer {
     response: ResponseFuture,
-    /// The stream's, until they are its body's.
-    heads: Option<StreamHeads>,
+    heads: Rc<StreamHeads>,
     place: Place,
 }
 
@@ -155,16 +159,13 @@ impl Answer {
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, Failure>> {
         if let Some(interim) = ready!(self.response.poll_informational(cx)) {
             interim.map_err(|error| Failure::of(&error))?;
-            let head = self.heads.as_ref().and_then(StreamHeads::take);
-            return Poll::Ready(head.map(Answered::Interim).ok_or(Failure::Malformed));
+            return Poll::Ready(self.heads.take().map(Answered::Interim).ok_or(Failure::Malformed));
         }
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| Failure::of(&error))?;
-        let Some((heads, head)) = self.heads.take().and_then(|heads| heads.take().map(|head| (heads, head)))
-        else {
-            return Poll::Ready(Err(Failure::Malformed));
-        };
+        let Some(head) = self.heads.take() else { return Poll::Ready(Err(Failure::Malformed)) };
         let backlog = Rc::clone(&self.place.link.backlog);
-        Poll::Ready(Ok(Answered::Final(head, RecvBody::new(response.into_body(), heads, Some(backlog)))))
+        let body = RecvBody::new(response.into_body(), Rc::clone(&self.heads), Some(backlog));
+        Poll::Ready(Ok(Answered::Final(head, body)))
     }
 
     /// What it takes on its connection.

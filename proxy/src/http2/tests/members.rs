@@ -2,18 +2,19 @@
 
 use std::{collections::VecDeque, task::Poll};
 
-use ::http::Request;
+use ::http::{Request, Response};
 use h2::{Reason, server};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
+    head::RequestBlock,
     hpack::FieldList,
     raw::{CONTINUATION, DATA, END_STREAM, Frame, HEADERS, RST_STREAM, Raw, frame, literal},
     *,
 };
 use crate::{
     conn::BUFFER_SIZE,
-    http::{Method, ResponseHead},
+    http::{Method, RequestHead, ResponseHead},
     http1::response_framing,
 };
 
@@ -106,8 +107,20 @@ fn trailers() -> FieldList {
     head::trailers([(&b"t"[..], &b"1"[..])].into_iter())
 }
 
-fn get() -> Request<()> {
-    Request::get("http://a/").body(()).unwrap()
+/// What members of the library answer.
+fn answer(status: u16) -> Response<()> {
+    Response::builder().status(status).body(()).unwrap()
+}
+
+fn asking(line: &str) -> RequestBlock {
+    let text = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut head = RequestHead::new();
+    head.parse(text.as_bytes()).unwrap().unwrap();
+    head::request(&head.view(text.as_bytes()), true, ([127, 0, 0, 1], 80).into())
+}
+
+fn get() -> RequestBlock {
+    asking("GET /")
 }
 
 /// Answers every stream after this long.
@@ -119,7 +132,7 @@ fn answering(
             while let Some(Ok((_, mut respond))) = connection.accept().await as Option<Result<Stream, _>> {
                 spawn_local(async move {
                     tokio::time::sleep(after).await;
-                    let _ = respond.send_response(response(200), true);
+                    let _ = respond.send_response(answer(200), true);
                 });
             }
         })
@@ -175,8 +188,8 @@ fn bodies_trailers_and_interim_heads_go_both_ways() {
     let serve = |mut connection: server::Connection<TcpStream, Bytes>| async move {
         let (request, mut respond) = connection.accept().await.unwrap().unwrap();
         spawn_local(async move {
-            respond.send_informational(response(103)).unwrap();
-            let mut send = respond.send_response(response(200), false).unwrap();
+            respond.send_informational(answer(103)).unwrap();
+            let mut send = respond.send_response(answer(200), false).unwrap();
             let mut body = request.into_body();
             while let Some(data) = body.data().await {
                 let data = data.unwrap();
@@ -196,7 +209,7 @@ fn bodies_trailers_and_interim_heads_go_both_ways() {
                 let n = poll_fn(|cx| up.poll_capacity(cx, left.len())).await.unwrap();
                 up.send(left.split_to(n), false).unwrap();
             }
-            up.send_trailers(trailers()).unwrap();
+            up.send_trailers(&trailers()).unwrap();
         });
         let interim = poll_fn(|cx| answer.poll_head(cx)).await.unwrap();
         assert!(matches!(interim, Answered::Interim(head) if head.status() == Some(103)));
@@ -224,7 +237,7 @@ fn what_was_not_processed_may_be_tried_elsewhere() {
         connection.graceful_shutdown();
         spawn_local(async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            second.send_response(response(200), true).unwrap();
+            second.send_response(answer(200), true).unwrap();
         });
         while let Some(Ok(_)) = connection.accept().await {}
     };
@@ -449,7 +462,7 @@ fn sending(
         Box::pin(async move {
             while let Some(Ok((_, mut respond))) = connection.accept().await as Option<Result<Stream, _>> {
                 spawn_local(async move {
-                    let mut body = respond.send_response(response(200), false).unwrap();
+                    let mut body = respond.send_response(answer(200), false).unwrap();
                     let mut left = length;
                     while left > 0 {
                         body.reserve_capacity(left.min(16 * 1024));
@@ -471,7 +484,7 @@ fn what_clients_do_not_take_is_held_back_and_comes_when_they_do() {
     let wide = Limits::default().stream_window as usize;
     with_backlog(BOUND, KEEP, server::Builder::new(), sending(LENGTH), |worker| async move {
         let backlog = Rc::clone(&worker.backlog);
-        let mut bodies = Vec::new();
+        let mut bodies: Vec<(Answer, RecvBody)> = Vec::new();
         for _ in 0..STREAMS {
             let (mut answer, _) = worker.place().await.send(get(), true).unwrap();
             let (_, mut body) = final_head(&mut answer).await.unwrap();
@@ -485,6 +498,12 @@ fn what_clients_do_not_take_is_held_back_and_comes_when_they_do() {
             let filled = filled.await;
             assert!(filled <= wide);
             bodies.push((answer, body));
+            // What comes of others meanwhile is taken, too, as their tasks do.
+            poll_fn(|cx| {
+                bodies.iter_mut().for_each(|(_, body)| body.absorb(cx));
+                Poll::Ready(())
+            })
+            .await;
         }
         // Nothing is on its way any more when a request has gone there and back.
         worker.get().await.unwrap();

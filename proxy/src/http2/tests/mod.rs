@@ -17,12 +17,11 @@ use std::{
     time::Duration,
 };
 
-use ::http::{Response, StatusCode};
 use bytes::Bytes;
 use nix::time::{ClockId, clock_gettime};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::*;
+use super::{head::ResponseBlock, *};
 use crate::{
     conn::{BufferPool, Conn},
     http::RequestHead,
@@ -47,6 +46,8 @@ struct Report {
     idle: isize,
     /// The most that its budget has counted.
     counted: usize,
+    /// Streams of which something was kept beside the library in the end.
+    left: usize,
     /// Processor time.
     spent: Duration,
     counters: Arc<Http2Counters>,
@@ -154,13 +155,14 @@ async fn serve_one<H: Future<Output = ()> + 'static>(
         amplification,
         idle: base - before,
         counted: connection.budget().most(),
+        left: connection.known_streams(),
         spent: processor_time() - start,
         counters,
     }
 }
 
-fn response(status: u16) -> Response<()> {
-    Response::builder().status(StatusCode::from_u16(status).unwrap()).body(()).unwrap()
+fn response(status: u16) -> ResponseBlock {
+    ResponseBlock::new(status)
 }
 
 /// Answers with an empty 200 what is a request.

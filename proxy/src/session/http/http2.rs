@@ -58,7 +58,6 @@ pub(super) async fn serve<H: 'static>(
         local: conn.local_addr().ok(),
         facts: conn.facts().cloned(),
         address_text: RefCell::default(),
-        values: RefCell::default(),
         own: RefCell::new(OwnConnections::default()),
     });
     let client_data = listener.timeouts().client_data;

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use ::http::HeaderMap;
 use bytes::{Buf, Bytes};
 use h2::Reason;
 use tokio::time::Instant;
@@ -31,7 +30,6 @@ use crate::{
 pub(super) struct ClientStreams {
     pub(super) address: SocketAddr,
     pub(super) address_text: RefCell<ClientAddress>,
-    pub(super) values: RefCell<head::RepeatedValues>,
     /// The address that the client has connected to.
     pub(super) local: Option<SocketAddr>,
     /// What is known of a client that speaks TLS.
@@ -117,10 +115,8 @@ impl ClientStream {
 
     /// Sends an interim response; says how much that was.
     pub(super) fn send_interim(&mut self, view: &ResponseView<'_>) -> io::Result<usize> {
-        let response =
-            head::response(view, &ResponseEdits::default(), false, &mut self.client.values.borrow_mut())
-                .map_err(|_| broken())?;
-        let length = text_len(response.headers());
+        let response = head::response(view, &ResponseEdits::default(), false);
+        let length = response.text();
         match &mut self.response {
             Sending::Nothing(respond) => respond.send_interim(response).map_err(|_| broken())?,
             _ => return Err(broken()),
@@ -138,9 +134,8 @@ impl ClientStream {
         end: bool,
     ) -> io::Result<usize> {
         let Sending::Nothing(respond) = &mut self.response else { return Err(broken()) };
-        let response = head::response(view, edits, switching, &mut self.client.values.borrow_mut())
-            .map_err(|_| broken())?;
-        let length = text_len(response.headers());
+        let response = head::response(view, edits, switching);
+        let length = response.text();
         let body = respond.send_head(response, end).map_err(|_| broken())?;
         self.response = if end { Sending::Ended } else { Sending::Body(body) };
         Ok(length)
@@ -185,11 +180,6 @@ impl ClientStream {
         }
         self.response = Sending::Ended;
     }
-}
-
-/// What a head takes, as the counters of traffic have it: as lines of HTTP/1.1.
-fn text_len(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + 17
 }
 
 fn broken() -> io::Error {

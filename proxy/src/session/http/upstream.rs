@@ -87,11 +87,8 @@ impl MemberStream {
         let view = table.view(text);
         let member = &self.slot.member().state;
         let at = SocketAddr::new(member.address, member.port);
-        let request = head::request(&view, true, at).map_err(|reason| {
-            tracing::debug!(%reason, "request that cannot be sent");
-            Failure::BadResponse
-        })?;
-        let tunnel = head::is_tunnel(&request);
+        let request = head::request(&view, true, at);
+        let tunnel = request.is_tunnel;
         if tunnel {
             if !place.takes_extended_connect() {
                 tracing::debug!("the member takes no extended CONNECT");

@@ -499,7 +499,7 @@ impl FrameRelay {
             kept.trailers.clone_from(&self.trailers);
         }
         match self.trailers.take() {
-            Some(trailers) => to.send_trailers(trailers),
+            Some(trailers) => to.send_trailers(&trailers),
             None => to.send(Bytes::new(), true),
         }
         .map_err(|_| RelayError::Destination)
