@@ -103,6 +103,13 @@ impl Ground {
             .await;
     }
 
+    /// SIGKILL for the agent; the programs that it supervises run on.
+    pub(crate) fn kill_agent(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
     /// A text of Octavia's with the directories of this test.
     pub(crate) fn translated(&self, text: &str) -> String {
         text.replace("/etc/octavia/certs/client_ca.pem", &self.certificates.file("ca").display().to_string())
@@ -140,8 +147,10 @@ impl Drop for Ground {
             let _ = agent.wait();
         }
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
-            eprintln!("the agent's log:\n{log}");
+            for (whose, name) in [("the agent's", "log"), ("the driver's", "driver.log")] {
+                let log = fs::read_to_string(self.path(name)).unwrap_or_default();
+                eprintln!("{whose} log:\n{log}");
+            }
         }
     }
 }

@@ -5,5 +5,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod differences;
+mod driver;
 mod ground;
 mod replay;

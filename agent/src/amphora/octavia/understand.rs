@@ -71,7 +71,7 @@ pub(super) fn understand(
     let translated = haproxy_cfg::translate(text, &Context { certificates: &files, vips });
     let translated = translated.map_err(|fault| refused("", fault.to_string()))?;
     for haproxy_cfg::Remark { line, reason } in &translated.remarks {
-        tracing::info!(%id, line, reason, "a part of the text has no effect");
+        tracing::debug!(%id, line, reason, "a part of the text has no effect");
     }
     let mut model = translated.load_balancer;
     if model.id != id {

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Octavia's own driver of amphorae, told what to do line by line.
+
+Each line of standard input is a JSON object `{"call": name, ...}`; the answer is a line of JSON: `{"ok": ...}`, or `{"error": name}`
+with the name of what was raised. The arguments are a JSON object: `ca`, `client` (certificate and key in one PEM), `base_path`,
+`amphora`. Runs in an environment that has the package octavia (19.0.0), and needs no database: model objects are in memory.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+from octavia.certificates.common import local
+from octavia.common import config
+from octavia.common import data_models as models
+from octavia.network import data_models as network
+
+import render
+
+ARGUMENTS = json.loads(sys.argv[1])
+
+
+class Secrets:
+    """A certificate manager: a reference is the path of a PEM."""
+
+    def get_cert(self, context, cert_ref, **_):
+        pem = pathlib.Path(cert_ref).read_text()
+        parts = re.findall(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n", pem, re.S)
+        key = next(part for part in parts if "PRIVATE KEY" in part)
+        chain = [part for part in parts if "PRIVATE KEY" not in part]
+        return local.LocalCert(chain[0], key, intermediates="".join(chain[1:]) or None)
+
+    def get_secret(self, context, secret_ref):
+        return pathlib.Path(secret_ref).read_text()
+
+
+def driver():
+    conf = config.cfg.CONF
+    group = {
+        "base_path": ARGUMENTS["base_path"],
+        "base_cert_dir": ARGUMENTS["base_path"] + "/certs",
+        "bind_port": 9443,
+        "server_ca": ARGUMENTS["ca"],
+        "client_cert": ARGUMENTS["client"],
+        "connection_max_retries": 5,
+        "connection_retry_interval": 1,
+        "rest_request_conn_timeout": 5,
+        "rest_request_read_timeout": 20,
+    }
+    for name, value in group.items():
+        conf.set_override(name, value, group="haproxy_amphora")
+    conf.set_override("cert_manager", "local_cert_manager", group="certificates")
+    from octavia.amphorae.drivers.haproxy import rest_api_driver
+
+    made = rest_api_driver.HaproxyAmphoraLoadBalancerDriver()
+    made.cert_manager = Secrets()
+    return made
+
+
+class Controller:
+    def __init__(self):
+        self.driver = driver()
+        self.amphora = models.Amphora(
+            id=ARGUMENTS["amphora"], lb_network_ip="127.0.0.1", status="ALLOCATED", vrrp_ip="10.77.0.101",
+            vrrp_port_id="port", ha_ip="10.77.0.100", role="STANDALONE", vrrp_interface="eth1",
+        )
+        self.amphora.api_version = None
+
+    @property
+    def client(self):
+        self.driver._populate_amphora_api_version(self.amphora)
+        return self.driver.clients[self.amphora.api_version]
+
+    def load_balancer(self, doc):
+        lb = render.load_balancer_model(doc)
+        lb.amphorae = [self.amphora]
+        pools = {pool.id: pool for pool in lb.pools}
+        for pool_doc in doc.get("pools", []):
+            if monitor := pool_doc.get("healthmonitor"):
+                pools[pool_doc["id"]].health_monitor = models.HealthMonitor(
+                    pool=pools[pool_doc["id"]], enabled=True, rise_threshold=1, http_version=1.1, **monitor)
+        for listener, listener_doc in zip(lb.listeners, doc["listeners"]):
+            listener.project_id = "project"
+            listener.tls_certificate_id = listener_doc.get("tls_certificate_id")
+            listener.tls_versions = ["TLSv1.2", "TLSv1.3"]
+            listener.alpn_protocols = ["http/1.1"]
+        return lb
+
+    def plug_vip(self, mac, **_):
+        subnet = network.Subnet(id="subnet", cidr="10.77.0.0/24", gateway_ip="10.77.0.1", host_routes=[])
+        port = network.Port(id="port", mac_address=mac, network=network.Network(id="network", mtu=1500))
+        lb = models.LoadBalancer(vip=models.Vip(ip_address="10.77.0.100", vnic_type="normal"))
+        self.driver.post_vip_plug(self.amphora, lb, None, port, subnet, additional_vip_data=[])
+
+    def interface(self, ip, **_):
+        return self.driver.get_interface_from_ip(self.amphora, ip)
+
+    def update(self, lb, **_):
+        self.driver.update_amphora_listeners(self.load_balancer(lb), self.amphora)
+
+    def delete_listener(self, lb, listener, **_):
+        lb = self.load_balancer(lb)
+        self.driver.delete(next(one for one in lb.listeners if one.id == listener))
+
+    def upload(self, lb, text=None, **_):
+        """What `update` does, but for the reload; or this text."""
+        model = self.load_balancer(lb)
+        if text is None:
+            text = self.driver.jinja_combo.build_config(
+                host_amphora=self.amphora, listeners=model.listeners, tls_certs={},
+                haproxy_versions=self.driver._get_haproxy_versions(self.amphora),
+                amp_details=self.client.get_details(self.amphora))
+        self.client.upload_config(self.amphora, model.id, text)
+
+    def reload(self, lb, **_):
+        self.driver.reload(self.load_balancer(lb), self.amphora)
+
+    def listeners(self, **_):
+        return self.client.get_all_listeners(self.amphora)
+
+    def details(self, **_):
+        return self.client.get_details(self.amphora)
+
+    def rotate(self, pem, **_):
+        self.driver.upload_cert_amp(self.amphora, pathlib.Path(pem).read_text())
+
+    def configure(self, text, **_):
+        self.driver.update_amphora_agent_config(self.amphora, text)
+
+
+def main():
+    controller = Controller()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = {"ok": getattr(controller, request["call"])(**{k: v for k, v in request.items() if k != "call"})}
+        except Exception as error:  # pylint: disable=broad-except
+            answer = {"error": type(error).__name__, "detail": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
