@@ -52,7 +52,9 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         if let Ok(before) = fs::metadata(&path) {
             file.set_permissions(Permissions::from_mode(before.mode() & 0o7777))?;
-            if geteuid().is_root() {
+            // Who may not give files away owns what it replaces.
+            let made = file.metadata()?;
+            if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
                 fchown(&file, Some(Uid::from_raw(before.uid())), Some(Gid::from_raw(before.gid())))?;
             }
         }

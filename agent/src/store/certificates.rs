@@ -193,7 +193,7 @@ impl Store {
         })
     }
 
-    fn make_directory(&self) -> io::Result<()> {
+    pub(super) fn make_directory(&self) -> io::Result<()> {
         let directory = self.path(DIRECTORY);
         match DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `certs/<load balancer>/<name>` | certificates, keys, revocation lists and crt-lists that a text names; for the agent's eyes alone |
+//! | `certificates/uploads/<load balancer>/<name>` | certificates, keys, revocation lists and crt-lists that a text names; for the agent's eyes alone |
 //! | `<load balancer>/haproxy.cfg` | the text of the load balancer that was uploaded last |
 //!
 //! The proxy reads none of them: what a text comes to is stored as a document, and the certificates that it names under ids
@@ -20,13 +20,16 @@ use amphora_model::LoadBalancerId;
 use super::{Store, UNFINISHED, remove_if_there, trouble::Failed};
 
 /// The directory of certificates, and what its troubles go by.
-const CERTIFICATES: &str = "certs";
+const CERTIFICATES: &str = "certificates/uploads";
 
 /// The text of a load balancer.
 const TEXT: &str = "haproxy.cfg";
 
 /// The most files of a load balancer.
 const MAX_FILES: usize = 4000;
+
+/// The most bytes that the files of a load balancer have together.
+const MAX_BYTES: u64 = 32 << 20;
 
 /// The name of a file that is uploaded: as good as a file's name here, and never a hidden one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,17 +68,27 @@ impl Store {
     /// Replaces a file of a load balancer.
     ///
     /// # Errors
-    /// When a step fails; the one before is kept. [`io::ErrorKind::QuotaExceeded`] when there are too many.
+    /// When a step fails; the one before is kept. [`io::ErrorKind::QuotaExceeded`] when it would be too many.
     pub fn write_upload(&self, id: LoadBalancerId, name: &FileName, content: &[u8]) -> io::Result<()> {
         self.changed(CERTIFICATES, || {
+            // Into which the proxy looks, but not into this one.
+            self.make_directory()?;
             let directory = self.uploads(id);
             DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-            let path = directory.join(name.as_str());
-            if !path.exists() && fs::read_dir(&directory)?.count() >= MAX_FILES {
-                let reason = format!("there are {MAX_FILES} files already");
+            let (mut files, mut bytes) = (1, content.len() as u64);
+            for entry in fs::read_dir(&directory)? {
+                let entry = entry?;
+                if entry.file_name() != name.as_str() {
+                    files += 1;
+                    bytes += entry.metadata()?.len();
+                }
+            }
+            if files > MAX_FILES || bytes > MAX_BYTES {
+                let reason =
+                    format!("there are {MAX_FILES} files at most, of {} MiB together", MAX_BYTES >> 20);
                 return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason).into());
             }
-            Ok(put(&path, content)?)
+            Ok(put(&directory.join(name.as_str()), content)?)
         })
     }
 
@@ -213,7 +226,9 @@ mod tests {
         assert_eq!(store.read_text().unwrap(), Some((id, b"global\n".to_vec())));
         let mode =
             |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode("certs"), mode(&format!("certs/{ID}/a.pem"))), (0o700, 0o600));
+        let uploads = format!("certificates/uploads/{ID}");
+        assert_eq!((mode(&uploads), mode(&format!("{uploads}/a.pem"))), (0o700, 0o600));
+        assert_eq!(store.certificates().unwrap(), []);
         store.remove_upload(id, &name("a.pem")).unwrap();
         assert_eq!(store.read_upload(id, &name("a.pem")).unwrap(), None);
         store.remove_text(id).unwrap();
