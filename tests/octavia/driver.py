@@ -116,6 +116,33 @@ class Controller:
     def reload(self, lb, **_):
         self.driver.reload(self.load_balancer(lb), self.amphora)
 
+    def stop(self, lb, **_):
+        """The driver never asks for it, but the API has it."""
+        self.client._action("stop", self.amphora, lb["id"])
+
+    def start_vrrp(self, peer, **_):
+        self.amphora.vrrp_id, self.amphora.vrrp_priority = 1, 100
+        other = models.Amphora(vrrp_ip=peer, vrrp_interface="eth1", vrrp_id=1, vrrp_priority=90, status="ALLOCATED")
+        self.pair = models.LoadBalancer(
+            id="lb", vip=models.Vip(ip_address="10.77.0.100"), amphorae=[self.amphora, other],
+            vrrp_group=models.VRRPGroup(
+                vrrp_group_name="33333333333343338333333333333333", vrrp_auth_type="PASS", vrrp_auth_pass="3333333",
+                advert_int=1))
+        subnet = {"ip_address": "10.77.0.100", "cidr": "10.77.0.0/24", "gateway_ip": "10.77.0.1", "host_routes": []}
+        networks = {self.amphora.id: {"vip_subnet": subnet, "additional_vip_data": []}}
+        self.driver.update_vrrp_conf(self.pair, networks, self.amphora)
+        self.driver.start_vrrp_service(self.amphora)
+
+    def reload_vrrp(self, **_):
+        self.pair.amphorae = [self.amphora]
+        self.driver.reload_vrrp_service(self.pair)
+
+    def stop_vrrp(self, **_):
+        self.driver.stop_vrrp_service_on_amphora(self.amphora)
+
+    def rules(self, rules, **_):
+        self.driver.set_interface_rules(self.amphora, "10.77.0.101", rules)
+
     def listeners(self, **_):
         return self.client.get_all_listeners(self.amphora)
 

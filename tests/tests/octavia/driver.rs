@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use amphora_tests::{eventually, in_namespace};
@@ -224,14 +225,21 @@ async fn exchange(
 
 /// A machine whose VIP the driver has plugged.
 async fn plugged() -> Option<(Ground, Driver, Lan)> {
-    let ground = Ground::start(CONFIG).await?;
+    let (ground, mut driver, lan) = plugged_as("SINGLE").await?;
+    assert_eq!(driver.does("interface", json!({"ip": "10.77.0.100"})), "eth1");
+    Some((ground, driver, lan))
+}
+
+/// The same of an amphora of this topology: of a pair, the address is VRRP's.
+async fn plugged_as(topology: &str) -> Option<(Ground, Driver, Lan)> {
+    let ground = Ground::start(&CONFIG.replace("SINGLE", topology)).await?;
     let mut driver = Driver::start(&ground)?;
     ground.hot_plug("lan1", "fa:16:3e:00:21:01");
     let lan = Lan::new(&ground).await;
     driver.does("plug_vip", json!({"mac": "fa:16:3e:00:21:01"}));
     // Again: a conflict, which the driver only warns of.
     driver.does("plug_vip", json!({"mac": "fa:16:3e:00:21:01"}));
-    assert_eq!(driver.does("interface", json!({"ip": "10.77.0.100"})), "eth1");
+    assert_eq!(driver.does("interface", json!({"ip": "10.77.0.101"})), "eth1");
     Some((ground, driver, lan))
 }
 
@@ -349,4 +357,63 @@ async fn traffic_goes_on_when_a_text_is_refused_and_the_agent_killed() {
     assert_eq!(lan.members().await, "1");
     driver.does("reload", json!({ "lb": after }));
     assert_eq!(lan.members().await, "2");
+}
+
+#[tokio::test]
+async fn a_load_balancer_that_is_stopped_keeps_its_address() {
+    let Some((ground, mut driver, lan)) = plugged_as("ACTIVE_STANDBY").await else { return };
+    let lb = load_balancer(json!([web()]), json!([member(1)]));
+    driver.does("update", json!({ "lb": lb }));
+    let vip = json!({"ip": "10.77.0.100"});
+    assert_eq!(driver.is_refused("interface", vip.clone()), "NotFound", "the address is VRRP's");
+    driver.does("start_vrrp", json!({"peer": "10.77.0.102"}));
+    eventually("it is master", async || (driver.ask("interface", vip.clone())["ok"] == "eth1").then_some(()))
+        .await;
+    eventually("the address answers", async || lan.get(80, "/").await).await;
+    assert_eq!(lan.members().await, "1");
+
+    driver.does("stop", json!({ "lb": lb }));
+    assert_eq!(lan.get(80, "/").await, None);
+    driver.does("reload_vrrp", json!({}));
+    driver.does("reload", json!({ "lb": lb }));
+    assert_eq!(lan.members().await, "1");
+    let status = ground.client().request("GET", "/2.0/vrrp/status", None, b"").await.unwrap();
+    let status: Value = serde_json::from_slice(&status.body).unwrap();
+    let router = &status["instances"][0];
+    assert_eq!(
+        (&router["state"], &router["counters"]["became_master"]),
+        (&json!("MASTER"), &json!(1)),
+        "{router}"
+    );
+
+    driver.does("stop_vrrp", json!({}));
+    assert_eq!(driver.is_refused("interface", vip), "NotFound");
+}
+
+#[tokio::test]
+async fn what_no_rule_lets_in_stays_out() {
+    let Some((mut ground, mut driver, lan)) = plugged().await else { return };
+    driver.does("update", json!({"lb": load_balancer(json!([web(), tcp()]), json!([member(1)]))}));
+    assert_eq!((lan.members().await, lan.get(8080, "/").await.is_some()), ("1".to_owned(), true));
+    let allow = |port: u16| json!({"rules": [{"protocol": "TCP", "cidr": "10.77.0.0/24", "port": port}]});
+    let comes_in =
+        async |port| tokio::time::timeout(Duration::from_secs(1), lan.get(port, "/")).await.is_ok();
+    // In force from the first time on, which with Octavia's own agent they are not.
+    driver.does("rules", allow(80));
+    assert_eq!((comes_in(80).await, comes_in(8080).await), (true, false));
+    let wrong = json!({"rules": [{"protocol": "TCP", "cidr": "10.77.0.0/24 accept", "port": 8080}]});
+    assert_eq!(driver.is_refused("rules", wrong), "InvalidRequest");
+    assert_eq!((comes_in(80).await, comes_in(8080).await), (true, false));
+    driver.does("rules", allow(8080));
+    assert_eq!((comes_in(80).await, comes_in(8080).await), (false, true));
+    ground.kill_agent();
+    ground
+        .data_plane
+        .run(|| async { assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success()) })
+        .await;
+    assert!(comes_in(80).await);
+    ground.start_agent().await;
+    assert_eq!((comes_in(80).await, comes_in(8080).await), (false, true), "as after a boot");
+    driver.does("rules", json!({"rules": []}));
+    assert!(!comes_in(8080).await);
 }

@@ -62,6 +62,10 @@ impl Ground {
         let agent = program("AMPHORA_AGENT_BIN", "amphora-agent")?;
         let proxy = program("AMPHORA_PROXY_BIN", "amphora-proxy")?;
         let vrrp = program("AMPHORA_VRRP_BIN", "amphora-vrrp")?;
+        if Command::new("nft").arg("--version").stdout(Stdio::null()).status().is_err() {
+            eprintln!("SKIPPED: there is no nft (Debian: nftables)");
+            return None;
+        }
         let (lan, management, data_plane) =
             (Namespace::create()?, Namespace::create()?, Namespace::create()?);
         let certificates = Certificates::new();
