@@ -70,6 +70,13 @@ impl<'l, 't> Args<'l, 't> {
         word.plain().map_err(|reason| self.fault(reason))
     }
 
+    /// The next word as it is written, if there is one.
+    pub(super) fn raw(&mut self) -> Option<&'t str> {
+        let word = self.peek()?;
+        self.at += 1;
+        Some(word.raw)
+    }
+
     fn word(&mut self, what: &str) -> Result<Word<'t>, Fault> {
         let word = self.peek().ok_or_else(|| self.fault(format!("ends where {what} is expected")))?;
         self.at += 1;

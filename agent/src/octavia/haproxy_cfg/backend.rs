@@ -230,9 +230,9 @@ fn http_check(args: &mut Args<'_, '_>) -> Result<HttpCheck, Fault> {
     let method = method.ok_or_else(|| args.fault("has a method that is not known"))?;
     let path = args.plain("a path")?.into_owned();
     let (mut version, mut host) = (HttpVersion::Http10, None);
-    if let Some(word) = args.peek() {
+    if let Some(raw) = args.raw() {
         // Up to Octavia 16 the version ends in \r\n, and the host is behind it in the same word.
-        let (text, rest) = word.raw.split_once(r"\r\n").unwrap_or((word.raw, ""));
+        let (text, rest) = raw.split_once(r"\r\n").unwrap_or((raw, ""));
         version = text
             .strip_prefix("HTTP/")
             .and_then(HttpVersion::parse)
@@ -242,7 +242,6 @@ fn http_check(args: &mut Args<'_, '_>) -> Result<HttpCheck, Fault> {
             let name = name.ok_or_else(|| args.fault("has a header other than Host"))?;
             host = Some(name.to_owned());
         }
-        args.take(word.raw);
     }
     Ok(HttpCheck { method, path, version, host })
 }

@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+mod rendered;
+mod roundtrip;
+
 use std::{fs, path::PathBuf};
 
 use super::*;
