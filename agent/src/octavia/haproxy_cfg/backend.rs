@@ -195,6 +195,35 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// Its place in the order in which Octavia writes. What stands further up than it could is the rest of a value with a line feed.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Mode(_) => 0,
+            Self::HttpReuse => 1,
+            Self::Balance(_) => 2,
+            Self::AddressTable(_) | Self::StringTable(_) => 3,
+            Self::StickOnSource | Self::StickStore(_) => 4,
+            Self::StickMatch(_) | Self::CookieInsert => 5,
+            Self::LoadServerState => 6,
+            Self::TimeoutCheck(_) => 7,
+            Self::HttpCheck(_) => 8,
+            Self::HttpCheckHost(_) => 9,
+            Self::HttpCheckExpect(_) => 10,
+            Self::SslHello => 11,
+            Self::ExternalCheck => 12,
+            Self::ExternalCheckCommand => 13,
+            Self::ForwardFor => 14,
+            Self::SetHeader(header) => 15 + *header as u8,
+            Self::Fullconn => 30,
+            Self::Allbackups => 31,
+            Self::TimeoutConnect(_) => 32,
+            Self::TimeoutServer(_) => 33,
+            Self::Server(_) => 34,
+        }
+    }
+}
+
 /// What is behind `stick-table`.
 fn stick_table(args: &mut Args<'_, '_>) -> Result<Backend, Fault> {
     args.expect("type")?;

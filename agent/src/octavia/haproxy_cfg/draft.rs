@@ -52,6 +52,21 @@ impl<'t, T> Once<'t, T> {
     }
 }
 
+/// Statements come in the order in which Octavia writes them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Order(u8);
+
+impl Order {
+    /// The next one, by its place in that order.
+    pub(super) fn next(&mut self, place: Place<'_>, rank: u8) -> Result<(), Fault> {
+        if rank < self.0 {
+            return Err(place.fault("does not come behind what is above it: a value with a line feed?"));
+        }
+        self.0 = rank;
+        Ok(())
+    }
+}
+
 /// What changes nothing, each reason once.
 #[derive(Debug, Default)]
 pub(super) struct Remarks(Vec<Remark>);

@@ -182,6 +182,25 @@ impl Frontend {
     }
 }
 
+impl Frontend {
+    /// Its place in the order in which Octavia writes, as [in a backend](super::backend::Backend::rank).
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Maxconn(_) => 0,
+            Self::RedirectHttps => 1,
+            Self::Hsts(_) => 2,
+            Self::Bind(_) => 3,
+            Self::Mode(_) => 4,
+            Self::Acl(_) | Self::Policy(..) => 5,
+            Self::DefaultBackend(Target::Pool(_)) => 6,
+            Self::TimeoutClient(_) => 7,
+            Self::InspectDelay(_) => 8,
+            Self::DefaultBackend(Target::Exporter) => 9,
+            Self::LogFormat(_) => 10,
+        }
+    }
+}
+
 /// What is behind `redirect`.
 fn redirect(args: &mut Args<'_, '_>) -> Result<Frontend, Fault> {
     if args.take("scheme https if !{ ssl_fc }") {

@@ -13,7 +13,7 @@ use amphora_model::{
 use super::{
     Fault,
     backend::Header,
-    draft::{OfListeners, Once, Remarks, flow_log},
+    draft::{OfListeners, Once, Order, Remarks, flow_log},
     frontend::{Action, Bind, BindTls, Certificates, Condition, Frontend, Mode, Target},
     names::Names,
     pool::OfListener,
@@ -29,6 +29,7 @@ pub(super) struct ListenerDraft<'t> {
     /// Where its policies and their rules are.
     pub(super) policies: Vec<PolicyPlaces<'t>>,
     id: ListenerId,
+    order: Order,
     maxconn: Once<'t, u32>,
     redirect_https: Once<'t, ()>,
     hsts: Once<'t, Hsts>,
@@ -66,6 +67,7 @@ impl<'t> ListenerDraft<'t> {
             place,
             policies: Vec::new(),
             id,
+            order: Order::default(),
             maxconn: Once::default(),
             redirect_https: Once::default(),
             hsts: Once::default(),
@@ -83,7 +85,9 @@ impl<'t> ListenerDraft<'t> {
     /// Takes a line of it.
     pub(super) fn line(&mut self, line: &Line<'t>) -> Result<(), Fault> {
         let place = line.place;
-        match Frontend::read(line)? {
+        let statement = Frontend::read(line)?;
+        self.order.next(place, statement.rank())?;
+        match statement {
             Frontend::Maxconn(limit) => self.maxconn.set(place, limit),
             Frontend::RedirectHttps => self.redirect_https.set(place, ()),
             Frontend::Hsts(hsts) => self.hsts.set(place, hsts),

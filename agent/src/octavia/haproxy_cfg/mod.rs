@@ -9,8 +9,9 @@
 //! `server`, `tls`, `exporter`), which goes at once to the draft of that section (`draft`), where what comes twice is refused. At the end of
 //! the text drafts become [`LoadBalancer`]s (`listener`, `pool`), which pass through the parser of the native API's documents.
 //!
-//! No string of a tenant's becomes a statement: lines and words end where the templates end them, each rule belongs to the one policy right
-//! below it, and what a section says twice is refused.
+//! No string of a tenant's becomes a statement: lines and words end where the templates end them; statements are in the order in which the
+//! templates write them; each rule belongs to the one policy right below it; what comes twice is refused. What is accepted is a text that Octavia
+//! writes for a load balancer without such strings.
 
 mod acl;
 mod args;

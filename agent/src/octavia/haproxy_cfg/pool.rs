@@ -10,7 +10,7 @@ use amphora_model::{
 use super::{
     Fault,
     backend::{self, Backend, Balance, Header, Table},
-    draft::{Once, Remarks},
+    draft::{Once, Order, Remarks},
     frontend::{self, Mode},
     names::Names,
     server::{Check, SendProxy, Server, ServerTls},
@@ -26,6 +26,7 @@ pub(super) struct PoolDraft<'t> {
     pub(super) name: frontend::Backend,
     /// The members.
     pub(super) servers: Vec<(Place<'t>, Box<Server>)>,
+    order: Order,
     mode: Once<'t, Mode>,
     balance: Once<'t, Balance>,
     addresses: Once<'t, Table>,
@@ -87,6 +88,7 @@ impl<'t> PoolDraft<'t> {
             place,
             name,
             servers: Vec::new(),
+            order: Order::default(),
             mode: Once::default(),
             balance: Once::default(),
             addresses: Once::default(),
@@ -116,7 +118,9 @@ impl<'t> PoolDraft<'t> {
     /// Takes a line of it.
     pub(super) fn line(&mut self, line: &Line<'t>, remarks: &mut Remarks) -> Result<(), Fault> {
         let place = line.place;
-        match Backend::read(line)? {
+        let statement = Backend::read(line)?;
+        self.order.next(place, statement.rank())?;
+        match statement {
             Backend::Mode(mode) => self.mode.set(place, mode),
             Backend::Balance(balance) => self.balance.set(place, balance),
             Backend::AddressTable(table) => self.table(place, remarks).addresses.set(place, table),

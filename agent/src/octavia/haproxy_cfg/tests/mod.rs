@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod hostile;
 mod rendered;
 mod roundtrip;
 

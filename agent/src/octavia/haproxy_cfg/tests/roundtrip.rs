@@ -44,8 +44,8 @@ impl Certificates for Uploaded {
 
 /// A load balancer, and how a controller is configured that renders it.
 #[derive(Clone, Debug)]
-struct Case {
-    lb: LoadBalancer,
+pub(super) struct Case {
+    pub(super) lb: LoadBalancer,
     format: Option<&'static str>,
     facility: u8,
     pair: bool,
@@ -53,10 +53,9 @@ struct Case {
 }
 
 impl Case {
-    fn new(seed: u64) -> Self {
+    pub(super) fn shaped(seed: u64, shape: &Shape) -> Self {
         let mut g = Generator::new(seed);
-        let shape = Shape { listeners: 1..=4, tls: true, ..Shape::default() };
-        let mut lb = g.load_balancer(&shape);
+        let mut lb = g.load_balancer(shape);
         let listeners =
             lb.listeners.iter_mut().filter_map(|listener| Some(&mut listener.tls.as_mut()?.settings));
         let pools = lb.pools.iter_mut().filter_map(|pool| Some(&mut pool.tls.as_mut()?.settings));
@@ -94,11 +93,11 @@ impl Case {
         document
     }
 
-    fn expected(&self) -> LoadBalancer {
+    pub(super) fn expected(&self) -> LoadBalancer {
         normal(rendered(&self.lb, self.format.map(|format| (format, self.facility)), Release::installed()))
     }
 
-    fn translated(&self, text: &str) -> Result<LoadBalancer, Fault> {
+    pub(super) fn translated(&self, text: &str) -> Result<LoadBalancer, Fault> {
         let vips: Vec<_> = self.lb.vips.iter().map(|vip| vip.address).collect();
         let context = Context { certificates: &Uploaded::of(&self.lb), vips: &vips };
         let translated = translate(text.as_bytes(), &context)?;
@@ -120,19 +119,20 @@ fn normal(mut lb: LoadBalancer) -> LoadBalancer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Answer {
+pub(super) enum Answer {
     Text(String),
     Error(String),
 }
 
-fn render(cases: &[Case]) -> Option<Vec<Answer>> {
+pub(super) fn render(cases: &[Case]) -> Option<Vec<Answer>> {
     let documents: Vec<Value> = cases.iter().map(Case::document).collect();
     octavia::ask(SCRIPT, &documents)
 }
 
 #[test]
 fn what_octavia_renders_comes_back() {
-    let cases: Vec<Case> = (0..400).map(Case::new).collect();
+    let shape = Shape { listeners: 1..=4, tls: true, ..Shape::default() };
+    let cases: Vec<Case> = (0..400).map(|seed| Case::shaped(seed, &shape)).collect();
     let Some(answers) = render(&cases) else { return };
     for (seed, (case, answer)) in cases.iter().zip(answers).enumerate() {
         let text = match answer {
