@@ -10,6 +10,7 @@
 //!   not quoted, so it cuts `&#34;` off, and the condition behind a URL with a fragment; Octavia's templates write no comment
 //!   behind a statement.
 //! - an empty line stands in front of a section only, and a control character nowhere: else a value has a line feed in it.
+//! - between words is one space but in `acl`, `bind` and `cpu-map`, and at the end of a line none: else a value has one at its end.
 
 use std::borrow::Cow;
 
@@ -24,6 +25,9 @@ const MAX_LINE: usize = 16 * 1024;
 
 /// The most words of a line, as in HAProxy (`MAX_LINE_ARGS`).
 const MAX_WORDS: usize = 64;
+
+/// Statements in which Octavia writes several spaces.
+const SPACED: [&str; 3] = ["acl", "bind", "cpu-map"];
 
 /// Where something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,11 +165,15 @@ fn words(bytes: &[u8], number: usize) -> Result<(&str, Vec<Word<'_>>), Fault> {
     let mut bytes = text.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
         if byte == b' ' {
-            words.extend(start.take().map(|start| Word { raw: &text[start..at] }));
-            if words.len() > MAX_WORDS {
-                return Err(fault(text, &format!("has more than {MAX_WORDS} words")));
+            // The first word is what decides; a space is escaped in the values of `acl`.
+            if start.is_none() && !words.first().is_some_and(|word| SPACED.contains(&word.raw)) {
+                return Err(fault(text, "has two spaces in a row"));
             }
+            words.extend(start.take().map(|start| Word { raw: &text[start..at] }));
             continue;
+        }
+        if start.is_none() && words.len() == MAX_WORDS {
+            return Err(fault(text, &format!("has more than {MAX_WORDS} words")));
         }
         start = start.or(Some(at));
         let ended = match byte {
@@ -184,6 +192,9 @@ fn words(bytes: &[u8], number: usize) -> Result<(&str, Vec<Word<'_>>), Fault> {
         if !ended {
             return Err(fault(text, "ends within quotes or behind a backslash"));
         }
+    }
+    if start.is_none() && !words.is_empty() {
+        return Err(fault(text, "has a space at its end"));
     }
     words.extend(start.map(|start| Word { raw: &text[start..] }));
     Ok((text.trim_end_matches(' '), words))
@@ -213,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_value_of_octavias_comes_back() {
-        assert_eq!(values(r"  a  b\ c\\  d "), ["a", r"b c\", "d"]);
+        assert_eq!(values(r"  acl  b\ c\\  d"), ["acl", r"b c\", "d"]);
         assert_eq!(values(r"&lt;&gt;&amp;amp;&#39;x&#34;"), [r#"<>&amp;'x""#]);
         // In the templates' order: backslashes, spaces, then HTML.
         assert_eq!(values(r"\\&#34;\ \\\\&#39;"), [r#"\" \\'"#]);
@@ -264,7 +275,11 @@ mod tests {
         let line = |length: usize| [b"a".repeat(length), b"\n".to_vec()].concat();
         assert!(lines(&line(MAX_LINE)).next().unwrap().is_ok());
         assert_eq!(lines(&line(MAX_LINE + 1)).next().unwrap().unwrap_err().text.len(), 64);
-        assert!(lines("a ".repeat(MAX_WORDS).as_bytes()).next().unwrap().is_ok());
-        assert!(lines("a ".repeat(MAX_WORDS + 1).as_bytes()).next().unwrap().is_err());
+        let words = |count: usize| vec!["a"; count].join(" ");
+        assert!(lines(words(MAX_WORDS).as_bytes()).next().unwrap().is_ok());
+        assert!(lines(words(MAX_WORDS + 1).as_bytes()).next().unwrap().is_err());
+        for (text, reason) in [("a  b", "has two spaces in a row"), ("a b ", "has a space at its end")] {
+            assert_eq!(refused(text), reason);
+        }
     }
 }

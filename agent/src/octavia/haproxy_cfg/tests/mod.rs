@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hostile;
+mod keywords;
 mod rendered;
 mod roundtrip;
 
