@@ -365,7 +365,7 @@ impl Certificates for Uploaded {
     }
 
     fn crt_list(&self, _: ListenerId) -> Option<Cow<'_, [u8]>> {
-        (!self.0.is_empty()).then(|| Cow::Borrowed(self.0.as_bytes()))
+        (!self.0.is_empty()).then_some(Cow::Borrowed(self.0.as_bytes()))
     }
 }
 
