@@ -1,5 +1,5 @@
 //! `amphora-agent translate`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may block")]
 
 use std::{
     fs,
