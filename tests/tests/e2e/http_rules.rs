@@ -6,6 +6,7 @@ use amphora_tests::{
     Backend, Client, Document, End, L7Policy, L7Rule, Listener, Pool, Proxy, Step, eventually,
 };
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn connect_is_refused_and_never_reaches_a_member() {
@@ -221,6 +222,37 @@ async fn headers_are_inserted_and_those_of_one_connection_removed() {
     assert_eq!(request.fields("x-forwarded-proto").collect::<Vec<_>>(), ["http"]);
     assert_eq!((request.field("host"), request.field("x-kept")), (Some("shop.example"), Some("1")));
     assert_eq!(client.end().await, End::Closed(Vec::new()));
+}
+
+/// As Octavia's templates have it: `option forwardfor` and `X-Forwarded-Port` are for backends of protocol HTTP alone.
+#[tokio::test]
+async fn members_that_are_told_by_the_proxy_protocol_are_not_told_again() {
+    let (told, tells) = std::sync::mpsc::channel();
+    let member = Backend::tcp("a", move |mut stream| {
+        let told = told.clone();
+        async move {
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut bytes).await.unwrap() == 0 {
+                    return;
+                }
+            }
+            told.send(String::from_utf8(bytes).unwrap().to_ascii_lowercase()).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let headers =
+        json!({ "X-Forwarded-For": "true", "X-Forwarded-Port": "true", "X-Forwarded-Proto": "true" });
+    let listener = Listener::http().with("insert_headers", headers);
+    let proxy = Proxy::start(Document::of(listener, Pool::new("PROXY").members([&member]))).await;
+    let mut client = proxy.client().await;
+    let response = client.get_with("/", "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: x\r\n").await;
+    assert_eq!(response.status(), 200);
+    let request = tells.try_recv().unwrap();
+    assert!(request.starts_with("proxy tcp4 "), "{request}");
+    let forwarded: Vec<&str> = request.lines().filter(|line| line.starts_with("x-forwarded-")).collect();
+    assert_eq!(forwarded, ["x-forwarded-for: 192.0.2.1", "x-forwarded-proto: http"]);
 }
 
 #[tokio::test]

@@ -166,7 +166,9 @@ fn rewrite(
 ) {
     let insert = plan.insert_headers;
     let Origin { address, text, facts } = origin;
-    let forwarded_for = insert.x_forwarded_for.then(|| text.of(address.ip()));
+    // The PROXY protocol says both: Octavia writes neither for such pools.
+    let untold = pool.proxy_protocol.is_none();
+    let forwarded_for = (insert.x_forwarded_for && untold).then(|| text.of(address.ip()));
     let proto: &[u8] = if facts.is_some() { b"https" } else { b"http" };
     let mut lines = Vec::new();
     let names = match facts {
@@ -176,7 +178,7 @@ fn rewrite(
     let connection = if request.framing.upgrade { Connection::Upgrade } else { Connection::Persistent };
     let edits = RequestEdits {
         forwarded_for,
-        forwarded_port: insert.x_forwarded_port.then_some(plan.port_text.as_bytes()),
+        forwarded_port: (insert.x_forwarded_port && untold).then_some(plan.port_text.as_bytes()),
         forwarded_proto: insert.x_forwarded_proto.then_some(proto),
         set: SetFields { names, lines: &lines },
         strip_cookie: own_cookie(pool),
