@@ -45,3 +45,19 @@ fn what_the_controller_has_sent_translates() {
         ]
     );
 }
+
+/// Those beside which the document lies.
+#[test]
+fn some_of_it_in_full() {
+    let golden = |name: &str| -> serde_json::Value {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/octavia/haproxy_cfg/samples");
+        serde_json::from_slice(&fs::read(format!("{directory}/{name}.json")).unwrap()).unwrap()
+    };
+    for (name, text) in samples() {
+        if matches!(name.as_str(), "l7_actions" | "terminated_https-4" | "reencryption-3" | "tcp_https_proxy")
+        {
+            let document = translate(&text, &NO_VIPS).unwrap().load_balancer.to_json();
+            assert_eq!(document, golden(&name), "{name}: {document:#}");
+        }
+    }
+}
