@@ -296,7 +296,6 @@ fn what_is_missing_is_told_at_its_section() {
         ("bind", "frontend", "has no bind"),
         ("mode http", "frontend", "has no mode"),
         ("timeout client", "frontend", "has no timeout client"),
-        ("log-format", "frontend", "has no log-format, though connections are logged"),
         ("redirect scheme", "http-response", "is for listeners that redirect to https"),
         ("log /run/rsyslog/octavia/log local3", "log global", "is said without a log in section global"),
         ("balance", "backend", "has no balance"),
@@ -354,6 +353,15 @@ fn a_text_without_a_listener_has_the_addresses_that_are_known() {
     let vips = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
     let translated = translate(text.as_bytes(), &Context { vips: &vips, ..NO_VIPS }).unwrap();
     assert_eq!(translated.load_balancer.vips.len(), 2);
+}
+
+#[test]
+fn a_listener_without_a_format_is_not_logged() {
+    let mut lines: Vec<&str> = TEXT.lines().collect();
+    lines.remove(line("log-format").0 - 1);
+    let translated = translate(lines.join("\n").as_bytes(), &NO_VIPS).unwrap();
+    assert_eq!(translated.load_balancer.listeners[0].flow_log, None);
+    assert!(translated.remarks.iter().any(|remark| remark.line == 20));
 }
 
 /// One certificate, and a crt-list of the test's.
