@@ -303,6 +303,65 @@ fn what_is_encoded_is_what_others_encode() {
     assert_eq!(list.iter().collect::<Vec<_>>(), expected);
 }
 
+/// What another encoder (hpack 4 of PyPI) has made of fields, in the Huffman code and without, a smaller table among them.
+#[test]
+fn what_others_encode_is_what_is_decoded() {
+    type Fields = &'static [(&'static [u8], &'static [u8])];
+    let blocks: [(&str, Fields); 6] = [
+        (
+            "8d628327e41f4088f2b507aa65aa1d2583ff808f",
+            &[(b":status", b"404"), (b"etag", b"cX="), (b"x-long-name", b"|0b")],
+        ),
+        (
+            "8862043163c3627f000731623b62316259771a5958205a58303d586362307ec32fa9a93d20315a3163207c7e2f621263587cc35a2f597ec362632f2f3d7ea96363",
+            &[
+                (b":status", b"200"),
+                (b"etag", b"1c\xc3b"),
+                (b"x-long-name", b"1b;b1bY"),
+                (b"set-cookie", b"YX ZX0=Xcb0~\xc3/\xa9\xa9= 1Z1c |~/"),
+                (b"etag", b"cX|\xc3Z/Y~\xc3bc//=~\xa9cc"),
+            ],
+        ),
+        (
+            "8d5f8553fffdd53f629a1ffffbb07efe7ff63029cc3f7f7ffd27effffbbf6ff3fffe2fff6297fb0f327ef30847ffdfd7d41f3fffe3031cffe47fffeeff7f0498fbfbfbfcffefdc60203fffddfdfc623fc1f3fc806407df3f",
+            &[
+                (b":status", b"404"),
+                (b"content-type", b" \xa9 "),
+                (b"etag", b"a\xa9=ZX~b0 Y1;;~cZ\xa9;9Y\xc39"),
+                (b"etag", b";1YcZY11a~Z9 aY\xc3=/Y|b\xa9"),
+                (b"x-long-name", b";;;X~;b0c0\xa9ZX/bXaYX=ac0;Y"),
+            ],
+        ),
+        (
+            "3f45480333303277263d7e58587ea97e7e206359582f397e5a7c61307c3d59617c2063397c3d5a3d317c2f3130313b4003782d610c7c7e3d6161397e39303da93d77053158317e30",
+            &[
+                (b":status", b"302"),
+                (b"set-cookie", b"=~XX~\xa9~~ cYX/9~Z|a0|=Ya| c9|=Z=1|/101;"),
+                (b"x-a", b"|~=aa9~90=\xa9="),
+                (b"set-cookie", b"1X1~0"),
+            ],
+        ),
+        (
+            "8d62a91fff6027e7d83ffbfbfffc5827dffffbbf64fdfde63e7fffeef3ffec1cf98c7f9ff39ffff10006f8144088f2b507aa65aa1d259461ffffe3ce383fffddff9fffc7fe73e7ff3fe0ff",
+            &[
+                (b":status", b"404"),
+                (b"etag", b"a~=cX;0~Z\xc3/c;\xa9;cZZYaY\xa9Y~=YYaaX|Y\xc300a90 "),
+                (b"x-long-name", b"/9\xc3Yb=\xa9|\xc3|YY||a"),
+            ],
+        ),
+        (
+            "8d7e004003782d610b597e58622f7c7c7e586231",
+            &[(b":status", b"404"), (b"x-long-name", b""), (b"x-a", b"Y~Xb/||~Xb1")],
+        ),
+    ];
+    let mut decoder = Decoder::new(4096);
+    for (block, fields) in blocks {
+        let mut list = FieldList::default();
+        decoder.decode(&hex(block), &mut list, BOUNDS).unwrap();
+        assert_eq!(list.iter().collect::<Vec<_>>(), fields, "{block}");
+    }
+}
+
 proptest! {
     #[test]
     fn huffman_comes_back(text: Vec<u8>) {
