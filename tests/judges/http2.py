@@ -10,11 +10,8 @@ from peer import Listener, NotAvailable, Verdict, certificates, web_member
 
 # What it demands and RFC 9113 does not, by the ends of the names of its tests.
 EXCEPT = {
-    "invalid header block fragment": "the connection ends with PROTOCOL_ERROR, where COMPRESSION_ERROR is asked for: the library's",
-    "sends headers frame with pseudo header in trailer": "the library leaves it out, and the trailers go on without it",
     "sends headers frame with leading space in field value": "white space around a value is taken away, as in HTTP/1.1",
     "sends headers frame with trailing tab in field value": "the same",
-    "sends connect without authority": "CONNECT is answered with 405 whatever it is for",
 }
 
 # What tests say that break off by themselves, by how it begins.

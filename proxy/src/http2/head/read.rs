@@ -58,6 +58,11 @@ pub fn read_request(
             return Err(Reject::BadRequest("pseudo-header field twice"));
         }
     };
+    // RFC 9113 section 8.5.
+    let for_tunnel = method == Some(b"CONNECT") && protocol.is_none();
+    if for_tunnel && (scheme.is_some() || path.is_some() || authority.is_none()) {
+        return Err(Reject::BadRequest("CONNECT to what is not an authority alone"));
+    }
     let pseudo = Pseudo {
         method: method.ok_or(Reject::BadRequest("no :method"))?,
         scheme: scheme.unwrap_or_default(),
@@ -230,6 +235,10 @@ pub(in crate::http2) mod tests {
             instead(":path", "a"),
             instead(":path", "/a b"),
             instead(":method", ""),
+            instead(":method", "CONNECT"),
+            vec![(":method", "CONNECT")],
+            vec![(":method", "CONNECT"), (":authority", "a:1"), (":path", "/")],
+            vec![(":method", "CONNECT"), (":authority", "a:1"), (":scheme", "http")],
             instead(":method", "G T"),
             instead(":scheme", "1"),
             instead(":authority", ""),
