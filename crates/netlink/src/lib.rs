@@ -7,10 +7,11 @@
 //! | `handshakes` | handshakes of TCP under way, by sock_diag(7) |
 //! | `namespace` | network namespaces by their names: made, opened, entered |
 //! | `checksum` | RFC 1071 |
+//! | [`nft`] | rules of packet filtering and NAT by nf_tables, and flows by conntrack |
 //! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
 //!
-//! Sockets belong to the network namespace of the thread that opens them, and stay in it. All of it is for one
-//! current-thread tokio runtime, and opened inside it.
+//! Sockets belong to the network namespace of the thread that opens them, and stay in it. All of it but [`nft`], which blocks, is
+//! for one current-thread tokio runtime, and opened inside it.
 //!
 //! What is added may be there already, and what is deleted may be gone already: neither is an error, and [`Outcome`]
 //! says which it was. So a caller can bring the kernel to what it wants from any state, also from the one that a
@@ -29,6 +30,7 @@ mod interface_name;
 mod link;
 mod mac;
 mod namespace;
+pub mod nft;
 mod promotion;
 mod route;
 mod rule;

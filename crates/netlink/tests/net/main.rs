@@ -6,6 +6,7 @@
 
 mod announce;
 mod netlink;
+mod nft;
 
 use std::process::Command;
 
