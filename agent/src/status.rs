@@ -248,6 +248,7 @@ fn monitor_type(check: &HealthCheck) -> &'static str {
         HealthCheck::Tcp => "TCP",
         HealthCheck::TlsHello => "TLS-HELLO",
         HealthCheck::Ping => "PING",
+        HealthCheck::UdpConnect => "UDP-CONNECT",
     }
 }
 

@@ -66,6 +66,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) drain_timeout: u64,
 
+    /// Run as the process that the proxy has datagrams forwarded by; it is asked on standard input.
+    #[arg(long, hide = true)]
+    pub(crate) forward_datagrams: bool,
+
     /// Log events of this level and above to standard error: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL", default_value_t = Level::INFO)]
     pub(crate) log_level: Level,

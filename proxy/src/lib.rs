@@ -28,12 +28,14 @@
 //! | [`conn`] | connections to clients and members; buffers, pipes, deadlines, the PROXY protocol |
 //! | [`tls`] | TLS without sockets: contexts, verification, tickets, what is known of a peer |
 //! | [`net`] | listening sockets |
+//! | [`datagram`] | listeners of UDP, which the kernel forwards |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may block"))]
 
 pub mod balance;
 pub mod conn;
 pub mod control;
+pub mod datagram;
 pub mod engine;
 pub mod health;
 pub mod http;

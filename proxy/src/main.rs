@@ -7,7 +7,7 @@ mod run;
 use std::{io, process::ExitCode};
 
 use amphora_logging::{LogFormat, Style};
-use amphora_proxy::memory;
+use amphora_proxy::{datagram::helper, memory};
 use clap::Parser;
 
 #[global_allocator]
@@ -22,6 +22,15 @@ fn main() -> ExitCode {
     );
     if let Some(file) = &options.check {
         return check::check(file, options.certificates.as_deref(), io::stdout().lock());
+    }
+    if options.forward_datagrams {
+        return match helper::run(options.user.as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, "datagrams cannot be forwarded");
+                ExitCode::FAILURE
+            }
+        };
     }
     match run::run(options) {
         Ok(()) => ExitCode::SUCCESS,

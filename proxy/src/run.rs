@@ -6,6 +6,7 @@ use std::{
 
 use amphora_proxy::{
     control::{Control, ControlSocket, FitnessSocket},
+    datagram::{Datagrams, Helper},
     engine::{CertificateDirectory, Engine},
     limits::{self, Bounds, Resources},
     logs::Syslog,
@@ -34,13 +35,15 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
     if let Some(name) = &options.netns {
         privileges::enter_network_namespace(name)?;
     }
+    // It keeps what the rest gives up, and is of the same network namespace.
+    let helper = Helper::start(options.user.as_deref())?;
     let mut runtime = runtime::Builder::new_current_thread();
     // A thread that has compiled a document keeps a little of what it has used until it ends.
     let runtime = runtime.enable_all().thread_keep_alive(Duration::from_secs(1)).build()?;
-    LocalSet::new().block_on(&runtime, serve(options))
+    LocalSet::new().block_on(&runtime, serve(options, helper))
 }
 
-async fn serve(options: Options) -> Result<(), Failure> {
+async fn serve(options: Options, helper: Option<Helper>) -> Result<(), Failure> {
     tokio::task::spawn_local(amphora_logging::tell_of_repeats());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -67,7 +70,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let mut fitness = fitness_socket.start()?;
     drop(urgent);
     let tls = TlsSource { material: Arc::new(certificates(&options)), keys: TicketKeys::new() };
-    let engine = Engine::start(bounds, tls, syslog)?;
+    let engine = Engine::start(bounds, tls, syslog, Datagrams::start(helper)?)?;
     if let Some(file) = &options.load_balancer {
         let name = file.display();
         let document = read(file).await.map_err(|error| format!("{name}: {error}"))?;

@@ -153,6 +153,11 @@ impl Listener {
         Self::new("TCP")
     }
 
+    /// Of protocol UDP.
+    pub fn udp() -> Self {
+        Self::new("UDP")
+    }
+
     /// Of protocol PROMETHEUS.
     pub fn prometheus() -> Self {
         Self::new("PROMETHEUS")

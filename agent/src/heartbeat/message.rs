@@ -92,13 +92,14 @@ pub enum PoolStatus {
     Down,
 }
 
-/// `pool:listener`, the name of a backend in a rendered haproxy.cfg.
+/// `pool:listener`, the name of a backend in a rendered haproxy.cfg; of a pool of UDP the pool alone, as Octavia has it of those
+/// that keepalived carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolKey {
     /// The pool.
     pub pool: PoolId,
-    /// The listener that can send to it.
-    pub listener: ListenerId,
+    /// The listener that can send to it; `None` for a pool of UDP.
+    pub listener: Option<ListenerId>,
 }
 
 /// A member in a heartbeat.
@@ -136,7 +137,10 @@ impl FromStr for MemberStatus {
 
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.pool, self.listener)
+        match self.listener {
+            Some(listener) => write!(f, "{}:{listener}", self.pool),
+            None => self.pool.fmt(f),
+        }
     }
 }
 
@@ -145,11 +149,12 @@ impl FromStr for PoolKey {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || format!("not pool:listener: {text:?}");
-        let (pool, listener) = text.split_once(':').ok_or_else(wrong)?;
-        Ok(Self {
-            pool: pool.parse().map_err(|_| wrong())?,
-            listener: listener.parse().map_err(|_| wrong())?,
-        })
+        let (pool, listener) = match text.split_once(':') {
+            Some((pool, listener)) => (pool, Some(listener)),
+            None => (text, None),
+        };
+        let listener = listener.map(|listener| listener.parse().map_err(|_| wrong())).transpose()?;
+        Ok(Self { pool: pool.parse().map_err(|_| wrong())?, listener })
     }
 }
 
@@ -244,6 +249,18 @@ mod tests {
                 "561af812-23eb-510a-aec6-650e56f43d54": "UP 1/2", "bd9fd45a-f676-5904-ae86-0a35dd6a82bb": "DRAIN",
                 "e836f333-0dbd-5487-a1f9-a597cdff9e01": "MAINT",
                 "3975b6e7-18ca-5cea-a305-c0b9326e753e": "no check"}}}, "ver": 3}"#;
+
+    #[test]
+    fn a_pool_of_udp_has_its_own_name_alone() {
+        let pool = "30000000-0000-4000-8000-000000000001";
+        for text in [pool.to_owned(), format!("{pool}:20000000-0000-4000-8000-000000000001")] {
+            let key: PoolKey = text.parse().unwrap();
+            assert_eq!((key.to_string(), key.listener.is_some()), (text.clone(), text.contains(':')));
+        }
+        for text in ["", "x", "30000000-0000-4000-8000-000000000001:"] {
+            text.parse::<PoolKey>().unwrap_err();
+        }
+    }
 
     #[test]
     fn an_observed_document_round_trips() {

@@ -126,7 +126,8 @@ fn build(deltas: &Deltas, stats: &Summary, model: Option<&LoadBalancer>) -> (Mes
     for (id, pool) in stats.pools.iter().filter(|(id, _)| !known.disabled.contains(id)) {
         let report = report_pool(pool);
         for listener in pool.listeners.iter().filter(|listener| stats.listeners.contains_key(listener)) {
-            message.pools.insert(PoolKey { pool: *id, listener: *listener }, report.clone());
+            let named = (!known.datagrams.contains(listener)).then_some(*listener);
+            message.pools.insert(PoolKey { pool: *id, listener: named }, report.clone());
         }
     }
     (message, next)
@@ -137,6 +138,7 @@ fn build(deltas: &Deltas, stats: &Summary, model: Option<&LoadBalancer>) -> (Mes
 struct Known {
     limits: BTreeMap<ListenerId, u32>,
     prometheus: BTreeSet<ListenerId>,
+    datagrams: BTreeSet<ListenerId>,
     disabled: BTreeSet<PoolId>,
 }
 
@@ -149,6 +151,11 @@ impl Known {
             prometheus: listeners
                 .iter()
                 .filter(|l| l.protocol == ListenerProtocol::Prometheus)
+                .map(|l| l.id)
+                .collect(),
+            datagrams: listeners
+                .iter()
+                .filter(|l| l.protocol == ListenerProtocol::Udp)
                 .map(|l| l.id)
                 .collect(),
             disabled: model.pools.iter().filter(|pool| !pool.admin_state_up).map(|pool| pool.id).collect(),

@@ -18,7 +18,7 @@ use super::{
     HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, L7Action, L7Policy, L7PolicyId,
     L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol, ListenerTimeouts,
     ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, Pool, PoolId, PoolProtocol, PoolTls,
-    RedirectCode, SessionPersistence, SslHeaders, TlsSettings, TlsVersion, Vip,
+    RedirectCode, SessionPersistence, SourceNetwork, SslHeaders, TlsSettings, TlsVersion, Vip,
 };
 
 /// How many of each.
@@ -36,6 +36,8 @@ pub struct Shape {
     pub rules: RangeInclusive<usize>,
     /// Whether there is TLS, and what comes with it: certificates `c0` to `c3`, authorities `ca`, revocations `crl`.
     pub tls: bool,
+    /// Whether there are listeners and pools of UDP.
+    pub udp: bool,
     /// Whether there are flow logs.
     pub flow_logs: bool,
 }
@@ -50,6 +52,7 @@ impl Default for Shape {
             policies: 0..=4,
             rules: 0..=3,
             tls: false,
+            udp: false,
             flow_logs: false,
         }
     }
@@ -211,6 +214,7 @@ impl Generator {
         let protocol = match protocol {
             ListenerProtocol::Http if shape.tls && self.one_in(2) => ListenerProtocol::TerminatedHttps,
             ListenerProtocol::TerminatedHttps if !shape.tls => ListenerProtocol::Http,
+            ListenerProtocol::Udp if !shape.udp => ListenerProtocol::Http,
             protocol => protocol,
         };
         let http = protocol.is_http();
@@ -219,7 +223,10 @@ impl Generator {
             .iter()
             .filter(|pool| protocol.carries(pool.protocol))
             .filter(|pool| {
-                http || matches!(pool.session_persistence, None | Some(SessionPersistence::SourceIp))
+                http || matches!(
+                    pool.session_persistence,
+                    None | Some(SessionPersistence::SourceIp | SessionPersistence::SourceNetwork(_))
+                )
             })
             .map(|pool| pool.id)
             .collect();
@@ -274,7 +281,10 @@ impl Generator {
                 },
             },
             allowed_cidrs,
-            flow_log: match shape.flow_logs && protocol != ListenerProtocol::Prometheus && !self.one_in(3) {
+            flow_log: match shape.flow_logs
+                && !matches!(protocol, ListenerProtocol::Prometheus | ListenerProtocol::Udp)
+                && !self.one_in(3)
+            {
                 true => Some(FlowLog {
                     format: self.pick(&["%ci:%cp %f", "%ci [%t] \"é\" %b/%s", "-"]).into(),
                     facility: self.within(0..=7) as u8,
@@ -345,8 +355,14 @@ impl Generator {
             true => self.pick(PoolProtocol::ALL),
             false => PoolProtocol::Http,
         };
-        let cookies = !matches!(protocol, PoolProtocol::Tcp | PoolProtocol::Https);
+        let protocol = match protocol {
+            PoolProtocol::Udp if !shape.udp => PoolProtocol::Http,
+            protocol => protocol,
+        };
+        let datagrams = protocol == PoolProtocol::Udp;
+        let cookies = !matches!(protocol, PoolProtocol::Tcp | PoolProtocol::Https | PoolProtocol::Udp);
         let session_persistence = match self.within(0..=5) {
+            0 if datagrams => Some(SessionPersistence::SourceNetwork(self.source_network())),
             0 => Some(SessionPersistence::SourceIp),
             1 if cookies => Some(SessionPersistence::HttpCookie),
             2 if cookies => Some(SessionPersistence::AppCookie { cookie_name: "JSESSIONID".into() }),
@@ -361,14 +377,29 @@ impl Generator {
             name: self.name(),
             admin_state_up: !self.one_in(6),
             protocol,
-            lb_algorithm: self.pick(LbAlgorithm::ALL),
-            tls: match shape.tls {
+            lb_algorithm: match datagrams {
+                true => self.pick(&LbAlgorithm::ALL[..3]),
+                false => self.pick(LbAlgorithm::ALL),
+            },
+            tls: match shape.tls && !datagrams {
                 true => self.some(Self::pool_tls),
                 false => None,
             },
             session_persistence,
-            health_monitor: self.some(Self::health_monitor),
+            health_monitor: self.some(|g| g.health_monitor(datagrams)),
             members,
+        }
+    }
+
+    fn source_network(&mut self) -> SourceNetwork {
+        let network = SourceNetwork {
+            timeout: Duration::from_secs(self.within(1..=3600) as u64),
+            ..SourceNetwork::default()
+        };
+        // A document has one granularity.
+        match self.one_in(2) {
+            true => SourceNetwork { v4_prefix: self.within(1..=32) as u8, ..network },
+            false => SourceNetwork { v6_prefix: self.within(1..=128) as u8, ..network },
         }
     }
 
@@ -387,12 +418,13 @@ impl Generator {
         }
     }
 
-    fn health_monitor(&mut self) -> HealthMonitor {
+    fn health_monitor(&mut self, datagrams: bool) -> HealthMonitor {
         let check = match self.within(0..=4) {
             0 => HealthCheck::Http(self.http_check()),
+            1 if datagrams => HealthCheck::UdpConnect,
             1 => HealthCheck::Https(self.http_check()),
             2 => HealthCheck::Tcp,
-            3 => HealthCheck::TlsHello,
+            3 if !datagrams => HealthCheck::TlsHello,
             _ => HealthCheck::Ping,
         };
         HealthMonitor {

@@ -2,11 +2,13 @@
 
 use std::{fmt, net::SocketAddr};
 
-/// A transport protocol. Listeners of UDP and SCTP are refused, so this is all that there is.
+/// A transport protocol. Listeners of SCTP are refused, so this is all that there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// TCP.
     Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// A transport and an address: no two sockets of a load balancer have both alike.
@@ -29,6 +31,7 @@ impl fmt::Display for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.transport {
             Transport::Tcp => write!(f, "tcp {}", self.address),
+            Transport::Udp => write!(f, "udp {}", self.address),
         }
     }
 }

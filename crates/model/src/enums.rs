@@ -67,6 +67,8 @@ octavia_enum!(
         TerminatedHttps = "TERMINATED_HTTPS",
         /// `/metrics` for a Prometheus server.
         Prometheus = "PROMETHEUS",
+        /// Datagrams, by flows.
+        Udp = "UDP",
     }
 );
 
@@ -83,6 +85,8 @@ octavia_enum!(
         Proxy = "PROXY",
         /// PROXY protocol v2 in front of what the listener carries.
         ProxyV2 = "PROXYV2",
+        /// Datagrams, by flows.
+        Udp = "UDP",
     }
 );
 
@@ -91,6 +95,7 @@ impl ListenerProtocol {
     pub fn transport(self) -> Transport {
         match self {
             Self::Http | Self::Tcp | Self::Https | Self::TerminatedHttps | Self::Prometheus => Transport::Tcp,
+            Self::Udp => Transport::Udp,
         }
     }
 
@@ -108,6 +113,7 @@ impl ListenerProtocol {
             Self::Tcp => matches!(pool, Http | Https | Proxy | ProxyV2 | Tcp),
             Self::Https => matches!(pool, Https | Proxy | ProxyV2 | Tcp),
             Self::Prometheus => false,
+            Self::Udp => pool == PoolProtocol::Udp,
         }
     }
 }

@@ -249,6 +249,8 @@ impl PartialEq for Member {
 pub enum SessionPersistence {
     /// By the client's address.
     SourceIp,
+    /// By the client's network; of UDP pools, whose `SOURCE_IP` this is.
+    SourceNetwork(SourceNetwork),
     /// By a cookie `SRV` that the proxy inserts (HAProxy `cookie SRV insert indirect nocache`).
     HttpCookie,
     /// By a cookie of the application, learned from responses.
@@ -256,6 +258,24 @@ pub enum SessionPersistence {
         /// `cookie_name`.
         cookie_name: String,
     },
+}
+
+/// What a client is known by in a UDP pool with `SOURCE_IP`, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceNetwork {
+    /// `persistence_timeout`: how long after its last new flow a client's next one goes to the same member.
+    pub timeout: Duration,
+    /// `persistence_granularity` as a netmask, 255.255.0.0: the bits of an IPv4 address that count.
+    pub v4_prefix: u8,
+    /// `persistence_granularity` as a number: the bits of an IPv6 address that count.
+    pub v6_prefix: u8,
+}
+
+impl Default for SourceNetwork {
+    /// What Octavia renders for its amphora: 360 s, the whole address.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(360), v4_prefix: 32, v6_prefix: 128 }
+    }
 }
 
 /// Octavia's `healthmonitor`.
@@ -292,6 +312,8 @@ pub enum HealthCheck {
     TlsHello,
     /// An ICMP echo.
     Ping,
+    /// A datagram that is not refused; of UDP pools alone.
+    UdpConnect,
 }
 
 /// The HTTP part of a health monitor.

@@ -309,6 +309,7 @@ mod tests {
     use super::*;
     use crate::snapshot::TlsSource;
     use crate::{
+        datagram::Datagrams,
         engine::Engine,
         limits::{Bounds, Resources},
         logs::Syslog,
@@ -349,6 +350,11 @@ mod tests {
         (directory, path, socket)
     }
 
+    fn engine(workers: usize) -> std::io::Result<Engine> {
+        let datagrams = Datagrams::start(None)?;
+        Engine::start(bounds(workers), TlsSource::default(), syslog(workers), datagrams)
+    }
+
     #[tokio::test]
     async fn answers_while_workers_turn_and_closes_with_the_process() {
         let (_directory, path, socket) = bind();
@@ -357,7 +363,7 @@ mod tests {
         early.0.write_all(b"?").unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(2), TlsSource::default(), syslog(2)).unwrap();
+                let engine = engine(2).unwrap();
                 fitness.begin(engine.pulse());
                 assert_eq!(early.ask(b"", 1), [FIT], "asked before it began");
                 for _ in 0..3 {
@@ -382,7 +388,7 @@ mod tests {
         let mut fitness = socket.start().unwrap();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(2), TlsSource::default(), syslog(2)).unwrap();
+                let engine = engine(2).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 assert_eq!(peer.ask(b"q", 1), [QUIET]);
@@ -403,7 +409,7 @@ mod tests {
         let silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| Asker::of(&path)).collect();
         tokio::task::LocalSet::new()
             .run_until(async {
-                let engine = Engine::start(bounds(1), TlsSource::default(), syslog(1)).unwrap();
+                let engine = engine(1).unwrap();
                 fitness.begin(engine.pulse());
                 let mut peer = Asker::of(&path);
                 for _ in 0..2 * MAX_CONNECTIONS {

@@ -27,6 +27,7 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
+    datagram::Datagrams,
     health::HealthEngine,
     limits::{Bounds, Clients},
     logs::{LogCounters, Syslog},
@@ -71,6 +72,7 @@ pub(super) struct Actor {
     /// It was said that more clients come than there may be.
     crowded: bool,
     health: HealthEngine,
+    datagrams: Datagrams,
     watch: Watch,
     peers: Peers,
     /// Where the workers' clock began.
@@ -94,6 +96,8 @@ enum Stage {
     Idle,
     /// Nothing that runs was touched yet.
     Compiling { task: JoinHandle<Compiled>, reply: Reply },
+    /// Sockets are bound, and the kernel is told what datagrams it is to forward.
+    Forwarding { forwarded: Pin<Box<dyn Future<Output = Result<(), String>>>>, bound: Bound, reply: Reply },
     /// The workers have been told.
     Swapping { live: Pin<Box<dyn Future<Output = ()>>>, snapshot: Arc<Snapshot>, reply: Reply },
     /// It is live, and whoever asked for it knows. Nothing else is done or answered until everything that goes by the
@@ -101,9 +105,17 @@ enum Stage {
     Settling { task: JoinHandle<Arc<Registry>> },
 }
 
+/// What is ready to go live.
+struct Bound {
+    snapshot: Arc<Snapshot>,
+    /// A share for each worker of every address that is new.
+    sockets: BTreeMap<Binding, Vec<NewListener>>,
+}
+
 /// The end of a stage.
 enum Step {
     Compiled(Box<Compiled>),
+    Forwarded(Result<(), String>),
     Live,
     Settled(Arc<Registry>),
 }
@@ -117,6 +129,7 @@ impl Stage {
                 tracing::error!(%error, "a change could not be compiled");
                 Err(ApplyError::Failed(Refusal::one("", format!("a defect of the proxy: {error}"))))
             }))),
+            Self::Forwarding { forwarded, .. } => Step::Forwarded(forwarded.as_mut().await),
             Self::Swapping { live, .. } => {
                 live.as_mut().await;
                 Step::Live
@@ -137,6 +150,7 @@ impl Actor {
         generation: Arc<AtomicU64>,
         scrapes: &Scrapes,
         syslog: Syslog,
+        datagrams: Datagrams,
     ) -> io::Result<Self> {
         let epoch = tokio::time::Instant::now();
         let clients = Arc::new(Clients::new(bounds.clients));
@@ -160,6 +174,7 @@ impl Actor {
             logs,
             crowded: false,
             health: HealthEngine::start(u64::from(std::process::id()), bounds.probes)?,
+            datagrams,
             watch: Watch::new(net::now()),
             peers,
             epoch,
@@ -221,13 +236,27 @@ impl Actor {
 
     fn advance(&mut self, step: Step) {
         match (std::mem::replace(&mut self.stage, Stage::Idle), step) {
-            (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.swap(*compiled) {
-                Ok(Some((snapshot, live))) => self.stage = Stage::Swapping { live, snapshot, reply },
+            (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.bind(*compiled) {
+                Ok(Some(bound)) => {
+                    let forwarded = Box::pin(self.datagrams.apply(&bound.snapshot));
+                    self.stage = Stage::Forwarding { forwarded, bound, reply };
+                }
                 Ok(None) => {
                     let _ = reply.send(Ok(applied(&self.present, false)));
                 }
                 Err(error) => {
                     let _ = reply.send(Err(error));
+                }
+            },
+            (Stage::Forwarding { bound, reply, .. }, Step::Forwarded(forwarded)) => match forwarded {
+                Ok(()) => {
+                    let Bound { snapshot, sockets } = bound;
+                    snapshot.announce();
+                    let live = Box::pin(self.tell_workers(&snapshot, sockets));
+                    self.stage = Stage::Swapping { live, snapshot, reply };
+                }
+                Err(reason) => {
+                    let _ = reply.send(Err(change::not_forwarded(&bound.snapshot, &reason)));
                 }
             },
             (Stage::Swapping { snapshot, reply, .. }, Step::Live) => {
@@ -240,13 +269,9 @@ impl Actor {
         }
     }
 
-    /// Binds what is new and tells the workers, who are told for good: from here on nothing keeps the snapshot from going
-    /// live.
-    #[allow(clippy::type_complexity, reason = "used once")]
-    fn swap(
-        &self,
-        compiled: Compiled,
-    ) -> Result<Option<(Arc<Snapshot>, Pin<Box<dyn Future<Output = ()>>>)>, ApplyError> {
+    /// Binds what is new. Once datagrams are forwarded, too, the workers are told, for good: from there on nothing keeps the
+    /// snapshot from going live.
+    fn bind(&self, compiled: Compiled) -> Result<Option<Bound>, ApplyError> {
         let Some(snapshot) = compiled? else { return Ok(None) };
         if self.draining {
             return Err(ApplyError::stopping());
@@ -254,10 +279,7 @@ impl Actor {
         let sockets = change::bind_new(&snapshot, &self.bound, &self.released, &self.bounds);
         let sockets = sockets.map_err(ApplyError::Unavailable)?;
         addresses::warn_of_missing(sockets.keys());
-        let snapshot = Arc::new(snapshot);
-        snapshot.announce();
-        let live = Box::pin(self.tell_workers(&snapshot, sockets));
-        Ok(Some((snapshot, live)))
+        Ok(Some(Bound { snapshot: Arc::new(snapshot), sockets }))
     }
 
     /// Resolves when every worker runs the snapshot.

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use amphora_ipc::proxy::{Fault, Refusal};
-use amphora_model::{Binding, LoadBalancer, Pool};
+use amphora_model::{Binding, LoadBalancer, Pool, Transport};
 use bytes::Bytes;
 
 use crate::{
     health::Target,
     limits::Bounds,
     net::{self, BindError, BoundListener, NewListener},
-    snapshot::{self, Snapshot, TlsSource},
+    snapshot::{self, ListenerPlan, Snapshot, TlsSource},
     state::Registry,
 };
 
@@ -160,4 +160,18 @@ fn bind_fault(snapshot: &Snapshot, index: usize, error: &BindError) -> Fault {
 /// The path of what a listener is bound to.
 fn port_of(snapshot: &Snapshot, index: usize) -> String {
     format!("loadbalancer.listeners[{}].protocol_port", snapshot.listeners[index].state.id)
+}
+
+/// That the kernel does not forward the datagrams of a snapshot.
+pub(super) fn not_forwarded(snapshot: &Snapshot, reason: &str) -> ApplyError {
+    let listeners = snapshot.listeners.iter().filter(|plan| plan.protocol.transport() == Transport::Udp);
+    let fault = |plan: &Arc<ListenerPlan>| Fault {
+        path: format!("loadbalancer.listeners[{}].protocol", plan.state.id),
+        reason: reason.to_owned(),
+    };
+    let faults: Vec<_> = listeners.map(fault).collect();
+    ApplyError::Unavailable(match faults.is_empty() {
+        true => Refusal::one("", reason),
+        false => Refusal { faults },
+    })
 }

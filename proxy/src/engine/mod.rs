@@ -44,7 +44,8 @@ pub use self::{
     stall::Lateness,
 };
 use crate::{
-    limits::Bounds, logs::Syslog, metrics::Scrapes, peers::PeersConfig, snapshot::TlsSource, worker::Command,
+    datagram::Datagrams, limits::Bounds, logs::Syslog, metrics::Scrapes, peers::PeersConfig,
+    snapshot::TlsSource, worker::Command,
 };
 
 /// Changes that wait for the one under way, each with its document; who asks for more waits until one is taken.
@@ -78,11 +79,11 @@ enum Ask {
 
 impl Engine {
     /// Starts the task and the workers, without a load balancer, within these bounds. Certificates are had from `tls`; flow logs
-    /// go to `syslog`, which has a share for each worker. To be called within a `LocalSet` on the control thread's runtime.
+    /// go to `syslog`, which has a share for each worker; listeners of UDP are `datagrams`' business. To be called within a `LocalSet` on the control thread's runtime.
     ///
     /// # Errors
     /// When threads cannot be started.
-    pub fn start(bounds: Bounds, tls: TlsSource, syslog: Syslog) -> io::Result<Self> {
+    pub fn start(bounds: Bounds, tls: TlsSource, syslog: Syslog, datagrams: Datagrams) -> io::Result<Self> {
         let (changes, changes_queue) = mpsc::channel(CHANGES);
         let (asks, asks_queue) = mpsc::unbounded_channel();
         let observe = {
@@ -95,7 +96,7 @@ impl Engine {
             }
         };
         let (generation, scrapes) = Scrapes::start(observe)?;
-        let actor = Actor::start(bounds, tls, generation, &scrapes, syslog)?;
+        let actor = Actor::start(bounds, tls, generation, &scrapes, syslog, datagrams)?;
         let pulse = actor.pulse();
         tokio::task::spawn_local(actor.run(changes_queue, asks_queue));
         Ok(Self { changes, asks, scrapes, pulse })

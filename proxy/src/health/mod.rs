@@ -94,7 +94,7 @@ impl Target {
         // has TLS of its own.
         let elsewhere = member.monitor_address.is_some() || member.monitor_port.is_some();
         let proxy_protocol = match protocol {
-            _ if elsewhere || monitor.check == HealthCheck::Ping => None,
+            _ if elsewhere || matches!(monitor.check, HealthCheck::Ping | HealthCheck::UdpConnect) => None,
             PoolProtocol::Proxy => Some(proxy_protocol::Version::V1),
             PoolProtocol::ProxyV2 => Some(proxy_protocol::Version::V2),
             _ => None,
@@ -138,6 +138,7 @@ impl fmt::Display for Target {
             HealthCheck::Https(_) => "HTTPS",
             HealthCheck::Tcp => "TCP",
             HealthCheck::TlsHello => "TLS-HELLO",
+            HealthCheck::UdpConnect => "UDP-CONNECT",
             HealthCheck::Ping => return write!(f, "PING {}", self.address),
         };
         match self.address {

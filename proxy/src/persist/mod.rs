@@ -107,7 +107,9 @@ impl PersistState {
         persistence: Option<&SessionPersistence>,
     ) -> Option<Arc<Self>> {
         let persistence = match persistence {
-            None | Some(SessionPersistence::HttpCookie) => return None,
+            None | Some(SessionPersistence::HttpCookie | SessionPersistence::SourceNetwork(_)) => {
+                return None;
+            }
             Some(persistence) => persistence,
         };
         let same = previous.filter(|state| state.persistence == *persistence);
@@ -191,6 +193,8 @@ impl Persistence {
                 stick().map(|stick| Self::AppCookie { name, stick })
             }
             SessionPersistence::HttpCookie => Some(Self::ServerCookie(ServerCookie::new(ids()))),
+            // The kernel's.
+            SessionPersistence::SourceNetwork(_) => None,
         }
     }
 

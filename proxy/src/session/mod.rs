@@ -65,6 +65,8 @@ fn begin<H: 'static>(
             tcp::serve(&worker, listener, stream, client).await;
             drop(held);
         }),
+        // The kernel forwards these: no socket takes any.
+        ListenerProtocol::Udp => spawn_local(async move { drop((worker, listener, stream, client, held)) }),
         ListenerProtocol::Prometheus => spawn_local(async move {
             metrics::serve(&worker, &listener, stream, client).await;
             drop(held);

@@ -19,6 +19,7 @@ use std::{
 use amphora_ipc::proxy::Remark;
 use amphora_model::{
     Binding, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId, PoolId,
+    Transport,
 };
 
 use self::tls::Contexts;
@@ -226,11 +227,12 @@ impl Snapshot {
         self.enabled_pools.get(&id).copied()
     }
 
-    /// Everything that is bound, with the index of its listener.
+    /// Everything that sockets are bound to, with the index of its listener: what the workers take clients at.
     pub fn bindings(&self) -> impl Iterator<Item = (Binding, usize)> + '_ {
         self.listeners
             .iter()
             .enumerate()
             .flat_map(|(index, listener)| listener.bindings.iter().map(move |binding| (*binding, index)))
+            .filter(|(binding, _)| binding.transport == Transport::Tcp)
     }
 }

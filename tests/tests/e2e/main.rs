@@ -6,6 +6,7 @@ mod broken_answers;
 mod certificates;
 mod changes;
 mod control;
+mod datagrams;
 mod expressions;
 mod failures;
 mod fitness;

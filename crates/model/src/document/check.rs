@@ -175,6 +175,35 @@ pub(super) fn reachable(address: IpAddr) -> Result<(), String> {
     Ok(())
 }
 
+/// `persistence_granularity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Granularity {
+    /// The length of the prefix of IPv4 clients.
+    V4(u8),
+    /// The same of IPv6.
+    V6(u8),
+}
+
+/// What it has to be.
+pub(super) const GRANULARITY: &str =
+    "must be a string: an IPv4 netmask such as 255.255.255.0, or the length of an IPv6 prefix, 1 to 128";
+
+/// `persistence_granularity`: keepalived takes a netmask for IPv4, a length for IPv6.
+pub(super) fn granularity(text: &str) -> Result<Granularity, String> {
+    if let Ok(mask) = text.parse::<std::net::Ipv4Addr>() {
+        let bits = mask.to_bits();
+        let prefix = bits.leading_ones();
+        if prefix == 0 || bits.count_ones() != prefix {
+            return Err(format!("{text} is no netmask of IPv4"));
+        }
+        return Ok(Granularity::V4(prefix as u8));
+    }
+    match text.parse::<u8>() {
+        Ok(prefix @ 1..=128) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Granularity::V6(prefix)),
+        _ => Err(GRANULARITY.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

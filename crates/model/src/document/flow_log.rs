@@ -45,6 +45,13 @@ pub(super) fn of_listener(
         }
         return None;
     }
+    if protocol == Some(ListenerProtocol::Udp) {
+        // The kernel forwards; nor does keepalived log.
+        if own.on == Some(true) || own.format.is_some() {
+            o.fault("amphora", "listeners of protocol UDP have no flow log");
+        }
+        return None;
+    }
     let all = &cx.flow_log;
     let said = |given: &Given| given.on.or(given.format.as_ref().map(|_| true));
     if !said(&own).or(said(all)).unwrap_or(false) {

@@ -27,14 +27,13 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     }
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let protocol = o.require("protocol", |o, name| o.choice::<ListenerProtocol>(name, &["UDP", "SCTP"]));
+    let protocol = o.require("protocol", |o, name| o.choice::<ListenerProtocol>(name, &["SCTP"]));
     let port = o.require("protocol_port", Object::port);
-    // Only protocols over TCP come here.
-    if let (Some(port), Some(_)) = (port, protocol) {
-        match cx.ports.get(&port) {
+    if let (Some(port), Some(protocol)) = (port, protocol) {
+        match cx.ports.get(&(protocol.transport(), port)) {
             Some(other) => o.fault("protocol_port", format!("{port} is the port of {other} already")),
             None => {
-                cx.ports.insert(port, o.path().to_string());
+                cx.ports.insert((protocol.transport(), port), o.path().to_string());
             }
         }
     }

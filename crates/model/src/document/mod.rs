@@ -35,7 +35,7 @@ pub use self::json::{Fields, Json, MAX_DOCUMENT_BYTES, strict_json};
 use self::object::{COMMON, MAX_NAME, Metadata, Object, parse_id};
 use super::{
     HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId,
-    MemberId, Pool, PoolId, Refusal, Vip,
+    MemberId, Pool, PoolId, Refusal, Transport, Vip,
     fault::{Faults, Path},
 };
 
@@ -87,7 +87,7 @@ struct Context {
     security_groups: bool,
     pools: Pools,
     /// The listener, by its path, that has a TCP port.
-    ports: HashMap<u16, String>,
+    ports: HashMap<(Transport, u16), String>,
     listeners: HashSet<ListenerId>,
     members: HashSet<MemberId>,
     monitors: HashSet<HealthMonitorId>,

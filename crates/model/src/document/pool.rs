@@ -3,13 +3,14 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{
-    Context, check,
+    Context,
+    check::{self, GRANULARITY, Granularity},
     object::{COMMON, MAX_NAME, Metadata, Object},
     tls,
 };
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpMethod, HttpVersion, LbAlgorithm, Member, MemberId, Pool,
-    PoolId, PoolProtocol, SessionPersistence,
+    PoolId, PoolProtocol, SessionPersistence, SourceNetwork,
 };
 
 /// `member.weight`.
@@ -33,12 +34,18 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
     let id = o.id::<PoolId>();
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let protocol = o.require("protocol", |o, name| o.choice::<PoolProtocol>(name, &["UDP", "SCTP"]));
+    let protocol = o.require("protocol", |o, name| o.choice::<PoolProtocol>(name, &["SCTP"]));
     let lb_algorithm = o.require("lb_algorithm", |o, name| o.choice::<LbAlgorithm>(name, &[]));
+    if protocol == Some(PoolProtocol::Udp) && lb_algorithm == Some(LbAlgorithm::SourceIpPort) {
+        o.fault("lb_algorithm", "SOURCE_IP_PORT is not for pools of protocol UDP");
+    }
     let tls = tls::pool(o);
+    if protocol == Some(PoolProtocol::Udp) && tls.is_some() {
+        o.fault("tls_enabled", "needs a pool of another protocol; this one is UDP");
+    }
     let persistence = o.object("session_persistence", |o| session_persistence(o, protocol));
     let monitor = o.object("healthmonitor", |o| {
-        let monitor = health_monitor(o, id);
+        let monitor = health_monitor(o, id, protocol);
         if let Some(monitor) = &monitor
             && !again
             && !cx.monitors.insert(monitor.id)
@@ -122,15 +129,43 @@ fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option
     const TYPES: &[&str] = &["SOURCE_IP", "HTTP_COOKIE", "APP_COOKIE"];
     let kind = o.require("type", |o, name| o.one_of(name, TYPES, &[]));
     let cookie_name = o.text("cookie_name", MAX_NAME).filter(|name| !name.is_empty());
-    // Of UDP and SCTP pools alone; Octavia lets 0 pass elsewhere.
-    const DATAGRAM: &str = "is only for UDP and SCTP pools, which are not supported yet by this version";
-    if o.integer("persistence_timeout", 0..=i32::MAX).is_some_and(|seconds| seconds != 0) {
-        o.fault("persistence_timeout", DATAGRAM);
-    }
-    if o.given("persistence_granularity").is_some() {
-        o.fault("persistence_granularity", DATAGRAM);
+    let datagrams = pool == Some(PoolProtocol::Udp);
+    // Octavia lets 0 pass elsewhere.
+    let timeout = o.integer("persistence_timeout", 0..=i32::MAX).filter(|seconds| *seconds != 0);
+    let granularity = o.given("persistence_granularity").map(|value| value.as_str().map(str::to_owned));
+    if pool.is_some() && !datagrams {
+        for (name, given) in
+            [("persistence_timeout", timeout.is_some()), ("persistence_granularity", granularity.is_some())]
+        {
+            if given {
+                o.fault(name, "is only for pools of protocol UDP");
+            }
+        }
     }
     let kind = kind?;
+    if datagrams {
+        let mut network = SourceNetwork::default();
+        if let Some(seconds) = timeout {
+            network.timeout = Duration::from_secs(seconds.unsigned_abs().into());
+        }
+        if let Some(given) = granularity {
+            match given.as_deref().map_or(Err(GRANULARITY.to_owned()), check::granularity) {
+                Ok(Granularity::V4(prefix)) => network.v4_prefix = prefix,
+                Ok(Granularity::V6(prefix)) => network.v6_prefix = prefix,
+                Err(reason) => o.fault("persistence_granularity", reason),
+            }
+        }
+        if kind != "SOURCE_IP" {
+            o.fault(
+                "type",
+                format!("{kind} needs a pool of protocol HTTP, PROXY or PROXYV2; this one is UDP"),
+            );
+        }
+        if cookie_name.is_some() {
+            o.fault("cookie_name", "is only for type APP_COOKIE");
+        }
+        return Some(SessionPersistence::SourceNetwork(network));
+    }
     if kind != "SOURCE_IP"
         && let Some(protocol @ (PoolProtocol::Tcp | PoolProtocol::Https)) = pool
     {
@@ -159,12 +194,22 @@ fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option
     Some(SessionPersistence::AppCookie { cookie_name: cookie_name.to_owned() })
 }
 
-fn health_monitor(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<HealthMonitor> {
-    const TYPES: &[&str] = &["HTTP", "HTTPS", "TCP", "TLS-HELLO", "PING"];
+fn health_monitor(
+    o: &mut Object<'_>,
+    pool: Option<PoolId>,
+    protocol: Option<PoolProtocol>,
+) -> Option<HealthMonitor> {
+    const TYPES: &[&str] = &["HTTP", "HTTPS", "TCP", "TLS-HELLO", "PING", "UDP-CONNECT"];
     let id = o.id();
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &["UDP-CONNECT", "SCTP"]));
+    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &["SCTP"]));
+    if let (Some(kind), Some(protocol)) = (kind, protocol) {
+        let datagrams = protocol == PoolProtocol::Udp;
+        if !datagrams && kind == "UDP-CONNECT" || datagrams && matches!(kind, "HTTPS" | "TLS-HELLO") {
+            o.fault("type", format!("{kind} is not for pools of protocol {protocol}"));
+        }
+    }
     let delay = o.require("delay", |o, name| o.integer(name, 1..=MAX_SECONDS));
     let timeout = o.require("timeout", |o, name| o.integer(name, 0..=MAX_SECONDS));
     let max_retries = o.require("max_retries", |o, name| o.integer(name, 1..=10));
@@ -181,6 +226,7 @@ fn health_monitor(o: &mut Object<'_>, pool: Option<PoolId>) -> Option<HealthMoni
             Some(match other {
                 "TCP" => HealthCheck::Tcp,
                 "TLS-HELLO" => HealthCheck::TlsHello,
+                "UDP-CONNECT" => HealthCheck::UdpConnect,
                 _ => HealthCheck::Ping,
             })
         }

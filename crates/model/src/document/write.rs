@@ -1,10 +1,13 @@
 //! The canonical document of a model: every field spelled out, every pool under `pools`, references by id.
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
-    Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, TlsSettings,
+    Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, SourceNetwork,
+    TlsSettings,
 };
 
 impl LoadBalancer {
@@ -147,6 +150,7 @@ fn pool(pool: &Pool) -> Value {
     if let Some(persistence) = &pool.session_persistence {
         document["session_persistence"] = match persistence {
             SessionPersistence::SourceIp => json!({ "type": "SOURCE_IP" }),
+            SessionPersistence::SourceNetwork(network) => source_network(*network),
             SessionPersistence::HttpCookie => json!({ "type": "HTTP_COOKIE" }),
             SessionPersistence::AppCookie { cookie_name } => {
                 json!({ "type": "APP_COOKIE", "cookie_name": cookie_name })
@@ -155,6 +159,18 @@ fn pool(pool: &Pool) -> Value {
     }
     if let Some(monitor) = &pool.health_monitor {
         document["healthmonitor"] = health_monitor(monitor);
+    }
+    document
+}
+
+/// A document has one granularity: that of the family that has one.
+fn source_network(network: SourceNetwork) -> Value {
+    let mut document = json!({ "type": "SOURCE_IP", "persistence_timeout": network.timeout.as_secs() });
+    if network.v4_prefix != SourceNetwork::default().v4_prefix {
+        let bits = u32::MAX.checked_shl(32 - u32::from(network.v4_prefix)).unwrap_or(0);
+        document["persistence_granularity"] = json!(Ipv4Addr::from(bits));
+    } else if network.v6_prefix != SourceNetwork::default().v6_prefix {
+        document["persistence_granularity"] = json!(network.v6_prefix.to_string());
     }
     document
 }
@@ -194,6 +210,7 @@ fn health_monitor(monitor: &HealthMonitor) -> Value {
         HealthCheck::Tcp => ("TCP", None),
         HealthCheck::TlsHello => ("TLS-HELLO", None),
         HealthCheck::Ping => ("PING", None),
+        HealthCheck::UdpConnect => ("UDP-CONNECT", None),
     };
     document["type"] = kind.into();
     if let Some(HttpCheck { method, url_path, version, domain_name, expected_codes }) = http {

@@ -34,6 +34,8 @@ const SPARE: usize = 16;
 const READS: usize = 8;
 /// What a target may ask for (`PING`, `SETTINGS`) before it takes the answers.
 const UNSENT: usize = 64 * 1024;
+/// After so long without an error a datagram is taken for delivered.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// A probe under way.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(super) struct Probe {
 enum Stage {
     Connecting,
     Echo(Echo),
+    /// A datagram was sent.
+    Datagram,
     Hello(Vec<u8>),
     Http(Answer),
     /// `None` until the handshake is done and the question asked.
@@ -109,7 +113,7 @@ impl Family {
     /// `None`: for one target alone. An IPv6 socket that was connected over IPv4 is not what it was.
     pub(super) fn of(target: &Target) -> Option<Self> {
         match target.address {
-            _ if *target.check == HealthCheck::Ping => None,
+            _ if matches!(*target.check, HealthCheck::Ping | HealthCheck::UdpConnect) => None,
             IpAddr::V4(_) => Some(Self::V4),
             IpAddr::V6(ip) => ip.to_ipv4_mapped().is_none().then_some(Self::V6),
         }
@@ -152,6 +156,20 @@ fn echo(target: &Target) -> Result<(Socket, Stage), Found> {
     Ok((socket, Stage::Echo(echo)))
 }
 
+/// `UDP-CONNECT`: what Octavia's `udp_check.sh` asks by `nc -uz`. A datagram is sent, and that nobody listens comes back as an
+/// ICMP error; anything else, and silence, is good.
+fn datagram(target: &Target) -> Result<(Socket, Stage), Found> {
+    let ours = |error: io::Error| Found::because(CheckStatus::SocketError, error.to_string());
+    let failed = |error: io::Error| Found::error(CheckStatus::L4Connection, &error);
+    let address = SocketAddr::new(target.address, target.port);
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP)).map_err(ours)?;
+    socket.connect(&address.into()).map_err(failed)?;
+    // One byte, as nc(1): an empty one is the end to some.
+    socket.send(b"X").map_err(failed)?;
+    Ok((socket, Stage::Datagram))
+}
+
 fn connect(target: &Target, kept: Option<Socket>) -> Result<(Socket, Stage), Found> {
     let ours = |error: io::Error| Found::because(CheckStatus::SocketError, error.to_string());
     let address = SocketAddr::new(target.address, target.port);
@@ -181,9 +199,14 @@ impl Probe {
     ) -> Result<Self, Found> {
         let (socket, stage) = match *target.check {
             HealthCheck::Ping => echo(&target)?,
+            HealthCheck::UdpConnect => datagram(&target)?,
             _ => connect(&target, kept)?,
         };
-        let deadline = started + target.timeout;
+        let patience = match *target.check {
+            HealthCheck::UdpConnect => target.timeout.min(SILENCE),
+            _ => target.timeout,
+        };
+        let deadline = started + patience;
         Ok(Self { id, target, socket, started, deadline, stage, unsent: Vec::new(), ended: false })
     }
 
@@ -208,6 +231,8 @@ impl Probe {
     /// What it means that the deadline passes now.
     pub(super) fn late(&self) -> Found {
         let status = match &self.stage {
+            // Nobody has said that there is nobody.
+            Stage::Datagram => return Found::new(CheckStatus::L4Ok),
             Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Timeout,
             Stage::Hello(_) | Stage::Tls(_, None) => CheckStatus::L6Timeout,
             Stage::Http(_) | Stage::Tls(_, Some(_)) => CheckStatus::L7Timeout,
@@ -218,7 +243,7 @@ impl Probe {
     /// What it means that the connection fails now.
     fn failed(&self) -> CheckStatus {
         match &self.stage {
-            Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Connection,
+            Stage::Connecting | Stage::Echo(_) | Stage::Datagram => CheckStatus::L4Connection,
             Stage::Hello(_) | Stage::Tls(_, None) => CheckStatus::L6Response,
             Stage::Http(_) | Stage::Tls(_, Some(_)) => CheckStatus::L7Response,
         }
@@ -282,7 +307,7 @@ impl Probe {
                 self.stage = Stage::Hello(Vec::new());
                 false
             }
-            HealthCheck::Ping => true,
+            HealthCheck::Ping | HealthCheck::UdpConnect => true,
         };
         self.flush()?;
         Ok(done.then(|| Found::new(CheckStatus::L4Ok)))
@@ -336,6 +361,8 @@ impl Probe {
                     tls::judge_hello(begun, ended)
                 }
                 (Stage::Echo(echo), _) => echo.is_reply(bytes).then(|| Found::new(CheckStatus::L4Ok)),
+                // Whatever it says, and if it is nothing, it is there.
+                (Stage::Datagram, _) => Some(Found::new(CheckStatus::L4Ok)),
                 _ => None,
             };
             self.ended |= ended;

@@ -250,6 +250,22 @@ async fn ping() {
     }
 }
 
+#[tokio::test]
+async fn a_datagram_passes_unless_it_is_refused() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let socket = tokio::net::UdpSocket::bind((ip, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let silent = probe(address, HealthCheck::UdpConnect).await;
+        assert_eq!(silent.status, CheckStatus::L4Ok, "{silent}");
+        assert!(silent.duration >= Duration::from_millis(300), "an error has so long to come: {silent}");
+        let mut byte = [0; 2];
+        assert_eq!(socket.recv(&mut byte).await.unwrap(), 1);
+        drop(socket);
+        let refused = probe(address, HealthCheck::UdpConnect).await;
+        assert_eq!(refused.status, CheckStatus::L4Connection, "{refused}");
+    }
+}
+
 /// What a client would be answered with 502 for, whoever asks.
 #[tokio::test]
 async fn an_answer_that_no_client_would_get_is_no_pass() {

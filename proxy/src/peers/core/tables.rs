@@ -44,7 +44,7 @@ impl Tables {
             let cookie_name = match state.persistence() {
                 SessionPersistence::SourceIp => None,
                 SessionPersistence::AppCookie { cookie_name } => Some(cookie_name.as_str().into()),
-                SessionPersistence::HttpCookie => continue,
+                SessionPersistence::HttpCookie | SessionPersistence::SourceNetwork(_) => continue,
             };
             let table = Table { pool, cookie_name };
             let known = before.index.get(&table).map(|&index| &before.list[index].1);

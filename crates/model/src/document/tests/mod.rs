@@ -1,6 +1,7 @@
 //! Documents that are accepted and what becomes of them, and the two ways of a model through JSON.
 #![allow(clippy::unwrap_used)]
 
+mod datagrams;
 mod refusals;
 mod tls;
 
@@ -471,9 +472,9 @@ proptest! {
     }
 }
 
-/// A load balancer with TLS and logs.
+/// A load balancer with TLS, UDP and logs.
 fn in_full(seed: u64) -> LoadBalancer {
-    let shape = arbitrary::Shape { tls: true, flow_logs: true, ..arbitrary::Shape::default() };
+    let shape = arbitrary::Shape { tls: true, udp: true, flow_logs: true, ..arbitrary::Shape::default() };
     arbitrary::Generator::new(seed).load_balancer(&shape)
 }
 

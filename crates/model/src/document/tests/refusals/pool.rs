@@ -6,8 +6,8 @@ use super::*;
 fn pools() {
     let at = |name: &str| format!("{POOL}/{name}");
     for (name, value, reason) in [
-        ("protocol", json!("TERMINATED_HTTPS"), "must be one of HTTP, HTTPS, TCP, PROXY, PROXYV2"),
-        ("protocol", json!("UDP"), "not supported yet"),
+        ("protocol", json!("TERMINATED_HTTPS"), "must be one of HTTP, HTTPS, TCP, PROXY, PROXYV2, UDP"),
+        ("protocol", json!("SCTP"), "SCTP is not supported yet"),
         ("protocol", Value::Null, "is required"),
         (
             "lb_algorithm",
@@ -69,7 +69,7 @@ fn session_persistence() {
         (json!({ "type": "APP_COOKIE", "cookie_name": "a b" }), "cookie_name", "must be a token"),
         (json!({ "type": "APP_COOKIE", "cookie_name": "a;b" }), "cookie_name", "must be a token"),
         (json!({ "type": "HTTP_COOKIE", "cookie_name": "SRV" }), "cookie_name", "only for type APP_COOKIE"),
-        (json!({ "type": "SOURCE_IP", "persistence_timeout": 60 }), "persistence_timeout", "UDP and SCTP"),
+        (json!({ "type": "SOURCE_IP", "persistence_timeout": 60 }), "persistence_timeout", "UDP"),
         (
             json!({ "type": "SOURCE_IP", "persistence_granularity": "255.0.0.0" }),
             "persistence_granularity",
@@ -134,7 +134,7 @@ fn health_monitors() {
         ("id", Value::Null, "is required"),
         ("type", Value::Null, "is required"),
         ("type", json!("SCTP"), "SCTP is not supported yet"),
-        ("type", json!("UDP-CONNECT"), "UDP-CONNECT is not supported yet"),
+        ("type", json!("UDP-CONNECT"), "UDP-CONNECT is not for pools of protocol HTTP"),
         ("type", json!("SMTP"), "must be one of HTTP, HTTPS, TCP, TLS-HELLO, PING"),
         ("delay", json!(0), "integer from 1"),
         ("delay", Value::Null, "is required"),

@@ -1,0 +1,140 @@
+//! What is forwarded where, as the helper is told it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
+};
+
+use amphora_model::{LbAlgorithm, Pool, SessionPersistence, Transport};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::snapshot::{ListenerPlan, PoolPlan, Snapshot};
+
+/// Every listener of datagrams.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// One for each listener.
+    pub services: Vec<Service>,
+}
+
+/// A listener, and the members that it forwards to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// The listener's id.
+    pub listener: Uuid,
+    /// Where it is reached.
+    pub addresses: Vec<SocketAddr>,
+    /// `connection_limit`: flows at once.
+    pub limit: Option<u32>,
+    /// `allowed_cidrs`: networks and the lengths of their prefixes; empty allows everyone.
+    pub allowed: Vec<(IpAddr, u8)>,
+    /// `lb_algorithm`.
+    pub algorithm: Algorithm,
+    /// `session_persistence`.
+    pub persistence: Option<Persistence>,
+    /// Those that are up, in the order of the document.
+    pub members: Vec<Target>,
+}
+
+/// How a member is chosen for a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The one with the fewest flows for its weight.
+    LeastConnections,
+    /// By a hash of the client's address.
+    SourceIp,
+}
+
+/// For how long flows of a client's network go to one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Seconds after the last new flow.
+    pub timeout: u64,
+    /// The length of the prefix of IPv4 clients.
+    pub v4: u8,
+    /// The same of IPv6.
+    pub v6: u8,
+}
+
+/// A member that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The member's id.
+    pub member: Uuid,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// `weight`; 0 keeps what it has, and gets nothing new but by persistence.
+    pub weight: u16,
+    /// `backup`.
+    pub backup: bool,
+}
+
+impl Plan {
+    /// What a snapshot says, with the health that its members have now.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            services: services(snapshot).map(|(listener, pool)| service(snapshot, listener, pool)).collect(),
+        }
+    }
+}
+
+/// The listeners of datagrams, each with its pool.
+pub(super) fn services(snapshot: &Snapshot) -> impl Iterator<Item = (&ListenerPlan, Option<usize>)> {
+    let datagram = |listener: &&ListenerPlan| listener.protocol.transport() == Transport::Udp;
+    snapshot.listeners.iter().map(|plan| &**plan).filter(datagram).map(|plan| (plan, plan.default_pool))
+}
+
+/// Whether a load balancer has any.
+pub(super) fn has_services(snapshot: &Snapshot) -> bool {
+    services(snapshot).next().is_some()
+}
+
+/// Another whenever a member of a pool of a service has gone up or down.
+pub(super) fn epoch(snapshot: &Snapshot) -> u64 {
+    let pools = services(snapshot).filter_map(|(_, pool)| snapshot.pools.get(pool?));
+    pools.fold(0, |sum, pool| sum.wrapping_add(pool.state.epoch.load(Ordering::Acquire)))
+}
+
+fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) -> Service {
+    let model = snapshot.model.as_deref();
+    let id = listener.state.id;
+    let configured = model.and_then(|model| model.listeners.iter().find(|listener| listener.id == id));
+    let allowed = configured.into_iter().flat_map(|listener| &listener.allowed_cidrs);
+    let plan = pool.and_then(|index| snapshot.pools.get(index));
+    let configured: Option<&Pool> = pool.zip(model).and_then(|(index, model)| model.pools.get(index));
+    Service {
+        listener: id.0,
+        addresses: listener.bindings.iter().map(|binding| binding.address).collect(),
+        limit: listener.connection_limit,
+        allowed: allowed.map(|network| (network.network(), network.prefix_len())).collect(),
+        algorithm: match plan.map(|plan| plan.algorithm) {
+            Some(LbAlgorithm::LeastConnections) => Algorithm::LeastConnections,
+            Some(LbAlgorithm::SourceIp | LbAlgorithm::SourceIpPort) => Algorithm::SourceIp,
+            Some(LbAlgorithm::RoundRobin) | None => Algorithm::RoundRobin,
+        },
+        persistence: match configured.and_then(|pool| pool.session_persistence.as_ref()) {
+            Some(SessionPersistence::SourceNetwork(network)) => Some(Persistence {
+                timeout: network.timeout.as_secs(),
+                v4: network.v4_prefix,
+                v6: network.v6_prefix,
+            }),
+            _ => None,
+        },
+        members: plan.map(|plan| targets(plan)).unwrap_or_default(),
+    }
+}
+
+fn targets(pool: &PoolPlan) -> Vec<Target> {
+    let usable = pool.members.iter().filter(|member| member.is_usable());
+    usable
+        .map(|member| Target {
+            member: member.state.id.0,
+            address: member.address(),
+            weight: member.weight,
+            backup: member.backup,
+        })
+        .collect()
+}

@@ -1,0 +1,415 @@
+//! A plan as rules of nf_tables.
+//!
+//! The first packet of a flow comes through `in`: its address and port lead to the chain of a listener, that to the chain of a
+//! member, which marks the flow and sets its destination. Packets that follow go the same way by conntrack and meet no rule but
+//! those that count. The source of what goes to members becomes the amphora's address, as with IPVS in Octavia's own amphora,
+//! so that answers come back this way.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use amphora_netlink::nft::{
+    Chain, Content, Expression as E, Flow, Header, Hook, Meta, Place, Register as R, Rule, Ruleset, Set,
+    Type, Verdict,
+};
+use uuid::Uuid;
+
+use super::{
+    choice,
+    plan::{Algorithm, Persistence, Plan, Service, Target},
+};
+
+/// Ours alone.
+pub(super) const TABLE: &str = "amphora_datagram";
+/// Sets of marks, each with a counter: first packets of flows; what went to members; what came from them.
+pub(super) const FLOWS: &str = "flows";
+pub(super) const SENT: &str = "sent";
+pub(super) const RECEIVED: &str = "received";
+/// UDP's number.
+pub(super) const UDP: u8 = 17;
+const TCP: u8 = 6;
+/// Clients that a listener remembers, at most; about 150 bytes each.
+const CLIENTS: u32 = 262_144;
+/// Of the hash of clients' addresses: the same on both amphorae of a pair.
+const SEED: u32 = 0x616d_7068;
+
+/// A mark, and whose flows have it.
+pub(super) type Marks = HashMap<(Uuid, Uuid), u32>;
+
+#[derive(Clone, Copy)]
+struct Family {
+    v4: bool,
+}
+
+impl Family {
+    const ALL: [Self; 2] = [Self { v4: true }, Self { v4: false }];
+
+    fn of(address: &IpAddr) -> Self {
+        Self { v4: address.is_ipv4() }
+    }
+
+    fn has(self, address: &SocketAddr) -> bool {
+        address.is_ipv4() == self.v4
+    }
+
+    fn name(self) -> &'static str {
+        if self.v4 { "4" } else { "6" }
+    }
+
+    fn key(self) -> Type {
+        if self.v4 { Type::IPV4 } else { Type::IPV6 }
+    }
+
+    fn bytes(self) -> u32 {
+        if self.v4 { 4 } else { 16 }
+    }
+
+    /// Goes on with packets of the family.
+    fn is(self) -> [E; 2] {
+        [E::Meta(Meta::Family, R(0)), E::Equal(R(0), vec![if self.v4 { 2 } else { 10 }])]
+    }
+
+    fn source(self, to: R) -> E {
+        E::Payload(Header::Network, if self.v4 { 12 } else { 8 }, self.bytes(), to)
+    }
+
+    fn mask(self, prefix: u8) -> Vec<u8> {
+        let bits = |byte: u32| u32::from(prefix).saturating_sub(byte * 8).min(8);
+        (0..self.bytes()).map(|byte| !(0xff_u16 >> bits(byte)) as u8).collect()
+    }
+
+    /// The network of the client, in the registers from this on.
+    fn client(self, prefix: u8) -> Vec<E> {
+        let mut client = self.is().to_vec();
+        client.push(self.source(R(0)));
+        if u32::from(prefix) < self.bytes() * 8 {
+            client.push(E::Mask(R(0), self.mask(prefix)));
+        }
+        client
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// The marks of all members of all listeners. They follow from the ids, so that flows keep their meaning when the proxy starts
+/// anew.
+pub(super) fn marks(plan: &Plan) -> Marks {
+    let mut marks = Marks::new();
+    let mut taken = HashMap::new();
+    for service in &plan.services {
+        for target in &service.members {
+            let whose = (service.listener, target.member);
+            let ids = whose.0.as_bytes().iter().chain(whose.1.as_bytes());
+            // FNV-1a.
+            let mut mark =
+                ids.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+            while mark == 0 || taken.get(&mark).is_some_and(|other| *other != whose) {
+                mark = mark.wrapping_add(1);
+            }
+            taken.insert(mark, whose);
+            marks.insert(whose, mark);
+        }
+    }
+    marks
+}
+
+fn mark_bytes(mark: u32) -> Vec<u8> {
+    mark.to_ne_bytes().to_vec()
+}
+
+fn goto(chain: String) -> Verdict {
+    Verdict::Goto(chain)
+}
+
+fn member_chain(mark: u32) -> String {
+    format!("m_{mark:08x}")
+}
+
+/// The map of the clients that a listener remembers, if it does.
+pub(super) fn clients(service: &Service) -> Vec<String> {
+    let map = |persistence| Family::ALL.map(|family| clients_of(service, persistence, family)).to_vec();
+    service.persistence.map(map).unwrap_or_default()
+}
+
+fn clients_of(service: &Service, persistence: Persistence, family: Family) -> String {
+    let (prefix, timeout) = (prefix(persistence, family), persistence.timeout);
+    format!("p{}_{}_{prefix}_{timeout}", family.name(), service.listener.simple())
+}
+
+fn prefix(persistence: Persistence, family: Family) -> u8 {
+    if family.v4 { persistence.v4 } else { persistence.v6 }
+}
+
+/// The table; empty when nothing is forwarded. `flows` are the flows that each mark has.
+pub(super) fn render(plan: &Plan, marks: &Marks, flows: &HashMap<u32, u64>) -> Ruleset {
+    let mut table = Table::default();
+    if plan.services.is_empty() {
+        return table.0;
+    }
+    table.base();
+    let every: Vec<_> = marks.values().copied().map(mark_bytes).collect();
+    for counted in [FLOWS, SENT, RECEIVED] {
+        table.set(counted, (Type::MARK, 4), Content::Counted(sorted(every.clone())));
+    }
+    for family in Family::ALL {
+        let mut rows = BTreeMap::new();
+        for service in &plan.services {
+            let addresses = service.addresses.iter().filter(|address| family.has(address));
+            for address in addresses {
+                let mut key = vec![UDP, 0, 0, 0];
+                key.extend(octets(address.ip()));
+                key.extend(address.port().to_be_bytes());
+                key.extend([0, 0]);
+                rows.insert(key, goto(listener_chain(service, family)));
+            }
+        }
+        let key = Type::TRANSPORT.and(family.key()).and(Type::PORT);
+        table.set(services_map(family), (key, 8 + family.bytes()), Content::Verdicts(rows));
+        for service in &plan.services {
+            if service.addresses.iter().any(|address| family.has(address)) {
+                table.service(service, family, marks, flows);
+            }
+        }
+    }
+    table.0
+}
+
+fn sorted(mut keys: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    keys.sort_unstable();
+    keys
+}
+
+fn services_map(family: Family) -> &'static str {
+    if family.v4 { "services4" } else { "services6" }
+}
+
+fn listener_chain(service: &Service, family: Family) -> String {
+    format!("l{}_{}", family.name(), service.listener.simple())
+}
+
+#[derive(Default)]
+struct Table(Ruleset);
+
+impl Table {
+    fn chain(&mut self, name: impl Into<String>, hook: Option<Hook>, rules: Vec<Rule>) {
+        self.0.chains.insert(name.into(), Chain { hook, rules });
+    }
+
+    fn set(&mut self, name: impl Into<String>, key: (Type, u32), content: Content) {
+        self.0.sets.insert(name.into(), Set { key, content });
+    }
+
+    /// Where packets come in, are counted, and leave.
+    fn base(&mut self) {
+        let hook = |kind, place, priority| Some(Hook { kind, place, priority });
+        // What has NAT follows all flows; those of TCP, which end here, are none of its business.
+        let tcp = [E::Meta(Meta::Transport, R(0)), E::Equal(R(0), vec![TCP]), E::NotFollowed];
+        self.chain("raw_in", hook("filter", Place::Prerouting, -300), vec![tcp.to_vec()]);
+        self.chain("raw_out", hook("filter", Place::Output, -300), vec![tcp.to_vec()]);
+        let dispatch = |family: Family| {
+            let to = R(1 + family.bytes() as u8 / 4);
+            let mut rule = family.is().to_vec();
+            rule.push(E::Meta(Meta::Transport, R(0)));
+            let offset = if family.v4 { 16 } else { 24 };
+            rule.push(E::Payload(Header::Network, offset, family.bytes(), R(1)));
+            rule.push(E::Payload(Header::Transport, 2, 2, to));
+            rule.push(E::VerdictMap(R(0), services_map(family).to_owned()));
+            rule
+        };
+        self.chain("in", hook("nat", Place::Prerouting, -100), Family::ALL.map(dispatch).to_vec());
+        let ours = |set: &str| [E::LoadFlow(Flow::Mark, R(0)), E::InSet(R(0), set.to_owned())];
+        let out = [&ours(FLOWS)[..], &[E::Masquerade]].concat();
+        self.chain("out", hook("nat", Place::Postrouting, 100), vec![out]);
+        let direction = |which, set| {
+            let direction = [E::LoadFlow(Flow::Direction, R(0)), E::Equal(R(0), vec![which])];
+            [&direction[..], &ours(set)].concat()
+        };
+        let across = vec![direction(0, SENT), direction(1, RECEIVED)];
+        self.chain("across", hook("filter", Place::Forward, 0), across);
+    }
+
+    fn service(&mut self, service: &Service, family: Family, marks: &Marks, flows: &HashMap<u32, u64>) {
+        let members: Vec<Target> =
+            service.members.iter().copied().filter(|member| family.has(&member.address)).collect();
+        let mark =
+            |member: &Target| marks.get(&(service.listener, member.member)).copied().unwrap_or_default();
+        let mut rules = Vec::new();
+        if let Some(limit) = service.limit {
+            let set = format!("c_{}_{limit}", service.listener.simple());
+            self.set(&set, (Type::TRANSPORT, 1), Content::Flows { size: 1 });
+            rules.push(vec![E::Meta(Meta::Transport, R(0)), E::MoreThan(R(0), set, limit), E::Unreachable]);
+        }
+        let persistence = service.persistence.filter(|_| !members.is_empty());
+        if let Some(persistence) = persistence {
+            let map = clients_of(service, persistence, family);
+            let (timeout, size) = (Duration::from_secs(persistence.timeout.max(1)), CLIENTS);
+            self.set(&map, (family.key(), family.bytes()), Content::Remembered { timeout, size });
+            let mut known = family.client(prefix(persistence, family));
+            known.extend([E::Map(R(0), map, R(0)), E::SetMark(R(0))]);
+            rules.push(known);
+            // A member that is gone is not among them, and the next rules choose another.
+            let rows =
+                members.iter().map(|member| (mark_bytes(mark(member)), goto(member_chain(mark(member)))));
+            let present = format!("b{}_{}", family.name(), service.listener.simple());
+            self.set(&present, (Type::MARK, 4), Content::Verdicts(rows.collect()));
+            rules.push(vec![E::LoadFlow(Flow::Mark, R(0)), E::VerdictMap(R(0), present)]);
+        }
+        let chosen = choice::eligible(members.iter().copied());
+        let to_members = |indexes: Vec<usize>| -> Vec<Verdict> {
+            indexes.into_iter().map(|index| goto(member_chain(mark(&chosen[index])))).collect()
+        };
+        let rows = to_members(match service.algorithm {
+            Algorithm::RoundRobin => choice::turns(&chosen),
+            Algorithm::LeastConnections => {
+                let flows: Vec<_> = chosen
+                    .iter()
+                    .map(|member| flows.get(&mark(member)).copied().unwrap_or_default())
+                    .collect();
+                choice::fewest(&chosen, &flows)
+            }
+            Algorithm::SourceIp => choice::places(&chosen),
+        });
+        if !rows.is_empty() {
+            let count = rows.len() as u32;
+            rules.push(match service.algorithm {
+                Algorithm::SourceIp => {
+                    let mut rule = family.is().to_vec();
+                    rule.push(family.source(R(4)));
+                    rule.push(E::Hash(R(4), family.bytes(), count, SEED, R(0)));
+                    rule.push(E::Choose(R(0), rows));
+                    rule
+                }
+                _ => vec![E::Turns(count, R(0)), E::Choose(R(0), rows)],
+            });
+        }
+        // Without a member: that nobody is there, as where no socket is.
+        rules.push(vec![E::Unreachable]);
+        self.allowed(service, family, rules);
+        for member in &members {
+            let mark = mark(member);
+            let mut rules = vec![vec![E::Immediate(R(0), mark_bytes(mark)), E::SetMark(R(0))]];
+            if let Some(persistence) = persistence {
+                let mut remember = family.client(prefix(persistence, family));
+                remember.push(E::Immediate(R(4), mark_bytes(mark)));
+                remember.push(E::Remember(R(0), clients_of(service, persistence, family), R(4)));
+                rules.push(remember);
+            }
+            let mut destination = family.is().to_vec();
+            destination.push(E::Immediate(R(0), octets(member.address.ip())));
+            destination.push(E::Immediate(R(4), member.address.port().to_be_bytes().to_vec()));
+            destination.push(E::ToDestination(family.v4, R(0), R(4)));
+            rules.push(destination);
+            self.chain(member_chain(mark), None, rules);
+        }
+    }
+
+    /// The chain of a listener, for whom it is for.
+    fn allowed(&mut self, service: &Service, family: Family, rules: Vec<Rule>) {
+        let name = listener_chain(service, family);
+        if service.allowed.is_empty() {
+            return self.chain(name, None, rules);
+        }
+        let inner = format!("a{}_{}", family.name(), service.listener.simple());
+        let networks = service.allowed.iter().filter(|(network, _)| Family::of(network).v4 == family.v4);
+        let mut gate: Vec<Rule> = networks
+            .map(|(network, prefix)| {
+                let mut rule = family.client(*prefix);
+                rule.push(E::Equal(R(0), octets(*network)));
+                rule.push(E::Verdict(goto(inner.clone())));
+                rule
+            })
+            .collect();
+        gate.push(vec![E::Verdict(Verdict::Drop)]);
+        self.chain(name, None, gate);
+        self.chain(inner, None, rules);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn target(number: u128, address: &str) -> Target {
+        Target {
+            member: Uuid::from_u128(number),
+            address: address.parse().unwrap(),
+            weight: 1,
+            backup: false,
+        }
+    }
+
+    fn service(listener: u128, members: Vec<Target>) -> Service {
+        Service {
+            listener: Uuid::from_u128(listener),
+            addresses: ["203.0.113.50:53", "[2001:db8::50]:53"].map(|text| text.parse().unwrap()).to_vec(),
+            limit: None,
+            allowed: Vec::new(),
+            algorithm: Algorithm::RoundRobin,
+            persistence: None,
+            members,
+        }
+    }
+
+    fn rendered(services: Vec<Service>) -> (Ruleset, Marks) {
+        let plan = Plan { services };
+        let marks = marks(&plan);
+        (render(&plan, &marks, &HashMap::new()), marks)
+    }
+
+    #[test]
+    fn nothing_is_written_of_nothing() {
+        assert_eq!(rendered(Vec::new()).0, Ruleset::default());
+    }
+
+    #[test]
+    fn a_family_without_members_is_unreachable() {
+        let (table, _) = rendered(vec![service(1, vec![target(1, "10.9.0.2:53")])]);
+        let chain = |family: &str| &table.chains[&format!("l{family}_{:032x}", 1)].rules;
+        assert_eq!(chain("6"), &[vec![E::Unreachable]]);
+        assert_eq!(chain("4").len(), 2);
+    }
+
+    #[test]
+    fn marks_are_of_the_ids_and_of_one_member_each() {
+        let members = || (1..200).map(|number| target(number, "10.9.0.2:53")).collect::<Vec<_>>();
+        let (_, all) = rendered(vec![service(1, members()), service(2, members())]);
+        let different: std::collections::HashSet<_> = all.values().collect();
+        assert_eq!(different.len(), 2 * 199);
+        let (_, fewer) = rendered(vec![service(2, members()[7..9].to_vec())]);
+        assert!(fewer.iter().all(|(whose, mark)| all[whose] == *mark));
+    }
+
+    #[test]
+    fn masks_are_of_prefixes() {
+        let v4 = Family { v4: true };
+        for (prefix, mask) in [(0, [0; 4]), (1, [128, 0, 0, 0]), (12, [255, 240, 0, 0]), (32, [255; 4])] {
+            assert_eq!(v4.mask(prefix), mask);
+        }
+        assert_eq!(Family { v4: false }.mask(64), [[255; 8], [0; 8]].concat());
+    }
+
+    #[test]
+    fn what_does_not_change_is_not_written() {
+        let one = service(1, vec![target(1, "10.9.0.2:53"), target(2, "10.9.0.3:53")]);
+        let mut other = one.clone();
+        other.listener = Uuid::from_u128(2);
+        other.addresses = vec!["203.0.113.50:54".parse().unwrap()];
+        let (before, _) = rendered(vec![one.clone()]);
+        let (after, _) = rendered(vec![one.clone(), other]);
+        for (name, chain) in &before.chains {
+            assert_eq!(after.chains[name], *chain, "{name}");
+        }
+        assert!(before.changes(TABLE, Some(&before)).is_empty());
+        assert!(!after.changes(TABLE, Some(&before)).is_empty());
+    }
+}

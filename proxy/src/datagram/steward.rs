@@ -1,0 +1,332 @@
+//! What the helper keeps of the kernel: the table as it was written last, what was counted, whose flows are to end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use amphora_netlink::{
+    NetError,
+    nft::{Batch, Conntrack, Counted, FlowEntry, Nft, Ruleset},
+};
+use uuid::Uuid;
+
+use super::{
+    plan::{Algorithm, Plan},
+    render::{self, FLOWS, Marks, RECEIVED, SENT, TABLE, UDP},
+    wire::Count,
+};
+
+/// How often flows are counted and the table is looked at; less often where the list of flows takes long.
+const TURN: Duration = Duration::from_secs(1);
+/// A list of flows may take that part of the time.
+const SHARE: u32 = 20;
+
+/// Everything about forwarding in one network namespace.
+#[derive(Debug)]
+pub(super) struct Steward {
+    nft: Nft,
+    conntrack: Conntrack,
+    forwarding: [Switch; 2],
+    plan: Plan,
+    marks: Marks,
+    /// The table as it is; `None`: whatever a predecessor has left.
+    written: Option<Ruleset>,
+    /// By this it is told whether another hand was there.
+    seen: (u32, Vec<u8>),
+    /// Where listeners were that have gone: their flows end.
+    former: HashSet<SocketAddr>,
+    meters: HashMap<(Uuid, Uuid), Meter>,
+    due: Instant,
+}
+
+/// What was counted for a listener and a member.
+#[derive(Debug, Default)]
+struct Meter {
+    /// What the kernel's counters said last: of `FLOWS`, `SENT`, `RECEIVED`.
+    raw: [u64; 3],
+    /// What was not told yet.
+    grown: [u64; 3],
+    flows: u64,
+}
+
+impl Meter {
+    /// A counter that says less has begun anew.
+    fn take(&mut self, which: usize, now: u64) {
+        let before = std::mem::replace(&mut self.raw[which], now);
+        self.grown[which] += if now < before { now } else { now - before };
+    }
+}
+
+impl Steward {
+    /// Opens all that it needs, while it may.
+    pub(super) fn new(now: Instant) -> Result<Self, NetError> {
+        Ok(Self {
+            nft: Nft::open()?,
+            conntrack: Conntrack::open()?,
+            forwarding: [Switch::open("net.ipv4.ip_forward"), Switch::open("net.ipv6.conf.all.forwarding")],
+            plan: Plan::default(),
+            marks: Marks::new(),
+            written: None,
+            seen: (0, Vec::new()),
+            former: HashSet::new(),
+            meters: HashMap::new(),
+            due: now,
+        })
+    }
+
+    /// When [`turn`](Self::turn) is to be called; `None` while nothing is forwarded.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.plan.services.is_empty() || !self.former.is_empty()).then_some(self.due)
+    }
+
+    /// Forwards by this plan from now on, and ends the flows of members that it does not have.
+    pub(super) fn apply(&mut self, plan: Plan) -> Result<(), String> {
+        if plan == self.plan && self.written.is_some() {
+            return Ok(());
+        }
+        for (switch, v4) in self.forwarding.iter_mut().zip([true, false]) {
+            let wanted = |address: &SocketAddr| address.is_ipv4() == v4;
+            if plan.services.iter().flat_map(|service| &service.addresses).any(wanted) {
+                switch.turn_on()?;
+            }
+        }
+        // What goes with its elements is read before.
+        self.count().map_err(|error| error.to_string())?;
+        let marks = render::marks(&plan);
+        self.write(&plan, &marks).map_err(|error| error.to_string())?;
+        let before = std::mem::replace(&mut self.plan, plan);
+        self.marks = marks;
+        let addresses = |plan: &Plan| -> HashSet<SocketAddr> {
+            plan.services.iter().flat_map(|service| service.addresses.iter().copied()).collect()
+        };
+        let present = addresses(&self.plan);
+        self.former.extend(addresses(&before));
+        self.former.retain(|address| !present.contains(address));
+        // It is written: what fails from here on is tried again in the next turn.
+        let followed = self.forget_clients().and_then(|()| self.look_at_flows().map(drop));
+        if let Err(error) = followed {
+            tracing::warn!(%error, "flows of members that are gone may go on for a moment");
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, plan: &Plan, marks: &Marks) -> Result<(), NetError> {
+        let flows = self.flows();
+        let ruleset = render::render(plan, marks, &flows);
+        if self.written.as_ref() == Some(&ruleset) {
+            return Ok(());
+        }
+        let empty = ruleset.chains.is_empty();
+        let nothing = empty && self.written.as_ref().is_none_or(|written| written.chains.is_empty());
+        if nothing && self.nft.fingerprint(TABLE).is_ok_and(|seen| seen.is_empty()) {
+            // Where nothing is forwarded nothing is touched.
+            self.written = Some(ruleset);
+            return Ok(());
+        }
+        let made = match empty {
+            true => self.nft.commit(&Batch::removal(TABLE)),
+            false => {
+                let before = self.written.as_ref().filter(|written| !written.chains.is_empty());
+                self.nft.commit(&ruleset.changes(TABLE, before)).or_else(|error| {
+                    // Another hand may have been there.
+                    if before.is_none() {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, "nf_tables was not as it was written: it is written anew");
+                    self.nft.commit(&ruleset.changes(TABLE, None))
+                })
+            }
+        };
+        made?;
+        self.written = Some(ruleset);
+        self.seen = (self.nft.generation()?, self.nft.fingerprint(TABLE)?);
+        Ok(())
+    }
+
+    fn flows(&self) -> HashMap<u32, u64> {
+        let of = |whose| Some((*self.marks.get(whose)?, self.meters.get(whose)?.flows));
+        self.meters.keys().filter_map(of).collect()
+    }
+
+    /// What is done every second.
+    pub(super) fn turn(&mut self, now: Instant) {
+        let turned = self.repair().and_then(|()| {
+            let took = self.look_at_flows()?;
+            self.former.clear();
+            self.due = now + TURN.max(took * SHARE);
+            if self.plan.services.iter().any(|service| service.algorithm == Algorithm::LeastConnections) {
+                let (plan, marks) = (self.plan.clone(), self.marks.clone());
+                self.write(&plan, &marks)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = turned {
+            self.due = now + TURN;
+            tracing::warn!(%error, "flows could not be looked at");
+        }
+    }
+
+    /// Writes again what another hand has changed.
+    fn repair(&mut self) -> Result<(), NetError> {
+        if self.plan.services.is_empty() || self.nft.generation()? == self.seen.0 {
+            return Ok(());
+        }
+        let (generation, fingerprint) = (self.nft.generation()?, self.nft.fingerprint(TABLE)?);
+        if fingerprint == self.seen.1 {
+            self.seen.0 = generation;
+            return Ok(());
+        }
+        tracing::warn!("another hand has changed the table {TABLE} of nf_tables: it is written anew");
+        self.written = None;
+        let (plan, marks) = (self.plan.clone(), self.marks.clone());
+        self.write(&plan, &marks)
+    }
+
+    /// Clients that a member was remembered for that is gone choose anew.
+    fn forget_clients(&mut self) -> Result<(), NetError> {
+        for service in &self.plan.services {
+            let present: HashSet<u32> = service
+                .members
+                .iter()
+                .filter_map(|member| self.marks.get(&(service.listener, member.member)).copied())
+                .collect();
+            for map in render::clients(service) {
+                if self.written.as_ref().is_none_or(|written| !written.sets.contains_key(&map)) {
+                    continue;
+                }
+                let clients = self.nft.remembered(TABLE, &map)?;
+                let gone: Vec<_> = clients
+                    .into_iter()
+                    .filter(|(_, mark)| !present.contains(mark))
+                    .map(|(key, _)| key)
+                    .collect();
+                // One that ends meanwhile would refuse the others.
+                for key in gone {
+                    match self.nft.commit(&Batch::forget(TABLE, &map, &[key])) {
+                        Err(error)
+                            if error.errno().is_some_and(|errno| errno == nix::errno::Errno::ENOENT) => {}
+                        forgotten => forgotten?,
+                    }
+                    self.seen.0 = self.nft.generation()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts flows, and ends those to members that are not there. How long the list took.
+    fn look_at_flows(&mut self) -> Result<Duration, NetError> {
+        let began = crate::net::now();
+        let mut allowed: HashMap<SocketAddr, HashMap<SocketAddr, (Uuid, Uuid)>> = HashMap::new();
+        for service in &self.plan.services {
+            for address in &service.addresses {
+                let members =
+                    service.members.iter().filter(|member| member.address.is_ipv4() == address.is_ipv4());
+                let members = members.map(|member| (member.address, (service.listener, member.member)));
+                allowed.entry(*address).or_default().extend(members);
+            }
+        }
+        let former = &self.former;
+        let ours = |flow: &FlowEntry| {
+            let to = flow.original.destination;
+            flow.transport == UDP && (allowed.contains_key(&to) || former.contains(&to))
+        };
+        let flows = self.conntrack.list(ours)?;
+        let took = crate::net::now().saturating_duration_since(began);
+        self.meters.values_mut().for_each(|meter| meter.flows = 0);
+        for flow in flows {
+            let whose =
+                allowed.get(&flow.original.destination).and_then(|members| members.get(&flow.reply.source));
+            match whose {
+                Some(whose) => self.meters.entry(*whose).or_default().flows += 1,
+                None => self.conntrack.delete(&flow)?,
+            }
+        }
+        Ok(took)
+    }
+
+    /// Reads the counters.
+    pub(super) fn count(&mut self) -> Result<(), NetError> {
+        if self.written.as_ref().is_none_or(|written| written.chains.is_empty()) {
+            return Ok(());
+        }
+        let whose: HashMap<u32, (Uuid, Uuid)> =
+            self.marks.iter().map(|(whose, mark)| (*mark, *whose)).collect();
+        for (which, set) in [FLOWS, SENT, RECEIVED].into_iter().enumerate() {
+            let counters = match self.nft.counters(TABLE, set) {
+                // It will be written anew.
+                Err(error) if error.errno().is_some_and(|errno| errno == nix::errno::Errno::ENOENT) => {
+                    return Ok(());
+                }
+                counters => counters?,
+            };
+            for (mark, Counted { packets, bytes }) in counters {
+                let mark = mark.try_into().map(u32::from_ne_bytes).unwrap_or_default();
+                if let Some(whose) = whose.get(&mark) {
+                    self.meters
+                        .entry(*whose)
+                        .or_default()
+                        .take(which, if which == 0 { packets } else { bytes });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was counted since the last call.
+    pub(super) fn counts(&mut self) -> Vec<Count> {
+        let marks = &self.marks;
+        let counts = self.meters.iter_mut().map(|((listener, member), meter)| {
+            let [begun, sent, received] = std::mem::take(&mut meter.grown);
+            Count { listener: *listener, member: *member, begun, sent, received, flows: meter.flows }
+        });
+        let counts = counts.collect();
+        self.meters.retain(|whose, _| marks.contains_key(whose));
+        counts
+    }
+}
+
+/// A setting of the network namespace without which nothing is forwarded.
+#[derive(Debug)]
+struct Switch {
+    name: &'static str,
+    file: io::Result<File>,
+}
+
+impl Switch {
+    #[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
+    fn open(name: &'static str) -> Self {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let file = OpenOptions::new().read(true).write(true).open(&path).or_else(|_| File::open(&path));
+        Self { name, file }
+    }
+
+    fn turn_on(&mut self) -> Result<(), String> {
+        let name = self.name;
+        let file = self.file.as_mut().map_err(|error| format!("{name} cannot be read: {error}"))?;
+        let mut value = [0; 1];
+        let mut turn = || -> io::Result<bool> {
+            file.seek(SeekFrom::Start(0))?;
+            file.read_exact(&mut value)?;
+            if value == *b"0" {
+                file.seek(SeekFrom::Start(0))?;
+                file.write_all(b"1\n")?;
+                return Ok(true);
+            }
+            Ok(false)
+        };
+        match turn() {
+            Ok(turned) => {
+                if turned {
+                    tracing::info!("{name} is on: datagrams are forwarded");
+                }
+                Ok(())
+            }
+            Err(error) => Err(format!("{name} is 0, and cannot be set: {error}")),
+        }
+    }
+}
