@@ -176,16 +176,13 @@ async fn neither_api_overwrites_the_others_load_balancer() {
 async fn a_text_has_its_own_certificates() {
     let agent = TestAgent::new().await;
     let bind = format!(" ssl crt-list /var/lib/octavia/certs/{LB}/44444444-4444-4444-8444-444444444444.pem");
-    let https = text(&bind).replace(
-        "    mode http\n    default",
-        "    redirect scheme https if !{ ssl_fc }\n    mode http\n    default",
-    );
+    let https = text(&bind).replace("    bind ", "    redirect scheme https if !{ ssl_fc }\n    bind ");
     let list = certificate("44444444-4444-4444-8444-444444444444.pem");
     let (status, words) = said(&agent.put(UPLOAD, &https).await);
-    assert!(status == 400 && words.contains("line 19") && words.contains("not there"), "{words}");
+    assert!(status == 400 && words.contains("line 20") && words.contains("not there"), "{words}");
     agent.put(&list, &format!("/var/lib/octavia/certs/{LB}/abc.pem\n")).await;
     let (status, words) = said(&agent.put(UPLOAD, &https).await);
-    assert!(status == 400 && words.contains("line 19") && words.contains("abc.pem"), "{words}");
+    assert!(status == 400 && words.contains("line 20") && words.contains("abc.pem"), "{words}");
     agent.put(&certificate("abc.pem"), "garbage").await;
     let (status, words) = said(&agent.put(UPLOAD, &https).await);
     assert!(status == 400 && words.contains("abc.pem cannot be used"), "{words}");
