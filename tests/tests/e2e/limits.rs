@@ -130,7 +130,10 @@ async fn places_are_passed_on_one_by_one_among_listeners() {
         })
         .await;
         clients.remove(served);
-        assert!(connections(&proxy.stats().await) <= 24);
+        // Listeners are counted one after the other, so that one look can find a connection that ended and the one that has
+        // its place; of those who stay there are as many as there may be.
+        let places = clients.len().min(24) as u64;
+        proxy.until("the place is taken again", |stats| connections(stats) == places).await;
     }
 }
 
