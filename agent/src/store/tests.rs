@@ -168,7 +168,7 @@ fn counters_are_replaced_whole() {
     f.store.write_counters(b"{}").unwrap();
     f.store.write_counters(b"[]").unwrap();
     assert_eq!(f.store.read_counters().unwrap(), bytes("[]"));
-    assert_eq!(f.files(), [COUNTERS]);
+    assert_eq!(f.files(), [single::COUNTERS]);
 }
 
 /// A file system of 256 KiB, which goes when this does; `None`, told loudly, where it may not be mounted.
