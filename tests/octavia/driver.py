@@ -3,7 +3,7 @@
 
 Each line of standard input is a JSON object `{"call": name, ...}`; the answer is a line of JSON: `{"ok": ...}`, or `{"error": name}`
 with the name of what was raised. The arguments are a JSON object: `ca`, `client` (certificate and key in one PEM), `base_path`,
-`amphora`. Runs in an environment that has the package octavia (19.0.0), and needs no database: model objects are in memory.
+`amphora` and `other` (ids of this one and of the other one of a pair), `role` (STANDALONE, or MASTER or BACKUP of a pair). Runs in an environment that has the package octavia (19.0.0), and needs no database: model objects are in memory.
 """
 
 import json
@@ -50,6 +50,7 @@ def driver():
     }
     for name, value in group.items():
         conf.set_override(name, value, group="haproxy_amphora")
+    conf.set_override("vrrp_check_interval", 1, group="keepalived_vrrp")
     conf.set_override("cert_manager", "local_cert_manager", group="certificates")
     from octavia.amphorae.drivers.haproxy import rest_api_driver
 
@@ -61,11 +62,25 @@ def driver():
 class Controller:
     def __init__(self):
         self.driver = driver()
-        self.amphora = models.Amphora(
-            id=ARGUMENTS["amphora"], lb_network_ip="127.0.0.1", status="ALLOCATED", vrrp_ip="10.77.0.101",
-            vrrp_port_id="port", ha_ip="10.77.0.100", role="STANDALONE", vrrp_interface="eth1",
-        )
-        self.amphora.api_version = None
+        second = ARGUMENTS["role"] == "BACKUP"
+        both = [self.model(ARGUMENTS["amphora"], second), self.model(ARGUMENTS["other"], not second)]
+        self.amphora = both[0]
+        self.amphora.role = ARGUMENTS["role"]
+        self.pair = both if ARGUMENTS["role"] != "STANDALONE" else both[:1]
+        self.group = models.LoadBalancer(
+            id="lb", vip=models.Vip(ip_address="10.77.0.100"), amphorae=both,
+            vrrp_group=models.VRRPGroup(
+                vrrp_group_name="33333333333343338333333333333333", vrrp_auth_type="PASS", vrrp_auth_pass="3333333",
+                advert_int=1))
+
+    @staticmethod
+    def model(amphora_id, second):
+        amphora = models.Amphora(
+            id=amphora_id, lb_network_ip="127.0.0.1", status="ALLOCATED", vrrp_port_id="port", ha_ip="10.77.0.100",
+            vrrp_ip="10.77.0.102" if second else "10.77.0.101", vrrp_interface="eth1", vrrp_id=1,
+            vrrp_priority=90 if second else 100)
+        amphora.api_version = None
+        return amphora
 
     @property
     def client(self):
@@ -74,7 +89,8 @@ class Controller:
 
     def load_balancer(self, doc):
         lb = render.load_balancer_model(doc)
-        lb.amphorae = [self.amphora]
+        lb.amphorae = self.pair
+        lb.topology = "ACTIVE_STANDBY" if len(self.pair) > 1 else "SINGLE"
         pools = {pool.id: pool for pool in lb.pools}
         for pool_doc in doc.get("pools", []):
             if monitor := pool_doc.get("healthmonitor"):
@@ -120,22 +136,14 @@ class Controller:
         """The driver never asks for it, but the API has it."""
         self.client._action("stop", self.amphora, lb["id"])
 
-    def start_vrrp(self, peer, **_):
-        self.amphora.vrrp_id, self.amphora.vrrp_priority = 1, 100
-        other = models.Amphora(vrrp_ip=peer, vrrp_interface="eth1", vrrp_id=1, vrrp_priority=90, status="ALLOCATED")
-        self.pair = models.LoadBalancer(
-            id="lb", vip=models.Vip(ip_address="10.77.0.100"), amphorae=[self.amphora, other],
-            vrrp_group=models.VRRPGroup(
-                vrrp_group_name="33333333333343338333333333333333", vrrp_auth_type="PASS", vrrp_auth_pass="3333333",
-                advert_int=1))
+    def start_vrrp(self, **_):
         subnet = {"ip_address": "10.77.0.100", "cidr": "10.77.0.0/24", "gateway_ip": "10.77.0.1", "host_routes": []}
         networks = {self.amphora.id: {"vip_subnet": subnet, "additional_vip_data": []}}
-        self.driver.update_vrrp_conf(self.pair, networks, self.amphora)
+        self.driver.update_vrrp_conf(self.group, networks, self.amphora)
         self.driver.start_vrrp_service(self.amphora)
 
     def reload_vrrp(self, **_):
-        self.pair.amphorae = [self.amphora]
-        self.driver.reload_vrrp_service(self.pair)
+        self.driver.reload_vrrp_service(models.LoadBalancer(amphorae=[self.amphora]))
 
     def stop_vrrp(self, **_):
         self.driver.stop_vrrp_service_on_amphora(self.amphora)

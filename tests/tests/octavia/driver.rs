@@ -1,230 +1,17 @@
 //! The real driver of Octavia 19.0.0 against the real programs: what it does with every kind of object, with traffic after each step.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, process::Command, time::Duration};
 
-use amphora_tests::{eventually, in_namespace};
-use rustls::{ClientConfig, pki_types::ServerName, version::TLS13};
+use amphora_tests::eventually;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+
+use crate::{
+    controller::{CONFIG, Driver, LB, Lan, POOL, TCP, TLS, WEB, load_balancer, member, tcp, web},
+    ground::{AMPHORA, Ground},
 };
-use tokio_rustls::TlsConnector;
-
-use crate::ground::{AMPHORA, Ground};
-
-const LB: &str = "33333333-3333-4333-8333-333333333333";
-const WEB: &str = "44444444-4444-4444-8444-444444444444";
-const TCP: &str = "44444444-4444-4444-8444-444444444445";
-const TLS: &str = "44444444-4444-4444-8444-444444444446";
-const POOL: &str = "66666666-6666-4666-8666-666666666666";
-const STREAM: &str = "66666666-6666-4666-8666-666666666667";
-
-/// Octavia's file, with the directories of an amphora.
-const CONFIG: &str = "[DEFAULT]
-debug = False
-[haproxy_amphora]
-base_cert_dir = /var/lib/octavia/certs
-base_path = /var/lib/octavia
-bind_host = 0.0.0.0
-bind_port = 9443
-[health_manager]
-controller_ip_port_list = 172.30.0.2:5555
-heartbeat_interval = 10
-heartbeat_key = insecure
-[amphora_agent]
-agent_server_ca = /etc/octavia/certs/client_ca.pem
-agent_server_cert = /etc/octavia/certs/server.pem
-amphora_id = 22222222-2222-4222-8222-222222222222
-[controller_worker]
-loadbalancer_topology = SINGLE
-";
-
-/// The driver, in a process of its own in the management network.
-struct Driver {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Driver {
-    /// `None`, said loudly, without an Octavia.
-    fn start(ground: &Ground) -> Option<Self> {
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let beside = tests.join("../target/octavia-venv/bin/python");
-        let python = std::env::var_os("AMPHORA_OCTAVIA_PYTHON").map_or(beside, PathBuf::from);
-        if !python.exists() {
-            eprintln!("SKIPPED: no Octavia; set AMPHORA_OCTAVIA_PYTHON to a Python with the package octavia");
-            return None;
-        }
-        let arguments = json!({
-            "ca": ground.certificates.file("ca"),
-            "client": ground.certificates.file("controller"),
-            "base_path": ground.path("state"),
-            "amphora": AMPHORA,
-        });
-        let mut child = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", ground.management.name()))
-            .arg(python)
-            .args([tests.join("octavia/driver.py").as_os_str(), arguments.to_string().as_ref()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(ground.path("driver.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let stdin = child.stdin.take().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Some(Self { child, stdin, stdout })
-    }
-
-    fn ask(&mut self, call: &str, arguments: Value) -> Value {
-        let mut request = arguments;
-        request["call"] = call.into();
-        writeln!(self.stdin, "{request}").unwrap();
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{call}: {error}: {line:?}"))
-    }
-
-    fn does(&mut self, call: &str, arguments: Value) -> Value {
-        let mut answer = self.ask(call, arguments);
-        assert!(answer.get("error").is_none(), "{call}: {answer}");
-        answer["ok"].take()
-    }
-
-    fn is_refused(&mut self, call: &str, arguments: Value) -> String {
-        let answer = self.ask(call, arguments);
-        answer["error"].as_str().unwrap_or_else(|| panic!("{call} is not refused: {answer}")).to_owned()
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A load balancer as the database has it.
-fn load_balancer(listeners: Value, members: Value) -> Value {
-    let mut stream = member(1);
-    stream["id"] = "77777777-7777-4777-8777-777777777770".into();
-    json!({
-        "id": LB,
-        "vip_address": "10.77.0.100",
-        "listeners": listeners,
-        "pools": [
-            {"id": POOL, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": members},
-            {"id": STREAM, "protocol": "TCP", "lb_algorithm": "LEAST_CONNECTIONS", "members": [stream]},
-        ],
-    })
-}
-
-fn member(number: u8) -> Value {
-    let id = format!("77777777-7777-4777-8777-77777777777{number}");
-    json!({"id": id, "address": format!("10.77.0.1{number}"), "protocol_port": 80})
-}
-
-fn web() -> Value {
-    json!({"id": WEB, "protocol": "HTTP", "protocol_port": 80, "default_pool_id": POOL})
-}
-
-fn tcp() -> Value {
-    json!({"id": TCP, "protocol": "TCP", "protocol_port": 8080, "default_pool_id": STREAM})
-}
-
-/// Clients of the VIP and its members, in the network that the port is in.
-struct Lan {
-    name: String,
-    roots: Arc<ClientConfig>,
-}
-
-impl Lan {
-    /// Members 1 and 2, which answer with their numbers to whatever they are asked.
-    async fn new(ground: &Ground) -> Self {
-        for address in ["10.77.0.1/24", "10.77.0.11/24", "10.77.0.12/24", "10.77.0.13/24"] {
-            ground.lan.ip(&["address", "add", address, "dev", "lan1"]);
-        }
-        for number in 1..=2 {
-            let served = ground.lan.spawn(move || async move {
-                let address: SocketAddr = format!("10.77.0.1{number}:80").parse().unwrap();
-                let listener = TcpListener::bind(address).await.unwrap();
-                while let Ok((mut stream, _)) = listener.accept().await {
-                    tokio::spawn(async move {
-                        let mut head = [0; 4096];
-                        while let Ok(1..) = stream.read(&mut head).await {
-                            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}");
-                            if stream.write_all(answer.as_bytes()).await.is_err() {
-                                return;
-                            }
-                        }
-                    });
-                }
-            });
-            drop(served);
-        }
-        let roots = ground.certificates.client(&[&TLS13], &["http/1.1"]);
-        Self { name: ground.lan.name().to_owned(), roots }
-    }
-
-    /// The status and the body of an answer; `None` when nobody listens or it breaks off.
-    async fn get(&self, port: u16, path: &str) -> Option<(u16, String)> {
-        let path = path.to_owned();
-        let work = move || async move {
-            let mut stream = TcpStream::connect(SocketAddr::new([10, 77, 0, 100].into(), port)).await.ok()?;
-            exchange(&mut stream, &path).await
-        };
-        in_namespace(&self.name, work).await
-    }
-
-    /// The same over TLS, with the certificate that was shown.
-    async fn get_securely(&self, port: u16) -> Option<(u16, Vec<u8>)> {
-        let config = self.roots.clone();
-        let work = move || async move {
-            let stream = TcpStream::connect(SocketAddr::new([10, 77, 0, 100].into(), port)).await.ok()?;
-            let name = ServerName::try_from("shop.example").unwrap();
-            let mut stream = TlsConnector::from(config).connect(name, stream).await.ok()?;
-            let shown = stream.get_ref().1.peer_certificates()?.first()?.to_vec();
-            let (status, _) = exchange(&mut stream, "/").await?;
-            Some((status, shown))
-        };
-        in_namespace(&self.name, work).await
-    }
-
-    /// Who answers twelve requests one after another, each of them with 200.
-    async fn members(&self) -> String {
-        let mut members = Vec::new();
-        for _ in 0..12 {
-            let (status, body) = self.get(80, "/").await.expect("an answer");
-            assert_eq!(status, 200, "{body}");
-            members.push(body);
-        }
-        members.sort();
-        members.dedup();
-        members.concat()
-    }
-}
-
-async fn exchange(
-    stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
-    path: &str,
-) -> Option<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let answer = amphora_tests::read_message(stream, &mut Vec::new(), true).await.ok()??;
-    Some((answer.status(), answer.text()))
-}
 
 /// A machine whose VIP the driver has plugged.
-async fn plugged() -> Option<(Ground, Driver, Lan)> {
+pub(crate) async fn plugged() -> Option<(Ground, Driver, Lan)> {
     let (ground, mut driver, lan) = plugged_as("SINGLE").await?;
     assert_eq!(driver.does("interface", json!({"ip": "10.77.0.100"})), "eth1");
     Some((ground, driver, lan))
@@ -366,7 +153,7 @@ async fn a_load_balancer_that_is_stopped_keeps_its_address() {
     driver.does("update", json!({ "lb": lb }));
     let vip = json!({"ip": "10.77.0.100"});
     assert_eq!(driver.is_refused("interface", vip.clone()), "NotFound", "the address is VRRP's");
-    driver.does("start_vrrp", json!({"peer": "10.77.0.102"}));
+    driver.does("start_vrrp", json!({}));
     eventually("it is master", async || (driver.ask("interface", vip.clone())["ok"] == "eth1").then_some(()))
         .await;
     eventually("the address answers", async || lan.get(80, "/").await).await;

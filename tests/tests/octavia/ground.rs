@@ -22,6 +22,9 @@ use tokio_rustls::TlsConnector;
 /// The amphora of the recorded requests.
 pub(crate) const AMPHORA: &str = "22222222-2222-4222-8222-222222222222";
 
+/// The other one of a pair.
+pub(crate) const OTHER: &str = "22222222-2222-4222-8222-222222222223";
+
 /// Where its agent listens, in its own namespace.
 const ADDRESS: &str = "127.0.0.1:9443";
 
@@ -37,6 +40,8 @@ pub(crate) struct Ground {
     /// Where the agent plugs ports into.
     pub(crate) data_plane: Namespace,
     pub(crate) certificates: Certificates,
+    /// Which amphora it is.
+    pub(crate) id: &'static str,
     program: PathBuf,
     agent: Option<Child>,
 }
@@ -59,6 +64,11 @@ impl Ground {
     /// Starts an agent with this file of Octavia's, in which the amphora's directories are replaced by the test's. `None`, said
     /// loudly, when something is not there.
     pub(crate) async fn start(octavias: &str) -> Option<Self> {
+        Self::start_as(AMPHORA, octavias).await
+    }
+
+    /// The same of another amphora.
+    pub(crate) async fn start_as(id: &'static str, octavias: &str) -> Option<Self> {
         let agent = program("AMPHORA_AGENT_BIN", "amphora-agent")?;
         let proxy = program("AMPHORA_PROXY_BIN", "amphora-proxy")?;
         let vrrp = program("AMPHORA_VRRP_BIN", "amphora-vrrp")?;
@@ -69,9 +79,9 @@ impl Ground {
         let (lan, management, data_plane) =
             (Namespace::create()?, Namespace::create()?, Namespace::create()?);
         let certificates = Certificates::new();
-        certificates.issue("agent", &[AMPHORA]);
+        certificates.issue("agent", &[id]);
         certificates.issue("controller", &["controller"]);
-        let mut this = Self { lan, management, data_plane, certificates, program: agent, agent: None };
+        let mut this = Self { lan, management, data_plane, certificates, id, program: agent, agent: None };
         fs::write(this.path("octavia.conf"), this.translated(octavias)).unwrap();
         let own = format!(
             "[amphora]\nrun_dir = {run}\nproxy_cmd = {proxy}\nvrrp_cmd = {vrrp}\nnetwork_namespace = {namespace}\n\
@@ -119,6 +129,7 @@ impl Ground {
         text.replace("/etc/octavia/certs/client_ca.pem", &self.certificates.file("ca").display().to_string())
             .replace("/etc/octavia/certs/server.pem", &self.certificates.file("agent").display().to_string())
             .replace("/var/lib/octavia", &self.path("state").display().to_string())
+            .replace(AMPHORA, self.id)
             .replace("bind_host = 0.0.0.0", "bind_host = 127.0.0.1")
             .replace("172.30.0.2:5555", "127.0.0.1:5555")
     }
@@ -127,19 +138,24 @@ impl Ground {
         self.certificates.path().join(name)
     }
 
+    /// The machine loses power: all that runs on it ends at once.
+    pub(crate) fn power_off(&mut self) {
+        self.kill_agent();
+        let pids = Command::new("ip").args(["netns", "pids", self.data_plane.name()]).output().unwrap();
+        for pid in String::from_utf8(pids.stdout).unwrap().split_ascii_whitespace() {
+            kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        }
+    }
+
     /// Hot-plugs a network card with this MAC address into the machine; its other end is `name` in the network.
     pub(crate) fn hot_plug(&self, name: &str, mac: &str) {
-        let card = format!("n{name}");
-        let lan = self.lan.name();
-        self.management
-            .ip(&["link", "add", &card, "address", mac, "type", "veth", "peer", "name", name, "netns", lan]);
-        self.lan.ip(&["link", "set", name, "up"]);
+        hot_plug(&self.management, &self.lan, name, mac);
     }
 
     pub(crate) fn client(&self) -> Client {
         let mut config = self.certificates.client_with(Some("controller"), &[&TLS13]);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Client { namespace: self.management.name().to_owned(), config: config.into() }
+        Client { namespace: self.management.name().to_owned(), id: self.id, config: config.into() }
     }
 }
 
@@ -159,10 +175,19 @@ impl Drop for Ground {
     }
 }
 
+/// Hot-plugs a network card into a machine; its other end is `name` in the network.
+pub(crate) fn hot_plug(machine: &Namespace, lan: &Namespace, name: &str, mac: &str) {
+    let card = format!("n{name}");
+    let end = ["peer", "name", name, "netns", lan.name()];
+    machine.ip(&[&["link", "add", &card, "address", mac, "type", "veth"], &end[..]].concat());
+    lan.ip(&["link", "set", name, "up"]);
+}
+
 /// A controller, in the management network.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     namespace: String,
+    id: &'static str,
     config: Arc<ClientConfig>,
 }
 
@@ -207,11 +232,11 @@ impl Client {
 
     /// Sends the parts, each after the first once a 1xx has come.
     async fn exchange(&self, parts: Vec<Vec<u8>>, has_body: bool) -> io::Result<Message> {
-        let (namespace, config) = (self.namespace.clone(), self.config.clone());
+        let (namespace, id, config) = (self.namespace.clone(), self.id, self.config.clone());
         let work = move || async move {
             let address: SocketAddr = ADDRESS.parse().unwrap();
             let stream = TcpStream::connect(address).await?;
-            let name = ServerName::try_from(AMPHORA).unwrap();
+            let name = ServerName::try_from(id).unwrap();
             let mut stream = TlsConnector::from(config).connect(name, stream).await?;
             let mut buffer = Vec::new();
             let mut answer = Message::default();

@@ -4,7 +4,10 @@
 // This is a test crate: what goes wrong here fails a test, and `unwrap` says so as well as anything.
 #![allow(clippy::unwrap_used)]
 
+mod controller;
 mod differences;
 mod driver;
 mod ground;
+mod pair;
+mod reference;
 mod replay;
