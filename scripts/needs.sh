@@ -65,6 +65,16 @@ require_compiler() {
     install_packages gcc libc6-dev || { say "install a C compiler (Debian: gcc libc6-dev) and try again"; exit 1; }
 }
 
+# run_built DIR PROGRAM ARGUMENT...: a program of this workspace, out of DIR when that is given and has it, else by cargo. That would compile it
+# once more with what it depends on, for alone it wants other features of these than beside all others.
+run_built() {
+    if [ -n "$1" ] && [ -x "$1/$2" ]; then
+        "$1/$2" "${@:3}"
+    else
+        cargo run --quiet --locked --package "$2" -- "${@:3}"
+    fi
+}
+
 # get_prometheus TARGET: prometheus and promtool, into TARGET/tools and PATH. They are taken out of their package, because installing
 # that would start a server.
 get_prometheus() {
