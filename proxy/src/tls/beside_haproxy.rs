@@ -28,6 +28,7 @@ use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject};
 
 mod certificates;
 mod members;
+mod random;
 mod served;
 mod told;
 

@@ -31,6 +31,10 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    pub(super) fn new(name: String, certificates: String, key: String) -> Self {
+        Self { name, certificates, key }
+    }
+
     /// The leaf's certificate.
     pub(super) fn pem(&self) -> String {
         self.certificates.clone()

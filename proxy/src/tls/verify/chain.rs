@@ -22,7 +22,7 @@ const MAX_OTHERS: usize = 32;
 pub(super) struct Link<'a> {
     pub(super) certificate: Certificate<'a>,
     /// The canonical form of its subject.
-    subject: Vec<u8>,
+    pub(super) subject: Vec<u8>,
     /// The canonical form of its issuer.
     pub(super) issuer: Vec<u8>,
     /// Whether it is one of the authorities.

@@ -147,26 +147,35 @@ impl List {
         Ok(())
     }
 
-    /// What speaks for it, before others for the same issuer: `get_crl_score`. `None`: it is not for this certificate.
-    fn score(&self, issuer: &Certificate<'_>, authority: bool, now: i64) -> Option<Score> {
-        if self.scope == Scope::Unknown {
-            return None;
-        }
+    /// Who has issued it, as far as it says: who has issued the certificate, at `above`, or who is further up and has that name, as
+    /// when an authority has a new key and a certificate for it from its old one. `None`: nobody. `crl_akid_check`.
+    fn issuer_in(&self, chain: &[Link<'_>], above: usize) -> Option<usize> {
+        let is_named = |at: &usize| *at == above || chain[*at].subject == self.issuer;
+        (above..chain.len()).filter(is_named).find(|at| self.names(&chain[*at].certificate))
+    }
+
+    /// Whether its `authorityKeyIdentifier` is of this certificate: `X509_check_akid`.
+    fn names(&self, issuer: &Certificate<'_>) -> bool {
         let Named { key, serial, issuer: name } = &self.named;
         let of_issuer = issuer.extensions.subject_key_identifier().ok().flatten();
-        let of_key = key.as_deref().zip(of_issuer).is_none_or(|(named, key)| named == key)
+        key.as_deref().zip(of_issuer).is_none_or(|(named, key)| named == key)
             && serial.as_deref().is_none_or(|serial| serial == issuer.serial)
-            && name.as_ref().is_none_or(|name| *name == issuer.issuer.canonical());
+            && name.as_ref().is_none_or(|name| *name == issuer.issuer.canonical())
+    }
+
+    /// What speaks for it, before others for the same issuer: `get_crl_score`. `None`: it is not for this certificate.
+    fn score(&self, direct: bool, authority: bool, now: i64) -> Option<Score> {
         let in_scope = match self.scope {
             Scope::Everything => true,
             Scope::Authorities => authority,
             Scope::Others => !authority,
-            Scope::Unknown => false,
+            Scope::Unknown => return None,
         };
-        of_key.then(|| Score {
+        Some(Score {
             understood: !self.critical,
             in_scope,
             in_time: self.check_time(now).is_ok(),
+            direct,
             latest: self.times.ok().map(|(this, _)| this),
         })
     }
@@ -186,6 +195,8 @@ struct Score {
     understood: bool,
     in_scope: bool,
     in_time: bool,
+    /// Whether it is of who has issued the certificate, and not of another certificate of that name further up.
+    direct: bool,
     latest: Option<i64>,
 }
 
@@ -229,15 +240,19 @@ pub(super) fn check(
 ) -> Result<(), VerifyError> {
     for (at, link) in chain.iter().enumerate() {
         let above = (at + 1).min(chain.len() - 1);
-        let issuer = &chain[above].certificate;
         let authority =
             link.certificate.extensions.basic_constraints().ok().flatten().is_some_and(|c| c.authority);
         let candidates = lists.get(&link.issuer).map_or(&[][..], |lists| &lists[..]);
-        let (list, score) = candidates
+        let scored = |list| {
+            let by = List::issuer_in(list, chain, above)?;
+            Some((list, by, list.score(by == above, authority, now)?))
+        };
+        let (list, by, score) = candidates
             .iter()
-            .filter_map(|list| Some((list, list.score(issuer, authority, now)?)))
-            .min_by_key(|(_, score)| Reverse(*score))
+            .filter_map(scored)
+            .min_by_key(|(.., score)| Reverse(*score))
             .ok_or(VerifyError::UnableToGetCrl)?;
+        let issuer = &chain[by].certificate;
         if issuer.extensions.key_usage().ok().flatten().is_some_and(|usage| usage & CRL_SIGN == 0) {
             return Err(VerifyError::NoCrlSign);
         }
@@ -245,7 +260,7 @@ pub(super) fn check(
             return Err(VerifyError::DifferentCrlScope);
         }
         list.check_time(now)?;
-        if !list.is_signed(&issuer.public_key, above >= genuine) {
+        if !list.is_signed(&issuer.public_key, by >= genuine) {
             return Err(VerifyError::CrlSignatureFailure);
         }
         if list.critical {

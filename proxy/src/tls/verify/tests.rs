@@ -129,6 +129,28 @@ fn times_and_purposes() {
 }
 
 #[test]
+fn an_authority_with_a_new_key_may_go_on_with_lists_of_its_old_one() {
+    let old = Authority::root("root");
+    let new = Authority::with(authority_params("root"), Some(&old));
+    let other = Authority::with(authority_params("root"), None);
+    let shown = || new.issue(&serial("a", 7)) + &new.pem();
+    let now = |authority: &Authority, revoked: &[u64]| authority.list(revoked, 2020, 2030);
+    for (lists, expected) in [
+        (vec![now(&old, &[])], Ok(())),
+        (vec![now(&old, &[7])], Err(VerifyError::Revoked)),
+        // That of who has issued it is asked before the other, unless it is out of date.
+        (vec![now(&old, &[7]), now(&new, &[])], Ok(())),
+        (vec![now(&old, &[]), now(&new, &[7])], Err(VerifyError::Revoked)),
+        (vec![now(&old, &[7]), new.list(&[], 2020, 2025)], Err(VerifyError::Revoked)),
+        // What has signed the new one is in no list of it, nor in one of somebody else of that name.
+        (vec![now(&new, &[])], Err(VerifyError::UnableToGetCrl)),
+        (vec![now(&other, &[])], Err(VerifyError::UnableToGetCrl)),
+    ] {
+        assert_eq!(Case { lists: Some(lists.concat()), ..Case::new(&[&old], shown()) }.verify(), expected);
+    }
+}
+
+#[test]
 fn every_certificate_of_the_chain_is_looked_for_in_a_list() {
     let root = Authority::root("root");
     let middle = root.below("middle");
