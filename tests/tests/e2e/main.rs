@@ -38,5 +38,7 @@ mod tls_drains;
 mod tls_ends;
 mod tls_hostile;
 mod tls_hostile_clients;
+mod tls_hostile_records;
 mod tls_proxy_protocol;
+mod tls_redirects;
 mod tls_sessions;

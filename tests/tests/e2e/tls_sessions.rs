@@ -92,6 +92,87 @@ async fn sessions_that_began_at_one_amphora_are_resumed_at_the_other() {
     }
 }
 
+/// A ticket of the other amphora opens what one of its own would, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tickets_of_the_other_amphora_open_no_more_than_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let [at_a, at_b] = places(&directory);
+    let certificates = Certificates::new();
+    for id in ["bad", "good"] {
+        certificates.issue(id, &[id]);
+    }
+    certificates.revoke("list", &[]);
+    let member = Backend::named("a").await;
+    let pool = Pool::http().members([&member]);
+    let closed = Listener::https("server")
+        .with("client_authentication", "MANDATORY")
+        .with("client_ca_tls_container_ref", "ca")
+        .with("client_crl_container_ref", "list");
+    let document =
+        Document::new().pool(&pool).listener(Listener::https("server").to(&pool)).listener(closed.to(&pool));
+    let mut a = at_a.start_with_tls(&document, &certificates).await;
+    let mut b = at_b.start_with_tls(&document, &certificates).await;
+    let of = |proxy: &Proxy| [proxy.document.address_of(0), proxy.document.address_of(1)];
+    let ([open_a, closed_a], [open_b, closed_b]) = (of(&a), of(&b));
+    let as_who = |id, version| Arc::new(certificates.client_with(id, &[version]));
+    eventually("the other takes sessions up", async || {
+        let config = as_who(Some("good"), &TLS13);
+        comes(closed_a, &config).await;
+        comes(closed_b, &config).await.then_some(())
+    })
+    .await;
+    let refused = async |address, config: &Arc<ClientConfig>| {
+        // With TLS 1.3 the client is done before it is judged.
+        let served = async { TlsClient::connect(address, config, "shop.example").await?.get("/", "").await };
+        served.await.unwrap_err().to_string()
+    };
+    for version in [&TLS12, &TLS13] {
+        // Of another listener.
+        for (id, first, then) in [(Some("good"), open_a, closed_b), (Some("good"), closed_a, open_b)] {
+            let config = as_who(id, version);
+            assert!(!comes(first, &config).await);
+            assert!(!comes(then, &config).await, "{version:?}: of another listener");
+        }
+        let nobody = as_who(None, version);
+        assert!(!comes(open_a, &nobody).await);
+        let error = refused(closed_b, &nobody).await;
+        assert!(error.contains("CertificateRequired"), "{error}");
+    }
+    // What one of them knows already, and the other does not.
+    let known = async |id, version| {
+        let config = as_who(Some(id), version);
+        assert!(!comes(closed_a, &config).await);
+        config
+    };
+    let mut before = Vec::new();
+    for version in [&TLS12, &TLS13] {
+        before.push([known("bad", version).await, known("good", version).await]);
+    }
+    certificates.revoke("list", &["bad"]);
+    let told = b.document.clone();
+    assert!(b.apply(&told).await.changed);
+    for [bad, good] in &before {
+        let error = refused(closed_b, bad).await;
+        assert!(error.contains("CertificateRevoked"), "{error}");
+        assert!(!comes(closed_b, good).await, "a session of another list");
+    }
+    // With the same list there again they go on.
+    let told = a.document.clone();
+    assert!(a.apply(&told).await.changed);
+    for version in [&TLS12, &TLS13] {
+        let config = known("good", version).await;
+        assert!(comes(closed_b, &config).await);
+    }
+    // Another kind of asking.
+    let mut told = b.document.clone();
+    told.listeners[1] = told.listeners[1].clone().with("client_authentication", "OPTIONAL");
+    assert!(b.apply(&told).await.changed);
+    for version in [&TLS12, &TLS13] {
+        let config = known("good", version).await;
+        assert!(!comes(closed_b, &config).await, "a session of another kind of asking");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_of_tickets_cross_the_link_encrypted_and_only_to_who_has_the_key() {
     let directory = tempfile::tempdir().unwrap();
