@@ -41,7 +41,7 @@ use crate::{
 use self::{certificates::Certificates, octavia::Text, settle::Verdict};
 pub use self::{
     certificates::{CertificateChanged, CertificateStatus},
-    octavia::Started,
+    octavia::{Listed, Started, Unserved},
 };
 
 /// Certificates that were staged, with what is left to do.

@@ -41,7 +41,7 @@ mod files;
 mod single;
 mod trouble;
 
-pub use self::files::FileName;
+pub use self::files::{FileName, Texts};
 use self::trouble::{Failed, Troubles, scarcity};
 
 /// What is kept, each with the two that were there before.

@@ -119,6 +119,7 @@ fn program(expressions: &[&str], rules: u64) -> L7Program {
         protocol: ListenerProtocol::Http,
         port: 80,
         connection_limit: None,
+        member_connection_limit: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

@@ -123,6 +123,7 @@ fn listener(policies: u64, rule: NoMatch) -> Listener {
         protocol: ListenerProtocol::Http,
         port: 80,
         connection_limit: None,
+        member_connection_limit: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

@@ -171,6 +171,7 @@ pub(crate) fn listener(
         protocol: ListenerProtocol::Http,
         port,
         connection_limit: None,
+        member_connection_limit: None,
         default_pool,
         tls: None,
         insert_headers: InsertHeaders::default(),

@@ -4,17 +4,27 @@
 //! content: so a file that is replaced or deleted, which the controller does before it sends the next text, takes nothing away from
 //! what runs, and a boot needs neither text nor files.
 
+mod datagrams;
+mod merge;
 mod understand;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use amphora_ipc::proxy::Applied;
-use amphora_model::{CertificateId, Listener, LoadBalancerId};
+use amphora_model::{CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancerId, Transport};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
-use self::understand::{Named, Understood, is_of_octavia, understand};
+pub use self::datagrams::Unserved;
+use self::{
+    datagrams::Datagrams,
+    understand::{Named, Understood, is_of_octavia, understand},
+};
 use super::{Amphora, State, certificates::Stored, detached, internal, settle::Verdict};
 use crate::{
     change_error::ChangeError,
@@ -22,23 +32,56 @@ use crate::{
     store::{FileName, Slot, Staged, Store},
 };
 
-/// The text that was uploaded last.
+/// The texts that were uploaded last.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     id: LoadBalancerId,
-    listeners: Vec<Listener>,
+    /// The listeners of haproxy.cfg, if there is one.
+    streams: Option<Vec<Listener>>,
+    /// One of each listener of datagrams.
+    datagrams: BTreeMap<ListenerId, Datagrams>,
 }
 
 impl Text {
+    fn new(id: LoadBalancerId) -> Self {
+        Self { id, streams: None, datagrams: BTreeMap::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.streams.is_none() && self.datagrams.is_empty()
+    }
+
     /// Takes up what is stored. Blocks on the disk.
     pub(super) fn read(store: &Store) -> std::io::Result<Option<Self>> {
-        let Some((id, text)) = store.read_text()? else { return Ok(None) };
-        let listeners = understand::listeners(&text).unwrap_or_else(|reason| {
-            tracing::error!(%id, reason, "the stored text of the load balancer is not understood");
-            Vec::new()
+        let Some(texts) = store.read_texts()? else { return Ok(None) };
+        let mut all = Self::new(texts.id);
+        all.streams = texts.streams.map(|text| {
+            understand::listeners(&text).unwrap_or_else(|reason| {
+                tracing::error!(id = %texts.id, reason, "the stored text of the load balancer is not understood");
+                Vec::new()
+            })
         });
-        Ok(Some(Self { id, listeners }))
+        for (listener, text) in texts.datagrams {
+            match Datagrams::read(&text) {
+                Ok(datagrams) => drop(all.datagrams.insert(listener, datagrams)),
+                Err(reason) => {
+                    tracing::error!(%listener, reason, "the stored text of a listener is not understood");
+                }
+            }
+        }
+        Ok(Some(all))
     }
+}
+
+/// A listener that there is.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its id.
+    pub id: ListenerId,
+    /// What Octavia's agent calls it.
+    pub kind: &'static str,
+    /// Whether it is one of what runs.
+    pub runs: bool,
 }
 
 /// What became of a text.
@@ -51,15 +94,27 @@ pub struct Started {
 }
 
 impl Amphora {
-    /// The listeners of the load balancer, whatever brought it, and whether each of them is one of what runs.
-    pub fn listeners(&self) -> Vec<(Listener, bool)> {
+    /// The listeners of the load balancer, whatever brought it.
+    pub fn listeners(&self) -> Vec<Listed> {
         let running = self.model().map(|model| model.listeners.clone()).unwrap_or_default();
+        let runs = |id: ListenerId| running.iter().any(|one| one.id == id);
+        let listed = |listener: &Listener| Listed {
+            id: listener.id,
+            kind: match listener.protocol {
+                _ if listener.tls.is_some() => "TERMINATED_HTTPS",
+                ListenerProtocol::Tcp | ListenerProtocol::Https => "TCP",
+                ListenerProtocol::Udp => "UDP",
+                _ => "HTTP",
+            },
+            runs: runs(listener.id),
+        };
         match &*self.text.borrow() {
             Some(text) => {
-                let runs = |listener: &Listener| running.iter().any(|one| one.id == listener.id);
-                text.listeners.iter().map(|listener| (listener.clone(), runs(listener))).collect()
+                let datagrams =
+                    text.datagrams.keys().map(|id| Listed { id: *id, kind: "UDP", runs: runs(*id) });
+                text.streams.iter().flatten().map(listed).chain(datagrams).collect()
             }
-            None => running.into_iter().map(|listener| (listener, true)).collect(),
+            None => running.iter().map(listed).collect(),
         }
     }
 
@@ -68,8 +123,8 @@ impl Amphora {
     /// # Errors
     /// [`ChangeError::NoLoadBalancer`] when there is none of this id.
     pub async fn text(&self, id: LoadBalancerId) -> Result<Vec<u8>, ChangeError> {
-        let text = self.keeper.blocking(Store::read_text).await?;
-        text.filter(|(of, _)| *of == id).map(|(_, text)| text).ok_or(ChangeError::NoLoadBalancer)
+        let text = self.keeper.blocking(move |store| store.read_text(id)).await?;
+        text.ok_or(ChangeError::NoLoadBalancer)
     }
 
     /// Reads a text, and keeps it for the next [`start`](Self::start). `vips` are the addresses of the load balancer, which a text
@@ -89,7 +144,11 @@ impl Amphora {
             this.expect_octavias(id, true)?;
             let understood = this.understand(id, text.clone(), vips).await?;
             this.keeper.blocking(move |store| store.write_text(id, &text)).await?;
-            this.text.send_replace(Some(Text { id, listeners: understood.model.listeners }));
+            let mut listeners = understood.model.listeners;
+            listeners.retain(|listener| listener.protocol.transport() == Transport::Tcp);
+            this.text.send_modify(|present| {
+                present.get_or_insert_with(|| Text::new(id)).streams = Some(listeners);
+            });
             Ok(())
         })
         .await
@@ -116,7 +175,7 @@ impl Amphora {
             for Named { id, stored, pem, .. } in certificates {
                 this.keep_for_octavia(&mut state, id, stored, pem).await?;
             }
-            let ran = this.model().is_some();
+            let ran = this.model().is_some_and(|model| merge::has_streams(&model));
             let applied = this.replace(&mut state, model, document).await;
             this.forget_unnamed().await;
             Ok(Started { applied: applied?, ran })
@@ -133,10 +192,8 @@ impl Amphora {
         detached(async move {
             let mut state = this.state.lock().await;
             this.expect_octavias(id, false)?;
-            if this.model().is_some() {
-                this.forget(&mut state).await?;
-            }
-            Ok(())
+            this.expect_streams()?;
+            this.end_streams(&mut state).await
         })
         .await
     }
@@ -151,11 +208,14 @@ impl Amphora {
             let mut state = this.state.lock().await;
             match this.expect_octavias(id, false) {
                 Ok(()) => {
-                    if this.model().is_some() {
-                        this.forget(&mut state).await?;
-                    }
+                    this.end_streams(&mut state).await?;
                     this.keeper.blocking(move |store| store.remove_text(id)).await?;
-                    this.text.send_replace(None);
+                    this.text.send_modify(|present| {
+                        if let Some(text) = present {
+                            text.streams = None;
+                        }
+                        *present = present.take().filter(|text| !text.is_empty());
+                    });
                     this.forget_unnamed().await;
                     Ok(())
                 }
@@ -232,6 +292,21 @@ impl Amphora {
         }
     }
 
+    /// There is a haproxy.cfg.
+    fn expect_streams(&self) -> Result<(), ChangeError> {
+        let text = self.text.borrow();
+        let there = text.as_ref().is_some_and(|text| text.streams.is_some());
+        there.then_some(()).ok_or(ChangeError::NoLoadBalancer)
+    }
+
+    /// Stops what haproxy.cfg has brought.
+    async fn end_streams(self: &Arc<Self>, state: &mut State) -> Result<(), ChangeError> {
+        if let Some(present) = self.model().filter(|present| merge::has_streams(present)) {
+            self.make_run(state, merge::without_streams(&present)).await?;
+        }
+        Ok(())
+    }
+
     async fn understand(
         &self,
         id: LoadBalancerId,
@@ -239,7 +314,9 @@ impl Amphora {
         vips: Vec<IpAddr>,
     ) -> Result<Understood, ChangeError> {
         let (store, must_fit) = (self.store.clone(), self.must_fit.load(Ordering::Relaxed));
-        let work = move || understand(&store, id, &text, &vips, must_fit);
+        let (present, disabled) = (self.model(), self.unserved().members);
+        let fit = must_fit.then_some(disabled);
+        let work = move || understand(&store, id, &text, &vips, present.as_deref(), fit.as_deref());
         spawn_blocking(work).await.map_err(internal)?
     }
 

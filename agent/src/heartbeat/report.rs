@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use amphora_ipc::proxy::{ListenerSummary, MemberSummary, PoolSummary, Stats, Summary};
 use amphora_model::{CheckState, ListenerId, ListenerProtocol, LoadBalancer, PoolId};
 
+use crate::amphora::Unserved;
+
 use super::{
     delta::{Counters, Deltas},
     message::{
@@ -26,9 +28,16 @@ pub enum Observation<'a> {
         stats: &'a Summary,
         /// The document that it was given.
         model: Option<&'a LoadBalancer>,
+        /// What no document can have.
+        unserved: &'a Unserved,
     },
     /// It did not answer in time.
     Late,
+    /// It runs, and was given nothing.
+    Idle {
+        /// What no document can have.
+        unserved: &'a Unserved,
+    },
     /// It does not run.
     Absent,
 }
@@ -57,9 +66,10 @@ impl Reporter {
     pub fn next(&mut self, observation: Observation<'_>) -> Option<Message> {
         self.pending = None;
         let mut message = match observation {
-            Observation::Answered { stats, model } => {
+            Observation::Answered { stats, model, unserved } => {
                 self.late = 0;
-                let (message, next) = build(&self.deltas, stats, model);
+                let (mut message, next) = build(&self.deltas, stats, model);
+                add(&mut message, unserved);
                 self.pending = Some(next);
                 self.last = Some(without_traffic(&message));
                 message
@@ -67,6 +77,13 @@ impl Reporter {
             Observation::Late => {
                 self.late += 1;
                 self.last.clone().filter(|_| self.late <= PATIENCE)?
+            }
+            Observation::Idle { unserved } => {
+                self.late = 0;
+                let mut message = empty();
+                add(&mut message, unserved);
+                self.last = Some(message.clone());
+                message
             }
             Observation::Absent => {
                 self.last = None;
@@ -124,13 +141,29 @@ fn build(deltas: &Deltas, stats: &Summary, model: Option<&LoadBalancer>) -> (Mes
             .insert(*id, listener(now, added[id], known.limits.get(id), known.prometheus.contains(id)));
     }
     for (id, pool) in stats.pools.iter().filter(|(id, _)| !known.disabled.contains(id)) {
-        let report = report_pool(pool);
+        let report = report_pool(pool, false);
         for listener in pool.listeners.iter().filter(|listener| stats.listeners.contains_key(listener)) {
-            let named = (!known.datagrams.contains(listener)).then_some(*listener);
-            message.pools.insert(PoolKey { pool: *id, listener: named }, report.clone());
+            if known.datagrams.contains(listener) {
+                message.pools.insert(PoolKey { pool: *id, listener: None }, report_pool(pool, true));
+                continue;
+            }
+            message.pools.insert(PoolKey { pool: *id, listener: Some(*listener) }, report.clone());
         }
     }
     (message, next)
+}
+
+/// Listeners and members that the proxy does not know of, as Octavia's own agent tells of them. The controller counts listeners.
+fn add(message: &mut Message, unserved: &Unserved) {
+    for id in &unserved.listeners {
+        let silent = ListenerReport { status: ListenerStatus::Open, stats: Traffic::default() };
+        message.listeners.entry(*id).or_insert(silent);
+    }
+    for (pool, member) in &unserved.members {
+        if let Some(pool) = message.pools.get_mut(&PoolKey { pool: *pool, listener: None }) {
+            pool.members.entry(*member).or_insert(MemberStatus::Maint);
+        }
+    }
 }
 
 /// What the counters do not tell.
@@ -179,21 +212,24 @@ fn listener(now: &ListenerSummary, added: Counters, limit: Option<&u32>, prometh
     }
 }
 
-fn report_pool(pool: &PoolSummary) -> PoolReport {
-    let usable = |m: &MemberSummary| m.admin_state_up && m.weight > 0 && m.check.is_up();
-    let up = pool.members.is_empty() || pool.members.values().any(usable);
+/// A pool of datagrams is as Octavia's agent makes it of IPVS, where a member of weight 0 is as good as another.
+fn report_pool(pool: &PoolSummary, datagrams: bool) -> PoolReport {
+    let usable = |m: &MemberSummary| m.admin_state_up && (datagrams || m.weight > 0) && m.check.is_up();
+    let mut enabled = pool.members.values().filter(|m| !datagrams || m.admin_state_up).peekable();
+    let up = enabled.peek().is_none() || enabled.any(usable);
     PoolReport {
         status: if up { PoolStatus::Up } else { PoolStatus::Down },
-        members: pool.members.iter().map(|(id, stats)| (*id, member(stats))).collect(),
+        members: pool.members.iter().map(|(id, stats)| (*id, member(stats, datagrams))).collect(),
     }
 }
 
 /// As Octavia's agent makes it of HAProxy's words: only a member that is wholly up can be `DRAIN`, so one that
-/// nobody checks stays `no check` with weight 0.
-fn member(stats: &MemberSummary) -> MemberStatus {
+/// nobody checks stays `no check` with weight 0. Of IPVS's words it makes `DRAIN` of each that gets nothing.
+fn member(stats: &MemberSummary, datagrams: bool) -> MemberStatus {
     match stats.check {
         _ if !stats.admin_state_up => MemberStatus::Maint,
         CheckState::Up if stats.weight == 0 => MemberStatus::Drain,
+        check if datagrams && stats.weight == 0 && check.is_up() => MemberStatus::Drain,
         check => MemberStatus::Check(check),
     }
 }
@@ -209,13 +245,19 @@ mod tests {
     use crate::fixture;
 
     fn next(reporter: &mut Reporter, stats: &Stats, model: &LoadBalancer) -> Message {
-        reporter.next(Observation::Answered { stats: &stats.into(), model: Some(model) }).unwrap()
+        reporter
+            .next(Observation::Answered {
+                stats: &stats.into(),
+                model: Some(model),
+                unserved: &Unserved::default(),
+            })
+            .unwrap()
     }
 
     #[test]
     fn each_member_has_octavias_word() {
         let member_of = |admin_state_up, weight, check| {
-            member(&MemberSummary { admin_state_up, weight, check }).to_string()
+            member(&MemberSummary { admin_state_up, weight, check }, false).to_string()
         };
         assert_eq!(member_of(false, 1, CheckState::Up), "MAINT");
         assert_eq!(member_of(false, 0, CheckState::Down), "MAINT");
@@ -232,7 +274,7 @@ mod tests {
             let members = members.iter().enumerate().map(|(i, &(weight, check))| {
                 (MemberId(Uuid::from_u128(i as u128)), MemberSummary { weight, check, admin_state_up: true })
             });
-            report_pool(&PoolSummary { listeners: Vec::new(), members: members.collect() }).status
+            report_pool(&PoolSummary { listeners: Vec::new(), members: members.collect() }, false).status
         };
         assert_eq!(pool(&[]), PoolStatus::Up);
         assert_eq!(pool(&[(0, CheckState::NoCheck)]), PoolStatus::Down);
@@ -241,6 +283,53 @@ mod tests {
             pool(&[(1, CheckState::Down), (1, CheckState::UpFailing { passed: 1, of: 2 })]),
             PoolStatus::Up
         );
+    }
+
+    #[test]
+    fn datagrams_are_told_as_of_ipvs() {
+        let pool = |members: &[(bool, u16, CheckState)]| {
+            let members = members.iter().enumerate().map(|(i, &(admin_state_up, weight, check))| {
+                (MemberId(Uuid::from_u128(i as u128)), MemberSummary { weight, check, admin_state_up })
+            });
+            let report =
+                report_pool(&PoolSummary { listeners: Vec::new(), members: members.collect() }, true);
+            let members: Vec<_> = report.members.values().map(ToString::to_string).collect();
+            (report.status, members.join(", "))
+        };
+        assert_eq!(pool(&[(true, 0, CheckState::NoCheck)]), (PoolStatus::Up, "DRAIN".into()));
+        assert_eq!(pool(&[(false, 1, CheckState::NoCheck)]), (PoolStatus::Up, "MAINT".into()));
+        assert_eq!(
+            pool(&[(true, 0, CheckState::Up), (true, 1, CheckState::Down)]),
+            (PoolStatus::Up, "DRAIN, DOWN".into())
+        );
+        assert_eq!(
+            pool(&[(false, 1, CheckState::NoCheck), (true, 1, CheckState::Down)]),
+            (PoolStatus::Down, "MAINT, DOWN".into())
+        );
+    }
+
+    #[test]
+    fn what_no_document_has_is_told_all_the_same() {
+        let (mut model, stats) = (fixture::load_balancer(), fixture::stats());
+        model.listeners[0].protocol = ListenerProtocol::Udp;
+        let pool = model.listeners[0].default_pool.unwrap();
+        let (silent, off) = (ListenerId(Uuid::from_u128(7)), MemberId(Uuid::from_u128(8)));
+        let unserved = Unserved {
+            listeners: vec![silent, model.listeners[0].id],
+            members: vec![(pool, off), (PoolId(Uuid::from_u128(9)), off)],
+        };
+        let mut reporter = Reporter::new("a".to_owned(), Deltas::default());
+        let idle = reporter.next(Observation::Idle { unserved: &unserved }).unwrap();
+        assert_eq!((idle.listeners.len(), idle.pools.len()), (2, 0));
+        assert_eq!(reporter.next(Observation::Late).unwrap().listeners, idle.listeners);
+        let (before, summary) = (next(&mut reporter, &stats, &model), Summary::from(&stats));
+        let answered = Observation::Answered { stats: &summary, model: Some(&model), unserved: &unserved };
+        let message = reporter.next(answered).unwrap();
+        assert_eq!(message.listeners.len(), before.listeners.len() + 1);
+        assert_eq!(message.listeners[&silent].status, ListenerStatus::Open);
+        assert_eq!(message.pools.len(), before.pools.len());
+        let members = &message.pools[&PoolKey { pool, listener: None }].members;
+        assert_eq!(members[&off], MemberStatus::Maint);
     }
 
     #[test]

@@ -172,10 +172,11 @@ impl Sender {
             }
             return;
         }
-        let model = self.amphora.model();
+        let (model, unserved) = (self.amphora.model(), self.amphora.unserved());
         let observation = match &asked {
-            Ok(Ok(stats)) => Observation::Answered { stats, model: model.as_deref() },
-            Ok(Err(error)) if error.is_not_running() || error.is_not_found() => Observation::Absent,
+            Ok(Ok(stats)) => Observation::Answered { stats, model: model.as_deref(), unserved: &unserved },
+            Ok(Err(error)) if error.is_not_found() => Observation::Idle { unserved: &unserved },
+            Ok(Err(error)) if error.is_not_running() => Observation::Absent,
             Ok(Err(_)) | Err(_) => Observation::Late,
         };
         if !matches!(asked, Ok(Ok(_))) {

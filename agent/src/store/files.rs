@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `certificates/uploads/<load balancer>/<name>` | certificates, keys, revocation lists and crt-lists that a text names; for the agent's eyes alone |
 //! | `<load balancer>/haproxy.cfg` | the text of the load balancer that was uploaded last |
+//! | `<load balancer>/lvs/<listener>.conf` | the same of a listener of datagrams |
 //!
 //! The proxy reads none of them: what a text comes to is stored as a document, and the certificates that it names under ids
 //! of their content.
@@ -15,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use amphora_model::LoadBalancerId;
+use amphora_model::{ListenerId, LoadBalancerId};
 
 use super::{Store, UNFINISHED, remove_if_there, trouble::Failed};
 
@@ -24,6 +25,12 @@ const CERTIFICATES: &str = "certificates/uploads";
 
 /// The text of a load balancer.
 const TEXT: &str = "haproxy.cfg";
+
+/// The directory of the texts of listeners of datagrams, and what their troubles go by.
+const DATAGRAMS: &str = "lvs";
+
+/// What the files in it end with.
+const SUFFIX: &str = ".conf";
 
 /// The most files of a load balancer.
 const MAX_FILES: usize = 4000;
@@ -54,6 +61,17 @@ impl FileName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The texts of a load balancer that were uploaded last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// Whose they are.
+    pub id: LoadBalancerId,
+    /// `haproxy.cfg`.
+    pub streams: Option<Vec<u8>>,
+    /// One of each listener of datagrams.
+    pub datagrams: Vec<(ListenerId, Vec<u8>)>,
 }
 
 impl Store {
@@ -100,18 +118,53 @@ impl Store {
         self.changed(CERTIFICATES, || Ok(remove_if_there(&self.uploads(id).join(name.as_str()))?))
     }
 
-    /// The text that was uploaded last, and of which load balancer it is.
+    /// All texts that were uploaded last.
     ///
     /// # Errors
-    /// When it is there but cannot be read.
-    pub fn read_text(&self) -> io::Result<Option<(LoadBalancerId, Vec<u8>)>> {
+    /// When one is there but cannot be read.
+    pub fn read_texts(&self) -> io::Result<Option<Texts>> {
         for entry in fs::read_dir(&self.base)? {
             let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            if let Some(text) = read_if_there(&self.text(id))? {
-                return Ok(Some((id, text)));
+            let streams = self.read_text(id)?;
+            let mut datagrams = Vec::new();
+            for listener in self.listeners(id)? {
+                datagrams.extend(self.read_datagrams(id, listener)?.map(|text| (listener, text)));
+            }
+            if streams.is_some() || !datagrams.is_empty() {
+                return Ok(Some(Texts { id, streams, datagrams }));
             }
         }
         Ok(None)
+    }
+
+    fn listeners(&self, id: LoadBalancerId) -> io::Result<Vec<ListenerId>> {
+        let entries = match fs::read_dir(self.path(&id.to_string()).join(DATAGRAMS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut listeners = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let stem = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+            listeners.extend(stem.and_then(|stem| stem.parse::<ListenerId>().ok()));
+        }
+        Ok(listeners)
+    }
+
+    /// The text of the load balancer.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn read_text(&self, id: LoadBalancerId) -> io::Result<Option<Vec<u8>>> {
+        read_if_there(&self.text(id))
+    }
+
+    /// The text of a listener of datagrams.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn read_datagrams(&self, id: LoadBalancerId, listener: ListenerId) -> io::Result<Option<Vec<u8>>> {
+        read_if_there(&self.datagrams(id, listener))
     }
 
     /// Replaces the text.
@@ -119,30 +172,63 @@ impl Store {
     /// # Errors
     /// When a step fails; the one before is kept.
     pub fn write_text(&self, id: LoadBalancerId, text: &[u8]) -> io::Result<()> {
-        self.changed(TEXT, || {
-            let path = self.text(id);
+        self.write(TEXT, &self.text(id), text)
+    }
+
+    /// Replaces the text of a listener of datagrams.
+    ///
+    /// # Errors
+    /// When a step fails; the one before is kept.
+    pub fn write_datagrams(&self, id: LoadBalancerId, listener: ListenerId, text: &[u8]) -> io::Result<()> {
+        self.write(DATAGRAMS, &self.datagrams(id, listener), text)
+    }
+
+    fn write(&self, what: &'static str, path: &Path, text: &[u8]) -> io::Result<()> {
+        self.changed(what, || {
             if let Some(directory) = path.parent() {
                 DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             }
-            put(&path, text).map_err(|error| Failed { error, bytes: Some(text.len()) })?;
+            put(path, text).map_err(|error| Failed { error, bytes: Some(text.len()) })?;
             Ok(self.sync()?)
         })
     }
 
-    /// Removes the text and every file of a load balancer.
+    /// Removes the text and every file of a load balancer, but for the texts of listeners of datagrams.
     ///
     /// # Errors
     /// When one stays; the text goes last.
     pub fn remove_text(&self, id: LoadBalancerId) -> io::Result<()> {
         self.changed(TEXT, || {
-            for directory in [self.uploads(id), self.path(&id.to_string())] {
-                match fs::remove_dir_all(&directory) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                    _ => {}
-                }
+            match fs::remove_dir_all(self.uploads(id)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
             }
-            Ok(self.sync()?)
+            Ok(self.remove_file(&self.text(id), 1)?)
         })
+    }
+
+    /// Removes the text of a listener of datagrams.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub fn remove_datagrams(&self, id: LoadBalancerId, listener: ListenerId) -> io::Result<()> {
+        self.changed(DATAGRAMS, || Ok(self.remove_file(&self.datagrams(id, listener), 2)?))
+    }
+
+    /// Removes a file, what was half done of it, and so many directories above it that are empty then.
+    fn remove_file(&self, path: &Path, directories: usize) -> io::Result<()> {
+        remove_if_there(path)?;
+        if let Some(unfinished) = unfinished(path) {
+            remove_if_there(&unfinished)?;
+        }
+        for directory in path.ancestors().skip(1).take(directories) {
+            match fs::remove_dir(directory) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.sync()
     }
 
     fn uploads(&self, id: LoadBalancerId) -> PathBuf {
@@ -151,6 +237,10 @@ impl Store {
 
     fn text(&self, id: LoadBalancerId) -> PathBuf {
         self.path(&id.to_string()).join(TEXT)
+    }
+
+    fn datagrams(&self, id: LoadBalancerId, listener: ListenerId) -> PathBuf {
+        self.path(&id.to_string()).join(DATAGRAMS).join(format!("{listener}{SUFFIX}"))
     }
 }
 
@@ -162,13 +252,17 @@ fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Where a file is before it is whole.
+fn unfinished(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    Some(path.with_file_name(format!(".{name}{UNFINISHED}")))
+}
+
 /// Written under another name, synced, and renamed: what a killed process leaves half done is written over the next time.
 fn put(path: &Path, content: &[u8]) -> io::Result<()> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-    else {
+    let (Some(directory), Some(unfinished)) = (path.parent(), unfinished(path)) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let unfinished = directory.join(format!(".{name}{UNFINISHED}"));
     let write = || {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
@@ -213,7 +307,7 @@ mod tests {
     fn what_is_uploaded_is_kept_as_it_came() {
         let directory = tempfile::tempdir().unwrap();
         let (store, id) = (Store::open(directory.path()).unwrap(), ID.parse().unwrap());
-        assert_eq!(store.read_text().unwrap(), None);
+        assert_eq!(store.read_texts().unwrap(), None);
         assert_eq!(store.read_upload(id, &name("a.pem")).unwrap(), None);
         store.remove_upload(id, &name("a.pem")).unwrap();
         store.write_upload(id, &name("a.pem"), &[0, 255]).unwrap();
@@ -223,7 +317,8 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         assert_eq!(store.read_upload(id, &name("a.pem")).unwrap(), Some(vec![1]));
         assert_eq!(store.read_upload(id, &name("b.pem")).unwrap(), Some(vec![]));
-        assert_eq!(store.read_text().unwrap(), Some((id, b"global\n".to_vec())));
+        let texts = Texts { id, streams: Some(b"global\n".to_vec()), datagrams: Vec::new() };
+        assert_eq!(store.read_texts().unwrap(), Some(texts));
         let mode =
             |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777;
         let uploads = format!("certificates/uploads/{ID}");
@@ -234,8 +329,28 @@ mod tests {
         store.remove_text(id).unwrap();
         store.remove_text(id).unwrap();
         assert_eq!(
-            (store.read_text().unwrap(), store.read_upload(id, &name("b.pem")).unwrap()),
+            (store.read_text(id).unwrap(), store.read_upload(id, &name("b.pem")).unwrap()),
             (None, None)
         );
+    }
+
+    #[test]
+    fn texts_of_listeners_stay_when_that_of_the_load_balancer_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, id): (_, LoadBalancerId) = (Store::open(directory.path()).unwrap(), ID.parse().unwrap());
+        let listener: ListenerId = "55555555-5555-4555-8555-555555555555".parse().unwrap();
+        store.write_text(id, b"global\n").unwrap();
+        store.write_datagrams(id, listener, b"a").unwrap();
+        store.write_datagrams(id, listener, b"b").unwrap();
+        fs::write(directory.path().join(ID).join("lvs/.x.conf.unfinished"), "").unwrap();
+        assert_eq!(store.read_datagrams(id, listener).unwrap(), Some(b"b".to_vec()));
+        store.remove_text(id).unwrap();
+        let texts = Texts { id, streams: None, datagrams: vec![(listener, b"b".to_vec())] };
+        assert_eq!(store.read_texts().unwrap(), Some(texts));
+        fs::remove_file(directory.path().join(ID).join("lvs/.x.conf.unfinished")).unwrap();
+        store.remove_datagrams(id, listener).unwrap();
+        store.remove_datagrams(id, listener).unwrap();
+        assert_eq!(store.read_texts().unwrap(), None);
+        assert!(!directory.path().join(ID).exists());
     }
 }

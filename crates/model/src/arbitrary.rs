@@ -252,6 +252,10 @@ impl Generator {
             protocol,
             port: self.port(),
             connection_limit: self.some(|g| g.within(1..=i32::MAX as usize) as u32),
+            member_connection_limit: match protocol {
+                ListenerProtocol::Udp => self.some(|g| g.within(1..=i32::MAX as usize) as u32),
+                _ => None,
+            },
             tls: match protocol {
                 ListenerProtocol::TerminatedHttps => Some(self.listener_tls(true)),
                 ListenerProtocol::Prometheus if shape.tls => self.some(|g| g.listener_tls(false)),

@@ -95,6 +95,9 @@ pub struct Listener {
     pub port: u16,
     /// `connection_limit`; `None` is Octavia's -1 (no limit).
     pub connection_limit: Option<u32>,
+    /// `amphora.member_connection_limit`: the most flows that one member gets from it at once (keepalived's `uthreshold`); of
+    /// UDP listeners alone.
+    pub member_connection_limit: Option<u32>,
     /// `default_pool_id`.
     pub default_pool: Option<PoolId>,
     /// How TLS is terminated: always with [`ListenerProtocol::TerminatedHttps`], with [`ListenerProtocol::Prometheus`] when a

@@ -27,6 +27,8 @@ pub struct Service {
     pub addresses: Vec<SocketAddr>,
     /// `connection_limit`: flows at once.
     pub limit: Option<u32>,
+    /// `member_connection_limit`: flows of one member at once.
+    pub member_limit: Option<u32>,
     /// `allowed_cidrs`: networks and the lengths of their prefixes; empty allows everyone.
     pub allowed: Vec<(IpAddr, u8)>,
     /// `lb_algorithm`.
@@ -103,12 +105,14 @@ fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) ->
     let id = listener.state.id;
     let configured = model.and_then(|model| model.listeners.iter().find(|listener| listener.id == id));
     let allowed = configured.into_iter().flat_map(|listener| &listener.allowed_cidrs);
+    let member_limit = configured.and_then(|listener| listener.member_connection_limit);
     let plan = pool.and_then(|index| snapshot.pools.get(index));
     let configured: Option<&Pool> = pool.zip(model).and_then(|(index, model)| model.pools.get(index));
     Service {
         listener: id.0,
         addresses: listener.bindings.iter().map(|binding| binding.address).collect(),
         limit: listener.connection_limit,
+        member_limit,
         allowed: allowed.map(|network| (network.network(), network.prefix_len())).collect(),
         algorithm: match plan.map(|plan| plan.algorithm) {
             Some(LbAlgorithm::LeastConnections) => Algorithm::LeastConnections,

@@ -125,8 +125,21 @@ fn mark_bytes(mark: u32) -> Vec<u8> {
     mark.to_ne_bytes().to_vec()
 }
 
+/// Room for the counts of so many members. It is another seldom, for with another set counts begin anew.
+fn limited(members: usize) -> u32 {
+    u32::try_from(members).unwrap_or(u32::MAX).clamp(16, 1 << 20).next_power_of_two()
+}
+
 fn goto(chain: String) -> Verdict {
     Verdict::Goto(chain)
+}
+
+/// To the chain of a member, which may be full and send it back where members have a limit.
+fn to_member(service: &Service, mark: u32) -> Verdict {
+    match service.member_limit {
+        Some(_) => Verdict::Jump(member_chain(mark)),
+        None => goto(member_chain(mark)),
+    }
 }
 
 fn member_chain(mark: u32) -> String {
@@ -257,14 +270,15 @@ impl Table {
             rules.push(known);
             // A member that is gone is not among them, and the next rules choose another.
             let rows =
-                members.iter().map(|member| (mark_bytes(mark(member)), goto(member_chain(mark(member)))));
-            let present = format!("b{}_{}", family.name(), service.listener.simple());
+                members.iter().map(|member| (mark_bytes(mark(member)), to_member(service, mark(member))));
+            let limited = if service.member_limit.is_some() { "l" } else { "" };
+            let present = format!("b{}{limited}_{}", family.name(), service.listener.simple());
             self.set(&present, (Type::MARK, 4), Content::Verdicts(rows.collect()));
             rules.push(vec![E::LoadFlow(Flow::Mark, R(0)), E::VerdictMap(R(0), present)]);
         }
         let chosen = choice::eligible(members.iter().copied());
         let to_members = |indexes: Vec<usize>| -> Vec<Verdict> {
-            indexes.into_iter().map(|index| goto(member_chain(mark(&chosen[index])))).collect()
+            indexes.into_iter().map(|index| to_member(service, mark(&chosen[index]))).collect()
         };
         let rows = to_members(match service.algorithm {
             Algorithm::RoundRobin => choice::turns(&chosen),
@@ -290,12 +304,27 @@ impl Table {
                 _ => vec![E::Turns(count, R(0)), E::Choose(R(0), rows)],
             });
         }
+        if service.member_limit.is_some() && chosen.len() > 1 {
+            // Who was chosen is full: the first one that is not.
+            rules.extend(chosen.iter().map(|member| vec![E::Verdict(to_member(service, mark(member)))]));
+        }
         // Without a member: that nobody is there, as where no socket is.
         rules.push(vec![E::Unreachable]);
         self.allowed(service, family, rules);
         for member in &members {
             let mark = mark(member);
-            let mut rules = vec![vec![E::Immediate(R(0), mark_bytes(mark)), E::SetMark(R(0))]];
+            let mut rules = Vec::new();
+            if let Some(limit) = service.member_limit {
+                let (set, size) = (
+                    format!("n{}_{}_{limit}", family.name(), service.listener.simple()),
+                    limited(members.len()),
+                );
+                let set = format!("{set}_{size}");
+                self.set(&set, (Type::MARK, 4), Content::Flows { size });
+                let key = E::Immediate(R(0), mark_bytes(mark));
+                rules.push(vec![key, E::MoreThan(R(0), set, limit), E::Verdict(Verdict::Return)]);
+            }
+            rules.push(vec![E::Immediate(R(0), mark_bytes(mark)), E::SetMark(R(0))]);
             if let Some(persistence) = persistence {
                 let mut remember = family.client(prefix(persistence, family));
                 remember.push(E::Immediate(R(4), mark_bytes(mark)));
@@ -353,6 +382,7 @@ mod tests {
             listener: Uuid::from_u128(listener),
             addresses: ["203.0.113.50:53", "[2001:db8::50]:53"].map(|text| text.parse().unwrap()).to_vec(),
             limit: None,
+            member_limit: None,
             allowed: Vec::new(),
             algorithm: Algorithm::RoundRobin,
             persistence: None,
@@ -377,6 +407,30 @@ mod tests {
         let chain = |family: &str| &table.chains[&format!("l{family}_{:032x}", 1)].rules;
         assert_eq!(chain("6"), &[vec![E::Unreachable]]);
         assert_eq!(chain("4").len(), 2);
+    }
+
+    #[test]
+    fn a_member_that_is_full_sends_flows_back() {
+        let mut limited = service(1, vec![target(1, "10.9.0.2:53"), target(2, "10.9.0.3:53")]);
+        limited.member_limit = Some(5);
+        let (table, marks) = rendered(vec![limited]);
+        let chain = |mark: u32| format!("m_{mark:08x}");
+        for mark in marks.values() {
+            let set = format!("n4_{:032x}_5_16", 1);
+            assert_eq!(
+                table.chains[&chain(*mark)].rules[0],
+                [
+                    E::Immediate(R(0), mark_bytes(*mark)),
+                    E::MoreThan(R(0), set.clone(), 5),
+                    E::Verdict(Verdict::Return)
+                ]
+            );
+            assert_eq!(table.sets[&set].content, Content::Flows { size: 16 });
+        }
+        let rules = &table.chains[&format!("l4_{:032x}", 1)].rules;
+        let of = |member| Verdict::Jump(chain(marks[&(Uuid::from_u128(1), Uuid::from_u128(member))]));
+        assert_eq!(rules[0], [E::Turns(2, R(0)), E::Choose(R(0), vec![of(1), of(2)])]);
+        assert_eq!(rules[1..], [vec![E::Verdict(of(1))], vec![E::Verdict(of(2))], vec![E::Unreachable]]);
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn listener(l7policies: Vec<L7Policy>) -> Listener {
         protocol: ListenerProtocol::Http,
         port: 80,
         connection_limit: None,
+        member_connection_limit: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

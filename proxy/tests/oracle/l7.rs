@@ -134,6 +134,7 @@ fn compile(rules: &[&L7Rule]) -> Result<L7Program, usize> {
         protocol: ListenerProtocol::Http,
         port: 80,
         connection_limit: None,
+        member_connection_limit: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

@@ -78,15 +78,20 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         topology: None,
         lines: &[120],
         status: 400,
-        reason: "UDP and SCTP listeners are refused rather than taken and not carried",
+        reason: "the pool of the UDP listener has the id of one of HTTP there, which no load balancer has",
     },
     Difference {
         topology: None,
         lines: &[121, 122, 123, 127],
         status: 404,
-        reason: "what was refused is not there",
+        reason: "the pool of the UDP listener has the id of one of HTTP there, which no load balancer has",
     },
-    Difference { topology: None, lines: &[125], status: 200, reason: "what was refused is not there" },
+    Difference {
+        topology: None,
+        lines: &[125],
+        status: 200,
+        reason: "the pool of the UDP listener has the id of one of HTTP there, which no load balancer has",
+    },
     Difference {
         topology: None,
         lines: &[135, 136],

@@ -19,7 +19,12 @@ pub(crate) async fn plugged() -> Option<(Ground, Driver, Lan)> {
 
 /// The same of an amphora of this topology: of a pair, the address is VRRP's.
 async fn plugged_as(topology: &str) -> Option<(Ground, Driver, Lan)> {
-    let ground = Ground::start(&CONFIG.replace("SINGLE", topology)).await?;
+    plugged_with(&CONFIG.replace("SINGLE", topology)).await
+}
+
+/// The same with this file of Octavia's.
+pub(crate) async fn plugged_with(config: &str) -> Option<(Ground, Driver, Lan)> {
+    let ground = Ground::start(config).await?;
     let mut driver = Driver::start(&ground)?;
     ground.hot_plug("lan1", "fa:16:3e:00:21:01");
     let lan = Lan::new(&ground).await;

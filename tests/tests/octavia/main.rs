@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod controller;
+mod datagrams;
 mod differences;
 mod driver;
 mod ground;

@@ -4,12 +4,15 @@ use std::{borrow::Cow, net::IpAddr};
 
 use amphora_bundle::{Bundle, Kind};
 use amphora_ipc::proxy::{Fault, Refusal};
-use amphora_model::{CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId};
+use amphora_model::{
+    CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Member, MemberId, PoolId,
+};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
+use super::merge;
 use crate::{
     amphora::certificates::{Stored, mismatch, wanted},
     change_error::ChangeError,
@@ -56,7 +59,8 @@ pub(super) fn listeners(text: &[u8]) -> Result<Vec<Listener>, String> {
     Ok(translated.load_balancer.listeners)
 }
 
-/// Reads a text, and the files that it names. Blocks on the disk.
+/// Reads a text, and the files that it names, for what runs at `present`. Its heartbeats have to fit a datagram together with the members
+/// in `fit_with`, if that is to be looked at. Blocks on the disk.
 ///
 /// # Errors
 /// When it cannot be honoured; the place is the line.
@@ -65,7 +69,8 @@ pub(super) fn understand(
     id: LoadBalancerId,
     text: &[u8],
     vips: &[IpAddr],
-    must_fit: bool,
+    present: Option<&LoadBalancer>,
+    fit_with: Option<&[(PoolId, MemberId)]>,
 ) -> Result<Understood, ChangeError> {
     let files = Files { store, id };
     let translated = haproxy_cfg::translate(text, &Context { certificates: &files, vips });
@@ -77,17 +82,51 @@ pub(super) fn understand(
     if model.id != id {
         return Err(refused("", format!("the text is of load balancer {}, the request of {id}", model.id)));
     }
-    if must_fit {
-        size::fits(&model).map_err(|reason| refused("loadbalancer.pools", reason))?;
-    }
     let certificates = files.take(&mut model)?;
-    let document = serde_json::to_vec(&model.to_json()).map_err(|e| ChangeError::Internal(e.to_string()))?;
-    // What is stored is what will be read after a boot.
-    let model = document::parse(&document).map_err(ChangeError::Invalid)?;
-    Ok(Understood { model, document: document.into(), certificates })
+    let present = present.filter(|present| present.id == id);
+    let model =
+        merge::with_streams(present, model).map_err(|reason| refused("", format!("the text {reason}")))?;
+    if let Some(disabled) = fit_with {
+        fits(&model, disabled)?;
+    }
+    let (model, document) = document_of(&model)?;
+    Ok(Understood { model, document, certificates })
 }
 
-fn refused(path: &str, reason: String) -> ChangeError {
+/// Heartbeats have to have room for all, with members of which nothing but their ids is known.
+pub(super) fn fits<'a>(
+    model: &LoadBalancer,
+    disabled: impl IntoIterator<Item = &'a (PoolId, MemberId)>,
+) -> Result<(), ChangeError> {
+    let mut all = model.clone();
+    let unknown = |id| Member {
+        id,
+        name: String::new(),
+        admin_state_up: false,
+        address: IpAddr::from([192, 0, 2, 1]),
+        port: 1,
+        weight: 1,
+        backup: false,
+        monitor_address: None,
+        monitor_port: None,
+    };
+    for (pool, member) in disabled {
+        if let Some(pool) = all.pools.iter_mut().find(|one| one.id == *pool) {
+            pool.members.push(unknown(*member));
+        }
+    }
+    size::fits(&all).map_err(|reason| refused("loadbalancer.pools", reason))
+}
+
+/// A load balancer as it is stored, which is as it will be read after a boot.
+pub(super) fn document_of(model: &LoadBalancer) -> Result<(LoadBalancer, Bytes), ChangeError> {
+    let document = serde_json::to_vec(&model.to_json()).map_err(|e| ChangeError::Internal(e.to_string()))?;
+    let model = document::parse(&document).map_err(ChangeError::Invalid)?;
+    Ok((model, document.into()))
+}
+
+/// A text that cannot be honoured.
+pub(super) fn refused(path: &str, reason: String) -> ChangeError {
     ChangeError::Invalid(Refusal::one(path, reason))
 }
 

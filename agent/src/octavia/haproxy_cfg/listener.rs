@@ -211,6 +211,7 @@ impl<'t> ListenerDraft<'t> {
             protocol,
             port: bind.address.port(),
             connection_limit: self.maxconn.get().copied(),
+            member_connection_limit: None,
             default_pool,
             tls,
             insert_headers: insert_headers(protocol, pools)?,

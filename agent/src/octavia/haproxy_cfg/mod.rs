@@ -33,7 +33,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, fmt, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr};
 
 use amphora_model::{CertificateId, ListenerId, LoadBalancer};
 
@@ -43,6 +43,7 @@ pub use self::{
     names::Everything,
     words::MAX_TEXT,
 };
+pub use super::fault::Fault;
 
 /// What is known beside the text.
 #[derive(Clone, Copy)]
@@ -81,53 +82,6 @@ pub struct Remark {
     pub line: usize,
     /// Why.
     pub reason: &'static str,
-}
-
-/// Why a text is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Fault {
-    /// The line, from 1; 0: the text as a whole.
-    pub line: usize,
-    /// What stands there, without white space around it and cut when it is long.
-    pub text: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl Fault {
-    /// The longest excerpt of a line, in characters.
-    const MAX_TEXT: usize = 160;
-
-    fn new(line: usize, text: &str, reason: impl Into<String>) -> Self {
-        let mut shown: String = text.chars().take(Self::MAX_TEXT).flat_map(visible).collect();
-        if text.chars().nth(Self::MAX_TEXT).is_some() {
-            shown.push_str("...");
-        }
-        Self { line, text: shown, reason: reason.into() }
-    }
-
-    fn whole(reason: impl Into<String>) -> Self {
-        Self::new(0, "", reason)
-    }
-}
-
-/// A character for people to read, who shall not be shown another line.
-fn visible(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
-    let plain = escaped.is_none().then_some(c);
-    escaped.into_iter().flatten().chain(plain)
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line > 0 {
-            write!(f, "line {}: ", self.line)?;
-        }
-        if !self.text.is_empty() {
-            write!(f, "{}: ", self.text)?;
-        }
-        f.write_str(&self.reason)
-    }
 }
 
 /// Reads a haproxy.cfg.

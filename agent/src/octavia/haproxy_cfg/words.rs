@@ -14,7 +14,9 @@
 
 use std::borrow::Cow;
 
-use super::Fault;
+use super::{super::html::escape_of, Fault};
+
+pub(super) use super::super::fault::Place;
 
 /// The longest text, in bytes. A member takes some 150.
 pub const MAX_TEXT: usize = 16 * 1024 * 1024;
@@ -28,22 +30,6 @@ const MAX_WORDS: usize = 64;
 
 /// Statements in which Octavia writes several spaces.
 const SPACED: [&str; 3] = ["acl", "bind", "cpu-map"];
-
-/// Where something stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place<'t> {
-    /// The line, from 1.
-    pub(super) number: usize,
-    /// It, without white space around it.
-    pub(super) text: &'t str,
-}
-
-impl Place<'_> {
-    /// A fault of this line.
-    pub(super) fn fault(self, reason: impl Into<String>) -> Fault {
-        Fault::new(self.number, self.text, reason)
-    }
-}
 
 /// A line that has words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,13 +96,6 @@ impl<'t> Word<'t> {
         }
         self.value()
     }
-}
-
-/// The escape of HTML that a text begins with, and what it stands for.
-fn escape_of(text: &str) -> Option<(&'static str, char)> {
-    [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&#39;", '\''), ("&#34;", '"')]
-        .into_iter()
-        .find(|(escape, _)| text.starts_with(escape))
 }
 
 /// The lines of a text that have words.

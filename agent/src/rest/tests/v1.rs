@@ -102,6 +102,113 @@ async fn a_text_is_kept_and_taken_up_and_stopped() {
     assert_eq!(agent.get(&action("haproxy")).await.status, 404);
 }
 
+/// As it was recorded, but for the pool's id.
+const DATAGRAMS: &str = "# Configuration for Loadbalancer 33333333-3333-4333-8333-333333333333
+# Configuration for Listener 55555555-5555-4555-8555-555555555555
+
+net_namespace amphora-haproxy
+
+virtual_server_group ipv4-group {
+    10.77.0.100 53
+}
+
+virtual_server group ipv4-group {
+    lb_algo wrr
+    lb_kind NAT
+    protocol UDP
+
+
+    # Configuration for Pool 66666666-6666-4666-8666-666666666667
+    # Configuration for Member 77777777-7777-4777-8777-777777777778
+    real_server 10.77.0.11 53 {
+        weight 1
+
+    }
+
+}
+";
+
+#[tokio::test]
+async fn a_listener_of_datagrams_has_its_own_text() {
+    const ID: &str = "55555555-5555-4555-8555-555555555555";
+    let agent = TestAgent::new().await;
+    let upload = format!("/1.0/listeners/22222222-2222-4222-8222-222222222222/{ID}/udp_listener");
+    let text_of = format!("/1.0/listeners/{ID}/udp_listener");
+    let act = |name: &str| format!("/1.0/loadbalancer/{ID}/{name}");
+    let whole = |answer: Answer| (answer.status.as_u16(), answer.json());
+    let nobody = json!({
+        "message": "UDP Listener Not Found",
+        "details": format!("No UDP listener with UUID: {ID}"),
+    });
+    assert_eq!(whole(agent.get(&text_of).await), (404, nobody.clone()));
+
+    let uploaded = agent.put(&upload, DATAGRAMS).await;
+    let tag = format!("{:x}", md5::compute(DATAGRAMS));
+    assert_eq!(uploaded.headers["etag"].to_str().unwrap(), tag);
+    assert_eq!(whole(uploaded), (200, json!({"message": "OK"})));
+    assert_eq!(agent.proxy.document(), None, "nothing is taken up before it is asked for");
+    let kept = agent.get(&text_of).await;
+    assert_eq!(
+        (kept.status.as_u16(), &kept.headers["content-type"]),
+        (200, &"text/plain; charset=UTF-8".parse().unwrap())
+    );
+    assert_eq!(kept.body, DATAGRAMS);
+    let listed = |status: &str| json!([{"status": status, "uuid": ID, "type": "UDP"}]);
+    assert_eq!(agent.get("/1.0/listeners").await.json(), listed("OFFLINE"));
+
+    let done = |what: &str| {
+        (202, json!({"message": "OK", "details": format!("keepalivedlvs listener {ID} {what}")}))
+    };
+    assert_eq!(whole(agent.put(&act("reload"), "").await), done("restarted"));
+    assert_eq!(whole(agent.put(&act("START"), "").await), done("started"));
+    let bogus = json!({"message": "Invalid Request", "details": "Unknown action: bogus"});
+    assert_eq!(whole(agent.put(&act("bogus"), "").await), (400, bogus));
+    assert_eq!(agent.get("/1.0/listeners").await.json(), listed("ACTIVE"));
+    let details = agent.get("/1.0/details").await.json();
+    assert_eq!((&details["lvs_listener_process_count"], &details["haproxy_count"]), (&json!(1), &json!(0)));
+
+    // Beside haproxy.cfg, which comes and goes; across a restart of the agent, and not of its text alone.
+    agent.put(UPLOAD, &text("")).await;
+    assert_eq!(agent.put(&action("start"), "").await.status, 202);
+    let ids = |agent: &TestAgent| {
+        let document: serde_json::Value = serde_json::from_slice(&agent.proxy.document().unwrap()).unwrap();
+        let listeners = document["loadbalancer"]["listeners"].as_array().unwrap().clone();
+        listeners.iter().map(|listener| listener["id"].as_str().unwrap()[..1].to_owned()).collect::<String>()
+    };
+    assert_eq!(ids(&agent), "45");
+    let restarted = agent.restarted();
+    restarted.reconcile().await.unwrap();
+    assert_eq!((restarted.listeners().len(), ids(&agent)), (2, "45".to_owned()));
+    assert_eq!(agent.put(&action("stop"), "").await.status, 202);
+    assert_eq!(ids(&agent), "5");
+    assert_eq!(agent.put(&action("start"), "").await.status, 202);
+    assert_eq!(whole(agent.put(&act("stop"), "").await), done("stoped"));
+    assert_eq!(ids(&agent), "4");
+    assert_eq!(agent.put(&act("start"), "").await.status, 202);
+
+    // What is refused leaves what runs: a line, a listener, a load balancer, a pool of HTTP.
+    for (text, status, reason) in [
+        (DATAGRAMS.replace("wrr", "rr"), 400, "line 11: lb_algo rr"),
+        (DATAGRAMS.replace("Listener 5", "Listener 6"), 400, "the text is of listener 6"),
+        (DATAGRAMS.replace("Loadbalancer 3", "Loadbalancer 4"), 409, LB),
+        (DATAGRAMS.replace("666667", "666666"), 400, "which is one of HTTP"),
+        (DATAGRAMS.replace("10.77.0.100", "10.77.0.101"), 400, "10.77.0.101"),
+        (DATAGRAMS.replace("UDP", "SCTP"), 400, "SCTP is not carried"),
+    ] {
+        let refused = said(&agent.put(&upload, &text).await);
+        assert!(refused.0 == status && refused.1.contains(reason), "{refused:?}");
+    }
+    assert_eq!((agent.get(&text_of).await.body, ids(&agent)), (DATAGRAMS.into(), "45".to_owned()));
+    let native = agent.request(Method::DELETE, &format!("/2.0/loadbalancers/{LB}"), "").await;
+    assert_eq!(native.status, 409);
+
+    for _ in 0..2 {
+        let deleted = agent.request(Method::DELETE, &format!("/1.0/listeners/{ID}"), "").await;
+        assert_eq!(whole(deleted), (200, json!({"message": "OK"})));
+    }
+    assert_eq!((ids(&agent), whole(agent.get(&text_of).await)), ("4".to_owned(), (404, nobody)));
+}
+
 #[tokio::test]
 async fn what_is_refused_leaves_what_runs() {
     let agent = TestAgent::new().await;
@@ -308,5 +415,5 @@ async fn errors_are_of_the_two_shapes_and_of_statuses_that_are_errors() {
     // The native API stays as it is, and keeps connections.
     assert!(!agent.get("/2.0/nope").await.headers.contains_key("connection"));
     let udp = agent.put("/1.0/listeners/a/b/udp_listener", "x").await;
-    assert!(said(&udp).0 == 400 && said(&udp).1.contains("UDP"), "{:?}", said(&udp));
+    assert!(said(&udp).0 == 400 && said(&udp).1.contains("listener's id"), "{:?}", said(&udp));
 }

@@ -43,8 +43,10 @@ pub(super) async fn details(api: &Api) -> Result<Answer, Refused> {
         .map(|(name, traffic)| (name, json!({ "network_tx": traffic.tx, "network_rx": traffic.rx })))
         .collect();
     let runs = running.is_ok_and(|info| info.loadbalancer.is_some());
-    let listeners = api.amphora.listeners().into_iter().map(|(listener, _)| listener.id.to_string());
-    let mut listeners: Vec<_> = listeners.collect();
+    let listed = api.amphora.listeners();
+    let datagrams = listed.iter().filter(|listener| listener.kind == "UDP" && listener.runs).count();
+    let runs = runs && listed.iter().any(|listener| listener.kind != "UDP" && listener.runs);
+    let mut listeners: Vec<_> = listed.iter().map(|listener| listener.id.to_string()).collect();
     listeners.sort();
     let mut details = json!({
         "networks": networks,
@@ -56,7 +58,7 @@ pub(super) async fn details(api: &Api) -> Result<Answer, Refused> {
         // Octavia's profile for its own amphora would have it say how many threads HAProxy has.
         "active_tuned_profiles": "",
         "packages": {},
-        "lvs_listener_process_count": 0,
+        "lvs_listener_process_count": datagrams,
     });
     if let (Value::Object(details), Value::Object(machine), Value::Object(info)) =
         (&mut details, machine, info())

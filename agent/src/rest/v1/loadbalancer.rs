@@ -2,14 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use amphora_model::{ListenerProtocol, LoadBalancerId};
+use amphora_model::LoadBalancerId;
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::json;
 
 use super::{
     answer::{Answer, Refused, body_of, done, done_so, json, tagged},
-    md5,
+    datagrams, md5,
 };
 use crate::{
     change_error::ChangeError,
@@ -22,14 +22,9 @@ pub(super) fn listeners(api: &Api) -> Answer {
         .amphora
         .listeners()
         .into_iter()
-        .map(|(listener, runs)| {
-            let mode = match listener.protocol {
-                _ if listener.tls.is_some() => "TERMINATED_HTTPS",
-                ListenerProtocol::Tcp | ListenerProtocol::Https => "TCP",
-                _ => "HTTP",
-            };
-            let status = if runs { "ACTIVE" } else { "OFFLINE" };
-            json!({ "status": status, "uuid": listener.id, "type": mode })
+        .map(|listener| {
+            let status = if listener.runs { "ACTIVE" } else { "OFFLINE" };
+            json!({ "status": status, "uuid": listener.id, "type": listener.kind })
         })
         .collect();
     json(StatusCode::OK, &listeners)
@@ -69,6 +64,9 @@ pub(super) async fn act(api: &Api, id: &str, action: &str, caller: &Caller) -> R
     if !matches!(action.as_str(), "start" | "stop" | "reload") {
         return Err(Refused::unknown_action(&action));
     }
+    if let Some(listener) = datagrams::named(api, id) {
+        return datagrams::act(api, listener, &action, caller).await;
+    }
     let parsed: LoadBalancerId = id.parse().map_err(|_| not_found(id))?;
     let (amphora, vips, stops) = (Arc::clone(&api.amphora), vips(api).await, action == "stop");
     let change = async move {
@@ -95,8 +93,11 @@ pub(super) async fn act(api: &Api, id: &str, action: &str, caller: &Caller) -> R
     Ok(done_so(StatusCode::ACCEPTED, details))
 }
 
-/// `DELETE listeners/<id>`: of a load balancer, for the listeners of one go with its next text.
+/// `DELETE listeners/<id>`: of a load balancer, whose listeners go with its next text, or of a listener of datagrams.
 pub(super) async fn delete(api: &Api, id: &str, caller: &Caller) -> Result<Answer, Refused> {
+    if let Some(listener) = datagrams::named(api, id) {
+        return datagrams::delete(api, listener, caller).await;
+    }
     // What has no such id is none that there is.
     if let Ok(id) = id.parse::<LoadBalancerId>() {
         let amphora = Arc::clone(&api.amphora);
@@ -109,25 +110,13 @@ pub(super) async fn delete(api: &Api, id: &str, caller: &Caller) -> Result<Answe
     Ok(done(StatusCode::OK))
 }
 
-/// `PUT listeners/<amphora>/<id>/udp_listener`.
-pub(super) fn no_udp() -> Refused {
-    let details = "this amphora carries no UDP and no SCTP listeners";
-    Refused::because(StatusCode::BAD_REQUEST, "Invalid request", details)
-}
-
-/// `GET listeners/<id>/udp_listener`.
-pub(super) fn udp_not_found(id: &str) -> Refused {
-    let details = format!("No UDP listener with UUID: {id}");
-    Refused::because(StatusCode::NOT_FOUND, "UDP Listener Not Found", details)
-}
-
 fn not_found(id: &str) -> Refused {
     let details = format!("No loadbalancer with UUID: {id}");
     Refused::because(StatusCode::NOT_FOUND, "Loadbalancer Not Found", details)
 }
 
 /// The addresses of the load balancer, as they are plugged.
-async fn vips(api: &Api) -> Vec<IpAddr> {
+pub(super) async fn vips(api: &Api) -> Vec<IpAddr> {
     let plugged = api.plumbing.plugged().await;
     let ports = plugged.iter().filter_map(|plugged| plugged.port.vip.as_ref());
     ports.flat_map(|port| port.vips.iter().map(|vip| vip.address)).collect()

@@ -8,12 +8,14 @@
 //! | `info` | `info`, `details` |
 //! | `plug` | `plug/vip`, `plug/network`, `interface` |
 //! | `loadbalancer` | haproxy.cfg, and what is done with it; `listeners` |
+//! | `datagrams` | the same of listeners of UDP, each with its own text |
 //! | `files` | certificates of load balancers |
 //! | `vrrp` | keepalived.conf |
 //!
 //! Statuses and texts are those of Octavia's own agent, as they were recorded; `docs/agent.md` has the differences.
 
 mod answer;
+mod datagrams;
 mod files;
 mod info;
 mod loadbalancer;
@@ -97,8 +99,8 @@ async fn carry_out(
         Resource::Text(id) if *method != Method::PUT => loadbalancer::text(api, &id).await,
         Resource::Text(id) => loadbalancer::act(api, &id, "haproxy", caller).await,
         Resource::Action(id, action) => loadbalancer::act(api, &id, &action, caller).await,
-        Resource::UploadUdp => Err(loadbalancer::no_udp()),
-        Resource::Udp(id) => Err(loadbalancer::udp_not_found(&id)),
+        Resource::UploadUdp(id) => datagrams::upload(api, &id, content, caller).await,
+        Resource::Udp(id) => datagrams::text(api, &id).await,
         Resource::PlugVip(vip) => plug::vip(api, &vip, is_json(&head.headers), &content, caller).await,
         Resource::PlugNetwork => plug::network(api, is_json(&head.headers), &content, caller).await,
         Resource::Interface(ip) => plug::interface(api, &ip).await,
@@ -113,7 +115,7 @@ async fn carry_out(
 
 fn limits(api: &Api, resource: &Resource) -> Limits {
     let size = match resource {
-        Resource::Upload(_) => api.limits.size,
+        Resource::Upload(_) | Resource::UploadUdp(_) => api.limits.size,
         Resource::Certificate(..) => amphora_bundle::MAX_BYTES,
         Resource::UploadVrrp => MAX_VRRP,
         _ => MAX_SMALL,

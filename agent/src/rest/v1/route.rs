@@ -26,7 +26,7 @@ pub(super) enum Resource {
     /// `/1.0/loadbalancer/<id>/certificates/<name>`.
     Certificate(String, String),
     /// `/1.0/listeners/<amphora>/<id>/udp_listener`.
-    UploadUdp,
+    UploadUdp(String),
     /// `/1.0/listeners/<id>/udp_listener`.
     Udp(String),
     /// `/1.0/plug/vip/<ip>`.
@@ -74,7 +74,7 @@ impl Resource {
             ["listeners"] => Self::Listeners,
             ["listeners", id] => Self::Object(owned(id)),
             ["listeners", id, "udp_listener"] => Self::Udp(owned(id)),
-            ["listeners", _, _, "udp_listener"] => Self::UploadUdp,
+            ["listeners", _, id, "udp_listener"] => Self::UploadUdp(owned(id)),
             ["loadbalancer", id, "haproxy"] => Self::Text(owned(id)),
             ["loadbalancer", id, action] => Self::Action(owned(id), owned(action)),
             ["loadbalancer", id, "certificates", name] => Self::Certificate(owned(id), owned(name)),

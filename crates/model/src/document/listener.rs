@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    Context, Json, check, flow_log, l7,
+    Context, Json, amphora, check, l7,
     object::{COMMON, Metadata, Object},
     tls,
 };
@@ -53,7 +53,7 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
             format!("need a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"),
         );
     }
-    let flow_log = flow_log::of_listener(o, cx, protocol);
+    let (flow_log, member_connection_limit) = amphora::of_listener(o, cx, protocol);
     o.parent("loadbalancer_id", cx.id);
     o.metadata(COMMON);
     o.metadata(&[("loadbalancers", Metadata::References)]);
@@ -67,6 +67,7 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
         connection_limit: connection_limit
             .and_then(|limit| u32::try_from(limit).ok())
             .filter(|limit| *limit > 0),
+        member_connection_limit,
         default_pool,
         tls,
         insert_headers,

@@ -7,12 +7,12 @@
 //! * `json`: text to JSON values, strictly
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
-//! * `listener`, `tls`, `l7`, `flow_log`, `pool`: the objects
+//! * `listener`, `tls`, `l7`, `amphora`, `pool`: the objects
 //! * `later`: what is refused because nothing honours it yet
 //! * `write`: the way back
 
+mod amphora;
 mod check;
-mod flow_log;
 mod json;
 mod l7;
 mod listener;
@@ -81,7 +81,7 @@ struct Context {
     /// `project_id`.
     project: Option<String>,
     /// `amphora` of the load balancer.
-    flow_log: flow_log::Given,
+    flow_log: amphora::Given,
     vips: Vec<IpAddr>,
     /// `vip_sg_ids` is not empty.
     security_groups: bool,
@@ -144,7 +144,7 @@ fn load_balancer(o: &mut Object<'_>) -> Option<LoadBalancer> {
 
 /// `amphora`, and the `project_id` that a format may name.
 fn logging(o: &mut Object<'_>, cx: &mut Context) {
-    cx.flow_log = flow_log::read(o);
+    cx.flow_log = amphora::of_load_balancer(o);
     // What is no text is told as the metadata that it is.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let project = ["project_id", "tenant_id"].into_iter().find_map(|name| o.given(name)?.as_str());

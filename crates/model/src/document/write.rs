@@ -58,6 +58,9 @@ fn listener(listener: &Listener) -> Value {
             "user_log_facility": log.facility,
         });
     }
+    if let Some(limit) = listener.member_connection_limit {
+        document["amphora"]["member_connection_limit"] = limit.into();
+    }
     let headers = insert_headers(listener.insert_headers);
     if !headers.is_empty() {
         document["insert_headers"] = headers.into();

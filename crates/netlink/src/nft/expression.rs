@@ -47,6 +47,10 @@ pub enum Verdict {
     Drop,
     /// It goes on in this chain, and does not come back.
     Goto(String),
+    /// It goes on in this chain, and with the next rule here when that has no verdict.
+    Jump(String),
+    /// It goes on where it has jumped from.
+    Return,
 }
 
 impl Verdict {
@@ -55,6 +59,10 @@ impl Verdict {
             Self::Drop => Attributes::default().u32(1, 0),
             // NFT_GOTO.
             Self::Goto(chain) => Attributes::default().u32(1, -4_i32 as u32).text(2, chain),
+            // NFT_JUMP.
+            Self::Jump(chain) => Attributes::default().u32(1, -3_i32 as u32).text(2, chain),
+            // NFT_RETURN.
+            Self::Return => Attributes::default().u32(1, -5_i32 as u32),
         };
         Attributes::default().nested(2, &verdict)
     }

@@ -1,19 +1,24 @@
-//! `amphora`, an object of our own in a load balancer and in a listener: what Octavia has in its own configuration and renders
-//! into haproxy.cfg.
+//! `amphora`, an object of our own in a load balancer and in a listener: what Octavia has in its own configuration, or nowhere, and
+//! renders into its texts.
 
 use super::{Context, object::Object};
 use crate::{FlowLog, ListenerProtocol};
 
-/// What an `amphora` object says of flow logs.
+/// What an `amphora` object says.
 #[derive(Clone, Default)]
 pub(super) struct Given {
+    limit: Option<u32>,
     on: Option<bool>,
     format: Option<String>,
     facility: Option<u8>,
 }
 
-/// Reads the object, if it is there.
-pub(super) fn read(o: &mut Object<'_>) -> Given {
+/// Reads the object of a load balancer, if it is there.
+pub(super) fn of_load_balancer(o: &mut Object<'_>) -> Given {
+    read(o, false)
+}
+
+fn read(o: &mut Object<'_>, of_listener: bool) -> Given {
     let given = o.object("amphora", |o| {
         let on = o.boolean("connection_logging");
         let format = o.text("user_log_format", FlowLog::MAX_FORMAT).filter(|format| !format.is_empty());
@@ -26,18 +31,39 @@ pub(super) fn read(o: &mut Object<'_>) -> Given {
             }
         }
         let facility = o.integer("user_log_facility", 0..=7);
-        Some(Given { on, format: format.map(str::to_owned), facility })
+        let limit = of_listener.then(|| o.integer("member_connection_limit", 1..=u32::MAX)).flatten();
+        Some(Given { limit, on, format: format.map(str::to_owned), facility })
     });
     given.unwrap_or_default()
 }
 
-/// The flow log of a listener: what it says itself goes before what the load balancer says.
+/// The flow log of a listener, and `member_connection_limit`.
 pub(super) fn of_listener(
     o: &mut Object<'_>,
     cx: &Context,
     protocol: Option<ListenerProtocol>,
+) -> (Option<FlowLog>, Option<u32>) {
+    let own = read(o, true);
+    if let Some(protocol) = protocol.filter(|protocol| *protocol != ListenerProtocol::Udp)
+        && own.limit.is_some()
+    {
+        o.fault(
+            "amphora",
+            format!(
+                "has member_connection_limit, which needs a listener of protocol UDP; this one is {protocol}"
+            ),
+        );
+    }
+    (flow_log(o, cx, protocol, &own), own.limit)
+}
+
+/// What the listener says itself goes before what the load balancer says.
+fn flow_log(
+    o: &mut Object<'_>,
+    cx: &Context,
+    protocol: Option<ListenerProtocol>,
+    own: &Given,
 ) -> Option<FlowLog> {
-    let own = read(o);
     if protocol == Some(ListenerProtocol::Prometheus) {
         // Octavia renders `no log` for them.
         if own.on == Some(true) || own.format.is_some() {
@@ -54,7 +80,7 @@ pub(super) fn of_listener(
     }
     let all = &cx.flow_log;
     let said = |given: &Given| given.on.or(given.format.as_ref().map(|_| true));
-    if !said(&own).or(said(all)).unwrap_or(false) {
+    if !said(own).or(said(all)).unwrap_or(false) {
         return None;
     }
     let format = own.format.as_deref().or(all.format.as_deref()).unwrap_or(FlowLog::DEFAULT_FORMAT);

@@ -1,0 +1,245 @@
+//! Listeners of datagrams as Octavia's controller brings them: each by a text of its own, taken up and stopped by itself.
+
+use std::{net::IpAddr, sync::Arc, sync::atomic::Ordering};
+
+use amphora_model::{Listener, ListenerId, LoadBalancer, LoadBalancerId, MemberId, PoolId};
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use super::{
+    Started, Text, merge,
+    understand::{document_of, fits, refused},
+};
+use crate::{
+    amphora::{Amphora, State, detached, internal},
+    change_error::ChangeError,
+    octavia::lvs::{self, Translated},
+};
+
+/// What the text of a listener says.
+#[derive(Clone, Debug)]
+pub(super) struct Datagrams {
+    /// It; `None` while its text does not say where it is reached.
+    pub(super) listener: Option<Listener>,
+    enabled: bool,
+    disabled: Vec<(PoolId, MemberId)>,
+}
+
+impl Datagrams {
+    /// Takes up what is stored.
+    pub(super) fn read(text: &[u8]) -> Result<Self, String> {
+        lvs::translate(text).map(Self::from).map_err(|fault| fault.to_string())
+    }
+}
+
+impl From<Translated> for Datagrams {
+    fn from(translated: Translated) -> Self {
+        let listener = translated.served.and_then(|served| served.listeners.into_iter().next());
+        Self { listener, enabled: translated.enabled, disabled: translated.disabled }
+    }
+}
+
+/// What the texts of listeners of datagrams say of the load balancer and no document can have: a heartbeat tells it all the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unserved {
+    /// Listeners that are enabled and have no pool: their texts do not say where they are reached.
+    pub listeners: Vec<ListenerId>,
+    /// Members that are disabled: their addresses are not known.
+    pub members: Vec<(PoolId, MemberId)>,
+}
+
+impl Amphora {
+    /// What no document can have.
+    pub fn unserved(&self) -> Unserved {
+        let text = self.text.borrow();
+        let mut unserved = Unserved::default();
+        for (id, datagrams) in text.iter().flat_map(|text| &text.datagrams) {
+            if datagrams.enabled && datagrams.listener.is_none() {
+                unserved.listeners.push(*id);
+            }
+            unserved.members.extend(&datagrams.disabled);
+        }
+        unserved
+    }
+
+    /// Whether there is a text of this listener.
+    pub fn has_datagrams(&self, listener: ListenerId) -> bool {
+        self.text.borrow().as_ref().is_some_and(|text| text.datagrams.contains_key(&listener))
+    }
+
+    /// The text of a listener, as it came.
+    ///
+    /// # Errors
+    /// [`ChangeError::NoLoadBalancer`] when there is none.
+    pub async fn datagrams_text(&self, listener: ListenerId) -> Result<Vec<u8>, ChangeError> {
+        let id = self
+            .text
+            .borrow()
+            .as_ref()
+            .filter(|text| text.datagrams.contains_key(&listener))
+            .map(|text| text.id);
+        let id = id.ok_or(ChangeError::NoLoadBalancer)?;
+        let text = self.keeper.blocking(move |store| store.read_datagrams(id, listener)).await?;
+        text.ok_or(ChangeError::NoLoadBalancer)
+    }
+
+    /// Reads the text of a listener, and keeps it for the next [`start`](Self::start_datagrams).
+    ///
+    /// # Errors
+    /// When the text before is kept.
+    pub async fn put_datagrams(
+        self: &Arc<Self>,
+        listener: ListenerId,
+        text: Bytes,
+        vips: Vec<IpAddr>,
+    ) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let _state = this.state.lock().await;
+            let (id, translated, _) = this.understand_datagrams(listener, text.clone(), vips).await?;
+            this.expect_octavias(id, true)?;
+            this.keeper.blocking(move |store| store.write_datagrams(id, listener, &text)).await?;
+            this.text.send_modify(|present| {
+                let present = present.get_or_insert_with(|| Text::new(id));
+                present.datagrams.insert(listener, translated.into());
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes a listener run as its text has it.
+    ///
+    /// # Errors
+    /// When what ran before runs on.
+    pub async fn start_datagrams(
+        self: &Arc<Self>,
+        listener: ListenerId,
+        vips: Vec<IpAddr>,
+    ) -> Result<Started, ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            let text = this.datagrams_text(listener).await?;
+            let ran = this.runs(listener);
+            let (_, _, model) = this.understand_datagrams(listener, text.into(), vips).await?;
+            let applied = this.make_run(&mut state, model).await?;
+            Ok(Started { applied, ran })
+        })
+        .await
+    }
+
+    /// Stops a listener until it is [started](Self::start_datagrams), and keeps its text.
+    ///
+    /// # Errors
+    /// When it runs on.
+    pub async fn stop_datagrams(self: &Arc<Self>, listener: ListenerId) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            if !this.has_datagrams(listener) {
+                return Err(ChangeError::NoLoadBalancer);
+            }
+            this.end_datagrams(&mut state, listener).await
+        })
+        .await
+    }
+
+    /// Stops a listener and forgets its text; one that there is not is as good as forgotten.
+    ///
+    /// # Errors
+    /// When it is there still.
+    pub async fn delete_datagrams(self: &Arc<Self>, listener: ListenerId) -> Result<(), ChangeError> {
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            let of = this
+                .text
+                .borrow()
+                .as_ref()
+                .filter(|text| text.datagrams.contains_key(&listener))
+                .map(|text| text.id);
+            let Some(id) = of else { return Ok(()) };
+            this.end_datagrams(&mut state, listener).await?;
+            this.keeper.blocking(move |store| store.remove_datagrams(id, listener)).await?;
+            this.text.send_modify(|present| {
+                if let Some(text) = present {
+                    text.datagrams.remove(&listener);
+                }
+                *present = present.take().filter(|text| !text.is_empty());
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn end_datagrams(
+        self: &Arc<Self>,
+        state: &mut State,
+        listener: ListenerId,
+    ) -> Result<(), ChangeError> {
+        if self.runs(listener) {
+            let present = self.model();
+            let rest = merge::with_datagrams(present.as_deref(), listener, None, &[]);
+            self.make_run(state, rest.map_err(|reason| refused("", reason))?).await?;
+        }
+        Ok(())
+    }
+
+    fn runs(&self, listener: ListenerId) -> bool {
+        self.model().is_some_and(|model| model.listeners.iter().any(|one| one.id == listener))
+    }
+
+    /// Makes this run, or nothing. The state's lock is held.
+    pub(super) async fn make_run(
+        self: &Arc<Self>,
+        state: &mut State,
+        model: Option<LoadBalancer>,
+    ) -> Result<amphora_ipc::proxy::Applied, ChangeError> {
+        self.settle(state).await?;
+        let applied = match model {
+            Some(model) => {
+                let (model, document) =
+                    spawn_blocking(move || document_of(&model)).await.map_err(internal)??;
+                self.replace(state, model, document).await
+            }
+            None if self.model().is_some() => self.forget(state).await,
+            None => Ok(amphora_ipc::proxy::Applied { generation: 0, changed: false, remarks: Vec::new() }),
+        };
+        self.forget_unnamed().await;
+        applied
+    }
+
+    /// What a text says, whose it is, and what would run with it.
+    async fn understand_datagrams(
+        &self,
+        listener: ListenerId,
+        text: Bytes,
+        vips: Vec<IpAddr>,
+    ) -> Result<(LoadBalancerId, Translated, Option<LoadBalancer>), ChangeError> {
+        let (present, must_fit) = (self.model(), self.must_fit.load(Ordering::Relaxed));
+        let disabled = self.unserved().members;
+        let work = move || {
+            let translated = lvs::translate(&text).map_err(|fault| refused("", fault.to_string()))?;
+            if translated.listener != listener {
+                let reason =
+                    format!("the text is of listener {}, the request of {listener}", translated.listener);
+                return Err(refused("", reason));
+            }
+            let id = translated.load_balancer;
+            // What is another load balancer's is refused when it is known whose this is.
+            let present = present.filter(|present| present.id == id);
+            let served = translated.served.clone();
+            let model = merge::with_datagrams(present.as_deref(), listener, served, &vips)
+                .map_err(|reason| refused("", format!("the text {reason}")))?;
+            if let Some(model) = &model {
+                if must_fit {
+                    fits(model, disabled.iter().chain(&translated.disabled))?;
+                }
+                document_of(model)?;
+            }
+            Ok((id, translated, model))
+        };
+        spawn_blocking(work).await.map_err(internal)?
+    }
+}

@@ -1,0 +1,133 @@
+//! Load balancers to texts by the real Octavia, and back.
+
+use amphora_model::{
+    HealthCheck, HttpMethod, HttpVersion, Listener, ListenerId, ListenerProtocol, LoadBalancer, MemberId,
+    Pool, PoolId, PoolProtocol,
+    arbitrary::{Generator, Shape},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::{Translated, translate};
+use crate::testing::octavia;
+
+const SCRIPT: &str = include_str!("../../../../../tests/octavia/render_lvs.py");
+
+#[derive(Deserialize)]
+struct Rendered {
+    id: ListenerId,
+    text: String,
+}
+
+/// What is left of a listener when it has been rendered.
+fn expected(lb: &LoadBalancer, listener: &Listener) -> Translated {
+    let enabled = listener.admin_state_up;
+    let pool = lb.pools.iter().find(|pool| Some(pool.id) == listener.default_pool);
+    let mut text = Translated {
+        load_balancer: lb.id,
+        listener: listener.id,
+        enabled,
+        served: None,
+        disabled: Vec::new(),
+    };
+    let Some(pool) = pool.filter(|_| lb.admin_state_up && enabled) else { return text };
+    let families = |v4: bool| lb.vips.iter().any(|vip| vip.address.is_ipv4() == v4);
+    let mut members: Vec<_> =
+        pool.members.iter().filter(|member| families(member.address.is_ipv4())).collect();
+    members.sort_by_key(|member| member.address.is_ipv6());
+    if pool.admin_state_up {
+        let disabled = members.iter().filter(|member| !member.admin_state_up);
+        text.disabled = disabled.map(|member| (pool.id, member.id)).collect::<Vec<(PoolId, MemberId)>>();
+    }
+    let mut new = Listener {
+        name: String::new(),
+        connection_limit: None,
+        allowed_cidrs: Vec::new(),
+        timeouts: amphora_model::ListenerTimeouts::default(),
+        default_pool: pool.admin_state_up.then_some(pool.id),
+        ..listener.clone()
+    };
+    let members: Vec<_> = members.into_iter().filter(|member| member.admin_state_up).cloned().collect();
+    if members.is_empty() || !pool.admin_state_up {
+        new.member_connection_limit = None;
+    }
+    let mut vips = lb.vips.clone();
+    vips.sort_by_key(|vip| vip.address.is_ipv6());
+    let pool = Pool { name: String::new(), members, ..pool.clone() };
+    text.served = Some(LoadBalancer {
+        id: lb.id,
+        name: String::new(),
+        admin_state_up: true,
+        vips,
+        listeners: vec![new],
+        pools: if pool.admin_state_up { vec![rendered(pool)] } else { vec![] },
+    });
+    text
+}
+
+fn rendered(mut pool: Pool) -> Pool {
+    let checks = |check: &HealthCheck| match check {
+        HealthCheck::Ping => false,
+        HealthCheck::Http(http) => http.method == HttpMethod::Get,
+        _ => true,
+    };
+    pool.health_monitor = pool
+        .health_monitor
+        .filter(|monitor| monitor.admin_state_up && checks(&monitor.check) && !pool.members.is_empty());
+    if let Some(monitor) = &mut pool.health_monitor {
+        (monitor.name, monitor.max_retries) = (String::new(), 1);
+        if let HealthCheck::Http(http) = &mut monitor.check {
+            (http.version, http.domain_name) = (HttpVersion::Http10, None);
+            http.expected_codes.sort_unstable();
+        }
+    }
+    for member in &mut pool.members {
+        (member.name, member.backup) = (String::new(), false);
+        if pool.health_monitor.is_none() {
+            (member.monitor_address, member.monitor_port) = (None, None);
+        }
+        member.monitor_address = member.monitor_address.filter(|address| *address != member.address);
+        member.monitor_port = member.monitor_port.filter(|port| *port != member.port);
+    }
+    pool
+}
+
+fn cases(count: usize) -> Vec<LoadBalancer> {
+    let shape = Shape { listeners: 3..=6, pools: 3..=6, udp: true, policies: 0..=0, ..Shape::default() };
+    let case = |seed| {
+        let mut g = Generator::new(seed);
+        let mut lb = g.load_balancer(&shape);
+        lb.admin_state_up |= g.one_in(2);
+        lb.pools.retain(|pool| pool.protocol == PoolProtocol::Udp);
+        lb.listeners.retain(|listener| listener.protocol == ListenerProtocol::Udp);
+        // Few are given one by chance.
+        for listener in &mut lb.listeners {
+            if !lb.pools.is_empty() && !g.one_in(8) {
+                listener.default_pool = Some(g.pick(&lb.pools).id);
+            }
+        }
+        lb
+    };
+    (0..).map(case).filter(|lb| !lb.listeners.is_empty()).take(count).collect()
+}
+
+#[test]
+fn what_octavia_renders_comes_back() {
+    let cases = cases(600);
+    let documents: Vec<Value> = cases.iter().map(LoadBalancer::to_json).collect();
+    let Some(rendered) = octavia::ask::<Vec<Vec<Rendered>>>(SCRIPT, &documents) else { return };
+    let (mut served, mut monitored, mut persistent) = (0, 0, 0);
+    for (lb, texts) in cases.iter().zip(&rendered) {
+        assert_eq!(lb.listeners.len(), texts.len());
+        for (listener, Rendered { id, text }) in lb.listeners.iter().zip(texts) {
+            assert_eq!(listener.id, *id);
+            let translated = translate(text.as_bytes()).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+            assert_eq!(translated, expected(lb, listener), "\n{text}");
+            let pool = translated.served.as_ref().and_then(|served| served.pools.first());
+            served += usize::from(translated.served.is_some());
+            monitored += usize::from(pool.is_some_and(|pool| pool.health_monitor.is_some()));
+            persistent += usize::from(pool.is_some_and(|pool| pool.session_persistence.is_some()));
+        }
+    }
+    assert!(served > 100 && monitored > 15 && persistent > 15, "{served} {monitored} {persistent}");
+}

@@ -1,0 +1,230 @@
+//! The real driver's listeners of UDP, with datagrams after each step, alone and beside those of HAProxy.
+
+use std::{net::SocketAddr, time::Duration};
+
+use amphora_tests::{eventually, in_namespace};
+use serde_json::{Value, json};
+use tokio::{net::UdpSocket, time::timeout};
+
+use crate::{
+    controller::{CONFIG, Driver, LB, Lan, load_balancer, member, web},
+    driver::plugged_with,
+    ground::Ground,
+};
+
+const UDP: &str = "55555555-5555-4555-8555-555555555555";
+const OTHER: &str = "55555555-5555-4555-8555-555555555556";
+const POOL: &str = "66666666-6666-4666-8666-666666666668";
+
+/// Datagrams of so many bytes are asked and answered, each in 28 bytes of headers.
+const BYTES: u64 = 5;
+
+fn udp() -> Value {
+    json!({"id": UDP, "protocol": "UDP", "protocol_port": 53, "default_pool_id": POOL})
+}
+
+/// Two members answer datagrams with their numbers, to port 53.
+async fn start() -> Option<(Ground, Driver, Lan)> {
+    let started = plugged_with(&CONFIG.replace("heartbeat_interval = 10", "heartbeat_interval = 1")).await?;
+    for number in 1..=2_u8 {
+        let served = started.0.lan.spawn(move || async move {
+            let socket = UdpSocket::bind(SocketAddr::from(([10, 77, 0, 10 + number], 53))).await.unwrap();
+            let mut datagram = [0; 64];
+            while let Ok((length, client)) = socket.recv_from(&mut datagram).await {
+                datagram[0] = number;
+                let _ = socket.send_to(&datagram[..length], client).await;
+            }
+        });
+        drop(served);
+    }
+    Some(started)
+}
+
+fn udp_member(number: u8) -> Value {
+    let id = format!("77777777-7777-4777-8777-77777777777{number}");
+    json!({"id": id, "address": format!("10.77.0.1{number}"), "protocol_port": 53})
+}
+
+/// The load balancer with these listeners and these members of the pool of datagrams.
+fn with(listeners: Value, members: Value) -> Value {
+    let mut web = member(1);
+    web["id"] = "77777777-7777-4777-8777-777777777779".into();
+    let mut lb = load_balancer(listeners, json!([web]));
+    let pool = json!({"id": POOL, "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "members": members});
+    lb["pools"].as_array_mut().unwrap().push(pool);
+    lb
+}
+
+fn update(driver: &mut Driver, lb: &Value) {
+    driver.does("update", json!({ "lb": lb }));
+}
+
+/// A flow of its own: who answers, or `None` when nobody is there.
+async fn ask(ground: &Ground, port: u16) -> Option<u8> {
+    let work = move || async move {
+        let socket = UdpSocket::bind("10.77.0.1:0").await.unwrap();
+        socket.connect(SocketAddr::from(([10, 77, 0, 100], port))).await.unwrap();
+        let mut answer = [0; 64];
+        for _ in 0..50 {
+            // Refused by ICMP: an error of the socket.
+            socket.send(&[0; BYTES as usize]).await.ok()?;
+            match timeout(Duration::from_millis(500), socket.recv(&mut answer)).await {
+                Ok(received) => return received.ok().map(|_| answer[0]),
+                Err(_) => continue,
+            }
+        }
+        panic!("neither an answer nor a refusal");
+    };
+    in_namespace(ground.lan.name(), work).await
+}
+
+/// Who answers `count` flows one after the other, as a sorted list of each once.
+async fn members(ground: &Ground, count: usize) -> Vec<u8> {
+    let mut members = Vec::new();
+    for _ in 0..count {
+        members.push(ask(ground, 53).await.expect("an answer"));
+    }
+    members.sort_unstable();
+    members.dedup();
+    members
+}
+
+#[tokio::test]
+async fn listeners_of_datagrams_come_and_change_and_go() {
+    let Some((mut ground, mut driver, lan)) = start().await else { return };
+    driver.does("heartbeat", json!({}));
+
+    // Without a pool nobody listens, and the controller hears of the listener all the same: it counts them.
+    let mut bare = udp();
+    bare.as_object_mut().unwrap().remove("default_pool_id");
+    update(&mut driver, &with(json!([bare]), json!([])));
+    assert_eq!(ask(&ground, 53).await, None);
+    assert_eq!(
+        driver.does("listeners", json!({})),
+        json!([{"uuid": UDP, "type": "UDP", "status": "OFFLINE"}])
+    );
+    let heard = driver.does("heartbeat", json!({}))["message"].take();
+    assert_eq!(heard["listeners"][UDP]["status"], "OPEN", "{heard}");
+
+    // Beside a listener of HAProxy; a member that is disabled.
+    let mut off = udp_member(3);
+    off["admin_state_up"] = false.into();
+    let both = with(json!([web(), udp()]), json!([udp_member(1), udp_member(2), off]));
+    update(&mut driver, &both);
+    assert_eq!((members(&ground, 12).await, lan.members().await), (vec![1, 2], "1".to_owned()));
+    let details = driver.does("details", json!({}));
+    assert_eq!(
+        (
+            &details["haproxy_count"],
+            &details["lvs_listener_process_count"],
+            details["listeners"].as_array().unwrap().len()
+        ),
+        (&json!(1), &json!(1), 2)
+    );
+    let heard = eventually("all is counted", async || {
+        let heard = driver.does("heartbeat", json!({}));
+        (heard["totals"][UDP]["totconns"] == 12).then_some(heard)
+    })
+    .await;
+    let bytes = 12 * (BYTES + 28);
+    assert_eq!(heard["totals"][UDP], json!({"rx": bytes, "tx": bytes, "totconns": 12}));
+    let (message, id) = (&heard["message"], |number| udp_member(number)["id"].as_str().unwrap().to_owned());
+    assert_eq!(
+        message["pools"][POOL],
+        json!({"status": "UP", "members": {id(1): "no check", id(2): "no check", id(3): "MAINT"}})
+    );
+    assert_eq!(message["listeners"].as_object().unwrap().len(), 2, "{message}");
+
+    // One of them changes, and the other does not notice. A weight of 0.
+    let mut drained = with(json!([web(), udp()]), json!([udp_member(1), udp_member(2)]));
+    drained["pools"][2]["members"][0]["weight"] = 0.into();
+    update(&mut driver, &drained);
+    assert_eq!((members(&ground, 6).await, lan.members().await), (vec![2], "1".to_owned()));
+    let heard = driver.does("heartbeat", json!({}))["message"].take();
+    assert_eq!(heard["pools"][POOL]["members"], json!({id(1): "DRAIN", id(2): "no check"}), "{heard}");
+
+    // HAProxy's goes: its texts with it, and datagrams go on. It comes back.
+    driver.does("delete_listener", json!({"lb": with(json!([web()]), json!([])), "listener": web()["id"]}));
+    assert_eq!((members(&ground, 6).await, lan.get(80, "/").await), (vec![2], None));
+    assert_eq!(driver.does("details", json!({}))["haproxy_count"], 0);
+    update(&mut driver, &drained);
+    assert_eq!((members(&ground, 6).await, lan.members().await), (vec![2], "1".to_owned()));
+
+    // Whoever is there, also when the agent was killed.
+    ground.kill_agent();
+    assert_eq!(members(&ground, 6).await, [2]);
+    ground.start_agent().await;
+    assert_eq!(driver.does("listeners", json!({})).as_array().unwrap().len(), 2);
+    update(&mut driver, &with(json!([web(), udp()]), json!([udp_member(1)])));
+    assert_eq!((members(&ground, 6).await, lan.members().await), (vec![1], "1".to_owned()));
+
+    // What came by this API is not changed by the other.
+    let client = ground.client();
+    let native = client.request("DELETE", &format!("/2.0/loadbalancers/{LB}"), None, b"").await.unwrap();
+    assert_eq!(native.status(), 409, "{}", native.text());
+
+    // Their ends, in the other order.
+    driver.does("delete_listener", json!({"lb": both, "listener": UDP}));
+    assert_eq!((ask(&ground, 53).await, lan.members().await), (None, "1".to_owned()));
+    driver.does("delete_listener", json!({"lb": with(json!([web()]), json!([])), "listener": web()["id"]}));
+    assert_eq!(driver.does("listeners", json!({})), json!([]));
+}
+
+#[tokio::test]
+async fn monitors_limits_and_pools_of_two_listeners() {
+    let Some((ground, mut driver, lan)) = start().await else { return };
+    driver.does("heartbeat", json!({}));
+    // Two listeners, each with its text, of one pool, whose third member nobody serves.
+    let mut other = udp();
+    (other["id"], other["protocol_port"]) = (OTHER.into(), 54.into());
+    let mut lb = with(json!([udp(), other]), json!([udp_member(1), udp_member(3)]));
+    lb["pools"][2]["healthmonitor"] =
+        json!({"id": POOL, "type": "UDP-CONNECT", "delay": 1, "timeout": 1, "fall_threshold": 1});
+    update(&mut driver, &lb);
+    let id = |number| udp_member(number)["id"].as_str().unwrap().to_owned();
+    eventually("the third member is found dead", async || {
+        let told = driver.does("heartbeat", json!({}))["message"]["pools"][POOL].take();
+        (told == json!({"status": "UP", "members": {id(1): "UP", id(3): "DOWN"}})).then_some(())
+    })
+    .await;
+    assert_eq!((members(&ground, 6).await, ask(&ground, 54).await), (vec![1], Some(1)));
+
+    // One of them is stopped, started, and refused a text; the other does not notice.
+    let client = ground.client();
+    let act = async |id: &str, action: &str| {
+        let path = format!("/1.0/loadbalancer/{id}/{action}");
+        let answer = client.request("PUT", &path, None, b"").await.unwrap();
+        (answer.status(), answer.text())
+    };
+    let stopped = act(OTHER, "stop").await;
+    assert_eq!(stopped.0, 202, "{}", stopped.1);
+    assert_eq!((members(&ground, 6).await, ask(&ground, 54).await), (vec![1], None));
+    let path = format!("/1.0/listeners/{}/{OTHER}/udp_listener", crate::ground::AMPHORA);
+    let text =
+        client.request("GET", &format!("/1.0/listeners/{OTHER}/udp_listener"), None, b"").await.unwrap();
+    let bad = text.text().replace("lb_kind NAT", "lb_kind DR");
+    let refused = client.request("PUT", &path, None, bad.as_bytes()).await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().contains("line 12: lb_kind DR"), "{}", refused.text());
+    assert_eq!(act(OTHER, "start").await.0, 202);
+    assert_eq!(ask(&ground, 54).await, Some(1));
+
+    // A load balancer's other addresses, and another load balancer, are refused.
+    let elsewhere = text.text().replace("10.77.0.100 54", "10.77.0.99 54");
+    let refused = client.request("PUT", &path, None, elsewhere.as_bytes()).await.unwrap();
+    assert_eq!(refused.status(), 400, "{}", refused.text());
+    let another = text.text().replace(LB, "33333333-3333-4333-8333-333333333334");
+    let refused = client.request("PUT", &path, None, another.as_bytes()).await.unwrap();
+    assert_eq!(refused.status(), 409, "{}", refused.text());
+
+    // One flow for each member at once: the third is refused, and one that ends makes room.
+    let mut limited = with(json!([udp()]), json!([udp_member(1), udp_member(2)]));
+    limited["listeners"][0]["connection_limit"] = 1.into();
+    driver.does("delete_listener", json!({"lb": lb, "listener": OTHER}));
+    driver.does("delete_listener", json!({"lb": lb, "listener": UDP}));
+    update(&mut driver, &limited);
+    let mut both = [ask(&ground, 53).await.unwrap(), ask(&ground, 53).await.unwrap()];
+    both.sort_unstable();
+    assert_eq!((both, ask(&ground, 53).await), ([1, 2], None));
+    assert_eq!(lan.get(80, "/").await, None);
+}
