@@ -8,8 +8,11 @@ use std::{
     process::ExitCode,
 };
 
-use amphora_agent::octavia::haproxy_cfg::{self, Certificates, Context, Everything, MAX_TEXT};
-use amphora_model::{CertificateId, ListenerId};
+use amphora_agent::octavia::{
+    haproxy_cfg::{self, Certificates, Context, Everything, MAX_TEXT},
+    lvs,
+};
+use amphora_model::{CertificateId, ListenerId, LoadBalancer};
 
 use crate::cli::Translate;
 
@@ -23,6 +26,19 @@ pub(crate) fn run(command: &Translate) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if text.starts_with(lvs::FIRST.as_bytes()) {
+        return match lvs::translate(&text) {
+            Ok(lvs::Translated { served: Some(served), .. }) => print(&served),
+            Ok(lvs::Translated { listener, .. }) => {
+                eprintln!("{file}: listener {listener} is disabled, or has no pool");
+                ExitCode::SUCCESS
+            }
+            Err(fault) => {
+                eprintln!("amphora-agent: {file}: {fault}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let directory = command.certificates.clone().map(Directory);
     let certificates: &dyn Certificates = match &directory {
         Some(directory) => directory,
@@ -39,7 +55,11 @@ pub(crate) fn run(command: &Translate) -> ExitCode {
     for remark in &translated.remarks {
         eprintln!("{file}: line {}: has no effect: {}", remark.line, remark.reason);
     }
-    match writeln!(io::stdout(), "{:#}", translated.load_balancer.to_json()) {
+    print(&translated.load_balancer)
+}
+
+fn print(load_balancer: &LoadBalancer) -> ExitCode {
+    match writeln!(io::stdout(), "{:#}", load_balancer.to_json()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("amphora-agent: standard output: {error}");

@@ -56,3 +56,15 @@ fn certificates_and_addresses_may_be_given() {
     let output = translate(&["--vip", "192.0.2.1", "--vip=2001:db8::1", &without]);
     assert_eq!(LoadBalancer::from_json(&output.stdout).unwrap().vips.len(), 2);
 }
+
+#[test]
+fn texts_of_listeners_of_datagrams_are_known_by_their_first_line() {
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/src/octavia/lvs/samples");
+    let output = translate(&[&format!("{samples}/lvs_udp_sctp.conf")]);
+    let lb = LoadBalancer::from_json(&output.stdout).unwrap();
+    assert_eq!((lb.vips.len(), lb.listeners.len(), lb.pools[0].members.len()), (3, 1, 3));
+    let output = translate(&[&format!("{samples}/lvs_udp_sctp-4.conf")]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.ends_with("lvs_udp_sctp-4.conf: line 14: protocol SCTP: SCTP is not carried\n"), "{error}");
+}

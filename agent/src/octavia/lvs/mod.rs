@@ -26,6 +26,9 @@ use self::section::Statements;
 pub use self::{fuzz::fuzz, lines::MAX_TEXT};
 pub use super::fault::Fault;
 
+/// What a text begins with, and no haproxy.cfg: that has it in small letters.
+pub const FIRST: &str = "# Configuration for Loadbalancer ";
+
 /// What a text means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Translated {
