@@ -96,6 +96,21 @@ fn what_only_other_protocols_have_is_refused() {
         ),
         ((format!("{LISTENER}/amphora"), json!({ "connection_logging": true })), "amphora", "no flow log"),
         (
+            (format!("{LISTENER}/amphora"), json!({ "member_connection_limit": 0 })),
+            "amphora.member_connection_limit",
+            "1 to",
+        ),
+        (
+            ("/loadbalancer/listeners/1/amphora".to_owned(), json!({ "member_connection_limit": 5 })),
+            "listeners[1].amphora",
+            "needs a listener of protocol UDP; this one is TCP",
+        ),
+        (
+            ("/loadbalancer/amphora".to_owned(), json!({ "member_connection_limit": 5 })),
+            "amphora.member_connection_limit",
+            "",
+        ),
+        (
             (format!("{LISTENER}/insert_headers"), json!({ "X-Forwarded-For": "true" })),
             "insert_headers",
             "is UDP",
