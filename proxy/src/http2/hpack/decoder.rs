@@ -74,18 +74,31 @@ impl Decoder {
             index => Name::Index(index),
         };
         let begun = list.begin();
-        match name {
-            Name::Literal => string(rest, list.buffer())?,
-            Name::Index(index) => list.buffer().extend_from_slice(self.entry(index)?.0),
-        }
-        let value_at = list.buffer().len();
-        string(rest, list.buffer())?;
+        let value_at = match self.texts(name, rest, list.buffer()) {
+            Ok(value_at) => value_at,
+            Err(error) => {
+                list.give_up(begun);
+                return Err(error);
+            }
+        };
         if add {
             let (name, value) = list.begun(begun, value_at);
             self.table.add(name, value);
         }
         list.end(begun, value_at, bounds);
         Ok(())
+    }
+
+    /// Appends a name and a value; where the value begins.
+    #[inline]
+    fn texts(&self, name: Name, rest: &mut &[u8], out: &mut Vec<u8>) -> Result<usize, Error> {
+        match name {
+            Name::Literal => string(rest, out)?,
+            Name::Index(index) => out.extend_from_slice(self.entry(index)?.0),
+        }
+        let value_at = out.len();
+        string(rest, out)?;
+        Ok(value_at)
     }
 
     #[inline]

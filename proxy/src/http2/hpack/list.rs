@@ -149,6 +149,12 @@ impl FieldList {
         (&self.bytes[begun + PREFIX..value_at], &self.bytes[value_at..])
     }
 
+    /// Takes back a field that has `begun` and does not end.
+    #[cold]
+    pub(super) fn give_up(&mut self, begun: usize) {
+        self.bytes.truncate(begun);
+    }
+
     /// Ends the field that has `begun`, whose value begins at `value_at`: beyond the bounds it is dropped.
     #[inline]
     pub(super) fn end(&mut self, begun: usize, value_at: usize, bounds: Bounds) {

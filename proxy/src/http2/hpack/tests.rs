@@ -172,6 +172,17 @@ fn what_is_no_block() {
 }
 
 #[test]
+fn what_breaks_off_is_no_field() {
+    // A whole field, and one that lacks its name, part of it, its value, part of that; or whose name has no entry.
+    for broken in ["00", "00 03 61", "00 01 61", "40 01 61 02 62", "0f 80", "7f 70"] {
+        let mut list = FieldList::default();
+        Decoder::new(4096).decode(&hex(&format!("82 {broken}")), &mut list, BOUNDS).unwrap_err();
+        assert_eq!(list.iter().collect::<Vec<_>>(), [(&b":method"[..], &b"GET"[..])], "{broken}");
+        assert_eq!(list.len(), 1);
+    }
+}
+
+#[test]
 fn the_table_is_within_what_was_announced_and_its_memory_within_three_times_that() {
     let mut decoder = Decoder::new(4096);
     for n in 0..2000u32 {
