@@ -170,6 +170,7 @@ pub(crate) fn tcp() -> Value {
 }
 
 /// Clients of the VIP and its members, in the network that the port is in.
+#[derive(Clone)]
 pub(crate) struct Lan {
     name: String,
     roots: Arc<ClientConfig>,

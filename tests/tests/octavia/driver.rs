@@ -24,7 +24,11 @@ async fn plugged_as(topology: &str) -> Option<(Ground, Driver, Lan)> {
 
 /// The same with this file of Octavia's.
 pub(crate) async fn plugged_with(config: &str) -> Option<(Ground, Driver, Lan)> {
-    let ground = Ground::start(config).await?;
+    plug(Ground::start(config).await?).await
+}
+
+/// The driver plugs the VIP's port into this machine.
+pub(crate) async fn plug(ground: Ground) -> Option<(Ground, Driver, Lan)> {
     let mut driver = Driver::start(&ground)?;
     ground.hot_plug("lan1", "fa:16:3e:00:21:01");
     let lan = Lan::new(&ground).await;

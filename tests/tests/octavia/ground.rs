@@ -42,6 +42,8 @@ pub(crate) struct Ground {
     pub(crate) certificates: Certificates,
     /// Which amphora it is.
     pub(crate) id: &'static str,
+    /// Where its disk is mounted, if it has one of its own.
+    disk: Option<PathBuf>,
     program: PathBuf,
     agent: Option<Child>,
 }
@@ -69,6 +71,27 @@ impl Ground {
 
     /// The same of another amphora.
     pub(crate) async fn start_as(id: &'static str, octavias: &str) -> Option<Self> {
+        let mut this = Self::prepare(id, octavias)?;
+        this.start_agent().await;
+        Some(this)
+    }
+
+    /// The same of an amphora that has a disk of this many bytes for its state.
+    pub(crate) async fn start_with_disk(octavias: &str, size: u32) -> Option<Self> {
+        let mut this = Self::prepare(AMPHORA, octavias)?;
+        let state = this.path("state");
+        fs::create_dir(&state).unwrap();
+        let options = format!("size={size},mode=755");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&state).status();
+        assert!(mounted.unwrap().success(), "a file system of memory is mounted");
+        this.disk = Some(state);
+        this.start_agent().await;
+        Some(this)
+    }
+
+    /// All but the agent.
+    fn prepare(id: &'static str, octavias: &str) -> Option<Self> {
         let agent = program("AMPHORA_AGENT_BIN", "amphora-agent")?;
         let proxy = program("AMPHORA_PROXY_BIN", "amphora-proxy")?;
         let vrrp = program("AMPHORA_VRRP_BIN", "amphora-vrrp")?;
@@ -81,7 +104,7 @@ impl Ground {
         let certificates = Certificates::new();
         certificates.issue("agent", &[id]);
         certificates.issue("controller", &["controller"]);
-        let mut this = Self { lan, management, data_plane, certificates, id, program: agent, agent: None };
+        let this = Self { lan, management, data_plane, certificates, id, disk: None, program: agent, agent: None };
         fs::write(this.path("octavia.conf"), this.translated(octavias)).unwrap();
         let own = format!(
             "[amphora]\nrun_dir = {run}\nproxy_cmd = {proxy}\nvrrp_cmd = {vrrp}\nnetwork_namespace = {namespace}\n\
@@ -94,7 +117,6 @@ impl Ground {
             namespace = this.data_plane.name(),
         );
         fs::write(this.path("own.conf"), own).unwrap();
-        this.start_agent().await;
         Some(this)
     }
 
@@ -165,6 +187,9 @@ impl Drop for Ground {
             // It stops what it supervises.
             let _ = kill(Pid::from_raw(i32::try_from(agent.id()).unwrap()), Signal::SIGTERM);
             let _ = agent.wait();
+        }
+        if let Some(disk) = self.disk.take() {
+            let _ = Command::new("umount").arg("--lazy").arg(disk).status();
         }
         if std::thread::panicking() {
             for (whose, name) in [("the agent's", "log"), ("the driver's", "driver.log")] {

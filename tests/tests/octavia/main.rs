@@ -8,6 +8,7 @@ mod controller;
 mod datagrams;
 mod differences;
 mod driver;
+mod failures;
 mod ground;
 mod pair;
 mod reference;
