@@ -26,6 +26,12 @@ pub enum ChangeError {
         /// What the paths of that API begin with.
         path: &'static str,
     },
+    /// The VRRP configuration came by the other API, which alone changes it.
+    #[error("the VRRP configuration came by {path}, and only requests there change it, or DELETE /2.0/vrrp")]
+    OtherVrrpApi {
+        /// What the paths of that API begin with.
+        path: &'static str,
+    },
     /// There is no such load balancer.
     #[error("no such load balancer")]
     NoLoadBalancer,

@@ -40,6 +40,8 @@ pub struct Vrrp {
     daemon: VrrpClient,
     state: AsyncMutex<State>,
     configured: watch::Sender<bool>,
+    /// Whether a configuration was uploaded by Octavia, which alone changes it then.
+    uploaded: watch::Sender<bool>,
     /// Why the daemon does not run what is stored.
     trouble: Mutex<Option<String>>,
 }
@@ -95,11 +97,13 @@ impl Vrrp {
     /// When it is there but cannot be read.
     pub fn open(store: Arc<Store>, daemon: VrrpClient) -> io::Result<Arc<Self>> {
         let configured = store.read(Kept::Vrrp, Slot::Current)?.is_some();
+        let uploaded = store.read_vrrp_upload()?.is_some();
         Ok(Arc::new(Self {
             keeper: Keeper::new(store, Kept::Vrrp),
             daemon,
             state: AsyncMutex::new(State { running: None, authoritative: false }),
             configured: watch::Sender::new(configured),
+            uploaded: watch::Sender::new(uploaded),
             trouble: Mutex::default(),
         }))
     }
@@ -125,52 +129,78 @@ impl Vrrp {
     /// Makes a configuration run, and answers once it does.
     ///
     /// # Errors
-    /// When what ran before runs on.
+    /// When what ran before runs on; [`ChangeError::OtherVrrpApi`] when that, or what waits for [`take_up`](Self::take_up), was
+    /// uploaded.
     pub async fn put(self: &Arc<Self>, document: Bytes) -> Result<Changed, ChangeError> {
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
-            match this.keeper.replace(document.clone(), this.daemon.apply(document)).await? {
-                Ok((changed, status)) => {
-                    state.authoritative = true;
-                    this.configured.send_replace(true);
-                    this.converged(&mut state).await;
-                    Ok(Changed { changed, status: Some(status) })
-                }
-                Err(failed) => {
-                    if failed.has_diverged(|error| error.is_faulty() || error.is_not_running()) {
-                        this.diverged(&mut state);
-                    }
-                    Err(failed.into())
-                }
+            if *this.uploaded.borrow() {
+                return Err(ChangeError::OtherVrrpApi { path: "/1.0" });
             }
+            this.replace(&mut state, document).await
         })
         .await
+    }
+
+    async fn replace(self: &Arc<Self>, state: &mut State, document: Bytes) -> Result<Changed, ChangeError> {
+        match self.keeper.replace(document.clone(), self.daemon.apply(document)).await? {
+            Ok((changed, status)) => {
+                state.authoritative = true;
+                self.configured.send_replace(true);
+                self.converged(state).await;
+                Ok(Changed { changed, status: Some(status) })
+            }
+            Err(failed) => {
+                if failed.has_diverged(|error| error.is_faulty() || error.is_not_running()) {
+                    self.diverged(state);
+                }
+                Err(failed.into())
+            }
+        }
     }
 
     /// Keeps a configuration for the next [`take_up`](Self::take_up), instead of one that was kept before.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the disk does not take it; [`ChangeError::OtherVrrpApi`] when one was [put](Self::put).
     pub async fn upload(self: &Arc<Self>, text: Bytes) -> Result<(), ChangeError> {
         let this = self.clone();
         detached(async move {
             let _state = this.state.lock().await;
-            this.keeper.blocking(move |store| store.write_vrrp_upload(Some(&text))).await
+            if this.is_configured() && !*this.uploaded.borrow() {
+                return Err(ChangeError::OtherVrrpApi { path: "/2.0" });
+            }
+            this.keep_upload(Some(text)).await
         })
         .await
     }
 
-    /// Makes run what was [uploaded](Self::upload), if anything was since the last time.
+    async fn keep_upload(&self, text: Option<Bytes>) -> Result<(), ChangeError> {
+        let uploaded = text.is_some();
+        self.keeper.blocking(move |store| store.write_vrrp_upload(text.as_deref())).await?;
+        self.uploaded.send_replace(uploaded);
+        Ok(())
+    }
+
+    /// Makes run what was [uploaded](Self::upload) last, unless it does.
     ///
     /// # Errors
-    /// When what ran before runs on, and what was uploaded is kept; [`ChangeError::NoVrrp`] when there is neither.
+    /// When what ran before runs on; [`ChangeError::NoVrrp`] when nothing was uploaded, and nothing ran.
     pub async fn take_up(self: &Arc<Self>) -> Result<(), ChangeError> {
-        let Some(text) = self.keeper.blocking(Store::read_vrrp_upload).await? else {
-            return if self.is_configured() { Ok(()) } else { Err(ChangeError::NoVrrp) };
-        };
-        self.put(text.into()).await?;
-        self.keeper.blocking(|store| store.write_vrrp_upload(None)).await
+        let this = self.clone();
+        detached(async move {
+            let mut state = this.state.lock().await;
+            let stored = this.keeper.read(Slot::Current).await?;
+            match this.keeper.blocking(Store::read_vrrp_upload).await? {
+                Some(text) if stored.as_deref() != Some(&text) => {
+                    this.replace(&mut state, text.into()).await.map(drop)
+                }
+                None if stored.is_none() => Err(ChangeError::NoVrrp),
+                Some(_) | None => Ok(()),
+            }
+        })
+        .await
     }
 
     /// Stops every virtual router and forgets the configuration. When no daemon runs there is nothing to stop.
@@ -182,7 +212,11 @@ impl Vrrp {
         detached(async move {
             let mut state = this.state.lock().await;
             if !this.is_configured() {
-                return Err(ChangeError::NoVrrp);
+                if !*this.uploaded.borrow() {
+                    return Err(ChangeError::NoVrrp);
+                }
+                this.keep_upload(None).await?;
+                return Ok(Changed { changed: true, status: None });
             }
             let status = match this.daemon.delete().await {
                 Ok(status) => Some(status),
@@ -192,7 +226,10 @@ impl Vrrp {
                     return Err(error.into());
                 }
             };
-            let removed = this.keeper.remove().await;
+            let removed = match this.keep_upload(None).await {
+                Ok(()) => this.keeper.remove().await,
+                Err(error) => Err(error),
+            };
             if removed.is_ok() {
                 this.configured.send_replace(false);
             }
@@ -312,9 +349,14 @@ impl Vrrp {
 
     /// Nothing is stored, but the daemon runs a configuration: the file was lost. The address must not be.
     async fn adopt(self: &Arc<Self>, running: Bytes) -> Result<(), ChangeError> {
+        let text = running.clone();
         let staged = self.keeper.stage(running).await?;
         tracing::warn!(?staged, "took over the configuration that the VRRP daemon runs: none was stored");
         self.configured.send_replace(true);
+        if !is_native(&text) {
+            // Nobody knows who brought it; Octavia, which brings nothing else, must be able to change it.
+            self.keep_upload(Some(text)).await?;
+        }
         Ok(())
     }
 

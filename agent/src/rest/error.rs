@@ -145,7 +145,9 @@ impl From<ChangeError> for ApiError {
             ChangeError::OtherLoadBalancer(_) => {
                 Self::new(StatusCode::CONFLICT, "loadbalancer_exists", message)
             }
-            ChangeError::OtherApi { .. } => Self::new(StatusCode::CONFLICT, "other_api", message),
+            ChangeError::OtherApi { .. } | ChangeError::OtherVrrpApi { .. } => {
+                Self::new(StatusCode::CONFLICT, "other_api", message)
+            }
             ChangeError::NoLoadBalancer => {
                 Self::new(StatusCode::NOT_FOUND, "loadbalancer_not_found", message)
             }

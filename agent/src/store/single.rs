@@ -74,7 +74,7 @@ impl Store {
         })
     }
 
-    /// The VRRP configuration that was uploaded and not taken up yet.
+    /// The VRRP configuration that was uploaded last, whether it was taken up or not.
     ///
     /// # Errors
     /// When it is there but cannot be read.

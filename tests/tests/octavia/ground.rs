@@ -104,7 +104,8 @@ impl Ground {
         let certificates = Certificates::new();
         certificates.issue("agent", &[id]);
         certificates.issue("controller", &["controller"]);
-        let this = Self { lan, management, data_plane, certificates, id, disk: None, program: agent, agent: None };
+        let this =
+            Self { lan, management, data_plane, certificates, id, disk: None, program: agent, agent: None };
         fs::write(this.path("octavia.conf"), this.translated(octavias)).unwrap();
         let own = format!(
             "[amphora]\nrun_dir = {run}\nproxy_cmd = {proxy}\nvrrp_cmd = {vrrp}\nnetwork_namespace = {namespace}\n\

@@ -5,6 +5,7 @@ use http_body_util::Full;
 use hyper::{Method, Request, header::HOST};
 use serde_json::json;
 
+use super::vrrp::put_as;
 use super::*;
 use crate::testing::{Mood, TestAgent, agent::Answer};
 
@@ -384,6 +385,48 @@ async fn keepalived_conf_is_taken_up_by_start() {
         said(&agent.put("/1.0/vrrp/bogus", "").await),
         (400, "Invalid Request Unknown action: bogus".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_vrrp_configuration_is_changed_by_the_api_that_it_came_by() {
+    let agent = TestAgent::new().await;
+    let conf = |name: &str| {
+        format!(
+            "vrrp_instance {name} {{\n    interface eth1\n    virtual_router_id 1\n    priority 100\n    accept\n    \
+             virtual_ipaddress {{\n        10.77.0.100\n    }}\n}}\n"
+        )
+    };
+    let running = || agent.daemon.configuration().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    let other = (409, "other_api".to_owned());
+
+    // By /2.0, in either language.
+    assert_eq!(put_as(&agent, "text/plain", &conf("a")).await.status, 200);
+    let (status, words) = said(&agent.put("/1.0/vrrp/upload", &conf("b")).await);
+    assert!(status == 409 && words.contains("came by /2.0"), "{words}");
+    assert_eq!(said(&agent.put("/1.0/vrrp/start", "").await).0, 202, "nothing waits to be taken up");
+    assert_eq!(running(), Some(conf("a")));
+    assert_eq!(agent.request(Method::DELETE, "/2.0/vrrp", "").await.status, 200);
+
+    // By /1.0, before it is started and then.
+    assert_eq!(said(&agent.put("/1.0/vrrp/upload", &conf("b")).await).0, 200);
+    assert_eq!(put_as(&agent, "text/plain", &conf("a")).await.code(), other, "before it is started");
+    assert_eq!(said(&agent.put("/1.0/vrrp/start", "").await).0, 202);
+    assert_eq!(put_as(&agent, "text/plain", &conf("a")).await.code(), other);
+    assert_eq!(running(), Some(conf("b")));
+    assert_eq!(said(&agent.put("/1.0/vrrp/upload", &conf("c")).await).0, 200);
+    assert_eq!(running(), Some(conf("b")), "until it is taken up");
+    assert_eq!(said(&agent.put("/1.0/vrrp/reload", "").await).0, 202);
+    assert_eq!(running(), Some(conf("c")));
+
+    // Set free, also what waits alone.
+    assert_eq!(agent.request(Method::DELETE, "/2.0/vrrp", "").await.status, 200);
+    assert_eq!(said(&agent.put("/1.0/vrrp/upload", &conf("d")).await).0, 200);
+    assert_eq!(agent.request(Method::DELETE, "/2.0/vrrp", "").await.status, 200);
+    assert_eq!(
+        agent.request(Method::DELETE, "/2.0/vrrp", "").await.code(),
+        (404, "vrrp_not_found".to_owned())
+    );
+    assert_eq!(put_as(&agent, "text/plain", &conf("a")).await.status, 200);
 }
 
 #[tokio::test]

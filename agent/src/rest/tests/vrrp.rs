@@ -20,9 +20,9 @@ fn stored(agent: &TestAgent) -> Option<String> {
     std::fs::read_to_string(agent.base.join("vrrp.conf")).ok()
 }
 
-async fn put_as(agent: &TestAgent, kind: &str, body: &'static str) -> crate::testing::agent::Answer {
+pub(super) async fn put_as(agent: &TestAgent, kind: &str, body: &str) -> crate::testing::agent::Answer {
     let request = Request::put(PATH).header("host", "x").header("content-type", kind);
-    agent.send(request.body(body.into()).unwrap()).await
+    agent.send(request.body(body.to_owned().into()).unwrap()).await
 }
 
 #[tokio::test]
