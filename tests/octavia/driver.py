@@ -49,7 +49,7 @@ def driver():
         "connection_max_retries": 5,
         "connection_retry_interval": 1,
         "rest_request_conn_timeout": 5,
-        "rest_request_read_timeout": 20,
+        "rest_request_read_timeout": 60,
     }
     for name, value in group.items():
         conf.set_override(name, value, group="haproxy_amphora")
@@ -126,13 +126,14 @@ class Controller:
 
     def upload(self, lb, text=None, **_):
         """What `update` does, but for the reload; or this text."""
-        model = self.load_balancer(lb)
-        if text is None:
-            text = self.driver.jinja_combo.build_config(
-                host_amphora=self.amphora, listeners=model.listeners, tls_certs={},
-                haproxy_versions=self.driver._get_haproxy_versions(self.amphora),
-                amp_details=self.client.get_details(self.amphora))
-        self.client.upload_config(self.amphora, model.id, text)
+        self.client.upload_config(self.amphora, lb["id"], self.render(lb) if text is None else text)
+
+    def render(self, lb, **_):
+        """The text that `update` sends."""
+        return self.driver.jinja_combo.build_config(
+            host_amphora=self.amphora, listeners=self.load_balancer(lb).listeners, tls_certs={},
+            haproxy_versions=self.driver._get_haproxy_versions(self.amphora),
+            amp_details=self.client.get_details(self.amphora))
 
     def reload(self, lb, **_):
         self.driver.reload(self.load_balancer(lb), self.amphora)

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use amphora_tests::{Certificates, Message, Namespace, eventually, read_message};
@@ -42,6 +43,8 @@ pub(crate) struct Ground {
     pub(crate) certificates: Certificates,
     /// Which amphora it is.
     pub(crate) id: &'static str,
+    /// How long the agent took to answer when it was started last.
+    pub(crate) ready_after: Option<Duration>,
     /// Where its disk is mounted, if it has one of its own.
     disk: Option<PathBuf>,
     program: PathBuf,
@@ -104,8 +107,17 @@ impl Ground {
         let certificates = Certificates::new();
         certificates.issue("agent", &[id]);
         certificates.issue("controller", &["controller"]);
-        let this =
-            Self { lan, management, data_plane, certificates, id, disk: None, program: agent, agent: None };
+        let this = Self {
+            lan,
+            management,
+            data_plane,
+            certificates,
+            id,
+            ready_after: None,
+            disk: None,
+            program: agent,
+            agent: None,
+        };
         fs::write(this.path("octavia.conf"), this.translated(octavias)).unwrap();
         let own = format!(
             "[amphora]\nrun_dir = {run}\nproxy_cmd = {proxy}\nvrrp_cmd = {vrrp}\nnetwork_namespace = {namespace}\n\
@@ -123,6 +135,7 @@ impl Ground {
 
     pub(crate) async fn start_agent(&mut self) {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let begun = Instant::now();
         let agent = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", self.management.name()))
             .arg(&self.program)
@@ -138,6 +151,7 @@ impl Ground {
         let client = self.client();
         eventually("the agent answers", async || client.request("GET", "/1.0/info", None, b"").await.ok())
             .await;
+        self.ready_after = Some(begun.elapsed());
     }
 
     /// SIGKILL for the agent; the programs that it supervises run on.
@@ -164,10 +178,22 @@ impl Ground {
     /// The machine loses power: all that runs on it ends at once.
     pub(crate) fn power_off(&mut self) {
         self.kill_agent();
-        let pids = Command::new("ip").args(["netns", "pids", self.data_plane.name()]).output().unwrap();
-        for pid in String::from_utf8(pids.stdout).unwrap().split_ascii_whitespace() {
-            kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        for pid in self.supervised() {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         }
+    }
+
+    /// The proxy and the VRRP daemon, as far as they run.
+    fn supervised(&self) -> Vec<i32> {
+        let pids = Command::new("ip").args(["netns", "pids", self.data_plane.name()]).output().unwrap();
+        let pids = String::from_utf8(pids.stdout).unwrap();
+        pids.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    }
+
+    /// All that runs on it.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let agent = self.agent.as_ref().map(|agent| i32::try_from(agent.id()).unwrap());
+        agent.into_iter().chain(self.supervised()).collect()
     }
 
     /// Hot-plugs a network card with this MAC address into the machine; its other end is `name` in the network.
@@ -176,9 +202,7 @@ impl Ground {
     }
 
     pub(crate) fn client(&self) -> Client {
-        let mut config = self.certificates.client_with(Some("controller"), &[&TLS13]);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Client { namespace: self.management.name().to_owned(), id: self.id, config: config.into() }
+        Client::of(&self.management, self.id, &self.certificates)
     }
 }
 
@@ -218,6 +242,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Of the amphora with this id.
+    pub(crate) fn of(management: &Namespace, id: &'static str, certificates: &Certificates) -> Self {
+        let mut config = certificates.client_with(Some("controller"), &[&TLS13]);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { namespace: management.name().to_owned(), id, config: config.into() }
+    }
+
     /// One request on a connection of its own, and all that comes back. A body that is chunked comes in pieces of three bytes.
     pub(crate) async fn request(
         &self,

@@ -4,6 +4,7 @@
 // This is a test crate: what goes wrong here fails a test, and `unwrap` says so as well as anything.
 #![allow(clippy::unwrap_used)]
 
+mod beside;
 mod controller;
 mod datagrams;
 mod differences;

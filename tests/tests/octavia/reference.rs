@@ -52,6 +52,21 @@ impl Reference {
         Some(Self { management, certificates, machine })
     }
 
+    /// All that runs on it, but for what makes the machine.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mut all = Vec::new();
+        let mut next = vec![i32::try_from(self.machine.id()).unwrap()];
+        while let Some(pid) = next.pop() {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            next.extend(children.split_ascii_whitespace().map(|pid| pid.parse::<i32>().unwrap()));
+            let program = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if !program.starts_with("unshare") && !program.contains("/run.py") {
+                all.push(pid);
+            }
+        }
+        all
+    }
+
     /// The machine loses power: all that runs on it ends at once.
     pub(crate) fn power_off(&mut self) {
         // What `unshare` has started ends with it, and the namespace of processes with that.
