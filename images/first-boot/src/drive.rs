@@ -47,6 +47,11 @@ pub fn recognise(head: &[u8]) -> Option<FileSystem> {
     (head.get(510..512) == Some(&[0x55, 0xaa][..]) && (fat(0x26) || fat(0x42))).then_some(FileSystem::Vfat)
 }
 
+/// Whether udev is about to set devices up: it keeps this file for as long as it has any in its queue.
+pub fn udev_is_busy() -> bool {
+    Path::new("/run/udev/queue").exists()
+}
+
 /// Looks at every block device.
 pub fn find() -> Option<(PathBuf, FileSystem)> {
     let mut names: Vec<_> =

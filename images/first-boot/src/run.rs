@@ -19,8 +19,12 @@ use crate::{
     source::{Directory, Service},
 };
 
-/// How long a drive may take to show up: it is there when the kernel has looked at its devices, unless that is slow.
+/// How long a drive may take to show up once no device is being set up: it is there when the kernel has looked at its devices, unless
+/// that is slow.
 const DRIVE_WAIT: Duration = Duration::from_secs(15);
+
+/// How long it may take in all, on a machine that gets so little of its processor that devices are set up for minutes.
+const DRIVE_WAIT_AT_MOST: Duration = Duration::from_secs(120);
 
 /// How long the metadata service may take, with the network before it: of a machine that has never been told anything, which without
 /// it is of no use, and of one that has.
@@ -151,11 +155,15 @@ pub fn commands(place: &Place, remarks: &mut Remarks) -> Result<(), String> {
 
 /// A drive that shows up in time and can be read.
 fn from_drive(remarks: &mut Remarks) -> Option<Plan> {
-    let deadline = Instant::now() + DRIVE_WAIT;
+    let began = Instant::now();
+    let mut busy = began;
     let (device, kind) = loop {
+        if drive::udev_is_busy() {
+            busy = Instant::now();
+        }
         match drive::find() {
             Some(found) => break found,
-            None if Instant::now() >= deadline => return None,
+            None if Instant::now() >= give_up(began, busy) => return None,
             None => thread::sleep(DRIVE_STEP),
         }
     };
@@ -168,6 +176,11 @@ fn from_drive(remarks: &mut Remarks) -> Option<Plan> {
             None
         }
     }
+}
+
+/// Until when a drive is waited for since `began`, when devices were being set up at `busy` last.
+fn give_up(began: Instant, busy: Instant) -> Instant {
+    (busy + DRIVE_WAIT).min(began + DRIVE_WAIT_AT_MOST)
 }
 
 fn read(path: &Path, remarks: &mut Remarks) -> Result<Plan, String> {
@@ -272,6 +285,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_drive_is_waited_for_while_devices_are_set_up() {
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(give_up(began, began), after(15), "of a machine without a drive");
+        assert_eq!(give_up(began, after(70)), after(85), "of one that is slow");
+        assert_eq!(give_up(began, after(1000)), after(120), "of one whose devices never come to rest");
+    }
 
     #[test]
     fn the_first_interface_is_a_device() {
