@@ -3,7 +3,9 @@
 
 Each line of standard input is a JSON object `{"call": name, ...}`; the answer is a line of JSON: `{"ok": ...}`, or `{"error": name}`
 with the name of what was raised. The arguments are a JSON object: `ca`, `client` (certificate and key in one PEM), `base_path`,
-`amphora` and `other` (ids of this one and of the other one of a pair), `role` (STANDALONE, or MASTER or BACKUP of a pair). Runs in an environment that has the package octavia (19.0.0), and needs no database: model objects are in memory.
+`amphora` and `other` (ids of this one and of the other one of a pair), `role` (STANDALONE, or MASTER or BACKUP of a pair), and where
+they differ from the test's `options` of Octavia's section `haproxy_amphora`. Runs in an environment that has the package octavia
+(19.0.0), and needs no database: model objects are in memory.
 """
 
 import json
@@ -51,7 +53,7 @@ def driver():
         "rest_request_conn_timeout": 5,
         "rest_request_read_timeout": 60,
     }
-    for name, value in group.items():
+    for name, value in (group | ARGUMENTS.get("options", {})).items():
         conf.set_override(name, value, group="haproxy_amphora")
     conf.set_override("vrrp_check_interval", 1, group="keepalived_vrrp")
     conf.set_override("cert_manager", "local_cert_manager", group="certificates")

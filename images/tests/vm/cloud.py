@@ -11,14 +11,18 @@ from common import TARGET, Failed
 HEARTBEAT_KEY = "insecure"
 
 
-def by_octavia(mode, amphora, certs, controllers):
-    """What Octavia hands to Nova, rendered by its own code: files by path, and user data."""
-    # ./test makes one.
+def octavia_python():
+    """A Python that has Octavia. ./test makes one."""
     python = os.environ.get("AMPHORA_OCTAVIA_PYTHON", TARGET / "octavia-venv/bin/python")
     if not pathlib.Path(python).exists():
         raise Failed(f"no Python with Octavia: neither AMPHORA_OCTAVIA_PYTHON nor {python}")
+    return python
+
+
+def by_octavia(mode, amphora, certs, controllers):
+    """What Octavia hands to Nova, rendered by its own code: files by path, and user data."""
     script = pathlib.Path(__file__).with_name("compute_create.py")
-    out = subprocess.run([python, script, mode, amphora, certs / "ca.pem", certs / f"server-{amphora}.pem", controllers, HEARTBEAT_KEY],
+    out = subprocess.run([octavia_python(), script, mode, amphora, certs / "ca.pem", certs / f"server-{amphora}.pem", controllers, HEARTBEAT_KEY],
                          check=False, capture_output=True, text=True)
     if out.returncode != 0:
         raise Failed(f"{script.name}: {out.stderr[-2000:]}")

@@ -11,6 +11,9 @@ import time
 
 from common import BOUND, Failed, until
 
+# What an amphora may use of its memory, MiB.
+MEMORY = 160
+
 OVMF = pathlib.Path("/usr/share/OVMF")
 
 

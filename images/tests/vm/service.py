@@ -82,6 +82,13 @@ class Agent:
             connection.close()
             raw.close()
 
+    def certificate(self):
+        """The agent's own, as it shows it to a new connection: DER."""
+        management = self.machine.management
+        with socket.create_connection((management.host, management.agent), timeout=PROBE) as raw, \
+                self.context.wrap_socket(raw, server_hostname=self.amphora) as stream:
+            return stream.getpeercert(binary_form=True)
+
     def answers(self):
         return True if self.ask("GET", "/2.0/info")[0] == 200 else None
 
@@ -130,9 +137,9 @@ class Controller:
             raise Failed(f"amphora-controller {arguments[0]}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def heartbeat(self, bind):
+    def heartbeat(self, bind, key=HEARTBEAT_KEY):
         """Waits for one that verifies."""
-        done = subprocess.run([self.program, "heartbeats", "--bind", bind, "--key", HEARTBEAT_KEY, "--count", "1", "--json"],
+        done = subprocess.run([self.program, "heartbeats", "--bind", bind, "--key", key, "--count", "1", "--json"],
                               check=False, capture_output=True, text=True, timeout=BOUND)
         if done.returncode != 0:
             raise Failed(f"amphora-controller heartbeats: {done.stdout}{done.stderr}")
