@@ -141,12 +141,12 @@ impl Account {
     fn release(&self, bytes: usize, kind: Kind) {
         let cell = self.cell(kind);
         cell.set(cell.get() - bytes);
-        if bytes == 0 {
+        let mut waiting = self.waiting.borrow_mut();
+        if bytes == 0 || waiting.is_empty() {
             return;
         }
         // One for each share that has become free. Who is woken may have no use for it any more, so the last wakes all.
         let room = self.room();
-        let mut waiting = self.waiting.borrow_mut();
         let woken = if self.queued.get() == 0 { waiting.len() } else { (room / SHARE).min(waiting.len()) };
         for waker in waiting.drain(..woken) {
             waker.wake();

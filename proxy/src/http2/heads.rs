@@ -24,6 +24,9 @@ const FIELDS: usize = MAX_FIELDS + 5;
 /// So many times what is announced there may be in a head, of which nobody is told more than that it is too large.
 const ABUSE: usize = 4;
 
+/// Room for the fields that most heads have, however short their block is: with the tables one is a byte for each.
+const ROOM: usize = 256;
+
 /// Heads that have opened a stream which the library has not handed out. It does so one by one, and never hands out some.
 const OPENED: usize = 4;
 
@@ -132,7 +135,7 @@ impl Heads {
             &whole
         };
         // Of what is in the Huffman code or in the tables there comes more than there is in the block.
-        let mut fields = FieldList::with_capacity((2 * block.len()).min(self.bounds.bytes));
+        let mut fields = FieldList::with_capacity((2 * block.len()).max(ROOM).min(self.bounds.bytes));
         self.decoder.decode(block, &mut fields, self.bounds)?;
         if fields.exceeds() {
             if fields.size() > ABUSE * self.bounds.bytes {

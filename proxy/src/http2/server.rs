@@ -377,7 +377,8 @@ impl ServerConnection {
 
     /// The head of the request that has opened this stream.
     fn taken_head(&self, stream: u32) -> Option<FieldList> {
-        let wire = self.wire.borrow();
+        let mut wire = self.wire.borrow_mut();
+        wire.taken_over();
         let mut traffic = wire.traffic().borrow_mut();
         traffic.heads.take_opened(stream)
     }

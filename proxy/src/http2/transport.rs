@@ -118,6 +118,11 @@ impl Wire {
         pause
     }
 
+    /// The stream that has been opened last was taken over: the library reads on when it is polled next.
+    pub(super) fn taken_over(&mut self) {
+        self.pause.take_if(|pause| *pause == Pause::Opened);
+    }
+
     /// Since when the peer does not take what is written.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked

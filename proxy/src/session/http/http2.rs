@@ -159,8 +159,8 @@ async fn serve_stream<H>(
     counters.requests.add(1);
     let begun = Instant::now();
     let ended = body.is_empty();
-    let mut stream = ClientStream::new(client, body, respond, is_first);
     let mut work = worker.scratch.get();
+    let mut stream = ClientStream::new(client, body, respond, std::mem::take(&mut work.deadline), is_first);
     session::log::begin(
         &mut work.log,
         &worker,
@@ -257,6 +257,8 @@ async fn serve_stream<H>(
         Carried::Relayed(Disposition::Close) => false,
     };
     session::log::end(&mut work.log, &worker, &listener);
+    stream.deadline.set(None);
+    work.deadline = std::mem::take(&mut stream.deadline);
     drop((work, charge));
     if !complete {
         cut(&mut stream).await;

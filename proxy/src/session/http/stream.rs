@@ -58,15 +58,15 @@ enum Sending {
 }
 
 impl ClientStream {
-    pub(super) fn new(client: Rc<ClientStreams>, body: RecvBody, respond: Responder, is_first: bool) -> Self {
-        Self {
-            client,
-            body,
-            response: Sending::Nothing(respond),
-            deadline: Deadline::never(),
-            is_first,
-            key: None,
-        }
+    /// With a deadline that is not set.
+    pub(super) fn new(
+        client: Rc<ClientStreams>,
+        body: RecvBody,
+        respond: Responder,
+        deadline: Deadline,
+        is_first: bool,
+    ) -> Self {
+        Self { client, body, response: Sending::Nothing(respond), deadline, is_first, key: None }
     }
 
     pub(super) fn source(&mut self) -> Source<'_> {
