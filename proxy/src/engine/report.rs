@@ -14,7 +14,6 @@ use amphora_model::{L7Action, ListenerId, PoolId};
 
 use crate::{
     http2::guard::{Excess, Fault},
-    local::IDLE_PER_MEMBER,
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
         CheckState, Counter, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters,
@@ -82,7 +81,7 @@ impl Moment {
             active_sessions: u64::from(plan.state.sessions.load(Ordering::Relaxed)),
             max_sessions: counters.max(|c| &c.sessions_max),
             idle: counters.sum(|c| &c.idle),
-            idle_limit: (IDLE_PER_MEMBER.min(self.idle) * counters.workers()) as u64,
+            idle_limit: (self.idle * counters.workers()) as u64,
             times: TimesStats {
                 weight: counters.iter().map(|c| c.times.weight()).sum(),
                 connect: time(counters, |times| &times.connect),

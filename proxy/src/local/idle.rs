@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use crate::conn::{Conn, MemberTls};
 
 /// Idle connections that one worker keeps per member. Beyond this the oldest is closed: a burst of clients
-/// leaves no burst of connections behind.
-pub(crate) const IDLE_PER_MEMBER: usize = 64;
+/// leaves no burst of connections behind. Where what was closed is missed soon after, as many more are kept as that was, until they
+/// are not used any more: some hundred requests at once would open most of their connections anew each time.
+const IDLE_PER_MEMBER: usize = 64;
 
 /// How long an idle connection to a member is kept. Shorter than the keep-alive of common servers, so that
 /// it is mostly we who close and seldom a request that finds the connection dead.
@@ -36,6 +37,12 @@ pub(super) struct IdleConnections {
     trusted: Vec<Idle>,
     /// In the order of their last use.
     doubted: VecDeque<(Idle, Option<SocketAddr>)>,
+    /// So many are kept beyond [`IDLE_PER_MEMBER`].
+    more: usize,
+    /// So many were closed since the last sweep because they were too many, and have not been missed.
+    closed: usize,
+    /// The fewest that there were since the last sweep: nobody has had a use for as many.
+    fewest: usize,
 }
 
 struct Idle {
@@ -50,8 +57,9 @@ impl IdleConnections {
 
     /// Keeps a connection, and closes the oldest when there are too many.
     pub(super) fn put(&mut self, stream: Conn, now: Instant, trust: Trust) {
-        if self.len() >= IDLE_PER_MEMBER {
+        if self.len() >= IDLE_PER_MEMBER + self.more {
             self.close_oldest();
+            self.closed += 1;
         }
         let idle = Idle { stream, since: now };
         match trust {
@@ -75,6 +83,13 @@ impl IdleConnections {
     /// readable.
     #[inline]
     pub(super) fn take(&mut self, client: SocketAddr, tls: Option<MemberTls<'_>>) -> Option<Conn> {
+        let taken = self.find(client, tls);
+        self.asked(taken.is_some());
+        taken
+    }
+
+    #[inline]
+    fn find(&mut self, client: SocketAddr, tls: Option<MemberTls<'_>>) -> Option<Conn> {
         if !self.doubted.is_empty()
             && let Some(mut own) = self.take_own(client, tls, IDLE_TIMEOUT)
             && own.is_quiet_so_far()
@@ -98,6 +113,17 @@ impl IdleConnections {
         tls: Option<MemberTls<'_>>,
         max_idle: Duration,
     ) -> Option<Conn> {
+        let taken = self.find_fresh(client, tls, max_idle);
+        self.asked(taken.is_some());
+        taken
+    }
+
+    fn find_fresh(
+        &mut self,
+        client: SocketAddr,
+        tls: Option<MemberTls<'_>>,
+        max_idle: Duration,
+    ) -> Option<Conn> {
         if let Some(mut own) = self.take_own(client, tls, max_idle)
             && own.is_quiet()
         {
@@ -113,6 +139,17 @@ impl IdleConnections {
             }
         }
         self.take_cleared(tls, max_idle)
+    }
+
+    /// Somebody has asked for one.
+    #[inline]
+    fn asked(&mut self, found: bool) {
+        let left = self.len();
+        self.fewest = self.fewest.min(left);
+        if !found && left == 0 && self.closed > 0 {
+            self.closed -= 1;
+            self.more += 1;
+        }
     }
 
     /// The one that this client has used last, while others doubt it.
@@ -149,11 +186,18 @@ impl IdleConnections {
         None
     }
 
-    /// Closes those that are too old or that the member has closed or written to.
+    /// Closes those that are too old or that the member has closed or written to, and those beyond [`IDLE_PER_MEMBER`] that were not
+    /// used since the last time.
     pub(super) fn sweep(&mut self, now: Instant) {
         let keeps = |idle: &mut Idle| now.duration_since(idle.since) < IDLE_TIMEOUT && idle.stream.is_quiet();
         self.trusted.retain_mut(keeps);
         self.doubted.retain_mut(|(idle, _)| keeps(idle));
+        self.more = self.more.saturating_sub(self.fewest);
+        while self.len() > IDLE_PER_MEMBER + self.more {
+            self.close_oldest();
+        }
+        self.closed = 0;
+        self.fewest = self.len();
         if self.trusted.is_empty() {
             self.trusted.shrink_to_fit();
         }
@@ -259,6 +303,64 @@ mod tests {
         assert_eq!(taken(idle.take(client(2), None)), addresses[IDLE_PER_MEMBER]);
         assert_eq!(taken(idle.take(client(1), None)), addresses[IDLE_PER_MEMBER + 1]);
         assert_eq!(taken(idle.take(client(1), None)), addresses[IDLE_PER_MEMBER - 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_are_kept_when_they_were_missed_and_for_as_long_as_they_are_used() {
+        const MANY: usize = IDLE_PER_MEMBER + 10;
+        let mut idle = IdleConnections::default();
+        let mut theirs = Vec::new();
+        let mut used = Vec::new();
+        for _ in 0..MANY {
+            let (ours, other) = pair().await;
+            used.push(ours);
+            theirs.push(other);
+        }
+        let put_all = |idle: &mut IdleConnections, used: &mut Vec<Conn>| {
+            for ours in used.drain(..) {
+                idle.put(ours, Instant::now(), Trust::Full);
+            }
+        };
+        let take_all = |idle: &mut IdleConnections, used: &mut Vec<Conn>| {
+            used.extend(std::iter::from_fn(|| idle.take(client(1), None)));
+        };
+        // One burst leaves none behind, nor does one that comes after nothing was closed.
+        put_all(&mut idle, &mut used);
+        assert_eq!(idle.len(), IDLE_PER_MEMBER);
+        idle.sweep(Instant::now());
+        take_all(&mut idle, &mut used);
+        assert_eq!((used.len(), idle.more), (IDLE_PER_MEMBER, 0));
+        // As many are kept as had to be made anew.
+        for _ in 0..10 {
+            let (ours, other) = pair().await;
+            used.push(ours);
+            theirs.push(other);
+        }
+        put_all(&mut idle, &mut used);
+        take_all(&mut idle, &mut used);
+        assert_eq!((used.len(), idle.more), (IDLE_PER_MEMBER, 1), "one was missed");
+        for _ in 0..5 {
+            assert!(idle.take(client(1), None).is_none());
+        }
+        assert_eq!(idle.more, 6);
+        for _ in 0..6 {
+            let (ours, other) = pair().await;
+            used.push(ours);
+            theirs.push(other);
+        }
+        put_all(&mut idle, &mut used);
+        assert_eq!(idle.len(), IDLE_PER_MEMBER + 6);
+        // All of them have been used since the last sweep, and since the next all but these.
+        idle.sweep(Instant::now());
+        assert_eq!(idle.len(), IDLE_PER_MEMBER + 6);
+        for _ in 0..IDLE_PER_MEMBER + 2 {
+            used.extend(idle.take(client(1), None));
+        }
+        put_all(&mut idle, &mut used);
+        idle.sweep(Instant::now());
+        assert_eq!(idle.len(), IDLE_PER_MEMBER + 2);
+        idle.sweep(Instant::now());
+        assert_eq!((idle.len(), idle.more), (IDLE_PER_MEMBER, 0));
     }
 
     #[tokio::test(start_paused = true)]

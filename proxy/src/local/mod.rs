@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
     futures::FuturePool,
-    idle::{IDLE_PER_MEMBER, Trust},
+    idle::Trust,
     pulse::WorkerPulse,
     scratch::{Borrowed, Scratch, Work},
     share::MemberShare,
