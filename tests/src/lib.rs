@@ -16,6 +16,7 @@ mod client;
 mod document;
 mod haproxy;
 pub mod http2;
+pub mod http2_frames;
 mod http2_member;
 mod judge;
 mod load;

@@ -63,6 +63,8 @@ pub(super) struct Heads {
     streams: Vec<Stream>,
     /// Of these, those that nobody has.
     left: usize,
+    /// Of what is written, the bytes that may have left.
+    sent: u64,
 }
 
 /// A stream that somebody has.
@@ -79,8 +81,8 @@ struct Stream {
     held: bool,
     /// Nothing goes any more.
     reset: bool,
-    /// A block has gone.
-    opened: bool,
+    /// Where its first block begins in what is written, once that was given to be.
+    opened: Option<u64>,
 }
 
 /// A header block that is to go.
@@ -109,6 +111,7 @@ impl Heads {
             opened: VecDeque::new(),
             streams: Vec::new(),
             left: 0,
+            sent: 0,
         }
     }
 
@@ -189,19 +192,24 @@ impl Heads {
         stream.heads.push_back(Head { fields, _charge: charge });
     }
 
-    /// The block that goes in place of the skeleton that the library writes; `None` when nothing does.
-    pub(super) fn take_block(&mut self, id: u32) -> Option<Vec<u8>> {
+    /// The block that goes in place of the skeleton that the library writes, behind so many bytes; `None` when nothing does.
+    pub(super) fn take_block(&mut self, id: u32, behind: u64) -> Option<Vec<u8>> {
         if self.left > 0 && self.role == Role::Server {
             // Streams are opened in order: those before it that were not will not be.
-            self.streams.retain(|stream| stream.id >= id || stream.held || stream.opened);
+            self.streams.retain(|stream| stream.id >= id || stream.held || stream.opened.is_some());
             self.left = self.streams.iter().filter(|stream| !stream.held).count();
         }
         let place = self.place(id)?;
         let stream = &mut self.streams[place];
-        stream.opened = true;
+        stream.opened.get_or_insert(behind);
         let block = stream.blocks.pop_front();
         self.forget(place);
         block.map(|block| block.bytes)
+    }
+
+    /// So many bytes of what is written may have left.
+    pub(super) fn set_sent(&mut self, bytes: u64) {
+        self.sent = self.sent.max(bytes);
     }
 
     /// The stream is reset, by whomever: what has not gone does not go.
@@ -271,7 +279,7 @@ impl StreamHeads {
                 blocks: VecDeque::new(),
                 held: true,
                 reset: false,
-                opened: false,
+                opened: None,
             };
             let at = heads.streams.partition_point(|other| other.id < id);
             heads.streams.insert(at, stream);
@@ -293,6 +301,13 @@ impl StreamHeads {
             let charge = heads.budget.queue(block.capacity() + size_of::<Block>());
             heads.streams[place].blocks.push_back(Block { bytes: block, _charge: charge });
         }
+    }
+
+    /// Whether any of what was [put](Self::put) may have left.
+    pub(super) fn has_left(&self) -> bool {
+        let heads = &self.traffic.borrow().heads;
+        let stream = heads.place(self.id).map(|place| &heads.streams[place]);
+        stream.is_none_or(|stream| stream.opened.is_some_and(|begins| begins < heads.sent))
     }
 
     /// Whether a member had ended its response before it has reset the stream with NO_ERROR.

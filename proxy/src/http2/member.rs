@@ -32,9 +32,23 @@ pub struct Keep {
     pub connections: usize,
     /// How long one without a stream is kept.
     pub idle: Duration,
-    /// When nothing has come for this long, though there are streams, the member is asked whether it is there. When it has not said
-    /// so after as long again, it is asked for nothing more on that connection.
+    /// When nothing has come for this long behind a request, the member is asked whether it is there, and until it says so
+    /// the connection takes no request more.
     pub silence: Duration,
+    /// When it has not said so after this long, the connection ends with the streams that are on it.
+    pub patience: Duration,
+}
+
+/// Which connections without a stream a request may be placed on. One that has streams is used by others, too, and as good for
+/// whatever request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Any: the request can be repeated, should the member have closed it.
+    Any,
+    /// Those whose end has not come, as far as the kernel knows.
+    Quiet,
+    /// Of these, those that were opened or used since.
+    Since(Instant),
 }
 
 /// What a member has agreed on when it was connected to last.
@@ -115,11 +129,11 @@ impl MemberStreams {
     }
 
     /// A place for a request on the connection that has the fewest, if there is one with room.
-    pub fn place(&self) -> Option<Place> {
+    pub fn place(&self, idle: Idle) -> Option<Place> {
         let connections = self.0.connections.borrow();
         let link = connections
             .iter()
-            .filter(|link| link.has_room(&self.0.limits))
+            .filter(|link| link.has_room(&self.0, idle))
             .min_by_key(|link| link.streams.get())
             .map(Rc::clone)?;
         drop(connections);
@@ -167,8 +181,8 @@ impl MemberStreams {
     ///
     /// # Errors
     /// When such a connection could not be opened: it would have been this one's.
-    pub async fn join(&self) -> Result<Joined, NotOpened> {
-        if let Some(place) = self.place() {
+    pub async fn join(&self, idle: Idle) -> Result<Joined, NotOpened> {
+        if let Some(place) = self.place(idle) {
             return Ok(Joined::Place(place));
         }
         let waiting = Waiting::new(&self.0);
@@ -185,7 +199,7 @@ impl MemberStreams {
                 Poll::Pending => self.poll_changed(cx, &mut waits).map(|()| false),
             })
             .await;
-            if let Some(place) = self.place() {
+            if let Some(place) = self.place(idle) {
                 return Ok(Joined::Place(place));
             }
             if waiting.0.failures.get() != failures {

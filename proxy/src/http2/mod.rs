@@ -36,7 +36,7 @@ pub use self::{
     budget::{Budget, Charge, Limits},
     counters::Counted,
     member::{
-        Answer, Answered, Backlog, Connecting, Failure, Joined, Keep, MemberStreams, NotOpened, Place,
+        Answer, Answered, Backlog, Connecting, Failure, Idle, Joined, Keep, MemberStreams, NotOpened, Place,
         Spoken, Watch,
     },
     server::{Ended, Incoming, Patience, ServerConnection},

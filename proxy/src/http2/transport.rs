@@ -32,6 +32,8 @@ pub(super) struct Wire {
     outlet: Option<Buffer>,
     /// Header blocks for which there was no room in the outlet, and go behind it.
     behind: Vec<u8>,
+    /// Bytes that the connection has taken.
+    written: u64,
     outgoing: Outgoing,
     traffic: Rc<RefCell<Traffic>>,
     /// What the library is to get first.
@@ -81,6 +83,7 @@ impl Wire {
             pool: pool.clone(),
             outlet: None,
             behind: Vec::new(),
+            written: 0,
             outgoing: Outgoing::new(role),
             traffic: Rc::new(RefCell::new(Traffic {
                 guard: Guard::new(role, now),
@@ -123,6 +126,11 @@ impl Wire {
         self.pause.take_if(|pause| *pause == Pause::Opened);
     }
 
+    /// Whether the peer has said nothing, and has not ended, that was not read yet; the kernel is asked.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.inlet.is_empty() && self.conn.is_quiet()
+    }
+
     /// Since when the peer does not take what is written.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked
@@ -154,16 +162,34 @@ impl Wire {
                 Poll::Ready(Ok(n)) => {
                     self.blocked = None;
                     outlet.consume(n);
+                    self.wrote(n);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     self.blocked.get_or_insert_with(now);
+                    self.hold();
                     return Poll::Pending;
                 }
             }
         }
         self.outlet = None;
         Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, n: usize) {
+        self.written += n as u64;
+        self.traffic.borrow_mut().heads.set_sent(self.written);
+    }
+
+    /// The connection does not take what is held. Of what is encrypted some may have left all the same.
+    fn hold(&mut self) {
+        let end = self.end();
+        self.traffic.borrow_mut().heads.set_sent(end);
+    }
+
+    /// How much was written, with what is held.
+    fn end(&self) -> u64 {
+        self.written + (self.outlet.as_ref().map_or(0, Buffer::len) + self.behind.len()) as u64
     }
 
     /// Reads and drops what the peer still sends. Ready when it has ended, or `left` bytes of it have come.
@@ -277,7 +303,8 @@ impl Wire {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "part of a frame"));
         };
         self.count(&bytes[..bones.length]);
-        let block = self.traffic.borrow_mut().heads.take_block(bones.stream);
+        let behind = self.end();
+        let block = self.traffic.borrow_mut().heads.take_block(bones.stream, behind);
         // The stream has been reset by the peer otherwise, which takes nothing more of it.
         if let Some(block) = block {
             let outlet = self.outlet.get_or_insert_with(|| self.pool.get());
@@ -340,6 +367,8 @@ impl Wire {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
                     self.blocked = None;
+                    self.written += n as u64;
+                    self.traffic.borrow_mut().heads.set_sent(self.written);
                     if n >= held {
                         self.outlet = None;
                         return Poll::Ready(Ok(first_len + n - held));

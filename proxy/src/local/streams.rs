@@ -22,7 +22,12 @@ const H2: &[u8] = b"h2";
 
 /// How a worker keeps connections to members. There are as many as requests take: each of these has a client, of whom there
 /// are [so many](crate::limits::Clients).
-const KEEP: Keep = Keep { connections: usize::MAX, idle: IDLE_TIMEOUT, silence: Duration::from_secs(10) };
+const KEEP: Keep = Keep {
+    connections: usize::MAX,
+    idle: IDLE_TIMEOUT,
+    silence: Duration::from_secs(1),
+    patience: Duration::from_secs(10),
+};
 
 /// Above so many sets those that are not used are looked for.
 const FEW: usize = 16;

@@ -18,7 +18,7 @@ use crate::{
         BufferPool, Conn, MemberTls,
         proxy_protocol::{self, Version},
     },
-    http2::{MemberStreams, Place},
+    http2::{Idle, MemberStreams, Place},
     local::{LocalMember, LocalPool, Slot},
     snapshot::{MemberPlan, PoolPlan},
     tls::PeerFacts,
@@ -165,12 +165,23 @@ const FRESH: Duration = Duration::from_millis(500);
 /// Which idle connections a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
-    /// None: each connection belongs to one client.
+    /// None: what the request meets is to be open surely.
     Never,
-    /// One that was used within [`FRESH`]: a request that cannot be repeated.
+    /// One that was used within [`FRESH`], or over HTTP/2 any whose end has not come: a request that cannot be repeated.
     Fresh,
     /// Any: a request that can be repeated.
     Any,
+}
+
+impl Reuse {
+    /// The same of connections of HTTP/2, which others may use meanwhile. Their members say that they end before they do.
+    fn streams(self) -> Idle {
+        match self {
+            Self::Never => Idle::Since(Instant::now()),
+            Self::Fresh => Idle::Quiet,
+            Self::Any => Idle::Any,
+        }
+    }
 }
 
 /// What an attempt begins with.
@@ -214,7 +225,7 @@ impl Route<'_> {
         let Chosen { mut slot, mut member } = chosen;
         loop {
             let address = plan.members[member].address();
-            let failure = match self.connect_to(slot.member(), address).await {
+            let failure = match self.connect_to(slot.member(), address, reuse).await {
                 Ok((carrier, at, reused)) => {
                     return Ok(Connected { slot, member, carrier, opened: Some(at), reused });
                 }
@@ -270,13 +281,15 @@ impl Route<'_> {
     fn idle(&self, slot: &Slot, reuse: Reuse) -> Option<Carrier> {
         if self.wanted != Wanted::Bytes
             && let Some(streams) = self.streams(slot.member())
-            && let Some(place) = streams.place()
+            && let Some(place) = streams.place(reuse.streams())
             && (self.wanted == Wanted::Request || place.takes_extended_connect())
         {
             return Some(Carrier::Stream(place));
         }
         let idle = match reuse {
             Reuse::Never => None,
+            // The header at the start of the connection names one client.
+            _ if self.pool.plan.proxy_protocol.is_some() => None,
             Reuse::Fresh => {
                 let config = self.config(slot.member());
                 slot.member().take_fresh(self.client(), self.tls(config.as_ref()), FRESH)

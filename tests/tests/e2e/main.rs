@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 mod http2;
 mod http2_checks;
+mod http2_ends;
 mod http2_hostile;
 mod http2_members;
 mod http2_smuggling;

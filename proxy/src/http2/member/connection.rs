@@ -11,13 +11,10 @@ use std::{
     time::Duration,
 };
 
-use h2::{
-    Ping, PingPong,
-    client::{self, SendRequest},
-};
+use h2::client::{self, SendRequest};
 use tokio::time::Instant;
 
-use super::{Backlog, Keep, Shared};
+use super::{Backlog, Idle, Keep, Shared};
 use crate::{
     conn::{BufferPool, Conn, Deadline},
     http2::{
@@ -35,9 +32,13 @@ const HEADS: usize = 1024 * 1024;
 /// How long windows stay narrow at least: the member is to be told now and then, and not on and on.
 const NARROW_TIME: Duration = Duration::from_secs(10);
 
+/// How long a connection may take to end once the member was told so.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
 /// One connection.
 pub(super) struct Link {
-    pub(super) send: RefCell<SendRequest<Chunk>>,
+    /// Nothing once the connection is to be closed: the library says so to the member then.
+    pub(super) send: RefCell<Option<SendRequest<Chunk>>>,
     pub(super) budget: Budget,
     pub(super) backlog: Rc<Backlog>,
     pub(super) streams: Cell<usize>,
@@ -45,6 +46,10 @@ pub(super) struct Link {
     pub(super) settled: Cell<bool>,
     /// Takes no more requests.
     pub(super) ended: Cell<bool>,
+    /// Takes none until something comes: the member owes an answer, and was asked whether it is there.
+    pub(super) silent: Cell<bool>,
+    /// When it had a stream last, or was opened.
+    pub(super) used: Cell<Instant>,
     /// Counts as one without a stream.
     pub(super) idle: Cell<bool>,
     /// Ours.
@@ -55,22 +60,45 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn has_room(&self, limits: &Limits) -> bool {
-        if self.ended.get() {
+    /// Whether it takes a request more, and as one without a stream is one that may be taken.
+    pub(super) fn has_room(&self, shared: &Shared, idle: Idle) -> bool {
+        if self.ended.get() || self.silent.get() || self.streams.get() >= self.allowed(&shared.limits) {
             return false;
         }
-        if self.streams.get() >= self.allowed(limits) {
-            return false;
-        }
-        let send = self.send.borrow();
+        let send = self.send.borrow().clone();
         // Only a connection that has failed, or says goodbye, is not ready for a request of whom none is waiting.
         let mut context = Context::from_waker(Waker::noop());
-        matches!(send.clone().poll_ready(&mut context), Poll::Ready(Ok(())))
+        let ready = send.is_some_and(|mut send| matches!(send.poll_ready(&mut context), Poll::Ready(Ok(()))));
+        ready && self.takes(idle) && !self.is_stuck(shared.keep.silence)
+    }
+
+    fn takes(&self, idle: Idle) -> bool {
+        let takes = match idle {
+            _ if self.streams.get() > 0 => return true,
+            Idle::Any => return true,
+            Idle::Quiet => true,
+            Idle::Since(since) => self.used.get() >= since,
+        };
+        if takes && !self.wire.borrow_mut().is_quiet() {
+            // It may be the end of the connection, which its task is to see.
+            self.wake();
+            return false;
+        }
+        takes
+    }
+
+    /// Whether what is written has not gone out for so long.
+    fn is_stuck(&self, long: Duration) -> bool {
+        let since = self.wire.borrow().blocked_since();
+        since.is_some_and(|since| Instant::from_std(since) + long <= Instant::now())
     }
 
     /// How many requests it takes at once. What the member allows may change.
     pub(super) fn allowed(&self, limits: &Limits) -> usize {
-        let allowed = if self.settled.get() { self.send.borrow().current_max_send_streams() } else { 1 };
+        let allowed = match &*self.send.borrow() {
+            Some(send) if self.settled.get() => send.current_max_send_streams(),
+            _ => 1,
+        };
         allowed.min(limits.streams as usize)
     }
 
@@ -99,21 +127,22 @@ pub(super) async fn open(conn: Conn, pool: &BufferPool, shared: &Rc<Shared>) -> 
     let wire = Wire::new(conn, None, pool, Role::Server, budget.clone());
     let window = shared.backlog.window(shared.limits.stream_window);
     let handshake = builder(&shared.limits, window).handshake(Wire::transport(&wire));
-    let (send, mut connection) = handshake.await.map_err(|error| Broken::of(&error))?;
-    let ping = connection.ping_pong();
+    let (send, connection) = handshake.await.map_err(|error| Broken::of(&error))?;
+    let now = Instant::now();
     let link = Rc::new(Link {
-        send: RefCell::new(send),
+        send: RefCell::new(Some(send)),
         budget,
         backlog: Rc::clone(&shared.backlog),
         streams: Cell::new(0),
         settled: Cell::new(false),
         ended: Cell::new(shared.closed.get()),
+        silent: Cell::new(false),
+        used: Cell::new(now),
         idle: Cell::new(false),
         local,
         wire: Rc::clone(&wire),
         task: RefCell::default(),
     });
-    let now = Instant::now();
     tokio::task::spawn_local(Driver {
         connection,
         wire,
@@ -125,11 +154,8 @@ pub(super) async fn open(conn: Conn, pool: &BufferPool, shared: &Rc<Shared>) -> 
         window,
         narrowed: now,
         deadline: Deadline::never(),
-        ping,
-        busy: now,
-        idle: false,
-        heard: now,
-        asked: None,
+        owes: None,
+        closing: false,
         reported: Frames::default(),
     });
     Ok(link)
@@ -149,15 +175,10 @@ struct Driver {
     /// When it was made narrow.
     narrowed: Instant,
     deadline: Deadline,
-    ping: Option<PingPong>,
-    /// When there was a stream last.
-    busy: Instant,
-    /// There was none when last looked.
-    idle: bool,
-    /// When something came last.
-    heard: Instant,
-    /// When the member was asked whether it is there.
-    asked: Option<Instant>,
+    /// Since when there is a request behind which nothing has come.
+    owes: Option<Instant>,
+    /// The member is told that the connection ends.
+    closing: bool,
     reported: Frames,
 }
 
@@ -169,11 +190,8 @@ impl Future for Driver {
         let frames = self.wire.borrow().frames();
         self.counters.report(&self.reported, &frames);
         // What comes first is SETTINGS, which apply at once.
-        if frames.control_received > 0
-            && !self.link.settled.replace(true)
-            && let Some(shared) = self.shared.upgrade()
-        {
-            shared.changed();
+        if frames.control_received > 0 && !self.link.settled.replace(true) {
+            self.changed();
         }
         if polled.is_pending() {
             self.reported = frames;
@@ -228,48 +246,72 @@ impl Driver {
 
     /// Ready when the connection is of no use any more.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let now = Instant::now();
-            if self.wire.borrow().frames().bytes > self.reported.bytes {
-                self.heard = now;
-                self.asked = None;
+        let frames = self.wire.borrow().frames();
+        let now = Instant::now();
+        if frames.bytes > self.reported.bytes {
+            self.owes = None;
+            if self.link.silent.replace(false) {
+                self.changed();
             }
-            if self.link.streams.get() > 0 && self.link.ended.get() {
-                // It ends with them, and they with their time.
+        }
+        if frames.opened > self.reported.opened {
+            self.owes.get_or_insert(now);
+        }
+        let has_streams = self.link.streams.get() > 0;
+        if has_streams {
+            self.link.used.set(now);
+        }
+        loop {
+            if self.closing {
+                return self.deadline.poll_expired(cx);
+            }
+            if !has_streams && (self.link.ended.get() || self.shared.strong_count() == 0) {
+                self.close(cx);
+                continue;
+            }
+            if self.link.ended.get() {
+                // It ends with its streams, and they with their time.
                 self.deadline.set(None);
                 return Poll::Pending;
             }
-            let at = if self.link.streams.get() > 0 {
-                self.busy = now;
-                if std::mem::take(&mut self.idle) {
-                    // One that was idle is silent by right.
-                    self.heard = now;
-                }
-                self.asked.unwrap_or(self.heard) + self.keep.silence
-            } else if self.link.ended.get() || self.shared.strong_count() == 0 {
-                return Poll::Ready(());
+            let silence = if self.link.silent.get() {
+                self.keep.silence + self.keep.patience
             } else {
-                self.idle = true;
-                self.asked = None;
-                self.busy + self.keep.idle
+                self.keep.silence
             };
-            self.deadline.set(Some(at));
+            let late = self.owes.map(|since| since + silence);
+            let idle = (!has_streams).then(|| self.link.used.get() + self.keep.idle);
+            self.deadline.set([late, idle].into_iter().flatten().min());
             ready!(self.deadline.poll_expired(cx));
-            if self.link.streams.get() == 0 {
-                return Poll::Ready(());
-            }
-            if self.asked.is_some() {
-                // It may only be busy: what it has been asked is waited for, and nothing is added to it.
-                self.link.ended.set(true);
+            if late.is_some_and(|late| late <= Instant::now()) && !self.link.silent.replace(true) {
+                // SETTINGS, which are answered at once as PING is. Of PING, servers of gRPC count how often it comes while they
+                // have nothing to say, and leave. If it fails the member has not answered such a question before.
+                let _ = self.connection.set_initial_window_size(self.window);
+                cx.waker().wake_by_ref();
+                self.changed();
                 continue;
             }
-            self.asked = Some(now);
-            // An earlier question may stand yet: then it is answered, or nothing is.
-            if let Some(ping) = &mut self.ping {
-                let _ = ping.poll_pong(cx);
-                let _ = ping.send_ping(Ping::opaque());
-            }
-            cx.waker().wake_by_ref();
+            // It may only be busy: what it has been asked is waited for, and nothing is added to it.
+            self.link.ended.set(true);
+        }
+    }
+
+    /// Lets the library tell the member that the connection ends (RFC 9113 section 6.8), and end it.
+    fn close(&mut self, cx: &Context<'_>) {
+        self.closing = true;
+        if let Some(shared) = self.shared.upgrade() {
+            self.link.end(&shared);
+        }
+        self.link.ended.set(true);
+        self.link.send.take();
+        self.deadline.set(Some(Instant::now() + CLOSE_TIME));
+        cx.waker().wake_by_ref();
+    }
+
+    /// What a request may be placed on is another.
+    fn changed(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.changed();
         }
     }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use ::http::{Method, Request};
-use h2::{Reason, client::ResponseFuture};
+use h2::{
+    Reason,
+    client::{ResponseFuture, SendRequest},
+};
 
 use super::{MemberStreams, Shared, connection::Link};
 use crate::http2::{
@@ -61,7 +64,7 @@ impl Place {
 
     /// Whether the member takes extended CONNECT (RFC 8441), as far as it has said.
     pub fn takes_extended_connect(&self) -> bool {
-        self.link.send.borrow().is_extended_connect_protocol_enabled()
+        self.link.send.borrow().as_ref().is_some_and(SendRequest::is_extended_connect_protocol_enabled)
     }
 
     /// Waits for the member's SETTINGS, or the end of the connection.
@@ -92,7 +95,7 @@ impl Place {
     /// # Errors
     /// When it is not sent.
     pub fn send(self, request: RequestBlock, end: bool) -> Result<(Answer, SendBody), Failure> {
-        let mut send = self.link.send.borrow().clone();
+        let Some(mut send) = self.link.send.borrow().clone() else { return Err(Failure::NotProcessed) };
         // Of the method the library is to know whether a length is that of a body.
         let mut skeleton = Request::new(());
         *skeleton.method_mut() = if request.is_head { Method::HEAD } else { Method::GET };
@@ -158,14 +161,22 @@ impl Answer {
     /// When there is none; [`Failure::NotProcessed`] lets it be tried elsewhere.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, Failure>> {
         if let Some(interim) = ready!(self.response.poll_informational(cx)) {
-            interim.map_err(|error| Failure::of(&error))?;
+            interim.map_err(|error| self.failure(&error))?;
             return Poll::Ready(self.heads.take().map(Answered::Interim).ok_or(Failure::Malformed));
         }
-        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| Failure::of(&error))?;
+        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| self.failure(&error))?;
         let Some(head) = self.heads.take() else { return Poll::Ready(Err(Failure::Malformed)) };
         let backlog = Rc::clone(&self.place.link.backlog);
         let body = RecvBody::new(response.into_body(), Rc::clone(&self.heads), Some(backlog));
         Poll::Ready(Ok(Answered::Final(head, body)))
+    }
+
+    fn failure(&self, error: &h2::Error) -> Failure {
+        match Failure::of(error) {
+            // The connection has ended before any of it left.
+            Failure::Failed(Broken::Gone) if !self.heads.has_left() => Failure::NotProcessed,
+            failure => failure,
+        }
     }
 
     /// What it takes on its connection.

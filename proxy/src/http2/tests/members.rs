@@ -18,7 +18,12 @@ use crate::{
     http1::response_framing,
 };
 
-const KEEP: Keep = Keep { connections: 2, idle: Duration::from_secs(60), silence: Duration::from_secs(60) };
+const KEEP: Keep = Keep {
+    connections: 2,
+    idle: Duration::from_secs(60),
+    silence: Duration::from_secs(60),
+    patience: Duration::from_secs(60),
+};
 
 type Stream = (Request<h2::RecvStream>, server::SendResponse<Bytes>);
 
@@ -76,7 +81,7 @@ impl Worker {
     async fn place(&self) -> Place {
         let mut waits = false;
         loop {
-            if let Some(place) = self.streams.place() {
+            if let Some(place) = self.streams.place(Idle::Any) {
                 return place;
             }
             if let Some(connecting) = self.streams.connect() {
@@ -144,13 +149,15 @@ fn one_connection_that_hangs_is_not_the_matter_of_all() {
     let settings = server::Builder::new();
     with_member(KEEP, settings, answering(Duration::ZERO), |worker| async move {
         // Somebody opens one, and does not come to its end.
-        let Ok(Joined::Connect(hangs)) = worker.streams.join().await else { panic!("it is the first") };
-        let joined = tokio::time::timeout(Duration::from_secs(10), worker.streams.join()).await;
+        let Ok(Joined::Connect(hangs)) = worker.streams.join(Idle::Any).await else {
+            panic!("it is the first")
+        };
+        let joined = tokio::time::timeout(Duration::from_secs(10), worker.streams.join(Idle::Any)).await;
         let Ok(Ok(Joined::Connect(own))) = joined else { panic!("it waits for what hangs") };
         let conn = Conn::from(TcpStream::connect(worker.address).await.unwrap());
         let (mut answer, _) = own.start(conn, &worker.pool).await.unwrap().send(get(), true).unwrap();
         final_head(&mut answer).await.unwrap();
-        assert!(matches!(worker.streams.join().await, Ok(Joined::Place(_))));
+        assert!(matches!(worker.streams.join(Idle::Any).await, Ok(Joined::Place(_))));
         drop(hangs);
     });
 }
@@ -407,7 +414,7 @@ fn what_may_have_been_processed_is_told_apart() {
         assert_eq!(worker.get().await.unwrap_err(), reset);
         assert_eq!(worker.get().await.unwrap_err(), Failure::Failed(Broken::Gone));
         // What has ended is not used again.
-        assert!(worker.streams.place().is_none());
+        assert!(worker.streams.place(Idle::Any).is_none());
     });
 }
 
@@ -418,14 +425,22 @@ fn silent_members_are_asked_and_idle_connections_end() {
         let _connection = connection;
         std::future::pending::<()>().await;
     };
-    let keep = Keep { silence: Duration::from_millis(100), idle: Duration::from_millis(100), ..KEEP };
+    let keep = Keep {
+        silence: Duration::from_millis(100),
+        patience: Duration::from_millis(100),
+        idle: Duration::from_millis(100),
+        ..KEEP
+    };
     with_member(keep, server::Builder::new(), dead, |worker| async move {
-        let (answer, _) = worker.place().await.send(get(), true).unwrap();
+        let place = worker.place().await;
+        // What comes behind the request is a sign of life.
+        place.settled().await;
+        let (answer, _) = place.send(get(), true).unwrap();
         while !answer.place().has_ended() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         // What it was asked is waited for by whom it concerns; nothing is added to it.
-        assert_eq!((worker.streams.place().is_none(), worker.streams.connections()), (true, 1));
+        assert_eq!((worker.streams.place(Idle::Any).is_none(), worker.streams.connections()), (true, 1));
         drop(answer);
         while worker.streams.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -445,7 +460,7 @@ fn closed_streams_end_with_what_is_on_them() {
     with_member(KEEP, server::Builder::new(), answering(Duration::from_millis(50)), |worker| async move {
         let (mut answer, _) = worker.place().await.send(get(), true).unwrap();
         worker.streams.close();
-        assert!(worker.streams.place().is_none());
+        assert!(worker.streams.place(Idle::Any).is_none());
         assert_eq!(final_head(&mut answer).await.unwrap().0.status(), Some(200));
         drop(answer);
         while worker.streams.connections() > 0 {

@@ -161,14 +161,12 @@ impl Forward {
                 effort: Cell::default(),
             };
             let repeatable = request.framing.body == Body::None && request.method.is_idempotent();
-            let mut reuse = match (pool_plan.proxy_protocol, repeatable) {
-                // The header at the start of the connection names one client.
-                (Some(_), _) => Reuse::Never,
-                (None, true) => Reuse::Any,
+            let mut reuse = match repeatable {
+                true => Reuse::Any,
                 // As HAProxy's `http-reuse safe`: a client's first request cannot have met a closed connection yet, so it does
                 // not meet one that another client has left behind.
-                (None, false) if downstream.is_first() => Reuse::Never,
-                (None, false) => Reuse::Fresh,
+                false if downstream.is_first() => Reuse::Never,
+                false => Reuse::Fresh,
             };
             let mut is_own = true;
             let mut again = false;

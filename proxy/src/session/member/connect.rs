@@ -5,7 +5,7 @@ use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use super::{Carrier, Route, Wanted};
+use super::{Carrier, Reuse, Route, Wanted};
 use crate::{
     conn::{Conn, HandshakeError, TlsStream},
     http2::{Joined, MemberStreams, NotOpened, Place},
@@ -45,6 +45,7 @@ impl Route<'_> {
         &self,
         member: &Rc<LocalMember>,
         address: SocketAddr,
+        reuse: Reuse,
     ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
         let shaking = Shaking { counters: &member.pool_counters().handshakes, begun: Cell::default() };
         let got = match self.streams(member) {
@@ -56,7 +57,7 @@ impl Route<'_> {
             }
             Some(streams) => {
                 // In a place of its own: clients of members that are spoken to plainly are given no room for it.
-                let joining = Box::pin(self.join(member, address, &streams, &shaking));
+                let joining = Box::pin(self.join(member, address, &streams, reuse, &shaking));
                 tokio::time::timeout(self.timeout, joining).await
             }
         };
@@ -74,29 +75,31 @@ impl Route<'_> {
         member: &Rc<LocalMember>,
         address: SocketAddr,
         streams: &MemberStreams,
+        reuse: Reuse,
         shaking: &Shaking<'_>,
     ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
-        let (place, reused) = match streams.join().await.map_err(|NotOpened| ConnectFailure::Error)? {
-            Joined::Place(place) => {
-                member.counters().reuses.add(1);
-                (place, true)
-            }
-            Joined::Connect(connecting) => {
-                let config = self.pool.plan.tls.as_ref().map(|context| member.tls_config(context));
-                let (conn, at) = match self.make(member, address, config.as_ref(), shaking).await {
-                    Ok(made) => made,
-                    Err(failure) => {
-                        connecting.has_failed();
-                        return Err(failure);
-                    }
-                };
-                if conn.alpn() != Some(b"h2") {
-                    connecting.is_http1();
-                    return Ok((Carrier::Conn(conn), at, false));
+        let (place, reused) =
+            match streams.join(reuse.streams()).await.map_err(|NotOpened| ConnectFailure::Error)? {
+                Joined::Place(place) => {
+                    member.counters().reuses.add(1);
+                    (place, true)
                 }
-                (connecting.start(conn, self.buffers).await.map_err(|_| ConnectFailure::Error)?, false)
-            }
-        };
+                Joined::Connect(connecting) => {
+                    let config = self.pool.plan.tls.as_ref().map(|context| member.tls_config(context));
+                    let (conn, at) = match self.make(member, address, config.as_ref(), shaking).await {
+                        Ok(made) => made,
+                        Err(failure) => {
+                            connecting.has_failed();
+                            return Err(failure);
+                        }
+                    };
+                    if conn.alpn() != Some(b"h2") {
+                        connecting.is_http1();
+                        return Ok((Carrier::Conn(conn), at, false));
+                    }
+                    (connecting.start(conn, self.buffers).await.map_err(|_| ConnectFailure::Error)?, false)
+                }
+            };
         if self.wanted == Wanted::Upgrade {
             return self.tunnel(member, address, place, reused, shaking).await;
         }
