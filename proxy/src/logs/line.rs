@@ -4,14 +4,13 @@
 use std::net::SocketAddr;
 
 use amphora_model::ListenerId;
-use uuid::fmt::Hyphenated;
 
 use super::{
     calendar::{Calendar, Wall},
     field::{Field, Name, Protocol, Sample},
     format::{Flags, Format, Piece},
-    record::{Record, Times},
-    text::{Line, Written},
+    record::{Record, Times, milliseconds},
+    text::{Line, Written, id_text},
 };
 use crate::{
     conn::AddressText,
@@ -35,9 +34,7 @@ pub struct Frontend {
 impl Frontend {
     /// That of the listener of this id.
     pub fn new(id: ListenerId, protocol: Protocol, tls: bool) -> Self {
-        let mut name = [0; 36];
-        Hyphenated::from_uuid(id.0).encode_lower(&mut name);
-        Self { name, protocol, tls }
+        Self { name: id_text(id.0.as_bytes()), protocol, tls }
     }
 }
 
@@ -60,11 +57,11 @@ pub fn write(
     ended: Wall,
     calendar: &mut Calendar,
 ) {
-    let times = Times::from(&record.marks);
     let elapsed = record.marks.ended.saturating_duration_since(record.marks.begun);
     let accepted = ended.before(elapsed);
     let mut line = Line::new(out);
-    let mut writer = Writer { record, frontend, host, times, accepted, calendar };
+    let total = milliseconds(elapsed);
+    let mut writer = Writer { record, frontend, host, times: None, total, accepted, calendar };
     for piece in format.pieces() {
         let written = match piece {
             Piece::Text(text) => line.text(text),
@@ -107,14 +104,17 @@ struct Writer<'a> {
     record: &'a Record,
     frontend: Frontend,
     host: &'a Host,
-    times: Times,
+    /// Once a field has asked for one of them.
+    times: Option<Times>,
+    /// Milliseconds from the beginning to the end: `%Tt`, which Octavia's default has alone of all times.
+    total: i64,
     accepted: Wall,
     calendar: &'a mut Calendar,
 }
 
 impl Writer<'_> {
     fn field(&mut self, line: &mut Line<'_>, field: Field, flags: Flags) -> Written {
-        let (record, times) = (self.record, &self.times);
+        let record = self.record;
         let span = |to: Option<i64>, from: Option<i64>| match (to, from) {
             (Some(to), from) => to - from.unwrap_or(-1),
             (None, _) => -1,
@@ -147,9 +147,15 @@ impl Writer<'_> {
             Field::AcceptedGmt => line.whole(&Calendar::gmt(self.accepted)),
             Field::Accepted => line.whole(&self.calendar.local_ms(self.accepted)),
             Field::AcceptedLocal => line.whole(&self.calendar.local_zone(self.accepted)),
-            Field::Requested => line.whole(&self.calendar.local_ms(self.requested())),
+            Field::Requested => {
+                let requested = self.requested();
+                line.whole(&self.calendar.local_ms(requested))
+            }
             Field::RequestedGmt => line.whole(&Calendar::gmt(self.requested())),
-            Field::RequestedLocal => line.whole(&self.calendar.local_zone(self.requested())),
+            Field::RequestedLocal => {
+                let requested = self.requested();
+                line.whole(&self.calendar.local_zone(requested))
+            }
             Field::Timestamp if flags.hexadecimal => line.hexadecimal(self.accepted.seconds() as u32, 4),
             Field::Timestamp => line.number(self.accepted.seconds()),
             Field::AcceptedMilliseconds if flags.hexadecimal => {
@@ -159,23 +165,40 @@ impl Writer<'_> {
                 let ms = self.accepted.milliseconds();
                 line.whole(&[ms / 100, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8))
             }
-            Field::HandshakeTime => line.number(times.handshake),
-            Field::IdleTime => line.number(times.idle),
+            Field::HandshakeTime => line.number(self.times().handshake),
+            Field::IdleTime => line.number(self.times().idle),
             Field::RequestTime => {
+                let times = self.times();
                 line.number(times.request.map_or(-1, |request| request - times.idle - times.handshake))
             }
-            Field::TotalRequestTime => line.number(times.request.unwrap_or(-1)),
-            Field::QueueTime => line.number(span(times.queue, times.request)),
-            Field::ConnectTime => line.number(span(times.connect, times.queue)),
-            Field::ResponseTime => line.number(span(times.data, times.connect)),
+            Field::TotalRequestTime => line.number(self.times().request.unwrap_or(-1)),
+            Field::QueueTime => {
+                let times = self.times();
+                line.number(span(times.queue, times.request))
+            }
+            Field::ConnectTime => {
+                let times = self.times();
+                line.number(span(times.connect, times.queue))
+            }
+            Field::ResponseTime => {
+                let times = self.times();
+                line.number(span(times.data, times.connect))
+            }
             Field::DataTime => {
                 let of_http = self.frontend.protocol == Protocol::Http;
+                let times = self.times();
                 let from = if of_http { times.data } else { times.connect };
                 line.number(from.map_or(-1, |from| times.close - from))
             }
-            Field::ActiveTime => line.number(times.close - times.idle - times.handshake),
-            Field::TotalTime => line.number(times.close),
-            Field::UserTime => line.number(times.close - times.idle),
+            Field::ActiveTime => {
+                let times = self.times();
+                line.number(times.close - times.idle - times.handshake)
+            }
+            Field::TotalTime => line.number(self.total),
+            Field::UserTime => {
+                let times = self.times();
+                line.number(times.close - times.idle)
+            }
             Field::ProcessConnections => line.number(record.counts.process as i64),
             Field::FrontendConnections => line.number(record.counts.frontend as i64),
             Field::BackendConnections => line.number(record.counts.backend as i64),
@@ -193,9 +216,7 @@ impl Writer<'_> {
                 if flags.quote { line.byte(b'"') } else { Ok(()) }
             }
             Field::Server => match record.member {
-                Some(member) => {
-                    line.name(Hyphenated::from_uuid(member.0).encode_lower(&mut [0; 36]).as_bytes(), flags)
-                }
+                Some(member) => line.name(&id_text(member.0.as_bytes()), flags),
                 None => line.name(b"<NOSRV>", flags),
             },
             Field::ClientAddress => line.address(Some(record.client), flags),
@@ -294,7 +315,7 @@ impl Writer<'_> {
         match self.record.pool {
             Some(pool) => {
                 let mut name = [b':'; 73];
-                Hyphenated::from_uuid(pool.0).encode_lower(&mut name[..36]);
+                name[..36].copy_from_slice(&id_text(pool.0.as_bytes()));
                 name[37..].copy_from_slice(&self.frontend.name);
                 line.name(&name, flags)
             }
@@ -315,8 +336,13 @@ impl Writer<'_> {
     }
 
     /// When the first byte of the request was there.
-    fn requested(&self) -> Wall {
-        self.accepted.plus_ms(self.times.idle + self.times.handshake)
+    fn requested(&mut self) -> Wall {
+        let times = self.times();
+        self.accepted.plus_ms(times.idle + times.handshake)
+    }
+
+    fn times(&mut self) -> Times {
+        *self.times.get_or_insert_with(|| Times::from(&self.record.marks))
     }
 
     fn request_line(&self) -> RequestLine<'_> {

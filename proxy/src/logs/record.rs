@@ -5,12 +5,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use amphora_model::{MemberId, PoolId};
 use tokio::time::Instant;
 
-use super::{format::Needs, termination::Termination};
+use super::{flow::LogPlan, format::Needs, termination::Termination};
 use crate::{state::MemberState, tls::PeerFacts};
 
 /// What HAProxy keeps of a request line (`REQURI_LEN`, less the byte behind it).
@@ -194,21 +195,27 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Draft {
     on: bool,
+    /// How the record is written: as of its beginning, since it has what that plan needs. Kept for the next record, which
+    /// mostly has the same.
+    plan: Option<Arc<LogPlan>>,
     record: Record,
 }
 
 impl Default for Draft {
     fn default() -> Self {
         let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        Self { on: false, record: Record::new(Needs::default(), nobody, Instant::now()) }
+        Self { on: false, plan: None, record: Record::new(Needs::default(), nobody, Instant::now()) }
     }
 }
 
 impl Draft {
-    /// Begins a record.
-    pub(crate) fn begin(&mut self, needs: Needs, client: SocketAddr, begun: Instant) -> &mut Record {
+    /// Begins a record that is written by this plan, whatever the listener's is at its end.
+    pub(crate) fn begin(&mut self, plan: &Arc<LogPlan>, client: SocketAddr, begun: Instant) -> &mut Record {
         self.on = true;
-        self.record.again(needs, client, begun);
+        if !self.plan.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, plan)) {
+            self.plan = Some(Arc::clone(plan));
+        }
+        self.record.again(plan.format().needs(), client, begun);
         &mut self.record
     }
 
@@ -218,14 +225,21 @@ impl Draft {
         if self.on { Some(&mut self.record) } else { None }
     }
 
-    /// Takes the record away.
-    pub(crate) fn take(&mut self) -> Option<Record> {
-        std::mem::take(&mut self.on).then(|| std::mem::take(self).record)
+    /// Takes the record away, with its plan.
+    pub(crate) fn take(&mut self) -> Option<(Record, Arc<LogPlan>)> {
+        if !self.on {
+            return None;
+        }
+        let Self { plan, record, .. } = std::mem::take(self);
+        plan.map(|plan| (record, plan))
     }
 
-    /// The record that was begun, for the last time.
-    pub(crate) fn end(&mut self) -> Option<&mut Record> {
-        std::mem::take(&mut self.on).then_some(&mut self.record)
+    /// The record that was begun, for the last time, and its plan.
+    pub(crate) fn end(&mut self) -> Option<(&mut Record, &LogPlan)> {
+        if !std::mem::take(&mut self.on) {
+            return None;
+        }
+        self.plan.as_deref().map(|plan| (&mut self.record, plan))
     }
 }
 
@@ -246,8 +260,13 @@ impl Marks {
 
     /// Milliseconds from the beginning, as HAProxy counts them: what is not whole is left out.
     fn since(&self, at: Option<Instant>) -> Option<i64> {
-        at.map(|at| at.saturating_duration_since(self.begun).as_millis() as i64)
+        at.map(|at| milliseconds(at.saturating_duration_since(self.begun)))
     }
+}
+
+/// Whole milliseconds, without the 128 bits of [`Duration::as_millis`].
+pub(super) fn milliseconds(time: Duration) -> i64 {
+    (time.as_secs() as i64).saturating_mul(1000) + i64::from(time.subsec_millis())
 }
 
 /// HAProxy's `strm_logs`: milliseconds from the beginning.

@@ -60,6 +60,9 @@ impl<'a> Line<'a> {
     }
 
     pub(super) fn number(&mut self, number: i64) -> Written {
+        if let 0..=9 = number {
+            return self.whole(&[b'0' + number as u8]);
+        }
         let mut text = [0; 20];
         let mut at = text.len();
         let mut left = number.unsigned_abs();
@@ -167,10 +170,56 @@ impl<'a> Line<'a> {
     }
 }
 
+/// For each byte its two digits in lower case.
+static DIGITS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// An id as it is written everywhere: `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`. By a table, since a line has several.
+pub(super) fn id_text(id: &[u8; 16]) -> [u8; 36] {
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let mut text = [b'-'; 36];
+    for (byte, place) in id.iter().zip(PLACES) {
+        text[place..place + 2].copy_from_slice(&DIGITS[usize::from(*byte)]);
+    }
+    text
+}
+
 fn upper_hexadecimal<'a>(text: &'a mut [u8; 32], octets: &[u8]) -> &'a [u8] {
     for (place, octet) in text.chunks_exact_mut(2).zip(octets) {
         place[0] = b"0123456789ABCDEF"[usize::from(octet >> 4)];
         place[1] = b"0123456789ABCDEF"[usize::from(octet & 15)];
     }
     &text[..octets.len() * 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use amphora_model::PoolId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ids_are_written_as_everywhere(id: [u8; 16]) {
+            let text = uuid::Uuid::from_bytes(id).to_string();
+            prop_assert_eq!(&id_text(&id)[..], text.as_bytes());
+            prop_assert_eq!(text.parse::<PoolId>().ok().map(|parsed| *parsed.0.as_bytes()), Some(id));
+        }
+
+        #[test]
+        fn numbers_are_written_as_everywhere(number in prop_oneof![any::<i64>(), -20..1000i64]) {
+            let mut out = Vec::new();
+            prop_assert!(Line::new(&mut out).number(number).is_ok());
+            prop_assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
 }

@@ -46,9 +46,8 @@ impl Logged {
     }
 
     /// For what a request becomes that leaves HTTP.
-    pub(super) fn taken(draft: &mut Draft, listener: &LocalListener) -> Option<Box<Self>> {
-        let record = draft.take()?;
-        let plan = Arc::clone(listener.plan().log.as_ref()?);
+    pub(super) fn taken(draft: &mut Draft) -> Option<Box<Self>> {
+        let (record, plan) = draft.take()?;
         Some(Box::new(Self { plan, record }))
     }
 
@@ -70,7 +69,7 @@ pub(super) fn begin(
     facts: Option<&Rc<PeerFacts>>,
 ) {
     if let Some(plan) = &listener.plan().log {
-        let record = draft.begin(plan.format().needs(), client, begun);
+        let record = draft.begin(plan, client, begun);
         record.scheme = plan.scheme();
         record.accepted_on(worker, local);
         if record.needs.tls {
@@ -79,12 +78,10 @@ pub(super) fn begin(
     }
 }
 
-/// It has ended now.
+/// It has ended now, and is written by the plan that it was begun under: another may name what this record was not asked for.
 #[inline]
 pub(super) fn end(draft: &mut Draft, worker: &Worker, listener: &LocalListener) {
-    if let Some(record) = draft.end()
-        && let Some(plan) = &listener.plan().log
-    {
+    if let Some((record, plan)) = draft.end() {
         record.write(worker, listener.state(), plan);
     }
 }

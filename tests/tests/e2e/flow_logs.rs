@@ -1,5 +1,6 @@
 //! Flow logs beside HAProxy's: the same traffic through both, line by line.
 
+mod changes;
 mod pair;
 
 use std::{net::SocketAddr, process::Command, time::Duration};

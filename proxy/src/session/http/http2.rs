@@ -282,7 +282,7 @@ async fn run_tunnel<H>(
     mut tunnel: Box<Tunnel>,
     held: H,
 ) {
-    let mut log = Logged::taken(&mut work.log, &listener);
+    let mut log = Logged::taken(&mut work.log);
     drop(work);
     let state = Arc::clone(listener.state());
     drop(listener);

@@ -159,7 +159,7 @@ async fn run_tunnel(
     mut work: Borrowed,
     mut tunnel: Box<Tunnel>,
 ) {
-    let mut log = Logged::taken(&mut work.log, &listener);
+    let mut log = Logged::taken(&mut work.log);
     drop(work);
     let state = Arc::clone(listener.state());
     drop(listener);
