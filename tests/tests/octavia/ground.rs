@@ -293,6 +293,8 @@ impl Client {
         let work = move || async move {
             let address: SocketAddr = ADDRESS.parse().unwrap();
             let stream = TcpStream::connect(address).await?;
+            // As Python's client has it: else a request waits for the delayed acknowledgement of the handshake's end.
+            stream.set_nodelay(true)?;
             let name = ServerName::try_from(id).unwrap();
             let mut stream = TlsConnector::from(config).connect(name, stream).await?;
             let mut buffer = Vec::new();
