@@ -67,6 +67,10 @@ pub enum Ended {
     Refused(Verdict),
 }
 
+/// How long streams are still taken once a connection is drained: a client may have begun some before it could know (RFC 9113
+/// section 6.8), and one that does not say that it knows would be served on.
+const TELLING: Duration = Duration::from_secs(5);
+
 /// A client's connection.
 pub struct ServerConnection {
     state: State,
@@ -76,7 +80,9 @@ pub struct ServerConnection {
     deadline: Deadline,
     /// When the connection was last seen to have a stream.
     busy: Instant,
+    /// When the drain is over, and from when on the client is taken to know of it.
     drain: Option<Instant>,
+    told: Option<Instant>,
     /// A stream that is handed out when tasks have run.
     ready: Option<Incoming>,
     /// A stream for whose head there was no room: it is refused if there is none when tasks have run.
@@ -123,6 +129,7 @@ impl ServerConnection {
             deadline: Deadline::never(),
             busy: Instant::now(),
             drain: None,
+            told: None,
             ready: None,
             waiting: None,
             burst: 0,
@@ -162,8 +169,10 @@ impl ServerConnection {
     }
 
     /// Lets the connection end: no more streams are taken once the client can know, those that there are go on until they end
-    /// or `bound` is over (RFC 9113 section 6.8). Poll afterwards.
+    /// or `bound` is over (RFC 9113 section 6.8). A client that does not say that it knows is taken to know after 5 s: then the
+    /// connection ends as soon as it has no stream. Poll afterwards.
     pub fn drain(&mut self, bound: Duration) {
+        self.told.get_or_insert_with(|| Instant::now() + TELLING);
         let until = Instant::now() + bound;
         if self.drain.is_none_or(|before| until < before) {
             self.drain = Some(until);
@@ -171,6 +180,11 @@ impl ServerConnection {
         if let State::Open(connection) = &mut self.state {
             connection.graceful_shutdown();
         }
+    }
+
+    /// Whether a stream that comes now may be one that the client began before it could know of a [drain](Self::drain).
+    pub fn takes_streams(&self) -> bool {
+        self.told.is_none_or(|told| Instant::now() < told)
     }
 
     /// Whether the connection is being drained.
@@ -366,7 +380,8 @@ impl ServerConnection {
             self.busy = Instant::now();
         }
         let wire = self.wire.borrow();
-        let idle = (!streams).then_some(self.busy + self.patience.idle);
+        let idle = self.busy + self.patience.idle;
+        let idle = (!streams).then(|| self.told.map_or(idle, |told| told.min(idle)));
         let blocked = wire.blocked_since().map(|since| Instant::from_std(since) + self.patience.progress);
         let block = wire.block_since().map(|since| Instant::from_std(since) + self.patience.progress);
         let at = [idle, blocked, block, self.drain].into_iter().flatten().min();

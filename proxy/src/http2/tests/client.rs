@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
 };
 
 use ::http::{HeaderMap, HeaderValue, Request};
@@ -229,6 +230,26 @@ fn a_drained_connection_says_so_twice_and_ends_with_its_last_stream() {
         assert!(frames.iter().all(|f| f.stream != 5), "{frames:?}");
     });
     assert_eq!((report.ended, report.requests), (Ended::Drained, 2));
+}
+
+#[test]
+fn a_client_that_does_not_say_that_it_knows_of_a_drain_is_told_the_end_all_the_same() {
+    async fn drain(mut incoming: Incoming, control: Control) {
+        control.drain(Duration::from_secs(60));
+        incoming.respond.send_head(response(200), true).unwrap();
+    }
+    let begun = Instant::now();
+    let (report, frames) = serve(Limits::default(), drain, |address| {
+        let mut raw = Raw::connect(address, &[]);
+        raw.send(&request(1, END_STREAM, &[GET]));
+        // No answer to the ping, and nothing else.
+        raw.reader().join().unwrap()
+    });
+    assert_eq!((report.ended, report.requests), (Ended::Drained, 1));
+    assert!(begun.elapsed() < PATIENCE.idle, "nobody waited for it to have been idle");
+    let last: Vec<_> =
+        frames.iter().filter(|frame| frame.kind == GOAWAY).map(|frame| frame.payload[..4].to_vec()).collect();
+    assert_eq!(last, [0x7fff_ffff_u32.to_be_bytes(), 1_u32.to_be_bytes()]);
 }
 
 #[test]

@@ -21,7 +21,6 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    conn::Deadline,
     http::Reject,
     http1::responses::{self, Recipient},
     http2::{
@@ -37,10 +36,6 @@ use crate::{
 /// How long streams may go on when their connection is to end: a download of HTTP/1.1 is not cut either, but its connection
 /// holds nothing else.
 const DRAIN: Duration = Duration::from_secs(3600);
-
-/// How long requests are still taken once that is so: a client may have sent some before it could know (RFC 9113 section 6.8),
-/// and one that does not say that it knows would be served on.
-const TELLING: Duration = Duration::from_secs(5);
 
 /// Serves a client that begins to speak HTTP/2, perhaps in what was read already, until its connection ends. What counts the
 /// connection lives until all of its streams have ended.
@@ -69,17 +64,11 @@ pub(super) async fn serve<H: 'static>(
     let mut closing = listener.enlist();
     let mut is_first = true;
     let streams = Rc::new(Cell::new(0));
-    let mut last_taken = Deadline::never();
-    let mut takes_requests = true;
     loop {
         let accepted = poll_fn(|cx| {
             closing.ensure(cx);
             if listener.is_closing() && !connection.is_draining() {
                 connection.drain(DRAIN);
-                last_taken.set(Some(Instant::now() + TELLING));
-            }
-            if takes_requests && last_taken.poll_expired(cx).is_ready() {
-                takes_requests = false;
             }
             client.own.borrow_mut().poll_closed(cx);
             let polled = connection.poll_accept(cx);
@@ -95,7 +84,7 @@ pub(super) async fn serve<H: 'static>(
             }
         };
         worker.pulse.turn();
-        if !takes_requests {
+        if !connection.takes_streams() {
             incoming.respond.reset(Reason::REFUSED_STREAM);
             continue;
         }
