@@ -326,7 +326,8 @@ impl Drop for Slot {
     }
 }
 
-/// A listener as one worker runs it; its sessions hold on to it, and through it see the present snapshot.
+/// A listener as one worker runs it at one of its addresses; its sessions hold on to it, and through it see the present
+/// snapshot.
 pub(crate) struct LocalListener {
     /// The same for as long as the listener keeps its id, whatever the snapshot.
     state: Arc<ListenerState>,
@@ -406,7 +407,7 @@ impl LocalListener {
         *self.present.borrow_mut() = present;
     }
 
-    /// The listener is gone or the process stops: idle clients are let go, others after the response under way.
+    /// The listener or its address is gone, or the process stops: idle clients are let go, others after the response under way.
     pub(crate) fn close(&self) {
         self.closing.set(true);
         self.closing_tasks.wake();

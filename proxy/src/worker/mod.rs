@@ -174,11 +174,11 @@ fn covers(wide: &Binding, narrow: &Binding) -> bool {
     same_kind && wide.address.ip().is_unspecified() && wide.address.port() == narrow.address.port()
 }
 
-/// The listeners of one worker, by id, and its acceptors, by what they are bound to: an address that moves from one listener
-/// to another keeps its socket.
+/// The listeners of one worker and its acceptors, by what they are bound to: an address that moves from one listener to
+/// another keeps its socket, and the clients of an address that a listener gives up are let go, whatever else it keeps.
 #[derive(Default)]
 struct Listeners {
-    by_id: HashMap<amphora_model::ListenerId, Rc<LocalListener>>,
+    by_binding: HashMap<Binding, Rc<LocalListener>>,
     acceptors: HashMap<Binding, Acceptor>,
     /// Those whose address was given up, until their sockets are closed.
     stopping: HashMap<Binding, Stopping>,
@@ -193,13 +193,17 @@ impl Listeners {
         snapshot: &Rc<LocalSnapshot>,
         sockets: Vec<(Binding, NewListener)>,
     ) {
-        let mut before = std::mem::take(&mut self.by_id);
-        for (index, plan) in snapshot.shared.listeners.iter().enumerate() {
-            let id = plan.state.id;
+        let mut before = std::mem::take(&mut self.by_binding);
+        let mut acceptors = std::mem::take(&mut self.acceptors);
+        let mut sockets: HashMap<_, _> = sockets.into_iter().collect();
+        for (binding, index) in snapshot.shared.bindings() {
             let present = Present::new(Rc::clone(snapshot), index);
-            let listener = match before.remove(&id) {
+            let plan = snapshot.listener(index);
+            let listener = match before.remove(&binding) {
                 // A session is of one kind for its life, so a listener that changes its kind is another.
-                Some(listener) if listener.plan().protocol == plan.protocol => {
+                Some(listener)
+                    if listener.state().id == plan.state.id && listener.plan().protocol == plan.protocol =>
+                {
                     listener.replace(present);
                     listener
                 }
@@ -210,16 +214,7 @@ impl Listeners {
                     Rc::new(LocalListener::new(present))
                 }
             };
-            self.by_id.insert(id, listener);
-        }
-        for listener in before.into_values() {
-            listener.close();
-        }
-
-        let mut acceptors = std::mem::take(&mut self.acceptors);
-        let mut sockets: HashMap<_, _> = sockets.into_iter().collect();
-        for (binding, index) in snapshot.shared.bindings() {
-            let listener = Rc::clone(&self.by_id[&snapshot.listener(index).state.id]);
+            self.by_binding.insert(binding, Rc::clone(&listener));
             if let Some(acceptor) = acceptors.remove(&binding) {
                 acceptor.retarget(listener);
                 self.acceptors.insert(binding, acceptor);
@@ -237,9 +232,12 @@ impl Listeners {
                 tracing::error!(%binding, "no socket came with the snapshot");
             }
         }
+        for listener in before.into_values() {
+            listener.close();
+        }
         let over = |binding: &Binding| {
-            let (_, index) = snapshot.shared.bindings().find(|(other, _)| covers(other, binding))?;
-            Some(&self.by_id[&snapshot.listener(index).state.id])
+            let (wide, _) = snapshot.shared.bindings().find(|(other, _)| covers(other, binding))?;
+            Some(&self.by_binding[&wide])
         };
         let mut stopping = HashMap::new();
         // An address that was given up by an earlier change may have come under another only with this one.
@@ -290,7 +288,7 @@ impl Listeners {
         for acceptor in self.acceptors.values() {
             acceptor.keep_out(keep_out);
         }
-        for listener in self.by_id.values() {
+        for listener in self.by_binding.values() {
             listener.quiesce(keep_out);
         }
     }
@@ -299,7 +297,7 @@ impl Listeners {
         for acceptor in std::mem::take(&mut self.acceptors).into_values() {
             acceptor.stop();
         }
-        for listener in std::mem::take(&mut self.by_id).into_values() {
+        for listener in std::mem::take(&mut self.by_binding).into_values() {
             listener.close();
         }
     }

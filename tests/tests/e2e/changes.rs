@@ -11,9 +11,10 @@ use std::{
 
 use amphora_ipc::proxy::{HistoryStats, ProcessStats, Stats};
 use amphora_tests::{
-    Backend, Client, Document, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member, Pool, Proxy,
-    eventually, free_port,
+    Backend, Client, Document, End, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member, Pool, Proxy,
+    eventually, free_port, loopback,
 };
+use serde_json::json;
 
 #[tokio::test]
 async fn the_same_document_twice_changes_nothing() {
@@ -316,6 +317,27 @@ async fn whoever_connected_to_a_port_that_moves_is_served() {
     clients.join_all().await;
     let listener = proxy.listener().await;
     assert_eq!((listener.requests, listener.request_errors), (served.load(Ordering::SeqCst), 0));
+}
+
+#[tokio::test]
+async fn clients_of_an_address_that_is_given_up_are_let_go_and_others_stay() {
+    let member = Backend::named("a").await;
+    let second = loopback();
+    let both =
+        Document::http([&member]).with("additional_vips", json!([{ "ip_address": second.to_string() }]));
+    let mut one = both.clone();
+    let mut proxy = Proxy::start(both).await;
+    let port = proxy.address().port();
+    let mut stays = proxy.client().await;
+    let mut leaves = Client::connect(SocketAddr::new(second, port)).await;
+    for client in [&mut stays, &mut leaves] {
+        assert_eq!(client.get("/").await.text(), "a");
+    }
+    one = one.with("additional_vips", json!([]));
+    proxy.apply(&one).await;
+    assert_eq!(leaves.end().await, End::Closed(Vec::new()));
+    assert_eq!(stays.get("/").await.field("connection"), None);
+    assert_eq!(stays.get("/").await.text(), "a");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 
 use amphora_tests::{
     Backend, Certificates, Client, Document, Listener, Message, Pool, Proxy, Step, TlsClient, TlsEnd,
-    eventually, in_time,
+    eventually, free_port, in_time,
 };
 use nix::sys::signal::Signal;
 use rustls::version::TLS13;
@@ -141,6 +141,8 @@ enum Why {
     Signal,
     HandOver,
     Change,
+    /// The listener moves to another port, and keeps its id.
+    Move,
 }
 
 async fn slow_member() -> Backend {
@@ -153,7 +155,7 @@ async fn slow_member() -> Backend {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_over_tls_are_let_go_and_lose_nothing() {
-    for why in [Why::Signal, Why::HandOver, Why::Change] {
+    for why in [Why::Signal, Why::HandOver, Why::Change, Why::Move] {
         let certificates = Certificates::new();
         let member = slow_member().await;
         let document = Document::of(Listener::https("server"), Pool::http().members([&member]));
@@ -182,6 +184,10 @@ async fn clients_over_tls_are_let_go_and_lose_nothing() {
             Why::Signal => proxy.signal(Signal::SIGTERM),
             Why::HandOver => assert_eq!(fitness.ask(b'q').await, b'b'),
             Why::Change => drop(proxy.change(|document| document.listeners.clear()).await),
+            Why::Move => {
+                let next = free_port(proxy.document.vip);
+                proxy.change(|document| document.listeners[0].port = next).await;
+            }
         }
         let name = "shop.example".try_into().unwrap();
         let shaken = in_time("a handshake", TlsConnector::from(config.clone()).connect(name, late)).await;
@@ -239,6 +245,13 @@ async fn clients_over_tls_are_let_go_and_lose_nothing() {
             }
             Why::Change => {
                 eventually("nobody new is let in", async || Client::try_connect(address).await.err()).await;
+            }
+            Why::Move => {
+                eventually("nobody new is let in", async || Client::try_connect(address).await.err()).await;
+                let mut client = TlsClient::connect(proxy.address(), &config, "shop.example").await.unwrap();
+                for _ in 0..2 {
+                    assert_eq!(client.get("/", "").await.unwrap().field("connection"), None);
+                }
             }
         }
     }
