@@ -6,6 +6,7 @@
 //! | `PUT /loadbalancer` with a load-balancer document | 200 [`Applied`] once every worker runs it; 400 or 409 [`Refusal`] and nothing changed |
 //! | `GET /loadbalancer` | 200 the document that runs; 404 when there is none |
 //! | `DELETE /loadbalancer` | 200 [`Applied`]; listeners are closed, sessions drain |
+//! | `PUT /check` with a load-balancer document | 200 [`Checked`] or 400 [`Refusal`], as `PUT /loadbalancer` would say at this moment; nothing changes |
 //! | `PUT /peers` with `{"peers": {"listen", "peer", "key"}}` ([`crate::PeersConfig`]) | 200 [`Peers`]; 400 or 409 [`Refusal`] and nothing changed |
 //! | `GET /peers` | 200 [`Peers`] |
 //! | `DELETE /peers` | 200 [`Peers`]; the connection is closed |
@@ -38,6 +39,14 @@ pub struct Applied {
     pub generation: u64,
     /// False when the document was the one that ran already.
     pub changed: bool,
+    /// What of the document is honoured in part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
+}
+
+/// What would run after a change. Whether its addresses can be bound is another matter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
     /// What of the document is honoured in part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<Remark>,

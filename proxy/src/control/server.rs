@@ -3,11 +3,12 @@
 use std::io;
 
 use amphora_ipc::{
-    proxy::{Applied, Fault, Refusal},
+    proxy::{Fault, Refusal},
     server::{Answer, Content, Service},
 };
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use serde::Serialize;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
@@ -34,12 +35,13 @@ impl Service for Control {
     async fn answer(&self, method: &Method, path: &str, body: Bytes) -> Answer {
         let engine = &self.0;
         match (method, path) {
-            (&Method::PUT, "/loadbalancer") => applied(engine.apply_document(body).await),
-            (&Method::DELETE, "/loadbalancer") => applied(engine.apply(None).await),
+            (&Method::PUT, "/loadbalancer") => answered(engine.apply_document(body).await),
+            (&Method::DELETE, "/loadbalancer") => answered(engine.apply(None).await),
             (&Method::GET, "/loadbalancer") => match engine.observe().await {
                 Some(observation) => background(move || document(&observation)).await,
                 None => stopping(),
             },
+            (&Method::PUT, "/check") => answered(engine.check_document(body).await),
             (&Method::PUT, "/peers") => set_peers(engine, &body).await,
             (&Method::GET, "/peers") => some(engine.peers().await),
             (&Method::DELETE, "/peers") => some(engine.clear_peers().await),
@@ -57,7 +59,7 @@ impl Service for Control {
             },
             (&Method::GET, "/info") => some(engine.observe().await.map(|observation| observation.info())),
             (&Method::GET, "/metrics") => text(engine).await,
-            (_, "/loadbalancer" | "/peers" | "/stats" | "/summary" | "/info" | "/metrics") => {
+            (_, "/loadbalancer" | "/check" | "/peers" | "/stats" | "/summary" | "/info" | "/metrics") => {
                 refused(StatusCode::METHOD_NOT_ALLOWED, "the method does not apply here")
             }
             (_, path) => refused(StatusCode::NOT_FOUND, &format!("no such resource: {path}")),
@@ -69,9 +71,9 @@ impl Service for Control {
     }
 }
 
-fn applied(applied: Result<Applied, ApplyError>) -> Answer {
-    match applied {
-        Ok(applied) => Answer::json(StatusCode::OK, &applied),
+fn answered(document: Result<impl Serialize, ApplyError>) -> Answer {
+    match document {
+        Ok(document) => Answer::json(StatusCode::OK, &document),
         Err(ApplyError::Refused(refusal)) => Answer::json(StatusCode::BAD_REQUEST, &refusal),
         Err(ApplyError::Unavailable(refusal)) => Answer::json(StatusCode::CONFLICT, &refusal),
         Err(ApplyError::Failed(refusal)) => Answer::json(StatusCode::SERVICE_UNAVAILABLE, &refusal),
@@ -120,7 +122,7 @@ async fn background(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
     done.unwrap_or_else(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
 }
 
-fn some(document: Option<impl serde::Serialize>) -> Answer {
+fn some(document: Option<impl Serialize>) -> Answer {
     document.map_or_else(stopping, |document| Answer::json(StatusCode::OK, &document))
 }
 

@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_ipc::proxy::{Applied, ProcessStats, Refusal};
+use amphora_ipc::proxy::{Applied, Checked, ProcessStats, Refusal};
 use amphora_model::{Binding, PoolId};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{JoinHandle, spawn_blocking},
+    task::{JoinError, JoinHandle, spawn_blocking},
 };
 use uuid::Uuid;
 
@@ -55,6 +55,7 @@ const MOST_KEPT: u32 = 8;
 
 type Reply = oneshot::Sender<Result<Applied, ApplyError>>;
 type Compiled = Result<Option<Snapshot>, ApplyError>;
+type Verdict = Result<Checked, ApplyError>;
 
 /// The workers, and what they run.
 pub(super) struct Actor {
@@ -96,6 +97,8 @@ enum Stage {
     Idle,
     /// Nothing that runs was touched yet.
     Compiling { task: JoinHandle<Compiled>, reply: Reply },
+    /// Somebody wants to know whether something could go live; it will not.
+    Checking { task: JoinHandle<Verdict>, reply: oneshot::Sender<Verdict> },
     /// Sockets are bound, and the kernel is told what datagrams it is to forward.
     Forwarding { forwarded: Pin<Box<dyn Future<Output = Result<(), String>>>>, bound: Bound, reply: Reply },
     /// The workers have been told.
@@ -115,6 +118,7 @@ struct Bound {
 /// The end of a stage.
 enum Step {
     Compiled(Box<Compiled>),
+    Checked(Verdict),
     Forwarded(Result<(), String>),
     Live,
     Settled(Arc<Registry>),
@@ -125,10 +129,12 @@ impl Stage {
     async fn end(&mut self) -> Step {
         match self {
             Self::Idle => std::future::pending().await,
-            Self::Compiling { task, .. } => Step::Compiled(Box::new(task.await.unwrap_or_else(|error| {
-                tracing::error!(%error, "a change could not be compiled");
-                Err(ApplyError::Failed(Refusal::one("", format!("a defect of the proxy: {error}"))))
-            }))),
+            Self::Compiling { task, .. } => {
+                Step::Compiled(Box::new(task.await.unwrap_or_else(|error| Err(defect(&error)))))
+            }
+            Self::Checking { task, .. } => {
+                Step::Checked(task.await.unwrap_or_else(|error| Err(defect(&error))))
+            }
             Self::Forwarding { forwarded, .. } => Step::Forwarded(forwarded.as_mut().await),
             Self::Swapping { live, .. } => {
                 live.as_mut().await;
@@ -211,26 +217,53 @@ impl Actor {
         }
     }
 
-    fn begin(&mut self, Change { wanted, reply }: Change) {
+    fn begin(&mut self, change: Change) {
         if self.draining {
-            let _ = reply.send(Err(ApplyError::stopping()));
+            // Whoever asked may be gone.
+            match change {
+                Change::Apply { reply, .. } => drop(reply.send(Err(ApplyError::stopping()))),
+                Change::Check { reply, .. } => drop(reply.send(Err(ApplyError::stopping()))),
+            }
             return;
         }
         memory::keep();
         self.kept += 1;
-        self.stage = Stage::Compiling { task: self.compile(wanted), reply };
+        self.stage = match change {
+            Change::Apply { wanted, reply } => {
+                let task = self.compile(wanted, |compiled, _| {
+                    if !matches!(compiled, Ok(Some(_))) {
+                        memory::give_back();
+                    }
+                    compiled
+                });
+                Stage::Compiling { task, reply }
+            }
+            Change::Check { document, reply } => {
+                let task = self.compile(Wanted::Document(document), |compiled, present| {
+                    let checked = compiled
+                        .map(|new| Checked { remarks: new.as_ref().unwrap_or(present).remarks().to_vec() });
+                    // What was compiled is gone by here. Of one that is good, the change follows mostly.
+                    if checked.is_err() {
+                        memory::give_back();
+                    }
+                    checked
+                });
+                Stage::Checking { task, reply }
+            }
+        };
     }
 
-    fn compile(&self, wanted: Wanted) -> JoinHandle<Compiled> {
+    /// Compiles on a blocking thread, and has there what `then` makes of it and of what runs.
+    fn compile<T: Send + 'static>(
+        &self,
+        wanted: Wanted,
+        then: impl FnOnce(Compiled, &Snapshot) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let (present, registry) = (Arc::clone(&self.present), Arc::clone(&self.registry));
         let tls = self.tls.clone();
         spawn_blocking(move || {
             sys::stand_back();
-            let compiled = change::compile(wanted, &present, &registry, &tls);
-            if !matches!(compiled, Ok(Some(_))) {
-                memory::give_back();
-            }
-            compiled
+            then(change::compile(wanted, &present, &registry, &tls), &present)
         })
     }
 
@@ -248,6 +281,7 @@ impl Actor {
                     let _ = reply.send(Err(error));
                 }
             },
+            (Stage::Checking { reply, .. }, Step::Checked(verdict)) => drop(reply.send(verdict)),
             (Stage::Forwarding { bound, reply, .. }, Step::Forwarded(forwarded)) => match forwarded {
                 Ok(()) => {
                     let Bound { snapshot, sockets } = bound;
@@ -457,6 +491,11 @@ impl Actor {
             logs: Arc::clone(&self.logs),
         }
     }
+}
+
+fn defect(error: &JoinError) -> ApplyError {
+    tracing::error!(%error, "a change could not be compiled");
+    ApplyError::Failed(Refusal::one("", format!("a defect of the proxy: {error}")))
 }
 
 /// What whoever asked for a change is told.

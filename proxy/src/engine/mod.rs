@@ -30,7 +30,7 @@ mod watch;
 
 use std::{io, sync::Arc, time::Duration};
 
-use amphora_ipc::proxy::{Applied, Peers, Refusal};
+use amphora_ipc::proxy::{Applied, Checked, Peers, Refusal};
 use amphora_model::LoadBalancer;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -61,10 +61,10 @@ pub struct Engine {
     pulse: Pulse,
 }
 
-/// A change of what runs, and whom to tell.
-struct Change {
-    wanted: Wanted,
-    reply: oneshot::Sender<Result<Applied, ApplyError>>,
+/// A change of what runs, or what would come of it, and whom to tell.
+enum Change {
+    Apply { wanted: Wanted, reply: oneshot::Sender<Result<Applied, ApplyError>> },
+    Check { document: Bytes, reply: oneshot::Sender<Result<Checked, ApplyError>> },
 }
 
 /// What is done at once. That nobody waits for the answer any more is no error.
@@ -120,9 +120,25 @@ impl Engine {
         self.change(Wanted::Document(document)).await
     }
 
+    /// What [`apply_document`](Self::apply_document) would say of a document, but for what depends on the moment, such as addresses
+    /// that others hold. Nothing changes. Takes its turn among changes, for it takes as much to find out.
+    ///
+    /// # Errors
+    /// When it would be refused.
+    pub async fn check_document(&self, document: Bytes) -> Result<Checked, ApplyError> {
+        self.ask_for_change(|reply| Change::Check { document, reply }).await
+    }
+
     async fn change(&self, wanted: Wanted) -> Result<Applied, ApplyError> {
+        self.ask_for_change(|reply| Change::Apply { wanted, reply }).await
+    }
+
+    async fn ask_for_change<T>(
+        &self,
+        change: impl FnOnce(oneshot::Sender<Result<T, ApplyError>>) -> Change,
+    ) -> Result<T, ApplyError> {
         let (reply, replied) = oneshot::channel();
-        self.changes.send(Change { wanted, reply }).await.map_err(|_| ApplyError::stopping())?;
+        self.changes.send(change(reply)).await.map_err(|_| ApplyError::stopping())?;
         replied.await.unwrap_or_else(|_| Err(ApplyError::stopping()))
     }
 

@@ -119,6 +119,43 @@ async fn changes_that_are_asked_for_at_once_happen_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn what_is_checked_is_judged_as_a_change_and_changes_nothing() {
+    let member = Backend::named("a").await;
+    let [a, b] = two_versions(&member).await;
+    let mut proxy = Proxy::start(a.clone()).await;
+    let generation = proxy.apply(&a).await.generation;
+    let mut faulty = b.clone();
+    faulty.listeners[0].policies.push(L7Policy::new("REJECT", L7Rule::new("PATH", "REGEX", "(")));
+    let faulty = faulty.to_json().to_string();
+    for (document, status) in [
+        (b.to_json().to_string(), 200),
+        (a.to_json().to_string(), 200),
+        (faulty.clone(), 400),
+        ("{".into(), 400),
+    ] {
+        let checked = proxy.request("PUT", "/check", &document).await.unwrap();
+        assert_eq!(checked.status(), status, "{}", checked.text());
+        if status == 400 {
+            let refused = proxy.request("PUT", "/loadbalancer", &document).await.unwrap();
+            assert_eq!((refused.status(), refused.text()), (400, checked.text()));
+        }
+    }
+    // Nor do many at once, of which each takes its turn with the changes.
+    let (costly, same) = (costly(&b).to_json().to_string(), a.to_json().to_string());
+    let (first, second, change) = tokio::join!(
+        proxy.request("PUT", "/check", &costly),
+        proxy.request("PUT", "/check", &faulty),
+        proxy.request("PUT", "/loadbalancer", &same),
+    );
+    assert_eq!([first, second, change].map(|answer| answer.unwrap().status()), [200, 400, 200]);
+    assert_eq!(agrees(&proxy, &[a.clone(), b]).await, 0);
+    assert_eq!(proxy.apply(&a).await.generation, generation);
+    for method in ["GET", "DELETE"] {
+        assert_eq!(proxy.request(method, "/check", "").await.unwrap().status(), 405);
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_process_does_not_cut_a_change() {
     let member = Backend::named("a").await;
     for _ in 0..3 {
