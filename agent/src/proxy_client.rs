@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use amphora_ipc::proxy::{Applied, Info, Peers, Stats, Summary};
+use amphora_ipc::proxy::{Applied, Checked, Info, Peers, Stats, Summary};
 use bytes::Bytes;
 use hyper::Method;
 
@@ -38,6 +38,14 @@ impl ProxyClient {
     /// When what ran before runs on.
     pub async fn apply(&self, document: Bytes) -> Result<Applied, ControlError> {
         self.socket.json(Method::PUT, "/loadbalancer", CONTENT_TYPE, document, self.patience).await
+    }
+
+    /// Asks whether a document would run.
+    ///
+    /// # Errors
+    /// When it would be refused, or the proxy does not say.
+    pub async fn check(&self, document: Bytes) -> Result<Checked, ControlError> {
+        self.socket.json(Method::PUT, "/check", CONTENT_TYPE, document, self.patience).await
     }
 
     /// The document that runs.

@@ -14,8 +14,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use amphora_ipc::proxy::Applied;
-use amphora_model::{CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancerId, Transport};
+use amphora_ipc::proxy::{Applied, Checked};
+use amphora_model::{
+    CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, Transport,
+};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
@@ -140,11 +142,11 @@ impl Amphora {
     ) -> Result<(), ChangeError> {
         let this = self.clone();
         detached(async move {
-            let _state = this.state.lock().await;
+            let mut state = this.state.lock().await;
             this.expect_octavias(id, true)?;
             let understood = this.understand(id, text.clone(), vips).await?;
+            let mut listeners = this.check(&mut state, understood).await?.listeners;
             this.keeper.blocking(move |store| store.write_text(id, &text)).await?;
-            let mut listeners = understood.model.listeners;
             listeners.retain(|listener| listener.protocol.transport() == Transport::Tcp);
             this.text.send_modify(|present| {
                 present.get_or_insert_with(|| Text::new(id)).streams = Some(listeners);
@@ -170,15 +172,13 @@ impl Amphora {
             let text = this.text(id).await?;
             // The files that it names may be others by now.
             let understood = this.understand(id, text.into(), vips).await?;
-            let Understood { model, document, certificates } = understood;
+            let Understood { model, document, certificates, source } = understood;
             this.settle(&mut state).await?;
-            for Named { id, stored, pem, .. } in certificates {
-                this.keep_for_octavia(&mut state, id, stored, pem).await?;
-            }
+            this.keep_all_for_octavia(&mut state, certificates).await?;
             let ran = this.model().is_some_and(|model| merge::has_streams(&model));
             let applied = this.replace(&mut state, model, document).await;
-            this.forget_unnamed().await;
-            Ok(Started { applied: applied?, ran })
+            this.forget_unnamed(None).await;
+            Ok(Started { applied: applied.map_err(|error| source.told(error))?, ran })
         })
         .await
     }
@@ -216,7 +216,7 @@ impl Amphora {
                         }
                         *present = present.take().filter(|text| !text.is_empty());
                     });
-                    this.forget_unnamed().await;
+                    this.forget_unnamed(None).await;
                     Ok(())
                 }
                 Err(ChangeError::NoLoadBalancer) => {
@@ -316,8 +316,50 @@ impl Amphora {
         let (store, must_fit) = (self.store.clone(), self.must_fit.load(Ordering::Relaxed));
         let (present, disabled) = (self.model(), self.unserved().members);
         let fit = must_fit.then_some(disabled);
-        let work = move || understand(&store, id, &text, &vips, present.as_deref(), fit.as_deref());
+        let work = move || understand(&store, id, text, &vips, present.as_deref(), fit.as_deref());
         spawn_blocking(work).await.map_err(internal)?
+    }
+
+    /// Has the proxy say whether it would run this, and keeps what it names for when it is to. One that does not say, as when it does
+    /// not run, says it at the start.
+    ///
+    /// # Errors
+    /// When it would not.
+    async fn check(
+        self: &Arc<Self>,
+        state: &mut State,
+        understood: Understood,
+    ) -> Result<LoadBalancer, ChangeError> {
+        let Understood { model, document, certificates, source } = understood;
+        if let Err(error) = self.settle(state).await {
+            tracing::warn!(%error, "a text is not looked at by the proxy before it is started");
+            return Ok(model);
+        }
+        let kept = self.keep_all_for_octavia(state, certificates).await;
+        let checked = match kept {
+            Ok(()) => match self.proxy.check(document).await {
+                Err(error) if error.is_faulty() => Err(source.told(error.into())),
+                Err(error) => {
+                    tracing::warn!(%error, "a text is not looked at by the proxy before it is started");
+                    Ok(())
+                }
+                Ok(Checked { .. }) => Ok(()),
+            },
+            Err(error) => Err(error),
+        };
+        self.forget_unnamed(checked.is_ok().then_some(&model)).await;
+        checked.map(|()| model)
+    }
+
+    async fn keep_all_for_octavia(
+        self: &Arc<Self>,
+        state: &mut State,
+        certificates: Vec<Named>,
+    ) -> Result<(), ChangeError> {
+        for Named { id, stored, pem, .. } in certificates {
+            self.keep_for_octavia(state, id, stored, pem).await?;
+        }
+        Ok(())
     }
 
     /// Keeps what a text names, which is there already when it has the id.
@@ -354,18 +396,24 @@ impl Amphora {
         }
     }
 
-    /// Forgets what texts have named, and neither the document that runs nor the one before does. The state's lock is held.
-    pub(super) async fn forget_unnamed(&self) {
+    /// Forgets what texts have named, and neither the document that runs nor the one before does, nor `next`. The state's lock is held.
+    pub(super) async fn forget_unnamed(&self, next: Option<&LoadBalancer>) {
+        let model = self.model();
+        let present = model.as_deref().into_iter().chain(next);
+        let named: BTreeSet<CertificateId> =
+            present.flat_map(LoadBalancer::certificates).map(|used| used.id.clone()).collect();
+        let mut unnamed = self.certificates.borrow().ids();
+        unnamed.retain(|id| is_of_octavia(id) && !named.contains(id));
+        if unnamed.is_empty() {
+            return;
+        }
         let previous = match self.keeper.read(Slot::Previous).await {
             Ok(document) => document.and_then(|document| document::parse(&document).ok()),
             Err(error) => return tracing::warn!(%error, "cannot look which certificates are in use"),
         };
-        let (model, previous) = (self.model(), previous.map(Arc::new));
-        let models = model.iter().chain(&previous);
-        let named: BTreeSet<CertificateId> =
-            models.flat_map(|model| model.certificates()).map(|used| used.id.clone()).collect();
-        let ids = self.certificates.borrow().ids();
-        for id in ids.into_iter().filter(|id| is_of_octavia(id) && !named.contains(id)) {
+        let of_previous: BTreeSet<&CertificateId> =
+            previous.iter().flat_map(LoadBalancer::certificates).map(|used| used.id).collect();
+        for id in unnamed.into_iter().filter(|id| !of_previous.contains(id)) {
             let name = id.clone();
             match self.keeper.blocking(move |store| store.remove_certificate(&name)).await {
                 Ok(()) => self.certificates.send_modify(|certificates| certificates.remove(&id)),

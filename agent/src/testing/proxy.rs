@@ -5,7 +5,7 @@ use std::{
 
 use amphora_ipc::{
     PeersConfig,
-    proxy::{Applied, Fault, Info, Peers, PeersState, Refusal, Stats, Summary},
+    proxy::{Applied, Checked, Info, Peers, PeersState, Refusal, Stats, Summary},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -129,6 +129,16 @@ impl FakeProxy {
     }
 }
 
+/// Of a document that has this text: at the object that has it for its id, if it is one.
+fn refusal(text: &str) -> Refusal {
+    let path = if text.parse::<uuid::Uuid>().is_ok() {
+        format!("loadbalancer.listeners[{text}].tls_ciphers")
+    } else {
+        "loadbalancer.name".to_owned()
+    };
+    Refusal::one(path, format!("has {text}"))
+}
+
 impl Fake for State {
     fn is_hanging(&self) -> bool {
         self.mood == Mood::Hanging
@@ -140,8 +150,7 @@ impl Fake for State {
         let answer = match (method, path) {
             (&Method::PUT, "/loadbalancer") => match mood {
                 Mood::Refusing(text, status) if String::from_utf8_lossy(&body).contains(text) => {
-                    let fault = Fault { path: "loadbalancer.name".to_owned(), reason: format!("has {text}") };
-                    json(status, &Refusal { faults: vec![fault] })
+                    json(status, &refusal(text))
                 }
                 _ => {
                     let changed = state.document.as_ref() != Some(&body);
@@ -156,6 +165,12 @@ impl Fake for State {
                         &Applied { generation: state.generation, changed, remarks: Vec::new() },
                     )
                 }
+            },
+            (&Method::PUT, "/check") => match mood {
+                Mood::Refusing(text, status) if String::from_utf8_lossy(&body).contains(text) => {
+                    json(status, &refusal(text))
+                }
+                _ => json(StatusCode::OK, &Checked { remarks: Vec::new() }),
             },
             (&Method::GET, "/loadbalancer") => match state.document.clone() {
                 Some(document) => Response::new(Full::new(document)),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use amphora_tests::eventually;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     controller::{CONFIG, LB, POOL, TLS, load_balancer, member, web},
@@ -63,6 +63,79 @@ async fn what_runs_runs_on_when_the_disk_is_full() {
     driver.does("update", json!({ "lb": after }));
     assert_eq!(lan.members().await, "2");
     assert_eq!(lan.get_securely(443).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn what_only_the_proxy_finds_is_told_when_the_text_comes() {
+    let Some((mut ground, mut driver, lan)) = plugged().await else { return };
+    ground.certificates.issue("shop", &["shop.example"]);
+    let https = json!({
+        "id": TLS, "protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_pool_id": POOL,
+        "tls_certificate_id": ground.certificates.file("shop"),
+    });
+    let lb = load_balancer(json!([web(), https]), json!([member(1)]));
+    driver.does("update", json!({ "lb": lb }));
+    let client = ground.client();
+    let config = format!("/1.0/loadbalancer/{AMPHORA}/{LB}/haproxy");
+    let kept = format!("/1.0/loadbalancer/{LB}/haproxy");
+    let running = client.request("GET", &kept, None, b"").await.unwrap().text();
+
+    // A rule that the driver sends like any other.
+    let mut ruled = lb.clone();
+    ruled["listeners"][0]["l7policies"] = json!([{
+        "id": "88888888-8888-4888-8888-888888888888", "action": "REJECT", "position": 1,
+        "rules": [{"id": "99999999-9999-4999-8999-999999999999", "type": "PATH", "compare_type": "REGEX", "value": "/a("}],
+    }]);
+    assert_eq!(driver.is_refused("update", json!({ "lb": ruled })), "InvalidRequest");
+
+    // The text that runs with something else in it, and what is told of which line.
+    let changed = |from: &str, to: &str| {
+        let (number, line) = (1..).zip(running.lines()).find(|(_, line)| line.contains(from)).unwrap();
+        let new = line.replace(from, to);
+        let begins: String = new.trim().lines().next().unwrap().chars().take(80).collect();
+        (running.replacen(line, &new, 1), format!("line {number}: {begins}"))
+    };
+    let rule = "99999999-9999-4999-8999-999999999999";
+    let expression = |value: &str| {
+        let rules = format!(
+            "    acl {rule} path -m reg {value}\n    http-request deny if {rule}\n    default_backend"
+        );
+        changed("    default_backend", &rules)
+    };
+    let costly = "(([a-z]{1,200}){1,200}){1,200}";
+    let files = format!("/1.0/loadbalancer/{LB}/certificates");
+    let put = async |path: &str, body: &[u8]| {
+        let answer = client.request("PUT", path, Some("text/plain"), body).await.unwrap();
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        (answer.status(), told["details"].as_str().unwrap_or_default().to_owned())
+    };
+    let authorities = fs::read(ground.certificates.file("ca")).unwrap();
+    assert_eq!(put(&format!("{files}/ca.pem"), &authorities).await.0, 200);
+    for ((text, place), reason) in [
+        (changed(" no-sslv3", " ciphers AES128-SHA no-sslv3"), "tls_ciphers: none of these"),
+        (expression("/a("), "value: not a valid regular expression"),
+        (expression(costly), "value: "),
+        (changed(" %ST", " %Tz"), "user_log_format: "),
+    ] {
+        let (status, told) = put(&config, text.as_bytes()).await;
+        assert!(status == 400 && told.contains(&place) && told.contains(reason), "{place} {reason}: {told}");
+    }
+    // Nor does it have to be the text that is wrong.
+    let (_, place) = changed("ssl crt-list", "ssl crt-list");
+    for (list, reason) in [
+        (format!("/x/{LB}/missing.pem\n"), "missing.pem, which is not there"),
+        (format!("/x/{LB}/ca.pem\n"), "default_tls_container_ref: needs"),
+        (format!("/x/{LB}/ca.pem [alpn h2] shop.example\n"), "line 1 has options or filters"),
+    ] {
+        assert_eq!(put(&format!("{files}/{TLS}.pem"), list.as_bytes()).await.0, 200);
+        let (status, told) = put(&config, running.as_bytes()).await;
+        assert!(status == 400 && told.contains(&place) && told.contains(reason), "{place} {reason}: {told}");
+    }
+    assert_eq!(client.request("GET", &kept, None, b"").await.unwrap().text(), running);
+    assert_eq!((lan.members().await, lan.get_securely(443).await.unwrap().0), ("1".to_owned(), 200));
+    ground.kill_agent();
+    ground.start_agent().await;
+    assert_eq!((lan.members().await, lan.get_securely(443).await.unwrap().0), ("1".to_owned(), 200));
 }
 
 #[tokio::test]

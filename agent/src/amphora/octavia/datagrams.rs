@@ -206,7 +206,7 @@ impl Amphora {
             None if self.model().is_some() => self.forget(state).await,
             None => Ok(amphora_ipc::proxy::Applied { generation: 0, changed: false, remarks: Vec::new() }),
         };
-        self.forget_unnamed().await;
+        self.forget_unnamed(None).await;
         applied
     }
 

@@ -18,7 +18,7 @@ use crate::{
     change_error::ChangeError,
     document,
     heartbeat::size,
-    octavia::haproxy_cfg::{self, Certificates, Context, Everything},
+    octavia::haproxy_cfg::{self, Certificates, Context, Everything, Lines},
     store::{FileName, Store},
 };
 
@@ -33,6 +33,30 @@ pub(super) struct Understood {
     pub(super) document: Bytes,
     /// What it names, each once.
     pub(super) certificates: Vec<Named>,
+    /// Where it says what.
+    pub(super) source: Source,
+}
+
+/// A text, and where it says what.
+pub(super) struct Source {
+    text: Bytes,
+    lines: Lines,
+}
+
+impl Source {
+    /// The same error, with the lines of the text in place of the document's paths.
+    pub(super) fn told(&self, error: ChangeError) -> ChangeError {
+        match error {
+            ChangeError::Invalid(refusal) => ChangeError::Invalid(self.refusal(&refusal)),
+            ChangeError::Conflict(refusal) => ChangeError::Conflict(self.refusal(&refusal)),
+            error => error,
+        }
+    }
+
+    fn refusal(&self, refusal: &Refusal) -> Refusal {
+        let told = |found: &Fault| fault(self.lines.told(&self.text, found, None).to_string());
+        Refusal { faults: refusal.faults.iter().map(told).collect() }
+    }
 }
 
 /// Something that a text names.
@@ -67,22 +91,22 @@ pub(super) fn listeners(text: &[u8]) -> Result<Vec<Listener>, String> {
 pub(super) fn understand(
     store: &Store,
     id: LoadBalancerId,
-    text: &[u8],
+    text: Bytes,
     vips: &[IpAddr],
     present: Option<&LoadBalancer>,
     fit_with: Option<&[(PoolId, MemberId)]>,
 ) -> Result<Understood, ChangeError> {
     let files = Files { store, id };
-    let translated = haproxy_cfg::translate(text, &Context { certificates: &files, vips });
+    let translated = haproxy_cfg::translate(&text, &Context { certificates: &files, vips });
     let translated = translated.map_err(|fault| refused("", fault.to_string()))?;
     for haproxy_cfg::Remark { line, reason } in &translated.remarks {
         tracing::debug!(%id, line, reason, "a part of the text has no effect");
     }
-    let mut model = translated.load_balancer;
+    let (mut model, source) = (translated.load_balancer, Source { text, lines: translated.lines });
     if model.id != id {
         return Err(refused("", format!("the text is of load balancer {}, the request of {id}", model.id)));
     }
-    let certificates = files.take(&mut model)?;
+    let certificates = files.take(&mut model).map_err(|error| source.told(error))?;
     let present = present.filter(|present| present.id == id);
     let model =
         merge::with_streams(present, model).map_err(|reason| refused("", format!("the text {reason}")))?;
@@ -90,7 +114,7 @@ pub(super) fn understand(
         fits(&model, disabled)?;
     }
     let (model, document) = document_of(&model)?;
-    Ok(Understood { model, document, certificates })
+    Ok(Understood { model, document, certificates, source })
 }
 
 /// Heartbeats have to have room for all, with members of which nothing but their ids is known.
@@ -163,6 +187,7 @@ impl Files<'_> {
         let mut faults = Vec::new();
         for used in model.certificates() {
             let stem = used.id;
+            let fault = |reason| Fault { path: used.path(), reason };
             if !names.iter().any(|(from, _)| from == stem) {
                 let Some(text) = self.read(stem.as_str()) else {
                     faults.push(fault(format!("{stem}.pem is not there")));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use amphora_model::{FlowLog, Listener, ListenerId, LoadBalancer, LoadBalancerId, Pool, PoolId, Vip};
 
 use super::{
-    Context, Fault, Peer, Remark, Translated,
+    Context, Fault, Lines, Peer, Remark, Translated,
     args::Args,
     exporter::{self, Seen},
     frontend::Backend,
@@ -236,7 +236,7 @@ impl<'t> Draft<'t> {
         args.last(Some(section))
     }
 
-    /// The load balancer that the text means.
+    /// The load balancer that the text means, before the last look at it.
     pub(super) fn finish(mut self, context: &Context<'_>) -> Result<Translated, Fault> {
         let global = self.sections.global.place().ok_or_else(|| Fault::whole("has no section global"))?;
         self.sections.defaults.get().ok_or_else(|| global.fault("is followed by no section defaults"))?;
@@ -271,10 +271,10 @@ impl<'t> Draft<'t> {
         }
         let load_balancer =
             LoadBalancer { id: names.id, name: String::new(), admin_state_up: true, vips, listeners, pools };
-        let load_balancer = self.checked(&load_balancer)?;
+        let lines = Lines::of(&self);
         let mut remarks = self.remarks.0;
         remarks.sort_by_key(|remark| remark.line);
-        Ok(Translated { load_balancer, peers: self.peers, remarks })
+        Ok(Translated { load_balancer, peers: self.peers, remarks, lines })
     }
 
     fn id(&self, global: Place<'t>) -> Result<LoadBalancerId, Fault> {

@@ -10,11 +10,14 @@ use amphora_model::{
     Listener, ListenerId, ListenerProtocol, ListenerTimeouts, ListenerTls, PoolId, PoolProtocol, SslHeaders,
 };
 
+use uuid::Uuid;
+
 use super::{
     Fault,
     backend::Header,
     draft::{OfListeners, Once, Order, Remarks, flow_log},
     frontend::{Action, Bind, BindTls, Certificates, Condition, Frontend, Mode, Target},
+    lines::What,
     names::Names,
     pool::OfListener,
     tls::Verify,
@@ -27,7 +30,7 @@ pub(super) struct ListenerDraft<'t> {
     /// Where it begins.
     pub(super) place: Place<'t>,
     /// Where its policies and their rules are.
-    pub(super) policies: Vec<PolicyPlaces<'t>>,
+    policies: Vec<PolicyPlaces<'t>>,
     id: ListenerId,
     order: Order,
     maxconn: Once<'t, u32>,
@@ -46,11 +49,11 @@ pub(super) struct ListenerDraft<'t> {
 
 /// Where a policy is.
 #[derive(Debug)]
-pub(super) struct PolicyPlaces<'t> {
+struct PolicyPlaces<'t> {
     /// What it does.
-    pub(super) action: Place<'t>,
+    action: Place<'t>,
     /// Its rules.
-    pub(super) rules: Vec<Place<'t>>,
+    rules: Vec<Place<'t>>,
 }
 
 /// A listener, and where it is bound.
@@ -161,6 +164,27 @@ impl<'t> ListenerDraft<'t> {
             rules,
         });
         Ok(())
+    }
+
+    /// Tells where it says what.
+    pub(super) fn places(&self, note: &mut impl FnMut(What, Uuid, Place<'t>)) {
+        let own = [
+            (What::Listener, Some(self.place)),
+            (What::Bind, self.binds.first().map(|(place, _)| *place)),
+            (What::Hsts, self.hsts.place()),
+            (What::Limit, self.maxconn.place()),
+            (What::Timeouts, self.client.place()),
+            (What::DefaultPool, self.default.place()),
+            (What::Log, self.format.place()),
+        ];
+        own.into_iter().for_each(|(what, place)| {
+            place.into_iter().for_each(|place| note(what, self.id.0, place));
+        });
+        for (policy, places) in self.l7policies.iter().zip(&self.policies) {
+            note(What::Policy, policy.id.0, places.action);
+            let rules = policy.rules.iter().zip(&places.rules);
+            rules.for_each(|(rule, place)| note(What::Rule, rule.id.0, *place));
+        }
     }
 
     /// The listener that it means.

@@ -23,6 +23,7 @@ mod exporter;
 mod frontend;
 mod fuzz;
 mod global;
+mod lines;
 mod listener;
 mod names;
 mod pool;
@@ -40,6 +41,7 @@ use amphora_model::{CertificateId, ListenerId, LoadBalancer};
 pub use self::{
     fuzz::fuzz,
     global::{Peer, peer_name},
+    lines::Lines,
     names::Everything,
     words::MAX_TEXT,
 };
@@ -73,6 +75,8 @@ pub struct Translated {
     pub peers: Vec<Peer>,
     /// What has no effect, in the order of the text; each reason once.
     pub remarks: Vec<Remark>,
+    /// Where it says what.
+    pub lines: Lines,
 }
 
 /// A statement that changes nothing.
@@ -96,5 +100,5 @@ pub fn translate(text: &[u8], context: &Context<'_>) -> Result<Translated, Fault
     for line in words::lines(text) {
         draft.line(&line?)?;
     }
-    draft.finish(context)
+    check::checked(text, draft.finish(context)?)
 }

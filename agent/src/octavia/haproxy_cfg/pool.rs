@@ -7,11 +7,14 @@ use amphora_model::{
     PoolProtocol, PoolTls, SessionPersistence,
 };
 
+use uuid::Uuid;
+
 use super::{
     Fault,
     backend::{self, Backend, Balance, Header, Table},
     draft::{Once, Order, Remarks},
     frontend::{self, Mode},
+    lines::What,
     names::Names,
     server::{Check, SendProxy, Server, ServerTls},
     words::{Line, Place},
@@ -177,6 +180,24 @@ impl<'t> PoolDraft<'t> {
         let of = |table: &Once<'t, Table>| table.place();
         let peers = self.addresses.get().or(self.strings.get())?.peers.as_ref()?;
         Some((of(&self.addresses).or(of(&self.strings))?, peers))
+    }
+
+    /// Tells where it says what.
+    pub(super) fn places(&self, note: &mut impl FnMut(What, Uuid, Place<'t>)) {
+        let monitor =
+            [self.http_check.place(), self.hello.place(), self.external.place(), self.timeout_check.place()];
+        let persistence = [self.addresses.place(), self.strings.place(), self.cookie.place()];
+        let own = [
+            (What::Pool, Some(self.place)),
+            (What::Servers, self.servers.first().map(|(place, _)| *place)),
+            (What::Monitor, monitor.into_iter().flatten().next()),
+            (What::Persistence, persistence.into_iter().flatten().next()),
+            (What::Algorithm, self.balance.place()),
+        ];
+        own.into_iter().for_each(|(what, place)| {
+            place.into_iter().for_each(|place| note(what, self.name.pool.0, place));
+        });
+        self.servers.iter().for_each(|(place, server)| note(What::Member, server.id.0, *place));
     }
 
     /// The pool that it means, and what it says of its listener.

@@ -227,11 +227,27 @@ async fn what_is_refused_leaves_what_runs() {
     }
     assert_eq!(agent.get(&action("haproxy")).await.body, text(""));
 
-    // What the proxy refuses is said, and nothing changes.
-    agent.put(UPLOAD, &text("").replace("weight 1", "weight 2")).await;
-    agent.proxy.be(Mood::Refusing("loadbalancer", hyper::StatusCode::BAD_REQUEST));
+    // What the proxy refuses is said with the line: when the text comes, or when it is taken up by a proxy that was not asked before.
+    let listener = "44444444-4444-4444-8444-444444444444";
+    let refusing = || agent.proxy.be(Mood::Refusing(listener, hyper::StatusCode::BAD_REQUEST));
+    let other = text("").replace("weight 1", "weight 2");
+    let place = "line 19: bind 10.77.0.100:80: tls_ciphers: has 4";
+    refusing();
+    let (status, words) = said(&agent.put(UPLOAD, &other).await);
+    assert!(status == 400 && words.starts_with("Invalid request ") && words.contains(place), "{words}");
+    assert_eq!(agent.get(&action("haproxy")).await.body, text(""));
+    for mood in
+        [Mood::Willing, Mood::BreakingOff, Mood::Refusing(listener, hyper::StatusCode::SERVICE_UNAVAILABLE)]
+    {
+        agent.proxy.be(mood);
+        assert_eq!(said(&agent.put(UPLOAD, &other).await).0, 202);
+    }
+    refusing();
     let (status, words) = said(&agent.put(&action("reload"), "").await);
-    assert_eq!((status, words.starts_with("Error reloading haproxy ")), (400, true), "{words}");
+    assert!(
+        status == 400 && words.starts_with("Error reloading haproxy ") && words.contains(place),
+        "{words}"
+    );
     agent.proxy.be(Mood::Willing);
     assert_eq!(agent.proxy.document(), running);
     assert_eq!(said(&agent.put(&action("reload"), "").await).0, 202);
@@ -293,17 +309,36 @@ async fn a_text_has_its_own_certificates() {
     assert!(status == 400 && words.contains("line 20") && words.contains("abc.pem"), "{words}");
     agent.put(&certificate("abc.pem"), "garbage").await;
     let (status, words) = said(&agent.put(UPLOAD, &https).await);
-    assert!(status == 400 && words.contains("abc.pem cannot be used"), "{words}");
+    assert!(
+        status == 400 && words.contains("line 20") && words.contains("abc.pem cannot be used"),
+        "{words}"
+    );
+    // It is good for something else.
+    agent.put(&certificate("abc.pem"), &std::fs::read_to_string(agent.certificates.ca()).unwrap()).await;
+    let (status, words) = said(&agent.put(UPLOAD, &https).await);
+    assert!(status == 400 && words.contains("line 20") && words.contains("abc has"), "{words}");
 
     let pem = agent.certificates.issue("one.example");
     agent.put(&certificate("abc.pem"), &pem).await;
     let known = agent.get(&certificate("abc.pem")).await;
     assert_eq!(known.json()["md5sum"], format!("{:x}", md5::compute(&pem)));
     assert_eq!(agent.put(UPLOAD, &https).await.status, 202);
-    let started = agent.put(&action("start"), "").await;
-    assert_eq!(started.status, 202, "{:?}", said(&started));
     let stored =
         async || agent.get("/2.0/certificates").await.json()["certificates"].as_array().unwrap().clone();
+    assert_eq!(stored().await.len(), 1, "it is there for the start");
+    // Another text takes its place; one that is refused leaves nothing.
+    let other = agent.certificates.issue("two.example");
+    agent.put(&certificate("abc.pem"), &other).await;
+    assert_eq!(agent.put(UPLOAD, &https).await.status, 202);
+    assert_eq!(stored().await.len(), 1);
+    agent.put(&certificate("abc.pem"), &pem).await;
+    agent.proxy.be(Mood::Refusing("loadbalancer", hyper::StatusCode::BAD_REQUEST));
+    assert_eq!(agent.put(UPLOAD, &https).await.status, 400);
+    assert_eq!(stored().await.len(), 0);
+    agent.proxy.be(Mood::Willing);
+    assert_eq!(agent.put(UPLOAD, &https).await.status, 202);
+    let started = agent.put(&action("start"), "").await;
+    assert_eq!(started.status, 202, "{:?}", said(&started));
     let first = stored().await;
     assert_eq!((first.len(), first[0]["used_by"].as_array().unwrap().len()), (1, 1));
 

@@ -105,6 +105,8 @@ fn what_is_wrong_in_a_line_is_told_with_it() {
             "where /run/rsyslog/octavia/log is expected",
         ),
         ("log /run/rsyslog/octavia/log local3", "    log /run/rsyslog/octavia/log local8", "has no facility"),
+        ("log /run/rsyslog/octavia/log local3", "    log /dev/log local3", "rsyslog/octavia/log is expected"),
+        ("log /run/rsyslog/octavia/log local1", "    log stdout local1 notice", "log is expected"),
         ("stats", "    stats socket /a.sock mode 0600 level admin", "mode 0666 level user is expected"),
         ("stats", "    stats socket /a.sock mode 0666 level user", "does not have the id of a load balancer"),
         ("maxconn 4000", "    maxconn 0", "has \"0\" where a number is expected, from 1 to 2147483647"),
