@@ -127,6 +127,11 @@ impl ChunkedDecoder {
         self.trailers.saturating_sub(2 * self.fields) as u64
     }
 
+    /// Whether a trailer has begun.
+    pub fn has_trailers(&self) -> bool {
+        self.fields > 0
+    }
+
     /// Validates `input`, the bytes of the body that follow those of the last call.
     ///
     /// # Errors
@@ -149,33 +154,13 @@ impl ChunkedDecoder {
     }
 
     /// Whether `byte`, the next one of the body, belongs to its trailers, of which the empty line behind them is no part.
-    pub fn is_trailer(&self, byte: u8) -> bool {
+    fn is_trailer(&self, byte: u8) -> bool {
         use State::*;
         match self.state {
             TrailerFirst => byte != b'\r',
             TrailerName | TrailerValue | TrailerLf => true,
             _ => false,
         }
-    }
-
-    /// Validates the bytes at the front of `input` that are all of the trailers or none of them; call again behind them
-    /// until they are all of the input.
-    ///
-    /// # Errors
-    /// As [`decode`](Self::decode).
-    pub fn decode_run(&mut self, input: &[u8]) -> Result<Step, Reject> {
-        let trailers = input.first().is_some_and(|&byte| self.is_trailer(byte));
-        let mut consumed = 0;
-        while consumed < input.len() && !self.is_done() && self.is_trailer(input[consumed]) == trailers {
-            consumed += match self.state {
-                State::Data => self.decode_data(&input[consumed..])?.consumed,
-                _ => {
-                    self.byte(input[consumed])?;
-                    1
-                }
-            };
-        }
-        Ok(Step { consumed, done: self.is_done() })
     }
 
     /// Finds the next run of data in `input`; call again behind `consumed` until it is all of the input.

@@ -26,9 +26,6 @@ pub enum Transfer {
     /// As it came.
     #[default]
     AsIs,
-    /// As it came, without its trailers: of a request. A member that does not know trailers takes them for the next
-    /// request, which no policy has seen, and no member may need them (RFC 9110 section 6.5.1).
-    WithoutTrailers,
     /// The member ends the body by closing, the client gets chunks.
     Chunked,
     /// The member sends chunks, the client, of HTTP/1.0, gets the data alone until the connection closes.
@@ -51,8 +48,8 @@ pub struct ResponseHop {
 const HOP_BY_HOP: KnownSet =
     KnownSet::of(&[Known::Connection, Known::KeepAlive, Known::ProxyConnection, Known::Te, Known::Upgrade]);
 
-/// `Trailer` announces what is not passed on, `HTTP2-Settings` belongs to an offer of `h2c`.
-const HOP_BY_HOP_OF_REQUESTS: KnownSet = HOP_BY_HOP.with(Known::Trailer).with(Known::Http2Settings);
+/// `HTTP2-Settings` belongs to an offer of `h2c`.
+const HOP_BY_HOP_OF_REQUESTS: KnownSet = HOP_BY_HOP.with(Known::Http2Settings);
 
 /// Appends the request's head to `out`, for a member.
 ///

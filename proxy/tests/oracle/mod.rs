@@ -114,7 +114,7 @@ fn written_request(view: &RequestView<'_>, body: Body) {
                         | Known::Cookie
                         | Known::Expect
                 );
-            let of_requests = matches!(known, Known::Trailer | Known::Http2Settings);
+            let of_requests = known == Known::Http2Settings;
             !edited && !may_be_nominated(&options, name, known) && !is_hop_by_hop(known) && !of_requests
         };
         let before: Vec<_> = view.fields().filter(|&(name, _, known)| kept(name, known)).collect();

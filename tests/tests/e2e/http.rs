@@ -55,7 +55,7 @@ async fn responses_without_a_body_end_with_their_head() {
 }
 
 #[tokio::test]
-async fn chunks_pass_both_ways_and_trailers_from_members_alone() {
+async fn chunks_pass_both_ways_with_their_trailers() {
     let member = Backend::http("a", |_| {
         vec![
             Step::ReadBody,
@@ -72,13 +72,12 @@ async fn chunks_pass_both_ways_and_trailers_from_members_alone() {
         let response = client.response().await;
         assert_eq!((response.text().as_str(), response.trailers.as_str()), ("hello!", "X-Sum: 42\r\n"));
         let request = member.last_request();
-        assert_eq!((request.text().as_str(), request.trailers.as_str()), ("abcde", ""));
+        assert_eq!((request.text().as_str(), request.trailers.as_str()), ("abcde", "X-Check: 7\r\n"));
     }
-    assert_eq!(member.connections(), 1);
 }
 
 #[tokio::test]
-async fn trailers_of_a_request_are_no_request_of_a_member_that_does_not_know_them() {
+async fn trailers_that_look_like_a_request_are_trailers_however_they_come() {
     let member = Backend::http("a", |request| match request.first_line() {
         line if line.contains("admin") => Step::ok("smuggled"),
         _ => vec![Step::ReadBody, Step::response("200 OK", "", "a")],
@@ -94,11 +93,12 @@ async fn trailers_of_a_request_are_no_request_of_a_member_that_does_not_know_the
     {
         client.send(format!("{head}{body}{first}")).await;
         tokio::task::yield_now().await;
-        client.send(second).await;
+        client.send(second.as_str()).await;
         assert_eq!(client.response().await.text(), "a");
         let request = member.last_request();
-        assert_eq!((request.text().as_str(), request.trailers.as_str()), ("abc", ""));
-        assert!(!request.has("trailer"));
+        let trailers = format!("GET: /admin HTTP/1.0\r\nX-Long: {first}{second}");
+        assert_eq!((request.text(), format!("{}\r\n", request.trailers)), ("abc".to_owned(), trailers));
+        assert!(request.has("trailer"));
     }
     // They are looked at all the same.
     client.send(format!("{head}0\r\nContent-Length: 3\r\n\r\n")).await;

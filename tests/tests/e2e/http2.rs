@@ -371,19 +371,6 @@ async fn a_client_that_resets_its_stream_is_gone() {
 }
 
 #[tokio::test]
-async fn trailers_of_a_request_do_not_reach_a_member_of_http_1_1() {
-    let member = Backend::named("a").await;
-    let proxy = Proxy::start(Document::http([&member])).await;
-    let mut client = Http2Client::connect(proxy.address()).await;
-    let mut trailers = HeaderMap::new();
-    trailers.insert("x-sum", HeaderValue::from_static("7"));
-    let answer = client.ask(request("POST", "/"), Some(b"hello"), Some(trailers)).await;
-    assert_eq!(answer.status, Some(200));
-    let seen = member.last_request();
-    assert_eq!((seen.text().as_str(), seen.trailers.as_str()), ("hello", ""));
-}
-
-#[tokio::test]
 async fn policies_and_persistence_are_those_of_http_1_1() {
     let (a, b) = (Backend::named("a").await, Backend::named("b").await);
     let first = Pool::http()

@@ -257,7 +257,6 @@ const OTHERWISE: &[&str] = &[
     "te: \"trailers\"",
     "http2-settings: \"AAAA\"",
     "expect: \"100-continue\"",
-    "trailer: \"content-length\"",
     ":scheme \"ftp\"",
     ":scheme \"javascript\"",
 ];

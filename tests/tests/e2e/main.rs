@@ -23,6 +23,7 @@ mod http2_smuggling;
 mod http_bodies;
 mod http_members;
 mod http_rules;
+mod http_trailers;
 mod kills;
 mod late;
 mod limits;

@@ -178,12 +178,12 @@ fn an_expectation_that_means_nothing_is_left_out() {
 }
 
 #[test]
-fn what_belongs_to_trailers_and_to_h2c_is_left_out_of_requests() {
+fn what_belongs_to_h2c_is_left_out_of_requests_and_what_announces_trailers_is_not() {
     let text = "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\
                 HTTP2-Settings: AAMAAABkAAQAAP__\r\nhttp2-settings: b\r\n\r\n";
     assert_eq!(
         request(text, &RequestEdits::default()),
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     let text = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(response(text, ResponseHop::default()), text);

@@ -313,6 +313,8 @@ impl Forward {
             drop(pool);
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
             let upload_done = exchange.is_sent();
+            // A member that does not know trailers takes them for the next request.
+            let trailed = exchange.upload.has_trailers();
             if let Some(record) = work.log.record() {
                 record.bytes_in += exchange.upload.content();
                 record.bytes_out += response.download.content();
@@ -340,7 +342,10 @@ impl Forward {
                 let MemberConnection { stream, slot, .. } = connection;
                 if is_own || request.identity || response.identity {
                     downstream.own(|own| own.keep(slot.member(), chosen, stream));
-                } else if shared && let Some(trust) = request.trust(&response, downstream.address()) {
+                } else if shared
+                    && !trailed
+                    && let Some(trust) = request.trust(&response, downstream.address())
+                {
                     slot.member().put_idle(stream, ended, trust);
                 }
             }
@@ -364,7 +369,7 @@ const MOST_REFUSALS: u8 = 3;
 #[inline]
 fn upload(request: &Request, from_stream: bool, stream: bool) -> BodyRelay {
     let hops = Hops::between(from_stream, stream);
-    let upload = BodyRelay::new(request.framing.body, Transfer::WithoutTrailers, hops);
+    let upload = BodyRelay::new(request.framing.body, Transfer::AsIs, hops);
     if stream { upload.keep() } else { upload }
 }
 

@@ -46,8 +46,8 @@ enum Outlet {
 pub(in crate::session::http) struct FrameRelay {
     left: Left,
     outlet: Outlet,
-    /// Whether trailers go on.
-    with_trailers: bool,
+    /// Trailers went on over HTTP/1.1.
+    trailed: bool,
     /// Of HTTP/1.1: lines of trailers. At most what the decoder bounds them to.
     lines: Vec<u8>,
     trailers: Option<FieldList>,
@@ -99,9 +99,8 @@ impl FrameRelay {
         };
         Self {
             outlet,
-            // Members of HTTP/1.1 may take those of requests for the next request; those of HTTP/2 cannot.
-            with_trailers: transfer != Transfer::WithoutTrailers || outlet == Outlet::Frames,
             left,
+            trailed: false,
             lines: Vec::new(),
             trailers: None,
             text: Vec::new(),
@@ -188,6 +187,10 @@ impl FrameRelay {
         !self.text.is_empty() || !self.data.is_empty() || self.ended && !self.finished
     }
 
+    pub(super) fn has_trailers(&self) -> bool {
+        self.trailed
+    }
+
     pub(super) fn moved(&self) -> u64 {
         self.moved
     }
@@ -257,8 +260,11 @@ impl FrameRelay {
                     self.close_chunk();
                     if self.outlet == Outlet::Chunks {
                         self.text.extend_from_slice(b"0\r\n");
-                        match trailers.filter(|_| self.with_trailers) {
-                            Some(trailers) => head::write_trailers(&trailers, &mut self.text),
+                        match trailers {
+                            Some(trailers) => {
+                                head::write_trailers(&trailers, &mut self.text);
+                                self.trailed = true;
+                            }
                             None => self.text.extend_from_slice(b"\r\n"),
                         }
                     }
@@ -356,7 +362,7 @@ impl FrameRelay {
                 None => {
                     let trailers = ready!(from.poll_trailers(cx)).map_err(|_| RelayError::Source)?;
                     self.content += trailers.as_ref().map_or(0, size_of_trailers);
-                    let trailers = trailers.filter(|_| self.with_trailers).map(head::passed_trailers);
+                    let trailers = trailers.map(head::passed_trailers);
                     self.trailers = trailers.filter(|trailers| !trailers.is_empty());
                     (self.ended, self.touched) = (true, true);
                 }
@@ -457,9 +463,7 @@ impl FrameRelay {
             }
             let run = decoder.decode_run_of(rest).map_err(|_| RelayError::Malformed)?;
             data.extend_from_slice(&rest[run.data]);
-            if self.with_trailers {
-                self.lines.extend_from_slice(&rest[run.trailers]);
-            }
+            self.lines.extend_from_slice(&rest[run.trailers]);
             consumed += run.consumed;
             self.ended = run.done;
         }

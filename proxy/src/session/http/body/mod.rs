@@ -172,6 +172,15 @@ impl BodyRelay {
         }
     }
 
+    /// Whether trailers were behind it that went on over HTTP/1.1.
+    #[inline]
+    pub(super) fn has_trailers(&self) -> bool {
+        match self {
+            Self::Wire(relay) => relay.has_trailers(),
+            Self::Frames(relay) => relay.has_trailers(),
+        }
+    }
+
     /// Takes what is there of the body, and returns what of it can be written to a connection of HTTP/1.1 now, so that a caller
     /// can send it together with the head, and whether that is all that is left; [`wrote`](Self::wrote) follows.
     ///

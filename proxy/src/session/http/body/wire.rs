@@ -50,6 +50,8 @@ pub(in crate::session::http) struct WireRelay {
     /// What has been written so far.
     moved: u64,
     framing: Transfer,
+    /// Trailers were behind it.
+    trailed: bool,
     /// What waits to be written when the framing changes on the way. At most a buffer's worth.
     converted: Vec<u8>,
 }
@@ -64,7 +66,7 @@ impl WireRelay {
             Body::UntilClose if transfer == Transfer::Chunked => Left::UntilClose(Content::Bytes(0)),
             Body::UntilClose => Left::UntilClose(Content::Written),
         };
-        Self { left, ready: 0, moved: 0, framing: transfer, converted: Vec::new() }
+        Self { left, ready: 0, moved: 0, framing: transfer, trailed: false, converted: Vec::new() }
     }
 
     /// Whether the whole body has been written.
@@ -96,6 +98,12 @@ impl WireRelay {
             Left::Chunks(decoder) => decoder.data(),
             _ => self.moved,
         }
+    }
+
+    /// Whether trailers were behind it, which have been written.
+    #[inline]
+    pub(super) fn has_trailers(&self) -> bool {
+        self.trailed
     }
 
     /// Looks at what the buffer holds, and takes what belongs to the body. Returns the front of the buffer that can be written
@@ -155,15 +163,10 @@ impl WireRelay {
                 }
                 inlet.consume(consumed);
             }
-            Left::Chunks(decoder) if self.framing == Transfer::WithoutTrailers => {
-                let done = classify_chunks(decoder, &mut self.ready, inlet)?;
-                if done {
-                    self.left = Left::Nothing(content(decoder));
-                }
-            }
             Left::Chunks(decoder) => {
                 let step = decoder.decode(fresh).map_err(|_| RelayError::Malformed)?;
                 if step.done {
+                    self.trailed = decoder.has_trailers();
                     self.left = Left::Nothing(content(decoder));
                 }
                 self.ready += step.consumed;
@@ -199,8 +202,6 @@ impl WireRelay {
                     self.left = Left::Nothing(Content::Written);
                     continue;
                 }
-                // Trailers that had to wait for what is before them.
-                Left::Chunks(_) if !inlet.is_empty() => continue,
                 Left::Bytes(_) | Left::Chunks(_) | Left::UntilClose(_) => {}
             }
             // Everything in the buffer belonged to the body and is written, so all of it is spare.
@@ -244,31 +245,6 @@ impl WireRelay {
 
 fn content(decoder: &ChunkedDecoder) -> Content {
     Content::Bytes(decoder.data() + decoder.trailers() + 1)
-}
-
-/// Takes chunks into the front of the buffer that can be written, `ready` bytes long, and trailers out of it. These wait
-/// while there is anything before them. True when the body ends here.
-fn classify_chunks(
-    decoder: &mut ChunkedDecoder,
-    ready: &mut usize,
-    inlet: &mut Inlet,
-) -> Result<bool, RelayError> {
-    while let fresh @ [next, ..] = &inlet.filled()[*ready..] {
-        let trailers = decoder.is_trailer(*next);
-        if trailers && *ready > 0 {
-            break;
-        }
-        let step = decoder.decode_run(fresh).map_err(|_| RelayError::Malformed)?;
-        if trailers {
-            inlet.consume(step.consumed);
-        } else {
-            *ready += step.consumed;
-        }
-        if step.done {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 impl Splice {
