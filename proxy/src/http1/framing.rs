@@ -84,7 +84,7 @@ pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reje
     let upgrade = http11 && options.upgrade && body == Body::None && upgradable(fields, request.buf);
     if options.upgrade
         && body == Body::None
-        && fields.elements(request.buf, Known::Upgrade).any(|offer| offer.eq_ignore_ascii_case(b"websocket"))
+        && offers_websocket(fields, request.buf)
         && !request.values(b"sec-websocket-key").any(|key| key.len() == WEBSOCKET_KEY_LEN)
     {
         // A member that ignores the fault and switches all the same would leave the two in different protocols.
@@ -96,7 +96,8 @@ pub fn request_framing(request: &RequestView<'_>) -> Result<RequestFraming, Reje
 /// Frames a response to a request of the given method. `upgrade` says whether the member was offered one.
 ///
 /// # Errors
-/// [`BadResponse`] when the length of the body is in any doubt, or on a switch of protocols that was not asked for.
+/// [`BadResponse`] when the length of the body is in any doubt, on a switch of protocols that was not asked for, or on one to
+/// WebSocket without its `Sec-WebSocket-Accept`, which no client may take (RFC 6455 section 4.1).
 pub fn response_framing(
     method: Method,
     upgrade: bool,
@@ -121,6 +122,12 @@ pub fn response_framing(
         101 if !upgrade => Err(BadResponse("101 without an upgrade")),
         101 if !(options.upgrade && fields.present.contains(Known::Upgrade)) => {
             Err(BadResponse("101 without Connection: upgrade and Upgrade"))
+        }
+        // What it says is for the client to judge, which knows its key.
+        101 if offers_websocket(fields, response.buf)
+            && response.values(b"sec-websocket-accept").next().is_none() =>
+        {
+            Err(BadResponse("101 to websocket without Sec-WebSocket-Accept"))
         }
         101 => Ok(ResponseFraming { switching: true, ..framed(Body::None, false) }),
         100..=199 if response.version() == Version::Http10 => Err(BadResponse("1xx from HTTP/1.0")),
@@ -191,6 +198,11 @@ fn content_length(value: &[u8]) -> Result<u64, Reject> {
         return Err(Reject::BadRequest("Content-Length is not a number"));
     }
     Ok(length)
+}
+
+/// Whether `Upgrade` has WebSocket in it.
+fn offers_websocket(fields: &Fields, buf: &[u8]) -> bool {
+    fields.elements(buf, Known::Upgrade).any(|offer| offer.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Whether `Upgrade` offers something that may become a tunnel.

@@ -43,7 +43,8 @@ fn member() -> SocketAddr {
             thread::spawn(move || {
                 let request = read_head(&mut stream);
                 let answer = if request.starts_with("GET /socket ") {
-                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Accept: x\r\n\r\n"
                 } else if request.starts_with("GET /events ") {
                     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
                      8\r\ndata: 1\n\r\n"

@@ -2,6 +2,7 @@
 
 mod changes;
 mod pair;
+mod websocket;
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 

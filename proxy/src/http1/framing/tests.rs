@@ -252,7 +252,10 @@ fn responses_in_doubt_are_refused() {
         "HTTP/1.0 100 Continue",
         "HTTP/1.1 101 Switching",
         "HTTP/1.1 101 Switching\r\nConnection: upgrade",
-        "HTTP/1.1 101 Switching\r\nUpgrade: websocket",
+        "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x",
+        "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket",
+        "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: echo, WebSocket",
+        "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x",
     ] {
         assert!(response(Method::Get, text).is_err(), "{text}");
     }
@@ -262,8 +265,12 @@ fn responses_in_doubt_are_refused() {
 fn interim_responses_and_tunnels() {
     assert!(response(Method::Get, "HTTP/1.1 100 Continue").unwrap().interim);
     assert!(response(Method::Get, "HTTP/1.1 103 Early Hints\r\nLink: x").unwrap().interim);
-    let switch = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket";
+    let switch = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x";
     assert!(response(Method::Get, switch).unwrap().switching);
+    let other = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websockets";
+    assert!(response(Method::Get, other).unwrap().switching);
+    let none = "HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0";
+    assert!(!response(Method::Get, none).unwrap().switching);
 
     let mut head = ResponseHead::new();
     let text = format!("{switch}\r\n\r\n");
