@@ -1,6 +1,10 @@
 //! Lines as JSON: an object each, with nothing of what it says outside of a string.
 
-use std::fmt::{self, Write};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt::{self, Write},
+    panic::PanicHookInfo,
+};
 
 use tracing::{
     Event, Subscriber,
@@ -42,6 +46,31 @@ where
         }
         writeln!(writer, "}}")
     }
+}
+
+/// The line of a panic. Not made of an event: a panic may come from what events are made by.
+pub(crate) fn panicked(info: &PanicHookInfo<'_>) -> String {
+    let payload = info.payload();
+    let reason = payload.downcast_ref::<&str>().copied();
+    let reason = reason.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let mut line = String::from("{\"time\":\"");
+    // Writing to a string does not fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+    line.push_str("\",\"level\":\"ERROR\",\"message\":");
+    quote(&mut line, &format!("panicked: {}", reason.unwrap_or("of no text")));
+    line.push_str(",\"fields\":{\"thread\":");
+    quote(&mut line, std::thread::current().name().unwrap_or("unnamed"));
+    if let Some(location) = info.location() {
+        line.push_str(",\"at\":");
+        quote(&mut line, &location.to_string());
+    }
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        line.push_str(",\"backtrace\":");
+        quote(&mut line, &trace.to_string());
+    }
+    line.push_str("}}\n");
+    line
 }
 
 /// What an event says, as JSON.

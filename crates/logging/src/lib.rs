@@ -21,6 +21,7 @@ use std::{
     fmt::{self, Write},
     future::pending,
     hash::Hash,
+    io::Write as _,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -124,7 +125,13 @@ pub fn to_stderr(level: impl Into<LevelFilter>, style: Style) -> Log {
         .with_ansi(style.ansi)
         .with_target(false);
     let lines = match style {
-        Style { format: LogFormat::Json, .. } => lines.event_format(Json).boxed(),
+        Style { format: LogFormat::Json, .. } => {
+            std::panic::set_hook(Box::new(|info| {
+                // There is nobody else to tell.
+                let _ = std::io::stderr().lock().write_all(json::panicked(info).as_bytes());
+            }));
+            lines.event_format(Json).boxed()
+        }
         Style { without_time: true, .. } => lines.without_time().boxed(),
         _ => lines.boxed(),
     };
@@ -370,6 +377,27 @@ mod tests {
         let told = "2 more like this left out: repeats error=again and again";
         assert_eq!(parsed(lines.last().unwrap())["message"], told);
         assert!(lines.iter().all(|line| !line.chars().any(char::is_control)));
+    }
+
+    #[test]
+    fn a_panic_is_a_line_of_json() {
+        static LINE: Mutex<String> = Mutex::new(String::new());
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|info| LINE.lock().unwrap().push_str(&json::panicked(info))));
+        let thread = std::thread::Builder::new().name("odd \"name\"".into());
+        let ended = thread.spawn(|| panic!("no \"such\"\nline {}", 7)).unwrap().join();
+        std::panic::set_hook(usual);
+        assert!(ended.is_err());
+        let line = LINE.lock().unwrap();
+        let Some(line) = line.strip_suffix('\n') else { panic!("{line}") };
+        let told = parsed(line);
+        assert!(!line.chars().any(char::is_control));
+        assert_eq!(
+            (&told["level"], &told["message"]),
+            (&"ERROR".into(), &"panicked: no \"such\"\nline 7".into())
+        );
+        assert_eq!(told["fields"]["thread"], "odd \"name\"");
+        assert!(told["fields"]["at"].as_str().unwrap().contains("lib.rs:"));
     }
 
     proptest::proptest! {

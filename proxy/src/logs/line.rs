@@ -306,6 +306,8 @@ impl Writer<'_> {
             Sample::BackendName => return self.backend(line, flags),
             Sample::RequestMethod => record.request().map(|_| self.request_line().method),
             Sample::RequestUri => record.request().and_then(|_| path_and_query(self.request_line().uri)),
+            // HAProxy has none of an exchange that its client has broken off.
+            Sample::RequestVersion if record.termination.is_broken_off() => None,
             Sample::RequestVersion => record.request().map(|_| record.old_or_new_version()),
         };
         line.string(text, flags)

@@ -10,12 +10,13 @@
 //! | client gone while a member was connected to | `CC` | aborted before the connection could be established |
 //! | no member usable, or none could be reached | `SC` | refused, or unreachable |
 //! | member too slow to accept | `sC` | `timeout connect` |
-//! | client gone, or too slow with its body, before the response | `CH`, `cH` | aborted while waiting for the server |
+//! | client too slow with its body, before the response | `cH` | timed out while waiting for the server |
 //! | member closed before a whole response head | `SH` | aborted before its full response headers |
 //! | member too slow to respond | `sH` | `timeout server` |
 //! | what the member sent is no response | `PH` | blocked the response, because it was invalid |
-//! | client gone or too slow while data passed | `CD`, `cD` | aborted during data transfer |
+//! | client gone once a member had its request; gone or too slow while data passed | `CD`, `cD` | aborted during data transfer |
 //! | member gone, too slow, or what it sent is no body, while data passed | `SD`, `sD` | died with an error during the data transfer |
+//! | malformed body behind the head of a response | `PD` | blocked data |
 
 /// What ended it: the first letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +107,11 @@ impl Termination {
         if self.cause == Cause::Normal {
             (self.cause, self.phase) = (cause, phase);
         }
+    }
+
+    /// Whether the client has ended it, by going or by waiting, once a member had the request.
+    pub fn is_broken_off(self) -> bool {
+        matches!((self.cause, self.phase), (Cause::ClientGone | Cause::ClientLate, Phase::Data))
     }
 
     /// The letters of `%tsc`, of which the first two are `%ts`.

@@ -258,6 +258,25 @@ async fn bodies_pass_both_ways_at_once_and_slow_clients_hold_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_member_that_takes_no_more_of_a_body_is_late_and_not_its_client() {
+    let certificates = Certificates::new();
+    let member = Http2Member::start(&certificates, "server", &["h2"], Builder::new()).await;
+    let pool =
+        Pool::http().members([&member.backend]).with("tls_enabled", true).with("alpn_protocols", vec!["h2"]);
+    let listener = Listener::http().with("timeout_client_data", 3_600_000).with("timeout_member_data", 300);
+    let document = Document::of(listener, pool);
+    let proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
+    // More than its window takes, and less than the kernel does.
+    let body = vec![b'x'; 200_000];
+    let mut client = Client::connect(proxy.address()).await;
+    client.send(format!("POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+    client.send(&body).await;
+    assert_eq!(client.response().await.status(), 504);
+    let mut client = Http2Client::connect(proxy.address()).await;
+    assert_eq!(client.ask(request("POST", "/wait"), Some(&body), None).await.status, Some(504));
+}
+
+#[tokio::test]
 async fn requests_share_connections_and_wait_for_the_first() {
     let certificates = Certificates::new();
     for (alpn, most) in [(BOTH, 4), (&["http/1.1"][..], 60)] {

@@ -265,7 +265,8 @@ fn responses_in_doubt_are_refused() {
 fn interim_responses_and_tunnels() {
     assert!(response(Method::Get, "HTTP/1.1 100 Continue").unwrap().interim);
     assert!(response(Method::Get, "HTTP/1.1 103 Early Hints\r\nLink: x").unwrap().interim);
-    let switch = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x";
+    let switch =
+        "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x";
     assert!(response(Method::Get, switch).unwrap().switching);
     let other = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websockets";
     assert!(response(Method::Get, other).unwrap().switching);

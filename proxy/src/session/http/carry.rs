@@ -237,6 +237,7 @@ impl Forward {
                     upload_broken: false,
                     body_declined: false,
                     closes: false,
+                    rest: None,
                     downstream: &mut *downstream,
                     upstream: &mut upstream,
                 };
@@ -315,6 +316,7 @@ impl Forward {
             let upload_done = exchange.is_sent();
             // A member that does not know trailers takes them for the next request.
             let trailed = exchange.upload.has_trailers();
+            let rest = exchange.rest;
             if let Some(record) = work.log.record() {
                 record.bytes_in += exchange.upload.content();
                 record.bytes_out += response.download.content();
@@ -323,12 +325,14 @@ impl Forward {
             let ended = outcome.unwrap_or_else(|_| Instant::now());
             downstream.set_active(ended);
             times.count(at, ended);
-            if let Err(failure) = outcome {
+            if let Some(failure) = outcome.err().or(rest) {
                 // What it has come to was counted when the response began.
                 count_failure(failure, at);
                 if let Some(record) = work.log.record() {
                     record.failed(failure);
                 }
+            }
+            if outcome.is_err() {
                 return Carried::Relayed(Disposition::Close);
             }
             if response.switched {

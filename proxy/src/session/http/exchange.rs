@@ -63,6 +63,8 @@ pub(super) struct Exchange<'a, 'd> {
     pub(super) body_declined: bool,
     /// The client's connection ends with the response.
     pub(super) closes: bool,
+    /// What the rest of the request has come to, of one whose response is complete.
+    pub(super) rest: Option<Failure>,
 }
 
 impl Exchange<'_, '_> {
@@ -154,16 +156,25 @@ impl Exchange<'_, '_> {
         let mut progress = Progress::new(now);
         poll_fn(|cx| {
             if !self.upload.is_done() {
+                let was_broken = self.upload_broken;
                 match self.poll_send(cx, &[], &mut 0) {
+                    // One of HTTP/2 may well say that it needs no more (RFC 9113 section 8.1).
+                    Ok(_) if self.upload_broken && !was_broken && !self.upstream.is_stream() => {
+                        self.rest = Some(Failure::Cut);
+                    }
                     Ok(true) => progress.made(),
                     Ok(false) => {}
                     // The client has got what it asked for, and leaves.
-                    Err(_) if answered => self.upload_broken = true,
+                    Err(failure) if answered => {
+                        self.rest = Some(failure);
+                        self.upload_broken = true;
+                    }
                     Err(Failure::BadBody) => {
                         // The response has begun, so nothing but the response may be said any more. It is
                         // completed, and then the connection is closed.
                         tracing::debug!("malformed body behind an early response");
                         self.counters.request_errors.add(1);
+                        self.rest = Some(Failure::BadBody);
                         self.upload_broken = true;
                     }
                     Err(failure) => return Poll::Ready(Err(failure)),
@@ -203,9 +214,15 @@ impl Exchange<'_, '_> {
                     return Poll::Ready(Ok(progress.last()));
                 }
                 let member_owes = self.upload.waits_for_destination();
-                let patience =
-                    if member_owes { self.timeouts.member_data } else { self.timeouts.client_data };
-                return self.poll_late(cx, &mut progress, patience).map(|()| Ok(progress.last()));
+                let (patience, late) = if member_owes {
+                    (self.timeouts.member_data, Failure::CutLate)
+                } else {
+                    (self.timeouts.client_data, Failure::ClientLate)
+                };
+                return self.poll_late(cx, &mut progress, patience).map(|()| {
+                    self.rest = Some(late);
+                    Ok(progress.last())
+                });
             }
             if (self.upload.is_done() || self.upload_broken) && self.downstream.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));

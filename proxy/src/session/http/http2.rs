@@ -24,7 +24,7 @@ use crate::{
     http::Reject,
     http1::responses::{self, Recipient},
     http2::{
-        Counted, Incoming, Limits, Patience, ServerConnection,
+        Counted, Ended, Incoming, Limits, Patience, ServerConnection,
         head::{self, RequestContext},
     },
     limits::Clients,
@@ -62,6 +62,7 @@ pub(super) async fn serve<H: 'static>(
     let mut connection =
         ServerConnection::new(conn, begun, &worker.pools.buffers, Limits::default(), patience);
     let mut closing = listener.enlist();
+    let since = Instant::now();
     let mut is_first = true;
     let streams = Rc::new(Cell::new(0));
     loop {
@@ -80,6 +81,9 @@ pub(super) async fn serve<H: 'static>(
             Ok(incoming) => incoming,
             Err(ended) => {
                 tracing::debug!(%address, ?ended, "connection ended");
+                if let Ended::Refused(_) = ended {
+                    log_refused(&worker, &listener, &client, since);
+                }
                 break;
             }
         };
@@ -105,6 +109,17 @@ pub(super) async fn serve<H: 'static>(
         // The runtime moves a task about when it makes one and when that ends, so what it moves is a pointer.
         spawn_local(worker.futures.put(stream));
     }
+}
+
+/// A connection ends because of what its client has done, which is no request: a line says so, as HAProxy's does.
+fn log_refused(worker: &Worker, listener: &LocalListener, client: &ClientStreams, since: Instant) {
+    let mut work = worker.scratch.get();
+    let ClientStreams { address, local, facts, .. } = client;
+    session::log::begin(&mut work.log, worker, listener, || *local, *address, since, facts.as_ref());
+    if let Some(record) = work.log.record() {
+        record.refused(0, b"");
+    }
+    session::log::end(&mut work.log, worker, listener);
 }
 
 /// A stream's place. That of its connection is for the first; each beside it may take a connection to a member of its own, and so takes
@@ -227,7 +242,8 @@ async fn serve_stream<H>(
             {
                 let Work { log, out, .. } = &mut *work;
                 if let Some(record) = log.record() {
-                    record.refused(status, out);
+                    // Whom no answer is sent to has none in HAProxy's lines.
+                    record.refused(if malformed.is_some() { 0 } else { status }, out);
                 }
             }
             match malformed {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{decide, exchange::Failure};
 use crate::{
-    http::{Known, RequestView, ResponseEdits, ResponseView, Version},
+    http::{Known, RequestView, ResponseEdits, ResponseView, Version, fill::WEBSOCKET_KEY_LEN},
     logs::{
         Record,
         termination::{Cause, Phase, RequestCookie, ResponseCookie},
@@ -49,7 +49,13 @@ impl Record {
                 + host.len()
                 + target.len()
                 + VERSION;
-            self.bytes_in += (HEAD + line + view.fields().map(size_of_field).sum::<usize>()) as u64;
+            let fields = view.fields().map(size_of_field).sum::<usize>();
+            let added = if view.version() == Version::Http2 {
+                added(view.has(Known::TransferEncoding), view.has(Known::Upgrade))
+            } else {
+                0
+            };
+            self.bytes_in += (HEAD + line + fields - added) as u64;
         }
         if self.needs.request_line {
             let method = view.method_bytes();
@@ -123,15 +129,18 @@ impl Record {
         self.termination.set(Cause::ClientGone, Phase::Connect);
     }
 
-    /// An exchange has failed for good, before a response or while it was relayed.
+    /// An exchange has failed for good, before a response or while it was relayed; or behind a response that is complete, when what
+    /// was left of the request did not come or go.
     pub(super) fn failed(&mut self, failure: Failure) {
         let answered = self.marks.answered.is_some();
-        let phase = if answered { Phase::Data } else { Phase::Headers };
+        // HAProxy meets with the end of a client in one place, however far the exchange has come.
+        let gone = failure == Failure::ClientGone;
+        let phase = if answered || gone { Phase::Data } else { Phase::Headers };
         let (cause, status) = match failure {
             Failure::Unanswered | Failure::NotProcessed | Failure::CutHead => (Cause::ServerGone, 502),
             Failure::BadResponse => (Cause::Proxy, 502),
             Failure::MemberLate => (Cause::ServerLate, 504),
-            Failure::ClientGone => (Cause::ClientGone, 400),
+            Failure::ClientGone => (Cause::ClientGone, -1),
             Failure::ClientLate => (Cause::ClientLate, 408),
             Failure::BadBody => (Cause::Proxy, 400),
             Failure::Cut => (Cause::ServerGone, 502),
@@ -148,7 +157,17 @@ impl Record {
 
 fn size_of_head(view: &ResponseView<'_>) -> u64 {
     let fields = view.fields().map(size_of_field).sum::<usize>();
-    (HEAD + VERSION + "200".len() + view.reason().len() + fields) as u64
+    let added =
+        if view.version() == Version::Http2 { added(view.has(Known::TransferEncoding), false) } else { 0 };
+    (HEAD + VERSION + "200".len() + view.reason().len() + fields - added) as u64
+}
+
+/// The size of what a head of HTTP/2 is given here so that it reads as one of HTTP/1.1: that of a body without a length, and the key
+/// of an extended CONNECT. It may have neither by itself.
+fn added(chunked: bool, upgrade: bool) -> usize {
+    let body = if chunked { "transfer-encoding".len() + "chunked".len() } else { 0 };
+    let key = if upgrade { "sec-websocket-key".len() + WEBSOCKET_KEY_LEN } else { 0 };
+    body + key
 }
 
 /// What says whether the connection stays is none of the message.

@@ -336,8 +336,7 @@ pub(super) fn masked(line: &str, address: SocketAddr) -> String {
         };
         match field.split_once('=') {
             Some(("T", value)) => format!("T={}", times(value)),
-            // HAProxy has no captured version either where it has met an error.
-            Some((name @ ("B" | "cv"), _)) if text.contains("GET /endless") => format!("{name}="),
+            Some((name @ "B", _)) if text.contains("GET /endless") => format!("{name}="),
             _ => field.replace(&format!("fp={}", address.port()), "fp=port"),
         }
     });

@@ -75,7 +75,8 @@ async fn a_switch_to_websocket_without_its_word_is_none() {
             .await;
         }
     }
-    for (path, _) in ANSWERS {
+    // In HAProxy a switch to something else, and 200, are consent to CONNECT as well.
+    for (path, _) in ANSWERS.iter().filter(|(path, _)| !matches!(*path, "/other" | "/no")) {
         compare(&mut pair, &format!("{path} of CONNECT"), 2, async |address| {
             let mut client = Http2Client::connect(address).await;
             // What the server allows is known behind it.

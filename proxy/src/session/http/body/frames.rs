@@ -70,6 +70,8 @@ pub(in crate::session::http) struct FrameRelay {
     finished: bool,
     /// Something was taken from the source.
     touched: bool,
+    /// There is something to send, and no room in the destination's window.
+    full: bool,
     kept: Option<Box<Kept>>,
 }
 
@@ -113,6 +115,7 @@ impl FrameRelay {
             ended: none,
             finished: none,
             touched: false,
+            full: false,
             kept: None,
         }
     }
@@ -143,7 +146,7 @@ impl FrameRelay {
         if let Some(trailers) = kept.trailers.take() {
             self.trailers = Some(trailers);
         }
-        self.finished = false;
+        (self.finished, self.full) = (false, false);
         (self.moved, self.content) = (0, 0);
         true
     }
@@ -184,7 +187,7 @@ impl FrameRelay {
     }
 
     pub(super) fn waits_for_destination(&self) -> bool {
-        !self.text.is_empty() || !self.data.is_empty() || self.ended && !self.finished
+        self.full || !self.text.is_empty() || !self.data.is_empty() || self.ended && !self.finished
     }
 
     pub(super) fn has_trailers(&self) -> bool {
@@ -488,12 +491,14 @@ impl FrameRelay {
     }
 
     fn poll_room(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         to: &mut SendBody,
         wanted: usize,
     ) -> Poll<Result<usize, RelayError>> {
-        to.poll_capacity(cx, wanted).map_err(|_| RelayError::Destination)
+        let room = to.poll_capacity(cx, wanted).map_err(|_| RelayError::Destination);
+        self.full = room.is_pending();
+        room
     }
 
     fn finish(&mut self, to: &mut SendBody) -> Result<(), RelayError> {
