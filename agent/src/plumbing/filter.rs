@@ -3,7 +3,9 @@
 //!
 //! The rules are those of Octavia's own agent (`nftable_utils.py`): answers, what ICMP and DHCP need, and loopback come in by
 //! any interface, and of the rest what the rules of the interface name. A difference: they are in force from the first time
-//! on, and no rules let nothing in.
+//! on, and no rules let nothing in. Another: connections of TCP are not followed, so that there may be more of them than the kernel
+//! has room to follow, and so that it is the same beside datagrams, with whose rules none are. Answers are known by their flags:
+//! only what opens a connection has neither ACK nor RST.
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +31,7 @@ const BEFORE: &str = "    ct state vmap { established : accept, related : accept
     iif lo accept
     ip saddr 127.0.0.0/8 drop
     ip6 saddr ::1 drop
+    tcp flags & (ack | rst) != 0 accept
     icmp type destination-unreachable accept
     icmpv6 type { nd-neighbor-solicit, nd-router-advert, nd-neighbor-advert, packet-too-big, destination-unreachable } accept
     udp sport 67 udp dport 68 accept
@@ -177,6 +180,12 @@ fn text(filters: &Filters) -> String {
         return text;
     }
     let _ = writeln!(text, "table {TABLE} {{");
+    for hook in ["prerouting", "output"] {
+        let _ = writeln!(
+            text,
+            "  chain amphora_{hook} {{\n    type filter hook {hook} priority raw;\n    meta l4proto tcp notrack\n  }}"
+        );
+    }
     let chain = |number: usize| format!("amphora_vip_chain_{number}");
     for (number, rules) in filters.values().enumerate() {
         let _ = writeln!(text, "  chain {} {{", chain(number));
@@ -226,6 +235,8 @@ mod tests {
         .unwrap();
         let text = text(&Filters::from([("eth1".to_owned(), rules.clone())]));
         for line in [
+            "    type filter hook prerouting priority raw;\n    meta l4proto tcp notrack\n",
+            "    tcp flags & (ack | rst) != 0 accept\n",
             "    ip saddr 10.77.0.0/24 tcp dport 80 accept\n",
             "    udp dport 53 accept\n",
             "    ip6 saddr fd77::/64 sctp dport 9 accept\n",

@@ -170,6 +170,25 @@ async fn listeners_of_datagrams_come_and_change_and_go() {
     assert_eq!(driver.does("listeners", json!({})), json!([]));
 }
 
+/// TCP is not followed while there are listeners of datagrams, and the rules for what comes in know answers by flows.
+#[tokio::test]
+async fn what_may_come_in_beside_datagrams_are_answers_and_what_rules_let_in() {
+    let Some((ground, mut driver, lan)) = start().await else { return };
+    update(&mut driver, &with(json!([web(), udp()]), json!([udp_member(1)])));
+    let allow = |port: u16| {
+        json!({"rules": [
+            {"protocol": "TCP", "cidr": "10.77.0.0/24", "port": port}, {"protocol": "UDP", "cidr": "10.77.0.0/24", "port": 53}]})
+    };
+    let comes_in = async || timeout(Duration::from_secs(1), lan.get(80, "/")).await.is_ok();
+    driver.does("rules", allow(80));
+    assert_eq!((lan.members().await, ask(&ground, 53).await), ("1".to_owned(), Some(1)));
+    driver.does("rules", allow(81));
+    assert!(!comes_in().await);
+    assert_eq!(ask(&ground, 53).await, Some(1));
+    driver.does("rules", allow(80));
+    assert!(comes_in().await);
+}
+
 #[tokio::test]
 async fn monitors_limits_and_pools_of_two_listeners() {
     let Some((ground, mut driver, lan)) = start().await else { return };
