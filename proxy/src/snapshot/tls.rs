@@ -11,6 +11,7 @@ use amphora_model::{
 
 use crate::tls::{
     ClientContext, Material, MaterialError, NoMaterial, Pem, Seal, ServerContext, TicketKeys, TlsFault,
+    TlsRemark,
 };
 
 /// What TLS takes beside the document.
@@ -152,8 +153,9 @@ fn at(path: &str, faults: Vec<TlsFault>) -> Vec<Fault> {
     faults.into_iter().map(fault).collect()
 }
 
-fn note(remarks: &mut Vec<Remark>, path: &str, texts: &[String]) {
-    remarks.extend(texts.iter().map(|text| Remark { path: path.to_owned(), text: text.clone() }));
+fn note(remarks: &mut Vec<Remark>, path: &str, of_tls: &[TlsRemark]) {
+    let remark = |of: &TlsRemark| Remark { path: format!("{path}.{}", of.field), text: of.text.clone() };
+    remarks.extend(of_tls.iter().map(remark));
 }
 
 /// Material that was read once, so that what is compiled is what the digest is of.

@@ -11,7 +11,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::openssl_names;
+use super::{TlsRemark, openssl_names};
 
 /// What a listener or a pool offers.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,12 +20,15 @@ pub(super) struct Offer {
     pub(super) suites: Vec<SupportedCipherSuite>,
     /// At least one.
     pub(super) versions: Vec<&'static SupportedProtocolVersion>,
-    /// What the document asks for that is left out, a sentence each.
-    pub(super) remarks: Vec<String>,
+    /// What the document asks for that is left out.
+    pub(super) remarks: Vec<TlsRemark>,
 }
 
 /// Why nothing can be offered: the field of the document, and the reason.
 pub(super) type Refused = (&'static str, String);
+
+const VERSIONS: &str = "tls_versions";
+const CIPHERS: &str = "tls_ciphers";
 
 /// A suite of TLS 1.2 that is here, and what ciphers(1) finds it by.
 struct Known {
@@ -116,15 +119,16 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
     if !tls12 && !tls13 {
         let reason =
             format!("none of these can be honoured: {}; there are TLSv1.2 and TLSv1.3", old.join(", "));
-        return Err(("tls_versions", reason));
+        return Err((VERSIONS, reason));
     }
     let mut remarks = Vec::new();
+    let mut remark = |field, text: String| remarks.push(TlsRemark::new(field, text));
     if !old.is_empty() {
-        remarks.push(format!("tls_versions: {} is not offered, TLSv1.2 and later are", old.join(", ")));
+        remark(VERSIONS, format!("{} not offered, TLSv1.2 and later are", are(&old)));
     }
 
-    let list = List::read(settings.ciphers.as_deref().unwrap_or(DEFAULT))
-        .map_err(|reason| ("tls_ciphers", reason))?;
+    let list =
+        List::read(settings.ciphers.as_deref().unwrap_or(DEFAULT)).map_err(|reason| (CIPHERS, reason))?;
     // What is said of a version that is not offered says nothing.
     let asked12 = tls12 && list.names_tls12;
     let asked13 = tls13 && list.names_tls13;
@@ -148,13 +152,13 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
             format!("none of these can be honoured: {}", names.join(", "))
         };
         let there = "there are ECDHE with AES-GCM or CHACHA20-POLY1305, and TLS_* with the same";
-        return Err(("tls_ciphers", format!("{what}; {there}")));
+        return Err((CIPHERS, format!("{what}; {there}")));
     }
     for (nothing, enabled, version) in
         [(nothing12, &mut tls12, "TLSv1.2"), (nothing13, &mut tls13, "TLSv1.3")]
     {
         if nothing {
-            remarks.push(format!("tls_ciphers: {version} is not offered, none of its ciphers is here"));
+            remark(CIPHERS, format!("{version} is not offered, none of its ciphers is here"));
             *enabled = false;
         }
     }
@@ -164,15 +168,15 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
         !twin.is_some_and(|twin| list.tls12.iter().any(|known| known.name == twin))
     });
     if !missing.is_empty() {
-        remarks.push(format!("tls_ciphers: {} not offered", are(&missing)));
+        remark(CIPHERS, format!("{} not offered", are(&missing)));
     }
     if let Some(level) = list.level.filter(|level| *level != LEVEL) {
-        remarks.push(format!(
-            "tls_ciphers: @SECLEVEL={level} is for ciphers alone, keys and certificates are judged at {LEVEL}"
-        ));
+        let text =
+            format!("@SECLEVEL={level} is for ciphers alone, keys and certificates are judged at {LEVEL}");
+        remark(CIPHERS, text);
     }
     if !unknown.is_empty() {
-        remarks.push(format!("tls_ciphers: {} not known", are(&unknown)));
+        remark(CIPHERS, format!("{} not known", are(&unknown)));
     }
 
     let mut offer = Offer { suites: Vec::new(), versions: Vec::new(), remarks };

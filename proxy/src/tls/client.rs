@@ -14,7 +14,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
-    Material, Seal, TlsFault, VerifyError, authorities, certificate, ciphers, groups, identity, provider,
+    Material, Seal, TlsFault, TlsRemark, VerifyError, authorities, certificate, ciphers, groups, identity,
+    provider,
     sessions::Sessions,
     unverified,
     verify::{Authorities, Purpose, handshake_schemes, verify_handshake},
@@ -25,7 +26,7 @@ use super::{
 pub struct ClientContext {
     config: Arc<ClientConfig>,
     identity: [u8; 32],
-    remarks: Vec<String>,
+    remarks: Vec<TlsRemark>,
 }
 
 impl fmt::Debug for ClientContext {
@@ -93,8 +94,8 @@ impl ClientContext {
         &self.identity
     }
 
-    /// What the document asks for that is left out, a sentence each, for the status.
-    pub fn remarks(&self) -> &[String] {
+    /// What the document asks for that is left out, for the status.
+    pub fn remarks(&self) -> &[TlsRemark] {
         &self.remarks
     }
 }

@@ -77,6 +77,22 @@ impl TlsFault {
     }
 }
 
+/// What is honoured in part: a field of the listener or pool, and what of it is left out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {text}")]
+pub struct TlsRemark {
+    /// Octavia's name of the field.
+    pub field: &'static str,
+    /// What is left out, for a human.
+    pub text: String,
+}
+
+impl TlsRemark {
+    fn new(field: &'static str, text: impl Into<String>) -> Self {
+        Self { field, text: text.into() }
+    }
+}
+
 fn provider(offer: &Offer, groups: &[&'static dyn SupportedKxGroup]) -> CryptoProvider {
     CryptoProvider {
         cipher_suites: offer.suites.clone(),

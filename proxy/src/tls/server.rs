@@ -15,7 +15,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{
-    Material, Seal, TicketKeys, TlsFault, authorities, certificate,
+    Material, Seal, TicketKeys, TlsFault, TlsRemark, authorities, certificate,
     ciphers::{self, Offer},
     groups, provider,
     sni::Certificates,
@@ -32,7 +32,7 @@ pub struct ServerContext {
     /// Whether TLS 1.3 is offered.
     newest: bool,
     identity: [u8; 32],
-    remarks: Vec<String>,
+    remarks: Vec<TlsRemark>,
 }
 
 impl fmt::Debug for ServerContext {
@@ -162,8 +162,8 @@ impl ServerContext {
         &self.identity
     }
 
-    /// What the document asks for that is left out, a sentence each, for the status.
-    pub fn remarks(&self) -> &[String] {
+    /// What the document asks for that is left out, for the status.
+    pub fn remarks(&self) -> &[TlsRemark] {
         &self.remarks
     }
 }
