@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use amphora_ipc::proxy::Remark;
 use amphora_model::{
     CheckState, HealthCheck, L7Action, Listener, ListenerId, LoadBalancer, Member, MemberId, Pool, PoolId,
 };
@@ -35,6 +36,9 @@ pub enum OperatingStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct StatusTree {
     statuses: Statuses,
+    /// Beside the tree, in which Octavia has no place for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remarks: Vec<Remark>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -185,8 +189,8 @@ fn monitored(pool: &Pool) -> bool {
     pool.health_monitor.as_ref().is_some_and(|monitor| monitor.admin_state_up)
 }
 
-/// The whole tree.
-pub fn tree(model: &LoadBalancer, heartbeat: &Message) -> StatusTree {
+/// The whole tree, and what of the load balancer is honoured in part.
+pub fn tree(model: &LoadBalancer, heartbeat: &Message, remarks: Vec<Remark>) -> StatusTree {
     let all = operating_statuses(model, heartbeat);
     let pools = |wanted: &BTreeSet<PoolId>| {
         model
@@ -208,6 +212,7 @@ pub fn tree(model: &LoadBalancer, heartbeat: &Message) -> StatusTree {
                 pools: model.pools.iter().map(|pool| pool_node(pool, &all)).collect(),
             },
         },
+        remarks,
     }
 }
 
@@ -448,8 +453,9 @@ json.dump(out, sys.stdout)
     #[test]
     fn the_tree_has_octavias_shape() {
         let model = fixture::load_balancer();
-        let tree =
-            serde_json::to_value(tree(&model, &report::statuses(&fixture::stats(), Some(&model)))).unwrap();
+        let heartbeat = report::statuses(&fixture::stats(), Some(&model));
+        let of = |remarks| serde_json::to_value(tree(&model, &heartbeat, remarks)).unwrap();
+        let tree = of(Vec::new());
         let lb = &tree["statuses"]["loadbalancer"];
         assert_eq!(lb["id"], "10000000-0000-4000-8000-000000000001");
         assert_eq!(lb["provisioning_status"], "ACTIVE");
@@ -462,5 +468,13 @@ json.dump(out, sys.stdout)
             })
         );
         assert!(lb["listeners"][0]["pools"][0].get("health_monitor").is_none());
+        assert!(tree.get("remarks").is_none());
+        let remark = Remark { path: "loadbalancer.x".to_owned(), text: "is left out".to_owned() };
+        let remarked = of(vec![remark]);
+        assert_eq!(
+            remarked["remarks"],
+            serde_json::json!([{"path": "loadbalancer.x", "text": "is left out"}])
+        );
+        assert_eq!(remarked["statuses"], tree["statuses"]);
     }
 }

@@ -25,6 +25,7 @@ pub mod document;
 pub mod error;
 pub mod judge;
 pub mod peers_view;
+mod remarks;
 mod replay;
 mod runtime;
 mod style;

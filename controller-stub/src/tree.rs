@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::style::{Colour, Style};
+use crate::{
+    remarks,
+    style::{Colour, Style},
+};
 
 /// The parts of a status document, in the order in which they are drawn, and the word for each.
 const PARTS: [(&str, &str); 6] = [
@@ -32,7 +35,11 @@ pub fn draw(out: &mut String, status: &Value, style: Style) -> fmt::Result {
         pools.retain(|pool| !shown.contains(&id(pool)));
     }
     line(out, "", "load balancer", &lb, style)?;
-    children(out, &lb, "", style)
+    children(out, &lb, "", style)?;
+    for remark in remarks::of(status) {
+        writeln!(out, "{} {remark}", style.paint(Colour::Yellow, "in part"))?;
+    }
+    Ok(())
 }
 
 fn list<'a>(node: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
@@ -116,7 +123,8 @@ mod tests {
                         {"id": "A", "address": "10.0.0.1", "protocol_port": 80, "operating_status": "ONLINE"},
                         {"id": "B", "address": "fd00::1", "protocol_port": 80, "operating_status": "ERROR"}]}],
                 "l7policies": [{"id": "Y", "action": "REJECT", "rules": [{"id": "R", "type": "PATH"}]}]}],
-            "pools": [{"id": "P", "name": "web"}, {"id": "Q", "name": "unused"}]}}});
+            "pools": [{"id": "P", "name": "web"}, {"id": "Q", "name": "unused"}]}},
+            "remarks": [{"path": "loadbalancer.listeners[X].tls_ciphers", "text": "DES is not known"}, {"path": "x"}]});
         let mut out = String::new();
         draw(&mut out, &status, Style::PLAIN).unwrap();
         assert_eq!(
@@ -129,7 +137,8 @@ mod tests {
              │  │  └─ member B [fd00::1]:80 ERROR\n\
              │  └─ l7policy Y REJECT\n\
              │     └─ rule R PATH\n\
-             └─ pool unused Q\n"
+             └─ pool unused Q\n\
+             in part loadbalancer.listeners[X].tls_ciphers: DES is not known\n"
         );
         let mut painted = String::new();
         draw(&mut painted, &status, Style::COLOURED).unwrap();

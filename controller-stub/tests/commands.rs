@@ -162,6 +162,12 @@ fn what_is_honoured_in_part_is_told() {
         err(&applied),
         format!("{}: loadbalancer.listeners[x].tls_ciphers: leaves out DES\n", setup.url())
     );
+    assert_eq!(
+        out(&setup.run(&["status", "--tree"])),
+        format!(
+            "load balancer shop ONLINE {LB}\nin part loadbalancer.listeners[x].tls_ciphers: leaves out DES\n"
+        )
+    );
     assert_eq!(err(&setup.run(&["apply", &setup.file("b.yaml", &yaml(80, 1))])), "");
 }
 

@@ -212,8 +212,11 @@ impl Api {
             }
             (Resource::Status(id), _) => {
                 let model = self.model(id)?;
-                let stats = self.amphora.proxy().stats().await?;
-                Ok(ok(&status::tree(&model, &report::statuses(&stats, Some(&model)))))
+                let proxy = self.amphora.proxy();
+                let (stats, info) = tokio::try_join!(proxy.stats(), proxy.info())?;
+                // Of what runs, which is another in the middle of a change.
+                let remarks = if info.loadbalancer == Some(id) { info.remarks } else { Vec::new() };
+                Ok(ok(&status::tree(&model, &report::statuses(&stats, Some(&model)), remarks)))
             }
             (Resource::Stats(id), _) => {
                 let model = self.model(id)?;

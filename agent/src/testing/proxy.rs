@@ -5,7 +5,7 @@ use std::{
 
 use amphora_ipc::{
     PeersConfig,
-    proxy::{Applied, Checked, Info, Peers, PeersState, Refusal, Stats, Summary},
+    proxy::{Applied, Checked, Info, Peers, PeersState, Refusal, Remark, Stats, Summary},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -38,6 +38,7 @@ struct State {
     document: Option<Bytes>,
     stats: Stats,
     applied: Vec<Bytes>,
+    remarks: Vec<Remark>,
     peers: Option<Bytes>,
 }
 
@@ -62,6 +63,7 @@ impl FakeProxy {
             document: None,
             stats: Stats::default(),
             applied: Vec::new(),
+            remarks: Vec::new(),
             peers: None,
         };
         Self { socket: FakeSocket::new(directory.join("proxy.sock"), state) }
@@ -124,6 +126,11 @@ impl FakeProxy {
         self.socket.state().applied.len()
     }
 
+    /// What every document is honoured in part in.
+    pub(crate) fn remark(&self, remarks: Vec<Remark>) {
+        self.socket.state().remarks = remarks;
+    }
+
     pub(crate) fn set_stats(&self, change: impl FnOnce(&mut Stats)) {
         change(&mut self.socket.state().stats);
     }
@@ -160,10 +167,8 @@ impl Fake for State {
                     if mood == Mood::BreakingOff {
                         return Err(std::io::ErrorKind::BrokenPipe.into());
                     }
-                    json(
-                        StatusCode::OK,
-                        &Applied { generation: state.generation, changed, remarks: Vec::new() },
-                    )
+                    let remarks = state.remarks.clone();
+                    json(StatusCode::OK, &Applied { generation: state.generation, changed, remarks })
                 }
             },
             (&Method::PUT, "/check") => match mood {
@@ -216,7 +221,7 @@ impl Fake for State {
                     uptime_ms: 1,
                     loadbalancer: model.map(|model| model.id),
                     generation: state.generation,
-                    remarks: Vec::new(),
+                    remarks: state.remarks.clone(),
                 };
                 json(StatusCode::OK, &info)
             }

@@ -14,7 +14,7 @@ use crate::{
     document::Document,
     error::{Error, Result},
     judge::Judged,
-    peers_view,
+    peers_view, remarks,
     style::{Colour, Style},
     tree, vrrp_view,
 };
@@ -73,12 +73,12 @@ async fn apply_to(
 ) -> Result<()> {
     let before = client.get(document.id).await?;
     // What the amphora says before and after is compared, so that a default it fills in is no difference.
-    let mut remarks = Vec::new();
+    let mut told = Vec::new();
     let after = if dry_run {
         Some(document.body.clone())
     } else {
         let applied = client.put(document.id, &document.body).await?;
-        remarks.extend(applied["remarks"].as_array().into_iter().flatten().filter_map(remark));
+        told.extend(remarks::of(&applied));
         client.get(document.id).await?
     };
     let changes = diff(before.as_ref(), after.as_ref());
@@ -96,15 +96,10 @@ async fn apply_to(
         };
         writeln!(out, "  {}", style.paint(colour, change))?;
     }
-    for remark in remarks {
+    for remark in told {
         complain(format_args!("{}: {remark}", client.endpoint()));
     }
     Ok(())
-}
-
-/// What the amphora honours in part, with its place.
-fn remark(remark: &Value) -> Option<String> {
-    Some(format!("{}: {}", remark["path"].as_str()?, remark["text"].as_str()?))
 }
 
 /// Removes the load balancer from every amphora.

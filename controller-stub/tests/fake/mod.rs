@@ -238,6 +238,13 @@ fn peers(state: &mut State, method: &Method, body: Value) -> (u16, Value) {
     (200, json!({"changed": changed, "status": status}))
 }
 
+/// What of a document is honoured in part.
+fn remarks(document: &Value) -> Value {
+    let ciphers = document.pointer("/loadbalancer/listeners/0/tls_ciphers").is_some();
+    let remark = json!({"path": "loadbalancer.listeners[x].tls_ciphers", "text": "leaves out DES"});
+    if ciphers { json!([remark]) } else { json!([]) }
+}
+
 fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, Value) {
     let refusal =
         |status: u16, message: &str| (status, json!({"code": status, "message": message, "faults": []}));
@@ -256,10 +263,8 @@ fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, V
                 json!({"path": "loadbalancer.listeners[0].protocol_port", "reason": "must be 1 to 65535"});
             return (400, json!({"code": 400, "message": "the document has 1 fault", "faults": [fault]}));
         }
-        let ciphers = body.pointer("/loadbalancer/listeners/0/tls_ciphers").is_some();
+        let remarks = remarks(&body);
         state.documents.insert(id.to_owned(), body);
-        let remark = json!({"path": "loadbalancer.listeners[x].tls_ciphers", "text": "leaves out DES"});
-        let remarks = if ciphers { json!([remark]) } else { json!([]) };
         return (200, json!({"changed": true, "remarks": remarks}));
     }
     if !state.documents.contains_key(id) {
@@ -271,7 +276,7 @@ fn route(state: &mut State, method: &Method, path: &str, body: Value) -> (u16, V
         (&Method::GET, "status") => (
             200,
             json!({"statuses": {"loadbalancer": {"id": id, "name": "shop", "operating_status": "ONLINE",
-                "pools": state.pools}}}),
+                "pools": state.pools}}, "remarks": remarks(&state.documents[id])}),
         ),
         (&Method::GET, "stats") => (
             200,

@@ -53,7 +53,7 @@ pub struct Checked {
 }
 
 /// Something in a document that is honoured in part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Remark {
     /// Where it stands, as in a [`Fault`].
     pub path: String,

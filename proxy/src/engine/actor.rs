@@ -1,7 +1,7 @@
 //! The task that owns what runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     pin::Pin,
     sync::{
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_ipc::proxy::{Applied, Checked, ProcessStats, Refusal};
+use amphora_ipc::proxy::{Applied, Checked, ProcessStats, Refusal, Remark};
 use amphora_model::{Binding, PoolId};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -513,6 +513,12 @@ fn tell_of(before: &Snapshot, present: &Snapshot) {
         Differences::between(before.model.as_deref(), Some(model));
     let loadbalancer = model.id;
     tracing::info!(generation, %loadbalancer, %listeners, %pools, %members, "applied");
+    // Those that are there for longer were told of when they came.
+    let known: HashSet<&Remark> = before.remarks().iter().collect();
+    for remark in present.remarks().iter().filter(|remark| !known.contains(remark)) {
+        let Remark { path, text } = remark;
+        tracing::warn!(target: amphora_logging::EACH, %path, %text, "honoured in part");
+    }
 }
 
 /// What the pools remember of their clients.

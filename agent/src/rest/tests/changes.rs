@@ -347,6 +347,12 @@ async fn status_and_statistics_have_octavias_shape() {
     });
     let status = agent.get(&format!("{}/status", lb())).await.json();
     assert_eq!(status["statuses"]["loadbalancer"]["operating_status"], "ONLINE");
+    assert_eq!(status.as_object().unwrap().len(), 1);
+    let remark = json!({"path": "loadbalancer.listeners[x].tls_ciphers", "text": "DES is not offered"});
+    agent.proxy.remark(serde_json::from_value(json!([remark])).unwrap());
+    let remarked = agent.get(&format!("{}/status", lb())).await.json();
+    assert_eq!(remarked["remarks"], json!([remark]));
+    assert_eq!(remarked["statuses"], status["statuses"]);
     let stats = agent.get(&format!("{}/stats", lb())).await.json();
     assert_eq!(
         stats["stats"],
