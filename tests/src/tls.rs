@@ -66,7 +66,17 @@ impl Certificates {
         self.issue_for(id, Vec::new(), names);
     }
 
+    /// The same as [`issue`](Self::issue) with a key for RSA.
+    pub fn issue_rsa(&self, id: &str, hosts: &[&str]) {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        self.issue_with(id, hosts.iter().map(|&host| host.to_owned()).collect(), &hosts[..1], &key);
+    }
+
     fn issue_for(&self, id: &str, hosts: Vec<String>, names: &[&str]) {
+        self.issue_with(id, hosts, names, &key());
+    }
+
+    fn issue_with(&self, id: &str, hosts: Vec<String>, names: &[&str], key: &KeyPair) {
         let mut parameters = CertificateParams::new(hosts).unwrap();
         parameters.distinguished_name = DistinguishedName::new();
         // A type that is there already is replaced, unless it goes by another name.
@@ -77,8 +87,7 @@ impl Certificates {
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
         self.serials.lock().unwrap().insert(id.to_owned(), serial);
         parameters.serial_number = Some(serial.into());
-        let key = key();
-        let certificate = parameters.signed_by(&key, &self.authority).unwrap();
+        let certificate = parameters.signed_by(key, &self.authority).unwrap();
         self.put(id, &(certificate.pem() + &key.serialize_pem()));
     }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use amphora_bundle::{Bundle, Description, Kind};
-use amphora_ipc::proxy::{Fault, Refusal};
+use amphora_ipc::proxy::{Fault, Refusal, Remark};
 use amphora_model::{CertificateId, CertificateRole, CertificateUse, LoadBalancer};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
@@ -88,6 +88,9 @@ pub struct CertificateChanged {
     pub changed: bool,
     /// Whether the load balancer that names it runs with it; false when none does, or it still lacks another certificate.
     pub serving: bool,
+    /// What of that load balancer is honoured in part now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
 }
 
 impl Certificates {
@@ -222,10 +225,16 @@ impl Amphora {
             let lacks = |model: &Arc<LoadBalancer>| certificates.missing(model).is_err();
             // What lacks another certificate does not run: there is nothing that this could break.
             let serving = used && !model.as_ref().is_some_and(lacks);
-            if serving && let Err(error) = this.take_up(&mut state).await {
-                state.unsettled.insert(id, Verdict::Refused(staged));
-                this.settle(&mut state).await?;
-                return Err(error);
+            let mut remarks = Vec::new();
+            if serving {
+                match this.take_up(&mut state).await {
+                    Ok(told) => remarks = told,
+                    Err(error) => {
+                        state.unsettled.insert(id, Verdict::Refused(staged));
+                        this.settle(&mut state).await?;
+                        return Err(error);
+                    }
+                }
             }
             this.certificates.send_replace(certificates);
             if staged == Staged::Replaced {
@@ -233,20 +242,20 @@ impl Amphora {
                 // It is stored and served: that what was before it stays for now changes neither, and is tried again.
                 let _ = this.settle(&mut state).await;
             }
-            Ok(CertificateChanged { changed: staged != Staged::Unchanged, serving })
+            Ok(CertificateChanged { changed: staged != Staged::Unchanged, serving, remarks })
         })
         .await
     }
 
-    /// Gives the proxy the present document again, so that it reads the certificates anew.
-    async fn take_up(self: &Arc<Self>, state: &mut super::State) -> Result<(), ChangeError> {
-        let Some(document) = self.keeper.read(Slot::Current).await? else { return Ok(()) };
+    /// Gives the proxy the present document again, so that it reads the certificates anew; what is honoured in part then.
+    async fn take_up(self: &Arc<Self>, state: &mut super::State) -> Result<Vec<Remark>, ChangeError> {
+        let Some(document) = self.keeper.read(Slot::Current).await? else { return Ok(Vec::new()) };
         match self.proxy.apply(document).await {
             Ok(applied) => {
                 if let Some(converged) = &mut state.converged {
                     converged.generation = applied.generation;
                 }
-                Ok(())
+                Ok(applied.remarks)
             }
             Err(error) => {
                 if !error.is_refused() && !error.is_not_running() {

@@ -10,10 +10,11 @@ use std::{
 use amphora_model::CertificateId;
 use serde_json::Value;
 
-use super::Outcome;
+use super::{Outcome, complain};
 use crate::{
     client::{Client, Credential},
     error::{Error, Result},
+    remarks,
 };
 
 /// The longest password, with its line end.
@@ -79,7 +80,9 @@ pub(crate) async fn put(
             let answer = client.put_certificate(id, credential).await?;
             let changed = if answer["changed"] == true { "changed" } else { "is as it was" };
             let serving = if answer["serving"] == true { ", and is served" } else { "" };
-            Ok(writeln!(out, "{}: {id} {changed}{serving}", client.endpoint())?)
+            writeln!(out, "{}: {id} {changed}{serving}", client.endpoint())?;
+            remarks::of(&answer).for_each(|remark| complain(format_args!("{}: {remark}", client.endpoint())));
+            Ok(())
         };
         let result = result.await;
         let refused = matches!(result, Err(Error::Refused { .. }));

@@ -12,6 +12,12 @@ fn certificates_are_brought_shown_listed_and_deleted() {
         out(&setup.run(&["certificate", "put", "web", &pem])),
         format!("{}: web is as it was\n", setup.url())
     );
+    let document = yaml(443, 1).replace("protocol: HTTP\n", "tls_ciphers: DES\n    protocol: HTTP\n");
+    setup.run(&["apply", &setup.file("a.yaml", &document)]);
+    assert_eq!(
+        err(&setup.run(&["certificate", "put", "web", &pem])),
+        format!("{}: loadbalancer.listeners[x].tls_ciphers: leaves out DES\n", setup.url())
+    );
     let kept = |id: &str| setup.agent.state.lock().unwrap().certificates.get(id).cloned();
     let text = "-----BEGIN CERTIFICATE-----\n".as_bytes().to_vec();
     assert_eq!(kept("web"), Some(("application/x-pem-file".to_owned(), None, text)));

@@ -195,7 +195,8 @@ fn certificates(
         }
         Method::PUT => {
             let changed = state.certificates.insert(id.to_owned(), body.clone()) != Some(body);
-            (200, json!({"changed": changed, "serving": changed}))
+            let remarks = state.documents.values().next().map(remarks);
+            (200, json!({"changed": changed, "serving": changed, "remarks": remarks}))
         }
         _ if !state.certificates.contains_key(id) => {
             (404, json!({"code": "certificate_not_found", "message": "no such certificate"}))

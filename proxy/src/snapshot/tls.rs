@@ -43,11 +43,39 @@ struct Made<Tls, T> {
     tls: Tls,
     material: [u8; 32],
     context: Arc<T>,
+    remarks: Arc<[TlsRemark]>,
+}
+
+/// A context, whichever.
+trait Context {
+    fn identity(&self) -> &[u8; 32];
+    fn remarks(&self) -> &[TlsRemark];
+}
+
+impl Context for ServerContext {
+    fn identity(&self) -> &[u8; 32] {
+        self.identity()
+    }
+
+    fn remarks(&self) -> &[TlsRemark] {
+        self.remarks()
+    }
+}
+
+impl Context for ClientContext {
+    fn identity(&self) -> &[u8; 32] {
+        self.identity()
+    }
+
+    fn remarks(&self) -> &[TlsRemark] {
+        self.remarks()
+    }
 }
 
 impl<Tls: Clone, T> Clone for Made<Tls, T> {
     fn clone(&self) -> Self {
-        Self { tls: self.tls.clone(), material: self.material, context: Arc::clone(&self.context) }
+        let (context, remarks) = (Arc::clone(&self.context), Arc::clone(&self.remarks));
+        Self { tls: self.tls.clone(), material: self.material, context, remarks }
     }
 }
 
@@ -85,9 +113,8 @@ impl<'a> Maker<'a> {
         let read = ReadAhead::of(&*self.source.material, ids);
         let compile = || ServerContext::compile(listener.id, tls, &read, &self.source.keys);
         let known = self.before.servers.get(&listener.id);
-        let made = make(known, tls, read.digest, ServerContext::identity, compile)
-            .map_err(|faults| at(&path, faults))?;
-        note(&mut self.remarks, &path, made.context.remarks());
+        let made = make(known, tls, read.digest, compile).map_err(|faults| at(&path, faults))?;
+        note(&mut self.remarks, &path, &made.remarks);
         let context = Arc::clone(&made.context);
         self.made.servers.insert(listener.id, made);
         Ok(Some(context))
@@ -101,9 +128,8 @@ impl<'a> Maker<'a> {
         let read = ReadAhead::of(&*self.source.material, ids);
         let compile = || ClientContext::compile(tls, &read);
         let known = self.before.clients.get(&pool.id);
-        let made = make(known, tls, read.digest, ClientContext::identity, compile)
-            .map_err(|faults| at(&path, faults))?;
-        note(&mut self.remarks, &path, made.context.remarks());
+        let made = make(known, tls, read.digest, compile).map_err(|faults| at(&path, faults))?;
+        note(&mut self.remarks, &path, &made.remarks);
         let context = Arc::clone(&made.context);
         self.made.clients.insert(pool.id, made);
         Ok(Some(context))
@@ -126,11 +152,10 @@ fn of_http1(settings: &TlsSettings) -> Result<TlsSettings, Vec<TlsFault>> {
 }
 
 /// The context that is known, when it is made of the same.
-fn make<Tls: Clone + PartialEq, T>(
+fn make<Tls: Clone + PartialEq, T: Context>(
     known: Option<&Made<Tls, T>>,
     tls: &Tls,
     material: [u8; 32],
-    identity: fn(&T) -> &[u8; 32],
     compile: impl FnOnce() -> Result<T, Vec<TlsFault>>,
 ) -> Result<Made<Tls, T>, Vec<TlsFault>> {
     if let Some(known) = known
@@ -140,12 +165,13 @@ fn make<Tls: Clone + PartialEq, T>(
         return Ok(known.clone());
     }
     let context = compile()?;
+    let remarks = context.remarks().into();
     let context = match known {
         // Of the same after all: what it names has another id and the same content, for instance.
-        Some(known) if identity(&known.context) == identity(&context) => Arc::clone(&known.context),
+        Some(known) if known.context.identity() == context.identity() => Arc::clone(&known.context),
         _ => Arc::new(context),
     };
-    Ok(Made { tls: tls.clone(), material, context })
+    Ok(Made { tls: tls.clone(), material, context, remarks })
 }
 
 fn at(path: &str, faults: Vec<TlsFault>) -> Vec<Fault> {

@@ -4,7 +4,7 @@
 //! and all the others, which are read as ciphers(1) of OpenSSL 3.0 says (HAProxy `ciphers`). A half that is empty is the
 //! default of its version. Order counts: the server's preference decides.
 
-use amphora_model::{TlsSettings, TlsVersion};
+use amphora_model::{CertificateId, TlsSettings, TlsVersion};
 use rustls::{
     SupportedCipherSuite, SupportedProtocolVersion,
     crypto::aws_lc_rs::cipher_suite as suites,
@@ -142,6 +142,13 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
     if asked13 {
         missing.extend(&list.missing13);
     }
+    for (only, named, version) in
+        [(tls12 && !tls13, list.names_tls12, "TLSv1.2"), (tls13 && !tls12, list.names_tls13, "TLSv1.3")]
+    {
+        if only && !named {
+            remark(CIPHERS, format!("none is one of {version}, which has its default"));
+        }
+    }
     // Refused: nothing of what is asked for is here, or one version alone is to be and has none.
     let something = (asked12 && !nothing12) || (asked13 && !nothing13);
     if (nothing12 || nothing13) && !something {
@@ -197,6 +204,31 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
         }
     }
     Ok(offer)
+}
+
+/// Names of certificates in one remark.
+const MOST_NAMED: usize = 8;
+
+/// That clients which are shown these certificates have no cipher of TLS 1.2 for them.
+pub(super) fn of_no_use<'a>(
+    certificates: impl Iterator<Item = &'a CertificateId>,
+    offer: &Offer,
+) -> Option<TlsRemark> {
+    let mut names: Vec<&str> = certificates.map(CertificateId::as_str).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let further = names.len().saturating_sub(MOST_NAMED);
+    names.truncate(MOST_NAMED);
+    let further = if further > 0 { format!(" and {further} more") } else { String::new() };
+    let rsa = |suite: &SupportedCipherSuite| KNOWN.iter().any(|known| known.rsa && known.suite == *suite);
+    let keys = if offer.suites.iter().any(rsa) { "RSA" } else { "ECDSA" };
+    let served =
+        if offer.versions.contains(&&TLS13) { "is served with TLSv1.3 alone" } else { "is not served" };
+    Some(TlsRemark::new(
+        CIPHERS,
+        format!("those of TLSv1.2 are for {keys} keys: who is shown {}{further} {served}", names.join(", ")),
+    ))
 }
 
 fn are(names: &[&str]) -> String {

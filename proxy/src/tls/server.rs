@@ -82,10 +82,11 @@ impl ServerContext {
         seal.add(&scope);
         seal.add(format!("{:?}", tls.settings).as_bytes());
         let default = ("default_tls_container_ref", &tls.certificate);
-        let named =
-            std::iter::once(default).chain(tls.sni_certificates.iter().map(|id| ("sni_container_refs", id)));
-        let identities: Vec<_> = named
-            .filter_map(|(field, id)| certificate(material, (field, id), &mut seal).map_err(&mut note).ok())
+        let named = || {
+            std::iter::once(default).chain(tls.sni_certificates.iter().map(|id| ("sni_container_refs", id)))
+        };
+        let identities: Vec<_> = named()
+            .filter_map(|named| certificate(material, named, &mut seal).map_err(&mut note).ok())
             .collect();
         let (Some(offer), true, Some((default, others))) =
             (offer, faults.is_empty(), identities.split_first())
@@ -102,6 +103,13 @@ impl ServerContext {
             }
         };
         let certificates = Arc::new(Certificates::new(Arc::clone(default), others, &offer.suites));
+        let unusable = certificates.without_suite();
+        let unusable = named()
+            .zip(&identities)
+            .filter(|(_, key)| unusable.contains(&Arc::as_ptr(key)))
+            .map(|((_, id), _)| id);
+        let mut remarks = offer.remarks.clone();
+        remarks.extend(ciphers::of_no_use(unusable, &offer));
         let tickets = Arc::new(Tickets::new(Arc::clone(keys), scope, lifetime));
         let configs = |offer: &Offer| -> Result<Configs, Vec<TlsFault>> {
             let provider = Arc::new(provider(offer, groups::TO_CLIENTS));
@@ -125,7 +133,7 @@ impl ServerContext {
         let chacha =
             if suites == offer.suites { usual.clone() } else { configs(&Offer { suites, ..offer.clone() })? };
         let newest = offer.versions.contains(&&TLS13);
-        Ok(Self { usual, chacha, newest, identity: seal.finish(), remarks: offer.remarks })
+        Ok(Self { usual, chacha, newest, identity: seal.finish(), remarks })
     }
 
     /// A connection with a client that has not said anything yet.

@@ -1,6 +1,9 @@
 //! Which certificate a client is shown.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use rustls::{
     CipherSuite, SignatureScheme, SupportedCipherSuite,
@@ -93,7 +96,27 @@ impl Certificates {
         common(ecdsa) || !common(rsa)
     }
 
-    fn find(&self, name: &str, hello: &ClientHello<'_>) -> Option<&Arc<CertifiedKey>> {
+    /// Those that a client of TLS 1.2 may be shown, and be able to do nothing with whatever it offers: no suite is for their key,
+    /// and of another kind there is none for a host of theirs. That comes about when suites are for one kind of keys alone.
+    pub(super) fn without_suite(&self) -> HashSet<*const CertifiedKey> {
+        let [ecdsa, rsa] = &self.suites;
+        if ecdsa.is_empty() == rsa.is_empty() {
+            return HashSet::new();
+        }
+        let has_suite = |key: &CertifiedKey| (kind(key) == KeyKind::Rsa) == ecdsa.is_empty();
+        let offered = if ecdsa.is_empty() { rsa } else { ecdsa };
+        let wildcards = self.wildcard.keys().map(|suffix| format!("*{suffix}"));
+        let hosts = self.exact.keys().map(|host| host.to_string()).chain(wildcards);
+        let shown = hosts.filter_map(|host| self.find(&host, offered, |_| true));
+        [&self.default].into_iter().chain(shown).filter(|key| !has_suite(key)).map(Arc::as_ptr).collect()
+    }
+
+    fn find(
+        &self,
+        name: &str,
+        offered: &[CipherSuite],
+        verifies: impl Fn(&Arc<CertifiedKey>) -> bool,
+    ) -> Option<&Arc<CertifiedKey>> {
         let mut buffer = [0; LONGEST_NAME];
         let lower = buffer.get_mut(..name.len())?;
         lower.copy_from_slice(name.as_bytes());
@@ -106,9 +129,8 @@ impl Certificates {
             exact.and_then(kind).or_else(|| wildcard.and_then(kind))
         };
         let (ecdsa, rsa) = (of(|found| found.ecdsa.as_ref()), of(|found| found.rsa.as_ref()));
-        let verifies = |key: &Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         ecdsa
-            .filter(|key| verifies(key) && self.ecdsa_is_of_use(hello.cipher_suites()))
+            .filter(|key| verifies(key) && self.ecdsa_is_of_use(offered))
             .or(rsa.filter(|key| verifies(key)))
             .or_else(|| of(|found| found.other.as_ref()))
             .or(ecdsa)
@@ -118,7 +140,8 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let found = hello.server_name().and_then(|name| self.find(name, &hello));
+        let verifies = |key: &Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let found = hello.server_name().and_then(|name| self.find(name, hello.cipher_suites(), verifies));
         Some(Arc::clone(found.unwrap_or(&self.default)))
     }
 }

@@ -3,8 +3,9 @@
 use std::{fs, net::SocketAddr, sync::Arc};
 
 use amphora_tests::{
-    Amphora, Backend, Certificates, Document, Listener, Pool, eventually, in_time, kill_hard,
+    Amphora, Backend, Certificates, Document, Listener, Pool, TlsClient, eventually, in_time, kill_hard,
 };
+use rustls::version::TLS12;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -78,6 +79,42 @@ async fn a_certificate_is_brought_named_replaced_and_forgotten() {
         .with("default_tls_container_ref", serde_json::Value::Null);
     amphora.apply(&plain);
     assert!(amphora.controller(&["certificate", "delete", "web"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_honoured_in_part_is_told_for_as_long_as_it_is_so() {
+    let Some(amphora) = Amphora::start().await else { return };
+    let certificates = Certificates::new();
+    let member = Backend::named("a").await;
+    let listener = Listener::https("web")
+        .with("tls_versions", json!(["TLSv1.2"]))
+        .with("tls_ciphers", "ECDHE-RSA-AES128-GCM-SHA256:NOSUCH");
+    let document = Document::of(listener, Pool::http().members([&member]));
+    let path = format!("loadbalancer.listeners[{}].tls_ciphers", document.listeners[0].id);
+    let put = || {
+        let file = certificates.file("server").display().to_string();
+        assert!(amphora.controller(&["certificate", "put", "web", &file]));
+    };
+    let remarks = || amphora.told(&["status", "--json"])["remarks"].clone();
+    let unknown = json!({"path": path, "text": "NOSUCH is not known"});
+    let unusable = "those of TLSv1.2 are for RSA keys: who is shown web is not served";
+    let client = Arc::new(certificates.client(&[&TLS12], &["http/1.1"]));
+    let connected = async || TlsClient::connect(document.address(), &client, "shop.example").await;
+
+    put();
+    amphora.apply(&document);
+    assert_eq!(remarks(), json!([unknown, {"path": path, "text": unusable}]));
+    let refused = connected().await.err().unwrap().to_string();
+    assert!(refused.contains("HandshakeFailure"), "{refused}");
+
+    certificates.issue_rsa("server", &["shop.example"]);
+    put();
+    assert_eq!(remarks(), json!([unknown]));
+    assert_eq!(connected().await.unwrap().get("/", "").await.unwrap().text(), "a");
+    let mut known = document.clone();
+    known.listeners[0] = known.listeners[0].clone().with("tls_ciphers", "ECDHE-RSA-AES128-GCM-SHA256");
+    amphora.apply(&known);
+    assert_eq!(remarks(), serde_json::Value::Null);
 }
 
 /// The certificate that is stored under an id, when one is.

@@ -177,6 +177,11 @@ async fn one_that_is_named_is_replaced_when_the_proxy_takes_it() {
     assert_eq!(ok(put(&agent, "a", &second).await), json!({"changed": true, "serving": true}));
     assert_eq!(agent.proxy.applications(), 2);
     assert_eq!(agent.proxy.document().unwrap(), tls("a"));
+    let remark = json!({"path": format!("{LISTENER}.tls_ciphers"), "text": "those are for others"});
+    agent.proxy.remark(serde_json::from_value(json!([remark])).unwrap());
+    let answer = ok(put(&agent, "a", &second).await);
+    assert_eq!(answer, json!({"changed": false, "serving": true, "remarks": [remark]}));
+    agent.proxy.remark(Vec::new());
     let file = agent.base.join("certificates/a.pem");
     let stored = std::fs::read(&file).unwrap();
     let kept = |agent: &TestAgent| {

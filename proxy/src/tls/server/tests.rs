@@ -177,6 +177,82 @@ fn what_cannot_be_honoured_is_told_with_its_field() {
     );
 }
 
+/// What HAProxy says nothing of: it starts, and such clients get `handshake_failure` (OpenSSL: "no shared cipher").
+#[test]
+fn ciphers_that_are_for_no_key_of_a_certificate_are_remarked_on() {
+    const ECDSA: &str = "ECDHE-ECDSA-AES128-GCM-SHA256";
+    const RSA: &str = "ECDHE-RSA-AES128-GCM-SHA256";
+    const NEWEST: &[TlsVersion] = &[TlsVersion::Tls1_2, TlsVersion::Tls1_3];
+    let authority = Authority::root("root");
+    let mut files = Files::default();
+    let mut put = |name: &str, algorithm, hosts: &[&str]| {
+        files.put(name, authority.issue_with(&leaf_params(hosts[0], hosts), algorithm))
+    };
+    let (ec, rsa) = (&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_RSA_SHA256);
+    put("ec", ec, &["a.example", "b.example"]);
+    put("rsa", rsa, &["a.example"]);
+    put("wild", rsa, &["*.example"]);
+    put("ed", &rcgen::PKCS_ED25519, &["ed.test"]);
+    put("other", ec, &["other.test"]);
+    let named = |names: &[&str]| -> Vec<CertificateId> { names.iter().map(|n| n.parse().unwrap()).collect() };
+    for (versions, ciphers, certificates, useless) in [
+        (&NEWEST[..1], RSA, &["ec"][..], "ec"),
+        (&NEWEST[..1], ECDSA, &["rsa"], "rsa"),
+        (&NEWEST[..1], RSA, &["ed"], "ed"),
+        (&NEWEST[..1], ECDSA, &["ed"], ""),
+        (&NEWEST[..1], RSA, &["rsa"], ""),
+        (NEWEST, RSA, &["ec"], "ec"),
+        (&NEWEST[1..], RSA, &["ec"], ""),
+        // Of its hosts one has another certificate, and one has not.
+        (&NEWEST[..1], RSA, &["rsa", "ec"], "ec"),
+        (&NEWEST[..1], RSA, &["rsa", "ec", "wild"], ""),
+        (&NEWEST[..1], RSA, &["ec", "wild", "ed", "other"], "ec, ed, other"),
+        (&NEWEST[..1], &[ECDSA, RSA].join(":"), &["ec", "rsa"], ""),
+        (NEWEST, "TLS_AES_128_GCM_SHA256", &["ec", "rsa"], ""),
+    ] {
+        let case = format!("{versions:?} {ciphers} {certificates:?}");
+        let certificates = named(certificates);
+        let settings = TlsSettings {
+            versions: versions.to_vec(),
+            ciphers: Some(ciphers.into()),
+            ..TlsSettings::default()
+        };
+        let tls = ListenerTls {
+            sni_certificates: certificates[1..].to_vec(),
+            settings,
+            ..listener_tls(&certificates[0])
+        };
+        let server = compile(&files, &tls);
+        let remarks: Vec<String> = server.remarks().iter().map(ToString::to_string).collect();
+        let keys = if ciphers == RSA { "RSA" } else { "ECDSA" };
+        let served = if versions == NEWEST { "is served with TLSv1.3 alone" } else { "is not served" };
+        let expected =
+            format!("tls_ciphers: those of TLSv1.2 are for {keys} keys: who is shown {useless} {served}");
+        let expected: Vec<String> = match (useless, ciphers, versions) {
+            ("", RSA, [TlsVersion::Tls1_3]) => {
+                vec!["tls_ciphers: none is one of TLSv1.3, which has its default".to_owned()]
+            }
+            ("", ..) => Vec::new(),
+            _ => vec![expected],
+        };
+        assert_eq!(remarks, expected, "{case}");
+        if !versions.contains(&TlsVersion::Tls1_2) {
+            continue;
+        }
+        // It is so: clients of TLS 1.2 that know everything are served but where a certificate is of no use.
+        let client = client(&files, None, only(TlsVersion::Tls1_2));
+        let is_served = |sni| shake(&client, &server, Some(sni)).is_ok();
+        let useless: Vec<&str> = useless.split(", ").collect();
+        let has = |id: &&&str| certificates.iter().any(|of| of.as_str() == **id);
+        for (host, of_host) in
+            [("b.example", &["wild", "ec"][..]), ("ed.test", &["ed"]), ("other.test", &["other"])]
+        {
+            let shown = of_host.iter().find(has).copied().unwrap_or(certificates[0].as_str());
+            assert_eq!(is_served(host), !useless.contains(&shown), "{case} {host}");
+        }
+    }
+}
+
 #[test]
 fn a_session_is_resumed_only_while_the_same_is_verified() {
     let authority = Authority::root("root");
