@@ -254,6 +254,7 @@ fn monitor_type(check: &HealthCheck) -> &'static str {
         HealthCheck::TlsHello => "TLS-HELLO",
         HealthCheck::Ping => "PING",
         HealthCheck::UdpConnect => "UDP-CONNECT",
+        HealthCheck::Sctp => "SCTP",
     }
 }
 

@@ -2,7 +2,7 @@
 """Renders keepalived's texts of listeners of datagrams with Octavia's own template.
 
 Reads a list of load balancers (documents of the native API, JSON) on standard input and writes for each of them a list with an object for
-each listener of UDP: `{"id": ..., "text": ...}`. Runs in an environment that has the package octavia (12.0.0 to 19.0.0).
+each listener of UDP and SCTP: `{"id": ..., "text": ...}`. Runs in an environment that has the package octavia (12.0.0 to 19.0.0).
 """
 
 import json
@@ -69,7 +69,7 @@ def render(doc):
     pools = {pool["id"]: pool_model(pool) for pool in doc["pools"]}
     texts = []
     for listener in doc["listeners"]:
-        if listener["protocol"] != "UDP":
+        if listener["protocol"] not in ("UDP", "SCTP"):
             continue
         model = models.Listener(
             id=listener["id"],

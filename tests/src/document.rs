@@ -158,6 +158,11 @@ impl Listener {
         Self::new("UDP")
     }
 
+    /// Of protocol SCTP.
+    pub fn sctp() -> Self {
+        Self::new("SCTP")
+    }
+
     /// Of protocol PROMETHEUS.
     pub fn prometheus() -> Self {
         Self::new("PROMETHEUS")

@@ -26,6 +26,7 @@ pub mod pair;
 mod pattern;
 mod process;
 mod proxy;
+mod sctp;
 mod tls;
 mod tls_peers;
 
@@ -54,6 +55,7 @@ pub use self::{
     pattern::Pattern,
     process::{cpu_time, open_files, resident_kib, shared_directory},
     proxy::{Proxy, Refused},
+    sctp::SctpPeer,
     tls::{Certificates, SERVER_NAME, https_get},
     tls_peers::{TlsClient, TlsEnd, TlsMember},
 };

@@ -15,9 +15,7 @@ use std::{
 };
 
 use amphora_ipc::proxy::{Applied, Checked};
-use amphora_model::{
-    CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, Transport,
-};
+use amphora_model::{CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
@@ -105,7 +103,8 @@ impl Amphora {
             kind: match listener.protocol {
                 _ if listener.tls.is_some() => "TERMINATED_HTTPS",
                 ListenerProtocol::Tcp | ListenerProtocol::Https => "TCP",
-                ListenerProtocol::Udp => "UDP",
+                // As Octavia's agent calls all of keepalived's.
+                ListenerProtocol::Udp | ListenerProtocol::Sctp => "UDP",
                 _ => "HTTP",
             },
             runs: runs(listener.id),
@@ -147,7 +146,7 @@ impl Amphora {
             let understood = this.understand(id, text.clone(), vips).await?;
             let mut listeners = this.check(&mut state, understood).await?.listeners;
             this.keeper.blocking(move |store| store.write_text(id, &text)).await?;
-            listeners.retain(|listener| listener.protocol.transport() == Transport::Tcp);
+            listeners.retain(|listener| !listener.protocol.is_forwarded());
             this.text.send_modify(|present| {
                 present.get_or_insert_with(|| Text::new(id)).streams = Some(listeners);
             });

@@ -186,11 +186,7 @@ impl Known {
                 .filter(|l| l.protocol == ListenerProtocol::Prometheus)
                 .map(|l| l.id)
                 .collect(),
-            datagrams: listeners
-                .iter()
-                .filter(|l| l.protocol == ListenerProtocol::Udp)
-                .map(|l| l.id)
-                .collect(),
+            datagrams: listeners.iter().filter(|l| l.protocol.is_forwarded()).map(|l| l.id).collect(),
             disabled: model.pools.iter().filter(|pool| !pool.admin_state_up).map(|pool| pool.id).collect(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amphora_model::{CheckState, L7Action, ListenerProtocol, LoadBalancer, PoolId};
+use amphora_model::{CheckState, L7Action, LoadBalancer, PoolId};
 
 use super::message::{
     ListenerReport, ListenerStatus, MemberStatus, Message, PoolKey, PoolReport, PoolStatus, Traffic, VERSION,
@@ -53,7 +53,7 @@ fn reachable(model: &LoadBalancer) -> BTreeSet<PoolKey> {
             _ => None,
         });
         let pools = listener.default_pool.into_iter().chain(redirects);
-        let named = (listener.protocol != ListenerProtocol::Udp).then_some(listener.id);
+        let named = (!listener.protocol.is_forwarded()).then_some(listener.id);
         pools.map(move |pool| PoolKey { pool, listener: named })
     });
     keys.filter(|key| enabled.contains(&key.pool)).collect()

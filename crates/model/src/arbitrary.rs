@@ -36,7 +36,7 @@ pub struct Shape {
     pub rules: RangeInclusive<usize>,
     /// Whether there is TLS, and what comes with it: certificates `c0` to `c3`, authorities `ca`, revocations `crl`.
     pub tls: bool,
-    /// Whether there are listeners and pools of UDP.
+    /// Whether there are listeners and pools of UDP and SCTP.
     pub udp: bool,
     /// Whether there are flow logs.
     pub flow_logs: bool,
@@ -214,7 +214,7 @@ impl Generator {
         let protocol = match protocol {
             ListenerProtocol::Http if shape.tls && self.one_in(2) => ListenerProtocol::TerminatedHttps,
             ListenerProtocol::TerminatedHttps if !shape.tls => ListenerProtocol::Http,
-            ListenerProtocol::Udp if !shape.udp => ListenerProtocol::Http,
+            ListenerProtocol::Udp | ListenerProtocol::Sctp if !shape.udp => ListenerProtocol::Http,
             protocol => protocol,
         };
         let http = protocol.is_http();
@@ -253,7 +253,9 @@ impl Generator {
             port: self.port(),
             connection_limit: self.some(|g| g.within(1..=i32::MAX as usize) as u32),
             member_connection_limit: match protocol {
-                ListenerProtocol::Udp => self.some(|g| g.within(1..=i32::MAX as usize) as u32),
+                ListenerProtocol::Udp | ListenerProtocol::Sctp => {
+                    self.some(|g| g.within(1..=i32::MAX as usize) as u32)
+                }
                 _ => None,
             },
             tls: match protocol {
@@ -286,7 +288,8 @@ impl Generator {
             },
             allowed_cidrs,
             flow_log: match shape.flow_logs
-                && !matches!(protocol, ListenerProtocol::Prometheus | ListenerProtocol::Udp)
+                && protocol != ListenerProtocol::Prometheus
+                && !protocol.is_forwarded()
                 && !self.one_in(3)
             {
                 true => Some(FlowLog {
@@ -360,11 +363,11 @@ impl Generator {
             false => PoolProtocol::Http,
         };
         let protocol = match protocol {
-            PoolProtocol::Udp if !shape.udp => PoolProtocol::Http,
+            PoolProtocol::Udp | PoolProtocol::Sctp if !shape.udp => PoolProtocol::Http,
             protocol => protocol,
         };
-        let datagrams = protocol == PoolProtocol::Udp;
-        let cookies = !matches!(protocol, PoolProtocol::Tcp | PoolProtocol::Https | PoolProtocol::Udp);
+        let datagrams = protocol.is_forwarded();
+        let cookies = !datagrams && !matches!(protocol, PoolProtocol::Tcp | PoolProtocol::Https);
         let session_persistence = match self.within(0..=5) {
             0 if datagrams => Some(SessionPersistence::SourceNetwork(self.source_network())),
             0 => Some(SessionPersistence::SourceIp),
@@ -425,7 +428,7 @@ impl Generator {
     fn health_monitor(&mut self, datagrams: bool) -> HealthMonitor {
         let check = match self.within(0..=4) {
             0 => HealthCheck::Http(self.http_check()),
-            1 if datagrams => HealthCheck::UdpConnect,
+            1 if datagrams => self.pick(&[HealthCheck::UdpConnect, HealthCheck::Sctp]),
             1 => HealthCheck::Https(self.http_check()),
             2 => HealthCheck::Tcp,
             3 if !datagrams => HealthCheck::TlsHello,

@@ -2,13 +2,15 @@
 
 use std::{fmt, net::SocketAddr};
 
-/// A transport protocol. Listeners of SCTP are refused, so this is all that there is.
+/// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// TCP.
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 /// A transport and an address: no two sockets of a load balancer have both alike.
@@ -32,6 +34,7 @@ impl fmt::Display for Binding {
         match self.transport {
             Transport::Tcp => write!(f, "tcp {}", self.address),
             Transport::Udp => write!(f, "udp {}", self.address),
+            Transport::Sctp => write!(f, "sctp {}", self.address),
         }
     }
 }

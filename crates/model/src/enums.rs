@@ -69,6 +69,8 @@ octavia_enum!(
         Prometheus = "PROMETHEUS",
         /// Datagrams, by flows.
         Udp = "UDP",
+        /// Associations of SCTP.
+        Sctp = "SCTP",
     }
 );
 
@@ -87,6 +89,8 @@ octavia_enum!(
         ProxyV2 = "PROXYV2",
         /// Datagrams, by flows.
         Udp = "UDP",
+        /// Associations of SCTP.
+        Sctp = "SCTP",
     }
 );
 
@@ -96,7 +100,13 @@ impl ListenerProtocol {
         match self {
             Self::Http | Self::Tcp | Self::Https | Self::TerminatedHttps | Self::Prometheus => Transport::Tcp,
             Self::Udp => Transport::Udp,
+            Self::Sctp => Transport::Sctp,
         }
+    }
+
+    /// True when the kernel forwards it, flow by flow, and nothing of it comes to the proxy.
+    pub fn is_forwarded(self) -> bool {
+        matches!(self, Self::Udp | Self::Sctp)
     }
 
     /// True when its requests are read: it has L7 policies, headers are inserted, cookies persist (HAProxy `mode http`).
@@ -114,7 +124,15 @@ impl ListenerProtocol {
             Self::Https => matches!(pool, Https | Proxy | ProxyV2 | Tcp),
             Self::Prometheus => false,
             Self::Udp => pool == PoolProtocol::Udp,
+            Self::Sctp => pool == PoolProtocol::Sctp,
         }
+    }
+}
+
+impl PoolProtocol {
+    /// True when the kernel forwards to its members, flow by flow.
+    pub fn is_forwarded(self) -> bool {
+        matches!(self, Self::Udp | Self::Sctp)
     }
 }
 

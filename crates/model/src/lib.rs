@@ -96,7 +96,7 @@ pub struct Listener {
     /// `connection_limit`; `None` is Octavia's -1 (no limit).
     pub connection_limit: Option<u32>,
     /// `amphora.member_connection_limit`: the most flows that one member gets from it at once (keepalived's `uthreshold`); of
-    /// UDP listeners alone.
+    /// UDP and SCTP listeners alone.
     pub member_connection_limit: Option<u32>,
     /// `default_pool_id`.
     pub default_pool: Option<PoolId>,
@@ -252,7 +252,7 @@ impl PartialEq for Member {
 pub enum SessionPersistence {
     /// By the client's address.
     SourceIp,
-    /// By the client's network; of UDP pools, whose `SOURCE_IP` this is.
+    /// By the client's network; of UDP and SCTP pools, whose `SOURCE_IP` this is.
     SourceNetwork(SourceNetwork),
     /// By a cookie `SRV` that the proxy inserts (HAProxy `cookie SRV insert indirect nocache`).
     HttpCookie,
@@ -263,7 +263,7 @@ pub enum SessionPersistence {
     },
 }
 
-/// What a client is known by in a UDP pool with `SOURCE_IP`, and for how long.
+/// What a client is known by in a UDP or SCTP pool with `SOURCE_IP`, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SourceNetwork {
     /// `persistence_timeout`: how long after its last new flow a client's next one goes to the same member.
@@ -315,8 +315,10 @@ pub enum HealthCheck {
     TlsHello,
     /// An ICMP echo.
     Ping,
-    /// A datagram that is not refused; of UDP pools alone.
+    /// A datagram that is not refused; of UDP and SCTP pools alone.
     UdpConnect,
+    /// INIT of SCTP that is answered by INIT ACK; of UDP and SCTP pools alone.
+    Sctp,
 }
 
 /// The HTTP part of a health monitor.

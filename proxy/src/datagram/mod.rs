@@ -1,4 +1,4 @@
-//! Listeners of UDP: what of a snapshot the kernel forwards, and what it has counted.
+//! Listeners of UDP and SCTP: what of a snapshot the kernel forwards, and what it has counted.
 //!
 //! Datagrams never come to the workers. A [`Plan`] says of each listener where it is reached and which members are up; a
 //! helper process makes nf_tables rules of it, which send each flow to a member, and ends the flows of members that are down or
@@ -95,7 +95,7 @@ impl Datagrams {
             match told {
                 None if !wanted => Ok(()),
                 None => Err(
-                    "UDP takes CAP_NET_ADMIN in the network namespace, which the proxy was started without"
+                    "UDP and SCTP take CAP_NET_ADMIN in the network namespace, which the proxy was started without"
                         .to_owned(),
                 ),
                 Some(()) => match is_done.await {

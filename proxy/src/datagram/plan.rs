@@ -5,7 +5,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use amphora_model::{LbAlgorithm, Pool, SessionPersistence, Transport};
+use amphora_model::{LbAlgorithm, Pool, SessionPersistence, Transport as Carried};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,6 +23,8 @@ pub struct Plan {
 pub struct Service {
     /// The listener's id.
     pub listener: Uuid,
+    /// What its clients come by.
+    pub transport: Transport,
     /// Where it is reached.
     pub addresses: Vec<SocketAddr>,
     /// `connection_limit`: flows at once.
@@ -37,6 +39,25 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Those that are up, in the order of the document.
     pub members: Vec<Target>,
+}
+
+/// What carries flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Transport {
+    /// UDP (RFC 768): a flow is what goes between two addresses and ports.
+    Udp,
+    /// SCTP (RFC 9260): a flow is an association, as far as it goes between two addresses.
+    Sctp,
+}
+
+impl Transport {
+    /// Its number in IP.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
 }
 
 /// How a member is chosen for a flow.
@@ -85,8 +106,8 @@ impl Plan {
 
 /// The listeners of datagrams, each with its pool.
 pub(super) fn services(snapshot: &Snapshot) -> impl Iterator<Item = (&ListenerPlan, Option<usize>)> {
-    let datagram = |listener: &&ListenerPlan| listener.protocol.transport() == Transport::Udp;
-    snapshot.listeners.iter().map(|plan| &**plan).filter(datagram).map(|plan| (plan, plan.default_pool))
+    let forwarded = |listener: &&ListenerPlan| listener.protocol.is_forwarded();
+    snapshot.listeners.iter().map(|plan| &**plan).filter(forwarded).map(|plan| (plan, plan.default_pool))
 }
 
 /// Whether a load balancer has any.
@@ -110,6 +131,10 @@ fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) ->
     let configured: Option<&Pool> = pool.zip(model).and_then(|(index, model)| model.pools.get(index));
     Service {
         listener: id.0,
+        transport: match listener.protocol.transport() {
+            Carried::Sctp => Transport::Sctp,
+            Carried::Udp | Carried::Tcp => Transport::Udp,
+        },
         addresses: listener.bindings.iter().map(|binding| binding.address).collect(),
         limit: listener.connection_limit,
         member_limit,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     choice,
-    plan::{Algorithm, Persistence, Plan, Service, Target},
+    plan::{Algorithm, Persistence, Plan, Service, Target, Transport},
 };
 
 /// Ours alone.
@@ -28,9 +28,10 @@ pub(super) const TABLE: &str = "amphora_datagram";
 pub(super) const FLOWS: &str = "flows";
 pub(super) const SENT: &str = "sent";
 pub(super) const RECEIVED: &str = "received";
-/// UDP's number.
-pub(super) const UDP: u8 = 17;
 const TCP: u8 = 6;
+/// The type of the chunk that an association of SCTP begins with, alone in its packet, and where that stands in one.
+const INIT: u8 = 1;
+const FIRST_CHUNK: u32 = 12;
 /// Clients that a listener remembers, at most; about 150 bytes each.
 const CLIENTS: u32 = 262_144;
 /// Of the hash of clients' addresses: the same on both amphorae of a pair.
@@ -177,7 +178,7 @@ pub(super) fn render(plan: &Plan, marks: &Marks, flows: &HashMap<u32, u64>) -> R
         for service in &plan.services {
             let addresses = service.addresses.iter().filter(|address| family.has(address));
             for address in addresses {
-                let mut key = vec![UDP, 0, 0, 0];
+                let mut key = vec![service.transport.number(), 0, 0, 0];
                 key.extend(octets(address.ip()));
                 key.extend(address.port().to_be_bytes());
                 key.extend([0, 0]);
@@ -202,6 +203,18 @@ fn sorted(mut keys: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 fn services_map(family: Family) -> &'static str {
     if family.v4 { "services4" } else { "services6" }
+}
+
+/// That nobody is there, as where no socket is. What ends an association at once (RFC 9260, 10) is that the protocol is not there,
+/// which nf_tables can say in IPv4 alone.
+fn nobody(service: &Service, family: Family) -> Rule {
+    match service.transport {
+        Transport::Sctp if family.v4 => {
+            let [load, is] = family.is();
+            vec![load, is, E::ProtocolUnreachable]
+        }
+        Transport::Sctp | Transport::Udp => vec![E::Unreachable],
+    }
 }
 
 fn listener_chain(service: &Service, family: Family) -> String {
@@ -255,10 +268,19 @@ impl Table {
         let mark =
             |member: &Target| marks.get(&(service.listener, member.member)).copied().unwrap_or_default();
         let mut rules = Vec::new();
+        if service.transport == Transport::Sctp {
+            // What belongs to an association that is not known here belongs to no member.
+            let mut other =
+                vec![E::Payload(Header::Transport, FIRST_CHUNK, 1, R(0)), E::Differs(R(0), vec![INIT])];
+            other.extend(nobody(service, family));
+            rules.push(other);
+        }
         if let Some(limit) = service.limit {
             let set = format!("c_{}_{limit}", service.listener.simple());
             self.set(&set, (Type::TRANSPORT, 1), Content::Flows { size: 1 });
-            rules.push(vec![E::Meta(Meta::Transport, R(0)), E::MoreThan(R(0), set, limit), E::Unreachable]);
+            let mut full = vec![E::Meta(Meta::Transport, R(0)), E::MoreThan(R(0), set, limit)];
+            full.extend(nobody(service, family));
+            rules.push(full);
         }
         let persistence = service.persistence.filter(|_| !members.is_empty());
         if let Some(persistence) = persistence {
@@ -308,8 +330,7 @@ impl Table {
             // Who was chosen is full: the first one that is not.
             rules.extend(chosen.iter().map(|member| vec![E::Verdict(to_member(service, mark(member)))]));
         }
-        // Without a member: that nobody is there, as where no socket is.
-        rules.push(vec![E::Unreachable]);
+        rules.push(nobody(service, family));
         self.allowed(service, family, rules);
         for member in &members {
             let mark = mark(member);
@@ -380,6 +401,7 @@ mod tests {
     fn service(listener: u128, members: Vec<Target>) -> Service {
         Service {
             listener: Uuid::from_u128(listener),
+            transport: Transport::Udp,
             addresses: ["203.0.113.50:53", "[2001:db8::50]:53"].map(|text| text.parse().unwrap()).to_vec(),
             limit: None,
             member_limit: None,
@@ -407,6 +429,25 @@ mod tests {
         let chain = |family: &str| &table.chains[&format!("l{family}_{:032x}", 1)].rules;
         assert_eq!(chain("6"), &[vec![E::Unreachable]]);
         assert_eq!(chain("4").len(), 2);
+    }
+
+    #[test]
+    fn associations_begin_with_init_and_are_told_that_nobody_is_there() {
+        let mut sctp = service(1, vec![target(1, "10.9.0.2:53")]);
+        sctp.transport = Transport::Sctp;
+        let (table, _) = rendered(vec![service(2, Vec::new()), sctp]);
+        let chain = |family: &str| &table.chains[&format!("l{family}_{:032x}", 1)].rules;
+        let [load, is] = Family { v4: true }.is();
+        let gone = [load, is, E::ProtocolUnreachable];
+        let first = [E::Payload(Header::Transport, 12, 1, R(0)), E::Differs(R(0), vec![1])];
+        assert_eq!(chain("4")[0], [&first[..], &gone].concat());
+        assert_eq!(chain("4").last().unwrap()[..], gone);
+        let nobody = vec![E::Unreachable];
+        assert_eq!(chain("6")[..], [[&first[..], &nobody].concat(), nobody]);
+        let Content::Verdicts(rows) = &table.sets["services4"].content else { panic!() };
+        let to: Vec<_> = rows.iter().map(|(key, to)| (key[0], to.clone())).collect();
+        let chain = |listener: u128| goto(format!("l4_{listener:032x}"));
+        assert_eq!(to, [(17, chain(2)), (132, chain(1))], "one port, two listeners");
     }
 
     #[test]

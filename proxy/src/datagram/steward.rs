@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     net::SocketAddr,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -15,8 +16,8 @@ use amphora_netlink::{
 use uuid::Uuid;
 
 use super::{
-    plan::{Algorithm, Plan},
-    render::{self, FLOWS, Marks, RECEIVED, SENT, TABLE, UDP},
+    plan::{Algorithm, Plan, Service, Transport},
+    render::{self, FLOWS, Marks, RECEIVED, SENT, TABLE},
     wire::Count,
 };
 
@@ -25,12 +26,17 @@ const TURN: Duration = Duration::from_secs(1);
 /// A list of flows may take that part of the time.
 const SHARE: u32 = 20;
 
+/// The number of a transport, and an address that a listener of it has.
+type Reached = (u8, SocketAddr);
+
 /// Everything about forwarding in one network namespace.
 #[derive(Debug)]
 pub(super) struct Steward {
     nft: Nft,
     conntrack: Conntrack,
     forwarding: [Switch; 2],
+    /// Whether the kernel follows associations.
+    sctp: bool,
     plan: Plan,
     marks: Marks,
     /// The table as it is; `None`: whatever a predecessor has left.
@@ -38,7 +44,7 @@ pub(super) struct Steward {
     /// By this it is told whether another hand was there.
     seen: (u32, Vec<u8>),
     /// Where listeners were that have gone: their flows end.
-    former: HashSet<SocketAddr>,
+    former: HashSet<Reached>,
     meters: HashMap<(Uuid, Uuid), Meter>,
     due: Instant,
 }
@@ -64,9 +70,13 @@ impl Meter {
 impl Steward {
     /// Opens all that it needs, while it may.
     pub(super) fn new(now: Instant) -> Result<Self, NetError> {
+        let mut conntrack = Conntrack::open()?;
+        // Which loads conntrack where it is a module, so that its settings are there.
+        conntrack.list(|_| false)?;
         Ok(Self {
             nft: Nft::open()?,
-            conntrack: Conntrack::open()?,
+            conntrack,
+            sctp: follows_associations(),
             forwarding: [Switch::open("net.ipv4.ip_forward"), Switch::open("net.ipv6.conf.all.forwarding")],
             plan: Plan::default(),
             marks: Marks::new(),
@@ -88,6 +98,11 @@ impl Steward {
         if plan == self.plan && self.written.is_some() {
             return Ok(());
         }
+        if !self.sctp && plan.services.iter().any(|service| service.transport == Transport::Sctp) {
+            return Err(
+                "the kernel does not follow associations of SCTP: it has no CONFIG_NF_CT_PROTO_SCTP".into()
+            );
+        }
         for (switch, v4) in self.forwarding.iter_mut().zip([true, false]) {
             let wanted = |address: &SocketAddr| address.is_ipv4() == v4;
             if plan.services.iter().flat_map(|service| &service.addresses).any(wanted) {
@@ -100,9 +115,8 @@ impl Steward {
         self.write(&plan, &marks).map_err(|error| error.to_string())?;
         let before = std::mem::replace(&mut self.plan, plan);
         self.marks = marks;
-        let addresses = |plan: &Plan| -> HashSet<SocketAddr> {
-            plan.services.iter().flat_map(|service| service.addresses.iter().copied()).collect()
-        };
+        let addresses =
+            |plan: &Plan| -> HashSet<Reached> { plan.services.iter().flat_map(reached).collect() };
         let present = addresses(&self.plan);
         self.former.extend(addresses(&before));
         self.former.retain(|address| !present.contains(address));
@@ -221,26 +235,26 @@ impl Steward {
     /// Counts flows, and ends those to members that are not there. How long the list took.
     fn look_at_flows(&mut self) -> Result<Duration, NetError> {
         let began = crate::net::now();
-        let mut allowed: HashMap<SocketAddr, HashMap<SocketAddr, (Uuid, Uuid)>> = HashMap::new();
+        let mut allowed: HashMap<Reached, HashMap<SocketAddr, (Uuid, Uuid)>> = HashMap::new();
         for service in &self.plan.services {
-            for address in &service.addresses {
+            for at in reached(service) {
                 let members =
-                    service.members.iter().filter(|member| member.address.is_ipv4() == address.is_ipv4());
+                    service.members.iter().filter(|member| member.address.is_ipv4() == at.1.is_ipv4());
                 let members = members.map(|member| (member.address, (service.listener, member.member)));
-                allowed.entry(*address).or_default().extend(members);
+                allowed.entry(at).or_default().extend(members);
             }
         }
         let former = &self.former;
         let ours = |flow: &FlowEntry| {
-            let to = flow.original.destination;
-            flow.transport == UDP && (allowed.contains_key(&to) || former.contains(&to))
+            let at = (flow.transport, flow.original.destination);
+            allowed.contains_key(&at) || former.contains(&at)
         };
         let flows = self.conntrack.list(ours)?;
         let took = crate::net::now().saturating_duration_since(began);
         self.meters.values_mut().for_each(|meter| meter.flows = 0);
         for flow in flows {
-            let whose =
-                allowed.get(&flow.original.destination).and_then(|members| members.get(&flow.reply.source));
+            let at = (flow.transport, flow.original.destination);
+            let whose = allowed.get(&at).and_then(|members| members.get(&flow.reply.source));
             match whose {
                 Some(whose) => self.meters.entry(*whose).or_default().flows += 1,
                 None => self.conntrack.delete(&flow)?,
@@ -288,6 +302,14 @@ impl Steward {
         self.meters.retain(|whose, _| marks.contains_key(whose));
         counts
     }
+}
+
+fn follows_associations() -> bool {
+    Path::new("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established").exists()
+}
+
+fn reached(service: &Service) -> impl Iterator<Item = Reached> + '_ {
+    service.addresses.iter().map(|address| (service.transport.number(), *address))
 }
 
 /// A setting of the network namespace without which nothing is forwarded.

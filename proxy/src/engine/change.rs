@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use amphora_ipc::proxy::{Fault, Refusal};
-use amphora_model::{Binding, LoadBalancer, Pool, Transport};
+use amphora_model::{Binding, LoadBalancer, Pool};
 use bytes::Bytes;
 
 use crate::{
@@ -164,7 +164,7 @@ fn port_of(snapshot: &Snapshot, index: usize) -> String {
 
 /// That the kernel does not forward the datagrams of a snapshot.
 pub(super) fn not_forwarded(snapshot: &Snapshot, reason: &str) -> ApplyError {
-    let listeners = snapshot.listeners.iter().filter(|plan| plan.protocol.transport() == Transport::Udp);
+    let listeners = snapshot.listeners.iter().filter(|plan| plan.protocol.is_forwarded());
     let fault = |plan: &Arc<ListenerPlan>| Fault {
         path: format!("loadbalancer.listeners[{}].protocol", plan.state.id),
         reason: reason.to_owned(),

@@ -94,7 +94,7 @@ impl Target {
         // has TLS of its own.
         let elsewhere = member.monitor_address.is_some() || member.monitor_port.is_some();
         let proxy_protocol = match protocol {
-            _ if elsewhere || matches!(monitor.check, HealthCheck::Ping | HealthCheck::UdpConnect) => None,
+            _ if elsewhere || !probe::over_tcp(&monitor.check) => None,
             PoolProtocol::Proxy => Some(proxy_protocol::Version::V1),
             PoolProtocol::ProxyV2 => Some(proxy_protocol::Version::V2),
             _ => None,
@@ -122,10 +122,11 @@ impl Target {
     }
 
     /// Why this process cannot probe the target whatever its state, so that a document that asks for it is to be
-    /// refused: `PING` wants a permission. Asks the kernel; does not send anything.
+    /// refused: `PING` and `SCTP` want a permission. Asks the kernel; does not send anything.
     pub fn unsupported(&self) -> Option<String> {
         match *self.check {
             HealthCheck::Ping => probe::ping_available(self.address).err().map(|error| error.to_string()),
+            HealthCheck::Sctp => probe::sctp_available(self.address).err().map(|error| error.to_string()),
             _ => None,
         }
     }
@@ -139,6 +140,7 @@ impl fmt::Display for Target {
             HealthCheck::Tcp => "TCP",
             HealthCheck::TlsHello => "TLS-HELLO",
             HealthCheck::UdpConnect => "UDP-CONNECT",
+            HealthCheck::Sctp => "SCTP",
             HealthCheck::Ping => return write!(f, "PING {}", self.address),
         };
         match self.address {

@@ -66,7 +66,9 @@ fn begin<H: 'static>(
             drop(held);
         }),
         // The kernel forwards these: no socket takes any.
-        ListenerProtocol::Udp => spawn_local(async move { drop((worker, listener, stream, client, held)) }),
+        ListenerProtocol::Udp | ListenerProtocol::Sctp => {
+            spawn_local(async move { drop((worker, listener, stream, client, held)) })
+        }
         ListenerProtocol::Prometheus => spawn_local(async move {
             metrics::serve(&worker, &listener, stream, client).await;
             drop(held);

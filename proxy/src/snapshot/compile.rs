@@ -244,7 +244,11 @@ fn compile_pool(
         proxy_protocol: match pool.protocol {
             PoolProtocol::Proxy => Some(ProxyVersion::V1),
             PoolProtocol::ProxyV2 => Some(ProxyVersion::V2),
-            PoolProtocol::Http | PoolProtocol::Https | PoolProtocol::Tcp | PoolProtocol::Udp => None,
+            PoolProtocol::Http
+            | PoolProtocol::Https
+            | PoolProtocol::Tcp
+            | PoolProtocol::Udp
+            | PoolProtocol::Sctp => None,
         },
         members,
         state,

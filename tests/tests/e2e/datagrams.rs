@@ -14,21 +14,22 @@ use amphora_tests::{
 use serde_json::json;
 use tokio::sync::oneshot;
 
-const VIP: &str = "203.0.113.50";
-const VIP6: &str = "2001:db8:50::50";
-const CLIENT: &str = "203.0.113.7";
-const NEIGHBOUR: &str = "203.0.113.200";
-const CLIENT6: &str = "2001:db8:50::7";
+pub(super) const VIP: &str = "203.0.113.50";
+pub(super) const VIP6: &str = "2001:db8:50::50";
+pub(super) const CLIENT: &str = "203.0.113.7";
+pub(super) const NEIGHBOUR: &str = "203.0.113.200";
+pub(super) const CLIENT6: &str = "2001:db8:50::7";
 const PORT: u16 = 53;
 
-struct Network {
-    amphora: Namespace,
-    client: Namespace,
-    members: Namespace,
+/// A client, an amphora and members, each in a namespace of its own.
+pub(super) struct Network {
+    pub(super) amphora: Namespace,
+    pub(super) client: Namespace,
+    pub(super) members: Namespace,
 }
 
 impl Network {
-    fn create() -> Option<Self> {
+    pub(super) fn create() -> Option<Self> {
         let (amphora, client) = (Namespace::create()?, Namespace::create()?);
         let members = Namespace::create()?;
         let nft = ["netns", "exec", amphora.name(), "nft", "list", "tables"];
@@ -92,7 +93,7 @@ impl Network {
         Echo { address, _stop: stop, ended }
     }
 
-    async fn proxy(&self, document: Document) -> Proxy {
+    pub(super) async fn proxy(&self, document: Document) -> Proxy {
         Proxy::start_with(document, &["--netns", self.amphora.name()]).await
     }
 
@@ -120,7 +121,7 @@ impl Network {
         (spread, kept)
     }
 
-    fn nft(&self, args: &[&str]) -> String {
+    pub(super) fn nft(&self, args: &[&str]) -> String {
         let command = [&["netns", "exec", self.amphora.name(), "nft"], args].concat();
         let output = Command::new("ip").args(command).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

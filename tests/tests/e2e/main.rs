@@ -33,6 +33,7 @@ mod persistence;
 mod process;
 mod prometheus;
 mod quiesce;
+mod sctp;
 mod statistics;
 mod tcp;
 mod tls;

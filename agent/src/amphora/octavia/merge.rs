@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, net::IpAddr};
 
-use amphora_model::{Listener, ListenerId, LoadBalancer, PoolId, PoolProtocol, Transport, Vip};
+use amphora_model::{Listener, ListenerId, LoadBalancer, PoolId, Vip};
 
 fn is_datagrams(listener: &Listener) -> bool {
-    listener.protocol.transport() == Transport::Udp
+    listener.protocol.is_forwarded()
 }
 
 /// Whether something of haproxy.cfg runs; one without listeners does when nothing else does.
@@ -36,7 +36,7 @@ pub(super) fn with_streams(
 pub(super) fn without_streams(present: &LoadBalancer) -> Option<LoadBalancer> {
     let mut kept = present.clone();
     kept.listeners.retain(is_datagrams);
-    kept.pools.retain(|pool| pool.protocol == PoolProtocol::Udp);
+    kept.pools.retain(|pool| pool.protocol.is_forwarded());
     (!kept.listeners.is_empty()).then_some(kept)
 }
 
@@ -84,10 +84,10 @@ pub(super) fn with_datagrams(
         .filter(|listener| is_datagrams(listener))
         .filter_map(|listener| listener.default_pool)
         .collect();
-    all.pools.retain(|pool| pool.protocol != PoolProtocol::Udp || named.contains(&pool.id));
+    all.pools.retain(|pool| !pool.protocol.is_forwarded() || named.contains(&pool.id));
     // In one order, whichever came first.
     all.listeners.sort_by_key(|listener| is_datagrams(listener).then_some(listener.id));
-    all.pools.sort_by_key(|pool| (pool.protocol == PoolProtocol::Udp).then_some(pool.id));
+    all.pools.sort_by_key(|pool| pool.protocol.is_forwarded().then_some(pool.id));
     Ok(Some(all))
 }
 
@@ -137,7 +137,7 @@ mod tests {
             part(vec![listener], &|other| Some(other.id) == pool)
         });
         let each = each.collect();
-        (part(streams, &|pool| pool.protocol != PoolProtocol::Udp), each)
+        (part(streams, &|pool| !pool.protocol.is_forwarded()), each)
     }
 
     proptest! {

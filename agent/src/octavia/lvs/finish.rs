@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amphora_model::{
     HealthMonitor, InsertHeaders, Listener, ListenerProtocol, ListenerTimeouts, LoadBalancer, Member, Pool,
-    PoolProtocol, SessionPersistence, SourceNetwork, Vip,
+    PoolProtocol, SessionPersistence, SourceNetwork, Transport, Vip,
 };
 
 use super::{
@@ -52,11 +52,15 @@ impl Text<'_> {
             self.servers.iter().flat_map(|server| &server.members).collect();
         let limit = alike(&members, |real| &real.limit, "uthreshold")?.copied().flatten();
         let common = &first.common;
+        let (protocol, pool_protocol) = match common.transport {
+            Transport::Sctp => (ListenerProtocol::Sctp, PoolProtocol::Sctp),
+            Transport::Udp | Transport::Tcp => (ListenerProtocol::Udp, PoolProtocol::Udp),
+        };
         let pool = Pool {
             id: common.pool,
             name: String::new(),
             admin_state_up: true,
-            protocol: PoolProtocol::Udp,
+            protocol: pool_protocol,
             lb_algorithm: common.algorithm,
             tls: None,
             session_persistence: self.persistence(common)?,
@@ -67,7 +71,7 @@ impl Text<'_> {
             id: self.listener,
             name: String::new(),
             admin_state_up: true,
-            protocol: ListenerProtocol::Udp,
+            protocol,
             port: first.port,
             connection_limit: None,
             member_connection_limit: limit,

@@ -187,8 +187,7 @@ fn server<'t>(next: &mut Statements<'_, 't>, family: Family) -> Result<Server<'t
     let place = next.says("the virtual_server of the group", &Statement::Server(family))?;
     let (_, algorithm) = next.expect("lb_algo", of!(LbAlgo))?;
     next.says("lb_kind", &Statement::LbKind)?;
-    let (said, transport) = next.expect("protocol", of!(Protocol))?;
-    let transport = transport.ok_or_else(|| said.fault("SCTP is not carried"))?;
+    let (_, transport) = next.expect("protocol", of!(Protocol))?;
     let mut granularity = None;
     let persistence = match next.take(of!(PersistenceTimeout)) {
         Some((_, seconds)) => {
@@ -242,11 +241,15 @@ fn member(next: &mut Statements<'_, '_>, id: MemberId, family: Family) -> Result
 fn check(next: &mut Statements<'_, '_>) -> Result<Option<Check>, Fault> {
     let is = |wanted: Statement| move |statement: &Statement| (*statement == wanted).then_some(());
     let check = if next.take(is(Statement::MiscCheck)).is_some() {
-        let (place, script) = next.expect("misc_path", of!(MiscPath))?;
-        let (_, timeout) = next.expect("misc_timeout", of!(MiscTimeout))?;
+        let (_, script) = next.expect("misc_path", of!(MiscPath))?;
+        let (place, until) = next.expect("misc_timeout", of!(MiscTimeout))?;
         match script {
-            Script::UdpConnect(target) => Check { target, timeout, kind: HealthCheck::UdpConnect },
-            Script::Sctp(..) => return Err(place.fault("health monitors of type SCTP are not carried")),
+            Script::UdpConnect(target) => Check { target, timeout: until, kind: HealthCheck::UdpConnect },
+            // The program is to end by itself.
+            Script::Sctp(_, timeout) if until != timeout + 1 => {
+                return Err(place.fault("is not one second more than the program's"));
+            }
+            Script::Sctp(target, timeout) => Check { target, timeout, kind: HealthCheck::Sctp },
         }
     } else if next.take(is(Statement::TcpCheck)).is_some() {
         let (target, timeout) = connect(next)?;

@@ -87,8 +87,8 @@ pub(super) enum Statement {
     LbAlgo(LbAlgorithm),
     /// `lb_kind NAT`.
     LbKind,
-    /// `protocol`; none for SCTP.
-    Protocol(Option<Transport>),
+    /// `protocol`, which is one that IPVS knows.
+    Protocol(Transport),
     /// `persistence_timeout`, s.
     PersistenceTimeout(u64),
     /// `persistence_granularity`.
@@ -163,8 +163,8 @@ fn statement(args: &mut Args<'_, '_>) -> Result<Statement, Fault> {
         }),
         "lb_kind" => args.expect("NAT").map(|()| S::LbKind)?,
         "protocol" => S::Protocol(match args.raw("UDP or SCTP")? {
-            "UDP" => Some(Transport::Udp),
-            "SCTP" => None,
+            "UDP" => Transport::Udp,
+            "SCTP" => Transport::Sctp,
             other => return Err(args.fault(format!("has {} where UDP or SCTP is expected", excerpt(other)))),
         }),
         "persistence_timeout" => {

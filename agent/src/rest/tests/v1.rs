@@ -194,7 +194,7 @@ async fn a_listener_of_datagrams_has_its_own_text() {
         (DATAGRAMS.replace("Loadbalancer 3", "Loadbalancer 4"), 409, LB),
         (DATAGRAMS.replace("666667", "666666"), 400, "which is one of HTTP"),
         (DATAGRAMS.replace("10.77.0.100", "10.77.0.101"), 400, "10.77.0.101"),
-        (DATAGRAMS.replace("UDP", "SCTP"), 400, "SCTP is not carried"),
+        (DATAGRAMS.replace("UDP", "DCCP"), 400, "where UDP or SCTP is expected"),
     ] {
         let refused = said(&agent.put(&upload, &text).await);
         assert!(refused.0 == status && refused.1.contains(reason), "{refused:?}");

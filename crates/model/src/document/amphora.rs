@@ -44,13 +44,13 @@ pub(super) fn of_listener(
     protocol: Option<ListenerProtocol>,
 ) -> (Option<FlowLog>, Option<u32>) {
     let own = read(o, true);
-    if let Some(protocol) = protocol.filter(|protocol| *protocol != ListenerProtocol::Udp)
+    if let Some(protocol) = protocol.filter(|protocol| !protocol.is_forwarded())
         && own.limit.is_some()
     {
         o.fault(
             "amphora",
             format!(
-                "has member_connection_limit, which needs a listener of protocol UDP; this one is {protocol}"
+                "has member_connection_limit, which needs a listener of protocol UDP or SCTP; this one is {protocol}"
             ),
         );
     }
@@ -71,10 +71,10 @@ fn flow_log(
         }
         return None;
     }
-    if protocol == Some(ListenerProtocol::Udp) {
+    if let Some(protocol) = protocol.filter(|protocol| protocol.is_forwarded()) {
         // The kernel forwards; nor does keepalived log.
         if own.on == Some(true) || own.format.is_some() {
-            o.fault("amphora", "listeners of protocol UDP have no flow log");
+            o.fault("amphora", format!("listeners of protocol {protocol} have no flow log"));
         }
         return None;
     }

@@ -62,7 +62,7 @@ fn l7policy(
 
 fn l7action(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> Option<L7Action> {
     const ACTIONS: &[&str] = &["REJECT", "REDIRECT_TO_URL", "REDIRECT_PREFIX", "REDIRECT_TO_POOL"];
-    let action = o.require("action", |o, name| o.one_of(name, ACTIONS, &[]));
+    let action = o.require("action", |o, name| o.one_of(name, ACTIONS));
     let own: &[&str] = match action {
         Some("REJECT") => &[],
         Some("REDIRECT_TO_URL") => &["redirect_url", "redirect_http_code"],
@@ -131,8 +131,8 @@ fn l7rule(o: &mut Object<'_>, cx: &mut Context) -> Option<L7Rule> {
     }
     let admin_state_up = o.flag("admin_state_up", true);
     let invert = o.flag("invert", false);
-    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &[]));
-    let compare = o.require("compare_type", |o, name| o.choice::<CompareType>(name, &[]));
+    let kind = o.require("type", |o, name| o.one_of(name, TYPES));
+    let compare = o.require("compare_type", Object::choice::<CompareType>);
     let subject = l7subject(o, kind);
     let value = if o.has("value") { o.text("value", MAX_NAME) } else { o.missing("value") };
     o.metadata(COMMON);

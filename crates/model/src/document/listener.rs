@@ -27,7 +27,7 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     }
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let protocol = o.require("protocol", |o, name| o.choice::<ListenerProtocol>(name, &["SCTP"]));
+    let protocol = o.require("protocol", Object::choice::<ListenerProtocol>);
     let port = o.require("protocol_port", Object::port);
     if let (Some(port), Some(protocol)) = (port, protocol) {
         match cx.ports.get(&(protocol.transport(), port)) {

@@ -265,16 +265,15 @@ impl<'a> Object<'a> {
     }
 
     /// One of the values of an enumeration. `later` are Octavia's values that this version does not carry.
-    pub(crate) fn choice<T: Spelled>(&mut self, name: &'static str, later: &[&str]) -> Option<T> {
-        self.one_of(name, T::NAMES, later).and_then(T::spelled)
+    pub(crate) fn choice<T: Spelled>(&mut self, name: &'static str) -> Option<T> {
+        self.one_of(name, T::NAMES).and_then(T::spelled)
     }
 
-    /// One of some strings. `later` are Octavia's values that this version does not carry.
+    /// One of some strings.
     pub(crate) fn one_of(
         &mut self,
         name: &'static str,
         allowed: &'static [&'static str],
-        later: &[&str],
     ) -> Option<&'static str> {
         let value = self.given(name)?;
         let text = value.as_str();
@@ -284,9 +283,6 @@ impl<'a> Object<'a> {
             self.fault(
                 name,
                 match text {
-                    Some(text) if later.contains(&text) => {
-                        format!("{text} is not supported yet by this version; supported are {allowed}")
-                    }
                     Some(text) => format!("must be one of {allowed}; not {}", excerpt(text)),
                     None => format!("must be one of {allowed}"),
                 },

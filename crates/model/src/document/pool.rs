@@ -34,14 +34,19 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
     let id = o.id::<PoolId>();
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let protocol = o.require("protocol", |o, name| o.choice::<PoolProtocol>(name, &["SCTP"]));
-    let lb_algorithm = o.require("lb_algorithm", |o, name| o.choice::<LbAlgorithm>(name, &[]));
-    if protocol == Some(PoolProtocol::Udp) && lb_algorithm == Some(LbAlgorithm::SourceIpPort) {
-        o.fault("lb_algorithm", "SOURCE_IP_PORT is not for pools of protocol UDP");
+    let protocol = o.require("protocol", Object::choice::<PoolProtocol>);
+    let lb_algorithm = o.require("lb_algorithm", Object::choice::<LbAlgorithm>);
+    let forwarded = protocol.filter(|protocol| protocol.is_forwarded());
+    if let Some(protocol) = forwarded
+        && lb_algorithm == Some(LbAlgorithm::SourceIpPort)
+    {
+        o.fault("lb_algorithm", format!("SOURCE_IP_PORT is not for pools of protocol {protocol}"));
     }
     let tls = tls::pool(o);
-    if protocol == Some(PoolProtocol::Udp) && tls.is_some() {
-        o.fault("tls_enabled", "needs a pool of another protocol; this one is UDP");
+    if let Some(protocol) = forwarded
+        && tls.is_some()
+    {
+        o.fault("tls_enabled", format!("needs a pool of another protocol; this one is {protocol}"));
     }
     let persistence = o.object("session_persistence", |o| session_persistence(o, protocol));
     let monitor = o.object("healthmonitor", |o| {
@@ -127,23 +132,23 @@ pub(crate) fn weight(o: &mut Object<'_>) -> Option<u16> {
 
 fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option<SessionPersistence> {
     const TYPES: &[&str] = &["SOURCE_IP", "HTTP_COOKIE", "APP_COOKIE"];
-    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &[]));
+    let kind = o.require("type", |o, name| o.one_of(name, TYPES));
     let cookie_name = o.text("cookie_name", MAX_NAME).filter(|name| !name.is_empty());
-    let datagrams = pool == Some(PoolProtocol::Udp);
+    let forwarded = pool.filter(|protocol| protocol.is_forwarded());
     // Octavia lets 0 pass elsewhere.
     let timeout = o.integer("persistence_timeout", 0..=i32::MAX).filter(|seconds| *seconds != 0);
     let granularity = o.given("persistence_granularity").map(|value| value.as_str().map(str::to_owned));
-    if pool.is_some() && !datagrams {
+    if pool.is_some() && forwarded.is_none() {
         for (name, given) in
             [("persistence_timeout", timeout.is_some()), ("persistence_granularity", granularity.is_some())]
         {
             if given {
-                o.fault(name, "is only for pools of protocol UDP");
+                o.fault(name, "is only for pools of protocol UDP and SCTP");
             }
         }
     }
     let kind = kind?;
-    if datagrams {
+    if let Some(protocol) = forwarded {
         let mut network = SourceNetwork::default();
         if let Some(seconds) = timeout {
             network.timeout = Duration::from_secs(seconds.unsigned_abs().into());
@@ -158,7 +163,7 @@ fn session_persistence(o: &mut Object<'_>, pool: Option<PoolProtocol>) -> Option
         if kind != "SOURCE_IP" {
             o.fault(
                 "type",
-                format!("{kind} needs a pool of protocol HTTP, PROXY or PROXYV2; this one is UDP"),
+                format!("{kind} needs a pool of protocol HTTP, PROXY or PROXYV2; this one is {protocol}"),
             );
         }
         if cookie_name.is_some() {
@@ -199,14 +204,17 @@ fn health_monitor(
     pool: Option<PoolId>,
     protocol: Option<PoolProtocol>,
 ) -> Option<HealthMonitor> {
-    const TYPES: &[&str] = &["HTTP", "HTTPS", "TCP", "TLS-HELLO", "PING", "UDP-CONNECT"];
+    const TYPES: &[&str] = &["HTTP", "HTTPS", "TCP", "TLS-HELLO", "PING", "UDP-CONNECT", "SCTP"];
     let id = o.id();
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
-    let kind = o.require("type", |o, name| o.one_of(name, TYPES, &["SCTP"]));
+    let kind = o.require("type", |o, name| o.one_of(name, TYPES));
     if let (Some(kind), Some(protocol)) = (kind, protocol) {
-        let datagrams = protocol == PoolProtocol::Udp;
-        if !datagrams && kind == "UDP-CONNECT" || datagrams && matches!(kind, "HTTPS" | "TLS-HELLO") {
+        let wrong: &[_] = match protocol.is_forwarded() {
+            true => &["HTTPS", "TLS-HELLO"],
+            false => &["UDP-CONNECT", "SCTP"],
+        };
+        if wrong.contains(&kind) {
             o.fault("type", format!("{kind} is not for pools of protocol {protocol}"));
         }
     }
@@ -227,6 +235,7 @@ fn health_monitor(
                 "TCP" => HealthCheck::Tcp,
                 "TLS-HELLO" => HealthCheck::TlsHello,
                 "UDP-CONNECT" => HealthCheck::UdpConnect,
+                "SCTP" => HealthCheck::Sctp,
                 _ => HealthCheck::Ping,
             })
         }
@@ -252,7 +261,7 @@ fn health_monitor(
 }
 
 fn http_check(o: &mut Object<'_>) -> Option<HttpCheck> {
-    let method = o.choice::<HttpMethod>("http_method", &[]).unwrap_or(HttpMethod::Get);
+    let method = o.choice::<HttpMethod>("http_method").unwrap_or(HttpMethod::Get);
     let url_path = o.text("url_path", MAX_URL_PATH).filter(|path| !path.is_empty()).unwrap_or("/");
     if let Err(reason) = check::url_path(url_path) {
         o.fault("url_path", reason);

@@ -87,7 +87,7 @@ fn misplaced(o: &mut Object<'_>, protocol: ListenerProtocol, terminated: bool) {
 }
 
 fn client_authentication(o: &mut Object<'_>) -> Option<ClientAuthentication> {
-    let mode = o.one_of("client_authentication", &["NONE", "OPTIONAL", "MANDATORY"], &[]).unwrap_or("NONE");
+    let mode = o.one_of("client_authentication", &["NONE", "OPTIONAL", "MANDATORY"]).unwrap_or("NONE");
     let authorities = certificate(o, "client_ca_tls_container_ref");
     let revocations = certificate(o, "client_crl_container_ref");
     let without = o.given("client_ca_tls_container_ref").is_none();

@@ -214,6 +214,7 @@ fn health_monitor(monitor: &HealthMonitor) -> Value {
         HealthCheck::TlsHello => ("TLS-HELLO", None),
         HealthCheck::Ping => ("PING", None),
         HealthCheck::UdpConnect => ("UDP-CONNECT", None),
+        HealthCheck::Sctp => ("SCTP", None),
     };
     document["type"] = kind.into();
     if let Some(HttpCheck { method, url_path, version, domain_name, expected_codes }) = http {

@@ -83,6 +83,8 @@ pub enum Expression {
     Mask(Register, Vec<u8>),
     /// Goes on when this is what the register has.
     Equal(Register, Vec<u8>),
+    /// Goes on when this is not what the register has.
+    Differs(Register, Vec<u8>),
     /// Puts this in a register.
     Immediate(Register, Vec<u8>),
     /// Ends the rule so.
@@ -111,6 +113,8 @@ pub enum Expression {
     NotFollowed,
     /// An ICMP or ICMPv6 answer: port unreachable.
     Unreachable,
+    /// An ICMP answer, to a packet of IPv4: protocol unreachable.
+    ProtocolUnreachable,
 }
 
 /// A map that a rule brings with it.
@@ -160,6 +164,9 @@ impl Expression {
             Self::Equal(register, bytes) => {
                 ("cmp", none().u32(1, register.number()).u32(2, 0).nested(3, &value(bytes)))
             }
+            Self::Differs(register, bytes) => {
+                ("cmp", none().u32(1, register.number()).u32(2, 1).nested(3, &value(bytes)))
+            }
             Self::Immediate(to, bytes) => ("immediate", none().u32(1, to.number()).nested(2, &value(bytes))),
             Self::Verdict(verdict) => ("immediate", none().u32(1, 0).nested(2, &verdict.attributes())),
             Self::InSet(register, set) => ("lookup", none().text(1, set).u32(2, register.number())),
@@ -193,6 +200,8 @@ impl Expression {
             Self::Masquerade => ("masq", none()),
             Self::NotFollowed => ("notrack", none()),
             Self::Unreachable => ("reject", none().u32(1, 2).bytes(2, &[1])),
+            // NFT_REJECT_ICMP_UNREACH, ICMP_PROT_UNREACH.
+            Self::ProtocolUnreachable => ("reject", none().u32(1, 0).bytes(2, &[2])),
         };
         let attributes = none().text(1, name);
         if data.len() == 0 && name == "notrack" { attributes } else { attributes.nested(2, &data) }

@@ -18,6 +18,7 @@ use super::{
     http2::Exchange,
     outcome::{CheckStatus, Found},
     ping::Echo,
+    sctp::Association,
     tls,
 };
 use crate::{
@@ -58,6 +59,8 @@ enum Stage {
     Echo(Echo),
     /// A datagram was sent.
     Datagram,
+    /// INIT of SCTP was sent.
+    Association(Association),
     Hello(Vec<u8>),
     Http(Answer),
     /// `None` until the handshake is done and the question asked.
@@ -113,11 +116,16 @@ impl Family {
     /// `None`: for one target alone. An IPv6 socket that was connected over IPv4 is not what it was.
     pub(super) fn of(target: &Target) -> Option<Self> {
         match target.address {
-            _ if matches!(*target.check, HealthCheck::Ping | HealthCheck::UdpConnect) => None,
+            _ if !over_tcp(&target.check) => None,
             IpAddr::V4(_) => Some(Self::V4),
             IpAddr::V6(ip) => ip.to_ipv4_mapped().is_none().then_some(Self::V6),
         }
     }
+}
+
+/// Whether a connection of TCP is made, and more on it.
+pub(in crate::health) fn over_tcp(check: &HealthCheck) -> bool {
+    !matches!(check, HealthCheck::Ping | HealthCheck::UdpConnect | HealthCheck::Sctp)
 }
 
 /// What the probes of one thread share.
@@ -200,6 +208,9 @@ impl Probe {
         let (socket, stage) = match *target.check {
             HealthCheck::Ping => echo(&target)?,
             HealthCheck::UdpConnect => datagram(&target)?,
+            HealthCheck::Sctp => {
+                Association::ask(&target).map(|(socket, asked)| (socket, Stage::Association(asked)))?
+            }
             _ => connect(&target, kept)?,
         };
         let patience = match *target.check {
@@ -233,7 +244,7 @@ impl Probe {
         let status = match &self.stage {
             // Nobody has said that there is nobody.
             Stage::Datagram => return Found::new(CheckStatus::L4Ok),
-            Stage::Connecting | Stage::Echo(_) => CheckStatus::L4Timeout,
+            Stage::Connecting | Stage::Echo(_) | Stage::Association(_) => CheckStatus::L4Timeout,
             Stage::Hello(_) | Stage::Tls(_, None) => CheckStatus::L6Timeout,
             Stage::Http(_) | Stage::Tls(_, Some(_)) => CheckStatus::L7Timeout,
         };
@@ -243,7 +254,9 @@ impl Probe {
     /// What it means that the connection fails now.
     fn failed(&self) -> CheckStatus {
         match &self.stage {
-            Stage::Connecting | Stage::Echo(_) | Stage::Datagram => CheckStatus::L4Connection,
+            Stage::Connecting | Stage::Echo(_) | Stage::Datagram | Stage::Association(_) => {
+                CheckStatus::L4Connection
+            }
             Stage::Hello(_) | Stage::Tls(_, None) => CheckStatus::L6Response,
             Stage::Http(_) | Stage::Tls(_, Some(_)) => CheckStatus::L7Response,
         }
@@ -307,7 +320,7 @@ impl Probe {
                 self.stage = Stage::Hello(Vec::new());
                 false
             }
-            HealthCheck::Ping | HealthCheck::UdpConnect => true,
+            HealthCheck::Ping | HealthCheck::UdpConnect | HealthCheck::Sctp => true,
         };
         self.flush()?;
         Ok(done.then(|| Found::new(CheckStatus::L4Ok)))
@@ -351,6 +364,8 @@ impl Probe {
                 Ok(n) => n,
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => continue,
+                // A port is refused to UDP, or to another's probe of the host: the kernel tells them all.
+                Err(Errno::ECONNREFUSED) if matches!(self.stage, Stage::Association(_)) => continue,
                 Err(errno) => return Err(Found::error(failed, &errno.into())),
             };
             let (bytes, ended) = (&turn.scratch[..n], n == 0);
@@ -361,13 +376,15 @@ impl Probe {
                     tls::judge_hello(begun, ended)
                 }
                 (Stage::Echo(echo), _) => echo.is_reply(bytes).then(|| Found::new(CheckStatus::L4Ok)),
+                (Stage::Association(asked), _) => asked.take(bytes, &self.socket),
                 // Whatever it says, and if it is nothing, it is there.
                 (Stage::Datagram, _) => Some(Found::new(CheckStatus::L4Ok)),
                 _ => None,
             };
             self.ended |= ended;
             // A stream that gave less than was asked for is empty: more of it is another event.
-            let empty = n < READ && !self.ended && !matches!(self.stage, Stage::Echo(_));
+            let packets = matches!(self.stage, Stage::Echo(_) | Stage::Association(_));
+            let empty = n < READ && !self.ended && !packets;
             if found.is_some() || empty {
                 return Ok(found);
             }

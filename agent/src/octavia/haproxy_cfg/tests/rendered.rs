@@ -156,7 +156,11 @@ fn pool_of(pool: &Pool, users: &[ListenerProtocol], release: Release) -> Pool {
                 http.expected_codes.sort_unstable();
                 http.expected_codes.dedup();
             }
-            HealthCheck::Tcp | HealthCheck::TlsHello | HealthCheck::Ping | HealthCheck::UdpConnect => {}
+            HealthCheck::Tcp
+            | HealthCheck::TlsHello
+            | HealthCheck::Ping
+            | HealthCheck::UdpConnect
+            | HealthCheck::Sctp => {}
         }
         if monitor.timeout.is_zero() {
             monitor.timeout = Duration::from_secs(monitor.delay.as_secs());

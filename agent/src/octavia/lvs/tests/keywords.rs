@@ -84,6 +84,10 @@ fn what_is_not_known_is_refused_with_its_line() {
     ] {
         assert_eq!(refused(&with(from, to)), fault);
     }
+    let program = SAMPLES[3].1.replacen("misc_timeout 2", "misc_timeout 3", 1);
+    assert_eq!(refused(&program), "line 30: misc_timeout 3: is not one second more than the program's");
+    let other = SAMPLES[3].1.replacen("health-checker sctp -t 1", "health-checker tcp -t 1", 1);
+    assert!(refused(&other).starts_with("line 29: "), "{}", refused(&other));
     assert_eq!(refused(""), "is empty");
     assert_eq!(refused("\n\n"), "is empty");
     let cut = SAMPLES[0].1.trim_end().trim_end_matches('}');

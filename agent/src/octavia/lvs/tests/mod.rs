@@ -3,7 +3,9 @@
 mod keywords;
 mod roundtrip;
 
-use amphora_model::{HealthCheck, LbAlgorithm, SessionPersistence, SourceNetwork};
+use amphora_model::{
+    HealthCheck, LbAlgorithm, ListenerProtocol, PoolProtocol, SessionPersistence, SourceNetwork,
+};
 use std::time::Duration;
 
 use super::*;
@@ -23,6 +25,7 @@ fn what_the_controller_has_sent_translates() {
         (&first, LbAlgorithm::RoundRobin, "UDP-CONNECT"),
         (&second, LbAlgorithm::LeastConnections, "TCP"),
         (&third, LbAlgorithm::SourceIp, "HTTP"),
+        (&fourth, LbAlgorithm::RoundRobin, "SCTP"),
     ] {
         let translated = translated.as_ref().unwrap();
         let served = translated.served.as_ref().unwrap();
@@ -51,5 +54,9 @@ fn what_the_controller_has_sent_translates() {
         panic!()
     };
     assert_eq!((http.url_path.as_str(), &http.expected_codes[..]), ("/health", &[(200, 200)][..]));
-    assert_eq!(fourth.unwrap_err().to_string(), "line 14: protocol SCTP: SCTP is not carried");
+    let served = fourth.unwrap().served.unwrap();
+    assert_eq!(served.listeners[0].protocol, ListenerProtocol::Sctp);
+    let pool = &served.pools[0];
+    assert_eq!(pool.protocol, PoolProtocol::Sctp);
+    assert_eq!(pool.session_persistence, Some(SessionPersistence::SourceNetwork(SourceNetwork::default())));
 }

@@ -1,8 +1,8 @@
 //! Load balancers to texts by the real Octavia, and back.
 
 use amphora_model::{
-    HealthCheck, HttpMethod, HttpVersion, Listener, ListenerId, ListenerProtocol, LoadBalancer, MemberId,
-    Pool, PoolId, PoolProtocol,
+    HealthCheck, HttpMethod, HttpVersion, Listener, ListenerId, LoadBalancer, MemberId, Pool, PoolId,
+    PoolProtocol,
     arbitrary::{Generator, Shape},
 };
 use serde::Deserialize;
@@ -98,12 +98,14 @@ fn cases(count: usize) -> Vec<LoadBalancer> {
         let mut g = Generator::new(seed);
         let mut lb = g.load_balancer(&shape);
         lb.admin_state_up |= g.one_in(2);
-        lb.pools.retain(|pool| pool.protocol == PoolProtocol::Udp);
-        lb.listeners.retain(|listener| listener.protocol == ListenerProtocol::Udp);
+        lb.pools.retain(|pool| pool.protocol.is_forwarded());
+        lb.listeners.retain(|listener| listener.protocol.is_forwarded());
         // Few are given one by chance.
         for listener in &mut lb.listeners {
-            if !lb.pools.is_empty() && !g.one_in(8) {
-                listener.default_pool = Some(g.pick(&lb.pools).id);
+            let pools: Vec<_> =
+                lb.pools.iter().filter(|pool| listener.protocol.carries(pool.protocol)).collect();
+            if !pools.is_empty() && !g.one_in(8) {
+                listener.default_pool = Some(g.pick(&pools).id);
             }
         }
         lb
@@ -113,10 +115,10 @@ fn cases(count: usize) -> Vec<LoadBalancer> {
 
 #[test]
 fn what_octavia_renders_comes_back() {
-    let cases = cases(600);
+    let cases = cases(900);
     let documents: Vec<Value> = cases.iter().map(LoadBalancer::to_json).collect();
     let Some(rendered) = octavia::ask::<Vec<Vec<Rendered>>>(SCRIPT, &documents) else { return };
-    let (mut served, mut monitored, mut persistent) = (0, 0, 0);
+    let (mut served, mut sctp, mut monitored, mut persistent) = (0, 0, 0, 0);
     for (lb, texts) in cases.iter().zip(&rendered) {
         assert_eq!(lb.listeners.len(), texts.len());
         for (listener, Rendered { id, text }) in lb.listeners.iter().zip(texts) {
@@ -125,9 +127,13 @@ fn what_octavia_renders_comes_back() {
             assert_eq!(translated, expected(lb, listener), "\n{text}");
             let pool = translated.served.as_ref().and_then(|served| served.pools.first());
             served += usize::from(translated.served.is_some());
+            sctp += usize::from(pool.is_some_and(|pool| pool.protocol == PoolProtocol::Sctp));
             monitored += usize::from(pool.is_some_and(|pool| pool.health_monitor.is_some()));
             persistent += usize::from(pool.is_some_and(|pool| pool.session_persistence.is_some()));
         }
     }
-    assert!(served > 100 && monitored > 15 && persistent > 15, "{served} {monitored} {persistent}");
+    assert!(
+        served > 100 && sctp > 50 && monitored > 15 && persistent > 15,
+        "{served} {sctp} {monitored} {persistent}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Listeners and pools of UDP.
+//! Listeners and pools of UDP and SCTP.
 
 use std::time::Duration;
 
@@ -47,6 +47,47 @@ fn a_port_may_be_of_udp_and_of_tcp() {
         Some(&HealthCheck::UdpConnect)
     );
     assert_eq!(LoadBalancer::from_value(&lb.to_json()), Ok(lb));
+}
+
+/// The same of SCTP, with a monitor of this type.
+fn sctp(monitor: &str) -> Value {
+    let mut document = with(&format!("{LISTENER}/protocol"), json!("SCTP"));
+    document["loadbalancer"]["listeners"][0]["default_pool"]["protocol"] = json!("SCTP");
+    document["loadbalancer"]["listeners"][0]["default_pool"]["healthmonitor"]["type"] = json!(monitor);
+    document
+}
+
+#[test]
+fn sctp_has_what_udp_has() {
+    for (name, check) in [
+        ("SCTP", HealthCheck::Sctp),
+        ("UDP-CONNECT", HealthCheck::UdpConnect),
+        ("TCP", HealthCheck::Tcp),
+        ("PING", HealthCheck::Ping),
+    ] {
+        let lb = LoadBalancer::from_value(&sctp(name)).unwrap();
+        let address = "203.0.113.50:53".parse().unwrap();
+        let binding = lb.listeners[0].binding(lb.vips[0].address);
+        assert_eq!(binding, Binding { transport: Transport::Sctp, address });
+        assert_eq!(binding.to_string(), "sctp 203.0.113.50:53");
+        assert_eq!(lb.pools[0].health_monitor.as_ref().map(|monitor| &monitor.check), Some(&check));
+        assert!(matches!(lb.pools[0].session_persistence, Some(SessionPersistence::SourceNetwork(_))));
+        assert_eq!(LoadBalancer::from_value(&lb.to_json()), Ok(lb));
+    }
+    let refused = |document: &Value, path: &str, reason: &str| {
+        let faults = LoadBalancer::from_value(document).unwrap_err().faults;
+        assert!(faults.iter().any(|f| f.path.ends_with(path) && f.reason.contains(reason)), "{faults:?}");
+    };
+    refused(&sctp("TLS-HELLO"), "healthmonitor.type", "TLS-HELLO is not for pools of protocol SCTP");
+    let mut document = sctp("SCTP");
+    document["loadbalancer"]["listeners"][0]["default_pool"]["protocol"] = json!("UDP");
+    refused(&document, "default_pool", "cannot send");
+    let mut document = sctp("SCTP");
+    document["loadbalancer"]["listeners"][0]["default_pool"]["lb_algorithm"] = json!("SOURCE_IP_PORT");
+    refused(&document, "lb_algorithm", "SOURCE_IP_PORT is not for pools of protocol SCTP");
+    let mut document = sctp("SCTP");
+    document["loadbalancer"]["listeners"][0]["amphora"] = json!({ "connection_logging": true });
+    refused(&document, "amphora", "listeners of protocol SCTP have no flow log");
 }
 
 #[test]
@@ -103,7 +144,7 @@ fn what_only_other_protocols_have_is_refused() {
         (
             ("/loadbalancer/listeners/1/amphora".to_owned(), json!({ "member_connection_limit": 5 })),
             "listeners[1].amphora",
-            "needs a listener of protocol UDP; this one is TCP",
+            "needs a listener of protocol UDP or SCTP; this one is TCP",
         ),
         (
             ("/loadbalancer/amphora".to_owned(), json!({ "member_connection_limit": 5 })),

@@ -9,11 +9,10 @@ fn listeners() {
         (
             "protocol",
             json!("FTP"),
-            "must be one of HTTP, TCP, HTTPS, TERMINATED_HTTPS, PROMETHEUS, UDP; not \"FTP\"",
+            "must be one of HTTP, TCP, HTTPS, TERMINATED_HTTPS, PROMETHEUS, UDP, SCTP; not \"FTP\"",
         ),
         ("protocol", json!("http"), "must be one of"),
         ("protocol", Value::Null, "is required"),
-        ("protocol", json!("SCTP"), "SCTP is not supported yet"),
         ("protocol_port", json!(0), "integer from 1 to 65535"),
         ("protocol_port", json!(65_536), "integer from 1 to 65535"),
         ("protocol_port", json!("80"), "integer from 1 to 65535"),

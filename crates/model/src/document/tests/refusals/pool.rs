@@ -6,8 +6,7 @@ use super::*;
 fn pools() {
     let at = |name: &str| format!("{POOL}/{name}");
     for (name, value, reason) in [
-        ("protocol", json!("TERMINATED_HTTPS"), "must be one of HTTP, HTTPS, TCP, PROXY, PROXYV2, UDP"),
-        ("protocol", json!("SCTP"), "SCTP is not supported yet"),
+        ("protocol", json!("TERMINATED_HTTPS"), "must be one of HTTP, HTTPS, TCP, PROXY, PROXYV2, UDP, SCTP"),
         ("protocol", Value::Null, "is required"),
         (
             "lb_algorithm",
@@ -133,7 +132,7 @@ fn health_monitors() {
     for (name, value, reason) in [
         ("id", Value::Null, "is required"),
         ("type", Value::Null, "is required"),
-        ("type", json!("SCTP"), "SCTP is not supported yet"),
+        ("type", json!("SCTP"), "SCTP is not for pools of protocol HTTP"),
         ("type", json!("UDP-CONNECT"), "UDP-CONNECT is not for pools of protocol HTTP"),
         ("type", json!("SMTP"), "must be one of HTTP, HTTPS, TCP, TLS-HELLO, PING"),
         ("delay", json!(0), "integer from 1"),
