@@ -52,8 +52,9 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// From one count to the next.
 const COUNT: Duration = Duration::from_secs(1);
-/// The helper answers within milliseconds, unless the machine is starved.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The helper answers within milliseconds, but for the first rules of all: the kernel loads a dozen modules for them, by a process
+/// each, which has taken 45 s on an emulated machine that was starved at its boot. Whoever does not wait serves nothing then.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The way to the thread that has datagrams forwarded; it ends with this.
 #[derive(Debug)]
@@ -139,7 +140,10 @@ impl Link {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if let Err(error) = turned {
-                tracing::error!(%error, "the process that forwards datagrams has ended: members that fail keep their flows");
+                tracing::error!(
+                    %error,
+                    "the process that forwards datagrams has ended or does not answer: members that fail keep their flows"
+                );
                 return;
             }
         }
