@@ -13,7 +13,9 @@ from networks import VIP
 LB = "33333333-3333-4333-8333-333333333333"
 WEB = "44444444-4444-4444-8444-444444444444"
 TLS = "44444444-4444-4444-8444-444444444446"
+DATAGRAMS = "44444444-4444-4444-8444-444444444447"
 POOL = "66666666-6666-4666-8666-666666666666"
+DATAGRAM_POOL = "66666666-6666-4666-8666-666666666667"
 # The name that the certificate of the listener of HTTPS has.
 NAME = "shop.example"
 
@@ -76,17 +78,20 @@ def renew(certs, amphora):
     return renewed
 
 
-def load_balancer(member_address, member_port, certificate: pathlib.Path):
-    """As the database has it: HTTP at 80, and HTTPS at 443."""
+def load_balancer(member_address, member_port, datagram_port, certificate: pathlib.Path):
+    """As the database has it: HTTP at 80, HTTPS at 443, and UDP at 53."""
     return {
         "id": LB, "vip_address": VIP,
         "listeners": [
             {"id": WEB, "protocol": "HTTP", "protocol_port": 80, "default_pool_id": POOL},
             {"id": TLS, "protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_pool_id": POOL,
              "tls_certificate_id": str(certificate)},
+            {"id": DATAGRAMS, "protocol": "UDP", "protocol_port": 53, "default_pool_id": DATAGRAM_POOL, "connection_limit": 1000},
         ],
         "pools": [
             {"id": POOL, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [
                 {"id": "77777777-7777-4777-8777-777777777771", "address": member_address, "protocol_port": member_port}]},
+            {"id": DATAGRAM_POOL, "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "members": [
+                {"id": "77777777-7777-4777-8777-777777777772", "address": member_address, "protocol_port": datagram_port}]},
         ],
     }

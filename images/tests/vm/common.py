@@ -51,6 +51,11 @@ def add_arguments(parser):
     parser.add_argument("--keep-console", type=pathlib.Path, default=TARGET / "image-tests", help="where consoles of failures go")
 
 
+def add_check(parser):
+    """That of the tests which measure seconds."""
+    parser.add_argument("--check", action="store_true", help="also hold the seconds to docs/specification.md; on a machine that does nothing else")
+
+
 def end_when_told():
     """Tidies up when it is ended."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

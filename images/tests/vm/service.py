@@ -44,6 +44,22 @@ def member(address):
         server.server_close()
 
 
+@contextlib.contextmanager
+def datagram_member(address):
+    """One that answers datagrams; gives its port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as member_socket:
+        member_socket.bind((address, 0))
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    _, client = member_socket.recvfrom(2048)
+                    member_socket.sendto(Member.body, client)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield member_socket.getsockname()[1]
+
+
 def answered(address, port, timeout=PROBE):
     """One request, on a connection of its own; None when it is not the member that answers."""
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
