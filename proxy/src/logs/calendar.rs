@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
@@ -13,14 +15,15 @@ pub struct Wall(pub i64);
 impl Wall {
     /// This moment.
     pub fn now() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "what a line says is the time of day")]
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Self(since.map_or(0, |since| since.as_micros() as i64))
+        // A line is written in fewer instructions than std takes to tell one moment from another.
+        let now = clock_gettime(ClockId::CLOCK_REALTIME);
+        Self(now.map_or(0, |now| now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000))
     }
 
     /// So much earlier.
     pub(super) fn before(self, time: Duration) -> Self {
-        Self(self.0.saturating_sub(time.as_micros() as i64))
+        let us = (time.as_secs() as i64).saturating_mul(1_000_000) + i64::from(time.subsec_micros());
+        Self(self.0.saturating_sub(us))
     }
 
     /// So many milliseconds later, or earlier.

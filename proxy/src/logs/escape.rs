@@ -40,31 +40,41 @@ impl Escape {
         !matches!(self, Self::Hashes) && matches!(byte, b'"' | b'\\' | b']')
     }
 
-    /// Appends `text`, as far as `out` may grow to `end`. What takes several bytes is not begun unless one more than these
-    /// fits.
-    pub(super) fn write(self, out: &mut Vec<u8>, text: &[u8], end: usize) {
-        let bit = 1 << self as u8;
+    /// Writes `text`, as far as there is room for it, and says how many bytes that were. What takes several bytes is not begun unless
+    /// one more than these fits.
+    pub(super) fn write(self, room: &mut [u8], text: &[u8]) -> usize {
         let mut rest = text;
-        while out.len() < end && !rest.is_empty() {
-            let special = |byte: &u8| SPECIAL[usize::from(*byte)] & bit != 0;
-            let plain = rest.iter().position(special).unwrap_or(rest.len());
-            let fits = plain.min(end - out.len());
-            out.extend_from_slice(&rest[..fits]);
-            let Some(&byte) = rest.get(plain).filter(|_| fits == plain) else { return };
-            if self.is_hashed(byte) {
-                if out.len() + 3 >= end {
-                    return;
-                }
-                let digit = |nibble: u8| HEXADECIMAL[usize::from(nibble)];
-                out.extend_from_slice(&[b'#', digit(byte >> 4), digit(byte & 15)]);
-            } else {
-                if out.len() + 2 >= end {
-                    return;
-                }
-                out.extend_from_slice(&[b'\\', byte]);
+        let mut at = 0;
+        while at < room.len() && !rest.is_empty() {
+            let plain = self.plain(rest);
+            let fits = plain.min(room.len() - at);
+            room[at..at + fits].copy_from_slice(&rest[..fits]);
+            at += fits;
+            let Some(&byte) = rest.get(plain).filter(|_| fits == plain) else { break };
+            let digit = |nibble: u8| HEXADECIMAL[usize::from(nibble)];
+            let (hashed, escaped) = ([b'#', digit(byte >> 4), digit(byte & 15)], [b'\\', byte]);
+            let written = if self.is_hashed(byte) { &hashed[..] } else { &escaped[..] };
+            if at + written.len() >= room.len() {
+                break;
             }
+            room[at..at + written.len()].copy_from_slice(written);
+            at += written.len();
             rest = &rest[plain + 1..];
         }
+        at
+    }
+
+    /// How many bytes at the beginning are written as they are.
+    fn plain(self, text: &[u8]) -> usize {
+        let bit = 1 << self as u8;
+        let of = |byte: &u8| SPECIAL[usize::from(*byte)];
+        // Mostly all of them: eight are looked at together.
+        let (eights, _) = text.as_chunks::<8>();
+        let many =
+            eights.iter().take_while(|eight| eight.iter().fold(0, |all, byte| all | of(byte)) & bit == 0);
+        let from = many.count() * 8;
+        let rest = &text[from..];
+        from + rest.iter().position(|byte| of(byte) & bit != 0).unwrap_or(rest.len())
     }
 }
 
@@ -73,9 +83,10 @@ mod tests {
     use super::*;
 
     fn written(escape: Escape, text: &[u8], end: usize) -> Vec<u8> {
-        let mut out = Vec::new();
-        escape.write(&mut out, text, end);
-        out
+        let mut room = vec![0; end];
+        let length = escape.write(&mut room, text);
+        room.truncate(length);
+        room
     }
 
     #[test]
@@ -84,6 +95,11 @@ mod tests {
         assert_eq!(written(Escape::Hashes, text, 99), b"a #22b\\]#23#00#7F#C3#A9~#1F");
         assert_eq!(written(Escape::HashesAndBackslashes, text, 99), b"a #22b\\\\\\]#23#00#7F#C3#A9~#1F");
         assert_eq!(written(Escape::Backslashes, b"a\"b\\]#\xc3", 99), b"a\\\"b\\\\\\]#\xc3");
+        for at in 0..40 {
+            let text = [&[b'a'; 40][..at], b"#", &[b'b'; 40][at..]].concat();
+            let expected = [&[b'a'; 40][..at], b"#23", &[b'b'; 40][at..]].concat();
+            assert_eq!(written(Escape::Hashes, &text, 99), expected);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::{
     line::{self, Frontend, Host},
     outlet::{self, Counters, Outlet, Socket},
     record::Record,
+    template::Template,
 };
 use crate::{state::PerWorker, sys};
 
@@ -84,7 +85,7 @@ pub(crate) struct Share {
 #[derive(Debug)]
 pub struct LogPlan {
     format: Format,
-    frontend: Frontend,
+    template: Template,
     /// The number of the next line (`%lc`).
     lines: AtomicU32,
     /// `<134>`.
@@ -99,12 +100,13 @@ impl LogPlan {
     pub fn new(format: &str, facility: u8, frontend: Frontend) -> Result<Self, FormatError> {
         let format = Format::parse(format, frontend.protocol)?;
         let priority = format!("<{}>", (LOCAL0 + u32::from(facility)) * 8 + INFO).into();
-        Ok(Self { format, frontend, lines: AtomicU32::new(0), priority })
+        let template = Template::new(&format, frontend);
+        Ok(Self { format, template, lines: AtomicU32::new(0), priority })
     }
 
     /// `https` where the listener terminates TLS, else `http`.
     pub fn scheme(&self) -> &'static str {
-        if self.frontend.tls { "https" } else { "http" }
+        if self.template.frontend().tls { "https" } else { "http" }
     }
 
     /// What its lines are made of.
@@ -164,7 +166,7 @@ impl FlowLogs {
             let calendar = &mut *self.calendar.borrow_mut();
             self.head(out, plan, now, calendar);
             // It has ended just now.
-            line::write(out, &plan.format, record, plan.frontend, &self.host, now, calendar);
+            line::write(out, &plan.template, record, &self.host, now, calendar);
         });
     }
 
@@ -175,7 +177,8 @@ impl FlowLogs {
             let now = Wall::now();
             let calendar = &mut *self.calendar.borrow_mut();
             self.head(out, plan, now, calendar);
-            line::write_error(out, client, now.before(accepted.elapsed()), plan.frontend, why, calendar);
+            let frontend = plan.template.frontend();
+            line::write_error(out, client, now.before(accepted.elapsed()), frontend, why, calendar);
         });
     }
 

@@ -1,4 +1,4 @@
-//! A line: a [`Format`] filled in with a [`Record`], to the byte as HAProxy 2.6 writes it (`sess_build_logline`), its way to
+//! A line: a [`Format`](super::Format) filled in with a [`Record`], to the byte as HAProxy 2.6 writes it (`sess_build_logline`), its way to
 //! be cut off where the buffer ends included.
 
 use std::net::SocketAddr;
@@ -8,9 +8,10 @@ use amphora_model::ListenerId;
 use super::{
     calendar::{Calendar, Wall},
     field::{Field, Name, Protocol, Sample},
-    format::{Flags, Format, Piece},
+    format::Flags,
     record::{Record, Times, milliseconds},
-    text::{Line, Written, id_text},
+    template::{Step, Template},
+    text::{Line, ROOM, Written, id_text},
 };
 use crate::{
     conn::AddressText,
@@ -24,7 +25,7 @@ pub const MAX_LINE: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Frontend {
     /// The listener's id.
-    name: [u8; 36],
+    pub(super) name: [u8; 36],
     /// What it speaks.
     pub protocol: Protocol,
     /// It terminates TLS.
@@ -50,29 +51,36 @@ pub struct Host {
 /// Appends a line without its head. `ended` is when [`Marks::ended`](super::record::Marks::ended) was.
 pub fn write(
     out: &mut Vec<u8>,
-    format: &Format,
+    template: &Template,
     record: &Record,
-    frontend: Frontend,
     host: &Host,
     ended: Wall,
     calendar: &mut Calendar,
 ) {
     let elapsed = record.marks.ended.saturating_duration_since(record.marks.begun);
     let accepted = ended.before(elapsed);
-    let mut line = Line::new(out);
     let total = milliseconds(elapsed);
+    let frontend = template.frontend();
     let mut writer = Writer { record, frontend, host, times: None, total, accepted, calendar };
-    for piece in format.pieces() {
-        let written = match piece {
-            Piece::Text(text) => line.text(text),
-            Piece::Space if line.after_space => continue,
-            Piece::Space => line.byte(b' ').map(|()| line.after_space = true),
-            Piece::Field(field, flags) => writer.field(&mut line, *field, *flags),
-        };
-        if written.is_err() {
-            break;
+    append(out, |line| {
+        for Step { text, field, flags } in &template.steps {
+            line.text(text)?;
+            writer.field(line, *field, *flags)?;
         }
-    }
+        line.text(&template.rest)
+    });
+}
+
+/// Appends what is written, as far as it fits.
+fn append(out: &mut Vec<u8>, write: impl FnOnce(&mut Line<'_>) -> Written) {
+    let start = out.len();
+    out.resize(start + ROOM, 0);
+    let Some(room) = out[start..].first_chunk_mut() else { return };
+    let mut line = Line::new(room);
+    // What does not fit is left out.
+    let _ = write(&mut line);
+    let length = line.len();
+    out.truncate(start + length);
 }
 
 /// Appends the line of a connection without a session, without its head: session_prepare_log_prefix, and `why`.
@@ -84,9 +92,7 @@ pub(super) fn write_error(
     why: &str,
     calendar: &mut Calendar,
 ) {
-    let mut line = Line::new(out);
-    // All of it is short.
-    let _ = (|| {
+    append(out, |line| {
         line.text(AddressText::new(client.ip()).bytes())?;
         line.byte(b':')?;
         line.number(client.port().into())?;
@@ -96,7 +102,7 @@ pub(super) fn write_error(
         line.text(&frontend.name)?;
         line.text(b"/1: ")?;
         line.text(why.as_bytes())
-    })();
+    });
 }
 
 /// What is known.
@@ -123,7 +129,6 @@ impl Writer<'_> {
             Field::BytesToClient => line.number(record.bytes_out as i64),
             Field::BytesFromClient => line.number(record.bytes_in as i64),
             Field::RequestCookie | Field::ResponseCookie | Field::UniqueId => line.string(None, flags),
-            // Without a `capture` they are nothing, not even a field that ends a row of spaces.
             Field::RequestHeaders
             | Field::RequestHeadersList
             | Field::ResponseHeaders
@@ -204,7 +209,7 @@ impl Writer<'_> {
             Field::BackendConnections => line.number(record.counts.backend as i64),
             Field::ServerConnections => line.number(record.counts.server as i64),
             Field::Backend => self.backend(line, flags),
-            Field::Frontend => line.name(&self.frontend.name, flags),
+            Field::Frontend => self.frontend(line, flags),
             Field::FrontendTransport => {
                 if flags.quote {
                     line.byte(b'"')?;
@@ -216,7 +221,7 @@ impl Writer<'_> {
                 if flags.quote { line.byte(b'"') } else { Ok(()) }
             }
             Field::Server => match record.member {
-                Some(member) => line.name(&id_text(member.0.as_bytes()), flags),
+                Some(member) => line.id(&id_text(member.0.as_bytes()), flags),
                 None => line.name(b"<NOSRV>", flags),
             },
             Field::ClientAddress => line.address(Some(record.client), flags),
@@ -300,7 +305,7 @@ impl Writer<'_> {
                 }
                 None => None,
             },
-            Sample::FrontendName => return line.name(&self.frontend.name, flags),
+            Sample::FrontendName => return self.frontend(line, flags),
             // HAProxy has none for what was no request.
             Sample::BackendName if record.pool.is_none() && record.marks.requested.is_none() => None,
             Sample::BackendName => return self.backend(line, flags),
@@ -319,17 +324,20 @@ impl Writer<'_> {
                 let mut name = [b':'; 73];
                 name[..36].copy_from_slice(&id_text(pool.0.as_bytes()));
                 name[37..].copy_from_slice(&self.frontend.name);
-                line.name(&name, flags)
+                line.id(&name, flags)
             }
-            None => line.name(&self.frontend.name, flags),
+            None => self.frontend(line, flags),
         }
+    }
+
+    fn frontend(&self, line: &mut Line<'_>, flags: Flags) -> Written {
+        line.id(&self.frontend.name, flags)
     }
 
     fn letters(&self, line: &mut Line<'_>, count: usize) -> Written {
         for letter in &self.record.termination.letters()[..count] {
             line.byte(*letter)?;
         }
-        line.after_space = false;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::logs::{
     field::{FIELDS, SAMPLES},
-    format,
+    format::{self, Format},
     record::Counts,
     termination::{Cause, Phase, RequestCookie, ResponseCookie},
 };
@@ -69,7 +69,8 @@ fn write_as(format: &str, record: &Record, protocol: Protocol, tls: bool) -> Str
     let format = Format::parse(format, protocol).unwrap();
     let frontend = Frontend::new(FRONTEND.parse().unwrap(), protocol, tls);
     let mut out = b"before ".to_vec();
-    write(&mut out, &format, record, frontend, &host(), ENDED, &mut Calendar::new(|_| 3600));
+    let template = Template::new(&format, frontend);
+    write(&mut out, &template, record, &host(), ENDED, &mut Calendar::new(|_| 3600));
     String::from_utf8(out).unwrap()["before ".len()..].to_owned()
 }
 
@@ -308,7 +309,8 @@ proptest! {
         };
         let frontend = Frontend::new(FRONTEND.parse().unwrap(), Protocol::Http, tls);
         let mut out = Vec::new();
-        write(&mut out, &parsed, &record, frontend, &host(), ENDED, &mut Calendar::new(|_| 0));
+        let template = Template::new(&parsed, frontend);
+        write(&mut out, &template, &record, &host(), ENDED, &mut Calendar::new(|_| 0));
         prop_assert!(out.len() < MAX_LINE);
         prop_assert!(out.iter().all(|byte| (0x20..0x7f).contains(byte)));
     }

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`mod@format`] | `log-format`, parsed |
 //! | [`field`] | the variables and samples that it can name |
+//! | [`template`] | what of its lines is always the same |
 //! | [`record`] | what a session or a request leaves |
 //! | [`termination`] | how it ended, in letters |
 //! | [`mod@line`] | both together as text |
@@ -27,6 +28,7 @@ pub mod line;
 pub mod outlet;
 pub mod queue;
 pub mod record;
+pub mod template;
 pub mod termination;
 mod text;
 

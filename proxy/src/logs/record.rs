@@ -174,6 +174,8 @@ impl Record {
     pub(crate) fn keep_request_of(&mut self, parts: &[&[u8]], version: &[u8]) {
         self.request.clear();
         self.is_old = version == b"HTTP/1.0";
+        let length = parts.iter().map(|part| part.len()).sum::<usize>() + version.len();
+        self.request.reserve(length.min(MOST_OF_REQUEST));
         for part in parts.iter().chain([&version]) {
             let room = MOST_OF_REQUEST - self.request.len();
             self.request.extend_from_slice(&part[..part.len().min(room)]);

@@ -6,6 +6,7 @@ use amphora_proxy::logs::{
     Format, Frontend, Protocol, Record,
     calendar::{Calendar, Wall},
     line::{self, Host, MAX_LINE},
+    template::Template,
 };
 
 /// The format up to the first line feed, and a target behind it: what is refused is refused somewhere in the format; what is
@@ -31,19 +32,12 @@ pub(crate) fn log_format(data: &[u8]) {
         let mut record = Record::new(parsed.needs(), client, tokio::time::Instant::now());
         record.keep_request(b"GET", &target, b"HTTP/1.1");
         let frontend = Frontend::new(id, protocol, data.len().is_multiple_of(2));
+        let template = Template::new(&parsed, frontend);
         let host = Host { name: "amphora".into(), process: u32::MAX };
         let write = || {
             let mut out = b"head ".to_vec();
             let mut calendar = Calendar::new(|_| -3600);
-            line::write(
-                &mut out,
-                &parsed,
-                &record,
-                frontend,
-                &host,
-                Wall(1_795_888_097_654_321),
-                &mut calendar,
-            );
+            line::write(&mut out, &template, &record, &host, Wall(1_795_888_097_654_321), &mut calendar);
             out
         };
         let line = write();

@@ -59,7 +59,11 @@ impl Record {
         }
         if self.needs.request_line {
             let method = view.method_bytes();
-            self.keep_request_of(&[method, b" ", scheme, slashes, host, target, b" "], version);
+            if scheme.is_empty() {
+                self.keep_request(method, target, version);
+            } else {
+                self.keep_request_of(&[method, b" ", scheme, slashes, host, target, b" "], version);
+            }
         }
     }
 
