@@ -1,9 +1,12 @@
-//! Logs that change while requests are under way: a line is of one format, with all that this format names.
+//! Logs while something changes: requests that are under way then, and workers that log at once. A line is of one format, with all
+//! that this format names, and of each request there is one.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use amphora_tests::{Backend, Client, Document, Listener, Pool, Proxy, Step, eventually, loopback};
+use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::pair::Syslog;
 
@@ -22,14 +25,18 @@ struct Logging {
 
 impl Logging {
     async fn start(member: &Backend) -> Self {
+        Self::with_workers(member, "1", BEFORE).await
+    }
+
+    async fn with_workers(member: &Backend, workers: &str, format: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let syslog = Syslog::bind(directory.path(), "log");
         let pool = Pool::http().members([member]);
         let document = Document::at(loopback()).listener(Listener::http().to(&pool)).pool(&pool);
         let path = directory.path().join("log").display().to_string();
         let proxy = Proxy::start_with(
-            document.clone().with("amphora", json!({"user_log_format": BEFORE})),
-            &["--log-socket", &path, "--workers", "1"],
+            document.clone().with("amphora", json!({"user_log_format": format})),
+            &["--log-socket", &path, "--workers", workers],
         )
         .await;
         assert!(Path::new(&path).exists());
@@ -124,6 +131,61 @@ async fn a_tunnel_is_logged_in_the_format_of_its_request() {
     client.finish().await;
     client.end().await;
     assert_eq!(logging.line().await, "before 101 --");
+}
+
+#[tokio::test]
+async fn a_request_whose_listener_or_proxy_goes_is_logged_when_it_ends() {
+    let member = member().await;
+    let mut logging = Logging::start(&member).await;
+    let mut client = logging.proxy.client().await;
+    client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    asked(&member, 1).await;
+    logging.proxy.apply(&Document::at(loopback())).await;
+    member.proceed();
+    assert_eq!(client.response().await.status(), 200);
+    assert_eq!(logging.line().await, "before 200 --");
+
+    logging.log(Some(BEFORE)).await;
+    let mut client = logging.proxy.client().await;
+    client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    asked(&member, 2).await;
+    logging.proxy.signal(Signal::SIGTERM);
+    member.proceed();
+    assert_eq!(client.response().await.status(), 200);
+    assert_eq!(logging.line().await, "before 200 --");
+    assert!(logging.proxy.ended().await.success());
+    assert_eq!(logging.syslog.nothing_more(), None);
+}
+
+#[tokio::test]
+async fn workers_that_log_at_once_lose_and_mix_no_line() {
+    const CLIENTS: usize = 12;
+    const REQUESTS: usize = 25;
+    let member = member().await;
+    let logging = Logging::with_workers(&member, "4", "%HU %ST %lc %rt").await;
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let mut client = logging.proxy.client().await;
+        clients.spawn(async move {
+            for request in 0..REQUESTS {
+                client.get(&format!("/{number}/{request}")).await;
+            }
+        });
+    }
+    let mut rest = BTreeSet::from_iter((0..CLIENTS * REQUESTS).map(|n| (n / REQUESTS, n % REQUESTS)));
+    let (mut lines, mut sessions) = (BTreeSet::new(), BTreeSet::new());
+    while !rest.is_empty() {
+        let line = logging.line().await;
+        let [target, "200", number, session] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let (client, request) = target[1..].split_once('/').unwrap();
+        assert!(rest.remove(&(client.parse().unwrap(), request.parse().unwrap())), "{line}");
+        assert!(lines.insert(number.parse::<u32>().unwrap()), "{line}");
+        assert!(sessions.insert(session.parse::<u32>().unwrap()), "{line}");
+    }
+    clients.join_all().await;
+    assert_eq!(lines.last(), Some(&((CLIENTS * REQUESTS - 1) as u32)));
 }
 
 /// A line without how large the request was, which is for other tests.
