@@ -13,7 +13,7 @@ use super::{
     attempt::Attempt,
     body::{BodyRelay, Hops},
     client::Client,
-    decide::{Cause, Decision, Forward, LocalReply, Origin, Request, decide},
+    decide::{Cause, Decision, Forward, LocalReply, Origin, Request, Waiting, decide},
     downstream::Downstream,
     exchange::{Exchange, Failure},
     tunnel::Tunnel,
@@ -68,8 +68,10 @@ pub(super) async fn serve(
         // A block, and nothing of it is in the future.
         let Work { request, out, l7, log, .. } = &mut *work;
         let facts = client.stream.facts().map(|facts| &**facts);
-        let origin = Origin { address: client.address, text: &mut client.address_text, facts };
-        let view = request.view(client.inlet.filled());
+        let bytes = client.inlet.filled();
+        let behind = &bytes[length..];
+        let origin = Origin { address: client.address, text: &mut client.address_text, facts, behind };
+        let view = request.view(bytes);
         let decision = decide(worker, listener, origin, &view, begun, l7, out);
         if !matches!(decision, Decision::Refuse(_)) {
             if let Some(record) = log.record() {
@@ -97,6 +99,7 @@ pub(super) async fn serve(
     };
     count_reply(&reply, counters);
     if let Some(record) = work.log.record() {
+        record.bytes_in += reply.unread.content;
         record.replied(&reply, &work.out);
     }
     let patience = listener.timeouts().client_data;
@@ -104,14 +107,19 @@ pub(super) async fn serve(
         return Disposition::Close;
     }
     counters.bytes_out.add(work.out.len() as u64);
-    if reply.to.keep_alive { Disposition::KeepAlive } else { Disposition::LingeringClose }
+    if reply.to.keep_alive {
+        client.inlet.consume(reply.unread.bytes);
+        Disposition::KeepAlive
+    } else {
+        Disposition::LingeringClose
+    }
 }
 
 /// Counts an answer of the proxy's own.
 pub(super) fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
     match reply.cause {
         Cause::Denied => counters.requests_denied.add(1),
-        Cause::Redirected => counters.requests_intercepted.add(1),
+        Cause::Redirected { .. } => counters.requests_intercepted.add(1),
         Cause::Unserved => {}
     }
     counters.responses[ResponseClass::of(reply.status) as usize].add(1);
@@ -186,8 +194,14 @@ impl Forward {
                                 record.routed(&route, begun);
                                 record.unconnected(route.effort.get());
                             }
-                            let to = request.recipient(listener.is_closing());
-                            return answer(work, 503, to, pool_counters);
+                            // A member that has not processed the request may have got some of its body.
+                            let body = request.framing.body;
+                            let unread = match refused {
+                                0 => downstream.waiting(body),
+                                _ => Waiting { is_all: body == Body::None, ..Waiting::default() },
+                            };
+                            let to = request.recipient(unread, listener.is_closing());
+                            return answer(work, 503, to, unread, pool_counters);
                         }
                         None => {
                             route.abandoned();
@@ -195,7 +209,7 @@ impl Forward {
                                 record.routed(&route, begun);
                                 record.abandoned();
                             }
-                            let to = request.recipient(listener.is_closing());
+                            let to = request.recipient(Waiting::default(), listener.is_closing());
                             return fail(work, to, Failure::ClientGone, counters, pool_counters);
                         }
                     }
@@ -438,11 +452,11 @@ async fn connect(
     .await
 }
 
-fn answer(work: &mut Work, status: u16, to: Recipient, pool: &PoolCounters) -> Carried {
+fn answer(work: &mut Work, status: u16, to: Recipient, unread: Waiting, pool: &PoolCounters) -> Carried {
     pool.responses[ResponseClass::of(status) as usize].add(1);
     work.out.clear();
     responses::write_error(&mut work.out, status, to);
-    Carried::Reply(LocalReply { status, to, cause: Cause::Unserved })
+    Carried::Reply(LocalReply { status, to, cause: Cause::Unserved, unread })
 }
 
 /// Ends a request to which no response has begun. As with HAProxy the client's connection outlives a member's failure.
@@ -458,9 +472,9 @@ fn fail(
     }
     let refused = match failure {
         Failure::Unanswered | Failure::NotProcessed | Failure::CutHead | Failure::BadResponse => {
-            return answer(work, 502, to, pool);
+            return answer(work, 502, to, Waiting::default(), pool);
         }
-        Failure::MemberLate => return answer(work, 504, to, pool),
+        Failure::MemberLate => return answer(work, 504, to, Waiting::default(), pool),
         Failure::ClientLate => 408,
         Failure::BadBody => 400,
         Failure::ClientGone | Failure::Cut | Failure::CutLate | Failure::CutBad => {

@@ -10,7 +10,7 @@ use super::{address::ClientAddress, attempt::Response, certificate, persistence:
 use crate::{
     http::{KnownSet, Method, RequestEdits, RequestView, SetFields, Version},
     http1::{
-        self, Body, Connection, RequestFraming,
+        self, Body, ChunkedDecoder, Connection, RequestFraming,
         responses::{self, Recipient},
     },
     l7::{self, Outcome},
@@ -29,10 +29,47 @@ pub(super) struct Request {
     pub(super) identity: bool,
 }
 
+/// What has come of a request's body behind its head, while nobody has read any of that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waiting {
+    /// Bytes as they came.
+    pub(super) bytes: usize,
+    /// Content, as HAProxy counts it.
+    pub(super) content: u64,
+    /// There is no more of it: what is behind is the next request.
+    pub(super) is_all: bool,
+}
+
+impl Waiting {
+    /// `behind` is all that has come behind the head.
+    pub(super) fn of(body: Body, behind: &[u8]) -> Self {
+        match body {
+            Body::None => Self { is_all: true, ..Self::default() },
+            Body::Length(length) => {
+                let bytes = usize::try_from(length).unwrap_or(usize::MAX).min(behind.len());
+                Self { bytes, content: bytes as u64, is_all: bytes as u64 == length }
+            }
+            Body::Chunked => {
+                let mut decoder = ChunkedDecoder::new();
+                match decoder.decode(behind) {
+                    Ok(step) => Self {
+                        bytes: step.consumed,
+                        // HAProxy has something for the end, too.
+                        content: decoder.data() + decoder.trailers() + u64::from(step.done),
+                        is_all: step.done,
+                    },
+                    Err(_) => Self::default(),
+                }
+            }
+            Body::UntilClose => Self::default(),
+        }
+    }
+}
+
 impl Request {
-    /// Before anything of the body was read: only without one does the next request follow.
-    pub(super) fn recipient(&self, closing: bool) -> Recipient {
-        self.recipient_after(self.framing.body == Body::None, closing)
+    /// Before anything of the body was read: the next request follows when all of it is there to be passed over.
+    pub(super) fn recipient(&self, body: Waiting, closing: bool) -> Recipient {
+        self.recipient_after(body.is_all, closing)
     }
 
     pub(super) fn recipient_after(&self, all_read: bool, closing: bool) -> Recipient {
@@ -73,6 +110,8 @@ pub(super) struct LocalReply {
     /// Whom it is for.
     pub(super) to: Recipient,
     pub(super) cause: Cause,
+    /// Of the request's body.
+    pub(super) unread: Waiting,
 }
 
 /// Why the proxy answers.
@@ -81,7 +120,10 @@ pub(super) enum Cause {
     /// A policy rejects the request.
     Denied,
     /// A policy redirects it.
-    Redirected,
+    Redirected {
+        /// It has a body.
+        with_body: bool,
+    },
     /// There is no pool, or no member of it has answered.
     Unserved,
 }
@@ -104,6 +146,8 @@ pub(super) struct Origin<'a> {
     pub(super) text: &'a mut ClientAddress,
     /// What is known of a client that speaks TLS.
     pub(super) facts: Option<&'a PeerFacts>,
+    /// What has come behind the head.
+    pub(super) behind: &'a [u8],
 }
 
 /// Decides on the request of this head, which came at `begun`: the configuration is that of now, not of when the client went
@@ -128,24 +172,35 @@ pub(super) fn decide(
     let plan = present.plan();
     let identity = view.binds_identity();
     let request = Request { method: view.method(), version: view.version(), framing, identity };
-    let to = request.recipient(listener.is_closing());
     out.clear();
     let pool = match plan.l7.evaluate_over(view, origin.facts, scratch) {
         Outcome::Pass => plan.default_pool,
         Outcome::Pool(pool) => present.pool_index(pool),
         Outcome::Reject => {
+            let unread = Waiting::of(framing.body, origin.behind);
+            let to = request.recipient(unread, listener.is_closing());
             responses::write_error(out, 403, to);
-            return Decision::Reply(LocalReply { status: 403, to, cause: Cause::Denied });
+            return Decision::Reply(LocalReply { status: 403, to, cause: Cause::Denied, unread });
         }
         Outcome::Redirect { code, location } => {
             let location = location.pieces(view.path_and_query().unwrap_or_default());
+            // As HAProxy, which closes behind these whatever has come.
+            let with_body = framing.body != Body::None;
+            let to = request.recipient_after(!with_body, listener.is_closing());
             responses::write_redirect(out, code.code(), location, to);
-            return Decision::Reply(LocalReply { status: code.code(), to, cause: Cause::Redirected });
+            return Decision::Reply(LocalReply {
+                status: code.code(),
+                to,
+                cause: Cause::Redirected { with_body },
+                unread: Waiting::of(framing.body, origin.behind),
+            });
         }
     };
     let Some(pool) = pool else {
+        let unread = Waiting::of(framing.body, origin.behind);
+        let to = request.recipient(unread, listener.is_closing());
         responses::write_error(out, 503, to);
-        return Decision::Reply(LocalReply { status: 503, to, cause: Cause::Unserved });
+        return Decision::Reply(LocalReply { status: 503, to, cause: Cause::Unserved, unread });
     };
     let pool = present.pool(pool);
     let now = worker.seconds(begun);
@@ -165,7 +220,7 @@ fn rewrite(
     origin: Origin<'_>,
 ) {
     let insert = plan.insert_headers;
-    let Origin { address, text, facts } = origin;
+    let Origin { address, text, facts, .. } = origin;
     // The PROXY protocol says both: Octavia writes neither for such pools.
     let untold = pool.proxy_protocol.is_none();
     let forwarded_for = (insert.x_forwarded_for && untold).then(|| text.of(address.ip()));

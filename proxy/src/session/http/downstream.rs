@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::{
     body::{Sink, Source},
     client::Client,
+    decide::Waiting,
     own::OwnConnections,
     stream::ClientStream,
 };
-use crate::tls::PeerFacts;
+use crate::{http1::Body, tls::PeerFacts};
 
 /// What one exchange has of its client.
 pub(super) enum Downstream<'a> {
@@ -78,6 +79,14 @@ impl Downstream<'_> {
             Self::Http1(client) => client.active = at,
             // The connection knows when it has streams.
             Self::Http2(_) => {}
+        }
+    }
+
+    /// What has come of the body of the request, of which nothing was read.
+    pub(super) fn waiting(&self, body: Body) -> Waiting {
+        match self {
+            Self::Http1(client) => Waiting::of(body, client.inlet.filled()),
+            Self::Http2(_) => Waiting { is_all: body == Body::None, ..Waiting::default() },
         }
     }
 

@@ -195,7 +195,7 @@ async fn serve_stream<H>(
                 }
                 let ClientStreams { address, address_text, facts, .. } = &*stream.client;
                 let text = &mut address_text.borrow_mut();
-                let origin = Origin { address: *address, text, facts: facts.as_deref() };
+                let origin = Origin { address: *address, text, facts: facts.as_deref(), behind: &[] };
                 let decision = decide(&worker, &listener, origin, &view, begun, l7, out);
                 if let (Decision::Forward(forward), Some(record)) = (&decision, log.record()) {
                     record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());

@@ -119,10 +119,12 @@ impl Record {
     /// The proxy answers.
     pub(super) fn replied(&mut self, reply: &decide::LocalReply, response: &[u8]) {
         self.status = reply.status.into();
-        self.bytes_out += size_of_reply(response, false);
+        // HAProxy has the end of the connection in the message itself only when a body is the reason.
+        let closes = reply.cause == decide::Cause::Redirected { with_body: true };
+        self.bytes_out += size_of_reply(response, closes);
         match reply.cause {
             decide::Cause::Denied => self.termination.set(Cause::Proxy, Phase::Request),
-            decide::Cause::Redirected => self.termination.set(Cause::Local, Phase::Request),
+            decide::Cause::Redirected { .. } => self.termination.set(Cause::Local, Phase::Request),
             decide::Cause::Unserved => self.termination.set(Cause::ServerGone, Phase::Connect),
         }
     }
