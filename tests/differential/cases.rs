@@ -206,7 +206,7 @@ fn pool(rng: &mut Prng, port: u16, may_be_disabled: bool) -> Pool {
     }
 }
 
-fn policy(rng: &mut Prng, position: u32, pools: &[Pool]) -> L7Policy {
+pub(crate) fn policy(rng: &mut Prng, position: u32, pools: &[Pool]) -> L7Policy {
     const CODES: [RedirectCode; 5] = [
         RedirectCode::MovedPermanently,
         RedirectCode::Found,
@@ -300,7 +300,7 @@ fn near(rng: &mut Prng, rule: &L7Rule) -> String {
     value
 }
 
-fn request(rng: &mut Prng, policies: &[L7Policy]) -> Vec<u8> {
+pub(crate) fn request(rng: &mut Prng, policies: &[L7Policy]) -> Vec<u8> {
     let mut host = rng.pick(HOSTS).to_owned();
     let mut path = rng.pick(PATHS).to_owned();
     let mut fields: Vec<(String, String)> = Vec::new();

@@ -14,6 +14,7 @@ mod haproxy;
 mod peers;
 mod prng;
 mod regexes;
+mod whole;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -10,15 +10,13 @@ the raw value is put back, quoted for HAProxy. With --count the number of such l
 """
 
 import json
-import re
 import sys
 
 from octavia.common import config  # noqa: F401  registers the options
 from octavia.common import data_models as models
 from octavia.common.jinja.haproxy.combined_listeners import jinja_cfg
 
-# What the template or HAProxy's tokenizer would not leave as it is.
-UNSAFE = re.compile(r"""[&<>'"#\t]|^-""")
+from render_haproxy import restored
 
 
 def pool_model(lb, doc):
@@ -107,47 +105,13 @@ def load_balancer_model(doc):
     return lb
 
 
-def quoted(value):
-    return "'" + value.replace("'", "'\\''") + "'"
-
-
-def restore(text, lb):
-    """Puts raw values back where the rendering does not carry them; returns the text and how many."""
-    lines = text.split("\n")
-    count = 0
-    acls = {match[1]: number for number, line in enumerate(lines)
-            if (match := re.match(r"\s*acl (\S+) ", line))}
-    for listener in lb.listeners:
-        for policy in listener.l7policies:
-            for rule in policy.l7rules:
-                number = acls.get(rule.id)
-                if number is None or not UNSAFE.search(rule.value):
-                    continue
-                head = re.match(r"\s*acl \S+ \S+(?: -i)?(?: -m \S+)? ", lines[number])
-                lines[number] = f"{head[0]}-- {quoted(rule.value)}"
-                count += 1
-    targets = {
-        str(jinja_cfg.jinja2.filters.escape(target)): target
-        for listener in lb.listeners
-        for policy in listener.l7policies
-        for target in (policy.redirect_url, policy.redirect_prefix)
-        if target and UNSAFE.search(target)
-    }
-    for number, line in enumerate(lines):
-        match = re.match(r"(\s*redirect .*?(?:location|prefix) )(\S+)( if .*)", line)
-        if match and match[2] in targets:
-            lines[number] = match[1] + quoted(targets[match[2]]) + match[3]
-            count += 1
-    return "\n".join(lines), count
-
-
 def main():
     lb = load_balancer_model(json.load(sys.stdin)["loadbalancer"])
     templater = jinja_cfg.JinjaTemplater(connection_logging=False)
     text = templater.build_config(
         models.Amphora(), lb.listeners, tls_certs=None, haproxy_versions=("2", "6", "12"), amp_details=None
     )
-    text, count = restore(text, lb)
+    text, count = restored(text, lb)
     if "--count" in sys.argv[1:]:
         print(count, file=sys.stderr)
     sys.stdout.write(text)

@@ -2,14 +2,20 @@
 """Renders haproxy.cfg of many load balancers with Octavia's own templates, as its driver does.
 
 Reads a JSON list on standard input and writes one of the same length on standard output: of each element the text, or the
-error of Octavia's. Runs in an environment that has the package octavia.
+error of Octavia's. With `--lines` it does so for an element on each line, until there are no more. Runs in an environment that has the
+package octavia.
 
     {"loadbalancer": {..}, "topology": "SINGLE", "log_format": null, "facility": 0, "details": {..}}
 
 `loadbalancer` is a document of the API /2.0 in its canonical form. Certificates are named by their ids.
+
+With `"raw": true` there is a second text, of which one thing is not Octavia's: the templates HTML-escape values (`&` becomes `&amp;`)
+and leave `#`, quotes, tabs and a leading `-` for HAProxy to stumble over. Where that would change what a rule compares with or where a
+redirect leads, the raw value is put back, quoted for HAProxy.
 """
 
 import json
+import re
 import sys
 
 from oslo_config import cfg
@@ -20,6 +26,9 @@ from octavia.common import data_models as models
 from octavia.common.jinja.haproxy.combined_listeners import jinja_cfg
 
 CERTIFICATES = "/var/lib/octavia/certs"
+
+# What the templates or HAProxy's tokenizer would not leave as it is.
+UNSAFE = re.compile(r"""[&<>'"#\t]|^-""")
 
 HSTS = ("hsts_max_age", "hsts_include_subdomains", "hsts_preload")
 
@@ -153,6 +162,40 @@ def listener_model(lb, pools, doc, certificates):
     return listener
 
 
+def quoted(value):
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def restored(text, lb):
+    """The text with raw values where the rendering does not carry them, and how many these are."""
+    lines = text.split("\n")
+    count = 0
+    acls = {match[1]: number for number, line in enumerate(lines)
+            if (match := re.match(r"\s*acl (\S+) ", line))}
+    for listener in lb.listeners:
+        for policy in listener.l7policies:
+            for rule in policy.l7rules:
+                number = acls.get(rule.id)
+                if number is None or not UNSAFE.search(rule.value):
+                    continue
+                head = re.match(r"\s*acl \S+ \S+(?: -i)?(?: -m \S+)? ", lines[number])
+                lines[number] = f"{head[0]}-- {quoted(rule.value)}"
+                count += 1
+    targets = {
+        str(jinja_cfg.jinja2.filters.escape(target)): target
+        for listener in lb.listeners
+        for policy in listener.l7policies
+        for target in (policy.redirect_url, policy.redirect_prefix)
+        if target and UNSAFE.search(target)
+    }
+    for number, line in enumerate(lines):
+        match = re.match(r"(\s*redirect .*?(?:location|prefix) )(\S+)( if .*)", line)
+        if match and match[2] in targets:
+            lines[number] = match[1] + quoted(targets[match[2]]) + match[3]
+            count += 1
+    return "\n".join(lines), count
+
+
 def render(doc):
     lb_doc = doc["loadbalancer"]
     cfg.CONF.clear_override("user_log_format", group="haproxy_amphora")
@@ -178,23 +221,31 @@ def render(doc):
     lb.pools = list(pools.values())
     lb.listeners = [listener_model(lb, pools, listener, certificates) for listener in lb_doc["listeners"]]
     templater = jinja_cfg.JinjaTemplater(connection_logging=doc["log_format"] is not None)
-    return templater.build_config(
+    text = templater.build_config(
         models.Amphora(),
         lb.listeners,
         tls_certs=certificates,
         haproxy_versions=("2", "6", "12"),
         amp_details=doc["details"],
     )
+    if not doc.get("raw"):
+        return {"text": text}
+    raw, count = restored(text, lb)
+    return {"text": text, "raw": raw, "restored": count}
 
 
 def attempt(doc):
     try:
-        return {"text": render(doc)}
+        return render(doc)
     except Exception as error:  # noqa: BLE001  the test judges it
         return {"error": repr(error)}
 
 
 def main():
+    if "--lines" in sys.argv[1:]:
+        for line in sys.stdin:
+            print(json.dumps(attempt(json.loads(line))), flush=True)
+        return
     json.dump([attempt(doc) for doc in json.load(sys.stdin)], sys.stdout)
 
 

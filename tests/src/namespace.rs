@@ -48,6 +48,11 @@ impl Namespace {
         run(&[&["-n", &self.name], args].concat()).unwrap();
     }
 
+    /// Runs a program inside.
+    pub fn exec(&self, command: &[&str]) {
+        run(&[&["netns", "exec", &self.name], command].concat()).unwrap();
+    }
+
     /// Connects it with another by a pair of interfaces, each called `link` at its end.
     pub fn link(&self, link: &str, other: &Self, other_link: &str) {
         self.ip(&["link", "add", link, "type", "veth", "peer", "name", other_link, "netns", &other.name]);

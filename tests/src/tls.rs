@@ -181,14 +181,14 @@ impl Certificates {
     }
 
     /// The authority alone.
-    pub(crate) fn roots(&self) -> RootCertStore {
+    pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
         roots
     }
 
     /// What has this id.
-    pub(crate) fn read(&self, id: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    pub fn read(&self, id: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let pem = fs::read(self.file(id)).unwrap();
         let chain = CertificateDer::pem_slice_iter(&pem).map(Result::unwrap).collect();
         (chain, PrivateKeyDer::from_pem_slice(&pem).unwrap())

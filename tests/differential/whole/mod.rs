@@ -1,0 +1,234 @@
+//! Whole load balancers: Octavia's own templates render them, HAProxy runs the text, and so does this amphora, which is given what it has
+//! read out of the very same text. Both are asked the same, and everything that a client, a member or a reader of logs can tell is compared.
+//!
+//! Cases are generated from seeds: the first [`CASES`] of them, or, with `AMPHORA_WHOLE_SECONDS`, as many as are done in that time.
+//! `AMPHORA_WHOLE_SEED` says where to begin; with `AMPHORA_WHOLE_ONLY` that seed is the only one.
+
+mod client;
+mod compare;
+mod generate;
+mod member;
+mod render;
+mod side;
+mod wire;
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use amphora_agent::octavia::haproxy_cfg::{Certificates, Context, translate};
+use amphora_model::{CertificateId, ListenerId, LoadBalancer};
+
+use self::{
+    client::{Outcome, Wallet},
+    compare::Names,
+    generate::{Case, Visit},
+    render::Renderer,
+    side::Side,
+};
+use crate::number_from;
+
+/// How many seeds are tried, unless it is said for how long.
+const CASES: u64 = 80;
+
+/// How many cases run at once.
+const LABS: usize = 3;
+/// How many differences are told.
+const TOLD: usize = 12;
+
+/// What the controller sends besides the text.
+struct Uploaded(HashMap<ListenerId, Vec<u8>>);
+
+impl Uploaded {
+    fn of(lb: &LoadBalancer) -> Self {
+        let lists = lb.listeners.iter().filter_map(|listener| {
+            let tls = listener.tls.as_ref()?;
+            let all = std::iter::once(&tls.certificate).chain(&tls.sni_certificates);
+            let paths = all.map(|id| format!("/var/lib/octavia/certs/{}/{id}.pem\n", lb.id));
+            Some((listener.id, paths.collect::<String>().into_bytes()))
+        });
+        Self(lists.collect())
+    }
+}
+
+impl Certificates for Uploaded {
+    fn has(&self, id: &CertificateId) -> bool {
+        matches!(id.as_str(), "c0" | "c1" | "c2" | "c3" | "ca" | "crl")
+    }
+
+    fn crt_list(&self, listener: ListenerId) -> Option<Cow<'_, [u8]>> {
+        self.0.get(&listener).map(|list| Cow::Borrowed(list.as_slice()))
+    }
+}
+
+/// What became of a case.
+enum Verdict {
+    /// So many requests, no difference.
+    Same(usize),
+    /// One of the two does not run it, which is told by the other test.
+    Refused(String),
+    Different(String),
+}
+
+/// Two namespaces, in which one case runs after the other.
+struct Lab {
+    theirs: Side,
+    ours: Side,
+}
+
+impl Lab {
+    async fn new(wallet: &Arc<Wallet>) -> Option<Self> {
+        Some(Self { theirs: Side::new(wallet).await?, ours: Side::new(wallet).await? })
+    }
+
+    async fn run(&self, case: &Arc<Case>, renderer: &Renderer) -> Verdict {
+        let text = match renderer.render(&case.document()) {
+            Ok(text) => text,
+            Err(error) => return Verdict::Refused(format!("Octavia: {error}")),
+        };
+        let uploaded = Uploaded::of(&case.lb);
+        let vips: Vec<_> = case.lb.vips.iter().map(|vip| vip.address).collect();
+        let translated =
+            match translate(text.sent.as_bytes(), &Context { certificates: &uploaded, vips: &vips }) {
+                Ok(translated) => translated,
+                Err(fault) => {
+                    return Verdict::Different(format!("the text is refused: {fault}\n{}", text.sent));
+                }
+            };
+        let document = translated.load_balancer.to_json();
+        let haproxy = self.theirs.haproxy(&case.lb, &text.raw);
+        let proxy = self.ours.proxy(&document);
+        let (_haproxy, _proxy) = match (haproxy, proxy) {
+            (Ok(haproxy), Ok(proxy)) => (haproxy, proxy),
+            (Err(theirs), Err(ours)) => return Verdict::Refused(format!("HAProxy: {theirs}\nhere: {ours}")),
+            (Err(theirs), Ok(_)) => {
+                return Verdict::Different(format!("HAProxy alone refuses it: {theirs}\n{}", text.raw));
+            }
+            (Ok(_), Err(ours)) => {
+                return Verdict::Different(format!("refused here alone: {ours}\n{document:#}"));
+            }
+        };
+        self.theirs.settle(case);
+        self.ours.settle(case);
+        self.theirs.forget();
+        self.ours.forget();
+        let (theirs, ours) = tokio::join!(self.theirs.visit(case), self.ours.visit(case));
+        match self.difference(case, &theirs, &ours) {
+            None => Verdict::Same(theirs.iter().map(|outcome| outcome.exchanges.len()).sum()),
+            Some(different) => Verdict::Different(format!("{different}\n{}", text.sent)),
+        }
+    }
+
+    fn difference(&self, case: &Case, theirs: &[Outcome], ours: &[Outcome]) -> Option<String> {
+        let (mut their_names, mut our_names) = (Names::new(&case.lb), Names::new(&case.lb));
+        for (number, visit) in case.visits.iter().enumerate() {
+            let (theirs, ours) =
+                (their_names.outcome(visit, &theirs[number]), our_names.outcome(visit, &ours[number]));
+            if theirs != ours {
+                let requests: String =
+                    visit.requests.iter().map(|request| generate::latin1(request)).collect();
+                let Visit { from, to, tls, in_streams, listener, .. } = visit;
+                let id = case.lb.listeners[*listener].id;
+                let lines = side_by_side(&theirs, &ours);
+                return Some(format!(
+                    "visit {number}: {from} to {to} {id} {tls:?} streams {in_streams}\n{requests}\n{lines}"
+                ));
+            }
+        }
+        if !case.is_logged {
+            return None;
+        }
+        let (theirs, ours) = (
+            self.theirs.lines(case, expected_lines(case, theirs)),
+            self.ours.lines(case, expected_lines(case, ours)),
+        );
+        let (theirs, ours) = (their_names.lines(&theirs), our_names.lines(&ours));
+        (theirs != ours).then(|| format!("logs:\n{}", side_by_side(&theirs, &ours)))
+    }
+}
+
+/// How many lines of log tell of these: one of each request, or of a connection where it is none of HTTP.
+fn expected_lines(case: &Case, outcomes: &[Outcome]) -> usize {
+    let lines = case.visits.iter().zip(outcomes).map(|(visit, outcome)| {
+        let is_http = case.lb.listeners[visit.listener].protocol.is_http();
+        if is_http { outcome.exchanges.len().max(1) } else { 1 }
+    });
+    lines.sum()
+}
+
+/// The lines of both, those that differ marked.
+fn side_by_side(theirs: &str, ours: &str) -> String {
+    let (theirs, ours): (Vec<_>, Vec<_>) = (theirs.lines().collect(), ours.lines().collect());
+    let same = theirs.iter().zip(&ours).take_while(|(theirs, ours)| theirs == ours).count();
+    let rest =
+        |lines: &[&str]| lines[same..].iter().take(40).map(|line| format!("{line}\n")).collect::<String>();
+    format!("{}\n=== HAProxy\n{}=== here\n{}", theirs[..same].join("\n"), rest(&theirs), rest(&ours))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_text_of_octavias_does_what_it_does_in_haproxy() {
+    let Some(renderer) = Renderer::start() else { return };
+    let renderer = Arc::new(renderer);
+    let wallet = Arc::new(Wallet::new());
+    let until =
+        number_from("AMPHORA_WHOLE_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let only = number_from("AMPHORA_WHOLE_ONLY");
+    let first = only.or(number_from("AMPHORA_WHOLE_SEED")).unwrap_or(1);
+    let next = Arc::new(AtomicU64::new(first));
+    let (cases, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (refused, different) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let mut labs = Vec::new();
+    for _ in 0..if only.is_some() { 1 } else { LABS } {
+        let Some(lab) = Lab::new(&wallet).await else { return };
+        let (renderer, next, cases, requests) =
+            (Arc::clone(&renderer), Arc::clone(&next), Arc::clone(&cases), Arc::clone(&requests));
+        let (refused, different) = (Arc::clone(&refused), Arc::clone(&different));
+        labs.push(tokio::spawn(async move {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                let is_over = match until {
+                    Some(until) => Instant::now() > until,
+                    None => seed >= first + CASES,
+                };
+                if is_over {
+                    break;
+                }
+                let case = Arc::new(Case::new(seed));
+                let verdict = lab.run(&case, &renderer).await;
+                cases.fetch_add(1, Ordering::Relaxed);
+                match verdict {
+                    Verdict::Same(asked) => drop(requests.fetch_add(asked as u64, Ordering::Relaxed)),
+                    Verdict::Refused(reason) => {
+                        refused.lock().unwrap().push(format!("{}: {reason}", case.seed))
+                    }
+                    Verdict::Different(what) => {
+                        different.lock().unwrap().push(format!("seed {}: {what}", case.seed))
+                    }
+                }
+                let told = different.lock().unwrap().len();
+                if only.is_some() || told >= TOLD {
+                    break;
+                }
+            }
+        }));
+    }
+    for lab in labs {
+        lab.await.unwrap();
+    }
+    let (refused, different) = (refused.lock().unwrap(), different.lock().unwrap());
+    println!(
+        "{} load balancers, {} requests; {} are refused by both; {} differ",
+        cases.load(Ordering::Relaxed),
+        requests.load(Ordering::Relaxed),
+        refused.len(),
+        different.len()
+    );
+    refused.iter().for_each(|reason| println!("{reason}"));
+    assert!(different.is_empty(), "replay with AMPHORA_WHOLE_ONLY=seed\n\n{}", different.join("\n\n"));
+}
