@@ -182,6 +182,8 @@ def haproxy(directory, listeners):
             tls += f" ca-file {directory}/ca.pem verify {HAPROXY_VERIFIES[listener.clients]}"
         if "TLSv1.3" not in listener.versions:
             tls += " no-tlsv13"
+        if "TLSv1.2" not in listener.versions:
+            tls += " no-tlsv12"
         member = f"ssl ca-file {directory}/ca.pem verify required alpn h2" if listener.member_http2 else ""
         hsts = ' http-response set-header Strict-Transport-Security "max-age=31536000;"\n' if tls else ""
         text += (

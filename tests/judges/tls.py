@@ -16,12 +16,14 @@ NOT_OURS = ("cert_revocation", "cert_ocspRevoked", "cert_crlDistributionPoints",
 # Checks that testssl.sh does not always come to the end of.
 UNSTEADY = {"sessionresumption_ticket": "openssl s_client breaks off, of HAProxy's sessions as well"}
 
-# With keys of ECDSA and RSA; and where clients may, and must, show a certificate.
+# With keys of ECDSA and RSA; where clients may, and must, show a certificate; and of one version alone.
 LISTENERS = {
     "ecdsa": {"certificate": "ecdsa"},
     "rsa": {"certificate": "rsa"},
     "optional": {"certificate": "rsa", "clients": "OPTIONAL"},
     "mandatory": {"certificate": "ecdsa", "clients": "MANDATORY"},
+    "tls12": {"certificate": "rsa", "versions": ("TLSv1.2",)},
+    "tls13": {"certificate": "ecdsa", "versions": ("TLSv1.3",)},
 }
 
 

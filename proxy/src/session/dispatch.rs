@@ -14,6 +14,8 @@ pub(crate) enum ConnectFailure {
     Error,
     /// `timeout connect` has passed.
     Timeout,
+    /// The member's certificate is for other hosts than the one that the client has asked for: HAProxy's `CO_ER_SSL_MISMATCH_SNI`.
+    OtherHost,
 }
 
 /// What to do after a failure.
@@ -49,7 +51,8 @@ impl Dispatch {
         failure: ConnectFailure,
         connect_timeout: Duration,
     ) -> Next {
-        if self.failures == RETRIES {
+        // What the client has asked for is not to be had of this pool: neither time nor another member would change that.
+        if self.failures == RETRIES || failure == ConnectFailure::OtherHost {
             return Next::GiveUp;
         }
         self.tried[self.failures] = member;
@@ -58,8 +61,8 @@ impl Dispatch {
             Next::Other
         } else {
             match failure {
-                ConnectFailure::Error => Next::Same(TURNAROUND.min(connect_timeout)),
                 ConnectFailure::Timeout => Next::Same(Duration::ZERO),
+                _ => Next::Same(TURNAROUND.min(connect_timeout)),
             }
         }
     }
@@ -93,6 +96,14 @@ mod tests {
             assert_eq!(dispatch.failed(member, ConnectFailure::Error, CONNECT), Next::Other);
         }
         assert_eq!(dispatch.failed(3, ConnectFailure::Error, CONNECT), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_member_that_is_for_other_hosts_is_the_last_to_be_tried() {
+        for mut dispatch in [Dispatch::new(false), Dispatch::new(true)] {
+            assert_ne!(dispatch.failed(0, ConnectFailure::Error, CONNECT), Next::GiveUp);
+            assert_eq!(dispatch.failed(1, ConnectFailure::OtherHost, CONNECT), Next::GiveUp);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::{
-    dispatch::{ConnectFailure, Dispatch, Next, TURNAROUND},
+    dispatch::{ConnectFailure, Dispatch, Next, RETRIES, TURNAROUND},
     http::OwnConnections,
 };
 use crate::{
@@ -232,7 +232,13 @@ impl Route<'_> {
                 Err(failure) => failure,
             };
             let next = dispatch.failed(member, failure, timeout);
-            self.effort.set(Effort { late: failure == ConnectFailure::Timeout, ..self.effort.get() });
+            let effort = self.effort.get();
+            let retries = match failure {
+                // HAProxy gives up by having none left, which its log tells.
+                ConnectFailure::OtherHost => RETRIES as u8,
+                _ => effort.retries,
+            };
+            self.effort.set(Effort { late: failure == ConnectFailure::Timeout, retries, ..effort });
             if next == Next::GiveUp {
                 slot.member().counters().connect_errors.add(1);
                 return Err(NoMember);

@@ -2,6 +2,7 @@
 
 mod changes;
 mod ends;
+mod members;
 mod pair;
 mod websocket;
 

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc};
 
-use rustls::ClientConfig;
+use rustls::{CertificateError, ClientConfig, Error};
 use tokio::time::Instant;
 
 use super::{Carrier, Reuse, Route, Wanted};
@@ -155,7 +155,12 @@ impl Route<'_> {
                 if has_begun {
                     count_failed(handshakes, &error);
                 }
-                Err(ConnectFailure::Error)
+                Err(match error {
+                    HandshakeError::Tls(Error::InvalidCertificate(CertificateError::NotValidForName)) => {
+                        ConnectFailure::OtherHost
+                    }
+                    _ => ConnectFailure::Error,
+                })
             }
         }
     }

@@ -50,7 +50,7 @@ fn members_are_verified_by_authorities_and_the_name_that_they_are_asked_for() {
     let server = ServerContext::compile(listener(), &listener_tls(&certificate), &files, &TicketKeys::new());
     let server = server.unwrap();
     let unknown = Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
-    let other_name = Err(rustls::Error::InvalidCertificate(CertificateError::BadEncoding));
+    let other_name = Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName));
     for version in [TlsVersion::Tls1_2, TlsVersion::Tls1_3] {
         for (authorities, revocations, sni, expected) in [
             (None, None, Some("nobody"), Ok(())),

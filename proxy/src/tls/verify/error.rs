@@ -34,6 +34,8 @@ macro_rules! codes {
 /// The alerts that ssl_x509err2alert of OpenSSL chooses from.
 enum Alert {
     BadCertificate,
+    /// The same, told apart from what another try could change.
+    OtherHost,
     Unsupported,
     Revoked,
     Expired,
@@ -104,7 +106,7 @@ codes! {
     /// A name that is none of its kind, where there are constraints on such.
     UnsupportedNameSyntax = 53, Unknown, "unsupported or invalid name syntax";
     /// It is for another host.
-    HostnameMismatch = 62, BadCertificate, "hostname mismatch";
+    HostnameMismatch = 62, OtherHost, "hostname mismatch";
     /// Its key is too small.
     KeyTooSmall = 66, BadCertificate, "EE certificate key too weak";
     /// The key of an authority is too small.
@@ -120,6 +122,7 @@ impl From<VerifyError> for Error {
     fn from(error: VerifyError) -> Self {
         Self::InvalidCertificate(match error.alert() {
             Alert::BadCertificate => CertificateError::BadEncoding,
+            Alert::OtherHost => CertificateError::NotValidForName,
             Alert::Unsupported => CertificateError::InvalidPurpose,
             Alert::Revoked => CertificateError::Revoked,
             Alert::Expired => CertificateError::Expired,

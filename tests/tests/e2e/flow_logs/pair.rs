@@ -77,13 +77,25 @@ pub(super) struct Backing {
     pub(super) pool: Pool,
     pub(super) addresses: Vec<SocketAddr>,
     cookie: bool,
+    /// Behind each of HAProxy's servers.
+    options: String,
 }
 
 impl Backing {
     pub(super) fn new(protocol: &str, addresses: &[SocketAddr]) -> Self {
         let pool =
             addresses.iter().fold(Pool::new(protocol), |pool, address| pool.member(Member::at(*address)));
-        Self { pool, addresses: addresses.to_vec(), cookie: false }
+        Self { pool, addresses: addresses.to_vec(), cookie: false, options: String::new() }
+    }
+
+    /// Members that are spoken to over TLS, and must be the authority's and not in the list `revoked`.
+    pub(super) fn verified_by(mut self, certificates: &Certificates) -> Self {
+        let pool = self.pool.with("tls_enabled", true).with("ca_tls_container_ref", "ca");
+        self.pool = pool.with("crl_container_ref", "revoked");
+        let (ca, list) = (certificates.file("ca"), certificates.file("revoked"));
+        let (ca, list) = (ca.display(), list.display());
+        self.options = format!("ssl verify required ca-file {ca} crl-file {list} sni ssl_fc_sni");
+        self
     }
 
     pub(super) fn with_cookie(mut self) -> Self {
@@ -202,7 +214,7 @@ impl Pair {
         if let Some(backing) = pools.first() {
             let _ = writeln!(text, " default_backend {}:{id}", backing.pool.id);
         }
-        for Backing { pool, addresses, cookie } in pools {
+        for Backing { pool, addresses, cookie, options } in pools {
             let _ = write!(
                 text,
                 "backend {}:{id}\n balance roundrobin\n option allbackups\n fullconn 1000\n",
@@ -216,7 +228,7 @@ impl Pair {
             }
             for (member, address) in pool.members.iter().zip(addresses) {
                 let cookie = if *cookie { format!(" cookie {}", member.id) } else { String::new() };
-                let _ = writeln!(text, " server {} {address} weight 1{cookie}", member.id);
+                let _ = writeln!(text, " server {} {address} weight 1{cookie} {options}", member.id);
             }
         }
         let file = directory.path().join("haproxy.cfg");
