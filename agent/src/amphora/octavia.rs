@@ -336,18 +336,23 @@ impl Amphora {
         }
         let kept = self.keep_all_for_octavia(state, certificates).await;
         let checked = match kept {
-            Ok(()) => match self.proxy.check(document).await {
-                Err(error) if error.is_faulty() => Err(source.told(error.into())),
-                Err(error) => {
-                    tracing::warn!(%error, "a text is not looked at by the proxy before it is started");
-                    Ok(())
-                }
-                Ok(Checked { .. }) => Ok(()),
-            },
+            Ok(()) => self.would_run(document).await.map_err(|error| source.told(error)),
             Err(error) => Err(error),
         };
         self.forget_unnamed(checked.is_ok().then_some(&model)).await;
         checked.map(|()| model)
+    }
+
+    /// Has the proxy say whether a document would run; one that does not say may run it.
+    async fn would_run(&self, document: Bytes) -> Result<(), ChangeError> {
+        match self.proxy.check(document).await {
+            Ok(Checked { .. }) => Ok(()),
+            Err(error) if error.is_faulty() => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "a text is not looked at by the proxy before it is started");
+                Ok(())
+            }
+        }
     }
 
     async fn keep_all_for_octavia(

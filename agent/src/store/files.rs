@@ -185,11 +185,16 @@ impl Store {
 
     fn write(&self, what: &'static str, path: &Path, text: &[u8]) -> io::Result<()> {
         self.changed(what, || {
-            if let Some(directory) = path.parent() {
+            // Each call of fsync(2) may wait for all that others write: the directory's own is for a new one.
+            if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
                 DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+                let above = directory.parent().map_or(Ok(()), |above| File::open(above)?.sync_all());
+                if let Err(error) = above.and_then(|()| self.sync()) {
+                    let _ = fs::remove_dir(directory);
+                    return Err(error.into());
+                }
             }
-            put(path, text).map_err(|error| Failed { error, bytes: Some(text.len()) })?;
-            Ok(self.sync()?)
+            put(path, text).map_err(|error| Failed { error, bytes: Some(text.len()) })
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, sync::atomic::Ordering};
 
-use amphora_model::{Listener, ListenerId, LoadBalancer, LoadBalancerId, MemberId, PoolId};
+use amphora_model::{Fault, Listener, ListenerId, LoadBalancer, LoadBalancerId, MemberId, PoolId, Refusal};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
@@ -96,8 +96,11 @@ impl Amphora {
         let this = self.clone();
         detached(async move {
             let _state = this.state.lock().await;
-            let (id, translated, _) = this.understand_datagrams(listener, text.clone(), vips).await?;
+            let (id, translated, model) = this.understand_datagrams(listener, text.clone(), vips).await?;
             this.expect_octavias(id, true)?;
+            if let Some((_, document)) = model {
+                this.would_run(document).await.map_err(|error| told(&text, error))?;
+            }
             this.keeper.blocking(move |store| store.write_datagrams(id, listener, &text)).await?;
             this.text.send_modify(|present| {
                 let present = present.get_or_insert_with(|| Text::new(id));
@@ -120,10 +123,11 @@ impl Amphora {
         let this = self.clone();
         detached(async move {
             let mut state = this.state.lock().await;
-            let text = this.datagrams_text(listener).await?;
+            let text = Bytes::from(this.datagrams_text(listener).await?);
             let ran = this.runs(listener);
-            let (_, _, model) = this.understand_datagrams(listener, text.into(), vips).await?;
-            let applied = this.make_run(&mut state, model).await?;
+            let (_, _, model) = this.understand_datagrams(listener, text.clone(), vips).await?;
+            let applied = this.make_run(&mut state, model.map(|(model, _)| model)).await;
+            let applied = applied.map_err(|error| told(&text, error))?;
             Ok(Started { applied, ran })
         })
         .await
@@ -216,7 +220,7 @@ impl Amphora {
         listener: ListenerId,
         text: Bytes,
         vips: Vec<IpAddr>,
-    ) -> Result<(LoadBalancerId, Translated, Option<LoadBalancer>), ChangeError> {
+    ) -> Result<(LoadBalancerId, Translated, Option<(LoadBalancer, Bytes)>), ChangeError> {
         let (present, must_fit) = (self.model(), self.must_fit.load(Ordering::Relaxed));
         let disabled = self.unserved().members;
         let work = move || {
@@ -232,14 +236,31 @@ impl Amphora {
             let served = translated.served.clone();
             let model = merge::with_datagrams(present.as_deref(), listener, served, &vips)
                 .map_err(|reason| refused("", format!("the text {reason}")))?;
-            if let Some(model) = &model {
-                if must_fit {
-                    fits(model, disabled.iter().chain(&translated.disabled))?;
-                }
-                document_of(model)?;
+            if let Some(model) = model.as_ref().filter(|_| must_fit) {
+                fits(model, disabled.iter().chain(&translated.disabled))?;
             }
+            let model = model.as_ref().map(document_of).transpose()?;
             Ok((id, translated, model))
         };
         spawn_blocking(work).await.map_err(internal)?
+    }
+}
+
+/// The same error with the lines that name what its faults are of, listener, pool or member.
+fn told(text: &[u8], error: ChangeError) -> ChangeError {
+    let line = |id: &str| text.split(|b| *b == b'\n').position(|line| line.ends_with(id.as_bytes()));
+    let place = |fault: &Fault| {
+        let mut ids = fault.path.rsplit('[').filter_map(|step| step.split_once(']'));
+        ids.find_map(|(id, _)| line(id)).map(|line| format!("line {}: {fault}", line + 1))
+    };
+    let fault = |fault: &Fault| Fault {
+        path: String::new(),
+        reason: place(fault).unwrap_or_else(|| fault.to_string()),
+    };
+    match error {
+        ChangeError::Invalid(refusal) => {
+            ChangeError::Invalid(Refusal { faults: refusal.faults.iter().map(fault).collect() })
+        }
+        error => error,
     }
 }

@@ -199,6 +199,11 @@ async fn a_listener_of_datagrams_has_its_own_text() {
         let refused = said(&agent.put(&upload, &text).await);
         assert!(refused.0 == status && refused.1.contains(reason), "{refused:?}");
     }
+    // Also what only the proxy finds.
+    agent.proxy.be(Mood::Refusing(ID, hyper::StatusCode::BAD_REQUEST));
+    let refused = said(&agent.put(&upload, &DATAGRAMS.replace("weight 1", "weight 2")).await);
+    assert!(refused.0 == 400 && refused.1.contains(" line 2: "), "{refused:?}");
+    agent.proxy.be(Mood::Willing);
     assert_eq!((agent.get(&text_of).await.body, ids(&agent)), (DATAGRAMS.into(), "45".to_owned()));
     let native = agent.request(Method::DELETE, &format!("/2.0/loadbalancers/{LB}"), "").await;
     assert_eq!(native.status, 409);
