@@ -247,6 +247,12 @@ impl Conn {
         }
     }
 
+    /// Whether the kernel knows of an end: the peer sends nothing any more, or the connection has failed. What has come before may
+    /// not have been read yet.
+    pub(crate) fn end_has_come(&self) -> bool {
+        plain::end_has_come(self.socket())
+    }
+
     /// Ready when the connection is not [quiet](Self::is_quiet) any more.
     pub(crate) fn poll_not_quiet(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {

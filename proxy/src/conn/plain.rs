@@ -8,6 +8,8 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc::POLLRDHUP,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, Shutdown, recv, shutdown},
 };
 use tokio::{io::Interest, net::TcpStream};
@@ -159,6 +161,13 @@ pub(super) fn is_quiet(stream: &TcpStream) -> bool {
 pub(super) fn is_quiet_so_far(stream: &TcpStream) -> bool {
     let peeked = stream.try_io(Interest::READABLE, || peek(stream).map_err(io::Error::from));
     peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// See [`Conn::end_has_come`](super::Conn::end_has_come).
+pub(super) fn end_has_come(stream: &TcpStream) -> bool {
+    // Of a failure it tells unasked.
+    let mut asked = [PollFd::new(stream.as_fd(), PollFlags::from_bits_retain(POLLRDHUP))];
+    poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
 }
 
 fn peek(stream: &TcpStream) -> Result<usize, Errno> {

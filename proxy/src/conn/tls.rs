@@ -204,11 +204,9 @@ impl TlsStream {
     /// See [`Conn::poll_read_ready`](super::Conn::poll_read_ready). Sends what the protocol has to say by itself, too.
     #[inline]
     pub(super) fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.session.wants_write()
-            && let Poll::Ready(Err(error)) = self.poll_send(cx, Then::More)
-        {
-            // What has come before is still read.
-            self.ended.get_or_insert(End::Failed(error.kind()));
+        if self.session.wants_write() {
+            // Should it fail, what the kernel has is read all the same; the end is behind it.
+            let _ = self.poll_send(cx, Then::More);
         }
         if self.holds || self.ended.is_some() || !self.ahead.is_empty() {
             return Poll::Ready(Ok(()));

@@ -45,6 +45,10 @@ pub(super) struct Wire {
     blocked: Option<Instant>,
     /// Since when a header block is under way.
     block: Option<Instant>,
+    /// What the peer has sent is worth reading when it takes nothing any more: it is a member, whose response may be there.
+    reads_on: bool,
+    /// The peer takes nothing any more. What is written goes nowhere, until all was read that has come before.
+    broken: Option<io::ErrorKind>,
 }
 
 /// What is waited for before the library gets more.
@@ -94,6 +98,8 @@ impl Wire {
             now,
             blocked: None,
             block: None,
+            reads_on: role == Role::Server,
+            broken: None,
         }))
     }
 
@@ -131,9 +137,19 @@ impl Wire {
         self.inlet.is_empty() && self.conn.is_quiet()
     }
 
+    /// Whether the kernel knows that the peer sends nothing any more. What it has sent before may not have been read yet.
+    pub(super) fn end_has_come(&self) -> bool {
+        self.conn.end_has_come()
+    }
+
     /// Since when the peer does not take what is written.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked
+    }
+
+    /// Whether the peer takes nothing any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 
     /// Since when a header block is under way.
@@ -141,12 +157,17 @@ impl Wire {
         self.block
     }
 
-    /// Writes what is held. Ready when none is left.
+    /// Writes what is held. Ready when none is left, or a member takes nothing any more: what it has sent before is there to be
+    /// read then.
     ///
     /// # Errors
-    /// As send(2).
+    /// As send(2), of clients.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
+            if self.broken.is_some() {
+                (self.outlet, self.blocked) = (None, None);
+                self.behind.clear();
+            }
             let outlet = match self.outlet.as_mut().filter(|outlet| !outlet.is_empty()) {
                 Some(outlet) => outlet,
                 None if self.behind.is_empty() => break,
@@ -158,13 +179,13 @@ impl Wire {
                 }
             };
             match self.conn.poll_write(cx, outlet.filled(), conn::Then::More) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => self.break_off(cx, io::ErrorKind::WriteZero.into())?,
                 Poll::Ready(Ok(n)) => {
                     self.blocked = None;
                     outlet.consume(n);
                     self.wrote(n);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => self.break_off(cx, error)?,
                 Poll::Pending => {
                     self.blocked.get_or_insert_with(now);
                     self.hold();
@@ -174,6 +195,16 @@ impl Wire {
         }
         self.outlet = None;
         Poll::Ready(Ok(()))
+    }
+
+    /// Nothing more can be written.
+    fn break_off(&mut self, cx: &Context<'_>, error: io::Error) -> io::Result<()> {
+        if !self.reads_on {
+            return Err(error);
+        }
+        self.broken.get_or_insert(error.kind());
+        cx.waker().wake_by_ref();
+        Ok(())
     }
 
     fn wrote(&mut self, n: usize) {
@@ -223,13 +254,27 @@ impl Wire {
                 if buffer.remaining() < room {
                     break;
                 }
-                if ready!(self.inlet.poll_fill(cx, &mut self.conn))? == 0 {
+                if ready!(self.poll_fill(cx))? == 0 {
                     return Poll::Ready(Ok(()));
                 }
                 self.now = now();
             }
         }
         if buffer.remaining() < room { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let filled = self.inlet.poll_fill(cx, &mut self.conn);
+        match self.broken {
+            Some(kind) if filled.is_pending() => {
+                if self.conn.is_quiet() {
+                    return Poll::Ready(Err(kind.into()));
+                }
+                // The kernel has what the runtime does not know of yet.
+                self.inlet.poll_fill(cx, &mut self.conn)
+            }
+            _ => filled,
+        }
     }
 
     /// Takes from what was read what can be taken; false when that takes more.
@@ -275,6 +320,9 @@ impl Wire {
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if !self.behind.is_empty() {
             ready!(self.poll_drain(cx))?;
+        }
+        if self.broken.is_some() {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         let Some(first) = slices.first() else { return Poll::Ready(Ok(0)) };
         let run = {
@@ -335,6 +383,9 @@ impl Wire {
         let Some((last, first)) = slices.split_last() else { return Poll::Ready(Ok(0)) };
         let first_len = total - last.len();
         loop {
+            if self.broken.is_some() {
+                return Poll::Ready(Ok(total));
+            }
             let outlet = self.outlet.get_or_insert_with(|| self.pool.get());
             if total > outlet.spare().len() {
                 outlet.compact();
@@ -364,7 +415,10 @@ impl Wire {
             }
             let held = outlet.len();
             match self.conn.poll_write_two(cx, outlet.filled(), last, conn::Then::More) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => {
+                    self.break_off(cx, io::ErrorKind::WriteZero.into())?;
+                    continue;
+                }
                 Poll::Ready(Ok(n)) => {
                     self.blocked = None;
                     self.written += n as u64;
@@ -375,7 +429,10 @@ impl Wire {
                     }
                     outlet.consume(n);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    self.break_off(cx, error)?;
+                    continue;
+                }
                 Poll::Pending => {
                     self.blocked.get_or_insert_with(now);
                     if first_len == 0 {

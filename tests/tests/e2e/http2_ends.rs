@@ -246,3 +246,120 @@ async fn members_are_told_that_a_connection_ends() {
     assert_eq!(asked(proxy.address(), "HTTP/1.1", &["GET"]).await, [Some(200)]);
     eventually("GOAWAY, and the end", async || (*said.lock().unwrap() == told).then_some(())).await;
 }
+
+/// A member that has answered and closes takes no more of the request, and the response is there all the same.
+#[tokio::test]
+async fn a_response_that_has_come_before_the_end_is_the_clients() {
+    let certificates = Certificates::new();
+    let member = http2_frames::member(&certificates, |mut connection| async move {
+        let Some(stream) = connection.request().await else { return };
+        connection.answer(stream).await;
+        // What was sent to it and not read makes it a reset.
+        connection.reset();
+    })
+    .await;
+    let proxy = proxy(&certificates, &member).await;
+    let body = vec![b'x'; 50_000];
+    let of = async |address| {
+        let mut client = Http2Client::connect(address).await;
+        let over_http2 = client.ask(request("POST", "/"), Some(&body), None).await.status;
+        let mut client = Client::connect(address).await;
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+        client.send(&body).await;
+        let over_http1 = client.try_response(false).await.ok().map(|response| response.status());
+        [over_http2, over_http1]
+    };
+    for n in 0..20 {
+        assert_eq!(of(proxy.address()).await, [Some(200); 2], "{n}");
+    }
+    let Some(haproxy) = haproxy(&member).await else { return };
+    println!("HAProxy: {:?}", of(haproxy.address).await);
+}
+
+/// A connection that others use, and that the member closes without a word while a request is on its way there.
+#[tokio::test]
+async fn what_meets_the_end_of_a_connection_in_use_is_repeated_and_what_cannot_be_does_not_meet_it() {
+    let certificates = Certificates::new();
+    for method in ["GET", "POST"] {
+        let mut both = Vec::new();
+        for ours in [false, true] {
+            let carried = Carried::default();
+            let seen = Arc::clone(&carried);
+            // The first connection answers nothing, and closes at the second request; others answer.
+            let member = http2_frames::member(&certificates, move |mut connection| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    while let Some(stream) = connection.request().await {
+                        let before = {
+                            let mut seen = seen.lock().unwrap();
+                            seen.push(connection.number);
+                            seen.iter().filter(|number| **number == 0).count()
+                        };
+                        match connection.number {
+                            0 if before >= 2 => return connection.reset(),
+                            0 => {}
+                            _ => drop(connection.answer(stream).await),
+                        }
+                    }
+                }
+            })
+            .await;
+            let (proxy, haproxy);
+            let address = if ours {
+                proxy = self::proxy(&certificates, &member).await;
+                proxy.address()
+            } else {
+                haproxy = self::haproxy(&member).await;
+                match &haproxy {
+                    Some(haproxy) => haproxy.address,
+                    None => return,
+                }
+            };
+            let mut waiting = Client::connect(address).await;
+            waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            eventually("the first is there", async || (carried.lock().unwrap().len() == 1).then_some(()))
+                .await;
+            let got = asked(address, "HTTP/1.1", &[method]).await;
+            both.push((got, carried.lock().unwrap().clone()));
+        }
+        // HAProxy gives each client a connection of its own for its first request.
+        assert_eq!((&both[0].0, &both[1].0), (&vec![Some(200)], &vec![Some(200)]), "{method}: {both:?}");
+        if method == "POST" {
+            assert_eq!(both[1].1, both[0].1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_being_opened_ends_with_its_client() {
+    let certificates = Certificates::new();
+    // It never shakes hands.
+    let member = Backend::tcp("silent", |mut stream| async move {
+        while tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await.is_ok_and(|n| n > 0) {}
+    })
+    .await;
+    let proxy = proxy(&certificates, &member).await;
+    let mut plain = Client::connect(proxy.address()).await;
+    plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut client = Http2Client::connect(proxy.address()).await;
+    let (response, mut stream) = client.begin(request("GET", "/"), true).await;
+    eventually("one is opened", async || (member.open() >= 1).then_some(())).await;
+    // One that has only finished sending waits for what it has asked for.
+    plain.stream.set_zero_linger().unwrap();
+    drop(plain);
+    stream.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    eventually("nothing is left of it", async || (member.open() == 0).then_some(())).await;
+    proxy
+        .until_member(0, "both are given up", |member| {
+            member.client_aborts == 2 && member.active_sessions == 0
+        })
+        .await;
+    // Neither was it taken for one that is there: the next opens its own.
+    let before = member.connections();
+    let (response, mut stream) = client.begin(request("GET", "/"), true).await;
+    eventually("another is opened", async || (member.connections() > before).then_some(())).await;
+    stream.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    eventually("nothing is left of it", async || (member.open() == 0).then_some(())).await;
+}

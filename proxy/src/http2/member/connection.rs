@@ -48,6 +48,7 @@ pub(super) struct Link {
     pub(super) ended: Cell<bool>,
     /// Takes none until something comes: the member owes an answer, and was asked whether it is there.
     pub(super) silent: Cell<bool>,
+    opened: Instant,
     /// When it had a stream last, or was opened.
     pub(super) used: Cell<Instant>,
     /// Counts as one without a stream.
@@ -74,8 +75,10 @@ impl Link {
 
     fn takes(&self, idle: Idle) -> bool {
         let takes = match idle {
-            _ if self.streams.get() > 0 => return true,
             Idle::Any => return true,
+            // Its member may be about to leave.
+            Idle::Since(since) if self.streams.get() > 0 && self.opened < since => return false,
+            _ if self.streams.get() > 0 => return !self.wire.borrow().end_has_come(),
             Idle::Quiet => true,
             Idle::Since(since) => self.used.get() >= since,
         };
@@ -87,10 +90,11 @@ impl Link {
         takes
     }
 
-    /// Whether what is written has not gone out for so long.
+    /// Whether what is written has not gone out for so long, or never will.
     fn is_stuck(&self, long: Duration) -> bool {
-        let since = self.wire.borrow().blocked_since();
-        since.is_some_and(|since| Instant::from_std(since) + long <= Instant::now())
+        let wire = self.wire.borrow();
+        let since = wire.blocked_since();
+        wire.is_broken() || since.is_some_and(|since| Instant::from_std(since) + long <= Instant::now())
     }
 
     /// How many requests it takes at once. What the member allows may change.
@@ -137,6 +141,7 @@ pub(super) async fn open(conn: Conn, pool: &BufferPool, shared: &Rc<Shared>) -> 
         settled: Cell::new(false),
         ended: Cell::new(shared.closed.get()),
         silent: Cell::new(false),
+        opened: now,
         used: Cell::new(now),
         idle: Cell::new(false),
         local,
