@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{Backend, Certificates};
+use crate::{Backend, Certificates, Message, read_message};
 
 /// Types of frames (RFC 9113 section 6).
 pub mod kind {
@@ -84,6 +84,7 @@ pub struct FrameConnection {
     stream: TlsStream<TcpStream>,
     /// One more than this number of connections came before.
     pub number: usize,
+    buffer: Vec<u8>,
 }
 
 impl FrameConnection {
@@ -141,6 +142,21 @@ impl FrameConnection {
         while self.next().await.is_some() {}
     }
 
+    /// Whether it has agreed on HTTP/1.1.
+    pub fn is_http1(&self) -> bool {
+        self.stream.get_ref().1.alpn_protocol() == Some(b"http/1.1")
+    }
+
+    /// The next request of HTTP/1.1; `None` at the end.
+    pub async fn http1_request(&mut self) -> Option<Message> {
+        read_message(&mut self.stream, &mut self.buffer, false).await.ok().flatten()
+    }
+
+    /// Sends what is HTTP/1.1; false when the connection has ended.
+    pub async fn say(&mut self, text: &str) -> bool {
+        self.stream.write_all(text.as_bytes()).await.is_ok() && self.stream.flush().await.is_ok()
+    }
+
     /// Resets it.
     pub fn reset(self) {
         let _ = self.stream.get_ref().0.set_zero_linger();
@@ -155,11 +171,23 @@ pub async fn member<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    member_of(certificates, &["h2"], script).await
+}
+
+/// The same of a member that agrees on these protocols. On HTTP/1.1 nothing was said.
+pub async fn member_of<F>(
+    certificates: &Certificates,
+    alpn: &[&str],
+    script: impl Fn(FrameConnection) -> F + Send + Sync + 'static,
+) -> Backend
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let builder = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into());
     let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let (chain, key) = certificates.read("server");
     let mut config = builder.with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let script = Arc::new(script);
     let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -168,11 +196,14 @@ where
         let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         async move {
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
-            if stream.read_exact(&mut [0; 24]).await.is_err() {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            if is_http2 && stream.read_exact(&mut [0; 24]).await.is_err() {
                 return;
             }
-            let mut connection = FrameConnection { stream, number };
-            connection.send(kind::SETTINGS, 0, 0, &[]).await;
+            let mut connection = FrameConnection { stream, number, buffer: Vec::new() };
+            if is_http2 {
+                connection.send(kind::SETTINGS, 0, 0, &[]).await;
+            }
             script(connection).await;
         }
     })

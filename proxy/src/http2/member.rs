@@ -37,23 +37,24 @@ pub struct Keep {
     pub silence: Duration,
     /// When it has not said so after this long, the connection ends with the streams that are on it.
     pub patience: Duration,
+    /// How long a member that requires HTTP/1.1 (RFC 9113 section 7) is not spoken to in HTTP/2.
+    pub http1: Duration,
 }
 
-/// Which connections without a stream a request may be placed on. One that has streams is used by others, too, and as good for
-/// whatever request.
+/// Which connections a request may be placed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     /// Any: the request can be repeated, should the member have closed it.
     Any,
     /// Those whose end has not come, as far as the kernel knows.
     Quiet,
-    /// Of these, those that were opened or used since.
+    /// Of these, those that were opened since, and those without a stream that were used since.
     Since(Instant),
 }
 
 /// What a member has agreed on when it was connected to last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spoken {
+enum Spoken {
     /// It was not connected to yet.
     #[default]
     Unknown,
@@ -61,6 +62,38 @@ pub enum Spoken {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+/// What is known of the versions that a member speaks.
+#[derive(Debug)]
+pub struct Versions {
+    spoken: Cell<Spoken>,
+    /// It may be spoken to in HTTP/1.1.
+    has_http1: bool,
+    /// Until when it requires that.
+    http1_until: Cell<Option<Instant>>,
+}
+
+impl Versions {
+    /// Nothing. `has_http1`: it may be spoken to in HTTP/1.1.
+    pub fn new(has_http1: bool) -> Self {
+        Self { spoken: Cell::default(), has_http1, http1_until: Cell::default() }
+    }
+
+    /// Whether it has said that it requires HTTP/1.1, and may be spoken to in it.
+    #[inline]
+    pub fn require_http1(&self) -> bool {
+        self.has_http1 && self.http1_until.get().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It has said so. Whether it can be asked again in HTTP/1.1.
+    fn set_http1(&self, keep: Keep) -> bool {
+        if self.has_http1 && !self.require_http1() {
+            tracing::debug!("a member requires HTTP/1.1");
+            self.http1_until.set(Some(Instant::now() + keep.http1));
+        }
+        self.has_http1
+    }
 }
 
 /// Is told how many connections there were without a stream, and how many there are.
@@ -75,7 +108,7 @@ struct Shared {
     keep: Keep,
     counters: Arc<Http2Counters>,
     backlog: Rc<Backlog>,
-    spoken: Rc<Cell<Spoken>>,
+    versions: Rc<Versions>,
     connections: RefCell<Vec<Rc<Link>>>,
     connecting: Cell<usize>,
     /// Attempts to connect that have failed.
@@ -92,7 +125,7 @@ struct Shared {
 impl MemberStreams {
     /// None yet.
     pub fn new(limits: Limits, keep: Keep, counters: Arc<Http2Counters>, backlog: Rc<Backlog>) -> Self {
-        Self::shared(limits, keep, counters, backlog, Rc::default(), None)
+        Self::shared(limits, keep, counters, backlog, Rc::new(Versions::new(false)), None)
     }
 
     /// The same of a member of which it may be known what it speaks.
@@ -101,7 +134,7 @@ impl MemberStreams {
         keep: Keep,
         counters: Arc<Http2Counters>,
         backlog: Rc<Backlog>,
-        spoken: Rc<Cell<Spoken>>,
+        versions: Rc<Versions>,
         watch: Option<Watch>,
     ) -> Self {
         Self(Rc::new(Shared {
@@ -109,7 +142,7 @@ impl MemberStreams {
             keep,
             counters,
             backlog,
-            spoken,
+            versions,
             connections: RefCell::default(),
             connecting: Cell::new(0),
             failures: Cell::new(0),
@@ -152,7 +185,7 @@ impl MemberStreams {
         };
         // One that is not to be shared is nobody else's matter.
         let wanted = shared.closed.get()
-            || match shared.spoken.get() {
+            || match shared.versions.spoken.get() {
                 Spoken::Http1 => true,
                 Spoken::Unknown => opening == 0,
                 Spoken::Http2 => shared.waiting.get() > opening * self.expected() || opening == 0,
@@ -280,6 +313,11 @@ impl Shared {
         }
     }
 
+    /// The member requires HTTP/1.1. Whether it can be asked in that.
+    fn requires_http1(&self) -> bool {
+        self.versions.set_http1(self.keep)
+    }
+
     fn set_idle(&self, link: &Link, idle: bool) {
         if link.idle.replace(idle) == idle {
             return;
@@ -346,7 +384,7 @@ impl fmt::Debug for Connecting {
 impl Connecting {
     /// The connection was opened, and has not agreed on HTTP/2.
     pub fn is_http1(self) {
-        self.0.spoken.set(Spoken::Http1);
+        self.0.versions.spoken.set(Spoken::Http1);
     }
 
     /// It could not be opened.
@@ -361,7 +399,7 @@ impl Connecting {
     /// # Errors
     /// When the connection fails.
     pub async fn start(self, conn: Conn, pool: &BufferPool) -> Result<Place, Broken> {
-        self.0.spoken.set(Spoken::Http2);
+        self.0.versions.spoken.set(Spoken::Http2);
         let link = connection::open(conn, pool, &self.0).await?;
         let place = Place::on(&link, &self.0);
         self.0.connections.borrow_mut().push(link);
@@ -375,5 +413,27 @@ impl Drop for Connecting {
         self.0.connecting.set(self.0.connecting.get() - 1);
         // There may be a connection with places now, or leave to open another.
         self.0.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn http_1_1_is_required_for_a_while_and_where_it_may_be_spoken() {
+        let second = Duration::from_secs(1);
+        let keep =
+            Keep { connections: 1, idle: second, silence: second, patience: second, http1: 60 * second };
+        let versions = Versions::new(true);
+        assert!(!versions.require_http1());
+        assert!(versions.set_http1(keep));
+        tokio::time::advance(59 * second).await;
+        // Saying so again meanwhile makes it no longer.
+        assert!(versions.require_http1() && versions.set_http1(keep));
+        tokio::time::advance(second).await;
+        assert!(!versions.require_http1());
+        let without = Versions::new(false);
+        assert!(!without.set_http1(keep) && !without.require_http1());
     }
 }

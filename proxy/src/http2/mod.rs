@@ -37,7 +37,7 @@ pub use self::{
     counters::Counted,
     member::{
         Answer, Answered, Backlog, Connecting, Failure, Idle, Joined, Keep, MemberStreams, NotOpened, Place,
-        Spoken, Watch,
+        Versions, Watch,
     },
     server::{Ended, Incoming, Patience, ServerConnection},
 };

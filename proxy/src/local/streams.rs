@@ -1,18 +1,12 @@
 //! Connections of HTTP/2 to one member, as one worker shares them among its clients.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 
 use super::idle::IDLE_TIMEOUT;
 use crate::{
-    http2::{Backlog, Keep, Limits, MemberStreams, Spoken, Watch},
+    http2::{Backlog, Keep, Limits, MemberStreams, Versions, Watch},
     state::Http2Counters,
     tls::ClientContext,
 };
@@ -27,6 +21,7 @@ const KEEP: Keep = Keep {
     idle: IDLE_TIMEOUT,
     silence: Duration::from_secs(1),
     patience: Duration::from_secs(10),
+    http1: Duration::from_secs(300),
 };
 
 /// Above so many sets those that are not used are looked for.
@@ -43,9 +38,8 @@ pub(super) struct OverTls {
     streams: Option<RefCell<Sets>>,
 }
 
-#[derive(Default)]
 struct Sets {
-    spoken: Rc<Cell<Spoken>>,
+    versions: Rc<Versions>,
     by_key: HashMap<Box<[u8]>, MemberStreams>,
     /// How many there may be before unused ones are looked for.
     enough: usize,
@@ -62,7 +56,9 @@ impl OverTls {
         } else {
             Some(Arc::clone(&config))
         };
-        let streams = offers_http2.then(RefCell::default);
+        let versions = || Rc::new(Versions::new(http1.is_some()));
+        let sets = || Sets { versions: versions(), by_key: HashMap::new(), enough: 0 };
+        let streams = offers_http2.then(|| RefCell::new(sets()));
         Self { identity: *context.identity(), config, http1, streams }
     }
 
@@ -72,7 +68,15 @@ impl OverTls {
     }
 
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
-        &self.config
+        match &self.http1 {
+            Some(http1) if self.requires_http1() => http1,
+            _ => &self.config,
+        }
+    }
+
+    /// Whether the member is not to be spoken to in HTTP/2 for now.
+    fn requires_http1(&self) -> bool {
+        self.streams.as_ref().is_some_and(|sets| sets.borrow().versions.require_http1())
     }
 
     pub(super) fn http1(&self) -> Option<&Arc<ClientConfig>> {
@@ -80,7 +84,7 @@ impl OverTls {
     }
 
     /// Connections to a member that is asked for this host, behind this header of the PROXY protocol. `None` when HTTP/2 is not
-    /// offered.
+    /// offered, or not for now.
     pub(super) fn streams(
         &self,
         sni: Option<&str>,
@@ -88,6 +92,9 @@ impl OverTls {
         counted: impl FnOnce() -> (Arc<Http2Counters>, Rc<Backlog>, Watch),
     ) -> Option<MemberStreams> {
         let mut sets = self.streams.as_ref()?.borrow_mut();
+        if sets.versions.require_http1() {
+            return None;
+        }
         let sni = sni.unwrap_or_default().as_bytes();
         let joined;
         // No name has a NUL.
@@ -104,9 +111,10 @@ impl OverTls {
             sets.by_key.retain(|_, streams| streams.is_used());
             sets.enough = 2 * sets.by_key.len();
         }
-        let spoken = Rc::clone(&sets.spoken);
+        let versions = Rc::clone(&sets.versions);
         let (counters, backlog, watch) = counted();
-        let streams = MemberStreams::shared(Limits::default(), KEEP, counters, backlog, spoken, Some(watch));
+        let streams =
+            MemberStreams::shared(Limits::default(), KEEP, counters, backlog, versions, Some(watch));
         sets.by_key.insert(key.into(), streams.clone());
         Some(streams)
     }

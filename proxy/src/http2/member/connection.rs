@@ -14,7 +14,7 @@ use std::{
 use h2::client::{self, SendRequest};
 use tokio::time::Instant;
 
-use super::{Backlog, Idle, Keep, Shared};
+use super::{Backlog, Idle, Keep, Shared, place};
 use crate::{
     conn::{BufferPool, Conn, Deadline},
     http2::{
@@ -213,6 +213,12 @@ impl Driver {
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.set_window();
         let polled = Pin::new(&mut self.connection).poll(cx);
+        if let Poll::Ready(Err(error)) = &polled
+            && place::requires_http1(error)
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.requires_http1();
+        }
         let drained = self.wire.borrow_mut().poll_drain(cx);
         if polled.is_ready() || matches!(drained, Poll::Ready(Err(_))) {
             return Poll::Ready(());

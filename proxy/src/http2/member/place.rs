@@ -36,7 +36,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn of(error: &h2::Error) -> Self {
+    /// `has_http1`: what requires HTTP/1.1 can be asked for in that.
+    fn of(error: &h2::Error, has_http1: impl FnOnce() -> bool) -> Self {
+        // It has not acted on what it wants to be asked for otherwise.
+        if requires_http1(error) && has_http1() {
+            return Self::NotProcessed;
+        }
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
         // GOAWAY fails the streams that it says are not processed, and no others.
         if error.is_remote() && (refused || error.is_go_away()) {
@@ -47,6 +52,11 @@ impl Failure {
         }
         Self::Failed(Broken::of(error))
     }
+}
+
+/// Whether a member has said that it requires HTTP/1.1 (RFC 9113 section 7), of a stream or of the connection.
+pub(super) fn requires_http1(error: &h2::Error) -> bool {
+    error.is_remote() && error.reason() == Some(Reason::HTTP_1_1_REQUIRED)
 }
 
 /// A place for one request on a connection, until it is dropped.
@@ -172,7 +182,8 @@ impl Answer {
     }
 
     fn failure(&self, error: &h2::Error) -> Failure {
-        match Failure::of(error) {
+        let has_http1 = || self.place.shared.upgrade().is_some_and(|shared| shared.requires_http1());
+        match Failure::of(error, has_http1) {
             // The connection has ended before any of it left.
             Failure::Failed(Broken::Gone) if !self.heads.has_left() => Failure::NotProcessed,
             failure => failure,

@@ -23,6 +23,7 @@ const KEEP: Keep = Keep {
     idle: Duration::from_secs(60),
     silence: Duration::from_secs(60),
     patience: Duration::from_secs(60),
+    http1: Duration::from_secs(60),
 };
 
 type Stream = (Request<h2::RecvStream>, server::SendResponse<Bytes>);

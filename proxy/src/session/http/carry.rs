@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     attempt::Attempt,
-    body::{BodyRelay, Hops},
+    body::{BodyRelay, FrameRelay, Hops},
     client::Client,
     decide::{Cause, Decision, Forward, LocalReply, Origin, Request, Waiting, decide},
     downstream::Downstream,
@@ -180,7 +180,7 @@ impl Forward {
             let mut again = false;
             let mut refused = 0;
             // What of the body was sent to a member that has not processed it.
-            let mut kept = None;
+            let mut kept: Option<Box<FrameRelay>> = None;
             let mut upstream;
             let (mut exchange, mut response, chosen, times) = loop {
                 let connected = if is_own && let Some(own) = take_own(&route, downstream) {
@@ -229,8 +229,11 @@ impl Forward {
                     }),
                     Carrier::Stream(place) => Upstream::Http2(Box::new(MemberStream::new(place, slot))),
                 };
-                if kept.is_some() && !upstream.is_stream() {
-                    // What is left of the body is on its way into frames.
+                if let Some(kept) = &mut kept
+                    && !upstream.is_stream()
+                    && !kept.to_wire(request.framing.body)
+                {
+                    // What is still to come of the body is on its way into frames.
                     let to = request.recipient_after(false, listener.is_closing());
                     count_failure(Failure::NotProcessed, upstream.counters());
                     return fail(work, to, Failure::NotProcessed, counters, pool_counters);

@@ -147,7 +147,25 @@ impl FrameRelay {
             self.trailers = Some(trailers);
         }
         (self.finished, self.full) = (false, false);
-        (self.moved, self.content) = (0, 0);
+        self.moved = 0;
+        self.content = if self.ended { self.trailers.as_ref().map_or(0, size_of_trailers) } else { 0 };
+        true
+    }
+
+    /// Goes on over HTTP/1.1, once it was [rewound](Self::rewind) and is there as a whole; false when it is not.
+    pub(in crate::session::http) fn to_wire(&mut self, body: Body) -> bool {
+        if !self.ended {
+            return false;
+        }
+        let data = std::mem::take(&mut self.data);
+        let again = self.kept.take().map_or(0, |kept| kept.again);
+        self.outlet = if body == Body::Chunked { Outlet::Chunks } else { Outlet::Data };
+        self.begin_chunk(data.len());
+        self.text.extend_from_slice(&data);
+        self.copied = data.len().saturating_sub(again);
+        self.content += (data.len() - self.copied) as u64;
+        let trailers = self.trailers.take();
+        self.end_chunks(trailers);
         true
     }
 
@@ -213,24 +231,28 @@ impl FrameRelay {
                 let _ = self.gather(cx, body);
                 Ok((&self.text, self.finished && self.data.is_empty()))
             }
+            _ if self.outlet != Outlet::Frames => Ok((&self.text, self.finished)),
             _ => Ok((&[], false)),
         }
     }
 
     pub(super) fn wrote(&mut self, source: Source<'_>, n: usize) {
+        let copied = self.wrote_text(n);
         if let Source::Http2(body) = source {
-            self.wrote_text(body, n);
+            body.release(copied);
         }
     }
 
-    fn wrote_text(&mut self, body: &mut RecvBody, n: usize) {
+    /// Says how much data was in it, once all of it is written.
+    fn wrote_text(&mut self, n: usize) -> usize {
         self.moved += n as u64;
         self.text.drain(..n);
-        if self.text.is_empty() {
-            let copied = std::mem::take(&mut self.copied);
-            self.content += copied as u64;
-            body.release(copied);
+        if !self.text.is_empty() {
+            return 0;
         }
+        let copied = std::mem::take(&mut self.copied);
+        self.content += copied as u64;
+        copied
     }
 
     pub(super) fn poll(
@@ -243,6 +265,7 @@ impl FrameRelay {
             (Source::Http2(body), Sink::Http1(conn)) => self.poll_to_wire(cx, body, conn),
             (Source::Http1(conn, inlet), Sink::Http2(body)) => self.poll_from_wire(cx, conn, inlet, body),
             (Source::Http2(from), Sink::Http2(to)) => self.poll_between(cx, from, to),
+            (Source::Http1(..), Sink::Http1(conn)) if self.finished => self.poll_rest(cx, conn),
             (_, Sink::Ended) if self.finished => Poll::Ready(Ok(())),
             _ => Poll::Ready(Err(RelayError::Destination)),
         }
@@ -260,29 +283,14 @@ impl FrameRelay {
                     let Poll::Ready(trailers) = body.poll_trailers(cx) else { break };
                     let trailers = trailers.map_err(|_| RelayError::Source)?;
                     self.content += trailers.as_ref().map_or(0, size_of_trailers);
-                    self.close_chunk();
-                    if self.outlet == Outlet::Chunks {
-                        self.text.extend_from_slice(b"0\r\n");
-                        match trailers {
-                            Some(trailers) => {
-                                head::write_trailers(&trailers, &mut self.text);
-                                self.trailed = true;
-                            }
-                            None => self.text.extend_from_slice(b"\r\n"),
-                        }
-                    }
-                    self.finished = true;
+                    self.end_chunks(trailers);
                     break;
                 }
             };
             if data.is_empty() {
                 continue;
             }
-            self.close_chunk();
-            if self.outlet == Outlet::Chunks {
-                write_chunk_header(&mut self.text, data.len() as u64);
-                self.open = true;
-            }
+            self.begin_chunk(data.len());
             if data.len() <= SMALL {
                 self.text.extend_from_slice(&data);
                 self.copied += data.len();
@@ -291,6 +299,29 @@ impl FrameRelay {
             }
         }
         Ok(())
+    }
+
+    fn begin_chunk(&mut self, length: usize) {
+        self.close_chunk();
+        if self.outlet == Outlet::Chunks && length > 0 {
+            write_chunk_header(&mut self.text, length as u64);
+            self.open = true;
+        }
+    }
+
+    fn end_chunks(&mut self, trailers: Option<FieldList>) {
+        self.close_chunk();
+        if self.outlet == Outlet::Chunks {
+            self.text.extend_from_slice(b"0\r\n");
+            match trailers {
+                Some(trailers) => {
+                    head::write_trailers(&trailers, &mut self.text);
+                    self.trailed = true;
+                }
+                None => self.text.extend_from_slice(b"\r\n"),
+            }
+        }
+        self.finished = true;
     }
 
     fn close_chunk(&mut self) {
@@ -324,7 +355,8 @@ impl FrameRelay {
             };
             let of_text = n.min(self.text.len());
             if of_text > 0 {
-                self.wrote_text(body, of_text);
+                let copied = self.wrote_text(of_text);
+                body.release(copied);
             }
             if n > of_text {
                 self.data.advance(n - of_text);
@@ -333,6 +365,17 @@ impl FrameRelay {
                 body.release(n - of_text);
             }
         }
+    }
+
+    /// Writes what is left of a body that was to go over a stream, and goes over HTTP/1.1.
+    fn poll_rest(&mut self, cx: &mut Context<'_>, conn: &mut Conn) -> Poll<Result<(), RelayError>> {
+        while !self.text.is_empty() {
+            match ready!(conn.poll_write(cx, &self.text, Then::More)) {
+                Ok(n) if n > 0 => drop(self.wrote_text(n)),
+                _ => return Poll::Ready(Err(RelayError::Destination)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_between(

@@ -6,7 +6,8 @@ mod wire;
 
 use std::task::{Context, Poll};
 
-use self::{frames::FrameRelay, wire::WireRelay};
+pub(super) use self::frames::FrameRelay;
+use self::wire::WireRelay;
 use crate::{
     conn::{Conn, Inlet, Pools},
     http1::{Body, Transfer},
