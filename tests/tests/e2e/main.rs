@@ -15,6 +15,7 @@ mod health;
 mod hostile;
 mod http;
 mod http2;
+mod http2_answers;
 mod http2_checks;
 mod http2_ends;
 mod http2_fallback;
