@@ -17,6 +17,7 @@ mod http;
 mod http2;
 mod http2_answers;
 mod http2_checks;
+mod http2_connect;
 mod http2_ends;
 mod http2_fallback;
 mod http2_hostile;

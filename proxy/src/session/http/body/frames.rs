@@ -3,15 +3,16 @@
 //! Data of a stream is released to its sender when it was written onwards, and what goes to a stream is taken when its window
 //! has room for it: a reader that is slow holds back the sender, and nothing but the windows is held in between.
 
+mod from_wire;
+mod to_wire;
+
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::{Hops, RelayError, Sink, Source};
 use crate::{
-    conn::{Conn, Inlet, Then},
-    http::scan,
-    http1::{Body, ChunkedDecoder, Transfer, write_chunk_header},
+    http1::{Body, ChunkedDecoder, Transfer},
     http2::{RecvBody, SendBody, head, hpack::FieldList},
 };
 
@@ -152,23 +153,6 @@ impl FrameRelay {
         true
     }
 
-    /// Goes on over HTTP/1.1, once it was [rewound](Self::rewind) and is there as a whole; false when it is not.
-    pub(in crate::session::http) fn to_wire(&mut self, body: Body) -> bool {
-        if !self.ended {
-            return false;
-        }
-        let data = std::mem::take(&mut self.data);
-        let again = self.kept.take().map_or(0, |kept| kept.again);
-        self.outlet = if body == Body::Chunked { Outlet::Chunks } else { Outlet::Data };
-        self.begin_chunk(data.len());
-        self.text.extend_from_slice(&data);
-        self.copied = data.len().saturating_sub(again);
-        self.content += (data.len() - self.copied) as u64;
-        let trailers = self.trailers.take();
-        self.end_chunks(trailers);
-        true
-    }
-
     /// Sends from the front of what waits as much as there is room for; says how much of it had not been sent before.
     fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut SendBody) -> Poll<Result<usize, RelayError>> {
         let n = ready!(self.poll_room(cx, to, self.data.len()))?;
@@ -243,18 +227,6 @@ impl FrameRelay {
         }
     }
 
-    /// Says how much data was in it, once all of it is written.
-    fn wrote_text(&mut self, n: usize) -> usize {
-        self.moved += n as u64;
-        self.text.drain(..n);
-        if !self.text.is_empty() {
-            return 0;
-        }
-        let copied = std::mem::take(&mut self.copied);
-        self.content += copied as u64;
-        copied
-    }
-
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -269,113 +241,6 @@ impl FrameRelay {
             (_, Sink::Ended) if self.finished => Poll::Ready(Ok(())),
             _ => Poll::Ready(Err(RelayError::Destination)),
         }
-    }
-
-    /// Takes data of a stream until there is something to write.
-    fn gather(&mut self, cx: &mut Context<'_>, body: &mut RecvBody) -> Result<(), RelayError> {
-        while self.data.is_empty() && !self.finished && self.text.len() < SMALL {
-            let data = match body.poll_data(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(data))) => data,
-                Poll::Ready(Some(Err(_))) => return Err(RelayError::Source),
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    let Poll::Ready(trailers) = body.poll_trailers(cx) else { break };
-                    let trailers = trailers.map_err(|_| RelayError::Source)?;
-                    self.content += trailers.as_ref().map_or(0, size_of_trailers);
-                    self.end_chunks(trailers);
-                    break;
-                }
-            };
-            if data.is_empty() {
-                continue;
-            }
-            self.begin_chunk(data.len());
-            if data.len() <= SMALL {
-                self.text.extend_from_slice(&data);
-                self.copied += data.len();
-            } else {
-                self.data = data;
-            }
-        }
-        Ok(())
-    }
-
-    fn begin_chunk(&mut self, length: usize) {
-        self.close_chunk();
-        if self.outlet == Outlet::Chunks && length > 0 {
-            write_chunk_header(&mut self.text, length as u64);
-            self.open = true;
-        }
-    }
-
-    fn end_chunks(&mut self, trailers: Option<FieldList>) {
-        self.close_chunk();
-        if self.outlet == Outlet::Chunks {
-            self.text.extend_from_slice(b"0\r\n");
-            match trailers {
-                Some(trailers) => {
-                    head::write_trailers(&trailers, &mut self.text);
-                    self.trailed = true;
-                }
-                None => self.text.extend_from_slice(b"\r\n"),
-            }
-        }
-        self.finished = true;
-    }
-
-    fn close_chunk(&mut self) {
-        if std::mem::take(&mut self.open) {
-            self.text.extend_from_slice(b"\r\n");
-        }
-    }
-
-    fn poll_to_wire(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut RecvBody,
-        conn: &mut Conn,
-    ) -> Poll<Result<(), RelayError>> {
-        loop {
-            self.gather(cx, body)?;
-            if self.data.is_empty() {
-                // The next may be long in coming, and the receiver wait for the end of this one.
-                self.close_chunk();
-            }
-            if self.text.is_empty() && self.data.is_empty() {
-                return if self.finished { Poll::Ready(Ok(())) } else { Poll::Pending };
-            }
-            let n = match conn.poll_write_two(cx, &self.text, &self.data, Then::More) {
-                Poll::Ready(Ok(n)) if n > 0 => n,
-                Poll::Ready(_) => return Poll::Ready(Err(RelayError::Destination)),
-                Poll::Pending => {
-                    body.absorb(cx);
-                    return Poll::Pending;
-                }
-            };
-            let of_text = n.min(self.text.len());
-            if of_text > 0 {
-                let copied = self.wrote_text(of_text);
-                body.release(copied);
-            }
-            if n > of_text {
-                self.data.advance(n - of_text);
-                self.moved += (n - of_text) as u64;
-                self.content += (n - of_text) as u64;
-                body.release(n - of_text);
-            }
-        }
-    }
-
-    /// Writes what is left of a body that was to go over a stream, and goes over HTTP/1.1.
-    fn poll_rest(&mut self, cx: &mut Context<'_>, conn: &mut Conn) -> Poll<Result<(), RelayError>> {
-        while !self.text.is_empty() {
-            match ready!(conn.poll_write(cx, &self.text, Then::More)) {
-                Ok(n) if n > 0 => drop(self.wrote_text(n)),
-                _ => return Poll::Ready(Err(RelayError::Destination)),
-            }
-        }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_between(
@@ -416,123 +281,6 @@ impl FrameRelay {
         }
     }
 
-    fn poll_from_wire(
-        &mut self,
-        cx: &mut Context<'_>,
-        conn: &mut Conn,
-        inlet: &mut Inlet,
-        to: &mut SendBody,
-    ) -> Poll<Result<(), RelayError>> {
-        loop {
-            if self.finished {
-                return Poll::Ready(Ok(()));
-            }
-            if !self.data.is_empty() {
-                ready!(self.poll_send(cx, to))?;
-                continue;
-            }
-            if self.ended {
-                self.finish(to)?;
-                continue;
-            }
-            if inlet.is_empty() {
-                match ready!(inlet.poll_fill(cx, conn)) {
-                    Ok(0) if matches!(self.left, Left::UntilClose) => self.ended = true,
-                    Ok(0) | Err(_) => return Poll::Ready(Err(RelayError::Source)),
-                    Ok(_) => {}
-                }
-                continue;
-            }
-            match &mut self.left {
-                Left::Chunks(_) => ready!(self.poll_chunks(cx, inlet, to))?,
-                left => {
-                    let there = inlet.filled().len();
-                    let wanted = match left {
-                        Left::Bytes(length) => {
-                            usize::try_from(*length).map_or(there, |length| length.min(there))
-                        }
-                        _ => there,
-                    };
-                    let n = ready!(self.poll_room(cx, to, wanted))?;
-                    self.send_bytes(inlet, to, n)?;
-                }
-            }
-        }
-    }
-
-    /// Sends the first `n` bytes of what was read, all of them data.
-    fn send_bytes(&mut self, inlet: &mut Inlet, to: &mut SendBody, n: usize) -> Result<(), RelayError> {
-        let mut last = false;
-        if let Left::Bytes(length) = &mut self.left {
-            *length -= n as u64;
-            last = *length == 0;
-        }
-        self.note(&inlet.filled()[..n]);
-        let sent = if n == inlet.filled().len() {
-            match inlet.take() {
-                Some(buffer) => to.send(buffer, last),
-                None => Ok(()),
-            }
-        } else {
-            let piece = Bytes::copy_from_slice(&inlet.filled()[..n]);
-            inlet.consume(n);
-            to.send(piece, last)
-        };
-        self.moved += n as u64;
-        self.content += n as u64;
-        if last {
-            self.left = Left::Nothing;
-            (self.ended, self.finished) = (true, true);
-        }
-        sent.map_err(|_| RelayError::Destination)
-    }
-
-    /// Takes chunks apart, no more of them than there is room for.
-    fn poll_chunks(
-        &mut self,
-        cx: &mut Context<'_>,
-        inlet: &mut Inlet,
-        to: &mut SendBody,
-    ) -> Poll<Result<(), RelayError>> {
-        let room = ready!(self.poll_room(cx, to, inlet.filled().len()))?;
-        let Left::Chunks(decoder) = &mut self.left else { return Poll::Ready(Ok(())) };
-        let mut data = Vec::new();
-        let mut consumed = 0;
-        let input = inlet.filled();
-        // Behind the room there may be the end, which takes none.
-        while consumed < input.len() && !self.ended {
-            let rest = &input[consumed..];
-            let rest =
-                if data.len() < room { &rest[..rest.len().min(room - data.len())] } else { &rest[..1] };
-            if data.len() >= room && decoder.is_in_data() {
-                break;
-            }
-            let run = decoder.decode_run_of(rest).map_err(|_| RelayError::Malformed)?;
-            data.extend_from_slice(&rest[run.data]);
-            self.lines.extend_from_slice(&rest[run.trailers]);
-            consumed += run.consumed;
-            self.ended = run.done;
-        }
-        inlet.consume(consumed);
-        self.touched = true;
-        if self.ended {
-            self.content += decoder.trailers();
-            self.left = Left::Nothing;
-            let trailers = head::trailers(field_lines(&self.lines));
-            self.trailers = (!trailers.is_empty()).then_some(trailers);
-            self.lines = Vec::new();
-        }
-        let last = self.ended && self.trailers.is_none();
-        if !data.is_empty() || last {
-            self.moved += data.len() as u64;
-            self.content += data.len() as u64;
-            self.note(&data);
-            to.send(Bytes::from(data), last).map_err(|_| RelayError::Destination)?;
-            self.finished = last;
-        }
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_room(
         &mut self,
         cx: &mut Context<'_>,
@@ -561,24 +309,4 @@ impl FrameRelay {
 /// What HAProxy counts of trailers: names and values.
 fn size_of_trailers(trailers: &FieldList) -> u64 {
     trailers.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
-}
-
-/// The fields of lines that were checked as they came.
-fn field_lines(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    lines.split(|&byte| byte == b'\n').filter_map(|line| {
-        let (name, value) = line.split_at(memchr::memchr(b':', line)?);
-        Some((name, scan::trim(value[1..].strip_suffix(b"\r").unwrap_or(&value[1..]))))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::field_lines;
-
-    #[test]
-    fn lines_are_fields() {
-        let fields: Vec<_> = field_lines(b"X-Sum:  7 \r\nx-sum: a:b\r\nDate:\r\n").collect();
-        assert_eq!(fields, [(&b"X-Sum"[..], &b"7"[..]), (b"x-sum", b"a:b"), (b"Date", b"")]);
-        assert_eq!(field_lines(b"").count(), 0);
-    }
 }
