@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import threading
+import time
 
 import grpc
 
@@ -21,6 +22,7 @@ class Service(grpc.GenericRpcHandler):
             "/t.T/Count": grpc.unary_stream_rpc_method_handler(self.count),
             "/t.T/Talk": grpc.stream_stream_rpc_method_handler(self.talk),
             "/t.T/Refuse": grpc.unary_unary_rpc_method_handler(self.refuse),
+            "/t.T/Pause": grpc.unary_unary_rpc_method_handler(self.pause),
             "/t.T/Wait": grpc.unary_unary_rpc_method_handler(self.wait),
             "/t.T/Late": grpc.unary_stream_rpc_method_handler(self.late),
         }
@@ -50,6 +52,10 @@ class Service(grpc.GenericRpcHandler):
         context.set_trailing_metadata([("reason", "a, b")])
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "näh: 100 %")
 
+    def pause(self, request, context):
+        time.sleep(float(request))
+        return request
+
     def wait(self, request, context):
         context.add_callback(self.cancelled.set)
         self.cancelled.wait(30)
@@ -60,10 +66,21 @@ class Service(grpc.GenericRpcHandler):
         context.abort(grpc.StatusCode.DATA_LOSS, "in the middle")
 
 
+# A server that asks all the time whether its client is there.
+PINGING = [
+    ("grpc.keepalive_time_ms", 50),
+    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10),
+]
+
+
 @contextlib.contextmanager
-def server(directory):
+def server(directory, options=()):
     service = Service()
-    it = grpc.server(concurrent.futures.ThreadPoolExecutor(80), [service], options=[("grpc.max_receive_message_length", 8 * MIB)])
+    options = [("grpc.max_receive_message_length", 8 * MIB), *options]
+    it = grpc.server(concurrent.futures.ThreadPoolExecutor(80), [service], options=options)
     pair = ((directory / "ecdsa.key").read_bytes(), (directory / "ecdsa.crt").read_bytes())
     port = it.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     it.start()
@@ -74,14 +91,20 @@ def server(directory):
 
 
 def judge(peer, directory, reports):
+    pinged = {f"{name}, of a server that pings": CASES[name] for name in (SILENT, "a talk", "200 calls at once")}
+    return [*calls(peer, directory / "quiet", CASES, ()), *calls(peer, directory / "pinging", pinged, PINGING)]
+
+
+def calls(peer, directory, cases, options):
+    directory.mkdir()
     certificates(directory)
-    with server(directory) as (service, member):
+    with server(directory, options) as (service, member):
         listener = Listener(member, "ecdsa", member_http2=True)
         with peer(directory, [listener]):
             trust = grpc.ssl_channel_credentials((directory / "ca.pem").read_bytes())
             options = [("grpc.ssl_target_name_override", NAME), ("grpc.max_receive_message_length", 8 * MIB)]
             with grpc.secure_channel(f"127.0.0.1:{listener.port}", trust, options) as channel:
-                return [one(name, case, channel, service) for name, case in CASES.items()]
+                return [one(name, case, channel, service) for name, case in cases.items()]
 
 
 def one(name, case, channel, service):
@@ -182,6 +205,18 @@ def many(channel, _):
     assert all(call.result() == str(number).encode() * 1000 for number, call in enumerate(calls))
 
 
+def silent(channel, _):
+    """One has nothing to say for longer than anybody asks whether the other side is there, and others go on beside it."""
+    pause = channel.unary_unary("/t.T/Pause").future(b"6", timeout=30)
+    echo = channel.unary_unary("/t.T/Echo")
+    while not pause.done():
+        assert echo(b"x", timeout=10) == b"x"
+        time.sleep(1.3)
+    assert pause.result() == b"6"
+
+
+SILENT = "a call that is silent for long"
+
 CASES = {
     "unary, metadata and trailers": unary,
     "an empty message": empty,
@@ -194,4 +229,5 @@ CASES = {
     "an error behind messages": error_behind_messages,
     "a deadline": deadline,
     "200 calls at once": many,
+    SILENT: silent,
 }
