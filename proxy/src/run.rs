@@ -6,7 +6,7 @@ use std::{
 
 use amphora_proxy::{
     control::{Control, ControlSocket, FitnessSocket},
-    datagram::{Datagrams, Helper},
+    datagram::{Datagrams, Helpers},
     engine::{CertificateDirectory, Engine},
     limits::{self, Bounds, Resources},
     logs::Syslog,
@@ -35,15 +35,15 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
     if let Some(name) = &options.netns {
         privileges::enter_network_namespace(name)?;
     }
-    // It keeps what the rest gives up, and is of the same network namespace.
-    let helper = Helper::start(options.user.as_deref())?;
+    // They keep what the rest gives up, and are of the same network namespace.
+    let helpers = Helpers::start(options.user.as_deref())?;
     let mut runtime = runtime::Builder::new_current_thread();
     // A thread that has compiled a document keeps a little of what it has used until it ends.
     let runtime = runtime.enable_all().thread_keep_alive(Duration::from_secs(1)).build()?;
-    LocalSet::new().block_on(&runtime, serve(options, helper))
+    LocalSet::new().block_on(&runtime, serve(options, helpers))
 }
 
-async fn serve(options: Options, helper: Option<Helper>) -> Result<(), Failure> {
+async fn serve(options: Options, helpers: Option<Helpers>) -> Result<(), Failure> {
     tokio::task::spawn_local(amphora_logging::tell_of_repeats());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -70,7 +70,8 @@ async fn serve(options: Options, helper: Option<Helper>) -> Result<(), Failure> 
     let mut fitness = fitness_socket.start()?;
     drop(urgent);
     let tls = TlsSource { material: Arc::new(certificates(&options)), keys: TicketKeys::new() };
-    let engine = Engine::start(bounds, tls, syslog, Datagrams::start(helper)?)?;
+    let (datagrams, forwarding) = Datagrams::start(helpers)?;
+    let engine = Engine::start(bounds, tls, syslog, datagrams)?;
     if let Some(file) = &options.load_balancer {
         let name = file.display();
         let document = read(file).await.map_err(|error| format!("{name}: {error}"))?;
@@ -115,6 +116,7 @@ async fn serve(options: Options, helper: Option<Helper>) -> Result<(), Failure> 
         () = peers => {}
         // Half a data plane is worse than a restart, which takes milliseconds.
         () = looking => return Err("a worker thread has ended".into()),
+        () = forwarding.lost() => return Err("nobody is left to forward datagrams".into()),
     }
 
     // Its addresses may move before the sessions under way have ended.

@@ -351,7 +351,7 @@ mod tests {
     }
 
     fn engine(workers: usize) -> std::io::Result<Engine> {
-        let datagrams = Datagrams::start(None)?;
+        let (datagrams, _) = Datagrams::start(None)?;
         Engine::start(bounds(workers), TlsSource::default(), syslog(workers), datagrams)
     }
 

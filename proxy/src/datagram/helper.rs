@@ -1,10 +1,12 @@
-//! The helper: a process of its own, which alone keeps CAP_NET_ADMIN. It writes its one table, by plans, and ends flows of the
-//! listeners in them; whoever has taken the proxy over can have datagrams forwarded, which a proxy may, and no more.
+//! The helpers: processes of their own, which alone keep CAP_NET_ADMIN. One works, and writes its one table, by plans, and ends flows
+//! of the listeners in them; whoever has taken the proxy over can have datagrams forwarded, which a proxy may, and no more. The
+//! other stands by: it does nothing until it is asked, and is asked when the first one has ended.
 
 use std::{
     env, io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use amphora_sandbox::{Account, Confinement, Files, SyscallList};
@@ -21,18 +23,29 @@ use super::{
 };
 use crate::net;
 
+/// A helper answers within milliseconds, but for the first rules of all: the kernel loads a dozen modules for them, by a process
+/// each, which has taken 45 s on an emulated machine that was starved at its boot. Whoever does not wait serves nothing then.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// The command line's word for it.
 pub const OPTION: &str = "--forward-datagrams";
 
-/// A helper that runs, until this is dropped.
+/// How many are started: one works, and the other stands by. Who has given up its privileges can start no more.
+const COUNT: usize = 2;
+
+/// The helpers that there are, each until it is dropped.
 #[derive(Debug)]
-pub struct Helper {
+pub struct Helpers(Vec<Helper>);
+
+#[derive(Debug)]
+pub(super) struct Helper {
     pub(super) stream: UnixStream,
+    /// Not waited for, which whoever is confined may not: what has ended is put away with the proxy.
     _child: Child,
 }
 
-impl Helper {
-    /// Starts one, as `user` once it has what it needs, in the network namespace of the calling thread. `None` without
+impl Helpers {
+    /// Starts them, as `user` once they have what they need, in the network namespace of the calling thread. `None` without
     /// CAP_NET_ADMIN: then no listener of datagrams can be had.
     ///
     /// # Errors
@@ -42,13 +55,26 @@ impl Helper {
         if !able.map_err(io::Error::other)? {
             return Ok(None);
         }
+        (0..COUNT).map(|_| Helper::start(user)).collect::<io::Result<_>>().map(|all| Some(Self(all)))
+    }
+
+    /// The next one, which takes over.
+    pub(super) fn next(&mut self) -> Option<Helper> {
+        self.0.pop()
+    }
+}
+
+impl Helper {
+    fn start(user: Option<&str>) -> io::Result<Self> {
         let (stream, other) = UnixStream::pair()?;
         let mut command = Command::new(env::current_exe()?);
         command.arg(OPTION).stdin(Stdio::from(OwnedFd::from(other))).stdout(Stdio::null());
         if let Some(user) = user {
             command.args(["--user", user]);
         }
-        Ok(Some(Self { stream, _child: command.spawn()? }))
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, _child: command.spawn()? })
     }
 }
 

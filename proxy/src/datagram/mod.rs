@@ -37,8 +37,9 @@ use std::{
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-pub use self::helper::Helper;
+pub use self::helper::Helpers;
 use self::{
+    helper::Helper,
     plan::Plan,
     wire::{Count, Reply, Request},
 };
@@ -52,14 +53,28 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// From one count to the next.
 const COUNT: Duration = Duration::from_secs(1);
-/// The helper answers within milliseconds, but for the first rules of all: the kernel loads a dozen modules for them, by a process
-/// each, which has taken 45 s on an emulated machine that was starved at its boot. Whoever does not wait serves nothing then.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The way to the thread that has datagrams forwarded; it ends with this.
 #[derive(Debug)]
 pub struct Datagrams {
     applies: Option<mpsc::Sender<Apply>>,
+}
+
+/// Resolves when nobody is left who could forward what is to be forwarded.
+#[derive(Debug)]
+pub struct Lost(Option<oneshot::Receiver<()>>);
+
+impl Lost {
+    /// Waits for it; mostly for ever.
+    pub async fn lost(self) {
+        let lost = match self.0 {
+            Some(lost) => lost.await.is_ok(),
+            None => false,
+        };
+        if !lost {
+            std::future::pending().await
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -69,18 +84,25 @@ struct Apply {
 }
 
 impl Datagrams {
-    /// Starts the thread, over a helper if there is one.
+    /// Starts the thread, over helpers if there are any.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(helper: Option<Helper>) -> io::Result<Self> {
-        let Some(helper) = helper else { return Ok(Self { applies: None }) };
-        helper.stream.set_read_timeout(Some(PATIENCE))?;
-        helper.stream.set_write_timeout(Some(PATIENCE))?;
+    pub fn start(helpers: Option<Helpers>) -> io::Result<(Self, Lost)> {
+        let Some((helper, helpers)) = helpers.and_then(|mut all| Some((all.next()?, all))) else {
+            return Ok((Self { applies: None }, Lost(None)));
+        };
         let (applies, queue) = mpsc::channel();
+        let (losing, lost) = oneshot::channel();
         let thread = thread::Builder::new().name("datagrams".into());
-        thread.spawn(move || Link { helper, snapshot: None, epoch: 0, known: HashMap::new() }.run(&queue))?;
-        Ok(Self { applies: Some(applies) })
+        let link = Link { helper, helpers, snapshot: None, told: false, epoch: 0, known: HashMap::new() };
+        thread.spawn(move || {
+            if link.run(&queue) {
+                // The process may be ending.
+                let _ = losing.send(());
+            }
+        })?;
+        Ok((Self { applies: Some(applies) }, Lost(Some(lost))))
     }
 
     /// Has the datagrams of a snapshot forwarded, and resolves when they are: `Err` with the reason when they cannot be, and
@@ -104,7 +126,7 @@ impl Datagrams {
                     // Without datagrams all else goes on.
                     Err(_) if !wanted => Ok(()),
                     Err(_) => {
-                        Err("the process that forwards datagrams has ended: restart the proxy".to_owned())
+                        Err("the processes that forward datagrams have ended: restart the proxy".to_owned())
                     }
                 },
             }
@@ -114,8 +136,12 @@ impl Datagrams {
 
 struct Link {
     helper: Helper,
+    /// Who stands by.
+    helpers: Helpers,
     /// What is forwarded, while anything is.
     snapshot: Option<Arc<Snapshot>>,
+    /// Whether the helper was told of it.
+    told: bool,
     /// Of the members' health that the helper was told of.
     epoch: u64,
     /// Whose counters counts are added to; those of the last snapshot, too, until they are told of no more.
@@ -123,8 +149,8 @@ struct Link {
 }
 
 impl Link {
-    /// Until nobody can ask any more, or the helper has ended.
-    fn run(mut self, queue: &mpsc::Receiver<Apply>) {
+    /// Until nobody can ask any more, or the last helper has ended: whether something was to be forwarded then.
+    fn run(mut self, queue: &mpsc::Receiver<Apply>) -> bool {
         let mut counted = net::now();
         loop {
             let next = match self.snapshot {
@@ -132,20 +158,34 @@ impl Link {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let turned = match next {
-                Ok(Apply { snapshot, done }) => self.apply(snapshot).map(|applied| {
+                Ok(Apply { snapshot, done }) => self.insist(|link| link.apply(&snapshot)).map(|applied| {
                     // Whoever asked may be gone.
                     let _ = done.send(applied);
                 }),
-                Err(RecvTimeoutError::Timeout) => self.look(&mut counted),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => self.insist(|link| link.look(&mut counted)),
+                Err(RecvTimeoutError::Disconnected) => return false,
             };
             if let Err(error) = turned {
                 tracing::error!(
                     %error,
-                    "the process that forwards datagrams has ended or does not answer: members that fail keep their flows"
+                    "the process that forwards datagrams has ended or does not answer, and none stands by"
                 );
-                return;
+                return self.snapshot.is_some();
             }
+        }
+    }
+
+    /// Does it, over the helper that stands by where the one at work has ended. It takes over rules and flows as they are.
+    fn insist<T>(&mut self, mut work: impl FnMut(&mut Self) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let error = match work(self) {
+                Err(error) => error,
+                done => return done,
+            };
+            let Some(next) = self.helpers.next() else { return Err(error) };
+            tracing::error!(%error, "the process that forwards datagrams has ended or does not answer: another goes on");
+            self.helper = next;
+            self.told = false;
         }
     }
 
@@ -162,11 +202,11 @@ impl Link {
         Ok(error.map_or(Ok(()), Err))
     }
 
-    fn apply(&mut self, snapshot: Arc<Snapshot>) -> io::Result<Result<(), String>> {
-        let epoch = plan::epoch(&snapshot);
-        let plan = Plan::of(&snapshot);
+    fn apply(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Result<(), String>> {
+        let epoch = plan::epoch(snapshot);
+        let plan = Plan::of(snapshot);
         let mut states = HashMap::new();
-        for (listener, pool) in plan::services(&snapshot) {
+        for (listener, pool) in plan::services(snapshot) {
             for member in
                 pool.and_then(|pool| snapshot.pools.get(pool)).into_iter().flat_map(|pool| &pool.members)
             {
@@ -188,7 +228,8 @@ impl Link {
             }
             self.known = states;
             self.epoch = epoch;
-            self.snapshot = plan::has_services(&snapshot).then_some(snapshot);
+            self.told = true;
+            self.snapshot = plan::has_services(snapshot).then(|| Arc::clone(snapshot));
         }
         Ok(applied)
     }
@@ -196,12 +237,13 @@ impl Link {
     fn look(&mut self, counted: &mut Instant) -> io::Result<()> {
         let Some(snapshot) = &self.snapshot else { return Ok(()) };
         let epoch = plan::epoch(snapshot);
-        if epoch != self.epoch {
+        if epoch != self.epoch || !self.told {
             let plan = Plan::of(snapshot);
             self.epoch = epoch;
-            if let Err(error) = self.ask(&Request::Apply(plan))? {
-                // Tried again with the next look.
-                self.epoch = epoch.wrapping_sub(1);
+            let applied = self.ask(&Request::Apply(plan))?;
+            // Tried again with the next look.
+            self.told = applied.is_ok();
+            if let Err(error) = applied {
                 tracing::error!(%error, "datagrams are forwarded as before");
                 thread::sleep(COUNT);
             }

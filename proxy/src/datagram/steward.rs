@@ -16,7 +16,7 @@ use amphora_netlink::{
 use uuid::Uuid;
 
 use super::{
-    plan::{Algorithm, Plan, Service, Transport},
+    plan::{Algorithm, Plan, Service, Target, Transport},
     render::{self, FLOWS, Marks, RECEIVED, SENT, TABLE},
     wire::Count,
 };
@@ -141,24 +141,39 @@ impl Steward {
             self.written = Some(ruleset);
             return Ok(());
         }
-        let made = match empty {
-            true => self.nft.commit(&Batch::removal(TABLE)),
-            false => {
-                let before = self.written.as_ref().filter(|written| !written.chains.is_empty());
-                self.nft.commit(&ruleset.changes(TABLE, before)).or_else(|error| {
+        match self.written.as_ref().filter(|written| !written.chains.is_empty()) {
+            _ if empty => self.nft.commit(&Batch::removal(TABLE))?,
+            None => self.write_anew(plan, marks, &ruleset)?,
+            Some(before) => {
+                let changed = self.nft.commit(&ruleset.changes(TABLE, Some(before)));
+                changed.or_else(|error| {
                     // Another hand may have been there.
-                    if before.is_none() {
-                        return Err(error);
-                    }
                     tracing::warn!(%error, "nf_tables was not as it was written: it is written anew");
-                    self.nft.commit(&ruleset.changes(TABLE, None))
-                })
+                    self.write_anew(plan, marks, &ruleset)
+                })?;
             }
-        };
-        made?;
+        }
         self.written = Some(ruleset);
         self.seen = (self.nft.generation()?, self.nft.fingerprint(TABLE)?);
         Ok(())
+    }
+
+    /// Writes it over whatever is there. The clients that are remembered there still are, for the time that they have left.
+    fn write_anew(&mut self, plan: &Plan, marks: &Marks, ruleset: &Ruleset) -> Result<(), NetError> {
+        let mut changes = ruleset.changes(TABLE, None);
+        for service in &plan.services {
+            let present = present(service, marks);
+            for map in render::clients(service).iter().filter(|map| ruleset.sets.contains_key(*map)) {
+                // What another hand has put in its place is none.
+                let mut clients = self.nft.remembered(TABLE, map).unwrap_or_default();
+                clients.retain(|client| present.contains(&client.mark));
+                changes.remember(map, &clients);
+            }
+        }
+        self.nft.commit(&changes).or_else(|error| {
+            tracing::warn!(%error, "clients are remembered no more");
+            self.nft.commit(&ruleset.changes(TABLE, None))
+        })
     }
 
     fn flows(&self) -> HashMap<u32, u64> {
@@ -203,11 +218,7 @@ impl Steward {
     /// Clients that a member was remembered for that is gone choose anew.
     fn forget_clients(&mut self) -> Result<(), NetError> {
         for service in &self.plan.services {
-            let present: HashSet<u32> = service
-                .members
-                .iter()
-                .filter_map(|member| self.marks.get(&(service.listener, member.member)).copied())
-                .collect();
+            let present = present(service, &self.marks);
             for map in render::clients(service) {
                 if self.written.as_ref().is_none_or(|written| !written.sets.contains_key(&map)) {
                     continue;
@@ -215,8 +226,8 @@ impl Steward {
                 let clients = self.nft.remembered(TABLE, &map)?;
                 let gone: Vec<_> = clients
                     .into_iter()
-                    .filter(|(_, mark)| !present.contains(mark))
-                    .map(|(key, _)| key)
+                    .filter(|client| !present.contains(&client.mark))
+                    .map(|client| client.key)
                     .collect();
                 // One that ends meanwhile would refuse the others.
                 for key in gone {
@@ -302,6 +313,12 @@ impl Steward {
         self.meters.retain(|whose, _| marks.contains_key(whose));
         counts
     }
+}
+
+/// The marks of a listener's members.
+fn present(service: &Service, marks: &Marks) -> HashSet<u32> {
+    let mark = |target: &Target| marks.get(&(service.listener, target.member)).copied();
+    service.members.iter().filter_map(mark).collect()
 }
 
 fn follows_associations() -> bool {

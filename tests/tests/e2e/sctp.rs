@@ -131,13 +131,27 @@ async fn health_is_asked_by_init_and_who_fails_loses_its_associations() {
         proxy.until_member(index, "it is checked", |member| member.check.to_string() == up).await;
     }
     assert!(proxy.log().contains("INIT is answered by ABORT"), "{}", proxy.log());
-    assert_eq!(spread(&mut client, "a", CLIENT, 2), counts([("2", 1), ("3", 1)]));
-    let lost = (0..2).map(|n| format!("a{n}")).find(|label| member(&mut client, label) == "2").unwrap();
+    let (mut number, mut lost) = (0, String::new());
+    eventually("the first has an association", async || {
+        number += 1;
+        lost = format!("a{number}");
+        (client.open(&lost, CLIENT, VIP, PORT) == "ok" && member(&mut client, &lost) == "2").then_some(())
+    })
+    .await;
 
     members.end("2");
     assert_eq!(client.wait(&lost), "ECONNRESET", "the member's own ABORT");
     proxy.until_member(0, "it is down", |member| member.check.to_string() == "DOWN").await;
-    assert_eq!(spread(&mut client, "b", CLIENT, 3), counts([("3", 3)]));
+    let mut number = 0;
+    eventually("the other has all", async || {
+        number += 2;
+        // Until then who comes to the first is refused by its host.
+        let labels = [number, number + 1].map(|number| format!("b{number}"));
+        let opened = labels.map(|label| client.open(&label, CLIENT, VIP, PORT) == "ok");
+        (opened == [true; 2]).then_some(())
+    })
+    .await;
+    assert_eq!(spread(&mut client, "d", CLIENT, 3), counts([("3", 3)]));
     listen(&mut members, 2, true);
     proxy.until_member(0, "it is up again", |member| member.check.to_string() == "UP").await;
     let mut number = 0;

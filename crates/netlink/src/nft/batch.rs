@@ -1,6 +1,7 @@
 //! Changes that the kernel makes all together or not at all.
 
 use super::{
+    Memory,
     expression::{OWN_MAP, Verdict},
     ruleset::{Content, Element, Hook, Rule, Set, Type},
     wire::{self, Attributes},
@@ -171,15 +172,39 @@ impl Batch {
         batch
     }
 
+    /// Puts what was remembered in a map that these changes make, for the time that it had left.
+    pub fn remember(&mut self, map: &str, memories: &[Memory]) {
+        let of = |memory: &Memory| {
+            let element =
+                key(&memory.key).nested(2, &Attributes::default().bytes(1, &memory.mark.to_ne_bytes()));
+            // 0 would be for as long as the map says.
+            let left = u64::try_from(memory.left.as_millis()).unwrap_or(u64::MAX).max(1);
+            element.u64(5, left)
+        };
+        self.list(12, CREATE, map, None, memories.iter().map(of));
+    }
+
     fn elements(&mut self, kind: u16, flags: u16, set: &str, id: Option<u32>, elements: &[Element<'_>]) {
+        let of = |(name, verdict): &Element<'_>| match verdict {
+            Some(verdict) => key(name).nested(2, &verdict.attributes()),
+            None => key(name),
+        };
+        self.list(kind, flags, set, id, elements.iter().map(of));
+    }
+
+    fn list(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        set: &str,
+        id: Option<u32>,
+        elements: impl ExactSizeIterator<Item = Attributes>,
+    ) {
+        let count = elements.len();
         let mut list = Attributes::default();
-        for (nth, (key, verdict)) in elements.iter().enumerate() {
-            let mut element = Attributes::default().nested(1, &Attributes::default().bytes(1, key));
-            if let Some(verdict) = verdict {
-                element = element.nested(2, &verdict.attributes());
-            }
+        for (nth, element) in elements.enumerate() {
             list = list.nested(1, &element);
-            if list.len() >= MOST || nth + 1 == elements.len() {
+            if list.len() >= MOST || nth + 1 == count {
                 let mut attributes = Attributes::default().text(1, &self.table).text(2, set);
                 if let Some(id) = id {
                     attributes = attributes.u32(4, id);
@@ -220,6 +245,10 @@ impl Batch {
         let index = number.checked_sub(1)?;
         Some(&self.messages.get(index as usize)?.place)
     }
+}
+
+fn key(bytes: &[u8]) -> Attributes {
+    Attributes::default().nested(1, &Attributes::default().bytes(1, bytes))
 }
 
 /// `NFTNL_UDATA_SET_KEYBYTEORDER` (0) or `NFTNL_UDATA_SET_DATABYTEORDER` (1), by which nft(8) lists what is in the host's order as

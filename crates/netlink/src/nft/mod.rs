@@ -15,6 +15,8 @@ mod ruleset;
 mod socket;
 mod wire;
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 
 pub use self::{
@@ -41,6 +43,17 @@ pub struct Counted {
     pub packets: u64,
     /// Bytes, headers of the network layer included.
     pub bytes: u64,
+}
+
+/// What a map of [remembered](Content::Remembered) marks has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The mark.
+    pub mark: u32,
+    /// For how long yet.
+    pub left: Duration,
 }
 
 impl Nft {
@@ -135,11 +148,12 @@ impl Nft {
     ///
     /// # Errors
     /// When there is no such map.
-    pub fn remembered(&mut self, table: &str, set: &str) -> Result<Vec<(Vec<u8>, u32)>, NetError> {
+    pub fn remembered(&mut self, table: &str, set: &str) -> Result<Vec<Memory>, NetError> {
         let mut found = Vec::new();
         self.elements(table, set, |key, element| {
             let mark = element.inside(2).and_then(|data| data.find(1)).and_then(u32_ne);
-            found.extend(mark.map(|mark| (key.to_vec(), mark)));
+            let left = Duration::from_millis(element.find(5).and_then(u64_be).unwrap_or_default());
+            found.extend(mark.map(|mark| Memory { key: key.to_vec(), mark, left }));
         })?;
         Ok(found)
     }

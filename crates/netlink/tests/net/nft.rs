@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use amphora_netlink::nft::{
-    Batch, Chain, Conntrack, Content, Expression as E, Flow, Header, Hook, Meta, Nft, Place, Register as R,
-    Ruleset, Set, Type, Verdict,
+    Batch, Chain, Conntrack, Content, Expression as E, Flow, Header, Hook, Memory, Meta, Nft, Place,
+    Register as R, Ruleset, Set, Type, Verdict,
 };
 use amphora_tests::Namespace;
 
@@ -88,6 +88,12 @@ fn everything() -> Ruleset {
                 ],
             ]
             .concat(),
+            &[
+                &[E::Payload(Header::Transport, 12, 1, R(0)), E::Differs(R(0), vec![1])],
+                &v4[..],
+                &[E::ProtocolUnreachable],
+            ]
+            .concat(),
             &[E::Unreachable],
         ]),
     );
@@ -151,6 +157,7 @@ async fn a_table_is_what_nft_lists() {
                 "ct mark vmap @members",
                 "numgen inc mod 3 vmap { 0 : goto a, 1 : drop, 2 : goto a }",
                 "jhash ip saddr mod 2 seed 0xdeadbeef vmap { 0 : goto a, 1 : goto a }",
+                "@th,96,8 != 0x1 reject with icmp prot-unreachable",
                 "reject",
                 "ct mark set 0x00000077",
                 "update @clients { ip saddr & 255.255.0.0 : 0x00000077 }",
@@ -179,6 +186,38 @@ async fn a_table_is_what_nft_lists() {
             assert_eq!(listed(&inside), "table inet other {\n}\n");
             nft.commit(&Batch::removal(TABLE)).unwrap();
             assert_eq!(Conntrack::open().unwrap().list(|_| true).unwrap(), []);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_was_remembered_goes_on_in_another_table() {
+    const CLIENTS: u32 = 100_000;
+    let Some(namespace) = ground() else { return };
+    namespace
+        .run(|| async {
+            let mut nft = Nft::open().unwrap();
+            let mut ruleset = everything();
+            let (timeout, hour) = (Duration::from_secs(7200), Duration::from_secs(3600));
+            ruleset.sets.get_mut("clients").unwrap().content = Content::Remembered { timeout, size: CLIENTS };
+            let memory = |n: u32| Memory { key: n.to_be_bytes().to_vec(), mark: n ^ 0x77, left: hour };
+            let all: Vec<_> = (0..CLIENTS).map(memory).collect();
+            let mut changes = ruleset.changes(TABLE, None);
+            changes.remember("clients", &all);
+            nft.commit(&changes).unwrap();
+
+            let mut there = nft.remembered(TABLE, "clients").unwrap();
+            assert!(there.iter().all(|memory| memory.left <= hour && memory.left > hour / 2));
+            there.iter_mut().for_each(|memory| memory.left = hour);
+            there.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+            assert!(there == all);
+            // More than the map has room for, or for longer than it keeps anything, is refused, and nothing changes.
+            for wrong in [memory(CLIENTS), Memory { left: 2 * timeout, ..memory(0) }] {
+                let mut changes = ruleset.changes(TABLE, None);
+                changes.remember("clients", &[&all[1..], &[memory(0), wrong]].concat());
+                assert!(nft.commit(&changes).is_err());
+            }
+            assert_eq!(nft.remembered(TABLE, "clients").unwrap().len(), all.len());
         })
         .await;
 }
