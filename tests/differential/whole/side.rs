@@ -105,11 +105,11 @@ impl Side {
         let (serving, stop) = oneshot::channel::<()>();
         let (ready, started) = oneshot::channel();
         let (of_members, of_book) = (Arc::clone(wallet), book.clone());
-        let _ = namespace.spawn(move || async move {
+        drop(namespace.spawn(move || async move {
             member::serve(SERVING, &of_members.own, of_book).await;
             let _ = ready.send(());
             let _ = stop.await;
-        });
+        }));
         started.await.unwrap();
         let directory = TempDir::new().unwrap();
         namespace.exec(&["sysctl", "-q", "-w", "net.unix.max_dgram_qlen=4096"]);
