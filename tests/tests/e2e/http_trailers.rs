@@ -83,6 +83,20 @@ impl Member {
         }
     }
 
+    /// The trailers of the last request that came as a whole: one that was broken off may be seen behind that.
+    fn last_whole_trailers(&self) -> Vec<String> {
+        match self {
+            Self::Http1(backend) => {
+                let whole = backend.requests().into_iter().rfind(|request| request.complete);
+                of_lines(&whole.unwrap().trailers)
+            }
+            Self::Http2(member) => {
+                let whole = member.requests().into_iter().rfind(|seen| seen.trailers.is_some());
+                of_map(whole.unwrap().trailers.as_ref())
+            }
+        }
+    }
+
     /// The last request: its body, its trailers, and what announced them.
     fn last(&self) -> (String, Vec<String>, Option<String>) {
         match self {
@@ -211,7 +225,7 @@ async fn trailers_that_may_not_be_there_reach_no_member() {
             let mut client = Http2Client::connect(proxy.address()).await;
             let answer = client.ask(request("POST", "/trailers"), Some(b"hello"), Some(trailers)).await;
             assert_eq!(answer.status, Some(200), "{name} to {}", member.name());
-            assert_eq!(member.last().1, ["x-sum: 7"], "{name} to {}", member.name());
+            assert_eq!(member.last_whole_trailers(), ["x-sum: 7"], "{name} to {}", member.name());
             let mut client = proxy.client().await;
             let head = "POST /trailers HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
             client.send(format!("{head}5\r\nhello\r\n0\r\nx-late: 1\r\n{name}: 3\r\n\r\n")).await;
