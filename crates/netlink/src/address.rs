@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
@@ -131,6 +131,27 @@ impl Netlink {
             self.add(message, Add::Replace).await.map_err(|failure| failure.to(what))?;
         }
         Ok(added)
+    }
+
+    /// Gives an interface an IPv4 address for some seconds, after which the kernel takes it away, or without an end; also where it
+    /// has it, for another time.
+    ///
+    /// # Errors
+    /// When the kernel refuses: the interface is gone.
+    pub async fn lease_address(
+        &self,
+        interface: InterfaceIndex,
+        net: Ipv4Net,
+        seconds: Option<u32>,
+    ) -> Result<(), NetError> {
+        let mut message = message(interface, net.into());
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_valid = seconds.unwrap_or(FOREVER);
+        lifetimes.ifa_preferred = lifetimes.ifa_valid;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        let message = RouteNetlinkMessage::NewAddress(message);
+        let added = self.add(message, Add::Replace).await;
+        added.map_err(|failure| failure.to(|| format!("add {net} to {interface}")))
     }
 
     /// Takes an address from an interface.

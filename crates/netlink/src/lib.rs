@@ -3,6 +3,7 @@
 //! | module | what is inside |
 //! | --- | --- |
 //! | `link`, `address`, `route`, `rule` | interfaces, addresses, routes and rules by rtnetlink(7) |
+//! | `autoconfiguration` | whether an interface takes what routers advertise |
 //! | `changes` | that any of these changed |
 //! | `handshakes` | handshakes of TCP under way, by sock_diag(7) |
 //! | `namespace` | network namespaces by their names: made, opened, entered |
@@ -21,6 +22,7 @@
 
 mod address;
 pub mod announce;
+mod autoconfiguration;
 mod changes;
 mod checksum;
 mod error;
@@ -56,6 +58,7 @@ use tokio::time::timeout;
 pub use self::{
     address::Address,
     announce::Announcer,
+    autoconfiguration::autoconfigure,
     changes::ConfigurationChanges,
     checksum::Checksum,
     error::NetError,

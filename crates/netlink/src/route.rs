@@ -23,6 +23,8 @@ impl RouteProtocol {
     pub const KERNEL: Self = Self(2);
     /// The administrator: what the agent writes.
     pub const STATIC: Self = Self(4);
+    /// The kernel, for what routers advertise.
+    pub const ROUTERS: Self = Self(9);
     /// keepalived, and so what a virtual router has here, too.
     pub const KEEPALIVED: Self = Self(18);
 }
