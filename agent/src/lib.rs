@@ -13,6 +13,7 @@
 //! | [`document`] | the one place that meets the parser of `amphora-model` |
 //! | [`octavia`] | the texts of an unmodified Octavia, read into the model |
 //! | [`plumbing`] | the interfaces of the load balancer: found, moved into its namespace, configured |
+//! | [`dhcp`] | addresses for those that come without |
 //! | [`heartbeat`] | what Octavia's health manager hears |
 //! | [`status`] | Octavia's status tree |
 //! | [`metrics`] | the agent's own series |
@@ -28,6 +29,7 @@
 pub mod amphora;
 pub mod change_error;
 pub mod config;
+pub mod dhcp;
 pub mod directory;
 pub mod document;
 pub mod heartbeat;

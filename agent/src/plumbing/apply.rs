@@ -1,13 +1,15 @@
 //! The kernel brought from whatever there is to a plan. What is right stays as it is, so that traffic does not notice.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use amphora_netlink::{
     Address, Announcer, Family, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule,
+    autoconfigure,
 };
+use ipnet::IpNet;
 use nix::errno::Errno;
 
-use super::plan::{Plan, RULE_PRIORITY, VIP_TABLE};
+use super::plan::{Plan, PlannedLease, RULE_PRIORITY, VIP_TABLE};
 
 /// Passes until a plan has to be reached. One makes it, one mends what the kernel took away together with something
 /// else, and one finds nothing to do.
@@ -62,16 +64,21 @@ async fn pass(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<D
         netlink.set_mtu(interface.index, mtu).await?;
         done.changed = true;
     }
+    autoconfiguration(netlink, interface, plan, &mut done).await?;
     if plan.up && !interface.up {
         netlink.set_up(interface.index).await?;
         done.changed = true;
     }
     let there = netlink.addresses_of(interface.index).await?;
     add_addresses(netlink, interface, plan, &there, &mut done).await?;
+    if let Some(lease) = &plan.lease {
+        add_lease(netlink, interface, lease, &there, &mut done).await?;
+    }
     routes(netlink, interface, plan, &mut done).await?;
     done.changed |= rules(netlink, &plan.rules).await?;
     for address in there {
-        if plan.leftovers.contains(&address.net) && !plan.addresses.contains(&address.net) {
+        let leased = plan.lease.is_some_and(|lease| IpNet::from(lease.net) == address.net);
+        if plan.leftovers.contains(&address.net) && !plan.addresses.contains(&address.net) && !leased {
             done.note(netlink.delete_address(interface.index, address.net).await?);
         }
     }
@@ -104,16 +111,80 @@ async fn add_addresses(
             new.push(net.addr());
         }
     }
-    if !new.is_empty()
-        && let Err(error) = announce(interface, &new)
-    {
-        // Neighbours find out by themselves, only later.
-        tracing::debug!(interface = %interface.name, %error, "new addresses were not announced");
+    if !new.is_empty() {
+        announce(interface, &new);
     }
     Ok(())
 }
 
-fn announce(interface: &Interface, addresses: &[IpAddr]) -> Result<(), NetError> {
+/// Before the interface is up: nothing that it is not to take comes in between.
+async fn autoconfiguration(
+    netlink: &Netlink,
+    interface: &Interface,
+    plan: &Plan,
+    done: &mut Done,
+) -> Result<(), NetError> {
+    match autoconfigure(interface, plan.autoconfigured) {
+        Ok(Outcome::Unchanged) => return Ok(()),
+        Ok(Outcome::Changed) => done.changed = true,
+        Err(error) if plan.autoconfigured => return Err(error),
+        Err(error) => {
+            tracing::warn!(interface = %interface.name, %error, "routers of its link may give it addresses");
+            return Ok(());
+        }
+    }
+    if plan.autoconfigured {
+        return Ok(());
+    }
+    for address in netlink.addresses_of(interface.index).await? {
+        if address.net.addr().is_ipv6() && !address.permanent && !address.link_local {
+            netlink.delete_address(interface.index, address.net).await?;
+        }
+    }
+    for route in netlink.routes(Family::V6).await? {
+        if route.interface == interface.index && route.protocol == RouteProtocol::ROUTERS {
+            netlink.delete_route(&route).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn add_lease(
+    netlink: &Netlink,
+    interface: &Interface,
+    lease: &PlannedLease,
+    there: &[Address],
+    done: &mut Done,
+) -> Result<(), NetError> {
+    if let Some(mtu) = lease.mtu.filter(|mtu| *mtu != interface.mtu) {
+        match netlink.set_mtu(interface.index, mtu).await {
+            Ok(()) => done.changed = true,
+            Err(error) => {
+                tracing::debug!(interface = %interface.name, %error, "the MTU of the lease is left out")
+            }
+        }
+    }
+    // Whole seconds, and one at least: what has none is there for ever.
+    let left = |expires: std::time::Instant| {
+        let left = expires.saturating_duration_since(tokio::time::Instant::now().into_std());
+        left.max(Duration::from_secs(1)).as_secs().try_into().unwrap_or(u32::MAX - 1)
+    };
+    netlink.lease_address(interface.index, lease.net, lease.expires.map(left)).await?;
+    if !there.iter().any(|address| address.net == lease.net.into()) {
+        done.changed = true;
+        announce(interface, &[lease.net.addr().into()]);
+    }
+    Ok(())
+}
+
+fn announce(interface: &Interface, addresses: &[IpAddr]) {
+    if let Err(error) = try_to_announce(interface, addresses) {
+        // Neighbours find out by themselves, only later.
+        tracing::debug!(interface = %interface.name, %error, "new addresses were not announced");
+    }
+}
+
+fn try_to_announce(interface: &Interface, addresses: &[IpAddr]) -> Result<(), NetError> {
     let announcer = Announcer::open()?;
     let announced = addresses.iter().try_for_each(|&address| announcer.announce(interface, address));
     // Closing a packet socket takes the kernel some 10 ms, which nobody has to wait for. Where there is no thread, it is
@@ -139,7 +210,12 @@ async fn routes(
         if kept.iter().any(|route| route.is(&wanted)) {
             continue;
         }
-        let same = |route: &Route| route.destination == wanted.destination && route.table == wanted.table;
+        let same = |route: &Route| {
+            // The kernel gives those of IPv6 a metric by itself.
+            let v6 = wanted.destination.addr().is_ipv6();
+            let metric = route.metric == wanted.metric || v6 && wanted.metric.is_none();
+            route.destination == wanted.destination && route.table == wanted.table && metric
+        };
         let made = match stale.iter().position(same) {
             Some(position) => {
                 let replaced = netlink.replace_route(&wanted).await.map(|()| Outcome::Changed);

@@ -2,10 +2,11 @@
 //! of nftables in the namespace, replaced in one step by nft(8).
 //!
 //! The rules are those of Octavia's own agent (`nftable_utils.py`): answers, what ICMP and DHCP need, and loopback come in by
-//! any interface, and of the rest what the rules of the interface name. A difference: they are in force from the first time
-//! on, and no rules let nothing in. Another: connections of TCP are not followed, so that there may be more of them than the kernel
-//! has room to follow, and so that it is the same beside datagrams, with whose rules none are. Answers are known by their flags:
-//! only what opens a connection has neither ACK nor RST.
+//! any interface, and of the rest what the rules of the interface name. Differences: they are in force from the first time
+//! on, and no rules let nothing in. Where the VIPs' port is none of those with rules, only those with rules are filtered; Octavia's
+//! own agent lets nothing at all into an amphora whose members alone are on a port of SR-IOV. Connections of TCP are not followed,
+//! so that there may be more of them than the kernel has room to follow, and so that it is the same beside datagrams, with whose
+//! rules none are. Answers are known by their flags: only what opens a connection has neither ACK nor RST.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use amphora_netlink::InterfaceName;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::plan;
 use crate::store::Store;
 
 /// The table, of Octavia's name.
@@ -210,9 +212,14 @@ fn text(filters: &Filters) -> String {
         text.push_str("  }\n");
     }
     text.push_str("  chain amphora_chain {\n    type filter hook input priority filter; policy drop;\n");
+    // The names are ours: `eth` and a number.
+    let names: Vec<_> = filters.keys().map(|name| format!("\"{name}\"")).collect();
+    let names = names.join(", ");
+    if !filters.contains_key(plan::vip_interface().as_str()) {
+        let _ = writeln!(text, "    iifname != {{ {names} }} accept");
+    }
     text.push_str(BEFORE);
     for (number, name) in filters.keys().enumerate() {
-        // The name is one of ours: `eth` and a number.
         let _ = writeln!(text, "    iifname \"{name}\" goto {}", chain(number));
     }
     text.push_str("  }\n}\n");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use amphora_netlink::{InterfaceName, MacAddress, Netlink};
+use amphora_netlink::{InterfaceName, Netlink};
 
 use super::{PlugError, Plumbing, filter};
 
@@ -29,21 +29,6 @@ impl Plumbing {
                 return Ok(None);
             };
             Ok(netlink.interface_by_index(found.interface).await?.map(|interface| interface.name))
-        })
-        .await
-    }
-
-    /// Whether there is an interface with this MAC address, plugged or not.
-    ///
-    /// # Errors
-    /// When the namespace cannot be looked into.
-    pub async fn is_there(self: &Arc<Self>, mac: MacAddress) -> Result<bool, PlugError> {
-        self.on_a_thread(move |_, namespace| async move {
-            if Netlink::open()?.interface_by_mac(mac).await?.is_some() {
-                return Ok(true);
-            }
-            namespace.enter().map_err(PlugError::Namespace)?;
-            Ok(Netlink::open()?.interface_by_mac(mac).await?.is_some())
         })
         .await
     }

@@ -8,6 +8,7 @@
 //! | [`apply`] | the kernel brought from whatever there is to the plan |
 //! | [`world`] | interfaces found, moved there, made what they are to be, and cleared |
 //! | [`record`] | what was plugged, on disk, for the next boot |
+//! | `leases` | what DHCP gives to ports without addresses |
 //! | [`filter`] | what may come in by a port, where a controller says it |
 //! | `look` | what is there: addresses, traffic |
 //!
@@ -18,6 +19,7 @@
 
 pub mod apply;
 pub mod filter;
+mod leases;
 mod look;
 pub mod plan;
 pub mod port;
@@ -34,13 +36,17 @@ use std::{
 };
 
 use amphora_netlink::{Interface, InterfaceName, LinkChange, LinkChanges, MacAddress, Namespace, NetError};
-use tokio::sync::{Mutex, oneshot};
+use ipnet::{IpNet, Ipv4Net};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Notify, oneshot},
+};
 
 use self::world::World;
 pub use self::{
     look::Traffic,
     port::{HostRoute, Port, SubnetAddress, VipPort},
-    record::{Plugged, Record},
+    record::{Leased, Plugged, Record},
 };
 use crate::{
     config::{Config, Topology},
@@ -108,6 +114,17 @@ pub enum PlugError {
     /// The kernel refused a part.
     #[error(transparent)]
     Network(#[from] NetError),
+    /// The network of a lease, and that of another port.
+    #[error("the lease of {lease} is in the way of {other}, the network of another port")]
+    Overlap {
+        /// The address.
+        lease: Ipv4Net,
+        /// The other one.
+        other: IpNet,
+    },
+    /// The sockets of a client of DHCP.
+    #[error("cannot ask for an address by DHCP: {0}")]
+    Dhcp(io::Error),
     /// What may come in could not be set.
     #[error("cannot filter what comes in: {0}")]
     Filter(io::Error),
@@ -130,6 +147,8 @@ pub struct Plumbing {
     /// Held for the length of a change.
     record: Mutex<Record>,
     failures: Failures,
+    clients: leases::Clients,
+    leases_changed: Notify,
 }
 
 /// Recorded ports that are not as they should be, and why.
@@ -143,7 +162,13 @@ impl Plumbing {
     /// When the record is there but cannot be read.
     pub fn open(config: PlumbingConfig, store: Arc<Store>) -> io::Result<Arc<Self>> {
         let record = Mutex::new(Record::open(store)?);
-        Ok(Arc::new(Self { config, record, failures: Failures::default() }))
+        Ok(Arc::new(Self {
+            config,
+            record,
+            failures: Failures::default(),
+            clients: leases::Clients::default(),
+            leases_changed: Notify::new(),
+        }))
     }
 
     /// What is plugged, in the order of the interfaces' names.
@@ -163,6 +188,26 @@ impl Plumbing {
     /// down, without addresses and without its name. Where that fails as well, the port stays recorded, and is among the
     /// [`failures`](Self::failures).
     pub async fn plug(self: &Arc<Self>, mac: MacAddress, port: Port) -> Result<Outcome, PlugError> {
+        self.change(mac, port, false).await
+    }
+
+    /// [Plugs](Self::plug) a port that a controller says the rules of. Where it is one of SR-IOV, whose packets nothing outside
+    /// filters, it is closed before it is opened: nothing that nobody asked for comes in before there are rules.
+    ///
+    /// # Errors
+    /// As [`plug`](Self::plug).
+    pub async fn plug_filtered(self: &Arc<Self>, mac: MacAddress, port: Port) -> Result<Outcome, PlugError> {
+        let closed = port.is_sriov;
+        self.change(mac, port, closed).await
+    }
+
+    async fn change(
+        self: &Arc<Self>,
+        mac: MacAddress,
+        port: Port,
+        closed: bool,
+    ) -> Result<Outcome, PlugError> {
+        let runtime = Handle::current();
         self.on_a_thread(move |this, namespace| async move {
             let began = tokio::time::Instant::now();
             let mut record = this.record.lock().await;
@@ -170,18 +215,32 @@ impl Plumbing {
             let place = world.place(mac, this.config.pci_rescan.as_deref()).await?;
             let name = world.choose_name(&record, mac, &port, &place).await?;
             let before = record.find(mac).cloned();
-            let leftovers = world.leftovers(&record, mac, &port);
-            let plugged = Plugged { mac_address: mac, interface: name.clone(), port };
+            let lease = before.as_ref().and_then(|before| before.lease.clone());
+            let lease = lease.filter(|_| port.is_dynamic());
+            let plugged = Plugged { mac_address: mac, interface: name.clone(), port, lease };
+            let leftovers = world.leftovers(&record, &plugged);
+            if closed {
+                filter::set(record.store(), &name, None).map_err(PlugError::Filter)?;
+            }
             let recorded = record.put(plugged.clone(), leftovers).map_err(PlugError::Storage)?;
             let (moved, made) = match world.make(&record, &plugged, &place).await {
                 Ok(made) => made,
                 Err(error) => {
+                    let was_there = before.is_some();
                     this.undo(&world, &mut record, &plugged, before, place.mtu()).await;
+                    if closed
+                        && !was_there
+                        && let Err(error) = filter::forget(record.store(), &name)
+                    {
+                        tracing::warn!(interface = %name, %error, "the rules for what comes in stay");
+                    }
+                    this.tend(&record, &runtime);
                     return Err(error);
                 }
             };
             settle(&mut record, mac);
             this.note(mac, None);
+            this.tend(&record, &runtime);
             let took = began.elapsed();
             tracing::info!(%mac, interface = %name, moved, changed = made, ?took, "the port is plugged");
             Ok(Outcome { interface: name, moved, changed: recorded || made })
@@ -218,10 +277,14 @@ impl Plumbing {
     /// # Errors
     /// See [`PlugError`]; the port is recorded still, so that it can be asked for again.
     pub async fn unplug(self: &Arc<Self>, mac: MacAddress) -> Result<Outcome, PlugError> {
+        let runtime = Handle::current();
         self.on_a_thread(move |this, namespace| async move {
             let mut record = this.record.lock().await;
             let plugged = record.find(mac).cloned().ok_or(PlugError::NoInterface(mac))?;
             let world = World::enter(&namespace, this.config.topology).await?;
+            if let Some(leased) = &plugged.lease {
+                world.release(mac, leased).await;
+            }
             if let Err(error) = world.clear(&record, &plugged).await {
                 this.note(mac, Some(error.to_string()));
                 return Err(error);
@@ -232,6 +295,7 @@ impl Plumbing {
                 return Err(PlugError::Storage(error));
             }
             this.note(mac, None);
+            this.tend(&record, &runtime);
             let interface = plugged.interface;
             if let Err(error) = filter::forget(record.store(), &interface) {
                 tracing::warn!(%interface, %error, "the rules for what comes in stay");
@@ -249,6 +313,7 @@ impl Plumbing {
     /// # Errors
     /// When the namespace cannot be made or entered.
     pub async fn restore(self: &Arc<Self>) -> Result<Vec<Outcome>, PlugError> {
+        let runtime = Handle::current();
         self.on_a_thread(move |this, namespace| async move {
             let mut record = this.record.lock().await;
             let world = World::enter(&namespace, this.config.topology).await?;
@@ -274,6 +339,7 @@ impl Plumbing {
                     }
                 }
             }
+            this.tend(&record, &runtime);
             Ok(changed)
         })
         .await
@@ -358,7 +424,7 @@ async fn make_again(
     mtu: u32,
 ) -> Result<(), PlugError> {
     let mac = before.mac_address;
-    let leftovers = world.leftovers(record, mac, &before.port);
+    let leftovers = world.leftovers(record, &before);
     record.put(before.clone(), leftovers).map_err(PlugError::Storage)?;
     before.port.mtu.get_or_insert(mtu);
     let place = world.place(mac, None).await?;

@@ -7,16 +7,23 @@
 //! | the VIP's host routes | by their next hop, onlink | the same |
 //! | fixed IP on the VIPs' port, with a gateway | default by it, onlink | the same (not with VRRP) |
 //! | a fixed IP's host routes | by their next hop, onlink | |
+//! | routes of a lease | by their next hop, onlink, or on the link; metric 1024 | |
 //!
 //! What leaves from a VIP is routed by table 1 (not with VRRP, which has tables, routes and rules of its own and the
 //! VIPs themselves). Where two of these say different ways to the same destination, the first one counts.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Instant,
+};
 
 use amphora_netlink::{InterfaceIndex, InterfaceName, Route, RouteProtocol, RouteScope, Rule, Table};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
-use super::port::{HostRoute, Port, SubnetAddress};
+use super::{
+    port::{HostRoute, Port, SubnetAddress},
+    record::Leased,
+};
 use crate::config::Topology;
 
 /// The number of the VIPs' interface: `eth1`.
@@ -33,6 +40,9 @@ pub const VIP_TABLE: Table = Table(1);
 /// The priority of the rules; the one that Octavia's agent leaves to pyroute2.
 pub const RULE_PRIORITY: u32 = 32_000;
 
+/// Of routes by a lease: a document's are before them.
+const LEASE_METRIC: u32 = 1024;
+
 /// All of a port's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -42,6 +52,10 @@ pub struct Plan {
     pub up: bool,
     /// The agent's addresses.
     pub addresses: Vec<IpNet>,
+    /// An address for a time, beside the others.
+    pub lease: Option<PlannedLease>,
+    /// It takes what routers advertise.
+    pub autoconfigured: bool,
     /// Addresses that the agent gave the interface for what it was before, and takes away. Any other one is not the
     /// agent's: VRRP has VIPs there, with prefixes of its own, and whatever else it is configured to.
     pub leftovers: Vec<IpNet>,
@@ -49,6 +63,18 @@ pub struct Plan {
     pub routes: Vec<PlannedRoute>,
     /// The agent's rules, of which only the VIPs' port has any.
     pub rules: Vec<Rule>,
+}
+
+/// An address for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedLease {
+    /// The address.
+    pub net: Ipv4Net,
+    /// Its end; without, it has none.
+    pub expires: Option<Instant>,
+    /// Octets of the largest packet of the network, where the document does not say it; a device that cannot do it is left as it
+    /// is.
+    pub mtu: Option<u32>,
 }
 
 /// A route by the port's interface.
@@ -62,6 +88,8 @@ pub struct PlannedRoute {
     pub source: Option<IpAddr>,
     /// `table`.
     pub table: Table,
+    /// `metric`; the kernel's default without.
+    pub metric: Option<u32>,
     /// The tenant wrote it: it may be one that the kernel refuses, and the rest is worth having without it.
     pub optional: bool,
 }
@@ -79,7 +107,7 @@ impl PlannedRoute {
             scope: if on_link { RouteScope::Link } else { RouteScope::Global },
             onlink: self.gateway.is_some(),
             table: self.table,
-            metric: None,
+            metric: self.metric,
             protocol: RouteProtocol::STATIC,
         }
     }
@@ -89,7 +117,7 @@ impl Plan {
     /// The plan of a port.
     pub fn new(port: &Port, topology: Topology) -> Self {
         let single = topology == Topology::Single;
-        let mut plan = Self { mtu: port.mtu, up: true, ..Self::nothing() };
+        let mut plan = Self { mtu: port.mtu, up: true, autoconfigured: port.is_dynamic(), ..Self::nothing() };
         if let Some(vip) = &port.vip {
             plan.addresses.push(vip.vrrp);
             if single {
@@ -121,9 +149,32 @@ impl Plan {
             mtu: None,
             up: false,
             addresses: Vec::new(),
+            lease: None,
+            autoconfigured: false,
             leftovers: Vec::new(),
             routes: Vec::new(),
             rules: Vec::new(),
+        }
+    }
+
+    /// Adds what a lease says. Of its routes those are left out that would take packets away from the networks of other ports.
+    pub fn add_lease(&mut self, leased: &Leased, others: &[IpNet]) {
+        let lease = &leased.lease;
+        self.lease = Some(PlannedLease { net: lease.address, expires: leased.expires, mtu: lease.mtu });
+        for route in &lease.routes {
+            let destination = IpNet::from(route.destination);
+            if others.iter().any(|other| other.contains(&destination)) {
+                tracing::warn!(%destination, "a route of a lease is left out: it is in the network of another port");
+                continue;
+            }
+            self.routes.push(PlannedRoute {
+                destination,
+                gateway: route.gateway.map(IpAddr::from),
+                source: None,
+                table: Table::MAIN,
+                metric: Some(LEASE_METRIC),
+                optional: true,
+            });
         }
     }
 
@@ -137,6 +188,7 @@ impl Plan {
             gateway: None,
             source: None,
             table: Table::MAIN,
+            metric: None,
             optional: false,
         };
         self.routes.push(on_link);
@@ -154,6 +206,7 @@ impl Plan {
             gateway: Some(gateway),
             source: None,
             table: Table::MAIN,
+            metric: None,
             optional: false,
         };
         self.routes.push(default);
@@ -168,6 +221,7 @@ impl Plan {
             gateway: Some(route.nexthop),
             source: None,
             table,
+            metric: None,
             optional: true,
         }));
     }
@@ -175,7 +229,7 @@ impl Plan {
     fn forget_doubles(&mut self) {
         let mut seen = Vec::new();
         self.routes.retain(|route| {
-            let key = (route.destination, route.table);
+            let key = (route.destination, route.table, route.metric);
             let first = !seen.contains(&key);
             seen.push(key);
             first

@@ -22,7 +22,7 @@ pub struct Port {
     pub is_sriov: bool,
     /// What makes it the port of the VIPs.
     pub vip: Option<VipPort>,
-    /// Addresses in networks of members. At least one, unless it is the port of the VIPs.
+    /// Addresses in networks of members. A port that is not the one of the VIPs and has none is [dynamic](Self::is_dynamic).
     pub fixed_ips: Vec<SubnetAddress>,
 }
 
@@ -137,6 +137,11 @@ struct RawVipNetInfo {
 }
 
 impl Port {
+    /// It has no addresses of its own: it takes what DHCP gives it, and what routers advertise.
+    pub fn is_dynamic(&self) -> bool {
+        self.vip.is_none() && self.fixed_ips.is_empty()
+    }
+
     /// Reads the body of `PUT /2.0/interfaces/{mac_address}`.
     ///
     /// # Errors
@@ -214,9 +219,6 @@ impl TryFrom<RawPort> for Port {
         }
         let vips = addresses(&raw.vips, "vips", &faults);
         let fixed_ips = addresses(&raw.fixed_ips, "fixed_ips", &faults);
-        if raw.vips.is_empty() && raw.fixed_ips.is_empty() {
-            faults.push("fixed_ips", "must have an address where there are no vips");
-        }
         let vip = match (&raw.vrrp_ip, vips.first()) {
             (None, None) => None,
             (None, Some(_)) => {

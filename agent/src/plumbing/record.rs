@@ -1,5 +1,7 @@
 //! What was plugged, as the [`Store`] keeps it.
 
+mod lease;
+
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use amphora_model::Refusal;
@@ -7,6 +9,8 @@ use amphora_netlink::{InterfaceName, MacAddress};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::lease::Leased;
+use self::lease::RawLeased;
 use super::port::{Port, RawPort};
 use crate::store::Store;
 
@@ -20,6 +24,8 @@ pub struct Plugged {
     pub interface: InterfaceName,
     /// What it is to be.
     pub port: Port,
+    /// What DHCP gave it.
+    pub lease: Option<Leased>,
 }
 
 /// A [`Plugged`] in the file and in the API's answers.
@@ -28,6 +34,8 @@ pub(crate) struct RawPlugged {
     mac_address: String,
     interface: String,
     port: RawPort,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<RawLeased>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +51,7 @@ impl From<Plugged> for RawPlugged {
             mac_address: plugged.mac_address.to_string(),
             interface: plugged.interface.to_string(),
             port: (&plugged.port).into(),
+            lease: plugged.lease.as_ref().map(Into::into),
         }
     }
 }
@@ -57,6 +66,7 @@ impl TryFrom<RawPlugged> for Plugged {
             interface: InterfaceName::new(&raw.interface)
                 .ok_or_else(|| wrong("interface: no name".to_owned()))?,
             port: raw.port.try_into().map_err(|error: Refusal| wrong(error.to_string()))?,
+            lease: raw.lease.map(RawLeased::read).transpose()?.flatten(),
         })
     }
 }

@@ -4,15 +4,17 @@
 
 mod changes;
 mod documents;
+mod dynamic;
 mod failures;
 mod reference;
 mod rest;
+mod sriov;
 
 use std::{
     fs,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use amphora_tests::Namespace;

@@ -6,7 +6,7 @@ use amphora_netlink::{Interface, InterfaceName, MacAddress, Namespace, Netlink, 
 use ipnet::IpNet;
 
 use super::{
-    PlugError, Plugged, Port, Record, apply,
+    Leased, PlugError, Plugged, Port, Record, apply, leases,
     plan::{self, Plan},
 };
 use crate::config::Topology;
@@ -161,6 +161,9 @@ impl<'a> World<'a> {
         let interface = interface.ok_or(PlugError::NoInterface(plugged.mac_address))?;
         let mut plan = Plan::new(&plugged.port, self.topology);
         plan.leftovers = record.leftovers(plugged.mac_address).to_vec();
+        if let Some(leased) = &plugged.lease {
+            plan.add_lease(leased, &networks_of_others(record, plugged.mac_address));
+        }
         plan.rules = self.rules(record.ports().iter());
         let changed = apply::apply(&self.inside, &interface, &plan).await?;
         Ok((moved, moved || changed))
@@ -178,7 +181,7 @@ impl<'a> World<'a> {
             apply::rules(&self.inside, &rules).await?;
             return Ok(());
         };
-        let leftovers = [record.leftovers(mac), &self.addresses(&plugged.port)].concat();
+        let leftovers = [record.leftovers(mac), &self.addresses(plugged)].concat();
         let plan = Plan { leftovers, rules, ..Plan::nothing() };
         apply::apply(&self.inside, &interface, &plan).await?;
         if interface.name == plugged.interface {
@@ -188,10 +191,18 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Gives the address of a port back to who leased it, when the port is to be cleared.
+    pub(super) async fn release(&self, mac: MacAddress, leased: &Leased) {
+        if let Ok(Some(interface)) = self.inside.interface_by_mac(mac).await {
+            leases::release(&interface, mac, &leased.lease);
+        }
+    }
+
     /// What may be there of a port's former documents, once the record has this one.
-    pub fn leftovers(&self, record: &Record, mac: MacAddress, port: &Port) -> Vec<IpNet> {
-        let former = record.find(mac).map(|former| self.addresses(&former.port)).unwrap_or_default();
-        let now = self.addresses(port);
+    pub fn leftovers(&self, record: &Record, plugged: &Plugged) -> Vec<IpNet> {
+        let mac = plugged.mac_address;
+        let former = record.find(mac).map(|former| self.addresses(former)).unwrap_or_default();
+        let now = self.addresses(plugged);
         let mut leftovers = [record.leftovers(mac), &former].concat();
         leftovers.retain(|net| !now.contains(net));
         leftovers.sort();
@@ -199,14 +210,28 @@ impl<'a> World<'a> {
         leftovers
     }
 
-    fn addresses(&self, port: &Port) -> Vec<IpNet> {
-        Plan::new(port, self.topology).addresses
+    fn addresses(&self, plugged: &Plugged) -> Vec<IpNet> {
+        let mut addresses = Plan::new(&plugged.port, self.topology).addresses;
+        addresses.extend(plugged.lease.iter().map(|leased| IpNet::from(leased.lease.address)));
+        addresses
     }
 
     /// The rules of the namespace, which all ports share.
     fn rules<'p>(&self, ports: impl Iterator<Item = &'p Plugged>) -> Vec<Rule> {
         ports.flat_map(|plugged| Plan::new(&plugged.port, self.topology).rules).collect()
     }
+}
+
+/// The networks that ports but this one are in.
+pub fn networks_of_others(record: &Record, mac: MacAddress) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for other in record.ports().iter().filter(|other| other.mac_address != mac) {
+        let vip = other.port.vip.iter();
+        networks.extend(vip.flat_map(|vip| vip.vips.iter().map(|vip| vip.subnet).chain([vip.vrrp.trunc()])));
+        networks.extend(other.port.fixed_ips.iter().map(|fixed| fixed.subnet));
+        networks.extend(other.lease.iter().map(|leased| IpNet::from(leased.lease.address.trunc())));
+    }
+    networks
 }
 
 /// What the names of ports begin with.

@@ -253,6 +253,7 @@ impl Api {
                 let plumbing = self.plumbing.clone();
                 let change = async move { plumbing.plug(mac, port).await };
                 let outcome = self.changes.interfaces.run(caller, change).await?;
+                self.plumbing.leased(mac).await;
                 self.metrics.changes.inc();
                 Ok(ok(&json!({ "interface": outcome.interface.as_str(), "changed": outcome.changed })))
             }

@@ -183,11 +183,11 @@ impl From<PlugError> for ApiError {
         let message = error.to_string();
         match error {
             PlugError::NoInterface(_) => Self::new(StatusCode::NOT_FOUND, NO_INTERFACE, message),
-            PlugError::NoNamespace | PlugError::NameTaken { .. } => {
+            PlugError::NoNamespace | PlugError::NameTaken { .. } | PlugError::Overlap { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", message)
             }
             PlugError::Storage(error) => ChangeError::Storage(error).into(),
-            PlugError::Namespace(_) | PlugError::Network(_) | PlugError::Filter(_) => {
+            PlugError::Namespace(_) | PlugError::Network(_) | PlugError::Filter(_) | PlugError::Dhcp(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "network_failed", message)
             }
             PlugError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),

@@ -28,6 +28,20 @@ fn the_native_document_and_octavias_are_the_same_port() {
 }
 
 #[test]
+fn a_port_without_addresses_is_given_some() {
+    let native = Port::from_json(b"{}").unwrap();
+    assert!(native.is_dynamic());
+    for body in ["", r#", "fixed_ips": null"#, r#", "fixed_ips": []"#] {
+        let body = format!(r#"{{"mac_address": "{NETWORK_MAC}"{body}}}"#);
+        assert_eq!(network(&body).1, native, "{body}");
+    }
+    assert!(!vip().1.is_dynamic() && !network(PLUG_NETWORK).1.is_dynamic());
+    let plan = |port: &Port| Plan::new(port, Topology::Single);
+    assert!(plan(&native).autoconfigured && plan(&native).addresses.is_empty());
+    assert!(!plan(&vip().1).autoconfigured && !plan(&network(PLUG_NETWORK).1).autoconfigured);
+}
+
+#[test]
 fn every_fault_is_told_with_its_place() {
     assert_eq!(
         faults(
@@ -51,7 +65,6 @@ fn every_fault_is_told_with_its_place() {
             "vrrp_ip: \"zzz\" does not appear to be an IPv4 or IPv6 address",
         ]
     );
-    assert_eq!(faults("{}"), ["fixed_ips: must have an address where there are no vips"]);
     let no_vrrp_ip = r#"{"vips": [{"ip_address": "10.77.0.1", "subnet_cidr": "10.77.0.0/24"}]}"#;
     assert_eq!(faults(no_vrrp_ip), ["vrrp_ip: must be set where there are vips"]);
     let no_vips = r#"{"vrrp_ip": "10.77.0.1", "fixed_ips": [{"ip_address": "10.77.0.1", "subnet_cidr": "10.77.0.0/24"}]}"#;
@@ -123,6 +136,7 @@ fn the_record_is_read_as_it_was_written() {
         mac_address,
         interface: InterfaceName::new(name).unwrap(),
         port,
+        lease: None,
     };
     assert!(record.put(plugged("eth10", network(PLUG_NETWORK)), Vec::new()).unwrap());
     assert!(record.put(plugged("eth2", vip()), Vec::new()).unwrap());

@@ -19,7 +19,7 @@ fn record(machine: &Machine, (mac_address, port): (MacAddress, Port), leftovers:
     let store = Store::open(&machine.disk.path().join("octavia")).unwrap();
     let interface = InterfaceName::new("eth1").unwrap();
     let leftovers = leftovers.iter().map(|net| net.parse().unwrap()).collect();
-    let plugged = Plugged { mac_address, interface, port };
+    let plugged = Plugged { mac_address, interface, port, lease: None };
     assert!(Record::open(Arc::new(store)).unwrap().put(plugged, leftovers).unwrap());
 }
 

@@ -3,13 +3,13 @@
 use std::{net::IpAddr, sync::Arc};
 
 use amphora_model::Refusal;
-use amphora_netlink::{InterfaceName, MacAddress};
+use amphora_netlink::InterfaceName;
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refused, done, done_so, json};
 use crate::{
-    plumbing::{Outcome, PlugError, Plumbing, Port, filter, plan},
+    plumbing::{Outcome, PlugError, Port, filter},
     rest::{api::Api, error::ApiError, server::Caller},
 };
 
@@ -32,11 +32,7 @@ pub(super) async fn vip(
         if plumbing.find(mac).await.is_some() && !plumbing.failures().contains_key(&mac) {
             return Ok(None);
         }
-        if port.is_sriov {
-            // Nothing of it is filtered outside: closed before it is opened.
-            plumbing.set_filter(plan::vip_interface(), None).await?;
-        }
-        plumbing.plug(mac, port).await.map(Some)
+        plumbing.plug_filtered(mac, port).await.map(Some)
     };
     let Some(outcome) = plugged(api.changes.interfaces.run(caller, change).await)? else {
         return Err(Refused::said(StatusCode::CONFLICT, "Interface already exists"));
@@ -54,14 +50,15 @@ pub(super) async fn network(
     caller: &Caller,
 ) -> Result<Answer, Refused> {
     const WRONG: &str = "Invalid port information";
-    let body = object(is_json, content, &["mac_address"]).ok_or_else(|| Refused::bad_request(WRONG))?;
+    object(is_json, content, &["mac_address"]).ok_or_else(|| Refused::bad_request(WRONG))?;
     let (mac, port) = match Port::from_plug_network(content) {
         Ok(read) => read,
-        Err(refusal) => return Err(wrong_port(&api.plumbing, &body, &refusal).await),
+        Err(refusal) => return Err(wrong_port(&refusal)),
     };
     let plumbing = Arc::clone(&api.plumbing);
-    let change = async move { plumbing.plug(mac, port).await };
+    let change = async move { plumbing.plug_filtered(mac, port).await };
     let Outcome { interface, moved, .. } = plugged(api.changes.interfaces.run(caller, change).await)?;
+    api.plumbing.leased(mac).await;
     api.metrics.changes.inc();
     let done = if moved { "Plugged on interface" } else { "Updated existing interface" };
     Ok(done_so(StatusCode::ACCEPTED, format!("{done} {interface}")))
@@ -127,17 +124,7 @@ fn wrong_vip(refusal: &Refusal, otherwise: &str) -> Refused {
     }
 }
 
-/// Of a port without an address it is said first that it is not there, as Octavia's own agent does, which would ask for one by DHCP
-/// then.
-async fn wrong_port(plumbing: &Arc<Plumbing>, body: &Map<String, Value>, refusal: &Refusal) -> Refused {
-    let mac = body.get("mac_address").and_then(Value::as_str).and_then(|mac| mac.parse::<MacAddress>().ok());
-    let nameless =
-        body.get("fixed_ips").is_none_or(|ips| ips.is_null() || ips.as_array().is_some_and(Vec::is_empty));
-    if let Some(mac) = mac.filter(|_| nameless)
-        && matches!(plumbing.is_there(mac).await, Ok(false))
-    {
-        return Refused::no_interface();
-    }
+fn wrong_port(refusal: &Refusal) -> Refused {
     Refused::because(StatusCode::BAD_REQUEST, "Invalid network port", refusal.to_string())
 }
 
