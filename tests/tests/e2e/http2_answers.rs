@@ -144,7 +144,7 @@ async fn over_http2(address: SocketAddr) -> Got {
     let mut client = Http2Client::connect(address).await;
     let answer = client.get("/").await;
     match answer.status {
-        Some(status) if status < 500 || status >= 600 => {
+        Some(status) if !(500..600).contains(&status) => {
             if answer.reset.is_some() {
                 Cut
             } else {
@@ -161,7 +161,7 @@ async fn over_http1(address: SocketAddr) -> Got {
     loop {
         match client.try_response(false).await {
             Ok(response) if (100..200).contains(&response.status()) => {}
-            Ok(response) if response.status() < 500 || response.status() >= 600 => {
+            Ok(response) if !(500..600).contains(&response.status()) => {
                 return if response.complete { Whole(response.status()) } else { Cut };
             }
             _ => return Refused,

@@ -231,7 +231,7 @@ impl Forward {
                 };
                 if let Some(kept) = &mut kept
                     && !upstream.is_stream()
-                    && !kept.to_wire(request.framing.body)
+                    && !kept.divert_to_wire(request.framing.body)
                 {
                     // What is still to come of the body is on its way into frames.
                     let to = request.recipient_after(false, listener.is_closing());

@@ -13,7 +13,7 @@ use crate::{
 
 impl FrameRelay {
     /// Goes on over HTTP/1.1, once it was [rewound](Self::rewind) and is there as a whole; false when it is not.
-    pub(in crate::session::http) fn to_wire(&mut self, body: Body) -> bool {
+    pub(in crate::session::http) fn divert_to_wire(&mut self, body: Body) -> bool {
         if !self.ended {
             return false;
         }
