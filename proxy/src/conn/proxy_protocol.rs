@@ -38,6 +38,8 @@ pub fn encode(version: Version, source: SocketAddr, destination: SocketAddr, out
 pub struct Tls<'a> {
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'a str,
+    /// The application protocol that was agreed on.
+    pub alpn: Option<&'a [u8]>,
     /// Its certificate.
     pub certificate: Option<Certificate<'a>>,
 }
@@ -53,6 +55,9 @@ pub struct Certificate<'a> {
     pub common_name: Option<&'a [u8]>,
 }
 
+/// PP2_TYPE_ALPN.
+const ALPN: u8 = 0x01;
+
 /// PP2_TYPE_SSL and its sub-types, and the bits of its client field.
 const SSL: u8 = 0x20;
 const SSL_VERSION: u8 = 0x21;
@@ -66,6 +71,9 @@ const CLIENT_CERT_SESS: u8 = 4;
 pub fn encode_tls(source: SocketAddr, destination: SocketAddr, tls: Tls<'_>, out: &mut Vec<u8>) {
     let header = out.len();
     encode_v2(source, destination, out);
+    if let Some(alpn) = tls.alpn {
+        push(out, ALPN, alpn);
+    }
     let (mut client, mut verify, mut subs) = (CLIENT_SSL, 0, Vec::new());
     push(&mut subs, SSL_VERSION, tls.version.as_bytes());
     if let Some(certificate) = tls.certificate {
@@ -215,7 +223,7 @@ mod tests {
         let (source, destination) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
         let written = |certificate| {
             let mut out = Vec::new();
-            encode_tls(source, destination, Tls { version: "TLSv1.3", certificate }, &mut out);
+            encode_tls(source, destination, Tls { version: "TLSv1.3", alpn: None, certificate }, &mut out);
             out[12..].to_vec()
         };
         let addresses = "c0000201c0000202000101bb";
@@ -236,6 +244,17 @@ mod tests {
         assert_eq!(named(Some(b"")), nameless + 3);
         assert_eq!(named(Some(&longest)), 16 * 1024 - 12);
         assert_eq!(named(Some(&[&longest[..], b"a"].concat())), nameless);
+    }
+
+    /// Captured from HAProxy 2.6.12, `send-proxy-v2-ssl-cn`.
+    #[test]
+    fn the_protocol_that_was_agreed_on_comes_first() {
+        let (source, destination) = ("10.7.0.3:1".parse().unwrap(), "10.9.0.1:28".parse().unwrap());
+        let tls = Tls { version: "TLSv1.2", alpn: Some(b"http/1.1"), certificate: None };
+        let mut out = Vec::new();
+        encode_tls(source, destination, tls, &mut out);
+        let expected = "2111 0029 0a070003 0a090001 0001 001c 010008 687474702f312e31 20000f 01 00000000 210007 544c5376312e32";
+        assert_eq!(out[12..], hex(&expected.replace(' ', "")));
     }
 
     #[test]

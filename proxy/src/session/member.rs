@@ -114,7 +114,7 @@ fn said_of(facts: &PeerFacts) -> proxy_protocol::Tls<'_> {
         verify: facts.verify_result().into(),
         common_name: certificate.subject_field("CN"),
     });
-    proxy_protocol::Tls { version: facts.version, certificate }
+    proxy_protocol::Tls { version: facts.version, alpn: facts.alpn.as_deref(), certificate }
 }
 
 /// A member that a request or connection was given to, and the connection.
