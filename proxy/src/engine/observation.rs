@@ -91,6 +91,7 @@ impl Observation {
             info: &self.info(),
             stats: &self.stats(),
             loadbalancer: self.snapshot.model.as_deref(),
+            expiry: &self.snapshot.expiry(),
             peers: self.peers.as_ref(),
             host: Host::read().ok(),
             usage: Usage::read(),

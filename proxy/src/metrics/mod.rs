@@ -13,19 +13,21 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use amphora_ipc::{
     proxy::{Info, Peers, Stats},
     usage::Usage,
 };
-use amphora_model::LoadBalancer;
+use amphora_model::{ListenerId, LoadBalancer};
 
 use self::{
     families::{Family, Series},
     rows::Rows,
     sink::Sink,
 };
+use crate::snapshot::Expiry;
+
 pub use self::{
     host::Host,
     scrapes::{Piece, Scrape, Scrapes},
@@ -43,6 +45,8 @@ pub struct MetricsInput<'a> {
     pub stats: &'a Stats,
     /// The document that runs, for what is configured and not counted.
     pub loadbalancer: Option<&'a LoadBalancer>,
+    /// Until when what their clients are shown is good, in seconds since 1970, of listeners that terminate TLS.
+    pub expiry: &'a HashMap<ListenerId, Expiry>,
     /// The other amphora, where there is one.
     pub peers: Option<&'a Peers>,
     /// The machine, where it is known.

@@ -12,7 +12,7 @@ use amphora_ipc::{
 use amphora_model::{AlpnProtocol, ListenerId, ListenerProtocol, PoolId, PoolTls};
 
 use super::{MetricsInput, host::Host, sink::escape};
-use crate::state::MemberStatus;
+use crate::{snapshot::Expiry, state::MemberStatus};
 
 /// All objects, with their labels as text.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct ListenerRow {
     pub(super) handshakes: Option<Handshakes>,
     /// Of one whose clients may speak HTTP/2.
     pub(super) http2: Option<Http2Stats>,
+    /// Of one that terminates TLS.
+    pub(super) expiry: Option<Expiry>,
 }
 
 /// A pool: mostly the sums over its members.
@@ -87,7 +89,7 @@ pub(super) struct MemberRow {
 
 impl Rows {
     pub(super) fn new(input: &MetricsInput<'_>) -> Self {
-        let MetricsInput { info, stats, loadbalancer, peers, host, usage } = *input;
+        let MetricsInput { info, stats, loadbalancer, expiry, peers, host, usage } = *input;
         let limits: HashMap<ListenerId, u32> = loadbalancer
             .into_iter()
             .flat_map(|lb| &lb.listeners)
@@ -129,6 +131,7 @@ impl Rows {
             connection_limit: limits.get(id).copied(),
             handshakes: over_tls.contains(id).then_some(stats.handshakes),
             http2: of_http.contains(id).then_some(stats.http2),
+            expiry: expiry.get(id).cloned(),
         });
         let pools = stats
             .pools

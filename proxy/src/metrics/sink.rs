@@ -55,6 +55,11 @@ impl<'a> Sink<'a> {
         self.sample(format_args!(",{label}=\"{text}\""), value);
     }
 
+    /// The same of a time, in seconds since 1970.
+    pub(super) fn put_time_with(&mut self, label: &str, text: &str, seconds: i64) {
+        self.sample(format_args!(",{label}=\"{text}\""), seconds);
+    }
+
     /// A sample of an object without labels with labels of its own.
     pub(super) fn put_labelled(&mut self, labels: &str, value: u64) {
         self.sample(format_args!("{{{labels}}}"), value);

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     io::Write,
     process::{Command, Stdio},
 };
@@ -134,7 +134,10 @@ fn text(stats: &Stats) -> String {
 fn text_with(stats: &Stats, peers: Option<&Peers>) -> String {
     let mut out = String::new();
     let host = Some(Host { cpu_percent: 12.5, memory_percent: 50.0 });
-    render(&MetricsInput { info: &info(), stats, loadbalancer: None, peers, host, usage: USAGE }, &mut out);
+    let (info, expiry) = (info(), HashMap::new());
+    let input =
+        MetricsInput { info: &info, stats, loadbalancer: None, expiry: &expiry, peers, host, usage: USAGE };
+    render(&input, &mut out);
     out
 }
 
@@ -285,6 +288,7 @@ fn pieces_are_small_and_make_up_the_whole() {
         info: &info,
         stats: &stats,
         loadbalancer: None,
+        expiry: &HashMap::new(),
         peers: Some(&peers),
         host,
         usage: USAGE,
@@ -316,7 +320,7 @@ fn every_metric_is_written() {
     // What there is no document for: no listener is known to have a limit, or to speak TLS or HTTP/2.
     let (edge, missing): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|name| name.contains("_tls_") || name.contains("_http2_"));
-    assert_eq!((edge.len(), missing), (16, vec![&"octavia_listener_limit_sessions"]));
+    assert_eq!((edge.len(), missing), (17, vec![&"octavia_listener_limit_sessions"]));
 }
 
 /// One load balancer with a listener of each protocol, and a pool with TLS and one without.
@@ -364,17 +368,25 @@ fn tls_and_http2_are_told_of_where_they_are_spoken() {
     let pool = stats.pools.values().next().unwrap().clone();
     stats.pools.insert(PoolId(id(2, 2)), PoolStats { handshakes, http2, ..pool });
     let document = document();
+    let shown = [("web", 1_900_000_000), ("before-1970", -1)].map(|(id, until)| (id.parse().unwrap(), until));
+    let expiry = HashMap::from([(ListenerId(id(1, 2)), Arc::from(shown))]);
     let mut text = String::new();
     let input = MetricsInput {
         info: &info(),
         stats: &stats,
         loadbalancer: Some(&document),
+        expiry: &expiry,
         peers: None,
         host: None,
         usage: USAGE,
     };
     render(&input, &mut text);
     let of = |object: &str, uuid: Uuid, more: &str| format!("{{{object}=\"{uuid}\"{more}}}");
+    for (certificate, expected) in [("web", "1900000000"), ("before-1970", "-1")] {
+        let name = "amphora_listener_tls_certificate_expiry_timestamp_seconds";
+        let labels = of("listener", id(1, 2), &format!(",certificate=\"{certificate}\""));
+        assert_eq!(value(&text, &format!("{name}{labels}")), expected);
+    }
     for (family, more, expected) in [
         ("tls_handshakes_total", "", "9"),
         ("tls_handshakes_resumed_total", "", "4"),

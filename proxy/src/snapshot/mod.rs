@@ -18,11 +18,12 @@ use std::{
 
 use amphora_ipc::proxy::Remark;
 use amphora_model::{
-    Binding, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTimeouts, LoadBalancer, MemberId, PoolId,
-    Transport,
+    Binding, InsertHeaders, LbAlgorithm, ListenerId, ListenerProtocol, ListenerTimeouts, LoadBalancer,
+    MemberId, PoolId, Transport,
 };
 
 use self::tls::Contexts;
+pub use self::tls::Expiry;
 pub use self::{
     access::AccessList,
     compile::{compile, compile_after},
@@ -212,6 +213,11 @@ impl Snapshot {
     /// What of the document is honoured in part.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
+    }
+
+    /// Until when that is good which clients of each listener are shown, disabled ones included.
+    pub(crate) fn expiry(&self) -> HashMap<ListenerId, Expiry> {
+        self.contexts.expiry()
     }
 
     /// Whether all of it is the same as in another, plans and contexts alike.

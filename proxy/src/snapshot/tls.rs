@@ -44,12 +44,26 @@ struct Made<Tls, T> {
     material: [u8; 32],
     context: Arc<T>,
     remarks: Arc<[TlsRemark]>,
+    expiry: Expiry,
+}
+
+/// See [`ServerContext::expiry`].
+pub type Expiry = Arc<[(CertificateId, i64)]>;
+
+impl Contexts {
+    /// Until when that is good which clients of each listener are shown.
+    pub(super) fn expiry(&self) -> HashMap<ListenerId, Expiry> {
+        self.servers.iter().map(|(id, made)| (*id, Arc::clone(&made.expiry))).collect()
+    }
 }
 
 /// A context, whichever.
 trait Context {
     fn identity(&self) -> &[u8; 32];
     fn remarks(&self) -> &[TlsRemark];
+    fn expiry(&self) -> &[(CertificateId, i64)] {
+        &[]
+    }
 }
 
 impl Context for ServerContext {
@@ -59,6 +73,10 @@ impl Context for ServerContext {
 
     fn remarks(&self) -> &[TlsRemark] {
         self.remarks()
+    }
+
+    fn expiry(&self) -> &[(CertificateId, i64)] {
+        self.expiry()
     }
 }
 
@@ -75,7 +93,8 @@ impl Context for ClientContext {
 impl<Tls: Clone, T> Clone for Made<Tls, T> {
     fn clone(&self) -> Self {
         let (context, remarks) = (Arc::clone(&self.context), Arc::clone(&self.remarks));
-        Self { tls: self.tls.clone(), material: self.material, context, remarks }
+        let expiry = Arc::clone(&self.expiry);
+        Self { tls: self.tls.clone(), material: self.material, context, remarks, expiry }
     }
 }
 
@@ -165,13 +184,13 @@ fn make<Tls: Clone + PartialEq, T: Context>(
         return Ok(known.clone());
     }
     let context = compile()?;
-    let remarks = context.remarks().into();
+    let (remarks, expiry) = (context.remarks().into(), context.expiry().into());
     let context = match known {
         // Of the same after all: what it names has another id and the same content, for instance.
         Some(known) if known.context.identity() == context.identity() => Arc::clone(&known.context),
         _ => Arc::new(context),
     };
-    Ok(Made { tls: tls.clone(), material, context, remarks })
+    Ok(Made { tls: tls.clone(), material, context, remarks, expiry })
 }
 
 fn at(path: &str, faults: Vec<TlsFault>) -> Vec<Fault> {

@@ -17,6 +17,11 @@ pub(super) fn read(bundle: &[u8]) -> Result<Arc<CertifiedKey>, String> {
     Ok(Arc::new(CertifiedKey::new(bundle.certificates().to_vec(), Arc::clone(key))))
 }
 
+/// When the first of the certificates that go with a key expires, in seconds since 1970.
+pub(super) fn expiry(key: &CertifiedKey) -> Option<i64> {
+    key.cert.iter().filter_map(|der| Certificate::read(der)?.not_after.unix()).min()
+}
+
 /// The kinds of keys that a host may have a certificate of each for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind {

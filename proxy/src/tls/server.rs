@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use amphora_model::{ListenerId, ListenerTls};
+use amphora_model::{CertificateId, ListenerId, ListenerTls};
 use rustls::{
     CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::{
     Material, Seal, TicketKeys, TlsFault, TlsRemark, authorities, certificate,
     ciphers::{self, Offer},
-    groups, provider,
+    groups, identity, provider,
     sni::Certificates,
     tickets::{LIFETIME, Tickets, VERIFIED_LIFETIME},
     verify::{Authorities, Purpose, handshake_schemes, verify_handshake},
@@ -33,6 +33,7 @@ pub struct ServerContext {
     newest: bool,
     identity: [u8; 32],
     remarks: Vec<TlsRemark>,
+    expiry: Vec<(CertificateId, i64)>,
 }
 
 impl fmt::Debug for ServerContext {
@@ -108,6 +109,14 @@ impl ServerContext {
             .zip(&identities)
             .filter(|(_, key)| unusable.contains(&Arc::as_ptr(key)))
             .map(|((_, id), _)| id);
+        let mut expiry: Vec<(CertificateId, i64)> = Vec::new();
+        for ((_, id), key) in named().zip(&identities) {
+            if let Some(until) = identity::expiry(key)
+                && !expiry.iter().any(|(known, _)| known == id)
+            {
+                expiry.push((id.clone(), until));
+            }
+        }
         let mut remarks = offer.remarks.clone();
         remarks.extend(ciphers::of_no_use(unusable, &offer));
         let tickets = Arc::new(Tickets::new(Arc::clone(keys), scope, lifetime));
@@ -133,7 +142,7 @@ impl ServerContext {
         let chacha =
             if suites == offer.suites { usual.clone() } else { configs(&Offer { suites, ..offer.clone() })? };
         let newest = offer.versions.contains(&&TLS13);
-        Ok(Self { usual, chacha, newest, identity: seal.finish(), remarks })
+        Ok(Self { usual, chacha, newest, identity: seal.finish(), remarks, expiry })
     }
 
     /// A connection with a client that has not said anything yet.
@@ -168,6 +177,12 @@ impl ServerContext {
     /// Equal for contexts that are made of the same.
     pub fn identity(&self) -> &[u8; 32] {
         &self.identity
+    }
+
+    /// Until when what clients are shown is good, by the ids that the document names it by: when the first of each chain expires, in
+    /// seconds since 1970.
+    pub fn expiry(&self) -> &[(CertificateId, i64)] {
+        &self.expiry
     }
 
     /// What the document asks for that is left out, for the status.

@@ -104,6 +104,52 @@ async fn real_clients_get_the_certificate_that_they_ask_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_that_is_told_of_a_certificate_is_that_of_the_one_which_is_shown() {
+    // 1 January of 2099 and of 2021.
+    const GOOD: u64 = 4_070_908_800;
+    const OVER: u64 = 1_609_459_200;
+    let certificates = Certificates::new();
+    certificates.issue("api", &["api.example"]);
+    let member = Backend::named("a").await;
+    let listener = Listener::https("server").with("sni_container_refs", vec!["api"]);
+    let id = listener.id;
+    let document = Document::of(listener, Pool::http().members([&member])).listener(Listener::prometheus());
+    let mut proxy = start(document, &certificates).await;
+    let scrape = async |proxy: &Proxy| {
+        let mut scraper = Client::connect(proxy.document.address_of(1)).await;
+        [proxy.request("GET", "/metrics", "").await.unwrap().text(), scraper.get("/metrics").await.text()]
+    };
+    let line = |certificate: &str, until: u64| {
+        let name = "amphora_listener_tls_certificate_expiry_timestamp_seconds";
+        format!("{name}{{listener=\"{id}\",certificate=\"{certificate}\"}} {until}\n")
+    };
+    for text in scrape(&proxy).await {
+        assert!(text.contains(&line("server", GOOD)) && text.contains(&line("api", GOOD)), "{text}");
+    }
+    // A file that has changed is of no account until the document comes again, nor is what is told.
+    certificates.issue_expired("api", &["api.example"]);
+    assert!(proxy.request("GET", "/metrics", "").await.unwrap().text().contains(&line("api", GOOD)));
+    proxy.change(|_| ()).await;
+    eventually("it is told by both", async || {
+        let told = scrape(&proxy).await;
+        let all = |text: &String| text.contains(&line("server", GOOD)) && text.contains(&line("api", OVER));
+        told.iter().all(all).then_some(())
+    })
+    .await;
+    proxy
+        .change(|document| {
+            let listener = document.listeners[0].clone();
+            document.listeners[0] = listener.with("sni_container_refs", Vec::<String>::new());
+        })
+        .await;
+    eventually("it is told no more", async || {
+        let told = scrape(&proxy).await;
+        told.iter().all(|text| !text.contains("certificate=\"api\"")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_are_resumed_whichever_worker_is_met() {
     let member = Backend::named("a").await;
     let (proxy, certificates) = shop(&member).await;

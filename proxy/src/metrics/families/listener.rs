@@ -179,6 +179,16 @@ pub(super) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "amphora_listener_tls_certificate_expiry_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "When a certificate that clients are shown, or the first of its chain, expires.",
+        series: Series::Listener(|listener, sink| {
+            for (id, until) in listener.expiry.iter().flat_map(|expiry| expiry.iter()) {
+                sink.put_time_with("certificate", id.as_str(), *until);
+            }
+        }),
+    },
+    Family {
         name: "amphora_listener_http2_connections_total",
         kind: Kind::Counter,
         help: "Connections of clients that speak HTTP/2.",

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
@@ -38,6 +39,7 @@ fn exposition(times: u64) -> Exposition {
         info: &info,
         stats: &stats,
         loadbalancer: None,
+        expiry: &HashMap::new(),
         peers: None,
         host: None,
         usage: Usage::default(),
