@@ -28,6 +28,7 @@ use tokio::{
     task::spawn_blocking,
     time::Instant,
 };
+use zeroize::Zeroize;
 
 use crate::{
     change_error::ChangeError,
@@ -405,6 +406,14 @@ pub(crate) async fn detached<T: Send + 'static>(
     change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
 ) -> Result<T, ChangeError> {
     tokio::spawn(change).await.map_err(internal)?
+}
+
+/// Leaves nothing behind of a body that may have a key in it, once it is of no use any more, but for what the HTTP server has read it
+/// into. What somebody else still has stays.
+pub(crate) fn wipe(content: Bytes) {
+    if let Ok(mut content) = content.try_into_mut() {
+        content.zeroize();
+    }
 }
 
 fn internal(error: tokio::task::JoinError) -> ChangeError {

@@ -25,7 +25,7 @@ use self::{
     datagrams::Datagrams,
     understand::{Named, Understood, is_of_octavia, understand},
 };
-use super::{Amphora, State, certificates::Stored, detached, internal, settle::Verdict};
+use super::{Amphora, State, certificates::Stored, detached, internal, settle::Verdict, wipe};
 use crate::{
     change_error::ChangeError,
     document,
@@ -248,7 +248,13 @@ impl Amphora {
         let this = self.clone();
         detached(async move {
             let _state = this.state.lock().await;
-            this.keeper.blocking(move |store| store.write_upload(id, &name, &content)).await
+            let write = move |store: &Store| {
+                let written = store.write_upload(id, &name, &content);
+                // There may be a key in it.
+                wipe(content);
+                written
+            };
+            this.keeper.blocking(write).await
         })
         .await
     }

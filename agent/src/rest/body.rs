@@ -118,6 +118,9 @@ fn kind(headers: &HeaderMap, kinds: &[Kind]) -> Result<Option<Kind>, ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
 }
 
+/// The most bytes that a body is given before they are there.
+const MOST_RESERVED: usize = 32 << 10;
+
 async fn collect(body: &mut Incoming, size: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         let message = format!("a body may have at most {size} bytes");
@@ -127,7 +130,8 @@ async fn collect(body: &mut Incoming, size: usize) -> Result<Bytes, ApiError> {
     if announced > size as u64 {
         return Err(too_large());
     }
-    let mut bytes = BytesMut::new();
+    // With room for all of it where that is little, so that what has a key in it is in one place.
+    let mut bytes = BytesMut::with_capacity((announced as usize).min(MOST_RESERVED));
     while let Some(frame) = body.frame().await {
         let broken = |e: hyper::Error| ApiError::new(StatusCode::BAD_REQUEST, "bad_request", e.to_string());
         // Trailers say nothing here.

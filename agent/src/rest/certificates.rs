@@ -7,6 +7,7 @@ use amphora_model::{CertificateId, Refusal};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{HeaderMap, Method, Response};
+use zeroize::Zeroizing;
 
 use super::{
     api::ok,
@@ -15,7 +16,11 @@ use super::{
     server::Caller,
     turns::Turns,
 };
-use crate::{amphora::Amphora, change_error::ChangeError, metrics::Metrics};
+use crate::{
+    amphora::{Amphora, wipe},
+    change_error::ChangeError,
+    metrics::Metrics,
+};
 
 /// The password of a body in PKCS #12, in UTF-8.
 const PASSWORD: &str = "x-certificate-password";
@@ -33,9 +38,15 @@ pub(super) async fn answer(
         Method::PUT => {
             let password = password(headers, document.kind)?;
             let Document { kind, content } = document;
-            let read = move || match kind {
-                Some(Kind::Pkcs12) => Bundle::from_pkcs12(&content, password.as_deref()),
-                _ => Bundle::from_pem(&content),
+            let read = move || {
+                let bundle = match kind {
+                    Some(Kind::Pkcs12) => {
+                        Bundle::from_pkcs12(&content, password.as_ref().map(|password| password.as_str()))
+                    }
+                    _ => Bundle::from_pem(&content),
+                };
+                wipe(content);
+                bundle
             };
             let (amphora, name) = (amphora.clone(), id.clone());
             let change = async move { amphora.put_certificate(name, read).await };
@@ -55,7 +66,7 @@ pub(super) async fn answer(
     }
 }
 
-fn password(headers: &HeaderMap, kind: Option<Kind>) -> Result<Option<String>, ChangeError> {
+fn password(headers: &HeaderMap, kind: Option<Kind>) -> Result<Option<Zeroizing<String>>, ChangeError> {
     let refused = |reason: &str| ChangeError::Invalid(Refusal::one(PASSWORD, reason));
     let mut values = headers.get_all(PASSWORD).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -66,7 +77,7 @@ fn password(headers: &HeaderMap, kind: Option<Kind>) -> Result<Option<String>, C
         return Err(refused("is for application/x-pkcs12; a key in PEM comes without a passphrase"));
     }
     match str::from_utf8(value.as_bytes()) {
-        Ok(password) => Ok(Some(password.to_owned())),
+        Ok(password) => Ok(Some(password.to_owned().into())),
         Err(_) => Err(refused("is not UTF-8")),
     }
 }

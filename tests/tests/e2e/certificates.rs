@@ -3,7 +3,8 @@
 use std::{fs, net::SocketAddr, sync::Arc};
 
 use amphora_tests::{
-    Amphora, Backend, Certificates, Document, Listener, Pool, TlsClient, eventually, in_time, kill_hard,
+    Amphora, Backend, Certificates, Document, Listener, Pool, Proxy, TlsClient, eventually, in_time,
+    kill_hard,
 };
 use rustls::version::TLS12;
 use serde_json::json;
@@ -13,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::{
     client::TlsStream,
-    rustls::pki_types::{CertificateDer, pem::PemObject},
+    rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
 type Stream = TlsStream<tokio::net::TcpStream>;
@@ -115,6 +116,100 @@ async fn what_is_honoured_in_part_is_told_for_as_long_as_it_is_so() {
     known.listeners[0] = known.listeners[0].clone().with("tls_ciphers", "ECDHE-RSA-AES128-GCM-SHA256");
     amphora.apply(&known);
     assert_eq!(remarks(), serde_json::Value::Null);
+}
+
+/// What a log would have of a key if it had any of it: its text, or its octets in hexadecimal or as numbers.
+fn traces(pem: &str) -> Vec<String> {
+    let (_, body) = pem.split_once("PRIVATE KEY-----\n").unwrap();
+    let mut traces: Vec<String> = body
+        .lines()
+        .take_while(|line| !line.starts_with('-'))
+        .map(|line| line[..line.len().min(20)].to_owned())
+        .collect();
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+    // From the middle of the number that is the key.
+    let octets = &key.secret_der()[44..56];
+    let hexadecimal: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    traces.extend([hexadecimal.to_uppercase(), hexadecimal]);
+    traces.push(format!("{octets:?}").trim_matches(['[', ']']).to_owned());
+    traces
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_and_passwords_are_in_no_log_however_much_is_told() {
+    let certificates = Certificates::new();
+    let text = |id: &str| fs::read_to_string(certificates.file(id)).unwrap();
+    let member = Backend::named("a").await;
+    let mut keys = traces(&text("server"));
+    let client = Arc::new(certificates.client(&[&TLS12], &["http/1.1"]));
+    let document = Document::of(Listener::https("server"), Pool::http().members([&member]));
+
+    // The proxy at its most talkative: it reads keys, reads others, and does not like some.
+    let options = ["--certificates", &certificates.option(), "--log-level", "trace"];
+    let mut proxy = Proxy::start_with(document.clone(), &options).await;
+    let ask = async |address| {
+        let mut client = TlsClient::connect(address, &client, "shop.example").await.unwrap();
+        client.get("/", "").await.unwrap().text()
+    };
+    assert_eq!(ask(proxy.address()).await, "a");
+    certificates.issue("server", &["shop.example"]);
+    keys.extend(traces(&text("server")));
+    proxy.change(|_| ()).await;
+    assert_eq!(ask(proxy.address()).await, "a");
+    let good = text("server");
+    let (chain, key) = good.split_at(good.find("-----BEGIN PRIVATE").unwrap());
+    certificates.issue("other", &["shop.example"]);
+    keys.extend(traces(&text("other")));
+    let others = text("other");
+    let others = &others[others.find("-----BEGIN PRIVATE").unwrap()..];
+    let bad = [
+        format!("{chain}{others}"),
+        format!("{chain}{}", key.replace('M', "N")),
+        format!("{chain}{}", &key[..120]),
+    ];
+    for bad in &bad {
+        certificates.put("server", bad);
+        assert!(proxy.try_apply(&proxy.document.clone()).await.is_err());
+    }
+    // That all is told shows by who does not speak TLS.
+    let mut plain = proxy.client().await;
+    plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    eventually("it is told", async || proxy.log().contains("DEBUG").then_some(())).await;
+    let log = proxy.log();
+    certificates.put("server", &good);
+
+    // The agent, which gets them.
+    let Some(amphora) = Amphora::start_with("[DEFAULT]\ndebug = true\n").await else { return };
+    let put = |id: &str, file: &str, options: &[&str]| {
+        amphora.controller(&[&["certificate", "put", id, file], options].concat())
+    };
+    let file = |id: &str| certificates.file(id).display().to_string();
+    assert!(put("web", &file("server"), &[]));
+    let (p12, password) = (file("p12"), file("password"));
+    certificates.put("password", "a word that nobody knows\n");
+    let arguments =
+        ["pkcs12", "-export", "-in", &file("other"), "-out", &p12, "-passout", &format!("file:{password}")];
+    let made = std::process::Command::new("openssl").args(arguments).status();
+    assert!(made.unwrap().success());
+    assert!(put("p12", &p12, &["--password-file", &password]));
+    certificates.put("wrong", "another word\n");
+    assert!(!put("p12", &p12, &["--password-file", &file("wrong")]));
+    for bad in &bad {
+        certificates.put("bad", bad);
+        assert!(!put("web", &file("bad"), &[]));
+    }
+    let document = Document::of(Listener::https("p12"), Pool::http().members([&member]));
+    amphora.apply(&document);
+    assert_eq!(ask(document.address()).await, "a");
+    assert!(put("p12", &file("server"), &[]));
+    let told = amphora.log();
+    assert!(told.contains("DEBUG") && told.contains("a certificate was put"), "{told}");
+
+    keys.extend(["PRIVATE KEY", "a word that nobody knows", "another word"].map(str::to_owned));
+    for (whose, log) in [("proxy", log), ("agent", told)] {
+        let found: Vec<&String> = keys.iter().filter(|key| log.contains(key.as_str())).collect();
+        assert!(found.is_empty(), "the {whose} tells {found:?}");
+    }
 }
 
 /// The certificate that is stored under an id, when one is.

@@ -162,7 +162,7 @@ struct Files<'a> {
 
 impl Certificates for Files<'_> {
     fn has(&self, id: &CertificateId) -> bool {
-        self.read(id.as_str()).is_some()
+        self.secret(id.as_str()).is_some()
     }
 
     fn crt_list(&self, listener: ListenerId) -> Option<Cow<'_, [u8]>> {
@@ -171,6 +171,11 @@ impl Certificates for Files<'_> {
 }
 
 impl Files<'_> {
+    /// The same of what may have a key in it.
+    fn secret(&self, stem: &str) -> Option<Zeroizing<Vec<u8>>> {
+        self.read(stem).map(Zeroizing::new)
+    }
+
     fn read(&self, stem: &str) -> Option<Vec<u8>> {
         let name = FileName::new(&format!("{stem}.pem"))?;
         self.store.read_upload(self.id, &name).unwrap_or_else(|error| {
@@ -189,7 +194,7 @@ impl Files<'_> {
             let stem = used.id;
             let fault = |reason| Fault { path: used.path(), reason };
             if !names.iter().any(|(from, _)| from == stem) {
-                let Some(text) = self.read(stem.as_str()) else {
+                let Some(text) = self.secret(stem.as_str()) else {
                     faults.push(fault(format!("{stem}.pem is not there")));
                     continue;
                 };

@@ -45,7 +45,7 @@ use super::{
     server::Caller,
     vrrp::MAX_DOCUMENT as MAX_VRRP,
 };
-use crate::{reconfigure::NotReconfigured, tls::NotReplaced};
+use crate::{amphora::wipe, reconfigure::NotReconfigured, tls::NotReplaced};
 
 /// The version that the paths carry.
 const API_VERSION: &str = "1.0";
@@ -139,7 +139,12 @@ fn md5(content: &[u8]) -> String {
 /// Replaces the agent's own key and certificate.
 async fn server_certificate(api: &Api, content: Bytes) -> Result<Answer, Refused> {
     let tls = Arc::clone(&api.tls);
-    let replaced = tokio::task::spawn_blocking(move || tls.replace(&content)).await;
+    let replaced = tokio::task::spawn_blocking(move || {
+        let replaced = tls.replace(&content);
+        wipe(content);
+        replaced
+    })
+    .await;
     let refused =
         |status, error: String| Refused::because(status, "Unable to replace the certificate.", error);
     match replaced {
