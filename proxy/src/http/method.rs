@@ -52,9 +52,14 @@ impl Method {
         matches!(self, Self::Post | Self::Put | Self::Patch)
     }
 
+    /// Whether the request asks for nothing to be changed (RFC 9110 section 9.2.1).
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+    }
+
     /// Whether sending the request twice has the effect of sending it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
+        self.is_safe() || matches!(self, Self::Put | Self::Delete)
     }
 }
 

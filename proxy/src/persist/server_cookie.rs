@@ -12,6 +12,8 @@
 //! that only for servers without a cookie value, which Octavia does not configure. A `Set-Cookie: SRV`
 //! of a member is dropped. All of it was checked against HAProxy 2.6.
 
+use std::mem;
+
 use amphora_model::MemberId;
 use uuid::Uuid;
 
@@ -86,29 +88,29 @@ impl ServerCookie {
 }
 
 /// Whether `nocache` adds `Cache-control: private` to a response into which a cookie is inserted: when a cache might
-/// keep it otherwise. `safe_method` is true for GET and HEAD; `headers` are the response's, names in
+/// keep it otherwise. `safe` is true for GET, HEAD, OPTIONS and TRACE; `headers` are the response's, names in
 /// any case.
 ///
-/// HAProxy decides by `Pragma`, `Cache-Control`, and whether there is a validator or a time of expiry
-/// (RFC 9111 section 3).
+/// HAProxy decides by method and status, which `Cache-Control: public` overrules, by `Pragma`, of which it reads the first alone, by
+/// `Cache-Control`, and by whether there is a validator or a time of expiry (RFC 9111 section 3).
 pub fn needs_private<'a>(
-    safe_method: bool,
+    safe: bool,
     status: u16,
     headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
 ) -> bool {
     const CACHEABLE: [u16; 11] = [200, 203, 204, 206, 300, 301, 404, 405, 410, 414, 501];
-    if !safe_method || !CACHEABLE.contains(&status) {
-        return false;
-    }
-    let (mut cacheable, mut fresh_or_validated) = (true, false);
+    let mut cacheable = safe && CACHEABLE.contains(&status);
+    let (mut fresh_or_validated, mut pragma_seen) = (false, false);
     for (name, value) in headers {
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        if is(b"pragma") && value.trim_ascii().eq_ignore_ascii_case(b"no-cache") {
-            return false;
+        if is(b"pragma") {
+            if !mem::replace(&mut pragma_seen, true) && value.trim_ascii().eq_ignore_ascii_case(b"no-cache") {
+                return false;
+            }
         } else if is(b"etag") || is(b"last-modified") || is(b"expires") {
             fresh_or_validated = true;
         } else if is(b"cache-control") {
-            for directive in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+            for directive in directives(value) {
                 let starts = |with: &[u8]| {
                     directive.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with))
                 };
@@ -123,7 +125,22 @@ pub fn needs_private<'a>(
             }
         }
     }
-    cacheable && fresh_or_validated
+    cacheable && fresh_or_validated && status >= 200
+}
+
+/// The directives of a `Cache-Control` field; commas in quotes part none (RFC 9110 section 5.6.4).
+fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = value.split(move |&byte| {
+        let was_escaped = mem::take(&mut escaped);
+        match byte {
+            b'"' if !was_escaped => quoted = !quoted,
+            b'\\' if quoted && !was_escaped => escaped = true,
+            _ => {}
+        }
+        byte == b',' && !quoted
+    });
+    parts.map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -216,9 +233,31 @@ mod tests {
             &[("X-Pragma", "no-cache"), etag],
             &[("Cache-Control", "no-cache=\"set-cookie\""), etag],
             &[etag, ("Vary", "x")],
-            &[("Cache-Control", "private, public"), etag],
+            &[("Cache-Control", "private=\"x\""), etag],
+            &[("Cache-Control", "private=\"a, private\", max-age=5")],
+            &[("Cache-Control", "no-cache=\"a\\\", no-store\", max-age=5")],
+            &[("Cache-Control", "\"a, no-store"), etag],
+            &[("Cache-Control", "a\\\", no-store"), etag],
+            &[("Cache-Control", "no-cache=\"a, public\", max-age=5")],
+            &[("Pragma", "x"), ("Pragma", "no-cache"), etag],
+            &[("Pragma", "no-cache, x"), etag],
+            &[("ETag", "")],
         ] {
             assert!(ask(true, 200, headers), "{headers:?}");
+            assert!(!ask(false, 200, headers) && !ask(true, 302, headers), "{headers:?}");
+        }
+        // What is public is kept whatever the method and the status.
+        for headers in [
+            &[("Cache-Control", "public"), etag][..],
+            &[("Cache-Control", "Public, max-age=60")],
+            &[("Cache-Control", "private, public"), etag],
+            &[("Cache-Control", "max-age=0, public"), etag],
+            &[("Cache-Control", "no-store"), ("Cache-Control", "public"), etag],
+        ] {
+            for (safe, status) in [(true, 200), (false, 200), (true, 302), (false, 503)] {
+                assert!(ask(safe, status, headers), "{headers:?} {status}");
+            }
+            assert!(!ask(true, 101, headers), "{headers:?}");
         }
         for headers in [
             &[][..],
@@ -232,6 +271,12 @@ mod tests {
             &[("Cache-Control", "no-cache"), etag],
             &[("Cache-Control", "No-Store"), etag],
             &[("Pragma", "no-cache"), etag],
+            &[("Pragma", "no-cache"), ("Pragma", "x"), etag],
+            &[("Cache-Control", "public, private"), etag],
+            &[("Cache-Control", "public, max-age=0"), etag],
+            &[("Cache-Control", "max-age=0, s-maxage=5")],
+            &[("Cache-Control", "public"), ("Cache-Control", "no-store"), etag],
+            &[("Cache-Control", "public"), ("Pragma", "no-cache"), etag],
         ] {
             assert!(!ask(true, 200, headers), "{headers:?}");
         }

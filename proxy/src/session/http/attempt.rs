@@ -13,7 +13,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    http::{Method, ResponseEdits, Version},
+    http::{ResponseEdits, Version},
     http1::{self, Body, Connection, ResponseFraming, ResponseHop, Transfer},
     local::{LocalListener, Work},
     snapshot::PoolPlan,
@@ -145,7 +145,7 @@ impl Attempt<'_> {
             let may_decline = hop.connection == Connection::Close || exchange.downstream.is_stream();
             exchange.body_declined = self.request.framing.expect_continue && !continued && may_decline;
             exchange.closes = hop.connection == Connection::Close;
-            let safe = matches!(self.request.method, Method::Get | Method::Head);
+            let safe = self.request.method.is_safe();
             let plan = self.listener.plan();
             let mut edits = self.affinity.edit(self.pool, self.member, &view, safe);
             edits.transport_security = plan.hsts.as_deref().map(str::as_bytes);

@@ -63,7 +63,7 @@ impl Affinity {
     }
 
     /// What a response is to tell the client to remember: the cookie of the member that served it, unless it sent
-    /// just that. `safe` is true for GET and HEAD.
+    /// just that. `safe` is whether the request's method is.
     pub(super) fn edit<'a>(
         &self,
         pool: &'a PoolPlan,
