@@ -1,8 +1,8 @@
-//! The real driver's listeners of UDP, with datagrams after each step, alone and beside those of HAProxy.
+//! The real driver's listeners of UDP and SCTP, with datagrams after each step, alone and beside those of HAProxy.
 
 use std::{net::SocketAddr, time::Duration};
 
-use amphora_tests::{eventually, in_namespace};
+use amphora_tests::{SctpPeer, eventually, in_namespace};
 use serde_json::{Value, json};
 use tokio::{net::UdpSocket, time::timeout};
 
@@ -246,4 +246,46 @@ async fn monitors_limits_and_pools_of_two_listeners() {
     both.sort_unstable();
     assert_eq!((both, ask(&ground, 53).await), ([1, 2], None));
     assert_eq!(lan.get(80, "/").await, None);
+}
+
+#[tokio::test]
+async fn a_listener_of_sctp_is_like_one_of_udp() {
+    let Some((ground, mut driver, _lan)) = start().await else { return };
+    // The client and its members are one process: what belongs to nobody is aborted by all of them.
+    let Some(mut peer) = SctpPeer::start(&ground.lan) else { return };
+    for number in [1, 2] {
+        peer.listen(&number.to_string(), format!("10.77.0.1{number}").parse().unwrap(), 53);
+    }
+    driver.does("heartbeat", json!({}));
+    let mut listener = udp();
+    (listener["id"], listener["protocol"]) = (OTHER.into(), "SCTP".into());
+    let mut lb = with(json!([web(), listener]), json!([udp_member(1), udp_member(2), udp_member(3)]));
+    lb["pools"][2]["protocol"] = "SCTP".into();
+    lb["pools"][2]["healthmonitor"] =
+        json!({"id": POOL, "type": "SCTP", "delay": 1, "timeout": 1, "fall_threshold": 1});
+    update(&mut driver, &lb);
+    let id = |number| udp_member(number)["id"].as_str().unwrap().to_owned();
+    eventually("the third member is found dead", async || {
+        let told = driver.does("heartbeat", json!({}))["message"]["pools"][POOL].take();
+        let wanted = json!({id(1): "UP", id(2): "UP", id(3): "DOWN"});
+        (told == json!({"status": "UP", "members": wanted})).then_some(())
+    })
+    .await;
+    let mut answers = Vec::new();
+    for label in ["a", "b"] {
+        assert_eq!(peer.open(label, "10.77.0.1", "10.77.0.100", 53), "ok");
+        answers.push(peer.ask(label, "who").split(' ').next().unwrap().to_owned());
+    }
+    answers.sort_unstable();
+    assert_eq!(answers, ["1", "2"]);
+    // As Octavia's agent calls all that keepalived serves.
+    let listed = driver.does("listeners", json!({}));
+    assert_eq!(listed[1], json!({"uuid": OTHER, "type": "UDP", "status": "ACTIVE"}), "{listed}");
+    eventually("all is counted", async || {
+        let heard = driver.does("heartbeat", json!({}));
+        (heard["totals"][OTHER]["totconns"] == 2).then_some(())
+    })
+    .await;
+    driver.does("delete_listener", json!({"lb": lb, "listener": OTHER}));
+    assert_eq!(driver.does("listeners", json!({})).as_array().unwrap().len(), 1);
 }
