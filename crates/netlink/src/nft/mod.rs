@@ -32,6 +32,9 @@ use self::{
 };
 use crate::NetError;
 
+/// How often a set that grows meanwhile is listed, until it is told as it was found last.
+const MOST_LISTINGS: u32 = 8;
+
 /// nf_tables of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Nft(Socket);
@@ -135,13 +138,11 @@ impl Nft {
     /// # Errors
     /// When there is no such set.
     pub fn counters(&mut self, table: &str, set: &str) -> Result<Vec<(Vec<u8>, Counted)>, NetError> {
-        let mut found = Vec::new();
-        self.elements(table, set, |key, element| {
+        self.elements(table, set, |element| {
             let counter = element.inside(7).and_then(|expression| expression.inside(2));
             let number = |kind| counter.and_then(|c| c.find(kind)).and_then(u64_be).unwrap_or_default();
-            found.push((key.to_vec(), Counted { bytes: number(1), packets: number(2) }));
-        })?;
-        Ok(found)
+            Some(Counted { bytes: number(1), packets: number(2) })
+        })
     }
 
     /// What is in a map of [remembered](Content::Remembered) marks.
@@ -149,30 +150,51 @@ impl Nft {
     /// # Errors
     /// When there is no such map.
     pub fn remembered(&mut self, table: &str, set: &str) -> Result<Vec<Memory>, NetError> {
-        let mut found = Vec::new();
-        self.elements(table, set, |key, element| {
-            let mark = element.inside(2).and_then(|data| data.find(1)).and_then(u32_ne);
-            let left = Duration::from_millis(element.find(5).and_then(u64_be).unwrap_or_default());
-            found.extend(mark.map(|mark| Memory { key: key.to_vec(), mark, left }));
+        let found = self.elements(table, set, |element| {
+            let mark = element.inside(2).and_then(|data| data.find(1)).and_then(u32_ne)?;
+            Some((mark, Duration::from_millis(element.find(5).and_then(u64_be).unwrap_or_default())))
         })?;
-        Ok(found)
+        Ok(found.into_iter().map(|(key, (mark, left))| Memory { key, mark, left }).collect())
     }
 
-    fn elements(
+    /// What is in a set, by its keys. A set that makes room for more while it is listed is listed in parts that do not fit
+    /// together: what comes twice stands for another that does not come, and it is listed again.
+    fn elements<T>(
         &mut self,
         table: &str,
         set: &str,
-        mut take: impl FnMut(&[u8], AttributeIter<'_>),
-    ) -> Result<(), NetError> {
+        take: impl Fn(AttributeIter<'_>) -> Option<T>,
+    ) -> Result<Vec<(Vec<u8>, T)>, NetError> {
+        let mut listings = 0;
+        loop {
+            let mut found = self.list(table, set, &take)?;
+            let length = found.len();
+            found.dedup_by(|one, other| one.0 == other.0);
+            listings += 1;
+            if found.len() == length || listings == MOST_LISTINGS {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Sorted by the keys, of which the kernel may say one twice.
+    fn list<T>(
+        &mut self,
+        table: &str,
+        set: &str,
+        take: impl Fn(AttributeIter<'_>) -> Option<T>,
+    ) -> Result<Vec<(Vec<u8>, T)>, NetError> {
+        let mut found = Vec::new();
         let attributes = Attributes::default().text(1, table).text(2, set);
         self.0.ask(NFTABLES | 13, DUMP, INET, &attributes, "list a set of nf_tables", |message| {
             let elements = message.attributes().inside(3);
             for (_, element) in elements.into_iter().flatten() {
                 let element = AttributeIter(element);
-                if let Some(key) = element.inside(1).and_then(|key| key.find(1)) {
-                    take(key, element);
-                }
+                let key = element.inside(1).and_then(|key| key.find(1));
+                found.extend(key.and_then(|key| Some((key.to_vec(), take(element)?))));
             }
-        })
+        })?;
+        found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        Ok(found)
     }
 }
