@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use amphora_model::{L7Action, LbAlgorithm, Listener, LoadBalancer, Pool};
+use amphora_model::{L7Action, LbAlgorithm, Listener, LoadBalancer, Pool, SessionPersistence};
 
 use super::{
-    client::Outcome,
-    generate::{Visit, is_sick},
+    client::{End, Outcome},
+    generate::{Visit, is_old, is_sick, reply_of},
     member,
     wire::Message,
 };
@@ -63,9 +63,13 @@ impl<'a> Names<'a> {
                 matches!(name.as_str(), "cache-control" | "content-type" | "content-length" | "allow");
             // HAProxy chunks what it sends to a client of HTTP/1.0, and says so, which that need not understand.
             let is_chunked = is_old && name == "transfer-encoding";
-            let is_kept = reply == "old" && name == "connection";
-            // RFC 9112 section 9.6 has `close` said; HAProxy leaves it out beside `upgrade`.
-            let value = if name == "connection" { value.replace("upgrade, close", "upgrade") } else { value };
+            // And keeps the connection behind them; without chunks its end is that of the body.
+            let is_kept = (reply == "old" || (is_old && reply == "chunked")) && name == "connection";
+            // RFC 9112 section 9.6 has `close` said, and section 9.3 `keep-alive` to HTTP/1.0; HAProxy leaves both out beside `upgrade`.
+            let value = match value.strip_prefix("upgrade, ") {
+                Some("close" | "keep-alive") if name == "connection" => "upgrade".to_owned(),
+                _ => value,
+            };
             if (is_of_member || !is_of_page) && !is_chunked && !is_kept && !is_of_connection(&name) {
                 text.push_str(&format!("{name}: {value}\n"));
             }
@@ -81,6 +85,14 @@ impl<'a> Names<'a> {
         self.rename(&text)
     }
 
+    /// Whether the pool of a member of this name has HAProxy look at cookies.
+    fn looks_for_cookies(&self, member: &str) -> bool {
+        self.lb.pools.iter().any(|pool| {
+            pool.session_persistence == Some(SessionPersistence::HttpCookie)
+                && pool.members.iter().any(|other| member::name(other.address) == member)
+        })
+    }
+
     /// An outcome, line by line.
     pub(super) fn outcome(&mut self, visit: &Visit, outcome: &Outcome) -> String {
         let mut text = String::new();
@@ -88,9 +100,8 @@ impl<'a> Names<'a> {
             text.push_str(&format!("shown {tls}\n"));
         }
         for (request, exchange) in visit.requests.iter().zip(&outcome.exchanges) {
-            let request = super::generate::latin1(request);
-            let reply = request.split_once("\r\nX-Reply: ").and_then(|(_, rest)| rest.split("\r\n").next());
-            let reply = reply.unwrap_or_default();
+            let (reply, is_old) = (reply_of(request), is_old(request));
+            let reply = reply.as_str();
             if matches!(reply, "silent" | "garbage") && exchange.responses.iter().all(|r| r.status() == 502) {
                 // HAProxy closes without a word when it is not the first request of the connection, and resets a stream of HTTP/2; here
                 // another member is asked, if the request may be repeated.
@@ -103,8 +114,7 @@ impl<'a> Names<'a> {
                 text.push_str(&format!("{told:?} until the end\n"));
                 return text;
             }
-            let is_old = request.split_once("\r\n").is_some_and(|(line, _)| line.ends_with("1.0"));
-            let has_host = request.to_ascii_lowercase().contains("\r\nhost:");
+            let has_host = super::generate::latin1(request).to_ascii_lowercase().contains("\r\nhost:");
             for seen in &exchange.asked {
                 text.push_str(&format!(
                     "-> {} {:?} {:?}\n{}\n",
@@ -119,9 +129,18 @@ impl<'a> Names<'a> {
                         "connection" => value.replace("te, ", "").replace("te", ""),
                         // HAProxy names the host of an absolute target, whose case may be another.
                         "host" if seen.line.ends_with("HTTP/2") => value.to_ascii_lowercase(),
+                        // Where it looks for its own cookie, HAProxy takes blanks around the `=` of all others away.
+                        "cookie" if self.looks_for_cookies(&seen.member) => without_blanks(value),
                         _ => value.clone(),
                     };
-                    if is_of_connection(name) || (name == "connection" && value.is_empty()) {
+                    // Of the cookies of a stream, empty ones are not joined with the rest; HAProxy leaves white space behind them.
+                    let value = match name.as_str() {
+                        "cookie" if visit.in_streams => without_empty(&value),
+                        _ => value,
+                    };
+                    let is_left_out =
+                        value.is_empty() && (name == "connection" || (name == "cookie" && visit.in_streams));
+                    if is_of_connection(name) || is_left_out {
                         continue;
                     }
                     text.push_str(&format!("{name}: {value}\n"));
@@ -137,7 +156,14 @@ impl<'a> Names<'a> {
                 text.push_str(&format!("<- {}", self.message(response, reply, is_old)));
             }
         }
-        text.push_str(&format!("{:?}\n", outcome.end));
+        let is_http = self.lb.listeners[visit.listener].protocol.is_http();
+        let is_unserved = !is_http && outcome.exchanges.iter().all(|exchange| exchange.responses.is_empty());
+        let end = match outcome.end {
+            // The kernel resets a connection that is closed at once when the first bytes are there already, which is chance.
+            End::Reset if is_unserved => End::Closed,
+            end => end,
+        };
+        text.push_str(&format!("{end:?}\n"));
         text
     }
 
@@ -153,6 +179,23 @@ impl<'a> Names<'a> {
 /// leaves out, and section 10.1.4 wants.)
 fn is_of_connection(name: &str) -> bool {
     matches!(name, "keep-alive" | "proxy-connection")
+}
+
+/// `Cookie` without blanks around any `=`.
+fn without_blanks(cookies: &str) -> String {
+    let parts: Vec<&str> = cookies.split('=').collect();
+    let last = parts.len() - 1;
+    let parts = parts.iter().enumerate().map(|(at, part)| {
+        let part = if at == 0 { part } else { part.trim_start_matches([' ', '\t']) };
+        if at == last { part } else { part.trim_end_matches([' ', '\t']) }
+    });
+    parts.collect::<Vec<_>>().join("=")
+}
+
+/// `Cookie` without pieces that have nothing in them.
+fn without_empty(cookies: &str) -> String {
+    let cookies = cookies.split(';').map(|piece| piece.trim_matches([' ', '\t']));
+    cookies.filter(|cookie| !cookie.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// What a line has to say in any case.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use amphora_model::{
-    CompareType, HealthCheck, L7Policy, L7Subject, Listener, ListenerProtocol, ListenerTimeouts,
-    LoadBalancer, Member, Pool, PoolProtocol, TlsVersion,
+    AlpnProtocol, CompareType, HealthCheck, HttpMethod, L7Policy, L7Subject, Listener, ListenerProtocol,
+    ListenerTimeouts, LoadBalancer, Member, Pool, PoolProtocol, TlsVersion,
     arbitrary::{Generator, Shape},
 };
 use serde_json::{Value, json};
@@ -158,8 +158,16 @@ fn ground(g: &mut Generator, lb: &mut LoadBalancer) {
         if let Some(tls) = &mut pool.tls {
             settings(&mut tls.settings);
         }
+        let has_streams = pool.tls.as_ref().is_some_and(|tls| tls.settings.alpn.contains(&AlpnProtocol::H2));
         if let Some(monitor) = &mut pool.health_monitor {
             (monitor.delay, monitor.timeout) = (Duration::from_secs(3), Duration::from_secs(3));
+            if let HealthCheck::Https(check) = &mut monitor.check
+                && has_streams
+                && check.method == HttpMethod::Connect
+            {
+                // HAProxy asks for a path of HTTP/2's CONNECT, which the member takes for the malformed request that it is.
+                check.method = HttpMethod::Options;
+            }
         }
         for member in &mut pool.members {
             number += 1;
@@ -230,7 +238,11 @@ fn visit(g: &mut Generator, rng: &mut Prng, lb: &LoadBalancer) -> Visit {
         newest: g.one_in(2),
     };
     let tls = listener.tls.as_ref().map(|_| shake());
-    let requests = (0..g.within(1..=4)).map(|_| request(g, rng, lb, listener)).collect();
+    let mut requests: Vec<_> = (0..g.within(1..=4)).map(|_| request(g, rng, lb, listener)).collect();
+    // Behind chunks the connection of a client of HTTP/1.0 goes on with HAProxy alone.
+    if let Some(at) = requests.iter().position(|request| is_old(request) && reply_of(request) == "chunked") {
+        requests.truncate(at + 1);
+    }
     let from = address(to.is_ipv4(), 7, g.within(1..=4));
     // With TLS it is agreed on; without, a client may know.
     let in_streams = match &tls {
@@ -308,6 +320,18 @@ fn told_by_tls(g: &mut Generator, policies: &mut [L7Policy]) {
             _ => (L7Subject::SslDnField("CN".into()), CompareType::StartsWith, g.pick(&["cli", "x"]).into()),
         };
     }
+}
+
+/// Whether it is of HTTP/1.0.
+pub(super) fn is_old(request: &[u8]) -> bool {
+    latin1(request).split_once("\r\n").is_some_and(|(line, _)| line.ends_with("1.0"))
+}
+
+/// How the member is to answer.
+pub(super) fn reply_of(request: &[u8]) -> String {
+    let text = latin1(request);
+    let (_, rest) = text.split_once("\r\nX-Reply: ").unwrap_or_default();
+    rest.split("\r\n").next().unwrap_or_default().to_owned()
 }
 
 /// Replaces what stands there once, byte for byte.

@@ -122,7 +122,8 @@ impl Side {
         self.directory.path().join(name)
     }
 
-    /// HAProxy with the text, of which only users, paths and the section `global` are moved.
+    /// HAProxy with the text, of which only users, paths and the section `global` are moved; and members with authorities are verified,
+    /// which the `check-ssl verify none` of a monitor would turn off.
     pub(super) fn haproxy(&self, lb: &LoadBalancer, text: &str) -> Result<Running, String> {
         let (file, socket) = (self.path("haproxy.cfg"), self.path("stats"));
         let ping = self.path("ping");
@@ -156,7 +157,10 @@ impl Side {
                 "load-server-state-from-file" => true,
                 _ => false,
             };
-            if !is_moved {
+            let is_trusted = word == "server" && line.contains(" check-ssl verify none ");
+            if is_trusted && line.contains(" ca-file ") && !line.contains(" verify required ") {
+                moved.push_str(&format!("{line} verify required\n"));
+            } else if !is_moved {
                 moved.push_str(line);
                 moved.push('\n');
             }
@@ -228,6 +232,31 @@ impl Side {
         while !sick.is_empty() && !self.are_down(&sick) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What checks have found of members, to be told beside a difference.
+    pub(super) fn states(&self) -> String {
+        if let Some(table) = ask(&self.path("stats"), "show stat\n") {
+            let mut rows =
+                table.lines().map(|row| row.trim_start_matches("# ").split(',').collect::<Vec<_>>());
+            let names = rows.next().unwrap_or_default();
+            let told = ["svname", "status", "check_status", "last_chk"];
+            let columns: Vec<usize> =
+                told.iter().filter_map(|told| names.iter().position(|name| name == told)).collect();
+            let of_members = rows.filter(|row| row.len() > 1 && !matches!(row[1], "FRONTEND" | "BACKEND"));
+            let told = of_members.map(|row| {
+                let words = columns.iter().filter_map(|at| row.get(*at).copied());
+                words.collect::<Vec<_>>().join(" ") + "\n"
+            });
+            return told.collect();
+        }
+        let question = "GET /stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let answer = ask(&self.path("control"), question).unwrap_or_default();
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let stats: Value = serde_json::from_str(body).unwrap_or_default();
+        let pools = stats["pools"].as_object().into_iter().flat_map(|pools| pools.values());
+        let members = pools.flat_map(|pool| pool["members"].as_object().into_iter().flatten());
+        members.map(|(id, state)| format!("{id} {state}\n")).collect()
     }
 
     fn are_down(&self, members: &[String]) -> bool {
