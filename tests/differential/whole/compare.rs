@@ -96,12 +96,19 @@ impl<'a> Names<'a> {
     /// An outcome, line by line.
     pub(super) fn outcome(&mut self, visit: &Visit, outcome: &Outcome) -> String {
         let mut text = String::new();
+        let is_http = self.lb.listeners[visit.listener].protocol.is_http();
         if let Some(tls) = &outcome.tls {
             text.push_str(&format!("shown {tls}\n"));
         }
         for (request, exchange) in visit.requests.iter().zip(&outcome.exchanges) {
             let (reply, is_old) = (reply_of(request), is_old(request));
             let reply = reply.as_str();
+            let is_unheard = exchange.responses.is_empty() && exchange.asked.is_empty() && !visit.in_streams;
+            if is_unheard && is_http && matches!(outcome.end, End::Closed | End::Reset) {
+                // The connection was closed already, which not every response has told.
+                text.push_str("Closed\n");
+                return text;
+            }
             if matches!(reply, "silent" | "garbage") && exchange.responses.iter().all(|r| r.status() == 502) {
                 // HAProxy closes without a word when it is not the first request of the connection, and resets a stream of HTTP/2; here
                 // another member is asked, if the request may be repeated.
@@ -156,7 +163,6 @@ impl<'a> Names<'a> {
                 text.push_str(&format!("<- {}", self.message(response, reply, is_old)));
             }
         }
-        let is_http = self.lb.listeners[visit.listener].protocol.is_http();
         let is_unserved = !is_http && outcome.exchanges.iter().all(|exchange| exchange.responses.is_empty());
         let end = match outcome.end {
             // The kernel resets a connection that is closed at once when the first bytes are there already, which is chance.
@@ -208,7 +214,8 @@ fn comparable(line: &str) -> String {
         return format!("{address} {listener} {}", words[3..].join(" "));
     }
     // project, load balancer, listener, client, request, status, bytes to it and from it
-    if line.contains(" <NOSRV> ") && (line.contains(" - - ") || line.contains(" HTTP/2.0\" ")) {
+    let is_served = !line.contains(" <NOSRV> ") && !line.ends_with(" SC--");
+    if !is_served && (line.contains(" - - ") || line.contains(" HTTP/2.0\" ")) {
         // A connection or a stream that nobody serves: what of it has come before is chance.
         let mut words = words;
         let sent = if line.contains(" HTTP/2.0\" ") { 9 } else { 7 };

@@ -161,7 +161,7 @@ fn ground(g: &mut Generator, lb: &mut LoadBalancer) {
         let has_streams = pool.tls.as_ref().is_some_and(|tls| tls.settings.alpn.contains(&AlpnProtocol::H2));
         if let Some(monitor) = &mut pool.health_monitor {
             (monitor.delay, monitor.timeout) = (Duration::from_secs(3), Duration::from_secs(3));
-            if let HealthCheck::Https(check) = &mut monitor.check
+            if let HealthCheck::Http(check) | HealthCheck::Https(check) = &mut monitor.check
                 && has_streams
                 && check.method == HttpMethod::Connect
             {
