@@ -36,6 +36,11 @@ impl AccessList {
                 IpAddr::V6(ip) => contains(&self.v6, ip.to_bits()),
             }
     }
+
+    /// Whether whoever may connect by the other may by this; no where it would take ranges that touch.
+    pub fn allows_all_of(&self, other: &Self) -> bool {
+        self.open || (!other.open && covers(&self.v4, &other.v4) && covers(&self.v6, &other.v6))
+    }
 }
 
 fn merged<T: Ord + Copy>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
@@ -56,6 +61,13 @@ fn contains<T: Ord + Copy>(ranges: &[(T, T)], ip: T) -> bool {
     after > 0 && ip <= ranges[after - 1].1
 }
 
+fn covers<T: Ord + Copy>(ranges: &[(T, T)], others: &[(T, T)]) -> bool {
+    others.iter().all(|(start, end)| {
+        let after = ranges.partition_point(|range| range.0 <= *start);
+        after > 0 && *end <= ranges[after - 1].1
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -68,6 +80,20 @@ mod tests {
     fn empty_allows_everyone() {
         assert!(AccessList::new(&[]).allows("192.0.2.1".parse().unwrap()));
         assert!(AccessList::new(&[]).allows("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn more_is_told_from_less() {
+        let list =
+            |cidrs: &[&str]| AccessList::new(&cidrs.iter().map(|c| c.parse().unwrap()).collect::<Vec<_>>());
+        let (all, both, one) = (list(&[]), list(&["10.0.0.0/8", "2001:db8::/32"]), list(&["10.1.0.0/16"]));
+        for (wide, narrow) in [(&all, &both), (&both, &one), (&all, &one)] {
+            assert!(wide.allows_all_of(narrow) && wide.allows_all_of(wide) && !narrow.allows_all_of(wide));
+        }
+        assert!(
+            !one.allows_all_of(&list(&["10.2.0.0/16"]))
+                && !one.allows_all_of(&list(&["10.1.0.0/16", "::/0"]))
+        );
     }
 
     #[test]

@@ -92,6 +92,18 @@ pub struct ListenerPlan {
     pub hsts: Option<Box<str>>,
 }
 
+impl ListenerPlan {
+    /// Whether the connections of a listener that ran by another plan are its own, too: it is the same listener, a connection is of
+    /// one kind for its life, and whom that plan let in this one lets in as well.
+    pub(crate) fn keeps_clients_of(&self, other: &Self) -> bool {
+        let admission = |plan: &Self| plan.tls.as_ref().map(|tls| *tls.admission());
+        self.state.id == other.state.id
+            && self.protocol == other.protocol
+            && self.access.allows_all_of(&other.access)
+            && admission(self) == admission(other)
+    }
+}
+
 /// A pool.
 #[derive(Debug)]
 pub struct PoolPlan {

@@ -32,6 +32,7 @@ pub struct ServerContext {
     /// Whether TLS 1.3 is offered.
     newest: bool,
     identity: [u8; 32],
+    admission: [u8; 32],
     remarks: Vec<TlsRemark>,
     expiry: Vec<(CertificateId, i64)>,
 }
@@ -78,6 +79,10 @@ impl ServerContext {
             ))
         });
         let scope = seal.finish();
+        let mut seal = Seal::new("admission");
+        seal.add(&scope);
+        seal.add(format!("{:?}", tls.settings).as_bytes());
+        let admission = seal.finish();
 
         let mut seal = Seal::new("listener");
         seal.add(&scope);
@@ -142,7 +147,7 @@ impl ServerContext {
         let chacha =
             if suites == offer.suites { usual.clone() } else { configs(&Offer { suites, ..offer.clone() })? };
         let newest = offer.versions.contains(&&TLS13);
-        Ok(Self { usual, chacha, newest, identity: seal.finish(), remarks, expiry })
+        Ok(Self { usual, chacha, newest, identity: seal.finish(), admission, remarks, expiry })
     }
 
     /// A connection with a client that has not said anything yet.
@@ -172,6 +177,11 @@ impl ServerContext {
     /// has failed (RFC 7507), which somebody in between may have seen to.
     pub fn is_fallback(&self, hello: &Accepted) -> bool {
         self.newest && hello.client_hello().cipher_suites().iter().any(|suite| u16::from(*suite) == FALLBACK)
+    }
+
+    /// Equal for contexts that take the same clients: of all that they are made of, what is not shown to clients.
+    pub fn admission(&self) -> &[u8; 32] {
+        &self.admission
     }
 
     /// Equal for contexts that are made of the same.

@@ -175,7 +175,8 @@ fn covers(wide: &Binding, narrow: &Binding) -> bool {
 }
 
 /// The listeners of one worker and its acceptors, by what they are bound to: an address that moves from one listener to
-/// another keeps its socket, and the clients of an address that a listener gives up are let go, whatever else it keeps.
+/// another keeps its socket, and the clients of an address that a listener gives up are let go, whatever else it keeps. So
+/// are those of a listener that would not let all of them in any more.
 #[derive(Default)]
 struct Listeners {
     by_binding: HashMap<Binding, Rc<LocalListener>>,
@@ -200,10 +201,7 @@ impl Listeners {
             let present = Present::new(Rc::clone(snapshot), index);
             let plan = snapshot.listener(index);
             let listener = match before.remove(&binding) {
-                // A session is of one kind for its life, so a listener that changes its kind is another.
-                Some(listener)
-                    if listener.state().id == plan.state.id && listener.plan().protocol == plan.protocol =>
-                {
+                Some(listener) if plan.keeps_clients_of(&listener.plan()) => {
                     listener.replace(present);
                     listener
                 }

@@ -12,6 +12,7 @@ use amphora_tests::{
 };
 use nix::sys::signal::Signal;
 use rustls::version::TLS13;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -310,5 +311,41 @@ async fn a_drain_of_clients_over_tls_is_bounded_and_a_second_signal_cuts_it_shor
         assert_eq!(busy.rest().await.0, "");
         streams.end().await;
         assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
+    }
+}
+
+/// A certificate that was revoked, one that is asked for now, or a version that is none any more: who is here has not shown what
+/// the listener asks of its clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_let_go_when_what_they_have_to_show_changes() {
+    let certificates = Certificates::new();
+    let member = slow_member().await;
+    let document = Document::of(Listener::https("server"), Pool::http().members([&member]));
+    let mut proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
+    let config = certificates.client(&[&TLS13], &[]);
+    for (field, value, stays) in [
+        ("hsts_max_age", json!(100), true),
+        ("client_ca_tls_container_ref", json!("ca"), true),
+        ("client_authentication", json!("OPTIONAL"), false),
+        ("timeout_client_data", json!(40_000), true),
+        ("tls_versions", json!(["TLSv1.3"]), false),
+    ] {
+        let mut idle = TlsClient::connect(proxy.address(), &config, "shop.example").await.unwrap();
+        assert_eq!(idle.get("/", "").await.unwrap().text(), "a");
+        let mut streams = Frames::connect(&proxy, &certificates).await;
+        streams.get(1, "/").await;
+        assert_eq!(streams.body(1).await, "a");
+        let change = |document: &mut Document| {
+            document.listeners[0] = document.listeners[0].clone().with(field, value.clone());
+        };
+        proxy.change(change).await;
+        if stays {
+            assert_eq!(idle.get("/", "").await.unwrap().field("connection"), None, "{field}");
+            streams.get(3, "/").await;
+            assert_eq!(streams.body(3).await, "a", "{field}");
+        } else {
+            assert_eq!(idle.rest().await, (String::new(), TlsEnd::Notified), "{field}");
+            assert_eq!(streams.until(Frame::going).await, (0x7fff_ffff, 0), "{field}");
+        }
     }
 }
