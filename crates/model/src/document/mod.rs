@@ -8,7 +8,6 @@
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
 //! * `listener`, `tls`, `l7`, `amphora`, `pool`: the objects
-//! * `later`: what is refused because nothing honours it yet
 //! * `write`: the way back
 
 mod amphora;

@@ -264,7 +264,7 @@ impl<'a> Object<'a> {
         address
     }
 
-    /// One of the values of an enumeration. `later` are Octavia's values that this version does not carry.
+    /// One of the values of an enumeration.
     pub(crate) fn choice<T: Spelled>(&mut self, name: &'static str) -> Option<T> {
         self.one_of(name, T::NAMES).and_then(T::spelled)
     }

@@ -138,7 +138,7 @@ fn octavias_own_answers_are_documents() {
 }
 
 #[test]
-fn what_is_later_may_be_null_and_nothing_else() {
+fn what_needs_tls_may_be_null_where_there_is_none() {
     for pointer in [
         "/listeners/0/default_tls_container_id",
         "/listeners/0/default_tls_container_ref",
