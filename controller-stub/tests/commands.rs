@@ -57,6 +57,17 @@ impl Setup {
         program(&all)
     }
 
+    /// Applies a document with a cipher that nobody has.
+    fn apply_what_is_honoured_in_part(&self) -> Output {
+        let document = yaml(443, 1).replace(
+            "protocol: HTTP\n    protocol_port",
+            "tls_ciphers: DES\n    protocol: HTTP\n    protocol_port",
+        );
+        let applied = self.run(&["apply", &self.file("a.yaml", &document)]);
+        assert_eq!(applied.status.code(), Some(0), "{}", err(&applied));
+        applied
+    }
+
     /// An executable copy. Another process writes it: a file that a thread of this one has open for writing is open, for a moment,
     /// in whatever the other threads start, too, and cannot be executed then.
     fn executable(&self, of: &str, name: &str) -> String {
@@ -152,12 +163,7 @@ fn a_document_is_applied_changed_shown_and_deleted() {
 #[test]
 fn what_is_honoured_in_part_is_told() {
     let setup = Setup::new();
-    let document = yaml(443, 1).replace(
-        "protocol: HTTP\n    protocol_port",
-        "tls_ciphers: DES\n    protocol: HTTP\n    protocol_port",
-    );
-    let applied = setup.run(&["apply", &setup.file("a.yaml", &document)]);
-    assert_eq!(applied.status.code(), Some(0), "{}", err(&applied));
+    let applied = setup.apply_what_is_honoured_in_part();
     assert_eq!(
         err(&applied),
         format!("{}: loadbalancer.listeners[x].tls_ciphers: leaves out DES\n", setup.url())

@@ -15,10 +15,22 @@ use serde_json::Value;
 /// Replaces the rendered `global` section, which wants a system that is an amphora. What is compared is below it.
 const GLOBAL: &str = "global\n    maxconn 500\n    nbthread 1\n\n";
 
-/// The interpreter with octavia installed: from the environment, or where `./test` puts it.
+/// The interpreter with octavia installed: from the environment, or where `./test` puts it. `None`, loudly, where there is none, or
+/// no HAProxy that could run what it renders.
 pub(crate) fn octavia_python() -> Option<PathBuf> {
     let in_target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/octavia-venv/bin/python");
-    env::var_os("AMPHORA_OCTAVIA_PYTHON").map(PathBuf::from).or(Some(in_target)).filter(|path| path.exists())
+    let said = env::var_os("AMPHORA_OCTAVIA_PYTHON").map(PathBuf::from);
+    let Some(python) = said.or(Some(in_target)).filter(|path| path.exists()) else {
+        eprintln!(
+            "SKIPPED: no Python with octavia; set AMPHORA_OCTAVIA_PYTHON, or run ./test, which makes one"
+        );
+        return None;
+    };
+    if Command::new("haproxy").arg("-v").output().is_err() {
+        eprintln!("SKIPPED: haproxy is not installed");
+        return None;
+    }
+    Some(python)
 }
 
 /// The haproxy.cfg for a document, fit for this machine, and how many lines had to be restored (see render.py).

@@ -12,12 +12,7 @@ fn certificates_are_brought_shown_listed_and_deleted() {
         out(&setup.run(&["certificate", "put", "web", &pem])),
         format!("{}: web is as it was\n", setup.url())
     );
-    let document = yaml(443, 1).replace(
-        "protocol: HTTP\n    protocol_port",
-        "tls_ciphers: DES\n    protocol: HTTP\n    protocol_port",
-    );
-    let applied = setup.run(&["apply", &setup.file("a.yaml", &document)]);
-    assert_eq!(applied.status.code(), Some(0), "{}", err(&applied));
+    setup.apply_what_is_honoured_in_part();
     assert_eq!(
         err(&setup.run(&["certificate", "put", "web", &pem])),
         format!("{}: loadbalancer.listeners[x].tls_ciphers: leaves out DES\n", setup.url())

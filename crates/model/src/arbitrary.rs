@@ -5,6 +5,8 @@
 
 mod tls;
 
+pub use self::tls::{CERTIFICATES, crt_list};
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,

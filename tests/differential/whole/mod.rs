@@ -14,7 +14,6 @@ mod wire;
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +22,10 @@ use std::{
 };
 
 use amphora_agent::octavia::haproxy_cfg::{Certificates, Context, translate};
-use amphora_model::{CertificateId, ListenerId, LoadBalancer};
+use amphora_model::{
+    CertificateId, ListenerId, LoadBalancer,
+    arbitrary::{CERTIFICATES, crt_list},
+};
 
 use self::{
     client::{Outcome, Wallet},
@@ -45,27 +47,15 @@ const LABS: usize = 3;
 const TOLD: usize = 12;
 
 /// What the controller sends besides the text.
-struct Uploaded(HashMap<ListenerId, Vec<u8>>);
+struct Uploaded<'a>(&'a LoadBalancer);
 
-impl Uploaded {
-    fn of(lb: &LoadBalancer) -> Self {
-        let lists = lb.listeners.iter().filter_map(|listener| {
-            let tls = listener.tls.as_ref()?;
-            let all = std::iter::once(&tls.certificate).chain(&tls.sni_certificates);
-            let paths = all.map(|id| format!("/var/lib/octavia/certs/{}/{id}.pem\n", lb.id));
-            Some((listener.id, paths.collect::<String>().into_bytes()))
-        });
-        Self(lists.collect())
-    }
-}
-
-impl Certificates for Uploaded {
+impl Certificates for Uploaded<'_> {
     fn has(&self, id: &CertificateId) -> bool {
-        matches!(id.as_str(), "c0" | "c1" | "c2" | "c3" | "ca" | "crl")
+        CERTIFICATES.contains(&id.as_str())
     }
 
     fn crt_list(&self, listener: ListenerId) -> Option<Cow<'_, [u8]>> {
-        self.0.get(&listener).map(|list| Cow::Borrowed(list.as_slice()))
+        crt_list(self.0, listener).map(|list| Cow::Owned(list.into_bytes()))
     }
 }
 
@@ -94,7 +84,7 @@ impl Lab {
             Ok(text) => text,
             Err(error) => return Verdict::Refused(format!("Octavia: {error}")),
         };
-        let uploaded = Uploaded::of(&case.lb);
+        let uploaded = Uploaded(&case.lb);
         let vips: Vec<_> = case.lb.vips.iter().map(|vip| vip.address).collect();
         let translated =
             match translate(text.sent.as_bytes(), &Context { certificates: &uploaded, vips: &vips }) {

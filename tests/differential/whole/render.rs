@@ -31,16 +31,7 @@ pub(super) struct Renderer {
 impl Renderer {
     /// `None`, loudly, where there is no Octavia or no HAProxy.
     pub(super) fn start() -> Option<Self> {
-        let Some(python) = octavia_python() else {
-            eprintln!(
-                "SKIPPED: no Python with octavia; set AMPHORA_OCTAVIA_PYTHON, or run ./test, which makes one"
-            );
-            return None;
-        };
-        if Command::new("haproxy").arg("-v").output().is_err() {
-            eprintln!("SKIPPED: haproxy is not installed");
-            return None;
-        }
+        let python = octavia_python()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/render_haproxy.py");
         let mut child = Command::new(python)
             .arg(script)

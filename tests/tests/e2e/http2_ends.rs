@@ -31,6 +31,29 @@ async fn haproxy(member: &Backend) -> Option<HaProxy> {
     HaProxy::start(&config).await
 }
 
+/// One of the two that are asked alike.
+enum Side {
+    Proxy(Proxy),
+    HaProxy(HaProxy),
+}
+
+impl Side {
+    /// `None` where there is no HAProxy.
+    async fn of(ours: bool, certificates: &Certificates, member: &Backend) -> Option<Self> {
+        match ours {
+            true => Some(Self::Proxy(proxy(certificates, member).await)),
+            false => haproxy(member).await.map(Self::HaProxy),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Proxy(proxy) => proxy.address(),
+            Self::HaProxy(haproxy) => haproxy.address,
+        }
+    }
+}
+
 /// Which connection carried a request, as the member saw it.
 type Carried = Arc<Mutex<Vec<usize>>>;
 
@@ -85,17 +108,8 @@ async fn what_cannot_be_repeated_meets_no_connection_that_was_left_behind() {
                         once(connection, Arc::clone(&seen), resets)
                     })
                     .await;
-                    let (proxy, haproxy);
-                    let address = if ours {
-                        proxy = self::proxy(&certificates, &member).await;
-                        proxy.address()
-                    } else {
-                        haproxy = self::haproxy(&member).await;
-                        match &haproxy {
-                            Some(haproxy) => haproxy.address,
-                            None => return,
-                        }
-                    };
+                    let Some(side) = Side::of(ours, &certificates, &member).await else { return };
+                    let address = side.address();
                     // It leaves a connection behind.
                     assert_eq!(asked(address, "HTTP/1.1", &["GET"]).await, [Some(200)]);
                     both.push((asked(address, version, methods).await, carried.lock().unwrap().clone()));
@@ -304,17 +318,8 @@ async fn what_meets_the_end_of_a_connection_in_use_is_repeated_and_what_cannot_b
                 }
             })
             .await;
-            let (proxy, haproxy);
-            let address = if ours {
-                proxy = self::proxy(&certificates, &member).await;
-                proxy.address()
-            } else {
-                haproxy = self::haproxy(&member).await;
-                match &haproxy {
-                    Some(haproxy) => haproxy.address,
-                    None => return,
-                }
-            };
+            let Some(side) = Side::of(ours, &certificates, &member).await else { return };
+            let address = side.address();
             let mut waiting = Client::connect(address).await;
             waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
             eventually("the first is there", async || (carried.lock().unwrap().len() == 1).then_some(()))

@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// Every certificate, authority and revocation list that a made-up load balancer may name.
+pub const CERTIFICATES: [&str; 6] = ["c0", "c1", "c2", "c3", "ca", "crl"];
+
+/// The crt-list of a listener that terminates TLS, as Octavia's driver uploads it: a path for each of its certificates.
+pub fn crt_list(lb: &LoadBalancer, listener: ListenerId) -> Option<String> {
+    let tls = lb.listeners.iter().find(|known| known.id == listener)?.tls.as_ref()?;
+    let all = std::iter::once(&tls.certificate).chain(&tls.sni_certificates);
+    Some(all.map(|id| format!("/var/lib/octavia/certs/{}/{id}.pem\n", lb.id)).collect())
+}
+
 impl Generator {
     fn certificate(&mut self) -> CertificateId {
         self.named_certificate(&["c0", "c1", "c2", "c3"])

@@ -1,10 +1,10 @@
 //! Load balancers to text by the real Octavia, and back.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 use amphora_model::{
     CertificateId, ListenerId, LoadBalancer, TlsVersion,
-    arbitrary::{Generator, Shape},
+    arbitrary::{CERTIFICATES, Generator, Shape, crt_list},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,27 +18,15 @@ use crate::testing::octavia;
 const SCRIPT: &str = include_str!("../../../../../tests/octavia/render_haproxy.py");
 
 /// What the driver uploads besides the text.
-struct Uploaded(HashMap<ListenerId, Vec<u8>>);
+struct Uploaded<'a>(&'a LoadBalancer);
 
-impl Uploaded {
-    fn of(lb: &LoadBalancer) -> Self {
-        let lists = lb.listeners.iter().filter_map(|listener| {
-            let tls = listener.tls.as_ref()?;
-            let all = std::iter::once(&tls.certificate).chain(&tls.sni_certificates);
-            let paths = all.map(|id| format!("/var/lib/octavia/certs/{}/{id}.pem\n", lb.id));
-            Some((listener.id, paths.collect::<String>().into_bytes()))
-        });
-        Self(lists.collect())
-    }
-}
-
-impl Certificates for Uploaded {
+impl Certificates for Uploaded<'_> {
     fn has(&self, id: &CertificateId) -> bool {
-        matches!(id.as_str(), "c0" | "c1" | "c2" | "c3" | "ca" | "crl")
+        CERTIFICATES.contains(&id.as_str())
     }
 
     fn crt_list(&self, listener: ListenerId) -> Option<Cow<'_, [u8]>> {
-        self.0.get(&listener).map(|list| Cow::Borrowed(list.as_slice()))
+        crt_list(self.0, listener).map(|list| Cow::Owned(list.into_bytes()))
     }
 }
 
@@ -99,7 +87,7 @@ impl Case {
 
     pub(super) fn translated(&self, text: &str) -> Result<LoadBalancer, Fault> {
         let vips: Vec<_> = self.lb.vips.iter().map(|vip| vip.address).collect();
-        let context = Context { certificates: &Uploaded::of(&self.lb), vips: &vips };
+        let context = Context { certificates: &Uploaded(&self.lb), vips: &vips };
         let translated = translate(text.as_bytes(), &context)?;
         assert_eq!(translated.peers.len(), if self.pair { 2 } else { 0 });
         Ok(normal(translated.load_balancer))
