@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_tests::{Certificates, Message, Namespace, eventually, read_message};
+use amphora_tests::{Certificates, Message, Namespace, PATIENCE, read_message};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -148,9 +148,7 @@ impl Ground {
             .spawn()
             .unwrap();
         self.agent = Some(agent);
-        let client = self.client();
-        eventually("the agent answers", async || client.request("GET", "/1.0/info", None, b"").await.ok())
-            .await;
+        self.client().answered().await;
         self.ready_after = Some(begun.elapsed());
     }
 
@@ -266,6 +264,15 @@ impl Client {
         }
         head.push_str("\r\n");
         self.send([head.as_bytes(), body].concat(), method != "HEAD").await
+    }
+
+    /// Waits until the agent answers: asked each millisecond, for how long that takes is measured.
+    pub(crate) async fn answered(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.request("GET", "/1.0/info", None, b"").await.is_err() {
+            assert!(Instant::now() < deadline, "waited in vain: the agent answers");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// A body in chunks, sent once the server has said that it wants it.
