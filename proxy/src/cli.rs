@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use amphora_logging::LogFormat;
+use amphora_logging::{Levels, LogFormat};
 use clap::Parser;
-use tracing::Level;
 
 /// The data plane of an amphora: an L4/L7 proxy that carries one OpenStack Octavia load balancer.
 #[derive(Debug, Parser)]
@@ -70,9 +69,10 @@ pub(crate) struct Options {
     #[arg(long, hide = true)]
     pub(crate) forward_datagrams: bool,
 
-    /// Log events of this level and above to standard error: error, warn, info, debug, trace.
-    #[arg(long, value_name = "LEVEL", default_value_t = Level::INFO)]
-    pub(crate) log_level: Level,
+    /// Log events of this level and above to standard error: error, warn, info, debug, trace; of one library with `LIBRARY=LEVEL`
+    /// behind a comma.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: Levels,
 
     /// Lines to read, or a JSON object each: text, json. AMPHORA_LOG_FORMAT says it for all programs; else text.
     #[arg(long, value_name = "FORMAT")]

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     memory::prepare();
     let options = cli::Options::parse();
     let _log = amphora_logging::to_stderr(
-        options.log_level,
+        options.log_level.clone(),
         Style { format: LogFormat::chosen(options.log_format), ..Style::default() },
     );
     if let Some(file) = &options.check {

@@ -2,9 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use amphora_logging::LogFormat;
+use amphora_logging::{Levels, LogFormat};
 use clap::Parser;
-use tracing::Level;
 
 /// VRRP for the addresses of an amphora: versions 2 and 3, together with keepalived.
 #[derive(Debug, Parser)]
@@ -45,9 +44,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PRIORITY", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=99))]
     pub(crate) realtime_priority: u8,
 
-    /// Log events of this level and above to standard error: error, warn, info, debug, trace.
-    #[arg(long, value_name = "LEVEL", default_value_t = Level::INFO)]
-    pub(crate) log_level: Level,
+    /// Log events of this level and above to standard error: error, warn, info, debug, trace; of one library with `LIBRARY=LEVEL`
+    /// behind a comma.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: Levels,
 
     /// Lines to read, or a JSON object each: text, json. AMPHORA_LOG_FORMAT says it for all programs; else text.
     #[arg(long, value_name = "FORMAT")]

@@ -33,7 +33,7 @@ use clap::Parser;
 pub fn main() -> ExitCode {
     let options = cli::Options::parse();
     let _log = amphora_logging::to_stderr(
-        options.log_level,
+        options.log_level.clone(),
         Style { format: LogFormat::chosen(options.log_format), ..Style::default() },
     );
     match run::run(&options) {

@@ -4,6 +4,7 @@
 //! | module | what is inside |
 //! | --- | --- |
 //! | [`repeats`] | which lines are told, without a clock and without I/O |
+//! | `levels` | of which level lines have to be |
 //! | `json` | lines as JSON |
 //!
 //! A program makes its log with [`to_stderr`], and awaits [`tell_of_repeats`] beside all else that it does.
@@ -15,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
 
 mod json;
+mod levels;
 pub mod repeats;
 
 use std::{
@@ -31,7 +33,6 @@ use tracing::{
     Event, Level, Metadata, Subscriber,
     callsite::Identifier,
     field::{Field, Visit},
-    level_filters::LevelFilter,
     subscriber::Interest,
 };
 use tracing_subscriber::{
@@ -40,6 +41,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use self::levels::Levels;
 use self::{
     json::Json,
     repeats::{LeftOut, Repeats},
@@ -112,13 +114,13 @@ pub struct Style {
 /// The log of this process.
 static LOG: OnceLock<Arc<Shared>> = OnceLock::new();
 
-/// Makes standard error the log of this process, for lines of this level and above. To be kept until the process ends: what
+/// Makes standard error the log of this process, for lines of these levels and above. To be kept until the process ends: what
 /// was left out is told then, too.
 ///
 /// # Panics
 /// When the process has a log already.
 #[must_use]
-pub fn to_stderr(level: impl Into<LevelFilter>, style: Style) -> Log {
+pub fn to_stderr(levels: impl Into<Levels>, style: Style) -> Log {
     let shared = Arc::clone(LOG.get_or_init(Arc::default));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -136,7 +138,7 @@ pub fn to_stderr(level: impl Into<LevelFilter>, style: Style) -> Log {
         _ => lines.boxed(),
     };
     let limited = lines.with_filter(Limited(Arc::clone(&shared)));
-    Registry::default().with(level.into()).with(limited).init();
+    Registry::default().with(levels.into().filter()).with(limited).init();
     Log(shared)
 }
 
@@ -268,6 +270,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::{io, time::Duration};
 
+    use tracing::level_filters::LevelFilter;
+
     use super::*;
 
     /// What has been logged.
@@ -292,6 +296,10 @@ mod tests {
     }
 
     fn log() -> (Arc<Shared>, Written, tracing::subscriber::DefaultGuard) {
+        log_of(LevelFilter::DEBUG.into())
+    }
+
+    fn log_of(levels: Levels) -> (Arc<Shared>, Written, tracing::subscriber::DefaultGuard) {
         let (shared, written) = (Arc::new(Shared::default()), Written::default());
         let writer = written.clone();
         let lines = tracing_subscriber::fmt::layer()
@@ -300,7 +308,7 @@ mod tests {
             .with_target(false)
             .without_time()
             .with_filter(Limited(Arc::clone(&shared)));
-        let subscriber = Registry::default().with(LevelFilter::DEBUG).with(lines);
+        let subscriber = Registry::default().with(levels.filter()).with(lines);
         let guard = tracing::subscriber::set_default(subscriber);
         (shared, written, guard)
     }
@@ -333,6 +341,30 @@ mod tests {
         (0..1000).for_each(|member| tracing::info!(target: EACH, member, "health changed"));
         (0..10).for_each(|_| tracing::info!(target: EACH, member = 1000, "health changed"));
         assert_eq!(written.lines().len(), 1005);
+    }
+
+    /// What the library of HTTP/2 warns of is what a client does, who would write the log.
+    #[test]
+    fn warnings_of_http2_are_told_to_who_asks_for_them() {
+        for (levels, told) in [
+            ("error", "ERROR of ours, ERROR of h2"),
+            ("warn", "ERROR of ours, ERROR of h2, WARN of ours"),
+            ("info", "ERROR of ours, ERROR of h2, WARN of ours, INFO of ours"),
+            ("info,h2=warn", "ERROR of ours, ERROR of h2, WARN of ours, WARN of h2, INFO of ours"),
+            ("h2=info,error", "ERROR of ours, ERROR of h2, WARN of h2, INFO of h2"),
+            ("h2=off", "ERROR of ours, WARN of ours, INFO of ours"),
+            ("debug,h2=error", "ERROR of ours, ERROR of h2, WARN of ours, INFO of ours"),
+            ("debug", "ERROR of ours, ERROR of h2, WARN of ours, WARN of h2, INFO of ours, INFO of h2"),
+        ] {
+            let (_, written, _guard) = log_of(levels.parse().unwrap());
+            tracing::error!("of ours");
+            tracing::error!(target: "h2::proto::ping_pong", "of h2");
+            tracing::warn!("of ours");
+            tracing::warn!(target: "h2::proto::ping_pong", "of h2");
+            tracing::info!("of ours");
+            tracing::info!(target: "h2::proto::ping_pong", "of h2");
+            assert_eq!(written.lines().join(", "), told, "{levels}");
+        }
     }
 
     fn json_log() -> (Arc<Shared>, Written, tracing::subscriber::DefaultGuard) {

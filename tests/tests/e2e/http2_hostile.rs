@@ -9,8 +9,8 @@ use std::{
 };
 
 use amphora_tests::{
-    Backend, Document, HaProxy, HaProxyConfig, Listener, Pool, Proxy, Step, cpu_time, http2::Http2Client,
-    resident_kib,
+    Backend, Client, Document, HaProxy, HaProxyConfig, Listener, Pool, Proxy, Step, cpu_time, eventually,
+    http2::Http2Client, resident_kib,
 };
 
 /// Connections that attack at once.
@@ -414,5 +414,24 @@ async fn attacks_are_bounded_and_good_clients_are_served() {
             }
         }
         peer.serves_a_good_client().await;
+    }
+}
+
+/// What the library warns of is what a client does, each time in other words: it would write the log.
+#[tokio::test]
+async fn a_client_writes_no_line_of_the_log_unless_somebody_asks_for_them() {
+    for (level, told) in [("info", false), ("info,h2=warn", true)] {
+        let member = Backend::named("a").await;
+        let proxy = Proxy::start_with(Document::http([&member]), &["--log-level", level]).await;
+        let mut client = Client::connect(proxy.address()).await;
+        let acknowledgements: Vec<u8> =
+            (0..20_u8).flat_map(|n| frame(PING, 1, 0, &[n, 1, 2, 3, 4, 5, 6, 7])).collect();
+        let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..]].concat();
+        client.send([begin, acknowledgements, head(false, END_STREAM, 1, &[])].concat()).await;
+        // It came behind them.
+        eventually("the member is asked", async || (member.served() == 1).then_some(())).await;
+        let log = proxy.log();
+        assert_eq!(log.contains("PING ack"), told, "{level}: {log}");
+        assert_eq!(log.contains("WARN"), told, "{level}: {log}");
     }
 }
