@@ -257,8 +257,11 @@ impl Heads {
     }
 }
 
+/// There is no pseudo-header field among them, so that they are as many as there may be in HTTP/1.1.
 fn are_trailers(fields: &FieldList) -> bool {
-    !fields.exceeds() && fields.iter().all(|(name, value)| fill::check_field(name, value).is_ok())
+    !fields.exceeds()
+        && fields.len() <= MAX_FIELDS
+        && fields.iter().all(|(name, value)| fill::check_field(name, value).is_ok())
 }
 
 /// A stream that somebody has. What comes on it beside the library is kept for as long as this lives.
