@@ -111,8 +111,9 @@ struct Shared {
     versions: Rc<Versions>,
     connections: RefCell<Vec<Rc<Link>>>,
     connecting: Cell<usize>,
-    /// Attempts to connect that have failed.
+    /// Attempts to connect that have failed, and how the last has.
     failures: Cell<u64>,
+    failed: Cell<NotOpened>,
     closed: Cell<bool>,
     /// Requests that wait for a connection.
     waiting: Cell<usize>,
@@ -146,6 +147,7 @@ impl MemberStreams {
             connections: RefCell::default(),
             connecting: Cell::new(0),
             failures: Cell::new(0),
+            failed: Cell::default(),
             closed: Cell::new(false),
             waiting: Cell::new(0),
             wakers: RefCell::default(),
@@ -236,7 +238,7 @@ impl MemberStreams {
                 return Ok(Joined::Place(place));
             }
             if waiting.0.failures.get() != failures {
-                return Err(NotOpened);
+                return Err(waiting.0.failed.get());
             }
             if late {
                 patience.set(None);
@@ -353,8 +355,11 @@ pub enum Joined {
 }
 
 /// The connection that was waited for could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotOpened;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NotOpened {
+    /// Nor could another: the member is not what is asked for.
+    pub for_good: bool,
+}
 
 /// A request that waits.
 struct Waiting(Rc<Shared>);
@@ -387,8 +392,9 @@ impl Connecting {
         self.0.versions.spoken.set(Spoken::Http1);
     }
 
-    /// It could not be opened.
-    pub fn has_failed(self) {
+    /// It could not be opened, which those who wait for it are told.
+    pub fn has_failed(self, how: NotOpened) {
+        self.0.failed.set(how);
         self.0.failures.set(self.0.failures.get() + 1);
     }
 

@@ -8,9 +8,13 @@ use std::{
 
 use amphora_tests::{
     Backend, Certificates, Client, Document, HaProxy, HaProxyConfig, Listener, Pool, Proxy, eventually,
-    http2::{Http2Client, request},
+    http2::{self, Http2Client, request},
     http2_frames::{self, FrameConnection, kind},
 };
+use h2::client::Builder;
+use rustls::{ServerConfig, crypto::aws_lc_rs, version::TLS13};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 fn document(member: &Backend) -> Document {
     let pool = Pool::http()
@@ -367,4 +371,48 @@ async fn a_connection_that_is_being_opened_ends_with_its_client() {
     stream.send_reset(h2::Reason::CANCEL);
     drop(response);
     eventually("nothing is left of it", async || (member.open() == 0).then_some(())).await;
+}
+
+/// Who waits for a connection that somebody else opens learns why there is none: time changes nothing about that.
+#[tokio::test]
+async fn a_member_for_other_hosts_is_that_for_all_who_wait() {
+    let certificates = Certificates::new();
+    certificates.issue("other", &["other.example"]);
+    let builder = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into());
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let (chain, key) = certificates.read("other");
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let all_wait = Arc::new(Semaphore::new(0));
+    let told = Arc::clone(&all_wait);
+    let member = Backend::tcp("other", move |stream| {
+        let (acceptor, told) = (acceptor.clone(), Arc::clone(&told));
+        async move {
+            let _told = told.acquire().await.unwrap();
+            let _ = acceptor.accept(stream).await;
+        }
+    })
+    .await;
+    let pool = Pool::http()
+        .members([&member])
+        .with("tls_enabled", true)
+        .with("ca_tls_container_ref", "ca")
+        .with("alpn_protocols", vec!["h2"]);
+    let options = ["--workers", "1", "--certificates", &certificates.option()];
+    let proxy = Proxy::start_with(Document::of(Listener::https("server"), pool), &options).await;
+    let config = certificates.client(&[&TLS13], &["h2"]);
+    let stream = certificates.connect_with(config, proxy.address()).await.unwrap();
+    let mut client = Http2Client::over(stream, &Builder::new()).await;
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        waiting.push(client.begin(request("GET", "/"), true).await.0);
+    }
+    proxy.until_listener("all have come", |listener| listener.requests == 10).await;
+    all_wait.add_permits(100);
+    for response in waiting {
+        assert_eq!(http2::answer(response).await.status, Some(503));
+    }
+    let stats = proxy.member(0).await;
+    assert_eq!((stats.retries, stats.redispatches, stats.connect_errors), (0, 0, 10));
 }

@@ -78,28 +78,32 @@ impl Route<'_> {
         reuse: Reuse,
         shaking: &Shaking<'_>,
     ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
-        let (place, reused) =
-            match streams.join(reuse.streams()).await.map_err(|NotOpened| ConnectFailure::Error)? {
-                Joined::Place(place) => {
-                    member.counters().reuses.add(1);
-                    (place, true)
-                }
-                Joined::Connect(connecting) => {
-                    let config = self.pool.plan.tls.as_ref().map(|context| member.tls_config(context));
-                    let (conn, at) = match self.make(member, address, config.as_ref(), shaking).await {
-                        Ok(made) => made,
-                        Err(failure) => {
-                            connecting.has_failed();
-                            return Err(failure);
-                        }
-                    };
-                    if conn.alpn() != Some(b"h2") {
-                        connecting.is_http1();
-                        return Ok((Carrier::Conn(conn), at, false));
+        let joined = streams.join(reuse.streams()).await.map_err(|not| match not {
+            NotOpened { for_good: true } => ConnectFailure::OtherHost,
+            NotOpened { for_good: false } => ConnectFailure::Error,
+        });
+        let (place, reused) = match joined? {
+            Joined::Place(place) => {
+                member.counters().reuses.add(1);
+                (place, true)
+            }
+            Joined::Connect(connecting) => {
+                let config = self.pool.plan.tls.as_ref().map(|context| member.tls_config(context));
+                let (conn, at) = match self.make(member, address, config.as_ref(), shaking).await {
+                    Ok(made) => made,
+                    Err(failure) => {
+                        let for_good = failure == ConnectFailure::OtherHost;
+                        connecting.has_failed(NotOpened { for_good });
+                        return Err(failure);
                     }
-                    (connecting.start(conn, self.buffers).await.map_err(|_| ConnectFailure::Error)?, false)
+                };
+                if conn.alpn() != Some(b"h2") {
+                    connecting.is_http1();
+                    return Ok((Carrier::Conn(conn), at, false));
                 }
-            };
+                (connecting.start(conn, self.buffers).await.map_err(|_| ConnectFailure::Error)?, false)
+            }
+        };
         if self.wanted == Wanted::Upgrade {
             return self.tunnel(member, address, place, reused, shaking).await;
         }
