@@ -8,7 +8,11 @@ use h2::{
     client::{self, ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, Method, Request, Response, Version};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+};
 
 use crate::in_time;
 
@@ -65,7 +69,10 @@ impl Http2Client {
     }
 
     /// On a connection that is there, with settings.
-    pub async fn over(stream: TcpStream, builder: &client::Builder) -> Self {
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        builder: &client::Builder,
+    ) -> Self {
         let (send, connection) = in_time("the handshake", builder.handshake(stream)).await.unwrap();
         Self { send, connection: tokio::spawn(connection) }
     }

@@ -38,7 +38,12 @@ impl TlsClient {
             let name = ServerName::try_from(host.to_owned()).unwrap();
             TlsConnector::from(Arc::clone(config)).connect(name, stream).await
         };
-        Ok(Self { stream: tokio::time::timeout(PATIENCE, shaking).await??, buffer: Vec::new() })
+        Ok(Self::over(tokio::time::timeout(PATIENCE, shaking).await??))
+    }
+
+    /// On a connection that is there.
+    pub fn over(stream: client::TlsStream<TcpStream>) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Asks for this path, with these lines in the head.

@@ -80,6 +80,8 @@ pub struct ServerConnection {
     deadline: Deadline,
     /// When the connection was last seen to have a stream.
     busy: Instant,
+    /// There was a stream.
+    asked: bool,
     /// When the drain is over, and from when on the client is taken to know of it.
     drain: Option<Instant>,
     told: Option<Instant>,
@@ -128,6 +130,7 @@ impl ServerConnection {
             patience,
             deadline: Deadline::never(),
             busy: Instant::now(),
+            asked: false,
             drain: None,
             told: None,
             ready: None,
@@ -170,9 +173,12 @@ impl ServerConnection {
 
     /// Lets the connection end: no more streams are taken once the client can know, those that there are go on until they end
     /// or `bound` is over (RFC 9113 section 6.8). A client that does not say that it knows is taken to know after 5 s: then the
-    /// connection ends as soon as it has no stream. Poll afterwards.
-    pub fn drain(&mut self, bound: Duration) {
-        self.told.get_or_insert_with(|| Instant::now() + TELLING);
+    /// connection ends as soon as it has no stream. With `awaits_first` one that has not asked for anything yet has for that the
+    /// time that it has in any case, and these 5 s from then on. Poll afterwards.
+    pub fn drain(&mut self, bound: Duration, awaits_first: bool) {
+        if self.asked || !awaits_first {
+            self.told.get_or_insert_with(|| Instant::now() + TELLING);
+        }
         let until = Instant::now() + bound;
         if self.drain.is_none_or(|before| until < before) {
             self.drain = Some(until);
@@ -222,7 +228,8 @@ impl ServerConnection {
                     }
                     match polled {
                         Poll::Ready(Ok(mut connection)) => {
-                            if self.drain.is_some() {
+                            // One that is waited for is told with its first request: it would not send that any more.
+                            if self.told.is_some() {
                                 connection.graceful_shutdown();
                             }
                             self.state = State::Open(Box::new(connection));
@@ -256,6 +263,10 @@ impl ServerConnection {
                     if let Poll::Ready(Some(Ok((request, mut respond)))) = polled {
                         self.busy = Instant::now();
                         self.burst += 1;
+                        if !std::mem::replace(&mut self.asked, true) && self.drain.is_some() {
+                            self.told.get_or_insert(self.busy + TELLING);
+                            connection.graceful_shutdown();
+                        }
                         let body = request.into_body();
                         let stream = respond.stream_id().as_u32();
                         let Some(head) = self.taken_head(stream) else {

@@ -333,6 +333,8 @@ pub(crate) struct LocalListener {
     state: Arc<ListenerState>,
     present: RefCell<Present>,
     closing: Cell<bool>,
+    /// Some of the clients who are here may be ones whom the present access list would not let in.
+    narrowed: Cell<bool>,
     closing_tasks: Rc<TaskList>,
 }
 
@@ -374,6 +376,7 @@ impl LocalListener {
             state: Arc::clone(&present.plan().state),
             present: RefCell::new(present),
             closing: Cell::new(false),
+            narrowed: Cell::new(false),
             closing_tasks: Rc::default(),
         }
     }
@@ -402,9 +405,16 @@ impl LocalListener {
         self.present.borrow().clone()
     }
 
-    /// Puts the listener on a new snapshot; requests under way stay on theirs.
+    /// Puts the listener on a new snapshot; requests under way stay on theirs. Clients whom it would not let in any more are let
+    /// go as by [`close`](Self::close).
     pub(crate) fn replace(&self, present: Present) {
+        let access = &present.plan().access;
+        let narrower = !access.allows_all_of(&self.plan().access);
+        self.narrowed.set(narrower || self.narrowed.get() && !access.is_open());
         *self.present.borrow_mut() = present;
+        if narrower {
+            self.closing_tasks.wake();
+        }
     }
 
     /// The listener or its address is gone, or the process stops: idle clients are let go, others after the response under way.
@@ -421,13 +431,19 @@ impl LocalListener {
         }
     }
 
-    /// Whether clients are to be let go.
+    /// Whether the client at this address is to be let go.
     #[inline]
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.get()
+    pub(crate) fn is_closing(&self, client: SocketAddr) -> bool {
+        self.closing.get() || self.bars(client)
     }
 
-    /// For one task, to be woken by [`close`](Self::close).
+    /// Whether the client at this address would not be let in any more.
+    #[inline]
+    pub(crate) fn bars(&self, client: SocketAddr) -> bool {
+        self.narrowed.get() && !self.plan().access.allows(client.ip())
+    }
+
+    /// For one task, to be woken when clients are to be let go.
     pub(crate) fn enlist(&self) -> Enlisted {
         Enlisted::on(&self.closing_tasks)
     }

@@ -98,7 +98,7 @@ async fn ask(
                 Err(reject) => responses::write_error(&mut work.out, reject.status(), to),
                 Ok(framing) => {
                     let keep_alive =
-                        framing.keep_alive && framing.body == Body::None && !listener.is_closing();
+                        framing.keep_alive && framing.body == Body::None && !listener.is_closing(client.address);
                     to = Recipient { version, method, keep_alive };
                     match method {
                         Method::Get if wanted => return Asked::Scrape(to),

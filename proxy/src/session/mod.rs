@@ -9,7 +9,7 @@ pub mod relay;
 mod tcp;
 mod tls;
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc};
 
 use amphora_model::{AlpnProtocol, ListenerProtocol};
 use tokio::{net::TcpStream, task::spawn_local};
@@ -18,10 +18,6 @@ use crate::{
     conn::Conn,
     local::{LocalListener, Worker},
 };
-
-/// A client that has not asked for anything yet when its listener goes is most likely about to: it gets this much
-/// time for its first request.
-const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// Begins to serve a client, on a task of its own. `held` is dropped when the connection has ended.
 ///

@@ -5,7 +5,7 @@ use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, task::Poll};
 use rustls::{Connection, Error, HandshakeKind};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{CLOSING_GRACE, begin};
+use super::begin;
 use crate::{
     conn::{Accepting, Conn, Deadline, HandshakeError, TlsStream},
     local::{LocalListener, Worker},
@@ -64,23 +64,16 @@ fn what_haproxy_says(error: &HandshakeError) -> &'static str {
     }
 }
 
-/// `None` is too late. A listener that goes waits for those who have begun no longer than for any client's first request.
+/// `None` is too late. Who has connected before his listener goes may still begin, as he may still ask.
 async fn shake_hands(
     listener: &LocalListener,
     mut accepting: Accepting,
 ) -> Option<Result<Box<TlsStream>, HandshakeError>> {
-    let mut closing = listener.enlist();
     let mut deadline = Deadline::never();
-    let mut at = Instant::now() + listener.timeouts().client_data;
-    deadline.set(Some(at));
+    deadline.set(Some(Instant::now() + listener.timeouts().client_data));
     poll_fn(|cx| {
         if let Poll::Ready(shaken) = accepting.poll(cx) {
             return Poll::Ready(Some(shaken));
-        }
-        closing.ensure(cx);
-        if listener.is_closing() {
-            at = at.min(Instant::now() + CLOSING_GRACE);
-            deadline.set(Some(at));
         }
         deadline.poll_expired(cx).map(|()| None)
     })

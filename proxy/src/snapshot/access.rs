@@ -37,6 +37,11 @@ impl AccessList {
             }
     }
 
+    /// Whether everyone may connect.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Whether whoever may connect by the other may by this; no where it would take ranges that touch.
     pub fn allows_all_of(&self, other: &Self) -> bool {
         self.open || (!other.open && covers(&self.v4, &other.v4) && covers(&self.v6, &other.v6))

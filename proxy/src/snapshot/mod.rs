@@ -94,12 +94,12 @@ pub struct ListenerPlan {
 
 impl ListenerPlan {
     /// Whether the connections of a listener that ran by another plan are its own, too: it is the same listener, a connection is of
-    /// one kind for its life, and whom that plan let in this one lets in as well.
+    /// one kind for its life, and asks the same of who shakes hands. Whom `allowed_cidrs` do not let in any more is seen by
+    /// each connection.
     pub(crate) fn keeps_clients_of(&self, other: &Self) -> bool {
         let admission = |plan: &Self| plan.tls.as_ref().map(|tls| *tls.admission());
         self.state.id == other.state.id
             && self.protocol == other.protocol
-            && self.access.allows_all_of(&other.access)
             && admission(self) == admission(other)
     }
 }

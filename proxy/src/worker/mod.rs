@@ -176,7 +176,7 @@ fn covers(wide: &Binding, narrow: &Binding) -> bool {
 
 /// The listeners of one worker and its acceptors, by what they are bound to: an address that moves from one listener to
 /// another keeps its socket, and the clients of an address that a listener gives up are let go, whatever else it keeps. So
-/// are those of a listener that would not let all of them in any more.
+/// are those of a listener that asks for more when it shakes hands, and those whom it would not let in any more.
 #[derive(Default)]
 struct Listeners {
     by_binding: HashMap<Binding, Rc<LocalListener>>,

@@ -7,6 +7,7 @@ mod certificates;
 mod changes;
 mod control;
 mod datagrams;
+mod drains;
 mod expressions;
 mod failures;
 mod fitness;

@@ -120,7 +120,7 @@ async fn serve_one<H: Future<Output = ()> + 'static>(
                 let mut control = control.0.borrow_mut();
                 control.1 = Some(cx.waker().clone());
                 if let Some(bound) = control.0.take() {
-                    connection.drain(bound);
+                    connection.drain(bound, true);
                 }
             }
             let polled = connection.poll_accept(cx);

@@ -211,7 +211,7 @@ impl Attempt<'_> {
             && !ends_by_closing
             // A member that means to close is not likely to read what is left of the request.
             && (exchange.is_sent() || framing.keep_alive && !exchange.upload_broken)
-            && !self.listener.is_closing()
+            && !self.listener.is_closing(exchange.downstream.address())
         {
             Connection::Persistent
         } else {

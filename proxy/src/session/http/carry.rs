@@ -200,7 +200,7 @@ impl Forward {
                                 0 => downstream.waiting(body),
                                 _ => Waiting { is_all: body == Body::None, ..Waiting::default() },
                             };
-                            let to = request.recipient(unread, listener.is_closing());
+                            let to = request.recipient(unread, listener.is_closing(downstream.address()));
                             return answer(work, 503, to, unread, pool_counters);
                         }
                         None => {
@@ -209,7 +209,7 @@ impl Forward {
                                 record.routed(&route, begun);
                                 record.abandoned();
                             }
-                            let to = request.recipient(Waiting::default(), listener.is_closing());
+                            let to = request.recipient(Waiting::default(), listener.is_closing(downstream.address()));
                             return fail(work, to, Failure::ClientGone, counters, pool_counters);
                         }
                     }
@@ -234,7 +234,7 @@ impl Forward {
                     && !kept.divert_to_wire(request.framing.body)
                 {
                     // What is still to come of the body is on its way into frames.
-                    let to = request.recipient_after(false, listener.is_closing());
+                    let to = request.recipient_after(false, listener.is_closing(downstream.address()));
                     count_failure(Failure::NotProcessed, upstream.counters());
                     return fail(work, to, Failure::NotProcessed, counters, pool_counters);
                 }
@@ -318,7 +318,7 @@ impl Forward {
                         count_failure(failure, at);
                         return fail(
                             work,
-                            request.recipient_after(all_read, listener.is_closing()),
+                            request.recipient_after(all_read, listener.is_closing(downstream.address())),
                             failure,
                             counters,
                             pool_counters,

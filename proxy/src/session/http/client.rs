@@ -15,7 +15,6 @@ use crate::{
     conn::{BufferPool, Conn, Deadline, Inlet, Then},
     http::{Reject, RequestHead},
     local::{Enlisted, LocalListener},
-    session::CLOSING_GRACE,
 };
 
 /// After a response that leaves request bytes unread, the connection is closed in two steps, or the reset that
@@ -46,7 +45,7 @@ pub(in crate::session) enum Begin {
     Bytes,
     /// The client has closed, or its connection failed.
     Gone,
-    /// The listener wants idle connections gone.
+    /// The listener wants the connection gone.
     Unwanted,
     /// Nothing came in time.
     Late,
@@ -82,6 +81,9 @@ impl Client {
     }
 
     /// Waits for the first byte of a request. Holds no buffer meanwhile.
+    ///
+    /// A client that has not asked for anything yet when its listener goes, or the process is to end, is about to: as with
+    /// HAProxy it has the time for its first request that it has in any case, and the connection ends behind the response.
     pub(in crate::session) async fn wait_for_request(
         &mut self,
         listener: &LocalListener,
@@ -91,7 +93,6 @@ impl Client {
             return Begin::Bytes;
         }
         self.deadline.set(Some(self.active + timeout));
-        let mut closing = false;
         poll_fn(|cx| {
             match self.inlet.poll_fill(cx, &mut self.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Begin::Gone),
@@ -100,14 +101,15 @@ impl Client {
             }
             self.own.poll_closed(cx);
             self.closing.ensure(cx);
-            if !closing && listener.is_closing() {
-                if self.requests > 0 {
-                    return Poll::Ready(Begin::Unwanted);
-                }
-                closing = true;
-                self.deadline.set(Some(Instant::now() + timeout.min(CLOSING_GRACE)));
+            let unwanted = if self.requests > 0 {
+                listener.is_closing(self.address)
+            } else {
+                listener.bars(self.address)
+            };
+            if unwanted {
+                return Poll::Ready(Begin::Unwanted);
             }
-            self.deadline.poll_expired(cx).map(|()| if closing { Begin::Unwanted } else { Begin::Late })
+            self.deadline.poll_expired(cx).map(|()| Begin::Late)
         })
         .await
     }

@@ -178,7 +178,7 @@ pub(super) fn decide(
         Outcome::Pool(pool) => present.pool_index(pool),
         Outcome::Reject => {
             let unread = Waiting::of(framing.body, origin.behind);
-            let to = request.recipient(unread, listener.is_closing());
+            let to = request.recipient(unread, listener.is_closing(origin.address));
             responses::write_error(out, 403, to);
             return Decision::Reply(LocalReply { status: 403, to, cause: Cause::Denied, unread });
         }
@@ -186,7 +186,7 @@ pub(super) fn decide(
             let location = location.pieces(view.path_and_query().unwrap_or_default());
             // As HAProxy, which closes behind these whatever has come.
             let with_body = framing.body != Body::None;
-            let to = request.recipient_after(!with_body, listener.is_closing());
+            let to = request.recipient_after(!with_body, listener.is_closing(origin.address));
             responses::write_redirect(out, code.code(), location, to);
             return Decision::Reply(LocalReply {
                 status: code.code(),
@@ -198,7 +198,7 @@ pub(super) fn decide(
     };
     let Some(pool) = pool else {
         let unread = Waiting::of(framing.body, origin.behind);
-        let to = request.recipient(unread, listener.is_closing());
+        let to = request.recipient(unread, listener.is_closing(origin.address));
         responses::write_error(out, 503, to);
         return Decision::Reply(LocalReply { status: 503, to, cause: Cause::Unserved, unread });
     };

@@ -68,8 +68,8 @@ pub(super) async fn serve<H: 'static>(
     loop {
         let accepted = poll_fn(|cx| {
             closing.ensure(cx);
-            if listener.is_closing() && !connection.is_draining() {
-                connection.drain(DRAIN);
+            if listener.is_closing(address) && !connection.is_draining() {
+                connection.drain(DRAIN, !listener.bars(address));
             }
             client.own.borrow_mut().poll_closed(cx);
             let polled = connection.poll_accept(cx);
