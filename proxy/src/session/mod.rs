@@ -49,13 +49,13 @@ fn begin<H: 'static>(
 ) {
     let protocol = listener.plan().protocol;
     match protocol {
+        ListenerProtocol::Http | ListenerProtocol::TerminatedHttps | ListenerProtocol::Prometheus
+            if speaks_http2(&stream) =>
+        {
+            spawn_local(http::serve_http2(worker, listener, stream, client, held))
+        }
         ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => {
-            let alpn = stream.facts().and_then(|facts| facts.alpn.as_deref());
-            if alpn == Some(AlpnProtocol::H2.as_str().as_bytes()) {
-                spawn_local(http::serve_http2(worker, listener, stream, client, held))
-            } else {
-                spawn_local(http::serve(worker, listener, stream, client, held))
-            }
+            spawn_local(http::serve(worker, listener, stream, client, held))
         }
         ListenerProtocol::Tcp | ListenerProtocol::Https => spawn_local(async move {
             tcp::serve(&worker, listener, stream, client).await;
@@ -65,11 +65,14 @@ fn begin<H: 'static>(
         ListenerProtocol::Udp | ListenerProtocol::Sctp => {
             spawn_local(async move { drop((worker, listener, stream, client, held)) })
         }
-        ListenerProtocol::Prometheus => spawn_local(async move {
-            metrics::serve(&worker, &listener, stream, client).await;
-            drop(held);
-        }),
+        ListenerProtocol::Prometheus => spawn_local(metrics::serve(worker, listener, stream, client, held)),
     };
+}
+
+/// Whether the client has agreed on HTTP/2 when it has shaken hands.
+fn speaks_http2(stream: &Conn) -> bool {
+    let alpn = stream.facts().and_then(|facts| facts.alpn.as_deref());
+    alpn == Some(AlpnProtocol::H2.as_str().as_bytes())
 }
 
 #[cfg(test)]

@@ -4,10 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use amphora_ipc::proxy::{Fault, Remark};
-use amphora_model::{
-    AlpnProtocol, CertificateId, Listener, ListenerId, ListenerProtocol, ListenerTls, Pool, PoolId, PoolTls,
-    TlsSettings,
-};
+use amphora_model::{CertificateId, Listener, ListenerId, ListenerTls, Pool, PoolId, PoolTls};
 
 use crate::tls::{
     ClientContext, Material, MaterialError, NoMaterial, Pem, Seal, ServerContext, TicketKeys, TlsFault,
@@ -115,14 +112,6 @@ impl<'a> Maker<'a> {
     pub(super) fn listener(&mut self, listener: &Listener) -> Result<Option<Arc<ServerContext>>, Vec<Fault>> {
         let Some(tls) = &listener.tls else { return Ok(None) };
         let path = format!("loadbalancer.listeners[{}]", listener.id);
-        let offered;
-        let tls = if listener.protocol == ListenerProtocol::Prometheus {
-            let settings = of_http1(&tls.settings).map_err(|faults| at(&path, faults))?;
-            offered = ListenerTls { settings, ..tls.clone() };
-            &offered
-        } else {
-            tls
-        };
         let authentication = tls.client_authentication.as_ref();
         let ids = [&tls.certificate]
             .into_iter()
@@ -157,17 +146,6 @@ impl<'a> Maker<'a> {
     pub(super) fn into_contexts(self) -> (Contexts, Vec<Remark>) {
         (self.made, self.remarks)
     }
-}
-
-/// What is scraped is spoken of in HTTP/1.1, whatever a document would like besides.
-fn of_http1(settings: &TlsSettings) -> Result<TlsSettings, Vec<TlsFault>> {
-    if settings.alpn == [AlpnProtocol::H2] {
-        let reason = "a listener of protocol PROMETHEUS does not speak HTTP/2: h2 takes http/1.1 beside it";
-        return Err(vec![TlsFault { field: "alpn_protocols", reason: reason.to_owned() }]);
-    }
-    let mut settings = settings.clone();
-    settings.alpn.retain(|protocol| *protocol != AlpnProtocol::H2);
-    Ok(settings)
 }
 
 /// The context that is known, when it is made of the same.

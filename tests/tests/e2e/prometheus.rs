@@ -13,7 +13,9 @@ use amphora_model::CheckState;
 use amphora_tests::{
     Backend, Certificates, Client, Document, End, HealthMonitor, Listener, Pool, Proxy, Step, TlsClient,
     eventually,
+    http2::{self, Http2Client, request},
 };
+use h2::client::Builder;
 use rustls::version::{TLS12, TLS13};
 
 #[tokio::test]
@@ -163,6 +165,52 @@ fn check_with_promtool(text: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// In HTTP/2 as in HTTP/1.1.
+#[tokio::test]
+async fn scrapers_may_speak_http2() {
+    let member = Backend::named("a").await;
+    let proxy = Proxy::start(Document::http([&member]).listener(Listener::prometheus())).await;
+    let address = proxy.document.address_of(1);
+    let usual = Client::connect(address).await.get("/metrics").await;
+    let mut scraper = Http2Client::connect(address).await;
+    for _ in 0..3 {
+        let metrics = scraper.get("/metrics").await;
+        assert_eq!(metrics.status, Some(200));
+        assert_eq!(metrics.field("content-type"), usual.field("content-type"));
+        assert_eq!(metrics.field("cache-control"), usual.field("cache-control"));
+        assert_eq!(names(&metrics.text()), names(&usual.text()));
+    }
+    // At once, as often as there may be streams.
+    let mut begun = Vec::new();
+    for _ in 0..50 {
+        begun.push(scraper.begin(request("GET", "/metrics"), true).await.0);
+    }
+    // What they send shares a window.
+    let begun: Vec<_> = begun.into_iter().map(|response| tokio::spawn(http2::answer(response))).collect();
+    for metrics in begun {
+        let metrics = metrics.await.unwrap();
+        assert_eq!((metrics.status, metrics.reset), (Some(200), None));
+        assert_eq!(names(&metrics.text()), names(&usual.text()));
+    }
+    let head = scraper.ask(request("HEAD", "/metrics"), None, None).await;
+    assert_eq!((head.status, head.body.len()), (Some(200), 0));
+    assert_eq!(head.field("content-type"), usual.field("content-type"));
+    for (method, path) in [("GET", "/"), ("GET", "/metricsx"), ("POST", "/metrics"), ("DELETE", "/metrics")] {
+        assert_eq!(scraper.ask(request(method, path), None, None).await.status, Some(403), "{method} {path}");
+    }
+    assert_eq!(scraper.ask(request("POST", "/metrics"), Some(b"hello"), None).await.status, Some(403));
+    assert_eq!(scraper.get("/metrics").await.status, Some(200));
+    // What it does wrong ends it as any other.
+    let mut raw = Client::connect(address).await;
+    let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
+    raw.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], &ping.repeat(1000)].concat())
+        .await;
+    let End::Closed(frames) = raw.end().await else { panic!("a GOAWAY before the end") };
+    let calm = frames.windows(4).rev().find(|code| *code == [0, 0, 0, 11]);
+    assert!(calm.is_some(), "ENHANCE_YOUR_CALM");
+    assert_eq!(scraper.get("/metrics").await.status, Some(200));
+}
+
 /// As Octavia has it: a PROMETHEUS listener with a certificate is scraped over TLS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_with_a_certificate_is_scraped_over_tls() {
@@ -175,8 +223,8 @@ async fn a_listener_with_a_certificate_is_scraped_over_tls() {
     let document = Document::http([&member]).listener(scraped.clone());
     let mut proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
     let address = proxy.document.address_of(1);
-    // What Prometheus offers, and what it speaks when nothing is agreed on.
-    for (offered, agreed) in [(&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
+    // One that would rather speak HTTP/1.1, or does not say what.
+    for (offered, agreed) in [(&["http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
         let config = certificates.client(&[&TLS12, &TLS13], offered);
         let mut scraper = TlsClient::connect(address, &config, "shop.example").await.unwrap();
         assert_eq!(scraper.stream.get_ref().1.alpn_protocol(), agreed);
@@ -190,12 +238,14 @@ async fn a_listener_with_a_certificate_is_scraped_over_tls() {
     let mut plain = Client::connect(address).await;
     plain.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(plain.end().await, End::Closed(Vec::new()));
-    // HTTP/2 alone is nothing that it speaks.
-    let mut document = proxy.document.clone();
-    let listener = document.listeners[1].clone().with("alpn_protocols", vec!["h2"]);
-    let path = format!("loadbalancer.listeners[{}].alpn_protocols", listener.id);
-    document.listeners[1] = listener;
-    assert_eq!(proxy.try_apply(&document).await.unwrap_err().refusal.faults[0].path, path);
+    // What Prometheus offers.
+    let config = certificates.client(&[&TLS12, &TLS13], &["h2", "http/1.1"]);
+    let stream = certificates.connect_with(config, address).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut scraper = Http2Client::over(stream, &Builder::new()).await;
+    let metrics = scraper.get("/metrics").await;
+    assert_eq!(metrics.status, Some(200));
+    assert!(metrics.text().contains("octavia_listener_status"));
     // With another protocol it is another listener, on what is there of TLS.
     let mut document = proxy.document.clone();
     document.listeners[1] =

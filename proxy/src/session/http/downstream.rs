@@ -19,7 +19,7 @@ use super::{
 use crate::{http1::Body, tls::PeerFacts};
 
 /// What one exchange has of its client.
-pub(super) enum Downstream<'a> {
+pub(in crate::session) enum Downstream<'a> {
     /// A connection of HTTP/1.1, which carries one exchange at a time.
     Http1(&'a mut Client),
     /// A stream of HTTP/2, whose connection carries others meanwhile.
@@ -28,7 +28,7 @@ pub(super) enum Downstream<'a> {
 
 impl Downstream<'_> {
     /// The client's.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::session) fn address(&self) -> SocketAddr {
         match self {
             Self::Http1(client) => client.address,
             Self::Http2(stream) => stream.client.address,
@@ -110,7 +110,7 @@ impl Downstream<'_> {
 
     /// Ready when the client is not there any more.
     #[inline]
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(client) => client.poll_gone(cx),
             Self::Http2(stream) => stream.poll_gone(cx),
@@ -119,7 +119,7 @@ impl Downstream<'_> {
 
     /// Ready when it is `at`.
     #[inline]
-    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+    pub(in crate::session) fn poll_deadline(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let deadline = match self {
             Self::Http1(client) => &mut client.deadline,
             Self::Http2(stream) => &mut stream.deadline,

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_model::ListenerProtocol;
 use h2::Reason;
 use tokio::{task::spawn_local, time::Instant};
 
@@ -29,7 +30,7 @@ use crate::{
     },
     limits::Clients,
     local::{Borrowed, LocalListener, Work, Worker},
-    session::{self, log::Logged, relay::EndReason},
+    session::{self, log::Logged, metrics, relay::EndReason},
     state::{ListenerCounters, ResponseClass},
 };
 
@@ -39,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(3600);
 
 /// Serves a client that begins to speak HTTP/2, perhaps in what was read already, until its connection ends. What counts the
 /// connection lives until all of its streams have ended.
-pub(super) async fn serve<H: 'static>(
+pub(in crate::session) async fn serve<H: 'static>(
     worker: Rc<Worker>,
     listener: Rc<LocalListener>,
     client: Client,
@@ -65,6 +66,7 @@ pub(super) async fn serve<H: 'static>(
     let since = Instant::now();
     let mut is_first = true;
     let streams = Rc::new(Cell::new(0));
+    let scraped = listener.plan().protocol == ListenerProtocol::Prometheus;
     loop {
         let accepted = poll_fn(|cx| {
             closing.ensure(cx);
@@ -97,13 +99,19 @@ pub(super) async fn serve<H: 'static>(
             incoming.respond.reset(Reason::REFUSED_STREAM);
             continue;
         };
+        let held = (place, Rc::clone(&held));
+        if scraped {
+            let (worker, listener, client) = (Rc::clone(&worker), Rc::clone(&listener), Rc::clone(&client));
+            spawn_local(metrics::serve_stream(worker, listener, client, incoming, held));
+            continue;
+        }
         let stream = serve_stream(
             Rc::clone(&worker),
             Rc::clone(&listener),
             Rc::clone(&client),
             incoming,
             is_first,
-            (place, Rc::clone(&held)),
+            held,
         );
         is_first = false;
         // The runtime moves a task about when it makes one and when that ends, so what it moves is a pointer.
@@ -273,7 +281,7 @@ async fn serve_stream<H>(
 
 /// Ends a stream so that what was sent is not taken for the whole. That goes before: a reset takes back what waits for the
 /// connection's task, which has been woken by it.
-async fn cut(stream: &mut ClientStream) {
+pub(in crate::session) async fn cut(stream: &mut ClientStream) {
     tokio::task::yield_now().await;
     stream.reset(Reason::CANCEL);
 }

@@ -18,13 +18,13 @@ mod carry;
 mod certificate;
 pub(super) mod client;
 mod decide;
-mod downstream;
+pub(super) mod downstream;
 mod exchange;
-mod http2;
+pub(super) mod http2;
 mod log;
 mod own;
 mod persistence;
-mod stream;
+pub(super) mod stream;
 mod tunnel;
 mod upstream;
 

@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// What the streams of one client's connection share.
-pub(super) struct ClientStreams {
-    pub(super) address: SocketAddr,
+pub(in crate::session) struct ClientStreams {
+    pub(in crate::session) address: SocketAddr,
     pub(super) address_text: RefCell<ClientAddress>,
     /// The address that the client has connected to.
     pub(super) local: Option<SocketAddr>,
@@ -39,7 +39,7 @@ pub(super) struct ClientStreams {
 }
 
 /// A stream of a client's.
-pub(super) struct ClientStream {
+pub(in crate::session) struct ClientStream {
     pub(super) client: Rc<ClientStreams>,
     pub(super) body: RecvBody,
     response: Sending,
@@ -59,7 +59,7 @@ enum Sending {
 
 impl ClientStream {
     /// With a deadline that is not set.
-    pub(super) fn new(
+    pub(in crate::session) fn new(
         client: Rc<ClientStreams>,
         body: RecvBody,
         respond: Responder,
@@ -142,21 +142,43 @@ impl ClientStream {
     }
 
     /// Sends a response of the proxy's own, whose text as one of HTTP/1.1 this is, within `timeout`.
-    pub(super) async fn reply(&mut self, text: &[u8], timeout: Duration) -> io::Result<()> {
+    pub(in crate::session) async fn reply(&mut self, text: &[u8], timeout: Duration) -> io::Result<()> {
+        let length = self.begin_reply(text, false)?;
+        let body = Bytes::copy_from_slice(&text[length..]);
+        if body.is_empty() { Ok(()) } else { self.send_data(body, true, timeout).await }
+    }
+
+    /// Sends the head of a response of the proxy's own, whose text as one of HTTP/1.1 begins so; says how long it is. That ends the
+    /// response if nothing is behind it, and no `more` comes.
+    pub(in crate::session) fn begin_reply(&mut self, text: &[u8], more: bool) -> io::Result<usize> {
         let mut parsed = ResponseHead::new();
         let Ok(Some(length)) = parsed.parse(text) else { return Err(broken()) };
-        let mut body = Bytes::copy_from_slice(&text[length..]);
-        self.send_head(&parsed.view(text), &ResponseEdits::default(), false, body.is_empty())?;
+        let end = text.len() == length && !more;
+        self.send_head(&parsed.view(text), &ResponseEdits::default(), false, end)?;
+        Ok(length)
+    }
+
+    /// Sends data behind the head of the response, and with `end` ends it, within `timeout`.
+    pub(in crate::session) async fn send_data(
+        &mut self,
+        mut body: Bytes,
+        end: bool,
+        timeout: Duration,
+    ) -> io::Result<()> {
         self.deadline.set(Some(Instant::now() + timeout));
         poll_fn(|cx| {
-            while let Sending::Body(stream) = &mut self.response {
+            loop {
+                let Sending::Body(stream) = &mut self.response else { return Poll::Ready(Err(broken())) };
                 match stream.poll_capacity(cx, body.len()) {
                     Poll::Ready(Ok(n)) => {
                         let piece = body.split_to(n);
                         let last = !body.has_remaining();
-                        stream.send(piece, last).map_err(|_| broken())?;
-                        if last {
+                        stream.send(piece, last && end).map_err(|_| broken())?;
+                        if last && end {
                             self.response = Sending::Ended;
+                        }
+                        if last {
+                            return Poll::Ready(Ok(()));
                         }
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(broken())),
@@ -166,13 +188,12 @@ impl ClientStream {
                     }
                 }
             }
-            Poll::Ready(Ok(()))
         })
         .await
     }
 
     /// Nothing more follows, and what was sent is not to be taken for the whole.
-    pub(super) fn reset(&mut self, reason: Reason) {
+    pub(in crate::session) fn reset(&mut self, reason: Reason) {
         match &mut self.response {
             Sending::Nothing(respond) => respond.reset(reason),
             Sending::Body(body) => body.reset(reason),
