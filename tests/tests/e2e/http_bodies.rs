@@ -70,21 +70,59 @@ async fn interim_responses_pass_and_are_kept_from_http_1_0() {
     assert_eq!(old.response().await.status(), 200);
 }
 
+/// The member says no after the head, and never reads the body: what it does not take is passed over, and the client goes on.
 #[tokio::test]
-async fn a_response_before_the_end_of_the_upload_reaches_the_client() {
-    // The member says no after the head and never reads the body; one that closes, and one that does not.
-    for last in [Step::Close, Step::Reset, Step::Wait] {
-        let member = Backend::http("a", move |_| {
-            vec![Step::response("403 Forbidden", "Connection: close\r\n", "too much"), last.clone()]
+async fn a_response_before_the_end_of_the_upload_reaches_the_client_who_goes_on() {
+    for (last, lines) in [
+        (Step::Close, ""),
+        (Step::Reset, ""),
+        (Step::Close, "Connection: close\r\n"),
+        (Step::Reset, "Connection: close\r\n"),
+        (Step::Wait, "Connection: close\r\n"),
+    ] {
+        let what = last.clone();
+        let member = Backend::http("a", move |request| match request.target() {
+            "/early" => vec![Step::response("403 Forbidden", lines, "too much"), what.clone()],
+            _ => Step::ok("next"),
         })
         .await;
         let proxy = Proxy::start(Document::http([&member])).await;
-        let mut client = proxy.client().await;
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 64 * MIB)).await;
-        client.send(Pattern::bytes(64 * 1024)).await;
-        let response = client.response().await;
-        assert_eq!((response.status(), response.text().as_str()), (403, "too much"));
-        assert_eq!(response.field("connection"), Some("close"));
+        let haproxy = HaProxy::start(&HaProxyConfig::http([member.address])).await;
+        for chunks in [false, true] {
+            // HAProxy closes the connection when the rest does not come at once.
+            for (name, address, size, rest_is_late) in [
+                ("haproxy", haproxy.as_ref().map(|haproxy| haproxy.address), 10_000, false),
+                ("at once", Some(proxy.address()), 10_000, false),
+                ("at once", Some(proxy.address()), 3 * MIB, false),
+                ("late", Some(proxy.address()), 10_000, true),
+                ("late", Some(proxy.address()), 3 * MIB, true),
+            ] {
+                let Some(address) = address else { continue };
+                let name = format!("{name}, {last:?}, {lines:?}, {size}, {chunks}");
+                let body = Pattern::bytes(size);
+                let (framing, body) = match chunks {
+                    true => ("Transfer-Encoding: chunked".to_owned(), chunked(&body)),
+                    false => (format!("Content-Length: {size}"), body.to_vec()),
+                };
+                let head = format!("POST /early HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+                // One that does not read on gets no more than the kernel takes.
+                let waits = matches!(last, Step::Wait);
+                let whole = !rest_is_late && !waits;
+                let (first, rest) = body.split_at(if whole { body.len() } else { 5_000 });
+                let mut client = Client::connect(address).await;
+                client.send([head.as_bytes(), first].concat()).await;
+                let response = client.response().await;
+                assert_eq!((response.status(), response.text().as_str()), (403, "too much"), "{name}");
+                assert_eq!(response.field("connection"), None, "{name}");
+                if waits {
+                    continue;
+                }
+                if rest_is_late {
+                    client.send(rest).await;
+                }
+                assert_eq!(client.get("/next").await.text(), "next", "{name}");
+            }
+        }
     }
 }
 

@@ -209,8 +209,10 @@ impl Attempt<'_> {
             Connection::Persistent
         } else if self.request.framing.keep_alive
             && !ends_by_closing
-            // A member that means to close is not likely to read what is left of the request.
-            && (exchange.is_sent() || framing.keep_alive && !exchange.upload_broken)
+            // What the member does not take of the request is read and passed over, unless the client may well not send it.
+            && (exchange.is_sent()
+                || !self.request.framing.expect_continue
+                || framing.keep_alive && !exchange.upload_broken)
             && !self.listener.is_closing(exchange.downstream.address())
         {
             Connection::Persistent

@@ -209,7 +209,8 @@ impl Forward {
                                 record.routed(&route, begun);
                                 record.abandoned();
                             }
-                            let to = request.recipient(Waiting::default(), listener.is_closing(downstream.address()));
+                            let to = request
+                                .recipient(Waiting::default(), listener.is_closing(downstream.address()));
                             return fail(work, to, Failure::ClientGone, counters, pool_counters);
                         }
                     }
@@ -255,6 +256,7 @@ impl Forward {
                     body_declined: false,
                     closes: false,
                     rest: None,
+                    passed_over: false,
                     downstream: &mut *downstream,
                     upstream: &mut upstream,
                 };
@@ -331,6 +333,7 @@ impl Forward {
             drop(pool);
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
             let upload_done = exchange.is_sent();
+            let request_read = upload_done || exchange.passed_over;
             // A member that does not know trailers takes them for the next request.
             let trailed = exchange.upload.has_trailers();
             let rest = exchange.rest;
@@ -370,7 +373,7 @@ impl Forward {
                     slot.member().put_idle(stream, ended, trust);
                 }
             }
-            Carried::Relayed(if !upload_done {
+            Carried::Relayed(if !request_read {
                 Disposition::LingeringClose
             } else if response.keep_client {
                 Disposition::KeepAlive

@@ -65,12 +65,37 @@ pub(super) struct Exchange<'a, 'd> {
     pub(super) closes: bool,
     /// What the rest of the request has come to, of one whose response is complete.
     pub(super) rest: Option<Failure>,
+    /// The member has not taken all of the request, and what it has not taken was read and passed over.
+    pub(super) passed_over: bool,
 }
 
 impl Exchange<'_, '_> {
     /// Whether all of the request has been sent.
     pub(super) fn is_sent(&self) -> bool {
         self.upload.is_done() && !self.upload_broken
+    }
+
+    /// Whether the client's connection outlives a member that takes no more of the request: the rest is read and passed over.
+    fn passes_over(&self) -> bool {
+        let by_member = matches!(self.rest, None | Some(Failure::Cut));
+        self.upload_broken && by_member && !self.closes && !self.downstream.is_stream()
+    }
+
+    /// Reads what has come of the request that the member does not take; true when anything has.
+    fn poll_pass_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut passed = 0;
+        match self.upload.poll_discard(cx, self.downstream.source(), &mut passed) {
+            Poll::Ready(Ok(())) => self.passed_over = true,
+            Poll::Ready(Err(RelayError::Malformed)) => {
+                tracing::debug!("malformed body behind an early response");
+                self.counters.request_errors.add(1);
+                self.rest = Some(Failure::BadBody);
+            }
+            Poll::Ready(Err(_)) => self.rest = Some(Failure::ClientGone),
+            Poll::Pending => {}
+        }
+        self.counters.bytes_in.add(passed);
+        passed > 0
     }
 
     /// Sends `head[*sent..]` and the body, and waits for the head of a response; says how long that is. Only what is
@@ -180,6 +205,9 @@ impl Exchange<'_, '_> {
                     Err(failure) => return Poll::Ready(Err(failure)),
                 }
             }
+            if self.passes_over() && !self.passed_over && self.poll_pass_over(cx) {
+                progress.made();
+            }
             while !answered {
                 if sent < head.len() {
                     match ready_or_break(self.poll_send_response(cx, &head[sent..], download))? {
@@ -210,10 +238,12 @@ impl Exchange<'_, '_> {
                 }
             }
             if answered {
-                if self.is_sent() || self.upload_broken || self.body_declined && self.upload.moved() == 0 {
+                let declined = self.body_declined && self.upload.moved() == 0;
+                let given_up = self.upload_broken && !self.passes_over();
+                if self.is_sent() || self.passed_over || given_up || declined {
                     return Poll::Ready(Ok(progress.last()));
                 }
-                let member_owes = self.upload.waits_for_destination();
+                let member_owes = self.upload.waits_for_destination() && !self.upload_broken;
                 let (patience, late) = if member_owes {
                     (self.timeouts.member_data, Failure::CutLate)
                 } else {

@@ -122,6 +122,11 @@ impl Direction {
         self.written
     }
 
+    /// Bytes that are still to be read from the source, of one that carries [so many](Self::exact).
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     /// Why nothing more is read, once that is so.
     #[inline]
     pub fn ended(&self) -> Option<Ended> {

@@ -226,6 +226,25 @@ impl BodyRelay {
         }
     }
 
+    /// Reads what is left of a body that comes over HTTP/1.1, and passes it over: nobody takes it any more. Adds how much that was
+    /// to `passed`; ready when there is no more of it.
+    ///
+    /// # Errors
+    /// When the side that it comes from fails, or the body is malformed.
+    pub(super) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: Source<'_>,
+        passed: &mut u64,
+    ) -> Poll<Result<(), RelayError>> {
+        match (self, source) {
+            (Self::Wire(relay), Source::Http1(conn, inlet)) => relay.poll_discard(cx, conn, inlet, passed),
+            (Self::Frames(relay), Source::Http1(conn, inlet)) => relay.poll_discard(cx, conn, inlet, passed),
+            // A stream ends by itself.
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Moves what can be moved now. Ready when the whole body has been written.
     ///
     /// # Errors

@@ -218,6 +218,38 @@ impl WireRelay {
         }
     }
 
+    /// Reads what is left of the body and passes it over; see [`BodyRelay::poll_discard`](super::BodyRelay::poll_discard).
+    ///
+    /// # Errors
+    /// When the source fails, or the body is malformed.
+    pub(super) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Conn,
+        inlet: &mut Inlet,
+        passed: &mut u64,
+    ) -> Poll<Result<(), RelayError>> {
+        if let Left::Spliced(splice) = &self.left {
+            self.left = match splice.direction.remaining() {
+                0 => Left::Nothing(Content::Written),
+                remaining => Left::Bytes(remaining),
+            };
+        }
+        loop {
+            self.classify(inlet)?;
+            let taken = std::mem::take(&mut self.ready);
+            inlet.consume(taken);
+            *passed += taken as u64;
+            if let Left::Nothing(_) = self.left {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(inlet.poll_fill(cx, source)) {
+                Ok(n) if n > 0 => {}
+                _ => return Poll::Ready(Err(RelayError::Source)),
+            }
+        }
+    }
+
     fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,

@@ -56,6 +56,50 @@ impl FrameRelay {
         }
     }
 
+    /// Reads what is left of the body and passes it over; see [`BodyRelay::poll_discard`].
+    ///
+    /// [`BodyRelay::poll_discard`]: crate::session::http::body::BodyRelay::poll_discard
+    pub(in crate::session::http::body) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut Conn,
+        inlet: &mut Inlet,
+        passed: &mut u64,
+    ) -> Poll<Result<(), RelayError>> {
+        self.data.clear();
+        while !self.ended {
+            if inlet.is_empty() {
+                match ready!(inlet.poll_fill(cx, conn)) {
+                    Ok(n) if n > 0 => {}
+                    _ => return Poll::Ready(Err(RelayError::Source)),
+                }
+            }
+            let there = inlet.filled().len();
+            let taken = match &mut self.left {
+                Left::Nothing => {
+                    self.ended = true;
+                    0
+                }
+                Left::Bytes(length) => {
+                    let n = usize::try_from(*length).map_or(there, |length| length.min(there));
+                    *length -= n as u64;
+                    self.ended = *length == 0;
+                    n
+                }
+                Left::Chunks(decoder) => {
+                    let step = decoder.decode(inlet.filled()).map_err(|_| RelayError::Malformed)?;
+                    self.ended = step.done;
+                    step.consumed
+                }
+                Left::UntilClose => there,
+            };
+            inlet.consume(taken);
+            *passed += taken as u64;
+        }
+        self.trailers = None;
+        Poll::Ready(Ok(()))
+    }
+
     /// Sends the first `n` bytes of what was read, all of them data.
     fn send_bytes(&mut self, inlet: &mut Inlet, to: &mut SendBody, n: usize) -> Result<(), RelayError> {
         let mut last = false;
