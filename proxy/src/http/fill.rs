@@ -8,7 +8,7 @@ use super::{
     fields::{Fields, Span},
     head::{RequestHead, RequestLine, ResponseHead, StatusLine},
     method::{Method, Version},
-    names::{Known, KnownSet},
+    names::{self, Known, KnownSet},
     scan,
     target::{Named, Target, authority_port, default_port, is_scheme},
 };
@@ -65,10 +65,12 @@ impl RequestHead {
         let mut arena = Arena { text, fields: &mut self.fields, count: 0, bytes: 0 };
         let host = self.line.host(pseudo, fields.clone())?;
         arena.line(b"host", host, Known::Host)?;
+        let mut has_cookies = false;
         for (name, value) in fields.clone() {
             let (known, value) = arena.admit(name, value)?;
             match known {
-                Known::Host | Known::Cookie => continue,
+                Known::Host => continue,
+                Known::Cookie => has_cookies = true,
                 Known::Te if !value.eq_ignore_ascii_case(b"trailers") => {
                     return Err(Reject::BadRequest("te other than trailers"));
                 }
@@ -76,12 +78,14 @@ impl RequestHead {
                 _ => arena.line(name, value, known)?,
             }
         }
-        let crumbs = fields
-            .filter(|(name, _)| Known::of(name) == Known::Cookie)
-            .map(|(_, value)| scan::trim(value))
-            // Of one at the end white space would be left, which is no part of the value.
-            .filter(|crumb| !crumb.is_empty());
-        arena.joined(b"cookie", Known::Cookie, crumbs)?;
+        if has_cookies {
+            let crumbs = fields
+                .filter(|(name, _)| names::is(name, b"cookie"))
+                .map(|(_, value)| scan::trim(value))
+                // Of one at the end white space would be left, which is no part of the value.
+                .filter(|crumb| !crumb.is_empty());
+            arena.joined(b"cookie", Known::Cookie, crumbs)?;
+        }
         let length = arena.fields.first(arena.text, Known::ContentLength);
         if let Some((protocol, key)) = pseudo.protocol {
             if length.is_some() {
@@ -204,8 +208,7 @@ impl RequestLine {
             return Err(Reject::BadRequest(":authority is not host[:port]"));
         }
         let named = Named { authority: authority.unwrap_or_default(), default_port, either: false };
-        let mut hosts =
-            fields.filter(|(name, _)| Known::of(name) == Known::Host).map(|(_, host)| scan::trim(host));
+        let mut hosts = fields.filter(|(name, _)| names::is(name, b"host")).map(|(_, host)| scan::trim(host));
         let host = hosts.next();
         if hosts.next().is_some() {
             return Err(Reject::BadRequest("more than one Host"));
@@ -239,7 +242,7 @@ const OF_CONNECTION: KnownSet = KnownSet::of(&[
 /// When HTTP/2 does not have it, or HTTP/1.1.
 pub(crate) fn check_field(name: &[u8], value: &[u8]) -> Result<Known, Reject> {
     let known = Known::of(name);
-    if !scan::is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
+    if !scan::is_lower_token(name) {
         return Err(Reject::BadRequest("field name is not a token in lower case"));
     }
     if scan::value_end(value, 0) < value.len() {

@@ -7,6 +7,7 @@ const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
 const REG_NAME: u8 = 8;
+const LOWER_TOKEN: u8 = 16;
 
 const CLASS: [u8; 256] = {
     let mut table = [0u8; 256];
@@ -16,6 +17,9 @@ const CLASS: [u8; 256] = {
         let mut class = 0;
         if amphora_model::is_token_byte(b) {
             class |= TOKEN;
+            if !b.is_ascii_uppercase() {
+                class |= LOWER_TOKEN;
+            }
         }
         if b == b'\t' || (b >= 0x20 && b != 0x7f) {
             class |= VALUE;
@@ -86,6 +90,12 @@ pub(crate) fn colon(bytes: &[u8], at: usize) -> Option<usize> {
 #[inline]
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().fold(TOKEN, |class, &b| class & CLASS[b as usize]) != 0
+}
+
+/// Whether `bytes` are a token without a letter in upper case.
+#[inline]
+pub(crate) fn is_lower_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().fold(LOWER_TOKEN, |class, &b| class & CLASS[b as usize]) != 0
 }
 
 const fn splat(byte: u8) -> u64 {

@@ -139,9 +139,14 @@ pub struct RecvBody {
 }
 
 impl RecvBody {
-    pub(super) fn new(stream: RecvStream, heads: Rc<StreamHeads>, backlog: Option<Rc<Backlog>>) -> Self {
-        // Of a message without a body nothing is asked any more.
-        let end = stream.is_end_stream().then_some(Ok(()));
+    /// One of which nothing has come. Of a message that `ends` with its head the library is asked nothing any more.
+    pub(super) fn new(
+        stream: RecvStream,
+        ends: bool,
+        heads: Rc<StreamHeads>,
+        backlog: Option<Rc<Backlog>>,
+    ) -> Self {
+        let end = ends.then_some(Ok(()));
         Self { stream, queue: VecDeque::new(), small: Vec::new(), end, unreleased: 0, heads, backlog }
     }
 

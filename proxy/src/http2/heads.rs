@@ -13,6 +13,7 @@ use std::{cell::RefCell, collections::VecDeque, fmt, rc::Rc};
 pub(super) use self::skeleton::Skeleton;
 use super::{
     budget::{Budget, Charge},
+    few::Few,
     guard::{Guard, Opening, Role},
     hpack::{self, Bounds, Decoder, FieldList},
 };
@@ -57,14 +58,23 @@ pub(super) struct Heads {
     budget: Budget,
     /// Parts of a block that is not complete.
     block: Vec<u8>,
-    /// Of a client: heads of requests, by the stream that they open.
-    opened: VecDeque<(u32, FieldList)>,
+    /// Of a client: heads of requests that the library has not handed out.
+    opened: VecDeque<Opened>,
     /// Streams that somebody has, in order.
     streams: Vec<Stream>,
     /// Of these, those that nobody has.
     left: usize,
     /// Of what is written, the bytes that may have left.
     sent: u64,
+}
+
+/// The head of a request that has opened a stream.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) stream: u32,
+    /// Nothing follows it.
+    pub(super) ends: bool,
+    pub(super) fields: FieldList,
 }
 
 /// A stream that somebody has.
@@ -76,7 +86,7 @@ struct Stream {
     /// What has come and was not taken.
     heads: VecDeque<Head>,
     /// What is to go.
-    blocks: VecDeque<Block>,
+    blocks: Few<Block>,
     /// Somebody has it. It is known on until what is to go is gone.
     held: bool,
     /// Nothing goes any more.
@@ -156,7 +166,7 @@ impl Heads {
             if self.opened.len() == OPENED {
                 self.opened.pop_front();
             }
-            self.opened.push_back((id, fields));
+            self.opened.push_back(Opened { stream: id, ends, fields });
         } else if let Some(place) = place {
             self.came(place, ends, fields, skeleton);
         } else {
@@ -202,7 +212,7 @@ impl Heads {
         let place = self.place(id)?;
         let stream = &mut self.streams[place];
         stream.opened.get_or_insert(behind);
-        let block = stream.blocks.pop_front();
+        let block = stream.blocks.pop();
         self.forget(place);
         block.map(|block| block.bytes)
     }
@@ -241,10 +251,10 @@ impl Heads {
     }
 
     /// The head of the request that has opened this stream. Those of streams before it are nobody's.
-    pub(super) fn take_opened(&mut self, stream: u32) -> Option<FieldList> {
-        while let Some((id, fields)) = self.opened.pop_front() {
-            if id == stream {
-                return Some(fields);
+    pub(super) fn take_opened(&mut self, stream: u32) -> Option<Opened> {
+        while let Some(opened) = self.opened.pop_front() {
+            if opened.stream == stream {
+                return Some(opened);
             }
         }
         None
@@ -279,7 +289,7 @@ impl StreamHeads {
                 id,
                 begun: heads.role == Role::Client,
                 heads: VecDeque::new(),
-                blocks: VecDeque::new(),
+                blocks: Few::new(),
                 held: true,
                 reset: false,
                 opened: None,
@@ -302,7 +312,7 @@ impl StreamHeads {
             && !heads.streams[place].reset
         {
             let charge = heads.budget.queue(block.capacity() + size_of::<Block>());
-            heads.streams[place].blocks.push_back(Block { bytes: block, _charge: charge });
+            heads.streams[place].blocks.push(Block { bytes: block, _charge: charge });
         }
     }
 

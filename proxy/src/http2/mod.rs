@@ -11,6 +11,7 @@
 //! | `budget` | [`Limits`], [`Budget`] |
 //! | [`hpack`] | header compression, without I/O |
 //! | `heads` | what header blocks say, beside the library |
+//! | `few` | a queue that mostly holds one |
 //! | `outgoing` | what the library writes, with heads in place of their skeletons |
 //! | `transport` | the connection under the library: reads through the guard, writes put together |
 //! | `server` | [`ServerConnection`]: a client's |
@@ -22,6 +23,7 @@
 mod body;
 mod budget;
 mod counters;
+mod few;
 pub mod guard;
 pub mod head;
 mod heads;

@@ -17,7 +17,7 @@ use super::{
     body::{Chunk, RecvBody, Responder},
     budget::{Budget, Charge, Limits},
     guard::{Excess, Fault, Frames, Role, Verdict},
-    heads::StreamHeads,
+    heads::{Opened, StreamHeads},
     hpack::FieldList,
     transport::{Pause, Transport, Wire},
 };
@@ -45,6 +45,8 @@ pub struct Patience {
 pub struct Incoming {
     /// The head, for [`read_request`](super::head::read_request).
     pub head: FieldList,
+    /// When the last of it was read.
+    pub came: Instant,
     /// The body that comes.
     pub body: RecvBody,
     /// The answer.
@@ -96,7 +98,8 @@ pub struct ServerConnection {
 
 /// A stream as it comes from the library.
 struct Arrived {
-    head: FieldList,
+    head: Opened,
+    came: Instant,
     body: h2::RecvStream,
     respond: server::SendResponse<Chunk>,
 }
@@ -261,19 +264,18 @@ impl ServerConnection {
                     }
                     let polled = connection.poll_accept(cx);
                     if let Poll::Ready(Some(Ok((request, mut respond)))) = polled {
-                        self.busy = Instant::now();
                         self.burst += 1;
                         if !std::mem::replace(&mut self.asked, true) && self.drain.is_some() {
                             self.told.get_or_insert(self.busy + TELLING);
                             connection.graceful_shutdown();
                         }
                         let body = request.into_body();
-                        let stream = respond.stream_id().as_u32();
-                        let Some(head) = self.taken_head(stream) else {
+                        let Some((head, came)) = self.taken_head(respond.stream_id().as_u32()) else {
                             respond.send_reset(Reason::INTERNAL_ERROR);
                             continue;
                         };
-                        match self.admit(Arrived { head, body, respond }) {
+                        self.busy = came;
+                        match self.admit(Arrived { head, came, body, respond }) {
                             Ok(incoming) if self.burst <= self.budget.limits().streams => {
                                 return Poll::Ready(Ok(incoming));
                             }
@@ -401,22 +403,25 @@ impl ServerConnection {
         self.deadline.poll_expired(cx)
     }
 
-    /// The head of the request that has opened this stream.
-    fn taken_head(&self, stream: u32) -> Option<FieldList> {
+    /// The head of the request that has opened this stream, and when it was read.
+    fn taken_head(&self, stream: u32) -> Option<(Opened, Instant)> {
         let mut wire = self.wire.borrow_mut();
         wire.taken_over();
-        let mut traffic = wire.traffic().borrow_mut();
-        traffic.heads.take_opened(stream)
+        let head = wire.traffic().borrow_mut().heads.take_opened(stream);
+        head.map(|head| (head, Instant::from_std(wire.read_at())))
     }
 
     fn admit(&mut self, arrived: Arrived) -> Result<Incoming, Box<Arrived>> {
-        let Some(charge) = self.budget.head(arrived.head.held()) else { return Err(Box::new(arrived)) };
-        let Arrived { head, body, respond } = arrived;
+        let Some(charge) = self.budget.head(arrived.head.fields.held()) else {
+            return Err(Box::new(arrived));
+        };
+        let Arrived { head: Opened { stream, ends, fields }, came, body, respond } = arrived;
         self.refusals = 0;
-        let heads = StreamHeads::new(self.wire.borrow().traffic(), body.stream_id().as_u32());
+        let heads = StreamHeads::new(self.wire.borrow().traffic(), stream);
         Ok(Incoming {
-            head,
-            body: RecvBody::new(body, Rc::clone(&heads), None),
+            head: fields,
+            came,
+            body: RecvBody::new(body, ends, Rc::clone(&heads), None),
             respond: Responder::new(respond, self.budget.clone(), heads),
             charge,
         })

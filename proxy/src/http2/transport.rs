@@ -40,6 +40,7 @@ pub(super) struct Wire {
     skeleton: Skeleton,
     /// What has to happen before the library gets more.
     pause: Option<Pause>,
+    /// When something was read last.
     now: Instant,
     /// Since when what is written does not go out.
     blocked: Option<Instant>,
@@ -130,6 +131,11 @@ impl Wire {
     /// The stream that has been opened last was taken over: the library reads on when it is polled next.
     pub(super) fn taken_over(&mut self) {
         self.pause.take_if(|pause| *pause == Pause::Opened);
+    }
+
+    /// When what has come last was read.
+    pub(super) fn read_at(&self) -> Instant {
+        self.now
     }
 
     /// Whether the peer has said nothing, and has not ended, that was not read yet; the kernel is asked.

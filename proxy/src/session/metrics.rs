@@ -211,7 +211,7 @@ pub(super) async fn serve_stream<H>(
     incoming: Incoming,
     held: H,
 ) {
-    let Incoming { head: fields, body, respond, charge } = incoming;
+    let Incoming { head: fields, body, respond, charge, .. } = incoming;
     let ended = body.is_empty();
     let timeout = listener.timeouts().client_data;
     let mut stream = ClientStream::new(client, body, respond, Deadline::never(), false);

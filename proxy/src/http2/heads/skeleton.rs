@@ -9,8 +9,10 @@ const HEADERS: u8 = 1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
-/// `GET`, `http`, `/`. What else it might be is nothing to the library.
-const REQUEST: &[u8] = &[0x82, 0x86, 0x84];
+/// `CONNECT`, the request of the fewest fields, to be kept in the dynamic table. What else it might be is nothing to the library.
+const FIRST_REQUEST: &[u8] = b"\x42\x07CONNECT";
+/// The same from the table, in which nothing else is.
+const REQUEST: &[u8] = &[0xbe];
 const OK: &[u8] = &[0x88];
 /// A path twice, which makes the library reset the stream.
 const MALFORMED: &[u8] = &[0x84, 0x84];
@@ -21,11 +23,13 @@ pub(in crate::http2) struct Skeleton {
     bytes: [u8; ROOM],
     start: u8,
     end: u8,
+    /// There was a request.
+    requested: bool,
 }
 
 impl Default for Skeleton {
     fn default() -> Self {
-        Self { bytes: [0; ROOM], start: 0, end: 0 }
+        Self { bytes: [0; ROOM], start: 0, end: 0, requested: false }
     }
 }
 
@@ -44,7 +48,8 @@ impl Skeleton {
     /// Of a request.
     pub(super) fn request(&mut self, stream: u32, ends: bool, fields: &FieldList) {
         let length = if ends { None } else { fields.content_length() };
-        self.frame(stream, ends, REQUEST, length);
+        let again = std::mem::replace(&mut self.requested, true);
+        self.frame(stream, ends, if again { REQUEST } else { FIRST_REQUEST }, length);
     }
 
     /// Of a response. One that is none has no status.
@@ -108,10 +113,10 @@ mod tests {
     #[test]
     fn the_longest_has_room() {
         let mut skeleton = Skeleton::default();
-        skeleton.frame(0x7fff_ffff, true, &[8, 3, b'4', b'0', b'4'], Some(u64::MAX));
+        skeleton.frame(0x7fff_ffff, true, FIRST_REQUEST, Some(u64::MAX));
         let expected = [
-            &[0, 0, 28, 1, 5, 0x7f, 0xff, 0xff, 0xff, 8, 3][..],
-            b"404",
+            &[0, 0, 32, 1, 5, 0x7f, 0xff, 0xff, 0xff, 0x42, 7][..],
+            b"CONNECT",
             &[0x0f, 13, 20],
             b"18446744073709551615",
         ];

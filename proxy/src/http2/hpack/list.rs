@@ -118,16 +118,31 @@ impl FieldList {
 
     /// Appends a field.
     pub fn push(&mut self, name: &[u8], value: &[u8], bounds: Bounds) {
-        if self.exceeds {
-            // One byte of a block may stand for all of the table.
-            self.size += name.len() + value.len() + OVERHEAD;
-            return;
-        }
-        let begun = self.begin();
+        let Some(prefix) = self.admit(name.len(), value.len(), bounds) else { return };
+        self.bytes.reserve(PREFIX + name.len() + value.len());
+        self.bytes.extend_from_slice(&prefix);
         self.bytes.extend_from_slice(name);
-        let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        self.end(begun, value_at, bounds);
+    }
+
+    /// Counts a field; what it begins with, if it is within the bounds, as all before it were.
+    #[inline]
+    fn admit(&mut self, name: usize, value: usize, bounds: Bounds) -> Option<[u8; PREFIX]> {
+        // One byte of a block may stand for all of the table.
+        self.size += name + value + OVERHEAD;
+        let within = !self.exceeds && self.size <= bounds.bytes && self.len() < bounds.fields;
+        match (u16::try_from(name), u16::try_from(value)) {
+            (Ok(name), Ok(value)) if within => {
+                self.count += 1;
+                let [n0, n1] = name.to_ne_bytes();
+                let [v0, v1] = value.to_ne_bytes();
+                Some([n0, n1, v0, v1])
+            }
+            _ => {
+                self.exceeds = true;
+                None
+            }
+        }
     }
 
     /// Begins a field: its name and its value are to be appended to [`buffer`](Self::buffer).
@@ -159,19 +174,9 @@ impl FieldList {
     #[inline]
     pub(super) fn end(&mut self, begun: usize, value_at: usize, bounds: Bounds) {
         let (name, value) = (value_at - begun - PREFIX, self.bytes.len() - value_at);
-        self.size += name + value + OVERHEAD;
-        let within = !self.exceeds && self.size <= bounds.bytes && self.len() < bounds.fields;
-        match (u16::try_from(name), u16::try_from(value)) {
-            (Ok(name), Ok(value)) if within => {
-                let [n0, n1] = name.to_ne_bytes();
-                let [v0, v1] = value.to_ne_bytes();
-                self.bytes[begun..begun + PREFIX].copy_from_slice(&[n0, n1, v0, v1]);
-                self.count += 1;
-            }
-            _ => {
-                self.exceeds = true;
-                self.bytes.truncate(begun);
-            }
+        match self.admit(name, value, bounds) {
+            Some(prefix) => self.bytes[begun..begun + PREFIX].copy_from_slice(&prefix),
+            None => self.bytes.truncate(begun),
         }
     }
 }

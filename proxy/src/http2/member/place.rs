@@ -177,7 +177,9 @@ impl Answer {
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| self.failure(&error))?;
         let Some(head) = self.heads.take() else { return Poll::Ready(Err(Failure::Malformed)) };
         let backlog = Rc::clone(&self.place.link.backlog);
-        let body = RecvBody::new(response.into_body(), Rc::clone(&self.heads), Some(backlog));
+        let body = response.into_body();
+        let ends = body.is_end_stream();
+        let body = RecvBody::new(body, ends, Rc::clone(&self.heads), Some(backlog));
         Poll::Ready(Ok(Answered::Final(head, body)))
     }
 

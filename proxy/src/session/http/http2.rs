@@ -28,7 +28,6 @@ use crate::{
         Counted, Ended, Incoming, Limits, Patience, ServerConnection,
         head::{self, RequestContext},
     },
-    limits::Clients,
     local::{Borrowed, LocalListener, Work, Worker},
     session::{self, log::Logged, metrics, relay::EndReason},
     state::{ListenerCounters, ResponseClass},
@@ -94,7 +93,7 @@ pub(in crate::session) async fn serve<H: 'static>(
             incoming.respond.reset(Reason::REFUSED_STREAM);
             continue;
         }
-        let Some(place) = Place::take(&worker.clients, &streams) else {
+        let Some(place) = Place::take(&worker, &streams) else {
             tracing::debug!(%address, "no room for a stream");
             incoming.respond.reset(Reason::REFUSED_STREAM);
             continue;
@@ -134,25 +133,26 @@ fn log_refused(worker: &Worker, listener: &LocalListener, client: &ClientStreams
 /// the place of a client.
 struct Place {
     streams: Rc<Cell<usize>>,
-    clients: Option<Arc<Clients>>,
+    /// Whose place of a client it takes.
+    beside: Option<Rc<Worker>>,
 }
 
 impl Place {
-    fn take(clients: &Arc<Clients>, streams: &Rc<Cell<usize>>) -> Option<Self> {
+    fn take(worker: &Rc<Worker>, streams: &Rc<Cell<usize>>) -> Option<Self> {
         let beside = streams.get() > 0;
-        if beside && !clients.places.take(Some(clients.limit)) {
+        if beside && !worker.clients.places.take(Some(worker.clients.limit)) {
             return None;
         }
         streams.set(streams.get() + 1);
-        Some(Self { streams: Rc::clone(streams), clients: beside.then(|| Arc::clone(clients)) })
+        Some(Self { streams: Rc::clone(streams), beside: beside.then(|| Rc::clone(worker)) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.streams.set(self.streams.get() - 1);
-        if let Some(clients) = &self.clients {
-            clients.places.give_back();
+        if let Some(worker) = &self.beside {
+            worker.clients.places.give_back();
         }
     }
 }
@@ -166,10 +166,9 @@ async fn serve_stream<H>(
     is_first: bool,
     held: H,
 ) {
-    let Incoming { head: fields, body, respond, mut charge } = incoming;
+    let Incoming { head: fields, came: begun, body, respond, mut charge } = incoming;
     let counters = listener.state().counters.of(worker.index);
     counters.requests.add(1);
-    let begun = Instant::now();
     let ended = body.is_empty();
     let mut work = worker.scratch.get();
     let mut stream = ClientStream::new(client, body, respond, std::mem::take(&mut work.deadline), is_first);
