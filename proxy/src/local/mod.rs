@@ -1,9 +1,9 @@
 //! What one worker has of its own: the present snapshot as it runs it, idle connections, scratch memory, its sign of life.
 //! Sessions work on it, and the worker's thread keeps it up to date; it knows neither of the two.
 
-mod futures;
 mod idle;
 mod pulse;
+mod runners;
 mod scratch;
 mod share;
 mod snapshot;
@@ -15,9 +15,9 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
-    futures::FuturePool,
     idle::Trust,
     pulse::WorkerPulse,
+    runners::Runners,
     scratch::{Borrowed, Scratch, Work},
     share::MemberShare,
     snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
@@ -35,7 +35,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) pools: Pools,
     pub(crate) scratch: Scratch,
-    pub(crate) futures: FuturePool,
+    pub(crate) runners: Runners,
     pub(crate) scrapes: Scrapes,
     pub(crate) pulse: Arc<WorkerPulse>,
     pub(crate) logs: FlowLogs,
@@ -65,7 +65,7 @@ impl Worker {
             clients,
             idle: Rc::new(MemberShare::new(bounds.idle, bounds.backlog)),
             scratch: Scratch::default(),
-            futures: FuturePool::default(),
+            runners: Runners::default(),
             scrapes,
             pulse,
             logs,

@@ -8,7 +8,6 @@ use std::{
 };
 
 use crate::{
-    conn::Deadline,
     http::{RequestHead, ResponseHead},
     l7,
     logs::Draft,
@@ -36,8 +35,6 @@ pub(crate) struct Work {
     pub(crate) l7: l7::Scratch,
     /// What is to be logged of the request.
     pub(crate) log: Draft,
-    /// The deadline of a client's stream, which comes and goes with its request: the timer is armed already, for an earlier moment.
-    pub(crate) deadline: Deadline,
 }
 
 /// A [`Work`] that goes back to its worker when dropped.

@@ -22,6 +22,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
+    conn::Deadline,
     http::Reject,
     http1::responses::{self, Recipient},
     http2::{
@@ -104,17 +105,11 @@ pub(in crate::session) async fn serve<H: 'static>(
             spawn_local(metrics::serve_stream(worker, listener, client, incoming, held));
             continue;
         }
-        let stream = serve_stream(
-            Rc::clone(&worker),
-            Rc::clone(&listener),
-            Rc::clone(&client),
-            incoming,
-            is_first,
-            held,
-        );
-        is_first = false;
-        // The runtime moves a task about when it makes one and when that ends, so what it moves is a pointer.
-        spawn_local(worker.futures.put(stream));
+        let is_first = std::mem::take(&mut is_first);
+        worker.runners.run(|deadline| {
+            let (worker, listener, client) = (Rc::clone(&worker), Rc::clone(&listener), Rc::clone(&client));
+            serve_stream(worker, listener, client, incoming, is_first, deadline, held)
+        });
     }
 }
 
@@ -157,21 +152,22 @@ impl Drop for Place {
     }
 }
 
-/// Serves one request.
+/// Serves one request. Gives the deadline back.
 async fn serve_stream<H>(
     worker: Rc<Worker>,
     listener: Rc<LocalListener>,
     client: Rc<ClientStreams>,
     incoming: Incoming,
     is_first: bool,
+    deadline: Deadline,
     held: H,
-) {
+) -> Deadline {
     let Incoming { head: fields, came: begun, body, respond, mut charge } = incoming;
     let counters = listener.state().counters.of(worker.index);
     counters.requests.add(1);
     let ended = body.is_empty();
     let mut work = worker.scratch.get();
-    let mut stream = ClientStream::new(client, body, respond, std::mem::take(&mut work.deadline), is_first);
+    let mut stream = ClientStream::new(client, body, respond, deadline, is_first);
     session::log::begin(
         &mut work.log,
         &worker,
@@ -269,13 +265,12 @@ async fn serve_stream<H>(
         Carried::Relayed(Disposition::Close) => false,
     };
     session::log::end(&mut work.log, &worker, &listener);
-    stream.deadline.set(None);
-    work.deadline = std::mem::take(&mut stream.deadline);
     drop((work, charge));
     if !complete {
         cut(&mut stream).await;
     }
     drop(held);
+    stream.deadline
 }
 
 /// Ends a stream so that what was sent is not taken for the whole. That goes before: a reset takes back what waits for the
@@ -293,7 +288,7 @@ async fn run_tunnel<H>(
     mut work: Borrowed,
     mut tunnel: Box<Tunnel>,
     held: H,
-) {
+) -> Deadline {
     let mut log = Logged::taken(&mut work.log);
     drop(work);
     let state = Arc::clone(listener.state());
@@ -307,6 +302,7 @@ async fn run_tunnel<H>(
         cut(&mut stream).await;
     }
     drop(held);
+    stream.deadline
 }
 
 /// Sends an answer of the proxy's own, which is in [`Work::out`]; false when the client does not get it.
