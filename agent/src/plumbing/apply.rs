@@ -1,15 +1,17 @@
 //! The kernel brought from whatever there is to a plan. What is right stays as it is, so that traffic does not notice.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use amphora_netlink::{
-    Address, Announcer, Family, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule,
-    autoconfigure,
+    Address, Family, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule, autoconfigure,
 };
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-use super::plan::{Plan, PlannedLease, RULE_PRIORITY, VIP_TABLE};
+use super::{
+    announce::announce,
+    plan::{Plan, PlannedLease, RULE_PRIORITY, VIP_TABLE},
+};
 
 /// Passes until a plan has to be reached. One makes it, one mends what the kernel took away together with something
 /// else, and one finds nothing to do.
@@ -175,22 +177,6 @@ async fn add_lease(
         announce(interface, &[lease.net.addr().into()]);
     }
     Ok(())
-}
-
-fn announce(interface: &Interface, addresses: &[IpAddr]) {
-    if let Err(error) = try_to_announce(interface, addresses) {
-        // Neighbours find out by themselves, only later.
-        tracing::debug!(interface = %interface.name, %error, "new addresses were not announced");
-    }
-}
-
-fn try_to_announce(interface: &Interface, addresses: &[IpAddr]) -> Result<(), NetError> {
-    let announcer = Announcer::open()?;
-    let announced = addresses.iter().try_for_each(|&address| announcer.announce(interface, address));
-    // Closing a packet socket takes the kernel some 10 ms, which nobody has to wait for. Where there is no thread, it is
-    // closed here.
-    let _ = std::thread::Builder::new().spawn(move || drop(announcer));
-    announced
 }
 
 /// Static ones by the interface are the agent's: those of the kernel and of VRRP say so.

@@ -7,6 +7,9 @@
 //! own agent lets nothing at all into an amphora whose members alone are on a port of SR-IOV. Connections of TCP are not followed,
 //! so that there may be more of them than the kernel has room to follow, and so that it is the same beside datagrams, with whose
 //! rules none are. Answers are known by their flags: only what opens a connection has neither ACK nor RST.
+//!
+//! Octavia's own agent filters what comes in to the amphora itself, as all does that IPVS takes. Here what comes for a listener of UDP
+//! or SCTP goes to its member without coming in, so that packets are looked at before they are given another destination.
 
 use std::{
     collections::BTreeMap,
@@ -211,7 +214,8 @@ fn text(filters: &Filters) -> String {
         }
         text.push_str("  }\n");
     }
-    text.push_str("  chain amphora_chain {\n    type filter hook input priority filter; policy drop;\n");
+    // Behind the tracking of connections (-200) and before the rules of datagrams (-100).
+    text.push_str("  chain amphora_chain {\n    type filter hook prerouting priority -110; policy drop;\n");
     // The names are ours: `eth` and a number.
     let names: Vec<_> = filters.keys().map(|name| format!("\"{name}\"")).collect();
     let names = names.join(", ");
@@ -242,6 +246,7 @@ mod tests {
         .unwrap();
         let text = text(&Filters::from([("eth1".to_owned(), rules.clone())]));
         for line in [
+            "    type filter hook prerouting priority -110; policy drop;\n",
             "    type filter hook prerouting priority raw;\n    meta l4proto tcp notrack\n",
             "    tcp flags & (ack | rst) != 0 accept\n",
             "    ip saddr 10.77.0.0/24 tcp dport 80 accept\n",

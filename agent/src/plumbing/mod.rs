@@ -10,6 +10,7 @@
 //! | [`record`] | what was plugged, on disk, for the next boot |
 //! | `leases` | what DHCP gives to ports without addresses |
 //! | [`filter`] | what may come in by a port, where a controller says it |
+//! | `announce` | neighbours told who has an address |
 //! | `look` | what is there: addresses, traffic |
 //!
 //! A change is recorded first and made second; what could not be made is undone, in the kernel and in the record. The
@@ -17,6 +18,7 @@
 //! knows what to take away. Changes come one after another, each on a thread of its own that goes to the end, whoever
 //! waits for it, and is thrown away: it has entered the namespace, and nothing else may run there by accident.
 
+mod announce;
 pub mod apply;
 pub mod filter;
 mod leases;

@@ -61,19 +61,26 @@ fn update(driver: &mut Driver, lb: &Value) {
 
 /// A flow of its own: who answers, or `None` when nobody is there.
 async fn ask(ground: &Ground, port: u16) -> Option<u8> {
+    ask_at_most(ground, port, 50).await.expect("neither an answer nor a refusal")
+}
+
+/// The same with so many datagrams, half a second between two of them; `None` when nothing came back for any.
+async fn ask_at_most(ground: &Ground, port: u16, times: usize) -> Option<Option<u8>> {
     let work = move || async move {
         let socket = UdpSocket::bind("10.77.0.1:0").await.unwrap();
         socket.connect(SocketAddr::from(([10, 77, 0, 100], port))).await.unwrap();
         let mut answer = [0; 64];
-        for _ in 0..50 {
+        for _ in 0..times {
             // Refused by ICMP: an error of the socket.
-            socket.send(&[0; BYTES as usize]).await.ok()?;
+            if socket.send(&[0; BYTES as usize]).await.is_err() {
+                return Some(None);
+            }
             match timeout(Duration::from_millis(500), socket.recv(&mut answer)).await {
-                Ok(received) => return received.ok().map(|_| answer[0]),
+                Ok(received) => return Some(received.ok().map(|_| answer[0])),
                 Err(_) => continue,
             }
         }
-        panic!("neither an answer nor a refusal");
+        None
     };
     in_namespace(ground.lan.name(), work).await
 }
@@ -175,10 +182,11 @@ async fn listeners_of_datagrams_come_and_change_and_go() {
 async fn what_may_come_in_beside_datagrams_are_answers_and_what_rules_let_in() {
     let Some((ground, mut driver, lan)) = start().await else { return };
     update(&mut driver, &with(json!([web(), udp()]), json!([udp_member(1)])));
-    let allow = |port: u16| {
+    let udp_from = |net: &str, tcp: u16| {
         json!({"rules": [
-            {"protocol": "TCP", "cidr": "10.77.0.0/24", "port": port}, {"protocol": "UDP", "cidr": "10.77.0.0/24", "port": 53}]})
+            {"protocol": "TCP", "cidr": "10.77.0.0/24", "port": tcp}, {"protocol": "UDP", "cidr": net, "port": 53}]})
     };
+    let allow = |tcp: u16| udp_from("10.77.0.0/24", tcp);
     let comes_in = async || timeout(Duration::from_secs(1), lan.get(80, "/")).await.is_ok();
     driver.does("rules", allow(80));
     assert_eq!((lan.members().await, ask(&ground, 53).await), ("1".to_owned(), Some(1)));
@@ -187,6 +195,15 @@ async fn what_may_come_in_beside_datagrams_are_answers_and_what_rules_let_in() {
     assert_eq!(ask(&ground, 53).await, Some(1));
     driver.does("rules", allow(80));
     assert!(comes_in().await);
+
+    // Nor does a datagram come in that no rule names, though a member is where it goes.
+    let tcp_alone = json!({"rules": [{"protocol": "TCP", "cidr": null, "port": 80}]});
+    for rules in [udp_from("10.99.0.0/24", 80), tcp_alone] {
+        driver.does("rules", rules);
+        assert_eq!((lan.members().await, ask_at_most(&ground, 53, 2).await), ("1".to_owned(), None));
+    }
+    driver.does("rules", allow(80));
+    assert_eq!(ask(&ground, 53).await, Some(1));
 }
 
 #[tokio::test]

@@ -187,6 +187,32 @@ async fn a_load_balancer_that_is_stopped_keeps_its_address() {
 }
 
 #[tokio::test]
+async fn neighbours_are_told_at_each_start_and_reload() {
+    let Some((ground, mut driver, lan)) = plugged().await else { return };
+    let lb = load_balancer(json!([web()]), json!([member(1)]));
+    driver.does("update", json!({ "lb": lb }));
+    assert_eq!(lan.members().await, "1");
+    let client = ground.client();
+    // As in a fail-over: another amphora, which goes, has answered for the address last.
+    for done in ["reload", "start"] {
+        let other = "02:00:00:00:00:99";
+        ground.lan.ip(&["neigh", "replace", "10.77.0.100", "lladdr", other, "nud", "stale", "dev", "lan1"]);
+        let path = format!("/1.0/loadbalancer/{LB}/{done}");
+        let answer = client.request("PUT", &path, None, b"").await.unwrap();
+        assert_eq!(answer.status(), 202, "{}", answer.text());
+        let told = || {
+            let there = Command::new("ip")
+                .args(["-n", ground.lan.name(), "neigh", "show", "10.77.0.100"])
+                .output()
+                .unwrap();
+            String::from_utf8(there.stdout).unwrap().contains("lladdr fa:16:3e:00:21:01")
+        };
+        eventually(done, async || told().then_some(())).await;
+    }
+    assert_eq!(lan.members().await, "1");
+}
+
+#[tokio::test]
 async fn what_no_rule_lets_in_stays_out() {
     let Some((mut ground, mut driver, lan)) = plugged().await else { return };
     driver.does("update", json!({"lb": load_balancer(json!([web(), tcp()]), json!([member(1)]))}));

@@ -73,6 +73,9 @@ pub(super) async fn act(api: &Api, id: ListenerId, action: &str, caller: &Caller
             return Err(Refused::under(format!("Failed to {action} keepalivedlvs listener {id}"), error));
         }
     }
+    if !stops {
+        api.plumbing.announce_vips();
+    }
     api.metrics.changes.inc();
     tracing::info!(%id, action, "Octavia had something done with a listener of datagrams");
     Ok(done_so(StatusCode::ACCEPTED, format!("keepalivedlvs listener {id} {done}")))

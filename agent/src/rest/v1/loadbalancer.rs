@@ -85,6 +85,9 @@ pub(super) async fn act(api: &Api, id: &str, action: &str, caller: &Caller) -> R
     let started = outcome.ok_or_else(|| not_found(id))?;
     api.metrics.changes.inc();
     tracing::info!(id, action, "Octavia had something done with the load balancer");
+    if started.is_some() {
+        api.plumbing.announce_vips();
+    }
     let details = match started {
         None => format!("Listener {id} stoped"),
         Some(started) if started.ran && action == "reload" => format!("Listener {id} reloaded"),
