@@ -333,6 +333,8 @@ pub(crate) struct LocalListener {
     state: Arc<ListenerState>,
     present: RefCell<Present>,
     closing: Cell<bool>,
+    /// None of the clients who are here has shown what is asked for now.
+    barred: Cell<bool>,
     /// Some of the clients who are here may be ones whom the present access list would not let in.
     narrowed: Cell<bool>,
     closing_tasks: Rc<TaskList>,
@@ -376,6 +378,7 @@ impl LocalListener {
             state: Arc::clone(&present.plan().state),
             present: RefCell::new(present),
             closing: Cell::new(false),
+            barred: Cell::new(false),
             narrowed: Cell::new(false),
             closing_tasks: Rc::default(),
         }
@@ -423,6 +426,13 @@ impl LocalListener {
         self.closing_tasks.wake();
     }
 
+    /// Another asks for more of who shakes hands: clients are let go as by [`close`](Self::close), also those who have not asked for
+    /// anything yet.
+    pub(crate) fn bar(&self) {
+        self.barred.set(true);
+        self.close();
+    }
+
     /// The VIP is about to move: clients are let go as by [`close`](Self::close); or it is not, and they may stay.
     pub(crate) fn quiesce(&self, quiesce: bool) {
         self.closing.set(quiesce);
@@ -440,7 +450,7 @@ impl LocalListener {
     /// Whether the client at this address would not be let in any more.
     #[inline]
     pub(crate) fn bars(&self, client: SocketAddr) -> bool {
-        self.narrowed.get() && !self.plan().access.allows(client.ip())
+        self.barred.get() || self.narrowed.get() && !self.plan().access.allows(client.ip())
     }
 
     /// For one task, to be woken when clients are to be let go.

@@ -93,14 +93,16 @@ pub struct ListenerPlan {
 }
 
 impl ListenerPlan {
-    /// Whether the connections of a listener that ran by another plan are its own, too: it is the same listener, a connection is of
-    /// one kind for its life, and asks the same of who shakes hands. Whom `allowed_cidrs` do not let in any more is seen by
-    /// each connection.
-    pub(crate) fn keeps_clients_of(&self, other: &Self) -> bool {
+    /// Whether the connections of a listener that ran by another plan may be its own: it is the same listener, and a connection is of
+    /// one kind for its life. Whom `allowed_cidrs` do not let in any more is seen by each connection.
+    pub(crate) fn continues(&self, other: &Self) -> bool {
+        self.state.id == other.state.id && self.protocol == other.protocol
+    }
+
+    /// Whether it asks the same of who shakes hands.
+    pub(crate) fn admits_as(&self, other: &Self) -> bool {
         let admission = |plan: &Self| plan.tls.as_ref().map(|tls| *tls.admission());
-        self.state.id == other.state.id
-            && self.protocol == other.protocol
-            && admission(self) == admission(other)
+        admission(self) == admission(other)
     }
 }
 

@@ -372,16 +372,21 @@ async fn clients_are_let_go_when_what_they_have_to_show_changes() {
         let mut streams = Frames::connect(&proxy, &certificates).await;
         streams.get(1, "/").await;
         assert_eq!(streams.body(1).await, "a");
+        let mut silent = TlsClient::connect(proxy.address(), &config, "shop.example").await.unwrap();
         let change = |document: &mut Document| {
             document.listeners[0] = document.listeners[0].clone().with(field, value.clone());
         };
         proxy.change(change).await;
         if stays {
-            assert_eq!(idle.get("/", "").await.unwrap().field("connection"), None, "{field}");
+            for client in [&mut idle, &mut silent] {
+                assert_eq!(client.get("/", "").await.unwrap().field("connection"), None, "{field}");
+            }
             streams.get(3, "/").await;
             assert_eq!(streams.body(3).await, "a", "{field}");
         } else {
-            assert_eq!(idle.rest().await, (String::new(), TlsEnd::Notified), "{field}");
+            for client in [&mut idle, &mut silent] {
+                assert_eq!(client.rest().await, (String::new(), TlsEnd::Notified), "{field}");
+            }
             assert_eq!(streams.until(Frame::going).await, (0x7fff_ffff, 0), "{field}");
         }
     }
