@@ -97,6 +97,10 @@ ip link set lo up
 ip link add port0 address 52:54:00:12:34:56 type veth peer name client0
 ip address add 10.77.0.9/24 dev client0
 ip link set client0 up
+ip link add port1 address 52:54:00:12:34:57 type veth peer name client1
+ip address add 10.78.0.9/24 dev client1
+ip address add fd78::9/64 dev client1 nodad
+ip link set client1 up
 cd "$root"
 pivot_root . run/outside
 umount -l /run/outside

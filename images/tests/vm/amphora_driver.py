@@ -8,7 +8,7 @@ import uuid
 
 from cloud import octavia_python
 from common import ROOT, Failed
-from networks import VIP
+from networks import MEMBER_HOST, VIP
 
 LB = "33333333-3333-4333-8333-333333333333"
 WEB = "44444444-4444-4444-8444-444444444444"
@@ -16,6 +16,7 @@ TLS = "44444444-4444-4444-8444-444444444446"
 DATAGRAMS = "44444444-4444-4444-8444-444444444447"
 POOL = "66666666-6666-4666-8666-666666666666"
 DATAGRAM_POOL = "66666666-6666-4666-8666-666666666667"
+MEMBER_POOL = "66666666-6666-4666-8666-666666666668"
 # The name that the certificate of the listener of HTTPS has.
 NAME = "shop.example"
 
@@ -79,18 +80,20 @@ def renew(certs, amphora):
 
 
 def load_balancer(member_address, member_port, datagram_port, certificate: pathlib.Path):
-    """As the database has it: HTTP at 80, HTTPS at 443, and UDP at 53."""
+    """As the database has it: HTTP at 80, HTTPS at 443 with its member in the network of members, and UDP at 53."""
     return {
         "id": LB, "vip_address": VIP,
         "listeners": [
             {"id": WEB, "protocol": "HTTP", "protocol_port": 80, "default_pool_id": POOL},
-            {"id": TLS, "protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_pool_id": POOL,
+            {"id": TLS, "protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_pool_id": MEMBER_POOL,
              "tls_certificate_id": str(certificate)},
             {"id": DATAGRAMS, "protocol": "UDP", "protocol_port": 53, "default_pool_id": DATAGRAM_POOL, "connection_limit": 1000},
         ],
         "pools": [
             {"id": POOL, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [
                 {"id": "77777777-7777-4777-8777-777777777771", "address": member_address, "protocol_port": member_port}]},
+            {"id": MEMBER_POOL, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [
+                {"id": "77777777-7777-4777-8777-777777777773", "address": MEMBER_HOST, "protocol_port": member_port}]},
             {"id": DATAGRAM_POOL, "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "members": [
                 {"id": "77777777-7777-4777-8777-777777777772", "address": member_address, "protocol_port": datagram_port}]},
         ],

@@ -54,7 +54,7 @@ def accelerated():
 class Machine:
     """A running image."""
 
-    def __init__(self, image, directory, drive, management, vip, *, mac, cpus=1, memory=512, firmware="bios"):
+    def __init__(self, image, directory, drive, management, vip, *, mac, members=None, cpus=1, memory=512, firmware="bios"):
         self.directory, self.management = directory, management
         self.console = directory / "console"
         disk = directory / "disk"
@@ -70,7 +70,7 @@ class Machine:
                    "-drive", f"file={disk},if=virtio,format=qcow2,cache=unsafe",
                    "-drive", f"file={drive},media=cdrom,format=raw,readonly=on",
                    "-netdev", management.netdev, "-device", f"virtio-net-pci,netdev=management,mac={mac},romfile=",
-                   "-netdev", f"{vip},id=vip",
+                   "-netdev", f"{vip},id=vip", *(["-netdev", f"{members},id=members"] if members else []),
                    "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
         # What a port is plugged into: q35 has no slots to spare of its own.
         self.slot = {}
@@ -108,9 +108,9 @@ class Machine:
         self.process.kill()
         self.process.wait()
 
-    def plug(self, mac):
-        """Hot-plugs the port whose backend is `vip`. It is there at later starts, too."""
-        port = {"driver": "virtio-net-pci", "netdev": "vip", "mac": mac, "id": "vip", "romfile": "", **self.slot}
+    def plug(self, mac, backend="vip"):
+        """Hot-plugs the port of this backend, `vip` or `members`. It is there at later starts, too."""
+        port = {"driver": "virtio-net-pci", "netdev": backend, "mac": mac, "id": backend, "romfile": "", **self.slot}
         self.qmp.call("device_add", **port)
         self.command += ["-device", json.dumps(port)]
 

@@ -15,6 +15,9 @@ from common import Failed, free_port
 
 VIP = "10.77.0.100"
 VIP_SUBNET = "10.77.0.0/24"
+# A network of members that gives addresses by DHCP and by router advertisements, and this host in it.
+MEMBER_SUBNET = "10.78.0.0/24"
+MEMBER_HOST = "10.78.0.2"
 
 
 @contextlib.contextmanager
