@@ -4,6 +4,7 @@ use std::{
     error::Error, fs, io, path::Path, pin::pin, sync::Arc, thread::available_parallelism, time::Duration,
 };
 
+use amphora_model::LoadBalancer;
 use amphora_proxy::{
     control::{Control, ControlSocket, FitnessSocket},
     datagram::{Datagrams, Helpers},
@@ -13,9 +14,10 @@ use amphora_proxy::{
     peers::{Peers, PeersConfig},
     privileges::{self, Sockets, Urgent},
     snapshot::TlsSource,
-    tls::TicketKeys,
+    tls::{Material, TicketKeys},
 };
 use amphora_sandbox::Files;
+use bytes::Bytes;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
     runtime,
@@ -78,7 +80,7 @@ async fn serve(options: Options, helpers: Option<Helpers>) -> Result<(), Failure
         engine.apply_document(document.into()).await.map_err(|error| format!("{name}: {error}"))?;
     }
     if let Some(dir) = &options.state_dir {
-        restore(&engine, dir).await;
+        restore(&engine, dir, certificates(&options)).await;
     }
     let (Bounds { workers, clients, .. }, control_socket) = (bounds, options.control_socket.display());
     tracing::info!(workers, clients, control = %control_socket, "ready");
@@ -182,7 +184,10 @@ async fn read(file: &Path) -> io::Result<Vec<u8>> {
 
 /// Makes the last good document live: the present one, or the one before when the present one cannot be
 /// honoured. With neither the proxy serves nothing and waits for the agent.
-async fn restore(engine: &Engine, dir: &Path) {
+///
+/// So it does where certificates are not there that the present one names, as after a boot of a machine that keeps them in memory
+/// alone: that is no fault of the document, and what it has replaced is not to come back in its stead.
+async fn restore(engine: &Engine, dir: &Path, certificates: CertificateDirectory) {
     for name in ["loadbalancer.json", "loadbalancer.previous.json"] {
         let file = dir.join(name);
         let document = match read(&file).await {
@@ -193,14 +198,26 @@ async fn restore(engine: &Engine, dir: &Path) {
                 continue;
             }
         };
-        match engine.apply_document(document.into()).await {
+        let document = Bytes::from(document);
+        match engine.apply_document(document.clone()).await {
             Ok(_) => {
                 tracing::info!(file = %file.display(), "restored");
                 return;
             }
             Err(error) => tracing::error!(file = %file.display(), %error, "cannot be restored"),
         }
+        let certificates = certificates.clone();
+        if spawn_blocking(move || lacks_certificates(&document, &certificates)).await.unwrap_or(false) {
+            tracing::warn!(file = %file.display(), "it lacks certificates: nothing is served until they are there");
+            return;
+        }
     }
+}
+
+/// Whether a document that is good in itself names what there is not.
+fn lacks_certificates(document: &[u8], certificates: &CertificateDirectory) -> bool {
+    let Ok(model) = LoadBalancer::from_json(document) else { return false };
+    model.certificates().any(|named| certificates.pem(named.id).is_err())
 }
 
 /// Sets the peer to what the file says; a file that is gone says that there is none. One that cannot be read or honoured

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use amphora_ipc::proxy::Summary;
-use amphora_tests::{Backend, Client, Document, End, Listener, Pool, Proxy, Step, eventually};
+use amphora_tests::{Backend, Certificates, Client, Document, End, Listener, Pool, Proxy, Step, eventually};
 use nix::sys::signal::Signal;
 
 #[tokio::test]
@@ -68,6 +68,28 @@ async fn a_killed_proxy_comes_back_with_its_last_document() {
     let proxy = Proxy::restore(document, state.path()).await;
     assert_eq!(proxy.client().await.get("/").await.text(), "a");
     assert_ne!(proxy.info().await.instance, before);
+}
+
+/// As after a boot of an amphora that keeps certificates in memory: what it replaced is not to be served again.
+#[tokio::test]
+async fn what_lacks_its_certificates_gives_way_to_nothing() {
+    let member = Backend::named("a").await;
+    let before = Document::http([&member]);
+    let certificates = Certificates::new();
+    let mut present = before.to_json();
+    let listener = &mut present["loadbalancer"]["listeners"][0];
+    (listener["protocol"], listener["default_tls_container_ref"]) =
+        ("TERMINATED_HTTPS".into(), "server".into());
+    let state = tempfile::tempdir().unwrap();
+    fs::create_dir(state.path().join("certificates")).unwrap();
+    fs::write(state.path().join("loadbalancer.json"), present.to_string()).unwrap();
+    fs::write(state.path().join("loadbalancer.previous.json"), before.to_json().to_string()).unwrap();
+    let proxy = Proxy::restore(before.clone(), state.path()).await;
+    assert_eq!(proxy.info().await.loadbalancer, None);
+    drop(proxy);
+    fs::copy(certificates.file("server"), state.path().join("certificates/server.pem")).unwrap();
+    let proxy = Proxy::restore(before, state.path()).await;
+    assert!(proxy.info().await.loadbalancer.is_some());
 }
 
 #[tokio::test]
