@@ -8,6 +8,7 @@ they differ from the test's `options` of Octavia's section `haproxy_amphora`. Ru
 (19.0.0), and needs no database: model objects are in memory.
 """
 
+import contextlib
 import json
 import pathlib
 import re
@@ -21,7 +22,7 @@ from octavia.common import config
 from octavia.common import data_models as models
 from octavia.network import data_models as network
 
-import render
+import objects
 
 ARGUMENTS = json.loads(sys.argv[1])
 
@@ -38,6 +39,28 @@ class Secrets:
 
     def get_secret(self, context, secret_ref):
         return pathlib.Path(secret_ref).read_text()
+
+
+class Database:
+    """As much of it as the driver writes to: listeners that it could not update."""
+
+    def __init__(self):
+        self.failed = []
+
+    def session(self):
+        return self
+
+    def begin(self):
+        return contextlib.nullcontext(self)
+
+    def ListenerRepository(self):  # pylint: disable=invalid-name
+        return self
+
+    def update(self, _, listener, **__):
+        self.failed.append(listener)
+
+
+DATABASE = Database()
 
 
 def driver():
@@ -61,6 +84,7 @@ def driver():
 
     made = rest_api_driver.HaproxyAmphoraLoadBalancerDriver()
     made.cert_manager = Secrets()
+    rest_api_driver.db_api = rest_api_driver.repo = DATABASE
     return made
 
 
@@ -95,32 +119,40 @@ class Controller:
         return self.driver.clients[self.amphora.api_version]
 
     def load_balancer(self, doc):
-        lb = render.load_balancer_model(doc)
+        lb = objects.load_balancer_model(doc)
         lb.amphorae = self.pair
         lb.topology = "ACTIVE_STANDBY" if len(self.pair) > 1 else "SINGLE"
-        pools = {pool.id: pool for pool in lb.pools}
-        for pool_doc in doc.get("pools", []):
-            if monitor := pool_doc.get("healthmonitor"):
-                pools[pool_doc["id"]].health_monitor = models.HealthMonitor(
-                    pool=pools[pool_doc["id"]], enabled=True, rise_threshold=1, http_version=1.1, **monitor)
-        for listener, listener_doc in zip(lb.listeners, doc["listeners"]):
-            listener.project_id = "project"
-            listener.tls_certificate_id = listener_doc.get("tls_certificate_id")
-            listener.tls_versions = ["TLSv1.2", "TLSv1.3"]
-            listener.alpn_protocols = ["http/1.1"]
         return lb
 
-    def plug_vip(self, mac, **_):
+    def plug_vip(self, mac, additional=(), vnic_type="normal", **_):
+        """The VIP's port; `additional` has other VIPs: `ip_address`, `cidr`, `gateway_ip`."""
         subnet = network.Subnet(id="subnet", cidr="10.77.0.0/24", gateway_ip="10.77.0.1", host_routes=[])
         port = network.Port(id="port", mac_address=mac, network=network.Network(id="network", mtu=1500))
-        lb = models.LoadBalancer(vip=models.Vip(ip_address="10.77.0.100", vnic_type="normal"))
-        self.driver.post_vip_plug(self.amphora, lb, None, port, subnet, additional_vip_data=[])
+        lb = models.LoadBalancer(vip=models.Vip(ip_address="10.77.0.100", vnic_type=vnic_type))
+        more = [network.AdditionalVipData(
+            ip_address=vip["ip_address"],
+            subnet=network.Subnet(id="other", cidr=vip["cidr"], gateway_ip=vip["gateway_ip"], host_routes=[])) for vip in additional]
+        self.driver.post_vip_plug(self.amphora, lb, None, port, subnet, additional_vip_data=more)
+
+    def plug_network(self, mac, fixed_ips, vnic_type="normal", **_):
+        """A network of members; `fixed_ips` have `ip_address`, `cidr`, and `routes` by destination."""
+        addresses = []
+        for fixed_ip in fixed_ips:
+            routes = [network.HostRoute(destination=to, nexthop=by) for to, by in fixed_ip.get("routes", {}).items()]
+            subnet = network.Subnet(id="members", cidr=fixed_ip["cidr"], gateway_ip=None, host_routes=routes)
+            addresses.append(network.FixedIP(subnet_id="members", ip_address=fixed_ip["ip_address"], subnet=subnet))
+        port = network.Port(id="members", mac_address=mac, fixed_ips=addresses, vnic_type=vnic_type,
+                            network=network.Network(id="network", mtu=1500))
+        self.driver.post_network_plug(self.amphora, port, None)
 
     def interface(self, ip, **_):
         return self.driver.get_interface_from_ip(self.amphora, ip)
 
     def update(self, lb, **_):
+        """Gives the listeners that it has left out, since what belongs to them is refused."""
+        DATABASE.failed.clear()
         self.driver.update_amphora_listeners(self.load_balancer(lb), self.amphora)
+        return DATABASE.failed
 
     def delete_listener(self, lb, listener, **_):
         lb = self.load_balancer(lb)

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_tests::{Certificates, Namespace, eventually, read_message};
+use amphora_tests::{Certificates, Namespace, PATIENCE, eventually, read_message};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::{
     controller::{CONFIG, Driver, LB, Lan, Machine, load_balancer, member, web},
@@ -28,6 +28,9 @@ const CHANGES: usize = 10;
 
 /// How many clients ask without a pause while they are.
 const CLIENTS: usize = 4;
+
+/// How long all of it may take of either amphora, on a machine that has other things to do: with nothing else it is half a minute.
+const LIMIT: Duration = Duration::from_secs(400);
 
 #[derive(Debug)]
 struct Measured {
@@ -98,9 +101,9 @@ impl Load {
         while !self.stop.load(Ordering::Relaxed) {
             let (stream, buffer) = match &mut connection {
                 Some(kept) => kept,
-                None => match TcpStream::connect("10.77.0.100:80").await {
-                    Ok(stream) => connection.insert((stream, Vec::new())),
-                    Err(_) => {
+                None => match timeout(PATIENCE, TcpStream::connect("10.77.0.100:80")).await {
+                    Ok(Ok(stream)) => connection.insert((stream, Vec::new())),
+                    _ => {
                         self.errors.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(1)).await;
                         continue;
@@ -108,13 +111,12 @@ impl Load {
                 },
             };
             self.requests.fetch_add(1, Ordering::Relaxed);
-            let sent = stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
-            let answer = match sent {
-                Ok(()) => read_message(stream, buffer, true).await,
-                Err(error) => Err(error),
+            let ask = async {
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await?;
+                read_message(stream, buffer, true).await
             };
-            match answer {
-                Ok(Some(answer)) if answer.status() == 200 => {
+            match timeout(PATIENCE, ask).await {
+                Ok(Ok(Some(answer))) if answer.status() == 200 => {
                     if answer.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
                         connection = None;
                     }
@@ -232,7 +234,10 @@ async fn octavias() -> Option<Measured> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: benches/beside-octavia"]
 async fn beside_octavias_own() {
-    let (Some(ours), Some(octavias)) = (ours().await, octavias().await) else { return };
+    let Some(ours) = timeout(LIMIT, ours()).await.expect("ours is measured in time") else { return };
+    println!("{ours:?}");
+    let octavias = timeout(LIMIT, octavias()).await.expect("Octavia's own is measured in time");
+    let Some(octavias) = octavias else { return };
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let row = |what: &str, ours: f64, octavias: f64, unit: &str| {
         println!("| {what} | {ours:.1} {unit} | {octavias:.1} {unit} | {:.1} |", octavias / ours);

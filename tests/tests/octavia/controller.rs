@@ -5,18 +5,25 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::Arc,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{Arc, mpsc},
+    time::Duration,
 };
 
-use amphora_tests::{Certificates, Namespace, in_namespace};
-use rustls::{ClientConfig, pki_types::ServerName, version::TLS13};
+use amphora_tests::{Certificates, Message, Namespace, in_namespace, in_time};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rustls::{
+    ClientConfig, ServerConfig, pki_types::ServerName, server::WebPkiClientVerifier, version::TLS13,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::ground::{AMPHORA, Ground, OTHER};
 
@@ -68,11 +75,16 @@ pub(crate) fn python() -> Option<PathBuf> {
     Some(python)
 }
 
+/// How long the driver may take for what it is asked, its own start included: it asks an amphora up to five times, and waits for an
+/// answer for up to a minute.
+const ANSWER: Duration = Duration::from_secs(180);
+
 /// The driver, in a process of its own in the management network.
 pub(crate) struct Driver {
     child: Child,
     stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
+    /// Its answers, read by a thread, so that they are not waited for for ever.
+    answers: mpsc::Receiver<String>,
 }
 
 impl Driver {
@@ -102,6 +114,8 @@ impl Driver {
         let mut child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", machine.management.name()))
             .arg(python)
+            // Where it is, if it has to be ended.
+            .args(["-X", "faulthandler"])
             .args([tests.join("octavia/driver.py").as_os_str(), arguments.to_string().as_ref()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -110,15 +124,27 @@ impl Driver {
             .unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Some(Self { child, stdin, stdout })
+        let (answer, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if answer.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Some(Self { child, stdin, answers })
     }
 
     pub(crate) fn ask(&mut self, call: &str, arguments: Value) -> Value {
         let mut request = arguments;
         request["call"] = call.into();
         writeln!(self.stdin, "{request}").unwrap();
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
+        let line = self.answers.recv_timeout(ANSWER).unwrap_or_else(|error| {
+            // It writes to its log where it is.
+            let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGABRT);
+            let ended = self.child.wait();
+            panic!("{call}: no answer of the driver: {error}; {ended:?}")
+        });
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{call}: {error}: {line:?}"))
     }
 
@@ -177,7 +203,8 @@ pub(crate) struct Lan {
 }
 
 impl Lan {
-    /// Members 1 and 2, which answer with their numbers to whatever they are asked.
+    /// Members 1 and 2, which answer with their numbers to whatever they are asked; but `/echo` with the head of the request,
+    /// and `/session` with a cookie of their own as well.
     pub(crate) async fn new(ground: &Ground) -> Self {
         Self::on(&ground.lan, &ground.certificates, "lan1").await
     }
@@ -188,25 +215,100 @@ impl Lan {
             lan.ip(&["address", "add", address, "dev", interface]);
         }
         for number in 1..=2 {
-            let served = lan.spawn(move || async move {
-                let address: SocketAddr = format!("10.77.0.1{number}:80").parse().unwrap();
-                let listener = TcpListener::bind(address).await.unwrap();
-                while let Ok((mut stream, _)) = listener.accept().await {
-                    tokio::spawn(async move {
-                        let mut head = [0; 4096];
-                        while let Ok(1..) = stream.read(&mut head).await {
-                            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}");
-                            if stream.write_all(answer.as_bytes()).await.is_err() {
-                                return;
-                            }
-                        }
-                    });
-                }
-            });
-            drop(served);
+            Self::member(lan, number, format!("10.77.0.1{number}:80").parse().unwrap()).await;
         }
         let roots = certificates.client(&[&TLS13], &["http/1.1"]);
         Self { name: lan.name().to_owned(), roots }
+    }
+
+    /// Member of this number at this address.
+    pub(crate) async fn member(lan: &Namespace, number: u8, address: SocketAddr) {
+        let (bound, is_bound) = tokio::sync::oneshot::channel();
+        let served = lan.spawn(move || async move {
+            let listener = TcpListener::bind(address).await.unwrap();
+            let _ = bound.send(());
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, number));
+            }
+        });
+        drop(served);
+        is_bound.await.unwrap();
+    }
+
+    /// The same by TLS at port 443, with the certificate of this id; one that `verifies` wants one of the authority's.
+    pub(crate) async fn secure_member(
+        lan: &Namespace,
+        number: u8,
+        certificates: &Certificates,
+        id: &str,
+        verifies: bool,
+    ) {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let roots = Arc::new(certificates.roots());
+        let builder = match verifies {
+            true => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap(),
+            ),
+            false => builder.with_no_client_auth(),
+        };
+        let (chain, key) = certificates.read(id);
+        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
+        let (bound, is_bound) = tokio::sync::oneshot::channel();
+        let served = lan.spawn(move || async move {
+            let address: SocketAddr = format!("10.77.0.1{number}:443").parse().unwrap();
+            let listener = TcpListener::bind(address).await.unwrap();
+            let _ = bound.send(());
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream, number).await;
+                    }
+                });
+            }
+        });
+        drop(served);
+        is_bound.await.unwrap();
+    }
+
+    /// What this request is answered with, on a connection of its own.
+    pub(crate) async fn send(&self, to: SocketAddr, request: &str) -> Option<Message> {
+        let request = format!("{request}\r\nConnection: close\r\n\r\n");
+        let work = move || async move {
+            let mut stream = TcpStream::connect(to).await.ok()?;
+            stream.write_all(request.as_bytes()).await.ok()?;
+            amphora_tests::read_message(&mut stream, &mut Vec::new(), true).await.ok()?
+        };
+        in_time("an answer, or its end", in_namespace(&self.name, work)).await
+    }
+
+    /// What a client that speaks TLS like this is answered from the VIP, asking for this host, with the certificate and the
+    /// application protocol; of HTTP/2 nothing but these.
+    pub(crate) async fn send_securely(
+        &self,
+        port: u16,
+        config: Arc<ClientConfig>,
+        host: &str,
+    ) -> Option<(Message, Vec<u8>, Vec<u8>)> {
+        let host = host.to_owned();
+        let work = move || async move {
+            let stream = TcpStream::connect(SocketAddr::new([10, 77, 0, 100].into(), port)).await.ok()?;
+            let name = ServerName::try_from(host).unwrap();
+            let mut stream = TlsConnector::from(config).connect(name, stream).await.ok()?;
+            let session = stream.get_ref().1;
+            let shown = session.peer_certificates()?.first()?.to_vec();
+            let protocol = session.alpn_protocol().unwrap_or_default().to_vec();
+            if protocol == b"h2" {
+                return Some((Message::default(), shown, protocol));
+            }
+            let request = "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let answer = amphora_tests::read_message(&mut stream, &mut Vec::new(), true).await.ok()??;
+            Some((answer, shown, protocol))
+        };
+        in_time("an answer over TLS, or its end", in_namespace(&self.name, work)).await
     }
 
     /// The status and the body of an answer; `None` when nobody listens or it breaks off.
@@ -216,7 +318,7 @@ impl Lan {
             let mut stream = TcpStream::connect(SocketAddr::new([10, 77, 0, 100].into(), port)).await.ok()?;
             exchange(&mut stream, &path).await
         };
-        in_namespace(&self.name, work).await
+        in_time("an answer, or its end", in_namespace(&self.name, work)).await
     }
 
     /// The same over TLS, with the certificate that was shown.
@@ -230,7 +332,7 @@ impl Lan {
             let (status, _) = exchange(&mut stream, "/").await?;
             Some((status, shown))
         };
-        in_namespace(&self.name, work).await
+        in_time("an answer over TLS, or its end", in_namespace(&self.name, work)).await
     }
 
     /// Who answers twelve requests one after another, each of them with 200.
@@ -244,6 +346,23 @@ impl Lan {
         members.sort();
         members.dedup();
         members.concat()
+    }
+}
+
+/// A member.
+async fn serve(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, number: u8) {
+    let mut head = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut head).await {
+        let head = String::from_utf8_lossy(&head[..read]);
+        let (body, more) = match head.split(' ').nth(1) {
+            Some("/echo") => (head.to_string(), String::new()),
+            Some("/session") => (number.to_string(), format!("Set-Cookie: SESSION=of-{number}\r\n")),
+            _ => (number.to_string(), String::new()),
+        };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{more}\r\n{body}", body.len());
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use rustls::{ClientConfig, pki_types::ServerName, version::TLS13};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 /// The amphora of the recorded requests.
@@ -28,6 +28,12 @@ pub(crate) const OTHER: &str = "22222222-2222-4222-8222-222222222223";
 
 /// Where its agent listens, in its own namespace.
 const ADDRESS: &str = "127.0.0.1:9443";
+
+/// How long an agent may take for a request, Octavia's own with its DHCP client included.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// How long an agent and what it supervises may take to end, before they are killed.
+const END: Duration = Duration::from_secs(30);
 
 /// Whom the proxy and the VRRP daemon run as: users that every Debian has, two as a package makes two.
 const USERS: [&str; 2] = ["daemon", "games"];
@@ -209,7 +215,19 @@ impl Drop for Ground {
         if let Some(mut agent) = self.agent.take() {
             // It stops what it supervises.
             let _ = kill(Pid::from_raw(i32::try_from(agent.id()).unwrap()), Signal::SIGTERM);
-            let _ = agent.wait();
+            let deadline = Instant::now() + END;
+            while let Ok(None) = agent.try_wait() {
+                if Instant::now() > deadline {
+                    eprintln!("the agent does not end by SIGTERM: all of it is killed");
+                    let _ = agent.kill();
+                    let _ = agent.wait();
+                    for pid in self.supervised() {
+                        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                    }
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         if let Some(disk) = self.disk.take() {
             let _ = Command::new("umount").arg("--lazy").arg(disk).status();
@@ -322,6 +340,7 @@ impl Client {
             }
             Ok(answer)
         };
-        amphora_tests::in_namespace(&namespace, work).await
+        let answered = timeout(ANSWER, amphora_tests::in_namespace(&namespace, work)).await;
+        answered.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the agent does not answer")))
     }
 }
