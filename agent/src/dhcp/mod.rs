@@ -15,6 +15,7 @@
 
 pub mod client;
 pub mod frame;
+mod fuzz;
 pub mod lease;
 pub mod message;
 pub mod socket;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use self::{
     client::{Client, Event, Transmit},
+    fuzz::fuzz,
     lease::{Lease, LeaseRoute},
     socket::{Received, Sockets, Watched},
 };

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    super::{frame, lease},
+    super::{frame, fuzz, fuzz::assert_sane},
     *,
 };
 
@@ -52,30 +52,35 @@ fn any_answer() -> impl Strategy<Value = Answer> {
     })
 }
 
-fn assert_sane(of: &Lease) {
-    let address = of.address.addr();
-    let octets = address.octets();
-    assert!(octets[0] != 0 && octets[0] < 224 && !address.is_loopback() && !address.is_link_local());
-    assert!(of.address.prefix_len() >= 8);
-    assert!(of.address.prefix_len() > 30 || of.address.hosts().any(|host| host == address));
-    assert!(of.seconds >= lease::SHORTEST);
-    assert!(of.renewal >= lease::SHORTEST_RENEWAL);
-    assert!(of.renewal < of.rebinding && of.rebinding < of.seconds);
-    assert!(of.mtu.is_none_or(|mtu| (1280..=65_535).contains(&mtu)));
-    assert!(of.routes.len() <= 64);
-    for route in &of.routes {
-        assert_eq!(route.destination, route.destination.trunc());
-        assert!(!route.destination.addr().is_multicast() && !route.destination.addr().is_loopback());
-        assert!(route.gateway.is_none_or(|gateway| gateway != address && !gateway.is_unspecified()));
-    }
-}
-
 proptest! {
     #[test]
     fn octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = Answer::read(&octets);
         let _ = frame::from_server(&octets);
         let _ = frame::read_arp(&octets);
+    }
+
+    /// What the fuzzer looks for longer.
+    #[test]
+    fn whatever_comes_in_steps(
+        steps in prop::collection::vec((0..6u8, any::<u8>(), any_answer(), prop::collection::vec(any::<u8>(), 0..60)), 0..12),
+        held: bool,
+    ) {
+        let mut input = Vec::new();
+        for (number, (kind, time, answer, octets)) in steps.into_iter().enumerate() {
+            let message = write_answer(&answer);
+            let content = match kind {
+                1 => message,
+                2 => [&message[16..20], &message[240..]].concat(),
+                _ => octets,
+            };
+            input.extend([if held && number == 0 { kind + 0x84 } else { kind }, time]);
+            if kind < 4 {
+                input.extend((content.len() as u16).to_be_bytes());
+                input.extend(content);
+            }
+        }
+        fuzz::fuzz(&input);
     }
 
     #[test]
