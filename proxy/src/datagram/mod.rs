@@ -199,6 +199,7 @@ impl Link {
             }
         }
         self.sum_up(&counts);
+        self.look_for_refusals(&counts);
         Ok(error.map_or(Ok(()), Err))
     }
 
@@ -256,6 +257,22 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// What clients of all listeners have heard from each member.
+    fn look_for_refusals(&self, counts: &[Count]) {
+        let now = net::now();
+        let mut heard: HashMap<*const MemberState, (&MemberState, u64, u64)> = HashMap::new();
+        for count in counts.iter().filter(|count| count.received > 0 || count.refused > 0) {
+            if let Some((_, member)) = self.known.get(&(count.listener, count.member)) {
+                let (_, received, refused) = heard.entry(Arc::as_ptr(member)).or_insert((member, 0, 0));
+                *received += count.received;
+                *refused += count.refused;
+            }
+        }
+        for (member, received, refused) in heard.into_values() {
+            member.answered(now, received == 0 && refused > 0);
+        }
     }
 
     /// The flows of listeners and members are those of all that they have to do with.

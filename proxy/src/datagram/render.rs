@@ -28,6 +28,8 @@ pub(super) const TABLE: &str = "amphora_datagram";
 pub(super) const FLOWS: &str = "flows";
 pub(super) const SENT: &str = "sent";
 pub(super) const RECEIVED: &str = "received";
+/// Of marks and members' addresses: ICMP errors from members that nobody listens on their port.
+pub(super) const REFUSED: [&str; 2] = ["refused4", "refused6"];
 const TCP: u8 = 6;
 /// The type of the chunk that an association of SCTP begins with, alone in its packet, and where that stands in one.
 const INIT: u8 = 1;
@@ -71,6 +73,14 @@ impl Family {
     /// Goes on with packets of the family.
     fn is(self) -> [E; 2] {
         [E::Meta(Meta::Family, R(0)), E::Equal(R(0), vec![if self.v4 { 2 } else { 10 }])]
+    }
+
+    /// Goes on with what says that nobody listens on a port: destination unreachable, port unreachable.
+    fn is_port_unreachable(self) -> [E; 4] {
+        let (icmp, kind) = if self.v4 { (1, [3, 3]) } else { (58, [1, 4]) };
+        let transport = [E::Meta(Meta::Transport, R(0)), E::Equal(R(0), vec![icmp])];
+        let [load, is] = transport;
+        [load, is, E::Payload(Header::Transport, 0, 2, R(0)), E::Equal(R(0), kind.to_vec())]
     }
 
     fn source(self, to: R) -> E {
@@ -173,7 +183,16 @@ pub(super) fn render(plan: &Plan, marks: &Marks, flows: &HashMap<u32, u64>) -> R
     for counted in [FLOWS, SENT, RECEIVED] {
         table.set(counted, (Type::MARK, 4), Content::Counted(sorted(every.clone())));
     }
-    for family in Family::ALL {
+    for (family, refused) in Family::ALL.into_iter().zip(REFUSED) {
+        let udp = plan.services.iter().filter(|service| service.transport == Transport::Udp);
+        let members = udp.flat_map(|service| service.members.iter().map(move |member| (service, member)));
+        let of_family = members.filter(|(_, member)| family.has(&member.address));
+        let keys = of_family.filter_map(|(service, member)| {
+            let mark = mark_bytes(*marks.get(&(service.listener, member.member))?);
+            Some([mark, octets(member.address.ip())].concat())
+        });
+        let key = (Type::MARK.and(family.key()), 4 + family.bytes());
+        table.set(refused, key, Content::Counted(sorted(keys.collect())));
         let mut rows = BTreeMap::new();
         for service in &plan.services {
             let addresses = service.addresses.iter().filter(|address| family.has(address));
@@ -258,7 +277,17 @@ impl Table {
             let direction = [E::LoadFlow(Flow::Direction, R(0)), E::Equal(R(0), vec![which])];
             [&direction[..], &ours(set)].concat()
         };
-        let across = vec![direction(0, SENT), direction(1, RECEIVED)];
+        // An error has the flow's mark where conntrack has found what it is about among flows, and this direction where that was
+        // sent to the member. From another address than the member's it says nothing of its port.
+        let refused = |(family, set): (Family, &str)| {
+            let direction = [E::LoadFlow(Flow::Direction, R(0)), E::Equal(R(0), vec![1])];
+            let mut rule = [&family.is()[..], &family.is_port_unreachable(), &direction].concat();
+            rule.extend([E::LoadFlow(Flow::Mark, R(0)), family.source(R(1)), E::InSet(R(0), set.to_owned())]);
+            rule.push(E::Verdict(Verdict::Accept));
+            rule
+        };
+        let mut across: Vec<_> = Family::ALL.into_iter().zip(REFUSED).map(refused).collect();
+        across.extend([direction(0, SENT), direction(1, RECEIVED)]);
         self.chain("across", hook("filter", Place::Forward, 0), across);
     }
 

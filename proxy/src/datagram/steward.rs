@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     plan::{Algorithm, Plan, Service, Target, Transport},
-    render::{self, FLOWS, Marks, RECEIVED, SENT, TABLE},
+    render::{self, FLOWS, Marks, RECEIVED, REFUSED, SENT, TABLE},
     wire::Count,
 };
 
@@ -52,10 +52,10 @@ pub(super) struct Steward {
 /// What was counted for a listener and a member.
 #[derive(Debug, Default)]
 struct Meter {
-    /// What the kernel's counters said last: of `FLOWS`, `SENT`, `RECEIVED`.
-    raw: [u64; 3],
+    /// What the kernel's counters said last: of `FLOWS`, `SENT`, `RECEIVED`, `REFUSED`.
+    raw: [u64; 4],
     /// What was not told yet.
-    grown: [u64; 3],
+    grown: [u64; 4],
     flows: u64,
 }
 
@@ -281,7 +281,8 @@ impl Steward {
         }
         let whose: HashMap<u32, (Uuid, Uuid)> =
             self.marks.iter().map(|(whose, mark)| (*mark, *whose)).collect();
-        for (which, set) in [FLOWS, SENT, RECEIVED].into_iter().enumerate() {
+        let [refused4, refused6] = REFUSED.map(|set| (3, set));
+        for (which, set) in [(0, FLOWS), (1, SENT), (2, RECEIVED), refused4, refused6] {
             let counters = match self.nft.counters(TABLE, set) {
                 // It will be written anew.
                 Err(error) if error.errno().is_some_and(|errno| errno == nix::errno::Errno::ENOENT) => {
@@ -290,12 +291,10 @@ impl Steward {
                 counters => counters?,
             };
             for (mark, Counted { packets, bytes }) in counters {
-                let mark = mark.try_into().map(u32::from_ne_bytes).unwrap_or_default();
+                let mark = mark.first_chunk().copied().map(u32::from_ne_bytes).unwrap_or_default();
                 if let Some(whose) = whose.get(&mark) {
-                    self.meters
-                        .entry(*whose)
-                        .or_default()
-                        .take(which, if which == 0 { packets } else { bytes });
+                    let grown = if matches!(which, 1 | 2) { bytes } else { packets };
+                    self.meters.entry(*whose).or_default().take(which, grown);
                 }
             }
         }
@@ -306,8 +305,9 @@ impl Steward {
     pub(super) fn counts(&mut self) -> Vec<Count> {
         let marks = &self.marks;
         let counts = self.meters.iter_mut().map(|((listener, member), meter)| {
-            let [begun, sent, received] = std::mem::take(&mut meter.grown);
-            Count { listener: *listener, member: *member, begun, sent, received, flows: meter.flows }
+            let [begun, sent, received, refused] = std::mem::take(&mut meter.grown);
+            let flows = meter.flows;
+            Count { listener: *listener, member: *member, begun, sent, received, refused, flows }
         });
         let counts = counts.collect();
         self.meters.retain(|whose, _| marks.contains_key(whose));

@@ -39,6 +39,8 @@ pub(super) struct Count {
     pub(super) sent: u64,
     /// Bytes from it.
     pub(super) received: u64,
+    /// ICMP errors from it that nobody listens on its port; they are not among `received`.
+    pub(super) refused: u64,
     /// Flows that there are.
     pub(super) flows: u64,
 }

@@ -255,6 +255,11 @@ impl Scheduler {
         self.entry(id).map_or(CheckState::NoCheck, |entry| entry.health.state())
     }
 
+    /// What the target is, while it is probed.
+    pub fn target(&self, id: TargetId) -> Option<&Target> {
+        self.entry(id).map(|entry| &*entry.target)
+    }
+
     /// Probes under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight

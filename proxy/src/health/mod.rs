@@ -305,7 +305,21 @@ impl Inner {
         self.watched.retain(|_, watched| !watched.members.is_empty());
     }
 
+    /// What a probe found, with what clients have been told: hosts send few ICMP errors to one address, which is that of clients, too,
+    /// so that the probe may have been the one that got none. An error alone takes nobody down, since anyone may send one.
+    fn with_refusals(&self, now: Instant, id: TargetId, outcome: Outcome) -> Outcome {
+        let target = self.core.target(id).filter(|_| outcome.silent);
+        let Some((target, watched)) = target.zip(self.watched.get(&id)) else { return outcome };
+        let own = |member: &&Arc<MemberState>| (member.address, member.port) == (target.address, target.port);
+        if watched.members.iter().filter(own).any(|member| member.is_refused(now)) {
+            let detail = "no answer, and clients are told by ICMP that nobody listens on the port".into();
+            return Outcome { status: CheckStatus::L4Connection, detail, silent: false, ..outcome };
+        }
+        outcome
+    }
+
     fn result(&mut self, now: Instant, id: TargetId, outcome: Outcome) {
+        let outcome = self.with_refusals(now, id, outcome);
         let (before, verdict) = (self.core.state(id), outcome.status.verdict());
         self.core.handle_result(now, id, verdict);
         // Each event is of this target: results are taken one by one, and an update makes none.

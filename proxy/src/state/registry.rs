@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use amphora_model::{ListenerId, MemberId, PoolId};
@@ -22,6 +22,10 @@ use super::{
     PoolCounters, PoolHistory, Rate,
 };
 use crate::{limits::Places, persist::PersistState};
+
+/// For how long it counts that clients of a member are answered by ICMP. A host sends one such error a second at least while they ask,
+/// and what has come is looked at once a second.
+const REFUSED: Duration = Duration::from_secs(3);
 
 /// State of a listener.
 #[derive(Debug)]
@@ -106,6 +110,8 @@ pub struct MemberState {
     pub pool: Arc<PoolState>,
     /// What health checks say.
     pub health: HealthCell,
+    /// When clients' datagrams were last answered by ICMP alone: that nobody listens on the port.
+    refused: Mutex<Option<Instant>>,
     /// Sessions or requests under way on all workers (HAProxy `scur`); what LEAST_CONNECTIONS compares.
     pub sessions: AtomicU32,
     /// Counters, a cell per worker. Shared by successive states of one id.
@@ -135,6 +141,18 @@ impl MemberState {
         if before != after {
             self.pool.history().member_changed(now, before, after);
         }
+    }
+
+    /// Clients' datagrams were answered: by ICMP errors of the member's alone, which say that nobody listens on its port, or
+    /// otherwise.
+    pub fn answered(&self, now: Instant, refused: bool) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused.then_some(now);
+    }
+
+    /// Whether clients' datagrams were answered so less than [`REFUSED`] ago, and not otherwise since.
+    pub fn is_refused(&self, now: Instant) -> bool {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_some_and(|at| now.saturating_duration_since(at) < REFUSED)
     }
 
     /// What became of the member.
@@ -232,6 +250,7 @@ impl Registry {
             port,
             pool: pool.clone(),
             health: HealthCell::default(),
+            refused: Mutex::default(),
             sessions: AtomicU32::new(0),
             counters,
             record,

@@ -5,6 +5,10 @@ use std::{
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, UdpSocket},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -275,6 +279,140 @@ async fn flows_of_a_member_that_fails_go_to_others_at_once() {
     proxy.until_member(0, "it is up again", |member| member.check.to_string() == "UP").await;
     eventually("it has new flows again", async || (network.flow(CLIENT).await.member() == 2).then_some(()))
         .await;
+}
+
+/// Clients that ask all the time, each a few hundred times a second.
+struct Asking {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Asking {
+    fn begin(flows: &[Flow]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ask = |flow: &Flow| {
+            let (socket, stop) = (flow.0.try_clone().unwrap(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // Errors of the member's are told here, too.
+                    let _ = socket.send(b"who");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            })
+        };
+        let threads = flows.iter().map(ask).collect();
+        Self { stop, threads }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_is_noticed_while_clients_ask() {
+    let Some(network) = Network::create() else { return };
+    for (v4, client) in [(true, CLIENT), (false, CLIENT6)] {
+        let (one, other) = (network.member(2, v4).await, network.member(3, v4).await);
+        let monitor = HealthMonitor::new("UDP-CONNECT").with("max_retries_down", 3);
+        let pool = pool([(&one, 1), (&other, 1)]).monitored(&monitor);
+        let proxy = network.proxy(document(&pool)).await;
+        let (_, flows) = network.spread(client, 20).await;
+        proxy.until_member(0, "it is checked", |member| member.check.to_string() == "UP").await;
+        let asking = Asking::begin(&flows);
+        one.end().await;
+        // The host tells an error a second, and clients are told it as well as the monitor.
+        proxy.until_member(0, "it is down", |member| member.check.to_string() == "DOWN").await;
+        eventually("flows go to the other", async || {
+            let flow = network.flow(client).await;
+            flow.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            flow.ask(b"who").ok().filter(|(member, ..)| *member == 3)
+        })
+        .await;
+        let (spread, _flows) = network.spread(client, 4).await;
+        assert_eq!(spread, BTreeMap::from([(3, 4)]));
+        // And is not up again when its clients have gone elsewhere, until it is there.
+        let _again = network.member(2, v4).await;
+        proxy.until_member(0, "it is up again", |member| member.check.to_string() == "UP").await;
+        asking.end();
+    }
+}
+
+/// An ICMP error: a datagram from the amphora to the member's port has met nobody. From any address of the members' namespace.
+fn port_unreachable(source: [u8; 4], flow_port: u16, member: u8) -> Vec<u8> {
+    let sum = |bytes: &[u8]| {
+        let words = bytes.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+        let sum: u32 = words.sum();
+        !(((sum & 0xffff) + (sum >> 16)) as u16)
+    };
+    let header = |protocol: u8, length: u16, from: [u8; 4], to: [u8; 4]| {
+        let mut header = [&[0x45, 0][..], &length.to_be_bytes(), &[0, 1, 0, 0, 64, protocol, 0, 0]].concat();
+        header.extend([from, to].concat());
+        let check = sum(&header).to_be_bytes();
+        header[10..12].copy_from_slice(&check);
+        header
+    };
+    let mut icmp = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    icmp.extend(header(17, 31, AMPHORA, [10, 9, 0, member]));
+    icmp.extend([flow_port.to_be_bytes(), 5300_u16.to_be_bytes(), 11_u16.to_be_bytes(), [0; 2]].concat());
+    let check = sum(&icmp).to_be_bytes();
+    icmp[2..4].copy_from_slice(&check);
+    [header(1, 20 + icmp.len() as u16, source, AMPHORA), icmp].concat()
+}
+
+const AMPHORA: [u8; 4] = [10, 9, 0, 1];
+
+#[tokio::test]
+async fn icmp_errors_alone_take_no_member_down() {
+    let Some(network) = Network::create() else { return };
+    let (one, other) = (network.member(2, true).await, network.member(3, true).await);
+    let pool = pool([(&one, 1), (&other, 1)]).monitored(&HealthMonitor::new("UDP-CONNECT"));
+    let proxy = network.proxy(document(&pool)).await;
+    let (_, flows) = network.spread(CLIENT, 2).await;
+    let of = |number: u8| flows.iter().find(|flow| flow.member() == number).unwrap();
+    let ports = [of(2), of(3)].map(|flow| flow.0.local_addr().unwrap().port());
+    proxy.until_member(1, "they are checked", |member| member.check.to_string() == "UP").await;
+    let errors = async |source: [u8; 4]| {
+        let packet = move |member: u8| port_unreachable(source, ports[usize::from(member) - 2], member);
+        let sent = network.members.run(move || async move {
+            let raw = socket2::Type::RAW;
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, raw, Some(255.into())).unwrap();
+            let to = SocketAddr::from((AMPHORA, 0)).into();
+            for member in [2, 3] {
+                socket.send_to(&packet(member), &to).unwrap();
+            }
+        });
+        sent.await;
+    };
+    let counted = |member: u8| {
+        let set = network.nft(&["list", "set", "inet", "amphora_datagram", "refused4"]);
+        let element = set.split(&format!(". 10.9.0.{member} counter packets ")).nth(1).unwrap().to_owned();
+        element.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let down = async || {
+        let stats = proxy.stats().await;
+        let members = stats.pools.values().next().unwrap().members.values();
+        members.filter(|member| !member.check.is_up()).count()
+    };
+    // Of another host's address they are no member's, and clients that have gone away say nothing of members.
+    errors([10, 9, 0, 5]).await;
+    let gone = network.flow(CLIENT).await;
+    gone.0.send(b"who").unwrap();
+    drop(gone);
+    errors([10, 9, 0, 2]).await;
+    eventually("those of the member's address are counted", async || (counted(2) == 1).then_some(())).await;
+    assert_eq!(counted(3), 0, "from another's address");
+
+    // Members that answer clients are there, whatever else comes from their address.
+    let asking = Asking::begin(&flows);
+    for round in 2..30 {
+        errors([10, 9, 0, 2]).await;
+        eventually("they are counted", async || (counted(2) == round).then_some(())).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(down().await, 0);
+    }
+    asking.end();
 }
 
 #[tokio::test]

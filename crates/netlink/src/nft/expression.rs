@@ -43,6 +43,8 @@ pub enum Flow {
 /// Which of two a packet goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
+    /// It goes on, past what is left of the hook's chain.
+    Accept,
     /// It is dropped.
     Drop,
     /// It goes on in this chain, and does not come back.
@@ -56,6 +58,7 @@ pub enum Verdict {
 impl Verdict {
     pub(super) fn attributes(&self) -> Attributes {
         let verdict = match self {
+            Self::Accept => Attributes::default().u32(1, 1),
             Self::Drop => Attributes::default().u32(1, 0),
             // NFT_GOTO.
             Self::Goto(chain) => Attributes::default().u32(1, -4_i32 as u32).text(2, chain),

@@ -243,7 +243,7 @@ impl Probe {
     pub(super) fn late(&self) -> Found {
         let status = match &self.stage {
             // Nobody has said that there is nobody.
-            Stage::Datagram => return Found::new(CheckStatus::L4Ok),
+            Stage::Datagram => return Found { silent: true, ..Found::new(CheckStatus::L4Ok) },
             Stage::Connecting | Stage::Echo(_) | Stage::Association(_) => CheckStatus::L4Timeout,
             Stage::Hello(_) | Stage::Tls(_, None) => CheckStatus::L6Timeout,
             Stage::Http(_) | Stage::Tls(_, Some(_)) => CheckStatus::L7Timeout,

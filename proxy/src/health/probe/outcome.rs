@@ -78,6 +78,8 @@ pub struct Outcome {
     pub code: Option<u16>,
     /// What exactly went wrong (`last_chk`); empty when nothing did.
     pub detail: Cow<'static, str>,
+    /// Whether it passed because nothing has said otherwise: `UDP-CONNECT` without an answer.
+    pub silent: bool,
     /// From start to result (`check_duration`).
     pub duration: Duration,
 }
@@ -102,21 +104,22 @@ pub(super) struct Found {
     pub(super) status: CheckStatus,
     pub(super) code: Option<u16>,
     pub(super) detail: Cow<'static, str>,
+    pub(super) silent: bool,
 }
 
 impl Found {
     pub(super) fn new(status: CheckStatus) -> Self {
-        Self { status, code: None, detail: Cow::Borrowed("") }
+        Self { status, code: None, detail: Cow::Borrowed(""), silent: false }
     }
 
     pub(super) fn because(status: CheckStatus, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code: None, detail: detail.into() }
+        Self { status, code: None, detail: detail.into(), silent: false }
     }
 
     /// The result of a probe that began then and is over now.
     pub(super) fn after(self, started: Instant) -> Outcome {
-        let Self { status, code, detail } = self;
-        Outcome { status, code, detail, duration: started.elapsed() }
+        let Self { status, code, detail, silent } = self;
+        Outcome { status, code, detail, silent, duration: started.elapsed() }
     }
 
     /// `status` says what the error means, unless it says something of this host.
