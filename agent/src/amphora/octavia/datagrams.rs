@@ -233,17 +233,38 @@ impl Amphora {
             let id = translated.load_balancer;
             // What is another load balancer's is refused when it is known whose this is.
             let present = present.filter(|present| present.id == id);
+            if let Some(reason) = present.as_deref().and_then(|present| taken(&text, &translated, present)) {
+                return Err(refused("", reason));
+            }
             let served = translated.served.clone();
             let model = merge::with_datagrams(present.as_deref(), listener, served, &vips)
                 .map_err(|reason| refused("", format!("the text {reason}")))?;
             if let Some(model) = model.as_ref().filter(|_| must_fit) {
-                fits(model, disabled.iter().chain(&translated.disabled))?;
+                let pool =
+                    translated.served.as_ref().and_then(|served| served.pools.first()).map(|pool| pool.id);
+                fits(model, disabled.iter().chain(&translated.disabled), pool)
+                    .map_err(|error| told(&text, error))?;
             }
             let model = model.as_ref().map(document_of).transpose()?;
             Ok((id, translated, model))
         };
         spawn_blocking(work).await.map_err(internal)?
     }
+}
+
+/// That another listener has the port of a text's.
+fn taken(text: &[u8], translated: &Translated, present: &LoadBalancer) -> Option<String> {
+    let served = translated.served.as_ref()?;
+    let new = served.listeners.first()?;
+    let same = |other: &&Listener| {
+        (other.protocol.transport(), other.port) == (new.protocol.transport(), new.port) && other.id != new.id
+    };
+    let other = present.listeners.iter().find(same)?;
+    let reason = format!("port {} is that of listener {} already", new.port, other.id);
+    // Where the first address is given.
+    let at = served.vips.first().map(|vip| format!("{} {}", vip.address, new.port))?;
+    let line = text.split(|b| *b == b'\n').position(|line| line.trim_ascii() == at.as_bytes());
+    Some(line.map_or_else(|| reason.clone(), |line| format!("line {}: {at}: {reason}", line + 1)))
 }
 
 /// The same error with the lines that name what its faults are of, listener, pool or member.

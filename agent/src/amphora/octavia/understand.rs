@@ -111,16 +111,19 @@ pub(super) fn understand(
     let model =
         merge::with_streams(present, model).map_err(|reason| refused("", format!("the text {reason}")))?;
     if let Some(disabled) = fit_with {
-        fits(&model, disabled)?;
+        let streams = model.pools.iter().filter(|pool| !pool.protocol.is_forwarded());
+        let largest = streams.max_by_key(|pool| pool.members.len()).map(|pool| pool.id);
+        fits(&model, disabled, largest).map_err(|error| source.told(error))?;
     }
     let (model, document) = document_of(&model)?;
     Ok(Understood { model, document, certificates, source })
 }
 
-/// Heartbeats have to have room for all, with members of which nothing but their ids is known.
+/// Heartbeats have to have room for all, with members of which nothing but their ids is known. Where they have not, this pool is named.
 pub(super) fn fits<'a>(
     model: &LoadBalancer,
     disabled: impl IntoIterator<Item = &'a (PoolId, MemberId)>,
+    named: Option<PoolId>,
 ) -> Result<(), ChangeError> {
     let mut all = model.clone();
     let unknown = |id| Member {
@@ -139,7 +142,10 @@ pub(super) fn fits<'a>(
             pool.members.push(unknown(*member));
         }
     }
-    size::fits(&all).map_err(|reason| refused("loadbalancer.pools", reason))
+    size::fits(&all).map_err(|reason| match named {
+        Some(pool) => refused(&format!("loadbalancer.pools[{pool}]"), format!("pools and members {reason}")),
+        None => refused("loadbalancer.pools", reason),
+    })
 }
 
 /// A load balancer as it is stored, which is as it will be read after a boot.

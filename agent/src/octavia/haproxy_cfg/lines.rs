@@ -65,13 +65,23 @@ impl Lines {
         let field = fault.path.rsplit('.').next().unwrap_or_default();
         // What the parser says of a field begins with the verb.
         let joint = if parsed.is_some() { "" } else { ":" };
+        let reason = self.with_lines(&fault.reason, parsed);
         let reason = match field.is_empty() || field.ends_with(']') {
-            true => fault.reason.clone(),
-            false => format!("{field}{joint} {}", fault.reason),
+            true => reason,
+            false => format!("{field}{joint} {reason}"),
         };
         let Some(number) = self.line(&fault.path, parsed) else { return Fault::whole(reason) };
         let line = text.split(|b| *b == b'\n').nth(number.saturating_sub(1)).unwrap_or_default();
         Fault::new(number, String::from_utf8_lossy(line).trim(), reason)
+    }
+
+    /// A reason with lines in place of the paths that it names.
+    fn with_lines(&self, reason: &str, parsed: Option<&LoadBalancer>) -> String {
+        let word = |word: &str| match word.starts_with("loadbalancer.").then(|| self.line(word, parsed)) {
+            Some(Some(line)) => format!("line {line}"),
+            _ => word.to_owned(),
+        };
+        reason.split(' ').map(word).collect::<Vec<_>>().join(" ")
     }
 
     /// The line of what a path names, or of what that is in.

@@ -199,6 +199,25 @@ async fn a_listener_of_datagrams_has_its_own_text() {
         let refused = said(&agent.put(&upload, &text).await);
         assert!(refused.0 == status && refused.1.contains(reason), "{refused:?}");
     }
+    // Another listener at its port.
+    let other = ID.replace('5', "9");
+    let at = format!("/1.0/listeners/22222222-2222-4222-8222-222222222222/{other}/udp_listener");
+    let refused = said(&agent.put(&at, &DATAGRAMS.replace(ID, &other)).await);
+    let reason = format!("line 7: 10.77.0.100 53: port 53 is that of listener {ID} already");
+    assert!(refused.0 == 400 && refused.1.ends_with(&reason), "{refused:?}");
+    // Members whose heartbeats fit no datagram.
+    let member = |n: u16| {
+        let scattered = u128::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let id = uuid::Uuid::from_u128(scattered);
+        format!("# Configuration for Member {id}\nreal_server 10.77.0.12 {} {{\nweight 1\n}}\n", n + 1)
+    };
+    let (before, after) = DATAGRAMS.split_at(DATAGRAMS.find("    # Configuration for Member").unwrap());
+    let many = [before, &(0..6_000).map(member).collect::<String>(), after].concat();
+    agent.amphora.must_fit_heartbeats(true);
+    let refused = said(&agent.put(&upload, &many).await);
+    assert!(refused.0 == 400 && refused.1.contains("line 16: "), "{refused:?}");
+    assert!(refused.1.contains("are too many for a heartbeat"), "{refused:?}");
+    agent.amphora.must_fit_heartbeats(false);
     // Also what only the proxy finds.
     agent.proxy.be(Mood::Refusing(ID, hyper::StatusCode::BAD_REQUEST));
     let refused = said(&agent.put(&upload, &DATAGRAMS.replace("weight 1", "weight 2")).await);

@@ -40,7 +40,7 @@ fn what_the_controller_has_sent_translates() {
         refused,
         [
             "errors-2: line 2: bogus: is not known in section global",
-            "errors-3: line 44: bind 10.77.0.100:80: protocol_port 80 is the port of loadbalancer.listeners[0] already",
+            "errors-3: line 44: bind 10.77.0.100:80: protocol_port 80 is the port of line 22 already",
         ]
     );
 }

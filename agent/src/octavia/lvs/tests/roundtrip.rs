@@ -137,3 +137,27 @@ fn what_octavia_renders_comes_back() {
         "{served} {sctp} {monitored} {persistent}"
     );
 }
+
+/// Those of 12.0.0, 13.0.0 .. 19.0.0 are the same to the byte, so that what is shown with one of these holds for all.
+const TEMPLATES: [(&str, &str); 3] = [
+    ("base.j2", "af80a024db820e739a1024eca8c0dfeccb184ac900d64bb6d588a8179fd096df"),
+    ("keepalivedlvs.cfg.j2", "604cc32e226bab59f5038c9c187c08cb401a3659899d13712a825998857bc297"),
+    ("macros.j2", "10a832211e2b8d8ae6bdfea80b8ee87081fea739012bd0b3aaa52466d16669ec"),
+];
+
+const DIGESTS: &str = r#"
+import hashlib, json, os, sys
+from octavia.common.jinja import lvs
+sys.stdin.read()
+place = os.path.join(os.path.dirname(lvs.__file__), "templates")
+names = sorted(name for name in os.listdir(place) if name.endswith(".j2"))
+json.dump([(name, hashlib.sha256(open(os.path.join(place, name), "rb").read()).hexdigest()) for name in names], sys.stdout)
+"#;
+
+#[test]
+fn the_templates_are_those_of_all_releases() {
+    let Some(found) = octavia::ask::<Vec<(String, String)>>(DIGESTS, &()) else { return };
+    let wanted: Vec<_> =
+        TEMPLATES.map(|(name, digest)| (name.to_owned(), digest.to_owned())).into_iter().collect();
+    assert_eq!(found, wanted, "another release's: what it can write is to be looked at");
+}
