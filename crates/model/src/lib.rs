@@ -307,7 +307,8 @@ pub struct HealthMonitor {
 pub enum HealthCheck {
     /// A request over plain HTTP.
     Http(HttpCheck),
-    /// A request over TLS; the certificate is not verified (HAProxy `check-ssl verify none`).
+    /// A request over TLS. The certificate is verified where the pool's members have authorities to be verified by, as for requests to them, and
+    /// else is not (HAProxy `check-ssl`, with `verify none` there).
     Https(HttpCheck),
     /// A connection.
     Tcp,
