@@ -38,6 +38,7 @@ use crate::{directory, supervise::Users};
 
 mod certificates;
 mod files;
+mod room;
 mod single;
 mod trouble;
 

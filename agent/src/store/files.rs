@@ -18,7 +18,11 @@ use std::{
 
 use amphora_model::{ListenerId, LoadBalancerId};
 
-use super::{Store, UNFINISHED, remove_if_there, trouble::Failed};
+use super::{
+    Store, UNFINISHED, remove_if_there,
+    room::{self, Bound},
+    trouble::Failed,
+};
 
 /// The directory of certificates, and what its troubles go by.
 const CERTIFICATES: &str = "certificates/uploads";
@@ -32,11 +36,8 @@ const DATAGRAMS: &str = "lvs";
 /// What the files in it end with.
 const SUFFIX: &str = ".conf";
 
-/// The most files of a load balancer.
-const MAX_FILES: usize = 4000;
-
-/// The most bytes that the files of a load balancer have together.
-const MAX_BYTES: u64 = 32 << 20;
+/// The most that the files of a load balancer may be.
+const MOST: Bound = Bound { files: 4000, bytes: 32 << 20 };
 
 /// The name of a file that is uploaded: as good as a file's name here, and never a hidden one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,29 +84,18 @@ impl Store {
         read_if_there(&self.uploads(id).join(name.as_str()))
     }
 
-    /// Replaces a file of a load balancer.
+    /// Replaces a file of a load balancer. Where it would be one too many, old ones that its text does not name go.
     ///
     /// # Errors
-    /// When a step fails; the one before is kept. [`io::ErrorKind::QuotaExceeded`] when it would be too many.
+    /// When a step fails; the one before is kept. [`io::ErrorKind::QuotaExceeded`] when the text names too many.
     pub fn write_upload(&self, id: LoadBalancerId, name: &FileName, content: &[u8]) -> io::Result<()> {
         self.changed(CERTIFICATES, || {
             // Into which the proxy looks, but not into this one.
             self.make_directory()?;
             let directory = self.uploads(id);
             DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-            let (mut files, mut bytes) = (1, content.len() as u64);
-            for entry in fs::read_dir(&directory)? {
-                let entry = entry?;
-                if entry.file_name() != name.as_str() {
-                    files += 1;
-                    bytes += entry.metadata()?.len();
-                }
-            }
-            if files > MAX_FILES || bytes > MAX_BYTES {
-                let reason =
-                    format!("there are {MAX_FILES} files at most, of {} MiB together", MAX_BYTES >> 20);
-                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason).into());
-            }
+            let text = self.read_text(id)?;
+            room::make(&directory, name.as_str(), content.len() as u64, text.as_deref(), MOST)?;
             Ok(put(&directory.join(name.as_str()), content)?)
         })
     }
