@@ -266,7 +266,7 @@ impl ServerConnection {
                     if let Poll::Ready(Some(Ok((request, mut respond)))) = polled {
                         self.burst += 1;
                         if !std::mem::replace(&mut self.asked, true) && self.drain.is_some() {
-                            self.told.get_or_insert(self.busy + TELLING);
+                            self.told.get_or_insert_with(|| Instant::now() + TELLING);
                             connection.graceful_shutdown();
                         }
                         let body = request.into_body();
