@@ -184,7 +184,10 @@ impl<'s> Draft<'s> {
     }
 
     fn preempt(&self, faults: &Faults) -> Option<Preempt> {
-        match (self.nopreempt, self.preempt_delay) {
+        // `nopreempt` beside `state MASTER`, as Octavia before 15.0.0 writes it, is cleared by keepalived.
+        let nopreempt =
+            self.nopreempt.filter(|_| self.initially_master != Some(true) || self.says("preempt"));
+        match (nopreempt, self.preempt_delay) {
             (Some(_), Some((delay, duration))) if !duration.is_zero() => {
                 delay.fault(faults, "cannot be with nopreempt");
                 None

@@ -28,7 +28,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("advert_int x", "line 4: \"advert_int x\": must be seconds, with decimals in version 3"),
     ("nopreempt on", "line 4: \"nopreempt on\": nopreempt takes no value"),
-    ("nopreempt\nstate MASTER\npriority 9", "line 4: whoever starts as master must preempt"),
     ("priority 255\nnopreempt", "line 5: whoever owns the addresses (priority 255) must preempt"),
     ("nopreempt\npreempt", "line 4: \"nopreempt\": cannot be with preempt"),
     ("nopreempt\npreempt_delay 1", "line 5: \"preempt_delay 1\": cannot be with nopreempt"),

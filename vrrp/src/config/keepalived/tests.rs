@@ -205,6 +205,8 @@ fn every_other_keyword_has_its_meaning() {
     assert_eq!(of("preempt_delay 2.5").preempt, Preempt::After(Duration::from_millis(2500)));
     assert_eq!(of("nopreempt\npreempt_delay 0").preempt, Preempt::Never);
     assert_eq!(of("accept\nnopreempt").preempt, Preempt::Never);
+    let cleared = of("state MASTER\npriority 100\nnopreempt");
+    assert_eq!((cleared.preempt, cleared.initially_master), (Preempt::After(Duration::ZERO), true));
     let unicast =
         of("unicast_src_ip 192.0.2.1\nunicast_peer {\n192.0.2.2\n192.0.2.3\n}\ncheck_unicast_src").unicast;
     let unicast = unicast.unwrap();
