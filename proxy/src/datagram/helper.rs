@@ -121,10 +121,18 @@ fn serve(mut steward: Steward, mut stream: UnixStream) -> io::Result<()> {
             Ok(_) => {}
             Err(errno) => return Err(errno.into()),
         }
+        let mut clients = Vec::new();
         let error = match wire::read(&mut stream)? {
             Request::Apply(plan) => steward.apply(plan).err(),
             Request::Count => steward.count().err().map(|error| error.to_string()),
+            Request::Clients(of, learnt) => match steward.clients(net::now(), &of, &learnt) {
+                Ok(told) => {
+                    clients = told;
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            },
         };
-        wire::write(&mut stream, &Reply { error, counts: steward.counts() })?;
+        wire::write(&mut stream, &Reply { error, counts: steward.counts(), clients })?;
     }
 }

@@ -12,14 +12,18 @@
 //! | `choice` | which members get which of the next flows; no I/O |
 //! | `render` | a plan as rules; no I/O |
 //! | `steward` | the kernel's table, counters and flows |
+//! | `told` | which clients the kernel remembers |
+//! | `alike` | the same in the tables that the pair's other amphora is told of |
 //! | [`helper`] | the process that may change them |
 //! | `wire` | what the two tell each other |
 
+mod alike;
 mod choice;
 pub mod helper;
 pub mod plan;
 mod render;
 mod steward;
+mod told;
 mod wire;
 
 use std::{
@@ -39,6 +43,7 @@ use uuid::Uuid;
 
 pub use self::helper::Helpers;
 use self::{
+    alike::Alike,
     helper::Helper,
     plan::Plan,
     wire::{Count, Reply, Request},
@@ -53,6 +58,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// From one count to the next.
 const COUNT: Duration = Duration::from_secs(1);
+/// Asking who is remembered may take that part of the time.
+const SHARE: u32 = 20;
 
 /// The way to the thread that has datagrams forwarded; it ends with this.
 #[derive(Debug)]
@@ -80,6 +87,8 @@ impl Lost {
 #[derive(Debug)]
 struct Apply {
     snapshot: Arc<Snapshot>,
+    /// Where the workers' clock began.
+    epoch: Instant,
     done: oneshot::Sender<Result<(), String>>,
 }
 
@@ -95,7 +104,17 @@ impl Datagrams {
         let (applies, queue) = mpsc::channel();
         let (losing, lost) = oneshot::channel();
         let thread = thread::Builder::new().name("datagrams".into());
-        let link = Link { helper, helpers, snapshot: None, told: false, epoch: 0, known: HashMap::new() };
+        let link = Link {
+            helper,
+            helpers,
+            snapshot: None,
+            told: false,
+            epoch: 0,
+            known: HashMap::new(),
+            alike: Alike::default(),
+            clock: net::now(),
+            asked: net::now(),
+        };
         thread.spawn(move || {
             if link.run(&queue) {
                 // The process may be ending.
@@ -106,13 +125,17 @@ impl Datagrams {
     }
 
     /// Has the datagrams of a snapshot forwarded, and resolves when they are: `Err` with the reason when they cannot be, and
-    /// nothing has changed.
-    pub fn apply(&self, snapshot: &Arc<Snapshot>) -> impl Future<Output = Result<(), String>> + use<> {
+    /// nothing has changed. `epoch` is where the workers' clock began.
+    pub fn apply(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        epoch: Instant,
+    ) -> impl Future<Output = Result<(), String>> + use<> {
         let (done, is_done) = oneshot::channel();
         let wanted = plan::has_services(snapshot);
         let told = self.applies.as_ref().map(|applies| {
             // When the thread has ended, so has the receiver's other end.
-            let _ = applies.send(Apply { snapshot: Arc::clone(snapshot), done });
+            let _ = applies.send(Apply { snapshot: Arc::clone(snapshot), epoch, done });
         });
         async move {
             match told {
@@ -146,6 +169,11 @@ struct Link {
     epoch: u64,
     /// Whose counters counts are added to; those of the last snapshot, too, until they are told of no more.
     known: HashMap<(Uuid, Uuid), (Arc<ListenerState>, Arc<MemberState>)>,
+    alike: Alike,
+    /// Where the workers' clock began.
+    clock: Instant,
+    /// When it is asked next who is remembered.
+    asked: Instant,
 }
 
 impl Link {
@@ -158,10 +186,13 @@ impl Link {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let turned = match next {
-                Ok(Apply { snapshot, done }) => self.insist(|link| link.apply(&snapshot)).map(|applied| {
-                    // Whoever asked may be gone.
-                    let _ = done.send(applied);
-                }),
+                Ok(Apply { snapshot, epoch, done }) => {
+                    self.clock = epoch;
+                    self.insist(|link| link.apply(&snapshot)).map(|applied| {
+                        // Whoever asked may be gone.
+                        let _ = done.send(applied);
+                    })
+                }
                 Err(RecvTimeoutError::Timeout) => self.insist(|link| link.look(&mut counted)),
                 Err(RecvTimeoutError::Disconnected) => return false,
             };
@@ -186,13 +217,17 @@ impl Link {
             tracing::error!(%error, "the process that forwards datagrams has ended or does not answer: another goes on");
             self.helper = next;
             self.told = false;
+            self.alike.forget();
         }
     }
 
     fn ask(&mut self, request: &Request) -> io::Result<Result<(), String>> {
         let stream: &mut UnixStream = &mut self.helper.stream;
         wire::write(stream, request)?;
-        let Reply { error, counts } = wire::read(stream)?;
+        let Reply { error, counts, clients } = wire::read(stream)?;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| !clients.is_empty()) {
+            self.alike.hear(snapshot, self.clock, net::now(), &clients);
+        }
         for count in &counts {
             if let Some((listener, member)) = self.known.get(&(count.listener, count.member)) {
                 add(listener, member, count);
@@ -236,10 +271,10 @@ impl Link {
     }
 
     fn look(&mut self, counted: &mut Instant) -> io::Result<()> {
-        let Some(snapshot) = &self.snapshot else { return Ok(()) };
-        let epoch = plan::epoch(snapshot);
+        let Some(snapshot) = self.snapshot.clone() else { return Ok(()) };
+        let epoch = plan::epoch(&snapshot);
         if epoch != self.epoch || !self.told {
-            let plan = Plan::of(snapshot);
+            let plan = Plan::of(&snapshot);
             self.epoch = epoch;
             let applied = self.ask(&Request::Apply(plan))?;
             // Tried again with the next look.
@@ -255,6 +290,15 @@ impl Link {
             if let Err(error) = self.ask(&Request::Count)? {
                 tracing::warn!(%error, "datagrams could not be counted");
             }
+        }
+        if now >= self.asked {
+            let (listeners, learnt) = self.alike.ask(&snapshot, self.clock, now);
+            if !listeners.is_empty()
+                && let Err(error) = self.ask(&Request::Clients(listeners, learnt))?
+            {
+                tracing::warn!(%error, "clients that are remembered are not kept alike with the peer");
+            }
+            self.asked = now + COUNT.max(net::now().saturating_duration_since(now) * SHARE);
         }
         Ok(())
     }

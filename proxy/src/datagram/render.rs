@@ -35,9 +35,11 @@ const TCP: u8 = 6;
 const INIT: u8 = 1;
 const FIRST_CHUNK: u32 = 12;
 /// Clients that a listener remembers, at most; about 150 bytes each.
-const CLIENTS: u32 = 262_144;
+pub(super) const CLIENTS: u32 = 262_144;
 /// Of the hash of clients' addresses: the same on both amphorae of a pair.
 const SEED: u32 = 0x616d_7068;
+/// Of the two hashes that clients of IPv6 are remembered by: what is told to the other amphora of a pair has 64 bits.
+const SEEDS: [u32; 2] = [0x6f72_6165, 0x7061_6972];
 
 /// A mark, and whose flows have it.
 pub(super) type Marks = HashMap<(Uuid, Uuid), u32>;
@@ -101,6 +103,20 @@ impl Family {
         }
         client
     }
+
+    /// What a client is remembered by, from `known_by` on.
+    fn known(self, prefix: u8) -> Vec<E> {
+        let mut client = self.client(prefix);
+        if !self.v4 {
+            let hashes = SEEDS.iter().zip([4, 5]);
+            client.extend(hashes.map(|(seed, to)| E::Hash(R(0), self.bytes(), u32::MAX, *seed, R(to))));
+        }
+        client
+    }
+
+    fn known_by(self) -> R {
+        if self.v4 { R(0) } else { R(4) }
+    }
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -157,7 +173,7 @@ fn member_chain(mark: u32) -> String {
     format!("m_{mark:08x}")
 }
 
-/// The map of the clients that a listener remembers, if it does.
+/// The maps of the clients that a listener remembers, of IPv4 and IPv6, if it does.
 pub(super) fn clients(service: &Service) -> Vec<String> {
     let map = |persistence| Family::ALL.map(|family| clients_of(service, persistence, family)).to_vec();
     service.persistence.map(map).unwrap_or_default()
@@ -165,7 +181,9 @@ pub(super) fn clients(service: &Service) -> Vec<String> {
 
 fn clients_of(service: &Service, persistence: Persistence, family: Family) -> String {
     let (prefix, timeout) = (prefix(persistence, family), persistence.timeout);
-    format!("p{}_{}_{prefix}_{timeout}", family.name(), service.listener.simple())
+    // What is hashed has another name than what was not.
+    let kind = if family.v4 { 'p' } else { 'h' };
+    format!("{kind}{}_{}_{prefix}_{timeout}", family.name(), service.listener.simple())
 }
 
 fn prefix(persistence: Persistence, family: Family) -> u8 {
@@ -315,9 +333,10 @@ impl Table {
         if let Some(persistence) = persistence {
             let map = clients_of(service, persistence, family);
             let (timeout, size) = (Duration::from_secs(persistence.timeout.max(1)), CLIENTS);
-            self.set(&map, (family.key(), family.bytes()), Content::Remembered { timeout, size });
-            let mut known = family.client(prefix(persistence, family));
-            known.extend([E::Map(R(0), map, R(0)), E::SetMark(R(0))]);
+            let key = if family.v4 { (family.key(), 4) } else { (Type::MARK.and(Type::MARK), 8) };
+            self.set(&map, key, Content::Remembered { timeout, size });
+            let mut known = family.known(prefix(persistence, family));
+            known.extend([E::Map(family.known_by(), map, R(0)), E::SetMark(R(0))]);
             rules.push(known);
             // A member that is gone is not among them, and the next rules choose another.
             let rows =
@@ -376,9 +395,10 @@ impl Table {
             }
             rules.push(vec![E::Immediate(R(0), mark_bytes(mark)), E::SetMark(R(0))]);
             if let Some(persistence) = persistence {
-                let mut remember = family.client(prefix(persistence, family));
-                remember.push(E::Immediate(R(4), mark_bytes(mark)));
-                remember.push(E::Remember(R(0), clients_of(service, persistence, family), R(4)));
+                let mut remember = family.known(prefix(persistence, family));
+                remember.push(E::Immediate(R(6), mark_bytes(mark)));
+                let map = clients_of(service, persistence, family);
+                remember.push(E::Remember(family.known_by(), map, R(6)));
                 rules.push(remember);
             }
             let mut destination = family.is().to_vec();

@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::{
     plan::{Algorithm, Plan, Service, Target, Transport},
     render::{self, FLOWS, Marks, RECEIVED, REFUSED, SENT, TABLE},
-    wire::Count,
+    told::{Pass, Told},
+    wire::{Client, Count},
 };
 
 /// How often flows are counted and the table is looked at; less often where the list of flows takes long.
@@ -47,6 +48,7 @@ pub(super) struct Steward {
     former: HashSet<Reached>,
     meters: HashMap<(Uuid, Uuid), Meter>,
     due: Instant,
+    told: Told,
 }
 
 /// What was counted for a listener and a member.
@@ -85,6 +87,7 @@ impl Steward {
             former: HashSet::new(),
             meters: HashMap::new(),
             due: now,
+            told: Told::default(),
         })
     }
 
@@ -299,6 +302,34 @@ impl Steward {
             }
         }
         Ok(())
+    }
+
+    /// Has these listeners remember what another amphora does, and tells what they remember that was not told.
+    pub(super) fn clients(
+        &mut self,
+        now: Instant,
+        of: &[Uuid],
+        learnt: &[Client],
+    ) -> Result<Vec<Client>, NetError> {
+        let Some(written) = &self.written else { return Ok(Vec::new()) };
+        let mut told = Vec::new();
+        for service in self.plan.services.iter().filter(|service| of.contains(&service.listener)) {
+            let marks: HashMap<Uuid, u32> = (service.members.iter())
+                .filter_map(|target| {
+                    Some((target.member, *self.marks.get(&(service.listener, target.member))?))
+                })
+                .collect();
+            for map in render::clients(service) {
+                if written.sets.contains_key(&map) {
+                    let timeout = service.persistence.map_or(0, |persistence| persistence.timeout);
+                    let pass = Pass { now, map: &map, listener: service.listener, marks: &marks, timeout };
+                    self.told.exchange(&mut self.nft, pass, learnt, &mut told)?;
+                }
+            }
+        }
+        self.told.keep(|map| written.sets.contains_key(map));
+        self.seen.0 = self.nft.generation()?;
+        Ok(told)
     }
 
     /// What was counted since the last call.

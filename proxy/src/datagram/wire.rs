@@ -17,6 +17,8 @@ pub(super) enum Request {
     Apply(Plan),
     /// What was counted.
     Count,
+    /// Which clients these listeners remember that were not told, or otherwise; and which they are to remember as well.
+    Clients(Vec<Uuid>, Vec<Client>),
 }
 
 /// What it answers.
@@ -26,6 +28,27 @@ pub(super) struct Reply {
     pub(super) error: Option<String>,
     /// What was counted since the last answer, and what there is now.
     pub(super) counts: Vec<Count>,
+    /// What was asked for by [`Request::Clients`].
+    pub(super) clients: Vec<Client>,
+}
+
+/// A network of clients that a listener remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Client {
+    pub(super) listener: Uuid,
+    pub(super) member: Uuid,
+    pub(super) network: Network,
+    /// Milliseconds until it is forgotten, unless it comes again.
+    pub(super) left: u64,
+}
+
+/// What a network is known by in the kernel's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum Network {
+    /// Its address.
+    V4(u32),
+    /// A hash of that.
+    V6(u64),
 }
 
 /// What was forwarded for a listener to a member.

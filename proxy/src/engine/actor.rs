@@ -271,7 +271,7 @@ impl Actor {
         match (std::mem::replace(&mut self.stage, Stage::Idle), step) {
             (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.bind(*compiled) {
                 Ok(Some(bound)) => {
-                    let forwarded = Box::pin(self.datagrams.apply(&bound.snapshot));
+                    let forwarded = Box::pin(self.datagrams.apply(&bound.snapshot, self.epoch.into_std()));
                     self.stage = Stage::Forwarding { forwarded, bound, reply };
                 }
                 Ok(None) => {

@@ -144,7 +144,8 @@ pub struct Table {
 /// Which member a client belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The hash of the client's address or of the cookie's value, which is the same on both sides.
+    /// The hash of the client's address or of the cookie's value, which is the same on both sides. Of IPv4 clients of datagrams it is the
+    /// address, mixed.
     pub key: StickKey,
     /// The member.
     pub member: MemberId,

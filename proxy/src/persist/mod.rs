@@ -107,9 +107,7 @@ impl PersistState {
         persistence: Option<&SessionPersistence>,
     ) -> Option<Arc<Self>> {
         let persistence = match persistence {
-            None | Some(SessionPersistence::HttpCookie | SessionPersistence::SourceNetwork(_)) => {
-                return None;
-            }
+            None | Some(SessionPersistence::HttpCookie) => return None,
             Some(persistence) => persistence,
         };
         let same = previous.filter(|state| state.persistence == *persistence);
@@ -121,7 +119,7 @@ impl PersistState {
         Self { persistence, key, table, roster: Mutex::default() }
     }
 
-    /// What kind of persistence the table serves: `SOURCE_IP` or `APP_COOKIE`.
+    /// What kind of persistence the table serves: `SOURCE_IP`, for listeners of datagrams, too, or `APP_COOKIE`.
     pub fn persistence(&self) -> &SessionPersistence {
         &self.persistence
     }
@@ -178,6 +176,8 @@ pub enum Persistence {
     /// By a cookie of the proxy: [`ServerCookie::judge`] before balancing, which says what the response gets; members
     /// never see it.
     ServerCookie(ServerCookie),
+    /// By the client's network, of listeners of datagrams: the kernel's. The table is for what is told to the peer and by it.
+    Network(Stick),
 }
 
 impl Persistence {
@@ -193,8 +193,7 @@ impl Persistence {
                 stick().map(|stick| Self::AppCookie { name, stick })
             }
             SessionPersistence::HttpCookie => Some(Self::ServerCookie(ServerCookie::new(ids()))),
-            // The kernel's.
-            SessionPersistence::SourceNetwork(_) => None,
+            SessionPersistence::SourceNetwork(_) => stick().map(Self::Network),
         }
     }
 
@@ -202,7 +201,7 @@ impl Persistence {
     /// snapshot from going live, and before a worker runs it: what that stores must mean something to everybody.
     pub fn adopt(&self) {
         match self {
-            Self::Source(stick) | Self::AppCookie { stick, .. } => stick.adopt(),
+            Self::Source(stick) | Self::AppCookie { stick, .. } | Self::Network(stick) => stick.adopt(),
             Self::ServerCookie(_) => {}
         }
     }

@@ -133,6 +133,34 @@ impl StickTable {
         }
     }
 
+    /// Stores a use that was found out afterwards, unless a later one is known. It is marked in any case, for who asks seldom.
+    pub fn renew(&self, key: StickKey, handle: MemberHandle, used: u32) {
+        let place = match self.find(key) {
+            Some((_, value)) if unpack(value).1 > used => return,
+            Some((place, value)) => {
+                let entry = self.entry(place);
+                // Lost to another's write: that one is as new.
+                let _ = entry.value.compare_exchange(
+                    value,
+                    pack(handle, used),
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
+                place
+            }
+            None => match self.insert(key, handle, used, |_, _| true) {
+                Some(place) => place,
+                None => return,
+            },
+        };
+        self.mark(place);
+    }
+
+    /// Whether changes are marked, for who tells them to a peer.
+    pub fn is_told(&self) -> bool {
+        self.marks.get().is_some()
+    }
+
     /// Stores what another table has, unless this one knows of a later use; true when it was stored. At the same time
     /// of use `wins` decides, told the member that is held here. In a full bucket it takes the place of what was
     /// unused for longer. It is not marked: whoever it came from has it.

@@ -72,7 +72,9 @@ fn next(
     let persistence = Persistence::compile(&pool, state.as_ref()).unwrap();
     persistence.adopt();
     let stick = match persistence {
-        Persistence::Source(stick) | Persistence::AppCookie { stick, .. } => stick,
+        Persistence::Source(stick) | Persistence::AppCookie { stick, .. } | Persistence::Network(stick) => {
+            stick
+        }
         Persistence::ServerCookie(_) => panic!("no table"),
     };
     (state, stick)

@@ -46,7 +46,8 @@ impl Place {
     }
 }
 
-fn told(listen: SocketAddr, peer: SocketAddr, key: &str) -> String {
+/// What a file says of the peer.
+pub(crate) fn told(listen: SocketAddr, peer: SocketAddr, key: &str) -> String {
     json!({ "peers": { "listen": listen.to_string(), "peer": peer.to_string(), "key": key } }).to_string()
 }
 

@@ -42,9 +42,10 @@ impl Tables {
         let before = std::mem::take(self);
         for (pool, state) in states {
             let cookie_name = match state.persistence() {
-                SessionPersistence::SourceIp => None,
+                // A pool has one of them.
+                SessionPersistence::SourceIp | SessionPersistence::SourceNetwork(_) => None,
                 SessionPersistence::AppCookie { cookie_name } => Some(cookie_name.as_str().into()),
-                SessionPersistence::HttpCookie | SessionPersistence::SourceNetwork(_) => continue,
+                SessionPersistence::HttpCookie => continue,
             };
             let table = Table { pool, cookie_name };
             let known = before.index.get(&table).map(|&index| &before.list[index].1);

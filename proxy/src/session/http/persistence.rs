@@ -23,7 +23,7 @@ impl Affinity {
             fields.map(|(_, value, _)| value)
         };
         let member = match &pool.persistence {
-            None => None,
+            None | Some(Persistence::Network(_)) => None,
             Some(Persistence::Source(stick)) => stick.find(stick.state().source_key(client), pool, now),
             Some(Persistence::AppCookie { name, stick }) => {
                 app_cookie::of_request(cookies(), name.as_bytes())
