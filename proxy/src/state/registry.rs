@@ -149,7 +149,7 @@ impl MemberState {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused.then_some(now);
     }
 
-    /// Whether clients' datagrams were answered so less than [`REFUSED`] ago, and not otherwise since.
+    /// Whether clients' datagrams were answered so less than 3 s ago, and not otherwise since.
     pub fn is_refused(&self, now: Instant) -> bool {
         let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.is_some_and(|at| now.saturating_duration_since(at) < REFUSED)
