@@ -59,6 +59,8 @@ pub(super) enum BodyRelay {
     Wire(WireRelay),
     /// From a stream, or to one.
     Frames(Box<FrameRelay>),
+    /// From a stream, or to one, and there is none.
+    Nothing,
 }
 
 /// The versions between which a body goes.
@@ -92,6 +94,7 @@ impl BodyRelay {
     pub(super) fn new(body: Body, transfer: Transfer, hops: Hops) -> Self {
         match hops {
             Hops::Wire => Self::Wire(WireRelay::new(body, transfer)),
+            _ if matches!(body, Body::None | Body::Length(0)) => Self::Nothing,
             _ => Self::Frames(Box::new(FrameRelay::new(body, transfer, hops))),
         }
     }
@@ -118,7 +121,11 @@ impl BodyRelay {
     /// # Errors
     /// When too much has been sent to be kept.
     pub(super) fn rewind(&mut self) -> Result<Option<Box<FrameRelay>>, NotKept> {
-        let Self::Frames(relay) = self else { return Err(NotKept) };
+        let relay = match self {
+            Self::Frames(relay) => relay,
+            Self::Nothing => return Ok(None),
+            Self::Wire(_) => return Err(NotKept),
+        };
         if relay.is_untouched() {
             return Ok(None);
         }
@@ -128,7 +135,7 @@ impl BodyRelay {
         let nothing = Self::Wire(WireRelay::new(Body::None, Transfer::AsIs));
         match std::mem::replace(self, nothing) {
             Self::Frames(relay) => Ok(Some(relay)),
-            Self::Wire(_) => Err(NotKept),
+            Self::Wire(_) | Self::Nothing => Err(NotKept),
         }
     }
 
@@ -143,6 +150,7 @@ impl BodyRelay {
         match self {
             Self::Wire(relay) => relay.is_done(),
             Self::Frames(relay) => relay.is_done(),
+            Self::Nothing => true,
         }
     }
 
@@ -152,6 +160,7 @@ impl BodyRelay {
         match self {
             Self::Wire(relay) => relay.waits_for_destination(),
             Self::Frames(relay) => relay.waits_for_destination(),
+            Self::Nothing => false,
         }
     }
 
@@ -161,6 +170,7 @@ impl BodyRelay {
         match self {
             Self::Wire(relay) => relay.moved(),
             Self::Frames(relay) => relay.moved(),
+            Self::Nothing => 0,
         }
     }
 
@@ -170,6 +180,7 @@ impl BodyRelay {
         match self {
             Self::Wire(relay) => relay.content(),
             Self::Frames(relay) => relay.content(),
+            Self::Nothing => 0,
         }
     }
 
@@ -179,6 +190,7 @@ impl BodyRelay {
         match self {
             Self::Wire(relay) => relay.has_trailers(),
             Self::Frames(relay) => relay.has_trailers(),
+            Self::Nothing => false,
         }
     }
 
@@ -197,6 +209,7 @@ impl BodyRelay {
             (Self::Wire(relay), Source::Http1(_, inlet)) => relay.claim(inlet),
             (Self::Wire(_), _) => Ok((&[], false)),
             (Self::Frames(relay), source) => relay.claim(cx, source),
+            (Self::Nothing, _) => Ok((&[], true)),
         }
     }
 
@@ -221,7 +234,7 @@ impl BodyRelay {
     pub(super) fn wrote(&mut self, source: Source<'_>, n: usize) {
         match (self, source) {
             (Self::Wire(relay), Source::Http1(_, inlet)) => relay.wrote(inlet, n),
-            (Self::Wire(_), _) => {}
+            (Self::Wire(_) | Self::Nothing, _) => {}
             (Self::Frames(relay), source) => relay.wrote(source, n),
         }
     }
@@ -240,7 +253,7 @@ impl BodyRelay {
         match (self, source) {
             (Self::Wire(relay), Source::Http1(conn, inlet)) => relay.poll_discard(cx, conn, inlet, passed),
             (Self::Frames(relay), Source::Http1(conn, inlet)) => relay.poll_discard(cx, conn, inlet, passed),
-            // A stream ends by itself.
+            // A stream ends by itself, and what is nothing has ended.
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -264,6 +277,7 @@ impl BodyRelay {
             // Made for other sides.
             (Self::Wire(_), ..) => Poll::Ready(Err(RelayError::Destination)),
             (Self::Frames(relay), source, sink) => relay.poll(cx, source, sink),
+            (Self::Nothing, ..) => Poll::Ready(Ok(())),
         }
     }
 }
