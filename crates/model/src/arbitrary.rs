@@ -225,10 +225,11 @@ impl Generator {
             .iter()
             .filter(|pool| protocol.carries(pool.protocol))
             .filter(|pool| {
-                http || matches!(
-                    pool.session_persistence,
-                    None | Some(SessionPersistence::SourceIp | SessionPersistence::SourceNetwork(_))
-                )
+                http || pool.protocol == PoolProtocol::Http
+                    || matches!(
+                        pool.session_persistence,
+                        None | Some(SessionPersistence::SourceIp | SessionPersistence::SourceNetwork(_))
+                    )
             })
             .map(|pool| pool.id)
             .collect();

@@ -250,6 +250,7 @@ fn compile_pool(
             | PoolProtocol::Udp
             | PoolProtocol::Sctp => None,
         },
+        speaks_http: pool.protocol == PoolProtocol::Http,
         members,
         state,
         tls,

@@ -119,6 +119,8 @@ pub struct PoolPlan {
     pub persist_state: Option<Arc<PersistState>>,
     /// The PROXY protocol header that each connection to a member starts with.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Whether it is of protocol HTTP: to it, clients of a TCP listener speak HTTP, too.
+    pub speaks_http: bool,
     /// `members`.
     pub members: Vec<MemberPlan>,
     /// What members are spoken to with over TLS (`tls_enabled`).

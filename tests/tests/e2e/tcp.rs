@@ -358,3 +358,28 @@ async fn a_client_that_resets_while_its_member_is_being_connected_frees_it_at_on
     proxy.until_member(0, "the slot is free", |member| member.active_sessions == 0).await;
     drop(filling);
 }
+
+#[tokio::test]
+async fn to_a_pool_of_http_a_tcp_listener_speaks_http() {
+    let (first, second) = (Backend::named("first").await, Backend::named("second").await);
+    let pool = Pool::http().members([&first, &second]);
+    let pool = pool.with("session_persistence", serde_json::json!({ "type": "HTTP_COOKIE" }));
+    let proxy = Proxy::start(Document::of(Listener::tcp(), pool)).await;
+
+    // Requests take turns, and the one with a cookie stays.
+    let mut client = proxy.client().await;
+    let answer = client.get("/1").await;
+    let other = client.get("/2").await;
+    assert_ne!(answer.body, other.body);
+    let cookie = answer.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    assert!(cookie.starts_with("SRV="), "{cookie}");
+    for path in ["/3", "/4"] {
+        assert_eq!(client.get_with(path, &format!("Cookie: {cookie}\r\n")).await.body, answer.body);
+    }
+    // What is no request does not come to a member.
+    let served = first.served() + second.served();
+    let mut client = proxy.client().await;
+    client.send("this is no request\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 400);
+    assert_eq!(first.served() + second.served(), served);
+}

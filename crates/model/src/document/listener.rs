@@ -81,8 +81,8 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
 fn default_pool(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> Option<PoolId> {
     let pool = super::pool_reference(o, cx, "default_pool", "default_pool_id", protocol)?;
     let cookies = cx.pools.get(pool).is_some_and(|pool| {
-        // In pools of other protocols cookies were refused already.
-        matches!(pool.protocol, PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2)
+        // In pools of other protocols cookies were refused already, and to one of HTTP every listener speaks that.
+        matches!(pool.protocol, PoolProtocol::Proxy | PoolProtocol::ProxyV2)
             && pool
                 .session_persistence
                 .as_ref()

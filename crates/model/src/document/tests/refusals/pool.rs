@@ -84,9 +84,11 @@ fn session_persistence() {
         "pools[1].session_persistence.type",
         "HTTP_COOKIE needs a pool of protocol HTTP, PROXY or PROXYV2; this one is TCP",
     )]);
-    // An HTTP pool may be behind a TCP listener, but there is no cookie to be seen there.
+    // To an HTTP pool a TCP listener speaks HTTP; to one of PROXY there is no cookie to be seen.
     let mut document = with(at, cookie);
     set(&mut document, "/listeners/1/default_pool", json!({ "id": id(20) }));
+    assert_eq!(faults(&document), [""; 0]);
+    set(&mut document, "/pools/0/protocol", json!("PROXY"));
     assert!(
         faults(&document)[0]
             .starts_with("loadbalancer.listeners[1].default_pool: has session persistence by cookie")
