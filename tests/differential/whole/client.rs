@@ -22,7 +22,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    generate::{Shake, Visit, latin1},
+    generate::{Manner, Shake, Visit, latin1},
     member::{Book, Seen},
     wire::{Message, Wire},
 };
@@ -216,8 +216,20 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
         io::ErrorKind::InvalidData => End::Refused,
         _ => End::Closed,
     };
+    if visit.manner == Manner::AtOnce
+        && let Err(error) = wire.stream.write_all(&visit.requests.concat()).await
+    {
+        return ended(error);
+    }
     for (at, request) in visit.requests.iter().enumerate() {
-        if let Err(error) = wire.stream.write_all(request).await {
+        let is_last = at + 1 == visit.requests.len();
+        let sent = match visit.manner {
+            Manner::AtOnce => &[],
+            // Into the first line of it.
+            Manner::Late if is_last => &request[..2],
+            Manner::InTurn | Manner::Late => &request[..],
+        };
+        if let Err(error) = wire.stream.write_all(sent).await {
             return ended(error);
         }
         let _ = wire.stream.flush().await;
@@ -238,7 +250,9 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
             }
         };
         let is_empty = responses.is_empty();
-        exchanges.push(Exchange { responses, asked: book.take() });
+        // Of requests at once, members may have seen all before the first is answered.
+        let asked = if visit.manner != Manner::AtOnce || is_last { book.take() } else { Vec::new() };
+        exchanges.push(Exchange { responses, asked });
         match is_over {
             None => {}
             Some(end) if is_empty => return end,
@@ -246,7 +260,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                 let mut rest = Vec::new();
                 return match tokio::time::timeout(PATIENCE, wire.stream.read_to_end(&mut rest)).await {
                     Err(_) => End::Silent,
-                    Ok(Ok(_)) if at + 1 == visit.requests.len() => End::Done,
+                    Ok(Ok(_)) if is_last => End::Done,
                     Ok(Ok(_)) => End::Closed,
                     Ok(Err(error)) => ended(error),
                 };

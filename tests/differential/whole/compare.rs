@@ -6,7 +6,7 @@ use amphora_model::{L7Action, LbAlgorithm, Listener, LoadBalancer, Pool, Session
 
 use super::{
     client::{End, Outcome},
-    generate::{Visit, is_old, is_sick, reply_of},
+    generate::{Visit, is_old, is_sick, reply_of, speaks_http},
     member,
     wire::Message,
 };
@@ -96,7 +96,7 @@ impl<'a> Names<'a> {
     /// An outcome, line by line.
     pub(super) fn outcome(&mut self, visit: &Visit, outcome: &Outcome) -> String {
         let mut text = String::new();
-        let is_http = self.lb.listeners[visit.listener].protocol.is_http();
+        let is_http = speaks_http(self.lb, &self.lb.listeners[visit.listener]);
         if let Some(tls) = &outcome.tls {
             text.push_str(&format!("shown {tls}\n"));
         }

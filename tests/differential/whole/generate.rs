@@ -12,10 +12,13 @@ use amphora_model::{
 };
 use serde_json::{Value, json};
 
+use super::more;
 use crate::{cases, prng::Prng};
 
 /// Where members serve. Whatever they are spoken to in, they find out.
 pub(super) const SERVING: u16 = 10_001;
+/// The net of members that cannot be reached.
+pub(super) const NOWHERE: u8 = 10;
 /// Where nobody listens.
 pub(super) const CLOSED: u16 = 10_009;
 
@@ -31,6 +34,8 @@ pub(super) struct Case {
     pub(super) lb: LoadBalancer,
     /// Whether the controller asks for flow logs.
     pub(super) is_logged: bool,
+    /// Whether it is for one amphora of two.
+    pub(super) is_pair: bool,
     pub(super) visits: Vec<Visit>,
 }
 
@@ -46,6 +51,17 @@ pub(super) struct Visit {
     pub(super) in_streams: bool,
     /// One after the other, as long as the connection is kept.
     pub(super) requests: Vec<Vec<u8>>,
+    pub(super) manner: Manner,
+}
+
+/// How a client sends its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    InTurn,
+    /// Without waiting for answers.
+    AtOnce,
+    /// In turn, and of the last one a part.
+    Late,
 }
 
 /// What a client says when it shakes hands.
@@ -89,14 +105,6 @@ impl Case {
             }
         };
         ground(&mut g, &mut lb);
-        for listener in &mut lb.listeners {
-            // HAProxy speaks HTTP on the connections of a TCP listener whose pool is of HTTP; here they are relayed as they are.
-            let is_http =
-                |id| lb.pools.iter().any(|pool| pool.id == id && pool.protocol == PoolProtocol::Http);
-            if !listener.protocol.is_http() {
-                listener.default_pool = listener.default_pool.filter(|id| !is_http(*id));
-            }
-        }
         for at in 0..lb.listeners.len() {
             if lb.listeners[at].protocol.is_http() && g.one_in(2) {
                 let mut policies = policies(&mut rng, &lb, &lb.listeners[at]);
@@ -117,13 +125,15 @@ impl Case {
                 &format!("\r\nX-Reply: {}\r\nX-Instead-Of: ", g.pick(&super::member::LAST)),
             );
         }
-        Self { seed, lb, is_logged, visits }
+        let mut case = Self { seed, lb, is_logged, is_pair: false, visits };
+        more::add(&mut case);
+        case
     }
 
     /// What Octavia's templates are given.
     pub(super) fn document(&self) -> Value {
         let mut document = self.lb.to_json();
-        document["topology"] = "SINGLE".into();
+        document["topology"] = if self.is_pair { "ACTIVE_STANDBY" } else { "SINGLE" }.into();
         document["log_format"] = json!(self.is_logged.then_some(FORMAT));
         document["facility"] = 0.into();
         document["details"] = Value::Null;
@@ -132,10 +142,29 @@ impl Case {
     }
 }
 
+/// Whether clients of a listener speak HTTP: also those of a TCP listener whose pool is of HTTP.
+pub(super) fn speaks_http(lb: &LoadBalancer, listener: &Listener) -> bool {
+    let is_of_http =
+        |pool: &&Pool| Some(pool.id) == listener.default_pool && pool.protocol == PoolProtocol::Http;
+    listener.protocol.is_http()
+        || (listener.protocol == ListenerProtocol::Tcp
+            && lb.pools.iter().filter(is_of_http).any(|pool| pool.admin_state_up))
+}
+
 /// Whether its monitor takes a member down.
 pub(super) fn is_sick(pool: &Pool, member: &Member) -> bool {
     let is_checked = pool.health_monitor.as_ref().is_some_and(|monitor| monitor.admin_state_up);
-    is_checked && member.admin_state_up && member.monitor_port == Some(CLOSED)
+    let is_out_of_reach = member.address == address(member.address.is_ipv4(), NOWHERE, number_of(member));
+    is_checked && member.admin_state_up && (member.monitor_port == Some(CLOSED) || is_out_of_reach)
+}
+
+/// Which of the case's members it is.
+pub(super) fn number_of(member: &Member) -> usize {
+    let low = match member.address {
+        IpAddr::V4(address) => address.to_bits() as u16,
+        IpAddr::V6(address) => address.to_bits() as u16,
+    };
+    low.into()
 }
 
 /// Puts a load balancer where the test can run it, and leaves out what would only take time.
@@ -144,7 +173,6 @@ fn ground(g: &mut Generator, lb: &mut LoadBalancer) {
     for (n, vip) in lb.vips.iter_mut().enumerate() {
         vip.address = address(vip.address.is_ipv4(), 9, n + 1);
     }
-    lb.listeners.retain(|listener| listener.protocol != ListenerProtocol::Prometheus);
     for listener in &mut lb.listeners {
         listener.allowed_cidrs.clear();
         listener.connection_limit = listener.connection_limit.map(|_| 1000);
@@ -221,7 +249,11 @@ fn policies(rng: &mut Prng, lb: &LoadBalancer, listener: &Listener) -> Vec<L7Pol
 }
 
 fn visit(g: &mut Generator, rng: &mut Prng, lb: &LoadBalancer) -> Visit {
-    let enabled: Vec<usize> = (0..lb.listeners.len()).filter(|at| lb.listeners[*at].admin_state_up).collect();
+    let is_visited = |listener: &Listener| {
+        // What these tell is compared elsewhere, name by name.
+        listener.admin_state_up && listener.protocol != ListenerProtocol::Prometheus
+    };
+    let enabled: Vec<usize> = (0..lb.listeners.len()).filter(|at| is_visited(&lb.listeners[*at])).collect();
     let at = g.pick(&enabled);
     let listener = &lb.listeners[at];
     let to = g.pick(&lb.vips).address;
@@ -249,7 +281,7 @@ fn visit(g: &mut Generator, rng: &mut Prng, lb: &LoadBalancer) -> Visit {
         None => listener.protocol == ListenerProtocol::Http && g.one_in(6),
         Some(shake) => shake.alpn.contains(&"h2"),
     };
-    Visit { listener: at, from, to, tls, in_streams, requests }
+    Visit { listener: at, from, to, tls, in_streams, requests, manner: Manner::InTurn }
 }
 
 fn request(g: &mut Generator, rng: &mut Prng, lb: &LoadBalancer, listener: &Listener) -> Vec<u8> {
@@ -335,7 +367,7 @@ pub(super) fn reply_of(request: &[u8]) -> String {
 }
 
 /// Replaces what stands there once, byte for byte.
-fn replace(bytes: &mut Vec<u8>, old: &str, new: &str) {
+pub(super) fn replace(bytes: &mut Vec<u8>, old: &str, new: &str) {
     *bytes = latin1(bytes).replacen(old, new, 1).chars().map(|c| c as u8).collect();
 }
 

@@ -52,6 +52,9 @@ pub(super) const REPLIES: [&str; 26] = [
 /// Those at the end of a case: proxies ask again or close, each as it thinks right, and turns are taken differently then.
 pub(super) const LAST: [&str; 4] = ["until-close", "until-close", "garbage", "silent"];
 
+/// That of one that does not answer as long as it is waited for.
+pub(super) const LATE: &str = "late";
+
 /// What members were asked.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Book(Arc<Mutex<Vec<Seen>>>);
@@ -149,7 +152,11 @@ async fn connection(mut stream: TcpStream, tls: TlsAcceptor, book: &Book) -> io:
 
 async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen, book: &Book) -> io::Result<()> {
     let mut wire = Wire::new(stream);
-    while let Some(request) = wire.request().await? {
+    while let Some(mut request) = wire.head().await? {
+        if request.field("expect").is_some() {
+            wire.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        wire.body(&mut request, false).await?;
         let reply = request.field("x-reply").unwrap_or("length").to_owned();
         if request.field("x-reply").is_some() {
             let (line, fields, body) = (request.line.clone(), request.sorted(), request.body.clone());
@@ -221,6 +228,10 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     let length = format!("Content-Length: {}\r\n", body.len());
     let framing = match reply {
         "silent" => return Ok(true),
+        LATE => {
+            let _ = wire.stream.read_to_end(&mut Vec::new()).await;
+            return Ok(true);
+        }
         "garbage" => {
             wire.stream.write_all(b"this is no response\r\n\r\n").await?;
             return Ok(true);
@@ -288,6 +299,10 @@ async fn stream_of(
         book.0.lock().unwrap().push(seen);
     }
     let Reply { status, fields, body } = Reply::named(reply, &line, &member);
+    if reply == LATE {
+        let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+        return Ok(());
+    }
     if matches!(reply, "silent" | "garbage") {
         respond.send_reset(h2::Reason::INTERNAL_ERROR);
         return Ok(());

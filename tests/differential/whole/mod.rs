@@ -3,12 +3,16 @@
 //!
 //! Cases are generated from seeds: the first [`CASES`] of them and those [`KNOWN`], or, with `AMPHORA_WHOLE_SECONDS`, as many as are done in that time.
 //! `AMPHORA_WHOLE_SEED` says where to begin; with `AMPHORA_WHOLE_ONLY` that seed is the only one.
+//! Cases of even seeds, or all with `AMPHORA_WHOLE_BY_API`, come to the proxy as they do in an amphora: uploaded to an agent, as by Octavia's driver.
 
+mod agent;
 mod client;
 mod compare;
 mod generate;
 mod member;
+mod more;
 mod render;
+mod shrink;
 mod side;
 mod wire;
 
@@ -28,6 +32,7 @@ use amphora_model::{
 };
 
 use self::{
+    agent::Agent,
     client::{Outcome, Wallet},
     compare::Names,
     generate::{Case, Visit},
@@ -45,6 +50,10 @@ const KNOWN: [u64; 13] = [98, 157, 293, 311, 361, 386, 393, 448, 482, 1185, 5033
 const LABS: usize = 3;
 /// How many differences are told.
 const TOLD: usize = 12;
+
+/// How long a case is made smaller, and of how many this is done: others are told as they are.
+const SHRINKING: Duration = Duration::from_secs(40);
+const SHRUNK: usize = 3;
 
 /// What the controller sends besides the text.
 struct Uploaded<'a>(&'a LoadBalancer);
@@ -72,14 +81,56 @@ enum Verdict {
 struct Lab {
     theirs: Side,
     ours: Side,
+    /// Another proxy in the namespace of `ours`, which runs what Octavia's driver would upload.
+    agent: Option<Agent>,
 }
 
 impl Lab {
     async fn new(wallet: &Arc<Wallet>) -> Option<Self> {
-        Some(Self { theirs: Side::new(wallet).await?, ours: Side::new(wallet).await? })
+        let (theirs, ours) = (Side::new(wallet).await?, Side::new(wallet).await?);
+        let agent = Agent::start(ours.name(), &ours.path("log"), wallet).await;
+        Some(Self { theirs, ours, agent })
+    }
+
+    /// The agent, when it is to be told: of every other case, or of all with `AMPHORA_WHOLE_BY_API=1`.
+    fn agent_of(&self, case: &Case) -> Option<&Agent> {
+        let is_told = case.seed.is_multiple_of(2) || number_from("AMPHORA_WHOLE_BY_API").is_some();
+        self.agent.as_ref().filter(|_| is_told)
     }
 
     async fn run(&self, case: &Arc<Case>, renderer: &Renderer) -> Verdict {
+        let verdict = self.compare(case, renderer).await;
+        if let Some(agent) = self.agent_of(case) {
+            agent.delete(&case.lb).await;
+        }
+        verdict
+    }
+
+    /// A smaller case with a difference of the same kind, as small as it becomes in [`SHRINKING`], and what it shows.
+    async fn shrink(&self, case: Arc<Case>, what: String, renderer: &Renderer) -> String {
+        let kind = |what: &str| what.split([' ', ':']).next().unwrap_or_default().to_owned();
+        let deadline = Instant::now() + SHRINKING;
+        let (mut smallest, mut shown, mut tried) = (case, what, 0);
+        'smaller: loop {
+            for smaller in shrink::smaller(&smallest) {
+                if Instant::now() > deadline {
+                    break 'smaller;
+                }
+                tried += 1;
+                let smaller = Arc::new(smaller);
+                if let Verdict::Different(what) = self.run(&smaller, renderer).await
+                    && kind(&what) == kind(&shown)
+                {
+                    (smallest, shown) = (smaller, what);
+                    continue 'smaller;
+                }
+            }
+            break;
+        }
+        format!("the smallest of {tried} cases: {shown}")
+    }
+
+    async fn compare(&self, case: &Arc<Case>, renderer: &Renderer) -> Verdict {
         let text = match renderer.render(&case.document()) {
             Ok(text) => text,
             Err(error) => return Verdict::Refused(format!("Octavia: {error}")),
@@ -95,7 +146,13 @@ impl Lab {
             };
         let document = translated.load_balancer.to_json();
         let haproxy = self.theirs.haproxy(&case.lb, &text.raw);
-        let proxy = self.ours.proxy(&document);
+        let proxy = match self.agent_of(case) {
+            Some(agent) => {
+                self.ours.is_asked_at(agent.control());
+                agent.update(&case.lb, &text.sent).await.map(|()| None)
+            }
+            None => self.ours.proxy(&document).map(Some),
+        };
         let (_haproxy, _proxy) = match (haproxy, proxy) {
             (Ok(haproxy), Ok(proxy)) => (haproxy, proxy),
             (Err(theirs), Err(ours)) => return Verdict::Refused(format!("HAProxy: {theirs}\nhere: {ours}")),
@@ -153,7 +210,7 @@ impl Lab {
 /// How many lines of log tell of these: one of each request, or of a connection where it is none of HTTP.
 fn expected_lines(case: &Case, outcomes: &[Outcome]) -> usize {
     let lines = case.visits.iter().zip(outcomes).map(|(visit, outcome)| {
-        let is_http = case.lb.listeners[visit.listener].protocol.is_http();
+        let is_http = generate::speaks_http(&case.lb, &case.lb.listeners[visit.listener]);
         if is_http { outcome.exchanges.len().max(1) } else { 1 }
     });
     lines.sum()
@@ -207,6 +264,11 @@ async fn a_text_of_octavias_does_what_it_does_in_haproxy() {
                         refused.lock().unwrap().push(format!("{}: {reason}", case.seed))
                     }
                     Verdict::Different(what) => {
+                        let is_told_whole = different.lock().unwrap().len() >= SHRUNK;
+                        let what = match is_told_whole {
+                            true => what,
+                            false => lab.shrink(Arc::clone(&case), what, &renderer).await,
+                        };
                         different.lock().unwrap().push(format!("seed {}: {what}", case.seed))
                     }
                 }

@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::net::{UnixDatagram, UnixStream},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixDatagram, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -12,7 +15,7 @@ use std::{
 };
 
 use amphora_model::LoadBalancer;
-use amphora_tests::{Namespace, Proxy};
+use amphora_tests::{Namespace, Proxy, shared_directory};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -32,6 +35,8 @@ pub(super) struct Side {
     book: Book,
     directory: TempDir,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Where this project's proxy is asked, if it runs here.
+    control: Mutex<PathBuf>,
     wallet: Arc<Wallet>,
     /// Members serve until it goes.
     _serving: oneshot::Sender<()>,
@@ -101,6 +106,10 @@ impl Side {
                 }
             }
         }
+        // Where the peers of a pair are.
+        for number in [1, 2] {
+            namespace.ip(&["address", "add", &format!("192.0.2.{number}/32"), "dev", "lo"]);
+        }
         let book = Book::default();
         let (serving, stop) = oneshot::channel::<()>();
         let (ready, started) = oneshot::channel();
@@ -111,14 +120,35 @@ impl Side {
             let _ = stop.await;
         }));
         started.await.unwrap();
-        let directory = TempDir::new().unwrap();
+        let directory = shared_directory();
         namespace.exec(&["sysctl", "-q", "-w", "net.unix.max_dgram_qlen=4096"]);
         let path = directory.path().join("log");
-        let lines = collect(namespace.run(move || async move { UnixDatagram::bind(path).unwrap() }).await);
-        Some(Self { namespace, book, directory, lines, wallet: Arc::clone(wallet), _serving: serving })
+        let bound = path.clone();
+        let lines = collect(namespace.run(move || async move { UnixDatagram::bind(bound).unwrap() }).await);
+        // The proxy of an agent may run as somebody else.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+        let (wallet, control) = (Arc::clone(wallet), Mutex::default());
+        Some(Self { namespace, book, directory, lines, control, wallet, _serving: serving })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// The name of the namespace.
+    pub(super) fn name(&self) -> &str {
+        self.namespace.name()
+    }
+
+    /// This project's proxy that runs here now is asked at this socket.
+    pub(super) fn is_asked_at(&self, socket: PathBuf) {
+        *self.control.lock().unwrap() = socket;
+    }
+
+    /// Asks this project's proxy for its counters.
+    fn stats(&self) -> Option<Value> {
+        let question = "GET /stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let answer = ask(&self.control.lock().unwrap(), question)?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -128,7 +158,7 @@ impl Side {
         let (file, socket) = (self.path("haproxy.cfg"), self.path("stats"));
         let ping = self.path("ping");
         if !ping.exists() {
-            fs::write(&ping, "#!/bin/sh\nexit 0\n").unwrap();
+            fs::write(&ping, "#!/bin/sh\ncase $3 in 10.10.* | fd00:a:*) exit 1 ;; esac\n").unwrap();
             Command::new("chmod").arg("755").arg(&ping).status().unwrap();
         }
         let certificates = self.wallet.own.path();
@@ -174,6 +204,10 @@ impl Side {
         fs::write(&file, moved).unwrap();
         let mut command = Command::new("ip");
         command.args(["netns", "exec", self.namespace.name(), "haproxy", "-db", "-f"]).arg(&file);
+        // As the unit of an amphora has it.
+        if let Some((_, peer)) = text.split_once("\n    peer ") {
+            command.args(["-L", peer.split(' ').next().unwrap_or_default()]);
+        }
         Running::start(command, self.path("haproxy.out"), &socket, "show info\n")
     }
 
@@ -185,6 +219,7 @@ impl Side {
         command.arg("--load-balancer").arg(&file).arg("--control-socket").arg(&socket);
         command.args(["--workers", "1", "--netns", self.namespace.name()]);
         command.arg("--certificates").arg(self.wallet.own.path()).arg("--log-socket").arg(self.path("log"));
+        self.is_asked_at(socket.clone());
         let question = "GET /info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         Running::start(command, self.path("proxy.out"), &socket, question)
     }
@@ -250,10 +285,7 @@ impl Side {
             });
             return told.collect();
         }
-        let question = "GET /stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let answer = ask(&self.path("control"), question).unwrap_or_default();
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let stats: Value = serde_json::from_str(body).unwrap_or_default();
+        let stats = self.stats().unwrap_or_default();
         let pools = stats["pools"].as_object().into_iter().flat_map(|pools| pools.values());
         let members = pools.flat_map(|pool| pool["members"].as_object().into_iter().flatten());
         members.map(|(id, state)| format!("{id} {state}\n")).collect()
@@ -266,10 +298,7 @@ impl Side {
                 .lines()
                 .all(|row| !members.contains(&column(row, 1)) || column(row, 17).starts_with("DOWN"));
         }
-        let question = "GET /stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let Some(answer) = ask(&self.path("control"), question) else { return false };
-        let Some((_, body)) = answer.split_once("\r\n\r\n") else { return false };
-        let stats: Value = serde_json::from_str(body).unwrap();
+        let Some(stats) = self.stats() else { return false };
         let pools = stats["pools"].as_object().unwrap().values();
         let mut states = pools.flat_map(|pool| pool["members"].as_object().unwrap());
         states

@@ -70,7 +70,8 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         }
     }
 
-    async fn head(&mut self) -> io::Result<Option<Message>> {
+    /// What comes before the body of a request; `None` at the end of the stream.
+    pub(super) async fn head(&mut self) -> io::Result<Option<Message>> {
         let Some(line) = self.line().await? else { return Ok(None) };
         let mut message = Message { line, ..Message::default() };
         loop {
@@ -85,13 +86,6 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         }
     }
 
-    /// A whole request; `None` at the end of the stream.
-    pub(super) async fn request(&mut self) -> io::Result<Option<Message>> {
-        let Some(mut message) = self.head().await? else { return Ok(None) };
-        self.body(&mut message, false).await?;
-        Ok(Some(message))
-    }
-
     /// A response, or one that only announces another; `None` at the end of the stream.
     pub(super) async fn response(&mut self, to_head: bool) -> io::Result<Option<Message>> {
         let Some(mut message) = self.head().await? else { return Ok(None) };
@@ -104,7 +98,8 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         Ok(Some(message))
     }
 
-    async fn body(&mut self, message: &mut Message, until_close: bool) -> io::Result<()> {
+    /// The body behind it.
+    pub(super) async fn body(&mut self, message: &mut Message, until_close: bool) -> io::Result<()> {
         if message.field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
             return self.chunks(message).await;
         }
