@@ -88,7 +88,13 @@ fn late(g: &mut Generator, case: &mut Case) {
     let at = g.within(0..=case.visits.len() - 1);
     let visit = &mut case.visits[at];
     let listener = &mut case.lb.listeners[visit.listener];
-    if listener.protocol == ListenerProtocol::Https || visit.in_streams || visit.manner == Manner::AtOnce {
+    // What begins like no handshake is refused here before more comes.
+    let is_plain = listener.tls.is_some() && visit.tls.is_none();
+    if listener.protocol == ListenerProtocol::Https
+        || visit.in_streams
+        || is_plain
+        || visit.manner == Manner::AtOnce
+    {
         return;
     }
     if g.one_in(2) {
