@@ -61,7 +61,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let _log = log_to_stderr(config.debug, LogFormat::chosen(arguments.log_format));
+    let _log = log_to_stderr(config.log_level(), LogFormat::chosen(arguments.log_format));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -88,8 +88,7 @@ fn main() -> ExitCode {
 }
 
 /// Without the time when it goes to the journal, which has its own.
-fn log_to_stderr(debug: bool, format: LogFormat) -> Log {
-    let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
+fn log_to_stderr(level: LevelFilter, format: LogFormat) -> Log {
     let without_time = std::env::var_os("JOURNAL_STREAM").is_some();
     amphora_logging::to_stderr(level, Style { format, ansi: std::io::stderr().is_terminal(), without_time })
 }

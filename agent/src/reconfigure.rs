@@ -10,11 +10,11 @@ use tokio::{
 use crate::{
     config::{Config, ConfigError, HeartbeatConfig, Sources},
     directory::replace_file,
-    tls::ServerTls,
+    tls::{ServerTls, TlsError},
 };
 
 /// Said of what was read and does not count yet.
-const WAITS: &str = "only [health_manager] changes without a restart; the rest of the files waits";
+const WAITS: &str = "only [health_manager] and debug change without a restart; the rest of the files waits";
 
 /// What may change while the agent runs.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ pub enum NotReconfigured {
     /// It is not usable.
     #[error(transparent)]
     Faulty(#[from] ConfigError),
+    /// The certificates that it names are not usable.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
     /// It is no text.
     #[error("the configuration is not UTF-8")]
     NotText,
@@ -85,6 +88,8 @@ impl Reconfigure {
         let work = move || -> Result<Config, NotReconfigured> {
             let text = String::from_utf8(text).map_err(|_| NotReconfigured::NotText)?;
             let new = Config::load_with(&sources, &text)?;
+            // The next start would not be one.
+            ServerTls::load(new.certificates(), new.tls_protocol)?;
             replace_file(sources.controllers(), text.as_bytes()).map_err(NotReconfigured::Storage)?;
             Ok(new)
         };
@@ -97,10 +102,12 @@ impl Reconfigure {
     fn take_up(&self, new: Config) -> Option<&'static str> {
         new.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
         let (heartbeat, remarks) = (self.config.heartbeat.clone(), self.config.remarks.clone());
-        let waits = Config { heartbeat, remarks, ..new.clone() } != self.config;
+        let waits = Config { heartbeat, remarks, debug: self.config.debug, ..new.clone() } != self.config;
         if waits {
             tracing::warn!("{WAITS}");
         }
+        amphora_logging::set_levels(new.log_level());
+        tracing::debug!("the configuration was read again");
         self.heartbeats.send_if_modified(|heartbeat| {
             let changed = *heartbeat != new.heartbeat;
             *heartbeat = new.heartbeat;

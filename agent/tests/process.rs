@@ -255,8 +255,11 @@ fn sighup_reads_certificates_and_heartbeats_again() {
     assert!(host.log().contains("certificates were read again"));
     host.configure("[health_manager]\nheartbeat_key = topsecret\ncontroller_ip_port_list = 127.0.0.1:9\n");
     agent.signal(Signal::SIGHUP);
+    host.configure("[DEFAULT]\ndebug = true\n");
+    agent.signal(Signal::SIGHUP);
+    eventually("more is told", || host.log().contains("DEBUG the configuration was read again"));
     // The last SIGHUP is dealt with before the stop, because both are read by one thread in order.
-    eventually("it is read", || host.log().matches("certificates were read again").count() == 2);
+    eventually("it is read", || host.log().matches("certificates were read again").count() == 3);
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.ends(), Some(0));
     assert!(!host.log().contains("topsecret"));

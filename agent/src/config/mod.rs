@@ -11,18 +11,21 @@ mod sources;
 mod substitute;
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
+use tracing::level_filters::LevelFilter;
+
 pub use self::sources::{Source, Sources};
 use self::{
     ini::{Ini, Place},
     reader::{Reader, bounded, error, parse},
 };
-use crate::tls::Files;
+use crate::{octavia::html, tls::Files};
 
 /// The section that is not Octavia's.
 const OWN: &str = "amphora";
@@ -281,6 +284,11 @@ impl Config {
         })
     }
 
+    /// The least level of lines of the agent's log.
+    pub fn log_level(&self) -> LevelFilter {
+        if self.debug { LevelFilter::DEBUG } else { LevelFilter::INFO }
+    }
+
     /// Where the certificates are.
     pub fn certificates(&self) -> Files {
         Files {
@@ -294,7 +302,9 @@ impl Config {
 fn heartbeat(read: &Reader<'_>) -> Result<HeartbeatConfig, ConfigError> {
     const SECTION: &str = "health_manager";
     let controllers: Vec<SocketAddr> = read.required(SECTION, "controller_ip_port_list", controllers)?;
-    let key = read.optional(SECTION, "heartbeat_key", |text| Ok(text.to_owned()))?;
+    // Octavia's template writes it as HTML.
+    let key = |text: &str| Ok(html::unescaped(text).map_or_else(|| text.to_owned(), Cow::into_owned));
+    let key = read.optional(SECTION, "heartbeat_key", key)?;
     if !controllers.is_empty() && key.is_none() {
         let place = read.place(SECTION, "controller_ip_port_list");
         return Err(error(

@@ -50,6 +50,12 @@ fn octavias_own_file_is_read() {
     assert_eq!(config.heartbeat.interval, Duration::from_secs(3));
     assert_eq!(config.heartbeat.key, "in$ecure");
     assert_eq!(config.amphora_id, "0f66bb06-6ab9-5d2f-abb4-8f64a2a92e49");
+    for (written, key) in
+        [("a&amp;b&#39;&#34;&lt;c", "a&b'\"<c"), ("a&amp;amp;b", "a&amp;b"), ("a&b&amp;c", "a&b&amp;c")]
+    {
+        let text = RENDERED.replace("in$$ecure", written);
+        assert_eq!(Config::parse(&text).unwrap().heartbeat.key, key);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ pub(super) fn escape_of(text: &str) -> Option<(&'static str, char)> {
 }
 
 /// What a value stands for in which the templates have escaped `&`, `<`, `>`, `'` and `"`; `None` when `&` begins no such escape.
-pub(super) fn unescaped(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn unescaped(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('&') {
         return Some(Cow::Borrowed(text));
     }

@@ -5,5 +5,5 @@
 
 mod fault;
 pub mod haproxy_cfg;
-mod html;
+pub(crate) mod html;
 pub mod lvs;

@@ -37,7 +37,9 @@ use tracing::{
 };
 use tracing_subscriber::{
     Layer, Registry,
+    filter::Targets,
     layer::{Context, Filter, SubscriberExt},
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -114,6 +116,9 @@ pub struct Style {
 /// The log of this process.
 static LOG: OnceLock<Arc<Shared>> = OnceLock::new();
 
+/// Of which level its lines have to be.
+static LEVELS: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
 /// Makes standard error the log of this process, for lines of these levels and above. To be kept until the process ends: what
 /// was left out is told then, too.
 ///
@@ -138,8 +143,19 @@ pub fn to_stderr(levels: impl Into<Levels>, style: Style) -> Log {
         _ => lines.boxed(),
     };
     let limited = lines.with_filter(Limited(Arc::clone(&shared)));
-    Registry::default().with(levels.into().filter()).with(limited).init();
+    let (filter, handle) = reload::Layer::new(levels.into().filter());
+    let _ = LEVELS.set(handle);
+    Registry::default().with(filter).with(limited).init();
     Log(shared)
+}
+
+/// Lines of these levels and above are told from now on. Nothing happens in a process whose log is not [ours](to_stderr).
+pub fn set_levels(levels: impl Into<Levels>) {
+    if let Some(handle) = LEVELS.get()
+        && let Err(error) = handle.reload(levels.into().filter())
+    {
+        tracing::error!(%error, "the levels of the log stay as they are");
+    }
 }
 
 /// The log of a program. What was left out is told when it is dropped.

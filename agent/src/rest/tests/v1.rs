@@ -404,14 +404,18 @@ async fn the_agents_certificate_is_replaced_by_one_that_can_be_used() {
 async fn the_configuration_is_read_whole_before_it_is_written() {
     let agent = TestAgent::new().await;
     let file = agent.base.parent().unwrap().join("agent.conf");
+    let server = agent.certificates.server();
     let text = |interval: &str| {
         format!(
             "[health_manager]\ncontroller_ip_port_list = 127.0.0.1:5555\nheartbeat_interval = {interval}\nheartbeat_key = k\n\
-             [amphora_agent]\namphora_id = 0f66bb06-6ab9-5d2f-abb4-8f64a2a92e49\n"
+             [amphora_agent]\namphora_id = 0f66bb06-6ab9-5d2f-abb4-8f64a2a92e49\nagent_server_cert = {}\nagent_server_ca = {}\n",
+            server.display(),
+            agent.certificates.ca().display()
         )
     };
     std::fs::write(&file, "").unwrap();
-    for wrong in ["not an ini", "[DEFAULT]\ndebug = notabool\n", &text("abc"), ""] {
+    let without = text("3").replace("server.pem", "nowhere.pem");
+    for wrong in ["not an ini", "[DEFAULT]\ndebug = notabool\n", &text("abc"), "", &without] {
         let answer = agent.put("/1.0/config", wrong).await;
         assert_eq!(said(&answer).0, 400, "{}", said(&answer).1);
         assert_eq!(std::fs::read(&file).unwrap(), b"");

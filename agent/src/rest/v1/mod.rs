@@ -170,7 +170,9 @@ async fn config(api: &Api, content: Bytes) -> Result<Answer, Refused> {
         }
         Err(error) => {
             let status = match error {
-                NotReconfigured::Faulty(_) | NotReconfigured::NotText => StatusCode::BAD_REQUEST,
+                NotReconfigured::Faulty(_) | NotReconfigured::Certificates(_) | NotReconfigured::NotText => {
+                    StatusCode::BAD_REQUEST
+                }
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             Err(Refused::because(status, "Unable to update amphora-agent configuration.", error.to_string()))
