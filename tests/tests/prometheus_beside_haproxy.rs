@@ -67,7 +67,7 @@ fn is_judged(series: &str) -> bool {
         "status" => series.contains("member=\"m3\""),
         family => OTHERS.contains(&family),
     };
-    // What a listener of Prometheus carries is no traffic.
+    // Ours tells who scrapes within a second the same values, of before the last scrapes.
     let scraped = series.contains("\"scraped\"");
     series.starts_with("octavia_") && !other && !scraped
 }
@@ -82,7 +82,7 @@ fn is_of_http(series: &str) -> bool {
 struct Exporter {
     child: Child,
     /// Where its frontends listen, and where it is scraped.
-    addresses: [SocketAddr; 3],
+    addresses: [SocketAddr; 4],
     _directory: tempfile::TempDir,
 }
 
@@ -97,11 +97,11 @@ impl Exporter {
     /// `None`, said loudly, where there is none.
     async fn start(web: &[(&str, SocketAddr, &str)], stream: SocketAddr, dead: SocketAddr) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let addresses = [(); 3].map(|()| {
+        let addresses = [(); 4].map(|()| {
             let address = loopback();
             SocketAddr::new(address, free_port(address))
         });
-        let [http, tcp, scraped] = addresses;
+        let [http, tcp, scraped, asked] = addresses;
         let mut text = format!(
             "global\n nbthread 1\n maxconn 200\ndefaults\n retries 3\n option redispatch\n option http-keep-alive\n timeout client 50s\n \
              timeout server 50s\n timeout connect 5s\n\
@@ -110,6 +110,8 @@ impl Exporter {
              use_backend down if down\n default_backend pool\n\
              frontend tcp\n maxconn 50\n bind {tcp}\n mode tcp\n default_backend stream\n\
              frontend scraped\n bind {scraped}\n mode http\n http-request use-service prometheus-exporter if {{ path /metrics }}\n\
+             frontend asked\n bind {asked}\n mode http\n default_backend internal\n\
+             backend internal\n mode http\n server internal {scraped}\n\
              backend stream\n mode tcp\n balance leastconn\n option allbackups\n server only {stream} weight 1\n\
              backend down\n mode http\n http-reuse safe\n balance roundrobin\n option allbackups\n timeout check 1s\n server dead {dead} weight 1 \
              check inter 1s fall 1 rise 1\n\
@@ -199,7 +201,7 @@ fn answer(request: &Message) -> Vec<Step> {
 }
 
 /// What is asked, one after the other: so that it depends on no turn that workers take.
-async fn traffic(http: SocketAddr, tcp: SocketAddr) {
+async fn traffic(http: SocketAddr, tcp: SocketAddr, asked: SocketAddr) {
     let mut client = Client::connect(http).await;
     for path in
         ["/", "/", "/a", "/b?c=d", "/missing", "/broken", "/chunks", "/no", "/hints", "/gone", "/no/way", "/"]
@@ -230,6 +232,16 @@ async fn traffic(http: SocketAddr, tcp: SocketAddr) {
         client.finish().await;
         client.end().await;
     }
+    let mut scraper = Client::connect(asked).await;
+    for _ in 0..3 {
+        assert_eq!(scraper.get("/metrics").await.status(), 200);
+    }
+    scraper.finish().await;
+    let mut client = Client::connect(asked).await;
+    client.send("nonsense\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 400);
+    // Who tries whether the port is there.
+    drop(Client::connect(asked).await);
 }
 
 #[tokio::test]
@@ -270,6 +282,7 @@ async fn the_values_are_those_of_haproxys_own_exporter() {
         .pool(&down)
         .pool(&stream)
         .listener(Listener::tcp().with("connection_limit", 50).to(&stream))
+        .listener(Listener::prometheus())
         .listener(Listener::prometheus());
     let proxy = Proxy::start_with(document, &["--workers", "1"]).await;
     let web = [
@@ -285,6 +298,7 @@ async fn the_values_are_those_of_haproxys_own_exporter() {
         (document.listeners[0].id.to_string(), "web".to_owned()),
         (document.listeners[1].id.to_string(), "tcp".to_owned()),
         (document.listeners[2].id.to_string(), "scraped".to_owned()),
+        (document.listeners[3].id.to_string(), "asked".to_owned()),
     ];
     for (pool, name) in document.pools.iter().zip(["pool", "down", "stream"]) {
         names.push((pool.id.to_string(), name.to_owned()));
@@ -299,7 +313,7 @@ async fn the_values_are_those_of_haproxys_own_exporter() {
     }
     let ours = async || series(&scrape(proxy.document.address_of(2)).await, &names);
     let mut renamed = renamed();
-    for frontend in ["web", "tcp", "scraped"] {
+    for frontend in ["web", "tcp", "scraped", "asked"] {
         renamed.push((format!("proxy=\"{frontend}\""), format!("listener=\"{frontend}\"")));
     }
     renamed.push(("proxy=".to_owned(), "pool=".to_owned()));
@@ -310,8 +324,8 @@ async fn the_values_are_those_of_haproxys_own_exporter() {
     })
     .await;
 
-    traffic(proxy.address(), proxy.document.address_of(1)).await;
-    traffic(haproxy.addresses[0], haproxy.addresses[1]).await;
+    traffic(proxy.address(), proxy.document.address_of(1), proxy.document.address_of(3)).await;
+    traffic(haproxy.addresses[0], haproxy.addresses[1], haproxy.addresses[3]).await;
 
     let mut compared = 0;
     let same = eventually_or_last(async || {

@@ -104,7 +104,8 @@ impl Rows {
             .into_iter()
             .flat_map(|lb| &lb.listeners)
             .filter(|listener| {
-                matches!(listener.protocol, ListenerProtocol::Http | ListenerProtocol::TerminatedHttps)
+                use ListenerProtocol::{Http, Prometheus, TerminatedHttps};
+                matches!(listener.protocol, Http | TerminatedHttps | Prometheus)
             })
             .map(|listener| listener.id)
             .collect();

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use amphora_ipc::proxy::ListenerStats;
 use amphora_model::CheckState;
 use amphora_tests::{
     Backend, Certificates, Client, Document, End, HealthMonitor, Listener, Pool, Proxy, Step, TlsClient,
@@ -53,6 +54,12 @@ async fn a_prometheus_listener_shows_what_there_is_and_nothing_else() {
     for path in ["/", "/stats", "/metricsx"] {
         assert_eq!(scraper.get(path).await.status(), 403, "{path}");
     }
+    // It is counted there as elsewhere: one of 200, three of 403.
+    let listener = counted(&proxy).await;
+    assert_eq!((listener.requests, listener.request_errors), (4, 0));
+    assert_eq!((listener.responses.success, listener.responses.client_error), (1, 3));
+    let sent = "GET /metrics HTTP/1.1\r\n\r\n".len() as u64;
+    assert!(listener.bytes_in > sent && listener.bytes_out > text.len() as u64, "{listener:?}");
     let mut old = Client::connect(proxy.document.address_of(1)).await;
     old.send("GET /metrics HTTP/1.0\r\n\r\n").await;
     let to_old = old.response().await;
@@ -143,6 +150,11 @@ async fn what_became_of_members_and_how_fast_it_went_is_told() {
     assert_eq!((after.downtime_ms, after.max_session_rate), (before.downtime_ms, before.max_session_rate));
 }
 
+/// What is counted for the PROMETHEUS listener, which is the second.
+async fn counted(proxy: &Proxy) -> ListenerStats {
+    proxy.stats().await.listeners[&proxy.document.listeners[1].id]
+}
+
 /// The names of all metrics.
 fn names(text: &str) -> Vec<&str> {
     let comments = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -173,13 +185,21 @@ async fn scrapers_may_speak_http2() {
     let address = proxy.document.address_of(1);
     let usual = Client::connect(address).await.get("/metrics").await;
     let mut scraper = Http2Client::connect(address).await;
+    let before = counted(&proxy).await;
+    let mut least = 0;
     for _ in 0..3 {
         let metrics = scraper.get("/metrics").await;
+        least += metrics.body.len() as u64;
         assert_eq!(metrics.status, Some(200));
         assert_eq!(metrics.field("content-type"), usual.field("content-type"));
         assert_eq!(metrics.field("cache-control"), usual.field("cache-control"));
         assert_eq!(names(&metrics.text()), names(&usual.text()));
     }
+    assert_eq!(scraper.get("/").await.status, Some(403));
+    let after = counted(&proxy).await;
+    assert_eq!((after.requests - before.requests, after.request_errors), (4, 0));
+    assert_eq!((after.responses.success - before.responses.success, after.responses.client_error), (3, 1));
+    assert!(after.bytes_in > before.bytes_in && after.bytes_out - before.bytes_out > least, "{after:?}");
     // At once, as often as there may be streams.
     let mut begun = Vec::new();
     for _ in 0..50 {
