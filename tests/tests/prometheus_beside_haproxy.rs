@@ -14,9 +14,10 @@ use std::{
 };
 
 use amphora_tests::{
-    Backend, Client, Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Message, PATIENCE, Pool,
-    Proxy, Step, eventually, free_port, loopback,
+    Backend, Certificates, Client, Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Message,
+    PATIENCE, Pool, Proxy, Step, TlsClient, TlsMember, eventually, free_port, loopback,
 };
+use rustls::version::TLS13;
 
 /// Families that are counted or told in another way, without the kind of object; `docs/metrics.md` says of each why.
 const OTHERS: [&str; 30] = [
@@ -94,9 +95,8 @@ impl Drop for Exporter {
 }
 
 impl Exporter {
-    /// `None`, said loudly, where there is none.
+    /// With Octavia's objects; `None`, said loudly, where there is none.
     async fn start(web: &[(&str, SocketAddr, &str)], stream: SocketAddr, dead: SocketAddr) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
         let addresses = [(); 4].map(|()| {
             let address = loopback();
             SocketAddr::new(address, free_port(address))
@@ -120,6 +120,11 @@ impl Exporter {
         for (name, address, options) in web {
             let _ = writeln!(text, " server {name} {address} {options}");
         }
+        Self::run(&text, addresses).await
+    }
+
+    async fn run(text: &str, addresses: [SocketAddr; 4]) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("haproxy.cfg");
         fs::write(&file, text).unwrap();
         let child = Command::new("haproxy").args(["-db", "-q", "-f"]).arg(file).stdin(Stdio::null()).spawn();
@@ -130,7 +135,7 @@ impl Exporter {
         let mut this = Self { child, addresses, _directory: directory };
         eventually("HAProxy serves", async || {
             assert!(this.child.try_wait().unwrap().is_none(), "HAProxy ended");
-            Client::try_connect(scraped).await.ok()
+            Client::try_connect(addresses[2]).await.ok()
         })
         .await;
         Some(this)
@@ -347,6 +352,95 @@ async fn the_values_are_those_of_haproxys_own_exporter() {
     }
     println!("{compared} series with HAProxy's values");
     assert!(compared > 60, "{compared}");
+}
+
+/// What is the same of TLS in the load balancer as a whole; what is a rate depends on when one looks.
+const TLS: [&str; 5] = [
+    "max_ssl_connections",
+    "ssl_connections_total",
+    "limit_ssl_rate",
+    "ssl_cache_lookups_total",
+    "ssl_cache_misses_total",
+];
+
+#[tokio::test]
+async fn tls_as_a_whole_is_counted_as_by_haproxy() {
+    let certificates = Certificates::new();
+    let member = TlsMember::start(&certificates, "server", false).await;
+    let pool = Pool::http().member(Member::of(&member.backend)).with("tls_enabled", true);
+    let web = Listener::https("server");
+    let document = Document::of(web, pool).listener(Listener::prometheus());
+    let options = ["--workers", "1", "--certificates", &certificates.option()];
+    let proxy = Proxy::start_with(document, &options).await;
+    let addresses = [(); 4].map(|()| {
+        let address = loopback();
+        SocketAddr::new(address, free_port(address))
+    });
+    let pem = certificates.file("server");
+    let text = format!(
+        "global\n nbthread 1\n maxconn 200\ndefaults\n mode http\n timeout client 50s\n timeout server 50s\n timeout connect 5s\n\
+         frontend web\n bind {} ssl crt {}\n default_backend pool\n\
+         frontend scraped\n bind {}\n http-request use-service prometheus-exporter if {{ path /metrics }}\n\
+         backend pool\n server only {} ssl verify none\n",
+        addresses[0],
+        pem.display(),
+        addresses[2],
+        member.backend.address
+    );
+    let Some(haproxy) = Exporter::run(&text, addresses).await else { return };
+
+    let config = certificates.client(&[&TLS13], &["http/1.1"]);
+    let mut open = Vec::new();
+    for address in [proxy.address(), haproxy.addresses[0]] {
+        let mut client = TlsClient::connect(address, &config, "shop.example").await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.get("/", "").await.unwrap().status(), 200);
+        }
+        open.push(client);
+        // One without a request, one that does not speak TLS, and one that says nothing.
+        drop(TlsClient::connect(address, &config, "shop.example").await.unwrap());
+        let mut plain = Client::connect(address).await;
+        plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        plain.end().await;
+        drop(Client::connect(address).await);
+    }
+    let names = renamed();
+    let of = |all: &Series, family: &str| all.get(&format!("octavia_loadbalancer_{family}")).copied();
+    // The connection to the member is used again by others here; HAProxy closes it with its client.
+    for current in [[2.0, 2.0], [1.0, 0.0]] {
+        let same = eventually_or_last(async || {
+            let ours = series(&scrape(proxy.document.address_of(1)).await, &[]);
+            let theirs = haproxy.values(&names).await;
+            for family in TLS {
+                if of(&ours, family).is_none() || of(&ours, family) != of(&theirs, family) {
+                    return Err(format!(
+                        "{family}: {:?}, HAProxy {:?}",
+                        of(&ours, family),
+                        of(&theirs, family)
+                    ));
+                }
+            }
+            for family in ["max_ssl_rate", "max_frontend_ssl_key_rate", "max_backend_ssl_key_rate"] {
+                if [&ours, &theirs].iter().any(|all| of(all, family) < Some(1.0)) {
+                    return Err(format!(
+                        "{family}: {:?}, HAProxy {:?}",
+                        of(&ours, family),
+                        of(&theirs, family)
+                    ));
+                }
+            }
+            let now = [&ours, &theirs].map(|all| of(all, "current_ssl_connections"));
+            match (of(&ours, "ssl_connections_total"), now) {
+                (Some(5.0), now) if now == current.map(Some) => Ok(()),
+                other => Err(format!("{other:?}, not 5, {current:?}")),
+            }
+        })
+        .await;
+        if let Err(difference) = same {
+            panic!("{difference}");
+        }
+        open.clear();
+    }
 }
 
 /// What is found once it is good, or after a while: HAProxy counts some of a connection when that has ended.

@@ -29,6 +29,7 @@ use super::{
     plain::{self, Then},
 };
 use crate::{
+    state::{Counter, Open},
     sys,
     tls::{MemberContext, PeerFacts},
 };
@@ -61,8 +62,8 @@ pub struct TlsStream {
     closed: bool,
     /// Tickets that had come when payload came last.
     tickets: u32,
-    /// Of a connection to a member: what it was made with, and the SNI.
-    member: Option<(Arc<ClientConfig>, Option<Box<str>>)>,
+    /// Of a connection to a member: what it was made with, the SNI, and that it is open.
+    member: Option<(Arc<ClientConfig>, Option<Box<str>>, Open)>,
     /// Of a connection with a client: what is known of it.
     facts: Option<Rc<PeerFacts>>,
 }
@@ -115,7 +116,7 @@ enum Ask {
 }
 
 impl TlsStream {
-    /// With a member at this address.
+    /// With a member at this address; the gauge counts it while it is there.
     ///
     /// # Errors
     /// When the configuration has no use.
@@ -124,10 +125,11 @@ impl TlsStream {
         member: MemberTls<'_>,
         address: IpAddr,
         pool: &BufferPool,
+        gauge: &Arc<Counter>,
     ) -> Result<Self, rustls::Error> {
         let name = MemberContext::name(address, member.sni);
         let session = ClientConnection::new(Arc::clone(member.config), name)?;
-        let made_with = (Arc::clone(member.config), member.sni.map(Into::into));
+        let made_with = (Arc::clone(member.config), member.sni.map(Into::into), Open::new(gauge));
         let mut stream = Self::new(socket, session.into(), pool);
         stream.member = Some(made_with);
         Ok(stream)
@@ -165,7 +167,7 @@ impl TlsStream {
     pub(super) fn is_for(&self, tls: MemberTls<'_>) -> bool {
         self.member
             .as_ref()
-            .is_some_and(|(config, sni)| Arc::ptr_eq(config, tls.config) && sni.as_deref() == tls.sni)
+            .is_some_and(|(config, sni, _)| Arc::ptr_eq(config, tls.config) && sni.as_deref() == tls.sni)
     }
 
     pub(super) fn socket(&self) -> &TcpStream {

@@ -480,11 +480,18 @@ impl Actor {
             epoch: self.epoch.into_std(),
             bounds: self.bounds,
             departed: self.registry.departed(),
+            departed_pools: self.registry.departed_pools(),
             rates: ProcessStats {
                 connection_rate: self.watch.connections.per_second(),
                 max_connection_rate: self.watch.connections.highest(),
                 session_rate: self.watch.sessions.per_second(),
                 max_session_rate: self.watch.sessions.highest(),
+                tls_rate: self.watch.tls.per_second(),
+                max_tls_rate: self.watch.tls.highest(),
+                client_key_rate: self.watch.client_keys.per_second(),
+                max_client_key_rate: self.watch.client_keys.highest(),
+                member_key_rate: self.watch.member_keys.per_second(),
+                max_member_key_rate: self.watch.member_keys.highest(),
                 ..ProcessStats::default()
             },
             peers: self.peers.is_configured().then(|| self.peers.report()),

@@ -18,7 +18,7 @@ use crate::{
     logs::LogCounters,
     metrics::{Exposition, Host, MetricsInput},
     snapshot::Snapshot,
-    state::{Counter, ListenerCounters, PerWorker},
+    state::{Counter, HandshakeCounters, ListenerCounters, PerWorker, PoolCounters},
 };
 
 /// What runs at one moment, and where its counters are. Cheap to make; adding the counters up takes longer with every
@@ -34,6 +34,8 @@ pub struct Observation {
     pub(super) bounds: Bounds,
     /// What listeners counted that are known no more.
     pub(super) departed: PerWorker<ListenerCounters>,
+    /// What pools counted that are known no more.
+    pub(super) departed_pools: PerWorker<PoolCounters>,
     /// The rates; nothing else is filled in.
     pub(super) rates: ProcessStats,
     pub(super) peers: Option<Peers>,
@@ -68,9 +70,18 @@ impl Observation {
             let present = self.snapshot.listener_states().iter().map(|state| state.counters.sum(counter));
             present.sum::<u64>() + self.departed.sum(counter)
         };
+        let over_tls = self.snapshot.listeners.iter().filter(|plan| plan.tls.is_some());
+        let with_clients = over_tls.map(|plan| plan.state.counters.sum(|c| &c.connections)).sum::<u64>();
+        let pools = || self.snapshot.pools.iter().map(|plan| &plan.state.counters);
+        let with_members = pools().map(|counters| counters.sum(|c| &c.tls_connections)).sum::<u64>();
+        let listeners = self.snapshot.listener_states().iter().map(|state| &state.counters);
+        let of_listeners = listeners.chain([&self.departed]).flat_map(PerWorker::iter).map(|c| &c.handshakes);
+        let of_pools = pools().chain([&self.departed_pools]).flat_map(PerWorker::iter).map(|c| &c.handshakes);
         stats.process = ProcessStats {
             total_connections: total(|c| &c.connections_total),
             requests: total(|c| &c.requests),
+            tls_connections: with_clients + with_members,
+            total_tls_connections: of_listeners.chain(of_pools).map(HandshakeCounters::ended).sum(),
             max_connections: max_connections(&self.snapshot, self.bounds.clients),
             flow_log_lines: self.logs.sum(|c| &c.sent),
             flow_log_lines_dropped: self.logs.sum(|c| &c.dropped),

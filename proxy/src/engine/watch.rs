@@ -16,11 +16,24 @@ pub(super) struct Watch {
     pub(super) connections: Rate,
     /// Connections of the whole process that were let in (HAProxy `SessRate`, `MaxSessRate`).
     pub(super) sessions: Rate,
+    /// Handshakes with clients (HAProxy `SslRate`, `MaxSslRate`).
+    pub(super) tls: Rate,
+    /// Those that needed new keys (HAProxy `SslFrontendKeyRate`, `SslFrontendMaxKeyRate`).
+    pub(super) client_keys: Rate,
+    /// Those with members that did (HAProxy `SslBackendKeyRate`, `SslBackendMaxKeyRate`).
+    pub(super) member_keys: Rate,
 }
 
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
-        Self { last: now, connections: Rate::default(), sessions: Rate::default() }
+        Self {
+            last: now,
+            connections: Rate::default(),
+            sessions: Rate::default(),
+            tls: Rate::default(),
+            client_keys: Rate::default(),
+            member_keys: Rate::default(),
+        }
     }
 
     /// Takes every counter that has a rate.
@@ -28,6 +41,7 @@ impl Watch {
         let elapsed = now.saturating_duration_since(self.last);
         self.last = now;
         let (mut all, mut let_in) = (0, 0);
+        let (mut tls, mut client_keys, mut member_keys) = (0, 0, 0);
         for state in snapshot.listener_states() {
             let sessions = state.rates.sessions.sample(state.counters.sum(|c| &c.connections_total), elapsed);
             let denied = state.rates.denied.sample(state.counters.sum(|c| &c.connections_denied), elapsed);
@@ -36,16 +50,33 @@ impl Watch {
             state.rates.requests.sample(state.counters.sum(|c| &c.requests), elapsed);
             all += sessions + denied + failed;
             let_in += sessions;
+            let (completed, keys) = state.rates.handshakes.sample(
+                state.counters.sum(|c| &c.handshakes.completed),
+                state.counters.sum(|c| &c.handshakes.resumed),
+                elapsed,
+            );
+            tls += completed + failed;
+            client_keys += keys;
         }
         self.connections.grown(all, elapsed);
         self.sessions.grown(let_in, elapsed);
+        self.tls.grown(tls, elapsed);
+        self.client_keys.grown(client_keys, elapsed);
         for pool in &snapshot.pools {
             let members = pool.members.iter().map(|member| {
                 let sessions = member.state.counters.sum(|c| &c.sessions_total);
                 member.state.record.rate.sample(sessions, elapsed)
             });
             pool.state.rate.grown(members.sum(), elapsed);
+            let counters = &pool.state.counters;
+            let (_, keys) = pool.state.handshakes.sample(
+                counters.sum(|c| &c.handshakes.completed),
+                counters.sum(|c| &c.handshakes.resumed),
+                elapsed,
+            );
+            member_keys += keys;
         }
+        self.member_keys.grown(member_keys, elapsed);
     }
 }
 
@@ -113,8 +144,21 @@ mod tests {
             listener.counters.of(worker).connections_total.add(5);
             listener.counters.of(worker).connections_denied.add(1);
             member.counters.of(worker).sessions_total.add(4);
+            // Of a client's three handshakes one failed, and of a member's four all came about; one each was resumed.
+            let [client, of_member] = [
+                &listener.counters.of(worker).handshakes,
+                &first.pools[0].state.counters.of(worker).handshakes,
+            ];
+            client.completed.add(2);
+            of_member.completed.add(4);
+            for handshakes in [client, of_member] {
+                handshakes.resumed.add(1);
+            }
+            client.failed[0].add(1);
         }
         watch.sample(at(1), &first);
+        let Watch { tls, client_keys, member_keys, .. } = &watch;
+        assert_eq!([tls, client_keys, member_keys].map(Rate::per_second), [6, 2, 6]);
         member.checked(at(2), CheckState::Down);
         let past = first.pools[0].state.history().past(at(4));
         assert_eq!((past.went_down, past.downtime), (1, Duration::from_secs(2)));
@@ -127,8 +171,11 @@ mod tests {
         watch.sample(at(8), &again);
         let rates = &again.listeners[0].state.rates;
         assert_eq!((rates.sessions.highest(), rates.sessions.per_second()), (10, 0));
-        assert_eq!((rates.connections.highest(), rates.denied.highest()), (12, 2));
-        assert_eq!((watch.connections.highest(), watch.sessions.highest()), (12, 10));
+        assert_eq!((rates.connections.highest(), rates.denied.highest()), (14, 2));
+        assert_eq!((watch.connections.highest(), watch.sessions.highest()), (14, 10));
+        let Watch { tls, client_keys, member_keys, .. } = &watch;
+        assert_eq!([tls, client_keys, member_keys].map(Rate::highest), [6, 2, 6]);
+        assert_eq!([tls, client_keys, member_keys].map(Rate::per_second), [0, 0, 0]);
         let (pool, member) = (&again.pools[0].state, &again.pools[0].members[0].state);
         assert_eq!((pool.rate.highest(), member.record.rate.highest()), (8, 8));
         for past in [pool.history().past(at(9)), member.history().past(at(9))] {

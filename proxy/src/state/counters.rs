@@ -159,6 +159,31 @@ pub struct HandshakeCounters {
     pub failed: [Counter; HandshakeFailure::COUNT],
 }
 
+impl HandshakeCounters {
+    /// Those that have come to their end, whichever.
+    pub fn ended(&self) -> u64 {
+        self.failed.iter().fold(self.completed.get(), |sum, failed| sum.wrapping_add(failed.get()))
+    }
+}
+
+/// A connection that a gauge counts for as long as this is there.
+#[derive(Debug)]
+pub struct Open(Arc<Counter>);
+
+impl Open {
+    /// Counts it; on the worker that owns the gauge, as all that becomes of it.
+    pub fn new(gauge: &Arc<Counter>) -> Self {
+        gauge.add(1);
+        Self(Arc::clone(gauge))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.sub(1);
+    }
+}
+
 /// What one worker counts of connections of HTTP/2: a listener's clients', or those to a pool's members.
 #[derive(Debug, Default)]
 pub struct Http2Counters {
@@ -239,6 +264,9 @@ pub struct PoolCounters {
     pub responses: [Counter; ResponseClass::COUNT],
     /// TLS handshakes with members.
     pub handshakes: HandshakeCounters,
+    /// Gauge: connections to members over TLS, idle ones and those that shake hands included (HAProxy `CurrSslConns`, beside those
+    /// with clients). They outlive what they were opened for.
+    pub tls_connections: Arc<Counter>,
     /// Connections of HTTP/2 to members, which outlive what they were opened for.
     pub http2: Arc<Http2Counters>,
 }

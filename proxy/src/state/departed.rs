@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Counter, HandshakeCounters, Http2Counters, ListenerCounters, ListenerState, MemberCounters, PerWorker,
+    PoolCounters, PoolState,
 };
 
 /// Counters that can be added up.
@@ -77,6 +78,14 @@ impl Counted for ListenerState {
     type Counters = ListenerCounters;
 
     fn counters(&self) -> &PerWorker<ListenerCounters> {
+        &self.counters
+    }
+}
+
+impl Counted for PoolState {
+    type Counters = PoolCounters;
+
+    fn counters(&self) -> &PerWorker<PoolCounters> {
         &self.counters
     }
 }
@@ -166,6 +175,27 @@ impl Absorb for ListenerCounters {
         add(requests_denied, &other.requests_denied);
         add(requests_intercepted, &other.requests_intercepted);
         add(requests_regex_limited, &other.requests_regex_limited);
+        responses.iter().zip(&other.responses).for_each(|(ours, theirs)| add(ours, theirs));
+        handshakes.absorb(&other.handshakes);
+        http2.absorb(&other.http2);
+    }
+}
+
+impl Absorb for PoolCounters {
+    fn absorb(&self, other: &Self) {
+        let Self {
+            sessions: _,
+            sessions_max: _,
+            last_session: _,
+            sessions_total,
+            connect_errors,
+            responses,
+            handshakes,
+            tls_connections: _,
+            http2,
+        } = self;
+        add(sessions_total, &other.sessions_total);
+        add(connect_errors, &other.connect_errors);
         responses.iter().zip(&other.responses).for_each(|(ours, theirs)| add(ours, theirs));
         handshakes.absorb(&other.handshakes);
         http2.absorb(&other.http2);

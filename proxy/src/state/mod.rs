@@ -16,12 +16,14 @@ pub use amphora_model::CheckState;
 
 pub use self::{
     counters::{
-        Counter, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters, MemberCounters,
+        Counter, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters, MemberCounters, Open,
         PerWorker, PoolCounters, ResponseClass, SessionTimes, SlidingTime, WINDOW,
     },
     departed::Departed,
     health::HealthCell,
     history::{MemberHistory, MemberStatus, Past, PoolHistory},
     rate::Rate,
-    registry::{ListenerRates, ListenerState, MemberRecord, MemberState, PoolState, Registry},
+    registry::{
+        HandshakeRates, ListenerRates, ListenerState, MemberRecord, MemberState, PoolState, Registry,
+    },
 };

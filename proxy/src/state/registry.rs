@@ -51,10 +51,28 @@ pub struct ListenerRates {
     pub denied: Rate,
     /// TLS handshakes with clients that were not completed.
     pub failed: Rate,
+    /// Those that were.
+    pub handshakes: HandshakeRates,
     /// Connections, refused ones included (HAProxy `conn_rate`, `conn_rate_max`).
     pub connections: Rate,
     /// Requests (HAProxy `req_rate`, `req_rate_max`).
     pub requests: Rate,
+}
+
+/// How fast what is counted of TLS handshakes grows.
+#[derive(Debug, Default)]
+pub struct HandshakeRates {
+    completed: Rate,
+    resumed: Rate,
+}
+
+impl HandshakeRates {
+    /// Takes what is counted, `elapsed` after it was last taken; says how many handshakes were completed since, and how many of them
+    /// needed new keys.
+    pub fn sample(&self, completed: u64, resumed: u64, elapsed: Duration) -> (u64, u64) {
+        let completed = self.completed.sample(completed, elapsed);
+        (completed, completed.saturating_sub(self.resumed.sample(resumed, elapsed)))
+    }
 }
 
 /// State of a pool.
@@ -68,6 +86,8 @@ pub struct PoolState {
     pub counters: PerWorker<PoolCounters>,
     /// Sessions given to its members (HAProxy `rate`, `rate_max`).
     pub rate: Rate,
+    /// TLS handshakes with its members.
+    pub handshakes: HandshakeRates,
     /// The control thread's alone.
     history: Mutex<PoolHistory>,
     /// The control thread's alone.
@@ -174,6 +194,7 @@ pub struct Registry {
     /// The same in the order of the document, which tells what a change has left alone.
     listed: Vec<Arc<MemberState>>,
     departed: Departed<ListenerState>,
+    departed_pools: Departed<PoolState>,
 }
 
 impl Registry {
@@ -186,6 +207,7 @@ impl Registry {
             members: HashMap::new(),
             listed: Vec::new(),
             departed: Departed::default(),
+            departed_pools: Departed::default(),
         }
     }
 
@@ -212,6 +234,7 @@ impl Registry {
                 epoch: AtomicU64::new(1),
                 counters: PerWorker::new(self.workers),
                 rate: Rate::default(),
+                handshakes: HandshakeRates::default(),
                 history: Mutex::default(),
                 departed: Mutex::default(),
             })
@@ -262,6 +285,11 @@ impl Registry {
         self.departed.sum()
     }
 
+    /// What pools counted that are known no more.
+    pub fn departed_pools(&self) -> PerWorker<PoolCounters> {
+        self.departed_pools.sum()
+    }
+
     /// Knows these states from now on and forgets all others, but for what they have counted.
     pub fn adopt<'a>(
         &mut self,
@@ -276,7 +304,13 @@ impl Registry {
                 self.departed.add(state);
             }
         }
-        self.pools = pools.into_iter().map(|known| (known.0.id, known)).collect();
+        let pools = pools.into_iter().map(|known| (known.0.id, known)).collect();
+        let before = std::mem::replace(&mut self.pools, pools);
+        for (id, (state, _)) in before {
+            if !self.pools.contains_key(&id) {
+                self.departed_pools.add(state);
+            }
+        }
         self.adopt_members(&members.into_iter().collect::<Vec<_>>());
     }
 
@@ -322,6 +356,7 @@ mod tests {
         let address = Ipv4Addr::LOCALHOST.into();
         let member = registry.member(&pool, MemberId(Uuid::from_u128(3)), address, 80);
         listener.counters.of(0).requests.add(5);
+        pool.counters.of(1).handshakes.completed.add(6);
         member.counters.of(1).requests.add(4);
         registry.adopt([listener], [(pool.clone(), None)], [&member]);
 
@@ -330,9 +365,12 @@ mod tests {
         registry.adopt([], [(pool.clone(), None)], [&moved]);
         assert_eq!(pool.departed().sum().of(0).requests.get(), 0);
         assert_eq!(registry.departed().of(0).requests.get(), 5);
+        assert_eq!(registry.departed_pools().of(0).handshakes.ended(), 0);
 
         registry.adopt([], [(pool.clone(), None)], []);
         assert_eq!(pool.departed().sum().of(0).requests.get(), 4);
+        registry.adopt([], [], []);
+        assert_eq!(registry.departed_pools().of(0).handshakes.ended(), 6);
     }
 
     proptest! {

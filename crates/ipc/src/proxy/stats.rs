@@ -37,6 +37,22 @@ pub struct ProcessStats {
     pub total_connections: u64,
     /// Requests, likewise (HAProxy `CumReq`).
     pub requests: u64,
+    /// Connections over TLS, with clients and with members, those that shake hands included (HAProxy `CurrSslConns`).
+    pub tls_connections: u64,
+    /// Those that there were, once their handshake had come to its end (HAProxy `CumSslConns`).
+    pub total_tls_connections: u64,
+    /// Handshakes with clients in the last second, those that failed included (HAProxy `SslRate`).
+    pub tls_rate: u64,
+    /// The most that there were (HAProxy `MaxSslRate`).
+    pub max_tls_rate: u64,
+    /// Handshakes with clients in the last second that resumed no session (HAProxy `SslFrontendKeyRate`).
+    pub client_key_rate: u64,
+    /// The most that there were (HAProxy `SslFrontendMaxKeyRate`).
+    pub max_client_key_rate: u64,
+    /// Handshakes with members in the last second that resumed no session (HAProxy `SslBackendKeyRate`).
+    pub member_key_rate: u64,
+    /// The most that there were (HAProxy `SslBackendMaxKeyRate`).
+    pub max_member_key_rate: u64,
     /// More connections than this there cannot be (HAProxy `Hard_maxconn`): the sum of the `connection_limit`s if every
     /// listener has one, or the process's limit of descriptors if that is less.
     pub max_connections: u64,

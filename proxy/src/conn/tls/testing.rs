@@ -58,7 +58,7 @@ pub(crate) fn begin(
     let session = ServerConnection::new(configs.0).unwrap();
     (
         TlsStream::new(sockets.0, session.into(), &pool),
-        TlsStream::client(sockets.1, member, Ipv4Addr::LOCALHOST.into(), &pool).unwrap(),
+        TlsStream::client(sockets.1, member, Ipv4Addr::LOCALHOST.into(), &pool, &Arc::default()).unwrap(),
     )
 }
 

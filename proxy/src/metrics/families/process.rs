@@ -1,6 +1,18 @@
 //! The load balancer as a whole.
 
+use amphora_ipc::proxy::ProcessStats;
+
 use super::{Family, Kind, Series};
+
+/// Of the last second's handshakes with clients those that resumed a session, in percent, as HAProxy rounds it.
+fn reused(stats: &ProcessStats) -> u64 {
+    let ProcessStats { tls_rate: all, client_key_rate: new, .. } = *stats;
+    if all == 0 {
+        return 0;
+    }
+    let new = (new.saturating_mul(100) + (all - 1) / 2) / all;
+    100u64.saturating_sub(new)
+}
 
 /// In the order of the text.
 pub(super) static FAMILIES: &[Family] = &[
@@ -49,6 +61,24 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Process(|process, sink| sink.put(process.stats.requests)),
     },
     Family {
+        name: "octavia_loadbalancer_max_ssl_connections",
+        kind: Kind::Gauge,
+        help: "Hard limit on the number of per-process SSL endpoints (front+back), 0=unlimited",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_ssl_connections",
+        kind: Kind::Gauge,
+        help: "Number of active SSL connections.",
+        series: Series::Process(|process, sink| sink.put(process.stats.tls_connections)),
+    },
+    Family {
+        name: "octavia_loadbalancer_ssl_connections_total",
+        kind: Kind::Counter,
+        help: "Total number of SSL endpoints on this worker process since started (front+back)",
+        series: Series::Process(|process, sink| sink.put(process.stats.total_tls_connections)),
+    },
+    Family {
         name: "octavia_loadbalancer_current_connection_rate",
         kind: Kind::Gauge,
         help: "Number of front connections created on this worker process over the last second",
@@ -83,6 +113,66 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         help: "Highest SessRate reached on this worker process since started (in sessions per second)",
         series: Series::Process(|process, sink| sink.put(process.stats.max_session_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_ssl_rate",
+        kind: Kind::Gauge,
+        help: "Number of SSL connections created on this worker process over the last second",
+        series: Series::Process(|process, sink| sink.put(process.stats.tls_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_limit_ssl_rate",
+        kind: Kind::Gauge,
+        help: "Hard limit for SslRate (global.maxsslrate)",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_ssl_rate",
+        kind: Kind::Gauge,
+        help: "Highest SslRate reached on this worker process since started (in connections per second)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_tls_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_frontend_ssl_key_rate",
+        kind: Kind::Gauge,
+        help: "Number of SSL keys created on frontends in this worker process over the last second",
+        series: Series::Process(|process, sink| sink.put(process.stats.client_key_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_frontend_ssl_key_rate",
+        kind: Kind::Gauge,
+        help: "Highest SslFrontendKeyRate reached on this worker process since started (in SSL keys per second)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_client_key_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_frontend_ssl_reuse",
+        kind: Kind::Gauge,
+        help: "Percent of frontend SSL connections which did not require a new key",
+        series: Series::Process(|process, sink| sink.put(reused(&process.stats))),
+    },
+    Family {
+        name: "octavia_loadbalancer_current_backend_ssl_key_rate",
+        kind: Kind::Gauge,
+        help: "Number of SSL keys created on backends in this worker process over the last second",
+        series: Series::Process(|process, sink| sink.put(process.stats.member_key_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_max_backend_ssl_key_rate",
+        kind: Kind::Gauge,
+        help: "Highest SslBackendKeyRate reached on this worker process since started (in SSL keys per second)",
+        series: Series::Process(|process, sink| sink.put(process.stats.max_member_key_rate)),
+    },
+    Family {
+        name: "octavia_loadbalancer_ssl_cache_lookups_total",
+        kind: Kind::Counter,
+        help: "Total number of SSL session ID lookups in the SSL session cache on this worker since started",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_ssl_cache_misses_total",
+        kind: Kind::Counter,
+        help: "Total number of SSL session ID lookups that didn't find a session in the SSL session cache on this worker since started",
+        series: Series::Process(|_, sink| sink.put(0)),
     },
     Family {
         name: "octavia_loadbalancer_listeners",

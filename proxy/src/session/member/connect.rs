@@ -15,12 +15,14 @@ use crate::{
         dispatch::ConnectFailure,
         tls::{count_completed, count_failed},
     },
-    state::{HandshakeCounters, HandshakeFailure},
+    state::{Counter, HandshakeCounters, HandshakeFailure, PoolCounters},
 };
 
 /// A handshake with a member. One that is given up, because the client has left, is counted as well.
 struct Shaking<'a> {
     counters: &'a HandshakeCounters,
+    /// What counts connections over TLS.
+    open: &'a Arc<Counter>,
     begun: Cell<bool>,
 }
 
@@ -47,7 +49,8 @@ impl Route<'_> {
         address: SocketAddr,
         reuse: Reuse,
     ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
-        let shaking = Shaking { counters: &member.pool_counters().handshakes, begun: Cell::default() };
+        let PoolCounters { handshakes, tls_connections, .. } = member.pool_counters();
+        let shaking = Shaking { counters: handshakes, open: tls_connections, begun: Cell::default() };
         let got = match self.streams(member) {
             None => {
                 let config = self.config(member);
@@ -188,7 +191,7 @@ impl Route<'_> {
         }
         let Some(tls) = self.tls(config) else { return Ok(stream.into()) };
         shaking.begun.set(true);
-        let mut stream = Box::new(TlsStream::client(stream, tls, address.ip(), self.buffers)?);
+        let mut stream = Box::new(TlsStream::client(stream, tls, address.ip(), self.buffers, shaking.open)?);
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(Conn::Tls(stream))
     }
