@@ -103,6 +103,30 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Listener(|listener, sink| sink.put(listener.stats.requests)),
     },
     Family {
+        name: "octavia_listener_http_comp_bytes_in_total",
+        kind: Kind::Counter,
+        help: "Total number of bytes submitted to the HTTP compressor for this object since the worker process started",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_http_comp_bytes_out_total",
+        kind: Kind::Counter,
+        help: "Total number of bytes emitted by the HTTP compressor for this object since the worker process started",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_http_comp_bytes_bypassed_total",
+        kind: Kind::Counter,
+        help: "Total number of bytes that bypassed HTTP compression for this object since the worker process started (CPU/memory/bandwidth limitation)",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_http_comp_responses_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP responses that were compressed for this object since the worker process started",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
         name: "octavia_listener_connections_rate_max",
         kind: Kind::Gauge,
         help: "Highest value of connections per second observed since the worker process started",
@@ -140,6 +164,18 @@ pub(super) static FAMILIES: &[Family] = &[
         name: "octavia_listener_failed_header_rewriting_total",
         kind: Kind::Counter,
         help: "Total number of failed header rewriting rules.",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_http_cache_lookups_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP requests looked up in the cache on this frontend/backend since the worker process started",
+        series: Series::Listener(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_listener_http_cache_hits_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP requests not found in the cache on this frontend/backend since the worker process started",
         series: Series::Listener(|_, sink| sink.put(0)),
     },
     Family {

@@ -157,6 +157,30 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Pool(|pool, sink| sink.put(pool.server_aborts)),
     },
     Family {
+        name: "octavia_pool_http_comp_bytes_in_total",
+        kind: Kind::Counter,
+        help: "Total number of bytes submitted to the HTTP compressor for this object since the worker process started",
+        series: Series::Pool(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_pool_http_comp_bytes_out_total",
+        kind: Kind::Counter,
+        help: "Total number of bytes emitted by the HTTP compressor for this object since the worker process started",
+        series: Series::Pool(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_pool_http_comp_bytes_bypassed_total",
+        kind: Kind::Counter,
+        help: "Total number of bytes that bypassed HTTP compression for this object since the worker process started (CPU/memory/bandwidth limitation)",
+        series: Series::Pool(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_pool_http_comp_responses_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP responses that were compressed for this object since the worker process started",
+        series: Series::Pool(|_, sink| sink.put(0)),
+    },
+    Family {
         name: "octavia_pool_last_session_seconds",
         kind: Kind::Gauge,
         help: "Number of seconds since last session assigned to a member.",
@@ -203,6 +227,18 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "Total number of reused connection on this backend/server since the worker process started",
         series: Series::Pool(|pool, sink| sink.put(pool.reuses)),
+    },
+    Family {
+        name: "octavia_pool_http_cache_lookups_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP requests looked up in the cache on this frontend/backend since the worker process started",
+        series: Series::Pool(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_pool_http_cache_hits_total",
+        kind: Kind::Counter,
+        help: "Total number of HTTP requests not found in the cache on this frontend/backend since the worker process started",
+        series: Series::Pool(|_, sink| sink.put(0)),
     },
     Family {
         name: "octavia_pool_max_queue_time_seconds",

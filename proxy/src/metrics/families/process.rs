@@ -175,6 +175,24 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::Process(|_, sink| sink.put(0)),
     },
     Family {
+        name: "octavia_loadbalancer_http_comp_bytes_in_total",
+        kind: Kind::Counter,
+        help: "Number of bytes submitted to the HTTP compressor in this worker process over the last second",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_http_comp_bytes_out_total",
+        kind: Kind::Counter,
+        help: "Number of bytes emitted by the HTTP compressor in this worker process over the last second",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
+        name: "octavia_loadbalancer_limit_http_comp",
+        kind: Kind::Gauge,
+        help: "Limit of CompressBpsOut beyond which HTTP compression is automatically disabled",
+        series: Series::Process(|_, sink| sink.put(0)),
+    },
+    Family {
         name: "octavia_loadbalancer_listeners",
         kind: Kind::Gauge,
         help: "Current number of active listeners on the current worker process",
