@@ -103,7 +103,7 @@ impl Peers {
     /// There is no peer any more.
     pub fn clear(&mut self) {
         self.link = None;
-        *self.tables.borrow_mut() = Tables::default();
+        self.tables.borrow_mut().end();
         self.totals.borrow_mut().last_error = None;
     }
 

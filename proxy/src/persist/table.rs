@@ -18,7 +18,7 @@
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 const WAYS: usize = 16;
@@ -64,6 +64,8 @@ pub struct StickTable {
     /// A bit per entry, by its place. A mark is set after what it speaks of was written, and taken before that is
     /// read.
     marks: OnceLock<Box<[AtomicU64]>>,
+    /// There is a peer that is told what is marked.
+    told: AtomicBool,
 }
 
 /// Only [`StickTable::insert`] changes `key`, and only of an entry that it has claimed, which it then fills and
@@ -81,7 +83,7 @@ impl StickTable {
         let empty = |_| Entry { key: AtomicU64::new(EMPTY), value: AtomicU64::new(0) };
         let buckets = (2 * capacity).div_ceil(WAYS).max(1);
         let buckets = (0..buckets).map(|_| std::array::from_fn(empty)).collect();
-        Self { buckets, marks: OnceLock::new() }
+        Self { buckets, marks: OnceLock::new(), told: AtomicBool::new(false) }
     }
 
     /// The memory that the table takes, whatever is in it.
@@ -156,9 +158,14 @@ impl StickTable {
         self.mark(place);
     }
 
-    /// Whether changes are marked, for who tells them to a peer.
+    /// Whether there is a peer that is told what is marked.
     pub fn is_told(&self) -> bool {
-        self.marks.get().is_some()
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// Nobody is told any more, until everything is [marked](Self::mark_all) again.
+    pub fn end_telling(&self) {
+        self.told.store(false, Ordering::Relaxed);
     }
 
     /// Stores what another table has, unless this one knows of a later use; true when it was stored. At the same time
@@ -208,6 +215,7 @@ impl StickTable {
     pub fn mark_all(&self) {
         let words = (self.buckets.len() * WAYS).div_ceil(MARKS);
         self.marks.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+        self.told.store(true, Ordering::Relaxed);
         for (place, entry) in self.buckets.iter().flatten().enumerate() {
             if entry.key.load(Ordering::Relaxed) != EMPTY {
                 self.mark(place);

@@ -81,6 +81,7 @@ fn what_is_new_or_changes_is_marked_once_and_what_is_used_once_in_a_while() {
     let table = StickTable::new(100);
     table.store(key(1), MemberHandle(1), 1000);
     assert_eq!(marked(&table), [], "nobody asked");
+    assert!(!table.is_told());
     assert_eq!(table.bytes(), 13 * WAYS * 16);
     table.mark_all();
     assert_eq!(table.bytes(), 13 * WAYS * 16 + 4 * 8);

@@ -57,6 +57,14 @@ impl Tables {
         }
     }
 
+    /// There is no peer any more that is told of them.
+    pub fn end(&mut self) {
+        for (_, state) in self.list.drain(..) {
+            state.table().end_telling();
+        }
+        self.index.clear();
+    }
+
     /// Tables.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -438,6 +438,23 @@ fn a_table_that_has_been_told_waits_for_the_next_round() {
 }
 
 #[test]
+fn without_a_peer_nobody_is_told() {
+    let now = Instant::now();
+    let mut side = Side::new(1, now, 2);
+    (0..2).for_each(|table| side.store(table, 1, 0, now));
+    let are_told = |side: &Side| side.states.iter().map(|state| state.table().is_told()).collect::<Vec<_>>();
+    assert_eq!(are_told(&side), [true, true]);
+    side.tables.end();
+    assert_eq!((are_told(&side), side.tables.len()), (vec![false, false], 0));
+    assert_eq!(side.tables.take(Cursor::default(), 0), (None, None));
+    // The next one is told everything.
+    let states: Vec<_> = side.states.iter().cloned().enumerate().collect();
+    side.tables.set(states.into_iter().map(|(number, state)| (pool(number, &[]).id, state)));
+    assert_eq!(are_told(&side), [true, true]);
+    assert!(side.tables.take(Cursor::default(), 0).0.is_some_and(|entries| entries.list.len() == 1));
+}
+
+#[test]
 fn tables_that_stay_are_not_told_again() {
     let mut pair = Pair::new(4, 2);
     (0..50).for_each(|key| pair.sides[0].store((key % 2) as usize, key, 1, pair.now));
