@@ -7,3 +7,4 @@ mod fault;
 pub mod haproxy_cfg;
 pub(crate) mod html;
 pub mod lvs;
+mod path;

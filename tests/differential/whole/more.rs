@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use amphora_model::{HealthCheck, ListenerProtocol, arbitrary::Generator};
+use amphora_model::{
+    CompareType, HealthCheck, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
+    PoolProtocol, RedirectCode, SessionPersistence, arbitrary::Generator,
+};
+use uuid::Uuid;
 
 use super::{
     generate::{Case, Manner, NOWHERE, address, is_old, latin1, number_of, replace, reply_of, speaks_http},
@@ -27,6 +31,7 @@ pub(super) fn add(case: &mut Case) {
     let mut g = Generator::new(case.seed ^ (1 << 63));
     case.is_pair = g.one_in(4);
     out_of_reach(&mut g, case);
+    without_effect(&mut Generator::new(case.seed ^ (1 << 62)), case);
     plain(&mut g, case);
     expectations(&mut g, case);
     at_once(&mut g, case);
@@ -46,6 +51,48 @@ fn out_of_reach(g: &mut Generator, case: &mut Case) {
             }
         }
     }
+}
+
+/// Policies of listeners in mode tcp, and cookies of pools in mode tcp: Octavia's API takes both. None chooses a pool: whether a request is there
+/// when HAProxy looks is chance.
+fn without_effect(g: &mut Generator, case: &mut Case) {
+    for listener in &mut case.lb.listeners {
+        if matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Https) && g.one_in(3) {
+            let url = "http://example.com/elsewhere".to_owned();
+            let away = L7Action::RedirectToUrl { url, code: RedirectCode::default() };
+            let actions = if g.one_in(2) { [L7Action::Reject, away] } else { [away, L7Action::Reject] };
+            let values = ["a", "b"];
+            let policies = (1..).zip(actions).zip(values).map(|((position, action), value)| L7Policy {
+                id: L7PolicyId(id(g)),
+                name: String::new(),
+                admin_state_up: true,
+                position,
+                action,
+                rules: vec![L7Rule {
+                    id: L7RuleId(id(g)),
+                    admin_state_up: true,
+                    invert: false,
+                    subject: L7Subject::Path,
+                    compare: CompareType::Contains,
+                    value: value.to_owned(),
+                }],
+            });
+            listener.l7policies = policies.collect();
+        }
+    }
+    for pool in &mut case.lb.pools {
+        if matches!(pool.protocol, PoolProtocol::Tcp | PoolProtocol::Https) && g.one_in(3) {
+            pool.session_persistence = Some(match g.one_in(2) {
+                true => SessionPersistence::HttpCookie,
+                false => SessionPersistence::AppCookie { cookie_name: "session".to_owned() },
+            });
+        }
+    }
+}
+
+/// An id that nothing else has.
+fn id(g: &mut Generator) -> Uuid {
+    Uuid::from_u64_pair(g.number(), g.number())
 }
 
 /// Clients who do not know that TLS is spoken.

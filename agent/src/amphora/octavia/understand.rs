@@ -99,8 +99,11 @@ pub(super) fn understand(
     let files = Files { store, id };
     let translated = haproxy_cfg::translate(&text, &Context { certificates: &files, vips });
     let translated = translated.map_err(|fault| refused("", fault.to_string()))?;
-    for haproxy_cfg::Remark { line, reason } in &translated.remarks {
-        tracing::debug!(%id, line, reason, "a part of the text has no effect");
+    for haproxy_cfg::Remark { line, reason, is_asked_for } in &translated.remarks {
+        match is_asked_for {
+            true => tracing::warn!(%id, line, reason, "a part of the text has no effect"),
+            false => tracing::debug!(%id, line, reason, "a part of the text has no effect"),
+        }
     }
     let (mut model, source) = (translated.load_balancer, Source { text, lines: translated.lines });
     if model.id != id {

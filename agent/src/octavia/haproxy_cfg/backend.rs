@@ -3,6 +3,7 @@
 use amphora_model::{HttpMethod, HttpVersion};
 
 use super::{
+    super::path::sent,
     Fault,
     args::Args,
     frontend::{MAX_MILLIS, Mode},
@@ -89,8 +90,10 @@ pub(super) struct Table {
 pub(super) struct HttpCheck {
     /// The method.
     pub(super) method: HttpMethod,
-    /// The path.
+    /// The path, as it is sent.
     pub(super) path: String,
+    /// Whether there was a `#` in it, behind which HAProxy sees nothing of the line.
+    pub(super) is_cut: bool,
     /// The version, 1.0 when there is none.
     pub(super) version: HttpVersion,
     /// The host, which up to Octavia 16 is here.
@@ -185,7 +188,7 @@ impl Backend {
                 Self::SetHeader(header)
             }
             "fullconn" => {
-                args.number("a number", 1..=i32::MAX as u32, "")?;
+                args.number("a number", 1..=u32::MAX, "")?;
                 Self::Fullconn
             }
             "server" => Self::Server(Box::new(server::read(&mut args)?)),
@@ -257,7 +260,8 @@ fn cookie(args: &mut Args<'_, '_>, open: &str) -> Result<String, Fault> {
 fn http_check(args: &mut Args<'_, '_>) -> Result<HttpCheck, Fault> {
     let method = HttpMethod::parse(&args.plain("a method")?);
     let method = method.ok_or_else(|| args.fault("has a method that is not known"))?;
-    let path = args.plain("a path")?.into_owned();
+    let path = args.plain("a path")?;
+    let (path, is_cut) = sent(&path);
     let (mut version, mut host) = (HttpVersion::Http10, None);
     if let Some(raw) = args.raw() {
         // Up to Octavia 16 the version ends in \r\n, and the host is behind it in the same word.
@@ -272,7 +276,7 @@ fn http_check(args: &mut Args<'_, '_>) -> Result<HttpCheck, Fault> {
             host = Some(name.to_owned());
         }
     }
-    Ok(HttpCheck { method, path, version, host })
+    Ok(HttpCheck { method, path, is_cut, version, host })
 }
 
 /// Codes, with `|` between them, in ascending order.

@@ -74,8 +74,17 @@ pub(super) struct Remarks(Vec<Remark>);
 impl Remarks {
     /// Notes one.
     pub(super) fn note(&mut self, place: Place<'_>, reason: &'static str) {
+        self.push(place, reason, false);
+    }
+
+    /// Notes one of what a tenant has asked for.
+    pub(super) fn left_out(&mut self, place: Place<'_>, reason: &'static str) {
+        self.push(place, reason, true);
+    }
+
+    fn push(&mut self, place: Place<'_>, reason: &'static str, is_asked_for: bool) {
         if self.0.iter().all(|remark| remark.reason != reason) {
-            self.0.push(Remark { line: place.number, reason });
+            self.0.push(Remark { line: place.number, reason, is_asked_for });
         }
     }
 }
@@ -339,7 +348,7 @@ impl<'t> Draft<'t> {
     }
 
     /// Each pool once, and what its listeners have of it.
-    fn pools(&self, names: &Names<'_>) -> Result<(Vec<Pool>, OfListeners<'t>), Fault> {
+    fn pools(&mut self, names: &Names<'_>) -> Result<(Vec<Pool>, OfListeners<'t>), Fault> {
         let mut pools: Vec<Pool> = Vec::new();
         let mut known: HashMap<PoolId, (usize, Place<'t>)> = HashMap::new();
         let mut of_listeners = OfListeners::default();
@@ -347,7 +356,7 @@ impl<'t> Draft<'t> {
             if !self.listener_ids.contains_key(&draft.name.listener) {
                 return Err(draft.place.fault("is for a listener that is not there"));
             }
-            let (pool, of_listener) = draft.finish(names)?;
+            let (pool, of_listener) = draft.finish(names, &mut self.remarks)?;
             match known.get(&pool.id) {
                 None => {
                     known.insert(pool.id, (pools.len(), draft.place));

@@ -15,6 +15,9 @@ use super::{
 /// The longest timeout: HAProxy's, 2^31 - 1 ms.
 pub(super) const MAX_MILLIS: u64 = i32::MAX as u64;
 
+/// The highest limit of connections that there is here. HAProxy's, up to 2^32 - 1, limit no more.
+const MAX_CONNECTIONS: u32 = i32::MAX as u32;
+
 /// A statement of `frontend`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frontend {
@@ -149,7 +152,7 @@ impl Frontend {
     pub(super) fn read(line: &Line<'_>) -> Result<Self, Fault> {
         let mut args = Args::new(line);
         let this = match args.plain("a keyword")?.as_ref() {
-            "maxconn" => Self::Maxconn(args.number("a number", 1..=i32::MAX as u32, "")?),
+            "maxconn" => Self::Maxconn(args.number("a number", 1..=u32::MAX, "")?.min(MAX_CONNECTIONS)),
             "redirect" => redirect(&mut args)?,
             "http-response" => Self::Hsts(hsts(&mut args)?),
             "bind" => Self::Bind(bind(&mut args)?),

@@ -196,10 +196,10 @@ impl<'t> ListenerDraft<'t> {
         remarks: &mut Remarks,
     ) -> Result<Finished, Fault> {
         let (place, bind) = self.binds.first().ok_or_else(|| self.place.fault("has no bind"))?;
-        let protocol = self.protocol(bind.tls.is_some())?;
+        let mode = self.protocol(bind.tls.is_some())?;
         let tls = bind.tls.as_ref().map(|tls| self.tls(tls, names, *place)).transpose()?;
         let pools = pools.get(&self.id).map_or(&[][..], Vec::as_slice);
-        self.check_pools(protocol, pools)?;
+        self.check_pools(mode, pools)?;
         let default_pool = match (self.default.get(), self.default.place()) {
             (Some(Target::Pool(backend)), Some(place)) if backend.listener != self.id => {
                 return Err(place.fault("is a backend of another listener"));
@@ -212,6 +212,7 @@ impl<'t> ListenerDraft<'t> {
                 known(pool, pools, places.action)?;
             }
         }
+        let (protocol, l7policies) = self.honoured(mode, default_pool, pools, remarks);
         let flow_log = match (self.format.get(), self.format.place()) {
             (Some(_), Some(place)) if protocol == ListenerProtocol::Prometheus || log.is_none() => {
                 remarks.note(
@@ -239,7 +240,7 @@ impl<'t> ListenerDraft<'t> {
             default_pool,
             tls,
             insert_headers: insert_headers(protocol, pools)?,
-            l7policies: self.l7policies.clone(),
+            l7policies,
             timeouts: timeouts(client, self.inspect.get().copied(), pools)?,
             allowed_cidrs: Vec::new(),
             flow_log,
@@ -270,6 +271,38 @@ impl<'t> ListenerDraft<'t> {
             (Mode::Tcp, Some(place), _) => Err(place.fault("is for listeners of mode http")),
             _ => Err(self.place.fault("terminates TLS without a redirect to https")),
         }
+    }
+
+    /// The protocol that is spoken, and the policies that hold: in mode tcp HAProxy ignores what policies do with a request, but not where a
+    /// backend of mode http makes the connection one of HTTP. `use_backend` is looked at there before a request has come for sure.
+    fn honoured(
+        &self,
+        protocol: ListenerProtocol,
+        default_pool: Option<PoolId>,
+        pools: &[OfListener<'t>],
+        remarks: &mut Remarks,
+    ) -> (ListenerProtocol, Vec<L7Policy>) {
+        if protocol != ListenerProtocol::Tcp {
+            return (protocol, self.l7policies.clone());
+        }
+        let speaks_http =
+            pools.iter().any(|pool| Some(pool.id) == default_pool && pool.protocol == PoolProtocol::Http);
+        let mut policies: Vec<L7Policy> = Vec::new();
+        for (policy, places) in self.l7policies.iter().zip(&self.policies) {
+            match policy.action {
+                L7Action::RedirectToPool(_) => {
+                    remarks.left_out(places.action, "a listener of mode tcp chooses no pool by requests");
+                }
+                _ if speaks_http => {
+                    let position = u32::try_from(policies.len() + 1).unwrap_or(u32::MAX);
+                    policies.push(L7Policy { position, ..policy.clone() });
+                }
+                _ => remarks.left_out(places.action, "policies need a listener or a pool of mode http"),
+            }
+        }
+        // A listener of HTTP is what such a one has become.
+        let protocol = if policies.is_empty() { protocol } else { ListenerProtocol::Http };
+        (protocol, policies)
     }
 
     fn tls(&self, tls: &BindTls, names: &Names<'_>, place: Place<'t>) -> Result<ListenerTls, Fault> {

@@ -86,6 +86,8 @@ pub struct Remark {
     pub line: usize,
     /// Why.
     pub reason: &'static str,
+    /// Whether a tenant has asked for it, so that whoever runs the amphora is to know.
+    pub is_asked_for: bool,
 }
 
 /// Reads a haproxy.cfg.

@@ -201,7 +201,11 @@ impl<'t> PoolDraft<'t> {
     }
 
     /// The pool that it means, and what it says of its listener.
-    pub(super) fn finish(&self, names: &Names<'_>) -> Result<(Pool, OfListener<'t>), Fault> {
+    pub(super) fn finish(
+        &self,
+        names: &Names<'_>,
+        remarks: &mut Remarks,
+    ) -> Result<(Pool, OfListener<'t>), Fault> {
         let mode = *self.mode.required(self.place, "mode")?;
         let lb_algorithm = match self.balance.required(self.place, "balance")? {
             Balance::RoundRobin => LbAlgorithm::RoundRobin,
@@ -224,7 +228,7 @@ impl<'t> PoolDraft<'t> {
             protocol,
             lb_algorithm,
             tls: tls.map(|tls| self.tls(tls, names)).transpose()?,
-            session_persistence: self.persistence()?,
+            session_persistence: self.honoured(self.persistence()?, mode, remarks),
             health_monitor: self.monitor()?,
             members: self.servers.iter().map(|(_, server)| member(server)).collect(),
         };
@@ -292,6 +296,29 @@ impl<'t> PoolDraft<'t> {
         }
     }
 
+    /// Session persistence as HAProxy has it, which reads no cookies in mode tcp.
+    fn honoured(
+        &self,
+        persistence: Option<SessionPersistence>,
+        mode: Mode,
+        remarks: &mut Remarks,
+    ) -> Option<SessionPersistence> {
+        let place = self.cookie.place().or(self.strings.place()).unwrap_or(self.place);
+        match &persistence {
+            Some(SessionPersistence::HttpCookie | SessionPersistence::AppCookie { .. })
+                if mode == Mode::Tcp =>
+            {
+                remarks.left_out(place, "a pool of mode tcp has no session persistence by cookie");
+                None
+            }
+            Some(SessionPersistence::AppCookie { cookie_name }) if is_beyond_ascii(cookie_name) => {
+                remarks.left_out(place, "the name of a cookie is ASCII (RFC 6265 section 4.1.1)");
+                None
+            }
+            _ => persistence,
+        }
+    }
+
     fn monitor(&self) -> Result<Option<HealthMonitor>, Fault> {
         let check = self.alike(|server| &server.check, "check")?;
         let kinds = [self.http_check.place(), self.hello.place(), self.external.place()];
@@ -352,11 +379,18 @@ impl<'t> PoolDraft<'t> {
         Ok(HealthCheck::Http(HttpCheck {
             method: check.method,
             url_path: check.path.clone(),
-            version: check.version,
+            // A version behind a # is part of the comment: what members are asked in HAProxy they have to answer here.
+            version: if check.is_cut && domain_name.is_none() { HttpVersion::Http10 } else { check.version },
             domain_name,
             expected_codes: ranges(codes),
         }))
     }
+}
+
+/// Whether this would be the name of a cookie (RFC 6265 section 4.1.1) but for characters beyond ASCII, which Octavia's API takes.
+fn is_beyond_ascii(name: &str) -> bool {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !name.is_ascii() && name.chars().all(|c| is_token(c) || !(c.is_ascii() || c.is_control()))
 }
 
 /// Ascending numbers as ranges.

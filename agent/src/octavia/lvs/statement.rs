@@ -7,7 +7,7 @@ use amphora_model::{
 };
 
 use super::{
-    super::fault::Place,
+    super::{fault::Place, path::sent},
     Fault,
     lines::{Args, Line},
 };
@@ -180,13 +180,16 @@ fn statement(args: &mut Args<'_, '_>) -> Result<Statement, Fault> {
             S::RealServer(endpoint)
         }
         "weight" => S::Weight(args.number("a weight", 0..=256)?),
-        "uthreshold" => S::Uthreshold(args.number("a number of connections", 1..=i32::MAX.unsigned_abs())?),
+        "uthreshold" => {
+            let limit = args.number("a number of connections", 1..=u32::MAX)?;
+            S::Uthreshold(limit.min(i32::MAX.unsigned_abs()))
+        }
         "MISC_CHECK" => args.expect("{").map(|()| S::MiscCheck)?,
         "misc_path" => S::MiscPath(script(args)?),
         "misc_timeout" => S::MiscTimeout(args.number("a number of seconds", 0..=MAX_SECONDS + 1)?),
         "HTTP_GET" => args.expect("{").map(|()| S::HttpGet)?,
         "url" => args.expect("{").map(|()| S::Url)?,
-        "path" => S::Path(args.value("a path")?.into_owned()),
+        "path" => S::Path(sent(&args.value("a path")?).0),
         "status_code" => S::StatusCode(args.number("a status", 100..=999)?),
         "TCP_CHECK" => args.expect("{").map(|()| S::TcpCheck)?,
         "connect_ip" => S::ConnectIp(args.parsed("an address")?),

@@ -111,7 +111,7 @@ fn what_is_wrong_in_a_line_is_told_with_it() {
         ("stats", "    stats socket /a.sock mode 0666 level user", "does not have the id of a load balancer"),
         ("maxconn 4000", "    maxconn 0", "has \"0\" where a number is expected, from 1 to 2147483647"),
         ("retries", "    retries 5", "has \"5\" where 3 is expected"),
-        ("maxconn 2000", "    maxconn 99999999999", "from 1 to 2147483647"),
+        ("maxconn 2000", "    maxconn 99999999999", "from 1 to 4294967295"),
         (
             "redirect scheme",
             "    redirect scheme http if !{ ssl_fc }",

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod keywords;
+mod legal;
 mod rendered;
 mod roundtrip;
 

@@ -3,9 +3,12 @@
 use std::{collections::HashSet, time::Duration};
 
 use amphora_model::{
-    FlowLog, HealthCheck, HealthMonitorId, InsertHeaders, L7Action, L7PolicyId, LbAlgorithm, Listener,
-    ListenerProtocol, ListenerTimeouts, LoadBalancer, Pool, PoolId, PoolProtocol, TlsSettings, TlsVersion,
+    FlowLog, HealthCheck, HealthMonitorId, HttpVersion, InsertHeaders, L7Action, L7PolicyId, LbAlgorithm,
+    Listener, ListenerProtocol, ListenerTimeouts, LoadBalancer, Pool, PoolId, PoolProtocol,
+    SessionPersistence, TlsSettings, TlsVersion,
 };
+
+use crate::octavia::path::sent;
 
 /// Octavia's `default_connection_limit`.
 const UNLIMITED: u32 = 50_000;
@@ -140,6 +143,9 @@ fn pool_of(pool: &Pool, users: &[ListenerProtocol], release: Release) -> Pool {
     if new.lb_algorithm == LbAlgorithm::SourceIpPort {
         new.lb_algorithm = LbAlgorithm::RoundRobin;
     }
+    new.session_persistence = new.session_persistence.filter(
+        |kind| !matches!(kind, SessionPersistence::AppCookie { cookie_name } if !cookie_name.is_ascii()),
+    );
     if let Some(tls) = &mut new.tls {
         tls.settings = settings(&tls.settings, release);
     }
@@ -155,6 +161,11 @@ fn pool_of(pool: &Pool, users: &[ListenerProtocol], release: Release) -> Pool {
             HealthCheck::Http(http) | HealthCheck::Https(http) => {
                 http.expected_codes.sort_unstable();
                 http.expected_codes.dedup();
+                let (path, is_cut) = sent(&http.url_path);
+                http.url_path = path;
+                if is_cut && http.domain_name.is_none() {
+                    http.version = HttpVersion::Http10;
+                }
             }
             HealthCheck::Tcp
             | HealthCheck::TlsHello

@@ -53,7 +53,7 @@ fn what_is_not_known_is_refused_with_its_line() {
         (
             "uthreshold 2000",
             "uthreshold 0",
-            "line 25: uthreshold 0: has \"0\" where a number of connections, from 1 to 2147483647, is expected",
+            "line 25: uthreshold 0: has \"0\" where a number of connections, from 1 to 4294967295, is expected",
         ),
         (
             "uthreshold 2000",
