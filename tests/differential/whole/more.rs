@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use amphora_model::{
-    CompareType, HealthCheck, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerProtocol,
-    PoolProtocol, RedirectCode, SessionPersistence, arbitrary::Generator,
+    CompareType, HealthCheck, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, Listener,
+    ListenerProtocol, PoolProtocol, RedirectCode, SessionPersistence, arbitrary::Generator,
 };
 use uuid::Uuid;
 
@@ -56,8 +56,12 @@ fn out_of_reach(g: &mut Generator, case: &mut Case) {
 /// Policies of listeners in mode tcp, and cookies of pools in mode tcp: Octavia's API takes both. None chooses a pool: whether a request is there
 /// when HAProxy looks is chance.
 fn without_effect(g: &mut Generator, case: &mut Case) {
-    for listener in &mut case.lb.listeners {
-        if matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Https) && g.one_in(3) {
+    // Where the pool is of HTTP they hold, and HAProxy's log has the pool in it, which it has chosen before it denied.
+    let is_told = |listener: &Listener| case.is_logged && speaks_http(&case.lb, listener);
+    let told: Vec<bool> = case.lb.listeners.iter().map(is_told).collect();
+    for (listener, is_told) in case.lb.listeners.iter_mut().zip(told) {
+        let is_tcp = matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Https);
+        if is_tcp && !is_told && g.one_in(3) {
             let url = "http://example.com/elsewhere".to_owned();
             let away = L7Action::RedirectToUrl { url, code: RedirectCode::default() };
             let actions = if g.one_in(2) { [L7Action::Reject, away] } else { [away, L7Action::Reject] };
