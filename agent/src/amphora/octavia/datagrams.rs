@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, sync::atomic::Ordering};
 
+use amphora_ipc::proxy::Applied;
 use amphora_model::{Fault, Listener, ListenerId, LoadBalancer, LoadBalancerId, MemberId, PoolId, Refusal};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     amphora::{Amphora, State, detached, internal},
     change_error::ChangeError,
+    document,
     octavia::lvs::{self, Translated},
 };
 
@@ -37,6 +39,13 @@ impl From<Translated> for Datagrams {
         let listener = translated.served.and_then(|served| served.listeners.into_iter().next());
         Self { listener, enabled: translated.enabled, disabled: translated.disabled }
     }
+}
+
+/// What of a load balancer can run.
+enum Part {
+    All,
+    /// The document of its listeners of datagrams, where there are any.
+    Datagrams(Option<Bytes>),
 }
 
 /// What the texts of listeners of datagrams say of the load balancer and no document can have: a heartbeat tells it all the same.
@@ -98,8 +107,14 @@ impl Amphora {
             let _state = this.state.lock().await;
             let (id, translated, model) = this.understand_datagrams(listener, text.clone(), vips).await?;
             this.expect_octavias(id, true)?;
-            if let Some((_, document)) = model {
-                this.would_run(document).await.map_err(|error| told(&text, error))?;
+            if let Some((model, document)) = model {
+                let document = match this.part_that_runs(&model).await? {
+                    Part::All => Some(document),
+                    Part::Datagrams(part) => part,
+                };
+                if let Some(document) = document {
+                    this.would_run(document).await.map_err(|error| told(&text, error))?;
+                }
             }
             this.keeper.blocking(move |store| store.write_datagrams(id, listener, &text)).await?;
             this.text.send_modify(|present| {
@@ -194,21 +209,67 @@ impl Amphora {
         self.model().is_some_and(|model| model.listeners.iter().any(|one| one.id == listener))
     }
 
+    /// What of a load balancer can run: its other listeners may name certificates that are not there, as after a reboot of a machine
+    /// that has keys in memory alone. haproxy.cfg brings them, and the listeners of datagrams, whose texts come before it, do not wait.
+    async fn part_that_runs(&self, model: &LoadBalancer) -> Result<Part, ChangeError> {
+        let Err(Refusal { faults }) = self.certificates.borrow().missing(model) else { return Ok(Part::All) };
+        // What runs with certificates that it has read before does not give way.
+        let runs = self.proxy.document().await.ok().and_then(|document| document::parse(&document).ok());
+        if runs.is_some_and(|runs| merge::has_streams(&runs)) {
+            return Ok(Part::All);
+        }
+        tracing::warn!(?faults, "only the listeners of datagrams run until haproxy.cfg comes with these");
+        let part = merge::without_streams(model);
+        let document = move || part.map(|part| document_of(&part)).transpose();
+        let document = spawn_blocking(document).await.map_err(internal)??;
+        Ok(Part::Datagrams(document.map(|(_, document)| document)))
+    }
+
+    /// Stores a load balancer of which a part alone can run, and makes that run. The state's lock is held.
+    async fn replace_in_part(
+        self: &Arc<Self>,
+        state: &mut State,
+        model: LoadBalancer,
+        document: Bytes,
+        part: Option<Bytes>,
+    ) -> Result<Applied, ChangeError> {
+        let apply = async {
+            match part {
+                Some(part) => self.proxy.apply(part).await,
+                None => match self.proxy.delete().await {
+                    Err(error) if error.is_not_found() => {
+                        Ok(Applied { generation: 0, changed: false, remarks: Vec::new() })
+                    }
+                    deleted => deleted,
+                },
+            }
+        };
+        let replaced = self.keeper.replace(document, apply).await;
+        // It does not run what is stored, whatever came of it.
+        self.diverged(state);
+        let (_, applied) = replaced??;
+        self.model.send_replace(Some(Arc::new(model)));
+        Ok(applied)
+    }
+
     /// Makes this run, or nothing. The state's lock is held.
     pub(super) async fn make_run(
         self: &Arc<Self>,
         state: &mut State,
         model: Option<LoadBalancer>,
-    ) -> Result<amphora_ipc::proxy::Applied, ChangeError> {
+    ) -> Result<Applied, ChangeError> {
         self.settle(state).await?;
         let applied = match model {
             Some(model) => {
                 let (model, document) =
                     spawn_blocking(move || document_of(&model)).await.map_err(internal)??;
-                self.replace(state, model, document).await
+                match self.part_that_runs(&model).await? {
+                    Part::All => self.replace(state, model, document).await,
+                    Part::Datagrams(part) => self.replace_in_part(state, model, document, part).await,
+                }
             }
             None if self.model().is_some() => self.forget(state).await,
-            None => Ok(amphora_ipc::proxy::Applied { generation: 0, changed: false, remarks: Vec::new() }),
+            None => Ok(Applied { generation: 0, changed: false, remarks: Vec::new() }),
         };
         self.forget_unnamed(None).await;
         applied

@@ -381,6 +381,82 @@ async fn a_text_has_its_own_certificates() {
 }
 
 #[tokio::test]
+async fn datagrams_do_not_wait_for_certificates_that_are_gone() {
+    const ID: &str = "55555555-5555-4555-8555-555555555555";
+    let agent = TestAgent::new().await;
+    let udp = |name: &str| format!("/1.0/loadbalancer/{ID}/{name}");
+    let upload = format!("/1.0/listeners/22222222-2222-4222-8222-222222222222/{ID}/udp_listener");
+    let bind = format!(" ssl crt-list /var/lib/octavia/certs/{LB}/44444444-4444-4444-8444-444444444444.pem");
+    let https = text(&bind).replace("    bind ", "    redirect scheme https if !{ ssl_fc }\n    bind ");
+    let (list, pem) =
+        (format!("/var/lib/octavia/certs/{LB}/abc.pem\n"), agent.certificates.issue("one.example"));
+    let bring = async |agent: &TestAgent| {
+        agent.put(&certificate("44444444-4444-4444-8444-444444444444.pem"), &list).await;
+        agent.put(&certificate("abc.pem"), &pem).await;
+        let uploaded = agent.put(UPLOAD, &https).await;
+        assert_eq!(uploaded.status, 202, "{:?}", said(&uploaded));
+        let started = agent.put(&action("start"), "").await;
+        assert_eq!(started.status, 202, "{:?}", said(&started));
+    };
+    bring(&agent).await;
+    assert_eq!(agent.put(&upload, DATAGRAMS).await.status, 200);
+    assert_eq!(agent.put(&udp("start"), "").await.status, 202);
+    let runs = |agent: &TestAgent| {
+        let document = agent.proxy.document()?;
+        let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        let listeners = document["loadbalancer"]["listeners"].as_array().unwrap().iter();
+        Some(listeners.map(|listener| listener["id"].as_str().unwrap()[..1].to_owned()).collect::<String>())
+    };
+    let all = Some("45".to_owned());
+    assert_eq!(runs(&agent), all);
+
+    // Another start over the same files, but for the certificates. What runs with those that the proxy has read does not give way.
+    let before = agent;
+    let mut agent = TestAgent::with(|config| {
+        std::fs::create_dir_all(config.base_path.join(LB).join("lvs")).unwrap();
+        for name in
+            ["loadbalancer.json".to_owned(), format!("{LB}/haproxy.cfg"), format!("{LB}/lvs/{ID}.conf")]
+        {
+            std::fs::copy(before.base.join(&name), config.base_path.join(&name)).unwrap();
+        }
+    })
+    .await;
+    let running = String::from_utf8(before.proxy.document().unwrap().to_vec()).unwrap();
+    agent.proxy.run(Some(&running));
+    assert_eq!(agent.put(&udp("reload"), "").await.status, 202);
+    assert_eq!(runs(&agent), all);
+
+    // The machine was restarted: nothing runs. Texts of datagrams come before haproxy.cfg.
+    agent.proxy.start();
+    agent.amphora.reconcile().await.unwrap_err();
+    assert_eq!(runs(&agent), None);
+    let other = DATAGRAMS.replace("weight 1", "weight 2");
+    agent.proxy.be(Mood::Refusing("octavia-", hyper::StatusCode::BAD_REQUEST));
+    for content in [DATAGRAMS, &other] {
+        let uploaded = agent.put(&upload, content).await;
+        assert_eq!(uploaded.status, 200, "{:?}", said(&uploaded));
+        let started = agent.put(&udp("reload"), "").await;
+        assert_eq!(started.status, 202, "{:?}", said(&started));
+        assert_eq!(runs(&agent).as_deref(), Some("5"));
+    }
+    assert_eq!(agent.put(&udp("stop"), "").await.status, 202);
+    assert_eq!(runs(&agent), None);
+    assert_eq!(agent.put(&udp("start"), "").await.status, 202);
+    // It is told that the rest does not run.
+    assert!(!agent.amphora.certificates_missing().is_empty());
+    agent.amphora.reconcile().await.unwrap_err();
+    assert_eq!(agent.get("/2.0/health").await.status, 503);
+    assert_eq!(runs(&agent).as_deref(), Some("5"));
+
+    agent.proxy.be(Mood::Willing);
+    bring(&agent).await;
+    assert_eq!((runs(&agent), agent.amphora.certificates_missing().len()), (all, 0));
+    agent.amphora.reconcile().await.unwrap();
+    let document = String::from_utf8(agent.proxy.document().unwrap().to_vec()).unwrap();
+    assert!(document.contains("\"weight\":2"), "{document}");
+}
+
+#[tokio::test]
 async fn the_agents_certificate_is_replaced_by_one_that_can_be_used() {
     let agent = TestAgent::new().await;
     let before = std::fs::read(agent.certificates.server()).unwrap();
