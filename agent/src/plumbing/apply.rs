@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use amphora_netlink::{
     Address, Family, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule, autoconfigure,
+    end_connections,
 };
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -81,7 +82,7 @@ async fn pass(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<D
     for address in there {
         let leased = plan.lease.is_some_and(|lease| IpNet::from(lease.net) == address.net);
         if plan.leftovers.contains(&address.net) && !plan.addresses.contains(&address.net) && !leased {
-            done.note(netlink.delete_address(interface.index, address.net).await?);
+            done.note(take_away(netlink, interface, address.net).await?);
         }
     }
     if !plan.up && interface.up {
@@ -89,6 +90,27 @@ async fn pass(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<D
         done.changed = true;
     }
     Ok(done)
+}
+
+/// Takes an address from an interface, and with it the connections that have it, which would wait for answers that cannot come any more:
+/// those of clients to a VIP, and those to members, which the proxy keeps for other requests.
+async fn take_away(netlink: &Netlink, interface: &Interface, net: IpNet) -> Result<Outcome, NetError> {
+    let address = net.addr();
+    let same = |other: &Address| {
+        other.net.addr() == address && (other.interface, other.net) != (interface.index, net)
+    };
+    // One that is of a link alone may be that of another link, too; and the address may stay with another prefix.
+    let stays = netlink.addresses().await?.iter().any(same);
+    let end = || {
+        if !stays && let Err(error) = end_connections(&[address]) {
+            tracing::warn!(%address, %error, "connections of an address that goes end by their time limits alone");
+        }
+    };
+    // While it is there the other ends are told; and some may have begun before it was gone.
+    end();
+    let outcome = netlink.delete_address(interface.index, net).await?;
+    end();
+    Ok(outcome)
 }
 
 async fn add_addresses(
@@ -140,7 +162,7 @@ async fn autoconfiguration(
     }
     for address in netlink.addresses_of(interface.index).await? {
         if address.net.addr().is_ipv6() && !address.permanent && !address.link_local {
-            netlink.delete_address(interface.index, address.net).await?;
+            take_away(netlink, interface, address.net).await?;
         }
     }
     for route in netlink.routes(Family::V6).await? {

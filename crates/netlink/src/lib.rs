@@ -5,7 +5,7 @@
 //! | `link`, `address`, `route`, `rule` | interfaces, addresses, routes and rules by rtnetlink(7) |
 //! | `autoconfiguration` | whether an interface takes what routers advertise |
 //! | `changes` | that any of these changed |
-//! | `handshakes` | handshakes of TCP under way, by sock_diag(7) |
+//! | `sock_diag` | handshakes of TCP under way, and the end of connections whose address goes, by sock_diag(7) |
 //! | `namespace` | network namespaces by their names: made, opened, entered |
 //! | `checksum` | RFC 1071 |
 //! | [`nft`] | rules of packet filtering and NAT by nf_tables, and flows by conntrack |
@@ -27,7 +27,6 @@ mod changes;
 mod checksum;
 mod error;
 mod family;
-mod handshakes;
 mod interface_name;
 mod link;
 mod mac;
@@ -36,6 +35,7 @@ pub mod nft;
 mod promotion;
 mod route;
 mod rule;
+mod sock_diag;
 mod sys;
 
 use std::{
@@ -63,13 +63,13 @@ pub use self::{
     checksum::Checksum,
     error::NetError,
     family::Family,
-    handshakes::handshakes,
     interface_name::InterfaceName,
     link::{Interface, InterfaceIndex, LinkChange, LinkChanges},
     mac::{MacAddress, NotAMacAddress},
     namespace::Namespace,
     route::{Route, RouteProtocol, RouteScope, Table},
     rule::Rule,
+    sock_diag::{end_connections, handshakes},
     sys::packet_address,
 };
 

@@ -65,6 +65,11 @@ async fn networks_of_members_and_other_vips_are_plugged() {
     plug(&mut driver, "10.78.0.20", json!({}));
     assert_eq!(driver.does("interface", json!({"ip": "10.78.0.20"})), "eth2");
     assert_eq!(driver.is_refused("interface", json!({"ip": "10.78.0.10"})), "NotFound");
+    // The connections to members that it kept were of the former address.
+    assert_eq!(
+        lan.send("10.77.0.100:80".parse().unwrap(), request).await.map(|answer| answer.status()),
+        Some(200)
+    );
     lb["pools"][0]["members"] = json!([member(1), member(2)]);
     lb["additional_vips"] = json!([]);
     driver.does("update", json!({ "lb": lb }));

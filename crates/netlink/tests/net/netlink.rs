@@ -1,15 +1,25 @@
 //! What netlink did is what `ip` shows.
 
-use std::{fs::File, process::Command};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    time::Duration,
+};
 
 use amphora_netlink::{
     Family, InterfaceIndex, LinkChange, LinkChanges, Netlink, Outcome, Route, RouteProtocol, RouteScope,
-    Rule, Table,
+    Rule, Table, end_connections,
 };
 use amphora_tests::{Namespace, in_time};
 use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
 
 use super::{interface, name, pair, show};
+
+/// For what comes at once.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[tokio::test]
 async fn an_interface_is_found_by_name_and_by_mac() {
@@ -125,6 +135,55 @@ async fn an_address_outlives_the_first_one_of_its_subnet() {
         assert!(without_the_first().await.contains("inet 10.77.0.2/24 scope global eth1"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn connections_end_with_their_address_and_no_others() {
+    let Some((one, two)) = pair() else { return };
+    for (namespace, addresses) in
+        [(&one, &["10.77.0.1/24", "10.77.0.2/24", "fd77::1/64"][..]), (&two, &["10.77.0.9/24", "fd77::9/64"])]
+    {
+        for address in addresses {
+            let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+            namespace.ip(&[&["address", "add", address, "dev", "eth1"], nodad].concat());
+        }
+    }
+    // Of IPv6, which connections of IPv4 come to, too.
+    let listener = two.run(|| async { TcpListener::bind("[::]:80").unwrap() }).await;
+    let connect = async |from: &str, to: &str| {
+        let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let connect = move || async move {
+            let socket = Socket::new(Domain::for_address(from), Type::STREAM, None).unwrap();
+            socket.bind(&from.into()).unwrap();
+            socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+            socket.into()
+        };
+        let ends: [TcpStream; 2] = [one.run(connect).await, listener.accept().unwrap().0];
+        ends.iter().for_each(|end| end.set_read_timeout(Some(PATIENCE)).unwrap());
+        ends
+    };
+    let [mut first, mut its_end] = connect("10.77.0.1:0", "10.77.0.9:80").await;
+    let [mut second, mut second_end] = connect("10.77.0.2:0", "10.77.0.9:80").await;
+    let [mut third, mut third_end] = connect("[fd77::1]:0", "[fd77::9]:80").await;
+    let end = async |namespace: &Namespace, address: &str| {
+        let address = address.parse().unwrap();
+        namespace.run(move || async move { end_connections(&[address]) }).await.unwrap()
+    };
+    let fails = |end: &mut TcpStream| end.read(&mut [0]).unwrap_err().kind();
+    assert_eq!(end(&one, "10.77.0.3").await, 0);
+    assert_eq!(end(&one, "10.77.0.1").await, 1);
+    assert_eq!(fails(&mut first), ErrorKind::ConnectionAborted);
+    assert_eq!(fails(&mut its_end), ErrorKind::ConnectionReset);
+    for (near, far) in [(&mut second, &mut second_end), (&mut third, &mut third_end)] {
+        near.write_all(b"x").unwrap();
+        assert_eq!(far.read(&mut [0]).unwrap(), 1);
+    }
+    // A socket of IPv6 with an address of IPv4, and one with one of IPv6; what listens stays.
+    assert_eq!(end(&two, "10.77.0.9").await, 1);
+    assert_eq!(fails(&mut second), ErrorKind::ConnectionReset);
+    assert_eq!(end(&two, "fd77::9").await, 1);
+    assert_eq!(fails(&mut third), ErrorKind::ConnectionReset);
+    connect("10.77.0.2:0", "10.77.0.9:80").await;
 }
 
 fn route_to(destination: &str, interface: InterfaceIndex) -> Route {
