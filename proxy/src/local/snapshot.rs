@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use amphora_model::{ListenerTimeouts, PoolId};
+use amphora_model::{ListenerProtocol, ListenerTimeouts, PoolId};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
@@ -363,6 +363,21 @@ impl Present {
     #[inline]
     pub(crate) fn pool(&self, index: usize) -> Rc<LocalPool> {
         Rc::clone(&self.snapshot.pools[index])
+    }
+
+    /// Whether the connections of a TCP listener are of HTTP, as their pool is. HAProxy makes them so when a `mode tcp` frontend
+    /// leads to a `mode http` backend, which is what Octavia writes: with all that HTTP has, requests in turn, cookies, answers
+    /// of its own.
+    pub(crate) fn is_of_http_by_its_pool(&self) -> bool {
+        let plan = self.plan();
+        let pool = || plan.default_pool.is_some_and(|pool| self.snapshot.pools[pool].plan.speaks_http);
+        plan.protocol == ListenerProtocol::Tcp && pool()
+    }
+
+    /// Whether the connections of a listener that ran by `other` may be its own: it is the same listener, and a connection is of
+    /// one kind for its life.
+    pub(crate) fn continues(&self, other: &Self) -> bool {
+        self.plan().continues(other.plan()) && self.is_of_http_by_its_pool() == other.is_of_http_by_its_pool()
     }
 
     /// Where an enabled pool stands in [`Snapshot::pools`].

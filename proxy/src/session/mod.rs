@@ -49,7 +49,7 @@ fn begin<H: 'static>(
 ) {
     let protocol = listener.plan().protocol;
     match protocol {
-        ListenerProtocol::Tcp if has_pool_of_http(&listener) => {
+        ListenerProtocol::Tcp if listener.present().is_of_http_by_its_pool() => {
             spawn_local(http::serve(worker, listener, stream, client, held))
         }
         ListenerProtocol::Http | ListenerProtocol::TerminatedHttps | ListenerProtocol::Prometheus
@@ -76,13 +76,6 @@ fn begin<H: 'static>(
 fn speaks_http2(stream: &Conn) -> bool {
     let alpn = stream.facts().and_then(|facts| facts.alpn.as_deref());
     alpn == Some(AlpnProtocol::H2.as_str().as_bytes())
-}
-
-/// Whether the connections of a TCP listener are of HTTP, as their pool is. HAProxy makes them so when a `mode tcp` frontend leads to a `mode http`
-/// backend, which is what Octavia writes: with all that HTTP has, requests in turn, cookies, answers of its own.
-fn has_pool_of_http(listener: &LocalListener) -> bool {
-    let present = listener.present();
-    present.plan().default_pool.is_some_and(|pool| present.pool(pool).plan.speaks_http)
 }
 
 #[cfg(test)]

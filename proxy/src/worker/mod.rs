@@ -201,14 +201,15 @@ impl Listeners {
             let present = Present::new(Rc::clone(snapshot), index);
             let plan = snapshot.listener(index);
             let listener = match before.remove(&binding) {
-                Some(listener) if plan.continues(&listener.plan()) && plan.admits_as(&listener.plan()) => {
+                Some(listener)
+                    if present.continues(&listener.present()) && plan.admits_as(&listener.plan()) =>
+                {
                     listener.replace(present);
                     listener
                 }
                 other => {
                     if let Some(listener) = other {
-                        let continues = plan.continues(&listener.plan());
-                        if continues { listener.bar() } else { listener.close() }
+                        if present.continues(&listener.present()) { listener.bar() } else { listener.close() }
                     }
                     Rc::new(LocalListener::new(present))
                 }

@@ -305,6 +305,32 @@ async fn a_session_goes_on_while_everything_around_it_changes() {
 }
 
 #[tokio::test]
+async fn clients_are_let_go_when_a_tcp_listener_gets_a_pool_of_another_kind() {
+    let (web, raw) = (Backend::named("web").await, Backend::tcp("echo", echo).await);
+    let mut proxy = Proxy::start(Document::of(Listener::tcp(), Pool::http().members([&web]))).await;
+    let mut client = proxy.client().await;
+    assert_eq!(client.get("/").await.status(), 200);
+    let to = |protocol: &'static str, backend: &Backend| {
+        let members = vec![Member::of(backend)];
+        move |document: &mut Document| {
+            document.pools[0] = document.pools[0].clone().with("protocol", protocol);
+            document.pools[0].members = members;
+        }
+    };
+    proxy.change(to("TCP", &raw)).await;
+    // Its next request would be carried to a member that speaks something else.
+    in_time("an orderly end", async { assert_eq!(client.end().await, End::Closed(Vec::new())) }).await;
+    let mut client = proxy.client().await;
+    client.send("this is no request").await;
+    client.expect("this is no request").await;
+    // And the other way round: a session goes on, new clients speak HTTP.
+    proxy.change(to("HTTP", &web)).await;
+    client.send("more").await;
+    client.expect("more").await;
+    assert_eq!(proxy.client().await.get("/").await.status(), 200);
+}
+
+#[tokio::test]
 async fn without_a_member_the_client_is_let_go() {
     let proxy = Proxy::start(Document::tcp([])).await;
     assert!(proxy.client().await.ends_within(Duration::from_secs(10)).await);
