@@ -102,6 +102,7 @@ impl Exporter {
             SocketAddr::new(address, free_port(address))
         });
         let [http, tcp, scraped, asked] = addresses;
+        // The connection that it has with itself would count among its clients' for as long as it is kept, which is some 15 s.
         let mut text = format!(
             "global\n nbthread 1\n maxconn 200\ndefaults\n retries 3\n option redispatch\n option http-keep-alive\n timeout client 50s\n \
              timeout server 50s\n timeout connect 5s\n\
@@ -111,7 +112,7 @@ impl Exporter {
              frontend tcp\n maxconn 50\n bind {tcp}\n mode tcp\n default_backend stream\n\
              frontend scraped\n bind {scraped}\n mode http\n http-request use-service prometheus-exporter if {{ path /metrics }}\n\
              frontend asked\n bind {asked}\n mode http\n default_backend internal\n\
-             backend internal\n mode http\n server internal {scraped}\n\
+             backend internal\n mode http\n option http-server-close\n server internal {scraped}\n\
              backend stream\n mode tcp\n balance leastconn\n option allbackups\n server only {stream} weight 1\n\
              backend down\n mode http\n http-reuse safe\n balance roundrobin\n option allbackups\n timeout check 1s\n server dead {dead} weight 1 \
              check inter 1s fall 1 rise 1\n\
