@@ -382,7 +382,7 @@ async fn tls_as_a_whole_is_counted_as_by_haproxy() {
         "global\n nbthread 1\n maxconn 200\ndefaults\n mode http\n timeout client 50s\n timeout server 50s\n timeout connect 5s\n\
          frontend web\n bind {} ssl crt {}\n default_backend pool\n\
          frontend scraped\n bind {}\n http-request use-service prometheus-exporter if {{ path /metrics }}\n\
-         backend pool\n server only {} ssl verify none\n",
+         backend pool\n http-reuse never\n server only {} ssl verify none\n",
         addresses[0],
         pem.display(),
         addresses[2],
