@@ -124,7 +124,9 @@ pub(super) fn offer(settings: &TlsSettings) -> Result<Offer, Refused> {
     let mut remarks = Vec::new();
     let mut remark = |field, text: String| remarks.push(TlsRemark::new(field, text));
     if !old.is_empty() {
-        remark(VERSIONS, format!("{} not offered, TLSv1.2 and later are", are(&old)));
+        let offered = settings.versions.iter().filter(|v| **v >= TlsVersion::Tls1_2).map(|v| v.as_str());
+        let offered: Vec<&str> = offered.collect();
+        remark(VERSIONS, format!("{} not offered; {} offered", are(&old), are(&offered)));
     }
 
     let list =

@@ -60,7 +60,7 @@ fn what_is_left_out_is_remarked_on() {
             "ECDHE-RSA-AES128-GCM-SHA256:AES128-SHA:NONSENSE:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384"
         ),
         [
-            "tls_versions: TLSv1, TLSv1.1 are not offered, TLSv1.2 and later are",
+            "tls_versions: TLSv1, TLSv1.1 are not offered; TLSv1.2 is offered",
             "tls_ciphers: AES128-SHA, DHE-RSA-AES256-GCM-SHA384 are not offered",
             "tls_ciphers: NONSENSE is not known",
         ]
