@@ -95,6 +95,13 @@ impl Drop for Open {
     }
 }
 
+/// Sends back what comes, and closes after the client has: what [`Backend::tcp`] may run.
+pub async fn echo(mut stream: TcpStream) {
+    let (mut read, mut write) = stream.split();
+    let _ = tokio::io::copy(&mut read, &mut write).await;
+    let _ = write.shutdown().await;
+}
+
 impl Backend {
     /// Answers 200 with its name.
     pub async fn named(name: &str) -> Self {

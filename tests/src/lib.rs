@@ -43,7 +43,7 @@ use std::{
 
 pub use self::{
     amphora::{Amphora, MemberProcess, kill_hard, signal},
-    backend::{Backend, Reply, Step},
+    backend::{Backend, Reply, Step, echo},
     client::{Client, End},
     document::{Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool},
     haproxy::{HaProxy, HaProxyConfig},

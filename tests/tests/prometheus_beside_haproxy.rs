@@ -15,7 +15,7 @@ use std::{
 
 use amphora_tests::{
     Backend, Certificates, Client, Document, HealthMonitor, L7Policy, L7Rule, Listener, Member, Message,
-    PATIENCE, Pool, Proxy, Step, TlsClient, TlsMember, eventually, free_port, loopback,
+    PATIENCE, Pool, Proxy, Step, TlsClient, TlsMember, echo, eventually, free_port, loopback,
 };
 use rustls::version::TLS13;
 
@@ -258,11 +258,7 @@ async fn the_values_are_those_of_haproxys_own_exporter() {
         Backend::http("c", answer).await,
         Backend::http("d", answer).await,
     ];
-    let echo = Backend::tcp("echo", async |mut stream| {
-        let (mut from, mut to) = stream.split();
-        let _ = tokio::io::copy(&mut from, &mut to).await;
-    })
-    .await;
+    let echo = Backend::tcp("echo", echo).await;
     let dead = loopback();
     let dead = SocketAddr::new(dead, free_port(dead));
 

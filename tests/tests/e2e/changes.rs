@@ -12,7 +12,7 @@ use std::{
 use amphora_ipc::proxy::{HistoryStats, ProcessStats, Stats};
 use amphora_tests::{
     Backend, Client, Document, End, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member, Pool, Proxy,
-    eventually, free_port, loopback,
+    echo, eventually, free_port, loopback,
 };
 use serde_json::json;
 
@@ -344,11 +344,7 @@ async fn clients_of_an_address_that_is_given_up_are_let_go_and_others_stay() {
 async fn a_session_that_lasts_holds_no_connection_to_a_member_that_left() {
     let stays = Backend::named("stays").await;
     let leaves = Backend::named("leaves").await;
-    let echo = Backend::tcp("echo", |mut stream| async move {
-        let (mut from, mut to) = stream.split();
-        let _ = tokio::io::copy(&mut from, &mut to).await;
-    })
-    .await;
+    let echo = Backend::tcp("echo", echo).await;
     let (http, tcp) = (Pool::http().members([&stays, &leaves]), Pool::tcp().members([&echo]));
     let document = Document::new()
         .listener(Listener::http().to(&http))

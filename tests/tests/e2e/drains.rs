@@ -7,7 +7,7 @@ use std::{
 
 use amphora_tests::{
     Backend, Certificates, Client, Document, End, Listener, Message, Pool, Proxy, Step, TlsClient, TlsEnd,
-    eventually, free_port,
+    echo, eventually, free_port,
     http2::{self, Http2Client, request},
     in_time,
 };
@@ -62,11 +62,7 @@ impl Clients {
 #[tokio::test]
 async fn clients_whom_a_listener_would_not_let_in_any_more_are_let_go() {
     let member = member().await;
-    let echo = Backend::tcp("echo", |mut stream| async move {
-        let (mut from, mut to) = stream.split();
-        let _ = tokio::io::copy(&mut from, &mut to).await;
-    })
-    .await;
+    let echo = Backend::tcp("echo", echo).await;
     let (http, tcp) = (Pool::http().members([&member]), Pool::tcp().members([&echo]));
     let document = Document::new()
         .listener(Listener::http().to(&http))

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use amphora_tests::{Backend, Client, Document, Listener, PATIENCE, Pool, Proxy, Step};
+use amphora_tests::{Backend, Client, Document, Listener, PATIENCE, Pool, Proxy, Step, echo};
 use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 /// How long a good client may wait while the machine is busy with bad ones.
@@ -145,11 +145,7 @@ async fn chunk_extensions_and_trailers_without_end_are_cut_off() {
 #[tokio::test]
 async fn garbage_on_every_port_harms_nobody() {
     let member = Backend::named("a").await;
-    let echo = Backend::tcp("echo", |mut stream| async move {
-        let (mut read, mut write) = stream.split();
-        let _ = tokio::io::copy(&mut read, &mut write).await;
-    })
-    .await;
+    let echo = Backend::tcp("echo", echo).await;
     let tcp = Pool::tcp().members([&echo]);
     let document = Document::of(Listener::http(), Pool::http().members([&member]))
         .listener(Listener::tcp().to(&tcp))

@@ -4,7 +4,8 @@ use std::{collections::VecDeque, process::Command, time::Duration};
 
 use amphora_ipc::proxy::Stats;
 use amphora_tests::{
-    Backend, Client, Document, HealthMonitor, Listener, PATIENCE, Pattern, Pool, Proxy, eventually, in_time,
+    Backend, Client, Document, HealthMonitor, Listener, PATIENCE, Pattern, Pool, Proxy, echo, eventually,
+    in_time,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -48,11 +49,6 @@ async fn crowd(proxy: &Proxy, clients: usize) -> Vec<Client> {
     assert!(stats.process.max_connections < clients as u64);
     eventually("the log tells of it", async || proxy.log().contains("others wait").then_some(())).await;
     crowd
-}
-
-async fn echo(mut stream: tokio::net::TcpStream) {
-    let (mut read, mut write) = stream.split();
-    let _ = tokio::io::copy(&mut read, &mut write).await;
 }
 
 /// Members that go and come while the crowd is there are seen to.

@@ -6,21 +6,12 @@ use std::{
 };
 
 use amphora_tests::{
-    Backend, Client, Document, End, Listener, Member, Pattern, Pool, Proxy, eventually, in_time, loopback,
+    Backend, Client, Document, End, Listener, Member, Pattern, Pool, Proxy, echo, eventually, in_time,
+    loopback,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MIB: u64 = 1024 * 1024;
-
-/// Sends back what comes, and closes after the client has.
-async fn echo(mut stream: TcpStream) {
-    let (mut read, mut write) = stream.split();
-    let _ = tokio::io::copy(&mut read, &mut write).await;
-    let _ = write.shutdown().await;
-}
 
 #[tokio::test]
 async fn either_side_may_finish_first_and_still_be_answered() {
