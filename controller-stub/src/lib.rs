@@ -13,6 +13,7 @@
 //! | [`certs`] | certificates for mutual TLS |
 //! | [`demo`] | a whole amphora, and then a pair, with members and clients on this host |
 //! | [`error`] | why a command failed, and its exit code |
+//! | [`serve`] | the control plane of Octavia in one program |
 //! | `runtime`, `style` | the runtime of a command; colours |
 
 pub mod certs;
@@ -28,6 +29,7 @@ pub mod peers_view;
 mod remarks;
 mod replay;
 mod runtime;
+pub mod serve;
 mod style;
 pub mod tree;
 pub mod vrrp_document;

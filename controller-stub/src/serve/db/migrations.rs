@@ -1,0 +1,28 @@
+//! The schema by numbers: `user_version` of the file says how many of these it has seen.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{Error, events};
+
+/// What makes version `n + 1` out of version `n`.
+const STEPS: &[fn() -> String] = &[|| include_str!("migrations/0001.sql").to_owned() + &events::triggers()];
+
+/// Brings a database to the present version, one transaction for each step.
+///
+/// # Errors
+/// [`Error::Newer`]: a later release has written it. [`Error::Sql`]: a step failed, and what it did is undone.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    let known = STEPS.len();
+    loop {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let version = usize::try_from(version).unwrap_or(usize::MAX);
+        if version > known {
+            return Err(Error::Newer { found: version, known });
+        }
+        let Some(step) = STEPS.get(version) else { return Ok(()) };
+        transaction.execute_batch(&step())?;
+        transaction.pragma_update(None, "user_version", i64::try_from(version + 1).unwrap_or(i64::MAX))?;
+        transaction.commit()?;
+    }
+}
