@@ -6,6 +6,7 @@ mod changes;
 mod crowds;
 mod documented;
 mod peers;
+mod small_disk;
 mod transport;
 mod v1;
 mod vrrp;

@@ -1,21 +1,15 @@
 //! Certificates: how they come in, what is told of them, and what is left when the proxy or the disk says no.
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header::CONTENT_TYPE, header::HOST};
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
+use nix::mount::{MsFlags, mount};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{small_disk::on_a_small_disk, *};
 use crate::testing::{Mood, TestAgent, agent::Answer};
 
 const PEM: &str = "application/x-pem-file";
@@ -290,26 +284,6 @@ async fn a_stored_file_that_cannot_be_used_is_told_and_can_be_replaced_or_delete
     let told = serde_json::to_value(restarted.certificates()).unwrap();
     assert!(told.as_array().unwrap().len() == 2 && !told.to_string().contains("\"fault\""), "{told}");
     assert_eq!(restarted.certificates_missing(), []);
-}
-
-/// An agent whose files are on a file system of their own, of 1 MiB; `None`, told loudly, where it may not be mounted. What is mounted
-/// is of the thread of this test alone, and of those that it starts.
-async fn on_a_small_disk() -> Option<(TestAgent, PathBuf)> {
-    let alone = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| {
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-    });
-    let mut disk = None;
-    let agent = TestAgent::with(|config| {
-        let base = config.base_path.clone();
-        std::fs::create_dir_all(&base).unwrap();
-        let mounted = mount(Some("tmpfs"), &base, Some("tmpfs"), MsFlags::empty(), Some("size=1m"));
-        disk = alone.and(mounted).is_ok().then_some(base);
-    });
-    let agent = agent.await;
-    if disk.is_none() {
-        eprintln!("SKIPPED: nothing can be mounted here");
-    }
-    Some((agent, disk?))
 }
 
 fn remount(disk: &Path, flags: MsFlags) {
