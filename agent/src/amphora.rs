@@ -114,6 +114,9 @@ impl Amphora {
                     if slot == Slot::Previous {
                         store.unstage(Kept::LoadBalancer, Staged::Replaced)?;
                     }
+                    if octavia::is_of_parts(&parsed) {
+                        octavia::reserve(&store, document.len());
+                    }
                     model = Some(Arc::new(parsed));
                     break;
                 }
@@ -367,8 +370,8 @@ impl Amphora {
         document: Bytes,
     ) -> Result<Applied, ChangeError> {
         self.settle(state).await?;
-        match self.keeper.replace(document.clone(), self.proxy.apply(document)).await? {
-            Ok((_, applied)) => {
+        match self.store_and(&model, document.clone(), self.proxy.apply(document)).await? {
+            Ok(applied) => {
                 state.authoritative = true;
                 if let Some(converged) = &mut state.converged {
                     // Of another process by now, at worst: its instance says so.

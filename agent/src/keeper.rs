@@ -85,9 +85,31 @@ impl Keeper {
         apply: impl Future<Output = Result<T, ControlError>>,
     ) -> Result<Result<(bool, T), NotReplaced>, ChangeError> {
         let staged = self.stage(document).await?;
+        Ok(self.applied(staged, apply).await)
+    }
+
+    /// The same of a document with less in it than the one that is stored: a disk that is full does not keep it there.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) async fn replace_with_less<T>(
+        &self,
+        document: Bytes,
+        apply: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<Result<(bool, T), NotReplaced>, ChangeError> {
+        let kept = self.kept;
+        let staged = self.blocking(move |store| store.stage_less(kept, &document)).await?;
+        Ok(self.applied(staged, apply).await)
+    }
+
+    async fn applied<T>(
+        &self,
+        staged: Staged,
+        apply: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<(bool, T), NotReplaced> {
         match apply.await {
-            Ok(answer) => Ok(Ok((staged != Staged::Unchanged, answer))),
-            Err(error) => Ok(Err(NotReplaced { error, unstaged: self.unstage(staged).await })),
+            Ok(answer) => Ok((staged != Staged::Unchanged, answer)),
+            Err(error) => Err(NotReplaced { error, unstaged: self.unstage(staged).await }),
         }
     }
 

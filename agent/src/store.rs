@@ -10,6 +10,7 @@
 //! | `peers.json`, `peers.previous.json`, `peers.older.json` | the same of the other amphora and the key; for the agent's and the proxy's eyes alone |
 //! | `stats_counters.json` | the counters that heartbeats reported so far |
 //! | `interfaces.json` | the ports that are plugged |
+//! | `loadbalancer.reserve` | nothing but room, for a document that is written to stop something while the disk is full |
 //! | `filter.json` | what may come in by them, where a controller says it |
 //! | `certificates/<id>.pem` | keys, certificates and revocation lists that documents name; for the agent's and the proxy's eyes alone |
 //!
@@ -38,12 +39,16 @@ use crate::{directory, supervise::Users};
 
 mod certificates;
 mod files;
+mod reserve;
 mod room;
 mod single;
 mod trouble;
 
 pub use self::files::{FileName, Texts};
-use self::trouble::{Failed, Troubles, scarcity};
+use self::{
+    reserve::Room,
+    trouble::{Failed, Troubles, scarcity},
+};
 
 /// What is kept, each with the two that were there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,17 +231,35 @@ impl Store {
     /// # Errors
     /// When a step fails, for one because the disk is full: the current and the previous document are those before.
     pub fn stage(&self, kept: Kept, document: &[u8]) -> io::Result<Staged> {
+        self.stage_in(Room::Free, kept, document)
+    }
+
+    /// The same of a document with less in it than the current one: while the disk is full, the room that is
+    /// [kept](Self::reserve) is used, or that of a document before the current one, which is no longer there then.
+    ///
+    /// # Errors
+    /// When a step fails: the current document is the one before.
+    pub fn stage_less(&self, kept: Kept, document: &[u8]) -> io::Result<Staged> {
+        self.stage_in(Room::Kept, kept, document)
+    }
+
+    fn stage_in(&self, room: Room, kept: Kept, document: &[u8]) -> io::Result<Staged> {
         let before = self.read(kept, Slot::Current)?;
         if before.as_deref() == Some(document) {
             return Ok(Staged::Unchanged);
         }
         let staged = if before.is_some() { Staged::Replaced } else { Staged::First };
-        self.changed(kept.current(), || self.put(kept, document, staged))
+        self.changed(kept.current(), || self.put(kept, document, staged, room))
     }
 
-    fn put(&self, kept: Kept, document: &[u8], staged: Staged) -> Result<Staged, Failed> {
+    fn put(&self, kept: Kept, document: &[u8], staged: Staged, room: Room) -> Result<Staged, Failed> {
         self.mend(kept)?;
-        let unfinished = self.write_unfinished(kept.current(), document, true)?;
+        let unfinished = match self.write_unfinished(kept.current(), document, true) {
+            Err(full) if room == Room::Kept && is_full(&full.error) => {
+                self.write_into_kept(kept, document, full)?
+            }
+            written => written?,
+        };
         let put = || {
             if staged == Staged::Replaced {
                 self.keep(kept.previous(), kept.older())?;
@@ -288,7 +311,8 @@ impl Store {
     /// When one stays; the current one goes last.
     pub fn remove(&self, kept: Kept) -> io::Result<()> {
         self.changed(kept.current(), || {
-            for name in [kept.older(), kept.previous(), kept.current()] {
+            let reserve = (kept == Kept::LoadBalancer).then_some(reserve::RESERVE);
+            for name in reserve.into_iter().chain([kept.older(), kept.previous(), kept.current()]) {
                 remove_if_there(&self.path(name))?;
             }
             Ok(self.sync()?)

@@ -14,13 +14,17 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use amphora_ipc::proxy::{Applied, Checked};
+use amphora_ipc::{
+    client::ControlError,
+    proxy::{Applied, Checked},
+};
 use amphora_model::{CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 pub use self::datagrams::Unserved;
+pub(super) use self::merge::is_of_parts;
 use self::{
     datagrams::Datagrams,
     understand::{Named, Understood, is_of_octavia, understand},
@@ -29,6 +33,7 @@ use super::{Amphora, State, certificates::Stored, detached, internal, settle::Ve
 use crate::{
     change_error::ChangeError,
     document,
+    keeper::NotReplaced,
     store::{FileName, Slot, Staged, Store},
 };
 
@@ -432,6 +437,29 @@ impl Amphora {
         }
     }
 
+    /// Stores what runs next, in whatever room there is if it is less than the present load balancer, and has it applied; the proxy's
+    /// answer. The state's lock is held.
+    pub(super) async fn store_and<T>(
+        &self,
+        model: &LoadBalancer,
+        document: Bytes,
+        apply: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<Result<T, NotReplaced>, ChangeError> {
+        let length = document.len();
+        let replaced = match merge::is_less(model, self.model().as_deref()) {
+            true => self.keeper.replace_with_less(document, apply).await?,
+            false => self.keeper.replace(document, apply).await?,
+        };
+        if replaced.is_ok() && merge::is_of_parts(model) {
+            let keep = move |store: &Store| {
+                reserve(store, length);
+                Ok(())
+            };
+            self.keeper.blocking(keep).await?;
+        }
+        Ok(replaced.map(|(_, answer)| answer))
+    }
+
     /// Stops what runs, and stores it no more. When no proxy runs there is nothing to stop, and generation 0 is answered. The state's lock is held.
     pub(super) async fn forget(self: &Arc<Self>, state: &mut State) -> Result<Applied, ChangeError> {
         let applied = match self.proxy.delete().await {
@@ -451,5 +479,12 @@ impl Amphora {
         self.model.send_replace(None);
         self.diverged(state);
         Ok(applied)
+    }
+}
+
+/// Keeps room for what is left of a load balancer of several texts, stored in so many bytes, when one of them goes. Blocks on the disk.
+pub(super) fn reserve(store: &Store, bytes: usize) {
+    if let Err(error) = store.reserve(bytes as u64) {
+        tracing::warn!(%error, "no room can be kept for when a listener is stopped while the disk is full");
     }
 }

@@ -230,6 +230,61 @@ fn a_full_disk_is_told_until_there_is_room_again() {
 }
 
 #[test]
+fn a_document_with_less_in_it_has_room_on_a_full_disk() {
+    let Some(tiny) = Tiny::mount() else { return };
+    let base = tiny.0.path().join("octavia");
+    let store = Store::open(&base).unwrap();
+    let document = |letter: u8, length| vec![letter; length];
+    let current = |store: &Store| store.read(Kept::LoadBalancer, Slot::Current).unwrap().unwrap();
+    let previous = |store: &Store| store.read(Kept::LoadBalancer, Slot::Previous).unwrap();
+    let _ = store.stage(Kept::LoadBalancer, &document(b'a', 40_000)).unwrap();
+    store.reserve(40_000).unwrap();
+    store.reserve(1).unwrap();
+    let ballast = tiny.0.path().join("ballast");
+    assert!(is_full(&fs::write(&ballast, vec![1; 1 << 20]).unwrap_err()));
+    // More of it there is not, and what there is stays.
+    assert!(is_full(&store.reserve(200_000).unwrap_err()));
+    assert_eq!(fs::metadata(base.join(reserve::RESERVE)).unwrap().len(), 40_960);
+    assert!(is_full(&store.stage(Kept::LoadBalancer, &document(b'b', 39_000)).unwrap_err()));
+
+    // It is taken back when it is refused, and room is kept still: what ran before takes that of the reserve.
+    let staged = store.stage_less(Kept::LoadBalancer, &document(b'b', 39_000)).unwrap();
+    assert_eq!((current(&store), staged), (document(b'b', 39_000), Staged::Replaced));
+    assert_eq!(previous(&store), Some(document(b'a', 40_000)));
+    store.unstage(Kept::LoadBalancer, staged).unwrap();
+    assert_eq!(current(&store), document(b'a', 40_000));
+    store.reserve(40_000).unwrap();
+    let _ = store.stage_less(Kept::LoadBalancer, &document(b'b', 39_000)).unwrap();
+    // Again and again, by what the documents before leave; a process that was killed in between finds a whole one.
+    for (letter, length) in [(b'c', 30_000), (b'd', 29_000), (b'e', 28_000), (b'f', 27_000), (b'g', 1)] {
+        let _ = store.stage_less(Kept::LoadBalancer, &document(letter, length)).unwrap();
+        assert_eq!(current(&Store::open(&base).unwrap()), document(letter, length));
+    }
+    let mode = fs::metadata(base.join(CURRENT)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    store.remove(Kept::LoadBalancer).unwrap();
+    assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
+}
+
+#[test]
+fn a_process_killed_while_kept_room_is_written_to_leaves_a_whole_document() {
+    for spare in [reserve::RESERVE, OLDER, PREVIOUS] {
+        let f = fixture();
+        for document in [&b"oldest"[..], b"older", b"old"] {
+            let _ = f.store.stage(Kept::LoadBalancer, document).unwrap();
+        }
+        f.store.reserve(1).unwrap();
+        fs::rename(f.base.join(spare), f.base.join("loadbalancer.json.unfinished")).unwrap();
+        let store = Store::open(&f.base).unwrap();
+        let (current, previous) = f.documents();
+        assert_eq!(current, bytes("old"), "{spare}");
+        assert_eq!(previous, bytes(if spare == PREVIOUS { "oldest" } else { "older" }), "{spare}");
+        let _ = store.stage_less(Kept::LoadBalancer, b"new").unwrap();
+        assert_eq!(f.documents(), (bytes("new"), bytes("old")), "{spare}");
+    }
+}
+
+#[test]
 fn a_certificate_that_the_disk_has_no_room_for_leaves_the_one_before() {
     let Some(tiny) = Tiny::mount() else { return };
     let base = tiny.0.path().join("octavia");

@@ -13,7 +13,7 @@ use amphora_tests::eventually;
 use serde_json::{Value, json};
 
 use crate::{
-    controller::{CONFIG, LB, POOL, TLS, load_balancer, member, web},
+    controller::{CONFIG, LB, POOL, TLS, WEB, load_balancer, member, web},
     driver::{plug, plugged},
     ground::{AMPHORA, Ground},
 };
@@ -63,6 +63,43 @@ async fn what_runs_runs_on_when_the_disk_is_full() {
     driver.does("update", json!({ "lb": after }));
     assert_eq!(lan.members().await, "2");
     assert_eq!(lan.get_securely(443).await.unwrap().0, 200);
+}
+
+/// So they are in an amphora of Octavia's own, and who has failed to stop what a tenant has deleted leaves it open.
+#[tokio::test]
+async fn listeners_go_while_the_disk_is_full() {
+    let Some(ground) = Ground::start_with_disk(CONFIG, DISK).await else { return };
+    let Some((ground, mut driver, lan)) = plug(ground).await else { return };
+    let udp = ["55555555-5555-4555-8555-555555555551", "55555555-5555-4555-8555-555555555552"];
+    let mut lb = load_balancer(json!([web()]), json!([member(1)]));
+    for (id, port) in udp.iter().zip([53, 54]) {
+        let pool = id.replace('5', "6");
+        let listener =
+            json!({"id": id, "protocol": "UDP", "protocol_port": port, "default_pool_id": pool.clone()});
+        lb["listeners"].as_array_mut().unwrap().push(listener);
+        let member = json!({"id": id.replace('5', "8"), "address": "10.77.0.11", "protocol_port": 53});
+        let pool = json!({"id": pool, "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "members": [member]});
+        lb["pools"].as_array_mut().unwrap().push(pool);
+    }
+    driver.does("update", json!({ "lb": lb }));
+    assert_eq!(lan.members().await, "1");
+    let mut file = File::create(ground.path("state/filler")).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+
+    let actives = |driver: &mut crate::controller::Driver| {
+        let listed = driver.does("listeners", json!({}));
+        let active = listed.as_array().unwrap().iter().filter(|one| one["status"] == "ACTIVE");
+        active.map(|one| one["uuid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    driver.does("delete_listener", json!({"lb": lb, "listener": udp[0]}));
+    assert_eq!(actives(&mut driver), [WEB, udp[1]]);
+    assert_eq!(lan.members().await, "1");
+    driver.does("stop", json!({ "lb": lb }));
+    assert_eq!(actives(&mut driver), [udp[1]]);
+    driver.does("delete_listener", json!({"lb": lb, "listener": udp[1]}));
+    assert_eq!(actives(&mut driver), [""; 0]);
+    let health = ground.client().request("GET", "/2.0/health", None, b"").await.unwrap();
+    assert!(health.status() == 503 && health.text().contains("KiB are free"), "{}", health.text());
 }
 
 #[tokio::test]

@@ -244,10 +244,10 @@ impl Amphora {
                 },
             }
         };
-        let replaced = self.keeper.replace(document, apply).await;
+        let replaced = self.store_and(&model, document, apply).await;
         // It does not run what is stored, whatever came of it.
         self.diverged(state);
-        let (_, applied) = replaced??;
+        let applied = replaced??;
         self.model.send_replace(Some(Arc::new(model)));
         Ok(applied)
     }

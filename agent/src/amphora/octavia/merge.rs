@@ -40,6 +40,19 @@ pub(super) fn without_streams(present: &LoadBalancer) -> Option<LoadBalancer> {
     (!kept.listeners.is_empty()).then_some(kept)
 }
 
+/// Whether several texts have brought it, of which each can go by itself.
+pub(in crate::amphora) fn is_of_parts(present: &LoadBalancer) -> bool {
+    present.listeners.len() > 1 && present.listeners.iter().any(is_datagrams)
+}
+
+/// Whether a load balancer is the present one with fewer listeners.
+pub(super) fn is_less(new: &LoadBalancer, present: Option<&LoadBalancer>) -> bool {
+    present.is_some_and(|present| {
+        new.listeners.len() < present.listeners.len()
+            && new.listeners.iter().all(|listener| present.listeners.contains(listener))
+    })
+}
+
 /// What runs, with a listener of datagrams as its text has it, or without; `None` when that is nothing. `plugged` are the addresses
 /// of the load balancer in their order, which a text tells by families alone. A pool is as the last text has it.
 ///

@@ -1,6 +1,7 @@
 //! Texts of listeners of UDP and SCTP, beside haproxy.cfg.
 
 use super::*;
+use crate::rest::tests::small_disk::on_a_small_disk;
 
 /// As it was recorded, but for the pool's id.
 const DATAGRAMS: &str = "# Configuration for Loadbalancer 33333333-3333-4333-8333-333333333333
@@ -207,4 +208,62 @@ async fn datagrams_do_not_wait_for_certificates_that_are_gone() {
     agent.amphora.reconcile().await.unwrap();
     let document = String::from_utf8(agent.proxy.document().unwrap().to_vec()).unwrap();
     assert!(document.contains("\"weight\":2"), "{document}");
+}
+
+/// Octavia's agent needs no room to stop something either.
+#[tokio::test]
+async fn listeners_are_stopped_and_deleted_while_the_disk_is_full() {
+    let Some((agent, disk)) = on_a_small_disk().await else { return };
+    let ids = ["5", "6", "7"].map(|digit| "55555555-5555-4555-8555-555555555555".replace('5', digit));
+    let text_of = |n: usize| {
+        let port = format!("10.77.0.100 {}", 53 + n);
+        let text = DATAGRAMS.replace("55555555-5555-4555-8555-555555555555", &ids[n]);
+        let text = text.replace("10.77.0.100 53", &port);
+        // The pool's id, and the member's.
+        text.replace("666666666667", &format!("66666666667{n}"))
+            .replace("777777777778", &format!("77777777778{n}"))
+    };
+    let act = |id: &str, name: &str| format!("/1.0/loadbalancer/{id}/{name}");
+    let there = async || {
+        let listed = agent.get("/1.0/listeners").await.json();
+        let of = |one: &serde_json::Value| {
+            format!("{}{}", &one["uuid"].as_str().unwrap()[..1], &one["status"].as_str().unwrap()[..1])
+        };
+        listed.as_array().unwrap().iter().map(of).collect::<Vec<_>>().join(" ")
+    };
+    let begin = async || {
+        agent.put(UPLOAD, &text("")).await;
+        assert_eq!(agent.put(&action("start"), "").await.status, 202);
+        for (n, id) in ids.iter().enumerate() {
+            let upload = format!("/1.0/listeners/22222222-2222-4222-8222-222222222222/{id}/udp_listener");
+            let uploaded = agent.put(&upload, &text_of(n)).await;
+            assert_eq!(uploaded.status, 200, "{}", said(&uploaded).1);
+            assert_eq!(agent.put(&act(id, "start"), "").await.status, 202);
+        }
+        assert_eq!(there().await, "4A 5A 6A 7A");
+    };
+    let ballast = disk.join("ballast");
+    let fill = || assert!(std::fs::write(&ballast, vec![1; 2 << 20]).is_err());
+
+    begin().await;
+    fill();
+    let upload = agent.put(UPLOAD, &text("").replace("weight 1", "weight 2")).await;
+    assert!(said(&upload).0 == 500 && said(&upload).1.contains("No space left"), "{:?}", said(&upload));
+    for (stopped, left) in
+        [(LB, "4O 5A 6A 7A"), (&ids[1], "4O 5A 6O 7A"), (&ids[2], "4O 5A 6O 7O"), (&ids[0], "4O 5O 6O 7O")]
+    {
+        let answer = agent.put(&act(stopped, "stop"), "").await;
+        assert_eq!((said(&answer).0, there().await), (202, left.to_owned()), "{}", said(&answer).1);
+        let running = agent.proxy.document().map(|document| crate::document::parse(&document).unwrap());
+        assert_eq!(running, agent.restarted().model().map(|model| (*model).clone()), "also after a reboot");
+    }
+    std::fs::remove_file(&ballast).unwrap();
+
+    begin().await;
+    fill();
+    for (deleted, left) in [(&*ids[0], "4A 6A 7A"), (LB, "6A 7A"), (&ids[2], "6A"), (&ids[1], "")] {
+        let answer = agent.request(Method::DELETE, &format!("/1.0/listeners/{deleted}"), "").await;
+        assert_eq!((said(&answer).0, there().await), (200, left.to_owned()), "{}", said(&answer).1);
+        assert_eq!(agent.restarted().listeners().len(), left.split_whitespace().count());
+    }
 }
