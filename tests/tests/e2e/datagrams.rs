@@ -5,6 +5,7 @@ mod forwards;
 mod icmp;
 mod lasts;
 mod remembers;
+mod steady;
 
 use std::{
     collections::BTreeMap,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The processes that a process has started.
-fn children(of: u32) -> Vec<i32> {
+pub(super) fn children(of: u32) -> Vec<i32> {
     let parent =
         |status: &str| status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
