@@ -12,6 +12,7 @@
 //! | `choice` | which members get which of the next flows; no I/O |
 //! | `render` | a plan as rules; no I/O |
 //! | `steward` | the kernel's table, counters and flows |
+//! | `settings` | settings of the network namespace |
 //! | `told` | which clients the kernel remembers |
 //! | `alike` | the same in the tables that the pair's other amphora is told of |
 //! | [`helper`] | the process that may change them |
@@ -22,6 +23,7 @@ mod choice;
 pub mod helper;
 pub mod plan;
 mod render;
+mod settings;
 mod steward;
 mod told;
 mod wire;

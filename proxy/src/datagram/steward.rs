@@ -2,10 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
     net::SocketAddr,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,6 +15,7 @@ use uuid::Uuid;
 use super::{
     plan::{Algorithm, Plan, Service, Target, Transport},
     render::{self, FLOWS, Marks, RECEIVED, REFUSED, SENT, TABLE},
+    settings::{Room, Switch, follows_associations},
     told::{Pass, Told},
     wire::{Client, Count},
 };
@@ -36,6 +34,7 @@ pub(super) struct Steward {
     nft: Nft,
     conntrack: Conntrack,
     forwarding: [Switch; 2],
+    room: Room,
     /// Whether the kernel follows associations.
     sctp: bool,
     plan: Plan,
@@ -80,6 +79,7 @@ impl Steward {
             conntrack,
             sctp: follows_associations(),
             forwarding: [Switch::open("net.ipv4.ip_forward"), Switch::open("net.ipv6.conf.all.forwarding")],
+            room: Room::open(),
             plan: Plan::default(),
             marks: Marks::new(),
             written: None,
@@ -106,12 +106,7 @@ impl Steward {
                 "the kernel does not follow associations of SCTP: it has no CONFIG_NF_CT_PROTO_SCTP".into()
             );
         }
-        for (switch, v4) in self.forwarding.iter_mut().zip([true, false]) {
-            let wanted = |address: &SocketAddr| address.is_ipv4() == v4;
-            if plan.services.iter().flat_map(|service| &service.addresses).any(wanted) {
-                switch.turn_on()?;
-            }
-        }
+        self.turn_on(&plan)?;
         // What goes with its elements is read before.
         self.count().map_err(|error| error.to_string())?;
         let marks = render::marks(&plan);
@@ -131,12 +126,25 @@ impl Steward {
         Ok(())
     }
 
+    /// Has the kernel forward what a plan wants: whether it did not.
+    fn turn_on(&self, plan: &Plan) -> Result<bool, String> {
+        let mut turned = false;
+        for (switch, v4) in self.forwarding.iter().zip([true, false]) {
+            let wanted = |address: &SocketAddr| address.is_ipv4() == v4;
+            if plan.services.iter().flat_map(|service| &service.addresses).any(wanted) {
+                turned |= switch.turn_on()?;
+            }
+        }
+        Ok(turned)
+    }
+
     fn write(&mut self, plan: &Plan, marks: &Marks) -> Result<(), NetError> {
         let flows = self.flows();
         let ruleset = render::render(plan, marks, &flows);
         if self.written.as_ref() == Some(&ruleset) {
             return Ok(());
         }
+        let before = self.nft.generation()?;
         let empty = ruleset.chains.is_empty();
         let nothing = empty && self.written.as_ref().is_none_or(|written| written.chains.is_empty());
         if nothing && self.nft.fingerprint(TABLE).is_ok_and(|seen| seen.is_empty()) {
@@ -144,7 +152,8 @@ impl Steward {
             self.written = Some(ruleset);
             return Ok(());
         }
-        match self.written.as_ref().filter(|written| !written.chains.is_empty()) {
+        let intact = self.written.is_some() && self.is_intact(before)?;
+        match self.written.as_ref().filter(|written| intact && !written.chains.is_empty()) {
             _ if empty => self.nft.commit(&Batch::removal(TABLE))?,
             None => self.write_anew(plan, marks, &ruleset)?,
             Some(before) => {
@@ -157,7 +166,12 @@ impl Steward {
             }
         }
         self.written = Some(ruleset);
-        self.seen = (self.nft.generation()?, self.nft.fingerprint(TABLE)?);
+        let generation = self.nft.generation()?;
+        self.seen = match generation == next_generation(before) {
+            true => (generation, self.nft.fingerprint(TABLE)?),
+            // Another hand was there at the same time, and what it has left is not known.
+            false => (before, Vec::new()),
+        };
         Ok(())
     }
 
@@ -200,22 +214,36 @@ impl Steward {
             self.due = now + TURN;
             tracing::warn!(%error, "flows could not be looked at");
         }
+        match self.turn_on(&self.plan) {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!("another hand had turned it off"),
+            Err(error) => tracing::warn!(%error, "datagrams may not be forwarded"),
+        }
+        self.room.look();
     }
 
     /// Writes again what another hand has changed.
     fn repair(&mut self) -> Result<(), NetError> {
-        if self.plan.services.is_empty() || self.nft.generation()? == self.seen.0 {
+        if self.plan.services.is_empty() {
             return Ok(());
         }
-        let (generation, fingerprint) = (self.nft.generation()?, self.nft.fingerprint(TABLE)?);
-        if fingerprint == self.seen.1 {
+        let generation = self.nft.generation()?;
+        if self.is_intact(generation)? {
             self.seen.0 = generation;
             return Ok(());
         }
-        tracing::warn!("another hand has changed the table {TABLE} of nf_tables: it is written anew");
         self.written = None;
         let (plan, marks) = (self.plan.clone(), self.marks.clone());
         self.write(&plan, &marks)
+    }
+
+    /// Whether the table is as it was written, in this generation.
+    fn is_intact(&mut self, generation: u32) -> Result<bool, NetError> {
+        let intact = generation == self.seen.0 || self.nft.fingerprint(TABLE)? == self.seen.1;
+        if !intact {
+            tracing::warn!("another hand has changed the table {TABLE} of nf_tables: it is written anew");
+        }
+        Ok(intact)
     }
 
     /// Clients that a member was remembered for that is gone choose anew.
@@ -239,7 +267,6 @@ impl Steward {
                             if error.errno().is_some_and(|errno| errno == nix::errno::Errno::ENOENT) => {}
                         forgotten => forgotten?,
                     }
-                    self.seen.0 = self.nft.generation()?;
                 }
             }
         }
@@ -328,7 +355,6 @@ impl Steward {
             }
         }
         self.told.keep(|map| written.sets.contains_key(map));
-        self.seen.0 = self.nft.generation()?;
         Ok(told)
     }
 
@@ -346,57 +372,17 @@ impl Steward {
     }
 }
 
+/// After one change; none is 0.
+fn next_generation(before: u32) -> u32 {
+    before.checked_add(1).unwrap_or(1)
+}
+
 /// The marks of a listener's members.
 fn present(service: &Service, marks: &Marks) -> HashSet<u32> {
     let mark = |target: &Target| marks.get(&(service.listener, target.member)).copied();
     service.members.iter().filter_map(mark).collect()
 }
 
-fn follows_associations() -> bool {
-    Path::new("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established").exists()
-}
-
 fn reached(service: &Service) -> impl Iterator<Item = Reached> + '_ {
     service.addresses.iter().map(|address| (service.transport.number(), *address))
-}
-
-/// A setting of the network namespace without which nothing is forwarded.
-#[derive(Debug)]
-struct Switch {
-    name: &'static str,
-    file: io::Result<File>,
-}
-
-impl Switch {
-    #[expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
-    fn open(name: &'static str) -> Self {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        let file = OpenOptions::new().read(true).write(true).open(&path).or_else(|_| File::open(&path));
-        Self { name, file }
-    }
-
-    fn turn_on(&mut self) -> Result<(), String> {
-        let name = self.name;
-        let file = self.file.as_mut().map_err(|error| format!("{name} cannot be read: {error}"))?;
-        let mut value = [0; 1];
-        let mut turn = || -> io::Result<bool> {
-            file.seek(SeekFrom::Start(0))?;
-            file.read_exact(&mut value)?;
-            if value == *b"0" {
-                file.seek(SeekFrom::Start(0))?;
-                file.write_all(b"1\n")?;
-                return Ok(true);
-            }
-            Ok(false)
-        };
-        match turn() {
-            Ok(turned) => {
-                if turned {
-                    tracing::info!("{name} is on: datagrams are forwarded");
-                }
-                Ok(())
-            }
-            Err(error) => Err(format!("{name} is 0, and cannot be set: {error}")),
-        }
-    }
 }

@@ -127,3 +127,29 @@ async fn who_forwards_may_die_and_clients_stay_remembered() {
     eventually("the other has it", async || flow.ask(b"who").ok().filter(|(member, ..)| *member == left))
         .await;
 }
+
+#[tokio::test]
+async fn a_change_undoes_what_another_hand_has_done() {
+    let Some(network) = Network::create() else { return };
+    let (one, other) = (network.member(2, true).await, network.member(3, true).await);
+    let mut proxy = network.proxy(document(&pool([(&one, 1), (&other, 1)]))).await;
+    for weight in 2..5 {
+        network.nft(&["flush", "chain", "inet", "amphora_datagram", "in"]);
+        proxy
+            .change(|document| {
+                let member = document.pools[0].members[0].clone();
+                document.pools[0].members[0] = member.weight(weight);
+            })
+            .await;
+        assert_eq!(network.flow(CLIENT).await.member(), 2);
+    }
+    for setting in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        network.amphora.exec(&["sysctl", "-q", "-w", &format!("{setting}=0")]);
+        eventually("it forwards again", async || {
+            let turned_off = proxy.log().matches("another hand had turned it off").count();
+            (turned_off > usize::from(setting.contains("v6"))).then_some(())
+        })
+        .await;
+    }
+    network.flow(CLIENT).await.member();
+}
