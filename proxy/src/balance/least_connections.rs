@@ -1,71 +1,92 @@
 //! `LEAST_CONNECTIONS`: HAProxy's `leastconn`. The lowest `(load + 1) / weight` wins; a member without a session
-//! counts 0 whatever its weight, so that every member of an idle pool is used; among equals it is round
-//! robin.
+//! counts 0 whatever its weight, so that every member of an idle pool is used; among equals it is the one at
+//! which a session has begun or ended the longest ago, also one that persistence sent there.
 //!
-//! The loads are those of all workers and change under our feet, so there is no order to keep: a pick scans, from
-//! behind the member picked last, and stops at the first idle one.
+//! The loads are those of all workers and change under our feet, so there is no order of them to keep: a pick scans
+//! from who has waited for longest, and stops at the first idle one.
+
+use std::{collections::HashMap, rc::Rc};
 
 use amphora_model::MemberId;
 
-use super::{Balancer, Flow, MembersView, eligible::Eligible, hash::mix};
+use super::{
+    Balancer, Flow, MembersView,
+    eligible::Eligible,
+    hash::mix,
+    order::{Order, Turn},
+};
 
-/// The position in the rotation.
+/// The eligible members, by how long they have waited.
 #[derive(Debug)]
 pub struct LeastConnections {
     seed: u64,
     eligible: Eligible,
-    /// The place in `eligible` where the next scan starts.
-    next: usize,
-    /// The member picked last: where to go on once the list was rebuilt.
-    last: Option<MemberId>,
+    /// There is none before the first pick.
+    order: Option<Rc<Order>>,
+    /// That of the snapshot before.
+    before: Vec<MemberId>,
 }
 
 impl LeastConnections {
-    /// Starts the rotation at a place that depends on `seed`.
+    /// Starts at a member that depends on `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { seed, eligible: Eligible::default(), next: 0, last: None }
+        Self { seed, eligible: Eligible::default(), order: None, before: Vec::new() }
     }
 
-    /// Goes on behind the member that `previous` picked last.
+    /// Keeps the order of `previous`.
     pub fn carry_over(&mut self, previous: &Self) {
-        self.last = previous.last;
-    }
-
-    #[cold]
-    fn reposition(&mut self, view: &impl MembersView) {
-        let members = self.eligible.members();
-        let behind_last =
-            self.last.and_then(|last| members.iter().position(|&i| view.id(i as usize) == last));
-        self.next = match (behind_last, members.len()) {
-            (_, 0) => 0,
-            (Some(place), n) => (place + 1) % n,
-            (None, n) => (mix(self.seed) % n as u64) as usize,
+        self.before = match &previous.order {
+            Some(order) => order.ids().collect(),
+            None => previous.before.clone(),
         };
     }
 
-    /// The place in the list of the least loaded member that passes `allow`.
-    fn least(&self, view: &impl MembersView, allow: impl Fn(usize) -> bool) -> Option<usize> {
-        let members = self.eligible.members();
-        let (before, from) = members.split_at(self.next);
-        let mut best: Option<(usize, u64, u64)> = None;
-        for (step, &member) in from.iter().chain(before).enumerate() {
-            let member = member as usize;
-            if !allow(member) {
-                continue;
-            }
-            let load = u64::from(view.load(member));
-            let place = (self.next + step) % members.len();
-            if load == 0 {
-                return Some(place);
-            }
-            let weight = u64::from(view.weight(member));
-            // load / weight by cross-multiplication: exact.
-            if best.is_none_or(|(_, least, of)| (load + 1) * of < least * weight) {
-                best = Some((place, load + 1, weight));
-            }
-        }
-        best.map(|(place, ..)| place)
+    /// A session begins at this member, whoever has chosen it, and lasts as long as what is returned.
+    pub(super) fn begin(&mut self, view: &impl MembersView, member: usize) -> Turn {
+        Turn::begin(self.refresh(view), member)
     }
+
+    fn refresh(&mut self, view: &impl MembersView) -> &Rc<Order> {
+        if self.eligible.refresh(view) {
+            self.rebuild(view);
+        }
+        self.order.get_or_insert_with(|| Rc::new(Order::new(view)))
+    }
+
+    /// Those who stay eligible keep their order, others come behind them.
+    #[cold]
+    fn rebuild(&mut self, view: &impl MembersView) {
+        let order = self.order.get_or_insert_with(|| Rc::new(Order::new(view)));
+        let mut known: Vec<MemberId> = order.ids().collect();
+        if known.is_empty() {
+            known = std::mem::take(&mut self.before);
+        }
+        let ranks: HashMap<MemberId, usize> = known.into_iter().zip(0..).collect();
+        let mut members = self.eligible.members().to_vec();
+        if ranks.is_empty() && !members.is_empty() {
+            let first = mix(self.seed) % members.len() as u64;
+            members.rotate_left(first as usize);
+        }
+        members.sort_by_key(|&member| ranks.get(&view.id(member as usize)).copied().unwrap_or(usize::MAX));
+        order.set(members);
+    }
+}
+
+/// The least loaded member that passes `allow`.
+fn least(order: &Order, view: &impl MembersView, allow: impl Fn(usize) -> bool) -> Option<usize> {
+    let mut best: Option<(usize, u64, u64)> = None;
+    for member in order.iter().filter(|&member| allow(member)) {
+        let load = u64::from(view.load(member));
+        if load == 0 {
+            return Some(member);
+        }
+        let weight = u64::from(view.weight(member));
+        // load / weight by cross-multiplication: exact.
+        if best.is_none_or(|(_, least, of)| (load + 1) * of < least * weight) {
+            best = Some((member, load + 1, weight));
+        }
+    }
+    best.map(|(member, ..)| member)
 }
 
 impl Balancer for LeastConnections {
@@ -75,13 +96,9 @@ impl Balancer for LeastConnections {
         _flow: &Flow,
         avoid: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        if self.eligible.refresh(view) {
-            self.reposition(view);
-        }
-        let place = self.least(view, |i| !avoid(i)).or_else(|| self.least(view, |_| true))?;
-        let member = self.eligible.members()[place] as usize;
-        self.next = (place + 1) % self.eligible.members().len();
-        self.last = Some(view.id(member));
+        let order = self.refresh(view);
+        let member = least(order, view, |i| !avoid(i)).or_else(|| least(order, view, |_| true))?;
+        order.touch(member as u32);
         Some(member)
     }
 }

@@ -20,6 +20,7 @@
 pub mod eligible;
 pub mod hash;
 pub mod least_connections;
+mod order;
 pub mod round_robin;
 pub mod source_hash;
 
@@ -30,6 +31,7 @@ use std::net::IpAddr;
 
 use amphora_model::{LbAlgorithm, MemberId};
 
+pub use self::order::Turn;
 use self::{least_connections::LeastConnections, round_robin::RoundRobin, source_hash::SourceHash};
 
 /// What a balancer sees of a pool's members, numbered from 0 in the order of the document.
@@ -112,6 +114,16 @@ impl Balance {
             (Self::LeastConnections(to), Self::LeastConnections(from)) => to.carry_over(from),
             // A hash has no position.
             _ => {}
+        }
+    }
+
+    /// A session begins at a member that this balancer or persistence has chosen. It lasts until what is returned is dropped; the
+    /// algorithms that return nothing do not care.
+    #[inline]
+    pub fn begin(&mut self, view: &impl MembersView, member: usize) -> Option<Turn> {
+        match self {
+            Self::LeastConnections(b) => Some(b.begin(view, member)),
+            Self::RoundRobin(_) | Self::SourceHash(_) => None,
         }
     }
 }

@@ -323,6 +323,50 @@ fn least_connections_rotates_among_equals() {
 }
 
 #[test]
+fn least_connections_goes_by_where_a_session_has_begun_or_ended() {
+    let view = View::weights(&[1; 3]);
+    let balance = || {
+        let seed = (0..).find(|&seed| hash::mix(seed).is_multiple_of(3)).unwrap();
+        Balance::new(LbAlgorithm::LeastConnections, seed)
+    };
+    // One that persistence has sent there counts, before the first pick and behind it.
+    let mut taken = balance();
+    drop(taken.begin(&view, 0));
+    assert_eq!(picks(&mut taken, &view, 1), [1]);
+    drop(taken.begin(&view, 2));
+    assert_eq!(picks(&mut taken, &view, 2), [0, 1]);
+    // So does the end of one that began earlier.
+    let mut overlapping = balance();
+    let first = overlapping.begin(&view, 0);
+    drop(overlapping.begin(&view, 1));
+    drop(overlapping.begin(&view, 2));
+    drop(first);
+    assert_eq!(picks(&mut overlapping, &view, 3), [1, 2, 0]);
+    // In the next snapshot, too; and who comes back is behind those who were there.
+    let mut next = balance();
+    next.carry_over(&overlapping);
+    view.set_usable(1, false);
+    assert_eq!(picks(&mut next, &view, 1), [2]);
+    view.set_usable(1, true);
+    assert_eq!(picks(&mut next, &view, 3), [0, 2, 1]);
+    // What is not eligible is not put in by a session that persistence sent there.
+    view.set_usable(1, false);
+    drop(next.begin(&view, 1));
+    assert_eq!(picks(&mut next, &view, 2), [0, 2]);
+}
+
+#[test]
+fn least_connections_starts_anywhere_again_once_nobody_was_left() {
+    let view = View::weights(&[1; 7]);
+    let mut balance = Balance::new(LbAlgorithm::LeastConnections, 1);
+    (0..7).for_each(|i| view.set_usable(i, false));
+    assert_eq!(balance.pick(&view, &flow(0), |_| false), None);
+    drop(balance.begin(&view, 3));
+    (0..7).for_each(|i| view.set_usable(i, true));
+    assert_eq!(picks(&mut balance, &view, 1), [6]);
+}
+
+#[test]
 fn hashes_follow_weights() {
     for weights in [&[1u16; 10][..], &[1; 200], &[1, 2, 3, 4, 256], &[256, 128, 64, 1], &[100; 40]] {
         let view = View::weights(weights);

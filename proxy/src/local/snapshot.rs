@@ -21,7 +21,7 @@ use super::{
     tasks::{Enlisted, TaskList},
 };
 use crate::{
-    balance::{Balance, Balancer, Flow},
+    balance::{Balance, Balancer, Flow, Turn},
     conn::{Conn, MemberTls},
     http2::{MemberStreams, Watch},
     snapshot::{ListenerPlan, PoolPlan, Snapshot},
@@ -133,6 +133,12 @@ impl LocalPool {
     /// Lets the pool's algorithm choose a member.
     pub(crate) fn pick(&self, flow: &Flow, avoid: impl Fn(usize) -> bool) -> Option<usize> {
         self.balance.borrow_mut().pick(&*self.plan, flow, avoid)
+    }
+
+    /// A session that begins at this member, `now` in seconds of the clock that all workers share.
+    pub(crate) fn slot(&self, member: usize, now: u32) -> Slot {
+        let turn = self.balance.borrow_mut().begin(&*self.plan, member);
+        Slot::new(Rc::clone(&self.members[member]), turn, now)
     }
 }
 
@@ -296,11 +302,14 @@ impl Drop for LocalMember {
 }
 
 /// A session or request under way at a member: while this lives it counts for LEAST_CONNECTIONS.
-pub(crate) struct Slot(Rc<LocalMember>);
+pub(crate) struct Slot {
+    member: Rc<LocalMember>,
+    /// For the pool's algorithm.
+    _turn: Option<Turn>,
+}
 
 impl Slot {
-    /// `now` is in seconds of the clock that all workers share.
-    pub(crate) fn new(member: Rc<LocalMember>, now: u32) -> Self {
+    fn new(member: Rc<LocalMember>, turn: Option<Turn>, now: u32) -> Self {
         let sessions = member.state.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let last_session = u64::from(now) + 1;
         let counters = member.counters();
@@ -311,18 +320,18 @@ impl Slot {
         pool.sessions.add(1);
         pool.sessions_max.max(pool.sessions.get());
         pool.last_session.set(last_session);
-        Self(member)
+        Self { member, _turn: turn }
     }
 
     pub(crate) fn member(&self) -> &Rc<LocalMember> {
-        &self.0
+        &self.member
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.state.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.0.pool_counters().sessions.sub(1);
+        self.member.state.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.member.pool_counters().sessions.sub(1);
     }
 }
 

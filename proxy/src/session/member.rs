@@ -280,7 +280,7 @@ impl Route<'_> {
 
     fn slot(&self, member: usize) -> Slot {
         self.effort.set(Effort { tried: member as u32 + 1, ..self.effort.get() });
-        Slot::new(Rc::clone(&self.pool.members[member]), self.now)
+        self.pool.slot(member, self.now)
     }
 
     /// What is there to carry a request: room on a connection of HTTP/2, whoever uses it, or an idle one of HTTP/1.1.
