@@ -90,6 +90,17 @@ pub struct Outcome {
     pub changed: bool,
 }
 
+/// Who says what a port is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The native API, which says all of it and filters nothing.
+    Native,
+    /// Octavia's `plug/vip`.
+    PlugVip,
+    /// Octavia's `plug/network`.
+    PlugNetwork,
+}
+
 /// Why a port is not plugged.
 #[derive(Debug, thiserror::Error)]
 pub enum PlugError {
@@ -190,7 +201,7 @@ impl Plumbing {
     /// down, without addresses and without its name. Where that fails as well, the port stays recorded, and is among the
     /// [`failures`](Self::failures).
     pub async fn plug(self: &Arc<Self>, mac: MacAddress, port: Port) -> Result<Outcome, PlugError> {
-        self.change(mac, port, false).await
+        self.change(mac, port, Origin::Native).await
     }
 
     /// [Plugs](Self::plug) a port that a controller says the rules of. Where it is one of SR-IOV, whose packets nothing outside
@@ -199,16 +210,25 @@ impl Plumbing {
     /// # Errors
     /// As [`plug`](Self::plug).
     pub async fn plug_filtered(self: &Arc<Self>, mac: MacAddress, port: Port) -> Result<Outcome, PlugError> {
-        let closed = port.is_sriov;
-        self.change(mac, port, closed).await
+        self.change(mac, port, Origin::PlugVip).await
+    }
+
+    /// [The same](Self::plug_filtered) of a port that Octavia's controller asks for with `plug/network`. Where it is the VIPs', the
+    /// controller names one of them alone, and has no way to say that it takes another away: those that the port has stay.
+    ///
+    /// # Errors
+    /// As [`plug`](Self::plug).
+    pub async fn plug_network(self: &Arc<Self>, mac: MacAddress, port: Port) -> Result<Outcome, PlugError> {
+        self.change(mac, port, Origin::PlugNetwork).await
     }
 
     async fn change(
         self: &Arc<Self>,
         mac: MacAddress,
-        port: Port,
-        closed: bool,
+        mut port: Port,
+        origin: Origin,
     ) -> Result<Outcome, PlugError> {
+        let closed = port.is_sriov && origin != Origin::Native;
         let runtime = Handle::current();
         self.on_a_thread(move |this, namespace| async move {
             let began = tokio::time::Instant::now();
@@ -217,6 +237,9 @@ impl Plumbing {
             let place = world.place(mac, this.config.pci_rescan.as_deref()).await?;
             let name = world.choose_name(&record, mac, &port, &place).await?;
             let before = record.find(mac).cloned();
+            if let Some(before) = before.as_ref().filter(|_| origin == Origin::PlugNetwork) {
+                port.keep_additional_vips(&before.port);
+            }
             let lease = before.as_ref().and_then(|before| before.lease.clone());
             let lease = lease.filter(|_| port.is_dynamic());
             let plugged = Plugged { mac_address: mac, interface: name.clone(), port, lease };

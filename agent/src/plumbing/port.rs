@@ -142,6 +142,16 @@ impl Port {
         self.vip.is_none() && self.fixed_ips.is_empty()
     }
 
+    /// Takes over the additional VIPs of what the port was, where it has the same VIP and none but that.
+    pub fn keep_additional_vips(&mut self, before: &Self) {
+        if let (Some(vip), Some(before)) = (&mut self.vip, &before.vip)
+            && let ([now], [same, additional @ ..]) = (&*vip.vips, &*before.vips)
+            && now.address == same.address
+        {
+            vip.vips.extend_from_slice(additional);
+        }
+    }
+
     /// Reads the body of `PUT /2.0/interfaces/{mac_address}`.
     ///
     /// # Errors

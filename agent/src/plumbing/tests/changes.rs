@@ -28,6 +28,43 @@ fn assert_same(found: Vec<String>, expected: &[String]) {
     assert_lines(found, &expected.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
+/// Octavia's controller names none of them in `plug/network`, and serves all of them still.
+#[tokio::test]
+async fn additional_vips_stay_when_a_network_is_plugged_beside_the_vips() {
+    for topology in [Topology::Single, Topology::ActiveStandby] {
+        let Some(machine) = Machine::new(topology) else { return };
+        let plug = async |(mac, port)| {
+            machine.run(move |plumbing| async move { plumbing.plug_network(mac, port).await.unwrap() }).await
+        };
+        machine.plug(vip()).await.unwrap();
+        machine.plug(network(PLUG_NETWORK)).await.unwrap();
+        let vips = machine.addresses("eth1");
+        plug(network(PLUG_VIP_NETWORK)).await;
+        let member = "inet 10.79.0.121/24 scope global eth1";
+        let with: Vec<_> = vips.iter().map(String::as_str).chain([member]).collect();
+        let with = with.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let with: Vec<_> = with.collect();
+        assert_same(machine.addresses("eth1"), &with);
+        assert_lines(machine.rules(), if topology == Topology::Single { &VIP_RULES } else { &[] });
+        let to_fd77 =
+            |machine: &Machine| machine.routes().iter().any(|route| route.starts_with("fd77::/64 dev eth1"));
+        assert!(to_fd77(&machine));
+        assert!(!plug(network(PLUG_VIP_NETWORK)).await.changed);
+        machine.reboot();
+        machine.run(|plumbing| async move { plumbing.restore().await.unwrap() }).await;
+        assert_same(machine.addresses("eth1"), &with);
+        // Another VIP is another load balancer's.
+        plug(network(&PLUG_VIP_NETWORK.replace("10.77.0.100", "10.77.0.99"))).await;
+        assert!(
+            !machine
+                .addresses("eth1")
+                .iter()
+                .any(|line| line.contains("fd77::100") || line.contains("10.79.0.100"))
+        );
+        assert!(!to_fd77(&machine));
+    }
+}
+
 #[tokio::test]
 async fn addresses_of_one_subnet_change_one_after_another() {
     let Some(machine) = Machine::new(Topology::Single) else { return };

@@ -56,7 +56,7 @@ pub(super) async fn network(
         Err(refusal) => return Err(wrong_port(&refusal)),
     };
     let plumbing = Arc::clone(&api.plumbing);
-    let change = async move { plumbing.plug_filtered(mac, port).await };
+    let change = async move { plumbing.plug_network(mac, port).await };
     let Outcome { interface, moved, .. } = plugged(api.changes.interfaces.run(caller, change).await)?;
     api.plumbing.leased(mac).await;
     api.metrics.changes.inc();
