@@ -174,7 +174,7 @@ impl Amphora {
         let must_fit = self.must_fit.load(Ordering::Relaxed);
         let parse = move || {
             let model = document::parse(&text)?;
-            if must_fit && let Err(reason) = size::fits(&model) {
+            if must_fit && let Err(reason) = size::fits(&model, &[]) {
                 let path = "loadbalancer.pools".to_owned();
                 return Err(Refusal { faults: vec![Fault { path, reason }] });
             }

@@ -265,11 +265,11 @@ mod tests {
     use amphora_ipc::proxy::Stats;
 
     use super::*;
-    use crate::{fixture, heartbeat::report};
+    use crate::{amphora::Unserved, fixture, heartbeat::report};
 
     /// The load balancer's, the listener's, the pool's and the two members' statuses.
     fn statuses(model: &LoadBalancer, stats: &Stats) -> [OperatingStatus; 5] {
-        let all = operating_statuses(model, &report::statuses(stats, Some(model)));
+        let all = operating_statuses(model, &report::statuses(stats, Some(model), &Unserved::default()));
         let (pool, listener) = (&model.pools[0], &model.listeners[0]);
         let member = |at: usize| all.members[&(pool.id, pool.members[at].id)];
         [all.load_balancer, all.listeners[&listener.id], all.pools[&pool.id], member(0), member(1)]
@@ -413,7 +413,7 @@ json.dump(out, sys.stdout)
             for (member, (check, weight, up)) in pool.members.values_mut().zip(members) {
                 (member.check, member.weight, member.admin_state_up) = (check, weight, up);
             }
-            let heartbeat = report::statuses(&stats, Some(&model));
+            let heartbeat = report::statuses(&stats, Some(&model), &Unserved::default());
             let all = operating_statuses(&model, &heartbeat);
             let (listener, pool) = (&model.listeners[0], &model.pools[0]);
             let members: serde_json::Map<_, _> = pool
@@ -454,7 +454,7 @@ json.dump(out, sys.stdout)
     #[test]
     fn the_tree_has_octavias_shape() {
         let model = fixture::load_balancer();
-        let heartbeat = report::statuses(&fixture::stats(), Some(&model));
+        let heartbeat = report::statuses(&fixture::stats(), Some(&model), &Unserved::default());
         let of = |remarks| serde_json::to_value(tree(&model, &heartbeat, remarks)).unwrap();
         let tree = of(Vec::new());
         let lb = &tree["statuses"]["loadbalancer"];

@@ -18,7 +18,9 @@ use amphora_ipc::{
     client::ControlError,
     proxy::{Applied, Checked},
 };
-use amphora_model::{CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId};
+use amphora_model::{
+    CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, PoolId,
+};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
@@ -41,10 +43,17 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     id: LoadBalancerId,
-    /// The listeners of haproxy.cfg, if there is one.
-    streams: Option<Vec<Listener>>,
+    /// haproxy.cfg, if there is one.
+    streams: Option<Streams>,
     /// One of each listener of datagrams.
     datagrams: BTreeMap<ListenerId, Datagrams>,
+}
+
+/// What haproxy.cfg has.
+#[derive(Clone, Debug, Default)]
+struct Streams {
+    listeners: Vec<Listener>,
+    backends: Vec<(PoolId, ListenerId)>,
 }
 
 impl Text {
@@ -61,9 +70,9 @@ impl Text {
         let Some(texts) = store.read_texts()? else { return Ok(None) };
         let mut all = Self::new(texts.id);
         all.streams = texts.streams.map(|text| {
-            understand::listeners(&text).unwrap_or_else(|reason| {
+            understand::streams(&text).unwrap_or_else(|reason| {
                 tracing::error!(id = %texts.id, reason, "the stored text of the load balancer is not understood");
-                Vec::new()
+                Streams::default()
             })
         });
         for (listener, text) in texts.datagrams {
@@ -118,7 +127,12 @@ impl Amphora {
             Some(text) => {
                 let datagrams =
                     text.datagrams.keys().map(|id| Listed { id: *id, kind: "UDP", runs: runs(*id) });
-                text.streams.iter().flatten().map(listed).chain(datagrams).collect()
+                text.streams
+                    .iter()
+                    .flat_map(|streams| &streams.listeners)
+                    .map(listed)
+                    .chain(datagrams)
+                    .collect()
             }
             None => running.iter().map(listed).collect(),
         }
@@ -148,12 +162,13 @@ impl Amphora {
         detached(async move {
             let mut state = this.state.lock().await;
             this.expect_octavias(id, true)?;
-            let understood = this.understand(id, text.clone(), vips).await?;
+            let mut understood = this.understand(id, text.clone(), vips).await?;
+            let backends = std::mem::take(&mut understood.backends);
             let mut listeners = this.check(&mut state, understood).await?.listeners;
             this.keeper.blocking(move |store| store.write_text(id, &text)).await?;
             listeners.retain(|listener| !listener.protocol.is_forwarded());
             this.text.send_modify(|present| {
-                present.get_or_insert_with(|| Text::new(id)).streams = Some(listeners);
+                present.get_or_insert_with(|| Text::new(id)).streams = Some(Streams { listeners, backends });
             });
             Ok(())
         })
@@ -176,7 +191,7 @@ impl Amphora {
             let text = this.text(id).await?;
             // The files that it names may be others by now.
             let understood = this.understand(id, text.into(), vips).await?;
-            let Understood { model, document, certificates, source } = understood;
+            let Understood { model, document, certificates, source, .. } = understood;
             this.settle(&mut state).await?;
             this.keep_all_for_octavia(&mut state, certificates).await?;
             let ran = this.model().is_some_and(|model| merge::has_streams(&model));
@@ -324,9 +339,8 @@ impl Amphora {
         vips: Vec<IpAddr>,
     ) -> Result<Understood, ChangeError> {
         let (store, must_fit) = (self.store.clone(), self.must_fit.load(Ordering::Relaxed));
-        let (present, disabled) = (self.model(), self.unserved().members);
-        let fit = must_fit.then_some(disabled);
-        let work = move || understand(&store, id, text, &vips, present.as_deref(), fit.as_deref());
+        let (present, fit) = (self.model(), must_fit.then(|| self.unserved()));
+        let work = move || understand(&store, id, text, &vips, present.as_deref(), fit);
         spawn_blocking(work).await.map_err(internal)?
     }
 
@@ -340,7 +354,7 @@ impl Amphora {
         state: &mut State,
         understood: Understood,
     ) -> Result<LoadBalancer, ChangeError> {
-        let Understood { model, document, certificates, source } = understood;
+        let Understood { model, document, certificates, source, .. } = understood;
         if let Err(error) = self.settle(state).await {
             tracing::warn!(%error, "a text is not looked at by the proxy before it is started");
             return Ok(model);

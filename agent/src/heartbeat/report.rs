@@ -70,6 +70,7 @@ impl Reporter {
                 self.late = 0;
                 let (mut message, next) = build(&self.deltas, stats, model);
                 add(&mut message, unserved);
+                add_idle(&mut message, stats, unserved);
                 self.pending = Some(next);
                 self.last = Some(without_traffic(&message));
                 message
@@ -114,8 +115,11 @@ impl Reporter {
 }
 
 /// The statuses as a heartbeat has them, without counters: what the status tree is made of.
-pub fn statuses(stats: &Stats, model: Option<&LoadBalancer>) -> Message {
-    build(&Deltas::default(), &stats.into(), model).0
+pub fn statuses(stats: &Stats, model: Option<&LoadBalancer>, unserved: &Unserved) -> Message {
+    let stats = stats.into();
+    let (mut message, _) = build(&Deltas::default(), &stats, model);
+    add_idle(&mut message, &stats, unserved);
+    message
 }
 
 fn empty() -> Message {
@@ -163,6 +167,17 @@ fn add(message: &mut Message, unserved: &Unserved) {
         if let Some(pool) = message.pools.get_mut(&PoolKey { pool: *pool, listener: None }) {
             pool.members.entry(*member).or_insert(MemberStatus::Maint);
         }
+    }
+}
+
+/// Pools that nothing leads to, as HAProxy tells of each backend of its text.
+fn add_idle(message: &mut Message, stats: &Summary, unserved: &Unserved) {
+    for (id, listener) in &unserved.backends {
+        let Some(pool) = stats.pools.get(id).filter(|_| message.listeners.contains_key(listener)) else {
+            continue;
+        };
+        let key = PoolKey { pool: *id, listener: Some(*listener) };
+        message.pools.entry(key).or_insert_with(|| report_pool(pool, false));
     }
 }
 
@@ -313,6 +328,7 @@ mod tests {
         let unserved = Unserved {
             listeners: vec![silent, model.listeners[0].id],
             members: vec![(pool, off), (PoolId(Uuid::from_u128(9)), off)],
+            backends: Vec::new(),
         };
         let mut reporter = Reporter::new("a".to_owned(), Deltas::default());
         let idle = reporter.next(Observation::Idle { unserved: &unserved }).unwrap();
@@ -326,6 +342,31 @@ mod tests {
         assert_eq!(message.pools.len(), before.pools.len());
         let members = &message.pools[&PoolKey { pool, listener: None }].members;
         assert_eq!(members[&off], MemberStatus::Maint);
+    }
+
+    #[test]
+    fn a_backend_that_nothing_leads_to_is_told_of() {
+        let (model, mut stats) = (fixture::load_balancer(), fixture::stats());
+        let (listener, pool) = (model.listeners[0].id, model.pools[0].id);
+        let idle = PoolId(Uuid::from_u128(7));
+        let mut lonely = stats.pools[&pool].clone();
+        lonely.listeners.clear();
+        stats.pools.insert(idle, lonely);
+        let absent = (ListenerId(Uuid::from_u128(8)), PoolId(Uuid::from_u128(9)));
+        let backends = vec![(pool, listener), (idle, listener), (idle, absent.0), (absent.1, listener)];
+        let unserved = Unserved { backends, ..Unserved::default() };
+        let (before, message) =
+            (statuses(&stats, Some(&model), &Unserved::default()), statuses(&stats, Some(&model), &unserved));
+        let key = PoolKey { pool: idle, listener: Some(listener) };
+        let mut expected = before.pools.clone();
+        expected.insert(key, before.pools[&PoolKey { pool, listener: Some(listener) }].clone());
+        assert_eq!(message.pools, expected);
+        let told = Reporter::new("a".to_owned(), Deltas::default()).next(Observation::Answered {
+            stats: &Summary::from(&stats),
+            model: Some(&model),
+            unserved: &unserved,
+        });
+        assert_eq!(told.unwrap().pools, expected);
     }
 
     #[test]
@@ -371,7 +412,7 @@ mod tests {
         model.listeners[0].protocol = ListenerProtocol::Prometheus;
         let id = model.listeners[0].id;
         stats.listeners.get_mut(&id).unwrap().bytes_in = 10;
-        let message = statuses(&stats, Some(&model));
+        let message = statuses(&stats, Some(&model), &Unserved::default());
         assert_eq!(message.listeners[&id].stats, Traffic::default());
     }
 
@@ -381,15 +422,18 @@ mod tests {
         let id = model.listeners[0].id;
         model.listeners[0].connection_limit = Some(2);
         stats.listeners.get_mut(&id).unwrap().active_connections = 2;
-        assert_eq!(statuses(&stats, Some(&model)).listeners[&id].status, ListenerStatus::Full);
+        assert_eq!(
+            statuses(&stats, Some(&model), &Unserved::default()).listeners[&id].status,
+            ListenerStatus::Full
+        );
     }
 
     #[test]
     fn pools_are_keyed_by_listener_and_disabled_ones_left_out() {
         let (mut model, stats) = (fixture::load_balancer(), fixture::stats());
-        let message = statuses(&stats, Some(&model));
+        let message = statuses(&stats, Some(&model), &Unserved::default());
         assert_eq!(message.pools.len(), 1);
         model.pools[0].admin_state_up = false;
-        assert!(statuses(&stats, Some(&model)).pools.is_empty());
+        assert!(statuses(&stats, Some(&model), &Unserved::default()).pools.is_empty());
     }
 }

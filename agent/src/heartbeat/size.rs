@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amphora_model::{CheckState, L7Action, LoadBalancer, PoolId};
+use amphora_model::{CheckState, L7Action, ListenerId, LoadBalancer, PoolId};
 
 use super::message::{
     ListenerReport, ListenerStatus, MemberStatus, Message, PoolKey, PoolReport, PoolStatus, Traffic, VERSION,
@@ -19,12 +19,15 @@ const MARGIN: usize = 512;
 /// told from the one before it by some bits in any case.
 const MAX_ENTRIES: usize = 200_000;
 
-/// Checks that a heartbeat of this load balancer fits a datagram, whatever its members and its traffic are.
+/// Checks that a heartbeat of this load balancer fits a datagram, whatever its members and its traffic are. `backends` are listed whether
+/// anything leads to them or not.
 ///
 /// # Errors
 /// The reason.
-pub fn fits(model: &LoadBalancer) -> Result<(), String> {
-    let reachable = reachable(model);
+pub fn fits(model: &LoadBalancer, backends: &[(PoolId, ListenerId)]) -> Result<(), String> {
+    let mut reachable = reachable(model);
+    reachable
+        .extend(backends.iter().map(|(pool, listener)| PoolKey { pool: *pool, listener: Some(*listener) }));
     let members: BTreeMap<_, _> = model.pools.iter().map(|pool| (pool.id, pool.members.len())).collect();
     let entries: usize =
         reachable.iter().map(|key| 1 + members.get(&key.pool).copied().unwrap_or_default()).sum();
@@ -113,11 +116,11 @@ impl Dice {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use amphora_model::{ListenerId, MemberId};
+    use amphora_model::MemberId;
     use uuid::Uuid;
 
     use super::*;
-    use crate::{fixture, heartbeat::report};
+    use crate::{amphora::Unserved, fixture, heartbeat::report};
 
     fn with(members: u128) -> LoadBalancer {
         let mut model = fixture::load_balancer();
@@ -134,8 +137,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_a_datagram_is_told_before_it_runs() {
-        fits(&with(2_000)).unwrap();
-        let reason = fits(&with(3_500)).unwrap_err();
+        fits(&with(2_000), &[]).unwrap();
+        let reason = fits(&with(3_500), &[]).unwrap_err();
         assert!(reason.contains("3501 pools and members") && reason.contains("65507"), "{reason}");
         // The same pool is listed for each of its listeners, farther apart than a compressor looks back.
         let mut huge = with(1_500);
@@ -144,13 +147,13 @@ mod tests {
             listener.id = ListenerId(Uuid::from_u128(n));
             huge.listeners.push(listener);
         }
-        assert!(fits(&huge).unwrap_err().contains("6004 pools and members"));
+        assert!(fits(&huge, &[]).unwrap_err().contains("6004 pools and members"));
         let mut vast = with(MAX_ENTRIES as u128);
-        assert!(fits(&vast).is_err());
+        assert!(fits(&vast, &[]).is_err());
         vast.listeners[0].admin_state_up = false;
-        fits(&vast).unwrap();
+        fits(&vast, &[]).unwrap();
         huge.pools[0].admin_state_up = false;
-        fits(&huge).unwrap();
+        fits(&huge, &[]).unwrap();
     }
 
     #[test]
@@ -173,7 +176,7 @@ mod tests {
                 (member.id, fixture::member_stats(check))
             })
             .collect();
-        let real = seal(&report::statuses(&stats, Some(&model)), "key").len();
+        let real = seal(&report::statuses(&stats, Some(&model), &Unserved::default()), "key").len();
         let worst = seal(&worst(&model, &reachable(&model)), "").len() + MARGIN;
         assert!(real <= worst, "{real} and {worst}");
         assert!(real * 10 > worst * 8, "{real} and {worst}: too careful");

@@ -8,7 +8,7 @@ use tokio::{net::UdpSocket, sync::watch, task::JoinHandle, time::timeout};
 
 use super::*;
 use crate::{
-    amphora::Amphora,
+    amphora::{Amphora, Unserved},
     config::HeartbeatConfig,
     fixture,
     metrics::Metrics,
@@ -243,7 +243,7 @@ sealed = status_message.wrap_envelope(given["message"], given["key"]).hex()
 json.dump([opened, sealed], sys.stdout)
 "#;
     let model = fixture::load_balancer();
-    let message = report::statuses(&fixture::stats(), Some(&model));
+    let message = report::statuses(&fixture::stats(), Some(&model), &Unserved::default());
     let hex: String = seal(&message, KEY).iter().map(|byte| format!("{byte:02x}")).collect();
     let given = serde_json::json!({"envelope": hex, "key": KEY, "message": message});
     let Some((opened, sealed)) = octavia::ask::<(Value, String)>(SCRIPT, &given) else { return };
@@ -256,7 +256,9 @@ json.dump([opened, sealed], sys.stdout)
 #[test]
 fn the_keys_are_octavias() {
     let model = fixture::load_balancer();
-    let message = serde_json::to_value(report::statuses(&fixture::stats(), Some(&model))).unwrap();
+    let message =
+        serde_json::to_value(report::statuses(&fixture::stats(), Some(&model), &Unserved::default()))
+            .unwrap();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(keys(&message), set(&["id", "seq", "listeners", "pools", "ver"]));

@@ -216,7 +216,11 @@ impl Api {
                 let (stats, info) = tokio::try_join!(proxy.stats(), proxy.info())?;
                 // Of what runs, which is another in the middle of a change.
                 let remarks = if info.loadbalancer == Some(id) { info.remarks } else { Vec::new() };
-                Ok(ok(&status::tree(&model, &report::statuses(&stats, Some(&model)), remarks)))
+                Ok(ok(&status::tree(
+                    &model,
+                    &report::statuses(&stats, Some(&model), &self.amphora.unserved()),
+                    remarks,
+                )))
             }
             (Resource::Stats(id), _) => {
                 let model = self.model(id)?;

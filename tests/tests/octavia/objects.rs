@@ -287,6 +287,36 @@ async fn monitors_of_every_kind_find_who_is_dead() {
     assert_eq!(lan.members().await, "12");
 }
 
+/// HAProxy has a backend for it, checks its members, and says so; so the controller hears of it.
+#[tokio::test]
+async fn a_pool_that_nothing_leads_to_is_checked_and_told_of() {
+    let config = CONFIG.replace("heartbeat_interval = 10", "heartbeat_interval = 1");
+    let Some((_ground, mut driver, lan)) = plugged_with(&config).await else { return };
+    driver.does("heartbeat", json!({}));
+    let mut subject = Subject::new(driver, lan);
+    let mut redirect = policy(1, "REDIRECT_TO_POOL", json!([rule("PATH", "STARTS_WITH", None, "/no")]));
+    redirect["redirect_pool_id"] = OTHER_POOL.into();
+    let mut dead = member(3);
+    dead["id"] = "77777777-7777-4777-8777-77777777777a".into();
+    subject.lb["listeners"][0] = tcp();
+    subject.lb["listeners"][0]["l7policies"] = json!([redirect]);
+    let pools = subject.lb["pools"].as_array_mut().unwrap();
+    let other = pools.iter_mut().find(|pool| pool["id"] == OTHER_POOL).unwrap();
+    other["protocol"] = "TCP".into();
+    other["members"].as_array_mut().unwrap().push(dead);
+    other["healthmonitor"] =
+        json!({"id": OTHER_POOL, "type": "TCP", "delay": 1, "timeout": 1, "fall_threshold": 1});
+    subject.update();
+    let listener = tcp()["id"].as_str().unwrap().to_owned();
+    eventually("the dead member is told of", async || {
+        let told = subject.driver.does("heartbeat", json!({}))["message"]["pools"].take();
+        let other = json!({"status": "UP", "members": {
+            "77777777-7777-4777-8777-777777777778": "UP", "77777777-7777-4777-8777-77777777777a": "DOWN"}});
+        (told[format!("{OTHER_POOL}:{listener}")] == other).then_some(())
+    })
+    .await;
+}
+
 fn rule(kind: &str, compare: &str, key: Option<&str>, value: &str) -> Value {
     json!({"id": "99999999-9999-4999-8999-999999999999", "type": kind, "compare_type": compare, "key": key, "value": value})
 }

@@ -48,13 +48,15 @@ enum Part {
     Datagrams(Option<Bytes>),
 }
 
-/// What the texts of listeners of datagrams say of the load balancer and no document can have: a heartbeat tells it all the same.
+/// What texts say of the load balancer and no document can have: a heartbeat tells it all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unserved {
     /// Listeners that are enabled and have no pool: their texts do not say where they are reached.
     pub listeners: Vec<ListenerId>,
-    /// Members that are disabled: their addresses are not known.
+    /// Members of pools of datagrams that are disabled: their addresses are not known.
     pub members: Vec<(PoolId, MemberId)>,
+    /// The backends of haproxy.cfg, to some of which nothing may lead.
+    pub backends: Vec<(PoolId, ListenerId)>,
 }
 
 impl Amphora {
@@ -62,6 +64,8 @@ impl Amphora {
     pub fn unserved(&self) -> Unserved {
         let text = self.text.borrow();
         let mut unserved = Unserved::default();
+        let streams = text.iter().filter_map(|text| text.streams.as_ref());
+        unserved.backends.extend(streams.flat_map(|streams| &streams.backends));
         for (id, datagrams) in text.iter().flat_map(|text| &text.datagrams) {
             if datagrams.enabled && datagrams.listener.is_none() {
                 unserved.listeners.push(*id);
@@ -283,7 +287,7 @@ impl Amphora {
         vips: Vec<IpAddr>,
     ) -> Result<(LoadBalancerId, Translated, Option<(LoadBalancer, Bytes)>), ChangeError> {
         let (present, must_fit) = (self.model(), self.must_fit.load(Ordering::Relaxed));
-        let disabled = self.unserved().members;
+        let mut unserved = self.unserved();
         let work = move || {
             let translated = lvs::translate(&text).map_err(|fault| refused("", fault.to_string()))?;
             if translated.listener != listener {
@@ -303,8 +307,8 @@ impl Amphora {
             if let Some(model) = model.as_ref().filter(|_| must_fit) {
                 let pool =
                     translated.served.as_ref().and_then(|served| served.pools.first()).map(|pool| pool.id);
-                fits(model, disabled.iter().chain(&translated.disabled), pool)
-                    .map_err(|error| told(&text, error))?;
+                unserved.members.extend(&translated.disabled);
+                fits(model, &unserved, pool).map_err(|error| told(&text, error))?;
             }
             let model = model.as_ref().map(document_of).transpose()?;
             Ok((id, translated, model))

@@ -4,15 +4,13 @@ use std::{borrow::Cow, net::IpAddr};
 
 use amphora_bundle::{Bundle, Kind};
 use amphora_ipc::proxy::{Fault, Refusal};
-use amphora_model::{
-    CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Member, MemberId, PoolId,
-};
+use amphora_model::{CertificateId, ListenerId, LoadBalancer, LoadBalancerId, Member, PoolId};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::merge;
+use super::{Streams, Unserved, merge};
 use crate::{
     amphora::certificates::{Stored, mismatch, wanted},
     change_error::ChangeError,
@@ -35,6 +33,8 @@ pub(super) struct Understood {
     pub(super) certificates: Vec<Named>,
     /// Where it says what.
     pub(super) source: Source,
+    /// Its backends.
+    pub(super) backends: Vec<(PoolId, ListenerId)>,
 }
 
 /// A text, and where it says what.
@@ -75,16 +75,16 @@ pub(super) fn is_of_octavia(id: &CertificateId) -> bool {
     id.as_str().starts_with(PREFIX)
 }
 
-/// The listeners of a text, whatever it was sent with.
-pub(super) fn listeners(text: &[u8]) -> Result<Vec<Listener>, String> {
+/// The listeners and backends of a text, whatever it was sent with.
+pub(super) fn streams(text: &[u8]) -> Result<Streams, String> {
     // Which address it is does not matter to who wants to know the listeners of a text that has none.
     let context = Context { certificates: &Everything, vips: &[IpAddr::from([192, 0, 2, 1])] };
     let translated = haproxy_cfg::translate(text, &context).map_err(|fault| fault.to_string())?;
-    Ok(translated.load_balancer.listeners)
+    Ok(Streams { listeners: translated.load_balancer.listeners, backends: translated.backends })
 }
 
-/// Reads a text, and the files that it names, for what runs at `present`. Its heartbeats have to fit a datagram together with the members
-/// in `fit_with`, if that is to be looked at. Blocks on the disk.
+/// Reads a text, and the files that it names, for what runs at `present`. Its heartbeats have to fit a datagram together with what other
+/// texts have in `fit_with`, if that is to be looked at. Blocks on the disk.
 ///
 /// # Errors
 /// When it cannot be honoured; the place is the line.
@@ -94,7 +94,7 @@ pub(super) fn understand(
     text: Bytes,
     vips: &[IpAddr],
     present: Option<&LoadBalancer>,
-    fit_with: Option<&[(PoolId, MemberId)]>,
+    fit_with: Option<Unserved>,
 ) -> Result<Understood, ChangeError> {
     let files = Files { store, id };
     let translated = haproxy_cfg::translate(&text, &Context { certificates: &files, vips });
@@ -106,6 +106,7 @@ pub(super) fn understand(
         }
     }
     let (mut model, source) = (translated.load_balancer, Source { text, lines: translated.lines });
+    let backends = translated.backends;
     if model.id != id {
         return Err(refused("", format!("the text is of load balancer {}, the request of {id}", model.id)));
     }
@@ -113,19 +114,20 @@ pub(super) fn understand(
     let present = present.filter(|present| present.id == id);
     let model =
         merge::with_streams(present, model).map_err(|reason| refused("", format!("the text {reason}")))?;
-    if let Some(disabled) = fit_with {
+    if let Some(mut unserved) = fit_with {
+        unserved.backends.clone_from(&backends);
         let streams = model.pools.iter().filter(|pool| !pool.protocol.is_forwarded());
         let largest = streams.max_by_key(|pool| pool.members.len()).map(|pool| pool.id);
-        fits(&model, disabled, largest).map_err(|error| source.told(error))?;
+        fits(&model, &unserved, largest).map_err(|error| source.told(error))?;
     }
     let (model, document) = document_of(&model)?;
-    Ok(Understood { model, document, certificates, source })
+    Ok(Understood { model, document, certificates, source, backends })
 }
 
 /// Heartbeats have to have room for all, with members of which nothing but their ids is known. Where they have not, this pool is named.
-pub(super) fn fits<'a>(
+pub(super) fn fits(
     model: &LoadBalancer,
-    disabled: impl IntoIterator<Item = &'a (PoolId, MemberId)>,
+    unserved: &Unserved,
     named: Option<PoolId>,
 ) -> Result<(), ChangeError> {
     let mut all = model.clone();
@@ -140,12 +142,12 @@ pub(super) fn fits<'a>(
         monitor_address: None,
         monitor_port: None,
     };
-    for (pool, member) in disabled {
+    for (pool, member) in &unserved.members {
         if let Some(pool) = all.pools.iter_mut().find(|one| one.id == *pool) {
             pool.members.push(unknown(*member));
         }
     }
-    size::fits(&all).map_err(|reason| match named {
+    size::fits(&all, &unserved.backends).map_err(|reason| match named {
         Some(pool) => refused(&format!("loadbalancer.pools[{pool}]"), format!("pools and members {reason}")),
         None => refused("loadbalancer.pools", reason),
     })

@@ -281,9 +281,10 @@ impl<'t> Draft<'t> {
         let load_balancer =
             LoadBalancer { id: names.id, name: String::new(), admin_state_up: true, vips, listeners, pools };
         let lines = Lines::of(&self);
+        let backends = self.pools.iter().map(|draft| (draft.name.pool, draft.name.listener)).collect();
         let mut remarks = self.remarks.0;
         remarks.sort_by_key(|remark| remark.line);
-        Ok(Translated { load_balancer, peers: self.peers, remarks, lines })
+        Ok(Translated { load_balancer, backends, peers: self.peers, remarks, lines })
     }
 
     fn id(&self, global: Place<'t>) -> Result<LoadBalancerId, Fault> {

@@ -36,7 +36,7 @@ mod tests;
 
 use std::{borrow::Cow, net::IpAddr};
 
-use amphora_model::{CertificateId, ListenerId, LoadBalancer};
+use amphora_model::{CertificateId, ListenerId, LoadBalancer, PoolId};
 
 pub use self::{
     fuzz::fuzz,
@@ -71,6 +71,9 @@ pub struct Translated {
     /// The load balancer. Names are empty, the health monitor of a pool has the pool's id, and an L7 policy the least of its rules' ids,
     /// for the text has none.
     pub load_balancer: LoadBalancer,
+    /// Its backends: each pool with each listener that it comes for, whether anything leads there or not. HAProxy's statistics, and so
+    /// heartbeats, tell of all of them.
+    pub backends: Vec<(PoolId, ListenerId)>,
     /// Both amphorae of a pair; nobody without one.
     pub peers: Vec<Peer>,
     /// What has no effect, in the order of the text; each reason once.

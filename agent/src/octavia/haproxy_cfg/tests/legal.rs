@@ -20,7 +20,13 @@ fn policies_and_cookies_in_mode_tcp_are_left_out_and_told() {
     for listener in &model.listeners {
         assert_eq!((listener.protocol, listener.l7policies.len()), (ListenerProtocol::Tcp, 0));
     }
-    assert_eq!(model.pools.len(), 3);
+    // Also those that nothing leads to, which HAProxy checks, too.
+    assert_eq!((model.pools.len(), translated.backends.len()), (3, 3));
+    let backend = |line: &str| {
+        let (pool, listener) = line.strip_prefix("backend ")?.split_once(':')?;
+        Some((pool.parse().unwrap(), listener.parse().unwrap()))
+    };
+    assert_eq!(translated.backends, TCP.lines().filter_map(backend).collect::<Vec<_>>());
     assert!(model.pools.iter().all(|pool| pool.session_persistence.is_none()));
     assert_eq!(
         left_out(&translated),
