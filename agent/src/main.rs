@@ -3,10 +3,16 @@
 mod cli;
 mod translate;
 
-use std::{ffi::OsString, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use amphora_agent::{
-    config::{Config, Source, Sources},
+    config::{Config, DEFAULT_FILE, Source, Sources},
     run::run,
 };
 use amphora_logging::{Log, LogFormat, Style};
@@ -35,7 +41,13 @@ impl Arguments {
             Source::Directory,
         ));
         sources.sort_by_key(|(at, _)| *at);
-        Ok((this, Sources::new(sources.into_iter().map(|(_, source)| source).collect())))
+        Ok((
+            this,
+            Sources::with_default(
+                sources.into_iter().map(|(_, source)| source).collect(),
+                Path::new(DEFAULT_FILE),
+            ),
+        ))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The configuration read again while the agent runs: on SIGHUP, and when a controller replaces Octavia's file.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use tokio::{
     sync::{Mutex, watch},
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, ConfigError, HeartbeatConfig, Sources},
+    config::{Config, ConfigError, DEFAULT_FILE, HeartbeatConfig, Sources},
     directory::replace_file,
     tls::{ServerTls, TlsError},
 };
@@ -90,7 +90,8 @@ impl Reconfigure {
             let new = Config::load_with(&sources, &text)?;
             // The next start would not be one.
             ServerTls::load(new.certificates(), new.tls_protocol)?;
-            replace_file(sources.controllers(), text.as_bytes()).map_err(NotReconfigured::Storage)?;
+            replace_file(sources.first().unwrap_or(Path::new(DEFAULT_FILE)), text.as_bytes())
+                .map_err(NotReconfigured::Storage)?;
             Ok(new)
         };
         let replaced = spawn_blocking(work).await;

@@ -4,11 +4,7 @@
 //! In Octavia's own sections unknown options are ignored with a warning, because the controller's template may be older
 //! or newer than the amphora; in `[amphora]` they are errors.
 
-pub mod ini;
-mod reader;
 mod remarks;
-mod sources;
-mod substitute;
 
 use std::{
     borrow::Cow,
@@ -20,12 +16,18 @@ use std::{
 
 use tracing::level_filters::LevelFilter;
 
-pub use self::sources::{Source, Sources};
-use self::{
-    ini::{Ini, Place},
-    reader::{Reader, bounded, error, parse},
-};
 use crate::{octavia::html, tls::Files};
+pub use amphora_ini::{
+    ConfigError,
+    sources::{Source, Sources},
+};
+use amphora_ini::{
+    dialect::Ini,
+    reader::{Reader, boolean, bounded, error, parse, path, seconds},
+};
+
+/// Read where no `--config-file` is given: where Octavia puts its file.
+pub const DEFAULT_FILE: &str = "/etc/octavia/amphora-agent.conf";
 
 /// The section that is not Octavia's.
 const OWN: &str = "amphora";
@@ -192,27 +194,6 @@ impl Topology {
     }
 }
 
-/// Why a configuration is not usable.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file or a directory of files cannot be read.
-    #[error("cannot read {path}: {1}", path = .0.display())]
-    Read(PathBuf, std::io::Error),
-    /// A file is not in oslo's dialect.
-    #[error(transparent)]
-    Syntax(ini::IniError),
-    /// One option's value is not usable.
-    #[error("{at}{option}: {reason}", at = .place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
-    Option {
-        /// Section and name, as `[section] name`.
-        option: String,
-        /// Where it is set, if it is.
-        place: Option<Place>,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
 impl Config {
     /// Reads files.
     ///
@@ -319,24 +300,6 @@ fn heartbeat(read: &Reader<'_>) -> Result<HeartbeatConfig, ConfigError> {
         interval: read.required(SECTION, "heartbeat_interval", seconds(1))?,
         key: key.unwrap_or_default(),
     })
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "on" | "yes" => Ok(true),
-        "false" | "0" | "off" | "no" => Ok(false),
-        _ => Err(format!("not a boolean: {text:?}")),
-    }
-}
-
-/// A whole number of seconds, at most a day.
-fn seconds(least: u64) -> impl Fn(&str) -> Result<Duration, String> {
-    move |text| bounded(least, 86_400)(text).map(Duration::from_secs)
-}
-
-fn path(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err(format!("not an absolute path: {text:?}")) }
 }
 
 fn identifier(text: &str) -> Result<String, String> {

@@ -2,10 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{
-    DEFAULTS, OWN,
-    ini::{Assignment, Ini},
-};
+use amphora_ini::dialect::{Assignment, Ini};
+
+use super::{DEFAULTS, OWN};
 
 /// Options without a default that are read.
 const READ: &[(&str, &str)] = &[

@@ -2,6 +2,14 @@
 //!
 //! | room | what | Octavia's |
 //! | --- | --- | --- |
+//! | [`config`] | what it is told | common.config |
 //! | [`db`] | what is known, in one SQLite file | db |
+//! | [`network`] | networks, and who has which address | network |
+//! | [`queue`] | what is to be done | |
+//! | [`status`] | words of rows and answers | common.constants |
 
+pub mod config;
 pub mod db;
+pub mod network;
+pub mod queue;
+pub mod status;

@@ -2,4 +2,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| amphora_agent::config::ini::fuzz(data));
+fuzz_target!(|data: &[u8]| amphora_ini::dialect::fuzz(data));

@@ -279,3 +279,14 @@ fn copy(error: &rusqlite::Error) -> Error {
         other => Error::Busy(other.to_string()),
     }
 }
+
+/// A database of a test, as the writer sees it.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "of tests alone")]
+pub(crate) fn scratch() -> (tempfile::TempDir, Connection) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut connection = Connection::open(dir.path().join("serve.db")).unwrap();
+    configure(&connection).unwrap();
+    migrations::migrate(&mut connection).unwrap();
+    (dir, connection)
+}

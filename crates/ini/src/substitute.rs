@@ -8,7 +8,7 @@ const DEPTH: usize = 16;
 ///
 /// # Errors
 /// The name that is unknown, or that leads in a circle.
-pub(super) fn substitute(value: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub(crate) fn substitute(value: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     expand(value, look_up, DEPTH)
 }
 

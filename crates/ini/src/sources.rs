@@ -7,10 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{ConfigError, ini::Ini};
-
-/// Read where no `--config-file` is given: where Octavia puts its file.
-const DEFAULT_FILE: &str = "/etc/octavia/amphora-agent.conf";
+use crate::{ConfigError, dialect::Ini};
 
 /// Where a configuration is read from, each time that it is read. What is said later counts, option by option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +23,15 @@ pub enum Source {
 }
 
 impl Sources {
-    /// Those of a command line, in the order given. Without any file Octavia's is read before all else.
-    pub fn new(mut given: Vec<Source>) -> Self {
+    /// Those of a command line, in the order given.
+    pub fn new(given: Vec<Source>) -> Self {
+        Self(given)
+    }
+
+    /// The same; where there is no file among them, `default` is read before all else.
+    pub fn with_default(mut given: Vec<Source>, default: &Path) -> Self {
         if !given.iter().any(|source| matches!(source, Source::File(_))) {
-            given.insert(0, Source::File(DEFAULT_FILE.into()));
+            given.insert(0, Source::File(default.to_owned()));
         }
         Self(given)
     }
@@ -38,21 +40,24 @@ impl Sources {
     ///
     /// # Errors
     /// A file or a directory that cannot be read, or is not in the dialect; an empty directory is none.
-    pub(super) fn read(&self) -> Result<Ini, ConfigError> {
+    pub fn read(&self) -> Result<Ini, ConfigError> {
         self.read_with(None)
     }
 
-    /// The file that a controller may replace: the first one, which is Octavia's.
-    pub fn controllers(&self) -> &Path {
+    /// The first file, if there is one: the one that a controller may replace.
+    pub fn first(&self) -> Option<&Path> {
         let files = self.0.iter().filter_map(|source| match source {
             Source::File(path) => Some(path.as_path()),
             Source::Directory(_) => None,
         });
-        files.into_iter().next().unwrap_or(Path::new(DEFAULT_FILE))
+        files.into_iter().next()
     }
 
-    /// The same, as if the [controller's](Self::controllers) file had this text.
-    pub(super) fn read_with(&self, text: Option<&str>) -> Result<Ini, ConfigError> {
+    /// The same, as if the [first](Self::first) file had this text.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with(&self, text: Option<&str>) -> Result<Ini, ConfigError> {
         let mut ini = Ini::default();
         let mut text = text;
         for source in &self.0 {

@@ -1,22 +1,28 @@
 //! Typed reading of options, with defaults and substitution.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, path::PathBuf, str::FromStr, time::Duration};
 
-use super::{
+use crate::{
     ConfigError,
-    ini::{Ini, Place},
+    dialect::{Ini, Place},
     substitute::substitute,
 };
 
 /// What the files say and the defaults behind it, as `(section, name, value)`.
-pub(super) struct Reader<'a> {
-    pub(super) ini: &'a Ini,
-    pub(super) defaults: &'a [(&'a str, &'a str, &'a str)],
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// The files.
+    pub ini: &'a Ini,
+    /// What counts where they say nothing, and what a `$name` may refer to.
+    pub defaults: &'a [(&'a str, &'a str, &'a str)],
 }
 
 impl Reader<'_> {
     /// An option that has a default or must be set.
-    pub(super) fn required<T>(
+    ///
+    /// # Errors
+    /// It has neither, refers to what is not there, or is not what `convert` takes.
+    pub fn required<T>(
         &self,
         section: &str,
         name: &str,
@@ -26,7 +32,10 @@ impl Reader<'_> {
     }
 
     /// An option that may be absent; an empty one counts as absent.
-    pub(super) fn optional<T>(
+    ///
+    /// # Errors
+    /// It refers to what is not there, or is not what `convert` takes.
+    pub fn optional<T>(
         &self,
         section: &str,
         name: &str,
@@ -50,7 +59,7 @@ impl Reader<'_> {
     }
 
     /// Where an option is set, if it is.
-    pub(super) fn place(&self, section: &str, name: &str) -> Option<Place> {
+    pub fn place(&self, section: &str, name: &str) -> Option<Place> {
         self.ini.get(section, name).map(|a| a.place.clone())
     }
 
@@ -70,17 +79,21 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn error(section: &str, name: &str, place: Option<Place>, reason: String) -> ConfigError {
+/// The error of an option, as the files name it.
+pub fn error(section: &str, name: &str, place: Option<Place>, reason: String) -> ConfigError {
     ConfigError::Option { option: format!("[{section}] {name}"), place, reason }
 }
 
 /// Whatever [`FromStr`] takes.
-pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+///
+/// # Errors
+/// What it says.
+pub fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e| format!("{text:?}: {e}"))
 }
 
 /// A number within bounds, both included.
-pub(super) fn bounded<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String>
+pub fn bounded<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String>
 where
     T: FromStr<Err: Display> + PartialOrd + Display,
 {
@@ -91,4 +104,30 @@ where
         }
         Ok(number)
     }
+}
+
+/// oslo's booleans.
+///
+/// # Errors
+/// It is none.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "on" | "yes" => Ok(true),
+        "false" | "0" | "off" | "no" => Ok(false),
+        _ => Err(format!("not a boolean: {text:?}")),
+    }
+}
+
+/// A whole number of seconds, `least` at least and a day at most.
+pub fn seconds(least: u64) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| bounded(least, 86_400)(text).map(Duration::from_secs)
+}
+
+/// An absolute path.
+///
+/// # Errors
+/// It is relative.
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err(format!("not an absolute path: {text:?}")) }
 }
