@@ -94,11 +94,7 @@ impl fmt::Display for Error {
 }
 
 fn list(f: &mut fmt::Formatter<'_>, faults: &[Fault]) -> fmt::Result {
-    // What is of the whole has no path.
-    faults.iter().try_for_each(|fault| match &*fault.path {
-        "" => write!(f, "\n  {}", fault.reason),
-        path => write!(f, "\n  {path}: {}", fault.reason),
-    })
+    faults.iter().try_for_each(|fault| write!(f, "\n  {}: {}", fault.path, fault.reason))
 }
 
 /// Standard output was closed or is full.

@@ -9,7 +9,6 @@ mod failures;
 mod reference;
 mod rest;
 mod sriov;
-mod stranded;
 
 use std::{
     fs,

@@ -25,7 +25,6 @@ mod members;
 mod observation;
 mod pulse;
 mod report;
-mod stage;
 mod stall;
 mod watch;
 

@@ -281,9 +281,7 @@ impl Parser<'_> {
                 b"M" => &mut flags.mandatory,
                 other => {
                     let other = String::from_utf8_lossy(other);
-                    let joined = other.contains(['+', '-']);
-                    let hint = if joined { "; several have commas in between" } else { "" };
-                    return Err(self.error(at, format!("there is no flag {other}, but Q, X, E, M{hint}")));
+                    return Err(self.error(at, format!("there is no flag {other}, but Q, X, E, M")));
                 }
             };
             *flag = set;

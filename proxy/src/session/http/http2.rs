@@ -13,9 +13,8 @@ use h2::Reason;
 use tokio::{task::spawn_local, time::Instant};
 
 use super::{
-    carry::{Carried, Disposition},
+    carry::{Carried, Disposition, count_reply},
     client::Client,
-    counted::count_reply,
     decide::{Decision, Origin, decide},
     downstream::Downstream,
     own::OwnConnections,

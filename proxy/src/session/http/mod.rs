@@ -17,7 +17,6 @@ mod body;
 mod carry;
 mod certificate;
 pub(super) mod client;
-mod counted;
 mod decide;
 pub(super) mod downstream;
 mod exchange;

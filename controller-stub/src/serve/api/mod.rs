@@ -1,0 +1,158 @@
+//! Octavia's API, version 2, over the database.
+//!
+//! Handlers do everything in one transaction: they read, judge, write rows, raise the generation of the load balancer and ask for the
+//! work that makes it so. A change of what is PENDING is folded into the work under way.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `server` | connections, bodies, bounds |
+//! | `router` | which handler a request is for |
+//! | `context` | who asks |
+//! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
+//! | `lists` | filters, sorting, pages |
+//! | `change` | generations, PENDING states, quotas, work |
+//! | `judge` | what no amphora would take |
+//! | `resources` | what is special of a resource |
+//! | `fault`, `versions`, `request`, `scope` | answers of errors, the document of versions, requests, what handlers have |
+
+mod attributes;
+mod change;
+mod context;
+mod fault;
+mod judge;
+mod lists;
+mod request;
+mod resources;
+mod router;
+mod scope;
+pub mod server;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use hyper::{
+    Method,
+    header::{ACCEPT, CONTENT_TYPE, HOST},
+    http::request::Parts,
+};
+use rusqlite::Transaction;
+use serde_json::json;
+
+use self::{
+    fault::Fault,
+    request::{Answer, Query, Request},
+    router::{Found, Route, find},
+    scope::Scope,
+};
+use super::{config::Config, db::Db, network::Networks};
+
+/// The API of one database.
+#[derive(Debug)]
+pub struct Api {
+    db: Db,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    networks: Networks,
+    certificates: PathBuf,
+}
+
+impl Api {
+    /// The API over a database. `certificates` is where tenants' certificates are.
+    pub fn new(db: Db, config: Config, certificates: PathBuf) -> Self {
+        let networks = Networks::new(config.networks.clone());
+        Self { db, shared: Arc::new(Shared { config, networks, certificates }) }
+    }
+
+    /// Answers one request. An error is an answer.
+    async fn answer(&self, head: &Parts, body: Bytes) -> Answer {
+        self.try_answer(head, body).await.unwrap_or_else(Answer::from)
+    }
+
+    async fn try_answer(&self, head: &Parts, body: Bytes) -> Result<Answer, Fault> {
+        let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(refused) = text(ACCEPT).and_then(not_acceptable) {
+            return Ok(refused);
+        }
+        let host = head.uri.authority().map(|authority| authority.as_str()).or_else(|| text(HOST));
+        let base = format!("http://{}", host.unwrap_or("localhost"));
+        let (route, names) = match find(&head.method, head.uri.path()) {
+            Found::Versions if matches!(head.method, Method::GET | Method::HEAD) => {
+                return Ok(Answer::new(200, versions::document(&base)));
+            }
+            Found::Versions => return Ok(not_allowed(&[&Method::GET])),
+            Found::Methods(methods) => return Ok(not_allowed(&methods)),
+            Found::Nothing => return Err(Fault::new(404, "The resource could not be found.")),
+            Found::Route(route, names) => (route, names),
+        };
+        let context = context::of(self.shared.config.api.auth, &head.headers)?;
+        let request = Request {
+            base,
+            path: head.uri.path().to_owned(),
+            query: Query::parse(head.uri.query().unwrap_or_default()),
+            content_type: text(CONTENT_TYPE).unwrap_or_default().to_owned(),
+            body,
+            context,
+        };
+        self.handle(route, names, request).await
+    }
+
+    /// Has a handler answer, in a transaction.
+    async fn handle(
+        &self,
+        route: &'static Route,
+        names: Vec<String>,
+        request: Request,
+    ) -> Result<Answer, Fault> {
+        let shared = self.shared.clone();
+        let is_read = route.method == Method::GET;
+        let piece = move |t: &Transaction<'_>| {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let scope = Scope {
+                t,
+                request: &request,
+                config: &shared.config,
+                networks: &shared.networks,
+                certificates: &shared.certificates,
+                now: now(t)?,
+            };
+            (route.handler)(&scope, route.resource, &names)
+        };
+        if is_read { self.db.read(piece).await } else { self.db.write(piece).await }
+    }
+}
+
+/// The time of a transaction, in milliseconds since 1970.
+fn now(t: &Transaction<'_>) -> Result<i64, Fault> {
+    let text = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+    Ok(t.prepare_cached(text)?.query_row([], |row| row.get(0))?)
+}
+
+/// The answer to a client that takes no JSON.
+fn not_acceptable(accept: &str) -> Option<Answer> {
+    let takes_json = accept.split(',').any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let refused = parts.any(|part| part == "q=0");
+        !refused && matches!(kind.as_str(), "*/*" | "application/*" | "application/json" | "*")
+    });
+    if takes_json || accept.trim().is_empty() {
+        return None;
+    }
+    let detail = "Only content type application/json is accepted.";
+    let error = json!({"status": 406, "title": "Not Acceptable", "detail": detail});
+    Some(Answer::new(406, json!({"errors": [error]})))
+}
+
+fn not_allowed(methods: &[&Method]) -> Answer {
+    let mut answer = Answer::from(Fault::new(405, "The method is not allowed for this resource."));
+    let methods: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
+    answer.headers.push(("allow", methods.join(", ")));
+    answer
+}

@@ -1,0 +1,232 @@
+//! L7 policies.
+
+use rusqlite::params;
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        attributes::{Body, L7POLICY, L7RULE, LISTENER, Object, Resource},
+        change::{Change, check_quota},
+        fault::Fault,
+        request::Answer,
+        scope::Scope,
+    },
+    Names, fresh, is_alive, l7rules, listener_of, may_have_children, named, pool_for, tree,
+};
+use crate::serve::policies::Rule;
+
+pub(in crate::serve::api) fn post(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    _names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let said = scope.body(resource, Body::Post)?;
+    let listener = LISTENER.get(scope.t, said.str("listener_id"))?;
+    scope.permit(Rule::Write, listener.str("project_id"))?;
+    is_alive(&LISTENER, &listener)?;
+    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
+    change.pend(&LISTENER, listener.id())?;
+    let id = create(scope, &change, &listener, said, &tree::Pools::default())?;
+    change.finish()?;
+    fresh(scope, resource, 201, &id)
+}
+
+/// Makes a policy with its rules. Tells its identifier.
+pub(super) fn create(
+    scope: &Scope<'_>,
+    change: &Change<'_>,
+    listener: &Object,
+    mut said: Object,
+    pools: &tree::Pools,
+) -> Result<String, Fault> {
+    check_quota(scope, &L7POLICY, change.project(), 1)?;
+    may_have_children(listener.str("protocol"))?;
+    if let Some(pool) = said.take_object("redirect_pool") {
+        said.set("redirect_pool_id", pools.find(&pool)?);
+    }
+    let rules = said.take_objects("rules");
+    scope.fill(&L7POLICY, &mut said);
+    sanitize(&mut said)?;
+    settle(&mut said);
+    if let Some(pool) = said.text("redirect_pool_id") {
+        pool_for(scope, change.id(), listener.str("protocol"), pool)?;
+    }
+    let position = said.integer("position").unwrap_or(i64::MAX);
+    said.set("listener_id", listener.id());
+    let policy = change.create(&L7POLICY, said)?;
+    move_to(scope, listener.id(), policy.id(), position)?;
+    if rules.len() > l7rules::MOST {
+        return Err(l7rules::too_many(policy.id()));
+    }
+    for rule in rules {
+        l7rules::create(scope, change, policy.id(), rule)?;
+    }
+    Ok(policy.id().to_owned())
+}
+
+pub(in crate::serve::api) fn put(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let said = scope.body(resource, Body::Put)?;
+    let policy = named(scope, resource, names)?;
+    scope.permit(Rule::Write, policy.str("project_id"))?;
+    is_alive(resource, &policy)?;
+    let listener = listener_of(scope, &policy)?;
+    is_alive(&LISTENER, &listener)?;
+    if said.0.is_empty() {
+        return Err(arguments("Invalid update options"));
+    }
+    let position = said.integer("position");
+    let mut changes = scope.changes(resource, said);
+    changes.take("position");
+    changes.0.remove("position");
+    sanitize(&mut changes)?;
+    if changes.has("action") {
+        settle(&mut changes);
+    }
+    if let Some(pool) = changes.text("redirect_pool_id") {
+        pool_for(scope, listener.str("loadbalancer_id"), listener.str("protocol"), pool)?;
+    }
+    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
+    change.pend(&LISTENER, listener.id())?;
+    change.update(resource, policy.id(), &changes)?;
+    if let Some(position) = position {
+        move_to(scope, listener.id(), policy.id(), position)?;
+    }
+    change.finish()?;
+    fresh(scope, resource, 200, policy.id())
+}
+
+pub(in crate::serve::api) fn delete(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    scope.request.only(&[])?;
+    let policy = named(scope, resource, names)?;
+    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let listener = listener_of(scope, &policy)?;
+    if policy.str("provisioning_status") != "PENDING_DELETE"
+        && listener.str("provisioning_status") != "PENDING_DELETE"
+    {
+        let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
+        change.pend(&LISTENER, listener.id())?;
+        change.delete(resource, policy.id())?;
+        order(scope, &others(scope, listener.id(), policy.id())?)?;
+        change.finish_deletion()?;
+    }
+    Ok(Answer::empty(204))
+}
+
+/// The policies of a listener that stay, in order, without one.
+fn others(scope: &Scope<'_>, listener: &str, without: &str) -> Result<Vec<String>, Fault> {
+    let text = "SELECT id FROM l7policy WHERE listener_id = ?1 AND id <> ?2 AND provisioning_status <> \
+                'PENDING_DELETE' ORDER BY position, created_at, id";
+    let mut query = scope.t.prepare_cached(text)?;
+    let ids = query.query_map([listener, without], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// A policy gets a position; those behind it make room. Positions are 1, 2, 3, whatever was asked for.
+fn move_to(scope: &Scope<'_>, listener: &str, policy: &str, position: i64) -> Result<(), Fault> {
+    let mut ids = others(scope, listener, policy)?;
+    let at = usize::try_from(position - 1).unwrap_or(usize::MAX).min(ids.len());
+    ids.insert(at, policy.to_owned());
+    order(scope, &ids)
+}
+
+fn order(scope: &Scope<'_>, ids: &[String]) -> Result<(), Fault> {
+    let mut update =
+        scope.t.prepare_cached("UPDATE l7policy SET position = ?1 WHERE id = ?2 AND position <> ?1")?;
+    for (at, id) in ids.iter().enumerate() {
+        update.execute(params![i64::try_from(at + 1).unwrap_or(i64::MAX), id])?;
+    }
+    Ok(())
+}
+
+/// A change of what is in a policy: the policy and its listener are PENDING as well.
+pub(super) fn change_within<'a>(scope: &'a Scope<'a>, policy: &Object) -> Result<Change<'a>, Fault> {
+    super::is_mutable(scope, &L7POLICY, policy)?;
+    let listener = listener_of(scope, policy)?;
+    is_alive(&LISTENER, &listener)?;
+    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
+    change.pend(&LISTENER, listener.id())?;
+    change.pend(&L7POLICY, policy.id())?;
+    Ok(change)
+}
+
+fn arguments(text: &str) -> Fault {
+    Fault::new(400, format!("Invalid L7 Policy arguments: {text}"))
+}
+
+/// `sanitize_l7policy_api_args`: what does not go together, and what follows from the rest.
+fn sanitize(policy: &mut Object) -> Result<(), Fault> {
+    let nothing =
+        |policy: &mut Object, names: &[&str]| names.iter().for_each(|name| policy.set(name, Value::Null));
+    if policy.has("action") {
+        match policy.str("action") {
+            "REJECT" => nothing(policy, &["redirect_url", "redirect_pool_id"]),
+            "REDIRECT_TO_URL" => {
+                if policy.text("redirect_url").is_none() {
+                    return Err(arguments("redirect_url must not be None"));
+                }
+                nothing(policy, &["redirect_pool_id"]);
+            }
+            "REDIRECT_TO_POOL" => {
+                if policy.text("redirect_pool_id").is_none() {
+                    return Err(arguments("redirect_pool_id or redirect_pool must not be None"));
+                }
+                nothing(policy, &["redirect_url"]);
+            }
+            "REDIRECT_PREFIX" => {
+                if policy.text("redirect_prefix").is_none() {
+                    return Err(arguments("redirect_prefix must not be None"));
+                }
+            }
+            action => {
+                let action = if action.is_empty() { "None" } else { action };
+                return Err(Fault::new(400, format!("Invalid L7 Policy action specified: {action}")));
+            }
+        }
+    }
+    let [pool, url, prefix] =
+        ["redirect_pool_id", "redirect_url", "redirect_prefix"].map(|name| policy.text(name).is_some());
+    if pool && (url || prefix) {
+        return Err(arguments(
+            "Cannot specify redirect_pool_id and redirect_url or redirect_prefix at the same time",
+        ));
+    }
+    if pool {
+        policy.set("action", "REDIRECT_TO_POOL");
+    }
+    if url {
+        policy.set("action", "REDIRECT_TO_URL");
+    }
+    if prefix {
+        policy.set("action", "REDIRECT_PREFIX");
+    }
+    if (url || prefix) && policy.get("redirect_http_code").is_none() {
+        policy.set("redirect_http_code", 302);
+    }
+    Ok(())
+}
+
+/// What an action has no use for is not kept.
+fn settle(policy: &mut Object) {
+    let unused: &[&str] = match policy.str("action") {
+        "REJECT" => &["redirect_url", "redirect_pool_id", "redirect_prefix", "redirect_http_code"],
+        "REDIRECT_TO_URL" => &["redirect_pool_id", "redirect_prefix"],
+        "REDIRECT_TO_POOL" => &["redirect_url", "redirect_prefix", "redirect_http_code"],
+        _ => &["redirect_url", "redirect_pool_id"],
+    };
+    for name in unused {
+        policy.set(name, json!(null));
+    }
+}
+
+/// How many rules a policy has that stay.
+pub(super) fn rules(scope: &Scope<'_>, policy: &str) -> Result<i64, Fault> {
+    L7RULE.count(scope.t, "l7policy_id = ?1 AND provisioning_status <> 'PENDING_DELETE'", &[&policy])
+}

@@ -1,0 +1,196 @@
+//! What is special of a resource. All else follows from its table of attributes.
+
+pub(super) mod amphorae;
+pub(super) mod flavors;
+pub(super) mod health_monitors;
+pub(super) mod l7policies;
+pub(super) mod l7rules;
+pub(super) mod listeners;
+pub(super) mod load_balancers;
+pub(super) mod members;
+pub(super) mod pools;
+pub(super) mod providers;
+pub(super) mod quotas;
+pub(super) mod statistics;
+pub(super) mod tls;
+pub(super) mod tree;
+pub(super) mod vips;
+
+use serde_json::Value;
+
+use super::{
+    attributes::{LISTENER, Object, POOL, Resource},
+    fault::Fault,
+    lists::{Condition, fields, list},
+    request::Answer,
+    scope::Scope,
+};
+use crate::serve::policies::Rule;
+
+/// What a path has named between its words.
+pub(super) type Names<'a> = [&'a str];
+
+/// `GET` of one.
+pub(super) fn get(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let object = named(scope, resource, names)?;
+    scope.permit(Rule::Read, object.str("project_id"))?;
+    shown(scope, resource, 200, &object)
+}
+
+/// The object that the last name of a path names; it must belong to the one before it.
+pub(super) fn named(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Object, Fault> {
+    let key = names.last().copied().unwrap_or_default();
+    let object = resource.get(scope.t, key)?;
+    if let [parent, _] = names {
+        let belongs = ["pool_id", "l7policy_id"].iter().any(|name| object.text(name) == Some(*parent));
+        if !belongs {
+            return Err(Fault::not_found(resource.title, key));
+        }
+    }
+    Ok(object)
+}
+
+/// An answer with an object as it is.
+pub(super) fn shown(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    status: u16,
+    object: &Object,
+) -> Result<Answer, Fault> {
+    Ok(Answer::new(status, Scope::named(resource, fields(scope, resource.show(object)))))
+}
+
+/// An answer with what is in the database now.
+pub(super) fn fresh(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    status: u16,
+    key: &str,
+) -> Result<Answer, Fault> {
+    shown(scope, resource, status, &resource.get(scope.t, key)?)
+}
+
+/// `GET` of those of a project, or of all projects.
+pub(super) fn list_of_projects(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    global: Rule,
+    own: Rule,
+) -> Result<Answer, Fault> {
+    let context = &scope.request.context;
+    let asked = scope.request.query.get("project_id");
+    let project = if context.may(global, asked) {
+        asked
+    } else {
+        let project = asked.or(context.project_id.as_deref()).ok_or_else(Fault::forbidden)?;
+        scope.permit(own, project)?;
+        Some(project)
+    };
+    let condition = match project {
+        Some(project) => Condition::equal(&format!("{}.project_id", resource.table), project.to_owned()),
+        None => Condition::default(),
+    };
+    Ok(Answer::new(200, list(scope, resource, condition, &["project_id"])?))
+}
+
+/// `GET` of all that may be seen.
+pub(super) fn list_all(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    _names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    list_of_projects(scope, resource, Rule::ReadGlobal, Rule::Read)
+}
+
+/// `GET` of those that belong to one.
+pub(super) fn list_within(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    parent: &'static Resource,
+    id: &str,
+    column: &str,
+) -> Result<Answer, Fault> {
+    let parent = parent.get(scope.t, id)?;
+    scope.permit(Rule::Read, parent.str("project_id"))?;
+    let condition = Condition::equal(&format!("{}.{column}", resource.table), id.to_owned());
+    Ok(Answer::new(200, list(scope, resource, condition, &[])?))
+}
+
+/// Refuses a change of what is about to go.
+pub(super) fn is_alive(resource: &Resource, object: &Object) -> Result<(), Fault> {
+    if object.str("provisioning_status") == "PENDING_DELETE" {
+        return Err(Fault::immutable(resource.title, object.id()));
+    }
+    Ok(())
+}
+
+/// Refuses a change within what is about to go, or PENDING where that counts.
+pub(super) fn is_mutable(scope: &Scope<'_>, resource: &Resource, object: &Object) -> Result<(), Fault> {
+    is_alive(resource, object)?;
+    if scope.config.api.strict_immutable && object.str("provisioning_status") != "ACTIVE" {
+        return Err(Fault::immutable(resource.title, object.id()));
+    }
+    Ok(())
+}
+
+/// Refuses a pool that a listener cannot send to.
+pub(super) fn protocols_fit(listener: &str, pool: &str) -> Result<(), Fault> {
+    let fitting: &[&str] = match listener {
+        "TCP" => &["HTTP", "HTTPS", "PROXY", "PROXYV2", "TCP"],
+        "HTTP" | "TERMINATED_HTTPS" => &["HTTP", "PROXY", "PROXYV2"],
+        "HTTPS" => &["HTTPS", "PROXY", "PROXYV2", "TCP"],
+        "UDP" => &["UDP"],
+        "SCTP" => &["SCTP"],
+        _ => &[],
+    };
+    if fitting.contains(&pool) {
+        return Ok(());
+    }
+    Err(Fault::validation(format_args!(
+        "The pool protocol '{pool}' is invalid while the listener protocol is '{listener}'."
+    )))
+}
+
+/// `ListenerNoChildren`.
+pub(super) fn may_have_children(listener: &str) -> Result<(), Fault> {
+    if listener == "PROMETHEUS" {
+        return Err(Fault::new(400, "Protocol PROMETHEUS listeners cannot have child objects."));
+    }
+    Ok(())
+}
+
+/// A pool of the same load balancer that a listener may send to.
+pub(super) fn pool_for(
+    scope: &Scope<'_>,
+    load_balancer: &str,
+    listener_protocol: &str,
+    id: &str,
+) -> Result<(), Fault> {
+    may_have_children(listener_protocol)?;
+    let pool = POOL.find(scope.t, id)?.filter(|pool| pool.str("loadbalancer_id") == load_balancer);
+    let pool = pool.ok_or_else(|| Fault::not_found(POOL.title, id))?;
+    is_alive(&POOL, &pool)?;
+    protocols_fit(listener_protocol, pool.str("protocol"))
+}
+
+/// The listeners that a pool is behind: the condition of [`super::change::Change::pend_all`].
+pub(super) const LISTENERS_OF_POOL: &str =
+    "default_pool_id = ?1 OR id IN (SELECT listener_id FROM l7policy WHERE redirect_pool_id = ?1)";
+
+/// The listener of a policy.
+pub(super) fn listener_of(scope: &Scope<'_>, policy: &Object) -> Result<Object, Fault> {
+    LISTENER.get(scope.t, policy.str("listener_id"))
+}
+
+/// A value of JSON, or `None` for `null`, as Python shows it.
+pub(super) fn or_none(value: Option<&Value>) -> String {
+    value.map_or_else(|| "None".to_owned(), super::attributes::python)
+}

@@ -1,0 +1,103 @@
+//! What is going on: the tree of statuses, and counters.
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        attributes::{HEALTH_MONITOR, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, Resource},
+        fault::Fault,
+        request::Answer,
+        scope::Scope,
+    },
+    Names, named,
+};
+use crate::serve::policies::Rule;
+
+const STATUS: [&str; 4] = ["id", "name", "operating_status", "provisioning_status"];
+
+/// `GET` of a load balancer's status.
+pub(in crate::serve::api) fn status(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    scope.request.only(&[])?;
+    let balancer = named(scope, resource, names)?;
+    scope.permit(Rule::Read, balancer.str("project_id"))?;
+    let mut told = some(&balancer, &STATUS);
+    let listeners =
+        LISTENER.all(scope.t, "load_balancer_id = ?1 ORDER BY created_at, id", &[&balancer.id()])?;
+    let pools = POOL.all(scope.t, "load_balancer_id = ?1 ORDER BY created_at, id", &[&balancer.id()])?;
+    let listeners = listeners.iter().map(|listener| {
+        let mut told = some(listener, &STATUS);
+        let own: Vec<_> = pools.iter().filter(|pool| is_behind(listener, pool)).collect();
+        told.set(
+            "pools",
+            own.into_iter().map(|pool| status_of_pool(scope, pool)).collect::<Result<Vec<_>, _>>()?,
+        );
+        Ok(Value::Object(told.0))
+    });
+    told.set("listeners", listeners.collect::<Result<Vec<_>, Fault>>()?);
+    Ok(Answer::new(200, json!({"statuses": {"loadbalancer": told.0}})))
+}
+
+/// Whether a listener sends to a pool, as the pool tells it.
+fn is_behind(listener: &Object, pool: &Object) -> bool {
+    pool.list("listeners").iter().any(|other| other.get("id").and_then(Value::as_str) == Some(listener.id()))
+}
+
+fn status_of_pool(scope: &Scope<'_>, pool: &Object) -> Result<Value, Fault> {
+    let mut told = some(pool, &STATUS);
+    let monitors = HEALTH_MONITOR.all(scope.t, "pool_id = ?1", &[&pool.id()])?;
+    let monitor = monitors.first().map(|monitor| some(monitor, &[&STATUS[..], &["type"]].concat()).0);
+    told.set("health_monitor", monitor);
+    let members = MEMBER.all(scope.t, "pool_id = ?1 ORDER BY created_at, id", &[&pool.id()])?;
+    let attributes = [&STATUS[..], &["address", "protocol_port"]].concat();
+    let members: Vec<_> = members.iter().map(|member| Value::Object(some(member, &attributes).0)).collect();
+    told.set("members", members);
+    Ok(Value::Object(told.0))
+}
+
+fn some(object: &Object, names: &[&str]) -> Object {
+    let mut told = Object::default();
+    for name in names {
+        told.set(name, object.0.get(*name).cloned().unwrap_or_default());
+    }
+    told
+}
+
+/// Counters of a condition of listeners. Connections are those of the amphorae that carry them now.
+fn counters(scope: &Scope<'_>, condition: &str, id: &str) -> Result<Value, Fault> {
+    let text = format!(
+        "SELECT TOTAL(s.bytes_in), TOTAL(s.bytes_out), \
+         TOTAL(CASE WHEN a.status = 'ALLOCATED' THEN s.active_connections ELSE 0 END), \
+         TOTAL(s.total_connections), TOTAL(s.request_errors) \
+         FROM listener_statistics s JOIN listener l ON l.id = s.listener_id \
+         LEFT JOIN amphora a ON a.id = s.amphora_id WHERE {condition}"
+    );
+    let read = |row: &rusqlite::Row<'_>| {
+        let number = |at| row.get::<_, f64>(at).map(|number| number as i64);
+        Ok(json!({
+            "bytes_in": number(0)?,
+            "bytes_out": number(1)?,
+            "active_connections": number(2)?,
+            "total_connections": number(3)?,
+            "request_errors": number(4)?,
+        }))
+    };
+    Ok(scope.t.prepare_cached(&text)?.query_row([id], read)?)
+}
+
+/// `GET` of the counters of a load balancer or a listener.
+pub(in crate::serve::api) fn stats(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    scope.request.only(&[])?;
+    let object = named(scope, resource, names)?;
+    scope.permit(Rule::Read, object.str("project_id"))?;
+    let condition =
+        if resource.table == LOAD_BALANCER.table { "l.load_balancer_id = ?1" } else { "l.id = ?1" };
+    Ok(Answer::new(200, json!({"stats": counters(scope, condition, object.id())?})))
+}

@@ -1,0 +1,215 @@
+//! The server: it accepts, and bounds in number, size and time what a client can cost.
+
+use std::{convert::Infallible, io, net::IpAddr, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use amphora_ipc::places::{Limits, Places, Seat, Watched};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body, Incoming},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{Api, fault::Fault, request::Answer};
+
+/// Connections at a time. With one more, one that asks for nothing is closed.
+const MAX_CONNECTIONS: usize = 2048;
+
+/// Requests that are carried out at a time.
+const MAX_AT_WORK: usize = MAX_CONNECTIONS - 16;
+
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 64 << 10;
+
+/// Header fields of a request.
+const MAX_HEADERS: usize = 100;
+
+/// Bytes of a body.
+const MAX_BODY: usize = 8 << 20;
+
+/// How long a client may take for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a client may take for a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client that falls behind with reading its answer for so long is dropped.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection that gives up its place may take to say so.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A pause after the kernel refused a connection, for one because file descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The server of the API.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    api: Arc<Api>,
+}
+
+impl Server {
+    /// Binds, so that an address that is taken is found out at once.
+    ///
+    /// # Errors
+    /// When it is.
+    pub async fn bind(address: SocketAddr, api: Arc<Api>) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, api })
+    }
+
+    /// The address that was bound.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` becomes true; then finishes the requests under way, for at most `drain`.
+    pub async fn run(self, stop: watch::Receiver<bool>, drain: Duration) {
+        let mut tasks = JoinSet::new();
+        let places =
+            Places::new(Limits { connections: MAX_CONNECTIONS, at_work: MAX_AT_WORK, kept_for_others: 0 });
+        let accepting = async {
+            loop {
+                match self.listener.accept().await {
+                    Ok((stream, peer)) => {
+                        let seat = places.take(vec![peer.ip()]).await;
+                        tasks.spawn(connection(self.api.clone(), stream, seat, stop.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept");
+                        places.let_go_one();
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+                while tasks.try_join_next().is_some() {}
+            }
+        };
+        let mut stop = stop.clone();
+        tokio::select! {
+            () = accepting => {}
+            () = stopped(&mut stop) => {}
+        }
+        drop(self.listener);
+        if timeout(drain, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "requests were still under way");
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn connection(api: Arc<Api>, stream: TcpStream, seat: Seat<IpAddr>, mut stop: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let seat = Arc::new(seat);
+    let progress = seat.progress().clone();
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .half_close(false)
+            .serve_connection(
+                TokioIo::new(Watched::new(stream, progress.clone())),
+                service_fn(|request| serve(api.clone(), request, seat.clone())),
+            )
+    );
+    let mut stopping = false;
+    let served = loop {
+        let unread = progress.waited_for_reading();
+        tokio::select! {
+            served = &mut connection => break served,
+            () = progress.let_go() => {
+                if progress.is_idle() {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = timeout(FAREWELL, connection).await;
+                }
+                return;
+            }
+            () = sleep_until(Instant::now() + SEND_TIMEOUT.saturating_sub(unread)) => {
+                if progress.waited_for_reading() >= SEND_TIMEOUT {
+                    return;
+                }
+            }
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn serve(
+    api: Arc<Api>,
+    request: Request<Incoming>,
+    seat: Arc<Seat<IpAddr>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    seat.receives();
+    let (head, body) = request.into_parts();
+    let answer = match timeout(BODY_TIMEOUT, collect(body)).await {
+        Err(_) => Fault::new(408, "The body of the request took too long.").into(),
+        Ok(Err(fault)) => fault.into(),
+        Ok(Ok(_)) if seat.work().is_err() => {
+            Fault::new(503, "Too many requests are carried out. Please try again.").into()
+        }
+        Ok(Ok(body)) => api.answer(&head, body).await,
+    };
+    tracing::debug!(method = %head.method, path = head.uri.path(), status = answer.status, "answered");
+    let response = response(answer);
+    seat.answers();
+    seat.progress().completes();
+    Ok(response)
+}
+
+async fn collect(mut body: Incoming) -> Result<Bytes, Fault> {
+    let too_large = || Fault::new(413, format!("Request is too large. It may have {MAX_BODY} bytes."));
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Fault::new(400, error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+fn response(answer: Answer) -> Response<Full<Bytes>> {
+    let body = answer.body.map(|body| body.to_string());
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    if let Some(body) = body {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        for (name, value) in answer.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        *response.body_mut() = Full::new(Bytes::from(body));
+    }
+    response
+}
