@@ -270,6 +270,19 @@ async fn a_silent_member_is_504() {
 }
 
 #[tokio::test]
+async fn a_client_may_ask_again_when_a_member_was_silent_for_longer_than_clients_may_be() {
+    let member = Backend::http("a", |_| vec![Step::Wait]).await;
+    let listener = Listener::http().with("timeout_client_data", 2000).with("timeout_member_data", 2500);
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        assert_eq!(client.get("/").await.status(), 504);
+    }
+    eventually("the member's connection is closed", async || (member.open() == 0).then_some(())).await;
+    proxy.until_member(0, "the slot is free", |member| member.active_sessions == 0).await;
+}
+
+#[tokio::test]
 async fn a_client_that_resets_its_connection_frees_the_member_at_once() {
     let member = Backend::http("a", |_| vec![Step::Wait]).await;
     let proxy = Proxy::start(Document::http([&member])).await;

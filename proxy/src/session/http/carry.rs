@@ -91,7 +91,11 @@ pub(super) async fn serve(
         Decision::Forward(forward) => {
             match forward.carry(worker, listener, &mut Downstream::Http1(client), work).await {
                 Carried::Relayed(disposition) => return disposition,
-                Carried::Reply(reply) => reply,
+                Carried::Reply(reply) => {
+                    // The client has waited, perhaps longer than it may be silent itself, and has all that time again.
+                    client.active = Instant::now();
+                    reply
+                }
             }
         }
         Decision::Reply(reply) => reply,
