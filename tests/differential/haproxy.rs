@@ -33,28 +33,34 @@ pub(crate) fn octavia_python() -> Option<PathBuf> {
     Some(python)
 }
 
-/// The haproxy.cfg for a document, fit for this machine, and how many lines had to be restored (see render.py).
+/// The haproxy.cfg for a document, fit for this machine, and in how many lines values are as the tenant has said them, which the
+/// templates escape or HAProxy would cut.
 pub(crate) fn render(python: &Path, document: &Value) -> (String, usize) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/render.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/render_haproxy.py");
     let mut child = Command::new(python)
         .arg(script)
-        .arg("--count")
         .env("PYTHONWARNINGS", "ignore")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the interpreter starts");
+    let mut document = document.clone();
+    document["topology"] = "SINGLE".into();
+    (document["log_format"], document["facility"], document["details"]) =
+        (Value::Null, 0.into(), Value::Null);
+    document["raw"] = true.into();
     let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(document.to_string().as_bytes()).expect("the script reads its input");
+    stdin.write_all(Value::from(vec![document]).to_string().as_bytes()).expect("the script reads its input");
     drop(stdin);
     let output = child.wait_with_output().expect("the script ends");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the rendering failed:\n{errors}");
-    let restored = errors.lines().last().and_then(|line| line.parse().ok()).expect("the script counts");
-    let text = String::from_utf8(output.stdout).expect("a rendering is UTF-8");
+    let answers: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let answer = &answers[0];
+    let text = answer["raw"].as_str().unwrap_or_else(|| panic!("the rendering failed: {answer}\n{errors}"));
+    let restored = answer["restored"].as_u64().expect("the script counts");
     let defaults = text.find("\ndefaults\n").expect("a rendering has a section of defaults");
-    (format!("{GLOBAL}{}", &text[defaults..]), restored)
+    (format!("{GLOBAL}{}", &text[defaults..]), restored as usize)
 }
 
 /// The lines that HAProxy complains about, with what it says, when it only checks this configuration.

@@ -5,10 +5,65 @@
      "pools": [{"id", "protocol", "lb_algorithm", "members": [...], "healthmonitor", "session_persistence", ...}]}
 
 Fields are called as the API calls them, but for certificates, which are called as in the database (`tls_certificate_id`,
-`client_ca_tls_certificate_id` ..): what a certificate manager is asked for.
+`client_ca_tls_certificate_id` ..): what a certificate manager is asked for. `of_native` makes such a document of one of the API /2.0.
 """
 
 from octavia.common import data_models as models
+
+
+# Octavia has these from release 13 on.
+HSTS = ("hsts_max_age", "hsts_include_subdomains", "hsts_preload")
+
+
+def of_native(doc):
+    """The document of one of the API /2.0: there certificates are references, here they are what the references name."""
+    return {
+        **doc,
+        "additional_vips": [vip["ip_address"] for vip in doc.get("additional_vips", [])],
+        "listeners": [listener_of_native(listener) for listener in doc["listeners"]],
+        "pools": [pool_of_native(pool) for pool in doc.get("pools", [])],
+    }
+
+
+def listener_of_native(doc):
+    certificate = doc.get("default_tls_container_ref")
+    terminates = certificate is not None
+    known = {name: value for name, value in doc.items() if name not in HSTS or hasattr(models.Listener(), name)}
+    return {
+        **known,
+        "tls_certificate_id": certificate,
+        "client_ca_tls_certificate_id": doc.get("client_ca_tls_container_ref"),
+        "client_crl_container_id": doc.get("client_crl_container_ref"),
+        "client_authentication": doc.get("client_authentication", "NONE"),
+        "tls_ciphers": doc.get("tls_ciphers") if terminates else None,
+        "tls_versions": doc.get("tls_versions") if terminates else None,
+        "alpn_protocols": (doc.get("alpn_protocols") or None) if terminates else None,
+        # The text names a file that lists them.
+        "sni_containers": [],
+    }
+
+
+def pool_of_native(doc):
+    monitor = doc.get("healthmonitor")
+    return {
+        **doc,
+        "tls_certificate_id": doc.get("tls_container_ref"),
+        "ca_tls_certificate_id": doc.get("ca_tls_container_ref"),
+        "crl_container_id": doc.get("crl_container_ref"),
+        "alpn_protocols": doc.get("alpn_protocols") or None,
+        "healthmonitor": monitor and monitor_of_native(monitor),
+    }
+
+
+def monitor_of_native(doc):
+    same = ("id", "type", "delay", "timeout", "http_method", "url_path", "expected_codes", "domain_name")
+    return {
+        **given(doc, *same),
+        "enabled": doc["admin_state_up"],
+        "fall_threshold": doc["max_retries_down"],
+        "rise_threshold": doc["max_retries"],
+        "http_version": doc.get("http_version"),
+    }
 
 
 def given(doc, *names):
@@ -94,8 +149,7 @@ def listener_model(lb, pools, doc):
         alpn_protocols=doc.get("alpn_protocols", ["http/1.1"]),
         sni_containers=[models.SNI(listener_id=doc["id"], tls_container_id=sni) for sni in doc.get("sni_containers", [])],
         **given(doc, "tls_certificate_id", "tls_ciphers", "client_ca_tls_certificate_id", "client_authentication", "client_crl_container_id",
-                "timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect",
-                "hsts_max_age", "hsts_include_subdomains", "hsts_preload"),
+                "timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect", *HSTS),
     )
     # The database hands policies out by position.
     policies = [policy_model(listener, pools, policy) for policy in doc.get("l7policies", [])]

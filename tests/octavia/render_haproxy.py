@@ -25,141 +25,29 @@ from octavia.common import constants
 from octavia.common import data_models as models
 from octavia.common.jinja.haproxy.combined_listeners import jinja_cfg
 
+import objects
+
 CERTIFICATES = "/var/lib/octavia/certs"
 
 # What the templates or HAProxy's tokenizer would not leave as it is.
 UNSAFE = re.compile(r"""[&<>'"#\t]|^-""")
 
-HSTS = ("hsts_max_age", "hsts_include_subdomains", "hsts_preload")
 
-
-def monitor_model(doc):
-    return models.HealthMonitor(
-        id=doc["id"],
-        type=doc["type"],
-        delay=doc["delay"],
-        timeout=doc["timeout"],
-        fall_threshold=doc["max_retries_down"],
-        rise_threshold=doc["max_retries"],
-        enabled=doc["admin_state_up"],
-        http_method=doc.get("http_method"),
-        url_path=doc.get("url_path"),
-        expected_codes=doc.get("expected_codes"),
-        http_version=doc.get("http_version"),
-        domain_name=doc.get("domain_name"),
-    )
-
-
-def pool_model(lb, doc, certificates):
-    tls = doc.get("tls_enabled", False)
-    pool = models.Pool(
-        id=doc["id"],
-        load_balancer=lb,
-        protocol=doc["protocol"],
-        lb_algorithm=doc["lb_algorithm"],
-        enabled=doc["admin_state_up"],
-        tls_enabled=tls,
-        tls_certificate_id=doc.get("tls_container_ref"),
-        ca_tls_certificate_id=doc.get("ca_tls_container_ref"),
-        crl_container_id=doc.get("crl_container_ref"),
-        tls_ciphers=doc.get("tls_ciphers"),
-        tls_versions=doc.get("tls_versions"),
-        alpn_protocols=doc.get("alpn_protocols") or None,
-    )
-    files = {
-        "client_cert": doc.get("tls_container_ref"),
-        "ca_cert": doc.get("ca_tls_container_ref"),
-        "crl": doc.get("crl_container_ref"),
-    }
-    certificates[pool.id] = {kind: f"{CERTIFICATES}/{lb.id}/{name}.pem" for kind, name in files.items() if name}
-    persistence = doc.get("session_persistence")
-    if persistence:
-        pool.session_persistence = models.SessionPersistence(
-            type=persistence["type"], cookie_name=persistence.get("cookie_name")
-        )
-    if doc.get("healthmonitor"):
-        pool.health_monitor = monitor_model(doc["healthmonitor"])
-    pool.members = [
-        models.Member(
-            id=member["id"],
-            pool=pool,
-            ip_address=member["address"],
-            protocol_port=member["protocol_port"],
-            weight=member["weight"],
-            backup=member["backup"],
-            enabled=member["admin_state_up"],
-            monitor_address=member.get("monitor_address"),
-            monitor_port=member.get("monitor_port"),
-        )
-        for member in doc["members"]
-    ]
-    return pool
-
-
-def policy_model(listener, pools, doc):
-    policy = models.L7Policy(
-        id=doc["id"],
-        listener=listener,
-        action=doc["action"],
-        position=doc["position"],
-        enabled=doc["admin_state_up"],
-        redirect_url=doc.get("redirect_url"),
-        redirect_prefix=doc.get("redirect_prefix"),
-        redirect_http_code=doc.get("redirect_http_code"),
-        redirect_pool=pools.get(doc.get("redirect_pool_id")),
-    )
-    policy.l7rules = [
-        models.L7Rule(
-            id=rule["id"],
-            l7policy=policy,
-            type=rule["type"],
-            compare_type=rule["compare_type"],
-            key=rule.get("key"),
-            value=rule["value"],
-            invert=rule["invert"],
-            enabled=rule["admin_state_up"],
-        )
-        for rule in doc["rules"]
-    ]
-    return policy
-
-
-def listener_model(lb, pools, doc, certificates):
-    certificate = doc.get("default_tls_container_ref")
-    authorities = doc.get("client_ca_tls_container_ref")
-    revocations = doc.get("client_crl_container_ref")
-    for name in (authorities, revocations):
-        if name:
-            certificates[name] = f"{name}.pem"
-    terminates = certificate is not None
-    listener = models.Listener(
-        id=doc["id"],
-        load_balancer=lb,
-        protocol=doc["protocol"],
-        protocol_port=doc["protocol_port"],
-        connection_limit=doc["connection_limit"],
-        enabled=doc["admin_state_up"],
-        default_pool=pools.get(doc.get("default_pool_id")),
-        insert_headers=doc.get("insert_headers", {}),
-        timeout_client_data=doc["timeout_client_data"],
-        timeout_member_connect=doc["timeout_member_connect"],
-        timeout_member_data=doc["timeout_member_data"],
-        timeout_tcp_inspect=doc["timeout_tcp_inspect"],
-        tls_certificate_id=certificate,
-        client_ca_tls_certificate_id=authorities,
-        client_crl_container_id=revocations,
-        client_authentication=doc.get("client_authentication", "NONE"),
-        tls_ciphers=doc.get("tls_ciphers") if terminates else None,
-        tls_versions=doc.get("tls_versions") if terminates else None,
-        alpn_protocols=(doc.get("alpn_protocols") or None) if terminates else None,
-        peer_port=1025,
-        # Octavia has these from release 13 on.
-        **{field: doc[field] for field in HSTS if field in doc and hasattr(models.Listener(), field)},
-    )
-    listener.l7policies = [policy_model(listener, pools, policy) for policy in doc.get("l7policies", [])]
-    used = [listener.default_pool] + [policy.redirect_pool for policy in listener.l7policies]
-    listener.pools = list({pool.id: pool for pool in used if pool}.values())
-    return listener
+def certificates_of(doc):
+    """The files that the text is to name, by what the template looks them up by."""
+    files = {}
+    for pool in doc["pools"]:
+        names = {
+            "client_cert": pool["tls_certificate_id"],
+            "ca_cert": pool["ca_tls_certificate_id"],
+            "crl": pool["crl_container_id"],
+        }
+        files[pool["id"]] = {kind: f"{CERTIFICATES}/{doc['id']}/{name}.pem" for kind, name in names.items() if name}
+    for listener in doc["listeners"]:
+        for name in (listener["client_ca_tls_certificate_id"], listener["client_crl_container_id"]):
+            if name:
+                files[name] = f"{name}.pem"
+    return files
 
 
 def quoted(value):
@@ -197,34 +85,22 @@ def restored(text, lb):
 
 
 def render(doc):
-    lb_doc = doc["loadbalancer"]
+    native = objects.of_native(doc["loadbalancer"])
     cfg.CONF.clear_override("user_log_format", group="haproxy_amphora")
     if doc["log_format"] is not None:
         cfg.CONF.set_override("user_log_format", doc["log_format"], group="haproxy_amphora")
     cfg.CONF.set_override("user_log_facility", doc["facility"], group="amphora_agent")
-    lb = models.LoadBalancer(
-        id=lb_doc["id"],
-        project_id="project",
-        topology=doc["topology"],
-        enabled=lb_doc["admin_state_up"],
-        vip=models.Vip(ip_address=lb_doc["vip_address"]),
-        additional_vips=[
-            models.AdditionalVip(ip_address=vip["ip_address"]) for vip in lb_doc.get("additional_vips", [])
-        ],
-    )
+    lb = objects.load_balancer_model(native)
+    lb.topology = doc["topology"]
     lb.amphorae = [
         models.Amphora(id=f"amphora-{n}", vrrp_ip=f"192.0.2.{n}", status=constants.AMPHORA_ALLOCATED)
         for n in (1, 2)
     ]
-    certificates = {}
-    pools = {pool["id"]: pool_model(lb, pool, certificates) for pool in lb_doc["pools"]}
-    lb.pools = list(pools.values())
-    lb.listeners = [listener_model(lb, pools, listener, certificates) for listener in lb_doc["listeners"]]
     templater = jinja_cfg.JinjaTemplater(connection_logging=doc["log_format"] is not None)
     text = templater.build_config(
         models.Amphora(),
         lb.listeners,
-        tls_certs=certificates,
+        tls_certs=certificates_of(native),
         haproxy_versions=("2", "6", "12"),
         amp_details=doc["details"],
     )

@@ -15,6 +15,9 @@ fn python() -> Option<PathBuf> {
     named.or_else(|| Some(PathBuf::from(beside)).filter(|python| python.exists()))
 }
 
+/// Where `tests/octavia` is, whose modules scripts may import.
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/octavia");
+
 /// Runs a script that reads `input` as JSON from its standard input and prints JSON; `None` without an Octavia.
 pub(crate) fn ask<T: DeserializeOwned>(script: &str, input: &impl Serialize) -> Option<T> {
     let Some(python) = python() else {
@@ -23,6 +26,8 @@ pub(crate) fn ask<T: DeserializeOwned>(script: &str, input: &impl Serialize) -> 
     };
     let mut child = Command::new(&python)
         .args(["-c", script])
+        .env("PYTHONPATH", MODULES)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
