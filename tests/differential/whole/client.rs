@@ -1,6 +1,11 @@
 //! A client that sends what a case says, and writes down all that comes of it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use amphora_tests::{
     Certificates,
@@ -28,7 +33,7 @@ use super::{
 };
 
 /// How long a peer may take for what takes it milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a connection came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,10 +162,11 @@ fn config(wallet: &Wallet, shake: &Shake) -> Arc<ClientConfig> {
     config.into()
 }
 
-async fn connect(visit: &Visit, port: u16) -> io::Result<TcpStream> {
-    let socket = if visit.from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.bind(SocketAddr::new(visit.from, 0))?;
-    let stream = socket.connect(SocketAddr::new(visit.to, port)).await?;
+/// A connection from this address.
+pub(super) async fn open(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(from, 0))?;
+    let stream = socket.connect(to).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -169,7 +175,7 @@ async fn connect(visit: &Visit, port: u16) -> io::Result<TcpStream> {
 pub(super) async fn visit(visit: &Visit, port: u16, wallet: &Wallet, book: &Book) -> Outcome {
     book.take();
     let mut outcome = Outcome { tls: None, exchanges: Vec::new(), end: End::Unreachable };
-    let Ok(stream) = connect(visit, port).await else { return outcome };
+    let Ok(stream) = open(visit.from, SocketAddr::new(visit.to, port)).await else { return outcome };
     outcome.end = match &visit.tls {
         None if visit.in_streams => streams(stream, visit, book, &mut outcome.exchanges).await,
         None => talk(Wire::new(stream), visit, book, &mut outcome.exchanges).await,

@@ -1,10 +1,11 @@
 //! What of two outcomes has to be the same.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
-use amphora_model::{L7Action, LbAlgorithm, Listener, LoadBalancer, Pool, SessionPersistence};
+use amphora_model::{LbAlgorithm, Listener, LoadBalancer, Pool, SessionPersistence};
 
 use super::{
+    balanced::{is_by_client, leads_to},
     client::{End, Outcome},
     generate::{Visit, is_old, is_sick, reply_of, speaks_http},
     member,
@@ -14,16 +15,18 @@ use super::{
 /// Names of members that mean the same on both sides.
 ///
 /// Which member begins is left to each: the names of a pool's are numbered as they come. Where that is not enough, since turns of
-/// unequal weights and hashes are each one's own, all members of the pool have one name.
+/// unequal weights and hashes are each one's own, they are numbered for each client, if clients stay with a member, and else all have one name.
 pub(super) struct Names<'a> {
     lb: &'a LoadBalancer,
     given: HashMap<String, String>,
-    counts: HashMap<usize, usize>,
+    counts: HashMap<String, usize>,
+    /// Who has come, and to which listener.
+    client: Option<(usize, IpAddr)>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(lb: &'a LoadBalancer) -> Self {
-        Self { lb, given: HashMap::new(), counts: HashMap::new() }
+        Self { lb, given: HashMap::new(), counts: HashMap::new(), client: None }
     }
 
     /// The same text with members' names and ids in place of what they are to be called.
@@ -35,14 +38,28 @@ impl<'a> Names<'a> {
                 if !text.contains(&name) && !text.contains(&id) {
                     continue;
                 }
-                let counts = &mut self.counts;
-                let new = self.given.entry(name.clone()).or_insert_with(|| {
-                    if !takes_turns(self.lb, pool) {
-                        return format!("<pool {at}>");
+                let (group, is_of_client) = match self.client {
+                    _ if takes_turns(self.lb, pool) => (format!("pool {at}"), false),
+                    Some((listener, client)) if is_by_client(pool) => {
+                        (format!("pool {at} for {client} at {listener}"), true)
                     }
-                    let count = counts.entry(at).or_default();
+                    _ => (String::new(), false),
+                };
+                if is_of_client || group.is_empty() {
+                    // Of whom a client's cookie speaks is as much chance as who it is given.
+                    text = text.replace(&id, &format!("<pool {at}>"));
+                }
+                if group.is_empty() {
+                    text = text.replace(&name, &format!("<pool {at}>"));
+                }
+                if group.is_empty() || (is_of_client && !text.contains(&name)) {
+                    continue;
+                }
+                let counts = &mut self.counts;
+                let new = self.given.entry(format!("{group} {name}")).or_insert_with(|| {
+                    let count = counts.entry(group.clone()).or_default();
                     *count += 1;
-                    format!("<pool {at} member {count}>")
+                    format!("<{group} member {count}>")
                 });
                 text = text.replace(&name, new).replace(&id, new);
             }
@@ -96,6 +113,7 @@ impl<'a> Names<'a> {
     /// An outcome, line by line.
     pub(super) fn outcome(&mut self, visit: &Visit, outcome: &Outcome) -> String {
         let mut text = String::new();
+        self.client = Some((visit.listener, visit.from));
         let is_http = speaks_http(self.lb, &self.lb.listeners[visit.listener]);
         if let Some(tls) = &outcome.tls {
             text.push_str(&format!("shown {tls}\n"));
@@ -175,6 +193,7 @@ impl<'a> Names<'a> {
 
     /// The lines of a log, sorted.
     pub(super) fn lines(&mut self, lines: &[String]) -> String {
+        self.client = None;
         let mut lines: Vec<String> = lines.iter().map(|line| self.rename(&comparable(line))).collect();
         lines.sort();
         lines.join("\n")
@@ -230,12 +249,8 @@ fn comparable(line: &str) -> String {
 /// Whether the members of a pool are asked in an order that is the same for all who begin with the same.
 fn takes_turns(lb: &LoadBalancer, pool: &Pool) -> bool {
     // Here all listeners of a pool take turns together, in HAProxy each has its own.
-    let is_for = |action: &L7Action| matches!(action, L7Action::RedirectToPool(id) if *id == pool.id);
-    let names = |listener: &&Listener| {
-        listener.default_pool == Some(pool.id)
-            || listener.l7policies.iter().any(|policy| is_for(&policy.action))
-    };
-    let users = lb.listeners.iter().filter(|listener| listener.admin_state_up).filter(names).count();
+    let users = |listener: &&Listener| listener.admin_state_up && leads_to(listener, pool);
+    let users = lb.listeners.iter().filter(users).count();
 
     let weights: Vec<u16> = pool
         .members
@@ -248,6 +263,8 @@ fn takes_turns(lb: &LoadBalancer, pool: &Pool) -> bool {
         || (users == 1
             // Whom to ask when members are not trusted is each one's own as well.
             && pool.tls.as_ref().is_none_or(|tls| tls.authorities.is_none())
-            && weights.iter().all(|weight| *weight == weights[0])
+            // Of members without a session LEAST_CONNECTIONS does not look at weights.
+            && (pool.lb_algorithm == LbAlgorithm::LeastConnections
+                || weights.iter().all(|weight| *weight == weights[0]))
             && !matches!(pool.lb_algorithm, LbAlgorithm::SourceIp | LbAlgorithm::SourceIpPort))
 }

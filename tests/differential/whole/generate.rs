@@ -12,7 +12,7 @@ use amphora_model::{
 };
 use serde_json::{Value, json};
 
-use super::more;
+use super::{balanced::Trial, more};
 use crate::{cases, prng::Prng};
 
 /// Where members serve. Whatever they are spoken to in, they find out.
@@ -37,6 +37,7 @@ pub(super) struct Case {
     /// Whether it is for one amphora of two.
     pub(super) is_pair: bool,
     pub(super) visits: Vec<Visit>,
+    pub(super) trial: Option<Trial>,
 }
 
 /// One connection of a client.
@@ -125,7 +126,7 @@ impl Case {
                 &format!("\r\nX-Reply: {}\r\nX-Instead-Of: ", g.pick(&super::member::LAST)),
             );
         }
-        let mut case = Self { seed, lb, is_logged, is_pair: false, visits };
+        let mut case = Self { seed, lb, is_logged, is_pair: false, visits, trial: None };
         more::add(&mut case);
         case
     }
@@ -168,7 +169,7 @@ pub(super) fn number_of(member: &Member) -> usize {
 }
 
 /// Puts a load balancer where the test can run it, and leaves out what would only take time.
-fn ground(g: &mut Generator, lb: &mut LoadBalancer) {
+pub(super) fn ground(g: &mut Generator, lb: &mut LoadBalancer) {
     lb.admin_state_up = true;
     for (n, vip) in lb.vips.iter_mut().enumerate() {
         vip.address = address(vip.address.is_ipv4(), 9, n + 1);

@@ -224,7 +224,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     reply: &str,
     member: &str,
 ) -> io::Result<bool> {
-    let Reply { status, fields, mut body } = Reply::named(reply, &request.line, member);
+    let Reply { status, mut fields, mut body } = Reply::named(reply, &request.line, member);
+    let set = request.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-set"));
+    fields.extend(set.map(|(_, value)| ("Set-Cookie", value.clone())));
     let length = format!("Content-Length: {}\r\n", body.len());
     let framing = match reply {
         "silent" => return Ok(true),

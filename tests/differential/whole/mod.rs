@@ -6,6 +6,7 @@
 //! Cases of even seeds, or all with `AMPHORA_WHOLE_BY_API`, come to the proxy as they do in an amphora: uploaded to an agent, as by Octavia's driver.
 
 mod agent;
+mod balanced;
 mod client;
 mod compare;
 mod generate;
@@ -14,6 +15,7 @@ mod more;
 mod render;
 mod shrink;
 mod side;
+mod trial;
 mod wire;
 
 use std::{
@@ -33,6 +35,7 @@ use amphora_model::{
 
 use self::{
     agent::Agent,
+    balanced::Trial,
     client::{Outcome, Wallet},
     compare::Names,
     generate::{Case, Visit},
@@ -45,6 +48,9 @@ use crate::number_from;
 const CASES: u64 = 80;
 /// Seeds that are tried besides: each has shown a difference that was mended since, or that the documentation lists.
 const KNOWN: [u64; 14] = [98, 157, 293, 311, 361, 386, 393, 448, 482, 1185, 50332, 51180, 51239, 100238];
+
+/// How many of those with a trial are tried besides, four kinds in turn; of as many as are done in a time each eighth is one.
+const BALANCED: u64 = 8;
 
 /// How many cases run at once.
 const LABS: usize = 3;
@@ -145,6 +151,7 @@ impl Lab {
                 }
             };
         let document = translated.load_balancer.to_json();
+        let (their_doors, our_doors) = (self.theirs.open_doors(case).await, self.ours.open_doors(case).await);
         let haproxy = self.theirs.haproxy(&case.lb, &text.raw);
         let proxy = match self.agent_of(case) {
             Some(agent) => {
@@ -168,7 +175,11 @@ impl Lab {
         self.theirs.forget();
         self.ours.forget();
         let (theirs, ours) = tokio::join!(self.theirs.visit(case), self.ours.visit(case));
-        match self.difference(case, &theirs, &ours) {
+        let trials = tokio::join!(self.theirs.trial(case, their_doors), self.ours.trial(case, our_doors));
+        let difference = self.difference(case, &theirs, &ours).or_else(|| {
+            (trials.0 != trials.1).then(|| format!("trial:\n{}", side_by_side(&trials.0, &trials.1)))
+        });
+        match difference {
             None => Verdict::Same(theirs.iter().map(|outcome| outcome.exchanges.len()).sum()),
             Some(different) => Verdict::Different(format!(
                 "{different}\nmembers of HAProxy's:\n{}members here:\n{}\n{}",
@@ -193,6 +204,13 @@ impl Lab {
                 return Some(format!(
                     "visit {number}: {from} to {to} {id} {tls:?} streams {in_streams}\n{requests}\n{lines}"
                 ));
+            }
+        }
+        if let Some(Trial::Shares(cycles)) = case.trial {
+            let shares = |outcomes| balanced::shares(case, outcomes, cycles);
+            let (theirs, ours) = (shares(theirs), shares(ours));
+            if theirs != ours {
+                return Some(format!("shares:\n{}", side_by_side(&theirs, &ours)));
             }
         }
         if !case.is_logged {
@@ -250,12 +268,18 @@ async fn a_text_of_octavias_does_what_it_does_in_haproxy() {
                     Some(until) if Instant::now() > until => break,
                     Some(_) => seed,
                     None if seed < first + CASES => seed,
-                    None => match KNOWN.get((seed - first - CASES) as usize) {
-                        Some(known) => *known,
-                        None => break,
+                    None => match (seed - first - CASES).checked_sub(KNOWN.len() as u64) {
+                        None => KNOWN[(seed - first - CASES) as usize],
+                        Some(number) if number < BALANCED => balanced::FIRST + number,
+                        Some(_) => break,
                     },
                 };
-                let case = Arc::new(Case::new(seed));
+                let seed = match until {
+                    Some(_) if seed.is_multiple_of(8) => balanced::FIRST + seed / 8,
+                    _ => seed,
+                };
+                let case = if seed < balanced::FIRST { Case::new(seed) } else { Case::balanced(seed) };
+                let case = Arc::new(case);
                 let verdict = lab.run(&case, &renderer).await;
                 cases.fetch_add(1, Ordering::Relaxed);
                 match verdict {

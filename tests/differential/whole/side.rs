@@ -224,6 +224,24 @@ impl Side {
         Running::start(command, self.path("proxy.out"), &socket, question)
     }
 
+    /// Does this in the namespace.
+    pub(super) async fn within<T: Send + 'static, F: Future<Output = T>>(
+        &self,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> T {
+        self.namespace.run(work).await
+    }
+
+    /// Waits until checks have found this of a member.
+    pub(super) async fn await_state(&self, member: &str, is_down: bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let member = [member.to_owned()];
+        while self.are_down(&member) != is_down {
+            assert!(Instant::now() < deadline, "{member:?} is not as its monitor has it:\n{}", self.states());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// All visits, one after the other.
     pub(super) async fn visit(&self, case: &Arc<Case>) -> Vec<Outcome> {
         let (case, wallet, book) = (Arc::clone(case), Arc::clone(&self.wallet), self.book.clone());
