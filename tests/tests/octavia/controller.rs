@@ -292,7 +292,19 @@ impl Lan {
         config: Arc<ClientConfig>,
         host: &str,
     ) -> Option<(Message, Vec<u8>, Vec<u8>)> {
+        self.ask_securely(port, config, host, "/").await
+    }
+
+    /// The same for this path.
+    pub(crate) async fn ask_securely(
+        &self,
+        port: u16,
+        config: Arc<ClientConfig>,
+        host: &str,
+        path: &str,
+    ) -> Option<(Message, Vec<u8>, Vec<u8>)> {
         let host = host.to_owned();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
         let work = move || async move {
             let stream = TcpStream::connect(SocketAddr::new([10, 77, 0, 100].into(), port)).await.ok()?;
             let name = ServerName::try_from(host).unwrap();
@@ -303,7 +315,6 @@ impl Lan {
             if protocol == b"h2" {
                 return Some((Message::default(), shown, protocol));
             }
-            let request = "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
             stream.write_all(request.as_bytes()).await.ok()?;
             let answer = amphora_tests::read_message(&mut stream, &mut Vec::new(), true).await.ok()??;
             Some((answer, shown, protocol))

@@ -14,6 +14,7 @@ mod ground;
 mod networks;
 mod objects;
 mod pair;
+mod protocols;
 mod reference;
 mod replay;
 mod tls;

@@ -317,11 +317,11 @@ async fn a_pool_that_nothing_leads_to_is_checked_and_told_of() {
     .await;
 }
 
-fn rule(kind: &str, compare: &str, key: Option<&str>, value: &str) -> Value {
+pub(crate) fn rule(kind: &str, compare: &str, key: Option<&str>, value: &str) -> Value {
     json!({"id": "99999999-9999-4999-8999-999999999999", "type": kind, "compare_type": compare, "key": key, "value": value})
 }
 
-fn policy(number: u8, action: &str, rules: Value) -> Value {
+pub(crate) fn policy(number: u8, action: &str, rules: Value) -> Value {
     json!({"id": format!("88888888-8888-4888-8888-88888888888{number}"), "action": action, "position": number, "rules": rules})
 }
 
