@@ -27,8 +27,10 @@ install_packages() {
     have apt-get || { say "  no apt-get here"; return 1; }
     as_root true 2>/dev/null || { say "  not root, and sudo is not to be had"; return 1; }
     say "  installing: $*"
-    # A shell of its own, which puts away what it has made, also when it is interrupted.
+    # A shell of its own, which puts away what it has made, also when it is interrupted. One at a time, as dpkg wants it.
     (
+        exec 9<"${BASH_SOURCE[0]}"
+        flock 9
         policy=
         log=$(mktemp)
         trap 'rm -f "$log"; [ -z "$policy" ] || as_root rm -f "$policy"' EXIT
