@@ -281,6 +281,8 @@ async fn flows_of_a_dead_member(way: &str, [client, members]: [&Namespace; 2], t
         });
     }
     let (lost, most) = (left.len(), took.iter().copied().fold(0.0, f64::max));
-    let half = if took.is_empty() { 0.0 } else { median(took) };
-    println!("| {way} | {all} | {lost} | {half:.2} | {most:.2} |");
+    match took.is_empty() {
+        true => println!("| {way} | {all} | {lost} | never | never |"),
+        false => println!("| {way} | {all} | {lost} | {:.2} | {most:.2} |", median(took)),
+    }
 }
