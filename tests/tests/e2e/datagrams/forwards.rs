@@ -94,5 +94,12 @@ async fn limits_and_networks_are_kept_to() {
     assert!(network.flow(CLIENT).await.is_refused().await, "a fourth");
     denied.0.set_nonblocking(true).unwrap();
     assert_eq!(denied.0.recv(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    for kind in ["timeout", "timeout_stream"] {
+        let setting = format!("net.netfilter.nf_conntrack_udp_{kind}=1");
+        network.amphora.exec(&["sysctl", "-q", "-w", &setting]);
+    }
+    // From here on they end when they are silent for a second, and who comes then has a place.
     assert!(flows.iter().all(|flow| flow.member() == 2));
+    eventually("one has ended", async || (!network.flow(CLIENT).await.is_refused().await).then_some(()))
+        .await;
 }

@@ -38,6 +38,39 @@ async fn a_network_of_clients_is_remembered() {
 }
 
 #[tokio::test]
+async fn who_is_remembered_is_of_a_network_and_for_a_time() {
+    let Some(network) = Network::create() else { return };
+    let members = [network.member(2, false).await, network.member(3, false).await];
+    let (neighbour, stranger) = ("2001:db8:50::8", "2001:db8:50:1::7");
+    network.client.ip(&["address", "add", "2001:db8:50::8/64", "dev", "amphora", "nodad"]);
+    network.client.ip(&["address", "add", "2001:db8:50:1::7/128", "dev", "amphora", "nodad"]);
+    network.amphora.ip(&["route", "add", "2001:db8:50:1::/64", "via", CLIENT6]);
+    let sticky = |timeout: u32, prefix: &str| {
+        let persistence = json!({
+            "type": "SOURCE_IP", "persistence_timeout": timeout, "persistence_granularity": prefix,
+        });
+        pool(members.iter().map(|member| (member, 1))).with("session_persistence", persistence)
+    };
+    let member = async |client: &str| network.flow(client).await.member();
+    let clients = [CLIENT6, neighbour, stranger];
+    for (prefix, expected) in [("32", [2, 2, 2]), ("64", [2, 2, 3]), ("128", [2, 3, 2])] {
+        let _proxy = network.proxy(document(&sticky(600, prefix))).await;
+        for _ in 0..2 {
+            for (client, expected) in clients.into_iter().zip(expected) {
+                assert_eq!(member(client).await, expected, "{client} /{prefix}");
+            }
+        }
+    }
+    let _proxy = network.proxy(document(&sticky(1, "128"))).await;
+    assert_eq!(member(CLIENT6).await, 2);
+    eventually("it is forgotten", async || {
+        (!network.nft(&["list", "table", "inet", "amphora_datagram"]).contains("expires")).then_some(())
+    })
+    .await;
+    assert_eq!(member(CLIENT6).await, 3, "in turn");
+}
+
+#[tokio::test]
 async fn clients_are_remembered_by_the_other_amphora() {
     let (Some(one), Some(other)) = (Network::create(), Network::create()) else { return };
     one.amphora.link("pair", &other.amphora, "pair");
