@@ -20,6 +20,15 @@ use super::{
 /// How long nothing comes to a client who has to wait.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// Whether it has come to what the trial is for, as told of HAProxy.
+pub(super) fn shows(trial: Option<Trial>, told: &str) -> bool {
+    match trial {
+        Some(Trial::Limit) => told.contains("one more waits\nonce another has left: Some(200)"),
+        Some(Trial::Fall) => told.contains("is down:\n200 of member 1"),
+        Some(Trial::Shares(_)) | None => true,
+    }
+}
+
 impl Side {
     /// Opens the doors by which the monitor of this case goes, one for each member.
     pub(super) async fn open_doors(&self, case: &Case) -> Vec<Option<TcpListener>> {
