@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use amphora_model::{FlowLog, Listener, ListenerId, LoadBalancer, LoadBalancerId, Pool, PoolId, Vip};
+use amphora_model::{
+    FlowLog, Listener, ListenerId, LoadBalancer, LoadBalancerId, Pool, PoolId, SessionPersistence, Vip,
+};
 
 use super::{
     Context, Fault, Lines, Peer, Remark, Translated,
@@ -351,7 +353,7 @@ impl<'t> Draft<'t> {
     /// Each pool once, and what its listeners have of it.
     fn pools(&mut self, names: &Names<'_>) -> Result<(Vec<Pool>, OfListeners<'t>), Fault> {
         let mut pools: Vec<Pool> = Vec::new();
-        let mut known: HashMap<PoolId, (usize, Place<'t>)> = HashMap::new();
+        let mut known: HashMap<PoolId, (usize, Place<'t>, Option<SessionPersistence>)> = HashMap::new();
         let mut of_listeners = OfListeners::default();
         for draft in &self.pools {
             if !self.listener_ids.contains_key(&draft.name.listener) {
@@ -360,11 +362,12 @@ impl<'t> Draft<'t> {
             let (pool, of_listener) = draft.finish(names, &mut self.remarks)?;
             match known.get(&pool.id) {
                 None => {
-                    known.insert(pool.id, (pools.len(), draft.place));
+                    known.insert(pool.id, (pools.len(), draft.place, of_listener.left_out.clone()));
                     pools.push(pool);
                 }
-                Some((at, first)) => {
-                    if let Err(what) = super::pool::merge(&mut pools[*at], &pool) {
+                Some((at, first, left_out)) => {
+                    let twin = (&pool, of_listener.left_out.as_ref());
+                    if let Err(what) = super::pool::merge((&mut pools[*at], left_out.as_ref()), twin) {
                         let line = first.number;
                         return Err(draft
                             .place

@@ -70,6 +70,8 @@ pub(super) struct OfListener<'t> {
     pub(super) mode: Mode,
     /// Whether members are told the common name of clients' certificates; none where they are sent no version 2.
     pub(super) ssl_cn: Option<bool>,
+    /// The pool's session persistence, where this backend has it without effect.
+    pub(super) left_out: Option<SessionPersistence>,
     /// `option forwardfor`.
     pub(super) forwarded_for: bool,
     /// `timeout connect` and `timeout server`, ms.
@@ -221,6 +223,9 @@ impl<'t> PoolDraft<'t> {
             (None, Mode::Tcp) => PoolProtocol::Tcp,
         };
         let tls = self.alike(|server| &server.tls, "ssl")?.and_then(Option::as_ref);
+        let said = self.persistence()?;
+        let session_persistence = self.honoured(said.clone(), mode, remarks);
+        let left_out = said.filter(|_| session_persistence.is_none());
         let pool = Pool {
             id: self.name.pool,
             name: String::new(),
@@ -228,7 +233,7 @@ impl<'t> PoolDraft<'t> {
             protocol,
             lb_algorithm,
             tls: tls.map(|tls| self.tls(tls, names)).transpose()?,
-            session_persistence: self.honoured(self.persistence()?, mode, remarks),
+            session_persistence,
             health_monitor: self.monitor()?,
             members: self.servers.iter().map(|(_, server)| member(server)).collect(),
         };
@@ -243,6 +248,7 @@ impl<'t> PoolDraft<'t> {
                 Some(SendProxy::V2SslCn) => Some(true),
                 Some(SendProxy::V1) | None => None,
             },
+            left_out,
             forwarded_for: self.forwarded_for.get().is_some(),
             timeouts: (
                 *self.connect.required(self.place, "timeout connect")?,
@@ -419,11 +425,15 @@ fn member(server: &Server) -> Member {
     }
 }
 
-/// Makes one of a pool that two listeners have.
+/// Makes one of a pool that two listeners have, of which one may see no cookies: each with the session persistence that it has without
+/// effect.
 ///
 /// # Errors
 /// In what they differ.
-pub(super) fn merge(first: &mut Pool, twin: &Pool) -> Result<(), &'static str> {
+pub(super) fn merge(
+    (first, first_left_out): (&mut Pool, Option<&SessionPersistence>),
+    (twin, twin_left_out): (&Pool, Option<&SessionPersistence>),
+) -> Result<(), &'static str> {
     // Of one without members, mode is all that is known of its protocol. With both, it is PROXY or PROXYV2.
     if first.members.is_empty() && twin.members.is_empty() && first.protocol != twin.protocol {
         first.protocol = PoolProtocol::Proxy;
@@ -433,9 +443,19 @@ pub(super) fn merge(first: &mut Pool, twin: &Pool) -> Result<(), &'static str> {
     let differences = [
         (first.lb_algorithm != twin.lb_algorithm, "algorithm"),
         (first.tls != twin.tls, "TLS"),
-        (first.session_persistence != twin.session_persistence, "session persistence"),
+        (
+            first.session_persistence.as_ref().or(first_left_out)
+                != twin.session_persistence.as_ref().or(twin_left_out),
+            "session persistence",
+        ),
         (first.health_monitor != twin.health_monitor, "health monitor"),
         (first.members != twin.members, "list of members"),
     ];
-    differences.into_iter().find(|(differs, _)| *differs).map_or(Ok(()), |(_, what)| Err(what))
+    if let Some((_, what)) = differences.into_iter().find(|(differs, _)| *differs) {
+        return Err(what);
+    }
+    if first.session_persistence.is_none() {
+        first.session_persistence.clone_from(&twin.session_persistence);
+    }
+    Ok(())
 }

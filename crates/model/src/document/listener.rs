@@ -10,8 +10,8 @@ use super::{
     tls,
 };
 use crate::{
-    InsertHeaders, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId, PoolProtocol,
-    SessionPersistence, SslHeaders,
+    InsertHeaders, L7Action, L7Policy, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
+    PoolProtocol, SessionPersistence, SslHeaders,
 };
 
 /// Octavia's `MAX_TIMEOUT`: 24 days in milliseconds.
@@ -78,9 +78,37 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     })
 }
 
-fn default_pool(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> Option<PoolId> {
+/// A listener that sees no cookies, with a pool whose session persistence goes by them.
+pub(super) struct WithoutCookies {
+    /// Its path.
+    listener: String,
+    /// The field that names the pool.
+    field: &'static str,
+    protocol: ListenerProtocol,
+    pool: PoolId,
+}
+
+/// Persistence by cookie needs a listener of HTTP with the pool; others may have it as well, and go without.
+pub(super) fn cookies(o: &Object<'_>, cx: &Context, listeners: &[Listener]) {
+    let sends = |listener: &Listener, pool: PoolId| {
+        let redirects =
+            |policy: &L7Policy| matches!(policy.action, L7Action::RedirectToPool(to) if to == pool);
+        listener.protocol.is_http()
+            && (listener.default_pool == Some(pool) || listener.l7policies.iter().any(redirects))
+    };
+    for WithoutCookies { listener, field, protocol, pool } in &cx.without_cookies {
+        if !listeners.iter().any(|listener| sends(listener, *pool)) {
+            let reason = format!(
+                "has session persistence by cookie, which needs a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"
+            );
+            o.fault_at(&format!("{listener}.{field}"), reason);
+        }
+    }
+}
+
+fn default_pool(o: &mut Object<'_>, cx: &mut Context, protocol: Option<ListenerProtocol>) -> Option<PoolId> {
     let pool = super::pool_reference(o, cx, "default_pool", "default_pool_id", protocol)?;
-    let cookies = cx.pools.get(pool).is_some_and(|pool| {
+    let by_cookie = cx.pools.get(pool).is_some_and(|pool| {
         // In pools of other protocols cookies were refused already, and to one of HTTP every listener speaks that.
         matches!(pool.protocol, PoolProtocol::Proxy | PoolProtocol::ProxyV2)
             && pool
@@ -90,10 +118,10 @@ fn default_pool(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProto
     });
     if let Some(protocol) = protocol
         && !protocol.is_http()
-        && cookies
+        && by_cookie
     {
-        let name = if o.has("default_pool") { "default_pool" } else { "default_pool_id" };
-        o.fault(name, format!("has session persistence by cookie, which needs a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"));
+        let field = if o.has("default_pool") { "default_pool" } else { "default_pool_id" };
+        cx.without_cookies.push(WithoutCookies { listener: o.path().to_string(), field, protocol, pool });
     }
     Some(pool)
 }

@@ -88,6 +88,7 @@ struct Context {
     /// The listener, by its path, that has a TCP port.
     ports: HashMap<(Transport, u16), String>,
     listeners: HashSet<ListenerId>,
+    without_cookies: Vec<listener::WithoutCookies>,
     members: HashSet<MemberId>,
     monitors: HashSet<HealthMonitorId>,
     policies: HashSet<L7PolicyId>,
@@ -131,6 +132,7 @@ fn load_balancer(o: &mut Object<'_>) -> Option<LoadBalancer> {
     ]);
     pools(o, &mut cx);
     let listeners = o.objects("listeners", |o| listener::listener(o, &mut cx));
+    listener::cookies(o, &cx, &listeners);
     Some(LoadBalancer {
         id: cx.id?,
         name,

@@ -111,6 +111,11 @@ impl<'a> Object<'a> {
         self.faults.push(Path::Field(&self.path, name), reason);
     }
 
+    /// Notes a fault of what has this path, which the object knows of by what it has read.
+    pub(super) fn fault_at(&self, path: &str, reason: impl Into<String>) {
+        self.faults.push(path, reason);
+    }
+
     /// Notes a fault of each of the fields, in the order of their names.
     fn fault_each(&self, mut names: Vec<&str>, reason: &str) {
         names.sort_unstable();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use amphora_model::{
-    CertificateId, ListenerId, LoadBalancer, TlsVersion,
+    CertificateId, ListenerId, ListenerProtocol, LoadBalancer, PoolProtocol, SessionPersistence, TlsVersion,
     arbitrary::{CERTIFICATES, Generator, Shape, crt_list},
 };
 use serde::Deserialize;
@@ -132,4 +132,45 @@ fn what_octavia_renders_comes_back() {
             Err(fault) => panic!("{seed}: {fault}\n{text}"),
         }
     }
+}
+
+/// A backend of mode http reads the cookies, and one of mode tcp does not: each listener has its own in HAProxy, and here as well.
+#[test]
+fn a_pool_of_two_listeners_has_its_cookies_for_that_of_http() {
+    let shape = Shape { listeners: 2..=4, tls: true, ..Shape::default() };
+    let shared = |seed| {
+        let mut case = Case::shaped(seed, &shape);
+        case.lb.admin_state_up = true;
+        let by_cookie = |kind: &SessionPersistence| match kind {
+            SessionPersistence::AppCookie { cookie_name } => cookie_name.is_ascii(),
+            kind => *kind == SessionPersistence::HttpCookie,
+        };
+        let pool = case.lb.pools.iter().find(|pool| {
+            pool.admin_state_up
+                && matches!(pool.protocol, PoolProtocol::Proxy | PoolProtocol::ProxyV2)
+                && pool.session_persistence.as_ref().is_some_and(by_cookie)
+        })?;
+        let id = pool.id;
+        let mut listeners: Vec<_> = case.lb.listeners.iter_mut().collect();
+        let http = listeners.iter().position(|listener| listener.protocol == ListenerProtocol::Http)?;
+        let tcp = listeners.iter().position(|listener| {
+            matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Https)
+        })?;
+        for at in [http, tcp] {
+            listeners[at].default_pool = Some(id);
+            listeners[at].admin_state_up = true;
+        }
+        Some((case, id))
+    };
+    let cases: Vec<_> = (0..4_000).filter_map(shared).collect();
+    let (cases, pools): (Vec<Case>, Vec<_>) = cases.into_iter().unzip();
+    let Some(answers) = render(&cases) else { return };
+    for ((case, pool), answer) in cases.iter().zip(pools).zip(answers) {
+        let Answer::Text(text) = answer else { panic!("is not rendered") };
+        let lb = case.translated(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+        assert_eq!(lb, case.expected(), "{text}");
+        let persistence = lb.pools.iter().find(|one| one.id == pool).unwrap().session_persistence.as_ref();
+        assert!(persistence.is_some());
+    }
+    assert!(cases.len() > 20, "{}", cases.len());
 }

@@ -89,10 +89,14 @@ fn session_persistence() {
     set(&mut document, "/listeners/1/default_pool", json!({ "id": id(20) }));
     assert_eq!(faults(&document), [""; 0]);
     set(&mut document, "/pools/0/protocol", json!("PROXY"));
-    assert!(
-        faults(&document)[0]
-            .starts_with("loadbalancer.listeners[1].default_pool: has session persistence by cookie")
-    );
+    // Where a listener of HTTP has the pool, they are for its clients.
+    assert_eq!(faults(&document), [""; 0]);
+    for field in ["default_pool", "default_pool_id", "l7policies"] {
+        set(&mut document, &format!("/listeners/0/{field}"), Value::Null);
+    }
+    let found = faults(&document);
+    let at = "loadbalancer.listeners[1].default_pool: has session persistence by cookie";
+    assert!(found.len() == 1 && found[0].starts_with(at), "{found:?}");
 }
 
 #[test]
