@@ -56,7 +56,7 @@ def pool_of_native(doc):
 
 
 def monitor_of_native(doc):
-    same = ("id", "type", "delay", "timeout", "http_method", "url_path", "expected_codes", "domain_name")
+    same = ("id", "name", "type", "delay", "timeout", "http_method", "url_path", "expected_codes", "domain_name")
     return {
         **given(doc, *same),
         "enabled": doc["admin_state_up"],
@@ -84,7 +84,7 @@ def member_model(pool, doc):
         weight=doc.get("weight", 1),
         backup=doc.get("backup", False),
         enabled=doc.get("admin_state_up", True),
-        **given(doc, "monitor_address", "monitor_port"),
+        **given(doc, "name", "monitor_address", "monitor_port"),
     )
 
 
@@ -97,7 +97,7 @@ def pool_model(lb, doc):
         lb_algorithm=doc["lb_algorithm"],
         enabled=doc.get("admin_state_up", True),
         tls_enabled=doc.get("tls_enabled", False),
-        **given(doc, "tls_certificate_id", "ca_tls_certificate_id", "crl_container_id", "tls_versions", "tls_ciphers", "alpn_protocols"),
+        **given(doc, "name", "tls_certificate_id", "ca_tls_certificate_id", "crl_container_id", "tls_versions", "tls_ciphers", "alpn_protocols"),
     )
     if persistence := doc.get("session_persistence"):
         pool.session_persistence = models.SessionPersistence(pool=pool, **persistence)
@@ -115,7 +115,7 @@ def policy_model(listener, pools, doc):
         position=doc["position"],
         enabled=doc.get("admin_state_up", True),
         redirect_pool=pools.get(doc.get("redirect_pool_id")),
-        **given(doc, "redirect_url", "redirect_prefix", "redirect_http_code"),
+        **given(doc, "name", "redirect_url", "redirect_prefix", "redirect_http_code"),
     )
     policy.l7rules = [
         models.L7Rule(
@@ -148,7 +148,7 @@ def listener_model(lb, pools, doc):
         tls_versions=doc.get("tls_versions", ["TLSv1.2", "TLSv1.3"]),
         alpn_protocols=doc.get("alpn_protocols", ["http/1.1"]),
         sni_containers=[models.SNI(listener_id=doc["id"], tls_container_id=sni) for sni in doc.get("sni_containers", [])],
-        **given(doc, "tls_certificate_id", "tls_ciphers", "client_ca_tls_certificate_id", "client_authentication", "client_crl_container_id",
+        **given(doc, "name", "tls_certificate_id", "tls_ciphers", "client_ca_tls_certificate_id", "client_authentication", "client_crl_container_id",
                 "timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect", *HSTS),
     )
     # The database hands policies out by position.
@@ -166,6 +166,7 @@ def load_balancer_model(doc):
         enabled=doc.get("admin_state_up", True),
         vip=models.Vip(ip_address=doc["vip_address"]),
         additional_vips=[models.AdditionalVip(ip_address=address) for address in doc.get("additional_vips", [])],
+        **given(doc, "name"),
     )
     pools = {pool["id"]: pool_model(lb, pool) for pool in doc.get("pools", [])}
     lb.pools = list(pools.values())

@@ -4,6 +4,7 @@
 pub(crate) mod agent;
 pub(crate) mod certificates;
 mod control_socket;
+pub(crate) mod hostile;
 pub(crate) mod octavia;
 pub(crate) mod proxy;
 pub(crate) mod vrrp;

@@ -278,10 +278,14 @@ fn urls(next: &mut Statements<'_, '_>, place: Place<'_>) -> Result<HttpCheck, Fa
     let mut expected_codes: Vec<(u16, u16)> = Vec::new();
     while next.take(|statement| (*statement == Statement::Url).then_some(())).is_some() {
         let (place, path) = next.expect("path", of!(Path))?;
+        let path_line = place.number;
         if *url_path.get_or_insert_with(|| path.clone()) != path {
             return Err(place.fault("is not the path of the url above it"));
         }
         let (place, code) = next.expect("status_code", of!(StatusCode))?;
+        if place.number != path_line + 1 {
+            return Err(place.fault("is not right below its path: a value with a line feed?"));
+        }
         match expected_codes.last_mut() {
             Some((_, last)) if code <= *last => return Err(place.fault("is not above the one before it")),
             Some((_, last)) if code == *last + 1 => *last = code,

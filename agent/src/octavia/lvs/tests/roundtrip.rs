@@ -1,15 +1,20 @@
 //! Load balancers to texts by the real Octavia, and back.
 
+use std::time::Duration;
+
 use amphora_model::{
-    HealthCheck, HttpMethod, HttpVersion, Listener, ListenerId, LoadBalancer, MemberId, Pool, PoolId,
-    PoolProtocol,
+    HealthCheck, HealthMonitor, HealthMonitorId, HttpCheck, HttpMethod, HttpVersion, Listener, ListenerId,
+    LoadBalancer, MemberId, Pool, PoolId, PoolProtocol,
     arbitrary::{Generator, Shape},
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::{Translated, translate};
-use crate::testing::octavia;
+use crate::{
+    octavia::path::sent,
+    testing::{hostile, octavia},
+};
 
 const SCRIPT: &str = include_str!("../../../../../tests/octavia/render_lvs.py");
 
@@ -78,6 +83,7 @@ fn rendered(mut pool: Pool) -> Pool {
         (monitor.name, monitor.max_retries) = (String::new(), 1);
         if let HealthCheck::Http(http) = &mut monitor.check {
             (http.version, http.domain_name) = (HttpVersion::Http10, None);
+            http.url_path = sent(&http.url_path).0;
             http.expected_codes.sort_unstable();
         }
     }
@@ -136,6 +142,85 @@ fn what_octavia_renders_comes_back() {
         served > 100 && sctp > 50 && monitored > 15 && persistent > 15,
         "{served} {sctp} {monitored} {persistent}"
     );
+}
+
+/// A path of a monitor is all that a tenant says in words here; what objects are called is in no text.
+#[test]
+fn no_string_of_a_tenants_becomes_a_statement() {
+    let mut g = Generator::new(23);
+    let injected = [
+        "\n            status_code 200",
+        "\n        }",
+        "\n        }\n    }\n    real_server 192.0.2.8 80 {\n        weight 1",
+        "\n            connect_port 1",
+        "\n\n}\nvirtual_server_group x {\n    192.0.2.9 1\n}",
+        "\n    # Configuration for Member 00000000-0000-4000-8000-000000000001",
+        "\n        misc_path \"/bin/sh\"",
+        " }",
+        " #",
+        "\n#",
+        "\n!",
+        "\n",
+    ];
+    let string = |g: &mut Generator| {
+        let mut string: String = (0..g.within(1..=5)).map(|_| g.pick(&hostile::PIECES)).collect();
+        if g.one_in(2) {
+            string.push_str(g.pick(&injected));
+        }
+        string
+    };
+    let mut cases = cases(900);
+    for lb in &mut cases {
+        for pool in &mut lb.pools {
+            let added = string(&mut g);
+            let check = HealthCheck::Http(HttpCheck {
+                method: HttpMethod::Get,
+                // Octavia's API wants the slash.
+                url_path: if g.one_in(4) { added } else { format!("/{added}") },
+                version: HttpVersion::Http10,
+                domain_name: None,
+                expected_codes: vec![(200, 200)],
+            });
+            pool.health_monitor = Some(HealthMonitor {
+                id: HealthMonitorId(pool.id.0),
+                name: String::new(),
+                admin_state_up: true,
+                delay: Duration::from_secs(5),
+                timeout: Duration::from_secs(3),
+                max_retries: 1,
+                max_retries_down: 3,
+                check,
+            });
+        }
+        for name in hostile::names(lb) {
+            *name = string(&mut g);
+        }
+    }
+    let documents: Vec<Value> = cases.iter().map(LoadBalancer::to_json).collect();
+    let Some(rendered) = octavia::ask::<Vec<Vec<Rendered>>>(SCRIPT, &documents) else { return };
+    let (mut same, mut spoiled, mut refused) = (0, 0, 0);
+    for (lb, texts) in cases.iter().zip(&rendered) {
+        for (listener, Rendered { text, .. }) in lb.listeners.iter().zip(texts) {
+            match translate(text.as_bytes()) {
+                Ok(translated) => {
+                    assert_eq!(translated, expected(lb, listener), "\n{text}");
+                    let asks = |pool: &Pool| {
+                        let check = pool.health_monitor.as_ref().map(|monitor| &monitor.check);
+                        matches!(check, Some(HealthCheck::Http(_)))
+                    };
+                    spoiled +=
+                        usize::from(translated.served.is_some_and(|served| served.pools.iter().any(asks)));
+                    same += 1;
+                }
+                Err(fault) => {
+                    assert!(fault.line > 0, "{fault}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{same} came back, {spoiled} of them with a path; {refused} were refused");
+    assert!(same > 300 && spoiled > 10 && refused > 50, "{same} {spoiled} {refused}");
 }
 
 /// Those of 12.0.0, 13.0.0 .. 19.0.0 are the same to the byte, so that what is shown with one of these holds for all.
