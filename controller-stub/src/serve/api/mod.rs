@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `server` | connections, bodies, bounds |
 //! | `router` | which handler a request is for |
-//! | `context` | who asks |
+//! | `context`, `identity` | who asks; tokens and the catalog, as of Keystone |
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
 //! | `lists` | filters, sorting, pages |
 //! | `change` | generations, PENDING states, quotas, work |
@@ -19,6 +19,7 @@ mod attributes;
 mod change;
 mod context;
 mod fault;
+mod identity;
 mod judge;
 mod lists;
 mod request;
@@ -43,17 +44,23 @@ use serde_json::json;
 
 use self::{
     fault::Fault,
+    identity::Identity,
     request::{Answer, Query, Request},
     router::{Found, Route, find},
     scope::Scope,
 };
-use super::{config::Config, db::Db, network::Networks};
+use super::{
+    config::{AuthStrategy, Config},
+    db::Db,
+    network::Networks,
+};
 
 /// The API of one database.
 #[derive(Debug)]
 pub struct Api {
     db: Db,
     shared: Arc<Shared>,
+    identity: Identity,
 }
 
 #[derive(Debug)]
@@ -67,12 +74,21 @@ impl Api {
     /// The API over a database. `certificates` is where tenants' certificates are.
     pub fn new(db: Db, config: Config, certificates: PathBuf) -> Self {
         let networks = Networks::new(config.networks.clone());
-        Self { db, shared: Arc::new(Shared { config, networks, certificates }) }
+        let identity = Identity::new(config.users.clone());
+        Self { db, identity, shared: Arc::new(Shared { config, networks, certificates }) }
     }
 
     /// Answers one request. An error is an answer.
     async fn answer(&self, head: &Parts, body: Bytes) -> Answer {
-        self.try_answer(head, body).await.unwrap_or_else(Answer::from)
+        let mut answer = self.try_answer(head, body).await.unwrap_or_else(Answer::from);
+        if answer.status == 401 {
+            let way = match self.shared.config.api.auth {
+                AuthStrategy::HttpBasic => "Basic realm=\"octavia\"",
+                AuthStrategy::NoAuth | AuthStrategy::Keystone => "Keystone",
+            };
+            answer.headers.push(("www-authenticate", way.to_owned()));
+        }
+        answer
     }
 
     async fn try_answer(&self, head: &Parts, body: Bytes) -> Result<Answer, Fault> {
@@ -88,10 +104,27 @@ impl Api {
             }
             Found::Versions => return Ok(not_allowed(&[&Method::GET])),
             Found::Methods(methods) => return Ok(not_allowed(&methods)),
-            Found::Nothing => return Err(Fault::new(404, "The resource could not be found.")),
+            Found::Identity(path) if self.shared.config.api.auth == AuthStrategy::Keystone => {
+                let query = Query::parse(head.uri.query().unwrap_or_default());
+                let said = (&head.headers, &body[..]);
+                let answer =
+                    self.identity.answer((&head.method, &path), (&base, &query), said, seconds()).await;
+                return Ok(answer.unwrap_or_else(|fault| identity::refused(&fault)));
+            }
+            Found::Identity(path) if self.shared.config.api.auth == AuthStrategy::NoAuth => {
+                let query = Query::parse(head.uri.query().unwrap_or_default());
+                return identity::any_project(&path, &query);
+            }
+            Found::Nothing | Found::Identity(_) => {
+                return Err(Fault::new(404, "The resource could not be found."));
+            }
             Found::Route(route, names) => (route, names),
         };
-        let context = context::of(self.shared.config.api.auth, &head.headers)?;
+        let context = match self.shared.config.api.auth {
+            AuthStrategy::NoAuth => context::unasked(&head.headers),
+            AuthStrategy::Keystone => self.identity.token(&head.headers, seconds())?,
+            AuthStrategy::HttpBasic => self.identity.basic(&head.headers).await?,
+        };
         let request = Request {
             base,
             path: head.uri.path().to_owned(),
@@ -126,6 +159,11 @@ impl Api {
         };
         if is_read { self.db.read(piece).await } else { self.db.write(piece).await }
     }
+}
+
+/// The time in seconds since 1970.
+fn seconds() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
 }
 
 /// The time of a transaction, in milliseconds since 1970.

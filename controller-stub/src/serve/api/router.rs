@@ -11,7 +11,7 @@ use super::{
     request::{Answer, decode},
     resources::{
         self, Names, amphorae, flavors, health_monitors, l7policies, l7rules, listeners, load_balancers,
-        members, pools, providers, quotas, statistics,
+        members, networks, pools, providers, quotas, statistics,
     },
     scope::Scope,
 };
@@ -40,7 +40,7 @@ macro_rules! routes {
     };
 }
 
-/// All that Octavia's API is asked.
+/// All that is asked: Octavia's API, and below it what clients ask Neutron under the same prefix.
 pub(super) static ROUTES: &[Route] = routes![
     GET "lbaas/loadbalancers" LOAD_BALANCER resources::list_all,
     POST "lbaas/loadbalancers" LOAD_BALANCER load_balancers::post,
@@ -117,13 +117,24 @@ pub(super) static ROUTES: &[Route] = routes![
     GET "octavia/amphorae/{}/stats" AMPHORA amphorae::stats,
     PUT "octavia/amphorae/{}/config" AMPHORA amphorae::configure,
     PUT "octavia/amphorae/{}/failover" AMPHORA amphorae::failover,
+    GET "networks" LOAD_BALANCER networks::networks,
+    GET "networks/{}" LOAD_BALANCER networks::networks,
+    GET "subnets" LOAD_BALANCER networks::subnets,
+    GET "subnets/{}" LOAD_BALANCER networks::subnets,
+    GET "ports" LOAD_BALANCER networks::ports,
+    GET "ports/{}" LOAD_BALANCER networks::ports,
+    GET "security-groups" LOAD_BALANCER networks::security_groups,
+    GET "security-groups/{}" LOAD_BALANCER networks::security_groups,
+    GET "extensions" LOAD_BALANCER networks::extensions,
 ];
 
 /// What a path is for.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum Found<'a> {
     /// The versions of the API.
     Versions,
+    /// Keystone, and what follows `/v3/`.
+    Identity(Vec<&'a str>),
     /// A handler, and what stands where its route has `{}`.
     Route(&'static Route, Vec<String>),
     /// There is such a path, for other methods.
@@ -132,11 +143,13 @@ pub(super) enum Found {
 }
 
 /// Finds what a request is for. `HEAD` is as `GET`.
-pub(super) fn find(method: &Method, path: &str) -> Found {
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let rest = match segments.as_slice() {
         [] | ["v2" | "v2.0"] => return Found::Versions,
         ["v2" | "v2.0", rest @ ..] => rest,
+        // Without the version by who has told its client one address for all services.
+        ["v3", rest @ ..] | rest @ ["projects", ..] => return Found::Identity(rest.to_vec()),
         _ => return Found::Nothing,
     };
     let method = if *method == Method::HEAD { &Method::GET } else { method };

@@ -4,6 +4,7 @@
 pub mod networks;
 #[cfg(test)]
 mod tests;
+pub mod users;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,7 +21,10 @@ use amphora_ini::{
     reader::{Reader, boolean, bounded, error, parse, path, seconds},
 };
 
-pub use self::networks::{Network, Subnet};
+pub use self::{
+    networks::{Network, Subnet},
+    users::{Project, User},
+};
 use super::status::Topology;
 
 /// The ciphers that Octavia gives a listener or a pool that names none (`CIPHERS_OWASP_SUITE_B`).
@@ -104,6 +108,8 @@ pub struct Config {
     pub networks: Vec<Network>,
     /// `[quotas]`.
     pub quotas: Quotas,
+    /// `[users]`; at least one where the API asks who it is.
+    pub users: Vec<User>,
 }
 
 /// `[api_settings]`: the API, and what it permits.
@@ -312,9 +318,14 @@ impl Config {
 
     fn of(ini: &Ini) -> Result<Self, ConfigError> {
         let read = Reader { ini, defaults: DEFAULTS };
+        let (api, users) = (api(&read)?, users::read(&read)?);
+        if api.auth != AuthStrategy::NoAuth && users.is_empty() {
+            let place = read.place("api_settings", "auth_strategy");
+            return Err(error("api_settings", "auth_strategy", place, "needs users in [users]".to_owned()));
+        }
         Ok(Self {
             debug: read.required("DEFAULT", "debug", boolean)?,
-            api: api(&read)?,
+            api,
             worker: Worker {
                 topology: read.required("controller_worker", "loadbalancer_topology", Topology::parse)?,
                 workers: read.required("controller_worker", "workers", bounded(1, 1000))?,
@@ -352,6 +363,7 @@ impl Config {
             },
             networks: networks::read(&read)?,
             quotas: quotas(&read)?,
+            users,
         })
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod l7rules;
 pub(super) mod listeners;
 pub(super) mod load_balancers;
 pub(super) mod members;
+pub(super) mod networks;
 pub(super) mod pools;
 pub(super) mod providers;
 pub(super) mod quotas;

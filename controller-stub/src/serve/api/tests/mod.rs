@@ -2,6 +2,7 @@
 
 mod balancing;
 mod bodies;
+mod identity;
 mod lists;
 mod operators;
 mod states;

@@ -1,0 +1,325 @@
+//! The Keystone that clients ask before they ask for anything else: tokens for users of the configuration, and a catalog.
+//!
+//! A token is not kept: it says who it is for and until when, and is signed by a key of this process. After a restart clients are told 401,
+//! and ask for another.
+
+use std::collections::HashMap;
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordVerifier, phc::PasswordHash},
+};
+use aws_lc_rs::hmac;
+use data_encoding::BASE64URL_NOPAD;
+use hyper::{HeaderMap, Method};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::{
+    attributes::Object,
+    fault::Fault,
+    request::{Answer, Query},
+};
+use crate::serve::{
+    config::{Project, User},
+    policies::Context,
+};
+
+/// How long a token is good for, in seconds.
+const LIFETIME: i64 = 3600;
+
+/// Passwords that are verified at a time: each takes a processor, and memory, for as long as its hash wants.
+const VERIFIED_AT_A_TIME: usize = 2;
+
+/// Passwords that wait to be verified; more are refused.
+const WAITING: usize = 256;
+
+/// Where everything of Keystone is.
+const DOMAIN: &str = "default";
+
+/// Users and their tokens.
+#[derive(Debug)]
+pub(super) struct Identity {
+    users: Vec<User>,
+    key: hmac::Key,
+    turns: Semaphore,
+    waiting: Semaphore,
+    /// What each user has last been let in with, signed: clients without tokens send it with each request.
+    known: Mutex<HashMap<String, hmac::Tag>>,
+}
+
+/// What is told of a server's services.
+struct Told<'a> {
+    user: &'a User,
+    project: &'a Project,
+    method: &'a str,
+    expires: i64,
+    now: i64,
+    base: &'a str,
+}
+
+impl Identity {
+    /// Those of the configuration.
+    pub(super) fn new(users: Vec<User>) -> Self {
+        // Identifiers of version 4 are of the system's randomness, 122 bits each.
+        let random: Vec<u8> = (0..4).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
+        Self {
+            users,
+            key: hmac::Key::new(hmac::HMAC_SHA256, &random),
+            turns: Semaphore::new(VERIFIED_AT_A_TIME),
+            waiting: Semaphore::new(WAITING),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Who has this name or id and this password.
+    async fn verified(&self, user: &str, password: &str) -> Result<Option<&User>, Fault> {
+        let found = self.users.iter().find(|other| other.name == user || other.id == user);
+        let Some(someone) = found.or_else(|| self.users.first()) else { return Ok(None) };
+        let tag = hmac::sign(&self.key, format!("{}\0{password}", someone.id).as_bytes());
+        let is_known = |known: &hmac::Tag| known.as_ref() == tag.as_ref();
+        if found.is_some() && self.known.lock().await.get(&someone.id).is_some_and(is_known) {
+            return Ok(found);
+        }
+        let busy = |_| Fault::new(503, "Too many passwords are verified. Please try again.");
+        let _waiting = self.waiting.try_acquire().map_err(busy)?;
+        let _turn = self.turns.acquire().await.map_err(|_| Fault::new(503, "closing"))?;
+        let (hash, password) = (someone.hash.clone(), password.to_owned());
+        // For a name that there is not, a hash is computed as well: nobody learns names by the time it takes.
+        let is_right = tokio::task::spawn_blocking(move || {
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        if !is_right.await.unwrap_or(false) || found.is_none() {
+            return Ok(None);
+        }
+        self.known.lock().await.insert(someone.id.clone(), tag);
+        Ok(found)
+    }
+
+    /// Who sends a name and a password with a request (RFC 7617).
+    pub(super) async fn basic(&self, headers: &HeaderMap) -> Result<Context, Fault> {
+        let credentials = header(headers, "authorization")
+            .and_then(|text| text.strip_prefix("Basic "))
+            .and_then(|text| data_encoding::BASE64.decode(text.trim().as_bytes()).ok())
+            .and_then(|bytes| String::from_utf8(bytes).ok());
+        let Some((name, password)) = credentials.as_deref().and_then(|text| text.split_once(':')) else {
+            return Err(unauthorized());
+        };
+        let user = self.verified(name, password).await?.ok_or_else(unauthorized)?;
+        let asked = header(headers, "x-project-id");
+        let project = user.projects.iter().find(|project| asked.is_none_or(|asked| is(project, asked)));
+        Ok(context(user, project.ok_or_else(unauthorized)?))
+    }
+
+    /// Who sends a token with a request.
+    pub(super) fn token(&self, headers: &HeaderMap, now: i64) -> Result<Context, Fault> {
+        let token = header(headers, "x-auth-token").ok_or_else(unauthorized)?;
+        let (user, project, _) = self.read(token, now).ok_or_else(unauthorized)?;
+        Ok(context(user, project))
+    }
+
+    fn write(&self, user: &User, project: &Project, expires: i64) -> String {
+        let said = format!("{} {} {expires}", user.id, project.id);
+        let tag = hmac::sign(&self.key, said.as_bytes());
+        format!("{}.{}", BASE64URL_NOPAD.encode(said.as_bytes()), BASE64URL_NOPAD.encode(tag.as_ref()))
+    }
+
+    /// Whom a token is for, and until when.
+    fn read(&self, token: &str, now: i64) -> Option<(&User, &Project, i64)> {
+        let (said, tag) = token.split_once('.')?;
+        let said = BASE64URL_NOPAD.decode(said.as_bytes()).ok()?;
+        let tag = BASE64URL_NOPAD.decode(tag.as_bytes()).ok()?;
+        hmac::verify(&self.key, &said, &tag).ok()?;
+        let said = String::from_utf8(said).ok()?;
+        let [user, project, expires] = said.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let expires: i64 = expires.parse().ok().filter(|&expires| expires > now)?;
+        let user = self.users.iter().find(|other| other.id == user)?;
+        let project = user.projects.iter().find(|other| other.id == project)?;
+        Some((user, project, expires))
+    }
+
+    /// Answers a request to Keystone. `path` is what follows `/v3/`; `now` in seconds since 1970.
+    pub(super) async fn answer(
+        &self,
+        (method, path): (&Method, &[&str]),
+        (base, query): (&str, &Query),
+        (headers, body): (&HeaderMap, &[u8]),
+        now: i64,
+    ) -> Result<Answer, Fault> {
+        let caller = || header(headers, "x-auth-token").and_then(|token| self.read(token, now));
+        match (method.as_str(), path) {
+            ("GET" | "HEAD", []) => Ok(Answer::new(200, json!({"version": version(base)}))),
+            ("POST", ["auth", "tokens"]) => self.authenticate(base, body, now).await,
+            ("GET" | "HEAD", ["auth", "tokens"]) => {
+                caller().ok_or_else(unauthorized)?;
+                let token = header(headers, "x-subject-token");
+                let found = token.and_then(|token| self.read(token, now));
+                let (user, project, expires) =
+                    found.ok_or_else(|| Fault::new(404, "Failed to validate token"))?;
+                let told = Told { user, project, method: "password", expires, now: expires - LIFETIME, base };
+                Ok(Answer::new(200, told.body()))
+            }
+            // It ends by itself: there is nothing that could be taken back.
+            ("DELETE", ["auth", "tokens"]) => Ok(Answer::empty(204)),
+            ("GET", ["auth", "catalog"]) => {
+                caller().ok_or_else(unauthorized)?;
+                Ok(Answer::new(200, json!({"catalog": catalog(base), "links": {}})))
+            }
+            ("GET", ["projects"] | ["auth", "projects"]) => {
+                let (user, ..) = caller().ok_or_else(unauthorized)?;
+                let projects = user
+                    .projects
+                    .iter()
+                    .filter(|project| query.get("name").is_none_or(|name| name == project.name));
+                let projects: Vec<_> = projects.map(project_of).collect();
+                Ok(Answer::new(200, json!({"projects": projects, "links": {}})))
+            }
+            ("GET", ["projects", id]) => {
+                let (user, ..) = caller().ok_or_else(unauthorized)?;
+                let project = user.projects.iter().find(|project| project.id == *id);
+                let project =
+                    project.ok_or_else(|| Fault::new(404, format!("Could not find project: {id}.")))?;
+                Ok(Answer::new(200, json!({"project": project_of(project)})))
+            }
+            _ => Err(Fault::new(404, "The resource could not be found.")),
+        }
+    }
+
+    /// `POST` of a user's name and password: a token.
+    async fn authenticate(&self, base: &str, body: &[u8], now: i64) -> Result<Answer, Fault> {
+        let body: Value = serde_json::from_slice(body)
+            .map_err(|_| Fault::new(400, "Request is not in valid JSON format"))?;
+        let auth = &body["auth"];
+        let identity = &auth["identity"];
+        let methods = identity["methods"].as_array().map_or(&[][..], Vec::as_slice);
+        let (user, method) = if methods.iter().any(|method| method == "password") {
+            let said = &identity["password"]["user"];
+            let name = said["name"].as_str().or(said["id"].as_str()).unwrap_or_default();
+            let password = said["password"].as_str().unwrap_or_default();
+            (self.verified(name, password).await?.ok_or_else(unauthorized)?, "password")
+        } else if methods.iter().any(|method| method == "token") {
+            let token = identity["token"]["id"].as_str().unwrap_or_default();
+            (self.read(token, now).ok_or_else(unauthorized)?.0, "token")
+        } else {
+            return Err(unauthorized());
+        };
+        let asked = &auth["scope"]["project"];
+        let asked = asked["id"].as_str().or(asked["name"].as_str());
+        let project = user.projects.iter().find(|project| asked.is_none_or(|asked| is(project, asked)));
+        let project = project.ok_or_else(unauthorized)?;
+        let expires = now + LIFETIME;
+        let mut answer = Answer::new(201, Told { user, project, method, expires, now, base }.body());
+        answer.headers.push(("x-subject-token", self.write(user, project, expires)));
+        Ok(answer)
+    }
+}
+
+impl Told<'_> {
+    fn body(&self) -> Value {
+        let domain = json!({"id": DOMAIN, "name": "Default"});
+        let roles: Vec<_> = self.user.roles.iter().map(|role| json!({"id": role, "name": role})).collect();
+        json!({"token": {
+            "methods": [self.method],
+            "user": {"id": self.user.id, "name": self.user.name, "domain": domain, "password_expires_at": null},
+            "project": {"id": self.project.id, "name": self.project.name, "domain": domain},
+            "is_domain": false,
+            "roles": roles,
+            "catalog": catalog(self.base),
+            "expires_at": time(self.expires),
+            "issued_at": time(self.now),
+            "audit_ids": [],
+        }})
+    }
+}
+
+/// A time as Keystone tells it.
+fn time(seconds: i64) -> String {
+    let time = super::change::iso_of(seconds.saturating_mul(1000));
+    format!("{}.000000Z", time.as_str().unwrap_or_default())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn is(project: &Project, asked: &str) -> bool {
+    project.id == asked || project.name == asked
+}
+
+fn context(user: &User, project: &Project) -> Context {
+    Context {
+        project_id: Some(project.id.clone()),
+        user_id: Some(user.id.clone()),
+        roles: user.roles.clone(),
+        is_admin: false,
+    }
+}
+
+/// What who is not known is told.
+pub(super) fn unauthorized() -> Fault {
+    Fault::new(401, "The request you have made requires authentication.")
+}
+
+/// A project while nobody is asked who it is: there is one of each name.
+pub(super) fn any_project(path: &[&str], query: &Query) -> Result<Answer, Fault> {
+    let project = |name: &str| project_of(&Project { id: name.to_owned(), name: name.to_owned() });
+    match (path, query.get("name")) {
+        (["projects", id], _) => Ok(Answer::new(200, json!({"project": project(id)}))),
+        (["projects"], Some(name)) => Ok(Answer::new(200, json!({"projects": [project(name)], "links": {}}))),
+        _ => Err(Fault::new(404, "The resource could not be found.")),
+    }
+}
+
+/// A fault as Keystone tells it.
+pub(super) fn refused(fault: &Fault) -> Answer {
+    let title = match fault.status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        404 => "Not Found",
+        _ => "Service Unavailable",
+    };
+    Answer::new(fault.status, json!({"error": {"code": fault.status, "title": title, "message": fault.text}}))
+}
+
+fn version(base: &str) -> Value {
+    json!({
+        "id": "v3.14",
+        "status": "stable",
+        "updated": "2020-04-07T00:00:00Z",
+        "links": [{"rel": "self", "href": format!("{base}/v3/")}],
+        "media-types": [{"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"}],
+    })
+}
+
+fn project_of(project: &Project) -> Value {
+    let mut told = Object::default();
+    told.set("id", project.id.as_str());
+    told.set("name", project.name.as_str());
+    told.set("domain_id", DOMAIN);
+    told.set("enabled", true);
+    told.set("is_domain", false);
+    Value::Object(told.0)
+}
+
+/// Where clients find what.
+fn catalog(base: &str) -> Value {
+    let service = |kind: &str, name: &str, url: String| {
+        let endpoint = |interface: &str| {
+            json!({
+                "id": format!("{name}-{interface}"),
+                "interface": interface,
+                "region": "RegionOne",
+                "region_id": "RegionOne",
+                "url": url,
+            })
+        };
+        let endpoints = ["public", "internal", "admin"].map(endpoint);
+        json!({"id": name, "type": kind, "name": name, "endpoints": endpoints})
+    };
+    json!([
+        service("load-balancer", "octavia", base.to_owned()),
+        service("network", "neutron", base.to_owned()),
+        service("identity", "keystone", format!("{base}/v3")),
+    ])
+}

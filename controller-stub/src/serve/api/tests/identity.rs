@@ -1,0 +1,170 @@
+//! What clients ask Keystone and Neutron.
+
+use super::*;
+
+/// Of `secret`, cheaply.
+const HASH: &str =
+    "$argon2id$v=19$m=64,t=1,p=1$TcLWoTbqY0ntOir2yS50XQ$Q6JHj/8BliXeUjmXGG32gcnq/SYNUMTU4fmI1hcARME";
+
+fn stage(strategy: &str) -> Stage {
+    Stage::new(&format!(
+        "[api_settings]\nauth_strategy = {strategy}\n[users]\nalice = shop,test member {HASH}\nroot = admin admin {HASH}\n"
+    ))
+}
+
+async fn ask(stage: &Stage, method: Method, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    let mut request = http::Request::builder().method(method).uri(path).header("host", "lb.example");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.header("content-type", "application/json").body(()).unwrap();
+    let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+    stage.api.answer(&request.into_parts().0, body).await
+}
+
+fn login(name: &str, password: &str, project: Option<&str>) -> Value {
+    let user = json!({"name": name, "domain": {"id": "default"}, "password": password});
+    let mut auth = json!({"identity": {"methods": ["password"], "password": {"user": user}}});
+    if let Some(project) = project {
+        auth["scope"] = json!({"project": {"name": project, "domain": {"id": "default"}}});
+    }
+    json!({"auth": auth})
+}
+
+async fn token(stage: &Stage, name: &str, project: Option<&str>) -> String {
+    let answer = ask(stage, POST, "/v3/auth/tokens", &[], login(name, "secret", project)).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let (_, token) = answer.headers.iter().find(|(name, _)| *name == "x-subject-token").unwrap();
+    token.clone()
+}
+
+#[tokio::test]
+async fn a_token_says_who_it_is_for() {
+    let stage = stage("keystone");
+    let alice = token(&stage, "alice", None).await;
+    let answer = ask(
+        &stage,
+        GET,
+        "/v3/auth/tokens",
+        &[("x-auth-token", &alice), ("x-subject-token", &alice)],
+        Value::Null,
+    )
+    .await;
+    let body = answer.body.unwrap()["token"].clone();
+    assert_eq!((&body["user"]["name"], &body["project"]["name"]), (&json!("alice"), &json!("shop")));
+    assert_eq!(body["roles"], json!([{"id": "member", "name": "member"}]));
+    assert_eq!(body["catalog"][0]["endpoints"][0]["url"], "http://lb.example");
+    let subnet = json!({"loadbalancer": {"vip_subnet_id": stage.subnet}});
+    let made = ask(&stage, POST, LBS, &[("x-auth-token", &alice)], subnet).await;
+    assert_eq!(
+        (made.status, &made.body.unwrap()["loadbalancer"]["project_id"]),
+        (201, &body["project"]["id"])
+    );
+    let test = token(&stage, "alice", Some("test")).await;
+    let root = token(&stage, "root", None).await;
+    for (token, count) in [(&alice, 1), (&test, 0), (&root, 1)] {
+        let list = ask(&stage, GET, LBS, &[("x-auth-token", token)], Value::Null).await;
+        assert_eq!(list.body.unwrap()["loadbalancers"].as_array().unwrap().len(), count);
+        let ports = ask(&stage, GET, "/v2.0/ports", &[("x-auth-token", token)], Value::Null).await;
+        assert_eq!(ports.body.unwrap()["ports"].as_array().unwrap().len(), count);
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_told_401() {
+    let stage = stage("keystone");
+    let good = token(&stage, "alice", None).await;
+    for body in [
+        login("alice", "wrong", None),
+        login("nobody", "secret", None),
+        login("alice", "secret", Some("admin")),
+        json!({"auth": {"identity": {"methods": ["token"], "token": {"id": "x.y"}}}}),
+        json!({}),
+    ] {
+        let answer = ask(&stage, POST, "/v3/auth/tokens", &[], body.clone()).await;
+        assert_eq!((answer.status, &answer.body.unwrap()["error"]["code"]), (401, &json!(401)), "{body}");
+    }
+    let other = self::stage("keystone");
+    let foreign = token(&other, "alice", None).await;
+    let changed = format!("a{good}");
+    for headers in
+        [&[][..], &[("x-auth-token", "x")], &[("x-auth-token", &foreign)], &[("x-auth-token", &changed)]]
+    {
+        let answer = ask(&stage, GET, LBS, headers, Value::Null).await;
+        assert_eq!(
+            (answer.status, &answer.headers[..]),
+            (401, &[("www-authenticate", "Keystone".to_owned())][..])
+        );
+    }
+    let now = super::super::seconds();
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-auth-token", good.parse().unwrap());
+    assert!(stage.api.identity.token(&headers, now).is_ok());
+    assert!(stage.api.identity.token(&headers, now + 3601).is_err(), "it has ended");
+}
+
+#[tokio::test]
+async fn a_password_may_come_with_each_request() {
+    let stage = stage("http_basic");
+    let basic = |text: &str| format!("Basic {}", data_encoding::BASE64.encode(text.as_bytes()));
+    for (credentials, project, status) in [
+        (basic("alice:secret"), None, 200),
+        (basic("alice:secret"), Some("test"), 200),
+        (basic("alice:secret"), Some("admin"), 401),
+        (basic("alice:wrong"), None, 401),
+        (basic("nobody:secret"), None, 401),
+        ("Bearer x".to_owned(), None, 401),
+    ] {
+        let mut headers = vec![("authorization", credentials.as_str())];
+        headers.extend(project.map(|project| ("x-project-id", project)));
+        assert_eq!(
+            ask(&stage, GET, LBS, &headers, Value::Null).await.status,
+            status,
+            "{credentials} {project:?}"
+        );
+    }
+    assert_eq!(ask(&stage, GET, "/v3", &[], Value::Null).await.status, 404, "there is no Keystone");
+}
+
+#[tokio::test]
+async fn any_project_is_there_while_nobody_is_asked() {
+    let stage = Stage::new("");
+    for path in ["/projects/demo", "/v3/projects/demo"] {
+        assert_eq!(stage.get(path).await["project"]["id"], "demo");
+    }
+    assert_eq!(stage.get("/projects?name=demo").await["projects"][0]["name"], "demo");
+    assert_eq!(stage.ask(POST, "/v3/auth/tokens", json!({})).await.0, 404);
+}
+
+#[tokio::test]
+async fn networks_are_those_of_the_configuration() {
+    let stage = Stage::new("");
+    let balancer = stage.load_balancer("one").await;
+    for prefix in ["/v2", "/v2.0"] {
+        let networks =
+            stage.get(&format!("{prefix}/networks?name=public&fields=id&fields=subnets")).await["networks"]
+                .clone();
+        let id = networks[0]["id"].as_str().unwrap();
+        assert_eq!((networks.as_array().unwrap().len(), networks[0].as_object().unwrap().len()), (1, 2));
+        let subnets =
+            stage.get(&format!("{prefix}/subnets?network_id={id}&ip_version=4")).await["subnets"].clone();
+        assert_eq!((subnets.as_array().unwrap().len(), &subnets[0]["id"]), (1, &json!(stage.subnet)));
+        assert_eq!(
+            (&subnets[0]["name"], &subnets[0]["gateway_ip"]),
+            (&json!("public-subnet"), &json!("192.0.2.1"))
+        );
+        let pool = json!([{"start": "192.0.2.2", "end": "192.0.2.254"}]);
+        assert_eq!(subnets[0]["allocation_pools"], pool);
+        assert_eq!(stage.get(&format!("{prefix}/subnets/{}", stage.subnet)).await["subnet"], subnets[0]);
+    }
+    stage.refused(GET, "/v2.0/networks/x", Value::Null, 404, "Network x could not be found.").await;
+    let vip = stage.get(&format!("{LBS}/{balancer}")).await["loadbalancer"].clone();
+    let address = vip["vip_address"].as_str().unwrap();
+    let ports = stage.get(&format!("/v2.0/ports?fixed_ips=ip_address%3D{address}")).await["ports"].clone();
+    assert_eq!(
+        (&ports[0]["id"], &ports[0]["device_id"]),
+        (&vip["vip_port_id"], &json!(format!("lb-{balancer}")))
+    );
+    assert_eq!(stage.get("/v2.0/ports?fixed_ips=ip_address%3D192.0.2.99").await["ports"], json!([]));
+    assert_eq!(stage.get("/v2.0/security-groups").await["security_groups"], json!([]));
+}
