@@ -39,6 +39,7 @@ pub struct Command {
     program: PathBuf,
     arguments: Vec<OsString>,
     lock: PathBuf,
+    log: Option<PathBuf>,
 }
 
 /// The right to start the process: nobody else runs it.
@@ -57,7 +58,13 @@ pub struct Process {
 impl Command {
     /// `program` with `arguments`; at most one runs per lock file.
     pub fn new(program: PathBuf, arguments: Vec<OsString>, lock: PathBuf) -> Self {
-        Self { program, arguments, lock }
+        Self { program, arguments, lock, log: None }
+    }
+
+    /// Appends its output to a file, in place of our own output.
+    #[must_use]
+    pub fn with_log(self, log: PathBuf) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// The program.
@@ -99,7 +106,12 @@ impl Command {
     /// When it cannot be started.
     pub fn spawn(&self, lock: Lock) -> io::Result<Process> {
         let Lock(file) = lock;
-        let child = tokio::process::Command::new(&self.program)
+        let mut command = tokio::process::Command::new(&self.program);
+        if let Some(path) = &self.log {
+            let log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            command.stdout(log.try_clone()?).stderr(log);
+        }
+        let child = command
             .args(&self.arguments)
             .stdin(Stdio::from(file))
             .process_group(0)
@@ -172,6 +184,11 @@ impl Process {
     /// SIGKILL.
     pub fn kill(&self) {
         self.signal(Signal::KILL);
+    }
+
+    /// SIGHUP: programs of an amphora read their files again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     fn signal(&self, signal: Signal) {

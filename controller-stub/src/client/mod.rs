@@ -253,6 +253,22 @@ impl Client {
         self.request(Method::DELETE, &format!("/2.0/certificates/{id}"), None).await
     }
 
+    /// `PUT /2.0/interfaces/{mac}`: returns once the port is as the document says.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn plug(&self, mac: &str, document: &Value) -> Result<Value> {
+        self.request(Method::PUT, &format!("/2.0/interfaces/{mac}"), Some(document)).await
+    }
+
+    /// `DELETE /2.0/interfaces/{mac}`.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn unplug(&self, mac: &str) -> Result<Value> {
+        self.request(Method::DELETE, &format!("/2.0/interfaces/{mac}"), None).await
+    }
+
     fn vrrp(&self, status: Value) -> Result<VrrpStatus> {
         serde_json::from_value(status)
             .map_err(|e| self.unreachable(format!("its VRRP status is not understood: {e}")))

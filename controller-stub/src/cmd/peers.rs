@@ -86,7 +86,8 @@ async fn name(
     Ok(writeln!(out, "{}: keeps session persistence alike with {peer}", client.endpoint())?)
 }
 
-fn document(listen: SocketAddr, peer: SocketAddr, key: &str) -> Value {
+/// What `PUT /2.0/peers` is told.
+pub(crate) fn document(listen: SocketAddr, peer: SocketAddr, key: &str) -> Value {
     json!({ "peers": { "listen": listen.to_string(), "peer": peer.to_string(), "key": key } })
 }
 

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     client::{Client, TlsOptions},
     error::{Error, Result},
+    host::AgentFile,
 };
 
 /// How long the agent may take until it answers, and until it and the proxy have ended.
@@ -191,42 +192,21 @@ fn launch(agent: &Path, file: &Path, log: &Path) -> Result<Process> {
 }
 
 fn configuration(site: &Site, programs: &Programs, controller: &Controller) -> String {
-    let (dir, certs) = (site.dir.display(), site.certs.display());
-    let Site { agent, id, .. } = site;
-    let Controller { address, key } = controller;
-    let topology = if site.paired { "ACTIVE_STANDBY" } else { "SINGLE" };
-    let mut text = format!(
-        "[haproxy_amphora]\n\
-         base_path = {dir}/state\n\
-         bind_host = {}\n\
-         bind_port = {}\n\
-         [health_manager]\n\
-         controller_ip_port_list = {address}\n\
-         heartbeat_interval = 1\n\
-         heartbeat_key = {key}\n\
-         [amphora_agent]\n\
-         agent_server_ca = {certs}/ca.pem\n\
-         agent_server_cert = {certs}/server-{id}.pem\n\
-         amphora_id = {id}\n\
-         [controller_worker]\n\
-         loadbalancer_topology = {topology}\n\
-         [amphora]\n\
-         run_dir = {dir}/run\n\
-         drain_timeout = 2\n",
-        agent.ip(),
-        agent.port(),
-    );
-    if geteuid().is_root() {
+    let id = site.id.to_string();
+    AgentFile {
+        bind: site.agent,
+        id: &id,
+        dir: &site.dir,
+        ca: site.certs.join("ca.pem"),
+        certificate: site.certs.join(format!("server-{id}.pem")),
+        heartbeats: Some((controller.address, &controller.key, 1)),
+        paired: site.paired,
+        netns: site.netns.as_deref(),
         // No package has made users here.
-        text.push_str("proxy_user = nobody\nvrrp_user = nobody\n");
+        user: geteuid().is_root().then_some("nobody"),
+        drain_timeout: Some(2),
+        proxy: programs.proxy.as_deref(),
+        vrrp: programs.vrrp.as_deref(),
     }
-    if let Some(netns) = &site.netns {
-        text.push_str(&format!("network_namespace = {netns}\n"));
-    }
-    for (option, program) in [("proxy_cmd", &programs.proxy), ("vrrp_cmd", &programs.vrrp)] {
-        if let Some(program) = program.as_deref().map(Path::display) {
-            text.push_str(&format!("{option} = {program}\n"));
-        }
-    }
-    text
+    .text()
 }

@@ -1,22 +1,18 @@
 //! Network namespaces through the `ip` command, named after this process and removed with the value.
 
-use std::{
-    fs::File,
-    path::Path,
-    process::{self, Command, Stdio},
-};
+use std::{fs::File, path::Path, process};
 
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns},
     sys::signal::kill,
-    unistd::{Pid, geteuid},
+    unistd::Pid,
 };
 
-use crate::error::{Error, Result};
-
-/// Where `ip netns` keeps namespaces.
-const DIR: &str = "/run/netns";
+use crate::{
+    error::{Error, Result},
+    host::{NAMESPACES, ip},
+};
 
 /// What the names of all that a demo makes start with, namespaces and directories; the process id follows.
 pub(super) const PREFIX: &str = "amphora-demo-";
@@ -55,7 +51,7 @@ impl Namespace {
     /// # Errors
     /// [`Error::Local`]: there is none of that name, or it must not be entered.
     pub(super) fn enter(name: &str) -> Result<()> {
-        let path = Path::new(DIR).join(name);
+        let path = Path::new(NAMESPACES).join(name);
         let file = File::open(&path).map_err(|e| Error::local(path.display(), e))?;
         setns(file, CloneFlags::CLONE_NEWNET).map_err(|e| Error::local(path.display(), e))
     }
@@ -69,18 +65,9 @@ impl Drop for Namespace {
     }
 }
 
-/// Why namespaces are out of the question here, if they are.
-pub(super) fn obstacle() -> Option<&'static str> {
-    if !geteuid().is_root() {
-        return Some("not root");
-    }
-    let there = Command::new("ip").arg("-V").stdin(Stdio::null()).output().is_ok_and(|o| o.status.success());
-    (!there).then_some("no `ip` command (package iproute2)")
-}
-
 /// Removes the namespaces of demos that were killed before they could: those whose process is gone.
 pub(super) fn sweep() {
-    for entry in std::fs::read_dir(DIR).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if is_orphan(&name) {
             let _ = ip(&["netns", "delete", &name]);
@@ -92,18 +79,4 @@ pub(super) fn sweep() {
 pub(super) fn is_orphan(name: &str) -> bool {
     let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')?.0.parse().ok());
     pid.is_some_and(|pid: i32| pid > 1 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
-}
-
-/// Runs `ip`.
-///
-/// # Errors
-/// [`Error::Local`]: it says no.
-pub(super) fn ip(args: &[&str]) -> Result<()> {
-    let what = || format!("ip {}", args.join(" "));
-    let output =
-        Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|e| Error::local(what(), e))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::local(what(), String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -25,7 +25,10 @@ use nix::unistd::geteuid;
 use uuid::Uuid;
 
 use super::netns::{self, Namespace, PREFIX, is_orphan};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    host,
+};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// TEST-NET-2 and -3 (RFC 5737): addresses that no real network has.
@@ -74,7 +77,7 @@ impl Topology {
         let temporary = std::env::temp_dir();
         sweep(&temporary);
         let dir = make_dir(&temporary)?;
-        let obstacle = if loopback { Some("--loopback") } else { netns::obstacle() };
+        let obstacle = if loopback { Some("--loopback") } else { host::obstacle() };
         let (namespaces, reason) = match obstacle {
             Some(reason) => (None, Some(reason.to_owned())),
             None => match Namespaces::create(members) {

@@ -2,11 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::super::{
-    netns::{Namespace, ip},
-    topology::MEMBER_NETWORK,
-};
-use crate::error::Result;
+use super::super::{netns::Namespace, topology::MEMBER_NETWORK};
+use crate::{error::Result, host::ip};
 
 /// TEST-NET-1 (RFC 5737).
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);

@@ -1,0 +1,89 @@
+//! What the demo and `serve` do to this host: the `ip` command, and the files of an amphora that runs here.
+
+mod agent_file;
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use nix::unistd::geteuid;
+
+pub(crate) use self::agent_file::AgentFile;
+use crate::error::{Error, Result};
+
+/// Where `ip netns` keeps namespaces.
+pub(crate) const NAMESPACES: &str = "/run/netns";
+
+/// Why namespaces are out of the question here, if they are.
+pub(crate) fn obstacle() -> Option<&'static str> {
+    if !geteuid().is_root() {
+        return Some("not root");
+    }
+    let there = Command::new("ip").arg("-V").stdin(Stdio::null()).output().is_ok_and(|o| o.status.success());
+    (!there).then_some("no `ip` command (package iproute2)")
+}
+
+/// Runs `ip`. Blocks for some milliseconds.
+///
+/// # Errors
+/// [`Error::Local`]: it says no.
+pub(crate) fn ip(args: &[&str]) -> Result<()> {
+    let what = || format!("ip {}", args.join(" "));
+    let output =
+        Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|e| Error::local(what(), e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::local(what(), String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// The interfaces here, and of what `ip` says of them name and alias; `kind` alone, where one is given. Not by sysfs, which shows
+/// those of the namespace that it was mounted in. Blocks for some milliseconds.
+///
+/// # Errors
+/// [`Error::Local`]: it says no.
+pub(crate) fn interfaces(kind: Option<&str>) -> Result<Vec<(String, String)>> {
+    let failed = |e: &dyn std::fmt::Display| Error::local("ip -json link show", e);
+    let mut command = Command::new("ip");
+    command.args(["-json", "link", "show"]);
+    if let Some(kind) = kind {
+        command.args(["type", kind]);
+    }
+    let output = command.stdin(Stdio::null()).output().map_err(|e| failed(&e))?;
+    if !output.status.success() {
+        return Err(failed(&String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).map_err(|e| failed(&e))?;
+    let text = |entry: &serde_json::Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+    // An empty entry stands for each of another kind.
+    let named = listed.iter().filter(|entry| entry["ifname"].is_string());
+    Ok(named.map(|entry| (text(entry, "ifname"), text(entry, "ifalias"))).collect())
+}
+
+/// Runs several commands of `ip` in one process, up to the first that is refused. Blocks for some milliseconds.
+///
+/// # Errors
+/// [`Error::Local`]: it says no to one of them.
+pub(crate) fn ip_batch(commands: &[String]) -> Result<()> {
+    let what = || format!("ip: {}", commands.join("; "));
+    let failed = |e: std::io::Error| Error::local(what(), e);
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    // What is written fits into the pipe, and the pipe is closed with the value.
+    let written = match child.stdin.take() {
+        Some(mut input) => input.write_all((commands.join("\n") + "\n").as_bytes()),
+        None => Ok(()),
+    };
+    let output = child.wait_with_output().map_err(failed)?;
+    written.map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::local(what(), String::from_utf8_lossy(&output.stderr).trim()))
+}
