@@ -25,6 +25,7 @@ use crate::{
     cmd::{self, member::Named},
     demo,
     error::{Error, Result},
+    serve,
     style::{Colour, Style},
 };
 
@@ -208,6 +209,9 @@ With --amphora and --certs, each heartbeat is shown with the role that its sende
     Certs(CertsCommand),
     /// Run an amphora, then a pair, with members and clients on this host, and show that what is promised is true
     Demo(demo::Options),
+    /// Serve Octavia's API, and make what it is told become so on this host
+    #[command(after_help = SERVE)]
+    Serve(serve::run::Options),
     /// Print a completion script
     #[command(
         after_help = "Example: amphora-controller completions bash > /etc/bash_completion.d/amphora-controller"
@@ -223,6 +227,10 @@ With --amphora and --certs, each heartbeat is shown with the role that its sende
     #[command(hide = true)]
     DemoLeash(demo::LeashOptions),
 }
+
+const SERVE: &str = "\
+Needs root: amphorae are network namespaces of this host. Everything has a default; without --config-file none is read. \
+What it has made goes on when it ends, and is found again at the next start with the same --data-dir.";
 
 const CERTS: &str = "\
 Examples:
@@ -288,6 +296,7 @@ impl Command {
             Self::Heartbeats { .. }
             | Self::Certs(_)
             | Self::Demo(_)
+            | Self::Serve(_)
             | Self::Completions { .. }
             | Self::DemoMember(_)
             | Self::DemoLeash(_) => None,
@@ -414,6 +423,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Demo(options) => demo::run(&options),
+        Command::Serve(options) => serve::run::run(&options),
         Command::DemoMember(options) => demo::run_member(&options),
         Command::DemoLeash(options) => demo::run_leashed(&options),
         Command::Completions { shell } => {

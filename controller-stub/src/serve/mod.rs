@@ -2,20 +2,30 @@
 //!
 //! | room | what | Octavia's |
 //! | --- | --- | --- |
+//! | [`amphora`] | what agents are told | amphorae.drivers |
 //! | [`api`] | Octavia's API, version 2 | api |
+//! | [`certificates`] | the authority, what it issues, tenants' certificates | certificates |
+//! | [`compute`] | where amphorae are | compute |
 //! | [`config`] | what it is told | common.config |
 //! | [`db`] | what is known, in one SQLite file | db |
 //! | [`document`] | rows as the document of amphorae | amphora driver templates |
 //! | [`network`] | networks, and who has which address | network |
 //! | [`policies`] | who may do what | policies |
 //! | [`queue`] | what is to be done | |
+//! | [`run`] | all of it wired together | |
 //! | [`status`] | words of rows and answers | common.constants |
+//! | [`worker`] | what the rows say becomes so | octavia-worker |
 
+pub mod amphora;
 pub mod api;
+pub mod certificates;
+pub mod compute;
 pub mod config;
 pub mod db;
 pub mod document;
 pub mod network;
 pub mod policies;
 pub mod queue;
+pub mod run;
 pub mod status;
+pub mod worker;

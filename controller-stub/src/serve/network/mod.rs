@@ -1,6 +1,8 @@
 //! Networks of the configuration, and who has which address of them. Addresses are rows: given in the transaction that needs
 //! them, and free again with the row of what has them.
 
+pub mod bridges;
+
 use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension, params};

@@ -1,0 +1,160 @@
+//! The driver of amphorae: what their agents are told.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`orders`] | what one of them is to be, as the documents of its API |
+
+pub mod orders;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use amphora_agent::vrrp_client::VrrpAction;
+use amphora_model::{CertificateId, LoadBalancerId};
+use futures_util::future::try_join_all;
+use rustls::ClientConfig;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+pub use self::orders::Orders;
+use crate::{
+    client::{Client, Credential},
+    error::{Error, Result},
+    vrrp_document::VrrpDocument,
+};
+
+/// How long an agent has for one answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How often an agent that starts is asked whether it has: a connection that is refused costs next to nothing.
+const POLL: Duration = Duration::from_millis(4);
+
+/// Who an agent is, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Agent {
+    /// The amphora's id, which its certificate carries.
+    pub id: String,
+    /// Its API.
+    pub address: SocketAddr,
+}
+
+/// Speaks to agents, with the certificate of the controller's that is the newest.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    tls: watch::Receiver<Arc<ClientConfig>>,
+}
+
+impl Driver {
+    /// What comes by `tls` is used from the next request on.
+    pub fn new(tls: watch::Receiver<Arc<ClientConfig>>) -> Self {
+        Self { tls }
+    }
+
+    /// For further requests: status, statistics.
+    ///
+    /// # Errors
+    /// The id is none.
+    pub fn client(&self, agent: &Agent) -> Result<Client> {
+        let endpoint = format!("https://{}@{}", agent.id, agent.address).parse().map_err(Error::Local)?;
+        Ok(Client::new(endpoint, self.tls.borrow().clone(), None, ANSWER))
+    }
+
+    /// Waits until an agent answers and its daemons run. May be cancelled.
+    ///
+    /// # Errors
+    /// What kept it, when it is not so within `patience`.
+    pub async fn ready(&self, agent: &Agent, paired: bool, patience: Duration) -> Result<()> {
+        let client = self.client(agent)?;
+        let deadline = Instant::now() + patience;
+        loop {
+            let missing = match runs(&client, paired).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(what)) => Error::NotDone(format!("{} does not run in {}", what, client.endpoint())),
+                Err(error) => error,
+            };
+            if Instant::now() >= deadline {
+                return Err(missing);
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Makes an amphora what it is to be. What is so already stays untouched. May be cancelled.
+    ///
+    /// # Errors
+    /// The first thing that the agent refused, or that it cannot be reached.
+    pub async fn apply(&self, agent: &Agent, orders: &Orders) -> Result<()> {
+        let client = self.client(agent)?;
+        for (mac, document) in &orders.interfaces {
+            client.plug(mac, document).await?;
+        }
+        try_join_all(orders.certificates.iter().map(|(name, credential)| bring(&client, name, credential)))
+            .await?;
+        let id: LoadBalancerId = orders
+            .load_balancer
+            .parse()
+            .map_err(|_| Error::Local(format!("no id: {}", orders.load_balancer)))?;
+        client.put(id, &orders.document).await?;
+        if let Some(pair) = &orders.pair {
+            client.put_peers(&pair.peers).await?;
+            client.put_vrrp(&VrrpDocument::Native(pair.vrrp.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an amphora holds the addresses of its pair; `None` when it cannot be asked.
+    pub async fn is_master(&self, agent: &Agent) -> Option<bool> {
+        let status = self.client(agent).ok()?.vrrp_status().await.ok()??;
+        Some(
+            !status.instances.is_empty()
+                && status.instances.iter().all(|instance| instance.state == "MASTER"),
+        )
+    }
+
+    /// Lets one of a pair hand over to the other, and waits until that is master.
+    ///
+    /// # Errors
+    /// It is not within `patience`.
+    pub async fn hand_over(&self, from: &Agent, to: &Agent, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        let (leaves, takes) = (self.client(from)?, self.client(to)?);
+        // Whoever is to take over must have found its place first: asked for too early, nobody hears of it.
+        while !takes.vrrp_status().await?.is_some_and(|status| {
+            status.started && status.instances.iter().all(|instance| instance.fit && instance.state != "INIT")
+        }) {
+            if Instant::now() >= deadline {
+                return Err(Error::NotDone(format!("{} is not fit to take over", takes.endpoint())));
+            }
+            sleep(POLL).await;
+        }
+        if self.is_master(to).await == Some(true) {
+            return Ok(());
+        }
+        leaves.act(VrrpAction::HandOver).await?;
+        loop {
+            if self.is_master(to).await == Some(true) && self.is_master(from).await == Some(false) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::NotDone(format!("{} did not take over", takes.endpoint())));
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+/// What does not run yet, if anything.
+async fn runs(client: &Client, paired: bool) -> Result<Option<&'static str>> {
+    let info = client.info().await?;
+    if info.get("proxy").is_none_or(serde_json::Value::is_null) {
+        return Ok(Some("the proxy"));
+    }
+    let vrrp = !paired || client.vrrp_status().await?.is_some();
+    Ok((!vrrp).then_some("the VRRP daemon"))
+}
+
+async fn bring(client: &Client, name: &str, credential: &Credential) -> Result<()> {
+    let id: CertificateId = name.parse().map_err(|e| Error::Local(format!("{name}: {e}")))?;
+    client.put_certificate(&id, credential).await.map(drop)
+}

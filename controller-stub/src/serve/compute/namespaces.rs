@@ -1,0 +1,350 @@
+//! Amphorae in network namespaces of this host: `amphora-agent --supervise` each, which outlives `serve`.
+//!
+//! The agent holds a lock of its directory as its standard input, so that the kernel says for certain whether it runs, also to the
+//! next `serve`. All that is made carries the instance in its name, an id of the data directory: what no row names is found by it.
+
+mod members;
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use amphora_agent::supervise::process::{Command, Process};
+use amphora_netlink::Namespace;
+use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+use uuid::Uuid;
+
+use super::{Compute, Interface, Liveness, Machine};
+use crate::{
+    certs::write,
+    error::{Error, Result},
+    host::{AgentFile, NAMESPACES, interfaces, ip, ip_batch},
+};
+
+/// What names of namespaces start with; the instance follows.
+const PREFIX: &str = "amphora";
+
+/// The longest path of a unix socket (unix(7)), without the zero.
+const SOCKET_PATH: usize = 107;
+
+/// How long what was killed may take to end: it is the kernel's turn then.
+const END: Duration = Duration::from_secs(5);
+
+/// What the driver is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the machines' directories are.
+    pub dir: PathBuf,
+    /// `amphora-agent`.
+    pub agent: PathBuf,
+    /// `amphora-proxy`, when it is not beside the agent.
+    pub proxy: Option<PathBuf>,
+    /// `amphora-vrrp`, likewise.
+    pub vrrp: Option<PathBuf>,
+    /// Where heartbeats go, what signs them, and the seconds between two.
+    pub heartbeats: Option<(SocketAddr, String, u64)>,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Namespaces {
+    settings: Settings,
+    instance: String,
+    /// Machines whose end is waited for.
+    watched: Arc<Mutex<HashSet<String>>>,
+    deaths: watch::Sender<u64>,
+}
+
+impl Namespaces {
+    /// Opens the directory, and makes it when there is none. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be written, its path is too long, or a program is not there.
+    pub fn open(settings: Settings) -> Result<Self> {
+        make_directory(&settings.dir)?;
+        let file = settings.dir.join("instance");
+        let instance = match fs::read_to_string(&file) {
+            Ok(text) => text.trim().to_owned(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let instance = Uuid::new_v4().simple().to_string()[..8].to_owned();
+                write(&file, &instance, 0o644).map_err(|e| Error::local(file.display(), e))?;
+                instance
+            }
+            Err(e) => return Err(Error::local(file.display(), e)),
+        };
+        if instance.len() != 8 || !instance.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Error::local(file.display(), format!("not the id of an instance: {instance:?}")));
+        }
+        for program in
+            [Some(&settings.agent), settings.proxy.as_ref(), settings.vrrp.as_ref()].into_iter().flatten()
+        {
+            if !program.is_file() {
+                return Err(Error::local(program.display(), "is not there"));
+            }
+        }
+        let deaths = watch::Sender::new(0);
+        let this = Self { settings, instance, watched: Arc::default(), deaths };
+        let socket = this.directory(&this.name(&Uuid::nil().to_string())).join("run/proxy.sock.fitness");
+        if socket.as_os_str().len() > SOCKET_PATH {
+            let text =
+                format!("is too long a path: {} would have more than {SOCKET_PATH} bytes", socket.display());
+            return Err(Error::local(this.settings.dir.display(), text));
+        }
+        Ok(this)
+    }
+
+    /// What distinguishes all that is made here from what others make.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn directory(&self, machine: &str) -> PathBuf {
+        let prefix = self.prefix();
+        self.settings.dir.join(machine.strip_prefix(&prefix).unwrap_or(machine))
+    }
+
+    fn prefix(&self) -> String {
+        format!("{PREFIX}-{}-", self.instance)
+    }
+
+    fn command(&self, machine: &str) -> Command {
+        let dir = self.directory(machine);
+        let arguments =
+            vec!["--supervise".into(), "--config-file".into(), dir.join("amphora-agent.conf").into()];
+        Command::new(self.settings.agent.clone(), arguments, dir.join("agent.lock")).with_log(dir.join("log"))
+    }
+
+    /// Both ends of the link of a port: on the host, and in the machine until its agent renames it.
+    fn links(&self, port: &str) -> [String; 2] {
+        let port: String = port.chars().filter(char::is_ascii_hexdigit).take(9).collect();
+        ["v", "w"].map(|end| format!("{end}{}{port}", &self.instance[..5]))
+    }
+
+    /// Lets everybody know when it ends.
+    async fn watch(&self, machine: &str, mut process: Process) {
+        if !self.watched.lock().await.insert(machine.to_owned()) {
+            return;
+        }
+        let (watched, deaths, name) = (self.watched.clone(), self.deaths.clone(), machine.to_owned());
+        tokio::spawn(async move {
+            let how = process.wait().await;
+            watched.lock().await.remove(&name);
+            tracing::debug!(machine = name, how, "an agent ended");
+            deaths.send_modify(|count| *count += 1);
+        });
+    }
+
+    fn agent_file(&self, machine: &Machine, dir: &Path) -> String {
+        AgentFile {
+            bind: machine.agent,
+            id: &machine.amphora,
+            dir,
+            ca: dir.join("certs/ca.pem"),
+            certificate: dir.join("certs/server.pem"),
+            heartbeats: self
+                .settings
+                .heartbeats
+                .as_ref()
+                .map(|(address, key, every)| (*address, key.as_str(), *every)),
+            paired: machine.paired,
+            netns: Some(&machine.name),
+            user: None,
+            drain_timeout: Some(2),
+            proxy: self.settings.proxy.as_deref(),
+            vrrp: self.settings.vrrp.as_deref(),
+        }
+        .text()
+    }
+
+    async fn write_files(&self, machine: &Machine) -> Result<()> {
+        let dir = self.directory(&machine.name);
+        let (text, machine) = (self.agent_file(machine, &dir), machine.clone());
+        let written = spawn_blocking(move || {
+            for path in [dir.clone(), dir.join("certs"), dir.join("ports")] {
+                make_directory(&path)?;
+            }
+            for (name, text, mode) in [
+                ("certs/ca.pem", &machine.authority, 0o644),
+                ("certs/server.pem", &machine.certificate, 0o600),
+                ("amphora-agent.conf", &text, 0o600),
+            ] {
+                let path = dir.join(name);
+                write(&path, text, mode).map_err(|e| Error::local(path.display(), e))?;
+            }
+            Ok(())
+        });
+        written.await.map_err(|e| Error::local("a machine's files", e))?
+    }
+
+    /// The host's ends of links that belong to a machine, which its directory says.
+    fn plugged(&self, machine: &str) -> Vec<String> {
+        let ports = fs::read_dir(self.directory(machine).join("ports")).into_iter().flatten().flatten();
+        ports.map(|port| self.links(&port.file_name().to_string_lossy())[0].clone()).collect()
+    }
+}
+
+impl Compute for Namespaces {
+    fn name(&self, amphora: &str) -> String {
+        let short: String = amphora.chars().filter(|c| *c != '-').take(16).collect();
+        format!("{}{short}", self.prefix())
+    }
+
+    async fn create(&self, machine: &Machine) -> Result<()> {
+        self.write_files(machine).await?;
+        let name = machine.name.clone();
+        let made = spawn_blocking(move || {
+            Namespace::ensure(&name).map_err(|e| Error::local(&name, e))?;
+            ip(&["-n", &name, "link", "set", "lo", "up"])
+        });
+        made.await.map_err(|e| Error::local("a machine's namespace", e))??;
+        let failed = |e: io::Error| Error::local(self.settings.agent.display(), e);
+        let command = self.command(&machine.name);
+        let process = match command.lock().map_err(failed)? {
+            Some(lock) => Some(command.spawn(lock).map_err(failed)?),
+            None => command.find().map_err(failed)?,
+        };
+        match process {
+            Some(process) => {
+                self.watch(&machine.name, process).await;
+                Ok(())
+            }
+            // Whoever started it was killed before it wrote who it is.
+            None => Err(Error::NotDone(format!("{}: an agent runs that nobody knows", machine.name))),
+        }
+    }
+
+    async fn configure(&self, machine: &Machine) -> Result<()> {
+        self.write_files(machine).await?;
+        let process = self.command(&machine.name).find();
+        let process = process.map_err(|e| Error::local(&machine.name, e))?;
+        process.ok_or_else(|| Error::NotDone(format!("{} does not run", machine.name)))?.hang_up();
+        Ok(())
+    }
+
+    async fn plug(&self, machine: &str, interface: &Interface) -> Result<()> {
+        let [host, peer] = self.links(&interface.port);
+        let record = self.directory(machine).join("ports").join(&interface.port);
+        let interface = interface.clone();
+        let plugged = spawn_blocking(move || {
+            let Interface { bridge, mac, .. } = &interface;
+            // Recorded before it is made, so that it goes with the machine in any case.
+            fs::write(&record, "").map_err(|e| Error::local(record.display(), e))?;
+            if !interfaces(Some("veth"))?.iter().any(|(name, _)| *name == host) {
+                ip_batch(&[format!("link add {host} type veth peer name {peer} address {mac}")])?;
+            }
+            ip_batch(&[format!("link set {host} master {bridge} up")])?;
+            Ok(())
+        });
+        plugged.await.map_err(|e| Error::local("a machine's interface", e))?
+    }
+
+    async fn delete(&self, machine: &str) -> Result<()> {
+        // First the links: from then on nobody is answered by it, whatever still runs.
+        let links = self.plugged(machine);
+        let cut = spawn_blocking(move || {
+            if links.is_empty() {
+                return Ok(());
+            }
+            let there = interfaces(Some("veth"))?.into_iter().filter(|(name, _)| links.contains(name));
+            let deletions: Vec<String> = there.map(|(name, _)| format!("link delete {name}")).collect();
+            if deletions.is_empty() { Ok(()) } else { ip_batch(&deletions) }
+        });
+        let cut = cut.await.map_err(|e| Error::local("a machine's links", e))?;
+        let deadline = Instant::now() + END;
+        // The agent first, which would start the others again.
+        if let Ok(Some(agent)) = self.command(machine).find() {
+            agent.kill();
+        }
+        loop {
+            let (name, dir) = (machine.to_owned(), self.directory(machine));
+            let found = spawn_blocking(move || members::of(&name, &dir));
+            let found = found.await.map_err(|e| Error::local("processes", e))?;
+            if found.is_empty() {
+                break;
+            }
+            for pid in found {
+                match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(e) => return Err(Error::local(format!("kill process {pid} of {machine}"), e)),
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(Error::NotDone(format!("processes of {machine} do not end")));
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        cut?;
+        let (name, dir) = (machine.to_owned(), self.directory(machine));
+        let removed = spawn_blocking(move || {
+            if Path::new(NAMESPACES).join(&name).exists() {
+                ip(&["netns", "delete", &name])?;
+            }
+            match fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local(dir.display(), e)),
+                _ => Ok(()),
+            }
+        });
+        removed.await.map_err(|e| Error::local("a machine's files", e))?
+    }
+
+    async fn list(&self) -> Result<BTreeSet<String>> {
+        let (prefix, dir) = (self.prefix(), self.settings.dir.clone());
+        let listed = spawn_blocking(move || {
+            let names = |path: &Path| -> Result<Vec<String>> {
+                match fs::read_dir(path) {
+                    Ok(entries) => Ok(entries
+                        .flatten()
+                        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                        .collect()),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                    Err(e) => Err(Error::local(path.display(), e)),
+                }
+            };
+            let mut found: BTreeSet<String> =
+                names(Path::new(NAMESPACES))?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
+            let directories = names(&dir)?.into_iter().filter(|name| dir.join(name).is_dir());
+            found.extend(directories.map(|name| format!("{prefix}{name}")));
+            Ok(found)
+        });
+        listed.await.map_err(|e| Error::local("machines", e))?
+    }
+
+    async fn alive(&self, machine: &str) -> Liveness {
+        let dir = self.directory(machine);
+        let there = dir.exists() || Path::new(NAMESPACES).join(machine).exists();
+        let command = self.command(machine);
+        let running = dir.exists() && matches!(command.lock(), Ok(None));
+        if running && let Ok(Some(process)) = command.find() {
+            self.watch(machine, process).await;
+        }
+        match (there, running) {
+            (_, true) => Liveness::Running,
+            (true, false) => Liveness::Dead,
+            (false, false) => Liveness::Absent,
+        }
+    }
+
+    fn deaths(&self) -> watch::Receiver<u64> {
+        self.deaths.subscribe()
+    }
+}
+
+/// A directory that programs of other users may pass through.
+fn make_directory(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
+    made.map_err(|e| Error::local(path.display(), e))
+}
+
+#[cfg(test)]
+mod tests;

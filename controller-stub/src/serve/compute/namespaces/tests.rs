@@ -1,0 +1,50 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn open(dir: &Path) -> Result<Namespaces> {
+    let agent = PathBuf::from("/bin/true");
+    Namespaces::open(Settings { dir: dir.to_owned(), agent, proxy: None, vrrp: None, heartbeats: None })
+}
+
+#[test]
+fn names_are_of_the_directory_and_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    let (id, port) = ("3c63f388-da4f-44a3-982d-45d8e243d502", "9d1d7f0e-6a2e-4c0b-8f7d-5f0e2d6c3b33");
+    let first = open(&one).unwrap();
+    assert_eq!(open(&one).unwrap().name(id), first.name(id), "of the next start, too");
+    assert_ne!(open(&other).unwrap().name(id), first.name(id));
+    assert!(first.links(port).iter().all(|name| name.len() == 15));
+    assert_eq!(first.directory(&first.name(id)), one.join("3c63f388da4f44a3"));
+}
+
+#[test]
+fn what_cannot_work_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = dir.path().join("x".repeat(80));
+    assert!(open(&long).unwrap_err().to_string().contains("too long a path"));
+    let settings = Settings {
+        dir: dir.path().to_owned(),
+        agent: "/nonexistent/agent".into(),
+        proxy: None,
+        vrrp: None,
+        heartbeats: None,
+    };
+    assert!(Namespaces::open(settings).unwrap_err().to_string().contains("/nonexistent/agent"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_can_be_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let this = open(dir.path()).unwrap();
+    let name = this.name("3c63f388-da4f-44a3-982d-45d8e243d502");
+    assert_eq!(this.alive(&name).await, Liveness::Absent);
+    this.delete(&name).await.unwrap();
+    let left = dir.path().join("3c63f388da4f44a3");
+    fs::create_dir(&left).unwrap();
+    assert_eq!(this.list().await.unwrap(), BTreeSet::from([name.clone()]));
+    assert_eq!(this.alive(&name).await, Liveness::Dead);
+    this.delete(&name).await.unwrap();
+    assert!(!left.exists());
+}

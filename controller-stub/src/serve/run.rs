@@ -1,0 +1,203 @@
+//! All of it wired together.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, IsTerminal},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use amphora_logging::{LogFormat, Style};
+use aws_lc_rs::{hmac, rand};
+use clap::Args;
+use data_encoding::HEXLOWER;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    amphora::Driver,
+    api::{Api, server::Server},
+    certificates::Certificates,
+    compute::{
+        Compute as _,
+        namespaces::{Namespaces, Settings},
+    },
+    config::{ComputeDriver, Config, Source, Sources},
+    db::Db,
+    network::{Networks, bridges},
+    worker::{outside::Ground, schedule, task::Context},
+};
+use crate::{
+    certs::write,
+    error::{Error, Result},
+    host,
+};
+
+/// How long the end waits for requests under way.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What `serve` is told on the command line.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// A file of the configuration; repeatable, in the order given
+    #[arg(long, value_name = "FILE")]
+    config_file: Vec<PathBuf>,
+    /// Each `*.conf` in a directory, by name; repeatable
+    #[arg(long, value_name = "DIR")]
+    config_dir: Vec<PathBuf>,
+    /// Database, certificates and amphorae; made when it is missing
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/amphora-controller")]
+    data_dir: PathBuf,
+}
+
+/// Runs until SIGTERM or SIGINT. Amphorae go on without it.
+///
+/// # Errors
+/// It cannot start.
+pub fn run(options: &Options) -> Result<()> {
+    let files = options.config_file.iter().cloned().map(Source::File);
+    let directories = options.config_dir.iter().cloned().map(Source::Directory);
+    let sources = Sources::new(files.chain(directories).collect());
+    let config = Config::load(&sources).map_err(|e| Error::Usage(e.to_string()))?;
+    let data =
+        std::path::absolute(&options.data_dir).map_err(|e| Error::local(options.data_dir.display(), e))?;
+    if config.compute.driver != ComputeDriver::Namespaces {
+        return Err(Error::Usage(format!(
+            "[compute] driver: {} is not there yet",
+            config.compute.driver.as_str()
+        )));
+    }
+    if let Some(obstacle) = host::obstacle() {
+        return Err(Error::Local(format!("amphorae in network namespaces: {obstacle}")));
+    }
+    let level = if config.debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    // systemd's journal has times of its own.
+    let without_time = env::var_os("JOURNAL_STREAM").is_some();
+    let style = Style { format: LogFormat::chosen(None), ansi: io::stderr().is_terminal(), without_time };
+    let _log = amphora_logging::to_stderr(level, style);
+    crate::runtime::runtime()?.block_on(serve(config, &data))
+}
+
+async fn serve(config: Config, data: &Path) -> Result<()> {
+    let listen = |kind| signal(kind).map_err(|e| Error::local("signals", e));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    // Whoever has written rows by hand says so by this.
+    let mut hang_up = listen(SignalKind::hangup())?;
+    // Programs of other users pass through it to what is theirs; all that is secret has modes of its own.
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(data);
+    made.map_err(|e| Error::local(data.display(), e))?;
+    let _lock = lock(data)?;
+    let networks = Networks::new(config.networks.clone());
+    let certificates = Arc::new(certificates(&config, data)?);
+    let heartbeat_key = match &config.health.key {
+        Some(key) => key.clone(),
+        None => HEXLOWER.encode(&secret(&data.join("heartbeat.key"))?),
+    };
+    let compute = Namespaces::open(Settings {
+        dir: data.join("amphorae"),
+        agent: config.compute.agent_cmd.clone().map_or_else(beside, Ok)?,
+        proxy: config.compute.proxy_cmd.clone(),
+        vrrp: config.compute.vrrp_cmd.clone(),
+        heartbeats: Some((config.health.bind, heartbeat_key, config.health.interval.as_secs())),
+    })?;
+    let db = Db::open(&data.join("serve.db"))?;
+    let used: BTreeSet<String> = db
+        .read::<_, Error, _>(|t| {
+            let mut query = t.prepare("SELECT DISTINCT network_id FROM port")?;
+            let rows = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            Ok(rows)
+        })
+        .await?;
+    bridges::make(&networks, &used, compute.instance())?;
+    let (_tls, newest) = watch::channel(certificates.client()?);
+    let deaths = compute.deaths();
+    let ground = Ground {
+        compute,
+        driver: config.compute.driver.as_str(),
+        certificates,
+        agents: Driver::new(newest),
+        networks: networks.clone(),
+        secret: hmac::Key::new(hmac::HMAC_SHA256, &secret(&data.join("pair.key"))?),
+    };
+    let context = Arc::new(Context {
+        store: db.clone(),
+        outside: ground,
+        networks,
+        agent_ports: config.compute.agent_ports,
+    });
+    let (stop, stopped) = watch::channel(false);
+    let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)));
+    let server = Server::bind(config.api.bind, api).await;
+    let server = server.map_err(|e| Error::local(format!("[api_settings] {}", config.api.bind), e))?;
+    let address = server.address().map_err(|e| Error::local("the API", e))?;
+    let api = tokio::spawn(server.run(stopped.clone(), DRAIN));
+    let (wake, woken) = watch::channel(0);
+    let worker = tokio::spawn(schedule::run(context, config.worker.workers, woken, deaths, stopped));
+    tracing::info!(api = %address, data = %data.display(), "serving");
+    let mut changes = db.changes();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(()) = hang_up.recv() => {}
+            Ok(()) = changes.changed() => {}
+        }
+        wake.send_modify(|count: &mut u64| *count += 1);
+    }
+    let _ = stop.send(true);
+    api.await.map_err(|e| Error::local("the API", e))?;
+    worker.await.map_err(|e| Error::local("the worker", e))
+}
+
+fn certificates(config: &Config, data: &Path) -> Result<Certificates> {
+    let storage = storage(config, data);
+    let config = &config.certificates;
+    let ca = config.ca.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    Certificates::open(&data.join("authority"), ca, config.validity, Some(&storage))
+}
+
+/// Where tenants' certificates are.
+fn storage(config: &Config, data: &Path) -> PathBuf {
+    config.certificates.storage_path.clone().unwrap_or_else(|| data.join("certificates"))
+}
+
+/// `amphora-agent` beside this program.
+fn beside() -> Result<PathBuf> {
+    let own = env::current_exe().map_err(|e| Error::local("this program", e))?;
+    Ok(own.with_file_name("amphora-agent"))
+}
+
+/// Whoever has it is the only `serve` of a directory.
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("lock");
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    let file = file.map_err(|e| Error::local(path.display(), e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::local(data.display(), "another `serve` works here")),
+        Err(TryLockError::Error(e)) => Err(Error::local(path.display(), e)),
+    }
+}
+
+/// 32 bytes that nobody else knows, made when they are wanted first.
+fn secret(path: &Path) -> Result<Vec<u8>> {
+    let wrong = |e: &dyn std::fmt::Display| Error::local(path.display(), e);
+    match fs::read_to_string(path) {
+        Ok(text) => HEXLOWER.decode(text.trim().as_bytes()).map_err(|e| wrong(&e)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let mut bytes = [0; 32];
+            rand::fill(&mut bytes).map_err(|e| wrong(&e))?;
+            write(path, &HEXLOWER.encode(&bytes), 0o600).map_err(|e| wrong(&e))?;
+            Ok(bytes.to_vec())
+        }
+        Err(e) => Err(wrong(&e)),
+    }
+}

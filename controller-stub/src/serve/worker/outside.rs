@@ -1,0 +1,215 @@
+//! Machines and agents as they are: [`Compute`], certificates, the driver of agents.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use amphora_model::CertificateId;
+use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
+use tokio::task::spawn_blocking;
+
+use super::{Outside, Told, rows};
+use crate::{
+    certs::Issued,
+    error::{Error, Result},
+    serve::{
+        amphora::{
+            Agent, Driver, Orders,
+            orders::{self, PRIORITIES, Vip},
+        },
+        certificates::Certificates,
+        compute::{Compute, Interface, Liveness, Machine},
+        network::{Networks, bridges},
+        status::{Role, Topology},
+    },
+};
+
+/// How long an amphora may take until it answers.
+const BOOT: Duration = Duration::from_secs(30);
+
+/// How long a hand-over may take: three intervals, and what the proxy's clients need to go.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// All of it.
+#[derive(Debug)]
+pub struct Ground<C> {
+    /// Who makes machines.
+    pub compute: C,
+    /// Its name in rows.
+    pub driver: &'static str,
+    /// What they are known by.
+    pub certificates: Arc<Certificates>,
+    /// Speaks to agents.
+    pub agents: Driver,
+    /// Networks of the configuration.
+    pub networks: Networks,
+    /// What keys of pairs are made of.
+    pub secret: hmac::Key,
+}
+
+impl<C: Compute> Ground<C> {
+    async fn machine(&self, amphora: &rows::Amphora, paired: bool) -> Result<(Machine, i64)> {
+        let (certificates, id) = (Arc::clone(&self.certificates), amphora.id.clone());
+        let issued: Issued = spawn_blocking(move || certificates.issue(&id))
+            .await
+            .map_err(|e| Error::local("a certificate", e))??;
+        let ends = issued.not_after.unix_timestamp().saturating_mul(1000);
+        let machine = Machine {
+            name: amphora.machine.clone(),
+            amphora: amphora.id.clone(),
+            agent: amphora.agent,
+            paired,
+            authority: self.certificates.authority().to_owned(),
+            certificate: issued.both(),
+        };
+        Ok((machine, ends))
+    }
+
+    fn vips(&self, lb: &rows::LoadBalancer) -> Result<Vec<Vip>> {
+        std::iter::once(&lb.vip)
+            .chain(&lb.additional)
+            .map(|(address, subnet)| {
+                let (_, subnet) = self.networks.subnet(subnet).map_err(|e| Error::NotDone(e.to_string()))?;
+                Ok(Vip { address: *address, subnet: *subnet })
+            })
+            .collect()
+    }
+
+    /// What an amphora that has to be told everything is told of its ports.
+    async fn interfaces(
+        &self,
+        amphora: &rows::Amphora,
+        vips: &[Vip],
+    ) -> Result<Vec<(String, serde_json::Value)>> {
+        let mut documents = Vec::new();
+        for port in &amphora.ports {
+            let (network, subnet) =
+                self.networks.subnet(&port.subnet).map_err(|e| Error::NotDone(e.to_string()))?;
+            let interface = Interface {
+                port: port.id.clone(),
+                bridge: bridges::name(&network.id),
+                mac: port.mac.clone(),
+            };
+            self.compute.plug(&amphora.machine, &interface).await?;
+            let document = if Some(&port.id) == amphora.vrrp_port.as_ref() {
+                orders::vip_port(port.address, vips)
+            } else {
+                orders::member_port(port.address, subnet)
+            };
+            documents.push((port.mac.clone(), document));
+        }
+        // The VIPs' first: it is eth1.
+        documents.sort_by_key(|(_, document)| document.get("vips").is_none());
+        Ok(documents)
+    }
+
+    /// What one of a pair is told of the other.
+    fn pair(&self, told: &Told, amphora: &rows::Amphora, vips: &[Vip]) -> Option<orders::Pair> {
+        if told.lb.topology == Topology::Single {
+            return None;
+        }
+        let other = told.other(amphora)?;
+        let (own, others) = (vrrp_address(amphora)?, vrrp_address(other)?);
+        let priority = PRIORITIES[usize::from(told.role(&amphora.id) == Role::Backup)];
+        let key = HEXLOWER.encode(hmac::sign(&self.secret, told.lb.id.as_bytes()).as_ref());
+        Some(orders::pair(&told.lb.id, vips, [own, others], priority, &key))
+    }
+}
+
+fn vrrp_address(amphora: &rows::Amphora) -> Option<IpAddr> {
+    let port = amphora.ports.iter().find(|port| Some(&port.id) == amphora.vrrp_port.as_ref());
+    port.map(|port| port.address)
+}
+
+fn agent(amphora: &rows::Amphora) -> Agent {
+    Agent { id: amphora.id.clone(), address: amphora.agent }
+}
+
+impl<C: Compute> Outside for Ground<C> {
+    fn driver(&self) -> &'static str {
+        self.driver
+    }
+
+    fn name(&self, amphora: &str) -> String {
+        self.compute.name(amphora)
+    }
+
+    fn validity_ms(&self) -> i64 {
+        self.certificates.validity_ms()
+    }
+
+    async fn alive(&self, amphora: &rows::Amphora) -> Liveness {
+        self.compute.alive(&amphora.machine).await
+    }
+
+    async fn boot(&self, amphora: &rows::Amphora, paired: bool) -> Result<i64> {
+        let (machine, ends) = self.machine(amphora, paired).await?;
+        self.compute.create(&machine).await?;
+        let agent = agent(amphora);
+        let mut deaths = self.compute.deaths();
+        let ready = self.agents.ready(&agent, paired, BOOT);
+        tokio::pin!(ready);
+        loop {
+            tokio::select! {
+                ready = &mut ready => return ready.map(|()| ends),
+                Ok(()) = deaths.changed() => {
+                    if self.compute.alive(&amphora.machine).await != Liveness::Running {
+                        return Err(Error::NotDone(format!("the agent of amphora {} ended while starting", amphora.id)));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn remove(&self, machine: &str) -> Result<()> {
+        self.compute.delete(machine).await
+    }
+
+    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<()> {
+        let vips = self.vips(&told.lb)?;
+        let fresh = amphora.applied == 0;
+        let (names, certificates) = (told.rendered.certificates.clone(), Arc::clone(&self.certificates));
+        let tenants = if names.is_empty() {
+            BTreeMap::new()
+        } else {
+            let read = spawn_blocking(move || {
+                let read = |name: &CertificateId| {
+                    let name = name.to_string();
+                    Ok((name.clone(), Arc::new(certificates.tenant(&name)?)))
+                };
+                names.iter().map(read).collect::<Result<BTreeMap<_, _>>>()
+            });
+            read.await.map_err(|e| Error::local("certificates", e))??
+        };
+        let orders = Orders {
+            load_balancer: told.lb.id.clone(),
+            interfaces: if fresh { self.interfaces(amphora, &vips).await? } else { Vec::new() },
+            certificates: tenants,
+            document: told.rendered.document.clone(),
+            pair: fresh.then(|| self.pair(told, amphora, &vips)).flatten(),
+        };
+        self.agents.apply(&agent(amphora), &orders).await
+    }
+
+    async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<i64> {
+        let (machine, ends) = self.machine(amphora, paired).await?;
+        self.compute.configure(&machine).await?;
+        Ok(ends)
+    }
+
+    async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {
+        self.agents.is_master(&agent(amphora)).await
+    }
+
+    async fn hand_over(&self, from: &rows::Amphora, to: &rows::Amphora) -> Result<()> {
+        self.agents.hand_over(&agent(from), &agent(to), HAND_OVER).await
+    }
+
+    async fn list(&self) -> Result<BTreeSet<String>> {
+        self.compute.list().await
+    }
+}

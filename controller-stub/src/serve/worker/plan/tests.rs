@@ -1,0 +1,107 @@
+use super::*;
+
+fn seen(id: &str, made: i64, status: AmphoraStatus, liveness: Liveness, applied: i64) -> Seen {
+    Seen { id: id.to_owned(), made, status, role: None, applied, leaving: false, liveness, master: None }
+}
+
+fn serving(id: &str, made: i64) -> Seen {
+    seen(id, made, AmphoraStatus::Allocated, Liveness::Running, 7)
+}
+
+fn view(topology: Topology, amphorae: Vec<Seen>) -> View {
+    View { topology, going: false, generation: 7, replace_before: None, attempts: 0, amphorae }
+}
+
+fn of(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+#[test]
+fn a_single_one_is_made_step_by_step() {
+    use AmphoraStatus::{Allocated, Booting};
+    let step = |amphorae| view(Topology::Single, amphorae).next();
+    assert_eq!(step(vec![]), Step::Add(1));
+    assert_eq!(step(vec![seen("a", 1, Booting, Liveness::Absent, 0)]), Step::Boot(of(&["a"])));
+    assert_eq!(step(vec![seen("a", 1, Booting, Liveness::Running, 0)]), Step::Boot(of(&["a"])));
+    assert_eq!(step(vec![seen("a", 1, Booting, Liveness::Dead, 0)]), Step::Retire(of(&["a"])));
+    assert_eq!(step(vec![seen("a", 1, Allocated, Liveness::Running, 0)]), Step::Apply(of(&["a"])));
+    assert_eq!(step(vec![seen("a", 1, Allocated, Liveness::Running, 6)]), Step::Apply(of(&["a"])));
+    assert_eq!(step(vec![serving("a", 1)]), Step::Finish);
+    assert_eq!(step(vec![seen("a", 1, Allocated, Liveness::Absent, 7)]), Step::Retire(of(&["a"])));
+}
+
+#[test]
+fn what_was_lost_goes_before_there_is_another() {
+    let retired = seen("a", 1, AmphoraStatus::PendingDelete, Liveness::Running, 7);
+    let mut lost = view(Topology::ActiveStandby, vec![retired, serving("b", 1)]);
+    assert_eq!(lost.next(), Step::Remove(of(&["a"])));
+    lost.amphorae.remove(0);
+    assert_eq!(lost.next(), Step::Add(1));
+}
+
+#[test]
+fn a_load_balancer_goes_after_its_amphorae() {
+    let mut going = view(Topology::ActiveStandby, vec![serving("a", 1), serving("b", 1)]);
+    going.going = true;
+    assert_eq!(going.next(), Step::Retire(of(&["a", "b"])));
+    going.amphorae.iter_mut().for_each(|one| one.status = AmphoraStatus::PendingDelete);
+    assert_eq!(going.next(), Step::Remove(of(&["a", "b"])));
+    going.amphorae.clear();
+    assert_eq!(going.next(), Step::Delete);
+}
+
+#[test]
+fn of_a_pair_that_is_replaced_the_backup_goes_first_and_the_master_hands_over() {
+    let mut pair = view(Topology::ActiveStandby, vec![serving("a", 1), serving("b", 1)]);
+    (pair.amphorae[0].master, pair.amphorae[1].master) = (Some(true), Some(false));
+    pair.replace_before = Some(5);
+    assert_eq!(pair.next(), Step::Add(1));
+    pair.amphorae.push(seen("c", 6, AmphoraStatus::Booting, Liveness::Absent, 0));
+    assert_eq!(pair.next(), Step::Boot(of(&["c"])));
+    pair.amphorae[2].status = AmphoraStatus::Allocated;
+    pair.amphorae[2].liveness = Liveness::Running;
+    assert_eq!(pair.next(), Step::Retire(of(&["b"])));
+    pair.amphorae.remove(1);
+    assert_eq!(pair.next(), Step::Add(1));
+    pair.amphorae.push(seen("d", 8, AmphoraStatus::Allocated, Liveness::Running, 0));
+    assert_eq!(pair.next(), Step::Apply(of(&["a", "c"])));
+    pair.amphorae[1].applied = 7;
+    assert_eq!(pair.next(), Step::HandOver { from: "a".to_owned(), to: "c".to_owned() });
+    let unanswered = View { attempts: 2, ..pair.clone() };
+    assert_eq!(unanswered.next(), Step::Retire(of(&["a"])));
+    (pair.amphorae[0].master, pair.amphorae[1].master) = (Some(false), Some(true));
+    assert_eq!(pair.next(), Step::Retire(of(&["a"])));
+    pair.amphorae.remove(0);
+    assert_eq!(pair.next(), Step::Apply(of(&["d"])));
+    pair.amphorae[1].applied = 7;
+    assert_eq!(pair.next(), Step::Finish);
+}
+
+#[test]
+fn the_replacement_of_a_single_one_is_there_before_it_goes() {
+    let mut single = view(Topology::Single, vec![serving("a", 1)]);
+    single.amphorae[0].leaving = true;
+    assert_eq!(single.next(), Step::Add(1));
+    single.amphorae.push(seen("b", 2, AmphoraStatus::Allocated, Liveness::Running, 0));
+    assert_eq!(single.next(), Step::Retire(of(&["a"])));
+    single.amphorae.remove(0);
+    assert_eq!(single.next(), Step::Apply(of(&["b"])));
+}
+
+#[test]
+fn what_cannot_be_made_does_not_keep_the_other_from_a_change() {
+    let mut pair = view(Topology::ActiveStandby, vec![serving("a", 1)]);
+    pair.amphorae[0].applied = 6;
+    assert_eq!(pair.next(), Step::Add(1));
+    pair.attempts = 1;
+    assert_eq!(pair.next(), Step::Apply(of(&["a"])));
+}
+
+#[test]
+fn no_two_of_a_pair_have_one_role() {
+    use Role::{Backup, Master, Standalone};
+    assert_eq!(roles(Topology::Single, &[Some(Master)]), [Standalone]);
+    assert_eq!(roles(Topology::ActiveStandby, &[None, None]), [Master, Backup]);
+    assert_eq!(roles(Topology::ActiveStandby, &[Some(Backup), None]), [Backup, Master]);
+    assert_eq!(roles(Topology::ActiveStandby, &[Some(Master), Some(Master)]), [Master, Backup]);
+}

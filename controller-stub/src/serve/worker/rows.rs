@@ -1,0 +1,395 @@
+//! What the worker reads and writes, each function a part of one transaction.
+
+mod ends;
+
+use std::net::{IpAddr, SocketAddr};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+pub use self::ends::{adopt, delete, failed, finish};
+use crate::{
+    error::{Error, Result},
+    serve::{
+        network::{Networks, Owner},
+        queue::{self, Kind},
+        status::{AmphoraStatus, Role, Topology},
+    },
+};
+
+/// A load balancer, as far as the worker looks at it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadBalancer {
+    /// `id`
+    pub id: String,
+    /// `project_id`
+    pub project: String,
+    /// `generation`
+    pub generation: i64,
+    /// `provisioning_status` is PENDING_DELETE.
+    pub going: bool,
+    /// `topology`
+    pub topology: Topology,
+    /// `vip_address`, and the subnet's id.
+    pub vip: (IpAddr, String),
+    /// `vip_port_id`
+    pub vip_port: String,
+    /// `additional_vips`, with the ids of their subnets.
+    pub additional: Vec<(IpAddr, String)>,
+    /// `created_at` of its failover, where one was asked for.
+    pub failover: Option<i64>,
+    /// The most attempts of its work.
+    pub attempts: u32,
+    /// Its amphorae, the oldest first.
+    pub amphorae: Vec<Amphora>,
+}
+
+/// An amphora's row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Amphora {
+    /// `id`
+    pub id: String,
+    /// `load_balancer_id`
+    pub load_balancer: Option<String>,
+    /// `status`
+    pub status: AmphoraStatus,
+    /// `role`
+    pub role: Option<Role>,
+    /// `compute_id`
+    pub machine: String,
+    /// `lb_network_ip` and `agent_port`
+    pub agent: SocketAddr,
+    /// `created_at`
+    pub made: i64,
+    /// `applied_generation`
+    pub applied: i64,
+    /// `vrrp_port_id`
+    pub vrrp_port: Option<String>,
+    /// Its replacement, or its end, was asked for.
+    pub leaving: bool,
+    /// A new configuration of its agent was asked for.
+    pub configure: bool,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+impl Amphora {
+    /// Whether it is being taken down.
+    pub fn is_going(&self) -> bool {
+        self.status == AmphoraStatus::PendingDelete
+    }
+}
+
+/// A port of an amphora.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// `id`
+    pub id: String,
+    /// `network_id`
+    pub network: String,
+    /// `subnet_id`
+    pub subnet: String,
+    /// `ip_address`
+    pub address: IpAddr,
+    /// `mac_address`
+    pub mac: String,
+}
+
+fn text<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| rusqlite::Error::InvalidColumnName(format!("{column} has {text:?}")))
+}
+
+/// The load balancer of an id.
+pub fn load_balancer(connection: &Connection, id: &str) -> Result<Option<LoadBalancer>> {
+    let mut query = connection.prepare_cached(
+        "SELECT *, (SELECT created_at FROM work WHERE kind = 'LOAD_BALANCER_FAILOVER' AND subject = l.id) AS failover,
+         COALESCE((SELECT max(attempts) FROM work WHERE subject = l.id
+             OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = l.id)), 0) AS attempts
+         FROM load_balancer l WHERE id = ?1",
+    )?;
+    let found = query.query_row([id], |row| {
+        let additional: String = row.get("additional_vips")?;
+        let additional: Vec<serde_json::Value> = serde_json::from_str(&additional).unwrap_or_default();
+        let vip = |entry: &serde_json::Value| {
+            Some((entry["ip_address"].as_str()?.parse().ok()?, entry["subnet_id"].as_str()?.to_owned()))
+        };
+        Ok(LoadBalancer {
+            id: row.get("id")?,
+            project: row.get("project_id")?,
+            generation: row.get("generation")?,
+            going: row.get::<_, String>("provisioning_status")? == "PENDING_DELETE",
+            topology: row.get("topology")?,
+            vip: (text(row, "vip_address")?, row.get("vip_subnet_id")?),
+            vip_port: row.get("vip_port_id")?,
+            additional: additional.iter().filter_map(vip).collect(),
+            failover: row.get("failover")?,
+            attempts: row.get("attempts")?,
+            amphorae: Vec::new(),
+        })
+    });
+    let Some(mut found) = found.optional()? else { return Ok(None) };
+    found.amphorae = amphorae(connection, "load_balancer_id = ?1", id)?;
+    Ok(Some(found))
+}
+
+/// The amphora of an id.
+pub fn amphora(connection: &Connection, id: &str) -> Result<Option<Amphora>> {
+    Ok(amphorae(connection, "id = ?1", id)?.pop())
+}
+
+/// All of them.
+pub fn all_amphorae(connection: &Connection) -> Result<Vec<Amphora>> {
+    amphorae(connection, "?1 = ''", "")
+}
+
+fn amphorae(connection: &Connection, condition: &str, value: &str) -> Result<Vec<Amphora>> {
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT *, EXISTS (SELECT 1 FROM work WHERE subject = a.id AND kind IN ('AMPHORA_FAILOVER', 'AMPHORA_DELETE')) AS leaving,
+         EXISTS (SELECT 1 FROM work WHERE subject = a.id AND kind = 'AMPHORA_CONFIGURE') AS configure
+         FROM amphora a WHERE {condition} ORDER BY created_at, rowid"
+    ))?;
+    let rows = query.query_map([value], |row| {
+        Ok(Amphora {
+            id: row.get("id")?,
+            load_balancer: row.get("load_balancer_id")?,
+            status: row.get("status")?,
+            role: row.get("role")?,
+            machine: row.get("compute_id")?,
+            agent: SocketAddr::new(text(row, "lb_network_ip")?, row.get("agent_port")?),
+            made: row.get("created_at")?,
+            applied: row.get("applied_generation")?,
+            vrrp_port: row.get("vrrp_port_id")?,
+            leaving: row.get("leaving")?,
+            configure: row.get("configure")?,
+            ports: Vec::new(),
+        })
+    })?;
+    let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut query = connection.prepare_cached("SELECT * FROM port WHERE amphora_id = ?1 ORDER BY rowid")?;
+    for amphora in &mut found {
+        let ports = query.query_map([&amphora.id], |row| {
+            Ok(Port {
+                id: row.get("id")?,
+                network: row.get("network_id")?,
+                subnet: row.get("subnet_id")?,
+                address: text(row, "ip_address")?,
+                mac: row.get("mac_address")?,
+            })
+        })?;
+        amphora.ports = ports.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(found)
+}
+
+/// What a new amphora is told that no row says.
+#[derive(Clone, Debug)]
+pub struct New {
+    /// Its id.
+    pub id: String,
+    /// `compute_driver` and `compute_id`.
+    pub driver: &'static str,
+    /// As above.
+    pub machine: String,
+    /// Ports of agents, first and last.
+    pub agent_ports: (u16, u16),
+    /// `cert_expiration`, until it is known.
+    pub expires: i64,
+}
+
+/// Names a new amphora of a load balancer, and its address, before anything of it is made.
+pub fn add(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+    new: &New,
+    now: i64,
+) -> Result<()> {
+    let New { id, driver, machine, agent_ports, expires } = new;
+    let port = agent_port(connection, id, *agent_ports)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port,
+             ha_ip, ha_port_id, cert_expiration, created_at) VALUES (?1, ?2, 'BOOTING', ?3, ?4, '127.0.0.1', ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![id, lb.id, driver, machine, port, lb.vip.0.to_string(), lb.vip_port, expires, now])?;
+    let own = give(connection, networks, lb, id, &lb.vip.1, now)?;
+    connection
+        .prepare_cached("UPDATE amphora SET vrrp_ip = ?2, vrrp_port_id = ?3 WHERE id = ?1")?
+        .execute(params![id, own.0.to_string(), own.1])?;
+    forget_applied(connection, lb)
+}
+
+/// Gives an amphora an address of a subnet.
+pub fn give(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+    amphora: &str,
+    subnet: &str,
+    now: i64,
+) -> Result<(IpAddr, String)> {
+    let name = format!("octavia-lb-vrrp-{amphora}");
+    let owner = Owner {
+        name: &name,
+        project: &lb.project,
+        device_owner: "compute:nova",
+        device: amphora,
+        load_balancer: None,
+        amphora: Some(amphora),
+    };
+    let port = networks
+        .allocate(connection, subnet, None, &owner, now)
+        .map_err(|e| Error::NotDone(e.to_string()))?;
+    Ok((port.address, port.id))
+}
+
+/// One that no row has, begun with by chance: one that somebody else listens on is not taken for ever.
+fn agent_port(connection: &Connection, id: &str, (first, last): (u16, u16)) -> Result<u16> {
+    let mut query = connection.prepare_cached("SELECT agent_port FROM amphora")?;
+    let taken = query
+        .query_map([], |row| row.get::<_, u16>(0))?
+        .collect::<rusqlite::Result<std::collections::HashSet<_>>>()?;
+    let count = u32::from(last - first) + 1;
+    let begin = Uuid::parse_str(id).map_or(0, |id| id.as_u64_pair().0 % u64::from(count));
+    let begin = u32::try_from(begin).unwrap_or(0);
+    let candidates = (0..count).filter_map(|n| u16::try_from(u32::from(first) + (begin + n) % count).ok());
+    let free = candidates.into_iter().find(|port| !taken.contains(port));
+    free.ok_or_else(|| Error::NotDone(format!("no port of [compute] agent_ports {first}-{last} is free")))
+}
+
+/// Those of a pair are told everything again: the other one has changed.
+fn forget_applied(connection: &Connection, lb: &LoadBalancer) -> Result<()> {
+    if lb.topology == Topology::ActiveStandby {
+        connection
+            .prepare_cached("UPDATE amphora SET applied_generation = 0 WHERE load_balancer_id = ?1")?
+            .execute([&lb.id])?;
+    }
+    Ok(())
+}
+
+/// Subnets of members that an amphora has no port for, in networks other than those where it has one.
+fn missing(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<Vec<(String, String)>> {
+    let mut query = connection.prepare_cached(
+        "SELECT DISTINCT subnet_id FROM member WHERE subnet_id IS NOT NULL AND provisioning_status <> 'PENDING_DELETE'
+         AND pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)",
+    )?;
+    let subnets =
+        query.query_map([&lb.id], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut missing = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for subnet in subnets {
+        // A subnet that the configuration no longer has is reached by the gateway, if at all.
+        let Ok((network, _)) = networks.subnet(&subnet) else { continue };
+        // Of two subnets of a network the second is in reach by the same link, through its gateway.
+        if !seen.insert(network.id) {
+            continue;
+        }
+        let network = network.id.to_string();
+        let lacks = |one: &&Amphora| !one.is_going() && one.ports.iter().all(|port| port.network != network);
+        missing.extend(lb.amphorae.iter().filter(lacks).map(|one| (one.id.clone(), subnet.clone())));
+    }
+    Ok(missing)
+}
+
+/// Whether an amphora has no port in a network of a member's.
+pub fn lacks_ports(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<bool> {
+    Ok(!missing(connection, networks, lb)?.is_empty())
+}
+
+/// Each amphora gets a port in each network of a member's, and is told everything again.
+pub fn reach_members(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+    now: i64,
+) -> Result<()> {
+    for (amphora, subnet) in missing(connection, networks, lb)? {
+        give(connection, networks, lb, &amphora, &subnet, now)?;
+        connection
+            .prepare_cached("UPDATE amphora SET applied_generation = 0 WHERE id = ?1")?
+            .execute([&amphora])?;
+    }
+    Ok(())
+}
+
+/// An amphora answers.
+pub fn booted(connection: &Connection, id: &str, expires: i64, now: i64) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE amphora SET status = 'ALLOCATED', cert_expiration = ?2, updated_at = ?3 WHERE id = ?1 AND status = 'BOOTING'",
+        )?
+        .execute(params![id, expires, now])?;
+    Ok(())
+}
+
+/// The agent has its configuration, and a certificate.
+pub fn configured(connection: &Connection, id: &str, expires: i64) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE amphora SET cert_expiration = ?2, cert_busy = 0 WHERE id = ?1")?
+        .execute(params![id, expires])?;
+    Ok(queue::done(connection, Kind::AmphoraConfigure, id)?)
+}
+
+/// An amphora goes. Its load balancer is changed by that, and worked on until it has another.
+pub fn retire(connection: &Connection, id: &str, now: i64) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE amphora SET status = 'PENDING_DELETE', updated_at = ?2 WHERE id = ?1")?
+        .execute(params![id, now])?;
+    let lb: Option<String> = connection
+        .prepare_cached("SELECT load_balancer_id FROM amphora WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?
+        .flatten();
+    let Some(lb) = lb else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "UPDATE load_balancer SET provisioning_status = 'PENDING_UPDATE', generation = generation + 1
+             WHERE id = ?1 AND provisioning_status IN ('ACTIVE', 'ERROR')",
+        )?
+        .execute([&lb])?;
+    if queue::find(connection, Kind::LoadBalancer, &lb)?.is_none() {
+        queue::enqueue(connection, Kind::LoadBalancer, &lb, now)?;
+    }
+    Ok(())
+}
+
+/// Nothing is left of an amphora.
+pub fn removed(connection: &Connection, lb: Option<&LoadBalancer>, id: &str) -> Result<()> {
+    connection.prepare_cached("DELETE FROM amphora WHERE id = ?1")?.execute([id])?;
+    for kind in [Kind::AmphoraFailover, Kind::AmphoraDelete, Kind::AmphoraConfigure] {
+        queue::done(connection, kind, id)?;
+    }
+    lb.map_or(Ok(()), |lb| forget_applied(connection, lb))
+}
+
+/// An amphora is what it is to be at a generation.
+pub fn applied(connection: &Connection, id: &str, generation: i64, role: Role, now: i64) -> Result<()> {
+    let (vrrp_id, priority) = match role {
+        Role::Standalone => (None, None),
+        Role::Master => (Some(1), Some(100)),
+        Role::Backup => (Some(1), Some(90)),
+    };
+    connection
+        .prepare_cached(
+            "UPDATE amphora SET applied_generation = ?2, role = ?3, vrrp_interface = 'eth1', vrrp_id = ?4, vrrp_priority = ?5,
+             updated_at = ?6 WHERE id = ?1",
+        )?
+        .execute(params![id, generation, role, vrrp_id, priority, now])?;
+    Ok(())
+}
+
+/// Whose work a subject is: the load balancer of an amphora that has one, else itself.
+pub fn whose(connection: &Connection, kind: Kind, subject: &str) -> Result<String> {
+    if matches!(kind, Kind::LoadBalancer | Kind::LoadBalancerFailover) {
+        return Ok(subject.to_owned());
+    }
+    let of: Option<Option<String>> = connection
+        .prepare_cached("SELECT load_balancer_id FROM amphora WHERE id = ?1")?
+        .query_row([subject], |row| row.get(0))
+        .optional()?;
+    Ok(of.flatten().unwrap_or_else(|| subject.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

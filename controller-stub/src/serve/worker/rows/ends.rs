@@ -1,0 +1,146 @@
+//! What becomes of all objects of a load balancer at once.
+
+use rusqlite::{Connection, params};
+
+use crate::{
+    error::Result,
+    serve::queue::{self, Kind},
+};
+
+/// Tables of the objects of a load balancer, children first, and how those of load balancer `?1` are found.
+const OBJECTS: [(&str, &str); 7] = [
+    (
+        "l7rule",
+        "l7policy_id IN (SELECT p.id FROM l7policy p JOIN listener l ON l.id = p.listener_id WHERE l.load_balancer_id = ?1)",
+    ),
+    ("l7policy", "listener_id IN (SELECT id FROM listener WHERE load_balancer_id = ?1)"),
+    ("member", "pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)"),
+    ("health_monitor", "pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)"),
+    ("listener", "load_balancer_id = ?1"),
+    ("pool", "load_balancer_id = ?1"),
+    ("load_balancer", "id = ?1"),
+];
+
+/// After so many failures what is PENDING is in ERROR, though it is tried again for ever.
+const PATIENCE: u32 = 3;
+
+/// All that was said up to a generation is so.
+pub fn finish(connection: &Connection, id: &str, generation: i64, failover: Option<i64>) -> Result<()> {
+    // Who names a pool that goes names nothing: those that go themselves, too, whatever is deleted first.
+    for (table, column) in [("listener", "default_pool_id"), ("l7policy", "redirect_pool_id")] {
+        connection
+            .prepare_cached(&format!(
+                "UPDATE {table} SET {column} = NULL WHERE {column} IN (SELECT id FROM pool WHERE load_balancer_id = ?1
+                 AND provisioning_status = 'PENDING_DELETE' AND generation <= ?2)"
+            ))?
+            .execute(params![id, generation])?;
+    }
+    for (table, own) in OBJECTS {
+        let of = format!("{own} AND generation <= ?2");
+        if table != "load_balancer" {
+            connection
+                .prepare_cached(&format!(
+                    "DELETE FROM {table} WHERE {of} AND provisioning_status = 'PENDING_DELETE'"
+                ))?
+                .execute(params![id, generation])?;
+        }
+        connection
+            .prepare_cached(&format!(
+                "UPDATE {table} SET provisioning_status = 'ACTIVE' WHERE {of}
+                 AND provisioning_status IN ('PENDING_CREATE', 'PENDING_UPDATE', 'ERROR')"
+            ))?
+            .execute(params![id, generation])?;
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM work WHERE kind = 'LOAD_BALANCER' AND subject = ?1
+             AND (SELECT generation FROM load_balancer WHERE id = ?1) = ?2",
+        )?
+        .execute(params![id, generation])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM work WHERE kind = 'LOAD_BALANCER_FAILOVER' AND subject = ?1 AND created_at IS ?2",
+        )?
+        .execute(params![id, failover])?;
+    Ok(())
+}
+
+/// A load balancer is gone.
+pub fn delete(connection: &Connection, id: &str) -> Result<()> {
+    connection.prepare_cached("DELETE FROM load_balancer WHERE id = ?1")?.execute([id])?;
+    for kind in [Kind::LoadBalancer, Kind::LoadBalancerFailover] {
+        queue::done(connection, kind, id)?;
+    }
+    Ok(())
+}
+
+/// The work of a load balancer, or of an amphora that has none, failed.
+pub fn failed(connection: &Connection, id: &str, reason: &str, now: i64, jitter: f64) -> Result<()> {
+    let mut query = connection.prepare_cached(
+        "SELECT kind, subject, attempts FROM work WHERE subject = ?1
+         OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = ?1)",
+    )?;
+    let rows = query.query_map([id], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?))
+    })?;
+    let mut attempts = 0;
+    for (name, subject, before) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+        attempts = attempts.max(before.saturating_add(1));
+        if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == name) {
+            queue::failed(connection, kind, &subject, reason, now, jitter)?;
+        }
+    }
+    if attempts < PATIENCE {
+        return Ok(());
+    }
+    let before: i64 = connection.query_row("SELECT COALESCE(max(id), 0) FROM event", [], |row| row.get(0))?;
+    for (table, own) in OBJECTS {
+        connection
+            .prepare_cached(&format!(
+                "UPDATE {table} SET provisioning_status = 'ERROR' WHERE {own}
+                 AND provisioning_status IN ('PENDING_CREATE', 'PENDING_UPDATE')"
+            ))?
+            .execute([id])?;
+    }
+    connection
+        .prepare_cached("UPDATE event SET reason = ?2 WHERE id > ?1 AND attribute = 'provisioning_status' AND new = 'ERROR'")?
+        .execute(params![before, reason])?;
+    Ok(())
+}
+
+/// Load balancers of which something is not as it is to be, and that nobody works on: they are worked on.
+pub fn adopt(connection: &Connection, now: i64) -> Result<usize> {
+    let mut adopted = 0;
+    for (table, own) in OBJECTS {
+        let own = own.replace("?1", "l.id");
+        adopted += connection
+            .prepare_cached(&format!(
+                "INSERT INTO work (kind, subject, created_at)
+                 SELECT 'LOAD_BALANCER', l.id, ?1 FROM load_balancer l WHERE EXISTS (
+                     SELECT 1 FROM {table} o WHERE {} AND o.provisioning_status <> 'ACTIVE')
+                 ON CONFLICT (kind, subject) DO NOTHING",
+                prefixed(&own)
+            ))?
+            .execute([now])?;
+    }
+    // Without a load balancer, and no spare.
+    adopted += connection
+        .prepare_cached(
+            "INSERT INTO work (kind, subject, created_at) SELECT 'AMPHORA_DELETE', id, ?1 FROM amphora
+             WHERE load_balancer_id IS NULL AND status <> 'READY' ON CONFLICT (kind, subject) DO NOTHING",
+        )?
+        .execute([now])?;
+    // Work on what is gone.
+    connection
+        .prepare_cached(
+            "DELETE FROM work WHERE (kind IN ('LOAD_BALANCER', 'LOAD_BALANCER_FAILOVER') AND subject NOT IN (SELECT id FROM load_balancer))
+             OR (kind LIKE 'AMPHORA%' AND subject NOT IN (SELECT id FROM amphora))",
+        )?
+        .execute([])?;
+    Ok(adopted)
+}
+
+/// A condition whose first column is that of `o`.
+fn prefixed(condition: &str) -> String {
+    format!("o.{condition}")
+}

@@ -1,0 +1,85 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::serve::db;
+
+const ROWS: &str = "
+    INSERT INTO load_balancer (id, project_id, provisioning_status, topology, compute_driver, provider, vip_address, vip_port_id,
+        vip_subnet_id, vip_network_id, created_at, generation)
+        VALUES ('lb', 'p', 'PENDING_UPDATE', 'SINGLE', 'namespaces', 'amphora', '192.0.2.1', 'port', 's', 'n', 0, 3);
+    INSERT INTO pool (id, project_id, load_balancer_id, provisioning_status, protocol, lb_algorithm, created_at, generation) VALUES
+        ('old', 'p', 'lb', 'PENDING_DELETE', 'HTTP', 'ROUND_ROBIN', 0, 2), ('new', 'p', 'lb', 'PENDING_CREATE', 'HTTP', 'ROUND_ROBIN', 0, 3);
+    INSERT INTO listener (id, project_id, load_balancer_id, provisioning_status, protocol, protocol_port, default_pool_id,
+        timeout_client_data, timeout_member_connect, timeout_member_data, timeout_tcp_inspect, created_at, generation)
+        VALUES ('listener', 'p', 'lb', 'PENDING_UPDATE', 'HTTP', 80, 'old', 1, 1, 1, 1, 0, 2);
+    INSERT INTO work (kind, subject, created_at) VALUES ('LOAD_BALANCER', 'lb', 0);";
+
+fn statuses(connection: &Connection) -> Vec<(String, String)> {
+    let mut query = connection
+        .prepare(
+            "SELECT id, provisioning_status FROM load_balancer UNION SELECT id, provisioning_status FROM listener
+             UNION SELECT id, provisioning_status FROM pool",
+        )
+        .unwrap();
+    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+}
+
+fn of(statuses: &[(&str, &str)]) -> Vec<(String, String)> {
+    statuses.iter().map(|(id, status)| ((*id).to_owned(), (*status).to_owned())).collect()
+}
+
+#[test]
+fn what_came_after_the_generation_that_is_live_stays_pending() {
+    let (_dir, mut connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    let t = connection.transaction().unwrap();
+    finish(&t, "lb", 2, None).unwrap();
+    t.commit().unwrap();
+    let expected = [("lb", "PENDING_UPDATE"), ("listener", "ACTIVE"), ("new", "PENDING_CREATE")];
+    assert_eq!(statuses(&connection), of(&expected));
+    assert!(queue::find(&connection, Kind::LoadBalancer, "lb").unwrap().is_some());
+    finish(&connection, "lb", 3, None).unwrap();
+    assert_eq!(statuses(&connection), of(&[("lb", "ACTIVE"), ("listener", "ACTIVE"), ("new", "ACTIVE")]));
+    assert_eq!(queue::find(&connection, Kind::LoadBalancer, "lb").unwrap(), None);
+}
+
+#[test]
+fn what_fails_again_and_again_is_in_error_with_the_reason_and_is_tried_on() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    for attempt in 1..=3 {
+        assert!(statuses(&connection).iter().all(|(_, status)| status != "ERROR"), "{attempt}");
+        failed(&connection, "lb", "no room", 0, 0.0).unwrap();
+    }
+    let expected = [("lb", "ERROR"), ("listener", "ERROR"), ("new", "ERROR"), ("old", "PENDING_DELETE")];
+    assert_eq!(statuses(&connection), of(&expected));
+    let work = queue::find(&connection, Kind::LoadBalancer, "lb").unwrap().unwrap();
+    assert_eq!((work.attempts, work.reason.as_deref()), (3, Some("no room")));
+    let told: i64 = connection
+        .query_row("SELECT count(*) FROM event WHERE new = 'ERROR' AND reason = 'no room'", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(told, 3);
+    finish(&connection, "lb", 3, None).unwrap();
+    assert_eq!(statuses(&connection), of(&[("lb", "ACTIVE"), ("listener", "ACTIVE"), ("new", "ACTIVE")]));
+}
+
+#[test]
+fn what_nobody_works_on_is_found() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    connection
+        .execute_batch(
+            "DELETE FROM work; UPDATE load_balancer SET provisioning_status = 'ACTIVE';
+             INSERT INTO work (kind, subject, created_at) VALUES ('AMPHORA_DELETE', 'gone', 0), ('LOAD_BALANCER', 'gone', 0);",
+        )
+        .unwrap();
+    assert_eq!(adopt(&connection, 5).unwrap(), 1);
+    let due = queue::due(&connection, 5, 10).unwrap();
+    assert_eq!(
+        due.iter().map(|work| (work.kind, work.subject.as_str())).collect::<Vec<_>>(),
+        [(Kind::LoadBalancer, "lb")]
+    );
+    assert_eq!(adopt(&connection, 6).unwrap(), 0);
+}

@@ -1,0 +1,167 @@
+//! Which load balancers are worked on, when: what is due, each by one task at a time, and so many at once.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+use super::{Outside, Store, rows, task::Context};
+use crate::{
+    error::Result,
+    serve::{
+        compute::Liveness,
+        queue::{self, Kind},
+        status::AmphoraStatus,
+    },
+};
+
+/// How often is looked for what nobody has told of: machines without a row, objects without work.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// The pause after the database did not answer.
+const TROUBLE: Duration = Duration::from_secs(1);
+
+/// Works until `stop` becomes true, and then until the tasks under way have ended. `changes` counts what was written, `deaths`
+/// the machines that have ended.
+pub async fn run<S: Store, O: Outside>(
+    context: Arc<Context<S, O>>,
+    parallel: usize,
+    mut changes: watch::Receiver<u64>,
+    mut deaths: watch::Receiver<u64>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut tasks = JoinSet::new();
+    let mut running: HashMap<Id, String> = HashMap::new();
+    let mut sweep = Instant::now();
+    while !*stop.borrow_and_update() {
+        changes.borrow_and_update();
+        if deaths.has_changed().unwrap_or(false) || sweep <= Instant::now() {
+            deaths.borrow_and_update();
+            if let Err(error) = look(&context).await {
+                tracing::error!(%error, "cannot look at amphorae");
+            }
+        }
+        if sweep <= Instant::now() {
+            if let Err(error) = collect(&context).await {
+                tracing::error!(%error, "cannot collect what is left over");
+            }
+            sweep = Instant::now() + SWEEP;
+        }
+        let busy: BTreeSet<String> = running.values().cloned().collect();
+        let wake = match due(&context.store, busy, parallel.saturating_sub(running.len())).await {
+            Ok((due, next)) => {
+                for id in due {
+                    let (context, subject) = (Arc::clone(&context), id.clone());
+                    let handle = tasks.spawn(async move {
+                        // Why it failed is in the log and in the rows by now.
+                        let _ = context.work(&subject).await;
+                    });
+                    running.insert(handle.id(), id);
+                }
+                let wait = next
+                    .map(|at| Duration::from_millis(u64::try_from(at - context.store.now()).unwrap_or(0)));
+                wait.map_or(sweep, |wait| (Instant::now() + wait).min(sweep))
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot read what is to be done");
+                Instant::now() + TROUBLE
+            }
+        };
+        tokio::select! {
+            Ok(()) = changes.changed() => {}
+            Ok(()) = deaths.changed() => deaths.mark_changed(),
+            Ok(()) = stop.changed() => {}
+            Some(ended) = tasks.join_next_with_id() => {
+                let id = match &ended {
+                    Ok((id, ())) => *id,
+                    Err(error) => error.id(),
+                };
+                running.remove(&id);
+            }
+            () = sleep_until(wake) => {}
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Whom to work on now, at most `room`, and when the next may be worked on.
+async fn due<S: Store>(store: &S, busy: BTreeSet<String>, room: usize) -> Result<(Vec<String>, Option<i64>)> {
+    let now = store.now();
+    store
+        .read(move |t| {
+            let mut chosen = Vec::new();
+            // An amphora's work is its load balancer's: several rows may be of one that is busy.
+            for work in queue::due(t, now, usize::MAX)? {
+                if chosen.len() >= room {
+                    break;
+                }
+                let whose = rows::whose(t, work.kind, &work.subject)?;
+                if !busy.contains(&whose) && !chosen.contains(&whose) {
+                    chosen.push(whose);
+                }
+            }
+            Ok((chosen, queue::next(t, now)?))
+        })
+        .await
+}
+
+/// Amphorae whose machine has ended are replaced.
+pub async fn look<S: Store, O: Outside>(context: &Context<S, O>) -> Result<()> {
+    let all = context.store.read(rows::all_amphorae).await?;
+    let mut lost = Vec::new();
+    for amphora in
+        all.into_iter().filter(|one| matches!(one.status, AmphoraStatus::Allocated | AmphoraStatus::Ready))
+    {
+        if context.outside.alive(&amphora).await != Liveness::Running {
+            tracing::warn!(amphora = amphora.id, "an amphora is lost");
+            lost.push(amphora);
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let now = context.store.now();
+    context
+        .store
+        .write(move |t| {
+            for amphora in lost {
+                match amphora.load_balancer {
+                    Some(_) => rows::retire(t, &amphora.id, now)?,
+                    None => queue::enqueue(t, Kind::AmphoraDelete, &amphora.id, now)?,
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Takes down machines that no row names, and finds work for what is not as it is to be.
+pub async fn collect<S: Store, O: Outside>(context: &Context<S, O>) -> Result<()> {
+    // In this order: what is made after the list has a row before.
+    let machines = context.outside.list().await?;
+    let named: BTreeSet<String> =
+        context.store.read(rows::all_amphorae).await?.into_iter().map(|one| one.machine).collect();
+    let orphans = machines.difference(&named).cloned().collect::<Vec<_>>();
+    stream::iter(orphans)
+        .for_each_concurrent(8, |machine| async move {
+            tracing::info!(machine, "removing what no row names");
+            if let Err(error) = context.outside.remove(&machine).await {
+                tracing::error!(machine, %error, "cannot remove what no row names");
+            }
+        })
+        .await;
+    let now = context.store.now();
+    let adopted = context.store.write(move |t| rows::adopt(t, now)).await?;
+    if adopted > 0 {
+        tracing::warn!(adopted, "found work that nobody had asked for");
+    }
+    Ok(())
+}

@@ -1,0 +1,512 @@
+//! The worker against a database in memory, and machines that end, refuse and answer as a seed says. It is killed at every step: before and
+
+#![allow(clippy::unwrap_used)]
+//! after each thing that it does outside, and before and after each commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use futures_util::FutureExt;
+use rusqlite::{Connection, params};
+use tokio::sync::Notify;
+
+use super::{Outside, Store, Told, rows, schedule, task::Context};
+use crate::{
+    error::{Error, Result},
+    serve::{
+        compute::Liveness,
+        config::Config,
+        db, document,
+        network::{Networks, Owner},
+        queue::{self, Kind},
+        status::Topology,
+    },
+};
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % below
+    }
+}
+
+/// What a machine is.
+#[derive(Clone, Debug)]
+struct Box {
+    amphora: String,
+    runs: bool,
+    /// The documents that it was told.
+    document: Option<serde_json::Value>,
+    master: bool,
+}
+
+struct State {
+    connection: Connection,
+    _dir: tempfile::TempDir,
+    now: i64,
+    random: Random,
+    machines: BTreeMap<String, Box>,
+    /// Points until it is killed.
+    lives: Option<u32>,
+    /// Of a thousand things that are done outside, so many fail.
+    failing: u64,
+    points: u64,
+}
+
+#[derive(Clone)]
+struct World {
+    state: Arc<Mutex<State>>,
+    killed: Arc<Notify>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (dir, connection) = db::scratch();
+        connection.pragma_update(None, "synchronous", "OFF").unwrap();
+        let state = State {
+            connection,
+            _dir: dir,
+            now: 1_000_000,
+            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            machines: BTreeMap::new(),
+            lives: None,
+            failing: 0,
+            points: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)), killed: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Here it may be killed.
+    async fn point(&self) {
+        let dies = {
+            let mut state = self.state();
+            state.points += 1;
+            match &mut state.lives {
+                Some(0) => true,
+                Some(lives) => {
+                    *lives -= 1;
+                    false
+                }
+                None => false,
+            }
+        };
+        if dies {
+            self.killed.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn fails(&self, what: &str) -> Result<()> {
+        let mut state = self.state();
+        let failing = state.failing;
+        if state.random.next(1000) < failing { Err(Error::NotDone(format!("{what} fails"))) } else { Ok(()) }
+    }
+
+    fn context(&self) -> Arc<Context<Self, Self>> {
+        let networks = Networks::new(Config::parse("").unwrap().networks);
+        Arc::new(Context {
+            store: self.clone(),
+            outside: self.clone(),
+            networks,
+            agent_ports: (20_000, 20_099),
+        })
+    }
+
+    /// A `serve` from its start until nothing is to be done, or it is killed. True when it was not.
+    async fn serve(&self) -> bool {
+        // What of the last one came to its end at the same time.
+        let _ = self.killed.notified().now_or_never();
+        let work = async {
+            let context = self.context();
+            while schedule::look(&context).await.is_err() || schedule::collect(&context).await.is_err() {}
+            loop {
+                let now = Store::now(self);
+                let (due, next) = self
+                    .read(move |t| {
+                        let due = queue::due(t, now, 100)?;
+                        let whose: Result<BTreeSet<String>> =
+                            due.iter().map(|work| rows::whose(t, work.kind, &work.subject)).collect();
+                        Ok((whose?, queue::next(t, now)?))
+                    })
+                    .await
+                    .unwrap();
+                if due.is_empty() {
+                    let Some(next) = next else { break };
+                    self.state().now = next;
+                }
+                for id in due {
+                    let _ = context.work(&id).await;
+                    self.state().now += 7;
+                }
+            }
+        };
+        tokio::select! {
+            () = work => true,
+            () = self.killed.notified() => false,
+        }
+    }
+}
+
+impl Store for World {
+    async fn write<T, F>(&self, piece: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        self.point().await;
+        let result = {
+            let mut state = self.state();
+            let transaction = state.connection.transaction()?;
+            let result = piece(&transaction);
+            if result.is_ok() {
+                transaction.commit()?;
+            }
+            result
+        };
+        self.point().await;
+        result
+    }
+
+    async fn read<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        query(&self.state().connection)
+    }
+
+    fn now(&self) -> i64 {
+        self.state().now
+    }
+}
+
+impl Outside for World {
+    fn driver(&self) -> &'static str {
+        "namespaces"
+    }
+
+    fn name(&self, amphora: &str) -> String {
+        format!("m-{amphora}")
+    }
+
+    fn validity_ms(&self) -> i64 {
+        1000
+    }
+
+    async fn alive(&self, amphora: &rows::Amphora) -> Liveness {
+        match self.state().machines.get(&amphora.machine) {
+            None => Liveness::Absent,
+            Some(machine) if machine.runs => Liveness::Running,
+            Some(_) => Liveness::Dead,
+        }
+    }
+
+    async fn boot(&self, amphora: &rows::Amphora, _: bool) -> Result<i64> {
+        self.point().await;
+        {
+            let mut state = self.state();
+            let named: bool = state
+                .connection
+                .query_row("SELECT EXISTS (SELECT 1 FROM amphora WHERE id = ?1)", [&amphora.id], |row| {
+                    row.get(0)
+                })
+                .unwrap();
+            assert!(named, "a machine that no row names");
+            let new = Box { amphora: amphora.id.clone(), runs: true, document: None, master: false };
+            state.machines.entry(amphora.machine.clone()).or_insert(new);
+        }
+        self.point().await;
+        self.fails("to boot")?;
+        Ok(self.state().now + 1000)
+    }
+
+    async fn remove(&self, machine: &str) -> Result<()> {
+        self.point().await;
+        self.fails("to remove")?;
+        self.state().machines.remove(machine);
+        self.point().await;
+        Ok(())
+    }
+
+    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<()> {
+        self.point().await;
+        self.fails("to apply")?;
+        {
+            let mut state = self.state();
+            let others: Vec<String> =
+                told.lb.amphorae.iter().map(|one| one.id.clone()).filter(|id| *id != amphora.id).collect();
+            let serving = state
+                .machines
+                .values()
+                .filter(|machine| machine.document.is_some() && others.contains(&machine.amphora))
+                .count();
+            let allowed = usize::from(told.lb.topology == Topology::ActiveStandby);
+            assert!(serving <= allowed, "{serving} others have the addresses of {}", amphora.id);
+            assert_eq!(
+                told.other(amphora).is_some(),
+                told.lb.topology == Topology::ActiveStandby && !others.is_empty()
+            );
+            let first =
+                !state.machines.values().any(|machine| machine.master && others.contains(&machine.amphora));
+            let machine =
+                state.machines.get_mut(&amphora.machine).ok_or_else(|| Error::NotDone("gone".to_owned()))?;
+            if !machine.runs {
+                return Err(Error::NotDone("no answer".to_owned()));
+            }
+            machine.document = Some(told.rendered.document.clone());
+            machine.master |= first;
+        }
+        self.point().await;
+        Ok(())
+    }
+
+    async fn configure(&self, _: &rows::Amphora, _: bool) -> Result<i64> {
+        self.point().await;
+        Ok(self.state().now + 1000)
+    }
+
+    async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {
+        self.state()
+            .machines
+            .get(&amphora.machine)
+            .filter(|machine| machine.runs)
+            .map(|machine| machine.master)
+    }
+
+    async fn hand_over(&self, from: &rows::Amphora, to: &rows::Amphora) -> Result<()> {
+        self.point().await;
+        self.fails("to hand over")?;
+        let mut state = self.state();
+        assert!(state.machines.get(&to.machine).is_none_or(|machine| machine.document.is_some()));
+        for (name, master) in [(&from.machine, false), (&to.machine, true)] {
+            if let Some(machine) = state.machines.get_mut(name) {
+                machine.master = master;
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<BTreeSet<String>> {
+        Ok(self.state().machines.keys().cloned().collect())
+    }
+}
+
+/// What tenants and operators do, and what befalls machines.
+impl World {
+    fn create(&self, id: &str, topology: Topology) {
+        let networks = Networks::new(Config::parse("").unwrap().networks);
+        let network = networks.all()[0].clone();
+        let state = self.state();
+        let owner = Owner {
+            name: "",
+            project: "p",
+            device_owner: "",
+            device: "",
+            load_balancer: None,
+            amphora: None,
+        };
+        let subnet = network.subnets[0].id.to_string();
+        let port = networks.allocate(&state.connection, &subnet, None, &owner, 1).unwrap();
+        state
+            .connection
+            .execute(
+                "INSERT INTO load_balancer (id, project_id, provisioning_status, topology, compute_driver, provider, vip_address,
+                 vip_port_id, vip_subnet_id, vip_network_id, created_at)
+                 VALUES (?1, 'p', 'PENDING_CREATE', ?2, 'namespaces', 'amphora', ?3, ?4, ?5, ?6, 1)",
+                params![id, topology, port.address.to_string(), port.id, subnet, port.network_id],
+            )
+            .unwrap();
+        state
+            .connection
+            .execute("UPDATE port SET load_balancer_id = ?1 WHERE id = ?2", params![id, port.id])
+            .unwrap();
+        queue::enqueue(&state.connection, Kind::LoadBalancer, id, state.now).unwrap();
+    }
+
+    fn happens(&self, id: &str) {
+        let mut state = self.state();
+        let what = state.random.next(6);
+        let now = state.now;
+        let amphora: Option<String> = state
+            .connection
+            .query_row("SELECT id FROM amphora ORDER BY random() LIMIT 1", [], |row| row.get(0))
+            .ok();
+        match (what, amphora) {
+            (0..3, _) => {
+                let t = state.connection.transaction().unwrap();
+                let changed = t
+                    .execute(
+                        "UPDATE load_balancer SET generation = generation + 1, provisioning_status = 'PENDING_UPDATE',
+                         name = name || 'x' WHERE id = ?1 AND provisioning_status <> 'PENDING_DELETE'",
+                        [id],
+                    )
+                    .unwrap();
+                if changed > 0 {
+                    let pool = format!("pool-{}", uuid::Uuid::new_v4());
+                    t.execute(
+                        "INSERT INTO pool (id, project_id, load_balancer_id, provisioning_status, protocol, lb_algorithm, created_at,
+                         generation) SELECT ?2, 'p', id, 'PENDING_CREATE', 'HTTP', 'ROUND_ROBIN', 1, generation
+                         FROM load_balancer WHERE id = ?1",
+                        [id, &pool],
+                    )
+                    .unwrap();
+                    t.execute(
+                        "UPDATE pool SET provisioning_status = 'PENDING_DELETE', generation =
+                         (SELECT generation FROM load_balancer WHERE id = ?1) WHERE id <> ?2 AND load_balancer_id = ?1",
+                        [id, &pool],
+                    )
+                    .unwrap();
+                    queue::enqueue(&t, Kind::LoadBalancer, id, now).unwrap();
+                }
+                t.commit().unwrap();
+            }
+            (3, _) => queue::enqueue(&state.connection, Kind::LoadBalancerFailover, id, now).unwrap(),
+            (4, Some(amphora)) => {
+                queue::enqueue(&state.connection, Kind::AmphoraFailover, &amphora, now).unwrap();
+            }
+            (5, Some(amphora)) => {
+                if let Some(machine) = state.machines.values_mut().find(|machine| machine.amphora == amphora)
+                {
+                    (machine.runs, machine.master) = (false, false);
+                }
+            }
+            _ => {}
+        }
+        state.now += 50;
+    }
+
+    fn delete(&self, id: &str) {
+        let state = self.state();
+        state
+            .connection
+            .execute(
+                "UPDATE load_balancer SET generation = generation + 1, provisioning_status = 'PENDING_DELETE' WHERE id = ?1",
+                [id],
+            )
+            .unwrap();
+        queue::enqueue(&state.connection, Kind::LoadBalancer, id, state.now).unwrap();
+    }
+
+    fn fail_over(&self, id: &str) {
+        let mut state = self.state();
+        state.now += 10;
+        queue::enqueue(&state.connection, Kind::LoadBalancerFailover, id, state.now).unwrap();
+    }
+
+    fn count(&self, query: &str) -> i64 {
+        self.state().connection.query_row(query, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Nothing is undone, nothing is left over, and amphorae are what the rows say.
+    fn check(&self, id: &str, topology: Topology, context: &str) {
+        for table in ["load_balancer", "pool"] {
+            let query = format!("SELECT count(*) FROM {table} WHERE provisioning_status <> 'ACTIVE'");
+            assert_eq!(self.count(&query), 0, "{table}: {context}");
+        }
+        assert_eq!(self.count("SELECT count(*) FROM work"), 0, "{context}");
+        let state = self.state();
+        let amphorae = rows::all_amphorae(&state.connection).unwrap();
+        let named: BTreeSet<&String> = amphorae.iter().map(|one| &one.machine).collect();
+        assert_eq!(named, state.machines.keys().collect(), "{context}");
+        let expected = document::render(&state.connection, id).unwrap().unwrap().document;
+        for machine in state.machines.values() {
+            assert!(machine.runs, "{context}");
+            assert_eq!(machine.document.as_ref(), Some(&expected), "{context}");
+        }
+        let count = if topology == Topology::Single { 1 } else { 2 };
+        assert_eq!(amphorae.len(), count, "{context}");
+        let mut roles: Vec<_> = amphorae.iter().map(|one| one.role).collect();
+        roles.dedup();
+        assert_eq!(roles.len(), count, "{context}");
+        assert_eq!(state.machines.values().filter(|machine| machine.master).count(), 1, "{context}");
+    }
+
+    fn nothing_is_left(&self, context: &str) {
+        for table in ["load_balancer", "pool", "work", "amphora", "port"] {
+            assert_eq!(self.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}: {context}");
+        }
+        assert!(self.state().machines.is_empty(), "{context}");
+    }
+}
+
+const ID: &str = "11111111-2222-3333-4444-555555555555";
+
+/// A machine that ends while nobody looks is found at the next start.
+async fn settle(world: &World) {
+    world.state().lives = None;
+    world.state().failing = 0;
+    assert!(world.serve().await);
+}
+
+#[tokio::test]
+async fn whoever_is_killed_at_any_step_leaves_nothing_undone() {
+    for topology in [Topology::Single, Topology::ActiveStandby] {
+        // How many points there are is known when it was not killed any more.
+        for lives in 0.. {
+            let world = World::new(1);
+            let context = format!("{topology}, killed after {lives}");
+            world.create(ID, topology);
+            world.state().lives = Some(lives);
+            let made = world.serve().await;
+            settle(&world).await;
+            world.check(ID, topology, &context);
+            world.fail_over(ID);
+            world.state().lives = Some(lives);
+            let replaced = world.serve().await;
+            settle(&world).await;
+            world.check(ID, topology, &context);
+            world.delete(ID);
+            world.state().lives = Some(lives);
+            let deleted = world.serve().await;
+            settle(&world).await;
+            world.nothing_is_left(&context);
+            if made && replaced && deleted {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_happens_all_becomes_so() {
+    let seeds =
+        std::env::var("AMPHORA_SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let mut points = 0;
+    for seed in 0..seeds {
+        let world = World::new(seed);
+        let topology = if seed % 2 == 0 { Topology::Single } else { Topology::ActiveStandby };
+        let context = format!("seed {seed}, {topology}");
+        world.create(ID, topology);
+        for _ in 0..8 {
+            let (lives, failing) = {
+                let mut state = world.state();
+                (state.random.next(30), state.random.next(300))
+            };
+            world.state().lives = u32::try_from(lives).ok();
+            world.state().failing = failing;
+            // Without being killed it comes to an end: nothing fails for ever.
+            let _ = world.serve().await;
+            world.happens(ID);
+        }
+        settle(&world).await;
+        world.check(ID, topology, &context);
+        world.delete(ID);
+        world.state().lives = Some(4);
+        let _ = world.serve().await;
+        settle(&world).await;
+        world.nothing_is_left(&context);
+        points += world.state().points;
+    }
+    eprintln!("{seeds} seeds, {points} points");
+}

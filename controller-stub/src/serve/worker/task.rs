@@ -1,0 +1,258 @@
+//! The work on one load balancer, from the first step to the last.
+
+use std::sync::Arc;
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    Outside, STEP, Store, Told,
+    plan::{Seen, Step, View, roles},
+    rows::{self, Amphora, LoadBalancer},
+};
+use crate::{
+    error::{Error, Result},
+    serve::{
+        document,
+        network::Networks,
+        queue::{self, Kind},
+        status::{AmphoraStatus, Topology},
+    },
+};
+
+/// What tasks have in common.
+#[derive(Debug)]
+pub struct Context<S, O> {
+    /// The database.
+    pub store: S,
+    /// Machines and agents.
+    pub outside: O,
+    /// Networks of the configuration.
+    pub networks: Networks,
+    /// Ports of agents, first and last.
+    pub agent_ports: (u16, u16),
+}
+
+/// More steps than any load balancer takes: beyond it something goes round in circles.
+const STEPS: usize = 64;
+
+impl<S: Store, O: Outside> Context<S, O> {
+    /// Works on a load balancer, or on an amphora that has none, until nothing is to be done. A failure is written down.
+    pub async fn work(self: &Arc<Self>, id: &str) -> Result<()> {
+        let Err(error) = self.steps(id).await else { return Ok(()) };
+        let (subject, reason, now) = (id.to_owned(), error.to_string(), self.store.now());
+        tracing::warn!(load_balancer = id, reason, "what is asked for is not so yet");
+        let jitter = jitter();
+        self.store.write(move |t| rows::failed(t, &subject, &reason, now, jitter)).await?;
+        Err(error)
+    }
+
+    async fn steps(self: &Arc<Self>, id: &str) -> Result<()> {
+        for _ in 0..STEPS {
+            let subject = id.to_owned();
+            let found = self.store.read(move |t| rows::load_balancer(t, &subject)).await?;
+            let Some(lb) = found else { return self.single(id).await };
+            self.configure(&lb).await?;
+            let step = self.view(&lb).await.next();
+            tracing::debug!(load_balancer = id, ?step, "next");
+            let last = matches!(step, Step::Finish | Step::Delete);
+            let done = timeout(STEP, self.take(&lb, step.clone())).await;
+            done.unwrap_or_else(|_| {
+                Err(Error::NotDone(format!("{step:?} took longer than {} s", STEP.as_secs())))
+            })?;
+            if last {
+                let subject = id.to_owned();
+                let more =
+                    self.store.read(move |t| Ok(queue::find(t, Kind::LoadBalancer, &subject)?)).await?;
+                if more.is_none_or(|work| work.attempts > 0) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(Error::Local(format!("{id} is not so after {STEPS} steps")))
+    }
+
+    /// An amphora without a load balancer, or nothing at all.
+    async fn single(&self, id: &str) -> Result<()> {
+        let subject = id.to_owned();
+        let Some(amphora) = self.store.read(move |t| rows::amphora(t, &subject)).await? else {
+            let subject = id.to_owned();
+            return self
+                .store
+                .write(move |t| {
+                    Kind::ALL.into_iter().try_for_each(|kind| queue::done(t, kind, &subject))?;
+                    Ok(())
+                })
+                .await;
+        };
+        if amphora.leaving || amphora.status == AmphoraStatus::PendingDelete {
+            return self.remove(None, &amphora).await;
+        }
+        self.configure_one(&amphora, false).await
+    }
+
+    async fn view(&self, lb: &LoadBalancer) -> View {
+        let seen = join_all(lb.amphorae.iter().map(|one| async {
+            Seen {
+                id: one.id.clone(),
+                made: one.made,
+                status: one.status,
+                role: one.role,
+                applied: one.applied,
+                leaving: one.leaving,
+                liveness: self.outside.alive(one).await,
+                master: None,
+            }
+        }));
+        let mut view = View {
+            topology: lb.topology,
+            going: lb.going,
+            generation: lb.generation,
+            replace_before: lb.failover,
+            attempts: lb.attempts,
+            amphorae: seen.await,
+        };
+        if view.wants_masters() {
+            let masters = join_all(lb.amphorae.iter().map(|one| self.outside.is_master(one))).await;
+            view.amphorae.iter_mut().zip(masters).for_each(|(one, master)| one.master = master);
+        }
+        view
+    }
+
+    async fn take(self: &Arc<Self>, lb: &LoadBalancer, step: Step) -> Result<()> {
+        let (id, now) = (lb.id.clone(), self.store.now());
+        match step {
+            Step::Add(count) => self.add(lb, count).await,
+            Step::Boot(ids) => {
+                let paired = lb.topology == Topology::ActiveStandby;
+                each(lb, &ids, |one| self.boot(one, paired)).await
+            }
+            Step::Retire(ids) => {
+                tracing::info!(load_balancer = id, amphorae = ?ids, "taken out");
+                self.store.write(move |t| ids.iter().try_for_each(|id| rows::retire(t, id, now))).await
+            }
+            Step::Remove(ids) => each(lb, &ids, |one| self.remove(Some(lb), one)).await,
+            Step::Apply(ids) => self.apply(lb, &ids).await,
+            Step::HandOver { from, to } => {
+                let find = |id: &str| {
+                    let found = lb.amphorae.iter().find(|one| one.id == id);
+                    found.ok_or_else(|| Error::Local(format!("no amphora {id}")))
+                };
+                self.outside.hand_over(find(&from)?, find(&to)?).await
+            }
+            Step::Finish => {
+                let (generation, failover) = (lb.generation, lb.failover);
+                self.store.write(move |t| rows::finish(t, &id, generation, failover)).await
+            }
+            Step::Delete => self.store.write(move |t| rows::delete(t, &id)).await,
+        }
+    }
+
+    async fn add(self: &Arc<Self>, lb: &LoadBalancer, count: usize) -> Result<()> {
+        let now = self.store.now();
+        let new: Vec<rows::New> = (0..count)
+            .map(|_| {
+                let id = Uuid::new_v4().to_string();
+                rows::New {
+                    machine: self.outside.name(&id),
+                    id,
+                    driver: self.outside.driver(),
+                    agent_ports: self.agent_ports,
+                    expires: now.saturating_add(self.outside.validity_ms()),
+                }
+            })
+            .collect();
+        let (this, lb) = (Arc::clone(self), lb.clone());
+        self.store
+            .write(move |t| new.iter().try_for_each(|new| rows::add(t, &this.networks, &lb, new, now)))
+            .await
+    }
+
+    async fn boot(&self, amphora: &Amphora, paired: bool) -> Result<()> {
+        let expires = self.outside.boot(amphora, paired).await?;
+        let (id, now) = (amphora.id.clone(), self.store.now());
+        self.store.write(move |t| rows::booted(t, &id, expires, now)).await
+    }
+
+    async fn remove(&self, lb: Option<&LoadBalancer>, amphora: &Amphora) -> Result<()> {
+        self.outside.remove(&amphora.machine).await?;
+        let (id, lb) = (amphora.id.clone(), lb.cloned());
+        self.store.write(move |t| rows::removed(t, lb.as_ref(), &id)).await
+    }
+
+    async fn apply(self: &Arc<Self>, lb: &LoadBalancer, ids: &[String]) -> Result<()> {
+        let (this, id, now) = (Arc::clone(self), lb.id.clone(), self.store.now());
+        let read = self
+            .store
+            .read(move |t| {
+                let Some(lb) = rows::load_balancer(t, &id)? else { return Ok(None) };
+                let lacks = rows::lacks_ports(t, &this.networks, &lb)?;
+                let rendered = document::render(t, &id)?;
+                Ok(rendered.map(|rendered| (lb, rendered, lacks)))
+            })
+            .await?;
+        // What came meanwhile is looked at by the next step.
+        let Some((lb, rendered, lacks)) = read else { return Ok(()) };
+        if lacks {
+            let (this, lb) = (Arc::clone(self), lb.clone());
+            return self.store.write(move |t| rows::reach_members(t, &this.networks, &lb, now)).await;
+        }
+        let chosen: Vec<&Amphora> = lb.amphorae.iter().filter(|one| ids.contains(&one.id)).collect();
+        // One of a pair that is told alone has the role that the other one has not.
+        let together: Vec<&Amphora> = if chosen.len() > 1 {
+            chosen.clone()
+        } else {
+            lb.amphorae.iter().filter(|one| !one.is_going()).collect()
+        };
+        let given = roles(lb.topology, &together.iter().map(|one| one.role).collect::<Vec<_>>());
+        let roles = together.iter().map(|one| one.id.clone()).zip(given).collect();
+        let told = Told { lb: lb.clone(), rendered, roles };
+        let told = &told;
+        let apply = |one: &Amphora| {
+            let one = one.clone();
+            async move {
+                self.outside.apply(told, &one).await?;
+                let (id, generation, role, now) =
+                    (one.id.clone(), told.rendered.generation, told.role(&one.id), self.store.now());
+                self.store.write(move |t| rows::applied(t, &id, generation, role, now)).await
+            }
+        };
+        // Each has a chance, whatever becomes of the other.
+        join_all(chosen.into_iter().map(apply)).await.into_iter().collect()
+    }
+
+    /// What was asked for of agents alone.
+    async fn configure(&self, lb: &LoadBalancer) -> Result<()> {
+        let paired = lb.topology == Topology::ActiveStandby;
+        let ready = lb.amphorae.iter().filter(|one| one.configure && one.status == AmphoraStatus::Allocated);
+        try_join_all(ready.map(|one| self.configure_one(one, paired))).await.map(drop)
+    }
+
+    async fn configure_one(&self, amphora: &Amphora, paired: bool) -> Result<()> {
+        if amphora.configure {
+            let expires = self.outside.configure(amphora, paired).await?;
+            let id = amphora.id.clone();
+            self.store.write(move |t| rows::configured(t, &id, expires)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Does the same with each of these, and fails with the first failure when all have ended.
+async fn each<'a, F: Future<Output = Result<()>>>(
+    lb: &'a LoadBalancer,
+    ids: &[String],
+    work: impl Fn(&'a Amphora) -> F,
+) -> Result<()> {
+    let chosen = lb.amphorae.iter().filter(|one| ids.contains(&one.id));
+    join_all(chosen.map(work)).await.into_iter().collect()
+}
+
+/// From 0 to 1.
+fn jitter() -> f64 {
+    let mut byte = [0];
+    // Without randomness all pauses are alike, which is no harm.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}

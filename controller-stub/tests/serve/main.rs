@@ -1,0 +1,190 @@
+//! `serve` as a program: rows, as the API writes them, become amphorae that carry traffic, whatever becomes of `serve` meanwhile.
+//! As root only.
+
+#![allow(clippy::unwrap_used)]
+
+mod ground;
+mod rows;
+
+use std::time::{Duration, Instant};
+
+use amphora_controller::serve::queue::Kind;
+
+use self::{
+    ground::Serve,
+    rows::{LoadBalancer, pending},
+};
+
+const MEMBER: (&str, u16) = ("10.250.0.1", 8081);
+const OTHER: (&str, u16) = ("10.250.0.1", 8082);
+
+fn active(serve: &Serve, lb: &LoadBalancer) {
+    let db = serve.db();
+    serve.eventually("ACTIVE and no work", |_| {
+        (lb.status(&db).as_deref() == Some("ACTIVE") && pending(&db) == 0).then_some(())
+    });
+}
+
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
+
+fn nothing_is_left(serve: &Serve, lb: &LoadBalancer) {
+    let db = serve.db();
+    serve.eventually("its end", |_| lb.status(&db).is_none().then_some(()));
+    assert_eq!(serve.machines(), [""; 0]);
+    assert_eq!(serve.links(), 0);
+    assert_eq!(serve.processes(), [0; 0]);
+    for table in ["work", "amphora", "port", "listener", "pool", "member"] {
+        let count: i64 =
+            db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 0, "{table}");
+    }
+}
+
+#[test]
+fn rows_become_traffic_and_nothing_is_left() {
+    let Some(mut serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    serve.member("10.250.0.1:8082", "two");
+    let mut db = serve.db();
+    let begin = Instant::now();
+    let lb = LoadBalancer::create(&serve, &mut db, "SINGLE", MEMBER);
+    active(&serve, &lb);
+    eprintln!("from the rows to ACTIVE: {} ms", begin.elapsed().as_millis());
+    assert_eq!(serve.get(&lb.vip).as_deref(), Some("one"));
+    let mut times = Vec::new();
+    for (member, name) in [(OTHER, "two"), (MEMBER, "one")].into_iter().cycle().take(20) {
+        let begin = Instant::now();
+        lb.replace_members(&serve, &mut db, member);
+        active(&serve, &lb);
+        times.push(begin.elapsed());
+        assert_eq!(serve.get(&lb.vip).as_deref(), Some(name), "what is ACTIVE is live");
+    }
+    times.sort();
+    eprintln!("a change: p50 {} ms, longest {} ms", times[10].as_millis(), times[19].as_millis());
+    lb.delete(&serve, &mut db);
+    nothing_is_left(&serve, &lb);
+    serve.stop();
+}
+
+#[test]
+fn amphorae_outlive_serve_and_are_found_again() {
+    let Some(mut serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let mut db = serve.db();
+    let lb = LoadBalancer::create(&serve, &mut db, "SINGLE", MEMBER);
+    active(&serve, &lb);
+    let amphorae = lb.amphorae(&db);
+    let processes = serve.processes();
+    serve.kill();
+    assert_eq!(serve.get(&lb.vip).as_deref(), Some("one"), "traffic does not need it");
+    serve.restart();
+    lb.replace_members(&serve, &mut db, MEMBER_AGAIN);
+    active(&serve, &lb);
+    assert_eq!(lb.amphorae(&db), amphorae);
+    assert_eq!(serve.processes(), processes, "none was started again");
+    lb.delete(&serve, &mut db);
+    nothing_is_left(&serve, &lb);
+}
+
+const MEMBER_AGAIN: (&str, u16) = ("10.250.0.1", 8083);
+
+#[test]
+fn serve_that_is_killed_at_any_time_leaves_nothing_undone() {
+    let Some(mut serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let mut db = serve.db();
+    let mut longest = Duration::ZERO;
+    // From before anything is made until after all is.
+    for wait in (0..10).map(|n| Duration::from_millis(n * 60)) {
+        let lb = LoadBalancer::create(&serve, &mut db, "SINGLE", MEMBER);
+        std::thread::sleep(wait);
+        serve.kill();
+        serve.restart();
+        let begin = Instant::now();
+        active(&serve, &lb);
+        longest = longest.max(begin.elapsed());
+        assert_eq!(serve.get(&lb.vip).as_deref(), Some("one"));
+        assert_eq!(serve.machines().len(), 1, "nothing is orphaned");
+        lb.delete(&serve, &mut db);
+        std::thread::sleep(wait / 4);
+        serve.kill();
+        serve.restart();
+        nothing_is_left(&serve, &lb);
+    }
+    eprintln!("from the start to nothing PENDING: at most {} ms", longest.as_millis());
+}
+
+#[test]
+fn an_amphora_that_is_killed_is_replaced() {
+    let Some(serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let mut db = serve.db();
+    for topology in ["SINGLE", "ACTIVE_STANDBY"] {
+        let lb = LoadBalancer::create(&serve, &mut db, topology, MEMBER);
+        active(&serve, &lb);
+        serve.eventually("traffic", |serve| serve.get(&lb.vip));
+        let before = lb.amphorae(&db);
+        let agent: i32 = serve
+            .processes()
+            .into_iter()
+            .find(|pid| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+                String::from_utf8_lossy(&line).contains("--supervise")
+            })
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let begin = Instant::now();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL).unwrap();
+        serve.eventually("another amphora", |_| (lb.amphorae(&db) != before).then_some(()));
+        active(&serve, &lb);
+        eprintln!("{topology}: redundant again after {} ms", begin.elapsed().as_millis());
+        let after = lb.amphorae(&db);
+        assert_eq!(after.len(), before.len());
+        assert_eq!(after.iter().filter(|one| before.contains(one)).count(), before.len() - 1);
+        serve.eventually("traffic", |serve| serve.get(&lb.vip));
+        lb.delete(&serve, &mut db);
+        nothing_is_left(&serve, &lb);
+    }
+}
+
+#[test]
+fn a_pair_is_replaced_without_a_lost_request() {
+    let Some(serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let mut db = serve.db();
+    let lb = LoadBalancer::create(&serve, &mut db, "ACTIVE_STANDBY", MEMBER);
+    active(&serve, &lb);
+    serve.eventually("traffic", |serve| serve.get(&lb.vip));
+    let before = lb.amphorae(&db);
+    assert_eq!(before.len(), 2);
+    lb.ask(&serve, &db, Kind::LoadBalancerFailover, &lb.id, now());
+    let begin = Instant::now();
+    let mut requests = 0;
+    loop {
+        assert_eq!(
+            serve.get(&lb.vip).as_deref(),
+            Some("one"),
+            "after {requests} requests; log:\n{}",
+            serve.log()
+        );
+        requests += 1;
+        let after = lb.amphorae(&db);
+        if pending(&db) == 0 && after.iter().all(|one| !before.contains(one)) {
+            assert_eq!(after.len(), 2);
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{after:?}\n{}", serve.log());
+    }
+    eprintln!("both replaced after {} ms and {requests} requests, none lost", begin.elapsed().as_millis());
+    let first = lb.amphorae(&db)[0].0.clone();
+    lb.ask(&serve, &db, Kind::AmphoraFailover, &first, now());
+    serve.eventually("one replaced", |_| {
+        (pending(&db) == 0 && lb.amphorae(&db).iter().all(|(id, _)| *id != first)).then_some(())
+    });
+    lb.delete(&serve, &mut db);
+    nothing_is_left(&serve, &lb);
+}
