@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod api;
 mod ground;
 mod rows;
 
@@ -62,8 +63,8 @@ fn rows_become_traffic_and_nothing_is_left() {
         times.push(begin.elapsed());
         assert_eq!(serve.get(&lb.vip).as_deref(), Some(name), "what is ACTIVE is live");
     }
-    times.sort();
-    eprintln!("a change: p50 {} ms, longest {} ms", times[10].as_millis(), times[19].as_millis());
+    let (middle, last) = middle_and_last(times);
+    eprintln!("a change: p50 {middle} ms, longest {last} ms");
     lb.delete(&serve, &mut db);
     nothing_is_left(&serve, &lb);
     serve.stop();
@@ -187,4 +188,75 @@ fn a_pair_is_replaced_without_a_lost_request() {
     });
     lb.delete(&serve, &mut db);
     nothing_is_left(&serve, &lb);
+}
+
+/// The middle and the last of some times, in milliseconds.
+fn middle_and_last(mut times: Vec<Duration>) -> (u128, u128) {
+    times.sort();
+    (times[times.len() / 2].as_millis(), times[times.len() - 1].as_millis())
+}
+
+#[test]
+fn what_the_api_answers_becomes_so() {
+    let Some(mut serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    serve.member("10.250.0.1:8082", "two");
+    let begin = Instant::now();
+    let lb = api::create(&serve, "first", MEMBER);
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let (id, vip) = (text(&lb["id"]), format!("{}:80", text(&lb["vip_address"])));
+    let is = |serve: &Serve, id: &str| (api::status(serve, id).as_deref() == Some("ACTIVE")).then_some(());
+    serve.eventually("ACTIVE", |serve| is(serve, &id));
+    eprintln!("from the request to ACTIVE: {} ms", begin.elapsed().as_millis());
+    assert_eq!(serve.get(&vip).as_deref(), Some("one"));
+
+    let pool = text(&lb["pools"][0]["id"]);
+    let mut times = Vec::new();
+    for (member, name) in [(OTHER, "two"), (MEMBER, "one")].into_iter().cycle().take(20) {
+        let members = serde_json::json!({"members": [{"address": member.0, "protocol_port": member.1}]});
+        let (status, answer) = api::request(&serve, "PUT", &format!("pools/{pool}/members"), &members);
+        assert_eq!(status, 202, "{answer}");
+        let begin = Instant::now();
+        serve.eventually("the change", |serve| (serve.get(&vip).as_deref() == Some(name)).then_some(()));
+        times.push(begin.elapsed());
+    }
+    let (middle, last) = middle_and_last(times);
+    eprintln!("from the answer until a change is live: p50 {middle} ms, longest {last} ms");
+
+    let others: Vec<_> =
+        (0..8).map(|n| text(&api::create(&serve, &format!("other {n}"), MEMBER)["id"])).collect();
+    serve.kill();
+    serve.restart();
+    let begin = Instant::now();
+    for id in &others {
+        serve.eventually("ACTIVE after it was killed", |serve| is(serve, id));
+    }
+    eprintln!("eight of which it was killed in the middle: ACTIVE after {} ms", begin.elapsed().as_millis());
+    assert_eq!(serve.machines().len(), 9);
+
+    let (status, answer) =
+        api::request(&serve, "PUT", &format!("loadbalancers/{id}/failover"), &serde_json::Value::Null);
+    assert_eq!(status, 202, "{answer}");
+    serve.eventually("ACTIVE after a failover", |serve| is(serve, &id));
+    serve.eventually("traffic", |serve| serve.get(&vip));
+
+    for id in others.iter().chain([&id]) {
+        let path = format!("loadbalancers/{id}?cascade=true");
+        let (status, answer) = api::request(&serve, "DELETE", &path, &serde_json::Value::Null);
+        assert_eq!(status, 204, "{answer}");
+    }
+    serve.eventually("the end of all", |serve| serve.machines().is_empty().then_some(()));
+    let db = serve.db();
+    serve.eventually("no rows", |_| {
+        let left: i64 = db
+            .query_row(
+                "SELECT (SELECT count(*) FROM port) + (SELECT count(*) FROM load_balancer)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        (left == 0).then_some(())
+    });
+    assert_eq!(serve.links(), 0);
+    serve.stop();
 }
