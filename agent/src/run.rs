@@ -117,7 +117,10 @@ pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(
         tokio::spawn(peers.clone().run()),
         tokio::spawn(reload(hangup, reconfigure)),
     ];
-    background.extend(links.map(|links| tokio::spawn(plumbing.watch(links))));
+    if let Some(links) = links {
+        background.push(tokio::spawn(plumbing.clone().watch_addresses()));
+        background.push(tokio::spawn(plumbing.watch(links)));
+    }
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(stopped, config.drain_timeout));
     tracing::info!(%address, amphora_id = %config.amphora_id, supervise = supervised, "ready");

@@ -17,7 +17,7 @@ use std::{
     time::SystemTime,
 };
 
-use amphora_x509::{Certificate, Time};
+use amphora_x509::{Certificate, GeneralName, Time, oid};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -145,14 +145,16 @@ impl ServerTls {
         self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).expiry
     }
 
-    /// Replaces the agent's own key and chain: new connections use it at once. Blocks on the disk.
+    /// Replaces the agent's own key and chain: new connections use it at once. The certificate has to have this name, by which
+    /// controllers know the amphora. Blocks on the disk.
     ///
     /// # Errors
-    /// [`NotReplaced::Unusable`] when this is no key with its chain, [`NotReplaced::Storage`] when the disk does not take it; the ones
-    /// before stay.
-    pub fn replace(&self, pem: &[u8]) -> Result<(), NotReplaced> {
+    /// [`NotReplaced::Unusable`] when this is no key with its chain, or has other names, [`NotReplaced::Storage`] when the disk does not
+    /// take it; the ones before stay.
+    pub fn replace(&self, pem: &[u8], name: &str) -> Result<(), NotReplaced> {
         // Read whole before a byte of it is written: who cannot get in cannot mend it.
         server_config(&self.files, self.protocol, Expired::Taken, Some(pem))
+            .and_then(|_| must_be_of(&self.files.cert, pem, name))
             .map_err(NotReplaced::Unusable)?;
         replace_file(&self.files.cert, pem).map_err(NotReplaced::Storage)?;
         let read = Loaded::read(&self.files, self.protocol, Expired::Taken).map_err(NotReplaced::Unusable)?;
@@ -243,6 +245,23 @@ fn server_config(
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((config.into(), expiry))
+}
+
+/// The first certificate has this name, as one of a host or as its subject's common name.
+fn must_be_of(path: &Path, pem: &[u8], name: &str) -> Result<(), TlsError> {
+    let chain = certificates_in(path, &without_marks(pem.to_vec()))?;
+    let Some(own) = chain.first().and_then(|own| Certificate::read(own)) else {
+        return Err(fail(path, &"the certificate cannot be read"));
+    };
+    let is_it = |text: &[u8]| text.eq_ignore_ascii_case(name.as_bytes());
+    let hosts = own.extensions.subject_alt_names().unwrap_or_default();
+    let mut common = own.subject.attributes().filter(|attribute| attribute.oid == oid::COMMON_NAME);
+    if hosts.into_iter().any(|host| matches!(host, GeneralName::Dns(host) if is_it(host)))
+        || common.any(|attribute| is_it(attribute.value))
+    {
+        return Ok(());
+    }
+    Err(fail(path, &format!("the certificate is not one of {name}, as which controllers know this amphora")))
 }
 
 fn fail(path: &Path, what: &dyn fmt::Display) -> TlsError {

@@ -94,7 +94,11 @@ impl fmt::Display for Error {
 }
 
 fn list(f: &mut fmt::Formatter<'_>, faults: &[Fault]) -> fmt::Result {
-    faults.iter().try_for_each(|fault| write!(f, "\n  {}: {}", fault.path, fault.reason))
+    // What is of the whole has no path.
+    faults.iter().try_for_each(|fault| match &*fault.path {
+        "" => write!(f, "\n  {}", fault.reason),
+        path => write!(f, "\n  {path}: {}", fault.reason),
+    })
 }
 
 /// Standard output was closed or is full.

@@ -203,6 +203,12 @@ impl Run {
     }
 }
 
+/// A part of the HMAC at the end of a heartbeat that verified.
+pub(crate) fn tag(packet: &[u8]) -> u64 {
+    let digits = packet.last_chunk::<16>().and_then(|digits| str::from_utf8(digits).ok());
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

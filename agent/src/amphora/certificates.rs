@@ -127,7 +127,7 @@ impl Certificates {
     pub(super) fn has_room(&self, id: &CertificateId, bytes: usize) -> Result<(), ChangeError> {
         let full = |what: String| {
             let reason = format!("there are {what} already; delete what is not needed");
-            Err(ChangeError::Conflict(Refusal::one("", reason)))
+            Err(ChangeError::Conflict(Refusal::one("certificate", reason)))
         };
         if !self.stored.contains_key(id) && self.stored.len() >= MAX_CERTIFICATES {
             return full(format!("{MAX_CERTIFICATES} certificates"));
@@ -181,7 +181,7 @@ impl Amphora {
         id: CertificateId,
         read: impl FnOnce() -> Result<Bundle, String> + Send + 'static,
     ) -> Result<CertificateChanged, ChangeError> {
-        let refused = |reason| ChangeError::Invalid(Refusal::one("", reason));
+        let refused = |reason| ChangeError::Invalid(Refusal::one("certificate", reason));
         let read = move || {
             read().map(|bundle| {
                 let text = bundle.to_pem();

@@ -16,7 +16,7 @@ use std::{
 
 use amphora_ipc::{
     client::ControlError,
-    proxy::{Applied, Checked},
+    proxy::{Applied, Checked, Remark},
 };
 use amphora_model::{
     CertificateId, Listener, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, PoolId,
@@ -54,6 +54,7 @@ pub(super) struct Text {
 struct Streams {
     listeners: Vec<Listener>,
     backends: Vec<(PoolId, ListenerId)>,
+    remarks: Vec<Remark>,
 }
 
 impl Text {
@@ -138,6 +139,13 @@ impl Amphora {
         }
     }
 
+    /// What a tenant has asked for in haproxy.cfg and has no effect.
+    pub fn text_remarks(&self) -> Vec<Remark> {
+        let text = self.text.borrow();
+        let streams = text.iter().filter_map(|text| text.streams.as_ref());
+        streams.flat_map(|streams| &streams.remarks).cloned().collect()
+    }
+
     /// A text that was uploaded, as it came.
     ///
     /// # Errors
@@ -164,11 +172,13 @@ impl Amphora {
             this.expect_octavias(id, true)?;
             let mut understood = this.understand(id, text.clone(), vips).await?;
             let backends = std::mem::take(&mut understood.backends);
+            let remarks = std::mem::take(&mut understood.remarks);
             let mut listeners = this.check(&mut state, understood).await?.listeners;
             this.keeper.blocking(move |store| store.write_text(id, &text)).await?;
             listeners.retain(|listener| !listener.protocol.is_forwarded());
             this.text.send_modify(|present| {
-                present.get_or_insert_with(|| Text::new(id)).streams = Some(Streams { listeners, backends });
+                present.get_or_insert_with(|| Text::new(id)).streams =
+                    Some(Streams { listeners, backends, remarks });
             });
             Ok(())
         })

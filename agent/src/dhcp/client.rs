@@ -18,6 +18,8 @@
 //! Two differences from the letter: the first question is not delayed by some seconds, since somebody waits for the port; and an
 //! address is looked for with two ARP probes in 0.4 s, for the same reason.
 
+mod questions;
+
 use std::{
     collections::VecDeque,
     net::Ipv4Addr,
@@ -26,24 +28,16 @@ use std::{
 
 use amphora_netlink::MacAddress;
 
+use self::questions::Random;
 use super::{
     lease::{ENDLESS, Lease, Unfit},
     message::{Answer, Kind, Question},
 };
 
-/// The first silence after which a question is asked again, and the longest one (RFC 2131 section 4.1).
-const FIRST: Duration = Duration::from_secs(4);
-const LONGEST: Duration = Duration::from_secs(64);
-/// By so much more or less.
-const JITTER: Duration = Duration::from_secs(1);
-/// The shortest time between two questions for an address that one has (RFC 2131 section 4.4.5).
-const SHORTEST_RENEWAL: Duration = Duration::from_secs(60);
 /// Requests for an offer, before another one is looked for.
 const REQUESTS: u32 = 4;
 /// Requests for a lease of before, before it is used for the rest of its time.
 const REBOOT_REQUESTS: u32 = 2;
-/// After an address was declined (RFC 2131 section 3.1).
-const AFTER_DECLINE: Duration = Duration::from_secs(10);
 /// ARP probes for an address before it is used, and the time after each.
 const PROBES: u32 = 2;
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
@@ -419,144 +413,5 @@ impl Client {
             largest: 0,
         };
         Transmit::Unicast { to: lease.server, message: question.write() }
-    }
-}
-
-/// What goes out, and what follows.
-impl Client {
-    fn lease(&mut self, answer: &Answer) -> Option<Lease> {
-        match Lease::of(answer) {
-            Ok(lease) => Some(lease),
-            Err(unfit) => {
-                self.refused = Some(unfit);
-                None
-            }
-        }
-    }
-
-    fn begin(&mut self, now: Instant) -> Exchange {
-        let again = now + self.random.about(FIRST);
-        Exchange { transaction: self.random.next() as u32, began: now, asked: now, times: 1, again }
-    }
-
-    fn count(&mut self, exchange: &mut Exchange, now: Instant) {
-        exchange.again = now + self.random.about(back_off(exchange.times));
-        exchange.times = exchange.times.saturating_add(1);
-    }
-
-    fn discover(&mut self, exchange: &Exchange, now: Instant) {
-        self.ask(Kind::Discover, None, None, exchange, now);
-    }
-
-    fn request_offer(&mut self, offer: &Lease, exchange: &Exchange, now: Instant) {
-        let requested = Some(offer.address.addr());
-        self.ask(Kind::Request, Some(offer.server), requested, exchange, now);
-    }
-
-    /// To all, from nobody.
-    fn ask(
-        &mut self,
-        kind: Kind,
-        server: Option<Ipv4Addr>,
-        requested: Option<Ipv4Addr>,
-        exchange: &Exchange,
-        now: Instant,
-    ) {
-        let from = Ipv4Addr::UNSPECIFIED;
-        let question = Question { requested, server, ..self.question(kind, exchange, from, now) };
-        self.transmits.push_back(Transmit::Broadcast { from, message: question.write() });
-    }
-
-    fn question(&self, kind: Kind, exchange: &Exchange, address: Ipv4Addr, now: Instant) -> Question {
-        let seconds = now.saturating_duration_since(exchange.began).as_secs();
-        Question {
-            kind,
-            transaction: exchange.transaction,
-            seconds: seconds.try_into().unwrap_or(u16::MAX),
-            address,
-            mac: self.mac,
-            requested: None,
-            server: None,
-            largest: self.largest,
-        }
-    }
-
-    fn renew(&mut self, held: Held, mut exchange: Exchange, now: Instant) {
-        exchange.asked = now;
-        exchange.again = now + half(held.ends.map(|ends| ends.rebinding), now);
-        let message = self.question(Kind::Request, &exchange, held.address(), now).write();
-        self.transmits.push_back(Transmit::Unicast { to: held.lease.server, message });
-        self.state = State::Renewing { held, exchange };
-    }
-
-    fn rebind(&mut self, held: Held, mut exchange: Exchange, now: Instant) {
-        exchange.asked = now;
-        exchange.again = now + half(held.expires(), now);
-        let from = held.address();
-        let message = self.question(Kind::Request, &exchange, from, now).write();
-        self.transmits.push_back(Transmit::Broadcast { from, message });
-        self.state = State::Rebinding { held, exchange };
-    }
-
-    fn bind(&mut self, lease: Lease, asked: Instant) {
-        let held = Held::new(lease.clone(), asked);
-        (self.failures, self.refused) = (0, None);
-        self.events.push_back(Event::Bound { lease, expires: held.expires() });
-        self.state = State::Bound(held);
-    }
-
-    fn decline(&mut self, lease: &Lease, now: Instant) {
-        let exchange = self.begin(now);
-        let requested = Some(lease.address.addr());
-        self.ask(Kind::Decline, Some(lease.server), requested, &exchange, now);
-        self.begin_anew(now);
-        if let State::Waiting { until } = &mut self.state {
-            *until = (*until).max(now + AFTER_DECLINE);
-        }
-    }
-
-    fn lose(&mut self, now: Instant) {
-        self.events.push_back(Event::Lost);
-        self.begin_anew(now);
-    }
-
-    fn begin_anew(&mut self, now: Instant) {
-        let delay = match self.failures {
-            0 => Duration::ZERO,
-            failures => self.random.about(back_off(failures - 1)),
-        };
-        self.failures = self.failures.saturating_add(1);
-        self.state = State::Waiting { until: now + delay };
-    }
-}
-
-/// After so many times: 4, 8, 16, 32, 64, 64 s ..
-fn back_off(times: u32) -> Duration {
-    FIRST.saturating_mul(1 << times.min(4)).min(LONGEST)
-}
-
-/// Half of the time that is left, and a minute at least (RFC 2131 section 4.4.5).
-fn half(until: Option<Instant>, now: Instant) -> Duration {
-    let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
-    (left / 2).max(SHORTEST_RENEWAL)
-}
-
-/// SplitMix64: for jitter, and for numbers that nobody off the link can know, from a seed that is random.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A second more or less.
-    fn about(&mut self, time: Duration) -> Duration {
-        let range = 2 * JITTER.as_millis() as u64;
-        time - JITTER + Duration::from_millis(self.next() % (range + 1))
     }
 }

@@ -11,6 +11,7 @@
 //! | `leases` | what DHCP gives to ports without addresses |
 //! | [`filter`] | what may come in by a port, where a controller says it |
 //! | `announce` | neighbours told who has an address |
+//! | `stranded` | connections of addresses that another hand takes away |
 //! | `look` | what is there: addresses, traffic |
 //!
 //! A change is recorded first and made second; what could not be made is undone, in the kernel and in the record. The
@@ -26,6 +27,7 @@ mod look;
 pub mod plan;
 pub mod port;
 pub mod record;
+mod stranded;
 #[cfg(test)]
 mod tests;
 pub mod world;

@@ -9,6 +9,7 @@ mod failures;
 mod reference;
 mod rest;
 mod sriov;
+mod stranded;
 
 use std::{
     fs,

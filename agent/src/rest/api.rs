@@ -215,7 +215,8 @@ impl Api {
                 let proxy = self.amphora.proxy();
                 let (stats, info) = tokio::try_join!(proxy.stats(), proxy.info())?;
                 // Of what runs, which is another in the middle of a change.
-                let remarks = if info.loadbalancer == Some(id) { info.remarks } else { Vec::new() };
+                let mut remarks = if info.loadbalancer == Some(id) { info.remarks } else { Vec::new() };
+                remarks.extend(self.amphora.text_remarks());
                 Ok(ok(&status::tree(
                     &model,
                     &report::statuses(&stats, Some(&model), &self.amphora.unserved()),

@@ -6,7 +6,7 @@ use amphora_sandbox::Account;
 use caps::{CapSet, Capability};
 use nix::unistd::{Uid, geteuid};
 
-use crate::config::Config;
+use crate::config::{Config, Topology};
 
 /// Whom the proxy runs as where the configuration does not say.
 const PROXY: &str = "amphora-proxy";
@@ -39,7 +39,11 @@ impl Users {
         let own = geteuid();
         let users = Self {
             proxy: find(own, config.proxy_user.as_deref(), PROXY)?,
-            vrrp: find(own, config.vrrp_user.as_deref(), VRRP)?,
+            // A single amphora has no daemon to run as one that is not named.
+            vrrp: match (config.topology, config.vrrp_user.as_deref()) {
+                (Topology::Single, None) => None,
+                (_, named) => find(own, named, VRRP)?,
+            },
         };
         let accounts: Vec<_> = users.proxy.iter().chain(&users.vrrp).collect();
         if !accounts.is_empty() {

@@ -39,8 +39,14 @@ impl Certificates {
 
     /// Key and certificate in one PEM.
     pub(crate) fn issue(&self, name: &str) -> String {
+        self.issue_for(&[name])
+    }
+
+    /// The same with several names.
+    pub(crate) fn issue_for(&self, names: &[&str]) -> String {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         format!("{}{}", key.serialize_pem(), certificate.pem())
     }

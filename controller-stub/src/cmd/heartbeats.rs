@@ -23,7 +23,7 @@ use super::complain;
 use crate::{
     client::Client,
     error::{Error, Result},
-    replay::Believed,
+    replay::{Believed, tag},
     style::{Colour, Style},
 };
 
@@ -109,12 +109,6 @@ async fn until(at: Option<Instant>) {
         Some(at) => sleep_until(at.into()).await,
         None => pending().await,
     }
-}
-
-/// A part of the HMAC at the end of a heartbeat that verified.
-fn tag(packet: &[u8]) -> u64 {
-    let digits = packet.last_chunk::<16>().and_then(|digits| str::from_utf8(digits).ok());
-    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default()
 }
 
 /// What every amphora is in VRRP, by its id; asked again and again until dropped.

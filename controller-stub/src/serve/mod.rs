@@ -9,6 +9,7 @@
 //! | [`config`] | what it is told | common.config |
 //! | [`db`] | what is known, in one SQLite file | db |
 //! | [`document`] | rows as the document of amphorae | amphora driver templates |
+//! | [`health_manager`] | heartbeats in, failover out | octavia-health-manager |
 //! | [`network`] | networks, and who has which address | network |
 //! | [`policies`] | who may do what | policies |
 //! | [`queue`] | what is to be done | |
@@ -23,6 +24,7 @@ pub mod compute;
 pub mod config;
 pub mod db;
 pub mod document;
+pub mod health_manager;
 pub mod network;
 pub mod policies;
 pub mod queue;

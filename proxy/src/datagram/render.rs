@@ -5,9 +5,10 @@
 //! those that count. The source of what goes to members becomes the amphora's address, as with IPVS in Octavia's own amphora,
 //! so that answers come back this way.
 
+mod family;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use amphora_netlink::nft::{
 };
 use uuid::Uuid;
 
+use self::family::{Family, octets};
 use super::{
     choice,
     plan::{Algorithm, Persistence, Plan, Service, Target, Transport},
@@ -38,93 +40,9 @@ const FIRST_CHUNK: u32 = 12;
 pub(super) const CLIENTS: u32 = 262_144;
 /// Of the hash of clients' addresses: the same on both amphorae of a pair.
 const SEED: u32 = 0x616d_7068;
-/// Of the two hashes that clients of IPv6 are remembered by: what is told to the other amphora of a pair has 64 bits.
-const SEEDS: [u32; 2] = [0x6f72_6165, 0x7061_6972];
 
 /// A mark, and whose flows have it.
 pub(super) type Marks = HashMap<(Uuid, Uuid), u32>;
-
-#[derive(Clone, Copy)]
-struct Family {
-    v4: bool,
-}
-
-impl Family {
-    const ALL: [Self; 2] = [Self { v4: true }, Self { v4: false }];
-
-    fn of(address: &IpAddr) -> Self {
-        Self { v4: address.is_ipv4() }
-    }
-
-    fn has(self, address: &SocketAddr) -> bool {
-        address.is_ipv4() == self.v4
-    }
-
-    fn name(self) -> &'static str {
-        if self.v4 { "4" } else { "6" }
-    }
-
-    fn key(self) -> Type {
-        if self.v4 { Type::IPV4 } else { Type::IPV6 }
-    }
-
-    fn bytes(self) -> u32 {
-        if self.v4 { 4 } else { 16 }
-    }
-
-    /// Goes on with packets of the family.
-    fn is(self) -> [E; 2] {
-        [E::Meta(Meta::Family, R(0)), E::Equal(R(0), vec![if self.v4 { 2 } else { 10 }])]
-    }
-
-    /// Goes on with what says that nobody listens on a port: destination unreachable, port unreachable.
-    fn is_port_unreachable(self) -> [E; 4] {
-        let (icmp, kind) = if self.v4 { (1, [3, 3]) } else { (58, [1, 4]) };
-        let transport = [E::Meta(Meta::Transport, R(0)), E::Equal(R(0), vec![icmp])];
-        let [load, is] = transport;
-        [load, is, E::Payload(Header::Transport, 0, 2, R(0)), E::Equal(R(0), kind.to_vec())]
-    }
-
-    fn source(self, to: R) -> E {
-        E::Payload(Header::Network, if self.v4 { 12 } else { 8 }, self.bytes(), to)
-    }
-
-    fn mask(self, prefix: u8) -> Vec<u8> {
-        let bits = |byte: u32| u32::from(prefix).saturating_sub(byte * 8).min(8);
-        (0..self.bytes()).map(|byte| !(0xff_u16 >> bits(byte)) as u8).collect()
-    }
-
-    /// The network of the client, in the registers from this on.
-    fn client(self, prefix: u8) -> Vec<E> {
-        let mut client = self.is().to_vec();
-        client.push(self.source(R(0)));
-        if u32::from(prefix) < self.bytes() * 8 {
-            client.push(E::Mask(R(0), self.mask(prefix)));
-        }
-        client
-    }
-
-    /// What a client is remembered by, from `known_by` on.
-    fn known(self, prefix: u8) -> Vec<E> {
-        let mut client = self.client(prefix);
-        if !self.v4 {
-            let hashes = SEEDS.iter().zip([4, 5]);
-            client.extend(hashes.map(|(seed, to)| E::Hash(R(0), self.bytes(), u32::MAX, *seed, R(to))));
-        }
-        client
-    }
-
-    fn known_by(self) -> R {
-        if self.v4 { R(0) } else { R(4) }
-    }
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
 
 /// The marks of all members of all listeners. They follow from the ids, so that flows keep their meaning when the proxy starts
 /// anew.
@@ -433,127 +351,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn target(number: u128, address: &str) -> Target {
-        Target {
-            member: Uuid::from_u128(number),
-            address: address.parse().unwrap(),
-            weight: 1,
-            backup: false,
-        }
-    }
-
-    fn service(listener: u128, members: Vec<Target>) -> Service {
-        Service {
-            listener: Uuid::from_u128(listener),
-            transport: Transport::Udp,
-            addresses: ["203.0.113.50:53", "[2001:db8::50]:53"].map(|text| text.parse().unwrap()).to_vec(),
-            limit: None,
-            member_limit: None,
-            allowed: Vec::new(),
-            algorithm: Algorithm::RoundRobin,
-            persistence: None,
-            members,
-        }
-    }
-
-    fn rendered(services: Vec<Service>) -> (Ruleset, Marks) {
-        let plan = Plan { services };
-        let marks = marks(&plan);
-        (render(&plan, &marks, &HashMap::new()), marks)
-    }
-
-    #[test]
-    fn nothing_is_written_of_nothing() {
-        assert_eq!(rendered(Vec::new()).0, Ruleset::default());
-    }
-
-    #[test]
-    fn a_family_without_members_is_unreachable() {
-        let (table, _) = rendered(vec![service(1, vec![target(1, "10.9.0.2:53")])]);
-        let chain = |family: &str| &table.chains[&format!("l{family}_{:032x}", 1)].rules;
-        assert_eq!(chain("6"), &[vec![E::Unreachable]]);
-        assert_eq!(chain("4").len(), 2);
-    }
-
-    #[test]
-    fn associations_begin_with_init_and_are_told_that_nobody_is_there() {
-        let mut sctp = service(1, vec![target(1, "10.9.0.2:53")]);
-        sctp.transport = Transport::Sctp;
-        let (table, _) = rendered(vec![service(2, Vec::new()), sctp]);
-        let chain = |family: &str| &table.chains[&format!("l{family}_{:032x}", 1)].rules;
-        let [load, is] = Family { v4: true }.is();
-        let gone = [load, is, E::ProtocolUnreachable];
-        let first = [E::Payload(Header::Transport, 12, 1, R(0)), E::Differs(R(0), vec![1])];
-        assert_eq!(chain("4")[0], [&first[..], &gone].concat());
-        assert_eq!(chain("4").last().unwrap()[..], gone);
-        let nobody = vec![E::Unreachable];
-        assert_eq!(chain("6")[..], [[&first[..], &nobody].concat(), nobody]);
-        let Content::Verdicts(rows) = &table.sets["services4"].content else { panic!() };
-        let to: Vec<_> = rows.iter().map(|(key, to)| (key[0], to.clone())).collect();
-        let chain = |listener: u128| goto(format!("l4_{listener:032x}"));
-        assert_eq!(to, [(17, chain(2)), (132, chain(1))], "one port, two listeners");
-    }
-
-    #[test]
-    fn a_member_that_is_full_sends_flows_back() {
-        let mut limited = service(1, vec![target(1, "10.9.0.2:53"), target(2, "10.9.0.3:53")]);
-        limited.member_limit = Some(5);
-        let (table, marks) = rendered(vec![limited]);
-        let chain = |mark: u32| format!("m_{mark:08x}");
-        for mark in marks.values() {
-            let set = format!("n4_{:032x}_5_16", 1);
-            assert_eq!(
-                table.chains[&chain(*mark)].rules[0],
-                [
-                    E::Immediate(R(0), mark_bytes(*mark)),
-                    E::MoreThan(R(0), set.clone(), 5),
-                    E::Verdict(Verdict::Return)
-                ]
-            );
-            assert_eq!(table.sets[&set].content, Content::Flows { size: 16 });
-        }
-        let rules = &table.chains[&format!("l4_{:032x}", 1)].rules;
-        let of = |member| Verdict::Jump(chain(marks[&(Uuid::from_u128(1), Uuid::from_u128(member))]));
-        assert_eq!(rules[0], [E::Turns(2, R(0)), E::Choose(R(0), vec![of(1), of(2)])]);
-        assert_eq!(rules[1..], [vec![E::Verdict(of(1))], vec![E::Verdict(of(2))], vec![E::Unreachable]]);
-    }
-
-    #[test]
-    fn marks_are_of_the_ids_and_of_one_member_each() {
-        let members = || (1..200).map(|number| target(number, "10.9.0.2:53")).collect::<Vec<_>>();
-        let (_, all) = rendered(vec![service(1, members()), service(2, members())]);
-        let different: std::collections::HashSet<_> = all.values().collect();
-        assert_eq!(different.len(), 2 * 199);
-        let (_, fewer) = rendered(vec![service(2, members()[7..9].to_vec())]);
-        assert!(fewer.iter().all(|(whose, mark)| all[whose] == *mark));
-    }
-
-    #[test]
-    fn masks_are_of_prefixes() {
-        let v4 = Family { v4: true };
-        for (prefix, mask) in [(0, [0; 4]), (1, [128, 0, 0, 0]), (12, [255, 240, 0, 0]), (32, [255; 4])] {
-            assert_eq!(v4.mask(prefix), mask);
-        }
-        assert_eq!(Family { v4: false }.mask(64), [[255; 8], [0; 8]].concat());
-    }
-
-    #[test]
-    fn what_does_not_change_is_not_written() {
-        let one = service(1, vec![target(1, "10.9.0.2:53"), target(2, "10.9.0.3:53")]);
-        let mut other = one.clone();
-        other.listener = Uuid::from_u128(2);
-        other.addresses = vec!["203.0.113.50:54".parse().unwrap()];
-        let (before, _) = rendered(vec![one.clone()]);
-        let (after, _) = rendered(vec![one.clone(), other]);
-        for (name, chain) in &before.chains {
-            assert_eq!(after.chains[name], *chain, "{name}");
-        }
-        assert!(before.changes(TABLE, Some(&before)).is_empty());
-        assert!(!after.changes(TABLE, Some(&before)).is_empty());
-    }
-}
+mod tests;

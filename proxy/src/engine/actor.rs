@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +14,7 @@ use amphora_ipc::proxy::{Applied, Checked, ProcessStats, Refusal, Remark};
 use amphora_model::{Binding, PoolId};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{JoinError, JoinHandle, spawn_blocking},
+    task::{JoinHandle, spawn_blocking},
 };
 use uuid::Uuid;
 
@@ -24,6 +23,7 @@ use super::{
     change::{self, ApplyError, Wanted},
     differences::Differences,
     members,
+    stage::{Bound, Compiled, Stage, Step},
     watch::{self, Watch},
 };
 use crate::{
@@ -52,10 +52,6 @@ const RELEASE: Duration = Duration::from_secs(2);
 /// How many changes in a row may use the memory of those before them before it is given back. Each may leave as much behind as
 /// its document took.
 const MOST_KEPT: u32 = 8;
-
-type Reply = oneshot::Sender<Result<Applied, ApplyError>>;
-type Compiled = Result<Option<Snapshot>, ApplyError>;
-type Verdict = Result<Checked, ApplyError>;
 
 /// The workers, and what they run.
 pub(super) struct Actor {
@@ -89,63 +85,6 @@ pub(super) struct Actor {
     /// Changes whose memory is kept for those that follow.
     kept: u32,
     draining: bool,
-}
-
-/// How far the change under way is.
-enum Stage {
-    /// There is none.
-    Idle,
-    /// Nothing that runs was touched yet.
-    Compiling { task: JoinHandle<Compiled>, reply: Reply },
-    /// Somebody wants to know whether something could go live; it will not.
-    Checking { task: JoinHandle<Verdict>, reply: oneshot::Sender<Verdict> },
-    /// Sockets are bound, and the kernel is told what datagrams it is to forward.
-    Forwarding { forwarded: Pin<Box<dyn Future<Output = Result<(), String>>>>, bound: Bound, reply: Reply },
-    /// The workers have been told.
-    Swapping { live: Pin<Box<dyn Future<Output = ()>>>, snapshot: Arc<Snapshot>, reply: Reply },
-    /// It is live, and whoever asked for it knows. Nothing else is done or answered until everything that goes by the
-    /// configuration has followed.
-    Settling { task: JoinHandle<Arc<Registry>> },
-}
-
-/// What is ready to go live.
-struct Bound {
-    snapshot: Arc<Snapshot>,
-    /// A share for each worker of every address that is new.
-    sockets: BTreeMap<Binding, Vec<NewListener>>,
-}
-
-/// The end of a stage.
-enum Step {
-    Compiled(Box<Compiled>),
-    Checked(Verdict),
-    Forwarded(Result<(), String>),
-    Live,
-    Settled(Arc<Registry>),
-}
-
-impl Stage {
-    /// Waits for the end of the stage, for ever when there is none. May be cancelled.
-    async fn end(&mut self) -> Step {
-        match self {
-            Self::Idle => std::future::pending().await,
-            Self::Compiling { task, .. } => {
-                Step::Compiled(Box::new(task.await.unwrap_or_else(|error| Err(defect(&error)))))
-            }
-            Self::Checking { task, .. } => {
-                Step::Checked(task.await.unwrap_or_else(|error| Err(defect(&error))))
-            }
-            Self::Forwarding { forwarded, .. } => Step::Forwarded(forwarded.as_mut().await),
-            Self::Swapping { live, .. } => {
-                live.as_mut().await;
-                Step::Live
-            }
-            Self::Settling { task } => match task.await {
-                Ok(registry) => Step::Settled(registry),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            },
-        }
-    }
 }
 
 impl Actor {
@@ -498,11 +437,6 @@ impl Actor {
             logs: Arc::clone(&self.logs),
         }
     }
-}
-
-fn defect(error: &JoinError) -> ApplyError {
-    tracing::error!(%error, "a change could not be compiled");
-    ApplyError::Failed(Refusal::one("", format!("a defect of the proxy: {error}")))
 }
 
 /// What whoever asked for a change is told.

@@ -25,6 +25,7 @@ mod members;
 mod observation;
 mod pulse;
 mod report;
+mod stage;
 mod stall;
 mod watch;
 

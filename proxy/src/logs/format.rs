@@ -281,7 +281,9 @@ impl Parser<'_> {
                 b"M" => &mut flags.mandatory,
                 other => {
                     let other = String::from_utf8_lossy(other);
-                    return Err(self.error(at, format!("there is no flag {other}, but Q, X, E, M")));
+                    let joined = other.contains(['+', '-']);
+                    let hint = if joined { "; several have commas in between" } else { "" };
+                    return Err(self.error(at, format!("there is no flag {other}, but Q, X, E, M{hint}")));
                 }
             };
             *flag = set;

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use amphora_bundle::{Bundle, Kind};
-use amphora_ipc::proxy::{Fault, Refusal};
+use amphora_ipc::proxy::{Fault, Refusal, Remark};
 use amphora_model::{CertificateId, ListenerId, LoadBalancer, LoadBalancerId, Member, PoolId};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub(super) struct Understood {
     pub(super) source: Source,
     /// Its backends.
     pub(super) backends: Vec<(PoolId, ListenerId)>,
+    /// What of it was asked for and has no effect.
+    pub(super) remarks: Vec<Remark>,
 }
 
 /// A text, and where it says what.
@@ -80,7 +82,18 @@ pub(super) fn streams(text: &[u8]) -> Result<Streams, String> {
     // Which address it is does not matter to who wants to know the listeners of a text that has none.
     let context = Context { certificates: &Everything, vips: &[IpAddr::from([192, 0, 2, 1])] };
     let translated = haproxy_cfg::translate(text, &context).map_err(|fault| fault.to_string())?;
-    Ok(Streams { listeners: translated.load_balancer.listeners, backends: translated.backends })
+    let remarks = told(&translated.remarks);
+    Ok(Streams { listeners: translated.load_balancer.listeners, backends: translated.backends, remarks })
+}
+
+/// As the status has it.
+fn told(remarks: &[haproxy_cfg::Remark]) -> Vec<Remark> {
+    let asked_for = remarks.iter().filter(|remark| remark.is_asked_for);
+    let told = |remark: &haproxy_cfg::Remark| Remark {
+        path: "haproxy.cfg".to_owned(),
+        text: format!("line {}: {}", remark.line, remark.reason),
+    };
+    asked_for.map(told).collect()
 }
 
 /// Reads a text, and the files that it names, for what runs at `present`. Its heartbeats have to fit a datagram together with what other
@@ -106,7 +119,7 @@ pub(super) fn understand(
         }
     }
     let (mut model, source) = (translated.load_balancer, Source { text, lines: translated.lines });
-    let backends = translated.backends;
+    let (backends, remarks) = (translated.backends, told(&translated.remarks));
     if model.id != id {
         return Err(refused("", format!("the text is of load balancer {}, the request of {id}", model.id)));
     }
@@ -121,7 +134,7 @@ pub(super) fn understand(
         fits(&model, &unserved, largest).map_err(|error| source.told(error))?;
     }
     let (model, document) = document_of(&model)?;
-    Ok(Understood { model, document, certificates, source, backends })
+    Ok(Understood { model, document, certificates, source, backends, remarks })
 }
 
 /// Heartbeats have to have room for all, with members of which nothing but their ids is known. Where they have not, this pool is named.

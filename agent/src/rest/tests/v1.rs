@@ -253,6 +253,27 @@ async fn a_text_has_its_own_certificates() {
 }
 
 #[tokio::test]
+async fn what_is_left_out_of_a_text_is_told_by_the_status() {
+    let agent = TestAgent::new().await;
+    let text = include_str!("../../octavia/haproxy_cfg/samples/legal-tcp.cfg");
+    let id = "b708f6ae-8280-5d76-9ad7-2a7230bf3e03";
+    let upload = UPLOAD.replace(LB, id);
+    assert_eq!(said(&agent.put(&upload, text).await).0, 202);
+    assert_eq!(said(&agent.put(&action("start").replace(LB, id), "").await).0, 202);
+    let status = agent.get(&format!("/2.0/loadbalancers/{id}/status")).await.json();
+    let line = |text: &str| json!({"path": "haproxy.cfg", "text": text});
+    let told = json!([
+        line("line 27: policies need a listener or a pool of mode http"),
+        line("line 29: a listener of mode tcp chooses no pool by requests"),
+        line("line 39: a pool of mode tcp has no session persistence by cookie"),
+    ]);
+    assert_eq!(status["remarks"], told);
+    // Also by an agent that has read the text again.
+    let restarted = serde_json::to_value(agent.restarted().text_remarks()).unwrap();
+    assert_eq!(restarted, told);
+}
+
+#[tokio::test]
 async fn errors_are_of_the_two_shapes_and_of_statuses_that_are_errors() {
     let agent = TestAgent::with(|config| config.max_body_size = 100_000).await;
     let answer = agent.put(UPLOAD, &"x".repeat(100_001)).await;

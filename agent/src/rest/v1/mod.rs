@@ -138,9 +138,9 @@ fn md5(content: &[u8]) -> String {
 
 /// Replaces the agent's own key and certificate.
 async fn server_certificate(api: &Api, content: Bytes) -> Result<Answer, Refused> {
-    let tls = Arc::clone(&api.tls);
+    let (tls, id) = (Arc::clone(&api.tls), api.amphora_id.clone());
     let replaced = tokio::task::spawn_blocking(move || {
-        let replaced = tls.replace(&content);
+        let replaced = tls.replace(&content, &id);
         wipe(content);
         replaced
     })

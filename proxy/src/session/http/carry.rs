@@ -13,6 +13,7 @@ use super::{
     attempt::Attempt,
     body::{BodyRelay, FrameRelay, Hops},
     client::Client,
+    counted::{Times, count_failure, count_reply},
     decide::{Cause, Decision, Forward, LocalReply, Origin, Request, Waiting, decide},
     downstream::Downstream,
     exchange::{Exchange, Failure},
@@ -28,7 +29,7 @@ use crate::{
     },
     local::{LocalListener, Work, Worker},
     session::member::{self, Begun, Carrier, Connected, NoMember, Reuse, Route, Wanted},
-    state::{ListenerCounters, MemberCounters, PoolCounters, ResponseClass},
+    state::{ListenerCounters, PoolCounters, ResponseClass},
 };
 
 /// What becomes of the client's connection.
@@ -117,16 +118,6 @@ pub(super) async fn serve(
     } else {
         Disposition::LingeringClose
     }
-}
-
-/// Counts an answer of the proxy's own.
-pub(super) fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
-    match reply.cause {
-        Cause::Denied => counters.requests_denied.add(1),
-        Cause::Redirected { .. } => counters.requests_intercepted.add(1),
-        Cause::Unserved => {}
-    }
-    counters.responses[ResponseClass::of(reply.status) as usize].add(1);
 }
 
 impl Forward {
@@ -401,29 +392,6 @@ fn upload(request: &Request, from_stream: bool, stream: bool) -> BodyRelay {
     if stream { upload.keep() } else { upload }
 }
 
-/// What of an attempt is counted when it ends.
-struct Times {
-    begun: Instant,
-    ready_at: Instant,
-    response_us: Option<u64>,
-}
-
-impl Times {
-    fn count(&self, at: &MemberCounters, ended: Instant) {
-        let total = ended.duration_since(self.begun).as_micros() as u64;
-        at.total_time_us.add(total);
-        if let Some(response) = self.response_us {
-            // Most find a connection.
-            let connect = if self.ready_at == self.begun {
-                0
-            } else {
-                self.ready_at.duration_since(self.begun).as_micros() as u64
-            };
-            at.times.add(connect, response, total);
-        }
-    }
-}
-
 fn flow(client: SocketAddr) -> Flow {
     Flow { source: client.ip(), source_port: client.port() }
 }
@@ -495,25 +463,4 @@ fn fail(
     };
     pool.responses[ResponseClass::of(refused) as usize].add(1);
     Carried::Relayed(Disposition::Error(refused))
-}
-
-/// Counts what failed at the member that had it last.
-fn count_failure(failure: Failure, at: &MemberCounters) {
-    match failure {
-        Failure::Unanswered
-        | Failure::NotProcessed
-        | Failure::CutHead
-        | Failure::BadResponse
-        | Failure::MemberLate => {
-            at.response_errors.add(1);
-        }
-        Failure::Cut => {
-            at.response_errors.add(1);
-            at.server_aborts.add(1);
-        }
-        Failure::CutLate => at.server_aborts.add(1),
-        Failure::CutBad => at.response_errors.add(1),
-        Failure::ClientGone | Failure::ClientLate => at.client_aborts.add(1),
-        Failure::BadBody => {}
-    }
 }

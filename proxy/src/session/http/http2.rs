@@ -13,8 +13,9 @@ use h2::Reason;
 use tokio::{task::spawn_local, time::Instant};
 
 use super::{
-    carry::{Carried, Disposition, count_reply},
+    carry::{Carried, Disposition},
     client::Client,
+    counted::count_reply,
     decide::{Decision, Origin, decide},
     downstream::Downstream,
     own::OwnConnections,

@@ -17,6 +17,7 @@ mod body;
 mod carry;
 mod certificate;
 pub(super) mod client;
+mod counted;
 mod decide;
 pub(super) mod downstream;
 mod exchange;

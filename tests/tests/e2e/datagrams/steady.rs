@@ -1,6 +1,6 @@
 //! Clients that ask all the time, while what they ask changes.
 
-use std::time::Instant;
+use std::{sync::Mutex, time::Instant};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -9,39 +9,55 @@ use nix::{
 
 use super::{lasts::children, *};
 
-/// An answer: when it was asked for, and the member that gave it; `None`: nobody within a second, or an error.
+/// An answer: when it was asked for, and the member that gave it; `None`: nobody for so long, or an error.
 type Answer = (Instant, Option<u8>);
+
+/// Longer than anybody here is kept from its work.
+const LONG: Duration = Duration::from_secs(5);
 
 /// Flows that ask one thing after the other.
 struct Steady {
     stop: Arc<AtomicBool>,
-    threads: Vec<std::thread::JoinHandle<Vec<Answer>>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    answers: Vec<Arc<Mutex<Vec<Answer>>>>,
 }
 
 impl Steady {
     fn begin(flows: Vec<Flow>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let ask = |flow: Flow| {
-            let stop = Arc::clone(&stop);
-            flow.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let answers: Vec<_> = flows.iter().map(|_| Arc::<Mutex<Vec<Answer>>>::default()).collect();
+        let ask = |(flow, answers): (Flow, &Arc<Mutex<Vec<Answer>>>)| {
+            let (stop, answers) = (Arc::clone(&stop), Arc::clone(answers));
+            flow.0.set_read_timeout(Some(LONG)).unwrap();
             std::thread::spawn(move || {
-                let mut answers = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let (asked, number) = (Instant::now(), answers.len().to_be_bytes());
+                for number in 0_u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let (asked, number) = (Instant::now(), number.to_be_bytes());
                     let answer = flow.ask(&number).ok().filter(|answer| answer.2 == number);
-                    answers.push((asked, answer.map(|(member, ..)| member)));
+                    answers.lock().unwrap().push((asked, answer.map(|(member, ..)| member)));
                     std::thread::sleep(Duration::from_micros(200));
                 }
-                answers
             })
         };
-        let threads = flows.into_iter().map(ask).collect();
-        Self { stop, threads }
+        let threads = flows.into_iter().zip(&answers).map(ask).collect();
+        Self { stop, threads, answers }
+    }
+
+    /// Until every flow has asked anew, and was answered or not.
+    async fn go_on(&self) {
+        let since = Instant::now();
+        let asked = |answers: &Arc<Mutex<Vec<Answer>>>| {
+            answers.lock().unwrap().last().is_some_and(|(asked, _)| *asked > since)
+        };
+        eventually("all have asked again", async || self.answers.iter().all(asked).then_some(())).await;
     }
 
     fn end(self) -> Vec<Vec<Answer>> {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.answers.iter().map(|answers| std::mem::take(&mut *answers.lock().unwrap())).collect()
     }
 }
 
@@ -106,6 +122,7 @@ async fn who_stays_loses_nothing_and_who_goes_loses_nothing_more() {
         let fourth = Member::at(echoes[3].address);
         for change in changes(&fourth, &Listener::udp().port(54).to(&three)) {
             proxy.change(change).await;
+            steady.go_on().await;
         }
         proxy.until_member(0, "it is checked", |member| member.check.to_string() == "UP").await;
 
@@ -118,31 +135,34 @@ async fn who_stays_loses_nothing_and_who_goes_loses_nothing_more() {
         })
         .await;
         proxy.change(|document| document.pools[0].members.push(fourth)).await;
+        steady.go_on().await;
         // All die at once, and come again.
         kill(Pid::from_raw(helpers[0]), Signal::SIGKILL).unwrap();
         proxy.signal(Signal::SIGKILL);
         proxy.ended().await;
+        steady.go_on().await;
         let mut proxy = network.proxy(proxy.document.clone()).await;
-        network.flow(client).await.member();
+        steady.go_on().await;
 
         // The member of the first flow goes. What is on its way then may be lost.
         let first = members[0];
         let before = Instant::now();
         proxy.change(|document| drop(document.pools[0].members.remove(usize::from(first) - 2))).await;
         let after = Instant::now();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        steady.go_on().await;
         for (member, answers) in members.into_iter().zip(steady.end()) {
-            let (mut asked_before, mut moved) = (0, None);
-            for (asked, answer) in answers {
-                if member != first || asked + Duration::from_secs(1) < before {
-                    asked_before += 1;
+            // One was on its way.
+            let sure = answers.iter().filter(|(asked, _)| *asked < before).count() - 1;
+            let mut moved = None;
+            for (index, (asked, answer)) in answers.into_iter().enumerate() {
+                if member != first || index < sure {
                     assert_eq!(answer, Some(member), "{:?} before", before.saturating_duration_since(asked));
                 } else if asked > after {
                     assert!(answer.is_some_and(|now| now != first && moved.is_none_or(|moved| moved == now)));
                     moved = answer;
                 }
             }
-            assert!(asked_before > 100 && (member != first || moved.is_some()), "{asked_before}");
+            assert_eq!(moved.is_some(), member == first);
         }
     }
 }

@@ -2,17 +2,25 @@
 
 use super::*;
 
+/// The amphora's id.
+const AMPHORA: &str = "0f66bb06-6ab9-5d2f-abb4-8f64a2a92e49";
+
 #[tokio::test]
 async fn the_agents_certificate_is_replaced_by_one_that_can_be_used() {
     let agent = TestAgent::new().await;
     let before = std::fs::read(agent.certificates.server()).unwrap();
-    let (one, other) = (agent.certificates.issue("localhost"), agent.certificates.issue("localhost"));
+    let names = ["localhost", AMPHORA];
+    let (one, other) = (agent.certificates.issue_for(&names), agent.certificates.issue_for(&names));
+    let foreign = agent.certificates.issue("localhost");
     let (key, chain) = (
         one.split_inclusive("END PRIVATE KEY-----").next().unwrap(),
         other.split("END PRIVATE KEY-----").nth(1).unwrap(),
     );
-    for wrong in ["garbage", "", chain, &format!("{key}\n{chain}")] {
-        assert_eq!(agent.put("/1.0/certificate", wrong).await.status, 400);
+    for wrong in ["garbage", "", chain, &format!("{key}\n{chain}"), &foreign] {
+        let refused = agent.put("/1.0/certificate", wrong).await;
+        assert_eq!(refused.status, 400);
+        // Octavia's controller asks for the amphora's id in it, and could not mend it any more.
+        assert!(wrong != foreign || said(&refused).1.contains(&format!("not one of {AMPHORA}")));
         assert_eq!(std::fs::read(agent.certificates.server()).unwrap(), before);
     }
     assert_eq!(agent.put("/1.0/certificate", &one).await.status, 202);

@@ -391,6 +391,14 @@ fn the_reference_for_operators_is_true() {
     let (example, _) = example.split_once("```").unwrap();
     let lb = LoadBalancer::from_json(example.as_bytes()).unwrap();
     assert_eq!((lb.vips.len(), lb.pools.len(), lb.listeners[0].l7policies.len()), (2, 2, 1));
+    let (_, example) = text.rsplit_once("```json").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let lb = LoadBalancer::from_json(example.as_bytes()).unwrap();
+    let listener = &lb.listeners[0];
+    let tls = listener.tls.as_ref().unwrap();
+    assert!(
+        tls.sni_certificates.len() == 1 && tls.client_authentication.is_some() && listener.flow_log.is_some()
+    );
 
     // Every field that a document can have, every value of every enumeration.
     let mut names: Vec<String> = Vec::new();

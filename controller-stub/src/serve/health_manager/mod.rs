@@ -1,0 +1,175 @@
+//! Heartbeats in, failover out.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`watch`] | which amphorae are silent |
+//! | [`update`] | what heartbeats say, into the rows |
+
+pub mod update;
+pub mod watch;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use amphora_agent::heartbeat;
+use tokio::{
+    net::UdpSocket,
+    sync::{Mutex, Semaphore},
+    time::{MissedTickBehavior, interval},
+};
+
+use self::watch::{Verdict, Watch};
+use super::{
+    db::{self, Db},
+    queue::{self, Kind},
+};
+use crate::replay::{self, Believed};
+
+/// The largest datagram.
+const MAX_PACKET: usize = 65_536;
+
+/// How many heartbeats are taken in at a time; more wait in the socket.
+const PARALLEL: usize = 64;
+
+/// What is told of heartbeats that are not believed, at most this often.
+const COMPLAINTS: Duration = Duration::from_secs(10);
+
+/// Takes heartbeats in from `socket` and asks for the replacement of amphorae that are silent, until it is dropped.
+pub async fn run(socket: UdpSocket, key: String, watch: Watch, check_interval: Duration, db: Db) {
+    let watch = Arc::new(Mutex::new(watch));
+    tokio::join!(receive(&socket, &key, &watch, &db), check(check_interval, &watch, &db));
+}
+
+async fn receive(socket: &UdpSocket, key: &str, watch: &Arc<Mutex<Watch>>, db: &Db) {
+    let mut packet = vec![0; MAX_PACKET];
+    let mut believed = Believed::default();
+    let mut complained = HashMap::<String, Instant>::new();
+    let turns = Arc::new(Semaphore::new(PARALLEL));
+    loop {
+        let (length, from) = match socket.recv_from(&mut packet).await {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::warn!(%error, "heartbeats");
+                continue;
+            }
+        };
+        let packet = &packet[..length];
+        let now = tokio::time::Instant::now().into_std();
+        let opened = heartbeat::open(packet, key).map_err(|reason| reason.to_string()).and_then(|message| {
+            let judged = believed.judge(&message.id, message.seq, replay::tag(packet), now);
+            judged.map(|()| message).map_err(|reason| reason.to_string())
+        });
+        match opened {
+            Ok(message) => {
+                watch.lock().await.heard(&message.id, now);
+                let Ok(turn) = turns.clone().acquire_owned().await else { return };
+                let db = db.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = take_in(&db, message).await {
+                        tracing::warn!(%error, "a heartbeat is not in the database");
+                    }
+                    drop(turn);
+                });
+            }
+            Err(reason) => {
+                // Reasons are few: only one who has the key could think of others.
+                let told =
+                    complained.get(&reason).is_some_and(|at| now.saturating_duration_since(*at) < COMPLAINTS);
+                if !told {
+                    tracing::warn!(%from, reason, "a heartbeat is not believed");
+                    complained.retain(|_, at| now.saturating_duration_since(*at) < COMPLAINTS);
+                    complained.insert(reason, now);
+                }
+            }
+        }
+    }
+}
+
+/// Most heartbeats say nothing new: those are read, and not written.
+async fn take_in(db: &Db, message: heartbeat::Message) -> Result<(), db::Error> {
+    let (message, changes) = db
+        .read::<_, db::Error, _>(move |connection| {
+            let changes = update::compare(connection, &message)?;
+            Ok((message, changes))
+        })
+        .await?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    db.write(move |connection| update::apply(connection, &message.id, &changes)).await
+}
+
+async fn check(every: Duration, watch: &Mutex<Watch>, db: &Db) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut too_many = false;
+    loop {
+        ticks.tick().await;
+        let allocated = db
+            .read::<_, db::Error, _>(|connection| {
+                let mut query = connection.prepare_cached(
+                    "SELECT id FROM amphora WHERE status = 'ALLOCATED' AND load_balancer_id IS NOT NULL",
+                )?;
+                let ids =
+                    query.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+                Ok(ids)
+            })
+            .await;
+        let allocated = match allocated {
+            Ok(allocated) => allocated,
+            Err(error) => {
+                tracing::warn!(%error, "which amphorae there are is not known");
+                continue;
+            }
+        };
+        let now = tokio::time::Instant::now().into_std();
+        let verdict = watch.lock().await.check(allocated.iter().map(String::as_str), now);
+        match verdict {
+            Verdict::TooMany(count) => {
+                if !too_many {
+                    tracing::error!(
+                        count,
+                        "so many amphorae are silent that none is replaced (failover_threshold)"
+                    );
+                }
+                too_many = true;
+            }
+            Verdict::Stale(stale) => {
+                too_many = false;
+                if stale.is_empty() {
+                    continue;
+                }
+                if let Err(error) = replace(db, stale).await {
+                    tracing::warn!(%error, "the replacement of silent amphorae is not asked for");
+                }
+            }
+        }
+    }
+}
+
+/// Asks for the replacement of amphorae, of each once.
+///
+/// # Errors
+/// The database's.
+pub async fn replace(db: &Db, amphorae: Vec<String>) -> Result<(), db::Error> {
+    let now = now();
+    db.write(move |connection| {
+        for amphora in amphorae {
+            if queue::find(connection, Kind::AmphoraFailover, &amphora)?.is_none() {
+                tracing::warn!(amphora, "silent for longer than heartbeat_timeout: it is replaced");
+                queue::enqueue(connection, Kind::AmphoraFailover, &amphora, now)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
