@@ -358,6 +358,9 @@ pub fn main() -> ExitCode {
 /// more right, after it. clap's own global options will not do: a command may have others of the same name.
 fn parse(matches: &ArgMatches) -> Result<Command, clap::Error> {
     let Cli { mut command, target } = Cli::from_arg_matches(matches)?;
+    if let (Command::Serve(options), Some((_, own))) = (&mut command, matches.subcommand()) {
+        options.put_in_order(own);
+    }
     if let (Some(own), Some((_, mut after))) = (command.target(), matches.subcommand()) {
         // `vrrp` and `certificate` have commands of their own, which have the options.
         while let Some((_, deeper)) = after.subcommand() {

@@ -13,7 +13,7 @@ use std::{
 
 use amphora_logging::{LogFormat, Style};
 use aws_lc_rs::{hmac, rand};
-use clap::Args;
+use clap::{ArgMatches, Args};
 use data_encoding::HEXLOWER;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -55,6 +55,21 @@ pub struct Options {
     /// Database, certificates and amphorae; made when it is missing
     #[arg(long, value_name = "DIR", default_value = "/var/lib/amphora-controller")]
     data_dir: PathBuf,
+    /// Files and directories in the order of the command line.
+    #[arg(skip)]
+    sources: Vec<Source>,
+}
+
+impl Options {
+    /// Takes the order of files and directories from the command line: what is said later counts.
+    pub(crate) fn put_in_order(&mut self, matches: &ArgMatches) {
+        let place = |id: &str| matches.indices_of(id).into_iter().flatten();
+        let files = place("config_file").zip(self.config_file.drain(..).map(Source::File));
+        let directories = place("config_dir").zip(self.config_dir.drain(..).map(Source::Directory));
+        let mut all: Vec<(usize, Source)> = files.chain(directories).collect();
+        all.sort_by_key(|(at, _)| *at);
+        self.sources = all.into_iter().map(|(_, source)| source).collect();
+    }
 }
 
 /// Runs until SIGTERM or SIGINT. Amphorae go on without it.
@@ -62,9 +77,7 @@ pub struct Options {
 /// # Errors
 /// It cannot start.
 pub fn run(options: &Options) -> Result<()> {
-    let files = options.config_file.iter().cloned().map(Source::File);
-    let directories = options.config_dir.iter().cloned().map(Source::Directory);
-    let sources = Sources::new(files.chain(directories).collect());
+    let sources = Sources::new(options.sources.clone());
     let config = Config::load(&sources).map_err(|e| Error::Usage(e.to_string()))?;
     let data =
         std::path::absolute(&options.data_dir).map_err(|e| Error::local(options.data_dir.display(), e))?;
@@ -199,5 +212,42 @@ fn secret(path: &Path) -> Result<Vec<u8>> {
             Ok(bytes.to_vec())
         }
         Err(e) => Err(wrong(&e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn files_and_directories_keep_their_order() {
+        let command = Options::augment_args(clap::Command::new("serve"));
+        let words = ["serve", "--config-file", "a", "--config-dir", "b", "--config-file", "c"];
+        let matches = command.try_get_matches_from(words).unwrap();
+        let mut options = Options::from_arg_matches(&matches).unwrap();
+        options.put_in_order(&matches);
+        let [Source::File(a), Source::Directory(b), Source::File(c)] = &options.sources[..] else {
+            panic!("{:?}", options.sources)
+        };
+        assert_eq!([a, b, c].map(|path| path.to_str().unwrap()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_directory_has_one_serve_and_a_secret_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        assert!(lock(dir.path()).unwrap_err().to_string().contains("another `serve`"));
+        drop(held);
+        lock(dir.path()).unwrap();
+        let path = dir.path().join("key");
+        let first = secret(&path).unwrap();
+        assert_eq!(first.len(), 32);
+        assert_eq!(secret(&path).unwrap(), first);
+        fs::write(&path, "x").unwrap();
+        assert!(secret(&path).is_err());
     }
 }

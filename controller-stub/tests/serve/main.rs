@@ -86,6 +86,16 @@ fn amphorae_outlive_serve_and_are_found_again() {
     active(&serve, &lb);
     assert_eq!(lb.amphorae(&db), amphorae);
     assert_eq!(serve.processes(), processes, "none was started again");
+    let expires = |db: &rusqlite::Connection| -> i64 {
+        db.query_row("SELECT cert_expiration FROM amphora", [], |row| row.get(0)).unwrap()
+    };
+    let before = expires(&db);
+    std::thread::sleep(Duration::from_secs(1));
+    lb.ask(&serve, &db, Kind::AmphoraConfigure, &amphorae[0].0, now());
+    serve.eventually("another certificate", |_| (expires(&db) > before && pending(&db) == 0).then_some(()));
+    lb.replace_members(&serve, &mut db, MEMBER);
+    active(&serve, &lb);
+    assert_eq!(serve.processes(), processes, "none was started again");
     lb.delete(&serve, &mut db);
     nothing_is_left(&serve, &lb);
 }

@@ -170,8 +170,15 @@ impl<S: Store, O: Outside> Context<S, O> {
     }
 
     async fn boot(&self, amphora: &Amphora, paired: bool) -> Result<()> {
-        let expires = self.outside.boot(amphora, paired).await?;
         let (id, now) = (amphora.id.clone(), self.store.now());
+        let expires = match self.outside.boot(amphora, paired).await {
+            Ok(expires) => expires,
+            Err(error) => {
+                // The next attempt has another machine: who knows what is wrong with this one.
+                self.store.write(move |t| rows::retire(t, &id, now)).await?;
+                return Err(error);
+            }
+        };
         self.store.write(move |t| rows::booted(t, &id, expires, now)).await
     }
 
