@@ -97,7 +97,7 @@ impl<'a> Change<'a> {
         if object.get("operating_status").is_none() {
             object.set("operating_status", "OFFLINE");
         }
-        object.set("created_at", iso_of(self.scope.now));
+        object.set("created_at", self.scope.now);
         object.set("generation", self.generation);
         resource.insert(self.scope.t, &object)?;
         Ok(object)

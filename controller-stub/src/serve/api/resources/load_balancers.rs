@@ -8,7 +8,7 @@ use super::{
             AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, Body, FLAVOR, FLAVOR_PROFILE, HEALTH_MONITOR,
             L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, Resource,
         },
-        change::{Change, check_quota, iso_of},
+        change::{Change, check_quota},
         fault::Fault,
         request::Answer,
         scope::{Scope, new_id},
@@ -57,7 +57,7 @@ pub(in crate::serve::api) fn post(
     said.set("vip_vnic_type", "normal");
     said.set("provisioning_status", "PENDING_CREATE");
     said.set("operating_status", "OFFLINE");
-    said.set("created_at", iso_of(scope.now));
+    said.set("created_at", scope.now);
     said.set("generation", 1);
     resource.insert(scope.t, &said)?;
     vips::bind(scope, &said)?;

@@ -69,6 +69,23 @@ async fn lists_are_filtered_by_any_attribute() {
 }
 
 #[tokio::test]
+async fn lists_are_in_the_order_of_making() {
+    let ports: Vec<u16> = (0..20).map(|n| 80 + n * 7 % 20).collect();
+    let stage = Stage::new("");
+    let balancer = stage.load_balancer("one").await;
+    for port in &ports {
+        stage.listener(&balancer, *port).await;
+        // Of two in one millisecond nobody knows which was first.
+        let before = stage.rows("SELECT CAST(unixepoch('subsec') * 1000 AS TEXT)").await;
+        while stage.rows("SELECT CAST(unixepoch('subsec') * 1000 AS TEXT)").await == before {}
+    }
+    let list = stage.get(LISTENERS).await["listeners"].clone();
+    let told: Vec<_> =
+        list.as_array().unwrap().iter().map(|one| one["protocol_port"].as_u64().unwrap()).collect();
+    assert_eq!(told, ports.into_iter().map(u64::from).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn only_the_fields_that_are_asked_for_are_told() {
     let (stage, balancer) = filled(&[("a", 80, &[])]).await;
     let list = stage.get(&format!("{LISTENERS}?fields=name&fields=protocol,foo")).await;

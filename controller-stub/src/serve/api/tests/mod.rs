@@ -4,6 +4,7 @@ mod balancing;
 mod bodies;
 mod identity;
 mod lists;
+mod octavia;
 mod operators;
 mod states;
 
