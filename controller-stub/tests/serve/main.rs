@@ -10,6 +10,10 @@ mod rows;
 use std::time::{Duration, Instant};
 
 use amphora_controller::serve::queue::Kind;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use self::{
     ground::Serve,
@@ -128,6 +132,46 @@ fn serve_that_is_killed_at_any_time_leaves_nothing_undone() {
     eprintln!("from the start to nothing PENDING: at most {} ms", longest.as_millis());
 }
 
+/// The process of one of the agents.
+fn an_agent(serve: &Serve) -> Pid {
+    let supervises = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("--supervise")
+    };
+    Pid::from_raw(serve.processes().into_iter().find(supervises).unwrap().try_into().unwrap())
+}
+
+#[test]
+fn an_amphora_that_hangs_is_replaced_when_that_is_asked_for() {
+    let Some(serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let mut db = serve.db();
+    for topology in ["SINGLE", "ACTIVE_STANDBY"] {
+        let lb = LoadBalancer::create(&serve, &mut db, topology, MEMBER);
+        active(&serve, &lb);
+        let agent = an_agent(&serve);
+        let line = std::fs::read(format!("/proc/{agent}/cmdline")).unwrap();
+        let hangs = |id: &str| {
+            let short: String = id.chars().filter(|c| *c != '-').take(16).collect();
+            String::from_utf8_lossy(&line).contains(&short)
+        };
+        let before = lb.amphorae(&db);
+        let (hanging, _) = before.iter().find(|(id, _)| hangs(id)).unwrap().clone();
+        kill(agent, Signal::SIGSTOP).unwrap();
+        let begin = Instant::now();
+        lb.ask(&serve, &db, Kind::AmphoraFailover, &hanging, now());
+        serve.eventually("another amphora", |_| {
+            let after = lb.amphorae(&db);
+            (after.len() == before.len() && after.iter().all(|(id, _)| *id != hanging)).then_some(())
+        });
+        active(&serve, &lb);
+        eprintln!("{topology}: one that hangs is replaced after {} ms", begin.elapsed().as_millis());
+        serve.eventually("traffic", |serve| serve.get(&lb.vip));
+        lb.delete(&serve, &mut db);
+        nothing_is_left(&serve, &lb);
+    }
+}
+
 #[test]
 fn an_amphora_that_is_killed_is_replaced() {
     let Some(serve) = Serve::start() else { return };
@@ -138,18 +182,9 @@ fn an_amphora_that_is_killed_is_replaced() {
         active(&serve, &lb);
         serve.eventually("traffic", |serve| serve.get(&lb.vip));
         let before = lb.amphorae(&db);
-        let agent: i32 = serve
-            .processes()
-            .into_iter()
-            .find(|pid| {
-                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-                String::from_utf8_lossy(&line).contains("--supervise")
-            })
-            .unwrap()
-            .try_into()
-            .unwrap();
+        let agent = an_agent(&serve);
         let begin = Instant::now();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL).unwrap();
+        kill(agent, Signal::SIGKILL).unwrap();
         serve.eventually("another amphora", |_| (lb.amphorae(&db) != before).then_some(()));
         active(&serve, &lb);
         eprintln!("{topology}: redundant again after {} ms", begin.elapsed().as_millis());

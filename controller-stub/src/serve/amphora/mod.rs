@@ -14,7 +14,7 @@ use futures_util::future::try_join_all;
 use rustls::ClientConfig;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 pub use self::orders::Orders;
@@ -26,6 +26,9 @@ use crate::{
 
 /// How long an agent has for one answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long it has to say who is master.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// How often an agent that starts is asked whether it has: a connection that is refused costs next to nothing.
 const POLL: Duration = Duration::from_millis(4);
@@ -105,7 +108,9 @@ impl Driver {
 
     /// Whether an amphora holds the addresses of its pair; `None` when it cannot be asked.
     pub async fn is_master(&self, agent: &Agent) -> Option<bool> {
-        let status = self.client(agent).ok()?.vrrp_status().await.ok()??;
+        let client = self.client(agent).ok()?;
+        // One that hangs must not keep the others waiting.
+        let status = timeout(GLANCE, client.vrrp_status()).await.ok()?.ok()??;
         Some(
             !status.instances.is_empty()
                 && status.instances.iter().all(|instance| instance.state == "MASTER"),

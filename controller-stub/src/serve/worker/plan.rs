@@ -71,10 +71,13 @@ pub enum Step {
 }
 
 impl View {
-    /// Whether it matters for the next step who of a pair is master.
+    /// Whether it matters for the next step who of a pair is master: old ones are there, and as many others as it takes.
     pub fn wants_masters(&self) -> bool {
+        let ready = |one: &Seen| one.status == AmphoraStatus::Allocated && !one.is_lost();
         self.topology == Topology::ActiveStandby
             && !self.going
+            && self.amphorae.len() > self.count()
+            && self.amphorae.iter().all(ready)
             && self.amphorae.iter().any(|one| self.is_old(one))
     }
 
@@ -135,9 +138,9 @@ impl View {
         // Whoever has the addresses goes last.
         let holds = |one: &Seen| one.master.unwrap_or(one.role != Some(Role::Backup));
         let first = old.iter().copied().find(|one| !holds(one)).or_else(|| old.first().copied())?;
-        // One that does not answer cannot be asked to hand over.
-        let patient = self.attempts < 2;
-        if self.topology == Topology::Single || old.len() > 1 || !patient || first.master == Some(false) {
+        // One that does not answer cannot be asked to hand over, and one that does not do it is not asked for ever.
+        let hands_over = first.master == Some(true) && self.attempts < 2;
+        if self.topology == Topology::Single || old.len() > 1 || !hands_over {
             return retire(first);
         }
         let others = || self.amphorae.iter().filter(|one| !self.is_old(one));
