@@ -12,6 +12,7 @@
 //! | `choice` | which members get which of the next flows; no I/O |
 //! | `render` | a plan as rules; no I/O |
 //! | `steward` | the kernel's table, counters and flows |
+//! | `answers` | the way by which answers leave |
 //! | `settings` | settings of the network namespace |
 //! | `told` | which clients the kernel remembers |
 //! | `alike` | the same in the tables that the pair's other amphora is told of |
@@ -19,6 +20,7 @@
 //! | `wire` | what the two tell each other |
 
 mod alike;
+mod answers;
 mod choice;
 pub mod helper;
 pub mod plan;

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use self::family::{Family, octets};
 use super::{
+    answers::ANSWER,
     choice,
     plan::{Algorithm, Persistence, Plan, Service, Target, Transport},
 };
@@ -205,6 +206,12 @@ impl Table {
             rule.push(E::VerdictMap(R(0), services_map(family).to_owned()));
             rule
         };
+        // Before routing, and again where it was routed already.
+        let mut answer = vec![E::LoadFlow(Flow::Direction, R(0)), E::Equal(R(0), vec![1])];
+        answer.extend([E::LoadFlow(Flow::Mark, R(0)), E::Differs(R(0), mark_bytes(0))]);
+        answer.extend([E::Meta(Meta::Mark, R(0)), E::Or(R(0), ANSWER), E::SetPacketMark(R(0))]);
+        self.chain("answers", hook("filter", Place::Prerouting, -150), vec![answer.clone()]);
+        self.chain("answers_out", hook("route", Place::Output, -150), vec![answer]);
         self.chain("in", hook("nat", Place::Prerouting, -100), Family::ALL.map(dispatch).to_vec());
         let ours = |set: &str| [E::LoadFlow(Flow::Mark, R(0)), E::InSet(R(0), set.to_owned())];
         let out = [&ours(FLOWS)[..], &[E::Masquerade]].concat();

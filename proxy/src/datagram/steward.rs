@@ -13,6 +13,7 @@ use amphora_netlink::{
 use uuid::Uuid;
 
 use super::{
+    answers::Answers,
     plan::{Algorithm, Plan, Service, Target, Transport},
     render::{self, FLOWS, Marks, RECEIVED, REFUSED, SENT, TABLE},
     settings::{Room, Switch, follows_associations},
@@ -33,6 +34,7 @@ type Reached = (u8, SocketAddr);
 pub(super) struct Steward {
     nft: Nft,
     conntrack: Conntrack,
+    answers: Answers,
     forwarding: [Switch; 2],
     room: Room,
     /// Whether the kernel follows associations.
@@ -77,6 +79,7 @@ impl Steward {
         Ok(Self {
             nft: Nft::open()?,
             conntrack,
+            answers: Answers::open()?,
             sctp: follows_associations(),
             forwarding: [Switch::open("net.ipv4.ip_forward"), Switch::open("net.ipv6.conf.all.forwarding")],
             room: Room::open(),
@@ -112,6 +115,7 @@ impl Steward {
         let marks = render::marks(&plan);
         self.write(&plan, &marks).map_err(|error| error.to_string())?;
         let before = std::mem::replace(&mut self.plan, plan);
+        self.answers.keep(&self.plan);
         self.marks = marks;
         let addresses =
             |plan: &Plan| -> HashSet<Reached> { plan.services.iter().flat_map(reached).collect() };
@@ -219,6 +223,7 @@ impl Steward {
             Ok(true) => tracing::warn!("another hand had turned it off"),
             Err(error) => tracing::warn!(%error, "datagrams may not be forwarded"),
         }
+        self.answers.keep(&self.plan);
         self.room.look();
     }
 

@@ -1,5 +1,6 @@
 //! Listeners of UDP, in network namespaces: a client's, the amphora's, the members'. As root, where the kernel has nf_tables.
 
+mod answers;
 mod failures;
 mod forwards;
 mod icmp;

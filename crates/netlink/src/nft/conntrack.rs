@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nix::errno::Errno;
+use nix::{errno::Errno, libc};
 
 use super::{
     socket::{DUMP, Socket},
@@ -50,7 +50,7 @@ impl Conntrack {
     /// # Errors
     /// When the kernel has no nfnetlink, or no more sockets.
     pub fn open() -> Result<Self, NetError> {
-        Socket::open().map(Self)
+        Socket::open(libc::NETLINK_NETFILTER).map(Self)
     }
 
     /// The flows of a transport with ports for which `wanted` is true. Some that begin or end meanwhile may be missing. It costs

@@ -29,6 +29,8 @@ pub enum Meta {
     Family,
     /// The transport's number, in one byte.
     Transport,
+    /// The packet's mark, in the host's order.
+    Mark,
 }
 
 /// What of a flow is loaded.
@@ -80,10 +82,14 @@ pub enum Expression {
     LoadFlow(Flow, Register),
     /// Sets the flow's mark.
     SetMark(Register),
+    /// Sets the packet's mark.
+    SetPacketMark(Register),
     /// Loads so many bytes from this offset of a header.
     Payload(Header, u32, u32, Register),
     /// `register & mask`, in place.
     Mask(Register, Vec<u8>),
+    /// `register | bits`, in place, in the host's order.
+    Or(Register, u32),
     /// Goes on when this is what the register has.
     Equal(Register, Vec<u8>),
     /// Goes on when this is not what the register has.
@@ -141,6 +147,7 @@ impl Expression {
                 let key = match what {
                     Meta::Family => 15,
                     Meta::Transport => 16,
+                    Meta::Mark => 3,
                 };
                 ("meta", none().u32(1, to.number()).u32(2, key))
             }
@@ -152,6 +159,7 @@ impl Expression {
                 ("ct", none().u32(1, to.number()).u32(2, key))
             }
             Self::SetMark(from) => ("ct", none().u32(2, 3).u32(4, from.number())),
+            Self::SetPacketMark(from) => ("meta", none().u32(2, 3).u32(3, from.number())),
             Self::Payload(header, offset, length, to) => {
                 let base = match header {
                     Header::Network => 1,
@@ -163,6 +171,12 @@ impl Expression {
                 let (number, zero) = (register.number(), vec![0; mask.len()]);
                 let data = none().u32(1, number).u32(2, number).u32(3, mask.len() as u32);
                 ("bitwise", data.nested(4, &value(mask)).nested(5, &value(&zero)))
+            }
+            Self::Or(register, bits) => {
+                let number = register.number();
+                let data = none().u32(1, number).u32(2, number).u32(3, 4);
+                let (mask, xor) = (value(&(!bits).to_ne_bytes()), value(&bits.to_ne_bytes()));
+                ("bitwise", data.nested(4, &mask).nested(5, &xor))
             }
             Self::Equal(register, bytes) => {
                 ("cmp", none().u32(1, register.number()).u32(2, 0).nested(3, &value(bytes)))

@@ -2,7 +2,8 @@
 //!
 //! What a table is to be is a [`Ruleset`]; [`Ruleset::changes`] is the way to it, a [`Batch`], which the kernel carries out
 //! between two packets or not at all ([`Nft::commit`]). Counters and what packets put in maps outlive changes of what they have
-//! nothing to do with. Flows are listed and ended by [`Conntrack`].
+//! nothing to do with. Flows are listed and ended by [`Conntrack`], and [`Routing`] has packets with a mark routed by a table of
+//! their own.
 //!
 //! The messages are written here and not by a crate: `nftnl` binds C libraries, `rustables` is under the GPL, and
 //! `netlink-packet-netfilter` does not know nf_tables. All of it blocks, for a thread of its own; the kernel answers within the
@@ -11,18 +12,20 @@
 mod batch;
 mod conntrack;
 mod expression;
+mod routing;
 mod ruleset;
 mod socket;
 mod wire;
 
 use std::time::Duration;
 
-use nix::errno::Errno;
+use nix::{errno::Errno, libc};
 
 pub use self::{
     batch::Batch,
     conntrack::{Conntrack, Endpoints, FlowEntry},
     expression::{Expression, Flow, Header, Meta, Register, Verdict},
+    routing::{MarkRule, Routing},
     ruleset::{Chain, Content, Hook, Place, Rule, Ruleset, Set, Type},
 };
 use self::{
@@ -65,7 +68,7 @@ impl Nft {
     /// # Errors
     /// When the kernel has no nfnetlink, or no more sockets.
     pub fn open() -> Result<Self, NetError> {
-        Socket::open().map(Self)
+        Socket::open(libc::NETLINK_NETFILTER).map(Self)
     }
 
     /// Makes the changes, all or none.

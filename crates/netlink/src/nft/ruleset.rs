@@ -31,7 +31,7 @@ pub struct Chain {
 /// Where packets come into a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// `filter` or `nat`.
+    /// `filter`, `nat`, or `route`: what is made here and has another mark then is routed again.
     pub kind: &'static str,
     /// Its place on the way.
     pub place: Place,

@@ -35,16 +35,17 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn open() -> Result<Self, NetError> {
+    /// Of `NETLINK_NETFILTER`, or another protocol whose messages begin with a family.
+    pub(super) fn open(protocol: i32) -> Result<Self, NetError> {
         let open = || -> io::Result<_> {
             let domain = Domain::from(libc::AF_NETLINK);
             let kind = Type::RAW.nonblocking().cloexec();
-            let socket = socket2::Socket::new(domain, kind, Some(Protocol::from(libc::NETLINK_NETFILTER)))?;
+            let socket = socket2::Socket::new(domain, kind, Some(Protocol::from(protocol)))?;
             // For as many answers as there may be errors in a batch; where it may not, the usual has to do.
             let _ = setsockopt(&socket, sockopt::RcvBufForce, &(4 << 20));
             Ok(socket)
         };
-        let socket = open().map_err(NetError::socket("open a netfilter socket"))?;
+        let socket = open().map_err(NetError::socket("open a netlink socket"))?;
         Ok(Self { socket, next: 1, buffer: vec![0; READ] })
     }
 
@@ -105,7 +106,7 @@ impl Socket {
             let mut kept = Vec::new();
             let sequence = self.sequence(1);
             let mut request = Vec::new();
-            let ack = if flags == 0 { ACK } else { 0 };
+            let ack = if flags & DUMP == DUMP { 0 } else { ACK };
             wire::message(
                 &mut request,
                 kind,

@@ -41,6 +41,11 @@ impl Attributes {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
+    /// What comes before the attributes, behind the family.
+    pub(super) fn behind(header: &[u8]) -> Self {
+        Self(header.to_vec())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

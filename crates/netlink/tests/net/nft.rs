@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
-use amphora_netlink::nft::{
-    Batch, Chain, Conntrack, Content, Expression as E, Flow, Header, Hook, Memory, Meta, Nft, Place,
-    Register as R, Ruleset, Set, Type, Verdict,
+use amphora_netlink::{
+    Table,
+    nft::{
+        Batch, Chain, Conntrack, Content, Expression as E, Flow, Header, Hook, MarkRule, Memory, Meta, Nft,
+        Place, Register as R, Routing, Ruleset, Set, Type, Verdict,
+    },
 };
 use amphora_tests::Namespace;
 
@@ -65,6 +68,8 @@ fn everything() -> Ruleset {
     let direction = [E::LoadFlow(Flow::Direction, R(0)), E::Equal(R(0), vec![1])];
     let counted = [E::LoadFlow(Flow::Mark, R(0)), E::InSet(R(0), "flows".into())];
     chain("across", hook("filter", Place::Forward, 0), rules(&[&[&direction[..], &counted].concat()]));
+    let marked = [E::Meta(Meta::Mark, R(0)), E::Or(R(0), 1 << 30), E::SetPacketMark(R(0))];
+    chain("again", hook("route", Place::Output, -150), rules(&[&marked]));
     let remembered = [E::Map(R(0), "clients".into(), R(0)), E::SetMark(R(0))];
     chain(
         "service",
@@ -151,6 +156,8 @@ async fn a_table_is_what_nft_lists() {
                 "type nat hook postrouting priority srcnat; policy accept;",
                 "ct mark @flows masquerade",
                 "ct direction reply ct mark @flows",
+                "type route hook output priority mangle; policy accept;",
+                "meta mark set meta mark | 0x40000000",
                 "ip saddr 10.1.0.0/16 drop",
                 "add @limit { meta l4proto ct count over 5 } drop",
                 "ct mark set ip saddr & 255.255.0.0 map @clients",
@@ -186,6 +193,33 @@ async fn a_table_is_what_nft_lists() {
             assert_eq!(listed(&inside), "table inet other {\n}\n");
             nft.commit(&Batch::removal(TABLE)).unwrap();
             assert_eq!(Conntrack::open().unwrap().list(|_| true).unwrap(), []);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn rules_by_marks_come_and_go() {
+    let Some(namespace) = Namespace::create() else { return };
+    let inside = namespace.name().to_owned();
+    namespace
+        .run(move || async move {
+            let mut routing = Routing::open().unwrap();
+            let rule = |v4, table| MarkRule { v4, bits: 1 << 30, table: Table(table), priority: 32_000 };
+            let rules = [rule(true, 1), rule(false, 70_000)];
+            for rule in &rules {
+                assert!(!routing.delete(rule).unwrap());
+                assert!(routing.add(rule).unwrap());
+                assert!(!routing.add(rule).unwrap());
+            }
+            let [four, six] = ["-4", "-6"].map(|family| crate::show(&inside, &[family, "rule"]));
+            let by_mark =
+                |table: &str| format!("32000: from all fwmark 0x40000000/0x40000000 lookup {table}");
+            assert!(four.lines().any(|line| line == by_mark("1")), "{four}");
+            assert!(six.lines().any(|line| line == by_mark("70000")), "{six}");
+            for rule in &rules {
+                assert!(routing.delete(rule).unwrap());
+            }
+            assert!(!crate::show(&inside, &["rule"]).contains("fwmark"));
         })
         .await;
 }
