@@ -16,6 +16,7 @@ use aws_lc_rs::{hmac, rand};
 use clap::{ArgMatches, Args};
 use data_encoding::HEXLOWER;
 use tokio::{
+    net::UdpSocket,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -31,6 +32,7 @@ use super::{
     },
     config::{ComputeDriver, Config, Source, Sources},
     db::Db,
+    health_manager::{self, watch::Watch},
     network::{Networks, bridges},
     worker::{outside::Ground, schedule, task::Context},
 };
@@ -119,7 +121,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
         agent: config.compute.agent_cmd.clone().map_or_else(beside, Ok)?,
         proxy: config.compute.proxy_cmd.clone(),
         vrrp: config.compute.vrrp_cmd.clone(),
-        heartbeats: Some((config.health.bind, heartbeat_key, config.health.interval.as_secs())),
+        heartbeats: Some((config.health.bind, heartbeat_key.clone(), config.health.interval.as_secs())),
     })?;
     let db = Db::open(&data.join("serve.db"))?;
     let used: BTreeSet<String> = db
@@ -152,6 +154,13 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     let server = server.map_err(|e| Error::local(format!("[api_settings] {}", config.api.bind), e))?;
     let address = server.address().map_err(|e| Error::local("the API", e))?;
     let api = tokio::spawn(server.run(stopped.clone(), DRAIN));
+    let heartbeats = UdpSocket::bind(config.health.bind).await;
+    let heartbeats =
+        heartbeats.map_err(|e| Error::local(format!("[health_manager] {}", config.health.bind), e))?;
+    let silent = Watch::new(config.health.timeout, config.health.failover_threshold);
+    let health =
+        health_manager::run(heartbeats, heartbeat_key, silent, config.health.check_interval, db.clone());
+    let health = tokio::spawn(health);
     let (wake, woken) = watch::channel(0);
     let worker = tokio::spawn(schedule::run(context, config.worker.workers, woken, deaths, stopped));
     tracing::info!(api = %address, data = %data.display(), "serving");
@@ -166,6 +175,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
         wake.send_modify(|count: &mut u64| *count += 1);
     }
     let _ = stop.send(true);
+    health.abort();
     api.await.map_err(|e| Error::local("the API", e))?;
     worker.await.map_err(|e| Error::local("the worker", e))
 }

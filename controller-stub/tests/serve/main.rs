@@ -198,6 +198,31 @@ fn an_amphora_that_is_killed_is_replaced() {
 }
 
 #[test]
+fn an_amphora_that_is_silent_is_replaced() {
+    let Some(serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let mut db = serve.db();
+    let lb = LoadBalancer::create(&serve, &mut db, "SINGLE", MEMBER);
+    active(&serve, &lb);
+    let before = lb.amphorae(&db);
+    let online = |db: &rusqlite::Connection| -> i64 {
+        let query = "SELECT (SELECT count(*) FROM load_balancer WHERE operating_status = 'ONLINE')
+            + (SELECT count(*) FROM listener WHERE operating_status = 'ONLINE')";
+        db.query_row(query, [], |row| row.get(0)).unwrap()
+    };
+    serve.eventually("what a heartbeat tells", |_| (online(&db) == 2).then_some(()));
+    // It is alive, and says nothing: no process ends.
+    kill(an_agent(&serve), Signal::SIGSTOP).unwrap();
+    let begin = Instant::now();
+    serve.eventually("another amphora", |_| (lb.amphorae(&db) != before).then_some(()));
+    active(&serve, &lb);
+    eprintln!("silent: redundant again after {} ms", begin.elapsed().as_millis());
+    serve.eventually("traffic", |serve| serve.get(&lb.vip));
+    lb.delete(&serve, &mut db);
+    nothing_is_left(&serve, &lb);
+}
+
+#[test]
 fn a_pair_is_replaced_without_a_lost_request() {
     let Some(serve) = Serve::start() else { return };
     serve.member("10.250.0.1:8081", "one");
