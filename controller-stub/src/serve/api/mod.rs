@@ -11,13 +11,14 @@
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
 //! | `lists` | filters, sorting, pages |
 //! | `change` | generations, PENDING states, quotas, work |
-//! | `judge` | what no amphora would take |
+//! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
 //! | `resources` | what is special of a resource |
 //! | `fault`, `versions`, `request`, `scope` | answers of errors, the document of versions, requests, what handlers have |
 
 mod attributes;
 mod change;
 mod context;
+mod expressions;
 mod fault;
 mod identity;
 mod judge;
@@ -43,6 +44,8 @@ use rusqlite::Transaction;
 use serde_json::json;
 
 use self::{
+    attributes::L7RULE,
+    expressions::Expressions,
     fault::Fault,
     identity::Identity,
     request::{Answer, Query, Request},
@@ -61,6 +64,7 @@ pub struct Api {
     db: Db,
     shared: Arc<Shared>,
     identity: Identity,
+    expressions: Expressions,
 }
 
 #[derive(Debug)]
@@ -75,7 +79,8 @@ impl Api {
     pub fn new(db: Db, config: Config, certificates: PathBuf) -> Self {
         let networks = Networks::new(config.networks.clone());
         let identity = Identity::new(config.users.clone());
-        Self { db, identity, shared: Arc::new(Shared { config, networks, certificates }) }
+        let expressions = Expressions::new(config.compute.proxy_cmd.clone());
+        Self { db, identity, expressions, shared: Arc::new(Shared { config, networks, certificates }) }
     }
 
     /// Answers one request. An error is an answer.
@@ -133,6 +138,11 @@ impl Api {
             body,
             context,
         };
+        if route.method != Method::GET && !request.body.is_empty() {
+            let changes_rule = route.method == Method::PUT && route.resource.table == L7RULE.table;
+            let changed = if changes_rule { names.last().map(String::as_str) } else { None };
+            self.expressions.judge(&self.db, &request.body, changed).await?;
+        }
         self.handle(route, names, request).await
     }
 

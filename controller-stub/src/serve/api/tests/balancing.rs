@@ -256,6 +256,34 @@ async fn certificates_must_be_there() {
 }
 
 #[tokio::test]
+async fn expressions_are_judged_by_the_proxy() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = dir.path().join("proxy");
+    // It refuses what has an opening parenthesis.
+    let verdict = json!({"faults": [{"path": "x", "reason": "missing closing parenthesis"}]});
+    std::fs::write(&proxy, format!("#!/bin/sh\ngrep -qF '(' || exit 0\necho '{verdict}'\nexit 1\n")).unwrap();
+    std::fs::set_permissions(&proxy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let stage = Stage::new(&format!("[compute]\nproxy_cmd = {}\n", proxy.display()));
+    let balancer = stage.load_balancer("one").await;
+    let listener = stage.listener(&balancer, 80).await;
+    let policy = stage.make(POLICIES, "l7policy", json!({"listener_id": listener, "action": "REJECT"})).await;
+    let rules = format!("{POLICIES}/{policy}/rules");
+    let rule = |compare: &str, value: &str| json!({"type": "PATH", "compare_type": compare, "value": value});
+    let text = "Error parsing L7Rule: Unable to parse regular expression: missing closing parenthesis";
+    stage.refused(POST, &rules, json!({"rule": rule("REGEX", "/a(")}), 400, text).await;
+    stage.make(&rules, "rule", rule("EQUAL_TO", "/a(")).await;
+    let id = stage.make(&rules, "rule", rule("REGEX", "/a")).await;
+    let path = format!("{rules}/{id}");
+    stage.refused(PUT, &path, json!({"rule": {"value": "/a("}}), 400, text).await;
+    stage.must(PUT, &path, json!({"rule": {"compare_type": "EQUAL_TO", "value": "/a("}})).await;
+    stage.refused(PUT, &path, json!({"rule": {"compare_type": "REGEX"}}), 400, text).await;
+    let listener = json!({"loadbalancer_id": balancer, "protocol": "HTTP", "protocol_port": 81,
+        "l7policies": [{"action": "REJECT", "rules": [rule("REGEX", "(")]}]});
+    stage.refused(POST, LISTENERS, json!({"listener": listener}), 400, text).await;
+}
+
+#[tokio::test]
 async fn what_no_amphora_would_take_is_refused_with_its_reason() {
     let stage = Stage::new("");
     let balancer = stage.load_balancer("one").await;

@@ -1,0 +1,105 @@
+//! Regular expressions of L7 rules: only the proxy that compiles them knows whether they can be, so it is asked before anything is written.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::{
+    attributes::{L7RULE, Object},
+    fault::Fault,
+    scope::new_id,
+};
+use crate::{
+    document::Document,
+    error::Error,
+    serve::db::{self, Db},
+};
+
+/// Programs that judge at a time.
+const AT_A_TIME: usize = 4;
+
+/// Who judges expressions.
+#[derive(Debug)]
+pub(super) struct Expressions {
+    /// The proxy; without it the one beside this program.
+    proxy: Option<PathBuf>,
+    turns: Semaphore,
+}
+
+impl Expressions {
+    pub(super) fn new(proxy: Option<PathBuf>) -> Self {
+        Self { proxy, turns: Semaphore::new(AT_A_TIME) }
+    }
+
+    /// Refuses a body with an expression that cannot be compiled. `changed` is the rule that the body changes.
+    ///
+    /// # Errors
+    /// 400 with the reason. What nobody can judge now is left to the amphora.
+    pub(super) async fn judge(&self, db: &Db, body: &[u8], changed: Option<&str>) -> Result<(), Fault> {
+        // Most bodies have none: they are not read twice.
+        if changed.is_none() && !body.windows(5).any(|word| word == b"REGEX") {
+            return Ok(());
+        }
+        // What is no JSON is refused by who reads it.
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
+        let mut values = Vec::new();
+        match (changed, body.get(L7RULE.one).cloned().and_then(Object::of)) {
+            (Some(id), Some(said)) => {
+                let id = id.to_owned();
+                let old = db.read::<_, db::Error, _>(move |t| Ok(L7RULE.find(t, &id).ok().flatten())).await?;
+                collect(&Value::Object(old.unwrap_or_default().with(&said).0), &mut values);
+            }
+            _ => collect(&body, &mut values),
+        }
+        if values.is_empty() {
+            return Ok(());
+        }
+        let Ok(document) = Document::parse(&document(&values).to_string()) else { return Ok(()) };
+        let _turn = self.turns.acquire().await.map_err(|_| Fault::new(503, "closing"))?;
+        match document.judge(self.proxy.clone()).await {
+            Err(Error::Faulty(faults)) => {
+                let reasons: Vec<_> = faults.into_iter().map(|fault| fault.reason).collect();
+                let reasons = reasons.join("; ");
+                Err(Fault::new(
+                    400,
+                    format!("Error parsing L7Rule: Unable to parse regular expression: {reasons}"),
+                ))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "regular expressions are not judged");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// The expressions of all rules within.
+fn collect(value: &Value, values: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, values)),
+        Value::Object(map) => {
+            let text = |name: &str| map.get(name).and_then(Value::as_str);
+            if let (Some("REGEX"), Some(value)) = (text("compare_type"), text("value")) {
+                values.push(value.to_owned());
+            }
+            map.values().for_each(|value| collect(value, values));
+        }
+        _ => {}
+    }
+}
+
+/// A document that has nothing but these expressions.
+fn document(values: &[String]) -> Value {
+    let policy = |(at, value): (usize, &String)| {
+        let rule = json!({"id": new_id(), "type": "PATH", "compare_type": "REGEX", "value": value});
+        json!({"id": new_id(), "action": "REJECT", "position": at + 1, "rules": [rule]})
+    };
+    let policies: Vec<_> = values.iter().enumerate().map(policy).collect();
+    json!({"loadbalancer": {
+        "id": new_id(),
+        "vip_address": "192.0.2.1",
+        "listeners": [{"id": new_id(), "protocol": "HTTP", "protocol_port": 80, "l7policies": policies}],
+    }})
+}
