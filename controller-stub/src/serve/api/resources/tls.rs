@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use amphora_model::CertificateId;
 use serde_json::{Value, json};
 
 use super::super::{
@@ -13,14 +14,10 @@ use super::super::{
 /// From the oldest to the newest.
 const VERSIONS: [&str; 5] = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
-/// The names of a certificate's file, as its reference tells it: the last part of the path, as `local_cert_manager` has it.
+/// Where the certificate of a reference may be, by the name that the amphora knows it by. A reference that names none is nowhere.
 fn files(scope: &Scope<'_>, reference: &str) -> Vec<PathBuf> {
-    let name = reference.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if name.is_empty() || name.starts_with('.') || !plain {
-        return Vec::new();
-    }
-    ["pem", "p12", "crt"].iter().map(|kind| scope.certificates.join(format!("{name}.{kind}"))).collect()
+    let Ok(name) = CertificateId::from_reference(reference) else { return Vec::new() };
+    ["pem", "p12"].iter().map(|kind| scope.certificates.join(format!("{name}.{kind}"))).collect()
 }
 
 /// Refuses references to what is not there.
