@@ -21,7 +21,7 @@ use crate::{
         db, document,
         network::{Networks, Owner},
         queue::{self, Kind},
-        status::Topology,
+        status::{Role, Topology},
     },
 };
 
@@ -39,12 +39,14 @@ impl Random {
 
 /// What a machine is.
 #[derive(Clone, Debug)]
-struct Box {
+struct Machine {
     amphora: String,
     runs: bool,
     /// The documents that it was told.
     document: Option<serde_json::Value>,
     master: bool,
+    /// The other one of its pair, as it was told, and its own role.
+    other: Option<(String, Role)>,
 }
 
 struct State {
@@ -52,7 +54,7 @@ struct State {
     _dir: tempfile::TempDir,
     now: i64,
     random: Random,
-    machines: BTreeMap<String, Box>,
+    machines: BTreeMap<String, Machine>,
     /// Points until it is killed.
     lives: Option<u32>,
     /// Of a thousand things that are done outside, so many fail.
@@ -223,7 +225,8 @@ impl Outside for World {
                 })
                 .unwrap();
             assert!(named, "a machine that no row names");
-            let new = Box { amphora: amphora.id.clone(), runs: true, document: None, master: false };
+            let new =
+                Machine { amphora: amphora.id.clone(), runs: true, document: None, master: false, other: None };
             state.machines.entry(amphora.machine.clone()).or_insert(new);
         }
         self.point().await;
@@ -266,6 +269,10 @@ impl Outside for World {
             }
             machine.document = Some(told.rendered.document.clone());
             machine.master |= first;
+            // As an agent is told of its ports and of the other only when it has to be told everything.
+            if amphora.applied == 0 {
+                machine.other = told.other(amphora).map(|other| (other.id.clone(), told.role(&amphora.id)));
+            }
         }
         self.point().await;
         Ok(())
@@ -426,6 +433,11 @@ impl World {
         }
         let count = if topology == Topology::Single { 1 } else { 2 };
         assert_eq!(amphorae.len(), count, "{context}");
+        for one in amphorae.iter().filter(|_| count == 2) {
+            let other = amphorae.iter().find(|other| other.id != one.id).unwrap();
+            let told = (other.id.clone(), one.role.unwrap());
+            assert_eq!(state.machines[&one.machine].other.as_ref(), Some(&told), "{context}");
+        }
         let mut roles: Vec<_> = amphorae.iter().map(|one| one.role).collect();
         roles.dedup();
         assert_eq!(roles.len(), count, "{context}");
