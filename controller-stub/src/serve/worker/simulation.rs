@@ -225,8 +225,13 @@ impl Outside for World {
                 })
                 .unwrap();
             assert!(named, "a machine that no row names");
-            let new =
-                Machine { amphora: amphora.id.clone(), runs: true, document: None, master: false, other: None };
+            let new = Machine {
+                amphora: amphora.id.clone(),
+                runs: true,
+                document: None,
+                master: false,
+                other: None,
+            };
             state.machines.entry(amphora.machine.clone()).or_insert(new);
         }
         self.point().await;
@@ -444,6 +449,14 @@ impl World {
         assert_eq!(state.machines.values().filter(|machine| machine.master).count(), 1, "{context}");
     }
 
+    /// No machine is without a row.
+    fn all_are_named(&self, context: &str) {
+        let state = self.state();
+        let amphorae = rows::all_amphorae(&state.connection).unwrap();
+        let named: BTreeSet<&String> = amphorae.iter().map(|one| &one.machine).collect();
+        assert!(state.machines.keys().all(|machine| named.contains(machine)), "{context}");
+    }
+
     fn nothing_is_left(&self, context: &str) {
         for table in ["load_balancer", "pool", "work", "amphora", "port"] {
             assert_eq!(self.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}: {context}");
@@ -507,8 +520,10 @@ async fn whatever_happens_all_becomes_so() {
             };
             world.state().lives = u32::try_from(lives).ok();
             world.state().failing = failing;
-            // Without being killed it comes to an end: nothing fails for ever.
-            let _ = world.serve().await;
+            // Without being killed it comes to an end, for nothing fails for ever; and leaves nothing to the next start.
+            if world.serve().await {
+                world.all_are_named(&context);
+            }
             world.happens(ID);
         }
         settle(&world).await;
