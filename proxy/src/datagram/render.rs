@@ -33,6 +33,8 @@ pub(super) const SENT: &str = "sent";
 pub(super) const RECEIVED: &str = "received";
 /// Of marks and members' addresses: ICMP errors from members that nobody listens on their port.
 pub(super) const REFUSED: [&str; 2] = ["refused4", "refused6"];
+/// Of marks: the chains that renew what is remembered of the client of a flow that goes on.
+const RENEWED: &str = "renewed";
 const TCP: u8 = 6;
 /// The type of the chunk that an association of SCTP begins with, alone in its packet, and where that stands in one.
 const INIT: u8 = 1;
@@ -263,6 +265,8 @@ impl Table {
             let mut known = family.known(prefix(persistence, family));
             known.extend([E::Map(family.known_by(), map, R(0)), E::SetMark(R(0))]);
             rules.push(known);
+            let marks = members.iter().map(mark);
+            self.renews(service, family, persistence, marks.collect());
             // A member that is gone is not among them, and the next rules choose another.
             let rows =
                 members.iter().map(|member| (mark_bytes(mark(member)), to_member(service, mark(member))));
@@ -333,6 +337,28 @@ impl Table {
             rules.push(destination);
             self.chain(member_chain(mark), None, rules);
         }
+    }
+
+    /// A client is remembered while flows of it go on. Flows of members that are gone renew nothing.
+    fn renews(&mut self, service: &Service, family: Family, persistence: Persistence, marks: Vec<u32>) {
+        let chain = format!("r{}_{}", family.name(), service.listener.simple());
+        // Errors of the path are of the flow as well, and from others than the client.
+        let number = vec![service.transport.number()];
+        let mut renew = vec![E::Meta(Meta::Transport, R(0)), E::Equal(R(0), number)];
+        renew.extend(family.known(prefix(persistence, family)));
+        renew.push(E::LoadFlow(Flow::Mark, R(6)));
+        renew.push(E::Remember(family.known_by(), clients_of(service, persistence, family), R(6)));
+        self.chain(&chain, None, vec![renew]);
+        let none = || Set { key: (Type::MARK, 4), content: Content::Verdicts(BTreeMap::new()) };
+        let set = self.0.sets.entry(RENEWED.to_owned()).or_insert_with(none);
+        if let Content::Verdicts(rows) = &mut set.content {
+            rows.extend(marks.into_iter().map(|mark| (mark_bytes(mark), goto(chain.clone()))));
+        }
+        // The first packet of a flow has no mark yet.
+        let mut rule = vec![E::LoadFlow(Flow::Direction, R(0)), E::Equal(R(0), vec![0])];
+        rule.extend([E::LoadFlow(Flow::Mark, R(0)), E::VerdictMap(R(0), RENEWED.to_owned())]);
+        let hook = Hook { kind: "filter", place: Place::Prerouting, priority: -150 };
+        self.chain("goes_on", Some(hook), vec![rule]);
     }
 
     /// The chain of a listener, for whom it is for.

@@ -70,6 +70,56 @@ async fn who_is_remembered_is_of_a_network_and_for_a_time() {
     assert_eq!(member(CLIENT6).await, 3, "in turn");
 }
 
+/// For how many milliseconds yet each client is remembered: `expires 9m59s832ms` of nft(8).
+fn left(network: &Network) -> Vec<u64> {
+    let table = network.nft(&["list", "table", "inet", "amphora_datagram"]);
+    let elements = table.split(" expires ").skip(1).map(|element| {
+        let text = element.split(' ').next().unwrap();
+        let (mut left, mut number) = (0, 0);
+        for unit in text.replace("ms", "l").chars() {
+            let factor = match unit {
+                'h' => 3_600_000,
+                'm' => 60_000,
+                's' => 1000,
+                'l' => 1,
+                digit => {
+                    number = number * 10 + u64::from(digit.to_digit(10).unwrap());
+                    continue;
+                }
+            };
+            left += std::mem::take(&mut number) * factor;
+        }
+        left
+    });
+    elements.collect()
+}
+
+#[tokio::test]
+async fn clients_are_remembered_while_their_flows_go_on() {
+    let Some(network) = Network::create() else { return };
+    let members = [network.member(2, true).await, network.member(3, true).await];
+    let six = network.member(2, false).await;
+    let persistence = json!({ "type": "SOURCE_IP", "persistence_timeout": 600 });
+    let sticky =
+        pool(members.iter().chain([&six]).map(|member| (member, 1))).with("session_persistence", persistence);
+    let mut proxy = network.proxy(document(&sticky)).await;
+    for client in [CLIENT, CLIENT6] {
+        let flow = network.flow(client).await;
+        assert_eq!(flow.member(), 2);
+        eventually("it is remembered for longer", async || {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let before = left(&network);
+            assert_eq!(flow.member(), 2);
+            let after = left(&network);
+            assert_eq!((before.len(), after.len()), (1, 1));
+            (after[0] > before[0]).then_some(())
+        })
+        .await;
+        proxy.change(|document| document.listeners.clear()).await;
+        proxy.apply(&document(&sticky)).await;
+    }
+}
+
 #[tokio::test]
 async fn clients_are_remembered_by_the_other_amphora() {
     let (Some(one), Some(other)) = (Network::create(), Network::create()) else { return };
