@@ -10,6 +10,7 @@
 //! | [`db`] | what is known, in one SQLite file | db |
 //! | [`document`] | rows as the document of amphorae | amphora driver templates |
 //! | [`health_manager`] | heartbeats in, failover out | octavia-health-manager |
+//! | [`housekeeping`] | certificates are replaced before they end | octavia-housekeeping |
 //! | [`network`] | networks, and who has which address | network |
 //! | [`policies`] | who may do what | policies |
 //! | [`queue`] | what is to be done | |
@@ -25,6 +26,7 @@ pub mod config;
 pub mod db;
 pub mod document;
 pub mod health_manager;
+pub mod housekeeping;
 pub mod network;
 pub mod policies;
 pub mod queue;

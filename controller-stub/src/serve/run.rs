@@ -33,6 +33,7 @@ use super::{
     config::{ComputeDriver, Config, Source, Sources},
     db::Db,
     health_manager::{self, watch::Watch},
+    housekeeping,
     network::{Networks, bridges},
     worker::{outside::Ground, schedule, task::Context},
 };
@@ -132,8 +133,9 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
         })
         .await?;
     bridges::make(&networks, &used, compute.instance())?;
-    let (_tls, newest) = watch::channel(certificates.client()?);
+    let (client, newest) = watch::channel(certificates.client()?);
     let deaths = compute.deaths();
+    let own = certificates.clone();
     let ground = Ground {
         compute,
         driver: config.compute.driver.as_str(),
@@ -161,6 +163,8 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     let health =
         health_manager::run(heartbeats, heartbeat_key, silent, config.health.check_interval, db.clone());
     let health = tokio::spawn(health);
+    let (every, buffer) = (config.house_keeping.cert_interval, config.house_keeping.cert_expiry_buffer);
+    let keeping = tokio::spawn(housekeeping::run(db.clone(), own, client, every, buffer));
     let (wake, woken) = watch::channel(0);
     let worker = tokio::spawn(schedule::run(context, config.worker.workers, woken, deaths, stopped));
     tracing::info!(api = %address, data = %data.display(), "serving");
@@ -176,6 +180,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     }
     let _ = stop.send(true);
     health.abort();
+    keeping.abort();
     api.await.map_err(|e| Error::local("the API", e))?;
     worker.await.map_err(|e| Error::local("the worker", e))
 }

@@ -64,8 +64,6 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("health_manager", "heartbeat_interval", "3"),
     ("health_manager", "heartbeat_timeout", "12"),
     ("health_manager", "health_check_interval", "1"),
-    ("house_keeping", "spare_amphora_pool_size", "0"),
-    ("house_keeping", "cleanup_interval", "30"),
     ("house_keeping", "cert_interval", "3600"),
     ("house_keeping", "cert_expiry_buffer", "1209600"),
     ("certificates", "cert_validity_time", "2592000"),
@@ -83,6 +81,16 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("quotas", "default_health_monitor_quota", "-1"),
     ("quotas", "default_l7policy_quota", "-1"),
     ("quotas", "default_l7rule_quota", "-1"),
+];
+
+/// Options whose meaning somebody would rely on, and that nothing comes of.
+const ABSENT: &[(&str, &str)] = &[
+    ("api_settings", "api_base_uri"),
+    ("api_settings", "tls1_3_supported_ciphers"),
+    ("house_keeping", "spare_amphora_pool_size"),
+    ("house_keeping", "amphora_expiry_age"),
+    ("house_keeping", "load_balancer_expiry_age"),
+    ("networking", "allow_vip_network_id"),
 ];
 
 /// All that `serve` is told.
@@ -197,10 +205,6 @@ pub struct HealthManager {
 /// `[house_keeping]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HouseKeeping {
-    /// `spare_amphora_pool_size`.
-    pub spares: usize,
-    /// `cleanup_interval`.
-    pub cleanup_interval: Duration,
     /// `cert_interval`: how often is looked for certificates that end.
     pub cert_interval: Duration,
     /// `cert_expiry_buffer`: how long before its end a certificate is replaced.
@@ -246,8 +250,6 @@ pub struct Compute {
     pub proxy_cmd: Option<PathBuf>,
     /// As above.
     pub vrrp_cmd: Option<PathBuf>,
-    /// `image`: of `qemu`, the amphora's image.
-    pub image: Option<PathBuf>,
 }
 
 /// `[compute] driver`.
@@ -317,6 +319,11 @@ impl Config {
     }
 
     fn of(ini: &Ini) -> Result<Self, ConfigError> {
+        if let Some((section, name)) = ABSENT.iter().find(|(section, name)| ini.get(section, name).is_some())
+        {
+            let place = ini.get(section, name).map(|assignment| assignment.place.clone());
+            return Err(error(section, name, place, "there is no such thing here yet".to_owned()));
+        }
         let read = Reader { ini, defaults: DEFAULTS };
         let (api, users) = (api(&read)?, users::read(&read)?);
         if api.auth != AuthStrategy::NoAuth && users.is_empty() {
@@ -332,8 +339,6 @@ impl Config {
             },
             health: health(&read)?,
             house_keeping: HouseKeeping {
-                spares: read.required("house_keeping", "spare_amphora_pool_size", bounded(0, 100))?,
-                cleanup_interval: read.required("house_keeping", "cleanup_interval", seconds(1))?,
                 cert_interval: read.required("house_keeping", "cert_interval", seconds(1))?,
                 cert_expiry_buffer: read.required("house_keeping", "cert_expiry_buffer", span(0))?,
             },
@@ -359,7 +364,6 @@ impl Config {
                 agent_cmd: read.optional("compute", "agent_cmd", path)?,
                 proxy_cmd: read.optional("compute", "proxy_cmd", path)?,
                 vrrp_cmd: read.optional("compute", "vrrp_cmd", path)?,
-                image: read.optional("compute", "image", path)?,
             },
             networks: networks::read(&read)?,
             quotas: quotas(&read)?,

@@ -19,7 +19,7 @@ const PROVIDERS: [(&str, &str); 2] = [
 ];
 
 const TOPOLOGIES: [&str; 2] = ["SINGLE", "ACTIVE_STANDBY"];
-const DRIVERS: [&str; 2] = ["namespaces", "qemu"];
+const DRIVERS: [&str; 1] = ["namespaces"];
 
 const FLAVOR: [(&str, &str); 4] = [
     (
@@ -28,7 +28,7 @@ const FLAVOR: [(&str, &str); 4] = [
          per load balancer.",
     ),
     ("compute_flavor", "The size of an amphora, which its compute driver knows."),
-    ("compute_driver", "What amphorae are. One of: namespaces, qemu."),
+    ("compute_driver", "What amphorae are. One of: namespaces."),
     ("amp_image_tag", "The amphora image tag."),
 ];
 

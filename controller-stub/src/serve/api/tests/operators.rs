@@ -8,7 +8,7 @@ const PROFILES: &str = "/v2/lbaas/flavorprofiles";
 #[tokio::test]
 async fn flavors_say_how_a_load_balancer_is_made() {
     let stage = Stage::new("");
-    let data = json!({"loadbalancer_topology": "ACTIVE_STANDBY", "compute_driver": "qemu"}).to_string();
+    let data = json!({"loadbalancer_topology": "ACTIVE_STANDBY", "compute_driver": "namespaces"}).to_string();
     let profile = json!({"name": "pair", "provider_name": "amphora", "flavor_data": data});
     let profile = stage.make(PROFILES, "flavorprofile", profile).await;
     let flavor = stage.make(FLAVORS, "flavor", json!({"name": "pair", "flavor_profile_id": profile})).await;
@@ -16,7 +16,7 @@ async fn flavors_say_how_a_load_balancer_is_made() {
     stage.make(LBS, "loadbalancer", body.clone()).await;
     let rows =
         stage.rows("SELECT topology || ' ' || compute_driver || ' ' || provider FROM load_balancer").await;
-    assert_eq!(rows, ["ACTIVE_STANDBY qemu amphora"]);
+    assert_eq!(rows, ["ACTIVE_STANDBY namespaces amphora"]);
     stage.refused(DELETE, &format!("{FLAVORS}/{flavor}"), Value::Null, 409, "in use").await;
     stage.refused(DELETE, &format!("{PROFILES}/{profile}"), Value::Null, 409, "in use").await;
     stage.must(PUT, &format!("{FLAVORS}/{flavor}"), json!({"flavor": {"enabled": false}})).await;
