@@ -1,0 +1,27 @@
+//! `[house_keeping]`.
+
+use std::time::Duration;
+
+use amphora_ini::{
+    ConfigError,
+    reader::{Reader, seconds},
+};
+
+use super::span;
+
+/// `[house_keeping]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HouseKeeping {
+    /// `cert_interval`: how often is looked for certificates that end.
+    pub cert_interval: Duration,
+    /// `cert_expiry_buffer`: how long before its end a certificate is replaced.
+    pub cert_expiry_buffer: Duration,
+}
+
+pub(super) fn read(read: &Reader<'_>) -> Result<HouseKeeping, ConfigError> {
+    const SECTION: &str = "house_keeping";
+    Ok(HouseKeeping {
+        cert_interval: read.required(SECTION, "cert_interval", seconds(1))?,
+        cert_expiry_buffer: read.required(SECTION, "cert_expiry_buffer", span(0))?,
+    })
+}
