@@ -10,19 +10,22 @@
 //! | `context`, `identity` | who asks; tokens and the catalog, as of Keystone |
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
 //! | `lists` | filters, sorting, pages |
+//! | `events` | what changes, as a stream |
 //! | `change` | generations, PENDING states, quotas, work |
 //! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
 //! | `resources` | what is special of a resource |
-//! | `fault`, `versions`, `request`, `scope` | answers of errors, the document of versions, requests, what handlers have |
+//! | `fault`, `versions`, `request`, `reply`, `scope` | answers of errors, the document of versions, requests, what is sent, what handlers have |
 
 mod attributes;
 mod change;
 mod context;
+mod events;
 mod expressions;
 mod fault;
 mod identity;
 mod judge;
 mod lists;
+mod reply;
 mod request;
 mod resources;
 mod router;
@@ -36,7 +39,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{
-    Method,
+    HeaderMap, Method,
     header::{ACCEPT, CONTENT_TYPE, HOST},
     http::request::Parts,
 };
@@ -45,9 +48,11 @@ use serde_json::json;
 
 use self::{
     attributes::L7RULE,
+    events::Events,
     expressions::Expressions,
     fault::Fault,
     identity::Identity,
+    reply::Reply,
     request::{Answer, Query, Request},
     router::{Found, Route, find},
     scope::Scope,
@@ -56,6 +61,7 @@ use super::{
     config::{AuthStrategy, Config},
     db::Db,
     network::Networks,
+    policies::Context,
 };
 
 /// The API of one database.
@@ -65,6 +71,7 @@ pub struct Api {
     shared: Arc<Shared>,
     identity: Identity,
     expressions: Expressions,
+    events: Events,
 }
 
 #[derive(Debug)]
@@ -80,12 +87,51 @@ impl Api {
         let networks = Networks::new(config.networks.clone());
         let identity = Identity::new(config.users.clone());
         let expressions = Expressions::new(config.compute.proxy_cmd.clone());
-        Self { db, identity, expressions, shared: Arc::new(Shared { config, networks, certificates }) }
+        let events = Events::new(db.clone());
+        let shared = Arc::new(Shared { config, networks, certificates });
+        Self { db, identity, expressions, events, shared }
+    }
+
+    /// What is to run while requests are answered; never ends.
+    async fn follow(&self) {
+        self.events.follow().await;
+    }
+
+    /// Replies to one request: most are answered in JSON.
+    async fn reply(&self, head: &Parts, body: Bytes) -> Reply {
+        let replied = match find(&head.method, head.uri.path()) {
+            Found::Events => self.stream(head).await,
+            _ => return Reply::Json(self.answer(head, body).await),
+        };
+        replied.unwrap_or_else(|fault| Reply::Json(self.with_way_in(fault.into())))
+    }
+
+    async fn stream(&self, head: &Parts) -> Result<Reply, Fault> {
+        if head.method != Method::GET {
+            return Ok(Reply::Json(not_allowed(&[&Method::GET])));
+        }
+        let context = self.caller(&head.headers).await?;
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let stream = self.events.open(&context, &head.headers, &query).await?;
+        Ok(Reply::Events(Box::new(stream)))
+    }
+
+    /// Who asks.
+    async fn caller(&self, headers: &HeaderMap) -> Result<Context, Fault> {
+        match self.shared.config.api.auth {
+            AuthStrategy::NoAuth => Ok(context::unasked(headers)),
+            AuthStrategy::Keystone => self.identity.token(headers, seconds()),
+            AuthStrategy::HttpBasic => self.identity.basic(headers).await,
+        }
     }
 
     /// Answers one request. An error is an answer.
     async fn answer(&self, head: &Parts, body: Bytes) -> Answer {
-        let mut answer = self.try_answer(head, body).await.unwrap_or_else(Answer::from);
+        self.with_way_in(self.try_answer(head, body).await.unwrap_or_else(Answer::from))
+    }
+
+    /// Tells who is not known how to say who it is.
+    fn with_way_in(&self, mut answer: Answer) -> Answer {
         if answer.status == 401 {
             let way = match self.shared.config.api.auth {
                 AuthStrategy::HttpBasic => "Basic realm=\"octavia\"",
@@ -120,16 +166,12 @@ impl Api {
                 let query = Query::parse(head.uri.query().unwrap_or_default());
                 return identity::any_project(&path, &query);
             }
-            Found::Nothing | Found::Identity(_) => {
+            Found::Nothing | Found::Identity(_) | Found::Events => {
                 return Err(Fault::new(404, "The resource could not be found."));
             }
             Found::Route(route, names) => (route, names),
         };
-        let context = match self.shared.config.api.auth {
-            AuthStrategy::NoAuth => context::unasked(&head.headers),
-            AuthStrategy::Keystone => self.identity.token(&head.headers, seconds())?,
-            AuthStrategy::HttpBasic => self.identity.basic(&head.headers).await?,
-        };
+        let context = self.caller(&head.headers).await?;
         let request = Request {
             base,
             path: head.uri.path().to_owned(),

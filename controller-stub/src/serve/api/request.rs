@@ -63,12 +63,7 @@ impl Request {
 
     /// Refuses parameters that are not among these.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Fault> {
-        let unknown: Vec<_> =
-            self.query.0.iter().map(|(name, _)| name.as_str()).filter(|name| !known.contains(name)).collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        Err(Fault::new(400, format!("Unknown argument: \"{}\"", unknown.join(", "))))
+        self.query.only(known)
     }
 }
 
@@ -86,6 +81,16 @@ impl Query {
                 .map(|(name, value)| (decode(name, true), decode(value, true)))
                 .collect(),
         )
+    }
+
+    /// Refuses parameters that are not among these.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Fault> {
+        let unknown: Vec<_> =
+            self.0.iter().map(|(name, _)| name.as_str()).filter(|name| !known.contains(name)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::new(400, format!("Unknown argument: \"{}\"", unknown.join(", "))))
     }
 
     /// The last value of a parameter.

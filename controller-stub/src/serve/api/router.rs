@@ -133,6 +133,8 @@ pub(super) static ROUTES: &[Route] = routes![
 pub(super) enum Found<'a> {
     /// The versions of the API.
     Versions,
+    /// The stream of events.
+    Events,
     /// Keystone, and what follows `/v3/`.
     Identity(Vec<&'a str>),
     /// A handler, and what stands where its route has `{}`.
@@ -147,6 +149,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let rest = match segments.as_slice() {
         [] | ["v2" | "v2.0"] => return Found::Versions,
+        ["v2" | "v2.0", "lbaas", "events"] => return Found::Events,
         ["v2" | "v2.0", rest @ ..] => rest,
         // Without the version by who has told its client one address for all services.
         ["v3", rest @ ..] | rest @ ["projects", ..] => return Found::Identity(rest.to_vec()),

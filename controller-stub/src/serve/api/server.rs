@@ -4,11 +4,10 @@ use std::{convert::Infallible, io, net::IpAddr, net::SocketAddr, pin::pin, sync:
 
 use amphora_ipc::places::{Limits, Places, Seat, Watched};
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response,
     body::{Body, Incoming},
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -20,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Api, fault::Fault, request::Answer};
+use super::{Api, fault::Fault, reply::Sent};
 
 /// Connections at a time. With one more, one that asks for nothing is closed.
 const MAX_CONNECTIONS: usize = 2048;
@@ -98,8 +97,10 @@ impl Server {
             }
         };
         let mut stop = stop.clone();
+        let following = self.api.follow();
         tokio::select! {
             () = accepting => {}
+            () = following => {}
             () = stopped(&mut stop) => {}
         }
         drop(self.listener);
@@ -113,7 +114,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection(api: Arc<Api>, stream: TcpStream, seat: Seat<IpAddr>, mut stop: watch::Receiver<bool>) {
+async fn connection(api: Arc<Api>, stream: TcpStream, seat: Seat<IpAddr>, stop: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let seat = Arc::new(seat);
     let progress = seat.progress().clone();
@@ -126,10 +127,10 @@ async fn connection(api: Arc<Api>, stream: TcpStream, seat: Seat<IpAddr>, mut st
             .half_close(false)
             .serve_connection(
                 TokioIo::new(Watched::new(stream, progress.clone())),
-                service_fn(|request| serve(api.clone(), request, seat.clone())),
+                service_fn(|request| serve(api.clone(), request, seat.clone(), stop.clone())),
             )
     );
-    let mut stopping = false;
+    let (mut stopping, mut stop) = (false, stop.clone());
     let served = loop {
         let unread = progress.waited_for_reading();
         tokio::select! {
@@ -161,21 +162,25 @@ async fn serve(
     api: Arc<Api>,
     request: Request<Incoming>,
     seat: Arc<Seat<IpAddr>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+    stop: watch::Receiver<bool>,
+) -> Result<Response<Sent>, Infallible> {
     seat.receives();
     let (head, body) = request.into_parts();
-    let answer = match timeout(BODY_TIMEOUT, collect(body)).await {
+    let reply = match timeout(BODY_TIMEOUT, collect(body)).await {
         Err(_) => Fault::new(408, "The body of the request took too long.").into(),
         Ok(Err(fault)) => fault.into(),
         Ok(Ok(_)) if seat.work().is_err() => {
             Fault::new(503, "Too many requests are carried out. Please try again.").into()
         }
-        Ok(Ok(body)) => api.answer(&head, body).await,
+        Ok(Ok(body)) => api.reply(&head, body).await,
     };
-    tracing::debug!(method = %head.method, path = head.uri.path(), status = answer.status, "answered");
-    let response = response(answer);
+    tracing::debug!(method = %head.method, path = head.uri.path(), status = reply.status(), "answered");
+    let is_whole = reply.is_whole();
+    let response = reply.into_response(&seat, stop);
     seat.answers();
-    seat.progress().completes();
+    if is_whole {
+        seat.progress().completes();
+    }
     Ok(response)
 }
 
@@ -194,22 +199,4 @@ async fn collect(mut body: Incoming) -> Result<Bytes, Fault> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
-}
-
-fn response(answer: Answer) -> Response<Full<Bytes>> {
-    let body = answer.body.map(|body| body.to_string());
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    for (name, value) in answer.headers {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    if let Some(body) = body {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        *response.body_mut() = Full::new(Bytes::from(body));
-    }
-    response
 }

@@ -26,7 +26,7 @@ use super::{
     request::Answer,
     scope::Scope,
 };
-use crate::serve::policies::Rule;
+use crate::serve::policies::{Context, Rule};
 
 /// What a path has named between its words.
 pub(super) type Names<'a> = [&'a str];
@@ -79,6 +79,20 @@ pub(super) fn fresh(
     shown(scope, resource, status, &resource.get(scope.t, key)?)
 }
 
+/// Of which project somebody sees what there is, when he asks for that of one or of none; `None` is of all.
+pub(super) fn visible<'a>(
+    context: &'a Context,
+    asked: Option<&'a str>,
+    global: Rule,
+    own: Rule,
+) -> Result<Option<&'a str>, Fault> {
+    if context.may(global, asked) {
+        return Ok(asked);
+    }
+    let project = asked.or(context.project_id.as_deref()).ok_or_else(Fault::forbidden)?;
+    if context.may(own, Some(project)) { Ok(Some(project)) } else { Err(Fault::forbidden()) }
+}
+
 /// `GET` of those of a project, or of all projects.
 pub(super) fn list_of_projects(
     scope: &Scope<'_>,
@@ -86,15 +100,8 @@ pub(super) fn list_of_projects(
     global: Rule,
     own: Rule,
 ) -> Result<Answer, Fault> {
-    let context = &scope.request.context;
     let asked = scope.request.query.get("project_id");
-    let project = if context.may(global, asked) {
-        asked
-    } else {
-        let project = asked.or(context.project_id.as_deref()).ok_or_else(Fault::forbidden)?;
-        scope.permit(own, project)?;
-        Some(project)
-    };
+    let project = visible(&scope.request.context, asked, global, own)?;
     let condition = match project {
         Some(project) => Condition::equal(&format!("{}.project_id", resource.table), project.to_owned()),
         None => Condition::default(),

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod bodies;
+mod events;
 mod identity;
 mod lists;
 mod octavia;

@@ -1,0 +1,261 @@
+//! The stream of events, through a server.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::*;
+use crate::serve::api::server::Server;
+
+/// Whatever is waited for has happened long before.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server, and the database behind it.
+struct Served {
+    address: std::net::SocketAddr,
+    db: Db,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Served {
+    async fn new(settings: &str) -> Self {
+        let Stage { api, dir, .. } = Stage::new(settings);
+        let db = api.db.clone();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), Arc::new(api)).await.unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(server.run(stopped, Duration::from_secs(5)));
+        Self { address, db, stop, running, _dir: dir }
+    }
+
+    async fn write(&self, text: &str) {
+        let text = text.to_owned();
+        self.db.write::<_, db::Error, _>(move |t| Ok(t.execute_batch(&text)?)).await.unwrap();
+    }
+
+    /// A load balancer of a project, which is ACTIVE at once.
+    async fn balancer(&self, id: &str, project: &str) {
+        self.write(&format!(
+            "INSERT INTO load_balancer (id, project_id, provisioning_status, topology, compute_driver, provider, vip_address,
+                vip_port_id, vip_subnet_id, vip_network_id, created_at)
+                VALUES ('{id}', '{project}', 'ACTIVE', 'SINGLE', 'namespaces', 'amphora', '192.0.2.1', '', '', '', 0)"
+        ))
+        .await;
+    }
+
+    async fn set(&self, id: &str, status: &str) {
+        self.write(&format!("UPDATE load_balancer SET operating_status = '{status}' WHERE id = '{id}'"))
+            .await;
+    }
+
+    async fn open(&self, path: &str, headers: &str) -> Client {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: serve\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        Client { stream, text: String::new() }
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Client {
+    /// Reads until a text is there, and takes what stands before its end.
+    async fn until(&mut self, wanted: &str) -> String {
+        loop {
+            if let Some(at) = self.text.find(wanted) {
+                let rest = self.text.split_off(at + wanted.len());
+                return std::mem::replace(&mut self.text, rest);
+            }
+            assert!(self.more().await > 0, "{wanted:?} is not in {:?}", self.text);
+        }
+    }
+
+    async fn more(&mut self) -> usize {
+        let mut bytes = [0; 4096];
+        let read = timeout(PATIENCE, self.stream.read(&mut bytes)).await.expect("something").unwrap_or(0);
+        self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        read
+    }
+
+    async fn rest(mut self) -> String {
+        while self.more().await > 0 {}
+        self.text
+    }
+}
+
+/// The values of an attribute in the data of events.
+fn all(text: &str, name: &str) -> Vec<String> {
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let data = data.map(|data| serde_json::from_str::<Value>(data).unwrap());
+    data.map(|data| data[name].as_str().map_or_else(|| data[name].to_string(), str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn what_changes_is_told_as_it_does_and_once() {
+    let served = Served::new("").await;
+    served.balancer("a", "p").await;
+    let mut client = served.open("/v2.0/lbaas/events", "").await;
+    let head = client.until("retry: 1000\n\n").await;
+    for line in ["HTTP/1.1 200 OK\r\n", "content-type: text/event-stream\r\n", "cache-control: no-store\r\n"]
+    {
+        assert!(head.contains(line), "{head}");
+    }
+    served.set("a", "ONLINE").await;
+    let first = client.until("\"ONLINE\"").await + &client.until("\n\n").await;
+    assert_eq!(all(&first, "old"), ["OFFLINE"]);
+    assert_eq!(all(&first, "id"), ["2"], "what was before is not told");
+    served.set("a", "ERROR").await;
+    served.set("a", "DEGRADED").await;
+    let text = client.until("\"DEGRADED\"").await;
+    assert!(text.contains("\"new\":\"ERROR\"") && !text.contains("ONLINE\",\"obj"), "{text}");
+
+    served.stop.send(true).unwrap();
+    timeout(PATIENCE, served.running).await.unwrap().unwrap();
+    assert!(client.rest().await.ends_with("\r\n0\r\n\r\n"), "it ends in order");
+}
+
+#[tokio::test]
+async fn who_comes_again_misses_nothing_or_is_told_so() {
+    let served = Served::new("").await;
+    for n in 0..700 {
+        served
+            .write(&format!(
+                "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, new)
+             VALUES (0, 'p{}', 'lb', 'listener', 'l', 'operating_status', 'n{n}')",
+                n % 2
+            ))
+            .await;
+    }
+    let mut client = served.open("/v2/lbaas/events?last_event_id=0", "").await;
+    let text = client.until("\"n699\"").await + &client.until("\n\n").await;
+    let expected: Vec<String> = (1..=700).map(|id| id.to_string()).collect();
+    assert_eq!(all(&text, "id"), expected);
+    // The browser's header is newer than the address that it repeats.
+    let mut client =
+        served.open("/v2/lbaas/events?last_event_id=0&project_id=p1", "Last-Event-ID: 697\r\n").await;
+    let text = client.until("\"n699\"").await + &client.until("\n\n").await;
+    assert_eq!(all(&text, "id"), ["698", "700"]);
+
+    served.write("DELETE FROM event WHERE id <= 690").await;
+    let mut client = served.open("/v2/lbaas/events", "Last-Event-ID: 5\r\n").await;
+    let text = client.until("\"n699\"").await + &client.until("\n\n").await;
+    assert!(text.contains("event: history\ndata: {\"first_id\":691}\n\n"), "{text}");
+    assert_eq!(all(&text, "id").len(), 11);
+    let mut client = served.open("/v2/lbaas/events", "Last-Event-ID: 690\r\n").await;
+    assert!(!client.until("\"n699\"").await.contains("history"), "nothing is missing");
+    served.write("DELETE FROM event").await;
+    let mut client = served.open("/v2/lbaas/events", "Last-Event-ID: 9000\r\n").await;
+    client.until("data: {\"first_id\":701}\n\n").await;
+    served.balancer("a", "p").await;
+    let text = client.until("\n\n").await;
+    assert_eq!(all(&text, "id"), ["701"]);
+
+    for wrong in ["x", "-1", ""] {
+        let answer =
+            served.open(&format!("/v2/lbaas/events?last_event_id={wrong}"), "Connection: close\r\n").await;
+        let answer = answer.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("last_event_id"), "{wrong}: {answer}");
+    }
+    let answer = served.open("/v2/lbaas/events?color=red", "Connection: close\r\n").await.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn each_sees_what_its_lists_show() {
+    const HASH: &str =
+        "$argon2id$v=19$m=64,t=1,p=1$TcLWoTbqY0ntOir2yS50XQ$Q6JHj/8BliXeUjmXGG32gcnq/SYNUMTU4fmI1hcARME";
+    let settings = format!(
+        "[api_settings]\nauth_strategy = http_basic\n[users]\nalice = shop member {HASH}\nroot = admin admin {HASH}\n"
+    );
+    let served = Served::new(&settings).await;
+    let shop = Config::parse(&settings).unwrap().users[0].projects[0].id.clone();
+    let basic = |name: &str| {
+        let text = data_encoding::BASE64.encode(format!("{name}:secret").as_bytes());
+        format!("Authorization: Basic {text}\r\n")
+    };
+    served.balancer("mine", &shop).await;
+    served.balancer("other", "q").await;
+    served.write(
+        "INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration,
+            created_at) VALUES ('amphora', 'mine', 'BOOTING', 'namespaces', 'c', '127.0.0.1', 1, 0, 0);
+         UPDATE amphora SET status = 'ALLOCATED', role = 'STANDALONE';
+         UPDATE load_balancer SET operating_status = 'ONLINE' WHERE id = 'mine'").await;
+    let all_of = async |path: &str, headers: String| {
+        let mut client = served.open(path, &headers).await;
+        all(&(client.until("\"ONLINE\"").await + &client.until("\n\n").await), "object_id")
+    };
+    let from = "/v2/lbaas/events?last_event_id=0";
+    assert_eq!(all_of(from, basic("alice")).await, ["mine", "mine"]);
+    assert_eq!(all_of(from, basic("root")).await, ["mine", "other", "amphora", "amphora", "mine"]);
+    let one = format!("{from}&loadbalancer_id=mine");
+    assert_eq!(all_of(&one, basic("root")).await, ["mine", "amphora", "amphora", "mine"]);
+    for (path, headers, status) in [
+        (from, String::new(), "401 Unauthorized"),
+        ("/v2/lbaas/events?project_id=q", basic("alice"), "403 Forbidden"),
+    ] {
+        let answer = served.open(path, &(headers + "Connection: close\r\n")).await.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+    }
+    let mut post = TcpStream::connect(served.address).await.unwrap();
+    post.write_all(b"POST /v2/lbaas/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let answer = Client { stream: post, text: String::new() }.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET"), "{answer}");
+}
+
+#[tokio::test]
+async fn streams_are_so_many_and_those_that_end_make_room() {
+    let served = Served::new("").await;
+    let mut open = Vec::new();
+    let admitted = loop {
+        let mut client = served.open("/v2/lbaas/events", "").await;
+        if client.until("\r\n").await.contains(" 503 ") {
+            break open.len();
+        }
+        open.push(client);
+    };
+    assert_eq!(admitted, 64);
+    drop(open);
+    timeout(PATIENCE, async {
+        while !served.open("/v2/lbaas/events", "").await.until("\r\n").await.contains(" 200 ") {}
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_cut_and_who_has_nothing_to_read_is_not() {
+    let served = Served::new("").await;
+    served.balancer("a", "p").await;
+    let reason = "x".repeat(60_000);
+    // More than sockets hold.
+    for _ in 0..300 {
+        served.write(&format!(
+            "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, new, reason)
+             VALUES (0, 'p', 'lb', 'listener', 'l', 'operating_status', 'ERROR', '{reason}')")).await;
+    }
+    let mut slow = served.open("/v2/lbaas/events?last_event_id=0", "").await;
+    let mut idle = served.open("/v2/lbaas/events", "").await;
+    slow.until("retry").await;
+    idle.until("retry").await;
+    // From here on time goes by whenever nobody has anything to do.
+    tokio::time::pause();
+    for _ in 0..8 {
+        idle.until("\r\n:\n\n\r\n").await;
+    }
+    tokio::time::resume();
+    let text = slow.rest().await;
+    assert!(!text.ends_with("0\r\n\r\n") && text.len() < 15_000_000, "{} bytes", text.len());
+    served.set("a", "ONLINE").await;
+    idle.until("\"ONLINE\"").await;
+}
