@@ -13,6 +13,8 @@ pub enum Kind {
     LoadBalancer,
     /// All amphorae of a load balancer are to be replaced, one after another.
     LoadBalancerFailover,
+    /// A spare is to be made.
+    AmphoraCreate,
     /// One amphora is to be replaced.
     AmphoraFailover,
     /// The agent of an amphora is to be configured again.
@@ -23,9 +25,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::LoadBalancer,
         Self::LoadBalancerFailover,
+        Self::AmphoraCreate,
         Self::AmphoraFailover,
         Self::AmphoraConfigure,
         Self::AmphoraDelete,
@@ -36,6 +39,7 @@ impl Kind {
         match self {
             Self::LoadBalancer => "LOAD_BALANCER",
             Self::LoadBalancerFailover => "LOAD_BALANCER_FAILOVER",
+            Self::AmphoraCreate => "AMPHORA_CREATE",
             Self::AmphoraFailover => "AMPHORA_FAILOVER",
             Self::AmphoraConfigure => "AMPHORA_CONFIGURE",
             Self::AmphoraDelete => "AMPHORA_DELETE",

@@ -35,7 +35,7 @@ use super::{
     health_manager::{self, watch::Watch},
     housekeeping,
     network::{Networks, bridges},
-    worker::{outside::Ground, schedule, task::Context},
+    worker::{outside::Ground, schedule, spares::Spares, task::Context},
 };
 use crate::{
     certs::write,
@@ -149,6 +149,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
         outside: ground,
         networks,
         agent_ports: config.compute.agent_ports,
+        spares: Spares { size: config.house_keeping.spares, topology: config.worker.topology },
     });
     let (stop, stopped) = watch::channel(false);
     let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)));

@@ -74,11 +74,18 @@ pub(crate) struct Serve {
     pub(crate) dir: TempDir,
     pub(crate) host: Host,
     agent: PathBuf,
+    /// What else its configuration says.
+    configuration: String,
 }
 
 impl Serve {
     /// Starts it; `None` where there are no namespaces or no programs.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// The same, with more in its configuration.
+    pub(crate) fn start_with(configuration: &str) -> Option<Self> {
         let controller = PathBuf::from(env!("CARGO_BIN_EXE_amphora-controller"));
         let agent = env::var_os("AMPHORA_AGENT_BIN")
             .map_or_else(|| controller.with_file_name("amphora-agent"), PathBuf::from);
@@ -88,8 +95,8 @@ impl Serve {
         }
         let host = Host::create()?;
         let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
-        let process = launch(&host, dir.path(), &agent);
-        let this = Self { process, dir, host, agent };
+        let process = launch(&host, dir.path(), &agent, configuration);
+        let this = Self { process, dir, host, agent, configuration: configuration.to_owned() };
         this.eventually("the database", |this| this.file().exists().then_some(()));
         this.eventually("the log", |this| this.log().contains("serving").then_some(()));
         Some(this)
@@ -126,10 +133,15 @@ impl Serve {
         self.process.wait().unwrap();
     }
 
+    /// What else its configuration says from the next start on.
+    pub(crate) fn configure(&mut self, configuration: &str) {
+        configuration.clone_into(&mut self.configuration);
+    }
+
     /// The next one, with the same directory.
     pub(crate) fn restart(&mut self) {
         fs::write(self.dir.path().join("serve.log"), "").unwrap();
-        self.process = launch(&self.host, self.dir.path(), &self.agent);
+        self.process = launch(&self.host, self.dir.path(), &self.agent, &self.configuration);
         self.eventually("the next start", |this| this.log().contains("serving").then_some(()));
     }
 
@@ -252,10 +264,10 @@ impl Drop for Serve {
     }
 }
 
-fn launch(host: &Host, dir: &Path, agent: &Path) -> Child {
+fn launch(host: &Host, dir: &Path, agent: &Path, more: &str) -> Child {
     let configuration = dir.join("serve.conf");
     let text = format!(
-        "[DEFAULT]\ndebug = true\n[networks]\nlb = 10.250.0.0/24\n[compute]\nagent_cmd = {}\n",
+        "[DEFAULT]\ndebug = true\n[networks]\nlb = 10.250.0.0/24\n[compute]\nagent_cmd = {}\n{more}",
         agent.display()
     );
     fs::write(&configuration, text).unwrap();

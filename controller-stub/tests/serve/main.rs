@@ -6,6 +6,7 @@
 mod api;
 mod ground;
 mod rows;
+mod spares;
 
 use std::time::{Duration, Instant};
 
@@ -134,9 +135,20 @@ fn serve_that_is_killed_at_any_time_leaves_nothing_undone() {
 
 /// The process of one of the agents.
 fn an_agent(serve: &Serve) -> Pid {
+    agent_with(serve, "")
+}
+
+/// That of an amphora.
+fn agent_of(serve: &Serve, amphora: &str) -> Pid {
+    let short: String = amphora.chars().filter(|c| *c != '-').take(16).collect();
+    agent_with(serve, &short)
+}
+
+fn agent_with(serve: &Serve, text: &str) -> Pid {
     let supervises = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains("--supervise")
+        let line = String::from_utf8_lossy(&line);
+        line.contains("--supervise") && line.contains(text)
     };
     Pid::from_raw(serve.processes().into_iter().find(supervises).unwrap().try_into().unwrap())
 }

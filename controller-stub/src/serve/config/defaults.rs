@@ -39,6 +39,7 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("health_manager", "health_check_interval", "1"),
     ("house_keeping", "cert_interval", "3600"),
     ("house_keeping", "cert_expiry_buffer", "1209600"),
+    ("house_keeping", "spare_amphora_pool_size", "0"),
     ("certificates", "cert_validity_time", "2592000"),
     ("haproxy_amphora", "timeout_client_data", "50000"),
     ("haproxy_amphora", "timeout_member_connect", "5000"),
@@ -60,7 +61,6 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
 pub(super) const ABSENT: &[(&str, &str)] = &[
     ("api_settings", "api_base_uri"),
     ("api_settings", "tls1_3_supported_ciphers"),
-    ("house_keeping", "spare_amphora_pool_size"),
     ("house_keeping", "amphora_expiry_age"),
     ("house_keeping", "load_balancer_expiry_age"),
     ("networking", "allow_vip_network_id"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amphora_ini::{
     ConfigError,
-    reader::{Reader, seconds},
+    reader::{Reader, bounded, seconds},
 };
 
 use super::span;
@@ -16,6 +16,8 @@ pub struct HouseKeeping {
     pub cert_interval: Duration,
     /// `cert_expiry_buffer`: how long before its end a certificate is replaced.
     pub cert_expiry_buffer: Duration,
+    /// `spare_amphora_pool_size`: so many amphorae of each sort wait for a load balancer.
+    pub spares: usize,
 }
 
 pub(super) fn read(read: &Reader<'_>) -> Result<HouseKeeping, ConfigError> {
@@ -23,5 +25,6 @@ pub(super) fn read(read: &Reader<'_>) -> Result<HouseKeeping, ConfigError> {
     Ok(HouseKeeping {
         cert_interval: read.required(SECTION, "cert_interval", seconds(1))?,
         cert_expiry_buffer: read.required(SECTION, "cert_expiry_buffer", span(0))?,
+        spares: read.required(SECTION, "spare_amphora_pool_size", bounded(0, 100))?,
     })
 }

@@ -28,8 +28,8 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         ("[networks]\nx = 192.0.2.0/30\n", "has 8 to 29 bits"),
         (
-            "[house_keeping]\nspare_amphora_pool_size = 1\n",
-            "line 2: [house_keeping] spare_amphora_pool_size: there is no such thing",
+            "[house_keeping]\namphora_expiry_age = 1\n",
+            "line 2: [house_keeping] amphora_expiry_age: there is no such thing",
         ),
         ("[compute]\nagent_ports = 20-10\n", "not a range of ports"),
     ] {

@@ -5,7 +5,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{Error, events};
 
 /// What makes version `n + 1` out of version `n`.
-const STEPS: &[fn() -> String] = &[|| include_str!("migrations/0001.sql").to_owned() + &events::triggers()];
+const STEPS: &[fn() -> String] = &[
+    || include_str!("migrations/0001.sql").to_owned() + &events::triggers(),
+    || include_str!("migrations/0002.sql").to_owned(),
+];
 
 /// Brings a database to the present version, one transaction for each step.
 ///

@@ -111,7 +111,7 @@ async fn check(every: Duration, watch: &Mutex<Watch>, db: &Db) {
         let allocated = db
             .read::<_, db::Error, _>(|connection| {
                 let mut query = connection.prepare_cached(
-                    "SELECT id FROM amphora WHERE status = 'ALLOCATED' AND load_balancer_id IS NOT NULL",
+                    "SELECT id FROM amphora WHERE status = 'READY' OR (status = 'ALLOCATED' AND load_balancer_id IS NOT NULL)",
                 )?;
                 let ids =
                     query.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;

@@ -36,7 +36,7 @@ impl Watch {
         }
     }
 
-    /// Looks at the amphorae that carry a load balancer; others are forgotten. One that is seen here for the first time, as all are after
+    /// Looks at the amphorae that carry a load balancer, or wait for one; others are forgotten. One that is seen here for the first time, as all are after
     /// a start of the controller, has the whole timeout from now on.
     pub fn check<'a>(&mut self, allocated: impl IntoIterator<Item = &'a str>, now: Instant) -> Verdict {
         let mut heard = HashMap::new();

@@ -52,7 +52,7 @@ pub async fn renew(db: &Db, buffer: i64) -> Result<usize, db::Error> {
     let now = db.now();
     db.write(move |connection| {
         let mut query = connection.prepare_cached(
-            "SELECT id FROM amphora WHERE status = 'ALLOCATED' AND cert_expiration < ?1
+            "SELECT id FROM amphora WHERE status IN ('ALLOCATED', 'READY') AND cert_expiration < ?1
              AND NOT EXISTS (SELECT 1 FROM work WHERE kind = ?2 AND subject = amphora.id)",
         )?;
         let ends = now.saturating_add(buffer);
@@ -81,11 +81,16 @@ mod tests {
         let db = Db::open(&dir.path().join("serve.db")).unwrap();
         let now = db.now();
         db.write::<_, db::Error, _>(move |t| {
-            for (id, ends) in [("soon", now + 500), ("over", now - 500), ("later", now + 10_000)] {
+            for (id, status, ends) in [
+                ("soon", "ALLOCATED", now + 500),
+                ("over", "READY", now - 500),
+                ("later", "ALLOCATED", now + 10_000),
+                ("going", "PENDING_DELETE", now - 500),
+            ] {
                 t.execute(
                     "INSERT INTO amphora (id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
-                     VALUES (?1, 'ALLOCATED', 'namespaces', ?1, '127.0.0.1', 1, ?2, 0)",
-                    rusqlite::params![id, ends],
+                     VALUES (?1, ?3, 'namespaces', ?1, '127.0.0.1', 1, ?2, 0)",
+                    rusqlite::params![id, ends, status],
                 )?;
             }
             Ok(())

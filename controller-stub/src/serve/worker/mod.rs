@@ -7,6 +7,7 @@
 //! | [`task`] | steps, one after another, until nothing is to be done for one load balancer |
 //! | [`outside`] | machines and agents |
 //! | [`schedule`] | which load balancers are worked on, when |
+//! | [`spares`] | amphorae that wait for a load balancer |
 //!
 //! A step reads the rows, does one thing, and says so in the rows. What it does may be done already; whoever was killed on the
 //! way, or failed, begins again with what is there. Nothing is made that no row names.
@@ -17,6 +18,7 @@ pub mod rows;
 pub mod schedule;
 #[cfg(test)]
 mod simulation;
+pub mod spares;
 pub mod task;
 
 use std::{collections::BTreeSet, time::Duration};

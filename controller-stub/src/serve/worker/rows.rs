@@ -1,13 +1,17 @@
 //! What the worker reads and writes, each function a part of one transaction.
 
 mod ends;
+mod spares;
 
 use std::net::{IpAddr, SocketAddr};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-pub use self::ends::{adopt, delete, failed, finish};
+pub use self::{
+    ends::{adopt, delete, failed, finish},
+    spares::{Pool, Sort, is_spare, ready, spare, take},
+};
 use crate::{
     error::{Error, Result},
     serve::{
@@ -30,6 +34,8 @@ pub struct LoadBalancer {
     pub going: bool,
     /// `topology`
     pub topology: Topology,
+    /// `compute_driver`
+    pub driver: String,
     /// `vip_address`, and the subnet's id.
     pub vip: (IpAddr, String),
     /// `vip_port_id`
@@ -55,11 +61,13 @@ pub struct Amphora {
     pub status: AmphoraStatus,
     /// `role`
     pub role: Option<Role>,
+    /// `topology`: what its agent was made for.
+    pub topology: Topology,
     /// `compute_id`
     pub machine: String,
     /// `lb_network_ip` and `agent_port`
     pub agent: SocketAddr,
-    /// `created_at`
+    /// Since when it has its load balancer.
     pub made: i64,
     /// `applied_generation`
     pub applied: i64,
@@ -120,6 +128,7 @@ pub fn load_balancer(connection: &Connection, id: &str) -> Result<Option<LoadBal
             generation: row.get("generation")?,
             going: row.get::<_, String>("provisioning_status")? == "PENDING_DELETE",
             topology: row.get("topology")?,
+            driver: row.get("compute_driver")?,
             vip: (text(row, "vip_address")?, row.get("vip_subnet_id")?),
             vip_port: row.get("vip_port_id")?,
             additional: additional.iter().filter_map(vip).collect(),
@@ -145,9 +154,9 @@ pub fn all_amphorae(connection: &Connection) -> Result<Vec<Amphora>> {
 
 fn amphorae(connection: &Connection, condition: &str, value: &str) -> Result<Vec<Amphora>> {
     let mut query = connection.prepare_cached(&format!(
-        "SELECT *, EXISTS (SELECT 1 FROM work WHERE subject = a.id AND kind IN ('AMPHORA_FAILOVER', 'AMPHORA_DELETE')) AS leaving,
+        "SELECT *, COALESCE(taken_at, created_at) AS made, EXISTS (SELECT 1 FROM work WHERE subject = a.id AND kind IN ('AMPHORA_FAILOVER', 'AMPHORA_DELETE')) AS leaving,
          EXISTS (SELECT 1 FROM work WHERE subject = a.id AND kind = 'AMPHORA_CONFIGURE') AS configure
-         FROM amphora a WHERE {condition} ORDER BY created_at, rowid"
+         FROM amphora a WHERE {condition} ORDER BY made, rowid"
     ))?;
     let rows = query.query_map([value], |row| {
         Ok(Amphora {
@@ -155,9 +164,10 @@ fn amphorae(connection: &Connection, condition: &str, value: &str) -> Result<Vec
             load_balancer: row.get("load_balancer_id")?,
             status: row.get("status")?,
             role: row.get("role")?,
+            topology: row.get::<_, Option<_>>("topology")?.unwrap_or(Topology::Single),
             machine: row.get("compute_id")?,
             agent: SocketAddr::new(text(row, "lb_network_ip")?, row.get("agent_port")?),
-            made: row.get("created_at")?,
+            made: row.get("made")?,
             applied: row.get("applied_generation")?,
             vrrp_port: row.get("vrrp_port_id")?,
             leaving: row.get("leaving")?,
@@ -197,7 +207,20 @@ pub struct New {
     pub expires: i64,
 }
 
-/// Names a new amphora of a load balancer, and its address, before anything of it is made.
+/// Names a new amphora before anything of it is made.
+fn name(connection: &Connection, topology: Topology, new: &New, now: i64) -> Result<()> {
+    let New { id, driver, machine, agent_ports, expires } = new;
+    let port = agent_port(connection, id, *agent_ports)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO amphora (id, status, topology, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
+             VALUES (?1, 'BOOTING', ?2, ?3, ?4, '127.0.0.1', ?5, ?6, ?7)",
+        )?
+        .execute(params![id, topology, driver, machine, port, expires, now])?;
+    Ok(())
+}
+
+/// Names a new amphora of a load balancer, and its address.
 pub fn add(
     connection: &Connection,
     networks: &Networks,
@@ -205,14 +228,19 @@ pub fn add(
     new: &New,
     now: i64,
 ) -> Result<()> {
-    let New { id, driver, machine, agent_ports, expires } = new;
-    let port = agent_port(connection, id, *agent_ports)?;
+    name(connection, lb.topology, new, now)?;
+    join(connection, networks, lb, &new.id, now)
+}
+
+/// Gives an amphora to a load balancer, and an address. Whatever the clock says, it is newer than a failover that was asked for.
+fn join(connection: &Connection, networks: &Networks, lb: &LoadBalancer, id: &str, now: i64) -> Result<()> {
+    let since = lb.failover.map_or(now, |asked| asked.max(now));
     connection
         .prepare_cached(
-            "INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port,
-             ha_ip, ha_port_id, cert_expiration, created_at) VALUES (?1, ?2, 'BOOTING', ?3, ?4, '127.0.0.1', ?5, ?6, ?7, ?8, ?9)",
+            "UPDATE amphora SET load_balancer_id = ?2, ha_ip = ?3, ha_port_id = ?4, taken_at = ?5, applied_generation = 0
+             WHERE id = ?1",
         )?
-        .execute(params![id, lb.id, driver, machine, port, lb.vip.0.to_string(), lb.vip_port, expires, now])?;
+        .execute(params![id, lb.id, lb.vip.0.to_string(), lb.vip_port, since])?;
     let own = give(connection, networks, lb, id, &lb.vip.1, now)?;
     connection
         .prepare_cached("UPDATE amphora SET vrrp_ip = ?2, vrrp_port_id = ?3 WHERE id = ?1")?
@@ -256,6 +284,15 @@ fn agent_port(connection: &Connection, id: &str, (first, last): (u16, u16)) -> R
     let candidates = (0..count).filter_map(|n| u16::try_from(u32::from(first) + (begin + n) % count).ok());
     let free = candidates.into_iter().find(|port| !taken.contains(port));
     free.ok_or_else(|| Error::NotDone(format!("no port of [compute] agent_ports {first}-{last} is free")))
+}
+
+/// The agent of an amphora of which nothing is there is to have another port.
+pub fn move_agent(connection: &Connection, id: &str, agent_ports: (u16, u16)) -> Result<()> {
+    let port = agent_port(connection, id, agent_ports)?;
+    connection
+        .prepare_cached("UPDATE amphora SET agent_port = ?2 WHERE id = ?1")?
+        .execute(params![id, port])?;
+    Ok(())
 }
 
 /// Those of a pair are told everything again: the other one has changed.
@@ -313,7 +350,7 @@ pub fn reach_members(
     Ok(())
 }
 
-/// An amphora answers.
+/// An amphora of a load balancer answers.
 pub fn booted(connection: &Connection, id: &str, expires: i64, now: i64) -> Result<()> {
     connection
         .prepare_cached(
@@ -357,7 +394,7 @@ pub fn retire(connection: &Connection, id: &str, now: i64) -> Result<()> {
 /// Nothing is left of an amphora.
 pub fn removed(connection: &Connection, lb: Option<&LoadBalancer>, id: &str) -> Result<()> {
     connection.prepare_cached("DELETE FROM amphora WHERE id = ?1")?.execute([id])?;
-    for kind in [Kind::AmphoraFailover, Kind::AmphoraDelete, Kind::AmphoraConfigure] {
+    for kind in [Kind::AmphoraCreate, Kind::AmphoraFailover, Kind::AmphoraDelete, Kind::AmphoraConfigure] {
         queue::done(connection, kind, id)?;
     }
     lb.map_or(Ok(()), |lb| forget_applied(connection, lb))

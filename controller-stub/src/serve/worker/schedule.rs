@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Outside, Store, rows, task::Context};
+use super::{Outside, Store, rows, spares, task::Context};
 use crate::{
     error::Result,
     serve::{
@@ -49,7 +49,8 @@ pub async fn run<S: Store, O: Outside>(
                 tracing::error!(%error, "cannot look at amphorae");
             }
         }
-        if sweep <= Instant::now() {
+        let swept = sweep <= Instant::now();
+        if swept {
             if let Err(error) = collect(&context).await {
                 tracing::error!(%error, "cannot collect what is left over");
             }
@@ -75,6 +76,13 @@ pub async fn run<S: Store, O: Outside>(
                 Instant::now() + TROUBLE
             }
         };
+        // Load balancers first.
+        let idle = running.is_empty() && context.spares.size > 0;
+        if (idle || swept)
+            && let Err(error) = spares::keep(&context).await
+        {
+            tracing::error!(%error, "cannot look at spares");
+        }
         tokio::select! {
             Ok(()) = changes.changed() => {}
             Ok(()) = deaths.changed() => deaths.mark_changed(),

@@ -12,7 +12,11 @@ use futures_util::FutureExt;
 use rusqlite::{Connection, params};
 use tokio::sync::Notify;
 
-use super::{Outside, Store, Told, rows, schedule, task::Context};
+use super::{
+    Outside, Store, Told, rows, schedule,
+    spares::{self, Spares},
+    task::Context,
+};
 use crate::{
     error::{Error, Result},
     serve::{
@@ -21,7 +25,7 @@ use crate::{
         db, document,
         network::{Networks, Owner},
         queue::{self, Kind},
-        status::{Role, Topology},
+        status::{AmphoraStatus, Role, Topology},
     },
 };
 
@@ -57,6 +61,8 @@ struct State {
     machines: BTreeMap<String, Machine>,
     /// Points until it is killed.
     lives: Option<u32>,
+    /// Spares that there are to be.
+    spares: usize,
     /// Of a thousand things that are done outside, so many fail.
     failing: u64,
     points: u64,
@@ -79,6 +85,7 @@ impl World {
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             machines: BTreeMap::new(),
             lives: None,
+            spares: 0,
             failing: 0,
             points: 0,
         };
@@ -122,6 +129,7 @@ impl World {
             outside: self.clone(),
             networks,
             agent_ports: (20_000, 20_099),
+            spares: Spares { size: self.state().spares, topology: Topology::Single },
         })
     }
 
@@ -143,6 +151,9 @@ impl World {
                     })
                     .await
                     .unwrap();
+                if due.is_empty() && spares::keep(&context).await.is_ok_and(|more| more) {
+                    continue;
+                }
                 if due.is_empty() {
                     let Some(next) = next else { break };
                     self.state().now = next;
@@ -428,13 +439,20 @@ impl World {
         }
         assert_eq!(self.count("SELECT count(*) FROM work"), 0, "{context}");
         let state = self.state();
-        let amphorae = rows::all_amphorae(&state.connection).unwrap();
+        let mut amphorae = rows::all_amphorae(&state.connection).unwrap();
         let named: BTreeSet<&String> = amphorae.iter().map(|one| &one.machine).collect();
         assert_eq!(named, state.machines.keys().collect(), "{context}");
+        let spares: Vec<_> = amphorae.extract_if(.., |one| one.load_balancer.is_none()).collect();
+        for kind in BTreeSet::from([topology, Topology::Single]) {
+            let count = spares.iter().filter(|one| one.topology == kind).count();
+            assert_eq!(count, state.spares, "spares of {kind}: {context}");
+        }
+        assert!(spares.iter().all(|one| one.status == AmphoraStatus::Ready), "{context}");
         let expected = document::render(&state.connection, id).unwrap().unwrap().document;
         for machine in state.machines.values() {
             assert!(machine.runs, "{context}");
-            assert_eq!(machine.document.as_ref(), Some(&expected), "{context}");
+            let spare = spares.iter().any(|one| one.id == machine.amphora);
+            assert_eq!(machine.document.as_ref(), (!spare).then_some(&expected), "{context}");
         }
         let count = if topology == Topology::Single { 1 } else { 2 };
         assert_eq!(amphorae.len(), count, "{context}");
@@ -476,11 +494,18 @@ async fn settle(world: &World) {
 
 #[tokio::test]
 async fn whoever_is_killed_at_any_step_leaves_nothing_undone() {
-    for topology in [Topology::Single, Topology::ActiveStandby] {
+    for (topology, spares) in
+        [Topology::Single, Topology::ActiveStandby].into_iter().flat_map(|one| [(one, 0), (one, 1)])
+    {
         // How many points there are is known when it was not killed any more.
         for lives in 0.. {
             let world = World::new(1);
-            let context = format!("{topology}, killed after {lives}");
+            let context = format!("{topology}, {spares} spares, killed after {lives}");
+            world.state().spares = spares;
+            if spares > 0 && lives % 2 == 0 {
+                // They are there before anybody wants one.
+                settle(&world).await;
+            }
             world.create(ID, topology);
             world.state().lives = Some(lives);
             let made = world.serve().await;
@@ -492,6 +517,7 @@ async fn whoever_is_killed_at_any_step_leaves_nothing_undone() {
             settle(&world).await;
             world.check(ID, topology, &context);
             world.delete(ID);
+            world.state().spares = 0;
             world.state().lives = Some(lives);
             let deleted = world.serve().await;
             settle(&world).await;
@@ -510,6 +536,7 @@ async fn whatever_happens_all_becomes_so() {
     let mut points = 0;
     for seed in 0..seeds {
         let world = World::new(seed);
+        world.state().spares = usize::try_from(seed % 3).unwrap();
         let topology = if seed % 2 == 0 { Topology::Single } else { Topology::ActiveStandby };
         let context = format!("seed {seed}, {topology}");
         world.create(ID, topology);
@@ -529,6 +556,7 @@ async fn whatever_happens_all_becomes_so() {
         settle(&world).await;
         world.check(ID, topology, &context);
         world.delete(ID);
+        world.state().spares = 0;
         world.state().lives = Some(4);
         let _ = world.serve().await;
         settle(&world).await;

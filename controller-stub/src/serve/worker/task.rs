@@ -10,10 +10,12 @@ use super::{
     Outside, STEP, Store, Told,
     plan::{Seen, Step, View, roles},
     rows::{self, Amphora, LoadBalancer},
+    spares::Spares,
 };
 use crate::{
     error::{Error, Result},
     serve::{
+        compute::Liveness,
         document,
         network::Networks,
         queue::{self, Kind},
@@ -32,6 +34,8 @@ pub struct Context<S, O> {
     pub networks: Networks,
     /// Ports of agents, first and last.
     pub agent_ports: (u16, u16),
+    /// Amphorae that wait for a load balancer.
+    pub spares: Spares,
 }
 
 /// More steps than any load balancer takes: beyond it something goes round in circles.
@@ -89,7 +93,30 @@ impl<S: Store, O: Outside> Context<S, O> {
         if amphora.leaving || amphora.status == AmphoraStatus::PendingDelete {
             return self.remove(None, &amphora).await;
         }
-        self.configure_one(&amphora, false).await
+        if amphora.status == AmphoraStatus::Booting {
+            return self.make_spare(&amphora).await;
+        }
+        self.configure_one(&amphora, amphora.topology == Topology::ActiveStandby).await
+    }
+
+    async fn make_spare(&self, amphora: &Amphora) -> Result<()> {
+        let (id, ports) = (amphora.id.clone(), self.agent_ports);
+        let subject = id.clone();
+        let work = self.store.read(move |t| Ok(queue::find(t, Kind::AmphoraCreate, &subject)?)).await?;
+        let again = work.is_some_and(|work| work.attempts > 0);
+        if again || self.outside.alive(amphora).await == Liveness::Dead {
+            // Who knows what is wrong with this one, or who else has its port.
+            self.outside.remove(&amphora.machine).await?;
+            let subject = id.clone();
+            self.store.write(move |t| rows::move_agent(t, &subject, ports)).await?;
+        }
+        let subject = id.clone();
+        let Some(amphora) = self.store.read(move |t| rows::amphora(t, &subject)).await? else {
+            return Ok(());
+        };
+        let expires = self.outside.boot(&amphora, amphora.topology == Topology::ActiveStandby).await?;
+        let now = self.store.now();
+        self.store.write(move |t| rows::ready(t, &id, expires, now)).await
     }
 
     async fn view(&self, lb: &LoadBalancer) -> View {
@@ -165,7 +192,15 @@ impl<S: Store, O: Outside> Context<S, O> {
             .collect();
         let (this, lb) = (Arc::clone(self), lb.clone());
         self.store
-            .write(move |t| new.iter().try_for_each(|new| rows::add(t, &this.networks, &lb, new, now)))
+            .write(move |t| {
+                for new in &new {
+                    // A spare is as good, and there already.
+                    if !rows::take(t, &this.networks, &lb, now)? {
+                        rows::add(t, &this.networks, &lb, new, now)?;
+                    }
+                }
+                Ok(())
+            })
             .await
     }
 

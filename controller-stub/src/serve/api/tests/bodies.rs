@@ -13,8 +13,13 @@ use super::{
 };
 
 /// Columns that no attribute has: they are the worker's.
-const OWN: [(&str, &str); 3] =
-    [("amphora", "agent_port"), ("amphora", "applied_generation"), ("amphora", "last_update")];
+const OWN: [(&str, &str); 5] = [
+    ("amphora", "agent_port"),
+    ("amphora", "applied_generation"),
+    ("amphora", "last_update"),
+    ("amphora", "topology"),
+    ("amphora", "taken_at"),
+];
 
 #[test]
 fn tables_of_attributes_are_those_of_the_database() {

@@ -123,11 +123,13 @@ pub fn adopt(connection: &Connection, now: i64) -> Result<usize> {
             ))?
             .execute([now])?;
     }
-    // Without a load balancer, and no spare.
+    // Without a load balancer, and neither a spare nor about to be one.
     adopted += connection
         .prepare_cached(
             "INSERT INTO work (kind, subject, created_at) SELECT 'AMPHORA_DELETE', id, ?1 FROM amphora
-             WHERE load_balancer_id IS NULL AND status <> 'READY' ON CONFLICT (kind, subject) DO NOTHING",
+             WHERE load_balancer_id IS NULL AND status <> 'READY'
+             AND NOT (status = 'BOOTING' AND EXISTS (SELECT 1 FROM work WHERE kind = 'AMPHORA_CREATE' AND subject = amphora.id))
+             ON CONFLICT (kind, subject) DO NOTHING",
         )?
         .execute([now])?;
     // Work on what is gone.

@@ -83,3 +83,61 @@ fn what_nobody_works_on_is_found() {
     );
     assert_eq!(adopt(&connection, 6).unwrap(), 0);
 }
+
+/// Spares `a`, ready, and `b`, which is being made; of pairs `c`.
+const SPARES: &str = "
+    INSERT INTO amphora (id, status, topology, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at) VALUES
+        ('a', 'READY', 'SINGLE', 'namespaces', 'a', '127.0.0.1', 1, 0, 1),
+        ('b', 'BOOTING', 'SINGLE', 'namespaces', 'b', '127.0.0.1', 2, 0, 2),
+        ('c', 'READY', 'ACTIVE_STANDBY', 'namespaces', 'c', '127.0.0.1', 3, 0, 3);";
+
+#[test]
+fn there_are_to_be_spares_of_what_load_balancers_are() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(SPARES).unwrap();
+    let common = || ("namespaces".to_owned(), Topology::Single);
+    let pool = |size| {
+        let Pool { lacking, surplus } = Pool::read(&connection, size, common()).unwrap();
+        let lacking: Vec<_> = lacking.into_iter().map(|((_, topology), count)| (topology, count)).collect();
+        (lacking, surplus.join(" "))
+    };
+    assert_eq!(pool(3), (vec![(Topology::Single, 1)], "c".to_owned()));
+    assert_eq!(pool(2), (vec![], "c".to_owned()));
+    assert_eq!(pool(1), (vec![], "b c".to_owned()), "those that are ready stay");
+    assert_eq!(pool(0), (vec![], "b a c".to_owned()));
+    connection.execute_batch("UPDATE amphora SET status = 'PENDING_DELETE' WHERE id = 'b'").unwrap();
+    assert_eq!(pool(1), (vec![], "c".to_owned()));
+    assert_eq!(pool(2), (vec![], "c".to_owned()), "what goes is replaced when it is gone");
+    connection.execute_batch(ROWS).unwrap();
+    connection.execute_batch("UPDATE load_balancer SET topology = 'ACTIVE_STANDBY'").unwrap();
+    assert_eq!(pool(2), (vec![(Topology::ActiveStandby, 1)], String::new()));
+}
+
+#[test]
+fn a_spare_is_taken_by_who_can_use_it_and_newer_than_the_failover() {
+    let (_dir, connection) = db::scratch();
+    let networks = Networks::new(crate::serve::config::Config::parse("").unwrap().networks);
+    let subnet = networks.all()[0].subnets[0].id.to_string();
+    connection.execute_batch(ROWS).unwrap();
+    connection.execute("UPDATE load_balancer SET vip_subnet_id = ?1", [subnet]).unwrap();
+    connection.execute_batch(SPARES).unwrap();
+    queue::enqueue(&connection, Kind::LoadBalancerFailover, "lb", 100).unwrap();
+    let lb = load_balancer(&connection, "lb").unwrap().unwrap();
+    queue::enqueue(&connection, Kind::AmphoraDelete, "a", 5).unwrap();
+    assert!(!take(&connection, &networks, &lb, 50).unwrap(), "one that is to go is none");
+    queue::done(&connection, Kind::AmphoraDelete, "a").unwrap();
+    connection.execute_batch("UPDATE amphora SET compute_flavor = 'big' WHERE id = 'a'").unwrap();
+    assert!(!take(&connection, &networks, &lb, 50).unwrap(), "of another size");
+    connection
+        .execute_batch(
+            "INSERT INTO flavor_profile VALUES ('p', 'p', 'amphora', '{\"compute_flavor\": \"big\"}');
+             INSERT INTO flavor (id, name, flavor_profile_id) VALUES ('f', 'f', 'p'); UPDATE load_balancer SET flavor_id = 'f'",
+        )
+        .unwrap();
+    assert!(take(&connection, &networks, &lb, 50).unwrap());
+    assert!(!take(&connection, &networks, &lb, 50).unwrap());
+    let lb = load_balancer(&connection, "lb").unwrap().unwrap();
+    let [one] = &lb.amphorae[..] else { panic!("{lb:?}") };
+    assert_eq!((one.id.as_str(), one.status, one.made), ("a", AmphoraStatus::Allocated, 100));
+    assert_eq!(one.ports.len(), 1);
+}
