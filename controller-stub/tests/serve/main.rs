@@ -342,3 +342,24 @@ fn what_the_api_answers_becomes_so() {
     assert_eq!(serve.links(), 0);
     serve.stop();
 }
+
+#[test]
+fn changes_without_a_pause_are_no_failure() {
+    let Some(mut serve) = Serve::start() else { return };
+    let lb = api::create(&serve, "busy", MEMBER);
+    let id = lb["id"].as_str().unwrap();
+    serve.eventually("ACTIVE", |serve| (api::status(serve, id).as_deref() == Some("ACTIVE")).then_some(()));
+    let pool = lb["pools"][0]["id"].as_str().unwrap();
+    for weight in 1..=250 {
+        let body = serde_json::json!({"members": [{"address": MEMBER.0, "protocol_port": MEMBER.1, "weight": weight}]});
+        let (status, answer) = api::request(&serve, "PUT", &format!("pools/{pool}/members"), &body);
+        assert_eq!(status, 202, "{answer}");
+    }
+    serve.eventually("ACTIVE again", |serve| {
+        (api::status(serve, id).as_deref() == Some("ACTIVE")).then_some(())
+    });
+    assert!(!serve.log().contains("not so"), "{}", serve.log());
+    api::request(&serve, "DELETE", &format!("loadbalancers/{id}?cascade=true"), &serde_json::Value::Null);
+    serve.eventually("its end", |serve| api::status(serve, id).is_none().then_some(()));
+    serve.stop();
+}

@@ -38,7 +38,7 @@ pub struct Context<S, O> {
     pub spares: Spares,
 }
 
-/// More steps than any load balancer takes: beyond it something goes round in circles.
+/// More steps than any load balancer takes from one change to the next: beyond it something goes round in circles.
 const STEPS: usize = 64;
 
 impl<S: Store, O: Outside> Context<S, O> {
@@ -53,10 +53,13 @@ impl<S: Store, O: Outside> Context<S, O> {
     }
 
     async fn steps(self: &Arc<Self>, id: &str) -> Result<()> {
-        for _ in 0..STEPS {
+        let (mut left, mut generation) = (STEPS, None);
+        while left > 0 {
             let subject = id.to_owned();
             let found = self.store.read(move |t| rows::load_balancer(t, &subject)).await?;
             let Some(lb) = found else { return self.single(id).await };
+            // Who changes it all the time makes no failure of it.
+            left = if generation.replace(lb.generation) == Some(lb.generation) { left - 1 } else { STEPS };
             self.configure(&lb).await?;
             let step = self.view(&lb).await.next();
             tracing::debug!(load_balancer = id, ?step, "next");
