@@ -11,6 +11,7 @@
 //! | [`document`] | rows as the document of amphorae | amphora driver templates |
 //! | [`health_manager`] | heartbeats in, failover out | octavia-health-manager |
 //! | [`housekeeping`] | certificates are replaced before they end | octavia-housekeeping |
+//! | [`metrics`] | what is counted, for Prometheus | |
 //! | [`network`] | networks, and who has which address | network |
 //! | [`policies`] | who may do what | policies |
 //! | [`queue`] | what is to be done | |
@@ -27,6 +28,7 @@ pub mod db;
 pub mod document;
 pub mod health_manager;
 pub mod housekeeping;
+pub mod metrics;
 pub mod network;
 pub mod policies;
 pub mod queue;

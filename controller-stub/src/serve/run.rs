@@ -24,7 +24,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     amphora::Driver,
-    api::{Api, server::Server},
+    api::{Api, server::Server, tls::Tls},
     certificates::Certificates,
     compute::{
         Compute as _,
@@ -153,7 +153,9 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     });
     let (stop, stopped) = watch::channel(false);
     let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)));
-    let server = Server::bind(config.api.bind, api).await;
+    let tls = config.api.tls.clone().map(Tls::open).transpose();
+    let tls = tls.map_err(|e| Error::Usage(format!("[api_settings] cert_file: {e}")))?;
+    let server = Server::bind(config.api.bind, api).await.map(|server| server.with_tls(tls));
     let server = server.map_err(|e| Error::local(format!("[api_settings] {}", config.api.bind), e))?;
     let address = server.address().map_err(|e| Error::local("the API", e))?;
     let api = tokio::spawn(server.run(stopped.clone(), DRAIN));

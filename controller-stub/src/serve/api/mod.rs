@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `server` | connections, bodies, bounds |
+//! | `server`, `tls` | connections, bodies, bounds; TLS in front of them |
 //! | `router` | which handler a request is for |
 //! | `context`, `identity` | who asks; tokens and the catalog, as of Keystone |
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
@@ -33,6 +33,7 @@ mod scope;
 pub mod server;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod versions;
 
 use std::{path::PathBuf, sync::Arc};
@@ -40,7 +41,7 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Method,
-    header::{ACCEPT, CONTENT_TYPE, HOST},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST},
     http::request::Parts,
 };
 use rusqlite::Transaction;
@@ -60,8 +61,9 @@ use self::{
 use super::{
     config::{AuthStrategy, Config},
     db::Db,
+    metrics::{self, rows::Rows},
     network::Networks,
-    policies::Context,
+    policies::{Context, Rule},
 };
 
 /// The API of one database.
@@ -101,6 +103,7 @@ impl Api {
     async fn reply(&self, head: &Parts, body: Bytes) -> Reply {
         let replied = match find(&head.method, head.uri.path()) {
             Found::Events => self.stream(head).await,
+            Found::Metrics => self.metrics(head).await,
             _ => return Reply::Json(self.answer(head, body).await),
         };
         replied.unwrap_or_else(|fault| Reply::Json(self.with_way_in(fault.into())))
@@ -114,6 +117,27 @@ impl Api {
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let stream = self.events.open(&context, &head.headers, &query).await?;
         Ok(Reply::Events(Box::new(stream)))
+    }
+
+    /// Counters. Prometheus asks for no token, so a password does as well.
+    async fn metrics(&self, head: &Parts) -> Result<Reply, Fault> {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return Ok(Reply::Json(not_allowed(&[&Method::GET])));
+        }
+        let api = &self.shared.config.api;
+        if api.auth != AuthStrategy::NoAuth && api.metrics_auth {
+            let context = if head.headers.contains_key(AUTHORIZATION) {
+                self.identity.basic(&head.headers).await?
+            } else {
+                self.caller(&head.headers).await?
+            };
+            if !context.may(Rule::ReadGlobal, None) {
+                return Err(Fault::forbidden());
+            }
+        }
+        let path = self.db.path();
+        let rows = self.db.read(move |t| Ok::<_, Fault>(Rows::read(t, now(t)?, &path)?)).await?;
+        Ok(Reply::Text(metrics::TEXT, metrics::metrics().text(&rows, self.events.streams()).into()))
     }
 
     /// Who asks.
@@ -148,7 +172,11 @@ impl Api {
             return Ok(refused);
         }
         let host = head.uri.authority().map(|authority| authority.as_str()).or_else(|| text(HOST));
-        let base = format!("http://{}", host.unwrap_or("localhost"));
+        let api = &self.shared.config.api;
+        let base = api.base_uri.clone().unwrap_or_else(|| {
+            let scheme = if api.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", host.unwrap_or("localhost"))
+        });
         let (route, names) = match find(&head.method, head.uri.path()) {
             Found::Versions if matches!(head.method, Method::GET | Method::HEAD) => {
                 return Ok(Answer::new(200, versions::document(&base)));
@@ -166,7 +194,7 @@ impl Api {
                 let query = Query::parse(head.uri.query().unwrap_or_default());
                 return identity::any_project(&path, &query);
             }
-            Found::Nothing | Found::Identity(_) | Found::Events => {
+            Found::Nothing | Found::Identity(_) | Found::Events | Found::Metrics => {
                 return Err(Fault::new(404, "The resource could not be found."));
             }
             Found::Route(route, names) => (route, names),

@@ -29,6 +29,8 @@ pub(super) type Sent = Either<Full<Bytes>, Streamed>;
 pub(super) enum Reply {
     /// An answer of the API.
     Json(Answer),
+    /// A text of this content type.
+    Text(&'static str, Bytes),
     /// Events, until the client or the server ends.
     Events(Box<events::Stream>),
 }
@@ -44,7 +46,7 @@ impl Reply {
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Json(answer) => answer.status,
-            Self::Events(_) => 200,
+            Self::Text(..) | Self::Events(_) => 200,
         }
     }
 
@@ -65,6 +67,7 @@ impl Reply {
                 answer.headers,
                 answer.body.map(|body| ("application/json", body.to_string().into())),
             ),
+            Self::Text(kind, text) => whole(200, Vec::new(), Some((kind, text))),
             Self::Events(stream) => {
                 let body = Streamed { stream: Box::pin(stream.body(stop)), seat: seat.clone() };
                 let mut response = Response::new(Either::Right(body));

@@ -135,6 +135,8 @@ pub(super) enum Found<'a> {
     Versions,
     /// The stream of events.
     Events,
+    /// Counters for Prometheus.
+    Metrics,
     /// Keystone, and what follows `/v3/`.
     Identity(Vec<&'a str>),
     /// A handler, and what stands where its route has `{}`.
@@ -150,6 +152,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let rest = match segments.as_slice() {
         [] | ["v2" | "v2.0"] => return Found::Versions,
         ["v2" | "v2.0", "lbaas", "events"] => return Found::Events,
+        ["metrics"] => return Found::Metrics,
         ["v2" | "v2.0", rest @ ..] => rest,
         // Without the version by who has told its client one address for all services.
         ["v3", rest @ ..] | rest @ ["projects", ..] => return Found::Identity(rest.to_vec()),
@@ -167,22 +170,33 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     if methods.is_empty() { Found::Nothing } else { Found::Methods(methods) }
 }
 
+/// What a request is about, in one of few words.
+pub(super) fn word(method: &Method, path: &str) -> &'static str {
+    match find(method, path) {
+        Found::Versions => "versions",
+        Found::Events => "events",
+        Found::Metrics => "metrics",
+        Found::Identity(_) => "identity",
+        Found::Methods(_) | Found::Nothing => "none",
+        Found::Route(route, _) => {
+            let mut words = route.path.split('/').filter(|word| !matches!(*word, "lbaas" | "octavia"));
+            let first = words.next().unwrap_or("none");
+            words.find(|word| matches!(*word, "members" | "rules")).unwrap_or(first)
+        }
+    }
+}
+
 /// What stands where a pattern has `{}`, if a path is of this pattern. Octavia serves all but amphorae without `lbaas` as well.
 fn names(pattern: &str, path: &[&str]) -> Option<Vec<String>> {
-    let mut pattern: Vec<_> = pattern.split('/').collect();
-    if pattern.first() == Some(&"lbaas") && path.first() != Some(&"lbaas") {
-        pattern.remove(0);
-    }
-    if pattern.len() != path.len() {
-        return None;
-    }
+    let bare = if path.first() == Some(&"lbaas") { None } else { pattern.strip_prefix("lbaas/") };
+    let mut path = path.iter();
     let mut names = Vec::new();
-    for (expected, segment) in pattern.iter().zip(path) {
-        match *expected {
-            "{}" => names.push(decode(segment, false)),
-            expected if expected == *segment => {}
+    for expected in bare.unwrap_or(pattern).split('/') {
+        match (expected, *path.next()?) {
+            ("{}", segment) => names.push(decode(segment, false)),
+            (expected, segment) if expected == segment => {}
             _ => return None,
         }
     }
-    Some(names)
+    path.next().is_none().then_some(names)
 }

@@ -13,13 +13,15 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Api, fault::Fault, reply::Sent};
+use super::{Api, fault::Fault, reply::Sent, router, tls::Tls};
+use crate::serve::metrics::metrics;
 
 /// Connections at a time. With one more, one that asks for nothing is closed.
 const MAX_CONNECTIONS: usize = 2048;
@@ -56,6 +58,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     api: Arc<Api>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
@@ -64,7 +67,13 @@ impl Server {
     /// # Errors
     /// When it is.
     pub async fn bind(address: SocketAddr, api: Arc<Api>) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, api })
+        Ok(Self { listener: TcpListener::bind(address).await?, api, tls: None })
+    }
+
+    /// Speaks TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls: tls.map(Arc::new), ..self }
     }
 
     /// The address that was bound.
@@ -85,7 +94,7 @@ impl Server {
                 match self.listener.accept().await {
                     Ok((stream, peer)) => {
                         let seat = places.take(vec![peer.ip()]).await;
-                        tasks.spawn(connection(self.api.clone(), stream, seat, stop.clone()));
+                        tasks.spawn(secured(self.tls.clone(), self.api.clone(), stream, seat, stop.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept");
@@ -114,8 +123,33 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection(api: Arc<Api>, stream: TcpStream, seat: Seat<IpAddr>, stop: watch::Receiver<bool>) {
+async fn secured(
+    tls: Option<Arc<Tls>>,
+    api: Arc<Api>,
+    stream: TcpStream,
+    seat: Seat<IpAddr>,
+    mut stop: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
+    let progress = seat.progress().clone();
+    let Some(tls) = tls else {
+        return connection(api, Watched::new(stream, progress), seat, stop).await;
+    };
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream, progress) => shaken,
+        () = stopped(&mut stop) => None,
+    };
+    if let Some(stream) = shaken {
+        connection(api, stream, seat, stop).await;
+    }
+}
+
+async fn connection(
+    api: Arc<Api>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    seat: Seat<IpAddr>,
+    stop: watch::Receiver<bool>,
+) {
     let seat = Arc::new(seat);
     let progress = seat.progress().clone();
     let mut connection = pin!(
@@ -126,7 +160,7 @@ async fn connection(api: Arc<Api>, stream: TcpStream, seat: Seat<IpAddr>, stop: 
             .max_buf_size(MAX_HEAD)
             .half_close(false)
             .serve_connection(
-                TokioIo::new(Watched::new(stream, progress.clone())),
+                TokioIo::new(stream),
                 service_fn(|request| serve(api.clone(), request, seat.clone(), stop.clone())),
             )
     );
@@ -166,14 +200,20 @@ async fn serve(
 ) -> Result<Response<Sent>, Infallible> {
     seat.receives();
     let (head, body) = request.into_parts();
+    let mut begin = Instant::now();
     let reply = match timeout(BODY_TIMEOUT, collect(body)).await {
         Err(_) => Fault::new(408, "The body of the request took too long.").into(),
         Ok(Err(fault)) => fault.into(),
         Ok(Ok(_)) if seat.work().is_err() => {
             Fault::new(503, "Too many requests are carried out. Please try again.").into()
         }
-        Ok(Ok(body)) => api.reply(&head, body).await,
+        Ok(Ok(body)) => {
+            begin = Instant::now();
+            api.reply(&head, body).await
+        }
     };
+    let resource = router::word(&head.method, head.uri.path());
+    metrics().answered(head.method.as_str(), resource, reply.status(), begin.elapsed());
     tracing::debug!(method = %head.method, path = head.uri.path(), status = reply.status(), "answered");
     let is_whole = reply.is_whole();
     let response = reply.into_response(&seat, stop);

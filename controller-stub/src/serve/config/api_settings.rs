@@ -4,10 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use amphora_ini::{
     ConfigError,
-    reader::{Reader, boolean, bounded, error, parse},
+    reader::{Reader, boolean, bounded, error, parse, path},
 };
+use hyper::Uri;
 
 use super::list;
+use crate::serve::api::tls::Files;
+
+const SECTION: &str = "api_settings";
 
 /// `[api_settings]`: the API, and what it permits.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +54,12 @@ pub struct ApiSettings {
     pub listener_alpn_protocols: Vec<String>,
     /// `default_pool_alpn_protocols`.
     pub pool_alpn_protocols: Vec<String>,
+    /// `cert_file` and `key_file`: TLS is spoken with these.
+    pub tls: Option<Files>,
+    /// `api_base_uri`: how clients call this server, without a slash at the end; without it, as each has called it.
+    pub base_uri: Option<String>,
+    /// `metrics_auth`: who reads `/metrics` says who he is, where the API asks.
+    pub metrics_auth: bool,
     /// `strict_immutable`: a change of what is PENDING is refused (409), as by Octavia, in place of being folded into the work under way.
     pub strict_immutable: bool,
 }
@@ -66,7 +76,6 @@ pub enum AuthStrategy {
 }
 
 pub(super) fn read(read: &Reader<'_>) -> Result<ApiSettings, ConfigError> {
-    const SECTION: &str = "api_settings";
     let switch = |name| read.required(SECTION, name, boolean);
     let words = |name| read.required(SECTION, name, |text| Ok(list(text)));
     let host: IpAddr = read.required(SECTION, "bind_host", parse)?;
@@ -106,6 +115,32 @@ pub(super) fn read(read: &Reader<'_>) -> Result<ApiSettings, ConfigError> {
         minimum_tls_version: read.optional(SECTION, "minimum_tls_version", parse)?,
         listener_alpn_protocols: words("default_listener_alpn_protocols")?,
         pool_alpn_protocols: words("default_pool_alpn_protocols")?,
+        tls: tls(read)?,
+        base_uri: read.optional(SECTION, "api_base_uri", base_uri)?,
+        metrics_auth: switch("metrics_auth")?,
         strict_immutable: switch("strict_immutable")?,
     })
+}
+
+fn tls(read: &Reader<'_>) -> Result<Option<Files>, ConfigError> {
+    let key = read.optional(SECTION, "key_file", path)?;
+    match read.optional(SECTION, "cert_file", path)? {
+        Some(certificate) => Ok(Some(Files { certificate, key })),
+        None if key.is_some() => {
+            let reason = "is of no use without cert_file".to_owned();
+            Err(error(SECTION, "key_file", read.place(SECTION, "key_file"), reason))
+        }
+        None => Ok(None),
+    }
+}
+
+/// `http://` or `https://`, a host, and perhaps a path.
+fn base_uri(text: &str) -> Result<String, String> {
+    let wrong = || format!("not an address like https://lb.example.com:9876: {text:?}");
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !is_web || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
+        return Err(wrong());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }

@@ -29,6 +29,7 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("api_settings", "minimum_tls_version", ""),
     ("api_settings", "default_listener_alpn_protocols", "h2, http/1.1, http/1.0"),
     ("api_settings", "default_pool_alpn_protocols", "h2, http/1.1, http/1.0"),
+    ("api_settings", "metrics_auth", "true"),
     ("api_settings", "strict_immutable", "false"),
     ("controller_worker", "loadbalancer_topology", "SINGLE"),
     ("controller_worker", "workers", "8"),
@@ -59,7 +60,6 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
 
 /// Options whose meaning somebody would rely on, and that nothing comes of.
 pub(super) const ABSENT: &[(&str, &str)] = &[
-    ("api_settings", "api_base_uri"),
     ("api_settings", "tls1_3_supported_ciphers"),
     ("house_keeping", "amphora_expiry_age"),
     ("house_keeping", "load_balancer_expiry_age"),

@@ -18,11 +18,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::metrics::metrics;
 
 /// How long a connection waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
@@ -250,6 +252,7 @@ fn write(mut connection: Connection, waiting: &mpsc::Receiver<Piece>, changed: &
 /// Writes all of them in one transaction; true when something was.
 fn write_batch(connection: &mut Connection, pieces: Vec<Piece>) -> bool {
     let mut told = Vec::with_capacity(pieces.len());
+    let begin = Instant::now();
     let committed = (|| {
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for piece in pieces {
@@ -261,13 +264,18 @@ fn write_batch(connection: &mut Connection, pieces: Vec<Piece>) -> bool {
         }
         transaction.commit()
     })();
+    let took = begin.elapsed();
     let kept = told.iter().any(|verdict| verdict.keep);
     let result = committed.as_ref().copied();
     // A piece that was refused is answered with its own reason, whatever became of the others.
     for Verdict { keep, tell } in told {
         tell(if keep { result } else { Ok(()) });
     }
-    kept && committed.is_ok()
+    let changed = kept && committed.is_ok();
+    if changed {
+        metrics().committed(took);
+    }
+    changed
 }
 
 /// An error for each who is to be told of it.

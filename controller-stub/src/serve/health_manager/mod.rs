@@ -24,6 +24,7 @@ use tokio::{
 use self::watch::{Verdict, Watch};
 use super::{
     db::{self, Db},
+    metrics::metrics,
     queue::{self, Kind},
 };
 use crate::replay::{self, Believed};
@@ -64,7 +65,10 @@ async fn receive(socket: &UdpSocket, key: &str, watch: &Arc<Mutex<Watch>>, db: &
         });
         match opened {
             Ok(message) => {
-                watch.lock().await.heard(&message.id, now);
+                metrics().heartbeats.inc();
+                if watch.lock().await.heard(&message.id, now) {
+                    metrics().heartbeats_late.inc();
+                }
                 let Ok(turn) = turns.clone().acquire_owned().await else { return };
                 let db = db.clone();
                 tokio::spawn(async move {
@@ -75,6 +79,7 @@ async fn receive(socket: &UdpSocket, key: &str, watch: &Arc<Mutex<Watch>>, db: &
                 });
             }
             Err(reason) => {
+                metrics().heartbeats_refused.inc();
                 // Reasons are few: only one who has the key could think of others.
                 let told =
                     complained.get(&reason).is_some_and(|at| now.saturating_duration_since(*at) < COMPLAINTS);
@@ -160,6 +165,7 @@ pub async fn replace(db: &Db, amphorae: Vec<String>) -> Result<(), db::Error> {
         for amphora in amphorae {
             if queue::find(connection, Kind::AmphoraFailover, &amphora)?.is_none() {
                 tracing::warn!(amphora, "silent for longer than heartbeat_timeout: it is replaced");
+                metrics().silent.inc();
                 queue::enqueue(connection, Kind::AmphoraFailover, &amphora, now)?;
             }
         }

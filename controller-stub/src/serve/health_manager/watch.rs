@@ -28,12 +28,15 @@ impl Watch {
         Self { timeout, threshold, heard: HashMap::new() }
     }
 
-    /// A heartbeat of an amphora was believed.
-    pub fn heard(&mut self, amphora: &str, now: Instant) {
-        match self.heard.get_mut(amphora) {
-            Some(at) => *at = now,
-            None => _ = self.heard.insert(amphora.to_owned(), now),
-        }
+    /// A heartbeat of an amphora was believed. Tells whether it was late: by more than half of the timeout after the one before.
+    pub fn heard(&mut self, amphora: &str, now: Instant) -> bool {
+        let Some(at) = self.heard.get_mut(amphora) else {
+            self.heard.insert(amphora.to_owned(), now);
+            return false;
+        };
+        let since = now.saturating_duration_since(*at);
+        *at = now;
+        since > self.timeout / 2
     }
 
     /// Looks at the amphorae that carry a load balancer, or wait for one; others are forgotten. One that is seen here for the first time, as all are after
@@ -66,7 +69,8 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(watch.check(["a", "b"], after(0)), Verdict::Stale(vec![]), "a start is no reason");
-        watch.heard("a", after(8));
+        assert!(watch.heard("a", after(8)), "late");
+        assert!(!watch.heard("a", after(8)), "not late");
         assert_eq!(watch.check(["a", "b"], after(10)), Verdict::Stale(vec![]));
         assert_eq!(watch.check(["a", "b"], after(11)), Verdict::Stale(vec!["b".to_owned()]));
         assert_eq!(watch.check(["a"], after(12)), Verdict::Stale(vec![]), "b is replaced");

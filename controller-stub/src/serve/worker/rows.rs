@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 pub use self::{
-    ends::{adopt, delete, failed, finish},
+    ends::{adopt, delete, failed, finish, is_failing_over, is_made_by},
     spares::{Pool, Sort, is_spare, ready, spare, take},
 };
 use crate::{

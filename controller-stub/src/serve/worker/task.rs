@@ -1,9 +1,9 @@
 //! The work on one load balancer, from the first step to the last.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +17,7 @@ use crate::{
     serve::{
         compute::Liveness,
         document,
+        metrics::{Outcome, metrics},
         network::Networks,
         queue::{self, Kind},
         status::{AmphoraStatus, Topology},
@@ -48,7 +49,13 @@ impl<S: Store, O: Outside> Context<S, O> {
         let (subject, reason, now) = (id.to_owned(), error.to_string(), self.store.now());
         tracing::warn!(load_balancer = id, reason, "what is asked for is not so yet");
         let jitter = jitter();
-        self.store.write(move |t| rows::failed(t, &subject, &reason, now, jitter)).await?;
+        let replaces = self.store.write(move |t| {
+            rows::failed(t, &subject, &reason, now, jitter)?;
+            rows::is_failing_over(t, &subject)
+        });
+        if replaces.await? {
+            metrics().failed_over(Outcome::Failed);
+        }
         Err(error)
     }
 
@@ -173,7 +180,16 @@ impl<S: Store, O: Outside> Context<S, O> {
             }
             Step::Finish => {
                 let (generation, failover) = (lb.generation, lb.failover);
-                self.store.write(move |t| rows::finish(t, &id, generation, failover)).await
+                let made = self.store.write(move |t| {
+                    let made = rows::is_made_by(t, &id, generation)?;
+                    rows::finish(t, &id, generation, failover)?;
+                    Ok(made)
+                });
+                if let Some(begun) = made.await? {
+                    let took = self.store.now().saturating_sub(begun);
+                    metrics().created(Duration::from_millis(u64::try_from(took).unwrap_or_default()));
+                }
+                Ok(())
             }
             Step::Delete => self.store.write(move |t| rows::delete(t, &id)).await,
         }
@@ -222,8 +238,14 @@ impl<S: Store, O: Outside> Context<S, O> {
 
     async fn remove(&self, lb: Option<&LoadBalancer>, amphora: &Amphora) -> Result<()> {
         self.outside.remove(&amphora.machine).await?;
+        // One that has carried a load balancer which goes on.
+        let is_replaced = amphora.applied > 0 && lb.is_some_and(|lb| !lb.going);
         let (id, lb) = (amphora.id.clone(), lb.cloned());
-        self.store.write(move |t| rows::removed(t, lb.as_ref(), &id)).await
+        self.store.write(move |t| rows::removed(t, lb.as_ref(), &id)).await?;
+        if is_replaced {
+            metrics().failed_over(Outcome::Done);
+        }
+        Ok(())
     }
 
     async fn apply(self: &Arc<Self>, lb: &LoadBalancer, ids: &[String]) -> Result<()> {
@@ -257,7 +279,11 @@ impl<S: Store, O: Outside> Context<S, O> {
         let apply = |one: &Amphora| {
             let one = one.clone();
             async move {
-                self.outside.apply(told, &one).await?;
+                let begin = Instant::now();
+                let applied = self.outside.apply(told, &one).await;
+                metrics()
+                    .applied(if applied.is_ok() { Outcome::Done } else { Outcome::Failed }, begin.elapsed());
+                applied?;
                 let (id, generation, role, now) =
                     (one.id.clone(), told.rendered.generation, told.role(&one.id), self.store.now());
                 self.store.write(move |t| rows::applied(t, &id, generation, role, now)).await

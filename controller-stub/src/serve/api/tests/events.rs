@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::*;
+use super::{identity::HASH, *};
 use crate::serve::api::server::Server;
 
 /// Whatever is waited for has happened long before.
@@ -173,8 +173,6 @@ async fn who_comes_again_misses_nothing_or_is_told_so() {
 
 #[tokio::test]
 async fn each_sees_what_its_lists_show() {
-    const HASH: &str =
-        "$argon2id$v=19$m=64,t=1,p=1$TcLWoTbqY0ntOir2yS50XQ$Q6JHj/8BliXeUjmXGG32gcnq/SYNUMTU4fmI1hcARME";
     let settings = format!(
         "[api_settings]\nauth_strategy = http_basic\n[users]\nalice = shop member {HASH}\nroot = admin admin {HASH}\n"
     );

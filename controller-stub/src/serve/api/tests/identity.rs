@@ -3,7 +3,7 @@
 use super::*;
 
 /// Of `secret`, cheaply.
-const HASH: &str =
+pub(super) const HASH: &str =
     "$argon2id$v=19$m=64,t=1,p=1$TcLWoTbqY0ntOir2yS50XQ$Q6JHj/8BliXeUjmXGG32gcnq/SYNUMTU4fmI1hcARME";
 
 fn stage(strategy: &str) -> Stage {

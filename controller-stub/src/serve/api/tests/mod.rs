@@ -5,9 +5,11 @@ mod bodies;
 mod events;
 mod identity;
 mod lists;
+mod metrics;
 mod octavia;
 mod operators;
 mod states;
+mod tls;
 
 use std::path::PathBuf;
 

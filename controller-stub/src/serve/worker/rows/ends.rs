@@ -1,6 +1,6 @@
 //! What becomes of all objects of a load balancer at once.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     error::Result,
@@ -63,6 +63,30 @@ pub fn finish(connection: &Connection, id: &str, generation: i64, failover: Opti
         )?
         .execute(params![id, failover])?;
     Ok(())
+}
+
+/// When a load balancer was asked for, if [`finish`] at this generation is what makes it ACTIVE for the first time.
+pub fn is_made_by(connection: &Connection, id: &str, generation: i64) -> Result<Option<i64>> {
+    let found = connection
+        .prepare_cached(
+            "SELECT created_at FROM load_balancer WHERE id = ?1 AND generation <= ?2 AND provisioning_status = 'PENDING_CREATE'",
+        )?
+        .query_row(params![id, generation], |row| row.get(0))
+        .optional()?;
+    Ok(found)
+}
+
+/// Whether amphorae of a load balancer that goes on are being replaced.
+pub fn is_failing_over(connection: &Connection, id: &str) -> Result<bool> {
+    let found = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM load_balancer WHERE id = ?1 AND provisioning_status <> 'PENDING_DELETE')
+             AND (EXISTS (SELECT 1 FROM work WHERE kind = 'LOAD_BALANCER_FAILOVER' AND subject = ?1)
+             OR EXISTS (SELECT 1 FROM amphora a WHERE a.load_balancer_id = ?1 AND a.applied_generation > 0 AND (a.status = 'PENDING_DELETE'
+                 OR EXISTS (SELECT 1 FROM work WHERE kind = 'AMPHORA_FAILOVER' AND subject = a.id))))",
+        )?
+        .query_row([id], |row| row.get(0))?;
+    Ok(found)
 }
 
 /// A load balancer is gone.
