@@ -44,9 +44,16 @@ pub fn finish(connection: &Connection, id: &str, generation: i64, failover: Opti
                 ))?
                 .execute(params![id, generation])?;
         }
+        // Nobody reports of these: they work where they are ACTIVE, as in Octavia's own flows.
+        let works = match table {
+            "health_monitor" | "l7policy" | "l7rule" => {
+                ", operating_status = CASE admin_state_up WHEN 1 THEN 'ONLINE' ELSE 'OFFLINE' END"
+            }
+            _ => "",
+        };
         connection
             .prepare_cached(&format!(
-                "UPDATE {table} SET provisioning_status = 'ACTIVE' WHERE {of}
+                "UPDATE {table} SET provisioning_status = 'ACTIVE'{works} WHERE {of}
                  AND provisioning_status IN ('PENDING_CREATE', 'PENDING_UPDATE', 'ERROR')"
             ))?
             .execute(params![id, generation])?;

@@ -141,3 +141,34 @@ fn a_spare_is_taken_by_who_can_use_it_and_newer_than_the_failover() {
     assert_eq!((one.id.as_str(), one.status, one.made), ("a", AmphoraStatus::Allocated, 100));
     assert_eq!(one.ports.len(), 1);
 }
+
+#[test]
+fn monitors_policies_and_rules_are_online_once_they_are_live() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO health_monitor (id, project_id, pool_id, provisioning_status, type, delay, timeout, max_retries, created_at, generation)
+                VALUES ('monitor', 'p', 'new', 'PENDING_CREATE', 'TCP', 5, 3, 2, 0, 3);
+             INSERT INTO l7policy (id, project_id, listener_id, provisioning_status, action, position, admin_state_up, created_at, generation)
+                VALUES ('on', 'p', 'listener', 'PENDING_CREATE', 'REJECT', 1, 1, 0, 3), ('off', 'p', 'listener', 'PENDING_CREATE', 'REJECT', 2, 0, 0, 3);
+             INSERT INTO l7rule (id, project_id, l7policy_id, provisioning_status, type, compare_type, value, created_at, generation)
+                VALUES ('rule', 'p', 'on', 'PENDING_CREATE', 'PATH', 'STARTS_WITH', '/', 0, 3);",
+        )
+        .unwrap();
+    let told = |connection: &Connection| -> Vec<(String, String)> {
+        let mut query = connection
+            .prepare(
+                "SELECT id, operating_status FROM health_monitor UNION SELECT id, operating_status FROM l7policy
+                 UNION SELECT id, operating_status FROM l7rule",
+            )
+            .unwrap();
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    };
+    let none = ["monitor", "off", "on", "rule"].map(|id| (id, "OFFLINE"));
+    finish(&connection, "lb", 2, None).unwrap();
+    assert_eq!(told(&connection), of(&none));
+    finish(&connection, "lb", 3, None).unwrap();
+    let expected = [("monitor", "ONLINE"), ("off", "OFFLINE"), ("on", "ONLINE"), ("rule", "ONLINE")];
+    assert_eq!(told(&connection), of(&expected));
+}
