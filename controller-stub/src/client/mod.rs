@@ -44,6 +44,9 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The kind of nearly every document.
 const JSON: &str = "application/json";
 
+/// The kind of what Octavia's API takes as it comes.
+const OCTETS: &str = "application/octet-stream";
+
 /// The password of a PKCS #12, in UTF-8.
 const PASSWORD: &str = "x-certificate-password";
 
@@ -267,6 +270,22 @@ impl Client {
     /// As every request.
     pub async fn unplug(&self, mac: &str) -> Result<Value> {
         self.request(Method::DELETE, &format!("/2.0/interfaces/{mac}"), None).await
+    }
+
+    /// `PUT /1.0/certificate`: the agent's own key and certificate, PEM.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn replace_certificate(&self, pem: &str) -> Result<()> {
+        self.send(Method::PUT, "/1.0/certificate", OCTETS, pem.to_owned().into(), None).await.map(drop)
+    }
+
+    /// `PUT /1.0/config`: Octavia's file of the agent's configuration.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn replace_configuration(&self, text: &str) -> Result<()> {
+        self.send(Method::PUT, "/1.0/config", OCTETS, text.to_owned().into(), None).await.map(drop)
     }
 
     fn vrrp(&self, status: Value) -> Result<VrrpStatus> {

@@ -5,6 +5,7 @@ use std::{
     env,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, IsTerminal},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,10 +28,12 @@ use super::{
     api::{Api, server::Server, tls::Tls},
     certificates::Certificates,
     compute::{
-        Compute as _,
-        namespaces::{Namespaces, Settings},
+        Drivers,
+        deaths::Deaths,
+        namespaces::{self, Namespaces},
+        qemu::{self, Qemu},
     },
-    config::{ComputeDriver, Config, Source, Sources},
+    config::{ComputeDriver, Config, Network, Source, Sources, Subnet},
     db::Db,
     health_manager::{self, watch::Watch},
     housekeeping,
@@ -84,14 +87,8 @@ pub fn run(options: &Options) -> Result<()> {
     let config = Config::load(&sources).map_err(|e| Error::Usage(e.to_string()))?;
     let data =
         std::path::absolute(&options.data_dir).map_err(|e| Error::local(options.data_dir.display(), e))?;
-    if config.compute.driver != ComputeDriver::Namespaces {
-        return Err(Error::Usage(format!(
-            "[compute] driver: {} is not there yet",
-            config.compute.driver.as_str()
-        )));
-    }
     if let Some(obstacle) = host::obstacle() {
-        return Err(Error::Local(format!("amphorae in network namespaces: {obstacle}")));
+        return Err(Error::Local(format!("amphorae and their networks: {obstacle}")));
     }
     let level = if config.debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
     // systemd's journal has times of its own.
@@ -117,13 +114,8 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
         Some(key) => key.clone(),
         None => HEXLOWER.encode(&secret(&data.join("heartbeat.key"))?),
     };
-    let compute = Namespaces::open(Settings {
-        dir: data.join("amphorae"),
-        agent: config.compute.agent_cmd.clone().map_or_else(beside, Ok)?,
-        proxy: config.compute.proxy_cmd.clone(),
-        vrrp: config.compute.vrrp_cmd.clone(),
-        heartbeats: Some((config.health.bind, heartbeat_key.clone(), config.health.interval.as_secs())),
-    })?;
+    let deaths = Deaths::default();
+    let namespaces = namespaces(&config, data, &heartbeat_key, deaths.clone())?;
     let db = Db::open(&data.join("serve.db"))?;
     let used: BTreeSet<String> = db
         .read::<_, Error, _>(|t| {
@@ -132,15 +124,21 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
             Ok(rows)
         })
         .await?;
-    bridges::make(&networks, &used, compute.instance())?;
+    let mut all: Vec<&Network> = networks.all().iter().collect();
+    if config.compute.image.is_some() {
+        all.push(&config.compute.management);
+    }
+    bridges::make(&all, &used, namespaces.instance())?;
     let (client, newest) = watch::channel(certificates.client()?);
-    let deaths = compute.deaths();
+    let agents = Driver::new(newest);
+    let qemu = qemu(&config, data, &heartbeat_key, namespaces.instance(), agents.clone(), deaths.clone())?;
+    let died = deaths.subscribe();
     let own = certificates.clone();
     let ground = Ground {
-        compute,
-        driver: config.compute.driver.as_str(),
+        compute: Drivers::new(namespaces, qemu, deaths),
+        usual: (config.compute.driver, config.compute.size),
         certificates,
-        agents: Driver::new(newest),
+        agents,
         networks: networks.clone(),
         secret: hmac::Key::new(hmac::HMAC_SHA256, &secret(&data.join("pair.key"))?),
     };
@@ -150,6 +148,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
         networks,
         agent_ports: config.compute.agent_ports,
         spares: Spares { size: config.house_keeping.spares, topology: config.worker.topology },
+        management: management(&config)?,
     });
     let (stop, stopped) = watch::channel(false);
     let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)));
@@ -159,9 +158,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     let server = server.map_err(|e| Error::local(format!("[api_settings] {}", config.api.bind), e))?;
     let address = server.address().map_err(|e| Error::local("the API", e))?;
     let api = tokio::spawn(server.run(stopped.clone(), DRAIN));
-    let heartbeats = UdpSocket::bind(config.health.bind).await;
-    let heartbeats =
-        heartbeats.map_err(|e| Error::local(format!("[health_manager] {}", config.health.bind), e))?;
+    let heartbeats = heartbeats(&config).await?;
     let silent = Watch::new(config.health.timeout, config.health.failover_threshold);
     let health =
         health_manager::run(heartbeats, heartbeat_key, silent, config.health.check_interval, db.clone());
@@ -169,7 +166,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     let (every, buffer) = (config.house_keeping.cert_interval, config.house_keeping.cert_expiry_buffer);
     let keeping = tokio::spawn(housekeeping::run(db.clone(), own, client, every, buffer));
     let (wake, woken) = watch::channel(0);
-    let worker = tokio::spawn(schedule::run(context, config.worker.workers, woken, deaths, stopped));
+    let worker = tokio::spawn(schedule::run(context, config.worker.workers, woken, died, stopped));
     tracing::info!(api = %address, data = %data.display(), "serving");
     let mut changes = db.changes();
     loop {
@@ -186,6 +183,69 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     keeping.abort();
     api.await.map_err(|e| Error::local("the API", e))?;
     worker.await.map_err(|e| Error::local("the worker", e))
+}
+
+fn namespaces(config: &Config, data: &Path, key: &str, deaths: Deaths) -> Result<Namespaces> {
+    let settings = namespaces::Settings {
+        dir: data.join("amphorae"),
+        agent: config.compute.agent_cmd.clone().map_or_else(beside, Ok)?,
+        proxy: config.compute.proxy_cmd.clone(),
+        vrrp: config.compute.vrrp_cmd.clone(),
+        heartbeats: Some((config.health.bind, key.to_owned(), config.health.interval.as_secs())),
+    };
+    let driver = Namespaces::open(settings, deaths)?;
+    if config.compute.driver == ComputeDriver::Namespaces {
+        driver.check()?;
+    }
+    Ok(driver)
+}
+
+fn qemu(
+    config: &Config,
+    data: &Path,
+    key: &str,
+    instance: &str,
+    agents: Driver,
+    deaths: Deaths,
+) -> Result<Qemu> {
+    let settings = qemu::Settings {
+        dir: data.join("machines"),
+        image: config.compute.image.clone(),
+        programs: config.compute.qemu_cmds.clone(),
+        accel: config.compute.accel,
+        user: config.compute.qemu_user.clone(),
+        management: config.compute.management.clone(),
+        heartbeats: (in_management(config)?, key.to_owned(), config.health.interval.as_secs()),
+        boot_time: config.compute.boot_timeout,
+    };
+    Qemu::open(settings, instance, agents, deaths)
+}
+
+/// The prefix of the management network.
+fn management(config: &Config) -> Result<Subnet> {
+    let subnet = config.compute.management.subnets.first().copied();
+    subnet.ok_or_else(|| Error::Usage("[compute] management_network: has no prefix".to_owned()))
+}
+
+/// Where virtual machines send heartbeats to: this host in their network.
+fn in_management(config: &Config) -> Result<SocketAddr> {
+    Ok(SocketAddr::new(management(config)?.gateway(), config.health.bind.port()))
+}
+
+/// Where heartbeats come to.
+async fn heartbeats(config: &Config) -> Result<Vec<UdpSocket>> {
+    let (own, further) = (config.health.bind, in_management(config)?);
+    let mut addresses = vec![own];
+    let heard = own.ip().is_unspecified() && own.is_ipv4() == further.is_ipv4();
+    if config.compute.image.is_some() && own != further && !heard {
+        addresses.push(further);
+    }
+    let mut sockets = Vec::new();
+    for address in addresses {
+        let socket = UdpSocket::bind(address).await;
+        sockets.push(socket.map_err(|e| Error::local(format!("[health_manager] {address}"), e))?);
+    }
+    Ok(sockets)
 }
 
 fn certificates(config: &Config, data: &Path) -> Result<Certificates> {

@@ -33,6 +33,9 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// How often an agent that starts is asked whether it has: a connection that is refused costs next to nothing.
 const POLL: Duration = Duration::from_millis(4);
 
+/// How often is asked whether an interface is there that was plugged in.
+const SEEN: Duration = Duration::from_millis(50);
+
 /// Who an agent is, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Agent {
@@ -90,7 +93,7 @@ impl Driver {
     pub async fn apply(&self, agent: &Agent, orders: &Orders) -> Result<()> {
         let client = self.client(agent)?;
         for (mac, document) in &orders.interfaces {
-            client.plug(mac, document).await?;
+            plug(&client, mac, document).await?;
         }
         try_join_all(orders.certificates.iter().map(|(name, credential)| bring(&client, name, credential)))
             .await?;
@@ -157,6 +160,17 @@ async fn runs(client: &Client, paired: bool) -> Result<Option<&'static str>> {
     }
     let vrrp = !paired || client.vrrp_status().await?.is_some();
     Ok((!vrrp).then_some("the VRRP daemon"))
+}
+
+/// Has a port configured, once its interface is there: a machine takes its time to find one that was plugged in.
+async fn plug(client: &Client, mac: &str, document: &serde_json::Value) -> Result<()> {
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        match client.plug(mac, document).await {
+            Err(Error::Refused { status: 404, .. }) if Instant::now() < deadline => sleep(SEEN).await,
+            done => return done.map(drop),
+        }
+    }
 }
 
 async fn bring(client: &Client, name: &str, credential: &Credential) -> Result<()> {

@@ -3,19 +3,28 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`namespaces`] | a network namespace of this host each |
+//! | [`qemu`] | a virtual machine each |
+//! | [`drivers`] | both |
+//! | [`deaths`] | machines that end by themselves |
+//! | [`size`] | how large a machine is |
 
+pub mod deaths;
+pub mod drivers;
 pub mod namespaces;
+pub mod qemu;
+pub mod size;
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use tokio::sync::watch;
 
+pub use self::{drivers::Drivers, size::Size};
 use crate::error::Result;
 
 /// What is to be made.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// What it is called by who makes it: the row's `compute_id`, from [`Compute::name`].
+    /// What it is called by who makes it: the row's `compute_id`, from [`Drivers::name`].
     pub name: String,
     /// The amphora's id.
     pub amphora: String,
@@ -23,6 +32,8 @@ pub struct Machine {
     pub agent: SocketAddr,
     /// Whether it is one of a pair, with VRRP.
     pub paired: bool,
+    /// How large it is, of a driver whose machines have sizes.
+    pub size: Size,
     /// The authority of controllers, PEM.
     pub authority: String,
     /// Its agent's key and certificate, PEM.
@@ -53,8 +64,8 @@ pub enum Liveness {
 
 /// Who makes machines. Everything may be asked again, whatever has become of it before.
 pub trait Compute: Send + Sync + 'static {
-    /// What the machine of an amphora is called. No other has this name.
-    fn name(&self, amphora: &str) -> String;
+    /// How long a machine may take from its creation until its agent answers.
+    fn boot_time(&self, machine: &str) -> Duration;
 
     /// Makes a machine and starts it; what runs already is left alone.
     ///

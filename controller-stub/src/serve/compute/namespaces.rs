@@ -6,26 +6,25 @@
 mod members;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fs, io,
     net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use amphora_agent::supervise::process::{Command, Process};
+use amphora_agent::supervise::process::Command;
 use amphora_netlink::Namespace;
 use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::watch,
     task::spawn_blocking,
     time::{Instant, sleep},
 };
 use uuid::Uuid;
 
-use super::{Compute, Interface, Liveness, Machine};
+use super::{Compute, Interface, Liveness, Machine, deaths::Deaths};
 use crate::{
     certs::write,
     error::{Error, Result},
@@ -37,6 +36,9 @@ const PREFIX: &str = "amphora";
 
 /// The longest path of a unix socket (unix(7)), without the zero.
 const SOCKET_PATH: usize = 107;
+
+/// How long an agent may take until it answers.
+const BOOT: Duration = Duration::from_secs(30);
 
 /// How long what was killed may take to end: it is the kernel's turn then.
 const END: Duration = Duration::from_secs(5);
@@ -61,17 +63,15 @@ pub struct Settings {
 pub struct Namespaces {
     settings: Settings,
     instance: String,
-    /// Machines whose end is waited for.
-    watched: Arc<Mutex<HashSet<String>>>,
-    deaths: watch::Sender<u64>,
+    deaths: Deaths,
 }
 
 impl Namespaces {
     /// Opens the directory, and makes it when there is none. Blocks.
     ///
     /// # Errors
-    /// It cannot be written, its path is too long, or a program is not there.
-    pub fn open(settings: Settings) -> Result<Self> {
+    /// It cannot be written, or its path is too long.
+    pub fn open(settings: Settings, deaths: Deaths) -> Result<Self> {
         make_directory(&settings.dir)?;
         let file = settings.dir.join("instance");
         let instance = match fs::read_to_string(&file) {
@@ -86,15 +86,7 @@ impl Namespaces {
         if instance.len() != 8 || !instance.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Error::local(file.display(), format!("not the id of an instance: {instance:?}")));
         }
-        for program in
-            [Some(&settings.agent), settings.proxy.as_ref(), settings.vrrp.as_ref()].into_iter().flatten()
-        {
-            if !program.is_file() {
-                return Err(Error::local(program.display(), "is not there"));
-            }
-        }
-        let deaths = watch::Sender::new(0);
-        let this = Self { settings, instance, watched: Arc::default(), deaths };
+        let this = Self { settings, instance, deaths };
         let socket = this.directory(&this.name(&Uuid::nil().to_string())).join("run/proxy.sock.fitness");
         if socket.as_os_str().len() > SOCKET_PATH {
             let text =
@@ -102,6 +94,17 @@ impl Namespaces {
             return Err(Error::local(this.settings.dir.display(), text));
         }
         Ok(this)
+    }
+
+    /// Looks for the programs that amphorae take.
+    ///
+    /// # Errors
+    /// One is not there.
+    pub fn check(&self) -> Result<()> {
+        let Settings { agent, proxy, vrrp, .. } = &self.settings;
+        let mut programs = [Some(agent), proxy.as_ref(), vrrp.as_ref()].into_iter().flatten();
+        let missing = programs.find(|program| !program.is_file());
+        missing.map_or(Ok(()), |program| Err(Error::local(program.display(), "is not there")))
     }
 
     /// What distinguishes all that is made here from what others make.
@@ -112,6 +115,12 @@ impl Namespaces {
     fn directory(&self, machine: &str) -> PathBuf {
         let prefix = self.prefix();
         self.settings.dir.join(machine.strip_prefix(&prefix).unwrap_or(machine))
+    }
+
+    /// What the machine of an amphora is called. No other has this name.
+    pub fn name(&self, amphora: &str) -> String {
+        let short: String = amphora.chars().filter(|c| *c != '-').take(16).collect();
+        format!("{}{short}", self.prefix())
     }
 
     fn prefix(&self) -> String {
@@ -129,20 +138,6 @@ impl Namespaces {
     fn links(&self, port: &str) -> [String; 2] {
         let port: String = port.chars().filter(char::is_ascii_hexdigit).take(9).collect();
         ["v", "w"].map(|end| format!("{end}{}{port}", &self.instance[..5]))
-    }
-
-    /// Lets everybody know when it ends.
-    async fn watch(&self, machine: &str, mut process: Process) {
-        if !self.watched.lock().await.insert(machine.to_owned()) {
-            return;
-        }
-        let (watched, deaths, name) = (self.watched.clone(), self.deaths.clone(), machine.to_owned());
-        tokio::spawn(async move {
-            let how = process.wait().await;
-            watched.lock().await.remove(&name);
-            tracing::debug!(machine = name, how, "an agent ended");
-            deaths.send_modify(|count| *count += 1);
-        });
     }
 
     fn agent_file(&self, machine: &Machine, dir: &Path) -> String {
@@ -195,9 +190,8 @@ impl Namespaces {
 }
 
 impl Compute for Namespaces {
-    fn name(&self, amphora: &str) -> String {
-        let short: String = amphora.chars().filter(|c| *c != '-').take(16).collect();
-        format!("{}{short}", self.prefix())
+    fn boot_time(&self, _: &str) -> Duration {
+        BOOT
     }
 
     async fn create(&self, machine: &Machine) -> Result<()> {
@@ -216,7 +210,7 @@ impl Compute for Namespaces {
         };
         match process {
             Some(process) => {
-                self.watch(&machine.name, process).await;
+                self.deaths.watch(&machine.name, process).await;
                 Ok(())
             }
             // Whoever started it was killed before it wrote who it is.
@@ -326,7 +320,7 @@ impl Compute for Namespaces {
         let command = self.command(machine);
         let running = dir.exists() && matches!(command.lock(), Ok(None));
         if running && let Ok(Some(process)) = command.find() {
-            self.watch(machine, process).await;
+            self.deaths.watch(machine, process).await;
         }
         match (there, running) {
             (_, true) => Liveness::Running,

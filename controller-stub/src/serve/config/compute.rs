@@ -1,11 +1,14 @@
 //! `[compute]`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use amphora_ini::{
     ConfigError,
-    reader::{Reader, path},
+    reader::{Reader, bounded, error, parse, path, seconds},
 };
+
+use super::networks::{self, Network};
+use crate::serve::compute::{Size, qemu::Accel};
 
 /// `[compute]`: where amphorae are.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,20 @@ pub struct Compute {
     pub proxy_cmd: Option<PathBuf>,
     /// As above.
     pub vrrp_cmd: Option<PathBuf>,
+    /// `image`: what machines of `qemu` boot; without it there are none.
+    pub image: Option<PathBuf>,
+    /// `qemu_cmd`, `qemu_img_cmd` and `mkisofs_cmd`: programs of `qemu`, by path or by name.
+    pub qemu_cmds: [PathBuf; 3],
+    /// `memory` and `cpus`: of machines whose flavor does not say.
+    pub size: Size,
+    /// `accel`; `None` is `auto`.
+    pub accel: Option<Accel>,
+    /// `qemu_user`: whom QEMU runs as.
+    pub qemu_user: Option<String>,
+    /// `management_network`: where `serve` and agents in machines reach one another.
+    pub management: Network,
+    /// `boot_timeout`: how long a machine may take until its agent answers.
+    pub boot_timeout: Duration,
 }
 
 /// `[compute] driver`.
@@ -52,14 +69,45 @@ impl ComputeDriver {
     }
 }
 
-pub(super) fn read(read: &Reader<'_>) -> Result<Compute, ConfigError> {
+/// `others` are the networks of load balancers.
+pub(super) fn read(read: &Reader<'_>, others: &[Network]) -> Result<Compute, ConfigError> {
     const SECTION: &str = "compute";
+    let program = |name| {
+        read.required(SECTION, name, |text| match path(text) {
+            Ok(path) => Ok(path),
+            // `PATH` says where it is.
+            Err(_) if !text.is_empty() && !text.contains('/') => Ok(PathBuf::from(text)),
+            Err(reason) => Err(reason),
+        })
+    };
+    let number = |name, range: std::ops::RangeInclusive<u32>| {
+        read.required(SECTION, name, bounded(*range.start(), *range.end()))
+    };
+    let driver = read.required(SECTION, "driver", ComputeDriver::parse)?;
+    let image = read.optional(SECTION, "image", path)?;
+    if driver == ComputeDriver::Qemu && image.is_none() {
+        let reason = "driver = qemu takes one: what images/build makes".to_owned();
+        return Err(error(SECTION, "image", read.place(SECTION, "driver"), reason));
+    }
     Ok(Compute {
-        driver: read.required(SECTION, "driver", ComputeDriver::parse)?,
+        driver,
         agent_ports: read.required(SECTION, "agent_ports", ports)?,
         agent_cmd: read.optional(SECTION, "agent_cmd", path)?,
         proxy_cmd: read.optional(SECTION, "proxy_cmd", path)?,
         vrrp_cmd: read.optional(SECTION, "vrrp_cmd", path)?,
+        image,
+        qemu_cmds: [program("qemu_cmd")?, program("qemu_img_cmd")?, program("mkisofs_cmd")?],
+        size: Size { memory: number("memory", Size::MEMORY)?, cpus: number("cpus", Size::CPUS)? },
+        accel: read.required(SECTION, "accel", |text| match text {
+            "auto" => Ok(None),
+            "kvm" => Ok(Some(Accel::Kvm)),
+            "tcg" => Ok(Some(Accel::Tcg)),
+            _ => Err(format!("not one of auto, kvm, tcg: {text:?}")),
+        })?,
+        qemu_user: read.optional(SECTION, "qemu_user", parse)?,
+        management: read
+            .required(SECTION, "management_network", |text| networks::management(text, others))?,
+        boot_timeout: read.required(SECTION, "boot_timeout", seconds(10))?,
     })
 }
 

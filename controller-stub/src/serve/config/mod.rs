@@ -104,6 +104,7 @@ impl Config {
             let place = read.place("api_settings", "auth_strategy");
             return Err(error("api_settings", "auth_strategy", place, "needs users in [users]".to_owned()));
         }
+        let networks = networks::read(&read)?;
         Ok(Self {
             debug: read.required("DEFAULT", "debug", boolean)?,
             api,
@@ -115,8 +116,8 @@ impl Config {
             house_keeping: house_keeping::read(&read)?,
             certificates: certificates::read(&read)?,
             listener: listeners::read(&read)?,
-            compute: compute::read(&read)?,
-            networks: networks::read(&read)?,
+            compute: compute::read(&read, &networks)?,
+            networks,
             quotas: quotas::read(&read)?,
             users,
         })

@@ -8,7 +8,10 @@
 //! Each prefix is a subnet, whose first address is the host's own and the gateway. A network keeps its id, and so do its
 //! subnets, for as long as name and prefix stay: ids are made of them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use amphora_ini::reader::{Reader, error};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -90,6 +93,14 @@ impl Subnet {
         }
     }
 
+    /// The least address behind the gateway that nobody has.
+    pub fn free(&self, taken: &HashSet<IpAddr>) -> Option<IpAddr> {
+        // Of `n` addresses one of the first `n + 1` is free, or none.
+        let last = self.size().saturating_sub(if self.prefix.is_ipv4() { 2 } else { 1 });
+        let mut candidates = (2..=last).take(taken.len() + 1).map(|n| self.address(n));
+        candidates.find(|address| !taken.contains(address))
+    }
+
     /// Whether an address is within, and one that a host may have.
     pub fn has_host(&self, address: IpAddr) -> bool {
         match (self.prefix, address) {
@@ -156,6 +167,18 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Vec<Network>, ConfigError> {
         networks.push(new);
     }
     Ok(networks)
+}
+
+/// The network of machines' management: one prefix, which no load balancer may be in.
+pub(super) fn management(text: &str, others: &[Network]) -> Result<Network, String> {
+    const NAME: &str = "management";
+    let subnet = Subnet::parse(NAME, text)?;
+    if let Some(other) =
+        others.iter().flat_map(|network| &network.subnets).find(|other| other.overlaps(&subnet))
+    {
+        return Err(format!("{} overlaps {}", subnet.cidr(), other.cidr()));
+    }
+    Ok(Network { id: id(&[NAME]), name: NAME.to_owned(), subnets: vec![subnet] })
 }
 
 fn network(name: &str, text: &str) -> Result<Network, String> {

@@ -32,6 +32,10 @@ fn what_cannot_be_is_refused_with_its_place() {
             "line 2: [house_keeping] amphora_expiry_age: there is no such thing",
         ),
         ("[compute]\nagent_ports = 20-10\n", "not a range of ports"),
+        ("[compute]\ndriver = qemu\n", "[compute] image: driver = qemu takes one"),
+        ("[compute]\nmemory = 128\n", "[compute] memory: "),
+        ("[compute]\naccel = xen\n", "not one of auto, kvm, tcg"),
+        ("[compute]\nmanagement_network = 10.250.0.0/16\n", "10.250.0.0/16 overlaps 10.250.0.0/24"),
     ] {
         let told = refused(text);
         assert!(told.contains(reason), "{text:?}: {told}");

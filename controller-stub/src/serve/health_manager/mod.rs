@@ -15,6 +15,7 @@ use std::{
 };
 
 use amphora_agent::heartbeat;
+use futures_util::future::join_all;
 use tokio::{
     net::UdpSocket,
     sync::{Mutex, Semaphore},
@@ -38,15 +39,23 @@ const PARALLEL: usize = 64;
 /// What is told of heartbeats that are not believed, at most this often.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
-/// Takes heartbeats in from `socket` and asks for the replacement of amphorae that are silent, until it is dropped.
-pub async fn run(socket: UdpSocket, key: String, watch: Watch, check_interval: Duration, db: Db) {
+/// Takes heartbeats in from `sockets` and asks for the replacement of amphorae that are silent, until it is dropped.
+pub async fn run(sockets: Vec<UdpSocket>, key: String, watch: Watch, check_interval: Duration, db: Db) {
     let watch = Arc::new(Mutex::new(watch));
-    tokio::join!(receive(&socket, &key, &watch, &db), check(check_interval, &watch, &db));
+    // What was believed by one way is not believed again by another.
+    let believed = Mutex::new(Believed::default());
+    let received = sockets.iter().map(|socket| receive(socket, &key, &believed, &watch, &db));
+    tokio::join!(join_all(received), check(check_interval, &watch, &db));
 }
 
-async fn receive(socket: &UdpSocket, key: &str, watch: &Arc<Mutex<Watch>>, db: &Db) {
+async fn receive(
+    socket: &UdpSocket,
+    key: &str,
+    believed: &Mutex<Believed>,
+    watch: &Arc<Mutex<Watch>>,
+    db: &Db,
+) {
     let mut packet = vec![0; MAX_PACKET];
-    let mut believed = Believed::default();
     let mut complained = HashMap::<String, Instant>::new();
     let turns = Arc::new(Semaphore::new(PARALLEL));
     loop {
@@ -59,10 +68,13 @@ async fn receive(socket: &UdpSocket, key: &str, watch: &Arc<Mutex<Watch>>, db: &
         };
         let packet = &packet[..length];
         let now = tokio::time::Instant::now().into_std();
-        let opened = heartbeat::open(packet, key).map_err(|reason| reason.to_string()).and_then(|message| {
+        let opened = heartbeat::open(packet, key).map_err(|reason| reason.to_string());
+        let mut believed = believed.lock().await;
+        let opened = opened.and_then(|message| {
             let judged = believed.judge(&message.id, message.seq, replay::tag(packet), now);
             judged.map(|()| message).map_err(|reason| reason.to_string())
         });
+        drop(believed);
         match opened {
             Ok(message) => {
                 metrics().heartbeats.inc();

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::Networks;
 use crate::{
     error::Result,
     host::{interfaces, ip_batch},
@@ -16,20 +15,20 @@ pub fn name(network: &Uuid) -> String {
     format!("lb{}", &network.simple().to_string()[..13])
 }
 
-/// Makes the bridge of each network as it is to be, and removes those that `instance` has made and nobody needs: neither the
-/// configuration nor `used`, the networks of rows. Blocks.
+/// Makes the bridge of each network as it is to be, and removes those that `instance` has made and nobody needs: neither these
+/// networks nor `used`, the networks of rows. Blocks.
 ///
 /// # Errors
 /// This host does not permit it, or something else has the name.
-pub fn make(networks: &Networks, used: &BTreeSet<String>, instance: &str) -> Result<()> {
+pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> Result<()> {
     let mark = format!("amphora-controller {instance}");
     let bridges = interfaces(Some("bridge"))?;
     let mut commands = Vec::new();
-    for network in networks.all() {
+    for network in networks {
         let there = bridges.iter().any(|(other, _)| *other == name(&network.id));
         commands.extend(commands_for(network, there, &mark));
     }
-    let wanted: BTreeSet<String> = networks.all().iter().map(|network| name(&network.id)).collect();
+    let wanted: BTreeSet<String> = networks.iter().map(|network| name(&network.id)).collect();
     let of_rows: BTreeSet<String> =
         used.iter().filter_map(|id| Uuid::parse_str(id).ok()).map(|id| name(&id)).collect();
     let left = bridges.iter().filter(|(_, alias)| *alias == mark).map(|(name, _)| name);

@@ -166,17 +166,14 @@ fn holder(connection: &Connection, subnet: &str, address: IpAddr) -> rusqlite::R
 /// The least address behind the gateway that nobody has.
 fn free(connection: &Connection, subnet: &Subnet) -> rusqlite::Result<Option<IpAddr>> {
     let mut query = connection.prepare_cached("SELECT ip_address FROM port WHERE subnet_id = ?1")?;
-    let taken = query
-        .query_map([subnet.id.to_string()], |row| row.get::<_, String>(0))?
-        .collect::<rusqlite::Result<std::collections::HashSet<_>>>()?;
-    // Of `n` addresses one of the first `n + 1` is free, or none.
-    let last = subnet.size().saturating_sub(if subnet.prefix.is_ipv4() { 2 } else { 1 });
-    let candidates = (2..=last).take(taken.len() + 1).map(|n| subnet.address(n));
-    Ok(candidates.into_iter().find(|address| !taken.contains(&address.to_string())))
+    let taken = query.query_map([subnet.id.to_string()], |row| row.get::<_, String>(0))?;
+    let taken = taken.map(|text| Ok(text?.parse().ok()));
+    let taken = taken.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
+    Ok(subnet.free(&taken))
 }
 
 /// A MAC address for whoever has an address: the same each time, and of those that nobody sells (the second bit of the first byte).
-fn mac(subnet: &str, address: IpAddr) -> String {
+pub fn mac(subnet: &str, address: IpAddr) -> String {
     let bytes = id(&["mac", subnet, &address.to_string()]).into_bytes();
     let [a, b, c, d, e, ..] = bytes;
     format!("fa:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")

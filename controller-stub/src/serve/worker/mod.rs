@@ -89,11 +89,17 @@ impl From<rusqlite::Error> for Error {
 
 /// Machines and agents, as steps need them. Everything may be asked again.
 pub trait Outside: Send + Sync + 'static {
-    /// `compute_driver` of rows.
+    /// `compute_driver` of load balancers without a flavor.
     fn driver(&self) -> &'static str;
 
-    /// `compute_id` of an amphora.
-    fn name(&self, amphora: &str) -> String;
+    /// `compute_id` of an amphora of a driver.
+    ///
+    /// # Errors
+    /// There is no such driver, or it makes none here.
+    fn name(&self, driver: &str, amphora: &str) -> Result<String>;
+
+    /// How long a machine may take until its agent answers.
+    fn boot_time(&self, machine: &str) -> Duration;
 
     /// How long a certificate that is issued now is valid, in milliseconds.
     fn validity_ms(&self) -> i64;
@@ -150,5 +156,5 @@ impl Told {
     }
 }
 
-/// How long a step may take.
+/// How long a step may take, beside what machines take to boot.
 const STEP: Duration = Duration::from_secs(60);

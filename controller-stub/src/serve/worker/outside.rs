@@ -22,25 +22,23 @@ use crate::{
             orders::{self, PRIORITIES, Vip},
         },
         certificates::Certificates,
-        compute::{Compute, Interface, Liveness, Machine},
+        compute::{Compute, Drivers, Interface, Liveness, Machine, Size},
+        config::ComputeDriver,
         network::{Networks, bridges},
         status::{Role, Topology},
     },
 };
-
-/// How long an amphora may take until it answers.
-const BOOT: Duration = Duration::from_secs(30);
 
 /// How long a hand-over may take: three intervals, and what the proxy's clients need to go.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// All of it.
 #[derive(Debug)]
-pub struct Ground<C> {
+pub struct Ground {
     /// Who makes machines.
-    pub compute: C,
-    /// Its name in rows.
-    pub driver: &'static str,
+    pub compute: Drivers,
+    /// That of load balancers without a flavor, and how large machines are whose flavor does not say.
+    pub usual: (ComputeDriver, Size),
     /// What they are known by.
     pub certificates: Arc<Certificates>,
     /// Speaks to agents.
@@ -51,18 +49,21 @@ pub struct Ground<C> {
     pub secret: hmac::Key,
 }
 
-impl<C: Compute> Ground<C> {
+impl Ground {
     async fn machine(&self, amphora: &rows::Amphora, paired: bool) -> Result<(Machine, i64)> {
         let (certificates, id) = (Arc::clone(&self.certificates), amphora.id.clone());
         let issued: Issued = spawn_blocking(move || certificates.issue(&id))
             .await
             .map_err(|e| Error::local("a certificate", e))??;
+        let flavor = amphora.flavor.as_deref().unwrap_or_default();
+        let size = self.usual.1.parse(flavor).map_err(|e| Error::NotDone(format!("compute_flavor: {e}")))?;
         let ends = issued.not_after.unix_timestamp().saturating_mul(1000);
         let machine = Machine {
             name: amphora.machine.clone(),
             amphora: amphora.id.clone(),
             agent: amphora.agent,
             paired,
+            size,
             authority: self.certificates.authority().to_owned(),
             certificate: issued.both(),
         };
@@ -129,13 +130,18 @@ fn agent(amphora: &rows::Amphora) -> Agent {
     Agent { id: amphora.id.clone(), address: amphora.agent }
 }
 
-impl<C: Compute> Outside for Ground<C> {
+impl Outside for Ground {
     fn driver(&self) -> &'static str {
-        self.driver
+        self.usual.0.as_str()
     }
 
-    fn name(&self, amphora: &str) -> String {
-        self.compute.name(amphora)
+    fn name(&self, driver: &str, amphora: &str) -> Result<String> {
+        let driver = ComputeDriver::parse(driver).map_err(Error::NotDone)?;
+        self.compute.name(driver, amphora)
+    }
+
+    fn boot_time(&self, machine: &str) -> Duration {
+        self.compute.boot_time(machine)
     }
 
     fn validity_ms(&self) -> i64 {
@@ -151,14 +157,14 @@ impl<C: Compute> Outside for Ground<C> {
         self.compute.create(&machine).await?;
         let agent = agent(amphora);
         let mut deaths = self.compute.deaths();
-        let ready = self.agents.ready(&agent, paired, BOOT);
+        let ready = self.agents.ready(&agent, paired, self.compute.boot_time(&amphora.machine));
         tokio::pin!(ready);
         loop {
             tokio::select! {
                 ready = &mut ready => return ready.map(|()| ends),
                 Ok(()) = deaths.changed() => {
                     if self.compute.alive(&amphora.machine).await != Liveness::Running {
-                        return Err(Error::NotDone(format!("the agent of amphora {} ended while starting", amphora.id)));
+                        return Err(Error::NotDone(format!("amphora {} ended while starting", amphora.id)));
                     }
                 }
             }

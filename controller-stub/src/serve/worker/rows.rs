@@ -3,7 +3,7 @@
 mod ends;
 mod spares;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -13,8 +13,10 @@ pub use self::{
     spares::{Pool, Sort, is_spare, ready, spare, take},
 };
 use crate::{
+    client,
     error::{Error, Result},
     serve::{
+        config::{ComputeDriver, Subnet},
         network::{Networks, Owner},
         queue::{self, Kind},
         status::{AmphoraStatus, Role, Topology},
@@ -36,6 +38,8 @@ pub struct LoadBalancer {
     pub topology: Topology,
     /// `compute_driver`
     pub driver: String,
+    /// `compute_flavor` of its flavor.
+    pub flavor: Option<String>,
     /// `vip_address`, and the subnet's id.
     pub vip: (IpAddr, String),
     /// `vip_port_id`
@@ -65,6 +69,8 @@ pub struct Amphora {
     pub topology: Topology,
     /// `compute_id`
     pub machine: String,
+    /// `compute_flavor`
+    pub flavor: Option<String>,
     /// `lb_network_ip` and `agent_port`
     pub agent: SocketAddr,
     /// Since when it has its load balancer.
@@ -108,14 +114,18 @@ fn text<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite
     text.parse().map_err(|_| rusqlite::Error::InvalidColumnName(format!("{column} has {text:?}")))
 }
 
+/// What the flavor of a load balancer `l` says of the size of its amphorae.
+const FLAVOR: &str = "(SELECT json_extract(p.flavor_data, '$.compute_flavor') FROM flavor f
+    JOIN flavor_profile p ON p.id = f.flavor_profile_id WHERE f.id = l.flavor_id)";
+
 /// The load balancer of an id.
 pub fn load_balancer(connection: &Connection, id: &str) -> Result<Option<LoadBalancer>> {
-    let mut query = connection.prepare_cached(
+    let mut query = connection.prepare_cached(&format!(
         "SELECT *, (SELECT created_at FROM work WHERE kind = 'LOAD_BALANCER_FAILOVER' AND subject = l.id) AS failover,
          COALESCE((SELECT max(attempts) FROM work WHERE subject = l.id
-             OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = l.id)), 0) AS attempts
-         FROM load_balancer l WHERE id = ?1",
-    )?;
+             OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = l.id)), 0) AS attempts,
+         {FLAVOR} AS compute_flavor FROM load_balancer l WHERE id = ?1"
+    ))?;
     let found = query.query_row([id], |row| {
         let additional: String = row.get("additional_vips")?;
         let additional: Vec<serde_json::Value> = serde_json::from_str(&additional).unwrap_or_default();
@@ -129,6 +139,7 @@ pub fn load_balancer(connection: &Connection, id: &str) -> Result<Option<LoadBal
             going: row.get::<_, String>("provisioning_status")? == "PENDING_DELETE",
             topology: row.get("topology")?,
             driver: row.get("compute_driver")?,
+            flavor: row.get("compute_flavor")?,
             vip: (text(row, "vip_address")?, row.get("vip_subnet_id")?),
             vip_port: row.get("vip_port_id")?,
             additional: additional.iter().filter_map(vip).collect(),
@@ -166,6 +177,7 @@ fn amphorae(connection: &Connection, condition: &str, value: &str) -> Result<Vec
             role: row.get("role")?,
             topology: row.get::<_, Option<_>>("topology")?.unwrap_or(Topology::Single),
             machine: row.get("compute_id")?,
+            flavor: row.get("compute_flavor")?,
             agent: SocketAddr::new(text(row, "lb_network_ip")?, row.get("agent_port")?),
             made: row.get("made")?,
             applied: row.get("applied_generation")?,
@@ -197,26 +209,31 @@ fn amphorae(connection: &Connection, condition: &str, value: &str) -> Result<Vec
 pub struct New {
     /// Its id.
     pub id: String,
-    /// `compute_driver` and `compute_id`.
-    pub driver: &'static str,
+    /// `compute_driver`, `compute_flavor` and `compute_id`.
+    pub driver: String,
+    /// As above.
+    pub flavor: Option<String>,
     /// As above.
     pub machine: String,
-    /// Ports of agents, first and last.
+    /// Ports of agents on this host, first and last.
     pub agent_ports: (u16, u16),
+    /// Where virtual machines have their agents.
+    pub management: Subnet,
     /// `cert_expiration`, until it is known.
     pub expires: i64,
 }
 
 /// Names a new amphora before anything of it is made.
 fn name(connection: &Connection, topology: Topology, new: &New, now: i64) -> Result<()> {
-    let New { id, driver, machine, agent_ports, expires } = new;
-    let port = agent_port(connection, id, *agent_ports)?;
+    let New { id, driver, flavor, machine, expires, .. } = new;
+    let (address, port) = agent(connection, new)?;
+    let address = address.to_string();
     connection
         .prepare_cached(
-            "INSERT INTO amphora (id, status, topology, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
-             VALUES (?1, 'BOOTING', ?2, ?3, ?4, '127.0.0.1', ?5, ?6, ?7)",
+            "INSERT INTO amphora (id, status, topology, compute_driver, compute_flavor, compute_id, lb_network_ip, agent_port,
+             cert_expiration, created_at) VALUES (?1, 'BOOTING', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
-        .execute(params![id, topology, driver, machine, port, expires, now])?;
+        .execute(params![id, topology, driver, flavor, machine, address, port, expires, now])?;
     Ok(())
 }
 
@@ -272,6 +289,26 @@ pub fn give(
     Ok((port.address, port.id))
 }
 
+/// Where the agent of a new amphora is to be.
+fn agent(connection: &Connection, new: &New) -> Result<(IpAddr, u16)> {
+    let here = IpAddr::from(Ipv4Addr::LOCALHOST);
+    if new.driver != ComputeDriver::Qemu.as_str() {
+        return Ok((here, agent_port(connection, &new.id, new.agent_ports)?));
+    }
+    let mut query =
+        connection.prepare_cached("SELECT lb_network_ip FROM amphora WHERE compute_driver = ?1")?;
+    let taken = query.query_map([&new.driver], |row| text(row, "lb_network_ip"))?;
+    let taken = taken.collect::<rusqlite::Result<_>>()?;
+    let free = new.management.free(&taken);
+    let full = || {
+        Error::NotDone(format!(
+            "no address of [compute] management_network {} is free",
+            new.management.cidr()
+        ))
+    };
+    Ok((free.ok_or_else(full)?, client::DEFAULT_PORT))
+}
+
 /// One that no row has, begun with by chance: one that somebody else listens on is not taken for ever.
 fn agent_port(connection: &Connection, id: &str, (first, last): (u16, u16)) -> Result<u16> {
     let mut query = connection.prepare_cached("SELECT agent_port FROM amphora")?;
@@ -290,7 +327,7 @@ fn agent_port(connection: &Connection, id: &str, (first, last): (u16, u16)) -> R
 pub fn move_agent(connection: &Connection, id: &str, agent_ports: (u16, u16)) -> Result<()> {
     let port = agent_port(connection, id, agent_ports)?;
     connection
-        .prepare_cached("UPDATE amphora SET agent_port = ?2 WHERE id = ?1")?
+        .prepare_cached("UPDATE amphora SET agent_port = ?2 WHERE id = ?1 AND compute_driver <> 'qemu'")?
         .execute(params![id, port])?;
     Ok(())
 }

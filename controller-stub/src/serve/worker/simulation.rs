@@ -130,6 +130,7 @@ impl World {
             networks,
             agent_ports: (20_000, 20_099),
             spares: Spares { size: self.state().spares, topology: Topology::Single },
+            management: Config::parse("").unwrap().compute.management.subnets[0],
         })
     }
 
@@ -209,8 +210,12 @@ impl Outside for World {
         "namespaces"
     }
 
-    fn name(&self, amphora: &str) -> String {
-        format!("m-{amphora}")
+    fn name(&self, _: &str, amphora: &str) -> Result<String> {
+        Ok(format!("m-{amphora}"))
+    }
+
+    fn boot_time(&self, _: &str) -> std::time::Duration {
+        std::time::Duration::ZERO
     }
 
     fn validity_ms(&self) -> i64 {

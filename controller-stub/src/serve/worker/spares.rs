@@ -23,24 +23,26 @@ pub struct Spares {
 /// Asks for those that lack, and for the end of those that nobody needs. True when there is something to be done.
 pub async fn keep<S: Store, O: Outside>(context: &Context<S, O>) -> Result<bool> {
     let size = context.spares.size;
-    let common = (context.outside.driver().to_owned(), context.spares.topology);
-    let sort = common.clone();
-    let pool = context.store.read(move |t| rows::Pool::read(t, size, sort)).await?;
+    let common = (context.outside.driver().to_owned(), context.spares.topology, None);
+    let pool = context.store.read(move |t| rows::Pool::read(t, size, common)).await?;
     // As it is most of the time.
     if pool.is_right() {
         return Ok(false);
     }
     let now = context.store.now();
     let mut new = Vec::new();
-    // Only what this `serve` can make.
-    for ((_, topology), count) in pool.lacking.into_iter().filter(|((driver, _), _)| *driver == common.0) {
+    for ((driver, topology, flavor), count) in pool.lacking {
         for _ in 0..count {
             let id = Uuid::new_v4().to_string();
+            // Only what this `serve` can make.
+            let Ok(machine) = context.outside.name(&driver, &id) else { break };
             let new_one = rows::New {
-                machine: context.outside.name(&id),
+                machine,
                 id,
-                driver: context.outside.driver(),
+                driver: driver.clone(),
+                flavor: flavor.clone(),
                 agent_ports: context.agent_ports,
+                management: context.management,
                 expires: now.saturating_add(context.outside.validity_ms()),
             };
             new.push((topology, new_one));

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     serve::{
         compute::Liveness,
+        config::Subnet,
         document,
         metrics::{Outcome, metrics},
         network::Networks,
@@ -33,10 +34,12 @@ pub struct Context<S, O> {
     pub outside: O,
     /// Networks of the configuration.
     pub networks: Networks,
-    /// Ports of agents, first and last.
+    /// Ports of agents on this host, first and last.
     pub agent_ports: (u16, u16),
     /// Amphorae that wait for a load balancer.
     pub spares: Spares,
+    /// Where virtual machines have their agents.
+    pub management: Subnet,
 }
 
 /// More steps than any load balancer takes from one change to the next: beyond it something goes round in circles.
@@ -71,9 +74,10 @@ impl<S: Store, O: Outside> Context<S, O> {
             let step = self.view(&lb).await.next();
             tracing::debug!(load_balancer = id, ?step, "next");
             let last = matches!(step, Step::Finish | Step::Delete);
-            let done = timeout(STEP, self.take(&lb, step.clone())).await;
+            let most = STEP + self.boot_time(&lb, &step);
+            let done = timeout(most, self.take(&lb, step.clone())).await;
             done.unwrap_or_else(|_| {
-                Err(Error::NotDone(format!("{step:?} took longer than {} s", STEP.as_secs())))
+                Err(Error::NotDone(format!("{step:?} took longer than {} s", most.as_secs())))
             })?;
             if last {
                 let subject = id.to_owned();
@@ -157,6 +161,13 @@ impl<S: Store, O: Outside> Context<S, O> {
         view
     }
 
+    /// What the machines of a step may take to boot, at once.
+    fn boot_time(&self, lb: &LoadBalancer, step: &Step) -> Duration {
+        let Step::Boot(ids) = step else { return Duration::ZERO };
+        let booting = lb.amphorae.iter().filter(|one| ids.contains(&one.id));
+        booting.map(|one| self.outside.boot_time(&one.machine)).max().unwrap_or_default()
+    }
+
     async fn take(self: &Arc<Self>, lb: &LoadBalancer, step: Step) -> Result<()> {
         let (id, now) = (lb.id.clone(), self.store.now());
         match step {
@@ -197,18 +208,19 @@ impl<S: Store, O: Outside> Context<S, O> {
 
     async fn add(self: &Arc<Self>, lb: &LoadBalancer, count: usize) -> Result<()> {
         let now = self.store.now();
-        let new: Vec<rows::New> = (0..count)
-            .map(|_| {
-                let id = Uuid::new_v4().to_string();
-                rows::New {
-                    machine: self.outside.name(&id),
-                    id,
-                    driver: self.outside.driver(),
-                    agent_ports: self.agent_ports,
-                    expires: now.saturating_add(self.outside.validity_ms()),
-                }
+        let new = (0..count).map(|_| {
+            let id = Uuid::new_v4().to_string();
+            Ok(rows::New {
+                machine: self.outside.name(&lb.driver, &id)?,
+                id,
+                driver: lb.driver.clone(),
+                flavor: lb.flavor.clone(),
+                agent_ports: self.agent_ports,
+                management: self.management,
+                expires: now.saturating_add(self.outside.validity_ms()),
             })
-            .collect();
+        });
+        let new = new.collect::<Result<Vec<_>>>()?;
         let (this, lb) = (Arc::clone(self), lb.clone());
         self.store
             .write(move |t| {

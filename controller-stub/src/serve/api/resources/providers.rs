@@ -8,7 +8,7 @@ use super::{
     },
     Names,
 };
-use crate::serve::policies::Rule;
+use crate::serve::{compute::Size, policies::Rule};
 
 /// The provider of who names none.
 pub(super) const DEFAULT: &str = "amphora";
@@ -19,7 +19,10 @@ const PROVIDERS: [(&str, &str); 2] = [
 ];
 
 const TOPOLOGIES: [&str; 2] = ["SINGLE", "ACTIVE_STANDBY"];
-const DRIVERS: [&str; 1] = ["namespaces"];
+const DRIVERS: [&str; 2] = ["namespaces", "qemu"];
+
+/// Any one: what a flavor does not say is the configuration's.
+const SIZE: Size = Size { memory: *Size::MEMORY.start(), cpus: 1 };
 
 const FLAVOR: [(&str, &str); 4] = [
     (
@@ -27,8 +30,8 @@ const FLAVOR: [(&str, &str); 4] = [
         "The load balancer topology. One of: SINGLE - One amphora per load balancer. ACTIVE_STANDBY - Two amphora \
          per load balancer.",
     ),
-    ("compute_flavor", "The size of an amphora, which its compute driver knows."),
-    ("compute_driver", "What amphorae are. One of: namespaces."),
+    ("compute_flavor", "The size of an amphora of qemu, as memory=MIB,cpus=N."),
+    ("compute_driver", "What amphorae are. One of: namespaces, qemu."),
     ("amp_image_tag", "The amphora image tag."),
 ];
 
@@ -113,7 +116,8 @@ pub(super) fn flavor_data(provider: &str, text: &str) -> Result<(), Fault> {
         let is_sound = match name.as_str() {
             "loadbalancer_topology" => value.as_str().is_some_and(|text| TOPOLOGIES.contains(&text)),
             "compute_driver" => value.as_str().is_some_and(|text| DRIVERS.contains(&text)),
-            "compute_flavor" | "amp_image_tag" => value.is_string(),
+            "compute_flavor" => value.as_str().is_some_and(|text| SIZE.parse(text).is_ok()),
+            "amp_image_tag" => value.is_string(),
             _ => {
                 return Err(unsupported(
                     provider,

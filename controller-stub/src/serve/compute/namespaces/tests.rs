@@ -4,7 +4,8 @@ use super::*;
 
 fn open(dir: &Path) -> Result<Namespaces> {
     let agent = PathBuf::from("/bin/true");
-    Namespaces::open(Settings { dir: dir.to_owned(), agent, proxy: None, vrrp: None, heartbeats: None })
+    let settings = Settings { dir: dir.to_owned(), agent, proxy: None, vrrp: None, heartbeats: None };
+    Namespaces::open(settings, Deaths::default())
 }
 
 #[test]
@@ -31,7 +32,8 @@ fn what_cannot_work_is_told_at_the_start() {
         vrrp: None,
         heartbeats: None,
     };
-    assert!(Namespaces::open(settings).unwrap_err().to_string().contains("/nonexistent/agent"));
+    let this = Namespaces::open(settings, Deaths::default()).unwrap();
+    assert!(this.check().unwrap_err().to_string().contains("/nonexistent/agent"));
 }
 
 #[tokio::test]

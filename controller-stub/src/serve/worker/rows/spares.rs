@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{LoadBalancer, New, join, name};
+use super::{FLAVOR, LoadBalancer, New, join, name};
 use crate::{
     error::Result,
     serve::{
@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// What a spare can be of use for: its driver, and what its agent was made for.
-pub type Sort = (String, Topology);
+/// What a spare can be of use for: its driver, what its agent was made for, and its size.
+pub type Sort = (String, Topology, Option<String>);
 
 /// Which spares there are, and which there are to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,20 +29,21 @@ pub struct Pool {
 impl Pool {
     /// There are to be `size` of `common`, the sort of load balancers without a flavor, and of each sort that a load balancer has.
     pub fn read(connection: &Connection, size: usize, common: Sort) -> Result<Self> {
-        let mut query = connection.prepare_cached(
-            "SELECT DISTINCT compute_driver, topology FROM load_balancer WHERE provisioning_status <> 'PENDING_DELETE'",
-        )?;
+        let mut query = connection.prepare_cached(&format!(
+            "SELECT DISTINCT compute_driver, topology, {FLAVOR} FROM load_balancer l WHERE provisioning_status <> 'PENDING_DELETE'"
+        ))?;
         let mut wanted = query
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<rusqlite::Result<Vec<Sort>>>()?;
         wanted.push(common);
         // Those that are about to go count, so that what does not come up is tried again at their pace.
         let mut query = connection.prepare_cached(
-            "SELECT compute_driver, topology, id, status = 'PENDING_DELETE' FROM amphora
+            "SELECT compute_driver, topology, compute_flavor, id, status = 'PENDING_DELETE' FROM amphora
              WHERE load_balancer_id IS NULL AND topology IS NOT NULL ORDER BY status = 'READY', created_at DESC",
         )?;
         let mut there: BTreeMap<Sort, Vec<(String, bool)>> = BTreeMap::new();
-        let rows = query.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?))))?;
+        let rows = query
+            .query_map([], |row| Ok(((row.get(0)?, row.get(1)?, row.get(2)?), (row.get(3)?, row.get(4)?))))?;
         for row in rows {
             let (sort, one) = row?;
             there.entry(sort).or_default().push(one);
@@ -98,12 +99,10 @@ pub fn take(connection: &Connection, networks: &Networks, lb: &LoadBalancer, now
     let found: Option<String> = connection
         .prepare_cached(
             "SELECT id FROM amphora a WHERE load_balancer_id IS NULL AND status = 'READY' AND compute_driver = ?1 AND topology = ?2
-             AND compute_flavor IS (SELECT json_extract(p.flavor_data, '$.compute_flavor') FROM load_balancer l
-                 JOIN flavor f ON f.id = l.flavor_id JOIN flavor_profile p ON p.id = f.flavor_profile_id WHERE l.id = ?3)
-             AND NOT EXISTS (SELECT 1 FROM work WHERE subject = a.id AND kind <> 'AMPHORA_CONFIGURE')
+             AND compute_flavor IS ?3 AND NOT EXISTS (SELECT 1 FROM work WHERE subject = a.id AND kind <> 'AMPHORA_CONFIGURE')
              ORDER BY created_at LIMIT 1",
         )?
-        .query_row(params![lb.driver, lb.topology, lb.id], |row| row.get(0))
+        .query_row(params![lb.driver, lb.topology, lb.flavor], |row| row.get(0))
         .optional()?;
     let Some(id) = found else { return Ok(false) };
     connection

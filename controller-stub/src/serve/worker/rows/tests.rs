@@ -95,10 +95,11 @@ const SPARES: &str = "
 fn there_are_to_be_spares_of_what_load_balancers_are() {
     let (_dir, connection) = db::scratch();
     connection.execute_batch(SPARES).unwrap();
-    let common = || ("namespaces".to_owned(), Topology::Single);
+    let common = || ("namespaces".to_owned(), Topology::Single, None);
     let pool = |size| {
         let Pool { lacking, surplus } = Pool::read(&connection, size, common()).unwrap();
-        let lacking: Vec<_> = lacking.into_iter().map(|((_, topology), count)| (topology, count)).collect();
+        let lacking: Vec<_> =
+            lacking.into_iter().map(|((_, topology, _), count)| (topology, count)).collect();
         (lacking, surplus.join(" "))
     };
     assert_eq!(pool(3), (vec![(Topology::Single, 1)], "c".to_owned()));
@@ -134,6 +135,7 @@ fn a_spare_is_taken_by_who_can_use_it_and_newer_than_the_failover() {
              INSERT INTO flavor (id, name, flavor_profile_id) VALUES ('f', 'f', 'p'); UPDATE load_balancer SET flavor_id = 'f'",
         )
         .unwrap();
+    let lb = load_balancer(&connection, "lb").unwrap().unwrap();
     assert!(take(&connection, &networks, &lb, 50).unwrap());
     assert!(!take(&connection, &networks, &lb, 50).unwrap());
     let lb = load_balancer(&connection, "lb").unwrap().unwrap();
@@ -171,4 +173,37 @@ fn monitors_policies_and_rules_are_online_once_they_are_live() {
     finish(&connection, "lb", 3, None).unwrap();
     let expected = [("monitor", "ONLINE"), ("off", "OFFLINE"), ("on", "ONLINE"), ("rule", "ONLINE")];
     assert_eq!(told(&connection), of(&expected));
+}
+
+#[test]
+fn a_machine_has_an_address_of_the_management_network_and_all_its_ports() {
+    let (_dir, connection) = db::scratch();
+    let config =
+        crate::serve::config::Config::parse("[compute]\nmanagement_network = 10.9.0.0/29\n").unwrap();
+    let new = |id: &str, driver: &str| New {
+        id: id.to_owned(),
+        driver: driver.to_owned(),
+        flavor: Some("cpus=2".to_owned()),
+        machine: format!("m-{id}"),
+        agent_ports: (20_000, 20_001),
+        management: config.compute.management.subnets[0],
+        expires: 0,
+    };
+    for id in ["a", "b", "c", "d", "e"] {
+        spare(&connection, Topology::Single, &new(id, "qemu"), 1).unwrap();
+    }
+    let full = spare(&connection, Topology::Single, &new("f", "qemu"), 1).unwrap_err().to_string();
+    assert_eq!(full, "no address of [compute] management_network 10.9.0.0/29 is free");
+    spare(&connection, Topology::Single, &new("g", "namespaces"), 1).unwrap();
+    connection.execute_batch("DELETE FROM amphora WHERE id = 'c'").unwrap();
+    spare(&connection, Topology::Single, &new("f", "qemu"), 1).unwrap();
+    // Its port stays: nobody else has it.
+    move_agent(&connection, "f", (20_000, 20_001)).unwrap();
+    let of = |id: &str| amphora(&connection, id).unwrap().unwrap();
+    assert_eq!(
+        ["a", "b", "f"].map(|id| of(id).agent.to_string()),
+        ["10.9.0.2:9443", "10.9.0.3:9443", "10.9.0.4:9443"]
+    );
+    assert!(of("g").agent.ip().is_loopback());
+    assert_eq!(of("a").flavor.as_deref(), Some("cpus=2"));
 }
