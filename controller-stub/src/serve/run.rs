@@ -152,6 +152,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     });
     let (stop, stopped) = watch::channel(false);
     let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)));
+    let traffic = api.traffic();
     let tls = config.api.tls.clone().map(Tls::open).transpose();
     let tls = tls.map_err(|e| Error::Usage(format!("[api_settings] cert_file: {e}")))?;
     let server = Server::bind(config.api.bind, api).await.map(|server| server.with_tls(tls));
@@ -160,8 +161,14 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     let api = tokio::spawn(server.run(stopped.clone(), DRAIN));
     let heartbeats = heartbeats(&config).await?;
     let silent = Watch::new(config.health.timeout, config.health.failover_threshold);
-    let health =
-        health_manager::run(heartbeats, heartbeat_key, silent, config.health.check_interval, db.clone());
+    let health = health_manager::run(
+        heartbeats,
+        heartbeat_key,
+        silent,
+        config.health.check_interval,
+        db.clone(),
+        traffic,
+    );
     let health = tokio::spawn(health);
     let (every, buffer) = (config.house_keeping.cert_interval, config.house_keeping.cert_expiry_buffer);
     let keeping = tokio::spawn(housekeeping::run(db.clone(), own, client, every, buffer));

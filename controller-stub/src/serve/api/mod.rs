@@ -11,6 +11,7 @@
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
 //! | `lists` | filters, sorting, pages |
 //! | `events` | what changes, as a stream |
+//! | `page` | the page for persons |
 //! | `change` | generations, PENDING states, quotas, work |
 //! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
 //! | `resources` | what is special of a resource |
@@ -25,6 +26,7 @@ mod fault;
 mod identity;
 mod judge;
 mod lists;
+mod page;
 mod reply;
 mod request;
 mod resources;
@@ -61,6 +63,7 @@ use self::{
 use super::{
     config::{AuthStrategy, Config},
     db::Db,
+    health_manager::traffic::Traffic,
     metrics::{self, rows::Rows},
     network::Networks,
     policies::{Context, Rule},
@@ -74,6 +77,7 @@ pub struct Api {
     identity: Identity,
     expressions: Expressions,
     events: Events,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Debug)]
@@ -90,8 +94,14 @@ impl Api {
         let identity = Identity::new(config.users.clone());
         let expressions = Expressions::new(config.compute.proxy_cmd.clone());
         let events = Events::new(db.clone());
+        let traffic = Traffic::new(tokio::time::Instant::now().into_std(), config.health.interval).into();
         let shared = Arc::new(Shared { config, networks, certificates });
-        Self { db, identity, expressions, events, shared }
+        Self { db, identity, expressions, events, traffic, shared }
+    }
+
+    /// Where heartbeats tell the traffic that the page shows.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
     }
 
     /// What is to run while requests are answered; never ends.
@@ -104,6 +114,10 @@ impl Api {
         let replied = match find(&head.method, head.uri.path()) {
             Found::Events => self.stream(head).await,
             Found::Metrics => self.metrics(head).await,
+            Found::Page(path) => self.page(head, path).await,
+            Found::Versions if head.uri.path() == "/" && page::is_wanted(&head.headers) => {
+                self.page(head, page::INDEX).await
+            }
             _ => return Reply::Json(self.answer(head, body).await),
         };
         replied.unwrap_or_else(|fault| Reply::Json(self.with_way_in(fault.into())))
@@ -117,6 +131,33 @@ impl Api {
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let stream = self.events.open(&context, &head.headers, &query).await?;
         Ok(Reply::Events(Box::new(stream)))
+    }
+
+    /// The page for persons, and what it asks for.
+    async fn page(&self, head: &Parts, path: &str) -> Result<Reply, Fault> {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return Ok(Reply::Json(not_allowed(&[&Method::GET])));
+        }
+        let auth = self.shared.config.api.auth;
+        if path == page::INDEX && auth == AuthStrategy::HttpBasic {
+            // So a browser asks for name and password, and sends them with all that follows.
+            self.caller(&head.headers).await?;
+        }
+        if let Some(file) = page::file(path, auth) {
+            return Ok(file);
+        }
+        let context = self.caller(&head.headers).await?;
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let answer = match path {
+            page::TREE => self.db.read(move |t| page::tree(t, &context, &query)).await?,
+            page::RATES => {
+                let traffic = self.traffic.clone();
+                let now = tokio::time::Instant::now().into_std();
+                self.db.read(move |t| page::rates(t, &context, &query, &traffic, now)).await?
+            }
+            _ => return Err(Fault::new(404, "The resource could not be found.")),
+        };
+        Ok(Reply::Json(answer))
     }
 
     /// Counters. Prometheus asks for no token, so a password does as well.
@@ -137,7 +178,8 @@ impl Api {
         }
         let path = self.db.path();
         let rows = self.db.read(move |t| Ok::<_, Fault>(Rows::read(t, now(t)?, &path)?)).await?;
-        Ok(Reply::Text(metrics::TEXT, metrics::metrics().text(&rows, self.events.streams()).into()))
+        let text = metrics::metrics().text(&rows, self.events.streams());
+        Ok(Reply::Text { kind: metrics::TEXT, text: text.into(), headers: Vec::new() })
     }
 
     /// Who asks.
@@ -194,7 +236,7 @@ impl Api {
                 let query = Query::parse(head.uri.query().unwrap_or_default());
                 return identity::any_project(&path, &query);
             }
-            Found::Nothing | Found::Identity(_) | Found::Events | Found::Metrics => {
+            Found::Nothing | Found::Identity(_) | Found::Events | Found::Metrics | Found::Page(_) => {
                 return Err(Fault::new(404, "The resource could not be found."));
             }
             Found::Route(route, names) => (route, names),

@@ -29,8 +29,14 @@ pub(super) type Sent = Either<Full<Bytes>, Streamed>;
 pub(super) enum Reply {
     /// An answer of the API.
     Json(Answer),
-    /// A text of this content type.
-    Text(&'static str, Bytes),
+    /// A text.
+    Text {
+        /// Its content type.
+        kind: &'static str,
+        text: Bytes,
+        /// Further header fields.
+        headers: Vec<(&'static str, String)>,
+    },
     /// Events, until the client or the server ends.
     Events(Box<events::Stream>),
 }
@@ -46,7 +52,7 @@ impl Reply {
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Json(answer) => answer.status,
-            Self::Text(..) | Self::Events(_) => 200,
+            Self::Text { .. } | Self::Events(_) => 200,
         }
     }
 
@@ -67,7 +73,7 @@ impl Reply {
                 answer.headers,
                 answer.body.map(|body| ("application/json", body.to_string().into())),
             ),
-            Self::Text(kind, text) => whole(200, Vec::new(), Some((kind, text))),
+            Self::Text { kind, text, headers } => whole(200, headers, Some((kind, text))),
             Self::Events(stream) => {
                 let body = Streamed { stream: Box::pin(stream.body(stop)), seat: seat.clone() };
                 let mut response = Response::new(Either::Right(body));

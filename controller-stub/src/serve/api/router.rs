@@ -137,6 +137,8 @@ pub(super) enum Found<'a> {
     Events,
     /// Counters for Prometheus.
     Metrics,
+    /// The page for persons: a file, or what it asks for.
+    Page(&'a str),
     /// Keystone, and what follows `/v3/`.
     Identity(Vec<&'a str>),
     /// A handler, and what stands where its route has `{}`.
@@ -153,6 +155,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
         [] | ["v2" | "v2.0"] => return Found::Versions,
         ["v2" | "v2.0", "lbaas", "events"] => return Found::Events,
         ["metrics"] => return Found::Metrics,
+        ["page", name] => return Found::Page(name),
         ["v2" | "v2.0", rest @ ..] => rest,
         // Without the version by who has told its client one address for all services.
         ["v3", rest @ ..] | rest @ ["projects", ..] => return Found::Identity(rest.to_vec()),
@@ -176,6 +179,7 @@ pub(super) fn word(method: &Method, path: &str) -> &'static str {
         Found::Versions => "versions",
         Found::Events => "events",
         Found::Metrics => "metrics",
+        Found::Page(_) => "page",
         Found::Identity(_) => "identity",
         Found::Methods(_) | Found::Nothing => "none",
         Found::Route(route, _) => {

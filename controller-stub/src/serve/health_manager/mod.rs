@@ -2,9 +2,11 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | [`traffic`] | the traffic of the last minutes |
 //! | [`watch`] | which amphorae are silent |
 //! | [`update`] | what heartbeats say, into the rows |
 
+pub mod traffic;
 pub mod update;
 pub mod watch;
 
@@ -22,7 +24,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::watch::{Verdict, Watch};
+use self::{
+    traffic::Traffic,
+    watch::{Verdict, Watch},
+};
 use super::{
     db::{self, Db},
     metrics::metrics,
@@ -40,11 +45,18 @@ const PARALLEL: usize = 64;
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Takes heartbeats in from `sockets` and asks for the replacement of amphorae that are silent, until it is dropped.
-pub async fn run(sockets: Vec<UdpSocket>, key: String, watch: Watch, check_interval: Duration, db: Db) {
-    let watch = Arc::new(Mutex::new(watch));
+pub async fn run(
+    sockets: Vec<UdpSocket>,
+    key: String,
+    watch: Watch,
+    check_interval: Duration,
+    db: Db,
+    traffic: Arc<Traffic>,
+) {
+    let watch = Mutex::new(watch);
     // What was believed by one way is not believed again by another.
     let believed = Mutex::new(Believed::default());
-    let received = sockets.iter().map(|socket| receive(socket, &key, &believed, &watch, &db));
+    let received = sockets.iter().map(|socket| receive(socket, &key, &believed, &watch, &db, &traffic));
     tokio::join!(join_all(received), check(check_interval, &watch, &db));
 }
 
@@ -52,8 +64,9 @@ async fn receive(
     socket: &UdpSocket,
     key: &str,
     believed: &Mutex<Believed>,
-    watch: &Arc<Mutex<Watch>>,
+    watch: &Mutex<Watch>,
     db: &Db,
+    traffic: &Traffic,
 ) {
     let mut packet = vec![0; MAX_PACKET];
     let mut complained = HashMap::<String, Instant>::new();
@@ -81,6 +94,7 @@ async fn receive(
                 if watch.lock().await.heard(&message.id, now) {
                     metrics().heartbeats_late.inc();
                 }
+                traffic.heard(&message, now);
                 let Ok(turn) = turns.clone().acquire_owned().await else { return };
                 let db = db.clone();
                 tokio::spawn(async move {

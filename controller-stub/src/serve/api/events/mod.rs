@@ -233,6 +233,11 @@ fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached(text)?.query_row([], |row| row.get(0))
 }
 
+/// The last event: who knows the rows of this transaction knows what events up to it have told.
+pub(super) fn last_id(connection: &Connection) -> Result<i64, Fault> {
+    Ok(newest(connection)?)
+}
+
 /// A window with what is new; `None` when nothing is.
 fn newer(connection: &Connection, window: &Window) -> Result<Option<Window>, db::Error> {
     let newest = newest(connection)?;

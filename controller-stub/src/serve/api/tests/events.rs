@@ -1,98 +1,12 @@
 //! The stream of events, through a server.
 
-use std::{sync::Arc, time::Duration};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    sync::watch,
-    task::JoinHandle,
-    time::timeout,
+use super::{
+    identity::HASH,
+    served::{Client, PATIENCE, Served},
+    *,
 };
-
-use super::{identity::HASH, *};
-use crate::serve::api::server::Server;
-
-/// Whatever is waited for has happened long before.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A server, and the database behind it.
-struct Served {
-    address: std::net::SocketAddr,
-    db: Db,
-    stop: watch::Sender<bool>,
-    running: JoinHandle<()>,
-    _dir: tempfile::TempDir,
-}
-
-impl Served {
-    async fn new(settings: &str) -> Self {
-        let Stage { api, dir, .. } = Stage::new(settings);
-        let db = api.db.clone();
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), Arc::new(api)).await.unwrap();
-        let address = server.address().unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(server.run(stopped, Duration::from_secs(5)));
-        Self { address, db, stop, running, _dir: dir }
-    }
-
-    async fn write(&self, text: &str) {
-        let text = text.to_owned();
-        self.db.write::<_, db::Error, _>(move |t| Ok(t.execute_batch(&text)?)).await.unwrap();
-    }
-
-    /// A load balancer of a project, which is ACTIVE at once.
-    async fn balancer(&self, id: &str, project: &str) {
-        self.write(&format!(
-            "INSERT INTO load_balancer (id, project_id, provisioning_status, topology, compute_driver, provider, vip_address,
-                vip_port_id, vip_subnet_id, vip_network_id, created_at)
-                VALUES ('{id}', '{project}', 'ACTIVE', 'SINGLE', 'namespaces', 'amphora', '192.0.2.1', '', '', '', 0)"
-        ))
-        .await;
-    }
-
-    async fn set(&self, id: &str, status: &str) {
-        self.write(&format!("UPDATE load_balancer SET operating_status = '{status}' WHERE id = '{id}'"))
-            .await;
-    }
-
-    async fn open(&self, path: &str, headers: &str) -> Client {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nHost: serve\r\n{headers}\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        Client { stream, text: String::new() }
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    text: String,
-}
-
-impl Client {
-    /// Reads until a text is there, and takes what stands before its end.
-    async fn until(&mut self, wanted: &str) -> String {
-        loop {
-            if let Some(at) = self.text.find(wanted) {
-                let rest = self.text.split_off(at + wanted.len());
-                return std::mem::replace(&mut self.text, rest);
-            }
-            assert!(self.more().await > 0, "{wanted:?} is not in {:?}", self.text);
-        }
-    }
-
-    async fn more(&mut self) -> usize {
-        let mut bytes = [0; 4096];
-        let read = timeout(PATIENCE, self.stream.read(&mut bytes)).await.expect("something").unwrap_or(0);
-        self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
-        read
-    }
-
-    async fn rest(mut self) -> String {
-        while self.more().await > 0 {}
-        self.text
-    }
-}
 
 /// The values of an attribute in the data of events.
 fn all(text: &str, name: &str) -> Vec<String> {
@@ -207,7 +121,7 @@ async fn each_sees_what_its_lists_show() {
     }
     let mut post = TcpStream::connect(served.address).await.unwrap();
     post.write_all(b"POST /v2/lbaas/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-    let answer = Client { stream: post, text: String::new() }.rest().await;
+    let answer = Client::new(post).rest().await;
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET"), "{answer}");
 }
 

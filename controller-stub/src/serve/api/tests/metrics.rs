@@ -27,7 +27,7 @@ async fn counters_are_for_operators() {
         let stage = Stage::new(&format!("[api_settings]\n{settings}\n{users}"));
         let reply = ask(&stage, GET, user).await;
         assert_eq!(reply.status(), status, "{settings} {user:?}: {reply:?}");
-        if let Reply::Text(kind, text) = reply {
+        if let Reply::Text { kind, text, .. } = reply {
             assert!(kind.starts_with("text/plain; version=0.0.4"));
             assert!(text.starts_with(b"# HELP amphora_controller_"), "{text:?}");
         }

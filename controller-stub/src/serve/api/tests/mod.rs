@@ -8,6 +8,8 @@ mod lists;
 mod metrics;
 mod octavia;
 mod operators;
+mod page;
+mod served;
 mod states;
 mod tls;
 
