@@ -150,6 +150,11 @@ impl Amphora {
         self.model.borrow().clone()
     }
 
+    /// The load balancer as it was stored last, and each one after it, once the proxy runs it.
+    pub fn models(&self) -> watch::Receiver<Option<Arc<LoadBalancer>>> {
+        self.model.subscribe()
+    }
+
     /// The document as it was stored.
     ///
     /// # Errors

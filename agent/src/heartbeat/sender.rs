@@ -16,11 +16,14 @@ use std::{
     time::Duration,
 };
 
-use amphora_ipc::client::{ControlError, Failure};
+use amphora_ipc::{
+    client::{ControlError, Failure},
+    proxy::Summary,
+};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, error::Elapsed, sleep_until, timeout_at},
 };
 
 use super::{
@@ -159,10 +162,7 @@ impl Sender {
 
     /// Asks the proxy and the VRRP daemon until `due`, and sends then.
     async fn beat(&mut self, config: &HeartbeatConfig, due: Instant) {
-        let (asked, beat) = tokio::join!(
-            async { timeout_at(due, self.amphora.proxy().summary()).await },
-            listen(&self.vrrp, due),
-        );
+        let (asked, beat) = tokio::join!(ask(&self.amphora, due), listen(&self.vrrp, due));
         sleep_until(due).await;
         let dead = self.pulse.is_dead();
         if self.pulse.observe(beat) {
@@ -228,6 +228,19 @@ impl Sender {
             persisting.store(false, Ordering::Release);
         });
     }
+}
+
+/// What the proxy says. When it is given another document before `due`, it is asked again: what it said is not of that one, and a
+/// listener that has just come would be missed.
+async fn ask(amphora: &Amphora, due: Instant) -> Result<Result<Summary, ControlError>, Elapsed> {
+    let mut models = amphora.models();
+    let mut asked = timeout_at(due, amphora.proxy().summary()).await;
+    while let Ok(Ok(())) = timeout_at(due, models.changed()).await {
+        if let Ok(again) = timeout_at(due, amphora.proxy().summary()).await {
+            asked = Ok(again);
+        }
+    }
+    asked
 }
 
 async fn listen(vrrp: &Vrrp, due: Instant) -> Beat {
