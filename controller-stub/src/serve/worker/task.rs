@@ -190,10 +190,10 @@ impl<S: Store, O: Outside> Context<S, O> {
                 self.outside.hand_over(find(&from)?, find(&to)?).await
             }
             Step::Finish => {
-                let (generation, failover) = (lb.generation, lb.failover);
+                let (generation, failover, now) = (lb.generation, lb.failover, self.store.now());
                 let made = self.store.write(move |t| {
                     let made = rows::is_made_by(t, &id, generation)?;
-                    rows::finish(t, &id, generation, failover)?;
+                    rows::finish(t, &id, generation, failover, now)?;
                     Ok(made)
                 });
                 if let Some(begun) = made.await? {

@@ -24,8 +24,14 @@ const OBJECTS: [(&str, &str); 7] = [
 /// After so many failures what is PENDING is in ERROR, though it is tried again for ever.
 const PATIENCE: u32 = 3;
 
-/// All that was said up to a generation is so.
-pub fn finish(connection: &Connection, id: &str, generation: i64, failover: Option<i64>) -> Result<()> {
+/// All that was said up to a generation is so, since `now`, in milliseconds since 1970.
+pub fn finish(
+    connection: &Connection,
+    id: &str,
+    generation: i64,
+    failover: Option<i64>,
+    now: i64,
+) -> Result<()> {
     // Who names a pool that goes names nothing: those that go themselves, too, whatever is deleted first.
     for (table, column) in [("listener", "default_pool_id"), ("l7policy", "redirect_pool_id")] {
         connection
@@ -53,10 +59,10 @@ pub fn finish(connection: &Connection, id: &str, generation: i64, failover: Opti
         };
         connection
             .prepare_cached(&format!(
-                "UPDATE {table} SET provisioning_status = 'ACTIVE'{works} WHERE {of}
+                "UPDATE {table} SET provisioning_status = 'ACTIVE', updated_at = ?3{works} WHERE {of}
                  AND provisioning_status IN ('PENDING_CREATE', 'PENDING_UPDATE', 'ERROR')"
             ))?
-            .execute(params![id, generation])?;
+            .execute(params![id, generation, now])?;
     }
     connection
         .prepare_cached(

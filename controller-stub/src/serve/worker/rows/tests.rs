@@ -33,12 +33,12 @@ fn what_came_after_the_generation_that_is_live_stays_pending() {
     let (_dir, mut connection) = db::scratch();
     connection.execute_batch(ROWS).unwrap();
     let t = connection.transaction().unwrap();
-    finish(&t, "lb", 2, None).unwrap();
+    finish(&t, "lb", 2, None, 7).unwrap();
     t.commit().unwrap();
     let expected = [("lb", "PENDING_UPDATE"), ("listener", "ACTIVE"), ("new", "PENDING_CREATE")];
     assert_eq!(statuses(&connection), of(&expected));
     assert!(queue::find(&connection, Kind::LoadBalancer, "lb").unwrap().is_some());
-    finish(&connection, "lb", 3, None).unwrap();
+    finish(&connection, "lb", 3, None, 7).unwrap();
     assert_eq!(statuses(&connection), of(&[("lb", "ACTIVE"), ("listener", "ACTIVE"), ("new", "ACTIVE")]));
     assert_eq!(queue::find(&connection, Kind::LoadBalancer, "lb").unwrap(), None);
 }
@@ -61,7 +61,7 @@ fn what_fails_again_and_again_is_in_error_with_the_reason_and_is_tried_on() {
         })
         .unwrap();
     assert_eq!(told, 3);
-    finish(&connection, "lb", 3, None).unwrap();
+    finish(&connection, "lb", 3, None, 7).unwrap();
     assert_eq!(statuses(&connection), of(&[("lb", "ACTIVE"), ("listener", "ACTIVE"), ("new", "ACTIVE")]));
 }
 
@@ -168,11 +168,13 @@ fn monitors_policies_and_rules_are_online_once_they_are_live() {
         query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
     };
     let none = ["monitor", "off", "on", "rule"].map(|id| (id, "OFFLINE"));
-    finish(&connection, "lb", 2, None).unwrap();
+    finish(&connection, "lb", 2, None, 7).unwrap();
     assert_eq!(told(&connection), of(&none));
-    finish(&connection, "lb", 3, None).unwrap();
+    finish(&connection, "lb", 3, None, 7).unwrap();
     let expected = [("monitor", "ONLINE"), ("off", "OFFLINE"), ("on", "ONLINE"), ("rule", "ONLINE")];
     assert_eq!(told(&connection), of(&expected));
+    let at: i64 = connection.query_row("SELECT updated_at FROM l7rule", [], |row| row.get(0)).unwrap();
+    assert_eq!(at, 7);
 }
 
 #[test]
