@@ -11,6 +11,7 @@
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
 //! | `lists` | filters, sorting, pages |
 //! | `events` | what changes, as a stream |
+//! | `openapi` | the description of all this, for programs |
 //! | `page` | the page for persons |
 //! | `change` | generations, PENDING states, quotas, work |
 //! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
@@ -26,6 +27,7 @@ mod fault;
 mod identity;
 mod judge;
 mod lists;
+mod openapi;
 mod page;
 mod reply;
 mod request;
@@ -223,7 +225,10 @@ impl Api {
             Found::Versions if matches!(head.method, Method::GET | Method::HEAD) => {
                 return Ok(Answer::new(200, versions::document(&base)));
             }
-            Found::Versions => return Ok(not_allowed(&[&Method::GET])),
+            Found::Description if matches!(head.method, Method::GET | Method::HEAD) => {
+                return Ok(Answer::new(200, openapi::document(self.shared.config.api.auth)));
+            }
+            Found::Versions | Found::Description => return Ok(not_allowed(&[&Method::GET])),
             Found::Methods(methods) => return Ok(not_allowed(&methods)),
             Found::Identity(path) if self.shared.config.api.auth == AuthStrategy::Keystone => {
                 let query = Query::parse(head.uri.query().unwrap_or_default());

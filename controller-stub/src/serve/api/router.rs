@@ -137,6 +137,8 @@ pub(super) enum Found<'a> {
     Events,
     /// Counters for Prometheus.
     Metrics,
+    /// The description of the API.
+    Description,
     /// The page for persons: a file, or what it asks for.
     Page(&'a str),
     /// Keystone, and what follows `/v3/`.
@@ -155,6 +157,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
         [] | ["v2" | "v2.0"] => return Found::Versions,
         ["v2" | "v2.0", "lbaas", "events"] => return Found::Events,
         ["metrics"] => return Found::Metrics,
+        ["v2" | "v2.0", "lbaas", "openapi.json"] => return Found::Description,
         ["page", name] => return Found::Page(name),
         ["v2" | "v2.0", rest @ ..] => rest,
         // Without the version by who has told its client one address for all services.
@@ -177,6 +180,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
 pub(super) fn word(method: &Method, path: &str) -> &'static str {
     match find(method, path) {
         Found::Versions => "versions",
+        Found::Description => "description",
         Found::Events => "events",
         Found::Metrics => "metrics",
         Found::Page(_) => "page",

@@ -37,6 +37,11 @@ const VERSIONS: [(&str, &str); 31] = [
     ("v2.30", "2025-02-26T00:00:00Z"),
 ];
 
+/// The last one.
+pub(super) fn current() -> &'static str {
+    VERSIONS[VERSIONS.len() - 1].0
+}
+
 /// The document of versions for a server that is called `base`.
 pub(super) fn document(base: &str) -> Value {
     let last = VERSIONS.len() - 1;

@@ -125,7 +125,8 @@ pub(in crate::serve::api) static AMPHORA: Resource = Resource {
     attributes: &[
         ID,
         Attribute::new("loadbalancer_id", Kind::Uuid).column("load_balancer_id"),
-        text("compute_id", 64),
+        // A machine is made for one amphora, and its driver calls it by a name made of this.
+        Attribute::new("compute_id", Kind::Uuid).sql("amphora.id"),
         Attribute::new("lb_network_ip", Kind::Address),
         Attribute::new("vrrp_ip", Kind::Address),
         Attribute::new("ha_ip", Kind::Address),

@@ -51,6 +51,13 @@ pub(in crate::serve::api) struct Pattern {
     pub(super) shown: &'static str,
 }
 
+impl Pattern {
+    /// What a person is told that characters must look like.
+    pub(in crate::serve::api) fn shown(self) -> &'static str {
+        self.shown
+    }
+}
+
 /// Why a value is none of its kind.
 #[derive(Debug)]
 pub(super) enum Refused {

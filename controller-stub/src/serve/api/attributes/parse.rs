@@ -18,6 +18,17 @@ pub(in crate::serve::api) enum Body {
     Put,
 }
 
+impl Attribute {
+    /// Whether a body may say it.
+    pub(in crate::serve::api) fn is_taken(&self, of: Body) -> bool {
+        match of {
+            Body::Post => !self.is_refused() && self.place != Place::Nested,
+            Body::Nested => !self.is_refused() && self.place != Place::Root,
+            Body::Put => self.put != Put::Refused,
+        }
+    }
+}
+
 /// Reads the object of a resource out of the body of a request.
 pub(in crate::serve::api) fn body(resource: &Resource, bytes: &[u8], of: Body) -> Result<Object, Fault> {
     let argument = if of == Body::Put { resource.arguments.1 } else { resource.arguments.0 };
@@ -89,11 +100,7 @@ pub(in crate::serve::api) fn parse(
     let Value::Object(map) = value else {
         return Err(Problem::Convert(format!("Value not a valid object: {}", python(value))));
     };
-    let taken = |attribute: &&Attribute| match of {
-        Body::Post => !matches!(attribute.post, Post::Refused) && attribute.place != Place::Nested,
-        Body::Nested => !matches!(attribute.post, Post::Refused) && attribute.place != Place::Root,
-        Body::Put => attribute.put != Put::Refused,
-    };
+    let taken = |attribute: &&Attribute| attribute.is_taken(of);
     let unknown: Vec<_> = map
         .keys()
         .map(String::as_str)

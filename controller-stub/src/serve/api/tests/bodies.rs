@@ -13,9 +13,10 @@ use super::{
 };
 
 /// Columns that no attribute has: they are the worker's.
-const OWN: [(&str, &str); 5] = [
+const OWN: [(&str, &str); 6] = [
     ("amphora", "agent_port"),
     ("amphora", "applied_generation"),
+    ("amphora", "compute_id"),
     ("amphora", "last_update"),
     ("amphora", "topology"),
     ("amphora", "taken_at"),
