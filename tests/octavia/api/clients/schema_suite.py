@@ -1,0 +1,54 @@
+"""schemathesis, by the description that `serve` tells: no answer of 5xx, and none that is not described."""
+
+import os
+import pathlib
+import subprocess
+
+# Few load balancers, so that what is made is about the same ones, and the machine is not filled with amphorae.
+SETTINGS = {"quotas": {"default_load_balancer_quota": 12}}
+
+# WSME takes `"1"` for 1 and `"yes"` for true, and so does serve: what is no value by the description may be taken all the same.
+# What is deleted is there until amphorae have let it go, and much of what is well written is refused for what it is about.
+NOT_OF_OCTAVIA = [
+    "negative_data_rejection",
+    "positive_data_acceptance",
+    "use_after_free",
+    "ensure_resource_availability",
+]
+
+
+def copies(_given):
+    return 1
+
+
+def arguments(parser):
+    parser.add_argument("--seeds", default="1", help="one run for each, between commas")
+    parser.add_argument("--examples", type=int, default=50, help="of each operation, at most")
+    parser.add_argument("--seconds", type=int, help="how long a run may take")
+
+
+def run(serve, place, given):
+    failed = []
+    for seed in given.seeds.split(","):
+        environment = {
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "schema_hooks",
+            "PYTHONPATH": str(pathlib.Path(__file__).parent),
+            "SERVE_SUBNETS": ",".join(subnet["id"] for subnet in serve.subnets(serve.network("vip"))),
+        }
+        command = ["schemathesis", "run", f"{serve.url}/v2/lbaas/openapi.json"]
+        command += ["--header", f"X-Auth-Token: {serve.token()}", "--seed", seed]
+        command += ["--exclude-checks", ",".join(NOT_OF_OCTAVIA)]
+        command += ["--max-examples", str(given.examples), "--continue-on-failure", "--request-timeout", "20"]
+        command += ["--report", "ndjson", "--report-ndjson-path", place / f"seed-{seed}.ndjson"]
+        if given.seconds:
+            command += ["--max-time", str(given.seconds)]
+        print(f"seed {seed}", flush=True)
+        done = subprocess.run(command, cwd=place, env=environment, check=False)
+        if done.returncode or not serve.is_up():
+            failed.append(seed)
+        serve.empty()
+    panics = [line for line in serve.log.read_text().splitlines() if "panicked" in line]
+    print(*panics, sep="\n")
+    print(f"{len(given.seeds.split(','))} runs, {len(failed)} failed, {len(panics)} panics")
+    return 1 if failed or panics else 0
