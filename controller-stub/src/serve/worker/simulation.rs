@@ -65,6 +65,8 @@ struct State {
     spares: usize,
     /// Of a thousand things that are done outside, so many fail.
     failing: u64,
+    /// No machine that is made answers.
+    hangs: bool,
     points: u64,
 }
 
@@ -87,6 +89,7 @@ impl World {
             lives: None,
             spares: 0,
             failing: 0,
+            hangs: false,
             points: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), killed: Arc::default() }
@@ -251,6 +254,9 @@ impl Outside for World {
             state.machines.entry(amphora.machine.clone()).or_insert(new);
         }
         self.point().await;
+        if self.state().hangs {
+            std::future::pending::<()>().await;
+        }
         self.fails("to boot")?;
         Ok(self.state().now + 1000)
     }
@@ -569,4 +575,20 @@ async fn whatever_happens_all_becomes_so() {
         points += world.state().points;
     }
     eprintln!("{seeds} seeds, {points} points");
+}
+
+#[tokio::test]
+async fn who_deletes_what_does_not_come_up_does_not_wait_for_it() {
+    let world = World::new(1);
+    world.create(ID, Topology::ActiveStandby);
+    world.state().hangs = true;
+    let deletes = async {
+        while world.state().machines.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        world.delete(ID);
+    };
+    let (ended, ()) = tokio::join!(world.serve(), deletes);
+    assert!(ended);
+    world.nothing_is_left("deleted while it boots");
 }
