@@ -48,7 +48,8 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
     let (tap, mac) = machine.management;
     let (kind, cpu) = match accel {
         Accel::Kvm => ("kvm", "host"),
-        Accel::Tcg => ("tcg,thread=multi", "max"),
+        // What it translates would take 1 GiB: so much is enough until it begins anew.
+        Accel::Tcg => ("tcg,thread=multi,tb-size=256", "max"),
     };
     let mut words: Vec<String> = Vec::new();
     let mut say = |option: &str, argument: &str| {
@@ -143,7 +144,7 @@ mod tests {
         let line = line(Accel::Tcg);
         for (option, argument) in [
             ("-name", "guest=amphora-vm-1"),
-            ("-accel", "tcg,thread=multi"),
+            ("-accel", "tcg,thread=multi,tb-size=256"),
             ("-cpu", "max"),
             ("-smp", "2"),
             ("-m", "2048M"),

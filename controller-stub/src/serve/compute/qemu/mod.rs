@@ -19,10 +19,11 @@ mod host;
 pub mod qmp;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -30,7 +31,7 @@ use amphora_agent::supervise::process::{Command, Process};
 use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 use tokio::{
-    sync::watch,
+    sync::{Mutex, OwnedMutexGuard, watch},
     task::spawn_blocking,
     time::{Instant, sleep},
 };
@@ -103,6 +104,22 @@ pub struct Qemu {
     accel: Accel,
     agents: Driver,
     deaths: Deaths,
+    turns: Turns,
+}
+
+/// One thing at a time is done to a machine's files: what nobody waits for any more ends before they are removed.
+#[derive(Debug, Default)]
+struct Turns(Mutex<HashMap<String, Arc<Mutex<()>>>>);
+
+impl Turns {
+    async fn take(&self, machine: &str) -> OwnedMutexGuard<()> {
+        let turn = Arc::clone(self.0.lock().await.entry(machine.to_owned()).or_default());
+        turn.lock_owned().await
+    }
+
+    async fn forget(&self, machine: &str) {
+        self.0.lock().await.remove(machine);
+    }
 }
 
 impl Qemu {
@@ -116,7 +133,8 @@ impl Qemu {
             None if host::no_kvm().is_none() => Accel::Kvm,
             None => Accel::Tcg,
         };
-        let this = Self { settings, instance: instance.to_owned(), accel, agents, deaths };
+        let instance = instance.to_owned();
+        let this = Self { settings, instance, accel, agents, deaths, turns: Turns::default() };
         let socket = this.monitor_socket(&this.name(&uuid::Uuid::nil().to_string()));
         if socket.as_os_str().len() > SOCKET_PATH {
             let text =
@@ -249,7 +267,9 @@ impl Qemu {
         let tap = self.tap('m', self.short(&machine.name));
         let bridge = bridges::name(&settings.management.id);
         let (programs, user) = (settings.programs.clone(), settings.user.clone());
+        let turn = self.turns.take(&machine.name).await;
         let prepared = spawn_blocking(move || {
+            let _turn = turn;
             host::has_room(size.memory, &dir)?;
             let account = Account::find(user.as_deref(), accel)?;
             let [qemu, qemu_img, mkisofs] = &programs;
@@ -316,8 +336,11 @@ impl Compute for Qemu {
     async fn create(&self, machine: &Machine) -> Result<()> {
         let (name, dir) = (&machine.name, self.directory(&machine.name));
         let failed = |e: io::Error| Error::local(dir.display(), e);
-        let made = dir.clone();
-        let made = spawn_blocking(move || files::make_directory(&made));
+        let (turn, made) = (self.turns.take(name).await, dir.clone());
+        let made = spawn_blocking(move || {
+            let _turn = turn;
+            files::make_directory(&made)
+        });
         made.await.map_err(|e| Error::local("a machine's directory", e))??;
         let process =
             match Command::new(PathBuf::new(), Vec::new(), self.lock(name)).lock().map_err(failed)? {
@@ -345,8 +368,9 @@ impl Compute for Qemu {
         let device = format!("port-{tap}");
         let (dir, wanted, user, accel) =
             (self.directory(machine), interface.clone(), self.settings.user.clone(), self.accel);
-        let name = tap.clone();
+        let (turn, name) = (self.turns.take(machine).await, tap.clone());
         let made = spawn_blocking(move || {
+            let _turn = turn;
             // Recorded before it is made, so that it goes with the machine in any case.
             let slot = files::slot(&dir, &wanted.port)?;
             make_tap(&name, &wanted.bridge, Account::find(user.as_deref(), accel)?, false)?;
@@ -372,6 +396,7 @@ impl Compute for Qemu {
     /// At once: nothing of it is kept, so that it is not asked to end in order.
     async fn delete(&self, machine: &str) -> Result<()> {
         let deadline = Instant::now() + END;
+        let turn = self.turns.take(machine).await;
         loop {
             if let Ok(Some(process)) = self.process(machine) {
                 process.kill();
@@ -395,6 +420,7 @@ impl Compute for Qemu {
         }
         let (taps, dir) = (self.taps(machine), self.directory(machine));
         let removed = spawn_blocking(move || {
+            let _turn = turn;
             let there = interfaces(Some("tun"))?.into_iter().filter(|(name, _)| taps.contains(name));
             let deletions: Vec<String> = there.map(|(name, _)| format!("link delete {name}")).collect();
             if !deletions.is_empty() {
@@ -405,7 +431,9 @@ impl Compute for Qemu {
                 _ => Ok(()),
             }
         });
-        removed.await.map_err(|e| Error::local("a machine's files", e))?
+        removed.await.map_err(|e| Error::local("a machine's files", e))??;
+        self.turns.forget(machine).await;
+        Ok(())
     }
 
     /// Bounds consoles by the way: whoever asks does so every now and then.
