@@ -3,7 +3,10 @@
 mod agent_file;
 
 use std::{
-    io::Write,
+    fs::{self, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -22,6 +25,19 @@ pub(crate) fn obstacle() -> Option<&'static str> {
     }
     let there = Command::new("ip").arg("-V").stdin(Stdio::null()).output().is_ok_and(|o| o.status.success());
     (!there).then_some("no `ip` command (package iproute2)")
+}
+
+/// Makes a directory that programs of other users pass through, whatever our umask is; one that is there stays as it is. Blocks.
+///
+/// # Errors
+/// [`Error::Local`]: it cannot be made.
+pub(crate) fn make_passage(path: &Path) -> Result<()> {
+    let failed = |e: io::Error| Error::local(path.display(), e);
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(failed)
 }
 
 /// Runs `ip`. Blocks for some milliseconds.

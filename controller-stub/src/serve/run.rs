@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeSet,
     env,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, IsTerminal},
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -105,8 +105,7 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     // Whoever has written rows by hand says so by this.
     let mut hang_up = listen(SignalKind::hangup())?;
     // Programs of other users pass through it to what is theirs; all that is secret has modes of its own.
-    let made = DirBuilder::new().recursive(true).mode(0o711).create(data);
-    made.map_err(|e| Error::local(data.display(), e))?;
+    host::make_passage(data)?;
     let _lock = lock(data)?;
     let networks = Networks::new(config.networks.clone());
     let certificates = Arc::new(certificates(&config, data)?);

@@ -9,7 +9,6 @@ use std::{
     collections::BTreeSet,
     fs, io,
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,7 +27,7 @@ use super::{Compute, Interface, Liveness, Machine, deaths::Deaths};
 use crate::{
     certs::write,
     error::{Error, Result},
-    host::{AgentFile, NAMESPACES, interfaces, ip, ip_batch},
+    host::{AgentFile, NAMESPACES, interfaces, ip, ip_batch, make_passage},
 };
 
 /// What names of namespaces start with; the instance follows.
@@ -72,7 +71,7 @@ impl Namespaces {
     /// # Errors
     /// It cannot be written, or its path is too long.
     pub fn open(settings: Settings, deaths: Deaths) -> Result<Self> {
-        make_directory(&settings.dir)?;
+        make_passage(&settings.dir)?;
         let file = settings.dir.join("instance");
         let instance = match fs::read_to_string(&file) {
             Ok(text) => text.trim().to_owned(),
@@ -167,7 +166,7 @@ impl Namespaces {
         let (text, machine) = (self.agent_file(machine, &dir), machine.clone());
         let written = spawn_blocking(move || {
             for path in [dir.clone(), dir.join("certs"), dir.join("ports")] {
-                make_directory(&path)?;
+                make_passage(&path)?;
             }
             for (name, text, mode) in [
                 ("certs/ca.pem", &machine.authority, 0o644),
@@ -332,12 +331,6 @@ impl Compute for Namespaces {
     fn deaths(&self) -> watch::Receiver<u64> {
         self.deaths.subscribe()
     }
-}
-
-/// A directory that programs of other users may pass through.
-fn make_directory(path: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
-    made.map_err(|e| Error::local(path.display(), e))
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@
 //! The directory itself is root's, so that a machine which has broken out of QEMU puts nothing in the place of what root opens.
 
 use std::{
-    fs::{self, DirBuilder, Permissions},
+    fs::{self, DirBuilder},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     certs::write,
     error::{Error, Result},
+    host::make_passage,
 };
 
 pub(super) const LOG: &str = "qemu.log";
@@ -35,14 +36,10 @@ pub(super) const DISK: &str = "disk";
 pub(super) const CONSOLE: &str = "console";
 pub(super) const PORTS: &str = "ports";
 
-/// A machine's directory, with nothing in it yet. Its user passes through it, whatever our umask is.
+/// A machine's directory, with nothing in it yet.
 pub(super) fn make_directory(dir: &Path) -> Result<()> {
-    let failed = |e: io::Error| Error::local(dir.display(), e);
-    DirBuilder::new().recursive(true).create(dir.join(PORTS)).map_err(failed)?;
-    for path in dir.parent().into_iter().chain([dir]) {
-        fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(failed)?;
-    }
-    Ok(())
+    let ports = dir.join(PORTS);
+    dir.parent().into_iter().chain([dir, &ports]).try_for_each(make_passage)
 }
 
 /// Makes what a machine starts with; what an attempt before has left is made anew.
