@@ -148,11 +148,11 @@ fn key() -> Result<KeyPair> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)
 }
 
-/// Valid from an hour ago, because clocks differ.
+/// Valid from a day ago, because clocks differ and are set back.
 fn params(common_name: &str, validity: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::HOUR;
+    params.not_before = now - Duration::DAY;
     params.not_after = now + validity;
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, common_name);

@@ -7,6 +7,7 @@
 //! | [`certificates`] | the authority, what it issues, tenants' certificates | certificates |
 //! | [`compute`] | where amphorae are | compute |
 //! | [`config`] | what it is told | common.config |
+//! | `data_dir` | whose the directory of all of it is | |
 //! | [`db`] | what is known, in one SQLite file | db |
 //! | [`document`] | rows as the document of amphorae | amphora driver templates |
 //! | [`health_manager`] | heartbeats in, failover out | octavia-health-manager |
@@ -24,6 +25,7 @@ pub mod api;
 pub mod certificates;
 pub mod compute;
 pub mod config;
+mod data_dir;
 pub mod db;
 pub mod document;
 pub mod health_manager;

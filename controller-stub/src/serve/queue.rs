@@ -62,30 +62,42 @@ pub struct Work {
     pub reason: Option<String>,
 }
 
-/// Asks for work. What is asked for already is tried at once and counts as new: the reason for its failures may be gone.
+/// Asks for work. What is asked for already is tried at once and counts as new: the reason for its failures may be gone. A failover
+/// is of all amphorae that there are, whatever the clock said when they were made.
 ///
 /// # Errors
 /// The database's.
 pub fn enqueue(connection: &Connection, kind: Kind, subject: &str, now: i64) -> rusqlite::Result<()> {
+    let newest: Option<i64> = match kind {
+        Kind::LoadBalancerFailover => connection
+            .prepare_cached(
+                "SELECT max(COALESCE(taken_at, created_at)) FROM amphora WHERE load_balancer_id = ?1",
+            )?
+            .query_row([subject], |row| row.get(0))?,
+        _ => None,
+    };
+    let at = newest.map_or(now, |newest| now.max(newest.saturating_add(1)));
     connection
         .prepare_cached(
             "INSERT INTO work (kind, subject, created_at) VALUES (?1, ?2, ?3)
              ON CONFLICT (kind, subject) DO UPDATE SET attempts = 0, not_before = 0",
         )?
-        .execute(params![kind.as_str(), subject, now])?;
+        .execute(params![kind.as_str(), subject, at])?;
     Ok(())
 }
 
-/// The work that may be done now, the oldest first, at most `limit`.
+/// The work that may be done now, the oldest first, at most `limit`. What is to wait for longer than any pause was written before the clock
+/// was set back, and waits no more.
 ///
 /// # Errors
 /// The database's.
 pub fn due(connection: &Connection, now: i64, limit: usize) -> rusqlite::Result<Vec<Work>> {
     let mut query = connection.prepare_cached(
-        "SELECT kind, subject, attempts, not_before, reason FROM work WHERE not_before <= ?1
+        "SELECT kind, subject, attempts, not_before, reason FROM work WHERE not_before <= ?1 OR not_before > ?3
          ORDER BY not_before, created_at LIMIT ?2",
     )?;
-    let rows = query.query_map(params![now, i64::try_from(limit).unwrap_or(i64::MAX)], of_row)?;
+    let (limit, latest) = (i64::try_from(limit).unwrap_or(i64::MAX), now.saturating_add(MAX_PAUSE));
+    let rows = query.query_map(params![now, limit, latest], of_row)?;
     rows.collect()
 }
 
@@ -95,8 +107,8 @@ pub fn due(connection: &Connection, now: i64, limit: usize) -> rusqlite::Result<
 /// The database's.
 pub fn next(connection: &Connection, now: i64) -> rusqlite::Result<Option<i64>> {
     connection
-        .prepare_cached("SELECT min(not_before) FROM work WHERE not_before > ?1")?
-        .query_row([now], |row| row.get(0))
+        .prepare_cached("SELECT min(not_before) FROM work WHERE not_before > ?1 AND not_before <= ?2")?
+        .query_row([now, now.saturating_add(MAX_PAUSE)], |row| row.get(0))
 }
 
 /// What is asked for of a subject.
@@ -197,6 +209,38 @@ mod tests {
         done(&connection, Kind::AmphoraDelete, "a").unwrap();
         assert_eq!(due(&connection, i64::MAX, 10).unwrap(), []);
         assert_eq!(next(&connection, 0).unwrap(), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nothing_waiting() {
+        let (_dir, connection) = db::scratch();
+        let hour = 3_600_000;
+        enqueue(&connection, Kind::LoadBalancer, "a", 3 * hour).unwrap();
+        failed(&connection, Kind::LoadBalancer, "a", "no room", 3 * hour, 0.0).unwrap();
+        assert_eq!(due(&connection, 3 * hour, 10).unwrap(), [], "its pause is not over");
+        assert_eq!(due(&connection, hour, 10).unwrap().len(), 1);
+        assert_eq!(next(&connection, hour).unwrap(), None);
+        assert_eq!(due(&connection, 9 * hour, 10).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_failover_is_of_all_amphorae_though_the_clock_was_set_back() {
+        let (_dir, connection) = db::scratch();
+        connection
+            .execute_batch(
+                "INSERT INTO load_balancer (id, project_id, provisioning_status, topology, compute_driver, provider, vip_address,
+                     vip_port_id, vip_subnet_id, vip_network_id, created_at)
+                     VALUES ('lb', 'p', 'ACTIVE', 'SINGLE', 'namespaces', 'amphora', '192.0.2.1', '', '', '', 0);
+                 INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port,
+                     cert_expiration, created_at) VALUES ('one', 'lb', 'ALLOCATED', 'namespaces', 'c', '127.0.0.1', 1, 0, 5000)",
+            )
+            .unwrap();
+        for (now, asked) in [(100, 5001), (9000, 9000)] {
+            enqueue(&connection, Kind::LoadBalancerFailover, "lb", now).unwrap();
+            let at = connection.query_row("SELECT created_at FROM work", [], |row| row.get::<_, i64>(0));
+            assert_eq!(at.unwrap(), asked);
+            done(&connection, Kind::LoadBalancerFailover, "lb").unwrap();
+        }
     }
 
     #[test]

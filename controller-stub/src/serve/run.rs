@@ -3,23 +3,23 @@
 use std::{
     collections::BTreeSet,
     env,
-    fs::{self, File, OpenOptions, TryLockError},
     io::{self, IsTerminal},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use amphora_logging::{LogFormat, Style};
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::hmac;
 use clap::{ArgMatches, Args};
 use data_encoding::HEXLOWER;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UdpSocket,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::timeout,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -28,12 +28,13 @@ use super::{
     api::{Api, server::Server, tls::Tls},
     certificates::Certificates,
     compute::{
-        Drivers,
+        Compute as _, Drivers,
         deaths::Deaths,
         namespaces::{self, Namespaces},
         qemu::{self, Qemu},
     },
     config::{ComputeDriver, Config, Network, Source, Sources, Subnet},
+    data_dir::{directories, keep_amphorae, lock, prepare, secret},
     db::Db,
     health_manager::{self, watch::Watch},
     housekeeping,
@@ -41,7 +42,6 @@ use super::{
     worker::{outside::Ground, schedule, spares::Spares, task::Context},
 };
 use crate::{
-    certs::write,
     error::{Error, Result},
     host,
 };
@@ -61,6 +61,9 @@ pub struct Options {
     /// Database, certificates and amphorae; made when it is missing
     #[arg(long, value_name = "DIR", default_value = "/var/lib/amphora-controller")]
     data_dir: PathBuf,
+    /// Begin anew although amphorae are there whose database is gone: they are removed
+    #[arg(long)]
+    new_database: bool,
     /// Files and directories in the order of the command line.
     #[arg(skip)]
     sources: Vec<Source>,
@@ -95,17 +98,32 @@ pub fn run(options: &Options) -> Result<()> {
     let without_time = env::var_os("JOURNAL_STREAM").is_some();
     let style = Style { format: LogFormat::chosen(None), ansi: io::stderr().is_terminal(), without_time };
     let _log = amphora_logging::to_stderr(level, style);
-    crate::runtime::runtime()?.block_on(serve(config, &data))
+    raise_limit();
+    crate::runtime::runtime()?.block_on(serve(config, &data, options.new_database))
 }
 
-async fn serve(config: Config, data: &Path) -> Result<()> {
+/// How many files this process is to be able to open, and those that it starts. A client of the API takes one.
+const FILES: u64 = 65_536;
+
+/// Raises the number of files that may be open, beyond what was permitted where root may do that.
+fn raise_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        let all = hard.max(FILES);
+        setrlimit(Resource::RLIMIT_NOFILE, all, all)
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the number of open files stays as it is");
+    }
+}
+
+async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     let listen = |kind| signal(kind).map_err(|e| Error::local("signals", e));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     // Whoever has written rows by hand says so by this.
     let mut hang_up = listen(SignalKind::hangup())?;
-    // Programs of other users pass through it to what is theirs; all that is secret has modes of its own.
-    host::make_passage(data)?;
+    prepare(data)?;
     let _lock = lock(data)?;
     let networks = Networks::new(config.networks.clone());
     let certificates = Arc::new(certificates(&config, data)?);
@@ -115,7 +133,12 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     };
     let deaths = Deaths::default();
     let namespaces = namespaces(&config, data, &heartbeat_key, deaths.clone())?;
-    let db = Db::open(&data.join("serve.db"))?;
+    let file = data.join("serve.db");
+    if !new_database {
+        keep_amphorae(&file, namespaces.list().await?.len() + directories(&data.join("machines"))?)?;
+    }
+    let db =
+        Db::open(&file).map_err(|e| Error::Local(format!("{}: {e} ({})", file.display(), e.remedy())))?;
     let used: BTreeSet<String> = db
         .read::<_, Error, _>(|t| {
             let mut query = t.prepare("SELECT DISTINCT network_id FROM port")?;
@@ -159,7 +182,8 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     let address = server.address().map_err(|e| Error::local("the API", e))?;
     let api = tokio::spawn(server.run(stopped.clone(), DRAIN));
     let heartbeats = heartbeats(&config).await?;
-    let silent = Watch::new(config.health.timeout, config.health.failover_threshold);
+    let silent =
+        Watch::new(config.health.timeout, config.health.failover_threshold, config.health.check_interval);
     let health = health_manager::run(
         heartbeats,
         heartbeat_key,
@@ -188,7 +212,12 @@ async fn serve(config: Config, data: &Path) -> Result<()> {
     health.abort();
     keeping.abort();
     api.await.map_err(|e| Error::local("the API", e))?;
-    worker.await.map_err(|e| Error::local("the worker", e))
+    worker.await.map_err(|e| Error::local("the worker", e))?;
+    let _ = tokio::join!(health, keeping);
+    // All of it is in one file once nobody has it open.
+    drop(db);
+    let _ = timeout(DRAIN, async { while changes.changed().await.is_ok() {} }).await;
+    Ok(())
 }
 
 fn namespaces(config: &Config, data: &Path, key: &str, deaths: Deaths) -> Result<Namespaces> {
@@ -272,33 +301,6 @@ fn beside() -> Result<PathBuf> {
     Ok(own.with_file_name("amphora-agent"))
 }
 
-/// Whoever has it is the only `serve` of a directory.
-fn lock(data: &Path) -> Result<File> {
-    let path = data.join("lock");
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-    let file = file.map_err(|e| Error::local(path.display(), e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::local(data.display(), "another `serve` works here")),
-        Err(TryLockError::Error(e)) => Err(Error::local(path.display(), e)),
-    }
-}
-
-/// 32 bytes that nobody else knows, made when they are wanted first.
-fn secret(path: &Path) -> Result<Vec<u8>> {
-    let wrong = |e: &dyn std::fmt::Display| Error::local(path.display(), e);
-    match fs::read_to_string(path) {
-        Ok(text) => HEXLOWER.decode(text.trim().as_bytes()).map_err(|e| wrong(&e)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let mut bytes = [0; 32];
-            rand::fill(&mut bytes).map_err(|e| wrong(&e))?;
-            write(path, &HEXLOWER.encode(&bytes), 0o600).map_err(|e| wrong(&e))?;
-            Ok(bytes.to_vec())
-        }
-        Err(e) => Err(wrong(&e)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -318,20 +320,5 @@ mod tests {
             panic!("{:?}", options.sources)
         };
         assert_eq!([a, b, c].map(|path| path.to_str().unwrap()), ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn a_directory_has_one_serve_and_a_secret_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let held = lock(dir.path()).unwrap();
-        assert!(lock(dir.path()).unwrap_err().to_string().contains("another `serve`"));
-        drop(held);
-        lock(dir.path()).unwrap();
-        let path = dir.path().join("key");
-        let first = secret(&path).unwrap();
-        assert_eq!(first.len(), 32);
-        assert_eq!(secret(&path).unwrap(), first);
-        fs::write(&path, "x").unwrap();
-        assert!(secret(&path).is_err());
     }
 }

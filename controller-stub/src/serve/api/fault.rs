@@ -79,10 +79,7 @@ impl Fault {
 
 impl From<db::Error> for Fault {
     fn from(error: db::Error) -> Self {
-        let status = match error {
-            db::Error::Full | db::Error::Busy(_) | db::Error::Closed => 503,
-            db::Error::Newer { .. } | db::Error::Damaged(_) | db::Error::Sql(_) => 500,
-        };
+        let status = if error.is_passing() { 503 } else { 500 };
         Self::new(status, error.to_string())
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `server`, `tls` | connections, bodies, bounds; TLS in front of them |
+//! | `server`, `room`, `tls` | connections, bodies, bounds; TLS in front of them |
 //! | `router` | which handler a request is for |
 //! | `context`, `identity` | who asks; tokens and the catalog, as of Keystone |
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
@@ -32,6 +32,7 @@ mod page;
 mod reply;
 mod request;
 mod resources;
+mod room;
 mod router;
 mod scope;
 pub mod server;

@@ -19,7 +19,7 @@ use hyper::{
 };
 use tokio::sync::watch;
 
-use super::{events, fault::Fault, request::Answer};
+use super::{events, fault::Fault, request::Answer, room};
 
 /// The body of a response.
 pub(super) type Sent = Either<Full<Bytes>, Streamed>;
@@ -68,11 +68,13 @@ impl Reply {
         stop: watch::Receiver<bool>,
     ) -> Response<Sent> {
         match self {
-            Self::Json(answer) => whole(
-                answer.status,
-                answer.headers,
-                answer.body.map(|body| ("application/json", body.to_string().into())),
-            ),
+            Self::Json(answer) => match answer.body.map(|body| room::answer(body.to_string())).transpose() {
+                Ok(body) => whole(answer.status, answer.headers, body.map(|body| ("application/json", body))),
+                Err(fault) => {
+                    let body = fault.body().to_string().into();
+                    whole(fault.status, Vec::new(), Some(("application/json", body)))
+                }
+            },
             Self::Text { kind, text, headers } => whole(200, headers, Some((kind, text))),
             Self::Events(stream) => {
                 let body = Streamed { stream: Box::pin(stream.body(stop)), seat: seat.clone() };

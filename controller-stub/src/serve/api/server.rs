@@ -12,6 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -20,14 +21,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Api, fault::Fault, reply::Sent, router, tls::Tls};
+use super::{Api, fault::Fault, reply::Sent, room::Held, router, tls::Tls};
 use crate::serve::metrics::metrics;
 
-/// Connections at a time. With one more, one that asks for nothing is closed.
-const MAX_CONNECTIONS: usize = 2048;
-
-/// Requests that are carried out at a time.
-const MAX_AT_WORK: usize = MAX_CONNECTIONS - 16;
+/// Connections at a time, of which each takes a descriptor, and at most half of the descriptors that there may be: the other half is
+/// for amphorae. With one more, one that asks for nothing is closed.
+const MAX_CONNECTIONS: u64 = 2048;
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 64 << 10;
@@ -87,8 +86,10 @@ impl Server {
     /// Serves until `stop` becomes true; then finishes the requests under way, for at most `drain`.
     pub async fn run(self, stop: watch::Receiver<bool>, drain: Duration) {
         let mut tasks = JoinSet::new();
-        let places =
-            Places::new(Limits { connections: MAX_CONNECTIONS, at_work: MAX_AT_WORK, kept_for_others: 0 });
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(MAX_CONNECTIONS, |(soft, _)| soft);
+        let connections = usize::try_from(MAX_CONNECTIONS.min(descriptors / 2)).unwrap_or(1).max(1);
+        let at_work = connections - connections.div_ceil(128).min(connections - 1);
+        let places = Places::new(Limits { connections, at_work, kept_for_others: 0 });
         let accepting = async {
             loop {
                 match self.listener.accept().await {
@@ -158,7 +159,8 @@ async fn connection(
             .header_read_timeout(HEAD_TIMEOUT)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD)
-            .half_close(false)
+            // Who has said all that he wants to say is answered all the same.
+            .half_close(true)
             .serve_connection(
                 TokioIo::new(stream),
                 service_fn(|request| serve(api.clone(), request, seat.clone(), stop.clone())),
@@ -201,7 +203,8 @@ async fn serve(
     seat.receives();
     let (head, body) = request.into_parts();
     let mut begin = Instant::now();
-    let reply = match timeout(BODY_TIMEOUT, collect(body)).await {
+    let mut held = Held::default();
+    let reply = match timeout(BODY_TIMEOUT, collect(body, &mut held)).await {
         Err(_) => Fault::new(408, "The body of the request took too long.").into(),
         Ok(Err(fault)) => fault.into(),
         Ok(Ok(_)) if seat.work().is_err() => {
@@ -224,7 +227,7 @@ async fn serve(
     Ok(response)
 }
 
-async fn collect(mut body: Incoming) -> Result<Bytes, Fault> {
+async fn collect(mut body: Incoming, held: &mut Held) -> Result<Bytes, Fault> {
     let too_large = || Fault::new(413, format!("Request is too large. It may have {MAX_BODY} bytes."));
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
@@ -236,6 +239,7 @@ async fn collect(mut body: Incoming) -> Result<Bytes, Fault> {
         if bytes.len() + data.len() > MAX_BODY {
             return Err(too_large());
         }
+        held.grow(bytes.len() + data.len())?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())

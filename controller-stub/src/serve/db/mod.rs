@@ -8,22 +8,29 @@
 //! | --- | --- |
 //! | `migrations` | the schema, by numbers |
 //! | `events` | the triggers that write what has changed |
+//! | `files` | whether the files are still those that were opened |
 
+mod error;
 mod events;
+mod files;
 mod migrations;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub use self::error::Error;
+use self::files::Files;
 use super::metrics::metrics;
 
 /// How long a connection waits for a lock that another process holds.
@@ -38,65 +45,23 @@ const QUEUE: usize = 4096;
 /// How many read at a time.
 const READERS: usize = 8;
 
-/// Why the database did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file is of a later release.
-    #[error(
-        "the database is of version {found}, and this program knows {known}: a later release has written it"
-    )]
-    Newer {
-        /// Its version.
-        found: usize,
-        /// The last that is known.
-        known: usize,
-    },
-    /// The disk is full. Nothing was changed.
-    #[error("the disk of the database is full")]
-    Full,
-    /// Another process holds the file, or too much waits. Nothing was changed; asking again is of use.
-    #[error("the database is busy: {0}")]
-    Busy(String),
-    /// The file is damaged.
-    #[error("the database is damaged: {0}")]
-    Damaged(String),
-    /// Another fault of the file, or a defect. Nothing was changed.
-    #[error("the database: {0}")]
-    Sql(rusqlite::Error),
-    /// The program is about to end.
-    #[error("the database is closed")]
-    Closed,
-}
+/// Something to write in a transaction, or why there is none.
+type Piece = Box<dyn FnOnce(Result<&Transaction<'_>, Error>) -> Verdict + Send>;
 
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error.to_string()),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
-            _ => Self::Sql(error),
-        }
-    }
-}
-
-/// What a piece of writing may end with: its own error, or the database's.
-type Piece = Box<dyn FnOnce(&mut Transaction<'_>) -> Verdict + Send>;
-
-/// How a transaction ended.
-type Committed<'a> = Result<(), &'a rusqlite::Error>;
-
-/// Whether a piece is kept, and who is told once it is decided.
+/// Whether a piece is kept, and who is told once it is decided how its transaction ended.
 struct Verdict {
     keep: bool,
-    tell: Box<dyn FnOnce(Committed<'_>) + Send>,
+    tell: Box<dyn FnOnce(Result<(), Error>) + Send>,
 }
 
 /// The database. Clones are the same one.
 #[derive(Clone)]
 pub struct Db {
     path: Arc<Path>,
-    pieces: mpsc::SyncSender<Piece>,
+    files: Arc<Files>,
+    // Readers end before the writer, who tidies up when he is the last.
     readers: Arc<Readers>,
+    pieces: mpsc::SyncSender<Piece>,
     /// Counts transactions that have changed something: who waits for changes looks then.
     changes: watch::Receiver<u64>,
 }
@@ -118,6 +83,7 @@ impl Db {
     /// # Errors
     /// It is of a later release, damaged, not to be written, or held by another `serve`.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        files::make(path)?;
         let mut connection = Connection::open(path)?;
         configure(&connection)?;
         let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -125,14 +91,16 @@ impl Db {
             return Err(Error::Damaged(sound));
         }
         migrations::migrate(&mut connection)?;
+        let files = Arc::new(Files::of(path));
         let (pieces, waiting) = mpsc::sync_channel(QUEUE);
         let (changed, changes) = watch::channel(0);
+        let watched = files.clone();
         thread::Builder::new()
             .name("db".to_owned())
-            .spawn(move || write(connection, &waiting, &changed))
-            .map_err(|e| Error::Busy(e.to_string()))?;
+            .spawn(move || write(connection, &watched, &waiting, &changed))
+            .map_err(|e| Error::Unusable(e.to_string()))?;
         let readers = Arc::new(Readers { turns: Semaphore::new(READERS), idle: Vec::new().into() });
-        Ok(Self { path: path.into(), pieces, readers, changes })
+        Ok(Self { path: path.into(), files, pieces, readers, changes })
     }
 
     /// Runs `piece` in the writer's transaction. What it has written is on the disk when this returns, or undone
@@ -148,15 +116,15 @@ impl Db {
     {
         let (answer, answered) = oneshot::channel();
         let piece: Piece = Box::new(move |transaction| {
-            let result = piece(transaction);
+            let result = match transaction {
+                Ok(transaction) => piece(transaction),
+                Err(error) => Err(error.into()),
+            };
             let keep = result.is_ok();
             Verdict {
                 keep,
                 tell: Box::new(move |committed| {
-                    let _ = answer.send(match committed {
-                        Ok(()) => result,
-                        Err(error) => Err(copy(error).into()),
-                    });
+                    let _ = answer.send(committed.map_err(E::from).and(result));
                 }),
             }
         });
@@ -178,12 +146,15 @@ impl Db {
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
         let readers = self.readers.clone();
-        let path = self.path.clone();
+        let (path, files) = (self.path.clone(), self.files.clone());
         let _turn = self.readers.turns.acquire().await.map_err(|_| E::from(Error::Closed))?;
         let job = tokio::task::spawn_blocking(move || {
             let mut connection = match readers.take() {
                 Some(connection) => connection,
-                None => open_reader(&path)?,
+                None => {
+                    files.check()?;
+                    open_reader(&path)?
+                }
             };
             let transaction = connection.transaction().map_err(Error::from)?;
             let result = query(&transaction);
@@ -240,52 +211,61 @@ fn open_reader(path: &Path) -> Result<Connection, Error> {
 }
 
 /// The writer's thread: ends when the last [`Db`] is gone.
-fn write(mut connection: Connection, waiting: &mpsc::Receiver<Piece>, changed: &watch::Sender<u64>) {
+fn write(
+    mut connection: Connection,
+    files: &Files,
+    waiting: &mpsc::Receiver<Piece>,
+    changed: &watch::Sender<u64>,
+) {
     while let Ok(first) = waiting.recv() {
-        let pieces = std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
-        if write_batch(&mut connection, pieces) {
-            changed.send_modify(|count| *count += 1);
+        let mut pieces: VecDeque<Piece> =
+            std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
+        while !pieces.is_empty() {
+            if write_batch(&mut connection, files, &mut pieces) {
+                changed.send_modify(|count| *count += 1);
+            }
         }
     }
 }
 
-/// Writes all of them in one transaction; true when something was.
-fn write_batch(connection: &mut Connection, pieces: Vec<Piece>) -> bool {
+/// Writes as many of them as one transaction takes: all, unless one of them ends it. True when something was written.
+fn write_batch(connection: &mut Connection, files: &Files, pieces: &mut VecDeque<Piece>) -> bool {
     let mut told = Vec::with_capacity(pieces.len());
     let begin = Instant::now();
     let committed = (|| {
-        let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for piece in pieces {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        while !pieces.is_empty() {
             transaction.execute_batch("SAVEPOINT piece")?;
-            let verdict = piece(&mut transaction);
-            let end = if verdict.keep { "RELEASE piece" } else { "ROLLBACK TO piece; RELEASE piece" };
-            told.push(verdict);
+            let Some(piece) = pieces.pop_front() else { break };
+            // What panics is answered by the end of its channel, and costs nobody else.
+            let verdict = catch_unwind(AssertUnwindSafe(|| piece(Ok(&transaction))));
+            let keep = verdict.as_ref().is_ok_and(|verdict| verdict.keep);
+            told.extend(verdict);
+            // SQLite undoes the whole on a full or failing disk.
+            if transaction.is_autocommit() {
+                return Err(Error::Undone);
+            }
+            let end = if keep { "RELEASE piece" } else { "ROLLBACK TO piece; RELEASE piece" };
             transaction.execute_batch(end)?;
         }
-        transaction.commit()
+        files.check()?;
+        Ok(transaction.commit()?)
     })();
     let took = begin.elapsed();
+    if let (Err(error), true) = (&committed, told.is_empty()) {
+        // There was no transaction at all.
+        told.extend(pieces.drain(..).map(|piece| piece(Err(error.clone()))));
+    }
     let kept = told.iter().any(|verdict| verdict.keep);
-    let result = committed.as_ref().copied();
     // A piece that was refused is answered with its own reason, whatever became of the others.
     for Verdict { keep, tell } in told {
-        tell(if keep { result } else { Ok(()) });
+        tell(if keep { committed.clone() } else { Ok(()) });
     }
     let changed = kept && committed.is_ok();
     if changed {
         metrics().committed(took);
     }
     changed
-}
-
-/// An error for each who is to be told of it.
-fn copy(error: &rusqlite::Error) -> Error {
-    match error {
-        rusqlite::Error::SqliteFailure(code, text) => {
-            rusqlite::Error::SqliteFailure(*code, text.clone()).into()
-        }
-        other => Error::Busy(other.to_string()),
-    }
 }
 
 /// A database of a test, as the writer sees it.

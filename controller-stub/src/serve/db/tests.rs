@@ -103,3 +103,117 @@ async fn each_change_of_a_status_is_an_event() {
     assert_eq!(&events[..6], &expected);
     assert_eq!(events.len(), 8, "the deletion of pool and member is told as well: {events:?}");
 }
+
+#[tokio::test]
+async fn what_is_undone_with_another_is_said_so_and_the_rest_goes_on() {
+    let (_dir, db) = open();
+    // As SQLite does of itself when the disk fails.
+    let ends = db.write::<(), Error, _>(|t| {
+        insert(t, "lost")?;
+        t.execute_batch("ROLLBACK")?;
+        Err(Error::Full)
+    });
+    let kept = |name: &'static str| db.write::<_, Error, _>(move |t| insert(t, name));
+    let (before, ends, after) = tokio::join!(kept("before"), ends, kept("after"));
+    assert!(matches!(ends, Err(Error::Full)), "{ends:?}");
+    // Whether they were of one transaction is by chance; what was answered is so.
+    assert!(matches!(before, Ok(()) | Err(Error::Undone)), "{before:?}");
+    after.unwrap();
+    let before = i64::from(before.is_ok());
+    assert_eq!(projects(&db).await, before + 1);
+}
+
+#[tokio::test]
+async fn a_piece_that_panics_costs_nobody_else() {
+    let (_dir, db) = open();
+    let panics = db.write::<(), Error, _>(|_| panic!("a defect"));
+    let kept = db.write::<_, Error, _>(|t| insert(t, "one"));
+    let (panics, kept) = tokio::join!(panics, kept);
+    assert!(matches!(panics, Err(Error::Closed)), "{panics:?}");
+    kept.unwrap();
+    assert_eq!(projects(&db).await, 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_full_is_told_as_such_and_goes_on_when_there_is_room() {
+    let (_dir, db) = open();
+    let pages = |count: i64| {
+        db.write::<_, Error, _>(move |t| {
+            t.pragma_update_and_check(None, "max_page_count", count, |row| row.get::<_, i64>(0))?;
+            Ok(())
+        })
+    };
+    pages(1).await.unwrap();
+    let large = || db.write::<_, Error, _>(|t| insert(t, &"x".repeat(100_000)));
+    assert!(matches!(large().await, Err(Error::Full)));
+    assert_eq!(projects(&db).await, 0);
+    pages(1_000_000).await.unwrap();
+    large().await.unwrap();
+    assert_eq!(projects(&db).await, 1);
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_holds_is_told_as_such() {
+    let (dir, db) = open();
+    let path = dir.path().join("serve.db");
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = db.write::<_, Error, _>(|t| insert(t, "one")).await;
+    assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
+    projects(&db).await;
+    other.execute_batch("COMMIT").unwrap();
+    db.write::<_, Error, _>(|t| insert(t, "one")).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_written_into_a_file_that_is_gone() {
+    let (dir, db) = open();
+    db.write::<_, Error, _>(|t| insert(t, "one")).await.unwrap();
+    for name in ["serve.db", "serve.db-wal", "serve.db-shm"] {
+        let (path, aside) = (dir.path().join(name), dir.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        let refused = db.write::<_, Error, _>(|t| insert(t, "two")).await;
+        assert!(matches!(&refused, Err(Error::Moved(moved)) if *moved == path), "{refused:?}");
+        std::fs::write(&path, "").unwrap();
+        let refused = db.write::<_, Error, _>(|t| insert(t, "two")).await;
+        assert!(matches!(refused, Err(Error::Moved(_))), "another one is none: {refused:?}");
+        std::fs::rename(&aside, &path).unwrap();
+        assert_eq!(projects(&db).await, 1);
+    }
+    db.write::<_, Error, _>(|t| insert(t, "two")).await.unwrap();
+    assert_eq!(projects(&db).await, 2);
+}
+
+#[tokio::test]
+async fn a_migration_that_was_killed_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("serve.db");
+    let killed = Connection::open(&path).unwrap();
+    configure(&killed).unwrap();
+    // So much that half of it is in the file before it is decided.
+    killed.pragma_update(None, "cache_size", 1).unwrap();
+    killed.execute_batch("BEGIN IMMEDIATE; CREATE TABLE load_balancer (id TEXT);").unwrap();
+    for _ in 0..100 {
+        killed.execute("INSERT INTO load_balancer VALUES (hex(randomblob(2000)))", []).unwrap();
+    }
+    // What is on the disk at this moment.
+    let left = tempfile::tempdir().unwrap();
+    for name in ["serve.db", "serve.db-wal"] {
+        std::fs::copy(dir.path().join(name), left.path().join(name)).unwrap();
+    }
+    assert!(std::fs::metadata(left.path().join("serve.db-wal")).unwrap().len() > 100_000);
+    let db = Db::open(&left.path().join("serve.db")).unwrap();
+    db.write::<_, Error, _>(|t| insert(t, "one")).await.unwrap();
+    assert_eq!(projects(&db).await, 1);
+}
+
+#[tokio::test]
+async fn nobody_else_reads_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, db) = open();
+    db.write::<_, Error, _>(|t| insert(t, "one")).await.unwrap();
+    for name in ["serve.db", "serve.db-wal", "serve.db-shm"] {
+        let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}

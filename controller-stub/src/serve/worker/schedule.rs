@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use tokio::{
     sync::watch,
     task::{Id, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{Outside, Store, rows, spares, task::Context};
@@ -62,8 +62,10 @@ pub async fn run<S: Store, O: Outside>(
                 for id in due {
                     let (context, subject) = (Arc::clone(&context), id.clone());
                     let handle = tasks.spawn(async move {
-                        // Why it failed is in the log and in the rows by now.
-                        let _ = context.work(&subject).await;
+                        if let Err(error) = context.work(&subject).await {
+                            tracing::error!(subject, %error, "a failure is not in the database");
+                            sleep(TROUBLE).await;
+                        }
                     });
                     running.insert(handle.id(), id);
                 }

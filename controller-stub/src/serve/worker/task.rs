@@ -50,6 +50,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 impl<S: Store, O: Outside> Context<S, O> {
     /// Works on a load balancer, or on an amphora that has none, until nothing is to be done. A failure is written down.
+    ///
+    /// # Errors
+    /// It could not be written down: nothing says when to try again.
     pub async fn work(self: &Arc<Self>, id: &str) -> Result<()> {
         let Err(error) = self.steps(id).await else { return Ok(()) };
         let (subject, reason, now) = (id.to_owned(), error.to_string(), self.store.now());
@@ -62,7 +65,7 @@ impl<S: Store, O: Outside> Context<S, O> {
         if replaces.await? {
             metrics().failed_over(Outcome::Failed);
         }
-        Err(error)
+        Ok(())
     }
 
     async fn steps(self: &Arc<Self>, id: &str) -> Result<()> {
