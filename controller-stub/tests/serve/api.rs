@@ -34,6 +34,13 @@ pub(crate) fn request(serve: &Serve, method: &str, path: &str, body: &Value) -> 
 
 /// Makes a load balancer with a listener, a pool and a member.
 pub(crate) fn create(serve: &Serve, name: &str, member: (&str, u16)) -> Value {
+    let (status, answer) = try_create(serve, name, member);
+    assert_eq!(status, 201, "{answer}");
+    answer["loadbalancer"].clone()
+}
+
+/// The same, which may be refused.
+pub(crate) fn try_create(serve: &Serve, name: &str, member: (&str, u16)) -> (u16, Value) {
     let networks = Networks::new(Config::parse("[networks]\nlb = 10.250.0.0/24\n").unwrap().networks);
     let subnet = networks.all()[0].subnets[0].id.to_string();
     let body = json!({"loadbalancer": {
@@ -51,9 +58,7 @@ pub(crate) fn create(serve: &Serve, name: &str, member: (&str, u16)) -> Value {
             },
         }],
     }});
-    let (status, answer) = request(serve, "POST", "loadbalancers", &body);
-    assert_eq!(status, 201, "{answer}");
-    answer["loadbalancer"].clone()
+    request(serve, "POST", "loadbalancers", &body)
 }
 
 /// `provisioning_status`; `None` when there is none.

@@ -68,14 +68,26 @@ impl Drop for Host {
     }
 }
 
+/// What is special of a `serve`.
+#[derive(Default)]
+pub(crate) struct Way {
+    /// Further lines of its configuration, which begin with a section.
+    pub(crate) configuration: String,
+    /// Its data directory is a disk of its own, of so many bytes.
+    pub(crate) disk: Option<u64>,
+    /// It may open so many files, and not raise that.
+    pub(crate) files: Option<u64>,
+    /// A library that is loaded before all others.
+    pub(crate) preload: Option<String>,
+}
+
 /// A running `serve`.
 pub(crate) struct Serve {
     process: Child,
     pub(crate) dir: TempDir,
     pub(crate) host: Host,
     agent: PathBuf,
-    /// What else its configuration says.
-    configuration: String,
+    way: Way,
 }
 
 impl Serve {
@@ -86,6 +98,11 @@ impl Serve {
 
     /// The same, with more in its configuration.
     pub(crate) fn start_with(configuration: &str) -> Option<Self> {
+        Self::start_as(Way { configuration: configuration.to_owned(), ..Way::default() })
+    }
+
+    /// The same, in a special way.
+    pub(crate) fn start_as(way: Way) -> Option<Self> {
         let controller = PathBuf::from(env!("CARGO_BIN_EXE_amphora-controller"));
         let agent = env::var_os("AMPHORA_AGENT_BIN")
             .map_or_else(|| controller.with_file_name("amphora-agent"), PathBuf::from);
@@ -95,8 +112,19 @@ impl Serve {
         }
         let host = Host::create()?;
         let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
-        let process = launch(&host, dir.path(), &agent, configuration);
-        let this = Self { process, dir, host, agent, configuration: configuration.to_owned() };
+        if let Some(bytes) = way.disk {
+            let data = dir.path().join("data");
+            fs::create_dir(&data).unwrap();
+            let size = format!("size={bytes},mode=711");
+            let mounted =
+                Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&data).status();
+            if !mounted.is_ok_and(|status| status.success()) {
+                eprintln!("SKIPPED: nothing may be mounted here");
+                return None;
+            }
+        }
+        let process = launch(&host, dir.path(), &agent, &way);
+        let this = Self { process, dir, host, agent, way };
         this.eventually("the database", |this| this.file().exists().then_some(()));
         this.eventually("the log", |this| this.log().contains("serving").then_some(()));
         Some(this)
@@ -123,7 +151,28 @@ impl Serve {
         self.signal(Signal::SIGHUP);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// One that is not to start: what it says, once it has ended.
+    pub(crate) fn refused(&self) -> String {
+        fs::write(self.dir.path().join("serve.log"), "").unwrap();
+        let mut process = launch(&self.host, self.dir.path(), &self.agent, &self.way);
+        let ended = self.eventually("its end", |this| {
+            if this.log().contains("serving") {
+                let _ = process.kill();
+            }
+            process.try_wait().unwrap()
+        });
+        assert_eq!(ended.code(), Some(5), "{}", self.log());
+        self.log()
+    }
+
+    /// The most of memory that it has had, in bytes.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), signal).unwrap();
     }
 
@@ -135,13 +184,13 @@ impl Serve {
 
     /// What else its configuration says from the next start on.
     pub(crate) fn configure(&mut self, configuration: &str) {
-        configuration.clone_into(&mut self.configuration);
+        configuration.clone_into(&mut self.way.configuration);
     }
 
     /// The next one, with the same directory.
     pub(crate) fn restart(&mut self) {
         fs::write(self.dir.path().join("serve.log"), "").unwrap();
-        self.process = launch(&self.host, self.dir.path(), &self.agent, &self.configuration);
+        self.process = launch(&self.host, self.dir.path(), &self.agent, &self.way);
         self.eventually("the next start", |this| this.log().contains("serving").then_some(()));
     }
 
@@ -169,7 +218,7 @@ impl Serve {
     }
 
     /// The ends of the logs of all amphorae.
-    fn agents(&self) -> String {
+    pub(crate) fn agents(&self) -> String {
         let mut text = String::new();
         for entry in fs::read_dir(self.dir.path().join("data/amphorae")).into_iter().flatten().flatten() {
             let log = fs::read_to_string(entry.path().join("log")).unwrap_or_default();
@@ -261,19 +310,40 @@ impl Drop for Serve {
                 .args(["netns", "delete", &format!("amphora-{instance}-{machine}")])
                 .output();
         }
+        if self.way.disk.is_some() {
+            let _ = Command::new("umount").arg("--lazy").arg(self.dir.path().join("data")).status();
+        }
     }
 }
 
-fn launch(host: &Host, dir: &Path, agent: &Path, more: &str) -> Child {
+fn launch(host: &Host, dir: &Path, agent: &Path, way: &Way) -> Child {
     let configuration = dir.join("serve.conf");
     let text = format!(
-        "[DEFAULT]\ndebug = true\n[networks]\nlb = 10.250.0.0/24\n[compute]\nagent_cmd = {}\n{more}",
-        agent.display()
+        "[DEFAULT]\ndebug = true\n[networks]\nlb = 10.250.0.0/24\n[compute]\nagent_cmd = {}\n{}\n",
+        agent.display(),
+        way.configuration
     );
     fs::write(&configuration, text).unwrap();
     let log = fs::File::options().create(true).append(true).open(dir.join("serve.log")).unwrap();
     host.inside(|| {
-        Command::new(env!("CARGO_BIN_EXE_amphora-controller"))
+        let mut command = Command::new("sh");
+        let (files, drop) = way.files.map_or_else(Default::default, |files| {
+            let drop = "setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource ";
+            (format!("ulimit -n {files}; "), drop)
+        });
+        if let Some(library) = &way.preload {
+            let clock = dir.join("clock");
+            fs::write(&clock, "+0").unwrap();
+            command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        command
+            .args([
+                "-c",
+                &format!("{files}exec {drop}\"$@\""),
+                "sh",
+                env!("CARGO_BIN_EXE_amphora-controller"),
+            ])
             .args(["serve", "--config-file"])
             .arg(&configuration)
             .arg("--data-dir")

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod clients;
 mod ground;
+mod hardships;
 mod rows;
 mod spares;
 
