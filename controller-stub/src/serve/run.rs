@@ -160,7 +160,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
         compute: Drivers::new(namespaces, qemu, deaths),
         usual: (config.compute.driver, config.compute.size),
         certificates,
-        agents,
+        agents: agents.clone(),
         networks: networks.clone(),
         secret: hmac::Key::new(hmac::HMAC_SHA256, &secret(&data.join("pair.key"))?),
     };
@@ -173,7 +173,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
         management: management(&config)?,
     });
     let (stop, stopped) = watch::channel(false);
-    let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)));
+    let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)).with_agents(agents));
     let traffic = api.traffic();
     let tls = config.api.tls.clone().map(Tls::open).transpose();
     let tls = tls.map_err(|e| Error::Usage(format!("[api_settings] cert_file: {e}")))?;

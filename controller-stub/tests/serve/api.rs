@@ -13,12 +13,18 @@ use crate::ground::Serve;
 
 /// What `serve` answers: status and body.
 pub(crate) fn request(serve: &Serve, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let (status, text) = ask(serve, method, &format!("/v2/lbaas/{path}"), body);
+    (status, serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// What `serve` answers to a request for any path.
+pub(crate) fn ask(serve: &Serve, method: &str, path: &str, body: &Value) -> (u16, String) {
     let text = if body.is_null() { String::new() } else { body.to_string() };
     let answer = serve.host.inside(|| {
         let mut stream = TcpStream::connect("127.0.0.1:9876").unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let head = format!(
-            "{method} /v2/lbaas/{path} HTTP/1.1\r\nHost: serve\r\nConnection: close\r\nX-Project-Id: p\r\nX-Roles: admin\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: serve\r\nConnection: close\r\nX-Project-Id: p\r\nX-Roles: admin\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()
         );
@@ -29,7 +35,7 @@ pub(crate) fn request(serve: &Serve, method: &str, path: &str, body: &Value) -> 
     });
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or_default())
+    (status, body.to_owned())
 }
 
 /// Makes a load balancer with a listener, a pool and a member.

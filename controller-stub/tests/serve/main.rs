@@ -365,3 +365,51 @@ fn changes_without_a_pause_are_no_failure() {
     serve.eventually("its end", |serve| api::status(serve, id).is_none().then_some(()));
     serve.stop();
 }
+
+#[test]
+fn who_watches_sees_what_is_so() {
+    let Some(serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let mut db = serve.db();
+    let lb = LoadBalancer::create(&serve, &mut db, "ACTIVE_STANDBY", MEMBER);
+    active(&serve, &lb);
+    let ask = |path: &str| {
+        let (status, text) = api::ask(&serve, "GET", path, &serde_json::Value::Null);
+        assert_eq!(status, 200, "{path}: {text}");
+        text
+    };
+    let json = |path: &str| serde_json::from_str::<serde_json::Value>(&ask(path)).unwrap();
+    let masters = || -> Vec<(String, bool)> {
+        let told = json(&format!("/page/masters?loadbalancer_id={}", lb.id));
+        let told = told["masters"].as_object().unwrap();
+        told.iter().map(|(id, is)| (id.clone(), is.as_bool() == Some(true))).collect()
+    };
+    serve.eventually("a master", |_| (masters().iter().filter(|(_, is)| *is).count() == 1).then_some(()));
+    assert_eq!(masters().len(), 2);
+
+    for _ in 0..20 {
+        assert_eq!(serve.get(&lb.vip).as_deref(), Some("one"));
+    }
+    // One span of ten seconds, and heartbeats in it.
+    serve.eventually("traffic in a span", |_| {
+        let rates = json(&format!("/page/rates?loadbalancer_id={}", lb.id));
+        let sum: f64 =
+            rates["connections"].as_array().unwrap().iter().filter_map(serde_json::Value::as_f64).sum();
+        (sum * 10.0 >= 20.0).then_some(())
+    });
+    let text = ask("/metrics");
+    for line in [
+        "amphora_controller_amphorae{status=\"ALLOCATED\"} 2",
+        "amphora_controller_load_balancer_create_duration_seconds_count 1",
+        "amphora_controller_failovers_total{outcome=\"done\"} 0",
+        "amphora_controller_heartbeats_refused_total 0",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+    }
+    let (first, _) = lb.amphorae(&db)[0].clone();
+    lb.ask(&serve, &db, Kind::AmphoraFailover, &first, now());
+    let replaced = "amphora_controller_failovers_total{outcome=\"done\"} 1";
+    serve.eventually("a failover that is counted", |_| ask("/metrics").contains(replaced).then_some(()));
+    lb.delete(&serve, &mut db);
+    nothing_is_left(&serve, &lb);
+}

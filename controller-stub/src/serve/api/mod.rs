@@ -64,6 +64,7 @@ use self::{
     scope::Scope,
 };
 use super::{
+    amphora::Driver,
     config::{AuthStrategy, Config},
     db::Db,
     health_manager::traffic::Traffic,
@@ -81,6 +82,7 @@ pub struct Api {
     expressions: Expressions,
     events: Events,
     traffic: Arc<Traffic>,
+    agents: Option<Driver>,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,13 @@ impl Api {
         let events = Events::new(db.clone());
         let traffic = Traffic::new(tokio::time::Instant::now().into_std(), config.health.interval).into();
         let shared = Arc::new(Shared { config, networks, certificates });
-        Self { db, identity, expressions, events, traffic, shared }
+        Self { db, identity, expressions, events, traffic, agents: None, shared }
+    }
+
+    /// The page asks agents who is master.
+    #[must_use]
+    pub fn with_agents(self, agents: Driver) -> Self {
+        Self { agents: Some(agents), ..self }
     }
 
     /// Where heartbeats tell the traffic that the page shows.
@@ -153,6 +161,7 @@ impl Api {
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let answer = match path {
             page::TREE => self.db.read(move |t| page::tree(t, &context, &query)).await?,
+            page::MASTERS => page::masters(&self.db, self.agents.as_ref(), &context, &query).await?,
             page::RATES => {
                 let traffic = self.traffic.clone();
                 let now = tokio::time::Instant::now().into_std();

@@ -274,7 +274,7 @@ impl<S: Store, O: Outside> Context<S, O> {
     async fn remove(&self, lb: Option<&LoadBalancer>, amphora: &Amphora) -> Result<()> {
         self.outside.remove(&amphora.machine).await?;
         // One that has carried a load balancer which goes on.
-        let is_replaced = amphora.applied > 0 && lb.is_some_and(|lb| !lb.going);
+        let is_replaced = amphora.role.is_some() && lb.is_some_and(|lb| !lb.going);
         let (id, lb) = (amphora.id.clone(), lb.cloned());
         self.store.write(move |t| rows::removed(t, lb.as_ref(), &id)).await?;
         if is_replaced {

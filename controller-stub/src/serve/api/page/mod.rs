@@ -2,6 +2,7 @@
 //!
 //! What it shows of tenants comes as JSON and gets into the document as text alone; the policy of its contents lets nothing of elsewhere in.
 
+mod masters;
 mod tree;
 
 use std::{collections::BTreeSet, time::Instant};
@@ -11,7 +12,7 @@ use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-pub(super) use self::tree::tree;
+pub(super) use self::{masters::masters, tree::tree};
 use super::{
     fault::Fault,
     reply::Reply,
@@ -29,6 +30,9 @@ pub(super) const INDEX: &str = "index.html";
 
 /// The load balancers and all that is theirs.
 pub(super) const TREE: &str = "tree";
+
+/// Who of the amphorae of a load balancer is master.
+pub(super) const MASTERS: &str = "masters";
 
 /// The traffic of the last minutes.
 pub(super) const RATES: &str = "rates";

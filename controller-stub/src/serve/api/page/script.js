@@ -138,6 +138,8 @@
   let objects = new Map();
   const rows = new Map();
   let shown = "all";
+  /** By id of an amphora: whether it holds the addresses of its pair, as it says itself. */
+  const holders = new Map();
 
   const parts = function* (lb) {
     yield ["loadbalancer", lb];
@@ -246,13 +248,15 @@
 
   const amphorae = (lb) => {
     const made = el("span", { className: "amps" });
-    const named = lb.amphorae.filter((amphora) => amphora.role === "MASTER" || amphora.role === "STANDALONE");
+    // Who is master, or as long as nobody has been asked, who is to be.
+    const holder = lb.amphorae.filter((amphora) => holders.get(amphora.id));
+    const named = holder.length ? holder : lb.amphorae.filter((amphora) => amphora.role === "MASTER" || amphora.role === "STANDALONE");
     if (!operator) made.append(lb.topology === "ACTIVE_STANDBY" ? "a pair" : "one");
     else if (lb.amphorae.length === 0) made.append("none");
     else if (named.length === 0) made.append(many(lb.amphorae.length, "amphora", "amphorae"));
     else {
-      const backups = lb.amphorae.filter((amphora) => amphora.role === "BACKUP").length;
-      const isPair = named[0].role === "MASTER";
+      const isPair = lb.topology === "ACTIVE_STANDBY";
+      const backups = lb.amphorae.filter((amphora) => amphora !== named[0] && ["MASTER", "BACKUP"].includes(amphora.role) && amphora.status === "ALLOCATED").length;
       made.append(el("span", {}, isPair ? "master " : "", el("b", { className: "mono" }, short(named[0].id))));
       if (isPair) made.append(" ", el("span", backups ? {} : { className: "warn" }, backups ? `+ ${many(backups, "backup", "backups")}` : "no backup"));
     }
@@ -266,7 +270,13 @@
     details.dataset.key = id;
     details.addEventListener("toggle", () => {
       body.hidden = !details.open;
-      if (details.open && balancers.has(id)) paintBody(rows.get(id), balancers.get(id));
+      if (details.open && balancers.has(id)) {
+        paintBody(rows.get(id), balancers.get(id));
+        askMaster(balancers.get(id)).catch(() => {});
+      } else {
+        // Of one that is closed nobody asks, and what was so may be so no more.
+        for (const { id: one } of balancers.get(id)?.amphorae ?? []) if (holders.delete(one)) paintSoon(id);
+      }
     });
     const row = { item: el("li", { className: "lb" }, details), details, summary, body };
     rows.set(id, row);
@@ -377,7 +387,7 @@
       return made;
     };
     const amphora = (one) => row([
-      el("span", { className: `role ${one.role === "MASTER" ? "master" : ""}` }, one.role ?? "NO ROLE"), " ", el("span", { className: "mono" }, one.id), " ",
+      el("span", { className: `role ${one.role === "MASTER" ? "master" : ""}` }, one.role ?? "NO ROLE"), " ", el("span", { className: "mono" }, one.id), " ", holders.get(one.id) ? el("b", { className: "holds" }, "is master ") : null,
       quiet([one.vrrp_ip ?? one.lb_network_ip, one.compute_driver].filter(Boolean).join(", "))], one);
 
     const reason = lb.reason ? el("p", { className: "reason" }, el("b", {}, many(lb.attempts, "attempt", "attempts"), " failed: "), lb.reason) : null;
@@ -385,6 +395,20 @@
     for (const details of body.querySelectorAll("details")) if (open.has(details.dataset.key)) details.open = true;
     if (focused === "scope") traffic.focus();
     else if (focused) [...body.querySelectorAll("details")].find((one) => one.dataset.key === focused)?.querySelector("summary").focus();
+  };
+
+  const askMaster = async (lb) => {
+    if (!operator || lb.topology !== "ACTIVE_STANDBY") return;
+    const { masters } = await (await ask(`/page/masters?loadbalancer_id=${encodeURIComponent(lb.id)}`)).json();
+    const changed = lb.amphorae.some(({ id }) => holders.get(id) !== masters[id]);
+    for (const [id, is] of Object.entries(masters)) holders.set(id, is);
+    if (changed) paintSoon(lb.id);
+  };
+
+  /** Of those that are open, for who is master may change without a change of rows. */
+  const askMasters = () => {
+    const open = [...rows].filter(([id, row_]) => row_.details.open && row_.item.isConnected && balancers.has(id));
+    for (const [id] of open.slice(0, 8)) askMaster(balancers.get(id)).catch(() => {});
   };
 
   const reveal = (id) => {
@@ -640,7 +664,11 @@
     await follow(signal);
   };
 
-  setInterval(() => { if (running && !document.hidden) readRates().catch(() => {}); }, 5000);
+  setInterval(() => {
+    if (!ready || document.hidden) return;
+    readRates().catch(() => {});
+    askMasters();
+  }, 5000);
   document.addEventListener("visibilitychange", () => { if (running && !document.hidden) readRates().catch(() => {}); });
 
   if (auth === "keystone" && !token) signOut("");

@@ -95,7 +95,7 @@ pub fn is_failing_over(connection: &Connection, id: &str) -> Result<bool> {
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM load_balancer WHERE id = ?1 AND provisioning_status <> 'PENDING_DELETE')
              AND (EXISTS (SELECT 1 FROM work WHERE kind = 'LOAD_BALANCER_FAILOVER' AND subject = ?1)
-             OR EXISTS (SELECT 1 FROM amphora a WHERE a.load_balancer_id = ?1 AND a.applied_generation > 0 AND (a.status = 'PENDING_DELETE'
+             OR EXISTS (SELECT 1 FROM amphora a WHERE a.load_balancer_id = ?1 AND a.role IS NOT NULL AND (a.status = 'PENDING_DELETE'
                  OR EXISTS (SELECT 1 FROM work WHERE kind = 'AMPHORA_FAILOVER' AND subject = a.id))))",
         )?
         .query_row([id], |row| row.get(0))?;

@@ -104,6 +104,13 @@ async fn who_may_see_what() {
     assert_eq!(tree("root", "?loadbalancer_id=lb-other").await, (200, 1, 1, json!(true)));
     assert_eq!(tree("alice", "?loadbalancer_id=lb-other").await.1, 0);
     assert_eq!(tree("alice", "?project_id=other").await.0, 403);
+    for (name, status, masters) in [("alice", 403, Value::Null), ("root", 200, json!({"a-other": null}))] {
+        let path = "/page/masters?loadbalancer_id=lb-other";
+        let Reply::Json(answer) = ask(&stage, path, &[("authorization", &basic(name))]).await else {
+            panic!()
+        };
+        assert_eq!((answer.status, &answer.body.unwrap()["masters"]), (status, &masters), "{name}");
+    }
 }
 
 #[tokio::test]
