@@ -1,11 +1,18 @@
 //! Neighbours are told who has an address: by gratuitous ARP (RFC 5227 §1.1) and unsolicited neighbour advertisements (RFC 4861 §7.2.6).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use amphora_netlink::{Announcer, Interface, NetError, Netlink};
 
+use tokio::{runtime::Handle, time::sleep};
+
 use super::{PlugError, Plumbing};
 use crate::config::Topology;
+
+/// The pauses before the VIPs of a port that was plugged are announced again. What is sent when its link comes up may be lost: what
+/// is at the other end, a bridge or a switch, forwards a moment later.
+const AGAIN: [Duration; 4] =
+    [Duration::from_millis(30), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(4)];
 
 /// Announces these addresses of an interface of this thread's namespace. Where that fails it is logged.
 pub(super) fn announce(interface: &Interface, addresses: &[IpAddr]) {
@@ -30,7 +37,7 @@ impl Plumbing {
     /// Octavia counts on it at each start and reload (`send_vip_advertisements`): while it replaces an amphora, the one
     /// that goes has the addresses as well, and may have been asked for them last.
     pub fn announce_vips(self: &Arc<Self>) {
-        if self.config.topology == Topology::ActiveStandby || self.config.namespace.is_none() {
+        if !self.has_vips() {
             return;
         }
         let this = Arc::clone(self);
@@ -39,6 +46,26 @@ impl Plumbing {
                 tracing::debug!(%error, "the VIPs were not announced");
             }
         });
+    }
+
+    /// Announces them again, some times, on `runtime`.
+    pub(super) fn announce_again(self: &Arc<Self>, runtime: &Handle) {
+        if !self.has_vips() {
+            return;
+        }
+        let this = Arc::clone(self);
+        runtime.spawn(async move {
+            for pause in AGAIN {
+                sleep(pause).await;
+                if let Err(error) = this.try_to_announce_vips().await {
+                    tracing::debug!(%error, "the VIPs were not announced again");
+                }
+            }
+        });
+    }
+
+    fn has_vips(&self) -> bool {
+        self.config.topology == Topology::Single && self.config.namespace.is_some()
     }
 
     async fn try_to_announce_vips(self: &Arc<Self>) -> Result<(), PlugError> {

@@ -268,6 +268,9 @@ impl Plumbing {
             settle(&mut record, mac);
             this.note(mac, None);
             this.tend(&record, &runtime);
+            if made && plugged.port.vip.is_some() {
+                this.announce_again(&runtime);
+            }
             let took = began.elapsed();
             tracing::info!(%mac, interface = %name, moved, changed = made, ?took, "the port is plugged");
             Ok(Outcome { interface: name, moved, changed: recorded || made })
