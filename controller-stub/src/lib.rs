@@ -13,6 +13,7 @@
 //! | [`certs`] | certificates for mutual TLS |
 //! | [`demo`] | a whole amphora, and then a pair, with members and clients on this host |
 //! | [`error`] | why a command failed, and its exit code |
+//! | `failpoint` | where tests let this program end |
 //! | `host` | what the demo and `serve` do to this host |
 //! | [`serve`] | the control plane of Octavia in one program |
 //! | `runtime`, `style` | the runtime of a command; colours |
@@ -25,6 +26,7 @@ pub mod demo;
 pub mod diff;
 pub mod document;
 pub mod error;
+mod failpoint;
 mod host;
 pub mod judge;
 pub mod peers_view;

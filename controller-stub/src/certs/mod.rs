@@ -22,7 +22,10 @@ use time::Duration;
 use uuid::Uuid;
 
 pub use self::authority::{Authority, Issued};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    failpoint::reach,
+};
 
 /// The longest validity, in days: what clients with a policy accept (the CA/Browser Forum's former limit).
 pub const MAX_DAYS: u16 = 825;
@@ -107,12 +110,16 @@ fn san(host: &str) -> Result<SanType> {
 /// # Errors
 /// The system's.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    reach("file");
     let temporary = path.with_extension("tmp");
     let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&temporary, path)
+    reach("file.written");
+    fs::rename(&temporary, path)?;
+    reach("file.done");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,25 +17,37 @@ pub(crate) fn request(serve: &Serve, method: &str, path: &str, body: &Value) -> 
     (status, serde_json::from_str(&text).unwrap_or_default())
 }
 
+/// The same, of a `serve` that may end meanwhile; `None` when there is no answer, or not all of it.
+pub(crate) fn try_request(serve: &Serve, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+    let room = if path.starts_with("octavia/") { "" } else { "lbaas/" };
+    let (status, text) = try_ask(serve, method, &format!("/v2/{room}{path}"), body)?;
+    let answer = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).ok()? };
+    Some((status, answer))
+}
+
 /// What `serve` answers to a request for any path.
 pub(crate) fn ask(serve: &Serve, method: &str, path: &str, body: &Value) -> (u16, String) {
+    try_ask(serve, method, path, body).unwrap()
+}
+
+fn try_ask(serve: &Serve, method: &str, path: &str, body: &Value) -> Option<(u16, String)> {
     let text = if body.is_null() { String::new() } else { body.to_string() };
     let answer = serve.host.inside(|| {
-        let mut stream = TcpStream::connect("127.0.0.1:9876").unwrap();
+        let mut stream = TcpStream::connect("127.0.0.1:9876").ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: serve\r\nConnection: close\r\nX-Project-Id: p\r\nX-Roles: admin\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()
         );
-        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(head.as_bytes()).ok()?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    });
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    })?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    Some((status, body.to_owned()))
 }
 
 /// Makes a load balancer with a listener, a pool and a member.

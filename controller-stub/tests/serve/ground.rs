@@ -79,6 +79,8 @@ pub(crate) struct Way {
     pub(crate) files: Option<u64>,
     /// A library that is loaded before all others.
     pub(crate) preload: Option<String>,
+    /// Where the first one is to end.
+    pub(crate) failpoint: Option<String>,
 }
 
 /// A running `serve`.
@@ -103,7 +105,15 @@ impl Serve {
 
     /// The same, in a special way.
     pub(crate) fn start_as(way: Way) -> Option<Self> {
-        let controller = PathBuf::from(env!("CARGO_BIN_EXE_amphora-controller"));
+        let this = Self::launch(way)?;
+        this.eventually("the database", |this| this.file().exists().then_some(()));
+        this.eventually("the log", |this| this.log().contains("serving").then_some(()));
+        Some(this)
+    }
+
+    /// The same, and does not wait until it serves.
+    pub(crate) fn launch(way: Way) -> Option<Self> {
+        let controller = controller();
         let agent = env::var_os("AMPHORA_AGENT_BIN")
             .map_or_else(|| controller.with_file_name("amphora-agent"), PathBuf::from);
         if !agent.exists() {
@@ -124,10 +134,23 @@ impl Serve {
             }
         }
         let process = launch(&host, dir.path(), &agent, &way);
-        let this = Self { process, dir, host, agent, way };
-        this.eventually("the database", |this| this.file().exists().then_some(()));
-        this.eventually("the log", |this| this.log().contains("serving").then_some(()));
-        Some(this)
+        Some(Self { process, dir, host, agent, way })
+    }
+
+    /// From now on the host asks nobody again who has an address: whoever takes one over has to say so.
+    pub(crate) fn neighbours_stay(&self) {
+        self.host.inside(|| {
+            let ip = |words: &str| Command::new("ip").args(words.split(' ')).output().unwrap().stdout;
+            let bridges = String::from_utf8(ip("-o link show type bridge")).unwrap();
+            for bridge in bridges.lines().filter_map(|line| line.split(": ").nth(1)) {
+                ip(&format!("ntable change name arp_cache dev {bridge} base_reachable 3600000"));
+            }
+        });
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -190,6 +213,7 @@ impl Serve {
     /// The next one, with the same directory.
     pub(crate) fn restart(&mut self) {
         fs::write(self.dir.path().join("serve.log"), "").unwrap();
+        self.way.failpoint = None;
         self.process = launch(&self.host, self.dir.path(), &self.agent, &self.way);
         self.eventually("the next start", |this| this.log().contains("serving").then_some(()));
     }
@@ -235,7 +259,7 @@ impl Serve {
     /// Names of machines: namespaces and directories.
     pub(crate) fn machines(&self) -> Vec<String> {
         let dir = self.dir.path().join("data/amphorae");
-        let instance = fs::read_to_string(dir.join("instance")).unwrap();
+        let instance = fs::read_to_string(dir.join("instance")).unwrap_or_default();
         let prefix = format!("amphora-{instance}-");
         let names = |path: &Path| -> Vec<String> {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -316,6 +340,12 @@ impl Drop for Serve {
     }
 }
 
+/// The program: that of this build, unless another is named.
+fn controller() -> PathBuf {
+    env::var_os("AMPHORA_CONTROLLER_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_amphora-controller").into(), PathBuf::from)
+}
+
 fn launch(host: &Host, dir: &Path, agent: &Path, way: &Way) -> Child {
     let configuration = dir.join("serve.conf");
     let text = format!(
@@ -327,6 +357,7 @@ fn launch(host: &Host, dir: &Path, agent: &Path, way: &Way) -> Child {
     let log = fs::File::options().create(true).append(true).open(dir.join("serve.log")).unwrap();
     host.inside(|| {
         let mut command = Command::new("sh");
+        command.envs(way.failpoint.iter().map(|point| ("AMPHORA_FAILPOINT", point)));
         let (files, drop) = way.files.map_or_else(Default::default, |files| {
             let drop = "setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource ";
             (format!("ulimit -n {files}; "), drop)
@@ -338,12 +369,8 @@ fn launch(host: &Host, dir: &Path, agent: &Path, way: &Way) -> Child {
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         command
-            .args([
-                "-c",
-                &format!("{files}exec {drop}\"$@\""),
-                "sh",
-                env!("CARGO_BIN_EXE_amphora-controller"),
-            ])
+            .args(["-c", &format!("{files}exec {drop}\"$@\""), "sh"])
+            .arg(controller())
             .args(["serve", "--config-file"])
             .arg(&configuration)
             .arg("--data-dir")

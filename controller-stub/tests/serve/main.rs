@@ -5,6 +5,7 @@
 
 mod api;
 mod clients;
+mod failpoints;
 mod ground;
 mod hardships;
 mod rows;

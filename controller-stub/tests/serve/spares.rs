@@ -32,6 +32,7 @@ fn filled(serve: &Serve, db: &Connection, topology: &str, count: usize) -> Vec<S
 fn spares_are_taken_by_who_needs_an_amphora_and_replaced() {
     let Some(mut serve) = Serve::start_with("[house_keeping]\nspare_amphora_pool_size = 2\n") else { return };
     serve.member("10.250.0.1:8081", "one");
+    serve.neighbours_stay();
     let mut db = serve.db();
     // Of the sort of load balancers without a flavor; those of the other one come with the first that is so.
     filled(&serve, &db, "SINGLE", 2);

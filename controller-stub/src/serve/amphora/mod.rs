@@ -21,6 +21,7 @@ pub use self::orders::Orders;
 use crate::{
     client::{Client, Credential},
     error::{Error, Result},
+    failpoint::reach,
     vrrp_document::VrrpDocument,
 };
 
@@ -93,7 +94,9 @@ impl Driver {
     pub async fn apply(&self, agent: &Agent, orders: &Orders) -> Result<()> {
         let client = self.client(agent)?;
         for (mac, document) in &orders.interfaces {
+            reach("agent.interface");
             plug(&client, mac, document).await?;
+            reach("agent.interface.done");
         }
         try_join_all(orders.certificates.iter().map(|(name, credential)| bring(&client, name, credential)))
             .await?;
@@ -101,10 +104,15 @@ impl Driver {
             .load_balancer
             .parse()
             .map_err(|_| Error::Local(format!("no id: {}", orders.load_balancer)))?;
+        reach("agent.document");
         client.put(id, &orders.document).await?;
+        reach("agent.document.done");
         if let Some(pair) = &orders.pair {
+            reach("agent.peers");
             client.put_peers(&pair.peers).await?;
+            reach("agent.peers.done");
             client.put_vrrp(&VrrpDocument::Native(pair.vrrp.clone())).await?;
+            reach("agent.vrrp.done");
         }
         Ok(())
     }
@@ -139,7 +147,9 @@ impl Driver {
         if self.is_master(to).await == Some(true) {
             return Ok(());
         }
+        reach("agent.hand_over");
         leaves.act(VrrpAction::HandOver).await?;
+        reach("agent.hand_over.done");
         loop {
             if self.is_master(to).await == Some(true) && self.is_master(from).await == Some(false) {
                 return Ok(());
@@ -175,5 +185,8 @@ async fn plug(client: &Client, mac: &str, document: &serde_json::Value) -> Resul
 
 async fn bring(client: &Client, name: &str, credential: &Credential) -> Result<()> {
     let id: CertificateId = name.parse().map_err(|e| Error::Local(format!("{name}: {e}")))?;
-    client.put_certificate(&id, credential).await.map(drop)
+    reach("agent.certificate");
+    client.put_certificate(&id, credential).await?;
+    reach("agent.certificate.done");
+    Ok(())
 }

@@ -27,6 +27,7 @@ use super::{Compute, Interface, Liveness, Machine, deaths::Deaths};
 use crate::{
     certs::write,
     error::{Error, Result},
+    failpoint::reach,
     host::{AgentFile, NAMESPACES, interfaces, ip, ip_batch, make_passage},
 };
 
@@ -198,13 +199,17 @@ impl Compute for Namespaces {
         let name = machine.name.clone();
         let made = spawn_blocking(move || {
             Namespace::ensure(&name).map_err(|e| Error::local(&name, e))?;
+            reach("create.namespace");
             ip(&["-n", &name, "link", "set", "lo", "up"])
         });
         made.await.map_err(|e| Error::local("a machine's namespace", e))??;
         let failed = |e: io::Error| Error::local(self.settings.agent.display(), e);
         let command = self.command(&machine.name);
         let process = match command.lock().map_err(failed)? {
-            Some(lock) => Some(command.spawn(lock).map_err(failed)?),
+            Some(lock) => {
+                reach("create.process");
+                Some(command.spawn(lock).map_err(failed)?)
+            }
             None => command.find().map_err(failed)?,
         };
         match process {
@@ -233,9 +238,11 @@ impl Compute for Namespaces {
             let Interface { bridge, mac, .. } = &interface;
             // Recorded before it is made, so that it goes with the machine in any case.
             fs::write(&record, "").map_err(|e| Error::local(record.display(), e))?;
+            reach("plug.recorded");
             if !interfaces(Some("veth"))?.iter().any(|(name, _)| *name == host) {
                 ip_batch(&[format!("link add {host} type veth peer name {peer} address {mac}")])?;
             }
+            reach("plug.link");
             ip_batch(&[format!("link set {host} master {bridge} up")])?;
             Ok(())
         });
@@ -254,6 +261,7 @@ impl Compute for Namespaces {
             if deletions.is_empty() { Ok(()) } else { ip_batch(&deletions) }
         });
         let cut = cut.await.map_err(|e| Error::local("a machine's links", e))?;
+        reach("delete.links");
         let deadline = Instant::now() + END;
         // The agent first, which would start the others again.
         if let Ok(Some(agent)) = self.command(machine).find() {
@@ -278,11 +286,13 @@ impl Compute for Namespaces {
             sleep(Duration::from_millis(2)).await;
         }
         cut?;
+        reach("delete.processes");
         let (name, dir) = (machine.to_owned(), self.directory(machine));
         let removed = spawn_blocking(move || {
             if Path::new(NAMESPACES).join(&name).exists() {
                 ip(&["netns", "delete", &name])?;
             }
+            reach("delete.namespace");
             match fs::remove_dir_all(&dir) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local(dir.display(), e)),
                 _ => Ok(()),

@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 pub use self::error::Error;
 use self::files::Files;
 use super::metrics::metrics;
+use crate::failpoint::reach;
 
 /// How long a connection waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
@@ -249,7 +250,10 @@ fn write_batch(connection: &mut Connection, files: &Files, pieces: &mut VecDeque
             transaction.execute_batch(end)?;
         }
         files.check()?;
-        Ok(transaction.commit()?)
+        reach("commit");
+        transaction.commit()?;
+        reach("commit.done");
+        Ok(())
     })();
     let took = begin.elapsed();
     if let (Err(error), true) = (&committed, told.is_empty()) {

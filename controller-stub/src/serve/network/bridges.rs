@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     error::Result,
+    failpoint::reach,
     host::{interfaces, ip_batch},
     serve::config::Network,
 };
@@ -34,7 +35,10 @@ pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> R
     let left = bridges.iter().filter(|(_, alias)| *alias == mark).map(|(name, _)| name);
     let left = left.filter(|name| !wanted.contains(*name) && !of_rows.contains(*name));
     commands.extend(left.map(|name| format!("link delete {name}")));
-    ip_batch(&commands)
+    reach("bridges");
+    ip_batch(&commands)?;
+    reach("bridges.done");
+    Ok(())
 }
 
 /// What brings a bridge from whatever it is to what it is to be.

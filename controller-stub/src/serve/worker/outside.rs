@@ -16,6 +16,7 @@ use super::{Outside, Told, rows};
 use crate::{
     certs::Issued,
     error::{Error, Result},
+    failpoint::reach,
     serve::{
         amphora::{
             Agent, Driver, Orders,
@@ -95,7 +96,9 @@ impl Ground {
                 bridge: bridges::name(&network.id),
                 mac: port.mac.clone(),
             };
+            reach("plug");
             self.compute.plug(&amphora.machine, &interface).await?;
+            reach("plug.done");
             let document = if Some(&port.id) == amphora.vrrp_port.as_ref() {
                 orders::vip_port(port.address, vips)
             } else {
@@ -154,7 +157,9 @@ impl Outside for Ground {
 
     async fn boot(&self, amphora: &rows::Amphora, paired: bool) -> Result<i64> {
         let (machine, ends) = self.machine(amphora, paired).await?;
+        reach("create");
         self.compute.create(&machine).await?;
+        reach("create.done");
         let agent = agent(amphora);
         let mut deaths = self.compute.deaths();
         let ready = self.agents.ready(&agent, paired, self.compute.boot_time(&amphora.machine));
@@ -172,7 +177,10 @@ impl Outside for Ground {
     }
 
     async fn remove(&self, machine: &str) -> Result<()> {
-        self.compute.delete(machine).await
+        reach("delete");
+        self.compute.delete(machine).await?;
+        reach("delete.done");
+        Ok(())
     }
 
     async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<()> {
@@ -203,7 +211,9 @@ impl Outside for Ground {
 
     async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<i64> {
         let (machine, ends) = self.machine(amphora, paired).await?;
+        reach("configure");
         self.compute.configure(&machine).await?;
+        reach("configure.done");
         Ok(ends)
     }
 
