@@ -271,7 +271,8 @@ fn in_management(config: &Config) -> Result<SocketAddr> {
 async fn heartbeats(config: &Config) -> Result<Vec<UdpSocket>> {
     let (own, further) = (config.health.bind, in_management(config)?);
     let mut addresses = vec![own];
-    let heard = own.ip().is_unspecified() && own.is_ipv4() == further.is_ipv4();
+    // `::` hears IPv4, too.
+    let heard = own.ip().is_unspecified() && (own.is_ipv6() || further.is_ipv4());
     if config.compute.image.is_some() && own != further && !heard {
         addresses.push(further);
     }

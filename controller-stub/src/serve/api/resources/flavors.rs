@@ -54,7 +54,7 @@ pub(in crate::serve::api) fn post(
     let mut said = scope.body(resource, Body::Post)?;
     scope.permit_own(Rule::Admin)?;
     resource.require(&said)?;
-    validate(resource, &said)?;
+    validate(scope, resource, &said)?;
     scope.fill(resource, &mut said);
     if resource.key == "id" {
         said.set("id", new_id());
@@ -94,7 +94,7 @@ pub(in crate::serve::api) fn put(
         if changes_data && is_used(scope, resource, key(names))? {
             return Err(Fault::in_use(title(resource), key(names)));
         }
-        validate(resource, &old.with(&said))?;
+        validate(scope, resource, &old.with(&said))?;
     }
     free_name(scope, resource, key(names), &said)?;
     resource.update(scope.t, key(names), &scope.changes(resource, said))?;
@@ -151,14 +151,14 @@ fn is_used(scope: &Scope<'_>, resource: &Resource, id: &str) -> Result<bool, Fau
     Ok(count > 0)
 }
 
-fn validate(resource: &Resource, said: &Object) -> Result<(), Fault> {
+fn validate(scope: &Scope<'_>, resource: &Resource, said: &Object) -> Result<(), Fault> {
     if !is_profile(resource) {
         return Ok(());
     }
     let provider = said.str("provider_name");
     providers::is_enabled(provider)?;
     if resource.table == FLAVOR_PROFILE.table {
-        providers::flavor_data(provider, said.str("flavor_data"))
+        providers::flavor_data(scope, provider, said.str("flavor_data"))
     } else {
         providers::zone_data(provider, said.str("availability_zone_data"))
     }

@@ -110,7 +110,7 @@ fn capabilities(
 }
 
 /// The data of a flavor profile.
-pub(super) fn flavor_data(provider: &str, text: &str) -> Result<(), Fault> {
+pub(super) fn flavor_data(scope: &Scope<'_>, provider: &str, text: &str) -> Result<(), Fault> {
     let data = object(text, "flavor_data")?;
     for (name, value) in &data {
         let is_sound = match name.as_str() {
@@ -128,6 +128,11 @@ pub(super) fn flavor_data(provider: &str, text: &str) -> Result<(), Fault> {
         if !is_sound {
             return Err(unsupported(provider, &format!("{value} is not a value of '{name}'")));
         }
+    }
+    if data.get("compute_driver").is_some_and(|driver| driver == "qemu")
+        && scope.config.compute.image.is_none()
+    {
+        return Err(unsupported(provider, "'compute_driver' is qemu, and [compute] image is not set"));
     }
     Ok(())
 }

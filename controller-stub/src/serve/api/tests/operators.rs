@@ -28,10 +28,24 @@ async fn flavors_say_how_a_load_balancer_is_made() {
         ("[]", 400, "is not a valid option for flavor_data"),
         ("{\"loadbalancer_topology\": \"TRIPLE\"}", 501, "does not support a requested option"),
         ("{\"foo\": 1}", 501, "'foo' was unexpected"),
+        ("{\"compute_driver\": \"qemu\"}", 501, "[compute] image is not set"),
+        ("{\"compute_flavor\": \"large\"}", 501, "\"large\" is not a value of 'compute_flavor'"),
     ] {
         let body = json!({"name": "x", "provider_name": "amphora", "flavor_data": data});
         stage.refused(POST, PROFILES, json!({"flavorprofile": body}), status, text).await;
     }
+}
+
+#[tokio::test]
+async fn a_flavor_may_be_of_virtual_machines() {
+    let stage = Stage::new("[compute]\nimage = /image.qcow2\n");
+    let data = json!({"compute_driver": "qemu", "compute_flavor": "memory=2048,cpus=2"}).to_string();
+    let profile = json!({"name": "machine", "provider_name": "amphora", "flavor_data": data});
+    let profile = stage.make(PROFILES, "flavorprofile", profile).await;
+    let flavor =
+        stage.make(FLAVORS, "flavor", json!({"name": "machine", "flavor_profile_id": profile})).await;
+    stage.make(LBS, "loadbalancer", json!({"vip_subnet_id": stage.subnet, "flavor_id": flavor})).await;
+    assert_eq!(stage.rows("SELECT compute_driver FROM load_balancer").await, ["qemu"]);
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ const SOCKET_PATH: usize = 107;
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long it has to say whether its machine runs, of which its process says nearly everything.
-const GLANCE: Duration = Duration::from_secs(2);
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// How long it has from its start until it can be asked.
 const START: Duration = Duration::from_secs(30);
