@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `server`, `room`, `tls` | connections, bodies, bounds; TLS in front of them |
+//! | `server`, `socket`, `room`, `tls` | connections, bodies, bounds; TLS in front of them |
 //! | `router` | which handler a request is for |
 //! | `context`, `identity` | who asks; tokens and the catalog, as of Keystone |
 //! | `attributes` | the tables of attributes, from which bodies, rows, answers and filters follow |
@@ -36,6 +36,7 @@ mod room;
 mod router;
 mod scope;
 pub mod server;
+mod socket;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -98,7 +99,7 @@ impl Api {
         let networks = Networks::new(config.networks.clone());
         let identity = Identity::new(config.users.clone());
         let expressions = Expressions::new(config.compute.proxy_cmd.clone());
-        let events = Events::new(db.clone());
+        let events = Events::new(db.clone(), config.house_keeping.event_expiry_age);
         let traffic = Traffic::new(tokio::time::Instant::now().into_std(), config.health.interval).into();
         let shared = Arc::new(Shared { config, networks, certificates });
         Self { db, identity, expressions, events, traffic, agents: None, shared }
@@ -122,6 +123,12 @@ impl Api {
 
     /// Replies to one request: most are answered in JSON.
     async fn reply(&self, head: &Parts, body: Bytes) -> Reply {
+        let api = &self.shared.config.api;
+        if api.auth == AuthStrategy::NoAuth && context::is_misled(&head.headers, api.base_uri.as_deref()) {
+            let text = "A browser is served under an address, as localhost, or as api_base_uri says: others' pages can make any other name \
+                mean this host, and nobody is asked here who it is.";
+            return Fault::new(403, text).into();
+        }
         let replied = match find(&head.method, head.uri.path()) {
             Found::Events => self.stream(head).await,
             Found::Metrics => self.metrics(head).await,

@@ -19,7 +19,7 @@ use hyper::{
 };
 use tokio::sync::watch;
 
-use super::{events, fault::Fault, request::Answer, room};
+use super::{events, fault::Fault, request::Answer, room, socket::Peer};
 
 /// The body of a response.
 pub(super) type Sent = Either<Full<Bytes>, Streamed>;
@@ -61,10 +61,11 @@ impl Reply {
         !matches!(self, Self::Events(_))
     }
 
-    /// As a response. A stream ends when `stop` becomes true; whoever does not read it is told from one who has nothing to read by `seat`.
+    /// As a response. A stream ends when `peer` has gone or `stop` becomes true; whoever does not read it is told from one who has nothing to read by `seat`.
     pub(super) fn into_response(
         self,
         seat: &Arc<Seat<IpAddr>>,
+        peer: Peer,
         stop: watch::Receiver<bool>,
     ) -> Response<Sent> {
         match self {
@@ -77,7 +78,7 @@ impl Reply {
             },
             Self::Text { kind, text, headers } => whole(200, headers, Some((kind, text))),
             Self::Events(stream) => {
-                let body = Streamed { stream: Box::pin(stream.body(stop)), seat: seat.clone() };
+                let body = Streamed { stream: Box::pin(stream.body(peer, stop)), seat: seat.clone() };
                 let mut response = Response::new(Either::Right(body));
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -21,7 +21,15 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Api, fault::Fault, reply::Sent, room::Held, router, tls::Tls};
+use super::{
+    Api,
+    fault::Fault,
+    reply::Sent,
+    room::Held,
+    router,
+    socket::{Peer, Socket},
+    tls::Tls,
+};
 use crate::serve::metrics::metrics;
 
 /// Connections at a time, of which each takes a descriptor, and at most half of the descriptors that there may be: the other half is
@@ -132,22 +140,25 @@ async fn secured(
     mut stop: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let stream = Socket::new(stream);
+    let peer = stream.peer();
     let progress = seat.progress().clone();
     let Some(tls) = tls else {
-        return connection(api, Watched::new(stream, progress), seat, stop).await;
+        return connection(api, Watched::new(stream, progress), peer, seat, stop).await;
     };
     let shaken = tokio::select! {
         shaken = tls.accept(stream, progress) => shaken,
         () = stopped(&mut stop) => None,
     };
     if let Some(stream) = shaken {
-        connection(api, stream, seat, stop).await;
+        connection(api, stream, peer, seat, stop).await;
     }
 }
 
 async fn connection(
     api: Arc<Api>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
     seat: Seat<IpAddr>,
     stop: watch::Receiver<bool>,
 ) {
@@ -163,7 +174,7 @@ async fn connection(
             .half_close(true)
             .serve_connection(
                 TokioIo::new(stream),
-                service_fn(|request| serve(api.clone(), request, seat.clone(), stop.clone())),
+                service_fn(|request| serve(api.clone(), request, peer.clone(), seat.clone(), stop.clone())),
             )
     );
     let (mut stopping, mut stop) = (false, stop.clone());
@@ -197,6 +208,7 @@ async fn connection(
 async fn serve(
     api: Arc<Api>,
     request: Request<Incoming>,
+    peer: Peer,
     seat: Arc<Seat<IpAddr>>,
     stop: watch::Receiver<bool>,
 ) -> Result<Response<Sent>, Infallible> {
@@ -219,7 +231,7 @@ async fn serve(
     metrics().answered(head.method.as_str(), resource, reply.status(), begin.elapsed());
     tracing::debug!(method = %head.method, path = head.uri.path(), status = reply.status(), "answered");
     let is_whole = reply.is_whole();
-    let response = reply.into_response(&seat, stop);
+    let response = reply.into_response(&seat, peer, stop);
     seat.answers();
     if is_whole {
         seat.progress().completes();

@@ -10,6 +10,7 @@ use std::{
 };
 
 use amphora_ipc::places::{Progress, Watched};
+use amphora_x509::Certificate;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -17,11 +18,13 @@ use rustls::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::socket::Socket;
+use crate::serve::metrics::metrics;
 
 /// How long a client may take from its connection until it has shaken hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -71,6 +74,7 @@ impl Files {
         })
     }
 
+    /// What they make of it. The time when the first of the chain ends is told to Prometheus.
     fn read(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let fail =
             |path: &Path, what: &dyn std::fmt::Display| TlsError(format!("{}: {what}", path.display()));
@@ -82,6 +86,7 @@ impl Files {
         if chain.is_empty() {
             return Err(fail(certificate, &"no certificate in it"));
         }
+        let ends = chain.iter().filter_map(|one| Certificate::read(one)?.not_after.unix()).min();
         let text = fs::read(key).map_err(|e| fail(key, &e))?;
         let secret =
             PrivateKeyDer::from_pem_slice(&text).map_err(|e| fail(key, &format!("no private key: {e}")))?;
@@ -92,6 +97,7 @@ impl Files {
             .with_single_cert(chain, secret)
             .map_err(|e| fail(certificate, &e))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        metrics().api_certificate_ends(ends);
         Ok(config.into())
     }
 }
@@ -130,13 +136,11 @@ impl Tls {
     /// Shakes hands; `None` when nothing comes of it.
     pub(super) async fn accept(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: Socket,
         progress: Arc<Progress>,
-    ) -> Option<TlsStream<Watched<TcpStream>>> {
+    ) -> Option<TlsStream<Watched<Socket>>> {
         let handshake = async {
-            let mut first = [0];
-            stream.peek(&mut first).await?;
-            if first[0].is_ascii_alphabetic() {
+            if stream.first().await?.is_ascii_alphabetic() {
                 refuse_plain(stream).await?;
                 return Err(io::Error::other("it speaks plain HTTP"));
             }
@@ -162,7 +166,7 @@ impl Tls {
 }
 
 /// No byte of TLS is a letter at the begin; one of HTTP is.
-async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
+async fn refuse_plain(mut stream: Socket) -> io::Result<()> {
     let text = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{PLAIN}",
         PLAIN.len()

@@ -16,6 +16,8 @@ pub struct HouseKeeping {
     pub cert_interval: Duration,
     /// `cert_expiry_buffer`: how long before its end a certificate is replaced.
     pub cert_expiry_buffer: Duration,
+    /// `event_expiry_age`: for how long events are kept.
+    pub event_expiry_age: Duration,
     /// `spare_amphora_pool_size`: so many amphorae of each sort wait for a load balancer.
     pub spares: usize,
 }
@@ -25,6 +27,7 @@ pub(super) fn read(read: &Reader<'_>) -> Result<HouseKeeping, ConfigError> {
     Ok(HouseKeeping {
         cert_interval: read.required(SECTION, "cert_interval", seconds(1))?,
         cert_expiry_buffer: read.required(SECTION, "cert_expiry_buffer", span(0))?,
+        event_expiry_age: read.required(SECTION, "event_expiry_age", span(60))?,
         spares: read.required(SECTION, "spare_amphora_pool_size", bounded(0, 100))?,
     })
 }

@@ -78,6 +78,8 @@ pub struct Metrics {
     pub heartbeats_late: IntCounter,
     /// Amphorae whose replacement was asked for because they were silent.
     pub silent: IntCounter,
+    /// Seconds since 1970; 0 without TLS.
+    certificate_ends: IntGauge,
     commits: IntCounter,
     commit_seconds: Histogram,
 }
@@ -125,6 +127,11 @@ impl Metrics {
                 "amphora_controller_amphorae_silent_total",
                 "Amphorae that were not heard for heartbeat_timeout and are replaced.",
             ),
+            certificate_ends: IntGauge::new(
+                "amphora_controller_api_certificate_expiry_timestamp_seconds",
+                "When the API's certificate, or the first of its chain, expires; only with TLS.",
+            )
+            .expect(SOUND),
             commits: counter(
                 "amphora_controller_database_commits_total",
                 "Transactions that have changed something.",
@@ -172,6 +179,11 @@ impl Metrics {
         self.failovers.with_label_values(&[outcome.as_str()]).inc();
     }
 
+    /// The API is given a certificate that ends at this time, in seconds since 1970.
+    pub fn api_certificate_ends(&self, at: Option<i64>) {
+        self.certificate_ends.set(at.unwrap_or_default());
+    }
+
     /// A transaction is on the disk.
     pub fn committed(&self, took: Duration) {
         self.commits.inc();
@@ -198,6 +210,9 @@ impl Metrics {
             families.extend(one.collect());
         }
         families.extend(self.commit_seconds.collect());
+        if self.certificate_ends.get() != 0 {
+            families.extend(self.certificate_ends.collect());
+        }
         families.extend(process(&Usage::read()));
         // A family without a row has no place in the text.
         families.retain(|family| !family.get_metric().is_empty());

@@ -28,6 +28,8 @@ pub struct Rows {
     provisioning: BTreeMap<String, i64>,
     /// By operating status.
     operating: BTreeMap<String, i64>,
+    /// When the first certificate of those in use ends, in seconds since 1970.
+    certificate_ends: Option<i64>,
     /// Bytes of the database and of its log.
     size: [u64; 2],
 }
@@ -54,6 +56,8 @@ impl Rows {
             count(connection, "SELECT provisioning_status, count(*) FROM load_balancer GROUP BY 1")?;
         rows.operating =
             count(connection, "SELECT operating_status, count(*) FROM load_balancer GROUP BY 1")?;
+        let ends = "SELECT min(cert_expiration) / 1000 FROM amphora WHERE status IN ('ALLOCATED', 'READY')";
+        rows.certificate_ends = connection.prepare_cached(ends)?.query_row([], |row| row.get(0))?;
         let mut log = database.as_os_str().to_owned();
         log.push("-wal");
         rows.size = [database, Path::new(&log)].map(|file| fs::metadata(file).map_or(0, |file| file.len()));
@@ -102,6 +106,10 @@ impl Rows {
                 &["operating_status"],
                 operating,
             ),
+            self.certificate_ends.map_or_else(Vec::new, |at| {
+                let help = "When the first certificate of an amphora expires; only with amphorae.";
+                gauge("amphora_controller_amphora_certificate_expiry_timestamp_seconds", help, at)
+            }),
             gauge("amphora_controller_database_size_bytes", "Size of the database's file.", size),
             gauge(
                 "amphora_controller_database_log_size_bytes",

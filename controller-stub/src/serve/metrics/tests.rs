@@ -20,6 +20,7 @@ fn filled() -> Metrics {
     metrics.applied(Outcome::Done, Duration::from_millis(9));
     metrics.failed_over(Outcome::Failed);
     metrics.committed(Duration::from_millis(2));
+    metrics.api_certificate_ends(Some(1_900_000_000));
     metrics.created(Duration::from_secs(1));
     metrics
 }
@@ -33,7 +34,7 @@ fn rows() -> Rows {
     connection
         .execute_batch(
             "INSERT INTO amphora (id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
-                VALUES ('a', 'READY', 'namespaces', 'c', '127.0.0.1', 1, 0, 0);
+                VALUES ('a', 'READY', 'namespaces', 'c', '127.0.0.1', 1, 1900000000000, 0);
              INSERT INTO load_balancer (id, project_id, provisioning_status, operating_status, topology, compute_driver, provider,
                 vip_address, vip_port_id, vip_subnet_id, vip_network_id, created_at)
                 VALUES ('l', 'p', 'ERROR', 'ONLINE', 'SINGLE', 'namespaces', 'amphora', '192.0.2.1', '', '', '', 0);",
@@ -53,6 +54,8 @@ fn rows_are_counted_by_their_words() {
         "amphora_controller_work_items{kind=\"AMPHORA_DELETE\",state=\"failing\"} 0",
         "amphora_controller_work_oldest_age_seconds{kind=\"LOAD_BALANCER\"} 7",
         "amphora_controller_amphorae{status=\"READY\"} 1",
+        "amphora_controller_amphora_certificate_expiry_timestamp_seconds 1900000000",
+        "amphora_controller_api_certificate_expiry_timestamp_seconds 1900000000",
         "amphora_controller_load_balancers_provisioning{provisioning_status=\"ERROR\"} 1",
         "amphora_controller_load_balancers_operating{operating_status=\"ONLINE\"} 1",
         "amphora_controller_failovers_total{outcome=\"done\"} 0",

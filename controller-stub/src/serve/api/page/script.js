@@ -4,6 +4,8 @@
   const $ = (id) => document.getElementById(id);
   const auth = document.documentElement.dataset.auth;
   const KEPT_EVENTS = 200;
+  // How long a page that is not seen goes on as if it were.
+  const HIDDEN = 60_000;
   // The server says something every 15 s.
   const SILENCE = 40_000;
 
@@ -595,12 +597,22 @@
   };
 
   let running = null;
+  /** Ends the stream that there is. */
+  let hangUp = () => {};
+  /** A page that nobody sees takes no connection from those that are seen: browsers have six for a server. */
+  const isSeen = () => !document.hidden || performance.now() - hidden < HIDDEN;
+  let hidden = performance.now();
 
   const follow = async (signal) => {
     let wait = 1000;
     while (!signal.aborted) {
       const attempt = new AbortController();
       const end = () => attempt.abort();
+      if (!isSeen()) {
+        await sleep(500);
+        continue;
+      }
+      hangUp = end;
       signal.addEventListener("abort", end);
       let watchdog = setTimeout(end, SILENCE);
       try {
@@ -625,6 +637,7 @@
         signal.removeEventListener("abort", end);
       }
       if (signal.aborted) return;
+      if (!isSeen()) continue;
       tell("lost", "Reconnecting");
       await sleep(wait);
       wait = Math.min(wait * 2, 15_000);
@@ -669,7 +682,16 @@
     readRates().catch(() => {});
     askMasters();
   }, 5000);
-  document.addEventListener("visibilitychange", () => { if (running && !document.hidden) readRates().catch(() => {}); });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) hidden = performance.now();
+    else if (ready) readRates().catch(() => {});
+  });
+  // The title tells of faults all the same.
+  setInterval(() => {
+    if (!ready || isSeen()) return;
+    hangUp();
+    readSoon();
+  }, HIDDEN);
 
   if (auth === "keystone" && !token) signOut("");
   else begin();

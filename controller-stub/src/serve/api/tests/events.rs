@@ -1,5 +1,7 @@
 //! The stream of events, through a server.
 
+use std::time::Duration;
+
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     served::{Client, PATIENCE, Served},
     *,
 };
+use crate::serve::api::events::purge;
 
 /// The values of an attribute in the data of events.
 fn all(text: &str, name: &str) -> Vec<String> {
@@ -42,15 +45,13 @@ async fn what_changes_is_told_as_it_does_and_once() {
 #[tokio::test]
 async fn who_comes_again_misses_nothing_or_is_told_so() {
     let served = Served::new("").await;
-    for n in 0..700 {
-        served
-            .write(&format!(
-                "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, new)
-             VALUES (0, 'p{}', 'lb', 'listener', 'l', 'operating_status', 'n{n}')",
-                n % 2
-            ))
-            .await;
-    }
+    served
+        .write(
+            "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 699)
+             INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, new)
+             SELECT unixepoch() * 1000, 'p' || (n % 2), 'lb', 'listener', 'l', 'operating_status', 'n' || n FROM n",
+        )
+        .await;
     let mut client = served.open("/v2/lbaas/events?last_event_id=0", "").await;
     let text = client.until("\"n699\"").await + &client.until("\n\n").await;
     let expected: Vec<String> = (1..=700).map(|id| id.to_string()).collect();
@@ -138,7 +139,8 @@ async fn streams_are_so_many_and_those_that_end_make_room() {
     };
     assert_eq!(admitted, 64);
     drop(open);
-    timeout(PATIENCE, async {
+    // Long before the next comment would find out.
+    timeout(Duration::from_secs(14), async {
         while !served.open("/v2/lbaas/events", "").await.until("\r\n").await.contains(" 200 ") {}
     })
     .await
@@ -151,11 +153,13 @@ async fn who_does_not_read_is_cut_and_who_has_nothing_to_read_is_not() {
     served.balancer("a", "p").await;
     let reason = "x".repeat(60_000);
     // More than sockets hold.
-    for _ in 0..300 {
-        served.write(&format!(
-            "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, new, reason)
-             VALUES (0, 'p', 'lb', 'listener', 'l', 'operating_status', 'ERROR', '{reason}')")).await;
-    }
+    served
+        .write(&format!(
+            "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 299)
+             INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, new, reason)
+             SELECT unixepoch() * 1000, 'p', 'lb', 'listener', 'l', 'operating_status', 'ERROR', '{reason}' FROM n"
+        ))
+        .await;
     let mut slow = served.open("/v2/lbaas/events?last_event_id=0", "").await;
     let mut idle = served.open("/v2/lbaas/events", "").await;
     slow.until("retry").await;
@@ -170,4 +174,33 @@ async fn who_does_not_read_is_cut_and_who_has_nothing_to_read_is_not() {
     assert!(!text.ends_with("0\r\n\r\n") && text.len() < 15_000_000, "{} bytes", text.len());
     served.set("a", "ONLINE").await;
     idle.until("\"ONLINE\"").await;
+}
+
+#[tokio::test]
+async fn the_oldest_go_and_never_out_of_the_middle() {
+    let (_dir, connection) = db::scratch();
+    let now: i64 = connection.query_row("SELECT unixepoch() * 1000", [], |row| row.get(0)).unwrap();
+    let add = |age: i64| {
+        connection
+            .execute(
+                "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute) VALUES (?1, '', '', '', '', '')",
+                [now - age],
+            )
+            .unwrap();
+    };
+    let left = || -> Vec<i64> {
+        let mut query = connection.prepare("SELECT id FROM event ORDER BY id").unwrap();
+        query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    // The clock was wrong while the fourth was written.
+    [900_000, 800_000, 5_000, 900_000, 1_000].into_iter().for_each(add);
+    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 2);
+    assert_eq!(left(), [3, 4, 5]);
+    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 0);
+    assert_eq!(purge(&connection, 600_000, 2).unwrap(), 1, "more than are kept at all");
+    assert_eq!(left(), [4, 5]);
+    assert_eq!(purge(&connection, 0, 100).unwrap(), 2);
+    (0..300).for_each(|_| add(900_000));
+    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 256, "some at a time");
+    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 44);
 }

@@ -128,7 +128,7 @@ fn none_and_three(
          UPDATE load_balancer SET operating_status = 'DEGRADED' WHERE id = 'lb-0';
          UPDATE amphora SET role = 'BACKUP' WHERE id = 'one-0-aaaa'; UPDATE amphora SET role = 'MASTER' WHERE id = 'two-0-bbbb';
          INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, old, new, reason)
-            VALUES (0, 'p', 'lb-2', 'loadbalancer', 'lb-2', 'provisioning_status', 'ERROR', 'ERROR', 'no room <b>left</b>');",
+            VALUES (unixepoch() * 1000, 'p', 'lb-2', 'loadbalancer', 'lb-2', 'provisioning_status', 'ERROR', 'ERROR', 'no room <b>left</b>');",
     ));
     browser.until(
         "document.querySelectorAll('.lb')[1].querySelector('.operating').textContent",
