@@ -226,6 +226,9 @@ With --amphora and --certs, each heartbeat is shown with the role that its sende
     /// Starts the demo's programs
     #[command(hide = true)]
     DemoLeash(demo::LeashOptions),
+    /// Runs a program of the demo's with process ids of its own
+    #[command(hide = true)]
+    DemoRoom(demo::RoomOptions),
 }
 
 const SERVE: &str = "\
@@ -299,7 +302,8 @@ impl Command {
             | Self::Serve(_)
             | Self::Completions { .. }
             | Self::DemoMember(_)
-            | Self::DemoLeash(_) => None,
+            | Self::DemoLeash(_)
+            | Self::DemoRoom(_) => None,
         }
     }
 }
@@ -429,6 +433,7 @@ fn run(command: Command) -> Result<()> {
         Command::Serve(options) => serve::run::run(&options),
         Command::DemoMember(options) => demo::run_member(&options),
         Command::DemoLeash(options) => demo::run_leashed(&options),
+        Command::DemoRoom(options) => demo::run_room(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "amphora-controller", &mut script);

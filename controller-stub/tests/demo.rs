@@ -167,7 +167,18 @@ fn all_that_it_shows_is_true() {
     } else {
         for event in ["planned hand-over", "proxy killed", "VRRP daemon killed", "host killed", "host back"] {
             let told = story.lines().filter(|line| line.contains(event) && line.contains("outage")).count();
-            assert_eq!(told, 2, "{event}, when it happened and at the end: {story}");
+            let (pair, serve) = (story.split("start serve").next().unwrap(), event == "host killed");
+            assert!(told == 2 + usize::from(serve) && pair.contains(event), "{event}: {story}");
+        }
+        for told in [
+            "its API answers",
+            "members changed",
+            "two others, ACTIVE",
+            "another is in its place",
+            "left: 0 amphorae",
+        ] {
+            let line = story.lines().find(|line| line.contains(told));
+            assert!(line.is_some_and(|line| line.contains(" ok ")), "{told}: {story}");
         }
     }
     demo.assert_nothing_is_left();
@@ -195,7 +206,7 @@ fn demo_at(line: &str) -> Option<Demo> {
 
 #[test]
 fn ctrl_c_leaves_nothing_of_the_pair_behind() {
-    for line in ["kill the proxy", "answers no more"] {
+    for line in ["kill the proxy", "answers no more", "PUT failover"] {
         let Some(mut demo) = demo_at(line) else { return };
         kill(Pid::from_raw(demo.pid().try_into().unwrap()), Signal::SIGINT).unwrap();
         assert_eq!(demo.wait(), Some(128 + Signal::SIGINT as i32));
@@ -214,6 +225,19 @@ fn of_a_killed_demo_the_pair_ends_and_the_next_one_removes_its_namespaces() {
     demo.child = Demo::spawn(demo.dir.path(), &["--once"]);
     demo.read_until("amphora-agent");
     assert!(Demo::namespaces_of(own).is_empty(), "namespaces of {own} are left");
+    kill(Pid::from_raw(demo.pid().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    demo.wait();
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn of_a_killed_demo_serve_ends_and_all_that_it_has_made() {
+    let Some(mut demo) = demo_at("members changed") else { return };
+    demo.child.kill().unwrap();
+    demo.child.wait().unwrap();
+    demo.assert_no_process_is_left();
+    demo.child = Demo::spawn(demo.dir.path(), &["--once"]);
+    demo.read_until("amphora-agent");
     kill(Pid::from_raw(demo.pid().try_into().unwrap()), Signal::SIGTERM).unwrap();
     demo.wait();
     demo.assert_nothing_is_left();

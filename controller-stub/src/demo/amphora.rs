@@ -155,7 +155,7 @@ pub(super) fn kill(pid: u32) {
 
 impl Programs {
     /// Where it was said to be, else beside this program.
-    fn agent(&self) -> Result<PathBuf> {
+    pub(super) fn agent(&self) -> Result<PathBuf> {
         let path = match &self.agent {
             Some(path) => path.clone(),
             None => env::current_exe()

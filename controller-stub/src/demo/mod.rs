@@ -1,4 +1,4 @@
-//! The demo: one amphora with members and clients on this host, then a pair, put through what an operator fears, with
+//! The demo: one amphora with members and clients on this host, then a pair, then `serve` with a pair of its own, put through what an operator fears, with
 //! every answer checked.
 //!
 //! * `topology`, `netns`: where everything is, and how nothing of it stays
@@ -9,6 +9,7 @@
 //! * `stage`, `steps`: the scenario
 //! * `secure`: TLS and HTTP/2
 //! * `pair`: the same for two amphorae
+//! * `serve`: the control plane, and what is asked of it through its API
 
 mod amphora;
 mod board;
@@ -20,6 +21,7 @@ mod pair;
 mod process;
 mod secure;
 mod sender;
+mod serve;
 mod stage;
 mod steps;
 mod tally;
@@ -46,6 +48,7 @@ use self::{
 pub use self::{
     member::{MemberOptions, run_member},
     process::{LeashOptions, run_leashed},
+    serve::{RoomOptions, run_room},
 };
 use crate::{
     error::{Error, Result},
@@ -68,8 +71,8 @@ const FRAME: Duration = Duration::from_millis(200);
 /// What the demo is told.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-As root it builds network namespaces with a real VIP and removes them, and shows a pair after the one amphora; \
-otherwise, or where namespaces are not permitted, everything runs on 127.0.0.1, without the pair. Without --once it repeats until Ctrl-C. Either way it leaves nothing behind. \
+As root it builds network namespaces with a real VIP and removes them, and shows a pair after the one amphora, and `serve` after the pair; \
+otherwise, or where namespaces are not permitted, everything runs on 127.0.0.1, without these. Without --once it repeats until Ctrl-C. Either way it leaves nothing behind. \
 It exits with 0 only if all that it showed was true, and with 4 if something was not; Ctrl-C ends --once with 130, and \
 without --once it asks for that verdict.")]
 pub struct Options {

@@ -11,7 +11,7 @@ use nix::{
 
 use crate::{
     error::{Error, Result},
-    host::{NAMESPACES, ip},
+    host::{self, NAMESPACES, ip},
 };
 
 /// What the names of all that a demo makes start with, namespaces and directories; the process id follows.
@@ -44,6 +44,11 @@ impl Namespace {
     /// Runs `ip` inside.
     pub(super) fn ip(&self, args: &[&str]) -> Result<()> {
         ip(&[&["-n", &self.name], args].concat())
+    }
+
+    /// Runs `ip` inside, and returns what it says.
+    pub(super) fn ask(&self, args: &[&str]) -> Result<Vec<u8>> {
+        host::ip_says(&[&["-n", &self.name], args].concat())
     }
 
     /// Moves the calling thread, and the sockets that it makes from now on, into a namespace.

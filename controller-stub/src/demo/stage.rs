@@ -19,6 +19,7 @@ use super::{
     pair::Pair,
     process::{Process, leashed},
     secure::Secrets,
+    serve::Served,
     topology::Topology,
     traffic::{Counts, Traffic},
 };
@@ -43,6 +44,7 @@ pub(super) struct Stage {
     pub(super) counts: Counts,
     pub(super) traffic: Option<Traffic>,
     watchers: Vec<JoinHandle<()>>,
+    pub(super) served: Option<Served>,
     pub(super) pair: Option<Pair>,
     pub(super) amphora: Option<Amphora>,
     members: Vec<(&'static str, Process)>,
@@ -61,6 +63,7 @@ impl Stage {
             counts,
             traffic: None,
             watchers: Vec::new(),
+            served: None,
             pair: None,
             amphora: None,
             members: Vec::new(),
@@ -85,6 +88,7 @@ impl Stage {
             Some(reason) => {
                 self.board.note(format!("no network namespaces: {reason}"));
                 self.board.note("no pair: it takes root and network namespaces");
+                self.board.note("no serve: it takes root and network namespaces");
             }
             // Better told now than after all that comes before the pair.
             None => self.options.programs.check_vrrp()?,
@@ -222,6 +226,9 @@ impl Stage {
             if let Some(error) = self.pair.as_mut().and_then(Pair::trouble) {
                 return Err(error);
             }
+            if let Some(error) = self.served.as_mut().and_then(Served::trouble) {
+                return Err(error);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -240,6 +247,9 @@ impl Stage {
             self.tell_losses();
         }
         self.traffic = None;
+        if let Some(mut served) = self.served.take() {
+            served.stop().await;
+        }
         if let Some(mut pair) = self.pair.take() {
             pair.stop().await;
         }

@@ -20,7 +20,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 const VICTIM: &str = WEB.1[1];
 
 impl Stage {
-    /// The whole scenario, one amphora and then the pair; without `--once` again and again, from the policies on.
+    /// The whole scenario, one amphora, then the pair, then `serve`; without `--once` again and again, from the policies on.
     ///
     /// # Errors
     /// What made going on pointless. A check that does not hold is not an error: it is on the board.
@@ -40,6 +40,7 @@ impl Stage {
             self.conclude().await?;
             self.linger().await?;
             self.show_pair().await?;
+            self.show_serve().await?;
             if self.options.once {
                 return Ok(());
             }

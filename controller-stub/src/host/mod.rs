@@ -45,11 +45,19 @@ pub(crate) fn make_passage(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Local`]: it says no.
 pub(crate) fn ip(args: &[&str]) -> Result<()> {
+    ip_says(args).map(drop)
+}
+
+/// Runs `ip`, and returns what it says. Blocks for some milliseconds.
+///
+/// # Errors
+/// [`Error::Local`]: it says no.
+pub(crate) fn ip_says(args: &[&str]) -> Result<Vec<u8>> {
     let what = || format!("ip {}", args.join(" "));
     let output =
         Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|e| Error::local(what(), e))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     Err(Error::local(what(), String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -25,10 +25,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-pub(super) use self::steady::Ledger;
 use self::{
     ground::{Ground, OWN, VIP},
-    steady::{Steady, Window},
+    steady::Window,
+};
+pub(super) use self::{
+    steady::{Ledger, RATE, Steady},
+    steps::{Hopes, SOME},
 };
 use super::{
     Programs,

@@ -22,7 +22,7 @@ use super::super::{
 use crate::error::Result;
 
 /// Requests per second.
-pub(super) const RATE: u32 = 1000;
+pub(in crate::demo) const RATE: u32 = 1000;
 
 /// A request without its connection, and then without its answer, for this long is lost. Longer than the first retransmission of a SYN, which is no loss
 /// but a delay.
@@ -33,7 +33,7 @@ const REASONS: usize = 5;
 
 /// The running client. Dropping it ends it at once.
 #[derive(Debug)]
-pub(super) struct Steady {
+pub(in crate::demo) struct Steady {
     ledger: Ledger,
     worker: Worker,
 }
@@ -145,7 +145,7 @@ impl Ledger {
     }
 
     /// Closes the window; the next one begins.
-    pub(super) fn next(&self) {
+    pub(in crate::demo) fn next(&self) {
         self.windows().next(Instant::now());
     }
 
@@ -161,7 +161,7 @@ impl Steady {
     ///
     /// # Errors
     /// No thread can be had.
-    pub(super) fn start(vip: SocketAddr, netns: &str, ledger: Ledger) -> Result<Self> {
+    pub(in crate::demo) fn start(vip: SocketAddr, netns: &str, ledger: Ledger) -> Result<Self> {
         // In an outage of five seconds 5,000 connections are open. What the limit does not allow is lost, and told.
         let _ = getrlimit(Resource::RLIMIT_NOFILE)
             .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
@@ -172,12 +172,12 @@ impl Steady {
     }
 
     /// What it counts.
-    pub(super) fn ledger(&self) -> &Ledger {
+    pub(in crate::demo) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     /// True when it ended by itself, which it never should.
-    pub(super) fn ended(&self) -> bool {
+    pub(in crate::demo) fn ended(&self) -> bool {
         self.worker.ended()
     }
 }

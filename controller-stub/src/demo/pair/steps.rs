@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     INTERVAL_MS, NAMES, Pair,
     ground::{OWN, VIP},
-    steady::{Ledger, RATE, Steady},
+    steady::{Ledger, RATE, Steady, Window},
     vrrp_document,
 };
 use crate::{
@@ -33,11 +33,11 @@ use crate::{
 const TARGET: Duration = Duration::from_millis(50);
 
 /// Answers that the client gets before something happens, and after it.
-const SOME: u64 = RATE as u64 / 2;
+pub(in crate::demo) const SOME: u64 = RATE as u64 / 2;
 
 /// What the client must not notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hopes {
+pub(in crate::demo) enum Hopes {
     /// No request is lost.
     NothingLost,
     /// That it is served in the end, and nothing else.
@@ -253,10 +253,19 @@ impl Stage {
     /// # Errors
     /// [`Error::NotTrue`]: they do not come, and what follows would mean nothing.
     async fn more(&mut self, answers: u64) -> Result<()> {
-        let goal = self.ledger().now().answered + answers;
-        if self.until(LIMIT, |s| s.ledger().now().answered >= goal).await?.is_none() {
+        let ledger = self.ledger().clone();
+        self.more_of(&ledger, answers).await
+    }
+
+    /// The same, of any client.
+    ///
+    /// # Errors
+    /// As [`more`](Self::more).
+    pub(in crate::demo) async fn more_of(&mut self, ledger: &Ledger, answers: u64) -> Result<()> {
+        let goal = ledger.now().answered + answers;
+        if self.until(LIMIT, |_| ledger.now().answered >= goal).await?.is_none() {
             self.board.check(false, format!("the VIP is served: not within {} s", LIMIT.as_secs()));
-            return Err(Error::NotTrue("the pair does not serve its VIP".to_owned()));
+            return Err(Error::NotTrue("the VIP is not served".to_owned()));
         }
         Ok(())
     }
@@ -264,11 +273,26 @@ impl Stage {
     /// Checks that the client is served, closes its window, and tells what it noticed. What comes now is in the next
     /// window.
     async fn noticed(&mut self, hopes: Hopes, what: &'static str) -> Result<()> {
-        self.more(SOME).await?;
-        self.ledger().next();
-        self.until(LIMIT, |s| s.ledger().closed().is_some()).await?;
-        let seen = self.ledger().closed();
-        let seen = seen.ok_or_else(|| Error::Local("the client's requests come to no end".to_owned()))?;
+        let ledger = self.ledger().clone();
+        let seen = self.close_window(&ledger).await?;
+        self.judge(hopes, what, &seen);
+        self.pair_mut().seen.push((what, seen));
+        Ok(())
+    }
+
+    /// Checks that a client is served, and closes its window.
+    ///
+    /// # Errors
+    /// It is not, or its requests come to no end.
+    pub(in crate::demo) async fn close_window(&mut self, ledger: &Ledger) -> Result<Window> {
+        self.more_of(ledger, SOME).await?;
+        ledger.next();
+        self.until(LIMIT, |_| ledger.closed().is_some()).await?;
+        ledger.closed().ok_or_else(|| Error::Local("the client's requests come to no end".to_owned()))
+    }
+
+    /// Tells what a client noticed.
+    pub(in crate::demo) fn judge(&self, hopes: Hopes, what: &str, seen: &Window) {
         let text = format!("{what}: {}", seen.told());
         match hopes {
             Hopes::NothingLost => self.board.check(seen.lost == 0, text),
@@ -277,8 +301,6 @@ impl Stage {
         for (reason, count) in &seen.reasons {
             self.board.note(format!("{count} x {reason}"));
         }
-        self.pair_mut().seen.push((what, seen));
-        Ok(())
     }
 
     /// Notes what a command said, with the amphorae by their names.
