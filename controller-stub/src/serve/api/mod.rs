@@ -210,6 +210,13 @@ impl Api {
         }
     }
 
+    /// Status and body of an answer, for tests of others.
+    #[cfg(test)]
+    pub(in crate::serve) async fn told(&self, head: &Parts, body: Bytes) -> (u16, serde_json::Value) {
+        let answer = self.answer(head, body).await;
+        (answer.status, answer.body.unwrap_or_default())
+    }
+
     /// Answers one request. An error is an answer.
     async fn answer(&self, head: &Parts, body: Bytes) -> Answer {
         self.with_way_in(self.try_answer(head, body).await.unwrap_or_else(Answer::from))

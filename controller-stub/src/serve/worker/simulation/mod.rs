@@ -1,7 +1,9 @@
 //! The worker against a database in memory, and machines that end, refuse and answer as a seed says. It is killed at every step: before and
+//! after each thing that it does outside, and before and after each commit. [`history`] has the API before it.
 
 #![allow(clippy::unwrap_used)]
-//! after each thing that it does outside, and before and after each commit.
+
+mod history;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

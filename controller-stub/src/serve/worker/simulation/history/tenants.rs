@@ -1,0 +1,179 @@
+//! What tenants and operators ask for, and what befalls amphorae.
+
+use hyper::{Method, http};
+use serde_json::{Value, json};
+
+use super::ground::World;
+use crate::serve::health_manager;
+
+const LBS: &str = "/v2/lbaas/loadbalancers";
+
+impl World {
+    /// Asks the API. Nobody is told of a defect.
+    async fn ask(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let head = http::Request::builder()
+            .method(&method)
+            .uri(path)
+            .header("host", "lb.example:9876")
+            .header("content-type", "application/json")
+            .header("x-project-id", "p")
+            .header("x-roles", "admin")
+            .body(())
+            .unwrap();
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, told) = self.api.told(&head.into_parts().0, text.clone().into()).await;
+        assert!(status < 500, "{method} {path} {text}: {told}");
+        (status, told)
+    }
+
+    async fn post(&self, path: &str, one: &str, body: Value) -> Option<String> {
+        let (status, answer) = self.ask(Method::POST, path, json!({one: body})).await;
+        (status == 201).then(|| answer[one]["id"].as_str().unwrap().to_owned())
+    }
+
+    /// The flavor of pairs is called so.
+    pub(super) async fn make_flavor(&self) {
+        let data = json!({"loadbalancer_topology": "ACTIVE_STANDBY"}).to_string();
+        let profile = json!({"name": "pair", "provider_name": "amphora", "flavor_data": data});
+        let profile = self.post("/v2/lbaas/flavorprofiles", "flavorprofile", profile).await.unwrap();
+        let flavor = json!({"name": "pair", "flavor_profile_id": profile});
+        self.post("/v2/lbaas/flavors", "flavor", flavor).await.unwrap();
+    }
+
+    fn chance(&self, below: usize) -> usize {
+        usize::try_from(self.state().random.next(u64::try_from(below).unwrap())).unwrap()
+    }
+
+    async fn any(&self, query: &'static str) -> Option<String> {
+        let all = self.column(query).await;
+        if all.is_empty() { None } else { Some(all[self.chance(all.len())].clone()) }
+    }
+
+    fn subnet(&self, which: usize) -> String {
+        self.networks.all()[which].subnets[0].id.to_string()
+    }
+
+    fn members(&self) -> Value {
+        let member = |n: usize| {
+            let subnet = if n % 2 == 0 { self.subnet(1) } else { self.subnet(0) };
+            let address = if n % 2 == 0 { "198.51.100.9" } else { "192.0.2.9" };
+            json!({"address": address, "protocol_port": 8000 + n, "subnet_id": subnet})
+        };
+        (0..self.chance(4)).map(|_| member(self.chance(4))).fold(json!([]), |mut all, one| {
+            let ports = |one: &Value| one["protocol_port"].clone();
+            if all.as_array().unwrap().iter().all(|other| ports(other) != ports(&one)) {
+                all.as_array_mut().unwrap().push(one);
+            }
+            all
+        })
+    }
+
+    /// Somebody asks for something.
+    pub(super) async fn asks(&self) {
+        let lb = self.any("SELECT id FROM load_balancer").await;
+        let pool = self.any("SELECT id FROM pool").await;
+        let listener = self.any("SELECT id FROM listener").await;
+        let amphora = self.any("SELECT id FROM amphora").await;
+        match (self.chance(14), lb, pool, listener, amphora) {
+            (0..3, ..) | (_, None, ..) => self.create().await,
+            (3, Some(lb), ..) if self.chance(3) == 0 => self.delete(&lb).await,
+            (3 | 4, Some(lb), ..) => {
+                let port = 80 + self.chance(3);
+                let body = json!({"loadbalancer_id": lb, "protocol": "HTTP", "protocol_port": port});
+                self.post("/v2/lbaas/listeners", "listener", body).await;
+            }
+            (5, Some(lb), ..) => {
+                let body = json!({"loadbalancer_id": lb, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"});
+                self.post("/v2/lbaas/pools", "pool", body).await;
+            }
+            (6 | 7, _, Some(pool), ..) => {
+                let members = self.members();
+                let path = format!("/v2/lbaas/pools/{pool}/members");
+                self.ask(Method::PUT, &path, json!({"members": members})).await;
+            }
+            (8, _, Some(pool), ..) if self.chance(2) == 0 => {
+                let body =
+                    json!({"pool_id": pool, "type": "HTTP", "delay": 5, "timeout": 3, "max_retries": 3});
+                self.post("/v2/lbaas/healthmonitors", "healthmonitor", body).await;
+            }
+            (8, _, Some(pool), ..) => {
+                self.ask(Method::DELETE, &format!("/v2/lbaas/pools/{pool}"), Value::Null).await;
+            }
+            (9, _, pool, Some(listener), _) => {
+                let path = format!("/v2/lbaas/listeners/{listener}");
+                if self.chance(2) == 0 {
+                    self.ask(Method::DELETE, &path, Value::Null).await;
+                } else {
+                    self.ask(Method::PUT, &path, json!({"listener": {"default_pool_id": pool}})).await;
+                }
+            }
+            (10, Some(lb), ..) => {
+                self.ask(Method::PUT, &format!("{LBS}/{lb}/failover"), Value::Null).await;
+            }
+            (11, .., Some(amphora)) => {
+                self.ask(Method::PUT, &format!("/v2/octavia/amphorae/{amphora}/failover"), Value::Null).await;
+            }
+            (12, .., Some(amphora)) => {
+                self.ask(Method::PUT, &format!("/v2/octavia/amphorae/{amphora}/config"), Value::Null).await;
+            }
+            (13, .., Some(amphora)) => {
+                self.ask(Method::DELETE, &format!("/v2/octavia/amphorae/{amphora}"), Value::Null).await;
+            }
+            (_, Some(lb), ..) => {
+                let body = json!({"loadbalancer": {"admin_state_up": self.chance(2) == 0}});
+                self.ask(Method::PUT, &format!("{LBS}/{lb}"), body).await;
+            }
+        }
+    }
+
+    async fn create(&self) {
+        let mut body = json!({"name": "lb", "vip_subnet_id": self.subnet(0)});
+        if self.chance(2) == 0 {
+            body["flavor_id"] = json!(self.column("SELECT id FROM flavor").await[0]);
+        }
+        if self.chance(2) == 0 {
+            body["listeners"] = json!([{
+                "protocol": "HTTP", "protocol_port": 80,
+                "default_pool": {"name": "pool", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": self.members()},
+            }]);
+        }
+        let room =
+            self.count("SELECT count(*) FROM load_balancer").await < i64::try_from(super::QUOTA).unwrap();
+        let (status, answer) = self.ask(Method::POST, LBS, json!({"loadbalancer": body})).await;
+        match status {
+            201 => {
+                let id = answer["loadbalancer"]["id"].as_str().unwrap().to_owned();
+                self.state().answered.insert(id);
+            }
+            403 => assert!(!room, "refused though there is room: {answer}"),
+            _ => panic!("{status} {answer}"),
+        }
+    }
+
+    async fn delete(&self, lb: &str) {
+        let (status, answer) =
+            self.ask(Method::DELETE, &format!("{LBS}/{lb}?cascade=true"), Value::Null).await;
+        // Another one has asked before, and it may be gone.
+        assert!([204, 404].contains(&status), "{answer}");
+        self.state().answered.remove(lb);
+    }
+
+    /// All of them go, and no spares are wanted.
+    pub(super) async fn end_all(&self) {
+        self.state().spares = 0;
+        for lb in self.column("SELECT id FROM load_balancer").await {
+            self.delete(&lb).await;
+        }
+    }
+
+    /// An amphora ends, hangs, or is not heard though it is well.
+    pub(super) async fn befalls(&self) {
+        let Some(amphora) = self.any("SELECT id FROM amphora").await else { return };
+        match self.chance(8) {
+            0 => self.strike(&amphora, false),
+            1 => self.strike(&amphora, true),
+            2 => health_manager::replace(&self.db, vec![amphora]).await.unwrap(),
+            _ => {}
+        }
+    }
+}
