@@ -26,7 +26,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     amphora::Driver,
     api::{Api, server::Server, tls::Tls},
-    certificates::Certificates,
+    certificates::{Certificates, Validity},
     compute::{
         Compute as _, Drivers,
         deaths::Deaths,
@@ -288,7 +288,8 @@ fn certificates(config: &Config, data: &Path) -> Result<Certificates> {
     let storage = storage(config, data);
     let config = &config.certificates;
     let ca = config.ca.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-    Certificates::open(&data.join("authority"), ca, config.validity, Some(&storage))
+    let validity = Validity { issued: config.validity, authority: config.ca_validity };
+    Certificates::open(&data.join("authority"), ca, validity, Some(&storage))
 }
 
 /// Where tenants' certificates are.

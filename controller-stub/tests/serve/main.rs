@@ -5,6 +5,7 @@
 
 mod api;
 mod clients;
+mod exchange;
 mod failpoints;
 mod ground;
 mod hardships;

@@ -1,35 +1,93 @@
 //! The authority of `serve`, what it issues, and the tenants' certificates.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`exchange`] | when an authority is followed by the next |
+//! | `files` | where they are |
+
+pub mod exchange;
+mod files;
 
 use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use rustls::ClientConfig;
+use time::OffsetDateTime;
 
+use self::exchange::Step;
 use crate::{
     certs::{Authority, Issued, write},
     client::{Credential, TlsOptions},
     error::{Error, Result},
 };
 
-/// How long an authority that is made here lasts: longer than what it issues by far.
-const AUTHORITY: time::Duration = time::Duration::days(3650);
-
 /// The longest file of a tenant's certificate that is read, in bytes: what an amphora takes.
 const MAX_FILE: u64 = 4 << 20;
+
+/// How long is valid what is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Certificates of amphorae, and the controller's own.
+    pub issued: Duration,
+    /// An authority that is made here.
+    pub authority: Duration,
+}
 
 /// The authority, and where certificates are.
 #[derive(Debug)]
 pub struct Certificates {
-    authority: Authority,
+    authorities: RwLock<Authorities>,
+    /// They are made here, and not somebody else's.
+    own: bool,
     dir: PathBuf,
     storage: PathBuf,
-    validity: time::Duration,
+    issued: time::Duration,
+    authority: time::Duration,
+}
+
+/// Whom amphorae and the controller trust.
+#[derive(Debug)]
+struct Authorities {
+    /// It issues.
+    issuer: Authority,
+    ends: OffsetDateTime,
+    /// It is to follow: PEM.
+    next: Option<String>,
+    /// It has issued: PEM.
+    previous: Option<String>,
+}
+
+impl Authorities {
+    fn bundle(&self) -> String {
+        [Some(self.issuer.pem()), self.next.as_deref(), self.previous.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// What distinguishes this from any other state of trust.
+    fn mark(&self) -> String {
+        HEXLOWER.encode(&digest(&SHA256, self.bundle().as_bytes()).as_ref()[..8])
+    }
+}
+
+/// What an amphora is given.
+#[derive(Debug)]
+pub struct Papers {
+    /// Its certificate.
+    pub issued: Issued,
+    /// Whom it trusts, PEM.
+    pub authorities: String,
+    /// [`Certificates::mark`] of that.
+    pub mark: String,
 }
 
 impl Certificates {
@@ -40,44 +98,99 @@ impl Certificates {
     pub fn open(
         dir: &Path,
         ca: Option<(&Path, &Path)>,
-        validity: Duration,
+        validity: Validity,
         storage: Option<&Path>,
     ) -> Result<Self> {
         let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         make(dir).map_err(|e| Error::local(dir.display(), e))?;
         let storage = storage.map_or_else(|| dir.join("tenants"), Path::to_path_buf);
         make(&storage).map_err(|e| Error::local(storage.display(), e))?;
+        let longest = time::Duration::days(36_500);
+        let [issued, authority] = [validity.issued, validity.authority]
+            .map(|length| time::Duration::try_from(length).unwrap_or(longest).min(longest));
         let own = (dir.join("ca.pem"), dir.join("ca.key"));
         let (certificate, key) = ca.unwrap_or((&own.0, &own.1));
-        if ca.is_none() && !certificate.exists() {
-            // The certificate is written last: where it is, the key is.
-            let authority = Authority::make(AUTHORITY)?;
-            write(key, &authority.key(), 0o600).map_err(|e| Error::local(key.display(), e))?;
-            write(certificate, authority.pem(), 0o644).map_err(|e| Error::local(certificate.display(), e))?;
+        if ca.is_none() {
+            files::recover(dir)?;
+            if !certificate.exists() {
+                files::make(dir, "ca", authority)?;
+            }
         }
-        let read = |path: &Path| fs::read_to_string(path).map_err(|e| Error::local(path.display(), e));
-        let authority = Authority::read(&read(certificate)?, &read(key)?)
-            .map_err(|reason| Error::local(certificate.display(), reason))?;
-        let validity = time::Duration::try_from(validity).unwrap_or(time::Duration::MAX).min(AUTHORITY);
-        Ok(Self { authority, dir: dir.to_owned(), storage, validity })
+        let authorities = files::read(dir, certificate, key, ca.is_none())?.into();
+        Ok(Self { authorities, own: ca.is_none(), dir: dir.to_owned(), storage, issued, authority })
     }
 
-    /// The authority's certificate, PEM.
-    pub fn authority(&self) -> &str {
-        self.authority.pem()
+    fn authorities(&self) -> RwLockReadGuard<'_, Authorities> {
+        self.authorities.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom amphorae trust, PEM.
+    pub fn authority(&self) -> String {
+        self.authorities().bundle()
+    }
+
+    /// What distinguishes whom they trust, and who issues, from what it was before and will be.
+    pub fn mark(&self) -> String {
+        self.authorities().mark()
     }
 
     /// How long is valid what is issued now, in milliseconds.
     pub fn validity_ms(&self) -> i64 {
-        i64::try_from(self.validity.whole_milliseconds()).unwrap_or(i64::MAX)
+        i64::try_from(self.issued.whole_milliseconds()).unwrap_or(i64::MAX)
     }
 
-    /// A server certificate for an amphora, which its id names.
+    /// How an exchange of the authority goes on; `told` is whether every amphora has the present [`mark`](Self::mark). Somebody else's
+    /// authority is exchanged by him.
+    pub fn exchange(&self, now: OffsetDateTime, buffer: Duration, told: bool) -> Step {
+        if !self.own {
+            return Step::Wait;
+        }
+        let authorities = self.authorities();
+        let view = exchange::View {
+            ends: authorities.ends,
+            next: authorities.next.is_some(),
+            previous: authorities.previous.is_some(),
+            told,
+        };
+        let buffer = time::Duration::try_from(buffer).unwrap_or(time::Duration::MAX);
+        exchange::next(view, now, buffer)
+    }
+
+    /// Whether an exchange is under way.
+    pub fn is_exchanging(&self) -> bool {
+        let authorities = self.authorities();
+        authorities.next.is_some() || authorities.previous.is_some()
+    }
+
+    /// Takes a step of an exchange. Blocks.
+    ///
+    /// # Errors
+    /// A file cannot be written. What was before goes on.
+    pub fn take(&self, step: Step) -> Result<()> {
+        match step {
+            Step::Wait | Step::Replace => return Ok(()),
+            Step::Prepare => files::make(&self.dir, "next", self.authority)?,
+            Step::Promote => files::promote(&self.dir)?,
+            Step::Drop => files::forget(&self.dir)?,
+        }
+        let read = files::read(&self.dir, &self.dir.join("ca.pem"), &self.dir.join("ca.key"), true)?;
+        *self.authorities.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(())
+    }
+
+    /// How long is valid what is issued now: no longer than who issues it.
+    fn left(&self, authorities: &Authorities) -> time::Duration {
+        self.issued.min(authorities.ends - OffsetDateTime::now_utc()).max(time::Duration::SECOND)
+    }
+
+    /// A server certificate for an amphora, which its id names, and whom it trusts.
     ///
     /// # Errors
     /// There is no randomness.
-    pub fn issue(&self, amphora: &str) -> Result<Issued> {
-        self.authority.server(amphora, [amphora], self.validity)
+    pub fn issue(&self, amphora: &str) -> Result<Papers> {
+        let authorities = self.authorities();
+        let issued = authorities.issuer.server(amphora, [amphora], self.left(&authorities))?;
+        Ok(Papers { issued, authorities: authorities.bundle(), mark: authorities.mark() })
     }
 
     /// What a client of amphorae needs, with a new certificate of the controller's. Blocks.
@@ -85,9 +198,13 @@ impl Certificates {
     /// # Errors
     /// A file cannot be written.
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
-        let client = self.authority.client("amphora controller", self.validity)?;
+        let (client, bundle) = {
+            let authorities = self.authorities();
+            let client = authorities.issuer.client("amphora controller", self.left(&authorities))?;
+            (client, authorities.bundle())
+        };
         let [ca, certificate] = ["client-ca.pem", "client.pem"].map(|name| self.dir.join(name));
-        write(&ca, self.authority.pem(), 0o644).map_err(|e| Error::local(ca.display(), e))?;
+        write(&ca, &bundle, 0o644).map_err(|e| Error::local(ca.display(), e))?;
         write(&certificate, &client.both(), 0o600).map_err(|e| Error::local(certificate.display(), e))?;
         TlsOptions { ca: Some(ca), cert: Some(certificate), ..TlsOptions::default() }.client_config()
     }
@@ -131,7 +248,8 @@ mod tests {
 
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Validity =
+        Validity { issued: Duration::from_secs(86_400), authority: Duration::from_secs(864_000) };
 
     #[test]
     fn the_authority_is_made_once() {
@@ -143,8 +261,41 @@ mod tests {
         assert_eq!(fs::metadata(dir.join("ca.key")).unwrap().permissions().mode() & 0o777, 0o600);
         first.client().unwrap();
         let issued = first.issue("11111111-2222-3333-4444-555555555555").unwrap();
-        let left = issued.not_after - time::OffsetDateTime::now_utc();
+        let left = issued.issued.not_after - OffsetDateTime::now_utc();
         assert!(left <= time::Duration::DAY && left > time::Duration::hours(23));
+    }
+
+    #[test]
+    fn an_authority_follows_the_other_and_whoever_is_killed_meanwhile_finds_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("certificates");
+        let open = || Certificates::open(&dir, None, DAY, None).unwrap();
+        let certificates = |pem: String| pem.matches("BEGIN CERTIFICATE").count();
+        let first = open().authority();
+        let (buffer, now) = (Duration::from_secs(86_400 * 20), OffsetDateTime::now_utc());
+        assert_eq!(open().exchange(now, buffer, true), Step::Prepare);
+        open().take(Step::Prepare).unwrap();
+        let both = open();
+        assert!(both.authority().starts_with(&first) && certificates(both.authority()) == 2);
+        assert_eq!(both.exchange(now, buffer, false), Step::Wait);
+        assert_eq!(both.exchange(now, buffer, true), Step::Promote);
+        // Killed between the key and the certificate.
+        fs::copy(dir.join("ca.pem"), dir.join("previous.pem")).unwrap();
+        fs::rename(dir.join("next.key"), dir.join("ca.key")).unwrap();
+        let after = open();
+        assert!(after.authority().ends_with(&first) && certificates(after.authority()) == 2);
+        assert_ne!(after.mark(), both.mark());
+        after.client().unwrap();
+        assert_eq!(after.exchange(now, Duration::ZERO, true), Step::Drop);
+        after.take(Step::Drop).unwrap();
+        assert_eq!(certificates(after.authority()), 1);
+        assert_eq!(open().authority(), after.authority());
+        // Killed before anything but a copy was made.
+        after.take(Step::Prepare).unwrap();
+        fs::copy(dir.join("ca.pem"), dir.join("previous.pem")).unwrap();
+        assert_eq!(certificates(open().authority()), 2);
+        after.take(Step::Promote).unwrap();
+        assert!(after.is_exchanging());
     }
 
     #[test]

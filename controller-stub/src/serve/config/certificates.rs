@@ -16,6 +16,8 @@ pub struct Certificates {
     pub ca: Option<(PathBuf, PathBuf)>,
     /// `cert_validity_time` of what the CA issues.
     pub validity: Duration,
+    /// `ca_validity_time` of a CA that is made here.
+    pub ca_validity: Duration,
     /// `storage_path`: tenants' certificates, as Octavia's `local_cert_manager` has them; without it `certificates` in the data directory.
     pub storage_path: Option<PathBuf>,
 }
@@ -35,6 +37,7 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Certificates, ConfigError> {
     Ok(Certificates {
         ca,
         validity: read.required(SECTION, "cert_validity_time", span(2))?,
+        ca_validity: read.required(SECTION, "ca_validity_time", span(2))?,
         storage_path: read.optional(SECTION, "storage_path", path)?,
     })
 }

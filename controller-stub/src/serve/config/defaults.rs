@@ -43,6 +43,7 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("house_keeping", "event_expiry_age", "604800"),
     ("house_keeping", "spare_amphora_pool_size", "0"),
     ("certificates", "cert_validity_time", "2592000"),
+    ("certificates", "ca_validity_time", "315360000"),
     ("haproxy_amphora", "timeout_client_data", "50000"),
     ("haproxy_amphora", "timeout_member_connect", "5000"),
     ("haproxy_amphora", "timeout_member_data", "50000"),

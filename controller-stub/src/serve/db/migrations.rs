@@ -8,6 +8,7 @@ use super::{Error, events};
 const STEPS: &[fn() -> String] = &[
     || include_str!("migrations/0001.sql").to_owned() + &events::triggers(),
     || include_str!("migrations/0002.sql").to_owned(),
+    || include_str!("migrations/0003.sql").to_owned(),
 ];
 
 /// Brings a database to the present version, one transaction for each step.

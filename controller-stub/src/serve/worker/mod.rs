@@ -107,8 +107,8 @@ pub trait Outside: Send + Sync + 'static {
     /// How an amphora's machine is.
     fn alive(&self, amphora: &rows::Amphora) -> impl Future<Output = Liveness> + Send;
 
-    /// Makes the machine, and waits until its agent answers and its daemons run. Returns when its certificate ends.
-    fn boot(&self, amphora: &rows::Amphora, paired: bool) -> impl Future<Output = Result<i64>> + Send;
+    /// Makes the machine, and waits until its agent answers and its daemons run.
+    fn boot(&self, amphora: &rows::Amphora, paired: bool) -> impl Future<Output = Result<Given>> + Send;
 
     /// Takes the machine down.
     fn remove(&self, machine: &str) -> impl Future<Output = Result<()>> + Send;
@@ -116,8 +116,8 @@ pub trait Outside: Send + Sync + 'static {
     /// Makes one of `lb.amphorae` what it is to be; `fresh` ones are told everything.
     fn apply(&self, told: &Told, amphora: &rows::Amphora) -> impl Future<Output = Result<()>> + Send;
 
-    /// Brings the agent its configuration and a new certificate. Returns when that ends.
-    fn configure(&self, amphora: &rows::Amphora, paired: bool) -> impl Future<Output = Result<i64>> + Send;
+    /// Brings the agent its configuration and a new certificate.
+    fn configure(&self, amphora: &rows::Amphora, paired: bool) -> impl Future<Output = Result<Given>> + Send;
 
     /// Whether it holds the addresses of its pair; `None` when it cannot be asked.
     fn is_master(&self, amphora: &rows::Amphora) -> impl Future<Output = Option<bool>> + Send;
@@ -127,6 +127,15 @@ pub trait Outside: Send + Sync + 'static {
 
     /// The names of all machines of which something is there.
     fn list(&self) -> impl Future<Output = Result<BTreeSet<String>>> + Send;
+}
+
+/// What an agent was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// When its certificate ends, in milliseconds since 1970.
+    pub ends: i64,
+    /// The mark of whom it trusts, and of who has issued that.
+    pub trust: String,
 }
 
 /// What amphorae of a load balancer are told.

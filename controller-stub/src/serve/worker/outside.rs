@@ -12,9 +12,8 @@ use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use tokio::task::spawn_blocking;
 
-use super::{Outside, Told, rows};
+use super::{Given, Outside, Told, rows};
 use crate::{
-    certs::Issued,
     error::{Error, Result},
     failpoint::reach,
     serve::{
@@ -22,7 +21,7 @@ use crate::{
             Agent, Driver, Orders,
             orders::{self, PRIORITIES, Vip},
         },
-        certificates::Certificates,
+        certificates::{Certificates, Papers},
         compute::{Compute, Drivers, Interface, Liveness, Machine, Size},
         config::ComputeDriver,
         network::{Networks, bridges},
@@ -51,24 +50,25 @@ pub struct Ground {
 }
 
 impl Ground {
-    async fn machine(&self, amphora: &rows::Amphora, paired: bool) -> Result<(Machine, i64)> {
+    async fn machine(&self, amphora: &rows::Amphora, paired: bool) -> Result<(Machine, Given)> {
         let (certificates, id) = (Arc::clone(&self.certificates), amphora.id.clone());
-        let issued: Issued = spawn_blocking(move || certificates.issue(&id))
+        let Papers { issued, authorities, mark } = spawn_blocking(move || certificates.issue(&id))
             .await
             .map_err(|e| Error::local("a certificate", e))??;
         let flavor = amphora.flavor.as_deref().unwrap_or_default();
         let size = self.usual.1.parse(flavor).map_err(|e| Error::NotDone(format!("compute_flavor: {e}")))?;
         let ends = issued.not_after.unix_timestamp().saturating_mul(1000);
+        let given = Given { ends, trust: mark };
         let machine = Machine {
             name: amphora.machine.clone(),
             amphora: amphora.id.clone(),
             agent: amphora.agent,
             paired,
             size,
-            authority: self.certificates.authority().to_owned(),
+            authority: authorities,
             certificate: issued.both(),
         };
-        Ok((machine, ends))
+        Ok((machine, given))
     }
 
     fn vips(&self, lb: &rows::LoadBalancer) -> Result<Vec<Vip>> {
@@ -155,8 +155,8 @@ impl Outside for Ground {
         self.compute.alive(&amphora.machine).await
     }
 
-    async fn boot(&self, amphora: &rows::Amphora, paired: bool) -> Result<i64> {
-        let (machine, ends) = self.machine(amphora, paired).await?;
+    async fn boot(&self, amphora: &rows::Amphora, paired: bool) -> Result<Given> {
+        let (machine, given) = self.machine(amphora, paired).await?;
         reach("create");
         self.compute.create(&machine).await?;
         reach("create.done");
@@ -166,7 +166,7 @@ impl Outside for Ground {
         tokio::pin!(ready);
         loop {
             tokio::select! {
-                ready = &mut ready => return ready.map(|()| ends),
+                ready = &mut ready => return ready.map(|()| given),
                 Ok(()) = deaths.changed() => {
                     if self.compute.alive(&amphora.machine).await != Liveness::Running {
                         return Err(Error::NotDone(format!("amphora {} ended while starting", amphora.id)));
@@ -209,12 +209,12 @@ impl Outside for Ground {
         self.agents.apply(&agent(amphora), &orders).await
     }
 
-    async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<i64> {
-        let (machine, ends) = self.machine(amphora, paired).await?;
+    async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<Given> {
+        let (machine, given) = self.machine(amphora, paired).await?;
         reach("configure");
         self.compute.configure(&machine).await?;
         reach("configure.done");
-        Ok(ends)
+        Ok(given)
     }
 
     async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {

@@ -20,6 +20,7 @@ use crate::{
         network::{Networks, Owner},
         queue::{self, Kind},
         status::{AmphoraStatus, Role, Topology},
+        worker::Given,
     },
 };
 
@@ -388,20 +389,21 @@ pub fn reach_members(
 }
 
 /// An amphora of a load balancer answers.
-pub fn booted(connection: &Connection, id: &str, expires: i64, now: i64) -> Result<()> {
+pub fn booted(connection: &Connection, id: &str, given: &Given, now: i64) -> Result<()> {
     connection
         .prepare_cached(
-            "UPDATE amphora SET status = 'ALLOCATED', cert_expiration = ?2, updated_at = ?3 WHERE id = ?1 AND status = 'BOOTING'",
+            "UPDATE amphora SET status = 'ALLOCATED', cert_expiration = ?2, trust = ?3, updated_at = ?4
+             WHERE id = ?1 AND status = 'BOOTING'",
         )?
-        .execute(params![id, expires, now])?;
+        .execute(params![id, given.ends, given.trust, now])?;
     Ok(())
 }
 
 /// The agent has its configuration, and a certificate.
-pub fn configured(connection: &Connection, id: &str, expires: i64) -> Result<()> {
+pub fn configured(connection: &Connection, id: &str, given: &Given) -> Result<()> {
     connection
-        .prepare_cached("UPDATE amphora SET cert_expiration = ?2, cert_busy = 0 WHERE id = ?1")?
-        .execute(params![id, expires])?;
+        .prepare_cached("UPDATE amphora SET cert_expiration = ?2, trust = ?3, cert_busy = 0 WHERE id = ?1")?
+        .execute(params![id, given.ends, given.trust])?;
     Ok(queue::done(connection, Kind::AmphoraConfigure, id)?)
 }
 

@@ -134,9 +134,9 @@ impl<S: Store, O: Outside> Context<S, O> {
         let Some(amphora) = self.store.read(move |t| rows::amphora(t, &subject)).await? else {
             return Ok(());
         };
-        let expires = self.outside.boot(&amphora, amphora.topology == Topology::ActiveStandby).await?;
+        let given = self.outside.boot(&amphora, amphora.topology == Topology::ActiveStandby).await?;
         let now = self.store.now();
-        self.store.write(move |t| rows::ready(t, &id, expires, now)).await
+        self.store.write(move |t| rows::ready(t, &id, &given, now)).await
     }
 
     async fn view(&self, lb: &LoadBalancer) -> View {
@@ -260,15 +260,15 @@ impl<S: Store, O: Outside> Context<S, O> {
 
     async fn boot(&self, amphora: &Amphora, paired: bool) -> Result<()> {
         let (id, now) = (amphora.id.clone(), self.store.now());
-        let expires = match self.outside.boot(amphora, paired).await {
-            Ok(expires) => expires,
+        let given = match self.outside.boot(amphora, paired).await {
+            Ok(given) => given,
             Err(error) => {
                 // The next attempt has another machine: who knows what is wrong with this one.
                 self.store.write(move |t| rows::retire(t, &id, now)).await?;
                 return Err(error);
             }
         };
-        self.store.write(move |t| rows::booted(t, &id, expires, now)).await
+        self.store.write(move |t| rows::booted(t, &id, &given, now)).await
     }
 
     async fn remove(&self, lb: Option<&LoadBalancer>, amphora: &Amphora) -> Result<()> {
@@ -331,15 +331,18 @@ impl<S: Store, O: Outside> Context<S, O> {
     /// What was asked for of agents alone.
     async fn configure(&self, lb: &LoadBalancer) -> Result<()> {
         let paired = lb.topology == Topology::ActiveStandby;
-        let ready = lb.amphorae.iter().filter(|one| one.configure && one.status == AmphoraStatus::Allocated);
+        let ready = lb.amphorae.iter().filter(|one| {
+            // One that is to be replaced need not answer.
+            one.configure && !one.leaving && one.status == AmphoraStatus::Allocated
+        });
         try_join_all(ready.map(|one| self.configure_one(one, paired))).await.map(drop)
     }
 
     async fn configure_one(&self, amphora: &Amphora, paired: bool) -> Result<()> {
         if amphora.configure {
-            let expires = self.outside.configure(amphora, paired).await?;
+            let given = self.outside.configure(amphora, paired).await?;
             let id = amphora.id.clone();
-            self.store.write(move |t| rows::configured(t, &id, expires)).await?;
+            self.store.write(move |t| rows::configured(t, &id, &given)).await?;
         }
         Ok(())
     }

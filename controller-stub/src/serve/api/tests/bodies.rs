@@ -13,13 +13,14 @@ use super::{
 };
 
 /// Columns that no attribute has: they are the worker's.
-const OWN: [(&str, &str); 6] = [
+const OWN: [(&str, &str); 7] = [
     ("amphora", "agent_port"),
     ("amphora", "applied_generation"),
     ("amphora", "compute_id"),
     ("amphora", "last_update"),
     ("amphora", "topology"),
     ("amphora", "taken_at"),
+    ("amphora", "trust"),
 ];
 
 #[test]

@@ -11,6 +11,7 @@ use crate::{
         network::Networks,
         queue::{self, Kind},
         status::Topology,
+        worker::Given,
     },
 };
 
@@ -84,13 +85,13 @@ pub fn is_spare(connection: &Connection, id: &str) -> Result<bool> {
 }
 
 /// A spare answers.
-pub fn ready(connection: &Connection, id: &str, expires: i64, now: i64) -> Result<()> {
+pub fn ready(connection: &Connection, id: &str, given: &Given, now: i64) -> Result<()> {
     connection
         .prepare_cached(
-            "UPDATE amphora SET status = 'READY', cert_expiration = ?2, updated_at = ?3
+            "UPDATE amphora SET status = 'READY', cert_expiration = ?2, trust = ?3, updated_at = ?4
              WHERE id = ?1 AND status = 'BOOTING' AND load_balancer_id IS NULL",
         )?
-        .execute(params![id, expires, now])?;
+        .execute(params![id, given.ends, given.trust, now])?;
     Ok(queue::done(connection, Kind::AmphoraCreate, id)?)
 }
 

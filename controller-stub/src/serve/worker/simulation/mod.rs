@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::Notify;
 
 use super::{
-    Outside, Store, Told, rows, schedule,
+    Given, Outside, Store, Told, rows, schedule,
     spares::{self, Spares},
     task::Context,
 };
@@ -235,7 +235,7 @@ impl Outside for World {
         }
     }
 
-    async fn boot(&self, amphora: &rows::Amphora, _: bool) -> Result<i64> {
+    async fn boot(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
         {
             let mut state = self.state();
@@ -260,7 +260,7 @@ impl Outside for World {
             std::future::pending::<()>().await;
         }
         self.fails("to boot")?;
-        Ok(self.state().now + 1000)
+        Ok(Given { ends: self.state().now + 1000, trust: String::new() })
     }
 
     async fn remove(&self, machine: &str) -> Result<()> {
@@ -307,9 +307,9 @@ impl Outside for World {
         Ok(())
     }
 
-    async fn configure(&self, _: &rows::Amphora, _: bool) -> Result<i64> {
+    async fn configure(&self, _: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
-        Ok(self.state().now + 1000)
+        Ok(Given { ends: self.state().now + 1000, trust: String::new() })
     }
 
     async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {

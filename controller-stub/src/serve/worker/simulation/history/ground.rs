@@ -22,7 +22,7 @@ use crate::{
         queue,
         status::{Role, Topology},
         worker::{
-            Outside, Store, Told, rows, schedule,
+            Given, Outside, Store, Told, rows, schedule,
             spares::{self, Spares},
             task::Context,
         },
@@ -280,7 +280,7 @@ impl Outside for World {
         }
     }
 
-    async fn boot(&self, amphora: &rows::Amphora, _: bool) -> Result<i64> {
+    async fn boot(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
         let id = amphora.id.clone();
         let named = self.count(&format!("SELECT count(*) FROM amphora WHERE id = '{id}'")).await;
@@ -297,7 +297,7 @@ impl Outside for World {
         self.state().machines.entry(amphora.machine.clone()).or_insert(new);
         self.point().await;
         self.fails("to boot")?;
-        Ok(Store::now(self) + 1_000_000)
+        Ok(Given { ends: Store::now(self) + 1_000_000, trust: String::new() })
     }
 
     async fn remove(&self, machine: &str) -> Result<()> {
@@ -343,14 +343,14 @@ impl Outside for World {
         Ok(())
     }
 
-    async fn configure(&self, amphora: &rows::Amphora, _: bool) -> Result<i64> {
+    async fn configure(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
         self.fails("to configure")?;
         let answers = self.state().machines.get(&amphora.machine).is_some_and(|one| one.runs && !one.hangs);
         if !answers {
             return Err(Error::NotDone("no answer".to_owned()));
         }
-        Ok(Store::now(self) + 1_000_000)
+        Ok(Given { ends: Store::now(self) + 1_000_000, trust: String::new() })
     }
 
     async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {
