@@ -195,6 +195,9 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     let health = tokio::spawn(health);
     let (every, buffer) = (config.house_keeping.cert_interval, config.house_keeping.cert_expiry_buffer);
     let keeping = tokio::spawn(housekeeping::run(db.clone(), own, client, every, buffer));
+    // Consoles of machines are bounded where they are read.
+    let dirs = vec![data.join("amphorae")];
+    let tidying = tokio::spawn(housekeeping::tidy::run(db.clone(), config.house_keeping.events, dirs));
     let (wake, woken) = watch::channel(0);
     let worker = tokio::spawn(schedule::run(context, config.worker.workers, woken, died, stopped));
     tracing::info!(api = %address, data = %data.display(), "serving");
@@ -211,6 +214,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     let _ = stop.send(true);
     health.abort();
     keeping.abort();
+    tidying.abort();
     api.await.map_err(|e| Error::local("the API", e))?;
     worker.await.map_err(|e| Error::local("the worker", e))?;
     let _ = tokio::join!(health, keeping);

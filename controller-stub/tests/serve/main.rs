@@ -9,6 +9,7 @@ mod exchange;
 mod failpoints;
 mod ground;
 mod hardships;
+mod reboot;
 mod rows;
 mod spares;
 
@@ -248,30 +249,36 @@ fn a_pair_is_replaced_without_a_lost_request() {
     serve.eventually("traffic", |serve| serve.get(&lb.vip));
     let before = lb.amphorae(&db);
     assert_eq!(before.len(), 2);
-    lb.ask(&serve, &db, Kind::LoadBalancerFailover, &lb.id, now());
-    let begin = Instant::now();
-    let mut requests = 0;
-    loop {
-        assert_eq!(
-            serve.get(&lb.vip).as_deref(),
-            Some("one"),
-            "after {requests} requests; log:\n{}",
-            serve.log()
-        );
-        requests += 1;
-        let after = lb.amphorae(&db);
-        if pending(&db) == 0 && after.iter().all(|one| !before.contains(one)) {
-            assert_eq!(after.len(), 2);
-            break;
+    // Asks for something, and requests all the time until it is done.
+    let under_requests = |what: &str,
+                          kind: Kind,
+                          subject: &str,
+                          done: &dyn Fn(&[(String, String)]) -> bool| {
+        lb.ask(&serve, &db, kind, subject, now());
+        let (begin, mut requests) = (Instant::now(), 0);
+        loop {
+            let answer = serve.get(&lb.vip);
+            assert_eq!(answer.as_deref(), Some("one"), "{what}, {requests} requests; log:\n{}", serve.log());
+            requests += 1;
+            let after = lb.amphorae(&db);
+            if pending(&db) == 0 && done(&after) {
+                assert_eq!(after.len(), 2);
+                break;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}: {after:?}\n{}", serve.log());
         }
-        assert!(begin.elapsed() < Duration::from_secs(60), "{after:?}\n{}", serve.log());
+        eprintln!("{what}: after {} ms and {requests} requests, none lost", begin.elapsed().as_millis());
+    };
+    let others = |after: &[(String, String)]| after.iter().all(|one| !before.contains(one));
+    under_requests("both replaced", Kind::LoadBalancerFailover, &lb.id, &others);
+    for place in [0, 1] {
+        let one = lb.amphorae(&db)[place].0.clone();
+        let gone = |after: &[(String, String)]| after.iter().all(|(id, _)| *id != one);
+        under_requests("one replaced", Kind::AmphoraFailover, &one, &gone);
     }
-    eprintln!("both replaced after {} ms and {requests} requests, none lost", begin.elapsed().as_millis());
-    let first = lb.amphorae(&db)[0].0.clone();
-    lb.ask(&serve, &db, Kind::AmphoraFailover, &first, now());
-    serve.eventually("one replaced", |_| {
-        (pending(&db) == 0 && lb.amphorae(&db).iter().all(|(id, _)| *id != first)).then_some(())
-    });
+    for (one, _) in lb.amphorae(&db) {
+        under_requests("one configured", Kind::AmphoraConfigure, &one, &|_| true);
+    }
     lb.delete(&serve, &mut db);
     nothing_is_left(&serve, &lb);
 }

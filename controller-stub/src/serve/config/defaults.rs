@@ -41,6 +41,7 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("house_keeping", "cert_interval", "3600"),
     ("house_keeping", "cert_expiry_buffer", "1209600"),
     ("house_keeping", "event_expiry_age", "604800"),
+    ("house_keeping", "load_balancer_expiry_age", "604800"),
     ("house_keeping", "spare_amphora_pool_size", "0"),
     ("certificates", "cert_validity_time", "2592000"),
     ("certificates", "ca_validity_time", "315360000"),
@@ -72,6 +73,5 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
 pub(super) const ABSENT: &[(&str, &str)] = &[
     ("api_settings", "tls1_3_supported_ciphers"),
     ("house_keeping", "amphora_expiry_age"),
-    ("house_keeping", "load_balancer_expiry_age"),
     ("networking", "allow_vip_network_id"),
 ];

@@ -1,5 +1,7 @@
 //! What is done by time: certificates are replaced before they end, and so is the authority.
 
+pub mod tidy;
+
 use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
