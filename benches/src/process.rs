@@ -192,8 +192,13 @@ pub struct Memory {
 impl Memory {
     /// Of a process and all its descendants.
     pub fn of_tree(pid: u32) -> Result<Self> {
+        Self::of(&tree(pid)?)
+    }
+
+    /// Of some processes.
+    pub fn of(pids: &[u32]) -> Result<Self> {
         let mut total = Self::default();
-        for pid in tree(pid)? {
+        for pid in pids {
             // The counters of /proc/PID/status are off by some pages per core since Linux 6.2; a walk of the page
             // tables is exact.
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
