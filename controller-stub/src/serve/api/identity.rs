@@ -168,22 +168,34 @@ impl Identity {
             }
             ("GET", ["projects"] | ["auth", "projects"]) => {
                 let (user, ..) = caller().ok_or_else(unauthorized)?;
-                let projects = user
-                    .projects
+                let own = path.len() > 1;
+                let projects = self.projects(user, own);
+                let asked = projects
                     .iter()
                     .filter(|project| query.get("name").is_none_or(|name| name == project.name));
-                let projects: Vec<_> = projects.map(project_of).collect();
+                let projects: Vec<_> = asked.map(|project| project_of(project)).collect();
                 Ok(Answer::new(200, json!({"projects": projects, "links": {}})))
             }
             ("GET", ["projects", id]) => {
                 let (user, ..) = caller().ok_or_else(unauthorized)?;
-                let project = user.projects.iter().find(|project| project.id == *id);
+                let project = self.projects(user, false).into_iter().find(|project| project.id == *id);
                 let project =
                     project.ok_or_else(|| Fault::new(404, format!("Could not find project: {id}.")))?;
                 Ok(Answer::new(200, json!({"project": project_of(project)})))
             }
             _ => Err(Fault::new(404, "The resource could not be found.")),
         }
+    }
+
+    /// The projects that a user may see: an administrator sees all, unless only the own ones are asked for.
+    fn projects<'a>(&'a self, user: &'a User, own: bool) -> Vec<&'a Project> {
+        if own || !user.roles.iter().any(|role| role.eq_ignore_ascii_case("admin")) {
+            return user.projects.iter().collect();
+        }
+        let mut all: Vec<&Project> = self.users.iter().flat_map(|user| &user.projects).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all.dedup_by(|one, other| one.id == other.id);
+        all
     }
 
     /// `POST` of a user's name and password: a token.

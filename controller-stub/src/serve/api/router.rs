@@ -11,7 +11,7 @@ use super::{
     request::{Answer, decode},
     resources::{
         self, Names, amphorae, flavors, health_monitors, l7policies, l7rules, listeners, load_balancers,
-        members, networks, pools, providers, quotas, statistics,
+        members, networks, pools, ports, providers, quotas, statistics,
     },
     scope::Scope,
 };
@@ -122,9 +122,13 @@ pub(super) static ROUTES: &[Route] = routes![
     GET "subnets" LOAD_BALANCER networks::subnets,
     GET "subnets/{}" LOAD_BALANCER networks::subnets,
     GET "ports" LOAD_BALANCER networks::ports,
+    POST "ports" LOAD_BALANCER ports::post,
     GET "ports/{}" LOAD_BALANCER networks::ports,
+    DELETE "ports/{}" LOAD_BALANCER ports::delete,
     GET "security-groups" LOAD_BALANCER networks::security_groups,
     GET "security-groups/{}" LOAD_BALANCER networks::security_groups,
+    GET "floatingips" LOAD_BALANCER networks::floating_ips,
+    GET "floatingips/{}" LOAD_BALANCER networks::floating_ips,
     GET "extensions" LOAD_BALANCER networks::extensions,
 ];
 

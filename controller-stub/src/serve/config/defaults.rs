@@ -60,6 +60,11 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("compute", "accel", "auto"),
     ("compute", "management_network", "10.251.0.0/22"),
     ("compute", "boot_timeout", "300"),
+    ("networking", "allow_vip_network_id", "true"),
+    ("networking", "allow_vip_subnet_id", "true"),
+    ("networking", "allow_vip_port_id", "true"),
+    ("networking", "valid_vip_networks", ""),
+    ("networking", "reserved_ips", "169.254.169.254"),
     ("quotas", "default_load_balancer_quota", "-1"),
     ("quotas", "default_listener_quota", "-1"),
     ("quotas", "default_pool_quota", "-1"),
@@ -70,8 +75,4 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
 ];
 
 /// Options whose meaning somebody would rely on, and that nothing comes of.
-pub(super) const ABSENT: &[(&str, &str)] = &[
-    ("api_settings", "tls1_3_supported_ciphers"),
-    ("house_keeping", "amphora_expiry_age"),
-    ("networking", "allow_vip_network_id"),
-];
+pub(super) const ABSENT: &[(&str, &str)] = &[("house_keeping", "amphora_expiry_age")];

@@ -8,6 +8,7 @@ mod defaults;
 pub mod health_manager;
 pub mod house_keeping;
 pub mod listeners;
+pub mod networking;
 pub mod networks;
 pub mod quotas;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use self::{
     health_manager::HealthManager,
     house_keeping::HouseKeeping,
     listeners::ListenerDefaults,
+    networking::Networking,
     networks::{Network, Subnet},
     quotas::Quotas,
     users::{Project, User},
@@ -60,6 +62,8 @@ pub struct Config {
     pub compute: Compute,
     /// `[networks]`, at least one.
     pub networks: Vec<Network>,
+    /// `[networking]`.
+    pub networking: Networking,
     /// `[quotas]`.
     pub quotas: Quotas,
     /// `[users]`; at least one where the API asks who it is.
@@ -118,6 +122,7 @@ impl Config {
             listener: listeners::read(&read)?,
             compute: compute::read(&read, &networks)?,
             networks,
+            networking: networking::read(&read)?,
             quotas: quotas::read(&read)?,
             users,
         })

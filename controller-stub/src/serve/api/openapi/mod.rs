@@ -30,6 +30,8 @@ enum Shape {
     Told(&'static str),
     /// Neutron's, to be read.
     Network,
+    /// Neutron's port, to be made.
+    Port,
 }
 
 impl Shape {
@@ -37,7 +39,8 @@ impl Shape {
         let words: Vec<_> = route.path.split('/').collect();
         let last = words.last().copied().unwrap_or_default();
         match (route.method.as_str(), last) {
-            _ if !is_octavia(route) => Self::Network,
+            ("GET", _) if !is_octavia(route) => Self::Network,
+            ("POST", "ports") => Self::Port,
             ("GET", "stats") if words.first() == Some(&"octavia") => Self::Told("AmphoraStatistics"),
             ("GET", "stats") => Self::Told("Statistics"),
             ("GET", "status" | "statuses") => Self::Told("Statuses"),
@@ -57,7 +60,7 @@ impl Shape {
     /// The status of what has gone well.
     fn status(self, resource: &Resource) -> u16 {
         match self {
-            Self::Create => 201,
+            Self::Create | Self::Port => 201,
             Self::Change | Self::Delete if resource.table == "quota" => 202,
             Self::Delete => 204,
             Self::Order | Self::Batch => 202,
@@ -94,6 +97,7 @@ pub(super) fn document(auth: AuthStrategy) -> Value {
         });
         entry[route.method.as_str().to_lowercase()] = operation(route, &names, auth);
     }
+    paths.insert("/lbaas/events".to_owned(), json!({ "get": events(auth) }));
     let (schemes, security) = match auth {
         AuthStrategy::NoAuth => (json!({}), json!([])),
         AuthStrategy::Keystone => (
@@ -116,6 +120,32 @@ pub(super) fn document(auth: AuthStrategy) -> Value {
         "security": security,
         "paths": paths,
         "components": {"schemas": components(), "securitySchemes": schemes},
+    })
+}
+
+/// The stream of events, which no route answers.
+fn events(auth: AuthStrategy) -> Value {
+    let parameter = |name: &str, description: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}, "description": description});
+    let fault = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Fault"}}});
+    let refused = |description: &str| json!({"description": description, "content": fault});
+    let mut responses = json!({
+        "200": {"description": "What changes, as it changes", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        "400": refused("It is not as it must be"),
+        "403": refused("It is not permitted"),
+        "503": refused("Too many are open"),
+    });
+    if auth != AuthStrategy::NoAuth {
+        responses["401"] = refused("Nobody knows who asks");
+    }
+    json!({
+        "operationId": "streamEvents",
+        "tags": ["Events"],
+        "parameters": [
+            parameter("last_event_id", "It begins behind this one"),
+            parameter("project_id", "Of this project"),
+            parameter("loadbalancer_id", "Of this load balancer"),
+        ],
+        "responses": responses,
     })
 }
 
@@ -156,7 +186,7 @@ fn parameter(many: &str) -> String {
 fn operation_id(route: &Route) -> String {
     let verb = match (Shape::of(route), route.method.as_str()) {
         (Shape::List, _) => "list",
-        (Shape::Create, _) => "create",
+        (Shape::Create | Shape::Port, _) => "create",
         (Shape::Change, _) => "update",
         (Shape::Delete, _) => "delete",
         (Shape::Network, _) if !route.path.ends_with('}') => "list",
@@ -192,6 +222,7 @@ fn operation(route: &Route, names: &[String], auth: AuthStrategy) -> Value {
     }
     let body = match shape {
         Shape::Create => Some(named(resource.one, &format!("{}Create", schemas::name(resource)))),
+        Shape::Port => Some(named("port", "PortCreate")),
         Shape::Change => Some(named(resource.one, &format!("{}Update", schemas::name(resource)))),
         Shape::Batch => Some(json!({
             "type": "object",
@@ -214,7 +245,7 @@ fn operation(route: &Route, names: &[String], auth: AuthStrategy) -> Value {
 /// The answers of what has not gone well.
 fn faults(route: &Route, shape: Shape, is_named: bool, auth: AuthStrategy) -> Map<String, Value> {
     let writes = route.method != Method::GET;
-    let says = matches!(shape, Shape::Create | Shape::Change | Shape::Batch);
+    let says = matches!(shape, Shape::Create | Shape::Change | Shape::Batch | Shape::Port);
     let profile = route.resource.table.ends_with("_profile");
     let all = [
         (400, "It is not as it must be", true),

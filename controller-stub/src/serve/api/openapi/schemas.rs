@@ -11,7 +11,7 @@ use super::{
         },
         router::Route,
     },
-    Shape, is_full,
+    Shape, is_full, is_octavia,
 };
 
 static RESOURCES: [&Resource; 13] = [
@@ -64,6 +64,7 @@ pub(super) fn answers(shape: Shape, route: &Route) -> Option<Value> {
     match shape {
         Shape::Delete | Shape::Order | Shape::Batch => None,
         Shape::Told(name) => Some(reference(name)),
+        Shape::Port => Some(named("port", "Port")),
         Shape::Network => {
             let mut words = route.path.split('/');
             let many = words.next().unwrap_or_default().replace('-', "_");
@@ -96,7 +97,7 @@ pub(super) fn query(shape: Shape, route: &Route) -> Vec<Value> {
     let resource = route.resource;
     match shape {
         Shape::One => vec![fields()],
-        Shape::Delete if resource.table == LOAD_BALANCER.table => {
+        Shape::Delete if resource.table == LOAD_BALANCER.table && is_octavia(route) => {
             let description = "Whether listeners and pools go with it";
             vec![parameter("cascade", json!({"type": "boolean"}), description)]
         }
@@ -184,6 +185,28 @@ pub(super) fn components() -> Value {
                 "type": "object",
                 "required": ["rel", "href"],
                 "properties": {"rel": {"enum": ["next", "previous"]}, "href": text()},
+            }),
+        ),
+        ("Port", json!({"type": "object", "required": ["id", "fixed_ips"]})),
+        (
+            "PortCreate",
+            json!({
+                "type": "object",
+                "required": ["network_id"],
+                "properties": {
+                    "network_id": value(Kind::Uuid, Body::Post),
+                    "name": {"type": "string", "maxLength": 255},
+                    "project_id": text(),
+                    "admin_state_up": {"const": true},
+                    "fixed_ips": {"type": "array", "maxItems": 1, "items": {
+                        "type": "object",
+                        "properties": {
+                            "subnet_id": value(Kind::Uuid, Body::Post),
+                            "ip_address": value(Kind::Address, Body::Post),
+                        },
+                    }},
+                },
+                "additionalProperties": false,
             }),
         ),
         ("Identifier", json!({"type": "object", "required": ["id"], "properties": {"id": text()}})),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use amphora_bundle::Kind;
 use serde_json::json;
 
 use super::{
@@ -203,11 +204,19 @@ fn validate(
     }
     insert_headers(protocol, &headers, old.is_none())?;
     tls::ciphers(scope, said)?;
-    let mut references = said.texts("sni_container_refs");
-    for name in ["default_tls_container_ref", "client_ca_tls_container_ref", "client_crl_container_ref"] {
-        references.extend(said.text(name));
+    let (crl, own) = ("client_crl_container_ref", said.texts("sni_container_refs").into_iter());
+    let mut references: Vec<_> = own.map(|reference| (reference, Kind::Identity)).collect();
+    for (name, kind) in [
+        ("default_tls_container_ref", Kind::Identity),
+        ("client_ca_tls_container_ref", Kind::Authorities),
+        (crl, Kind::Revocations),
+    ] {
+        references.extend(said.text(name).map(|reference| (reference, kind)));
     }
-    tls::are_there(scope, &references)?;
+    tls::are_usable(scope, &references)?;
+    if said.has("client_ca_tls_container_ref") || said.has(crl) {
+        tls::revocations_fit(scope, client_ca, after(crl))?;
+    }
     if old.is_none() {
         is_free(scope, change, protocol, said.integer("protocol_port").unwrap_or_default())?;
     }

@@ -1,7 +1,5 @@
 //! Load balancers.
 
-use serde_json::json;
-
 use super::{
     super::{
         attributes::{
@@ -41,8 +39,11 @@ pub(in crate::serve::api) fn post(
     scope.fill(resource, &mut said);
     said.set("id", new_id());
     vips::allocate(scope, &mut said)?;
-    let networks = zone.list("valid_vip_networks");
-    if !networks.is_empty() && !networks.contains(&json!(said.str("vip_network_id"))) {
+    let of_zone = zone.texts("valid_vip_networks");
+    let all: Vec<_> = scope.config.networking.valid_vip_networks.iter().map(String::as_str).collect();
+    let networks = if of_zone.is_empty() { all } else { of_zone };
+    let is_said = |network: &&str| network.eq_ignore_ascii_case(said.str("vip_network_id"));
+    if !networks.is_empty() && !networks.iter().any(is_said) {
         return Err(Fault::validation(
             "Supplied VIP network_id is not allowed by the configuration of this deployment.",
         ));

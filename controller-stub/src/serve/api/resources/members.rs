@@ -14,9 +14,6 @@ use super::{
 };
 use crate::serve::policies::Rule;
 
-/// `[networking] reserved_ips`: where clouds tell instances what they are.
-const RESERVED: &str = "169.254.169.254";
-
 pub(in crate::serve::api) fn list(
     scope: &Scope<'_>,
     resource: &'static Resource,
@@ -58,8 +55,9 @@ pub(super) fn create(
     check_quota(scope, &MEMBER, change.project(), 1)?;
     scope.fill(&MEMBER, &mut said);
     let (address, port) = (said.str("address").to_owned(), said.integer("protocol_port").unwrap_or_default());
-    if address.parse::<IpAddr>().is_ok_and(|address| address.to_string() == RESERVED) {
-        return Err(Fault::option(RESERVED, "member address"));
+    if address.parse::<IpAddr>().is_ok_and(|address| scope.config.networking.reserved_ips.contains(&address))
+    {
+        return Err(Fault::option(address, "member address"));
     }
     if let Some(subnet) = said.text("subnet_id") {
         scope.networks.subnet(subnet)?;

@@ -10,6 +10,7 @@ pub(super) mod load_balancers;
 pub(super) mod members;
 pub(super) mod networks;
 pub(super) mod pools;
+pub(super) mod ports;
 pub(super) mod providers;
 pub(super) mod quotas;
 pub(super) mod statistics;

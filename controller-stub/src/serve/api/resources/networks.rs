@@ -37,11 +37,8 @@ pub(in crate::serve::api) fn subnets(
     answer(scope, "subnet", all.collect(), names)
 }
 
-pub(in crate::serve::api) fn ports(
-    scope: &Scope<'_>,
-    _resource: &'static Resource,
-    names: &Names<'_>,
-) -> Result<Answer, Fault> {
+/// Every port, in the order of their making.
+fn all_ports(scope: &Scope<'_>) -> Result<Vec<Value>, Fault> {
     let mut query = scope.t.prepare_cached(
         "SELECT id, name, network_id, subnet_id, ip_address, mac_address, project_id, device_owner, device_id FROM port \
          ORDER BY created_at, id",
@@ -68,9 +65,22 @@ pub(in crate::serve::api) fn ports(
             "tags": [],
         }))
     })?;
-    let ports: Vec<Value> = rows.collect::<Result<_, _>>()?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(in crate::serve::api) fn ports(
+    scope: &Scope<'_>,
+    _resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
     let seen = |port: &Value| scope.request.context.may(Rule::Read, port["project_id"].as_str());
-    answer(scope, "port", ports.into_iter().filter(seen).collect(), names)
+    answer(scope, "port", all_ports(scope)?.into_iter().filter(seen).collect(), names)
+}
+
+/// One port, as it is told.
+pub(super) fn port(scope: &Scope<'_>, id: &str) -> Result<Value, Fault> {
+    let found = all_ports(scope)?.into_iter().find(|port| port["id"] == *id);
+    Ok(json!({"port": found.ok_or_else(|| not_found("port", id))?}))
 }
 
 /// What there is none of.
@@ -80,6 +90,15 @@ pub(in crate::serve::api) fn security_groups(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     answer(scope, "security_group", Vec::new(), names)
+}
+
+/// What there is none of: who deletes a load balancer asks for that of its VIP.
+pub(in crate::serve::api) fn floating_ips(
+    scope: &Scope<'_>,
+    _resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    answer(scope, "floatingip", Vec::new(), names)
 }
 
 /// What there is none of.
@@ -144,7 +163,7 @@ fn answer(scope: &Scope<'_>, one: &str, all: Vec<Value>, names: &Names<'_>) -> R
 }
 
 /// As Neutron says it: clients tell by the status.
-fn not_found(one: &str, id: &str) -> Fault {
+pub(super) fn not_found(one: &str, id: &str) -> Fault {
     let mut title = one.to_owned();
     if let Some(first) = title.get_mut(..1) {
         first.make_ascii_uppercase();

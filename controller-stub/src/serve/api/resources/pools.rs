@@ -1,5 +1,6 @@
 //! Pools.
 
+use amphora_bundle::Kind;
 use serde_json::{Value, json};
 
 use super::{
@@ -179,8 +180,13 @@ fn validate(scope: &Scope<'_>, said: &Object, old: Option<&Object>) -> Result<()
             (true, true) => "A CA reference cannot be removed when a certificate revocation list is present.",
         }));
     }
-    let references = ["tls_container_ref", "ca_tls_container_ref", "crl_container_ref"];
-    tls::are_there(scope, &references.into_iter().filter_map(|name| said.text(name)).collect::<Vec<_>>())?;
+    let [own, ca, crl] = ["tls_container_ref", "ca_tls_container_ref", "crl_container_ref"];
+    let references = [(own, Kind::Identity), (ca, Kind::Authorities), (crl, Kind::Revocations)];
+    let references = references.into_iter().filter_map(|(name, kind)| Some((said.text(name)?, kind)));
+    tls::are_usable(scope, &references.collect::<Vec<_>>())?;
+    if said.has(ca) || said.has(crl) {
+        tls::revocations_fit(scope, after(ca), after(crl))?;
+    }
     tls::ciphers(scope, said)
 }
 

@@ -24,7 +24,7 @@ const DRIVERS: [&str; 2] = ["namespaces", "qemu"];
 /// Any one: what a flavor does not say is the configuration's.
 const SIZE: Size = Size { memory: *Size::MEMORY.start(), cpus: 1 };
 
-const FLAVOR: [(&str, &str); 4] = [
+const FLAVOR: [(&str, &str); 3] = [
     (
         "loadbalancer_topology",
         "The load balancer topology. One of: SINGLE - One amphora per load balancer. ACTIVE_STANDBY - Two amphora \
@@ -32,7 +32,6 @@ const FLAVOR: [(&str, &str); 4] = [
     ),
     ("compute_flavor", "The size of an amphora of qemu, as memory=MIB,cpus=N."),
     ("compute_driver", "What amphorae are. One of: namespaces, qemu."),
-    ("amp_image_tag", "The amphora image tag."),
 ];
 
 const ZONE: [(&str, &str); 2] = [
@@ -117,7 +116,12 @@ pub(super) fn flavor_data(scope: &Scope<'_>, provider: &str, text: &str) -> Resu
             "loadbalancer_topology" => value.as_str().is_some_and(|text| TOPOLOGIES.contains(&text)),
             "compute_driver" => value.as_str().is_some_and(|text| DRIVERS.contains(&text)),
             "compute_flavor" => value.as_str().is_some_and(|text| SIZE.parse(text).is_ok()),
-            "amp_image_tag" => value.is_string(),
+            "amp_image_tag" => {
+                return Err(unsupported(
+                    provider,
+                    "amp_image_tag: all amphorae are of one image, [compute] image",
+                ));
+            }
             _ => {
                 return Err(unsupported(
                     provider,
@@ -142,8 +146,14 @@ pub(super) fn zone_data(provider: &str, text: &str) -> Result<(), Fault> {
     let data = object(text, "availability_zone_data")?;
     for (name, value) in &data {
         let is_sound = match name.as_str() {
-            "compute_zone" | "volume_zone" | "management_network" => value.is_string(),
-            "valid_vip_networks" => value.is_array(),
+            // Whatever it is called, it is this host.
+            "compute_zone" => value.is_string(),
+            "valid_vip_networks" => {
+                value.as_array().is_some_and(|networks| networks.iter().all(serde_json::Value::is_string))
+            }
+            "volume_zone" | "management_network" => {
+                return Err(unsupported(provider, &format!("{name}: there is one host, which has none")));
+            }
             _ => {
                 return Err(unsupported(
                     provider,

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use amphora_bundle::{Bundle, Kind, read_file};
 use amphora_model::CertificateId;
+use amphora_x509::{Certificate, RevocationList};
 use serde_json::{Value, json};
 
 use super::super::{
@@ -14,28 +16,64 @@ use super::super::{
 /// From the oldest to the newest.
 const VERSIONS: [&str; 5] = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
-/// Where the certificate of a reference may be, by the name that the amphora knows it by. A reference that names none is nowhere.
-fn files(scope: &Scope<'_>, reference: &str) -> Vec<PathBuf> {
-    let Ok(name) = CertificateId::from_reference(reference) else { return Vec::new() };
-    ["pem", "p12"].iter().map(|kind| scope.certificates.join(format!("{name}.{kind}"))).collect()
+/// Where the certificate of a reference is, by the name that the amphora knows it by. A reference that names none is nowhere.
+fn file(scope: &Scope<'_>, reference: &str) -> Option<PathBuf> {
+    let name = CertificateId::from_reference(reference).ok()?;
+    let paths = ["pem", "p12"].map(|kind| scope.certificates.join(format!("{name}.{kind}")));
+    paths.into_iter().find(|path| path.is_file())
 }
 
-/// Refuses references to what is not there.
-///
-/// # Errors
 /// `CertificateRetrievalException`.
-pub(super) fn are_there(scope: &Scope<'_>, references: &[&str]) -> Result<(), Fault> {
-    let is_there = |reference: &str| files(scope, reference).iter().any(|path| path.is_file());
-    let missing: Vec<_> = references
-        .iter()
-        .filter(|reference| !is_there(reference))
-        .map(|&reference| Value::from(reference))
-        .collect();
-    if missing.is_empty() {
+fn not_retrieved(references: Vec<Value>) -> Fault {
+    let shown = super::super::attributes::python(&Value::Array(references));
+    Fault::new(400, format!("Could not retrieve certificate: {shown}"))
+}
+
+/// Refuses references to what is not there, or is not what an amphora would take for it.
+pub(super) fn are_usable(scope: &Scope<'_>, references: &[(&str, Kind)]) -> Result<(), Fault> {
+    let missing = references.iter().filter(|(reference, _)| file(scope, reference).is_none());
+    let missing: Vec<_> = missing.map(|(reference, _)| Value::from(*reference)).collect();
+    if !missing.is_empty() {
+        return Err(not_retrieved(missing));
+    }
+    references.iter().try_for_each(|&(reference, kind)| bundle(scope, reference, kind).map(drop))
+}
+
+/// What a reference leads to.
+fn bundle(scope: &Scope<'_>, reference: &str, kind: Kind) -> Result<Bundle, Fault> {
+    let invalid = |reason: &dyn std::fmt::Display| {
+        Fault::validation(format_args!("The certificate {reference} is invalid. Error: {reason}"))
+    };
+    let path = file(scope, reference).ok_or_else(|| not_retrieved(vec![reference.into()]))?;
+    let bytes = read_file(&path).map_err(|error| invalid(&error))?;
+    let is_pem = path.extension().is_some_and(|extension| extension == "pem");
+    let bundle = if is_pem { Bundle::from_pem(&bytes) } else { Bundle::from_pkcs12(&bytes, None) };
+    let bundle = bundle.map_err(|reason| invalid(&reason))?;
+    if bundle.kind() != kind {
+        return Err(invalid(&format_args!("it has {}, and not {}", bundle.kind().phrase(), kind.phrase())));
+    }
+    Ok(bundle)
+}
+
+/// Refuses revocation lists of others than the authorities whose certificates they are to revoke.
+pub(super) fn revocations_fit(
+    scope: &Scope<'_>,
+    authorities: Option<&str>,
+    lists: Option<&str>,
+) -> Result<(), Fault> {
+    let (Some(authorities), Some(lists)) = (authorities, lists) else { return Ok(()) };
+    let authorities = bundle(scope, authorities, Kind::Authorities)?;
+    let lists = bundle(scope, lists, Kind::Revocations)?;
+    let subjects: Vec<_> =
+        authorities.certificates().iter().filter_map(|der| Some(Certificate::read(der)?.subject)).collect();
+    let is_of_one =
+        |der: &[u8]| RevocationList::read(der).is_some_and(|list| subjects.contains(&list.issuer));
+    if lists.lists().iter().all(|der| is_of_one(der)) {
         return Ok(());
     }
-    let shown = super::super::attributes::python(&Value::Array(missing));
-    Err(Fault::new(400, format!("Could not retrieve certificate: {shown}")))
+    Err(Fault::validation(
+        "The CRL specified is not valid for client certificate authority reference supplied.",
+    ))
 }
 
 /// Gives attributes that nobody has said what they are by default. Without TLS there is no default for what is of TLS.

@@ -246,7 +246,9 @@ async fn certificates_must_be_there() {
         "default_tls_container_ref": "https://secrets.example/v1/containers/shop"}});
     let text = "Could not retrieve certificate: ['https://secrets.example/v1/containers/shop']";
     stage.refused(POST, LISTENERS, body.clone(), 400, text).await;
-    std::fs::write(stage.certificates().join("shop.pem"), "").unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
+    let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+    std::fs::write(stage.certificates().join("shop.pem"), pem).unwrap();
     let listener = stage.must(POST, LISTENERS, body).await["listener"].clone();
     assert_eq!(listener["tls_versions"], json!(["TLSv1.2", "TLSv1.3"]));
     assert_eq!(listener["alpn_protocols"], json!(["h2", "http/1.1", "http/1.0"]));

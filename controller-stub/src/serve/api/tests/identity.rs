@@ -71,6 +71,29 @@ async fn a_token_says_who_it_is_for() {
 }
 
 #[tokio::test]
+async fn an_administrator_sees_every_project() {
+    let stage = stage("keystone");
+    for (name, path, expected) in [
+        ("alice", "/v3/projects", &["shop", "test"][..]),
+        ("alice", "/v3/projects?name=admin", &[]),
+        ("root", "/v3/projects", &["admin", "shop", "test"]),
+        ("root", "/v3/projects?name=shop", &["shop"]),
+        ("root", "/v3/auth/projects", &["admin"]),
+    ] {
+        let token = token(&stage, name, None).await;
+        let answer = ask(&stage, GET, path, &[("x-auth-token", &token)], Value::Null).await;
+        let body = answer.body.unwrap();
+        let told: Vec<_> = body["projects"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|project| project["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(told, expected, "{name} {path}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_known_is_told_401() {
     let stage = stage("keystone");
     let good = token(&stage, "alice", None).await;

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod bodies;
+mod certificates;
 mod events;
 mod identity;
 mod lists;
@@ -12,6 +13,7 @@ mod page;
 mod served;
 mod states;
 mod tls;
+mod vips;
 
 use std::path::PathBuf;
 

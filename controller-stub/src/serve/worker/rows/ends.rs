@@ -102,8 +102,11 @@ pub fn is_failing_over(connection: &Connection, id: &str) -> Result<bool> {
     Ok(found)
 }
 
-/// A load balancer is gone.
+/// A load balancer is gone. What a tenant has made before it stays.
 pub fn delete(connection: &Connection, id: &str) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE port SET load_balancer_id = NULL, device_id = '' WHERE load_balancer_id = ?1 AND device_owner = ''")?
+        .execute([id])?;
     connection.prepare_cached("DELETE FROM load_balancer WHERE id = ?1")?.execute([id])?;
     for kind in [Kind::LoadBalancer, Kind::LoadBalancerFailover] {
         queue::done(connection, kind, id)?;

@@ -209,3 +209,20 @@ fn a_machine_has_an_address_of_the_management_network_and_all_its_ports() {
     assert!(of("g").agent.ip().is_loopback());
     assert_eq!(of("a").flavor.as_deref(), Some("cpus=2"));
 }
+
+#[test]
+fn a_port_that_a_tenant_has_made_outlives_the_load_balancer() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO port (id, network_id, subnet_id, ip_address, mac_address, device_owner, device_id, load_balancer_id, created_at) VALUES
+                 ('own', 'n', 's', '192.0.2.1', 'm', 'Octavia', 'lb-lb', 'lb', 0), ('tenant', 'n', 's', '192.0.2.2', 'n', '', 'lb-lb', 'lb', 0);",
+        )
+        .unwrap();
+    delete(&connection, "lb").unwrap();
+    let mut query = connection.prepare("SELECT id, device_id FROM port").unwrap();
+    let left: Vec<(String, String)> =
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    assert_eq!(left, [("tenant".to_owned(), String::new())]);
+}
