@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from serve import Serve
 
 SUITES = {
     "tempest": "octavia-tempest-plugin's tests of the API",
+    "gophercloud": "terraform's provider and cloud-provider-openstack, by their library",
+    "commands": "every command of python-octaviaclient",
     "schema": "schemathesis, by the description that serve tells",
 }
 
@@ -25,6 +28,8 @@ def main():
         own.add_argument("--keep", metavar="DIR", type=pathlib.Path, help="where data, logs and results stay")
         modules[name].arguments(own)
     arguments = parser.parse_args()
+    # Amphorae do not outlive this, however it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory(prefix="clients-") as scratch:
         place = (arguments.keep or pathlib.Path(scratch)).absolute()
