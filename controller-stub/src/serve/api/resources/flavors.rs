@@ -1,6 +1,7 @@
 //! Flavors and availability zones with their profiles: what an operator sets up, and who may see it.
 
 use rusqlite::ErrorCode;
+use serde_json::Value;
 
 use super::{
     super::{
@@ -133,7 +134,8 @@ fn key<'a>(names: &Names<'a>) -> &'a str {
 
 /// Refuses the name of another. Profiles may share one.
 fn free_name(scope: &Scope<'_>, resource: &'static Resource, own: &str, said: &Object) -> Result<(), Fault> {
-    let Some(name) = said.text("name").filter(|_| !is_profile(resource)) else { return Ok(()) };
+    let said = said.get("name").and_then(Value::as_str);
+    let Some(name) = said.filter(|_| !is_profile(resource)) else { return Ok(()) };
     let condition = format!("name = ?1 AND {} <> ?2", resource.key);
     if resource.count(scope.t, &condition, &[&name, &own])? > 0 {
         let what = resource.title.to_lowercase();

@@ -23,6 +23,9 @@ async fn flavors_say_how_a_load_balancer_is_made() {
     stage.refused(POST, LBS, json!({"loadbalancer": body}), 400, "not allowed in this deployment").await;
     let again = json!({"flavor": {"name": "pair", "flavor_profile_id": profile}});
     stage.refused(POST, FLAVORS, again, 409, "A flavor of pair already exists.").await;
+    let nameless = || json!({"flavor": {"name": "", "flavor_profile_id": profile}});
+    stage.must(POST, FLAVORS, nameless()).await;
+    stage.refused(POST, FLAVORS, nameless(), 409, "A flavor of  already exists.").await;
     for (data, status, text) in [
         ("x", 400, "x is not a valid option for flavor_data"),
         ("[]", 400, "is not a valid option for flavor_data"),
