@@ -239,6 +239,9 @@ fn an_amphora_that_is_silent_is_replaced() {
     nothing_is_left(&serve, &lb);
 }
 
+/// Ids and statuses.
+type Amphorae = [(String, String)];
+
 #[test]
 fn a_pair_is_replaced_without_a_lost_request() {
     let Some(serve) = Serve::start() else { return };
@@ -250,10 +253,7 @@ fn a_pair_is_replaced_without_a_lost_request() {
     let before = lb.amphorae(&db);
     assert_eq!(before.len(), 2);
     // Asks for something, and requests all the time until it is done.
-    let under_requests = |what: &str,
-                          kind: Kind,
-                          subject: &str,
-                          done: &dyn Fn(&[(String, String)]) -> bool| {
+    let under_requests = |what: &str, kind: Kind, subject: &str, done: &dyn Fn(&Amphorae) -> bool| {
         lb.ask(&serve, &db, kind, subject, now());
         let (begin, mut requests) = (Instant::now(), 0);
         loop {
@@ -269,11 +269,11 @@ fn a_pair_is_replaced_without_a_lost_request() {
         }
         eprintln!("{what}: after {} ms and {requests} requests, none lost", begin.elapsed().as_millis());
     };
-    let others = |after: &[(String, String)]| after.iter().all(|one| !before.contains(one));
+    let others = |after: &Amphorae| after.iter().all(|one| !before.contains(one));
     under_requests("both replaced", Kind::LoadBalancerFailover, &lb.id, &others);
     for place in [0, 1] {
         let one = lb.amphorae(&db)[place].0.clone();
-        let gone = |after: &[(String, String)]| after.iter().all(|(id, _)| *id != one);
+        let gone = |after: &Amphorae| after.iter().all(|(id, _)| *id != one);
         under_requests("one replaced", Kind::AmphoraFailover, &one, &gone);
     }
     for (one, _) in lb.amphorae(&db) {
