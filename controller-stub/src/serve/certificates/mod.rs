@@ -88,6 +88,8 @@ pub struct Papers {
     pub authorities: String,
     /// [`Certificates::mark`] of that.
     pub mark: String,
+    /// There is one among them that is to follow the one that has issued this.
+    pub announces: bool,
 }
 
 impl Certificates {
@@ -156,6 +158,11 @@ impl Certificates {
         exchange::next(view, now, buffer)
     }
 
+    /// Whether there is an authority that is to follow, which all have to be told of.
+    pub fn announces(&self) -> bool {
+        self.authorities().next.is_some()
+    }
+
     /// Whether an exchange is under way.
     pub fn is_exchanging(&self) -> bool {
         let authorities = self.authorities();
@@ -190,7 +197,12 @@ impl Certificates {
     pub fn issue(&self, amphora: &str) -> Result<Papers> {
         let authorities = self.authorities();
         let issued = authorities.issuer.server(amphora, [amphora], self.left(&authorities))?;
-        Ok(Papers { issued, authorities: authorities.bundle(), mark: authorities.mark() })
+        Ok(Papers {
+            issued,
+            authorities: authorities.bundle(),
+            mark: authorities.mark(),
+            announces: authorities.next.is_some(),
+        })
     }
 
     /// What a client of amphorae needs, with a new certificate of the controller's. Blocks.

@@ -33,6 +33,13 @@ impl Drivers {
     }
 }
 
+impl Drivers {
+    /// Whether a machine that runs can be told of other authorities: a virtual one reads them when it boots, and never again.
+    pub fn brings_authorities(&self, machine: &str) -> bool {
+        !self.qemu.owns(machine)
+    }
+}
+
 /// Asks the driver of a machine.
 macro_rules! its_driver {
     ($this:ident, $machine:expr, $driver:ident => $ask:expr) => {

@@ -15,7 +15,6 @@ use tokio::{
 use super::{
     certificates::{Certificates, exchange::Step},
     db::{self, Db},
-    health_manager,
     queue::{self, Kind},
     worker::Store as _,
 };
@@ -53,7 +52,7 @@ pub async fn run(
             renewed = Instant::now();
         }
         let ahead = i64::try_from(buffer.as_millis()).unwrap_or(i64::MAX);
-        if let Err(error) = renew(&db, ahead, certificates.mark()).await {
+        if let Err(error) = renew(&db, ahead, (certificates.mark(), certificates.announces())).await {
             tracing::warn!(%error, "certificates of amphorae that are about to end");
         }
         if exchanged {
@@ -66,24 +65,29 @@ pub async fn run(
 
 /// Takes the next step of an exchange of the authority; true when whom to trust is another since.
 async fn exchange(db: &Db, certificates: &Arc<Certificates>, buffer: Duration) -> Result<bool> {
-    let mark = certificates.mark();
-    let untold = db
+    let (mark, announces) = (certificates.mark(), certificates.announces());
+    let (untold, stuck) = db
         .read::<_, Error, _>(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT id FROM amphora WHERE status <> 'PENDING_DELETE' AND trust IS NOT ?1",
-            )?;
-            let ids = query.query_map([mark], |row| row.get::<_, String>(0))?;
-            Ok(ids.collect::<rusqlite::Result<Vec<_>>>()?)
+            let ids = |query: &str| -> rusqlite::Result<Vec<String>> {
+                let mut query = connection.prepare_cached(query)?;
+                query.query_map([&mark], |row| row.get(0))?.collect()
+            };
+            let untold = ids("SELECT id FROM amphora WHERE status <> 'PENDING_DELETE' AND trust IS NOT ?1")?;
+            // What reads whom to trust when it boots has to boot, and what does not take it cannot be reached.
+            let boots = if announces { "compute_driver = 'qemu' OR" } else { "" };
+            let stuck = ids(&format!(
+                "SELECT id FROM amphora WHERE status IN ('ALLOCATED', 'READY') AND trust IS NOT ?1 AND ({boots} EXISTS
+                    (SELECT 1 FROM work WHERE kind = 'AMPHORA_CONFIGURE' AND subject = amphora.id AND attempts >= 3))
+                 AND NOT EXISTS (SELECT 1 FROM work WHERE kind = 'AMPHORA_FAILOVER') ORDER BY created_at LIMIT 1"
+            ))?;
+            Ok((untold, stuck))
         })
         .await?;
     let step = certificates.exchange(OffsetDateTime::now_utc(), buffer, untold.is_empty());
     match step {
-        Step::Wait => return Ok(false),
-        Step::Replace => {
-            tracing::warn!(amphorae = ?untold, "not told in time whom to trust: replaced");
-            health_manager::replace(db, untold).await?;
-            return Ok(false);
-        }
+        // One after another, while there is time.
+        Step::Wait => return replace(db, stuck).await.map(|()| false),
+        Step::Replace => return replace(db, untold).await.map(|()| false),
         Step::Prepare | Step::Promote | Step::Drop => {}
     }
     tracing::info!(?step, "the authority is exchanged");
@@ -93,21 +97,40 @@ async fn exchange(db: &Db, certificates: &Arc<Certificates>, buffer: Duration) -
     Ok(true)
 }
 
+/// Asks for the replacement of amphorae that cannot be told whom to trust.
+async fn replace(db: &Db, amphorae: Vec<String>) -> Result<()> {
+    if amphorae.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(?amphorae, "cannot be told whom to trust: replaced");
+    let now = db.now();
+    db.write(move |connection| {
+        for amphora in amphorae {
+            if queue::find(connection, Kind::AmphoraFailover, &amphora)?.is_none() {
+                queue::enqueue(connection, Kind::AmphoraFailover, &amphora, now)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Asks for another certificate of each amphora whose own ends within `buffer` milliseconds, or that has not been told of `trust`; returns of
 /// how many.
 ///
 /// # Errors
 /// The database's.
-pub async fn renew(db: &Db, buffer: i64, trust: String) -> Result<usize, db::Error> {
+pub async fn renew(db: &Db, buffer: i64, (trust, announces): (String, bool)) -> Result<usize, db::Error> {
     let now = db.now();
     db.write(move |connection| {
         let mut query = connection.prepare_cached(
-            "SELECT id FROM amphora WHERE status IN ('ALLOCATED', 'READY') AND (cert_expiration < ?1 OR trust IS NOT ?3)
+            "SELECT id FROM amphora WHERE status IN ('ALLOCATED', 'READY') AND (cert_expiration < ?1
+                OR (trust IS NOT ?3 AND NOT (?4 AND compute_driver = 'qemu')))
              AND NOT EXISTS (SELECT 1 FROM work WHERE kind = ?2 AND subject = amphora.id)",
         )?;
         let ends = now.saturating_add(buffer);
         let ids = query
-            .query_map(rusqlite::params![ends, Kind::AmphoraConfigure.as_str(), trust], |row| {
+            .query_map(rusqlite::params![ends, Kind::AmphoraConfigure.as_str(), trust, announces], |row| {
                 row.get::<_, String>(0)
             })?
             .collect::<Result<Vec<_>, _>>()?;
@@ -124,6 +147,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::serve::certificates::Validity;
 
     #[tokio::test]
     async fn another_certificate_is_asked_for_once_and_in_time() {
@@ -148,11 +172,68 @@ mod tests {
         })
         .await
         .unwrap();
-        assert_eq!(renew(&db, 1000, "now".to_owned()).await.unwrap(), 3);
-        assert_eq!(renew(&db, 1000, "now".to_owned()).await.unwrap(), 0);
+        assert_eq!(renew(&db, 1000, ("now".to_owned(), true)).await.unwrap(), 3);
+        assert_eq!(renew(&db, 1000, ("now".to_owned(), true)).await.unwrap(), 0);
         let work = db.read::<_, db::Error, _>(|t| Ok(queue::due(t, i64::MAX, 10)?)).await.unwrap();
         let mut subjects: Vec<_> = work.iter().map(|work| (work.kind, work.subject.as_str())).collect();
         subjects.sort();
         assert_eq!(subjects, ["over", "soon", "untold"].map(|id| (Kind::AmphoraConfigure, id)));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_told_whom_to_trust_is_replaced_one_after_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("serve.db")).unwrap();
+        let day = Duration::from_secs(86_400);
+        let validity = Validity { issued: day, authority: 10 * day };
+        let certificates =
+            Arc::new(Certificates::open(&dir.path().join("authority"), None, validity, None).unwrap());
+        db.write::<_, db::Error, _>(|t| {
+            t.execute_batch(
+                "INSERT INTO amphora (id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at) VALUES
+                    ('a', 'ALLOCATED', 'namespaces', 'a', '127.0.0.1', 1, 0, 1), ('b', 'ALLOCATED', 'qemu', 'b', '127.0.0.1', 2, 0, 2),
+                    ('c', 'READY', 'qemu', 'c', '127.0.0.1', 3, 0, 3);",
+            )?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let asked = async |db: &Db| {
+            let work = db.read::<_, db::Error, _>(|t| Ok(queue::due(t, i64::MAX, 10)?)).await.unwrap();
+            let replaced = work.into_iter().filter(|work| work.kind == Kind::AmphoraFailover);
+            replaced.map(|work| work.subject).collect::<Vec<_>>().concat()
+        };
+        let told = async |db: &Db, id: &'static str, mark: String| {
+            db.write::<_, db::Error, _>(move |t| {
+                t.execute("UPDATE amphora SET trust = ?2 WHERE id = ?1", [id, &mark])?;
+                Ok(queue::done(t, Kind::AmphoraFailover, id)?)
+            })
+            .await
+            .unwrap();
+        };
+        assert!(exchange(&db, &certificates, 11 * day).await.unwrap(), "the next one is made");
+        assert!(!exchange(&db, &certificates, 11 * day).await.unwrap());
+        assert_eq!(asked(&db).await, "b");
+        assert!(!exchange(&db, &certificates, 11 * day).await.unwrap());
+        assert_eq!(asked(&db).await, "b", "one after another");
+        told(&db, "b", certificates.mark()).await;
+        assert!(!exchange(&db, &certificates, 11 * day).await.unwrap());
+        assert_eq!(asked(&db).await, "c");
+        told(&db, "c", certificates.mark()).await;
+        renew(&db, 0, (certificates.mark(), true)).await.unwrap();
+        assert!(!exchange(&db, &certificates, 11 * day).await.unwrap());
+        assert_eq!(asked(&db).await, "", "it is asked for another certificate");
+        db.write::<_, db::Error, _>(|t| {
+            t.execute("UPDATE work SET attempts = 3", [])?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(!exchange(&db, &certificates, 11 * day).await.unwrap());
+        assert_eq!(asked(&db).await, "a", "it does not take it");
+        told(&db, "a", certificates.mark()).await;
+        let before = certificates.authority();
+        assert!(exchange(&db, &certificates, 11 * day).await.unwrap(), "the next one issues");
+        assert_ne!(certificates.authority(), before);
     }
 }

@@ -134,8 +134,8 @@ pub trait Outside: Send + Sync + 'static {
 pub struct Given {
     /// When its certificate ends, in milliseconds since 1970.
     pub ends: i64,
-    /// The mark of whom it trusts, and of who has issued that.
-    pub trust: String,
+    /// The mark of whom it trusts, and of who has issued that; `None` when it trusts whom it has trusted before.
+    pub trust: Option<String>,
 }
 
 /// What amphorae of a load balancer are told.

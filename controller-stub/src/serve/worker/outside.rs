@@ -50,15 +50,15 @@ pub struct Ground {
 }
 
 impl Ground {
-    async fn machine(&self, amphora: &rows::Amphora, paired: bool) -> Result<(Machine, Given)> {
+    async fn machine(&self, amphora: &rows::Amphora, paired: bool) -> Result<(Machine, Given, bool)> {
         let (certificates, id) = (Arc::clone(&self.certificates), amphora.id.clone());
-        let Papers { issued, authorities, mark } = spawn_blocking(move || certificates.issue(&id))
+        let Papers { issued, authorities, mark, announces } = spawn_blocking(move || certificates.issue(&id))
             .await
             .map_err(|e| Error::local("a certificate", e))??;
         let flavor = amphora.flavor.as_deref().unwrap_or_default();
         let size = self.usual.1.parse(flavor).map_err(|e| Error::NotDone(format!("compute_flavor: {e}")))?;
         let ends = issued.not_after.unix_timestamp().saturating_mul(1000);
-        let given = Given { ends, trust: mark };
+        let given = Given { ends, trust: Some(mark) };
         let machine = Machine {
             name: amphora.machine.clone(),
             amphora: amphora.id.clone(),
@@ -68,7 +68,7 @@ impl Ground {
             authority: authorities,
             certificate: issued.both(),
         };
-        Ok((machine, given))
+        Ok((machine, given, announces))
     }
 
     fn vips(&self, lb: &rows::LoadBalancer) -> Result<Vec<Vip>> {
@@ -156,7 +156,7 @@ impl Outside for Ground {
     }
 
     async fn boot(&self, amphora: &rows::Amphora, paired: bool) -> Result<Given> {
-        let (machine, given) = self.machine(amphora, paired).await?;
+        let (machine, given, _) = self.machine(amphora, paired).await?;
         reach("create");
         self.compute.create(&machine).await?;
         reach("create.done");
@@ -210,7 +210,10 @@ impl Outside for Ground {
     }
 
     async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<Given> {
-        let (machine, given) = self.machine(amphora, paired).await?;
+        let (machine, mut given, announces) = self.machine(amphora, paired).await?;
+        if announces && !self.compute.brings_authorities(&machine.name) {
+            given.trust = None;
+        }
         reach("configure");
         self.compute.configure(&machine).await?;
         reach("configure.done");

@@ -402,7 +402,7 @@ pub fn booted(connection: &Connection, id: &str, given: &Given, now: i64) -> Res
 /// The agent has its configuration, and a certificate.
 pub fn configured(connection: &Connection, id: &str, given: &Given) -> Result<()> {
     connection
-        .prepare_cached("UPDATE amphora SET cert_expiration = ?2, trust = ?3, cert_busy = 0 WHERE id = ?1")?
+        .prepare_cached("UPDATE amphora SET cert_expiration = ?2, trust = COALESCE(?3, trust), cert_busy = 0 WHERE id = ?1")?
         .execute(params![id, given.ends, given.trust])?;
     Ok(queue::done(connection, Kind::AmphoraConfigure, id)?)
 }

@@ -260,7 +260,7 @@ impl Outside for World {
             std::future::pending::<()>().await;
         }
         self.fails("to boot")?;
-        Ok(Given { ends: self.state().now + 1000, trust: String::new() })
+        Ok(Given { ends: self.state().now + 1000, trust: None })
     }
 
     async fn remove(&self, machine: &str) -> Result<()> {
@@ -309,7 +309,7 @@ impl Outside for World {
 
     async fn configure(&self, _: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
-        Ok(Given { ends: self.state().now + 1000, trust: String::new() })
+        Ok(Given { ends: self.state().now + 1000, trust: None })
     }
 
     async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {

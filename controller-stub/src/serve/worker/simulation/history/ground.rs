@@ -297,7 +297,7 @@ impl Outside for World {
         self.state().machines.entry(amphora.machine.clone()).or_insert(new);
         self.point().await;
         self.fails("to boot")?;
-        Ok(Given { ends: Store::now(self) + 1_000_000, trust: String::new() })
+        Ok(Given { ends: Store::now(self) + 1_000_000, trust: None })
     }
 
     async fn remove(&self, machine: &str) -> Result<()> {
@@ -350,7 +350,7 @@ impl Outside for World {
         if !answers {
             return Err(Error::NotDone("no answer".to_owned()));
         }
-        Ok(Given { ends: Store::now(self) + 1_000_000, trust: String::new() })
+        Ok(Given { ends: Store::now(self) + 1_000_000, trust: None })
     }
 
     async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {
