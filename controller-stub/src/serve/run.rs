@@ -139,15 +139,18 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     }
     let db =
         Db::open(&file).map_err(|e| Error::Local(format!("{}: {e} ({})", file.display(), e.remedy())))?;
-    let used: BTreeSet<String> = db
+    let (used, has_machines): (BTreeSet<String>, bool) = db
         .read::<_, Error, _>(|t| {
             let mut query = t.prepare("SELECT DISTINCT network_id FROM port")?;
             let rows = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-            Ok(rows)
+            let query = "SELECT EXISTS (SELECT 1 FROM amphora WHERE compute_driver = 'qemu')";
+            Ok((rows, t.query_row(query, [], |row| row.get(0))?))
         })
         .await?;
+    // Machines that were made before the configuration named no image any more run on.
+    let has_machines = has_machines || config.compute.image.is_some();
     let mut all: Vec<&Network> = networks.all().iter().collect();
-    if config.compute.image.is_some() {
+    if has_machines {
         all.push(&config.compute.management);
     }
     bridges::make(&all, &used, namespaces.instance())?;
@@ -181,7 +184,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     let server = server.map_err(|e| Error::local(format!("[api_settings] {}", config.api.bind), e))?;
     let address = server.address().map_err(|e| Error::local("the API", e))?;
     let api = tokio::spawn(server.run(stopped.clone(), DRAIN));
-    let heartbeats = heartbeats(&config).await?;
+    let heartbeats = heartbeats(&config, has_machines).await?;
     let silent =
         Watch::new(config.health.timeout, config.health.failover_threshold, config.health.check_interval);
     let health = health_manager::run(
@@ -272,12 +275,12 @@ fn in_management(config: &Config) -> Result<SocketAddr> {
 }
 
 /// Where heartbeats come to.
-async fn heartbeats(config: &Config) -> Result<Vec<UdpSocket>> {
+async fn heartbeats(config: &Config, has_machines: bool) -> Result<Vec<UdpSocket>> {
     let (own, further) = (config.health.bind, in_management(config)?);
     let mut addresses = vec![own];
     // `::` hears IPv4, too.
     let heard = own.ip().is_unspecified() && (own.is_ipv6() || further.is_ipv4());
-    if config.compute.image.is_some() && own != further && !heard {
+    if has_machines && own != further && !heard {
         addresses.push(further);
     }
     let mut sockets = Vec::new();

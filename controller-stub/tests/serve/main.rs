@@ -9,6 +9,7 @@ mod exchange;
 mod failpoints;
 mod ground;
 mod hardships;
+mod machines;
 mod reboot;
 mod rows;
 mod spares;

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     certs::write,
     error::{Error, Result},
+    failpoint::reach,
     host::make_passage,
 };
 
@@ -71,6 +72,7 @@ pub(super) fn make(
     let words = ["-quiet", "-J", "-r", "-V", LABEL, "-o"].map(AsRef::as_ref).into_iter();
     let words: Vec<_> = words.chain([iso.as_os_str(), tree.as_os_str()]).collect();
     host::run(&host::program(mkisofs)?, &words)?;
+    reach("machine.create.drive");
     remove(&tree)?;
 
     let image = std::path::absolute(image).map_err(|e| Error::local(image.display(), e))?;
@@ -79,7 +81,9 @@ pub(super) fn make(
     let words =
         ["create", "-q", "-f", "qcow2", "-F", host::format(&image)?, "-b"].map(AsRef::as_ref).into_iter();
     let words: Vec<_> = words.chain([image.as_os_str(), disk.as_os_str()]).collect();
-    host::run(&host::program(qemu_img)?, &words)
+    host::run(&host::program(qemu_img)?, &words)?;
+    reach("machine.create.disk");
+    Ok(())
 }
 
 /// The slot of a port: the one that it has, or the first that is free, which it has from now on.

@@ -40,6 +40,7 @@ use self::{drive::Drive, host::Account, qmp::Monitor};
 use super::{Compute, Interface, Liveness, Machine, deaths::Deaths};
 use crate::{
     error::{Error, Result},
+    failpoint::reach,
     host::{interfaces, ip_batch},
     serve::{
         amphora::{Agent, Driver},
@@ -276,6 +277,7 @@ impl Qemu {
             files::make(&dir, &drive, [qemu_img, mkisofs], &image, account)?;
             // Machines have nothing to say to one another here.
             make_tap(&tap, &bridge, account, true)?;
+            reach("machine.create.tap");
             let arguments = command::arguments(&command::Machine {
                 name: &name,
                 uuid: &uuid,
@@ -339,7 +341,9 @@ impl Compute for Qemu {
         let (turn, made) = (self.turns.take(name).await, dir.clone());
         let made = spawn_blocking(move || {
             let _turn = turn;
-            files::make_directory(&made)
+            files::make_directory(&made)?;
+            reach("machine.create.directory");
+            Ok::<_, Error>(())
         });
         made.await.map_err(|e| Error::local("a machine's directory", e))??;
         let process =
@@ -347,6 +351,7 @@ impl Compute for Qemu {
                 Some(lock) => Some(self.prepare(machine).await?.spawn(lock).map_err(failed)?),
                 None => self.process(name)?,
             };
+        reach("machine.create.process");
         // Else whoever started it was killed before it wrote who it is.
         let process =
             process.ok_or_else(|| Error::NotDone(format!("{name}: a QEMU runs that nobody knows")))?;
@@ -373,6 +378,7 @@ impl Compute for Qemu {
             let _turn = turn;
             // Recorded before it is made, so that it goes with the machine in any case.
             let slot = files::slot(&dir, &wanted.port)?;
+            reach("machine.plug.recorded");
             make_tap(&name, &wanted.bridge, Account::find(user.as_deref(), accel)?, false)?;
             Ok::<_, Error>(slot)
         });
@@ -387,6 +393,7 @@ impl Compute for Qemu {
         // One that is left of an attempt which got no further goes first.
         let _ = monitor.call("netdev_del", json!({"id": tap})).await;
         monitor.call("netdev_add", backend).await.map_err(failed)?;
+        reach("machine.plug.backend");
         let card = json!({"driver": "virtio-net-pci", "id": device, "netdev": tap, "mac": interface.mac,
             "bus": command::slot(slot), "romfile": ""});
         monitor.call("device_add", card).await.map_err(failed)?;
@@ -418,6 +425,7 @@ impl Compute for Qemu {
             }
             sleep(POLL).await;
         }
+        reach("machine.delete.process");
         let (taps, dir) = (self.taps(machine), self.directory(machine));
         let removed = spawn_blocking(move || {
             let _turn = turn;
@@ -426,6 +434,7 @@ impl Compute for Qemu {
             if !deletions.is_empty() {
                 ip_batch(&deletions)?;
             }
+            reach("machine.delete.taps");
             match fs::remove_dir_all(&dir) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local(dir.display(), e)),
                 _ => Ok(()),
