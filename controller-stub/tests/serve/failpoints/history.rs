@@ -45,8 +45,19 @@ fn text(value: &Value) -> String {
 impl History {
     /// `serve` that is started, and ends at a point.
     pub(super) fn new(point: Option<&str>) -> Option<Self> {
+        Self::with(CONFIGURATION, point)
+    }
+
+    /// The same, whose authority is exchanged all the time: it ends sooner than an exchange is to begin.
+    pub(super) fn exchanging(point: Option<&str>) -> Option<Self> {
+        let exchanges = "[certificates]\nca_validity_time = 3600\n\
+            [house_keeping]\ncert_expiry_buffer = 7200\ncert_interval = 1\n";
+        Self::with(&format!("{CONFIGURATION}{exchanges}"), point)
+    }
+
+    fn with(configuration: &str, point: Option<&str>) -> Option<Self> {
         let way = Way {
-            configuration: CONFIGURATION.to_owned(),
+            configuration: configuration.to_owned(),
             failpoint: point.map(str::to_owned),
             ..Way::default()
         };
@@ -103,6 +114,28 @@ impl History {
         for name in ["second", "first"] {
             self.delete(name);
         }
+        self.settle();
+        self
+    }
+
+    /// An exchange of the authority, from the start until the first one is trusted no more.
+    pub(super) fn exchange(mut self) -> Self {
+        self.wait("the start", |this| this.serve.log().contains("serving").then_some(()));
+        self.serve.member("10.250.0.1:8081", "here");
+        let authority = |this: &Self, name: &str| {
+            fs::read_to_string(this.serve.dir.path().join("data/authority").join(name)).unwrap_or_default()
+        };
+        let first = authority(&self, "ca.pem");
+        self.create("first", None, json!([listener("HTTP", 80, HERE)]));
+        self.wait("another authority", |this| {
+            let gone = ["ca.pem", "previous.pem"].iter().all(|name| authority(this, name) != first);
+            gone.then_some(())
+        });
+        // Agents are spoken to, once more.
+        let id = self.there["first"].0.clone();
+        self.ask("PUT", &format!("loadbalancers/{id}"), &json!({"loadbalancer": {"description": "x"}}));
+        self.settle();
+        self.delete("first");
         self.settle();
         self
     }
