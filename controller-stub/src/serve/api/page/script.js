@@ -389,7 +389,7 @@
       return made;
     };
     const amphora = (one) => row([
-      el("span", { className: `role ${one.role === "MASTER" ? "master" : ""}` }, one.role ?? "NO ROLE"), " ", el("span", { className: "mono" }, one.id), " ", holders.get(one.id) ? el("b", { className: "holds" }, "is master ") : null,
+      el("span", { className: `role ${one.role === "MASTER" && holders.get(one.id) !== false ? "master" : ""}` }, one.role ?? "NO ROLE"), " ", el("span", { className: "mono" }, one.id), " ", holders.get(one.id) ? el("b", { className: "holds" }, "is master ") : null,
       quiet([one.vrrp_ip ?? one.lb_network_ip, one.compute_driver].filter(Boolean).join(", "))], one);
 
     const reason = lb.reason ? el("p", { className: "reason" }, el("b", {}, many(lb.attempts, "attempt", "attempts"), " failed: "), lb.reason) : null;
