@@ -99,7 +99,7 @@ impl Api {
         let networks = Networks::new(config.networks.clone());
         let identity = Identity::new(config.users.clone());
         let expressions = Expressions::new(config.compute.proxy_cmd.clone());
-        let events = Events::new(db.clone(), config.house_keeping.event_expiry_age);
+        let events = Events::new(db.clone());
         let traffic = Traffic::new(tokio::time::Instant::now().into_std(), config.health.interval).into();
         let shared = Arc::new(Shared { config, networks, certificates });
         Self { db, identity, expressions, events, traffic, agents: None, shared }

@@ -40,7 +40,6 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("health_manager", "health_check_interval", "1"),
     ("house_keeping", "cert_interval", "3600"),
     ("house_keeping", "cert_expiry_buffer", "1209600"),
-    ("house_keeping", "event_expiry_age", "604800"),
     ("house_keeping", "load_balancer_expiry_age", "604800"),
     ("house_keeping", "spare_amphora_pool_size", "0"),
     ("certificates", "cert_validity_time", "2592000"),

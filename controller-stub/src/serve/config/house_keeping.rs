@@ -16,8 +16,6 @@ pub struct HouseKeeping {
     pub cert_interval: Duration,
     /// `cert_expiry_buffer`: how long before its end a certificate is replaced.
     pub cert_expiry_buffer: Duration,
-    /// `event_expiry_age`: for how long events are kept.
-    pub event_expiry_age: Duration,
     /// `load_balancer_expiry_age`: how long what has become of load balancers is known. Rows of those that are gone are not kept, their
     /// events are.
     pub events: Duration,
@@ -30,7 +28,6 @@ pub(super) fn read(read: &Reader<'_>) -> Result<HouseKeeping, ConfigError> {
     Ok(HouseKeeping {
         cert_interval: read.required(SECTION, "cert_interval", seconds(1))?,
         cert_expiry_buffer: read.required(SECTION, "cert_expiry_buffer", span(0))?,
-        event_expiry_age: read.required(SECTION, "event_expiry_age", span(60))?,
         events: read.required(SECTION, "load_balancer_expiry_age", span(1))?,
         spares: read.required(SECTION, "spare_amphora_pool_size", bounded(0, 100))?,
     })

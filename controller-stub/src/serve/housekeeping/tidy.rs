@@ -21,6 +21,11 @@ const EVERY: Duration = Duration::from_secs(60);
 /// The most events that are kept, of whatever age.
 const EVENTS: i64 = 500_000;
 
+/// Ids of events that are not kept: the beginning of the history, before the first that is young enough and but for the last so many. None goes out of
+/// its middle, whatever the clock was set to meanwhile: who comes again is told with which event the history begins.
+const OLD: &str = "SELECT id FROM event WHERE id < MAX(
+    COALESCE((SELECT min(id) FROM event WHERE at >= ?1), (SELECT max(id) FROM event) + 1), (SELECT max(id) FROM event) - ?2 + 1)";
+
 /// How many go in one transaction: others are to have their turn.
 const AT_ONCE: i64 = 2000;
 
@@ -49,27 +54,17 @@ pub async fn purge(db: &Db, age: Duration, most: i64) -> Result<usize, db::Error
     let mut all = 0;
     loop {
         let old = db
-            .read::<_, db::Error, _>(move |t| {
-                let query = "SELECT EXISTS (SELECT 1 FROM event WHERE at < ?1)
-                     OR (SELECT max(id) - min(id) + 1 FROM event) > ?2";
-                Ok(t.query_row(query, params![before, most], |row| row.get::<_, Option<bool>>(0))?)
+            .read::<bool, db::Error, _>(move |t| {
+                Ok(t.query_row(&format!("SELECT EXISTS ({OLD})"), params![before, most], |row| row.get(0))?)
             })
             .await?;
-        if old != Some(true) {
+        if !old {
             return Ok(all);
         }
         let gone = db
             .write::<_, db::Error, _>(move |t| {
-                let old = t.execute(
-                    "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 ORDER BY at LIMIT ?2)",
-                    params![before, AT_ONCE],
-                )?;
-                let many = t.execute(
-                    "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id <= (SELECT max(id) FROM event) - ?1
-                     ORDER BY id LIMIT ?2)",
-                    params![most, AT_ONCE],
-                )?;
-                Ok(old + many)
+                let text = format!("DELETE FROM event WHERE id IN ({OLD} ORDER BY id LIMIT ?3)");
+                Ok(t.execute(&text, params![before, most, AT_ONCE])?)
             })
             .await?;
         all += gone;
@@ -134,6 +129,28 @@ mod tests {
             })?)
         });
         assert_eq!(left.await.unwrap(), "4501 500");
+    }
+
+    #[tokio::test]
+    async fn events_never_go_out_of_the_middle() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("serve.db")).unwrap();
+        let now = db.now();
+        db.write::<_, db::Error, _>(move |t| {
+            // The clock was wrong while the fourth was written.
+            for age in [900_000, 800_000, 5000, 900_000, 1000] {
+                t.execute(
+                    "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute) VALUES (?1, '', '', '', '', '')",
+                    [now - age],
+                )?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        for (age, most, gone) in [(600, 100, 2), (600, 100, 0), (600, 2, 2), (0, 100, 1), (0, 100, 0)] {
+            assert_eq!(purge(&db, Duration::from_secs(age), most).await.unwrap(), gone, "{age} {most}");
+        }
     }
 
     #[test]

@@ -46,18 +46,10 @@ const PAGE: usize = 256;
 /// Changes that come so soon after another are told together.
 const TOGETHER: Duration = Duration::from_millis(10);
 
-/// How often is looked for events that need not be kept any more.
-const PURGE: Duration = Duration::from_secs(600);
-
-/// The most events that are kept, however young they are.
-const MOST_KEPT: i64 = 1_000_000;
-
 /// What streams have in common.
 #[derive(Debug)]
 pub(super) struct Events {
     db: Db,
-    /// For how long events are kept.
-    kept: Duration,
     window: watch::Sender<Arc<Window>>,
     /// How many streams there are of each project; that of `None` sees all.
     streams: Arc<Mutex<HashMap<Option<String>, usize>>>,
@@ -97,14 +89,8 @@ impl Drop for Place {
 
 impl Events {
     /// Of a database.
-    pub(super) fn new(db: Db, kept: Duration) -> Self {
-        Self {
-            db,
-            kept,
-            window: watch::channel(Arc::default()).0,
-            streams: Arc::default(),
-            begun: Notify::new(),
-        }
+    pub(super) fn new(db: Db) -> Self {
+        Self { db, window: watch::channel(Arc::default()).0, streams: Arc::default(), begun: Notify::new() }
     }
 
     /// How many streams there are.
@@ -165,24 +151,8 @@ impl Events {
         Ok(Place { project, streams: self.streams.clone() })
     }
 
-    /// Reads what is new for all streams, while there are any, and takes away what is old, until it is dropped.
+    /// Reads what is new for all streams, while there are any, until it is dropped.
     pub(super) async fn follow(&self) {
-        tokio::join!(self.read(), self.purge());
-    }
-
-    async fn purge(&self) {
-        loop {
-            let kept = i64::try_from(self.kept.as_millis()).unwrap_or(i64::MAX);
-            match self.db.write::<_, db::Error, _>(move |t| Ok(purge(t, kept, MOST_KEPT)?)).await {
-                Ok(PAGE) => continue,
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "old events are not taken away"),
-            }
-            sleep(PURGE).await;
-        }
-    }
-
-    async fn read(&self) {
         let mut changes = self.db.changes();
         loop {
             tokio::select! {
@@ -260,16 +230,6 @@ impl Stream {
             }
         }
     }
-}
-
-/// Takes away some of the oldest events: those that are `kept` milliseconds old, and those beyond the newest `most`. Returns how many. It is always the
-/// beginning of the history that goes, whatever the clock was set to meanwhile.
-pub(super) fn purge(connection: &Connection, kept: i64, most: i64) -> rusqlite::Result<usize> {
-    let text = "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id < MAX(
-            COALESCE((SELECT min(id) FROM event WHERE at > CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1), ?2 + 1), ?2 - ?3 + 1)
-        ORDER BY id LIMIT ?4)";
-    let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
-    connection.prepare_cached(text)?.execute(params![kept, newest(connection)?, most, page])
 }
 
 /// The last id that there ever was.

@@ -9,7 +9,6 @@ use super::{
     served::{Client, PATIENCE, Served},
     *,
 };
-use crate::serve::api::events::purge;
 
 /// The values of an attribute in the data of events.
 fn all(text: &str, name: &str) -> Vec<String> {
@@ -174,33 +173,4 @@ async fn who_does_not_read_is_cut_and_who_has_nothing_to_read_is_not() {
     assert!(!text.ends_with("0\r\n\r\n") && text.len() < 15_000_000, "{} bytes", text.len());
     served.set("a", "ONLINE").await;
     idle.until("\"ONLINE\"").await;
-}
-
-#[tokio::test]
-async fn the_oldest_go_and_never_out_of_the_middle() {
-    let (_dir, connection) = db::scratch();
-    let now: i64 = connection.query_row("SELECT unixepoch() * 1000", [], |row| row.get(0)).unwrap();
-    let add = |age: i64| {
-        connection
-            .execute(
-                "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute) VALUES (?1, '', '', '', '', '')",
-                [now - age],
-            )
-            .unwrap();
-    };
-    let left = || -> Vec<i64> {
-        let mut query = connection.prepare("SELECT id FROM event ORDER BY id").unwrap();
-        query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-    };
-    // The clock was wrong while the fourth was written.
-    [900_000, 800_000, 5_000, 900_000, 1_000].into_iter().for_each(add);
-    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 2);
-    assert_eq!(left(), [3, 4, 5]);
-    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 0);
-    assert_eq!(purge(&connection, 600_000, 2).unwrap(), 1, "more than are kept at all");
-    assert_eq!(left(), [4, 5]);
-    assert_eq!(purge(&connection, 0, 100).unwrap(), 2);
-    (0..300).for_each(|_| add(900_000));
-    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 256, "some at a time");
-    assert_eq!(purge(&connection, 600_000, 100).unwrap(), 44);
 }
