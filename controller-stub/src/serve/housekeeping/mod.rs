@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 /// How often an exchange of the authority is looked after.
 const EXCHANGE: Duration = Duration::from_secs(5);
 
+/// The pause after a step of it.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Every `every` asks for another certificate of each amphora whose own ends within `buffer`, and takes another one for the controller itself;
 /// exchanges the authority in time; until it is dropped.
 pub async fn run(
@@ -55,11 +58,9 @@ pub async fn run(
         if let Err(error) = renew(&db, ahead, (certificates.mark(), certificates.announces())).await {
             tracing::warn!(%error, "certificates of amphorae that are about to end");
         }
-        if exchanged {
-            // There may be nobody who has to be told.
-            continue;
-        }
-        sleep(if certificates.is_exchanging() { every.min(EXCHANGE) } else { every }).await;
+        // There may be nobody who has to be told.
+        let soon = if exchanged { PAUSE } else { EXCHANGE };
+        sleep(if certificates.is_exchanging() { every.min(soon) } else { every }).await;
     }
 }
 
