@@ -147,12 +147,9 @@ pub(super) fn zone_data(provider: &str, text: &str) -> Result<(), Fault> {
     for (name, value) in &data {
         let is_sound = match name.as_str() {
             // Whatever it is called, it is this host.
-            "compute_zone" => value.is_string(),
+            "compute_zone" | "volume_zone" | "management_network" => value.is_string(),
             "valid_vip_networks" => {
                 value.as_array().is_some_and(|networks| networks.iter().all(serde_json::Value::is_string))
-            }
-            "volume_zone" | "management_network" => {
-                return Err(unsupported(provider, &format!("{name}: there is one host, which has none")));
             }
             _ => {
                 return Err(unsupported(
