@@ -212,6 +212,8 @@ With --amphora and --certs, each heartbeat is shown with the role that its sende
     /// Serve Octavia's API, and make what it is told become so on this host
     #[command(after_help = SERVE)]
     Serve(serve::run::Options),
+    /// Write load balancers of `serve` as bodies of Octavia's fully populated create
+    Export(cmd::export::Options),
     /// Print a completion script
     #[command(
         after_help = "Example: amphora-controller completions bash > /etc/bash_completion.d/amphora-controller"
@@ -300,6 +302,7 @@ impl Command {
             | Self::Certs(_)
             | Self::Demo(_)
             | Self::Serve(_)
+            | Self::Export(_)
             | Self::Completions { .. }
             | Self::DemoMember(_)
             | Self::DemoLeash(_)
@@ -431,6 +434,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Demo(options) => demo::run(&options),
         Command::Serve(options) => serve::run::run(&options),
+        Command::Export(options) => Ok(out.write_all(cmd::export::run(&options)?.as_bytes())?),
         Command::DemoMember(options) => demo::run_member(&options),
         Command::DemoLeash(options) => demo::run_leashed(&options),
         Command::DemoRoom(options) => demo::run_room(&options),

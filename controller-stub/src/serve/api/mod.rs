@@ -16,12 +16,14 @@
 //! | `change` | generations, PENDING states, quotas, work |
 //! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
 //! | `resources` | what is special of a resource |
+//! | `export` | load balancers as bodies for another Octavia |
 //! | `fault`, `versions`, `request`, `reply`, `scope` | answers of errors, the document of versions, requests, what is sent, what handlers have |
 
 mod attributes;
 mod change;
 mod context;
 mod events;
+pub mod export;
 mod expressions;
 mod fault;
 mod identity;

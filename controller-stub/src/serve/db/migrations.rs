@@ -11,6 +11,22 @@ const STEPS: &[fn() -> String] = &[
     || include_str!("migrations/0003.sql").to_owned(),
 ];
 
+/// Whether a database is of the present version.
+///
+/// # Errors
+/// [`Error::Newer`]; [`Error::Unusable`] when it is of an earlier one.
+pub(super) fn check(connection: &Connection) -> Result<(), Error> {
+    let known = STEPS.len();
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match usize::try_from(found).unwrap_or(usize::MAX) {
+        found if found > known => Err(Error::Newer { found, known }),
+        found if found < known => Err(Error::Unusable(format!(
+            "it is of version {found}, and `serve` of this release makes {known} of it"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Brings a database to the present version, one transaction for each step.
 ///
 /// # Errors

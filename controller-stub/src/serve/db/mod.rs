@@ -199,6 +199,16 @@ fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
+/// Opens the file of a `serve`, which may run, to read it. Blocks.
+///
+/// # Errors
+/// There is none, or it is of another release.
+pub fn open_to_read(path: &Path) -> Result<Connection, Error> {
+    let connection = open_reader(path)?;
+    migrations::check(&connection)?;
+    Ok(connection)
+}
+
 fn open_reader(path: &Path) -> Result<Connection, Error> {
     let connection = Connection::open_with_flags(
         path,

@@ -4,6 +4,7 @@ mod balancing;
 mod bodies;
 mod certificates;
 mod events;
+mod export;
 mod identity;
 mod lists;
 mod metrics;

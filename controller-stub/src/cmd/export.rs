@@ -1,0 +1,110 @@
+//! `export`: load balancers of a `serve` as bodies of Octavia's fully populated create.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Result},
+    serve::{
+        api::export::{Exported, export},
+        db,
+    },
+};
+
+/// What `export` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Load balancers [default: all]
+    id: Vec<String>,
+    /// The directory of the `serve` that has them, which may run meanwhile
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/amphora-controller")]
+    data_dir: PathBuf,
+    /// Where the bodies go, and README.md that says what they do not carry; made when it is missing
+    #[arg(long, value_name = "DIR", default_value = "export")]
+    output: PathBuf,
+    /// The subnet there that takes the place of one here; repeatable
+    #[arg(long = "subnet", value_name = "HERE=THERE", value_parser = pair)]
+    subnets: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(here, there)| !here.is_empty() && !there.is_empty());
+    pair.map(|(here, there)| (here.to_owned(), there.to_owned())).ok_or_else(|| "not HERE=THERE".to_owned())
+}
+
+/// Writes them, and returns what a person is told.
+///
+/// # Errors
+/// There is no such database or load balancer; a file cannot be written.
+pub(crate) fn run(options: &Options) -> Result<String> {
+    let file = options.data_dir.join("serve.db");
+    let read = || {
+        let mut connection = db::open_to_read(&file)?;
+        let transaction = connection.transaction()?;
+        export(&transaction, &options.id)
+    };
+    let mut all = read().map_err(|e| Error::local(file.display(), e))?;
+    let there: BTreeMap<&str, &str> =
+        options.subnets.iter().map(|(here, there)| (here.as_str(), there.as_str())).collect();
+    for one in &mut all {
+        replace(&mut one.body, &there);
+    }
+    let failed = |path: &Path, e: io::Error| Error::local(path.display(), e);
+    fs::create_dir_all(&options.output).map_err(|e| failed(&options.output, e))?;
+    let write = |name: &str, text: &str| {
+        let path = options.output.join(name);
+        fs::write(&path, text).map_err(|e| failed(&path, e))
+    };
+    for one in &all {
+        write(&format!("{}.json", one.id), &format!("{:#}\n", one.body))?;
+    }
+    let readme = readme(&all, &there);
+    write("README.md", &readme)?;
+    Ok(readme)
+}
+
+/// Puts the subnets of there in the place of those of here.
+fn replace(value: &mut Value, there: &BTreeMap<&str, &str>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                match value {
+                    Value::String(text) if matches!(name.as_str(), "vip_subnet_id" | "subnet_id") => {
+                        if let Some(there) = there.get(text.as_str()) {
+                            (*there).clone_into(text);
+                        }
+                    }
+                    value => replace(value, there),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| replace(value, there)),
+        _ => {}
+    }
+}
+
+fn readme(all: &[Exported], there: &BTreeMap<&str, &str>) -> String {
+    let mut text = format!("{} load balancers, each the body of a POST to Octavia:\n\n", all.len());
+    text.push_str(
+        "    curl -X POST \"$OCTAVIA/v2/lbaas/loadbalancers\" -H \"X-Auth-Token: $TOKEN\" -H 'Content-Type: application/json' -d @ID.json\n\n\
+         Not in the bodies: ids (there are new ones there), projects (that of the token), ports, states, statistics, quotas, flavors and availability zones.\n",
+    );
+    let subnets: BTreeSet<&str> = all.iter().flat_map(|one| &one.subnets).map(String::as_str).collect();
+    let left: Vec<&str> = subnets.into_iter().filter(|here| !there.contains_key(here)).collect();
+    if !left.is_empty() {
+        text.push_str("\nSubnets that are of here still (say --subnet HERE=THERE for each):\n\n");
+        left.iter().for_each(|subnet| _ = writeln!(text, "- {subnet}"));
+    }
+    for one in all.iter().filter(|one| !one.remarks.is_empty()) {
+        let _ = write!(text, "\n{} ({}):\n\n", one.id, one.name);
+        one.remarks.iter().for_each(|remark| _ = writeln!(text, "- {remark}"));
+    }
+    text
+}
