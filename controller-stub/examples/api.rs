@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use amphora_controller::serve::{
     api::{Api, server::Server},
+    certificates::tenants::Tenants,
     config::Config,
     db::{Db, Error},
 };
@@ -18,7 +19,9 @@ async fn main() {
     let db = Db::open(&dir.path().join("serve.db")).unwrap();
     let worker = db.clone();
     let certificates = std::env::var("CERTIFICATES").map_or_else(|_| dir.path().to_owned(), Into::into);
-    let api = Api::new(db, Config::parse(&text).unwrap(), certificates);
+    let config = Config::parse(&text).unwrap();
+    let certificates = Tenants::of(&config, &certificates);
+    let api = Api::new(db, config, certificates);
     tokio::spawn(work(worker));
     let server = Server::bind(address, Arc::new(api)).await.unwrap();
     println!("{}", server.address().unwrap());

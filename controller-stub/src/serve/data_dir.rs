@@ -21,8 +21,16 @@ use crate::{
 const DIRECTORIES: [&str; 4] = ["authority", "certificates", "amphorae", "machines"];
 
 /// Files of it that nobody else is to read, where they are.
-const SECRETS: [&str; 6] =
-    ["serve.db", "serve.db-wal", "serve.db-shm", "pair.key", "heartbeat.key", "authority/ca.key"];
+const SECRETS: [&str; 8] = [
+    "serve.db",
+    "serve.db-wal",
+    "serve.db-shm",
+    "pair.key",
+    "heartbeat.key",
+    "authority/ca.key",
+    "authority/next.key",
+    "authority/client.pem",
+];
 
 /// Makes the directory when there is none, and looks whether it is one to rely on: who may write there is root of this host by what
 /// amphorae run. Secrets that others may read are closed to them.

@@ -26,7 +26,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     amphora::Driver,
     api::{Api, server::Server, tls::Tls},
-    certificates::{Certificates, Validity},
+    certificates::{Certificates, Validity, tenants::Tenants},
     compute::{
         Compute as _, Drivers,
         deaths::Deaths,
@@ -176,7 +176,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
         management: management(&config)?,
     });
     let (stop, stopped) = watch::channel(false);
-    let api = Arc::new(Api::new(db.clone(), config.clone(), storage(&config, data)).with_agents(agents));
+    let api = Arc::new(Api::new(db.clone(), config.clone(), tenants(&config, data)).with_agents(agents));
     let traffic = api.traffic();
     let tls = config.api.tls.clone().map(Tls::open).transpose();
     let tls = tls.map_err(|e| Error::Usage(format!("[api_settings] cert_file: {e}")))?;
@@ -292,16 +292,17 @@ async fn heartbeats(config: &Config, has_machines: bool) -> Result<Vec<UdpSocket
 }
 
 fn certificates(config: &Config, data: &Path) -> Result<Certificates> {
-    let storage = storage(config, data);
+    let tenants = tenants(config, data);
     let config = &config.certificates;
     let ca = config.ca.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
     let validity = Validity { issued: config.validity, authority: config.ca_validity };
-    Certificates::open(&data.join("authority"), ca, validity, Some(&storage))
+    Certificates::open(&data.join("authority"), ca, validity, Some(tenants))
 }
 
 /// Where tenants' certificates are.
-fn storage(config: &Config, data: &Path) -> PathBuf {
-    config.certificates.storage_path.clone().unwrap_or_else(|| data.join("certificates"))
+fn tenants(config: &Config, data: &Path) -> Tenants {
+    let named = config.certificates.storage_path.clone();
+    Tenants::of(config, &named.unwrap_or_else(|| data.join("certificates")))
 }
 
 /// `amphora-agent` beside this program.

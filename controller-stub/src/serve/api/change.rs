@@ -146,21 +146,32 @@ pub(super) fn check_quota(
     project: &str,
     more: usize,
 ) -> Result<(), Fault> {
-    let (Some(column), Ok(more)) = (resource.quota, i64::try_from(more)) else { return Ok(()) };
+    let Ok(more) = i64::try_from(more) else { return Err(Fault::quota(resource.title)) };
     if more == 0 {
         return Ok(());
     }
+    let Some(limit) = quota(scope, resource, project)? else { return Ok(()) };
+    let values: &[&dyn ToSql] = &[&project];
+    let condition = "project_id = ?1 AND provisioning_status <> 'PENDING_DELETE'";
+    if resource.count(scope.t, condition, values)? + more > limit {
+        return Err(Fault::quota(resource.title));
+    }
+    Ok(())
+}
+
+/// How many a project may have; nothing when there is no bound.
+pub(super) fn quota(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    project: &str,
+) -> Result<Option<i64>, Fault> {
+    let Some(column) = resource.quota else { return Ok(None) };
     let own: Option<i64> = scope
         .t
         .prepare_cached(&format!("SELECT (SELECT {column} FROM quota WHERE project_id = ?1)"))?
         .query_row([project], |row| row.get(0))?;
     let limit = own.unwrap_or_else(|| default_quota(&scope.config.quotas, column));
-    let values: &[&dyn ToSql] = &[&project];
-    let condition = "project_id = ?1 AND provisioning_status <> 'PENDING_DELETE'";
-    if limit >= 0 && resource.count(scope.t, condition, values)? + more > limit {
-        return Err(Fault::quota(resource.title));
-    }
-    Ok(())
+    Ok(Some(limit).filter(|limit| *limit >= 0))
 }
 
 /// The quota of a project that has none of its own.

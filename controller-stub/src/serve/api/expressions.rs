@@ -13,7 +13,10 @@ use super::{
 use crate::{
     document::Document,
     error::Error,
-    serve::db::{self, Db},
+    serve::{
+        db::{self, Db},
+        policies::{Context, Rule},
+    },
 };
 
 /// Programs that judge at a time.
@@ -36,7 +39,17 @@ impl Expressions {
     ///
     /// # Errors
     /// 400 with the reason. What nobody can judge now is left to the amphora.
-    pub(super) async fn judge(&self, db: &Db, body: &[u8], changed: Option<&str>) -> Result<(), Fault> {
+    pub(super) async fn judge(
+        &self,
+        db: &Db,
+        context: &Context,
+        body: &[u8],
+        changed: Option<&str>,
+    ) -> Result<(), Fault> {
+        // Who may change nothing is told so by who would change it.
+        if !context.may(Rule::Write, context.project_id.as_deref()) {
+            return Ok(());
+        }
         // Most bodies have none: they are not read twice.
         if changed.is_none() && !body.windows(5).any(|word| word == b"REGEX") {
             return Ok(());
@@ -48,7 +61,11 @@ impl Expressions {
             (Some(id), Some(said)) => {
                 let id = id.to_owned();
                 let old = db.read::<_, db::Error, _>(move |t| Ok(L7RULE.find(t, &id).ok().flatten())).await?;
-                collect(&Value::Object(old.unwrap_or_default().with(&said).0), &mut values);
+                let Some(old) = old.filter(|old| context.may(Rule::Write, Some(old.str("project_id"))))
+                else {
+                    return Ok(());
+                };
+                collect(&Value::Object(old.with(&said).0), &mut values);
             }
             _ => collect(&body, &mut values),
         }

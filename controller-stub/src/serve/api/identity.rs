@@ -205,14 +205,16 @@ impl Identity {
         let auth = &body["auth"];
         let identity = &auth["identity"];
         let methods = identity["methods"].as_array().map_or(&[][..], Vec::as_slice);
-        let (user, method) = if methods.iter().any(|method| method == "password") {
+        let (user, method, expires) = if methods.iter().any(|method| method == "password") {
             let said = &identity["password"]["user"];
             let name = said["name"].as_str().or(said["id"].as_str()).unwrap_or_default();
             let password = said["password"].as_str().unwrap_or_default();
-            (self.verified(name, password).await?.ok_or_else(unauthorized)?, "password")
+            (self.verified(name, password).await?.ok_or_else(unauthorized)?, "password", now + LIFETIME)
         } else if methods.iter().any(|method| method == "token") {
             let token = identity["token"]["id"].as_str().unwrap_or_default();
-            (self.read(token, now).ok_or_else(unauthorized)?.0, "token")
+            // Who has got hold of a token has it no longer than its owner.
+            let (user, _, expires) = self.read(token, now).ok_or_else(unauthorized)?;
+            (user, "token", expires)
         } else {
             return Err(unauthorized());
         };
@@ -220,7 +222,6 @@ impl Identity {
         let asked = asked["id"].as_str().or(asked["name"].as_str());
         let project = user.projects.iter().find(|project| asked.is_none_or(|asked| is(project, asked)));
         let project = project.ok_or_else(unauthorized)?;
-        let expires = now + LIFETIME;
         let mut answer = Answer::new(201, Told { user, project, method, expires, now, base }.body());
         answer.headers.push(("x-subject-token", self.write(user, project, expires)));
         Ok(answer)

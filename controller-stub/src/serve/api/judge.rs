@@ -1,5 +1,6 @@
 //! Whether an amphora would take what a change has made.
 
+use amphora_agent::heartbeat::size;
 use amphora_model::LoadBalancer;
 
 use super::{fault::Fault, scope::Scope};
@@ -8,5 +9,9 @@ use crate::serve::document;
 /// Refuses what no amphora would take, with its own reason.
 pub(super) fn judge(scope: &Scope<'_>, load_balancer: &str) -> Result<(), Fault> {
     let Some(rendered) = document::render(scope.t, load_balancer)? else { return Ok(()) };
-    LoadBalancer::from_value(&rendered.document).map(drop).map_err(Fault::validation)
+    let model = LoadBalancer::from_value(&rendered.document).map_err(Fault::validation)?;
+    let too_many = |reason| {
+        Fault::validation(format_args!("The pools and members of load balancer {load_balancer} {reason}"))
+    };
+    size::fits(&model, &[]).map_err(too_many)
 }

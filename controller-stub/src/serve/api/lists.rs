@@ -18,6 +18,9 @@ const AUXILIARY: [&str; 7] = ["limit", "marker", "sort", "sort_key", "sort_dir",
 
 const TAGS: [&str; 4] = ["tags", "tags-any", "not-tags", "not-tags-any"];
 
+/// The most tags of a filter: more than anybody asks for, and fewer than make a question that takes the database long.
+const MAX_TAGS: usize = 100;
+
 /// A condition of SQL with its values.
 #[derive(Debug, Default)]
 pub(super) struct Condition {
@@ -125,7 +128,13 @@ fn filter(
         }
         if has_tags && TAGS.contains(&name) {
             if query.0.iter().take(at).all(|(other, _)| other != name) {
-                tags(resource, name, &query.all(name).collect::<Vec<_>>(), condition);
+                let mut asked: Vec<_> = query.all(name).collect();
+                asked.sort_unstable();
+                asked.dedup();
+                if asked.len() > MAX_TAGS {
+                    return Err(Fault::new(400, format!("{name} may have {MAX_TAGS} tags.")));
+                }
+                tags(resource, name, &asked, condition);
             }
             continue;
         }
@@ -207,14 +216,16 @@ fn sort_keys(resource: &'static Resource, query: &Query) -> Result<Vec<Key>, Fau
             named.push((name, ways.next().map(direction).transpose()?.unwrap_or(false)));
         }
     }
-    let keys = named
-        .into_iter()
-        .map(|(name, descending)| {
-            let attribute = resource.attribute(name).filter(|attribute| attribute.filter);
-            let expression = attribute.and_then(|attribute| key(resource, attribute));
-            Ok(Key { expression: expression.ok_or_else(|| invalid_key(name))?, descending })
-        })
-        .collect::<Result<_, Fault>>()?;
+    let mut keys: Vec<Key> = Vec::new();
+    for (name, descending) in named {
+        let attribute = resource.attribute(name).filter(|attribute| attribute.filter);
+        let expression = attribute.and_then(|attribute| key(resource, attribute));
+        let expression = expression.ok_or_else(|| invalid_key(name))?;
+        // What is sorted by already sorts nothing more.
+        if keys.iter().all(|key| key.expression != expression) {
+            keys.push(Key { expression, descending });
+        }
+    }
     Ok(default_keys(resource, keys))
 }
 

@@ -44,7 +44,7 @@ mod tests;
 pub mod tls;
 mod versions;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::{
@@ -75,6 +75,7 @@ use super::{
     network::Networks,
     policies::{Context, Rule},
 };
+use crate::serve::certificates::tenants::Tenants;
 
 /// The API of one database.
 #[derive(Debug)]
@@ -92,12 +93,12 @@ pub struct Api {
 struct Shared {
     config: Config,
     networks: Networks,
-    certificates: PathBuf,
+    certificates: Tenants,
 }
 
 impl Api {
-    /// The API over a database. `certificates` is where tenants' certificates are.
-    pub fn new(db: Db, config: Config, certificates: PathBuf) -> Self {
+    /// The API over a database.
+    pub fn new(db: Db, config: Config, certificates: Tenants) -> Self {
         let networks = Networks::new(config.networks.clone());
         let identity = Identity::new(config.users.clone());
         let expressions = Expressions::new(config.compute.proxy_cmd.clone());
@@ -284,7 +285,7 @@ impl Api {
         if route.method != Method::GET && !request.body.is_empty() {
             let changes_rule = route.method == Method::PUT && route.resource.table == L7RULE.table;
             let changed = if changes_rule { names.last().map(String::as_str) } else { None };
-            self.expressions.judge(&self.db, &request.body, changed).await?;
+            self.expressions.judge(&self.db, &request.context, &request.body, changed).await?;
         }
         self.handle(route, names, request).await
     }

@@ -1,7 +1,5 @@
 //! What a handler has: the transaction, the request, the configuration.
 
-use std::path::Path;
-
 use rusqlite::Transaction;
 use serde_json::Value;
 
@@ -10,6 +8,7 @@ use super::{
     fault::Fault,
     request::Request,
 };
+use crate::serve::certificates::tenants::Tenants;
 use crate::serve::{
     config::Config,
     network::Networks,
@@ -25,7 +24,7 @@ pub(super) struct Scope<'a> {
     pub(super) config: &'a Config,
     pub(super) networks: &'a Networks,
     /// Where tenants' certificates are.
-    pub(super) certificates: &'a Path,
+    pub(super) certificates: &'a Tenants,
     /// Milliseconds since 1970.
     pub(super) now: i64,
 }

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`exchange`] | when an authority is followed by the next |
 //! | `files` | where they are |
+//! | [`tenants`] | tenants' certificates, and whose they are |
 
 pub mod exchange;
 mod files;
+pub mod tenants;
 
 use std::{
     fs, io,
@@ -16,13 +18,14 @@ use std::{
     time::Duration,
 };
 
+use amphora_model::CertificateId;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use rustls::ClientConfig;
 use time::OffsetDateTime;
 
-use self::exchange::Step;
+use self::{exchange::Step, tenants::Tenants};
 use crate::{
     certs::{Authority, Issued, write},
     client::{Credential, TlsOptions},
@@ -48,7 +51,7 @@ pub struct Certificates {
     /// They are made here, and not somebody else's.
     own: bool,
     dir: PathBuf,
-    storage: PathBuf,
+    tenants: Tenants,
     issued: time::Duration,
     authority: time::Duration,
 }
@@ -101,12 +104,12 @@ impl Certificates {
         dir: &Path,
         ca: Option<(&Path, &Path)>,
         validity: Validity,
-        storage: Option<&Path>,
+        tenants: Option<Tenants>,
     ) -> Result<Self> {
         let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         make(dir).map_err(|e| Error::local(dir.display(), e))?;
-        let storage = storage.map_or_else(|| dir.join("tenants"), Path::to_path_buf);
-        make(&storage).map_err(|e| Error::local(storage.display(), e))?;
+        let tenants = tenants.unwrap_or_else(|| Tenants::new(&dir.join("tenants"), [], true));
+        make(tenants.dir()).map_err(|e| Error::local(tenants.dir().display(), e))?;
         let longest = time::Duration::days(36_500);
         let [issued, authority] = [validity.issued, validity.authority]
             .map(|length| time::Duration::try_from(length).unwrap_or(longest).min(longest));
@@ -119,7 +122,7 @@ impl Certificates {
             }
         }
         let authorities = files::read(dir, certificate, key, ca.is_none())?.into();
-        Ok(Self { authorities, own: ca.is_none(), dir: dir.to_owned(), storage, issued, authority })
+        Ok(Self { authorities, own: ca.is_none(), dir: dir.to_owned(), tenants, issued, authority })
     }
 
     fn authorities(&self) -> RwLockReadGuard<'_, Authorities> {
@@ -221,34 +224,24 @@ impl Certificates {
         TlsOptions { ca: Some(ca), cert: Some(certificate), ..TlsOptions::default() }.client_config()
     }
 
-    /// The tenants' certificate of a name: the last part of what a listener or a pool names. Blocks.
+    /// A project's certificate of a name: the last part of what a listener or a pool names. Blocks.
     ///
     /// # Errors
     /// There is none, or it cannot be read.
-    pub fn tenant(&self, name: &str) -> Result<Credential> {
-        let unknown = || Error::NotDone(format!("there is no certificate {name}"));
-        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
-            return Err(unknown());
+    pub fn tenant(&self, project: &str, name: &CertificateId) -> Result<Credential> {
+        let path = self.tenants.find(project, name);
+        let path = path.ok_or_else(|| Error::NotDone(format!("there is no certificate {name}")))?;
+        let failed = |e: io::Error| Error::local(path.display(), e);
+        let metadata = fs::metadata(&path).map_err(failed)?;
+        if metadata.len() > MAX_FILE {
+            return Err(Error::local(path.display(), format!("no file of at most {MAX_FILE} bytes")));
         }
-        let read = |extension: &str| -> Result<Option<Bytes>> {
-            let path = self.storage.join(format!("{name}.{extension}"));
-            match fs::metadata(&path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(e) => return Err(Error::local(path.display(), e)),
-                Ok(metadata) if !metadata.is_file() || metadata.len() > MAX_FILE => {
-                    return Err(Error::local(path.display(), format!("no file of at most {MAX_FILE} bytes")));
-                }
-                Ok(_) => {}
-            }
-            fs::read(&path).map(|bytes| Some(bytes.into())).map_err(|e| Error::local(path.display(), e))
-        };
-        if let Some(pem) = read("pem")? {
-            return Ok(Credential::Pem(pem));
-        }
-        match read("p12")? {
-            Some(der) => Ok(Credential::Pkcs12 { der, password: None }),
-            None => Err(unknown()),
-        }
+        let bytes = Bytes::from(fs::read(&path).map_err(failed)?);
+        Ok(if path.extension().is_some_and(|extension| extension == "pem") {
+            Credential::Pem(bytes)
+        } else {
+            Credential::Pkcs12 { der: bytes, password: None }
+        })
     }
 }
 
@@ -324,14 +317,14 @@ mod tests {
     fn tenants_certificates_are_files_of_one_directory() {
         let dir = tempfile::tempdir().unwrap();
         let storage = dir.path().join("storage");
-        let this = Certificates::open(&dir.path().join("certificates"), None, DAY, Some(&storage)).unwrap();
+        let tenants = Tenants::new(&storage, [], true);
+        let this = Certificates::open(&dir.path().join("certificates"), None, DAY, Some(tenants)).unwrap();
+        let tenant = |name: &str| this.tenant("p", &name.parse().unwrap());
         fs::write(storage.join("a.pem"), "A").unwrap();
         fs::write(storage.join("b.p12"), "B").unwrap();
         fs::write(dir.path().join("c.pem"), "C").unwrap();
-        assert!(matches!(this.tenant("a").unwrap(), Credential::Pem(text) if text == "A"));
-        assert!(matches!(this.tenant("b").unwrap(), Credential::Pkcs12 { .. }));
-        for none in ["c", "../c", "", ".", "a/b"] {
-            assert!(this.tenant(none).is_err(), "{none}");
-        }
+        assert!(matches!(tenant("a").unwrap(), Credential::Pem(text) if text == "A"));
+        assert!(matches!(tenant("b").unwrap(), Credential::Pkcs12 { .. }));
+        assert!(tenant("c").is_err());
     }
 }

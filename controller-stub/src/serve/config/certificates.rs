@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use amphora_ini::{
     ConfigError,
-    reader::{Reader, error, path},
+    reader::{Reader, boolean, error, path},
 };
 
 use super::span;
@@ -20,6 +20,8 @@ pub struct Certificates {
     pub ca_validity: Duration,
     /// `storage_path`: tenants' certificates, as Octavia's `local_cert_manager` has them; without it `certificates` in the data directory.
     pub storage_path: Option<PathBuf>,
+    /// `shared_storage`: whether a certificate that is in no project's directory is everybody's; without it, where nobody is asked who he is.
+    pub shared: Option<bool>,
 }
 
 pub(super) fn read(read: &Reader<'_>) -> Result<Certificates, ConfigError> {
@@ -39,5 +41,6 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Certificates, ConfigError> {
         validity: read.required(SECTION, "cert_validity_time", span(2))?,
         ca_validity: read.required(SECTION, "ca_validity_time", span(2))?,
         storage_path: read.optional(SECTION, "storage_path", path)?,
+        shared: read.optional(SECTION, "shared_storage", boolean)?,
     })
 }

@@ -32,7 +32,7 @@ pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
     ("api_settings", "metrics_auth", "true"),
     ("api_settings", "strict_immutable", "false"),
     ("controller_worker", "loadbalancer_topology", "SINGLE"),
-    ("controller_worker", "workers", "8"),
+    ("controller_worker", "workers", "16"),
     ("health_manager", "bind_ip", "127.0.0.1"),
     ("health_manager", "bind_port", "5555"),
     ("health_manager", "heartbeat_interval", "3"),

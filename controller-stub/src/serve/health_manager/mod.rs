@@ -31,9 +31,12 @@ use self::{
 use super::{
     db::{self, Db},
     metrics::metrics,
-    queue::{self, Kind},
+    worker::rows,
 };
-use crate::replay::{self, Believed};
+use crate::{
+    error::{Error, Result},
+    replay::{self, Believed},
+};
 
 /// The largest datagram.
 const MAX_PACKET: usize = 65_536;
@@ -181,18 +184,18 @@ async fn check(every: Duration, watch: &Mutex<Watch>, db: &Db) {
     }
 }
 
-/// Asks for the replacement of amphorae, of each once.
+/// Has amphorae replaced that are not heard. What they do nobody knows, so they are stopped before there is a replacement that could have their
+/// addresses.
 ///
 /// # Errors
 /// The database's.
-pub async fn replace(db: &Db, amphorae: Vec<String>) -> Result<(), db::Error> {
+pub async fn replace(db: &Db, amphorae: Vec<String>) -> Result<()> {
     let now = now();
-    db.write(move |connection| {
+    db.write::<_, Error, _>(move |connection| {
         for amphora in amphorae {
-            if queue::find(connection, Kind::AmphoraFailover, &amphora)?.is_none() {
+            if rows::silent(connection, &amphora, now)? {
                 tracing::warn!(amphora, "silent for longer than heartbeat_timeout: it is replaced");
                 metrics().silent.inc();
-                queue::enqueue(connection, Kind::AmphoraFailover, &amphora, now)?;
             }
         }
         Ok(())

@@ -190,10 +190,10 @@ impl Outside for Ground {
         let tenants = if names.is_empty() {
             BTreeMap::new()
         } else {
+            let project = told.lb.project.clone();
             let read = spawn_blocking(move || {
                 let read = |name: &CertificateId| {
-                    let name = name.to_string();
-                    Ok((name.clone(), Arc::new(certificates.tenant(&name)?)))
+                    Ok((name.to_string(), Arc::new(certificates.tenant(&project, name)?)))
                 };
                 names.iter().map(read).collect::<Result<BTreeMap<_, _>>>()
             });

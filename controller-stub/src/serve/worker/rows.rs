@@ -407,7 +407,7 @@ pub fn configured(connection: &Connection, id: &str, given: &Given) -> Result<()
     Ok(queue::done(connection, Kind::AmphoraConfigure, id)?)
 }
 
-/// An amphora goes. Its load balancer is changed by that, and worked on until it has another.
+/// An amphora goes. Its load balancer is changed by that, and worked on, at once whatever has failed before, until it has another.
 pub fn retire(connection: &Connection, id: &str, now: i64) -> Result<()> {
     connection
         .prepare_cached("UPDATE amphora SET status = 'PENDING_DELETE', updated_at = ?2 WHERE id = ?1")?
@@ -427,7 +427,40 @@ pub fn retire(connection: &Connection, id: &str, now: i64) -> Result<()> {
     if queue::find(connection, Kind::LoadBalancer, &lb)?.is_none() {
         queue::enqueue(connection, Kind::LoadBalancer, &lb, now)?;
     }
+    connection
+        .prepare_cached("UPDATE work SET not_before = 0 WHERE kind = 'LOAD_BALANCER' AND subject = ?1")?
+        .execute([&lb])?;
     Ok(())
+}
+
+/// The project of a load balancer; empty for what is of nobody's, as spares are.
+pub fn project(connection: &Connection, id: &str) -> Result<String> {
+    let project = connection
+        .prepare_cached("SELECT project_id FROM load_balancer WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    Ok(project.unwrap_or_default())
+}
+
+/// An amphora is not heard any more: it goes. Whether it did not go before.
+pub fn silent(connection: &Connection, id: &str, now: i64) -> Result<bool> {
+    let load_balancer: Option<Option<String>> = connection
+        .prepare_cached(
+            "SELECT load_balancer_id FROM amphora WHERE id = ?1 AND status IN ('ALLOCATED', 'READY')",
+        )?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    match load_balancer {
+        None => return Ok(false),
+        Some(Some(_)) => retire(connection, id, now)?,
+        Some(None) => {
+            if queue::find(connection, Kind::AmphoraDelete, id)?.is_some() {
+                return Ok(false);
+            }
+            queue::enqueue(connection, Kind::AmphoraDelete, id, now)?;
+        }
+    }
+    Ok(true)
 }
 
 /// Nothing is left of an amphora.

@@ -57,7 +57,7 @@ pub async fn run<S: Store, O: Outside>(
             sweep = Instant::now() + SWEEP;
         }
         let busy: BTreeSet<String> = running.values().cloned().collect();
-        let wake = match due(&context.store, busy, parallel.saturating_sub(running.len())).await {
+        let wake = match due(&context.store, busy, parallel).await {
             Ok((due, next)) => {
                 for id in due {
                     let (context, subject) = (Arc::clone(&context), id.clone());
@@ -102,19 +102,33 @@ pub async fn run<S: Store, O: Outside>(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Whom to work on now, at most `room`, and when the next may be worked on.
-async fn due<S: Store>(store: &S, busy: BTreeSet<String>, room: usize) -> Result<(Vec<String>, Option<i64>)> {
-    let now = store.now();
+/// Whom to work on now, so that with those who are `busy` they are `parallel` at most and no project has more than half of the places, whose
+/// machines may take minutes to boot; and when the next may be worked on.
+async fn due<S: Store>(
+    store: &S,
+    busy: BTreeSet<String>,
+    parallel: usize,
+) -> Result<(Vec<String>, Option<i64>)> {
+    let (now, share) = (store.now(), parallel.div_ceil(2));
     store
         .read(move |t| {
             let mut chosen = Vec::new();
+            let mut places: HashMap<String, usize> = HashMap::new();
+            for one in &busy {
+                *places.entry(rows::project(t, one)?).or_default() += 1;
+            }
             // An amphora's work is its load balancer's: several rows may be of one that is busy.
             for work in queue::due(t, now, usize::MAX)? {
-                if chosen.len() >= room {
+                if busy.len() + chosen.len() >= parallel {
                     break;
                 }
                 let whose = rows::whose(t, work.kind, &work.subject)?;
-                if !busy.contains(&whose) && !chosen.contains(&whose) {
+                if busy.contains(&whose) || chosen.contains(&whose) {
+                    continue;
+                }
+                let taken = places.entry(rows::project(t, &whose)?).or_default();
+                if *taken < share {
+                    *taken += 1;
                     chosen.push(whose);
                 }
             }

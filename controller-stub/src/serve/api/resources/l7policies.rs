@@ -54,7 +54,7 @@ pub(super) fn create(
     let position = said.integer("position").unwrap_or(i64::MAX);
     said.set("listener_id", listener.id());
     let policy = change.create(&L7POLICY, said)?;
-    move_to(scope, listener.id(), policy.id(), position)?;
+    place(scope, listener.id(), policy.id(), position)?;
     if rules.len() > l7rules::MOST {
         return Err(l7rules::too_many(policy.id()));
     }
@@ -129,7 +129,23 @@ fn others(scope: &Scope<'_>, listener: &str, without: &str) -> Result<Vec<String
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// A policy gets a position; those behind it make room. Positions are 1, 2, 3, whatever was asked for.
+/// A new policy gets a position; those behind it make room.
+fn place(scope: &Scope<'_>, listener: &str, policy: &str, position: i64) -> Result<(), Fault> {
+    let others = "listener_id = ?1 AND id <> ?2 AND provisioning_status <> 'PENDING_DELETE'";
+    let count = L7POLICY.count(scope.t, others, &[&listener, &policy])?;
+    let position = position.clamp(1, count + 1);
+    if position <= count {
+        let text = format!("UPDATE l7policy SET position = position + 1 WHERE {others} AND position >= ?3");
+        scope.t.prepare_cached(&text)?.execute(params![listener, policy, position])?;
+    }
+    scope
+        .t
+        .prepare_cached("UPDATE l7policy SET position = ?1 WHERE id = ?2")?
+        .execute(params![position, policy])?;
+    Ok(())
+}
+
+/// A policy gets another position; those behind it make room. Positions are 1, 2, 3, whatever was asked for.
 fn move_to(scope: &Scope<'_>, listener: &str, policy: &str, position: i64) -> Result<(), Fault> {
     let mut ids = others(scope, listener, policy)?;
     let at = usize::try_from(position - 1).unwrap_or(usize::MAX).min(ids.len());

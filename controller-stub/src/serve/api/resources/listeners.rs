@@ -213,9 +213,10 @@ fn validate(
     ] {
         references.extend(said.text(name).map(|reference| (reference, kind)));
     }
-    tls::are_usable(scope, &references)?;
+    let project = change.project();
+    tls::are_usable(scope, project, &references)?;
     if said.has("client_ca_tls_container_ref") || said.has(crl) {
-        tls::revocations_fit(scope, client_ca, after(crl))?;
+        tls::revocations_fit(scope, project, client_ca, after(crl))?;
     }
     if old.is_none() {
         is_free(scope, change, protocol, said.integer("protocol_port").unwrap_or_default())?;

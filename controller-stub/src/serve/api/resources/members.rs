@@ -1,6 +1,9 @@
 //! Members of pools.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use super::{
     super::{
@@ -40,19 +43,19 @@ pub(in crate::serve::api) fn post(
     let said = scope.body(resource, Body::Post)?;
     scope.permit(Rule::Write, pool.str("project_id"))?;
     let change = pools::change_within(scope, &pool)?;
+    check_quota(scope, &MEMBER, change.project(), 1)?;
     let id = create(scope, &change, &pool, said)?;
     change.finish()?;
     fresh(scope, resource, 201, &id)
 }
 
-/// Makes a member. Tells its identifier.
+/// Makes a member, for which there is a quota. Tells its identifier.
 pub(super) fn create(
     scope: &Scope<'_>,
     change: &Change<'_>,
     pool: &Object,
     mut said: Object,
 ) -> Result<String, Fault> {
-    check_quota(scope, &MEMBER, change.project(), 1)?;
     scope.fill(&MEMBER, &mut said);
     let (address, port) = (said.str("address").to_owned(), said.integer("protocol_port").unwrap_or_default());
     if address.parse::<IpAddr>().is_ok_and(|address| scope.config.networking.reserved_ips.contains(&address))
@@ -169,10 +172,11 @@ pub(in crate::serve::api) fn put_all(
     }
     let change = pools::change_within(scope, &pool)?;
     let key = |member: &Object| (member.str("address").to_owned(), member.integer("protocol_port"));
+    let by_key: HashMap<_, _> = old.iter().map(|old| (key(old), old)).collect();
     let mut seen = HashSet::new();
     let mut new = Vec::new();
     for said in said {
-        let same = old.iter().find(|old| key(old) == key(&said));
+        let same = by_key.get(&key(&said)).copied();
         if !seen.insert(key(&said)) && same.is_some() {
             return Err(Fault::validation("Member must be updated only once in the same request."));
         }
@@ -202,6 +206,7 @@ pub(in crate::serve::api) fn put_all(
             change.delete(resource, gone.id())?;
         }
     }
+    check_quota(scope, &MEMBER, change.project(), new.len())?;
     for member in new {
         create(scope, &change, &pool, member)?;
     }

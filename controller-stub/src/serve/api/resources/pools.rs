@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        attributes::{Body, LISTENER, LOAD_BALANCER, Object, POOL, Resource},
+        attributes::{Body, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, Resource},
         change::{Change, check_quota},
         fault::Fault,
         request::Answer,
@@ -69,7 +69,7 @@ pub(super) fn create(scope: &Scope<'_>, change: &Change<'_>, mut said: Object) -
     let within = said.take_objects("members");
     let is_tls = said.is("tls_enabled");
     tls::fill(scope, &POOL, &mut said, is_tls);
-    validate(scope, &said, None)?;
+    validate(scope, change.project(), &said, None)?;
     if is_tls {
         tls::versions_and_protocols(scope, &said)?;
     }
@@ -78,6 +78,7 @@ pub(super) fn create(scope: &Scope<'_>, change: &Change<'_>, mut said: Object) -
     if let Some(monitor) = monitor {
         health_monitors::create(scope, change, &pool, monitor)?;
     }
+    check_quota(scope, &MEMBER, change.project(), within.len())?;
     for member in within {
         members::create(scope, change, &pool, member)?;
     }
@@ -107,7 +108,7 @@ pub(in crate::serve::api) fn put(
         }
         said.set("session_persistence", Value::Object(persistence.0));
     }
-    validate(scope, &said, Some(&pool))?;
+    validate(scope, pool.str("project_id"), &said, Some(&pool))?;
     tls::versions_and_protocols(scope, &said)?;
     let change = Change::begin(scope, pool.str("loadbalancer_id"))?;
     change.pend_all(&LISTENER, LISTENERS_OF_POOL, pool.id())?;
@@ -159,7 +160,7 @@ pub(super) fn is_of_datagrams(protocol: &str) -> bool {
     matches!(protocol, "UDP" | "SCTP")
 }
 
-fn validate(scope: &Scope<'_>, said: &Object, old: Option<&Object>) -> Result<(), Fault> {
+fn validate(scope: &Scope<'_>, project: &str, said: &Object, old: Option<&Object>) -> Result<(), Fault> {
     if let Some(Value::Object(persistence)) = said.get("session_persistence") {
         let protocol = old.unwrap_or(said).str("protocol");
         session_persistence(protocol, &Object(persistence.clone()), old.is_some())?;
@@ -183,9 +184,9 @@ fn validate(scope: &Scope<'_>, said: &Object, old: Option<&Object>) -> Result<()
     let [own, ca, crl] = ["tls_container_ref", "ca_tls_container_ref", "crl_container_ref"];
     let references = [(own, Kind::Identity), (ca, Kind::Authorities), (crl, Kind::Revocations)];
     let references = references.into_iter().filter_map(|(name, kind)| Some((said.text(name)?, kind)));
-    tls::are_usable(scope, &references.collect::<Vec<_>>())?;
+    tls::are_usable(scope, project, &references.collect::<Vec<_>>())?;
     if said.has(ca) || said.has(crl) {
-        tls::revocations_fit(scope, after(ca), after(crl))?;
+        tls::revocations_fit(scope, project, after(ca), after(crl))?;
     }
     tls::ciphers(scope, said)
 }

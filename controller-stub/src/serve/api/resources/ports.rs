@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::{
     super::{
-        attributes::{Object, Resource},
+        attributes::{LOAD_BALANCER, Object, Resource},
+        change,
         fault::Fault,
         request::Answer,
         scope::Scope,
@@ -25,6 +26,9 @@ use crate::serve::{
 /// What a body may say.
 const ATTRIBUTES: [&str; 6] =
     ["network_id", "name", "fixed_ips", "project_id", "tenant_id", "admin_state_up"];
+
+/// The most ports of a project that nothing is at, where there is no quota of load balancers for which they could be.
+const MOST: i64 = 64;
 
 /// The longest name, in characters.
 const LONGEST: usize = 255;
@@ -64,6 +68,15 @@ pub(in crate::serve::api) fn post(
             .ok_or_else(|| networks::not_found("subnet", id))?,
         None => vips::subnet_of(network, wanted)?,
     };
+    let text = "SELECT count(*) FROM port WHERE project_id = ?1 AND device_owner = '' AND device_id = ''";
+    let count: i64 = scope.t.prepare_cached(text)?.query_row([&project], |row| row.get(0))?;
+    let most = change::quota(scope, &LOAD_BALANCER, &project)?.unwrap_or(MOST);
+    if count >= most {
+        return Err(Fault::new(
+            409,
+            format!("Quota exceeded for resources: ['port']: {most} that nothing is at."),
+        ));
+    }
     let owner =
         Owner { name, project: &project, device_owner: "", device: "", load_balancer: None, amphora: None };
     let port = scope.networks.allocate(scope.t, &subnet.id.to_string(), wanted, &owner, scope.now)?;
@@ -89,7 +102,7 @@ pub(in crate::serve::api) fn delete(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     let id = names.first().copied().unwrap_or_default();
-    let port = Port::find(scope, id)?.ok_or_else(|| networks::not_found("port", id))?;
+    let port = Port::find(scope, Rule::Read, id)?.ok_or_else(|| networks::not_found("port", id))?;
     scope.permit(Rule::Write, &port.project)?;
     if !port.is_free() {
         return Err(Fault::new(409, format!("Port {id} is in use by {}.", port.device)));
@@ -109,8 +122,8 @@ struct Port {
 }
 
 impl Port {
-    /// One that the caller may see.
-    fn find(scope: &Scope<'_>, id: &str) -> Result<Option<Self>, Fault> {
+    /// One that the caller may see, or do more with.
+    fn find(scope: &Scope<'_>, rule: Rule, id: &str) -> Result<Option<Self>, Fault> {
         let text = "SELECT network_id, subnet_id, ip_address, project_id, device_owner, device_id FROM port WHERE id = ?1";
         let read = |row: &rusqlite::Row<'_>| {
             Ok(Self {
@@ -123,7 +136,7 @@ impl Port {
             })
         };
         let port = scope.t.prepare_cached(text)?.query_row([id], read).optional()?;
-        Ok(port.filter(|port| scope.request.context.may(Rule::Read, Some(&port.project))))
+        Ok(port.filter(|port| scope.request.context.may(rule, Some(&port.project))))
     }
 
     /// Whether a tenant has made it and nothing is at it.
@@ -138,7 +151,7 @@ pub(super) fn vip<'a>(
     id: &str,
     balancer: &mut Object,
 ) -> Result<(&'a Network, &'a Subnet), Fault> {
-    let port = Port::find(scope, id)?.ok_or_else(|| Fault::no_such("Port", id))?;
+    let port = Port::find(scope, Rule::Write, id)?.ok_or_else(|| Fault::no_such("Port", id))?;
     if !port.is_free() {
         return Err(Fault::validation(format_args!("Port {id} is already used by device {}.", port.device)));
     }

@@ -16,11 +16,9 @@ use super::super::{
 /// From the oldest to the newest.
 const VERSIONS: [&str; 5] = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
-/// Where the certificate of a reference is, by the name that the amphora knows it by. A reference that names none is nowhere.
-fn file(scope: &Scope<'_>, reference: &str) -> Option<PathBuf> {
-    let name = CertificateId::from_reference(reference).ok()?;
-    let paths = ["pem", "p12"].map(|kind| scope.certificates.join(format!("{name}.{kind}")));
-    paths.into_iter().find(|path| path.is_file())
+/// Where a project's certificate of a reference is, by the name that the amphora knows it by. A reference that names none is nowhere.
+fn file(scope: &Scope<'_>, project: &str, reference: &str) -> Option<PathBuf> {
+    scope.certificates.find(project, &CertificateId::from_reference(reference).ok()?)
 }
 
 /// `CertificateRetrievalException`.
@@ -30,21 +28,21 @@ fn not_retrieved(references: Vec<Value>) -> Fault {
 }
 
 /// Refuses references to what is not there, or is not what an amphora would take for it.
-pub(super) fn are_usable(scope: &Scope<'_>, references: &[(&str, Kind)]) -> Result<(), Fault> {
-    let missing = references.iter().filter(|(reference, _)| file(scope, reference).is_none());
+pub(super) fn are_usable(scope: &Scope<'_>, project: &str, references: &[(&str, Kind)]) -> Result<(), Fault> {
+    let missing = references.iter().filter(|(reference, _)| file(scope, project, reference).is_none());
     let missing: Vec<_> = missing.map(|(reference, _)| Value::from(*reference)).collect();
     if !missing.is_empty() {
         return Err(not_retrieved(missing));
     }
-    references.iter().try_for_each(|&(reference, kind)| bundle(scope, reference, kind).map(drop))
+    references.iter().try_for_each(|&(reference, kind)| bundle(scope, project, reference, kind).map(drop))
 }
 
 /// What a reference leads to.
-fn bundle(scope: &Scope<'_>, reference: &str, kind: Kind) -> Result<Bundle, Fault> {
+fn bundle(scope: &Scope<'_>, project: &str, reference: &str, kind: Kind) -> Result<Bundle, Fault> {
     let invalid = |reason: &dyn std::fmt::Display| {
         Fault::validation(format_args!("The certificate {reference} is invalid. Error: {reason}"))
     };
-    let path = file(scope, reference).ok_or_else(|| not_retrieved(vec![reference.into()]))?;
+    let path = file(scope, project, reference).ok_or_else(|| not_retrieved(vec![reference.into()]))?;
     let bytes = read_file(&path).map_err(|error| invalid(&error))?;
     let is_pem = path.extension().is_some_and(|extension| extension == "pem");
     let bundle = if is_pem { Bundle::from_pem(&bytes) } else { Bundle::from_pkcs12(&bytes, None) };
@@ -58,12 +56,13 @@ fn bundle(scope: &Scope<'_>, reference: &str, kind: Kind) -> Result<Bundle, Faul
 /// Refuses revocation lists of others than the authorities whose certificates they are to revoke.
 pub(super) fn revocations_fit(
     scope: &Scope<'_>,
+    project: &str,
     authorities: Option<&str>,
     lists: Option<&str>,
 ) -> Result<(), Fault> {
     let (Some(authorities), Some(lists)) = (authorities, lists) else { return Ok(()) };
-    let authorities = bundle(scope, authorities, Kind::Authorities)?;
-    let lists = bundle(scope, lists, Kind::Revocations)?;
+    let authorities = bundle(scope, project, authorities, Kind::Authorities)?;
+    let lists = bundle(scope, project, lists, Kind::Revocations)?;
     let subjects: Vec<_> =
         authorities.certificates().iter().filter_map(|der| Some(Certificate::read(der)?.subject)).collect();
     let is_of_one =

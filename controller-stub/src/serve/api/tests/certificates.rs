@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::{LISTENERS, POOLS, POST, PUT, Stage};
 
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub(super) fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn list(of: &CertifiedIssuer<'static, KeyPair>) -> String {
+pub(super) fn list(of: &CertifiedIssuer<'static, KeyPair>) -> String {
     let revoked = RevokedCertParams {
         serial_number: SerialNumber::from(7),
         revocation_time: date_time_ymd(2026, 1, 1),
@@ -33,6 +33,14 @@ fn list(of: &CertifiedIssuer<'static, KeyPair>) -> String {
         key_identifier_method: KeyIdMethod::Sha256,
     };
     params.signed_by(of).unwrap().pem().unwrap()
+}
+
+/// A certificate with its key.
+pub(super) fn identity() -> String {
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["shop.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    certificate.pem() + &key.serialize_pem()
 }
 
 /// Files of all kinds.

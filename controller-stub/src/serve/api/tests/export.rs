@@ -15,11 +15,21 @@ async fn exported(stage: &Stage) -> Vec<Exported> {
     stage.api.db.read::<_, db::Error, _>(|t| export(t, &[])).await.unwrap()
 }
 
+fn bring_certificates(stage: &Stage) {
+    let clients = certificates::authority("clients");
+    for (name, text) in [
+        ("shop", certificates::identity()),
+        ("gone", certificates::identity()),
+        ("clients", clients.pem()),
+        ("members", certificates::authority("members").pem()),
+    ] {
+        fs::write(stage.certificates().join(format!("{name}.pem")), text).unwrap();
+    }
+}
+
 /// One with all that a load balancer can have.
 async fn full(stage: &Stage) {
-    for name in ["shop", "clients", "gone", "members"] {
-        fs::write(stage.certificates().join(format!("{name}.pem")), "").unwrap();
-    }
+    bring_certificates(stage);
     let subnets = stage.get("/v2.0/subnets?ip_version=6").await;
     let further = subnets["subnets"][0]["id"].clone();
     let members = json!([
@@ -116,9 +126,7 @@ async fn what_is_exported_makes_the_same_again_and_octavia_takes_it() {
         assert_eq!(said, "taken\ntaken\n");
     }
     let there = Stage::new("");
-    for name in ["shop", "clients", "gone", "members"] {
-        fs::write(there.certificates().join(format!("{name}.pem")), "").unwrap();
-    }
+    bring_certificates(&there);
     for one in &all {
         there.must(Method::POST, LBS, one.body.clone()).await;
     }

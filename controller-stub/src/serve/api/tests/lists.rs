@@ -163,3 +163,17 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn who_says_the_same_again_and_again_asks_no_more() {
+    let stage = Stage::new("");
+    let id = stage.load_balancer("one").await;
+    let answer = stage.get(&format!("{LBS}?sort_key={}name&marker={id}", "name,".repeat(3000))).await;
+    assert_eq!(answer["loadbalancers"], json!([]));
+    let answer = stage.get(&format!("{LBS}?not-tags={}b", "a,".repeat(3000))).await;
+    assert_eq!(answer["loadbalancers"].as_array().unwrap().len(), 1);
+    let many: Vec<_> = (0..101).map(|n| format!("t{n}")).collect();
+    stage
+        .refused(GET, &format!("{LBS}?tags={}", many.join(",")), Value::Null, 400, "may have 100 tags")
+        .await;
+}

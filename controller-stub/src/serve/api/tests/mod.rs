@@ -28,6 +28,7 @@ use super::{
     request::{Answer, Query, Request},
     router::{Found, find},
 };
+use crate::serve::certificates::tenants::Tenants;
 use crate::serve::{
     config::Config,
     db::{self, Db},
@@ -50,7 +51,7 @@ impl Stage {
         );
         let config = Config::parse(&text).unwrap();
         let subnet = config.networks[0].subnets[0].id.to_string();
-        Self { api: Api::new(db, config, dir.path().to_owned()), dir, subnet }
+        Self { api: Api::new(db, config.clone(), Tenants::of(&config, dir.path())), dir, subnet }
     }
 
     /// Asks, and tells status and body.

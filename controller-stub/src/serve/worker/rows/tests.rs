@@ -226,3 +226,27 @@ fn a_port_that_a_tenant_has_made_outlives_the_load_balancer() {
         query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
     assert_eq!(left, [("tenant".to_owned(), String::new())]);
 }
+
+#[test]
+fn one_that_is_not_heard_goes_at_once_whatever_has_failed_before() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at) VALUES
+                ('one', 'lb', 'ALLOCATED', 'namespaces', 'm', '127.0.0.1', 1, 0, 0), ('spare', NULL, 'READY', 'namespaces', 'n', '127.0.0.1', 2, 0, 0);",
+        )
+        .unwrap();
+    failed(&connection, "lb", "no room", 1000, 0.0).unwrap();
+    assert_eq!(queue::due(&connection, 1000, 9).unwrap(), []);
+    for expected in [true, false] {
+        assert_eq!(silent(&connection, "one", 1000).unwrap(), expected);
+        assert_eq!(silent(&connection, "spare", 1000).unwrap(), expected);
+    }
+    let status: String =
+        connection.query_row("SELECT status FROM amphora WHERE id = 'one'", [], |row| row.get(0)).unwrap();
+    assert_eq!(status, "PENDING_DELETE", "it is stopped before there is another");
+    let due: Vec<_> =
+        queue::due(&connection, 1000, 9).unwrap().into_iter().map(|work| work.subject).collect();
+    assert_eq!(due, ["lb", "spare"]);
+}

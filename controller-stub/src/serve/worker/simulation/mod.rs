@@ -347,7 +347,7 @@ impl World {
         let owner = Owner {
             name: "",
             project: "p",
-            device_owner: "",
+            device_owner: "Octavia",
             device: "",
             load_balancer: None,
             amphora: None,

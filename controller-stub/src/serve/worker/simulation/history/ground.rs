@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::Notify;
 
 use super::super::Random;
+use crate::serve::certificates::tenants::Tenants;
 use crate::{
     error::{Error, Result},
     serve::{
@@ -80,7 +81,7 @@ impl World {
         let db = Db::open(&dir.path().join("serve.db")).unwrap();
         let config = Config::parse(CONFIGURATION).unwrap();
         let networks = Networks::new(config.networks.clone());
-        let api = Arc::new(Api::new(db.clone(), config, dir.path().to_owned()));
+        let api = Arc::new(Api::new(db.clone(), config, Tenants::new(dir.path(), [], true)));
         let state = State {
             ahead: 0,
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
