@@ -1,5 +1,6 @@
 //! What is going on: the tree of statuses, and counters.
 
+use rusqlite::OptionalExtension as _;
 use serde_json::{Value, json};
 
 use super::{
@@ -38,7 +39,17 @@ pub(in crate::serve::api) fn status(
         Ok(Value::Object(told.0))
     });
     told.set("listeners", listeners.collect::<Result<Vec<_>, Fault>>()?);
+    if let Some(reason) = reason(scope, balancer.id())? {
+        told.set("reason", reason);
+    }
     Ok(Answer::new(200, json!({"statuses": {"loadbalancer": told.0}})))
+}
+
+/// Why a load balancer is not yet what it is to be, when it has failed to become so: of ours, and none of Octavia's attributes.
+fn reason(scope: &Scope<'_>, id: &str) -> Result<Option<String>, Fault> {
+    let text = "SELECT reason FROM work WHERE attempts > 0 AND (subject = ?1
+                OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = ?1)) ORDER BY attempts DESC LIMIT 1";
+    Ok(scope.t.prepare_cached(text)?.query_row([id], |row| row.get(0)).optional()?.flatten())
 }
 
 /// Whether a listener sends to a pool, as the pool tells it.

@@ -167,3 +167,18 @@ async fn quotas_hold() {
     stage.must(PUT, &members, json!({"members": three[..2]})).await;
     stage.must(PUT, &members, json!({"members": three[1..]})).await;
 }
+
+#[tokio::test]
+async fn the_status_says_why_it_is_not_so_yet() {
+    let stage = Stage::new("");
+    let balancer = stage.load_balancer("one").await;
+    let path = format!("{LBS}/{balancer}/status");
+    assert_eq!(stage.get(&path).await["statuses"]["loadbalancer"].get("reason"), None);
+    let fail = |t: &rusqlite::Transaction<'_>| {
+        Ok(t.execute("UPDATE work SET attempts = 1, reason = 'no room'", [])?)
+    };
+    stage.api.db.write::<_, db::Error, _>(fail).await.unwrap();
+    assert_eq!(stage.get(&path).await["statuses"]["loadbalancer"]["reason"], "no room");
+    stage.settle().await;
+    assert_eq!(stage.get(&path).await["statuses"]["loadbalancer"].get("reason"), None);
+}
