@@ -192,6 +192,24 @@ pub fn render(connection: &Connection, load_balancer: &str) -> rusqlite::Result<
     Ok(Some(Rendered { generation, document: json!({ "loadbalancer": root }), certificates }))
 }
 
+/// A document without the listeners that name certificates which are not to be had. `None`: a pool names one.
+pub fn without(document: &Value, missing: &BTreeSet<CertificateId>) -> Option<Value> {
+    let names_one = |object: &Value| {
+        let mut certificates = BTreeSet::new();
+        if let Some(object) = object.as_object() {
+            named(object, &mut certificates);
+        }
+        !certificates.is_disjoint(missing)
+    };
+    let mut document = document.clone();
+    let root = document.get_mut("loadbalancer")?;
+    if root.get("pools")?.as_array()?.iter().any(names_one) {
+        return None;
+    }
+    root.get_mut("listeners")?.as_array_mut()?.retain(|listener| !names_one(listener));
+    Some(document)
+}
+
 /// The rows of a table below a parent that stay.
 fn rows(
     connection: &Connection,
@@ -311,6 +329,26 @@ mod tests {
         assert_eq!(root["pools"][0]["members"].as_array().unwrap().len(), 1, "what is to go is not in it");
         assert_eq!(root["pools"][0]["healthmonitor"]["http_version"], 1.1);
         assert_eq!(root["listeners"][0]["l7policies"][0]["rules"][0]["value"], "/admin");
+    }
+
+    #[test]
+    fn listeners_whose_certificates_are_gone_are_left_out() {
+        let (_dir, connection) = filled();
+        let rendered = render(&connection, LB).unwrap().unwrap();
+        let ports = |document: &Value| -> Vec<u64> {
+            let listeners = document["loadbalancer"]["listeners"].as_array().unwrap();
+            listeners.iter().map(|listener| listener["protocol_port"].as_u64().unwrap()).collect()
+        };
+        let missing = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        assert_eq!(ports(&without(&rendered.document, &missing(&["nobody"])).unwrap()), [443, 80]);
+        for name in ["shop", "other"] {
+            let left = without(&rendered.document, &missing(&[name])).unwrap();
+            assert_eq!(ports(&left), [80], "{name}");
+            LoadBalancer::from_value(&left).unwrap();
+        }
+        connection.execute("UPDATE pool SET ca_tls_container_ref = 'shop'", []).unwrap();
+        let rendered = render(&connection, LB).unwrap().unwrap();
+        assert_eq!(without(&rendered.document, &missing(&["shop"])), None);
     }
 
     #[test]

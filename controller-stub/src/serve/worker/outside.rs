@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use amphora_model::CertificateId;
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use tokio::task::spawn_blocking;
@@ -24,6 +23,7 @@ use crate::{
         certificates::{Certificates, Papers},
         compute::{Compute, Drivers, Interface, Liveness, Machine, Size},
         config::ComputeDriver,
+        document,
         network::{Networks, bridges},
         status::{Role, Topology},
     },
@@ -187,26 +187,45 @@ impl Outside for Ground {
         let vips = self.vips(&told.lb)?;
         let fresh = amphora.applied == 0;
         let (names, certificates) = (told.rendered.certificates.clone(), Arc::clone(&self.certificates));
-        let tenants = if names.is_empty() {
-            BTreeMap::new()
+        let (tenants, missing) = if names.is_empty() {
+            (BTreeMap::new(), BTreeMap::new())
         } else {
             let project = told.lb.project.clone();
             let read = spawn_blocking(move || {
-                let read = |name: &CertificateId| {
-                    Ok((name.to_string(), Arc::new(certificates.tenant(&project, name)?)))
-                };
-                names.iter().map(read).collect::<Result<BTreeMap<_, _>>>()
+                let (mut tenants, mut missing) = (BTreeMap::new(), BTreeMap::new());
+                for name in names {
+                    match certificates.tenant(&project, &name) {
+                        Ok(credential) => drop(tenants.insert(name.to_string(), Arc::new(credential))),
+                        Err(error) => drop(missing.insert(name, error)),
+                    }
+                }
+                (tenants, missing)
             });
-            read.await.map_err(|e| Error::local("certificates", e))??
+            read.await.map_err(|e| Error::local("certificates", e))?
+        };
+        let names = missing.keys().cloned().collect();
+        let mut lacking = None;
+        let lacks = missing.into_values().next();
+        let document = match lacks {
+            None => told.rendered.document.clone(),
+            // What runs already runs on as it is. One that is new carries meanwhile what it can.
+            Some(error) => match document::without(&told.rendered.document, &names).filter(|_| fresh) {
+                None => return Err(error),
+                Some(rest) => {
+                    lacking = Some(error);
+                    rest
+                }
+            },
         };
         let orders = Orders {
             load_balancer: told.lb.id.clone(),
             interfaces: if fresh { self.interfaces(amphora, &vips).await? } else { Vec::new() },
             certificates: tenants,
-            document: told.rendered.document.clone(),
+            document,
             pair: fresh.then(|| self.pair(told, amphora, &vips)).flatten(),
         };
-        self.agents.apply(&agent(amphora), &orders).await
+        self.agents.apply(&agent(amphora), &orders).await?;
+        lacking.map_or(Ok(()), Err)
     }
 
     async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<Given> {
