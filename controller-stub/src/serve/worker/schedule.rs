@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use tokio::{
     sync::watch,
     task::{Id, JoinSet},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{Outside, Store, rows, spares, task::Context};
@@ -25,6 +25,9 @@ use crate::{
 
 /// How often is looked for what nobody has told of: machines without a row, objects without work.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How long a look at all machines may take.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// The pause after the database did not answer.
 const TROUBLE: Duration = Duration::from_secs(1);
@@ -45,15 +48,11 @@ pub async fn run<S: Store, O: Outside>(
         changes.borrow_and_update();
         if deaths.has_changed().unwrap_or(false) || sweep <= Instant::now() {
             deaths.borrow_and_update();
-            if let Err(error) = look(&context).await {
-                tracing::error!(%error, "cannot look at amphorae");
-            }
+            in_time("look at amphorae", look(&context)).await;
         }
         let swept = sweep <= Instant::now();
         if swept {
-            if let Err(error) = collect(&context).await {
-                tracing::error!(%error, "cannot collect what is left over");
-            }
+            in_time("collect what is left over", collect(&context)).await;
             sweep = Instant::now() + SWEEP;
         }
         let busy: BTreeSet<String> = running.values().cloned().collect();
@@ -100,6 +99,15 @@ pub async fn run<S: Store, O: Outside>(
         }
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Does what all work waits for, and leaves it when it takes too long: it comes again.
+async fn in_time(what: &str, work: impl Future<Output = Result<()>>) {
+    match timeout(LOOK, work).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "cannot {what}"),
+        Err(_) => tracing::error!("cannot {what} within {} s", LOOK.as_secs()),
+    }
 }
 
 /// Whom to work on now, so that with those who are `busy` they are `parallel` at most and no project has more than half of the places, whose
