@@ -128,7 +128,7 @@ const HEALTH_MONITOR: Columns = &[
 ];
 
 /// What names certificates.
-const REFERENCES: [&str; 7] = [
+pub(super) const REFERENCES: [&str; 7] = [
     "default_tls_container_ref",
     "sni_container_refs",
     "client_ca_tls_container_ref",

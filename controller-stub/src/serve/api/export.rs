@@ -9,18 +9,7 @@ use super::{
     attributes::{HEALTH_MONITOR, L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, Resource},
     fault::Fault,
 };
-use crate::serve::db;
-
-/// What names certificates.
-const REFERENCES: [&str; 7] = [
-    "default_tls_container_ref",
-    "sni_container_refs",
-    "client_ca_tls_container_ref",
-    "client_crl_container_ref",
-    "tls_container_ref",
-    "ca_tls_container_ref",
-    "crl_container_ref",
-];
+use crate::serve::{db, document::REFERENCES};
 
 /// What is another's in another cloud, or of who makes the load balancer there.
 const ELSEWHERE: [&str; 8] = [

@@ -68,6 +68,7 @@ use self::{
 };
 use super::{
     amphora::Driver,
+    certificates::tenants::Tenants,
     config::{AuthStrategy, Config},
     db::Db,
     health_manager::traffic::Traffic,
@@ -75,7 +76,6 @@ use super::{
     network::Networks,
     policies::{Context, Rule},
 };
-use crate::serve::certificates::tenants::Tenants;
 
 /// The API of one database.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use super::{
     fault::Fault,
     request::Request,
 };
-use crate::serve::certificates::tenants::Tenants;
 use crate::serve::{
+    certificates::tenants::Tenants,
     config::Config,
     network::Networks,
     policies::Rule,

@@ -44,6 +44,8 @@ class Serve:
         self.hash = argon2.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
         sections = {
             "api_settings": {"bind_port": PORT, "auth_strategy": "keystone"},
+            # Suites bring one set of certificates for all projects.
+            "certificates": {"shared_storage": True},
             "networks": NETWORKS,
             "users": {
                 f"{name}{copy}": f"{project}{copy} {roles} {self.hash}"

@@ -28,8 +28,8 @@ use super::{
     request::{Answer, Query, Request},
     router::{Found, find},
 };
-use crate::serve::certificates::tenants::Tenants;
 use crate::serve::{
+    certificates::tenants::Tenants,
     config::Config,
     db::{self, Db},
     policies::Context,

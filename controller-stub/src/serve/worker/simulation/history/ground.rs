@@ -11,11 +11,11 @@ use rusqlite::Connection;
 use tokio::sync::Notify;
 
 use super::super::Random;
-use crate::serve::certificates::tenants::Tenants;
 use crate::{
     error::{Error, Result},
     serve::{
         api::Api,
+        certificates::tenants::Tenants,
         compute::Liveness,
         config::Config,
         db::Db,
