@@ -1,7 +1,8 @@
 //! The Keystone that clients ask before they ask for anything else: tokens for users of the configuration, and a catalog.
 //!
-//! A token is not kept: it says who it is for and until when, and is signed by a key of this process. After a restart clients are told 401,
-//! and ask for another.
+//! After a restart no token is good: clients are told 401, and ask for another.
+
+mod tokens;
 
 use std::collections::HashMap;
 
@@ -10,11 +11,11 @@ use argon2::{
     password_hash::{PasswordVerifier, phc::PasswordHash},
 };
 use aws_lc_rs::hmac;
-use data_encoding::BASE64URL_NOPAD;
 use hyper::{HeaderMap, Method};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
 
+use self::tokens::{Token, Tokens};
 use super::{
     attributes::Object,
     fault::Fault,
@@ -42,6 +43,7 @@ const DOMAIN: &str = "default";
 pub(super) struct Identity {
     users: Vec<User>,
     key: hmac::Key,
+    tokens: Tokens,
     turns: Semaphore,
     waiting: Semaphore,
     /// What each user has last been let in with, signed: clients without tokens send it with each request.
@@ -63,9 +65,11 @@ impl Identity {
     pub(super) fn new(users: Vec<User>) -> Self {
         // Identifiers of version 4 are of the system's randomness, 122 bits each.
         let random: Vec<u8> = (0..4).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random);
         Self {
             users,
-            key: hmac::Key::new(hmac::HMAC_SHA256, &random),
+            tokens: Tokens::new(key.clone()),
+            key,
             turns: Semaphore::new(VERIFIED_AT_A_TIME),
             waiting: Semaphore::new(WAITING),
             known: Mutex::default(),
@@ -75,7 +79,7 @@ impl Identity {
     /// Who has this name or id and this password.
     async fn verified(&self, user: &str, password: &str) -> Result<Option<&User>, Fault> {
         let found = self.users.iter().find(|other| other.name == user || other.id == user);
-        let Some(someone) = found.or_else(|| self.users.first()) else { return Ok(None) };
+        let Some(someone) = found.or_else(|| self.any_user(user)) else { return Ok(None) };
         let tag = hmac::sign(&self.key, format!("{}\0{password}", someone.id).as_bytes());
         let is_known = |known: &hmac::Tag| known.as_ref() == tag.as_ref();
         if found.is_some() && self.known.lock().await.get(&someone.id).is_some_and(is_known) {
@@ -85,7 +89,6 @@ impl Identity {
         let _waiting = self.waiting.try_acquire().map_err(busy)?;
         let _turn = self.turns.acquire().await.map_err(|_| Fault::new(503, "closing"))?;
         let (hash, password) = (someone.hash.clone(), password.to_owned());
-        // For a name that there is not, a hash is computed as well: nobody learns names by the time it takes.
         let is_right = tokio::task::spawn_blocking(move || {
             PasswordHash::new(&hash)
                 .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
@@ -97,11 +100,20 @@ impl Identity {
         Ok(found)
     }
 
+    /// Whose hash is computed for a name that there is not, so that nobody learns names by the time it takes: for one name always the
+    /// same one's, for another's hash may take another time.
+    fn any_user(&self, name: &str) -> Option<&User> {
+        let tag = hmac::sign(&self.key, name.as_bytes());
+        let number = tag.as_ref().iter().take(8).fold(0, |number, &byte| number << 8 | usize::from(byte));
+        self.users.get(number.checked_rem(self.users.len())?)
+    }
+
     /// Who sends a name and a password with a request (RFC 7617).
     pub(super) async fn basic(&self, headers: &HeaderMap) -> Result<Context, Fault> {
         let credentials = header(headers, "authorization")
-            .and_then(|text| text.strip_prefix("Basic "))
-            .and_then(|text| data_encoding::BASE64.decode(text.trim().as_bytes()).ok())
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
+            .and_then(|(_, text)| data_encoding::BASE64.decode(text.trim().as_bytes()).ok())
             .and_then(|bytes| String::from_utf8(bytes).ok());
         let Some((name, password)) = credentials.as_deref().and_then(|text| text.split_once(':')) else {
             return Err(unauthorized());
@@ -119,24 +131,12 @@ impl Identity {
         Ok(context(user, project))
     }
 
-    fn write(&self, user: &User, project: &Project, expires: i64) -> String {
-        let said = format!("{} {} {expires}", user.id, project.id);
-        let tag = hmac::sign(&self.key, said.as_bytes());
-        format!("{}.{}", BASE64URL_NOPAD.encode(said.as_bytes()), BASE64URL_NOPAD.encode(tag.as_ref()))
-    }
-
-    /// Whom a token is for, and until when.
-    fn read(&self, token: &str, now: i64) -> Option<(&User, &Project, i64)> {
-        let (said, tag) = token.split_once('.')?;
-        let said = BASE64URL_NOPAD.decode(said.as_bytes()).ok()?;
-        let tag = BASE64URL_NOPAD.decode(tag.as_bytes()).ok()?;
-        hmac::verify(&self.key, &said, &tag).ok()?;
-        let said = String::from_utf8(said).ok()?;
-        let [user, project, expires] = said.split(' ').collect::<Vec<_>>()[..] else { return None };
-        let expires: i64 = expires.parse().ok().filter(|&expires| expires > now)?;
-        let user = self.users.iter().find(|other| other.id == user)?;
-        let project = user.projects.iter().find(|other| other.id == project)?;
-        Some((user, project, expires))
+    /// Whom a token is for, and what it says.
+    fn read(&self, token: &str, now: i64) -> Option<(&User, &Project, Token)> {
+        let token = self.tokens.read(token, now)?;
+        let user = self.users.iter().find(|other| other.id == token.user)?;
+        let project = user.projects.iter().find(|other| other.id == token.project)?;
+        Some((user, project, token))
     }
 
     /// Answers a request to Keystone. `path` is what follows `/v3/`; `now` in seconds since 1970.
@@ -151,17 +151,26 @@ impl Identity {
         match (method.as_str(), path) {
             ("GET" | "HEAD", []) => Ok(Answer::new(200, json!({"version": version(base)}))),
             ("POST", ["auth", "tokens"]) => self.authenticate(base, body, now).await,
-            ("GET" | "HEAD", ["auth", "tokens"]) => {
-                caller().ok_or_else(unauthorized)?;
+            ("GET" | "HEAD" | "DELETE", ["auth", "tokens"]) => {
+                let (asking, ..) = caller().ok_or_else(unauthorized)?;
                 let token = header(headers, "x-subject-token");
                 let found = token.and_then(|token| self.read(token, now));
-                let (user, project, expires) =
+                let (user, project, token) =
                     found.ok_or_else(|| Fault::new(404, "Failed to validate token"))?;
+                if method == Method::DELETE {
+                    if asking.id != user.id && !is_administrator(asking) {
+                        return Err(Fault::new(
+                            403,
+                            "You are not authorized to perform the requested action.",
+                        ));
+                    }
+                    self.tokens.end(token, now);
+                    return Ok(Answer::empty(204));
+                }
+                let expires = token.expires;
                 let told = Told { user, project, method: "password", expires, now: expires - LIFETIME, base };
                 Ok(Answer::new(200, told.body()))
             }
-            // It ends by itself: there is nothing that could be taken back.
-            ("DELETE", ["auth", "tokens"]) => Ok(Answer::empty(204)),
             ("GET", ["auth", "catalog"]) => {
                 caller().ok_or_else(unauthorized)?;
                 Ok(Answer::new(200, json!({"catalog": catalog(base), "links": {}})))
@@ -189,7 +198,7 @@ impl Identity {
 
     /// The projects that a user may see: an administrator sees all, unless only the own ones are asked for.
     fn projects<'a>(&'a self, user: &'a User, own: bool) -> Vec<&'a Project> {
-        if own || !user.roles.iter().any(|role| role.eq_ignore_ascii_case("admin")) {
+        if own || !is_administrator(user) {
             return user.projects.iter().collect();
         }
         let mut all: Vec<&Project> = self.users.iter().flat_map(|user| &user.projects).collect();
@@ -213,8 +222,8 @@ impl Identity {
         } else if methods.iter().any(|method| method == "token") {
             let token = identity["token"]["id"].as_str().unwrap_or_default();
             // Who has got hold of a token has it no longer than its owner.
-            let (user, _, expires) = self.read(token, now).ok_or_else(unauthorized)?;
-            (user, "token", expires)
+            let (user, _, token) = self.read(token, now).ok_or_else(unauthorized)?;
+            (user, "token", token.expires)
         } else {
             return Err(unauthorized());
         };
@@ -223,7 +232,7 @@ impl Identity {
         let project = user.projects.iter().find(|project| asked.is_none_or(|asked| is(project, asked)));
         let project = project.ok_or_else(unauthorized)?;
         let mut answer = Answer::new(201, Told { user, project, method, expires, now, base }.body());
-        answer.headers.push(("x-subject-token", self.write(user, project, expires)));
+        answer.headers.push(("x-subject-token", self.tokens.write(&user.id, &project.id, expires)));
         Ok(answer)
     }
 }
@@ -254,6 +263,10 @@ fn time(seconds: i64) -> String {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn is_administrator(user: &User) -> bool {
+    user.roles.iter().any(|role| role.eq_ignore_ascii_case("admin"))
 }
 
 fn is(project: &Project, asked: &str) -> bool {
@@ -289,6 +302,7 @@ pub(super) fn refused(fault: &Fault) -> Answer {
     let title = match fault.status {
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         _ => "Service Unavailable",
     };

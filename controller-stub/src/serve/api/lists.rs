@@ -22,7 +22,7 @@ const TAGS: [&str; 4] = ["tags", "tags-any", "not-tags", "not-tags-any"];
 const MAX_TAGS: usize = 100;
 
 /// A condition of SQL with its values.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Condition {
     terms: Vec<String>,
     values: Vec<Sql>,
@@ -71,6 +71,7 @@ pub(super) fn list(
 ) -> Result<Value, Fault> {
     let query = &scope.request.query;
     let api = &scope.config.api;
+    let whose = condition.clone();
     if api.filtering {
         filter(resource, query, own, &mut condition)?;
     }
@@ -82,7 +83,7 @@ pub(super) fn list(
     let limit = if api.pagination { limit(query, scope.config)? } else { None };
     let marker = query.get("marker").filter(|_| api.pagination);
     if let Some(marker) = marker {
-        after(scope, resource, marker, &keys, &mut condition)?;
+        after(scope, (resource, whose), marker, &keys, &mut condition)?;
     }
     let order: Vec<_> = keys
         .iter()
@@ -263,19 +264,20 @@ fn limit(query: &Query, config: &Config) -> Result<Option<usize>, Fault> {
     Ok(Some(usize::try_from(limit).ok().filter(|&limit| limit > 0).map_or(most, |limit| limit.min(most))))
 }
 
-/// Those behind the marker.
+/// Those behind the marker, which is one of those that there would be without filters: the place of what is another's is not told.
 fn after(
     scope: &Scope<'_>,
-    resource: &Resource,
+    (resource, mut whose): (&Resource, Condition),
     marker: &str,
     keys: &[Key],
     condition: &mut Condition,
 ) -> Result<(), Fault> {
     let columns: Vec<_> = keys.iter().map(|key| key.expression.as_str()).collect();
-    let text = format!("SELECT {} FROM {} WHERE {} = ?1", columns.join(", "), resource.table, resource.key);
+    whose.push_equal(&format!("{}.{}", resource.table, resource.key), Sql::Text(marker.to_owned()));
+    let text = format!("SELECT {} FROM {} WHERE {}", columns.join(", "), resource.table, whose.text());
     let read = |row: &rusqlite::Row<'_>| (0..keys.len()).map(|at| row.get(at)).collect();
     let values: Vec<Sql> =
-        scope.t.prepare_cached(&text)?.query_row([marker], read).map_err(|error| match error {
+        scope.t.prepare_cached(&text)?.query_row(&whose.values()[..], read).map_err(|error| match error {
             rusqlite::Error::QueryReturnedNoRows => {
                 Fault::new(400, format!("Supplied pagination marker '{marker}' is not valid."))
             }

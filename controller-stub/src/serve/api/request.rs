@@ -125,6 +125,8 @@ pub(super) fn decode(text: &str, plus_is_space: bool) -> String {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let escaped = (byte == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        // That takes a sign as well.
+        let escaped = escaped.filter(|two| two.bytes().all(|digit| digit.is_ascii_hexdigit()));
         match escaped.and_then(|two| u8::from_str_radix(two, 16).ok()) {
             Some(byte) => {
                 decoded.push(byte);
@@ -151,4 +153,25 @@ pub(super) fn encode(text: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_percent_encoded_is_decoded() {
+        for (text, expected) in [
+            ("%41%6a", "Aj"),
+            ("%+1", "%+1"),
+            ("%-1", "%-1"),
+            ("%4", "%4"),
+            ("%", "%"),
+            ("%zz", "%zz"),
+            ("%é", "%é"),
+        ] {
+            assert_eq!(decode(text, false), expected);
+        }
+        assert_eq!((decode("a+b", true), decode("a+b", false)), ("a b".to_owned(), "a+b".to_owned()));
+    }
 }

@@ -8,7 +8,7 @@ pub(super) const HASH: &str =
 
 fn stage(strategy: &str) -> Stage {
     Stage::new(&format!(
-        "[api_settings]\nauth_strategy = {strategy}\n[users]\nalice = shop,test member {HASH}\nroot = admin admin {HASH}\n"
+        "[api_settings]\nauth_strategy = {strategy}\n[users]\nalice = shop,test member {HASH}\nbob = bobs member {HASH}\nroot = admin admin {HASH}\n"
     ))
 }
 
@@ -76,7 +76,7 @@ async fn an_administrator_sees_every_project() {
     for (name, path, expected) in [
         ("alice", "/v3/projects", &["shop", "test"][..]),
         ("alice", "/v3/projects?name=admin", &[]),
-        ("root", "/v3/projects", &["admin", "shop", "test"]),
+        ("root", "/v3/projects", &["admin", "bobs", "shop", "test"]),
         ("root", "/v3/projects?name=shop", &["shop"]),
         ("root", "/v3/auth/projects", &["admin"]),
     ] {
@@ -91,6 +91,46 @@ async fn an_administrator_sees_every_project() {
             .collect();
         assert_eq!(told, expected, "{name} {path}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_is_given_back_is_no_longer_good() {
+    let stage = stage("keystone");
+    let [given_back, other] = [token(&stage, "alice", None).await, token(&stage, "alice", None).await];
+    let (bob, root) = (token(&stage, "bob", None).await, token(&stage, "root", None).await);
+    let end = async |by: Option<&str>, subject: Option<&str>| {
+        let mut headers: Vec<_> = by.map(|by| ("x-auth-token", by)).into_iter().collect();
+        headers.extend(subject.map(|subject| ("x-subject-token", subject)));
+        ask(&stage, Method::DELETE, "/v3/auth/tokens", &headers, Value::Null).await.status
+    };
+    let lists =
+        async |token: &str| ask(&stage, GET, LBS, &[("x-auth-token", token)], Value::Null).await.status;
+    assert_eq!(end(None, Some(&given_back)).await, 401, "nobody says who he is");
+    assert_eq!(end(Some("x.y"), Some(&given_back)).await, 401);
+    assert_eq!(end(Some(&bob), Some(&given_back)).await, 403, "it is not his");
+    assert_eq!(end(Some(&bob), None).await, 404);
+    assert_eq!(lists(&given_back).await, 200);
+    assert_eq!(end(Some(&given_back), Some(&given_back)).await, 204);
+    assert_eq!((lists(&given_back).await, lists(&other).await), (401, 200));
+    let again = json!({"auth": {"identity": {"methods": ["token"], "token": {"id": given_back}}}});
+    assert_eq!(ask(&stage, POST, "/v3/auth/tokens", &[], again).await.status, 401);
+    assert_eq!(end(Some(&other), Some(&given_back)).await, 404);
+    assert_eq!(end(Some(&root), Some(&other)).await, 204, "an administrator ends others'");
+    assert_eq!((lists(&other).await, lists(&bob).await), (401, 200));
+}
+
+#[tokio::test]
+async fn the_place_of_anothers_is_not_told() {
+    let stage = stage("keystone");
+    let (alice, bob) = (token(&stage, "alice", None).await, token(&stage, "bob", None).await);
+    let body = json!({"loadbalancer": {"vip_subnet_id": stage.subnet, "name": "m"}});
+    let made = ask(&stage, POST, LBS, &[("x-auth-token", &alice)], body).await.body.unwrap();
+    let path = format!("{LBS}?sort=name&marker={}", made["loadbalancer"]["id"].as_str().unwrap());
+    for (token, status) in [(&alice, 200), (&bob, 400)] {
+        assert_eq!(ask(&stage, GET, &path, &[("x-auth-token", token)], Value::Null).await.status, status);
+    }
+    let filtered = format!("{path}&description=none");
+    assert_eq!(ask(&stage, GET, &filtered, &[("x-auth-token", &alice)], Value::Null).await.status, 200);
 }
 
 #[tokio::test]
@@ -132,6 +172,8 @@ async fn a_password_may_come_with_each_request() {
     let basic = |text: &str| format!("Basic {}", data_encoding::BASE64.encode(text.as_bytes()));
     for (credentials, project, status) in [
         (basic("alice:secret"), None, 200),
+        (basic("alice:secret").replace("Basic", "bAsIc"), None, 200),
+        (basic("alice:secret").replace(' ', ""), None, 401),
         (basic("alice:secret"), Some("test"), 200),
         (basic("alice:secret"), Some("admin"), 401),
         (basic("alice:wrong"), None, 401),
