@@ -31,6 +31,7 @@ const LOAD_BALANCER: Columns = &[
     ("admin_state_up", Boolean),
     ("vip_address", Plain),
     ("additional_vips", Json),
+    ("amphora", Json),
 ];
 
 const LISTENER: Columns = &[
@@ -59,6 +60,19 @@ const LISTENER: Columns = &[
     ("hsts_max_age", Plain),
     ("hsts_include_subdomains", Boolean),
     ("hsts_preload", Boolean),
+    ("amphora", Json),
+];
+
+const RATE_LIMIT_POLICY: Columns =
+    &[("id", Plain), ("name", Plain), ("enabled", Boolean), ("action", Plain), ("amphora", Json)];
+
+const RATE_LIMIT_RULE: Columns = &[
+    ("id", Plain),
+    ("name", Plain),
+    ("metric", Plain),
+    ("threshold", Plain),
+    ("interval", Plain),
+    ("urls", NotEmpty),
 ];
 
 const L7POLICY: Columns = &[
@@ -71,6 +85,7 @@ const L7POLICY: Columns = &[
     ("redirect_prefix", Plain),
     ("redirect_http_code", Plain),
     ("position", Plain),
+    ("amphora", Json),
 ];
 
 const L7RULE: Columns = &[
@@ -97,6 +112,7 @@ const POOL: Columns = &[
     ("tls_ciphers", Plain),
     ("tls_versions", NotEmpty),
     ("alpn_protocols", Json),
+    ("amphora", Json),
 ];
 
 const MEMBER: Columns = &[
@@ -174,8 +190,32 @@ pub fn render(connection: &Connection, load_balancer: &str) -> rusqlite::Result<
         for policy in &mut policies {
             let rules = of("l7rule", L7RULE, "l7policy_id", "created_at, id", &text(policy, "id"))?;
             policy.insert("rules".to_owned(), rules.into());
+            // A word of the amphora's own stands there alone.
+            if policy.get("amphora").is_some_and(|amphora| amphora.get("action").is_some()) {
+                policy.remove("action");
+            }
         }
         listener.insert("l7policies".to_owned(), policies.into());
+        let mut limits = Vec::new();
+        for mut policy in of(
+            "rate_limit_policy",
+            RATE_LIMIT_POLICY,
+            "listener_id",
+            "created_at, id",
+            &text(listener, "id"),
+        )? {
+            let id = text(&policy, "id");
+            let rules =
+                of("rate_limit_rule", RATE_LIMIT_RULE, "rate_limit_policy_id", "created_at, id", &id)?;
+            // One that has no rules yet limits nothing.
+            if !rules.is_empty() {
+                policy.insert("rules".to_owned(), rules.into());
+                limits.push(policy);
+            }
+        }
+        if !limits.is_empty() {
+            listener.insert("rate_limit_policies".to_owned(), limits.into());
+        }
     }
     let mut pools = of("pool", POOL, "load_balancer_id", "created_at, id", load_balancer)?;
     for pool in &mut pools {

@@ -81,6 +81,14 @@ fn one(t: &Transaction<'_>, lb: &Object) -> Result<Exported, Fault> {
         }
         let mut policies = Vec::new();
         for policy in staying(t, &L7POLICY, "listener_id = ?1", "position, id", &[&listener.id()])? {
+            if matches!(policy.str("action"), "EDIT" | "ANSWER") {
+                let action = policy.str("action");
+                told.remarks.push(format!(
+                    "L7 policy {}: there is no action {action} there, and it is left out.",
+                    policy.id()
+                ));
+                continue;
+            }
             let mut shown = told.attributes(&L7POLICY, &policy);
             if let Some(pool) = named(policy.str("redirect_pool_id")) {
                 shown.insert("redirect_pool".to_owned(), pool);
@@ -162,6 +170,11 @@ impl Told {
             let id = ["default_pool_id", "redirect_pool_id", "loadbalancer_id", "listener_id", "l7policy_id"];
             let name = attribute.name;
             let Some(value) = object.get(name).map(without_nulls) else { continue };
+            if matches!(name, "amphora" | "rate_limit_policies") {
+                self.remarks
+                    .push(format!("{name} {value}: there is no word for it there, and it is left out."));
+                continue;
+            }
             let is_empty = value.as_array().is_some_and(Vec::is_empty);
             if leads.contains(&name) || id.contains(&name) || is_empty {
                 continue;

@@ -5,13 +5,14 @@ use hyper::Method;
 use super::{
     attributes::{
         AMPHORA, AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, FLAVOR, FLAVOR_PROFILE, HEALTH_MONITOR,
-        L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, POOL, QUOTA, Resource,
+        L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, POOL, QUOTA, RATE_LIMIT_POLICY, RATE_LIMIT_RULE,
+        Resource,
     },
     fault::Fault,
     request::{Answer, decode},
     resources::{
         self, Names, amphorae, flavors, health_monitors, l7policies, l7rules, listeners, load_balancers,
-        members, networks, pools, ports, providers, quotas, statistics,
+        members, networks, pools, ports, providers, quotas, rate_limits, statistics,
     },
     scope::Scope,
 };
@@ -83,6 +84,16 @@ pub(super) static ROUTES: &[Route] = routes![
     GET "lbaas/l7policies/{}/rules/{}" L7RULE l7rules::get,
     PUT "lbaas/l7policies/{}/rules/{}" L7RULE l7rules::put,
     DELETE "lbaas/l7policies/{}/rules/{}" L7RULE l7rules::delete,
+    GET "lbaas/ratelimitpolicies" RATE_LIMIT_POLICY resources::list_all,
+    POST "lbaas/ratelimitpolicies" RATE_LIMIT_POLICY rate_limits::post,
+    GET "lbaas/ratelimitpolicies/{}" RATE_LIMIT_POLICY resources::get,
+    PUT "lbaas/ratelimitpolicies/{}" RATE_LIMIT_POLICY rate_limits::put,
+    DELETE "lbaas/ratelimitpolicies/{}" RATE_LIMIT_POLICY rate_limits::delete,
+    GET "lbaas/ratelimitpolicies/{}/rules" RATE_LIMIT_RULE rate_limits::rules,
+    POST "lbaas/ratelimitpolicies/{}/rules" RATE_LIMIT_RULE rate_limits::post_rule,
+    GET "lbaas/ratelimitpolicies/{}/rules/{}" RATE_LIMIT_RULE rate_limits::get_rule,
+    PUT "lbaas/ratelimitpolicies/{}/rules/{}" RATE_LIMIT_RULE rate_limits::put_rule,
+    DELETE "lbaas/ratelimitpolicies/{}/rules/{}" RATE_LIMIT_RULE rate_limits::delete_rule,
     GET "lbaas/quotas" QUOTA quotas::list,
     GET "lbaas/quotas/{}" QUOTA quotas::get,
     PUT "lbaas/quotas/{}" QUOTA quotas::put,

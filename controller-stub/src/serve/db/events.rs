@@ -15,13 +15,47 @@ const OBJECTS: [(&str, &str, &str); 7] = [
     ),
 ];
 
+/// The same of those that came later.
+const LIMITS: [(&str, &str, &str); 2] = [
+    (
+        "rate_limit_policy",
+        "ratelimitpolicy",
+        "(SELECT load_balancer_id FROM listener WHERE id = {row}.listener_id)",
+    ),
+    (
+        "rate_limit_rule",
+        "ratelimitrule",
+        "(SELECT l.load_balancer_id FROM rate_limit_policy p JOIN listener l ON l.id = p.listener_id \
+         WHERE p.id = {row}.rate_limit_policy_id)",
+    ),
+];
+
 /// The time of the statement, as the tables have it.
 const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 /// The triggers that write events, as statements.
 pub(super) fn triggers() -> String {
+    let mut text = triggers_of(&OBJECTS);
+    for attribute in ["role", "status"] {
+        text.push_str(&format!(
+            "CREATE TRIGGER amphora_{attribute} AFTER UPDATE OF {attribute} ON amphora \
+             WHEN old.{attribute} IS NOT new.{attribute} BEGIN \
+             INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, old, new) \
+             VALUES ({NOW}, COALESCE((SELECT project_id FROM load_balancer WHERE id = new.load_balancer_id), ''), \
+             COALESCE(new.load_balancer_id, ''), 'amphora', new.id, '{attribute}', old.{attribute}, new.{attribute}); END;\n"
+        ));
+    }
+    text
+}
+
+/// The same of policies and rules of rate limits.
+pub(super) fn triggers_of_limits() -> String {
+    triggers_of(&LIMITS)
+}
+
+fn triggers_of(objects: &[(&str, &str, &str)]) -> String {
     let mut text = String::new();
-    for (table, kind, load_balancer) in OBJECTS {
+    for &(table, kind, load_balancer) in objects {
         let of = |row: &str| load_balancer.replace("{row}", row);
         let event = |row: &str, attribute: &str, old: &str, new: &str| {
             let load_balancer = of(row);
@@ -46,15 +80,6 @@ pub(super) fn triggers() -> String {
                 event("new", attribute, &format!("old.{attribute}"), &format!("new.{attribute}")),
             ));
         }
-    }
-    for attribute in ["role", "status"] {
-        text.push_str(&format!(
-            "CREATE TRIGGER amphora_{attribute} AFTER UPDATE OF {attribute} ON amphora \
-             WHEN old.{attribute} IS NOT new.{attribute} BEGIN \
-             INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, old, new) \
-             VALUES ({NOW}, COALESCE((SELECT project_id FROM load_balancer WHERE id = new.load_balancer_id), ''), \
-             COALESCE(new.load_balancer_id, ''), 'amphora', new.id, '{attribute}', old.{attribute}, new.{attribute}); END;\n"
-        ));
     }
     text
 }

@@ -9,6 +9,7 @@ const STEPS: &[fn() -> String] = &[
     || include_str!("migrations/0001.sql").to_owned() + &events::triggers(),
     || include_str!("migrations/0002.sql").to_owned(),
     || include_str!("migrations/0003.sql").to_owned(),
+    || include_str!("migrations/0004.sql").to_owned() + &events::triggers_of_limits(),
 ];
 
 /// Whether a database is of the present version.

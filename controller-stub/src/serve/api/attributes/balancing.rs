@@ -5,11 +5,12 @@ use serde_json::json;
 use super::{
     Attribute, Default, Kind, Resource,
     common::{
-        ADMIN_STATE_UP, CREATED_AT, DESCRIPTION, GENERATION, ID, NAME, OPERATING_STATUS, PROJECT_ID,
-        PROVISIONING_STATUS, TAGS, TENANT_ID, UPDATED_AT, ids, text,
+        ADMIN_STATE_UP, AMPHORA_OBJECT, CREATED_AT, DESCRIPTION, GENERATION, ID, NAME, OPERATING_STATUS,
+        PROJECT_ID, PROVISIONING_STATUS, TAGS, TENANT_ID, UPDATED_AT, ids, text,
     },
     kinds::Pattern,
     layer7::L7POLICY_ATTRIBUTES,
+    limits::RATE_LIMIT_POLICY_ATTRIBUTES,
 };
 
 const PORT: Kind = Kind::Integer(1, 65_535);
@@ -99,6 +100,7 @@ pub(in crate::serve::api) static LOAD_BALANCER: Resource = Resource {
         id("flavor_id").post(Default::Null),
         text("availability_zone", 255).post(Default::Null),
         text("vip_vnic_type", 64),
+        AMPHORA_OBJECT,
         PROVISIONING_STATUS,
         OPERATING_STATUS,
         CREATED_AT,
@@ -175,6 +177,15 @@ const LISTENER_ATTRIBUTES: &[Attribute] = &[
     Attribute::new("hsts_max_age", NUMBER).post(Default::Null).put(),
     flag("hsts_include_subdomains").post(Default::Boolean(false)).put(),
     flag("hsts_preload").post(Default::Boolean(false)).put(),
+    Attribute::new("rate_limit_policies", Kind::List(&Kind::Nested(RATE_LIMIT_POLICY_ATTRIBUTES)))
+        .post(Default::Null)
+        .sql(
+            "(SELECT CASE WHEN count(*) > 0 THEN json_group_array(json_object('id', id)) END FROM \
+             (SELECT id FROM rate_limit_policy WHERE listener_id = listener.id ORDER BY created_at, id))",
+        )
+        .absent_when_null()
+        .unfiltered(),
+    AMPHORA_OBJECT,
     PROVISIONING_STATUS,
     OPERATING_STATUS,
     CREATED_AT,
@@ -254,6 +265,7 @@ pub(super) const POOL_ATTRIBUTES: &[Attribute] = &[
         .post(Default::Setting(|config| json!(config.api.pool_alpn_protocols)))
         .put()
         .null_when_empty(),
+    AMPHORA_OBJECT,
     PROVISIONING_STATUS,
     OPERATING_STATUS,
     CREATED_AT,

@@ -42,7 +42,12 @@ pub(in crate::serve::api) enum Kind {
     Time,
     /// JSON that nobody says.
     Json,
+    /// An object that only the amphora's own model judges.
+    Free,
 }
+
+/// The most bytes of an object that the amphora's model judges.
+const FREE: usize = 128 * 1024;
 
 /// What characters must look like: a test, and the pattern that a person is told.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +146,11 @@ impl Kind {
                 let number = number(value)?;
                 if values.contains(&number) { Ok(json!(number)) } else { invalid(&one_of_numbers(values)) }
             }
+            Self::Free => match value {
+                Value::Object(_) if value.to_string().len() <= FREE => Ok(value.clone()),
+                Value::Object(_) => invalid(&format!("Value should have at most {FREE} bytes")),
+                _ => invalid("Value should be an object"),
+            },
             Self::List(_) | Self::Map(_) | Self::Object(_) | Self::Nested(_) | Self::Time | Self::Json => {
                 Err(Refused::Convert("Value not valid".to_owned()))
             }

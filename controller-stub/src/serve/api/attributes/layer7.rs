@@ -4,8 +4,8 @@ use super::{
     Attribute, Default, Kind, Resource,
     balancing::POOL_ATTRIBUTES,
     common::{
-        ADMIN_STATE_UP, CREATED_AT, DESCRIPTION, GENERATION, ID, NAME, OPERATING_STATUS, PROJECT_ID,
-        PROVISIONING_STATUS, TAGS, TENANT_ID, UPDATED_AT, text,
+        ADMIN_STATE_UP, AMPHORA_OBJECT, CREATED_AT, DESCRIPTION, GENERATION, ID, NAME, OPERATING_STATUS,
+        PROJECT_ID, PROVISIONING_STATUS, TAGS, TENANT_ID, UPDATED_AT, text,
     },
     kinds::Pattern,
 };
@@ -52,7 +52,7 @@ pub(super) const L7POLICY_ATTRIBUTES: &[Attribute] = &[
     DESCRIPTION,
     ADMIN_STATE_UP,
     PROJECT_ID,
-    Attribute::new("action", Kind::OneOf(ACTIONS)).mandatory().put(),
+    Attribute::new("action", Kind::OneOf(ACTIONS)).mandatory_unless_amphora().put(),
     Attribute::new("redirect_pool_id", Kind::Uuid).post(Default::Null).put().root(),
     Attribute::new("redirect_pool", Kind::Nested(POOL_ATTRIBUTES)).post(Default::Null).nested().said(),
     Attribute::new("redirect_url", Kind::Url).post(Default::Null).put(),
@@ -70,6 +70,7 @@ pub(super) const L7POLICY_ATTRIBUTES: &[Attribute] = &[
     Attribute::new("redirect_http_code", Kind::OneOfIntegers(&[301, 302, 303, 307, 308]))
         .post(Default::Null)
         .put(),
+    AMPHORA_OBJECT,
     PROVISIONING_STATUS,
     OPERATING_STATUS,
     CREATED_AT,

@@ -10,12 +10,14 @@
 //! | `rows` | SQL |
 //! | `balancing` | load balancers, listeners, pools, members, health monitors |
 //! | `layer7` | L7 policies and L7 rules |
+//! | `limits` | policies and rules of rate limits |
 //! | `deployment` | quotas, flavors, availability zones, amphorae |
 
 mod balancing;
 mod deployment;
 mod kinds;
 mod layer7;
+mod limits;
 mod object;
 mod parse;
 mod rows;
@@ -29,6 +31,7 @@ pub(super) use self::{
     deployment::{AMPHORA, AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, FLAVOR, FLAVOR_PROFILE, QUOTA},
     kinds::{Kind, python},
     layer7::{L7POLICY, L7RULE},
+    limits::{RATE_LIMIT_POLICY, RATE_LIMIT_RULE},
     object::Object,
     parse::{Body, bodies, body},
     rows::{from_sql, milliseconds},
@@ -115,6 +118,8 @@ pub(super) enum Post {
     Optional(Default),
     /// It must be said.
     Mandatory,
+    /// It must be said, unless `amphora` is, which may have a word of its own for it.
+    MandatoryUnlessAmphora,
 }
 
 /// What PUT does with an attribute.
@@ -207,6 +212,12 @@ impl Attribute {
         self
     }
 
+    /// It must be said at POST by who says no `amphora`.
+    const fn mandatory_unless_amphora(mut self) -> Self {
+        self.post = Post::MandatoryUnlessAmphora;
+        self
+    }
+
     /// It may be said at PUT.
     const fn put(mut self) -> Self {
         self.put = Put::Taken;
@@ -290,7 +301,7 @@ impl Attribute {
     pub(super) fn default(&self, config: &Config) -> Value {
         match self.post {
             Post::Optional(default) => default.value(config),
-            Post::Refused | Post::Mandatory => Value::Null,
+            Post::Refused | Post::Mandatory | Post::MandatoryUnlessAmphora => Value::Null,
         }
     }
 }
@@ -316,6 +327,9 @@ mod common {
         .unfiltered();
     pub(super) const CREATED_AT: Attribute = Attribute::new("created_at", Kind::Time);
     pub(super) const UPDATED_AT: Attribute = Attribute::new("updated_at", Kind::Time);
+    /// What Octavia has no word for.
+    pub(super) const AMPHORA_OBJECT: Attribute =
+        Attribute::new("amphora", Kind::Free).post(Default::Null).put().unfiltered().absent_when_null();
     pub(super) const GENERATION: Attribute =
         Attribute::new("generation", Kind::Integer(0, i64::MAX)).hidden().unfiltered();
 

@@ -110,7 +110,12 @@ pub(in crate::serve::api) fn parse(
     let mut object = Object::default();
     for attribute in attributes.iter().filter(taken) {
         let Some(value) = map.get(attribute.name) else {
-            if matches!(attribute.post, Post::Mandatory) && of != Body::Put {
+            let is_missing = match attribute.post {
+                Post::Mandatory => true,
+                Post::MandatoryUnlessAmphora => map.get("amphora").is_none_or(Value::is_null),
+                Post::Optional(_) | Post::Refused => false,
+            };
+            if is_missing && of != Body::Put {
                 return Err(Fault::input(attribute.name, "None", "Mandatory field missing.").into());
             }
             continue;

@@ -51,9 +51,10 @@ pub(in crate::serve::api) fn from_sql(kind: Kind, value: Sql) -> Value {
         (Kind::Time, Sql::Integer(milliseconds)) => json!(iso(milliseconds)),
         (_, Sql::Integer(number)) => json!(number),
         (_, Sql::Real(number)) => json!(number),
-        (Kind::List(_) | Kind::Map(_) | Kind::Object(_) | Kind::Nested(_) | Kind::Json, Sql::Text(text)) => {
-            serde_json::from_str(&text).unwrap_or_default()
-        }
+        (
+            Kind::List(_) | Kind::Map(_) | Kind::Object(_) | Kind::Nested(_) | Kind::Json | Kind::Free,
+            Sql::Text(text),
+        ) => serde_json::from_str(&text).unwrap_or_default(),
         (_, Sql::Text(text)) => Value::String(text),
         (_, Sql::Blob(_)) => Value::Null,
     }

@@ -7,14 +7,14 @@ use super::{
         attributes::{
             AMPHORA, AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, Attribute, Body, FLAVOR, FLAVOR_PROFILE,
             HEALTH_MONITOR, Kind, L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Nothing, POOL, QUOTA,
-            Resource,
+            RATE_LIMIT_POLICY, RATE_LIMIT_RULE, Resource,
         },
         router::Route,
     },
     Shape, is_full, is_octavia,
 };
 
-static RESOURCES: [&Resource; 13] = [
+static RESOURCES: [&Resource; 15] = [
     &LOAD_BALANCER,
     &LISTENER,
     &POOL,
@@ -22,6 +22,8 @@ static RESOURCES: [&Resource; 13] = [
     &HEALTH_MONITOR,
     &L7POLICY,
     &L7RULE,
+    &RATE_LIMIT_POLICY,
+    &RATE_LIMIT_RULE,
     &QUOTA,
     &FLAVOR,
     &FLAVOR_PROFILE,
@@ -316,5 +318,6 @@ fn value(kind: Kind, of: Body) -> Value {
         }
         Kind::Time => json!({"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$"}),
         Kind::Json => json!({}),
+        Kind::Free => json!({"type": "object"}),
     }
 }

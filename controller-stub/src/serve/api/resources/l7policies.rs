@@ -46,6 +46,7 @@ pub(super) fn create(
     }
     let rules = said.take_objects("rules");
     scope.fill(&L7POLICY, &mut said);
+    own_action(&mut said, None)?;
     sanitize(&mut said)?;
     settle(&mut said);
     if let Some(pool) = said.text("redirect_pool_id") {
@@ -82,6 +83,7 @@ pub(in crate::serve::api) fn put(
     let mut changes = scope.changes(resource, said);
     changes.take("position");
     changes.0.remove("position");
+    own_action(&mut changes, Some(&policy))?;
     sanitize(&mut changes)?;
     if changes.has("action") {
         settle(&mut changes);
@@ -177,6 +179,35 @@ fn arguments(text: &str) -> Fault {
     Fault::new(400, format!("Invalid L7 Policy arguments: {text}"))
 }
 
+/// An action for which Octavia has no word stands in `amphora`, in place of its own; the row has it like the others.
+const OWN_ACTIONS: [&str; 2] = ["EDIT", "ANSWER"];
+
+/// Gives a policy the action that its `amphora` says. `old` is the one that is there already; then `said` has what changes.
+fn own_action(said: &mut Object, old: Option<&Object>) -> Result<(), Fault> {
+    let after = |name| if said.has(name) { said.get(name) } else { old.and_then(|old| old.get(name)) };
+    let own = after("amphora").and_then(|amphora| amphora.get("action")).cloned();
+    match own {
+        Some(Value::String(own)) if OWN_ACTIONS.contains(&own.as_str()) => {
+            if said.text("action").is_some() {
+                return Err(arguments("action and amphora.action cannot be specified at the same time"));
+            }
+            said.set("action", own);
+        }
+        Some(Value::Null) | None => {
+            let had_own = old.is_some_and(|old| OWN_ACTIONS.contains(&old.str("action")));
+            let says_none = said.has("action") && said.text("action").is_none();
+            if said.text("action").is_none() && (had_own || says_none) {
+                return Err(Fault::new(400, "Invalid L7 Policy action specified: None"));
+            }
+        }
+        Some(_) => {
+            let one_of = OWN_ACTIONS.join(", ");
+            return Err(arguments(&format!("amphora.action should be one of: {one_of}")));
+        }
+    }
+    Ok(())
+}
+
 /// `sanitize_l7policy_api_args`: what does not go together, and what follows from the rest.
 fn sanitize(policy: &mut Object) -> Result<(), Fault> {
     let nothing =
@@ -200,6 +231,9 @@ fn sanitize(policy: &mut Object) -> Result<(), Fault> {
                 if policy.text("redirect_prefix").is_none() {
                     return Err(arguments("redirect_prefix must not be None"));
                 }
+            }
+            own if OWN_ACTIONS.contains(&own) => {
+                nothing(policy, &["redirect_url", "redirect_pool_id", "redirect_prefix"])
             }
             action => {
                 let action = if action.is_empty() { "None" } else { action };
@@ -232,7 +266,9 @@ fn sanitize(policy: &mut Object) -> Result<(), Fault> {
 /// What an action has no use for is not kept.
 fn settle(policy: &mut Object) {
     let unused: &[&str] = match policy.str("action") {
-        "REJECT" => &["redirect_url", "redirect_pool_id", "redirect_prefix", "redirect_http_code"],
+        "REJECT" | "EDIT" | "ANSWER" => {
+            &["redirect_url", "redirect_pool_id", "redirect_prefix", "redirect_http_code"]
+        }
         "REDIRECT_TO_URL" => &["redirect_pool_id", "redirect_prefix"],
         "REDIRECT_TO_POOL" => &["redirect_url", "redirect_prefix", "redirect_http_code"],
         _ => &["redirect_url", "redirect_pool_id"],

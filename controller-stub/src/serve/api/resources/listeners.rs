@@ -65,6 +65,7 @@ pub(super) fn create(
         said.set("default_pool_id", pools.find(&pool)?);
     }
     let policies = said.take_objects("l7policies");
+    let limits = said.take_objects("rate_limit_policies");
     let protocol = said.str("protocol").to_owned();
     tls::fill(scope, &LISTENER, &mut said, protocol == "TERMINATED_HTTPS");
     if let Some(pool) = said.text("default_pool_id") {
@@ -78,6 +79,9 @@ pub(super) fn create(
     let listener = change.create(&LISTENER, said)?;
     for policy in policies {
         super::l7policies::create(scope, change, &listener, policy, pools)?;
+    }
+    for policy in limits {
+        super::rate_limits::create(scope, change, &listener, policy)?;
     }
     Ok(listener.id().to_owned())
 }

@@ -4,7 +4,8 @@ use super::{
     super::{
         attributes::{
             AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, Body, FLAVOR, FLAVOR_PROFILE, HEALTH_MONITOR,
-            L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, Resource,
+            L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, RATE_LIMIT_POLICY,
+            RATE_LIMIT_RULE, Resource,
         },
         change::{Change, check_quota},
         fault::Fault,
@@ -135,7 +136,7 @@ pub(in crate::serve::api) fn put(
 }
 
 /// What goes with a load balancer, by how it is found.
-static CHILDREN: [(&Resource, &str); 6] = [
+static CHILDREN: [(&Resource, &str); 8] = [
     (&LISTENER, "load_balancer_id = ?1"),
     (&POOL, "load_balancer_id = ?1"),
     (&MEMBER, "pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)"),
@@ -144,6 +145,12 @@ static CHILDREN: [(&Resource, &str); 6] = [
     (
         &L7RULE,
         "l7policy_id IN (SELECT p.id FROM l7policy p JOIN listener l ON l.id = p.listener_id \
+         WHERE l.load_balancer_id = ?1)",
+    ),
+    (&RATE_LIMIT_POLICY, "listener_id IN (SELECT id FROM listener WHERE load_balancer_id = ?1)"),
+    (
+        &RATE_LIMIT_RULE,
+        "rate_limit_policy_id IN (SELECT p.id FROM rate_limit_policy p JOIN listener l ON l.id = p.listener_id \
          WHERE l.load_balancer_id = ?1)",
     ),
 ];

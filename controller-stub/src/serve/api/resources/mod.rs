@@ -13,6 +13,7 @@ pub(super) mod pools;
 pub(super) mod ports;
 pub(super) mod providers;
 pub(super) mod quotas;
+pub(super) mod rate_limits;
 pub(super) mod statistics;
 pub(super) mod tls;
 pub(super) mod tree;
@@ -52,7 +53,9 @@ pub(super) fn named(
     let key = names.last().copied().unwrap_or_default();
     let object = resource.get(scope.t, key)?;
     if let [parent, _] = names {
-        let belongs = ["pool_id", "l7policy_id"].iter().any(|name| object.text(name) == Some(*parent));
+        let belongs = ["pool_id", "l7policy_id", "rate_limit_policy_id"]
+            .iter()
+            .any(|name| object.text(name) == Some(*parent));
         if !belongs {
             return Err(Fault::not_found(resource.title, key));
         }

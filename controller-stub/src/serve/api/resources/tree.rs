@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{
         attributes::{
-            HEALTH_MONITOR, L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, Resource,
+            HEALTH_MONITOR, L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL,
+            RATE_LIMIT_POLICY, RATE_LIMIT_RULE, Resource,
         },
         change::Change,
         fault::Fault,
@@ -154,6 +155,14 @@ pub(super) fn full(scope: &Scope<'_>, id: &str) -> Result<Value, Fault> {
     let listeners = told(scope, &LISTENER, "load_balancer_id", id, |listener, shown| {
         shown.0.remove("loadbalancers");
         shown.set("l7policies", told(scope, &L7POLICY, "listener_id", listener.id(), rules)?);
+        if listener.get("rate_limit_policies").is_some() {
+            let limits = told(scope, &RATE_LIMIT_POLICY, "listener_id", listener.id(), |policy, shown| {
+                let of = "rate_limit_policy_id";
+                shown.set("rules", told(scope, &RATE_LIMIT_RULE, of, policy.id(), |_, _| Ok(()))?);
+                Ok(())
+            })?;
+            shown.set("rate_limit_policies", limits);
+        }
         Ok(())
     })?;
     let pools = told(scope, &POOL, "load_balancer_id", id, |pool, shown| {

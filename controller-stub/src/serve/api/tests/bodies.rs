@@ -51,7 +51,7 @@ fn tables_of_attributes_are_those_of_the_database() {
         assert_eq!(told, columns, "{}", resource.table);
         connection.prepare(&Resource::select(resource)).unwrap();
     }
-    assert_eq!(seen.len(), 13);
+    assert_eq!(seen.len(), 15);
 }
 
 #[tokio::test]

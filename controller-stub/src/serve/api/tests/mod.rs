@@ -10,6 +10,7 @@ mod lists;
 mod metrics;
 mod octavia;
 mod operators;
+mod own;
 mod page;
 mod served;
 mod states;

@@ -8,7 +8,12 @@ use crate::{
 };
 
 /// Tables of the objects of a load balancer, children first, and how those of load balancer `?1` are found.
-const OBJECTS: [(&str, &str); 7] = [
+const OBJECTS: [(&str, &str); 9] = [
+    (
+        "rate_limit_rule",
+        "rate_limit_policy_id IN (SELECT p.id FROM rate_limit_policy p JOIN listener l ON l.id = p.listener_id WHERE l.load_balancer_id = ?1)",
+    ),
+    ("rate_limit_policy", "listener_id IN (SELECT id FROM listener WHERE load_balancer_id = ?1)"),
     (
         "l7rule",
         "l7policy_id IN (SELECT p.id FROM l7policy p JOIN listener l ON l.id = p.listener_id WHERE l.load_balancer_id = ?1)",
@@ -55,6 +60,10 @@ pub fn finish(
             "health_monitor" | "l7policy" | "l7rule" => {
                 ", operating_status = CASE admin_state_up WHEN 1 THEN 'ONLINE' ELSE 'OFFLINE' END"
             }
+            "rate_limit_policy" => {
+                ", operating_status = CASE enabled WHEN 1 THEN 'ONLINE' ELSE 'OFFLINE' END"
+            }
+            "rate_limit_rule" => ", operating_status = 'ONLINE'",
             _ => "",
         };
         connection

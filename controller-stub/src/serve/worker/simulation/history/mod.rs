@@ -35,7 +35,17 @@ const QUOTA: usize = 3;
 impl World {
     /// Nothing is undone, nothing is left over, and all that was answered is there.
     async fn check(&self, context: &str) {
-        let tables = ["load_balancer", "listener", "pool", "member", "health_monitor", "l7policy", "l7rule"];
+        let tables = [
+            "load_balancer",
+            "listener",
+            "pool",
+            "member",
+            "health_monitor",
+            "l7policy",
+            "l7rule",
+            "rate_limit_policy",
+            "rate_limit_rule",
+        ];
         for table in tables {
             let query = format!("SELECT count(*) FROM {table} WHERE provisioning_status <> 'ACTIVE'");
             assert_eq!(self.count(&query).await, 0, "{table}: {context}");

@@ -1,0 +1,174 @@
+//! Policies of rate limits, and their rules.
+
+use super::{
+    super::{
+        attributes::{Body, LISTENER, Object, RATE_LIMIT_POLICY, RATE_LIMIT_RULE, Resource},
+        change::Change,
+        fault::Fault,
+        request::Answer,
+        scope::Scope,
+    },
+    Names, fresh, is_alive, is_mutable, list_within, listener_of, may_have_children, named,
+};
+use crate::serve::policies::Rule;
+
+pub(in crate::serve::api) fn post(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    _names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let said = scope.body(resource, Body::Post)?;
+    let listener = LISTENER.get(scope.t, said.str("listener_id"))?;
+    scope.permit(Rule::Write, listener.str("project_id"))?;
+    let change = change_of(scope, &listener)?;
+    let id = create(scope, &change, &listener, said)?;
+    change.finish()?;
+    fresh(scope, resource, 201, &id)
+}
+
+/// Makes a policy with its rules. Tells its identifier. How many there may be is the amphora's to judge.
+pub(super) fn create(
+    scope: &Scope<'_>,
+    change: &Change<'_>,
+    listener: &Object,
+    mut said: Object,
+) -> Result<String, Fault> {
+    may_have_children(listener.str("protocol"))?;
+    let rules = said.take_objects("rules");
+    scope.fill(&RATE_LIMIT_POLICY, &mut said);
+    said.set("listener_id", listener.id());
+    let policy = change.create(&RATE_LIMIT_POLICY, said)?;
+    for rule in rules {
+        create_rule(scope, change, policy.id(), rule)?;
+    }
+    Ok(policy.id().to_owned())
+}
+
+pub(in crate::serve::api) fn put(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let said = scope.body(resource, Body::Put)?;
+    let policy = named(scope, resource, names)?;
+    scope.permit(Rule::Write, policy.str("project_id"))?;
+    is_alive(resource, &policy)?;
+    let change = change_of(scope, &listener_of(scope, &policy)?)?;
+    change.update(resource, policy.id(), &scope.changes(resource, said))?;
+    change.finish()?;
+    fresh(scope, resource, 200, policy.id())
+}
+
+pub(in crate::serve::api) fn delete(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    scope.request.only(&[])?;
+    let policy = named(scope, resource, names)?;
+    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let listener = listener_of(scope, &policy)?;
+    if [&policy, &listener].iter().all(|object| object.str("provisioning_status") != "PENDING_DELETE") {
+        let change = change_of(scope, &listener)?;
+        change.delete(resource, policy.id())?;
+        change.delete_all(&RATE_LIMIT_RULE, "rate_limit_policy_id = ?1", policy.id())?;
+        change.finish_deletion()?;
+    }
+    Ok(Answer::empty(204))
+}
+
+pub(in crate::serve::api) fn rules(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let policy = names.first().copied().unwrap_or_default();
+    list_within(scope, resource, &RATE_LIMIT_POLICY, policy, "rate_limit_policy_id")
+}
+
+pub(in crate::serve::api) fn get_rule(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    policy_of(scope, names)?;
+    super::get(scope, resource, names)
+}
+
+pub(in crate::serve::api) fn post_rule(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let policy = policy_of(scope, names)?;
+    let said = scope.body(resource, Body::Post)?;
+    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let change = change_within(scope, &policy)?;
+    let id = create_rule(scope, &change, policy.id(), said)?;
+    change.finish()?;
+    fresh(scope, resource, 201, &id)
+}
+
+fn create_rule(
+    scope: &Scope<'_>,
+    change: &Change<'_>,
+    policy: &str,
+    mut said: Object,
+) -> Result<String, Fault> {
+    scope.fill(&RATE_LIMIT_RULE, &mut said);
+    said.set("rate_limit_policy_id", policy);
+    Ok(change.create(&RATE_LIMIT_RULE, said)?.id().to_owned())
+}
+
+pub(in crate::serve::api) fn put_rule(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    let policy = policy_of(scope, names)?;
+    let rule = named(scope, resource, names)?;
+    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let said = scope.body(resource, Body::Put)?;
+    is_alive(resource, &rule)?;
+    let change = change_within(scope, &policy)?;
+    change.update(resource, rule.id(), &scope.changes(resource, said))?;
+    change.finish()?;
+    fresh(scope, resource, 200, rule.id())
+}
+
+pub(in crate::serve::api) fn delete_rule(
+    scope: &Scope<'_>,
+    resource: &'static Resource,
+    names: &Names<'_>,
+) -> Result<Answer, Fault> {
+    scope.request.only(&[])?;
+    let policy = policy_of(scope, names)?;
+    let rule = named(scope, resource, names)?;
+    scope.permit(Rule::Write, policy.str("project_id"))?;
+    if [&policy, &rule].iter().all(|object| object.str("provisioning_status") != "PENDING_DELETE") {
+        let change = change_within(scope, &policy)?;
+        change.delete(resource, rule.id())?;
+        change.finish_deletion()?;
+    }
+    Ok(Answer::empty(204))
+}
+
+fn policy_of(scope: &Scope<'_>, names: &Names<'_>) -> Result<Object, Fault> {
+    RATE_LIMIT_POLICY.get(scope.t, names.first().copied().unwrap_or_default())
+}
+
+/// A change of what belongs to a listener, which is PENDING as well.
+fn change_of<'a>(scope: &'a Scope<'a>, listener: &Object) -> Result<Change<'a>, Fault> {
+    is_alive(&LISTENER, listener)?;
+    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
+    change.pend(&LISTENER, listener.id())?;
+    Ok(change)
+}
+
+/// A change of what is in a policy.
+fn change_within<'a>(scope: &'a Scope<'a>, policy: &Object) -> Result<Change<'a>, Fault> {
+    is_mutable(scope, &RATE_LIMIT_POLICY, policy)?;
+    let change = change_of(scope, &listener_of(scope, policy)?)?;
+    change.pend(&RATE_LIMIT_POLICY, policy.id())?;
+    Ok(change)
+}
