@@ -11,11 +11,13 @@
 //! | `pkcs12` | PKCS #12: its structure; `pkcs12::ber`: lengths and strings as some write them; `pkcs12::scheme`: what it is encrypted and signed with |
 //! | `judge` | what a bundle is, in its order |
 //! | `describe` | [`Description`]: what may be told of one |
+//! | `revocations` | who has signed revocation lists |
 
 mod describe;
 mod judge;
 mod pem;
 mod pkcs12;
+mod revocations;
 
 use std::{
     fs::File,
@@ -29,7 +31,10 @@ use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-pub use self::describe::{CertificateFacts, Description, ListFacts, MAX_DESCRIPTION};
+pub use self::{
+    describe::{CertificateFacts, Description, ListFacts, MAX_DESCRIPTION},
+    revocations::is_signed,
+};
 
 /// The most bytes of a bundle, as it is handed in and as it is kept: the authorities of the web have some 230 KB, a large revocation
 /// list some MB.

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SerialNumber, date_time_ymd,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SerialNumber, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -49,6 +49,46 @@ fn revocations(above: &Authority) -> String {
         key_identifier_method: KeyIdMethod::Sha256,
     };
     params.signed_by(&above.issuer).unwrap().pem().unwrap()
+}
+
+#[test]
+fn revocation_lists_are_of_who_has_signed_them() {
+    let bundle = |text: &str| Bundle::from_pem(text.as_bytes()).unwrap();
+    let [ca, same_name, other] = ["ca", "ca", "other"].map(|name| authority(name, None));
+    let (own, both) = (bundle(&ca.pem), bundle(&format!("{}{}{}", other.pem, same_name.pem, ca.pem)));
+    let list = bundle(&revocations(&ca));
+    assert_eq!(list.is_of(&own), Ok(()));
+    assert_eq!(list.is_of(&both), Ok(()), "one of those that have its name has signed it");
+    for (authorities, reason) in
+        [(&other.pem, "a list is of none of these authorities"), (&same_name.pem, "that has not signed it")]
+    {
+        let found = list.is_of(&bundle(authorities)).unwrap_err();
+        assert!(found.contains(reason), "{found}");
+    }
+    let two = bundle(&format!("{}{}", revocations(&ca), revocations(&other)));
+    assert!(two.is_of(&own).is_err() && two.is_of(&both).is_ok(), "each of them");
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let certificate = params.self_signed(ca.issuer.key()).unwrap();
+    assert!(list.is_of(&bundle(&certificate.pem())).is_err(), "its key may not sign lists");
+}
+
+#[test]
+fn a_list_that_nobody_can_verify_says_by_what_it_is_signed() {
+    let ca = authority("ca", None);
+    let list = Bundle::from_pem(revocations(&ca).as_bytes()).unwrap();
+    // ecdsa-with-SHA256 becomes one that there is not, in both places.
+    let (known, weak) =
+        ([0x2a_u8, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], [0x2a_u8, 0x86, 0x48, 0xce, 0x3d, 4, 3, 9]);
+    let mut der = list.lists()[0].to_vec();
+    let places: Vec<_> = (0..der.len() - known.len()).filter(|&at| der[at..].starts_with(&known)).collect();
+    assert_eq!(places.len(), 2);
+    places.iter().for_each(|&at| der[at..at + weak.len()].copy_from_slice(&weak));
+    let text = pem::write(None, &[], &[der.into()]);
+    let found = Bundle::from_pem(&text).unwrap().is_of(&Bundle::from_pem(ca.pem.as_bytes()).unwrap());
+    assert!(found.as_ref().is_err_and(|reason| reason.contains("1.2.840.10045.4.3.9")), "{found:?}");
 }
 
 #[track_caller]

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+pub(super) use amphora_bundle::is_signed;
 use amphora_x509::{AlgorithmIdentifier, Certificate, PublicKey};
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme,
@@ -12,20 +13,6 @@ use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 
 static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
     LazyLock::new(|| aws_lc_rs::default_provider().signature_verification_algorithms);
-
-/// Whether a key has signed this. `false` as well for algorithms that are not known.
-pub(super) fn is_signed(
-    key: &PublicKey<'_>,
-    algorithm: &AlgorithmIdentifier<'_>,
-    message: &[u8],
-    signature: &[u8],
-) -> bool {
-    let known = ALGORITHMS
-        .all
-        .iter()
-        .find(|known| fits(**known, key) && known.signature_alg_id().as_ref() == algorithm.content);
-    known.is_some_and(|known| known.verify_signature(key.key, message, signature).is_ok())
-}
 
 fn fits(algorithm: &dyn SignatureVerificationAlgorithm, key: &PublicKey<'_>) -> bool {
     algorithm.public_key_alg_id().as_ref() == key.algorithm.content
