@@ -15,11 +15,13 @@
 //! | `page` | the page for persons |
 //! | `change` | generations, PENDING states, quotas, work |
 //! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
+//! | `certificates` | tenants' certificates, looked at before the transaction |
 //! | `resources` | what is special of a resource |
 //! | `export` | load balancers as bodies for another Octavia |
 //! | `fault`, `versions`, `request`, `reply`, `scope` | answers of errors, the document of versions, requests, what is sent, what handlers have |
 
 mod attributes;
+mod certificates;
 mod change;
 mod context;
 mod events;
@@ -57,6 +59,7 @@ use serde_json::json;
 
 use self::{
     attributes::L7RULE,
+    certificates::{Known, Looks, Wanted},
     events::Events,
     expressions::Expressions,
     fault::Fault,
@@ -70,7 +73,7 @@ use super::{
     amphora::Driver,
     certificates::tenants::Tenants,
     config::{AuthStrategy, Config},
-    db::Db,
+    db::{self, Db},
     health_manager::traffic::Traffic,
     metrics::{self, rows::Rows},
     network::Networks,
@@ -84,6 +87,7 @@ pub struct Api {
     shared: Arc<Shared>,
     identity: Identity,
     expressions: Expressions,
+    looks: Looks,
     events: Events,
     traffic: Arc<Traffic>,
     agents: Option<Driver>,
@@ -93,7 +97,6 @@ pub struct Api {
 struct Shared {
     config: Config,
     networks: Networks,
-    certificates: Tenants,
 }
 
 impl Api {
@@ -104,8 +107,9 @@ impl Api {
         let expressions = Expressions::new(config.compute.proxy_cmd.clone());
         let events = Events::new(db.clone());
         let traffic = Traffic::new(tokio::time::Instant::now().into_std(), config.health.interval).into();
-        let shared = Arc::new(Shared { config, networks, certificates });
-        Self { db, identity, expressions, events, traffic, agents: None, shared }
+        let looks = Looks::new(certificates);
+        let shared = Arc::new(Shared { config, networks });
+        Self { db, identity, expressions, looks, events, traffic, agents: None, shared }
     }
 
     /// The page asks agents who is master.
@@ -290,28 +294,57 @@ impl Api {
         self.handle(route, names, request).await
     }
 
-    /// Has a handler answer, in a transaction.
+    /// Has a handler answer, in a transaction: again, where it wants to know of certificates that were not looked at.
     async fn handle(
         &self,
         route: &'static Route,
         names: Vec<String>,
         request: Request,
     ) -> Result<Answer, Fault> {
-        let shared = self.shared.clone();
-        let is_read = route.method == Method::GET;
-        let piece = move |t: &Transaction<'_>| {
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let scope = Scope {
-                t,
-                request: &request,
-                config: &shared.config,
-                networks: &shared.networks,
-                certificates: &shared.certificates,
-                now: now(t)?,
+        let shared = Arc::new((names, request));
+        let mut known = Known::default();
+        // What it wants to know follows from the request and from rows, which may change meanwhile, though not again and again.
+        for _ in 0..4 {
+            let (of_all, of_this) = (self.shared.clone(), shared.clone());
+            let piece = move |t: &Transaction<'_>| {
+                let (names, request) = &*of_this;
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                let Shared { config, networks } = &*of_all;
+                let scope = Scope { t, request, config, networks, certificates: &known, now: now(t)? };
+                let answer = (route.handler)(&scope, route.resource, &names);
+                match known.wanted() {
+                    None => answer.map_err(Undone::from),
+                    Some(wanted) => Err(Undone::Wants(known, wanted)),
+                }
             };
-            (route.handler)(&scope, route.resource, &names)
-        };
-        if is_read { self.db.read(piece).await } else { self.db.write(piece).await }
+            let is_read = route.method == Method::GET;
+            let done = if is_read { self.db.read(piece).await } else { self.db.write(piece).await };
+            known = match done {
+                Ok(answer) => return Ok(answer),
+                Err(Undone::Refused(fault)) => return Err(fault),
+                Err(Undone::Wants(known, wanted)) => self.looks.look(known, wanted).await?,
+            };
+        }
+        Err(Fault::new(503, "Certificates are changed meanwhile. Please try again."))
+    }
+}
+
+/// Why what a handler has done is undone.
+enum Undone {
+    Refused(Fault),
+    /// It wants to know more.
+    Wants(Known, Wanted),
+}
+
+impl From<Fault> for Undone {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
+impl From<db::Error> for Undone {
+    fn from(error: db::Error) -> Self {
+        Self::Refused(error.into())
     }
 }
 

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::{
     attributes::{Body, Object, Resource, body},
+    certificates::Known,
     fault::Fault,
     request::Request,
 };
 use crate::serve::{
-    certificates::tenants::Tenants,
     config::Config,
     network::Networks,
     policies::Rule,
@@ -23,8 +23,8 @@ pub(super) struct Scope<'a> {
     pub(super) request: &'a Request,
     pub(super) config: &'a Config,
     pub(super) networks: &'a Networks,
-    /// Where tenants' certificates are.
-    pub(super) certificates: &'a Tenants,
+    /// What is known of tenants' certificates.
+    pub(super) certificates: &'a Known,
     /// Milliseconds since 1970.
     pub(super) now: i64,
 }

@@ -1,4 +1,4 @@
-//! What `serve` is told by its files: oslo's dialect, with Octavia's own sections and options where the meaning is the same. `docs/controller.md`
+//! What `serve` is told by its files: oslo's dialect, with Octavia's own sections and options where the meaning is the same. `docs/serve.md`
 //! describes every option. Each has a default, so that `serve` alone works.
 
 pub mod api_settings;

@@ -1,14 +1,11 @@
 //! Certificates, ciphers, versions and protocols of TLS: what listeners and pools have in common.
 
-use std::path::PathBuf;
-
-use amphora_bundle::{Bundle, Kind, read_file};
-use amphora_model::CertificateId;
-use amphora_x509::{Certificate, RevocationList};
+use amphora_bundle::Kind;
 use serde_json::{Value, json};
 
 use super::super::{
     attributes::{Object, Resource},
+    certificates::{self, Found},
     fault::Fault,
     scope::Scope,
 };
@@ -16,41 +13,34 @@ use super::super::{
 /// From the oldest to the newest.
 const VERSIONS: [&str; 5] = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
-/// Where a project's certificate of a reference is, by the name that the amphora knows it by. A reference that names none is nowhere.
-fn file(scope: &Scope<'_>, project: &str, reference: &str) -> Option<PathBuf> {
-    scope.certificates.find(project, &CertificateId::from_reference(reference).ok()?)
+/// Refuses references to what is not there, or is not what an amphora would take for it.
+pub(super) fn are_usable(scope: &Scope<'_>, project: &str, references: &[(&str, Kind)]) -> Result<(), Fault> {
+    let found: Vec<_> = references
+        .iter()
+        .map(|&(reference, kind)| (reference, kind, scope.certificates.what(project, reference)))
+        .collect();
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|(.., found)| matches!(found, Some(Found::Missing)))
+        .map(|(reference, ..)| Value::from(*reference))
+        .collect();
+    if !missing.is_empty() {
+        return Err(not_retrieved(missing));
+    }
+    found.into_iter().try_for_each(|(reference, kind, found)| match found {
+        Some(Found::Refused(fault)) => Err(fault.clone()),
+        Some(Found::Of(other)) if *other != kind => {
+            let reason = format!("it has {}, and not {}", other.phrase(), kind.phrase());
+            Err(certificates::invalid(reference, &reason))
+        }
+        _ => Ok(()),
+    })
 }
 
 /// `CertificateRetrievalException`.
 fn not_retrieved(references: Vec<Value>) -> Fault {
     let shown = super::super::attributes::python(&Value::Array(references));
     Fault::new(400, format!("Could not retrieve certificate: {shown}"))
-}
-
-/// Refuses references to what is not there, or is not what an amphora would take for it.
-pub(super) fn are_usable(scope: &Scope<'_>, project: &str, references: &[(&str, Kind)]) -> Result<(), Fault> {
-    let missing = references.iter().filter(|(reference, _)| file(scope, project, reference).is_none());
-    let missing: Vec<_> = missing.map(|(reference, _)| Value::from(*reference)).collect();
-    if !missing.is_empty() {
-        return Err(not_retrieved(missing));
-    }
-    references.iter().try_for_each(|&(reference, kind)| bundle(scope, project, reference, kind).map(drop))
-}
-
-/// What a reference leads to.
-fn bundle(scope: &Scope<'_>, project: &str, reference: &str, kind: Kind) -> Result<Bundle, Fault> {
-    let invalid = |reason: &dyn std::fmt::Display| {
-        Fault::validation(format_args!("The certificate {reference} is invalid. Error: {reason}"))
-    };
-    let path = file(scope, project, reference).ok_or_else(|| not_retrieved(vec![reference.into()]))?;
-    let bytes = read_file(&path).map_err(|error| invalid(&error))?;
-    let is_pem = path.extension().is_some_and(|extension| extension == "pem");
-    let bundle = if is_pem { Bundle::from_pem(&bytes) } else { Bundle::from_pkcs12(&bytes, None) };
-    let bundle = bundle.map_err(|reason| invalid(&reason))?;
-    if bundle.kind() != kind {
-        return Err(invalid(&format_args!("it has {}, and not {}", bundle.kind().phrase(), kind.phrase())));
-    }
-    Ok(bundle)
 }
 
 /// Refuses revocation lists of others than the authorities whose certificates they are to revoke.
@@ -61,18 +51,11 @@ pub(super) fn revocations_fit(
     lists: Option<&str>,
 ) -> Result<(), Fault> {
     let (Some(authorities), Some(lists)) = (authorities, lists) else { return Ok(()) };
-    let authorities = bundle(scope, project, authorities, Kind::Authorities)?;
-    let lists = bundle(scope, project, lists, Kind::Revocations)?;
-    let subjects: Vec<_> =
-        authorities.certificates().iter().filter_map(|der| Some(Certificate::read(der)?.subject)).collect();
-    let is_of_one =
-        |der: &[u8]| RevocationList::read(der).is_some_and(|list| subjects.contains(&list.issuer));
-    if lists.lists().iter().all(|der| is_of_one(der)) {
-        return Ok(());
+    match scope.certificates.whose(project, authorities, lists) {
+        Some(Found::Refused(fault)) => Err(fault.clone()),
+        Some(Found::Missing) => Err(not_retrieved(vec![authorities.into(), lists.into()])),
+        _ => Ok(()),
     }
-    Err(Fault::validation(
-        "The CRL specified is not valid for client certificate authority reference supplied.",
-    ))
 }
 
 /// Gives attributes that nobody has said what they are by default. Without TLS there is no default for what is of TLS.

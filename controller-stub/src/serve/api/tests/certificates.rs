@@ -48,7 +48,7 @@ fn write(stage: &Stage) {
     let names = || vec!["shop.example".to_owned()];
     let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let certificate = CertificateParams::new(names()).unwrap().self_signed(&key).unwrap().pem();
-    let [ca, stranger] = ["ca", "stranger"].map(authority);
+    let [ca, same_name, stranger] = ["ca", "ca", "stranger"].map(authority);
     for (name, text) in [
         ("shop", certificate.clone() + &key.serialize_pem()),
         ("mismatch", certificate.clone() + &other.serialize_pem()),
@@ -58,6 +58,7 @@ fn write(stage: &Stage) {
         ("ca", ca.pem()),
         ("crl", list(&ca)),
         ("strange-crl", list(&stranger)),
+        ("forged-crl", list(&same_name)),
     ] {
         fs::write(stage.certificates().join(format!("{name}.pem")), text).unwrap();
     }
@@ -95,6 +96,7 @@ async fn a_certificate_that_no_amphora_could_use_is_refused() {
     stage.refused(POST, LISTENERS, listener(client("ca")), 400, "The certificate ca is invalid.").await;
     let text = "The CRL specified is not valid for client certificate authority reference supplied.";
     stage.refused(POST, LISTENERS, listener(client("strange-crl")), 400, text).await;
+    stage.refused(POST, LISTENERS, listener(client("forged-crl")), 400, "has not signed it").await;
     let made = stage.must(POST, LISTENERS, listener(client("crl"))).await;
     let path = format!("{LISTENERS}/{}", made["listener"]["id"].as_str().unwrap());
     let body = json!({"listener": {"client_crl_container_ref": "strange-crl"}});
@@ -105,6 +107,13 @@ async fn a_certificate_that_no_amphora_could_use_is_refused() {
     // What has become unusable since is no obstacle to other changes.
     fs::write(stage.certificates().join("shop.pem"), "").unwrap();
     stage.must(PUT, &path, json!({"listener": {"name": "renamed"}})).await;
+    // However often one is named, it is one.
+    let many: Vec<_> = (0..100_000).map(|number| ["ca", "crl"][number % 2]).collect();
+    let body = json!({"listener": {"sni_container_refs": many}});
+    stage.refused(PUT, &path, body, 400, "The certificate ca is invalid.").await;
+    let many: Vec<_> = (0..1001).map(|number| format!("none-{number}")).collect();
+    let body = json!({"listener": {"sni_container_refs": many}});
+    stage.refused(PUT, &path, body, 400, "A request may name 1000 certificates.").await;
 }
 
 #[tokio::test]
