@@ -120,6 +120,8 @@ fn program(expressions: &[&str], rules: u64) -> L7Program {
         port: 80,
         connection_limit: None,
         member_connection_limit: None,
+        rate_limit_policies: Vec::new(),
+        trusted_proxies: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

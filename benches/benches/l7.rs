@@ -124,6 +124,8 @@ fn listener(policies: u64, rule: NoMatch) -> Listener {
         port: 80,
         connection_limit: None,
         member_connection_limit: None,
+        rate_limit_policies: Vec::new(),
+        trusted_proxies: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

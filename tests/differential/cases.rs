@@ -172,6 +172,8 @@ pub(crate) fn listener(
         port,
         connection_limit: None,
         member_connection_limit: None,
+        rate_limit_policies: Vec::new(),
+        trusted_proxies: None,
         default_pool,
         tls: None,
         insert_headers: InsertHeaders::default(),

@@ -3,6 +3,7 @@
 //! The same seed gives the same load balancer in every run of one version. With proptest:
 //! `any::<u64>().prop_map(arbitrary::load_balancer)`.
 
+mod rate_limit;
 mod tls;
 
 pub use self::tls::{CERTIFICATES, crt_list};
@@ -42,6 +43,8 @@ pub struct Shape {
     pub udp: bool,
     /// Whether there are flow logs.
     pub flow_logs: bool,
+    /// Whether there are rate limits.
+    pub rate_limits: bool,
 }
 
 impl Default for Shape {
@@ -56,6 +59,7 @@ impl Default for Shape {
             tls: false,
             udp: false,
             flow_logs: false,
+            rate_limits: false,
         }
     }
 }
@@ -299,6 +303,11 @@ impl Generator {
                     format: self.pick(&["%ci:%cp %f", "%ci [%t] \"é\" %b/%s", "-"]).into(),
                     facility: self.within(0..=7) as u8,
                 }),
+                false => None,
+            },
+            rate_limit_policies: self.rate_limit_policies(shape, protocol),
+            trusted_proxies: match shape.rate_limits && http && self.one_in(4) {
+                true => Some(self.trusted_proxies()),
                 false => None,
             },
         }

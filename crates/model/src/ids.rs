@@ -56,6 +56,14 @@ id!(
     HealthMonitorId
 );
 id!(
+    /// `rate_limit_policy.id`.
+    RateLimitPolicyId
+);
+id!(
+    /// `rate_limit_rule.id`.
+    RateLimitRuleId
+);
+id!(
     /// `l7policy.id`.
     L7PolicyId
 );

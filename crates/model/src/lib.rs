@@ -8,6 +8,7 @@
 //! * [`document`]: the native API's JSON, read and written
 //! * `fault`: why a document is refused
 //! * `flow_log`: the line for each connection or request
+//! * `rate_limit`: rate limit policies, and by whose address clients are known
 //! * `tls`: certificates, versions and ciphers of listeners and pools
 //! * `update`: one member's weight and state
 //! * [`strict_json`]: text to [`Json`](document::Json), values that borrow from it, as every document of ours is read
@@ -27,6 +28,7 @@ mod enums;
 mod fault;
 mod flow_log;
 mod ids;
+mod rate_limit;
 mod tls;
 mod token;
 mod update;
@@ -46,6 +48,7 @@ pub use self::{
     fault::{Fault, Faults, MAX_FAULTS, Path, Refusal, excerpt},
     flow_log::FlowLog,
     ids::*,
+    rate_limit::*,
     tls::*,
     token::{is_token, is_token_byte},
     update::{MemberUpdate, UnknownMember},
@@ -113,6 +116,11 @@ pub struct Listener {
     pub allowed_cidrs: Vec<IpNet>,
     /// The line for each connection or request; `None`: none is written.
     pub flow_log: Option<FlowLog>,
+    /// `rate_limit_policies`, at most [`RateLimitPolicy::MAX_POLICIES`].
+    pub rate_limit_policies: Vec<RateLimitPolicy>,
+    /// `amphora.trusted_proxies` and `amphora.client_address_header`: who is believed about whom a request is from when rates are
+    /// limited; of HTTP alone.
+    pub trusted_proxies: Option<TrustedProxies>,
 }
 
 /// `timeout_client_data`, `timeout_member_connect`, `timeout_member_data`, `timeout_tcp_inspect`.

@@ -76,6 +76,8 @@ fn listener(l7policies: Vec<L7Policy>) -> Listener {
         port: 80,
         connection_limit: None,
         member_connection_limit: None,
+        rate_limit_policies: Vec::new(),
+        trusted_proxies: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

@@ -135,6 +135,8 @@ fn compile(rules: &[&L7Rule]) -> Result<L7Program, usize> {
         port: 80,
         connection_limit: None,
         member_connection_limit: None,
+        rate_limit_policies: Vec::new(),
+        trusted_proxies: None,
         default_pool: None,
         tls: None,
         insert_headers: InsertHeaders::default(),

@@ -237,6 +237,8 @@ impl<'t> ListenerDraft<'t> {
             port: bind.address.port(),
             connection_limit: self.maxconn.get().copied(),
             member_connection_limit: None,
+            rate_limit_policies: Vec::new(),
+            trusted_proxies: None,
             default_pool,
             tls,
             insert_headers: insert_headers(protocol, pools)?,

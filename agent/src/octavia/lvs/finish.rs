@@ -75,6 +75,8 @@ impl Text<'_> {
             port: first.port,
             connection_limit: None,
             member_connection_limit: limit,
+            rate_limit_policies: Vec::new(),
+            trusted_proxies: None,
             default_pool: common.pool_enabled.then_some(common.pool),
             tls: None,
             insert_headers: InsertHeaders::default(),

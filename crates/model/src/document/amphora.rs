@@ -1,8 +1,8 @@
 //! `amphora`, an object of our own in a load balancer and in a listener: what Octavia has in its own configuration, or nowhere, and
 //! renders into its texts.
 
-use super::{Context, object::Object};
-use crate::{FlowLog, ListenerProtocol};
+use super::{Context, object::Object, rate_limit};
+use crate::{FlowLog, ListenerProtocol, TrustedProxies};
 
 /// What an `amphora` object says.
 #[derive(Clone, Default)]
@@ -11,6 +11,14 @@ pub(super) struct Given {
     on: Option<bool>,
     format: Option<String>,
     facility: Option<u8>,
+    trusted_proxies: Option<TrustedProxies>,
+}
+
+/// What it says of a listener.
+pub(super) struct OfListener {
+    pub(super) flow_log: Option<FlowLog>,
+    pub(super) member_connection_limit: Option<u32>,
+    pub(super) trusted_proxies: Option<TrustedProxies>,
 }
 
 /// Reads the object of a load balancer, if it is there.
@@ -32,17 +40,18 @@ fn read(o: &mut Object<'_>, of_listener: bool) -> Given {
         }
         let facility = o.integer("user_log_facility", 0..=7);
         let limit = of_listener.then(|| o.integer("member_connection_limit", 1..=u32::MAX)).flatten();
-        Some(Given { limit, on, format: format.map(str::to_owned), facility })
+        let trusted_proxies = if of_listener { rate_limit::trusted_proxies(o) } else { None };
+        Some(Given { limit, on, format: format.map(str::to_owned), facility, trusted_proxies })
     });
     given.unwrap_or_default()
 }
 
-/// The flow log of a listener, and `member_connection_limit`.
+/// Reads the object of a listener, if it is there.
 pub(super) fn of_listener(
     o: &mut Object<'_>,
     cx: &Context,
     protocol: Option<ListenerProtocol>,
-) -> (Option<FlowLog>, Option<u32>) {
+) -> OfListener {
     let own = read(o, true);
     if let Some(protocol) = protocol.filter(|protocol| !protocol.is_forwarded())
         && own.limit.is_some()
@@ -54,7 +63,19 @@ pub(super) fn of_listener(
             ),
         );
     }
-    (flow_log(o, cx, protocol, &own), own.limit)
+    if let Some(protocol) = protocol.filter(|protocol| !protocol.is_http())
+        && own.trusted_proxies.is_some()
+    {
+        o.fault(
+            "amphora",
+            format!("has trusted_proxies, which need a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"),
+        );
+    }
+    OfListener {
+        flow_log: flow_log(o, cx, protocol, &own),
+        member_connection_limit: own.limit,
+        trusted_proxies: own.trusted_proxies,
+    }
 }
 
 /// What the listener says itself goes before what the load balancer says.

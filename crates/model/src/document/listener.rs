@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{
     Context, Json, amphora, check, l7,
     object::{COMMON, Metadata, Object},
-    tls,
+    rate_limit, tls,
 };
 use crate::{
     InsertHeaders, L7Action, L7Policy, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
@@ -53,7 +53,8 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
             format!("need a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"),
         );
     }
-    let (flow_log, member_connection_limit) = amphora::of_listener(o, cx, protocol);
+    let rate_limit_policies = rate_limit::policies(o, cx, id, protocol);
+    let own = amphora::of_listener(o, cx, protocol);
     o.parent("loadbalancer_id", cx.id);
     o.metadata(COMMON);
     o.metadata(&[("loadbalancers", Metadata::References)]);
@@ -67,14 +68,16 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
         connection_limit: connection_limit
             .and_then(|limit| u32::try_from(limit).ok())
             .filter(|limit| *limit > 0),
-        member_connection_limit,
+        member_connection_limit: own.member_connection_limit,
         default_pool,
         tls,
         insert_headers,
         l7policies,
         timeouts,
         allowed_cidrs,
-        flow_log,
+        flow_log: own.flow_log,
+        rate_limit_policies,
+        trusted_proxies: own.trusted_proxies,
     })
 }
 

@@ -7,7 +7,7 @@
 //! * `json`: text to JSON values, strictly
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
-//! * `listener`, `tls`, `l7`, `amphora`, `pool`: the objects
+//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `pool`: the objects
 //! * `write`: the way back
 
 mod amphora;
@@ -17,6 +17,7 @@ mod l7;
 mod listener;
 pub mod object;
 pub(crate) mod pool;
+pub(crate) mod rate_limit;
 mod tls;
 mod write;
 
@@ -34,7 +35,7 @@ pub use self::json::{Fields, Json, MAX_DOCUMENT_BYTES, strict_json};
 use self::object::{COMMON, MAX_NAME, Metadata, Object, parse_id};
 use super::{
     HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId,
-    MemberId, Pool, PoolId, Refusal, Transport, Vip,
+    MemberId, Pool, PoolId, RateLimitPolicyId, RateLimitRuleId, Refusal, Transport, Vip,
     fault::{Faults, Path},
 };
 
@@ -93,6 +94,8 @@ struct Context {
     monitors: HashSet<HealthMonitorId>,
     policies: HashSet<L7PolicyId>,
     rules: HashSet<L7RuleId>,
+    rate_limit_policies: HashSet<RateLimitPolicyId>,
+    rate_limit_rules: HashSet<RateLimitRuleId>,
 }
 
 /// Every pool that the document defines, wherever it stands.

@@ -61,6 +61,14 @@ fn listener(listener: &Listener) -> Value {
     if let Some(limit) = listener.member_connection_limit {
         document["amphora"]["member_connection_limit"] = limit.into();
     }
+    if let Some(trusted) = &listener.trusted_proxies {
+        document["amphora"]["trusted_proxies"] = trusted.networks.iter().map(ToString::to_string).collect();
+        document["amphora"]["client_address_header"] = trusted.header.as_str().into();
+    }
+    if !listener.rate_limit_policies.is_empty() {
+        document["rate_limit_policies"] =
+            listener.rate_limit_policies.iter().map(super::rate_limit::write).collect();
+    }
     let headers = insert_headers(listener.insert_headers);
     if !headers.is_empty() {
         document["insert_headers"] = headers.into();

@@ -482,7 +482,13 @@ proptest! {
 
 /// A load balancer with TLS, UDP and logs.
 fn in_full(seed: u64) -> LoadBalancer {
-    let shape = arbitrary::Shape { tls: true, udp: true, flow_logs: true, ..arbitrary::Shape::default() };
+    let shape = arbitrary::Shape {
+        tls: true,
+        udp: true,
+        flow_logs: true,
+        rate_limits: true,
+        ..arbitrary::Shape::default()
+    };
     arbitrary::Generator::new(seed).load_balancer(&shape)
 }
 

@@ -3,6 +3,7 @@
 mod l7;
 mod listener;
 mod pool;
+mod rate_limit;
 
 use serde_json::{Value, json};
 
