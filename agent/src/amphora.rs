@@ -33,7 +33,7 @@ use zeroize::Zeroize;
 use crate::{
     change_error::ChangeError,
     document,
-    heartbeat::size,
+    heartbeat::{mark, size},
     keeper::Keeper,
     proxy_client::ProxyClient,
     store::{Kept, Slot, Staged, Store},
@@ -57,6 +57,22 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a proxy may take to answer at the start of the agent, or after its own, before it is spoken of.
 const START_PATIENCE: Duration = Duration::from_secs(3);
 
+/// The load balancer as it was stored last.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    /// What it says.
+    pub model: Option<Arc<LoadBalancer>>,
+    /// What heartbeats call its document, where it is one that was put whole.
+    pub mark: Option<Arc<str>>,
+}
+
+impl Present {
+    /// A document that was put, and what it says.
+    fn document(model: LoadBalancer, document: &[u8]) -> Self {
+        Self { model: Some(Arc::new(model)), mark: Some(mark(document).into()) }
+    }
+}
+
 /// The load balancer of this amphora.
 ///
 /// What changes something may be cancelled, as when whoever asked is gone: it goes on, as a task of its own. So may what only asks.
@@ -65,7 +81,7 @@ pub struct Amphora {
     store: Arc<Store>,
     proxy: ProxyClient,
     state: Mutex<State>,
-    model: watch::Sender<Option<Arc<LoadBalancer>>>,
+    model: watch::Sender<Present>,
     /// Changed under the state's lock alone, and looked at without: whoever asks does not wait for a change.
     certificates: watch::Sender<Certificates>,
     /// What Octavia's controller has uploaded, likewise: the load balancer is its own while there is one.
@@ -106,7 +122,8 @@ impl Amphora {
     /// # Errors
     /// When a document is there but cannot be read.
     pub fn open(store: Arc<Store>, proxy: ProxyClient) -> io::Result<Arc<Self>> {
-        let mut model = None;
+        let (certificates, text) = (Certificates::read(&store)?, Text::read(&store)?);
+        let mut model = Present::default();
         for slot in [Slot::Current, Slot::Previous] {
             let Some(document) = store.read(Kept::LoadBalancer, slot)? else { continue };
             match document::parse(&document) {
@@ -117,7 +134,8 @@ impl Amphora {
                     if octavia::is_of_parts(&parsed) {
                         octavia::reserve(&store, document.len());
                     }
-                    model = Some(Arc::new(parsed));
+                    model = Present::document(parsed, &document);
+                    model.mark = model.mark.filter(|_| text.is_none());
                     break;
                 }
                 Err(refusal) => {
@@ -125,8 +143,7 @@ impl Amphora {
                 }
             }
         }
-        let certificates = watch::Sender::new(Certificates::read(&store)?);
-        let text = watch::Sender::new(Text::read(&store)?);
+        let (certificates, text) = (watch::Sender::new(certificates), watch::Sender::new(text));
         let state = State { converged: None, authoritative: false, unsettled: Self::left_open(&store)? };
         let model = watch::Sender::new(model);
         let keeper = Keeper::new(store.clone(), Kept::LoadBalancer);
@@ -147,11 +164,11 @@ impl Amphora {
 
     /// The load balancer as it was stored last.
     pub fn model(&self) -> Option<Arc<LoadBalancer>> {
-        self.model.borrow().clone()
+        self.model.borrow().model.clone()
     }
 
     /// The load balancer as it was stored last, and each one after it, once the proxy runs it.
-    pub fn models(&self) -> watch::Receiver<Option<Arc<LoadBalancer>>> {
+    pub fn models(&self) -> watch::Receiver<Present> {
         self.model.subscribe()
     }
 
@@ -351,9 +368,10 @@ impl Amphora {
             previous.and_then(|document| document::parse(&document).ok().map(|model| (model, document)));
         let Some((model, document)) = fallback else { return Err(refused.into()) };
         tracing::error!(%refused, "falling back to the document before");
+        let stored = Present::document(model, &document);
         let applied = self.proxy.apply(document).await?;
         self.keeper.unstage(Staged::Replaced).await?;
-        self.model.send_replace(Some(Arc::new(model)));
+        self.model.send_replace(stored);
         Ok(Some(applied.generation))
     }
 
@@ -361,9 +379,10 @@ impl Amphora {
     async fn adopt(self: &Arc<Self>) -> Result<(), ChangeError> {
         let document = self.proxy.document().await?;
         let model = document::parse(&document).map_err(ChangeError::Invalid)?;
+        let (id, stored) = (model.id, Present::document(model, &document));
         let staged = self.keeper.stage(document).await?;
-        tracing::warn!(id = %model.id, ?staged, "took over the document that the proxy runs: none was stored");
-        self.model.send_replace(Some(Arc::new(model)));
+        tracing::warn!(%id, ?staged, "took over the document that the proxy runs: none was stored");
+        self.model.send_replace(stored);
         Ok(())
     }
 
@@ -375,6 +394,7 @@ impl Amphora {
         document: Bytes,
     ) -> Result<Applied, ChangeError> {
         self.settle(state).await?;
+        let mark = mark(&document);
         match self.store_and(&model, document.clone(), self.proxy.apply(document)).await? {
             Ok(applied) => {
                 state.authoritative = true;
@@ -382,7 +402,7 @@ impl Amphora {
                     // Of another process by now, at worst: its instance says so.
                     converged.generation = applied.generation;
                 }
-                self.model.send_replace(Some(Arc::new(model)));
+                self.model.send_replace(Present { model: Some(Arc::new(model)), mark: Some(mark.into()) });
                 Ok(applied)
             }
             Err(failed) => {

@@ -40,6 +40,15 @@ const RATE: u64 = 20;
 /// The longest id that is remembered, in bytes.
 const MAX_ID: usize = 255;
 
+/// Where one that is believed belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It is the newest of its amphora.
+    Newest,
+    /// A newer one has overtaken it.
+    Overtaken,
+}
+
 /// Why a heartbeat is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disbelief {
@@ -147,10 +156,11 @@ pub(crate) struct Believed {
 
 impl Believed {
     /// Judges a heartbeat that verified. `tag` is a part of its HMAC: the same for the same heartbeat.
-    pub(crate) fn judge(&mut self, id: &str, seq: u64, tag: u64, now: Instant) -> Result<(), Disbelief> {
+    pub(crate) fn judge(&mut self, id: &str, seq: u64, tag: u64, now: Instant) -> Result<Place, Disbelief> {
+        let mut place = Place::Newest;
         if let Some(run) = self.runs.get_mut(id) {
             let known = self.known.tags.contains(&tag) || run.early.tags.contains(&tag);
-            run.judge(seq, known, now)?;
+            place = run.judge(seq, known, now)?;
         } else {
             self.make_room(id, now)?;
             let numbers = Numbers::from(seq, now);
@@ -161,7 +171,7 @@ impl Believed {
         if let Some(run) = self.runs.get_mut(id).filter(|_| seq < EARLY) {
             run.early.insert(tag, EARLY_REMEMBERED);
         }
-        Ok(())
+        Ok(place)
     }
 
     fn make_room(&mut self, id: &str, now: Instant) -> Result<(), Disbelief> {
@@ -183,13 +193,14 @@ impl Believed {
 }
 
 impl Run {
-    fn judge(&mut self, seq: u64, known: bool, now: Instant) -> Result<(), Disbelief> {
+    fn judge(&mut self, seq: u64, known: bool, now: Instant) -> Result<Place, Disbelief> {
         let silence = now.saturating_duration_since(self.last);
-        if let Err(disbelief) = self.numbers.go_on(seq, known, now)
-            && !(disbelief == Disbelief::Replayed && !known && self.numbers.fill_in(seq, now))
-        {
+        let mut place = Place::Newest;
+        if let Err(disbelief) = self.numbers.go_on(seq, known, now) {
             let goes_on = |before: &mut Numbers| !known && before.go_on(seq, known, now).is_ok();
-            if self.before.as_mut().is_some_and(goes_on) {
+            if disbelief == Disbelief::Replayed && !known && self.numbers.fill_in(seq, now) {
+                place = Place::Overtaken;
+            } else if self.before.as_mut().is_some_and(goes_on) {
                 self.before = self.before.map(|before| std::mem::replace(&mut self.numbers, before));
             } else if seq < EARLY && (!known || self.gap.is_some_and(|gap| silence > gap * 3 / 2)) {
                 self.before = Some(std::mem::replace(&mut self.numbers, Numbers::from(seq, now)));
@@ -199,7 +210,7 @@ impl Run {
         }
         self.gap = Some(silence);
         self.last = now;
-        Ok(())
+        Ok(place)
     }
 }
 
@@ -227,7 +238,8 @@ mod tests {
 
         /// A heartbeat at so many seconds; `tag` is what else it says.
         fn at(&mut self, seconds: u64, seq: u64, tag: u64) -> Result<(), Disbelief> {
-            self.believed.judge("amp", seq, tag << 32 | seq, self.start + Duration::from_secs(seconds))
+            let now = self.start + Duration::from_secs(seconds);
+            self.believed.judge("amp", seq, tag << 32 | seq, now).map(drop)
         }
     }
 
@@ -244,8 +256,16 @@ mod tests {
     #[test]
     fn what_was_overtaken_is_believed_within_the_window() {
         let mut lab = Lab::new();
-        for seq in [100, 103, 101, 102, 160, 104] {
-            assert_eq!(lab.at(1, seq, 0), Ok(()), "{seq}");
+        for (seq, place) in [
+            (100, Place::Newest),
+            (103, Place::Newest),
+            (101, Place::Overtaken),
+            (102, Place::Overtaken),
+            (160, Place::Newest),
+            (104, Place::Overtaken),
+        ] {
+            let judged = lab.believed.judge("amp", seq, seq, lab.start + Duration::from_secs(1));
+            assert_eq!(judged, Ok(place), "{seq}");
         }
         for seq in [101, 160, 96, 20] {
             assert_eq!(lab.at(1, seq, 0), Err(Disbelief::Replayed), "{seq}");
@@ -334,11 +354,11 @@ mod tests {
         assert_eq!(lab.at(3600, 360, 0), Ok(()), "an hour without a way");
         let now = lab.start + Duration::from_secs(3600);
         for n in 1..AMPHORAE {
-            assert_eq!(lab.believed.judge(&n.to_string(), 0, 0, now), Ok(()));
+            assert_eq!(lab.believed.judge(&n.to_string(), 0, 0, now), Ok(Place::Newest));
         }
         assert_eq!(lab.believed.judge("one more", 0, 0, now), Err(Disbelief::Crowded));
         assert_eq!(lab.at(3601, 361, 1), Ok(()), "who is known is not pushed out");
-        assert_eq!(lab.believed.judge("one more", 0, 0, now + FORGOTTEN * 2), Ok(()));
+        assert_eq!(lab.believed.judge("one more", 0, 0, now + FORGOTTEN * 2), Ok(Place::Newest));
         assert_eq!(lab.believed.judge(&"x".repeat(MAX_ID + 1), 0, 0, now), Err(Disbelief::Id));
         assert_eq!(lab.believed.runs.len(), AMPHORAE);
     }

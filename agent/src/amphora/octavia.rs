@@ -31,7 +31,7 @@ use self::{
     datagrams::Datagrams,
     understand::{Named, Understood, is_of_octavia, understand},
 };
-use super::{Amphora, State, certificates::Stored, detached, internal, settle::Verdict, wipe};
+use super::{Amphora, Present, State, certificates::Stored, detached, internal, settle::Verdict, wipe};
 use crate::{
     change_error::ChangeError,
     document,
@@ -500,7 +500,7 @@ impl Amphora {
             self.diverged(state);
             return Err(error);
         }
-        self.model.send_replace(None);
+        self.model.send_replace(Present::default());
         self.diverged(state);
         Ok(applied)
     }

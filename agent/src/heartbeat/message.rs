@@ -6,10 +6,14 @@ use std::{
     fmt,
     io::{Read, Write},
     str::FromStr,
+    sync::Arc,
 };
 
 use amphora_model::{CheckState, ListenerId, MemberId, PoolId};
-use aws_lc_rs::hmac;
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    hmac,
+};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -37,6 +41,15 @@ pub struct Message {
     pub pools: BTreeMap<PoolKey, PoolReport>,
     /// [`VERSION`].
     pub ver: u8,
+    /// The [`mark`] of the document that it speaks of, where that was put whole; it may speak of a later one. Octavia has no such word, and reads
+    /// over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<Arc<str>>,
+}
+
+/// What heartbeats call a document: who has put it knows by that whether one speaks of it.
+pub fn mark(document: &[u8]) -> String {
+    HEXLOWER.encode(&digest(&SHA256, document).as_ref()[..8])
 }
 
 /// A listener in a heartbeat.

@@ -13,7 +13,7 @@ pub mod size;
 
 pub use self::{
     delta::Deltas,
-    message::{EnvelopeError, ListenerReport, MemberStatus, Message, PoolKey, PoolReport, open, seal},
+    message::{EnvelopeError, ListenerReport, MemberStatus, Message, PoolKey, PoolReport, mark, open, seal},
     report::{Observation, Reporter},
     sender::{Sender, Vitals},
 };

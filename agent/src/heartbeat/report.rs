@@ -1,6 +1,9 @@
 //! Builds heartbeats from what the proxy says of itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use amphora_ipc::proxy::{ListenerSummary, MemberSummary, PoolSummary, Stats, Summary};
 use amphora_model::{CheckState, ListenerId, ListenerProtocol, LoadBalancer, PoolId};
@@ -63,12 +66,15 @@ impl Reporter {
     ///
     /// `None` when nothing is known that could be said: the proxy runs, but has not answered for too long. A heartbeat
     /// without listeners would say that there are none, which is true of a proxy that does not run.
-    pub fn next(&mut self, observation: Observation<'_>) -> Option<Message> {
+    ///
+    /// `document` is what the proxy was known to run before it was asked: whatever it answered is of that, or of what came after.
+    pub fn next(&mut self, observation: Observation<'_>, document: Option<&Arc<str>>) -> Option<Message> {
         self.pending = None;
         let mut message = match observation {
             Observation::Answered { stats, model, unserved } => {
                 self.late = 0;
                 let (mut message, next) = build(&self.deltas, stats, model);
+                message.document = document.cloned();
                 add(&mut message, unserved);
                 add_idle(&mut message, stats, unserved);
                 self.pending = Some(next);
@@ -81,14 +87,14 @@ impl Reporter {
             }
             Observation::Idle { unserved } => {
                 self.late = 0;
-                let mut message = empty();
+                let mut message = Message { document: document.cloned(), ..empty() };
                 add(&mut message, unserved);
                 self.last = Some(message.clone());
                 message
             }
             Observation::Absent => {
                 self.last = None;
-                empty()
+                Message { document: document.cloned(), ..empty() }
             }
         };
         message.id.clone_from(&self.id);
@@ -123,7 +129,14 @@ pub fn statuses(stats: &Stats, model: Option<&LoadBalancer>, unserved: &Unserved
 }
 
 fn empty() -> Message {
-    Message { id: String::new(), seq: 0, listeners: BTreeMap::new(), pools: BTreeMap::new(), ver: VERSION }
+    Message {
+        id: String::new(),
+        seq: 0,
+        listeners: BTreeMap::new(),
+        pools: BTreeMap::new(),
+        ver: VERSION,
+        document: None,
+    }
 }
 
 fn without_traffic(message: &Message) -> Message {
@@ -257,11 +270,14 @@ mod tests {
 
     fn next(reporter: &mut Reporter, stats: &Stats, model: &LoadBalancer) -> Message {
         reporter
-            .next(Observation::Answered {
-                stats: &stats.into(),
-                model: Some(model),
-                unserved: &Unserved::default(),
-            })
+            .next(
+                Observation::Answered {
+                    stats: &stats.into(),
+                    model: Some(model),
+                    unserved: &Unserved::default(),
+                },
+                Some(&"a1".into()),
+            )
             .unwrap()
     }
 
@@ -331,12 +347,12 @@ mod tests {
             backends: Vec::new(),
         };
         let mut reporter = Reporter::new("a".to_owned(), Deltas::default());
-        let idle = reporter.next(Observation::Idle { unserved: &unserved }).unwrap();
+        let idle = reporter.next(Observation::Idle { unserved: &unserved }, None).unwrap();
         assert_eq!((idle.listeners.len(), idle.pools.len()), (2, 0));
-        assert_eq!(reporter.next(Observation::Late).unwrap().listeners, idle.listeners);
+        assert_eq!(reporter.next(Observation::Late, None).unwrap().listeners, idle.listeners);
         let (before, summary) = (next(&mut reporter, &stats, &model), Summary::from(&stats));
         let answered = Observation::Answered { stats: &summary, model: Some(&model), unserved: &unserved };
-        let message = reporter.next(answered).unwrap();
+        let message = reporter.next(answered, None).unwrap();
         assert_eq!(message.listeners.len(), before.listeners.len() + 1);
         assert_eq!(message.listeners[&silent].status, ListenerStatus::Open);
         assert_eq!(message.pools.len(), before.pools.len());
@@ -361,11 +377,9 @@ mod tests {
         let mut expected = before.pools.clone();
         expected.insert(key, before.pools[&PoolKey { pool, listener: Some(listener) }].clone());
         assert_eq!(message.pools, expected);
-        let told = Reporter::new("a".to_owned(), Deltas::default()).next(Observation::Answered {
-            stats: &Summary::from(&stats),
-            model: Some(&model),
-            unserved: &unserved,
-        });
+        let answered =
+            Observation::Answered { stats: &Summary::from(&stats), model: Some(&model), unserved: &unserved };
+        let told = Reporter::new("a".to_owned(), Deltas::default()).next(answered, None);
         assert_eq!(told.unwrap().pools, expected);
     }
 
@@ -389,21 +403,21 @@ mod tests {
         let id = model.listeners[0].id;
         stats.listeners.get_mut(&id).unwrap().bytes_in = 10;
         let mut reporter = Reporter::new("a".to_owned(), Deltas::default());
-        assert_eq!(reporter.next(Observation::Late), None, "nothing is known yet");
+        assert_eq!(reporter.next(Observation::Late, None), None, "nothing is known yet");
         let first = next(&mut reporter, &stats, &model);
         reporter.sent();
         for _ in 0..PATIENCE {
-            let late = reporter.next(Observation::Late).unwrap();
-            assert_eq!(late.pools, first.pools);
+            let late = reporter.next(Observation::Late, None).unwrap();
+            assert_eq!((&late.pools, late.document.as_deref()), (&first.pools, Some("a1")));
             assert_eq!(late.listeners[&id].stats.rx, 0);
             assert!(!reporter.sent());
         }
         for _ in 0..10 {
-            assert_eq!(reporter.next(Observation::Late), None);
+            assert_eq!(reporter.next(Observation::Late, None), None);
         }
         assert_eq!(next(&mut reporter, &stats, &model).seq, first.seq + u64::from(PATIENCE) + 1);
-        assert!(reporter.next(Observation::Absent).unwrap().listeners.is_empty());
-        assert_eq!(reporter.next(Observation::Late), None);
+        assert!(reporter.next(Observation::Absent, None).unwrap().listeners.is_empty());
+        assert_eq!(reporter.next(Observation::Late, None), None);
     }
 
     #[test]

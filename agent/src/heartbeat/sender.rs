@@ -162,7 +162,7 @@ impl Sender {
 
     /// Asks the proxy and the VRRP daemon until `due`, and sends then.
     async fn beat(&mut self, config: &HeartbeatConfig, due: Instant) {
-        let (asked, beat) = tokio::join!(ask(&self.amphora, due), listen(&self.vrrp, due));
+        let ((asked, document), beat) = tokio::join!(ask(&self.amphora, due), listen(&self.vrrp, due));
         sleep_until(due).await;
         let dead = self.pulse.is_dead();
         if self.pulse.observe(beat) {
@@ -182,7 +182,7 @@ impl Sender {
         if !matches!(asked, Ok(Ok(_))) {
             self.metrics.heartbeats_blind.inc();
         }
-        let Some(message) = self.reporter.next(observation) else {
+        let Some(message) = self.reporter.next(observation, document.as_ref()) else {
             self.metrics.heartbeats_withheld.inc();
             if !std::mem::replace(&mut self.mute, true) {
                 tracing::error!("the proxy does not answer: no heartbeat leaves until it does");
@@ -230,17 +230,22 @@ impl Sender {
     }
 }
 
-/// What the proxy says. When it is given another document before `due`, it is asked again: what it said is not of that one, and a
-/// listener that has just come would be missed.
-async fn ask(amphora: &Amphora, due: Instant) -> Result<Result<Summary, ControlError>, Elapsed> {
+/// What the proxy says, and of which document. When it is given another document before `due`, it is asked again: what it said is not of that one,
+/// and a listener that has just come would be missed.
+async fn ask(
+    amphora: &Amphora,
+    due: Instant,
+) -> (Result<Result<Summary, ControlError>, Elapsed>, Option<Arc<str>>) {
     let mut models = amphora.models();
+    let mut document = models.borrow_and_update().mark.clone();
     let mut asked = timeout_at(due, amphora.proxy().summary()).await;
     while let Ok(Ok(())) = timeout_at(due, models.changed()).await {
+        let present = models.borrow_and_update().mark.clone();
         if let Ok(again) = timeout_at(due, amphora.proxy().summary()).await {
-            asked = Ok(again);
+            (asked, document) = (Ok(again), present);
         }
     }
-    asked
+    (asked, document)
 }
 
 async fn listen(vrrp: &Vrrp, due: Instant) -> Beat {

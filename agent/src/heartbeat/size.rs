@@ -6,7 +6,7 @@ use amphora_model::{CheckState, L7Action, ListenerId, LoadBalancer, PoolId};
 
 use super::message::{
     ListenerReport, ListenerStatus, MemberStatus, Message, PoolKey, PoolReport, PoolStatus, Traffic, VERSION,
-    seal,
+    mark, seal,
 };
 
 /// What a UDP datagram carries over IPv4; it is 20 bytes more over IPv6.
@@ -86,7 +86,8 @@ fn worst(model: &LoadBalancer, reachable: &BTreeSet<PoolKey>) -> Message {
         (*key, PoolReport { status, members })
     });
     let pools = pools.collect();
-    Message { id: model.id.to_string(), seq: u64::MAX, listeners, pools, ver: VERSION }
+    let document = Some(mark(model.name.as_bytes()).into());
+    Message { id: model.id.to_string(), seq: u64::MAX, listeners, pools, ver: VERSION, document }
 }
 
 /// Numbers without a pattern that a compressor would find (xorshift64*).

@@ -70,7 +70,7 @@ pub(crate) async fn listen(
         let opened = heartbeat::open(&packet[..length], key).map_err(|reason| reason.to_string());
         let opened = opened.and_then(|beat| {
             let judged = believed.judge(&beat.id, beat.seq, tag(&packet[..length]), Instant::now());
-            judged.map(|()| beat).map_err(|reason| reason.to_string())
+            judged.map(|_| beat).map_err(|reason| reason.to_string())
         });
         match opened {
             Ok(beat) => {

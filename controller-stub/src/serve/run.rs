@@ -191,7 +191,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
         heartbeats,
         heartbeat_key,
         silent,
-        config.health.check_interval,
+        (config.health.check_interval, config.health.timeout),
         db.clone(),
         traffic,
     );

@@ -12,7 +12,7 @@ use super::{
     understand::{document_of, fits, refused},
 };
 use crate::{
-    amphora::{Amphora, State, detached, internal},
+    amphora::{Amphora, Present, State, detached, internal},
     change_error::ChangeError,
     document,
     octavia::lvs::{self, Translated},
@@ -252,7 +252,7 @@ impl Amphora {
         // It does not run what is stored, whatever came of it.
         self.diverged(state);
         let applied = replaced??;
-        self.model.send_replace(Some(Arc::new(model)));
+        self.model.send_replace(Present { model: Some(Arc::new(model)), mark: None });
         Ok(applied)
     }
 

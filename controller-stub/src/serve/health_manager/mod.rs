@@ -20,7 +20,10 @@ use amphora_agent::heartbeat;
 use futures_util::future::join_all;
 use tokio::{
     net::UdpSocket,
-    sync::{Mutex, Semaphore},
+    sync::{
+        Mutex, Semaphore,
+        oneshot::{self, error::TryRecvError},
+    },
     time::{MissedTickBehavior, interval},
 };
 
@@ -35,7 +38,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    replay::{self, Believed},
+    replay::{self, Believed, Place},
 };
 
 /// The largest datagram.
@@ -47,33 +50,69 @@ const PARALLEL: usize = 64;
 /// What is told of heartbeats that are not believed, at most this often.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
-/// Takes heartbeats in from `sockets` and asks for the replacement of amphorae that are silent, until it is dropped.
+/// Takes heartbeats in from `sockets` and asks for the replacement of amphorae that are silent for the `timeout`, until it is dropped.
 pub async fn run(
     sockets: Vec<UdpSocket>,
     key: String,
     watch: Watch,
-    check_interval: Duration,
+    (check_interval, timeout): (Duration, Duration),
     db: Db,
     traffic: Arc<Traffic>,
 ) {
     let watch = Mutex::new(watch);
+    let on_the_way = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+    let intake = Intake { db: db.clone(), on_the_way };
     // What was believed by one way is not believed again by another.
-    let believed = Mutex::new(Believed::default());
-    let received = sockets.iter().map(|socket| receive(socket, &key, &believed, &watch, &db, &traffic));
+    let order = Mutex::new(Order::default());
+    let received = sockets.iter().map(|socket| receive(socket, &key, &order, &watch, &intake, &traffic));
     tokio::join!(join_all(received), check(check_interval, &watch, &db));
+}
+
+/// Which heartbeats are believed, and in which order those of one amphora are taken in.
+#[derive(Default)]
+struct Order {
+    believed: Believed,
+    /// What ends with the last one that was taken in of each amphora, while that is under way.
+    last: HashMap<String, oneshot::Receiver<()>>,
+}
+
+/// The turn of one heartbeat: the next one of its amphora waits for its end.
+struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    _ends: oneshot::Sender<()>,
+}
+
+impl Order {
+    /// The turn after all that were taken in of an amphora before.
+    fn turn(&mut self, amphora: &str) -> Turn {
+        if self.last.len() > 2 * PARALLEL {
+            self.last.retain(|_, one| one.try_recv() == Err(TryRecvError::Empty));
+        }
+        let (ends, end) = oneshot::channel();
+        Turn { before: self.last.insert(amphora.to_owned(), end), _ends: ends }
+    }
+}
+
+impl Turn {
+    async fn comes(&mut self) {
+        if let Some(before) = self.before.take() {
+            // It says nothing, and ends.
+            let _ = before.await;
+        }
+    }
 }
 
 async fn receive(
     socket: &UdpSocket,
     key: &str,
-    believed: &Mutex<Believed>,
+    order: &Mutex<Order>,
     watch: &Mutex<Watch>,
-    db: &Db,
+    intake: &Intake,
     traffic: &Traffic,
 ) {
     let mut packet = vec![0; MAX_PACKET];
     let mut complained = HashMap::<String, Instant>::new();
-    let turns = Arc::new(Semaphore::new(PARALLEL));
+    let places = Arc::new(Semaphore::new(PARALLEL));
     loop {
         let (length, from) = match socket.recv_from(&mut packet).await {
             Ok(received) => received,
@@ -85,26 +124,29 @@ async fn receive(
         let packet = &packet[..length];
         let now = tokio::time::Instant::now().into_std();
         let opened = heartbeat::open(packet, key).map_err(|reason| reason.to_string());
-        let mut believed = believed.lock().await;
+        let mut order = order.lock().await;
         let opened = opened.and_then(|message| {
-            let judged = believed.judge(&message.id, message.seq, replay::tag(packet), now);
-            judged.map(|()| message).map_err(|reason| reason.to_string())
+            let judged = order.believed.judge(&message.id, message.seq, replay::tag(packet), now);
+            let place = judged.map_err(|reason| reason.to_string())?;
+            let turn = order.turn(&message.id);
+            Ok((message, place, turn))
         });
-        drop(believed);
+        drop(order);
         match opened {
-            Ok(message) => {
+            Ok((message, place, mut turn)) => {
                 metrics().heartbeats.inc();
                 if watch.lock().await.heard(&message.id, now) {
                     metrics().heartbeats_late.inc();
                 }
                 traffic.heard(&message, now);
-                let Ok(turn) = turns.clone().acquire_owned().await else { return };
-                let db = db.clone();
+                let Ok(permit) = places.clone().acquire_owned().await else { return };
+                let intake = intake.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = take_in(&db, message).await {
+                    turn.comes().await;
+                    if let Err(error) = intake.take_in(message, place).await {
                         tracing::warn!(%error, "a heartbeat is not in the database");
                     }
-                    drop(turn);
+                    drop(permit);
                 });
             }
             Err(reason) => {
@@ -122,18 +164,33 @@ async fn receive(
     }
 }
 
-/// Most heartbeats say nothing new: those are read, and not written.
-async fn take_in(db: &Db, message: heartbeat::Message) -> Result<(), db::Error> {
-    let (message, changes) = db
-        .read::<_, db::Error, _>(move |connection| {
-            let changes = update::compare(connection, &message)?;
-            Ok((message, changes))
-        })
-        .await?;
-    if changes.is_empty() {
-        return Ok(());
+/// What heartbeats are taken into.
+#[derive(Clone)]
+struct Intake {
+    db: Db,
+    /// See [`update::Moment`].
+    on_the_way: i64,
+}
+
+impl Intake {
+    /// Most heartbeats say nothing new: those are read, and not written.
+    async fn take_in(&self, message: heartbeat::Message, place: Place) -> Result<(), db::Error> {
+        let moment = update::Moment { now: now(), on_the_way: self.on_the_way };
+        let (amphora, changes) = self
+            .db
+            .read::<_, db::Error, _>(move |connection| {
+                let mut changes = update::compare(connection, &message, moment)?;
+                if place == Place::Overtaken {
+                    changes.forget_statuses();
+                }
+                Ok((message.id, changes))
+            })
+            .await?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.db.write(move |connection| update::apply(connection, &amphora, &changes)).await
     }
-    db.write(move |connection| update::apply(connection, &message.id, &changes)).await
 }
 
 async fn check(every: Duration, watch: &Mutex<Watch>, db: &Db) {
@@ -207,4 +264,35 @@ pub async fn replace(db: &Db, amphorae: Vec<String>) -> Result<()> {
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn heartbeats_of_one_amphora_are_taken_in_as_they_came() {
+        let mut order = Order::default();
+        let [mut first, mut other, mut second, mut third] = ["a", "b", "a", "a"].map(|one| order.turn(one));
+        let comes = |turn: &mut Turn| turn.comes().now_or_never().is_some();
+        assert!(comes(&mut first) && comes(&mut other));
+        // Nothing of it is lost by looking.
+        let mut waits = Box::pin(second.comes());
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(waits.as_mut().now_or_never().is_some());
+        drop(waits);
+        let mut waits = Box::pin(third.comes());
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(waits.as_mut().now_or_never().is_some());
+        for one in 0..10 * PARALLEL {
+            drop(order.turn(&one.to_string()));
+        }
+        assert!(order.last.len() <= 2 * PARALLEL + 1);
+        assert!(order.turn("b").before.is_some(), "it has not ended");
+        drop(other);
+    }
 }

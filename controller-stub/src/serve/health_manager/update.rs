@@ -25,6 +25,11 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.statuses.is_empty() && self.traffic.is_empty()
     }
+
+    /// A newer heartbeat has told of them. What was counted counts.
+    pub fn forget_statuses(&mut self) {
+        self.statuses.clear();
+    }
 }
 
 /// The load balancer that an amphora carries, for as long as it does.
@@ -38,12 +43,21 @@ pub fn load_balancer_of(connection: &Connection, amphora: &str) -> rusqlite::Res
         .optional()
 }
 
+/// When something is compared, and how far back what was said counts; both in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Since 1970.
+    pub now: i64,
+    /// For so long after an amphora was told a document, its heartbeats that speak of another one have left before.
+    pub on_the_way: i64,
+}
+
 /// Compares a heartbeat with the rows. Nothing is to be written of an amphora that carries no load balancer. Of a pair
 /// both tell of statuses, and the last one counts, as in Octavia.
 ///
 /// # Errors
 /// The database's.
-pub fn compare(connection: &Connection, message: &Message) -> Result<Changes, db::Error> {
+pub fn compare(connection: &Connection, message: &Message, moment: Moment) -> Result<Changes, db::Error> {
     let mut changes = Changes::default();
     let Some(load_balancer) = load_balancer_of(connection, &message.id)? else { return Ok(changes) };
     for (listener, report) in &message.listeners {
@@ -53,6 +67,9 @@ pub fn compare(connection: &Connection, message: &Message) -> Result<Changes, db
         if traffic != [0; 5] || connections(connection, &listener, &message.id)? != 0 {
             changes.traffic.push((listener, traffic));
         }
+    }
+    if is_of_another_document(connection, message, moment)? {
+        return Ok(changes);
     }
     let Some(rendered) = document::render(connection, &load_balancer)? else { return Ok(changes) };
     // What the API has taken is a document; what is not, because a later release has written it, has no statuses.
@@ -95,6 +112,21 @@ pub fn compare(connection: &Connection, message: &Message) -> Result<Changes, db
         }
     }
     Ok(changes)
+}
+
+/// Whether a heartbeat speaks of what an amphora had before the document that it was told last. One that does so for longer has it no
+/// more, for whatever reason, and is believed.
+fn is_of_another_document(
+    connection: &Connection,
+    message: &Message,
+    moment: Moment,
+) -> Result<bool, db::Error> {
+    let Some(document) = &message.document else { return Ok(false) };
+    let (told, at): (Option<String>, Option<i64>) = connection
+        .prepare_cached("SELECT applied_document, applied_at FROM amphora WHERE id = ?1")?
+        .query_row([&message.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let recent = at.is_some_and(|at| (0..moment.on_the_way).contains(&moment.now.saturating_sub(at)));
+    Ok(recent && told.is_some_and(|told| told != **document))
 }
 
 /// Writes them. What has gone meanwhile is left out.
@@ -192,8 +224,10 @@ mod tests {
         .unwrap()
     }
 
+    const MOMENT: Moment = Moment { now: 5000, on_the_way: 1000 };
+
     fn beat(connection: &Connection, message: &Message) -> Changes {
-        let changes = compare(connection, message).unwrap();
+        let changes = compare(connection, message, MOMENT).unwrap();
         apply(connection, &message.id, &changes).unwrap();
         changes
     }
@@ -219,10 +253,48 @@ mod tests {
     }
 
     #[test]
+    fn what_left_before_the_document_that_an_amphora_was_told_says_nothing_of_it() {
+        let (_dir, connection) = filled();
+        let told = "UPDATE amphora SET applied_document = 'new', applied_at = ?1";
+        let listener = || one(&connection, "SELECT operating_status FROM listener");
+        let beat_of = |document: Option<&str>| {
+            // Of before the listener was there.
+            let before = Message {
+                listeners: BTreeMap::new(),
+                document: document.map(Into::into),
+                ..heartbeat("amphora", "UP")
+            };
+            beat(&connection, &before)
+        };
+        connection.execute(told, [4001]).unwrap();
+        assert!(beat_of(Some("old")).is_empty());
+        let now = Message { document: Some("new".into()), ..heartbeat("amphora", "UP") };
+        assert_eq!(beat(&connection, &now).statuses.len(), 4);
+        assert_eq!(listener(), "ONLINE");
+        let mut busy = Message { document: Some("old".into()), ..heartbeat("amphora", "UP") };
+        busy.listeners.values_mut().for_each(|one| one.stats.rx = 7);
+        let traffic = beat(&connection, &busy);
+        assert_eq!((traffic.statuses.len(), traffic.traffic.len()), (0, 1), "what it counted counts");
+        assert_eq!(beat_of(Some("old")).statuses, []);
+        assert_eq!(listener(), "ONLINE");
+        beat_of(Some("new"));
+        assert_eq!(listener(), "ERROR", "it has lost it");
+        beat(&connection, &now);
+        for (at, document) in [(4000, Some("old")), (5001, Some("old")), (4999, None)] {
+            connection.execute(told, [at]).unwrap();
+            beat_of(document);
+            assert_eq!(listener(), "ERROR", "told at {at}, {document:?}");
+            connection.execute(told, [4999]).unwrap();
+            beat(&connection, &now);
+            assert_eq!(listener(), "ONLINE");
+        }
+    }
+
+    #[test]
     fn an_amphora_that_carries_nothing_changes_nothing() {
         let (_dir, connection) = filled();
-        assert!(compare(&connection, &heartbeat("another", "UP")).unwrap().is_empty());
+        assert!(compare(&connection, &heartbeat("another", "UP"), MOMENT).unwrap().is_empty());
         connection.execute("UPDATE amphora SET status = 'PENDING_DELETE'", []).unwrap();
-        assert!(compare(&connection, &heartbeat("amphora", "UP")).unwrap().is_empty());
+        assert!(compare(&connection, &heartbeat("amphora", "UP"), MOMENT).unwrap().is_empty());
     }
 }

@@ -113,8 +113,8 @@ pub trait Outside: Send + Sync + 'static {
     /// Takes the machine down.
     fn remove(&self, machine: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes one of `lb.amphorae` what it is to be; `fresh` ones are told everything.
-    fn apply(&self, told: &Told, amphora: &rows::Amphora) -> impl Future<Output = Result<()>> + Send;
+    /// Makes one of `lb.amphorae` what it is to be; `fresh` ones are told everything. What its heartbeats call the document from now on.
+    fn apply(&self, told: &Told, amphora: &rows::Amphora) -> impl Future<Output = Result<String>> + Send;
 
     /// Brings the agent its configuration and a new certificate.
     fn configure(&self, amphora: &rows::Amphora, paired: bool) -> impl Future<Output = Result<Given>> + Send;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_agent::heartbeat::mark;
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use tokio::task::spawn_blocking;
@@ -183,7 +184,7 @@ impl Outside for Ground {
         Ok(())
     }
 
-    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<()> {
+    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<String> {
         let vips = self.vips(&told.lb)?;
         let fresh = amphora.applied == 0;
         let (names, certificates) = (told.rendered.certificates.clone(), Arc::clone(&self.certificates));
@@ -225,7 +226,8 @@ impl Outside for Ground {
             pair: fresh.then(|| self.pair(told, amphora, &vips)).flatten(),
         };
         self.agents.apply(&agent(amphora), &orders).await?;
-        lacking.map_or(Ok(()), Err)
+        // As the client writes it.
+        lacking.map_or_else(|| Ok(mark(orders.document.to_string().as_bytes())), Err)
     }
 
     async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<Given> {

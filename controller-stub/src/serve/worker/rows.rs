@@ -472,8 +472,20 @@ pub fn removed(connection: &Connection, lb: Option<&LoadBalancer>, id: &str) -> 
     lb.map_or(Ok(()), |lb| forget_applied(connection, lb))
 }
 
+/// What an amphora was told.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// That of its load balancer.
+    pub generation: i64,
+    /// What its heartbeats call the document.
+    pub document: String,
+    /// Its role.
+    pub role: Role,
+}
+
 /// An amphora is what it is to be at a generation.
-pub fn applied(connection: &Connection, id: &str, generation: i64, role: Role, now: i64) -> Result<()> {
+pub fn applied(connection: &Connection, id: &str, told: &Applied, now: i64) -> Result<()> {
+    let Applied { generation, document, role } = told;
     let (vrrp_id, priority) = match role {
         Role::Standalone => (None, None),
         Role::Master => (Some(1), Some(100)),
@@ -482,9 +494,9 @@ pub fn applied(connection: &Connection, id: &str, generation: i64, role: Role, n
     connection
         .prepare_cached(
             "UPDATE amphora SET applied_generation = ?2, role = ?3, vrrp_interface = 'eth1', vrrp_id = ?4, vrrp_priority = ?5,
-             updated_at = ?6 WHERE id = ?1",
+             updated_at = ?6, applied_document = ?7, applied_at = ?6 WHERE id = ?1",
         )?
-        .execute(params![id, generation, role, vrrp_id, priority, now])?;
+        .execute(params![id, generation, role, vrrp_id, priority, now, document])?;
     Ok(())
 }
 

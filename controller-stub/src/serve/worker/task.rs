@@ -318,10 +318,13 @@ impl<S: Store, O: Outside> Context<S, O> {
                 let applied = self.outside.apply(told, &one).await;
                 metrics()
                     .applied(if applied.is_ok() { Outcome::Done } else { Outcome::Failed }, begin.elapsed());
-                applied?;
-                let (id, generation, role, now) =
-                    (one.id.clone(), told.rendered.generation, told.role(&one.id), self.store.now());
-                self.store.write(move |t| rows::applied(t, &id, generation, role, now)).await
+                let applied = rows::Applied {
+                    generation: told.rendered.generation,
+                    document: applied?,
+                    role: told.role(&one.id),
+                };
+                let now = self.store.now();
+                self.store.write(move |t| rows::applied(t, &one.id, &applied, now)).await
             }
         };
         // Each has a chance, whatever becomes of the other.

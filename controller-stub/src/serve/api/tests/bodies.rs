@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Columns that no attribute has: they are the worker's.
-const OWN: [(&str, &str); 7] = [
+const OWN: [(&str, &str); 9] = [
     ("amphora", "agent_port"),
     ("amphora", "applied_generation"),
     ("amphora", "compute_id"),
@@ -21,6 +21,8 @@ const OWN: [(&str, &str); 7] = [
     ("amphora", "topology"),
     ("amphora", "taken_at"),
     ("amphora", "trust"),
+    ("amphora", "applied_document"),
+    ("amphora", "applied_at"),
 ];
 
 #[test]

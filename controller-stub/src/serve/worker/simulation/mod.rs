@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use amphora_agent::heartbeat::mark;
 use futures_util::FutureExt;
 use rusqlite::{Connection, params};
 use tokio::sync::Notify;
@@ -271,7 +272,7 @@ impl Outside for World {
         Ok(())
     }
 
-    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<()> {
+    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<String> {
         self.point().await;
         self.fails("to apply")?;
         {
@@ -304,7 +305,7 @@ impl Outside for World {
             }
         }
         self.point().await;
-        Ok(())
+        Ok(mark(told.rendered.document.to_string().as_bytes()))
     }
 
     async fn configure(&self, _: &rows::Amphora, _: bool) -> Result<Given> {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_agent::heartbeat::mark;
 use futures_util::{FutureExt, future::join_all};
 use rusqlite::Connection;
 use tokio::sync::Notify;
@@ -313,7 +314,7 @@ impl Outside for World {
         Ok(())
     }
 
-    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<()> {
+    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<String> {
         self.point().await;
         self.fails("to apply")?;
         {
@@ -341,7 +342,7 @@ impl Outside for World {
             }
         }
         self.point().await;
-        Ok(())
+        Ok(mark(told.rendered.document.to_string().as_bytes()))
     }
 
     async fn configure(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
