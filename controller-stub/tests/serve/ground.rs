@@ -161,6 +161,13 @@ impl Serve {
         self.dir.path().join("data/serve.db")
     }
 
+    /// The documents that agents have stored.
+    pub fn stored_documents(&self) -> Vec<Vec<u8>> {
+        let amphorae = fs::read_dir(self.dir.path().join("data/amphorae")).unwrap();
+        let places = amphorae.flatten().map(|one| one.path().join("state/loadbalancer.json"));
+        places.filter_map(|place| fs::read(place).ok()).collect()
+    }
+
     /// The database, as another process sees it.
     pub(crate) fn db(&self) -> Connection {
         let connection = Connection::open(self.file()).unwrap();

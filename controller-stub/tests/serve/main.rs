@@ -17,6 +17,7 @@ mod spares;
 
 use std::time::{Duration, Instant};
 
+use amphora_agent::heartbeat::mark;
 use amphora_controller::serve::queue::Kind;
 use nix::{
     sys::signal::{Signal, kill},
@@ -230,6 +231,11 @@ fn an_amphora_that_is_silent_is_replaced() {
         db.query_row(query, [], |row| row.get(0)).unwrap()
     };
     serve.eventually("what a heartbeat tells", |_| (online(&db) == 2).then_some(()));
+    // By the name that it is said to have heartbeats call the document that the agent has.
+    let name = "SELECT applied_document FROM amphora";
+    let name: String = db.query_row(name, [], |row| row.get(0)).unwrap();
+    let stored = serve.stored_documents();
+    assert_eq!(stored.iter().map(|document| mark(document)).collect::<Vec<_>>(), [name]);
     // It is alive, and says nothing: no process ends.
     kill(an_agent(&serve), Signal::SIGSTOP).unwrap();
     let begin = Instant::now();
