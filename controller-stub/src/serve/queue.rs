@@ -124,6 +124,20 @@ pub fn find(connection: &Connection, kind: Kind, subject: &str) -> rusqlite::Res
         .optional()
 }
 
+/// What is asked for of a load balancer and its amphorae, or of an amphora that has none.
+///
+/// # Errors
+/// The database's.
+pub fn of(connection: &Connection, id: &str) -> rusqlite::Result<Vec<Work>> {
+    connection
+        .prepare_cached(
+            "SELECT kind, subject, attempts, not_before, reason FROM work WHERE subject = ?1
+             OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = ?1)",
+        )?
+        .query_map([id], of_row)?
+        .collect()
+}
+
 /// It is done.
 ///
 /// # Errors

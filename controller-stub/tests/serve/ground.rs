@@ -162,7 +162,7 @@ impl Serve {
     }
 
     /// The documents that agents have stored.
-    pub fn stored_documents(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn stored_documents(&self) -> Vec<Vec<u8>> {
         let amphorae = fs::read_dir(self.dir.path().join("data/amphorae")).unwrap();
         let places = amphorae.flatten().map(|one| one.path().join("state/loadbalancer.json"));
         places.filter_map(|place| fs::read(place).ok()).collect()

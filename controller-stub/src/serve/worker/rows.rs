@@ -418,12 +418,15 @@ pub fn retire(connection: &Connection, id: &str, now: i64) -> Result<()> {
         .optional()?
         .flatten();
     let Some(lb) = lb else { return Ok(()) };
+    // What fails again and again is in ERROR until it succeeds.
+    let fails = queue::of(connection, &lb)?.iter().any(|work| work.attempts >= ends::PATIENCE);
     connection
         .prepare_cached(
-            "UPDATE load_balancer SET provisioning_status = 'PENDING_UPDATE', generation = generation + 1
+            "UPDATE load_balancer SET generation = generation + 1,
+             provisioning_status = IIF(?2 AND provisioning_status = 'ERROR', 'ERROR', 'PENDING_UPDATE')
              WHERE id = ?1 AND provisioning_status IN ('ACTIVE', 'ERROR')",
         )?
-        .execute([&lb])?;
+        .execute(params![lb, fails])?;
     if queue::find(connection, Kind::LoadBalancer, &lb)?.is_none() {
         queue::enqueue(connection, Kind::LoadBalancer, &lb, now)?;
     }

@@ -27,7 +27,7 @@ const OBJECTS: [(&str, &str); 9] = [
 ];
 
 /// After so many failures what is PENDING is in ERROR, though it is tried again for ever.
-const PATIENCE: u32 = 3;
+pub(super) const PATIENCE: u32 = 3;
 
 /// All that was said up to a generation is so, since `now`, in milliseconds since 1970.
 pub fn finish(
@@ -125,24 +125,28 @@ pub fn delete(connection: &Connection, id: &str) -> Result<()> {
 
 /// The work of a load balancer, or of an amphora that has none, failed.
 pub fn failed(connection: &Connection, id: &str, reason: &str, now: i64, jitter: f64) -> Result<()> {
-    let mut query = connection.prepare_cached(
-        "SELECT kind, subject, attempts FROM work WHERE subject = ?1
-         OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = ?1)",
-    )?;
-    let rows = query.query_map([id], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?))
-    })?;
-    let mut attempts = 0;
-    for (name, subject, before) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
-        attempts = attempts.max(before.saturating_add(1));
-        if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == name) {
-            queue::failed(connection, kind, &subject, reason, now, jitter)?;
+    let (mut attempts, mut told) = (0, None);
+    for work in queue::of(connection, id)? {
+        attempts = attempts.max(work.attempts.saturating_add(1));
+        if work.attempts >= PATIENCE {
+            told = work.reason;
         }
+        queue::failed(connection, work.kind, &work.subject, reason, now, jitter)?;
     }
     if attempts < PATIENCE {
         return Ok(());
     }
     let before: i64 = connection.query_row("SELECT COALESCE(max(id), 0) FROM event", [], |row| row.get(0))?;
+    if told.is_some_and(|told| !is_alike(&told, reason)) {
+        // Of the load balancer alone: however many of its objects are in ERROR, it is one reason.
+        connection
+            .prepare_cached(
+                "INSERT INTO event (at, project_id, load_balancer_id, object_type, object_id, attribute, old, new)
+                 SELECT ?2, project_id, id, 'loadbalancer', id, 'provisioning_status', 'ERROR', 'ERROR' FROM load_balancer
+                 WHERE id = ?1 AND provisioning_status = 'ERROR'",
+            )?
+            .execute(params![id, now])?;
+    }
     for (table, own) in OBJECTS {
         connection
             .prepare_cached(&format!(
@@ -155,6 +159,15 @@ pub fn failed(connection: &Connection, id: &str, reason: &str, now: i64, jitter:
         .prepare_cached("UPDATE event SET reason = ?2 WHERE id > ?1 AND attribute = 'provisioning_status' AND new = 'ERROR'")?
         .execute(params![before, reason])?;
     Ok(())
+}
+
+/// Whether two reasons are the same, though another amphora, port or address is named: words with a digit do not count.
+fn is_alike(one: &str, other: &str) -> bool {
+    let words = |text: &str| {
+        let words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
+        words.filter(|word| !word.contains(|c: char| c.is_ascii_digit())).collect::<String>()
+    };
+    words(one) == words(other)
 }
 
 /// Load balancers of which something is not as it is to be, and that nobody works on: they are worked on.

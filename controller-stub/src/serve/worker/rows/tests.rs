@@ -66,6 +66,51 @@ fn what_fails_again_and_again_is_in_error_with_the_reason_and_is_tried_on() {
 }
 
 #[test]
+fn another_reason_is_told_and_the_same_one_is_not_told_again() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
+                VALUES ('one', 'lb', 'BOOTING', 'namespaces', 'm', '127.0.0.1', 1, 0, 0)",
+        )
+        .unwrap();
+    let told = || {
+        let mut query = connection
+            .prepare(
+                "SELECT old || ' ' || new || COALESCE(' ' || reason, '') FROM event
+                 WHERE object_id = 'lb' AND attribute = 'provisioning_status' ORDER BY id",
+            )
+            .unwrap();
+        let rows = query.query_map([], |row| row.get::<_, Option<String>>(0)).unwrap();
+        rows.filter_map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let mut expected = Vec::new();
+    for (reasons, is_told) in [
+        (&["no room"; 2][..], None),
+        (&["no room", "no room"], Some("PENDING_UPDATE ERROR no room")),
+        (
+            &["amphora 6f0c-1a at 127.0.0.1:20001 ended", "amphora 7f9e-b2 at 127.0.0.2:19 ended"],
+            Some("ERROR ERROR amphora 6f0c-1a at 127.0.0.1:20001 ended"),
+        ),
+        (&["no room"], Some("ERROR ERROR no room")),
+    ] {
+        for reason in reasons {
+            // As when a machine does not come up.
+            retire(&connection, "one", 0).unwrap();
+            failed(&connection, "lb", reason, 0, 0.0).unwrap();
+        }
+        expected.extend(is_told);
+        assert_eq!(told(), expected);
+    }
+    // What was asked for anew is tried anew.
+    connection.execute_batch("UPDATE work SET attempts = 0").unwrap();
+    retire(&connection, "one", 0).unwrap();
+    expected.push("ERROR PENDING_UPDATE");
+    assert_eq!(told(), expected);
+}
+
+#[test]
 fn what_nobody_works_on_is_found() {
     let (_dir, connection) = db::scratch();
     connection.execute_batch(ROWS).unwrap();
