@@ -18,10 +18,11 @@ use uuid::Uuid;
 
 use super::{
     AlpnProtocol, CertificateId, ClientAuthentication, CompareType, FlowLog, HealthCheck, HealthMonitor,
-    HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, L7Action, L7Policy, L7PolicyId,
-    L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol, ListenerTimeouts,
-    ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, Pool, PoolId, PoolProtocol, PoolTls,
-    RedirectCode, SessionPersistence, SourceNetwork, SslHeaders, TlsSettings, TlsVersion, Vip,
+    HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, Kindness, L7Action, L7Policy,
+    L7PolicyId, L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol,
+    ListenerTimeouts, ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, Pool, PoolId,
+    PoolProtocol, PoolTls, RedirectCode, SessionPersistence, SourceNetwork, SslHeaders, TlsSettings,
+    TlsVersion, Vip,
 };
 
 /// How many of each.
@@ -406,8 +407,13 @@ impl Generator {
             },
             session_persistence,
             health_monitor: self.some(|g| g.health_monitor(datagrams)),
+            kindness: if self.one_in(3) { self.kindness() } else { Kindness::default() },
             members,
         }
+    }
+
+    fn kindness(&mut self) -> Kindness {
+        Kindness { slow_start: Duration::from_secs(self.within(0..=3600) as u64) }
     }
 
     fn source_network(&mut self) -> SourceNetwork {

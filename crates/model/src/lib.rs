@@ -7,6 +7,7 @@
 //! * `enums`, `ids`: Octavia's enumerations; an id type for each kind of object
 //! * [`document`]: the native API's JSON, read and written
 //! * `fault`: why a document is refused
+//! * `kindness`: what a pool grants its members
 //! * `flow_log`: the line for each connection or request
 //! * `rate_limit`: rate limit policies, and by whose address clients are known
 //! * `tls`: certificates, versions and ciphers of listeners and pools
@@ -28,6 +29,7 @@ mod enums;
 mod fault;
 mod flow_log;
 mod ids;
+mod kindness;
 mod rate_limit;
 mod tls;
 mod token;
@@ -48,6 +50,7 @@ pub use self::{
     fault::{Fault, Faults, MAX_FAULTS, Path, Refusal, excerpt},
     flow_log::FlowLog,
     ids::*,
+    kindness::Kindness,
     rate_limit::*,
     tls::*,
     token::{is_token, is_token_byte},
@@ -209,6 +212,8 @@ pub struct Pool {
     pub session_persistence: Option<SessionPersistence>,
     /// `healthmonitor`.
     pub health_monitor: Option<HealthMonitor>,
+    /// `amphora`: what it grants its members.
+    pub kindness: Kindness,
     /// `members`.
     pub members: Vec<Member>,
 }

@@ -37,7 +37,7 @@ use self::{least_connections::LeastConnections, round_robin::RoundRobin, source_
 /// What a balancer sees of a pool's members, numbered from 0 in the order of the document.
 ///
 /// Invariant: while [`epoch`](Self::epoch) stays the same, only [`load`](Self::load) changes. A view of
-/// another set of members, or with other weights, is another view and wants a [`Balance`] of its own.
+/// another set of members is another view and wants a [`Balance`] of its own.
 pub trait MembersView {
     /// How many members there are.
     fn len(&self) -> usize;
@@ -50,7 +50,7 @@ pub trait MembersView {
     /// The member's id; what hashes and carried-over positions go by.
     fn id(&self, member: usize) -> MemberId;
 
-    /// `weight`, 0 to 256.
+    /// What its share goes by: `weight`, 0 to 256, in sixteenths; 0 is no share, and anything else at least 1.
     fn weight(&self, member: usize) -> u16;
 
     /// `backup`.
@@ -62,7 +62,7 @@ pub trait MembersView {
     /// Sessions or requests under way at the member, of all workers.
     fn load(&self, member: usize) -> u32;
 
-    /// Differs whenever [`usable`](Self::usable) of any member does.
+    /// Differs whenever [`usable`](Self::usable) or [`weight`](Self::weight) of any member does.
     fn epoch(&self) -> u64;
 }
 

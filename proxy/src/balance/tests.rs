@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 mod least_connections;
+mod slow_start;
 
 use super::{round_robin::gcd_of, *};
 

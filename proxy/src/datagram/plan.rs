@@ -89,7 +89,7 @@ pub struct Target {
     pub member: Uuid,
     /// Where it listens.
     pub address: SocketAddr,
-    /// `weight`; 0 keeps what it has, and gets nothing new but by persistence.
+    /// Its weight at this moment, in sixteenths; 0 keeps what it has, and gets nothing new but by persistence.
     pub weight: u16,
     /// `backup`.
     pub backup: bool,
@@ -162,7 +162,7 @@ fn targets(pool: &PoolPlan) -> Vec<Target> {
         .map(|member| Target {
             member: member.state.id.0,
             address: member.address(),
-            weight: member.weight,
+            weight: pool.present_weight(member),
             backup: member.backup,
         })
         .collect()

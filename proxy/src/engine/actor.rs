@@ -22,7 +22,7 @@ use super::{
     Ask, Change, Observation, Pulse, addresses,
     change::{self, ApplyError, Wanted},
     differences::Differences,
-    members,
+    kindness, members,
     stage::{Bound, Compiled, Stage, Step},
     watch::{self, Watch},
 };
@@ -210,6 +210,7 @@ impl Actor {
         match (std::mem::replace(&mut self.stage, Stage::Idle), step) {
             (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.bind(*compiled) {
                 Ok(Some(bound)) => {
+                    kindness::begin(net::now(), &self.present, &bound.snapshot);
                     let forwarded = Box::pin(self.datagrams.apply(&bound.snapshot, self.epoch.into_std()));
                     self.stage = Stage::Forwarding { forwarded, bound, reply };
                 }
@@ -225,6 +226,7 @@ impl Actor {
                 Ok(()) => {
                     let Bound { snapshot, sockets } = bound;
                     snapshot.announce();
+                    kindness::announce(&snapshot);
                     let live = Box::pin(self.tell_workers(&snapshot, sockets));
                     self.stage = Stage::Swapping { live, snapshot, reply };
                 }
@@ -297,7 +299,7 @@ impl Actor {
         let before = std::mem::replace(&mut self.present, snapshot);
         self.generation.store(self.present.generation, Ordering::Release);
         if !self.draining {
-            members::revive(&before, &self.present);
+            members::revive(now, &before, &self.present);
         }
         self.peers.set_tables(persistence(&self.present));
         before
@@ -381,7 +383,9 @@ impl Actor {
     }
 
     fn look(&mut self) -> bool {
-        self.watch.sample(net::now(), &self.present);
+        let now = net::now();
+        self.watch.sample(now, &self.present);
+        kindness::advance(now, &self.present);
         self.tell_of_crowds();
         self.give_back();
         !self.workers.iter().any(WorkerHandle::is_finished)

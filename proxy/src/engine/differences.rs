@@ -100,6 +100,7 @@ fn same_apart_from_members(one: &Pool, other: &Pool) -> bool {
         tls,
         session_persistence,
         health_monitor,
+        kindness,
         members: _,
     } = one;
     *id == other.id
@@ -110,6 +111,7 @@ fn same_apart_from_members(one: &Pool, other: &Pool) -> bool {
         && *tls == other.tls
         && *session_persistence == other.session_persistence
         && *health_monitor == other.health_monitor
+        && *kindness == other.kindness
 }
 
 impl fmt::Display for Count {

@@ -1,6 +1,6 @@
 //! What a configuration says of the health of its members: who is probed, and who is used without a check.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use amphora_model::{Member, Pool};
 
@@ -34,7 +34,7 @@ pub(super) fn unchecked(snapshot: &Snapshot) -> impl Iterator<Item = &MemberStat
 /// Takes members for up that `before` had found down, or had left so, and that no check of the `present` configuration has
 /// looked at: those that are not probed any more, and those that were not. They serve with the change and not with the first
 /// result. Looks closer only at members that are down, and at pools that have changed.
-pub(super) fn revive(before: &Snapshot, present: &Snapshot) {
+pub(super) fn revive(now: Instant, before: &Snapshot, present: &Snapshot) {
     let mut probed = None;
     for (index, (pool, plan)) in pools(present).enumerate() {
         if before.pools.get(index).is_some_and(|old| Arc::ptr_eq(old, plan)) {
@@ -46,6 +46,7 @@ pub(super) fn revive(before: &Snapshot, present: &Snapshot) {
             }
             let probed = probed.get_or_insert_with(|| probed_states(before));
             if Target::monitor(pool).is_none() || !probed.contains(&Arc::as_ptr(&plan.state)) {
+                plan.state.comes_back(now);
                 plan.state.set_health(CheckState::NoCheck);
             }
         }
@@ -125,7 +126,7 @@ mod tests {
             let state = Arc::clone(&before.pools[0].members[0].state);
             state.set_health(CheckState::Down);
             let present = follow(&before, &mut registry, is.0, is.1, 2);
-            revive(&before, &present);
+            revive(Instant::now(), &before, &present);
             assert_eq!(state.health.get().is_up(), up, "{was:?} then {is:?}");
         }
     }

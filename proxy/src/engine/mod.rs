@@ -9,6 +9,7 @@
 //! | `certificates` | the files of certificates and keys |
 //! | `change` | what a change is made of |
 //! | `differences` | what a change has changed, for the log |
+//! | `kindness` | what pools grant their members |
 //! | `members` | what a configuration says of the health of its members |
 //! | `observation` | what runs at one moment, to be counted up on another thread |
 //! | `report` | counters of all workers, summed |
@@ -21,6 +22,7 @@ mod addresses;
 mod certificates;
 mod change;
 mod differences;
+mod kindness;
 mod members;
 mod observation;
 mod pulse;

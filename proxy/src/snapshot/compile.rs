@@ -254,5 +254,6 @@ fn compile_pool(
         members,
         state,
         tls,
+        kindness: pool.kindness,
     }
 }

@@ -18,8 +18,8 @@ use std::{
 
 use amphora_ipc::proxy::Remark;
 use amphora_model::{
-    Binding, InsertHeaders, LbAlgorithm, ListenerId, ListenerProtocol, ListenerTimeouts, LoadBalancer,
-    MemberId, PoolId, Transport,
+    Binding, InsertHeaders, Kindness, LbAlgorithm, ListenerId, ListenerProtocol, ListenerTimeouts,
+    LoadBalancer, MemberId, PoolId, Transport,
 };
 
 use self::tls::Contexts;
@@ -35,7 +35,7 @@ use crate::{
     l7::{Expressions, L7Program},
     logs::LogPlan,
     persist::{PersistState, Persistence},
-    state::{ListenerState, MemberState, PoolState, Registry},
+    state::{FULL, ListenerState, MemberState, PoolState, Registry},
     tls::{ClientContext, ServerContext},
 };
 
@@ -125,9 +125,18 @@ pub struct PoolPlan {
     pub members: Vec<MemberPlan>,
     /// What members are spoken to with over TLS (`tls_enabled`).
     pub tls: Option<Arc<ClientContext>>,
+    /// `amphora`: what it grants its members.
+    pub kindness: Kindness,
 }
 
 impl PoolPlan {
+    /// The member's weight at this moment, in sixteenths: less than all of it while it starts slowly.
+    #[inline]
+    pub(crate) fn present_weight(&self, member: &MemberPlan) -> u16 {
+        let share = if self.kindness.slow_start.is_zero() { FULL } else { member.state.slow_start.share() };
+        member.weight * share
+    }
+
     /// The pool's id.
     pub fn id(&self) -> PoolId {
         self.state.id
@@ -144,7 +153,7 @@ impl MembersView for PoolPlan {
     }
 
     fn weight(&self, member: usize) -> u16 {
-        self.members[member].weight
+        self.present_weight(&self.members[member])
     }
 
     fn backup(&self, member: usize) -> bool {

@@ -11,6 +11,7 @@ mod health;
 mod history;
 mod rate;
 mod registry;
+mod slow_start;
 
 pub use amphora_model::CheckState;
 
@@ -26,4 +27,5 @@ pub use self::{
     registry::{
         HandshakeRates, ListenerRates, ListenerState, MemberRecord, MemberState, PoolState, Registry,
     },
+    slow_start::{FULL, SlowStart, share},
 };

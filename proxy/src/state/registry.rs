@@ -19,7 +19,7 @@ use amphora_model::{ListenerId, MemberId, PoolId};
 
 use super::{
     CheckState, Departed, HealthCell, ListenerCounters, MemberCounters, MemberHistory, PerWorker,
-    PoolCounters, PoolHistory, Rate,
+    PoolCounters, PoolHistory, Rate, SlowStart,
 };
 use crate::{limits::Places, persist::PersistState};
 
@@ -80,8 +80,10 @@ impl HandshakeRates {
 pub struct PoolState {
     /// The pool's id.
     pub id: PoolId,
-    /// Grows whenever a member of the pool goes up or down; balancers rebuild what they derived when it differs.
+    /// Grows whenever a member of the pool goes up or down, or its share changes; balancers rebuild what they derived when it differs.
     pub epoch: AtomicU64,
+    /// `amphora.slow_start` of the configuration that is live, in seconds.
+    pub slow_start: AtomicU32,
     /// Counters, a cell per worker.
     pub counters: PerWorker<PoolCounters>,
     /// Sessions given to its members (HAProxy `rate`, `rate_max`).
@@ -98,6 +100,11 @@ impl PoolState {
     /// What members counted that it does not have any more.
     pub fn departed(&self) -> MutexGuard<'_, Departed<PerWorker<MemberCounters>>> {
         self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `amphora.slow_start` of the configuration that is live.
+    pub fn slow_start(&self) -> Duration {
+        Duration::from_secs(self.slow_start.load(Ordering::Relaxed).into())
     }
 
     /// What became of the pool.
@@ -130,6 +137,8 @@ pub struct MemberState {
     pub pool: Arc<PoolState>,
     /// What health checks say.
     pub health: HealthCell,
+    /// How much of its weight it has.
+    pub slow_start: SlowStart,
     /// When clients' datagrams were last answered by ICMP alone: that nobody listens on the port.
     refused: Mutex<Option<Instant>>,
     /// Sessions or requests under way on all workers (HAProxy `scur`); what LEAST_CONNECTIONS compares.
@@ -148,9 +157,21 @@ impl MemberState {
         }
     }
 
+    /// The member is about to be used that was not until now: where its pool says so it starts slowly. True when it does.
+    pub fn comes_back(&self, now: Instant) -> bool {
+        let slowly = self.pool.slow_start() > Duration::ZERO;
+        if slowly {
+            self.slow_start.begin(now);
+        }
+        slowly
+    }
+
     /// As [`set_health`](Self::set_health), and remembers when. For what a check found out; what a change of the
     /// configuration makes of a member is remembered once that is live.
     pub fn checked(&self, now: Instant, state: CheckState) {
+        if state.is_up() && !self.health.get().is_up() {
+            self.comes_back(now);
+        }
         self.set_health(state);
         let (before, after) = {
             let mut history = self.history();
@@ -232,6 +253,7 @@ impl Registry {
             Arc::new(PoolState {
                 id,
                 epoch: AtomicU64::new(1),
+                slow_start: AtomicU32::new(0),
                 counters: PerWorker::new(self.workers),
                 rate: Rate::default(),
                 handshakes: HandshakeRates::default(),
@@ -273,6 +295,7 @@ impl Registry {
             port,
             pool: pool.clone(),
             health: HealthCell::default(),
+            slow_start: SlowStart::default(),
             refused: Mutex::default(),
             sessions: AtomicU32::new(0),
             counters,

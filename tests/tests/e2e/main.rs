@@ -29,6 +29,7 @@ mod http_members;
 mod http_rules;
 mod http_trailers;
 mod kills;
+mod kindness;
 mod late;
 mod limits;
 mod netns;

@@ -7,12 +7,13 @@
 //! * `json`: text to JSON values, strictly
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
-//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `pool`: the objects
+//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `pool`, `kindness`: the objects
 //! * `write`: the way back
 
 mod amphora;
 mod check;
 mod json;
+mod kindness;
 mod l7;
 mod listener;
 pub mod object;

@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use super::{
     Context,
     check::{self, GRANULARITY, Granularity},
+    kindness,
     object::{COMMON, MAX_NAME, Metadata, Object},
     tls,
 };
@@ -78,6 +79,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
         }
         Some(member)
     });
+    let kindness = kindness::kindness(o);
     o.parent("loadbalancer_id", cx.id);
     o.metadata(COMMON);
     o.metadata(POOL_METADATA);
@@ -90,6 +92,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
         tls,
         session_persistence: persistence,
         health_monitor: monitor,
+        kindness,
         members,
     })
 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
+use super::kindness;
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
     Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, SourceNetwork,
@@ -170,6 +171,9 @@ fn pool(pool: &Pool) -> Value {
     }
     if let Some(monitor) = &pool.health_monitor {
         document["healthmonitor"] = health_monitor(monitor);
+    }
+    if let Some(amphora) = kindness::write(&pool.kindness) {
+        document["amphora"] = amphora;
     }
     document
 }

@@ -184,3 +184,18 @@ fn health_monitors() {
     let again = json!({ "id": id(50), "type": "TCP", "delay": 5, "timeout": 3, "max_retries": 2 });
     refused(&[("/pools/1/healthmonitor", again, "pools[1].healthmonitor.id", "another health monitor")]);
 }
+
+#[test]
+fn what_a_pool_grants_its_members() {
+    let at = |value: Value| (format!("{POOL}/amphora"), value);
+    for (value, path, reason) in [
+        (json!([]), "", "must be an object"),
+        (json!({ "slow_start": -1 }), ".slow_start", "must be an integer from 0 to 3600"),
+        (json!({ "slow_start": 3601 }), ".slow_start", "must be an integer from 0 to 3600"),
+        (json!({ "slow_start": 1.5 }), ".slow_start", "must be an integer from 0 to 3600"),
+        (json!({ "slowstart": 1 }), ".slowstart", "is not a field of this object"),
+    ] {
+        let (pointer, value) = at(value);
+        refused(&[(&pointer, value, &format!("pools[0].amphora{path}"), reason)]);
+    }
+}
