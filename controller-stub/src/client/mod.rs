@@ -4,6 +4,7 @@
 //! nothing is kept that a restart of the agent could invalidate.
 
 mod endpoint;
+pub(crate) mod octavia;
 mod tls;
 
 use std::{error::Error as _, io, sync::Arc, time::Duration};
@@ -23,7 +24,11 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 pub use self::{
@@ -322,9 +327,6 @@ impl Client {
         let stream = timeout(CONNECT_TIME, self.connect())
             .await
             .map_err(|_| self.unreachable(format!("no connection within {} s", CONNECT_TIME.as_secs())))??;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
-        let driver = tokio::spawn(connection);
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -334,18 +336,9 @@ impl Client {
             .body(Full::new(body))
             .map_err(|e| Error::local("request", e))?;
         request.headers_mut().extend(password.map(|password| (HeaderName::from_static(PASSWORD), password)));
-        let response = sender.send_request(request).await.map_err(|e| self.broken(&e))?;
-        let status = response.status();
-        let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        driver.abort();
-        let answer = answer.map_err(|e| {
-            self.unreachable(if e.is::<LengthLimitError>() {
-                format!("the answer is longer than {MAX_ANSWER} bytes")
-            } else {
-                format!("the answer broke off: {e}")
-            })
-        })?;
-        self.judge(status, &answer.to_bytes())
+        let (status, answer) =
+            exchange(stream, request, explain_tls).await.map_err(|reason| self.unreachable(reason))?;
+        self.judge(status, &answer)
     }
 
     /// What an answer means.
@@ -390,13 +383,37 @@ impl Client {
     fn unreachable(&self, reason: String) -> Error {
         Error::Unreachable { amphora: self.endpoint.to_string(), reason }
     }
+}
 
-    /// hyper's errors tell the cause only in their source. A client certificate that is refused comes to light
-    /// here: in TLS 1.3 the server judges it after the client's handshake is done.
-    fn broken(&self, error: &hyper::Error) -> Error {
+/// Asks on a connection that is this request's alone, and takes the whole answer, or says what went wrong.
+async fn exchange<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    explain: fn(&io::Error) -> String,
+) -> Result<(StatusCode, Bytes), String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    // hyper's errors tell the cause only in their source. A client certificate that is refused comes to light
+    // here: in TLS 1.3 the server judges it after the client's handshake is done.
+    let broken = |error: hyper::Error| {
         let io = error.source().and_then(|e| e.downcast_ref::<io::Error>());
-        self.unreachable(io.map_or_else(|| error.to_string(), explain_tls))
-    }
+        io.map_or_else(|| error.to_string(), explain)
+    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    driver.abort();
+    let answer = answer.map_err(|e| {
+        if e.is::<LengthLimitError>() {
+            format!("the answer is longer than {MAX_ANSWER} bytes")
+        } else {
+            format!("the answer broke off: {e}")
+        }
+    })?;
+    Ok((status, answer.to_bytes()))
 }
 
 /// What a person can do about a TLS failure.

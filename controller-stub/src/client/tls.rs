@@ -89,6 +89,21 @@ impl TlsOptions {
     }
 }
 
+/// What a server is known by whose certificate an authority of this file has signed. Of a host's own file some may be of no use.
+///
+/// # Errors
+/// [`Error::Usage`] naming the file that is missing or holds something else.
+pub(super) fn trusting(ca: &Path) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    if roots.add_parsable_certificates(certificates(ca)?).0 == 0 {
+        return Err(Error::file(ca, "no certificate of an authority in it"));
+    }
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::local("TLS", e))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth().into())
+}
+
 /// The crypto of this program.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())

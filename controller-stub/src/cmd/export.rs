@@ -11,9 +11,11 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
+    client::octavia::{Address, Octavia},
     error::{Error, Result},
+    runtime::runtime,
     serve::{
-        api::export::{Exported, export},
+        api::export::{Exported, export, export_from},
         db,
     },
 };
@@ -24,8 +26,17 @@ pub(crate) struct Options {
     /// Load balancers [default: all]
     id: Vec<String>,
     /// The directory of the `serve` that has them, which may run meanwhile
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/amphora-controller")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/amphora-controller", conflicts_with = "api")]
     data_dir: PathBuf,
+    /// The API that has them instead, of `serve` or of an Octavia: http[s]://[NAME:PASSWORD@]HOST[:PORT][/PATH]
+    #[arg(long, value_name = "URL")]
+    api: Option<Address>,
+    /// The token that the API is asked with
+    #[arg(long, value_name = "TOKEN", env = "OS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The authorities of the API's certificate, PEM [default: those of this host]
+    #[arg(long, value_name = "FILE", env = "OS_CACERT")]
+    ca: Option<PathBuf>,
     /// Where the bodies go, and README.md that says what they do not carry; made when it is missing
     #[arg(long, value_name = "DIR", default_value = "export")]
     output: PathBuf,
@@ -42,15 +53,15 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// Writes them, and returns what a person is told.
 ///
 /// # Errors
-/// There is no such database or load balancer; a file cannot be written.
+/// There is no such database, API or load balancer; a file cannot be written.
 pub(crate) fn run(options: &Options) -> Result<String> {
-    let file = options.data_dir.join("serve.db");
-    let read = || {
-        let mut connection = db::open_to_read(&file)?;
-        let transaction = connection.transaction()?;
-        export(&transaction, &options.id)
+    let mut all = match &options.api {
+        Some(address) => {
+            let api = Octavia::new(address.clone(), options.token.as_deref(), options.ca.as_deref())?;
+            runtime()?.block_on(export_from(&api, &options.id))?
+        }
+        None => of_a_directory(options)?,
     };
-    let mut all = read().map_err(|e| Error::local(file.display(), e))?;
     let there: BTreeMap<&str, &str> =
         options.subnets.iter().map(|(here, there)| (here.as_str(), there.as_str())).collect();
     for one in &mut all {
@@ -68,6 +79,16 @@ pub(crate) fn run(options: &Options) -> Result<String> {
     let readme = readme(&all, &there);
     write("README.md", &readme)?;
     Ok(readme)
+}
+
+fn of_a_directory(options: &Options) -> Result<Vec<Exported>> {
+    let file = options.data_dir.join("serve.db");
+    let read = || {
+        let mut connection = db::open_to_read(&file)?;
+        let transaction = connection.transaction()?;
+        export(&transaction, &options.id)
+    };
+    read().map_err(|e| Error::local(file.display(), e))
 }
 
 /// Puts the subnets of there in the place of those of here.

@@ -9,7 +9,11 @@ use super::{
     attributes::{HEALTH_MONITOR, L7POLICY, L7RULE, LISTENER, LOAD_BALANCER, MEMBER, Object, POOL, Resource},
     fault::Fault,
 };
-use crate::serve::{db, document::REFERENCES};
+use crate::{
+    client::octavia::Octavia,
+    error::{Error, Result},
+    serve::{db, document::REFERENCES},
+};
 
 /// What is another's in another cloud, or of who makes the load balancer there.
 const ELSEWHERE: [&str; 8] = [
@@ -38,6 +42,24 @@ pub struct Exported {
     pub remarks: Vec<String>,
 }
 
+/// A load balancer with all that is its own.
+struct Tree {
+    load_balancer: Object,
+    is_pair: bool,
+    listeners: Vec<(Object, Vec<Policy>)>,
+    pools: Vec<Balanced>,
+}
+
+/// An L7 policy with its rules.
+struct Policy(Object, Vec<Object>);
+
+/// A pool with its members, and what watches them.
+struct Balanced {
+    pool: Object,
+    members: Vec<Object>,
+    monitor: Option<Object>,
+}
+
 /// Exports the load balancers of these ids, or all that are not about to go.
 ///
 /// # Errors
@@ -45,11 +67,29 @@ pub struct Exported {
 pub fn export(t: &Transaction<'_>, ids: &[String]) -> Result<Vec<Exported>, db::Error> {
     let failed = |fault: Fault| db::Error::Sql(fault.text);
     let all = staying(t, &LOAD_BALANCER, "1 = 1", "created_at, id", &[]).map_err(failed)?;
-    if let Some(id) = ids.iter().find(|id| all.iter().all(|lb| lb.id() != id.as_str())) {
-        return Err(db::Error::Sql(format!("there is no load balancer {id}")));
+    let wanted = wanted(all, ids).map_err(db::Error::Sql)?;
+    wanted.into_iter().map(|lb| rows(t, lb).map(|tree| one(&tree)).map_err(failed)).collect()
+}
+
+/// The same of a running API, of `serve` or of an Octavia, as who asks sees it.
+///
+/// # Errors
+/// No answer, or a refusal; there is none of an id.
+pub(crate) async fn export_from(api: &Octavia, ids: &[String]) -> Result<Vec<Exported>> {
+    let all = list(api, &LOAD_BALANCER, "/lbaas/loadbalancers").await?;
+    let mut exported = Vec::new();
+    for lb in wanted(all, ids).map_err(Error::Usage)? {
+        exported.push(one(&asked(api, lb).await?));
     }
-    let wanted = all.iter().filter(|lb| ids.is_empty() || ids.iter().any(|id| id == lb.id()));
-    wanted.map(|lb| one(t, lb).map_err(failed)).collect()
+    Ok(exported)
+}
+
+/// Those of these ids, or all.
+fn wanted(all: Vec<Object>, ids: &[String]) -> Result<Vec<Object>, String> {
+    if let Some(id) = ids.iter().find(|id| all.iter().all(|lb| lb.id() != id.as_str())) {
+        return Err(format!("there is no load balancer {id}"));
+    }
+    Ok(all.into_iter().filter(|lb| ids.is_empty() || ids.iter().any(|id| id == lb.id())).collect())
 }
 
 /// Rows that are not about to go.
@@ -66,21 +106,79 @@ fn staying(
     resource.all(t, &condition, values)
 }
 
-fn one(t: &Transaction<'_>, lb: &Object) -> Result<Exported, Fault> {
-    let id = lb.id();
-    let mut told = Told::default();
-    let pools = staying(t, &POOL, "load_balancer_id = ?1", "created_at, id", &[&id])?;
-    let names = told.name_pools(&pools);
-    let named = |pool: &str| names.get(pool).map(|name| json!({ "name": name }));
-    let mut body = told.attributes(&LOAD_BALANCER, lb);
+/// What the database has of a load balancer.
+fn rows(t: &Transaction<'_>, load_balancer: Object) -> Result<Tree, Fault> {
+    let id = load_balancer.id();
     let mut listeners = Vec::new();
     for listener in staying(t, &LISTENER, "load_balancer_id = ?1", "created_at, id", &[&id])? {
-        let mut shown = told.attributes(&LISTENER, &listener);
+        let policies = staying(t, &L7POLICY, "listener_id = ?1", "position, id", &[&listener.id()])?;
+        let with_rules = policies.into_iter().map(|policy| {
+            let rules = staying(t, &L7RULE, "l7policy_id = ?1", "created_at, id", &[&policy.id()])?;
+            Ok(Policy(policy, rules))
+        });
+        listeners.push((listener, with_rules.collect::<Result<_, Fault>>()?));
+    }
+    let mut pools = Vec::new();
+    for pool in staying(t, &POOL, "load_balancer_id = ?1", "created_at, id", &[&id])? {
+        let members = staying(t, &MEMBER, "pool_id = ?1", "created_at, id", &[&pool.id()])?;
+        let monitor = staying(t, &HEALTH_MONITOR, "pool_id = ?1", "id", &[&pool.id()])?.pop();
+        pools.push(Balanced { pool, members, monitor });
+    }
+    let is_pair = load_balancer.str("topology") == "ACTIVE_STANDBY";
+    Ok(Tree { load_balancer, is_pair, listeners, pools })
+}
+
+/// What an API tells of a load balancer. What is made or goes meanwhile may be missing.
+async fn asked(api: &Octavia, load_balancer: Object) -> Result<Tree> {
+    let id = load_balancer.id();
+    let of = |many: &str| format!("/lbaas/{many}?loadbalancer_id={id}");
+    let mut listeners = Vec::new();
+    for listener in list(api, &LISTENER, &of("listeners")).await? {
+        let mut policies = Vec::new();
+        let path = format!("/lbaas/l7policies?listener_id={}", listener.id());
+        for policy in list(api, &L7POLICY, &path).await? {
+            let rules = list(api, &L7RULE, &format!("/lbaas/l7policies/{}/rules", policy.id())).await?;
+            policies.push(Policy(policy, rules));
+        }
+        policies.sort_by_key(|Policy(policy, _)| policy.integer("position"));
+        listeners.push((listener, policies));
+    }
+    let mut pools = Vec::new();
+    for pool in list(api, &POOL, &of("pools")).await? {
+        let members = list(api, &MEMBER, &format!("/lbaas/pools/{}/members", pool.id())).await?;
+        let path = format!("/lbaas/healthmonitors?pool_id={}", pool.id());
+        let monitor = list(api, &HEALTH_MONITOR, &path).await?.pop();
+        pools.push(Balanced { pool, members, monitor });
+    }
+    // Who may not see amphorae is not told.
+    let path = format!("/octavia/amphorae?loadbalancer_id={id}");
+    let amphorae = api.get(&path).await?.unwrap_or_default();
+    let is_pair =
+        amphorae["amphorae"].as_array().into_iter().flatten().any(|amphora| amphora["role"] == "BACKUP");
+    Ok(Tree { load_balancer, is_pair, listeners, pools })
+}
+
+/// A list of an API, without what is about to go.
+async fn list(api: &Octavia, resource: &'static Resource, path: &str) -> Result<Vec<Object>> {
+    let all = api.list(path, resource.many, resource.links).await?;
+    let all = all.into_iter().filter_map(Object::of);
+    Ok(all.filter(|one| one.str("provisioning_status") != "PENDING_DELETE").collect())
+}
+
+fn one(tree: &Tree) -> Exported {
+    let Tree { load_balancer, is_pair, listeners, pools } = tree;
+    let mut told = Told::default();
+    let names = told.name_pools(pools);
+    let named = |pool: &str| names.get(pool).map(|name| json!({ "name": name }));
+    let mut body = told.attributes(&LOAD_BALANCER, load_balancer);
+    let mut shown_listeners = Vec::new();
+    for (listener, policies) in listeners {
+        let mut shown = told.attributes(&LISTENER, listener);
         if let Some(pool) = named(listener.str("default_pool_id")) {
             shown.insert("default_pool".to_owned(), pool);
         }
-        let mut policies = Vec::new();
-        for policy in staying(t, &L7POLICY, "listener_id = ?1", "position, id", &[&listener.id()])? {
+        let mut shown_policies = Vec::new();
+        for Policy(policy, rules) in policies {
             if matches!(policy.str("action"), "EDIT" | "ANSWER") {
                 let action = policy.str("action");
                 told.remarks.push(format!(
@@ -89,52 +187,51 @@ fn one(t: &Transaction<'_>, lb: &Object) -> Result<Exported, Fault> {
                 ));
                 continue;
             }
-            let mut shown = told.attributes(&L7POLICY, &policy);
+            let mut shown = told.attributes(&L7POLICY, policy);
             if let Some(pool) = named(policy.str("redirect_pool_id")) {
                 shown.insert("redirect_pool".to_owned(), pool);
             }
-            let rules = staying(t, &L7RULE, "l7policy_id = ?1", "created_at, id", &[&policy.id()])?;
             let rules: Vec<_> = rules.iter().map(|rule| told.attributes(&L7RULE, rule)).collect();
             shown.insert("rules".to_owned(), json!(rules));
-            policies.push(shown);
+            shown_policies.push(shown);
         }
-        shown.insert("l7policies".to_owned(), json!(policies));
-        listeners.push(shown);
+        shown.insert("l7policies".to_owned(), json!(shown_policies));
+        shown_listeners.push(shown);
     }
-    let mut balanced = Vec::new();
-    for pool in &pools {
+    let mut shown_pools = Vec::new();
+    for Balanced { pool, members, monitor } in pools {
         let mut shown = told.attributes(&POOL, pool);
         shown.insert("name".to_owned(), json!(names.get(pool.id())));
-        let mut members = Vec::new();
-        for member in staying(t, &MEMBER, "pool_id = ?1", "created_at, id", &[&pool.id()])? {
-            let mut shown = told.attributes(&MEMBER, &member);
+        let mut shown_members = Vec::new();
+        for member in members {
+            let mut shown = told.attributes(&MEMBER, member);
             if member.str("vnic_type") == "direct" {
                 shown.insert("request_sriov".to_owned(), json!(true));
             }
-            members.push(shown);
+            shown_members.push(shown);
         }
-        shown.insert("members".to_owned(), json!(members));
-        if let Some(monitor) = staying(t, &HEALTH_MONITOR, "pool_id = ?1", "id", &[&pool.id()])?.first() {
+        shown.insert("members".to_owned(), json!(shown_members));
+        if let Some(monitor) = monitor {
             shown
                 .insert("healthmonitor".to_owned(), Value::Object(told.attributes(&HEALTH_MONITOR, monitor)));
         }
-        balanced.push(shown);
+        shown_pools.push(shown);
     }
-    body.insert("listeners".to_owned(), json!(listeners));
-    body.insert("pools".to_owned(), json!(balanced));
-    if lb.str("topology") == "ACTIVE_STANDBY" {
+    body.insert("listeners".to_owned(), json!(shown_listeners));
+    body.insert("pools".to_owned(), json!(shown_pools));
+    if *is_pair {
         told.remarks.push(
             "It is a pair here (ACTIVE_STANDBY): a flavor, or loadbalancer_topology, says so there."
                 .to_owned(),
         );
     }
-    Ok(Exported {
-        id: id.to_owned(),
-        name: lb.str("name").to_owned(),
+    Exported {
+        id: load_balancer.id().to_owned(),
+        name: load_balancer.str("name").to_owned(),
         body: json!({ "loadbalancer": body }),
         subnets: told.subnets,
         remarks: told.remarks,
-    })
+    }
 }
 
 /// What is noticed on the way.
@@ -147,11 +244,11 @@ struct Told {
 
 impl Told {
     /// Pools are referred to by names, which have to be there and differ.
-    fn name_pools(&mut self, pools: &[Object]) -> BTreeMap<String, String> {
+    fn name_pools(&mut self, pools: &[Balanced]) -> BTreeMap<String, String> {
         let mut names = BTreeMap::new();
-        for pool in pools {
+        for Balanced { pool, .. } in pools {
             let name = pool.str("name");
-            let same = pools.iter().filter(|other| other.str("name") == name).count();
+            let same = pools.iter().filter(|other| other.pool.str("name") == name).count();
             let chosen = if name.is_empty() || same > 1 { pool.id() } else { name };
             if chosen != name {
                 self.remarks

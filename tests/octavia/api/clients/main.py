@@ -14,6 +14,7 @@ SUITES = {
     "tempest": "octavia-tempest-plugin's tests of the API",
     "gophercloud": "terraform's provider and cloud-provider-openstack, by their library",
     "commands": "every command of python-octaviaclient",
+    "export": "what export writes, made of it by a real Octavia",
     "sdk": "every method of openstacksdk",
     "schema": "schemathesis, by the description that serve tells",
 }
