@@ -174,7 +174,14 @@ impl Api {
         let context = self.caller(&head.headers).await?;
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let answer = match path {
-            page::TREE => self.db.read(move |t| page::tree(t, &context, &query)).await?,
+            page::TREE => {
+                let tree = self.db.read(move |t| page::tree(t, &context, &query)).await?;
+                return Ok(Reply::Text {
+                    kind: "application/json",
+                    text: room::answer(tree)?,
+                    headers: Vec::new(),
+                });
+            }
             page::MASTERS => page::masters(&self.db, self.agents.as_ref(), &context, &query).await?,
             page::RATES => {
                 let traffic = self.traffic.clone();

@@ -16,6 +16,9 @@ use crate::serve::policies::Rule;
 
 const STATUS: [&str; 4] = ["id", "name", "operating_status", "provisioning_status"];
 
+/// The most members in one answer: those of a pool are told with each listener that has it.
+const MOST_OF_STATUS: usize = 20_000;
+
 /// `GET` of a load balancer's status.
 pub(in crate::serve::api) fn status(
     scope: &Scope<'_>,
@@ -29,12 +32,13 @@ pub(in crate::serve::api) fn status(
     let listeners =
         LISTENER.all(scope.t, "load_balancer_id = ?1 ORDER BY created_at, id", &[&balancer.id()])?;
     let pools = POOL.all(scope.t, "load_balancer_id = ?1 ORDER BY created_at, id", &[&balancer.id()])?;
+    let mut left = MOST_OF_STATUS;
     let listeners = listeners.iter().map(|listener| {
         let mut told = some(listener, &STATUS);
-        let own: Vec<_> = pools.iter().filter(|pool| is_behind(listener, pool)).collect();
+        let own = pools.iter().filter(|pool| is_behind(listener, pool));
         told.set(
             "pools",
-            own.into_iter().map(|pool| status_of_pool(scope, pool)).collect::<Result<Vec<_>, _>>()?,
+            own.map(|pool| status_of_pool(scope, pool, &mut left)).collect::<Result<Vec<_>, _>>()?,
         );
         Ok(Value::Object(told.0))
     });
@@ -57,12 +61,17 @@ fn is_behind(listener: &Object, pool: &Object) -> bool {
     pool.list("listeners").iter().any(|other| other.get("id").and_then(Value::as_str) == Some(listener.id()))
 }
 
-fn status_of_pool(scope: &Scope<'_>, pool: &Object) -> Result<Value, Fault> {
+/// `left`: members that may be told besides.
+fn status_of_pool(scope: &Scope<'_>, pool: &Object, left: &mut usize) -> Result<Value, Fault> {
     let mut told = some(pool, &STATUS);
     let monitors = HEALTH_MONITOR.all(scope.t, "pool_id = ?1", &[&pool.id()])?;
     let monitor = monitors.first().map(|monitor| some(monitor, &[&STATUS[..], &["type"]].concat()).0);
     told.set("health_monitor", monitor);
     let members = MEMBER.all(scope.t, "pool_id = ?1 ORDER BY created_at, id", &[&pool.id()])?;
+    *left = left.checked_sub(members.len()).ok_or_else(|| {
+        let text = "There are too many members behind too many listeners to tell of each: ask for the members of a pool.";
+        Fault::new(400, text)
+    })?;
     let attributes = [&STATUS[..], &["address", "protocol_port"]].concat();
     let members: Vec<_> = members.iter().map(|member| Value::Object(some(member, &attributes).0)).collect();
     told.set("members", members);

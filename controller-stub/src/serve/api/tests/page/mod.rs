@@ -93,11 +93,10 @@ async fn who_may_see_what() {
     }
     let tree = async |name: &str, query: &str| {
         let reply = ask(&stage, &format!("/page/tree{query}"), &[("authorization", &basic(name))]).await;
-        let Reply::Json(answer) = reply else { panic!() };
-        let body = answer.body.unwrap_or_default();
+        let (status, body) = told(reply);
         let balancers = body["loadbalancers"].as_array().cloned().unwrap_or_default();
         let amphorae: usize = balancers.iter().map(|lb| lb["amphorae"].as_array().unwrap().len()).sum();
-        (answer.status, balancers.len(), amphorae, body["operator"].clone())
+        (status, balancers.len(), amphorae, body["operator"].clone())
     };
     assert_eq!(tree("alice", "").await, (200, 1, 0, json!(false)));
     assert_eq!(tree("root", "").await, (200, 2, 2, json!(true)));
@@ -149,6 +148,37 @@ async fn rates_are_of_what_somebody_sees() {
     );
 }
 
+/// Status and body of what the page is told.
+fn told(reply: Reply) -> (u16, Value) {
+    match reply {
+        Reply::Json(answer) => (answer.status, answer.body.unwrap_or_default()),
+        Reply::Text { kind: "application/json", text, .. } => (200, serde_json::from_slice(&text).unwrap()),
+        _ => panic!(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_at_once_is_bounded() {
+    let stage = Stage::new("");
+    let id = stage.load_balancer("large").await;
+    let pool = stage.pool(&id).await;
+    let of_pool =
+        json!({"loadbalancer_id": id, "protocol": "HTTP", "protocol_port": 80, "default_pool_id": pool});
+    stage.make(LISTENERS, "listener", of_pool).await;
+    let text = format!(
+        "INSERT INTO member (id, project_id, pool_id, name, address, protocol_port, weight, provisioning_status, created_at, generation)
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 25000)
+             SELECT 'm' || n, 'p', '{pool}', printf('%.*c', 600, 'x'), '192.0.2.' || n, 80, 1, 'ACTIVE', 0, 1 FROM n"
+    );
+    stage.api.db.write::<_, db::Error, _>(move |t| Ok(t.execute_batch(&text)?)).await.unwrap();
+    let (status, body) = told(ask(&stage, "/page/tree", &[]).await);
+    assert_eq!(status, 400, "{body}");
+    stage.refused(GET, &format!("{LBS}/{id}/status"), Value::Null, 400, "too many members").await;
+    // What is in pages is told.
+    let members = stage.get(&format!("{POOLS}/{pool}/members?limit=10")).await;
+    assert_eq!(members["members"].as_array().unwrap().len(), 10);
+}
+
 #[tokio::test]
 async fn a_tree_has_all_of_a_load_balancer() {
     let stage = Stage::new("");
@@ -168,9 +198,8 @@ async fn a_tree_has_all_of_a_load_balancer() {
             json!({"pool_id": pool, "type": "HTTP", "delay": 5, "timeout": 3, "max_retries": 3}),
         )
         .await;
-    let Reply::Json(answer) = ask(&stage, "/page/tree", &[]).await else { panic!() };
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let body = answer.body.unwrap();
+    let (status, body) = told(ask(&stage, "/page/tree", &[]).await);
+    assert_eq!(status, 200, "{body}");
     let lb = &body["loadbalancers"][0];
     assert_eq!((&lb["name"], &lb["id"]), (&json!("shop"), &json!(id)));
     assert_eq!(lb["listeners"][0]["l7policies"][0]["rules"][0]["value"], "/x");
