@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use amphora_ipc::proxy::Remark;
 use amphora_model::{
-    CheckState, HealthCheck, L7Action, Listener, ListenerId, LoadBalancer, Member, MemberId, Pool, PoolId,
+    CheckState, HealthCheck, Listener, ListenerId, LoadBalancer, Member, MemberId, Pool, PoolId,
 };
 use serde::{Serialize, Serializer};
 
@@ -219,11 +219,7 @@ pub fn tree(model: &LoadBalancer, heartbeat: &Message, remarks: Vec<Remark>) -> 
 /// The default pool and those of enabled policies, as Octavia's `listener.pools`.
 fn pools_of(listener: &Listener) -> BTreeSet<PoolId> {
     let policies = listener.l7policies.iter().filter(|policy| policy.admin_state_up);
-    let redirects = policies.filter_map(|policy| match policy.action {
-        L7Action::RedirectToPool(pool) => Some(pool),
-        _ => None,
-    });
-    listener.default_pool.into_iter().chain(redirects).collect()
+    listener.default_pools().chain(policies.flat_map(|policy| policy.action.pools())).collect()
 }
 
 fn pool_node(pool: &Pool, all: &OperatingStatuses) -> PoolNode {

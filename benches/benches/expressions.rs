@@ -129,6 +129,7 @@ fn program(expressions: &[&str], rules: u64) -> L7Program {
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
         flow_log: None,
+        routing: Default::default(),
     };
     L7Program::compile(&listener, |_| true, &mut Budget::new(&Expressions::default()))
         .expect("PCRE2 takes them all")

@@ -133,6 +133,7 @@ fn listener(policies: u64, rule: NoMatch) -> Listener {
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
         flow_log: None,
+        routing: Default::default(),
     }
 }
 

@@ -181,6 +181,7 @@ pub(crate) fn listener(
         timeouts: ListenerTimeouts { client_data: Duration::from_secs(5), ..ListenerTimeouts::default() },
         allowed_cidrs: Vec::new(),
         flow_log: None,
+        routing: Default::default(),
     }
 }
 

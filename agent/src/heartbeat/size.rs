@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amphora_model::{CheckState, L7Action, ListenerId, LoadBalancer, PoolId};
+use amphora_model::{CheckState, ListenerId, LoadBalancer, PoolId};
 
 use super::message::{
     ListenerReport, ListenerStatus, MemberStatus, Message, PoolKey, PoolReport, PoolStatus, Traffic, VERSION,
@@ -51,11 +51,8 @@ fn reachable(model: &LoadBalancer) -> BTreeSet<PoolKey> {
     let enabled: BTreeSet<PoolId> = model.pools.iter().filter(|p| p.admin_state_up).map(|p| p.id).collect();
     let listeners = model.listeners.iter().filter(|listener| listener.admin_state_up);
     let keys = listeners.flat_map(|listener| {
-        let redirects = listener.l7policies.iter().filter_map(|policy| match policy.action {
-            L7Action::RedirectToPool(pool) => Some(pool),
-            _ => None,
-        });
-        let pools = listener.default_pool.into_iter().chain(redirects);
+        let redirects = listener.l7policies.iter().flat_map(|policy| policy.action.pools());
+        let pools = listener.default_pools().chain(redirects);
         let named = (!listener.protocol.is_forwarded()).then_some(listener.id);
         pools.map(move |pool| PoolKey { pool, listener: named })
     });

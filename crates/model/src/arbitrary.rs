@@ -4,6 +4,7 @@
 //! `any::<u64>().prop_map(arbitrary::load_balancer)`.
 
 mod rate_limit;
+mod routing;
 mod tls;
 
 pub use self::tls::{CERTIFICATES, crt_list};
@@ -21,7 +22,7 @@ use super::{
     HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, Kindness, L7Action, L7Policy,
     L7PolicyId, L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol,
     ListenerTimeouts, ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, Pool, PoolId,
-    PoolProtocol, PoolTls, RedirectCode, SessionPersistence, SourceNetwork, SslHeaders, TlsSettings,
+    PoolProtocol, PoolTls, RedirectCode, Routing, SessionPersistence, SourceNetwork, SslHeaders, TlsSettings,
     TlsVersion, Vip,
 };
 
@@ -46,6 +47,8 @@ pub struct Shape {
     pub flow_logs: bool,
     /// Whether there are rate limits.
     pub rate_limits: bool,
+    /// Whether requests are routed by what Octavia has no words for.
+    pub routing: bool,
 }
 
 impl Default for Shape {
@@ -61,6 +64,7 @@ impl Default for Shape {
             udp: false,
             flow_logs: false,
             rate_limits: false,
+            routing: false,
         }
     }
 }
@@ -253,6 +257,12 @@ impl Generator {
                 allowed_cidrs.push(cidr);
             }
         }
+        let mut default_pool = (!reachable.is_empty() && !self.one_in(5)).then(|| self.pick(&reachable));
+        let mut routing = Routing::default();
+        if shape.routing && !protocol.is_forwarded() && protocol != ListenerProtocol::Prometheus {
+            routing = self.routing(http, &reachable, pools);
+            default_pool = default_pool.filter(|_| routing.pools.is_none());
+        }
         Listener {
             id: ListenerId(self.uuid()),
             name: self.name(),
@@ -271,7 +281,7 @@ impl Generator {
                 ListenerProtocol::Prometheus if shape.tls => self.some(|g| g.listener_tls(false)),
                 _ => None,
             },
-            default_pool: (!reachable.is_empty() && !self.one_in(5)).then(|| self.pick(&reachable)),
+            default_pool,
             insert_headers: match http {
                 true => InsertHeaders {
                     x_forwarded_for: self.one_in(2),
@@ -311,6 +321,7 @@ impl Generator {
                 true => Some(self.trusted_proxies()),
                 false => None,
             },
+            routing,
         }
     }
 
@@ -322,6 +333,10 @@ impl Generator {
             1 => L7Action::RedirectToUrl { url: "https://example.com/a?b=c#d".into(), code },
             2 => L7Action::RedirectPrefix { prefix: "https://example.com:8443/prefix".into(), code },
             _ if pools.is_empty() => L7Action::Reject,
+            _ if shape.routing && self.one_in(2) => match self.weighted_pools(true, pools) {
+                Some(several) => L7Action::RedirectToPools(several),
+                None => L7Action::RedirectToPool(self.pick(pools)),
+            },
             _ => L7Action::RedirectToPool(self.pick(pools)),
         };
         L7Policy {

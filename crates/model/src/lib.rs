@@ -13,6 +13,7 @@
 //! * `tls`: certificates, versions and ciphers of listeners and pools
 //! * `update`: one member's weight and state
 //! * [`strict_json`]: text to [`Json`](document::Json), values that borrow from it, as every document of ours is read
+//! * `routing`: what of our own says where requests go
 //! * `token`: tokens of HTTP
 //! * `binding`: what a listening socket is known by
 //! * `check_state`: what health checks say of a member
@@ -31,6 +32,7 @@ mod flow_log;
 mod ids;
 mod kindness;
 mod rate_limit;
+mod routing;
 mod tls;
 mod token;
 mod update;
@@ -52,6 +54,7 @@ pub use self::{
     ids::*,
     kindness::Kindness,
     rate_limit::*,
+    routing::*,
     tls::*,
     token::{is_token, is_token_byte},
     update::{MemberUpdate, UnknownMember},
@@ -124,6 +127,8 @@ pub struct Listener {
     /// `amphora.trusted_proxies` and `amphora.client_address_header`: who is believed about whom a request is from when rates are
     /// limited; of HTTP alone.
     pub trusted_proxies: Option<TrustedProxies>,
+    /// Where requests go beyond what Octavia has words for.
+    pub routing: Routing,
 }
 
 /// `timeout_client_data`, `timeout_member_connect`, `timeout_member_data`, `timeout_tcp_inspect`.
@@ -144,6 +149,11 @@ impl Listener {
     /// What it is bound to at a VIP.
     pub fn binding(&self, vip: IpAddr) -> Binding {
         Binding { transport: self.protocol.transport(), address: SocketAddr::new(vip, self.port) }
+    }
+
+    /// The pools that it may send to by itself, whatever its policies say: `default_pool`, or those of `default_pools`.
+    pub fn default_pools(&self) -> impl Iterator<Item = PoolId> {
+        self.default_pool.into_iter().chain(self.routing.pools.iter().flat_map(WeightedPools::ids))
     }
 }
 
@@ -388,6 +398,20 @@ pub enum L7Action {
     },
     /// Send the request to another pool: `redirect_pool_id`.
     RedirectToPool(PoolId),
+    /// Send it to one of several: `amphora.redirect_pools`.
+    RedirectToPools(WeightedPools),
+}
+
+impl L7Action {
+    /// The pools that it sends to.
+    pub fn pools(&self) -> impl Iterator<Item = PoolId> {
+        let (one, several) = match self {
+            Self::RedirectToPool(pool) => (Some(*pool), None),
+            Self::RedirectToPools(pools) => (None, Some(pools)),
+            Self::Reject | Self::RedirectToUrl { .. } | Self::RedirectPrefix { .. } => (None, None),
+        };
+        one.into_iter().chain(several.into_iter().flat_map(WeightedPools::ids))
+    }
 }
 
 /// Octavia's L7 `rule`.

@@ -16,6 +16,8 @@
 //!   (HAProxy `option allbackups`).
 //! - What `avoid` names (members that failed this session already) is picked only if nothing else is
 //!   eligible, as HAProxy's redispatch does: another server if there is one, else the same again.
+//!
+//! Whole pools that share by weight take turns in `turns`.
 
 pub mod eligible;
 pub mod hash;
@@ -23,6 +25,7 @@ pub mod least_connections;
 mod order;
 pub mod round_robin;
 pub mod source_hash;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -31,8 +34,8 @@ use std::net::IpAddr;
 
 use amphora_model::{LbAlgorithm, MemberId};
 
-pub use self::order::Turn;
 use self::{least_connections::LeastConnections, round_robin::RoundRobin, source_hash::SourceHash};
+pub use self::{order::Turn, turns::Turns};
 
 /// What a balancer sees of a pool's members, numbered from 0 in the order of the document.
 ///

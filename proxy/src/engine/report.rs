@@ -10,7 +10,7 @@ use amphora_ipc::proxy::{
     Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, ListenerSummary,
     MemberStats, MemberSummary, PoolStats, PoolSummary, Responses, Stats, Summary, TimeStats, TimesStats,
 };
-use amphora_model::{L7Action, ListenerId, PoolId};
+use amphora_model::{ListenerId, PoolId};
 
 use crate::{
     http2::guard::{Excess, Fault},
@@ -145,11 +145,8 @@ fn senders(snapshot: &Snapshot) -> impl Iterator<Item = (PoolId, ListenerId)> {
     let present: HashSet<_> = snapshot.listeners.iter().map(|plan| plan.state.id).collect();
     let listeners = snapshot.model.iter().flat_map(|model| &model.listeners);
     listeners.filter(move |listener| present.contains(&listener.id)).flat_map(|listener| {
-        let redirected = listener.l7policies.iter().filter_map(|policy| match policy.action {
-            L7Action::RedirectToPool(pool) => Some(pool),
-            _ => None,
-        });
-        listener.default_pool.into_iter().chain(redirected).map(|pool| (pool, listener.id))
+        let redirected = listener.l7policies.iter().flat_map(|policy| policy.action.pools());
+        listener.default_pools().chain(redirected).map(|pool| (pool, listener.id))
     })
 }
 

@@ -40,6 +40,8 @@ pub struct ResponseEdits<'a> {
     pub strip_cookie: Option<&'a [u8]>,
     /// Name and value of a persistence cookie to set, with `path=/`.
     pub insert_cookie: Option<(&'a [u8], &'a [u8])>,
+    /// The value of `Set-Cookie` that keeps the client with its pool.
+    pub pool_cookie: Option<&'a [u8]>,
     /// Add `cache-control: private` (`nocache`).
     pub private: bool,
     /// The value that replaces every `Strict-Transport-Security`.
@@ -77,9 +79,10 @@ impl<'a> ResponseEdits<'a> {
     #[inline]
     pub(crate) fn added(&self) -> impl Iterator<Item = Added<'a>> + use<'a> {
         let cookie = self.insert_cookie.map(|(name, value)| ("set-cookie", [name, b"=", value, b"; path=/"]));
+        let pool = self.pool_cookie.map(|cookie| ("set-cookie", [cookie, b"", b"", b""]));
         let private = self.private.then_some(("cache-control", [b"private".as_slice(), b"", b"", b""]));
         let security = self.transport_security;
         let security = security.map(|value| ("strict-transport-security", [value, b"", b"", b""]));
-        [security, cookie, private].into_iter().flatten()
+        [security, cookie, pool, private].into_iter().flatten()
     }
 }

@@ -106,6 +106,8 @@ pub enum Outcome<'p> {
     },
     /// This pool serves the request. It is one that compilation was told is enabled.
     Pool(PoolId),
+    /// One of several pools does: those of the policy that has this place among the listener's.
+    Pools(usize),
 }
 
 /// The value of a redirect's `Location` field.

@@ -37,6 +37,8 @@ enum Action {
     Url(RedirectCode, Box<str>),
     Prefix(RedirectCode, Box<str>),
     Pool(PoolId),
+    /// By the policy's place among the listener's.
+    Pools(usize),
 }
 
 #[derive(Debug)]
@@ -78,13 +80,13 @@ impl L7Program {
         if listener.l7policies.len() > MAX_POLICIES {
             compiler.fault(format!("{path}.l7policies"), format!("more than {MAX_POLICIES} L7 policies"));
         }
-        let mut sorted: Vec<&L7Policy> = listener.l7policies.iter().collect();
-        sorted.sort_by_key(|policy| (stage(&policy.action), policy.position));
+        let mut sorted: Vec<(usize, &L7Policy)> = listener.l7policies.iter().enumerate().collect();
+        sorted.sort_by_key(|(_, policy)| (stage(&policy.action), policy.position));
         let mut policies = Vec::new();
-        for policy in sorted {
+        for (place, policy) in sorted {
             let served = serves(&policy.action, &enabled_pool);
             if policy.admin_state_up && served && policy.rules.iter().any(|rule| rule.admin_state_up) {
-                policies.extend(compiler.policy(policy, &format!("{path}.l7policies[{}]", policy.id)));
+                policies.extend(compiler.policy(policy, place, &format!("{path}.l7policies[{}]", policy.id)));
             }
         }
         if !compiler.faults.is_empty() || compiler.budget.is_exceeded() {
@@ -145,6 +147,9 @@ impl L7Program {
 pub(super) fn serves(action: &L7Action, enabled_pool: impl Fn(PoolId) -> bool) -> bool {
     match action {
         L7Action::RedirectToPool(pool) => enabled_pool(*pool),
+        L7Action::RedirectToPools(pools) => {
+            pools.shares.iter().any(|share| share.weight > 0 && enabled_pool(share.pool))
+        }
         _ => true,
     }
 }
@@ -154,7 +159,7 @@ fn stage(action: &L7Action) -> u8 {
     match action {
         L7Action::Reject => 0,
         L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
-        L7Action::RedirectToPool(_) => 2,
+        L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) => 2,
     }
 }
 
@@ -171,6 +176,7 @@ impl Policy {
                 Outcome::Redirect { code: *code, location: Location::Prefix(prefix) }
             }
             Action::Pool(pool) => Outcome::Pool(*pool),
+            Action::Pools(place) => Outcome::Pools(*place),
         }
     }
 }
@@ -202,8 +208,8 @@ impl Compiler<'_, '_> {
         self.faults.push(Fault { path, reason: reason.into() });
     }
 
-    /// `None` when there was a fault.
-    fn policy(&mut self, policy: &L7Policy, path: &str) -> Option<Policy> {
+    /// `None` when there was a fault. `place` is the policy's among the listener's.
+    fn policy(&mut self, policy: &L7Policy, place: usize, path: &str) -> Option<Policy> {
         let faults = self.faults.len();
         let action = match &policy.action {
             L7Action::Reject => Action::Reject,
@@ -217,6 +223,7 @@ impl Compiler<'_, '_> {
                 Action::Prefix(*code, if prefix == "/" { "" } else { prefix }.into())
             }
             L7Action::RedirectToPool(pool) => Action::Pool(*pool),
+            L7Action::RedirectToPools(_) => Action::Pools(place),
         };
         let enabled = policy.rules.iter().filter(|rule| rule.admin_state_up);
         if enabled.clone().count() > MAX_RULES_PER_POLICY {

@@ -85,6 +85,7 @@ fn listener(l7policies: Vec<L7Policy>) -> Listener {
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
         flow_log: None,
+        routing: Default::default(),
     }
 }
 

@@ -21,10 +21,10 @@ use super::{
     tasks::{Enlisted, TaskList},
 };
 use crate::{
-    balance::{Balance, Balancer, Flow, Turn},
+    balance::{Balance, Balancer, Flow, MembersView, Turn},
     conn::{Conn, MemberTls},
     http2::{MemberStreams, Watch},
-    snapshot::{ListenerPlan, PoolPlan, Snapshot},
+    snapshot::{Chosen, ListenerPlan, PoolPlan, Snapshot, Split},
     state::{Http2Counters, ListenerState, MemberCounters, MemberState, PoolCounters},
     tls::ClientContext,
 };
@@ -39,6 +39,8 @@ pub(crate) struct LocalSnapshot {
 pub(crate) struct LocalPool {
     pub(crate) plan: Arc<PoolPlan>,
     balance: RefCell<Balance>,
+    /// Whether somebody may be picked, as of an epoch of the plan's.
+    able: Cell<(u64, bool)>,
     pub(crate) members: Vec<Rc<LocalMember>>,
 }
 
@@ -127,12 +129,24 @@ impl LocalPool {
             })
             .collect();
         old.iter().filter(|(_, member)| member.left.get()).for_each(|(_, member)| member.leave());
-        Self { balance: RefCell::new(balance), members, plan }
+        Self { balance: RefCell::new(balance), able: Cell::default(), members, plan }
     }
 
     /// Lets the pool's algorithm choose a member.
     pub(crate) fn pick(&self, flow: &Flow, avoid: impl Fn(usize) -> bool) -> Option<usize> {
         self.balance.borrow_mut().pick(&*self.plan, flow, avoid)
+    }
+
+    /// Whether there is a member that the algorithm could choose.
+    pub(crate) fn is_able(&self) -> bool {
+        let epoch = self.plan.epoch();
+        let (as_of, able) = self.able.get();
+        if as_of == epoch {
+            return able;
+        }
+        let able = self.plan.members.iter().any(|member| member.weight > 0 && member.is_usable());
+        self.able.set((epoch, able));
+        able
     }
 
     /// A session that begins at this member, `now` in seconds of the clock that all workers share.
@@ -379,14 +393,41 @@ impl Present {
     /// of its own.
     pub(crate) fn is_of_http_by_its_pool(&self) -> bool {
         let plan = self.plan();
-        let pool = || plan.default_pool.is_some_and(|pool| self.snapshot.pools[pool].plan.speaks_http);
-        plan.protocol == ListenerProtocol::Tcp && pool()
+        // Those that share are of one kind.
+        let shared = || plan.splits.as_ref().and_then(|splits| splits.default()?.any_pool());
+        let pool = || plan.default_pool.or_else(shared);
+        plan.protocol == ListenerProtocol::Tcp
+            && pool().is_some_and(|pool| self.snapshot.pools[pool].plan.speaks_http)
     }
 
     /// Whether the connections of a listener that ran by `other` may be its own: it is the same listener, and a connection is of
     /// one kind for its life.
     pub(crate) fn continues(&self, other: &Self) -> bool {
         self.plan().continues(other.plan()) && self.is_of_http_by_its_pool() == other.is_of_http_by_its_pool()
+    }
+
+    /// Chooses one of several pools for what comes with these `Cookie` fields, on this worker.
+    pub(crate) fn choose<'a>(
+        &self,
+        split: &Split,
+        worker: usize,
+        cookies: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<Chosen> {
+        split.choose(worker, cookies, |pool| self.snapshot.pools[pool].is_able())
+    }
+
+    /// The pool of what no policy sends elsewhere, with these `Cookie` fields.
+    #[inline]
+    pub(crate) fn default_pool<'a>(
+        &self,
+        worker: usize,
+        cookies: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<Chosen> {
+        let plan = self.plan();
+        match plan.splits.as_ref().and_then(|splits| splits.default()) {
+            None => plan.default_pool.map(|pool| Chosen { pool, set_cookie: None }),
+            Some(split) => self.choose(split, worker, cookies),
+        }
     }
 
     /// Where an enabled pool stands in [`Snapshot::pools`].

@@ -51,7 +51,7 @@ async fn carry(
     let counters = state.counters.of(worker.index);
     let pool = {
         let present = listener.present();
-        present.plan().default_pool.map(|pool| present.pool(pool))
+        present.default_pool(worker.index, std::iter::empty()).map(|chosen| present.pool(chosen.pool))
     };
     // The session may last for days and changes pass it by: it holds what it uses, and no configuration.
     drop(listener);

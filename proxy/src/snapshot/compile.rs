@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use amphora_ipc::proxy::{Fault, Refusal};
 use amphora_model::{Listener, ListenerId, LoadBalancer, Member, Pool, PoolId, PoolProtocol};
 
-use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot, TlsSource, tls::Maker};
+use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot, Splits, TlsSource, tls::Maker};
 use crate::{
     conn::proxy_protocol::Version as ProxyVersion,
     l7::{Budget, L7Program},
@@ -85,8 +85,10 @@ pub fn compile_after(
         let log = compile_log(listener);
         match (L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget), log) {
             (Ok(l7), Ok(log)) if active => {
-                listeners
-                    .push(Arc::new(compile_listener(listener, l7, context, log, &model, &enabled, state)));
+                let before = known.splits(listener.id);
+                let splits = Splits::compile(listener, &enabled, registry.workers(), before);
+                let plan = compile_listener(listener, l7, splits, context, log, &model, &enabled, state);
+                listeners.push(Arc::new(plan));
             }
             (l7, log) => {
                 faults.extend::<Vec<Fault>>(l7.err().unwrap_or_default());
@@ -141,6 +143,10 @@ impl<'a> Known<'a> {
         self.listeners.get(&listener.id).filter(|(old, _)| *old == listener).map(|(_, plan)| *plan)
     }
 
+    fn splits(&self, listener: ListenerId) -> Option<&'a Splits> {
+        self.listeners.get(&listener).and_then(|(_, plan)| plan.splits.as_deref())
+    }
+
     fn pool(&self, pool: &Pool, tls: Option<Arc<ClientContext>>, registry: &Registry) -> Arc<PoolPlan> {
         match self.pools.get(&pool.id) {
             Some((old, plan)) if *old == pool && same(&plan.tls, &tls) => Arc::clone(plan),
@@ -159,9 +165,11 @@ fn same<T>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
     one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
 }
 
+#[allow(clippy::too_many_arguments, reason = "its parts, each made by somebody else")]
 fn compile_listener(
     listener: &Listener,
     l7: L7Program,
+    splits: Option<Box<Splits>>,
     tls: Option<Arc<ServerContext>>,
     log: Option<Arc<LogPlan>>,
     model: &LoadBalancer,
@@ -175,6 +183,7 @@ fn compile_listener(
         port_text: listener.port.to_string().into(),
         connection_limit: listener.connection_limit,
         default_pool: listener.default_pool.and_then(|pool| enabled.get(&pool).copied()),
+        splits,
         l7,
         insert_headers: listener.insert_headers,
         timeouts: listener.timeouts,

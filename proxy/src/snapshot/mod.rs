@@ -6,6 +6,7 @@
 
 mod access;
 mod compile;
+mod split;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -27,6 +28,7 @@ pub use self::tls::Expiry;
 pub use self::{
     access::AccessList,
     compile::{compile, compile_after},
+    split::{Chosen, Split, Splits},
     tls::TlsSource,
 };
 use crate::{
@@ -76,6 +78,8 @@ pub struct ListenerPlan {
     pub connection_limit: Option<u32>,
     /// Index into [`Snapshot::pools`] of `default_pool_id`, when that pool is enabled.
     pub default_pool: Option<usize>,
+    /// Pools that share by weight, if there are any: in place of the default pool and of those of policies.
+    pub splits: Option<Box<Splits>>,
     /// `l7policies`; its pools are indexes into [`Snapshot::pools`].
     pub l7: L7Program,
     /// `insert_headers`.

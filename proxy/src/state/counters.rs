@@ -61,6 +61,11 @@ impl<T: Default> PerWorker<T> {
 }
 
 impl<T> PerWorker<T> {
+    /// Cells for `workers` workers, each made by itself.
+    pub fn with(workers: usize, make: impl Fn() -> T) -> Self {
+        Self((0..workers).map(|_| Padded(make())).collect())
+    }
+
     /// The cell of one worker.
     #[inline]
     pub fn of(&self, worker: usize) -> &T {

@@ -232,6 +232,11 @@ impl Registry {
         }
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
     /// The listener's state, or a new one.
     pub fn listener(&self, id: ListenerId) -> Arc<ListenerState> {
         static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -144,6 +144,7 @@ fn compile(rules: &[&L7Rule]) -> Result<L7Program, usize> {
         timeouts: ListenerTimeouts::default(),
         allowed_cidrs: Vec::new(),
         flow_log: None,
+        routing: Default::default(),
     };
     L7Program::compile(&listener, |_| true, &mut Budget::new(&Expressions::default()))
         .map_err(|faults| faults.len())

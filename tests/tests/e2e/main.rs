@@ -50,3 +50,4 @@ mod tls_hostile_records;
 mod tls_proxy_protocol;
 mod tls_redirects;
 mod tls_sessions;
+mod weighted_pools;

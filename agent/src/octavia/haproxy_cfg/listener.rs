@@ -246,6 +246,7 @@ impl<'t> ListenerDraft<'t> {
             timeouts: timeouts(client, self.inspect.get().copied(), pools)?,
             allowed_cidrs: Vec::new(),
             flow_log,
+            routing: Default::default(),
         };
         let addresses = self.binds.iter().map(|(_, bind)| SocketAddr::ip(&bind.address)).collect();
         Ok(Finished { listener, addresses })

@@ -85,6 +85,7 @@ impl Text<'_> {
             timeouts: ListenerTimeouts::default(),
             allowed_cidrs: Vec::new(),
             flow_log: None,
+            routing: Default::default(),
         };
         let vips = self.servers.iter().flat_map(|server| &server.vips);
         let load_balancer = LoadBalancer {

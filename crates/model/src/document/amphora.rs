@@ -1,8 +1,8 @@
 //! `amphora`, an object of our own in a load balancer and in a listener: what Octavia has in its own configuration, or nowhere, and
 //! renders into its texts.
 
-use super::{Context, object::Object, rate_limit};
-use crate::{FlowLog, ListenerProtocol, TrustedProxies};
+use super::{Context, object::Object, rate_limit, routing};
+use crate::{FlowLog, ListenerProtocol, Routing, TrustedProxies};
 
 /// What an `amphora` object says.
 #[derive(Clone, Default)]
@@ -12,6 +12,7 @@ pub(super) struct Given {
     format: Option<String>,
     facility: Option<u8>,
     trusted_proxies: Option<TrustedProxies>,
+    routing: Routing,
 }
 
 /// What it says of a listener.
@@ -19,14 +20,16 @@ pub(super) struct OfListener {
     pub(super) flow_log: Option<FlowLog>,
     pub(super) member_connection_limit: Option<u32>,
     pub(super) trusted_proxies: Option<TrustedProxies>,
+    pub(super) routing: Routing,
 }
 
 /// Reads the object of a load balancer, if it is there.
 pub(super) fn of_load_balancer(o: &mut Object<'_>) -> Given {
-    read(o, false)
+    read(o, None)
 }
 
-fn read(o: &mut Object<'_>, of_listener: bool) -> Given {
+/// `listener`, with what its object may refer to, if it is one's.
+fn read(o: &mut Object<'_>, listener: Option<(&Context, Option<ListenerProtocol>)>) -> Given {
     let given = o.object("amphora", |o| {
         let on = o.boolean("connection_logging");
         let format = o.text("user_log_format", FlowLog::MAX_FORMAT).filter(|format| !format.is_empty());
@@ -39,9 +42,11 @@ fn read(o: &mut Object<'_>, of_listener: bool) -> Given {
             }
         }
         let facility = o.integer("user_log_facility", 0..=7);
-        let limit = of_listener.then(|| o.integer("member_connection_limit", 1..=u32::MAX)).flatten();
-        let trusted_proxies = if of_listener { rate_limit::trusted_proxies(o) } else { None };
-        Some(Given { limit, on, format: format.map(str::to_owned), facility, trusted_proxies })
+        let limit = listener.and_then(|_| o.integer("member_connection_limit", 1..=u32::MAX));
+        let trusted_proxies = listener.and_then(|_| rate_limit::trusted_proxies(o));
+        let routing =
+            listener.map(|(cx, protocol)| routing::of_listener(o, cx, protocol)).unwrap_or_default();
+        Some(Given { limit, on, format: format.map(str::to_owned), facility, trusted_proxies, routing })
     });
     given.unwrap_or_default()
 }
@@ -52,7 +57,7 @@ pub(super) fn of_listener(
     cx: &Context,
     protocol: Option<ListenerProtocol>,
 ) -> OfListener {
-    let own = read(o, true);
+    let own = read(o, Some((cx, protocol)));
     if let Some(protocol) = protocol.filter(|protocol| !protocol.is_forwarded())
         && own.limit.is_some()
     {
@@ -75,6 +80,7 @@ pub(super) fn of_listener(
         flow_log: flow_log(o, cx, protocol, &own),
         member_connection_limit: own.limit,
         trusted_proxies: own.trusted_proxies,
+        routing: own.routing,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     Context, check,
     object::{COMMON, MAX_NAME, Object},
+    routing,
 };
 use crate::{
     CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerId, ListenerProtocol,
@@ -63,6 +64,11 @@ fn l7policy(
 fn l7action(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> Option<L7Action> {
     const ACTIONS: &[&str] = &["REJECT", "REDIRECT_TO_URL", "REDIRECT_PREFIX", "REDIRECT_TO_POOL"];
     let action = o.require("action", |o, name| o.one_of(name, ACTIONS));
+    let pools =
+        o.object("amphora", |o| Some(routing::weighted_pools(o, cx, "redirect_pools", protocol))).flatten();
+    if let (Some(_), Some(action)) = (&pools, action.filter(|action| *action != "REDIRECT_TO_POOL")) {
+        o.fault("amphora", format!("has redirect_pools, which have no meaning with action {action}"));
+    }
     let own: &[&str] = match action {
         Some("REJECT") => &[],
         Some("REDIRECT_TO_URL") => &["redirect_url", "redirect_http_code"],
@@ -84,6 +90,14 @@ fn l7action(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>
         "REDIRECT_PREFIX" => {
             let (prefix, code) = (redirect_url(o, "redirect_prefix"), redirect_code(o));
             Some(L7Action::RedirectPrefix { prefix: prefix?, code })
+        }
+        _ if let Some(pools) = pools => {
+            for name in ["redirect_pool", "redirect_pool_id"] {
+                if o.given(name).is_some() {
+                    o.fault(name, "cannot be combined with amphora.redirect_pools");
+                }
+            }
+            Some(L7Action::RedirectToPools(pools))
         }
         _ => {
             if o.get("redirect_pool").is_none() && o.given("redirect_pool_id").is_none() {

@@ -10,8 +10,8 @@ use super::{
     rate_limit, tls,
 };
 use crate::{
-    InsertHeaders, L7Action, L7Policy, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId,
-    PoolProtocol, SessionPersistence, SslHeaders,
+    InsertHeaders, L7Policy, Listener, ListenerId, ListenerProtocol, ListenerTimeouts, PoolId, PoolProtocol,
+    SessionPersistence, SslHeaders,
 };
 
 /// Octavia's `MAX_TIMEOUT`: 24 days in milliseconds.
@@ -55,6 +55,14 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
     }
     let rate_limit_policies = rate_limit::policies(o, cx, id, protocol);
     let own = amphora::of_listener(o, cx, protocol);
+    for name in ["default_pool", "default_pool_id"] {
+        if own.routing.pools.is_some() && o.given(name).is_some() {
+            o.fault(name, "cannot be combined with amphora.default_pools");
+        }
+    }
+    for share in own.routing.pools.iter().flat_map(|pools| &pools.shares) {
+        by_cookie(o, cx, protocol, "amphora.default_pools", share.pool);
+    }
     o.parent("loadbalancer_id", cx.id);
     o.metadata(COMMON);
     o.metadata(&[("loadbalancers", Metadata::References)]);
@@ -78,6 +86,7 @@ pub(super) fn listener(o: &mut Object<'_>, cx: &mut Context) -> Option<Listener>
         flow_log: own.flow_log,
         rate_limit_policies,
         trusted_proxies: own.trusted_proxies,
+        routing: own.routing,
     })
 }
 
@@ -94,10 +103,9 @@ pub(super) struct WithoutCookies {
 /// Persistence by cookie needs a listener of HTTP with the pool; others may have it as well, and go without.
 pub(super) fn cookies(o: &Object<'_>, cx: &Context, listeners: &[Listener]) {
     let sends = |listener: &Listener, pool: PoolId| {
-        let redirects =
-            |policy: &L7Policy| matches!(policy.action, L7Action::RedirectToPool(to) if to == pool);
+        let redirects = |policy: &L7Policy| policy.action.pools().any(|to| to == pool);
         listener.protocol.is_http()
-            && (listener.default_pool == Some(pool) || listener.l7policies.iter().any(redirects))
+            && (listener.default_pools().any(|to| to == pool) || listener.l7policies.iter().any(redirects))
     };
     for WithoutCookies { listener, field, protocol, pool } in &cx.without_cookies {
         if !listeners.iter().any(|listener| sends(listener, *pool)) {
@@ -111,6 +119,19 @@ pub(super) fn cookies(o: &Object<'_>, cx: &Context, listeners: &[Listener]) {
 
 fn default_pool(o: &mut Object<'_>, cx: &mut Context, protocol: Option<ListenerProtocol>) -> Option<PoolId> {
     let pool = super::pool_reference(o, cx, "default_pool", "default_pool_id", protocol)?;
+    let field = if o.has("default_pool") { "default_pool" } else { "default_pool_id" };
+    by_cookie(o, cx, protocol, field, pool);
+    Some(pool)
+}
+
+/// Notes a pool whose persistence goes by cookies that the listener does not see; see [`cookies`].
+fn by_cookie(
+    o: &Object<'_>,
+    cx: &mut Context,
+    protocol: Option<ListenerProtocol>,
+    field: &'static str,
+    pool: PoolId,
+) {
     let by_cookie = cx.pools.get(pool).is_some_and(|pool| {
         // In pools of other protocols cookies were refused already, and to one of HTTP every listener speaks that.
         matches!(pool.protocol, PoolProtocol::Proxy | PoolProtocol::ProxyV2)
@@ -123,10 +144,8 @@ fn default_pool(o: &mut Object<'_>, cx: &mut Context, protocol: Option<ListenerP
         && !protocol.is_http()
         && by_cookie
     {
-        let field = if o.has("default_pool") { "default_pool" } else { "default_pool_id" };
         cx.without_cookies.push(WithoutCookies { listener: o.path().to_string(), field, protocol, pool });
     }
-    Some(pool)
 }
 
 fn timeouts(o: &mut Object<'_>) -> ListenerTimeouts {

@@ -7,7 +7,7 @@
 //! * `json`: text to JSON values, strictly
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
-//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `pool`, `kindness`: the objects
+//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `routing`, `pool`, `kindness`: the objects
 //! * `write`: the way back
 
 mod amphora;
@@ -19,6 +19,7 @@ mod listener;
 pub mod object;
 pub(crate) mod pool;
 pub(crate) mod rate_limit;
+mod routing;
 mod tls;
 mod write;
 

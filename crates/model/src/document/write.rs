@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
-use super::kindness;
+use super::{kindness, routing};
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
     Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, SourceNetwork,
@@ -69,6 +69,9 @@ fn listener(listener: &Listener) -> Value {
     if !listener.rate_limit_policies.is_empty() {
         document["rate_limit_policies"] =
             listener.rate_limit_policies.iter().map(super::rate_limit::write).collect();
+    }
+    if let Some(pools) = &listener.routing.pools {
+        routing::write_pools(&mut document["amphora"], "default_pools", pools);
     }
     let headers = insert_headers(listener.insert_headers);
     if !headers.is_empty() {
@@ -270,6 +273,10 @@ fn l7policy(policy: &L7Policy) -> Value {
         }
         L7Action::RedirectToPool(pool) => {
             document["redirect_pool_id"] = json!(pool);
+            "REDIRECT_TO_POOL"
+        }
+        L7Action::RedirectToPools(pools) => {
+            routing::write_pools(&mut document["amphora"], "redirect_pools", pools);
             "REDIRECT_TO_POOL"
         }
     }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     body::{BodyRelay, Hops},
-    decide::Request,
+    decide::{Extras, Request},
     downstream::Downstream,
     exchange::{Exchange, Failure, Progress},
     persistence::Affinity,
@@ -16,6 +16,7 @@ use crate::{
     http::{ResponseEdits, Version},
     http1::{self, Body, Connection, ResponseFraming, ResponseHop, Transfer},
     local::{LocalListener, Work},
+    persist::server_cookie,
     snapshot::PoolPlan,
     state::ResponseClass,
 };
@@ -45,6 +46,7 @@ pub(super) struct Attempt<'a> {
     pub(super) member: usize,
     pub(super) request: &'a Request,
     pub(super) affinity: &'a Affinity,
+    pub(super) extras: Option<&'a Extras>,
     pub(super) now: u32,
     /// When the request was ready to be sent.
     pub(super) ready_at: Instant,
@@ -148,6 +150,11 @@ impl Attempt<'_> {
             let safe = self.request.method.is_safe();
             let plan = self.listener.plan();
             let mut edits = self.affinity.edit(self.pool, self.member, &view, safe);
+            if let Some(cookie) = self.extras.and_then(|extras| extras.pool_cookie.as_deref()) {
+                edits.pool_cookie = Some(cookie);
+                let fields = view.fields().map(|(name, value, _)| (name, value));
+                edits.private |= server_cookie::needs_private(safe, status, fields);
+            }
             edits.transport_security = plan.hsts.as_deref().map(str::as_bytes);
             if let Some(record) = work.log.record() {
                 record.answered(&view, &edits, answered_at);

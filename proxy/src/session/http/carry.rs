@@ -129,7 +129,7 @@ impl Forward {
         downstream: &mut Downstream<'_>,
         work: &mut Work,
     ) -> impl Future<Output = Carried> {
-        let Self { request, pool, timeouts, affinity, begun, now } = self;
+        let Self { request, pool, timeouts, affinity, extras, begun, now } = self;
         // A block, as in `http::serve`.
         async move {
             let counters = listener.state().counters.of(worker.index);
@@ -261,6 +261,7 @@ impl Forward {
                     member: chosen,
                     request: &request,
                     affinity: &affinity,
+                    extras: extras.as_deref(),
                     now,
                     // Taking an idle connection takes no time worth a look at the clock.
                     ready_at: opened.unwrap_or(begun),

@@ -1,14 +1,14 @@
 //! What becomes of a request before a member is asked: the policies' verdict, its pool, its head as the member gets it. Nothing
 //! is waited for, counted or sent here.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
 use super::{address::ClientAddress, attempt::Response, certificate, persistence::Affinity};
 use crate::{
-    http::{KnownSet, Method, RequestEdits, RequestView, SetFields, Version},
+    http::{Known, KnownSet, Method, RequestEdits, RequestView, SetFields, Version},
     http1::{
         self, Body, ChunkedDecoder, Connection, RequestFraming,
         responses::{self, Recipient},
@@ -16,7 +16,7 @@ use crate::{
     l7::{self, Outcome},
     local::{LocalListener, LocalPool, Trust, Worker},
     persist::{Persistence, server_cookie},
-    snapshot::{ListenerPlan, PoolPlan},
+    snapshot::{Chosen, ListenerPlan, PoolPlan},
     tls::PeerFacts,
 };
 
@@ -134,10 +134,17 @@ pub(super) struct Forward {
     pub(super) pool: Rc<LocalPool>,
     pub(super) timeouts: ListenerTimeouts,
     pub(super) affinity: Affinity,
+    pub(super) extras: Option<Box<Extras>>,
     /// When the head was there.
     pub(super) begun: Instant,
     /// The same in seconds of the clock that all workers share.
     pub(super) now: u32,
+}
+
+/// What few requests have to be remembered for them.
+pub(super) struct Extras {
+    /// The value of `Set-Cookie` that keeps the client with the pool.
+    pub(super) pool_cookie: Option<Arc<[u8]>>,
 }
 
 /// Who asks.
@@ -173,9 +180,17 @@ pub(super) fn decide(
     let identity = view.binds_identity();
     let request = Request { method: view.method(), version: view.version(), framing, identity };
     out.clear();
-    let pool = match plan.l7.evaluate_over(view, origin.facts, scratch) {
-        Outcome::Pass => plan.default_pool,
-        Outcome::Pool(pool) => present.pool_index(pool),
+    let cookies = || {
+        let fields = view.fields().filter(|(_, _, known)| *known == Known::Cookie);
+        fields.map(|(_, value, _)| value)
+    };
+    let chosen = match plan.l7.evaluate_over(view, origin.facts, scratch) {
+        Outcome::Pass => present.default_pool(worker.index, cookies()),
+        Outcome::Pool(pool) => present.pool_index(pool).map(|pool| Chosen { pool, set_cookie: None }),
+        Outcome::Pools(place) => {
+            let split = plan.splits.as_ref().and_then(|splits| splits.of_policy(place));
+            split.and_then(|split| present.choose(split, worker.index, cookies()))
+        }
         Outcome::Reject => {
             let unread = Waiting::of(framing.body, origin.behind);
             let to = request.recipient(unread, listener.is_closing(origin.address));
@@ -196,7 +211,7 @@ pub(super) fn decide(
             });
         }
     };
-    let Some(pool) = pool else {
+    let Some(Chosen { pool, set_cookie }) = chosen else {
         let unread = Waiting::of(framing.body, origin.behind);
         let to = request.recipient(unread, listener.is_closing(origin.address));
         responses::write_error(out, 503, to);
@@ -207,7 +222,8 @@ pub(super) fn decide(
     let client = origin.address.ip();
     let affinity = Affinity::find(&pool.plan, view, client, now);
     rewrite(out, view, &request, plan, &pool.plan, origin);
-    Decision::Forward(Forward { request, pool, timeouts: plan.timeouts, affinity, begun, now })
+    let extras = set_cookie.map(|pool_cookie| Box::new(Extras { pool_cookie: Some(pool_cookie) }));
+    Decision::Forward(Forward { request, pool, timeouts: plan.timeouts, affinity, extras, begun, now })
 }
 
 /// Writes the request's head as the member gets it.

@@ -487,6 +487,7 @@ fn in_full(seed: u64) -> LoadBalancer {
         udp: true,
         flow_logs: true,
         rate_limits: true,
+        routing: true,
         ..arbitrary::Shape::default()
     };
     arbitrary::Generator::new(seed).load_balancer(&shape)

@@ -4,6 +4,7 @@ mod l7;
 mod listener;
 mod pool;
 mod rate_limit;
+mod routing;
 
 use serde_json::{Value, json};
 
