@@ -428,7 +428,9 @@ impl Generator {
     }
 
     fn kindness(&mut self) -> Kindness {
-        Kindness { slow_start: Duration::from_secs(self.within(0..=3600) as u64) }
+        let slow_start = Duration::from_secs(self.within(0..=3600) as u64);
+        // To be transparent takes privileges that not every test has.
+        Kindness { slow_start, transparent: false }
     }
 
     fn source_network(&mut self) -> SourceNetwork {

@@ -13,6 +13,7 @@
 //! | `render` | a plan as rules; no I/O |
 //! | `steward` | the kernel's table, counters and flows |
 //! | `answers` | the way by which answers leave |
+//! | `returns` | what members answer to clients' own addresses ends here |
 //! | `settings` | settings of the network namespace |
 //! | `told` | which clients the kernel remembers |
 //! | `alike` | the same in the tables that the pair's other amphora is told of |
@@ -25,6 +26,7 @@ mod choice;
 pub mod helper;
 pub mod plan;
 mod render;
+mod returns;
 mod settings;
 mod steward;
 mod told;
@@ -136,7 +138,7 @@ impl Datagrams {
         epoch: Instant,
     ) -> impl Future<Output = Result<(), String>> + use<> {
         let (done, is_done) = oneshot::channel();
-        let wanted = plan::has_services(snapshot);
+        let wanted = plan::has_services(snapshot) || plan::transparent(snapshot).next().is_some();
         let told = self.applies.as_ref().map(|applies| {
             // When the thread has ended, so has the receiver's other end.
             let _ = applies.send(Apply { snapshot: Arc::clone(snapshot), epoch, done });
@@ -145,7 +147,8 @@ impl Datagrams {
             match told {
                 None if !wanted => Ok(()),
                 None => Err(
-                    "UDP and SCTP take CAP_NET_ADMIN in the network namespace, which the proxy was started without"
+                    "UDP, SCTP and transparent_client_address take CAP_NET_ADMIN in the network namespace, which the proxy \
+                     was started without"
                         .to_owned(),
                 ),
                 Some(()) => match is_done.await {
@@ -269,7 +272,9 @@ impl Link {
             self.known = states;
             self.epoch = epoch;
             self.told = true;
-            self.snapshot = plan::has_services(snapshot).then(|| Arc::clone(snapshot));
+            // What is only transparent does not depend on members' health, but is looked after as well.
+            let has_any = plan::has_services(snapshot) || plan::transparent(snapshot).next().is_some();
+            self.snapshot = has_any.then(|| Arc::clone(snapshot));
         }
         Ok(applied)
     }

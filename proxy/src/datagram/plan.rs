@@ -1,6 +1,7 @@
 //! What is forwarded where, as the helper is told it.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::atomic::Ordering,
 };
@@ -16,6 +17,8 @@ use crate::snapshot::{ListenerPlan, PoolPlan, Snapshot};
 pub struct Plan {
     /// One for each listener.
     pub services: Vec<Service>,
+    /// Where members listen that are connected to from the addresses of clients.
+    pub transparent: Vec<SocketAddr>,
 }
 
 /// A listener, and the members that it forwards to.
@@ -96,10 +99,16 @@ pub struct Target {
 }
 
 impl Plan {
+    /// Whether the kernel has nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.transparent.is_empty()
+    }
+
     /// What a snapshot says, with the health that its members have now.
     pub fn of(snapshot: &Snapshot) -> Self {
         Self {
             services: services(snapshot).map(|(listener, pool)| service(snapshot, listener, pool)).collect(),
+            transparent: transparent(snapshot).collect::<BTreeSet<_>>().into_iter().collect(),
         }
     }
 }
@@ -113,6 +122,12 @@ pub(super) fn services(snapshot: &Snapshot) -> impl Iterator<Item = (&ListenerPl
 /// Whether a load balancer has any.
 pub(super) fn has_services(snapshot: &Snapshot) -> bool {
     services(snapshot).next().is_some()
+}
+
+/// Where members listen that are connected to from the addresses of clients.
+pub(super) fn transparent(snapshot: &Snapshot) -> impl Iterator<Item = SocketAddr> {
+    let pools = snapshot.pools.iter().filter(|pool| pool.kindness.transparent);
+    pools.flat_map(|pool| pool.members.iter().map(|member| member.address()))
 }
 
 /// Another whenever a member of a pool of a service has gone up or down.

@@ -9,6 +9,7 @@ mod family;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -23,6 +24,7 @@ use super::{
     answers::ANSWER,
     choice,
     plan::{Algorithm, Persistence, Plan, Service, Target, Transport},
+    returns::RETURN,
 };
 
 /// Ours alone.
@@ -39,6 +41,8 @@ const TCP: u8 = 6;
 /// The type of the chunk that an association of SCTP begins with, alone in its packet, and where that stands in one.
 const INIT: u8 = 1;
 const FIRST_CHUNK: u32 = 12;
+/// The chain of what members answer to clients' own addresses.
+const RETURNED: &str = "returned";
 /// Clients that a listener remembers, at most; about 150 bytes each.
 pub(super) const CLIENTS: u32 = 262_144;
 /// Of the hash of clients' addresses: the same on both amphorae of a pair.
@@ -114,6 +118,7 @@ fn prefix(persistence: Persistence, family: Family) -> u8 {
 /// The table; empty when nothing is forwarded. `flows` are the flows that each mark has.
 pub(super) fn render(plan: &Plan, marks: &Marks, flows: &HashMap<u32, u64>) -> Ruleset {
     let mut table = Table::default();
+    table.returns(&plan.transparent);
     if plan.services.is_empty() {
         return table.0;
     }
@@ -189,6 +194,41 @@ impl Table {
 
     fn set(&mut self, name: impl Into<String>, key: (Type, u32), content: Content) {
         self.0.sets.insert(name.into(), Set { key, content });
+    }
+
+    /// What comes from where these members listen is marked.
+    fn returns(&mut self, members: &[SocketAddr]) {
+        let mut rules = Vec::new();
+        for family in Family::ALL {
+            let of_family = members.iter().filter(|member| family.has(member));
+            let rows: BTreeMap<_, _> = of_family
+                .map(|member| {
+                    let mut key = vec![TCP, 0, 0, 0];
+                    key.extend(octets(member.ip()));
+                    key.extend(member.port().to_be_bytes());
+                    key.extend([0, 0]);
+                    (key, goto(RETURNED.to_owned()))
+                })
+                .collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let set = format!("transparent{}", family.name());
+            let mut rule = family.is().to_vec();
+            rule.extend([E::Meta(Meta::Transport, R(0)), family.source(R(1))]);
+            rule.push(E::Payload(Header::Transport, 0, 2, R(1 + family.bytes() as u8 / 4)));
+            rule.push(E::VerdictMap(R(0), set.clone()));
+            rules.push(rule);
+            let key = Type::TRANSPORT.and(family.key()).and(Type::PORT);
+            self.set(set, (key, 8 + family.bytes()), Content::Verdicts(rows));
+        }
+        if rules.is_empty() {
+            return;
+        }
+        let mark = vec![E::Meta(Meta::Mark, R(0)), E::Or(R(0), RETURN), E::SetPacketMark(R(0))];
+        self.chain(RETURNED, None, vec![mark]);
+        let hook = Hook { kind: "filter", place: Place::Prerouting, priority: -151 };
+        self.chain("returns", Some(hook), rules);
     }
 
     /// Where packets come in, are counted, and leave.

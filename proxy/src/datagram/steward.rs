@@ -16,6 +16,7 @@ use super::{
     answers::Answers,
     plan::{Algorithm, Plan, Service, Target, Transport},
     render::{self, FLOWS, Marks, RECEIVED, REFUSED, SENT, TABLE},
+    returns::Returns,
     settings::{Room, Switch, follows_associations},
     told::{Pass, Told},
     wire::{Client, Count},
@@ -35,6 +36,7 @@ pub(super) struct Steward {
     nft: Nft,
     conntrack: Conntrack,
     answers: Answers,
+    returns: Returns,
     forwarding: [Switch; 2],
     room: Room,
     /// Whether the kernel follows associations.
@@ -80,6 +82,7 @@ impl Steward {
             nft: Nft::open()?,
             conntrack,
             answers: Answers::open()?,
+            returns: Returns::open()?,
             sctp: follows_associations(),
             forwarding: [Switch::open("net.ipv4.ip_forward"), Switch::open("net.ipv6.conf.all.forwarding")],
             room: Room::open(),
@@ -96,7 +99,7 @@ impl Steward {
 
     /// When [`turn`](Self::turn) is to be called; `None` while nothing is forwarded.
     pub(super) fn due(&self) -> Option<Instant> {
-        (!self.plan.services.is_empty() || !self.former.is_empty()).then_some(self.due)
+        (!self.plan.is_empty() || !self.former.is_empty()).then_some(self.due)
     }
 
     /// Forwards by this plan from now on, and ends the flows of members that it does not have.
@@ -113,8 +116,15 @@ impl Steward {
         // What goes with its elements is read before.
         self.count().map_err(|error| error.to_string())?;
         let marks = render::marks(&plan);
-        self.write(&plan, &marks).map_err(|error| error.to_string())?;
+        let here = |error| format!("answers to clients' own addresses cannot be had: {error}");
+        self.returns.begin(&plan).map_err(here)?;
+        let written = self.write(&plan, &marks).map_err(|error| error.to_string());
+        if let Err(error) = written {
+            self.returns.keep(&self.plan);
+            return Err(error);
+        }
         let before = std::mem::replace(&mut self.plan, plan);
+        self.returns.keep(&self.plan);
         self.answers.keep(&self.plan);
         self.marks = marks;
         let addresses =
@@ -224,12 +234,13 @@ impl Steward {
             Err(error) => tracing::warn!(%error, "datagrams may not be forwarded"),
         }
         self.answers.keep(&self.plan);
+        self.returns.keep(&self.plan);
         self.room.look();
     }
 
     /// Writes again what another hand has changed.
     fn repair(&mut self) -> Result<(), NetError> {
-        if self.plan.services.is_empty() {
+        if self.plan.is_empty() {
             return Ok(());
         }
         let generation = self.nft.generation()?;

@@ -248,6 +248,7 @@ impl Actor {
     /// snapshot from going live.
     fn bind(&self, compiled: Compiled) -> Result<Option<Bound>, ApplyError> {
         let Some(snapshot) = compiled? else { return Ok(None) };
+        change::may_be_transparent(&snapshot)?;
         if self.draining {
             return Err(ApplyError::stopping());
         }

@@ -162,14 +162,34 @@ fn port_of(snapshot: &Snapshot, index: usize) -> String {
     format!("loadbalancer.listeners[{}].protocol_port", snapshot.listeners[index].state.id)
 }
 
-/// That the kernel does not forward the datagrams of a snapshot.
+/// Refuses pools whose members are to be connected to from the addresses of clients, where the process may not.
+pub(super) fn may_be_transparent(snapshot: &Snapshot) -> Result<(), ApplyError> {
+    let faults = transparent(snapshot, "takes CAP_NET_RAW, which the proxy was started without");
+    if faults.is_empty() || net::may_be_transparent() {
+        return Ok(());
+    }
+    Err(ApplyError::Unavailable(Refusal { faults }))
+}
+
+fn transparent(snapshot: &Snapshot, reason: &str) -> Vec<Fault> {
+    let pools = snapshot.pools.iter().filter(|pool| pool.kindness.transparent);
+    pools
+        .map(|pool| Fault {
+            path: format!("loadbalancer.pools[{}].amphora.transparent_client_address", pool.id()),
+            reason: reason.to_owned(),
+        })
+        .collect()
+}
+
+/// That the kernel does not forward the datagrams of a snapshot, or have what members answer to clients end here.
 pub(super) fn not_forwarded(snapshot: &Snapshot, reason: &str) -> ApplyError {
     let listeners = snapshot.listeners.iter().filter(|plan| plan.protocol.is_forwarded());
     let fault = |plan: &Arc<ListenerPlan>| Fault {
         path: format!("loadbalancer.listeners[{}].protocol", plan.state.id),
         reason: reason.to_owned(),
     };
-    let faults: Vec<_> = listeners.map(fault).collect();
+    let mut faults: Vec<_> = listeners.map(fault).collect();
+    faults.extend(transparent(snapshot, reason));
     ApplyError::Unavailable(match faults.is_empty() {
         true => Refusal::one("", reason),
         false => Refusal { faults },

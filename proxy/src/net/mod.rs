@@ -6,7 +6,10 @@ mod listen;
 pub use self::listen::{
     BindError, BoundListener, NewListener, bind, bind_for_workers, let_in_again, let_nobody_in,
 };
-pub(crate) use self::{connect::socket_to, listen::may_keep_out_without};
+pub(crate) use self::{
+    connect::{may_be_transparent, socket_to},
+    listen::may_keep_out_without,
+};
 
 /// What time it is, for what is told the time. On a runtime it is the runtime's, which a test can stop.
 #[inline]

@@ -294,8 +294,8 @@ impl Route<'_> {
         }
         let idle = match reuse {
             Reuse::Never => None,
-            // The header at the start of the connection names one client.
-            _ if self.pool.plan.proxy_protocol.is_some() => None,
+            // The header at the start of the connection names one client, and so does its address.
+            _ if self.pool.plan.proxy_protocol.is_some() || self.pool.plan.kindness.transparent => None,
             Reuse::Fresh => {
                 let config = self.config(slot.member());
                 slot.member().take_fresh(self.client(), self.tls(config.as_ref()), FRESH)
@@ -326,7 +326,12 @@ impl Route<'_> {
             Wanted::Identity => member.http1_config(context).is_none().then(|| member.stream_alone()),
             Wanted::Request | Wanted::Upgrade => {
                 let sni = self.facts.as_ref().and_then(|facts| facts.sni.as_deref());
-                member.streams(context, sni, &self.header)
+                let transparent = self.pool.plan.kindness.transparent && self.header.is_empty();
+                // As a header that names the client, its address makes the connection its own.
+                match transparent.then(|| self.flow.source.to_string()) {
+                    Some(client) => member.streams(context, sni, client.as_bytes()),
+                    None => member.streams(context, sni, &self.header),
+                }
             }
         }
     }

@@ -50,4 +50,5 @@ mod tls_hostile_records;
 mod tls_proxy_protocol;
 mod tls_redirects;
 mod tls_sessions;
+mod transparent;
 mod weighted_pools;

@@ -79,7 +79,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
         }
         Some(member)
     });
-    let kindness = kindness::kindness(o);
+    let kindness = kindness::kindness(o, protocol);
     o.parent("loadbalancer_id", cx.id);
     o.metadata(COMMON);
     o.metadata(POOL_METADATA);

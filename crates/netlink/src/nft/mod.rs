@@ -25,7 +25,7 @@ pub use self::{
     batch::Batch,
     conntrack::{Conntrack, Endpoints, FlowEntry},
     expression::{Expression, Flow, Header, Meta, Register, Verdict},
-    routing::{MarkRule, Routing},
+    routing::{LocalRoute, MarkRule, Routing},
     ruleset::{Chain, Content, Hook, Place, Rule, Ruleset, Set, Type},
 };
 use self::{

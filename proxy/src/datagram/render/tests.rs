@@ -23,7 +23,7 @@ fn service(listener: u128, members: Vec<Target>) -> Service {
 }
 
 fn rendered(services: Vec<Service>) -> (Ruleset, Marks) {
-    let plan = Plan { services };
+    let plan = Plan { services, transparent: Vec::new() };
     let marks = marks(&plan);
     (render(&plan, &marks, &HashMap::new()), marks)
 }

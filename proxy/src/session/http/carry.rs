@@ -325,7 +325,7 @@ impl Forward {
                 }
             };
             // Nobody else is asked any more. A response may last for days and changes pass it by: it holds its member.
-            let shared = pool_plan.proxy_protocol.is_none();
+            let shared = pool_plan.proxy_protocol.is_none() && !pool_plan.kindness.transparent;
             drop(pool);
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
             let upload_done = exchange.is_sent();

@@ -179,7 +179,8 @@ impl Route<'_> {
         shaking: &Shaking<'_>,
     ) -> Result<Conn, HandshakeError> {
         let speaks_first = self.speaks_first || config.is_some() || !self.header.is_empty();
-        let stream = net::socket_to(address, speaks_first)?.connect(address).await?;
+        let source = self.pool.plan.kindness.transparent.then_some(self.flow.source);
+        let stream = net::socket_to(address, source, speaks_first)?.connect(address).await?;
         // It fits the empty send buffer of a new connection, so this does not wait.
         let mut at = 0;
         while at < self.header.len() {
