@@ -73,6 +73,7 @@ fn policy(policy: &L7Policy) -> Value {
             document["action"] = json!("REDIRECT_TO_POOL");
             document["redirect_pool_id"] = json!(pool.to_string());
         }
+        L7Action::RedirectToPools(_) => unreachable!("Octavia's templates have no such action"),
     }
     document
 }
