@@ -110,8 +110,9 @@ fn who_was_stopped_replaces_nobody() {
 
 #[test]
 fn a_clock_that_jumps_changes_nothing() {
-    let library = std::env::var("AMPHORA_LIBFAKETIME")
-        .unwrap_or_else(|_| "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1".to_owned());
+    let library = std::env::var("AMPHORA_LIBFAKETIME").unwrap_or_else(|_| {
+        format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH)
+    });
     if !Path::new(&library).exists() {
         eprintln!("SKIPPED: no libfaketime");
         return;
@@ -124,7 +125,7 @@ fn a_clock_that_jumps_changes_nothing() {
     serve.member("10.250.0.1:8081", "one");
     let (first, vip) = one(&serve, "first");
     let mut before = amphorae(&serve);
-    for (n, jump) in ["+5h", "-3h", "+0", "-20h", "+0"].into_iter().enumerate() {
+    for (n, jump) in ["+5h", "-20h", "+0"].into_iter().enumerate() {
         fs::write(serve.dir.path().join("clock"), jump).unwrap();
         stays(&serve, 6, before.clone(), amphorae);
         assert_eq!(serve.get(&vip).as_deref(), Some("one"), "{jump}: {}", serve.agents());
