@@ -11,6 +11,7 @@ use super::{
         scope::Scope,
     },
     Names, fresh, is_alive, named, or_none, pools,
+    within::{deleted, updated},
 };
 use crate::serve::policies::Rule;
 
@@ -101,9 +102,7 @@ pub(in crate::serve::api) fn put(
         }
     }
     let change = pools::change_within(scope, &pool)?;
-    change.update(resource, monitor.id(), &changes)?;
-    change.finish()?;
-    fresh(scope, resource, 200, monitor.id())
+    updated(scope, &change, resource, monitor.id(), &changes)
 }
 
 pub(in crate::serve::api) fn delete(
@@ -115,18 +114,14 @@ pub(in crate::serve::api) fn delete(
     let monitor = named(scope, resource, names)?;
     let pool = POOL.get(scope.t, monitor.str("pool_id"))?;
     scope.permit(Rule::Write, pool.str("project_id"))?;
-    if monitor.str("provisioning_status") != "PENDING_DELETE"
-        && pool.str("provisioning_status") != "PENDING_DELETE"
-    {
-        let change = pools::change_within(scope, &pool)?;
-        change.delete(resource, monitor.id())?;
-        scope
-            .t
-            .prepare_cached("UPDATE member SET operating_status = 'NO_MONITOR' WHERE pool_id = ?1")?
-            .execute([pool.id()])?;
-        change.finish_deletion()?;
-    }
-    Ok(Answer::empty(204))
+    let unwatched = "UPDATE member SET operating_status = 'NO_MONITOR' WHERE pool_id = ?1";
+    deleted(
+        resource,
+        &monitor,
+        Some(&pool),
+        || pools::change_within(scope, &pool),
+        |_| Ok(scope.t.prepare_cached(unwatched)?.execute([pool.id()]).map(drop)?),
+    )
 }
 
 fn is_http(kind: &str) -> bool {

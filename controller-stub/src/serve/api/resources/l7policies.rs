@@ -11,7 +11,8 @@ use super::{
         request::Answer,
         scope::Scope,
     },
-    Names, fresh, is_alive, l7rules, listener_of, may_have_children, named, pool_for, tree,
+    Names, fresh, is_alive, l7rules, listener_of, may_have_children, pool_for, tree,
+    within::{change_of_listener, deleted, own},
 };
 use crate::serve::policies::Rule;
 
@@ -23,9 +24,7 @@ pub(in crate::serve::api) fn post(
     let said = scope.body(resource, Body::Post)?;
     let listener = LISTENER.get(scope.t, said.str("listener_id"))?;
     scope.permit(Rule::Write, listener.str("project_id"))?;
-    is_alive(&LISTENER, &listener)?;
-    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
-    change.pend(&LISTENER, listener.id())?;
+    let change = change_of_listener(scope, &listener)?;
     let id = create(scope, &change, &listener, said, &tree::Pools::default())?;
     change.finish()?;
     fresh(scope, resource, 201, &id)
@@ -71,8 +70,7 @@ pub(in crate::serve::api) fn put(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     let said = scope.body(resource, Body::Put)?;
-    let policy = named(scope, resource, names)?;
-    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let policy = own(scope, resource, names)?;
     is_alive(resource, &policy)?;
     let listener = listener_of(scope, &policy)?;
     is_alive(&LISTENER, &listener)?;
@@ -91,8 +89,7 @@ pub(in crate::serve::api) fn put(
     if let Some(pool) = changes.text("redirect_pool_id") {
         pool_for(scope, listener.str("loadbalancer_id"), listener.str("protocol"), pool)?;
     }
-    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
-    change.pend(&LISTENER, listener.id())?;
+    let change = change_of_listener(scope, &listener)?;
     change.update(resource, policy.id(), &changes)?;
     if let Some(position) = position {
         move_to(scope, listener.id(), policy.id(), position)?;
@@ -107,19 +104,15 @@ pub(in crate::serve::api) fn delete(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     scope.request.only(&[])?;
-    let policy = named(scope, resource, names)?;
-    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let policy = own(scope, resource, names)?;
     let listener = listener_of(scope, &policy)?;
-    if policy.str("provisioning_status") != "PENDING_DELETE"
-        && listener.str("provisioning_status") != "PENDING_DELETE"
-    {
-        let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
-        change.pend(&LISTENER, listener.id())?;
-        change.delete(resource, policy.id())?;
-        order(scope, &others(scope, listener.id(), policy.id())?)?;
-        change.finish_deletion()?;
-    }
-    Ok(Answer::empty(204))
+    deleted(
+        resource,
+        &policy,
+        Some(&listener),
+        || change_of_listener(scope, &listener),
+        |_| order(scope, &others(scope, listener.id(), policy.id())?),
+    )
 }
 
 /// The policies of a listener that stay, in order, without one.
@@ -167,10 +160,7 @@ fn order(scope: &Scope<'_>, ids: &[String]) -> Result<(), Fault> {
 /// A change of what is in a policy: the policy and its listener are PENDING as well.
 pub(super) fn change_within<'a>(scope: &'a Scope<'a>, policy: &Object) -> Result<Change<'a>, Fault> {
     super::is_mutable(scope, &L7POLICY, policy)?;
-    let listener = listener_of(scope, policy)?;
-    is_alive(&LISTENER, &listener)?;
-    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
-    change.pend(&LISTENER, listener.id())?;
+    let change = change_of_listener(scope, &listener_of(scope, policy)?)?;
     change.pend(&L7POLICY, policy.id())?;
     Ok(change)
 }

@@ -10,7 +10,8 @@ use super::{
         request::Answer,
         scope::Scope,
     },
-    Names, fresh, is_alive, l7policies, list_within, named,
+    Names, fresh, is_alive, l7policies, list_within,
+    within::{both, deleted, outer, updated},
 };
 use crate::serve::policies::Rule;
 
@@ -35,7 +36,7 @@ pub(in crate::serve::api) fn get(
     resource: &'static Resource,
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
-    L7POLICY.get(scope.t, names.first().copied().unwrap_or_default())?;
+    outer(scope, &L7POLICY, names)?;
     super::get(scope, resource, names)
 }
 
@@ -44,7 +45,7 @@ pub(in crate::serve::api) fn post(
     resource: &'static Resource,
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
-    let policy = L7POLICY.get(scope.t, names.first().copied().unwrap_or_default())?;
+    let policy = outer(scope, &L7POLICY, names)?;
     let said = scope.body(resource, Body::Post)?;
     scope.permit(Rule::Write, policy.str("project_id"))?;
     validate(&said)?;
@@ -76,7 +77,7 @@ pub(in crate::serve::api) fn put(
     resource: &'static Resource,
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
-    let (policy, rule) = both(scope, resource, names)?;
+    let (policy, rule) = both(scope, &L7POLICY, resource, names)?;
     let said = scope.body(resource, Body::Put)?;
     is_alive(resource, &rule)?;
     let mut changes = scope.changes(resource, said);
@@ -85,10 +86,7 @@ pub(in crate::serve::api) fn put(
     if matches!(after.str("type"), "HOST_NAME" | "PATH" | "FILE_TYPE") {
         changes.set("key", Value::Null);
     }
-    let change = l7policies::change_within(scope, &policy)?;
-    change.update(resource, rule.id(), &changes)?;
-    change.finish()?;
-    fresh(scope, resource, 200, rule.id())
+    updated(scope, &l7policies::change_within(scope, &policy)?, resource, rule.id(), &changes)
 }
 
 pub(in crate::serve::api) fn delete(
@@ -97,27 +95,8 @@ pub(in crate::serve::api) fn delete(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     scope.request.only(&[])?;
-    let (policy, rule) = both(scope, resource, names)?;
-    if rule.str("provisioning_status") != "PENDING_DELETE"
-        && policy.str("provisioning_status") != "PENDING_DELETE"
-    {
-        let change = l7policies::change_within(scope, &policy)?;
-        change.delete(resource, rule.id())?;
-        change.finish_deletion()?;
-    }
-    Ok(Answer::empty(204))
-}
-
-/// The policy and the rule of a path, which the caller may change.
-fn both(
-    scope: &Scope<'_>,
-    resource: &'static Resource,
-    names: &Names<'_>,
-) -> Result<(Object, Object), Fault> {
-    let policy = L7POLICY.get(scope.t, names.first().copied().unwrap_or_default())?;
-    let rule = named(scope, resource, names)?;
-    scope.permit(Rule::Write, policy.str("project_id"))?;
-    Ok((policy, rule))
+    let (policy, rule) = both(scope, &L7POLICY, resource, names)?;
+    deleted(resource, &rule, Some(&policy), || l7policies::change_within(scope, &policy), |_| Ok(()))
 }
 
 /// `validate.l7rule_data`.

@@ -13,7 +13,8 @@ use super::{
         request::Answer,
         scope::Scope,
     },
-    Names, fresh, is_alive, may_have_children, named, pool_for, tls, tree,
+    Names, fresh, is_alive, may_have_children, pool_for, tls, tree,
+    within::{deleted, own, updated},
 };
 use crate::serve::policies::Rule;
 
@@ -92,8 +93,7 @@ pub(in crate::serve::api) fn put(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     let said = scope.body(resource, Body::Put)?;
-    let listener = named(scope, resource, names)?;
-    scope.permit(Rule::Write, listener.str("project_id"))?;
+    let listener = own(scope, resource, names)?;
     is_alive(resource, &listener)?;
     let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
     validate(scope, &change, &said, Some(&listener))?;
@@ -101,9 +101,7 @@ pub(in crate::serve::api) fn put(
     if let Some(pool) = changes.text("default_pool_id") {
         pool_for(scope, change.id(), listener.str("protocol"), pool)?;
     }
-    change.update(resource, listener.id(), &changes)?;
-    change.finish()?;
-    fresh(scope, resource, 200, listener.id())
+    updated(scope, &change, resource, listener.id(), &changes)
 }
 
 pub(in crate::serve::api) fn delete(
@@ -112,14 +110,9 @@ pub(in crate::serve::api) fn delete(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     scope.request.only(&[])?;
-    let listener = named(scope, resource, names)?;
-    scope.permit(Rule::Write, listener.str("project_id"))?;
-    if listener.str("provisioning_status") != "PENDING_DELETE" {
-        let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
-        change.delete(resource, listener.id())?;
-        change.finish_deletion()?;
-    }
-    Ok(Answer::empty(204))
+    let listener = own(scope, resource, names)?;
+    let begin = || Change::begin(scope, listener.str("loadbalancer_id"));
+    deleted(resource, &listener, None, begin, |_| Ok(()))
 }
 
 /// The protocol of the transport.

@@ -13,7 +13,8 @@ use super::{
         request::Answer,
         scope::Scope,
     },
-    LISTENERS_OF_POOL, Names, fresh, is_alive, list_within, named, pools,
+    LISTENERS_OF_POOL, Names, fresh, is_alive, list_within, pools,
+    within::{both, deleted, updated},
 };
 use crate::serve::policies::Rule;
 
@@ -114,13 +115,11 @@ pub(in crate::serve::api) fn put(
     resource: &'static Resource,
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
-    let (pool, member) = both(scope, resource, names)?;
+    let (pool, member) = both(scope, &POOL, resource, names)?;
     let said = scope.body(resource, Body::Put)?;
     is_alive(resource, &member)?;
     let change = pools::change_within(scope, &pool)?;
-    change.update(resource, member.id(), &scope.changes(resource, said))?;
-    change.finish()?;
-    fresh(scope, resource, 200, member.id())
+    updated(scope, &change, resource, member.id(), &scope.changes(resource, said))
 }
 
 pub(in crate::serve::api) fn delete(
@@ -129,27 +128,8 @@ pub(in crate::serve::api) fn delete(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     scope.request.only(&[])?;
-    let (pool, member) = both(scope, resource, names)?;
-    if member.str("provisioning_status") != "PENDING_DELETE"
-        && pool.str("provisioning_status") != "PENDING_DELETE"
-    {
-        let change = pools::change_within(scope, &pool)?;
-        change.delete(resource, member.id())?;
-        change.finish_deletion()?;
-    }
-    Ok(Answer::empty(204))
-}
-
-/// The pool and the member of a path, which the caller may change.
-fn both(
-    scope: &Scope<'_>,
-    resource: &'static Resource,
-    names: &Names<'_>,
-) -> Result<(Object, Object), Fault> {
-    let pool = POOL.get(scope.t, names.first().copied().unwrap_or_default())?;
-    let member = named(scope, resource, names)?;
-    scope.permit(Rule::Write, pool.str("project_id"))?;
-    Ok((pool, member))
+    let (pool, member) = both(scope, &POOL, resource, names)?;
+    deleted(resource, &member, Some(&pool), || pools::change_within(scope, &pool), |_| Ok(()))
 }
 
 /// The attributes that a batch resets when it does not say them.

@@ -18,6 +18,7 @@ pub(super) mod statistics;
 pub(super) mod tls;
 pub(super) mod tree;
 pub(super) mod vips;
+mod within;
 
 use serde_json::Value;
 

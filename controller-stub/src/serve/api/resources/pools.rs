@@ -12,7 +12,8 @@ use super::{
         scope::Scope,
     },
     LISTENERS_OF_POOL, Names, fresh, health_monitors, is_alive, is_mutable, may_have_children, members,
-    named, protocols_fit, tls,
+    protocols_fit, tls,
+    within::{own, updated},
 };
 use crate::serve::policies::Rule;
 
@@ -91,8 +92,7 @@ pub(in crate::serve::api) fn put(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     let mut said = scope.body(resource, Body::Put)?;
-    let pool = named(scope, resource, names)?;
-    scope.permit(Rule::Write, pool.str("project_id"))?;
+    let pool = own(scope, resource, names)?;
     is_alive(resource, &pool)?;
     if said.has("lb_algorithm") && said.get("lb_algorithm").is_none() {
         return Err(Fault::option("None", "lb_algorithm"));
@@ -112,9 +112,7 @@ pub(in crate::serve::api) fn put(
     tls::versions_and_protocols(scope, &said)?;
     let change = Change::begin(scope, pool.str("loadbalancer_id"))?;
     change.pend_all(&LISTENER, LISTENERS_OF_POOL, pool.id())?;
-    change.update(resource, pool.id(), &scope.changes(resource, said))?;
-    change.finish()?;
-    fresh(scope, resource, 200, pool.id())
+    updated(scope, &change, resource, pool.id(), &scope.changes(resource, said))
 }
 
 pub(in crate::serve::api) fn delete(
@@ -123,8 +121,7 @@ pub(in crate::serve::api) fn delete(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     scope.request.only(&[])?;
-    let pool = named(scope, resource, names)?;
-    scope.permit(Rule::Write, pool.str("project_id"))?;
+    let pool = own(scope, resource, names)?;
     if pool.str("provisioning_status") == "PENDING_DELETE" {
         return Ok(Answer::empty(204));
     }

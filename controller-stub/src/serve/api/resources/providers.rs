@@ -122,16 +122,9 @@ pub(super) fn flavor_data(scope: &Scope<'_>, provider: &str, text: &str) -> Resu
                     "amp_image_tag: all amphorae are of one image, [compute] image",
                 ));
             }
-            _ => {
-                return Err(unsupported(
-                    provider,
-                    &format!("Additional properties are not allowed ('{name}' was unexpected)"),
-                ));
-            }
+            _ => return Err(unexpected(provider, name)),
         };
-        if !is_sound {
-            return Err(unsupported(provider, &format!("{value} is not a value of '{name}'")));
-        }
+        sound(provider, name, value, is_sound)?;
     }
     if data.get("compute_driver").is_some_and(|driver| driver == "qemu")
         && scope.config.compute.image.is_none()
@@ -151,16 +144,9 @@ pub(super) fn zone_data(provider: &str, text: &str) -> Result<(), Fault> {
             "valid_vip_networks" => {
                 value.as_array().is_some_and(|networks| networks.iter().all(serde_json::Value::is_string))
             }
-            _ => {
-                return Err(unsupported(
-                    provider,
-                    &format!("Additional properties are not allowed ('{name}' was unexpected)"),
-                ));
-            }
+            _ => return Err(unexpected(provider, name)),
         };
-        if !is_sound {
-            return Err(unsupported(provider, &format!("{value} is not a value of '{name}'")));
-        }
+        sound(provider, name, value, is_sound)?;
     }
     Ok(())
 }
@@ -170,6 +156,17 @@ fn object(text: &str, option: &str) -> Result<Map<String, Value>, Fault> {
         Ok(Value::Object(map)) => Ok(map),
         _ => Err(Fault::option(text, option)),
     }
+}
+
+fn unexpected(provider: &str, name: &str) -> Fault {
+    unsupported(provider, &format!("Additional properties are not allowed ('{name}' was unexpected)"))
+}
+
+fn sound(provider: &str, name: &str, value: &Value, is_sound: bool) -> Result<(), Fault> {
+    if is_sound {
+        return Ok(());
+    }
+    Err(unsupported(provider, &format!("{value} is not a value of '{name}'")))
 }
 
 /// `ProviderUnsupportedOptionError`.

@@ -8,7 +8,8 @@ use super::{
         request::Answer,
         scope::Scope,
     },
-    Names, fresh, is_alive, is_mutable, list_within, listener_of, may_have_children, named,
+    Names, fresh, is_alive, is_mutable, list_within, listener_of, may_have_children,
+    within::{both, change_of_listener, deleted, outer, own, updated},
 };
 use crate::serve::policies::Rule;
 
@@ -20,7 +21,7 @@ pub(in crate::serve::api) fn post(
     let said = scope.body(resource, Body::Post)?;
     let listener = LISTENER.get(scope.t, said.str("listener_id"))?;
     scope.permit(Rule::Write, listener.str("project_id"))?;
-    let change = change_of(scope, &listener)?;
+    let change = change_of_listener(scope, &listener)?;
     let id = create(scope, &change, &listener, said)?;
     change.finish()?;
     fresh(scope, resource, 201, &id)
@@ -50,13 +51,10 @@ pub(in crate::serve::api) fn put(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     let said = scope.body(resource, Body::Put)?;
-    let policy = named(scope, resource, names)?;
-    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let policy = own(scope, resource, names)?;
     is_alive(resource, &policy)?;
-    let change = change_of(scope, &listener_of(scope, &policy)?)?;
-    change.update(resource, policy.id(), &scope.changes(resource, said))?;
-    change.finish()?;
-    fresh(scope, resource, 200, policy.id())
+    let change = change_of_listener(scope, &listener_of(scope, &policy)?)?;
+    updated(scope, &change, resource, policy.id(), &scope.changes(resource, said))
 }
 
 pub(in crate::serve::api) fn delete(
@@ -65,16 +63,15 @@ pub(in crate::serve::api) fn delete(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     scope.request.only(&[])?;
-    let policy = named(scope, resource, names)?;
-    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let policy = own(scope, resource, names)?;
     let listener = listener_of(scope, &policy)?;
-    if [&policy, &listener].iter().all(|object| object.str("provisioning_status") != "PENDING_DELETE") {
-        let change = change_of(scope, &listener)?;
-        change.delete(resource, policy.id())?;
-        change.delete_all(&RATE_LIMIT_RULE, "rate_limit_policy_id = ?1", policy.id())?;
-        change.finish_deletion()?;
-    }
-    Ok(Answer::empty(204))
+    deleted(
+        resource,
+        &policy,
+        Some(&listener),
+        || change_of_listener(scope, &listener),
+        |change| change.delete_all(&RATE_LIMIT_RULE, "rate_limit_policy_id = ?1", policy.id()),
+    )
 }
 
 pub(in crate::serve::api) fn rules(
@@ -91,7 +88,7 @@ pub(in crate::serve::api) fn get_rule(
     resource: &'static Resource,
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
-    policy_of(scope, names)?;
+    outer(scope, &RATE_LIMIT_POLICY, names)?;
     super::get(scope, resource, names)
 }
 
@@ -100,7 +97,7 @@ pub(in crate::serve::api) fn post_rule(
     resource: &'static Resource,
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
-    let policy = policy_of(scope, names)?;
+    let policy = outer(scope, &RATE_LIMIT_POLICY, names)?;
     let said = scope.body(resource, Body::Post)?;
     scope.permit(Rule::Write, policy.str("project_id"))?;
     let change = change_within(scope, &policy)?;
@@ -125,15 +122,11 @@ pub(in crate::serve::api) fn put_rule(
     resource: &'static Resource,
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
-    let policy = policy_of(scope, names)?;
-    let rule = named(scope, resource, names)?;
-    scope.permit(Rule::Write, policy.str("project_id"))?;
+    let (policy, rule) = both(scope, &RATE_LIMIT_POLICY, resource, names)?;
     let said = scope.body(resource, Body::Put)?;
     is_alive(resource, &rule)?;
     let change = change_within(scope, &policy)?;
-    change.update(resource, rule.id(), &scope.changes(resource, said))?;
-    change.finish()?;
-    fresh(scope, resource, 200, rule.id())
+    updated(scope, &change, resource, rule.id(), &scope.changes(resource, said))
 }
 
 pub(in crate::serve::api) fn delete_rule(
@@ -142,33 +135,14 @@ pub(in crate::serve::api) fn delete_rule(
     names: &Names<'_>,
 ) -> Result<Answer, Fault> {
     scope.request.only(&[])?;
-    let policy = policy_of(scope, names)?;
-    let rule = named(scope, resource, names)?;
-    scope.permit(Rule::Write, policy.str("project_id"))?;
-    if [&policy, &rule].iter().all(|object| object.str("provisioning_status") != "PENDING_DELETE") {
-        let change = change_within(scope, &policy)?;
-        change.delete(resource, rule.id())?;
-        change.finish_deletion()?;
-    }
-    Ok(Answer::empty(204))
-}
-
-fn policy_of(scope: &Scope<'_>, names: &Names<'_>) -> Result<Object, Fault> {
-    RATE_LIMIT_POLICY.get(scope.t, names.first().copied().unwrap_or_default())
-}
-
-/// A change of what belongs to a listener, which is PENDING as well.
-fn change_of<'a>(scope: &'a Scope<'a>, listener: &Object) -> Result<Change<'a>, Fault> {
-    is_alive(&LISTENER, listener)?;
-    let change = Change::begin(scope, listener.str("loadbalancer_id"))?;
-    change.pend(&LISTENER, listener.id())?;
-    Ok(change)
+    let (policy, rule) = both(scope, &RATE_LIMIT_POLICY, resource, names)?;
+    deleted(resource, &rule, Some(&policy), || change_within(scope, &policy), |_| Ok(()))
 }
 
 /// A change of what is in a policy.
 fn change_within<'a>(scope: &'a Scope<'a>, policy: &Object) -> Result<Change<'a>, Fault> {
     is_mutable(scope, &RATE_LIMIT_POLICY, policy)?;
-    let change = change_of(scope, &listener_of(scope, policy)?)?;
+    let change = change_of_listener(scope, &listener_of(scope, policy)?)?;
     change.pend(&RATE_LIMIT_POLICY, policy.id())?;
     Ok(change)
 }
