@@ -4,7 +4,7 @@
 
 mod tokens;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use argon2::{
     Argon2,
@@ -43,11 +43,25 @@ const DOMAIN: &str = "default";
 pub(super) struct Identity {
     users: Vec<User>,
     key: hmac::Key,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     turns: Semaphore,
     waiting: Semaphore,
     /// What each user has last been let in with, signed: clients without tokens send it with each request.
     known: Mutex<HashMap<String, hmac::Tag>>,
+}
+
+/// A token that was good when a request with it came.
+#[derive(Debug)]
+pub(super) struct Leave {
+    tokens: Arc<Tokens>,
+    token: Token,
+}
+
+impl Leave {
+    /// Whether it is good still.
+    pub(super) fn is_good(&self, now: i64) -> bool {
+        self.tokens.is_good(&self.token, now)
+    }
 }
 
 /// What is told of a server's services.
@@ -68,7 +82,7 @@ impl Identity {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random);
         Self {
             users,
-            tokens: Tokens::new(key.clone()),
+            tokens: Tokens::new(key.clone()).into(),
             key,
             turns: Semaphore::new(VERIFIED_AT_A_TIME),
             waiting: Semaphore::new(WAITING),
@@ -129,6 +143,12 @@ impl Identity {
         let token = header(headers, "x-auth-token").ok_or_else(unauthorized)?;
         let (user, project, _) = self.read(token, now).ok_or_else(unauthorized)?;
         Ok(context(user, project))
+    }
+
+    /// The token that was sent with a request, for what takes longer than an answer.
+    pub(super) fn leave(&self, headers: &HeaderMap, now: i64) -> Option<Leave> {
+        let (.., token) = self.read(header(headers, "x-auth-token")?, now)?;
+        Some(Leave { tokens: self.tokens.clone(), token })
     }
 
     /// Whom a token is for, and what it says.

@@ -154,7 +154,9 @@ impl Api {
         }
         let context = self.caller(&head.headers).await?;
         let query = Query::parse(head.uri.query().unwrap_or_default());
-        let stream = self.events.open(&context, &head.headers, &query).await?;
+        let is_by_token = self.shared.config.api.auth == AuthStrategy::Keystone;
+        let leave = if is_by_token { self.identity.leave(&head.headers, seconds()) } else { None };
+        let stream = self.events.open((&context, leave), &head.headers, &query).await?;
         Ok(Reply::Events(Box::new(stream)))
     }
 

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use self::window::{Event, Filter, Start, Window};
-use super::{fault::Fault, request::Query, resources, socket::Peer};
+use super::{fault::Fault, identity::Leave, request::Query, resources, seconds, socket::Peer};
 use crate::serve::{
     db::{self, Db},
     policies::{Context, Rule},
@@ -37,7 +37,7 @@ const MAX_OF_PROJECT: usize = 64;
 /// A comment goes out when there was nothing for so long, so that whoever is between does not think that nobody is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// A stream ends after so long, and its client asks for the next one with a token that is still good.
+/// A stream ends after so long, or with the token that it was asked for with; its client asks for the next one with a good one.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Events that are read at a time.
@@ -66,6 +66,7 @@ pub(super) struct Stream {
     start: Option<Start>,
     behind: i64,
     ends: Instant,
+    leave: Option<Leave>,
     _place: Place,
 }
 
@@ -101,7 +102,7 @@ impl Events {
     /// Begins a stream of what somebody may see.
     pub(super) async fn open(
         &self,
-        context: &Context,
+        (context, leave): (&Context, Option<Leave>),
         headers: &HeaderMap,
         query: &Query,
     ) -> Result<Stream, Fault> {
@@ -137,6 +138,7 @@ impl Events {
             behind: start.behind,
             start: Some(start),
             ends: Instant::now() + LIFETIME,
+            leave,
             _place: place,
         })
     }
@@ -184,7 +186,7 @@ impl Stream {
     ) -> impl stream::Stream<Item = Bytes> + Send {
         stream::unfold((self, peer, stop), |(mut this, peer, mut stop)| async move {
             let text = tokio::select! {
-                text = this.next() => text?,
+                text = this.next() => text.filter(|_| this.leave.as_ref().is_none_or(|leave| leave.is_good(seconds())))?,
                 _ = stop.wait_for(|stop| *stop) => return None,
                 () = peer.gone() => return None,
             };

@@ -67,11 +67,14 @@ impl Tokens {
         hmac::verify(&self.key, &said, &tag).ok()?;
         let said = String::from_utf8(said).ok()?;
         let [user, project, expires, number] = said.split(' ').collect::<Vec<_>>()[..] else { return None };
-        let expires = expires.parse().ok().filter(|&expires: &i64| expires > now)?;
-        let number = number.parse().ok()?;
-        let ended = self.ended();
-        let is_ended = ended.get(user).is_some_and(|ended| ended.has(number));
-        (!is_ended).then(|| Token { user: user.to_owned(), project: project.to_owned(), expires, number })
+        let (expires, number) = (expires.parse().ok()?, number.parse().ok()?);
+        let token = Token { user: user.to_owned(), project: project.to_owned(), expires, number };
+        self.is_good(&token, now).then_some(token)
+    }
+
+    /// Whether one is good at a time: it has not ended, and was not given back.
+    pub(super) fn is_good(&self, token: &Token, now: i64) -> bool {
+        token.expires > now && !self.ended().get(&token.user).is_some_and(|ended| ended.has(token.number))
     }
 
     /// Ends one before its time.

@@ -126,6 +126,36 @@ async fn each_sees_what_its_lists_show() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_the_token_that_it_was_asked_for_with() {
+    let settings = format!("[api_settings]\nauth_strategy = keystone\n[users]\nroot = admin admin {HASH}\n");
+    let served = Served::new(&settings).await;
+    served.balancer("a", "p").await;
+    let send = async |head: &str, body: &str| {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let length = body.len();
+        let text = format!("{head}Host: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        Client::new(stream).rest().await
+    };
+    let user = json!({"name": "root", "domain": {"id": "default"}, "password": "secret"});
+    let login =
+        json!({"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}).to_string();
+    let answer = send("POST /v3/auth/tokens HTTP/1.1\r\n", &login).await;
+    let token = answer.lines().find_map(|line| line.strip_prefix("x-subject-token: ")).unwrap();
+    let header = format!("X-Auth-Token: {token}\r\n");
+    let mut client = served.open("/v2/lbaas/events", &header).await;
+    client.until("retry: 1000\n\n").await;
+    served.set("a", "ONLINE").await;
+    client.until("\"ONLINE\"").await;
+    client.until("\n\n").await;
+    let end = format!("DELETE /v3/auth/tokens HTTP/1.1\r\n{header}X-Subject-Token: {token}\r\n");
+    assert!(send(&end, "").await.starts_with("HTTP/1.1 204 "));
+    served.set("a", "ERROR").await;
+    let rest = client.until("0\r\n\r\n").await;
+    assert!(!rest.contains("ERROR"), "{rest}");
+}
+
+#[tokio::test]
 async fn streams_are_so_many_and_those_that_end_make_room() {
     let served = Served::new("").await;
     let mut open = Vec::new();
