@@ -5,6 +5,7 @@
 //! | [`plan`] | the next step for one load balancer; no I/O |
 //! | [`rows`] | what is read and written |
 //! | [`task`] | steps, one after another, until nothing is to be done for one load balancer |
+//! | `meanwhile` | what those are told that serve while others boot |
 //! | [`outside`] | machines and agents |
 //! | [`schedule`] | which load balancers are worked on, when |
 //! | [`spares`] | amphorae that wait for a load balancer |
@@ -12,6 +13,7 @@
 //! A step reads the rows, does one thing, and says so in the rows. What it does may be done already; whoever was killed on the
 //! way, or failed, begins again with what is there. Nothing is made that no row names.
 
+mod meanwhile;
 pub mod outside;
 pub mod plan;
 pub mod rows;
@@ -24,6 +26,7 @@ pub mod task;
 use std::{collections::BTreeSet, time::Duration};
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use super::{
     compute::Liveness,
@@ -50,6 +53,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Milliseconds since 1970.
     fn now(&self) -> i64;
+
+    /// It changes when something was written.
+    fn changes(&self) -> watch::Receiver<u64>;
 }
 
 impl Store for Db {
@@ -72,6 +78,10 @@ impl Store for Db {
     fn now(&self) -> i64 {
         let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
         i64::try_from(now).unwrap_or(i64::MAX)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        Self::changes(self)
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Seen {
 pub enum Step {
     /// So many rows of amphorae.
     Add(usize),
-    /// Machines for these, that answer.
+    /// Machines for these, that answer. Those that serve are told meanwhile what changes.
     Boot(Vec<String>),
     /// These are lost, or no longer wanted: their rows say so.
     Retire(Vec<String>),
@@ -106,15 +106,18 @@ impl View {
         }
         let lags = |one: &Seen| one.status == AmphoraStatus::Allocated && one.applied < self.generation;
         if self.attempts > 0 {
-            // What cannot be made must not keep what is there from what it is to be.
-            let members = ids(&|one| lags(one) && one.applied > 0 && !self.is_old(one));
-            if !members.is_empty() && self.topology == Topology::ActiveStandby {
-                return Step::Apply(members);
+            // What cannot be made must not keep what serves from what it is to be; and one that is to be replaced and does not answer must not
+            // keep others from being made.
+            let serves = |one: &Seen| one.role.is_some() && (self.attempts % 2 == 1 || !self.is_old(one));
+            let serving = ids(&|one| lags(one) && serves(one));
+            if !serving.is_empty() {
+                return Step::Apply(serving);
             }
         }
         let old: Vec<&Seen> = self.amphorae.iter().filter(|one| self.is_old(one)).collect();
-        // The replacement is there before the old one goes.
-        let count = self.count() + usize::from(!old.is_empty());
+        // The replacements are there before the old ones go: all of them, that they boot at once, or one where there is no room for all.
+        let ahead = if self.attempts == 0 { old.len() } else { old.len().min(1) };
+        let count = self.count() + ahead;
         if self.amphorae.len() < count {
             return Step::Add(count - self.amphorae.len());
         }

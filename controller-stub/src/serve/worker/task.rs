@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -44,9 +44,6 @@ pub struct Context<S, O> {
 
 /// More steps than any load balancer takes from one change to the next: beyond it something goes round in circles.
 const STEPS: usize = 64;
-
-/// How often is looked whether somebody still wants what is waited for.
-const LOOK: Duration = Duration::from_secs(1);
 
 impl<S: Store, O: Outside> Context<S, O> {
     /// Works on a load balancer, or on an amphora that has none, until nothing is to be done. A failure is written down.
@@ -185,6 +182,7 @@ impl<S: Store, O: Outside> Context<S, O> {
                     done = each(lb, &ids, |one| self.boot(one, paired)) => done,
                     // Else who deletes it waits for what he no longer wants.
                     () = self.unwanted(&lb.id) => Ok(()),
+                    () = self.keep_up(&lb.id) => Ok(()),
                 }
             }
             Step::Retire(ids) => {
@@ -214,18 +212,6 @@ impl<S: Store, O: Outside> Context<S, O> {
                 Ok(())
             }
             Step::Delete => self.store.write(move |t| rows::delete(t, &id)).await,
-        }
-    }
-
-    /// Waits until a load balancer is about to go.
-    async fn unwanted(&self, id: &str) {
-        loop {
-            sleep(LOOK).await;
-            let subject = id.to_owned();
-            let found = self.store.read(move |t| rows::load_balancer(t, &subject)).await;
-            if found.is_ok_and(|found| found.is_none_or(|lb| lb.going)) {
-                return;
-            }
         }
     }
 
@@ -283,7 +269,8 @@ impl<S: Store, O: Outside> Context<S, O> {
         Ok(())
     }
 
-    async fn apply(self: &Arc<Self>, lb: &LoadBalancer, ids: &[String]) -> Result<()> {
+    /// Tells those of these what they are to be.
+    pub(super) async fn apply(self: &Arc<Self>, lb: &LoadBalancer, ids: &[String]) -> Result<()> {
         let (this, id, now) = (Arc::clone(self), lb.id.clone(), self.store.now());
         let read = self
             .store

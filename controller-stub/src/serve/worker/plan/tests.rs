@@ -55,15 +55,16 @@ fn of_a_pair_that_is_replaced_the_backup_goes_first_and_the_master_hands_over() 
     let mut pair = view(Topology::ActiveStandby, vec![serving("a", 1), serving("b", 1)]);
     (pair.amphorae[0].master, pair.amphorae[1].master) = (Some(true), Some(false));
     pair.replace_before = Some(5);
-    assert_eq!(pair.next(), Step::Add(1));
-    pair.amphorae.push(seen("c", 6, AmphoraStatus::Booting, Liveness::Absent, 0));
-    assert_eq!(pair.next(), Step::Boot(of(&["c"])));
-    pair.amphorae[2].status = AmphoraStatus::Allocated;
-    pair.amphorae[2].liveness = Liveness::Running;
+    assert_eq!(pair.next(), Step::Add(2), "both boot at once");
+    let booting = |id: &str| seen(id, 6, AmphoraStatus::Booting, Liveness::Absent, 0);
+    pair.amphorae.extend([booting("c"), booting("d")]);
+    assert_eq!(pair.next(), Step::Boot(of(&["c", "d"])));
+    for new in &mut pair.amphorae[2..] {
+        (new.status, new.liveness) = (AmphoraStatus::Allocated, Liveness::Running);
+    }
+    assert!(pair.wants_masters());
     assert_eq!(pair.next(), Step::Retire(of(&["b"])));
     pair.amphorae.remove(1);
-    assert_eq!(pair.next(), Step::Add(1));
-    pair.amphorae.push(seen("d", 8, AmphoraStatus::Allocated, Liveness::Running, 0));
     assert_eq!(pair.next(), Step::Apply(of(&["a", "c"])));
     pair.amphorae[1].applied = 7;
     assert_eq!(pair.next(), Step::HandOver { from: "a".to_owned(), to: "c".to_owned() });
@@ -91,12 +92,37 @@ fn the_replacement_of_a_single_one_is_there_before_it_goes() {
 }
 
 #[test]
-fn what_cannot_be_made_does_not_keep_the_other_from_a_change() {
-    let mut pair = view(Topology::ActiveStandby, vec![serving("a", 1)]);
-    pair.amphorae[0].applied = 6;
+fn where_there_is_no_room_for_all_one_is_replaced_after_the_other() {
+    let mut pair = view(Topology::ActiveStandby, vec![serving("a", 1), serving("b", 1)]);
+    (pair.amphorae[0].master, pair.amphorae[1].master) = (Some(true), Some(false));
+    (pair.replace_before, pair.attempts) = (Some(5), 1);
     assert_eq!(pair.next(), Step::Add(1));
-    pair.attempts = 1;
-    assert_eq!(pair.next(), Step::Apply(of(&["a"])));
+    pair.amphorae.push(seen("c", 6, AmphoraStatus::Allocated, Liveness::Running, 0));
+    assert!(pair.wants_masters());
+    assert_eq!(pair.next(), Step::Retire(of(&["b"])));
+    pair.amphorae.remove(1);
+    assert_eq!(pair.next(), Step::Add(1));
+}
+
+#[test]
+fn what_cannot_be_made_does_not_keep_what_serves_from_a_change() {
+    let lagging = || Seen { applied: 0, role: Some(Role::Master), ..serving("a", 1) };
+    let mut pair = view(Topology::ActiveStandby, vec![lagging()]);
+    assert_eq!(pair.next(), Step::Add(1));
+    for attempts in [1, 2] {
+        pair.attempts = attempts;
+        assert_eq!(pair.next(), Step::Apply(of(&["a"])));
+    }
+    // It may be one that does not answer.
+    let mut single = view(Topology::Single, vec![Seen { leaving: true, ..lagging() }]);
+    for (attempts, step) in [(0, Step::Add(1)), (1, Step::Apply(of(&["a"]))), (2, Step::Add(1))] {
+        single.attempts = attempts;
+        assert_eq!(single.next(), step);
+    }
+    // Of one that was never told anything nobody expects it before the other.
+    let new = seen("b", 2, AmphoraStatus::Allocated, Liveness::Running, 0);
+    let pair = View { attempts: 1, ..view(Topology::ActiveStandby, vec![new]) };
+    assert_eq!(pair.next(), Step::Add(1));
 }
 
 #[test]

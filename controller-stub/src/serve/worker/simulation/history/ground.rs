@@ -9,7 +9,7 @@ use std::{
 use amphora_agent::heartbeat::mark;
 use futures_util::{FutureExt, future::join_all};
 use rusqlite::Connection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::super::Random;
 use crate::{
@@ -255,6 +255,10 @@ impl Store for World {
     fn now(&self) -> i64 {
         Store::now(&self.db) + self.state().ahead
     }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        Store::changes(&self.db)
+    }
 }
 
 impl Outside for World {
@@ -298,6 +302,9 @@ impl Outside for World {
         };
         self.state().machines.entry(amphora.machine.clone()).or_insert(new);
         self.point().await;
+        if self.state().machines.get(&amphora.machine).is_none_or(|machine| machine.hangs) {
+            return Err(Error::NotDone("no answer".to_owned()));
+        }
         self.fails("to boot")?;
         Ok(Given { ends: Store::now(self) + 1_000_000, trust: None })
     }
