@@ -102,6 +102,7 @@ fn program(expressions: &[&str], rules: u64) -> L7Program {
         admin_state_up: true,
         position: n as u32,
         action: L7Action::RedirectToPool(PoolId(document::id(kind::POOL, 1))),
+        edits: None,
         rules: vec![L7Rule {
             id: L7RuleId(document::id(kind::L7RULE, n)),
             admin_state_up: true,

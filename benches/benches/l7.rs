@@ -113,6 +113,7 @@ fn listener(policies: u64, rule: NoMatch) -> Listener {
             admin_state_up: true,
             position: n as u32,
             action: L7Action::RedirectToPool(PoolId(document::id(kind::POOL, 1))),
+            edits: None,
             rules: vec![L7Rule { id, admin_state_up: true, invert: false, subject, compare, value }],
         }
     });

@@ -236,6 +236,7 @@ pub(crate) fn policy(rng: &mut Prng, position: u32, pools: &[Pool]) -> L7Policy 
         admin_state_up: !rng.chance(8),
         position,
         action,
+        edits: None,
         rules: (0..rules).map(|_| rule(rng)).collect(),
     }
 }

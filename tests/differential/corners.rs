@@ -187,6 +187,7 @@ pub(crate) fn set(port: u16) -> Set {
                 admin_state_up: true,
                 position,
                 action,
+                edits: None,
                 rules,
             });
             let host = if fields.contains("Host:") { "" } else { HOST };

@@ -73,7 +73,9 @@ fn policy(policy: &L7Policy) -> Value {
             document["action"] = json!("REDIRECT_TO_POOL");
             document["redirect_pool_id"] = json!(pool.to_string());
         }
-        L7Action::RedirectToPools(_) => unreachable!("Octavia's templates have no such action"),
+        L7Action::RedirectToPools(_) | L7Action::Edit | L7Action::Answer(_) => {
+            unreachable!("Octavia's templates have no such action")
+        }
     }
     document
 }

@@ -305,6 +305,7 @@ pub(crate) fn set(expressions: &[String], port: u16, seed: u64) -> Set {
             admin_state_up: true,
             position,
             action: L7Action::RedirectToUrl { url: format!("http://{position}/"), code: RedirectCode::Found },
+            edits: None,
             rules: vec![
                 rule(rng, "X-Case", CompareType::EqualTo, &position.to_string()),
                 rule(rng, "X-Subject", CompareType::Regex, expression),

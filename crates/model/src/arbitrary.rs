@@ -328,7 +328,9 @@ impl Generator {
     fn l7policy(&mut self, shape: &Shape, pools: &[PoolId]) -> L7Policy {
         let codes = [301, 302, 303, 307, 308].map(RedirectCode::from_code).map(Option::unwrap_or_default);
         let code = self.pick(&codes);
-        let action = match self.within(0..=3) {
+        let action = match self.within(0..=if shape.routing { 5 } else { 3 }) {
+            4 => L7Action::Edit,
+            5 => L7Action::Answer(Box::new(self.answer())),
             0 => L7Action::Reject,
             1 => L7Action::RedirectToUrl { url: "https://example.com/a?b=c#d".into(), code },
             2 => L7Action::RedirectPrefix { prefix: "https://example.com:8443/prefix".into(), code },
@@ -339,12 +341,20 @@ impl Generator {
             },
             _ => L7Action::RedirectToPool(self.pick(pools)),
         };
+        let edits = match &action {
+            L7Action::Edit => Some(Box::new(self.edits())),
+            L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) if shape.routing => {
+                self.some(|g| Box::new(g.edits()))
+            }
+            _ => None,
+        };
         L7Policy {
             id: L7PolicyId(self.uuid()),
             name: self.name(),
             admin_state_up: !self.one_in(6),
             position: 0,
             action,
+            edits,
             rules: self.list(&shape.rules, |g| g.l7rule(shape)),
         }
     }

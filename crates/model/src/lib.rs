@@ -6,6 +6,7 @@
 //!
 //! * `enums`, `ids`: Octavia's enumerations; an id type for each kind of object
 //! * [`document`]: the native API's JSON, read and written
+//! * `edits`: what L7 policies of our own change and answer
 //! * `fault`: why a document is refused
 //! * `kindness`: what a pool grants its members
 //! * `flow_log`: the line for each connection or request
@@ -26,6 +27,7 @@ pub mod arbitrary;
 mod binding;
 mod check_state;
 pub mod document;
+mod edits;
 mod enums;
 mod fault;
 mod flow_log;
@@ -48,6 +50,7 @@ pub use self::{
     binding::{Binding, Transport},
     check_state::CheckState,
     document::{MAX_DOCUMENT_BYTES, strict_json},
+    edits::*,
     enums::*,
     fault::{Fault, Faults, MAX_FAULTS, Path, Refusal, excerpt},
     flow_log::FlowLog,
@@ -373,6 +376,8 @@ pub struct L7Policy {
     pub position: u32,
     /// `action`, with what only that action has.
     pub action: L7Action,
+    /// `amphora.edits`: of [`L7Action::Edit`] always, of actions that send to a pool perhaps.
+    pub edits: Option<Box<Edits>>,
     /// `rules`, at most 50; all of them must match. A policy without an enabled rule never matches.
     pub rules: Vec<L7Rule>,
 }
@@ -400,6 +405,10 @@ pub enum L7Action {
     RedirectToPool(PoolId),
     /// Send it to one of several: `amphora.redirect_pools`.
     RedirectToPools(WeightedPools),
+    /// Change the request, and go on with other policies: `amphora.action` is `EDIT`.
+    Edit,
+    /// Answer it: `amphora.action` is `ANSWER`.
+    Answer(Box<Answer>),
 }
 
 impl L7Action {
@@ -408,7 +417,7 @@ impl L7Action {
         let (one, several) = match self {
             Self::RedirectToPool(pool) => (Some(*pool), None),
             Self::RedirectToPools(pools) => (None, Some(pools)),
-            Self::Reject | Self::RedirectToUrl { .. } | Self::RedirectPrefix { .. } => (None, None),
+            _ => (None, None),
         };
         one.into_iter().chain(several.into_iter().flat_map(WeightedPools::ids))
     }

@@ -7,6 +7,34 @@ use crate::PoolId;
 pub struct Routing {
     /// `default_pools`, in place of `default_pool`; of listeners that do not forward datagrams.
     pub pools: Option<WeightedPools>,
+    /// `request_id`; of HTTP alone, as is the next.
+    pub request_id: Option<RequestIdField>,
+    /// `traceparent`.
+    pub traceparent: Traceparent,
+}
+
+/// `request_id`: requests have an id, which members are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestIdField {
+    /// `field`, the name of the field; a token.
+    pub field: String,
+    /// `keep`: what the client says it is stays, if it may be one.
+    pub keep: bool,
+}
+
+impl RequestIdField {
+    /// The field's name where none is given.
+    pub const DEFAULT: &str = "X-Request-ID";
+}
+
+/// `traceparent` (W3C Trace Context).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traceparent {
+    /// `PASS`: it is a field as any.
+    #[default]
+    Pass,
+    /// `BEGIN`: a request without a good one begins a trace.
+    Begin,
 }
 
 /// `default_pools` or `redirect_pools`: what comes is shared among several pools.

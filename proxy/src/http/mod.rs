@@ -22,7 +22,7 @@ pub(crate) mod websocket;
 
 pub use self::{
     cookies::{Cookie, cookie_values, sampled_cookies, sampled_set_cookie_values},
-    edits::{RequestEdits, ResponseEdits, SetFields},
+    edits::{EditList, FieldEdits, RequestEdits, ResponseEdits, SetFields, TooLong},
     head::{Head, RequestHead, RequestLine, RequestView, ResponseHead, ResponseView, StatusLine},
     method::{Method, Version},
     names::{Known, KnownSet},

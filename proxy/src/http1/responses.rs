@@ -92,7 +92,8 @@ pub fn write_redirect(out: &mut Vec<u8>, code: u16, location: [&[u8]; 2], to: Re
     end_head(out, to);
 }
 
-fn end_head(out: &mut Vec<u8>, to: Recipient) {
+/// Ends the head of an answer with what says how the connection goes on.
+pub fn end_head(out: &mut Vec<u8>, to: Recipient) {
     let connection = if to.keep_alive { Connection::Persistent } else { Connection::Close };
     write_connection(out, to.version, connection, None);
     out.extend_from_slice(b"\r\n");

@@ -3,7 +3,7 @@
 //! Runs of fields that stay are copied in one piece; a head that needs no edit is one copy.
 
 use crate::http::{
-    Field, Fields, Known, KnownSet, RequestEdits, RequestView, ResponseEdits, ResponseView, Version,
+    Field, Fields, Known, KnownSet, Method, RequestEdits, RequestView, ResponseEdits, ResponseView, Version,
     cookies::{self, Stripped},
     scan,
 };
@@ -74,8 +74,21 @@ pub fn write_request(
         }
     }
     drop.insert_all(edits.set.names);
-    let start = view.line_start();
+    let changes = &edits.fields;
+    let mut start = view.line_start();
+    if !changes.is_empty() {
+        drop.insert_all(changes.touches());
+    }
+    if edits.path.is_some() || edits.host.is_some() {
+        if edits.host.is_some() {
+            drop.insert(Known::Host);
+        }
+        start = write_line(out, view, edits);
+    }
     copy(out, fields, view.buf, start, drop, |out, field| match field.known {
+        known if changes.removes(field.name.of(view.buf), known) => true,
+        // There are others that go, or a host in its place.
+        Known::Other => false,
         Known::Cookie => {
             let value = field.value.of(view.buf);
             let mark = out.len();
@@ -94,16 +107,67 @@ pub fn write_request(
         Known::Expect => expects_continue(field.value.of(view.buf)),
         _ => true,
     });
-    line(out, b"x-forwarded-port: ", edits.forwarded_port);
-    line(out, b"x-forwarded-proto: ", edits.forwarded_proto);
-    out.extend_from_slice(edits.set.lines);
-    line(out, b"x-forwarded-for: ", edits.forwarded_for);
+    if changes.is_empty() {
+        line(out, b"x-forwarded-port: ", edits.forwarded_port);
+        line(out, b"x-forwarded-proto: ", edits.forwarded_proto);
+        out.extend_from_slice(edits.set.lines);
+        line(out, b"x-forwarded-for: ", edits.forwarded_for);
+    } else {
+        write_changed(out, edits);
+    }
     let trailers = fields.elements(view.buf, Known::Te).any(|e| e.eq_ignore_ascii_case(b"trailers"));
     if trailers {
         out.extend_from_slice(b"te: trailers\r\n");
     }
     write_connection(out, view.version(), connection, trailers.then_some(b"te"));
     out.extend_from_slice(b"\r\n");
+}
+
+/// The request line, with a path or host of one's own, and the host behind it. Says where the fields begin.
+fn write_line(out: &mut Vec<u8>, view: &RequestView<'_>, edits: &RequestEdits<'_>) -> usize {
+    let RequestView { head, buf } = view;
+    let target = &head.line.target;
+    let first = head.fields.list.first().map_or(buf.len() - 2, |field| usize::from(field.name.start));
+    let (begin, end) = (usize::from(target.span.start), usize::from(target.span.end));
+    out.extend_from_slice(&buf[view.line_start()..begin]);
+    match view.path_and_query() {
+        Some(whole) => {
+            let (path, query) = whole.split_at(memchr::memchr(b'?', whole).unwrap_or(whole.len()));
+            if edits.host.is_none() {
+                // Of an absolute target what it names stays.
+                out.extend_from_slice(&buf[begin..usize::from(target.path_and_query.start)]);
+            }
+            out.extend_from_slice(edits.path.unwrap_or(path));
+            out.extend_from_slice(query);
+        }
+        // One that names a host, which is another now, and no path (RFC 9112 section 3.2.4).
+        None if edits.host.is_some() && !target.authority.of(buf).is_empty() => {
+            out.push(if view.method() == Method::Options { b'*' } else { b'/' });
+        }
+        None => out.extend_from_slice(&buf[begin..end]),
+    }
+    out.extend_from_slice(&buf[end..first]);
+    line(out, b"host: ", edits.host);
+    first
+}
+
+/// The lines that are added where policies have the last word about them.
+fn write_changed(out: &mut Vec<u8>, edits: &RequestEdits<'_>) {
+    let changes = &edits.fields;
+    let stays = |name: &[u8]| !changes.removes(name, Known::of(name));
+    for (name, value) in
+        [("x-forwarded-port", edits.forwarded_port), ("x-forwarded-proto", edits.forwarded_proto)]
+    {
+        field(out, name.as_bytes(), value.filter(|_| stays(name.as_bytes())));
+    }
+    for text in edits.set.lines.split_inclusive(|byte| *byte == b'\n') {
+        if stays(text.split(|byte| *byte == b':').next().unwrap_or_default()) {
+            out.extend_from_slice(text);
+        }
+    }
+    let name = b"x-forwarded-for";
+    field(out, name, edits.forwarded_for.filter(|_| stays(name)));
+    changes.added().for_each(|(name, value)| field(out, name, Some(value)));
 }
 
 /// Appends the response's head to `out`, for a client. The version is HTTP/1.1 always.
@@ -132,11 +196,13 @@ pub fn write_response(
     out.extend_from_slice(b"HTTP/1.1");
     copy(out, fields, view.buf, b"HTTP/1.1".len(), drop, |_, field| match field.known {
         Known::Upgrade => !upgrade,
-        known if touched.contains(known) => edits.removes(known, field.value.of(view.buf)),
+        known if touched.contains(known) => {
+            edits.removes(field.name.of(view.buf), known, field.value.of(view.buf))
+        }
         _ => true,
     });
     for (name, value) in edits.added() {
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(name);
         out.extend_from_slice(b": ");
         value.iter().for_each(|piece| out.extend_from_slice(piece));
         out.extend_from_slice(b"\r\n");
@@ -186,6 +252,13 @@ fn expects_continue(value: &[u8]) -> bool {
     })
 }
 
+fn field(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
+    if let Some(value) = value {
+        out.extend_from_slice(name);
+        line(out, b": ", Some(value));
+    }
+}
+
 fn line(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
     if let Some(value) = value {
         out.extend_from_slice(name);
@@ -209,7 +282,7 @@ fn copy(
     mut edit: impl FnMut(&mut Vec<u8>, &Field) -> bool,
 ) {
     let end = buf.len() - 2;
-    if !fields.present.intersects(drop) {
+    if !fields.present.intersects(drop) && !drop.contains(Known::Other) {
         out.extend_from_slice(&buf[start..end]);
         return;
     }

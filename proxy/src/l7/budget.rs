@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use amphora_model::{CompareType, L7Policy, L7Subject, Listener, PoolId};
+use amphora_model::{CompareType, L7Policy, L7Subject, Listener, PathEdit, PoolId};
 
 use super::{
     program::serves,
-    regex::{Expression, Work},
+    regex::{Expression, Rewrite, Work},
 };
 
 /// Bytes that the compiled expressions of one load balancer may take, each counted once however many rules have it.
@@ -14,17 +14,17 @@ pub const MAX_EXPRESSION_BYTES: usize = 64 * 1024 * 1024;
 
 /// Compiled expressions by their text and by whether ASCII case counts.
 #[derive(Clone, Debug, Default)]
-pub struct Expressions(HashMap<(bool, Box<str>), Arc<Expression>>);
+pub struct Expressions(HashMap<(bool, Box<str>), Arc<Expression>>, HashMap<Box<str>, Arc<Rewrite>>);
 
 impl Expressions {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.len() + self.1.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_empty() && self.1.is_empty()
     }
 
     fn get(&self, key: &(bool, Box<str>)) -> Option<Arc<Expression>> {
@@ -91,7 +91,15 @@ impl<'a> Budget<'a> {
     /// [`L7Program::compile`](super::L7Program::compile).
     pub fn keep(&mut self, listener: &Listener, enabled_pool: impl Fn(PoolId) -> bool) {
         let compiled = |policy: &&L7Policy| policy.admin_state_up && serves(&policy.action, &enabled_pool);
-        for rule in listener.l7policies.iter().filter(compiled).flat_map(|policy| &policy.rules) {
+        let policies = || listener.l7policies.iter().filter(compiled);
+        for edits in policies().filter_map(|policy| policy.edits.as_deref()) {
+            if let Some(PathEdit::Regex { regex, .. }) = &edits.path
+                && self.known.1.contains_key(regex.as_str())
+            {
+                let _ = self.rewrite(regex);
+            }
+        }
+        for rule in policies().flat_map(|policy| &policy.rules) {
             if rule.admin_state_up && rule.compare == CompareType::Regex {
                 let ignore_case = rule.subject == L7Subject::HostName;
                 if self.known.0.contains_key(&(ignore_case, Box::from(rule.value.as_str()))) {
@@ -121,13 +129,35 @@ impl<'a> Budget<'a> {
                 Expression::compile(pattern, ignore_case, &mut self.work).map_err(Refused::Expression)?,
             ),
         };
-        self.spent += expression.bytes() + pattern.len();
+        self.spend(expression.bytes() + pattern.len())?;
+        self.compiled.0.insert(key, Arc::clone(&expression));
+        Ok(expression)
+    }
+
+    /// One that paths are rewritten by.
+    pub(super) fn rewrite(&mut self, pattern: &str) -> Result<Arc<Rewrite>, Refused> {
+        if self.exceeded {
+            return Err(Refused::Unread);
+        }
+        if let Some(rewrite) = self.compiled.1.get(pattern) {
+            return Ok(Arc::clone(rewrite));
+        }
+        let rewrite = match self.known.1.get(pattern) {
+            Some(rewrite) => Arc::clone(rewrite),
+            None => Arc::new(Rewrite::compile(pattern).map_err(Refused::Expression)?),
+        };
+        self.spend(rewrite.bytes() + pattern.len())?;
+        self.compiled.1.insert(pattern.into(), Arc::clone(&rewrite));
+        Ok(rewrite)
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Refused> {
+        self.spent += bytes;
         if self.spent > self.limit {
             self.exceeded = true;
             return Err(Refused::TooMuch);
         }
-        self.compiled.0.insert(key, Arc::clone(&expression));
-        Ok(expression)
+        Ok(())
     }
 }
 

@@ -3,12 +3,14 @@
 //! [`L7Program::compile`] turns a listener's policies into an immutable program; [`L7Program::evaluate`] says what
 //! happens to a request. The semantics are those that HAProxy gives to Octavia's rendering of the same policies:
 //! REJECT (`http-request deny`) first, then redirects, then REDIRECT_TO_POOL (`use_backend`), each in the order of
-//! `position`; a policy applies when all of its rules hold. A differential test holds this module against HAProxy.
+//! `position`; a policy applies when all of its rules hold. Policies of our own that answer stand with REJECT; those that
+//! change a request end nothing, and all that apply do so. A differential test holds this module against HAProxy.
 //!
 //! A request is anything that is [`RequestFacts`]. Evaluation copies and allocates nothing once its [`Scratch`]
 //! has grown to the size of the program.
 
 mod budget;
+mod edits;
 mod facts;
 mod index;
 mod matcher;
@@ -21,7 +23,8 @@ mod tests;
 
 pub use self::{
     budget::{Budget, Expressions, MAX_EXPRESSION_BYTES},
-    program::L7Program,
+    edits::{Answer, Edits, Facts},
+    program::{L7Program, rewritten_path},
     samples::Scratch,
 };
 
@@ -32,6 +35,9 @@ pub const MAX_POLICIES: usize = 4096;
 
 /// Enabled rules that one policy may have, Octavia's `MAX_L7RULES_PER_L7POLICY`.
 pub const MAX_RULES_PER_POLICY: usize = 50;
+
+/// Edits of fields that the policies of one listener may have, requests' and responses' together.
+pub const MAX_EDITS: usize = 256;
 
 /// Bytes in a rule's `value` or `key`: Octavia's 255 characters in UTF-8.
 pub const MAX_VALUE_LENGTH: usize = 1020;
@@ -97,6 +103,8 @@ pub enum Outcome<'p> {
     Pass,
     /// 403.
     Reject,
+    /// An answer of the policy's own.
+    Answer(&'p Answer),
     /// A redirect.
     Redirect {
         /// The status code.

@@ -1,19 +1,25 @@
 //! A listener's policies, compiled.
 
+use std::sync::Arc;
+
 use amphora_ipc::proxy::Fault;
-use amphora_model::{CompareType, L7Action, L7Policy, L7Rule, L7Subject, Listener, PoolId, RedirectCode};
+
+use amphora_model::{
+    CompareType, L7Action, L7Policy, L7Rule, L7Subject, Listener, PoolId, RedirectCode, replacement_pieces,
+};
 use memchr::memmem::Finder;
 
 use super::{
-    Budget, Location, MAX_EXPRESSION_BYTES, MAX_POLICIES, MAX_RULES_PER_POLICY, MAX_VALUE_LENGTH, Outcome,
-    RequestFacts, Scratch,
+    Answer, Budget, Edits, Location, MAX_EDITS, MAX_EXPRESSION_BYTES, MAX_POLICIES, MAX_RULES_PER_POLICY,
+    MAX_VALUE_LENGTH, Outcome, RequestFacts, Scratch,
     budget::Refused,
+    edits::PathEdit,
     index::Index,
     matcher::{Compare, Matcher},
     regex::Allowance,
     samples::{Subject, Subjects, View},
 };
-use crate::tls::PeerFacts;
+use crate::{http::TooLong, tls::PeerFacts};
 
 /// The compiled L7 policies of one listener.
 #[derive(Debug, Default)]
@@ -22,18 +28,26 @@ pub struct L7Program {
     policies: Vec<Policy>,
     subjects: Subjects,
     index: Option<Index>,
+    /// Those that change requests and go on, which all apply.
+    changing: Option<Box<Self>>,
+    /// One of its policies, or of those, changes something.
+    has_edits: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Policy {
     action: Action,
+    edits: Option<Arc<Edits>>,
     /// Never empty; cheap ones first.
     pub(super) rules: Vec<Rule>,
 }
 
 #[derive(Debug)]
 enum Action {
+    /// It changes something, and that is all.
+    Edit,
     Reject,
+    Answer(Arc<Answer>),
     Url(RedirectCode, Box<str>),
     Prefix(RedirectCode, Box<str>),
     Pool(PoolId),
@@ -80,20 +94,29 @@ impl L7Program {
         if listener.l7policies.len() > MAX_POLICIES {
             compiler.fault(format!("{path}.l7policies"), format!("more than {MAX_POLICIES} L7 policies"));
         }
+        let edits = |policy: &L7Policy| {
+            policy.edits.as_ref().map_or(0, |edits| edits.request.len() + edits.response.len())
+        };
+        if listener.l7policies.iter().map(edits).sum::<usize>() > MAX_EDITS {
+            compiler.fault(format!("{path}.l7policies"), format!("more than {MAX_EDITS} edits of fields"));
+        }
         let mut sorted: Vec<(usize, &L7Policy)> = listener.l7policies.iter().enumerate().collect();
         sorted.sort_by_key(|(_, policy)| (stage(&policy.action), policy.position));
-        let mut policies = Vec::new();
-        for (place, policy) in sorted {
+        sorted.retain(|(_, policy)| {
             let served = serves(&policy.action, &enabled_pool);
-            if policy.admin_state_up && served && policy.rules.iter().any(|rule| rule.admin_state_up) {
-                policies.extend(compiler.policy(policy, place, &format!("{path}.l7policies[{}]", policy.id)));
-            }
-        }
+            policy.admin_state_up && served && policy.rules.iter().any(|rule| rule.admin_state_up)
+        });
+        let (changing, deciding): (Vec<_>, Vec<_>) =
+            sorted.into_iter().partition(|(_, policy)| policy.action == L7Action::Edit);
+        let changing = (!changing.is_empty()).then(|| compiler.program(&changing, &path));
+        let mut program = compiler.program(&deciding, &path);
         if !compiler.faults.is_empty() || compiler.budget.is_exceeded() {
             return Err(compiler.faults);
         }
-        let index = Index::build(&policies);
-        Ok(Self { policies, subjects: compiler.subjects, index })
+        program.has_edits =
+            changing.is_some() || program.policies.iter().any(|policy| policy.edits.is_some());
+        program.changing = changing.map(Box::new);
+        Ok(program)
     }
 
     /// Whether no policy can ever apply.
@@ -116,31 +139,94 @@ impl L7Program {
         peer: Option<&PeerFacts>,
         scratch: &mut Scratch,
     ) -> Outcome<'_> {
-        let Scratch { samples, allowance } = scratch;
+        let Scratch { samples, allowance, applied } = scratch;
         allowance.renew();
+        *applied = None;
         if self.policies.is_empty() {
             return Outcome::Pass;
         }
         let mut view = View::new(request, peer, &self.subjects, samples);
-        let applying = match &self.index {
-            None => self.policies.iter().find(|policy| policy.applies(&mut view, allowance)),
-            Some(index) => {
-                index.find(&mut view);
-                (0..view.candidates().len()).find_map(|word| {
-                    let mut bits = view.candidates()[word];
-                    while bits != 0 {
-                        let policy = &self.policies[word * 64 + bits.trailing_zeros() as usize];
-                        if policy.applies(&mut view, allowance) {
-                            return Some(policy);
-                        }
-                        bits &= bits - 1;
-                    }
-                    None
-                })
-            }
-        };
-        applying.map_or(Outcome::Pass, Policy::outcome)
+        self.each_applying(&mut view, allowance, |place| {
+            *applied = Some(place);
+            false
+        });
+        applied.map_or(Outcome::Pass, |place| self.policies[place].outcome())
     }
+
+    /// Whether any policy changes requests or responses.
+    #[inline]
+    pub fn has_edits(&self) -> bool {
+        self.has_edits
+    }
+
+    /// The edits of all policies that change the request that was evaluated last: of those that do nothing else in their order,
+    /// then of the one that has chosen its pool.
+    pub fn edits_over<'p, R: RequestFacts + ?Sized>(
+        &'p self,
+        request: &R,
+        peer: Option<&PeerFacts>,
+        scratch: &mut Scratch,
+        mut each: impl FnMut(&'p Arc<Edits>),
+    ) {
+        let Scratch { samples, allowance, applied } = scratch;
+        if let Some(changing) = &self.changing {
+            let mut view = View::new(request, peer, &changing.subjects, samples);
+            changing.each_applying(&mut view, allowance, |place| {
+                changing.policies[place].edits.iter().for_each(&mut each);
+                true
+            });
+        }
+        if let Some(place) = *applied {
+            self.policies[place].edits.iter().for_each(each);
+        }
+    }
+
+    /// Tells of the policies that apply, in order, while it is told to go on.
+    fn each_applying<R: RequestFacts + ?Sized>(
+        &self,
+        view: &mut View<'_, R>,
+        allowance: &mut Allowance,
+        mut go_on: impl FnMut(usize) -> bool,
+    ) {
+        let Some(index) = &self.index else {
+            for (place, policy) in self.policies.iter().enumerate() {
+                if policy.applies(view, allowance) && !go_on(place) {
+                    return;
+                }
+            }
+            return;
+        };
+        index.find(view);
+        for word in 0..view.candidates().len() {
+            let mut bits = view.candidates()[word];
+            while bits != 0 {
+                let place = word * 64 + bits.trailing_zeros() as usize;
+                if self.policies[place].applies(view, allowance) && !go_on(place) {
+                    return;
+                }
+                bits &= bits - 1;
+            }
+        }
+    }
+}
+
+/// What a request's path becomes by these edits, one after the other; `None` when it stays as it is. It is part of what the
+/// request's expressions may cost.
+///
+/// # Errors
+/// When it is too long.
+pub fn rewritten_path<'e>(
+    path: &[u8],
+    edits: impl Iterator<Item = &'e Arc<Edits>>,
+    scratch: &mut Scratch,
+) -> Result<Option<Vec<u8>>, TooLong> {
+    let mut new: Option<Vec<u8>> = None;
+    for edits in edits {
+        if let Some(changed) = edits.path(new.as_deref().unwrap_or(path), &mut scratch.allowance)? {
+            new = Some(changed);
+        }
+    }
+    Ok(new)
 }
 
 /// Whether there is somebody to do what the policy says.
@@ -157,9 +243,10 @@ pub(super) fn serves(action: &L7Action, enabled_pool: impl Fn(PoolId) -> bool) -
 /// HAProxy's order of evaluation: `http-request deny`, `redirect`, `use_backend`.
 fn stage(action: &L7Action) -> u8 {
     match action {
-        L7Action::Reject => 0,
+        L7Action::Reject | L7Action::Answer(_) => 0,
         L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
-        L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) => 2,
+        // Of those that only change something the order alone matters.
+        L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) | L7Action::Edit => 2,
     }
 }
 
@@ -170,7 +257,9 @@ impl Policy {
 
     fn outcome(&self) -> Outcome<'_> {
         match &self.action {
+            Action::Edit => Outcome::Pass,
             Action::Reject => Outcome::Reject,
+            Action::Answer(answer) => Outcome::Answer(answer),
             Action::Url(code, url) => Outcome::Redirect { code: *code, location: Location::Url(url) },
             Action::Prefix(code, prefix) => {
                 Outcome::Redirect { code: *code, location: Location::Prefix(prefix) }
@@ -208,11 +297,24 @@ impl Compiler<'_, '_> {
         self.faults.push(Fault { path, reason: reason.into() });
     }
 
+    fn program(&mut self, sorted: &[(usize, &L7Policy)], path: &str) -> L7Program {
+        self.subjects = Subjects::default();
+        let mut policies = Vec::new();
+        for (place, policy) in sorted {
+            policies.extend(self.policy(policy, *place, &format!("{path}.l7policies[{}]", policy.id)));
+        }
+        let index = Index::build(&policies);
+        let subjects = std::mem::take(&mut self.subjects);
+        L7Program { policies, subjects, index, changing: None, has_edits: false }
+    }
+
     /// `None` when there was a fault. `place` is the policy's among the listener's.
     fn policy(&mut self, policy: &L7Policy, place: usize, path: &str) -> Option<Policy> {
         let faults = self.faults.len();
         let action = match &policy.action {
+            L7Action::Edit => Action::Edit,
             L7Action::Reject => Action::Reject,
+            L7Action::Answer(answer) => Action::Answer(Arc::new(Answer::new(answer))),
             L7Action::RedirectToUrl { url, code } => {
                 self.check_location(url, format!("{path}.redirect_url"));
                 Action::Url(*code, url.as_str().into())
@@ -235,7 +337,32 @@ impl Compiler<'_, '_> {
             rules.extend(self.rule(rule, &format!("{path}.rules[{}]", rule.id)));
         }
         rules.sort_by_key(|rule| rule.matcher.cost());
-        (self.faults.len() == faults).then_some(Policy { action, rules })
+        let edits = policy.edits.as_ref().map(|edits| Arc::new(self.edits(edits, path)));
+        (self.faults.len() == faults).then_some(Policy { action, edits, rules })
+    }
+
+    fn edits(&mut self, edits: &amphora_model::Edits, path: &str) -> Edits {
+        let compiled = match &edits.path {
+            None => None,
+            Some(amphora_model::PathEdit::Prefix { prefix, replacement }) => {
+                Some(PathEdit::Prefix(prefix.as_bytes().into(), replacement.as_bytes().into()))
+            }
+            Some(amphora_model::PathEdit::Regex { regex, replacement }) => {
+                let at = format!("{path}.amphora.edits.path");
+                let pieces = replacement_pieces(replacement)
+                    .map_err(|reason| self.fault(format!("{at}.replacement"), reason));
+                let regex = self.budget.rewrite(regex).map_err(|refused| match refused {
+                    Refused::Expression(reason) => self.fault(format!("{at}.regex"), reason),
+                    Refused::TooMuch => self.fault(format!("{at}.regex"), too_much()),
+                    Refused::Unread => {}
+                });
+                match (regex, pieces) {
+                    (Ok(regex), Ok(pieces)) => Some(PathEdit::Regex(regex, pieces.into())),
+                    _ => None,
+                }
+            }
+        };
+        Edits::new(edits, compiled)
     }
 
     fn check_location(&mut self, location: &str, path: String) {
@@ -306,11 +433,7 @@ impl Compiler<'_, '_> {
                     return None;
                 }
                 Err(Refused::TooMuch) => {
-                    let mib = MAX_EXPRESSION_BYTES >> 20;
-                    self.fault(
-                            value_path(),
-                            format!("with this one the regular expressions of the load balancer take more than {mib} MiB"),
-                        );
+                    self.fault(value_path(), too_much());
                     return None;
                 }
                 Err(Refused::Unread) => return None,
@@ -325,4 +448,9 @@ impl Compiler<'_, '_> {
             self.fault(format!("{path}.key"), "is not the name of a header or cookie");
         }
     }
+}
+
+fn too_much() -> String {
+    let mib = MAX_EXPRESSION_BYTES >> 20;
+    format!("with this one the regular expressions of the load balancer take more than {mib} MiB")
 }

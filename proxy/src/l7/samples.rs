@@ -86,6 +86,8 @@ impl Subjects {
 pub struct Scratch {
     pub(super) samples: Samples,
     pub(super) allowance: Allowance,
+    /// The place in the program of the policy that has applied.
+    pub(super) applied: Option<usize>,
 }
 
 impl Scratch {

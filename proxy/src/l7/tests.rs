@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::*;
 use crate::http::RequestHead;
 
+mod edits;
 mod limits;
 mod naive;
 
@@ -59,6 +60,7 @@ fn policy(position: u32, action: L7Action, rules: Vec<L7Rule>) -> L7Policy {
         admin_state_up: true,
         position,
         action,
+        edits: None,
         rules,
     }
 }

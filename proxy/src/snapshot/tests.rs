@@ -134,6 +134,7 @@ fn a_refused_change_leaves_no_trace() {
         admin_state_up: true,
         position: 1,
         action: L7Action::Reject,
+        edits: None,
         rules: vec![L7Rule {
             id: L7RuleId(uuid::Uuid::from_u128(2)),
             admin_state_up: true,

@@ -5,6 +5,7 @@ use std::{
     alloc::{self, Layout},
     ffi::{c_int, c_void},
     fmt,
+    ops::Range,
     ptr::{self, NonNull},
 };
 
@@ -14,9 +15,9 @@ use pcre2_sys::{
     PCRE2_NO_AUTO_CAPTURE, pcre2_code_8, pcre2_code_free_8, pcre2_compile_8, pcre2_compile_context_create_8,
     pcre2_compile_context_free_8, pcre2_general_context_8, pcre2_general_context_create_8,
     pcre2_general_context_free_8, pcre2_get_error_message_8, pcre2_get_match_data_heapframes_size_8,
-    pcre2_match_8, pcre2_match_context_8, pcre2_match_context_create_8, pcre2_match_context_free_8,
-    pcre2_match_data_8, pcre2_match_data_create_8, pcre2_match_data_free_8, pcre2_pattern_info_8,
-    pcre2_set_heap_limit_8, pcre2_set_match_limit_8,
+    pcre2_get_ovector_pointer_8, pcre2_match_8, pcre2_match_context_8, pcre2_match_context_create_8,
+    pcre2_match_context_free_8, pcre2_match_data_8, pcre2_match_data_create_8, pcre2_match_data_free_8,
+    pcre2_pattern_info_8, pcre2_set_heap_limit_8, pcre2_set_match_limit_8,
 };
 
 type Callout = unsafe extern "C" fn(block: *mut c_void, data: *mut c_void) -> c_int;
@@ -188,6 +189,12 @@ pub(crate) enum Attempt {
 /// PCRE2's `match_limit`, its default and HAProxy's; it holds for each place that a match may begin at.
 const MATCH_LIMIT: u32 = 10_000_000;
 
+/// The whole match and its first nine groups.
+pub(crate) const GROUPS: usize = 10;
+
+/// What the groups of a match have matched; `None`: nothing, or there is no such group.
+pub(crate) type Groups = [Option<Range<usize>>; GROUPS];
+
 /// What matching needs beside the code; it serves one match at a time.
 #[derive(Debug)]
 pub(crate) struct Interpreter {
@@ -200,8 +207,9 @@ impl Interpreter {
     pub(crate) fn new(heap_limit: u32) -> Option<Self> {
         let allocator = Allocator::new();
         // SAFETY: the general context is ours, or null; the number of offset pairs is at least one.
-        let (context, data) =
-            unsafe { (pcre2_match_context_create_8(allocator.0), pcre2_match_data_create_8(1, allocator.0)) };
+        let (context, data) = unsafe {
+            (pcre2_match_context_create_8(allocator.0), pcre2_match_data_create_8(GROUPS as u32, allocator.0))
+        };
         match (NonNull::new(context), NonNull::new(data)) {
             (Some(context), Some(data)) => {
                 // SAFETY: the context is valid.
@@ -233,8 +241,42 @@ impl Interpreter {
         code: &Code,
         subject: &[u8],
         attempt: Attempt,
-        mut go_on: F,
+        go_on: F,
     ) -> Result<bool, Stopped> {
+        self.search(code, subject, attempt, go_on).map(|found| found >= 0)
+    }
+
+    /// The groups of the first match. `go_on` is as for [`is_match`](Self::is_match).
+    pub(crate) fn find<F: FnMut() -> bool>(
+        &mut self,
+        code: &Code,
+        subject: &[u8],
+        go_on: F,
+    ) -> Result<Option<Groups>, Stopped> {
+        let found = self.search(code, subject, Attempt::Anywhere, go_on)?;
+        let Ok(found) = usize::try_from(found) else { return Ok(None) };
+        // 0: there are more groups than room for their offsets.
+        let count = if found == 0 { GROUPS } else { found.min(GROUPS) };
+        // SAFETY: the match data is valid and has room for so many pairs, of which a match has written the first `count`.
+        let offsets =
+            unsafe { std::slice::from_raw_parts(pcre2_get_ovector_pointer_8(self.data.as_ptr()), 2 * count) };
+        let mut groups = Groups::default();
+        for (group, pair) in groups.iter_mut().zip(offsets.as_chunks::<2>().0) {
+            // Of a group that has matched nothing these are PCRE2_UNSET; `\K` may put an end before its beginning.
+            let [start, end] = *pair;
+            *group = (start <= end && end <= subject.len()).then_some(start..end);
+        }
+        Ok(Some(groups))
+    }
+
+    /// What pcre2_match(3) returns: a negative number when there is no match.
+    fn search<F: FnMut() -> bool>(
+        &mut self,
+        code: &Code,
+        subject: &[u8],
+        attempt: Attempt,
+        mut go_on: F,
+    ) -> Result<c_int, Stopped> {
         unsafe extern "C" fn callout<F: FnMut() -> bool>(_block: *mut c_void, data: *mut c_void) -> c_int {
             // SAFETY: what was set as data is `go_on` below, and nothing else uses it during the match.
             let go_on = unsafe { &mut *data.cast::<F>() };
@@ -262,14 +304,12 @@ impl Interpreter {
             )
         };
         match found {
-            // 0: there are more groups than room for their offsets.
-            0.. => Ok(true),
             PCRE2_ERROR_MATCHLIMIT => Err(Stopped::MatchLimit),
             PCRE2_ERROR_CALLOUT | PCRE2_ERROR_DEPTHLIMIT | PCRE2_ERROR_HEAPLIMIT | PCRE2_ERROR_NOMEMORY => {
                 Err(Stopped::Other)
             }
-            // No match; not UTF-8 where the expression wants it; a recursion that would never end.
-            _ => Ok(false),
+            // Below 0: no match; not UTF-8 where the expression wants it; a recursion that would never end.
+            found => Ok(found),
         }
     }
 }

@@ -125,6 +125,7 @@ fn compile(rules: &[&L7Rule]) -> Result<L7Program, usize> {
         admin_state_up: true,
         position,
         action: L7Action::RedirectToPool(pool(number)),
+        edits: None,
         rules: vec![L7Rule::clone(rule)],
     });
     let listener = Listener {

@@ -72,6 +72,7 @@ fn without_effect(g: &mut Generator, case: &mut Case) {
                 admin_state_up: true,
                 position,
                 action,
+                edits: None,
                 rules: vec![L7Rule {
                     id: L7RuleId(id(g)),
                     admin_state_up: true,

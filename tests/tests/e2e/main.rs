@@ -8,6 +8,7 @@ mod changes;
 mod control;
 mod datagrams;
 mod drains;
+mod edits;
 mod expressions;
 mod failures;
 mod fitness;

@@ -161,6 +161,7 @@ impl<'t> ListenerDraft<'t> {
             admin_state_up: true,
             position,
             action,
+            edits: None,
             rules,
         });
         Ok(())

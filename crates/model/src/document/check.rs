@@ -51,6 +51,14 @@ pub(super) fn url(text: &str) -> Result<(), String> {
     }
 }
 
+/// What `Host` may say: a name or an address, perhaps with a port.
+pub(super) fn host(text: &str) -> Result<(), String> {
+    if !text.is_ascii() || text.contains(['@', '/', '?', '#', '%', ',']) {
+        return Err("must be the name of a host, perhaps with a port".into());
+    }
+    url(&format!("http://{text}")).map_err(|_| "must be the name of a host, perhaps with a port".into())
+}
+
 /// RFC 3986 section 3.2.2, and characters beyond ASCII, which clients turn into an IDN.
 fn reg_name(host: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || !b.is_ascii() || b"-._~!$&'()*+,;=".contains(&b);

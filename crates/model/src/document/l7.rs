@@ -3,11 +3,11 @@
 use super::{
     Context, check,
     object::{COMMON, MAX_NAME, Object},
-    routing,
+    routing::{self, OfPolicy},
 };
 use crate::{
-    CompareType, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerId, ListenerProtocol,
-    RedirectCode,
+    CompareType, Edits, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId, L7Subject, ListenerId,
+    ListenerProtocol, RedirectCode, WeightedPools,
 };
 
 /// Octavia's `MAX_L7RULES_PER_L7POLICY`.
@@ -51,24 +51,56 @@ fn l7policy(
     let name = o.name();
     let admin_state_up = o.flag("admin_state_up", true);
     let position = o.integer("position", 1..=LAST_POSITION).unwrap_or(LAST_POSITION);
-    let action = l7action(o, cx, protocol);
+    let done = l7action(o, cx, protocol);
     let rules = o.objects("rules", |o| l7rule(o, cx));
     if rules.len() > MAX_RULES {
         o.fault("rules", format!("must not be more than {MAX_RULES}"));
     }
     o.parent("listener_id", listener);
     o.metadata(COMMON);
-    Some(L7Policy { id: id?, name, admin_state_up, position, action: action?, rules })
+    let (action, edits) = done?;
+    Some(L7Policy { id: id?, name, admin_state_up, position, action, edits, rules })
 }
 
-fn l7action(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> Option<L7Action> {
+/// The action, and edits beside it.
+fn l7action(
+    o: &mut Object<'_>,
+    cx: &Context,
+    protocol: Option<ListenerProtocol>,
+) -> Option<(L7Action, Option<Box<Edits>>)> {
     const ACTIONS: &[&str] = &["REJECT", "REDIRECT_TO_URL", "REDIRECT_PREFIX", "REDIRECT_TO_POOL"];
-    let action = o.require("action", |o, name| o.one_of(name, ACTIONS));
-    let pools =
-        o.object("amphora", |o| Some(routing::weighted_pools(o, cx, "redirect_pools", protocol))).flatten();
-    if let (Some(_), Some(action)) = (&pools, action.filter(|action| *action != "REDIRECT_TO_POOL")) {
-        o.fault("amphora", format!("has redirect_pools, which have no meaning with action {action}"));
+    let OfPolicy { action: own, pools, edits, answer } = routing::of_policy(o, cx, protocol);
+    if let Some(own) = own {
+        for name in REDIRECT_FIELDS.iter().chain(&["action"]) {
+            if o.given(name).is_some() {
+                o.fault(name, format!("has no meaning with amphora.action {own}"));
+            }
+        }
+        return match own {
+            "EDIT" => Some((L7Action::Edit, Some(Box::new(edits?)))),
+            _ => Some((L7Action::Answer(Box::new(answer?)), None)),
+        };
     }
+    let action = o.require("action", |o, name| o.one_of(name, ACTIONS));
+    if let Some(action) = action.filter(|action| *action != "REDIRECT_TO_POOL") {
+        for (name, given) in [("redirect_pools", pools.is_some()), ("edits", edits.is_some())] {
+            if given {
+                o.fault("amphora", format!("has {name}, which have no meaning with action {action}"));
+            }
+        }
+    }
+    let action = octavias_action(o, cx, protocol, action, pools)?;
+    Some((action, edits.map(Box::new)))
+}
+
+/// The action of one of Octavia's.
+fn octavias_action(
+    o: &mut Object<'_>,
+    cx: &Context,
+    protocol: Option<ListenerProtocol>,
+    action: Option<&'static str>,
+    pools: Option<WeightedPools>,
+) -> Option<L7Action> {
     let own: &[&str] = match action {
         Some("REJECT") => &[],
         Some("REDIRECT_TO_URL") => &["redirect_url", "redirect_http_code"],

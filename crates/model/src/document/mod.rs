@@ -7,11 +7,12 @@
 //! * `json`: text to JSON values, strictly
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
-//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `routing`, `pool`, `kindness`: the objects
+//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `routing`, `edits`, `pool`, `kindness`: the objects
 //! * `write`: the way back
 
 mod amphora;
 mod check;
+mod edits;
 mod json;
 mod kindness;
 mod l7;

@@ -3,12 +3,57 @@
 use serde_json::{Value, json};
 
 use super::{
-    Context, Json, check, is_definition,
+    Context, Json, check, edits, is_definition,
     object::{MAX_NAME, Object},
 };
 use crate::{
-    ListenerProtocol, PoolCookie, PoolProtocol, PoolShare, Routing, SessionPersistence, WeightedPools,
+    Answer, Edits, ListenerProtocol, PoolCookie, PoolProtocol, PoolShare, RequestIdField, Routing,
+    SessionPersistence, Traceparent, WeightedPools,
 };
+
+/// What the `amphora` of an L7 policy says.
+#[derive(Default)]
+pub(super) struct OfPolicy {
+    pub(super) action: Option<&'static str>,
+    pub(super) pools: Option<WeightedPools>,
+    pub(super) edits: Option<Edits>,
+    pub(super) answer: Option<Answer>,
+}
+
+/// Reads the object of a policy, if it is there.
+pub(super) fn of_policy(o: &mut Object<'_>, cx: &Context, protocol: Option<ListenerProtocol>) -> OfPolicy {
+    let read = o.object("amphora", |o| {
+        const ACTIONS: &[&str] = &["EDIT", "ANSWER"];
+        let action = o.one_of("action", ACTIONS);
+        let own = OfPolicy {
+            action,
+            pools: weighted_pools(o, cx, "redirect_pools", protocol),
+            edits: edits::edits(o),
+            answer: edits::answer(o),
+        };
+        match action {
+            Some("EDIT") if !o.has("edits") => o.missing::<()>("edits"),
+            Some("ANSWER") if !o.has("answer") => o.missing::<()>("answer"),
+            _ => None,
+        };
+        let others: &[&'static str] = match action {
+            Some("EDIT") => &["answer", "redirect_pools"],
+            Some(_) => &["edits", "redirect_pools"],
+            None => &["answer"],
+        };
+        for name in others.iter().filter(|name| o.has(name)) {
+            o.fault(
+                name,
+                match action {
+                    Some(action) => format!("has no meaning with action {action}"),
+                    None => "needs action ANSWER".to_owned(),
+                },
+            );
+        }
+        Some(own)
+    });
+    read.unwrap_or_default()
+}
 
 /// The name of the cookie of `HTTP_COOKIE`, which is not to be had twice.
 const MEMBER_COOKIE: &str = "SRV";
@@ -25,7 +70,27 @@ pub(super) fn of_listener(o: &mut Object<'_>, cx: &Context, protocol: Option<Lis
         let reason = format!("listeners of protocol {protocol} have one pool at most");
         o.fault("default_pools", reason);
     }
-    Routing { pools }
+    let request_id = o.object("request_id", request_id);
+    const TRACEPARENT: &[&str] = &["PASS", "BEGIN"];
+    let traceparent = match o.one_of("traceparent", TRACEPARENT) {
+        Some("BEGIN") => Traceparent::Begin,
+        _ => Traceparent::Pass,
+    };
+    if let Some(protocol) = protocol.filter(|protocol| !protocol.is_http()) {
+        let needs = format!("needs a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}");
+        for name in ["request_id", "traceparent"].into_iter().filter(|name| o.has(name)) {
+            o.fault(name, needs.clone());
+        }
+    }
+    Routing { pools, request_id, traceparent }
+}
+
+fn request_id(o: &mut Object<'_>) -> Option<RequestIdField> {
+    let field = match o.has("field") {
+        true => edits::field_name(o, "field")?,
+        false => RequestIdField::DEFAULT,
+    };
+    Some(RequestIdField { field: field.to_owned(), keep: o.flag("keep", false) })
 }
 
 /// Several pools, with `pool_persistence` beside them.
@@ -118,6 +183,19 @@ fn pool_cookie(o: &mut Object<'_>) -> Option<PoolCookie> {
     };
     checked.map_err(|reason| o.fault("cookie_name", reason)).ok()?;
     Some(PoolCookie { name: name.to_owned(), max_age })
+}
+
+/// Writes what a listener's `amphora` says of where requests go.
+pub(super) fn write(document: &mut Value, routing: &Routing) {
+    if let Some(pools) = &routing.pools {
+        write_pools(&mut document["amphora"], "default_pools", pools);
+    }
+    if let Some(RequestIdField { field, keep }) = &routing.request_id {
+        document["amphora"]["request_id"] = json!({ "field": field, "keep": keep });
+    }
+    if routing.traceparent == Traceparent::Begin {
+        document["amphora"]["traceparent"] = "BEGIN".into();
+    }
 }
 
 /// Writes several pools into an `amphora` object.

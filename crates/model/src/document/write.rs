@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
-use super::{kindness, routing};
+use super::{edits, kindness, routing};
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
     Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, SourceNetwork,
@@ -70,9 +70,7 @@ fn listener(listener: &Listener) -> Value {
         document["rate_limit_policies"] =
             listener.rate_limit_policies.iter().map(super::rate_limit::write).collect();
     }
-    if let Some(pools) = &listener.routing.pools {
-        routing::write_pools(&mut document["amphora"], "default_pools", pools);
-    }
+    routing::write(&mut document, &listener.routing);
     let headers = insert_headers(listener.insert_headers);
     if !headers.is_empty() {
         document["insert_headers"] = headers.into();
@@ -259,7 +257,10 @@ fn l7policy(policy: &L7Policy) -> Value {
         "position": policy.position,
         "rules": policy.rules.iter().map(l7rule).collect::<Value>(),
     });
-    document["action"] = match &policy.action {
+    if let Some(edits) = &policy.edits {
+        document["amphora"]["edits"] = edits::write_edits(edits);
+    }
+    let action = match &policy.action {
         L7Action::Reject => "REJECT",
         L7Action::RedirectToUrl { url, code } => {
             document["redirect_url"] = url.as_str().into();
@@ -279,8 +280,17 @@ fn l7policy(policy: &L7Policy) -> Value {
             routing::write_pools(&mut document["amphora"], "redirect_pools", pools);
             "REDIRECT_TO_POOL"
         }
-    }
-    .into();
+        L7Action::Edit => {
+            document["amphora"]["action"] = "EDIT".into();
+            return document;
+        }
+        L7Action::Answer(answer) => {
+            document["amphora"]["action"] = "ANSWER".into();
+            document["amphora"]["answer"] = edits::write_answer(answer);
+            return document;
+        }
+    };
+    document["action"] = action.into();
     document
 }
 

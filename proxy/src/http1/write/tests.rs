@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::http::{RequestHead, ResponseHead};
+use crate::http::{EditList, RequestHead, ResponseHead, SetFields};
 
 fn request(text: &str, edits: &RequestEdits<'_>) -> String {
     request_over(text, Connection::Persistent, edits)
@@ -302,4 +302,102 @@ fn transport_security_is_the_listeners() {
         "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 0\r\nstrict-transport-security: max-age=60;\r\n\r\n"
     );
     assert_eq!(response(text, ResponseHop::default()), text);
+}
+
+/// Edits of these names and values, `None` to remove.
+fn changes<'a>(edits: &[(&'a str, bool, Option<&'a str>)]) -> EditList<'a> {
+    let mut list = EditList::default();
+    for (name, removes, value) in edits {
+        let known = Known::of(name.as_bytes());
+        match value {
+            None => list.remove(name.as_bytes(), known),
+            Some(value) => {
+                let write = |values: &mut Vec<u8>| {
+                    values.extend_from_slice(value.as_bytes());
+                    Ok(())
+                };
+                list.add(name.as_bytes(), known, *removes, write).unwrap();
+            }
+        }
+    }
+    list
+}
+
+#[test]
+fn policies_have_the_last_word_about_fields() {
+    let list = changes(&[
+        ("x-a", true, Some("new")),
+        ("x-b", false, Some("more")),
+        ("x-c", true, None),
+        ("cookie", true, Some("k=v")),
+        ("x-forwarded-port", true, None),
+        ("x-forwarded-proto", true, Some("wss")),
+        ("x-ssl-issuer", true, None),
+    ]);
+    let mut names = KnownSet::default();
+    names.insert(Known::XSslIssuer);
+    names.insert(Known::XSslClientCn);
+    let edits = RequestEdits {
+        forwarded_for: Some(b"192.0.2.1"),
+        forwarded_port: Some(b"80"),
+        forwarded_proto: Some(b"http"),
+        set: SetFields { names, lines: b"x-ssl-client-cn: me\r\nx-ssl-issuer: ca\r\n" },
+        strip_cookie: Some(b"SRV"),
+        fields: list.edits(),
+        ..RequestEdits::default()
+    };
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-A: 2\r\nX-B: 3\r\nX-C: 4\r\nx-d: 5\r\nCookie: SRV=1; a=b\r\n\
+                X-Forwarded-Port: 1\r\nX-SSL-Issuer: me\r\n\r\n";
+    assert_eq!(
+        request(text, &edits),
+        "GET / HTTP/1.1\r\nHost: a\r\nX-B: 3\r\nx-d: 5\r\nx-ssl-client-cn: me\r\nx-forwarded-for: 192.0.2.1\r\nx-a: new\r\n\
+         x-b: more\r\ncookie: k=v\r\nx-forwarded-proto: wss\r\n\r\n"
+    );
+    let list =
+        changes(&[("server", true, None), ("set-cookie", true, Some("mine=1")), ("x-e", true, Some(""))]);
+    let edits = ResponseEdits {
+        transport_security: Some(b"max-age=1"),
+        insert_cookie: Some((b"SRV", b"m")),
+        fields: list.edits(),
+        ..ResponseEdits::default()
+    };
+    let text =
+        "HTTP/1.1 200 OK\r\nServer: x\r\nX-E: 1\r\nx-f: 2\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(
+        edited_response(text, ResponseHop::default(), &edits),
+        "HTTP/1.1 200 OK\r\nx-f: 2\r\nContent-Length: 0\r\nstrict-transport-security: max-age=1\r\n\
+         set-cookie: SRV=m; path=/\r\nset-cookie: mine=1\r\nx-e: \r\n\r\n"
+    );
+    let list = changes(&[("strict-transport-security", true, Some("max-age=9"))]);
+    let edits = ResponseEdits { fields: list.edits(), ..edits };
+    let text = "HTTP/1.1 204 No\r\nStrict-Transport-Security: max-age=5\r\n\r\n";
+    assert_eq!(
+        edited_response(text, ResponseHop::default(), &edits),
+        "HTTP/1.1 204 No\r\nset-cookie: SRV=m; path=/\r\nstrict-transport-security: max-age=9\r\n\r\n"
+    );
+}
+
+#[test]
+fn paths_and_hosts_are_replaced() {
+    let both = RequestEdits { path: Some(b"/new"), host: Some(b"inner:8080"), ..RequestEdits::default() };
+    let path = RequestEdits { host: None, ..both };
+    let host = RequestEdits { path: None, ..both };
+    for (line, fields, edits, expected) in [
+        ("GET /a?b=/c HTTP/1.1", "Host: a\r\n", both, "GET /new?b=/c HTTP/1.1\r\nhost: inner:8080\r\n"),
+        ("GET /a HTTP/1.1", "x-y: z\r\nHost: a\r\n", path, "GET /new HTTP/1.1\r\nx-y: z\r\nHost: a\r\n"),
+        (
+            "GET /a HTTP/1.1",
+            "x-y: z\r\nHost: a\r\n",
+            host,
+            "GET /a HTTP/1.1\r\nhost: inner:8080\r\nx-y: z\r\n",
+        ),
+        ("GET http://a/b?c HTTP/1.1", "Host: a\r\n", path, "GET http://a/new?c HTTP/1.1\r\nHost: a\r\n"),
+        ("GET http://a/b?c HTTP/1.1", "Host: a\r\n", host, "GET /b?c HTTP/1.1\r\nhost: inner:8080\r\n"),
+        ("GET http://a HTTP/1.1", "Host: a\r\n", host, "GET / HTTP/1.1\r\nhost: inner:8080\r\n"),
+        ("OPTIONS http://a HTTP/1.1", "Host: a\r\n", host, "OPTIONS * HTTP/1.1\r\nhost: inner:8080\r\n"),
+        ("OPTIONS * HTTP/1.1", "Host: a\r\n", both, "OPTIONS * HTTP/1.1\r\nhost: inner:8080\r\n"),
+        ("GET / HTTP/1.0", "", host, "GET / HTTP/1.0\r\nhost: inner:8080\r\nconnection: keep-alive\r\n"),
+    ] {
+        assert_eq!(request(&format!("{line}\r\n{fields}\r\n"), &edits), format!("{expected}\r\n"), "{line}");
+    }
 }

@@ -52,7 +52,7 @@ pub fn response(view: &ResponseView<'_>, edits: &ResponseEdits<'_>, tunnel: bool
     let mut response = ResponseBlock::new(status);
     for (name, value, known) in view.fields() {
         let drops = drop.contains(known)
-            || edits.removes(known, value)
+            || edits.removes(name, known, value)
             || tunnel && name.eq_ignore_ascii_case(b"sec-websocket-accept");
         if !drops {
             encode::field(&mut response.block, name, value, known);
@@ -60,7 +60,7 @@ pub fn response(view: &ResponseView<'_>, edits: &ResponseEdits<'_>, tunnel: bool
         }
     }
     for (name, value) in edits.added() {
-        encode::field_of_parts(&mut response.block, name.as_bytes(), &value);
+        encode::field_of_parts(&mut response.block, name, &value);
         response.text += name.len() + value.iter().map(|part| part.len()).sum::<usize>() + b": \r\n".len();
     }
     response

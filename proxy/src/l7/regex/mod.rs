@@ -8,6 +8,7 @@
 mod allowance;
 mod dfa;
 mod literals;
+mod rewrite;
 mod settings;
 mod translate;
 mod versions;
@@ -20,7 +21,7 @@ use std::{borrow::Cow, cell::RefCell};
 
 use regex_syntax::{ParserBuilder, hir::Hir};
 
-pub(super) use self::{allowance::Allowance, work::Work};
+pub(super) use self::{allowance::Allowance, rewrite::Rewrite, work::Work};
 use self::{allowance::Share, dfa::Dfa, literals::Literals};
 use crate::sys::pcre2::{Attempt, Code, CompileError, Interpreter, Options, Stopped};
 
@@ -173,12 +174,12 @@ thread_local! {
     static INTERPRETER: RefCell<Option<Interpreter>> = const { RefCell::new(None) };
 }
 
-fn backtrack(
+fn backtrack<T: Default>(
     allowance: &mut Allowance,
-    search: impl FnOnce(&mut Interpreter, &mut Allowance) -> Result<bool, Stopped>,
-) -> bool {
+    search: impl FnOnce(&mut Interpreter, &mut Allowance) -> Result<T, Stopped>,
+) -> T {
     if !allowance.charge(STEP, Share::Backtracking) {
-        return false;
+        return T::default();
     }
     INTERPRETER.with_borrow_mut(|kept| {
         if kept.is_none() {
@@ -190,7 +191,7 @@ fn backtrack(
         }
         found.unwrap_or_else(|_| {
             allowance.exceed();
-            false
+            T::default()
         })
     })
 }

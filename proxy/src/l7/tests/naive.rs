@@ -7,9 +7,9 @@ use super::*;
 /// Follows the configuration manual: all values, split and copied, policy by policy.
 fn naive(policies: &[L7Policy], request: &Request) -> Option<usize> {
     let stage = |action: &L7Action| match action {
-        L7Action::Reject => 0,
+        L7Action::Reject | L7Action::Answer(_) => 0,
         L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
-        L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) => 2,
+        L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) | L7Action::Edit => 2,
     };
     let values = |name: &str| -> Vec<String> {
         request

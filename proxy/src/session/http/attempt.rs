@@ -156,6 +156,13 @@ impl Attempt<'_> {
                 edits.private |= server_cookie::needs_private(safe, status, fields);
             }
             edits.transport_security = plan.hsts.as_deref().map(str::as_bytes);
+            let changes = self.extras.and_then(|extras| extras.response.as_ref());
+            let changed = changes.map(|changes| changes.fields(self.pool.members[self.member].address()));
+            let changed = changed.transpose().map_err(|_| {
+                tracing::debug!("a response that is too large for what policies change in it");
+                Failure::BadResponse
+            })?;
+            edits.fields = changed.as_ref().map(|changed| changed.edits()).unwrap_or_default();
             if let Some(record) = work.log.record() {
                 record.answered(&view, &edits, answered_at);
             }

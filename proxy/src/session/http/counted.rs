@@ -12,7 +12,7 @@ use crate::state::{ListenerCounters, MemberCounters, ResponseClass};
 pub(super) fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
     match reply.cause {
         Cause::Denied => counters.requests_denied.add(1),
-        Cause::Redirected { .. } => counters.requests_intercepted.add(1),
+        Cause::Answered | Cause::Redirected { .. } => counters.requests_intercepted.add(1),
         Cause::Unserved => {}
     }
     counters.responses[ResponseClass::of(reply.status) as usize].add(1);

@@ -6,7 +6,13 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
 
-use super::{address::ClientAddress, attempt::Response, certificate, persistence::Affinity};
+use super::{
+    address::ClientAddress,
+    attempt::Response,
+    certificate,
+    changes::{self, Changes, ResponseChanges},
+    persistence::Affinity,
+};
 use crate::{
     http::{Known, KnownSet, Method, RequestEdits, RequestView, SetFields, Version},
     http1::{
@@ -119,6 +125,8 @@ pub(super) struct LocalReply {
 pub(super) enum Cause {
     /// A policy rejects the request.
     Denied,
+    /// A policy answers it.
+    Answered,
     /// A policy redirects it.
     Redirected {
         /// It has a body.
@@ -145,6 +153,8 @@ pub(super) struct Forward {
 pub(super) struct Extras {
     /// The value of `Set-Cookie` that keeps the client with the pool.
     pub(super) pool_cookie: Option<Arc<[u8]>>,
+    /// What policies change in the response.
+    pub(super) response: Option<ResponseChanges>,
 }
 
 /// Who asks.
@@ -197,6 +207,13 @@ pub(super) fn decide(
             responses::write_error(out, 403, to);
             return Decision::Reply(LocalReply { status: 403, to, cause: Cause::Denied, unread });
         }
+        Outcome::Answer(answer) => {
+            let unread = Waiting::of(framing.body, origin.behind);
+            let to = request.recipient(unread, listener.is_closing(origin.address));
+            let facts = changes::facts(plan, view, origin.address);
+            let status = changes::write_answer(out, answer, &facts, to);
+            return Decision::Reply(LocalReply { status, to, cause: Cause::Answered, unread });
+        }
         Outcome::Redirect { code, location } => {
             let location = location.pieces(view.path_and_query().unwrap_or_default());
             // As HAProxy, which closes behind these whatever has come.
@@ -221,8 +238,21 @@ pub(super) fn decide(
     let now = worker.seconds(begun);
     let client = origin.address.ip();
     let affinity = Affinity::find(&pool.plan, view, client, now);
-    rewrite(out, view, &request, plan, &pool.plan, origin);
-    let extras = set_cookie.map(|pool_cookie| Box::new(Extras { pool_cookie: Some(pool_cookie) }));
+    let mut response = None;
+    if plan.l7.has_edits() {
+        let facts = changes::facts(plan, view, origin.address);
+        let Ok(changes) = Changes::of(plan, view, &origin, &facts, scratch) else {
+            return Decision::Refuse(431);
+        };
+        response = changes.of_response(&facts);
+        rewrite(out, view, &request, plan, &pool.plan, origin, Some(&changes));
+        if !changes::fits(out) {
+            return Decision::Refuse(431);
+        }
+    } else {
+        rewrite(out, view, &request, plan, &pool.plan, origin, None);
+    }
+    let extras = Extras::of(set_cookie, response);
     Decision::Forward(Forward { request, pool, timeouts: plan.timeouts, affinity, extras, begun, now })
 }
 
@@ -234,6 +264,7 @@ fn rewrite(
     plan: &ListenerPlan,
     pool: &PoolPlan,
     origin: Origin<'_>,
+    changes: Option<&Changes<'_>>,
 ) {
     let insert = plan.insert_headers;
     let Origin { address, text, facts, .. } = origin;
@@ -252,6 +283,9 @@ fn rewrite(
         forwarded_port: (insert.x_forwarded_port && untold).then_some(plan.port_text.as_bytes()),
         forwarded_proto: insert.x_forwarded_proto.then_some(proto),
         set: SetFields { names, lines: &lines },
+        fields: changes.map(|changes| changes.fields.edits()).unwrap_or_default(),
+        path: changes.and_then(|changes| changes.path.as_deref()),
+        host: changes.and_then(Changes::host),
         strip_cookie: own_cookie(pool),
         drop_expect: request.framing.body == Body::None,
     };

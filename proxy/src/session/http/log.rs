@@ -124,7 +124,9 @@ impl Record {
         self.bytes_out += size_of_reply(response, closes);
         match reply.cause {
             decide::Cause::Denied => self.termination.set(Cause::Proxy, Phase::Request),
-            decide::Cause::Redirected { .. } => self.termination.set(Cause::Local, Phase::Request),
+            decide::Cause::Answered | decide::Cause::Redirected { .. } => {
+                self.termination.set(Cause::Local, Phase::Request)
+            }
             decide::Cause::Unserved => self.termination.set(Cause::ServerGone, Phase::Connect),
         }
     }

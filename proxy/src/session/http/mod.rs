@@ -16,6 +16,7 @@ mod attempt;
 mod body;
 mod carry;
 mod certificate;
+mod changes;
 pub(super) mod client;
 mod counted;
 mod decide;

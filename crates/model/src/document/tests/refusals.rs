@@ -1,5 +1,6 @@
 //! Documents that are refused: each with its path and its reason.
 
+mod edits;
 mod l7;
 mod listener;
 mod pool;

@@ -1,0 +1,125 @@
+//! What policies change in a request and its response, and what they answer: put together for one request.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::decide::{Extras, Origin};
+use crate::{
+    http::{EditList, Known, MAX_FIELDS, MAX_HEAD, Method, RequestView, TooLong},
+    http1::responses::{self, Recipient},
+    l7::{self, Answer, Edits, Facts},
+    snapshot::ListenerPlan,
+};
+
+/// What is changed in a request.
+pub(super) struct Changes<'p> {
+    edits: Vec<&'p Arc<Edits>>,
+    /// The path in place of the client's.
+    pub(super) path: Option<Vec<u8>>,
+    pub(super) fields: EditList<'p>,
+}
+
+/// What is changed in its response, for as long as that takes to come.
+pub(super) struct ResponseChanges {
+    edits: Box<[Arc<Edits>]>,
+    client: SocketAddr,
+    listener_port: Box<str>,
+    host: Box<[u8]>,
+    path: Box<[u8]>,
+}
+
+/// What is known of a request before it has a member.
+pub(super) fn facts<'a>(plan: &'a ListenerPlan, view: &RequestView<'a>, client: SocketAddr) -> Facts<'a> {
+    let host = view.value(Known::Host).or_else(|| l7::target_host(view.target()));
+    Facts {
+        client,
+        listener_port: &plan.port_text,
+        member: None,
+        request_id: b"",
+        host: host.unwrap_or_default(),
+        path: view.path().unwrap_or_default(),
+    }
+}
+
+impl<'p> Changes<'p> {
+    /// Of the request that was evaluated last.
+    pub(super) fn of(
+        plan: &'p ListenerPlan,
+        view: &RequestView<'_>,
+        origin: &Origin<'_>,
+        facts: &Facts<'_>,
+        scratch: &mut l7::Scratch,
+    ) -> Result<Self, TooLong> {
+        let mut edits = Vec::new();
+        plan.l7.edits_over(view, origin.facts, scratch, |found| edits.push(found));
+        let path = match view.path() {
+            Some(path) => l7::rewritten_path(path, edits.iter().copied(), scratch)?,
+            None => None,
+        };
+        let mut fields = EditList::default();
+        edits.iter().try_for_each(|edits| edits.of_request(facts, &mut fields))?;
+        Ok(Self { edits, path, fields })
+    }
+
+    /// The host in place of the client's: the last that there is.
+    pub(super) fn host(&self) -> Option<&'p [u8]> {
+        self.edits.iter().rev().find_map(|edits| edits.host())
+    }
+
+    /// What is left to be changed in the response.
+    pub(super) fn of_response(&self, facts: &Facts<'_>) -> Option<ResponseChanges> {
+        let edits: Box<[_]> =
+            self.edits.iter().filter(|edits| edits.has_response()).copied().cloned().collect();
+        (!edits.is_empty()).then(|| ResponseChanges {
+            edits,
+            client: facts.client,
+            listener_port: facts.listener_port.into(),
+            host: facts.host.into(),
+            path: facts.path.into(),
+        })
+    }
+}
+
+impl ResponseChanges {
+    /// The edits of the response of this member.
+    pub(super) fn fields(&self, member: SocketAddr) -> Result<EditList<'_>, TooLong> {
+        let facts = Facts {
+            client: self.client,
+            listener_port: &self.listener_port,
+            member: Some(member),
+            request_id: b"",
+            host: &self.host,
+            path: &self.path,
+        };
+        let mut fields = EditList::default();
+        self.edits.iter().try_for_each(|edits| edits.of_response(&facts, &mut fields))?;
+        Ok(fields)
+    }
+}
+
+impl Extras {
+    /// `None` when there is nothing to remember.
+    pub(super) fn of(set_cookie: Option<Arc<[u8]>>, response: Option<ResponseChanges>) -> Option<Box<Self>> {
+        (set_cookie.is_some() || response.is_some())
+            .then(|| Box::new(Self { pool_cookie: set_cookie, response }))
+    }
+}
+
+/// Whether a head that was changed is one that every member takes.
+pub(super) fn fits(head: &[u8]) -> bool {
+    // The first line and the empty one are no fields.
+    head.len() <= MAX_HEAD && memchr::memchr_iter(b'\n', head).count() <= MAX_FIELDS + 2
+}
+
+/// Writes a policy's answer; says its status.
+pub(super) fn write_answer(out: &mut Vec<u8>, answer: &Answer, facts: &Facts<'_>, to: Recipient) -> u16 {
+    if answer.write_head(out, facts).is_err() {
+        out.clear();
+        responses::write_error(out, 500, to);
+        return 500;
+    }
+    responses::end_head(out, to);
+    if to.method != Method::Head {
+        out.extend_from_slice(answer.body());
+    }
+    answer.status
+}
