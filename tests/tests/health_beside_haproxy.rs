@@ -230,6 +230,7 @@ async fn watch_engine() -> Vec<Seen> {
                 timeout: Duration::from_secs(20),
                 rise: SCRIPTS[actor.script].0,
                 fall: SCRIPTS[actor.script].1,
+                first_check: false,
             },
         }
     }));
@@ -360,6 +361,7 @@ async fn probes_begin_with_the_proxy_header_of_haproxy() {
             timeout: Duration::from_secs(20),
             rise: 1,
             fall: 1,
+            first_check: false,
         };
         Monitored { member: registry.member(&pool, id, address.ip(), address.port()), target }
     }));

@@ -21,9 +21,9 @@ use super::{
     AlpnProtocol, CertificateId, ClientAuthentication, CompareType, FlowLog, HealthCheck, HealthMonitor,
     HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, Kindness, L7Action, L7Policy,
     L7PolicyId, L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol,
-    ListenerTimeouts, ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, Pool, PoolId,
-    PoolProtocol, PoolTls, RedirectCode, Routing, SessionPersistence, SourceNetwork, SslHeaders, TlsSettings,
-    TlsVersion, Vip,
+    ListenerTimeouts, ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, OutlierDetection, Pool,
+    PoolId, PoolProtocol, PoolTls, RedirectCode, Routing, SessionPersistence, SourceNetwork, SslHeaders,
+    TlsSettings, TlsVersion, Vip,
 };
 
 /// How many of each.
@@ -417,7 +417,7 @@ impl Generator {
         // Two members of a pool never share address and port.
         let mut seen = std::collections::HashSet::new();
         members.retain(|member| seen.insert((member.address, member.port)));
-        Pool {
+        let mut pool = Pool {
             id: PoolId(self.uuid()),
             name: self.name(),
             admin_state_up: !self.one_in(6),
@@ -432,15 +432,34 @@ impl Generator {
             },
             session_persistence,
             health_monitor: self.some(|g| g.health_monitor(datagrams)),
-            kindness: if self.one_in(3) { self.kindness() } else { Kindness::default() },
+            kindness: if self.one_in(3) { self.kindness(datagrams) } else { Kindness::default() },
             members,
-        }
+        };
+        // There is nobody to wait for.
+        pool.kindness.first_check &= pool.health_monitor.is_some();
+        pool
     }
 
-    fn kindness(&mut self) -> Kindness {
-        let slow_start = Duration::from_secs(self.within(0..=3600) as u64);
-        // To be transparent takes privileges that not every test has.
-        Kindness { slow_start, transparent: false }
+    /// All of it is of pools with a health monitor: see [`Self::pool`].
+    fn kindness(&mut self, datagrams: bool) -> Kindness {
+        let seconds = |g: &mut Self, most: usize| Duration::from_secs(g.within(1..=most) as u64);
+        Kindness {
+            slow_start: Duration::from_secs(self.within(0..=3600) as u64),
+            // To be transparent takes privileges that not every test has.
+            transparent: false,
+            first_check: self.one_in(2),
+            outliers: if datagrams || self.one_in(2) {
+                None
+            } else {
+                let ejection_time = seconds(self, 100);
+                Some(OutlierDetection {
+                    consecutive_failures: self.within(1..=100) as u8,
+                    ejection_time,
+                    max_ejection_time: ejection_time + seconds(self, 1000),
+                    max_ejected_percent: self.within(1..=99) as u8,
+                })
+            },
+        }
     }
 
     fn source_network(&mut self) -> SourceNetwork {

@@ -55,7 +55,7 @@ pub use self::{
     fault::{Fault, Faults, MAX_FAULTS, Path, Refusal, excerpt},
     flow_log::FlowLog,
     ids::*,
-    kindness::Kindness,
+    kindness::{Kindness, OutlierDetection},
     rate_limit::*,
     routing::*,
     tls::*,

@@ -36,6 +36,9 @@ impl Eligible {
             self.members.extend((0..view.len()).filter(able).map(|i| i as u32));
             !self.members.is_empty()
         };
-        let _ = collect(false) || collect(true);
+        if !collect(false) && !collect(true) {
+            let able = |&i: &usize| view.weight(i) > 0 && view.last_resort(i);
+            self.members.extend((0..view.len()).filter(able).map(|i| i as u32));
+        }
     }
 }

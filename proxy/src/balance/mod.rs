@@ -14,6 +14,7 @@
 //!   its own sessions.
 //! - Backup members are used only when no other member is usable with a weight; then all of them are
 //!   (HAProxy `option allbackups`).
+//! - Members that were taken out as outliers are used when nobody else is left.
 //! - What `avoid` names (members that failed this session already) is picked only if nothing else is
 //!   eligible, as HAProxy's redispatch does: another server if there is one, else the same again.
 //!
@@ -59,13 +60,18 @@ pub trait MembersView {
     /// `backup`.
     fn backup(&self, member: usize) -> bool;
 
-    /// `admin_state_up` and not down by its health checks.
+    /// `admin_state_up`, not down by its health checks, and not taken out because of what it does with real traffic.
     fn usable(&self, member: usize) -> bool;
+
+    /// Whether the member is to be used when no other is: one that is not usable for a reason that may be none.
+    fn last_resort(&self, member: usize) -> bool {
+        self.usable(member)
+    }
 
     /// Sessions or requests under way at the member, of all workers.
     fn load(&self, member: usize) -> u32;
 
-    /// Differs whenever [`usable`](Self::usable) or [`weight`](Self::weight) of any member does.
+    /// Differs whenever [`usable`](Self::usable), [`last_resort`](Self::last_resort) or [`weight`](Self::weight) of any member does.
     fn epoch(&self) -> u64;
 }
 

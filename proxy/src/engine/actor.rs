@@ -13,6 +13,7 @@ use std::{
 use amphora_ipc::proxy::{Applied, Checked, ProcessStats, Refusal, Remark};
 use amphora_model::{Binding, PoolId};
 use tokio::{
+    net::UnixStream,
     sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},
 };
@@ -37,7 +38,7 @@ use crate::{
     peers::{Peers, PeersConfig},
     persist::PersistState,
     snapshot::{Snapshot, TlsSource},
-    state::{CheckState, PerWorker, Registry},
+    state::{Alarm, CheckState, PerWorker, Registry},
     sys,
     worker::{Command, WorkerHandle},
 };
@@ -59,6 +60,10 @@ pub(super) struct Actor {
     started: Instant,
     /// Nobody else holds it but a change that is being compiled. It is away while one settles.
     registry: Arc<Registry>,
+    /// Raised by workers.
+    alarm: Arc<Alarm>,
+    /// What wakes the task then.
+    woken: Option<std::os::unix::net::UnixStream>,
     tls: TlsSource,
     workers: Vec<WorkerHandle>,
     bounds: Bounds,
@@ -106,12 +111,16 @@ impl Actor {
                 WorkerHandle::start(index, &bounds, Arc::clone(&clients), epoch, scrapes.clone(), syslog)
             })
             .collect::<io::Result<Vec<_>>>()?;
+        let (alarm, woken) = Alarm::new()?;
+        let alarm = Arc::new(alarm);
         let instance = Uuid::new_v4();
         let peers = Peers::new(instance, epoch.into_std()).with_tickets(Arc::clone(&tls.keys));
         Ok(Self {
             instance,
             started: net::now(),
-            registry: Arc::new(Registry::new(bounds.workers)),
+            registry: Arc::new(Registry::with_alarm(bounds.workers, Arc::clone(&alarm))),
+            alarm,
+            woken: Some(woken),
             tls,
             workers: handles,
             bounds,
@@ -144,9 +153,12 @@ impl Actor {
         mut changes: mpsc::Receiver<Change>,
         mut asks: mpsc::UnboundedReceiver<Ask>,
     ) {
+        // Where that cannot be, looking once a second has to do.
+        let woken = self.woken.take().and_then(|woken| UnixStream::from_std(woken).ok());
         loop {
             tokio::select! {
                 step = self.stage.end() => self.advance(step),
+                () = raised(woken.as_ref()) => self.judge(),
                 ask = asks.recv(), if !matches!(self.stage, Stage::Settling { .. }) => match ask {
                     Some(ask) => self.answer(ask),
                     None => return,
@@ -324,6 +336,7 @@ impl Actor {
                 checks.update(members::monitored(&present));
                 members::unchecked(&present).for_each(|member| member.set_health(CheckState::NoCheck));
             }
+            kindness::settle(now, &present);
             watch::remember(now, &present);
             match Arc::get_mut(&mut registry) {
                 Some(registry) => present.hand_over(registry),
@@ -387,9 +400,16 @@ impl Actor {
         let now = net::now();
         self.watch.sample(now, &self.present);
         kindness::advance(now, &self.present);
+        self.judge();
         self.tell_of_crowds();
         self.give_back();
         !self.workers.iter().any(WorkerHandle::is_finished)
+    }
+
+    /// Looks at the members at which real traffic fails.
+    fn judge(&self) {
+        self.alarm.take();
+        kindness::judge(net::now(), &self.present);
     }
 
     /// Gives back the memory that is kept for changes, when there is none under way.
@@ -470,4 +490,15 @@ fn tell_of(before: &Snapshot, present: &Snapshot) {
 /// What the pools remember of their clients.
 fn persistence(snapshot: &Snapshot) -> impl Iterator<Item = (PoolId, Arc<PersistState>)> {
     snapshot.pools.iter().filter_map(|pool| Some((pool.id(), pool.persist_state.clone()?)))
+}
+
+/// Waits until the alarm is raised.
+async fn raised(woken: Option<&UnixStream>) {
+    let Some(woken) = woken else { return std::future::pending().await };
+    let readable = woken.readable().await;
+    match readable.and_then(|()| woken.try_read(&mut [0; 16])) {
+        Ok(1..) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Ok(_) | Err(_) => std::future::pending().await,
+    }
 }

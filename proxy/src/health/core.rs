@@ -15,7 +15,7 @@
 //!
 //! The state is HAProxy's counter: `rise + fall` values, of which `rise` and more are up. A success of a member that is
 //! up forgives all failures, a failure of one that is down forgets all successes. A new target is up, on
-//! its last chance.
+//! its last chance; or down, and one success from being up, where it is to be looked at first.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -50,6 +50,13 @@ pub struct Target {
     pub rise: u8,
     /// `max_retries_down`: failures in a row that bring a target down.
     pub fall: u8,
+    /// `amphora.first_check`: a new target is down until a probe has passed.
+    pub first_check: bool,
+}
+
+/// One success from being up: HAProxy's `init-state down`.
+pub(super) fn held_back(rise: u8) -> CheckState {
+    if rise <= 1 { CheckState::Down } else { CheckState::DownRising { passed: rise - 1, of: rise } }
 }
 
 /// What a probe says.
@@ -295,6 +302,10 @@ impl Scheduler {
     }
 
     fn insert(&mut self, now: Instant, target: Arc<Target>, state: CheckState) -> u32 {
+        let state = match state {
+            CheckState::NoCheck if target.first_check => held_back(target.rise),
+            state => state,
+        };
         let health = Health::new(state, target.rise, target.fall);
         let entry = Some(Entry {
             target,

@@ -15,6 +15,7 @@ fn target(i: u32, delay: u64, rise: u8, fall: u8) -> Target {
         timeout: Duration::from_secs(delay),
         rise,
         fall,
+        first_check: false,
     }
 }
 
@@ -420,5 +421,24 @@ fn anything_may_happen_in_any_order() {
             let want = if i % 2 == 1 { CheckState::Down } else { CheckState::Up };
             assert_eq!(sim.core.state(*id), want, "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn a_target_that_is_to_be_looked_at_first_is_down_until_a_probe_has_passed() {
+    for (rise, state) in [(1, CheckState::Down), (3, CheckState::DownRising { passed: 2, of: 3 })] {
+        let begun = Instant::now();
+        let mut scheduler = Scheduler::new(1, 10);
+        let target = Target { first_check: true, ..target(1, 5, rise, 3) };
+        let id = scheduler.update(begun, [(target.clone(), CheckState::NoCheck)])[0];
+        assert_eq!(scheduler.state(id), state);
+        scheduler.handle_timeout(begun);
+        assert!(scheduler.poll_probe(begun).is_some());
+        scheduler.handle_result(begun, id, Verdict::Passed);
+        assert_eq!(scheduler.state(id), CheckState::Up);
+        // One that is known is not looked at anew.
+        let other = Target { fall: 9, ..target };
+        let id = scheduler.update(begun, [(other, CheckState::Up)])[0];
+        assert_eq!(scheduler.state(id), CheckState::Up);
     }
 }

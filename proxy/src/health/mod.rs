@@ -39,7 +39,7 @@ use self::{
 use crate::{
     conn::proxy_protocol,
     net,
-    state::{CheckState, MemberState},
+    state::{CheckState, Failed, MemberState},
 };
 
 /// A member and how it is probed.
@@ -66,7 +66,7 @@ impl Target {
     /// `tls` is that of a pool with `tls_enabled`.
     pub fn of_member(pool: &Pool, member: &Member, tls: Option<&TargetTls>) -> Option<Self> {
         let monitor = Self::monitor(pool).filter(|_| member.admin_state_up)?;
-        Some(Self::new(pool.protocol, monitor, Arc::new(monitor.check.clone()), member, tls))
+        Some(Self::new(pool, monitor, Arc::new(monitor.check.clone()), member, tls))
     }
 
     /// As [`of_member`](Self::of_member) for each member of the pool in turn; they share what they have in common.
@@ -74,7 +74,7 @@ impl Target {
         let monitor = Self::monitor(pool).map(|monitor| (monitor, Arc::new(monitor.check.clone())));
         pool.members.iter().map(move |member| {
             let (monitor, check) = monitor.as_ref().filter(|_| member.admin_state_up)?;
-            Some(Self::new(pool.protocol, monitor, Arc::clone(check), member, tls.as_ref()))
+            Some(Self::new(pool, monitor, Arc::clone(check), member, tls.as_ref()))
         })
     }
 
@@ -83,8 +83,13 @@ impl Target {
         pool.health_monitor.as_ref().filter(|monitor| pool.admin_state_up && monitor.admin_state_up)
     }
 
+    /// What a member is that this monitor is to look at before it gets anything.
+    pub fn held_back(monitor: &HealthMonitor) -> CheckState {
+        core::held_back(monitor.max_retries)
+    }
+
     fn new(
-        protocol: PoolProtocol,
+        pool: &Pool,
         monitor: &HealthMonitor,
         check: Arc<HealthCheck>,
         member: &Member,
@@ -93,7 +98,7 @@ impl Target {
         // As HAProxy's `check-send-proxy` and `check-ssl`, which are on where the check goes where traffic goes; an HTTPS monitor's
         // has TLS of its own.
         let elsewhere = member.monitor_address.is_some() || member.monitor_port.is_some();
-        let proxy_protocol = match protocol {
+        let proxy_protocol = match pool.protocol {
             _ if elsewhere || !probe::over_tcp(&monitor.check) => None,
             PoolProtocol::Proxy => Some(proxy_protocol::Version::V1),
             PoolProtocol::ProxyV2 => Some(proxy_protocol::Version::V2),
@@ -118,6 +123,7 @@ impl Target {
             timeout: monitor.timeout,
             rise: monitor.max_retries,
             fall: monitor.max_retries_down,
+            first_check: pool.kindness.first_check,
         }
     }
 
@@ -200,7 +206,8 @@ impl HealthEngine {
     }
 
     /// Makes these the members that are probed. At once:
-    /// - one that is new, or was not probed, is up on its last chance (`UP 1/fall`), as HAProxy's are;
+    /// - one that is new, or was not probed, is up on its last chance (`UP 1/fall`), as HAProxy's are, or down until its first good check
+    ///   where its pool says so;
     /// - one whose check changed keeps its state;
     /// - one that is no longer among them stays as it is.
     ///
@@ -329,8 +336,12 @@ impl Inner {
             warn!(%outcome, "a health probe could not be made");
         }
         if verdict == Verdict::Failed {
+            // One that is down goes on failing as it does.
+            let told = (before != CheckState::Down || !known).then(|| outcome.status.as_str());
+            let told = told.and_then(|word| Failed::check(word, outcome.code));
             for member in &*members {
                 member.history().check_failed(before);
+                told.into_iter().for_each(|what| member.record.failures.add(now, what));
             }
         }
         while let Some(event) = self.core.poll_event() {

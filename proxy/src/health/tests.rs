@@ -45,6 +45,7 @@ fn target(port: u16, fall: u8) -> Target {
         timeout: Duration::from_millis(500),
         rise: 2,
         fall,
+        first_check: false,
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, task::Poll};
 
-use rustls::{Connection, Error, HandshakeKind};
+use rustls::{CertificateError, Connection, Error, HandshakeKind};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::begin;
 use crate::{
     conn::{Accepting, Conn, Deadline, HandshakeError, TlsStream},
     local::{LocalListener, Worker},
-    state::{HandshakeCounters, HandshakeFailure},
+    state::{Handshake, HandshakeCounters, HandshakeFailure},
     tls::ServerContext,
 };
 
@@ -111,6 +111,29 @@ fn reason(error: &HandshakeError) -> HandshakeFailure {
             | Error::PeerSentOversizedRecord
             | Error::DecryptError => Protocol,
             _ => Other,
+        },
+    }
+}
+
+/// Why a handshake with a member has failed, for who looks for the reason.
+pub(super) fn told(error: &HandshakeError) -> Handshake {
+    use CertificateError as Bad;
+    match error {
+        HandshakeError::Tls(Error::AlertReceived(alert)) => Handshake::Alert(u8::from(*alert)),
+        HandshakeError::Tls(Error::InvalidCertificate(error)) => match error {
+            Bad::Expired | Bad::ExpiredContext { .. } => Handshake::Expired,
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => Handshake::NotYetValid,
+            Bad::Revoked => Handshake::Revoked,
+            Bad::UnknownIssuer => Handshake::UnknownIssuer,
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Handshake::OtherName,
+            _ => Handshake::Certificate,
+        },
+        error => match reason(error) {
+            HandshakeFailure::Closed | HandshakeFailure::Late => Handshake::Closed,
+            HandshakeFailure::Certificate => Handshake::Certificate,
+            HandshakeFailure::Incompatible => Handshake::Incompatible,
+            HandshakeFailure::Protocol => Handshake::Protocol,
+            HandshakeFailure::Alert | HandshakeFailure::Other => Handshake::Other,
         },
     }
 }

@@ -168,6 +168,10 @@ impl MembersView for PoolPlan {
         self.members[member].is_usable()
     }
 
+    fn last_resort(&self, member: usize) -> bool {
+        self.members[member].is_up()
+    }
+
     fn load(&self, member: usize) -> u32 {
         self.members[member].state.sessions.load(Ordering::Relaxed)
     }
@@ -196,9 +200,15 @@ impl MemberPlan {
         SocketAddr::new(self.state.address, self.state.port)
     }
 
-    /// Whether the member may be given traffic: enabled, and not down.
+    /// Whether the member may be given traffic: enabled, not down, and not taken out as an outlier.
     #[inline]
     pub fn is_usable(&self) -> bool {
+        self.is_up() && !self.state.outlier.is_ejected()
+    }
+
+    /// Whether it is enabled, and not down.
+    #[inline]
+    pub fn is_up(&self) -> bool {
         self.admin_state_up && self.state.health.get().is_up()
     }
 }

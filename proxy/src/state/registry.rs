@@ -15,11 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_model::{ListenerId, MemberId, PoolId};
+use amphora_model::{Kindness, ListenerId, MemberId, PoolId};
 
 use super::{
-    CheckState, Departed, HealthCell, ListenerCounters, MemberCounters, MemberHistory, PerWorker,
-    PoolCounters, PoolHistory, Rate, SlowStart,
+    Alarm, CheckState, Counter, Departed, Ejections, Failed, Failures, HealthCell, ListenerCounters,
+    MemberCounters, MemberHistory, Outlier, PerWorker, PoolCounters, PoolHistory, Rate, SlowStart,
 };
 use crate::{limits::Places, persist::PersistState};
 
@@ -90,6 +90,8 @@ pub struct PoolState {
     pub rate: Rate,
     /// TLS handshakes with its members.
     pub handshakes: HandshakeRates,
+    /// Wakes who watches the members.
+    alarm: Arc<Alarm>,
     /// The control thread's alone.
     history: Mutex<PoolHistory>,
     /// The control thread's alone.
@@ -118,6 +120,10 @@ impl PoolState {
 pub struct MemberRecord {
     /// Sessions given to the member (HAProxy `rate`, `rate_max`).
     pub rate: Rate,
+    /// What of it has failed last.
+    pub failures: Failures,
+    /// Times that it was taken out because of what it does with real traffic.
+    pub ejections: Counter,
     history: Mutex<MemberHistory>,
 }
 
@@ -139,6 +145,10 @@ pub struct MemberState {
     pub health: HealthCell,
     /// How much of its weight it has.
     pub slow_start: SlowStart,
+    /// What real traffic says.
+    pub outlier: Outlier,
+    /// The control thread's alone.
+    ejections: Mutex<Ejections>,
     /// When clients' datagrams were last answered by ICMP alone: that nobody listens on the port.
     refused: Mutex<Option<Instant>>,
     /// Sessions or requests under way on all workers (HAProxy `scur`); what LEAST_CONNECTIONS compares.
@@ -155,6 +165,30 @@ impl MemberState {
         if self.health.set(state) {
             self.pool.epoch.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Something has failed at the member. In a pool that looks for outliers that may take it out.
+    #[cold]
+    pub fn failed(&self, now: Instant, what: Failed, kindness: &Kindness) {
+        self.record.failures.add(now, what);
+        if let Some(detection) = &kindness.outliers
+            && self.outlier.failed(detection.consecutive_failures)
+        {
+            self.pool.alarm.raise();
+        }
+    }
+
+    /// The member has done what it was asked for.
+    #[inline]
+    pub fn passed(&self, kindness: &Kindness) {
+        if kindness.outliers.is_some() {
+            self.outlier.passed();
+        }
+    }
+
+    /// When it was taken out because of what it does with real traffic.
+    pub fn ejections(&self) -> MutexGuard<'_, Ejections> {
+        self.ejections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The member is about to be used that was not until now: where its pool says so it starts slowly. True when it does.
@@ -209,6 +243,7 @@ impl MemberState {
 #[derive(Debug, Default)]
 pub struct Registry {
     workers: usize,
+    alarm: Arc<Alarm>,
     listeners: HashMap<ListenerId, Arc<ListenerState>>,
     pools: HashMap<PoolId, (Arc<PoolState>, Option<Arc<PersistState>>)>,
     members: HashMap<(PoolId, MemberId), Arc<MemberState>>,
@@ -221,8 +256,14 @@ pub struct Registry {
 impl Registry {
     /// A registry for a process with this many workers.
     pub fn new(workers: usize) -> Self {
+        Self::with_alarm(workers, Arc::default())
+    }
+
+    /// The same, whose pools raise this alarm.
+    pub fn with_alarm(workers: usize, alarm: Arc<Alarm>) -> Self {
         Self {
             workers,
+            alarm,
             listeners: HashMap::new(),
             pools: HashMap::new(),
             members: HashMap::new(),
@@ -259,6 +300,7 @@ impl Registry {
                 id,
                 epoch: AtomicU64::new(1),
                 slow_start: AtomicU32::new(0),
+                alarm: Arc::clone(&self.alarm),
                 counters: PerWorker::new(self.workers),
                 rate: Rate::default(),
                 handshakes: HandshakeRates::default(),
@@ -301,6 +343,8 @@ impl Registry {
             pool: pool.clone(),
             health: HealthCell::default(),
             slow_start: SlowStart::default(),
+            outlier: Outlier::default(),
+            ejections: Mutex::default(),
             refused: Mutex::default(),
             sessions: AtomicU32::new(0),
             counters,

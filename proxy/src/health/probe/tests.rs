@@ -44,6 +44,7 @@ fn target(address: SocketAddr, check: HealthCheck) -> Target {
         timeout: Duration::from_millis(300),
         rise: 1,
         fall: 1,
+        first_check: false,
     }
 }
 

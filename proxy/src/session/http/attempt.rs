@@ -18,7 +18,7 @@ use crate::{
     local::{LocalListener, Work},
     persist::server_cookie,
     snapshot::PoolPlan,
-    state::ResponseClass,
+    state::{Failed, ResponseClass},
 };
 
 /// Interim responses to one request. A member that sends more has lost its way.
@@ -191,6 +191,10 @@ impl Attempt<'_> {
                 }
             }
             let class = ResponseClass::of(status) as usize;
+            match (500..=599).contains(&status) {
+                false => at.state.passed(&self.pool.kindness),
+                true => at.state.failed(answered_at.into_std(), Failed::Status(status), &self.pool.kindness),
+            }
             counters.responses[class].add(1);
             at.pool_counters().responses[class].add(1);
             exchange.counters.responses[class].add(1);

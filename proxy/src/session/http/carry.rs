@@ -290,6 +290,12 @@ impl Forward {
                 times.count(at, ended);
                 downstream.set_active(ended);
                 is_own = false;
+                // An idle connection may be closed at any time.
+                let idle_closed =
+                    failure == Failure::Unanswered && reused && repeatable && upstream.is_spent();
+                if !idle_closed && let Some(what) = failure.of_member() {
+                    upstream.member().state.failed(ended.into_std(), what, &pool_plan.kindness);
+                }
                 match failure {
                     Failure::NotProcessed => {
                         // The member is about to go, or busy: it is asked again, and at last somebody else.
@@ -299,7 +305,7 @@ impl Forward {
                             (route.persistent, route.again, route.avoid) = (None, None, Some(chosen));
                         }
                     }
-                    Failure::Unanswered if reused && repeatable && upstream.is_spent() => {
+                    Failure::Unanswered if idle_closed => {
                         // The member closed an idle connection while the request was on its way to it. Nothing was
                         // answered and the request may be repeated, so it is, on a connection that is surely open.
                         again = true;
@@ -344,6 +350,9 @@ impl Forward {
             if let Some(failure) = outcome.err().or(rest) {
                 // What it has come to was counted when the response began.
                 count_failure(failure, at);
+                if let Some(what) = failure.of_member() {
+                    upstream.member().state.record.failures.add(ended.into_std(), what);
+                }
                 if let Some(record) = work.log.record() {
                     record.failed(failure);
                 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     conn::{Conn, Pools, Then},
     http::ResponseHead,
-    state::ListenerCounters,
+    state::{Failed, ListenerCounters},
 };
 
 /// Why an exchange did not come to its end.
@@ -47,6 +47,23 @@ pub(super) enum Failure {
     CutLate,
     /// The same, since what the member sent is no body.
     CutBad,
+}
+
+impl Failure {
+    /// What of it is the member's doing.
+    pub(super) fn of_member(self) -> Option<Failed> {
+        match self {
+            Self::Unanswered => Some(Failed::Unanswered),
+            Self::CutHead => Some(Failed::CutHead),
+            Self::BadResponse => Some(Failed::BadResponse),
+            Self::MemberLate => Some(Failed::Late),
+            Self::Cut => Some(Failed::Cut),
+            Self::CutLate => Some(Failed::CutLate),
+            Self::CutBad => Some(Failed::CutBad),
+            // It has said so, and asks for another try.
+            Self::NotProcessed | Self::ClientGone | Self::ClientLate | Self::BadBody => None,
+        }
+    }
 }
 
 /// A request under way.

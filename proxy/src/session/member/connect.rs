@@ -13,9 +13,9 @@ use crate::{
     net,
     session::{
         dispatch::ConnectFailure,
-        tls::{count_completed, count_failed},
+        tls::{count_completed, count_failed, told},
     },
-    state::{Counter, HandshakeCounters, HandshakeFailure, PoolCounters},
+    state::{Counter, Failed, HandshakeCounters, HandshakeFailure, PoolCounters},
 };
 
 /// A handshake with a member. One that is given up, because the client has left, is counted as well.
@@ -65,9 +65,12 @@ impl Route<'_> {
             }
         };
         got.unwrap_or_else(|_| {
+            let mut what = Failed::ConnectLate;
             if shaking.end() {
                 shaking.counters.failed[HandshakeFailure::Late as usize].add(1);
+                what = Failed::HandshakeLate;
             }
+            member.state.failed(net::now(), what, &self.pool.plan.kindness);
             Err(ConnectFailure::Timeout)
         })
     }
@@ -159,14 +162,22 @@ impl Route<'_> {
             }
             Err(error) => {
                 tracing::debug!(%address, %error, "connect");
-                if has_begun {
+                let what = if has_begun {
                     count_failed(handshakes, &error);
-                }
+                    Failed::Handshake(told(&error))
+                } else {
+                    Failed::Connect(errno(&error))
+                };
                 Err(match error {
                     HandshakeError::Tls(Error::InvalidCertificate(CertificateError::NotValidForName)) => {
+                        // That is the client's choice of a name, and says little of the member.
+                        member.state.record.failures.add(net::now(), what);
                         ConnectFailure::OtherHost
                     }
-                    _ => ConnectFailure::Error,
+                    _ => {
+                        member.state.failed(net::now(), what, &self.pool.plan.kindness);
+                        ConnectFailure::Error
+                    }
                 })
             }
         }
@@ -196,4 +207,10 @@ impl Route<'_> {
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(Conn::Tls(stream))
     }
+}
+
+/// 0 where the system says nothing.
+fn errno(error: &HandshakeError) -> u16 {
+    let HandshakeError::Socket(error) = error else { return 0 };
+    error.raw_os_error().and_then(|errno| u16::try_from(errno).ok()).unwrap_or(0)
 }

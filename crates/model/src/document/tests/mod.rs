@@ -425,6 +425,23 @@ fn the_reference_for_operators_is_true() {
 }
 
 #[test]
+fn outlier_detection_has_defaults() {
+    let given = |value: Value| accept(&with("/pools/0/amphora", value)).pools[0].kindness;
+    assert_eq!(given(json!({})), Kindness::default());
+    let seconds = Duration::from_secs;
+    let expected = OutlierDetection {
+        consecutive_failures: 5,
+        ejection_time: seconds(30),
+        max_ejection_time: seconds(300),
+        max_ejected_percent: 10,
+    };
+    assert_eq!(given(json!({ "outlier_detection": {} })).outliers, Some(expected));
+    let long = given(json!({ "outlier_detection": { "ejection_time": 400 } })).outliers;
+    let times = long.map(|detection| (detection.ejection_time, detection.max_ejection_time));
+    assert_eq!(times, Some((seconds(400), seconds(400))), "the default is no less than what is asked for");
+}
+
+#[test]
 fn large_documents() {
     let shape =
         arbitrary::Shape { pools: 2..=2, members: 5_000..=5_000, listeners: 100..=100, ..Default::default() };

@@ -194,8 +194,41 @@ fn what_a_pool_grants_its_members() {
         (json!({ "slow_start": 3601 }), ".slow_start", "must be an integer from 0 to 3600"),
         (json!({ "slow_start": 1.5 }), ".slow_start", "must be an integer from 0 to 3600"),
         (json!({ "slowstart": 1 }), ".slowstart", "is not a field of this object"),
+        (json!({ "first_check": 1 }), ".first_check", "must be true or false"),
+        (json!({ "outlier_detection": true }), ".outlier_detection", "must be an object"),
+        (
+            json!({ "outlier_detection": { "consecutive_failures": 0 } }),
+            ".outlier_detection.consecutive_failures",
+            "must be an integer from 1 to 100",
+        ),
+        (
+            json!({ "outlier_detection": { "max_ejected_percent": 100 } }),
+            ".outlier_detection.max_ejected_percent",
+            "must be an integer from 1 to 99",
+        ),
+        (
+            json!({ "outlier_detection": { "ejection_time": 60, "max_ejection_time": 59 } }),
+            ".outlier_detection.max_ejection_time",
+            "must not be less than ejection_time",
+        ),
     ] {
         let (pointer, value) = at(value);
         refused(&[(&pointer, value, &format!("pools[0].amphora{path}"), reason)]);
     }
+    let raw = "/pools/1/amphora";
+    refused(&[(
+        raw,
+        json!({ "first_check": true }),
+        "pools[1].amphora.first_check",
+        "needs a healthmonitor",
+    )]);
+    let document = json!({ "loadbalancer": { "id": id(1), "vip_address": "192.0.2.1", "pools": [{
+        "id": id(20), "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "amphora": { "outlier_detection": {} },
+    }] } });
+    assert_eq!(
+        faults(&document),
+        [
+            "loadbalancer.pools[0].amphora.outlier_detection: is not for pools of protocol UDP: what their members answer is not seen"
+        ]
+    );
 }
