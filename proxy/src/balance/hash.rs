@@ -17,6 +17,11 @@ impl HashKey {
         Self(a, b)
     }
 
+    /// One that is kept secret.
+    pub fn secret(first: u64, second: u64) -> Self {
+        Self(first, second)
+    }
+
     /// The SipHash-1-3 of `bytes`.
     pub fn hash(self, bytes: &[u8]) -> u64 {
         let mut v = [

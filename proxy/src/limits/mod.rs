@@ -2,11 +2,14 @@
 //! and memory are finite, and whoever answers the controller, says whether the data plane is fit, or probes members must
 //! not find them taken by clients.
 //!
+//! What comes of single clients, and how fast, is bounded by what tenants ask for ([`rate`]).
+//!
 //! [`Resources`] are what the process may use, [`Bounds`] what is made of it: pure arithmetic. [`Places`] count what is
 //! bounded.
 
 pub mod memory;
 mod places;
+pub mod rate;
 
 use std::ops::RangeInclusive;
 

@@ -9,6 +9,7 @@ use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot, Splits, Tl
 use crate::{
     conn::proxy_protocol::Version as ProxyVersion,
     l7::{Budget, L7Program},
+    limits::rate::{Kept, RateLimits},
     logs::{Frontend, LogPlan, Protocol},
     persist::{PersistState, Persistence},
     state::{ListenerState, Registry},
@@ -59,6 +60,8 @@ pub fn compile_after(
         .map(|(index, pool)| (pool.id, index))
         .collect();
     let mut budget = Budget::new(&before.expressions);
+    let mut limits = Kept::after(&before.limits);
+    let workers = registry.workers();
     let mut listeners = Vec::new();
     let same_ground =
         before.model.as_ref().is_some_and(|old| old.vips == model.vips) && before.enabled_pools == enabled;
@@ -75,6 +78,7 @@ pub fn compile_after(
             && same(&plan.tls, &context)
         {
             budget.keep(listener, |pool| enabled.contains_key(&pool));
+            limits.keep(plan.limits.as_deref(), listener, workers);
             listener_states.push(Arc::clone(&plan.state));
             listeners.push(Arc::clone(plan));
             continue;
@@ -83,11 +87,13 @@ pub fn compile_after(
         let state = registry.listener(listener.id);
         listener_states.push(Arc::clone(&state));
         let log = compile_log(listener);
+        let limited = RateLimits::compile(listener, &mut limits, workers);
         match (L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget), log) {
             (Ok(l7), Ok(log)) if active => {
                 let before = known.splits(listener.id);
                 let splits = Splits::compile(listener, &enabled, registry.workers(), before);
-                let plan = compile_listener(listener, l7, splits, context, log, &model, &enabled, state);
+                let mut plan = compile_listener(listener, l7, splits, context, log, &model, &enabled, state);
+                plan.limits = limited.map(Box::new);
                 listeners.push(Arc::new(plan));
             }
             (l7, log) => {
@@ -108,6 +114,7 @@ pub fn compile_after(
             expressions: budget.into_expressions(),
             contexts,
             remarks,
+            limits: limits.into_kept(),
         })
     } else {
         Err(Refusal { faults })
@@ -191,6 +198,7 @@ fn compile_listener(
         log,
         tls,
         hsts: listener.tls.as_ref().and_then(|tls| tls.hsts).map(|hsts| hsts.to_string().into()),
+        limits: None,
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     balance::MembersView,
     conn::proxy_protocol::Version as ProxyVersion,
     l7::{Expressions, L7Program},
+    limits::rate,
     logs::LogPlan,
     persist::{PersistState, Persistence},
     state::{FULL, ListenerState, MemberState, PoolState, Registry},
@@ -61,6 +62,8 @@ pub struct Snapshot {
     contexts: Contexts,
     /// What of the document is honoured in part.
     remarks: Vec<Remark>,
+    /// What rate limits have counted.
+    limits: rate::Kept,
 }
 
 /// A listener that is bound: enabled, in an enabled load balancer.
@@ -94,6 +97,8 @@ pub struct ListenerPlan {
     pub tls: Option<Arc<ServerContext>>,
     /// The value of `Strict-Transport-Security` (`hsts_*`).
     pub hsts: Option<Box<str>>,
+    /// `rate_limit_policies`, if any is enabled.
+    pub limits: Option<Box<rate::RateLimits>>,
 }
 
 impl ListenerPlan {
@@ -226,6 +231,7 @@ impl Snapshot {
             expressions: Expressions::default(),
             contexts: Contexts::default(),
             remarks: Vec::new(),
+            limits: rate::Kept::default(),
         }
     }
 
@@ -247,6 +253,11 @@ impl Snapshot {
     /// The states of all listeners, also of those that are not bound.
     pub fn listener_states(&self) -> &[Arc<ListenerState>] {
         &self.listener_states
+    }
+
+    /// What rate limits have counted.
+    pub fn limits(&self) -> &rate::Kept {
+        &self.limits
     }
 
     /// What of the document is honoured in part.

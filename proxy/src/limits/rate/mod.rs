@@ -1,0 +1,131 @@
+//! Rate limits: `rate_limit_policies` of listeners, without sockets and without a clock.
+//!
+//! * `moment`: time, the periods of an interval, how fast something comes
+//! * `table`: what was counted of whom, of a constant size for all workers and all rules
+//! * `client`: whom something is counted of
+//! * `plan`: the policies of a listener, and what they say
+//! * `state`: what outlives a change: what was done, who waits
+//!
+//! A rule's rate is HAProxy's (`http_req_rate`, `conn_rate`): what came in this period, and of what came in the one before as large a
+//! part as of this one is still to come. What is turned away counts, too. The periods are the same for all
+//! clients; in HAProxy each begins with its client's first request.
+
+mod client;
+mod moment;
+mod plan;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{hash::BuildHasher, sync::Arc};
+
+use amphora_model::RateLimitPolicyId;
+
+use self::table::Table;
+pub use self::{
+    client::{Believed, network},
+    moment::Moment,
+    plan::{Broken, ClientHash, Done, RateLimits},
+    state::{PolicyCounters, PolicyState, Waiting},
+};
+use crate::balance::hash::HashKey;
+
+/// What all rate limits of the process count in.
+#[derive(Debug)]
+pub struct Limiter {
+    table: Table,
+    /// A secret, so that nobody can find keys that meet.
+    key: HashKey,
+}
+
+impl Limiter {
+    /// Bytes that one takes, however much there is to count.
+    pub const BYTES: usize = Table::BYTES;
+
+    /// How many clients have a place, each once for every rule that counts them.
+    pub const PLACES: usize = Table::PLACES;
+
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let random = || std::hash::RandomState::new().hash_one(0_u8);
+        Self { table: Table::new(), key: HashKey::secret(random(), random()) }
+    }
+
+    /// How many places are in use, whether or not what is in them still counts.
+    pub fn used(&self) -> usize {
+        self.table.used()
+    }
+
+    /// How often somebody was forgotten who still counted.
+    pub fn forgotten(&self) -> u64 {
+        self.table.forgotten()
+    }
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What of a snapshot's rate limits the next one goes on with.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// `None`: there are no rate limits.
+    limiter: Option<Arc<Limiter>>,
+    policies: std::collections::HashMap<RateLimitPolicyId, Arc<PolicyState>>,
+}
+
+impl Kept {
+    /// What is gone on with, for what follows `before`.
+    pub fn after(before: &Self) -> Successor<'_> {
+        Successor { before, kept: Self::default() }
+    }
+
+    /// What all count in, if anything is counted.
+    pub fn limiter(&self) -> Option<&Arc<Limiter>> {
+        self.limiter.as_ref()
+    }
+
+    /// The state of a policy.
+    pub fn policy(&self, id: RateLimitPolicyId) -> Option<&Arc<PolicyState>> {
+        self.policies.get(&id)
+    }
+}
+
+/// The rate limits of a snapshot that is being made.
+#[derive(Debug)]
+pub struct Successor<'a> {
+    before: &'a Kept,
+    kept: Kept,
+}
+
+impl Successor<'_> {
+    fn limiter(&mut self) -> Arc<Limiter> {
+        let before = &self.before.limiter;
+        let make = || before.clone().unwrap_or_else(|| Arc::new(Limiter::new()));
+        Arc::clone(self.kept.limiter.get_or_insert_with(make))
+    }
+
+    fn policy(&mut self, id: RateLimitPolicyId, workers: usize) -> Arc<PolicyState> {
+        let before = self.before.policies.get(&id);
+        let make = || before.cloned().unwrap_or_else(|| Arc::new(PolicyState::new(id, workers)));
+        Arc::clone(self.kept.policies.entry(id).or_insert_with(make))
+    }
+
+    /// A listener's are as they were.
+    pub fn keep(&mut self, limits: Option<&RateLimits>, of: &amphora_model::Listener, workers: usize) {
+        if limits.is_some() {
+            self.limiter();
+        }
+        for policy in &of.rate_limit_policies {
+            self.policy(policy.id, workers);
+        }
+    }
+
+    /// It is made.
+    pub fn into_kept(self) -> Kept {
+        self.kept
+    }
+}

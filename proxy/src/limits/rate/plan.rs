@@ -1,0 +1,368 @@
+//! The policies of a listener, compiled, and what they say of somebody.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use amphora_model::{
+    Listener, RateLimitAction, RateLimitMetric, RateLimitPolicy, RateLimitQueue, RateLimitRule,
+};
+
+use super::{
+    Believed, Limiter, PolicyState, Successor, Waiting,
+    client::network,
+    moment::{Moment, Period},
+    table::{Key, Kind, Turn},
+};
+
+/// A listener's rate limits.
+#[derive(Debug)]
+pub struct RateLimits {
+    limiter: Arc<Limiter>,
+    /// Judged at each request.
+    requests: Box<[Policy]>,
+    /// Judged when a client has connected.
+    connections: Box<[Policy]>,
+    believed: Option<Believed>,
+}
+
+/// A policy.
+#[derive(Debug)]
+struct Policy {
+    state: Arc<PolicyState>,
+    action: RateLimitAction,
+    rules: Box<[Rule]>,
+}
+
+/// A rule.
+#[derive(Debug)]
+struct Rule {
+    metric: RateLimitMetric,
+    /// What tells its counts from those of others.
+    seed: u64,
+    threshold: u32,
+    /// In seconds.
+    interval: u32,
+    kind: Kind,
+    /// The paths that count, in order, each with its part of the key; none: all.
+    urls: Box<[(Box<[u8]>, u64)]>,
+}
+
+/// A client, as counts know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientHash(u64);
+
+/// What is done with somebody who has broken a policy.
+#[derive(Debug)]
+pub struct Broken<'a> {
+    /// The policy.
+    pub policy: &'a Arc<PolicyState>,
+    /// What it does.
+    pub done: Done,
+}
+
+/// What is done.
+#[derive(Debug)]
+pub enum Done {
+    /// 429: one more would pass after so long.
+    Deny(Duration),
+    /// The connection is closed.
+    Reject,
+    /// The client is not told.
+    SilentDrop,
+    /// It waits for so long.
+    Wait(Duration, Waiting),
+}
+
+impl RateLimits {
+    /// Compiles a listener's, as they follow those before; `None` if nothing is limited.
+    pub fn compile(listener: &Listener, after: &mut Successor<'_>, workers: usize) -> Option<Self> {
+        let mut requests = Vec::new();
+        let mut connections = Vec::new();
+        let mut limiter = None;
+        for policy in &listener.rate_limit_policies {
+            let state = after.policy(policy.id, workers);
+            if !policy.enabled {
+                continue;
+            }
+            let limiter = limiter.get_or_insert_with(|| after.limiter());
+            let rules = policy.rules.iter().map(|rule| Rule::compile(rule, policy, limiter)).collect();
+            let compiled = Policy { state, action: policy.action, rules };
+            if compiled.is_of_connections() { connections.push(compiled) } else { requests.push(compiled) }
+        }
+        let (requests, connections) = (requests.into(), connections.into());
+        let believed = listener.trusted_proxies.as_ref().map(Believed::new);
+        limiter.map(|limiter| Self { limiter, requests, connections, believed })
+    }
+
+    /// Whose requests these are, if others are believed.
+    #[inline]
+    pub fn believed(&self) -> Option<&Believed> {
+        self.believed.as_ref()
+    }
+
+    /// The client at an address.
+    #[inline]
+    pub fn client(&self, address: IpAddr) -> ClientHash {
+        ClientHash(match network(address) {
+            IpAddr::V4(address) => self.limiter.key.hash(&address.octets()),
+            IpAddr::V6(address) => self.limiter.key.hash(&address.octets()),
+        })
+    }
+
+    /// Whether requests are judged.
+    #[inline]
+    pub fn judges_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Whether connections are counted.
+    pub fn counts_connections(&self) -> bool {
+        !self.connections.is_empty() || self.rules_of_connections().next().is_some()
+    }
+
+    /// Counts a request for this path of a client that has connected as `peer`, and says which policy it has broken: the first, but
+    /// that what would wait is refused by any other.
+    #[inline]
+    pub fn request(
+        &self,
+        client: ClientHash,
+        peer: ClientHash,
+        path: &[u8],
+        now: Moment,
+    ) -> Option<Broken<'_>> {
+        let mut broken = None;
+        for policy in &self.requests {
+            let mut all = true;
+            for rule in &policy.rules {
+                all &= rule.count(&self.limiter, client, peer, path, now);
+            }
+            if all && broken.is_none() {
+                broken = Some(policy);
+            }
+        }
+        match broken {
+            Some(policy) => Some(self.refuse(policy, client, peer, path, now)),
+            None => self.wait(&self.requests, client, path, now),
+        }
+    }
+
+    /// Counts a connection.
+    pub fn connection(&self, peer: ClientHash, now: Moment) -> Option<Broken<'_>> {
+        for rule in self.rules_of_connections() {
+            rule.add(&self.limiter, rule.key(&self.limiter, peer, 0), 1, now);
+        }
+        let mut broken = None;
+        for policy in &self.connections {
+            let mut all = true;
+            for rule in &policy.rules {
+                all &= rule.is_broken_by(&self.limiter, rule.key(&self.limiter, peer, 0), 1, now);
+            }
+            if all && broken.is_none() {
+                broken = Some(policy);
+            }
+        }
+        match broken {
+            Some(policy) => Some(self.refuse(policy, peer, peer, b"", now)),
+            None => self.wait(&self.connections, peer, b"", now),
+        }
+    }
+
+    /// Rules of connections in policies that are judged at requests.
+    fn rules_of_connections(&self) -> impl Iterator<Item = &Rule> {
+        let rules = self.requests.iter().flat_map(|policy| &policy.rules);
+        rules.filter(|rule| rule.metric == RateLimitMetric::Connections)
+    }
+
+    #[cold]
+    fn refuse<'a>(
+        &self,
+        policy: &'a Policy,
+        client: ClientHash,
+        peer: ClientHash,
+        path: &[u8],
+        now: Moment,
+    ) -> Broken<'a> {
+        let done = match policy.action {
+            RateLimitAction::Deny | RateLimitAction::Queue(_) => {
+                // One rule that is not broken is enough.
+                let free =
+                    policy.rules.iter().map(|rule| rule.free_after(&self.limiter, client, peer, path, now));
+                Done::Deny(free.min().unwrap_or_default())
+            }
+            RateLimitAction::Reject => Done::Reject,
+            RateLimitAction::SilentDrop => Done::SilentDrop,
+        };
+        Broken { policy: &policy.state, done }
+    }
+
+    /// Takes a turn at each that queues, and says how long that takes.
+    #[inline]
+    fn wait<'a>(
+        &self,
+        policies: &'a [Policy],
+        client: ClientHash,
+        path: &[u8],
+        now: Moment,
+    ) -> Option<Broken<'a>> {
+        let mut longest: Option<Broken<'a>> = None;
+        for policy in policies {
+            let RateLimitAction::Queue(queue) = policy.action else { continue };
+            let Some(turn) = policy.turn(&self.limiter, queue, client, path, now) else { continue };
+            let wait = match turn.done {
+                Done::Wait(wait, _) => wait,
+                _ => return Some(turn),
+            };
+            if longest
+                .as_ref()
+                .is_none_or(|longest| matches!(longest.done, Done::Wait(other, _) if other < wait))
+            {
+                longest = Some(turn);
+            }
+        }
+        longest
+    }
+}
+
+#[cfg(test)]
+impl RateLimits {
+    /// The state of a policy that is judged at requests.
+    pub(super) fn requests_state(&self, policy: usize) -> Arc<PolicyState> {
+        Arc::clone(&self.requests[policy].state)
+    }
+}
+
+impl Policy {
+    /// Whether it is judged when a client connects: it speaks of nothing else, and is not answered by a response.
+    fn is_of_connections(&self) -> bool {
+        self.action != RateLimitAction::Deny
+            && self.rules.iter().all(|rule| rule.metric == RateLimitMetric::Connections)
+    }
+
+    /// `None`: at once.
+    fn turn(
+        &self,
+        limiter: &Limiter,
+        queue: RateLimitQueue,
+        client: ClientHash,
+        path: &[u8],
+        now: Moment,
+    ) -> Option<Broken<'_>> {
+        let rule = self.rules.first()?;
+        let url = rule.url(limiter, path)?;
+        let interval = u64::from(rule.interval) << 32;
+        let each = (interval / u64::from(rule.threshold)).max(1);
+        let key = rule.key(limiter, client, url);
+        let patience = Moment::after(queue.timeout).0;
+        let done = match limiter.table.turn(key, now, each, interval, patience) {
+            Turn::After(Moment(0)) => return None,
+            Turn::After(wait) => match Waiting::among(&self.state, queue.size) {
+                Some(waiting) => Done::Wait(wait.span(), waiting),
+                // Its turn is lost to it; nobody comes sooner for that.
+                None => Done::Deny(wait.span()),
+            },
+            Turn::TooLate(wait) => Done::Deny(Moment(wait.0 - patience).span()),
+        };
+        Some(Broken { policy: &self.state, done })
+    }
+}
+
+impl Rule {
+    fn compile(rule: &RateLimitRule, policy: &RateLimitPolicy, limiter: &Limiter) -> Self {
+        let interval = u32::try_from(rule.interval.as_secs()).unwrap_or(u32::MAX).max(1);
+        let mut text = [0; 21];
+        text[..16].copy_from_slice(rule.id.0.as_bytes());
+        text[16..20].copy_from_slice(&interval.to_le_bytes());
+        text[20] = rule.metric as u8;
+        let mut urls: Vec<_> =
+            rule.urls.iter().map(|url| (url.as_bytes().into(), limiter.key.hash(url.as_bytes()))).collect();
+        urls.sort();
+        let kind = match policy.action {
+            RateLimitAction::Queue(_) => Kind::Turn { interval },
+            _ => Kind::Count { threshold: rule.threshold },
+        };
+        Self {
+            metric: rule.metric,
+            seed: limiter.key.hash(&text),
+            threshold: rule.threshold.max(1),
+            interval,
+            kind,
+            urls: urls.into(),
+        }
+    }
+
+    /// The path's part of the key; `None` when it does not count.
+    #[inline]
+    fn url(&self, limiter: &Limiter, path: &[u8]) -> Option<u64> {
+        if self.metric != RateLimitMetric::RequestsPerUrl {
+            return Some(0);
+        }
+        if self.urls.is_empty() {
+            return Some(limiter.key.hash(path));
+        }
+        let found = self.urls.binary_search_by(|(url, _)| (**url).cmp(path)).ok()?;
+        Some(self.urls[found].1)
+    }
+
+    #[inline]
+    fn key(&self, limiter: &Limiter, client: ClientHash, url: u64) -> Key {
+        // A bijection of the one under the other, so that what cannot be foreseen stays so (MurmurHash3's last step).
+        let mix = |hash: u64| {
+            let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            let hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+            hash ^ hash >> 33
+        };
+        let hash = mix(client.0 ^ self.seed);
+        limiter.table.key(if url == 0 { hash } else { mix(hash ^ url) }, self.kind)
+    }
+
+    /// Counts a request, and whether that is too much.
+    #[inline]
+    fn count(
+        &self,
+        limiter: &Limiter,
+        client: ClientHash,
+        peer: ClientHash,
+        path: &[u8],
+        now: Moment,
+    ) -> bool {
+        match (self.metric, self.kind) {
+            (_, Kind::Turn { .. }) => false,
+            (RateLimitMetric::Requests | RateLimitMetric::RequestsPerUrl, _) => self
+                .url(limiter, path)
+                .is_some_and(|url| self.is_broken_by(limiter, self.key(limiter, client, url), 1, now)),
+            (RateLimitMetric::Connections, _) => {
+                let period = Period::of(now, self.interval);
+                let count = limiter.table.get(self.key(limiter, peer, 0), period);
+                period.rate(count) > u64::from(self.threshold)
+            }
+            (RateLimitMetric::Kbytes | RateLimitMetric::Packets, _) => false,
+        }
+    }
+
+    #[inline]
+    fn is_broken_by(&self, limiter: &Limiter, key: Key, n: u32, now: Moment) -> bool {
+        if matches!(self.kind, Kind::Turn { .. }) {
+            return false;
+        }
+        let period = Period::of(now, self.interval);
+        period.rate(limiter.table.add(key, n, now, period)) > u64::from(self.threshold)
+    }
+
+    fn add(&self, limiter: &Limiter, key: Key, n: u32, now: Moment) {
+        limiter.table.add(key, n, now, Period::of(now, self.interval));
+    }
+
+    fn free_after(
+        &self,
+        limiter: &Limiter,
+        client: ClientHash,
+        peer: ClientHash,
+        path: &[u8],
+        now: Moment,
+    ) -> Duration {
+        let whose = if self.metric == RateLimitMetric::Connections { peer } else { client };
+        let url = self.url(limiter, path).unwrap_or(0);
+        let period = Period::of(now, self.interval);
+        let count = limiter.table.get(self.key(limiter, whose, url), period);
+        period.free_after(count, self.threshold)
+    }
+}
