@@ -288,6 +288,23 @@ impl Conn {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 
+    /// Closing the connection is not told to the peer from now on: nothing of it leaves by any interface but the loopback one. What
+    /// the peer sends afterwards is answered by a reset, as what nobody knows of.
+    ///
+    /// HAProxy does so by `TCP_REPAIR`, which takes CAP_NET_ADMIN, or by letting the reset die on its way (`IP_TTL` of 1), which
+    /// clients on the same network get all the same. `SO_BINDTODEVICE` takes no capability for a socket that is bound to no interface.
+    pub(crate) fn vanish_on_close(&mut self) {
+        {
+            let socket = SockRef::from(self.socket());
+            // What has come is acknowledged as long as that can leave: who is not would ask again, and be reset.
+            let _ = socket.set_tcp_quickack(true);
+            if let Err(error) = socket.bind_device(Some(b"lo")) {
+                tracing::debug!(%error, "a client is reset that was not to be told");
+            }
+        }
+        self.reset_on_close();
+    }
+
     /// Takes what the peer has sent, `most` bytes of it, so that the connection is closed in an orderly way: unread bytes
     /// would reset it. Says how much that was.
     pub(crate) fn discard(&self, most: usize) -> usize {

@@ -1,5 +1,7 @@
 //! The proxy's own answers, shaped as HAProxy shapes them.
 
+use std::io::Write as _;
+
 use super::write::{Connection, write_connection};
 use crate::http::{Method, Version};
 
@@ -47,6 +49,7 @@ const PREPARED: &[Prepared] = prepared! {
     408 "Request Time-out" 110 "Your browser didn't send a complete request in time."
     413 "Payload Too Large" 106 "The request entity exceeds the maximum allowed."
     414 "URI Too Long" 91 "The request line exceeds the maximum."
+    429 "Too Many Requests" 117 "You have sent too many requests in a given amount of time."
     431 "Request Header Fields Too Large" 119 "The request fields exceed the maximum allowed."
     500 "Internal Server Error" 97 "An internal server error occurred."
     501 "Not Implemented" 137 ".\nThe server does not support the functionality required to fulfill the request."
@@ -61,11 +64,24 @@ const ALLOW: &[u8] = b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRAC
 
 /// Appends the answer with an error `status`. One that is not prepared becomes 500.
 pub fn write_error(out: &mut Vec<u8>, status: u16, to: Recipient) {
+    write_prepared(out, status, None, to);
+}
+
+/// Appends the answer to what is too much: after so many seconds it would not be.
+pub fn write_too_many(out: &mut Vec<u8>, seconds: u64, to: Recipient) {
+    write_prepared(out, 429, Some(seconds), to);
+}
+
+fn write_prepared(out: &mut Vec<u8>, status: u16, retry_after: Option<u64>, to: Recipient) {
     let find = |status| PREPARED.iter().find(|prepared| prepared.status == status);
     let prepared = find(status).or_else(|| find(500)).expect("500 is in the table");
     out.extend_from_slice(prepared.head.as_bytes());
     if status == 405 {
         out.extend_from_slice(ALLOW);
+    }
+    if let Some(seconds) = retry_after {
+        // Writing to memory does not fail.
+        let _ = write!(out, "retry-after: {seconds}\r\n");
     }
     end_head(out, to);
     if to.method != Method::Head {
@@ -142,10 +158,20 @@ mod tests {
     #[test]
     fn every_refusal_has_its_answer() {
         assert!(error(405, OPEN).contains("\r\nallow: GET, "));
-        for status in [400, 403, 405, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505] {
+        for status in [400, 403, 405, 408, 413, 414, 429, 431, 500, 501, 502, 503, 504, 505] {
             assert!(error(status, OPEN).starts_with(&format!("HTTP/1.1 {status} ")));
         }
         assert!(error(418, OPEN).starts_with("HTTP/1.1 500 "));
+    }
+
+    #[test]
+    fn who_asks_too_much_is_told_when_to_come_again() {
+        let mut out = Vec::new();
+        write_too_many(&mut out, 17, OPEN);
+        let expected = "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 117\r\ncache-control: no-cache\r\n\
+            content-type: text/html\r\nretry-after: 17\r\n\r\n<html><body><h1>429 Too Many Requests</h1>\n\
+            You have sent too many requests in a given amount of time.\n</body></html>\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -201,6 +201,11 @@ impl ServerConnection {
         self.drain.is_some()
     }
 
+    /// Changes how the connection is closed.
+    pub fn with_conn(&mut self, change: impl FnOnce(&mut Conn)) {
+        self.wire.borrow_mut().with_conn(change);
+    }
+
     /// Ends the connection, and its streams with it.
     pub fn abort(&mut self, reason: Reason) {
         self.end(reason, Ended::Drained);

@@ -218,6 +218,11 @@ impl Wire {
         self.traffic.borrow_mut().heads.set_sent(self.written);
     }
 
+    /// Changes how the connection is closed.
+    pub(super) fn with_conn(&mut self, change: impl FnOnce(&mut Conn)) {
+        change(&mut self.conn);
+    }
+
     /// The connection does not take what is held. Of what is encrypted some may have left all the same.
     fn hold(&mut self) {
         let end = self.end();

@@ -25,7 +25,7 @@ pub(crate) use self::{
 };
 use crate::{
     conn::Pools,
-    limits::{Bounds, Clients},
+    limits::{Bounds, Clients, rate::Moment},
     logs::FlowLogs,
     metrics::Scrapes,
 };
@@ -80,6 +80,12 @@ impl Worker {
     #[inline]
     pub(crate) fn seconds(&self, at: Instant) -> u32 {
         u32::try_from(at.duration_since(self.epoch).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// A moment on the same clock, as rate limits have it.
+    #[inline]
+    pub(crate) fn moment(&self, at: Instant) -> Moment {
+        Moment::after(at.duration_since(self.epoch))
     }
 
     /// Counts a session for as long as the guard lives.

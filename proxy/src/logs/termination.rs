@@ -4,9 +4,10 @@
 //! | --- | --- | --- |
 //! | response, or both ends, complete | `--` | normal termination |
 //! | answered by the proxy: redirect | `LR` | intercepted and locally handled |
-//! | answered by the proxy: L7 policy REJECT, request not understood, malformed body | `PR` | invalid syntax, or a deny filter |
+//! | answered by the proxy: L7 policy REJECT, too many requests, request not understood, malformed body | `PR` | invalid syntax, or a deny filter |
 //! | client gone before its request was complete | `CR` | aborted before sending a full request |
 //! | client too slow with its request | `cR` | `timeout http-request` |
+//! | client gone while it waited for its turn | `CQ` | aborted while waiting in the queue |
 //! | client gone while a member was connected to | `CC` | aborted before the connection could be established |
 //! | no member usable, or none could be reached | `SC` | refused, or unreachable |
 //! | member too slow to accept | `sC` | `timeout connect` |
@@ -48,6 +49,8 @@ pub enum Phase {
     Done = b'-',
     /// Waiting for the request.
     Request = b'R',
+    /// Waiting for its turn.
+    Queue = b'Q',
     /// Connecting to a member.
     Connect = b'C',
     /// Waiting for the response's head.

@@ -13,10 +13,11 @@ use super::{
     attempt::Attempt,
     body::{BodyRelay, FrameRelay, Hops},
     client::Client,
-    counted::{Times, count_failure, count_reply},
+    counted::{Times, count_drop, count_failure, count_reply},
     decide::{Cause, Decision, Forward, LocalReply, Origin, Request, Waiting, decide},
     downstream::Downstream,
     exchange::{Exchange, Failure},
+    limit::Farewell,
     tunnel::Tunnel,
     upstream::{MemberConnection, MemberStream, Upstream},
 };
@@ -42,6 +43,8 @@ pub(super) enum Disposition {
     LingeringClose,
     /// The request is answered with this error and the connection closed.
     Error(u16),
+    /// It goes at once.
+    Dropped(Farewell),
     /// It has become a tunnel.
     Tunnel(Box<Tunnel>),
 }
@@ -63,20 +66,37 @@ pub(super) async fn serve(
     length: usize,
 ) -> Disposition {
     let counters = listener.state().counters.of(worker.index);
-    let begun = Instant::now();
-    client.active = begun;
-    let decision = {
+    let came = Instant::now();
+    client.active = came;
+    let mut turn = None;
+    let decision = loop {
         // A block, and nothing of it is in the future.
         let Work { request, out, l7, log, .. } = &mut *work;
         let facts = client.stream.facts().map(|facts| &**facts);
         let bytes = client.inlet.filled();
         let behind = &bytes[length..];
-        let origin = Origin { address: client.address, text: &mut client.address_text, facts, behind };
+        let begun = turn.unwrap_or(came);
+        let had_turn = turn.is_some();
+        let origin =
+            Origin { address: client.address, text: &mut client.address_text, facts, behind, had_turn };
         let view = request.view(bytes);
         let decision = decide(worker, listener, origin, &view, begun, l7, out);
+        if let Decision::Queue(queued) = decision {
+            if let Some(record) = log.record() {
+                record.requested(&view, came);
+            }
+            // Few wait, and the others are given no room for it.
+            turn = Box::pin(queued.turn(&mut Downstream::Http1(client))).await;
+            if turn.is_none() {
+                return left(work, counters);
+            }
+            continue;
+        }
         if !matches!(decision, Decision::Refuse(_)) {
             if let Some(record) = log.record() {
-                record.requested(&view, begun);
+                if !had_turn {
+                    record.requested(&view, came);
+                }
                 if let Decision::Forward(forward) = &decision {
                     record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
                 }
@@ -86,7 +106,7 @@ pub(super) async fn serve(
                 counters.requests_regex_limited.add(1);
             }
         }
-        decision
+        break decision;
     };
     let reply = match decision {
         Decision::Forward(forward) => {
@@ -101,6 +121,15 @@ pub(super) async fn serve(
         }
         Decision::Reply(reply) => reply,
         Decision::Refuse(status) => return Disposition::Error(status),
+        Decision::Drop(farewell) => {
+            count_drop(counters);
+            if let Some(record) = work.log.record() {
+                record.dropped();
+            }
+            return Disposition::Dropped(farewell);
+        }
+        // It was waited for.
+        Decision::Queue(_) => return Disposition::Close,
     };
     count_reply(&reply, counters);
     if let Some(record) = work.log.record() {
@@ -389,6 +418,15 @@ impl Forward {
             })
         }
     }
+}
+
+/// The client has gone while it waited for its turn.
+fn left(work: &mut Work, counters: &ListenerCounters) -> Disposition {
+    counters.responses[ResponseClass::Other as usize].add(1);
+    if let Some(record) = work.log.record() {
+        record.left();
+    }
+    Disposition::Close
 }
 
 /// How often members may refuse a request before they have processed it (HAProxy `retries`).

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{address::ClientAddress, own::OwnConnections};
+use super::{address::ClientAddress, limit::Farewell, own::OwnConnections};
 use crate::{
     conn::{BufferPool, Conn, Deadline, Inlet, Then},
     http::{Reject, RequestHead},
@@ -168,6 +168,26 @@ impl Client {
             }
         }
         Poll::Pending
+    }
+
+    /// Looks whether the client is still there while it waits for its turn: who has finished sending is not.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.inlet.is_full() {
+            match self.inlet.poll_fill(cx, &mut self.stream) {
+                Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What closes the connection next tells the client so by a reset, or not at all.
+    pub(super) fn drop_off(&mut self, farewell: Farewell) {
+        match farewell {
+            Farewell::Reset => self.stream.reset_on_close(),
+            Farewell::Silent => self.stream.vanish_on_close(),
+        }
     }
 
     /// Writes all of `bytes`, within `timeout` without progress.

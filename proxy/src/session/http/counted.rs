@@ -18,6 +18,12 @@ pub(super) fn count_reply(reply: &LocalReply, counters: &ListenerCounters) {
     counters.responses[ResponseClass::of(reply.status) as usize].add(1);
 }
 
+/// Counts a request that is not answered because there are too many.
+pub(super) fn count_drop(counters: &ListenerCounters) {
+    counters.requests_denied.add(1);
+    counters.responses[ResponseClass::Other as usize].add(1);
+}
+
 /// What of an attempt is counted when it ends.
 pub(super) struct Times {
     pub(super) begun: Instant,

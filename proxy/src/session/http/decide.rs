@@ -11,6 +11,7 @@ use super::{
     attempt::Response,
     certificate,
     changes::{self, Changes, ResponseChanges},
+    limit::{self, Farewell, Limited, Queued},
     persistence::Affinity,
 };
 use crate::{
@@ -107,6 +108,10 @@ pub(super) enum Decision {
     Reply(LocalReply),
     /// It is not understood: the status.
     Refuse(u16),
+    /// It is too much, and its connection goes.
+    Drop(Farewell),
+    /// It waits for its turn, and is decided on then.
+    Queue(Queued),
 }
 
 /// An answer of the proxy's own, which is in [`Work::out`](crate::local::Work).
@@ -123,7 +128,7 @@ pub(super) struct LocalReply {
 /// Why the proxy answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// A policy rejects the request.
+    /// A policy rejects the request, or there are too many.
     Denied,
     /// A policy answers it.
     Answered,
@@ -165,6 +170,8 @@ pub(super) struct Origin<'a> {
     pub(super) facts: Option<&'a PeerFacts>,
     /// What has come behind the head.
     pub(super) behind: &'a [u8],
+    /// It has waited for its turn.
+    pub(super) had_turn: bool,
 }
 
 /// Decides on the request of this head, which came at `begun`: the configuration is that of now, not of when the client went
@@ -190,6 +197,12 @@ pub(super) fn decide(
     let identity = view.binds_identity();
     let request = Request { method: view.method(), version: view.version(), framing, identity };
     out.clear();
+    if let Some(limits) = &plan.limits
+        && !origin.had_turn
+        && let Some(limited) = limit::judge(limits, worker, origin.address.ip(), view, begun)
+    {
+        return too_much(limited, listener, &request, &origin, out);
+    }
     let cookies = || {
         let fields = view.fields().filter(|(_, _, known)| *known == Known::Cookie);
         fields.map(|(_, value, _)| value)
@@ -254,6 +267,27 @@ pub(super) fn decide(
     }
     let extras = Extras::of(set_cookie, response);
     Decision::Forward(Forward { request, pool, timeouts: plan.timeouts, affinity, extras, begun, now })
+}
+
+/// What becomes of a request that is too much.
+#[cold]
+fn too_much(
+    limited: Limited,
+    listener: &LocalListener,
+    request: &Request,
+    origin: &Origin<'_>,
+    out: &mut Vec<u8>,
+) -> Decision {
+    match limited {
+        Limited::Denied(seconds) => {
+            let unread = Waiting::of(request.framing.body, origin.behind);
+            let to = request.recipient(unread, listener.is_closing(origin.address));
+            responses::write_too_many(out, seconds, to);
+            Decision::Reply(LocalReply { status: 429, to, cause: Cause::Denied, unread })
+        }
+        Limited::Dropped(farewell) => Decision::Drop(farewell),
+        Limited::Queued(queued) => Decision::Queue(queued),
+    }
 }
 
 /// Writes the request's head as the member gets it.

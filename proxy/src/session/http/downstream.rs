@@ -117,6 +117,15 @@ impl Downstream<'_> {
         }
     }
 
+    /// The same, or when it has finished sending.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(client) => client.poll_left(cx),
+            // A request that is complete ends its stream, and the stream is there until it is reset.
+            Self::Http2(stream) => stream.poll_gone(cx),
+        }
+    }
+
     /// Ready when it is `at`.
     #[inline]
     pub(in crate::session) fn poll_deadline(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {

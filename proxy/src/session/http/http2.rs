@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -15,15 +16,16 @@ use tokio::{task::spawn_local, time::Instant};
 use super::{
     carry::{Carried, Disposition},
     client::Client,
-    counted::count_reply,
+    counted::{count_drop, count_reply},
     decide::{Decision, Origin, decide},
     downstream::Downstream,
+    limit::Farewell,
     own::OwnConnections,
     stream::{ClientStream, ClientStreams},
     tunnel::Tunnel,
 };
 use crate::{
-    conn::Deadline,
+    conn::{Conn, Deadline},
     http::Reject,
     http1::responses::{self, Recipient},
     http2::{
@@ -56,6 +58,8 @@ pub(in crate::session) async fn serve<H: 'static>(
         facts: conn.facts().cloned(),
         address_text: RefCell::default(),
         own: RefCell::new(OwnConnections::default()),
+        farewell: Cell::default(),
+        connection: RefCell::default(),
     });
     let client_data = listener.timeouts().client_data;
     let patience = Patience { idle: client_data, progress: client_data };
@@ -71,18 +75,29 @@ pub(in crate::session) async fn serve<H: 'static>(
     loop {
         let accepted = poll_fn(|cx| {
             closing.ensure(cx);
+            if let Some(farewell) = client.farewell(cx) {
+                return Poll::Ready(Err(Left::Dropped(farewell)));
+            }
             if listener.is_closing(address) && !connection.is_draining() {
                 connection.drain(DRAIN, !listener.bars(address));
             }
             client.own.borrow_mut().poll_closed(cx);
             let polled = connection.poll_accept(cx);
             counters.observe(&connection, &mut counted);
-            polled
+            polled.map_err(Left::Ended)
         })
         .await;
         let mut incoming = match accepted {
             Ok(incoming) => incoming,
-            Err(ended) => {
+            Err(Left::Dropped(farewell)) => {
+                tracing::debug!(%address, ?farewell, "connection dropped");
+                match farewell {
+                    Farewell::Reset => connection.with_conn(Conn::reset_on_close),
+                    Farewell::Silent => connection.with_conn(Conn::vanish_on_close),
+                }
+                break;
+            }
+            Err(Left::Ended(ended)) => {
                 tracing::debug!(%address, ?ended, "connection ended");
                 if let Ended::Refused(_) = ended {
                     log_refused(&worker, &listener, &client, since);
@@ -112,6 +127,14 @@ pub(in crate::session) async fn serve<H: 'static>(
             serve_stream(worker, listener, client, incoming, is_first, deadline, held)
         });
     }
+}
+
+/// Why a connection is not served on.
+enum Left {
+    /// It has ended.
+    Ended(Ended),
+    /// Too much has come of its client.
+    Dropped(Farewell),
 }
 
 /// A connection ends because of what its client has done, which is no request: a line says so, as HAProxy's does.
@@ -180,7 +203,7 @@ async fn serve_stream<H>(
     );
     let key = stream.websocket_key(&fields);
     let mut malformed = None;
-    let decision = {
+    let mut decision = {
         let Work { request: table, text, out, l7, log, .. } = &mut *work;
         let filled = match &key {
             Some(websocket_key) => {
@@ -199,7 +222,8 @@ async fn serve_stream<H>(
                 }
                 let ClientStreams { address, address_text, facts, .. } = &*stream.client;
                 let text = &mut address_text.borrow_mut();
-                let origin = Origin { address: *address, text, facts: facts.as_deref(), behind: &[] };
+                let origin =
+                    Origin { address: *address, text, facts: facts.as_deref(), behind: &[], had_turn: false };
                 let decision = decide(&worker, &listener, origin, &view, begun, l7, out);
                 if let (Decision::Forward(forward), Some(record)) = (&decision, log.record()) {
                     record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
@@ -216,6 +240,29 @@ async fn serve_stream<H>(
     // It is in the text now, which is kept for as long as it may have to be sent once more.
     drop(fields);
     charge.shrink(head::kept(&work.request, &work.text));
+    if let Decision::Queue(queued) = decision {
+        // Few wait, and the others are given no room for it.
+        let Some(at) = Box::pin(queued.turn(&mut Downstream::Http2(&mut stream))).await else {
+            counters.responses[ResponseClass::Other as usize].add(1);
+            if let Some(record) = work.log.record() {
+                record.left();
+            }
+            session::log::end(&mut work.log, &worker, &listener);
+            drop((work, charge));
+            cut(&mut stream).await;
+            drop(held);
+            return stream.deadline;
+        };
+        let Work { request: table, text, out, l7, log, .. } = &mut *work;
+        let view = table.view(text);
+        let ClientStreams { address, address_text, facts, .. } = &*stream.client;
+        let text = &mut address_text.borrow_mut();
+        let origin = Origin { address: *address, text, facts: facts.as_deref(), behind: &[], had_turn: true };
+        decision = decide(&worker, &listener, origin, &view, at, l7, out);
+        if let (Decision::Forward(forward), Some(record)) = (&decision, log.record()) {
+            record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
+        }
+    }
     if !matches!(decision, Decision::Refuse(_)) && work.l7.is_exceeded() {
         counters.requests_regex_limited.add(1);
     }
@@ -225,6 +272,15 @@ async fn serve_stream<H>(
         }
         Decision::Reply(reply) => Carried::Reply(reply),
         Decision::Refuse(status) => Carried::Relayed(Disposition::Error(status)),
+        Decision::Drop(farewell) => {
+            count_drop(counters);
+            if let Some(record) = work.log.record() {
+                record.dropped();
+            }
+            Carried::Relayed(Disposition::Dropped(farewell))
+        }
+        // It was waited for.
+        Decision::Queue(_) => Carried::Relayed(Disposition::Close),
     };
     let patience = listener.timeouts().client_data;
     let complete = match carried {
@@ -264,6 +320,10 @@ async fn serve_stream<H>(
         }
         Carried::Relayed(Disposition::KeepAlive | Disposition::LingeringClose) => true,
         Carried::Relayed(Disposition::Close) => false,
+        Carried::Relayed(Disposition::Dropped(farewell)) => {
+            stream.client.drop_off(farewell);
+            true
+        }
     };
     session::log::end(&mut work.log, &worker, &listener);
     drop((work, charge));

@@ -131,6 +131,17 @@ impl Record {
         }
     }
 
+    /// There are too many requests, and this one is not answered.
+    pub(super) fn dropped(&mut self) {
+        self.termination.set(Cause::Proxy, Phase::Request);
+    }
+
+    /// The client has gone while it waited for its turn.
+    pub(super) fn left(&mut self) {
+        self.status = -1;
+        self.termination.set(Cause::ClientGone, Phase::Queue);
+    }
+
     /// The client has gone while a member was connected to.
     pub(super) fn abandoned(&mut self) {
         self.status = -1;

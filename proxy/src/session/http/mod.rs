@@ -23,6 +23,7 @@ mod decide;
 pub(super) mod downstream;
 mod exchange;
 pub(super) mod http2;
+mod limit;
 mod log;
 mod own;
 mod persistence;
@@ -121,6 +122,10 @@ pub(crate) fn serve<H: 'static>(
                 }
                 Disposition::Close => false,
                 Disposition::LingeringClose => true,
+                Disposition::Dropped(farewell) => {
+                    client.drop_off(farewell);
+                    false
+                }
                 // These are few, so that none is given room for it beforehand.
                 Disposition::Error(status) => {
                     Box::pin(refuse(&worker, &listener, &mut client, &mut work.log, status)).await

@@ -1,12 +1,12 @@
 //! A client's stream of HTTP/2: one request, and its response.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     address::ClientAddress,
     body::{Sink, Source},
+    limit::Farewell,
     own::OwnConnections,
 };
 use crate::{
@@ -36,6 +37,30 @@ pub(in crate::session) struct ClientStreams {
     pub(super) facts: Option<Rc<PeerFacts>>,
     /// Connections to members that serve this client alone.
     pub(super) own: RefCell<OwnConnections>,
+    /// The connection is to go.
+    pub(super) farewell: Cell<Option<Farewell>>,
+    /// The task of the connection, once one of its streams could end it.
+    pub(super) connection: RefCell<Option<Waker>>,
+}
+
+impl ClientStreams {
+    /// The connection goes, and all of its streams with it.
+    pub(super) fn drop_off(&self, farewell: Farewell) {
+        self.farewell.set(Some(farewell));
+        if let Some(connection) = &*self.connection.borrow() {
+            connection.wake_by_ref();
+        }
+    }
+
+    /// Whether it is to go; asked by its task, which is woken when it is.
+    #[inline]
+    pub(super) fn farewell(&self, cx: &Context<'_>) -> Option<Farewell> {
+        let mut connection = self.connection.borrow_mut();
+        if connection.is_none() {
+            *connection = Some(cx.waker().clone());
+        }
+        self.farewell.get()
+    }
 }
 
 /// A stream of a client's.
