@@ -26,7 +26,7 @@ pub use self::{
     peers::{Peers, PeersRejected, PeersState},
     stats::{
         Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats,
-        PoolStats, ProcessStats, Responses, Stats, TimeStats, TimesStats,
+        PoolStats, ProcessStats, RateLimitStats, RateLimiterStats, Responses, Stats, TimeStats, TimesStats,
     },
     summary::{ListenerSummary, MemberSummary, PoolSummary, Summary},
 };

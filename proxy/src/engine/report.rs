@@ -8,12 +8,14 @@ use std::{
 
 use amphora_ipc::proxy::{
     Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, ListenerSummary,
-    MemberStats, MemberSummary, PoolStats, PoolSummary, Responses, Stats, Summary, TimeStats, TimesStats,
+    MemberStats, MemberSummary, PoolStats, PoolSummary, RateLimitStats, RateLimiterStats, Responses, Stats,
+    Summary, TimeStats, TimesStats,
 };
 use amphora_model::{ListenerId, PoolId};
 
 use crate::{
     http2::guard::{Excess, Fault},
+    limits::rate::{Limiter, PolicyState},
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
         CheckState, Counter, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters,
@@ -49,6 +51,14 @@ impl Moment {
                 pool.listeners.push(listener);
             }
         }
+        let limits = snapshot.limits();
+        stats.rate_limits =
+            limits.policies().map(|(listener, state)| (state.id, rate_limit(listener, state))).collect();
+        stats.rate_limiter = limits.limiter().map(|limiter| RateLimiterStats {
+            places: Limiter::PLACES as u64,
+            used: limiter.used() as u64,
+            forgotten: limiter.forgotten(),
+        });
         stats
     }
 
@@ -104,6 +114,16 @@ impl Moment {
             last_session_s: last_session.checked_sub(1).map(|at| seconds.saturating_sub(at)),
             max_session_rate: rate.highest(),
         }
+    }
+}
+
+fn rate_limit(listener: ListenerId, state: &PolicyState) -> RateLimitStats {
+    RateLimitStats {
+        listener,
+        limited: state.counters.sum(|c| &c.limited),
+        queued: state.counters.sum(|c| &c.queued),
+        waited_ms: state.counters.sum(|c| &c.waited_ms),
+        waiting: state.waiting(),
     }
 }
 

@@ -122,6 +122,10 @@ impl Exposition {
                 Some(listener) => write(listener, sink.labelled(&listener.labels)),
                 None => return false,
             },
+            Series::RateLimit(write) => match rows.rate_limits.get(row) {
+                Some(policy) => write(policy, sink.labelled(&policy.labels)),
+                None => return false,
+            },
             Series::Pool(write) => match rows.pools.get(row) {
                 Some(pool) => write(pool, sink.labelled(&pool.labels)),
                 None => return false,

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use amphora_ipc::{
     proxy::{
         Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats,
-        Peers, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
+        Peers, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats, Responses, TimeStats, TimesStats,
     },
     usage::Usage,
 };
@@ -20,6 +20,7 @@ pub(super) struct Rows {
     pub(super) process: ProcessRow,
     pub(super) peers: Option<Peers>,
     pub(super) listeners: Vec<ListenerRow>,
+    pub(super) rate_limits: Vec<RateLimitRow>,
     pub(super) pools: Vec<PoolRow>,
     pub(super) members: Vec<MemberRow>,
 }
@@ -35,6 +36,8 @@ pub(super) struct ProcessRow {
     pub(super) listeners: u64,
     pub(super) connections: u64,
     pub(super) stats: ProcessStats,
+    /// While there are rate limits.
+    pub(super) rate_limiter: Option<RateLimiterStats>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,12 @@ pub(super) struct ListenerRow {
     pub(super) http2: Option<Http2Stats>,
     /// Of one that terminates TLS.
     pub(super) expiry: Option<Expiry>,
+}
+
+#[derive(Debug)]
+pub(super) struct RateLimitRow {
+    pub(super) labels: String,
+    pub(super) stats: RateLimitStats,
 }
 
 /// A pool: mostly the sums over its members.
@@ -125,6 +134,7 @@ impl Rows {
             listeners: stats.listeners.len() as u64,
             connections: sum(|l| l.active_connections),
             stats: stats.process,
+            rate_limiter: stats.rate_limiter,
         };
         let listeners = stats.listeners.iter().map(|(id, stats)| ListenerRow {
             labels: format!("listener=\"{id}\""),
@@ -133,6 +143,10 @@ impl Rows {
             handshakes: over_tls.contains(id).then_some(stats.handshakes),
             http2: of_http.contains(id).then_some(stats.http2),
             expiry: expiry.get(id).cloned(),
+        });
+        let rate_limits = stats.rate_limits.iter().map(|(id, stats)| RateLimitRow {
+            labels: format!("listener=\"{}\",policy=\"{id}\"", stats.listener),
+            stats: *stats,
         });
         let pools = stats
             .pools
@@ -148,6 +162,7 @@ impl Rows {
             process,
             peers: peers.cloned(),
             listeners: listeners.collect(),
+            rate_limits: rate_limits.collect(),
             pools: pools.collect(),
             members: members.collect(),
         }
@@ -157,6 +172,7 @@ impl Rows {
     pub(super) fn bytes(&self) -> usize {
         let labels = |labels: &String| labels.capacity() + size_of::<usize>();
         self.listeners.iter().map(|row| size_of_val(row) + labels(&row.labels)).sum::<usize>()
+            + self.rate_limits.iter().map(|row| size_of_val(row) + labels(&row.labels)).sum::<usize>()
             + self.pools.iter().map(|row| size_of_val(row) + labels(&row.labels)).sum::<usize>()
             + self.members.iter().map(|row| size_of_val(row) + labels(&row.labels)).sum::<usize>()
     }

@@ -8,9 +8,10 @@ use std::{
 
 use amphora_ipc::proxy::{
     Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats, Peers,
-    PeersRejected, PeersState, PoolStats, ProcessStats, Responses, TimeStats, TimesStats,
+    PeersRejected, PeersState, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats, Responses,
+    TimeStats, TimesStats,
 };
-use amphora_model::{ListenerId, MemberId, PoolId};
+use amphora_model::{ListenerId, MemberId, PoolId, RateLimitPolicyId};
 use uuid::Uuid;
 
 use super::*;
@@ -110,6 +111,12 @@ fn stats(members: u16) -> Stats {
         )]
         .into(),
         pools: [(PoolId(id(2, 1)), pool)].into(),
+        rate_limits: [(
+            RateLimitPolicyId(id(4, 1)),
+            RateLimitStats { listener, limited: 7, queued: 3, waited_ms: 1250, waiting: 2 },
+        )]
+        .into(),
+        rate_limiter: Some(RateLimiterStats { places: 131_072, used: 5, forgotten: 1 }),
     }
 }
 
@@ -193,6 +200,24 @@ fn the_other_amphora_is_spoken_of_where_there_is_one() {
     let lost = Peers { state: PeersState::Disconnected, ..peers() };
     assert_eq!(value(&text_with(&stats, Some(&lost)), "amphora_peers_connected"), "0");
     assert!(!text_with(&stats, None).contains("amphora_peers_"));
+}
+
+#[test]
+fn rate_limits_are_told_of_where_there_are_any() {
+    let mut stats = stats(1);
+    let text = text(&stats);
+    let labels = format!("{{listener=\"{}\",policy=\"{}\"}}", id(1, 1), id(4, 1));
+    for (name, expected) in [
+        ("limited_total", "7"),
+        ("queued_total", "3"),
+        ("queue_seconds_total", "1.250"),
+        ("queue_length", "2"),
+    ] {
+        assert_eq!(value(&text, &format!("amphora_rate_limit_{name}{labels}")), expected);
+    }
+    assert_eq!(value(&text, "amphora_proxy_rate_limit_places_used"), "5");
+    (stats.rate_limits, stats.rate_limiter) = (std::collections::BTreeMap::new(), None);
+    assert!(!self::text(&stats).contains("rate_limit"));
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod persistence;
 mod process;
 mod prometheus;
 mod quiesce;
+mod rate_limits;
 mod sctp;
 mod statistics;
 mod tcp;

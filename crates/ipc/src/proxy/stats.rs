@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amphora_model::{CheckState, ListenerId, MemberId, PoolId};
+use amphora_model::{CheckState, ListenerId, MemberId, PoolId, RateLimitPolicyId};
 use serde::{Deserialize, Serialize};
 
 /// Every counter.
@@ -19,6 +19,38 @@ pub struct Stats {
     pub listeners: BTreeMap<ListenerId, ListenerStats>,
     /// Pools.
     pub pools: BTreeMap<PoolId, PoolStats>,
+    /// Rate limit policies, disabled ones included.
+    #[serde(default)]
+    pub rate_limits: BTreeMap<RateLimitPolicyId, RateLimitStats>,
+    /// What rate limits count in; `None` while there are none.
+    #[serde(default)]
+    pub rate_limiter: Option<RateLimiterStats>,
+}
+
+/// What is counted of a rate limit policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimitStats {
+    /// Its listener.
+    pub listener: ListenerId,
+    /// Requests or connections that its action was taken on; of QUEUE those that were turned away.
+    pub limited: u64,
+    /// Those that had to wait for their turn.
+    pub queued: u64,
+    /// How long they had to, together, ms.
+    pub waited_ms: u64,
+    /// Gauge: those that wait.
+    pub waiting: u32,
+}
+
+/// What rate limits count in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimiterStats {
+    /// Places that there are: one for each client and rule.
+    pub places: u64,
+    /// Gauge: those in use.
+    pub used: u64,
+    /// How often a client was forgotten that still counted, because all of its places were taken.
+    pub forgotten: u64,
 }
 
 /// What is known of the process as a whole.

@@ -18,9 +18,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
-use amphora_model::RateLimitPolicyId;
+use amphora_model::{ListenerId, RateLimitPolicyId};
 
 use self::table::Table;
 pub use self::{
@@ -74,7 +74,7 @@ impl Default for Limiter {
 pub struct Kept {
     /// `None`: there are no rate limits.
     limiter: Option<Arc<Limiter>>,
-    policies: std::collections::HashMap<RateLimitPolicyId, Arc<PolicyState>>,
+    policies: HashMap<RateLimitPolicyId, (ListenerId, Arc<PolicyState>)>,
 }
 
 impl Kept {
@@ -88,9 +88,14 @@ impl Kept {
         self.limiter.as_ref()
     }
 
+    /// The states of all policies, with their listeners.
+    pub fn policies(&self) -> impl Iterator<Item = (ListenerId, &Arc<PolicyState>)> {
+        self.policies.values().map(|(listener, state)| (*listener, state))
+    }
+
     /// The state of a policy.
     pub fn policy(&self, id: RateLimitPolicyId) -> Option<&Arc<PolicyState>> {
-        self.policies.get(&id)
+        self.policies.get(&id).map(|(_, state)| state)
     }
 }
 
@@ -108,10 +113,11 @@ impl Successor<'_> {
         Arc::clone(self.kept.limiter.get_or_insert_with(make))
     }
 
-    fn policy(&mut self, id: RateLimitPolicyId, workers: usize) -> Arc<PolicyState> {
-        let before = self.before.policies.get(&id);
-        let make = || before.cloned().unwrap_or_else(|| Arc::new(PolicyState::new(id, workers)));
-        Arc::clone(self.kept.policies.entry(id).or_insert_with(make))
+    fn policy(&mut self, of: ListenerId, id: RateLimitPolicyId, workers: usize) -> Arc<PolicyState> {
+        let before = self.before.policy(id);
+        let state = before.cloned().unwrap_or_else(|| Arc::new(PolicyState::new(id, workers)));
+        self.kept.policies.insert(id, (of, Arc::clone(&state)));
+        state
     }
 
     /// A listener's are as they were.
@@ -120,7 +126,7 @@ impl Successor<'_> {
             self.limiter();
         }
         for policy in &of.rate_limit_policies {
-            self.policy(policy.id, workers);
+            self.policy(of.id, policy.id, workers);
         }
     }
 

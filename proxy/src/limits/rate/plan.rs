@@ -79,7 +79,7 @@ impl RateLimits {
         let mut connections = Vec::new();
         let mut limiter = None;
         for policy in &listener.rate_limit_policies {
-            let state = after.policy(policy.id, workers);
+            let state = after.policy(listener.id, policy.id, workers);
             if !policy.enabled {
                 continue;
             }

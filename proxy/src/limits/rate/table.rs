@@ -51,6 +51,12 @@ pub(super) enum Kind {
 }
 
 impl Key {
+    /// Whether a place with this tag is its owner's. The threshold is no part of it: it may change.
+    #[inline]
+    fn has(self, tag: u64) -> bool {
+        (tag ^ self.tag) >> (KIND_BITS - 1) == 0
+    }
+
     /// What a count of this owner has with it that is good until then.
     #[inline]
     fn stamp(self, expiry: u32) -> u32 {
@@ -87,6 +93,14 @@ pub(super) struct Table {
     sets: Box<[Set]>,
     /// How often somebody was forgotten who still counted.
     forgotten: AtomicU64,
+}
+
+/// A place, and how much of its threshold its owner has used.
+struct Found<'a> {
+    weight: u64,
+    set: &'a Set,
+    way: usize,
+    tag: u64,
 }
 
 /// How a turn was asked for.
@@ -139,7 +153,7 @@ impl Table {
             count.before = counted(&words[1 - place], key.stamp(period.expiry_before()));
             // The place may have been given away meanwhile.
             let stamp = key.stamp(period.expiry());
-            if set.tags[way].load(Ordering::Acquire) == key.tag || !take_back(&words[place], stamp, n) {
+            if key.has(set.tags[way].load(Ordering::Acquire)) || !take_back(&words[place], stamp, n) {
                 break;
             }
         }
@@ -173,7 +187,7 @@ impl Table {
             }
             match word.compare_exchange_weak(next, after, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
-                    if set.tags[way].load(Ordering::Acquire) != key.tag {
+                    if !key.has(set.tags[way].load(Ordering::Acquire)) {
                         // Somebody else's by now, who has no turn to lose by it.
                         word.compare_exchange(after, next, Ordering::Relaxed, Ordering::Relaxed).ok();
                     }
@@ -199,7 +213,7 @@ impl Table {
     fn find(&self, key: Key) -> Option<(&Set, usize)> {
         key.sets.iter().find_map(|set| {
             let set = &self.sets[*set];
-            set.tags.iter().position(|tag| tag.load(Ordering::Acquire) == key.tag).map(|way| (set, way))
+            set.tags.iter().position(|tag| key.has(tag.load(Ordering::Acquire))).map(|way| (set, way))
         })
     }
 
@@ -207,7 +221,7 @@ impl Table {
     #[cold]
     fn take(&self, key: Key, now: Moment) -> Option<(&Set, usize)> {
         for _ in 0..TRIES {
-            let (weight, set, way, before) = self.lightest(key, now)?;
+            let Found { weight, set, way, tag: before } = self.lightest(key, now)?;
             let (tag, words) = (&set.tags[way], &set.words[way]);
             if tag.compare_exchange(before, BUSY, Ordering::SeqCst, Ordering::Relaxed).is_err() {
                 continue;
@@ -222,10 +236,12 @@ impl Table {
         None
     }
 
-    /// The place whose owner has used the least, with that.
-    fn lightest(&self, key: Key, now: Moment) -> Option<(u64, &Set, usize, u64)> {
-        let mut least: Option<(u64, &Set, usize, u64)> = None;
+    /// The place whose owner has used the least, with that; of those that count for nothing, one in the set that has more of them.
+    fn lightest(&self, key: Key, now: Moment) -> Option<Found<'_>> {
+        let mut best: Option<(usize, Found<'_>)> = None;
         for set in key.sets.iter().map(|set| &self.sets[*set]) {
+            let mut free = 0;
+            let mut least: Option<Found<'_>> = None;
             for (way, tag) in set.tags.iter().enumerate() {
                 let tag = tag.load(Ordering::Relaxed);
                 let weight = match tag {
@@ -233,22 +249,33 @@ impl Table {
                     0 => 0,
                     tag => weight(tag, &set.words[way], now),
                 };
-                if least.is_none_or(|(least, ..)| weight < least) {
-                    least = Some((weight, set, way, tag));
+                free += usize::from(weight == 0);
+                if least.as_ref().is_none_or(|least| weight < least.weight) {
+                    least = Some(Found { weight, set, way, tag });
                 }
             }
+            let Some(least) = least else { continue };
+            let is_better = |(other_free, other): &(usize, Found<'_>)| {
+                free > *other_free || free == 0 && *other_free == 0 && least.weight < other.weight
+            };
+            if best.as_ref().is_none_or(is_better) {
+                best = Some((free, least));
+            }
         }
-        least
+        best.map(|(_, least)| least)
     }
 
     /// Two workers may have taken a place each for the same. The one that is found first stays, and has what the other has.
     fn without_twin<'a>(&'a self, key: Key, set: &'a Set, way: usize) -> (&'a Set, usize) {
         let places = key.sets.iter().flat_map(|set| (0..WAYS).map(|way| (&self.sets[*set], way)));
-        let mut twins = places.filter(|(set, way)| set.tags[*way].load(Ordering::SeqCst) == key.tag);
+        let mut twins = places.filter(|(set, way)| key.has(set.tags[*way].load(Ordering::SeqCst)));
         let Some((stays, stays_way)) = twins.next() else { return (set, way) };
         for (twin, twin_way) in twins {
             let tag = &twin.tags[twin_way];
-            if tag.compare_exchange(key.tag, BUSY, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            let there = tag.load(Ordering::SeqCst);
+            let taken = key.has(there)
+                && tag.compare_exchange(there, BUSY, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+            if !taken {
                 continue;
             }
             for (from, to) in twin.words[twin_way].iter().zip(&stays.words[stays_way]) {

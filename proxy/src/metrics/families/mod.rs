@@ -6,13 +6,14 @@ mod member;
 mod peers;
 mod pool;
 mod process;
+mod rate_limit;
 
 use amphora_ipc::proxy::{
     HandshakesFailed, HistoryStats, Http2Refused, Peers, Responses, TimeStats, TimesStats,
 };
 
 use super::{
-    rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, codes, reasons, refusals},
+    rows::{ListenerRow, MemberRow, PoolRow, ProcessRow, RateLimitRow, codes, reasons, refusals},
     sink::Sink,
 };
 
@@ -49,6 +50,7 @@ pub(super) enum Series {
     Process(Write<ProcessRow>),
     Peers(Write<Peers>),
     Listener(Write<ListenerRow>),
+    RateLimit(Write<RateLimitRow>),
     Pool(Write<PoolRow>),
     Member(Write<MemberRow>),
 }
@@ -92,7 +94,14 @@ fn mean(times: &TimesStats, time: TimeStats) -> u64 {
 
 /// Every metric, in the order of the text.
 pub(super) fn all() -> impl Iterator<Item = &'static Family> {
-    [process::FAMILIES, peers::FAMILIES, listener::FAMILIES, pool::FAMILIES, member::FAMILIES]
-        .into_iter()
-        .flatten()
+    [
+        process::FAMILIES,
+        peers::FAMILIES,
+        listener::FAMILIES,
+        rate_limit::FAMILIES,
+        pool::FAMILIES,
+        member::FAMILIES,
+    ]
+    .into_iter()
+    .flatten()
 }

@@ -1,0 +1,311 @@
+//! Rate limits, beside HAProxy with a stick table where that has the same.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use amphora_tests::{
+    Backend, Client, Document, End, HaProxy, HaProxyConfig, Listener, Pool, Proxy, http2::Http2Client,
+    in_time,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// A day: no period ends while a test runs.
+const DAY: u64 = 86_400;
+
+fn rule(metric: &str, threshold: u32, interval: u64) -> Value {
+    json!({ "id": Uuid::new_v4().to_string(), "metric": metric, "threshold": threshold, "interval": interval })
+}
+
+fn policy(action: &str, rules: Vec<Value>) -> Value {
+    json!({ "id": Uuid::new_v4().to_string(), "action": action, "rules": rules })
+}
+
+fn limited(listener: Listener, policies: Vec<Value>) -> Listener {
+    listener.with("rate_limit_policies", policies)
+}
+
+/// A listener of HTTP with these policies.
+fn http(member: &Backend, policies: Vec<Value>) -> Document {
+    Document::of(limited(Listener::http(), policies), Pool::http().members([member]))
+}
+
+/// HAProxy with the same in a stick table, and what it does with who has too much.
+async fn haproxy(member: &Backend, rules: &str) -> Option<HaProxy> {
+    let mut config = HaProxyConfig::http([member.address]);
+    config.bind =
+        format!("\n stick-table type ip size 1m expire 1d store http_req_rate(1d),conn_rate(1d)\n{rules}");
+    HaProxy::start(&config).await
+}
+
+/// An address of the loopback network, by number.
+fn source(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(0x7f40_0000 + number).into()
+}
+
+/// The statuses of so many requests on one connection.
+async fn statuses(address: SocketAddr, from: IpAddr, requests: usize) -> Vec<u16> {
+    let mut client = Client::connect_from(from, address).await;
+    let mut statuses = Vec::new();
+    for _ in 0..requests {
+        statuses.push(client.get("/").await.status());
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn who_asks_too_much_is_denied_as_by_haproxy_and_nobody_else() {
+    let member = Backend::named("member").await;
+    let proxy = Proxy::start(http(&member, vec![policy("DENY", vec![rule("REQUESTS", 5, DAY)])])).await;
+    let told = statuses(proxy.address(), source(1), 8).await;
+    assert_eq!(told, [200, 200, 200, 200, 200, 429, 429, 429]);
+    // The same client on other connections, which may be at another worker; in HTTP/2 each stream counts.
+    assert_eq!(statuses(proxy.address(), source(1), 1).await, [429]);
+    for _ in 0..3 {
+        assert_eq!(statuses(proxy.address(), source(2), 2).await.len(), 2);
+    }
+    assert_eq!(statuses(proxy.address(), source(2), 1).await, [429]);
+    let mut client = Http2Client::connect(proxy.address()).await;
+    for n in 1..8 {
+        let answer = client.get("/").await;
+        assert_eq!(answer.status, Some(if n <= 5 { 200 } else { 429 }));
+        assert_eq!(answer.field("retry-after").is_some(), n > 5);
+    }
+    let stats = proxy.listener().await;
+    assert_eq!(stats.requests_denied, 3 + 1 + 2 + 2);
+
+    let deny =
+        " http-request track-sc0 src\n http-request deny deny_status 429 if { sc_http_req_rate(0) gt 5 }\n";
+    let Some(haproxy) = haproxy(&member, deny).await else { return };
+    assert_eq!(statuses(haproxy.address, source(1), 8).await, told);
+    let (mut ours, mut theirs) = (
+        Client::connect_from(source(1), proxy.address()).await,
+        Client::connect_from(source(1), haproxy.address).await,
+    );
+    let (mut ours, theirs) = (ours.get("/").await, theirs.get("/").await);
+    // `Retry-After` is ours, and the rest is HAProxy's.
+    let mut when = 0;
+    ours.head = ours
+        .head
+        .split_inclusive("\r\n")
+        .filter(|line| match line.strip_prefix("retry-after: ") {
+            Some(seconds) => {
+                when = seconds.trim().parse().unwrap();
+                false
+            }
+            None => true,
+        })
+        .collect();
+    assert!((1..=2 * DAY).contains(&when), "{when}");
+    assert_eq!((ours.head, ours.body), (theirs.head, theirs.body));
+    assert_eq!(haproxy.stat("FRONTEND", "dreq").await, 4);
+}
+
+#[tokio::test]
+async fn who_is_rejected_has_no_answer_as_with_haproxy() {
+    let member = Backend::named("member").await;
+    let proxy = Proxy::start(http(&member, vec![policy("REJECT", vec![rule("REQUESTS", 1, DAY)])])).await;
+    let reject = " http-request track-sc0 src\n http-request reject if { sc_http_req_rate(0) gt 1 }\n";
+    let haproxy = haproxy(&member, reject).await;
+    for address in
+        [Some(proxy.address()), haproxy.as_ref().map(|haproxy| haproxy.address)].into_iter().flatten()
+    {
+        let mut client = Client::connect_from(source(1), address).await;
+        assert_eq!(client.get("/").await.status(), 200);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let end = client.end().await;
+        println!("{address}: {end:?}");
+        assert!(
+            matches!(&end, End::Reset) || matches!(&end, End::Closed(rest) if rest.is_empty()),
+            "{end:?}"
+        );
+    }
+    // All of the connection goes, whatever else is on it.
+    let mut client = Http2Client::connect(proxy.address()).await;
+    assert_eq!(client.get("/").await.status, Some(200));
+    assert_eq!(client.get("/").await.status, None);
+    in_time("the end of the connection", client.end()).await.unwrap_err();
+    proxy
+        .until("both are counted", |stats| {
+            stats.listeners.values().map(|listener| listener.requests_denied).sum::<u64>() == 2
+        })
+        .await;
+}
+
+/// All rules of a policy, any policy of a listener.
+#[tokio::test]
+async fn rules_are_broken_together_and_policies_one_by_one() {
+    let member = Backend::named("member").await;
+    let mut admin = rule("REQUESTS_PER_URL", 1, DAY);
+    admin["urls"] = json!(["/admin"]);
+    let proxy = Proxy::start(http(
+        &member,
+        vec![
+            policy("DENY", vec![admin, rule("REQUESTS", 3, DAY)]),
+            policy("DENY", vec![rule("REQUESTS", 6, DAY)]),
+        ],
+    ))
+    .await;
+    let mut client = proxy.client().await;
+    let mut told = Vec::new();
+    for path in ["/admin", "/admin?a", "/", "/other", "/admin", "/", "/"] {
+        told.push(client.get(path).await.status());
+    }
+    // The second /admin is one too many, but not the fourth request; the fifth is both; the seventh is too many in any case.
+    assert_eq!(told, [200, 200, 200, 200, 429, 200, 429]);
+}
+
+#[tokio::test]
+async fn what_is_too_fast_is_held_back_and_nobody_is_refused() {
+    let member = Backend::named("member").await;
+    let mut queue = policy("QUEUE", vec![rule("REQUESTS", 20, 1)]);
+    queue["amphora"] = json!({ "queue_timeout": 60, "queue_size": 10 });
+    let mut proxy = Proxy::start(http(&member, vec![queue])).await;
+    let begun = Instant::now();
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(tokio::spawn(statuses(proxy.address(), source(1), 10)));
+    }
+    for client in clients {
+        assert_eq!(client.await.unwrap(), [200; 10]);
+    }
+    // 20 at once, 60 at 20 a second.
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(2900), "{took:?}");
+    // Others are not held back by it, and who goes gives its place back.
+    assert_eq!(statuses(proxy.address(), source(2), 20).await, [200; 20]);
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        let mut client = Client::connect_from(source(1), proxy.address()).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        waiting.push(client);
+    }
+    let waits = |count: u32| {
+        let proxy = &proxy;
+        async move {
+            proxy
+                .until("so many wait", |stats| {
+                    stats.rate_limits.values().all(|policy| policy.waiting == count)
+                })
+                .await
+        }
+    };
+    waits(10).await;
+    drop(waiting);
+    waits(0).await;
+    assert!(proxy.runs());
+}
+
+#[tokio::test]
+async fn proxies_that_are_trusted_say_whose_requests_they_bring() {
+    let member = Backend::named("member").await;
+    let listener = limited(Listener::http(), vec![policy("DENY", vec![rule("REQUESTS", 2, DAY)])])
+        .with("amphora", json!({ "trusted_proxies": ["127.64.0.0/24"] }));
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let mut trusted = Client::connect_from(source(1), proxy.address()).await;
+    let mut other = Client::connect_from(source(1000), proxy.address()).await;
+    let ask = async |client: &mut Client, who: &str| -> u16 {
+        client.get_with("/", &format!("X-Forwarded-For: {who}\r\n")).await.status()
+    };
+    for n in 0..100 {
+        assert_eq!(ask(&mut trusted, &format!("192.0.2.{n}, 127.64.0.9")).await, 200);
+    }
+    for expected in [200, 200, 429] {
+        assert_eq!(ask(&mut trusted, "2001:db8::1").await, expected);
+    }
+    assert_eq!(ask(&mut trusted, "2001:db8::ffff:1").await, 429, "of the same network");
+    // Who is not trusted says what he likes.
+    for (n, expected) in [200, 200, 429, 429].into_iter().enumerate() {
+        assert_eq!(ask(&mut other, &format!("192.0.2.{}", 200 + n)).await, expected);
+    }
+}
+
+/// What is counted and who waits outlive a change of the document.
+#[tokio::test]
+async fn a_change_forgets_nothing() {
+    let member = Backend::named("member").await;
+    let deny = policy("DENY", vec![rule("REQUESTS", 3, DAY)]);
+    let mut proxy = Proxy::start(http(&member, vec![deny.clone()])).await;
+    assert_eq!(statuses(proxy.address(), source(1), 4).await, [200, 200, 200, 429]);
+    proxy
+        .change(|document| {
+            let listener = document.listeners.remove(0);
+            document.listeners.push(listener.with("name", "renamed"));
+        })
+        .await;
+    assert_eq!(statuses(proxy.address(), source(1), 1).await, [429]);
+    let mut more = deny.clone();
+    more["rules"][0]["threshold"] = 7.into();
+    proxy
+        .change(|document| {
+            let listener = document.listeners.remove(0);
+            document.listeners.push(limited(listener, vec![more]));
+        })
+        .await;
+    assert_eq!(statuses(proxy.address(), source(1), 3).await, [200, 200, 429]);
+    let stats = proxy.stats().await;
+    assert_eq!(stats.rate_limits.values().map(|policy| policy.limited).collect::<Vec<_>>(), [3]);
+}
+
+/// 100,000 clients attack by what a trusted proxy says of them, while 100 ask as often as they may.
+#[tokio::test]
+async fn a_hundred_thousand_attackers_take_nothing_from_a_hundred_others() {
+    const THRESHOLD: u32 = 5;
+    let member = Backend::named("member").await;
+    let listener = limited(Listener::http(), vec![policy("DENY", vec![rule("REQUESTS", THRESHOLD, DAY)])])
+        .with("amphora", json!({ "trusted_proxies": ["127.0.0.0/8"] }));
+    let proxy = Proxy::start(Document::of(listener, Pool::http().members([&member]))).await;
+    let address = proxy.address();
+    let attack = |from: u32, to: u32| {
+        tokio::spawn(async move {
+            let mut client = Client::connect(address).await;
+            let mut denied = 0_u32;
+            for first in (from..to).step_by(50) {
+                let ask = |who: u32| {
+                    let who = Ipv4Addr::from_bits(0x0a00_0000 + who);
+                    format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {who}\r\n\r\n")
+                };
+                client.send((first..(first + 50).min(to)).map(ask).collect::<String>()).await;
+                for _ in first..(first + 50).min(to) {
+                    denied += u32::from(client.response().await.status() == 429);
+                }
+            }
+            denied
+        })
+    };
+    let mut attackers = Vec::new();
+    for part in 0..20 {
+        attackers.push(attack(part * 5000, (part + 1) * 5000));
+    }
+    // Two of them are not content with one.
+    let insistent = tokio::spawn(async move {
+        let mut client = Client::connect(address).await;
+        let mut statuses = Vec::new();
+        for _ in 0..200 {
+            statuses.push(client.get_with("/", "X-Forwarded-For: 198.51.100.7\r\n").await.status());
+        }
+        statuses
+    });
+    let mut innocents = Vec::new();
+    for round in 0..THRESHOLD {
+        for number in 0..100 {
+            let mut client = Client::connect(address).await;
+            let answer = client.get_with("/", &format!("X-Forwarded-For: 192.0.2.{number}\r\n")).await;
+            assert_eq!(answer.status(), 200, "the innocent client {number} in round {round}");
+            innocents.push(client);
+        }
+    }
+    for attacker in attackers {
+        assert_eq!(attacker.await.unwrap(), 0, "nobody is denied for what others do");
+    }
+    let insistent = insistent.await.unwrap();
+    let served = insistent.iter().filter(|status| **status == 200).count();
+    assert!(served <= 2 * THRESHOLD as usize, "{served} of 200 were served");
+    let stats = proxy.stats().await;
+    let limiter = stats.rate_limiter.expect("there are limits");
+    println!("{limiter:?}; the insistent one was served {served} times");
+    assert!(limiter.used > 90_000);
+    assert!(proxy.resident_kib() < 200 << 10);
+}
