@@ -386,7 +386,7 @@ impl Client {
 }
 
 /// Asks on a connection that is this request's alone, and takes the whole answer, or says what went wrong.
-async fn exchange<S>(
+pub(crate) async fn exchange<S>(
     stream: S,
     request: Request<Full<Bytes>>,
     explain: fn(&io::Error) -> String,

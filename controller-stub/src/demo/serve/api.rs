@@ -1,33 +1,32 @@
 //! A client of Octavia's API, on the host of `serve`.
 
 use std::{
+    io,
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
     Method, Request,
-    client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
 use super::super::netns::Namespace;
-use crate::error::{Error, Result};
+use crate::{
+    client::exchange,
+    error::{Error, Result},
+};
 
 /// Where `serve` has its API when nothing else is said.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9876);
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
-
-/// The longest answer, in bytes.
-const MAX_ANSWER: usize = 1 << 20;
 
 /// A pause between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(10);
@@ -50,10 +49,7 @@ impl Api {
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
         let failed = |e: &dyn std::fmt::Display| Error::local("the API", e);
         let stream = self.connect().await?;
-        let exchange = async {
-            let (mut sender, connection) =
-                http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
-            tokio::spawn(connection);
+        let asked = async {
             let text = body.map(Value::to_string).unwrap_or_default();
             let request = Request::builder()
                 .method(method)
@@ -62,13 +58,11 @@ impl Api {
                 .header(CONTENT_TYPE, "application/json")
                 .body(Full::new(Bytes::from(text)))
                 .map_err(|e| failed(&e))?;
-            let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
-            let status = answer.status().as_u16();
-            let body =
-                Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|e| failed(&e))?;
-            Ok((status, serde_json::from_slice(&body.to_bytes()).unwrap_or_default()))
+            let answer = exchange(stream, request, io::Error::to_string).await;
+            let (status, body) = answer.map_err(|reason| failed(&reason))?;
+            Ok((status.as_u16(), serde_json::from_slice(&body).unwrap_or_default()))
         };
-        timeout(ANSWER, exchange).await.map_err(|_| failed(&"no answer in time"))?
+        timeout(ANSWER, asked).await.map_err(|_| failed(&"no answer in time"))?
     }
 
     /// A socket belongs to the namespace that its thread was in when it was made.
