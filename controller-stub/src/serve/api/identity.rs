@@ -35,6 +35,9 @@ const VERIFIED_AT_A_TIME: usize = 2;
 /// Passwords that wait to be verified; more are refused.
 const WAITING: usize = 256;
 
+/// Passwords of one user that wait, and of all names that there are not: who guesses keeps nobody else out.
+const WAITING_OF_ONE: usize = 16;
+
 /// Where everything of Keystone is.
 const DOMAIN: &str = "default";
 
@@ -46,6 +49,8 @@ pub(super) struct Identity {
     tokens: Arc<Tokens>,
     turns: Semaphore,
     waiting: Semaphore,
+    /// One for each user, and one for those that there are not.
+    waiting_of_one: Vec<Semaphore>,
     /// What each user has last been let in with, signed: clients without tokens send it with each request.
     known: Mutex<HashMap<String, hmac::Tag>>,
 }
@@ -81,6 +86,7 @@ impl Identity {
         let random: Vec<u8> = (0..4).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random);
         Self {
+            waiting_of_one: (0..=users.len()).map(|_| Semaphore::new(WAITING_OF_ONE)).collect(),
             users,
             tokens: Tokens::new(key.clone()).into(),
             key,
@@ -92,7 +98,8 @@ impl Identity {
 
     /// Who has this name or id and this password.
     async fn verified(&self, user: &str, password: &str) -> Result<Option<&User>, Fault> {
-        let found = self.users.iter().find(|other| other.name == user || other.id == user);
+        let at = self.users.iter().position(|other| other.name == user || other.id == user);
+        let found = at.and_then(|at| self.users.get(at));
         let Some(someone) = found.or_else(|| self.any_user(user)) else { return Ok(None) };
         let tag = hmac::sign(&self.key, format!("{}\0{password}", someone.id).as_bytes());
         let is_known = |known: &hmac::Tag| known.as_ref() == tag.as_ref();
@@ -100,6 +107,7 @@ impl Identity {
             return Ok(found);
         }
         let busy = |_| Fault::new(503, "Too many passwords are verified. Please try again.");
+        let _own = self.waiting_of_one[at.unwrap_or(self.users.len())].try_acquire().map_err(busy)?;
         let _waiting = self.waiting.try_acquire().map_err(busy)?;
         let _turn = self.turns.acquire().await.map_err(|_| Fault::new(503, "closing"))?;
         let (hash, password) = (someone.hash.clone(), password.to_owned());

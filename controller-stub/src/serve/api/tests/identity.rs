@@ -167,6 +167,18 @@ async fn who_is_not_known_is_told_401() {
 }
 
 #[tokio::test]
+async fn who_guesses_keeps_nobody_out() {
+    let stage = stage("keystone");
+    let guess = |name: String| ask(&stage, POST, "/v3/auth/tokens", &[], login(&name, "guess", None));
+    let names = (0..200).map(|n| format!("nobody-{n}")).chain((0..200).map(|_| "bob".to_owned()));
+    let guesses = futures_util::future::join_all(names.map(guess));
+    let (answers, good) = tokio::join!(guesses, token(&stage, "alice", None));
+    assert!(!good.is_empty());
+    let refused = answers.iter().filter(|answer| answer.status == 503).count();
+    assert!(refused > 0 && answers.iter().all(|answer| matches!(answer.status, 401 | 503)), "{refused}");
+}
+
+#[tokio::test]
 async fn a_password_may_come_with_each_request() {
     let stage = stage("http_basic");
     let basic = |text: &str| format!("Basic {}", data_encoding::BASE64.encode(text.as_bytes()));
