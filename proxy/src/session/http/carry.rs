@@ -66,48 +66,19 @@ pub(super) async fn serve(
     length: usize,
 ) -> Disposition {
     let counters = listener.state().counters.of(worker.index);
-    let came = Instant::now();
-    client.active = came;
-    let mut turn = None;
-    let decision = loop {
-        // A block, and nothing of it is in the future.
-        let Work { request, out, l7, log, .. } = &mut *work;
-        let facts = client.stream.facts().map(|facts| &**facts);
-        let bytes = client.inlet.filled();
-        let behind = &bytes[length..];
-        let begun = turn.unwrap_or(came);
-        let had_turn = turn.is_some();
-        let origin =
-            Origin { address: client.address, text: &mut client.address_text, facts, behind, had_turn };
-        let view = request.view(bytes);
-        let decision = decide(worker, listener, origin, &view, begun, l7, out);
-        if let Decision::Queue(queued) = decision {
-            if let Some(record) = log.record() {
-                record.requested(&view, came);
-            }
-            // Few wait, and the others are given no room for it.
-            turn = Box::pin(queued.turn(&mut Downstream::Http1(client))).await;
-            if turn.is_none() {
-                return left(work, counters);
-            }
-            continue;
-        }
-        if !matches!(decision, Decision::Refuse(_)) {
-            if let Some(record) = log.record() {
-                if !had_turn {
-                    record.requested(&view, came);
-                }
-                if let Decision::Forward(forward) = &decision {
-                    record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
-                }
-            }
-            client.inlet.consume(length);
-            if l7.is_exceeded() {
-                counters.requests_regex_limited.add(1);
-            }
-        }
-        break decision;
-    };
+    client.active = Instant::now();
+    let mut decision = decide_now(worker, listener, client, work, length, false);
+    if let Decision::Queue(queued) = decision {
+        // Few wait, and the others are given no room for it.
+        let waiting = Box::pin(async {
+            queued.turn(&mut Downstream::Http1(client)).await?;
+            Some(decide_now(worker, listener, client, work, length, true))
+        });
+        decision = match waiting.await {
+            Some(decision) => decision,
+            None => return left(work, counters),
+        };
+    }
     let reply = match decision {
         Decision::Forward(forward) => {
             match forward.carry(worker, listener, &mut Downstream::Http1(client), work).await {
@@ -418,6 +389,43 @@ impl Forward {
             })
         }
     }
+}
+
+/// Decides on the request whose head is the first `length` bytes of the client's inlet, when it is there or has `had_turn`.
+fn decide_now(
+    worker: &Worker,
+    listener: &LocalListener,
+    client: &mut Client,
+    work: &mut Work,
+    length: usize,
+    had_turn: bool,
+) -> Decision {
+    let Work { request, out, l7, log, .. } = &mut *work;
+    let facts = client.stream.facts().map(|facts| &**facts);
+    let bytes = client.inlet.filled();
+    let behind = &bytes[length..];
+    let origin = Origin { address: client.address, text: &mut client.address_text, facts, behind, had_turn };
+    let view = request.view(bytes);
+    let begun = if had_turn { Instant::now() } else { client.active };
+    let decision = decide(worker, listener, origin, &view, begun, l7, out);
+    if matches!(decision, Decision::Refuse(_)) {
+        return decision;
+    }
+    if let Some(record) = log.record() {
+        if !had_turn {
+            record.requested(&view, begun);
+        }
+        if let Decision::Forward(forward) = &decision {
+            record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
+        }
+    }
+    if !matches!(decision, Decision::Queue(_)) {
+        client.inlet.consume(length);
+        if l7.is_exceeded() {
+            listener.state().counters.of(worker.index).requests_regex_limited.add(1);
+        }
+    }
+    decision
 }
 
 /// The client has gone while it waited for its turn.
