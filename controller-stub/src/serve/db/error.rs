@@ -29,8 +29,13 @@ pub enum Error {
     /// The file is no longer where it was. Nothing was changed.
     #[error("the database was removed or replaced while it was used: {} has to come back, or this program be started again", .0.display())]
     Moved(PathBuf),
-    /// Another change of the same transaction has found the disk full or failing. Nothing was changed.
-    #[error("the change was undone because another failed on the disk of the database: please try again")]
+    /// It took too long. Nothing was changed.
+    #[error("the database was kept busy for too long by this, and it was undone")]
+    Late,
+    /// Another change of the same transaction has found the disk full or failing, or took too long. Nothing was changed.
+    #[error(
+        "the change was undone because another failed on the disk of the database, or took too long: please try again"
+    )]
     Undone,
     /// The file is damaged.
     #[error("the database is damaged: {0}")]
@@ -47,9 +52,13 @@ impl Error {
     /// Whether asking again later is of use.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Full | Self::Busy(_) | Self::Unusable(_) | Self::Moved(_) | Self::Undone | Self::Closed => {
-                true
-            }
+            Self::Full
+            | Self::Busy(_)
+            | Self::Unusable(_)
+            | Self::Moved(_)
+            | Self::Late
+            | Self::Undone
+            | Self::Closed => true,
             Self::Newer { .. } | Self::Damaged(_) | Self::Sql(_) => false,
         }
     }
@@ -72,6 +81,7 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::OperationInterrupted) => Self::Late,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error.to_string()),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
             Some(

@@ -9,7 +9,9 @@
 //! | `migrations` | the schema, by numbers |
 //! | `events` | the triggers that write what has changed |
 //! | `files` | whether the files are still those that were opened |
+//! | `deadline` | what takes too long ends |
 
+mod deadline;
 mod error;
 mod events;
 mod files;
@@ -30,12 +32,15 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::error::Error;
-use self::files::Files;
+use self::{deadline::Deadline, files::Files};
 use super::metrics::metrics;
 use crate::failpoint::reach;
 
 /// How long a connection waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// How long a piece may take, or a query: then it is undone.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The most pieces of one transaction.
 const BATCH: usize = 256;
@@ -60,6 +65,7 @@ struct Verdict {
 pub struct Db {
     path: Arc<Path>,
     files: Arc<Files>,
+    patience: Duration,
     // Readers end before the writer, who tidies up when he is the last.
     readers: Arc<Readers>,
     pieces: mpsc::SyncSender<Piece>,
@@ -68,8 +74,13 @@ pub struct Db {
 }
 
 struct Readers {
-    turns: Semaphore,
-    idle: std::sync::Mutex<Vec<Connection>>,
+    turns: Arc<Semaphore>,
+    idle: std::sync::Mutex<Vec<Reader>>,
+}
+
+struct Reader {
+    connection: Connection,
+    deadline: Deadline,
 }
 
 impl std::fmt::Debug for Db {
@@ -84,6 +95,10 @@ impl Db {
     /// # Errors
     /// It is of a later release, damaged, not to be written, or held by another `serve`.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, PATIENCE)
+    }
+
+    fn open_with(path: &Path, patience: Duration) -> Result<Self, Error> {
         files::make(path)?;
         let mut connection = Connection::open(path)?;
         configure(&connection)?;
@@ -92,16 +107,18 @@ impl Db {
             return Err(Error::Damaged(sound));
         }
         migrations::migrate(&mut connection)?;
+        let deadline = Deadline::of(&mut connection, patience)?;
         let files = Arc::new(Files::of(path));
         let (pieces, waiting) = mpsc::sync_channel(QUEUE);
         let (changed, changes) = watch::channel(0);
         let watched = files.clone();
         thread::Builder::new()
             .name("db".to_owned())
-            .spawn(move || write(connection, &watched, &waiting, &changed))
+            .spawn(move || write(connection, &deadline, &watched, &waiting, &changed))
             .map_err(|e| Error::Unusable(e.to_string()))?;
-        let readers = Arc::new(Readers { turns: Semaphore::new(READERS), idle: Vec::new().into() });
-        Ok(Self { path: path.into(), files, pieces, readers, changes })
+        let turns = Arc::new(Semaphore::new(READERS));
+        let readers = Arc::new(Readers { turns, idle: Vec::new().into() });
+        Ok(Self { path: path.into(), files, patience, pieces, readers, changes })
     }
 
     /// Runs `piece` in the writer's transaction. What it has written is on the disk when this returns, or undone
@@ -147,20 +164,26 @@ impl Db {
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
         let readers = self.readers.clone();
-        let (path, files) = (self.path.clone(), self.files.clone());
-        let _turn = self.readers.turns.acquire().await.map_err(|_| E::from(Error::Closed))?;
+        let (path, files, patience) = (self.path.clone(), self.files.clone(), self.patience);
+        let turn = readers.turns.clone().acquire_owned().await.map_err(|_| E::from(Error::Closed))?;
         let job = tokio::task::spawn_blocking(move || {
-            let mut connection = match readers.take() {
-                Some(connection) => connection,
+            // Whoever has asked may be gone, and this goes on.
+            let _turn = turn;
+            let mut reader = match readers.take() {
+                Some(reader) => reader,
                 None => {
                     files.check()?;
-                    open_reader(&path)?
+                    let mut connection = open_reader(&path)?;
+                    let deadline = Deadline::of(&mut connection, patience).map_err(Error::from)?;
+                    Reader { connection, deadline }
                 }
             };
-            let transaction = connection.transaction().map_err(Error::from)?;
+            let transaction = reader.connection.transaction().map_err(Error::from)?;
+            reader.deadline.set();
             let result = query(&transaction);
+            reader.deadline.clear();
             drop(transaction);
-            readers.give(connection);
+            readers.give(reader);
             result
         });
         job.await.unwrap_or_else(|_| Err(Error::Closed.into()))
@@ -179,12 +202,12 @@ impl Db {
 
 #[expect(clippy::unwrap_used, reason = "nothing panics while it is held")]
 impl Readers {
-    fn take(&self) -> Option<Connection> {
+    fn take(&self) -> Option<Reader> {
         self.idle.lock().unwrap().pop()
     }
 
-    fn give(&self, connection: Connection) {
-        self.idle.lock().unwrap().push(connection);
+    fn give(&self, reader: Reader) {
+        self.idle.lock().unwrap().push(reader);
     }
 }
 
@@ -224,6 +247,7 @@ fn open_reader(path: &Path) -> Result<Connection, Error> {
 /// The writer's thread: ends when the last [`Db`] is gone.
 fn write(
     mut connection: Connection,
+    deadline: &Deadline,
     files: &Files,
     waiting: &mpsc::Receiver<Piece>,
     changed: &watch::Sender<u64>,
@@ -232,7 +256,7 @@ fn write(
         let mut pieces: VecDeque<Piece> =
             std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
         while !pieces.is_empty() {
-            if write_batch(&mut connection, files, &mut pieces) {
+            if write_batch(&mut connection, deadline, files, &mut pieces) {
                 changed.send_modify(|count| *count += 1);
             }
         }
@@ -240,7 +264,12 @@ fn write(
 }
 
 /// Writes as many of them as one transaction takes: all, unless one of them ends it. True when something was written.
-fn write_batch(connection: &mut Connection, files: &Files, pieces: &mut VecDeque<Piece>) -> bool {
+fn write_batch(
+    connection: &mut Connection,
+    deadline: &Deadline,
+    files: &Files,
+    pieces: &mut VecDeque<Piece>,
+) -> bool {
     let mut told = Vec::with_capacity(pieces.len());
     let begin = Instant::now();
     let committed = (|| {
@@ -249,10 +278,12 @@ fn write_batch(connection: &mut Connection, files: &Files, pieces: &mut VecDeque
             transaction.execute_batch("SAVEPOINT piece")?;
             let Some(piece) = pieces.pop_front() else { break };
             // What panics is answered by the end of its channel, and costs nobody else.
+            deadline.set();
             let verdict = catch_unwind(AssertUnwindSafe(|| piece(Ok(&transaction))));
+            deadline.clear();
             let keep = verdict.as_ref().is_ok_and(|verdict| verdict.keep);
             told.extend(verdict);
-            // SQLite undoes the whole on a full or failing disk.
+            // SQLite undoes the whole on a full or failing disk, and when what writes is ended.
             if transaction.is_autocommit() {
                 return Err(Error::Undone);
             }

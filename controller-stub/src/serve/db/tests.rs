@@ -135,6 +135,61 @@ async fn a_piece_that_panics_costs_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_takes_too_long_is_undone_and_the_rest_goes_on() {
+    // It would take an hour.
+    const LONG: &str = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10000000000) SELECT count(*) FROM n";
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open_with(&dir.path().join("serve.db"), Duration::from_millis(300)).unwrap();
+    let long = format!("INSERT INTO quota (project_id, listener) {}", LONG.replace("count(*)", "n, n"));
+    for text in [LONG.to_owned(), long] {
+        let late = db.write::<(), Error, _>(move |t| {
+            insert(t, "lost")?;
+            let mut query = t.prepare(&text)?;
+            let mut rows = query.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        let kept = db.write::<_, Error, _>(|t| {
+            t.execute("INSERT INTO quota (project_id) VALUES (lower(hex(randomblob(9))))", [])?;
+            Ok(())
+        });
+        let (late, kept) = tokio::join!(late, kept);
+        assert!(matches!(late, Err(Error::Late)) && Error::Late.is_passing(), "{late:?}");
+        if kept.is_err() {
+            assert!(matches!(kept, Err(Error::Undone)), "{kept:?}");
+            db.write::<_, Error, _>(|t| insert(t, "again")).await.unwrap();
+        }
+    }
+    assert_eq!(projects(&db).await, 2);
+    for _ in 0..2 {
+        let late = db.read::<i64, Error, _>(|t| Ok(t.query_row(LONG, [], |row| row.get(0))?)).await;
+        assert!(matches!(late, Err(Error::Late)), "{late:?}");
+    }
+    assert_eq!(projects(&db).await, 2);
+}
+
+#[tokio::test]
+async fn who_goes_away_lets_nobody_read_in_his_place_before_his_query_ends() {
+    let (_dir, db) = open();
+    let (go, wait) = mpsc::channel::<()>();
+    let (begun, begins) = oneshot::channel();
+    let read = db.read::<(), Error, _>(move |_| {
+        let _ = begun.send(());
+        let _ = wait.recv();
+        Ok(())
+    });
+    tokio::select! {
+        _ = read => unreachable!("it waits"),
+        begins = begins => begins.unwrap(),
+    }
+    assert_eq!(db.readers.turns.available_permits(), READERS - 1);
+    drop(go);
+    while db.readers.turns.available_permits() < READERS {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_full_is_told_as_such_and_goes_on_when_there_is_room() {
     let (_dir, db) = open();
     let pages = |count: i64| {
