@@ -20,6 +20,12 @@ use crate::{
 /// Directories of it.
 const DIRECTORIES: [&str; 4] = ["authority", "certificates", "amphorae", "machines"];
 
+/// Those of them that nobody else has to enter: programs of amphorae are other users, and pass through the others.
+const CLOSED: [&str; 2] = ["authority", "certificates"];
+
+/// Files of each amphora that nobody else is to read, where they are.
+const SECRETS_OF_AMPHORAE: [&str; 2] = ["certs/server.pem", "amphora-agent.conf"];
+
 /// Files of it that nobody else is to read, where they are.
 const SECRETS: [&str; 8] = [
     "serve.db",
@@ -44,14 +50,25 @@ pub(super) fn prepare(data: &Path) -> Result<()> {
     for name in DIRECTORIES {
         ours(&data.join(name), fs::symlink_metadata(data.join(name)))?;
     }
-    for name in SECRETS {
-        let path = data.join(name);
-        let Some(mode) = ours(&path, fs::symlink_metadata(&path))? else { continue };
-        if mode & 0o077 != 0 {
-            tracing::warn!(file = %path.display(), mode = format!("{mode:o}"), "others could read it, and can no more");
-            let closed = fs::set_permissions(&path, Permissions::from_mode(mode & 0o700));
-            closed.map_err(|e| Error::local(path.display(), e))?;
-        }
+    CLOSED.into_iter().chain(SECRETS).try_for_each(|name| close(&data.join(name)))?;
+    for amphora in fs::read_dir(data.join("amphorae")).into_iter().flatten().flatten() {
+        SECRETS_OF_AMPHORAE.into_iter().try_for_each(|name| close(&amphora.path().join(name)))?;
+    }
+    Ok(())
+}
+
+/// Keeps others from what is there.
+fn close(path: &Path) -> Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        // Beside the directories of amphorae there are files.
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => return Ok(()),
+        found => found,
+    };
+    let Some(mode) = ours(path, found)? else { return Ok(()) };
+    if mode & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "others could read it, and can no more");
+        let closed = fs::set_permissions(path, Permissions::from_mode(mode & 0o700));
+        closed.map_err(|e| Error::local(path.display(), e))?;
     }
     Ok(())
 }
@@ -176,6 +193,26 @@ mod tests {
             let refused = prepare(&data).unwrap_err().to_string();
             assert!(refused.contains("belongs to user 65534"), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_is_secret_is_closed_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        fs::create_dir_all(data.join("amphorae/a/certs")).unwrap();
+        fs::create_dir_all(data.join("certificates/project")).unwrap();
+        fs::write(data.join("amphorae/instance"), "x").unwrap();
+        let open =
+            ["amphorae/a/certs/server.pem", "amphorae/a/amphora-agent.conf", "certificates/project/key.pem"];
+        for name in open {
+            fs::write(data.join(name), "").unwrap();
+            fs::set_permissions(data.join(name), Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::set_permissions(data.join("certificates"), Permissions::from_mode(0o755)).unwrap();
+        prepare(&data).unwrap();
+        let mode = |name: &str| fs::metadata(data.join(name)).unwrap().mode() & 0o777;
+        assert_eq!([mode(open[0]), mode(open[1]), mode("certificates")], [0o600, 0o600, 0o700]);
+        assert_eq!(mode("amphorae/instance") & 0o044, 0o044, "no secret");
     }
 
     #[test]
