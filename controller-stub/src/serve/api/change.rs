@@ -152,7 +152,11 @@ pub(super) fn check_quota(
     }
     let Some(limit) = quota(scope, resource, project)? else { return Ok(()) };
     let values: &[&dyn ToSql] = &[&project];
-    let condition = "project_id = ?1 AND provisioning_status <> 'PENDING_DELETE'";
+    // A load balancer has its addresses until it is gone, and counts for so long, as in Octavia.
+    let condition = match resource.table {
+        "load_balancer" => "project_id = ?1",
+        _ => "project_id = ?1 AND provisioning_status <> 'PENDING_DELETE'",
+    };
     if resource.count(scope.t, condition, values)? + more > limit {
         return Err(Fault::quota(resource.title));
     }

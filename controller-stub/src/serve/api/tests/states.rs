@@ -166,6 +166,13 @@ async fn quotas_hold() {
     stage.refused(PUT, &members, json!({"members": three}), 403, "Member").await;
     stage.must(PUT, &members, json!({"members": three[..2]})).await;
     stage.must(PUT, &members, json!({"members": three[1..]})).await;
+    // It has its addresses until it is gone.
+    stage.must(DELETE, &format!("{LBS}/{balancer}?cascade=true"), Value::Null).await;
+    let body = json!({"loadbalancer": {"vip_subnet_id": stage.subnet}});
+    stage.refused(POST, LBS, body.clone(), 403, "Quota has been met for resources: Load Balancer").await;
+    let gone = |t: &rusqlite::Transaction<'_>| Ok(t.execute("DELETE FROM load_balancer", [])?);
+    stage.api.db.write::<_, db::Error, _>(gone).await.unwrap();
+    stage.must(POST, LBS, body).await;
 }
 
 #[tokio::test]
