@@ -1,6 +1,7 @@
 """What schemathesis cannot know: subnets that there are, and what was made before. Without it nearly all would be refused."""
 
 import collections
+import json
 import os
 import threading
 import zlib
@@ -13,6 +14,8 @@ KEPT = 40
 lock = threading.Lock()
 # What was made, by what it is called in bodies.
 made = collections.defaultdict(lambda: collections.deque(maxlen=KEPT))
+for kind, identity in json.loads(os.environ["SERVE_MADE"]).items():
+    made[kind].append(identity)
 
 # Attributes of bodies that name something else, and what.
 REFERENCES = {
@@ -50,6 +53,40 @@ TAKEN = {
 }
 
 
+# What is taken as it stands, but for what it names: half of what is made begins with it, and has one attribute more of those that were
+# thought of.
+SOUND = {
+    "loadbalancer": lambda n: {},
+    "listener": lambda n: {"protocol": ["HTTP", "TCP", "UDP", "TERMINATED_HTTPS"][n % 4], "protocol_port": 1024 + n % 60000,
+                           **({"default_tls_container_ref": "shop"} if n % 4 == 3 else {})},
+    "pool": lambda n: {"protocol": "HTTP", "lb_algorithm": ["ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP"][n % 3]},
+    "member": lambda n: {"address": f"10.60.{n % 250 + 1}.{n // 250 % 250 + 1}", "protocol_port": 80},
+    "healthmonitor": lambda n: {"type": ["HTTP", "TCP", "HTTPS"][n % 3], "delay": 5, "timeout": 3, "max_retries": 2},
+    "l7policy": lambda n: {"action": "REJECT"},
+    "rule": lambda n: {"type": "PATH", "compare_type": "STARTS_WITH", "value": f"/{n}"},
+    "ratelimitpolicy": lambda n: {"action": "DENY"},
+}
+PARENTS = {
+    "listener": {"loadbalancer_id": "loadbalancer"},
+    "pool": {"loadbalancer_id": "loadbalancer"},
+    "healthmonitor": {"pool_id": "pool"},
+    "l7policy": {"listener_id": "listener"},
+    "ratelimitpolicy": {"listener_id": "listener"},
+}
+
+
+def sound(name, object, choice):
+    """A body that is taken, with one attribute of one that may not be."""
+    begun = SOUND[name](choice)
+    for attribute, kind in PARENTS.get(name, {}).items():
+        if made[kind]:
+            begun[attribute] = made[kind][choice % len(made[kind])]
+    more = sorted(object.keys() - begun.keys() - {"listener_id", "loadbalancer_id"})
+    if more and choice % 3:
+        begun[more[choice % len(more)]] = object[more[choice % len(more)]]
+    return begun
+
+
 def digest(value):
     return zlib.crc32(repr(value).encode("utf-8", "surrogatepass"))
 
@@ -65,6 +102,9 @@ def map_body(ctx, body):
     for name, object in body.items():
         if not isinstance(object, dict):
             continue
+        is_limit = "ratelimitpolicies" in ctx.operation.path and name == "rule"
+        if ctx.operation.method.upper() == "POST" and choice // 4 % 2 and name in SOUND and not is_limit:
+            object = body[name] = sound(name, object, choice)
         for attribute, kind in REFERENCES.items():
             known = made[kind]
             if object.get(attribute) is not None and known:
@@ -82,16 +122,26 @@ def map_body(ctx, body):
     return body
 
 
+# What path parameters are called, and what they are of.
+KINDS = {
+    "l7rule_id": "rule",
+    "flavor_profile_id": "flavorprofile",
+    "rate_limit_policy_id": "ratelimitpolicy",
+    "rate_limit_rule_id": "limit",
+}
+
+
 @schemathesis.hook
 def map_path_parameters(ctx, parameters):
     if not parameters:
         return parameters
     choice = digest(parameters)
-    # Few load balancers end, or nothing would be in any.
-    if ctx.operation.method.upper() == "DELETE" and "loadbalancer_id" in parameters and choice % 16:
+    # Few of what others are in end, or nothing would be in any.
+    outer = {"loadbalancer_id", "listener_id", "pool_id", "l7policy_id", "rate_limit_policy_id"} & parameters.keys()
+    if ctx.operation.method.upper() == "DELETE" and len(parameters) == 1 and outer and choice % 16:
         return parameters
     for name in parameters:
-        kind = {"l7rule_id": "rule", "flavor_profile_id": "flavorprofile"}.get(name, name.removesuffix("_id"))
+        kind = KINDS.get(name, name.removesuffix("_id"))
         known = made[kind]
         if known and choice % 4:
             parameters[name] = known[choice % len(known)]
@@ -105,4 +155,5 @@ def after_call(ctx, case, response):
     with lock:
         for name, object in response.json().items():
             if isinstance(object, dict):
+                name = "limit" if name == "rule" and "ratelimitpolicies" in case.path else name
                 made[name].append(object.get("id") or object.get("name"))

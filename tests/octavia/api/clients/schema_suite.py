@@ -1,5 +1,6 @@
 """schemathesis, by the description that `serve` tells: no answer of 5xx, and none that is not described."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -38,6 +39,30 @@ def certificates(place):
     (there / "shop.pem").write_bytes((there / "ca.pem").read_bytes() + (there / "shop.key").read_bytes())
 
 
+def first(serve):
+    """One of everything, in what the rest is to be: by what it is called in bodies."""
+    made = {}
+
+    def make(path, name, body):
+        status, answer = serve.call("POST", path, {name: body})
+        if status != 201:
+            raise SystemExit(f"POST {path}: {status} {answer}")
+        made[name] = answer[name]["id"]
+
+    subnet = serve.subnets(serve.network("vip"))[0]["id"]
+    make("/v2/lbaas/loadbalancers", "loadbalancer", {"vip_subnet_id": subnet})
+    own = {"loadbalancer_id": made["loadbalancer"]}
+    make("/v2/lbaas/listeners", "listener", {**own, "protocol": "HTTP", "protocol_port": 80})
+    make("/v2/lbaas/pools", "pool", {**own, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"})
+    make(f"/v2/lbaas/pools/{made['pool']}/members", "member", {"address": "10.60.0.9", "protocol_port": 80})
+    monitor = {"pool_id": made["pool"], "type": "TCP", "delay": 5, "timeout": 3, "max_retries": 2}
+    make("/v2/lbaas/healthmonitors", "healthmonitor", monitor)
+    make("/v2/lbaas/l7policies", "l7policy", {"listener_id": made["listener"], "action": "REJECT"})
+    rule = {"type": "PATH", "compare_type": "EQUAL_TO", "value": "/"}
+    make(f"/v2/lbaas/l7policies/{made['l7policy']}/rules", "rule", rule)
+    return made
+
+
 def run(serve, place, given):
     certificates(place)
     failed = []
@@ -46,6 +71,7 @@ def run(serve, place, given):
             **os.environ,
             "SCHEMATHESIS_HOOKS": "schema_hooks",
             "PYTHONPATH": str(pathlib.Path(__file__).parent),
+            "SERVE_MADE": json.dumps(first(serve)),
             "SERVE_SUBNETS": ",".join(subnet["id"] for subnet in serve.subnets(serve.network("vip"))),
         }
         command = ["schemathesis", "run", f"{serve.url}/v2/lbaas/openapi.json"]

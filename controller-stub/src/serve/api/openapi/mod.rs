@@ -155,7 +155,12 @@ fn path(pattern: &str) -> (String, Vec<String>) {
     for word in pattern.split('/') {
         path.push('/');
         if word == "{}" {
-            let name = parameter(before);
+            let name = match (before, names.last()) {
+                ("rules", Some(policy)) if policy == "rate_limit_policy_id" => {
+                    "rate_limit_rule_id".to_owned()
+                }
+                _ => parameter(before),
+            };
             path.push_str(&format!("{{{name}}}"));
             names.push(name);
         } else {
@@ -178,6 +183,7 @@ fn parameter(many: &str) -> String {
         "rules" => "l7rule_id".to_owned(),
         "amphorae" => "amphora_id".to_owned(),
         "l7policies" => "l7policy_id".to_owned(),
+        "ratelimitpolicies" => "rate_limit_policy_id".to_owned(),
         many => format!("{}_id", many.trim_end_matches('s')),
     }
 }

@@ -9,7 +9,7 @@ use super::{
         scope::Scope,
     },
     Names, fresh, is_alive, is_mutable, list_within, listener_of, may_have_children,
-    within::{both, change_of_listener, deleted, outer, own, updated},
+    within::{both, change_of_listener, deleted, keeps_what_must_be, outer, own, updated},
 };
 use crate::serve::policies::Rule;
 
@@ -53,6 +53,7 @@ pub(in crate::serve::api) fn put(
     let said = scope.body(resource, Body::Put)?;
     let policy = own(scope, resource, names)?;
     is_alive(resource, &policy)?;
+    keeps_what_must_be(resource, &said)?;
     let change = change_of_listener(scope, &listener_of(scope, &policy)?)?;
     updated(scope, &change, resource, policy.id(), &scope.changes(resource, said))
 }
@@ -125,6 +126,7 @@ pub(in crate::serve::api) fn put_rule(
     let (policy, rule) = both(scope, &RATE_LIMIT_POLICY, resource, names)?;
     let said = scope.body(resource, Body::Put)?;
     is_alive(resource, &rule)?;
+    keeps_what_must_be(resource, &said)?;
     let change = change_within(scope, &policy)?;
     updated(scope, &change, resource, rule.id(), &scope.changes(resource, said))
 }

@@ -45,6 +45,14 @@ pub(super) fn both(
     Ok((outside, object))
 }
 
+/// Refuses a PUT that takes away what there must be.
+pub(super) fn keeps_what_must_be(resource: &Resource, said: &Object) -> Result<(), Fault> {
+    let mut taken = resource.attributes.iter().filter(|attribute| {
+        attribute.is_mandatory() && said.has(attribute.name) && said.get(attribute.name).is_none()
+    });
+    taken.next().map_or(Ok(()), |attribute| Err(Fault::option("None", attribute.name)))
+}
+
 /// A change of what belongs to a listener, which is PENDING as well.
 pub(super) fn change_of_listener<'a>(scope: &'a Scope<'a>, listener: &Object) -> Result<Change<'a>, Fault> {
     is_alive(&LISTENER, listener)?;

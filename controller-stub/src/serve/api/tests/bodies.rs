@@ -209,3 +209,50 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn who_says_nothing_in_place_of_a_value_is_told_what_is_wrong_with_that() {
+    let stage = Stage::new("");
+    let balancer = stage.load_balancer("one").await;
+    let (listener, pool) = (stage.listener(&balancer, 80).await, stage.pool(&balancer).await);
+    let member = json!({"address": "192.0.2.9", "protocol_port": 80});
+    let members = format!("{POOLS}/{pool}/members");
+    let member = stage.make(&members, "member", member).await;
+    let monitor = json!({"pool_id": pool, "type": "HTTP", "delay": 5, "timeout": 3, "max_retries": 2});
+    let monitor = stage.make(MONITORS, "healthmonitor", monitor).await;
+    let policy = stage.make(POLICIES, "l7policy", json!({"listener_id": listener, "action": "REJECT"})).await;
+    let rules = format!("{POLICIES}/{policy}/rules");
+    let rule = json!({"type": "PATH", "compare_type": "STARTS_WITH", "value": "/x"});
+    let rule = stage.make(&rules, "rule", rule).await;
+    let limits = "/v2/lbaas/ratelimitpolicies";
+    let limit =
+        json!({"listener_id": listener, "action": "DENY", "rules": [{"metric": "REQUESTS", "threshold": 5}]});
+    let limit = stage.make(limits, "ratelimitpolicy", limit).await;
+    let limiting = stage.get(&format!("{limits}/{limit}/rules")).await["rules"][0]["id"].clone();
+    let profile = json!({"name": "p", "provider_name": "amphora", "flavor_data": "{}"});
+    let profile = stage.make("/v2/lbaas/flavorprofiles", "flavorprofile", profile).await;
+    let flavor = json!({"name": "f", "flavor_profile_id": profile});
+    let flavor = stage.make("/v2/lbaas/flavors", "flavor", flavor).await;
+    let paths = [
+        format!("{LBS}/{balancer}"),
+        format!("{LISTENERS}/{listener}"),
+        format!("{POOLS}/{pool}"),
+        format!("{members}/{member}"),
+        format!("{MONITORS}/{monitor}"),
+        format!("{POLICIES}/{policy}"),
+        format!("{rules}/{rule}"),
+        format!("{limits}/{limit}"),
+        format!("{limits}/{limit}/rules/{}", limiting.as_str().unwrap()),
+        format!("/v2/lbaas/flavorprofiles/{profile}"),
+        format!("/v2/lbaas/flavors/{flavor}"),
+        "/v2/lbaas/quotas/p".to_owned(),
+    ];
+    for path in paths {
+        let Found::Route(route, _) = find(&PUT, &path) else { panic!("{path}") };
+        for attribute in route.resource.attributes {
+            let body = json!({route.resource.one: {attribute.name: null}});
+            let (status, answer) = stage.ask(PUT, &path, body).await;
+            assert!(status < 500, "{path} {}: {answer}", attribute.name);
+        }
+    }
+}
