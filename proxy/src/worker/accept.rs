@@ -20,8 +20,9 @@ use tokio::{
     time::Instant,
 };
 
+use super::limit;
 use crate::{
-    limits::Clients,
+    limits::{Clients, rate::Taken},
     local::{LocalListener, SessionGuard, Worker},
     net, session,
     state::ListenerState,
@@ -362,8 +363,22 @@ fn admit(
         counters.connections_denied.add(1);
         return;
     }
+    let turn = match limit::judge(worker, plan, client) {
+        Some(Taken::Queued(turn)) => Some(turn),
+        Some(taken) => {
+            counters.connections_denied.add(1);
+            limit::turn_away(stream, taken);
+            return;
+        }
+        None => None,
+    };
     if plan.tls.is_none() {
         counters.connections_total.add(1);
+    }
+    if let Some(turn) = turn {
+        let open = Open::new(worker, place);
+        limit::wait(worker, Rc::clone(&listener), stream, client, turn, open);
+        return;
     }
     session::start(worker, Rc::clone(&listener), stream, client, Open::new(worker, place));
 }

@@ -3,6 +3,7 @@
 //! immutable snapshots and atomics.
 
 mod accept;
+mod limit;
 #[cfg(test)]
 mod tests;
 

@@ -6,10 +6,11 @@ use std::{
 };
 
 use amphora_tests::{
-    Backend, Client, Document, End, HaProxy, HaProxyConfig, Listener, Pool, Proxy, http2::Http2Client,
-    in_time,
+    Backend, Client, Document, End, HaProxy, HaProxyConfig, Listener, Namespace, Pool, Proxy, echo,
+    http2::Http2Client, in_time,
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
 /// A day: no period ends while a test runs.
@@ -308,4 +309,119 @@ async fn a_hundred_thousand_attackers_take_nothing_from_a_hundred_others() {
     println!("{limiter:?}; the insistent one was served {served} times");
     assert!(limiter.used > 90_000);
     assert!(proxy.resident_kib() < 200 << 10);
+}
+
+/// How many of so many connections are let in: those that get an echo.
+async fn let_in(address: SocketAddr, from: IpAddr, connections: usize) -> Vec<bool> {
+    let mut let_in = Vec::new();
+    for _ in 0..connections {
+        let echoed = async {
+            let mut client = Client::try_connect_from(from, address).await.ok()?;
+            client.stream.write_all(b"hello").await.ok()?;
+            let mut text = [0; 5];
+            client.stream.read_exact(&mut text).await.ok()?;
+            (&text == b"hello").then_some(())
+        };
+        let_in.push(in_time("an echo, or the end", echoed).await.is_some());
+    }
+    let_in
+}
+
+#[tokio::test]
+async fn connections_that_are_too_many_are_rejected_as_by_haproxy() {
+    let member = Backend::tcp("echo", echo).await;
+    let policies = vec![policy("REJECT", vec![rule("CONNECTIONS", 3, DAY)])];
+    let listener = limited(Listener::tcp(), policies);
+    let proxy = Proxy::start(Document::of(listener, Pool::tcp().members([&member]))).await;
+    let told = let_in(proxy.address(), source(1), 6).await;
+    assert_eq!(told, [true, true, true, false, false, false]);
+    assert_eq!(let_in(proxy.address(), source(2), 3).await, [true; 3]);
+    let stats = proxy.listener().await;
+    assert_eq!((stats.total_connections, stats.denied_connections), (6, 3));
+    let reject = "\n stick-table type ip size 1m expire 1d store conn_rate(1d)\n tcp-request connection track-sc0 src\n \
+        tcp-request connection reject if { sc_conn_rate(0) gt 3 }\n";
+    let config = HaProxyConfig { mode: "tcp", bind: reject.into(), ..HaProxyConfig::http([member.address]) };
+    let Some(haproxy) = HaProxy::start(&config).await else { return };
+    assert_eq!(let_in(haproxy.address, source(1), 6).await, told);
+    assert_eq!(haproxy.stat("FRONTEND", "dcon").await, 3);
+}
+
+/// Of HTTP they are refused before a request is read, or answered when that is what the policy does.
+#[tokio::test]
+async fn connections_of_http_count_for_what_is_asked_on_them() {
+    let member = Backend::named("member").await;
+    let proxy = Proxy::start(http(
+        &member,
+        vec![
+            policy("DENY", vec![rule("CONNECTIONS", 2, DAY)]),
+            policy("REJECT", vec![rule("CONNECTIONS", 4, DAY)]),
+        ],
+    ))
+    .await;
+    let mut first = Client::connect_from(source(1), proxy.address()).await;
+    assert_eq!(first.get("/").await.status(), 200);
+    assert_eq!(statuses(proxy.address(), source(1), 1).await, [200]);
+    assert_eq!(statuses(proxy.address(), source(1), 1).await, [429]);
+    assert_eq!(first.get("/").await.status(), 429, "it is the same client");
+    assert_eq!(statuses(proxy.address(), source(1), 1).await, [429]);
+    let mut last = Client::connect_from(source(1), proxy.address()).await;
+    assert_eq!(last.end().await, End::Reset);
+}
+
+#[tokio::test]
+async fn connections_wait_for_their_turn() {
+    let member = Backend::tcp("echo", echo).await;
+    let mut queue = policy("QUEUE", vec![rule("CONNECTIONS", 5, 1)]);
+    queue["amphora"] = json!({ "queue_timeout": 60 });
+    let listener = limited(Listener::tcp(), vec![queue]);
+    let proxy = Proxy::start(Document::of(listener, Pool::tcp().members([&member]))).await;
+    let begun = Instant::now();
+    let clients: Vec<_> = (0..15).map(|_| tokio::spawn(let_in(proxy.address(), source(1), 1))).collect();
+    for client in clients {
+        assert_eq!(client.await.unwrap(), [true]);
+    }
+    // Five at once, ten at five a second.
+    assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?}", begun.elapsed());
+    let stats = proxy.stats().await;
+    let policy = stats.rate_limits.values().next().unwrap();
+    assert_eq!((policy.limited, policy.waiting), (0, 0));
+    assert!(policy.queued >= 10);
+}
+
+/// Nothing of a connection leaves any more, so that its client waits for ever: until it says something.
+#[tokio::test]
+async fn who_is_dropped_silently_hears_nothing() {
+    let (Some(amphora), Some(outside)) = (Namespace::create(), Namespace::create()) else { return };
+    amphora.link("front", &outside, "amphora");
+    amphora.ip(&["address", "add", "203.0.113.50/24", "dev", "front"]);
+    for address in ["203.0.113.7/24", "203.0.113.8/24"] {
+        outside.ip(&["address", "add", address, "dev", "amphora"]);
+    }
+    let pool = Pool::http();
+    let policies = vec![policy("SILENT_DROP", vec![rule("REQUESTS", 1, DAY)])];
+    let listener = limited(Listener::http(), policies).port(80).to(&pool);
+    let document = Document::at("203.0.113.50".parse().unwrap()).listener(listener).pool(&pool);
+    let proxy = Proxy::start_with(document, &["--netns", amphora.name()]).await;
+    let address = proxy.address();
+    let (dropped, is_dropped) = tokio::sync::oneshot::channel();
+    let client = outside.spawn(move || async move {
+        let mut client = Client::connect_from("203.0.113.7".parse().unwrap(), address).await;
+        assert_eq!(client.get("/").await.status(), 503);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        is_dropped.await.unwrap();
+        // Whatever was sent before this has come.
+        assert_eq!(statuses(address, "203.0.113.8".parse().unwrap(), 1).await, [503]);
+        let heard = client.stream.try_read(&mut [0]);
+        assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        client.send("x").await;
+        client.end().await
+    });
+    proxy
+        .until("the connection is gone", |stats| {
+            let open: u64 = stats.listeners.values().map(|listener| listener.active_connections).sum();
+            open == 0 && stats.rate_limits.values().all(|policy| policy.limited == 1)
+        })
+        .await;
+    dropped.send(()).unwrap();
+    assert_eq!(in_time("the client", client).await.unwrap(), End::Reset);
 }

@@ -4,6 +4,7 @@
 //! * `table`: what was counted of whom, of a constant size for all workers and all rules
 //! * `client`: whom something is counted of
 //! * `plan`: the policies of a listener, and what they say
+//! * `taken`: what is done with who has broken one
 //! * `state`: what outlives a change: what was done, who waits
 //!
 //! A rule's rate is HAProxy's (`http_req_rate`, `conn_rate`): what came in this period, and of what came in the one before as large a
@@ -15,6 +16,7 @@ mod moment;
 mod plan;
 mod state;
 mod table;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ pub use self::{
     moment::Moment,
     plan::{Broken, ClientHash, Done, RateLimits},
     state::{PolicyCounters, PolicyState, Waiting},
+    taken::{Farewell, Queued, Taken},
 };
 use crate::balance::hash::HashKey;
 

@@ -17,7 +17,7 @@ use super::{
     decide::{Cause, Decision, Forward, LocalReply, Origin, Request, Waiting, decide},
     downstream::Downstream,
     exchange::{Exchange, Failure},
-    limit::Farewell,
+    limit,
     tunnel::Tunnel,
     upstream::{MemberConnection, MemberStream, Upstream},
 };
@@ -28,6 +28,7 @@ use crate::{
         Body, Transfer,
         responses::{self, Recipient},
     },
+    limits::rate::Farewell,
     local::{LocalListener, Work, Worker},
     session::member::{self, Begun, Carrier, Connected, NoMember, Reuse, Route, Wanted},
     state::{ListenerCounters, PoolCounters, ResponseClass},
@@ -71,7 +72,7 @@ pub(super) async fn serve(
     if let Decision::Queue(queued) = decision {
         // Few wait, and the others are given no room for it.
         let waiting = Box::pin(async {
-            queued.turn(&mut Downstream::Http1(client)).await?;
+            limit::turn(queued, &mut Downstream::Http1(client)).await?;
             Some(decide_now(worker, listener, client, work, length, true))
         });
         decision = match waiting.await {

@@ -10,10 +10,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{address::ClientAddress, limit::Farewell, own::OwnConnections};
+use super::{address::ClientAddress, own::OwnConnections};
 use crate::{
     conn::{BufferPool, Conn, Deadline, Inlet, Then},
     http::{Reject, RequestHead},
+    limits::rate::Farewell,
     local::{Enlisted, LocalListener},
 };
 

@@ -11,7 +11,7 @@ use super::{
     attempt::Response,
     certificate,
     changes::{self, Changes, ResponseChanges},
-    limit::{self, Farewell, Limited, Queued},
+    limit,
     persistence::Affinity,
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         responses::{self, Recipient},
     },
     l7::{self, Outcome},
+    limits::rate::{Farewell, Queued, Taken},
     local::{LocalListener, LocalPool, Trust, Worker},
     persist::{Persistence, server_cookie},
     snapshot::{Chosen, ListenerPlan, PoolPlan},
@@ -199,9 +200,9 @@ pub(super) fn decide(
     out.clear();
     if let Some(limits) = &plan.limits
         && !origin.had_turn
-        && let Some(limited) = limit::judge(limits, worker, origin.address.ip(), view, begun)
+        && let Some(taken) = limit::judge(limits, worker, origin.address.ip(), view, begun)
     {
-        return too_much(limited, listener, &request, &origin, out);
+        return too_much(taken, listener, &request, &origin, out);
     }
     let cookies = || {
         let fields = view.fields().filter(|(_, _, known)| *known == Known::Cookie);
@@ -272,21 +273,21 @@ pub(super) fn decide(
 /// What becomes of a request that is too much.
 #[cold]
 fn too_much(
-    limited: Limited,
+    taken: Taken,
     listener: &LocalListener,
     request: &Request,
     origin: &Origin<'_>,
     out: &mut Vec<u8>,
 ) -> Decision {
-    match limited {
-        Limited::Denied(seconds) => {
+    match taken {
+        Taken::Denied(seconds) => {
             let unread = Waiting::of(request.framing.body, origin.behind);
             let to = request.recipient(unread, listener.is_closing(origin.address));
             responses::write_too_many(out, seconds, to);
             Decision::Reply(LocalReply { status: 429, to, cause: Cause::Denied, unread })
         }
-        Limited::Dropped(farewell) => Decision::Drop(farewell),
-        Limited::Queued(queued) => Decision::Queue(queued),
+        Taken::Dropped(farewell) => Decision::Drop(farewell),
+        Taken::Queued(queued) => Decision::Queue(queued),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     counted::{count_drop, count_reply},
     decide::{Decision, Origin, decide},
     downstream::Downstream,
-    limit::Farewell,
+    limit,
     own::OwnConnections,
     stream::{ClientStream, ClientStreams},
     tunnel::Tunnel,
@@ -32,6 +32,7 @@ use crate::{
         Counted, Ended, Incoming, Limits, Patience, ServerConnection,
         head::{self, RequestContext},
     },
+    limits::rate::Farewell,
     local::{Borrowed, LocalListener, Work, Worker},
     session::{self, log::Logged, metrics, relay::EndReason},
     state::{ListenerCounters, ResponseClass},
@@ -242,7 +243,7 @@ async fn serve_stream<H>(
     charge.shrink(head::kept(&work.request, &work.text));
     if let Decision::Queue(queued) = decision {
         // Few wait, and the others are given no room for it.
-        let Some(at) = Box::pin(queued.turn(&mut Downstream::Http2(&mut stream))).await else {
+        let Some(at) = Box::pin(limit::turn(queued, &mut Downstream::Http2(&mut stream))).await else {
             counters.responses[ResponseClass::Other as usize].add(1);
             if let Some(record) = work.log.record() {
                 record.left();

@@ -17,13 +17,13 @@ use tokio::time::Instant;
 use super::{
     address::ClientAddress,
     body::{Sink, Source},
-    limit::Farewell,
     own::OwnConnections,
 };
 use crate::{
     conn::Deadline,
     http::{ResponseEdits, ResponseHead, ResponseView, fill::WEBSOCKET_KEY_LEN, websocket},
     http2::{RecvBody, Responder, SendBody, head, hpack::FieldList},
+    limits::rate::Farewell,
     tls::PeerFacts,
 };
 

@@ -1,0 +1,71 @@
+//! What is done with somebody who has broken a policy, counted.
+
+use std::time::Duration;
+
+use super::{Broken, Done, Waiting};
+
+/// What is done.
+#[derive(Debug)]
+pub enum Taken {
+    /// Turned away: after this many seconds it would not be.
+    Denied(u64),
+    /// The connection goes.
+    Dropped(Farewell),
+    /// It waits for its turn.
+    Queued(Queued),
+}
+
+/// How a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It is reset.
+    Reset,
+    /// The client is not told.
+    Silent,
+}
+
+/// One who waits, for so long, and has a place meanwhile.
+#[derive(Debug)]
+pub struct Queued {
+    /// How long.
+    pub wait: Duration,
+    /// The place.
+    pub place: Waiting,
+}
+
+impl Broken<'_> {
+    /// Counts what is done on this worker.
+    #[cold]
+    pub fn take(self, worker: usize) -> Taken {
+        let counters = self.policy.counters.of(worker);
+        let taken = match self.done {
+            Done::Deny(wait) => Taken::Denied(seconds(wait)),
+            Done::Reject => Taken::Dropped(Farewell::Reset),
+            Done::SilentDrop => Taken::Dropped(Farewell::Silent),
+            Done::Wait(wait, place) => {
+                counters.queued.add(1);
+                counters.waited_ms.add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                return Taken::Queued(Queued { wait, place });
+            }
+        };
+        counters.limited.add(1);
+        taken
+    }
+}
+
+/// As `Retry-After` says it: whole seconds, at least one.
+fn seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds() {
+        for (millis, expected) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (29_900, 30)] {
+            assert_eq!(seconds(Duration::from_millis(millis)), expected);
+        }
+    }
+}
