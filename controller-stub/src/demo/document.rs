@@ -61,7 +61,24 @@ pub(super) struct Variant {
     pub(super) second_listener: bool,
     /// `web` balances by LEAST_CONNECTIONS.
     pub(super) least_connections: bool,
+    /// What a third HTTP listener does with what comes, if there is one.
+    pub(super) third_listener: Option<Third>,
 }
+
+/// What the third listener is about. It has the port of the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Third {
+    /// It shares requests among `web` and `api`.
+    Canary {
+        /// Of `web` and `api`.
+        weights: [u16; 2],
+    },
+    /// No client may ask more often than [`THRESHOLD`] says.
+    Limited,
+}
+
+/// Requests of a client within a minute that the third listener answers.
+pub(super) const THRESHOLD: u32 = 100;
 
 impl Variant {
     /// The `n`th of the changes under load: each differs from the one before, and every kind comes and goes.
@@ -73,6 +90,7 @@ impl Variant {
             more_policies: n % 7,
             second_listener: n % 6 >= 3,
             least_connections: n % 10 >= 5,
+            third_listener: None,
         }
     }
 }
@@ -108,6 +126,11 @@ impl Demo {
         processes().iter().zip(&self.members).find(|((n, _), _)| *n == name).map(|(_, address)| *address)
     }
 
+    /// Where the third listener is reached.
+    pub(super) fn third_address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip.ip(), self.second_port)
+    }
+
     /// The whole document.
     pub(super) fn document(&self, variant: Variant) -> Value {
         let mut listeners =
@@ -115,6 +138,7 @@ impl Demo {
         if variant.second_listener {
             listeners.push(self.listener("http-2", self.second_port, Vec::new()));
         }
+        listeners.extend(variant.third_listener.map(|third| self.third_listener(third)));
         let mut pools = vec![self.web(variant), self.api()];
         if let Some(port) = self.secure_port {
             listeners.push(self.secure_listener(port, self.policies("https ", variant.more_policies)));
@@ -148,6 +172,30 @@ impl Demo {
             "insert_headers": {"X-Forwarded-For": "true"},
             "l7policies": policies,
         })
+    }
+
+    fn third_listener(&self, third: Third) -> Value {
+        let mut listener = self.listener("http-3", self.second_port, Vec::new());
+        match third {
+            Third::Canary { weights } => {
+                let pools = [WEB.0, API.0].into_iter().zip(weights);
+                let pools = pools.map(|(pool, weight)| json!({"pool_id": self.pool(pool), "weight": weight}));
+                listener["amphora"] = json!({"default_pools": pools.collect::<Vec<_>>()});
+                if let Some(fields) = listener.as_object_mut() {
+                    fields.remove("default_pool_id");
+                }
+            }
+            Third::Limited => {
+                listener["rate_limit_policies"] = json!([{
+                    "id": self.uuid("rate limit"),
+                    "name": "too-many",
+                    "action": "DENY",
+                    "rules": [{"id": self.uuid("rate limit rule"), "metric": "REQUESTS", "threshold": THRESHOLD,
+                        "interval": 60}],
+                }]);
+            }
+        }
+        listener
     }
 
     /// Certificates by SNI, and one for who names no host; HTTP/2 and HTTP/1.1.

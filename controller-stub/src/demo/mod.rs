@@ -7,6 +7,7 @@
 //! * `exchange`, `sender`, `tally`, `traffic`, `worker`: the clients and what they saw
 //! * `board`, `view`: what is known and shown
 //! * `stage`, `steps`: the scenario
+//! * `steering`: several pools and rate limits
 //! * `secure`: TLS and HTTP/2
 //! * `pair`: the same for two amphorae
 //! * `serve`: the control plane, and what is asked of it through its API
@@ -23,6 +24,7 @@ mod secure;
 mod sender;
 mod serve;
 mod stage;
+mod steering;
 mod steps;
 mod tally;
 mod topology;

@@ -36,6 +36,7 @@ impl Stage {
             self.refuse(&demo).await?;
             self.kill(&demo).await?;
             self.drain(&demo).await?;
+            self.steer(&demo).await?;
             self.change(&demo).await?;
             self.conclude().await?;
             self.linger().await?;
