@@ -198,7 +198,7 @@ fn expected(set: &Set, program: &L7Program, facts: &Facts) -> Answer {
             answer(code.code(), Some(bytes.into_iter().map(char::from).collect()), None)
         }
         Outcome::Pool(id) => from_pool(Some(id)),
-        Outcome::Pools(_) => unreachable!("no case has it"),
+        Outcome::Pools(_) | Outcome::Answer(_) => unreachable!("no case has it"),
         Outcome::Pass => from_pool(set.listener.default_pool),
     }
 }
