@@ -11,6 +11,7 @@ mod fields;
 pub mod fill;
 mod head;
 mod identity;
+mod ids;
 mod method;
 mod names;
 mod reject;
@@ -24,6 +25,7 @@ pub use self::{
     cookies::{Cookie, cookie_values, sampled_cookies, sampled_set_cookie_values},
     edits::{EditList, FieldEdits, RequestEdits, ResponseEdits, SetFields, TooLong},
     head::{Head, RequestHead, RequestLine, RequestView, ResponseHead, ResponseView, StatusLine},
+    ids::{Entropy, Identification, Ids},
     method::{Method, Version},
     names::{Known, KnownSet},
     reject::{BadResponse, Reject},

@@ -70,6 +70,8 @@ pub enum Sample {
     RequestUri,
     /// `capture.req.ver`: `HTTP/1.0` or `HTTP/1.1`.
     RequestVersion,
+    /// `var(txn.traceparent)`: the request's place in a trace, on a listener that begins traces.
+    Traceparent,
 }
 
 /// Each sample by its name.
@@ -99,6 +101,7 @@ pub const SAMPLES: &[(&str, Sample)] = &[
     ("capture.req.method", Sample::RequestMethod),
     ("capture.req.uri", Sample::RequestUri),
     ("capture.req.ver", Sample::RequestVersion),
+    ("var(txn.traceparent)", Sample::Traceparent),
 ];
 
 impl Sample {
@@ -136,7 +139,8 @@ impl Sample {
             | Self::BackendName
             | Self::RequestMethod
             | Self::RequestUri
-            | Self::RequestVersion => false,
+            | Self::RequestVersion
+            | Self::Traceparent => false,
         }
     }
 }
@@ -177,7 +181,7 @@ fields! {
     Uri = "HU",
     /// The version.
     Version = "HV",
-    /// What `unique-id-format` makes: nothing here has that.
+    /// The id of the request, on a listener that has them: what `unique-id-format` makes.
     UniqueId = "ID",
     /// The response's status; 0 without one.
     Status = "ST",

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     conn::AddressText,
+    http::Ids,
     tls::{ClientCertificate, PeerFacts},
 };
 
@@ -128,7 +129,8 @@ impl Writer<'_> {
         match field {
             Field::BytesToClient => line.number(record.bytes_out as i64),
             Field::BytesFromClient => line.number(record.bytes_in as i64),
-            Field::RequestCookie | Field::ResponseCookie | Field::UniqueId => line.string(None, flags),
+            Field::RequestCookie | Field::ResponseCookie => line.string(None, flags),
+            Field::UniqueId => line.string(self.id(|ids| &ids.request), flags),
             Field::RequestHeaders
             | Field::RequestHeadersList
             | Field::ResponseHeaders
@@ -314,8 +316,14 @@ impl Writer<'_> {
             // HAProxy has none of an exchange that its client has broken off.
             Sample::RequestVersion if record.termination.is_broken_off() => None,
             Sample::RequestVersion => record.request().map(|_| record.old_or_new_version()),
+            Sample::Traceparent => self.id(|ids| &ids.traceparent),
         };
         line.string(text, flags)
+    }
+
+    /// One of those that the request is known by.
+    fn id(&self, which: impl Fn(&Ids) -> &[u8]) -> Option<&[u8]> {
+        self.record.ids.as_deref().map(which).filter(|id| !id.is_empty())
     }
 
     fn backend(&self, line: &mut Line<'_>, flags: Flags) -> Written {

@@ -12,7 +12,7 @@ use amphora_model::{MemberId, PoolId};
 use tokio::time::Instant;
 
 use super::{flow::LogPlan, format::Needs, termination::Termination};
-use crate::{state::MemberState, tls::PeerFacts};
+use crate::{http::Ids, state::MemberState, tls::PeerFacts};
 
 /// What HAProxy keeps of a request line (`REQURI_LEN`, less the byte behind it).
 const MOST_OF_REQUEST: usize = 1023;
@@ -60,6 +60,8 @@ pub struct Record {
     pub line_number: u32,
     /// The number of the session or request.
     pub number: u32,
+    /// What the request is known by, on a listener that asks for it.
+    pub ids: Option<Box<Ids>>,
     request: Vec<u8>,
     /// Its version is older than HTTP/1.1.
     is_old: bool,
@@ -123,6 +125,7 @@ impl Record {
             tls: None,
             line_number: 0,
             number: 0,
+            ids: None,
             request: Vec::new(),
             is_old: false,
         }
@@ -153,12 +156,13 @@ impl Record {
             tls,
             line_number,
             number,
+            ids,
             request,
             is_old: _,
         } = self;
         (*asked, *scheme, *from, *marks) = (needs, "http", client, fresh);
         (*listener, *member_address, *source) = (None, None, None);
-        (*pool, *member, *at, *tls) = (None, None, None, None);
+        (*pool, *member, *at, *tls, *ids) = (None, None, None, None, None);
         (*status, *bytes_in, *bytes_out, *retries, *redispatched) = (0, 0, 0, 0, false);
         (*termination, *counts) = (Termination::default(), Counts::default());
         (*line_number, *number) = (0, 0);

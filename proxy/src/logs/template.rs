@@ -72,7 +72,7 @@ impl Frontend {
                 if self.tls { b"~" } else { b"" }
             }
             Field::BackendQueue | Field::ServerQueue => b"0",
-            Field::RequestCookie | Field::ResponseCookie | Field::UniqueId => nothing,
+            Field::RequestCookie | Field::ResponseCookie => nothing,
             Field::Sample(Sample::Tls | Sample::TlsResumed) if !self.tls => b"0",
             Field::Sample(sample) if sample.is_of_tls() && !self.tls => nothing,
             Field::TlsCipher | Field::TlsVersion if !self.tls => nothing,

@@ -8,6 +8,7 @@ use amphora_model::{Listener, ListenerId, LoadBalancer, Member, Pool, PoolId, Po
 use super::{AccessList, ListenerPlan, MemberPlan, PoolPlan, Snapshot, Splits, TlsSource, tls::Maker};
 use crate::{
     conn::proxy_protocol::Version as ProxyVersion,
+    http::Identification,
     l7::{Budget, L7Program},
     limits::rate::{Kept, RateLimits},
     logs::{Frontend, LogPlan, Protocol},
@@ -192,6 +193,7 @@ fn compile_listener(
         default_pool: listener.default_pool.and_then(|pool| enabled.get(&pool).copied()),
         splits,
         l7,
+        identification: Identification::new(&listener.routing),
         insert_headers: listener.insert_headers,
         timeouts: listener.timeouts,
         access: AccessList::new(&listener.allowed_cidrs),

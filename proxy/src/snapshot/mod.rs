@@ -34,6 +34,7 @@ pub use self::{
 use crate::{
     balance::MembersView,
     conn::proxy_protocol::Version as ProxyVersion,
+    http::Identification,
     l7::{Expressions, L7Program},
     limits::rate,
     logs::LogPlan,
@@ -85,6 +86,8 @@ pub struct ListenerPlan {
     pub splits: Option<Box<Splits>>,
     /// `l7policies`; its pools are indexes into [`Snapshot::pools`].
     pub l7: L7Program,
+    /// What requests are to be known by, if anything is asked for.
+    pub identification: Option<Box<Identification>>,
     /// `insert_headers`.
     pub insert_headers: InsertHeaders,
     /// `timeout_*`.

@@ -40,6 +40,7 @@ mod process;
 mod prometheus;
 mod quiesce;
 mod rate_limits;
+mod request_ids;
 mod sctp;
 mod statistics;
 mod tcp;

@@ -401,3 +401,63 @@ fn paths_and_hosts_are_replaced() {
         assert_eq!(request(&format!("{line}\r\n{fields}\r\n"), &edits), format!("{expected}\r\n"), "{line}");
     }
 }
+
+mod edits {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAMES: [&str; 6] = ["x-a", "x-b", "accept", "cookie", "user-agent", "x-forwarded-for"];
+
+    fn field() -> impl Strategy<Value = (usize, bool, String)> {
+        (0..NAMES.len(), any::<bool>(), "[a-z=;]{0,6}")
+    }
+
+    /// What is left of fields when edits are made one after the other.
+    fn naive(fields: &[(usize, bool, String)], edits: &[(usize, u8, String)]) -> Vec<(String, String)> {
+        let mut list: Vec<(String, String)> =
+            fields.iter().map(|(name, _, value)| (NAMES[*name].to_owned(), value.clone())).collect();
+        for (name, op, value) in edits {
+            if *op > 0 {
+                list.retain(|(other, _)| other != NAMES[*name]);
+            }
+            if *op < 2 {
+                list.push((NAMES[*name].to_owned(), value.clone()));
+            }
+        }
+        list
+    }
+
+    proptest! {
+        #[test]
+        fn are_as_if_made_one_after_the_other(
+            fields in prop::collection::vec(field(), 0..8),
+            // ADD, SET, REMOVE.
+            edits in prop::collection::vec((0..NAMES.len(), 0..3_u8, "[a-z=;]{0,6}"), 0..6),
+        ) {
+            let lines: String = fields.iter().map(|(name, upper, value)| {
+                let name = if *upper { NAMES[*name].to_uppercase() } else { NAMES[*name].to_owned() };
+                format!("{name}: {value}\r\n")
+            }).collect();
+            let ops: Vec<_> = edits.iter().map(|(name, op, value)| {
+                (NAMES[*name], *op > 0, (*op < 2).then_some(value.as_str()))
+            }).collect();
+            let list = changes(&ops);
+            let expected = naive(&fields, &edits);
+            let found = |head: String| -> Vec<(String, String)> {
+                let lines = head.lines().skip(1).filter(|line| !line.is_empty());
+                let pairs = lines.filter_map(|line| line.split_once(": "));
+                pairs
+                    .filter(|(name, _)| !name.eq_ignore_ascii_case("host"))
+                    .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+                    .collect()
+            };
+            let edits = RequestEdits { fields: list.edits(), ..RequestEdits::default() };
+            let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"), &edits);
+            prop_assert_eq!(&found(head), &expected);
+            let edits = ResponseEdits { fields: list.edits(), ..ResponseEdits::default() };
+            let head = edited_response(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n"), ResponseHop::default(), &edits);
+            prop_assert_eq!(&found(head), &expected);
+        }
+    }
+}

@@ -405,7 +405,14 @@ fn decide_now(
     let facts = client.stream.facts().map(|facts| &**facts);
     let bytes = client.inlet.filled();
     let behind = &bytes[length..];
-    let origin = Origin { address: client.address, text: &mut client.address_text, facts, behind, had_turn };
+    let origin = Origin {
+        address: client.address,
+        text: &mut client.address_text,
+        facts,
+        behind,
+        had_turn,
+        record: log.record(),
+    };
     let view = request.view(bytes);
     let begun = if had_turn { Instant::now() } else { client.active };
     let decision = decide(worker, listener, origin, &view, begun, l7, out);

@@ -1,10 +1,21 @@
 //! What policies change in a request and its response, and what they answer: put together for one request.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use aws_lc_rs::rand;
 
 use super::decide::{Extras, Origin};
 use crate::{
-    http::{EditList, Known, MAX_FIELDS, MAX_HEAD, Method, RequestView, TooLong},
+    balance::hash::mix,
+    http::{
+        EditList, Entropy, Identification, Ids, Known, MAX_FIELDS, MAX_HEAD, Method, RequestView, TooLong,
+    },
     http1::responses::{self, Recipient},
     l7::{self, Answer, Edits, Facts},
     snapshot::ListenerPlan,
@@ -23,18 +34,36 @@ pub(super) struct ResponseChanges {
     edits: Box<[Arc<Edits>]>,
     client: SocketAddr,
     listener_port: Box<str>,
+    request_id: Box<[u8]>,
     host: Box<[u8]>,
     path: Box<[u8]>,
 }
 
+/// What a request is known by.
+pub(super) fn identify(identification: &Identification, view: &RequestView<'_>) -> Ids {
+    static WITHOUT: AtomicU64 = AtomicU64::new(0);
+    let mut entropy: Entropy = [0; 40];
+    if rand::fill(&mut entropy).is_err() {
+        // No system is without; ids are still told apart, as far as this process makes them.
+        let number = WITHOUT.fetch_add(1, Ordering::Relaxed);
+        entropy.chunks_mut(8).for_each(|part| part.copy_from_slice(&mix(number + 1).to_be_bytes()));
+    }
+    identification.identify(view, &entropy)
+}
+
 /// What is known of a request before it has a member.
-pub(super) fn facts<'a>(plan: &'a ListenerPlan, view: &RequestView<'a>, client: SocketAddr) -> Facts<'a> {
+pub(super) fn facts<'a>(
+    plan: &'a ListenerPlan,
+    view: &RequestView<'a>,
+    client: SocketAddr,
+    ids: Option<&'a Ids>,
+) -> Facts<'a> {
     let host = view.value(Known::Host).or_else(|| l7::target_host(view.target()));
     Facts {
         client,
         listener_port: &plan.port_text,
         member: None,
-        request_id: b"",
+        request_id: ids.map_or(b"", |ids| &ids.request),
         host: host.unwrap_or_default(),
         path: view.path().unwrap_or_default(),
     }
@@ -47,6 +76,7 @@ impl<'p> Changes<'p> {
         view: &RequestView<'_>,
         origin: &Origin<'_>,
         facts: &Facts<'_>,
+        ids: Option<&Ids>,
         scratch: &mut l7::Scratch,
     ) -> Result<Self, TooLong> {
         let mut edits = Vec::new();
@@ -56,6 +86,9 @@ impl<'p> Changes<'p> {
             None => None,
         };
         let mut fields = EditList::default();
+        if let (Some(identification), Some(ids)) = (&plan.identification, ids) {
+            identification.fields(ids, &mut fields)?;
+        }
         edits.iter().try_for_each(|edits| edits.of_request(facts, &mut fields))?;
         Ok(Self { edits, path, fields })
     }
@@ -73,6 +106,7 @@ impl<'p> Changes<'p> {
             edits,
             client: facts.client,
             listener_port: facts.listener_port.into(),
+            request_id: facts.request_id.into(),
             host: facts.host.into(),
             path: facts.path.into(),
         })
@@ -86,7 +120,7 @@ impl ResponseChanges {
             client: self.client,
             listener_port: &self.listener_port,
             member: Some(member),
-            request_id: b"",
+            request_id: &self.request_id,
             host: &self.host,
             path: &self.path,
         };

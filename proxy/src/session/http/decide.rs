@@ -23,6 +23,7 @@ use crate::{
     l7::{self, Outcome},
     limits::rate::{Farewell, Queued, Taken},
     local::{LocalListener, LocalPool, Trust, Worker},
+    logs::Record,
     persist::{Persistence, server_cookie},
     snapshot::{Chosen, ListenerPlan, PoolPlan},
     tls::PeerFacts,
@@ -173,6 +174,8 @@ pub(super) struct Origin<'a> {
     pub(super) behind: &'a [u8],
     /// It has waited for its turn.
     pub(super) had_turn: bool,
+    /// Where it is to be logged, if it is.
+    pub(super) record: Option<&'a mut Record>,
 }
 
 /// Decides on the request of this head, which came at `begun`: the configuration is that of now, not of when the client went
@@ -180,7 +183,7 @@ pub(super) struct Origin<'a> {
 pub(super) fn decide(
     worker: &Worker,
     listener: &LocalListener,
-    origin: Origin<'_>,
+    mut origin: Origin<'_>,
     view: &RequestView<'_>,
     begun: Instant,
     scratch: &mut l7::Scratch,
@@ -198,6 +201,10 @@ pub(super) fn decide(
     let identity = view.binds_identity();
     let request = Request { method: view.method(), version: view.version(), framing, identity };
     out.clear();
+    let ids = plan.identification.as_deref().map(|identification| changes::identify(identification, view));
+    if let (Some(ids), Some(record)) = (&ids, &mut origin.record) {
+        record.ids = Some(Box::new(ids.clone()));
+    }
     if let Some(limits) = &plan.limits
         && !origin.had_turn
         && let Some(taken) = limit::judge(limits, worker, origin.address.ip(), view, begun)
@@ -224,7 +231,7 @@ pub(super) fn decide(
         Outcome::Answer(answer) => {
             let unread = Waiting::of(framing.body, origin.behind);
             let to = request.recipient(unread, listener.is_closing(origin.address));
-            let facts = changes::facts(plan, view, origin.address);
+            let facts = changes::facts(plan, view, origin.address, ids.as_ref());
             let status = changes::write_answer(out, answer, &facts, to);
             return Decision::Reply(LocalReply { status, to, cause: Cause::Answered, unread });
         }
@@ -253,9 +260,9 @@ pub(super) fn decide(
     let client = origin.address.ip();
     let affinity = Affinity::find(&pool.plan, view, client, now);
     let mut response = None;
-    if plan.l7.has_edits() {
-        let facts = changes::facts(plan, view, origin.address);
-        let Ok(changes) = Changes::of(plan, view, &origin, &facts, scratch) else {
+    if plan.l7.has_edits() || ids.is_some() {
+        let facts = changes::facts(plan, view, origin.address, ids.as_ref());
+        let Ok(changes) = Changes::of(plan, view, &origin, &facts, ids.as_ref(), scratch) else {
             return Decision::Refuse(431);
         };
         response = changes.of_response(&facts);

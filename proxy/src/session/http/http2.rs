@@ -223,8 +223,14 @@ async fn serve_stream<H>(
                 }
                 let ClientStreams { address, address_text, facts, .. } = &*stream.client;
                 let text = &mut address_text.borrow_mut();
-                let origin =
-                    Origin { address: *address, text, facts: facts.as_deref(), behind: &[], had_turn: false };
+                let origin = Origin {
+                    address: *address,
+                    text,
+                    facts: facts.as_deref(),
+                    behind: &[],
+                    had_turn: false,
+                    record: log.record(),
+                };
                 let decision = decide(&worker, &listener, origin, &view, begun, l7, out);
                 if let (Decision::Forward(forward), Some(record)) = (&decision, log.record()) {
                     record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
@@ -258,7 +264,14 @@ async fn serve_stream<H>(
         let view = table.view(text);
         let ClientStreams { address, address_text, facts, .. } = &*stream.client;
         let text = &mut address_text.borrow_mut();
-        let origin = Origin { address: *address, text, facts: facts.as_deref(), behind: &[], had_turn: true };
+        let origin = Origin {
+            address: *address,
+            text,
+            facts: facts.as_deref(),
+            behind: &[],
+            had_turn: true,
+            record: log.record(),
+        };
         decision = decide(&worker, &listener, origin, &view, at, l7, out);
         if let (Decision::Forward(forward), Some(record)) = (&decision, log.record()) {
             record.led_by_cookie(&view, &forward.pool.plan, forward.affinity.member());
