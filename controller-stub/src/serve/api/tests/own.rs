@@ -39,3 +39,118 @@ async fn objects_of_the_amphora_are_kept_told_and_judged_by_its_model() {
     stage.must(Method::PUT, &path, put(Value::Null)).await;
     assert_eq!(stage.get(&path).await["listener"].get("amphora"), None, "nothing is not told");
 }
+
+#[tokio::test]
+async fn rate_limits_are_made_changed_and_deleted_below_their_listener() {
+    let stage = Stage::new("");
+    let limit = json!({"name": "busy", "action": "DENY", "rules": [{"metric": "REQUESTS", "threshold": 10}]});
+    let made = stage
+        .must(
+            POST,
+            LBS,
+            json!({"loadbalancer": {
+                "name": "limited", "vip_subnet_id": stage.subnet,
+                "listeners": [{"protocol": "HTTP", "protocol_port": 80, "rate_limit_policies": [limit]}],
+            }}),
+        )
+        .await["loadbalancer"]
+        .clone();
+    let listener = &made["listeners"][0];
+    let policy = &listener["rate_limit_policies"][0];
+    assert_eq!((&policy["action"], &policy["enabled"]), (&json!("DENY"), &json!(true)));
+    assert_eq!((&policy["rules"][0]["threshold"], &policy["rules"][0]["interval"]), (&json!(10), &json!(30)));
+    let listener = format!("/v2/lbaas/listeners/{}", listener["id"].as_str().unwrap());
+    let ids = json!([{ "id": policy["id"] }]);
+    assert_eq!(stage.get(&listener).await["listener"]["rate_limit_policies"], ids);
+
+    // One that has no rules yet limits nothing, and what is for another protocol is refused by name.
+    let all = "/v2/lbaas/ratelimitpolicies";
+    let id = listener.rsplit('/').next().unwrap();
+    let another = json!({"ratelimitpolicy": {"listener_id": id, "action": "REJECT"}});
+    let another = stage.must(POST, all, another).await["ratelimitpolicy"].clone();
+    let rules = format!("{all}/{}/rules", another["id"].as_str().unwrap());
+    let packets = json!({"rule": {"metric": "PACKETS", "threshold": 5}});
+    let (status, refused) = stage.ask(POST, &rules, packets).await;
+    let reason = refused["faultstring"].as_str().unwrap();
+    assert!(status == 400 && reason.contains("rate_limit_policies[1].rules[0].metric"), "{status} {refused}");
+    let rule = json!({"rule": {"metric": "CONNECTIONS", "threshold": 5, "interval": 2}});
+    let rule = stage.must(POST, &rules, rule).await["rule"].clone();
+    let rule = format!("{rules}/{}", rule["id"].as_str().unwrap());
+    let put = json!({"rule": {"interval": null, "threshold": 6}});
+    let changed = stage.must(Method::PUT, &rule, put).await["rule"].clone();
+    assert_eq!((&changed["threshold"], &changed["interval"]), (&json!(6), &json!(30)));
+    for (body, status) in [
+        (json!({"rule": {"threshold": 0}}), 400),
+        (json!({"rule": {"metric": "COLOURS"}}), 400),
+        (json!({"rule": {"listener_id": id}}), 400),
+    ] {
+        assert_eq!(stage.ask(Method::PUT, &rule, body.clone()).await.0, status, "{body}");
+    }
+    // A rule is of its policy.
+    let first = format!("{all}/{}/rules", policy["id"].as_str().unwrap());
+    assert_eq!(stage.ask(Method::GET, &rule.replace(&rules, &first), Value::Null).await.0, 404);
+    assert_eq!(stage.get(&first).await["rules"].as_array().unwrap().len(), 1);
+
+    assert_eq!(stage.ask(Method::DELETE, &rule, Value::Null).await.0, 204);
+    let path = format!("{all}/{}", policy["id"].as_str().unwrap());
+    assert_eq!(stage.ask(Method::DELETE, &path, Value::Null).await.0, 204);
+    assert_eq!(
+        stage.rows("SELECT provisioning_status FROM rate_limit_policy ORDER BY name").await,
+        ["PENDING_CREATE", "PENDING_DELETE"]
+    );
+    assert_eq!(
+        stage.rows("SELECT DISTINCT provisioning_status FROM rate_limit_rule").await,
+        ["PENDING_DELETE"]
+    );
+}
+
+#[tokio::test]
+async fn pools_that_share_requests_are_named_and_stay() {
+    let stage = Stage::new("");
+    let pool = |name: &str| json!({"name": name, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"});
+    let shares = json!([
+        {"pool": {"name": "stable"}, "weight": 9},
+        {"pool": {"name": "canary"}, "weight": 1},
+    ]);
+    let answer = json!({"action": "ANSWER", "answer": {"status": 418, "body": "tea"}});
+    let made = stage
+        .must(
+            POST,
+            LBS,
+            json!({"loadbalancer": {
+                "name": "shared", "vip_subnet_id": stage.subnet, "pools": [pool("stable"), pool("canary")],
+                "listeners": [{"protocol": "HTTP", "protocol_port": 80, "amphora": {"default_pools": shares},
+                    "l7policies": [{"amphora": answer,
+                        "rules": [{"type": "PATH", "compare_type": "EQUAL_TO", "value": "/tea"}]}]}],
+            }}),
+        )
+        .await["loadbalancer"]
+        .clone();
+    let canary = made["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == "canary").unwrap();
+    let canary = format!("/v2/lbaas/pools/{}", canary["id"].as_str().unwrap());
+    // Who is named is not deleted, nor called otherwise.
+    for (method, body) in [(Method::DELETE, Value::Null), (Method::PUT, json!({"pool": {"name": "bird"}}))] {
+        let (status, refused) = stage.ask(method, &canary, body).await;
+        assert!(status == 400 && refused.to_string().contains("default_pools[1]"), "{status} {refused}");
+    }
+    let listener = format!("/v2/lbaas/listeners/{}", made["listeners"][0]["id"].as_str().unwrap());
+    stage.must(Method::PUT, &listener, json!({"listener": {"amphora": null}})).await;
+    assert_eq!(stage.ask(Method::DELETE, &canary, Value::Null).await.0, 204);
+
+    let policy = &made["listeners"][0]["l7policies"][0];
+    assert_eq!((&policy["action"], &policy["amphora"]), (&json!("ANSWER"), &answer));
+    let policy = format!("/v2/lbaas/l7policies/{}", policy["id"].as_str().unwrap());
+    let put = |body: Value| json!({ "l7policy": body });
+    for (body, reason) in [
+        (json!({"action": "REJECT"}), "cannot be specified at the same time"),
+        (json!({"amphora": null}), "Invalid L7 Policy action specified: None"),
+        (json!({"amphora": {"action": "SING"}}), "should be one of: EDIT, ANSWER"),
+    ] {
+        let (status, refused) = stage.ask(Method::PUT, &policy, put(body)).await;
+        assert!(status == 400 && refused.to_string().contains(reason), "{status} {refused}");
+    }
+    let changed = stage.must(Method::PUT, &policy, put(json!({"action": "REJECT", "amphora": null}))).await;
+    assert_eq!(changed["l7policy"]["action"], "REJECT");
+    let nothing = json!({"l7policy": {"listener_id": listener.rsplit('/').next().unwrap()}});
+    stage.refused(POST, "/v2/lbaas/l7policies", nothing, 400, "Mandatory field missing.").await;
+}
