@@ -252,7 +252,10 @@ fn operation(route: &Route, names: &[String], auth: AuthStrategy) -> Value {
 fn faults(route: &Route, shape: Shape, is_named: bool, auth: AuthStrategy) -> Map<String, Value> {
     let writes = route.method != Method::GET;
     let says = matches!(shape, Shape::Create | Shape::Change | Shape::Batch | Shape::Port);
-    let profile = route.resource.table.ends_with("_profile");
+    let table = route.resource.table;
+    let profile = table.ends_with("_profile");
+    // An algorithm, or families of addresses.
+    let balances = ["load_balancer", "listener", "pool", "member"].contains(&table);
     let all = [
         (400, "It is not as it must be", true),
         (401, "Nobody knows who asks", auth != AuthStrategy::NoAuth),
@@ -263,7 +266,7 @@ fn faults(route: &Route, shape: Shape, is_named: bool, auth: AuthStrategy) -> Ma
         (409, "It cannot be now, or another is in its place", writes),
         (413, "The body is too large", writes),
         (415, "Bodies are JSON", says),
-        (501, "No amphora does that", says && profile),
+        (501, "No amphora does that", says && (profile || balances)),
         (503, "Too much is under way, or the disk is full", true),
     ];
     let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Fault"}}});
