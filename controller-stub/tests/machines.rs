@@ -197,6 +197,14 @@ fn a_machine_outlives_who_made_it_and_leaves_nothing() {
         assert_eq!(taps_there.iter().filter(|(_, bridge)| *bridge == management).count(), 1);
         assert_eq!(taps_there.iter().filter(|(_, bridge)| *bridge == first.bridge).count(), 2);
 
+        // There is no system in it that would let the card go: it has it for ever, and nothing behind it.
+        driver.unplug(&machine.name, &first.port).await.unwrap();
+        let left = taps();
+        assert_eq!(left.iter().filter(|(_, bridge)| *bridge == first.bridge).count(), 1, "{left:?}");
+        let another = Interface { port: "8c2f6a10-0000-4000-8000-000000000003".to_owned(), ..first.clone() };
+        driver.plug(&machine.name, &another).await.unwrap();
+        assert_eq!(cards(&dir).await.len(), 2, "the address is the same, of which there are two cards now");
+
         kill(Pid::from_raw(i32::try_from(process).unwrap()), Signal::SIGKILL).unwrap();
         timeout(PATIENCE, deaths.changed()).await.unwrap().unwrap();
         assert_eq!(driver.alive(&machine.name).await, Liveness::Dead);

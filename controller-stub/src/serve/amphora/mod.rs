@@ -117,6 +117,18 @@ impl Driver {
         Ok(())
     }
 
+    /// Has an amphora forget a port. May be cancelled.
+    ///
+    /// # Errors
+    /// It does not answer, or cannot.
+    pub async fn unplug(&self, agent: &Agent, mac: &str) -> Result<()> {
+        match self.client(agent)?.unplug(mac).await {
+            // As one that was plugged half, or is forgotten already.
+            Err(Error::Refused { status: 404, .. }) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
     /// Whether an amphora holds the addresses of its pair; `None` when it cannot be asked.
     pub async fn is_master(&self, agent: &Agent) -> Option<bool> {
         let client = self.client(agent).ok()?;

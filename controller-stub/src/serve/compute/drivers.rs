@@ -70,6 +70,10 @@ impl Compute for Drivers {
         its_driver!(self, machine, driver => driver.plug(machine, interface).await)
     }
 
+    async fn unplug(&self, machine: &str, port: &str) -> Result<()> {
+        its_driver!(self, machine, driver => driver.unplug(machine, port).await)
+    }
+
     async fn delete(&self, machine: &str) -> Result<()> {
         its_driver!(self, machine, driver => driver.delete(machine).await)
     }

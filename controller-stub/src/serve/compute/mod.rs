@@ -85,6 +85,12 @@ pub trait Compute: Send + Sync + 'static {
     /// Why it has none.
     fn plug(&self, machine: &str, interface: &Interface) -> impl Future<Output = Result<()>> + Send;
 
+    /// Takes the interface of a port from a machine; one that it has not is no error.
+    ///
+    /// # Errors
+    /// It may have it still.
+    fn unplug(&self, machine: &str, port: &str) -> impl Future<Output = Result<()>> + Send;
+
     /// Takes a machine down, with all that it had. After that nothing of it runs.
     ///
     /// # Errors

@@ -249,6 +249,19 @@ impl Compute for Namespaces {
         plugged.await.map_err(|e| Error::local("a machine's interface", e))?
     }
 
+    async fn unplug(&self, machine: &str, port: &str) -> Result<()> {
+        let [host, _] = self.links(port);
+        let record = self.directory(machine).join("ports").join(port);
+        let unplugged = spawn_blocking(move || {
+            if interfaces(Some("veth"))?.iter().any(|(name, _)| *name == host) {
+                ip_batch(&[format!("link delete {host}")])?;
+            }
+            reach("unplug.link");
+            remove_if_there(&record)
+        });
+        unplugged.await.map_err(|e| Error::local("a machine's interface", e))?
+    }
+
     async fn delete(&self, machine: &str) -> Result<()> {
         // First the links: from then on nobody is answered by it, whatever still runs.
         let links = self.plugged(machine);
@@ -340,6 +353,14 @@ impl Compute for Namespaces {
 
     fn deaths(&self) -> watch::Receiver<u64> {
         self.deaths.subscribe()
+    }
+}
+
+/// Removes a file, which may be gone.
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local(path.display(), e)),
+        _ => Ok(()),
     }
 }
 

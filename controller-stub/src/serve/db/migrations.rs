@@ -11,6 +11,7 @@ const STEPS: &[fn() -> String] = &[
     || include_str!("migrations/0003.sql").to_owned(),
     || include_str!("migrations/0004.sql").to_owned() + &events::triggers_of_limits(),
     || include_str!("migrations/0005.sql").to_owned(),
+    || include_str!("migrations/0006.sql").to_owned(),
 ];
 
 /// Whether a database is of the present version.

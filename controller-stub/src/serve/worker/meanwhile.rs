@@ -23,6 +23,22 @@ impl<S: Store, O: Outside> Context<S, O> {
         }
     }
 
+    /// Waits until a load balancer is not of this generation any more.
+    pub(super) async fn changed_since(&self, id: &str, generation: i64) {
+        let mut changes = self.store.changes();
+        loop {
+            changes.borrow_and_update();
+            let subject = id.to_owned();
+            let found = self.store.read(move |t| rows::load_balancer(t, &subject)).await;
+            if found.is_ok_and(|found| found.is_none_or(|lb| lb.generation != generation)) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Tells those that serve what changes, also those that are to be replaced, for ever. What fails is tried again, and keeps nobody: one that is to
     /// be replaced need not answer. May be cancelled.
     pub(super) async fn keep_up(self: &Arc<Self>, id: &str) {

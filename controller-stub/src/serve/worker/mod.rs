@@ -126,6 +126,9 @@ pub trait Outside: Send + Sync + 'static {
     /// Makes one of `lb.amphorae` what it is to be; `fresh` ones are told everything. What its heartbeats call the document from now on.
     fn apply(&self, told: &Told, amphora: &rows::Amphora) -> impl Future<Output = Result<String>> + Send;
 
+    /// Takes a port from an amphora.
+    fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> impl Future<Output = Result<()>> + Send;
+
     /// Brings the agent its configuration and a new certificate.
     fn configure(&self, amphora: &rows::Amphora, paired: bool) -> impl Future<Output = Result<Given>> + Send;
 

@@ -230,6 +230,15 @@ impl Outside for Ground {
         lacking.map_or_else(|| Ok(mark(orders.document.to_string().as_bytes())), Err)
     }
 
+    async fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> Result<()> {
+        reach("unplug");
+        self.agents.unplug(&agent(amphora), &port.mac).await?;
+        reach("unplug.agent");
+        self.compute.unplug(&amphora.machine, &port.id).await?;
+        reach("unplug.done");
+        Ok(())
+    }
+
     async fn configure(&self, amphora: &rows::Amphora, paired: bool) -> Result<Given> {
         let (machine, mut given, announces) = self.machine(amphora, paired).await?;
         if announces && !self.compute.brings_authorities(&machine.name) {

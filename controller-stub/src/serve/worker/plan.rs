@@ -19,6 +19,8 @@ pub struct View {
     pub replace_before: Option<i64>,
     /// How often this has failed since it was asked for.
     pub attempts: u32,
+    /// Amphorae have ports that nobody needs any more, and nothing else is being changed.
+    pub idle_ports: bool,
     /// All that have a row, the oldest first.
     pub amphorae: Vec<Seen>,
 }
@@ -66,6 +68,8 @@ pub enum Step {
     },
     /// All is so: rows say so.
     Finish,
+    /// Ports that nobody needs go.
+    Unplug,
     /// Nothing is left of it but its rows: they go.
     Delete,
 }
@@ -132,7 +136,11 @@ impl View {
             return Step::Retire(surplus.iter().map(|one| one.id.clone()).collect());
         }
         let lagging = ids(&lags);
-        if lagging.is_empty() { Step::Finish } else { Step::Apply(lagging) }
+        match (lagging.is_empty(), self.idle_ports) {
+            (false, _) => Step::Apply(lagging),
+            (true, true) => Step::Unplug,
+            (true, false) => Step::Finish,
+        }
     }
 
     /// How the old ones go, one after another, when there are enough others.

@@ -1,6 +1,7 @@
 //! What the worker reads and writes, each function a part of one transaction.
 
 mod ends;
+mod ports;
 mod spares;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 pub use self::{
     ends::{adopt, delete, failed, finish, is_failing_over, is_made_by},
+    ports::{Port, idle_ports, lacks_ports, let_go, reach_members, unplugged},
     spares::{Pool, Sort, is_spare, ready, spare, take},
 };
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
     error::{Error, Result},
     serve::{
         config::{ComputeDriver, Subnet},
-        network::{Networks, Owner},
+        network::Networks,
         queue::{self, Kind},
         status::{AmphoraStatus, Role, Topology},
         worker::Given,
@@ -35,6 +37,8 @@ pub struct LoadBalancer {
     pub generation: i64,
     /// `provisioning_status` is PENDING_DELETE.
     pub going: bool,
+    /// `provisioning_status` is ACTIVE.
+    pub active: bool,
     /// `topology`
     pub topology: Topology,
     /// `compute_driver`
@@ -84,7 +88,7 @@ pub struct Amphora {
     pub leaving: bool,
     /// A new configuration of its agent was asked for.
     pub configure: bool,
-    /// Its ports.
+    /// Its ports, but for those that are being unplugged.
     pub ports: Vec<Port>,
 }
 
@@ -93,21 +97,6 @@ impl Amphora {
     pub fn is_going(&self) -> bool {
         self.status == AmphoraStatus::PendingDelete
     }
-}
-
-/// A port of an amphora.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Port {
-    /// `id`
-    pub id: String,
-    /// `network_id`
-    pub network: String,
-    /// `subnet_id`
-    pub subnet: String,
-    /// `ip_address`
-    pub address: IpAddr,
-    /// `mac_address`
-    pub mac: String,
 }
 
 fn text<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<T> {
@@ -133,11 +122,13 @@ pub fn load_balancer(connection: &Connection, id: &str) -> Result<Option<LoadBal
         let vip = |entry: &serde_json::Value| {
             Some((entry["ip_address"].as_str()?.parse().ok()?, entry["subnet_id"].as_str()?.to_owned()))
         };
+        let status: String = row.get("provisioning_status")?;
         Ok(LoadBalancer {
             id: row.get("id")?,
             project: row.get("project_id")?,
             generation: row.get("generation")?,
-            going: row.get::<_, String>("provisioning_status")? == "PENDING_DELETE",
+            going: status == "PENDING_DELETE",
+            active: status == "ACTIVE",
             topology: row.get("topology")?,
             driver: row.get("compute_driver")?,
             flavor: row.get("compute_flavor")?,
@@ -189,18 +180,8 @@ fn amphorae(connection: &Connection, condition: &str, value: &str) -> Result<Vec
         })
     })?;
     let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut query = connection.prepare_cached("SELECT * FROM port WHERE amphora_id = ?1 ORDER BY rowid")?;
     for amphora in &mut found {
-        let ports = query.query_map([&amphora.id], |row| {
-            Ok(Port {
-                id: row.get("id")?,
-                network: row.get("network_id")?,
-                subnet: row.get("subnet_id")?,
-                address: text(row, "ip_address")?,
-                mac: row.get("mac_address")?,
-            })
-        })?;
-        amphora.ports = ports.collect::<rusqlite::Result<_>>()?;
+        amphora.ports = ports::of(connection, &amphora.id, false)?;
     }
     Ok(found)
 }
@@ -259,35 +240,11 @@ fn join(connection: &Connection, networks: &Networks, lb: &LoadBalancer, id: &st
              WHERE id = ?1",
         )?
         .execute(params![id, lb.id, lb.vip.0.to_string(), lb.vip_port, since])?;
-    let own = give(connection, networks, lb, id, &lb.vip.1, now)?;
+    let own = ports::give(connection, networks, lb, id, &lb.vip.1, now)?;
     connection
         .prepare_cached("UPDATE amphora SET vrrp_ip = ?2, vrrp_port_id = ?3 WHERE id = ?1")?
         .execute(params![id, own.0.to_string(), own.1])?;
     forget_applied(connection, lb)
-}
-
-/// Gives an amphora an address of a subnet.
-pub fn give(
-    connection: &Connection,
-    networks: &Networks,
-    lb: &LoadBalancer,
-    amphora: &str,
-    subnet: &str,
-    now: i64,
-) -> Result<(IpAddr, String)> {
-    let name = format!("octavia-lb-vrrp-{amphora}");
-    let owner = Owner {
-        name: &name,
-        project: &lb.project,
-        device_owner: "compute:nova",
-        device: amphora,
-        load_balancer: None,
-        amphora: Some(amphora),
-    };
-    let port = networks
-        .allocate(connection, subnet, None, &owner, now)
-        .map_err(|e| Error::NotDone(e.to_string()))?;
-    Ok((port.address, port.id))
 }
 
 /// Where the agent of a new amphora is to be.
@@ -339,51 +296,6 @@ fn forget_applied(connection: &Connection, lb: &LoadBalancer) -> Result<()> {
         connection
             .prepare_cached("UPDATE amphora SET applied_generation = 0 WHERE load_balancer_id = ?1")?
             .execute([&lb.id])?;
-    }
-    Ok(())
-}
-
-/// Subnets of members that an amphora has no port for, in networks other than those where it has one.
-fn missing(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<Vec<(String, String)>> {
-    let mut query = connection.prepare_cached(
-        "SELECT DISTINCT subnet_id FROM member WHERE subnet_id IS NOT NULL AND provisioning_status <> 'PENDING_DELETE'
-         AND pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)",
-    )?;
-    let subnets =
-        query.query_map([&lb.id], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut missing = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for subnet in subnets {
-        // A subnet that the configuration no longer has is reached by the gateway, if at all.
-        let Ok((network, _)) = networks.subnet(&subnet) else { continue };
-        // Of two subnets of a network the second is in reach by the same link, through its gateway.
-        if !seen.insert(network.id) {
-            continue;
-        }
-        let network = network.id.to_string();
-        let lacks = |one: &&Amphora| !one.is_going() && one.ports.iter().all(|port| port.network != network);
-        missing.extend(lb.amphorae.iter().filter(lacks).map(|one| (one.id.clone(), subnet.clone())));
-    }
-    Ok(missing)
-}
-
-/// Whether an amphora has no port in a network of a member's.
-pub fn lacks_ports(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<bool> {
-    Ok(!missing(connection, networks, lb)?.is_empty())
-}
-
-/// Each amphora gets a port in each network of a member's, and is told everything again.
-pub fn reach_members(
-    connection: &Connection,
-    networks: &Networks,
-    lb: &LoadBalancer,
-    now: i64,
-) -> Result<()> {
-    for (amphora, subnet) in missing(connection, networks, lb)? {
-        give(connection, networks, lb, &amphora, &subnet, now)?;
-        connection
-            .prepare_cached("UPDATE amphora SET applied_generation = 0 WHERE id = ?1")?
-            .execute([&amphora])?;
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ impl<S: Store, O: Outside> Context<S, O> {
             // Who changes it all the time makes no failure of it.
             left = if generation.replace(lb.generation) == Some(lb.generation) { left - 1 } else { STEPS };
             self.configure(&lb).await?;
-            let step = self.view(&lb).await.next();
+            let step = self.view(&lb).await?.next();
             tracing::debug!(load_balancer = id, ?step, "next");
             let last = matches!(step, Step::Finish | Step::Delete);
             let most = STEP + self.boot_time(&lb, &step);
@@ -136,7 +136,12 @@ impl<S: Store, O: Outside> Context<S, O> {
         self.store.write(move |t| rows::ready(t, &id, &given, now)).await
     }
 
-    async fn view(&self, lb: &LoadBalancer) -> View {
+    async fn view(self: &Arc<Self>, lb: &LoadBalancer) -> Result<View> {
+        let (this, subject) = (Arc::clone(self), lb.clone());
+        let idle = async {
+            let idle = self.store.read(move |t| rows::idle_ports(t, &this.networks, &subject));
+            Ok::<_, Error>(lb.active && !idle.await?.is_empty())
+        };
         let seen = join_all(lb.amphorae.iter().map(|one| async {
             Seen {
                 id: one.id.clone(),
@@ -155,13 +160,14 @@ impl<S: Store, O: Outside> Context<S, O> {
             generation: lb.generation,
             replace_before: lb.failover,
             attempts: lb.attempts,
+            idle_ports: idle.await?,
             amphorae: seen.await,
         };
         if view.wants_masters() {
             let masters = join_all(lb.amphorae.iter().map(|one| self.outside.is_master(one))).await;
             view.amphorae.iter_mut().zip(masters).for_each(|(one, master)| one.master = master);
         }
-        view
+        Ok(view)
     }
 
     /// What the machines of a step may take to boot, at once.
@@ -200,9 +206,18 @@ impl<S: Store, O: Outside> Context<S, O> {
             }
             Step::Finish => {
                 let (generation, failover, now) = (lb.generation, lb.failover, self.store.now());
+                let this = Arc::clone(self);
                 let made = self.store.write(move |t| {
                     let made = rows::is_made_by(t, &id, generation)?;
                     rows::finish(t, &id, generation, failover, now)?;
+                    // It is ACTIVE before what nobody needs is gone.
+                    let idle = match rows::load_balancer(t, &id)?.filter(|lb| lb.active) {
+                        Some(lb) => !rows::idle_ports(t, &this.networks, &lb)?.is_empty(),
+                        None => false,
+                    };
+                    if idle {
+                        queue::enqueue(t, Kind::LoadBalancer, &id, now)?;
+                    }
                     Ok(made)
                 });
                 if let Some(begun) = made.await? {
@@ -210,6 +225,14 @@ impl<S: Store, O: Outside> Context<S, O> {
                     metrics().created(Duration::from_millis(u64::try_from(took).unwrap_or_default()));
                 }
                 Ok(())
+            }
+            Step::Unplug => {
+                tokio::select! {
+                    biased;
+                    done = self.unplug(&lb.id) => done,
+                    // Nobody waits for what nobody needs.
+                    () = self.changed_since(&lb.id, lb.generation) => Ok(()),
+                }
             }
             Step::Delete => self.store.write(move |t| rows::delete(t, &id)).await,
         }
@@ -265,6 +288,18 @@ impl<S: Store, O: Outside> Context<S, O> {
         self.store.write(move |t| rows::removed(t, lb.as_ref(), &id)).await?;
         if is_replaced {
             metrics().failed_over(Outcome::Done);
+        }
+        Ok(())
+    }
+
+    /// Unplugs what nobody needs. May be cancelled.
+    async fn unplug(self: &Arc<Self>, id: &str) -> Result<()> {
+        let (this, subject) = (Arc::clone(self), id.to_owned());
+        let idle = self.store.write(move |t| rows::let_go(t, &this.networks, &subject)).await?;
+        for (amphora, port) in idle {
+            self.outside.unplug(&amphora, &port).await?;
+            tracing::info!(load_balancer = id, amphora = amphora.id, address = %port.address, "a port is unplugged");
+            self.store.write(move |t| rows::unplugged(t, &port.id)).await?;
         }
         Ok(())
     }

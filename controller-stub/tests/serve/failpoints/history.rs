@@ -111,6 +111,11 @@ impl History {
         self.ask("PUT", &format!("octavia/amphorae/{amphora}/failover"), &Value::Null);
         self.ask("PUT", &format!("loadbalancers/{first}"), &json!({"loadbalancer": {"description": "x"}}));
         self.settle();
+        // The port goes when nobody needs it.
+        self.replace_members(&pool, vec![HERE]);
+        self.settle();
+        let idle = "SELECT count(*) FROM port WHERE amphora_id IS NOT NULL AND ip_address LIKE '10.240.%'";
+        assert_eq!(count(&self.serve.db(), idle), 0);
         for name in ["second", "first"] {
             self.delete(name);
         }

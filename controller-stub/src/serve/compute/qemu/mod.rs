@@ -11,11 +11,13 @@
 //! | [`qmp`] | the client of QEMU's monitor |
 //! | `files` | a machine's directory: drive, disk, console |
 //! | `host` | what this host has for machines |
+//! | `ports` | interfaces of machines that run |
 
 pub mod command;
 pub mod drive;
 mod files;
 mod host;
+mod ports;
 pub mod qmp;
 
 use std::{
@@ -29,14 +31,14 @@ use std::{
 
 use amphora_agent::supervise::process::{Command, Process};
 use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, watch},
     task::spawn_blocking,
     time::{Instant, sleep},
 };
 
-use self::{drive::Drive, host::Account, qmp::Monitor};
+use self::{drive::Drive, host::Account, ports::make_tap, qmp::Monitor};
 use super::{Compute, Interface, Liveness, Machine, deaths::Deaths};
 use crate::{
     error::{Error, Result},
@@ -321,13 +323,6 @@ impl Qemu {
             }
         }
     }
-
-    /// Taps of a machine, which its directory names.
-    fn taps(&self, machine: &str) -> Vec<String> {
-        let ports = fs::read_dir(self.directory(machine).join(files::PORTS)).into_iter().flatten().flatten();
-        let ports = ports.map(|port| self.tap('t', &port.file_name().to_string_lossy()));
-        ports.chain([self.tap('m', self.short(machine))]).collect()
-    }
 }
 
 impl Compute for Qemu {
@@ -369,35 +364,11 @@ impl Compute for Qemu {
     }
 
     async fn plug(&self, machine: &str, interface: &Interface) -> Result<()> {
-        let tap = self.tap('t', &interface.port);
-        let device = format!("port-{tap}");
-        let (dir, wanted, user, accel) =
-            (self.directory(machine), interface.clone(), self.settings.user.clone(), self.accel);
-        let (turn, name) = (self.turns.take(machine).await, tap.clone());
-        let made = spawn_blocking(move || {
-            let _turn = turn;
-            // Recorded before it is made, so that it goes with the machine in any case.
-            let slot = files::slot(&dir, &wanted.port)?;
-            reach("machine.plug.recorded");
-            make_tap(&name, &wanted.bridge, Account::find(user.as_deref(), accel)?, false)?;
-            Ok::<_, Error>(slot)
-        });
-        let slot = made.await.map_err(|e| Error::local("a machine's interface", e))??;
-        let failed = |e: qmp::NotDone| Error::NotDone(format!("{machine}: {e}"));
-        let mut monitor = self.monitor(machine, ANSWER).await?;
-        let there = monitor.call("qom-list", json!({"path": "/machine/peripheral"})).await.map_err(failed)?;
-        if there.as_array().into_iter().flatten().any(|entry| entry["name"] == device) {
-            return Ok(());
-        }
-        let backend = json!({"type": "tap", "id": tap, "ifname": tap, "script": "no", "downscript": "no"});
-        // One that is left of an attempt which got no further goes first.
-        let _ = monitor.call("netdev_del", json!({"id": tap})).await;
-        monitor.call("netdev_add", backend).await.map_err(failed)?;
-        reach("machine.plug.backend");
-        let card = json!({"driver": "virtio-net-pci", "id": device, "netdev": tap, "mac": interface.mac,
-            "bus": command::slot(slot), "romfile": ""});
-        monitor.call("device_add", card).await.map_err(failed)?;
-        Ok(())
+        self.plug_in(machine, interface).await
+    }
+
+    async fn unplug(&self, machine: &str, port: &str) -> Result<()> {
+        self.pull_out(machine, port).await
     }
 
     /// At once: nothing of it is kept, so that it is not asked to end in order.
@@ -496,18 +467,6 @@ fn has_ended(status: &Value) -> bool {
         status["status"].as_str(),
         Some("io-error" | "internal-error" | "guest-panicked" | "shutdown" | "watchdog")
     )
-}
-
-/// A tap on a bridge, which an account may open. Blocks for some milliseconds.
-fn make_tap(name: &str, bridge: &str, account: Account, isolated: bool) -> Result<()> {
-    if !interfaces(Some("tun"))?.iter().any(|(other, _)| other == name) {
-        ip_batch(&[format!("tuntap add mode tap user {} name {name}", account.uid)])?;
-    }
-    let mut commands = vec![format!("link set {name} master {bridge} up")];
-    if isolated {
-        commands.push(format!("link set {name} type bridge_slave isolated on"));
-    }
-    ip_batch(&commands)
 }
 
 #[cfg(test)]

@@ -9,7 +9,15 @@ fn serving(id: &str, made: i64) -> Seen {
 }
 
 fn view(topology: Topology, amphorae: Vec<Seen>) -> View {
-    View { topology, going: false, generation: 7, replace_before: None, attempts: 0, amphorae }
+    View {
+        topology,
+        going: false,
+        generation: 7,
+        replace_before: None,
+        attempts: 0,
+        idle_ports: false,
+        amphorae,
+    }
 }
 
 fn of(ids: &[&str]) -> Vec<String> {
@@ -28,6 +36,18 @@ fn a_single_one_is_made_step_by_step() {
     assert_eq!(step(vec![seen("a", 1, Allocated, Liveness::Running, 6)]), Step::Apply(of(&["a"])));
     assert_eq!(step(vec![serving("a", 1)]), Step::Finish);
     assert_eq!(step(vec![seen("a", 1, Allocated, Liveness::Absent, 7)]), Step::Retire(of(&["a"])));
+}
+
+#[test]
+fn ports_that_nobody_needs_go_last() {
+    let mut single =
+        view(Topology::Single, vec![seen("a", 1, AmphoraStatus::Allocated, Liveness::Running, 6)]);
+    single.idle_ports = true;
+    assert_eq!(single.next(), Step::Apply(of(&["a"])));
+    single.amphorae[0].applied = 7;
+    assert_eq!(single.next(), Step::Unplug);
+    single.idle_ports = false;
+    assert_eq!(single.next(), Step::Finish);
 }
 
 #[test]

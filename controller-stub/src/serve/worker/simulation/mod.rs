@@ -313,6 +313,10 @@ impl Outside for World {
         Ok(mark(told.rendered.document.to_string().as_bytes()))
     }
 
+    async fn unplug(&self, _: &rows::Amphora, _: &rows::Port) -> Result<()> {
+        unreachable!("no members, no ports")
+    }
+
     async fn configure(&self, _: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
         Ok(Given { ends: self.state().now + 1000, trust: None })

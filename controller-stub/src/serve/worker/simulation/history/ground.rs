@@ -44,6 +44,8 @@ pub(super) struct Machine {
     pub(super) load_balancer: Option<String>,
     pub(super) document: Option<serde_json::Value>,
     pub(super) master: bool,
+    /// Its ports.
+    pub(super) ports: BTreeSet<String>,
     /// The other one of its pair, as it was told, and its own role.
     pub(super) other: Option<(String, Role)>,
 }
@@ -298,6 +300,7 @@ impl Outside for World {
             load_balancer: None,
             document: None,
             master: false,
+            ports: BTreeSet::new(),
             other: None,
         };
         self.state().machines.entry(amphora.machine.clone()).or_insert(new);
@@ -345,11 +348,24 @@ impl Outside for World {
             machine.document = Some(told.rendered.document.clone());
             machine.master |= first;
             if amphora.applied == 0 {
+                machine.ports.extend(amphora.ports.iter().map(|port| port.id.clone()));
                 machine.other = told.other(amphora).map(|other| (other.id.clone(), told.role(&amphora.id)));
             }
         }
         self.point().await;
         Ok(mark(told.rendered.document.to_string().as_bytes()))
+    }
+
+    async fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> Result<()> {
+        self.point().await;
+        self.fails("to unplug")?;
+        {
+            let mut state = self.state();
+            let machine = state.machines.get_mut(&amphora.machine).filter(|one| one.runs && !one.hangs);
+            machine.ok_or_else(|| Error::NotDone("no answer".to_owned()))?.ports.remove(&port.id);
+        }
+        self.point().await;
+        Ok(())
     }
 
     async fn configure(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {

@@ -82,6 +82,11 @@ impl World {
                 let machine = &state[&one.machine];
                 assert_eq!(machine.document.as_ref(), Some(&rendered.document), "{context}");
                 assert_eq!(machine.load_balancer.as_ref(), Some(id), "{context}");
+                assert_eq!(
+                    machine.ports,
+                    one.ports.iter().map(|port| port.id.clone()).collect(),
+                    "{context}"
+                );
                 if let Some(other) = own.iter().find(|other| other.id != one.id) {
                     assert_eq!(machine.other, Some((other.id.clone(), one.role.unwrap())), "{context}");
                     assert_ne!(one.role, other.role, "{context}");
@@ -104,6 +109,10 @@ impl World {
         let vips = "SELECT count(*) FROM load_balancer l WHERE NOT EXISTS (SELECT 1 FROM port p WHERE p.id = l.vip_port_id
             AND p.ip_address = l.vip_address AND p.load_balancer_id = l.id)";
         assert_eq!(self.count(vips).await, 0, "{context}");
+        let idle = "SELECT count(*) FROM port p JOIN amphora a ON a.id = p.amphora_id WHERE p.id <> a.vrrp_port_id AND (p.leaving
+            OR NOT EXISTS (SELECT 1 FROM member m JOIN pool o ON o.id = m.pool_id WHERE o.load_balancer_id = a.load_balancer_id
+                AND m.subnet_id = p.subnet_id))";
+        assert_eq!(self.count(idle).await, 0, "nobody needs them: {context}");
         let spares = "SELECT count(*) FROM port WHERE amphora_id IN (SELECT id FROM amphora WHERE load_balancer_id IS NULL)";
         assert_eq!(self.count(spares).await, 0, "{context}");
     }

@@ -1,0 +1,156 @@
+//! Ports of amphorae: in the network of the VIPs, and in each where members are.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use rusqlite::{Connection, params};
+
+use super::{Amphora, LoadBalancer, text};
+use crate::{
+    error::{Error, Result},
+    serve::network::{Networks, Owner},
+};
+
+/// A port of an amphora.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// `id`
+    pub id: String,
+    /// `network_id`
+    pub network: String,
+    /// `subnet_id`
+    pub subnet: String,
+    /// `ip_address`
+    pub address: IpAddr,
+    /// `mac_address`
+    pub mac: String,
+}
+
+/// Those of an amphora that are being unplugged, or the others.
+pub(super) fn of(connection: &Connection, amphora: &str, leaving: bool) -> Result<Vec<Port>> {
+    let mut query = connection
+        .prepare_cached("SELECT * FROM port WHERE amphora_id = ?1 AND leaving = ?2 ORDER BY rowid")?;
+    let ports = query.query_map(params![amphora, leaving], |row| {
+        Ok(Port {
+            id: row.get("id")?,
+            network: row.get("network_id")?,
+            subnet: row.get("subnet_id")?,
+            address: text(row, "ip_address")?,
+            mac: row.get("mac_address")?,
+        })
+    })?;
+    Ok(ports.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Gives an amphora an address of a subnet.
+pub(super) fn give(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+    amphora: &str,
+    subnet: &str,
+    now: i64,
+) -> Result<(IpAddr, String)> {
+    let name = format!("octavia-lb-vrrp-{amphora}");
+    let owner = Owner {
+        name: &name,
+        project: &lb.project,
+        device_owner: "compute:nova",
+        device: amphora,
+        load_balancer: None,
+        amphora: Some(amphora),
+    };
+    let port = networks
+        .allocate(connection, subnet, None, &owner, now)
+        .map_err(|e| Error::NotDone(e.to_string()))?;
+    Ok((port.address, port.id))
+}
+
+/// Subnets of members, by the network in which one is in reach.
+fn needed(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+) -> Result<BTreeMap<String, String>> {
+    let mut query = connection.prepare_cached(
+        "SELECT DISTINCT subnet_id FROM member WHERE subnet_id IS NOT NULL AND provisioning_status <> 'PENDING_DELETE'
+         AND pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)",
+    )?;
+    let subnets =
+        query.query_map([&lb.id], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut needed = BTreeMap::new();
+    for subnet in subnets {
+        // A subnet that the configuration no longer has is reached by the gateway, if at all.
+        let Ok((network, _)) = networks.subnet(&subnet) else { continue };
+        // Of two subnets of a network the second is in reach by the same link, through its gateway.
+        needed.entry(network.id.to_string()).or_insert(subnet);
+    }
+    Ok(needed)
+}
+
+/// Subnets of members that an amphora has no port for, in networks other than those where it has one.
+fn missing(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<Vec<(String, String)>> {
+    let mut missing = Vec::new();
+    for (network, subnet) in needed(connection, networks, lb)? {
+        let lacks = |one: &&Amphora| !one.is_going() && one.ports.iter().all(|port| port.network != network);
+        missing.extend(lb.amphorae.iter().filter(lacks).map(|one| (one.id.clone(), subnet.clone())));
+    }
+    Ok(missing)
+}
+
+/// Whether an amphora has no port in a network of a member's.
+pub fn lacks_ports(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<bool> {
+    Ok(!missing(connection, networks, lb)?.is_empty())
+}
+
+/// Each amphora gets a port in each network of a member's, and is told everything again.
+pub fn reach_members(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+    now: i64,
+) -> Result<()> {
+    for (amphora, subnet) in missing(connection, networks, lb)? {
+        give(connection, networks, lb, &amphora, &subnet, now)?;
+        connection
+            .prepare_cached("UPDATE amphora SET applied_generation = 0 WHERE id = ?1")?
+            .execute([&amphora])?;
+    }
+    Ok(())
+}
+
+/// Ports of amphorae in networks where no member is any more, and those that are being unplugged already.
+pub fn idle_ports(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+) -> Result<Vec<(Amphora, Port)>> {
+    let needed = needed(connection, networks, lb)?;
+    let mut idle = Vec::new();
+    for one in lb.amphorae.iter().filter(|one| !one.is_going()) {
+        let needless =
+            |port: &&Port| Some(&port.id) != one.vrrp_port.as_ref() && !needed.contains_key(&port.network);
+        let ports =
+            of(connection, &one.id, true)?.into_iter().chain(one.ports.iter().filter(needless).cloned());
+        idle.extend(ports.map(|port| (one.clone(), port)));
+    }
+    Ok(idle)
+}
+
+/// From now on these are being unplugged: who needs one of their networks again gets another port. None of a load balancer that is
+/// being changed.
+pub fn let_go(connection: &Connection, networks: &Networks, id: &str) -> Result<Vec<(Amphora, Port)>> {
+    let Some(lb) = super::load_balancer(connection, id)?.filter(|lb| lb.active) else {
+        return Ok(Vec::new());
+    };
+    let idle = idle_ports(connection, networks, &lb)?;
+    for (_, port) in &idle {
+        connection.prepare_cached("UPDATE port SET leaving = 1 WHERE id = ?1")?.execute([&port.id])?;
+    }
+    Ok(idle)
+}
+
+/// A port is unplugged: its address is free.
+pub fn unplugged(connection: &Connection, port: &str) -> Result<()> {
+    connection.prepare_cached("DELETE FROM port WHERE id = ?1 AND leaving = 1")?.execute([port])?;
+    Ok(())
+}
