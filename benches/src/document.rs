@@ -45,6 +45,27 @@ pub struct Listener {
     pub default_tls_container_ref: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amphora: Option<Amphora>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rate_limit_policies: Vec<RateLimitPolicy>,
+}
+
+/// `rate_limit_policy`.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "Octavia's names")]
+pub struct RateLimitPolicy {
+    pub id: Uuid,
+    pub action: &'static str,
+    pub rules: Vec<RateLimitRule>,
+}
+
+/// `rate_limit_rule`.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "Octavia's names")]
+pub struct RateLimitRule {
+    pub id: Uuid,
+    pub metric: &'static str,
+    pub threshold: u32,
+    pub interval: u32,
 }
 
 /// `amphora`, an object of this project's own.
@@ -209,6 +230,7 @@ impl Listener {
             l7policies: Vec::new(),
             default_tls_container_ref: None,
             amphora: None,
+            rate_limit_policies: Vec::new(),
         }
     }
 
@@ -221,6 +243,14 @@ impl Listener {
     /// With a line for each request, or connection.
     pub fn with_flow_log(mut self) -> Self {
         self.amphora = Some(Amphora { connection_logging: true });
+        self
+    }
+
+    /// With so many requests of a client within so many seconds, and 429 beyond.
+    pub fn with_rate_limit(mut self, threshold: u32, interval: u32) -> Self {
+        let rule = RateLimitRule { id: Uuid::from_u128(1), metric: "REQUESTS", threshold, interval };
+        let policy = RateLimitPolicy { id: Uuid::from_u128(1), action: "DENY", rules: vec![rule] };
+        self.rate_limit_policies.push(policy);
         self
     }
 

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use amphora_model::LoadBalancer;
 
-use super::{Place, Setup, amphora_command};
+use super::{HIGH, INTERVAL, Place, Setup, amphora_command};
 use crate::{
     Result,
     document::{Document, Listener, Pool, two_policies},
@@ -38,11 +38,14 @@ fn document(place: &Place<'_>) -> Document {
     let mut pools =
         vec![Pool::new(1, "HTTP", &members.plain.first), Pool::new(2, "HTTP", &[members.plain.second])];
     let listeners = match place.setup {
-        Setup::Plain | Setup::Logged => {
+        Setup::Plain | Setup::Logged | Setup::Limited => {
             pools.push(Pool::new(3, "TCP", &[members.tcp]));
             let mut http = listener(1, "HTTP", port, 1, 2);
             if place.setup == Setup::Logged {
                 http = http.with_flow_log();
+            }
+            if place.setup == Setup::Limited {
+                http = http.with_rate_limit(HIGH, INTERVAL);
             }
             vec![http, Listener::new(2, "TCP", port + 1, 3)]
         }
@@ -83,7 +86,7 @@ mod tests {
         let programs =
             Programs { amphora: nowhere(), haproxy: nowhere(), nginx: nowhere(), pingora: nowhere() };
         let identities = Identities::new().unwrap();
-        for setup in [Setup::Plain, Setup::Logged, Setup::Tls, Setup::Reencrypt] {
+        for setup in [Setup::Plain, Setup::Logged, Setup::Limited, Setup::Tls, Setup::Reencrypt] {
             let place = Place {
                 programs: &programs,
                 members: &members,
@@ -100,9 +103,8 @@ mod tests {
                 .unwrap_or_default();
             let later = |reason: &str| reason.contains("not supported yet");
             assert!(
-                faults
-                    .iter()
-                    .all(|fault| !matches!(setup, Setup::Plain | Setup::Logged) && later(&fault.reason)),
+                faults.iter().all(|fault| !matches!(setup, Setup::Plain | Setup::Logged | Setup::Limited)
+                    && later(&fault.reason)),
                 "{faults:?}"
             );
         }

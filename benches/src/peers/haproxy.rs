@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
 
-use super::{HttpMembers, Place, Setup};
+use super::{HIGH, HttpMembers, INTERVAL, Place, Setup};
 use crate::Result;
 
 /// The line that Octavia renders by default, for a project and a load balancer.
@@ -52,9 +52,17 @@ defaults
         if log.is_empty() { "no log" } else { "log global" },
     );
     let format = if log.is_empty() { String::new() } else { format!("    log-format {LOG_FORMAT}\n") };
+    let limit = match setup {
+        Setup::Limited => format!(
+            "\n    stick-table type ipv6 size 128k expire {0}s store http_req_rate({INTERVAL}s)\n    http-request track-sc0 src\n    \
+             http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {HIGH} }}",
+            2 * INTERVAL
+        ),
+        _ => String::new(),
+    };
     match setup {
-        Setup::Plain | Setup::Logged => {
-            frontend(&mut text, maxconn, "http", &format!("bind 127.0.0.1:{port}"), &format);
+        Setup::Plain | Setup::Logged | Setup::Limited => {
+            frontend(&mut text, maxconn, "http", &format!("bind 127.0.0.1:{port}{limit}"), &format);
             backends(&mut text, maxconn, "http", &members.plain, "");
             let (tcp, member) = (port + 1, members.tcp);
             let _ = write!(

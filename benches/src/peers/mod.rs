@@ -69,6 +69,12 @@ pub struct HttpMembers {
     pub second: SocketAddr,
 }
 
+/// Requests within [`INTERVAL`] that one client may make where a [`Setup::Limited`] counts them: more than come.
+const HIGH: u32 = 2_000_000_000;
+
+/// In seconds.
+const INTERVAL: u32 = 30;
+
 /// What a peer is set up for; each is a process of its own, so that no row pays for what another needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setup {
@@ -76,6 +82,8 @@ pub enum Setup {
     Plain,
     /// The same with a line in the flow log for each request, to a syslog socket.
     Logged,
+    /// The same as the first with a rate limit that counts each request, and that nobody breaks.
+    Limited,
     /// HTTPS with certificates of both kinds, HTTP/2 offered.
     Tls,
     /// HTTPS, and HTTPS to the members.
@@ -172,7 +180,8 @@ impl Peer {
     pub fn lacks(self, place: &Place<'_>) -> Option<String> {
         match (self, place.setup) {
             (Self::Amphora, _) => amphora::refusal(place),
-            (Self::Pingora, Setup::Logged | Setup::Tls | Setup::Reencrypt) => {
+            (Self::Nginx, Setup::Limited) => Some("its limit_req is a leaky bucket".into()),
+            (Self::Pingora, Setup::Logged | Setup::Limited | Setup::Tls | Setup::Reencrypt) => {
                 Some("benches/peers has no such listener".into())
             }
             _ => None,

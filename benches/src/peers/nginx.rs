@@ -21,7 +21,7 @@ pub(super) fn command(place: &Place<'_>) -> Result<Command> {
 fn configuration(place: &Place<'_>) -> String {
     let Place { members, port, setup, .. } = place;
     let dir = place.dir.display();
-    let module = stream_module().filter(|_| matches!(setup, Setup::Plain | Setup::Logged));
+    let module = stream_module().filter(|_| matches!(setup, Setup::Plain | Setup::Logged | Setup::Limited));
     let load = module.map(|p| format!("load_module {};\n", p.display())).unwrap_or_default();
     let user = if nix::unistd::Uid::effective().is_root() { "user root;\n" } else { "" };
     let log = match (setup, place.syslog) {
@@ -57,7 +57,7 @@ http {{
         upstreams(&mut text, "tls_", &members.tls);
     }
     match setup {
-        Setup::Plain | Setup::Logged => {
+        Setup::Plain | Setup::Logged | Setup::Limited => {
             let (status, h2c) = (port + 2, port + 3);
             server(&mut text, &format!("listen 127.0.0.1:{port} backlog=4096;"), "http://$pool");
             server(&mut text, &format!("listen 127.0.0.1:{h2c} http2 backlog=4096;"), "http://$pool");

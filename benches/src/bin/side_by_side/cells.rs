@@ -14,6 +14,7 @@ pub(crate) enum Cell {
     H2c128,
     H2c10k,
     FlowLog128,
+    RateLimit128,
     Tls128,
     Tls10k,
     HandshakeEcdsa,
@@ -93,6 +94,7 @@ impl Cell {
             Self::H2c128 => "HTTP/2 without TLS to HTTP/1.1, 128 B",
             Self::H2c10k => "HTTP/2 without TLS to HTTP/1.1, 10 KiB",
             Self::FlowLog128 => "HTTP keep-alive with a flow log, 128 B",
+            Self::RateLimit128 => "HTTP keep-alive with a rate limit, 128 B",
             Self::Tls128 => "HTTPS keep-alive, 128 B",
             Self::Tls10k => "HTTPS keep-alive, 10 KiB",
             Self::HandshakeEcdsa => "HTTPS, a full handshake per request, ECDSA P-256",
@@ -111,6 +113,7 @@ impl Cell {
         match self {
             Self::KeepAlive128 => of_haproxy(0.80),
             Self::KeepAlive10k => of_haproxy(0.85),
+            Self::RateLimit128 => of_haproxy(0.70),
             Self::PerConnection128 => of_haproxy(0.65),
             Self::TcpConnect => Some(Target::AtMost(1.0, Peer::Nginx)),
             Self::TcpBulk => Some(Target::AtLeast(1.0, Peer::Haproxy)),
@@ -126,6 +129,7 @@ impl Cell {
     pub(crate) fn setup(self) -> Setup {
         match self {
             Self::FlowLog128 => Setup::Logged,
+            Self::RateLimit128 => Setup::Limited,
             Self::KeepAlive128
             | Self::KeepAlive10k
             | Self::PerConnection128
@@ -140,7 +144,11 @@ impl Cell {
 
     pub(crate) fn door(self) -> Door {
         match self {
-            Self::KeepAlive128 | Self::KeepAlive10k | Self::PerConnection128 | Self::FlowLog128 => Door::Http,
+            Self::KeepAlive128
+            | Self::KeepAlive10k
+            | Self::PerConnection128
+            | Self::FlowLog128
+            | Self::RateLimit128 => Door::Http,
             Self::TcpConnect | Self::TcpBulk => Door::Tcp,
             Self::H2c128 | Self::H2c10k => Door::H2c,
             Self::HandshakeRsa => Door::Rsa,
@@ -157,7 +165,11 @@ impl Cell {
     pub(crate) fn work(self) -> Work {
         const LARGE: usize = 10 * 1024;
         match self {
-            Self::KeepAlive128 | Self::FlowLog128 | Self::Tls128 | Self::Reencrypt128 => Work::KeepAlive(128),
+            Self::KeepAlive128
+            | Self::FlowLog128
+            | Self::RateLimit128
+            | Self::Tls128
+            | Self::Reencrypt128 => Work::KeepAlive(128),
             Self::KeepAlive10k | Self::Tls10k | Self::Reencrypt10k => Work::KeepAlive(LARGE),
             Self::PerConnection128 | Self::HandshakeEcdsa | Self::HandshakeRsa => Work::Connections(128),
             Self::HandshakeResumed => Work::Resumptions(128),
