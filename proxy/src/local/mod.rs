@@ -10,7 +10,7 @@ mod snapshot;
 mod streams;
 mod tasks;
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 
@@ -80,6 +80,17 @@ impl Worker {
     #[inline]
     pub(crate) fn seconds(&self, at: Instant) -> u32 {
         u32::try_from(at.duration_since(self.epoch).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Where the clock that all workers share begins.
+    pub(crate) fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    /// A moment on the same clock.
+    #[inline]
+    pub(crate) fn since(&self, at: Instant) -> Duration {
+        at.duration_since(self.epoch)
     }
 
     /// A moment on the same clock, as rate limits have it.

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     http::{RequestHead, ResponseHead},
     l7,
+    limits::rate::Charge,
     logs::Draft,
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Work {
     pub(crate) l7: l7::Scratch,
     /// What is to be logged of the request.
     pub(crate) log: Draft,
+    /// Whose its bytes are, where they are counted.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// A [`Work`] that goes back to its worker when dropped.
@@ -74,6 +77,9 @@ impl Drop for Borrowed {
             for text in [&mut work.out, &mut work.text] {
                 text.clear();
                 text.shrink_to(KEEP_TEXT);
+            }
+            if work.charge.is_some() {
+                work.charge = None;
             }
             home.push(work);
         }

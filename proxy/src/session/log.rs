@@ -136,6 +136,7 @@ impl Record {
             EndReason::Aborted(Peer::Member, _) => Cause::ServerGone,
             EndReason::TimedOut(Peer::Client) => Cause::ClientLate,
             EndReason::TimedOut(Peer::Member) => Cause::ServerLate,
+            EndReason::Limited(_) => Cause::Proxy,
         };
         self.termination.set(cause, Phase::Data);
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     balance::Flow,
     conn::{BUFFER_SIZE, Buffer, Conn},
+    limits::rate::Charge,
     local::{LocalListener, Worker},
     logs::{
         Record,
@@ -48,6 +49,11 @@ async fn carry(
     mut record: Option<&mut Record>,
 ) {
     let (state, timeouts) = (Arc::clone(listener.state()), listener.timeouts());
+    let charge = {
+        let plan = listener.plan();
+        let limits = plan.limits.as_ref();
+        limits.and_then(|limits| Charge::of(limits, limits.client(client.ip()), worker.index))
+    };
     let counters = state.counters.of(worker.index);
     let pool = {
         let present = listener.present();
@@ -137,6 +143,7 @@ async fn carry(
         member_timeout: timeouts.member_data,
         from_client,
         from_member: None,
+        charge: charge.map(|charge| (charge, worker.epoch())),
     };
     let end = relay::relay(&mut stream, &mut conn, options, &worker.pools, counters, member_counters).await;
     let total = begun.elapsed().as_micros() as u64;

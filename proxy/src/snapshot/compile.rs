@@ -94,7 +94,7 @@ pub fn compile_after(
                 let before = known.splits(listener.id);
                 let splits = Splits::compile(listener, &enabled, registry.workers(), before);
                 let mut plan = compile_listener(listener, l7, splits, context, log, &model, &enabled, state);
-                plan.limits = limited.map(Box::new);
+                plan.limits = limited.map(Arc::new);
                 listeners.push(Arc::new(plan));
             }
             (l7, log) => {

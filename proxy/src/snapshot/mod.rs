@@ -101,7 +101,7 @@ pub struct ListenerPlan {
     /// The value of `Strict-Transport-Security` (`hsts_*`).
     pub hsts: Option<Box<str>>,
     /// `rate_limit_policies`, if any is enabled.
-    pub limits: Option<Box<rate::RateLimits>>,
+    pub limits: Option<Arc<rate::RateLimits>>,
 }
 
 impl ListenerPlan {

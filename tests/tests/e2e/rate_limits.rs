@@ -6,7 +6,7 @@ use std::{
 };
 
 use amphora_tests::{
-    Backend, Client, Document, End, HaProxy, HaProxyConfig, Listener, Namespace, Pool, Proxy, echo,
+    Backend, Client, Document, End, HaProxy, HaProxyConfig, Listener, Namespace, Pool, Proxy, Step, echo,
     http2::Http2Client, in_time,
 };
 use serde_json::{Value, json};
@@ -424,4 +424,46 @@ async fn who_is_dropped_silently_hears_nothing() {
         .await;
     dropped.send(()).unwrap();
     assert_eq!(in_time("the client", client).await.unwrap(), End::Reset);
+}
+
+/// Bytes in both directions, judged as they flow.
+#[tokio::test]
+async fn a_connection_ends_when_more_has_passed_than_may() {
+    let member = Backend::tcp("echo", echo).await;
+    let listener = limited(Listener::tcp(), vec![policy("REJECT", vec![rule("KBYTES", 100, DAY)])]);
+    let proxy = Proxy::start(Document::of(listener, Pool::tcp().members([&member]))).await;
+    let mut client = Client::connect_from(source(1), proxy.address()).await;
+    let piece = [b'x'; 10 * 1024];
+    for _ in 0..4 {
+        client.send(piece).await;
+        client.expect(piece).await;
+    }
+    // 80 KiB have passed; what comes next is too much.
+    let sent = client.stream.write_all(&[b'x'; 64 * 1024]).await;
+    println!("{sent:?}");
+    assert_eq!(client.end().await, End::Reset);
+    assert_eq!(let_in(proxy.address(), source(1), 1).await, [false]);
+    assert_eq!(let_in(proxy.address(), source(2), 1).await, [true]);
+    proxy
+        .until("both are counted", |stats| stats.rate_limits.values().all(|policy| policy.limited == 2))
+        .await;
+}
+
+/// What a request and its response have had is known to the next.
+#[tokio::test]
+async fn who_has_had_too_many_bytes_is_denied() {
+    let body = "x".repeat(40 * 1024);
+    let member =
+        Backend::http("member", move |_| vec![Step::ReadBody, Step::response("200 OK", "", &body)]).await;
+    let proxy = Proxy::start(http(&member, vec![policy("DENY", vec![rule("KBYTES", 100, DAY)])])).await;
+    assert_eq!(statuses(proxy.address(), source(1), 5).await, [200, 200, 200, 429, 429]);
+    let mut client = Client::connect_from(source(2), proxy.address()).await;
+    assert_eq!(client.post("/", &[b'x'; 61 * 1024]).await.status(), 200);
+    assert_eq!(client.get("/").await.status(), 429);
+    let mut client = Http2Client::connect(proxy.address()).await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(client.get("/").await.status);
+    }
+    assert_eq!(told, [Some(200), Some(200), Some(200), Some(429)]);
 }

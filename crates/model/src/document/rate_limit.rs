@@ -167,12 +167,10 @@ pub(crate) fn enforced(
         (RateLimitActionName::Queue, RateLimitMetric::Kbytes) => {
             Err("KBYTES cannot be queued: what has been sent already cannot wait".to_owned())
         }
-        (_, RateLimitMetric::Requests | RateLimitMetric::RequestsPerUrl | RateLimitMetric::Connections) => {
-            Ok(())
-        }
-        _ => Err(format!(
+        (_, RateLimitMetric::Packets) => Err(format!(
             "{metric} with action {action} on listeners of protocol {protocol} is not supported by this version"
         )),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! * `table`: what was counted of whom, of a constant size for all workers and all rules
 //! * `client`: whom something is counted of
 //! * `plan`: the policies of a listener, and what they say
+//! * `charge`: whose the bytes of a session are
 //! * `taken`: what is done with who has broken one
 //! * `state`: what outlives a change: what was done, who waits
 //!
@@ -11,6 +12,7 @@
 //! part as of this one is still to come. What is turned away counts, too. The periods are the same for all
 //! clients; in HAProxy each begins with its client's first request.
 
+mod charge;
 mod client;
 mod moment;
 mod plan;
@@ -26,6 +28,7 @@ use amphora_model::{ListenerId, RateLimitPolicyId};
 
 use self::table::Table;
 pub use self::{
+    charge::Charge,
     client::{Believed, network},
     moment::Moment,
     plan::{Broken, ClientHash, Done, RateLimits},

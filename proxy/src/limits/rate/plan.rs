@@ -22,6 +22,7 @@ pub struct RateLimits {
     /// Judged when a client has connected.
     connections: Box<[Policy]>,
     believed: Option<Believed>,
+    counts_bytes: bool,
 }
 
 /// A policy.
@@ -38,7 +39,9 @@ struct Rule {
     metric: RateLimitMetric,
     /// What tells its counts from those of others.
     seed: u64,
+    /// In units of 2^`unit` of what is counted.
     threshold: u32,
+    unit: u32,
     /// In seconds.
     interval: u32,
     kind: Kind,
@@ -88,9 +91,11 @@ impl RateLimits {
             let compiled = Policy { state, action: policy.action, rules };
             if compiled.is_of_connections() { connections.push(compiled) } else { requests.push(compiled) }
         }
+        let is_of_bytes = |rule: &Rule| rule.metric == RateLimitMetric::Kbytes;
+        let counts_bytes = requests.iter().any(|policy: &Policy| policy.rules.iter().any(is_of_bytes));
         let (requests, connections) = (requests.into(), connections.into());
         let believed = listener.trusted_proxies.as_ref().map(Believed::new);
-        limiter.map(|limiter| Self { limiter, requests, connections, believed })
+        limiter.map(|limiter| Self { limiter, requests, connections, believed, counts_bytes })
     }
 
     /// Whose requests these are, if others are believed.
@@ -164,6 +169,33 @@ impl RateLimits {
             Some(policy) => Some(self.refuse(policy, peer, peer, b"", now)),
             None => self.wait(&self.connections, peer, b"", now),
         }
+    }
+
+    /// Whether bytes are counted.
+    #[inline]
+    pub fn counts_bytes(&self) -> bool {
+        self.counts_bytes
+    }
+
+    /// Counts bytes of a client, and says which policy it has broken by bytes alone.
+    pub fn bytes(&self, client: ClientHash, bytes: u64, now: Moment) -> Option<Broken<'_>> {
+        let is_of_bytes = |rule: &&Rule| rule.metric == RateLimitMetric::Kbytes;
+        let mut broken = None;
+        for policy in &self.requests {
+            let mut all = true;
+            for rule in &policy.rules {
+                if is_of_bytes(&rule) {
+                    let n = rule.bytes(bytes, now);
+                    all &= rule.is_broken_by(&self.limiter, rule.key(&self.limiter, client, 0), n, now);
+                } else {
+                    all = false;
+                }
+            }
+            if all && broken.is_none() {
+                broken = Some(policy);
+            }
+        }
+        broken.map(|policy| self.refuse(policy, client, client, b"", now))
     }
 
     /// Rules of connections in policies that are judged at requests.
@@ -265,6 +297,12 @@ impl Policy {
     }
 }
 
+/// So many of something in units of a power of two, few enough that twice as many can be counted.
+fn units(threshold: u64) -> (u32, u32) {
+    let unit = (u64::BITS - threshold.leading_zeros()).saturating_sub(31);
+    (u32::try_from(threshold >> unit).unwrap_or(u32::MAX).max(1), unit)
+}
+
 impl Rule {
     fn compile(rule: &RateLimitRule, policy: &RateLimitPolicy, limiter: &Limiter) -> Self {
         let interval = u32::try_from(rule.interval.as_secs()).unwrap_or(u32::MAX).max(1);
@@ -272,17 +310,22 @@ impl Rule {
         text[..16].copy_from_slice(rule.id.0.as_bytes());
         text[16..20].copy_from_slice(&interval.to_le_bytes());
         text[20] = rule.metric as u8;
+        let (threshold, unit) = match rule.metric {
+            RateLimitMetric::Kbytes => units(u64::from(rule.threshold) * 1024),
+            _ => (rule.threshold.max(1), 0),
+        };
         let mut urls: Vec<_> =
             rule.urls.iter().map(|url| (url.as_bytes().into(), limiter.key.hash(url.as_bytes()))).collect();
         urls.sort();
         let kind = match policy.action {
             RateLimitAction::Queue(_) => Kind::Turn { interval },
-            _ => Kind::Count { threshold: rule.threshold },
+            _ => Kind::Count { threshold },
         };
         Self {
             metric: rule.metric,
             seed: limiter.key.hash(&text),
-            threshold: rule.threshold.max(1),
+            threshold,
+            unit,
             interval,
             kind,
             urls: urls.into(),
@@ -329,12 +372,10 @@ impl Rule {
             (RateLimitMetric::Requests | RateLimitMetric::RequestsPerUrl, _) => self
                 .url(limiter, path)
                 .is_some_and(|url| self.is_broken_by(limiter, self.key(limiter, client, url), 1, now)),
-            (RateLimitMetric::Connections, _) => {
-                let period = Period::of(now, self.interval);
-                let count = limiter.table.get(self.key(limiter, peer, 0), period);
-                period.rate(count) > u64::from(self.threshold)
-            }
-            (RateLimitMetric::Kbytes | RateLimitMetric::Packets, _) => false,
+            (RateLimitMetric::Connections, _) => self.is_broken(limiter, self.key(limiter, peer, 0), now),
+            (RateLimitMetric::Kbytes, _) => self.is_broken(limiter, self.key(limiter, client, 0), now),
+            // The kernel counts them.
+            (RateLimitMetric::Packets, _) => false,
         }
     }
 
@@ -345,6 +386,19 @@ impl Rule {
         }
         let period = Period::of(now, self.interval);
         period.rate(limiter.table.add(key, n, now, period)) > u64::from(self.threshold)
+    }
+
+    /// Whether what was counted so far is too much.
+    #[inline]
+    fn is_broken(&self, limiter: &Limiter, key: Key, now: Moment) -> bool {
+        let period = Period::of(now, self.interval);
+        period.rate(limiter.table.get(key, period)) > u64::from(self.threshold)
+    }
+
+    /// So many bytes in units: what is left is a unit as often as it is large, by the moment's last bits, which nobody chooses.
+    fn bytes(&self, bytes: u64, now: Moment) -> u32 {
+        let mask = (1_u64 << self.unit) - 1;
+        u32::try_from((bytes + (now.0 & mask)) >> self.unit).unwrap_or(u32::MAX)
     }
 
     fn add(&self, limiter: &Limiter, key: Key, n: u32, now: Moment) {

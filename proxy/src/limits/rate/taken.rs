@@ -24,6 +24,16 @@ pub enum Farewell {
     Silent,
 }
 
+impl Taken {
+    /// How a connection goes that nothing else can be done with.
+    pub fn farewell(&self) -> Farewell {
+        match self {
+            Self::Dropped(farewell) => *farewell,
+            Self::Denied(_) | Self::Queued(_) => Farewell::Reset,
+        }
+    }
+}
+
 /// One who waits, for so long, and has a place meanwhile.
 #[derive(Debug)]
 pub struct Queued {

@@ -193,6 +193,34 @@ fn what_is_too_fast_waits_for_its_turn() {
     assert!(limits.request(client, client, b"/", at(60_000)).is_none());
 }
 
+/// Whatever the threshold, what passes is as much as it says, and little more.
+#[test]
+fn bytes_are_counted_in_units_that_fit() {
+    for (threshold, piece) in [(1, 100), (1000, 1500), (100_000, 60_000), (i32::MAX as u32, 1 << 30)] {
+        let (_kept, limits) = limits(vec![policy(
+            1,
+            RateLimitAction::Reject,
+            vec![rule(1, RateLimitMetric::Kbytes, threshold, 86_400)],
+        )]);
+        assert!(limits.counts_bytes());
+        let client = limits.client(address(1));
+        let mut passed = 0_u64;
+        while limits.bytes(client, piece, Moment::after(Duration::from_nanos(passed))).is_none() {
+            assert!(limits.request(client, client, b"/", at(1)).is_none());
+            passed += piece;
+        }
+        let allowed = u64::from(threshold) * 1024;
+        assert!(
+            passed + piece > allowed - allowed / 1000 && passed <= allowed + allowed / 1000,
+            "{threshold}: {passed}"
+        );
+        // The next request meets it.
+        assert!(limits.request(client, client, b"/", at(1)).is_some());
+        let other = limits.client(address(2));
+        assert!(limits.request(other, other, b"/", at(1)).is_none());
+    }
+}
+
 /// What is counted lives on while a rule keeps its id, and what a policy has done while it keeps its own.
 #[test]
 fn counts_outlive_a_change() {

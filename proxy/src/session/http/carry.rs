@@ -344,6 +344,11 @@ impl Forward {
                 record.bytes_in += exchange.upload.content();
                 record.bytes_out += response.download.content();
             }
+            if let Some(charge) = &work.charge {
+                let moved = exchange.upload.moved() + response.download.moved();
+                // The next request is judged by it.
+                charge.add(moved + work.out.len() as u64, worker.since(Instant::now()));
+            }
             let at = upstream.counters();
             let ended = outcome.unwrap_or_else(|_| Instant::now());
             downstream.set_active(ended);
@@ -401,7 +406,7 @@ fn decide_now(
     length: usize,
     had_turn: bool,
 ) -> Decision {
-    let Work { request, out, l7, log, .. } = &mut *work;
+    let Work { request, out, l7, log, charge, .. } = &mut *work;
     let facts = client.stream.facts().map(|facts| &**facts);
     let bytes = client.inlet.filled();
     let behind = &bytes[length..];
@@ -410,6 +415,8 @@ fn decide_now(
         text: &mut client.address_text,
         facts,
         behind,
+        length,
+        charge,
         had_turn,
         record: log.record(),
     };

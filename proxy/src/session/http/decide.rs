@@ -21,7 +21,7 @@ use crate::{
         responses::{self, Recipient},
     },
     l7::{self, Outcome},
-    limits::rate::{Farewell, Queued, Taken},
+    limits::rate::{Charge, Farewell, Queued, Taken},
     local::{LocalListener, LocalPool, Trust, Worker},
     logs::Record,
     persist::{Persistence, server_cookie},
@@ -172,6 +172,10 @@ pub(super) struct Origin<'a> {
     pub(super) facts: Option<&'a PeerFacts>,
     /// What has come behind the head.
     pub(super) behind: &'a [u8],
+    /// How long the head is.
+    pub(super) length: usize,
+    /// Whose the bytes are, to be told where they are counted.
+    pub(super) charge: &'a mut Option<Charge>,
     /// It has waited for its turn.
     pub(super) had_turn: bool,
     /// Where it is to be logged, if it is.
@@ -207,7 +211,7 @@ pub(super) fn decide(
     }
     if let Some(limits) = &plan.limits
         && !origin.had_turn
-        && let Some(taken) = limit::judge(limits, worker, origin.address.ip(), view, begun)
+        && let Some(taken) = limit::judge(limits, worker, &mut origin, view, begun)
     {
         return too_much(taken, listener, &request, &origin, out);
     }

@@ -205,7 +205,7 @@ async fn serve_stream<H>(
     let key = stream.websocket_key(&fields);
     let mut malformed = None;
     let mut decision = {
-        let Work { request: table, text, out, l7, log, .. } = &mut *work;
+        let Work { request: table, text, out, l7, log, charge, .. } = &mut *work;
         let filled = match &key {
             Some(websocket_key) => {
                 let context = RequestContext { websocket_key, ended };
@@ -228,6 +228,8 @@ async fn serve_stream<H>(
                     text,
                     facts: facts.as_deref(),
                     behind: &[],
+                    length,
+                    charge,
                     had_turn: false,
                     record: log.record(),
                 };
@@ -260,7 +262,7 @@ async fn serve_stream<H>(
             drop(held);
             return stream.deadline;
         };
-        let Work { request: table, text, out, l7, log, .. } = &mut *work;
+        let Work { request: table, text, out, l7, log, charge, .. } = &mut *work;
         let view = table.view(text);
         let ClientStreams { address, address_text, facts, .. } = &*stream.client;
         let text = &mut address_text.borrow_mut();
@@ -269,6 +271,8 @@ async fn serve_stream<H>(
             text,
             facts: facts.as_deref(),
             behind: &[],
+            length: 0,
+            charge,
             had_turn: true,
             record: log.record(),
         };
@@ -365,6 +369,7 @@ async fn run_tunnel<H>(
     held: H,
 ) -> Deadline {
     let mut log = Logged::taken(&mut work.log);
+    tunnel.charge = work.charge.take();
     drop(work);
     let state = Arc::clone(listener.state());
     drop(listener);
@@ -373,7 +378,9 @@ async fn run_tunnel<H>(
         log.record.relayed(&end);
         log.write(worker, &state);
     }
-    if !matches!(end.reason, EndReason::Finished) {
+    if let EndReason::Limited(farewell) = end.reason {
+        stream.client.drop_off(farewell);
+    } else if !matches!(end.reason, EndReason::Finished) {
         cut(&mut stream).await;
     }
     drop(held);

@@ -1,28 +1,29 @@
 //! Rate limits at a request: whom it is counted of, and what becomes of who has asked too much.
 
-use std::{future::poll_fn, net::IpAddr, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use tokio::time::Instant;
 
-use super::downstream::Downstream;
+use super::{decide::Origin, downstream::Downstream};
 use crate::{
     http::RequestView,
-    limits::rate::{Queued, RateLimits, Taken},
+    limits::rate::{Charge, Queued, RateLimits, Taken},
     local::Worker,
 };
 
 /// Counts a request that has come at `now`; `None` if it may go on.
 #[inline]
 pub(super) fn judge(
-    limits: &RateLimits,
+    limits: &Arc<RateLimits>,
     worker: &Worker,
-    peer: IpAddr,
+    origin: &mut Origin<'_>,
     view: &RequestView<'_>,
     now: Instant,
 ) -> Option<Taken> {
     if !limits.judges_requests() {
         return None;
     }
+    let peer = origin.address.ip();
     let sender = limits.client(peer);
     let client = match limits.believed() {
         Some(believed) if believed.includes(peer) => {
@@ -30,6 +31,11 @@ pub(super) fn judge(
         }
         _ => sender,
     };
+    *origin.charge = Charge::of(limits, client, worker.index);
+    if origin.charge.is_some() {
+        // Whether that is too much is judged with all else.
+        limits.bytes(client, origin.length as u64, worker.moment(now));
+    }
     // What has no path (`OPTIONS *`) is none of those that are counted by it, or one of its own.
     let path = view.path().unwrap_or(b"*");
     let broken = limits.request(client, sender, path, worker.moment(now))?;

@@ -167,6 +167,7 @@ async fn run_tunnel(
     mut tunnel: Box<Tunnel>,
 ) {
     let mut log = Logged::taken(&mut work.log);
+    tunnel.charge = work.charge.take();
     drop(work);
     let state = Arc::clone(listener.state());
     drop(listener);

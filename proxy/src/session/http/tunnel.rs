@@ -18,6 +18,7 @@ use super::{
     upstream::{MemberConnection, Upstream},
 };
 use crate::{
+    limits::rate::Charge,
     local::Worker,
     session::relay::{self, EndReason, Peer, RelayEnd, RelayOptions},
     state::ListenerState,
@@ -27,12 +28,14 @@ use crate::{
 pub(super) struct Tunnel {
     member: Upstream,
     timeouts: ListenerTimeouts,
+    /// Whose its bytes are, where they are counted.
+    pub(super) charge: Option<Charge>,
 }
 
 impl Tunnel {
     /// `timeouts` are those of the request that asked for it.
     pub(super) fn new(member: Upstream, timeouts: ListenerTimeouts) -> Self {
-        Self { member, timeouts }
+        Self { member, timeouts, charge: None }
     }
 
     /// Relays until both sides have finished. It holds what it uses meanwhile, and no configuration.
@@ -50,6 +53,7 @@ impl Tunnel {
             member_timeout: self.timeouts.member_data,
             from_client: client.inlet.take(),
             from_member: inlet.take(),
+            charge: self.charge.take().map(|charge| (charge, worker.epoch())),
         };
         let counters = slot.member().counters();
         let listener = listener.counters.of(worker.index);
@@ -73,7 +77,7 @@ impl Tunnel {
         listener: &ListenerState,
         mut client: Downstream<'_>,
     ) -> RelayEnd {
-        let Self { member, timeouts } = self;
+        let Self { member, timeouts, charge } = self;
         let at = Rc::clone(member.member());
         let at = at.counters();
         let listener = listener.counters.of(worker.index);
@@ -93,6 +97,11 @@ impl Tunnel {
                 listener.bytes_out.add(received_bytes);
                 at.bytes_out.add(received_bytes);
                 last = Instant::now();
+                let bytes = sent_bytes + received_bytes;
+                let taken = charge.as_ref().and_then(|charge| charge.count(bytes, worker.since(last)));
+                if let Some(taken) = taken {
+                    return Poll::Ready(EndReason::Limited(taken.farewell()));
+                }
             }
             match (&sent, &received) {
                 (Poll::Ready(Err(RelayError::Source)), _)

@@ -20,7 +20,12 @@ pub use self::{
     direction::{Direction, Ended, Fault, Meter, Waiting},
     session::relay,
 };
-use crate::conn::Buffer;
+use tokio::time::Instant;
+
+use crate::{
+    conn::Buffer,
+    limits::rate::{Charge, Farewell},
+};
 
 /// One end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +49,8 @@ pub struct RelayOptions {
     pub from_client: Option<Buffer>,
     /// Bytes that were read from the member already; they go first, and are not counted as received again.
     pub from_member: Option<Buffer>,
+    /// Whose the bytes are, where they are counted, and where its clock begins.
+    pub charge: Option<(Charge, Instant)>,
 }
 
 /// How a session ended.
@@ -66,4 +73,6 @@ pub enum EndReason {
     Aborted(Peer, io::ErrorKind),
     /// This end was inactive for longer than it may be.
     TimedOut(Peer),
+    /// More has passed than may.
+    Limited(Farewell),
 }

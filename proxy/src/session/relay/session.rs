@@ -14,7 +14,8 @@ use super::{
     direction::{Direction, Ended, Fault, Meter, Waiting},
 };
 use crate::{
-    conn::{Conn, Deadline, Pools},
+    conn::{Buffer, Conn, Deadline, Pools},
+    limits::rate::{Charge, Farewell},
     state::{ListenerCounters, MemberCounters},
 };
 
@@ -53,6 +54,13 @@ pub async fn relay(
             member_counters.server_aborts.add(1);
             member_counters.response_errors.add(1);
         }
+        EndReason::Limited(farewell) => {
+            match farewell {
+                Farewell::Reset => client.reset_on_close(),
+                Farewell::Silent => client.vanish_on_close(),
+            }
+            member.reset_on_close();
+        }
         EndReason::TimedOut(Peer::Client) => member_counters.client_aborts.add(1),
         EndReason::TimedOut(Peer::Member) => member_counters.server_aborts.add(1),
     }
@@ -71,12 +79,18 @@ struct Session {
     deadline: Deadline,
     /// The first cause of an end that was not orderly.
     reason: Option<EndReason>,
+    charge: Option<(Charge, Instant)>,
+    /// What had come before, and is not counted yet.
+    early: u64,
 }
 
 impl Session {
     fn new(options: RelayOptions) -> Self {
-        let RelayOptions { client_timeout, member_timeout, from_client, from_member } = options;
+        let RelayOptions { client_timeout, member_timeout, from_client, from_member, charge } = options;
+        let early = [&from_client, &from_member].map(|buffer| buffer.as_ref().map_or(0, Buffer::len));
         Self {
+            charge,
+            early: early.iter().sum::<usize>() as u64,
             up: Half::new(Direction::new().preceded_by(from_client)),
             down: Half::new(Direction::new().preceded_by(from_member)),
             client: Inactivity::new(client_timeout),
@@ -115,6 +129,9 @@ impl Session {
                 Err(Fault::Source(error)) => return self.abort(Peer::Member, &error),
                 Err(Fault::Destination(error)) => return self.abort(Peer::Client, &error),
             }
+            if self.charge.is_some() && self.is_too_much(before) {
+                return Poll::Ready(());
+            }
             if self.up.done && self.down.done {
                 return Poll::Ready(());
             }
@@ -124,6 +141,21 @@ impl Session {
                 return Poll::Ready(());
             }
         }
+    }
+
+    /// Counts what has passed since `before`; whether it is too much.
+    fn is_too_much(&mut self, before: (Progress, Progress)) -> bool {
+        let Some((charge, epoch)) = &self.charge else { return false };
+        let (up, down) = (self.up.progress(), self.down.progress());
+        let passed = up.read - before.0.read + down.read - before.1.read + std::mem::take(&mut self.early);
+        if passed == 0 {
+            return false;
+        }
+        let taken = charge.count(passed, Instant::now().duration_since(*epoch));
+        if let Some(taken) = &taken {
+            self.reason.get_or_insert(EndReason::Limited(taken.farewell()));
+        }
+        taken.is_some()
     }
 
     #[cold]
