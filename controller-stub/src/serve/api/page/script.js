@@ -34,6 +34,8 @@
 
   class SignedOut extends Error {}
 
+  class Refused extends Error {}
+
   const ask = async (path, options = {}) => {
     const headers = { Accept: "application/json", ...(token ? { "X-Auth-Token": token } : {}), ...options.headers };
     const response = await fetch(path, { cache: "no-store", credentials: "same-origin", ...options, headers });
@@ -41,6 +43,7 @@
       signOut(token ? "Please sign in again." : "");
       throw new SignedOut();
     }
+    if (response.status === 400) throw new Refused((await response.json()).faultstring);
     if (!response.ok) throw new Error(`${path}: ${response.status}`);
     return response;
   };
@@ -89,7 +92,12 @@
       $("password").select();
     }
   });
-  $("signout").addEventListener("click", () => signOut(""));
+  $("signout").addEventListener("click", () => {
+    // Nobody is to find it and go on with it.
+    const headers = { "X-Auth-Token": token, "X-Subject-Token": token };
+    fetch("/v3/auth/tokens", { method: "DELETE", headers, keepalive: true }).catch(() => {});
+    signOut("");
+  });
 
   // A token is good for an hour.
   setInterval(() => {
@@ -668,7 +676,7 @@
         break;
       } catch (error) {
         if (error instanceof SignedOut) return;
-        tell("lost", "No answer");
+        tell("lost", error instanceof Refused ? error.message : "No answer");
         await sleep(wait);
         wait = Math.min(wait * 2, 15_000);
       }

@@ -225,9 +225,17 @@ fn sign_in(browser: &mut Browser, url: &str) {
     assert_eq!(browser.value("document.getElementById('password').value"), json!(""));
     // It is of this tab, and of nobody who comes later.
     assert_eq!(browser.value("[localStorage.length, document.cookie]"), json!([0, ""]));
+    browser.value("window.had = sessionStorage.getItem('token')");
     browser.value("document.getElementById('signout').click()");
     browser.until("document.getElementById('signin').hidden", &json!(false));
     assert_eq!(browser.value("sessionStorage.length"), json!(0));
+    // It was given back.
+    browser.value(
+        "void setInterval(async () => { \
+         const headers = { 'X-Auth-Token': window.had }; \
+         window.code = (await fetch('/v2/lbaas/loadbalancers', { headers })).status; }, 100)",
+    );
+    browser.until("window.code", &json!(401));
 }
 
 #[tokio::test]
