@@ -4,9 +4,11 @@ use amphora_tests::{
     Backend, Certificates, Client, Document, HaProxy, HaProxyConfig, Http2Member, L7Policy, L7Rule, Listener,
     Load, Message, Pool, Proxy, Step,
     http2::{Http2Client, request},
+    in_time,
 };
 use h2::server::Builder;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 /// A policy of our own for what begins with this path.
 fn own(path: &str, own: Value) -> L7Policy {
@@ -219,6 +221,57 @@ async fn http2_on_both_sides() {
     // HTTP/1.1 to the same member.
     let got = proxy.client().await.get("/api/bytes/3").await;
     assert_eq!((got.status(), got.has("x-member")), (200, true));
+}
+
+#[tokio::test]
+async fn upgrades_and_clients_of_tls_are_no_exception() {
+    let member = Backend::http("member", |request| {
+        let (target, set) = (request.target(), request.field("x-set").unwrap_or_default());
+        let switching = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\nServer: x\r\nX-Seen: {target} {set}\r\n\r\n"
+        );
+        vec![Step::send(switching), Step::Echo]
+    })
+    .await;
+    let edits = json!({
+        "request": [set("X-Set", "${host}")],
+        "response": [json!({ "op": "REMOVE", "name": "Server" }), set("X-Member", "${member_port}")],
+        "path": { "prefix": "/chat", "replacement": "/rooms" },
+    });
+    let certificates = Certificates::new();
+    certificates.issue("web", &["shop.example"]);
+    let pool = Pool::http().members([&member]);
+    let document = Document::new()
+        .listener(Listener::http().to(&pool).policy(edit("/chat", edits.clone())))
+        .listener(Listener::https("web").to(&pool).policy(edit("/chat", edits)))
+        .pool(&pool);
+    let proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
+    let text =
+        "GET /chat/1?x HTTP/1.1\r\nHost: shop.example\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello";
+    let switched = |head: &str| {
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains(&format!("\r\nx-member: {}\r\n", member.address.port())), "{head}");
+        assert!(!head.contains("\r\nserver:") && head.ends_with("\r\n\r\nhello"), "{head}");
+        assert!(head.contains("\r\nx-seen: /rooms/1?x shop.example\r\n"), "{head}");
+    };
+    let mut plain = proxy.client().await.stream;
+    plain.write_all(text.as_bytes()).await.unwrap();
+    switched(&until_hello(&mut plain).await);
+    let mut tls = certificates.connect(proxy.document.address_of(1)).await.unwrap();
+    tls.write_all(text.as_bytes()).await.unwrap();
+    switched(&until_hello(&mut tls).await);
+}
+
+/// What comes up to what is echoed.
+async fn until_hello(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = String::new();
+    let mut byte = [0];
+    while !text.ends_with("hello") {
+        in_time("a byte", stream.read_exact(&mut byte)).await.unwrap();
+        text.push(byte[0].into());
+    }
+    text
 }
 
 #[tokio::test]

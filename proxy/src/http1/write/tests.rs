@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::http::{EditList, RequestHead, ResponseHead, SetFields};
+use crate::{
+    http::{EditList, FieldEdits, RequestHead, ResponseHead, SetFields},
+    sys::counted,
+};
 
 fn request(text: &str, edits: &RequestEdits<'_>) -> String {
     request_over(text, Connection::Persistent, edits)
@@ -375,6 +378,31 @@ fn policies_have_the_last_word_about_fields() {
         edited_response(text, ResponseHop::default(), &edits),
         "HTTP/1.1 204 No\r\nset-cookie: SRV=m; path=/\r\nstrict-transport-security: max-age=9\r\n\r\n"
     );
+}
+
+#[test]
+fn a_head_takes_no_memory_while_it_is_written() {
+    let text = "GET /a?b HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nCookie: SRV=1; a=b\r\nConnection: close\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nServer: x\r\nX-A: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let (mut request, mut response) = (RequestHead::new(), ResponseHead::new());
+    request.parse(text.as_bytes()).unwrap().unwrap();
+    response.parse(answer.as_bytes()).unwrap().unwrap();
+    let list = changes(&[("x-a", true, Some("new")), ("server", true, None)]);
+    for fields in [FieldEdits::default(), list.edits()] {
+        let edits = RequestEdits {
+            forwarded_for: Some(b"192.0.2.1"),
+            strip_cookie: Some(b"SRV"),
+            fields,
+            ..RequestEdits::default()
+        };
+        let back = ResponseEdits { insert_cookie: Some((b"SRV", b"1")), fields, ..ResponseEdits::default() };
+        let mut out = Vec::with_capacity(4096);
+        counted::take_most();
+        let before = counted::live();
+        write_request(&mut out, &request.view(text.as_bytes()), Connection::Persistent, &edits);
+        write_response(&mut out, &response.view(answer.as_bytes()), ResponseHop::default(), &back);
+        assert_eq!(counted::take_most(), before);
+    }
 }
 
 #[test]
