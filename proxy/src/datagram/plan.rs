@@ -6,7 +6,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use amphora_model::{LbAlgorithm, Pool, SessionPersistence, Transport as Carried};
+use amphora_model::{LbAlgorithm, Pool, RateLimitRule, SessionPersistence, Transport as Carried};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -36,6 +36,8 @@ pub struct Service {
     pub member_limit: Option<u32>,
     /// `allowed_cidrs`: networks and the lengths of their prefixes; empty allows everyone.
     pub allowed: Vec<(IpAddr, u8)>,
+    /// `rate_limit_policies`: what is beyond is dropped.
+    pub rates: Vec<Rate>,
     /// `lb_algorithm`.
     pub algorithm: Algorithm,
     /// `session_persistence`.
@@ -61,6 +63,17 @@ impl Transport {
             Self::Sctp => 132,
         }
     }
+}
+
+/// How many packets one client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// The rule's id.
+    pub rule: Uuid,
+    /// `threshold`.
+    pub packets: u32,
+    /// `interval`, in seconds.
+    pub seconds: u32,
 }
 
 /// How a member is chosen for a flow.
@@ -141,6 +154,9 @@ fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) ->
     let id = listener.state.id;
     let configured = model.and_then(|model| model.listeners.iter().find(|listener| listener.id == id));
     let allowed = configured.into_iter().flat_map(|listener| &listener.allowed_cidrs);
+    let policies = configured.into_iter().flat_map(|listener| &listener.rate_limit_policies);
+    let rates = policies.filter(|policy| policy.enabled).flat_map(|policy| &policy.rules).map(rate);
+    let rates = rates.collect();
     let member_limit = configured.and_then(|listener| listener.member_connection_limit);
     let plan = pool.and_then(|index| snapshot.pools.get(index));
     let configured: Option<&Pool> = pool.zip(model).and_then(|(index, model)| model.pools.get(index));
@@ -154,6 +170,7 @@ fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) ->
         limit: listener.connection_limit,
         member_limit,
         allowed: allowed.map(|network| (network.network(), network.prefix_len())).collect(),
+        rates,
         algorithm: match plan.map(|plan| plan.algorithm) {
             Some(LbAlgorithm::LeastConnections) => Algorithm::LeastConnections,
             Some(LbAlgorithm::SourceIp | LbAlgorithm::SourceIpPort) => Algorithm::SourceIp,
@@ -169,6 +186,11 @@ fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) ->
         },
         members: plan.map(|plan| targets(plan)).unwrap_or_default(),
     }
+}
+
+fn rate(rule: &RateLimitRule) -> Rate {
+    let seconds = u32::try_from(rule.interval.as_secs()).unwrap_or(u32::MAX);
+    Rate { rule: rule.id.0, packets: rule.threshold, seconds }
 }
 
 fn targets(pool: &PoolPlan) -> Vec<Target> {

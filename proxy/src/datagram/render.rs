@@ -98,6 +98,14 @@ fn member_chain(mark: u32) -> String {
     format!("m_{mark:08x}")
 }
 
+fn rates_map(family: Family) -> &'static str {
+    if family.v4 { "rated4" } else { "rated6" }
+}
+
+fn rates_chain(service: &Service, family: Family) -> String {
+    format!("t{}_{}", family.name(), service.listener.simple())
+}
+
 /// The maps of the clients that a listener remembers, of IPv4 and IPv6, if it does.
 pub(super) fn clients(service: &Service) -> Vec<String> {
     let map = |persistence| Family::ALL.map(|family| clients_of(service, persistence, family)).to_vec();
@@ -138,6 +146,7 @@ pub(super) fn render(plan: &Plan, marks: &Marks, flows: &HashMap<u32, u64>) -> R
         let key = (Type::MARK.and(family.key()), 4 + family.bytes());
         table.set(refused, key, Content::Counted(sorted(keys.collect())));
         let mut rows = BTreeMap::new();
+        let mut rated = BTreeMap::new();
         for service in &plan.services {
             let addresses = service.addresses.iter().filter(|address| family.has(address));
             for address in addresses {
@@ -145,16 +154,26 @@ pub(super) fn render(plan: &Plan, marks: &Marks, flows: &HashMap<u32, u64>) -> R
                 key.extend(octets(address.ip()));
                 key.extend(address.port().to_be_bytes());
                 key.extend([0, 0]);
+                if !service.rates.is_empty() {
+                    rated.insert(key.clone(), goto(rates_chain(service, family)));
+                }
                 rows.insert(key, goto(listener_chain(service, family)));
             }
         }
         let key = Type::TRANSPORT.and(family.key()).and(Type::PORT);
         table.set(services_map(family), (key, 8 + family.bytes()), Content::Verdicts(rows));
+        if !rated.is_empty() {
+            table.set(rates_map(family), (key, 8 + family.bytes()), Content::Verdicts(rated));
+        }
         for service in &plan.services {
             if service.addresses.iter().any(|address| family.has(address)) {
                 table.service(service, family, marks, flows);
+                table.rates(service, family);
             }
         }
+    }
+    if plan.services.iter().any(|service| !service.rates.is_empty()) {
+        table.rated();
     }
     table.0
 }
@@ -238,16 +257,7 @@ impl Table {
         let tcp = [E::Meta(Meta::Transport, R(0)), E::Equal(R(0), vec![TCP]), E::NotFollowed];
         self.chain("raw_in", hook("filter", Place::Prerouting, -300), vec![tcp.to_vec()]);
         self.chain("raw_out", hook("filter", Place::Output, -300), vec![tcp.to_vec()]);
-        let dispatch = |family: Family| {
-            let to = R(1 + family.bytes() as u8 / 4);
-            let mut rule = family.is().to_vec();
-            rule.push(E::Meta(Meta::Transport, R(0)));
-            let offset = if family.v4 { 16 } else { 24 };
-            rule.push(E::Payload(Header::Network, offset, family.bytes(), R(1)));
-            rule.push(E::Payload(Header::Transport, 2, 2, to));
-            rule.push(E::VerdictMap(R(0), services_map(family).to_owned()));
-            rule
-        };
+        let dispatch = |family: Family| family.to_service(services_map(family));
         // Before routing, and again where it was routed already.
         let mut answer = vec![E::LoadFlow(Flow::Direction, R(0)), E::Equal(R(0), vec![1])];
         answer.extend([E::LoadFlow(Flow::Mark, R(0)), E::Differs(R(0), mark_bytes(0))]);
@@ -274,6 +284,33 @@ impl Table {
         let mut across: Vec<_> = Family::ALL.into_iter().zip(REFUSED).map(refused).collect();
         across.extend([direction(0, SENT), direction(1, RECEIVED)]);
         self.chain("across", hook("filter", Place::Forward, 0), across);
+    }
+
+    /// What comes for a listener that has rates goes by them before it is a flow.
+    fn rated(&mut self) {
+        let has = |family: &Family| self.0.sets.contains_key(rates_map(*family));
+        let rules = Family::ALL.into_iter().filter(has).map(|family| family.to_service(rates_map(family)));
+        let (hook, rules) =
+            (Hook { kind: "filter", place: Place::Prerouting, priority: -290 }, rules.collect());
+        self.chain("rates", Some(hook), rules);
+    }
+
+    /// What of a client is beyond a rate is dropped.
+    fn rates(&mut self, service: &Service, family: Family) {
+        if service.rates.is_empty() {
+            return;
+        }
+        let mut rules = Vec::new();
+        for rate in &service.rates {
+            let set = format!("p{}_{}_{}_{}", family.name(), rate.rule.simple(), rate.packets, rate.seconds);
+            let timeout = Duration::from_secs(u64::from(rate.seconds));
+            self.set(&set, (family.key(), family.bytes()), Content::Rates { timeout, size: CLIENTS });
+            let mut rule = family.client(if family.v4 { 32 } else { 64 });
+            rule.push(E::Above(R(0), set, rate.packets, rate.seconds));
+            rule.push(E::Verdict(Verdict::Drop));
+            rules.push(rule);
+        }
+        self.chain(rates_chain(service, family), None, rules);
     }
 
     fn service(&mut self, service: &Service, family: Family, marks: &Marks, flows: &HashMap<u32, u64>) {

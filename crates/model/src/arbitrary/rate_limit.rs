@@ -29,13 +29,14 @@ impl Generator {
             .iter()
             .copied()
             .filter(|metric| metric.is_of(protocol) && action.is_of(protocol))
-            .filter(|metric| enforced(protocol, action, *metric).is_ok())
+            .filter(|metric| enforced(action, *metric).is_ok())
             .collect();
         if metrics.is_empty() {
             return None;
         }
         let first = self.pick(&metrics);
-        let rules = if action == RateLimitActionName::Queue { 1 } else { self.within(1..=3) };
+        let is_one = action == RateLimitActionName::Queue || first == RateLimitMetric::Packets;
+        let rules = if is_one { 1 } else { self.within(1..=3) };
         let rules = (0..rules).map(|_| {
             let metric = if protocol.is_http() { self.pick(&metrics) } else { first };
             self.rate_limit_rule(metric)

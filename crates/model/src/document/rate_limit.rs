@@ -97,6 +97,10 @@ fn together(
     if action == Some(RateLimitActionName::Queue) && rules.len() > 1 {
         o.fault("rules", "must be one with action QUEUE, whose turn is by one rate");
     }
+    if rules.len() > 1 && rules.iter().any(|rule| rule.metric == RateLimitMetric::Packets) {
+        o.fault("rules", "must be one of metric PACKETS, which the kernel counts each by itself");
+        return;
+    }
     let of_requests = protocol.is_some_and(ListenerProtocol::is_http);
     let mixed = rules.windows(2).any(|pair| pair[0].metric != pair[1].metric);
     if let Some(protocol) = protocol
@@ -146,7 +150,7 @@ fn rule(
         if !metric.is_of(protocol) {
             o.fault("metric", format!("{metric} is not for listeners of protocol {protocol}"));
         } else if let Some(action) = action.filter(|action| action.is_of(protocol)) {
-            enforced(protocol, action, metric).unwrap_or_else(|reason| o.fault("metric", reason));
+            enforced(action, metric).unwrap_or_else(|reason| o.fault("metric", reason));
         }
     }
     // Octavia ignores `urls` of other metrics, and so they are not kept.
@@ -157,19 +161,12 @@ fn rule(
     Some(RateLimitRule { id: id?, name, metric: metric?, threshold: threshold?, interval, urls })
 }
 
-/// Whether this version does what a rule of the metric with this action asks of a listener of this protocol; why not.
-pub(crate) fn enforced(
-    protocol: ListenerProtocol,
-    action: RateLimitActionName,
-    metric: RateLimitMetric,
-) -> Result<(), String> {
+/// Whether what a rule of the metric asks can be done with this action; why not.
+pub(crate) fn enforced(action: RateLimitActionName, metric: RateLimitMetric) -> Result<(), String> {
     match (action, metric) {
         (RateLimitActionName::Queue, RateLimitMetric::Kbytes) => {
             Err("KBYTES cannot be queued: what has been sent already cannot wait".to_owned())
         }
-        (_, RateLimitMetric::Packets) => Err(format!(
-            "{metric} with action {action} on listeners of protocol {protocol} is not supported by this version"
-        )),
         _ => Ok(()),
     }
 }

@@ -119,6 +119,7 @@ impl Batch {
             Content::Counted(_) => 0,
             Content::Verdicts(_) => MAP,
             Content::Remembered { .. } => MAP | TIMEOUT | EVALUATED,
+            Content::Rates { .. } => TIMEOUT | EVALUATED,
             Content::Flows { .. } => EVALUATED,
         };
         let mut orders = byte_order(0, set.key.0 == Type::MARK).to_vec();
@@ -140,6 +141,10 @@ impl Batch {
                 let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 attributes = attributes.u32(6, Type::MARK.0).u32(7, 4).nested(9, &of_size(*size));
                 attributes = attributes.u32(10, self.maps).u64(11, timeout);
+            }
+            Content::Rates { timeout, size } => {
+                let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                attributes = attributes.nested(9, &of_size(*size)).u32(10, self.maps).u64(11, timeout);
             }
             Content::Flows { size } => attributes = attributes.nested(9, &of_size(*size)).u32(10, self.maps),
         }

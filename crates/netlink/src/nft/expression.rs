@@ -112,6 +112,9 @@ pub enum Expression {
     Hash(Register, u32, u32, u32, Register),
     /// Remembers the second register's value for the key in the first, and renews it.
     Remember(Register, String, Register),
+    /// Counts packets under the key in the register, and renews it; goes on with those beyond so many within so many seconds: so many at
+    /// once, and then as many as come to that.
+    Above(Register, String, u32, u32),
     /// Counts flows under the key in the register; goes on when there are more than this.
     MoreThan(Register, String, u32),
     /// The flow goes to the address and port in these; IPv4 or not.
@@ -202,6 +205,13 @@ impl Expression {
             Self::Remember(key, map, data) => {
                 let attributes = none().text(1, map).u32(3, UPDATE).u32(4, key.number());
                 ("dynset", attributes.u32(5, data.number()))
+            }
+            Self::Above(key, set, packets, seconds) => {
+                // By packets (NFT_LIMIT_PKTS), of which those beyond go on (NFT_LIMIT_F_INV).
+                let limit = none().u64(1, u64::from(*packets)).u64(2, u64::from(*seconds));
+                let limit = limit.u32(3, *packets).u32(4, 0).u32(5, 1);
+                let limit = none().text(1, "limit").nested(2, &limit);
+                ("dynset", none().text(1, set).u32(3, UPDATE).u32(4, key.number()).nested(7, &limit))
             }
             Self::MoreThan(key, set, count) => {
                 let limit = none().u32(1, *count).u32(2, 1);

@@ -98,6 +98,13 @@ pub enum Content {
         /// The most.
         size: u32,
     },
+    /// Keys that packets have put there, each with a rate of its own, at most so many.
+    Rates {
+        /// How long after its last packet a key is forgotten.
+        timeout: Duration,
+        /// The most; the packets of others are not held to a rate.
+        size: u32,
+    },
     /// Flows that are counted by packets, for at most so many keys.
     Flows {
         /// The most.
@@ -173,7 +180,7 @@ impl Set {
         match &self.content {
             Content::Counted(keys) => keys.iter().map(|key| (&key[..], None)).collect(),
             Content::Verdicts(rows) => rows.iter().map(|(key, to)| (&key[..], Some(to))).collect(),
-            Content::Remembered { .. } | Content::Flows { .. } => Vec::new(),
+            Content::Remembered { .. } | Content::Rates { .. } | Content::Flows { .. } => Vec::new(),
         }
     }
 

@@ -81,6 +81,15 @@ fn everything() -> Ruleset {
                 E::MoreThan(R(0), "limit".into(), 5),
                 E::Verdict(Verdict::Drop),
             ],
+            &[
+                &v4[..],
+                &[
+                    E::Payload(Header::Network, 12, 4, R(0)),
+                    E::Above(R(0), "rate".into(), 100, 60),
+                    E::Verdict(Verdict::Drop),
+                ],
+            ]
+            .concat(),
             &[&v4[..], &saddr, &remembered].concat(),
             &[E::LoadFlow(Flow::Mark, R(0)), E::VerdictMap(R(0), "members".into())],
             &[E::Turns(3, R(0)), E::Choose(R(0), vec![goto("a"), Verdict::Drop, goto("a")])],
@@ -125,6 +134,7 @@ fn everything() -> Ruleset {
     set("flows", (Type::MARK, 4), Content::Counted(vec![mark()]));
     let timeout = Duration::from_secs(60);
     set("clients", (Type::IPV4, 4), Content::Remembered { timeout, size: 1000 });
+    set("rate", (Type::IPV4, 4), Content::Rates { timeout, size: 1000 });
     set("limit", (Type::TRANSPORT, 1), Content::Flows { size: 1 });
     ruleset
 }
@@ -160,6 +170,8 @@ async fn a_table_is_what_nft_lists() {
                 "meta mark set meta mark | 0x40000000",
                 "ip saddr 10.1.0.0/16 drop",
                 "add @limit { meta l4proto ct count over 5 } drop",
+                "update @rate { ip saddr limit rate over 100/minute burst 100 packets } drop",
+                "size 1000",
                 "ct mark set ip saddr & 255.255.0.0 map @clients",
                 "ct mark vmap @members",
                 "numgen inc mod 3 vmap { 0 : goto a, 1 : drop, 2 : goto a }",

@@ -48,6 +48,18 @@ impl Family {
         [load, is, E::Payload(Header::Transport, 0, 2, R(0)), E::Equal(R(0), kind.to_vec())]
     }
 
+    /// By transport, address and port that a packet is for, to where this map says.
+    pub(super) fn to_service(self, map: &str) -> Vec<E> {
+        let to = R(1 + self.bytes() as u8 / 4);
+        let mut rule = self.is().to_vec();
+        rule.push(E::Meta(Meta::Transport, R(0)));
+        let offset = if self.v4 { 16 } else { 24 };
+        rule.push(E::Payload(Header::Network, offset, self.bytes(), R(1)));
+        rule.push(E::Payload(Header::Transport, 2, 2, to));
+        rule.push(E::VerdictMap(R(0), map.to_owned()));
+        rule
+    }
+
     pub(super) fn source(self, to: R) -> E {
         E::Payload(Header::Network, if self.v4 { 12 } else { 8 }, self.bytes(), to)
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::datagram::plan::Rate;
 
 fn target(number: u128, address: &str) -> Target {
     Target { member: Uuid::from_u128(number), address: address.parse().unwrap(), weight: 1, backup: false }
@@ -16,6 +17,7 @@ fn service(listener: u128, members: Vec<Target>) -> Service {
         limit: None,
         member_limit: None,
         allowed: Vec::new(),
+        rates: Vec::new(),
         algorithm: Algorithm::RoundRobin,
         persistence: None,
         members,
@@ -39,6 +41,27 @@ fn a_family_without_members_is_unreachable() {
     let chain = |family: &str| &table.chains[&format!("l{family}_{:032x}", 1)].rules;
     assert_eq!(chain("6"), &[vec![E::Unreachable]]);
     assert_eq!(chain("4").len(), 2);
+}
+
+/// Before a packet is of a flow, and for those listeners alone that have rates.
+#[test]
+fn rates_are_by_the_client_or_its_network() {
+    let mut rated = service(1, vec![target(1, "10.9.0.2:53")]);
+    rated.rates = vec![Rate { rule: Uuid::from_u128(7), packets: 100, seconds: 10 }];
+    let (table, _) = rendered(vec![rated, service(2, Vec::new())]);
+    assert_eq!(table.chains["rates"].hook.map(|hook| hook.priority), Some(-290));
+    for (family, bytes) in [("4", 4), ("6", 16)] {
+        let set = format!("p{family}_{:032x}_100_10", 7);
+        assert_eq!(table.sets[&set].key.1, bytes);
+        let rules = &table.chains[&format!("t{family}_{:032x}", 1)].rules;
+        let [.., above, drop] = &rules[0][..] else { panic!() };
+        assert_eq!((rules.len(), above), (1, &E::Above(R(0), set, 100, 10)));
+        assert_eq!(drop, &E::Verdict(Verdict::Drop));
+        assert_eq!(rules[0].iter().any(|step| matches!(step, E::Mask(..))), family == "6");
+        let Content::Verdicts(rows) = &table.sets[&format!("rated{family}")].content else { panic!() };
+        assert_eq!(rows.len(), 1);
+    }
+    assert!(!rendered(vec![service(2, Vec::new())]).0.chains.contains_key("rates"));
 }
 
 #[test]

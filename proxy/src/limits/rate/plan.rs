@@ -83,7 +83,9 @@ impl RateLimits {
         let mut limiter = None;
         for policy in &listener.rate_limit_policies {
             let state = after.policy(listener.id, policy.id, workers);
-            if !policy.enabled {
+            // The kernel counts packets.
+            let by_kernel = policy.rules.iter().all(|rule| rule.metric == RateLimitMetric::Packets);
+            if !policy.enabled || by_kernel {
                 continue;
             }
             let limiter = limiter.get_or_insert_with(|| after.limiter());

@@ -133,6 +133,7 @@ impl Record {
 
     /// There are too many requests, and this one is not answered.
     pub(super) fn dropped(&mut self) {
+        self.status = -1;
         self.termination.set(Cause::Proxy, Phase::Request);
     }
 

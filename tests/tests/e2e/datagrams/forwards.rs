@@ -80,6 +80,32 @@ async fn algorithms_choose_as_they_are_to() {
     assert_eq!(spread, BTreeMap::from([(3, 10)]), "until both have as many");
 }
 
+/// What of a client is beyond a rate is dropped, and of nobody else.
+#[tokio::test]
+async fn packets_are_held_to_a_rate() {
+    let Some(network) = Network::create() else { return };
+    let member = network.member(2, true).await;
+    let to = pool([(&member, 1)]);
+    let rule = json!({
+        "id": "00000000-0000-4000-8000-000000000080", "metric": "PACKETS", "threshold": 5, "interval": 86_400,
+    });
+    let policy =
+        json!({"id": "00000000-0000-4000-8000-000000000070", "action": "SILENT_DROP", "rules": [rule]});
+    let _proxy = network.proxy(both(listener(&to).with("rate_limit_policies", json!([policy])), &to)).await;
+    let (spread, flows) = network.spread(CLIENT, 5).await;
+    assert_eq!(spread, BTreeMap::from([(2, 5)]));
+    let beyond = network.flow(CLIENT).await;
+    beyond.0.send(b"who").unwrap();
+    flows[0].0.send(b"who").unwrap();
+    // What was sent before this would have been answered by now.
+    let (others, _) = network.spread(NEIGHBOUR, 5).await;
+    assert_eq!(others, BTreeMap::from([(2, 5)]));
+    for socket in [&beyond.0, &flows[0].0] {
+        socket.set_nonblocking(true).unwrap();
+        assert_eq!(socket.recv(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
 #[tokio::test]
 async fn limits_and_networks_are_kept_to() {
     let Some(network) = Network::create() else { return };

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{Binding, HealthCheck, LoadBalancer, SessionPersistence, SourceNetwork, Transport};
+use super::id;
+use crate::{
+    Binding, HealthCheck, LoadBalancer, RateLimitAction, SessionPersistence, SourceNetwork, Transport,
+};
 
 fn document() -> Value {
     json!({ "loadbalancer": {
@@ -162,5 +165,20 @@ fn what_only_other_protocols_have_is_refused() {
         let found =
             refusal.faults.iter().any(|fault| fault.path.ends_with(path) && fault.reason.contains(reason));
         assert!(found, "{path}: {reason}: {refusal:?}");
+    }
+}
+
+#[test]
+fn packets_are_dropped_silently_and_nothing_else_is_counted() {
+    let rule = json!({ "id": id(80), "metric": "PACKETS", "threshold": 1000 });
+    let policies = json!([{ "id": id(70), "action": "SILENT_DROP", "rules": [rule] }]);
+    for protocol in ["UDP", "SCTP"] {
+        let document = json!({ "loadbalancer": { "id": id(1), "vip_address": "192.0.2.1", "listeners": [
+            { "id": id(10), "protocol": protocol, "protocol_port": 53, "rate_limit_policies": policies },
+        ]}});
+        let lb = LoadBalancer::from_value(&document).unwrap();
+        let policy = &lb.listeners[0].rate_limit_policies[0];
+        assert_eq!((policy.enabled, policy.action), (true, RateLimitAction::SilentDrop));
+        assert_eq!((policy.rules[0].threshold, policy.rules[0].interval), (1000, Duration::from_secs(30)));
     }
 }
