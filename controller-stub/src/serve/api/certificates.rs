@@ -8,16 +8,14 @@ use std::{
     cell::RefCell,
     collections::{BTreeSet, HashMap},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::{fault::Fault, turns::Turns};
+use crate::serve::certificates::tenants::Tenants;
 use amphora_bundle::{Bundle, Kind, read_file};
 use amphora_model::CertificateId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::fault::Fault;
-use crate::serve::certificates::tenants::Tenants;
 
 /// The most certificates of one request.
 pub(super) const MOST: usize = 1000;
@@ -105,19 +103,12 @@ impl Known {
 pub(super) struct Looks {
     tenants: Arc<Tenants>,
     answer: fn(&Question, &Tenants) -> Found,
-    turns: Arc<Semaphore>,
-    /// Turns of projects that have some.
-    projects: Mutex<HashMap<String, Arc<Semaphore>>>,
+    turns: Turns,
 }
 
 impl Looks {
     pub(super) fn new(tenants: Tenants) -> Self {
-        Self {
-            tenants: tenants.into(),
-            answer: Question::answer,
-            turns: Semaphore::new(AT_A_TIME).into(),
-            projects: Mutex::default(),
-        }
+        Self { tenants: tenants.into(), answer: Question::answer, turns: Turns::new(AT_A_TIME, OF_A_PROJECT) }
     }
 
     /// Looks at all that was wanted, on a thread that may block.
@@ -131,33 +122,21 @@ impl Looks {
         let end = Instant::now() + DEADLINE;
         let late = || Fault::new(503, "The certificates cannot be read in time. Please try again.");
         let looked = async {
-            let turns = self.turns(&wanted).await?;
+            let turn = self.turns.take(wanted.first().map(Question::project)?).await?;
             let (tenants, answer) = (self.tenants.clone(), self.answer);
             let job = tokio::task::spawn_blocking(move || {
                 // For as long as the storage holds this thread, its turn is nobody else's.
-                let _turns = turns;
-                let each = wanted.into_iter().map_while(|question| {
+                let _turn = turn;
+                let each = wanted.into_iter().map(|question| {
                     let found = (Instant::now() < end).then(|| answer(&question, &tenants))?;
                     Some((question, found))
                 });
-                each.collect::<HashMap<_, _>>()
+                each.collect::<Option<HashMap<_, _>>>()
             });
-            job.await.ok()
+            job.await.ok().flatten()
         };
         let looked = tokio::time::timeout(DEADLINE, looked).await;
         Ok(known.with(looked.ok().flatten().ok_or_else(late)?))
-    }
-
-    /// A turn of a project's, and one of all's.
-    async fn turns(&self, wanted: &BTreeSet<Question>) -> Option<[OwnedSemaphorePermit; 2]> {
-        let project = wanted.first().map(Question::project)?;
-        let own = {
-            let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-            projects.retain(|_, turns| Arc::strong_count(turns) > 1);
-            let turns = projects.entry(project.to_owned());
-            turns.or_insert_with(|| Semaphore::new(OF_A_PROJECT).into()).clone()
-        };
-        Some([own.acquire_owned().await.ok()?, self.turns.clone().acquire_owned().await.ok()?])
     }
 }
 

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-use tokio::sync::Semaphore;
-
 use super::{
     attributes::{L7RULE, Object},
     fault::Fault,
     scope::new_id,
+    turns::Turns,
 };
 use crate::{
     document::Document,
@@ -18,21 +16,25 @@ use crate::{
         policies::{Context, Rule},
     },
 };
+use serde_json::{Value, json};
 
 /// Programs that judge at a time.
 const AT_A_TIME: usize = 4;
+
+/// And of one project.
+const OF_A_PROJECT: usize = 2;
 
 /// Who judges expressions.
 #[derive(Debug)]
 pub(super) struct Expressions {
     /// The proxy; without it the one beside this program.
     proxy: Option<PathBuf>,
-    turns: Semaphore,
+    turns: Turns,
 }
 
 impl Expressions {
     pub(super) fn new(proxy: Option<PathBuf>) -> Self {
-        Self { proxy, turns: Semaphore::new(AT_A_TIME) }
+        Self { proxy, turns: Turns::new(AT_A_TIME, OF_A_PROJECT) }
     }
 
     /// Refuses a body with an expression that cannot be compiled. `changed` is the rule that the body changes.
@@ -73,7 +75,8 @@ impl Expressions {
             return Ok(());
         }
         let Ok(document) = Document::parse(&document(&values).to_string()) else { return Ok(()) };
-        let _turn = self.turns.acquire().await.map_err(|_| Fault::new(503, "closing"))?;
+        let project = context.project_id.as_deref().unwrap_or_default();
+        let _turn = self.turns.take(project).await.ok_or_else(|| Fault::new(503, "closing"))?;
         match document.judge(self.proxy.clone()).await {
             Err(Error::Faulty(faults)) => {
                 let reasons: Vec<_> = faults.into_iter().map(|fault| fault.reason).collect();

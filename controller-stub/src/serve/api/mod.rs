@@ -15,7 +15,7 @@
 //! | `page` | the page for persons |
 //! | `change` | generations, PENDING states, quotas, work |
 //! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
-//! | `certificates` | tenants' certificates, looked at before the transaction |
+//! | `certificates`, `turns` | tenants' certificates, looked at before the transaction; who may look, and how many |
 //! | `resources` | what is special of a resource |
 //! | `export` | load balancers as bodies for another Octavia |
 //! | `fault`, `versions`, `request`, `reply`, `scope` | answers of errors, the document of versions, requests, what is sent, what handlers have |
@@ -44,6 +44,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod turns;
 mod versions;
 
 use std::sync::Arc;
