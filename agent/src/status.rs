@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amphora_ipc::proxy::Remark;
+use amphora_ipc::proxy::{LeavingMember, MemberReport, Members, Remark};
 use amphora_model::{
     CheckState, HealthCheck, Listener, ListenerId, LoadBalancer, Member, MemberId, Pool, PoolId,
 };
@@ -39,6 +39,9 @@ pub struct StatusTree {
     /// Beside the tree, in which Octavia has no place for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remarks: Vec<Remark>,
+    /// Beside it as well: members that the load balancer has no more, and that may still finish what they have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leaving_members: Vec<LeavingMember>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -95,6 +98,9 @@ struct MemberNode {
     head: Head,
     address: std::net::IpAddr,
     protocol_port: u16,
+    /// What Octavia has no place for, where there is something to tell.
+    #[serde(skip_serializing_if = "MemberReport::is_empty")]
+    amphora: MemberReport,
 }
 
 fn as_text<S: Serializer>(id: &uuid::Uuid, serializer: S) -> Result<S::Ok, S::Error> {
@@ -190,14 +196,14 @@ fn monitored(pool: &Pool) -> bool {
 }
 
 /// The whole tree, and what of the load balancer is honoured in part.
-pub fn tree(model: &LoadBalancer, heartbeat: &Message, remarks: Vec<Remark>) -> StatusTree {
+pub fn tree(model: &LoadBalancer, heartbeat: &Message, members: Members, remarks: Vec<Remark>) -> StatusTree {
     let all = operating_statuses(model, heartbeat);
     let pools = |wanted: &BTreeSet<PoolId>| {
         model
             .pools
             .iter()
             .filter(|pool| wanted.contains(&pool.id))
-            .map(|pool| pool_node(pool, &all))
+            .map(|pool| pool_node(pool, &all, &members))
             .collect()
     };
     let listeners = model.listeners.iter().map(|listener| ListenerNode {
@@ -209,10 +215,11 @@ pub fn tree(model: &LoadBalancer, heartbeat: &Message, remarks: Vec<Remark>) -> 
             loadbalancer: LoadBalancerStatus {
                 head: head(model.id.0, &model.name, all.load_balancer),
                 listeners: listeners.collect(),
-                pools: model.pools.iter().map(|pool| pool_node(pool, &all)).collect(),
+                pools: model.pools.iter().map(|pool| pool_node(pool, &all, &members)).collect(),
             },
         },
         remarks,
+        leaving_members: members.leaving,
     }
 }
 
@@ -222,11 +229,13 @@ fn pools_of(listener: &Listener) -> BTreeSet<PoolId> {
     listener.default_pools().chain(policies.flat_map(|policy| policy.action.pools())).collect()
 }
 
-fn pool_node(pool: &Pool, all: &OperatingStatuses) -> PoolNode {
+fn pool_node(pool: &Pool, all: &OperatingStatuses, members: &Members) -> PoolNode {
+    let special = members.pools.get(&pool.id);
     let member = |member: &Member| MemberNode {
         head: head(member.id.0, &member.name, all.members[&(pool.id, member.id)]),
         address: member.address,
         protocol_port: member.port,
+        amphora: special.and_then(|of| of.get(&member.id)).cloned().unwrap_or_default(),
     };
     PoolNode {
         head: head(pool.id.0, &pool.name, all.pools[&pool.id]),
@@ -451,7 +460,8 @@ json.dump(out, sys.stdout)
     fn the_tree_has_octavias_shape() {
         let model = fixture::load_balancer();
         let heartbeat = report::statuses(&fixture::stats(), Some(&model), &Unserved::default());
-        let of = |remarks| serde_json::to_value(tree(&model, &heartbeat, remarks)).unwrap();
+        let of =
+            |remarks| serde_json::to_value(tree(&model, &heartbeat, Members::default(), remarks)).unwrap();
         let tree = of(Vec::new());
         let lb = &tree["statuses"]["loadbalancer"];
         assert_eq!(lb["id"], "10000000-0000-4000-8000-000000000001");

@@ -36,6 +36,18 @@ pub fn draw(out: &mut String, status: &Value, style: Style) -> fmt::Result {
     }
     line(out, "", "load balancer", &lb, style)?;
     children(out, &lb, "", style)?;
+    for member in list(status, "leaving_members") {
+        let text = |field: &str| member.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
+        write!(
+            out,
+            "{} member {} of pool {}",
+            style.paint(Colour::Yellow, "leaving"),
+            text("address"),
+            text("pool_id")
+        )?;
+        draining(out, member)?;
+        out.push('\n');
+    }
     for remark in remarks::of(status) {
         writeln!(out, "{} {remark}", style.paint(Colour::Yellow, "in part"))?;
     }
@@ -67,9 +79,51 @@ fn children(out: &mut String, node: &Value, indent: &str, style: Style) -> fmt::
         let last = i + 1 == parts.len();
         let branch = format!("{indent}{}", if last { "└─ " } else { "├─ " });
         line(out, &branch, word, child, style)?;
+        if let Some(special) = child.get("amphora") {
+            let under = format!("{indent}{}", if last { "   " } else { "│  " });
+            told(out, &under, special, style)?;
+        }
         children(out, child, &format!("{indent}{}", if last { "   " } else { "│  " }), style)?;
     }
     Ok(())
+}
+
+/// What a member's `amphora` tells.
+fn told(out: &mut String, under: &str, special: &Value, style: Style) -> fmt::Result {
+    let dim = style.paint(Colour::Dim, under).to_string();
+    let number = |value: &Value, field: &str| value.get(field).and_then(Value::as_u64).unwrap_or(0);
+    if let Some(percent) = special.get("weight_percent").and_then(Value::as_u64) {
+        writeln!(out, "{dim}starts slowly: {percent} % of its weight")?;
+    }
+    if let Some(check) = special.get("check").and_then(Value::as_str) {
+        writeln!(out, "{dim}last check: {check}")?;
+    }
+    if let Some(ejected) = special.get("ejected") {
+        let [since, left, times] = ["since_s", "left_s", "times"].map(|field| number(ejected, field));
+        writeln!(out, "{dim}taken out as an outlier {since} s ago, {left} s left, time {times} in a row")?;
+    }
+    if special.get("draining").is_some() {
+        write!(out, "{dim}")?;
+        draining(out, special)?;
+        out.push('\n');
+    }
+    for failure in list(special, "failures") {
+        let text = |field: &str| failure.get(field).and_then(Value::as_str).unwrap_or("?");
+        write!(out, "{dim}failed {}: {}", text("at"), text("what"))?;
+        match number(failure, "times") {
+            0 | 1 => out.push('\n'),
+            times => writeln!(out, " ({times} times)")?,
+        }
+    }
+    Ok(())
+}
+
+fn draining(out: &mut String, of: &Value) -> fmt::Result {
+    let Some(draining) = of.get("draining") else { return Ok(()) };
+    let number = |field: &str| draining.get(field).and_then(Value::as_u64).unwrap_or(0);
+    let why = draining.get("why").and_then(Value::as_str).unwrap_or("?");
+    let [since, left, connections] = ["since_s", "left_s", "connections"].map(number);
+    write!(out, " drains ({why}) since {since} s, {left} s left, {connections} connections")
 }
 
 fn line(out: &mut String, branch: &str, word: &str, node: &Value, style: Style) -> fmt::Result {
@@ -143,6 +197,36 @@ mod tests {
         let mut painted = String::new();
         draw(&mut painted, &status, Style::COLOURED).unwrap();
         assert!(painted.contains("\x1b[31mERROR\x1b[0m"));
+    }
+
+    #[test]
+    fn what_is_special_of_members_is_told_below_them() {
+        let status = json!({"statuses": {"loadbalancer": {"id": "L", "pools": [{"id": "P", "members": [
+            {"id": "A", "operating_status": "ERROR", "amphora": {
+                "check": "L4CON in 0 ms: Connection refused",
+                "failures": [
+                    {"at": "2026-11-30T02:00:00.0Z", "times": 3, "what": "connect: Connection refused"},
+                    {"at": "2026-11-30T01:00:00.0Z", "times": 1, "what": "response: status 500"}]}},
+            {"id": "B", "amphora": {"weight_percent": 6, "ejected": {"since_s": 1, "left_s": 29, "times": 2},
+                "draining": {"why": "weight 0", "since_s": 4, "left_s": 6, "connections": 2}}}]}]}},
+            "leaving_members": [{"pool_id": "P", "id": "C", "address": "10.0.0.9:80",
+                "draining": {"why": "removed", "since_s": 4, "left_s": 6, "connections": 2}}]});
+        let mut out = String::new();
+        draw(&mut out, &status, Style::PLAIN).unwrap();
+        assert_eq!(
+            out,
+            "load balancer L\n\
+             └─ pool P\n   \
+                ├─ member A ERROR\n   \
+                │  last check: L4CON in 0 ms: Connection refused\n   \
+                │  failed 2026-11-30T02:00:00.0Z: connect: Connection refused (3 times)\n   \
+                │  failed 2026-11-30T01:00:00.0Z: response: status 500\n   \
+                └─ member B\n      \
+                   starts slowly: 6 % of its weight\n      \
+                   taken out as an outlier 1 s ago, 29 s left, time 2 in a row\n       \
+                   drains (weight 0) since 4 s, 6 s left, 2 connections\n\
+             leaving member 10.0.0.9:80 of pool P drains (removed) since 4 s, 6 s left, 2 connections\n"
+        );
     }
 
     #[test]

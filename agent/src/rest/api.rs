@@ -213,13 +213,14 @@ impl Api {
             (Resource::Status(id), _) => {
                 let model = self.model(id)?;
                 let proxy = self.amphora.proxy();
-                let (stats, info) = tokio::try_join!(proxy.stats(), proxy.info())?;
+                let (stats, info, members) = tokio::try_join!(proxy.stats(), proxy.info(), proxy.members())?;
                 // Of what runs, which is another in the middle of a change.
                 let mut remarks = if info.loadbalancer == Some(id) { info.remarks } else { Vec::new() };
                 remarks.extend(self.amphora.text_remarks());
                 Ok(ok(&status::tree(
                     &model,
                     &report::statuses(&stats, Some(&model), &self.amphora.unserved()),
+                    members,
                     remarks,
                 )))
             }

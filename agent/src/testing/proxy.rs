@@ -5,7 +5,7 @@ use std::{
 
 use amphora_ipc::{
     PeersConfig,
-    proxy::{Applied, Checked, Info, Peers, PeersState, Refusal, Remark, Stats, Summary},
+    proxy::{Applied, Checked, Info, Members, Peers, PeersState, Refusal, Remark, Stats, Summary},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -39,6 +39,7 @@ struct State {
     stats: Stats,
     applied: Vec<Bytes>,
     remarks: Vec<Remark>,
+    members: Members,
     peers: Option<Bytes>,
 }
 
@@ -64,6 +65,7 @@ impl FakeProxy {
             stats: Stats::default(),
             applied: Vec::new(),
             remarks: Vec::new(),
+            members: Members::default(),
             peers: None,
         };
         Self { socket: FakeSocket::new(directory.join("proxy.sock"), state) }
@@ -211,6 +213,7 @@ impl Fake for State {
                 let stats = Stats { instance: state.instance.to_string(), ..state.stats.clone() };
                 json(StatusCode::OK, &Summary::from(&stats))
             }
+            (&Method::GET, "/members") => json(StatusCode::OK, &state.members),
             (&Method::GET, "/info") => {
                 let model = state.document.as_ref().and_then(|document| document::parse(document).ok());
                 let info = Info {

@@ -12,9 +12,11 @@
 //! | `DELETE /peers` | 200 [`Peers`]; the connection is closed |
 //! | `GET /stats` | 200 [`Stats`] |
 //! | `GET /summary` | 200 [`Summary`] |
+//! | `GET /members` | 200 [`Members`] |
 //! | `GET /info` | 200 [`Info`] |
 //! | `GET /metrics` | 200 Prometheus text |
 
+mod members;
 mod peers;
 mod stats;
 mod summary;
@@ -23,6 +25,7 @@ use amphora_model::LoadBalancerId;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    members::{Draining, Ejected, LeavingMember, MemberFailure, MemberReport, Members},
     peers::{Peers, PeersRejected, PeersState},
     stats::{
         Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats,

@@ -448,6 +448,11 @@ impl Generator {
             // To be transparent takes privileges that not every test has.
             transparent: false,
             first_check: self.one_in(2),
+            drain_timeout: if datagrams {
+                None
+            } else {
+                self.some(|g| Duration::from_secs(g.within(0..=86_400) as u64))
+            },
             outliers: if datagrams || self.one_in(2) {
                 None
             } else {

@@ -14,6 +14,9 @@ pub struct Kindness {
     /// `first_check`: a member that is new gets nothing before its first good check (HAProxy's `init-state down`). Of pools with a
     /// health monitor alone.
     pub first_check: bool,
+    /// `drain_timeout`, whole seconds: for so long a member that is removed, disabled or given weight 0 may finish what it has, and then
+    /// that is closed. `None`: for as long as it takes.
+    pub drain_timeout: Option<Duration>,
     /// `outlier_detection`; `None`: what members answer takes nobody out.
     pub outliers: Option<OutlierDetection>,
 }

@@ -57,11 +57,19 @@ impl Service for Control {
                 }
                 None => stopping(),
             },
+            (&Method::GET, "/members") => match engine.observe().await {
+                Some(observation) => {
+                    background(move || Answer::json(StatusCode::OK, &observation.members())).await
+                }
+                None => stopping(),
+            },
             (&Method::GET, "/info") => some(engine.observe().await.map(|observation| observation.info())),
             (&Method::GET, "/metrics") => text(engine).await,
-            (_, "/loadbalancer" | "/check" | "/peers" | "/stats" | "/summary" | "/info" | "/metrics") => {
-                refused(StatusCode::METHOD_NOT_ALLOWED, "the method does not apply here")
-            }
+            (
+                _,
+                "/loadbalancer" | "/check" | "/peers" | "/stats" | "/summary" | "/members" | "/info"
+                | "/metrics",
+            ) => refused(StatusCode::METHOD_NOT_ALLOWED, "the method does not apply here"),
             (_, path) => refused(StatusCode::NOT_FOUND, &format!("no such resource: {path}")),
         }
     }

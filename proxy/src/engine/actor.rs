@@ -23,6 +23,7 @@ use super::{
     Ask, Change, Observation, Pulse, addresses,
     change::{self, ApplyError, Wanted},
     differences::Differences,
+    drains::{self, Drains},
     kindness, members,
     stage::{Bound, Compiled, Stage, Step},
     watch::{self, Watch},
@@ -87,6 +88,8 @@ pub(super) struct Actor {
     /// Addresses that were given up a moment ago: workers may still have sockets there.
     released: Vec<(Binding, Instant)>,
     stage: Stage,
+    /// Members that drain.
+    drains: Drains,
     /// Changes whose memory is kept for those that follow.
     kept: u32,
     draining: bool,
@@ -137,6 +140,7 @@ impl Actor {
             bound: Vec::new(),
             released: Vec::new(),
             stage: Stage::Idle,
+            drains: Drains::default(),
             kept: 0,
             draining: false,
         })
@@ -239,6 +243,7 @@ impl Actor {
                     let Bound { snapshot, sockets } = bound;
                     snapshot.announce();
                     kindness::announce(&snapshot);
+                    drains::resume(&snapshot);
                     let live = Box::pin(self.tell_workers(&snapshot, sockets));
                     self.stage = Stage::Swapping { live, snapshot, reply };
                 }
@@ -315,7 +320,18 @@ impl Actor {
             members::revive(now, &before, &self.present);
         }
         self.peers.set_tables(persistence(&self.present));
+        self.drains.follow(now, &before, &self.present);
+        self.end_drains(now);
         before
+    }
+
+    /// Has workers close what members still have whose time is over.
+    fn end_drains(&mut self, now: Instant) {
+        if self.drains.handle_timeout(now) {
+            for worker in &self.workers {
+                worker.send(Command::EndDrains);
+            }
+        }
     }
 
     /// Lets checks, histories and the registry follow the configuration. That looks at every member, so it is done where it
@@ -400,6 +416,7 @@ impl Actor {
         let now = net::now();
         self.watch.sample(now, &self.present);
         kindness::advance(now, &self.present);
+        self.end_drains(now);
         self.judge();
         self.tell_of_crowds();
         self.give_back();
@@ -460,6 +477,8 @@ impl Actor {
             },
             peers: self.peers.is_configured().then(|| self.peers.report()),
             logs: Arc::clone(&self.logs),
+            drains: self.drains.all().cloned().collect(),
+            health: self.health.assignments(),
         }
     }
 }

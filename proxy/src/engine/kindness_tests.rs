@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     balance::{Balance, Balancer as _, Flow, hash::mix},
+    engine::drains::{self, Drains, Why},
     snapshot,
     state::{CheckState, Failed, Registry},
 };
@@ -16,12 +17,18 @@ use crate::{
 struct Run {
     registry: Registry,
     present: Snapshot,
+    drains: Drains,
     begun: Instant,
 }
 
 impl Run {
     fn new() -> Self {
-        Self { registry: Registry::new(1), present: Snapshot::empty(0), begun: Instant::now() }
+        Self {
+            registry: Registry::new(1),
+            present: Snapshot::empty(0),
+            drains: Drains::default(),
+            begun: Instant::now(),
+        }
     }
 
     fn at(&self, seconds: u64) -> Instant {
@@ -50,7 +57,10 @@ impl Run {
         let snapshot = snapshot::compile_after(model, &self.present, &self.registry, &source).unwrap();
         begin(self.at(seconds), &self.present, &snapshot);
         announce(&snapshot);
+        drains::resume(&snapshot);
         snapshot.hand_over(&mut self.registry);
+        self.drains.follow(self.at(seconds), &self.present, &snapshot);
+        self.drains.handle_timeout(self.at(seconds));
         self.present = snapshot;
     }
 
@@ -310,4 +320,69 @@ fn who_is_new_waits_for_its_first_good_check_and_nobody_else_does() {
     assert_eq!(run.shares(9), [16, 16, 16, 16]);
     run.present.pools[0].members[3].state.checked(run.at(9), CheckState::Up);
     assert_eq!(run.shares(9), [16, 16, 16, 1]);
+}
+
+fn drained(timeout: u64) -> Value {
+    json!({ "amphora": { "drain_timeout": timeout } })
+}
+
+impl Run {
+    fn state(&self, member: usize) -> Arc<MemberState> {
+        Arc::clone(&self.present.pools[0].members[member].state)
+    }
+
+    /// Whether somebody's time was over at that second.
+    fn over(&mut self, seconds: u64) -> bool {
+        self.drains.handle_timeout(self.at(seconds))
+    }
+
+    fn draining(&self) -> Vec<(u16, Why)> {
+        let mut all: Vec<_> = self.drains.all().map(|drain| (drain.state.port, drain.why)).collect();
+        all.sort_unstable_by_key(|(port, _)| *port);
+        all
+    }
+}
+
+#[test]
+fn who_goes_has_its_time_and_then_is_drained() {
+    let mut run = Run::new();
+    run.apply(0, drained(10), &members(4));
+    assert!(!run.over(100) && run.draining().is_empty());
+    let all: Vec<_> = (0..4).map(|member| run.state(member)).collect();
+    all[2].sessions.store(1, Ordering::Relaxed);
+    let (weightless, disabled) = (json!({ "weight": 0 }), json!({ "admin_state_up": false }));
+    run.apply(100, drained(10), &[(1, weightless.clone()), (2, disabled.clone())]);
+    // The fourth has nothing that anybody waits for.
+    assert_eq!(run.draining(), [(1, Why::Weight), (2, Why::Disabled), (3, Why::Removed)]);
+    let plan = Arc::clone(&run.present.pools[0]);
+    assert!(plan.members[0].is_usable(), "persistence");
+    assert!(!run.over(109) && run.over(110) && !run.over(111));
+    assert_eq!(all.iter().map(|state| state.is_drained()).collect::<Vec<_>>(), [true, true, true, false]);
+    assert!(!plan.members[0].is_usable(), "that ends with it");
+    all[2].sessions.store(0, Ordering::Relaxed);
+    assert!(!run.over(112));
+    assert_eq!(run.draining(), [(1, Why::Weight), (2, Why::Disabled)]);
+    // In use again, and with more time again.
+    run.apply(113, drained(50), &[(1, weightless), (2, PLAIN)]);
+    assert_eq!(
+        (run.draining(), all[0].is_drained(), all[1].is_drained()),
+        (vec![(1, Why::Weight)], false, false)
+    );
+    assert!(!run.over(149) && run.over(150), "since it began");
+    // For as long as it takes.
+    run.apply(151, PLAIN, &[(1, json!({ "weight": 0 })), (2, PLAIN)]);
+    assert!(run.draining().is_empty() && !all[0].is_drained());
+}
+
+#[test]
+fn a_pool_that_goes_gives_its_members_the_time_that_it_had() {
+    let mut run = Run::new();
+    run.apply(0, drained(0), &members(1));
+    let state = run.state(0);
+    state.sessions.store(1, Ordering::Relaxed);
+    let nothing = Snapshot::empty(9);
+    let present = std::mem::replace(&mut run.present, Snapshot::empty(0));
+    run.drains.follow(run.at(5), &present, &nothing);
+    assert_eq!(run.draining(), [(1, Why::Removed)]);
+    assert!(run.over(5) && state.is_drained(), "no time at all");
 }

@@ -9,10 +9,12 @@
 //! | `certificates` | the files of certificates and keys |
 //! | `change` | what a change is made of |
 //! | `differences` | what a change has changed, for the log |
+//! | `drains` | members that drain, and when their time is over |
 //! | `kindness` | what pools grant their members |
 //! | `members` | what a configuration says of the health of its members |
 //! | `observation` | what runs at one moment, to be counted up on another thread |
 //! | `report` | counters of all workers, summed |
+//! | `special` | what there is to tell of members beyond counters |
 //! | `watch` | what is found out by looking once a second |
 //! | `pulse` | whether the workers serve |
 //! | `stall` | what is made of one that does not turn |
@@ -22,11 +24,13 @@ mod addresses;
 mod certificates;
 mod change;
 mod differences;
+mod drains;
 mod kindness;
 mod members;
 mod observation;
 mod pulse;
 mod report;
+mod special;
 mod stage;
 mod stall;
 mod watch;

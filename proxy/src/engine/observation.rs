@@ -6,16 +6,17 @@ use std::{
 };
 
 use amphora_ipc::{
-    proxy::{Info, Peers, ProcessStats, Stats, Summary},
+    proxy::{Info, Members, Peers, ProcessStats, Stats, Summary},
     usage::Usage,
 };
 use amphora_model::LoadBalancer;
 use uuid::Uuid;
 
-use super::report;
+use super::{drains::Drain, report, special};
 use crate::{
+    health::Assignments,
     limits::Bounds,
-    logs::LogCounters,
+    logs::{LogCounters, calendar::Wall},
     metrics::{Exposition, Host, MetricsInput},
     snapshot::Snapshot,
     state::{Counter, HandshakeCounters, ListenerCounters, PerWorker, PoolCounters},
@@ -40,6 +41,8 @@ pub struct Observation {
     pub(super) rates: ProcessStats,
     pub(super) peers: Option<Peers>,
     pub(super) logs: Arc<PerWorker<LogCounters>>,
+    pub(super) drains: Vec<Drain>,
+    pub(super) health: Assignments,
 }
 
 impl Observation {
@@ -88,6 +91,16 @@ impl Observation {
             ..self.rates
         };
         stats
+    }
+
+    /// What there is to tell of members beyond counters.
+    pub fn members(&self) -> Members {
+        self.moment().of(&self.snapshot)
+    }
+
+    fn moment(&self) -> special::Moment<'_> {
+        let wall = Wall::now();
+        special::Moment { now: self.at, wall, drains: &self.drains, health: &self.health }
     }
 
     /// What a heartbeat tells of.

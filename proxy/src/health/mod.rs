@@ -164,6 +164,11 @@ pub struct Assignments {
 }
 
 impl Assignments {
+    /// See [`HealthEngine::report`].
+    pub fn report(&self, member: &Arc<MemberState>) -> Option<Report> {
+        self.shared.lock().report(member)
+    }
+
     /// See [`HealthEngine::update`].
     pub fn update(&self, monitored: impl IntoIterator<Item = Monitored>) {
         let monitored = monitored.into_iter().collect();
@@ -223,8 +228,7 @@ impl HealthEngine {
 
     /// The last result for a member; `None` before the first, or when it is not probed.
     pub fn report(&self, member: &Arc<MemberState>) -> Option<Report> {
-        let inner = self.shared.lock();
-        inner.watched.get(inner.targets.get(&key(member))?)?.report.clone()
+        self.shared.lock().report(member)
     }
 
     /// Targets that are probed: members with equal ones count once.
@@ -279,6 +283,10 @@ fn key(member: &Arc<MemberState>) -> usize {
 }
 
 impl Inner {
+    fn report(&self, member: &Arc<MemberState>) -> Option<Report> {
+        self.watched.get(self.targets.get(&key(member))?)?.report.clone()
+    }
+
     fn update(&mut self, now: Instant, monitored: Vec<Monitored>) {
         let mut monitored: Vec<_> = monitored
             .into_iter()

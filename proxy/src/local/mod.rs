@@ -20,7 +20,7 @@ pub(crate) use self::{
     runners::Runners,
     scratch::{Borrowed, Scratch, Work},
     share::MemberShare,
-    snapshot::{LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
+    snapshot::{DrainWatch, LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
     tasks::Enlisted,
 };
 use crate::{

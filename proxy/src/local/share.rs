@@ -6,7 +6,7 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use super::snapshot::LocalMember;
+use super::{snapshot::LocalMember, tasks::TaskList};
 use crate::http2::Backlog;
 
 /// How many idle connections a worker keeps to all members together, and who has some; and what members have sent in advance.
@@ -17,13 +17,20 @@ pub(crate) struct MemberShare {
     holders: RefCell<VecDeque<Weak<LocalMember>>>,
     /// What has come with HTTP/2.
     pub(super) backlog: Rc<Backlog>,
+    /// Sessions at members, to look whether their time is over.
+    pub(super) sessions: Rc<TaskList>,
 }
 
 impl MemberShare {
     /// So many idle connections, and so many bytes.
     pub(super) fn new(limit: usize, backlog: usize) -> Self {
-        let (kept, holders) = Default::default();
-        Self { limit, kept, holders, backlog: Rc::new(Backlog::new(backlog)) }
+        let (kept, holders, sessions) = Default::default();
+        Self { limit, kept, holders, backlog: Rc::new(Backlog::new(backlog)), sessions }
+    }
+
+    /// Has all sessions at members look whether their time is over.
+    pub(crate) fn wake_sessions(&self) {
+        self.sessions.wake();
     }
 
     /// Whether none is to be kept at all.

@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    task::Context,
     time::Duration,
 };
 
@@ -86,6 +87,12 @@ impl LocalSnapshot {
     /// The plan of one listener.
     pub(crate) fn listener(&self, index: usize) -> &ListenerPlan {
         &self.shared.listeners[index]
+    }
+
+    /// Closes connections that are kept to members whose time to finish is over.
+    pub(crate) fn end_drains(&self) {
+        let members = self.pools.iter().flat_map(|pool| &pool.members);
+        members.filter(|member| member.state.is_drained()).for_each(|member| member.leave());
     }
 
     /// Closes idle connections that are too old or that the member has closed.
@@ -237,6 +244,11 @@ impl LocalMember {
         self.share.settle();
     }
 
+    /// To look whether the time is over in which a session at the member may go on.
+    pub(crate) fn watch_drain(self: &Rc<Self>) -> DrainWatch {
+        DrainWatch { member: Rc::clone(self), enlisted: Enlisted::on(&self.share.sessions) }
+    }
+
     /// This worker's counters of the member.
     #[inline]
     pub(crate) fn counters(&self) -> &MemberCounters {
@@ -267,7 +279,7 @@ impl LocalMember {
 
     /// Keeps a connection whose exchange is complete for the next request. Beyond the worker's share another goes for it.
     pub(crate) fn put_idle(self: &Rc<Self>, stream: Conn, now: Instant, trust: Trust) {
-        if self.left.get() || self.share.is_nothing() {
+        if self.left.get() || self.share.is_nothing() || self.state.is_drained() {
             return;
         }
         self.change_idle(|idle| idle.put(stream, now, trust));
@@ -312,6 +324,27 @@ impl Drop for LocalMember {
         let kept = self.idle.borrow().len();
         self.share.changed(kept, 0);
         self.counters().idle.sub(kept as u64);
+    }
+}
+
+/// For one task: whether the time is over in which its session at a member may go on.
+pub(crate) struct DrainWatch {
+    member: Rc<LocalMember>,
+    enlisted: Enlisted,
+}
+
+impl std::fmt::Debug for DrainWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DrainWatch").finish_non_exhaustive()
+    }
+}
+
+impl DrainWatch {
+    /// Whether it is; otherwise the task is woken when it may be.
+    #[inline]
+    pub(crate) fn is_over(&mut self, cx: &Context<'_>) -> bool {
+        self.enlisted.ensure(cx);
+        self.member.state.is_drained()
     }
 }
 
@@ -516,6 +549,11 @@ impl LocalListener {
     #[inline]
     pub(crate) fn bars(&self, client: SocketAddr) -> bool {
         self.barred.get() || self.narrowed.get() && !self.plan().access.allows(client.ip())
+    }
+
+    /// Wakes those who wait for what they are let go for; they look at all that there may be.
+    pub(crate) fn wake(&self) {
+        self.closing_tasks.wake();
     }
 
     /// For one task, to be woken when clients are to be let go.

@@ -6,6 +6,9 @@ use std::{
     task::{Context, Waker},
 };
 
+/// Places that a list keeps memory for when nobody is on it.
+const KEEP: usize = 32;
+
 /// The tasks of one worker that wait for the same thing. A task enlists once and is on the list for as long as it
 /// lives: waiting for the next request then registers nothing.
 #[derive(Debug, Default)]
@@ -63,8 +66,14 @@ impl Places {
         self.wakers[place] = None;
         self.free.push(place);
         if self.free.len() == self.wakers.len() {
-            // A burst of clients leaves no memory behind.
-            *self = Self::default();
+            if self.wakers.len() > KEEP {
+                // A burst of clients leaves no memory behind.
+                *self = Self::default();
+            } else {
+                // One request after the other finds a place without asking for memory.
+                self.wakers.clear();
+                self.free.clear();
+            }
         }
     }
 }
@@ -122,6 +131,18 @@ mod tests {
         assert_eq!(list.0.borrow().wakers.len(), 3);
 
         drop((enlisted, again));
-        assert_eq!(list.0.borrow().wakers.capacity(), 0);
+        assert!(list.0.borrow().wakers.is_empty() && list.0.borrow().free.is_empty());
+        let memory = |list: &TaskList| (list.0.borrow().wakers.capacity(), list.0.borrow().free.capacity());
+        let few = memory(&list);
+        let enlist = || {
+            let mut enlisted = Enlisted::on(&list);
+            enlisted.ensure(&Context::from_waker(Waker::noop()));
+            enlisted
+        };
+        drop(enlist());
+        assert_eq!(memory(&list), few, "nothing is allocated for one after the other");
+        let burst: Vec<_> = (0..=KEEP).map(|_| enlist()).collect();
+        drop(burst);
+        assert_eq!(memory(&list), (0, 0));
     }
 }

@@ -20,8 +20,17 @@ impl Wall {
         Self(now.map_or(0, |now| now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000))
     }
 
+    /// As in RFC 3339, UTC, to a tenth of a second.
+    pub(crate) fn rfc3339(self) -> String {
+        let (year, month, day) = civil(self.seconds().div_euclid(86_400));
+        let second = self.seconds().rem_euclid(86_400);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let tenth = self.milliseconds() / 100;
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{tenth}Z")
+    }
+
     /// So much earlier.
-    pub(super) fn before(self, time: Duration) -> Self {
+    pub(crate) fn before(self, time: Duration) -> Self {
         let us = (time.as_secs() as i64).saturating_mul(1_000_000) + i64::from(time.subsec_micros());
         Self(self.0.saturating_sub(us))
     }
@@ -173,6 +182,15 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn moments_are_those_of_rfc_3339() {
+        assert_eq!(Wall(0).rfc3339(), "1970-01-01T00:00:00.0Z");
+        // date -u -d 2028-02-29T23:59:58 +%s
+        let at = Wall(1_835_481_598_000_000).plus_ms(760);
+        assert_eq!(at.rfc3339(), "2028-02-29T23:59:58.7Z");
+        assert_eq!(at.before(Duration::from_secs(58)).rfc3339(), "2028-02-29T23:59:00.7Z");
+    }
 
     #[test]
     fn dates_are_what_date_says() {

@@ -18,6 +18,7 @@
 //! | client gone once a member had its request; gone or too slow while data passed | `CD`, `cD` | aborted during data transfer |
 //! | member gone, too slow, or what it sent is no body, while data passed | `SD`, `sD` | died with an error during the data transfer |
 //! | malformed body behind the head of a response | `PD` | blocked data |
+//! | `drain_timeout` of the member over, before the response, or while data passed | `KH`, `KD` | killed by an admin |
 
 /// What ended it: the first letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum Cause {
     ServerGone = b'S',
     /// The proxy has refused to go on.
     Proxy = b'P',
+    /// The member drains, and its time is over.
+    Drained = b'K',
 }
 
 /// Where it stood then: the second letter.

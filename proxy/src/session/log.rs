@@ -137,6 +137,7 @@ impl Record {
             EndReason::TimedOut(Peer::Client) => Cause::ClientLate,
             EndReason::TimedOut(Peer::Member) => Cause::ServerLate,
             EndReason::Limited(_) => Cause::Proxy,
+            EndReason::Drained => Cause::Drained,
         };
         self.termination.set(cause, Phase::Data);
     }

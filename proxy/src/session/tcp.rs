@@ -144,6 +144,7 @@ async fn carry(
         from_client,
         from_member: None,
         charge: charge.map(|charge| (charge, worker.epoch())),
+        drain: Some(at.watch_drain()),
     };
     let end = relay::relay(&mut stream, &mut conn, options, &worker.pools, counters, member_counters).await;
     let total = begun.elapsed().as_micros() as u64;

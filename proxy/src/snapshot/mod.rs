@@ -214,10 +214,10 @@ impl MemberPlan {
         self.is_up() && !self.state.outlier.is_ejected()
     }
 
-    /// Whether it is enabled, and not down.
+    /// Whether it is enabled, not down, and not at the end of a drain.
     #[inline]
     pub fn is_up(&self) -> bool {
-        self.admin_state_up && self.state.health.get().is_up()
+        self.admin_state_up && self.state.health.get().is_up() && !self.state.is_drained()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -147,6 +147,8 @@ pub struct MemberState {
     pub slow_start: SlowStart,
     /// What real traffic says.
     pub outlier: Outlier,
+    /// The time is over in which it may finish what it has.
+    drained: AtomicBool,
     /// The control thread's alone.
     ejections: Mutex<Ejections>,
     /// When clients' datagrams were last answered by ICMP alone: that nobody listens on the port.
@@ -183,6 +185,19 @@ impl MemberState {
     pub fn passed(&self, kindness: &Kindness) {
         if kindness.outliers.is_some() {
             self.outlier.passed();
+        }
+    }
+
+    /// Whether the time is over in which it may finish what it has.
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    /// That time is over; or the member is in use again. Who has something of it is still to be told.
+    pub fn set_drained(&self, drained: bool) {
+        if self.drained.swap(drained, Ordering::Relaxed) != drained {
+            self.pool.epoch.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -344,6 +359,7 @@ impl Registry {
             health: HealthCell::default(),
             slow_start: SlowStart::default(),
             outlier: Outlier::default(),
+            drained: AtomicBool::new(false),
             ejections: Mutex::default(),
             refused: Mutex::default(),
             sessions: AtomicU32::new(0),

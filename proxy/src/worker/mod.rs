@@ -54,6 +54,8 @@ pub(crate) enum Command {
         /// Told how many clients there are.
         clients: oneshot::Sender<usize>,
     },
+    /// Close what is left of members whose time to finish it is over.
+    EndDrains,
     /// Accept nothing more, let sessions finish, and end when the last has.
     Drain,
 }
@@ -155,6 +157,11 @@ async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
                 Some(Command::Quiesce { quiesce, clients }) => {
                     listeners.quiesce(quiesce);
                     let _ = clients.send(worker.sessions().saturating_sub(listeners.acceptors.len()));
+                }
+                Some(Command::EndDrains) => {
+                    present.end_drains();
+                    worker.idle.wake_sessions();
+                    listeners.wake();
                 }
                 Some(Command::Drain) | None => {
                     worker.end();
@@ -292,6 +299,11 @@ impl Listeners {
         for listener in self.by_binding.values() {
             listener.quiesce(keep_out);
         }
+    }
+
+    /// Has clients that wait look at what they have of members.
+    fn wake(&self) {
+        self.by_binding.values().for_each(|listener| listener.wake());
     }
 
     fn close(&mut self) {

@@ -6,10 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
+use amphora_ipc::proxy::{MemberReport, Members};
 use amphora_tests::{
-    Backend, Document, HealthMonitor, Listener, Load, Member, Pool, Proxy, Step, eventually, free_port,
+    Backend, Document, End, HealthMonitor, Listener, Load, Member, Message, Pool, Proxy, Step, echo,
+    eventually, free_port,
+    http2::{Http2Client, request},
 };
 use serde_json::{Value, json};
 
@@ -66,6 +70,18 @@ async fn one_that_was_down_starts_slowly_and_comes_to_all_of_its_weight() {
     load.stop().await;
 }
 
+/// What there is to tell of members.
+async fn told(proxy: &Proxy) -> Members {
+    serde_json::from_slice(&proxy.request("GET", "/members", "").await.unwrap().body).unwrap()
+}
+
+/// The same of one of the first pool.
+async fn told_of(proxy: &Proxy, member: usize) -> MemberReport {
+    let pool = &proxy.document.pools[0];
+    let pools = told(proxy).await.pools;
+    pools.get(&pool.id).and_then(|of| of.get(&pool.members[member].id)).cloned().unwrap_or_default()
+}
+
 /// Connections that are kept are no matter here: what answers 500 is asked anew.
 async fn asked(proxy: &Proxy, requests: usize) -> Vec<u16> {
     let mut client = proxy.client().await;
@@ -98,6 +114,10 @@ async fn a_member_that_answers_500_under_load_is_taken_out_and_comes_back() {
         statuses.iter().all(|status| *status == 200).then_some(())
     })
     .await;
+    let report = told_of(&proxy, 1).await;
+    assert!(report.failures[0].what == "response: status 500" && report.failures[0].times >= 3, "{report:?}");
+    assert!(report.ejected.is_some_and(|ejected| ejected.times == 1 && ejected.left_s <= 2), "{report:?}");
+    assert!(told_of(&proxy, 0).await.is_empty());
     let served = bad.served();
     let load = Load::new().keep_alive(4, proxy.address());
     load.more(30).await;
@@ -130,6 +150,8 @@ async fn a_member_that_refuses_connections_is_taken_out_and_the_last_is_not() {
     })
     .await;
     load.stop().await;
+    let report = told_of(&proxy, 0).await;
+    assert_eq!(report.failures[0].what, "connect: Connection refused");
     // The last is asked, whatever it does.
     proxy.change(|document| drop(document.pools[0].members.remove(1))).await;
     let before = proxy.member(0).await.connects;
@@ -165,4 +187,121 @@ async fn a_new_member_gets_nothing_before_its_first_good_check() {
     proxy.until_member(1, "it is up", |member| member.check.is_up()).await;
     load.more(40).await;
     assert!(load.stop().await.contains_key("new"));
+}
+
+#[tokio::test]
+async fn sessions_of_tcp_at_a_member_that_was_removed_have_their_time() {
+    let going = Backend::tcp("going", echo).await;
+    let staying = Backend::tcp("staying", echo).await;
+    let pool = Pool::tcp().members([&going]);
+    let mut proxy = Proxy::start(Document::of(Listener::tcp(), pool)).await;
+    // It began when its pool had no time to give.
+    let mut old = proxy.client().await;
+    old.send("hello").await;
+    old.expect("hello").await;
+    let begun = Instant::now();
+    let mut pool = Pool::tcp().members([&staying]).with("amphora", json!({ "drain_timeout": 2 }));
+    pool.id = proxy.document.pools[0].id;
+    proxy.change(|document| document.pools[0] = pool).await;
+    let mut new = proxy.client().await;
+    new.send("I stay").await;
+    new.expect("I stay").await;
+    old.send("still here").await;
+    old.expect("still here").await;
+    let leaving = told(&proxy).await.leaving;
+    if begun.elapsed() < Duration::from_secs(2) {
+        let [leaving] = &leaving[..] else { panic!("{leaving:?}") };
+        assert_eq!((leaving.address, &leaving.draining.why[..]), (going.address, "removed"));
+        assert_eq!(leaving.draining.connections, 1);
+    }
+    assert_eq!(old.end().await, End::Closed(Vec::new()));
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    eventually("the member has lost its session", async || (going.open() == 0).then_some(())).await;
+    new.send("and stay").await;
+    new.expect("and stay").await;
+}
+
+/// A body of which the second half comes when the test says so.
+fn in_halves(request: &Message) -> Vec<Step> {
+    match request.target() {
+        "/long" => vec![Step::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"), Step::Wait],
+        "/late" => vec![Step::Wait],
+        _ => Step::ok("going"),
+    }
+}
+
+#[tokio::test]
+async fn requests_and_persistence_at_a_member_of_weight_0_have_their_time() {
+    let going = Backend::http("going", in_halves).await;
+    let staying = Backend::named("staying").await;
+    let persistent =
+        |amphora: Value| pool(amphora).with("session_persistence", json!({ "type": "HTTP_COOKIE" }));
+    let first = persistent(json!({ "drain_timeout": 2 })).members([&going, &staying]);
+    let mut proxy = Proxy::start(Document::of(Listener::http(), first)).await;
+    let srv = format!("SRV={}", proxy.document.pools[0].members[0].id);
+    let cookie = format!("Cookie: {srv}\r\n");
+    let mut download = proxy.client().await;
+    download.send(format!("GET /long HTTP/1.1\r\nHost: a\r\n{cookie}\r\n")).await;
+    assert_eq!(download.response_head().await.status(), 200);
+    let mut waiting = proxy.client().await;
+    waiting.send(format!("GET /late HTTP/1.1\r\nHost: a\r\n{cookie}\r\n")).await;
+    let mut posting = proxy.client().await;
+    posting.send(format!("POST /late HTTP/1.1\r\nHost: a\r\n{cookie}Content-Length: 1\r\n\r\nx")).await;
+    let mut stream = Http2Client::connect(proxy.address()).await;
+    let mut long = request("GET", "/long");
+    long.headers_mut().insert("cookie", srv.parse().unwrap());
+    let streamed = stream.ask(long, None, None);
+    let change = async {
+        eventually("all are there", async || (going.started() >= 4).then_some(())).await;
+        proxy
+            .change(|document| {
+                document.pools[0].members[0] = document.pools[0].members[0].clone().weight(0);
+            })
+            .await;
+        // Who belongs to it comes until then.
+        let changed = Instant::now();
+        let belongs = proxy.client().await.get_with("/", &cookie).await.text();
+        assert!(belongs == "going" || changed.elapsed() > Duration::from_secs(2), "{belongs}");
+    };
+    let (streamed, ()) = tokio::join!(streamed, change);
+    assert_eq!((streamed.status, &streamed.body[..]), (Some(200), &b"first"[..]));
+    assert!(streamed.reset.is_some(), "cut, and not taken for the whole");
+    assert_eq!(download.end().await, End::Closed(b"first".to_vec()), "cut, and not taken for the whole");
+    // What may be asked again is, elsewhere; what may not is told.
+    assert_eq!(waiting.response().await.text(), "staying");
+    assert_eq!(posting.response().await.status(), 503);
+    let mut client = proxy.client().await;
+    assert_eq!(client.get_with("/", &cookie).await.text(), "staying");
+    eventually("nothing is kept", async || (going.open() == 0).then_some(())).await;
+    let served = going.served();
+    assert_eq!(client.get_with("/", &cookie).await.text(), "staying");
+    assert_eq!(going.served(), served);
+    // With a weight it is a member like any other.
+    proxy
+        .change(|document| {
+            document.pools[0].members[0] = document.pools[0].members[0].clone().weight(1);
+        })
+        .await;
+    assert_eq!(proxy.client().await.get_with("/", &cookie).await.text(), "going");
+}
+
+#[tokio::test]
+async fn nobody_is_failed_under_load_by_members_that_go_at_once() {
+    let [a, b, c] = [Backend::named("a").await, Backend::named("b").await, Backend::named("c").await];
+    let at_once = pool(json!({ "drain_timeout": 0 })).members([&a, &b, &c]);
+    let mut proxy = Proxy::start(Document::of(Listener::http(), at_once)).await;
+    let load = Load::new().keep_alive(8, proxy.address()).connection_each(2, proxy.address());
+    load.more(50).await;
+    for round in 0..10 {
+        proxy
+            .change(|document| {
+                let members = &mut document.pools[0].members;
+                for (at, member) in members.iter_mut().enumerate() {
+                    *member = member.clone().weight(if at == round % 3 { 0 } else { 1 });
+                }
+            })
+            .await;
+        load.more(50).await;
+    }
+    assert_eq!(load.stop().await.into_keys().collect::<Vec<_>>(), ["a", "b", "c"]);
 }

@@ -9,6 +9,8 @@ use crate::{Kindness, OutlierDetection, PoolProtocol};
 
 /// The longest `slow_start`, in seconds.
 const MAX_SLOW_START: u64 = 3600;
+/// The longest `drain_timeout`, in seconds.
+const MAX_DRAIN_TIMEOUT: u64 = 86_400;
 /// The longest `ejection_time` and `max_ejection_time`, in seconds.
 const MAX_EJECTION_TIME: u64 = 86_400;
 
@@ -22,12 +24,15 @@ pub(super) fn kindness(o: &mut Object<'_>, protocol: Option<PoolProtocol>) -> Ki
         if first_check && !monitored {
             o.fault("first_check", "needs a healthmonitor");
         }
-        if let Some(protocol) = forwarded
-            && o.has("outlier_detection")
-        {
-            let reason =
-                format!("is not for pools of protocol {protocol}: what their members answer is not seen");
-            o.fault("outlier_detection", reason);
+        let drain_timeout = seconds(o, "drain_timeout", 0..=MAX_DRAIN_TIMEOUT);
+        if let Some(protocol) = forwarded {
+            let refused = [
+                ("outlier_detection", "what their members answer is not seen"),
+                ("drain_timeout", "flows to a member that goes end at once"),
+            ];
+            for (name, why) in refused.iter().filter(|(name, _)| o.has(name)) {
+                o.fault(name, format!("is not for pools of protocol {protocol}: {why}"));
+            }
         }
         let transparent = o.boolean("transparent_client_address").unwrap_or(false);
         if let Some(protocol) = forwarded.filter(|_| transparent) {
@@ -35,7 +40,7 @@ pub(super) fn kindness(o: &mut Object<'_>, protocol: Option<PoolProtocol>) -> Ki
             o.fault("transparent_client_address", reason);
         }
         let outliers = o.object("outlier_detection", outliers);
-        Some(Kindness { slow_start, transparent, first_check, outliers })
+        Some(Kindness { slow_start, transparent, first_check, drain_timeout, outliers })
     });
     given.unwrap_or_default()
 }
@@ -65,7 +70,7 @@ fn seconds(o: &mut Object<'_>, name: &'static str, range: std::ops::RangeInclusi
 /// The object that [`kindness`] makes this of; `None` when there is nothing to say.
 pub(super) fn write(kindness: &Kindness) -> Option<Value> {
     // Taken apart, so that a new field cannot be left out.
-    let Kindness { slow_start, transparent, first_check, outliers } = kindness;
+    let Kindness { slow_start, transparent, first_check, drain_timeout, outliers } = kindness;
     let mut object = Map::new();
     if !slow_start.is_zero() {
         object.insert("slow_start".into(), slow_start.as_secs().into());
@@ -75,6 +80,9 @@ pub(super) fn write(kindness: &Kindness) -> Option<Value> {
     }
     if *first_check {
         object.insert("first_check".into(), true.into());
+    }
+    if let Some(timeout) = drain_timeout {
+        object.insert("drain_timeout".into(), timeout.as_secs().into());
     }
     if let Some(outliers) = outliers {
         let OutlierDetection { consecutive_failures, ejection_time, max_ejection_time, max_ejected_percent } =

@@ -253,6 +253,7 @@ impl Forward {
                     closes: false,
                     rest: None,
                     passed_over: false,
+                    drain: pool_plan.kindness.drain_timeout.map(|_| upstream.member().watch_drain()),
                     downstream: &mut *downstream,
                     upstream: &mut upstream,
                 };
@@ -313,7 +314,7 @@ impl Forward {
                         reuse = Reuse::Never;
                         route.again = Some(chosen);
                     }
-                    Failure::Unanswered if repeatable && route.avoid.is_none() => {
+                    Failure::Unanswered | Failure::Drained if repeatable && route.avoid.is_none() => {
                         // The member died under a connection that was made for this request: another gets it, once.
                         again = true;
                         reuse = Reuse::Never;
@@ -523,6 +524,7 @@ fn fail(
         Failure::Unanswered | Failure::NotProcessed | Failure::CutHead | Failure::BadResponse => {
             return answer(work, 502, to, Waiting::default(), pool);
         }
+        Failure::Drained => return answer(work, 503, to, Waiting::default(), pool),
         Failure::MemberLate => return answer(work, 504, to, Waiting::default(), pool),
         Failure::ClientLate => 408,
         Failure::BadBody => 400,

@@ -61,7 +61,7 @@ pub(super) fn count_failure(failure: Failure, at: &MemberCounters) {
             at.response_errors.add(1);
             at.server_aborts.add(1);
         }
-        Failure::CutLate => at.server_aborts.add(1),
+        Failure::CutLate | Failure::Drained => at.server_aborts.add(1),
         Failure::CutBad => at.response_errors.add(1),
         Failure::ClientGone | Failure::ClientLate => at.client_aborts.add(1),
         Failure::BadBody => {}

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     conn::{Conn, Pools, Then},
     http::ResponseHead,
+    local::DrainWatch,
     state::{Failed, ListenerCounters},
 };
 
@@ -47,6 +48,9 @@ pub(super) enum Failure {
     CutLate,
     /// The same, since what the member sent is no body.
     CutBad,
+    /// The member drains and its time is over: before its response has begun 503, where nobody else can be asked, and later all that is
+    /// left is to close.
+    Drained,
 }
 
 impl Failure {
@@ -61,7 +65,7 @@ impl Failure {
             Self::CutLate => Some(Failed::CutLate),
             Self::CutBad => Some(Failed::CutBad),
             // It has said so, and asks for another try.
-            Self::NotProcessed | Self::ClientGone | Self::ClientLate | Self::BadBody => None,
+            Self::NotProcessed | Self::ClientGone | Self::ClientLate | Self::BadBody | Self::Drained => None,
         }
     }
 }
@@ -78,6 +82,8 @@ pub(super) struct Exchange<'a, 'd> {
     pub(super) upload_broken: bool,
     /// The client may never send its body: it has asked whether to, and is told no.
     pub(super) body_declined: bool,
+    /// Wakes the task when the member's time may be over; without it that is seen when something else does.
+    pub(super) drain: Option<DrainWatch>,
     /// The client's connection ends with the response.
     pub(super) closes: bool,
     /// What the rest of the request has come to, of one whose response is complete.
@@ -166,6 +172,9 @@ impl Exchange<'_, '_> {
                         return Poll::Ready(read);
                     }
                 }
+            }
+            if self.is_drained(cx) {
+                return Poll::Ready(Err(Failure::Drained));
             }
             let all_sent = *sent == head.len() && self.upload.is_done();
             if (all_sent || self.upload_broken) && self.downstream.poll_gone(cx).is_ready() {
@@ -260,6 +269,10 @@ impl Exchange<'_, '_> {
                 if self.is_sent() || self.passed_over || given_up || declined {
                     return Poll::Ready(Ok(progress.last()));
                 }
+                if self.is_drained(cx) {
+                    self.rest = Some(Failure::Drained);
+                    return Poll::Ready(Ok(progress.last()));
+                }
                 let member_owes = self.upload.waits_for_destination() && !self.upload_broken;
                 let (patience, late) = if member_owes {
                     (self.timeouts.member_data, Failure::CutLate)
@@ -270,6 +283,9 @@ impl Exchange<'_, '_> {
                     self.rest = Some(late);
                     Ok(progress.last())
                 });
+            }
+            if self.is_drained(cx) {
+                return Poll::Ready(Err(Failure::Drained));
             }
             if (self.upload.is_done() || self.upload_broken) && self.downstream.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
@@ -358,6 +374,15 @@ impl Exchange<'_, '_> {
         }
         self.counters.bytes_out.add(n as u64);
         Poll::Ready(Ok(of_head))
+    }
+
+    /// Whether the member drains and its time is over.
+    #[inline]
+    fn is_drained(&mut self, cx: &Context<'_>) -> bool {
+        match &mut self.drain {
+            Some(drain) => drain.is_over(cx),
+            None => self.upstream.member().state.is_drained(),
+        }
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>, progress: &mut Progress, patience: Duration) -> Poll<()> {

@@ -160,6 +160,7 @@ impl Record {
             Failure::Unanswered | Failure::NotProcessed | Failure::CutHead => (Cause::ServerGone, 502),
             Failure::BadResponse => (Cause::Proxy, 502),
             Failure::MemberLate => (Cause::ServerLate, 504),
+            Failure::Drained => (Cause::Drained, 503),
             Failure::ClientGone => (Cause::ClientGone, -1),
             Failure::ClientLate => (Cause::ClientLate, 408),
             Failure::BadBody => (Cause::Proxy, 400),

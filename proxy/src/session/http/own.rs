@@ -76,7 +76,8 @@ impl OwnConnections {
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) {
         if !self.0.is_empty() {
             self.0.retain_mut(|own| {
-                own.member.strong_count() > 0 && own.stream.poll_not_quiet(cx).is_pending()
+                let kept = own.member.upgrade().is_some_and(|member| !member.state.is_drained());
+                kept && own.stream.poll_not_quiet(cx).is_pending()
             });
         }
     }

@@ -54,6 +54,7 @@ impl Tunnel {
             from_client: client.inlet.take(),
             from_member: inlet.take(),
             charge: self.charge.take().map(|charge| (charge, worker.epoch())),
+            drain: Some(slot.member().watch_drain()),
         };
         let counters = slot.member().counters();
         let listener = listener.counters.of(worker.index);
@@ -79,6 +80,7 @@ impl Tunnel {
     ) -> RelayEnd {
         let Self { member, timeouts, charge } = self;
         let at = Rc::clone(member.member());
+        let mut drain = at.watch_drain();
         let at = at.counters();
         let listener = listener.counters.of(worker.index);
         let (from, to) = (client.is_stream(), member.is_stream());
@@ -122,6 +124,9 @@ impl Tunnel {
             }
             if sent.is_ready() && received.is_ready() && shut == (true, true) {
                 return Poll::Ready(EndReason::Finished);
+            }
+            if drain.is_over(cx) {
+                return Poll::Ready(EndReason::Drained);
             }
             let (patience, late) = if timeouts.client_data > timeouts.member_data {
                 (timeouts.client_data, Peer::Client)

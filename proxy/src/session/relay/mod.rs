@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::{
     conn::Buffer,
     limits::rate::{Charge, Farewell},
+    local::DrainWatch,
 };
 
 /// One end of a session.
@@ -51,6 +52,8 @@ pub struct RelayOptions {
     pub from_member: Option<Buffer>,
     /// Whose the bytes are, where they are counted, and where its clock begins.
     pub charge: Option<(Charge, Instant)>,
+    /// Ends the session when the time of its member is over.
+    pub(crate) drain: Option<DrainWatch>,
 }
 
 /// How a session ended.
@@ -75,4 +78,6 @@ pub enum EndReason {
     TimedOut(Peer),
     /// More has passed than may.
     Limited(Farewell),
+    /// The member drains, and its time is over.
+    Drained,
 }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     conn::{Buffer, Conn, Deadline, Pools},
     limits::rate::{Charge, Farewell},
+    local::DrainWatch,
     state::{ListenerCounters, MemberCounters},
 };
 
@@ -62,7 +63,7 @@ pub async fn relay(
             member.reset_on_close();
         }
         EndReason::TimedOut(Peer::Client) => member_counters.client_aborts.add(1),
-        EndReason::TimedOut(Peer::Member) => member_counters.server_aborts.add(1),
+        EndReason::TimedOut(Peer::Member) | EndReason::Drained => member_counters.server_aborts.add(1),
     }
     RelayEnd {
         reason,
@@ -77,6 +78,7 @@ struct Session {
     client: Inactivity,
     member: Inactivity,
     deadline: Deadline,
+    drain: Option<DrainWatch>,
     /// The first cause of an end that was not orderly.
     reason: Option<EndReason>,
     charge: Option<(Charge, Instant)>,
@@ -86,7 +88,8 @@ struct Session {
 
 impl Session {
     fn new(options: RelayOptions) -> Self {
-        let RelayOptions { client_timeout, member_timeout, from_client, from_member, charge } = options;
+        let RelayOptions { client_timeout, member_timeout, from_client, from_member, charge, drain } =
+            options;
         let early = [&from_client, &from_member].map(|buffer| buffer.as_ref().map_or(0, Buffer::len));
         Self {
             charge,
@@ -96,6 +99,7 @@ impl Session {
             client: Inactivity::new(client_timeout),
             member: Inactivity::new(member_timeout),
             deadline: Deadline::never(),
+            drain,
             reason: None,
         }
     }
@@ -133,6 +137,10 @@ impl Session {
                 return Poll::Ready(());
             }
             if self.up.done && self.down.done {
+                return Poll::Ready(());
+            }
+            if self.drain.as_mut().is_some_and(|drain| drain.is_over(cx)) {
+                self.blame(EndReason::Drained);
                 return Poll::Ready(());
             }
             self.observe(before);

@@ -194,6 +194,7 @@ fn what_a_pool_grants_its_members() {
         (json!({ "slow_start": 3601 }), ".slow_start", "must be an integer from 0 to 3600"),
         (json!({ "slow_start": 1.5 }), ".slow_start", "must be an integer from 0 to 3600"),
         (json!({ "slowstart": 1 }), ".slowstart", "is not a field of this object"),
+        (json!({ "drain_timeout": 86_401 }), ".drain_timeout", "must be an integer from 0 to 86400"),
         (json!({ "first_check": 1 }), ".first_check", "must be true or false"),
         (json!({ "outlier_detection": true }), ".outlier_detection", "must be an object"),
         (
@@ -223,12 +224,13 @@ fn what_a_pool_grants_its_members() {
         "needs a healthmonitor",
     )]);
     let document = json!({ "loadbalancer": { "id": id(1), "vip_address": "192.0.2.1", "pools": [{
-        "id": id(20), "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "amphora": { "outlier_detection": {} },
+        "id": id(20), "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "amphora": { "outlier_detection": {}, "drain_timeout": 0 },
     }] } });
     assert_eq!(
         faults(&document),
         [
-            "loadbalancer.pools[0].amphora.outlier_detection: is not for pools of protocol UDP: what their members answer is not seen"
+            "loadbalancer.pools[0].amphora.outlier_detection: is not for pools of protocol UDP: what their members answer is not seen",
+            "loadbalancer.pools[0].amphora.drain_timeout: is not for pools of protocol UDP: flows to a member that goes end at once",
         ]
     );
 }
