@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use amphora_ipc::proxy::{Applied, Checked, Info, Members, Peers, Stats, Summary};
+use amphora_ipc::proxy::{Applied, Checked, Explanation, Info, Members, Peers, Stats, Summary};
 use bytes::Bytes;
 use hyper::Method;
 
@@ -110,6 +110,14 @@ impl ProxyClient {
     /// When the proxy does not answer.
     pub async fn summary(&self) -> Result<Summary, ControlError> {
         self.socket.json(Method::GET, "/summary", CONTENT_TYPE, Bytes::new(), READ_DEADLINE).await
+    }
+
+    /// What a request would meet.
+    ///
+    /// # Errors
+    /// When the proxy does not answer, or refuses the question.
+    pub async fn explain(&self, question: Bytes) -> Result<Explanation, ControlError> {
+        self.socket.json(Method::POST, "/explain", CONTENT_TYPE, question, READ_DEADLINE).await
     }
 
     /// What there is to tell of members beyond counters.

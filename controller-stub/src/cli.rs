@@ -5,13 +5,13 @@ mod vrrp;
 
 use std::{
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use amphora_model::{LoadBalancerId, MemberId, PoolId};
+use amphora_model::{ListenerId, LoadBalancerId, MemberId, PoolId};
 use clap::{
     ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     parser::ValueSource,
@@ -127,6 +127,39 @@ enum Command {
         /// The tree also when standard output is no terminal
         #[arg(long, conflicts_with = "json")]
         tree: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Say what a request would meet: which policy, which pool, which member, and why not others
+    #[command(after_help = "\
+The amphora's own program decides, by what it runs at this moment; nothing is sent to a member, and nothing is counted. \
+Rules about a client's certificate are judged as of a client that has none.
+
+  amphora-controller explain web --request 'GET /api/v1' --host www.example.org --cookie SRV=...")]
+    Explain {
+        /// The listener's UUID or name
+        listener: Named<ListenerId>,
+        /// Method and target [default: GET /]
+        #[arg(long, value_name = "METHOD TARGET")]
+        request: Option<String>,
+        /// `Host` [default: the listener's address]
+        #[arg(long)]
+        host: Option<String>,
+        /// A header field, "Name: value"; repeatable
+        #[arg(long = "header", value_name = "FIELD")]
+        headers: Vec<String>,
+        /// A cookie, name=value; repeatable
+        #[arg(long = "cookie", value_name = "COOKIE")]
+        cookies: Vec<String>,
+        /// The client's address [default: 192.0.2.1]
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<IpAddr>,
+        /// The load balancer's UUID; by default the one that the amphora carries
+        #[arg(long)]
+        id: Option<LoadBalancerId>,
+        /// JSON, one document per amphora
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -294,6 +327,7 @@ impl Command {
             Self::Apply { target, .. }
             | Self::Delete { target, .. }
             | Self::Status { target, .. }
+            | Self::Explain { target, .. }
             | Self::Stats { target, .. }
             | Self::Member { target, .. } => Some(target),
             Self::Certificate(command) => Some(command.target()),
@@ -398,6 +432,10 @@ fn run(command: Command) -> Result<()> {
         Command::Status { id, json, tree, target } => {
             let json = json || (!terminal && !tree);
             block_on(cmd::lb::status(out, style, &target.clients()?, id, json))
+        }
+        Command::Explain { listener, request, host, headers, cookies, client, id, json, target } => {
+            let asked = cmd::explain::Asked { listener, request, host, headers, cookies, client };
+            block_on(cmd::explain::explain(out, style, &target.clients()?, id, &asked, json))
         }
         Command::Stats { id, watch, interval, json, target } => {
             let watch = watch.then_some(interval);

@@ -89,7 +89,7 @@ fn children(out: &mut String, node: &Value, indent: &str, style: Style) -> fmt::
 }
 
 /// What a member's `amphora` tells.
-fn told(out: &mut String, under: &str, special: &Value, style: Style) -> fmt::Result {
+pub(crate) fn told(out: &mut String, under: &str, special: &Value, style: Style) -> fmt::Result {
     let dim = style.paint(Colour::Dim, under).to_string();
     let number = |value: &Value, field: &str| value.get(field).and_then(Value::as_u64).unwrap_or(0);
     if let Some(percent) = special.get("weight_percent").and_then(Value::as_u64) {

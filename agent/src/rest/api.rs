@@ -166,7 +166,8 @@ impl Api {
         if !resource.allows(&head.method) {
             return Err(ApiError::method_not_allowed(&resource));
         }
-        let document = if head.method == Method::PUT {
+        let reads = head.method == Method::PUT || matches!(resource, Resource::Explain(_));
+        let document = if reads {
             let (limits, kinds) = self.takes(&resource);
             body::read(&head.headers, body, limits, kinds).await?
         } else {
@@ -228,6 +229,10 @@ impl Api {
                 let model = self.model(id)?;
                 let stats = self.amphora.proxy().stats().await?;
                 Ok(ok(&Statistics::new(&model, &stats)))
+            }
+            (Resource::Explain(id), _) => {
+                self.model(id)?;
+                Ok(ok(&self.amphora.proxy().explain(document.content).await?))
             }
             (Resource::Member(id, pool, member), _) => {
                 let update = document::parse_member(&document.content)

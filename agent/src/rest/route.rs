@@ -25,6 +25,8 @@ pub enum Resource {
     Status(LoadBalancerId),
     /// `/2.0/loadbalancers/{id}/stats`.
     Stats(LoadBalancerId),
+    /// `/2.0/loadbalancers/{id}/explain`.
+    Explain(LoadBalancerId),
     /// `/2.0/loadbalancers/{id}/pools/{pool_id}/members/{member_id}`.
     Member(LoadBalancerId, PoolId, MemberId),
     /// `/2.0/certificates`.
@@ -90,6 +92,7 @@ impl Resource {
             ["2.0", "loadbalancers", lb] => Ok(Self::LoadBalancer(id(lb, "id")?)),
             ["2.0", "loadbalancers", lb, "status"] => Ok(Self::Status(id(lb, "id")?)),
             ["2.0", "loadbalancers", lb, "stats"] => Ok(Self::Stats(id(lb, "id")?)),
+            ["2.0", "loadbalancers", lb, "explain"] => Ok(Self::Explain(id(lb, "id")?)),
             ["2.0", "loadbalancers", lb, "pools", pool, "members", member] => {
                 Ok(Self::Member(id(lb, "id")?, id(pool, "pool_id")?, id(member, "member_id")?))
             }
@@ -121,7 +124,7 @@ impl Resource {
             | Self::Vrrp(VrrpResource::Configuration)
             | Self::Peers => "GET, HEAD, PUT, DELETE",
             Self::Member(..) => "PUT",
-            Self::Vrrp(VrrpResource::Action(_)) => "POST",
+            Self::Explain(_) | Self::Vrrp(VrrpResource::Action(_)) => "POST",
             _ => "GET, HEAD",
         }
     }

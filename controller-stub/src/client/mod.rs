@@ -145,6 +145,11 @@ impl Client {
         self.request(Method::GET, &lb_path(id, "/status"), None).await
     }
 
+    /// `POST /2.0/loadbalancers/{id}/explain`.
+    pub async fn explain(&self, id: LoadBalancerId, question: &Value) -> Result<Value> {
+        self.request(Method::POST, &lb_path(id, "/explain"), Some(question)).await
+    }
+
     /// `GET /2.0/loadbalancers/{id}/stats`.
     pub async fn stats(&self, id: LoadBalancerId) -> Result<Value> {
         self.request(Method::GET, &lb_path(id, "/stats"), None).await

@@ -89,7 +89,12 @@ async fn find(
 }
 
 /// The id of the object with this name.
-fn the_one<Id: FromStr>(amphora: &impl Display, kind: &str, name: &str, objects: &[Value]) -> Result<Id> {
+pub(super) fn the_one<Id: FromStr>(
+    amphora: &impl Display,
+    kind: &str,
+    name: &str,
+    objects: &[Value],
+) -> Result<Id> {
     let so_named: Vec<&Value> = objects.iter().filter(|object| object["name"] == name).collect();
     match so_named.as_slice() {
         [] => Err(unknown(amphora, format!("there is no {kind} {name}"), objects)),

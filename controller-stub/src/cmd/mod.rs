@@ -1,6 +1,7 @@
 //! The commands that talk to amphorae. Each takes its output as an argument, so that tests can read it.
 
 pub(crate) mod certificate;
+pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod heartbeats;
 pub(crate) mod lb;

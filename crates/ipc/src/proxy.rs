@@ -13,9 +13,11 @@
 //! | `GET /stats` | 200 [`Stats`] |
 //! | `GET /summary` | 200 [`Summary`] |
 //! | `GET /members` | 200 [`Members`] |
+//! | `POST /explain` with a [`Question`] | 200 [`Explanation`]; 400 or 404 [`Refusal`]. Nothing is sent or counted |
 //! | `GET /info` | 200 [`Info`] |
 //! | `GET /metrics` | 200 Prometheus text |
 
+mod explain;
 mod members;
 mod peers;
 mod stats;
@@ -25,11 +27,13 @@ use amphora_model::LoadBalancerId;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    explain::{Explanation, LimitVerdict, MemberVerdict, PolicyVerdict, PoolVerdict, Question},
     members::{Draining, Ejected, LeavingMember, MemberFailure, MemberReport, Members},
     peers::{Peers, PeersRejected, PeersState},
     stats::{
-        Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats,
-        PoolStats, ProcessStats, RateLimitStats, RateLimiterStats, Responses, Stats, TimeStats, TimesStats,
+        Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, KindnessStats, ListenerStats,
+        MemberStats, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats, Responses, Stats, TimeStats,
+        TimesStats,
     },
     summary::{ListenerSummary, MemberSummary, PoolSummary, Summary},
 };

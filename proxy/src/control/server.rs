@@ -3,7 +3,7 @@
 use std::io;
 
 use amphora_ipc::{
-    proxy::{Fault, Refusal},
+    proxy::{Fault, Question, Refusal},
     server::{Answer, Content, Service},
 };
 use bytes::Bytes;
@@ -63,12 +63,13 @@ impl Service for Control {
                 }
                 None => stopping(),
             },
+            (&Method::POST, "/explain") => explain(engine, &body).await,
             (&Method::GET, "/info") => some(engine.observe().await.map(|observation| observation.info())),
             (&Method::GET, "/metrics") => text(engine).await,
             (
                 _,
-                "/loadbalancer" | "/check" | "/peers" | "/stats" | "/summary" | "/members" | "/info"
-                | "/metrics",
+                "/loadbalancer" | "/check" | "/peers" | "/stats" | "/summary" | "/members" | "/explain"
+                | "/info" | "/metrics",
             ) => refused(StatusCode::METHOD_NOT_ALLOWED, "the method does not apply here"),
             (_, path) => refused(StatusCode::NOT_FOUND, &format!("no such resource: {path}")),
         }
@@ -104,6 +105,19 @@ async fn set_peers(engine: &Engine, body: &[u8]) -> Answer {
         Ok(peers) => Answer::json(StatusCode::OK, &peers),
         Err(refusal) => Answer::json(StatusCode::CONFLICT, &refusal),
     }
+}
+
+async fn explain(engine: &Engine, body: &[u8]) -> Answer {
+    let question: Question = match serde_json::from_slice(body) {
+        Ok(question) => question,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let Some(observation) = engine.observe().await else { return stopping() };
+    background(move || match observation.explain(&question) {
+        Ok(explanation) => Answer::json(StatusCode::OK, &explanation),
+        Err(refusal) => Answer::json(StatusCode::BAD_REQUEST, &refusal),
+    })
+    .await
 }
 
 /// The text of `/metrics`, as the peer reads it.

@@ -10,6 +10,7 @@
 //! | `change` | what a change is made of |
 //! | `differences` | what a change has changed, for the log |
 //! | `drains` | members that drain, and when their time is over |
+//! | `explain` | what a request would meet |
 //! | `kindness` | what pools grant their members |
 //! | `members` | what a configuration says of the health of its members |
 //! | `observation` | what runs at one moment, to be counted up on another thread |
@@ -25,6 +26,7 @@ mod certificates;
 mod change;
 mod differences;
 mod drains;
+mod explain;
 mod kindness;
 mod members;
 mod observation;

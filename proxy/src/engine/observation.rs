@@ -6,13 +6,13 @@ use std::{
 };
 
 use amphora_ipc::{
-    proxy::{Info, Members, Peers, ProcessStats, Stats, Summary},
+    proxy::{Explanation, Info, Members, Peers, ProcessStats, Question, Refusal, Stats, Summary},
     usage::Usage,
 };
 use amphora_model::LoadBalancer;
 use uuid::Uuid;
 
-use super::{drains::Drain, report, special};
+use super::{drains::Drain, explain::Explainer, report, special};
 use crate::{
     health::Assignments,
     limits::Bounds,
@@ -96,6 +96,16 @@ impl Observation {
     /// What there is to tell of members beyond counters.
     pub fn members(&self) -> Members {
         self.moment().of(&self.snapshot)
+    }
+
+    /// What a request would meet.
+    ///
+    /// # Errors
+    /// When there is no such listener, or the request is none.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
+        let seconds = self.at.saturating_duration_since(self.epoch).as_secs();
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        Explainer { snapshot: &self.snapshot, moment: self.moment(), seconds }.explain(question)
     }
 
     fn moment(&self) -> special::Moment<'_> {

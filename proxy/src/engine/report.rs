@@ -7,9 +7,9 @@ use std::{
 };
 
 use amphora_ipc::proxy::{
-    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, ListenerSummary,
-    MemberStats, MemberSummary, PoolStats, PoolSummary, RateLimitStats, RateLimiterStats, Responses, Stats,
-    Summary, TimeStats, TimesStats,
+    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, KindnessStats, ListenerStats,
+    ListenerSummary, MemberStats, MemberSummary, PoolStats, PoolSummary, RateLimitStats, RateLimiterStats,
+    Responses, Stats, Summary, TimeStats, TimesStats,
 };
 use amphora_model::{ListenerId, PoolId};
 
@@ -18,7 +18,7 @@ use crate::{
     limits::rate::{Limiter, PolicyState},
     snapshot::{MemberPlan, PoolPlan, Snapshot},
     state::{
-        CheckState, Counter, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters,
+        CheckState, Counter, FULL, HandshakeCounters, HandshakeFailure, Http2Counters, ListenerCounters,
         ListenerState, MemberCounters, Past, PerWorker, PoolState, Rate, ResponseClass, SessionTimes,
         SlidingTime,
     },
@@ -74,12 +74,16 @@ impl Moment {
             handshakes: handshakes(counters, |c| &c.handshakes),
             http2: http2(counters, |c| &c.http2),
             history: self.history(past, counters.max(|c| &c.last_session), rate),
-            members: plan.members.iter().map(|plan| (plan.state.id, self.member(plan, enabled))).collect(),
+            members: plan
+                .members
+                .iter()
+                .map(|member| (member.state.id, self.member(plan, member, enabled)))
+                .collect(),
             departed: counted(&plan.state.departed().sum()),
         }
     }
 
-    fn member(&self, plan: &MemberPlan, enabled: bool) -> MemberStats {
+    fn member(&self, pool: &PoolPlan, plan: &MemberPlan, enabled: bool) -> MemberStats {
         let counters = &plan.state.counters;
         let past = plan.state.history().past(self.now);
         MemberStats {
@@ -99,6 +103,7 @@ impl Moment {
                 total: time(counters, |times| &times.total),
             },
             history: self.history(past, counters.max(|c| &c.last_session), &plan.state.record.rate),
+            kindness: (!pool.kindness.is_none()).then(|| kindness(pool, plan, enabled)),
             ..counted(counters)
         }
     }
@@ -124,6 +129,18 @@ fn rate_limit(listener: ListenerId, state: &PolicyState) -> RateLimitStats {
         queued: state.counters.sum(|c| &c.queued),
         waited_ms: state.counters.sum(|c| &c.waited_ms),
         waiting: state.waiting(),
+    }
+}
+
+fn kindness(pool: &PoolPlan, plan: &MemberPlan, enabled: bool) -> KindnessStats {
+    let state = &plan.state;
+    let slow = !pool.kindness.slow_start.is_zero();
+    let goes = !enabled || !plan.admin_state_up || plan.weight == 0;
+    KindnessStats {
+        weight_share: if slow { state.slow_start.share() } else { FULL },
+        ejections: state.record.ejections.get(),
+        ejected: state.outlier.is_ejected(),
+        draining: pool.kindness.drain_timeout.is_some() && goes && !state.is_drained(),
     }
 }
 

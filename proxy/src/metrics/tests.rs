@@ -7,9 +7,9 @@ use std::{
 };
 
 use amphora_ipc::proxy::{
-    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberStats, Peers,
-    PeersRejected, PeersState, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats, Responses,
-    TimeStats, TimesStats,
+    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, KindnessStats, ListenerStats,
+    MemberStats, Peers, PeersRejected, PeersState, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats,
+    Responses, TimeStats, TimesStats,
 };
 use amphora_model::{ListenerId, MemberId, PoolId, RateLimitPolicyId};
 use uuid::Uuid;
@@ -79,6 +79,13 @@ fn member(n: u16) -> MemberStats {
             last_session_s: (n > 0).then_some(7),
             max_session_rate: 99,
         },
+        // Not every pool grants its members something.
+        kindness: (n == 1).then_some(KindnessStats {
+            weight_share: 4,
+            ejections: 7,
+            ejected: true,
+            draining: false,
+        }),
     }
 }
 
@@ -161,6 +168,16 @@ fn of_pool(name: &str, more: &str) -> String {
 
 fn of_member(name: &str, n: u16, more: &str) -> String {
     of_pool(name, &format!(",member=\"{}\"{more}", id(3, n)))
+}
+
+#[test]
+fn what_a_pool_grants_a_member_is_told_of_those_of_such_pools() {
+    let text = text(&stats(3));
+    let of = |name: &str| value(&text, &of_member(name, 1, "")).to_owned();
+    assert_eq!(of("amphora_member_weight_ratio"), "0.25");
+    assert_eq!(of("amphora_member_ejections_total"), "7");
+    assert_eq!([of("amphora_member_ejected"), of("amphora_member_draining")], ["1", "0"]);
+    assert!(!text.contains(&of_member("amphora_member_ejected", 0, "")));
 }
 
 #[test]
@@ -336,7 +353,7 @@ fn pieces_are_small_and_make_up_the_whole() {
 
 #[test]
 fn every_metric_is_written() {
-    let text = text(&stats(1));
+    let text = text(&stats(2));
     let written: BTreeSet<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let declared: BTreeSet<_> = families::all().map(|family| family.name).collect();

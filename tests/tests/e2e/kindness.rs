@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_ipc::proxy::{MemberReport, Members};
+use amphora_ipc::proxy::{Explanation, MemberReport, Members};
 use amphora_tests::{
-    Backend, Document, End, HealthMonitor, Listener, Load, Member, Message, Pool, Proxy, Step, echo,
-    eventually, free_port,
+    Amphora, Backend, Client, Document, End, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member,
+    Message, Pool, Proxy, Step, echo, eventually, free_port,
     http2::{Http2Client, request},
 };
 use serde_json::{Value, json};
@@ -304,4 +304,45 @@ async fn nobody_is_failed_under_load_by_members_that_go_at_once() {
         load.more(50).await;
     }
     assert_eq!(load.stop().await.into_keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_is_told_what_a_request_would_meet_and_why() {
+    let Some(amphora) = Amphora::start().await else { return };
+    let well = Backend::named("well").await;
+    let dead = SocketAddr::new(well.address.ip(), free_port(well.address.ip()));
+    let mut other = Pool::http();
+    other.members.push(Member::of(&well).weight(0));
+    let canary = L7Rule::new("HEADER", "EQUAL_TO", "yes").with("key", "X-Canary");
+    let listener = Listener::http().policy(L7Policy::to_pool(&other, canary));
+    let document =
+        Document::of(listener, Pool::http().members([&well]).member(Member::at(dead))).pool(&other);
+    amphora.apply(&document);
+    let mut client = Client::connect(document.address()).await;
+    for _ in 0..4 {
+        assert_eq!(client.get("/").await.text(), "well");
+    }
+    let id = document.listeners[0].id.to_string();
+    let explain = |more: &[&str]| {
+        let told = amphora.told(&[&["explain", &id, "--json"], more].concat());
+        serde_json::from_value::<Explanation>(told).unwrap()
+    };
+    let told = explain(&["--request", "GET /api", "--host", "www.example.org"]);
+    assert_eq!(told.outcome, "goes to a member");
+    assert!(!told.policies[0].matches && told.policies[0].why_not[0].contains("X-Canary"), "{told:?}");
+    // A member without a monitor is asked, whatever it has done; what that was is there to be read.
+    let of_dead = &told.pools[0].members[1];
+    assert!(
+        of_dead.may_get_it && of_dead.amphora.failures[0].what == "connect: Connection refused",
+        "{told:?}"
+    );
+    let status = amphora.told(&["status", "--json"]);
+    let told = &status["statuses"]["loadbalancer"]["pools"][0]["members"][1]["amphora"]["failures"][0];
+    assert_eq!(told["what"], "connect: Connection refused", "{status:#}");
+
+    let told = explain(&["--header", "X-Canary: yes"]);
+    assert_eq!(told.outcome, "answered with 503: no member may be used");
+    let why = told.pools[0].members[0].why_not.as_deref().unwrap_or_default();
+    assert!(told.policies[0].matches && why.starts_with("its weight is 0"), "{told:?}");
+    assert_eq!(client.get_with("/", "X-Canary: yes\r\n").await.status(), 503, "and so it is");
 }

@@ -357,4 +357,20 @@ pub struct MemberStats {
     /// What became of it.
     #[serde(default)]
     pub history: HistoryStats,
+    /// Of one of a pool that grants its members something (`pool.amphora`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kindness: Option<KindnessStats>,
+}
+
+/// What becomes of what a pool grants a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindnessStats {
+    /// Sixteenths of its weight that it has: 16 but for a slow start.
+    pub weight_share: u16,
+    /// Times that it was taken out as an outlier.
+    pub ejections: u64,
+    /// Whether it is out.
+    pub ejected: bool,
+    /// Whether it drains, and its time is not over.
+    pub draining: bool,
 }

@@ -259,4 +259,36 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "Sum of the times that sessions took; octavia_member_sessions_total counts them.",
         series: Series::Member(|member, sink| sink.put_micros(member.stats.total_time_us)),
     },
+    Family {
+        name: "amphora_member_weight_ratio",
+        kind: Kind::Gauge,
+        help: "How much of its weight the member has: less than 1 while it starts slowly.",
+        series: Series::Member(|member, sink| {
+            member.stats.kindness.iter().for_each(|of| sink.put_float(f64::from(of.weight_share) / 16.0))
+        }),
+    },
+    Family {
+        name: "amphora_member_ejections_total",
+        kind: Kind::Counter,
+        help: "Times that the member was taken out because of what it does with real traffic.",
+        series: Series::Member(|member, sink| {
+            member.stats.kindness.iter().for_each(|of| sink.put(of.ejections))
+        }),
+    },
+    Family {
+        name: "amphora_member_ejected",
+        kind: Kind::Gauge,
+        help: "Whether the member is taken out because of what it does with real traffic.",
+        series: Series::Member(|member, sink| {
+            member.stats.kindness.iter().for_each(|of| sink.put(of.ejected.into()))
+        }),
+    },
+    Family {
+        name: "amphora_member_draining",
+        kind: Kind::Gauge,
+        help: "Whether the member may finish what it has until its pool's drain_timeout.",
+        series: Series::Member(|member, sink| {
+            member.stats.kindness.iter().for_each(|of| sink.put(of.draining.into()))
+        }),
+    },
 ];

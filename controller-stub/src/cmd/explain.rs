@@ -1,0 +1,223 @@
+//! `explain`: what a request would meet.
+
+use std::{fmt::Write as _, io::Write, net::IpAddr};
+
+use amphora_ipc::proxy::{Explanation, MemberVerdict, Question};
+use amphora_model::{ListenerId, LoadBalancerId};
+use serde_json::Value;
+
+use super::{Outcome, member::Named, resolve};
+use crate::{
+    client::Client,
+    error::{Error, Result},
+    style::{Colour, Style},
+    tree,
+};
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The listener.
+    pub(crate) listener: Named<ListenerId>,
+    /// `GET /path`.
+    pub(crate) request: Option<String>,
+    /// `Host`.
+    pub(crate) host: Option<String>,
+    /// `Name: value`.
+    pub(crate) headers: Vec<String>,
+    /// `name=value`.
+    pub(crate) cookies: Vec<String>,
+    /// Whose request it is.
+    pub(crate) client: Option<IpAddr>,
+}
+
+impl Asked {
+    fn question(&self, listener: ListenerId) -> Result<Question> {
+        let usage = |reason: &str| Error::Usage(reason.to_owned());
+        let (method, target) = match self.request.as_deref().map(|request| request.trim().split_once(' ')) {
+            None => (None, None),
+            Some(Some((method, target))) => (Some(method.to_owned()), Some(target.trim().to_owned())),
+            Some(None) => return Err(usage("--request is a method and a target: \"GET /path\"")),
+        };
+        let mut headers = Vec::new();
+        headers.extend(self.host.as_ref().map(|host| ("Host".to_owned(), host.clone())));
+        for header in &self.headers {
+            let (name, value) = header.split_once(':').ok_or_else(|| usage("--header is \"Name: value\""))?;
+            headers.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+        if !self.cookies.is_empty() {
+            headers.push(("Cookie".to_owned(), self.cookies.join("; ")));
+        }
+        Ok(Question { listener, method, target, headers, client: self.client })
+    }
+}
+
+/// Tells of every amphora what the request would meet there.
+///
+/// # Errors
+/// The first one, after the others were asked.
+pub(crate) async fn explain(
+    out: &mut impl Write,
+    style: Style,
+    clients: &[Client],
+    id: Option<LoadBalancerId>,
+    asked: &Asked,
+    json: bool,
+) -> Result<()> {
+    let mut outcome = Outcome::default();
+    for client in clients {
+        let result = async {
+            let id = resolve(client, id).await?;
+            let question = asked.question(find(client, id, &asked.listener).await?)?;
+            let question = serde_json::to_value(&question).map_err(|e| Error::local("explain", e))?;
+            let told = client.explain(id, &question).await?;
+            if json {
+                return Ok(writeln!(out, "{told:#}")?);
+            }
+            let told: Explanation = serde_json::from_value(told).map_err(|e| Error::local("explain", e))?;
+            if clients.len() > 1 {
+                writeln!(out, "{}", style.paint(Colour::Dim, client.endpoint()))?;
+            }
+            let mut text = String::new();
+            draw(&mut text, &told, style).map_err(|e| Error::local("explain", e))?;
+            Ok(out.write_all(text.as_bytes())?)
+        };
+        outcome.note(result.await);
+    }
+    outcome.result()
+}
+
+/// The listener's id; with an id alone the amphora is not asked.
+async fn find(client: &Client, id: LoadBalancerId, listener: &Named<ListenerId>) -> Result<ListenerId> {
+    match listener {
+        Named::Id(listener) => Ok(*listener),
+        Named::Name(name) => {
+            let status = client.status(id).await?;
+            let listeners = status["statuses"]["loadbalancer"]["listeners"].as_array();
+            let listeners = listeners.map_or(&[][..], Vec::as_slice);
+            super::member::the_one(client.endpoint(), "listener", name, listeners)
+        }
+    }
+}
+
+fn draw(out: &mut String, told: &Explanation, style: Style) -> std::fmt::Result {
+    writeln!(out, "{}", style.paint(Colour::Bold, &told.outcome))?;
+    for limit in &told.rate_limits {
+        let rules = limit.rules.join(" and ");
+        writeln!(out, "rate limit {}: {} beyond {rules}", named(&limit.name, &limit.id), limit.action)?;
+    }
+    for policy in &told.policies {
+        let (colour, word) =
+            if policy.matches { (Colour::Green, "matches") } else { (Colour::Dim, "does not match") };
+        let name = named(&policy.name, &policy.id);
+        writeln!(out, "policy {name} {}: {}", policy.action, style.paint(colour, word))?;
+        policy.why_not.iter().try_for_each(|why| writeln!(out, "  {why}"))?;
+    }
+    for pool in &told.pools {
+        write!(out, "pool {} {}", named(&pool.name, &pool.id), pool.algorithm)?;
+        if let Some(weight) = pool.weight {
+            write!(out, ", share {weight}")?;
+        }
+        match pool.persistent {
+            Some(member) => writeln!(out, ", session persistence names member {member}")?,
+            None => out.push('\n'),
+        }
+        pool.members.iter().try_for_each(|member| draw_member(out, member, style))?;
+    }
+    Ok(())
+}
+
+fn draw_member(out: &mut String, member: &MemberVerdict, style: Style) -> std::fmt::Result {
+    let (colour, word) = match &member.why_not {
+        None => (Colour::Green, "may get it"),
+        Some(why) => (Colour::Yellow, why.as_str()),
+    };
+    let name = named(&member.name, &member.id);
+    write!(out, "  member {name} {} weight {}", member.address, member.weight)?;
+    writeln!(out, ", {} connections: {}", member.connections, style.paint(colour, word))?;
+    let special = serde_json::to_value(&member.amphora).unwrap_or(Value::Null);
+    tree::told(out, "    ", &special, style)
+}
+
+/// The name, if there is one.
+fn named(name: &str, id: &impl std::fmt::Display) -> String {
+    if name.is_empty() { id.to_string() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn asked() -> Asked {
+        Asked {
+            listener: Named::Name("web".into()),
+            request: None,
+            host: None,
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            client: None,
+        }
+    }
+
+    #[test]
+    fn a_question_is_what_was_said() {
+        let id: ListenerId = "10000000-0000-4000-8000-000000000001".parse().unwrap();
+        let full = Asked {
+            request: Some("POST /a?b=c".into()),
+            host: Some("www.example.org".into()),
+            headers: vec!["X-Canary: yes".into()],
+            cookies: vec!["a=1".into(), "b=2".into()],
+            client: "192.0.2.9".parse().ok(),
+            ..asked()
+        };
+        assert_eq!(
+            serde_json::to_value(full.question(id).unwrap()).unwrap(),
+            json!({ "listener": id, "method": "POST", "target": "/a?b=c", "client": "192.0.2.9", "headers": [
+                ["Host", "www.example.org"], ["X-Canary", "yes"], ["Cookie", "a=1; b=2"],
+            ] })
+        );
+        assert_eq!(serde_json::to_value(asked().question(id).unwrap()).unwrap(), json!({ "listener": id }));
+        for odd in [
+            Asked { request: Some("/path".into()), ..asked() },
+            Asked { headers: vec!["X-Canary".into()], ..asked() },
+        ] {
+            assert!(matches!(odd.question(id), Err(Error::Usage(_))));
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_drawn() {
+        let id = |n: u32| format!("10000000-0000-4000-8000-{n:012}");
+        let told = json!({
+            "listener": id(1), "outcome": "goes to a member",
+            "rate_limits": [{ "id": id(2), "name": "slow", "action": "DENY", "rules": ["REQUESTS 5 in 30 s"] }],
+            "policies": [{ "id": id(3), "name": "", "position": 1, "action": "REJECT", "matches": false,
+                "why_not": ["rule R does not hold"] }],
+            "pools": [{ "id": id(4), "name": "web", "algorithm": "ROUND_ROBIN", "weight": 3, "members": [
+                { "id": id(5), "name": "a", "address": "10.0.0.1:80", "weight": 1, "connections": 2, "may_get_it": true },
+                { "id": id(6), "name": "b", "address": "10.0.0.2:80", "weight": 1, "connections": 0, "may_get_it": false,
+                  "why_not": "its health checks say DOWN", "amphora": { "check": "L4CON in 0 ms" } },
+            ] }],
+        });
+        let mut text = String::new();
+        draw(&mut text, &serde_json::from_value(told).unwrap(), Style::PLAIN).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                "goes to a member\n\
+                 rate limit slow: DENY beyond REQUESTS 5 in 30 s\n\
+                 policy {} REJECT: does not match\n  \
+                   rule R does not hold\n\
+                 pool web ROUND_ROBIN, share 3\n  \
+                   member a 10.0.0.1:80 weight 1, 2 connections: may get it\n  \
+                   member b 10.0.0.2:80 weight 1, 0 connections: its health checks say DOWN\n    \
+                     last check: L4CON in 0 ms\n",
+                id(3)
+            )
+        );
+    }
+}

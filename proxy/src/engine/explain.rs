@@ -1,0 +1,365 @@
+//! What a request would meet: the plan that runs is asked, and nothing is sent or counted.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use amphora_ipc::proxy::{
+    Explanation, LimitVerdict, MemberVerdict, PolicyVerdict, PoolVerdict, Question, Refusal,
+};
+use amphora_model::{
+    L7Action, L7Policy, Listener, LoadBalancer, MemberId, Pool, PoolId, RateLimitPolicy, WeightedPools,
+};
+
+use super::special;
+use crate::{
+    balance::{Balance, Balancer as _, Flow, eligible::Eligible},
+    http::{Known, RequestHead, RequestView},
+    http1,
+    l7::{Budget, Expressions, L7Program, Outcome, Scratch},
+    persist::{CookieVerdict, Persistence, app_cookie},
+    snapshot::{ListenerPlan, MemberPlan, PoolPlan, Snapshot},
+};
+
+/// What is asked of, and when: `seconds` of the clock that all workers share.
+pub(super) struct Explainer<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) moment: special::Moment<'a>,
+    pub(super) seconds: u32,
+}
+
+/// Who asks, and for what.
+struct Asked<'a> {
+    view: Option<RequestView<'a>>,
+    client: IpAddr,
+}
+
+impl Explainer<'_> {
+    /// Answers.
+    ///
+    /// # Errors
+    /// When there is no such listener, or the request is none.
+    pub(super) fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
+        let found = self.snapshot.model.as_deref().and_then(|model| {
+            let listener = model.listeners.iter().find(|listener| listener.id == question.listener)?;
+            Some((model, listener))
+        });
+        let Some((model, listener)) = found else {
+            return Err(Refusal::one("listener", "is not the id of a listener"));
+        };
+        let plan = self.snapshot.listeners.iter().find(|plan| plan.state.id == listener.id);
+        let mut explanation = Explanation {
+            listener: listener.id,
+            outcome: String::new(),
+            rate_limits: listener.rate_limit_policies.iter().filter(|p| p.enabled).map(limit).collect(),
+            policies: Vec::new(),
+            pools: Vec::new(),
+        };
+        let Some(plan) = plan else {
+            explanation.outcome = "refused: the listener or the load balancer is disabled".to_owned();
+            return Ok(explanation);
+        };
+        let client = question.client.unwrap_or(Ipv4Addr::new(192, 0, 2, 1).into());
+        if !plan.access.allows(client) {
+            explanation.outcome = "closed: allowed_cidrs does not let the client in".to_owned();
+            return Ok(explanation);
+        }
+        if !listener.protocol.is_http() {
+            let pool = listener.default_pool;
+            self.pools(&mut explanation, model, listener, &Asked { view: None, client }, pool, None);
+            return Ok(explanation);
+        }
+        let text = text(question, plan)?;
+        let mut head = RequestHead::new();
+        match head.parse(text.as_bytes()) {
+            Ok(Some(length)) if length == text.len() => {}
+            Ok(_) => return Err(Refusal::one("headers", "is no head of a request")),
+            Err(reject) => {
+                explanation.outcome = format!("refused with {}: {reject}", reject.status());
+                return Ok(explanation);
+            }
+        }
+        let view = head.view(text.as_bytes());
+        if let Err(reject) = http1::request_framing(&view) {
+            explanation.outcome = format!("refused with {}: {reject}", reject.status());
+            return Ok(explanation);
+        }
+        let mut scratch = Scratch::default();
+        explanation.policies = self
+            .in_order(listener)
+            .map(|policy| self.policy(listener, policy, &view, &mut scratch))
+            .collect();
+        let outcome = plan.l7.evaluate_over(&view, None, &mut scratch);
+        let asked = Asked { view: Some(view), client };
+        match outcome {
+            Outcome::Reject => explanation.outcome = "answered with 403 by a policy".to_owned(),
+            Outcome::Answer(_) => explanation.outcome = "answered by a policy".to_owned(),
+            Outcome::Redirect { code, location } => {
+                let to = location.pieces(view.path_and_query().unwrap_or_default());
+                let to = to.map(String::from_utf8_lossy).concat();
+                explanation.outcome = format!("redirected with {} to {to}", code.code());
+            }
+            Outcome::Pass => {
+                let shares = listener.routing.pools.as_ref();
+                self.pools(&mut explanation, model, listener, &asked, listener.default_pool, shares);
+            }
+            Outcome::Pool(pool) => {
+                self.pools(&mut explanation, model, listener, &asked, Some(pool), None);
+            }
+            Outcome::Pools(place) => {
+                let shares = match listener.l7policies.get(place).map(|policy| &policy.action) {
+                    Some(L7Action::RedirectToPools(pools)) => Some(pools),
+                    _ => None,
+                };
+                self.pools(&mut explanation, model, listener, &asked, None, shares);
+            }
+        }
+        Ok(explanation)
+    }
+
+    /// Policies in the order of their ranks: those that answer, that redirect, that choose a pool or change something.
+    fn in_order<'m>(&self, listener: &'m Listener) -> impl Iterator<Item = &'m L7Policy> + use<'m> {
+        let mut policies: Vec<_> = listener.l7policies.iter().collect();
+        policies.sort_by_key(|policy| (rank(&policy.action), policy.position));
+        policies.into_iter()
+    }
+
+    /// Each rule is asked by itself, as a policy that has no other.
+    fn policy(
+        &self,
+        listener: &Listener,
+        policy: &L7Policy,
+        view: &RequestView<'_>,
+        scratch: &mut Scratch,
+    ) -> PolicyVerdict {
+        let mut why_not = Vec::new();
+        if !policy.admin_state_up {
+            why_not.push("it is disabled".to_owned());
+        }
+        let rules: Vec<_> = policy.rules.iter().filter(|rule| rule.admin_state_up).collect();
+        if rules.is_empty() {
+            why_not.push("it has no rule that is enabled".to_owned());
+        }
+        for rule in rules {
+            let alone = L7Policy {
+                admin_state_up: true,
+                action: L7Action::Reject,
+                edits: None,
+                rules: vec![rule.clone()],
+                ..policy.clone()
+            };
+            let alone = Listener { l7policies: vec![alone], ..listener.clone() };
+            let none = Expressions::default();
+            let holds = L7Program::compile(&alone, |_| true, &mut Budget::new(&none))
+                .is_ok_and(|program| program.evaluate(view, scratch) == Outcome::Reject);
+            if !holds {
+                let not = if rule.invert { "not " } else { "" };
+                let (compare, value) = (rule.compare.as_str(), &rule.value);
+                let subject = format!("{:?}", rule.subject);
+                why_not.push(format!("rule {}: {not}{subject} {compare} {value:?} does not hold", rule.id));
+            }
+        }
+        if let L7Action::RedirectToPool(pool) = policy.action
+            && self.snapshot.pool_index(pool).is_none()
+        {
+            why_not.push(format!("its pool {pool} is disabled"));
+        }
+        PolicyVerdict {
+            id: policy.id,
+            name: policy.name.clone(),
+            position: policy.position,
+            action: action(&policy.action),
+            matches: why_not.is_empty(),
+            why_not,
+        }
+    }
+
+    fn pools(
+        &self,
+        explanation: &mut Explanation,
+        model: &LoadBalancer,
+        listener: &Listener,
+        asked: &Asked<'_>,
+        one: Option<PoolId>,
+        several: Option<&WeightedPools>,
+    ) {
+        let one = one.into_iter().map(|pool| (pool, None));
+        let several = several.into_iter().flat_map(|pools| &pools.shares);
+        let several = several.filter(|share| share.weight > 0).map(|share| (share.pool, Some(share.weight)));
+        let wanted: Vec<_> = one.chain(several).collect();
+        for (id, weight) in &wanted {
+            let known = model.pools.iter().zip(&self.snapshot.pools).find(|(pool, _)| pool.id == *id);
+            if let Some((pool, plan)) = known.filter(|(pool, _)| pool.admin_state_up) {
+                explanation.pools.push(self.pool(pool, plan, *weight, asked));
+            }
+        }
+        let nobody = if listener.protocol.is_http() { "answered with 503" } else { "closed" };
+        let some = explanation.pools.iter().any(|pool| pool.members.iter().any(|member| member.may_get_it));
+        explanation.outcome = if wanted.is_empty() {
+            format!("{nobody}: there is no pool for it")
+        } else if explanation.pools.is_empty() {
+            format!("{nobody}: its pool is disabled")
+        } else if !some {
+            format!("{nobody}: no member may be used")
+        } else {
+            "goes to a member".to_owned()
+        };
+    }
+
+    fn pool(&self, pool: &Pool, plan: &Arc<PoolPlan>, weight: Option<u16>, asked: &Asked<'_>) -> PoolVerdict {
+        let persistent = self.persistent(plan, asked);
+        let mut eligible = Eligible::default();
+        eligible.refresh(&**plan);
+        let mut chosen: Vec<usize> = eligible.members().iter().map(|member| *member as usize).collect();
+        let among = chosen.clone();
+        if let Some(member) = persistent {
+            chosen = vec![member];
+        } else if let mut balance @ Balance::SourceHash(_) = Balance::new(plan.algorithm, 0) {
+            // Of a client that comes from a port that nobody knows yet, the address alone decides.
+            let flow = Flow { source: asked.client, source_port: 0 };
+            if plan.algorithm == amphora_model::LbAlgorithm::SourceIp {
+                chosen = balance.pick(&**plan, &flow, |_| false).into_iter().collect();
+            }
+        }
+        let members = pool.members.iter().zip(&plan.members).enumerate();
+        let members = members.map(|(index, (member, of))| {
+            let may_get_it = chosen.contains(&index);
+            let elsewhere = || match persistent {
+                Some(_) => "the client belongs to another by session persistence",
+                None => "the client's address is another's",
+            };
+            let why_not = match why_not(of, !among.contains(&index)) {
+                _ if may_get_it => None,
+                None => Some(elsewhere().to_owned()),
+                why => why,
+            };
+            MemberVerdict {
+                id: member.id,
+                name: member.name.clone(),
+                address: SocketAddr::new(member.address, member.port),
+                weight: member.weight,
+                connections: of.state.sessions.load(std::sync::atomic::Ordering::Relaxed).into(),
+                may_get_it,
+                why_not,
+                amphora: self.moment.member(plan, of),
+            }
+        });
+        PoolVerdict {
+            id: pool.id,
+            name: pool.name.clone(),
+            weight,
+            algorithm: pool.lb_algorithm.as_str().to_owned(),
+            persistent: persistent.map(|member| -> MemberId { plan.members[member].state.id }),
+            members: members.collect(),
+        }
+    }
+
+    /// The member that the client belongs to.
+    fn persistent(&self, plan: &PoolPlan, asked: &Asked<'_>) -> Option<usize> {
+        let view = asked.view;
+        let cookies = || {
+            let fields = view.iter().flat_map(|view| view.fields());
+            fields.filter(|(_, _, known)| *known == Known::Cookie).map(|(_, value, _)| value)
+        };
+        match &plan.persistence {
+            None | Some(Persistence::Network(_)) => None,
+            Some(Persistence::Source(stick)) => {
+                stick.find(stick.state().source_key(asked.client), plan, self.seconds)
+            }
+            Some(Persistence::AppCookie { name, stick }) => {
+                let value = app_cookie::of_request(cookies(), name.as_bytes())?;
+                stick.find(stick.state().cookie_key(value), plan, self.seconds)
+            }
+            Some(Persistence::ServerCookie(servers)) => match servers.judge(cookies(), plan) {
+                CookieVerdict::Use(member) => Some(member),
+                CookieVerdict::Insert => None,
+            },
+        }
+    }
+}
+
+/// Why a member is not among those that are chosen from.
+fn why_not(member: &MemberPlan, is_out: bool) -> Option<String> {
+    let state = &member.state;
+    let health = state.health.get();
+    if !is_out {
+        None
+    } else if !member.admin_state_up {
+        Some("it is disabled".to_owned())
+    } else if state.is_drained() {
+        Some("it drains, and its time is over".to_owned())
+    } else if !health.is_up() {
+        Some(format!("its health checks say {health}"))
+    } else if member.weight == 0 {
+        Some("its weight is 0: it gets clients that belong to it alone".to_owned())
+    } else if state.outlier.is_ejected() {
+        Some("it is taken out as an outlier".to_owned())
+    } else if member.backup {
+        Some("it is a backup, and others are there".to_owned())
+    } else {
+        Some("others are preferred".to_owned())
+    }
+}
+
+/// The head of the request.
+fn text(question: &Question, plan: &ListenerPlan) -> Result<String, Refusal> {
+    let Question { method, target, headers, .. } = question;
+    let method = method.as_deref().unwrap_or("GET");
+    let target = target.as_deref().unwrap_or("/");
+    let plain = |text: &str| !text.contains(['\r', '\n', '\0']);
+    if !plain(method) || !plain(target) || method.contains(' ') || target.contains(' ') {
+        return Err(Refusal::one("target", "must be a method and a target without spaces and line breaks"));
+    }
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        let at = plan.bindings.first().map_or_else(|| "localhost".to_owned(), |b| b.address.to_string());
+        text.push_str(&format!("Host: {at}\r\n"));
+    }
+    for (name, value) in headers {
+        if !plain(name) || !plain(value) {
+            return Err(Refusal::one("headers", "must not contain line breaks"));
+        }
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    Ok(text)
+}
+
+/// HAProxy's order of evaluation: `http-request deny`, `redirect`, `use_backend`.
+fn rank(action: &L7Action) -> u8 {
+    match action {
+        L7Action::Reject | L7Action::Answer(_) => 0,
+        L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
+        L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) | L7Action::Edit => 2,
+    }
+}
+
+fn action(action: &L7Action) -> String {
+    match action {
+        L7Action::Reject => "REJECT".to_owned(),
+        L7Action::Answer(_) => "ANSWER".to_owned(),
+        L7Action::Edit => "EDIT".to_owned(),
+        L7Action::RedirectToUrl { url, .. } => format!("REDIRECT_TO_URL {url}"),
+        L7Action::RedirectPrefix { prefix, .. } => format!("REDIRECT_PREFIX {prefix}"),
+        L7Action::RedirectToPool(pool) => format!("REDIRECT_TO_POOL {pool}"),
+        L7Action::RedirectToPools(_) => "REDIRECT_TO_POOL of several".to_owned(),
+    }
+}
+
+fn limit(policy: &RateLimitPolicy) -> LimitVerdict {
+    let rules = policy
+        .rules
+        .iter()
+        .map(|rule| format!("{} {} in {} s", rule.metric.as_str(), rule.threshold, rule.interval.as_secs()));
+    LimitVerdict {
+        id: policy.id,
+        name: policy.name.clone(),
+        action: policy.action.name().as_str().to_owned(),
+        rules: rules.collect(),
+    }
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

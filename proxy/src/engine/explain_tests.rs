@@ -1,0 +1,137 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    health::HealthEngine,
+    logs::calendar::Wall,
+    snapshot,
+    state::{CheckState, Failed, Registry},
+};
+
+fn id(n: u32) -> String {
+    format!("00000000-0000-4000-8000-{n:012}")
+}
+
+/// A listener of HTTP with two pools and three policies, and one of TCP.
+fn document() -> Value {
+    let member = |n: u32, more: Value| {
+        let mut member = json!({ "id": id(n), "address": "127.0.0.1", "protocol_port": n });
+        more.as_object().into_iter().flatten().for_each(|(name, value)| member[name] = value.clone());
+        member
+    };
+    let policy = |n: u32, action: &str, more: Value, rules: Value| {
+        let mut policy = json!({ "id": id(n), "action": action, "position": n, "rules": rules });
+        more.as_object().into_iter().flatten().for_each(|(name, value)| policy[name] = value.clone());
+        policy
+    };
+    let path = |n: u32, value: &str| json!({ "id": id(n), "type": "PATH", "compare_type": "STARTS_WITH", "value": value });
+    json!({ "loadbalancer": { "id": id(1), "vip_address": "127.0.0.1", "listeners": [{
+        "id": id(10), "protocol": "HTTP", "protocol_port": 80, "default_pool_id": id(20),
+        "allowed_cidrs": ["192.0.2.0/24", "127.0.0.0/8"],
+        "l7policies": [
+            policy(30, "REDIRECT_TO_POOL", json!({ "redirect_pool_id": id(21) }), json!([
+                path(40, "/api"),
+                { "id": id(41), "type": "HEADER", "key": "X-Canary", "compare_type": "EQUAL_TO", "value": "yes" },
+            ])),
+            policy(31, "REJECT", json!({}), json!([path(42, "/admin")])),
+            policy(32, "REJECT", json!({ "admin_state_up": false }), json!([path(43, "/")])),
+        ],
+    }, { "id": id(11), "protocol": "TCP", "protocol_port": 81, "default_pool_id": id(22) }],
+    "pools": [
+        { "id": id(20), "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN",
+          "session_persistence": { "type": "HTTP_COOKIE" }, "members": [
+            member(60, json!({})), member(61, json!({ "admin_state_up": false })), member(62, json!({ "weight": 0 })),
+            member(63, json!({ "backup": true })), member(64, json!({})), member(65, json!({})),
+        ] },
+        { "id": id(21), "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [] },
+        { "id": id(22), "protocol": "TCP", "lb_algorithm": "SOURCE_IP", "members": [
+            member(70, json!({})), member(71, json!({})),
+        ] },
+    ] } })
+}
+
+fn ask(snapshot: &Snapshot, question: Value) -> Result<Explanation, Refusal> {
+    let health = HealthEngine::start(1, 16).unwrap();
+    let moment = special::Moment {
+        now: Instant::now(),
+        wall: Wall::now(),
+        drains: &[],
+        health: &health.assignments(),
+    };
+    let explainer = Explainer { snapshot, moment, seconds: 1 };
+    explainer.explain(&serde_json::from_value(question).unwrap())
+}
+
+fn snapshot() -> Snapshot {
+    let model = LoadBalancer::from_value(&document()).unwrap();
+    let source = snapshot::TlsSource::default();
+    snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source).unwrap()
+}
+
+#[test]
+fn a_request_is_told_its_way_and_why_it_is_no_other() {
+    let snapshot = snapshot();
+    let plan = &snapshot.pools[0];
+    plan.members[4].state.set_health(CheckState::Down);
+    plan.members[5].state.outlier.set_ejected(true);
+    plan.members[5].state.failed(Instant::now(), Failed::Status(502), &plan.kindness);
+    let told = ask(&snapshot, json!({ "listener": id(10), "target": "/api/v1" })).unwrap();
+    assert_eq!(told.outcome, "goes to a member");
+    let policies: Vec<_> = told.policies.iter().map(|p| (p.position, p.matches, p.why_not.len())).collect();
+    assert_eq!(policies, [(2, false, 1), (3, false, 1), (1, false, 1)], "those that reject come first");
+    assert!(told.policies[2].why_not[0].contains("X-Canary"), "{:?}", told.policies[2].why_not);
+    assert_eq!(told.policies[1].why_not, ["it is disabled"]);
+    let members = &told.pools[0].members;
+    let may: Vec<_> = members.iter().map(|member| member.may_get_it).collect();
+    assert_eq!(may, [true, false, false, false, false, false]);
+    let why: Vec<_> = members[1..].iter().map(|member| member.why_not.as_deref().unwrap_or("?")).collect();
+    assert_eq!(
+        why,
+        [
+            "it is disabled",
+            "its weight is 0: it gets clients that belong to it alone",
+            "it is a backup, and others are there",
+            "its health checks say DOWN",
+            "it is taken out as an outlier",
+        ]
+    );
+    assert_eq!(members[5].amphora.failures[0].what, "response: status 502");
+
+    // By its cookie a client comes to the one that drains.
+    let cookie = json!([["cookie", format!("SRV={}", id(62))]]);
+    let told = ask(&snapshot, json!({ "listener": id(10), "headers": cookie })).unwrap();
+    assert_eq!(told.pools[0].persistent.map(|id| id.to_string()), Some(id(62)));
+    let may: Vec<_> =
+        told.pools[0].members.iter().filter(|m| m.may_get_it).map(|m| m.id.to_string()).collect();
+    assert_eq!(may, [id(62)]);
+    let first = told.pools[0].members[0].why_not.as_deref();
+    assert_eq!(first, Some("the client belongs to another by session persistence"));
+}
+
+#[test]
+fn what_goes_to_no_member_is_told_why() {
+    let snapshot = snapshot();
+    let outcome = |question: Value| ask(&snapshot, question).unwrap().outcome;
+    assert_eq!(outcome(json!({ "listener": id(10), "target": "/admin" })), "answered with 403 by a policy");
+    let canary = json!([["x-canary", "yes"]]);
+    let empty = json!({ "listener": id(10), "target": "/api", "headers": canary });
+    assert_eq!(outcome(empty), "answered with 503: no member may be used");
+    let away = json!({ "listener": id(10), "client": "198.51.100.1" });
+    assert_eq!(outcome(away), "closed: allowed_cidrs does not let the client in");
+    let odd = json!({ "listener": id(10), "headers": [["Host", "a"], ["Host", "b"]] });
+    assert!(outcome(odd).starts_with("refused with 400"), "a request is read as any");
+    for question in [
+        json!({ "listener": id(99) }),
+        json!({ "listener": id(10), "target": "/ HTTP/1.1\r\nX: y" }),
+        json!({ "listener": id(10), "headers": [["a", "b\r\nc: d"]] }),
+    ] {
+        assert!(ask(&snapshot, question.clone()).is_err(), "{question}");
+    }
+    let told = ask(&snapshot, json!({ "listener": id(11), "client": "127.0.0.9" })).unwrap();
+    let may = told.pools[0].members.iter().filter(|member| member.may_get_it).count();
+    assert_eq!((told.policies.len(), may), (0, 1), "by its address");
+}
