@@ -335,6 +335,8 @@ async fn no_value_of_a_clients_ends_a_line_or_grows_without_bound() {
     assert_eq!(client.get(&long).await.status(), 200);
     let longer = format!("/{}", "a".repeat(2500));
     assert_eq!(client.get(&longer).await.status(), 431);
+    let got = Http2Client::connect(proxy.address()).await.get(&longer).await;
+    assert_eq!(got.status, Some(431));
     let mut client = proxy.client().await;
     let many: String = (0..98).map(|n| format!("x-{n}: 1\r\n")).collect();
     assert_eq!(client.get_with("/a", &many).await.status(), 431);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use amphora_tests::{
     Backend, Client, Document, HealthMonitor, L7Policy, L7Rule, Listener, Load, Pool, Proxy,
+    http2::{Http2Client, request},
 };
 use serde_json::{Value, json};
 
@@ -85,6 +86,14 @@ async fn clients_stay_with_their_pool_by_a_cookie_while_it_serves() {
         assert_eq!((response.text().as_str(), response.has("set-cookie")), ("canary", false));
     }
     assert_eq!(canary.last_request().field("cookie"), Some(&*format!("a=b; {}", cookies["canary"])));
+    // The same in HTTP/2.
+    let mut http2 = Http2Client::connect(proxy.address()).await;
+    let told = http2.get("/").await;
+    assert!(told.field("set-cookie").unwrap().starts_with(&cookies[&told.text()]));
+    let mut asked = request("GET", "/");
+    asked.headers_mut().insert("cookie", cookies["stable"].parse().unwrap());
+    let told = http2.ask(asked, None, None).await;
+    assert_eq!((told.text().as_str(), told.field("set-cookie")), ("stable", None));
     // At weight 0 it keeps those whom it has, and gets nobody.
     let drained = shares(&[(&a, 1), (&b, 0)]);
     proxy
