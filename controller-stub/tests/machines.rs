@@ -100,6 +100,7 @@ fn open(dir: &Path, config: &Config, image: &Path) -> (Qemu, Deaths) {
         management: config.compute.management.clone(),
         heartbeats: ("10.251.0.1:5555".parse().unwrap(), "key".to_owned(), 3),
         boot_time: Duration::from_secs(300),
+        lets_go: Duration::from_millis(500),
     };
     (Qemu::open(settings, INSTANCE, Driver::new(tls), deaths.clone()).unwrap(), deaths)
 }

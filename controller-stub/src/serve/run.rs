@@ -259,6 +259,7 @@ fn qemu(
         management: config.compute.management.clone(),
         heartbeats: (in_management(config)?, key.to_owned(), config.health.interval.as_secs()),
         boot_time: config.compute.boot_timeout,
+        lets_go: qemu::LETS_GO,
     };
     Qemu::open(settings, instance, agents, deaths)
 }

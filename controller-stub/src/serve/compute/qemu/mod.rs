@@ -54,6 +54,9 @@ use crate::{
 /// The longest path of a unix socket (unix(7)), without the zero.
 const SOCKET_PATH: usize = 107;
 
+/// How long a machine has to let a card go. Its kernel gives somebody who changes his mind 5 s, and who is emulated is slow; nobody waits for it.
+pub const LETS_GO: Duration = Duration::from_secs(20);
+
 /// How long QEMU has for an answer: what it does for one takes it some milliseconds.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -97,6 +100,8 @@ pub struct Settings {
     pub heartbeats: (SocketAddr, String, u64),
     /// `[compute] boot_timeout`.
     pub boot_time: Duration,
+    /// How long a machine has to let a card go: [`LETS_GO`], where it has a system.
+    pub lets_go: Duration,
 }
 
 /// The driver.

@@ -16,9 +16,6 @@ use crate::{
     serve::compute::{Interface, namespaces::remove_if_there},
 };
 
-/// How long a machine has to let a card go: its kernel gives somebody who changes his mind 5 s.
-const LETS_GO: Duration = Duration::from_secs(8);
-
 /// How often is looked whether it has.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -60,7 +57,7 @@ impl Qemu {
         let tap = self.tap('t', port);
         let device = format!("port-{tap}");
         let failed = |e: qmp::NotDone| Error::NotDone(format!("{machine}: {e}"));
-        let deadline = Instant::now() + LETS_GO;
+        let deadline = Instant::now() + self.settings.lets_go;
         let mut monitor = self.monitor(machine, ANSWER).await?;
         // Once: who asks twice takes it back. It is refused to who asks for what is asked for, or gone.
         let _ = monitor.call("device_del", json!({"id": device})).await;

@@ -17,6 +17,7 @@ fn settings(dir: &Path) -> Settings {
         management: Config::parse("").unwrap().compute.management,
         heartbeats: ("10.251.0.1:5555".parse().unwrap(), "key".to_owned(), 3),
         boot_time: Duration::from_secs(1),
+        lets_go: LETS_GO,
     }
 }
 
