@@ -232,8 +232,9 @@ pub fn render(connection: &Connection, load_balancer: &str) -> rusqlite::Result<
     Ok(Some(Rendered { generation, document: json!({ "loadbalancer": root }), certificates }))
 }
 
-/// A document without the listeners that name certificates which are not to be had. `None`: a pool names one.
-pub fn without(document: &Value, missing: &BTreeSet<CertificateId>) -> Option<Value> {
+/// A document without what names certificates that are not to be had: listeners, and pools with the listeners that could send there. The
+/// others go on.
+pub fn without(document: &Value, missing: &BTreeSet<CertificateId>) -> Value {
     let names_one = |object: &Value| {
         let mut certificates = BTreeSet::new();
         if let Some(object) = object.as_object() {
@@ -242,12 +243,30 @@ pub fn without(document: &Value, missing: &BTreeSet<CertificateId>) -> Option<Va
         !certificates.is_disjoint(missing)
     };
     let mut document = document.clone();
-    let root = document.get_mut("loadbalancer")?;
-    if root.get("pools")?.as_array()?.iter().any(names_one) {
-        return None;
+    let mut gone = Vec::new();
+    if let Some(pools) = document.pointer_mut("/loadbalancer/pools").and_then(Value::as_array_mut) {
+        let (without, rest) = std::mem::take(pools).into_iter().partition(names_one);
+        (gone, *pools) = (without, rest);
     }
-    root.get_mut("listeners")?.as_array_mut()?.retain(|listener| !names_one(listener));
-    Some(document)
+    if let Some(listeners) = document.pointer_mut("/loadbalancer/listeners").and_then(Value::as_array_mut) {
+        listeners
+            .retain(|listener| !names_one(listener) && !gone.iter().any(|pool| refers_to(listener, pool)));
+    }
+    document
+}
+
+/// Whether something names a pool: by its id, or in `{"pool": {"name": ..}}`.
+fn refers_to(value: &Value, pool: &Value) -> bool {
+    match value {
+        Value::String(text) => pool.get("id").and_then(Value::as_str) == Some(text),
+        Value::Array(items) => items.iter().any(|item| refers_to(item, pool)),
+        Value::Object(map) => {
+            let name = map.get("pool").and_then(|reference| reference.get("name"));
+            name.is_some_and(|name| pool.get("name") == Some(name))
+                || map.values().any(|value| refers_to(value, pool))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// The rows of a table below a parent that stay.
@@ -380,15 +399,27 @@ mod tests {
             listeners.iter().map(|listener| listener["protocol_port"].as_u64().unwrap()).collect()
         };
         let missing = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        assert_eq!(ports(&without(&rendered.document, &missing(&["nobody"])).unwrap()), [443, 80]);
+        assert_eq!(ports(&without(&rendered.document, &missing(&["nobody"]))), [443, 80]);
         for name in ["shop", "other"] {
-            let left = without(&rendered.document, &missing(&[name])).unwrap();
+            let left = without(&rendered.document, &missing(&[name]));
             assert_eq!(ports(&left), [80], "{name}");
             LoadBalancer::from_value(&left).unwrap();
         }
-        connection.execute("UPDATE pool SET ca_tls_container_ref = 'shop'", []).unwrap();
-        let rendered = render(&connection, LB).unwrap().unwrap();
-        assert_eq!(without(&rendered.document, &missing(&["shop"])), None);
+        // Of a pool: those that could send there, by whatever words, and nobody else.
+        for change in [
+            "UPDATE pool SET ca_tls_container_ref = 'trusted', name = 'web'",
+            "UPDATE listener SET default_pool_id = NULL",
+            "UPDATE listener SET amphora = '{\"default_pools\": [{\"pool\": {\"name\": \"web\"}, \"weight\": 1}]}'
+                WHERE protocol_port = 443",
+        ] {
+            connection.execute(change, []).unwrap();
+            let rendered = render(&connection, LB).unwrap().unwrap();
+            let left = without(&rendered.document, &missing(&["trusted"]));
+            let expected: &[u64] = if change.contains("NULL") { &[443, 80] } else { &[80] };
+            assert_eq!(ports(&left), expected, "{change}");
+            assert_eq!(left["loadbalancer"]["pools"], json!([]));
+            LoadBalancer::from_value(&left).unwrap();
+        }
     }
 
     #[test]

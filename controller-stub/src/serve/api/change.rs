@@ -130,11 +130,18 @@ impl<'a> Change<'a> {
     /// 400 with the reason why an amphora would not.
     pub(super) fn finish(&self) -> Result<(), Fault> {
         super::judge::judge(self.scope, self.id())?;
-        self.finish_deletion()
+        self.scope.enqueue(Kind::LoadBalancer, self.id())
     }
 
-    /// Ends a change that takes away: there is work, whatever an amphora would say.
+    /// Ends a change that takes away. What is left may lack something that it needs, and is judged; but of what is in ERROR all may be
+    /// taken away.
+    ///
+    /// # Errors
+    /// 400 with the reason why an amphora would not take what is left.
     pub(super) fn finish_deletion(&self) -> Result<(), Fault> {
+        if self.load_balancer.str("provisioning_status") != "ERROR" {
+            return self.finish();
+        }
         self.scope.enqueue(Kind::LoadBalancer, self.id())
     }
 }

@@ -1,4 +1,4 @@
-//! Regular expressions of L7 rules: only the proxy that compiles them knows whether they can be, so it is asked before anything is written.
+//! Regular expressions of L7 rules and edits: only the proxy that compiles them knows whether they can be, so it is asked before anything is written.
 
 use std::path::PathBuf;
 
@@ -53,7 +53,7 @@ impl Expressions {
             return Ok(());
         }
         // Most bodies have none: they are not read twice.
-        if changed.is_none() && !body.windows(5).any(|word| word == b"REGEX") {
+        if changed.is_none() && !body.windows(5).any(|word| word.eq_ignore_ascii_case(b"REGEX")) {
             return Ok(());
         }
         // What is no JSON is refused by who reads it.
@@ -95,7 +95,7 @@ impl Expressions {
     }
 }
 
-/// The expressions of all rules within.
+/// The expressions of all rules and edits within.
 fn collect(value: &Value, values: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, values)),
@@ -103,6 +103,9 @@ fn collect(value: &Value, values: &mut Vec<String>) {
             let text = |name: &str| map.get(name).and_then(Value::as_str);
             if let (Some("REGEX"), Some(value)) = (text("compare_type"), text("value")) {
                 values.push(value.to_owned());
+            }
+            if let (Some(regex), Some(_)) = (text("regex"), text("replacement")) {
+                values.push(regex.to_owned());
             }
             map.values().for_each(|value| collect(value, values));
         }

@@ -32,8 +32,11 @@ const LIFETIME: i64 = 3600;
 /// Passwords that are verified at a time: each takes a processor, and memory, for as long as its hash wants.
 const VERIFIED_AT_A_TIME: usize = 2;
 
-/// Passwords that wait to be verified; more are refused.
+/// Passwords that wait to be verified; more are refused, but for a few of each user.
 const WAITING: usize = 256;
+
+/// Passwords of one user that may wait however many others do.
+const WAITING_IN_ANY_CASE: usize = 2;
 
 /// Passwords of one user that wait, and of all names that there are not: who guesses keeps nobody else out.
 const WAITING_OF_ONE: usize = 16;
@@ -107,8 +110,10 @@ impl Identity {
             return Ok(found);
         }
         let busy = |_| Fault::new(503, "Too many passwords are verified. Please try again.");
-        let _own = self.waiting_of_one[at.unwrap_or(self.users.len())].try_acquire().map_err(busy)?;
-        let _waiting = self.waiting.try_acquire().map_err(busy)?;
+        let own = &self.waiting_of_one[at.unwrap_or(self.users.len())];
+        let _own = own.try_acquire().map_err(busy)?;
+        let in_any_case = own.available_permits() >= WAITING_OF_ONE - WAITING_IN_ANY_CASE;
+        let _waiting = if in_any_case { None } else { Some(self.waiting.try_acquire().map_err(busy)?) };
         let _turn = self.turns.acquire().await.map_err(|_| Fault::new(503, "closing"))?;
         let (hash, password) = (someone.hash.clone(), password.to_owned());
         let is_right = tokio::task::spawn_blocking(move || {

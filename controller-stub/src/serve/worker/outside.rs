@@ -210,13 +210,11 @@ impl Outside for Ground {
         let document = match lacks {
             None => told.rendered.document.clone(),
             // What runs already runs on as it is. One that is new carries meanwhile what it can.
-            Some(error) => match document::without(&told.rendered.document, &names).filter(|_| fresh) {
-                None => return Err(error),
-                Some(rest) => {
-                    lacking = Some(error);
-                    rest
-                }
-            },
+            Some(error) if !fresh => return Err(error),
+            Some(error) => {
+                lacking = Some(error);
+                document::without(&told.rendered.document, &names)
+            }
         };
         let orders = Orders {
             load_balancer: told.lb.id.clone(),

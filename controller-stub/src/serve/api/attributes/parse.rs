@@ -48,12 +48,29 @@ fn root(bytes: &[u8], argument: &str, one: &str) -> Result<(Value, Map<String, V
     }
     let json: Value =
         serde_json::from_slice(bytes).map_err(|_| Fault::new(400, "Request is not in valid JSON format"))?;
+    let objects = objects(&json);
+    if objects > MOST_OBJECTS {
+        let text = format!("The request has {objects} objects, and at most {MOST_OBJECTS} are taken at once");
+        return Err(Fault::new(400, text));
+    }
     let Value::Object(map) = json.clone() else {
         return Err(Fault::input(argument, python(&json), "Value not a valid object."));
     };
     let unknown: Vec<_> = map.keys().filter(|name| *name != one).map(String::as_str).collect();
     unknown_attributes(&[argument], &unknown)?;
     Ok((json, map))
+}
+
+/// More than an amphora takes of them; each is a row, which all who write wait for.
+const MOST_OBJECTS: usize = 20_000;
+
+/// How many objects there are within.
+fn objects(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(objects).sum(),
+        Value::Object(map) => 1 + map.values().map(objects).sum::<usize>(),
+        _ => 0,
+    }
 }
 
 fn unknown_attributes(path: &[&str], unknown: &[&str]) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use amphora_bundle::Kind;
+use amphora_model::RateLimitPolicy;
 use serde_json::json;
 
 use super::{
@@ -67,6 +68,10 @@ pub(super) fn create(
     }
     let policies = said.take_objects("l7policies");
     let limits = said.take_objects("rate_limit_policies");
+    if limits.len() > RateLimitPolicy::MAX_POLICIES {
+        let most = RateLimitPolicy::MAX_POLICIES;
+        return Err(Fault::validation(format_args!("A listener has at most {most} rate limit policies.")));
+    }
     let protocol = said.str("protocol").to_owned();
     tls::fill(scope, &LISTENER, &mut said, protocol == "TERMINATED_HTTPS");
     if let Some(pool) = said.text("default_pool_id") {

@@ -139,15 +139,7 @@ pub(in crate::serve::api) fn delete(
         .prepare_cached("UPDATE listener SET default_pool_id = NULL WHERE default_pool_id = ?1")?
         .execute([pool.id()])?;
     change.delete(resource, pool.id())?;
-    // What names pools in words of the amphora's own would name nothing.
-    let named = "SELECT EXISTS (SELECT 1 FROM listener WHERE load_balancer_id = ?1 AND amphora IS NOT NULL) \
-                 OR EXISTS (SELECT 1 FROM l7policy p JOIN listener l ON l.id = p.listener_id \
-                 WHERE l.load_balancer_id = ?1 AND p.amphora IS NOT NULL)";
-    if scope.t.prepare_cached(named)?.query_row([change.id()], |row| row.get(0))? {
-        change.finish()?;
-    } else {
-        change.finish_deletion()?;
-    }
+    change.finish_deletion()?;
     Ok(Answer::empty(204))
 }
 

@@ -1,5 +1,7 @@
 //! Policies of rate limits, and their rules.
 
+use amphora_model::RateLimitPolicy;
+
 use super::{
     super::{
         attributes::{Body, LISTENER, Object, RATE_LIMIT_POLICY, RATE_LIMIT_RULE, Resource},
@@ -27,7 +29,7 @@ pub(in crate::serve::api) fn post(
     fresh(scope, resource, 201, &id)
 }
 
-/// Makes a policy with its rules. Tells its identifier. How many there may be is the amphora's to judge.
+/// Makes a policy with its rules. Tells its identifier.
 pub(super) fn create(
     scope: &Scope<'_>,
     change: &Change<'_>,
@@ -36,6 +38,11 @@ pub(super) fn create(
 ) -> Result<String, Fault> {
     may_have_children(listener.str("protocol"))?;
     let rules = said.take_objects("rules");
+    // The amphora's model says so, too, once all have been written.
+    if rules.len() > RateLimitPolicy::MAX_RULES {
+        let most = RateLimitPolicy::MAX_RULES;
+        return Err(Fault::validation(format_args!("A rate limit policy has at most {most} rules.")));
+    }
     scope.fill(&RATE_LIMIT_POLICY, &mut said);
     said.set("listener_id", listener.id());
     let policy = change.create(&RATE_LIMIT_POLICY, said)?;

@@ -153,6 +153,12 @@ impl Stage {
     }
 
     /// Rows of one column of a query.
+    /// Changes rows behind the API's back.
+    async fn execute(&self, text: &'static str) {
+        let write = move |t: &rusqlite::Transaction<'_>| t.execute_batch(text);
+        self.api.db.write::<_, db::Error, _>(move |t| Ok(write(t)?)).await.unwrap();
+    }
+
     async fn rows(&self, query: &'static str) -> Vec<String> {
         let read = move |t: &rusqlite::Transaction<'_>| {
             let mut query = t.prepare(query)?;

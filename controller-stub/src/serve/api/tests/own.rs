@@ -154,3 +154,68 @@ async fn pools_that_share_requests_are_named_and_stay() {
     let nothing = json!({"l7policy": {"listener_id": listener.rsplit('/').next().unwrap()}});
     stage.refused(POST, "/v2/lbaas/l7policies", nothing, 400, "Mandatory field missing.").await;
 }
+
+#[tokio::test]
+async fn what_others_need_is_not_taken_from_under_them() {
+    let stage = Stage::new("");
+    let monitor = json!({"type": "TCP", "delay": 5, "timeout": 3, "max_retries": 2});
+    let pool = |name: &str, more: Value| {
+        let mut pool = json!({"name": name, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"});
+        pool.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        pool
+    };
+    let cookies = json!({"protocol": "PROXY", "session_persistence": {"type": "HTTP_COOKIE"}});
+    let made = stage
+        .must(
+            POST,
+            LBS,
+            json!({"loadbalancer": {
+                "name": "needs", "vip_subnet_id": stage.subnet,
+                "pools": [pool("checked", json!({"healthmonitor": monitor, "amphora": {"first_check": true}})),
+                    pool("sticky", cookies)],
+                "listeners": [
+                    {"protocol": "HTTP", "protocol_port": 80, "default_pool": {"name": "sticky"}},
+                    {"protocol": "TCP", "protocol_port": 81, "default_pool": {"name": "sticky"}}],
+            }}),
+        )
+        .await["loadbalancer"]
+        .clone();
+    let of = |list: &str, name: &str, value: Value| {
+        let all = made[list].as_array().unwrap();
+        all.iter().find(|object| object[name] == value).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let checked = format!("/v2/lbaas/pools/{}", of("pools", "name", json!("checked")));
+    let monitor = stage.get(&checked).await["pool"]["healthmonitor_id"].as_str().unwrap().to_owned();
+    let monitor = format!("/v2/lbaas/healthmonitors/{monitor}");
+    let listener = format!("/v2/lbaas/listeners/{}", of("listeners", "protocol", json!("HTTP")));
+    for (path, reason) in [(&monitor, "first_check"), (&listener, "session persistence")] {
+        let (status, refused) = stage.ask(Method::DELETE, path, Value::Null).await;
+        assert!(status == 400 && refused.to_string().contains(reason), "{path}: {status} {refused}");
+    }
+    // Of what is in ERROR all may be taken away.
+    stage.execute("UPDATE load_balancer SET provisioning_status = 'ERROR'").await;
+    assert_eq!(stage.ask(Method::DELETE, &listener, Value::Null).await.0, 204);
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_an_amphora_is_refused_before_it_is_written() {
+    let stage = Stage::new("");
+    let rule = json!({"metric": "REQUESTS", "threshold": 1});
+    let limit = |rules: usize| json!({"action": "DENY", "rules": vec![rule.clone(); rules]});
+    let body = |listener: Value| {
+        let listener = json!({"protocol": "HTTP", "protocol_port": 80, "rate_limit_policies": listener["limits"],
+            "l7policies": listener["policies"]});
+        json!({"loadbalancer": {"name": "much", "vip_subnet_id": stage.subnet, "listeners": [listener]}})
+    };
+    let answer = json!({"amphora": {"action": "ANSWER", "answer": {"status": 200, "body": "\u{1}".repeat(16_000)}},
+        "rules": [{"type": "PATH", "compare_type": "EQUAL_TO", "value": "/"}]});
+    for (listener, reason) in [
+        (json!({"limits": [limit(9_000)]}), "A rate limit policy has at most 8 rules."),
+        (json!({"limits": vec![limit(1); 17]}), "A listener has at most 16 rate limit policies."),
+        (json!({"policies": vec![answer; 105]}), "and its amphorae take 8388608"),
+        (json!({"policies": vec![json!({"action": "REJECT"}); 20_000]}), "at most 20000 are taken at once"),
+    ] {
+        let (status, refused) = stage.ask(POST, LBS, body(listener)).await;
+        assert!(status == 400 && refused.to_string().contains(reason), "{reason}: {status} {refused}");
+    }
+}
