@@ -5,6 +5,8 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::rand;
@@ -93,15 +95,24 @@ fn ours(path: &Path, found: io::Result<fs::Metadata>) -> Result<Option<u32>> {
     Ok((!found.is_symlink()).then_some(mode))
 }
 
-/// Whoever has it is the only `serve` of a directory.
+/// How long the lock of one that was killed may be held: whatever it was about to start holds it until it is another program.
+const RELEASED: Duration = Duration::from_secs(2);
+
+/// Whoever has it is the only `serve` of a directory. Waits for one that was killed, and blocks.
 pub(super) fn lock(data: &Path) -> Result<File> {
     let path = data.join("lock");
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     let file = file.map_err(|e| Error::local(path.display(), e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::local(data.display(), "another `serve` works here")),
-        Err(TryLockError::Error(e)) => Err(Error::local(path.display(), e)),
+    let end = Instant::now() + RELEASED;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::local(data.display(), "another `serve` works here"));
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::local(path.display(), e)),
+        }
     }
 }
 
@@ -155,8 +166,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let held = lock(dir.path()).unwrap();
         assert!(lock(dir.path()).unwrap_err().to_string().contains("another `serve`"));
+        // One that ends meanwhile is waited for.
+        let place = dir.path().to_owned();
+        let next = thread::spawn(move || lock(&place));
         drop(held);
-        lock(dir.path()).unwrap();
+        next.join().unwrap().unwrap();
         let path = dir.path().join("key");
         let first = secret(&path).unwrap();
         assert_eq!(first.len(), 32);
