@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -73,6 +73,31 @@ fn close(path: &Path) -> Result<()> {
         closed.map_err(|e| Error::local(path.display(), e))?;
     }
     Ok(())
+}
+
+/// Keys of tenants that others than their owner may read, in a directory that somebody else looks after: it is his to close them.
+pub(super) fn read_by_others(storage: &Path) -> Vec<PathBuf> {
+    // Who may not enter it reads nothing in it.
+    if fs::metadata(storage).is_ok_and(|found| found.mode() & 0o011 == 0) {
+        return Vec::new();
+    }
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    // Those of a project are in a directory of its own.
+    let (directories, mut files): (Vec<_>, Vec<_>) =
+        entries(storage).into_iter().partition(|path| path.is_dir());
+    files.extend(directories.iter().flat_map(|path| entries(path)));
+    files.retain(|path| {
+        let has_key = || match path.extension().and_then(|extension| extension.to_str()) {
+            Some("p12") => true,
+            Some("pem") => fs::read_to_string(path).is_ok_and(|text| text.contains("PRIVATE KEY")),
+            _ => false,
+        };
+        fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o044 != 0) && has_key()
+    });
+    files.sort();
+    files
 }
 
 /// The mode of what is this user's and nobody else's to change; `None` where there is nothing.
@@ -227,6 +252,16 @@ mod tests {
         let mode = |name: &str| fs::metadata(data.join(name)).unwrap().mode() & 0o777;
         assert_eq!([mode(open[0]), mode(open[1]), mode("certificates")], [0o600, 0o600, 0o700]);
         assert_eq!(mode("amphorae/instance") & 0o044, 0o044, "no secret");
+        // One that is somewhere else is somebody else's.
+        let storage = data.join("certificates");
+        assert_eq!(read_by_others(&storage), [] as [PathBuf; 0], "nobody enters it");
+        fs::set_permissions(&storage, Permissions::from_mode(0o755)).unwrap();
+        fs::write(storage.join("ca.pem"), "-----BEGIN CERTIFICATE-----").unwrap();
+        let key = storage.join("project/key.pem");
+        fs::write(&key, "-----BEGIN PRIVATE KEY-----").unwrap();
+        assert_eq!(read_by_others(&storage), [key.as_path()]);
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_by_others(&storage), [] as [PathBuf; 0]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use super::{
         qemu::{self, Qemu},
     },
     config::{ComputeDriver, Config, Network, Source, Sources, Subnet},
-    data_dir::{directories, keep_amphorae, lock, prepare, secret},
+    data_dir::{directories, keep_amphorae, lock, prepare, read_by_others, secret},
     db::Db,
     health_manager::{self, watch::Watch},
     housekeeping,
@@ -124,6 +124,13 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     // Whoever has written rows by hand says so by this.
     let mut hang_up = listen(SignalKind::hangup())?;
     prepare(data)?;
+    if let Some(storage) = &config.certificates.storage_path {
+        let files = read_by_others(storage);
+        if let Some(first) = files.first() {
+            let (first, count) = (first.display(), files.len());
+            tracing::warn!(%first, count, "others may read keys of tenants in [certificates] storage_path");
+        }
+    }
     let _lock = lock(data)?;
     let networks = Networks::new(config.networks.clone());
     let certificates = Arc::new(certificates(&config, data)?);
