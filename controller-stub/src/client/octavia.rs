@@ -124,15 +124,23 @@ impl Octavia {
     /// # Errors
     /// No answer, or another refusal.
     pub(crate) async fn get(&self, path: &str) -> Result<Option<Value>> {
+        match self.must(path).await {
+            Err(Error::Refused { status: 403 | 404, .. }) => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    /// What a path below `/v2` has.
+    ///
+    /// # Errors
+    /// No answer, or a refusal: that there is no such thing, too.
+    async fn must(&self, path: &str) -> Result<Value> {
         let (status, body) = timeout(ANSWER, self.ask(path))
             .await
             .map_err(|_| self.unreachable(format!("no answer within {} s", ANSWER.as_secs())))??;
-        if matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) {
-            return Ok(None);
-        }
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status.is_success() && answer.is_object() {
-            return Ok(Some(answer));
+            return Ok(answer);
         }
         let said = [&answer["faultstring"], &answer["error"]["message"]];
         let said = said.iter().find_map(|text| text.as_str());
@@ -150,7 +158,7 @@ impl Octavia {
     /// All of a list, which may come in pages. `links` is what its links are called.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::must`].
     pub(crate) async fn list(&self, path: &str, many: &str, links: &str) -> Result<Vec<Value>> {
         let (mut all, mut query) = (Vec::new(), None::<String>);
         loop {
@@ -158,7 +166,7 @@ impl Octavia {
                 || path.to_owned(),
                 |query| format!("{}?{query}", path.split('?').next().unwrap_or_default()),
             );
-            let Some(mut answer) = self.get(&asked).await? else { return Ok(all) };
+            let mut answer = self.must(&asked).await?;
             let Value::Array(page) = answer[many].take() else { return Ok(all) };
             let next = answer[links].as_array().into_iter().flatten().find(|link| link["rel"] == "next");
             let next = next

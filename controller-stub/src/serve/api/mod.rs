@@ -15,7 +15,7 @@
 //! | `page` | the page for persons |
 //! | `change` | generations, PENDING states, quotas, work |
 //! | `judge`, `expressions` | what no amphora would take; regular expressions, which the proxy judges |
-//! | `certificates`, `turns` | tenants' certificates, looked at before the transaction; who may look, and how many |
+//! | `certificates`, `turns` | tenants' certificates, looked at before the transaction; who may look and write, and how many at a time |
 //! | `resources` | what is special of a resource |
 //! | `export` | load balancers as bodies for another Octavia |
 //! | `fault`, `versions`, `request`, `reply`, `scope` | answers of errors, the document of versions, requests, what is sent, what handlers have |
@@ -69,6 +69,7 @@ use self::{
     request::{Answer, Query, Request},
     router::{Found, Route, find},
     scope::Scope,
+    turns::Turns,
 };
 use super::{
     amphora::Driver,
@@ -89,10 +90,15 @@ pub struct Api {
     identity: Identity,
     expressions: Expressions,
     looks: Looks,
+    /// Who waits to write: a project's writes are before those of others, and of the worker, no more than a few at a time.
+    writes: Turns,
     events: Events,
     traffic: Arc<Traffic>,
     agents: Option<Driver>,
 }
+
+/// Requests that are written, or wait for it, at a time, and of one project.
+const WRITES: (usize, usize) = (256, 4);
 
 #[derive(Debug)]
 struct Shared {
@@ -110,7 +116,8 @@ impl Api {
         let traffic = Traffic::new(tokio::time::Instant::now().into_std(), config.health.interval).into();
         let looks = Looks::new(certificates);
         let shared = Arc::new(Shared { config, networks });
-        Self { db, identity, expressions, looks, events, traffic, agents: None, shared }
+        let writes = Turns::new(WRITES.0, WRITES.1);
+        Self { db, identity, expressions, looks, writes, events, traffic, agents: None, shared }
     }
 
     /// The page asks agents who is master.
@@ -327,8 +334,13 @@ impl Api {
                     Some(wanted) => Err(Undone::Wants(known, wanted)),
                 }
             };
-            let is_read = route.method == Method::GET;
-            let done = if is_read { self.db.read(piece).await } else { self.db.write(piece).await };
+            let done = if route.method == Method::GET {
+                self.db.read(piece).await
+            } else {
+                let project = shared.1.context.project_id.as_deref().unwrap_or_default();
+                let _turn = self.writes.take(project).await.ok_or_else(|| Fault::new(503, "closing"))?;
+                self.db.write(piece).await
+            };
             known = match done {
                 Ok(answer) => return Ok(answer),
                 Err(Undone::Refused(fault)) => return Err(fault),

@@ -62,7 +62,7 @@ fn root(bytes: &[u8], argument: &str, one: &str) -> Result<(Value, Map<String, V
 }
 
 /// More than an amphora takes of them; each is a row, which all who write wait for.
-const MOST_OBJECTS: usize = 20_000;
+const MOST_OBJECTS: usize = 10_000;
 
 /// How many objects there are within.
 fn objects(value: &Value) -> usize {

@@ -181,6 +181,10 @@ fn own_action(said: &mut Object, old: Option<&Object>) -> Result<(), Fault> {
             if said.text("action").is_some() {
                 return Err(arguments("action and amphora.action cannot be specified at the same time"));
             }
+            let redirects = ["redirect_pool_id", "redirect_url", "redirect_prefix"];
+            if let Some(name) = redirects.into_iter().find(|name| said.text(name).is_some()) {
+                return Err(arguments(&format!("{name} has no meaning with amphora.action {own}")));
+            }
             said.set("action", own);
         }
         Some(Value::Null) | None => {
@@ -212,7 +216,9 @@ fn sanitize(policy: &mut Object) -> Result<(), Fault> {
                 nothing(policy, &["redirect_pool_id"]);
             }
             "REDIRECT_TO_POOL" => {
-                if policy.text("redirect_pool_id").is_none() {
+                let has_several =
+                    policy.get("amphora").is_some_and(|own| own.get("redirect_pools").is_some());
+                if policy.text("redirect_pool_id").is_none() && !has_several {
                     return Err(arguments("redirect_pool_id or redirect_pool must not be None"));
                 }
                 nothing(policy, &["redirect_url"]);

@@ -43,6 +43,12 @@ pub(super) fn create(
         let most = RateLimitPolicy::MAX_RULES;
         return Err(Fault::validation(format_args!("A rate limit policy has at most {most} rules.")));
     }
+    let of_listener = "listener_id = ?1 AND provisioning_status <> 'PENDING_DELETE'";
+    let count = RATE_LIMIT_POLICY.count(scope.t, of_listener, &[&listener.id()])?;
+    if usize::try_from(count).unwrap_or(usize::MAX) >= RateLimitPolicy::MAX_POLICIES {
+        let most = RateLimitPolicy::MAX_POLICIES;
+        return Err(Fault::validation(format_args!("A listener has at most {most} rate limit policies.")));
+    }
     scope.fill(&RATE_LIMIT_POLICY, &mut said);
     said.set("listener_id", listener.id());
     let policy = change.create(&RATE_LIMIT_POLICY, said)?;
