@@ -15,11 +15,11 @@ use amphora_model::{
 use super::special;
 use crate::{
     balance::{Balance, Balancer as _, Flow, eligible::Eligible},
-    http::{Known, RequestHead, RequestView},
+    http::{Known, RequestHead, RequestView, TooLong},
     http1,
-    l7::{Budget, Expressions, L7Program, Outcome, Scratch},
+    l7::{self, Budget, Expressions, L7Program, Outcome, Scratch},
     persist::{CookieVerdict, Persistence, app_cookie},
-    snapshot::{ListenerPlan, MemberPlan, PoolPlan, Snapshot},
+    snapshot::{ListenerPlan, MemberPlan, PoolPlan, Snapshot, Split},
 };
 
 /// What is asked of, and when: `seconds` of the clock that all workers share.
@@ -33,6 +33,42 @@ pub(super) struct Explainer<'a> {
 struct Asked<'a> {
     view: Option<RequestView<'a>>,
     client: IpAddr,
+}
+
+/// Pools that share, and how they do where one of them is enabled.
+type Several<'a> = Option<(&'a WeightedPools, Option<&'a Split>)>;
+
+const TO_A_MEMBER: &str = "goes to a member";
+
+impl<'a> Asked<'a> {
+    fn cookies(&self) -> impl Iterator<Item = &'a [u8]> {
+        let fields = self.view.into_iter().flat_map(|view| view.fields());
+        fields.filter(|(_, _, known)| *known == Known::Cookie).map(|(_, value, _)| value)
+    }
+}
+
+/// The listener's own.
+fn several<'a>(listener: &'a Listener, plan: &'a ListenerPlan) -> Several<'a> {
+    let split = plan.splits.as_ref().and_then(|splits| splits.default());
+    listener.routing.pools.as_ref().map(|pools| (pools, split))
+}
+
+/// What policies make of the path and the host of the request that was evaluated last.
+fn changed(plan: &ListenerPlan, view: &RequestView<'_>, scratch: &mut Scratch) -> String {
+    let mut edits = Vec::new();
+    plan.l7.edits_over(view, None, scratch, |found| edits.push(found));
+    let path = view.path().unwrap_or_default();
+    let mut text = String::new();
+    match l7::rewritten_path(path, edits.iter().copied(), scratch) {
+        Ok(Some(path)) => text += &format!(", with the path {}", String::from_utf8_lossy(&path)),
+        Ok(None) => {}
+        // As when it is written.
+        Err(TooLong) => text += ", or is answered with 431: its path grows too long",
+    }
+    if let Some(host) = edits.iter().rev().find_map(|edits| edits.host()) {
+        text += &format!(", for the host {}", String::from_utf8_lossy(host));
+    }
+    text
 }
 
 impl Explainer<'_> {
@@ -66,8 +102,8 @@ impl Explainer<'_> {
             return Ok(explanation);
         }
         if !listener.protocol.is_http() {
-            let pool = listener.default_pool;
-            self.pools(&mut explanation, model, listener, &Asked { view: None, client }, pool, None);
+            let (pool, several) = (listener.default_pool, several(listener, plan));
+            self.pools(&mut explanation, model, listener, &Asked { view: None, client }, pool, several);
             return Ok(explanation);
         }
         let text = text(question, plan)?;
@@ -91,29 +127,37 @@ impl Explainer<'_> {
             .map(|policy| self.policy(listener, policy, &view, &mut scratch))
             .collect();
         let outcome = plan.l7.evaluate_over(&view, None, &mut scratch);
+        let changed = changed(plan, &view, &mut scratch);
         let asked = Asked { view: Some(view), client };
         match outcome {
             Outcome::Reject => explanation.outcome = "answered with 403 by a policy".to_owned(),
-            Outcome::Answer(_) => explanation.outcome = "answered by a policy".to_owned(),
+            Outcome::Answer(answer) => {
+                explanation.outcome = format!("answered with {} by a policy", answer.status);
+            }
             Outcome::Redirect { code, location } => {
                 let to = location.pieces(view.path_and_query().unwrap_or_default());
                 let to = to.map(String::from_utf8_lossy).concat();
                 explanation.outcome = format!("redirected with {} to {to}", code.code());
             }
             Outcome::Pass => {
-                let shares = listener.routing.pools.as_ref();
-                self.pools(&mut explanation, model, listener, &asked, listener.default_pool, shares);
+                let several = several(listener, plan);
+                self.pools(&mut explanation, model, listener, &asked, listener.default_pool, several);
             }
             Outcome::Pool(pool) => {
                 self.pools(&mut explanation, model, listener, &asked, Some(pool), None);
             }
             Outcome::Pools(place) => {
-                let shares = match listener.l7policies.get(place).map(|policy| &policy.action) {
-                    Some(L7Action::RedirectToPools(pools)) => Some(pools),
+                let several = match listener.l7policies.get(place).map(|policy| &policy.action) {
+                    Some(L7Action::RedirectToPools(pools)) => {
+                        Some((pools, plan.splits.as_ref().and_then(|splits| splits.of_policy(place))))
+                    }
                     _ => None,
                 };
-                self.pools(&mut explanation, model, listener, &asked, None, shares);
+                self.pools(&mut explanation, model, listener, &asked, None, several);
             }
+        }
+        if explanation.outcome == TO_A_MEMBER {
+            explanation.outcome += &changed;
         }
         Ok(explanation)
     }
@@ -165,6 +209,14 @@ impl Explainer<'_> {
         {
             why_not.push(format!("its pool {pool} is disabled"));
         }
+        if let L7Action::RedirectToPools(pools) = &policy.action
+            && !pools
+                .shares
+                .iter()
+                .any(|share| share.weight > 0 && self.snapshot.pool_index(share.pool).is_some())
+        {
+            why_not.push("none of its pools is enabled with a weight".to_owned());
+        }
         PolicyVerdict {
             id: policy.id,
             name: policy.name.clone(),
@@ -182,11 +234,20 @@ impl Explainer<'_> {
         listener: &Listener,
         asked: &Asked<'_>,
         one: Option<PoolId>,
-        several: Option<&WeightedPools>,
+        several: Several<'_>,
     ) {
         let one = one.into_iter().map(|pool| (pool, None));
-        let several = several.into_iter().flat_map(|pools| &pools.shares);
-        let several = several.filter(|share| share.weight > 0).map(|share| (share.pool, Some(share.weight)));
+        let stays = several.and_then(|(_, split)| {
+            split?.by_cookie(asked.cookies(), |pool| self.snapshot.pools[pool].is_able())
+        });
+        let stays = stays.map(|pool| self.snapshot.pools[pool].id());
+        let several = several.into_iter().flat_map(|(pools, _)| &pools.shares);
+        // Who belongs to one by a cookie goes there, whatever its weight.
+        let several = several.filter(|share| match stays {
+            Some(pool) => share.pool == pool,
+            None => share.weight > 0,
+        });
+        let several = several.map(|share| (share.pool, Some(share.weight)));
         let wanted: Vec<_> = one.chain(several).collect();
         for (id, weight) in &wanted {
             let known = model.pools.iter().zip(&self.snapshot.pools).find(|(pool, _)| pool.id == *id);
@@ -203,7 +264,7 @@ impl Explainer<'_> {
         } else if !some {
             format!("{nobody}: no member may be used")
         } else {
-            "goes to a member".to_owned()
+            TO_A_MEMBER.to_owned()
         };
     }
 
@@ -257,11 +318,7 @@ impl Explainer<'_> {
 
     /// The member that the client belongs to.
     fn persistent(&self, plan: &PoolPlan, asked: &Asked<'_>) -> Option<usize> {
-        let view = asked.view;
-        let cookies = || {
-            let fields = view.iter().flat_map(|view| view.fields());
-            fields.filter(|(_, _, known)| *known == Known::Cookie).map(|(_, value, _)| value)
-        };
+        let cookies = || asked.cookies();
         match &plan.persistence {
             None | Some(Persistence::Network(_)) => None,
             Some(Persistence::Source(stick)) => {

@@ -135,3 +135,45 @@ fn what_goes_to_no_member_is_told_why() {
     let may = told.pools[0].members.iter().filter(|member| member.may_get_it).count();
     assert_eq!((told.policies.len(), may), (0, 1), "by its address");
 }
+
+#[test]
+fn several_pools_edits_and_answers_are_told() {
+    let mut document = document();
+    let listener = &mut document["loadbalancer"]["listeners"][0];
+    listener.as_object_mut().unwrap().remove("default_pool_id");
+    let share = |n: u32, weight: u32| json!({ "pool_id": id(n), "weight": weight });
+    listener["amphora"] = json!({
+        "default_pools": [share(20, 9), share(21, 1)], "pool_persistence": { "cookie_name": "v" },
+    });
+    let policies = listener["l7policies"].as_array_mut().unwrap();
+    let path = |n: u32, value: &str| json!([{ "id": id(n), "type": "PATH", "compare_type": "STARTS_WITH", "value": value }]);
+    policies.push(json!({ "id": id(33), "position": 33, "rules": path(44, "/old"), "amphora": { "action": "EDIT", "edits": {
+        "path": { "prefix": "/old", "replacement": "/new" }, "host": "inner",
+    } } }));
+    policies.push(json!({ "id": id(34), "position": 34, "rules": path(45, "/tea"), "amphora": { "action": "ANSWER", "answer": {
+        "status": 418,
+    } } }));
+    let model = LoadBalancer::from_value(&document).unwrap();
+    let source = snapshot::TlsSource::default();
+    let snapshot = snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source).unwrap();
+    let told = |target: &str, cookie: &str| {
+        ask(&snapshot, json!({ "listener": id(10), "target": target, "headers": [["Cookie", cookie]] }))
+            .unwrap()
+    };
+    let pools = |told: &Explanation| -> Vec<(String, Option<u16>)> {
+        told.pools.iter().map(|pool| (pool.id.to_string(), pool.weight)).collect()
+    };
+    let both = told("/", "a=b");
+    assert_eq!(both.outcome, "goes to a member");
+    assert_eq!(pools(&both), [(id(20), Some(9)), (id(21), Some(1))]);
+    // What a client of the first has been given, and one of the second, which has nobody.
+    let split = snapshot.listeners[0].splits.as_ref().unwrap().default().unwrap();
+    let given = |able: usize| {
+        let chosen = split.choose(0, std::iter::empty(), |pool| pool == able).unwrap();
+        String::from_utf8(chosen.set_cookie.unwrap().to_vec()).unwrap().split(';').next().unwrap().to_owned()
+    };
+    assert_eq!(pools(&told("/", &given(0))), [(id(20), Some(9))]);
+    assert_eq!(pools(&told("/", &given(1))), [(id(20), Some(9)), (id(21), Some(1))]);
+    assert_eq!(told("/old/x", "").outcome, "goes to a member, with the path /new/x, for the host inner");
+    assert_eq!(told("/tea", "").outcome, "answered with 418 by a policy");
+}

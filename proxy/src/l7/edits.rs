@@ -122,6 +122,50 @@ impl Edits {
     }
 }
 
+/// Edits of a response that is still to come, with what its request was.
+#[derive(Debug)]
+pub struct LateEdits {
+    edits: Box<[Arc<Edits>]>,
+    client: SocketAddr,
+    listener_port: Box<str>,
+    request_id: Box<[u8]>,
+    host: Box<[u8]>,
+    path: Box<[u8]>,
+}
+
+impl LateEdits {
+    /// `None` when none of these changes responses.
+    pub fn new<'e>(edits: impl Iterator<Item = &'e Arc<Edits>>, facts: &Facts<'_>) -> Option<Self> {
+        let edits: Box<[_]> = edits.filter(|edits| edits.has_response()).cloned().collect();
+        (!edits.is_empty()).then(|| Self {
+            edits,
+            client: facts.client,
+            listener_port: facts.listener_port.into(),
+            request_id: facts.request_id.into(),
+            host: facts.host.into(),
+            path: facts.path.into(),
+        })
+    }
+
+    /// The edits of the response of this member.
+    ///
+    /// # Errors
+    /// When all of them are too long together.
+    pub fn fields(&self, member: SocketAddr) -> Result<EditList<'_>, TooLong> {
+        let facts = Facts {
+            client: self.client,
+            listener_port: &self.listener_port,
+            member: Some(member),
+            request_id: &self.request_id,
+            host: &self.host,
+            path: &self.path,
+        };
+        let mut fields = EditList::default();
+        self.edits.iter().try_for_each(|edits| edits.of_response(&facts, &mut fields))?;
+        Ok(fields)
+    }
+}
+
 impl Edit {
     fn new(edit: &FieldEdit) -> Self {
         let name: Box<[u8]> = edit.name.to_ascii_lowercase().into_bytes().into();

@@ -18,7 +18,7 @@ pub(crate) use self::{
     idle::Trust,
     pulse::WorkerPulse,
     runners::Runners,
-    scratch::{Borrowed, Scratch, Work},
+    scratch::{Borrowed, Extras, Scratch, Work},
     share::MemberShare,
     snapshot::{DrainWatch, LocalListener, LocalMember, LocalPool, LocalSnapshot, Present, Slot},
     tasks::Enlisted,

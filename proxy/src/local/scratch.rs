@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     ops::{Deref, DerefMut},
     rc::Rc,
+    sync::Arc,
 };
 
 use crate::{
@@ -38,6 +39,23 @@ pub(crate) struct Work {
     pub(crate) log: Draft,
     /// Whose its bytes are, where they are counted.
     pub(crate) charge: Option<Charge>,
+    /// What is to be remembered until its response has come.
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// What few requests have to be remembered for them.
+pub(crate) struct Extras {
+    /// The value of `Set-Cookie` that keeps the client with the pool.
+    pub(crate) pool_cookie: Option<Arc<[u8]>>,
+    /// What policies change in the response.
+    pub(crate) response: Option<l7::LateEdits>,
+}
+
+impl Extras {
+    /// `None` when there is nothing to remember.
+    pub(crate) fn of(pool_cookie: Option<Arc<[u8]>>, response: Option<l7::LateEdits>) -> Option<Box<Self>> {
+        (pool_cookie.is_some() || response.is_some()).then(|| Box::new(Self { pool_cookie, response }))
+    }
 }
 
 /// A [`Work`] that goes back to its worker when dropped.
@@ -80,6 +98,9 @@ impl Drop for Borrowed {
             }
             if work.charge.is_some() {
                 work.charge = None;
+            }
+            if work.extras.is_some() {
+                work.extras = None;
             }
             home.push(work);
         }

@@ -151,7 +151,7 @@ impl LocalPool {
         if as_of == epoch {
             return able;
         }
-        let able = self.plan.members.iter().any(|member| member.weight > 0 && member.is_usable());
+        let able = self.plan.is_able();
         self.able.set((epoch, able));
         able
     }

@@ -149,6 +149,11 @@ impl PoolPlan {
         member.weight * share
     }
 
+    /// Whether there is a member that the algorithm could choose.
+    pub fn is_able(&self) -> bool {
+        self.members.iter().any(|member| member.weight > 0 && member.is_usable())
+    }
+
     /// The pool's id.
     pub fn id(&self) -> PoolId {
         self.state.id

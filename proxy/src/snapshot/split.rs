@@ -128,6 +128,18 @@ impl Split {
         self.cookie.is_some()
     }
 
+    /// The pool that a client stays with, by these `Cookie` fields, if it is `able`.
+    pub fn by_cookie<'a>(
+        &self,
+        cookies: impl Iterator<Item = &'a [u8]>,
+        able: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let name = self.cookie.as_deref()?;
+        let values = cookies.flat_map(|field| cookie_values(field, name));
+        let named = |value: &[u8]| self.shares.iter().find(|share| share.value == *value);
+        values.filter_map(named).map(|share| share.pool).find(|pool| able(*pool))
+    }
+
     /// Chooses a pool for what a client asks with these `Cookie` fields. One that is not `able` has nobody to serve it: its clients
     /// and its share go to the others, if there is one that is.
     pub fn choose<'a>(
@@ -136,12 +148,8 @@ impl Split {
         cookies: impl Iterator<Item = &'a [u8]>,
         able: impl Fn(usize) -> bool,
     ) -> Option<Chosen> {
-        if let Some(name) = &self.cookie {
-            let values = cookies.flat_map(|field| cookie_values(field, name));
-            let named = |value: &[u8]| self.shares.iter().find(|share| share.value == *value);
-            if let Some(share) = values.filter_map(named).find(|share| able(share.pool)) {
-                return Some(Chosen { pool: share.pool, set_cookie: None });
-            }
+        if let Some(pool) = self.by_cookie(cookies, &able) {
+            return Some(Chosen { pool, set_cookie: None });
         }
         let turns = self.turns.of(worker);
         let weight = |index: usize| self.shares[index].weight;

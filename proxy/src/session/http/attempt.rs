@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     body::{BodyRelay, Hops},
-    decide::{Extras, Request},
+    decide::Request,
     downstream::Downstream,
     exchange::{Exchange, Failure, Progress},
     persistence::Affinity,
@@ -46,7 +46,6 @@ pub(super) struct Attempt<'a> {
     pub(super) member: usize,
     pub(super) request: &'a Request,
     pub(super) affinity: &'a Affinity,
-    pub(super) extras: Option<&'a Extras>,
     pub(super) now: u32,
     /// When the request was ready to be sent.
     pub(super) ready_at: Instant,
@@ -150,13 +149,13 @@ impl Attempt<'_> {
             let safe = self.request.method.is_safe();
             let plan = self.listener.plan();
             let mut edits = self.affinity.edit(self.pool, self.member, &view, safe);
-            if let Some(cookie) = self.extras.and_then(|extras| extras.pool_cookie.as_deref()) {
+            if let Some(cookie) = work.extras.as_ref().and_then(|extras| extras.pool_cookie.as_deref()) {
                 edits.pool_cookie = Some(cookie);
                 let fields = view.fields().map(|(name, value, _)| (name, value));
                 edits.private |= server_cookie::needs_private(safe, status, fields);
             }
             edits.transport_security = plan.hsts.as_deref().map(str::as_bytes);
-            let changes = self.extras.and_then(|extras| extras.response.as_ref());
+            let changes = work.extras.as_ref().and_then(|extras| extras.response.as_ref());
             let changed = changes.map(|changes| changes.fields(self.pool.members[self.member].address()));
             let changed = changed.transpose().map_err(|_| {
                 tracing::debug!("a response that is too large for what policies change in it");

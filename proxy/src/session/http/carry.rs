@@ -131,6 +131,7 @@ impl Forward {
         work: &mut Work,
     ) -> impl Future<Output = Carried> {
         let Self { request, pool, timeouts, affinity, extras, begun, now } = self;
+        work.extras = extras;
         // A block, as in `http::serve`.
         async move {
             let counters = listener.state().counters.of(worker.index);
@@ -253,7 +254,10 @@ impl Forward {
                     closes: false,
                     rest: None,
                     passed_over: false,
-                    drain: pool_plan.kindness.drain_timeout.map(|_| upstream.member().watch_drain()),
+                    drain: pool_plan
+                        .kindness
+                        .drain_timeout
+                        .map(|_| Box::new(upstream.member().watch_drain())),
                     downstream: &mut *downstream,
                     upstream: &mut upstream,
                 };
@@ -263,7 +267,6 @@ impl Forward {
                     member: chosen,
                     request: &request,
                     affinity: &affinity,
-                    extras: extras.as_deref(),
                     now,
                     // Taking an idle connection takes no time worth a look at the clock.
                     ready_at: opened.unwrap_or(begun),

@@ -10,14 +10,14 @@ use std::{
 
 use aws_lc_rs::rand;
 
-use super::decide::{Extras, Origin};
+use super::decide::Origin;
 use crate::{
     balance::hash::mix,
     http::{
         EditList, Entropy, Identification, Ids, Known, MAX_FIELDS, MAX_HEAD, Method, RequestView, TooLong,
     },
     http1::responses::{self, Recipient},
-    l7::{self, Answer, Edits, Facts},
+    l7::{self, Answer, Edits, Facts, LateEdits},
     snapshot::ListenerPlan,
 };
 
@@ -27,16 +27,6 @@ pub(super) struct Changes<'p> {
     /// The path in place of the client's.
     pub(super) path: Option<Vec<u8>>,
     pub(super) fields: EditList<'p>,
-}
-
-/// What is changed in its response, for as long as that takes to come.
-pub(super) struct ResponseChanges {
-    edits: Box<[Arc<Edits>]>,
-    client: SocketAddr,
-    listener_port: Box<str>,
-    request_id: Box<[u8]>,
-    host: Box<[u8]>,
-    path: Box<[u8]>,
 }
 
 /// What a request is known by.
@@ -99,42 +89,8 @@ impl<'p> Changes<'p> {
     }
 
     /// What is left to be changed in the response.
-    pub(super) fn of_response(&self, facts: &Facts<'_>) -> Option<ResponseChanges> {
-        let edits: Box<[_]> =
-            self.edits.iter().filter(|edits| edits.has_response()).copied().cloned().collect();
-        (!edits.is_empty()).then(|| ResponseChanges {
-            edits,
-            client: facts.client,
-            listener_port: facts.listener_port.into(),
-            request_id: facts.request_id.into(),
-            host: facts.host.into(),
-            path: facts.path.into(),
-        })
-    }
-}
-
-impl ResponseChanges {
-    /// The edits of the response of this member.
-    pub(super) fn fields(&self, member: SocketAddr) -> Result<EditList<'_>, TooLong> {
-        let facts = Facts {
-            client: self.client,
-            listener_port: &self.listener_port,
-            member: Some(member),
-            request_id: &self.request_id,
-            host: &self.host,
-            path: &self.path,
-        };
-        let mut fields = EditList::default();
-        self.edits.iter().try_for_each(|edits| edits.of_response(&facts, &mut fields))?;
-        Ok(fields)
-    }
-}
-
-impl Extras {
-    /// `None` when there is nothing to remember.
-    pub(super) fn of(set_cookie: Option<Arc<[u8]>>, response: Option<ResponseChanges>) -> Option<Box<Self>> {
-        (set_cookie.is_some() || response.is_some())
-            .then(|| Box::new(Self { pool_cookie: set_cookie, response }))
+    pub(super) fn of_response(&self, facts: &Facts<'_>) -> Option<LateEdits> {
+        LateEdits::new(self.edits.iter().copied(), facts)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of a request before a member is asked: the policies' verdict, its pool, its head as the member gets it. Nothing
 //! is waited for, counted or sent here.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc};
 
 use amphora_model::ListenerTimeouts;
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use super::{
     address::ClientAddress,
     attempt::Response,
     certificate,
-    changes::{self, Changes, ResponseChanges},
+    changes::{self, Changes},
     limit,
     persistence::Affinity,
 };
@@ -22,7 +22,7 @@ use crate::{
     },
     l7::{self, Outcome},
     limits::rate::{Charge, Farewell, Queued, Taken},
-    local::{LocalListener, LocalPool, Trust, Worker},
+    local::{Extras, LocalListener, LocalPool, Trust, Worker},
     logs::Record,
     persist::{Persistence, server_cookie},
     snapshot::{Chosen, ListenerPlan, PoolPlan},
@@ -154,14 +154,6 @@ pub(super) struct Forward {
     pub(super) begun: Instant,
     /// The same in seconds of the clock that all workers share.
     pub(super) now: u32,
-}
-
-/// What few requests have to be remembered for them.
-pub(super) struct Extras {
-    /// The value of `Set-Cookie` that keeps the client with the pool.
-    pub(super) pool_cookie: Option<Arc<[u8]>>,
-    /// What policies change in the response.
-    pub(super) response: Option<ResponseChanges>,
 }
 
 /// Who asks.

@@ -83,7 +83,7 @@ pub(super) struct Exchange<'a, 'd> {
     /// The client may never send its body: it has asked whether to, and is told no.
     pub(super) body_declined: bool,
     /// Wakes the task when the member's time may be over; without it that is seen when something else does.
-    pub(super) drain: Option<DrainWatch>,
+    pub(super) drain: Option<Box<DrainWatch>>,
     /// The client's connection ends with the response.
     pub(super) closes: bool,
     /// What the rest of the request has come to, of one whose response is complete.
