@@ -7,10 +7,14 @@ use std::{
 
 use amphora_tests::{
     Backend, Client, Document, End, HaProxy, HaProxyConfig, Listener, Namespace, Pool, Proxy, Step, echo,
-    http2::Http2Client, in_time,
+    http2::{self, Http2Client},
+    in_time,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixDatagram,
+};
 use uuid::Uuid;
 
 /// A day: no period ends while a test runs.
@@ -466,4 +470,102 @@ async fn who_has_had_too_many_bytes_is_denied() {
         told.push(client.get("/").await.status);
     }
     assert_eq!(told, [Some(200), Some(200), Some(200), Some(429)]);
+}
+
+/// The lines of both, by what need not differ.
+async fn lines(socket: &UnixDatagram, count: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    while lines.len() < count {
+        let mut line = [0; 4096];
+        let n = in_time("a line", socket.recv(&mut line)).await.unwrap();
+        let line = String::from_utf8_lossy(&line[..n]).into_owned();
+        lines.push(line.trim().rsplit("]: ").next().unwrap_or_default().to_owned());
+    }
+    lines
+}
+
+/// Of what is denied, of what has no answer, and of who has gone while it waited.
+#[tokio::test]
+async fn flow_logs_say_it_as_haproxys() {
+    const FORMAT: &str = "ST=%ST tsc=%tsc B=%B U=%U r=%{+Q}r";
+    let member = Backend::named("member").await;
+    let directory = tempfile::tempdir().unwrap();
+    for (action, haproxys) in
+        [("DENY", "deny deny_status 429"), ("REJECT", "reject"), ("SILENT_DROP", "silent-drop")]
+    {
+        let [ours, theirs] =
+            ["ours", "theirs"].map(|whose| directory.path().join(format!("{whose}-{action}")));
+        let sockets = [&ours, &theirs].map(|path| UnixDatagram::bind(path).unwrap());
+        let listener = limited(Listener::http(), vec![policy(action, vec![rule("REQUESTS", 1, DAY)])])
+            .with("amphora", json!({ "user_log_format": FORMAT }));
+        let document = Document::of(listener, Pool::http().members([&member]));
+        let path = ours.display().to_string();
+        let proxy = Proxy::start_with(document, &["--log-socket", &path]).await;
+        let log =
+            format!(" log {} local0\n log-format \"{}\"\n", theirs.display(), FORMAT.replace('"', "\\\""));
+        let rules = format!(
+            "{log} http-request track-sc0 src\n http-request {haproxys} if {{ sc_http_req_rate(0) gt 1 }}\n"
+        );
+        let haproxy = haproxy(&member, &rules).await;
+        let mut told = Vec::new();
+        let addresses = [Some(proxy.address()), haproxy.as_ref().map(|haproxy| haproxy.address)];
+        for (address, socket) in addresses.into_iter().zip(&sockets) {
+            let Some(address) = address else { continue };
+            let mut client = Client::connect_from(source(1), address).await;
+            assert_eq!(client.get("/").await.status(), 200);
+            client.send("GET /more HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            let lines = lines(socket, 2).await;
+            told.push(lines[1].clone());
+        }
+        println!("{action}: {told:?}");
+        // `Retry-After` is ours.
+        let masked = |line: &String| match action {
+            "DENY" => line.split(' ').filter(|field| !field.starts_with("B=")).collect::<Vec<_>>().join(" "),
+            _ => line.clone(),
+        };
+        assert!(told.windows(2).all(|pair| masked(&pair[0]) == masked(&pair[1])), "{action}: {told:?}");
+    }
+    let path = directory.path().join("queue");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let listener = limited(Listener::http(), vec![policy("QUEUE", vec![rule("REQUESTS", 1, 9)])])
+        .with("amphora", json!({ "user_log_format": FORMAT }));
+    let path = path.display().to_string();
+    let document = Document::of(listener, Pool::http().members([&member]));
+    let proxy = Proxy::start_with(document, &["--log-socket", &path]).await;
+    let mut client = proxy.client().await;
+    assert_eq!(client.get("/").await.status(), 200);
+    client.send("GET /more HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    proxy.until("it waits", |stats| stats.rate_limits.values().all(|policy| policy.waiting == 1)).await;
+    drop(client);
+    let lines = lines(&socket, 2).await;
+    assert!(lines[1].starts_with("ST=-1 tsc=CQ-- "), "{lines:?}");
+}
+
+/// Each stream waits for its own turn, and one that is reset gives its place back.
+#[tokio::test]
+async fn streams_wait_for_their_turns() {
+    let member = Backend::named("member").await;
+    let mut queue = policy("QUEUE", vec![rule("REQUESTS", 5, 1)]);
+    queue["amphora"] = json!({ "queue_timeout": 60 });
+    let proxy = Proxy::start(http(&member, vec![queue])).await;
+    let begun = Instant::now();
+    let mut client = Http2Client::connect(proxy.address()).await;
+    let mut streams = Vec::new();
+    for _ in 0..15 {
+        streams.push(client.begin(http2::request("GET", "/"), true).await);
+    }
+    for (response, _) in streams {
+        assert_eq!(in_time("an answer", response).await.unwrap().status(), 200);
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?}", begun.elapsed());
+    let begun: Vec<_> = {
+        let mut begun = Vec::new();
+        for _ in 0..20 {
+            begun.push(client.begin(http2::request("GET", "/"), true).await);
+        }
+        begun
+    };
+    proxy.until("some wait", |stats| stats.rate_limits.values().all(|policy| policy.waiting > 0)).await;
+    drop(begun);
+    proxy.until("nobody waits", |stats| stats.rate_limits.values().all(|policy| policy.waiting == 0)).await;
 }
