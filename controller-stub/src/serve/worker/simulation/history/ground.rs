@@ -223,14 +223,22 @@ impl World {
 
     /// Nothing more happens, and nothing fails.
     pub(super) async fn settle(&self) {
-        // Who hangs is silent, which is noticed by now.
-        let silent: Vec<String> = {
+        {
             let mut state = self.state();
             (state.lives, state.failing) = (None, 0);
-            state.machines.values().filter(|one| one.hangs).map(|one| one.amphora.clone()).collect()
-        };
-        crate::serve::health_manager::replace(&self.db, silent).await.unwrap();
-        assert!(self.serve().await);
+        }
+        // Who hangs is silent, which is noticed in time: of one that was booting only once it is in use.
+        for _ in 0..3 {
+            let state = self.state_of_machines();
+            let silent: Vec<_> =
+                state.values().filter(|one| one.hangs).map(|one| one.amphora.clone()).collect();
+            let are_all_heard = silent.is_empty();
+            crate::serve::health_manager::replace(&self.db, silent).await.unwrap();
+            assert!(self.serve().await);
+            if are_all_heard {
+                return;
+            }
+        }
     }
 }
 
