@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use amphora_ipc::proxy::{Fault, ListenerStats, PoolStats, Stats};
+use amphora_ipc::proxy::{Fault, ListenerStats, Members, PoolStats, Stats};
 use amphora_model::{ListenerId, ListenerProtocol, LoadBalancer, LoadBalancerId, PoolId};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -214,7 +214,14 @@ impl Api {
             (Resource::Status(id), _) => {
                 let model = self.model(id)?;
                 let proxy = self.amphora.proxy();
-                let (stats, info, members) = tokio::try_join!(proxy.stats(), proxy.info(), proxy.members())?;
+                // A proxy that was there before this agent may not know what that is.
+                let members = async {
+                    match proxy.members().await {
+                        Err(error) if error.is_not_found() => Ok(Members::default()),
+                        members => members,
+                    }
+                };
+                let (stats, info, members) = tokio::try_join!(proxy.stats(), proxy.info(), members)?;
                 // Of what runs, which is another in the middle of a change.
                 let mut remarks = if info.loadbalancer == Some(id) { info.remarks } else { Vec::new() };
                 remarks.extend(self.amphora.text_remarks());

@@ -39,7 +39,8 @@ struct State {
     stats: Stats,
     applied: Vec<Bytes>,
     remarks: Vec<Remark>,
-    members: Members,
+    /// `None` is a proxy that does not know what is asked for.
+    members: Option<Members>,
     peers: Option<Bytes>,
 }
 
@@ -65,7 +66,7 @@ impl FakeProxy {
             stats: Stats::default(),
             applied: Vec::new(),
             remarks: Vec::new(),
-            members: Members::default(),
+            members: None,
             peers: None,
         };
         Self { socket: FakeSocket::new(directory.join("proxy.sock"), state) }
@@ -131,6 +132,11 @@ impl FakeProxy {
     /// What every document is honoured in part in.
     pub(crate) fn remark(&self, remarks: Vec<Remark>) {
         self.socket.state().remarks = remarks;
+    }
+
+    /// What there is to tell of members.
+    pub(crate) fn tell_of(&self, members: Members) {
+        self.socket.state().members = Some(members);
     }
 
     pub(crate) fn set_stats(&self, change: impl FnOnce(&mut Stats)) {
@@ -213,7 +219,10 @@ impl Fake for State {
                 let stats = Stats { instance: state.instance.to_string(), ..state.stats.clone() };
                 json(StatusCode::OK, &Summary::from(&stats))
             }
-            (&Method::GET, "/members") => json(StatusCode::OK, &state.members),
+            (&Method::GET, "/members") => match &state.members {
+                Some(members) => json(StatusCode::OK, members),
+                None => json(StatusCode::NOT_FOUND, &()),
+            },
             (&Method::GET, "/info") => {
                 let model = state.document.as_ref().and_then(|document| document::parse(document).ok());
                 let info = Info {

@@ -349,10 +349,22 @@ async fn status_and_statistics_have_octavias_shape() {
     assert_eq!(status["statuses"]["loadbalancer"]["operating_status"], "ONLINE");
     assert_eq!(status.as_object().unwrap().len(), 1);
     let remark = json!({"path": "loadbalancer.listeners[x].tls_ciphers", "text": "DES is not offered"});
+    // What there is to tell of members a proxy of another age may not know.
+    let member =
+        |status: &serde_json::Value| status["statuses"]["loadbalancer"]["pools"][0]["members"][0].clone();
+    assert!(member(&status).get("amphora").is_none(), "{status:#}");
+    let ids = |pointer: &str| status["statuses"]["loadbalancer"].pointer(pointer).unwrap().as_str().unwrap();
+    let (pool, id) = (ids("/pools/0/id"), ids("/pools/0/members/0/id"));
+    let failure =
+        json!({ "at": "2026-11-30T02:00:00.0Z", "times": 2, "what": "connect: Connection refused" });
+    let members = json!({ "pools": { pool: { id: { "failures": [failure] } } } });
+    agent.proxy.tell_of(serde_json::from_value(members).unwrap());
+    let told = agent.get(&format!("{}/status", lb())).await.json();
+    assert_eq!(member(&told)["amphora"], json!({ "failures": [failure] }));
     agent.proxy.remark(serde_json::from_value(json!([remark])).unwrap());
     let remarked = agent.get(&format!("{}/status", lb())).await.json();
     assert_eq!(remarked["remarks"], json!([remark]));
-    assert_eq!(remarked["statuses"], status["statuses"]);
+    assert_eq!(remarked["statuses"], told["statuses"]);
     let stats = agent.get(&format!("{}/stats", lb())).await.json();
     assert_eq!(
         stats["stats"],

@@ -241,6 +241,9 @@ impl Forward {
                     record.connected(|| upstream.local_addr(), opened.unwrap_or(begun));
                 }
                 affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
+                if pool_plan.kindness.drain_timeout.is_some() {
+                    downstream.set_drain(upstream.member());
+                }
                 let mut exchange = Exchange {
                     pools: &worker.pools,
                     upload: match kept.take() {
@@ -254,10 +257,6 @@ impl Forward {
                     closes: false,
                     rest: None,
                     passed_over: false,
-                    drain: pool_plan
-                        .kindness
-                        .drain_timeout
-                        .map(|_| Box::new(upstream.member().watch_drain())),
                     downstream: &mut *downstream,
                     upstream: &mut upstream,
                 };

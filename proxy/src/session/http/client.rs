@@ -157,6 +157,12 @@ impl Client {
         self.requests == 0 && self.inlet.filled().starts_with(b"PRI * HTTP/2.0\r\n")
     }
 
+    /// Has the task woken when something is to be looked at for all clients of the listener.
+    #[inline]
+    pub(super) fn enlist(&mut self, cx: &Context<'_>) {
+        self.closing.ensure(cx);
+    }
+
     /// Looks whether the client is still there while it waits for a response, and takes in what it pipelines. Ready
     /// when its connection has failed. A client that has only finished sending waits for what it has asked for, as in
     /// HAProxy without `option abortonclose`.

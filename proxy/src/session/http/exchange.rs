@@ -19,7 +19,6 @@ use super::{
 use crate::{
     conn::{Conn, Pools, Then},
     http::ResponseHead,
-    local::DrainWatch,
     state::{Failed, ListenerCounters},
 };
 
@@ -82,8 +81,6 @@ pub(super) struct Exchange<'a, 'd> {
     pub(super) upload_broken: bool,
     /// The client may never send its body: it has asked whether to, and is told no.
     pub(super) body_declined: bool,
-    /// Wakes the task when the member's time may be over; without it that is seen when something else does.
-    pub(super) drain: Option<Box<DrainWatch>>,
     /// The client's connection ends with the response.
     pub(super) closes: bool,
     /// What the rest of the request has come to, of one whose response is complete.
@@ -376,13 +373,11 @@ impl Exchange<'_, '_> {
         Poll::Ready(Ok(of_head))
     }
 
-    /// Whether the member drains and its time is over.
+    /// Whether the member drains and its time is over; otherwise the task is woken when it may be.
     #[inline]
     fn is_drained(&mut self, cx: &Context<'_>) -> bool {
-        match &mut self.drain {
-            Some(drain) => drain.is_over(cx),
-            None => self.upstream.member().state.is_drained(),
-        }
+        self.downstream.watch_drain(cx);
+        self.upstream.member().state.is_drained()
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>, progress: &mut Progress, patience: Duration) -> Poll<()> {
