@@ -69,7 +69,7 @@ fn l7action(
     protocol: Option<ListenerProtocol>,
 ) -> Option<(L7Action, Option<Box<Edits>>)> {
     const ACTIONS: &[&str] = &["REJECT", "REDIRECT_TO_URL", "REDIRECT_PREFIX", "REDIRECT_TO_POOL"];
-    let OfPolicy { action: own, pools, edits, answer } = routing::of_policy(o, cx, protocol);
+    let OfPolicy { action: own, is_no_action, pools, edits, answer } = routing::of_policy(o, cx, protocol);
     if let Some(own) = own {
         for name in REDIRECT_FIELDS.iter().chain(&["action"]) {
             if o.given(name).is_some() {
@@ -80,6 +80,9 @@ fn l7action(
             "EDIT" => Some((L7Action::Edit, Some(Box::new(edits?)))),
             _ => Some((L7Action::Answer(Box::new(answer?)), None)),
         };
+    }
+    if is_no_action && o.given("action").is_none() {
+        return None;
     }
     let action = o.require("action", |o, name| o.one_of(name, ACTIONS));
     if let Some(action) = action.filter(|action| *action != "REDIRECT_TO_POOL") {

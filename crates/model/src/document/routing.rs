@@ -14,6 +14,8 @@ use crate::{
 /// What the `amphora` of an L7 policy says.
 #[derive(Default)]
 pub(super) struct OfPolicy {
+    /// What it says of `action` is none, which is told.
+    pub(super) is_no_action: bool,
     pub(super) action: Option<&'static str>,
     pub(super) pools: Option<WeightedPools>,
     pub(super) edits: Option<Edits>,
@@ -27,6 +29,7 @@ pub(super) fn of_policy(o: &mut Object<'_>, cx: &Context, protocol: Option<Liste
         let action = o.one_of("action", ACTIONS);
         let own = OfPolicy {
             action,
+            is_no_action: action.is_none() && o.given("action").is_some(),
             pools: weighted_pools(o, cx, "redirect_pools", protocol),
             edits: edits::edits(o),
             answer: edits::answer(o),
