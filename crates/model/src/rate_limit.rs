@@ -120,7 +120,7 @@ pub struct RateLimitRule {
     pub threshold: u32,
     /// `interval`, whole seconds, 1 to [`MAX_INTERVAL`](Self::MAX_INTERVAL).
     pub interval: Duration,
-    /// `urls`: of [`RateLimitMetric::RequestsPerUrl`] the paths that count; none: every path.
+    /// `urls`: of [`RateLimitMetric::RequestsPerUrl`] the paths that count, at least one.
     pub urls: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
 //! The last failures of a member, and why: what is looked for when clients get a 503.
 
+use nix::errno::Errno;
 use std::{
     fmt,
     sync::{
@@ -41,6 +42,31 @@ pub enum Failed {
     CutBad,
     /// A health check: the index of HAProxy's word for it, and the status of the response, or 0; of [`Failed::check`].
     Check(u8, u16),
+}
+
+impl Failed {
+    /// Whether it counts against the member: not what this machine lacks itself (HAProxy's `SF_ERR_RESOURCE`), nor what a client can
+    /// have any member say, nor, of connections from the addresses of clients, that there is none: answers may go another way.
+    pub fn says_something_of_the_member(self, transparent: bool) -> bool {
+        const OWN: [Errno; 9] = [
+            Errno::EADDRNOTAVAIL,
+            Errno::EADDRINUSE,
+            Errno::EMFILE,
+            Errno::ENFILE,
+            Errno::ENOBUFS,
+            Errno::ENOMEM,
+            Errno::EPERM,
+            Errno::EACCES,
+            Errno::EINVAL,
+        ];
+        match self {
+            Self::Connect(_) | Self::ConnectLate if transparent => false,
+            Self::Connect(errno) => !OWN.iter().any(|own| *own as i32 == i32::from(errno)),
+            // A method, or a version, that it does not know.
+            Self::Status(501 | 505) => false,
+            _ => true,
+        }
+    }
 }
 
 /// Why TLS with a member has failed.
@@ -291,6 +317,24 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_is_not_the_members_fault_does_not_count_against_it() {
+        let counts = |what: Failed| what.says_something_of_the_member(false);
+        let errno = |errno: Errno| Failed::Connect(errno as u16);
+        assert!(
+            counts(errno(Errno::ECONNREFUSED))
+                && counts(errno(Errno::EHOSTUNREACH))
+                && counts(Failed::ConnectLate)
+        );
+        assert!(!counts(errno(Errno::EADDRNOTAVAIL)) && !counts(errno(Errno::EMFILE)));
+        for (status, expected) in [(500, true), (501, false), (503, true), (505, false), (599, true)] {
+            assert_eq!(counts(Failed::Status(status)), expected, "{status}");
+        }
+        assert!(!Failed::ConnectLate.says_something_of_the_member(true));
+        assert!(!errno(Errno::ECONNREFUSED).says_something_of_the_member(true));
+        assert!(Failed::Status(500).says_something_of_the_member(true));
+    }
+
     use super::*;
 
     fn told(failures: &Failures, now: Instant) -> Vec<String> {

@@ -174,6 +174,7 @@ impl MemberState {
     pub fn failed(&self, now: Instant, what: Failed, kindness: &Kindness) {
         self.record.failures.add(now, what);
         if let Some(detection) = &kindness.outliers
+            && what.says_something_of_the_member(kindness.transparent)
             && self.outlier.failed(detection.consecutive_failures)
         {
             self.pool.alarm.raise();

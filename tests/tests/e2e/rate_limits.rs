@@ -166,7 +166,7 @@ async fn rules_are_broken_together_and_policies_one_by_one() {
 async fn what_is_too_fast_is_held_back_and_nobody_is_refused() {
     let member = Backend::named("member").await;
     let mut queue = policy("QUEUE", vec![rule("REQUESTS", 20, 1)]);
-    queue["amphora"] = json!({ "queue_timeout": 60, "queue_size": 10 });
+    queue["amphora"] = json!({ "queue_timeout": 60, "queue_size": 20 });
     let mut proxy = Proxy::start(http(&member, vec![queue])).await;
     let begun = Instant::now();
     let mut clients = Vec::new();
@@ -197,6 +197,7 @@ async fn what_is_too_fast_is_held_back_and_nobody_is_refused() {
                 .await
         }
     };
+    // One client has no more than half of the places.
     waits(10).await;
     drop(waiting);
     waits(0).await;

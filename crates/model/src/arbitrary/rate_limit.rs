@@ -69,7 +69,7 @@ impl Generator {
             interval: Duration::from_secs(self.within(1..=86_400) as u64),
             urls: match metric {
                 RateLimitMetric::RequestsPerUrl => {
-                    self.pick(&[vec![], vec!["/".to_owned(), "/a%20b".to_owned()]])
+                    self.pick(&[vec!["/x".to_owned()], vec!["/".to_owned(), "/a%20b".to_owned()]])
                 }
                 _ => Vec::new(),
             },

@@ -153,6 +153,10 @@ fn rule(
             enforced(action, metric).unwrap_or_else(|reason| o.fault("metric", reason));
         }
     }
+    // Of every path each client could fill the table by itself.
+    if metric == Some(RateLimitMetric::RequestsPerUrl) && given.is_empty() {
+        o.fault("urls", "is required with metric REQUESTS_PER_URL");
+    }
     // Octavia ignores `urls` of other metrics, and so they are not kept.
     if metric.is_some_and(|metric| metric != RateLimitMetric::RequestsPerUrl) {
         urls.clear();
@@ -187,6 +191,9 @@ pub(super) fn trusted_proxies(o: &mut Object<'_>) -> Option<TrustedProxies> {
     }
     let header = o.parsed("client_address_header", |name| {
         check::token(name)?;
+        if name.eq_ignore_ascii_case("Forwarded") {
+            return Err("is not supported: what it has are no addresses alone (RFC 7239)".to_owned());
+        }
         if name.len() > MAX_NAME {
             return Err(format!("must not be longer than {MAX_NAME} characters"));
         }

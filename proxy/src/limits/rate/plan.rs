@@ -31,6 +31,8 @@ struct Policy {
     state: Arc<PolicyState>,
     action: RateLimitAction,
     rules: Box<[Rule]>,
+    /// How many of one client may wait: half of those that may, and of the connections that the listener may have.
+    share: u32,
 }
 
 /// A rule.
@@ -90,7 +92,13 @@ impl RateLimits {
             }
             let limiter = limiter.get_or_insert_with(|| after.limiter());
             let rules = policy.rules.iter().map(|rule| Rule::compile(rule, policy, limiter)).collect();
-            let compiled = Policy { state, action: policy.action, rules };
+            let size = match policy.action {
+                RateLimitAction::Queue(queue) => {
+                    queue.size.min(listener.connection_limit.unwrap_or(u32::MAX))
+                }
+                _ => 0,
+            };
+            let compiled = Policy { state, action: policy.action, rules, share: size.div_ceil(2).max(1) };
             if compiled.is_of_connections() { connections.push(compiled) } else { requests.push(compiled) }
         }
         let is_of_bytes = |rule: &Rule| rule.metric == RateLimitMetric::Kbytes;
@@ -285,7 +293,7 @@ impl Policy {
         let interval = u64::from(rule.interval) << 32;
         let each = (interval / u64::from(rule.threshold)).max(1);
         let key = rule.key(limiter, client, url);
-        let patience = Moment::after(queue.timeout).0;
+        let patience = Moment::after(queue.timeout).0.min(each.saturating_mul(self.share.into()));
         let done = match limiter.table.turn(key, now, each, interval, patience) {
             Turn::After(Moment(0)) => return None,
             Turn::After(wait) => match Waiting::among(&self.state, queue.size) {

@@ -58,6 +58,7 @@ fn rate_limit_policies() {
             "[0].rules[0].metric",
             "PACKETS is not for listeners of protocol HTTP",
         ),
+        (of_rule("metric", json!("REQUESTS_PER_URL")), "[0].rules[0].urls", "is required"),
         (of_rule("threshold", json!(0)), "[0].rules[0].threshold", "integer from 1 to 2147483647"),
         (of_rule("threshold", Value::Null), "[0].rules[0].threshold", "is required"),
         (of_rule("interval", json!(86_401)), "[0].rules[0].interval", "integer from 1 to 86400"),
