@@ -228,14 +228,14 @@ impl World {
             (state.lives, state.failing) = (None, 0);
         }
         // Who hangs is silent, which is noticed in time: of one that was booting only once it is in use.
-        for _ in 0..3 {
-            let state = self.state_of_machines();
-            let silent: Vec<_> =
-                state.values().filter(|one| one.hangs).map(|one| one.amphora.clone()).collect();
-            let are_all_heard = silent.is_empty();
-            crate::serve::health_manager::replace(&self.db, silent).await.unwrap();
+        let silent = || {
+            let machines = self.state_of_machines().into_values();
+            machines.filter(|one| one.hangs || !one.runs).map(|one| one.amphora).collect::<Vec<_>>()
+        };
+        for _ in 0..5 {
+            crate::serve::health_manager::replace(&self.db, silent()).await.unwrap();
             assert!(self.serve().await);
-            if are_all_heard {
+            if silent().is_empty() {
                 return;
             }
         }
