@@ -49,6 +49,8 @@ pub struct Shape {
     pub rate_limits: bool,
     /// Whether requests are routed by what Octavia has no words for.
     pub routing: bool,
+    /// Whether pools grant their members what Octavia has no words for.
+    pub kindness: bool,
 }
 
 impl Default for Shape {
@@ -65,6 +67,7 @@ impl Default for Shape {
             flow_logs: false,
             rate_limits: false,
             routing: false,
+            kindness: false,
         }
     }
 }
@@ -432,7 +435,11 @@ impl Generator {
             },
             session_persistence,
             health_monitor: self.some(|g| g.health_monitor(datagrams)),
-            kindness: if self.one_in(3) { self.kindness(datagrams) } else { Kindness::default() },
+            kindness: if shape.kindness && self.one_in(3) {
+                self.kindness(datagrams)
+            } else {
+                Kindness::default()
+            },
             members,
         };
         // There is nobody to wait for.

@@ -505,6 +505,7 @@ fn in_full(seed: u64) -> LoadBalancer {
         flow_logs: true,
         rate_limits: true,
         routing: true,
+        kindness: true,
         ..arbitrary::Shape::default()
     };
     arbitrary::Generator::new(seed).load_balancer(&shape)
