@@ -65,6 +65,6 @@ pub(crate) fn member_stats(check: CheckState) -> MemberStats {
         total_time_us: 0,
         times: TimesStats::default(),
         history: HistoryStats::default(),
-        kindness: None,
+        member_options: None,
     }
 }

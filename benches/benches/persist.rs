@@ -75,7 +75,7 @@ fn stick(replicated: bool) -> Stick {
         tls: None,
         session_persistence: Some(SessionPersistence::SourceIp),
         health_monitor: None,
-        kindness: Default::default(),
+        member_options: Default::default(),
         members: vec![member(0), member(1)],
     };
     let state = PersistState::carry_over(None, pool.id, pool.session_persistence.as_ref());

@@ -195,7 +195,7 @@ fn pool(rng: &mut Prng, port: u16, may_be_disabled: bool) -> Pool {
         tls: None,
         session_persistence: None,
         health_monitor: None,
-        kindness: Default::default(),
+        member_options: Default::default(),
         members: vec![Member {
             id: MemberId(rng.uuid()),
             name: String::new(),

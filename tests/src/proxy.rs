@@ -7,7 +7,9 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use amphora_ipc::proxy::{Applied, Info, ListenerStats, MemberStats, Peers, Refusal, Stats};
+use amphora_ipc::proxy::{
+    Applied, Info, ListenerStats, MemberReport, MemberStats, Members, Peers, Refusal, Stats,
+};
 use amphora_model::{ListenerId, MemberId};
 use nix::{
     sys::signal::{Signal, kill},
@@ -231,6 +233,19 @@ impl Proxy {
     /// The counters of a member of the first pool.
     pub async fn member(&self, index: usize) -> MemberStats {
         self.member_of(self.document.pools[0].members[index].id).await
+    }
+
+    /// What there is to tell of members beyond counters.
+    pub async fn members(&self) -> Members {
+        let answer = self.request("GET", "/members", "").await.unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// The same of one of the first pool.
+    pub async fn report_of(&self, index: usize) -> MemberReport {
+        let pool = &self.document.pools[0];
+        let pools = self.members().await.pools;
+        pools.get(&pool.id).and_then(|of| of.get(&pool.members[index].id)).cloned().unwrap_or_default()
     }
 
     /// The counters of a member.

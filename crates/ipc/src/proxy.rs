@@ -31,9 +31,9 @@ pub use self::{
     members::{Draining, Ejected, LeavingMember, MemberFailure, MemberReport, Members},
     peers::{Peers, PeersRejected, PeersState},
     stats::{
-        Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, KindnessStats, ListenerStats,
-        MemberStats, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats, Responses, Stats, TimeStats,
-        TimesStats,
+        Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats,
+        MemberOptionsStats, MemberStats, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats,
+        Responses, Stats, TimeStats, TimesStats,
     },
     summary::{ListenerSummary, MemberSummary, PoolSummary, Summary},
 };

@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use super::{
     AlpnProtocol, CertificateId, ClientAuthentication, CompareType, FlowLog, HealthCheck, HealthMonitor,
-    HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, Kindness, L7Action, L7Policy,
-    L7PolicyId, L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol,
-    ListenerTimeouts, ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, OutlierDetection, Pool,
+    HealthMonitorId, Hsts, HttpCheck, HttpMethod, HttpVersion, InsertHeaders, L7Action, L7Policy, L7PolicyId,
+    L7Rule, L7RuleId, L7Subject, LbAlgorithm, Listener, ListenerId, ListenerProtocol, ListenerTimeouts,
+    ListenerTls, LoadBalancer, LoadBalancerId, Member, MemberId, MemberOptions, OutlierDetection, Pool,
     PoolId, PoolProtocol, PoolTls, RedirectCode, Routing, SessionPersistence, SourceNetwork, SslHeaders,
     TlsSettings, TlsVersion, Vip,
 };
@@ -50,7 +50,7 @@ pub struct Shape {
     /// Whether requests are routed by what Octavia has no words for.
     pub routing: bool,
     /// Whether pools grant their members what Octavia has no words for.
-    pub kindness: bool,
+    pub member_options: bool,
 }
 
 impl Default for Shape {
@@ -67,7 +67,7 @@ impl Default for Shape {
             flow_logs: false,
             rate_limits: false,
             routing: false,
-            kindness: false,
+            member_options: false,
         }
     }
 }
@@ -435,22 +435,22 @@ impl Generator {
             },
             session_persistence,
             health_monitor: self.some(|g| g.health_monitor(datagrams)),
-            kindness: if shape.kindness && self.one_in(3) {
-                self.kindness(datagrams)
+            member_options: if shape.member_options && self.one_in(3) {
+                self.member_options(datagrams)
             } else {
-                Kindness::default()
+                MemberOptions::default()
             },
             members,
         };
         // There is nobody to wait for.
-        pool.kindness.first_check &= pool.health_monitor.is_some();
+        pool.member_options.first_check &= pool.health_monitor.is_some();
         pool
     }
 
     /// All of it is of pools with a health monitor: see [`Self::pool`].
-    fn kindness(&mut self, datagrams: bool) -> Kindness {
+    fn member_options(&mut self, datagrams: bool) -> MemberOptions {
         let seconds = |g: &mut Self, most: usize| Duration::from_secs(g.within(1..=most) as u64);
-        Kindness {
+        MemberOptions {
             slow_start: Duration::from_secs(self.within(0..=3600) as u64),
             // To be transparent takes privileges that not every test has.
             transparent: false,

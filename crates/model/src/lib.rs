@@ -8,7 +8,7 @@
 //! * [`document`]: the native API's JSON, read and written
 //! * `edits`: what L7 policies of our own change and answer
 //! * `fault`: why a document is refused
-//! * `kindness`: what a pool grants its members
+//! * `member_options`: what a pool grants its members
 //! * `flow_log`: the line for each connection or request
 //! * `rate_limit`: rate limit policies, and by whose address clients are known
 //! * `tls`: certificates, versions and ciphers of listeners and pools
@@ -32,7 +32,7 @@ mod enums;
 mod fault;
 mod flow_log;
 mod ids;
-mod kindness;
+mod member_options;
 mod rate_limit;
 mod routing;
 mod tls;
@@ -55,7 +55,7 @@ pub use self::{
     fault::{Fault, Faults, MAX_FAULTS, Path, Refusal, excerpt},
     flow_log::FlowLog,
     ids::*,
-    kindness::{Kindness, OutlierDetection},
+    member_options::{MemberOptions, OutlierDetection},
     rate_limit::*,
     routing::*,
     tls::*,
@@ -226,7 +226,7 @@ pub struct Pool {
     /// `healthmonitor`.
     pub health_monitor: Option<HealthMonitor>,
     /// `amphora`: what it grants its members.
-    pub kindness: Kindness,
+    pub member_options: MemberOptions,
     /// `members`.
     pub members: Vec<Member>,
 }

@@ -139,7 +139,7 @@ pub(super) fn has_services(snapshot: &Snapshot) -> bool {
 
 /// Where members listen that are connected to from the addresses of clients.
 pub(super) fn transparent(snapshot: &Snapshot) -> impl Iterator<Item = SocketAddr> {
-    let pools = snapshot.pools.iter().filter(|pool| pool.kindness.transparent);
+    let pools = snapshot.pools.iter().filter(|pool| pool.member_options.transparent);
     pools.flat_map(|pool| pool.members.iter().map(|member| member.address()))
 }
 

@@ -24,7 +24,7 @@ use super::{
     change::{self, ApplyError, Wanted},
     differences::Differences,
     drains::{self, Drains},
-    kindness, members,
+    member_options, members,
     stage::{Bound, Compiled, Stage, Step},
     watch::{self, Watch},
 };
@@ -226,7 +226,7 @@ impl Actor {
         match (std::mem::replace(&mut self.stage, Stage::Idle), step) {
             (Stage::Compiling { reply, .. }, Step::Compiled(compiled)) => match self.bind(*compiled) {
                 Ok(Some(bound)) => {
-                    kindness::begin(net::now(), &self.present, &bound.snapshot);
+                    member_options::begin(net::now(), &self.present, &bound.snapshot);
                     let forwarded = Box::pin(self.datagrams.apply(&bound.snapshot, self.epoch.into_std()));
                     self.stage = Stage::Forwarding { forwarded, bound, reply };
                 }
@@ -242,7 +242,7 @@ impl Actor {
                 Ok(()) => {
                     let Bound { snapshot, sockets } = bound;
                     snapshot.announce();
-                    kindness::announce(&snapshot);
+                    member_options::announce(&snapshot);
                     drains::resume(&snapshot);
                     let live = Box::pin(self.tell_workers(&snapshot, sockets));
                     self.stage = Stage::Swapping { live, snapshot, reply };
@@ -352,7 +352,7 @@ impl Actor {
                 checks.update(members::monitored(&present));
                 members::unchecked(&present).for_each(|member| member.set_health(CheckState::NoCheck));
             }
-            kindness::settle(now, &present);
+            member_options::settle(now, &present);
             watch::remember(now, &present);
             match Arc::get_mut(&mut registry) {
                 Some(registry) => present.hand_over(registry),
@@ -415,7 +415,7 @@ impl Actor {
     fn look(&mut self) -> bool {
         let now = net::now();
         self.watch.sample(now, &self.present);
-        kindness::advance(now, &self.present);
+        member_options::advance(now, &self.present);
         self.end_drains(now);
         self.judge();
         self.tell_of_crowds();
@@ -426,7 +426,7 @@ impl Actor {
     /// Looks at the members at which real traffic fails.
     fn judge(&self) {
         self.alarm.take();
-        kindness::judge(net::now(), &self.present);
+        member_options::judge(net::now(), &self.present);
     }
 
     /// Gives back the memory that is kept for changes, when there is none under way.

@@ -172,7 +172,7 @@ pub(super) fn may_be_transparent(snapshot: &Snapshot) -> Result<(), ApplyError> 
 }
 
 fn transparent(snapshot: &Snapshot, reason: &str) -> Vec<Fault> {
-    let pools = snapshot.pools.iter().filter(|pool| pool.kindness.transparent);
+    let pools = snapshot.pools.iter().filter(|pool| pool.member_options.transparent);
     pools
         .map(|pool| Fault {
             path: format!("loadbalancer.pools[{}].amphora.transparent_client_address", pool.id()),

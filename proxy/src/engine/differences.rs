@@ -100,7 +100,7 @@ fn same_apart_from_members(one: &Pool, other: &Pool) -> bool {
         tls,
         session_persistence,
         health_monitor,
-        kindness,
+        member_options,
         members: _,
     } = one;
     *id == other.id
@@ -111,7 +111,7 @@ fn same_apart_from_members(one: &Pool, other: &Pool) -> bool {
         && *tls == other.tls
         && *session_persistence == other.session_persistence
         && *health_monitor == other.health_monitor
-        && *kindness == other.kindness
+        && *member_options == other.member_options
 }
 
 impl fmt::Display for Count {

@@ -63,7 +63,7 @@ impl Drains {
                 continue;
             }
             for member in &plan.members {
-                match (why(pool, member), plan.kindness.drain_timeout) {
+                match (why(pool, member), plan.member_options.drain_timeout) {
                     (Some(why), Some(timeout)) => self.drain(now, &member.state, timeout, why),
                     (_, _) => drop(self.0.remove(&key(&member.state))),
                 }
@@ -71,11 +71,13 @@ impl Drains {
             let left = before.into_iter().flat_map(|before| &before.members);
             let present: HashSet<_> = plan.members.iter().map(|member| key(&member.state)).collect();
             for member in left.filter(|member| !present.contains(&key(&member.state))) {
-                self.remove(now, member, plan.kindness.drain_timeout);
+                self.remove(now, member, plan.member_options.drain_timeout);
             }
         }
         for plan in before.pools.iter().filter(|plan| !ids.contains(&plan.id())) {
-            plan.members.iter().for_each(|member| self.remove(now, member, plan.kindness.drain_timeout));
+            plan.members
+                .iter()
+                .for_each(|member| self.remove(now, member, plan.member_options.drain_timeout));
         }
     }
 
@@ -140,7 +142,9 @@ impl Drain {
 pub(super) fn resume(snapshot: &Snapshot) {
     for (pool, plan) in pools(snapshot) {
         let drained = plan.members.iter().filter(|member| member.state.is_drained());
-        for member in drained.filter(|m| why(pool, m).is_none() || plan.kindness.drain_timeout.is_none()) {
+        for member in
+            drained.filter(|m| why(pool, m).is_none() || plan.member_options.drain_timeout.is_none())
+        {
             member.state.set_drained(false);
         }
     }

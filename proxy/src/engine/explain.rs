@@ -12,7 +12,7 @@ use amphora_model::{
     L7Action, L7Policy, Listener, LoadBalancer, MemberId, Pool, PoolId, RateLimitPolicy, WeightedPools,
 };
 
-use super::special;
+use super::member_reports;
 use crate::{
     balance::{Balance, Balancer as _, Flow, eligible::Eligible},
     http::{Known, RequestHead, RequestView, TooLong},
@@ -25,7 +25,7 @@ use crate::{
 /// What is asked of, and when: `seconds` of the clock that all workers share.
 pub(super) struct Explainer<'a> {
     pub(super) snapshot: &'a Snapshot,
-    pub(super) moment: special::Moment<'a>,
+    pub(super) moment: member_reports::Moment<'a>,
     pub(super) seconds: u32,
 }
 

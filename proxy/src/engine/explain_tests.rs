@@ -56,7 +56,7 @@ fn document() -> Value {
 
 fn ask(snapshot: &Snapshot, question: Value) -> Result<Explanation, Refusal> {
     let health = HealthEngine::start(1, 16).unwrap();
-    let moment = special::Moment {
+    let moment = member_reports::Moment {
         now: Instant::now(),
         wall: Wall::now(),
         drains: &[],
@@ -78,7 +78,7 @@ fn a_request_is_told_its_way_and_why_it_is_no_other() {
     let plan = &snapshot.pools[0];
     plan.members[4].state.set_health(CheckState::Down);
     plan.members[5].state.outlier.set_ejected(true);
-    plan.members[5].state.failed(Instant::now(), Failed::Status(502), &plan.kindness);
+    plan.members[5].state.failed(Instant::now(), Failed::Status(502), &plan.member_options);
     let told = ask(&snapshot, json!({ "listener": id(10), "target": "/api/v1" })).unwrap();
     assert_eq!(told.outcome, "goes to a member");
     let policies: Vec<_> = told.policies.iter().map(|p| (p.position, p.matches, p.why_not.len())).collect();

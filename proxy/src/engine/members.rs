@@ -37,7 +37,7 @@ pub(super) fn unchecked(snapshot: &Snapshot) -> impl Iterator<Item = &MemberStat
 pub(super) fn revive(now: Instant, before: &Snapshot, present: &Snapshot) {
     let mut probed = None;
     for (index, (pool, plan)) in pools(present).enumerate() {
-        let waits = plan.kindness.first_check && Target::monitor(pool).is_some();
+        let waits = plan.member_options.first_check && Target::monitor(pool).is_some();
         if waits || before.pools.get(index).is_some_and(|old| Arc::ptr_eq(old, plan)) {
             continue;
         }

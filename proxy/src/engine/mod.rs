@@ -11,11 +11,11 @@
 //! | `differences` | what a change has changed, for the log |
 //! | `drains` | members that drain, and when their time is over |
 //! | `explain` | what a request would meet |
-//! | `kindness` | what pools grant their members |
+//! | `member_options` | what pools grant their members |
+//! | `member_reports` | what there is to tell of members beyond counters |
 //! | `members` | what a configuration says of the health of its members |
 //! | `observation` | what runs at one moment, to be counted up on another thread |
 //! | `report` | counters of all workers, summed |
-//! | `special` | what there is to tell of members beyond counters |
 //! | `watch` | what is found out by looking once a second |
 //! | `pulse` | whether the workers serve |
 //! | `stall` | what is made of one that does not turn |
@@ -27,12 +27,12 @@ mod change;
 mod differences;
 mod drains;
 mod explain;
-mod kindness;
+mod member_options;
+mod member_reports;
 mod members;
 mod observation;
 mod pulse;
 mod report;
-mod special;
 mod stage;
 mod stall;
 mod watch;

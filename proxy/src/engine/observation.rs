@@ -12,7 +12,7 @@ use amphora_ipc::{
 use amphora_model::LoadBalancer;
 use uuid::Uuid;
 
-use super::{drains::Drain, explain::Explainer, report, special};
+use super::{drains::Drain, explain::Explainer, member_reports, report};
 use crate::{
     health::Assignments,
     limits::Bounds,
@@ -108,9 +108,9 @@ impl Observation {
         Explainer { snapshot: &self.snapshot, moment: self.moment(), seconds }.explain(question)
     }
 
-    fn moment(&self) -> special::Moment<'_> {
+    fn moment(&self) -> member_reports::Moment<'_> {
         let wall = Wall::now();
-        special::Moment { now: self.at, wall, drains: &self.drains, health: &self.health }
+        member_reports::Moment { now: self.at, wall, drains: &self.drains, health: &self.health }
     }
 
     /// What a heartbeat tells of.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use amphora_ipc::proxy::{
-    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, KindnessStats, ListenerStats,
-    ListenerSummary, MemberStats, MemberSummary, PoolStats, PoolSummary, RateLimitStats, RateLimiterStats,
+    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, ListenerSummary,
+    MemberOptionsStats, MemberStats, MemberSummary, PoolStats, PoolSummary, RateLimitStats, RateLimiterStats,
     Responses, Stats, Summary, TimeStats, TimesStats,
 };
 use amphora_model::{ListenerId, PoolId};
@@ -103,7 +103,7 @@ impl Moment {
                 total: time(counters, |times| &times.total),
             },
             history: self.history(past, counters.max(|c| &c.last_session), &plan.state.record.rate),
-            kindness: (!pool.kindness.is_none()).then(|| kindness(pool, plan, enabled)),
+            member_options: (!pool.member_options.is_none()).then(|| member_options(pool, plan, enabled)),
             ..counted(counters)
         }
     }
@@ -132,15 +132,15 @@ fn rate_limit(listener: ListenerId, state: &PolicyState) -> RateLimitStats {
     }
 }
 
-fn kindness(pool: &PoolPlan, plan: &MemberPlan, enabled: bool) -> KindnessStats {
+fn member_options(pool: &PoolPlan, plan: &MemberPlan, enabled: bool) -> MemberOptionsStats {
     let state = &plan.state;
-    let slow = !pool.kindness.slow_start.is_zero();
+    let slow = !pool.member_options.slow_start.is_zero();
     let goes = !enabled || !plan.admin_state_up || plan.weight == 0;
-    KindnessStats {
+    MemberOptionsStats {
         weight_share: if slow { state.slow_start.share() } else { FULL },
         ejections: state.record.ejections.get(),
         ejected: state.outlier.is_ejected(),
-        draining: pool.kindness.drain_timeout.is_some() && goes && !state.is_drained(),
+        draining: pool.member_options.drain_timeout.is_some() && goes && !state.is_drained(),
     }
 }
 

@@ -123,7 +123,7 @@ impl Target {
             timeout: monitor.timeout,
             rise: monitor.max_retries,
             fall: monitor.max_retries_down,
-            first_check: pool.kindness.first_check,
+            first_check: pool.member_options.first_check,
         }
     }
 

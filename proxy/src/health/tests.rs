@@ -170,7 +170,7 @@ async fn a_target_is_what_the_document_says() {
         tls: None,
         session_persistence: None,
         health_monitor: Some(monitor.clone()),
-        kindness: Default::default(),
+        member_options: Default::default(),
         members: vec![],
     };
     let target = Target::of_member(&pool, &member, None).unwrap();

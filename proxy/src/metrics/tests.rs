@@ -7,7 +7,7 @@ use std::{
 };
 
 use amphora_ipc::proxy::{
-    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, KindnessStats, ListenerStats,
+    Handshakes, HandshakesFailed, HistoryStats, Http2Refused, Http2Stats, ListenerStats, MemberOptionsStats,
     MemberStats, Peers, PeersRejected, PeersState, PoolStats, ProcessStats, RateLimitStats, RateLimiterStats,
     Responses, TimeStats, TimesStats,
 };
@@ -80,7 +80,7 @@ fn member(n: u16) -> MemberStats {
             max_session_rate: 99,
         },
         // Not every pool grants its members something.
-        kindness: (n == 1).then_some(KindnessStats {
+        member_options: (n == 1).then_some(MemberOptionsStats {
             weight_share: 4,
             ejections: 7,
             ejected: true,

@@ -58,7 +58,7 @@ fn pool(persistence: SessionPersistence, members: &[usize]) -> Pool {
         tls: None,
         session_persistence: Some(persistence),
         health_monitor: None,
-        kindness: Default::default(),
+        member_options: Default::default(),
         members: members.iter().map(member).collect(),
     }
 }

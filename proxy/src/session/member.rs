@@ -295,7 +295,7 @@ impl Route<'_> {
         let idle = match reuse {
             Reuse::Never => None,
             // The header at the start of the connection names one client, and so does its address.
-            _ if self.pool.plan.proxy_protocol.is_some() || self.pool.plan.kindness.transparent => None,
+            _ if self.pool.plan.proxy_protocol.is_some() || self.pool.plan.member_options.transparent => None,
             Reuse::Fresh => {
                 let config = self.config(slot.member());
                 slot.member().take_fresh(self.client(), self.tls(config.as_ref()), FRESH)
@@ -326,7 +326,7 @@ impl Route<'_> {
             Wanted::Identity => member.http1_config(context).is_none().then(|| member.stream_alone()),
             Wanted::Request | Wanted::Upgrade => {
                 let sni = self.facts.as_ref().and_then(|facts| facts.sni.as_deref());
-                let transparent = self.pool.plan.kindness.transparent && self.header.is_empty();
+                let transparent = self.pool.plan.member_options.transparent && self.header.is_empty();
                 // As a header that names the client, its address makes the connection its own.
                 match transparent.then(|| self.flow.source.to_string()) {
                     Some(client) => member.streams(context, sni, client.as_bytes()),

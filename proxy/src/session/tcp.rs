@@ -130,7 +130,7 @@ async fn carry(
         return;
     };
     let at = Rc::clone(slot.member());
-    at.state.passed(&pool_plan.kindness);
+    at.state.passed(&pool_plan.member_options);
     let member_counters = at.counters();
     if let Some((stick, key)) = stick {
         stick.store(key, member, now);

@@ -273,6 +273,6 @@ fn compile_pool(
         members,
         state,
         tls,
-        kindness: pool.kindness,
+        member_options: pool.member_options,
     }
 }

@@ -19,8 +19,8 @@ use std::{
 
 use amphora_ipc::proxy::Remark;
 use amphora_model::{
-    Binding, InsertHeaders, Kindness, LbAlgorithm, ListenerId, ListenerProtocol, ListenerTimeouts,
-    LoadBalancer, MemberId, PoolId, Transport,
+    Binding, InsertHeaders, LbAlgorithm, ListenerId, ListenerProtocol, ListenerTimeouts, LoadBalancer,
+    MemberId, MemberOptions, PoolId, Transport,
 };
 
 use self::tls::Contexts;
@@ -138,14 +138,15 @@ pub struct PoolPlan {
     /// What members are spoken to with over TLS (`tls_enabled`).
     pub tls: Option<Arc<ClientContext>>,
     /// `amphora`: what it grants its members.
-    pub kindness: Kindness,
+    pub member_options: MemberOptions,
 }
 
 impl PoolPlan {
     /// The member's weight at this moment, in sixteenths: less than all of it while it starts slowly.
     #[inline]
     pub(crate) fn present_weight(&self, member: &MemberPlan) -> u16 {
-        let share = if self.kindness.slow_start.is_zero() { FULL } else { member.state.slow_start.share() };
+        let share =
+            if self.member_options.slow_start.is_zero() { FULL } else { member.state.slow_start.share() };
         member.weight * share
     }
 

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_model::{Kindness, ListenerId, MemberId, PoolId};
+use amphora_model::{ListenerId, MemberId, MemberOptions, PoolId};
 
 use super::{
     Alarm, CheckState, Counter, Departed, Ejections, Failed, Failures, HealthCell, ListenerCounters,
@@ -171,10 +171,10 @@ impl MemberState {
 
     /// Something has failed at the member. In a pool that looks for outliers that may take it out.
     #[cold]
-    pub fn failed(&self, now: Instant, what: Failed, kindness: &Kindness) {
+    pub fn failed(&self, now: Instant, what: Failed, member_options: &MemberOptions) {
         self.record.failures.add(now, what);
-        if let Some(detection) = &kindness.outliers
-            && what.says_something_of_the_member(kindness.transparent)
+        if let Some(detection) = &member_options.outliers
+            && what.says_something_of_the_member(member_options.transparent)
             && self.outlier.failed(detection.consecutive_failures)
         {
             self.pool.alarm.raise();
@@ -183,8 +183,8 @@ impl MemberState {
 
     /// The member has done what it was asked for.
     #[inline]
-    pub fn passed(&self, kindness: &Kindness) {
-        if kindness.outliers.is_some() {
+    pub fn passed(&self, member_options: &MemberOptions) {
+        if member_options.outliers.is_some() {
             self.outlier.passed();
         }
     }

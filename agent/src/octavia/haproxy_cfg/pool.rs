@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use amphora_model::{
-    HealthCheck, HealthMonitor, HealthMonitorId, HttpCheck, HttpVersion, Kindness, LbAlgorithm, Member, Pool,
-    PoolId, PoolProtocol, PoolTls, SessionPersistence,
+    HealthCheck, HealthMonitor, HealthMonitorId, HttpCheck, HttpVersion, LbAlgorithm, Member, MemberOptions,
+    Pool, PoolId, PoolProtocol, PoolTls, SessionPersistence,
 };
 
 use uuid::Uuid;
@@ -235,7 +235,7 @@ impl<'t> PoolDraft<'t> {
             tls: tls.map(|tls| self.tls(tls, names)).transpose()?,
             session_persistence,
             health_monitor: self.monitor()?,
-            kindness: Kindness::default(),
+            member_options: MemberOptions::default(),
             members: self.servers.iter().map(|(_, server)| member(server)).collect(),
         };
         let of_listener = OfListener {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use amphora_model::{
-    HealthMonitor, InsertHeaders, Kindness, Listener, ListenerProtocol, ListenerTimeouts, LoadBalancer,
-    Member, Pool, PoolProtocol, SessionPersistence, SourceNetwork, Transport, Vip,
+    HealthMonitor, InsertHeaders, Listener, ListenerProtocol, ListenerTimeouts, LoadBalancer, Member,
+    MemberOptions, Pool, PoolProtocol, SessionPersistence, SourceNetwork, Transport, Vip,
 };
 
 use super::{
@@ -65,7 +65,7 @@ impl Text<'_> {
             tls: None,
             session_persistence: self.persistence(common)?,
             health_monitor: monitor(common, &members)?,
-            kindness: Kindness::default(),
+            member_options: MemberOptions::default(),
             members: members.iter().map(|(_, real)| member(real)).collect(),
         };
         let listener = Listener {

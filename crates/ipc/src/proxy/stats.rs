@@ -359,12 +359,12 @@ pub struct MemberStats {
     pub history: HistoryStats,
     /// Of one of a pool that grants its members something (`pool.amphora`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kindness: Option<KindnessStats>,
+    pub member_options: Option<MemberOptionsStats>,
 }
 
 /// What becomes of what a pool grants a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KindnessStats {
+pub struct MemberOptionsStats {
     /// Sixteenths of its weight that it has: 16 but for a slow start.
     pub weight_share: u16,
     /// Times that it was taken out as an outlier.

@@ -7,16 +7,16 @@
 //! * `json`: text to JSON values, strictly
 //! * `object`: typed access to the fields of one object
 //! * `check`: the syntax of strings
-//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `routing`, `edits`, `pool`, `kindness`: the objects
+//! * `listener`, `tls`, `l7`, `amphora`, `rate_limit`, `routing`, `edits`, `pool`, `member_options`: the objects
 //! * `write`: the way back
 
 mod amphora;
 mod check;
 mod edits;
 mod json;
-mod kindness;
 mod l7;
 mod listener;
+mod member_options;
 pub mod object;
 pub(crate) mod pool;
 pub(crate) mod rate_limit;

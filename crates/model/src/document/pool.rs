@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use super::{
     Context,
     check::{self, GRANULARITY, Granularity},
-    kindness,
+    member_options,
     object::{COMMON, MAX_NAME, Metadata, Object},
     tls,
 };
@@ -79,7 +79,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
         }
         Some(member)
     });
-    let kindness = kindness::kindness(o, protocol);
+    let member_options = member_options::member_options(o, protocol);
     o.parent("loadbalancer_id", cx.id);
     o.metadata(COMMON);
     o.metadata(POOL_METADATA);
@@ -92,7 +92,7 @@ pub(super) fn pool(o: &mut Object<'_>, cx: &mut Context, again: bool) -> Option<
         tls,
         session_persistence: persistence,
         health_monitor: monitor,
-        kindness,
+        member_options,
         members,
     })
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
-use super::{edits, kindness, routing};
+use super::{edits, member_options, routing};
 use crate::{
     HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
     Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, SourceNetwork,
@@ -173,7 +173,7 @@ fn pool(pool: &Pool) -> Value {
     if let Some(monitor) = &pool.health_monitor {
         document["healthmonitor"] = health_monitor(monitor);
     }
-    if let Some(amphora) = kindness::write(&pool.kindness) {
+    if let Some(amphora) = member_options::write(&pool.member_options) {
         document["amphora"] = amphora;
     }
     document

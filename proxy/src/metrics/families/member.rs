@@ -264,7 +264,11 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         help: "How much of its weight the member has: less than 1 while it starts slowly.",
         series: Series::Member(|member, sink| {
-            member.stats.kindness.iter().for_each(|of| sink.put_float(f64::from(of.weight_share) / 16.0))
+            member
+                .stats
+                .member_options
+                .iter()
+                .for_each(|of| sink.put_float(f64::from(of.weight_share) / 16.0))
         }),
     },
     Family {
@@ -272,7 +276,7 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         help: "Times that the member was taken out because of what it does with real traffic.",
         series: Series::Member(|member, sink| {
-            member.stats.kindness.iter().for_each(|of| sink.put(of.ejections))
+            member.stats.member_options.iter().for_each(|of| sink.put(of.ejections))
         }),
     },
     Family {
@@ -280,7 +284,7 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         help: "Whether the member is taken out because of what it does with real traffic.",
         series: Series::Member(|member, sink| {
-            member.stats.kindness.iter().for_each(|of| sink.put(of.ejected.into()))
+            member.stats.member_options.iter().for_each(|of| sink.put(of.ejected.into()))
         }),
     },
     Family {
@@ -288,7 +292,7 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         help: "Whether the member may finish what it has until its pool's drain_timeout.",
         series: Series::Member(|member, sink| {
-            member.stats.kindness.iter().for_each(|of| sink.put(of.draining.into()))
+            member.stats.member_options.iter().for_each(|of| sink.put(of.draining.into()))
         }),
     },
 ];

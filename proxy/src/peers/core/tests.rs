@@ -45,7 +45,7 @@ fn pool(number: usize, members: &[usize]) -> Pool {
             _ => SessionPersistence::AppCookie { cookie_name: "JSESSIONID".into() },
         }),
         health_monitor: None,
-        kindness: Default::default(),
+        member_options: Default::default(),
         members: members.iter().map(member).collect(),
     }
 }

@@ -241,7 +241,7 @@ impl Forward {
                     record.connected(|| upstream.local_addr(), opened.unwrap_or(begun));
                 }
                 affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
-                if pool_plan.kindness.drain_timeout.is_some() {
+                if pool_plan.member_options.drain_timeout.is_some() {
                     downstream.set_drain(upstream.member());
                 }
                 let mut exchange = Exchange {
@@ -298,7 +298,7 @@ impl Forward {
                 let idle_closed =
                     failure == Failure::Unanswered && reused && repeatable && upstream.is_spent();
                 if !idle_closed && let Some(what) = failure.of_member() {
-                    upstream.member().state.failed(ended.into_std(), what, &pool_plan.kindness);
+                    upstream.member().state.failed(ended.into_std(), what, &pool_plan.member_options);
                 }
                 match failure {
                     Failure::NotProcessed => {
@@ -335,7 +335,7 @@ impl Forward {
                 }
             };
             // Nobody else is asked any more. A response may last for days and changes pass it by: it holds its member.
-            let shared = pool_plan.proxy_protocol.is_none() && !pool_plan.kindness.transparent;
+            let shared = pool_plan.proxy_protocol.is_none() && !pool_plan.member_options.transparent;
             drop(pool);
             let outcome = exchange.relay(&work.out, &mut response.download, response.begun).await;
             let upload_done = exchange.is_sent();

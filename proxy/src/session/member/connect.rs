@@ -70,7 +70,7 @@ impl Route<'_> {
                 shaking.counters.failed[HandshakeFailure::Late as usize].add(1);
                 what = Failed::HandshakeLate;
             }
-            member.state.failed(net::now(), what, &self.pool.plan.kindness);
+            member.state.failed(net::now(), what, &self.pool.plan.member_options);
             Err(ConnectFailure::Timeout)
         })
     }
@@ -175,7 +175,7 @@ impl Route<'_> {
                         ConnectFailure::OtherHost
                     }
                     _ => {
-                        member.state.failed(net::now(), what, &self.pool.plan.kindness);
+                        member.state.failed(net::now(), what, &self.pool.plan.member_options);
                         ConnectFailure::Error
                     }
                 })
@@ -190,7 +190,7 @@ impl Route<'_> {
         shaking: &Shaking<'_>,
     ) -> Result<Conn, HandshakeError> {
         let speaks_first = self.speaks_first || config.is_some() || !self.header.is_empty();
-        let source = self.pool.plan.kindness.transparent.then_some(self.flow.source);
+        let source = self.pool.plan.member_options.transparent.then_some(self.flow.source);
         let stream = net::socket_to(address, source, speaks_first)?.connect(address).await?;
         // It fits the empty send buffer of a new connection, so this does not wait.
         let mut at = 0;

@@ -426,8 +426,8 @@ fn the_reference_for_operators_is_true() {
 
 #[test]
 fn outlier_detection_has_defaults() {
-    let given = |value: Value| accept(&with("/pools/0/amphora", value)).pools[0].kindness;
-    assert_eq!(given(json!({})), Kindness::default());
+    let given = |value: Value| accept(&with("/pools/0/amphora", value)).pools[0].member_options;
+    assert_eq!(given(json!({})), MemberOptions::default());
     let seconds = Duration::from_secs;
     let expected = OutlierDetection {
         consecutive_failures: 5,
@@ -505,7 +505,7 @@ fn in_full(seed: u64) -> LoadBalancer {
         flow_logs: true,
         rate_limits: true,
         routing: true,
-        kindness: true,
+        member_options: true,
         ..arbitrary::Shape::default()
     };
     arbitrary::Generator::new(seed).load_balancer(&shape)

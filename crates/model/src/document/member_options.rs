@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::object::Object;
-use crate::{Kindness, OutlierDetection, PoolProtocol};
+use crate::{MemberOptions, OutlierDetection, PoolProtocol};
 
 /// The longest `slow_start`, in seconds.
 const MAX_SLOW_START: u64 = 3600;
@@ -15,7 +15,7 @@ const MAX_DRAIN_TIMEOUT: u64 = 86_400;
 const MAX_EJECTION_TIME: u64 = 86_400;
 
 /// Reads the object of a pool of this protocol, if it is there.
-pub(super) fn kindness(o: &mut Object<'_>, protocol: Option<PoolProtocol>) -> Kindness {
+pub(super) fn member_options(o: &mut Object<'_>, protocol: Option<PoolProtocol>) -> MemberOptions {
     let monitored = o.has("healthmonitor");
     let forwarded = protocol.filter(|protocol| protocol.is_forwarded());
     let given = o.object("amphora", |o| {
@@ -40,7 +40,7 @@ pub(super) fn kindness(o: &mut Object<'_>, protocol: Option<PoolProtocol>) -> Ki
             o.fault("transparent_client_address", reason);
         }
         let outliers = o.object("outlier_detection", outliers);
-        Some(Kindness { slow_start, transparent, first_check, drain_timeout, outliers })
+        Some(MemberOptions { slow_start, transparent, first_check, drain_timeout, outliers })
     });
     given.unwrap_or_default()
 }
@@ -67,10 +67,10 @@ fn seconds(o: &mut Object<'_>, name: &'static str, range: std::ops::RangeInclusi
     o.integer(name, range).map(Duration::from_secs)
 }
 
-/// The object that [`kindness`] makes this of; `None` when there is nothing to say.
-pub(super) fn write(kindness: &Kindness) -> Option<Value> {
+/// The object that [`member_options`] makes this of; `None` when there is nothing to say.
+pub(super) fn write(member_options: &MemberOptions) -> Option<Value> {
     // Taken apart, so that a new field cannot be left out.
-    let Kindness { slow_start, transparent, first_check, drain_timeout, outliers } = kindness;
+    let MemberOptions { slow_start, transparent, first_check, drain_timeout, outliers } = member_options;
     let mut object = Map::new();
     if !slow_start.is_zero() {
         object.insert("slow_start".into(), slow_start.as_secs().into());

@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn begin(now: Instant, before: &Snapshot, snapshot: &Snapshot) {
     let mut known: Option<HashMap<PoolId, (&Pool, &Arc<PoolPlan>)>> = None;
     for (pool, plan) in pools(snapshot) {
-        if plan.kindness.is_none() || !pool.admin_state_up {
+        if plan.member_options.is_none() || !pool.admin_state_up {
             continue;
         }
         let known =
@@ -33,13 +33,13 @@ pub(super) fn begin(now: Instant, before: &Snapshot, snapshot: &Snapshot) {
         let enabled = |plan: &&MemberPlan| plan.admin_state_up;
         let old = ran.iter().flat_map(|plan| &plan.members);
         let used: HashSet<_> = old.filter(enabled).map(state).collect();
-        let first_check = Target::monitor(pool).filter(|_| plan.kindness.first_check);
+        let first_check = Target::monitor(pool).filter(|_| plan.member_options.first_check);
         for member in plan.members.iter().filter(enabled).filter(|member| !used.contains(&state(member))) {
             let state = &member.state;
             restore(now, state);
             if let Some(monitor) = first_check {
                 state.set_health(Target::held_back(monitor));
-            } else if ran.is_some() && !plan.kindness.slow_start.is_zero() {
+            } else if ran.is_some() && !plan.member_options.slow_start.is_zero() {
                 state.slow_start.begin(now);
             }
         }
@@ -49,7 +49,7 @@ pub(super) fn begin(now: Instant, before: &Snapshot, snapshot: &Snapshot) {
 /// Tells states what pools grant in a snapshot that goes live.
 pub(super) fn announce(snapshot: &Snapshot) {
     for plan in &snapshot.pools {
-        plan.state.slow_start.store(plan.kindness.slow_start.as_secs() as u32, Ordering::Relaxed);
+        plan.state.slow_start.store(plan.member_options.slow_start.as_secs() as u32, Ordering::Relaxed);
     }
 }
 
@@ -59,7 +59,7 @@ fn state(member: &MemberPlan) -> *const MemberState {
 
 /// Lets members go on that were taken out in a pool that looks for outliers no more.
 pub(super) fn settle(now: Instant, snapshot: &Snapshot) {
-    for plan in snapshot.pools.iter().filter(|plan| plan.kindness.outliers.is_none()) {
+    for plan in snapshot.pools.iter().filter(|plan| plan.member_options.outliers.is_none()) {
         let out = plan.members.iter().filter(|member| member.state.outlier.is_ejected());
         if out.map(|member| restore(now, &member.state)).count() > 0 {
             plan.state.epoch.fetch_add(1, Ordering::Release);
@@ -76,7 +76,7 @@ fn restore(now: Instant, member: &MemberState) {
 /// once a second.
 pub(super) fn judge(now: Instant, snapshot: &Snapshot) {
     for plan in &snapshot.pools {
-        let Some(detection) = &plan.kindness.outliers else { continue };
+        let Some(detection) = &plan.member_options.outliers else { continue };
         let mut changed = false;
         for state in plan.members.iter().map(|member| &member.state) {
             if state.outlier.is_ejected() && state.ejections().handle_timeout(now) {
@@ -113,8 +113,8 @@ pub(super) fn judge(now: Instant, snapshot: &Snapshot) {
 
 /// Lets shares grow; to be called about once a second.
 pub(super) fn advance(now: Instant, snapshot: &Snapshot) {
-    for plan in snapshot.pools.iter().filter(|plan| !plan.kindness.slow_start.is_zero()) {
-        let slow_start = plan.kindness.slow_start;
+    for plan in snapshot.pools.iter().filter(|plan| !plan.member_options.slow_start.is_zero()) {
+        let slow_start = plan.member_options.slow_start;
         let grown =
             plan.members.iter().filter(|member| member.state.slow_start.advance(now, slow_start)).count();
         if grown > 0 {
@@ -128,5 +128,5 @@ fn pools(snapshot: &Snapshot) -> impl Iterator<Item = (&Pool, &Arc<PoolPlan>)> {
 }
 
 #[cfg(test)]
-#[path = "kindness_tests.rs"]
+#[path = "member_options_tests.rs"]
 mod tests;

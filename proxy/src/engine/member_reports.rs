@@ -48,7 +48,7 @@ impl Moment<'_> {
     pub(super) fn member(&self, plan: &PoolPlan, member: &MemberPlan) -> MemberReport {
         let state = &member.state;
         let share = state.slow_start.share();
-        let slow = share < FULL && !plan.kindness.slow_start.is_zero() && member.is_up();
+        let slow = share < FULL && !plan.member_options.slow_start.is_zero() && member.is_up();
         let check = (member.admin_state_up && !state.health.get().is_up()).then(|| self.health.report(state));
         let drain = self.drains.iter().find(|drain| Arc::ptr_eq(&drain.state, state));
         let ejection = state.ejections().present().filter(|_| state.outlier.is_ejected());

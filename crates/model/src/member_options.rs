@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// `pool.amphora`; by default nothing of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kindness {
+pub struct MemberOptions {
     /// `slow_start`, whole seconds: for so long the weight of a member that is new or back grows from a sixteenth to all of it, as
     /// with HAProxy's `slowstart`. Zero: it has all of it at once.
     pub slow_start: Duration,
@@ -46,7 +46,7 @@ impl Default for OutlierDetection {
     }
 }
 
-impl Kindness {
+impl MemberOptions {
     /// Whether there is nothing of it.
     pub fn is_none(&self) -> bool {
         *self == Self::default()

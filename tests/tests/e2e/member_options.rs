@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amphora_ipc::proxy::{Explanation, MemberReport, Members};
+use amphora_ipc::proxy::Explanation;
 use amphora_tests::{
     Amphora, Backend, Client, Document, End, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member,
     Message, Pool, Proxy, Step, echo, eventually, free_port,
@@ -70,18 +70,6 @@ async fn one_that_was_down_starts_slowly_and_comes_to_all_of_its_weight() {
     load.stop().await;
 }
 
-/// What there is to tell of members.
-async fn told(proxy: &Proxy) -> Members {
-    serde_json::from_slice(&proxy.request("GET", "/members", "").await.unwrap().body).unwrap()
-}
-
-/// The same of one of the first pool.
-async fn told_of(proxy: &Proxy, member: usize) -> MemberReport {
-    let pool = &proxy.document.pools[0];
-    let pools = told(proxy).await.pools;
-    pools.get(&pool.id).and_then(|of| of.get(&pool.members[member].id)).cloned().unwrap_or_default()
-}
-
 /// Connections that are kept are no matter here: what answers 500 is asked anew.
 async fn asked(proxy: &Proxy, requests: usize) -> Vec<u16> {
     let mut client = proxy.client().await;
@@ -114,10 +102,10 @@ async fn a_member_that_answers_500_under_load_is_taken_out_and_comes_back() {
         statuses.iter().all(|status| *status == 200).then_some(())
     })
     .await;
-    let report = told_of(&proxy, 1).await;
+    let report = proxy.report_of(1).await;
     assert!(report.failures[0].what == "response: status 500" && report.failures[0].times >= 3, "{report:?}");
     assert!(report.ejected.is_some_and(|ejected| ejected.times == 1 && ejected.left_s <= 2), "{report:?}");
-    assert!(told_of(&proxy, 0).await.is_empty());
+    assert!(proxy.report_of(0).await.is_empty());
     let served = bad.served();
     let load = Load::new().keep_alive(4, proxy.address());
     load.more(30).await;
@@ -150,7 +138,7 @@ async fn a_member_that_refuses_connections_is_taken_out_and_the_last_is_not() {
     })
     .await;
     load.stop().await;
-    let report = told_of(&proxy, 0).await;
+    let report = proxy.report_of(0).await;
     assert_eq!(report.failures[0].what, "connect: Connection refused");
     // The last is asked, whatever it does.
     proxy.change(|document| drop(document.pools[0].members.remove(1))).await;
@@ -208,7 +196,7 @@ async fn sessions_of_tcp_at_a_member_that_was_removed_have_their_time() {
     new.expect("I stay").await;
     old.send("still here").await;
     old.expect("still here").await;
-    let leaving = told(&proxy).await.leaving;
+    let leaving = proxy.members().await.leaving;
     if begun.elapsed() < Duration::from_secs(2) {
         let [leaving] = &leaving[..] else { panic!("{leaving:?}") };
         assert_eq!((leaving.address, &leaving.draining.why[..]), (going.address, "removed"));

@@ -142,7 +142,7 @@ fn watched(detection: Value) -> Value {
 fn fails(run: &Run, member: usize, times: usize) {
     let plan = &run.present.pools[0];
     let state = &plan.members[member].state;
-    (0..times).for_each(|_| state.failed(run.begun, Failed::Status(500), &plan.kindness));
+    (0..times).for_each(|_| state.failed(run.begun, Failed::Status(500), &plan.member_options));
 }
 
 impl Run {
@@ -165,7 +165,7 @@ fn who_fails_is_taken_out_and_starts_slowly_when_it_is_back() {
     run.apply(0, watched(detection.clone()), &members(4));
     fails(&run, 2, 2);
     assert_eq!(run.out(1), [0; 0]);
-    run.present.pools[0].members[2].state.passed(&run.present.pools[0].kindness);
+    run.present.pools[0].members[2].state.passed(&run.present.pools[0].member_options);
     fails(&run, 2, 2);
     assert_eq!(run.out(2), [0; 0], "not in a row");
     let epoch = run.present.pools[0].state.epoch.load(Ordering::Relaxed);
@@ -247,7 +247,7 @@ fn over_many_seeds_nobody_goes_who_may_not() {
         let mut run = Run::new();
         run.apply(0, watched(detection), &members(count));
         let plan = Arc::clone(&run.present.pools[0]);
-        let detection = plan.kindness.outliers.unwrap();
+        let detection = plan.member_options.outliers.unwrap();
         let mut balance = Balance::new(plan.algorithm, seed);
         let mut bad: Vec<u64> = vec![0; count as usize];
         for second in 0..400 {
@@ -265,8 +265,8 @@ fn over_many_seeds_nobody_goes_who_may_not() {
                 let Some(member) = balance.pick(&*plan, &flow, |_| false) else { continue };
                 let state = &plan.members[member].state;
                 match bad[member] > second && random(20) > 0 {
-                    true => state.failed(run.at(second), Failed::Unanswered, &plan.kindness),
-                    false => state.passed(&plan.kindness),
+                    true => state.failed(run.at(second), Failed::Unanswered, &plan.member_options),
+                    false => state.passed(&plan.member_options),
                 }
             }
             let before = run.present.pools[0].members.iter().filter(|m| m.state.outlier.is_ejected()).count();
