@@ -131,11 +131,16 @@ impl Amphora {
     /// SIGKILL: no goodbye, and what it had stays.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // keepalived's child has the addresses; the parent would start another.
+            // keepalived's child has the addresses. When its parent ends it says goodbye, and when it ends its parent starts
+            // another: it stands still meanwhile.
             let protocol = fs::read_to_string(self.path("vrrp.pid")).ok();
+            let protocol = protocol.and_then(|pid| pid.trim().parse().ok()).map(Pid::from_raw);
+            if let Some(pid) = protocol {
+                let _ = kill(pid, Signal::SIGSTOP);
+            }
             kill_hard(child.id());
-            if let Some(pid) = protocol.and_then(|pid| pid.trim().parse::<i32>().ok()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            if let Some(pid) = protocol {
+                let _ = kill(pid, Signal::SIGKILL);
             }
             child.wait().unwrap();
         }
