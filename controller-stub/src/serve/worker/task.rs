@@ -209,7 +209,9 @@ impl<S: Store, O: Outside> Context<S, O> {
                 let this = Arc::clone(self);
                 let made = self.store.write(move |t| {
                     let made = rows::is_made_by(t, &id, generation)?;
-                    rows::finish(t, &id, generation, failover, now)?;
+                    if !rows::finish(t, &id, generation, failover, now)? {
+                        return Ok(None);
+                    }
                     // It is ACTIVE before what nobody needs is gone.
                     let idle = match rows::load_balancer(t, &id)?.filter(|lb| lb.active) {
                         Some(lb) => !rows::idle_ports(t, &this.networks, &lb)?.is_empty(),

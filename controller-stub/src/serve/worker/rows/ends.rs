@@ -29,14 +29,23 @@ const OBJECTS: [(&str, &str); 9] = [
 /// After so many failures what is PENDING is in ERROR, though it is tried again for ever.
 pub(super) const PATIENCE: u32 = 3;
 
-/// All that was said up to a generation is so, since `now`, in milliseconds since 1970.
+/// All that was said up to a generation is so, since `now`, in milliseconds since 1970. False, and nothing of it, when one of its amphorae has
+/// been taken out since that was found: of what was PENDING before that made no other generation.
 pub fn finish(
     connection: &Connection,
     id: &str,
     generation: i64,
     failover: Option<i64>,
     now: i64,
-) -> Result<()> {
+) -> Result<bool> {
+    let lacks_one: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM amphora WHERE load_balancer_id = ?1 AND status = 'PENDING_DELETE')",
+        )?
+        .query_row([id], |row| row.get(0))?;
+    if lacks_one {
+        return Ok(false);
+    }
     // Who names a pool that goes names nothing: those that go themselves, too, whatever is deleted first.
     for (table, column) in [("listener", "default_pool_id"), ("l7policy", "redirect_pool_id")] {
         connection
@@ -84,7 +93,7 @@ pub fn finish(
             "DELETE FROM work WHERE kind = 'LOAD_BALANCER_FAILOVER' AND subject = ?1 AND created_at IS ?2",
         )?
         .execute(params![id, failover])?;
-    Ok(())
+    Ok(true)
 }
 
 /// When a load balancer was asked for, if [`finish`] at this generation is what makes it ACTIVE for the first time.

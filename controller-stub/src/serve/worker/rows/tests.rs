@@ -33,14 +33,34 @@ fn what_came_after_the_generation_that_is_live_stays_pending() {
     let (_dir, mut connection) = db::scratch();
     connection.execute_batch(ROWS).unwrap();
     let t = connection.transaction().unwrap();
-    finish(&t, "lb", 2, None, 7).unwrap();
+    assert!(finish(&t, "lb", 2, None, 7).unwrap());
     t.commit().unwrap();
     let expected = [("lb", "PENDING_UPDATE"), ("listener", "ACTIVE"), ("new", "PENDING_CREATE")];
     assert_eq!(statuses(&connection), of(&expected));
     assert!(queue::find(&connection, Kind::LoadBalancer, "lb").unwrap().is_some());
-    finish(&connection, "lb", 3, None, 7).unwrap();
+    assert!(finish(&connection, "lb", 3, None, 7).unwrap());
     assert_eq!(statuses(&connection), of(&[("lb", "ACTIVE"), ("listener", "ACTIVE"), ("new", "ACTIVE")]));
     assert_eq!(queue::find(&connection, Kind::LoadBalancer, "lb").unwrap(), None);
+}
+
+#[test]
+fn who_loses_an_amphora_at_the_last_moment_is_not_done() {
+    let (_dir, connection) = db::scratch();
+    connection.execute_batch(ROWS).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
+                VALUES ('one', 'lb', 'ALLOCATED', 'namespaces', 'm', '127.0.0.1', 1, 0, 0)",
+        )
+        .unwrap();
+    let before = statuses(&connection);
+    assert!(silent(&connection, "one", 7).unwrap());
+    // What it was found at is its generation still.
+    assert!(!finish(&connection, "lb", 3, None, 7).unwrap());
+    assert_eq!(statuses(&connection), before);
+    assert!(queue::find(&connection, Kind::LoadBalancer, "lb").unwrap().is_some());
+    removed(&connection, None, "one").unwrap();
+    assert!(finish(&connection, "lb", 3, None, 7).unwrap());
 }
 
 #[test]
@@ -61,7 +81,7 @@ fn what_fails_again_and_again_is_in_error_with_the_reason_and_is_tried_on() {
         })
         .unwrap();
     assert_eq!(told, 3);
-    finish(&connection, "lb", 3, None, 7).unwrap();
+    assert!(finish(&connection, "lb", 3, None, 7).unwrap());
     assert_eq!(statuses(&connection), of(&[("lb", "ACTIVE"), ("listener", "ACTIVE"), ("new", "ACTIVE")]));
 }
 
@@ -213,9 +233,9 @@ fn monitors_policies_and_rules_are_online_once_they_are_live() {
         query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
     };
     let none = ["monitor", "off", "on", "rule"].map(|id| (id, "OFFLINE"));
-    finish(&connection, "lb", 2, None, 7).unwrap();
+    assert!(finish(&connection, "lb", 2, None, 7).unwrap());
     assert_eq!(told(&connection), of(&none));
-    finish(&connection, "lb", 3, None, 7).unwrap();
+    assert!(finish(&connection, "lb", 3, None, 7).unwrap());
     let expected = [("monitor", "ONLINE"), ("off", "OFFLINE"), ("on", "ONLINE"), ("rule", "ONLINE")];
     assert_eq!(told(&connection), of(&expected));
     let at: i64 = connection.query_row("SELECT updated_at FROM l7rule", [], |row| row.get(0)).unwrap();

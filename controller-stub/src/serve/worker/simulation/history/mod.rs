@@ -53,6 +53,8 @@ impl World {
         assert_eq!(self.count("SELECT count(*) FROM work").await, 0, "{context}");
         let there: BTreeSet<String> = self.column("SELECT id FROM load_balancer").await.into_iter().collect();
         assert_eq!(there, self.state().answered, "those that were answered, and not deleted: {context}");
+        let going = "SELECT count(*) FROM amphora WHERE status = 'PENDING_DELETE'";
+        assert_eq!(self.count(going).await, 0, "nobody takes them down: {context}");
         self.check_ports(context).await;
         self.check_generations(context).await;
         let mut amphorae = self.db.read(|t| rows::all_amphorae(t)).await.unwrap();
