@@ -32,12 +32,14 @@ const LATER: Duration = Duration::from_millis(150);
 const ENDLESS: u64 = 1 << 30;
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// What it is a case of, the member's answer (none: there is no member), and the client.
-fn cases() -> Vec<(&'static str, Option<Vec<Step>>, Act)> {
+type Case = (&'static str, Option<Vec<Step>>, Act);
+
+/// What it is a case of, the member's answer (none: there is no member), and the client; a moment is `later`.
+fn cases(later: Duration) -> Vec<Case> {
     use Act::{Ask, Finish, Leave, Pieces, Reset};
     let ok = || Some(Step::ok("a"));
     let sent = |text: &str| vec![Step::ReadBody, Step::send(text)];
-    let ended = |text: &str, end: Step| Some([sent(text), vec![Step::Pause(LATER), end]].concat());
+    let ended = |text: &str, end: Step| Some([sent(text), vec![Step::Pause(later), end]].concat());
     let long = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok";
     let endless = &format!("HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS}\r\n\r\n");
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
@@ -56,7 +58,7 @@ fn cases() -> Vec<(&'static str, Option<Vec<Step>>, Act)> {
         ("a bad first chunk", ended(&format!("{CHUNKED}zz\r\n"), Step::Wait), Ask(GET)),
         (
             "a bad later chunk",
-            Some([sent(CHUNKED), vec![Step::Pause(LATER), Step::send("zz\r\n"), Step::Wait]].concat()),
+            Some([sent(CHUNKED), vec![Step::Pause(later), Step::send("zz\r\n"), Step::Wait]].concat()),
             Ask(GET),
         ),
         ("a client that says nothing", ok(), Leave("")),
@@ -94,7 +96,7 @@ fn not_judged(case: &str) -> &'static [&'static str] {
     if columns.is_empty() || Judge::HaProxy.judges(&rows()) { &[] } else { columns }
 }
 
-async fn act(address: SocketAddr, act: Act) -> Option<u16> {
+async fn act(address: SocketAddr, act: Act, later: Duration) -> Option<u16> {
     let mut client = Client::connect(address).await;
     match act {
         Act::Ask(text) => client.send(text).await,
@@ -104,7 +106,7 @@ async fn act(address: SocketAddr, act: Act) -> Option<u16> {
         }
         Act::Pieces(one, two) => {
             client.send(one).await;
-            sleep(LATER).await;
+            sleep(later).await;
             client.send(two).await;
             if one == GET {
                 client.response().await;
@@ -113,7 +115,7 @@ async fn act(address: SocketAddr, act: Act) -> Option<u16> {
         }
         Act::Leave(text) | Act::Reset(text) => {
             client.send(text).await;
-            sleep(LATER / 2).await;
+            sleep(later / 2).await;
             if matches!(act, Act::Reset(_)) {
                 client.reset();
             }
@@ -190,32 +192,56 @@ async fn theirs(haproxy: &HaProxy, ours: &Counts) -> Counts {
 
 #[tokio::test]
 async fn what_becomes_of_requests_is_counted_as_in_haproxy() {
-    let all = LocalSet::new();
-    let cases: Vec<_> = cases().into_iter().map(|case| all.spawn_local(compare(case))).collect();
-    all.await;
-    for case in cases {
-        case.await.unwrap();
+    // Where the machine is so busy that moments run into each other, HAProxy itself counts otherwise.
+    let (mut differ, longer) = (differences(LATER, Duration::from_secs(5), None).await, LATER * 6);
+    if !differ.is_empty() {
+        let again: Vec<_> = differ.iter().map(|(case, _)| *case).collect();
+        eprintln!("once more, slowly: {again:?}");
+        differ = differences(longer, PATIENCE, Some(&again)).await;
     }
+    let told: Vec<_> = differ.into_iter().map(|(_, told)| told).collect();
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
-async fn compare((case, answer, client): (&'static str, Option<Vec<Step>>, Act)) {
+/// The cases, or these of them, of which something is not counted alike within this time.
+async fn differences(
+    later: Duration,
+    patience: Duration,
+    chosen: Option<&[&'static str]>,
+) -> Vec<(&'static str, String)> {
+    let all = LocalSet::new();
+    let chosen = cases(later).into_iter().filter(|(case, ..)| chosen.is_none_or(|all| all.contains(case)));
+    let cases: Vec<_> =
+        chosen.map(|case| (case.0, all.spawn_local(compare(case, later, patience)))).collect();
+    all.await;
+    let mut differences = Vec::new();
+    for (case, compared) in cases {
+        differences.extend(compared.await.unwrap().err().map(|told| (case, told)));
+    }
+    differences
+}
+
+async fn compare((case, answer, client): Case, later: Duration, patience: Duration) -> Result<(), String> {
     let member = match answer.clone() {
         Some(answer) => Some(Backend::http("a", move |_| answer.clone()).await),
         None => None,
     };
+    let times = u32::try_from(later.as_millis() / LATER.as_millis()).unwrap();
+    let [of_members, of_clients] = [400, 700].map(|milliseconds| milliseconds * times);
     let mut config = HaProxyConfig::http([]);
-    "timeout server 400ms".clone_into(&mut config.backend);
-    config.client_timeout = 700;
+    config.backend = format!("timeout server {of_members}ms");
+    config.client_timeout = of_clients;
     config.servers.extend(member.iter().map(|member| ("member".to_owned(), member.address, String::new())));
     let pool = Pool::http().members(&member);
-    let listener = Listener::http().with("timeout_member_data", 400).with("timeout_client_data", 700);
+    let listener = Listener::http().with("timeout_member_data", of_members);
+    let listener = listener.with("timeout_client_data", of_clients);
     let proxy = Proxy::start_with(Document::of(listener, pool), &["--workers", "1"]).await;
-    let Some(haproxy) = HaProxy::start(&config).await else { return };
-    assert_eq!(
-        act(proxy.address(), client).await,
-        act(haproxy.address, client).await,
-        "{case}: what the client gets"
-    );
+    let Some(haproxy) = HaProxy::start(&config).await else { return Ok(()) };
+    let told = act(proxy.address(), client, later).await;
+    let by_haproxy = act(haproxy.address, client, later).await;
+    if told != by_haproxy {
+        return Err(format!("{case}: the client gets {told:?}, from HAProxy {by_haproxy:?}"));
+    }
     let not_judged = not_judged(case);
     let begun = Instant::now();
     loop {
@@ -223,9 +249,11 @@ async fn compare((case, answer, client): (&'static str, Option<Vec<Step>>, Act))
         ours.iter_mut().for_each(|counts| counts.retain(|column, _| !not_judged.contains(&column.as_str())));
         let theirs = theirs(&haproxy, &ours).await;
         if ours == theirs && ours[0]["req_tot"] > 0 {
-            return;
+            return Ok(());
         }
-        assert!(begun.elapsed() < PATIENCE, "{case}\nours   {ours:?}\ntheirs {theirs:?}");
+        if begun.elapsed() > patience {
+            return Err(format!("{case}\nours   {ours:?}\ntheirs {theirs:?}"));
+        }
         sleep(Duration::from_millis(20)).await;
     }
 }
