@@ -266,6 +266,7 @@ impl Generator {
             routing = self.routing(http, &reachable, pools);
             default_pool = default_pool.filter(|_| routing.pools.is_none());
         }
+        let rate_limit_policies = self.rate_limit_policies(shape, protocol);
         Listener {
             id: ListenerId(self.uuid()),
             name: self.name(),
@@ -319,11 +320,11 @@ impl Generator {
                 }),
                 false => None,
             },
-            rate_limit_policies: self.rate_limit_policies(shape, protocol),
-            trusted_proxies: match shape.rate_limits && http && self.one_in(4) {
+            trusted_proxies: match http && !rate_limit_policies.is_empty() && self.one_in(4) {
                 true => Some(self.trusted_proxies()),
                 false => None,
             },
+            rate_limit_policies,
             routing,
         }
     }

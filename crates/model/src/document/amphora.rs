@@ -76,6 +76,15 @@ pub(super) fn of_listener(
             format!("has trusted_proxies, which need a listener of protocol HTTP or TERMINATED_HTTPS; this one is {protocol}"),
         );
     }
+    if protocol.is_some_and(|protocol| protocol.is_http())
+        && own.trusted_proxies.is_some()
+        && o.elements("rate_limit_policies") == 0
+    {
+        o.fault(
+            "amphora",
+            "has trusted_proxies, which need rate_limit_policies: nothing else asks whose a request is",
+        );
+    }
     OfListener {
         flow_log: flow_log(o, cx, protocol, &own),
         member_connection_limit: own.limit,

@@ -1,6 +1,7 @@
 //! Rate limits.
 
 use super::*;
+use crate::document::tests::accept;
 
 fn rule(metric: &str) -> Value {
     json!({ "id": id(80), "metric": metric, "threshold": 100 })
@@ -114,21 +115,15 @@ fn trusted_proxies() {
         ),
         (
             at,
-            json!({ "trusted_proxies": ["10.0.0.0/8", "10.1.0.0/8"] }),
-            "listeners[0].amphora.trusted_proxies[1]",
-            "in the list already",
-        ),
-        (
-            at,
             json!({ "client_address_header": "X-Real-IP" }),
             "listeners[0].amphora.client_address_header",
             "no meaning without trusted_proxies",
         ),
         (
             at,
-            json!({ "trusted_proxies": ["10.0.0.0/8"], "client_address_header": "a b" }),
-            "listeners[0].amphora.client_address_header",
-            "must be a token",
+            json!({ "trusted_proxies": ["10.0.0.0/8"] }),
+            "listeners[0].amphora",
+            "has trusted_proxies, which need rate_limit_policies",
         ),
         (
             "/amphora",
@@ -143,4 +138,24 @@ fn trusted_proxies() {
             "has trusted_proxies, which need a listener of protocol HTTP or TERMINATED_HTTPS; this one is TCP",
         ),
     ]);
+    // One that is switched off for now is one.
+    let mut limited = with(at, json!({ "trusted_proxies": ["10.0.0.0/8"] }));
+    let mut policies = policy("DENY", &json!([rule("REQUESTS")]));
+    policies[0]["enabled"] = json!(false);
+    set(&mut limited, "/listeners/0/rate_limit_policies", policies);
+    assert!(accept(&limited).listeners[0].trusted_proxies.is_some());
+    for (name, value, reason) in [
+        ("client_address_header", json!("a b"), "client_address_header: must be a token"),
+        (
+            "trusted_proxies",
+            json!(["10.0.0.0/8", "10.1.0.0/8"]),
+            "trusted_proxies[1]: is the network 10.0.0.0/8, which is in the list",
+        ),
+    ] {
+        let mut document = limited.clone();
+        set(&mut document, &format!("/listeners/0/amphora/{name}"), value);
+        let found = faults(&document);
+        let start = format!("loadbalancer.listeners[0].amphora.{reason}");
+        assert!(found.len() == 1 && found[0].starts_with(&start), "{found:#?}");
+    }
 }
