@@ -271,6 +271,13 @@ impl Conn {
         let _ = self.socket().ready(Interest::ERROR).await;
     }
 
+    /// Waits until the peer has finished sending, or the connection has failed, whatever of what it has sent was not read. What does
+    /// not fit into the kernel's buffer hides the end behind it until that is read.
+    pub(crate) async fn ended(&self) {
+        // Nothing urgent is asked of the kernel: with this interest the runtime tells of the end alone.
+        let _ = self.socket().ready(Interest::PRIORITY | Interest::ERROR).await;
+    }
+
     /// The address that the client has connected to, or that the member sees.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Rate limits, beside HAProxy with a stick table where that has the same.
 
+mod under_way;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},

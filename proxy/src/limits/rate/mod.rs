@@ -20,7 +20,7 @@ mod state;
 mod table;
 mod taken;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 

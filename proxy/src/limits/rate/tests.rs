@@ -13,9 +13,9 @@ use amphora_model::{
 };
 use uuid::Uuid;
 
-use super::{moment::Moment, *};
+use super::*;
 
-fn rule(number: u128, metric: RateLimitMetric, threshold: u32, interval: u64) -> RateLimitRule {
+pub(crate) fn rule(number: u128, metric: RateLimitMetric, threshold: u32, interval: u64) -> RateLimitRule {
     RateLimitRule {
         id: RateLimitRuleId(Uuid::from_u128(number)),
         name: String::new(),
@@ -26,12 +26,12 @@ fn rule(number: u128, metric: RateLimitMetric, threshold: u32, interval: u64) ->
     }
 }
 
-fn policy(number: u128, action: RateLimitAction, rules: Vec<RateLimitRule>) -> RateLimitPolicy {
+pub(crate) fn policy(number: u128, action: RateLimitAction, rules: Vec<RateLimitRule>) -> RateLimitPolicy {
     let id = RateLimitPolicyId(Uuid::from_u128(number));
     RateLimitPolicy { id, name: String::new(), enabled: true, action, rules }
 }
 
-fn limits(policies: Vec<RateLimitPolicy>) -> (Kept, RateLimits) {
+pub(crate) fn limits(policies: Vec<RateLimitPolicy>) -> (Kept, RateLimits) {
     let mut lb = amphora_model::arbitrary::load_balancer(1);
     let mut seed = 1;
     while lb.listeners.is_empty() {
@@ -47,7 +47,7 @@ fn limits(policies: Vec<RateLimitPolicy>) -> (Kept, RateLimits) {
     (successor.into_kept(), limits)
 }
 
-fn address(number: u32) -> IpAddr {
+pub(crate) fn address(number: u32) -> IpAddr {
     Ipv4Addr::from_bits(0x0a00_0000 + number).into()
 }
 

@@ -118,7 +118,7 @@ impl Attempt<'_> {
                 if let Some(record) = work.log.record() {
                     record.interim(&view);
                 }
-                exchange.counters.bytes_out.add(passed_on.map_err(|_| Failure::ClientGone)? as u64);
+                exchange.went(passed_on.map_err(|_| Failure::ClientGone)? as u64);
                 exchange.upstream.consume_head(length);
                 // It is the client's turn, once.
                 if status == 100
@@ -185,7 +185,7 @@ impl Attempt<'_> {
                     let end = download.is_done() && !framing.switching;
                     let sent = stream.send_head(&view, &edits, framing.switching, end);
                     let sent = sent.map_err(|_| Failure::ClientGone)? as u64;
-                    exchange.counters.bytes_out.add(sent);
+                    exchange.went(sent);
                     exchange.upstream.consume_head(length);
                 }
             }

@@ -113,8 +113,10 @@ pub(super) async fn serve(
         return Disposition::Close;
     }
     counters.bytes_out.add(work.out.len() as u64);
+    let passed_over = if reply.to.keep_alive { reply.unread.bytes } else { 0 };
+    limit::charge(work.charge.as_ref(), worker, work.out.len() + passed_over);
     if reply.to.keep_alive {
-        client.inlet.consume(reply.unread.bytes);
+        client.inlet.consume(passed_over);
         Disposition::KeepAlive
     } else {
         Disposition::LingeringClose
@@ -176,6 +178,8 @@ impl Forward {
             let mut is_own = true;
             let mut again = false;
             let mut refused = 0;
+            let charge = work.charge.clone();
+            let mut charged = 0;
             // What of the body was sent to a member that has not processed it.
             let mut kept: Option<Box<FrameRelay>> = None;
             let mut upstream;
@@ -245,13 +249,15 @@ impl Forward {
                     downstream.set_drain(upstream.member());
                 }
                 let mut exchange = Exchange {
-                    pools: &worker.pools,
+                    worker,
                     upload: match kept.take() {
                         Some(kept) => BodyRelay::Frames(kept),
                         None => upload(&request, downstream.is_stream(), upstream.is_stream()),
                     },
                     timeouts: &timeouts,
                     counters,
+                    charge: charge.as_ref(),
+                    charged,
                     upload_broken: false,
                     body_declined: false,
                     closes: false,
@@ -272,6 +278,7 @@ impl Forward {
                     response_us: None,
                 };
                 let mut outcome = attempt.response(&mut exchange, work).await;
+                charged = exchange.charged;
                 if matches!(outcome, Err(Failure::NotProcessed)) {
                     // Whatever it asks for may be asked for again, if all of it is still there.
                     refused += 1;
@@ -346,11 +353,6 @@ impl Forward {
             if let Some(record) = work.log.record() {
                 record.bytes_in += exchange.upload.content();
                 record.bytes_out += response.download.content();
-            }
-            if let Some(charge) = &work.charge {
-                let moved = exchange.upload.moved() + response.download.moved();
-                // The next request is judged by it.
-                charge.add(moved + work.out.len() as u64, worker.since(Instant::now()));
             }
             let at = upstream.counters();
             let ended = outcome.unwrap_or_else(|_| Instant::now());

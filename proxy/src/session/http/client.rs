@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     io, mem,
     net::SocketAddr,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -177,16 +177,21 @@ impl Client {
         Poll::Pending
     }
 
-    /// Looks whether the client is still there while it waits for its turn: who has finished sending is not.
-    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.inlet.is_full() {
-            match self.inlet.poll_fill(cx, &mut self.stream) {
-                Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(_)) => {}
+    /// Waits until the client is not there any more while it waits for its turn: who has finished sending is not. What it sends is
+    /// read as far as there is room for it; of what lies beyond the kernel alone knows how it ends.
+    pub(super) async fn left(&mut self) {
+        let ended = poll_fn(|cx| {
+            while !self.inlet.is_full() {
+                match ready!(self.inlet.poll_fill(cx, &mut self.stream)) {
+                    Ok(0) | Err(_) => return Poll::Ready(true),
+                    Ok(_) => {}
+                }
             }
+            Poll::Ready(false)
+        });
+        if !ended.await {
+            self.stream.ended().await;
         }
-        Poll::Pending
     }
 
     /// What closes the connection next tells the client so by a reset, or not at all.
@@ -258,11 +263,11 @@ mod tests {
     use std::pin::Pin;
 
     use rustls::version;
-    use tokio::io::AsyncWrite;
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
 
     use super::*;
     use crate::conn::{
-        TlsStream,
+        BUFFER_SIZE, TlsStream,
         testing::{configs, conn, pair_with, read, was_told_of_the_end},
     };
 
@@ -278,6 +283,33 @@ mod tests {
             active: Instant::now(),
             own: OwnConnections::default(),
             closing: Enlisted::default(),
+        }
+    }
+
+    /// However much it has sent that nobody reads.
+    #[tokio::test]
+    async fn who_goes_is_noticed_behind_what_is_not_read() {
+        for (sent, resets) in
+            [(0, false), (100, false), (BUFFER_SIZE, false), (100_000, false), (100_000, true)]
+        {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut other = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut client = client(Conn::from(listener.accept().await.unwrap().0));
+            other.write_all(&vec![b'x'; sent]).await.unwrap();
+            let mut left = Box::pin(client.left());
+            let waits = tokio::time::timeout(Duration::from_millis(20), left.as_mut());
+            assert!(waits.await.is_err(), "{sent} bytes: it is still there");
+            if resets {
+                other.set_zero_linger().unwrap();
+            }
+            drop(other);
+            let seen = tokio::time::timeout(Duration::from_secs(20), left);
+            assert!(seen.await.is_ok(), "{sent} bytes, {resets}");
+            assert_eq!(
+                client.inlet.filled().len(),
+                sent.min(BUFFER_SIZE),
+                "no more is read than there is room for"
+            );
         }
     }
 

@@ -205,7 +205,7 @@ pub(super) fn decide(
         && !origin.had_turn
         && let Some(taken) = limit::judge(limits, worker, &mut origin, view, begun)
     {
-        return too_much(taken, listener, &request, &origin, out);
+        return too_much(taken, listener, &request, &mut origin, out);
     }
     let cookies = || {
         let fields = view.fields().filter(|(_, _, known)| *known == Known::Cookie);
@@ -279,11 +279,13 @@ fn too_much(
     taken: Taken,
     listener: &LocalListener,
     request: &Request,
-    origin: &Origin<'_>,
+    origin: &mut Origin<'_>,
     out: &mut Vec<u8>,
 ) -> Decision {
     match taken {
         Taken::Denied(seconds) => {
+            // What is said of how long to wait holds only if that itself is not counted.
+            *origin.charge = None;
             let unread = Waiting::of(request.framing.body, origin.behind);
             let to = request.recipient(unread, listener.is_closing(origin.address));
             responses::write_too_many(out, seconds, to);

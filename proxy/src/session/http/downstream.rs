@@ -1,6 +1,7 @@
 //! Where a request has come from, and where its response goes.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -117,12 +118,12 @@ impl Downstream<'_> {
         }
     }
 
-    /// The same, or when it has finished sending.
-    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits until the client is not there any more, or has finished sending.
+    pub(super) async fn left(&mut self) {
         match self {
-            Self::Http1(client) => client.poll_left(cx),
+            Self::Http1(client) => client.left().await,
             // A request that is complete ends its stream, and the stream is there until it is reset.
-            Self::Http2(stream) => stream.poll_gone(cx),
+            Self::Http2(stream) => poll_fn(|cx| stream.poll_gone(cx)).await,
         }
     }
 

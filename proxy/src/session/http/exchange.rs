@@ -17,8 +17,10 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    conn::{Conn, Pools, Then},
+    conn::{Conn, Then},
     http::ResponseHead,
+    limits::rate::Charge,
+    local::Worker,
     state::{Failed, ListenerCounters},
 };
 
@@ -73,10 +75,14 @@ impl Failure {
 pub(super) struct Exchange<'a, 'd> {
     pub(super) downstream: &'a mut Downstream<'d>,
     pub(super) upstream: &'a mut Upstream,
-    pub(super) pools: &'a Pools,
+    pub(super) worker: &'a Worker,
     pub(super) upload: BodyRelay,
     pub(super) timeouts: &'a ListenerTimeouts,
     pub(super) counters: &'a ListenerCounters,
+    /// Whose the bytes are, where they are counted.
+    pub(super) charge: Option<&'a Charge>,
+    /// How much of the request's body is counted: what is sent again is so already.
+    pub(super) charged: u64,
     /// The member does not read any more; what is left of the request is not sent.
     pub(super) upload_broken: bool,
     /// The client may never send its body: it has asked whether to, and is told no.
@@ -93,6 +99,29 @@ impl Exchange<'_, '_> {
     /// Whether all of the request has been sent.
     pub(super) fn is_sent(&self) -> bool {
         self.upload.is_done() && !self.upload_broken
+    }
+
+    /// So much has come of the client that no member gets.
+    fn came(&self, bytes: u64) {
+        self.counters.bytes_in.add(bytes);
+        self.charge(bytes);
+    }
+
+    /// So much has gone to the client.
+    #[inline]
+    pub(super) fn went(&self, bytes: u64) {
+        self.counters.bytes_out.add(bytes);
+        self.charge(bytes);
+    }
+
+    /// The next request is judged by it, also while this one is under way.
+    #[inline]
+    fn charge(&self, bytes: u64) {
+        if let Some(charge) = self.charge
+            && bytes > 0
+        {
+            charge.add(bytes, self.worker.since(Instant::now()));
+        }
     }
 
     /// Whether the client's connection outlives a member that takes no more of the request: the rest is read and passed over.
@@ -114,7 +143,7 @@ impl Exchange<'_, '_> {
             Poll::Ready(Err(_)) => self.rest = Some(Failure::ClientGone),
             Poll::Pending => {}
         }
-        self.counters.bytes_in.add(passed);
+        self.came(passed);
         passed > 0
     }
 
@@ -243,10 +272,11 @@ impl Exchange<'_, '_> {
                     continue;
                 }
                 let before = download.moved();
-                let polled = download.poll(cx, self.upstream.source(), self.downstream.sink(), self.pools);
+                let polled =
+                    download.poll(cx, self.upstream.source(), self.downstream.sink(), &self.worker.pools);
                 let moved = download.moved() - before;
                 if moved > 0 {
-                    self.counters.bytes_out.add(moved);
+                    self.went(moved);
                     self.upstream.counters().bytes_out.add(moved);
                     progress.made();
                 }
@@ -301,6 +331,21 @@ impl Exchange<'_, '_> {
     /// Sends what can be sent of the request now; true when anything was. A member that stops reading is no
     /// failure yet: its response may say why.
     fn poll_send(&mut self, cx: &mut Context<'_>, head: &[u8], sent: &mut usize) -> Result<bool, Failure> {
+        let any = self.poll_send_some(cx, head, sent);
+        let moved = self.upload.moved();
+        if moved > self.charged {
+            self.charge(moved - self.charged);
+            self.charged = moved;
+        }
+        any
+    }
+
+    fn poll_send_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        sent: &mut usize,
+    ) -> Result<bool, Failure> {
         let mut any = false;
         while !self.upload_broken {
             if *sent < head.len() {
@@ -330,7 +375,8 @@ impl Exchange<'_, '_> {
                 break;
             }
             let before = self.upload.moved();
-            let polled = self.upload.poll(cx, self.downstream.source(), self.upstream.sink(), self.pools);
+            let pools = &self.worker.pools;
+            let polled = self.upload.poll(cx, self.downstream.source(), self.upstream.sink(), pools);
             let moved = self.upload.moved() - before;
             if moved > 0 {
                 any = true;
@@ -369,7 +415,7 @@ impl Exchange<'_, '_> {
         if n > of_head {
             download.wrote(self.upstream.source(), n - of_head);
         }
-        self.counters.bytes_out.add(n as u64);
+        self.went(n as u64);
         Poll::Ready(Ok(of_head))
     }
 

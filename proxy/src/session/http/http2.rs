@@ -310,7 +310,7 @@ async fn serve_stream<H>(
                     record.replied(&reply, out);
                 }
             }
-            reply_with(&mut stream, &mut work, patience, counters).await
+            reply_with(&mut stream, &mut work, patience, counters, &worker).await
         }
         Carried::Relayed(Disposition::Error(status)) => {
             counters.request_errors.add(1);
@@ -329,7 +329,7 @@ async fn serve_stream<H>(
                     stream.reset(reason);
                     true
                 }
-                None => reply_with(&mut stream, &mut work, patience, counters).await,
+                None => reply_with(&mut stream, &mut work, patience, counters, &worker).await,
             }
         }
         Carried::Relayed(Disposition::Tunnel(tunnel)) => {
@@ -393,10 +393,12 @@ async fn reply_with(
     work: &mut Work,
     patience: Duration,
     counters: &ListenerCounters,
+    worker: &Worker,
 ) -> bool {
     let sent = stream.reply(&work.out, patience).await.is_ok();
     if sent {
         counters.bytes_out.add(work.out.len() as u64);
+        limit::charge(work.charge.as_ref(), worker, work.out.len());
     }
     sent
 }

@@ -1,6 +1,6 @@
 //! Rate limits at a request: whom it is counted of, and what becomes of who has asked too much.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -42,17 +42,22 @@ pub(super) fn judge(
     Some(broken.take(worker.index))
 }
 
+/// Counts bytes of an answer of the proxy's own, and of what it passes over of the request.
+#[inline]
+pub(super) fn charge(charge: Option<&Charge>, worker: &Worker, bytes: usize) {
+    if let Some(charge) = charge {
+        charge.add(bytes as u64, worker.since(Instant::now()));
+    }
+}
+
 /// Waits for the turn; `None` when the client goes before. One that has finished sending has gone: what it leaves is a place.
 pub(super) async fn turn(queued: Queued, downstream: &mut Downstream<'_>) -> Option<Instant> {
     let Queued { wait, place } = queued;
-    let until = Instant::now() + wait;
-    let turn = poll_fn(|cx| {
-        if downstream.poll_left(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        downstream.poll_deadline(cx, until).map(|()| Some(Instant::now()))
-    })
-    .await;
+    let turn = tokio::select! {
+        biased;
+        () = downstream.left() => None,
+        () = tokio::time::sleep(wait) => Some(Instant::now()),
+    };
     drop(place);
     turn
 }

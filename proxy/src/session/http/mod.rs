@@ -128,7 +128,9 @@ pub(crate) fn serve<H: 'static>(
                 }
                 // These are few, so that none is given room for it beforehand.
                 Disposition::Error(status) => {
-                    Box::pin(refuse(&worker, &listener, &mut client, &mut work.log, status)).await
+                    let told = Box::pin(refuse(&worker, &listener, &mut client, &mut work.log, status)).await;
+                    limit::charge(work.charge.as_ref(), &worker, told);
+                    told > 0
                 }
                 Disposition::Tunnel(tunnel) => {
                     Box::pin(run_tunnel(&worker, listener, &mut client, work, tunnel)).await;
@@ -201,28 +203,27 @@ async fn let_go(worker: &Worker, listener: &LocalListener, client: &mut Client, 
     }
     let told = refuse(worker, listener, client, &mut draft, status).await;
     session::log::end(&mut draft, worker, listener);
-    if told {
+    if told > 0 {
         client.linger(listener.timeouts().client_data).await;
     }
 }
 
-/// Answers what could not be understood or did not come in time, before the connection is closed; whether the client was told.
+/// Answers what could not be understood or did not come in time, before the connection is closed; how many bytes the client was told.
 async fn refuse(
     worker: &Worker,
     listener: &LocalListener,
     client: &mut Client,
     log: &mut Draft,
     status: u16,
-) -> bool {
+) -> usize {
     let counters = listener.state().counters.of(worker.index);
     counters.request_errors.add(1);
     counters.responses[ResponseClass::of(status) as usize].add(1);
     let mut response = Vec::new();
     responses::write_error(&mut response, status, Recipient::UNKNOWN);
-    let told = client.write_all(&response, listener.timeouts().client_data).await.is_ok();
-    if told {
-        counters.bytes_out.add(response.len() as u64);
-    }
+    let told = client.write_all(&response, listener.timeouts().client_data).await;
+    let told = told.map_or(0, |()| response.len());
+    counters.bytes_out.add(told as u64);
     if let Some(record) = log.record() {
         record.refused(status, &response);
     }

@@ -43,6 +43,7 @@ pub async fn relay(
 ) -> RelayEnd {
     let mut session = Session::new(options);
     poll_fn(|cx| session.poll(cx, client, member, pools, listener_counters, member_counters)).await;
+    session.count_rest();
 
     let reason = session.reason.unwrap_or(EndReason::Finished);
     match reason {
@@ -82,8 +83,10 @@ struct Session {
     /// The first cause of an end that was not orderly.
     reason: Option<EndReason>,
     charge: Option<(Charge, Instant)>,
-    /// What had come before, and is not counted yet.
+    /// What had come before.
     early: u64,
+    /// What of all that has passed is counted.
+    charged: u64,
 }
 
 impl Session {
@@ -94,6 +97,7 @@ impl Session {
         Self {
             charge,
             early: early.iter().sum::<usize>() as u64,
+            charged: 0,
             up: Half::new(Direction::new().preceded_by(from_client)),
             down: Half::new(Direction::new().preceded_by(from_member)),
             client: Inactivity::new(client_timeout),
@@ -133,7 +137,7 @@ impl Session {
                 Err(Fault::Source(error)) => return self.abort(Peer::Member, &error),
                 Err(Fault::Destination(error)) => return self.abort(Peer::Client, &error),
             }
-            if self.charge.is_some() && self.is_too_much(before) {
+            if self.charge.is_some() && self.is_too_much() {
                 return Poll::Ready(());
             }
             if self.up.done && self.down.done {
@@ -151,19 +155,29 @@ impl Session {
         }
     }
 
-    /// Counts what has passed since `before`; whether it is too much.
-    fn is_too_much(&mut self, before: (Progress, Progress)) -> bool {
-        let Some((charge, epoch)) = &self.charge else { return false };
-        let (up, down) = (self.up.progress(), self.down.progress());
-        let passed = up.read - before.0.read + down.read - before.1.read + std::mem::take(&mut self.early);
-        if passed == 0 {
-            return false;
-        }
+    /// What has passed and is not counted yet.
+    fn uncharged(&mut self) -> u64 {
+        let passed = self.early + self.up.progress().read + self.down.progress().read;
+        passed - std::mem::replace(&mut self.charged, passed)
+    }
+
+    /// Counts what has passed; whether it is too much.
+    fn is_too_much(&mut self) -> bool {
+        let passed = self.uncharged();
+        let Some((charge, epoch)) = self.charge.as_ref().filter(|_| passed > 0) else { return false };
         let taken = charge.count(passed, Instant::now().duration_since(*epoch));
         if let Some(taken) = &taken {
             self.reason.get_or_insert(EndReason::Limited(taken.farewell()));
         }
         taken.is_some()
+    }
+
+    /// Counts what has passed before the end that has come of it, for who connects next.
+    fn count_rest(&mut self) {
+        let passed = self.uncharged();
+        if let Some((charge, epoch)) = self.charge.as_ref().filter(|_| passed > 0) {
+            charge.add(passed, Instant::now().duration_since(*epoch));
+        }
     }
 
     #[cold]

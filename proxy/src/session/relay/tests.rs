@@ -21,6 +21,7 @@ use tokio::{
 use super::*;
 use crate::{
     conn::{BUFFER_SIZE, Conn, Pools},
+    limits::rate,
     state::{Counter, ListenerCounters, MemberCounters},
 };
 
@@ -230,6 +231,36 @@ fn an_idle_session_holds_no_buffer_and_no_pipe() {
         }
         assert!(rig.pools.pipes.idle() <= 1 && rig.pools.buffers.idle() <= 2);
         assert!(!rig.end.is_finished());
+    });
+}
+
+/// What has passed is known to who connects next, whatever has come of the connection by then.
+#[test]
+fn bytes_count_for_a_client_that_breaks_its_connection() {
+    use amphora_model::{RateLimitAction, RateLimitMetric};
+    use rate::tests::{address, limits, policy, rule};
+    run(async {
+        let rules = vec![rule(1, RateLimitMetric::Kbytes, 1, 60)];
+        let (_kept, limits) = limits(vec![policy(1, RateLimitAction::Reject, rules)]);
+        let limits = std::sync::Arc::new(limits);
+        let hash = limits.client(address(1));
+        let mut early = Pools::default().buffers.get();
+        early.spare()[..2000].fill(b'x');
+        early.commit(2000);
+        let options = RelayOptions {
+            from_client: Some(early),
+            charge: rate::Charge::of(&limits, hash, 0).map(|charge| (charge, Instant::now())),
+            ..RelayOptions::default()
+        };
+        let rig = rig(options).await;
+        // Before anything is looked at.
+        SockRef::from(&rig.client).set_linger(Some(Duration::ZERO)).unwrap();
+        let Rig { client, member: _member, end, .. } = rig;
+        drop(client);
+        let end = timeout(PATIENCE, end).await.unwrap().unwrap();
+        assert!(matches!(end.reason, EndReason::Aborted(Peer::Client, _)), "{end:?}");
+        let now = rate::Moment::after(Duration::ZERO);
+        assert!(limits.request(hash, hash, b"/", now).is_some());
     });
 }
 
