@@ -133,6 +133,7 @@ fn serve(mut steward: Steward, mut stream: UnixStream) -> io::Result<()> {
                 Err(error) => Some(error.to_string()),
             },
         };
-        wire::write(&mut stream, &Reply { error, counts: steward.counts(), clients })?;
+        let (counts, limited) = (steward.counts(), steward.limited());
+        wire::write(&mut stream, &Reply { error, counts, limited, clients })?;
     }
 }

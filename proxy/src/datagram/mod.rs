@@ -52,9 +52,10 @@ use self::{
     alike::Alike,
     helper::Helper,
     plan::Plan,
-    wire::{Count, Reply, Request},
+    wire::{Count, Limited, Reply, Request},
 };
 use crate::{
+    limits::rate::PolicyState,
     net,
     snapshot::Snapshot,
     state::{ListenerState, MemberState},
@@ -117,6 +118,7 @@ impl Datagrams {
             told: false,
             epoch: 0,
             known: HashMap::new(),
+            policies: HashMap::new(),
             alike: Alike::default(),
             clock: net::now(),
             asked: net::now(),
@@ -176,6 +178,8 @@ struct Link {
     epoch: u64,
     /// Whose counters counts are added to; those of the last snapshot, too, until they are told of no more.
     known: HashMap<(Uuid, Uuid), (Arc<ListenerState>, Arc<MemberState>)>,
+    /// The same of policies of rate limits.
+    policies: HashMap<Uuid, Arc<PolicyState>>,
     alike: Alike,
     /// Where the workers' clock began.
     clock: Instant,
@@ -231,13 +235,19 @@ impl Link {
     fn ask(&mut self, request: &Request) -> io::Result<Result<(), String>> {
         let stream: &mut UnixStream = &mut self.helper.stream;
         wire::write(stream, request)?;
-        let Reply { error, counts, clients } = wire::read(stream)?;
+        let Reply { error, counts, limited, clients } = wire::read(stream)?;
         if let Some(snapshot) = self.snapshot.as_ref().filter(|_| !clients.is_empty()) {
             self.alike.hear(snapshot, self.clock, net::now(), &clients);
         }
         for count in &counts {
             if let Some((listener, member)) = self.known.get(&(count.listener, count.member)) {
                 add(listener, member, count);
+            }
+        }
+        for Limited { policy, packets } in limited {
+            if let Some(state) = self.policies.get(&policy) {
+                // As below: no worker counts packets.
+                state.counters.of(0).limited.add(packets);
             }
         }
         self.sum_up(&counts);
@@ -258,6 +268,9 @@ impl Link {
             }
         }
         self.known.extend(states.iter().map(|(whose, states)| (*whose, states.clone())));
+        let policies: HashMap<_, _> =
+            snapshot.limits().policies().map(|(_, state)| (state.id.0, Arc::clone(state))).collect();
+        self.policies.extend(policies.clone());
         let applied = self.ask(&Request::Apply(plan))?;
         if applied.is_ok() {
             for (listener, member) in self
@@ -270,6 +283,7 @@ impl Link {
                 listener.counters.of(0).connections.set(0);
             }
             self.known = states;
+            self.policies = policies;
             self.epoch = epoch;
             self.told = true;
             // What is only transparent does not depend on members' health, but is looked after as well.

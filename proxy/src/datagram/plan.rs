@@ -6,7 +6,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use amphora_model::{LbAlgorithm, Pool, RateLimitRule, SessionPersistence, Transport as Carried};
+use amphora_model::{LbAlgorithm, Pool, RateLimitPolicy, SessionPersistence, Transport as Carried};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -68,6 +68,8 @@ impl Transport {
 /// How many packets one client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
+    /// The policy's id.
+    pub policy: Uuid,
     /// The rule's id.
     pub rule: Uuid,
     /// `threshold`.
@@ -155,8 +157,7 @@ fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) ->
     let configured = model.and_then(|model| model.listeners.iter().find(|listener| listener.id == id));
     let allowed = configured.into_iter().flat_map(|listener| &listener.allowed_cidrs);
     let policies = configured.into_iter().flat_map(|listener| &listener.rate_limit_policies);
-    let rates = policies.filter(|policy| policy.enabled).flat_map(|policy| &policy.rules).map(rate);
-    let rates = rates.collect();
+    let rates = policies.filter(|policy| policy.enabled).flat_map(rates).collect();
     let member_limit = configured.and_then(|listener| listener.member_connection_limit);
     let plan = pool.and_then(|index| snapshot.pools.get(index));
     let configured: Option<&Pool> = pool.zip(model).and_then(|(index, model)| model.pools.get(index));
@@ -188,9 +189,13 @@ fn service(snapshot: &Snapshot, listener: &ListenerPlan, pool: Option<usize>) ->
     }
 }
 
-fn rate(rule: &RateLimitRule) -> Rate {
-    let seconds = u32::try_from(rule.interval.as_secs()).unwrap_or(u32::MAX);
-    Rate { rule: rule.id.0, packets: rule.threshold, seconds }
+fn rates(policy: &RateLimitPolicy) -> impl Iterator<Item = Rate> {
+    policy.rules.iter().map(|rule| Rate {
+        policy: policy.id.0,
+        rule: rule.id.0,
+        packets: rule.threshold,
+        seconds: u32::try_from(rule.interval.as_secs()).unwrap_or(u32::MAX),
+    })
 }
 
 fn targets(pool: &PoolPlan) -> Vec<Target> {

@@ -8,7 +8,7 @@
 mod family;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub(super) const RECEIVED: &str = "received";
 pub(super) const REFUSED: [&str; 2] = ["refused4", "refused6"];
 /// Of marks: the chains that renew what is remembered of the client of a flow that goes on.
 const RENEWED: &str = "renewed";
+/// Of the ids of policies: packets that were beyond their rates.
+pub(super) const LIMITED: &str = "limited";
 const TCP: u8 = 6;
 /// The type of the chunk that an association of SCTP begins with, alone in its packet, and where that stands in one.
 const INIT: u8 = 1;
@@ -172,10 +174,19 @@ pub(super) fn render(plan: &Plan, marks: &Marks, flows: &HashMap<u32, u64>) -> R
             }
         }
     }
-    if plan.services.iter().any(|service| !service.rates.is_empty()) {
+    let rates = plan.services.iter().flat_map(|service| &service.rates);
+    let policies: BTreeSet<_> = rates.map(|rate| policy_key(rate.policy)).collect();
+    if !policies.is_empty() {
         table.rated();
+        // Of sixteen bytes, as an address of IPv6: nft(8) has no type for ids.
+        table.set(LIMITED, (Type::IPV6, 16), Content::Counted(policies.into_iter().collect()));
     }
     table.0
+}
+
+/// How the table knows a policy.
+pub(super) fn policy_key(policy: Uuid) -> Vec<u8> {
+    policy.as_bytes().to_vec()
 }
 
 fn sorted(mut keys: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
@@ -295,7 +306,7 @@ impl Table {
         self.chain("rates", Some(hook), rules);
     }
 
-    /// What of a client is beyond a rate is dropped.
+    /// What of a client is beyond a rate is counted, and dropped.
     fn rates(&mut self, service: &Service, family: Family) {
         if service.rates.is_empty() {
             return;
@@ -307,6 +318,7 @@ impl Table {
             self.set(&set, (family.key(), family.bytes()), Content::Rates { timeout, size: CLIENTS });
             let mut rule = family.client(if family.v4 { 32 } else { 64 });
             rule.push(E::Above(R(0), set, rate.packets, rate.seconds));
+            rule.extend([E::Immediate(R(0), policy_key(rate.policy)), E::InSet(R(0), LIMITED.to_owned())]);
             rule.push(E::Verdict(Verdict::Drop));
             rules.push(rule);
         }

@@ -15,11 +15,11 @@ use uuid::Uuid;
 use super::{
     answers::Answers,
     plan::{Algorithm, Plan, Service, Target, Transport},
-    render::{self, FLOWS, Marks, RECEIVED, REFUSED, SENT, TABLE},
+    render::{self, FLOWS, LIMITED, Marks, RECEIVED, REFUSED, SENT, TABLE},
     returns::Returns,
     settings::{Room, Switch, follows_associations},
     told::{Pass, Told},
-    wire::{Client, Count},
+    wire::{Client, Count, Limited},
 };
 
 /// How often flows are counted and the table is looked at; less often where the list of flows takes long.
@@ -50,6 +50,8 @@ pub(super) struct Steward {
     /// Where listeners were that have gone: their flows end.
     former: HashSet<Reached>,
     meters: HashMap<(Uuid, Uuid), Meter>,
+    /// Of policies of rate limits.
+    limited: HashMap<Uuid, Growth>,
     due: Instant,
     told: Told,
 }
@@ -57,18 +59,25 @@ pub(super) struct Steward {
 /// What was counted for a listener and a member.
 #[derive(Debug, Default)]
 struct Meter {
-    /// What the kernel's counters said last: of `FLOWS`, `SENT`, `RECEIVED`, `REFUSED`.
-    raw: [u64; 4],
-    /// What was not told yet.
-    grown: [u64; 4],
+    /// Of `FLOWS`, `SENT`, `RECEIVED`, `REFUSED`.
+    counted: [Growth; 4],
     flows: u64,
 }
 
-impl Meter {
+/// How much a counter of the kernel's has grown.
+#[derive(Debug, Default)]
+struct Growth {
+    /// What it said last.
+    raw: u64,
+    /// What was not told yet.
+    grown: u64,
+}
+
+impl Growth {
     /// A counter that says less has begun anew.
-    fn take(&mut self, which: usize, now: u64) {
-        let before = std::mem::replace(&mut self.raw[which], now);
-        self.grown[which] += if now < before { now } else { now - before };
+    fn take(&mut self, now: u64) {
+        let before = std::mem::replace(&mut self.raw, now);
+        self.grown += if now < before { now } else { now - before };
     }
 }
 
@@ -92,6 +101,7 @@ impl Steward {
             seen: (0, Vec::new()),
             former: HashSet::new(),
             meters: HashMap::new(),
+            limited: HashMap::new(),
             due: now,
             told: Told::default(),
         })
@@ -340,8 +350,26 @@ impl Steward {
                 let mark = mark.first_chunk().copied().map(u32::from_ne_bytes).unwrap_or_default();
                 if let Some(whose) = whose.get(&mark) {
                     let grown = if matches!(which, 1 | 2) { bytes } else { packets };
-                    self.meters.entry(*whose).or_default().take(which, grown);
+                    self.meters.entry(*whose).or_default().counted[which].take(grown);
                 }
+            }
+        }
+        self.count_limited()
+    }
+
+    fn count_limited(&mut self) -> Result<(), NetError> {
+        if self.written.as_ref().is_none_or(|written| !written.sets.contains_key(LIMITED)) {
+            return Ok(());
+        }
+        let counters = match self.nft.counters(TABLE, LIMITED) {
+            Err(error) if error.errno().is_some_and(|errno| errno == nix::errno::Errno::ENOENT) => {
+                return Ok(());
+            }
+            counters => counters?,
+        };
+        for (key, Counted { packets, .. }) in counters {
+            if let Ok(policy) = Uuid::from_slice(&key) {
+                self.limited.entry(policy).or_default().take(packets);
             }
         }
         Ok(())
@@ -378,13 +406,27 @@ impl Steward {
     pub(super) fn counts(&mut self) -> Vec<Count> {
         let marks = &self.marks;
         let counts = self.meters.iter_mut().map(|((listener, member), meter)| {
-            let [begun, sent, received, refused] = std::mem::take(&mut meter.grown);
+            let [begun, sent, received, refused] =
+                meter.counted.each_mut().map(|counted| std::mem::take(&mut counted.grown));
             let flows = meter.flows;
             Count { listener: *listener, member: *member, begun, sent, received, refused, flows }
         });
         let counts = counts.collect();
         self.meters.retain(|whose, _| marks.contains_key(whose));
         counts
+    }
+
+    /// What was dropped by rate limits since the last call.
+    pub(super) fn limited(&mut self) -> Vec<Limited> {
+        let grown = self.limited.iter_mut().map(|(policy, packets)| Limited {
+            policy: *policy,
+            packets: std::mem::take(&mut packets.grown),
+        });
+        let grown = grown.filter(|limited| limited.packets > 0).collect();
+        let rates: HashSet<Uuid> =
+            self.plan.services.iter().flat_map(|service| &service.rates).map(|rate| rate.policy).collect();
+        self.limited.retain(|policy, _| rates.contains(policy));
+        grown
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Reply {
     pub(super) error: Option<String>,
     /// What was counted since the last answer, and what there is now.
     pub(super) counts: Vec<Count>,
+    /// What was dropped since the last answer.
+    pub(super) limited: Vec<Limited>,
     /// What was asked for by [`Request::Clients`].
     pub(super) clients: Vec<Client>,
 }
@@ -49,6 +51,13 @@ pub(super) enum Network {
     V4(u32),
     /// A hash of that.
     V6(u64),
+}
+
+/// What was dropped by a rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Limited {
+    pub(super) policy: Uuid,
+    pub(super) packets: u64,
 }
 
 /// What was forwarded for a listener to a member.

@@ -32,7 +32,7 @@ pub struct Stats {
 pub struct RateLimitStats {
     /// Its listener.
     pub listener: ListenerId,
-    /// Requests or connections that its action was taken on; of QUEUE those that were turned away.
+    /// Requests, connections or packets that its action was taken on; of QUEUE those that were turned away.
     pub limited: u64,
     /// Those that had to wait for their turn.
     pub queued: u64,

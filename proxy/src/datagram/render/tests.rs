@@ -47,21 +47,26 @@ fn a_family_without_members_is_unreachable() {
 #[test]
 fn rates_are_by_the_client_or_its_network() {
     let mut rated = service(1, vec![target(1, "10.9.0.2:53")]);
-    rated.rates = vec![Rate { rule: Uuid::from_u128(7), packets: 100, seconds: 10 }];
+    let policy = Uuid::from_u128(6);
+    rated.rates = vec![Rate { policy, rule: Uuid::from_u128(7), packets: 100, seconds: 10 }];
     let (table, _) = rendered(vec![rated, service(2, Vec::new())]);
     assert_eq!(table.chains["rates"].hook.map(|hook| hook.priority), Some(-290));
     for (family, bytes) in [("4", 4), ("6", 16)] {
         let set = format!("p{family}_{:032x}_100_10", 7);
         assert_eq!(table.sets[&set].key.1, bytes);
         let rules = &table.chains[&format!("t{family}_{:032x}", 1)].rules;
-        let [.., above, drop] = &rules[0][..] else { panic!() };
+        let [.., above, whose, counted, drop] = &rules[0][..] else { panic!() };
+        assert_eq!(whose, &E::Immediate(R(0), policy.as_bytes().to_vec()));
+        assert_eq!(counted, &E::InSet(R(0), LIMITED.to_owned()));
         assert_eq!((rules.len(), above), (1, &E::Above(R(0), set, 100, 10)));
         assert_eq!(drop, &E::Verdict(Verdict::Drop));
         assert_eq!(rules[0].iter().any(|step| matches!(step, E::Mask(..))), family == "6");
         let Content::Verdicts(rows) = &table.sets[&format!("rated{family}")].content else { panic!() };
         assert_eq!(rows.len(), 1);
     }
-    assert!(!rendered(vec![service(2, Vec::new())]).0.chains.contains_key("rates"));
+    assert_eq!(table.sets[LIMITED].content, Content::Counted(vec![policy.as_bytes().to_vec()]));
+    let (none, _) = rendered(vec![service(2, Vec::new())]);
+    assert!(!none.chains.contains_key("rates") && !none.sets.contains_key(LIMITED));
 }
 
 #[test]

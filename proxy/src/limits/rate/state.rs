@@ -23,7 +23,7 @@ pub struct PolicyState {
 /// What one worker counts for one policy.
 #[derive(Debug, Default)]
 pub struct PolicyCounters {
-    /// How often its action was taken: requests or connections that were turned away.
+    /// How often its action was taken: requests, connections or packets that were turned away.
     pub limited: Counter,
     /// Those that had to wait for their turn.
     pub queued: Counter,

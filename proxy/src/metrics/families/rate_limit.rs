@@ -7,7 +7,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family {
         name: "amphora_rate_limit_limited_total",
         kind: Kind::Counter,
-        help: "Requests or connections that the policy has turned away.",
+        help: "Requests, connections or packets that the policy has turned away.",
         series: Series::RateLimit(|policy, sink| sink.put(policy.stats.limited)),
     },
     Family {

@@ -1,5 +1,7 @@
 //! Where flows go, and what of them comes through.
 
+use amphora_ipc::proxy::Stats;
+
 use super::*;
 
 #[tokio::test]
@@ -91,7 +93,8 @@ async fn packets_are_held_to_a_rate() {
     });
     let policy =
         json!({"id": "00000000-0000-4000-8000-000000000070", "action": "SILENT_DROP", "rules": [rule]});
-    let _proxy = network.proxy(both(listener(&to).with("rate_limit_policies", json!([policy])), &to)).await;
+    let limited = listener(&to).with("rate_limit_policies", json!([policy]));
+    let mut proxy = network.proxy(both(limited, &to)).await;
     let (spread, flows) = network.spread(CLIENT, 5).await;
     assert_eq!(spread, BTreeMap::from([(2, 5)]));
     let beyond = network.flow(CLIENT).await;
@@ -104,6 +107,43 @@ async fn packets_are_held_to_a_rate() {
         socket.set_nonblocking(true).unwrap();
         assert_eq!(socket.recv(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
+    let until_dropped = async |proxy: &Proxy, count: u64| {
+        let is_so =
+            |stats: &Stats| stats.rate_limits.values().map(|policy| policy.limited).sum::<u64>() == count;
+        proxy.until("so many are counted", is_so).await;
+    };
+    until_dropped(&proxy, 2).await;
+    // What was counted stays, whatever changes beside it and of it, and whoever changes the table.
+    let change = async |proxy: &mut Proxy, threshold: u32| {
+        let mut policies = [policy.clone(), policy.clone()];
+        policies[0]["rules"][0]["threshold"] = threshold.into();
+        policies[1]["id"] = "00000000-0000-4000-8000-000000000071".into();
+        policies[1]["rules"][0]["id"] = "00000000-0000-4000-8000-000000000081".into();
+        policies[1]["rules"][0]["threshold"] = 1000.into();
+        proxy
+            .change(|document| {
+                let listener = document.listeners.remove(0);
+                document.listeners.push(listener.with("rate_limit_policies", json!(policies)));
+            })
+            .await;
+    };
+    change(&mut proxy, 5).await;
+    beyond.0.send(b"who").unwrap();
+    until_dropped(&proxy, 3).await;
+    change(&mut proxy, 3).await;
+    for _ in 0..5 {
+        beyond.0.send(b"who").unwrap();
+    }
+    until_dropped(&proxy, 5).await;
+    network.nft(&["delete", "table", "inet", "amphora_datagram"]);
+    eventually("it is written again", async || {
+        network.nft(&["list", "tables"]).contains("amphora_datagram").then_some(())
+    })
+    .await;
+    for _ in 0..4 {
+        beyond.0.send(b"who").unwrap();
+    }
+    until_dropped(&proxy, 6).await;
 }
 
 #[tokio::test]
