@@ -125,12 +125,20 @@ async fn serve(options: Options, helpers: Option<Helpers>) -> Result<(), Failure
     drop(fitness);
     tracing::info!(seconds = options.drain_timeout, "draining");
     let patience = Duration::from_secs(options.drain_timeout);
+    // What members have for so long only, they have no longer now.
+    let looking = async {
+        while engine.look().await.is_some() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        std::future::pending().await
+    };
     tokio::select! {
         drained = engine.drain(patience) => if !drained {
             tracing::warn!("sessions were cut off");
         },
         // Whoever asks is told how it stands, and that nothing changes any more.
         () = serving => {}
+        () = looking => {}
         _ = terminate.recv() => tracing::warn!("told to stop again: sessions were cut off"),
         _ = interrupt.recv() => tracing::warn!("told to stop again: sessions were cut off"),
     }

@@ -59,13 +59,14 @@ impl Worker {
         pulse: Arc<WorkerPulse>,
         logs: FlowLogs,
     ) -> Self {
+        let idle = Rc::new(MemberShare::new(bounds.idle, bounds.backlog));
         Self {
             index,
             pools: Pools::with_pipes(bounds.pipes),
             clients,
-            idle: Rc::new(MemberShare::new(bounds.idle, bounds.backlog)),
+            runners: Runners::on(Rc::clone(&idle.sessions)),
+            idle,
             scratch: Scratch::default(),
-            runners: Runners::default(),
             scrapes,
             pulse,
             logs,

@@ -11,19 +11,24 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::task::spawn_local;
 
+use super::tasks::{Enlisted, TaskList};
 use crate::conn::Deadline;
 
 /// How many a worker keeps of each kind of job: as many as there is [scratch memory](super::scratch) for.
 const KEEP: usize = 64;
 
 /// A worker's tasks that wait for a job.
-#[derive(Default)]
-pub(crate) struct Runners(RefCell<Vec<Rc<dyn Any>>>);
+pub(crate) struct Runners {
+    /// Those of each kind.
+    kinds: RefCell<Vec<Rc<dyn Any>>>,
+    /// All tasks are on it for as long as they live, whatever they do: a job that waits for it registers nothing.
+    list: Rc<TaskList>,
+}
 
 /// Those of one kind.
 type Idle<F> = Rc<RefCell<Vec<Rc<Runner<F>>>>>;
@@ -42,9 +47,15 @@ struct Runner<F> {
 struct Task<F> {
     runner: Rc<Runner<F>>,
     idle: Idle<F>,
+    enlisted: Enlisted,
 }
 
 impl Runners {
+    /// None yet. Whatever they wait for, this list wakes them.
+    pub(super) fn on(list: Rc<TaskList>) -> Self {
+        Self { kinds: RefCell::default(), list }
+    }
+
     /// Lets a task do a job. A job gets a deadline that is not set and gives it back: its timer may be armed already, for an earlier moment.
     #[inline]
     pub(crate) fn run<F: Future<Output = Deadline> + 'static>(&self, job: impl FnOnce(Deadline) -> F) {
@@ -62,12 +73,12 @@ impl Runners {
                 deadline: Cell::default(),
                 waker: OnceCell::new(),
             });
-            spawn_local(Task { runner, idle });
+            spawn_local(Task { runner, idle, enlisted: Enlisted::on(&self.list) });
         }
     }
 
     fn idle<F: 'static>(&self) -> Idle<F> {
-        let mut kinds = self.0.borrow_mut();
+        let mut kinds = self.kinds.borrow_mut();
         let known = kinds.iter().find_map(|kind| Rc::clone(kind).downcast().ok());
         known.unwrap_or_else(|| {
             let idle = Idle::<F>::default();
@@ -80,13 +91,16 @@ impl Runners {
 impl<F: Future<Output = Deadline>> Future for Task<F> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { runner, idle } = &*self;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { runner, idle, enlisted } = &mut *self;
         {
             let mut job = runner.job.borrow_mut();
             // A job that has ended may have asked to be woken.
             let Some(running) = job.as_mut().as_pin_mut() else { return Poll::Pending };
-            let mut deadline = ready!(running.poll(cx));
+            let Poll::Ready(mut deadline) = running.poll(cx) else {
+                enlisted.ensure(cx);
+                return Poll::Pending;
+            };
             job.set(None);
             deadline.set(None);
             runner.deadline.set(deadline);
@@ -131,7 +145,7 @@ mod tests {
     async fn what_has_ended_is_dropped_and_its_task_does_the_next() {
         LocalSet::new()
             .run_until(async {
-                let (runners, live) = (Runners::default(), Rc::new(Cell::new(0)));
+                let (runners, live) = (Runners::on(Rc::default()), Rc::new(Cell::new(0)));
                 let ids = Rc::new(RefCell::new(Vec::new()));
                 let run = || {
                     live.set(live.get() + 1);
@@ -144,7 +158,7 @@ mod tests {
                     });
                 };
                 let idle = || {
-                    let kinds = runners.0.borrow();
+                    let kinds = runners.kinds.borrow();
                     assert_eq!(kinds.len(), 1);
                     Rc::strong_count(&kinds[0])
                 };
@@ -163,7 +177,7 @@ mod tests {
                 assert!(ids.borrow().iter().all(|id| first.contains(id)));
                 // Another kind is none of these.
                 runners.run(|deadline| async { deadline });
-                assert_eq!(runners.0.borrow().len(), 2);
+                assert_eq!(runners.kinds.borrow().len(), 2);
             })
             .await;
     }
@@ -172,7 +186,7 @@ mod tests {
     async fn the_timer_of_one_job_wakes_the_next() {
         LocalSet::new()
             .run_until(async {
-                let (runners, over) = (Runners::default(), Rc::new(Cell::new(None)));
+                let (runners, over) = (Runners::on(Rc::default()), Rc::new(Cell::new(None)));
                 let start = Instant::now();
                 let run = |seconds| {
                     let over = Rc::clone(&over);
@@ -198,10 +212,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_list_wakes_whatever_job_a_task_has() {
+        LocalSet::new()
+            .run_until(async {
+                let (list, is_over) = (Rc::new(TaskList::default()), Rc::new(Cell::new(false)));
+                let runners = Runners::on(Rc::clone(&list));
+                let (live, polled) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+                // The second job of a task registers with nobody either.
+                for round in 0..2 {
+                    for _ in 0..3 {
+                        live.set(live.get() + 1);
+                        let (counted, is_over, polled) =
+                            (Counted(Rc::clone(&live)), Rc::clone(&is_over), Rc::clone(&polled));
+                        runners.run(|deadline| async move {
+                            std::future::poll_fn(|_| {
+                                polled.set(polled.get() + 1);
+                                if is_over.get() { Poll::Ready(()) } else { Poll::Pending }
+                            })
+                            .await;
+                            drop(counted);
+                            deadline
+                        });
+                    }
+                    until(|| polled.get() == 3).await;
+                    assert_eq!(live.get(), 3, "{round}");
+                    is_over.set(true);
+                    list.wake();
+                    until(|| live.get() == 0).await;
+                    is_over.set(false);
+                    polled.set(0);
+                    // Those without a job are woken for nothing.
+                    list.wake();
+                    yield_now().await;
+                }
+            })
+            .await;
+    }
+
+    #[tokio::test]
     async fn a_job_that_panics_takes_no_other_with_it() {
         LocalSet::new()
             .run_until(async {
-                let (runners, live) = (Runners::default(), Rc::new(Cell::new(0)));
+                let (runners, live) = (Runners::on(Rc::default()), Rc::new(Cell::new(0)));
                 for n in 0..3 {
                     for panics in [false, true] {
                         live.set(live.get() + 1);

@@ -343,14 +343,8 @@ impl DrainWatch {
     /// Whether it is; otherwise the task is woken when it may be.
     #[inline]
     pub(crate) fn is_over(&mut self, cx: &Context<'_>) -> bool {
-        self.enlist(cx);
-        self.member.state.is_drained()
-    }
-
-    /// Has the task woken when it may be.
-    #[inline]
-    pub(crate) fn enlist(&mut self, cx: &Context<'_>) {
         self.enlisted.ensure(cx);
+        self.member.state.is_drained()
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum ConnectFailure {
     Timeout,
     /// The member's certificate is for other hosts than the one that the client has asked for: HAProxy's `CO_ER_SSL_MISMATCH_SNI`.
     OtherHost,
+    /// The time is over in which the member may finish what it has.
+    Drained,
 }
 
 /// What to do after a failure.
@@ -57,7 +59,7 @@ impl Dispatch {
         }
         self.tried[self.failures] = member;
         self.failures += 1;
-        if self.free_choice || self.failures == RETRIES {
+        if self.free_choice || self.failures == RETRIES || failure == ConnectFailure::Drained {
             Next::Other
         } else {
             match failure {
@@ -96,6 +98,14 @@ mod tests {
             assert_eq!(dispatch.failed(member, ConnectFailure::Error, CONNECT), Next::Other);
         }
         assert_eq!(dispatch.failed(3, ConnectFailure::Error, CONNECT), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_member_whose_time_is_over_is_not_tried_again() {
+        for mut dispatch in [Dispatch::new(false), Dispatch::new(true)] {
+            assert_eq!(dispatch.failed(4, ConnectFailure::Drained, CONNECT), Next::Other);
+            assert!(dispatch.has_tried(4));
+        }
     }
 
     #[test]

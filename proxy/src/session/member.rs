@@ -225,7 +225,7 @@ impl Route<'_> {
         let Chosen { mut slot, mut member } = chosen;
         loop {
             let address = plan.members[member].address();
-            let failure = match self.connect_to(slot.member(), address, reuse).await {
+            let failure = match self.connect_in_time(slot.member(), address, reuse).await {
                 Ok((carrier, at, reused)) => {
                     return Ok(Connected { slot, member, carrier, opened: Some(at), reused });
                 }

@@ -10,7 +10,8 @@ mod tests;
 use std::{
     collections::HashMap,
     io,
-    rc::Rc,
+    pin::pin,
+    rc::{Rc, Weak},
     sync::{Arc, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
@@ -158,11 +159,7 @@ async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
                     listeners.quiesce(quiesce);
                     let _ = clients.send(worker.sessions().saturating_sub(listeners.acceptors.len()));
                 }
-                Some(Command::EndDrains) => {
-                    present.end_drains();
-                    worker.idle.wake_sessions();
-                    listeners.wake();
-                }
+                Some(Command::EndDrains) => end_drains(&worker, &present, &listeners),
                 Some(Command::Drain) | None => {
                     worker.end();
                     listeners.close();
@@ -172,8 +169,24 @@ async fn run(worker: Rc<Worker>, mut queue: mpsc::UnboundedReceiver<Command>) {
             _ = sweep.tick() => present.sweep(Instant::now()),
         }
     }
-    worker.ended().await;
+    let mut ended = pin!(worker.ended());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut ended => break,
+            Some(command) = queue.recv() => if let Command::EndDrains = command {
+                end_drains(&worker, &present, &listeners);
+            },
+        }
+    }
     worker.logs.finish();
+}
+
+/// The time of some members is over: what is kept of them is closed, and who waits for them is woken.
+fn end_drains(worker: &Worker, present: &LocalSnapshot, listeners: &Listeners) {
+    present.end_drains();
+    worker.idle.wake_sessions();
+    listeners.wake();
 }
 
 /// Whether a listening socket at `wide` takes all that connect to `narrow`, once nobody listens there.
@@ -189,6 +202,8 @@ fn covers(wide: &Binding, narrow: &Binding) -> bool {
 struct Listeners {
     by_binding: HashMap<Binding, Rc<LocalListener>>,
     acceptors: HashMap<Binding, Acceptor>,
+    /// Those whose clients were let go, while any of them is there.
+    closed: Vec<Weak<LocalListener>>,
     /// Those whose address was given up, until their sockets are closed.
     stopping: HashMap<Binding, Stopping>,
     /// Nobody new is let in, because the VIP is about to move.
@@ -217,7 +232,12 @@ impl Listeners {
                 }
                 other => {
                     if let Some(listener) = other {
-                        if present.continues(&listener.present()) { listener.bar() } else { listener.close() }
+                        if present.continues(&listener.present()) {
+                            listener.bar()
+                        } else {
+                            listener.close()
+                        }
+                        self.closed.push(Rc::downgrade(&listener));
                     }
                     Rc::new(LocalListener::new(present))
                 }
@@ -242,7 +262,9 @@ impl Listeners {
         }
         for listener in before.into_values() {
             listener.close();
+            self.closed.push(Rc::downgrade(&listener));
         }
+        self.closed.retain(|listener| listener.strong_count() > 0);
         let over = |binding: &Binding| {
             let (wide, _) = snapshot.shared.bindings().find(|(other, _)| covers(other, binding))?;
             Some(&self.by_binding[&wide])
@@ -301,9 +323,10 @@ impl Listeners {
         }
     }
 
-    /// Has clients that wait look at what they have of members.
+    /// Has clients that wait look at what they have of members, also those of listeners that are gone.
     fn wake(&self) {
         self.by_binding.values().for_each(|listener| listener.wake());
+        self.closed.iter().filter_map(Weak::upgrade).for_each(|listener| listener.wake());
     }
 
     fn close(&mut self) {
@@ -312,6 +335,7 @@ impl Listeners {
         }
         for listener in std::mem::take(&mut self.by_binding).into_values() {
             listener.close();
+            self.closed.push(Rc::downgrade(&listener));
         }
     }
 }

@@ -44,6 +44,7 @@ mod request_ids;
 mod sctp;
 mod statistics;
 mod tcp;
+mod timed_drains;
 mod tls;
 mod tls_drains;
 mod tls_ends;

@@ -245,9 +245,6 @@ impl Forward {
                     record.connected(|| upstream.local_addr(), opened.unwrap_or(begun));
                 }
                 affinity.remember(pool_plan, chosen, downstream.address().ip(), now);
-                if pool_plan.member_options.drain_timeout.is_some() {
-                    downstream.set_drain(upstream.member());
-                }
                 let mut exchange = Exchange {
                     worker,
                     upload: match kept.take() {

@@ -17,7 +17,7 @@ use super::{
     own::OwnConnections,
     stream::ClientStream,
 };
-use crate::{http1::Body, local::LocalMember, tls::PeerFacts};
+use crate::{http1::Body, tls::PeerFacts};
 
 /// What one exchange has of its client.
 pub(in crate::session) enum Downstream<'a> {
@@ -127,19 +127,13 @@ impl Downstream<'_> {
         }
     }
 
-    /// The member that the request goes to may drain: then the task of a stream is woken, too.
-    pub(super) fn set_drain(&mut self, member: &Rc<LocalMember>) {
-        if let Self::Http2(stream) = self {
-            stream.drain = Some(member.watch_drain());
-        }
-    }
-
-    /// Has the task woken when a member's time may be over. Those of HTTP/1.1 are woken with all clients of their listener.
+    /// Has the task woken when a member's time may be over. Those of HTTP/1.1 are woken with all clients of their listener, and all
+    /// tasks that streams have, in any case.
     #[inline]
     pub(super) fn watch_drain(&mut self, cx: &Context<'_>) {
         match self {
             Self::Http1(client) => client.enlist(cx),
-            Self::Http2(stream) => stream.drain.iter_mut().for_each(|drain| drain.enlist(cx)),
+            Self::Http2(_) => {}
         }
     }
 

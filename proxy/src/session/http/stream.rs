@@ -24,7 +24,6 @@ use crate::{
     http::{ResponseEdits, ResponseHead, ResponseView, fill::WEBSOCKET_KEY_LEN, websocket},
     http2::{RecvBody, Responder, SendBody, head, hpack::FieldList},
     limits::rate::Farewell,
-    local::DrainWatch,
     tls::PeerFacts,
 };
 
@@ -72,8 +71,6 @@ pub(in crate::session) struct ClientStream {
     pub(super) deadline: Deadline,
     /// The client had asked for nothing before.
     pub(super) is_first: bool,
-    /// Wakes the task when the time of the member may be over.
-    pub(super) drain: Option<DrainWatch>,
     /// What a member is asked with for an extended CONNECT.
     key: Option<Box<[u8; WEBSOCKET_KEY_LEN]>>,
 }
@@ -94,7 +91,7 @@ impl ClientStream {
         deadline: Deadline,
         is_first: bool,
     ) -> Self {
-        Self { client, body, response: Sending::Nothing(respond), deadline, is_first, drain: None, key: None }
+        Self { client, body, response: Sending::Nothing(respond), deadline, is_first, key: None }
     }
 
     pub(super) fn source(&mut self) -> Source<'_> {

@@ -1,6 +1,15 @@
 //! Making a connection to one member: TCP, the PROXY header, TLS, and HTTP/2 where both have it.
 
-use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
 
 use rustls::{CertificateError, ClientConfig, Error};
 use tokio::time::Instant;
@@ -42,8 +51,24 @@ impl Drop for Shaking<'_> {
 }
 
 impl Route<'_> {
-    /// Gets a connection, or a stream of one; says when, and whether it is one that others have opened.
-    pub(super) async fn connect_to(
+    /// Gets a connection, or a stream of one, while the member may have sessions; says when, and whether it is one that others have
+    /// opened.
+    pub(super) async fn connect_in_time(
+        &self,
+        member: &Rc<LocalMember>,
+        address: SocketAddr,
+        reuse: Reuse,
+    ) -> Result<(Carrier, Instant, bool), ConnectFailure> {
+        let mut drain = member.watch_drain();
+        let mut connecting = pin!(self.connect_to(member, address, reuse));
+        poll_fn(|cx| match connecting.as_mut().poll(cx) {
+            Poll::Pending if drain.is_over(cx) => Poll::Ready(Err(ConnectFailure::Drained)),
+            polled => polled,
+        })
+        .await
+    }
+
+    async fn connect_to(
         &self,
         member: &Rc<LocalMember>,
         address: SocketAddr,
