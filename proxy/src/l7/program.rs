@@ -5,7 +5,8 @@ use std::sync::Arc;
 use amphora_ipc::proxy::Fault;
 
 use amphora_model::{
-    CompareType, L7Action, L7Policy, L7Rule, L7Subject, Listener, PoolId, RedirectCode, replacement_pieces,
+    CompareType, L7Action, L7Policy, L7Rule, L7Subject, Listener, PoolId, RedirectCode, ReplacementPiece,
+    replacement_pieces,
 };
 use memchr::memmem::Finder;
 
@@ -357,7 +358,12 @@ impl Compiler<'_, '_> {
                     Refused::Unread => {}
                 });
                 match (regex, pieces) {
-                    (Ok(regex), Ok(pieces)) => Some(PathEdit::Regex(regex, pieces.into())),
+                    (Ok(regex), Ok(pieces)) => {
+                        if let Some(reason) = missing_group(&pieces, regex.groups()) {
+                            self.fault(format!("{at}.replacement"), reason);
+                        }
+                        Some(PathEdit::Regex(regex, pieces.into()))
+                    }
                     _ => None,
                 }
             }
@@ -448,6 +454,19 @@ impl Compiler<'_, '_> {
             self.fault(format!("{path}.key"), "is not the name of a header or cookie");
         }
     }
+}
+
+/// What is wrong with a replacement of an expression that has so many groups, if it names one that nothing can be in.
+fn missing_group(pieces: &[ReplacementPiece], groups: u32) -> Option<String> {
+    let missing = pieces.iter().find_map(|piece| match piece {
+        ReplacementPiece::Group(group) if u32::from(*group) > groups => Some(group),
+        _ => None,
+    })?;
+    Some(match groups {
+        0 => format!("names group \\{missing}, and the expression has no groups"),
+        1 => format!("names group \\{missing}, and the expression has one group"),
+        _ => format!("names group \\{missing}, and the expression has {groups} groups"),
+    })
 }
 
 fn too_much() -> String {

@@ -11,13 +11,14 @@ use std::{
 
 use pcre2_sys::{
     PCRE2_ANCHORED, PCRE2_AUTO_CALLOUT, PCRE2_CASELESS, PCRE2_ERROR_CALLOUT, PCRE2_ERROR_DEPTHLIMIT,
-    PCRE2_ERROR_HEAPLIMIT, PCRE2_ERROR_MATCHLIMIT, PCRE2_ERROR_NOMEMORY, PCRE2_INFO_SIZE,
-    PCRE2_NO_AUTO_CAPTURE, pcre2_code_8, pcre2_code_free_8, pcre2_compile_8, pcre2_compile_context_create_8,
-    pcre2_compile_context_free_8, pcre2_general_context_8, pcre2_general_context_create_8,
-    pcre2_general_context_free_8, pcre2_get_error_message_8, pcre2_get_match_data_heapframes_size_8,
-    pcre2_get_ovector_pointer_8, pcre2_match_8, pcre2_match_context_8, pcre2_match_context_create_8,
-    pcre2_match_context_free_8, pcre2_match_data_8, pcre2_match_data_create_8, pcre2_match_data_free_8,
-    pcre2_pattern_info_8, pcre2_set_heap_limit_8, pcre2_set_match_limit_8,
+    PCRE2_ERROR_HEAPLIMIT, PCRE2_ERROR_MATCHLIMIT, PCRE2_ERROR_NOMEMORY, PCRE2_INFO_CAPTURECOUNT,
+    PCRE2_INFO_SIZE, PCRE2_NO_AUTO_CAPTURE, pcre2_code_8, pcre2_code_free_8, pcre2_compile_8,
+    pcre2_compile_context_create_8, pcre2_compile_context_free_8, pcre2_general_context_8,
+    pcre2_general_context_create_8, pcre2_general_context_free_8, pcre2_get_error_message_8,
+    pcre2_get_match_data_heapframes_size_8, pcre2_get_ovector_pointer_8, pcre2_match_8,
+    pcre2_match_context_8, pcre2_match_context_create_8, pcre2_match_context_free_8, pcre2_match_data_8,
+    pcre2_match_data_create_8, pcre2_match_data_free_8, pcre2_pattern_info_8, pcre2_set_heap_limit_8,
+    pcre2_set_match_limit_8,
 };
 
 type Callout = unsafe extern "C" fn(block: *mut c_void, data: *mut c_void) -> c_int;
@@ -158,6 +159,16 @@ impl Code {
         // SAFETY: PCRE2_INFO_SIZE writes one size_t.
         unsafe { pcre2_pattern_info_8(self.0.as_ptr(), PCRE2_INFO_SIZE, (&raw mut size).cast()) };
         size
+    }
+
+    /// The number of the last group that captures; 0 without one.
+    pub(crate) fn groups(&self) -> u32 {
+        let mut groups = 0_u32;
+        // SAFETY: PCRE2_INFO_CAPTURECOUNT writes one uint32_t.
+        unsafe {
+            pcre2_pattern_info_8(self.0.as_ptr(), PCRE2_INFO_CAPTURECOUNT, (&raw mut groups).cast());
+        }
+        groups
     }
 }
 

@@ -386,3 +386,24 @@ async fn edits_change_under_load_without_a_failure() {
     assert!(!member.last_request().has("x-round"));
     load.stop().await;
 }
+
+#[tokio::test]
+async fn a_replacement_that_names_a_group_that_is_not_there_is_refused_and_nothing_changes() {
+    let member = member().await;
+    let path = |replacement: &str| {
+        let rewrites = json!({ "regex": "^/old/([a-z]+)$", "replacement": replacement });
+        let listener = Listener::http().policy(edit("/old", json!({ "path": rewrites })));
+        Document::of(listener, Pool::http().members([&member]))
+    };
+    let mut proxy = Proxy::start(path("/new/\\1")).await;
+    for (replacement, reason) in [
+        ("/new/\\9", "names group \\9, and the expression has one group"),
+        ("/new/${path}", "has a ${, and no variables: those are for values of fields"),
+    ] {
+        let refused = proxy.try_apply(&path(replacement)).await.unwrap_err().refusal;
+        let [fault] = &refused.faults[..] else { panic!("{refused:?}") };
+        assert!(fault.path.ends_with(".amphora.edits.path.replacement"), "{fault:?}");
+        assert_eq!(fault.reason, reason);
+    }
+    assert_eq!(proxy.client().await.get("/old/a").await.text(), "/new/a");
+}

@@ -79,11 +79,17 @@ impl Expressions {
         let _turn = self.turns.take(project).await.ok_or_else(|| Fault::new(503, "closing"))?;
         match document.judge(self.proxy.clone()).await {
             Err(Error::Faulty(faults)) => {
+                let replacements = faults.iter().all(|fault| fault.path.ends_with(".replacement"));
                 let reasons: Vec<_> = faults.into_iter().map(|fault| fault.reason).collect();
                 let reasons = reasons.join("; ");
                 Err(Fault::new(
                     400,
-                    format!("Error parsing L7Rule: Unable to parse regular expression: {reasons}"),
+                    match replacements {
+                        true => format!("Error parsing amphora.edits.path.replacement: {reasons}"),
+                        false => {
+                            format!("Error parsing L7Rule: Unable to parse regular expression: {reasons}")
+                        }
+                    },
                 ))
             }
             Err(error) => {
@@ -95,17 +101,26 @@ impl Expressions {
     }
 }
 
+/// An expression.
+enum Expression {
+    /// Of a rule.
+    Rule(String),
+    /// That paths are rewritten by, as `path` of edits has it.
+    Path(Value),
+}
+
 /// The expressions of all rules and edits within.
-fn collect(value: &Value, values: &mut Vec<String>) {
+fn collect(value: &Value, values: &mut Vec<Expression>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, values)),
         Value::Object(map) => {
             let text = |name: &str| map.get(name).and_then(Value::as_str);
             if let (Some("REGEX"), Some(value)) = (text("compare_type"), text("value")) {
-                values.push(value.to_owned());
+                values.push(Expression::Rule(value.to_owned()));
             }
-            if let (Some(regex), Some(_)) = (text("regex"), text("replacement")) {
-                values.push(regex.to_owned());
+            if let (Some(regex), Some(replacement)) = (text("regex"), text("replacement")) {
+                let path = json!({ "regex": regex, "replacement": replacement });
+                values.push(Expression::Path(path));
             }
             map.values().for_each(|value| collect(value, values));
         }
@@ -114,10 +129,22 @@ fn collect(value: &Value, values: &mut Vec<String>) {
 }
 
 /// A document that has nothing but these expressions.
-fn document(values: &[String]) -> Value {
-    let policy = |(at, value): (usize, &String)| {
-        let rule = json!({"id": new_id(), "type": "PATH", "compare_type": "REGEX", "value": value});
-        json!({"id": new_id(), "action": "REJECT", "position": at + 1, "rules": [rule]})
+fn document(values: &[Expression]) -> Value {
+    let policy = |(at, value): (usize, &Expression)| {
+        let mut rule = json!({"id": new_id(), "type": "PATH", "compare_type": "EQUAL_TO", "value": "/"});
+        let mut policy = json!({"id": new_id(), "position": at + 1});
+        match value {
+            Expression::Rule(value) => {
+                rule["compare_type"] = json!("REGEX");
+                rule["value"] = json!(value);
+                policy["action"] = json!("REJECT");
+            }
+            Expression::Path(path) => {
+                policy["amphora"] = json!({"action": "EDIT", "edits": {"path": path}});
+            }
+        }
+        policy["rules"] = json!([rule]);
+        policy
     };
     let policies: Vec<_> = values.iter().enumerate().map(policy).collect();
     json!({"loadbalancer": {

@@ -151,6 +151,10 @@ fn path_edit(o: &mut Object<'_>) -> Option<PathEdit> {
     if !is_of_path(&replacement.replace('\\', "")) {
         o.fault("replacement", "must have nothing in it but what a path may: percent-encode the rest");
     }
+    // No variable that there is may be in it, so none would be put in.
+    if replacement.contains("${") {
+        o.fault("replacement", "has a ${, and no variables: those are for values of fields");
+    }
     if let Some(prefix) = prefix {
         if replacement.contains('\\') || !replacement.is_empty() && !replacement.starts_with('/') {
             o.fault("replacement", "must begin with /, or be empty, and have no backslash");
@@ -176,6 +180,9 @@ pub(super) fn answer(o: &mut Object<'_>) -> Option<Answer> {
         let plain = |text: &str| text.trim() == text && !text.is_empty() && check::header_value(text).is_ok();
         if content_type.is_some_and(|text| !plain(text)) {
             o.fault("content_type", "must be visible ASCII characters, with white space between them alone");
+        }
+        if content_type.is_some_and(|text| text.contains("${")) {
+            o.fault("content_type", "has a ${, and no variables: those are for values of fields");
         }
         let body = o.text("body", Answer::MAX_BODY).unwrap_or_default();
         if body.len() > Answer::MAX_BODY {

@@ -26,6 +26,11 @@ impl Rewrite {
         size_of::<Self>() + self.0.size()
     }
 
+    /// How many groups it has, beside the whole.
+    pub(in crate::l7) fn groups(&self) -> u32 {
+        self.0.groups()
+    }
+
     /// What its groups match in the subject, if it does and the allowance suffices to find it.
     pub(in crate::l7) fn find(&self, subject: &[u8], allowance: &mut Allowance) -> Option<Groups> {
         backtrack(allowance, |interpreter, allowance| {
@@ -62,6 +67,22 @@ mod tests {
         assert_eq!(found(&eleven, "0123456789a").unwrap().len(), 10);
         assert_eq!(found("a\\Kb", "ab").unwrap()[0], Some("b".into()));
         assert!(Rewrite::compile("(").is_err());
+    }
+
+    #[test]
+    fn groups_are_numbered_as_pcre_numbers_them() {
+        for (expression, groups) in [
+            ("^/a", 0),
+            ("(?:a)[(](b)\\(", 1),
+            ("(a)|(b(c))", 3),
+            ("(?|(a)|(b)(c))", 2),
+            ("(?<name>a)(?#b)\\Q(c)\\E", 1),
+            ("(?n)(a)", 0),
+            ("(.)(.)(.)(.)(.)(.)(.)(.)(.)(.)", 10),
+        ] {
+            let compiled = Rewrite::compile(expression);
+            assert_eq!(compiled.unwrap().groups(), groups, "{expression}");
+        }
     }
 
     #[test]

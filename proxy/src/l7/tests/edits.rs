@@ -86,7 +86,7 @@ fn paths_are_rewritten_one_after_the_other() {
         (vec![prefix("/api", "/v2")], "/ap", None),
         (vec![prefix("/api", "/v2"), prefix("/v2", "/v3")], "/api/x", Some("/v3/x")),
         (vec![regex("^/([^/]*)/([^/]*)", "/\\2/\\1")], "/a/b/c", Some("/b/a")),
-        (vec![regex("^(/a)(x)?(.*)$", "\\1\\2\\9-\\3")], "/abc", Some("/a-bc")),
+        (vec![regex("^(/a)(x)?(.*)$", "\\1\\2-\\3")], "/abc", Some("/a-bc")),
         (vec![regex("b", "no slash \\0".replace(' ', "-").as_str())], "/abc", Some("/no-slash-b")),
         (vec![regex("^x", "/y")], "/abc", None),
     ] {
@@ -95,6 +95,28 @@ fn paths_are_rewritten_one_after_the_other() {
     }
     let faults = compile(vec![edit(1, "/", regex("(", "/"))]).unwrap_err();
     assert!(faults[0].path.ends_with(".amphora.edits.path.regex"), "{faults:?}");
+}
+
+#[test]
+fn a_replacement_names_no_group_that_there_is_not() {
+    let compiled = |regex: &str, replacement: &str| {
+        let path = PathEdit::Regex { regex: regex.into(), replacement: replacement.into() };
+        compile(vec![edit(1, "/", of_path(path))])
+    };
+    for (regex, replacement, reason) in [
+        ("^/(a)(b)$", "/\\1\\9", "names group \\9, and the expression has 2 groups"),
+        ("^/(a)$", "/\\2", "names group \\2, and the expression has one group"),
+        ("^/(?:a)[(]$", "/\\1", "names group \\1, and the expression has no groups"),
+        ("(?n)^/(a)$", "/\\1", "names group \\1, and the expression has no groups"),
+    ] {
+        let faults = compiled(regex, replacement).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].path.ends_with(".amphora.edits.path.replacement"), "{faults:?}");
+        assert_eq!(faults[0].reason, reason, "{regex}");
+    }
+    for (regex, replacement) in [("^/a$", "/\\0"), ("(x)|(b)", "/\\2"), ("(?<name>a)", "/\\1")] {
+        assert!(compiled(regex, replacement).is_ok(), "{regex} {replacement}");
+    }
 }
 
 #[test]

@@ -262,14 +262,19 @@ async fn expressions_are_judged_by_the_proxy() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let proxy = dir.path().join("proxy");
-    // It refuses what has an opening parenthesis.
-    let verdict = json!({"faults": [{"path": "x", "reason": "missing closing parenthesis"}]});
-    std::fs::write(&proxy, format!("#!/bin/sh\ngrep -qF '(' || exit 0\necho '{verdict}'\nexit 1\n")).unwrap();
+    // It refuses what has an opening parenthesis, and a replacement that names a ninth group.
+    let verdict = |path: &str, reason: &str| json!({"faults": [{"path": path, "reason": reason}]});
+    let script = format!(
+        "#!/bin/sh\nbody=$(cat)\ncase \"$body\" in\n*'('*) echo '{}';;\n*'/\\\\9'*) echo '{}';;\n*) exit 0;;\nesac\nexit 1\n",
+        verdict("x", "missing closing parenthesis"),
+        verdict("x.amphora.edits.path.replacement", "names group 9"),
+    );
+    std::fs::write(&proxy, script).unwrap();
     std::fs::set_permissions(&proxy, std::fs::Permissions::from_mode(0o755)).unwrap();
     let stage = Stage::new(&format!("[compute]\nproxy_cmd = {}\n", proxy.display()));
     let balancer = stage.load_balancer("one").await;
-    let listener = stage.listener(&balancer, 80).await;
-    let policy = stage.make(POLICIES, "l7policy", json!({"listener_id": listener, "action": "REJECT"})).await;
+    let web = stage.listener(&balancer, 80).await;
+    let policy = stage.make(POLICIES, "l7policy", json!({"listener_id": web, "action": "REJECT"})).await;
     let rules = format!("{POLICIES}/{policy}/rules");
     let rule = |compare: &str, value: &str| json!({"type": "PATH", "compare_type": compare, "value": value});
     let text = "Error parsing L7Rule: Unable to parse regular expression: missing closing parenthesis";
@@ -283,6 +288,14 @@ async fn expressions_are_judged_by_the_proxy() {
     let listener = json!({"loadbalancer_id": balancer, "protocol": "HTTP", "protocol_port": 81,
         "l7policies": [{"action": "REJECT", "rules": [rule("REGEX", "(")]}]});
     stage.refused(POST, LISTENERS, json!({"listener": listener}), 400, text).await;
+    let edit = |replacement: &str| {
+        let edits = json!({"path": {"regex": "^/a", "replacement": replacement}});
+        json!({"l7policy": {"listener_id": web, "rules": [rule("EQUAL_TO", "/")],
+            "amphora": {"action": "EDIT", "edits": edits}}})
+    };
+    let text = "Error parsing amphora.edits.path.replacement: names group 9";
+    stage.refused(POST, POLICIES, edit("/\\9"), 400, text).await;
+    stage.must(POST, POLICIES, edit("/\\0")).await;
 }
 
 #[tokio::test]

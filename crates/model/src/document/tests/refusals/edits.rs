@@ -113,6 +113,17 @@ fn edits() {
             "begin with /",
         ),
         (
+            edit(json!({ "path": { "prefix": "/a", "replacement": "/${client_address}" } })),
+            ".edits.path.replacement",
+            "no variables",
+        ),
+        (
+            edit(json!({ "path": { "regex": "^/a", "replacement": "/${path}" } })),
+            ".edits.path.replacement",
+            "no variables",
+        ),
+        (edit(json!({ "host": "${host}" })), ".edits.host", "name of a host"),
+        (
             edit(json!({ "path": { "prefix": "/a", "replacement": "/b?c" } })),
             ".edits.path.replacement",
             "percent-encode",
@@ -160,6 +171,7 @@ fn answers() {
         (answer(json!({ "status": 200, "body": "x".repeat(16_385) })), ".answer.body", "16384"),
         (answer(json!({ "status": 200, "body": "\u{e9}".repeat(16_384) })), ".answer.body", "16384 bytes"),
         (answer(json!({ "status": 200, "content_type": "a\nb" })), ".answer.content_type", "visible ASCII"),
+        (answer(json!({ "status": 200, "content_type": "${path}" })), ".answer.content_type", "no variables"),
         (
             answer(json!({ "status": 200, "fields": [{ "name": "Content-Type", "value": "a" }] })),
             ".answer.fields",
