@@ -272,12 +272,24 @@ pub(super) const POOL_ATTRIBUTES: &[Attribute] = &[
     UPDATED_AT,
     id("healthmonitor_id").sql("(SELECT id FROM health_monitor WHERE pool_id = pool.id)").absent_when_null(),
     ids("loadbalancers", "json_array(json_object('id', pool.load_balancer_id))"),
+    // Those that use it, as Octavia's `Pool.listeners`: also as one of several that share.
     ids(
         "listeners",
-        "(SELECT json_group_array(json_object('id', id)) FROM \
-         (SELECT id FROM listener WHERE default_pool_id = pool.id \
-          UNION SELECT p.listener_id FROM l7policy p WHERE p.redirect_pool_id = pool.id AND p.admin_state_up = 1 \
-          AND EXISTS (SELECT 1 FROM l7rule r WHERE r.l7policy_id = p.id)))",
+        concat!(
+            "(SELECT json_group_array(json_object('id', id)) FROM \
+             (SELECT id FROM listener WHERE default_pool_id = pool.id \
+              UNION SELECT p.listener_id FROM l7policy p WHERE p.redirect_pool_id = pool.id AND p.admin_state_up = 1 \
+              AND EXISTS (SELECT 1 FROM l7rule r WHERE r.l7policy_id = p.id) \
+              UNION SELECT l.id FROM listener l, json_each(l.amphora, '$.default_pools') share \
+              WHERE l.load_balancer_id = pool.load_balancer_id AND l.amphora IS NOT NULL AND ",
+            share_is_of_pool!(),
+            " UNION SELECT l.id FROM listener l JOIN l7policy p ON p.listener_id = l.id, \
+              json_each(p.amphora, '$.redirect_pools') share WHERE l.load_balancer_id = pool.load_balancer_id \
+              AND p.amphora IS NOT NULL AND p.admin_state_up = 1 \
+              AND EXISTS (SELECT 1 FROM l7rule r WHERE r.l7policy_id = p.id) AND ",
+            share_is_of_pool!(),
+            "))"
+        ),
     ),
     TENANT_ID,
     GENERATION,

@@ -13,6 +13,14 @@
 //! | `limits` | policies and rules of rate limits |
 //! | `deployment` | quotas, flavors, availability zones, amphorae |
 
+/// The condition that a `share` of several pools names `pool`, by its id or, within the load balancer, by its name.
+macro_rules! share_is_of_pool {
+    () => {
+        "(coalesce(json_extract(share.value, '$.pool_id'), json_extract(share.value, '$.pool.id')) = pool.id \
+          OR json_extract(share.value, '$.pool.name') = pool.name)"
+    };
+}
+
 mod balancing;
 mod deployment;
 mod kinds;
@@ -25,6 +33,8 @@ mod rows;
 mod tests;
 
 use serde_json::{Value, json};
+
+pub(super) use share_is_of_pool;
 
 pub(super) use self::{
     balancing::{HEALTH_MONITOR, LISTENER, LOAD_BALANCER, MEMBER, POOL},

@@ -373,14 +373,16 @@
 
     const pools = new Map(lb.pools.map((pool) => [pool.id, pool]));
     const poolName = (id) => (pools.has(id) ? title(pools.get(id)) : short(id));
+    const shares = (several) => several?.map((share) => `${poolName(share.pool_id)} ${share.weight}`).join(", ");
     const policy = (one) => {
       const rules = one.rules.map((rule) => row([`${rule.invert ? "not " : ""}${rule.type} ${rule.compare_type} `, el("code", {}, rule.key ? `${rule.key}: ${rule.value}` : rule.value)], rule));
-      const to = one.redirect_pool_id ? poolName(one.redirect_pool_id) : one.redirect_url ?? one.redirect_prefix ?? "";
+      const to = one.redirect_pool_id ? poolName(one.redirect_pool_id) : shares(one.redirect_pools) ?? one.redirect_url ?? one.redirect_prefix ?? "";
       return row([el("b", {}, one.name || `Policy ${one.position}`), " ", quiet(`${one.action}${to ? ` → ${to}` : ""}`)], one, rules.length ? el("ul", { className: "inner" }, ...rules) : null);
     };
     const listener = (one) => {
       const policies = one.l7policies.map(policy);
-      return row([el("b", {}, title(one)), " ", el("span", { className: "mono" }, `${one.protocol}:${one.protocol_port}`), " ", quiet(one.default_pool_id ? `→ ${poolName(one.default_pool_id)}` : "no default pool")],
+      const to = one.default_pool_id ? poolName(one.default_pool_id) : shares(one.default_pools);
+      return row([el("b", {}, title(one)), " ", el("span", { className: "mono" }, `${one.protocol}:${one.protocol_port}`), " ", quiet(to ? `→ ${to}` : "no default pool")],
         one, policies.length ? el("ul", { className: "inner" }, ...policies) : null);
     };
     const member = (one) => {

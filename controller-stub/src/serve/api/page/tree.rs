@@ -5,8 +5,25 @@ use std::{collections::HashMap, fmt::Write as _};
 use rusqlite::{Connection, params, types::Value as Sql};
 use serde_json::Value;
 
-use super::super::{events, fault::Fault, request::Query, resources};
+use super::super::{attributes::share_is_of_pool, events, fault::Fault, request::Query, resources};
 use crate::serve::policies::{Context, Rule};
+
+/// A column of several pools that an `amphora` object names, in its order, with their weights; null without them.
+macro_rules! shares {
+    ($amphora:literal, $name:literal) => {
+        concat!(
+            "(SELECT nullif(json_group_array(json_object('pool_id', pool.id, 'weight', json_extract(share.value, '$.weight'))), '[]') \
+            FROM json_each(",
+            $amphora,
+            ", '$.",
+            $name,
+            "') share CROSS JOIN pool ON pool.load_balancer_id = l.load_balancer_id AND ",
+            share_is_of_pool!(),
+            ") AS ",
+            $name
+        )
+    };
+}
 
 /// The most bytes of one: some 50,000 objects.
 const MOST: usize = 16 << 20;
@@ -48,17 +65,23 @@ pub(in crate::serve::api) fn tree(
     )?;
     let mut policies = reader.rows(
         "listener_id",
-        "SELECT y.listener_id, y.id, y.name, y.action, y.position, y.redirect_pool_id, \
-        y.redirect_url, y.redirect_prefix, y.provisioning_status, y.operating_status FROM l7policy y \
-        JOIN listener l ON l.id = y.listener_id JOIN load_balancer b ON b.id = l.load_balancer_id",
+        concat!(
+            "SELECT y.listener_id, y.id, y.name, y.action, y.position, y.redirect_pool_id, ",
+            shares!("y.amphora", "redirect_pools"),
+            ", y.redirect_url, y.redirect_prefix, y.provisioning_status, y.operating_status FROM l7policy y \
+            JOIN listener l ON l.id = y.listener_id JOIN load_balancer b ON b.id = l.load_balancer_id"
+        ),
         "y.position, y.id",
     )?;
     adopt(&mut policies, "rules", &mut rules);
     let mut listeners = reader.rows(
         "load_balancer_id",
-        "SELECT l.load_balancer_id, l.id, l.name, l.protocol, l.protocol_port, \
-        l.default_pool_id, l.admin_state_up, l.provisioning_status, l.operating_status FROM listener l \
-        JOIN load_balancer b ON b.id = l.load_balancer_id",
+        concat!(
+            "SELECT l.load_balancer_id, l.id, l.name, l.protocol, l.protocol_port, l.default_pool_id, ",
+            shares!("l.amphora", "default_pools"),
+            ", l.admin_state_up, l.provisioning_status, l.operating_status FROM listener l \
+            JOIN load_balancer b ON b.id = l.load_balancer_id"
+        ),
         "l.protocol_port, l.id",
     )?;
     adopt(&mut listeners, "l7policies", &mut policies);
@@ -134,7 +157,9 @@ impl Reader<'_> {
                         of = text;
                         continue;
                     }
-                    Sql::Text(text) if name == "additional_vips" => {
+                    Sql::Text(text)
+                        if matches!(&name[..], "additional_vips" | "default_pools" | "redirect_pools") =>
+                    {
                         serde_json::from_str(&text).unwrap_or_default()
                     }
                     Sql::Text(text) => text.into(),

@@ -23,7 +23,7 @@ mod within;
 use serde_json::Value;
 
 use super::{
-    attributes::{LISTENER, Object, POOL, Resource},
+    attributes::{LISTENER, Object, POOL, Resource, share_is_of_pool},
     fault::Fault,
     lists::{Condition, fields, list},
     request::Answer,
@@ -194,9 +194,18 @@ pub(super) fn pool_for(
     protocols_fit(listener_protocol, pool.str("protocol"))
 }
 
-/// The listeners that a pool is behind: the condition of [`super::change::Change::pend_all`].
-pub(super) const LISTENERS_OF_POOL: &str =
-    "default_pool_id = ?1 OR id IN (SELECT listener_id FROM l7policy WHERE redirect_pool_id = ?1)";
+/// The listeners that a pool is behind, by itself or with others: the condition of [`super::change::Change::pend_all`].
+pub(super) const LISTENERS_OF_POOL: &str = concat!(
+    "default_pool_id = ?1 OR id IN (SELECT listener_id FROM l7policy WHERE redirect_pool_id = ?1) \
+     OR id IN (SELECT l.id FROM pool JOIN listener l ON l.load_balancer_id = pool.load_balancer_id, \
+     json_each(l.amphora, '$.default_pools') share WHERE pool.id = ?1 AND l.amphora IS NOT NULL AND ",
+    share_is_of_pool!(),
+    ") OR id IN (SELECT l.id FROM pool JOIN listener l ON l.load_balancer_id = pool.load_balancer_id \
+     JOIN l7policy p ON p.listener_id = l.id, json_each(p.amphora, '$.redirect_pools') share \
+     WHERE pool.id = ?1 AND p.amphora IS NOT NULL AND ",
+    share_is_of_pool!(),
+    ")"
+);
 
 /// The listener of a policy.
 pub(super) fn listener_of(scope: &Scope<'_>, policy: &Object) -> Result<Object, Fault> {

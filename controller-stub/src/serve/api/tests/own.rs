@@ -156,6 +156,61 @@ async fn pools_that_share_requests_are_named_and_stay() {
 }
 
 #[tokio::test]
+async fn pools_that_share_are_told_as_their_listeners() {
+    let stage = Stage::new("");
+    let pool = |name: &str| json!({"name": name, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"});
+    let member = json!({"address": "10.0.0.1", "protocol_port": 80});
+    let mut stable = pool("stable");
+    stable["members"] = json!([member]);
+    let named = |names: [&str; 2]| json!(names.map(|name| json!({"pool": {"name": name}, "weight": 1})));
+    let rule = json!({"type": "PATH", "compare_type": "STARTS_WITH", "value": "/beta"});
+    let policy = |up: bool, names: [&str; 2]| {
+        json!({"action": "REDIRECT_TO_POOL", "admin_state_up": up, "rules": [rule],
+            "amphora": {"redirect_pools": named(names)}})
+    };
+    let body = json!({"loadbalancer": {
+        "name": "shared", "vip_subnet_id": stage.subnet,
+        "pools": [stable, pool("canary"), pool("blue"), pool("green"), pool("unused")],
+        "listeners": [{"name": "web", "protocol": "HTTP", "protocol_port": 80,
+            "amphora": {"default_pools": named(["stable", "canary"])},
+            "l7policies": [policy(true, ["blue", "canary"]), policy(false, ["green", "blue"])]}],
+    }});
+    let made = stage.must(POST, LBS, body).await["loadbalancer"].clone();
+    stage.settle().await;
+    let (id, listener) = (made["id"].as_str().unwrap(), made["listeners"][0]["id"].as_str().unwrap());
+    let all = stage.get("/v2/lbaas/pools").await["pools"].clone();
+    let of = |name: &str| all.as_array().unwrap().iter().find(|pool| pool["name"] == name).unwrap().clone();
+    let listeners = |name: &str| of(name)["listeners"].as_array().unwrap().len();
+    // A policy that is disabled uses none.
+    let names = ["stable", "canary", "blue", "green", "unused"];
+    assert_eq!(names.map(listeners), [1, 1, 1, 0, 0]);
+    assert_eq!(of("canary")["listeners"], json!([{"id": listener}]));
+    let status = stage.get(&format!("{LBS}/{id}/status")).await["statuses"]["loadbalancer"].clone();
+    let told = &status["listeners"][0]["pools"];
+    let members = |pool: &Value| pool["members"].as_array().unwrap().len();
+    let told = told.as_array().unwrap().iter().map(|pool| (pool["name"].as_str().unwrap(), members(pool)));
+    let told: std::collections::BTreeSet<_> = told.collect();
+    assert_eq!(told, [("blue", 0), ("canary", 0), ("stable", 1)].into());
+    let balancer = stage.get(&format!("{LBS}/{id}")).await["loadbalancer"].clone();
+    assert_eq!(balancer["pools"].as_array().unwrap().len(), 5);
+
+    // By id it is the same, and a change of a pool is one of its listeners.
+    let share = |name: &str| json!({"pool_id": of(name)["id"], "weight": 1});
+    let pools = json!({"amphora": {"default_pools": [share("stable"), share("unused")]}});
+    stage.must(Method::PUT, &format!("/v2/lbaas/listeners/{listener}"), json!({ "listener": pools })).await;
+    stage.settle().await;
+    let path = format!("/v2/lbaas/pools/{}", of("unused")["id"].as_str().unwrap());
+    assert_eq!(stage.get(&path).await["pool"]["listeners"], json!([{"id": listener}]));
+    for (name, pends) in [("unused", true), ("blue", true), ("canary", true), ("stable", true)] {
+        let path = format!("/v2/lbaas/pools/{}", of(name)["id"].as_str().unwrap());
+        stage.must(Method::PUT, &path, json!({"pool": {"description": "changed"}})).await;
+        let listener = &stage.get(&format!("/v2/lbaas/listeners/{listener}")).await["listener"];
+        assert_eq!(listener["provisioning_status"] == "PENDING_UPDATE", pends, "{name}");
+        stage.settle().await;
+    }
+}
+
+#[tokio::test]
 async fn what_others_need_is_not_taken_from_under_them() {
     let stage = Stage::new("");
     let monitor = json!({"type": "TCP", "delay": 5, "timeout": 3, "max_retries": 2});

@@ -206,4 +206,23 @@ async fn a_tree_has_all_of_a_load_balancer() {
     assert_eq!(lb["pools"][0]["members"][0]["address"], "192.0.2.9");
     assert_eq!(lb["pools"][0]["healthmonitors"][0]["type"], "HTTP");
     assert!(body["last_event_id"].as_i64().unwrap() > 0);
+    assert_eq!(lb["listeners"][0]["default_pools"], Value::Null);
+
+    // Of several pools the weights are told as well, in their order.
+    let pools = [stage.pool(&id).await, pool, stage.pool(&id).await];
+    let share = |at: usize, weight: u32| json!({"pool_id": pools[at], "weight": weight});
+    let several = json!({"default_pools": [share(0, 9), share(1, 0)]});
+    let path = format!("{LISTENERS}/{listener}");
+    stage.must(PUT, &path, json!({"listener": {"amphora": several}})).await;
+    stage.settle().await;
+    let policy = json!({"listener_id": listener, "action": "REDIRECT_TO_POOL",
+        "amphora": {"redirect_pools": [share(2, 1), share(0, 3)]},
+        "rules": [{"type": "PATH", "compare_type": "STARTS_WITH", "value": "/y"}]});
+    stage.make(POLICIES, "l7policy", policy).await;
+    let (_, body) = told(ask(&stage, "/page/tree", &[]).await);
+    let shown = &body["loadbalancers"][0]["listeners"][0];
+    assert_eq!(shown["default_pools"], several["default_pools"]);
+    let policies = shown["l7policies"].as_array().unwrap();
+    let of_pools = policies.iter().find(|policy| policy["action"] == "REDIRECT_TO_POOL").unwrap();
+    assert_eq!(of_pools["redirect_pools"], json!([share(2, 1), share(0, 3)]));
 }
