@@ -133,7 +133,7 @@ enum Command {
     /// Say what a request would meet: which policy, which pool, which member, and why not others
     #[command(after_help = "\
 The amphora's own program decides, by what it runs at this moment; nothing is sent to a member, and nothing is counted. \
-Rules about a client's certificate are judged as of a client that has none.
+A key in the file of --certificate stays here.
 
   amphora-controller explain web --request 'GET /api/v1' --host www.example.org --cookie SRV=...")]
     Explain {
@@ -154,6 +154,9 @@ Rules about a client's certificate are judged as of a client that has none.
         /// The client's address [default: 192.0.2.1]
         #[arg(long, value_name = "ADDRESS")]
         client: Option<IpAddr>,
+        /// The client's certificate in PEM, and behind it those of authorities between [default: it has none]
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
         /// The load balancer's UUID; by default the one that the amphora carries
         #[arg(long)]
         id: Option<LoadBalancerId>,
@@ -433,8 +436,21 @@ fn run(command: Command) -> Result<()> {
             let json = json || (!terminal && !tree);
             block_on(cmd::lb::status(out, style, &target.clients()?, id, json))
         }
-        Command::Explain { listener, request, host, headers, cookies, client, id, json, target } => {
-            let asked = cmd::explain::Asked { listener, request, host, headers, cookies, client };
+        Command::Explain {
+            listener,
+            request,
+            host,
+            headers,
+            cookies,
+            client,
+            certificate,
+            id,
+            json,
+            target,
+        } => {
+            let certificate = certificate.as_deref().map(cmd::explain::certificates).transpose()?;
+            let asked =
+                cmd::explain::Asked { listener, request, host, headers, cookies, client, certificate };
             block_on(cmd::explain::explain(out, style, &target.clients()?, id, &asked, json))
         }
         Command::Stats { id, watch, interval, json, target } => {

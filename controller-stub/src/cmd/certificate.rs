@@ -50,7 +50,7 @@ pub(crate) fn read(file: &Path, password: Option<&Path>) -> Result<Credential> {
     }
 }
 
-fn bounded(path: &Path, bound: u64) -> Result<Vec<u8>> {
+pub(super) fn bounded(path: &Path, bound: u64) -> Result<Vec<u8>> {
     let read = || {
         let from: Box<dyn Read> =
             if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(path)?) };

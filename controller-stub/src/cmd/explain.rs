@@ -1,12 +1,12 @@
 //! `explain`: what a request would meet.
 
-use std::{fmt::Write as _, io::Write, net::IpAddr};
+use std::{fmt::Write as _, io::Write, net::IpAddr, path::Path};
 
-use amphora_ipc::proxy::{Explanation, MemberVerdict, Question};
+use amphora_ipc::proxy::{Explanation, LimitCount, MemberVerdict, Question};
 use amphora_model::{ListenerId, LoadBalancerId};
 use serde_json::Value;
 
-use super::{Outcome, member::Named, resolve};
+use super::{Outcome, certificate::bounded, member::Named, resolve};
 use crate::{
     client::Client,
     error::{Error, Result},
@@ -29,6 +29,36 @@ pub(crate) struct Asked {
     pub(crate) cookies: Vec<String>,
     /// Whose request it is.
     pub(crate) client: Option<IpAddr>,
+    /// What the client shows, in PEM.
+    pub(crate) certificate: Option<String>,
+}
+
+/// The most bytes that certificates take.
+const MOST_CERTIFICATES: u64 = 256 * 1024;
+
+/// The certificates of a file in PEM, or of standard input (`-`), in their order; nothing else that is in it.
+///
+/// # Errors
+/// When it cannot be read, or there is none in it.
+pub(crate) fn certificates(path: &Path) -> Result<String> {
+    let bytes = bounded(path, MOST_CERTIFICATES)?;
+    let text = String::from_utf8_lossy(&bytes);
+    certificates_in(&text).ok_or_else(|| Error::file(path, "has no certificate in PEM"))
+}
+
+fn certificates_in(text: &str) -> Option<String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut found = String::new();
+    let mut rest = text;
+    while let Some((_, begun)) = rest.split_once(BEGIN) {
+        let (content, behind) = begun.split_once(END)?;
+        for piece in [BEGIN, content, END, "\n"] {
+            found.push_str(piece);
+        }
+        rest = behind;
+    }
+    (!found.is_empty()).then_some(found)
 }
 
 impl Asked {
@@ -48,7 +78,8 @@ impl Asked {
         if !self.cookies.is_empty() {
             headers.push(("Cookie".to_owned(), self.cookies.join("; ")));
         }
-        Ok(Question { listener, method, target, headers, client: self.client })
+        let (client, certificate) = (self.client, self.certificate.clone());
+        Ok(Question { listener, method, target, headers, client, certificate })
     }
 }
 
@@ -104,7 +135,12 @@ fn draw(out: &mut String, told: &Explanation, style: Style) -> std::fmt::Result 
     writeln!(out, "{}", style.paint(Colour::Bold, &told.outcome))?;
     for limit in &told.rate_limits {
         let rules = limit.rules.join(" and ");
-        writeln!(out, "rate limit {}: {} beyond {rules}", named(&limit.name, &limit.id), limit.action)?;
+        write!(out, "rate limit {}: {} beyond {rules}", named(&limit.name, &limit.id), limit.action)?;
+        match &limit.verdict {
+            Some(verdict) => writeln!(out, ": {}", style.paint(Colour::Yellow, verdict))?,
+            None => out.push('\n'),
+        }
+        limit.counts.iter().try_for_each(|count| draw_count(out, count))?;
     }
     for policy in &told.policies {
         let (colour, word) =
@@ -125,6 +161,14 @@ fn draw(out: &mut String, told: &Explanation, style: Style) -> std::fmt::Result 
         pool.members.iter().try_for_each(|member| draw_member(out, member, style))?;
     }
     Ok(())
+}
+
+fn draw_count(out: &mut String, count: &LimitCount) -> std::fmt::Result {
+    let LimitCount { metric, client, threshold, interval_s, .. } = count;
+    match count.count {
+        Some(counted) => writeln!(out, "  {client}: {metric} {counted} of {threshold} in {interval_s} s"),
+        None => writeln!(out, "  {client}: {metric} does not count this one"),
+    }
 }
 
 fn draw_member(out: &mut String, member: &MemberVerdict, style: Style) -> std::fmt::Result {
@@ -160,6 +204,7 @@ mod tests {
             headers: Vec::new(),
             cookies: Vec::new(),
             client: None,
+            certificate: None,
         }
     }
 
@@ -172,11 +217,12 @@ mod tests {
             headers: vec!["X-Canary: yes".into()],
             cookies: vec!["a=1".into(), "b=2".into()],
             client: "192.0.2.9".parse().ok(),
+            certificate: Some("PEM".into()),
             ..asked()
         };
         assert_eq!(
             serde_json::to_value(full.question(id).unwrap()).unwrap(),
-            json!({ "listener": id, "method": "POST", "target": "/a?b=c", "client": "192.0.2.9", "headers": [
+            json!({ "listener": id, "method": "POST", "target": "/a?b=c", "client": "192.0.2.9", "certificate": "PEM", "headers": [
                 ["Host", "www.example.org"], ["X-Canary", "yes"], ["Cookie", "a=1; b=2"],
             ] })
         );
@@ -190,11 +236,28 @@ mod tests {
     }
 
     #[test]
+    fn of_a_file_the_certificates_are_sent_and_nothing_else() {
+        let one = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let key = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n";
+        let text = format!("subject=CN = a\n{key}{one}Bag Attributes\n{one}");
+        assert_eq!(certificates_in(&text), Some(format!("{one}{one}")));
+        for none in [key, "", "-----BEGIN CERTIFICATE-----\nMIIB"] {
+            assert_eq!(certificates_in(none), None);
+        }
+    }
+
+    #[test]
     fn what_is_told_is_drawn() {
         let id = |n: u32| format!("10000000-0000-4000-8000-{n:012}");
         let told = json!({
             "listener": id(1), "outcome": "goes to a member",
-            "rate_limits": [{ "id": id(2), "name": "slow", "action": "DENY", "rules": ["REQUESTS 5 in 30 s"] }],
+            "rate_limits": [{ "id": id(2), "name": "slow", "action": "DENY", "rules": ["REQUESTS 5 in 30 s"],
+                "verdict": "answered with 429: one more would pass after 12.0 s", "counts": [
+                    { "metric": "REQUESTS", "client": "192.0.2.1", "count": 5, "threshold": 5, "interval_s": 30, "broken": true },
+                ] },
+                { "id": id(8), "name": "", "action": "QUEUE", "rules": ["REQUESTS_PER_URL 1 to /a in 1 s"], "counts": [
+                    { "metric": "REQUESTS_PER_URL", "client": "2001:db8::/64", "threshold": 1, "interval_s": 1, "broken": false },
+                ] }],
             "policies": [{ "id": id(3), "name": "", "position": 1, "action": "REJECT", "matches": false,
                 "why_not": ["rule R does not hold"] }],
             "pools": [{ "id": id(4), "name": "web", "algorithm": "ROUND_ROBIN", "weight": 3, "members": [
@@ -209,13 +272,17 @@ mod tests {
             text,
             format!(
                 "goes to a member\n\
-                 rate limit slow: DENY beyond REQUESTS 5 in 30 s\n\
+                 rate limit slow: DENY beyond REQUESTS 5 in 30 s: answered with 429: one more would pass after 12.0 s\n  \
+                   192.0.2.1: REQUESTS 5 of 5 in 30 s\n\
+                 rate limit {}: QUEUE beyond REQUESTS_PER_URL 1 to /a in 1 s\n  \
+                   2001:db8::/64: REQUESTS_PER_URL does not count this one\n\
                  policy {} REJECT: does not match\n  \
                    rule R does not hold\n\
                  pool web ROUND_ROBIN, share 3\n  \
                    member a 10.0.0.1:80 weight 1, 2 connections: may get it\n  \
                    member b 10.0.0.2:80 weight 1, 0 connections: its health checks say DOWN\n    \
                      last check: L4CON in 0 ms\n",
+                id(8),
                 id(3)
             )
         );

@@ -15,6 +15,7 @@ use crate::{
     engine::{ApplyError, Engine, Observation},
     metrics,
     peers::PeersConfig,
+    sys,
 };
 
 /// Answers on the control socket.
@@ -113,9 +114,12 @@ async fn explain(engine: &Engine, body: &[u8]) -> Answer {
         Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let Some(observation) = engine.observe().await else { return stopping() };
-    background(move || match observation.explain(&question) {
-        Ok(explanation) => Answer::json(StatusCode::OK, &explanation),
-        Err(refusal) => Answer::json(StatusCode::BAD_REQUEST, &refusal),
+    background(move || {
+        sys::stand_back();
+        match observation.explain(&question) {
+            Ok(explanation) => Answer::json(StatusCode::OK, &explanation),
+            Err(refusal) => Answer::json(StatusCode::BAD_REQUEST, &refusal),
+        }
     })
     .await
 }

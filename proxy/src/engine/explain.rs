@@ -1,32 +1,38 @@
 //! What a request would meet: the plan that runs is asked, and nothing is sent or counted.
+//!
+//! Takes time linear in policies, rules and members, and is for another thread than the control thread.
+
+mod limits;
+mod policies;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
-use amphora_ipc::proxy::{
-    Explanation, LimitVerdict, MemberVerdict, PolicyVerdict, PoolVerdict, Question, Refusal,
-};
-use amphora_model::{
-    L7Action, L7Policy, Listener, LoadBalancer, MemberId, Pool, PoolId, RateLimitPolicy, WeightedPools,
-};
+use amphora_ipc::proxy::{Explanation, MemberVerdict, PoolVerdict, Question, Refusal};
+use amphora_model::{L7Action, Listener, LoadBalancer, MemberId, Pool, PoolId, WeightedPools};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject as _};
 
+use self::limits::Limited;
 use super::member_reports;
 use crate::{
     balance::{Balance, Balancer as _, Flow, eligible::Eligible},
     http::{Known, RequestHead, RequestView, TooLong},
     http1,
-    l7::{self, Budget, Expressions, L7Program, Outcome, Scratch},
+    l7::{self, Outcome, Scratch},
+    limits::rate,
     persist::{CookieVerdict, Persistence, app_cookie},
     snapshot::{ListenerPlan, MemberPlan, PoolPlan, Snapshot, Split},
+    tls::PeerFacts,
 };
 
-/// What is asked of, and when: `seconds` of the clock that all workers share.
+/// What is asked of, and when; `epoch` is where the clock begins that all workers share.
 pub(super) struct Explainer<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) moment: member_reports::Moment<'a>,
-    pub(super) seconds: u32,
+    pub(super) epoch: Instant,
 }
 
 /// Who asks, and for what.
@@ -54,9 +60,14 @@ fn several<'a>(listener: &'a Listener, plan: &'a ListenerPlan) -> Several<'a> {
 }
 
 /// What policies make of the path and the host of the request that was evaluated last.
-fn changed(plan: &ListenerPlan, view: &RequestView<'_>, scratch: &mut Scratch) -> String {
+fn changed(
+    plan: &ListenerPlan,
+    view: &RequestView<'_>,
+    peer: Option<&PeerFacts>,
+    scratch: &mut Scratch,
+) -> String {
     let mut edits = Vec::new();
-    plan.l7.edits_over(view, None, scratch, |found| edits.push(found));
+    plan.l7.edits_over(view, peer, scratch, |found| edits.push(found));
     let path = view.path().unwrap_or_default();
     let mut text = String::new();
     match l7::rewritten_path(path, edits.iter().copied(), scratch) {
@@ -88,7 +99,7 @@ impl Explainer<'_> {
         let mut explanation = Explanation {
             listener: listener.id,
             outcome: String::new(),
-            rate_limits: listener.rate_limit_policies.iter().filter(|p| p.enabled).map(limit).collect(),
+            rate_limits: limits::enabled(listener),
             policies: Vec::new(),
             pools: Vec::new(),
         };
@@ -101,9 +112,23 @@ impl Explainer<'_> {
             explanation.outcome = "closed: allowed_cidrs does not let the client in".to_owned();
             return Ok(explanation);
         }
+        let shown = match supposed(question, plan)? {
+            Ok(shown) => shown,
+            Err(reason) => {
+                explanation.outcome = format!("refused in the TLS handshake: {reason}");
+                return Ok(explanation);
+            }
+        };
+        let peer = shown.as_ref();
         if !listener.protocol.is_http() {
+            let limited = self.limited(&mut explanation, listener, plan, client, None);
+            if let Some(Limited::Refused(outcome)) = limited {
+                explanation.outcome = outcome;
+                return Ok(explanation);
+            }
             let (pool, several) = (listener.default_pool, several(listener, plan));
             self.pools(&mut explanation, model, listener, &Asked { view: None, client }, pool, several);
+            after(&mut explanation, limited);
             return Ok(explanation);
         }
         let text = text(question, plan)?;
@@ -121,13 +146,15 @@ impl Explainer<'_> {
             explanation.outcome = format!("refused with {}: {reject}", reject.status());
             return Ok(explanation);
         }
+        let limited = self.limited(&mut explanation, listener, plan, client, Some((&view, text.len())));
+        if let Some(Limited::Refused(outcome)) = limited {
+            explanation.outcome = outcome;
+            return Ok(explanation);
+        }
         let mut scratch = Scratch::default();
-        explanation.policies = self
-            .in_order(listener)
-            .map(|policy| self.policy(listener, policy, &view, &mut scratch))
-            .collect();
-        let outcome = plan.l7.evaluate_over(&view, None, &mut scratch);
-        let changed = changed(plan, &view, &mut scratch);
+        explanation.policies = policies::of(self.snapshot, listener, &view, peer, &mut scratch);
+        let outcome = plan.l7.evaluate_over(&view, peer, &mut scratch);
+        let changed = changed(plan, &view, peer, &mut scratch);
         let asked = Asked { view: Some(view), client };
         match outcome {
             Outcome::Reject => explanation.outcome = "answered with 403 by a policy".to_owned(),
@@ -159,72 +186,30 @@ impl Explainer<'_> {
         if explanation.outcome == TO_A_MEMBER {
             explanation.outcome += &changed;
         }
+        after(&mut explanation, limited);
         Ok(explanation)
     }
 
-    /// Policies in the order of their ranks: those that answer, that redirect, that choose a pool or change something.
-    fn in_order<'m>(&self, listener: &'m Listener) -> impl Iterator<Item = &'m L7Policy> + use<'m> {
-        let mut policies: Vec<_> = listener.l7policies.iter().collect();
-        policies.sort_by_key(|policy| (rank(&policy.action), policy.position));
-        policies.into_iter()
-    }
-
-    /// Each rule is asked by itself, as a policy that has no other.
-    fn policy(
+    /// Has the rate limits look at it: a request with the length of its head, or a connection.
+    fn limited(
         &self,
+        explanation: &mut Explanation,
         listener: &Listener,
-        policy: &L7Policy,
-        view: &RequestView<'_>,
-        scratch: &mut Scratch,
-    ) -> PolicyVerdict {
-        let mut why_not = Vec::new();
-        if !policy.admin_state_up {
-            why_not.push("it is disabled".to_owned());
-        }
-        let rules: Vec<_> = policy.rules.iter().filter(|rule| rule.admin_state_up).collect();
-        if rules.is_empty() {
-            why_not.push("it has no rule that is enabled".to_owned());
-        }
-        for rule in rules {
-            let alone = L7Policy {
-                admin_state_up: true,
-                action: L7Action::Reject,
-                edits: None,
-                rules: vec![rule.clone()],
-                ..policy.clone()
-            };
-            let alone = Listener { l7policies: vec![alone], ..listener.clone() };
-            let none = Expressions::default();
-            let holds = L7Program::compile(&alone, |_| true, &mut Budget::new(&none))
-                .is_ok_and(|program| program.evaluate(view, scratch) == Outcome::Reject);
-            if !holds {
-                let not = if rule.invert { "not " } else { "" };
-                let (compare, value) = (rule.compare.as_str(), &rule.value);
-                let subject = format!("{:?}", rule.subject);
-                why_not.push(format!("rule {}: {not}{subject} {compare} {value:?} does not hold", rule.id));
-            }
-        }
-        if let L7Action::RedirectToPool(pool) = policy.action
-            && self.snapshot.pool_index(pool).is_none()
-        {
-            why_not.push(format!("its pool {pool} is disabled"));
-        }
-        if let L7Action::RedirectToPools(pools) = &policy.action
-            && !pools
-                .shares
-                .iter()
-                .any(|share| share.weight > 0 && self.snapshot.pool_index(share.pool).is_some())
-        {
-            why_not.push("none of its pools is enabled with a weight".to_owned());
-        }
-        PolicyVerdict {
-            id: policy.id,
-            name: policy.name.clone(),
-            position: policy.position,
-            action: action(&policy.action),
-            matches: why_not.is_empty(),
-            why_not,
-        }
+        plan: &ListenerPlan,
+        peer: IpAddr,
+        request: Option<(&RequestView<'_>, usize)>,
+    ) -> Option<Limited> {
+        let limits = plan.limits.as_deref()?;
+        let client = request.map_or(peer, |(view, _)| limits::client(limits, peer, view));
+        // As where it is judged: what has no path is one of its own.
+        let request = request.map(|(view, length)| (view.path().unwrap_or(b"*"), length as u64));
+        let now = limits::moment(self.moment.now, self.epoch);
+        limits::look(
+            &mut explanation.rate_limits,
+            listener,
+            limits,
+            &rate::Asked { client, peer, request, now },
+        )
     }
 
     fn pools(
@@ -272,25 +257,30 @@ impl Explainer<'_> {
         let persistent = self.persistent(plan, asked);
         let mut eligible = Eligible::default();
         eligible.refresh(&**plan);
-        let mut chosen: Vec<usize> = eligible.members().iter().map(|member| *member as usize).collect();
-        let among = chosen.clone();
+        let only = |members: &mut dyn Iterator<Item = usize>| {
+            let mut is_in = vec![false; plan.members.len()];
+            members.for_each(|member| is_in[member] = true);
+            is_in
+        };
+        let among = only(&mut eligible.members().iter().map(|member| *member as usize));
+        let mut chosen = among.clone();
         if let Some(member) = persistent {
-            chosen = vec![member];
+            chosen = only(&mut std::iter::once(member));
         } else if let mut balance @ Balance::SourceHash(_) = Balance::new(plan.algorithm, 0) {
             // Of a client that comes from a port that nobody knows yet, the address alone decides.
             let flow = Flow { source: asked.client, source_port: 0 };
             if plan.algorithm == amphora_model::LbAlgorithm::SourceIp {
-                chosen = balance.pick(&**plan, &flow, |_| false).into_iter().collect();
+                chosen = only(&mut balance.pick(&**plan, &flow, |_| false).into_iter());
             }
         }
         let members = pool.members.iter().zip(&plan.members).enumerate();
         let members = members.map(|(index, (member, of))| {
-            let may_get_it = chosen.contains(&index);
+            let may_get_it = chosen[index];
             let elsewhere = || match persistent {
                 Some(_) => "the client belongs to another by session persistence",
                 None => "the client's address is another's",
             };
-            let why_not = match why_not(of, !among.contains(&index)) {
+            let why_not = match why_not(of, !among[index]) {
                 _ if may_get_it => None,
                 None => Some(elsewhere().to_owned()),
                 why => why,
@@ -316,17 +306,23 @@ impl Explainer<'_> {
         }
     }
 
+    /// Seconds of the clock that all workers share.
+    fn seconds(&self) -> u32 {
+        let since = self.moment.now.saturating_duration_since(self.epoch);
+        u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+    }
+
     /// The member that the client belongs to.
     fn persistent(&self, plan: &PoolPlan, asked: &Asked<'_>) -> Option<usize> {
         let cookies = || asked.cookies();
         match &plan.persistence {
             None | Some(Persistence::Network(_)) => None,
             Some(Persistence::Source(stick)) => {
-                stick.find(stick.state().source_key(asked.client), plan, self.seconds)
+                stick.find(stick.state().source_key(asked.client), plan, self.seconds())
             }
             Some(Persistence::AppCookie { name, stick }) => {
                 let value = app_cookie::of_request(cookies(), name.as_bytes())?;
-                stick.find(stick.state().cookie_key(value), plan, self.seconds)
+                stick.find(stick.state().cookie_key(value), plan, self.seconds())
             }
             Some(Persistence::ServerCookie(servers)) => match servers.judge(cookies(), plan) {
                 CookieVerdict::Use(member) => Some(member),
@@ -359,6 +355,36 @@ fn why_not(member: &MemberPlan, is_out: bool) -> Option<String> {
     }
 }
 
+/// A limit lets it go on only after a while.
+fn after(explanation: &mut Explanation, limited: Option<Limited>) {
+    if let Some(Limited::Waits(how)) = limited {
+        explanation.outcome += &format!("; {how}");
+    }
+}
+
+/// What is known of a client over TLS that has what the question says; or why there is no handshake with it.
+fn supposed(question: &Question, plan: &ListenerPlan) -> Result<Result<Option<PeerFacts>, String>, Refusal> {
+    let mut chain = Vec::new();
+    for certificate in
+        CertificateDer::pem_slice_iter(question.certificate.as_deref().unwrap_or("").as_bytes())
+    {
+        chain.push(certificate.map_err(|_| Refusal::one("certificate", "is not PEM"))?);
+    }
+    if question.certificate.is_some() && chain.is_empty() {
+        return Err(Refusal::one("certificate", "has no certificate in PEM"));
+    }
+    let Some(tls) = &plan.tls else {
+        return match chain.is_empty() {
+            true => Ok(Ok(None)),
+            false => Err(Refusal::one("certificate", "the listener does not terminate TLS")),
+        };
+    };
+    Ok(match tls.admits(&chain, UnixTime::now()) {
+        Ok(shown) => Ok(Some(PeerFacts::supposed(shown.map(|shown| shown.clone().into_owned())))),
+        Err(reason) => Err(reason),
+    })
+}
+
 /// The head of the request.
 fn text(question: &Question, plan: &ListenerPlan) -> Result<String, Refusal> {
     let Question { method, target, headers, .. } = question;
@@ -381,40 +407,6 @@ fn text(question: &Question, plan: &ListenerPlan) -> Result<String, Refusal> {
     }
     text.push_str("\r\n");
     Ok(text)
-}
-
-/// HAProxy's order of evaluation: `http-request deny`, `redirect`, `use_backend`.
-fn rank(action: &L7Action) -> u8 {
-    match action {
-        L7Action::Reject | L7Action::Answer(_) => 0,
-        L7Action::RedirectToUrl { .. } | L7Action::RedirectPrefix { .. } => 1,
-        L7Action::RedirectToPool(_) | L7Action::RedirectToPools(_) | L7Action::Edit => 2,
-    }
-}
-
-fn action(action: &L7Action) -> String {
-    match action {
-        L7Action::Reject => "REJECT".to_owned(),
-        L7Action::Answer(_) => "ANSWER".to_owned(),
-        L7Action::Edit => "EDIT".to_owned(),
-        L7Action::RedirectToUrl { url, .. } => format!("REDIRECT_TO_URL {url}"),
-        L7Action::RedirectPrefix { prefix, .. } => format!("REDIRECT_PREFIX {prefix}"),
-        L7Action::RedirectToPool(pool) => format!("REDIRECT_TO_POOL {pool}"),
-        L7Action::RedirectToPools(_) => "REDIRECT_TO_POOL of several".to_owned(),
-    }
-}
-
-fn limit(policy: &RateLimitPolicy) -> LimitVerdict {
-    let rules = policy
-        .rules
-        .iter()
-        .map(|rule| format!("{} {} in {} s", rule.metric.as_str(), rule.threshold, rule.interval.as_secs()));
-    LimitVerdict {
-        id: policy.id,
-        name: policy.name.clone(),
-        action: policy.action.name().as_str().to_owned(),
-        rules: rules.collect(),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -56,13 +56,9 @@ fn document() -> Value {
 
 fn ask(snapshot: &Snapshot, question: Value) -> Result<Explanation, Refusal> {
     let health = HealthEngine::start(1, 16).unwrap();
-    let moment = member_reports::Moment {
-        now: Instant::now(),
-        wall: Wall::now(),
-        drains: &[],
-        health: &health.assignments(),
-    };
-    let explainer = Explainer { snapshot, moment, seconds: 1 };
+    let (now, health) = (Instant::now(), health.assignments());
+    let moment = member_reports::Moment::new(now, Wall::now(), &[], &health);
+    let explainer = Explainer { snapshot, moment, epoch: now - Duration::from_secs(1) };
     explainer.explain(&serde_json::from_value(question).unwrap())
 }
 
@@ -176,4 +172,99 @@ fn several_pools_edits_and_answers_are_told() {
     assert_eq!(pools(&told("/", &given(1))), [(id(20), Some(9)), (id(21), Some(1))]);
     assert_eq!(told("/old/x", "").outcome, "goes to a member, with the path /new/x, for the host inner");
     assert_eq!(told("/tea", "").outcome, "answered with 418 by a policy");
+}
+
+/// The document with these rate limits at its listener of HTTP.
+fn limited(policies: Value) -> Snapshot {
+    let mut document = document();
+    document["loadbalancer"]["listeners"][0]["rate_limit_policies"] = policies;
+    let model = LoadBalancer::from_value(&document).unwrap();
+    let source = snapshot::TlsSource::default();
+    snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source).unwrap()
+}
+
+#[test]
+fn who_has_asked_too_much_is_told_so_and_nobody_else() {
+    let rule = |n: u32, metric: &str, urls: Value| {
+        let mut rule = json!({ "id": id(n), "metric": metric, "threshold": 2, "interval": 86400 });
+        if !urls.is_null() {
+            rule["urls"] = urls;
+        }
+        json!([rule])
+    };
+    let policy = |n: u32, action: &str, rules: Value| json!({ "id": id(n), "name": format!("limit {n}"), "action": action, "rules": rules });
+    let snapshot = limited(json!([
+        policy(80, "REJECT", rule(90, "REQUESTS_PER_URL", json!(["/login"]))),
+        policy(81, "DENY", rule(91, "REQUESTS", Value::Null)),
+    ]));
+    let limits = snapshot.listeners[0].limits.clone().unwrap();
+    let client: IpAddr = "192.0.2.7".parse().unwrap();
+    let of = limits.client(client);
+    let told = |client: &str, target: &str| {
+        ask(&snapshot, json!({ "listener": id(10), "client": client, "target": target })).unwrap()
+    };
+    for asked in 0..2 {
+        let told = told("192.0.2.7", "/login");
+        let counts: Vec<_> = told.rate_limits.iter().map(|limit| limit.counts[0].count).collect();
+        assert_eq!(counts, [Some(asked), Some(asked)]);
+        assert_eq!(told.outcome, "goes to a member");
+        // As long after the clock's beginning as who is asked here believes.
+        let now = rate::Moment::after(Duration::from_secs(1));
+        assert!(limits.request(of, of, b"/login", now).is_none());
+    }
+    let login = told("192.0.2.7", "/login");
+    assert_eq!(login.outcome, "closed by rate limit limit 80", "the first does it");
+    assert_eq!(login.rate_limits[0].verdict.as_deref(), Some("closed"));
+    assert!(login.policies.is_empty() && login.pools.is_empty(), "it comes no further");
+    let other = told("192.0.2.7", "/other");
+    assert_eq!(other.outcome, "answered with 429 by rate limit limit 81");
+    assert_eq!(other.rate_limits[0].counts[0].count, None, "this path is not counted there");
+    let count = &other.rate_limits[1].counts[0];
+    assert_eq!((&count.client[..], count.count, count.threshold), ("192.0.2.7", Some(2), 2));
+    assert_eq!(told("192.0.2.8", "/login").outcome, "goes to a member");
+}
+
+#[test]
+fn a_certificate_is_for_those_who_are_asked_for_one() {
+    let snapshot = snapshot();
+    for certificate in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        let question = json!({ "listener": id(10), "certificate": certificate });
+        let refused = ask(&snapshot, question).unwrap_err();
+        assert_eq!(refused.faults[0].path, "certificate", "{certificate}");
+    }
+}
+
+/// As many rules as a load balancer may well have, and as many members: nothing is looked for once for each of them.
+#[test]
+fn ten_thousand_rules_and_members_take_no_more_than_that() {
+    let mut document = document();
+    let rule = |policy: usize, at: usize| {
+        let (compare, value) = match at {
+            0 => ("STARTS_WITH", format!("/policy/{policy}")),
+            _ => ("REGEX", format!("^/policy/{policy}/(a+)+{at}$")),
+        };
+        json!({ "id": uuid::Uuid::new_v4().to_string(), "type": "PATH", "compare_type": compare, "value": value })
+    };
+    let policies = (0..1000).map(|policy| {
+        let rules: Vec<_> = (0..10).map(|at| rule(policy, at)).collect();
+        json!({ "id": uuid::Uuid::new_v4().to_string(), "action": "REJECT", "position": policy + 1, "rules": rules })
+    });
+    document["loadbalancer"]["listeners"][0]["l7policies"] = policies.collect();
+    let members = (0..10_000_u32).map(|at| {
+        let address = Ipv4Addr::from_bits(0x0a00_0000 + at).to_string();
+        json!({ "id": uuid::Uuid::new_v4().to_string(), "address": address, "protocol_port": 80 })
+    });
+    document["loadbalancer"]["pools"][0]["members"] = members.collect();
+    let model = LoadBalancer::from_value(&document).unwrap();
+    let source = snapshot::TlsSource::default();
+    let snapshot = snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source).unwrap();
+    let begun = Instant::now();
+    let question = json!({ "listener": id(10), "target": format!("/policy/7/{}", "a".repeat(4000)) });
+    let told = ask(&snapshot, question).unwrap();
+    let took = begun.elapsed();
+    assert_eq!((told.policies.len(), told.pools[0].members.len()), (1000, 10_000));
+    assert!(told.pools[0].members.iter().all(|member| member.may_get_it));
+    assert_eq!(told.policies[7].why_not.len(), 9, "{:?}", told.policies[7]);
+    // It was a minute, and each expression may take some milliseconds.
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }

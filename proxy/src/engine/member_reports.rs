@@ -1,6 +1,11 @@
 //! What there is to tell of members beyond counters: why one gets less than its share, or nothing, and what has failed last.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
 
 use amphora_ipc::proxy::{Draining, Ejected, LeavingMember, MemberFailure, MemberReport, Members};
 
@@ -9,18 +14,25 @@ use crate::{
     health::Assignments,
     logs::calendar::Wall,
     snapshot::{MemberPlan, PoolPlan, Snapshot},
-    state::{FULL, Failure},
+    state::{FULL, Failure, MemberState},
 };
 
 /// When the report is made.
 pub(super) struct Moment<'a> {
     pub(super) now: Instant,
-    pub(super) wall: Wall,
-    pub(super) drains: &'a [Drain],
-    pub(super) health: &'a Assignments,
+    wall: Wall,
+    /// By where their states are.
+    drains: HashMap<*const MemberState, &'a Drain>,
+    health: &'a Assignments,
 }
 
-impl Moment<'_> {
+impl<'a> Moment<'a> {
+    /// One of both clocks.
+    pub(super) fn new(now: Instant, wall: Wall, drains: &'a [Drain], health: &'a Assignments) -> Self {
+        let drains = drains.iter().map(|drain| (Arc::as_ptr(&drain.state), drain)).collect();
+        Self { now, wall, drains, health }
+    }
+
     /// Of all members.
     pub(super) fn of(&self, snapshot: &Snapshot) -> Members {
         let mut members = Members::default();
@@ -31,7 +43,7 @@ impl Moment<'_> {
                 members.pools.insert(plan.id(), reports);
             }
         }
-        let leaving = self.drains.iter().filter(|drain| drain.why == Why::Removed);
+        let leaving = self.drains.values().filter(|drain| drain.why == Why::Removed);
         members.leaving = leaving
             .map(|drain| LeavingMember {
                 pool_id: drain.state.pool.id,
@@ -50,7 +62,7 @@ impl Moment<'_> {
         let share = state.slow_start.share();
         let slow = share < FULL && !plan.member_options.slow_start.is_zero() && member.is_up();
         let check = (member.admin_state_up && !state.health.get().is_up()).then(|| self.health.report(state));
-        let drain = self.drains.iter().find(|drain| Arc::ptr_eq(&drain.state, state));
+        let drain = self.drains.get(&Arc::as_ptr(state));
         let ejection = state.ejections().present().filter(|_| state.outlier.is_ejected());
         MemberReport {
             weight_percent: slow.then_some((100 * share / FULL) as u8),

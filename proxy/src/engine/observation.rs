@@ -103,14 +103,11 @@ impl Observation {
     /// # Errors
     /// When there is no such listener, or the request is none.
     pub fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
-        let seconds = self.at.saturating_duration_since(self.epoch).as_secs();
-        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-        Explainer { snapshot: &self.snapshot, moment: self.moment(), seconds }.explain(question)
+        Explainer { snapshot: &self.snapshot, moment: self.moment(), epoch: self.epoch }.explain(question)
     }
 
     fn moment(&self) -> member_reports::Moment<'_> {
-        let wall = Wall::now();
-        member_reports::Moment { now: self.at, wall, drains: &self.drains, health: &self.health }
+        member_reports::Moment::new(self.at, Wall::now(), &self.drains, &self.health)
     }
 
     /// What a heartbeat tells of.

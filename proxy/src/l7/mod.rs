@@ -24,7 +24,7 @@ mod tests;
 pub use self::{
     budget::{Budget, Expressions, MAX_EXPRESSION_BYTES},
     edits::{Answer, Edits, Facts, LateEdits},
-    program::{L7Program, rewritten_path},
+    program::{L7Program, Verdict, rewritten_path},
     samples::Scratch,
 };
 

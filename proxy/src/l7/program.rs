@@ -1,5 +1,7 @@
 //! A listener's policies, compiled.
 
+mod alone;
+
 use std::sync::Arc;
 
 use amphora_ipc::proxy::Fault;
@@ -10,6 +12,7 @@ use amphora_model::{
 };
 use memchr::memmem::Finder;
 
+pub use self::alone::Verdict;
 use super::{
     Answer, Budget, Edits, Location, MAX_EDITS, MAX_EXPRESSION_BYTES, MAX_POLICIES, MAX_RULES_PER_POLICY,
     MAX_VALUE_LENGTH, Outcome, RequestFacts, Scratch,

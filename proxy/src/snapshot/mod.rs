@@ -244,6 +244,11 @@ impl Snapshot {
         }
     }
 
+    /// The compiled expressions of its policies.
+    pub fn expressions(&self) -> &Expressions {
+        &self.expressions
+    }
+
     /// Makes known what workers are about to write in terms of this snapshot. To be called once nothing can keep it from
     /// going live, and before a worker has it.
     pub fn announce(&self) {

@@ -52,6 +52,18 @@ impl PeerFacts {
         }
     }
 
+    /// Of a client that would show this certificate, as far as rules ask.
+    pub fn supposed(certificate: Option<CertificateDer<'static>>) -> Self {
+        Self {
+            version: "TLSv1.3",
+            cipher: "(NONE)",
+            sni: None,
+            alpn: None,
+            resumed: false,
+            certificate: certificate.map(ClientCertificate::new),
+        }
+    }
+
     /// `ssl_c_verify`: 0 (`X509_V_OK`), for a handshake that finds anything else is not finished.
     pub fn verify_result(&self) -> u16 {
         0

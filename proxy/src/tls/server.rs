@@ -35,6 +35,7 @@ pub struct ServerContext {
     admission: [u8; 32],
     remarks: Vec<TlsRemark>,
     expiry: Vec<(CertificateId, i64)>,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl fmt::Debug for ServerContext {
@@ -147,7 +148,7 @@ impl ServerContext {
         let chacha =
             if suites == offer.suites { usual.clone() } else { configs(&Offer { suites, ..offer.clone() })? };
         let newest = offer.versions.contains(&&TLS13);
-        Ok(Self { usual, chacha, newest, identity: seal.finish(), admission, remarks, expiry })
+        Ok(Self { usual, chacha, newest, identity: seal.finish(), admission, remarks, expiry, verifier })
     }
 
     /// A connection with a client that has not said anything yet.
@@ -177,6 +178,30 @@ impl ServerContext {
     /// has failed (RFC 7507), which somebody in between may have seen to.
     pub fn is_fallback(&self, hello: &Accepted) -> bool {
         self.newest && hello.client_hello().cipher_suites().iter().any(|suite| u16::from(*suite) == FALLBACK)
+    }
+
+    /// What a client is known by that shows this chain, the own certificate first; `None` if it is not asked for one, whatever it has.
+    ///
+    /// # Errors
+    /// Why the handshake with it fails.
+    pub fn admits<'a>(
+        &self,
+        chain: &'a [CertificateDer<'a>],
+        now: UnixTime,
+    ) -> Result<Option<&'a CertificateDer<'a>>, String> {
+        if !self.verifier.offer_client_auth() {
+            return Ok(None);
+        }
+        let Some((leaf, others)) = chain.split_first() else {
+            return match self.verifier.client_auth_mandatory() {
+                true => Err("the client shows no certificate, and has to".to_owned()),
+                false => Ok(None),
+            };
+        };
+        match self.verifier.verify_client_cert(leaf, others, now) {
+            Ok(_) => Ok(Some(leaf)),
+            Err(error) => Err(format!("the client's certificate is not taken: {error}")),
+        }
     }
 
     /// Equal for contexts that take the same clients: of all that they are made of, what is not shown to clients.

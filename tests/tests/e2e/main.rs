@@ -9,6 +9,7 @@ mod control;
 mod datagrams;
 mod drains;
 mod edits;
+mod explain;
 mod expressions;
 mod failures;
 mod fitness;

@@ -25,6 +25,9 @@ pub struct Question {
     /// The client's address: 192.0.2.1 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
+    /// The client's certificate in PEM, and behind it those of authorities between: what it would show if it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// What it would meet.
@@ -56,6 +59,31 @@ pub struct LimitVerdict {
     pub action: String,
     /// What its rules allow.
     pub rules: Vec<String>,
+    /// What each of them has counted; none where it was not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<LimitCount>,
+    /// What would be done with this one; absent if it would pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+}
+
+/// What a rule of a rate limit has counted of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitCount {
+    /// `metric`.
+    pub metric: String,
+    /// Of which address, or with IPv6 of which /64.
+    pub client: String,
+    /// How many in the interval up to now, without this one; of a queue, turns that were taken in advance. Absent if this one would not
+    /// be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// `threshold`.
+    pub threshold: u64,
+    /// `interval`, in seconds.
+    pub interval_s: u64,
+    /// Whether this one would be too much for it.
+    pub broken: bool,
 }
 
 /// A policy.

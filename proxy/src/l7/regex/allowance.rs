@@ -73,6 +73,11 @@ impl Allowance {
         self.exceeded = true;
     }
 
+    /// What was measured of this request.
+    pub(in crate::l7) fn spent(&self) -> Duration {
+        self.spent
+    }
+
     /// What backtracking has left.
     pub(super) fn left(&self) -> Duration {
         BACKTRACKING.saturating_sub(self.spent)

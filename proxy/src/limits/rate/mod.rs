@@ -31,7 +31,7 @@ pub use self::{
     charge::Charge,
     client::{Believed, network},
     moment::Moment,
-    plan::{Broken, ClientHash, Done, RateLimits},
+    plan::{Asked, Broken, ClientHash, Counted, Done, Foreseen, Look, RateLimits, Seen},
     state::{PolicyCounters, PolicyState, Waiting},
     taken::{Farewell, Queued, Taken},
 };

@@ -1,11 +1,14 @@
 //! The policies of a listener, compiled, and what they say of somebody.
 
+mod look;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use amphora_model::{
     Listener, RateLimitAction, RateLimitMetric, RateLimitPolicy, RateLimitQueue, RateLimitRule,
 };
 
+pub use self::look::{Asked, Counted, Foreseen, Look, Seen};
 use super::{
     Believed, Limiter, PolicyState, Successor, Waiting,
     client::network,
@@ -290,10 +293,8 @@ impl Policy {
     ) -> Option<Broken<'_>> {
         let rule = self.rules.first()?;
         let url = rule.url(limiter, path)?;
-        let interval = u64::from(rule.interval) << 32;
-        let each = (interval / u64::from(rule.threshold)).max(1);
         let key = rule.key(limiter, client, url);
-        let patience = Moment::after(queue.timeout).0.min(each.saturating_mul(self.share.into()));
+        let (each, interval, patience) = self.pace(rule, queue);
         let done = match limiter.table.turn(key, now, each, interval, patience) {
             Turn::After(Moment(0)) => return None,
             Turn::After(wait) => match Waiting::among(&self.state, queue.size) {
@@ -304,6 +305,15 @@ impl Policy {
             Turn::TooLate(wait) => Done::Deny(Moment(wait.0 - patience).span()),
         };
         Some(Broken { policy: &self.state, done })
+    }
+
+    /// How far turns lie apart, how many of them may be taken at once, and how long may be waited for one: all in time.
+    #[inline]
+    fn pace(&self, rule: &Rule, queue: RateLimitQueue) -> (u64, u64, u64) {
+        let interval = u64::from(rule.interval) << 32;
+        let each = (interval / u64::from(rule.threshold)).max(1);
+        let patience = Moment::after(queue.timeout).0.min(each.saturating_mul(self.share.into()));
+        (each, interval, patience)
     }
 }
 

@@ -95,6 +95,14 @@ pub(super) struct Table {
     forgotten: AtomicU64,
 }
 
+/// From when on the next has its turn if one is taken now, and what is said to who asks for it.
+#[inline]
+fn turn_after(next: u64, now: Moment, each: u64, ahead: u64, patience: u64) -> (u64, Turn) {
+    let after = next.max(now.0).saturating_add(each);
+    let wait = Moment((after - now.0).saturating_sub(ahead.max(each)));
+    (after, if wait.0 > patience { Turn::TooLate(wait) } else { Turn::After(wait) })
+}
+
 /// A place, and how much of its threshold its owner has used.
 struct Found<'a> {
     weight: u64,
@@ -180,10 +188,9 @@ impl Table {
         let word = &set.words[way][0];
         let mut next = word.load(Ordering::Relaxed);
         loop {
-            let after = next.max(now.0).saturating_add(each);
-            let wait = (after - now.0).saturating_sub(ahead.max(each));
-            if wait > patience {
-                return Turn::TooLate(Moment(wait));
+            let (after, turn) = turn_after(next, now, each, ahead, patience);
+            if matches!(turn, Turn::TooLate(_)) {
+                return turn;
             }
             match word.compare_exchange_weak(next, after, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
@@ -191,11 +198,18 @@ impl Table {
                         // Somebody else's by now, who has no turn to lose by it.
                         word.compare_exchange(after, next, Ordering::Relaxed, Ordering::Relaxed).ok();
                     }
-                    return Turn::After(Moment(wait));
+                    return turn;
                 }
                 Err(other) => next = other,
             }
         }
+    }
+
+    /// What would be said to who asked for a [turn](Self::turn), and how much of them has gathered; none is taken.
+    pub(super) fn look(&self, key: Key, now: Moment, each: u64, ahead: u64, patience: u64) -> (u64, Turn) {
+        let next = self.find(key).map_or(0, |(set, way)| set.words[way][0].load(Ordering::Relaxed));
+        let (_, turn) = turn_after(next, now, each, ahead, patience);
+        (next.saturating_sub(now.0), turn)
     }
 
     /// How many places are in use, whether or not what is in them still counts.

@@ -73,6 +73,116 @@ impl Model {
     }
 }
 
+/// Before anything is counted it is known what will be done with it, and asking changes nothing.
+#[test]
+fn what_is_foreseen_is_what_is_done() {
+    let mut done = [0; 5];
+    for seed in 0..200 {
+        let mut random = Generator::new(seed);
+        let policies: Vec<RateLimitPolicy> = (0..random.within(1..=4) as u128)
+            .map(|number| {
+                let queue = RateLimitQueue { size: 2, timeout: Duration::from_secs(3) };
+                let action = random.pick(&[
+                    RateLimitAction::Deny,
+                    RateLimitAction::Reject,
+                    RateLimitAction::SilentDrop,
+                    RateLimitAction::Queue(queue),
+                ]);
+                let most = if matches!(action, RateLimitAction::Queue(_)) { 1 } else { 2 };
+                let rules = (0..random.within(1..=most) as u128).map(|at| {
+                    let metric = random.pick(&[RateLimitMetric::Requests, RateLimitMetric::RequestsPerUrl]);
+                    let mut rule = rule(
+                        number * 10 + at,
+                        metric,
+                        random.within(1..=20) as u32,
+                        random.pick(&[1, 2, 10, 30]),
+                    );
+                    if metric == RateLimitMetric::RequestsPerUrl && random.one_in(2) {
+                        rule.urls = vec!["/1".into(), "/0".into()];
+                    }
+                    rule
+                });
+                policy(number, action, rules.collect())
+            })
+            .collect();
+        let (_kept, limits) = limits(policies);
+        let mut clock = 0;
+        let mut places = Vec::new();
+        for _ in 0..300 {
+            clock += random.pick(&[0, 0, 1, 20, 100, 400, 3000]);
+            if random.one_in(3) {
+                places.pop();
+            }
+            let client = address(random.within(0..=2) as u32);
+            let path = format!("/{}", random.within(0..=2));
+            let asked = Asked { client, peer: client, request: Some((path.as_bytes(), 100)), now: at(clock) };
+            let look = limits.look(&asked);
+            assert_eq!(look.policies.len(), limits.look(&asked).policies.len());
+            let of = limits.client(client);
+            let broken = limits.request(of, of, path.as_bytes(), at(clock));
+            let foreseen = look.decides.map(|at| (look.policies[at].id, look.policies[at].foreseen.unwrap()));
+            let Some(broken) = broken else {
+                assert_eq!(foreseen, None, "seed {seed}");
+                done[0] += 1;
+                continue;
+            };
+            let id = broken.policy.id;
+            let (happened, kind) = match broken.done {
+                Done::Deny(wait) => (Foreseen::Deny(wait), 1),
+                Done::Reject => (Foreseen::Reject, 2),
+                Done::SilentDrop => (Foreseen::SilentDrop, 3),
+                Done::Wait(wait, place) => {
+                    places.push(place);
+                    (Foreseen::Wait(wait), 4)
+                }
+            };
+            done[kind] += 1;
+            assert_eq!(foreseen, Some((id, happened)), "seed {seed}");
+        }
+    }
+    assert!(done.iter().all(|times| *times > 100), "each has happened: {done:?}");
+}
+
+/// Who is asked about is told how much of what was counted, in which of his networks.
+#[test]
+fn it_is_told_how_many_of_how_many() {
+    let kbytes = rule(2, RateLimitMetric::Kbytes, 4, 30);
+    let (_kept, limits) = limits(vec![
+        policy(1, RateLimitAction::Deny, vec![rule(1, RateLimitMetric::Requests, 5, 30)]),
+        policy(2, RateLimitAction::Reject, vec![kbytes]),
+        policy(3, RateLimitAction::Reject, vec![rule(3, RateLimitMetric::Connections, 2, 30)]),
+    ]);
+    let client: IpAddr = "2001:db8:1:2:3::4".parse().unwrap();
+    let asked = |request| Asked { client, peer: client, request, now: at(60_000) };
+    let of = limits.client(client);
+    for _ in 0..5 {
+        assert!(limits.request(of, of, b"/", at(60_000)).is_none());
+    }
+    limits.bytes(of, 3 * 1024, at(60_000));
+    for _ in 0..2 {
+        assert!(limits.connection(of, at(60_000)).is_none());
+    }
+    let told = |look: &Look| {
+        let told = look.policies.iter().map(|seen| (seen.rules[0].count, seen.foreseen.is_some()));
+        told.collect::<Vec<_>>()
+    };
+    let look = limits.look(&asked(Some((b"/", 100))));
+    assert_eq!(
+        told(&look),
+        [(Some(2), true), (Some(5), true), (Some(3), false)],
+        "those of connections first"
+    );
+    assert_eq!(look.decides, Some(0));
+    assert_eq!(look.policies[1].rules[0].of.to_string(), "2001:db8:1:2::");
+    let larger = limits.look(&asked(Some((b"/", 2000))));
+    assert_eq!(told(&larger)[2], (Some(3), true), "its own head counts");
+    // Bytes end sessions that carry no requests.
+    limits.bytes(of, 3 * 1024, at(60_000));
+    let session = limits.look(&asked(None));
+    assert_eq!(session.policies[1].foreseen, None);
+    assert_eq!(session.policies[2].foreseen, Some(Foreseen::Cut));
+}
+
 /// Over one worker and over two, whose clocks differ by what a batch of events takes, whatever comes: the same answer as from the model
 /// that has all of it.
 #[test]
