@@ -1,12 +1,13 @@
-//! A database in memory, and machines that do as a seed says.
+//! The real database, and machines that do as a seed says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use amphora_agent::heartbeat::mark;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
@@ -14,9 +15,11 @@ use super::Random;
 use crate::{
     error::{Error, Result},
     serve::{
+        api::Api,
+        certificates::tenants::Tenants,
         compute::Liveness,
         config::Config,
-        db,
+        db::Db,
         network::Networks,
         queue,
         status::{Role, Topology},
@@ -28,82 +31,145 @@ use crate::{
     },
 };
 
+/// Two networks: that of VIPs, and one of members.
+const CONFIGURATION: &str = "[networks]\npublic = 192.0.2.0/25\nmembers = 198.51.100.0/25\n[quotas]\ndefault_load_balancer_quota = 3\n";
+
 /// What a machine is.
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
     pub(super) amphora: String,
     pub(super) runs: bool,
-    /// The documents that it was told.
+    /// It answers nobody.
+    pub(super) hangs: bool,
+    pub(super) load_balancer: Option<String>,
     pub(super) document: Option<serde_json::Value>,
     pub(super) master: bool,
+    /// Its ports.
+    pub(super) ports: BTreeSet<String>,
     /// The other one of its pair, as it was told, and its own role.
     pub(super) other: Option<(String, Role)>,
 }
 
 pub(super) struct State {
-    pub(super) connection: Connection,
-    _dir: tempfile::TempDir,
-    pub(super) now: i64,
+    /// Milliseconds by which the clock is ahead: pauses are not waited for.
+    ahead: i64,
     pub(super) random: Random,
-    pub(super) machines: BTreeMap<String, Machine>,
+    machines: BTreeMap<String, Machine>,
     /// Points until it is killed.
     pub(super) lives: Option<u32>,
-    /// Spares that there are to be.
-    pub(super) spares: usize,
     /// Of a thousand things that are done outside, so many fail.
     pub(super) failing: u64,
     /// No machine that is made answers.
-    pub(super) hangs: bool,
+    pub(super) none_boots: bool,
+    pub(super) spares: usize,
     pub(super) points: u64,
+    /// Load balancers that were answered, and whose end was not.
+    pub(super) answered: BTreeSet<String>,
+    pub(super) generations: BTreeMap<String, i64>,
 }
 
 #[derive(Clone)]
 pub(super) struct World {
     state: Arc<Mutex<State>>,
     killed: Arc<Notify>,
-    changed: Arc<watch::Sender<u64>>,
+    pub(super) db: Db,
+    pub(super) api: Arc<Api>,
+    pub(super) networks: Networks,
+    _dir: Arc<tempfile::TempDir>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
-        let (dir, connection) = db::scratch();
-        connection.pragma_update(None, "synchronous", "OFF").unwrap();
+    pub(super) async fn new(seed: u64) -> Self {
+        // Where there is a file system in memory: what is on the disk is not what this is about.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let db = Db::open(&dir.path().join("serve.db")).unwrap();
+        let config = Config::parse(CONFIGURATION).unwrap();
+        let networks = Networks::new(config.networks.clone());
+        let api = Arc::new(Api::new(db.clone(), config, Tenants::new(dir.path(), [], true)));
         let state = State {
-            connection,
-            _dir: dir,
-            now: 1_000_000,
+            ahead: 0,
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             machines: BTreeMap::new(),
             lives: None,
-            spares: 0,
             failing: 0,
-            hangs: false,
+            none_boots: false,
+            spares: usize::try_from(seed % 3).unwrap(),
             points: 0,
+            answered: BTreeSet::new(),
+            generations: BTreeMap::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)), killed: Arc::default(), changed: Arc::default() }
+        let (state, killed) = (Arc::new(Mutex::new(state)), Arc::default());
+        let this = Self { state, killed, db, api, networks, _dir: Arc::new(dir) };
+        this.make_flavor().await;
+        this
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    /// Here it may be killed.
+    pub(super) fn state_of_machines(&self) -> BTreeMap<String, Machine> {
+        self.state().machines.clone()
+    }
+
+    pub(super) async fn column(&self, query: &'static str) -> Vec<String> {
+        let read = self.db.read::<_, Error, _>(move |t| {
+            let mut query = t.prepare(query)?;
+            Ok(query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+        });
+        read.await.unwrap()
+    }
+
+    pub(super) async fn count(&self, query: &str) -> i64 {
+        let query = query.to_owned();
+        let read = self.db.read::<_, Error, _>(move |t| Ok(t.query_row(&query, [], |row| row.get(0))?));
+        read.await.unwrap()
+    }
+
+    /// One of the machines ends, or hangs; a peer takes its addresses over.
+    pub(super) fn strike(&self, amphora: &str, hangs: bool) {
+        let mut state = self.state();
+        let Some(machine) = state.machines.values_mut().find(|machine| machine.amphora == amphora) else {
+            return;
+        };
+        let was_master = std::mem::take(&mut machine.master);
+        (machine.runs, machine.hangs) = (hangs, hangs);
+        let load_balancer = machine.load_balancer.clone();
+        let peer = state.machines.values_mut().find(|other| {
+            other.amphora != amphora
+                && other.load_balancer == load_balancer
+                && other.document.is_some()
+                && other.runs
+                && !other.hangs
+        });
+        if let Some(peer) = peer.filter(|_| was_master) {
+            peer.master = true;
+        }
+    }
+
+    /// Here it may be killed, and others may come in between.
     async fn point(&self) {
-        let dies = {
+        let (dies, slow) = {
             let mut state = self.state();
             state.points += 1;
-            match &mut state.lives {
+            let slow = state.random.next(4);
+            let dies = match &mut state.lives {
                 Some(0) => true,
                 Some(lives) => {
                     *lives -= 1;
                     false
                 }
                 None => false,
-            }
+            };
+            (dies, slow)
         };
         if dies {
             self.killed.notify_one();
             std::future::pending::<()>().await;
+        }
+        for _ in 0..slow {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -114,20 +180,18 @@ impl World {
     }
 
     fn context(&self) -> Arc<Context<Self, Self>> {
-        let networks = Networks::new(Config::parse("").unwrap().networks);
         Arc::new(Context {
             store: self.clone(),
             outside: self.clone(),
-            networks,
+            networks: self.networks.clone(),
             agent_ports: (20_000, 20_099),
             spares: Spares { size: self.state().spares, topology: Topology::Single },
             management: Config::parse("").unwrap().compute.management.subnets[0],
         })
     }
 
-    /// A `serve` from its start until nothing is to be done, or it is killed. True when it was not.
+    /// A worker from its start until nothing is to be done, or it is killed. True when it was not.
     pub(super) async fn serve(&self) -> bool {
-        // What of the last one came to its end at the same time.
         let _ = self.killed.notified().now_or_never();
         let work = async {
             let context = self.context();
@@ -135,7 +199,8 @@ impl World {
             loop {
                 let now = Store::now(self);
                 let (due, next) = self
-                    .read(move |t| {
+                    .db
+                    .read::<_, Error, _>(move |t| {
                         let due = queue::due(t, now, 100)?;
                         let whose: Result<BTreeSet<String>> =
                             due.iter().map(|work| rows::whose(t, work.kind, &work.subject)).collect();
@@ -148,17 +213,34 @@ impl World {
                 }
                 if due.is_empty() {
                     let Some(next) = next else { break };
-                    self.state().now = next;
+                    self.state().ahead += (next - now).max(0);
                 }
-                for id in due {
-                    let _ = context.work(&id).await;
-                    self.state().now += 7;
-                }
+                join_all(due.iter().map(|id| context.work(id))).await;
             }
         };
         tokio::select! {
             () = work => true,
             () = self.killed.notified() => false,
+        }
+    }
+
+    /// Nothing more happens, and nothing fails.
+    pub(super) async fn settle(&self) {
+        {
+            let mut state = self.state();
+            (state.lives, state.failing) = (None, 0);
+        }
+        // Who hangs is silent, which is noticed in time: of one that was booting only once it is in use.
+        let silent = || {
+            let machines = self.state_of_machines().into_values();
+            machines.filter(|one| one.hangs || !one.runs).map(|one| one.amphora).collect::<Vec<_>>()
+        };
+        for _ in 0..5 {
+            crate::serve::health_manager::replace(&self.db, silent()).await.unwrap();
+            assert!(self.serve().await);
+            if silent().is_empty() {
+                return;
+            }
         }
     }
 }
@@ -170,16 +252,7 @@ impl Store for World {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.point().await;
-        let result = {
-            let mut state = self.state();
-            let transaction = state.connection.transaction()?;
-            let result = piece(&transaction);
-            if result.is_ok() {
-                transaction.commit()?;
-                self.changed.send_modify(|count| *count += 1);
-            }
-            result
-        };
+        let result = Store::write(&self.db, piece).await;
         self.point().await;
         result
     }
@@ -189,15 +262,15 @@ impl Store for World {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
-        query(&self.state().connection)
+        Store::read(&self.db, query).await
     }
 
     fn now(&self) -> i64 {
-        self.state().now
+        Store::now(&self.db) + self.state().ahead
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+        Store::changes(&self.db)
     }
 }
 
@@ -210,12 +283,12 @@ impl Outside for World {
         Ok(format!("m-{amphora}"))
     }
 
-    fn boot_time(&self, _: &str) -> std::time::Duration {
-        std::time::Duration::ZERO
+    fn boot_time(&self, _: &str) -> Duration {
+        Duration::ZERO
     }
 
     fn validity_ms(&self) -> i64 {
-        1000
+        1_000_000
     }
 
     async fn alive(&self, amphora: &rows::Amphora) -> Liveness {
@@ -228,35 +301,38 @@ impl Outside for World {
 
     async fn boot(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
-        {
-            let mut state = self.state();
-            let named: bool = state
-                .connection
-                .query_row("SELECT EXISTS (SELECT 1 FROM amphora WHERE id = ?1)", [&amphora.id], |row| {
-                    row.get(0)
-                })
-                .unwrap();
-            assert!(named, "a machine that no row names");
-            let new = Machine {
-                amphora: amphora.id.clone(),
-                runs: true,
-                document: None,
-                master: false,
-                other: None,
-            };
-            state.machines.entry(amphora.machine.clone()).or_insert(new);
-        }
+        let id = amphora.id.clone();
+        let named = self.count(&format!("SELECT count(*) FROM amphora WHERE id = '{id}'")).await;
+        assert_eq!(named, 1, "a machine that no row names");
+        let new = Machine {
+            amphora: id,
+            runs: true,
+            hangs: false,
+            load_balancer: None,
+            document: None,
+            master: false,
+            ports: BTreeSet::new(),
+            other: None,
+        };
+        self.state().machines.entry(amphora.machine.clone()).or_insert(new);
         self.point().await;
-        if self.state().hangs {
+        if self.state().none_boots {
             std::future::pending::<()>().await;
         }
+        if self.state().machines.get(&amphora.machine).is_none_or(|machine| machine.hangs) {
+            return Err(Error::NotDone("no answer".to_owned()));
+        }
         self.fails("to boot")?;
-        Ok(Given { ends: self.state().now + 1000, trust: None })
+        Ok(Given { ends: Store::now(self) + 1_000_000, trust: None })
     }
 
     async fn remove(&self, machine: &str) -> Result<()> {
         self.point().await;
         self.fails("to remove")?;
+        let amphora = self.state().machines.get(machine).map(|machine| machine.amphora.clone());
+        if let Some(amphora) = amphora {
+            self.strike(&amphora, false);
+        }
         self.state().machines.remove(machine);
         self.point().await;
         Ok(())
@@ -267,29 +343,26 @@ impl Outside for World {
         self.fails("to apply")?;
         {
             let mut state = self.state();
-            let others: Vec<String> =
-                told.lb.amphorae.iter().map(|one| one.id.clone()).filter(|id| *id != amphora.id).collect();
-            let serving = state
-                .machines
-                .values()
-                .filter(|machine| machine.document.is_some() && others.contains(&machine.amphora))
-                .count();
+            // Those that nobody knows any more count as well: who was not fenced has the addresses still.
+            let others = state.machines.values().filter(|machine| {
+                machine.amphora != amphora.id
+                    && machine.document.is_some()
+                    && machine.load_balancer.as_ref() == Some(&told.lb.id)
+            });
+            let others: Vec<Machine> = others.cloned().collect();
             let allowed = usize::from(told.lb.topology == Topology::ActiveStandby);
-            assert!(serving <= allowed, "{serving} others have the addresses of {}", amphora.id);
-            if told.lb.topology == Topology::ActiveStandby {
-                assert_eq!(told.other(amphora).is_some(), !others.is_empty());
-            }
-            let first =
-                !state.machines.values().any(|machine| machine.master && others.contains(&machine.amphora));
+            assert!(others.len() <= allowed, "{} others have the addresses of {}", others.len(), amphora.id);
+            let first = !others.iter().any(|machine| machine.master);
             let machine =
                 state.machines.get_mut(&amphora.machine).ok_or_else(|| Error::NotDone("gone".to_owned()))?;
-            if !machine.runs {
+            if !machine.runs || machine.hangs {
                 return Err(Error::NotDone("no answer".to_owned()));
             }
+            machine.load_balancer = Some(told.lb.id.clone());
             machine.document = Some(told.rendered.document.clone());
             machine.master |= first;
-            // As an agent is told of its ports and of the other only when it has to be told everything.
             if amphora.applied == 0 {
+                machine.ports.extend(amphora.ports.iter().map(|port| port.id.clone()));
                 machine.other = told.other(amphora).map(|other| (other.id.clone(), told.role(&amphora.id)));
             }
         }
@@ -297,28 +370,42 @@ impl Outside for World {
         Ok(mark(told.rendered.document.to_string().as_bytes()))
     }
 
-    async fn unplug(&self, _: &rows::Amphora, _: &rows::Port) -> Result<()> {
-        unreachable!("no members, no ports")
+    async fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> Result<()> {
+        self.point().await;
+        self.fails("to unplug")?;
+        {
+            let mut state = self.state();
+            let machine = state.machines.get_mut(&amphora.machine).filter(|one| one.runs && !one.hangs);
+            machine.ok_or_else(|| Error::NotDone("no answer".to_owned()))?.ports.remove(&port.id);
+        }
+        self.point().await;
+        Ok(())
     }
 
-    async fn configure(&self, _: &rows::Amphora, _: bool) -> Result<Given> {
+    async fn configure(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
-        Ok(Given { ends: self.state().now + 1000, trust: None })
+        self.fails("to configure")?;
+        let answers = self.state().machines.get(&amphora.machine).is_some_and(|one| one.runs && !one.hangs);
+        if !answers {
+            return Err(Error::NotDone("no answer".to_owned()));
+        }
+        Ok(Given { ends: Store::now(self) + 1_000_000, trust: None })
     }
 
     async fn is_master(&self, amphora: &rows::Amphora) -> Option<bool> {
-        self.state()
-            .machines
-            .get(&amphora.machine)
-            .filter(|machine| machine.runs)
-            .map(|machine| machine.master)
+        let state = self.state();
+        let machine = state.machines.get(&amphora.machine)?;
+        (machine.runs && !machine.hangs).then_some(machine.master)
     }
 
     async fn hand_over(&self, from: &rows::Amphora, to: &rows::Amphora) -> Result<()> {
         self.point().await;
         self.fails("to hand over")?;
         let mut state = self.state();
-        assert!(state.machines.get(&to.machine).is_none_or(|machine| machine.document.is_some()));
+        let fit = |machine: &Machine| machine.runs && !machine.hangs && machine.document.is_some();
+        if ![from, to].iter().all(|one| state.machines.get(&one.machine).is_some_and(fit)) {
+            return Err(Error::NotDone("no answer".to_owned()));
+        }
         for (name, master) in [(&from.machine, false), (&to.machine, true)] {
             if let Some(machine) = state.machines.get_mut(name) {
                 machine.master = master;

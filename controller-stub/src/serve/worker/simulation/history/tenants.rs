@@ -1,45 +1,12 @@
 //! What tenants and operators ask for, and what befalls amphorae.
 
-use hyper::{Method, http};
+use hyper::Method;
 use serde_json::{Value, json};
 
-use super::ground::World;
+use super::super::ground::World;
 use crate::serve::health_manager;
 
-const LBS: &str = "/v2/lbaas/loadbalancers";
-
 impl World {
-    /// Asks the API. Nobody is told of a defect.
-    async fn ask(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
-        let head = http::Request::builder()
-            .method(&method)
-            .uri(path)
-            .header("host", "lb.example:9876")
-            .header("content-type", "application/json")
-            .header("x-project-id", "p")
-            .header("x-roles", "admin")
-            .body(())
-            .unwrap();
-        let text = if body.is_null() { String::new() } else { body.to_string() };
-        let (status, told) = self.api.told(&head.into_parts().0, text.clone().into()).await;
-        assert!(status < 500, "{method} {path} {text}: {told}");
-        (status, told)
-    }
-
-    async fn post(&self, path: &str, one: &str, body: Value) -> Option<String> {
-        let (status, answer) = self.ask(Method::POST, path, json!({one: body})).await;
-        (status == 201).then(|| answer[one]["id"].as_str().unwrap().to_owned())
-    }
-
-    /// The flavor of pairs is called so.
-    pub(super) async fn make_flavor(&self) {
-        let data = json!({"loadbalancer_topology": "ACTIVE_STANDBY"}).to_string();
-        let profile = json!({"name": "pair", "provider_name": "amphora", "flavor_data": data});
-        let profile = self.post("/v2/lbaas/flavorprofiles", "flavorprofile", profile).await.unwrap();
-        let flavor = json!({"name": "pair", "flavor_profile_id": profile});
-        self.post("/v2/lbaas/flavors", "flavor", flavor).await.unwrap();
-    }
-
     fn chance(&self, below: usize) -> usize {
         usize::try_from(self.state().random.next(u64::try_from(below).unwrap())).unwrap()
     }
@@ -47,10 +14,6 @@ impl World {
     async fn any(&self, query: &'static str) -> Option<String> {
         let all = self.column(query).await;
         if all.is_empty() { None } else { Some(all[self.chance(all.len())].clone()) }
-    }
-
-    fn subnet(&self, which: usize) -> String {
-        self.networks.all()[which].subnets[0].id.to_string()
     }
 
     fn members(&self) -> Value {
@@ -75,7 +38,7 @@ impl World {
         let listener = self.any("SELECT id FROM listener").await;
         let amphora = self.any("SELECT id FROM amphora").await;
         match (self.chance(14), lb, pool, listener, amphora) {
-            (0..3, ..) | (_, None, ..) => self.create().await,
+            (0..3, ..) | (_, None, ..) => self.creates().await,
             (3, Some(lb), ..) if self.chance(3) == 0 => self.delete(&lb).await,
             (3 | 4, Some(lb), ..) => {
                 let port = 80 + self.chance(3);
@@ -107,9 +70,7 @@ impl World {
                     self.ask(Method::PUT, &path, json!({"listener": {"default_pool_id": pool}})).await;
                 }
             }
-            (10, Some(lb), ..) => {
-                self.ask(Method::PUT, &format!("{LBS}/{lb}/failover"), Value::Null).await;
-            }
+            (10, Some(lb), ..) => self.fail_over(&lb).await,
             (11, .., Some(amphora)) => {
                 self.ask(Method::PUT, &format!("/v2/octavia/amphorae/{amphora}/failover"), Value::Null).await;
             }
@@ -120,43 +81,30 @@ impl World {
                 self.ask(Method::DELETE, &format!("/v2/octavia/amphorae/{amphora}"), Value::Null).await;
             }
             (_, Some(lb), ..) => {
-                let body = json!({"loadbalancer": {"admin_state_up": self.chance(2) == 0}});
-                self.ask(Method::PUT, &format!("{LBS}/{lb}"), body).await;
+                let up = self.chance(2) == 0;
+                self.change(&lb, json!({"admin_state_up": up})).await;
             }
         }
     }
 
-    async fn create(&self) {
-        let mut body = json!({"name": "lb", "vip_subnet_id": self.subnet(0)});
-        if self.chance(2) == 0 {
-            body["flavor_id"] = json!(self.column("SELECT id FROM flavor").await[0]);
-        }
-        if self.chance(2) == 0 {
-            body["listeners"] = json!([{
+    async fn creates(&self) {
+        let paired = self.chance(2) == 0;
+        let more = match self.chance(2) {
+            0 => json!({"listeners": [{
                 "protocol": "HTTP", "protocol_port": 80,
                 "default_pool": {"name": "pool", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": self.members()},
-            }]);
-        }
+            }]}),
+            _ => json!({}),
+        };
         // What goes has its place until it is gone, which may be in between.
         let before = self.counted().await;
-        let (status, answer) = self.ask(Method::POST, LBS, json!({"loadbalancer": body})).await;
-        match status {
-            201 => {
-                assert!(self.counted().await <= super::QUOTA, "given though the quota is met");
-                let id = answer["loadbalancer"]["id"].as_str().unwrap().to_owned();
-                self.state().answered.insert(id);
+        match self.create(paired, more).await {
+            Ok(_) => assert!(self.counted().await <= super::QUOTA, "given though the quota is met"),
+            Err(status) => {
+                assert_eq!(status, 403);
+                assert!(before >= super::QUOTA, "refused though there is room");
             }
-            403 => assert!(before >= super::QUOTA, "refused though there is room: {answer}"),
-            _ => panic!("{status} {answer}"),
         }
-    }
-
-    async fn delete(&self, lb: &str) {
-        let (status, answer) =
-            self.ask(Method::DELETE, &format!("{LBS}/{lb}?cascade=true"), Value::Null).await;
-        // Another one has asked before, and it may be gone.
-        assert!([204, 404].contains(&status), "{answer}");
-        self.state().answered.remove(lb);
     }
 
     /// All of them go, and no spares are wanted.
