@@ -33,15 +33,17 @@ impl<'a> Change<'a> {
         id: &str,
         refusal: impl FnOnce(&str) -> Fault,
     ) -> Result<Self, Fault> {
-        let load_balancer = LOAD_BALANCER.get(scope.t, id)?;
-        let status = load_balancer.str("provisioning_status");
-        let strict = scope.config.api.strict_immutable;
-        if status == "PENDING_DELETE" || (strict && status != "ACTIVE") {
-            return Err(refusal(status));
-        }
-        let this = Self::of(scope, load_balancer);
+        let this = Self::of(scope, changeable(scope, id, refusal)?);
         this.pend(&LOAD_BALANCER, id)?;
         Ok(this)
+    }
+
+    /// Whether a change could begin, of which nothing would come.
+    ///
+    /// # Errors
+    /// Those of [`Self::begin`].
+    pub(super) fn could_begin(scope: &Scope<'_>, id: &str) -> Result<(), Fault> {
+        changeable(scope, id, |_| Fault::immutable(LOAD_BALANCER.title, id)).map(drop)
     }
 
     /// A change of a load balancer that was judged, or was just made.
@@ -143,6 +145,18 @@ impl<'a> Change<'a> {
             return self.finish();
         }
         self.scope.enqueue(Kind::LoadBalancer, self.id())
+    }
+}
+
+/// A load balancer that may be changed now.
+fn changeable(scope: &Scope<'_>, id: &str, refusal: impl FnOnce(&str) -> Fault) -> Result<Object, Fault> {
+    let load_balancer = LOAD_BALANCER.get(scope.t, id)?;
+    let status = load_balancer.str("provisioning_status");
+    let strict = scope.config.api.strict_immutable;
+    if status == "PENDING_DELETE" || (strict && status != "ACTIVE") {
+        Err(refusal(status))
+    } else {
+        Ok(load_balancer)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use hyper::{
     HeaderMap, Uri,
-    header::{HOST, USER_AGENT},
+    header::{ACCEPT_LANGUAGE, HOST, USER_AGENT},
     http::uri::Authority,
 };
 
@@ -28,7 +28,10 @@ pub(super) fn unasked(headers: &HeaderMap) -> Context {
 /// ask what it likes, and to the browser it were its own server.
 pub(super) fn is_misled(headers: &HeaderMap, base: Option<&str>) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_browser = text(USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"));
+    // Firefox lets a page say what it likes of the agent, but not leave out the language.
+    let is_browser = text(USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"))
+        || headers.contains_key(ACCEPT_LANGUAGE)
+        || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"));
     let Some(host) = text(HOST).filter(|_| is_browser) else { return false };
     let Ok(authority) = host.parse::<Authority>() else { return true };
     let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
@@ -68,6 +71,13 @@ mod tests {
         {
             assert!(asks(browser, host), "{host}");
             assert!(!asks("openstacksdk/4.7", host), "{host}: no browser");
+        }
+        for (name, value) in [("accept-language", ""), ("sec-fetch-site", "same-origin")] {
+            let mut headers = HeaderMap::new();
+            headers.insert(USER_AGENT, "curl/8".parse().unwrap());
+            headers.insert(HOST, "evil.example".parse().unwrap());
+            headers.insert(name, value.parse().unwrap());
+            assert!(is_misled(&headers, None), "{name}: a page of a browser says that it is curl");
         }
     }
 }

@@ -32,7 +32,10 @@ const LOOK: Duration = Duration::from_secs(20);
 /// The pause after the database did not answer.
 const TROUBLE: Duration = Duration::from_secs(1);
 
-/// Works until `stop` becomes true, and then until the tasks under way have ended. `changes` counts what was written, `deaths`
+/// How long the tasks that are under way may go on when it is to end.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Works until `stop` becomes true, and then for some seconds until the tasks under way have ended. `changes` counts what was written, `deaths`
 /// the machines that have ended.
 pub async fn run<S: Store, O: Outside>(
     context: Arc<Context<S, O>>,
@@ -98,7 +101,8 @@ pub async fn run<S: Store, O: Outside>(
             () = sleep_until(wake) => {}
         }
     }
-    while tasks.join_next().await.is_some() {}
+    // Who is left where he stands begins again at the next start.
+    let _ = timeout(LEAVE, async { while tasks.join_next().await.is_some() {} }).await;
 }
 
 /// Does what all work waits for, and leaves it when it takes too long: it comes again.

@@ -148,6 +148,7 @@ pub(in crate::serve::api) fn put_all(
     let additive = scope.request.query.is("additive_only");
     let old = resource.all(scope.t, "pool_id = ?1", &[&pool.id()])?;
     if said.is_empty() && (additive || old.is_empty()) {
+        pools::could_change_within(scope, &pool)?;
         return Ok(Answer::empty(202));
     }
     let change = pools::change_within(scope, &pool)?;

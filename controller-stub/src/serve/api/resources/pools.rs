@@ -152,6 +152,12 @@ pub(super) fn change_within<'a>(scope: &'a Scope<'a>, pool: &Object) -> Result<C
     Ok(change)
 }
 
+/// Whether what is in a pool may be changed now.
+pub(super) fn could_change_within(scope: &Scope<'_>, pool: &Object) -> Result<(), Fault> {
+    is_mutable(scope, &POOL, pool)?;
+    Change::could_begin(scope, pool.str("loadbalancer_id"))
+}
+
 /// Whether a protocol is one of datagrams.
 pub(super) fn is_of_datagrams(protocol: &str) -> bool {
     matches!(protocol, "UDP" | "SCTP")

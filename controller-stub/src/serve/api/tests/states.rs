@@ -73,6 +73,18 @@ async fn changes_are_folded_unless_octavia_s_way_is_asked_for() {
 }
 
 #[tokio::test]
+async fn nothing_to_be_done_in_what_is_pending_is_refused_like_all_else() {
+    let stage = Stage::new("[api_settings]\nstrict_immutable = True\n");
+    let balancer = stage.load_balancer("one").await;
+    stage.settle().await;
+    let pool = stage.pool(&balancer).await;
+    let members = format!("{POOLS}/{pool}/members");
+    stage.refused(PUT, &members, json!({"members": []}), 409, "immutable").await;
+    stage.settle().await;
+    stage.must(PUT, &members, json!({"members": []})).await;
+}
+
+#[tokio::test]
 async fn what_is_about_to_go_is_deleted_again_and_not_changed() {
     let stage = Stage::new("");
     let balancer = stage.load_balancer("one").await;
