@@ -1,16 +1,13 @@
 //! What is done by time: certificates are replaced before they end, and so is the authority.
 
+mod clock;
 pub mod tidy;
 
 use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 use time::OffsetDateTime;
-use tokio::{
-    sync::watch,
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 use super::{
     certificates::{Certificates, exchange::Step},
@@ -36,7 +33,7 @@ pub async fn run(
     buffer: Duration,
 ) {
     // The controller's own was made at the start.
-    let mut renewed = Instant::now();
+    let mut renewed = Some(Instant::now());
     loop {
         let exchanged = match exchange(&db, &certificates, buffer).await {
             Ok(exchanged) => exchanged,
@@ -45,14 +42,14 @@ pub async fn run(
                 false
             }
         };
-        if exchanged || renewed.elapsed() >= every {
+        if exchanged || renewed.is_none_or(|renewed| renewed.elapsed() >= every) {
             let own = certificates.clone();
             match spawn_blocking(move || own.client()).await {
                 Ok(Ok(newest)) => _ = client.send_replace(newest),
                 Ok(Err(error)) => tracing::warn!(%error, "the controller's own certificate"),
                 Err(error) => tracing::warn!(%error, "the controller's own certificate"),
             }
-            renewed = Instant::now();
+            renewed = Some(Instant::now());
         }
         let ahead = i64::try_from(buffer.as_millis()).unwrap_or(i64::MAX);
         if let Err(error) = renew(&db, ahead, (certificates.mark(), certificates.announces())).await {
@@ -60,7 +57,10 @@ pub async fn run(
         }
         // There may be nobody who has to be told.
         let soon = if exchanged { PAUSE } else { EXCHANGE };
-        sleep(if certificates.is_exchanging() { every.min(soon) } else { every }).await;
+        if clock::sleep(if certificates.is_exchanging() { every.min(soon) } else { every }).await {
+            tracing::warn!("the clock was set: certificates are looked at again");
+            renewed = None;
+        }
     }
 }
 
