@@ -9,6 +9,7 @@ mod share;
 mod snapshot;
 mod streams;
 mod tasks;
+mod turns;
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Rate limits at a connection: before anything is read of it.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc};
 
 use tokio::{io::Interest, net::TcpStream, task::spawn_local, time::Instant};
 
@@ -43,9 +43,9 @@ pub(super) fn wait<H: 'static>(
 ) {
     let worker = Rc::clone(worker);
     spawn_local(async move {
-        let Queued { wait, place } = turn;
-        let waited = turn_of(stream, wait).await;
-        drop(place);
+        let begun = Instant::now();
+        let waited = turn_of(stream, worker.turns(&turn)).await;
+        turn.end(worker.index, begun.elapsed());
         match waited {
             Ok(Some(stream)) => session::start(&worker, listener, stream, client, held),
             Ok(None) => {}
@@ -54,8 +54,8 @@ pub(super) fn wait<H: 'static>(
     });
 }
 
-/// The connection, when it has waited for so long; `None` when its client has gone, or has finished sending.
-async fn turn_of(stream: TcpStream, wait: Duration) -> io::Result<Option<TcpStream>> {
+/// The connection, when it has had its turn; `None` when its client has gone, or has finished sending.
+async fn turn_of(stream: TcpStream, turn: impl Future<Output = ()>) -> io::Result<Option<TcpStream>> {
     let gone = async {
         loop {
             match stream.ready(Interest::READABLE).await {
@@ -70,7 +70,7 @@ async fn turn_of(stream: TcpStream, wait: Duration) -> io::Result<Option<TcpStre
     tokio::select! {
         biased;
         () = gone => return Ok(None),
-        () = tokio::time::sleep(wait) => {}
+        () = turn => {}
     }
     // Registered once more: the runtime is to know of what has come.
     TcpStream::from_std(stream.into_std()?).map(Some)
@@ -79,9 +79,12 @@ async fn turn_of(stream: TcpStream, wait: Duration) -> io::Result<Option<TcpStre
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+        time::sleep,
     };
 
     use super::*;
@@ -97,7 +100,7 @@ mod tests {
         let (server, mut client) = pair().await;
         client.write_all(b"hello").await.unwrap();
         server.readable().await.unwrap();
-        let mut server = turn_of(server, Duration::from_millis(10)).await.unwrap().unwrap();
+        let mut server = turn_of(server, sleep(Duration::from_millis(10))).await.unwrap().unwrap();
         let mut text = [0; 5];
         server.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"hello");
@@ -111,7 +114,7 @@ mod tests {
                 client.write_all(b"hello").await.unwrap();
                 server.readable().await.unwrap();
             }
-            let waiting = turn_of(server, Duration::from_secs(3600));
+            let waiting = turn_of(server, sleep(Duration::from_secs(3600)));
             let (waited, ()) = tokio::join!(waiting, async { drop(client) });
             assert!(waited.unwrap().is_none());
         }

@@ -5,6 +5,7 @@
 //! * `client`: whom something is counted of
 //! * `plan`: the policies of a listener, and what they say
 //! * `charge`: whose the bytes of a session are
+//! * `line`: who waits for a turn, one behind the other
 //! * `taken`: what is done with who has broken one
 //! * `state`: what outlives a change: what was done, who waits
 //!
@@ -14,8 +15,11 @@
 
 mod charge;
 mod client;
+mod line;
 mod moment;
 mod plan;
+#[cfg(test)]
+mod queue_tests;
 mod state;
 mod table;
 mod taken;

@@ -21,7 +21,7 @@ impl Moment {
     }
 
     /// The span from the clock's beginning, to the nanosecond below.
-    pub(super) fn span(self) -> Duration {
+    pub fn span(self) -> Duration {
         let nanos = ((self.0 & u64::from(u32::MAX)) * 1_000_000_000) >> 32;
         Duration::new(u64::from(self.seconds()), nanos as u32)
     }

@@ -13,6 +13,7 @@ use super::{
     Believed, Limiter, PolicyState, Successor, Waiting,
     client::network,
     moment::{Moment, Period},
+    state::{Lined, TurnRequest},
     table::{Key, Kind, Turn},
 };
 
@@ -76,8 +77,8 @@ pub enum Done {
     Reject,
     /// The client is not told.
     SilentDrop,
-    /// It waits for so long.
-    Wait(Duration, Waiting),
+    /// It waits for so long at most, for all of these turns.
+    Wait(Duration, Vec<Waiting>),
 }
 
 impl RateLimits {
@@ -239,7 +240,7 @@ impl RateLimits {
         Broken { policy: &policy.state, done }
     }
 
-    /// Takes a turn at each that queues, and says how long that takes.
+    /// Takes a turn at each that queues, and says how long that takes at most, by the one that takes longest.
     #[inline]
     fn wait<'a>(
         &self,
@@ -251,16 +252,18 @@ impl RateLimits {
         let mut longest: Option<Broken<'a>> = None;
         for policy in policies {
             let RateLimitAction::Queue(queue) = policy.action else { continue };
-            let Some(turn) = policy.turn(&self.limiter, queue, client, path, now) else { continue };
-            let wait = match turn.done {
-                Done::Wait(wait, _) => wait,
+            let Some(mut turn) = policy.turn(&self.limiter, queue, client, path, now) else { continue };
+            match (&mut turn.done, longest.as_mut().map(|longest| &mut longest.done)) {
+                (Done::Wait(wait, turns), Some(Done::Wait(longest_wait, others))) => {
+                    others.append(turns);
+                    if *wait > *longest_wait {
+                        *longest_wait = *wait;
+                        longest = longest.map(|longest| Broken { policy: turn.policy, ..longest });
+                    }
+                }
+                (Done::Wait(..), _) => longest = Some(turn),
+                // Those that it has had elsewhere are given back.
                 _ => return Some(turn),
-            };
-            if longest
-                .as_ref()
-                .is_none_or(|longest| matches!(longest.done, Done::Wait(other, _) if other < wait))
-            {
-                longest = Some(turn);
             }
         }
         longest
@@ -285,7 +288,7 @@ impl Policy {
     /// `None`: at once.
     fn turn(
         &self,
-        limiter: &Limiter,
+        limiter: &Arc<Limiter>,
         queue: RateLimitQueue,
         client: ClientHash,
         path: &[u8],
@@ -295,14 +298,19 @@ impl Policy {
         let url = rule.url(limiter, path)?;
         let key = rule.key(limiter, client, url);
         let (each, interval, patience) = self.pace(rule, queue);
-        let done = match limiter.table.turn(key, now, each, interval, patience) {
-            Turn::After(Moment(0)) => return None,
-            Turn::After(wait) => match Waiting::among(&self.state, queue.size) {
-                Some(waiting) => Done::Wait(wait.span(), waiting),
-                // Its turn is lost to it; nobody comes sooner for that.
-                None => Done::Deny(wait.span()),
-            },
-            Turn::TooLate(wait) => Done::Deny(Moment(wait.0 - patience).span()),
+        // Who does not have to wait has nothing to do with those who do.
+        let wait = match limiter.table.turn(key, now, each, interval, 0) {
+            Turn::After(_) => return None,
+            Turn::TooLate(wait) => wait,
+        };
+        let done = if wait.0 > patience {
+            Done::Deny(Moment(wait.0 - patience).span())
+        } else {
+            let asked = TurnRequest { key, each, ahead: interval, patience };
+            match Waiting::line_up(&self.state, limiter, asked, now, wait, queue.size)? {
+                Lined::Waits(waiting, wait) => Done::Wait(wait.span(), vec![waiting]),
+                Lined::Refused(wait) => Done::Deny(wait.span()),
+            }
         };
         Some(Broken { policy: &self.state, done })
     }

@@ -29,7 +29,7 @@ const KIND_BITS: u32 = 6;
 const TRIES: usize = 4;
 
 /// Whose count it is, and of what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     tag: u64,
     sets: [usize; 2],
@@ -210,6 +210,20 @@ impl Table {
         let next = self.find(key).map_or(0, |(set, way)| set.words[way][0].load(Ordering::Relaxed));
         let (_, turn) = turn_after(next, now, each, ahead, patience);
         (next.saturating_sub(now.0), turn)
+    }
+
+    /// Takes back the last turn, which was `each` after the one before, if all those are still there that were asked for: nobody can have
+    /// one before `at_least`.
+    pub(super) fn give_back(&self, key: Key, each: u64, at_least: u64) {
+        let Some((set, way)) = self.find(key) else { return };
+        let word = &set.words[way][0];
+        let less = |next: u64| (next >= at_least).then(|| next.saturating_sub(each));
+        if word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+            && !key.has(set.tags[way].load(Ordering::Acquire))
+        {
+            // Somebody else's by now.
+            word.fetch_add(each, Ordering::Relaxed);
+        }
     }
 
     /// How many places are in use, whether or not what is in them still counts.

@@ -1,8 +1,8 @@
 //! What is done with somebody who has broken a policy, counted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Broken, Done, Waiting};
+use super::{Broken, Done, PolicyState, Waiting};
 
 /// What is done.
 #[derive(Debug)]
@@ -34,13 +34,24 @@ impl Taken {
     }
 }
 
-/// One who waits, for so long, and has a place meanwhile.
+/// One who waits.
 #[derive(Debug)]
 pub struct Queued {
-    /// How long.
-    pub wait: Duration,
-    /// The place.
-    pub place: Waiting,
+    policy: Arc<PolicyState>,
+    turns: Vec<Waiting>,
+}
+
+impl Queued {
+    /// What it waits for, one after the other.
+    pub fn turns(&self) -> &[Waiting] {
+        &self.turns
+    }
+
+    /// It waits no longer, after so long, because the turns have come or because it leaves: counts that on this worker.
+    pub fn end(self, worker: usize, waited: Duration) {
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        self.policy.counters.of(worker).waited_ms.add(waited);
+    }
 }
 
 impl Broken<'_> {
@@ -52,10 +63,9 @@ impl Broken<'_> {
             Done::Deny(wait) => Taken::Denied(seconds(wait)),
             Done::Reject => Taken::Dropped(Farewell::Reset),
             Done::SilentDrop => Taken::Dropped(Farewell::Silent),
-            Done::Wait(wait, place) => {
+            Done::Wait(_, turns) => {
                 counters.queued.add(1);
-                counters.waited_ms.add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-                return Taken::Queued(Queued { wait, place });
+                return Taken::Queued(Queued { policy: Arc::clone(self.policy), turns });
             }
         };
         counters.limited.add(1);

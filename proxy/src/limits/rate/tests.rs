@@ -300,6 +300,8 @@ fn what_is_too_fast_waits_for_its_turn() {
     assert!(waits(2000).is_none(), "there is no place any more");
     drop((first, second, third));
     assert_eq!(state.waiting(), 0);
+    // The turn of the first had come when the third came; the others have left theirs.
+    assert_eq!(waits(1000).unwrap().0, 1);
     assert!(limits.request(client, client, b"/", at(60_000)).is_none());
 }
 

@@ -72,7 +72,7 @@ pub(super) async fn serve(
     if let Decision::Queue(queued) = decision {
         // Few wait, and the others are given no room for it.
         let waiting = Box::pin(async {
-            limit::turn(queued, &mut Downstream::Http1(client)).await?;
+            limit::turn(worker, queued, &mut Downstream::Http1(client)).await?;
             Some(decide_now(worker, listener, client, work, length, true))
         });
         decision = match waiting.await {

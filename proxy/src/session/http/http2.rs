@@ -251,7 +251,8 @@ async fn serve_stream<H>(
     charge.shrink(head::kept(&work.request, &work.text));
     if let Decision::Queue(queued) = decision {
         // Few wait, and the others are given no room for it.
-        let Some(at) = Box::pin(limit::turn(queued, &mut Downstream::Http2(&mut stream))).await else {
+        let Some(at) = Box::pin(limit::turn(&worker, queued, &mut Downstream::Http2(&mut stream))).await
+        else {
             counters.responses[ResponseClass::Other as usize].add(1);
             if let Some(record) = work.log.record() {
                 record.left();

@@ -50,14 +50,19 @@ pub(super) fn charge(charge: Option<&Charge>, worker: &Worker, bytes: usize) {
     }
 }
 
-/// Waits for the turn; `None` when the client goes before. One that has finished sending has gone: what it leaves is a place.
-pub(super) async fn turn(queued: Queued, downstream: &mut Downstream<'_>) -> Option<Instant> {
-    let Queued { wait, place } = queued;
+/// Waits for the turn; `None` when the client goes before. One that has finished sending has gone: it leaves its place, and its turn to
+/// those behind it.
+pub(super) async fn turn(
+    worker: &Worker,
+    queued: Queued,
+    downstream: &mut Downstream<'_>,
+) -> Option<Instant> {
+    let begun = Instant::now();
     let turn = tokio::select! {
         biased;
         () = downstream.left() => None,
-        () = tokio::time::sleep(wait) => Some(Instant::now()),
+        () = worker.turns(&queued) => Some(Instant::now()),
     };
-    drop(place);
+    queued.end(worker.index, begun.elapsed());
     turn
 }

@@ -1,5 +1,8 @@
 //! What counts of a client while its requests are under way, and who goes while it waits.
 
+use std::time::Instant;
+
+use amphora_ipc::proxy::Stats;
 use amphora_tests::{
     Backend, Client, Message, Proxy, Step,
     http2::{self, Http2Client},
@@ -111,9 +114,10 @@ async fn who_leaves_a_queue_is_noticed_whatever_it_has_sent() {
     let mut queue = policy("QUEUE", vec![rule("REQUESTS", 1, 40)]);
     queue["amphora"] = json!({ "queue_timeout": 60 });
     let proxy = Proxy::start(http(&member, vec![queue])).await;
-    for (number, resets) in [(1, false), (2, true)] {
-        assert_eq!(statuses(proxy.address(), source(number), 1).await, [200]);
-        let mut client = Client::connect_from(source(number), proxy.address()).await;
+    assert_eq!(statuses(proxy.address(), source(1), 1).await, [200]);
+    for resets in [false, true] {
+        // The second would have to wait for longer than it may, if the first had not given its turn back.
+        let mut client = Client::connect_from(source(1), proxy.address()).await;
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;
         client.send(vec![b'x'; 60_000]).await;
         proxy.until("it waits", |stats| stats.rate_limits.values().all(|policy| policy.waiting == 1)).await;
@@ -123,5 +127,41 @@ async fn who_leaves_a_queue_is_noticed_whatever_it_has_sent() {
             drop(client)
         }
         proxy.until("it is gone", |stats| stats.rate_limits.values().all(|policy| policy.waiting == 0)).await;
+    }
+}
+
+/// Whoever waits behind those who leave waits no longer than without them, with requests as with connections.
+#[tokio::test]
+async fn who_leaves_a_queue_leaves_its_turn_to_those_behind() {
+    let member = Backend::named("member").await;
+    for metric in ["REQUESTS", "CONNECTIONS"] {
+        let mut queue = policy("QUEUE", vec![rule(metric, 1, 6)]);
+        queue["amphora"] = json!({ "queue_timeout": 60 });
+        let proxy = Proxy::start(http(&member, vec![queue])).await;
+        let begun = Instant::now();
+        assert_eq!(statuses(proxy.address(), source(1), 1).await, [200]);
+        let waits = async |count: u32| {
+            let so = |stats: &Stats| stats.rate_limits.values().all(|policy| policy.waiting == count);
+            proxy.until("so many wait", so).await
+        };
+        let mut clients = Vec::new();
+        for count in 1..=5 {
+            let mut client = Client::connect_from(source(1), proxy.address()).await;
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            waits(count).await;
+            clients.push(client);
+        }
+        let mut last = clients.pop().unwrap();
+        drop(clients);
+        waits(1).await;
+        assert_eq!(last.response().await.status(), 200);
+        let took = begun.elapsed().as_secs_f64();
+        assert!(
+            (5.9..25.0).contains(&took),
+            "{metric}: its turn was the second of six, and it passed after {took} s"
+        );
+        let stats = proxy.stats().await;
+        let policy = stats.rate_limits.values().next().unwrap();
+        assert!(policy.queued == 5 && policy.waited_ms < 60_000, "{policy:?}");
     }
 }
