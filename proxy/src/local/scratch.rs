@@ -38,7 +38,7 @@ pub(crate) struct Work {
     /// What is to be logged of the request.
     pub(crate) log: Draft,
     /// Whose its bytes are, where they are counted.
-    pub(crate) charge: Option<Charge>,
+    pub(crate) charge: Option<Rc<Charge>>,
     /// What is to be remembered until its response has come.
     pub(crate) extras: Option<Box<Extras>>,
 }

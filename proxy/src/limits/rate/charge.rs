@@ -1,6 +1,6 @@
 //! Whose the bytes of a session are.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use super::{ClientHash, Moment, RateLimits, Taken};
 
@@ -10,18 +10,29 @@ pub struct Charge {
     limits: Arc<RateLimits>,
     client: ClientHash,
     worker: usize,
+    /// How much of the request's body is counted: what is sent again is so already.
+    sent: Cell<u64>,
 }
 
 impl Charge {
     /// Of a client, if bytes are counted; on this worker.
     #[inline]
     pub fn of(limits: &Arc<RateLimits>, client: ClientHash, worker: usize) -> Option<Self> {
-        limits.counts_bytes().then(|| Self { limits: Arc::clone(limits), client, worker })
+        limits.counts_bytes().then(|| Self { limits: Arc::clone(limits), client, worker, sent: Cell::new(0) })
     }
 
     /// Counts so many bytes, for what is judged next.
     pub fn add(&self, bytes: u64, since: Duration) {
         self.limits.bytes(self.client, bytes, Moment::after(since));
+    }
+
+    /// So many bytes of a request's body have been sent: counts those that were not before.
+    pub fn sent(&self, bytes: u64, since: Duration) {
+        let before = self.sent.get();
+        if bytes > before {
+            self.sent.set(bytes);
+            self.add(bytes - before, since);
+        }
     }
 
     /// Counts so many bytes, which have passed so long after the clock's beginning; what is done if that is too much, as far as it can be

@@ -178,8 +178,6 @@ impl Forward {
             let mut is_own = true;
             let mut again = false;
             let mut refused = 0;
-            let charge = work.charge.clone();
-            let mut charged = 0;
             // What of the body was sent to a member that has not processed it.
             let mut kept: Option<Box<FrameRelay>> = None;
             let mut upstream;
@@ -253,8 +251,7 @@ impl Forward {
                     },
                     timeouts: &timeouts,
                     counters,
-                    charge: charge.as_ref(),
-                    charged,
+                    charge: work.charge.clone(),
                     upload_broken: false,
                     body_declined: false,
                     closes: false,
@@ -275,7 +272,6 @@ impl Forward {
                     response_us: None,
                 };
                 let mut outcome = attempt.response(&mut exchange, work).await;
-                charged = exchange.charged;
                 if matches!(outcome, Err(Failure::NotProcessed)) {
                     // Whatever it asks for may be asked for again, if all of it is still there.
                     refused += 1;

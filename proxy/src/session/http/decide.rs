@@ -167,7 +167,7 @@ pub(super) struct Origin<'a> {
     /// How long the head is.
     pub(super) length: usize,
     /// Whose the bytes are, to be told where they are counted.
-    pub(super) charge: &'a mut Option<Charge>,
+    pub(super) charge: &'a mut Option<Rc<Charge>>,
     /// It has waited for its turn.
     pub(super) had_turn: bool,
     /// Where it is to be logged, if it is.

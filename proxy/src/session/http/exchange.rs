@@ -4,6 +4,7 @@
 use std::{
     future::poll_fn,
     io,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -80,9 +81,7 @@ pub(super) struct Exchange<'a, 'd> {
     pub(super) timeouts: &'a ListenerTimeouts,
     pub(super) counters: &'a ListenerCounters,
     /// Whose the bytes are, where they are counted.
-    pub(super) charge: Option<&'a Charge>,
-    /// How much of the request's body is counted: what is sent again is so already.
-    pub(super) charged: u64,
+    pub(super) charge: Option<Rc<Charge>>,
     /// The member does not read any more; what is left of the request is not sent.
     pub(super) upload_broken: bool,
     /// The client may never send its body: it has asked whether to, and is told no.
@@ -117,7 +116,7 @@ impl Exchange<'_, '_> {
     /// The next request is judged by it, also while this one is under way.
     #[inline]
     fn charge(&self, bytes: u64) {
-        if let Some(charge) = self.charge
+        if let Some(charge) = &self.charge
             && bytes > 0
         {
             charge.add(bytes, self.worker.since(Instant::now()));
@@ -332,10 +331,8 @@ impl Exchange<'_, '_> {
     /// failure yet: its response may say why.
     fn poll_send(&mut self, cx: &mut Context<'_>, head: &[u8], sent: &mut usize) -> Result<bool, Failure> {
         let any = self.poll_send_some(cx, head, sent);
-        let moved = self.upload.moved();
-        if moved > self.charged {
-            self.charge(moved - self.charged);
-            self.charged = moved;
+        if let Some(charge) = &self.charge {
+            charge.sent(self.upload.moved(), self.worker.since(Instant::now()));
         }
         any
     }

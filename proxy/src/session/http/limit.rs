@@ -1,6 +1,6 @@
 //! Rate limits at a request: whom it is counted of, and what becomes of who has asked too much.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ pub(super) fn judge(
         }
         _ => sender,
     };
-    *origin.charge = Charge::of(limits, client, worker.index);
+    *origin.charge = Charge::of(limits, client, worker.index).map(Rc::new);
     if origin.charge.is_some() {
         // Whether that is too much is judged with all else.
         limits.bytes(client, origin.length as u64, worker.moment(now));
@@ -44,7 +44,7 @@ pub(super) fn judge(
 
 /// Counts bytes of an answer of the proxy's own, and of what it passes over of the request.
 #[inline]
-pub(super) fn charge(charge: Option<&Charge>, worker: &Worker, bytes: usize) {
+pub(super) fn charge(charge: Option<&Rc<Charge>>, worker: &Worker, bytes: usize) {
     if let Some(charge) = charge {
         charge.add(bytes as u64, worker.since(Instant::now()));
     }

@@ -29,7 +29,7 @@ pub(super) struct Tunnel {
     member: Upstream,
     timeouts: ListenerTimeouts,
     /// Whose its bytes are, where they are counted.
-    pub(super) charge: Option<Charge>,
+    pub(super) charge: Option<Rc<Charge>>,
 }
 
 impl Tunnel {
@@ -53,7 +53,7 @@ impl Tunnel {
             member_timeout: self.timeouts.member_data,
             from_client: client.inlet.take(),
             from_member: inlet.take(),
-            charge: self.charge.take().map(|charge| (charge, worker.epoch())),
+            charge: self.charge.take().map(|charge| (Rc::unwrap_or_clone(charge), worker.epoch())),
             drain: Some(slot.member().watch_drain()),
         };
         let counters = slot.member().counters();
