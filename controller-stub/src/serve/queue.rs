@@ -62,6 +62,13 @@ pub struct Work {
     pub reason: Option<String>,
 }
 
+impl Work {
+    /// Whether it may be done now. What is to wait for longer than any pause was written before the clock was set back, and waits no more.
+    pub fn is_due(&self, now: i64) -> bool {
+        self.not_before <= now || self.not_before > now.saturating_add(MAX_PAUSE)
+    }
+}
+
 /// Asks for work. What is asked for already is tried at once and counts as new: the reason for its failures may be gone. A failover
 /// is of all amphorae that there are, whatever the clock said when they were made.
 ///
@@ -86,8 +93,7 @@ pub fn enqueue(connection: &Connection, kind: Kind, subject: &str, now: i64) -> 
     Ok(())
 }
 
-/// The work that may be done now, the oldest first, at most `limit`. What is to wait for longer than any pause was written before the clock
-/// was set back, and waits no more.
+/// The work that [may be done now](Work::is_due), the oldest first, at most `limit`.
 ///
 /// # Errors
 /// The database's.
@@ -232,6 +238,8 @@ mod tests {
         enqueue(&connection, Kind::LoadBalancer, "a", 3 * hour).unwrap();
         failed(&connection, Kind::LoadBalancer, "a", "no room", 3 * hour, 0.0).unwrap();
         assert_eq!(due(&connection, 3 * hour, 10).unwrap(), [], "its pause is not over");
+        let work = find(&connection, Kind::LoadBalancer, "a").unwrap().unwrap();
+        assert_eq!([hour, 3 * hour, 9 * hour].map(|now| work.is_due(now)), [true, false, true]);
         assert_eq!(due(&connection, hour, 10).unwrap().len(), 1);
         assert_eq!(next(&connection, hour).unwrap(), None);
         assert_eq!(due(&connection, 9 * hour, 10).unwrap().len(), 1);

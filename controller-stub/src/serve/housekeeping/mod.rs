@@ -55,9 +55,16 @@ pub async fn run(
         if let Err(error) = renew(&db, ahead, (certificates.mark(), certificates.announces())).await {
             tracing::warn!(%error, "certificates of amphorae that are about to end");
         }
+        let ended = match replace_ended(&db, db.now()).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::warn!(%error, "certificates of amphorae that have ended");
+                false
+            }
+        };
         // There may be nobody who has to be told.
         let soon = if exchanged { PAUSE } else { EXCHANGE };
-        if clock::sleep(if certificates.is_exchanging() { every.min(soon) } else { every }).await {
+        if clock::sleep(if ended || certificates.is_exchanging() { every.min(soon) } else { every }).await {
             tracing::warn!("the clock was set: certificates are looked at again");
             renewed = None;
         }
@@ -87,8 +94,8 @@ async fn exchange(db: &Db, certificates: &Arc<Certificates>, buffer: Duration) -
     let step = certificates.exchange(OffsetDateTime::now_utc(), buffer, untold.is_empty());
     match step {
         // One after another, while there is time.
-        Step::Wait => return replace(db, stuck).await.map(|()| false),
-        Step::Replace => return replace(db, untold).await.map(|()| false),
+        Step::Wait => return replace(db, stuck, UNTOLD).await.map(|()| false),
+        Step::Replace => return replace(db, untold, UNTOLD).await.map(|()| false),
         Step::Prepare | Step::Promote | Step::Drop => {}
     }
     tracing::info!(?step, "the authority is exchanged");
@@ -98,12 +105,38 @@ async fn exchange(db: &Db, certificates: &Arc<Certificates>, buffer: Duration) -
     Ok(true)
 }
 
-/// Asks for the replacement of amphorae that cannot be told whom to trust.
-async fn replace(db: &Db, amphorae: Vec<String>) -> Result<()> {
+/// Asks for the replacement of amphorae whose own certificate has ended and that did not take another, by API or as a file: nothing can be told to
+/// them any more. `now` is in milliseconds since 1970. True when there are more whose certificate has ended: they may take another yet.
+///
+/// # Errors
+/// The database's.
+pub async fn replace_ended(db: &Db, now: i64) -> Result<bool> {
+    let ended = db
+        .read::<_, Error, _>(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT id, EXISTS (SELECT 1 FROM work WHERE kind = 'AMPHORA_CONFIGURE' AND subject = amphora.id AND attempts >= 3)
+                 FROM amphora WHERE status IN ('ALLOCATED', 'READY') AND cert_expiration <= ?1
+                 AND NOT EXISTS (SELECT 1 FROM work WHERE kind IN ('AMPHORA_FAILOVER', 'AMPHORA_DELETE') AND subject = amphora.id)",
+            )?;
+            let rows = query.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<Vec<(String, bool)>>>()?)
+        })
+        .await?;
+    let (refuses, waits): (Vec<_>, Vec<_>) = ended.into_iter().partition(|(_, refuses)| *refuses);
+    let refuses = refuses.into_iter().map(|(id, _)| id).collect();
+    replace(db, refuses, "the certificate of an agent has ended, and it takes no other: replaced").await?;
+    Ok(!waits.is_empty())
+}
+
+/// Why some are replaced.
+const UNTOLD: &str = "cannot be told whom to trust: replaced";
+
+/// Asks for the replacement of amphorae.
+async fn replace(db: &Db, amphorae: Vec<String>, why: &str) -> Result<()> {
     if amphorae.is_empty() {
         return Ok(());
     }
-    tracing::warn!(?amphorae, "cannot be told whom to trust: replaced");
+    tracing::warn!(?amphorae, "{why}");
     let now = db.now();
     db.write(move |connection| {
         for amphora in amphorae {
@@ -179,6 +212,60 @@ mod tests {
         let mut subjects: Vec<_> = work.iter().map(|work| (work.kind, work.subject.as_str())).collect();
         subjects.sort();
         assert_eq!(subjects, ["over", "soon", "untold"].map(|id| (Kind::AmphoraConfigure, id)));
+    }
+
+    #[tokio::test]
+    async fn whose_certificate_has_ended_is_replaced_unless_it_takes_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("serve.db")).unwrap();
+        db.write::<_, db::Error, _>(|t| {
+            for (id, status, ends, attempts) in [
+                ("ended", "ALLOCATED", 500, 3),
+                ("a spare", "READY", 500, 9),
+                ("later", "ALLOCATED", 501, 9),
+                ("going", "PENDING_DELETE", 500, 9),
+            ] {
+                t.execute(
+                    "INSERT INTO amphora (id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
+                     VALUES (?1, ?2, 'qemu', ?1, '127.0.0.1', 1, ?3, 0)",
+                    rusqlite::params![id, status, ends],
+                )?;
+                queue::enqueue(t, Kind::AmphoraConfigure, id, 0)?;
+                t.execute("UPDATE work SET attempts = ?2 WHERE subject = ?1", rusqlite::params![id, attempts])?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let set = async |attempts: u32| {
+            db.write::<_, db::Error, _>(move |t| {
+                let set =
+                    "UPDATE work SET attempts = ?1 WHERE subject = 'ended' AND kind = 'AMPHORA_CONFIGURE'";
+                t.execute(set, [attempts])?;
+                Ok(())
+            })
+            .await
+            .unwrap();
+        };
+        let asked = async || {
+            let work = db.read::<_, db::Error, _>(|t| Ok(queue::due(t, i64::MAX, 10)?)).await.unwrap();
+            let mut replaced: Vec<_> = work
+                .into_iter()
+                .filter(|work| work.kind == Kind::AmphoraFailover)
+                .map(|work| work.subject)
+                .collect();
+            replaced.sort();
+            replaced
+        };
+        assert!(!replace_ended(&db, 499).await.unwrap());
+        set(2).await;
+        assert!(replace_ended(&db, 500).await.unwrap(), "one may take another yet");
+        assert_eq!(asked().await, ["a spare"]);
+        set(3).await;
+        for _ in 0..2 {
+            assert!(!replace_ended(&db, 500).await.unwrap());
+            assert_eq!(asked().await, ["a spare", "ended"]);
+        }
     }
 
     #[tokio::test]

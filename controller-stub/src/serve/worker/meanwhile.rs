@@ -23,6 +23,25 @@ impl<S: Store, O: Outside> Context<S, O> {
         }
     }
 
+    /// Waits until something may be done for a load balancer that is not of its agents alone.
+    pub(super) async fn more_is_due(&self, id: &str) {
+        let mut changes = self.store.changes();
+        loop {
+            changes.borrow_and_update();
+            let (subject, now) = (id.to_owned(), self.store.now());
+            if self.store.read(move |t| rows::is_more_due(t, &subject, now)).await.is_ok_and(|more| more) {
+                return;
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                // What has failed may be due by now.
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
     /// Waits until a load balancer is not of this generation any more.
     pub(super) async fn changed_since(&self, id: &str, generation: i64) {
         let mut changes = self.store.changes();

@@ -1,5 +1,6 @@
 //! What the worker reads and writes, each function a part of one transaction.
 
+mod due;
 mod ends;
 mod ports;
 mod spares;
@@ -10,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 pub use self::{
+    due::{due_agents, is_more_due},
     ends::{adopt, delete, failed, finish, is_failing_over, is_made_by},
     ports::{Port, idle_ports, lacks_ports, let_go, reach_members, unplugged},
     spares::{Pool, Sort, is_spare, ready, spare, take},
@@ -20,7 +22,7 @@ use crate::{
     serve::{
         config::{ComputeDriver, Subnet},
         network::Networks,
-        queue::{self, Kind},
+        queue::{self, Kind, Work},
         status::{AmphoraStatus, Role, Topology},
         worker::Given,
     },
@@ -53,7 +55,7 @@ pub struct LoadBalancer {
     pub additional: Vec<(IpAddr, String)>,
     /// `created_at` of its failover, where one was asked for.
     pub failover: Option<i64>,
-    /// The most attempts of its work.
+    /// The most attempts of its work, but for what is asked of agents alone.
     pub attempts: u32,
     /// Its amphorae, the oldest first.
     pub amphorae: Vec<Amphora>,
@@ -92,6 +94,21 @@ pub struct Amphora {
     pub ports: Vec<Port>,
 }
 
+impl LoadBalancer {
+    /// Those whose agents are to be configured. One that goes, or is to be replaced, need not answer.
+    pub fn to_configure(&self) -> impl Iterator<Item = &Amphora> {
+        let is_old = |one: &Amphora| one.leaving || self.failover.is_some_and(|time| one.made < time);
+        self.amphorae.iter().filter(move |one| {
+            one.configure && one.status == AmphoraStatus::Allocated && !self.going && !is_old(one)
+        })
+    }
+
+    /// Whether some work on it is of one agent alone, which keeps nothing else from being done and is kept by nothing else.
+    pub fn is_of_agent(&self, work: &Work) -> bool {
+        work.kind == Kind::AmphoraConfigure && self.to_configure().any(|one| one.id == work.subject)
+    }
+}
+
 impl Amphora {
     /// Whether it is being taken down.
     pub fn is_going(&self) -> bool {
@@ -112,8 +129,8 @@ const FLAVOR: &str = "(SELECT json_extract(p.flavor_data, '$.compute_flavor') FR
 pub fn load_balancer(connection: &Connection, id: &str) -> Result<Option<LoadBalancer>> {
     let mut query = connection.prepare_cached(&format!(
         "SELECT *, (SELECT created_at FROM work WHERE kind = 'LOAD_BALANCER_FAILOVER' AND subject = l.id) AS failover,
-         COALESCE((SELECT max(attempts) FROM work WHERE subject = l.id
-             OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = l.id)), 0) AS attempts,
+         COALESCE((SELECT max(attempts) FROM work WHERE kind <> 'AMPHORA_CONFIGURE' AND (subject = l.id
+             OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = l.id))), 0) AS attempts,
          {FLAVOR} AS compute_flavor FROM load_balancer l WHERE id = ?1"
     ))?;
     let found = query.query_row([id], |row| {
@@ -331,7 +348,9 @@ pub fn retire(connection: &Connection, id: &str, now: i64) -> Result<()> {
         .flatten();
     let Some(lb) = lb else { return Ok(()) };
     // What fails again and again is in ERROR until it succeeds.
-    let fails = queue::of(connection, &lb)?.iter().any(|work| work.attempts >= ends::PATIENCE);
+    let fails = queue::of(connection, &lb)?
+        .iter()
+        .any(|work| work.attempts >= ends::PATIENCE && work.kind != Kind::AmphoraConfigure);
     connection
         .prepare_cached(
             "UPDATE load_balancer SET generation = generation + 1,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -46,11 +46,20 @@ pub struct Context<S, O> {
 const STEPS: usize = 64;
 
 impl<S: Store, O: Outside> Context<S, O> {
-    /// Works on a load balancer, or on an amphora that has none, until nothing is to be done. A failure is written down.
+    /// Works on a load balancer, or on an amphora that has none, until nothing is to be done. A failure is written down, and one of an agent that
+    /// is to be configured is that agent's alone.
     ///
     /// # Errors
     /// It could not be written down: nothing says when to try again.
     pub async fn work(self: &Arc<Self>, id: &str) -> Result<()> {
+        let (subject, now) = (id.to_owned(), self.store.now());
+        if self.store.read(move |t| rows::is_more_due(t, &subject, now)).await? {
+            self.work_on(id).await?;
+        }
+        self.configure(id).await
+    }
+
+    async fn work_on(self: &Arc<Self>, id: &str) -> Result<()> {
         let Err(error) = self.steps(id).await else { return Ok(()) };
         let (subject, reason, now) = (id.to_owned(), error.to_string(), self.store.now());
         tracing::warn!(load_balancer = id, reason, "what is asked for is not so yet");
@@ -73,7 +82,6 @@ impl<S: Store, O: Outside> Context<S, O> {
             let Some(lb) = found else { return self.single(id).await };
             // Who changes it all the time makes no failure of it.
             left = if generation.replace(lb.generation) == Some(lb.generation) { left - 1 } else { STEPS };
-            self.configure(&lb).await?;
             let step = self.view(&lb).await?.next();
             tracing::debug!(load_balancer = id, ?step, "next");
             let last = matches!(step, Step::Finish | Step::Delete);
@@ -355,20 +363,36 @@ impl<S: Store, O: Outside> Context<S, O> {
         join_all(chosen.into_iter().map(apply)).await.into_iter().collect()
     }
 
-    /// What was asked for of agents alone.
-    async fn configure(&self, lb: &LoadBalancer) -> Result<()> {
+    /// Does what was asked for of agents alone, until more is asked for: whoever does not answer keeps nobody waiting.
+    async fn configure(self: &Arc<Self>, id: &str) -> Result<()> {
+        let (subject, now) = (id.to_owned(), self.store.now());
+        let found = self.store.read(move |t| rows::due_agents(t, &subject, now)).await?;
+        let Some((lb, agents)) = found.filter(|(_, agents)| !agents.is_empty()) else { return Ok(()) };
         let paired = lb.topology == Topology::ActiveStandby;
-        let ready = lb.amphorae.iter().filter(|one| {
-            // One that is to be replaced need not answer.
-            one.configure && !one.leaving && one.status == AmphoraStatus::Allocated
-        });
-        try_join_all(ready.map(|one| self.configure_one(one, paired))).await.map(drop)
+        tokio::select! {
+            biased;
+            done = join_all(agents.iter().map(|one| self.configure_agent(one, paired))) => done.into_iter().collect(),
+            () = self.more_is_due(id) => Ok(()),
+        }
+    }
+
+    /// The same of one of them. A failure is written down.
+    async fn configure_agent(&self, amphora: &Amphora, paired: bool) -> Result<()> {
+        let Err(error) = self.configure_one(amphora, paired).await else { return Ok(()) };
+        let (id, reason, now, jitter) = (amphora.id.clone(), error.to_string(), self.store.now(), jitter());
+        tracing::warn!(amphora = id, reason, "an agent is not configured yet");
+        self.store
+            .write(move |t| Ok(queue::failed(t, Kind::AmphoraConfigure, &id, &reason, now, jitter)?))
+            .await
     }
 
     async fn configure_one(&self, amphora: &Amphora, paired: bool) -> Result<()> {
         if amphora.configure {
-            let given = self.outside.configure(amphora, paired).await?;
-            let id = amphora.id.clone();
+            let given = timeout(STEP, self.outside.configure(amphora, paired)).await;
+            let late = || {
+                Error::NotDone(format!("the agent of {} did not answer for {} s", amphora.id, STEP.as_secs()))
+            };
+            let (id, given) = (amphora.id.clone(), given.unwrap_or_else(|_| Err(late()))?);
             self.store.write(move |t| rows::configured(t, &id, &given)).await?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     error::Result,
-    serve::queue::{self, Kind},
+    serve::queue::{self, Kind, Work},
 };
 
 /// Tables of the objects of a load balancer, children first, and how those of load balancer `?1` are found.
@@ -132,10 +132,12 @@ pub fn delete(connection: &Connection, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// The work of a load balancer, or of an amphora that has none, failed.
+/// The work of a load balancer, or of an amphora that has none, failed; what is of agents alone has not.
 pub fn failed(connection: &Connection, id: &str, reason: &str, now: i64, jitter: f64) -> Result<()> {
     let (mut attempts, mut told) = (0, None);
-    for work in queue::of(connection, id)? {
+    let lb = super::load_balancer(connection, id)?;
+    let of_agent = |work: &Work| lb.as_ref().is_some_and(|lb| lb.is_of_agent(work));
+    for work in queue::of(connection, id)?.into_iter().filter(|work| !of_agent(work)) {
         attempts = attempts.max(work.attempts.saturating_add(1));
         if work.attempts >= PATIENCE {
             told = work.reason;

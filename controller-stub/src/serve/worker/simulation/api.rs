@@ -71,6 +71,16 @@ impl World {
         self.state().answered.remove(lb);
     }
 
+    /// Its agent is to be configured, and never takes it.
+    pub(super) async fn is_stubborn(&self, amphora: &str) {
+        self.state().stubborn.insert(amphora.to_owned());
+        self.configure(amphora).await;
+    }
+
+    pub(super) async fn configure(&self, amphora: &str) {
+        self.ask(Method::PUT, &format!("/v2/octavia/amphorae/{amphora}/config"), Value::Null).await;
+    }
+
     pub(super) fn subnet(&self, which: usize) -> String {
         self.networks.all()[which].subnets[0].id.to_string()
     }

@@ -20,6 +20,7 @@ use crate::{
         compute::Liveness,
         config::Config,
         db::Db,
+        housekeeping,
         network::Networks,
         queue,
         status::{Role, Topology},
@@ -59,6 +60,10 @@ pub(super) struct State {
     pub(super) lives: Option<u32>,
     /// Of a thousand things that are done outside, so many fail.
     pub(super) failing: u64,
+    /// Amphorae whose agents are never configured.
+    pub(super) stubborn: BTreeSet<String>,
+    /// No agent that is to be configured answers.
+    pub(super) none_listens: bool,
     /// No machine that is made answers.
     pub(super) none_boots: bool,
     pub(super) spares: usize,
@@ -93,6 +98,8 @@ impl World {
             machines: BTreeMap::new(),
             lives: None,
             failing: 0,
+            stubborn: BTreeSet::new(),
+            none_listens: false,
             none_boots: false,
             spares: usize::try_from(seed % 3).unwrap(),
             points: 0,
@@ -198,16 +205,7 @@ impl World {
             while schedule::look(&context).await.is_err() || schedule::collect(&context).await.is_err() {}
             loop {
                 let now = Store::now(self);
-                let (due, next) = self
-                    .db
-                    .read::<_, Error, _>(move |t| {
-                        let due = queue::due(t, now, 100)?;
-                        let whose: Result<BTreeSet<String>> =
-                            due.iter().map(|work| rows::whose(t, work.kind, &work.subject)).collect();
-                        Ok((whose?, queue::next(t, now)?))
-                    })
-                    .await
-                    .unwrap();
+                let (due, next) = self.due(now).await;
                 if due.is_empty() && spares::keep(&context).await.is_ok_and(|more| more) {
                     continue;
                 }
@@ -224,6 +222,26 @@ impl World {
         }
     }
 
+    /// Whom to work on, and if nobody, when.
+    async fn due(&self, now: i64) -> (BTreeSet<String>, Option<i64>) {
+        let stubborn = self.state().stubborn.clone();
+        let read = self.db.read::<_, Error, _>(move |t| {
+            let mut left = queue::due(t, i64::MAX, 1000)?;
+            // Tried often enough: that goes on for ever, and keeps nothing else.
+            let is_stubborn = |work: &queue::Work| {
+                work.kind == queue::Kind::AmphoraConfigure && stubborn.contains(&work.subject)
+            };
+            left.retain(|work| !is_stubborn(work) || work.attempts < 3);
+            assert!(left.iter().all(|work| work.attempts < 100), "it does not end: {left:?}");
+            let next = left.iter().map(|work| work.not_before).min();
+            let due = left.iter().filter(|work| work.is_due(now));
+            let whose: Result<BTreeSet<String>> =
+                due.map(|work| rows::whose(t, work.kind, &work.subject)).collect();
+            Ok((whose?, next))
+        });
+        read.await.unwrap()
+    }
+
     /// Nothing more happens, and nothing fails.
     pub(super) async fn settle(&self) {
         {
@@ -238,7 +256,10 @@ impl World {
         for _ in 0..5 {
             crate::serve::health_manager::replace(&self.db, silent()).await.unwrap();
             assert!(self.serve().await);
-            if silent().is_empty() {
+            // Until their certificates have ended.
+            let (ended, asked) = (i64::MAX, "SELECT count(*) FROM work WHERE kind = 'AMPHORA_FAILOVER'");
+            housekeeping::replace_ended(&self.db, ended).await.unwrap();
+            if silent().is_empty() && self.count(asked).await == 0 {
                 return;
             }
         }
@@ -384,7 +405,14 @@ impl Outside for World {
 
     async fn configure(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
         self.point().await;
-        self.fails("to configure")?;
+        if self.state().none_listens {
+            std::future::pending::<()>().await;
+        }
+        // What keeps nothing else may fail often.
+        self.fails("to configure").and_then(|()| self.fails("to configure"))?;
+        if self.state().stubborn.contains(&amphora.id) {
+            return Err(Error::NotDone("it takes no other certificate".to_owned()));
+        }
         let answers = self.state().machines.get(&amphora.machine).is_some_and(|one| one.runs && !one.hangs);
         if !answers {
             return Err(Error::NotDone("no answer".to_owned()));

@@ -8,6 +8,7 @@
 //! | `check` | what is never allowed |
 //! | `steps` | the life of one load balancer, killed at every step |
 //! | `boots` | what is asked while machines boot |
+//! | `stubborn` | what is asked while an agent cannot be configured |
 //! | [`history`] | many that ask, whatever happens |
 
 #![allow(clippy::unwrap_used)]
@@ -18,6 +19,7 @@ mod check;
 mod ground;
 mod history;
 mod steps;
+mod stubborn;
 
 /// xorshift64*.
 struct Random(u64);

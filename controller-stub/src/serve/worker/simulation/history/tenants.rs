@@ -75,7 +75,7 @@ impl World {
                 self.ask(Method::PUT, &format!("/v2/octavia/amphorae/{amphora}/failover"), Value::Null).await;
             }
             (12, .., Some(amphora)) => {
-                self.ask(Method::PUT, &format!("/v2/octavia/amphorae/{amphora}/config"), Value::Null).await;
+                self.configure(&amphora).await;
             }
             (13, .., Some(amphora)) => {
                 self.ask(Method::DELETE, &format!("/v2/octavia/amphorae/{amphora}"), Value::Null).await;
@@ -115,13 +115,14 @@ impl World {
         }
     }
 
-    /// An amphora ends, hangs, or is not heard though it is well.
+    /// An amphora ends, hangs, is not heard though it is well, or is not configured any more.
     pub(super) async fn befalls(&self) {
         let Some(amphora) = self.any("SELECT id FROM amphora").await else { return };
         match self.chance(8) {
             0 => self.strike(&amphora, false),
             1 => self.strike(&amphora, true),
             2 => health_manager::replace(&self.db, vec![amphora]).await.unwrap(),
+            3 => self.is_stubborn(&amphora).await,
             _ => {}
         }
     }

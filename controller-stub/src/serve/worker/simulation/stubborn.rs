@@ -1,0 +1,69 @@
+//! What is asked while an agent cannot be configured.
+
+use serde_json::json;
+
+use super::ground::World;
+
+/// Seed 0 wants no spares.
+async fn a_pair() -> (World, String, Vec<String>) {
+    let world = World::new(0).await;
+    let lb = world.create(true, json!({})).await.unwrap();
+    world.settle().await;
+    let amphorae = world.column("SELECT id FROM amphora ORDER BY id").await;
+    (world, lb, amphorae)
+}
+
+const STATUS: &str = "SELECT provisioning_status FROM load_balancer";
+
+#[tokio::test]
+async fn what_one_agent_does_not_take_keeps_nothing_else() {
+    let (world, lb, before) = a_pair().await;
+    world.is_stubborn(&before[0]).await;
+    world.configure(&before[1]).await;
+    world.change(&lb, json!({"name": "other"})).await;
+    assert!(world.serve().await);
+    assert_eq!(world.column(STATUS).await, ["ACTIVE"]);
+    let left = "SELECT kind || ' ' || subject || ' ' || attempts || ' ' || reason FROM work";
+    let told = format!("AMPHORA_CONFIGURE {} 3 it takes no other certificate", before[0]);
+    assert_eq!(world.column(left).await, [told], "it is told, and tried again by itself");
+    // What it has failed to do is no reason to be careful with anything else.
+    world.fail_over(&lb).await;
+    assert!(world.serve().await);
+    assert_eq!(world.column(STATUS).await, ["ACTIVE"]);
+    let after = world.column("SELECT id FROM amphora").await;
+    assert!(after.iter().all(|one| !before.contains(one)), "{before:?} {after:?}");
+    world.check("failed over").await;
+    world.is_stubborn(&after[0]).await;
+    world.delete(&lb).await;
+    assert!(world.serve().await);
+    world.nothing_is_left("deleted").await;
+}
+
+#[tokio::test]
+async fn who_asks_for_more_does_not_wait_for_an_agent_that_is_silent() {
+    let (world, lb, before) = a_pair().await;
+    world.state().none_listens = true;
+    world.configure(&before[0]).await;
+    let deletes = async {
+        // Until it is waited for.
+        let points = world.state().points;
+        while world.state().points == points {
+            tokio::task::yield_now().await;
+        }
+        world.delete(&lb).await;
+    };
+    let (ended, ()) = tokio::join!(world.serve(), deletes);
+    assert!(ended);
+    world.nothing_is_left("deleted").await;
+}
+
+#[tokio::test]
+async fn whose_certificate_has_ended_is_replaced_when_it_takes_no_other() {
+    let (world, _, before) = a_pair().await;
+    world.is_stubborn(&before[0]).await;
+    world.configure(&before[1]).await;
+    world.settle().await;
+    world.check("replaced").await;
+    let after = world.column("SELECT id FROM amphora").await;
+    assert!(!after.contains(&before[0]) && after.contains(&before[1]), "{before:?} {after:?}");
+}
