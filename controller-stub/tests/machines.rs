@@ -63,7 +63,7 @@ fn with_bridges<F: Future<Output = ()>>(work: impl FnOnce(PathBuf, Config) -> F 
             let config = Config::parse("[networks]\nvips = 192.0.2.0/24\n").unwrap();
             let networks: Vec<&Network> =
                 config.networks.iter().chain([&config.compute.management]).collect();
-            bridges::make(&networks, &BTreeSet::new(), INSTANCE).unwrap();
+            bridges::make(&networks, &BTreeSet::new(), INSTANCE).unwrap().keep();
             // Its threads are of this one's namespace.
             Builder::new_current_thread()
                 .enable_all()

@@ -123,6 +123,9 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     let mut interrupt = listen(SignalKind::interrupt())?;
     // Whoever has written rows by hand says so by this.
     let mut hang_up = listen(SignalKind::hangup())?;
+    for remark in &config.remarks {
+        tracing::warn!("{remark}");
+    }
     prepare(data)?;
     if let Some(storage) = &config.certificates.storage_path {
         let files = read_by_others(storage);
@@ -160,7 +163,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     if has_machines {
         all.push(&config.compute.management);
     }
-    bridges::make(&all, &used, namespaces.instance())?;
+    let made = bridges::make(&all, &used, namespaces.instance())?;
     let (client, newest) = watch::channel(certificates.client()?);
     let agents = Driver::new(newest);
     let qemu = qemu(&config, data, &heartbeat_key, namespaces.instance(), agents.clone(), deaths.clone())?;
@@ -210,6 +213,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     let tidying = tokio::spawn(housekeeping::tidy::run(db.clone(), config.house_keeping.events, dirs));
     let (wake, woken) = watch::channel(0);
     let worker = tokio::spawn(schedule::run(context, config.worker.workers, woken, died, stopped));
+    made.keep();
     tracing::info!(api = %address, data = %data.display(), "serving");
     let mut changes = db.changes();
     loop {

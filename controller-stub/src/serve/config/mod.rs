@@ -1,5 +1,5 @@
-//! What `serve` is told by its files: oslo's dialect, with Octavia's own sections and options where the meaning is the same. `docs/serve.md`
-//! describes every option. Each has a default, so that `serve` alone works.
+//! What `serve` is told by its files: oslo's dialect, with Octavia's own sections and options where the meaning is the same. `docs/serve-options.md`
+//! has every option. Each has a default, so that `serve` alone works.
 
 pub mod api_settings;
 pub mod certificates;
@@ -11,6 +11,7 @@ pub mod listeners;
 pub mod networking;
 pub mod networks;
 pub mod quotas;
+mod remarks;
 #[cfg(test)]
 mod tests;
 pub mod users;
@@ -68,6 +69,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// `[users]`; at least one where the API asks who it is.
     pub users: Vec<User>,
+    /// What is ignored in the files, a line each.
+    pub remarks: Vec<String>,
 }
 
 /// `[controller_worker]`.
@@ -125,6 +128,7 @@ impl Config {
             networking: networking::read(&read)?,
             quotas: quotas::read(&read)?,
             users,
+            remarks: remarks::of(ini),
         })
     }
 }

@@ -66,3 +66,40 @@ fn a_subnet_knows_its_hosts() {
         (false, true, false)
     );
 }
+
+#[test]
+fn what_is_ignored_is_told() {
+    let text = "[api_settings]\nbind_hots = 1.2.3.4\nbind_port = 1\n[networking]\nallow_vip_networkid = false\n\
+        [nonsense]\na = b\nc = d\n[networks]\nany = 192.0.2.0/24\n[health_manager]\nfailover_threshold = 3\n";
+    let remarks = Config::parse(text).unwrap().remarks;
+    let told = [
+        "[api_settings] bind_hots: no such option",
+        "[networking] allow_vip_networkid: no",
+        "[nonsense]: no such section",
+    ];
+    assert_eq!(remarks.len(), told.len(), "{remarks:?}");
+    for (remark, told) in remarks.iter().zip(told) {
+        assert!(remark.contains(told), "{remark}");
+    }
+    assert_eq!(Config::parse("").unwrap().remarks, [""; 0]);
+}
+
+#[test]
+fn the_documentation_has_every_option_with_its_default() {
+    let text = include_str!("../../../../docs/serve-options.md");
+    for (section, name, default) in super::DEFAULTS {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{section}` | `{name}` | ")));
+        let row = row.unwrap_or_else(|| panic!("[{section}] {name} is not there"));
+        let told = row.split(" | ").nth(2).unwrap();
+        let ciphers = default.contains(':') && told.contains("suite B");
+        assert!(
+            ciphers
+                || told == format!("`{default}`")
+                || (default.is_empty() && row.contains(&format!("`{name}` | | "))),
+            "{row}"
+        );
+    }
+    for (section, name) in super::remarks::READ {
+        assert!(text.contains(&format!("| `{section}` | `{name}` | ")), "[{section}] {name} is not there");
+    }
+}

@@ -1,11 +1,12 @@
 //! Networks as bridges of this host: one each, which has the gateways of its subnets, so that the host is in every network.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use uuid::Uuid;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     failpoint::reach,
     host::{interfaces, ip_batch},
     serve::config::Network,
@@ -20,16 +21,23 @@ pub fn name(network: &Uuid) -> String {
 /// networks nor `used`, the networks of rows. Blocks.
 ///
 /// # Errors
-/// This host does not permit it, or something else has the name.
-pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> Result<()> {
+/// This host does not permit it, is in one of them already, or something else has the name.
+pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> Result<Made> {
     let mark = format!("amphora-controller {instance}");
     let bridges = interfaces(Some("bridge"))?;
-    let mut commands = Vec::new();
-    for network in networks {
-        let there = bridges.iter().any(|(other, _)| *other == name(&network.id));
-        commands.extend(commands_for(network, there, &mark));
-    }
     let wanted: BTreeSet<String> = networks.iter().map(|network| name(&network.id)).collect();
+    let own = bridges.iter().filter(|(_, alias)| *alias == mark).map(|(name, _)| name);
+    in_the_way(networks, &own.chain(&wanted).collect(), addresses()?)?;
+    let mut commands = Vec::new();
+    let mut made = Made(Vec::new());
+    for network in networks {
+        let name = name(&network.id);
+        let there = bridges.iter().any(|(other, _)| *other == name);
+        commands.extend(commands_for(network, there, &mark));
+        if !there {
+            made.0.push(name);
+        }
+    }
     let of_rows: BTreeSet<String> =
         used.iter().filter_map(|id| Uuid::parse_str(id).ok()).map(|id| name(&id)).collect();
     let left = bridges.iter().filter(|(_, alias)| *alias == mark).map(|(name, _)| name);
@@ -38,7 +46,78 @@ pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> R
     reach("bridges");
     ip_batch(&commands)?;
     reach("bridges.done");
+    Ok(made)
+}
+
+/// Bridges that a start has made. They go with the value, for a start that fails leaves nothing; unless they are kept.
+#[derive(Debug)]
+#[must_use]
+pub struct Made(Vec<String>);
+
+impl Made {
+    /// They stay.
+    pub fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            // What was not made, because this is why it failed, is not there.
+            if let Err(error) = ip_batch(&[format!("link delete {name}")]) {
+                tracing::debug!(%error, "a bridge of a start that fails");
+            }
+        }
+    }
+}
+
+/// The addresses of this host with the lengths of their prefixes, by interface.
+fn addresses() -> Result<impl Iterator<Item = (String, IpAddr, u32)>> {
+    let addresses = getifaddrs().map_err(|e| Error::local("the addresses of this host", e))?;
+    Ok(addresses.filter_map(|one| {
+        let ip = |storage: SockaddrStorage| {
+            let v4 = storage.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
+            v4.or_else(|| storage.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
+        };
+        let length = match ip(one.netmask?)? {
+            IpAddr::V4(mask) => mask.to_bits().count_ones(),
+            IpAddr::V6(mask) => mask.to_bits().count_ones(),
+        };
+        Some((one.interface_name, ip(one.address?)?, length))
+    }))
+}
+
+/// Refuses networks that this host is in already, by others than its `own` interfaces: it would have two ways there, and its gateway's
+/// address might become its own.
+fn in_the_way(
+    networks: &[&Network],
+    own: &BTreeSet<&String>,
+    addresses: impl Iterator<Item = (String, IpAddr, u32)>,
+) -> Result<()> {
+    let subnets =
+        || networks.iter().flat_map(|network| network.subnets.iter().map(move |subnet| (network, subnet)));
+    for (interface, address, length) in addresses.filter(|(interface, ..)| !own.contains(interface)) {
+        let found =
+            subnets().find(|(_, subnet)| is_common(subnet.prefix, address, length.min(subnet.length.into())));
+        if let Some((network, subnet)) = found {
+            return Err(Error::Usage(format!(
+                "network {}: this host is in {} already, {interface} has {address}/{length}: choose another prefix",
+                network.name,
+                subnet.cidr(),
+            )));
+        }
+    }
     Ok(())
+}
+
+/// Whether the first bits of two addresses are the same.
+fn is_common(one: IpAddr, other: IpAddr, bits: u32) -> bool {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits,
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits,
+        _ => false,
+    }
 }
 
 /// What brings a bridge from whatever it is to what it is to be.
@@ -84,5 +163,28 @@ mod tests {
             ]
         );
         assert!(commands_for(network, false, "m")[0].starts_with(&format!("link add {name} ")));
+    }
+
+    #[test]
+    fn where_the_host_is_already_is_no_network_of_ours() {
+        let config = Config::parse("[networks]\na = 192.0.2.64/26, 2001:db8::/64\n").unwrap();
+        let networks = [&config.networks[0]];
+        let bridge = name(&config.networks[0].id);
+        let judge = |interface: &str, address: &str, length: u32| {
+            let address = (interface.to_owned(), address.parse().unwrap(), length);
+            in_the_way(&networks, &BTreeSet::from([&bridge]), [address].into_iter())
+        };
+        for (address, length) in
+            [("192.0.2.70", 26), ("192.0.2.70", 32), ("192.0.2.5", 24), ("2001:db8::1:2", 64)]
+        {
+            let error = judge("eth0", address, length).unwrap_err().to_string();
+            assert!(error.contains(&format!("eth0 has {address}/{length}")), "{error}");
+            judge(&bridge, address, length).unwrap();
+        }
+        for (address, length) in
+            [("192.0.2.5", 26), ("192.0.3.70", 24), ("2001:db8:0:1::2", 64), ("127.0.0.1", 8)]
+        {
+            judge("eth0", address, length).unwrap();
+        }
     }
 }

@@ -20,6 +20,7 @@ pub(super) mod tree;
 pub(super) mod vips;
 mod within;
 
+use rusqlite::{OptionalExtension, params};
 use serde_json::Value;
 
 use super::{
@@ -206,6 +207,28 @@ pub(super) const LISTENERS_OF_POOL: &str = concat!(
     share_is_of_pool!(),
     ")"
 );
+
+/// Refuses (409) a pool that an object `amphora` of a listener or of a policy names, as it is called now if it is to be `renamed`.
+pub(super) fn is_not_shared(scope: &Scope<'_>, pool: &Object, renamed: bool) -> Result<(), Fault> {
+    const USERS: &str = concat!(
+        "SELECT 'listener ' || l.id FROM pool JOIN listener l ON l.load_balancer_id = pool.load_balancer_id, \
+         json_each(l.amphora, '$.default_pools') share WHERE pool.id = ?1 AND l.amphora IS NOT NULL \
+         AND l.provisioning_status <> 'PENDING_DELETE' AND (?2 = 0 OR share.value ->> '$.pool.name' = pool.name) AND ",
+        share_is_of_pool!(),
+        " UNION ALL SELECT 'L7 policy ' || p.id FROM pool JOIN listener l ON l.load_balancer_id = pool.load_balancer_id \
+         JOIN l7policy p ON p.listener_id = l.id, json_each(p.amphora, '$.redirect_pools') share \
+         WHERE pool.id = ?1 AND p.amphora IS NOT NULL AND p.provisioning_status <> 'PENDING_DELETE' \
+         AND l.provisioning_status <> 'PENDING_DELETE' AND (?2 = 0 OR share.value ->> '$.pool.name' = pool.name) AND ",
+        share_is_of_pool!(),
+        " LIMIT 1"
+    );
+    let user: Option<String> =
+        scope.t.prepare_cached(USERS)?.query_row(params![pool.id(), renamed], |row| row.get(0)).optional()?;
+    match user {
+        Some(user) => Err(Fault::new(409, format!("Pool {} is in use by {user}", pool.id()))),
+        None => Ok(()),
+    }
+}
 
 /// The listener of a policy.
 pub(super) fn listener_of(scope: &Scope<'_>, policy: &Object) -> Result<Object, Fault> {

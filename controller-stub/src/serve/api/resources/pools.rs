@@ -11,8 +11,8 @@ use super::{
         request::Answer,
         scope::Scope,
     },
-    LISTENERS_OF_POOL, Names, fresh, health_monitors, is_alive, is_mutable, may_have_children, members,
-    protocols_fit, tls,
+    LISTENERS_OF_POOL, Names, fresh, health_monitors, is_alive, is_mutable, is_not_shared, may_have_children,
+    members, protocols_fit, tls,
     within::{own, updated},
 };
 use crate::serve::policies::Rule;
@@ -109,6 +109,9 @@ pub(in crate::serve::api) fn put(
         said.set("session_persistence", Value::Object(persistence.0));
     }
     validate(scope, pool.str("project_id"), &said, Some(&pool))?;
+    if said.get("name").is_some_and(|name| name != pool.str("name")) {
+        is_not_shared(scope, &pool, true)?;
+    }
     tls::versions_and_protocols(scope, &said)?;
     let change = Change::begin(scope, pool.str("loadbalancer_id"))?;
     change.pend_all(&LISTENER, LISTENERS_OF_POOL, pool.id())?;
@@ -132,6 +135,7 @@ pub(in crate::serve::api) fn delete(
     if let Some(user) = users.first() {
         return Err(Fault::new(409, format!("Pool {} is in use by L7 policy {user}", pool.id())));
     }
+    is_not_shared(scope, &pool, false)?;
     let change = Change::begin(scope, pool.str("loadbalancer_id"))?;
     change.pend_all(&LISTENER, LISTENERS_OF_POOL, pool.id())?;
     scope

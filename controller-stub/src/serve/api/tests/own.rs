@@ -131,7 +131,8 @@ async fn pools_that_share_requests_are_named_and_stay() {
     // Who is named is not deleted, nor called otherwise.
     for (method, body) in [(Method::DELETE, Value::Null), (Method::PUT, json!({"pool": {"name": "bird"}}))] {
         let (status, refused) = stage.ask(method, &canary, body).await;
-        assert!(status == 400 && refused.to_string().contains("default_pools[1]"), "{status} {refused}");
+        let user = format!("is in use by listener {}", made["listeners"][0]["id"].as_str().unwrap());
+        assert!(status == 409 && refused.to_string().contains(&user), "{status} {refused}");
     }
     let listener = format!("/v2/lbaas/listeners/{}", made["listeners"][0]["id"].as_str().unwrap());
     stage.must(Method::PUT, &listener, json!({"listener": {"amphora": null}})).await;
