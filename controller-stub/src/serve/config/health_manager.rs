@@ -20,7 +20,7 @@ pub struct HealthManager {
     pub timeout: Duration,
     /// `health_check_interval`: how often is looked for stale ones.
     pub check_interval: Duration,
-    /// `failover_threshold`: when so many are stale at once, something else is wrong and none is replaced.
+    /// `failover_threshold`: when so many [are silent at once](crate::serve::health_manager::watch), something else is wrong and none is replaced.
     pub failover_threshold: Option<usize>,
 }
 

@@ -1,6 +1,10 @@
 //! Which amphorae are silent. No clock, no socket.
 //!
 //! Silence is what was listened to: when this program was stopped, or its machine slept, it has heard nobody, which says nothing of them.
+//!
+//! Whoever falls silent together is not found to be so together: each has sent its last heartbeat at another time, up to an interval before. So those
+//! count for the threshold that are about to be stale, and those that were taken out for it lately. Octavia counts those that are stale and not taken
+//! out at one look (`AmphoraHealthRepository.get_stale_amphora`): where that many are, so many are here.
 
 use std::{
     collections::HashMap,
@@ -22,6 +26,8 @@ pub struct Watch {
     not_before: Duration,
     /// `listened` when each was heard.
     heard: HashMap<String, Duration>,
+    /// `listened` when those were taken out that were so within a `timeout`.
+    taken: HashMap<String, Duration>,
 }
 
 /// What is to be done about those that are silent.
@@ -29,7 +35,8 @@ pub struct Watch {
 pub enum Verdict {
     /// These are to be replaced.
     Stale(Vec<String>),
-    /// So many are silent that something else must be wrong, as the network of the controller: none is replaced.
+    /// So many are silent for three quarters of the timeout, or were taken out for silence within the last timeout, that something else must be wrong,
+    /// as the network of the controller: none is replaced.
     TooMany(usize),
 }
 
@@ -38,7 +45,8 @@ impl Watch {
     pub fn new(timeout: Duration, threshold: Option<usize>, every: Duration) -> Self {
         let awake = every * 2 + Duration::from_secs(1);
         let (listened, not_before) = (Duration::ZERO, Duration::ZERO);
-        Self { timeout, threshold, awake, looked: None, listened, not_before, heard: HashMap::new() }
+        let (heard, taken) = (HashMap::new(), HashMap::new());
+        Self { timeout, threshold, awake, looked: None, listened, not_before, heard, taken }
     }
 
     /// Lets time pass.
@@ -73,25 +81,33 @@ impl Watch {
     /// a start of the controller, has the whole timeout from now on.
     pub fn check<'a>(&mut self, allocated: impl IntoIterator<Item = &'a str>, now: Instant) -> Verdict {
         self.listen(now);
+        self.taken.retain(|_, at| self.listened.saturating_sub(*at) <= self.timeout);
         let mut heard = HashMap::new();
         let mut stale = Vec::new();
+        let mut silent = self.taken.len();
         for amphora in allocated {
             let at = self.heard.remove(amphora).unwrap_or(self.listened);
-            if self.listened.saturating_sub(at) > self.timeout && self.listened >= self.not_before {
+            let silence = self.listened.saturating_sub(at);
+            if silence > self.timeout && self.listened >= self.not_before {
                 stale.push(amphora.to_owned());
             }
+            // It was to be taken out, and is there still: it counts once.
+            silent += usize::from(silence > self.timeout * 3 / 4 && !self.taken.contains_key(amphora));
             heard.insert(amphora.to_owned(), at);
         }
         self.heard = heard;
-        if self.threshold.is_some_and(|threshold| stale.len() >= threshold) {
-            return Verdict::TooMany(stale.len());
+        if !stale.is_empty() && self.threshold.is_some_and(|threshold| silent >= threshold) {
+            return Verdict::TooMany(silent);
         }
+        self.taken.extend(stale.iter().map(|one| (one.clone(), self.listened)));
         Verdict::Stale(stale)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     /// A watch that looks every second.
@@ -161,7 +177,134 @@ mod tests {
         lab.heard("c");
         assert_eq!(lab.until(11, &["a", "b", "c"]), Verdict::TooMany(2));
         lab.heard("a");
-        assert_eq!(lab.until(13, &["a", "b", "c"]), stale(&["b"]));
+        assert_eq!(lab.until(12, &["a", "b", "c"]), stale(&["b"]));
+        assert_eq!(lab.until(18, &["a", "c"]), Verdict::TooMany(2), "b was taken out");
+        lab.heard("a");
+        assert_eq!(lab.until(23, &["a", "c"]), stale(&["c"]), "long ago");
+    }
+
+    /// Amphorae that send a heartbeat every `every` ms, each until its time, and a look every second, in simulated time.
+    struct Phases {
+        watch: Watch,
+        every: u64,
+        /// When each sends its first and its last, in milliseconds; those that are taken out are none any more.
+        amphorae: Vec<(String, u64, u64)>,
+        begin: Instant,
+        now: u64,
+    }
+
+    impl Phases {
+        fn new(threshold: usize, every: u64, amphorae: &[(u64, u64)]) -> Self {
+            let watch = Watch::new(Duration::from_secs(12), Some(threshold), Duration::from_secs(1));
+            let amphorae = amphorae
+                .iter()
+                .enumerate()
+                .map(|(n, (first, last))| (n.to_string(), *first, *last))
+                .collect();
+            Self { watch, every, amphorae, begin: Instant::now(), now: 0 }
+        }
+
+        /// One second, and what was found after it. Those that are stale are taken out.
+        fn second(&mut self) -> Verdict {
+            for _ in 0..10 {
+                self.now += 100;
+                let at = self.begin + Duration::from_millis(self.now);
+                for (id, first, last) in &self.amphorae {
+                    if self.now >= *first
+                        && self.now <= *last
+                        && (self.now - first).is_multiple_of(self.every)
+                    {
+                        self.watch.heard(id, at);
+                    }
+                }
+            }
+            let at = self.begin + Duration::from_millis(self.now);
+            let verdict = self.watch.check(self.amphorae.iter().map(|(id, ..)| id.as_str()), at);
+            if let Verdict::Stale(stale) = &verdict {
+                self.amphorae.retain(|(id, ..)| !stale.contains(id));
+            }
+            verdict
+        }
+    }
+
+    #[test]
+    fn phases_of_heartbeats_do_not_defeat_the_threshold() {
+        let cut = |phase: u64| (phase, 30_000);
+        let mut phases = Phases::new(3, 3000, &[500, 1000, 1500, 2000, 2500, 3000].map(cut));
+        for second in 0..90 {
+            let verdict = phases.second();
+            assert!(
+                matches!(&verdict, Verdict::TooMany(_)) || verdict == stale(&[]),
+                "{second}: {verdict:?}"
+            );
+        }
+        assert_eq!(phases.second(), Verdict::TooMany(6));
+        // Whoever is heard again is well; those that are not are fewer now.
+        for (_, _, last) in &mut phases.amphorae[..4] {
+            *last = u64::MAX;
+        }
+        let replaced: Vec<_> =
+            (0..5).map(|_| phases.second()).filter(|verdict| *verdict != stale(&[])).collect();
+        assert!(replaced.ends_with(&[stale(&["4", "5"])]), "{replaced:?}");
+        assert_eq!(phases.amphorae.len(), 4);
+        for _ in 0..60 {
+            assert_eq!(phases.second(), stale(&[]));
+        }
+    }
+
+    #[test]
+    fn those_that_were_taken_out_lately_count() {
+        // One every four seconds.
+        let of = |every: u64| (0..6).map(|n| (100, 30_000 + n * every)).collect::<Vec<_>>();
+        let mut phases = Phases::new(3, 1000, &of(4000));
+        let mut too_many = 0;
+        for _ in 0..200 {
+            too_many += usize::from(matches!(phases.second(), Verdict::TooMany(_)));
+        }
+        assert_eq!(phases.amphorae.len(), 4, "one less than the threshold is taken out");
+        assert_eq!(too_many, 151, "from the third on");
+        let mut phases = Phases::new(2, 1000, &of(15_000));
+        for _ in 0..200 {
+            phases.second();
+        }
+        assert_eq!(phases.amphorae.len(), 0, "each was alone");
+    }
+
+    /// `AmphoraHealthRepository.get_stale_amphora` of Octavia 19.0.0, as `health_check` calls it.
+    #[test]
+    fn where_octavia_stops_this_stops() {
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut below = |most: u64| {
+            random ^= random >> 12;
+            random ^= random << 25;
+            random ^= random >> 27;
+            (random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % most
+        };
+        let mut stops = 0;
+        for _ in 0..200 {
+            let (threshold, spread) = (1 + below(4), 1 + below(150));
+            let amphorae: Vec<_> =
+                (0..8).map(|_| (100 * (1 + below(30)), 20_000 + 100 * below(spread))).collect();
+            let mut phases = Phases::new(usize::try_from(threshold).unwrap(), 3000, &amphorae);
+            let mut busy = [false; 8];
+            for _ in 0..60 {
+                let verdict = phases.second();
+                let updated = |&(first, last): &(u64, u64)| {
+                    let end = phases.now.min(last);
+                    end.checked_sub(first).map_or(0, |since| first + since / 3000 * 3000)
+                };
+                let is_expired = |n: usize| phases.now - updated(&amphorae[n]) > 12_000;
+                let expired: Vec<_> = (0..8).filter(|n| !busy[*n] && is_expired(*n)).collect();
+                if expired.len() >= usize::try_from(threshold).unwrap() {
+                    stops += 1;
+                    let none = matches!(verdict, Verdict::TooMany(_)) || verdict == stale(&[]);
+                    assert!(none, "{threshold} {amphorae:?} at {}: {verdict:?}", phases.now);
+                } else {
+                    expired.into_iter().for_each(|n| busy[n] = true);
+                }
+            }
+        }
+        assert!(stops > 1000, "{stops}");
     }
 
     #[test]
