@@ -169,7 +169,7 @@ fn a_machine_outlives_who_made_it_and_leaves_nothing() {
         let (driver, _) = open(&dir, &config, &image);
         let machine = machine(&driver);
         let [first, second] = interfaces(&config);
-        assert_eq!(driver.alive(&machine.name).await, Liveness::Absent);
+        assert_eq!(driver.alive(&machine.name).await.unwrap(), Liveness::Absent);
         driver.create(&machine).await.unwrap();
         driver.plug(&machine.name, &first).await.unwrap();
         let process = pid(&dir);
@@ -185,7 +185,7 @@ fn a_machine_outlives_who_made_it_and_leaves_nothing() {
         let (driver, deaths) = open(&dir, &config, &image);
         let mut deaths = deaths.subscribe();
         assert_eq!(driver.list().await.unwrap(), BTreeSet::from([machine.name.clone()]));
-        assert_eq!(driver.alive(&machine.name).await, Liveness::Running);
+        assert_eq!(driver.alive(&machine.name).await.unwrap(), Liveness::Running);
         driver.create(&machine).await.unwrap();
         for interface in [&first, &second, &first] {
             driver.plug(&machine.name, interface).await.unwrap();
@@ -208,13 +208,13 @@ fn a_machine_outlives_who_made_it_and_leaves_nothing() {
 
         kill(Pid::from_raw(i32::try_from(process).unwrap()), Signal::SIGKILL).unwrap();
         timeout(PATIENCE, deaths.changed()).await.unwrap().unwrap();
-        assert_eq!(driver.alive(&machine.name).await, Liveness::Dead);
+        assert_eq!(driver.alive(&machine.name).await.unwrap(), Liveness::Dead);
         assert!(driver.plug(&machine.name, &first).await.is_err());
         driver.delete(&machine.name).await.unwrap();
         driver.delete(&machine.name).await.unwrap();
         assert_eq!(taps(), []);
         assert!(driver.list().await.unwrap().is_empty());
-        assert_eq!(driver.alive(&machine.name).await, Liveness::Absent);
+        assert_eq!(driver.alive(&machine.name).await.unwrap(), Liveness::Absent);
     });
 }
 

@@ -87,6 +87,23 @@ impl Command {
         }
     }
 
+    /// Whether the process runs, or whoever is about to be it. Nothing is written, and the lock is free afterwards.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    pub fn runs(&self) -> io::Result<bool> {
+        let file = match File::open(&self.lock) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// The process that holds the lock; `None` when the file does not say yet, or no longer.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod machines;
 mod reboot;
 mod rows;
 mod spares;
+mod unknown;
 
 use std::time::{Duration, Instant};
 

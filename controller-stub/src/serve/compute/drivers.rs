@@ -84,7 +84,7 @@ impl Compute for Drivers {
         Ok(all)
     }
 
-    async fn alive(&self, machine: &str) -> Liveness {
+    async fn alive(&self, machine: &str) -> Result<Liveness> {
         its_driver!(self, machine, driver => driver.alive(machine).await)
     }
 

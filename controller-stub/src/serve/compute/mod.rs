@@ -6,11 +6,13 @@
 //! | [`qemu`] | a virtual machine each |
 //! | [`drivers`] | both |
 //! | [`deaths`] | machines that end by themselves |
+//! | `processes` | who runs on this host |
 //! | [`size`] | how large a machine is |
 
 pub mod deaths;
 pub mod drivers;
 pub mod namespaces;
+mod processes;
 pub mod qemu;
 pub mod size;
 
@@ -51,7 +53,7 @@ pub struct Interface {
     pub mac: String,
 }
 
-/// How a machine is.
+/// How a machine is, for certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
     /// There is nothing of it.
@@ -104,7 +106,10 @@ pub trait Compute: Send + Sync + 'static {
     fn list(&self) -> impl Future<Output = Result<BTreeSet<String>>> + Send;
 
     /// How a machine is.
-    fn alive(&self, machine: &str) -> impl Future<Output = Liveness> + Send;
+    ///
+    /// # Errors
+    /// It cannot be found out, which is no reason to replace it.
+    fn alive(&self, machine: &str) -> impl Future<Output = Result<Liveness>> + Send;
 
     /// Counts machines that have ended by themselves: it changes at once when one has.
     fn deaths(&self) -> watch::Receiver<u64>;

@@ -183,9 +183,29 @@ impl Namespaces {
     }
 
     /// The host's ends of links that belong to a machine, which its directory says.
-    fn plugged(&self, machine: &str) -> Vec<String> {
-        let ports = fs::read_dir(self.directory(machine).join("ports")).into_iter().flatten().flatten();
-        ports.map(|port| self.links(&port.file_name().to_string_lossy())[0].clone()).collect()
+    fn plugged(&self, machine: &str) -> Result<Vec<String>> {
+        let ports = entries(&self.directory(machine).join("ports"))?;
+        Ok(ports.iter().map(|port| self.links(port)[0].clone()).collect())
+    }
+
+    /// How a machine is. Blocks.
+    fn look(&self, machine: &str) -> Result<Liveness> {
+        let failed = |e: io::Error| Error::local(machine, e);
+        let there = |path: &Path| path.try_exists().map_err(failed);
+        // Where it is not so, all of it is out of sight, and nothing is known of any machine.
+        let instance = self.settings.dir.join("instance");
+        if !there(&instance)? {
+            return Err(Error::local(instance.display(), "is not there"));
+        }
+        let directory = there(&self.directory(machine))?;
+        let namespace = there(&Path::new(NAMESPACES).join(machine))?;
+        let runs = directory && self.command(machine).runs().map_err(failed)?;
+        Ok(match (directory, namespace, runs) {
+            (false, false, _) => Liveness::Absent,
+            // Without its name the agent starts what ends in another one, where nothing is plugged in.
+            (_, true, true) => Liveness::Running,
+            _ => Liveness::Dead,
+        })
     }
 }
 
@@ -266,6 +286,7 @@ impl Compute for Namespaces {
         // First the links: from then on nobody is answered by it, whatever still runs.
         let links = self.plugged(machine);
         let cut = spawn_blocking(move || {
+            let links = links?;
             if links.is_empty() {
                 return Ok(());
             }
@@ -283,7 +304,7 @@ impl Compute for Namespaces {
         loop {
             let (name, dir) = (machine.to_owned(), self.directory(machine));
             let found = spawn_blocking(move || members::of(&name, &dir));
-            let found = found.await.map_err(|e| Error::local("processes", e))?;
+            let found = found.await.map_err(|e| Error::local("processes", e))??;
             if found.is_empty() {
                 break;
             }
@@ -302,7 +323,8 @@ impl Compute for Namespaces {
         reach("delete.processes");
         let (name, dir) = (machine.to_owned(), self.directory(machine));
         let removed = spawn_blocking(move || {
-            if Path::new(NAMESPACES).join(&name).exists() {
+            let path = Path::new(NAMESPACES).join(&name);
+            if path.try_exists().map_err(|e| Error::local(path.display(), e))? {
                 ip(&["netns", "delete", &name])?;
             }
             reach("delete.namespace");
@@ -317,42 +339,44 @@ impl Compute for Namespaces {
     async fn list(&self) -> Result<BTreeSet<String>> {
         let (prefix, dir) = (self.prefix(), self.settings.dir.clone());
         let listed = spawn_blocking(move || {
-            let names = |path: &Path| -> Result<Vec<String>> {
-                match fs::read_dir(path) {
-                    Ok(entries) => Ok(entries
-                        .flatten()
-                        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                        .collect()),
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-                    Err(e) => Err(Error::local(path.display(), e)),
-                }
-            };
-            let mut found: BTreeSet<String> =
-                names(Path::new(NAMESPACES))?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
-            let directories = names(&dir)?.into_iter().filter(|name| dir.join(name).is_dir());
+            let mut found: BTreeSet<String> = entries(Path::new(NAMESPACES))?
+                .into_iter()
+                .filter(|name| name.starts_with(&prefix))
+                .collect();
+            let directories = entries(&dir)?.into_iter().filter(|name| dir.join(name).is_dir());
             found.extend(directories.map(|name| format!("{prefix}{name}")));
             Ok(found)
         });
         listed.await.map_err(|e| Error::local("machines", e))?
     }
 
-    async fn alive(&self, machine: &str) -> Liveness {
-        let dir = self.directory(machine);
-        let there = dir.exists() || Path::new(NAMESPACES).join(machine).exists();
-        let command = self.command(machine);
-        let running = dir.exists() && matches!(command.lock(), Ok(None));
-        if running && let Ok(Some(process)) = command.find() {
+    async fn alive(&self, machine: &str) -> Result<Liveness> {
+        let liveness = self.look(machine)?;
+        if liveness == Liveness::Running
+            && let Ok(Some(process)) = self.command(machine).find()
+        {
             self.deaths.watch(machine, process).await;
         }
-        match (there, running) {
-            (_, true) => Liveness::Running,
-            (true, false) => Liveness::Dead,
-            (false, false) => Liveness::Absent,
-        }
+        Ok(liveness)
     }
 
     fn deaths(&self) -> watch::Receiver<u64> {
         self.deaths.subscribe()
+    }
+}
+
+/// The names in a directory, of which there are none when it is not there. Blocks.
+///
+/// # Errors
+/// It cannot be read, or not all of it.
+pub(super) fn entries(dir: &Path) -> Result<Vec<String>> {
+    let failed = |e: io::Error| Error::local(dir.display(), e);
+    match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned()))
+            .collect(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(failed(e)),
     }
 }
 

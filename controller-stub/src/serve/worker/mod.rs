@@ -115,7 +115,10 @@ pub trait Outside: Send + Sync + 'static {
     fn validity_ms(&self) -> i64;
 
     /// How an amphora's machine is.
-    fn alive(&self, amphora: &rows::Amphora) -> impl Future<Output = Liveness> + Send;
+    ///
+    /// # Errors
+    /// It cannot be found out, which is no reason to replace it.
+    fn alive(&self, amphora: &rows::Amphora) -> impl Future<Output = Result<Liveness>> + Send;
 
     /// Makes the machine, and waits until its agent answers and its daemons run.
     fn boot(&self, amphora: &rows::Amphora, paired: bool) -> impl Future<Output = Result<Given>> + Send;

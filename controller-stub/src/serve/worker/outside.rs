@@ -152,7 +152,7 @@ impl Outside for Ground {
         self.certificates.validity_ms()
     }
 
-    async fn alive(&self, amphora: &rows::Amphora) -> Liveness {
+    async fn alive(&self, amphora: &rows::Amphora) -> Result<Liveness> {
         self.compute.alive(&amphora.machine).await
     }
 
@@ -169,7 +169,8 @@ impl Outside for Ground {
             tokio::select! {
                 ready = &mut ready => return ready.map(|()| given),
                 Ok(()) = deaths.changed() => {
-                    if self.compute.alive(&amphora.machine).await != Liveness::Running {
+                    let alive = self.compute.alive(&amphora.machine).await;
+                    if matches!(alive, Ok(Liveness::Absent | Liveness::Dead)) {
                         return Err(Error::NotDone(format!("amphora {} ended while starting", amphora.id)));
                     }
                 }

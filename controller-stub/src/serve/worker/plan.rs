@@ -40,8 +40,8 @@ pub struct Seen {
     pub applied: i64,
     /// It is to be replaced.
     pub leaving: bool,
-    /// How its machine is.
-    pub liveness: Liveness,
+    /// How its machine is; `None` when that could not be found out: then it is left, as one that runs.
+    pub liveness: Option<Liveness>,
     /// Whether it holds the addresses of its pair, where that is known.
     pub master: Option<bool>,
 }
@@ -178,9 +178,11 @@ impl Seen {
     /// Whether it will never serve (again).
     fn is_lost(&self) -> bool {
         match self.liveness {
-            Liveness::Dead => true,
-            Liveness::Absent => self.status != AmphoraStatus::Booting,
-            Liveness::Running => matches!(self.status, AmphoraStatus::Error | AmphoraStatus::FailoverStopped),
+            Some(Liveness::Dead) => true,
+            Some(Liveness::Absent) => self.status != AmphoraStatus::Booting,
+            Some(Liveness::Running) | None => {
+                matches!(self.status, AmphoraStatus::Error | AmphoraStatus::FailoverStopped)
+            }
         }
     }
 }

@@ -46,12 +46,13 @@ pub async fn run<S: Store, O: Outside>(
 ) {
     let mut tasks = JoinSet::new();
     let mut running: HashMap<Id, String> = HashMap::new();
-    let mut sweep = Instant::now();
+    let (mut sweep, mut again) = (Instant::now(), Instant::now());
     while !*stop.borrow_and_update() {
         changes.borrow_and_update();
-        if deaths.has_changed().unwrap_or(false) || sweep <= Instant::now() {
+        if deaths.has_changed().unwrap_or(false) || sweep.min(again) <= Instant::now() {
             deaths.borrow_and_update();
-            in_time("look at amphorae", look(&context)).await;
+            let known = in_time("look at amphorae", look(&context)).await;
+            again = Instant::now() + if known == Some(true) { SWEEP } else { TROUBLE };
         }
         let swept = sweep <= Instant::now();
         if swept {
@@ -87,6 +88,7 @@ pub async fn run<S: Store, O: Outside>(
         {
             tracing::error!(%error, "cannot look at spares");
         }
+        let wake = wake.min(again);
         tokio::select! {
             Ok(()) = changes.changed() => {}
             Ok(()) = deaths.changed() => deaths.mark_changed(),
@@ -106,12 +108,13 @@ pub async fn run<S: Store, O: Outside>(
 }
 
 /// Does what all work waits for, and leaves it when it takes too long: it comes again.
-async fn in_time(what: &str, work: impl Future<Output = Result<()>>) {
+async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Option<T> {
     match timeout(LOOK, work).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(done)) => return Some(done),
         Ok(Err(error)) => tracing::error!(%error, "cannot {what}"),
         Err(_) => tracing::error!("cannot {what} within {} s", LOOK.as_secs()),
     }
+    None
 }
 
 /// Whom to work on now, so that with those who are `busy` they are `parallel` at most and no project has more than half of the places, whose
@@ -149,20 +152,28 @@ async fn due<S: Store>(
         .await
 }
 
-/// Amphorae whose machine has ended are replaced.
-pub async fn look<S: Store, O: Outside>(context: &Context<S, O>) -> Result<()> {
+/// Amphorae whose machine has ended are replaced. False when that could not be found out of each: those are left, and to be looked at
+/// again.
+pub async fn look<S: Store, O: Outside>(context: &Context<S, O>) -> Result<bool> {
     let all = context.store.read(rows::all_amphorae).await?;
-    let mut lost = Vec::new();
+    let (mut lost, mut unknown) = (Vec::new(), Vec::new());
     for amphora in
         all.into_iter().filter(|one| matches!(one.status, AmphoraStatus::Allocated | AmphoraStatus::Ready))
     {
-        if context.outside.alive(&amphora).await != Liveness::Running {
-            tracing::warn!(amphora = amphora.id, "an amphora is lost");
-            lost.push(amphora);
+        match context.outside.alive(&amphora).await {
+            Ok(Liveness::Running) => {}
+            Ok(Liveness::Dead | Liveness::Absent) => {
+                tracing::warn!(amphora = amphora.id, "an amphora is lost");
+                lost.push(amphora);
+            }
+            Err(error) => unknown.push(error),
         }
     }
+    if let Some(error) = unknown.first() {
+        tracing::warn!(count = unknown.len(), %error, "cannot tell whether amphorae run: they are left as they are");
+    }
     if lost.is_empty() {
-        return Ok(());
+        return Ok(unknown.is_empty());
     }
     let now = context.store.now();
     context
@@ -176,7 +187,8 @@ pub async fn look<S: Store, O: Outside>(context: &Context<S, O>) -> Result<()> {
             }
             Ok(())
         })
-        .await
+        .await?;
+    Ok(unknown.is_empty())
 }
 
 /// Takes down machines that no row names, and finds work for what is not as it is to be.

@@ -129,7 +129,7 @@ impl<S: Store, O: Outside> Context<S, O> {
         let subject = id.clone();
         let work = self.store.read(move |t| Ok(queue::find(t, Kind::AmphoraCreate, &subject)?)).await?;
         let again = work.is_some_and(|work| work.attempts > 0);
-        if again || self.outside.alive(amphora).await == Liveness::Dead {
+        if again || matches!(self.outside.alive(amphora).await, Ok(Liveness::Dead)) {
             // Who knows what is wrong with this one, or who else has its port.
             self.outside.remove(&amphora.machine).await?;
             let subject = id.clone();
@@ -158,7 +158,7 @@ impl<S: Store, O: Outside> Context<S, O> {
                 role: one.role,
                 applied: one.applied,
                 leaving: one.leaving,
-                liveness: self.outside.alive(one).await,
+                liveness: self.liveness(one).await,
                 master: None,
             }
         }));
@@ -176,6 +176,14 @@ impl<S: Store, O: Outside> Context<S, O> {
             view.amphorae.iter_mut().zip(masters).for_each(|(one, master)| one.master = master);
         }
         Ok(view)
+    }
+
+    /// How a machine is; `None`, which is said, when that cannot be found out.
+    async fn liveness(&self, amphora: &Amphora) -> Option<Liveness> {
+        let alive = self.outside.alive(amphora).await;
+        alive
+            .inspect_err(|error| tracing::warn!(amphora = amphora.id, %error, "cannot tell whether it runs"))
+            .ok()
     }
 
     /// What the machines of a step may take to boot, at once.

@@ -41,12 +41,50 @@ async fn what_is_not_there_can_be_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let this = open(dir.path()).unwrap();
     let name = this.name("3c63f388-da4f-44a3-982d-45d8e243d502");
-    assert_eq!(this.alive(&name).await, Liveness::Absent);
+    assert_eq!(this.alive(&name).await.unwrap(), Liveness::Absent);
     this.delete(&name).await.unwrap();
     let left = dir.path().join("3c63f388da4f44a3");
     fs::create_dir(&left).unwrap();
     assert_eq!(this.list().await.unwrap(), BTreeSet::from([name.clone()]));
-    assert_eq!(this.alive(&name).await, Liveness::Dead);
+    assert_eq!(this.alive(&name).await.unwrap(), Liveness::Dead);
     this.delete(&name).await.unwrap();
     assert!(!left.exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_found_out_is_no_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("amphorae");
+    let this = open(&place).unwrap();
+    let name = this.name("3c63f388-da4f-44a3-982d-45d8e243d502");
+    let own = place.join("3c63f388da4f44a3");
+    // It cannot be looked into, whoever asks.
+    fs::write(&own, "").unwrap();
+    assert!(this.alive(&name).await.is_err());
+    assert!(this.delete(&name).await.is_err());
+    fs::remove_file(&own).unwrap();
+    assert_eq!(this.alive(&name).await.unwrap(), Liveness::Absent);
+    // All of it is gone, as what was mounted there, or is something else.
+    fs::rename(&place, dir.path().join("aside")).unwrap();
+    let gone = this.alive(&name).await.unwrap_err().to_string();
+    assert!(gone.contains("amphorae/instance: is not there"), "{gone}");
+    fs::write(&place, "").unwrap();
+    assert!(this.alive(&name).await.is_err() && this.list().await.is_err());
+}
+
+#[tokio::test]
+async fn one_that_runs_is_known_by_its_lock_and_lives_where_its_name_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let this = open(dir.path()).unwrap();
+    let name = this.name("3c63f388-da4f-44a3-982d-45d8e243d502");
+    let own = this.directory(&name);
+    fs::create_dir(&own).unwrap();
+    let lock = this.command(&name).lock().unwrap();
+    assert!(this.command(&name).runs().unwrap());
+    assert_eq!(this.alive(&name).await.unwrap(), Liveness::Dead, "it has no namespace");
+    drop(lock);
+    assert!(!this.command(&name).runs().unwrap());
+    fs::remove_file(own.join("agent.lock")).unwrap();
+    assert!(!this.command(&name).runs().unwrap());
+    assert!(!own.join("agent.lock").exists(), "who asks writes nothing");
 }

@@ -16,7 +16,10 @@ use nix::{
 };
 
 use super::Accel;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    serve::compute::processes,
+};
 
 /// MiB of the disk that are to be free before another machine is made: what one writes in its first weeks.
 const DISK: u64 = 512;
@@ -155,14 +158,16 @@ pub(super) fn tail(path: &Path) -> String {
 }
 
 /// Processes whose standard input is this lock: whoever was about to be QEMU, and QEMU.
-pub(super) fn holders(lock: &Path) -> Vec<i32> {
-    let Ok(lock) = fs::metadata(lock) else { return Vec::new() };
-    let same = |pid: &i32| {
-        let input = fs::metadata(format!("/proc/{pid}/fd/0"));
-        input.is_ok_and(|input| (input.dev(), input.ino()) == (lock.dev(), lock.ino()))
+pub(super) fn holders(lock: &Path) -> io::Result<Vec<i32>> {
+    let lock = match fs::metadata(lock) {
+        Ok(lock) => lock,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
     };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(same).collect()
+    processes::all(|pid| {
+        let input = processes::if_there(fs::metadata(format!("/proc/{pid}/fd/0")))?;
+        Ok(input.is_some_and(|input| (input.dev(), input.ino()) == (lock.dev(), lock.ino())))
+    })
 }
 
 #[cfg(test)]

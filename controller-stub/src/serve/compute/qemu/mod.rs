@@ -39,7 +39,7 @@ use tokio::{
 };
 
 use self::{drive::Drive, host::Account, ports::make_tap, qmp::Monitor};
-use super::{Compute, Interface, Liveness, Machine, deaths::Deaths};
+use super::{Compute, Interface, Liveness, Machine, deaths::Deaths, namespaces::entries};
 use crate::{
     error::{Error, Result},
     failpoint::reach,
@@ -225,9 +225,19 @@ impl Qemu {
     }
 
     /// Whether QEMU runs, or whoever is about to be it.
-    fn is_running(&self, machine: &str) -> bool {
+    fn is_running(&self, machine: &str) -> Result<bool> {
         let command = Command::new(PathBuf::new(), Vec::new(), self.lock(machine));
-        self.directory(machine).exists() && matches!(command.lock(), Ok(None))
+        command.runs().map_err(|e| Error::local(machine, e))
+    }
+
+    /// Whether there is something of a machine. Where the place of all machines is not there, nothing is known of any. Blocks.
+    fn is_there(&self, machine: &str) -> Result<bool> {
+        let failed = |e: io::Error| Error::local(machine, e);
+        let there = self.directory(machine).try_exists().map_err(failed)?;
+        if !there && !self.settings.dir.try_exists().map_err(failed)? {
+            return Err(Error::local(self.settings.dir.display(), "is not there"));
+        }
+        Ok(there)
     }
 
     /// The monitor of a machine, which its own process must have.
@@ -317,7 +327,7 @@ impl Qemu {
     async fn answers(&self, machine: &str) -> Result<()> {
         let deadline = Instant::now() + START;
         loop {
-            if !self.is_running(machine) {
+            if matches!(self.is_running(machine), Ok(false)) {
                 let said = host::tail(&self.directory(machine).join(files::LOG));
                 return Err(Error::NotDone(format!("{machine}: QEMU ended: {said}")));
             }
@@ -387,6 +397,7 @@ impl Compute for Qemu {
             let lock = self.lock(machine);
             let holders = spawn_blocking(move || host::holders(&lock));
             let holders = holders.await.map_err(|e| Error::local("processes", e))?;
+            let holders = holders.map_err(|e| Error::local(format!("processes of {machine}"), e))?;
             if holders.is_empty() {
                 break;
             }
@@ -402,7 +413,7 @@ impl Compute for Qemu {
             sleep(POLL).await;
         }
         reach("machine.delete.process");
-        let (taps, dir) = (self.taps(machine), self.directory(machine));
+        let (taps, dir) = (self.taps(machine)?, self.directory(machine));
         let removed = spawn_blocking(move || {
             let _turn = turn;
             let there = interfaces(Some("tun"))?.into_iter().filter(|(name, _)| taps.contains(name));
@@ -425,40 +436,35 @@ impl Compute for Qemu {
     async fn list(&self) -> Result<BTreeSet<String>> {
         let (prefix, dir) = (self.prefix(), self.settings.dir.clone());
         let listed = spawn_blocking(move || {
-            let entries = match fs::read_dir(&dir) {
-                Ok(entries) => entries,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-                Err(e) => return Err(Error::local(dir.display(), e)),
-            };
             let mut found = BTreeSet::new();
-            for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-                let _ = host::bound_console(&entry.path().join(files::CONSOLE));
-                found.insert(format!("{prefix}{}", entry.file_name().to_string_lossy()));
+            for name in entries(&dir)?.into_iter().filter(|name| dir.join(name).is_dir()) {
+                let _ = host::bound_console(&dir.join(&name).join(files::CONSOLE));
+                found.insert(format!("{prefix}{name}"));
             }
             Ok(found)
         });
         listed.await.map_err(|e| Error::local("machines", e))?
     }
 
-    async fn alive(&self, machine: &str) -> Liveness {
-        if !self.directory(machine).exists() {
-            return Liveness::Absent;
+    async fn alive(&self, machine: &str) -> Result<Liveness> {
+        if !self.is_there(machine)? {
+            return Ok(Liveness::Absent);
         }
-        if !self.is_running(machine) {
-            return Liveness::Dead;
+        if !self.is_running(machine)? {
+            return Ok(Liveness::Dead);
         }
         if let Ok(Some(process)) = self.process(machine) {
             self.deaths.watch(machine, process).await;
         }
         // One that does not answer may be busy: heartbeats judge of it.
-        let Ok(mut monitor) = self.monitor(machine, GLANCE).await else { return Liveness::Running };
-        match monitor.call("query-status", Value::Null).await {
+        let Ok(mut monitor) = self.monitor(machine, GLANCE).await else { return Ok(Liveness::Running) };
+        Ok(match monitor.call("query-status", Value::Null).await {
             Ok(status) if has_ended(&status) => {
                 tracing::warn!(machine, status = %status["status"], "a virtual machine stands still");
                 Liveness::Dead
             }
             _ => Liveness::Running,
-        }
+        })
     }
 
     fn deaths(&self) -> watch::Receiver<u64> {

@@ -1,6 +1,6 @@
 //! Interfaces of machines that run: a tap of this host each, and a card in a slot of its own.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::{
@@ -13,7 +13,10 @@ use crate::{
     error::{Error, Result},
     failpoint::reach,
     host::{interfaces, ip_batch},
-    serve::compute::{Interface, namespaces::remove_if_there},
+    serve::compute::{
+        Interface,
+        namespaces::{entries, remove_if_there},
+    },
 };
 
 /// How often is looked whether it has.
@@ -91,10 +94,10 @@ impl Qemu {
     }
 
     /// Taps of a machine, which its directory names.
-    pub(super) fn taps(&self, machine: &str) -> Vec<String> {
-        let ports = fs::read_dir(self.directory(machine).join(files::PORTS)).into_iter().flatten().flatten();
-        let ports = ports.map(|port| self.tap('t', &port.file_name().to_string_lossy()));
-        ports.chain([self.tap('m', self.short(machine))]).collect()
+    pub(super) fn taps(&self, machine: &str) -> Result<Vec<String>> {
+        let ports = entries(&self.directory(machine).join(files::PORTS))?;
+        let ports = ports.iter().map(|port| self.tap('t', port));
+        Ok(ports.chain([self.tap('m', self.short(machine))]).collect())
     }
 }
 

@@ -66,15 +66,36 @@ async fn what_is_not_there_can_be_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let this = open(settings(dir.path())).unwrap();
     let name = this.name(ID);
-    assert_eq!(this.alive(&name).await, Liveness::Absent);
+    assert_eq!(this.alive(&name).await.unwrap(), Liveness::Absent);
     assert!(this.list().await.unwrap().is_empty());
     this.delete(&name).await.unwrap();
     let left = this.directory(&name);
     fs::create_dir(&left).unwrap();
     assert_eq!(this.list().await.unwrap(), BTreeSet::from([name.clone()]));
-    assert_eq!(this.alive(&name).await, Liveness::Dead);
+    assert_eq!(this.alive(&name).await.unwrap(), Liveness::Dead);
     this.delete(&name).await.unwrap();
     assert!(!left.exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_found_out_is_no_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("machines");
+    let this = open(settings(&place)).unwrap();
+    let name = this.name(ID);
+    let gone = this.alive(&name).await.unwrap_err().to_string();
+    assert!(gone.contains("machines: is not there"), "{gone}");
+    assert!(this.list().await.unwrap().is_empty(), "before the first machine");
+    fs::write(&place, "").unwrap();
+    assert!(this.alive(&name).await.is_err() && this.list().await.is_err());
+    fs::remove_file(&place).unwrap();
+    fs::create_dir_all(&place).unwrap();
+    // It cannot be looked into, whoever asks.
+    fs::write(this.directory(&name), "").unwrap();
+    assert!(this.alive(&name).await.is_err());
+    assert!(this.delete(&name).await.is_err());
+    fs::remove_file(this.directory(&name)).unwrap();
+    assert_eq!(this.alive(&name).await.unwrap(), Liveness::Absent);
 }
 
 #[tokio::test]

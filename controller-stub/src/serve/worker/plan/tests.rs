@@ -1,6 +1,13 @@
 use super::*;
 
-fn seen(id: &str, made: i64, status: AmphoraStatus, liveness: Liveness, applied: i64) -> Seen {
+fn seen(
+    id: &str,
+    made: i64,
+    status: AmphoraStatus,
+    liveness: impl Into<Option<Liveness>>,
+    applied: i64,
+) -> Seen {
+    let liveness = liveness.into();
     Seen { id: id.to_owned(), made, status, role: None, applied, leaving: false, liveness, master: None }
 }
 
@@ -80,7 +87,7 @@ fn of_a_pair_that_is_replaced_the_backup_goes_first_and_the_master_hands_over() 
     pair.amphorae.extend([booting("c"), booting("d")]);
     assert_eq!(pair.next(), Step::Boot(of(&["c", "d"])));
     for new in &mut pair.amphorae[2..] {
-        (new.status, new.liveness) = (AmphoraStatus::Allocated, Liveness::Running);
+        (new.status, new.liveness) = (AmphoraStatus::Allocated, Some(Liveness::Running));
     }
     assert!(pair.wants_masters());
     assert_eq!(pair.next(), Step::Retire(of(&["b"])));
@@ -152,4 +159,16 @@ fn no_two_of_a_pair_have_one_role() {
     assert_eq!(roles(Topology::ActiveStandby, &[None, None]), [Master, Backup]);
     assert_eq!(roles(Topology::ActiveStandby, &[Some(Backup), None]), [Backup, Master]);
     assert_eq!(roles(Topology::ActiveStandby, &[Some(Master), Some(Master)]), [Master, Backup]);
+}
+
+#[test]
+fn nobody_goes_for_what_could_not_be_found_out() {
+    let unknown = |id: &str, status, applied| seen(id, 1, status, None, applied);
+    let step = |amphorae| view(Topology::Single, amphorae).next();
+    assert_eq!(step(vec![unknown("a", AmphoraStatus::Allocated, 7)]), Step::Finish);
+    assert_eq!(step(vec![unknown("a", AmphoraStatus::Allocated, 6)]), Step::Apply(of(&["a"])));
+    assert_eq!(step(vec![unknown("a", AmphoraStatus::Booting, 0)]), Step::Boot(of(&["a"])));
+    let mut going = view(Topology::Single, vec![unknown("a", AmphoraStatus::Allocated, 7)]);
+    going.going = true;
+    assert_eq!(going.next(), Step::Retire(of(&["a"])), "who deletes it does not wait");
 }

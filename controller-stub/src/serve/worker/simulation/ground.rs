@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) stubborn: BTreeSet<String>,
     /// No agent that is to be configured answers.
     pub(super) none_listens: bool,
+    /// Of a thousand times so many cannot be found out how a machine is, or which there are.
+    pub(super) unknown: u64,
     /// No machine that is made answers.
     pub(super) none_boots: bool,
     pub(super) spares: usize,
@@ -100,6 +102,7 @@ impl World {
             failing: 0,
             stubborn: BTreeSet::new(),
             none_listens: false,
+            unknown: 0,
             none_boots: false,
             spares: usize::try_from(seed % 3).unwrap(),
             points: 0,
@@ -186,6 +189,12 @@ impl World {
         if state.random.next(1000) < failing { Err(Error::NotDone(format!("{what} fails"))) } else { Ok(()) }
     }
 
+    fn is_known(&self) -> Result<()> {
+        let mut state = self.state();
+        let unknown = state.unknown;
+        if state.random.next(1000) < unknown { Err(Error::Local("not known".to_owned())) } else { Ok(()) }
+    }
+
     fn context(&self) -> Arc<Context<Self, Self>> {
         Arc::new(Context {
             store: self.clone(),
@@ -246,7 +255,7 @@ impl World {
     pub(super) async fn settle(&self) {
         {
             let mut state = self.state();
-            (state.lives, state.failing) = (None, 0);
+            (state.lives, state.failing, state.unknown) = (None, 0, 0);
         }
         // Who hangs is silent, which is noticed in time: of one that was booting only once it is in use.
         let silent = || {
@@ -312,12 +321,13 @@ impl Outside for World {
         1_000_000
     }
 
-    async fn alive(&self, amphora: &rows::Amphora) -> Liveness {
-        match self.state().machines.get(&amphora.machine) {
+    async fn alive(&self, amphora: &rows::Amphora) -> Result<Liveness> {
+        self.is_known()?;
+        Ok(match self.state().machines.get(&amphora.machine) {
             None => Liveness::Absent,
             Some(machine) if machine.runs => Liveness::Running,
             Some(_) => Liveness::Dead,
-        }
+        })
     }
 
     async fn boot(&self, amphora: &rows::Amphora, _: bool) -> Result<Given> {
@@ -443,6 +453,7 @@ impl Outside for World {
     }
 
     async fn list(&self) -> Result<BTreeSet<String>> {
+        self.is_known()?;
         Ok(self.state().machines.keys().cloned().collect())
     }
 }

@@ -33,6 +33,7 @@ async fn history(seed: u64) -> u64 {
         {
             let mut state = world.state();
             (state.lives, state.failing) = (u32::try_from(lives).ok(), failing);
+            state.unknown = state.random.next(2) * state.random.next(800);
         }
         // Who asks does not wait for who works.
         let (_, ()) = tokio::join!(world.serve(), async {
@@ -45,6 +46,7 @@ async fn history(seed: u64) -> u64 {
     }
     world.settle().await;
     world.check(&context).await;
+    world.who_is_well_stays_whatever_is_not_known(&context).await;
     world.end_all().await;
     world.state().lives = Some(4);
     let _ = world.serve().await;

@@ -115,6 +115,25 @@ impl World {
         }
     }
 
+    /// One may end meanwhile. Nobody asks for anything.
+    pub(super) async fn who_is_well_stays_whatever_is_not_known(&self, context: &str) {
+        self.state().unknown = 700;
+        let struck = self.any("SELECT id FROM amphora").await.filter(|_| self.chance(2) == 0);
+        let machines = self.state_of_machines().into_iter();
+        let well: Vec<String> =
+            machines.filter(|(_, one)| Some(&one.amphora) != struck.as_ref()).map(|(name, _)| name).collect();
+        if let Some(struck) = &struck {
+            self.strike(struck, false);
+        }
+        for _ in 0..3 {
+            assert!(self.serve().await);
+        }
+        let there = self.state_of_machines();
+        assert!(well.iter().all(|name| there.contains_key(name)), "one that was well is replaced: {context}");
+        self.settle().await;
+        self.check(context).await;
+    }
+
     /// An amphora ends, hangs, is not heard though it is well, or is not configured any more.
     pub(super) async fn befalls(&self) {
         let Some(amphora) = self.any("SELECT id FROM amphora").await else { return };
