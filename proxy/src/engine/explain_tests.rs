@@ -74,7 +74,7 @@ fn a_request_is_told_its_way_and_why_it_is_no_other() {
     let plan = &snapshot.pools[0];
     plan.members[4].state.set_health(CheckState::Down);
     plan.members[5].state.outlier.set_ejected(true);
-    plan.members[5].state.failed(Instant::now(), Failed::Status(502), &plan.member_options);
+    plan.members[5].state.failed(Failed::Status(502), &plan.member_options);
     let told = ask(&snapshot, json!({ "listener": id(10), "target": "/api/v1" })).unwrap();
     assert_eq!(told.outcome, "goes to a member");
     let policies: Vec<_> = told.policies.iter().map(|p| (p.position, p.matches, p.why_not.len())).collect();

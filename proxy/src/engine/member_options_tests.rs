@@ -142,7 +142,7 @@ fn watched(detection: Value) -> Value {
 fn fails(run: &Run, member: usize, times: usize) {
     let plan = &run.present.pools[0];
     let state = &plan.members[member].state;
-    (0..times).for_each(|_| state.failed(run.begun, Failed::Status(500), &plan.member_options));
+    (0..times).for_each(|_| state.failed(Failed::Status(500), &plan.member_options));
 }
 
 impl Run {
@@ -265,7 +265,7 @@ fn over_many_seeds_nobody_goes_who_may_not() {
                 let Some(member) = balance.pick(&*plan, &flow, |_| false) else { continue };
                 let state = &plan.members[member].state;
                 match bad[member] > second && random(20) > 0 {
-                    true => state.failed(run.at(second), Failed::Unanswered, &plan.member_options),
+                    true => state.failed(Failed::Unanswered, &plan.member_options),
                     false => state.passed(&plan.member_options),
                 }
             }

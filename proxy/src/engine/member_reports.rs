@@ -73,7 +73,7 @@ impl<'a> Moment<'a> {
                 times: ejection.times,
             }),
             draining: drain.map(|drain| self.draining(drain)),
-            failures: state.record.failures.recent(self.now).iter().map(|f| self.failure(f)).collect(),
+            failures: state.record.failures.recent(self.wall).iter().map(failure).collect(),
         }
     }
 
@@ -85,14 +85,10 @@ impl<'a> Moment<'a> {
             connections: drain.sessions().into(),
         }
     }
+}
 
-    fn failure(&self, failure: &Failure) -> MemberFailure {
-        MemberFailure {
-            at: self.wall.before(failure.ago).rfc3339(),
-            times: failure.times,
-            what: failure.what.to_string(),
-        }
-    }
+fn failure(failure: &Failure) -> MemberFailure {
+    MemberFailure { at: failure.at.rfc3339(), times: failure.times, what: failure.what.to_string() }
 }
 
 /// In whole seconds, begun ones included.

@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     conn::proxy_protocol,
+    logs::calendar::Wall,
     net,
     state::{CheckState, Failed, MemberState},
 };
@@ -344,12 +345,10 @@ impl Inner {
             warn!(%outcome, "a health probe could not be made");
         }
         if verdict == Verdict::Failed {
-            // One that is down goes on failing as it does.
-            let told = (before != CheckState::Down || !known).then(|| outcome.status.as_str());
-            let told = told.and_then(|word| Failed::check(word, outcome.code));
+            let (at, what) = (Wall::now(), Failed::check(outcome.status.as_str(), outcome.code));
             for member in &*members {
                 member.history().check_failed(before);
-                told.into_iter().for_each(|what| member.record.failures.add(now, what));
+                what.into_iter().for_each(|what| member.record.failures.add(at, what));
             }
         }
         while let Some(event) = self.core.poll_event() {

@@ -94,6 +94,25 @@ async fn members_go_down_and_come_back() {
 }
 
 #[tokio::test]
+async fn each_check_that_fails_is_counted_also_of_a_member_that_is_down() {
+    let mut fixture = Fixture::new();
+    let closed = listen(0).await.local_addr().unwrap().port();
+    // In two pools it is probed once.
+    let (a, b) = (fixture.member(1, closed), fixture.member(2, closed));
+    fixture.update(&[(&a, 3), (&b, 3)]);
+    let told = |member: &Arc<MemberState>| member.record.failures.recent(Wall::now());
+    until("counted", || told(&a).first().is_some_and(|failure| failure.times >= 3)).await;
+    let before = told(&a)[0];
+    until("later", || told(&a)[0].at > before.at && told(&b)[0].times > before.times).await;
+    for member in [&a, &b] {
+        let what: Vec<_> = told(member).iter().map(|failure| failure.what.to_string()).collect();
+        assert_eq!(what, ["check: L4CON"]);
+    }
+    let last = fixture.engine.report(&a).unwrap().outcome.to_string();
+    assert!(last.starts_with("L4CON in ") && last.ends_with(" ms: Connection refused"), "{last}");
+}
+
+#[tokio::test]
 async fn a_change_of_the_configuration_changes_no_state() {
     let mut fixture = Fixture::new();
     let listener = listen(0).await;

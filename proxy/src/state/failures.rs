@@ -7,8 +7,9 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
+
+use crate::logs::calendar::Wall;
 
 /// As many as are remembered.
 const KEPT: usize = 8;
@@ -225,12 +226,12 @@ impl fmt::Display for Failed {
 /// A failure, or several alike one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// How long ago the last was, to a tenth of a second.
-    pub ago: Duration,
+    /// When the last was, to a tenth of a second: always the same, whenever it is asked for.
+    pub at: Wall,
     /// What has failed.
     pub what: Failed,
-    /// How many there were, up to 4095.
-    pub times: u16,
+    /// How many there were.
+    pub times: u32,
 }
 
 /// The last failures of a member. Any thread adds to them, without a lock; what is written at the same time as something else may
@@ -241,77 +242,75 @@ pub struct Failures {
     ring: OnceLock<Box<Ring>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Ring {
-    /// What times are counted from.
-    begun: Instant,
     next: AtomicU32,
     slots: [AtomicU64; KEPT],
+    /// How many, of each slot.
+    times: [AtomicU32; KEPT],
 }
 
-/// A slot: when in tenths of a second (32 bits), how many (12), what (4 and 16). None is 0.
+/// A slot: the lower half of when, in tenths of a second since 1970 (32 bits), and what (4 and 16). None is 0.
 struct Slot;
 
 impl Slot {
-    const MOST: u64 = 0xfff;
-
-    fn pack(at: u64, times: u64, (kind, detail): (u8, u16)) -> u64 {
-        at << 32 | times.min(Self::MOST) << 20 | u64::from(kind & 0xf) << 16 | u64::from(detail)
+    fn pack(at: u32, (kind, detail): (u8, u16)) -> u64 {
+        u64::from(at) << 32 | u64::from(kind & 0xf) << 16 | u64::from(detail)
     }
 
-    fn unpack(slot: u64) -> Option<(u64, u64, Failed)> {
+    fn unpack(slot: u64) -> Option<(u32, Failed)> {
         let what = Failed::unpack((slot >> 16) as u8 & 0xf, slot as u16)?;
-        Some((slot >> 32, slot >> 20 & Self::MOST, what))
+        Some(((slot >> 32) as u32, what))
     }
+}
+
+/// Microseconds in a tenth of a second.
+const TENTH: i64 = 100_000;
+
+fn tenths(at: Wall) -> i64 {
+    at.0.div_euclid(TENTH)
 }
 
 impl Failures {
     /// Remembers one.
     #[cold]
-    pub fn add(&self, now: Instant, what: Failed) {
-        let ring = self.ring.get_or_init(|| Box::new(Ring::new(now)));
-        let at = ring.tenths(now);
-        let last = ring.slot(ring.next.load(Ordering::Relaxed).wrapping_sub(1));
+    pub fn add(&self, at: Wall, what: Failed) {
+        let ring = self.ring.get_or_init(Box::default);
+        let slot = Slot::pack(tenths(at) as u32, what.pack());
+        let (last, times) = ring.slot(ring.next.load(Ordering::Relaxed).wrapping_sub(1));
         let before = last.load(Ordering::Relaxed);
-        if let Some((_, times, same)) = Slot::unpack(before)
-            && same == what
-        {
-            let more = Slot::pack(at, times + 1, what.pack());
-            // Who was faster has told as much.
-            let _ = last.compare_exchange(before, more, Ordering::Relaxed, Ordering::Relaxed);
+        if Slot::unpack(before).is_some_and(|(_, same)| same == what) {
+            // Who was faster has told as much of when.
+            let _ = last.compare_exchange(before, slot, Ordering::Relaxed, Ordering::Relaxed);
+            let more = |times: u32| times.checked_add(1);
+            let _ = times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
             return;
         }
-        let next = ring.next.fetch_add(1, Ordering::Relaxed);
-        ring.slot(next).store(Slot::pack(at, 1, what.pack()), Ordering::Relaxed);
+        let (next, times) = ring.slot(ring.next.fetch_add(1, Ordering::Relaxed));
+        times.store(1, Ordering::Relaxed);
+        next.store(slot, Ordering::Relaxed);
     }
 
-    /// The last, the latest first.
-    pub fn recent(&self, now: Instant) -> Vec<Failure> {
+    /// The last, the latest first. `now` tells in which half of 13 years they were.
+    pub fn recent(&self, now: Wall) -> Vec<Failure> {
         let Some(ring) = self.ring.get() else { return Vec::new() };
-        let (now, next) = (ring.tenths(now), ring.next.load(Ordering::Relaxed));
+        let (now, next) = (tenths(now), ring.next.load(Ordering::Relaxed));
         let failure = |back: u32| {
-            let slot = ring.slot(next.wrapping_sub(back)).load(Ordering::Relaxed);
-            let (at, times, what) = Slot::unpack(slot)?;
-            let ago = Duration::from_millis(100 * now.saturating_sub(at));
-            Some(Failure { ago, what, times: times as u16 })
+            let (slot, times) = ring.slot(next.wrapping_sub(back));
+            let (at, what) = Slot::unpack(slot.load(Ordering::Relaxed))?;
+            // Later than now, where the clock was set back since.
+            let later = at.wrapping_sub(now as u32) as i32;
+            let at = Wall((now + i64::from(later)) * TENTH);
+            Some(Failure { at, what, times: times.load(Ordering::Relaxed) })
         };
         (1..=KEPT as u32).filter_map(failure).collect()
     }
 }
 
 impl Ring {
-    fn new(begun: Instant) -> Self {
-        Self { begun, next: AtomicU32::new(0), slots: Default::default() }
-    }
-
-    fn slot(&self, at: u32) -> &AtomicU64 {
-        &self.slots[at as usize % KEPT]
-    }
-
-    /// Enough for 13 years.
-    fn tenths(&self, now: Instant) -> u64 {
-        let tenths = now.saturating_duration_since(self.begun).as_millis() / 100;
-        u64::from(u32::try_from(tenths).unwrap_or(u32::MAX))
+    fn slot(&self, at: u32) -> (&AtomicU64, &AtomicU32) {
+        let at = at as usize % KEPT;
+        (&self.slots[at], &self.times[at])
     }
 }
 
@@ -337,17 +336,33 @@ mod tests {
 
     use super::*;
 
-    fn told(failures: &Failures, now: Instant) -> Vec<String> {
-        let text = |f: &Failure| format!("{} s ago: {} ({})", f.ago.as_secs(), f.what, f.times);
+    /// So many tenths of a second after a moment of 2026, and some microseconds.
+    fn at(tenths: i64) -> Wall {
+        Wall(1_796_000_000_000_000 + TENTH * tenths + 99_999)
+    }
+
+    fn told(failures: &Failures, now: Wall) -> Vec<String> {
+        let text = |f: &Failure| format!("{}: {} ({})", f.at.rfc3339(), f.what, f.times);
         failures.recent(now).iter().map(text).collect()
     }
 
     #[test]
-    fn the_last_are_remembered_and_alike_ones_counted() {
-        let begun = Instant::now();
-        let at = |s| begun + Duration::from_secs(s);
+    fn the_same_failure_has_the_same_time_whenever_it_is_asked_for() {
         let failures = Failures::default();
-        assert_eq!(failures.recent(begun), []);
+        failures.add(at(3), Failed::Late);
+        let first = told(&failures, at(3));
+        assert_eq!(first, ["2026-11-30T00:53:20.3Z: response: took too long (1)"]);
+        // Years later, and before it where the clock was set back.
+        for tenths in [4, 5, 13, 36_000, 2_000_000_000, -1, -36_000] {
+            assert_eq!(told(&failures, at(tenths)), first, "{tenths}");
+        }
+    }
+
+    #[test]
+    fn the_last_are_remembered_and_alike_ones_counted() {
+        let at = |s: i64| at(10 * s);
+        let failures = Failures::default();
+        assert_eq!(failures.recent(at(0)), []);
         failures.add(at(0), Failed::Connect(111));
         failures.add(at(1), Failed::Status(500));
         failures.add(at(2), Failed::Status(500));
@@ -355,9 +370,9 @@ mod tests {
         assert_eq!(
             told(&failures, at(10)),
             [
-                "7 s ago: response: status 503 (1)",
-                "8 s ago: response: status 500 (2)",
-                "10 s ago: connect: Connection refused (1)"
+                "2026-11-30T00:53:23.0Z: response: status 503 (1)",
+                "2026-11-30T00:53:22.0Z: response: status 500 (2)",
+                "2026-11-30T00:53:20.0Z: connect: Connection refused (1)"
             ]
         );
         for n in 0..20 {
@@ -369,7 +384,7 @@ mod tests {
         for _ in 0..5000 {
             failures.add(at(50), Failed::Late);
         }
-        assert_eq!(failures.recent(at(50))[0].times, 4095);
+        assert_eq!(failures.recent(at(50))[0].times, 5000);
     }
 
     #[test]
@@ -395,9 +410,7 @@ mod tests {
         );
         let mut texts = std::collections::HashSet::new();
         for what in all {
-            let (kind, detail) = what.pack();
-            let slot = Slot::pack(7, 3, (kind, detail));
-            assert_eq!(Slot::unpack(slot), Some((7, 3, what)));
+            assert_eq!(Slot::unpack(Slot::pack(u32::MAX, what.pack())), Some((u32::MAX, what)));
             assert!(texts.insert(what.to_string()), "{what}");
         }
         assert_eq!(Failed::check("L7OK", Some(200)), None);

@@ -21,7 +21,7 @@ use super::{
     Alarm, CheckState, Counter, Departed, Ejections, Failed, Failures, HealthCell, ListenerCounters,
     MemberCounters, MemberHistory, Outlier, PerWorker, PoolCounters, PoolHistory, Rate, SlowStart,
 };
-use crate::{limits::Places, persist::PersistState};
+use crate::{limits::Places, logs::calendar::Wall, persist::PersistState};
 
 /// For how long it counts that clients of a member are answered by ICMP. A host sends one such error a second at least while they ask,
 /// and what has come is looked at once a second.
@@ -171,8 +171,8 @@ impl MemberState {
 
     /// Something has failed at the member. In a pool that looks for outliers that may take it out.
     #[cold]
-    pub fn failed(&self, now: Instant, what: Failed, member_options: &MemberOptions) {
-        self.record.failures.add(now, what);
+    pub fn failed(&self, what: Failed, member_options: &MemberOptions) {
+        self.record.failures.add(Wall::now(), what);
         if let Some(detection) = &member_options.outliers
             && what.says_something_of_the_member(member_options.transparent)
             && self.outlier.failed(detection.consecutive_failures)

@@ -72,7 +72,7 @@ pub struct MemberFailure {
     /// When the last was, as in RFC 3339, UTC.
     pub at: String,
     /// How many there were.
-    pub times: u16,
+    pub times: u32,
     /// Where it has failed, and why: `connect: Connection refused`.
     pub what: String,
 }

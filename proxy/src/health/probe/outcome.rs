@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::errno::Errno;
+
 use crate::health::core::Verdict;
 
 /// What a probe found, in HAProxy's terms (`check_status` of `show stat`). `PING` reports as layer 4.
@@ -125,7 +127,12 @@ impl Found {
     /// `status` says what the error means, unless it says something of this host.
     pub(super) fn error(status: CheckStatus, error: &io::Error) -> Self {
         let status = if is_ours(error) { CheckStatus::SocketError } else { status };
-        Self::because(status, error.to_string())
+        // Without the number that `io::Error` puts behind it, as HAProxy's log has it.
+        let detail = match error.raw_os_error() {
+            Some(errno) => Errno::from_raw(errno).desc().into(),
+            None => Cow::Owned(error.to_string()),
+        };
+        Self::because(status, detail)
     }
 }
 

@@ -192,9 +192,7 @@ impl Attempt<'_> {
             let class = ResponseClass::of(status) as usize;
             match (500..=599).contains(&status) {
                 false => at.state.passed(&self.pool.member_options),
-                true => {
-                    at.state.failed(answered_at.into_std(), Failed::Status(status), &self.pool.member_options)
-                }
+                true => at.state.failed(Failed::Status(status), &self.pool.member_options),
             }
             counters.responses[class].add(1);
             at.pool_counters().responses[class].add(1);

@@ -30,6 +30,7 @@ use crate::{
     },
     limits::rate::Farewell,
     local::{LocalListener, Work, Worker},
+    logs::calendar::Wall,
     session::member::{self, Begun, Carrier, Connected, NoMember, Reuse, Route, Wanted},
     state::{ListenerCounters, PoolCounters, ResponseClass},
 };
@@ -298,7 +299,7 @@ impl Forward {
                 let idle_closed =
                     failure == Failure::Unanswered && reused && repeatable && upstream.is_spent();
                 if !idle_closed && let Some(what) = failure.of_member() {
-                    upstream.member().state.failed(ended.into_std(), what, &pool_plan.member_options);
+                    upstream.member().state.failed(what, &pool_plan.member_options);
                 }
                 match failure {
                     Failure::NotProcessed => {
@@ -355,7 +356,7 @@ impl Forward {
                 // What it has come to was counted when the response began.
                 count_failure(failure, at);
                 if let Some(what) = failure.of_member() {
-                    upstream.member().state.record.failures.add(ended.into_std(), what);
+                    upstream.member().state.record.failures.add(Wall::now(), what);
                 }
                 if let Some(record) = work.log.record() {
                     record.failed(failure);

@@ -19,6 +19,7 @@ use crate::{
     conn::{Conn, HandshakeError, TlsStream},
     http2::{Joined, MemberStreams, NotOpened, Place},
     local::LocalMember,
+    logs::calendar::Wall,
     net,
     session::{
         dispatch::ConnectFailure,
@@ -95,7 +96,7 @@ impl Route<'_> {
                 shaking.counters.failed[HandshakeFailure::Late as usize].add(1);
                 what = Failed::HandshakeLate;
             }
-            member.state.failed(net::now(), what, &self.pool.plan.member_options);
+            member.state.failed(what, &self.pool.plan.member_options);
             Err(ConnectFailure::Timeout)
         })
     }
@@ -196,11 +197,11 @@ impl Route<'_> {
                 Err(match error {
                     HandshakeError::Tls(Error::InvalidCertificate(CertificateError::NotValidForName)) => {
                         // That is the client's choice of a name, and says little of the member.
-                        member.state.record.failures.add(net::now(), what);
+                        member.state.record.failures.add(Wall::now(), what);
                         ConnectFailure::OtherHost
                     }
                     _ => {
-                        member.state.failed(net::now(), what, &self.pool.plan.member_options);
+                        member.state.failed(what, &self.pool.plan.member_options);
                         ConnectFailure::Error
                     }
                 })
