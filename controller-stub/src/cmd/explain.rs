@@ -2,8 +2,8 @@
 
 use std::{fmt::Write as _, io::Write, net::IpAddr, path::Path};
 
-use amphora_ipc::proxy::{Explanation, LimitCount, MemberVerdict, Question};
-use amphora_model::{ListenerId, LoadBalancerId};
+use amphora_ipc::proxy::{Explanation, LimitCount, MemberVerdict, NotFollowed, PoolVerdict, Question};
+use amphora_model::{ListenerId, LoadBalancerId, MemberId};
 use serde_json::Value;
 
 use super::{Outcome, certificate::bounded, member::Named, resolve};
@@ -155,12 +155,39 @@ fn draw(out: &mut String, told: &Explanation, style: Style) -> std::fmt::Result 
             write!(out, ", share {weight}")?;
         }
         match pool.persistent {
-            Some(member) => writeln!(out, ", session persistence names member {member}")?,
+            Some(member) => {
+                writeln!(out, ", session persistence names member {}", member_named(pool, member))?
+            }
             None => out.push('\n'),
+        }
+        if let Some(told) = &pool.not_followed {
+            draw_not_followed(out, pool, told)?;
         }
         pool.members.iter().try_for_each(|member| draw_member(out, member, style))?;
     }
     Ok(())
+}
+
+/// What session persistence says, and where the request goes instead.
+fn draw_not_followed(out: &mut String, pool: &PoolVerdict, told: &NotFollowed) -> std::fmt::Result {
+    write!(out, "  session persistence: {} names ", told.by)?;
+    match told.member {
+        Some(member) => {
+            write!(out, "member {}, which is not used: {}", member_named(pool, member), told.why)?
+        }
+        None => write!(out, "nobody: {}", told.why)?,
+    }
+    let others: Vec<_> = pool.members.iter().filter(|member| member.may_get_it).collect();
+    match &*others {
+        [] => writeln!(out, "; nor may another be"),
+        [one] => writeln!(out, "; it goes to member {}", named(&one.name, &one.id)),
+        _ => writeln!(out, "; it is balanced among {} members", others.len()),
+    }
+}
+
+fn member_named(pool: &PoolVerdict, id: MemberId) -> String {
+    let member = pool.members.iter().find(|member| member.id == id);
+    member.map_or_else(|| id.to_string(), |member| named(&member.name, &id))
 }
 
 fn draw_count(out: &mut String, count: &LimitCount) -> std::fmt::Result {
@@ -260,7 +287,8 @@ mod tests {
                 ] }],
             "policies": [{ "id": id(3), "name": "", "position": 1, "action": "REJECT", "matches": false,
                 "why_not": ["rule R does not hold"] }],
-            "pools": [{ "id": id(4), "name": "web", "algorithm": "ROUND_ROBIN", "weight": 3, "members": [
+            "pools": [{ "id": id(4), "name": "web", "algorithm": "ROUND_ROBIN", "weight": 3,
+                "not_followed": { "by": "cookie SRV", "member": id(6), "why": "its health checks say DOWN" }, "members": [
                 { "id": id(5), "name": "a", "address": "10.0.0.1:80", "weight": 1, "connections": 2, "may_get_it": true },
                 { "id": id(6), "name": "b", "address": "10.0.0.2:80", "weight": 1, "connections": 0, "may_get_it": false,
                   "why_not": "its health checks say DOWN", "amphora": { "check": "L4CON in 0 ms" } },
@@ -279,6 +307,7 @@ mod tests {
                  policy {} REJECT: does not match\n  \
                    rule R does not hold\n\
                  pool web ROUND_ROBIN, share 3\n  \
+                   session persistence: cookie SRV names member b, which is not used: its health checks say DOWN; it goes to member a\n  \
                    member a 10.0.0.1:80 weight 1, 2 connections: may get it\n  \
                    member b 10.0.0.2:80 weight 1, 0 connections: its health checks say DOWN\n    \
                      last check: L4CON in 0 ms\n",

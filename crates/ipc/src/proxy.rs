@@ -27,7 +27,10 @@ use amphora_model::LoadBalancerId;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    explain::{Explanation, LimitCount, LimitVerdict, MemberVerdict, PolicyVerdict, PoolVerdict, Question},
+    explain::{
+        Explanation, LimitCount, LimitVerdict, MemberVerdict, NotFollowed, PolicyVerdict, PoolVerdict,
+        Question,
+    },
     members::{Draining, Ejected, LeavingMember, MemberFailure, MemberReport, Members},
     peers::{Peers, PeersRejected, PeersState},
     stats::{

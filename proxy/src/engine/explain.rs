@@ -11,19 +11,19 @@ use std::{
     time::Instant,
 };
 
-use amphora_ipc::proxy::{Explanation, MemberVerdict, PoolVerdict, Question, Refusal};
+use amphora_ipc::proxy::{Explanation, MemberVerdict, NotFollowed, PoolVerdict, Question, Refusal};
 use amphora_model::{L7Action, Listener, LoadBalancer, MemberId, Pool, PoolId, WeightedPools};
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject as _};
 
 use self::limits::Limited;
 use super::member_reports;
 use crate::{
-    balance::{Balance, Balancer as _, Flow, eligible::Eligible},
+    balance::{Balance, Balancer as _, Flow, MembersView as _, eligible::Eligible},
     http::{Known, RequestHead, RequestView, TooLong},
     http1,
     l7::{self, Outcome, Scratch},
     limits::rate,
-    persist::{CookieVerdict, Persistence, app_cookie},
+    persist::{CookieVerdict, Persistence, app_cookie, server_cookie},
     snapshot::{ListenerPlan, MemberPlan, PoolPlan, Snapshot, Split},
     tls::PeerFacts,
 };
@@ -137,13 +137,13 @@ impl Explainer<'_> {
             Ok(Some(length)) if length == text.len() => {}
             Ok(_) => return Err(Refusal::one("headers", "is no head of a request")),
             Err(reject) => {
-                explanation.outcome = format!("refused with {}: {reject}", reject.status());
+                explanation.outcome = format!("refused with {reject}");
                 return Ok(explanation);
             }
         }
         let view = head.view(text.as_bytes());
         if let Err(reject) = http1::request_framing(&view) {
-            explanation.outcome = format!("refused with {}: {reject}", reject.status());
+            explanation.outcome = format!("refused with {reject}");
             return Ok(explanation);
         }
         let limited = self.limited(&mut explanation, listener, plan, client, Some((&view, text.len())));
@@ -254,7 +254,11 @@ impl Explainer<'_> {
     }
 
     fn pool(&self, pool: &Pool, plan: &Arc<PoolPlan>, weight: Option<u16>, asked: &Asked<'_>) -> PoolVerdict {
-        let persistent = self.persistent(plan, asked);
+        let (persistent, not_followed) = match self.persistent(plan, asked) {
+            Some(Belongs::To(member)) => (Some(member), None),
+            Some(Belongs::NotFollowed(told)) => (None, Some(told)),
+            None => (None, None),
+        };
         let mut eligible = Eligible::default();
         eligible.refresh(&**plan);
         let only = |members: &mut dyn Iterator<Item = usize>| {
@@ -302,6 +306,7 @@ impl Explainer<'_> {
             weight,
             algorithm: pool.lb_algorithm.as_str().to_owned(),
             persistent: persistent.map(|member| -> MemberId { plan.members[member].state.id }),
+            not_followed,
             members: members.collect(),
         }
     }
@@ -312,42 +317,72 @@ impl Explainer<'_> {
         u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// The member that the client belongs to.
-    fn persistent(&self, plan: &PoolPlan, asked: &Asked<'_>) -> Option<usize> {
+    /// What session persistence says of the client, where it says anything.
+    fn persistent(&self, plan: &PoolPlan, asked: &Asked<'_>) -> Option<Belongs> {
         let cookies = || asked.cookies();
-        match &plan.persistence {
-            None | Some(Persistence::Network(_)) => None,
-            Some(Persistence::Source(stick)) => {
-                stick.find(stick.state().source_key(asked.client), plan, self.seconds())
+        let cookie = |name: &[u8]| format!("cookie {}", String::from_utf8_lossy(name));
+        let (by, named) = match plan.persistence.as_ref()? {
+            Persistence::Network(_) => return None,
+            Persistence::Source(stick) => {
+                let named = stick.named(stick.state().source_key(asked.client), self.seconds())?;
+                (format!("address {}", asked.client), Some(named))
             }
-            Some(Persistence::AppCookie { name, stick }) => {
+            Persistence::AppCookie { name, stick } => {
                 let value = app_cookie::of_request(cookies(), name.as_bytes())?;
-                stick.find(stick.state().cookie_key(value), plan, self.seconds())
+                (cookie(name.as_bytes()), stick.named(stick.state().cookie_key(value), self.seconds()))
             }
-            Some(Persistence::ServerCookie(servers)) => match servers.judge(cookies(), plan) {
-                CookieVerdict::Use(member) => Some(member),
-                CookieVerdict::Insert => None,
+            Persistence::ServerCookie(servers) => match servers.judge(cookies(), plan) {
+                CookieVerdict::Use(member) => return Some(Belongs::To(member)),
+                CookieVerdict::Insert => (cookie(server_cookie::NAME), servers.named(cookies())?),
             },
-        }
+        };
+        Some(match named {
+            Some(member) if plan.usable(member) => Belongs::To(member),
+            Some(member) => {
+                let member = &plan.members[member];
+                let why = unusable(member).unwrap_or_else(|| "it may not be used".to_owned());
+                Belongs::NotFollowed(NotFollowed { by, member: Some(member.state.id), why })
+            }
+            None => {
+                let why = "no member of this pool is known by it".to_owned();
+                Belongs::NotFollowed(NotFollowed { by, member: None, why })
+            }
+        })
     }
 }
 
-/// Why a member is not among those that are chosen from.
-fn why_not(member: &MemberPlan, is_out: bool) -> Option<String> {
+/// What session persistence says of a client.
+enum Belongs {
+    /// It goes to this member.
+    To(usize),
+    /// It is balanced all the same.
+    NotFollowed(NotFollowed),
+}
+
+/// Why a member gets nobody, not even who belongs to it.
+fn unusable(member: &MemberPlan) -> Option<String> {
     let state = &member.state;
     let health = state.health.get();
-    if !is_out {
-        None
-    } else if !member.admin_state_up {
+    if !member.admin_state_up {
         Some("it is disabled".to_owned())
     } else if state.is_drained() {
         Some("it drains, and its time is over".to_owned())
     } else if !health.is_up() {
         Some(format!("its health checks say {health}"))
-    } else if member.weight == 0 {
-        Some("its weight is 0: it gets clients that belong to it alone".to_owned())
     } else if state.outlier.is_ejected() {
         Some("it is taken out as an outlier".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Why a member is not among those that are chosen from.
+fn why_not(member: &MemberPlan, is_out: bool) -> Option<String> {
+    let unusable = is_out.then(|| unusable(member)).flatten();
+    if !is_out || unusable.is_some() {
+        unusable
+    } else if member.weight == 0 {
+        Some("its weight is 0: it gets clients that belong to it alone".to_owned())
     } else if member.backup {
         Some("it is a backup, and others are there".to_owned())
     } else {
@@ -396,8 +431,14 @@ fn text(question: &Question, plan: &ListenerPlan) -> Result<String, Refusal> {
     }
     let mut text = format!("{method} {target} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        let at = plan.bindings.first().map_or_else(|| "localhost".to_owned(), |b| b.address.to_string());
-        text.push_str(&format!("Host: {at}\r\n"));
+        // What a target names itself, any client says once more.
+        let named = match target.split_once("://") {
+            Some((_, rest)) if !target.starts_with('/') => rest.split(['/', '?', '#']).next(),
+            _ if method == "CONNECT" => Some(target),
+            _ => None,
+        };
+        let own = || plan.bindings.first().map_or_else(|| "localhost".to_owned(), |b| b.address.to_string());
+        text.push_str(&format!("Host: {}\r\n", named.map_or_else(own, str::to_owned)));
     }
     for (name, value) in headers {
         if !plain(name) || !plain(value) {

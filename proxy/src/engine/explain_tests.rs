@@ -109,6 +109,67 @@ fn a_request_is_told_its_way_and_why_it_is_no_other() {
 }
 
 #[test]
+fn session_persistence_that_is_not_followed_is_told() {
+    let mut document = document();
+    let pools = &mut document["loadbalancer"]["pools"];
+    pools[2]["session_persistence"] = json!({ "type": "SOURCE_IP" });
+    let model = LoadBalancer::from_value(&document).unwrap();
+    let source = snapshot::TlsSource::default();
+    let snapshot = snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source).unwrap();
+    let member = |pool: usize, n: usize| &snapshot.pools[pool].members[n].state;
+    member(0, 4).set_health(CheckState::Down);
+    member(0, 5).outlier.set_ejected(true);
+    let told = |n: u32| {
+        let cookie = json!([["cookie", format!("a=b; SRV={}", id(n))]]);
+        ask(&snapshot, json!({ "listener": id(10), "headers": cookie })).unwrap()
+    };
+    for (n, named, why) in [
+        (64, true, "its health checks say DOWN"),
+        (65, true, "it is taken out as an outlier"),
+        (61, true, "it is disabled"),
+        (99, false, "no member of this pool is known by it"),
+    ] {
+        let told = told(n);
+        let member = named.then(|| id(n).parse().unwrap());
+        let expected = NotFollowed { by: "cookie SRV".to_owned(), member, why: why.to_owned() };
+        assert_eq!(told.pools[0].not_followed, Some(expected), "{n}");
+        assert_eq!((told.pools[0].persistent, &*told.outcome), (None, "goes to a member"));
+        assert!(told.pools[0].members[0].may_get_it);
+    }
+    assert_eq!(told(60).pools[0].not_followed, None, "it is followed");
+
+    let Some(Persistence::Source(stick)) = &snapshot.pools[2].persistence else { panic!() };
+    let told = || ask(&snapshot, json!({ "listener": id(11), "client": "127.0.0.9" })).unwrap();
+    assert_eq!(told().pools[0].not_followed, None, "nothing is known of it");
+    stick.store(stick.state().source_key("127.0.0.9".parse().unwrap()), 1, 1);
+    assert_eq!(told().pools[0].persistent.map(|id| id.to_string()), Some(id(71)));
+    member(2, 1).set_health(CheckState::Down);
+    let (by, why) = ("address 127.0.0.9".to_owned(), "its health checks say DOWN".to_owned());
+    let expected = NotFollowed { by, member: Some(id(71).parse().unwrap()), why };
+    let told = told();
+    assert_eq!((told.pools[0].persistent, told.pools[0].not_followed.clone()), (None, Some(expected)));
+    assert!(told.pools[0].members[0].may_get_it);
+}
+
+#[test]
+fn a_target_names_the_host() {
+    let snapshot = snapshot();
+    let outcome = |question: Value| ask(&snapshot, question).unwrap().outcome;
+    for target in [
+        "http://www.example.org/x",
+        "http://www.example.org:8080/?x",
+        "HTTP://[2001:db8::1]/",
+        "/a?b=http://c/",
+    ] {
+        assert_eq!(outcome(json!({ "listener": id(10), "target": target })), "goes to a member", "{target}");
+    }
+    let other = json!({ "listener": id(10), "target": "http://a/", "headers": [["Host", "b"]] });
+    assert_eq!(outcome(other), "refused with 400: Host differs from the authority of the target");
+    let tunnel = json!({ "listener": id(10), "method": "CONNECT", "target": "a:443" });
+    assert!(outcome(tunnel).starts_with("refused with 405: "));
+}
+
+#[test]
 fn what_goes_to_no_member_is_told_why() {
     let snapshot = snapshot();
     let outcome = |question: Value| ask(&snapshot, question).unwrap().outcome;

@@ -245,10 +245,14 @@ impl Stick {
 
     /// The member stored for this key, if it is usable. `now` is in seconds of a clock that all workers share.
     pub fn find(&self, key: StickKey, view: &impl MembersView, now: u32) -> Option<usize> {
+        self.named(key, now).filter(|member| view.usable(*member))
+    }
+
+    /// The member stored for this key, usable or not.
+    pub fn named(&self, key: StickKey, now: u32) -> Option<usize> {
         let handle = self.state.table.lookup(key, table_time(now))?;
         let found = self.members.binary_search_by_key(&handle, |&(handle, _)| handle).ok()?;
-        let member = self.members[found].1 as usize;
-        view.usable(member).then_some(member)
+        Some(self.members[found].1 as usize)
     }
 
     /// Remembers that this key's client is with this member.

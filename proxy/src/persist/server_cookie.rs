@@ -70,8 +70,13 @@ impl ServerCookie {
     /// What `Cookie` headers say that lead to no usable member: `None` when none has the proxy's cookie, else whether it names a
     /// member.
     pub fn known<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>) -> Option<bool> {
+        self.named(headers).map(|member| member.is_some())
+    }
+
+    /// `None` when no header has the proxy's cookie, else the first member that one names, usable or not.
+    pub fn named<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>) -> Option<Option<usize>> {
         let values = headers.into_iter().flat_map(|header| cookie_values(header, NAME));
-        values.map(|value| self.member(value).is_some()).reduce(|any, one| any || one)
+        values.map(|value| self.member(value)).reduce(Option::or)
     }
 
     /// The member that a cookie's value names, up to a `|`, behind which HAProxy keeps dates when it is told to.

@@ -119,8 +119,23 @@ pub struct PoolVerdict {
     /// The member that session persistence names, if that may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent: Option<MemberId>,
+    /// What session persistence says that is not gone by: the request is balanced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_followed: Option<NotFollowed>,
     /// Its members.
     pub members: Vec<MemberVerdict>,
+}
+
+/// What of a request belongs to a member that does not get it, or to none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotFollowed {
+    /// `cookie SRV`, `address 192.0.2.7`.
+    pub by: String,
+    /// The member that it names, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
+    /// Why that one does not get the request.
+    pub why: String,
 }
 
 /// A member.
