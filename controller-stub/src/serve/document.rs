@@ -215,6 +215,9 @@ pub fn render(connection: &Connection, load_balancer: &str) -> rusqlite::Result<
         }
         if !limits.is_empty() {
             listener.insert("rate_limit_policies".to_owned(), limits.into());
+        } else if let Some(Value::Object(own)) = listener.get_mut("amphora") {
+            // Whose requests they are matters to nobody yet, and a document says it with limits alone; objects come and go one by one.
+            own.retain(|name, _| name != "trusted_proxies" && name != "client_address_header");
         }
     }
     let mut pools = of("pool", POOL, "load_balancer_id", "created_at, id", load_balancer)?;

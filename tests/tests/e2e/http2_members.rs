@@ -292,8 +292,10 @@ async fn requests_share_connections_and_wait_for_the_first() {
         }
         let connections = member.backend.connections();
         assert!((1..=most).contains(&connections), "{connections} with {alpn:?}");
-        let stats = proxy.member(0).await;
-        assert_eq!((stats.total_sessions, stats.active_sessions), (60, 0));
+        let all = proxy.until_member(0, "all have ended", |member| member.active_sessions == 0).await;
+        let sessions: u64 =
+            all.pools.values().flat_map(|pool| pool.members.values()).map(|m| m.total_sessions).sum();
+        assert_eq!(sessions, 60);
         let told = proxy.stats().await.pools.values().next().unwrap().http2;
         let spoken = if alpn == BOTH { (connections as u64, 60) } else { (0, 0) };
         assert_eq!((told.connections, told.streams), spoken);

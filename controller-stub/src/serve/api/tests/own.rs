@@ -86,6 +86,12 @@ async fn rate_limits_are_made_changed_and_deleted_below_their_listener() {
     ] {
         assert_eq!(stage.ask(Method::PUT, &rule, body.clone()).await.0, status, "{body}");
     }
+    // Whose requests they are may be said before, and stays when the last limit goes.
+    let proxies = json!({"listener": {"amphora": {"trusted_proxies": ["10.0.0.0/8"]}}});
+    stage.must(Method::PUT, &listener, proxies.clone()).await;
+    let early = json!({"loadbalancer_id": made["id"], "protocol": "HTTP", "protocol_port": 81,
+        "amphora": proxies["listener"]["amphora"]});
+    stage.must(POST, "/v2/lbaas/listeners", json!({"listener": early})).await;
     // A rule is of its policy.
     let first = format!("{all}/{}/rules", policy["id"].as_str().unwrap());
     assert_eq!(stage.ask(Method::GET, &rule.replace(&rules, &first), Value::Null).await.0, 404);
