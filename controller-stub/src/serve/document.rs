@@ -1,10 +1,14 @@
 //! A load balancer's rows as the document that its amphorae are given: [the body](amphora_model) of Octavia's fully populated create.
 
+mod lacking;
+
 use std::collections::BTreeSet;
 
 use amphora_model::CertificateId;
 use rusqlite::{Connection, OptionalExtension, types::ValueRef};
 use serde_json::{Map, Value, json};
+
+pub use self::lacking::{at, uses, without};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,43 +239,6 @@ pub fn render(connection: &Connection, load_balancer: &str) -> rusqlite::Result<
     Ok(Some(Rendered { generation, document: json!({ "loadbalancer": root }), certificates }))
 }
 
-/// A document without what names certificates that are not to be had: listeners, and pools with the listeners that could send there. The
-/// others go on.
-pub fn without(document: &Value, missing: &BTreeSet<CertificateId>) -> Value {
-    let names_one = |object: &Value| {
-        let mut certificates = BTreeSet::new();
-        if let Some(object) = object.as_object() {
-            named(object, &mut certificates);
-        }
-        !certificates.is_disjoint(missing)
-    };
-    let mut document = document.clone();
-    let mut gone = Vec::new();
-    if let Some(pools) = document.pointer_mut("/loadbalancer/pools").and_then(Value::as_array_mut) {
-        let (without, rest) = std::mem::take(pools).into_iter().partition(names_one);
-        (gone, *pools) = (without, rest);
-    }
-    if let Some(listeners) = document.pointer_mut("/loadbalancer/listeners").and_then(Value::as_array_mut) {
-        listeners
-            .retain(|listener| !names_one(listener) && !gone.iter().any(|pool| refers_to(listener, pool)));
-    }
-    document
-}
-
-/// Whether something names a pool: by its id, or in `{"pool": {"name": ..}}`.
-fn refers_to(value: &Value, pool: &Value) -> bool {
-    match value {
-        Value::String(text) => pool.get("id").and_then(Value::as_str) == Some(text),
-        Value::Array(items) => items.iter().any(|item| refers_to(item, pool)),
-        Value::Object(map) => {
-            let name = map.get("pool").and_then(|reference| reference.get("name"));
-            name.is_some_and(|name| pool.get("name") == Some(name))
-                || map.values().any(|value| refers_to(value, pool))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
 /// The rows of a table below a parent that stay.
 fn rows(
     connection: &Connection,
@@ -402,9 +369,9 @@ mod tests {
             listeners.iter().map(|listener| listener["protocol_port"].as_u64().unwrap()).collect()
         };
         let missing = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        assert_eq!(ports(&without(&rendered.document, &missing(&["nobody"]))), [443, 80]);
+        assert_eq!(ports(&without(&rendered.document, &missing(&["nobody"]), None)), [443, 80]);
         for name in ["shop", "other"] {
-            let left = without(&rendered.document, &missing(&[name]));
+            let left = without(&rendered.document, &missing(&[name]), None);
             assert_eq!(ports(&left), [80], "{name}");
             LoadBalancer::from_value(&left).unwrap();
         }
@@ -417,12 +384,70 @@ mod tests {
         ] {
             connection.execute(change, []).unwrap();
             let rendered = render(&connection, LB).unwrap().unwrap();
-            let left = without(&rendered.document, &missing(&["trusted"]));
+            let left = without(&rendered.document, &missing(&["trusted"]), None);
             let expected: &[u64] = if change.contains("NULL") { &[443, 80] } else { &[80] };
             assert_eq!(ports(&left), expected, "{change}");
             assert_eq!(left["loadbalancer"]["pools"], json!([]));
             LoadBalancer::from_value(&left).unwrap();
         }
+    }
+
+    #[test]
+    fn listeners_that_were_there_stay_as_they_were() {
+        let (_dir, connection) = filled();
+        let read = || render(&connection, LB).unwrap().unwrap().document;
+        let missing = |name: &str| BTreeSet::from([name.parse().unwrap()]);
+        let find = |document: &Value, port: u64| {
+            let listeners = document["loadbalancer"]["listeners"].as_array().unwrap();
+            listeners.iter().find(|listener| listener["protocol_port"] == port).cloned()
+        };
+        let before = read();
+        connection
+            .execute_batch(
+                "UPDATE listener SET sni_container_refs = '[\"new\"]', default_pool_id = NULL WHERE protocol_port = 443;
+                 UPDATE listener SET name = 'changed' WHERE protocol_port = 80;
+                 UPDATE member SET weight = 7;",
+            )
+            .unwrap();
+        let left = without(&read(), &missing("new"), Some(&before));
+        assert_eq!(find(&left, 443), find(&before, 443));
+        assert_eq!(find(&left, 80).unwrap()["name"], "changed");
+        assert_eq!(left["loadbalancer"]["pools"][0]["members"][0]["weight"], 7);
+        LoadBalancer::from_value(&left).unwrap();
+        // What it needs stays with it.
+        connection.execute_batch("DELETE FROM health_monitor; DELETE FROM member; DELETE FROM pool").unwrap();
+        let left = without(&read(), &missing("new"), Some(&before));
+        assert_eq!(left["loadbalancer"]["pools"], before["loadbalancer"]["pools"]);
+        LoadBalancer::from_value(&left).unwrap();
+        // One of which there is only what is not to be had is left out.
+        let left = without(&read(), &missing("shop"), Some(&before));
+        assert_eq!((find(&left, 443), find(&left, 80).is_some()), (None, true));
+        // A pool, and those that send there.
+        let (_dir, connection) = filled();
+        let read = || render(&connection, LB).unwrap().unwrap().document;
+        connection
+            .execute_batch("UPDATE pool SET ca_tls_container_ref = 'trusted', tls_enabled = 1")
+            .unwrap();
+        let left = without(&read(), &missing("trusted"), Some(&before));
+        assert_eq!(left["loadbalancer"]["pools"], before["loadbalancer"]["pools"]);
+        assert_eq!(find(&left, 443), find(&read(), 443));
+        LoadBalancer::from_value(&left).unwrap();
+    }
+
+    #[test]
+    fn what_is_named_is_named_as_something() {
+        let (_dir, connection) = filled();
+        connection
+            .execute_batch("UPDATE listener SET client_ca_tls_container_ref = 'other', client_crl_container_ref = 'lists'")
+            .unwrap();
+        let uses = uses(&render(&connection, LB).unwrap().unwrap().document);
+        let uses: Vec<_> = uses.into_iter().map(|(id, kinds)| (id.to_string(), kinds)).collect();
+        let expected: [(&str, &[_]); 3] = [
+            ("lists", &[amphora_bundle::Kind::Revocations]),
+            ("other", &[amphora_bundle::Kind::Identity, amphora_bundle::Kind::Authorities]),
+            ("shop", &[amphora_bundle::Kind::Identity]),
+        ];
+        assert_eq!(uses, expected.map(|(id, kinds)| (id.to_owned(), kinds.to_vec())));
     }
 
     #[test]

@@ -88,6 +88,39 @@ fn a_disk_that_is_full_costs_nothing_that_was_answered() {
 }
 
 #[test]
+fn an_agent_that_cannot_be_configured_keeps_nothing_else() {
+    let Some(mut serve) = Serve::start() else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let (id, vip) = one(&serve, "first");
+    let spoil = |serve: &Serve| {
+        let amphora = amphorae(serve).remove(0);
+        let short: String = amphora.chars().filter(|c| *c != '-').take(16).collect();
+        let certificates = serve.dir.path().join("data/amphorae").join(short).join("certs");
+        fs::rename(&certificates, certificates.with_extension("aside")).unwrap();
+        fs::write(&certificates, "").unwrap();
+        let (status, answer) =
+            api::ask(serve, "PUT", &format!("/v2/octavia/amphorae/{amphora}/config"), &Value::Null);
+        assert_eq!(status, 202, "{answer}");
+        serve.eventually("the reason", |serve| {
+            serve.log().contains("an agent is not configured yet").then_some(())
+        });
+        amphora
+    };
+    let before = spoil(&serve);
+    let (status, answer) = api::request(&serve, "PUT", &format!("loadbalancers/{id}/failover"), &Value::Null);
+    assert_eq!(status, 202, "{answer}");
+    serve.eventually("another amphora", |serve| {
+        let is = api::status(serve, &id).as_deref() == Some("ACTIVE");
+        (is && !amphorae(serve).contains(&before)).then_some(())
+    });
+    serve.eventually("traffic", |serve| serve.get(&vip));
+    spoil(&serve);
+    api::request(&serve, "DELETE", &format!("loadbalancers/{id}?cascade=true"), &Value::Null);
+    serve.eventually("its end", |serve| api::status(serve, &id).is_none().then_some(()));
+    serve.stop();
+}
+
+#[test]
 fn who_was_stopped_replaces_nobody() {
     let configuration =
         "[health_manager]\nheartbeat_interval = 1\nheartbeat_timeout = 5\nhealth_check_interval = 1\n";

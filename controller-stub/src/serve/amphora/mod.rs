@@ -6,12 +6,19 @@
 
 pub mod orders;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use amphora_agent::vrrp_client::VrrpAction;
-use amphora_model::{CertificateId, LoadBalancerId};
+use amphora_ipc::proxy::Fault;
+use amphora_model::{CertificateId, LoadBalancer, LoadBalancerId};
 use futures_util::future::try_join_all;
 use rustls::ClientConfig;
+use serde_json::Value;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -22,6 +29,7 @@ use crate::{
     client::{Client, Credential},
     error::{Error, Result},
     failpoint::reach,
+    serve::document,
     vrrp_document::VrrpDocument,
 };
 
@@ -87,25 +95,27 @@ impl Driver {
         }
     }
 
-    /// Makes an amphora what it is to be. What is so already stays untouched. May be cancelled.
+    /// Makes an amphora what it is to be, unless it refuses certificates. What is so already stays untouched. May be cancelled.
     ///
     /// # Errors
-    /// The first thing that the agent refused, or that it cannot be reached.
-    pub async fn apply(&self, agent: &Agent, orders: &Orders) -> Result<()> {
+    /// The first other thing that the agent refused, or that it cannot be reached.
+    pub async fn apply(&self, agent: &Agent, orders: &Orders) -> Result<Applied> {
         let client = self.client(agent)?;
         for (mac, document) in &orders.interfaces {
             reach("agent.interface");
             plug(&client, mac, document).await?;
             reach("agent.interface.done");
         }
-        try_join_all(orders.certificates.iter().map(|(name, credential)| bring(&client, name, credential)))
-            .await?;
-        let id: LoadBalancerId = orders
-            .load_balancer
-            .parse()
-            .map_err(|_| Error::Local(format!("no id: {}", orders.load_balancer)))?;
+        let brought = orders.certificates.iter().map(|(name, credential)| bring(&client, name, credential));
+        let refused: BTreeMap<_, _> = try_join_all(brought).await?.into_iter().flatten().collect();
+        if !refused.is_empty() {
+            return Ok(Applied::NotTaken(refused));
+        }
         reach("agent.document");
-        client.put(id, &orders.document).await?;
+        if let Err(error) = client.put(id(&orders.load_balancer)?, &orders.document).await {
+            let refused = blamed(&error, &orders.document);
+            return if refused.is_empty() { Err(error) } else { Ok(Applied::NotUsed(refused)) };
+        }
         reach("agent.document.done");
         if let Some(pair) = &orders.pair {
             reach("agent.peers");
@@ -114,7 +124,41 @@ impl Driver {
             client.put_vrrp(&VrrpDocument::Native(pair.vrrp.clone())).await?;
             reach("agent.vrrp.done");
         }
-        Ok(())
+        Ok(Applied::Wholly)
+    }
+
+    /// A document without certificates that are not to be had. Those of them that the amphora has are used on, but for `refused` ones; what names others
+    /// stays as it is there, or is left out. `None` when that is no document that an amphora takes. May be cancelled.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn without(
+        &self,
+        agent: &Agent,
+        load_balancer: &str,
+        document: &Value,
+        (lacking, refused): (BTreeSet<CertificateId>, &BTreeSet<CertificateId>),
+    ) -> Result<Option<Value>> {
+        let client = self.client(agent)?;
+        let (told, uses) = (client.certificates().await?, document::uses(document));
+        let has = |id: &CertificateId| {
+            let all = told.get("certificates").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let text = |one: &Value, field| one.get(field).and_then(Value::as_str).map(str::to_owned);
+            let kinds = uses.get(id).map_or(&[][..], Vec::as_slice);
+            // One whose file there is not usable has no kind.
+            all.iter().any(|one| {
+                text(one, "id").is_some_and(|name| name == id.to_string())
+                    && text(one, "kind").is_some_and(|is| kinds.iter().all(|kind| is == kind.as_str()))
+            })
+        };
+        let missing: BTreeSet<_> =
+            lacking.into_iter().filter(|id| refused.contains(id) || !has(id)).collect();
+        if missing.is_empty() {
+            return Ok(Some(document.clone()));
+        }
+        let before = client.get(id(load_balancer)?).await?;
+        let left = document::without(document, &missing, before.as_ref());
+        Ok(LoadBalancer::from_value(&left).is_ok().then_some(left))
     }
 
     /// Has an amphora forget a port. May be cancelled.
@@ -174,10 +218,46 @@ impl Driver {
     }
 }
 
+/// What became of orders.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The amphora is what it is to be.
+    Wholly,
+    /// It has not taken these certificates, for this reason, and was told nothing that comes after them.
+    NotTaken(BTreeMap<CertificateId, String>),
+    /// It has, and refuses a document that names them.
+    NotUsed(BTreeMap<CertificateId, String>),
+}
+
+fn id(load_balancer: &str) -> Result<LoadBalancerId> {
+    load_balancer.parse().map_err(|_| Error::Local(format!("no id: {load_balancer}")))
+}
+
+/// The reason of a refusal that is of what was sent, and would be the same again.
+fn refusal(error: &Error) -> Option<&[Fault]> {
+    match error {
+        Error::Refused { status: 400 | 409 | 413 | 422, faults, .. } => Some(faults),
+        _ => None,
+    }
+}
+
+/// The certificates for which a document was refused; none when there is another reason as well.
+fn blamed(error: &Error, document: &Value) -> BTreeMap<CertificateId, String> {
+    let mut blamed = BTreeMap::new();
+    for fault in refusal(error).unwrap_or_default() {
+        let named = document::at(document, &fault.path, &fault.reason);
+        if named.is_empty() {
+            return BTreeMap::new();
+        }
+        blamed.extend(named.into_iter().map(|id| (id, format!("{}: {}", fault.path, fault.reason))));
+    }
+    blamed
+}
+
 /// What does not run yet, if anything.
 async fn runs(client: &Client, paired: bool) -> Result<Option<&'static str>> {
     let info = client.info().await?;
-    if info.get("proxy").is_none_or(serde_json::Value::is_null) {
+    if info.get("proxy").is_none_or(Value::is_null) {
         return Ok(Some("the proxy"));
     }
     let vrrp = !paired || client.vrrp_status().await?.is_some();
@@ -185,7 +265,7 @@ async fn runs(client: &Client, paired: bool) -> Result<Option<&'static str>> {
 }
 
 /// Has a port configured, once its interface is there: a machine takes its time to find one that was plugged in.
-async fn plug(client: &Client, mac: &str, document: &serde_json::Value) -> Result<()> {
+async fn plug(client: &Client, mac: &str, document: &Value) -> Result<()> {
     let deadline = Instant::now() + ANSWER;
     loop {
         match client.plug(mac, document).await {
@@ -195,10 +275,65 @@ async fn plug(client: &Client, mac: &str, document: &serde_json::Value) -> Resul
     }
 }
 
-async fn bring(client: &Client, name: &str, credential: &Credential) -> Result<()> {
-    let id: CertificateId = name.parse().map_err(|e| Error::Local(format!("{name}: {e}")))?;
+/// Brings a certificate, and tells its name and the reason if it is refused.
+async fn bring(
+    client: &Client,
+    id: &CertificateId,
+    credential: &Credential,
+) -> Result<Option<(CertificateId, String)>> {
     reach("agent.certificate");
-    client.put_certificate(&id, credential).await?;
+    match client.put_certificate(id, credential).await {
+        Err(error) if refusal(&error).is_some() => {
+            return Ok(Some((id.clone(), format!("the certificate {id}: {error}"))));
+        }
+        done => done?,
+    };
     reach("agent.certificate.done");
-    Ok(())
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_for_certificates_when_nothing_else_is_wrong() {
+        let document = json!({"loadbalancer": {
+            "listeners": [{"id": "L", "default_tls_container_ref": "one", "sni_container_refs": ["https://s/v1/two", "three"]}],
+            "pools": [{"id": "P", "ca_tls_container_ref": "four"}],
+        }});
+        let refused = |status, faults: &[(&str, &str)]| {
+            let faults =
+                faults.iter().map(|(path, reason)| Fault { path: (*path).into(), reason: (*reason).into() });
+            let error = Error::Refused {
+                amphora: "a".to_owned(),
+                status,
+                message: "no".to_owned(),
+                faults: faults.collect(),
+            };
+            let names = blamed(&error, &document).into_keys().map(|id| id.to_string());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        let (sni, default) = (
+            "loadbalancer.listeners[L].sni_container_refs",
+            "loadbalancer.listeners[L].default_tls_container_ref",
+        );
+        let pool = "loadbalancer.pools[P].ca_tls_container_ref";
+        for (status, faults, expected) in [
+            (400, &[(default, "is not usable")][..], "one"),
+            (400, &[(sni, "needs a private key with its certificate; three has revocation lists")], "three"),
+            (400, &[(sni, "is not usable")], "three two"),
+            (409, &[(default, "no"), (pool, "there is no certificate four")], "four one"),
+            (400, &[(default, "no"), ("loadbalancer.listeners[L].protocol_port", "is taken")], ""),
+            (400, &[("loadbalancer.listeners[M].default_tls_container_ref", "no")], ""),
+            (400, &[], ""),
+            (503, &[(default, "is not usable")], ""),
+        ] {
+            assert_eq!(refused(status, faults), expected, "{status} {faults:?}");
+        }
+    }
 }

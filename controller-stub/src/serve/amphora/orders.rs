@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use amphora_model::CertificateId;
 use serde_json::{Value, json};
 
 use crate::{client::Credential, cmd::peers, serve::config::Subnet};
@@ -30,7 +31,7 @@ pub struct Orders {
     /// Ports by MAC address.
     pub interfaces: Vec<(String, Value)>,
     /// Tenants' certificates by name.
-    pub certificates: BTreeMap<String, Arc<Credential>>,
+    pub certificates: BTreeMap<CertificateId, Arc<Credential>>,
     /// The load balancer.
     pub document: Value,
     /// Of a pair.

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use amphora_bundle::{Bundle, Kind};
 use amphora_model::CertificateId;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -224,11 +225,11 @@ impl Certificates {
         TlsOptions { ca: Some(ca), cert: Some(certificate), ..TlsOptions::default() }.client_config()
     }
 
-    /// A project's certificate of a name: the last part of what a listener or a pool names. Blocks.
+    /// A project's certificate of a name, the last part of what a listener or a pool names, as an agent takes it for all of these kinds. Blocks.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
-    pub fn tenant(&self, project: &str, name: &CertificateId) -> Result<Credential> {
+    /// There is none, it cannot be read, or no agent would take it.
+    pub fn tenant(&self, project: &str, name: &CertificateId, kinds: &[Kind]) -> Result<Credential> {
         let path = self.tenants.find(project, name);
         let path = path.ok_or_else(|| Error::NotDone(format!("there is no certificate {name}")))?;
         let failed = |e: io::Error| Error::local(path.display(), e);
@@ -237,11 +238,14 @@ impl Certificates {
             return Err(Error::local(path.display(), format!("no file of at most {MAX_FILE} bytes")));
         }
         let bytes = Bytes::from(fs::read(&path).map_err(failed)?);
-        Ok(if path.extension().is_some_and(|extension| extension == "pem") {
-            Credential::Pem(bytes)
-        } else {
-            Credential::Pkcs12 { der: bytes, password: None }
-        })
+        let is_pem = path.extension().is_some_and(|extension| extension == "pem");
+        let judged = if is_pem { Bundle::from_pem(&bytes) } else { Bundle::from_pkcs12(&bytes, None) };
+        let refused = |reason| Error::NotDone(format!("the certificate {name} is invalid: {reason}"));
+        let is = judged.map_err(refused)?.kind();
+        if let Some(other) = kinds.iter().find(|kind| **kind != is) {
+            return Err(refused(format!("it has {}, and not {}", is.phrase(), other.phrase())));
+        }
+        Ok(if is_pem { Credential::Pem(bytes) } else { Credential::Pkcs12 { der: bytes, password: None } })
     }
 }
 
@@ -319,12 +323,37 @@ mod tests {
         let storage = dir.path().join("storage");
         let tenants = Tenants::new(&storage, [], true);
         let this = Certificates::open(&dir.path().join("certificates"), None, DAY, Some(tenants)).unwrap();
-        let tenant = |name: &str| this.tenant("p", &name.parse().unwrap());
-        fs::write(storage.join("a.pem"), "A").unwrap();
-        fs::write(storage.join("b.p12"), "B").unwrap();
-        fs::write(dir.path().join("c.pem"), "C").unwrap();
-        assert!(matches!(tenant("a").unwrap(), Credential::Pem(text) if text == "A"));
-        assert!(matches!(tenant("b").unwrap(), Credential::Pkcs12 { .. }));
-        assert!(tenant("c").is_err());
+        let tenant = |name: &str| this.tenant("p", &name.parse().unwrap(), &[Kind::Identity]);
+        let key = || rcgen::KeyPair::generate().unwrap();
+        let (own, other) = (key(), key());
+        let certificate =
+            rcgen::CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&own).unwrap().pem();
+        let (own, other) = (own.serialize_pem(), other.serialize_pem());
+        fs::write(storage.join("a.pem"), certificate.clone() + &own).unwrap();
+        fs::write(dir.path().join("c.pem"), certificate.clone() + &own).unwrap();
+        assert!(
+            matches!(tenant("a").unwrap(), Credential::Pem(text) if text.starts_with(certificate.as_bytes()))
+        );
+        assert_eq!(tenant("c").err().unwrap().to_string(), "there is no certificate c");
+        // What no agent would take.
+        for (text, reason) in [
+            ("", "is empty"),
+            ("garbage", ""),
+            (&own[..own.len() / 2], ""),
+            (
+                &certificate,
+                "it has certificates of authorities, without a key, and not a private key with its certificate",
+            ),
+            (&(certificate.clone() + &other), ""),
+        ] {
+            fs::write(storage.join("b.pem"), text).unwrap();
+            let refused = tenant("b").err().unwrap().to_string();
+            let expected = format!("the certificate b is invalid: {reason}");
+            assert!(refused.starts_with(&expected) && refused.len() > 31, "{refused}");
+            fs::write(storage.join("b.p12"), text).unwrap();
+            fs::remove_file(storage.join("b.pem")).unwrap();
+            assert!(tenant("b").err().unwrap().to_string().starts_with("the certificate b is invalid: "));
+            fs::remove_file(storage.join("b.p12")).unwrap();
+        }
     }
 }

@@ -8,17 +8,19 @@ use std::{
 };
 
 use amphora_agent::heartbeat::mark;
+use amphora_model::CertificateId;
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use tokio::task::spawn_blocking;
 
 use super::{Given, Outside, Told, rows};
 use crate::{
+    client::Credential,
     error::{Error, Result},
     failpoint::reach,
     serve::{
         amphora::{
-            Agent, Driver, Orders,
+            Agent, Applied, Driver, Orders,
             orders::{self, PRIORITIES, Vip},
         },
         certificates::{Certificates, Papers},
@@ -72,6 +74,26 @@ impl Ground {
         Ok((machine, given, announces))
     }
 
+    /// The certificates that a document names, and why those of them are lacking that are.
+    async fn tenants(&self, told: &Told) -> Result<(BTreeMap<CertificateId, Arc<Credential>>, Lacking)> {
+        let (uses, project) = (document::uses(&told.rendered.document), told.lb.project.clone());
+        if uses.is_empty() {
+            return Ok((BTreeMap::new(), BTreeMap::new()));
+        }
+        let certificates = Arc::clone(&self.certificates);
+        let read = spawn_blocking(move || {
+            let (mut tenants, mut lacking) = (BTreeMap::new(), BTreeMap::new());
+            for (name, kinds) in uses {
+                match certificates.tenant(&project, &name, &kinds) {
+                    Ok(credential) => drop(tenants.insert(name, Arc::new(credential))),
+                    Err(error) => drop(lacking.insert(name, error.to_string())),
+                }
+            }
+            (tenants, lacking)
+        });
+        read.await.map_err(|e| Error::local("certificates", e))
+    }
+
     fn vips(&self, lb: &rows::LoadBalancer) -> Result<Vec<Vip>> {
         std::iter::once(&lb.vip)
             .chain(&lb.additional)
@@ -123,6 +145,20 @@ impl Ground {
         let key = HEXLOWER.encode(hmac::sign(&self.secret, told.lb.id.as_bytes()).as_ref());
         Some(orders::pair(&told.lb.id, vips, [own, others], priority, &key))
     }
+}
+
+/// Certificates that are lacking, and why.
+type Lacking = BTreeMap<CertificateId, String>;
+
+/// How many of them are told of.
+const TOLD: usize = 4;
+
+fn lack(lacking: &Lacking) -> Error {
+    let mut text = lacking.values().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+    if lacking.len() > TOLD {
+        text = format!("{text}; and {} more", lacking.len() - TOLD);
+    }
+    Error::NotDone(text)
 }
 
 fn vrrp_address(amphora: &rows::Amphora) -> Option<IpAddr> {
@@ -188,45 +224,44 @@ impl Outside for Ground {
     async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<String> {
         let vips = self.vips(&told.lb)?;
         let fresh = amphora.applied == 0;
-        let (names, certificates) = (told.rendered.certificates.clone(), Arc::clone(&self.certificates));
-        let (tenants, missing) = if names.is_empty() {
-            (BTreeMap::new(), BTreeMap::new())
-        } else {
-            let project = told.lb.project.clone();
-            let read = spawn_blocking(move || {
-                let (mut tenants, mut missing) = (BTreeMap::new(), BTreeMap::new());
-                for name in names {
-                    match certificates.tenant(&project, &name) {
-                        Ok(credential) => drop(tenants.insert(name.to_string(), Arc::new(credential))),
-                        Err(error) => drop(missing.insert(name, error)),
-                    }
-                }
-                (tenants, missing)
-            });
-            read.await.map_err(|e| Error::local("certificates", e))?
-        };
-        let names = missing.keys().cloned().collect();
-        let mut lacking = None;
-        let lacks = missing.into_values().next();
-        let document = match lacks {
-            None => told.rendered.document.clone(),
-            // What runs already runs on as it is. One that is new carries meanwhile what it can.
-            Some(error) if !fresh => return Err(error),
-            Some(error) => {
-                lacking = Some(error);
-                document::without(&told.rendered.document, &names)
-            }
-        };
-        let orders = Orders {
+        let (certificates, mut lacking) = self.tenants(told).await?;
+        let mut orders = Orders {
             load_balancer: told.lb.id.clone(),
             interfaces: if fresh { self.interfaces(amphora, &vips).await? } else { Vec::new() },
-            certificates: tenants,
-            document,
+            certificates,
+            document: told.rendered.document.clone(),
             pair: fresh.then(|| self.pair(told, amphora, &vips)).flatten(),
         };
-        self.agents.apply(&agent(amphora), &orders).await?;
-        // As the client writes it.
-        lacking.map_or_else(|| Ok(mark(orders.document.to_string().as_bytes())), Err)
+        let (agent, mut refused) = (agent(amphora), BTreeSet::new());
+        // A certificate keeps nothing else from the amphora; each is found to be lacking once.
+        loop {
+            if !lacking.is_empty() {
+                let names = (lacking.keys().cloned().collect(), &refused);
+                let document = &told.rendered.document;
+                let left = self.agents.without(&agent, &orders.load_balancer, document, names).await?;
+                orders.document = left.ok_or_else(|| lack(&lacking))?;
+            }
+            match self.agents.apply(&agent, &orders).await? {
+                Applied::Wholly => break,
+                Applied::NotTaken(more) => {
+                    orders.certificates.retain(|name, _| !more.contains_key(name));
+                    lacking.extend(more);
+                }
+                Applied::NotUsed(more) => {
+                    let known = refused.len();
+                    refused.extend(more.keys().cloned());
+                    lacking.extend(more);
+                    if refused.len() == known {
+                        return Err(lack(&lacking));
+                    }
+                }
+            }
+        }
+        if lacking.is_empty() {
+            // As the client writes it.
+            return Ok(mark(orders.document.to_string().as_bytes()));
+        }
+        Err(lack(&lacking))
     }
 
     async fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> Result<()> {
