@@ -9,13 +9,14 @@ use std::{
 
 use clap::Args;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{
     client::octavia::{Address, Octavia},
     error::{Error, Result},
     runtime::runtime,
     serve::{
-        api::export::{Exported, export, export_from},
+        api::export::{Exported, NotExported, export, export_from},
         db,
     },
 };
@@ -24,30 +25,34 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Load balancers [default: all]
-    id: Vec<String>,
+    pub(crate) id: Vec<String>,
     /// The directory of the `serve` that has them, which may run meanwhile
     #[arg(long, value_name = "DIR", default_value = "/var/lib/amphora-controller", conflicts_with = "api")]
-    data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// The API that has them instead, of `serve` or of an Octavia: http[s]://[NAME:PASSWORD@]HOST[:PORT][/PATH]
     #[arg(long, value_name = "URL")]
-    api: Option<Address>,
+    pub(crate) api: Option<Address>,
     /// The token that the API is asked with
     #[arg(long, value_name = "TOKEN", env = "OS_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    pub(crate) token: Option<String>,
     /// The authorities of the API's certificate, PEM [default: those of this host]
     #[arg(long, value_name = "FILE", env = "OS_CACERT")]
-    ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// Where the bodies go, and README.md that says what they do not carry; made when it is missing
     #[arg(long, value_name = "DIR", default_value = "export")]
-    output: PathBuf,
-    /// The subnet there that takes the place of one here; repeatable
+    pub(crate) output: PathBuf,
+    /// The subnet there that takes the place of one here, both by their UUIDs; repeatable
     #[arg(long = "subnet", value_name = "HERE=THERE", value_parser = pair)]
-    subnets: Vec<(String, String)>,
+    pub(crate) subnets: Vec<(String, String)>,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(here, there)| !here.is_empty() && !there.is_empty());
-    pair.map(|(here, there)| (here.to_owned(), there.to_owned())).ok_or_else(|| "not HERE=THERE".to_owned())
+    let (here, there) = text.split_once('=').ok_or_else(|| "not HERE=THERE".to_owned())?;
+    // As bodies have them.
+    let id = |text: &str| {
+        Uuid::parse_str(text).map(|id| id.to_string()).map_err(|_| format!("{text:?} is not a UUID"))
+    };
+    Ok((id(here)?, id(there)?))
 }
 
 /// Writes them, and returns what a person is told.
@@ -83,12 +88,22 @@ pub(crate) fn run(options: &Options) -> Result<String> {
 
 fn of_a_directory(options: &Options) -> Result<Vec<Exported>> {
     let file = options.data_dir.join("serve.db");
+    let failed = |e: &dyn std::fmt::Display| Error::local(file.display(), e);
+    if !file.try_exists().map_err(|e| failed(&e))? {
+        return Err(Error::file(
+            &file,
+            "not there; --data-dir names the directory of a `serve`, --api an API",
+        ));
+    }
     let read = || {
         let mut connection = db::open_to_read(&file)?;
-        let transaction = connection.transaction()?;
+        let transaction = connection.transaction().map_err(db::Error::from)?;
         export(&transaction, &options.id)
     };
-    read().map_err(|e| Error::local(file.display(), e))
+    read().map_err(|e| match e {
+        NotExported::NoLoadBalancer(_) => Error::Usage(e.to_string()),
+        NotExported::Database(e) => failed(&e),
+    })
 }
 
 /// Puts the subnets of there in the place of those of here.
@@ -118,6 +133,9 @@ fn readme(all: &[Exported], there: &BTreeMap<&str, &str>) -> String {
          Not in the bodies: ids (there are new ones there), projects (that of the token), ports, states, statistics, quotas, flavors and availability zones.\n",
     );
     let subnets: BTreeSet<&str> = all.iter().flat_map(|one| &one.subnets).map(String::as_str).collect();
+    for (here, there) in there.iter().filter(|(here, _)| !subnets.contains(**here)) {
+        let _ = write!(text, "\n--subnet {here}={there} is of no use: no body names that subnet of here.\n");
+    }
     let left: Vec<&str> = subnets.into_iter().filter(|here| !there.contains_key(here)).collect();
     if !left.is_empty() {
         text.push_str("\nSubnets that are of here still (say --subnet HERE=THERE for each):\n\n");
@@ -128,4 +146,26 @@ fn readme(all: &[Exported], there: &BTreeMap<&str, &str>) -> String {
         one.remarks.iter().for_each(|remark| _ = writeln!(text, "- {remark}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::pair;
+
+    #[test]
+    fn subnets_are_uuids() {
+        let [here, there] = ["2b0f9a0e-6a2e-4c0b-8f7d-5f0e2d6c3b33", "7c0e5d44-2b1f-4f3a-8d9b-6a1e3c5b7f20"];
+        let both = Ok((here.to_owned(), there.to_owned()));
+        assert_eq!(pair(&format!("{here}={there}")), both);
+        assert_eq!(pair(&format!("{}={there}", here.to_uppercase())), both);
+        for (odd, said) in [
+            ("foo=bar".to_owned(), "\"foo\" is not a UUID"),
+            (format!("{here}="), "\"\" is not a UUID"),
+            (here.to_owned(), "not HERE=THERE"),
+        ] {
+            assert_eq!(pair(&odd).unwrap_err(), said);
+        }
+    }
 }

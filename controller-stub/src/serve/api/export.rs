@@ -42,6 +42,17 @@ pub struct Exported {
     pub remarks: Vec<String>,
 }
 
+/// Why nothing is exported.
+#[derive(Debug, thiserror::Error)]
+pub enum NotExported {
+    /// There is none of this id.
+    #[error("there is no load balancer {0}")]
+    NoLoadBalancer(String),
+    /// The database's.
+    #[error(transparent)]
+    Database(#[from] db::Error),
+}
+
 /// A load balancer with all that is its own.
 struct Tree {
     load_balancer: Object,
@@ -64,10 +75,10 @@ struct Balanced {
 ///
 /// # Errors
 /// The database's; there is none of an id.
-pub fn export(t: &Transaction<'_>, ids: &[String]) -> Result<Vec<Exported>, db::Error> {
-    let failed = |fault: Fault| db::Error::Sql(fault.text);
+pub fn export(t: &Transaction<'_>, ids: &[String]) -> Result<Vec<Exported>, NotExported> {
+    let failed = |fault: Fault| NotExported::Database(db::Error::Sql(fault.text));
     let all = staying(t, &LOAD_BALANCER, "1 = 1", "created_at, id", &[]).map_err(failed)?;
-    let wanted = wanted(all, ids).map_err(db::Error::Sql)?;
+    let wanted = wanted(all, ids)?;
     wanted.into_iter().map(|lb| rows(t, lb).map(|tree| one(&tree)).map_err(failed)).collect()
 }
 
@@ -78,16 +89,16 @@ pub fn export(t: &Transaction<'_>, ids: &[String]) -> Result<Vec<Exported>, db::
 pub(crate) async fn export_from(api: &Octavia, ids: &[String]) -> Result<Vec<Exported>> {
     let all = list(api, &LOAD_BALANCER, "/lbaas/loadbalancers").await?;
     let mut exported = Vec::new();
-    for lb in wanted(all, ids).map_err(Error::Usage)? {
+    for lb in wanted(all, ids).map_err(|none| Error::Usage(none.to_string()))? {
         exported.push(one(&asked(api, lb).await?));
     }
     Ok(exported)
 }
 
 /// Those of these ids, or all.
-fn wanted(all: Vec<Object>, ids: &[String]) -> Result<Vec<Object>, String> {
+fn wanted(all: Vec<Object>, ids: &[String]) -> Result<Vec<Object>, NotExported> {
     if let Some(id) = ids.iter().find(|id| all.iter().all(|lb| lb.id() != id.as_str())) {
-        return Err(format!("there is no load balancer {id}"));
+        return Err(NotExported::NoLoadBalancer(id.clone()));
     }
     Ok(all.into_iter().filter(|lb| ids.is_empty() || ids.iter().any(|id| id == lb.id())).collect())
 }

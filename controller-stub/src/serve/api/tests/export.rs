@@ -7,12 +7,16 @@ use std::{
 };
 
 use super::{
-    super::export::{Exported, export},
+    super::export::{Exported, NotExported, export},
     *,
+};
+use crate::{
+    cmd::export::{Options, run},
+    error::Error,
 };
 
 async fn exported(stage: &Stage) -> Vec<Exported> {
-    stage.api.db.read::<_, db::Error, _>(|t| export(t, &[])).await.unwrap()
+    stage.api.db.read::<_, NotExported, _>(|t| export(t, &[])).await.unwrap()
 }
 
 fn bring_certificates(stage: &Stage) {
@@ -153,6 +157,42 @@ async fn pools_have_names_that_differ_and_what_goes_is_left_out() {
     let names: Vec<_> =
         one.body["loadbalancer"]["pools"].as_array().unwrap().iter().map(|pool| &pool["name"]).collect();
     assert_eq!(names, [&json!(pools[0]), &json!(pools[1])]);
-    let none = stage.api.db.read::<_, db::Error, _>(|t| export(t, &["x".to_owned()])).await;
-    assert!(none.unwrap_err().to_string().contains("no load balancer x"));
+    let none = stage.api.db.read::<_, NotExported, _>(|t| export(t, &["x".to_owned()])).await;
+    assert_eq!(none.unwrap_err().to_string(), "there is no load balancer x");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_fault_of_the_arguments_and_subnets_of_nobody_are_told() {
+    let stage = Stage::new("");
+    let lb = stage.load_balancer("one").await;
+    stage.settle().await;
+    let output = stage.dir.path().join("export");
+    let there = "2b0f9a0e-6a2e-4c0b-8f7d-5f0e2d6c3b33";
+    let asked = |id: &str, data_dir: &Path, here: &str| Options {
+        id: vec![id.to_owned()],
+        data_dir: data_dir.to_owned(),
+        api: None,
+        token: None,
+        ca: None,
+        output: output.clone(),
+        subnets: vec![(here.to_owned(), there.to_owned())],
+    };
+    let dir = stage.dir.path();
+    let unknown = "7c0e5d44-2b1f-4f3a-8d9b-6a1e3c5b7f20";
+    for (options, said) in [
+        (asked(unknown, dir, &stage.subnet), format!("there is no load balancer {unknown}")),
+        (
+            asked(&lb, &dir.join("none"), &stage.subnet),
+            "--data-dir names the directory of a `serve`".to_owned(),
+        ),
+    ] {
+        let fault = run(&options).unwrap_err();
+        assert!(matches!(&fault, Error::Usage(text) if text.contains(&said)), "{fault:?}");
+    }
+    let readme = run(&asked(&lb, dir, &stage.subnet)).unwrap();
+    assert!(!readme.contains("--subnet"), "{readme}");
+    let body = fs::read_to_string(output.join(format!("{lb}.json"))).unwrap();
+    assert!(body.contains(there) && !body.contains(&stage.subnet), "{body}");
+    let readme = run(&asked(&lb, dir, unknown)).unwrap();
+    assert!(readme.contains(&format!("--subnet {unknown}={there} is of no use")), "{readme}");
 }
