@@ -16,7 +16,9 @@ pub enum ChangeError {
     #[error("{0}")]
     Conflict(Refusal),
     /// Another load balancer is here already.
-    #[error("this amphora carries load balancer {0}")]
+    #[error(
+        "this amphora carries load balancer {0}, and one at a time: remove that first (amphora-controller delete {0})"
+    )]
     OtherLoadBalancer(LoadBalancerId),
     /// The load balancer came by the other API, which alone changes it.
     #[error("load balancer {id} came by {path}, and only requests there change it")]

@@ -62,7 +62,10 @@ async fn an_amphora_carries_one_load_balancer() {
     let other = DOCUMENT.replace(ID, OTHER_ID);
     let answer = agent.put(&format!("/2.0/loadbalancers/{OTHER_ID}"), &other).await;
     assert_eq!(answer.code(), (409, "loadbalancer_exists".to_owned()));
-    assert!(answer.json()["message"].as_str().unwrap().contains(ID));
+    let said = format!(
+        "this amphora carries load balancer {ID}, and one at a time: remove that first (amphora-controller delete {ID})"
+    );
+    assert_eq!(answer.json()["message"], said);
     assert_eq!(agent.proxy.document().unwrap(), DOCUMENT);
 }
 

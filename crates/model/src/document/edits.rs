@@ -40,10 +40,18 @@ enum Of {
 
 /// The name of a field that may be set.
 pub(super) fn field_name<'a>(o: &mut Object<'a>, name: &'static str) -> Option<&'a str> {
+    field_name_or(o, name, "")
+}
+
+/// The same; `of_host` says what there is in place of `Host`.
+fn field_name_or<'a>(o: &mut Object<'a>, name: &'static str, of_host: &str) -> Option<&'a str> {
     let field = o.require(name, |o, name| o.text(name, MAX_NAME))?;
     let checked = match field {
         _ if RESERVED.iter().any(|reserved| field.eq_ignore_ascii_case(reserved)) => {
-            Err("is the name of a field that is the proxy's: of the framing, or of one connection".to_owned())
+            let more = if field.eq_ignore_ascii_case("host") { of_host } else { "" };
+            Err(format!(
+                "is the name of a field that is the proxy's: of the framing, or of one connection{more}"
+            ))
         }
         _ => check::token(field),
     };
@@ -73,7 +81,8 @@ fn field_edits(o: &mut Object<'_>, name: &'static str, of: Of) -> Vec<FieldEdit>
     let edits = o.objects(name, |o| {
         const OPS: &[&str] = &["SET", "ADD", "REMOVE"];
         let op = o.require("op", |o, name| o.one_of(name, OPS));
-        let name = field_name(o, "name");
+        let of_host = if of == Of::Request { "; edits.host names another host" } else { "" };
+        let name = field_name_or(o, "name", of_host);
         if op == Some("REMOVE") {
             if o.get("value").is_some() {
                 o.fault("value", "has no meaning with op REMOVE");

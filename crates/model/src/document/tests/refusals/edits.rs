@@ -78,6 +78,7 @@ fn edits() {
         refused_of_policy(&[(field(reserved, "x"), &name, "is the proxy's")]);
     }
     refused_of_policy(&[
+        (field("Host", "x"), &name, "or of one connection; edits.host names another host"),
         (field(":path", "/"), &name, "must be a token"),
         (field("a b", "x"), &name, "must be a token"),
         (field("x-a", "a\r\nx-b: c"), &value, "visible ASCII"),
