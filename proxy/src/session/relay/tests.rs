@@ -264,6 +264,35 @@ fn bytes_count_for_a_client_that_breaks_its_connection() {
     });
 }
 
+/// The bound that docs/limits.md names.
+#[test]
+fn a_relay_ends_within_a_turn_of_its_limit_of_bytes() {
+    use amphora_model::{RateLimitAction, RateLimitMetric};
+    use rate::tests::{address, limits, policy, rule};
+    run(async {
+        let rules = vec![rule(1, RateLimitMetric::Kbytes, 10, 60)];
+        let (_kept, limits) = limits(vec![policy(1, RateLimitAction::Reject, rules)]);
+        let limits = std::sync::Arc::new(limits);
+        let hash = limits.client(address(1));
+        let options = RelayOptions {
+            charge: rate::Charge::of(&limits, hash, 0).map(|charge| (charge, Instant::now())),
+            ..RelayOptions::default()
+        };
+        let Rig { mut client, mut member, end, .. } = rig(options).await;
+        let sender = tokio::task::spawn_local(async move { client.write_all(&vec![7; 64 << 20]).await });
+        let receiver =
+            tokio::task::spawn_local(
+                async move { tokio::io::copy(&mut member, &mut tokio::io::sink()).await },
+            );
+        let end = timeout(PATIENCE, end).await.unwrap().unwrap();
+        assert!(matches!(end.reason, EndReason::Limited(_)), "{end:?}");
+        let turn = 2 * crate::conn::PIPE_SIZE as u64;
+        assert!(end.client_to_member < turn, "{end:?}");
+        // Both are told.
+        let _ = (sender.await.unwrap(), receiver.await.unwrap());
+    });
+}
+
 #[test]
 fn the_state_of_a_session_is_small() {
     run(async {
