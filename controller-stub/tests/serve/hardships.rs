@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 use crate::{
-    MEMBER, an_agent, api,
+    MEMBER, agent_of, an_agent, api,
     ground::{Serve, Way},
 };
 
@@ -138,6 +138,31 @@ fn who_was_stopped_replaces_nobody() {
     serve.eventually("the replacement of one that is silent", |serve| {
         let after = amphorae(serve);
         (after.len() == 2 && after != before).then_some(())
+    });
+}
+
+#[test]
+fn those_that_fall_silent_together_stay() {
+    let configuration = "[health_manager]\nheartbeat_interval = 1\nheartbeat_timeout = 5\nhealth_check_interval = 1\n\
+                         failover_threshold = 3\n";
+    let Some(serve) = Serve::start_with(configuration) else { return };
+    serve.member("10.250.0.1:8081", "one");
+    for name in ["first", "second", "third", "fourth"] {
+        one(&serve, name);
+    }
+    let before = amphorae(&serve);
+    let agents: Vec<_> = before.iter().map(|amphora| agent_of(&serve, amphora)).collect();
+    let signal = |signal| agents.iter().for_each(|agent| kill(*agent, signal).unwrap());
+    signal(Signal::SIGSTOP);
+    serve
+        .eventually("what is said of it", |serve| serve.log().contains("(failover_threshold)").then_some(()));
+    stays(&serve, 6, before.clone(), amphorae);
+    signal(Signal::SIGCONT);
+    stays(&serve, 3, before.clone(), amphorae);
+    kill(agents[0], Signal::SIGSTOP).unwrap();
+    serve.eventually("the replacement of one that is silent", |serve| {
+        let after = amphorae(serve);
+        (after.len() == 4 && after != before).then_some(())
     });
 }
 
