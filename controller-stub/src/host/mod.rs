@@ -62,23 +62,41 @@ pub(crate) fn ip_says(args: &[&str]) -> Result<Vec<u8>> {
     Err(Error::local(what(), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
+/// How often a list is asked for that changes while it is made.
+const LISTS: usize = 10;
+
+/// Runs `ip -json`, and returns the list that it shows, whole. Blocks for some milliseconds.
+///
+/// # Errors
+/// [`Error::Local`]: it says no, or what is listed does not come to rest.
+pub(crate) fn ip_shows(args: &[&str]) -> Result<Vec<serde_json::Value>> {
+    let what = || format!("ip -json {}", args.join(" "));
+    for _ in 0..LISTS {
+        let output = Command::new("ip").arg("-json").args(args).stdin(Stdio::null()).output();
+        let output = output.map_err(|e| Error::local(what(), e))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(Error::local(what(), said.trim()));
+        }
+        // Something may be missing from it then, and it calls that a success.
+        if !said.contains("interrupted") {
+            // Of nothing it shows nothing.
+            let text = if output.stdout.trim_ascii().is_empty() { b"[]" } else { output.stdout.as_slice() };
+            return serde_json::from_slice(text).map_err(|e| Error::local(what(), e));
+        }
+    }
+    Err(Error::local(what(), "the list changes all the time"))
+}
+
 /// The interfaces here, and of what `ip` says of them name and alias; `kind` alone, where one is given. Not by sysfs, which shows
 /// those of the namespace that it was mounted in. Blocks for some milliseconds.
 ///
 /// # Errors
 /// [`Error::Local`]: it says no.
 pub(crate) fn interfaces(kind: Option<&str>) -> Result<Vec<(String, String)>> {
-    let failed = |e: &dyn std::fmt::Display| Error::local("ip -json link show", e);
-    let mut command = Command::new("ip");
-    command.args(["-json", "link", "show"]);
-    if let Some(kind) = kind {
-        command.args(["type", kind]);
-    }
-    let output = command.stdin(Stdio::null()).output().map_err(|e| failed(&e))?;
-    if !output.status.success() {
-        return Err(failed(&String::from_utf8_lossy(&output.stderr).trim()));
-    }
-    let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).map_err(|e| failed(&e))?;
+    let mut args = vec!["link", "show"];
+    args.extend(kind.iter().flat_map(|kind| ["type", kind]));
+    let listed = ip_shows(&args)?;
     let text = |entry: &serde_json::Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
     // An empty entry stands for each of another kind.
     let named = listed.iter().filter(|entry| entry["ifname"].is_string());
@@ -90,16 +108,28 @@ pub(crate) fn interfaces(kind: Option<&str>) -> Result<Vec<(String, String)>> {
 /// # Errors
 /// [`Error::Local`]: it says no to one of them.
 pub(crate) fn ip_batch(commands: &[String]) -> Result<()> {
+    batch(&["-batch", "-"], commands)
+}
+
+/// The same, with all of them, whichever is refused.
+///
+/// # Errors
+/// [`Error::Local`]: it says no to some of them.
+pub(crate) fn ip_each(commands: &[String]) -> Result<()> {
+    if commands.is_empty() { Ok(()) } else { batch(&["-force", "-batch", "-"], commands) }
+}
+
+fn batch(args: &[&str], commands: &[String]) -> Result<()> {
     let what = || format!("ip: {}", commands.join("; "));
     let failed = |e: std::io::Error| Error::local(what(), e);
     let mut child = Command::new("ip")
-        .args(["-batch", "-"])
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    // What is written fits into the pipe, and the pipe is closed with the value.
+    // It reads as it goes, and says next to nothing; the pipe is closed with the value.
     let written = match child.stdin.take() {
         Some(mut input) => input.write_all((commands.join("\n") + "\n").as_bytes()),
         None => Ok(()),

@@ -38,7 +38,10 @@ use super::{
     db::Db,
     health_manager::{self, watch::Watch},
     housekeeping,
-    network::{Networks, bridges},
+    network::{
+        Networks,
+        bridges::{self, Bridges},
+    },
     worker::{outside::Ground, schedule, spares::Spares, task::Context},
 };
 use crate::{
@@ -164,6 +167,8 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
         all.push(&config.compute.management);
     }
     let made = bridges::make(&all, &used, namespaces.instance())?;
+    let bridges =
+        Bridges { networks: all.into_iter().cloned().collect(), instance: namespaces.instance().to_owned() };
     let (client, newest) = watch::channel(certificates.client()?);
     let agents = Driver::new(newest);
     let qemu = qemu(&config, data, &heartbeat_key, namespaces.instance(), agents.clone(), deaths.clone())?;
@@ -175,6 +180,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
         certificates,
         agents: agents.clone(),
         networks: networks.clone(),
+        bridges,
         secret: hmac::Key::new(hmac::HMAC_SHA256, &secret(&data.join("pair.key"))?),
     };
     let context = Arc::new(Context {

@@ -9,6 +9,7 @@ mod exchange;
 mod failpoints;
 mod ground;
 mod hardships;
+mod links;
 mod lost_certificate;
 mod machines;
 mod reboot;

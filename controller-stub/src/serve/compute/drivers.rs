@@ -5,7 +5,23 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::watch;
 
 use super::{Compute, Interface, Liveness, Machine, deaths::Deaths, namespaces::Namespaces, qemu::Qemu};
-use crate::{error::Result, serve::config::ComputeDriver};
+use crate::{
+    error::Result,
+    serve::{config::ComputeDriver, network::links::End},
+};
+
+/// Asks the driver of a machine.
+macro_rules! its_driver {
+    ($this:ident, $machine:expr, $driver:ident => $ask:expr) => {
+        if $this.qemu.owns($machine) {
+            let $driver = &$this.qemu;
+            $ask
+        } else {
+            let $driver = &$this.namespaces;
+            $ask
+        }
+    };
+}
 
 /// Whoever makes machines of this data directory.
 #[derive(Debug)]
@@ -38,19 +54,11 @@ impl Drivers {
     pub fn brings_authorities(&self, machine: &str) -> bool {
         !self.qemu.owns(machine)
     }
-}
 
-/// Asks the driver of a machine.
-macro_rules! its_driver {
-    ($this:ident, $machine:expr, $driver:ident => $ask:expr) => {
-        if $this.qemu.owns($machine) {
-            let $driver = &$this.qemu;
-            $ask
-        } else {
-            let $driver = &$this.namespaces;
-            $ask
-        }
-    };
+    /// The ends that a machine with these interfaces has on this host.
+    pub fn ends(&self, machine: &str, interfaces: &[Interface]) -> Vec<End> {
+        its_driver!(self, machine, driver => driver.ends(machine, interfaces))
+    }
 }
 
 impl Compute for Drivers {

@@ -29,6 +29,7 @@ use crate::{
     error::{Error, Result},
     failpoint::reach,
     host::{AgentFile, NAMESPACES, interfaces, ip, ip_batch, make_passage},
+    serve::network::links::{Behind, End},
 };
 
 /// What names of namespaces start with; the instance follows.
@@ -138,6 +139,16 @@ impl Namespaces {
     fn links(&self, port: &str) -> [String; 2] {
         let port: String = port.chars().filter(char::is_ascii_hexdigit).take(9).collect();
         ["v", "w"].map(|end| format!("{end}{}{port}", &self.instance[..5]))
+    }
+
+    /// The ends that a machine with these interfaces has on this host.
+    pub(super) fn ends(&self, machine: &str, interfaces: &[Interface]) -> Vec<End> {
+        let end = |interface: &Interface| {
+            let [name, _] = self.links(&interface.port);
+            let behind = Behind::Namespace { name: machine.to_owned(), mac: interface.mac.clone() };
+            End { port: Some(interface.port.clone()), name, bridge: interface.bridge.clone(), behind }
+        };
+        interfaces.iter().map(end).collect()
     }
 
     fn agent_file(&self, machine: &Machine, dir: &Path) -> String {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use uuid::Uuid;
 
+use super::links::Shown;
 use crate::{
     error::{Error, Result},
     failpoint::reach,
@@ -23,7 +24,7 @@ pub fn name(network: &Uuid) -> String {
 /// # Errors
 /// This host does not permit it, is in one of them already, or something else has the name.
 pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> Result<Made> {
-    let mark = format!("amphora-controller {instance}");
+    let mark = mark(instance);
     let bridges = interfaces(Some("bridge"))?;
     let wanted: BTreeSet<String> = networks.iter().map(|network| name(&network.id)).collect();
     let own = bridges.iter().filter(|(_, alias)| *alias == mark).map(|(name, _)| name);
@@ -120,6 +121,48 @@ fn is_common(one: IpAddr, other: IpAddr, bits: u32) -> bool {
     }
 }
 
+/// The bridges of networks, which are to be there all the time.
+#[derive(Clone, Debug)]
+pub struct Bridges {
+    /// The networks.
+    pub networks: Vec<Network>,
+    /// Who makes them.
+    pub instance: String,
+}
+
+impl Bridges {
+    /// Brings those to what they are to be that are shown otherwise, and names them. What fails is said. Blocks.
+    pub(super) fn mend(&self, shown: &Shown) -> BTreeSet<String> {
+        let mark = mark(&self.instance);
+        let mut mended = BTreeSet::new();
+        for network in &self.networks {
+            let name = name(&network.id);
+            if shown.is_up_with(&name, gateways(network)) {
+                continue;
+            }
+            tracing::warn!(
+                network = network.name,
+                bridge = name,
+                "a bridge is not as it is to be: it is made so"
+            );
+            match ip_batch(&commands_for(network, shown.has(&name), &mark)) {
+                Ok(()) => drop(mended.insert(name)),
+                Err(error) => tracing::error!(bridge = name, %error, "a bridge is not as it is to be"),
+            }
+        }
+        mended
+    }
+}
+
+fn mark(instance: &str) -> String {
+    format!("amphora-controller {instance}")
+}
+
+/// The addresses of a bridge, with the lengths of their prefixes.
+fn gateways(network: &Network) -> impl Iterator<Item = (IpAddr, u8)> {
+    network.subnets.iter().map(|subnet| (subnet.gateway(), subnet.length))
+}
+
 /// What brings a bridge from whatever it is to what it is to be.
 fn commands_for(network: &Network, there: bool, mark: &str) -> Vec<String> {
     let name = name(&network.id);
@@ -132,10 +175,9 @@ fn commands_for(network: &Network, there: bool, mark: &str) -> Vec<String> {
         ));
     }
     commands.push(format!("link set {name} alias \"{mark}\" up"));
-    for subnet in &network.subnets {
-        let gateway = subnet.gateway();
+    for (gateway, length) in gateways(network) {
         let at_once = if gateway.is_ipv6() { " nodad" } else { "" };
-        commands.push(format!("address replace {gateway}/{} dev {name}{at_once}", subnet.length));
+        commands.push(format!("address replace {gateway}/{length} dev {name}{at_once}"));
     }
     commands
 }

@@ -2,6 +2,7 @@
 //! them, and free again with the row of what has them.
 
 pub mod bridges;
+pub mod links;
 
 use std::net::IpAddr;
 

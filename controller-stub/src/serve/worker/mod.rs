@@ -141,8 +141,23 @@ pub trait Outside: Send + Sync + 'static {
     /// Lets the first of a pair hand over to the second, and waits until that is master.
     fn hand_over(&self, from: &rows::Amphora, to: &rows::Amphora) -> impl Future<Output = Result<()>> + Send;
 
+    /// Brings what amphorae have on this host to what it is to be, once for all of them; gives what leads nowhere any more.
+    ///
+    /// # Errors
+    /// It cannot be found out how it is.
+    fn mend(&self, amphorae: &[rows::Amphora]) -> impl Future<Output = Result<Vec<Severed>>> + Send;
+
     /// The names of all machines of which something is there.
     fn list(&self) -> impl Future<Output = Result<BTreeSet<String>>> + Send;
+}
+
+/// A link of an amphora that leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Severed {
+    /// The amphora's id.
+    pub amphora: String,
+    /// The port's; `None` of the link by which its machine is managed.
+    pub port: Option<String>,
 }
 
 /// What an agent was given.

@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use tokio::task::spawn_blocking;
 
-use super::{Given, Outside, Told, rows};
+use super::{Given, Outside, Severed, Told, rows};
 use crate::{
     client::Credential,
     error::{Error, Result},
@@ -27,8 +27,12 @@ use crate::{
         compute::{Compute, Drivers, Interface, Liveness, Machine, Size},
         config::ComputeDriver,
         document,
-        network::{Networks, bridges},
-        status::{Role, Topology},
+        network::{
+            Networks,
+            bridges::{self, Bridges},
+            links,
+        },
+        status::{AmphoraStatus, Role, Topology},
     },
 };
 
@@ -48,6 +52,8 @@ pub struct Ground {
     pub agents: Driver,
     /// Networks of the configuration.
     pub networks: Networks,
+    /// Their bridges, and that of virtual machines, where there are any.
+    pub bridges: Bridges,
     /// What keys of pairs are made of.
     pub secret: hmac::Key,
 }
@@ -164,6 +170,12 @@ fn lack(lacking: &Lacking) -> Error {
 fn vrrp_address(amphora: &rows::Amphora) -> Option<IpAddr> {
     let port = amphora.ports.iter().find(|port| Some(&port.id) == amphora.vrrp_port.as_ref());
     port.map(|port| port.address)
+}
+
+/// What is plugged in for a port; of a network's id that is none there is no bridge.
+fn interface(port: &rows::Port) -> Option<Interface> {
+    let bridge = bridges::name(&port.network.parse().ok()?);
+    Some(Interface { port: port.id.clone(), bridge, mac: port.mac.clone() })
 }
 
 fn agent(amphora: &rows::Amphora) -> Agent {
@@ -290,6 +302,25 @@ impl Outside for Ground {
 
     async fn hand_over(&self, from: &rows::Amphora, to: &rows::Amphora) -> Result<()> {
         self.agents.hand_over(&agent(from), &agent(to), HAND_OVER).await
+    }
+
+    async fn mend(&self, amphorae: &[rows::Amphora]) -> Result<Vec<Severed>> {
+        let (mut whose, mut ends) = (Vec::new(), Vec::new());
+        for one in amphorae {
+            if !matches!(one.status, AmphoraStatus::Allocated | AmphoraStatus::Ready) {
+                continue;
+            }
+            // Of one that has to be told everything ports are yet to be plugged in.
+            let plugged = if one.applied == 0 { &[][..] } else { &one.ports[..] };
+            let interfaces: Vec<Interface> = plugged.iter().filter_map(interface).collect();
+            let own = self.compute.ends(&one.machine, &interfaces);
+            whose.extend(own.iter().map(|end| Severed { amphora: one.id.clone(), port: end.port.clone() }));
+            ends.extend(own);
+        }
+        let bridges = self.bridges.clone();
+        let severed = spawn_blocking(move || links::mend(&bridges, &ends));
+        let severed = severed.await.map_err(|e| Error::local("links", e))??;
+        Ok(severed.into_iter().filter_map(|place| whose.get(place).cloned()).collect())
     }
 
     async fn list(&self) -> Result<BTreeSet<String>> {

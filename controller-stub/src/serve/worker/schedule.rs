@@ -13,14 +13,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Outside, Store, rows, spares, task::Context};
+use super::{Outside, Severed, Store, rows, spares, task::Context};
 use crate::{
     error::Result,
-    serve::{
-        compute::Liveness,
-        queue::{self, Kind},
-        status::AmphoraStatus,
-    },
+    serve::{compute::Liveness, queue, status::AmphoraStatus},
 };
 
 /// How often is looked for what nobody has told of: machines without a row, objects without work.
@@ -47,6 +43,7 @@ pub async fn run<S: Store, O: Outside>(
     let mut tasks = JoinSet::new();
     let mut running: HashMap<Id, String> = HashMap::new();
     let (mut sweep, mut again) = (Instant::now(), Instant::now());
+    let (mut mended, mut failed) = (Instant::now(), false);
     while !*stop.borrow_and_update() {
         changes.borrow_and_update();
         if deaths.has_changed().unwrap_or(false) || sweep.min(again) <= Instant::now() {
@@ -55,6 +52,11 @@ pub async fn run<S: Store, O: Outside>(
             again = Instant::now() + if known == Some(true) { SWEEP } else { TROUBLE };
         }
         let swept = sweep <= Instant::now();
+        // What has failed may have failed for want of them.
+        if swept || failed && mended + TROUBLE <= Instant::now() {
+            in_time("look at links of amphorae", mend(&context)).await;
+            (mended, failed) = (Instant::now(), false);
+        }
         if swept {
             in_time("collect what is left over", collect(&context)).await;
             sweep = Instant::now() + SWEEP;
@@ -65,9 +67,13 @@ pub async fn run<S: Store, O: Outside>(
                 for id in due {
                     let (context, subject) = (Arc::clone(&context), id.clone());
                     let handle = tasks.spawn(async move {
-                        if let Err(error) = context.work(&subject).await {
-                            tracing::error!(subject, %error, "a failure is not in the database");
-                            sleep(TROUBLE).await;
+                        match context.work(&subject).await {
+                            Ok(done) => done,
+                            Err(error) => {
+                                tracing::error!(subject, %error, "a failure is not in the database");
+                                sleep(TROUBLE).await;
+                                true
+                            }
                         }
                     });
                     running.insert(handle.id(), id);
@@ -88,16 +94,17 @@ pub async fn run<S: Store, O: Outside>(
         {
             tracing::error!(%error, "cannot look at spares");
         }
-        let wake = wake.min(again);
+        let wake = if failed { wake.min(again).min(mended + TROUBLE) } else { wake.min(again) };
         tokio::select! {
             Ok(()) = changes.changed() => {}
             Ok(()) = deaths.changed() => deaths.mark_changed(),
             Ok(()) = stop.changed() => {}
             Some(ended) = tasks.join_next_with_id() => {
                 let id = match &ended {
-                    Ok((id, ())) => *id,
+                    Ok((id, _)) => *id,
                     Err(error) => error.id(),
                 };
+                failed |= matches!(ended, Ok((_, false)));
                 running.remove(&id);
             }
             () = sleep_until(wake) => {}
@@ -180,15 +187,35 @@ pub async fn look<S: Store, O: Outside>(context: &Context<S, O>) -> Result<bool>
         .store
         .write(move |t| {
             for amphora in lost {
-                match amphora.load_balancer {
-                    Some(_) => rows::retire(t, &amphora.id, now)?,
-                    None => queue::enqueue(t, Kind::AmphoraDelete, &amphora.id, now)?,
-                }
+                rows::silent(t, &amphora.id, now)?;
             }
             Ok(())
         })
         .await?;
     Ok(unknown.is_empty())
+}
+
+/// Bridges and links are brought to what they are to be, and amphorae of which one leads nowhere are replaced.
+pub async fn mend<S: Store, O: Outside>(context: &Context<S, O>) -> Result<()> {
+    let all = context.store.read(rows::all_amphorae).await?;
+    let severed = context.outside.mend(&all).await?;
+    if severed.is_empty() {
+        return Ok(());
+    }
+    let now = context.store.now();
+    context
+        .store
+        .write(move |t| {
+            for Severed { amphora, port } in severed {
+                // What is so before and after the look was so meanwhile: neither to be plugged in, nor unplugged, nor taken down.
+                if rows::is_plugged(t, &amphora, port.as_deref())? {
+                    tracing::warn!(amphora, port, "an amphora is lost: a link of it leads nowhere");
+                    rows::silent(t, &amphora, now)?;
+                }
+            }
+            Ok(())
+        })
+        .await
 }
 
 /// Takes down machines that no row names, and finds work for what is not as it is to be.

@@ -47,20 +47,20 @@ const STEPS: usize = 64;
 
 impl<S: Store, O: Outside> Context<S, O> {
     /// Works on a load balancer, or on an amphora that has none, until nothing is to be done. A failure is written down, and one of an agent that
-    /// is to be configured is that agent's alone.
+    /// is to be configured is that agent's alone. False when something of the load balancer has failed.
     ///
     /// # Errors
     /// It could not be written down: nothing says when to try again.
-    pub async fn work(self: &Arc<Self>, id: &str) -> Result<()> {
+    pub async fn work(self: &Arc<Self>, id: &str) -> Result<bool> {
         let (subject, now) = (id.to_owned(), self.store.now());
-        if self.store.read(move |t| rows::is_more_due(t, &subject, now)).await? {
-            self.work_on(id).await?;
-        }
-        self.configure(id).await
+        let is_more_due = self.store.read(move |t| rows::is_more_due(t, &subject, now)).await?;
+        let done = !is_more_due || self.work_on(id).await?;
+        self.configure(id).await?;
+        Ok(done)
     }
 
-    async fn work_on(self: &Arc<Self>, id: &str) -> Result<()> {
-        let Err(error) = self.steps(id).await else { return Ok(()) };
+    async fn work_on(self: &Arc<Self>, id: &str) -> Result<bool> {
+        let Err(error) = self.steps(id).await else { return Ok(true) };
         let (subject, reason, now) = (id.to_owned(), error.to_string(), self.store.now());
         tracing::warn!(load_balancer = id, reason, "what is asked for is not so yet");
         let jitter = jitter();
@@ -71,7 +71,7 @@ impl<S: Store, O: Outside> Context<S, O> {
         if replaces.await? {
             metrics().failed_over(Outcome::Failed);
         }
-        Ok(())
+        Ok(false)
     }
 
     async fn steps(self: &Arc<Self>, id: &str) -> Result<()> {

@@ -13,9 +13,15 @@ use crate::{
     error::{Error, Result},
     failpoint::reach,
     host::{interfaces, ip_batch},
-    serve::compute::{
-        Interface,
-        namespaces::{entries, remove_if_there},
+    serve::{
+        compute::{
+            Interface,
+            namespaces::{entries, remove_if_there},
+        },
+        network::{
+            bridges,
+            links::{Behind, End},
+        },
     },
 };
 
@@ -91,6 +97,24 @@ impl Qemu {
             if has { Ok(()) } else { remove_if_there(&record) }
         });
         removed.await.map_err(|e| Error::local("a machine's interface", e))?
+    }
+
+    /// The ends that a machine with these interfaces has on this host.
+    pub(in crate::serve::compute) fn ends(&self, machine: &str, interfaces: &[Interface]) -> Vec<End> {
+        let management = End {
+            port: None,
+            name: self.tap('m', self.short(machine)),
+            bridge: bridges::name(&self.settings.management.id),
+            // Machines have nothing to say to one another here.
+            behind: Behind::Process { isolated: true },
+        };
+        let end = |interface: &Interface| End {
+            port: Some(interface.port.clone()),
+            name: self.tap('t', &interface.port),
+            bridge: interface.bridge.clone(),
+            behind: Behind::Process { isolated: false },
+        };
+        std::iter::once(management).chain(interfaces.iter().map(end)).collect()
     }
 
     /// Taps of a machine, which its directory names.

@@ -149,6 +149,13 @@ pub fn let_go(connection: &Connection, networks: &Networks, id: &str) -> Result<
     Ok(idle)
 }
 
+/// Whether an amphora serves with a port that was plugged in, or without one at all.
+pub fn is_plugged(connection: &Connection, amphora: &str, port: Option<&str>) -> Result<bool> {
+    let query = "SELECT EXISTS (SELECT 1 FROM amphora a WHERE id = ?1 AND status IN ('ALLOCATED', 'READY') AND (?2 IS NULL
+        OR applied_generation > 0 AND EXISTS (SELECT 1 FROM port p WHERE p.id = ?2 AND p.amphora_id = a.id AND p.leaving = 0)))";
+    Ok(connection.prepare_cached(query)?.query_row(params![amphora, port], |row| row.get(0))?)
+}
+
 /// A port is unplugged: its address is free.
 pub fn unplugged(connection: &Connection, port: &str) -> Result<()> {
     connection.prepare_cached("DELETE FROM port WHERE id = ?1 AND leaving = 1")?.execute([port])?;

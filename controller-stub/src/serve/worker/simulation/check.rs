@@ -38,7 +38,7 @@ impl World {
         let state = self.state_of_machines();
         let named: BTreeSet<&String> = amphorae.iter().map(|one| &one.machine).collect();
         assert_eq!(named, state.keys().collect(), "{context}");
-        assert!(state.values().all(|machine| machine.runs && !machine.hangs), "{context}");
+        assert!(state.values().all(|machine| machine.runs && !machine.hangs && !machine.cut), "{context}");
         let spares: Vec<_> = amphorae.extract_if(.., |one| one.load_balancer.is_none()).collect();
         assert!(spares.iter().all(|one| one.status == AmphoraStatus::Ready), "{context}");
         assert!(spares.iter().all(|one| state[&one.machine].document.is_none()), "{context}");

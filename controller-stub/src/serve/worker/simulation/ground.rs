@@ -25,7 +25,7 @@ use crate::{
         queue,
         status::{Role, Topology},
         worker::{
-            Given, Outside, Store, Told, rows, schedule,
+            Given, Outside, Severed, Store, Told, rows, schedule,
             spares::{self, Spares},
             task::Context,
         },
@@ -42,6 +42,8 @@ pub(super) struct Machine {
     pub(super) runs: bool,
     /// It answers nobody.
     pub(super) hangs: bool,
+    /// Its links lead nowhere.
+    pub(super) cut: bool,
     pub(super) load_balancer: Option<String>,
     pub(super) document: Option<serde_json::Value>,
     pub(super) master: bool,
@@ -137,6 +139,15 @@ impl World {
         read.await.unwrap()
     }
 
+    /// The links of one of the machines are cut.
+    pub(super) fn cut(&self, amphora: &str) {
+        let mut state = self.state();
+        let machine = state.machines.values_mut().find(|machine| machine.amphora == amphora);
+        if let Some(machine) = machine.filter(|machine| machine.document.is_some()) {
+            machine.cut = true;
+        }
+    }
+
     /// One of the machines ends, or hangs; a peer takes its addresses over.
     pub(super) fn strike(&self, amphora: &str, hangs: bool) {
         let mut state = self.state();
@@ -211,7 +222,10 @@ impl World {
         let _ = self.killed.notified().now_or_never();
         let work = async {
             let context = self.context();
-            while schedule::look(&context).await.is_err() || schedule::collect(&context).await.is_err() {}
+            while schedule::look(&context).await.is_err()
+                || schedule::mend(&context).await.is_err()
+                || schedule::collect(&context).await.is_err()
+            {}
             loop {
                 let now = Store::now(self);
                 let (due, next) = self.due(now).await;
@@ -268,7 +282,8 @@ impl World {
             // Until their certificates have ended.
             let (ended, asked) = (i64::MAX, "SELECT count(*) FROM work WHERE kind = 'AMPHORA_FAILOVER'");
             housekeeping::replace_ended(&self.db, ended).await.unwrap();
-            if silent().is_empty() && self.count(asked).await == 0 {
+            let whole = !self.state().machines.values().any(|one| one.cut);
+            if whole && silent().is_empty() && self.count(asked).await == 0 {
                 return;
             }
         }
@@ -339,6 +354,7 @@ impl Outside for World {
             amphora: id,
             runs: true,
             hangs: false,
+            cut: false,
             load_balancer: None,
             document: None,
             master: false,
@@ -393,6 +409,7 @@ impl Outside for World {
             machine.document = Some(told.rendered.document.clone());
             machine.master |= first;
             if amphora.applied == 0 {
+                machine.cut = false;
                 machine.ports.extend(amphora.ports.iter().map(|port| port.id.clone()));
                 machine.other = told.other(amphora).map(|other| (other.id.clone(), told.role(&amphora.id)));
             }
@@ -450,6 +467,19 @@ impl Outside for World {
             }
         }
         Ok(())
+    }
+
+    async fn mend(&self, amphorae: &[rows::Amphora]) -> Result<Vec<Severed>> {
+        self.is_known()?;
+        let state = self.state();
+        let cut = |one: &&rows::Amphora| {
+            one.applied > 0 && state.machines.get(&one.machine).is_some_and(|machine| machine.cut)
+        };
+        let severed = |one: &rows::Amphora| {
+            let port = one.ports.first()?.id.clone();
+            Some(Severed { amphora: one.id.clone(), port: Some(port) })
+        };
+        Ok(amphorae.iter().filter(cut).filter_map(severed).collect())
     }
 
     async fn list(&self) -> Result<BTreeSet<String>> {

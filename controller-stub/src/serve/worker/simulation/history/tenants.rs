@@ -134,12 +134,13 @@ impl World {
         self.check(context).await;
     }
 
-    /// An amphora ends, hangs, is not heard though it is well, or is not configured any more.
+    /// An amphora ends, hangs, is cut off, is not heard though it is well, or is not configured any more.
     pub(super) async fn befalls(&self) {
         let Some(amphora) = self.any("SELECT id FROM amphora").await else { return };
         match self.chance(8) {
             0 => self.strike(&amphora, false),
             1 => self.strike(&amphora, true),
+            4 => self.cut(&amphora),
             2 => health_manager::replace(&self.db, vec![amphora]).await.unwrap(),
             3 => self.is_stubborn(&amphora).await,
             _ => {}
