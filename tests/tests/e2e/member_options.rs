@@ -327,6 +327,11 @@ async fn an_operator_is_told_what_a_request_would_meet_and_why() {
     let status = amphora.told(&["status", "--json"]);
     let told = &status["statuses"]["loadbalancer"]["pools"][0]["members"][1]["amphora"]["failures"][0];
     assert_eq!(told["what"], "connect: Connection refused", "{status:#}");
+    for _ in 0..4 {
+        let again = amphora.told(&["status", "--json"]);
+        let again = &again["statuses"]["loadbalancer"]["pools"][0]["members"][1]["amphora"]["failures"][0];
+        assert_eq!(again, told, "a failure is told alike whenever it is asked for");
+    }
 
     let told = explain(&["--header", "X-Canary: yes"]);
     assert_eq!(told.outcome, "answered with 503: no member may be used");
