@@ -92,6 +92,6 @@ mod tests {
     fn a_session_is_no_larger_than_it_was() {
         let size = size_of_future(http::serve::<[usize; 3]>);
         // 40 bytes of it come with tokio's `rt-multi-thread`, whose handles are larger: built with the tests of others.
-        assert!(size <= 1704, "{size} bytes");
+        assert!(size <= 1712, "{size} bytes");
     }
 }
