@@ -30,13 +30,13 @@ pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> R
     let own = bridges.iter().filter(|(_, alias)| *alias == mark).map(|(name, _)| name);
     in_the_way(networks, &own.chain(&wanted).collect(), addresses()?)?;
     let mut commands = Vec::new();
-    let mut made = Made(Vec::new());
+    let mut made = Made { bridges: BTreeSet::new(), mark: mark.clone() };
     for network in networks {
         let name = name(&network.id);
         let there = bridges.iter().any(|(other, _)| *other == name);
         commands.extend(commands_for(network, there, &mark));
         if !there {
-            made.0.push(name);
+            made.bridges.insert(name);
         }
     }
     let of_rows: BTreeSet<String> =
@@ -53,22 +53,31 @@ pub fn make(networks: &[&Network], used: &BTreeSet<String>, instance: &str) -> R
 /// Bridges that a start has made. They go with the value, for a start that fails leaves nothing; unless they are kept.
 #[derive(Debug)]
 #[must_use]
-pub struct Made(Vec<String>);
+pub struct Made {
+    bridges: BTreeSet<String>,
+    mark: String,
+}
 
 impl Made {
     /// They stay.
     pub fn keep(mut self) {
-        self.0.clear();
+        self.bridges.clear();
+    }
+
+    fn delete(&self) -> Result<()> {
+        // What else has such a name, which may be why it failed, is not touched.
+        let there = interfaces(Some("bridge"))?;
+        let own = there.iter().filter(|(name, alias)| *alias == self.mark && self.bridges.contains(name));
+        ip_batch(&own.map(|(name, _)| format!("link delete {name}")).collect::<Vec<_>>())
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for name in &self.0 {
-            // What was not made, because this is why it failed, is not there.
-            if let Err(error) = ip_batch(&[format!("link delete {name}")]) {
-                tracing::debug!(%error, "a bridge of a start that fails");
-            }
+        if !self.bridges.is_empty()
+            && let Err(error) = self.delete()
+        {
+            tracing::warn!(%error, "bridges of a start that fails stay");
         }
     }
 }
@@ -186,6 +195,8 @@ fn commands_for(network: &Network, there: bool, mark: &str) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
     use crate::serve::config::Config;
 
@@ -228,5 +239,40 @@ mod tests {
         {
             judge("eth0", address, length).unwrap();
         }
+    }
+
+    /// In a network namespace of this thread's own.
+    #[test]
+    fn a_start_that_fails_leaves_what_was_there_and_nothing_else() {
+        if !nix::unistd::geteuid().is_root() || unshare(CloneFlags::CLONE_NEWNET).is_err() {
+            return eprintln!("SKIPPED: no network namespaces here");
+        }
+        let config = Config::parse("[networks]\na = 198.18.0.0/24\nb = 198.18.1.0/24\n").unwrap();
+        let networks: Vec<&Network> = config.networks.iter().collect();
+        let [a, b] = [0, 1].map(|n: usize| name(&networks[n].id));
+        let there = || {
+            let all = interfaces(None).unwrap().into_iter().map(|(name, _)| name);
+            all.filter(|name| *name != "lo").collect::<BTreeSet<_>>()
+        };
+        drop(make(&networks, &BTreeSet::new(), "one").unwrap());
+        assert_eq!(there(), BTreeSet::new());
+        make(&networks[..1], &BTreeSet::new(), "one").unwrap().keep();
+        drop(make(&networks, &BTreeSet::new(), "one").unwrap());
+        assert_eq!(there(), BTreeSet::from([a.clone()]), "it was there before");
+
+        // Something else has the name.
+        ip_batch(&[format!("link delete {a}"), format!("link add {b} type veth peer name p9")]).unwrap();
+        make(&networks, &BTreeSet::new(), "one").unwrap_err();
+        assert_eq!(there(), BTreeSet::from([b.clone(), "p9".to_owned()]));
+        // The host is there already, by an interface of somebody else's.
+        ip_batch(&[
+            format!("link delete {b}"),
+            "link add eth9 type bridge".to_owned(),
+            "address add 198.18.1.7/24 dev eth9".to_owned(),
+        ])
+        .unwrap();
+        let refused = make(&networks, &BTreeSet::new(), "one").unwrap_err().to_string();
+        assert!(refused.contains("network b") && refused.contains("eth9 has 198.18.1.7/24"), "{refused}");
+        assert_eq!(there(), BTreeSet::from(["eth9".to_owned()]));
     }
 }
