@@ -83,13 +83,18 @@ pub(in crate::serve::api) fn delete(
     scope.request.only(&[])?;
     let project = names.first().copied().unwrap_or_default();
     scope.permit(Rule::WriteQuota, project)?;
-    // Whoever has objects has quotas in Octavia, if nobody has set them.
-    let is_known = "SELECT EXISTS (SELECT 1 FROM quota WHERE project_id = ?1)
-        OR EXISTS (SELECT 1 FROM load_balancer WHERE project_id = ?1)";
-    if !scope.t.prepare_cached(is_known)?.query_row([project], |row| row.get(0))? {
+    // Who had some, or has objects, is known as before, as in Octavia.
+    let reset = scope
+        .t
+        .prepare_cached(
+            "UPDATE quota SET load_balancer = NULL, listener = NULL, pool = NULL, member = NULL, health_monitor = NULL,
+             l7policy = NULL, l7rule = NULL WHERE project_id = ?1",
+        )?
+        .execute([project])?;
+    let has_something = "SELECT EXISTS (SELECT 1 FROM load_balancer WHERE project_id = ?1)";
+    if reset == 0 && !scope.t.prepare_cached(has_something)?.query_row([project], |row| row.get(0))? {
         return Err(Fault::not_found("Quotas", project));
     }
-    QUOTA.delete(scope.t, project)?;
     Ok(Answer::empty(202))
 }
 

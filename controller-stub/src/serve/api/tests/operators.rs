@@ -134,10 +134,10 @@ async fn providers_and_quotas_are_told() {
         (&all["loadbalancer"], &all["health_monitor"], &all["member"]),
         (&json!(3), &json!(4), &json!(-1))
     );
-    stage.must(DELETE, "/v2/lbaas/quotas/p", Value::Null).await;
-    assert_eq!(stage.get("/v2/lbaas/quotas").await["quotas"], json!([]));
+    for _ in 0..2 {
+        stage.must(DELETE, "/v2/lbaas/quotas/p", Value::Null).await;
+        let all = stage.get("/v2/lbaas/quotas").await["quotas"].clone();
+        assert_eq!((&all[0]["project_id"], &all[0]["loadbalancer"]), (&json!("p"), &json!(-1)));
+    }
     stage.refused(DELETE, "/v2/lbaas/quotas/bogus", Value::Null, 404, "Quotas bogus not found.").await;
-    stage.load_balancer("one").await;
-    let project = stage.rows("SELECT project_id FROM load_balancer").await.remove(0);
-    stage.must(DELETE, &format!("/v2/lbaas/quotas/{project}"), Value::Null).await;
 }
