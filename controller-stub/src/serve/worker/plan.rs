@@ -19,6 +19,8 @@ pub struct View {
     pub replace_before: Option<i64>,
     /// How often this has failed since it was asked for.
     pub attempts: u32,
+    /// Those that serve did not take this generation when they were told at the begin of this attempt.
+    pub untold: bool,
     /// Amphorae have ports that nobody needs any more, and nothing else is being changed.
     pub idle_ports: bool,
     /// All that have a row, the oldest first.
@@ -53,6 +55,9 @@ pub enum Step {
     Add(usize),
     /// Machines for these, that answer. Those that serve are told meanwhile what changes.
     Boot(Vec<String>),
+    /// These, which serve, are told what changes before what has failed is tried again. What keeps them from it, as a certificate that is bad, keeps
+    /// nothing else.
+    KeepUp(Vec<String>),
     /// These are lost, or no longer wanted: their rows say so.
     Retire(Vec<String>),
     /// Machines and rows of these go.
@@ -109,13 +114,13 @@ impl View {
             return Step::Retire(dead);
         }
         let lags = |one: &Seen| one.status == AmphoraStatus::Allocated && one.applied < self.generation;
-        if self.attempts > 0 {
+        if self.attempts > 0 && !self.untold {
             // What cannot be made must not keep what serves from what it is to be; and one that is to be replaced and does not answer must not
             // keep others from being made.
             let serves = |one: &Seen| one.role.is_some() && (self.attempts % 2 == 1 || !self.is_old(one));
             let serving = ids(&|one| lags(one) && serves(one));
             if !serving.is_empty() {
-                return Step::Apply(serving);
+                return Step::KeepUp(serving);
             }
         }
         let old: Vec<&Seen> = self.amphorae.iter().filter(|one| self.is_old(one)).collect();

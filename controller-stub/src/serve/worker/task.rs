@@ -75,21 +75,33 @@ impl<S: Store, O: Outside> Context<S, O> {
     }
 
     async fn steps(self: &Arc<Self>, id: &str) -> Result<()> {
-        let (mut left, mut generation) = (STEPS, None);
+        let (mut left, mut generation, mut untold) = (STEPS, None, false);
         while left > 0 {
             let subject = id.to_owned();
             let found = self.store.read(move |t| rows::load_balancer(t, &subject)).await?;
             let Some(lb) = found else { return self.single(id).await };
             // Who changes it all the time makes no failure of it.
-            left = if generation.replace(lb.generation) == Some(lb.generation) { left - 1 } else { STEPS };
-            let step = self.view(&lb).await?.next();
+            if generation.replace(lb.generation) == Some(lb.generation) {
+                left -= 1;
+            } else {
+                (left, untold) = (STEPS, false);
+            }
+            let step = View { untold, ..self.view(&lb).await? }.next();
             tracing::debug!(load_balancer = id, ?step, "next");
             let last = matches!(step, Step::Finish | Step::Delete);
+            let may_fail = matches!(step, Step::KeepUp(_));
             let most = STEP + self.boot_time(&lb, &step);
             let done = timeout(most, self.take(&lb, step.clone())).await;
-            done.unwrap_or_else(|_| {
+            let done = done.unwrap_or_else(|_| {
                 Err(Error::NotDone(format!("{step:?} took longer than {} s", most.as_secs())))
-            })?;
+            });
+            match done {
+                Err(error) if may_fail => {
+                    tracing::debug!(load_balancer = id, %error, "what serves is not told of a change");
+                    untold = true;
+                }
+                done => done?,
+            }
             if last {
                 let subject = id.to_owned();
                 let more =
@@ -168,6 +180,7 @@ impl<S: Store, O: Outside> Context<S, O> {
             generation: lb.generation,
             replace_before: lb.failover,
             attempts: lb.attempts,
+            untold: false,
             idle_ports: idle.await?,
             amphorae: seen.await,
         };
@@ -212,7 +225,7 @@ impl<S: Store, O: Outside> Context<S, O> {
                 self.store.write(move |t| ids.iter().try_for_each(|id| rows::retire(t, id, now))).await
             }
             Step::Remove(ids) => each(lb, &ids, |one| self.remove(Some(lb), one)).await,
-            Step::Apply(ids) => self.apply(lb, &ids).await,
+            Step::Apply(ids) | Step::KeepUp(ids) => self.apply(lb, &ids).await,
             Step::HandOver { from, to } => {
                 let find = |id: &str| {
                     let found = lb.amphorae.iter().find(|one| one.id == id);

@@ -22,6 +22,7 @@ fn view(topology: Topology, amphorae: Vec<Seen>) -> View {
         generation: 7,
         replace_before: None,
         attempts: 0,
+        untold: false,
         idle_ports: false,
         amphorae,
     }
@@ -138,11 +139,13 @@ fn what_cannot_be_made_does_not_keep_what_serves_from_a_change() {
     assert_eq!(pair.next(), Step::Add(1));
     for attempts in [1, 2] {
         pair.attempts = attempts;
-        assert_eq!(pair.next(), Step::Apply(of(&["a"])));
+        assert_eq!(pair.next(), Step::KeepUp(of(&["a"])));
+        // Nor does what it does not take keep from it the other one.
+        assert_eq!(View { untold: true, ..pair.clone() }.next(), Step::Add(1));
     }
     // It may be one that does not answer.
     let mut single = view(Topology::Single, vec![Seen { leaving: true, ..lagging() }]);
-    for (attempts, step) in [(0, Step::Add(1)), (1, Step::Apply(of(&["a"]))), (2, Step::Add(1))] {
+    for (attempts, step) in [(0, Step::Add(1)), (1, Step::KeepUp(of(&["a"]))), (2, Step::Add(1))] {
         single.attempts = attempts;
         assert_eq!(single.next(), step);
     }

@@ -55,7 +55,7 @@ pub(super) struct Machine {
 
 pub(super) struct State {
     /// Milliseconds by which the clock is ahead: pauses are not waited for.
-    ahead: i64,
+    pub(super) ahead: i64,
     pub(super) random: Random,
     machines: BTreeMap<String, Machine>,
     /// Points until it is killed.
@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) unknown: u64,
     /// No machine that is made answers.
     pub(super) none_boots: bool,
+    /// A certificate of tenants' is lacking: whoever is told all else is not done.
+    pub(super) lacking: bool,
     pub(super) spares: usize,
     pub(super) points: u64,
     /// Load balancers that were answered, and whose end was not.
@@ -106,6 +108,7 @@ impl World {
             none_listens: false,
             unknown: 0,
             none_boots: false,
+            lacking: false,
             spares: usize::try_from(seed % 3).unwrap(),
             points: 0,
             answered: BTreeSet::new(),
@@ -206,7 +209,7 @@ impl World {
         if state.random.next(1000) < unknown { Err(Error::Local("not known".to_owned())) } else { Ok(()) }
     }
 
-    fn context(&self) -> Arc<Context<Self, Self>> {
+    pub(super) fn context(&self) -> Arc<Context<Self, Self>> {
         Arc::new(Context {
             store: self.clone(),
             outside: self.clone(),
@@ -415,6 +418,9 @@ impl Outside for World {
             }
         }
         self.point().await;
+        if self.state().lacking {
+            return Err(Error::NotDone("there is no certificate shop".to_owned()));
+        }
         Ok(mark(told.rendered.document.to_string().as_bytes()))
     }
 

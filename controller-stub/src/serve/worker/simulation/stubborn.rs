@@ -1,8 +1,9 @@
-//! What is asked while an agent cannot be configured.
+//! What is asked while an agent cannot be configured, and what befalls while a certificate is lacking.
 
 use serde_json::json;
 
 use super::ground::World;
+use crate::serve::worker::schedule;
 
 /// Seed 0 wants no spares.
 async fn a_pair() -> (World, String, Vec<String>) {
@@ -66,4 +67,30 @@ async fn whose_certificate_has_ended_is_replaced_when_it_takes_no_other() {
     world.check("replaced").await;
     let after = world.column("SELECT id FROM amphora").await;
     assert!(!after.contains(&before[0]) && after.contains(&before[1]), "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn while_a_certificate_is_lacking_who_is_lost_of_a_pair_is_replaced() {
+    let (world, lb, before) = a_pair().await;
+    let context = world.context();
+    let try_once = async || {
+        world.state().ahead += 60_000;
+        context.work(&lb).await.unwrap()
+    };
+    world.state().lacking = true;
+    world.change(&lb, json!({"name": "other"})).await;
+    for _ in 0..4 {
+        assert!(!try_once().await);
+    }
+    assert_eq!(world.column(STATUS).await, ["ERROR"]);
+    world.strike(&before[0], false);
+    schedule::look(&context).await.unwrap();
+    assert!(!try_once().await);
+    let after = world.column("SELECT id FROM amphora ORDER BY id").await;
+    assert!(after.contains(&before[1]) && !after.contains(&before[0]), "{before:?} {after:?}");
+    let machines = world.state_of_machines();
+    assert!(machines.len() == 2 && machines.values().all(|one| one.runs && one.other.is_some()));
+    world.state().lacking = false;
+    world.settle().await;
+    world.check("the certificate is there").await;
 }
