@@ -52,6 +52,9 @@ use crate::{
 /// How long the end waits for requests under way.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long what is under way on this host may take when all else has ended.
+const LEAVE: Duration = Duration::from_secs(1);
+
 /// What `serve` is told on the command line.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -102,7 +105,11 @@ pub fn run(options: &Options) -> Result<()> {
     let style = Style { format: LogFormat::chosen(None), ansi: io::stderr().is_terminal(), without_time };
     let _log = amphora_logging::to_stderr(level, style);
     raise_limit();
-    crate::runtime::runtime()?.block_on(serve(config, &data, options.new_database))
+    let runtime = crate::runtime::runtime()?;
+    let done = runtime.block_on(serve(config, &data, options.new_database));
+    // What hangs, as a program that was asked for links, or a disk with certificates, ends with the process.
+    runtime.shutdown_timeout(LEAVE);
+    done
 }
 
 /// How many files this process is to be able to open, and those that it starts. A client of the API takes one.

@@ -23,6 +23,9 @@ use tempfile::TempDir;
 /// How long whatever is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// See [`Way::ip_may_hang`].
+pub(crate) const HANGS: &str = "hangs";
+
 /// A host of its own: a network namespace.
 pub(crate) struct Host {
     name: String,
@@ -79,6 +82,8 @@ pub(crate) struct Way {
     pub(crate) files: Option<u64>,
     /// A library that is loaded before all others.
     pub(crate) preload: Option<String>,
+    /// `ip` hangs while there is a file [`HANGS`] in its directory, and makes one `hung`.
+    pub(crate) ip_may_hang: bool,
     /// Where the first one is to end.
     pub(crate) failpoint: Option<String>,
 }
@@ -374,6 +379,9 @@ fn launch(host: &Host, dir: &Path, agent: &Path, way: &Way) -> Child {
             let drop = "setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource ";
             (format!("ulimit -n {files}; "), drop)
         });
+        if way.ip_may_hang {
+            command.env("PATH", ip_that_may_hang(dir));
+        }
         if let Some(library) = &way.preload {
             let clock = dir.join("clock");
             fs::write(&clock, "+0").unwrap();
@@ -393,6 +401,19 @@ fn launch(host: &Host, dir: &Path, agent: &Path, way: &Way) -> Child {
             .spawn()
             .unwrap()
     })
+}
+
+/// Where programs are, with another `ip` before all others.
+fn ip_that_may_hang(dir: &Path) -> String {
+    let (bin, path) = (dir.join("bin"), env::var("PATH").unwrap());
+    fs::create_dir_all(&bin).unwrap();
+    let (place, ip) = (dir.display(), bin.join("ip"));
+    let text = format!(
+        "#!/bin/sh\nwhile [ -e {place}/{HANGS} ]; do touch {place}/hung; sleep 0.2; done\nexec env 'PATH={path}' ip \"$@\"\n"
+    );
+    fs::write(&ip, text).unwrap();
+    fs::set_permissions(&ip, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{path}", bin.display())
 }
 
 /// Answers requests of a connection, which has each in one piece.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     MEMBER, agent_of, an_agent, api,
-    ground::{Serve, Way},
+    ground::{HANGS, Serve, Way},
 };
 
 fn text(value: &Value) -> String {
@@ -285,5 +285,23 @@ fn with_few_descriptors_the_api_answers_whoever_connects() {
     serve.eventually("the reason", |serve| serve.log().contains("the proxy does not run").then_some(()));
     assert!(api::status(&serve, &id).is_some());
     drop(idle);
+    serve.stop();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_what_hangs() {
+    let Some(mut serve) = Serve::start_as(Way { ip_may_hang: true, ..Way::default() }) else { return };
+    serve.member("10.250.0.1:8081", "one");
+    one(&serve, "first");
+    let [hangs, hung] = [HANGS, "hung"].map(|name| serve.dir.path().join(name));
+    fs::write(&hangs, "").unwrap();
+    let id = text(&api::create(&serve, "second", MEMBER)["id"]);
+    serve.eventually("what hangs", |_| hung.exists().then_some(()));
+    let begin = Instant::now();
+    serve.stop();
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    fs::remove_file(&hangs).unwrap();
+    serve.restart();
+    serve.eventually("ACTIVE", |serve| (api::status(serve, &id).as_deref() == Some("ACTIVE")).then_some(()));
     serve.stop();
 }

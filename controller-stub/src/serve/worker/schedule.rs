@@ -48,18 +48,21 @@ pub async fn run<S: Store, O: Outside>(
         changes.borrow_and_update();
         if deaths.has_changed().unwrap_or(false) || sweep.min(again) <= Instant::now() {
             deaths.borrow_and_update();
-            let known = in_time("look at amphorae", look(&context)).await;
+            let known = in_time("look at amphorae", look(&context), &stop).await;
             again = Instant::now() + if known == Some(true) { SWEEP } else { TROUBLE };
         }
         let swept = sweep <= Instant::now();
         // What has failed may have failed for want of them.
         if swept || failed && mended + TROUBLE <= Instant::now() {
-            in_time("look at links of amphorae", mend(&context)).await;
+            in_time("look at links of amphorae", mend(&context), &stop).await;
             (mended, failed) = (Instant::now(), false);
         }
         if swept {
-            in_time("collect what is left over", collect(&context)).await;
+            in_time("collect what is left over", collect(&context), &stop).await;
             sweep = Instant::now() + SWEEP;
+        }
+        if *stop.borrow() {
+            break;
         }
         let busy: BTreeSet<String> = running.values().cloned().collect();
         let wake = match due(&context.store, busy, parallel).await {
@@ -114,9 +117,19 @@ pub async fn run<S: Store, O: Outside>(
     let _ = timeout(LEAVE, async { while tasks.join_next().await.is_some() {} }).await;
 }
 
-/// Does what all work waits for, and leaves it when it takes too long: it comes again.
-async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Option<T> {
-    match timeout(LOOK, work).await {
+/// Does what all work waits for, and leaves it when it takes too long, or nobody waits any more: it comes again.
+async fn in_time<T>(
+    what: &str,
+    work: impl Future<Output = Result<T>>,
+    stop: &watch::Receiver<bool>,
+) -> Option<T> {
+    let mut stop = stop.clone();
+    let done = tokio::select! {
+        biased;
+        Ok(_) = stop.wait_for(|stop| *stop) => return None,
+        done = timeout(LOOK, work) => done,
+    };
+    match done {
         Ok(Ok(done)) => return Some(done),
         Ok(Err(error)) => tracing::error!(%error, "cannot {what}"),
         Err(_) => tracing::error!("cannot {what} within {} s", LOOK.as_secs()),
