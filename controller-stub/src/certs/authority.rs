@@ -148,11 +148,13 @@ fn key() -> Result<KeyPair> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)
 }
 
-/// Valid from a day ago, because clocks differ and are set back.
+/// Since when all of it is valid, in days after 1970: the year 2000. Clocks differ and are set back, by years where one was wrong at the first start.
+const SINCE: i64 = 10_957;
+
 fn params(common_name: &str, validity: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::DAY;
+    params.not_before = OffsetDateTime::UNIX_EPOCH + Duration::days(SINCE);
     params.not_after = now + validity;
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, common_name);
