@@ -18,6 +18,7 @@
 //! | [`queue`] | what is to be done | |
 //! | [`run`] | all of it wired together | |
 //! | [`status`] | words of rows and answers | common.constants |
+//! | `turns` | how many of a project at a time | |
 //! | [`worker`] | what the rows say becomes so | octavia-worker |
 
 pub mod amphora;
@@ -36,4 +37,5 @@ pub mod policies;
 pub mod queue;
 pub mod run;
 pub mod status;
+mod turns;
 pub mod worker;

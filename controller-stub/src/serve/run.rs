@@ -26,7 +26,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     amphora::Driver,
     api::{Api, server::Server, tls::Tls},
-    certificates::{Certificates, Validity, tenants::Tenants},
+    certificates::{Certificates, Validity, reads::Reads, tenants::Tenants},
     compute::{
         Compute as _, Drivers,
         deaths::Deaths,
@@ -184,6 +184,7 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
     let ground = Ground {
         compute: Drivers::new(namespaces, qemu, deaths),
         usual: (config.compute.driver, config.compute.size),
+        reads: Reads::of(Arc::clone(&certificates)),
         certificates,
         agents: agents.clone(),
         networks: networks.clone(),

@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{fault::Fault, turns::Turns};
-use crate::serve::certificates::tenants::Tenants;
+use super::fault::Fault;
+use crate::serve::{certificates::tenants::Tenants, turns::Turns};
 use amphora_bundle::{Bundle, Kind, read_file};
 use amphora_model::CertificateId;
 

@@ -6,7 +6,6 @@ use super::{
     attributes::{L7RULE, Object},
     fault::Fault,
     scope::new_id,
-    turns::Turns,
 };
 use crate::{
     document::Document,
@@ -14,6 +13,7 @@ use crate::{
     serve::{
         db::{self, Db},
         policies::{Context, Rule},
+        turns::Turns,
     },
 };
 use serde_json::{Value, json};

@@ -44,7 +44,6 @@ mod socket;
 #[cfg(test)]
 mod tests;
 pub mod tls;
-mod turns;
 mod versions;
 
 use std::sync::Arc;
@@ -69,7 +68,6 @@ use self::{
     request::{Answer, Query, Request},
     router::{Found, Route, find},
     scope::Scope,
-    turns::Turns,
 };
 use super::{
     amphora::Driver,
@@ -80,6 +78,7 @@ use super::{
     metrics::{self, rows::Rows},
     network::Networks,
     policies::{Context, Rule},
+    turns::Turns,
 };
 
 /// The API of one database.

@@ -8,6 +8,7 @@
 
 pub mod exchange;
 mod files;
+pub mod reads;
 pub mod tenants;
 
 use std::{

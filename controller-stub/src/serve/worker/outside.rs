@@ -23,7 +23,7 @@ use crate::{
             Agent, Applied, Driver, Orders,
             orders::{self, PRIORITIES, Vip},
         },
-        certificates::{Certificates, Papers},
+        certificates::{Certificates, Papers, reads::Reads},
         compute::{Compute, Drivers, Interface, Liveness, Machine, Size},
         config::ComputeDriver,
         document,
@@ -48,6 +48,8 @@ pub struct Ground {
     pub usual: (ComputeDriver, Size),
     /// What they are known by.
     pub certificates: Arc<Certificates>,
+    /// Reads tenants' own.
+    pub reads: Reads,
     /// Speaks to agents.
     pub agents: Driver,
     /// Networks of the configuration.
@@ -81,23 +83,16 @@ impl Ground {
     }
 
     /// The certificates that a document names, and why those of them are lacking that are.
-    async fn tenants(&self, told: &Told) -> Result<(BTreeMap<CertificateId, Arc<Credential>>, Lacking)> {
-        let (uses, project) = (document::uses(&told.rendered.document), told.lb.project.clone());
-        if uses.is_empty() {
-            return Ok((BTreeMap::new(), BTreeMap::new()));
-        }
-        let certificates = Arc::clone(&self.certificates);
-        let read = spawn_blocking(move || {
-            let (mut tenants, mut lacking) = (BTreeMap::new(), BTreeMap::new());
-            for (name, kinds) in uses {
-                match certificates.tenant(&project, &name, &kinds) {
-                    Ok(credential) => drop(tenants.insert(name, Arc::new(credential))),
-                    Err(error) => drop(lacking.insert(name, error.to_string())),
-                }
+    async fn tenants(&self, told: &Told) -> (BTreeMap<CertificateId, Arc<Credential>>, Lacking) {
+        let uses = document::uses(&told.rendered.document);
+        let (mut tenants, mut lacking) = (BTreeMap::new(), BTreeMap::new());
+        for (name, found) in self.reads.read(&told.lb.project, uses).await {
+            match found {
+                Ok(credential) => drop(tenants.insert(name, Arc::new(credential))),
+                Err(error) => drop(lacking.insert(name, error.to_string())),
             }
-            (tenants, lacking)
-        });
-        read.await.map_err(|e| Error::local("certificates", e))
+        }
+        (tenants, lacking)
     }
 
     fn vips(&self, lb: &rows::LoadBalancer) -> Result<Vec<Vip>> {
@@ -236,7 +231,7 @@ impl Outside for Ground {
     async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<String> {
         let vips = self.vips(&told.lb)?;
         let fresh = amphora.applied == 0;
-        let (certificates, mut lacking) = self.tenants(told).await?;
+        let (certificates, mut lacking) = self.tenants(told).await;
         let mut orders = Orders {
             load_balancer: told.lb.id.clone(),
             interfaces: if fresh { self.interfaces(amphora, &vips).await? } else { Vec::new() },
