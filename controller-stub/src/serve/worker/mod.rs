@@ -126,8 +126,8 @@ pub trait Outside: Send + Sync + 'static {
     /// Takes the machine down.
     fn remove(&self, machine: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes one of `lb.amphorae` what it is to be; `fresh` ones are told everything. What its heartbeats call the document from now on.
-    fn apply(&self, told: &Told, amphora: &rows::Amphora) -> impl Future<Output = Result<String>> + Send;
+    /// Makes one of `lb.amphorae` what it is to be; `fresh` ones are told everything.
+    fn apply(&self, told: &Told, amphora: &rows::Amphora) -> impl Future<Output = Result<Taken>> + Send;
 
     /// Takes a port from an amphora.
     fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> impl Future<Output = Result<()>> + Send;
@@ -167,6 +167,15 @@ pub struct Given {
     pub ends: i64,
     /// The mark of whom it trusts, and of who has issued that; `None` when it trusts whom it has trusted before.
     pub trust: Option<String>,
+}
+
+/// What an amphora took of what it was told.
+#[derive(Debug)]
+pub struct Taken {
+    /// What its heartbeats call the document from now on.
+    pub document: String,
+    /// Why something of it is lacking, as a listener whose certificate is gone. All else is so.
+    pub lacking: Option<Error>,
 }
 
 /// What amphorae of a load balancer are told.

@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use tokio::task::spawn_blocking;
 
-use super::{Given, Outside, Severed, Told, rows};
+use super::{Given, Outside, Severed, Taken, Told, rows};
 use crate::{
     client::Credential,
     error::{Error, Result},
@@ -228,7 +228,7 @@ impl Outside for Ground {
         Ok(())
     }
 
-    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<String> {
+    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<Taken> {
         let vips = self.vips(&told.lb)?;
         let fresh = amphora.applied == 0;
         let (certificates, mut lacking) = self.tenants(told).await;
@@ -264,11 +264,11 @@ impl Outside for Ground {
                 }
             }
         }
-        if lacking.is_empty() {
+        Ok(Taken {
             // As the client writes it.
-            return Ok(mark(orders.document.to_string().as_bytes()));
-        }
-        Err(lack(&lacking))
+            document: mark(orders.document.to_string().as_bytes()),
+            lacking: (!lacking.is_empty()).then(|| lack(&lacking)),
+        })
     }
 
     async fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> Result<()> {

@@ -409,15 +409,15 @@ pub fn removed(connection: &Connection, lb: Option<&LoadBalancer>, id: &str) -> 
 /// What an amphora was told.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// That of its load balancer.
-    pub generation: i64,
+    /// That of its load balancer, unless something of it is lacking.
+    pub generation: Option<i64>,
     /// What its heartbeats call the document.
     pub document: String,
     /// Its role.
     pub role: Role,
 }
 
-/// An amphora is what it is to be at a generation.
+/// An amphora is what it is to be at a generation, or serves but for what is lacking.
 pub fn applied(connection: &Connection, id: &str, told: &Applied, now: i64) -> Result<()> {
     let Applied { generation, document, role } = told;
     let (vrrp_id, priority) = match role {
@@ -427,7 +427,7 @@ pub fn applied(connection: &Connection, id: &str, told: &Applied, now: i64) -> R
     };
     connection
         .prepare_cached(
-            "UPDATE amphora SET applied_generation = ?2, role = ?3, vrrp_interface = 'eth1', vrrp_id = ?4, vrrp_priority = ?5,
+            "UPDATE amphora SET applied_generation = COALESCE(?2, applied_generation), role = ?3, vrrp_interface = 'eth1', vrrp_id = ?4, vrrp_priority = ?5,
              updated_at = ?6, applied_document = ?7, applied_at = ?6 WHERE id = ?1",
         )?
         .execute(params![id, generation, role, vrrp_id, priority, now, document])?;

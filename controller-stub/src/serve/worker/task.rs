@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
-    Outside, STEP, Store, Told,
+    Outside, STEP, Store, Taken, Told,
     plan::{Seen, Step, View, roles},
     rows::{self, Amphora, LoadBalancer},
     spares::Spares,
@@ -368,16 +368,18 @@ impl<S: Store, O: Outside> Context<S, O> {
             let one = one.clone();
             async move {
                 let begin = Instant::now();
-                let applied = self.outside.apply(told, &one).await;
-                metrics()
-                    .applied(if applied.is_ok() { Outcome::Done } else { Outcome::Failed }, begin.elapsed());
+                let taken = self.outside.apply(told, &one).await;
+                let wholly = taken.as_ref().is_ok_and(|taken| taken.lacking.is_none());
+                metrics().applied(if wholly { Outcome::Done } else { Outcome::Failed }, begin.elapsed());
+                let Taken { document, lacking } = taken?;
                 let applied = rows::Applied {
-                    generation: told.rendered.generation,
-                    document: applied?,
+                    generation: wholly.then_some(told.rendered.generation),
+                    document,
                     role: told.role(&one.id),
                 };
                 let now = self.store.now();
-                self.store.write(move |t| rows::applied(t, &one.id, &applied, now)).await
+                self.store.write(move |t| rows::applied(t, &one.id, &applied, now)).await?;
+                lacking.map_or(Ok(()), Err)
             }
         };
         // Each has a chance, whatever becomes of the other.

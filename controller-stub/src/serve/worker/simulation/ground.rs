@@ -25,7 +25,7 @@ use crate::{
         queue,
         status::{Role, Topology},
         worker::{
-            Given, Outside, Severed, Store, Told, rows, schedule,
+            Given, Outside, Severed, Store, Taken, Told, rows, schedule,
             spares::{self, Spares},
             task::Context,
         },
@@ -388,7 +388,7 @@ impl Outside for World {
         Ok(())
     }
 
-    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<String> {
+    async fn apply(&self, told: &Told, amphora: &rows::Amphora) -> Result<Taken> {
         self.point().await;
         self.fails("to apply")?;
         {
@@ -418,10 +418,11 @@ impl Outside for World {
             }
         }
         self.point().await;
-        if self.state().lacking {
-            return Err(Error::NotDone("there is no certificate shop".to_owned()));
-        }
-        Ok(mark(told.rendered.document.to_string().as_bytes()))
+        let lacking = self.state().lacking;
+        Ok(Taken {
+            document: mark(told.rendered.document.to_string().as_bytes()),
+            lacking: lacking.then(|| Error::NotDone("there is no certificate shop".to_owned())),
+        })
     }
 
     async fn unplug(&self, amphora: &rows::Amphora, port: &rows::Port) -> Result<()> {

@@ -90,6 +90,8 @@ async fn while_a_certificate_is_lacking_who_is_lost_of_a_pair_is_replaced() {
     assert!(after.contains(&before[1]) && !after.contains(&before[0]), "{before:?} {after:?}");
     let machines = world.state_of_machines();
     assert!(machines.len() == 2 && machines.values().all(|one| one.runs && one.other.is_some()));
+    let roles = world.column("SELECT COALESCE(role, 'none') FROM amphora ORDER BY 1").await;
+    assert_eq!(roles, ["BACKUP", "MASTER"], "whoever serves has one");
     world.state().lacking = false;
     world.settle().await;
     world.check("the certificate is there").await;
