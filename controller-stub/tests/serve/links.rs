@@ -76,8 +76,8 @@ fn who_is_cut_off_is_replaced() {
     let Some(mut serve) = Serve::start() else { return };
     serve.member("10.250.0.1:8081", "one");
     let mut db = serve.db();
-    let [unlinked, unnamed, moved, well] = [(); 4].map(|()| serving(&serve, &mut db));
-    let before = [&unlinked, &unnamed, &moved, &well].map(|lb| lb.amphorae(&db));
+    let [unlinked, unnamed, moved, lowered, well] = [(); 5].map(|()| serving(&serve, &mut db));
+    let before = [&unlinked, &unnamed, &moved, &lowered, &well].map(|lb| lb.amphorae(&db));
     let short = |id: &str| id.chars().filter(|c| *c != '-').take(16).collect::<String>();
     let instance = std::fs::read_to_string(serve.dir.path().join("data/amphorae/instance")).unwrap();
     let namespace = |id: &str| format!("amphora-{instance}-{}", short(id));
@@ -92,12 +92,13 @@ fn who_is_cut_off_is_replaced() {
         line.split('\0').next().unwrap().ends_with("amphora-proxy") && line.contains(&short(&before[2][0].0))
     });
     kill(Pid::from_raw(i32::try_from(proxy.unwrap()).unwrap()), Signal::SIGKILL).unwrap();
-    for (lb, before) in [&unlinked, &unnamed, &moved].into_iter().zip(&before) {
+    ip(&serve, &format!("-n {} link set eth1 down", namespace(&before[3][0].0)));
+    for (lb, before) in [&unlinked, &unnamed, &moved, &lowered].into_iter().zip(&before) {
         serve.eventually("another amphora", |_| (lb.amphorae(&db) != *before).then_some(()));
         active(&serve, lb);
         serve.eventually("traffic", |serve| serve.get(&lb.vip));
     }
-    assert_eq!(well.amphorae(&db), before[3], "{}", serve.log());
+    assert_eq!(well.amphorae(&db), before[4], "{}", serve.log());
     let said = ["is brought back", "is not as it is to be", "cannot tell"];
     assert!(said.iter().all(|words| !serve.log().contains(words)), "what is well is left: {}", serve.log());
     serve.stop();

@@ -67,6 +67,11 @@ struct Wrong {
     severed: bool,
 }
 
+/// Whether an interface that is shown has a flag.
+fn flag(entry: &Value, name: &str) -> bool {
+    entry["flags"].as_array().is_some_and(|all| all.iter().any(|flag| flag == name))
+}
+
 impl Shown {
     /// Asks the kernel. Blocks for some milliseconds.
     fn ask() -> Result<Self> {
@@ -77,16 +82,14 @@ impl Shown {
     fn of(interfaces: &[Value], namespaces: &[Value]) -> Self {
         let text = |entry: &Value, name: &str| entry[name].as_str().map(str::to_owned);
         let interface = |entry: &Value| {
-            let flag =
-                |name: &str| entry["flags"].as_array().is_some_and(|all| all.iter().any(|f| f == name));
             let address = |one: &Value| {
                 let length = u8::try_from(one["prefixlen"].as_u64()?).ok()?;
                 Some((one["local"].as_str()?.parse().ok()?, length))
             };
             let addresses = entry["addr_info"].as_array().into_iter().flatten();
             let this = Interface {
-                up: flag("UP"),
-                carrier: !flag("NO-CARRIER"),
+                up: flag(entry, "UP"),
+                carrier: !flag(entry, "NO-CARRIER"),
                 master: text(entry, "master"),
                 namespace: entry["link_netnsid"].as_i64(),
                 addresses: addresses.filter_map(address).collect(),
@@ -116,12 +119,14 @@ impl Shown {
         let Some(found) = self.interfaces.get(&end.name) else {
             return Wrong { adrift: false, severed: true };
         };
-        let severed = match &end.behind {
+        let elsewhere = match &end.behind {
             Behind::Namespace { name, .. } => {
                 found.namespace.is_none() || self.namespaces.get(name) != found.namespace.as_ref()
             }
-            Behind::Process { .. } => found.up && !found.carrier,
+            Behind::Process { .. } => false,
         };
+        // Nobody has the other end, or it is down.
+        let severed = elsewhere || found.up && !found.carrier;
         Wrong { adrift: !found.up || found.master.as_ref() != Some(&end.bridge), severed }
     }
 }
@@ -181,7 +186,7 @@ fn leads_nowhere(end: &End, shown: bool) -> Result<bool> {
         return Ok(true);
     }
     let inside = ip_shows(&["-n", name, "link", "show"])?;
-    Ok(!inside.iter().any(|entry| entry["address"].as_str() == Some(mac)))
+    Ok(!inside.iter().any(|entry| entry["address"].as_str() == Some(mac) && flag(entry, "UP")))
 }
 
 #[cfg(test)]
@@ -200,6 +205,7 @@ mod tests {
             {"ifname": "v2", "flags": ["UP", "LOWER_UP"], "link_netnsid": 4},
             {"ifname": "v3", "flags": [], "master": "lb0", "link_netnsid": 4},
             {"ifname": "v4", "link": "w4", "flags": ["UP"], "master": "lb0"},
+            {"ifname": "v5", "flags": ["NO-CARRIER", "UP"], "master": "lb0", "link_netnsid": 4},
             {"ifname": "t1", "flags": ["UP", "LOWER_UP"], "master": "lb0"},
             {"ifname": "t2", "flags": ["NO-CARRIER", "UP"], "master": "lb0"},
         ]);
@@ -225,6 +231,7 @@ mod tests {
             (veth("v1", "two"), wrong(false, true)),
             (veth("v1", "gone"), wrong(false, true)),
             (veth("v4", "one"), wrong(false, true)),
+            (veth("v5", "one"), wrong(false, true)),
             (veth("v9", "one"), wrong(false, true)),
             (tap("t1"), wrong(false, false)),
             (tap("t2"), wrong(false, true)),
