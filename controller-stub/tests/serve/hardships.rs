@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::signal::{Signal, kill};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     MEMBER, agent_of, an_agent, api,
@@ -139,6 +139,44 @@ fn who_was_stopped_replaces_nobody() {
         let after = amphorae(serve);
         (after.len() == 2 && after != before).then_some(())
     });
+}
+
+#[test]
+fn one_whose_proxy_does_not_start_again_is_replaced() {
+    let configuration = "[health_manager]\nheartbeat_interval = 1\nheartbeat_timeout = 5\n";
+    let Some(mut serve) = Serve::start_with(configuration) else { return };
+    serve.member("10.250.0.1:8081", "one");
+    let (id, vip) = one(&serve, "first");
+    // It has nothing to serve, and is well.
+    let (_, first) = api::request(&serve, "GET", &format!("loadbalancers/{id}"), &Value::Null);
+    let none =
+        json!({"loadbalancer": {"name": "none", "vip_subnet_id": first["loadbalancer"]["vip_subnet_id"]}});
+    let (status, answer) = api::request(&serve, "POST", "loadbalancers", &none);
+    assert_eq!(status, 201, "{answer}");
+    serve.eventually("both", |serve| (amphorae(serve).len() == 2).then_some(()));
+    let of = |id: &str| -> String {
+        let query = "SELECT id FROM amphora WHERE load_balancer_id = ?1";
+        serve.db().query_row(query, [id], |row| row.get(0)).unwrap()
+    };
+    let (before, idle) = (of(&id), of(&text(&answer["loadbalancer"]["id"])));
+    let short: String = before.chars().filter(|c| *c != '-').take(16).collect();
+    // What is started again does not find the namespace by its name.
+    let name = format!(
+        "/run/netns/amphora-{}-{short}",
+        fs::read_to_string(serve.dir.path().join("data/amphorae/instance")).unwrap().trim()
+    );
+    assert!(std::process::Command::new("umount").args(["-l", &name]).status().unwrap().success());
+    let proxy = serve.processes().into_iter().find(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.split('\0').next().unwrap().ends_with("amphora-proxy") && line.contains(&short)
+    });
+    let proxy = nix::unistd::Pid::from_raw(i32::try_from(proxy.unwrap()).unwrap());
+    kill(proxy, Signal::SIGKILL).unwrap();
+    serve.eventually("another one", |serve| (!amphorae(serve).contains(&before)).then_some(()));
+    serve.eventually("traffic", |serve| serve.get(&vip));
+    assert!(amphorae(&serve).contains(&idle), "{}", serve.log());
+    serve.stop();
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub async fn run(
     db: Db,
     traffic: Arc<Traffic>,
 ) {
-    let watch = Mutex::new(watch);
+    let watch = Arc::new(Mutex::new(watch));
     let on_the_way = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     let intake = Intake { db: db.clone(), on_the_way };
     // What was believed by one way is not believed again by another.
@@ -106,7 +106,7 @@ async fn receive(
     socket: &UdpSocket,
     key: &str,
     order: &Mutex<Order>,
-    watch: &Mutex<Watch>,
+    watch: &Arc<Mutex<Watch>>,
     intake: &Intake,
     traffic: &Traffic,
 ) {
@@ -135,14 +135,19 @@ async fn receive(
         match opened {
             Ok((message, place, mut turn)) => {
                 metrics().heartbeats.inc();
-                if watch.lock().await.heard(&message.id, now) {
-                    metrics().heartbeats_late.inc();
+                let is_idle = message.listeners.is_empty();
+                if !is_idle {
+                    heard(watch, &message.id, now).await;
                 }
                 traffic.heard(&message, now);
                 let Ok(permit) = places.clone().acquire_owned().await else { return };
-                let intake = intake.clone();
+                let (intake, watch) = (intake.clone(), Arc::clone(watch));
                 tokio::spawn(async move {
                     turn.comes().await;
+                    // One that serves nothing of what it is to serve is as good as silent.
+                    if is_idle && !intake.serves_nothing(&message).await {
+                        heard(&watch, &message.id, now).await;
+                    }
                     if let Err(error) = intake.take_in(message, place).await {
                         tracing::warn!(%error, "a heartbeat is not in the database");
                     }
@@ -164,6 +169,12 @@ async fn receive(
     }
 }
 
+async fn heard(watch: &Mutex<Watch>, amphora: &str, at: Instant) {
+    if watch.lock().await.heard(amphora, at) {
+        metrics().heartbeats_late.inc();
+    }
+}
+
 /// What heartbeats are taken into.
 #[derive(Clone)]
 struct Intake {
@@ -173,9 +184,20 @@ struct Intake {
 }
 
 impl Intake {
+    fn moment(&self) -> update::Moment {
+        update::Moment { now: now(), on_the_way: self.on_the_way }
+    }
+
+    /// Whether an amphora says that none of its listeners is there, which should be. What cannot be found out is no reason to think so.
+    async fn serves_nothing(&self, message: &heartbeat::Message) -> bool {
+        let (message, moment) = (message.clone(), self.moment());
+        let read = self.db.read(move |connection| update::serves_nothing(connection, &message, moment));
+        read.await.unwrap_or(false)
+    }
+
     /// Most heartbeats say nothing new: those are read, and not written.
     async fn take_in(&self, message: heartbeat::Message, place: Place) -> Result<(), db::Error> {
-        let moment = update::Moment { now: now(), on_the_way: self.on_the_way };
+        let moment = self.moment();
         let (amphora, changes) = self
             .db
             .read::<_, db::Error, _>(move |connection| {

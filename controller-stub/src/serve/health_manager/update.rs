@@ -114,6 +114,20 @@ pub fn compare(connection: &Connection, message: &Message, moment: Moment) -> Re
     Ok(changes)
 }
 
+/// Whether an amphora says that it has no listener at all, though some of its load balancer are to be there: its proxy does not run. Octavia counts
+/// no heartbeat that has fewer of them than there are; a load balancer in ERROR may lack some for a certificate.
+///
+/// # Errors
+/// The database's.
+pub fn serves_nothing(connection: &Connection, message: &Message, moment: Moment) -> Result<bool, db::Error> {
+    let query = "SELECT EXISTS (SELECT 1 FROM amphora a JOIN load_balancer b ON b.id = a.load_balancer_id
+        JOIN listener l ON l.load_balancer_id = b.id WHERE a.id = ?1 AND a.status = 'ALLOCATED'
+        AND a.applied_generation >= b.generation AND b.provisioning_status = 'ACTIVE' AND b.admin_state_up = 1
+        AND l.provisioning_status = 'ACTIVE' AND l.admin_state_up = 1)";
+    let is_to_serve: bool = connection.prepare_cached(query)?.query_row([&message.id], |row| row.get(0))?;
+    Ok(message.listeners.is_empty() && is_to_serve && !is_of_another_document(connection, message, moment)?)
+}
+
 /// Whether a heartbeat speaks of what an amphora had before the document that it was told last. One that does so for longer has it no
 /// more, for whatever reason, and is believed.
 fn is_of_another_document(
@@ -288,6 +302,32 @@ mod tests {
             beat(&connection, &now);
             assert_eq!(listener(), "ONLINE");
         }
+    }
+
+    #[test]
+    fn who_has_no_listener_that_is_to_be_there_serves_nothing() {
+        let (_dir, connection) = filled();
+        let idle = Message { listeners: BTreeMap::new(), ..heartbeat("amphora", "UP") };
+        let serves_nothing = || super::serves_nothing(&connection, &idle, MOMENT).unwrap();
+        assert!(!serves_nothing(), "it was told nothing yet");
+        connection.execute("UPDATE amphora SET applied_generation = 9", []).unwrap();
+        assert!(serves_nothing());
+        assert!(!super::serves_nothing(&connection, &heartbeat("amphora", "UP"), MOMENT).unwrap());
+        for (table, change, back) in [
+            ("listener", "admin_state_up = 0", "admin_state_up = 1"),
+            ("listener", "provisioning_status = 'PENDING_CREATE'", "provisioning_status = 'ACTIVE'"),
+            ("load_balancer", "admin_state_up = 0", "admin_state_up = 1"),
+            ("load_balancer", "provisioning_status = 'ERROR'", "provisioning_status = 'ACTIVE'"),
+            ("load_balancer", "generation = 10", "generation = 0"),
+            ("amphora", "status = 'PENDING_DELETE'", "status = 'ALLOCATED'"),
+        ] {
+            connection.execute(&format!("UPDATE {table} SET {change}"), []).unwrap();
+            assert!(!serves_nothing(), "{table} {change}");
+            connection.execute(&format!("UPDATE {table} SET {back}"), []).unwrap();
+            assert!(serves_nothing(), "{table} {back}");
+        }
+        connection.execute("DELETE FROM listener", []).unwrap();
+        assert!(!serves_nothing(), "it has none");
     }
 
     #[test]
