@@ -2,7 +2,9 @@
 
 use std::{fmt::Write as _, io::Write, net::IpAddr, path::Path};
 
-use amphora_ipc::proxy::{Explanation, LimitCount, MemberVerdict, NotFollowed, PoolVerdict, Question};
+use amphora_ipc::proxy::{
+    Explanation, LimitCount, MemberVerdict, NotFollowed, PoolNotFollowed, PoolVerdict, Question,
+};
 use amphora_model::{ListenerId, LoadBalancerId, MemberId};
 use serde_json::Value;
 
@@ -149,6 +151,12 @@ fn draw(out: &mut String, told: &Explanation, style: Style) -> std::fmt::Result 
         writeln!(out, "policy {name} {}: {}", policy.action, style.paint(colour, word))?;
         policy.why_not.iter().try_for_each(|why| writeln!(out, "  {why}"))?;
     }
+    if let Some(PoolNotFollowed { by, pool, name, why }) = &told.pool_not_followed {
+        match pool {
+            Some(pool) => writeln!(out, "{by} names pool {}, which is not used: {why}", named(name, pool))?,
+            None => writeln!(out, "{by} names no pool: {why}")?,
+        }
+    }
     for pool in &told.pools {
         write!(out, "pool {} {}", named(&pool.name, &pool.id), pool.algorithm)?;
         if let Some(weight) = pool.weight {
@@ -287,6 +295,7 @@ mod tests {
                 ] }],
             "policies": [{ "id": id(3), "name": "", "position": 1, "action": "REJECT", "matches": false,
                 "why_not": ["rule R does not hold"] }],
+            "pool_not_followed": { "by": "cookie v", "pool": id(7), "name": "canary", "why": "it is disabled" },
             "pools": [{ "id": id(4), "name": "web", "algorithm": "ROUND_ROBIN", "weight": 3,
                 "not_followed": { "by": "cookie SRV", "member": id(6), "why": "its health checks say DOWN" }, "members": [
                 { "id": id(5), "name": "a", "address": "10.0.0.1:80", "weight": 1, "connections": 2, "may_get_it": true },
@@ -306,6 +315,7 @@ mod tests {
                    2001:db8::/64: REQUESTS_PER_URL does not count this one\n\
                  policy {} REJECT: does not match\n  \
                    rule R does not hold\n\
+                 cookie v names pool canary, which is not used: it is disabled\n\
                  pool web ROUND_ROBIN, share 3\n  \
                    session persistence: cookie SRV names member b, which is not used: its health checks say DOWN; it goes to member a\n  \
                    member a 10.0.0.1:80 weight 1, 2 connections: may get it\n  \

@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     explain::{
-        Explanation, LimitCount, LimitVerdict, MemberVerdict, NotFollowed, PolicyVerdict, PoolVerdict,
-        Question,
+        Explanation, LimitCount, LimitVerdict, MemberVerdict, NotFollowed, PolicyVerdict, PoolNotFollowed,
+        PoolVerdict, Question,
     },
     members::{Draining, Ejected, LeavingMember, MemberFailure, MemberReport, Members},
     peers::{Peers, PeersRejected, PeersState},

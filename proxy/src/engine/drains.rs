@@ -68,10 +68,14 @@ impl Drains {
                     (_, _) => drop(self.0.remove(&key(&member.state))),
                 }
             }
+            let timeout = plan.member_options.drain_timeout;
+            if before.is_some_and(|before| before.member_options.drain_timeout != timeout) {
+                self.change_those_gone(now, plan.id(), timeout);
+            }
             let left = before.into_iter().flat_map(|before| &before.members);
             let present: HashSet<_> = plan.members.iter().map(|member| key(&member.state)).collect();
             for member in left.filter(|member| !present.contains(&key(&member.state))) {
-                self.remove(now, member, plan.member_options.drain_timeout);
+                self.remove(now, member, timeout);
             }
         }
         for plan in before.pools.iter().filter(|plan| !ids.contains(&plan.id())) {
@@ -99,6 +103,21 @@ impl Drains {
         }
     }
 
+    /// Those that a pool has no more have the time that it grants now, from the same moment.
+    fn change_those_gone(&mut self, now: Instant, pool: PoolId, timeout: Option<Duration>) {
+        let gone = self.0.values().filter(|drain| drain.why == Why::Removed && drain.state.pool.id == pool);
+        let gone: Vec<_> = gone.map(|drain| Arc::clone(&drain.state)).collect();
+        for state in gone {
+            match timeout {
+                Some(timeout) => self.drain(now, &state, timeout, Why::Removed),
+                None => {
+                    state.set_drained(false);
+                    self.0.remove(&key(&state));
+                }
+            }
+        }
+    }
+
     fn remove(&mut self, now: Instant, member: &MemberPlan, timeout: Option<Duration>) {
         match timeout {
             Some(timeout) => self.drain(now, &member.state, timeout, Why::Removed),
@@ -115,8 +134,8 @@ impl Drains {
                 drain.state.set_drained(true);
                 any = true;
             }
-            // Nobody asks for one that is gone and has nothing.
-            drain.why != Why::Removed || drain.sessions() > 0
+            // What began before the change may still come to one that is gone: asked again, or while it pauses between attempts.
+            drain.why != Why::Removed || drain.is_known()
         });
         any
     }
@@ -134,6 +153,11 @@ impl Drain {
 
     pub(super) fn sessions(&self) -> u32 {
         self.state.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has sessions, or anybody could still give it one.
+    fn is_known(&self) -> bool {
+        self.sessions() > 0 || Arc::strong_count(&self.state) > 1
     }
 }
 

@@ -11,7 +11,9 @@ use std::{
     time::Instant,
 };
 
-use amphora_ipc::proxy::{Explanation, MemberVerdict, NotFollowed, PoolVerdict, Question, Refusal};
+use amphora_ipc::proxy::{
+    Explanation, MemberVerdict, NotFollowed, PoolNotFollowed, PoolVerdict, Question, Refusal,
+};
 use amphora_model::{L7Action, Listener, LoadBalancer, MemberId, Pool, PoolId, WeightedPools};
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject as _};
 
@@ -101,6 +103,7 @@ impl Explainer<'_> {
             outcome: String::new(),
             rate_limits: limits::enabled(listener),
             policies: Vec::new(),
+            pool_not_followed: None,
             pools: Vec::new(),
         };
         let Some(plan) = plan else {
@@ -226,6 +229,10 @@ impl Explainer<'_> {
             split?.by_cookie(asked.cookies(), |pool| self.snapshot.pools[pool].is_able())
         });
         let stays = stays.map(|pool| self.snapshot.pools[pool].id());
+        if stays.is_none() {
+            explanation.pool_not_followed =
+                several.and_then(|(pools, split)| self.pool_not_followed(model, pools, split?, asked));
+        }
         let several = several.into_iter().flat_map(|(pools, _)| &pools.shares);
         // Who belongs to one by a cookie goes there, whatever its weight.
         let several = several.filter(|share| match stays {
@@ -251,6 +258,26 @@ impl Explainer<'_> {
         } else {
             TO_A_MEMBER.to_owned()
         };
+    }
+
+    /// What the cookie of pools says of a client who is given another all the same.
+    fn pool_not_followed(
+        &self,
+        model: &LoadBalancer,
+        pools: &WeightedPools,
+        split: &Split,
+        asked: &Asked<'_>,
+    ) -> Option<PoolNotFollowed> {
+        let (cookie, named) = split.named(asked.cookies(), pools.shares.iter().map(|share| share.pool))?;
+        let by = format!("cookie {}", String::from_utf8_lossy(cookie));
+        let pool = named.and_then(|id| model.pools.iter().find(|pool| pool.id == id));
+        let why = match pool {
+            None => "none of these pools is known by it",
+            Some(pool) if !pool.admin_state_up => "it is disabled",
+            Some(_) => "it has no member that could be chosen",
+        };
+        let name = pool.map_or_else(String::new, |pool| pool.name.clone());
+        Some(PoolNotFollowed { by, pool: named, name, why: why.to_owned() })
     }
 
     fn pool(&self, pool: &Pool, plan: &Arc<PoolPlan>, weight: Option<u16>, asked: &Asked<'_>) -> PoolVerdict {

@@ -230,9 +230,28 @@ fn several_pools_edits_and_answers_are_told() {
         String::from_utf8(chosen.set_cookie.unwrap().to_vec()).unwrap().split(';').next().unwrap().to_owned()
     };
     assert_eq!(pools(&told("/", &given(0))), [(id(20), Some(9))]);
-    assert_eq!(pools(&told("/", &given(1))), [(id(20), Some(9)), (id(21), Some(1))]);
+    let not_followed = |pool: Option<u32>, why: &str| {
+        let (by, pool) = ("cookie v".to_owned(), pool.map(|n| id(n).parse().unwrap()));
+        Some(PoolNotFollowed { by, pool, name: String::new(), why: why.to_owned() })
+    };
+    let to_nobody = told("/", &given(1));
+    assert_eq!(pools(&to_nobody), [(id(20), Some(9)), (id(21), Some(1))]);
+    assert_eq!(to_nobody.pool_not_followed, not_followed(Some(21), "it has no member that could be chosen"));
+    assert_eq!(
+        told("/", "a=b; v=x").pool_not_followed,
+        not_followed(None, "none of these pools is known by it")
+    );
+    for gone_by in ["a=b", &given(0), &format!("{}; {}", given(1), given(0))] {
+        assert_eq!(told("/", gone_by).pool_not_followed, None, "{gone_by}");
+    }
     assert_eq!(told("/old/x", "").outcome, "goes to a member, with the path /new/x, for the host inner");
     assert_eq!(told("/tea", "").outcome, "answered with 418 by a policy");
+    document["loadbalancer"]["pools"][1]["admin_state_up"] = json!(false);
+    let model = LoadBalancer::from_value(&document).unwrap();
+    let snapshot = snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source).unwrap();
+    let question = json!({ "listener": id(10), "headers": [["Cookie", given(1)]] });
+    let told = ask(&snapshot, question).unwrap();
+    assert_eq!(told.pool_not_followed, not_followed(Some(21), "it is disabled"));
 }
 
 /// The document with these rate limits at its listener of HTTP.

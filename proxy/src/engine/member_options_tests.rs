@@ -348,18 +348,20 @@ fn who_goes_has_its_time_and_then_is_drained() {
     let mut run = Run::new();
     run.apply(0, drained(10), &members(4));
     assert!(!run.over(100) && run.draining().is_empty());
-    let all: Vec<_> = (0..4).map(|member| run.state(member)).collect();
+    let mut all: Vec<_> = (0..3).map(|member| run.state(member)).collect();
     all[2].sessions.store(1, Ordering::Relaxed);
     let (weightless, disabled) = (json!({ "weight": 0 }), json!({ "admin_state_up": false }));
     run.apply(100, drained(10), &[(1, weightless.clone()), (2, disabled.clone())]);
-    // The fourth has nothing that anybody waits for.
+    // The fourth has nothing that anybody waits for: it is forgotten at the next look.
+    assert!(!run.over(101));
     assert_eq!(run.draining(), [(1, Why::Weight), (2, Why::Disabled), (3, Why::Removed)]);
     let plan = Arc::clone(&run.present.pools[0]);
     assert!(plan.members[0].is_usable(), "persistence");
     assert!(!run.over(109) && run.over(110) && !run.over(111));
-    assert_eq!(all.iter().map(|state| state.is_drained()).collect::<Vec<_>>(), [true, true, true, false]);
+    assert_eq!(all.iter().map(|state| state.is_drained()).collect::<Vec<_>>(), [true, true, true]);
     assert!(!plan.members[0].is_usable(), "that ends with it");
     all[2].sessions.store(0, Ordering::Relaxed);
+    all.truncate(2);
     assert!(!run.over(112));
     assert_eq!(run.draining(), [(1, Why::Weight), (2, Why::Disabled)]);
     // In use again, and with more time again.
@@ -372,6 +374,39 @@ fn who_goes_has_its_time_and_then_is_drained() {
     // For as long as it takes.
     run.apply(151, PLAIN, &[(1, json!({ "weight": 0 })), (2, PLAIN)]);
     assert!(run.draining().is_empty() && !all[0].is_drained());
+}
+
+/// What began before the change may come to it only now: asked again, or between two attempts.
+#[test]
+fn who_is_gone_and_has_nothing_yet_is_drained_all_the_same() {
+    let mut run = Run::new();
+    run.apply(0, drained(10), &members(2));
+    let state = run.state(1);
+    run.apply(100, drained(10), &members(1));
+    assert!(!run.over(105));
+    state.sessions.store(1, Ordering::Relaxed);
+    assert!(run.over(110) && state.is_drained());
+    // Nobody knows it any more.
+    drop(state);
+    run.drains.all().for_each(|drain| drain.state.sessions.store(0, Ordering::Relaxed));
+    assert!(!run.over(111) && run.draining().is_empty());
+}
+
+/// Whoever has removed a member may still hurry what it has, or let it be.
+#[test]
+fn a_changed_time_is_also_theirs_who_are_gone() {
+    let mut run = Run::new();
+    run.apply(0, drained(3600), &members(3));
+    let (hurried, later) = (run.state(1), run.state(2));
+    hurried.sessions.store(1, Ordering::Relaxed);
+    later.sessions.store(1, Ordering::Relaxed);
+    run.apply(100, drained(3600), &members(1));
+    run.apply(101, drained(10), &members(1));
+    assert!(!run.over(109) && run.over(110) && hurried.is_drained() && later.is_drained());
+    run.apply(111, drained(50), &members(1));
+    assert!(!hurried.is_drained() && !run.over(149) && run.over(150) && hurried.is_drained());
+    run.apply(151, PLAIN, &members(1));
+    assert!(!hurried.is_drained() && run.draining().is_empty());
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl<'a> Moment<'a> {
                 members.pools.insert(plan.id(), reports);
             }
         }
-        let leaving = self.drains.values().filter(|drain| drain.why == Why::Removed);
+        let leaves = |drain: &&&Drain| drain.why == Why::Removed && drain.sessions() > 0;
+        let leaving = self.drains.values().filter(leaves);
         members.leaving = leaving
             .map(|drain| LeavingMember {
                 pool_id: drain.state.pool.id,

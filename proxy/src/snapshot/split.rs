@@ -140,6 +140,20 @@ impl Split {
         values.filter_map(named).map(|share| share.pool).find(|pool| able(*pool))
     }
 
+    /// What these `Cookie` fields say of pools, whether or not that is gone by: the cookie's name, and the first of these pools that it
+    /// names. `None` without one.
+    pub fn named<'a>(
+        &self,
+        cookies: impl Iterator<Item = &'a [u8]>,
+        pools: impl Iterator<Item = PoolId> + Clone,
+    ) -> Option<(&[u8], Option<PoolId>)> {
+        let name = self.cookie.as_deref()?;
+        let mut values = cookies.flat_map(|field| cookie_values(field, name)).peekable();
+        values.peek()?;
+        let named = |of: &'a [u8]| pools.clone().find(|pool| value(*pool) == *of);
+        Some((name, values.find_map(named)))
+    }
+
     /// Chooses a pool for what a client asks with these `Cookie` fields. One that is not `able` has nobody to serve it: its clients
     /// and its share go to the others, if there is one that is.
     pub fn choose<'a>(

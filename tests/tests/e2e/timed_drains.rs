@@ -296,3 +296,22 @@ async fn who_waits_for_a_connection_to_a_member_waits_no_longer_than_its_time() 
     assert_eq!(session.end().await, End::Closed(Vec::new()));
     assert!(since.elapsed() < BOUND, "{:?}", since.elapsed());
 }
+
+#[tokio::test]
+async fn who_is_gone_and_gets_what_began_before_has_no_more_than_its_time() {
+    let failing = Backend::http("failing", |_| vec![Step::Wait, Step::Close]).await;
+    let gone = Backend::http("gone", going).await;
+    let pool = pool([&failing, &gone]).with("amphora", json!({ "drain_timeout": 5 }));
+    let mut proxy = Proxy::start(Document::of(Listener::http(), pool)).await;
+    let srv = format!("SRV={}", proxy.document.pools[0].members[0].id);
+    let mut client = proxy.client().await;
+    client.send(format!("GET /long HTTP/1.1\r\nHost: a\r\nCookie: {srv}\r\n\r\n")).await;
+    eventually("it is there", async || (failing.started() == 1).then_some(())).await;
+    // It has nothing when it goes.
+    proxy.change(|document| drop(document.pools[0].members.pop())).await;
+    let since = Instant::now();
+    failing.proceed();
+    assert_eq!(client.response_head().await.status(), 200, "asked again of one that its pool had then");
+    assert_eq!(client.end().await, End::Closed(b"first".to_vec()), "cut");
+    assert!((Duration::from_secs(4)..BOUND).contains(&since.elapsed()), "{:?}", since.elapsed());
+}

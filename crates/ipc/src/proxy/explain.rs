@@ -43,6 +43,9 @@ pub struct Explanation {
     /// The listener's policies, in the order in which they are looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyVerdict>,
+    /// What `pool_persistence` says that is not gone by: the pools share the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_not_followed: Option<PoolNotFollowed>,
     /// The pools that it may go to; more than one where they share by weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolVerdict>,
@@ -159,4 +162,19 @@ pub struct MemberVerdict {
     /// What else there is to tell of it.
     #[serde(default, skip_serializing_if = "MemberReport::is_empty")]
     pub amphora: MemberReport,
+}
+
+/// What of a request belongs to a pool that does not get it, or to none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolNotFollowed {
+    /// `cookie version`.
+    pub by: String,
+    /// The pool that it names, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolId>,
+    /// That one's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Why that one does not get the request.
+    pub why: String,
 }
