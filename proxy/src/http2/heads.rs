@@ -154,7 +154,7 @@ impl Heads {
             if fields.size() > ABUSE * self.bounds.bytes {
                 return Ok(Came::Flood);
             }
-            fields = FieldList::beyond_bounds();
+            fields = FieldList::beyond_bounds(block.len());
         }
         fields.fit();
         let Opening { stream: id, opens, ends, on_itself } = opening;
@@ -187,7 +187,7 @@ impl Heads {
             skeleton.trailers(stream.id, ends);
         } else {
             if charge.is_none() {
-                fields = FieldList::beyond_bounds();
+                fields = FieldList::beyond_bounds(fields.size());
             }
             // HTTP/2 does not have 101, and the library does not know.
             let status = fields.status().filter(|&status| status != 101);

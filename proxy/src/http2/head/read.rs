@@ -258,7 +258,7 @@ pub(in crate::http2) mod tests {
         let connect = [(":method", "CONNECT"), (":authority", "a:443")];
         assert_eq!(refusal(read(&connect, CONTEXT).unwrap_err()), Ok(405));
         let mut head = RequestHead::new();
-        let large = read_request(&FieldList::beyond_bounds(), CONTEXT, &mut head, &mut Vec::new());
+        let large = read_request(&FieldList::beyond_bounds(0), CONTEXT, &mut head, &mut Vec::new());
         assert_eq!(refusal(large.unwrap_err()), Ok(431));
     }
 
@@ -308,7 +308,9 @@ pub(in crate::http2) mod tests {
         ] {
             assert!(read_response(&list(bad), Method::Get, true, &mut head, &mut text).is_err(), "{bad:?}");
         }
-        assert!(read_response(&FieldList::beyond_bounds(), Method::Get, true, &mut head, &mut text).is_err());
+        assert!(
+            read_response(&FieldList::beyond_bounds(0), Method::Get, true, &mut head, &mut text).is_err()
+        );
     }
 
     #[test]

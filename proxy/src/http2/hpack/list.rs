@@ -37,9 +37,17 @@ impl FieldList {
         Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
-    /// One that stands for what was not kept.
-    pub fn beyond_bounds() -> Self {
-        Self { exceeds: true, ..Self::default() }
+    /// One that stands for what was not kept, of so many bytes.
+    pub fn beyond_bounds(size: usize) -> Self {
+        Self { exceeds: true, size, ..Self::default() }
+    }
+
+    /// How long it is as a head of HTTP/1.1; of what was not kept, as it came.
+    pub fn came(&self) -> usize {
+        if self.exceeds {
+            return self.size;
+        }
+        self.iter().map(|(name, value)| name.len() + value.len() + 4).sum()
     }
 
     /// What `:status` says, if that is three digits.

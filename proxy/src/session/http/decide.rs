@@ -189,7 +189,9 @@ pub(super) fn decide(
         Ok(framing) => framing,
         Err(reject) => {
             tracing::debug!(%reject, "request refused");
-            return Decision::Refuse(reject.status());
+            let Origin { address, charge, length, .. } = origin;
+            let farewell = limit::refused(worker, listener, address.ip(), charge, length, begun);
+            return farewell.map_or(Decision::Refuse(reject.status()), Decision::Drop);
         }
     };
     let present = listener.present();

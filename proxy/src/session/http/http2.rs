@@ -242,7 +242,9 @@ async fn serve_stream<H>(
             Err(reject) => {
                 tracing::debug!(address = %stream.client.address, %reject, "request refused");
                 malformed = head::refusal(reject).err();
-                Decision::Refuse(reject.status())
+                let address = stream.client.address.ip();
+                let farewell = limit::refused(&worker, &listener, address, charge, fields.came(), begun);
+                farewell.map_or(Decision::Refuse(reject.status()), Decision::Drop)
             }
         }
     };

@@ -1,14 +1,14 @@
 //! Rate limits at a request: whom it is counted of, and what becomes of who has asked too much.
 
-use std::{rc::Rc, sync::Arc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{decide::Origin, downstream::Downstream};
 use crate::{
     http::RequestView,
-    limits::rate::{Charge, Queued, RateLimits, Taken},
-    local::Worker,
+    limits::rate::{Broken, Charge, Done, Farewell, Queued, RateLimits, Taken},
+    local::{LocalListener, Worker},
 };
 
 /// Counts a request that has come at `now`; `None` if it may go on.
@@ -40,6 +40,36 @@ pub(super) fn judge(
     let path = view.path().unwrap_or(b"*");
     let broken = limits.request(client, sender, path, worker.moment(now))?;
     Some(broken.take(worker.index))
+}
+
+/// Counts a request that is not understood, of which `length` bytes have come at `now`, for who has connected; how the connection goes,
+/// if it does. Whose those are that somebody has brought who is believed, nobody knows.
+#[cold]
+pub(super) fn refused(
+    worker: &Worker,
+    listener: &LocalListener,
+    peer: IpAddr,
+    charge: &mut Option<Rc<Charge>>,
+    length: usize,
+    now: Instant,
+) -> Option<Farewell> {
+    let limits = listener.plan().limits.clone().filter(|limits| limits.judges_requests())?;
+    if limits.believed().is_some_and(|believed| believed.includes(peer)) {
+        return None;
+    }
+    let client = limits.client(peer);
+    *charge = Charge::of(&limits, client, worker.index).map(Rc::new);
+    let now = worker.moment(now);
+    if charge.is_some() {
+        limits.bytes(client, length as u64, now);
+    }
+    // It has an answer of its own, for which it does not wait.
+    match limits.request(client, client, b"*", now)? {
+        broken @ Broken { done: Done::Reject | Done::SilentDrop, .. } => {
+            Some(broken.take(worker.index).farewell())
+        }
+        _ => None,
+    }
 }
 
 /// Counts bytes of an answer of the proxy's own, and of what it passes over of the request.

@@ -39,6 +39,7 @@ pub(super) use self::own::OwnConnections;
 use self::{
     carry::Disposition,
     client::{Begin, Client, HeadError},
+    counted::count_drop,
     tunnel::Tunnel,
 };
 use crate::{
@@ -112,7 +113,17 @@ pub(crate) fn serve<H: 'static>(
                 Err(HeadError::Reject(reject)) => {
                     tracing::debug!(%address, %reject, "request refused");
                     counters.requests.add(1);
-                    Disposition::Error(reject.status())
+                    let (come, now) = (client.inlet.filled().len(), Instant::now());
+                    match limit::refused(&worker, &listener, address.ip(), &mut work.charge, come, now) {
+                        Some(farewell) => {
+                            count_drop(counters);
+                            if let Some(record) = work.log.record() {
+                                record.dropped();
+                            }
+                            Disposition::Dropped(farewell)
+                        }
+                        None => Disposition::Error(reject.status()),
+                    }
                 }
             };
             let linger = match disposition {
