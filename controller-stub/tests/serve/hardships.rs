@@ -173,6 +173,15 @@ fn one_whose_proxy_does_not_start_again_is_replaced() {
     });
     let proxy = nix::unistd::Pid::from_raw(i32::try_from(proxy.unwrap()).unwrap());
     kill(proxy, Signal::SIGKILL).unwrap();
+    // It may be in ERROR since, because it is not told of a change.
+    let change = json!({"loadbalancer": {"name": "changed"}});
+    serve.eventually("the end of its proxy", |serve| {
+        fs::read_to_string(serve.dir.path().join(format!("data/amphorae/{short}/log")))
+            .ok()?
+            .contains("no such network")
+            .then_some(())
+    });
+    api::request(&serve, "PUT", &format!("loadbalancers/{id}"), &change);
     serve.eventually("another one", |serve| (!amphorae(serve).contains(&before)).then_some(()));
     serve.eventually("traffic", |serve| serve.get(&vip));
     assert!(amphorae(&serve).contains(&idle), "{}", serve.log());

@@ -136,7 +136,10 @@ async fn receive(
             Ok((message, place, mut turn)) => {
                 metrics().heartbeats.inc();
                 let is_idle = message.listeners.is_empty();
+                let has_lost =
+                    is_idle && watch.lock().await.has_served(&message.id, message.document.as_ref());
                 if !is_idle {
+                    watch.lock().await.serves(&message.id, message.document.as_ref());
                     heard(watch, &message.id, now).await;
                 }
                 traffic.heard(&message, now);
@@ -145,7 +148,7 @@ async fn receive(
                 tokio::spawn(async move {
                     turn.comes().await;
                     // One that serves nothing of what it is to serve is as good as silent.
-                    if is_idle && !intake.serves_nothing(&message).await {
+                    if is_idle && !has_lost && !intake.serves_nothing(&message).await {
                         heard(&watch, &message.id, now).await;
                     }
                     if let Err(error) = intake.take_in(message, place).await {

@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,6 +29,8 @@ pub struct Watch {
     heard: HashMap<String, Duration>,
     /// `listened` when those were taken out that were so within a `timeout`.
     taken: HashMap<String, Duration>,
+    /// With which document each had listeners when it was heard last.
+    serving: HashMap<String, Arc<str>>,
 }
 
 /// What is to be done about those that are silent.
@@ -45,8 +48,8 @@ impl Watch {
     pub fn new(timeout: Duration, threshold: Option<usize>, every: Duration) -> Self {
         let awake = every * 2 + Duration::from_secs(1);
         let (listened, not_before) = (Duration::ZERO, Duration::ZERO);
-        let (heard, taken) = (HashMap::new(), HashMap::new());
-        Self { timeout, threshold, awake, looked: None, listened, not_before, heard, taken }
+        let (heard, taken, serving) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { timeout, threshold, awake, looked: None, listened, not_before, heard, taken, serving }
     }
 
     /// Lets time pass.
@@ -77,6 +80,21 @@ impl Watch {
         since > self.timeout / 2
     }
 
+    /// An amphora says that it has listeners, with this document.
+    pub fn serves(&mut self, amphora: &str, document: Option<&Arc<str>>) {
+        match document {
+            Some(document) if self.serving.get(amphora) != Some(document) => {
+                self.serving.insert(amphora.to_owned(), Arc::clone(document));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an amphora that says that it has none has had some with this very document: its proxy does not run.
+    pub fn has_served(&self, amphora: &str, document: Option<&Arc<str>>) -> bool {
+        document.is_some() && self.serving.get(amphora) == document
+    }
+
     /// Looks at the amphorae that carry a load balancer, or wait for one; others are forgotten. One that is seen here for the first time, as all are after
     /// a start of the controller, has the whole timeout from now on.
     pub fn check<'a>(&mut self, allocated: impl IntoIterator<Item = &'a str>, now: Instant) -> Verdict {
@@ -96,6 +114,7 @@ impl Watch {
             heard.insert(amphora.to_owned(), at);
         }
         self.heard = heard;
+        self.serving.retain(|amphora, _| self.heard.contains_key(amphora));
         if !stale.is_empty() && self.threshold.is_some_and(|threshold| silent >= threshold) {
             return Verdict::TooMany(silent);
         }
@@ -337,5 +356,21 @@ mod tests {
         }
         lab.stopped(2);
         assert_eq!(lab.check(&["a"]), stale(&["a"]));
+    }
+
+    #[test]
+    fn who_has_had_listeners_with_a_document_has_them_as_long_as_it_has_that() {
+        let mut lab = Lab::new(None);
+        let [one, other] = ["one", "other"].map(Arc::from);
+        let has_served = |lab: &Lab, document| lab.watch.has_served("a", document);
+        assert!(!has_served(&lab, Some(&one)) && !has_served(&lab, None));
+        lab.watch.serves("a", Some(&one));
+        lab.heard("a");
+        lab.check(&["a"]);
+        assert!(has_served(&lab, Some(&one)) && !has_served(&lab, Some(&other)) && !has_served(&lab, None));
+        lab.watch.serves("a", Some(&other));
+        assert!(!has_served(&lab, Some(&one)) && has_served(&lab, Some(&other)));
+        lab.check(&[]);
+        assert!(!has_served(&lab, Some(&other)), "it is gone");
     }
 }
