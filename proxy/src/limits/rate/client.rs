@@ -50,9 +50,10 @@ impl Believed {
 
     /// Of one field, from the right; `None` if it names nobody but those who are believed.
     fn nearest(&self, peer: IpAddr, value: &[u8]) -> Option<IpAddr> {
-        let named = value.rsplit(|byte| *byte == b',').map(|item| address(item.trim_ascii()));
+        let mut named = value.rsplit(|byte| *byte == b',').map(|item| address(item.trim_ascii()));
         // Whoever wrote what is no address cannot be told from those before it.
-        named.map(|named| named.unwrap_or(peer)).find(|named| *named == peer || !self.includes(*named))
+        let nearest = named.find(|named| named.is_none_or(|named| !self.includes(named)))?;
+        Some(nearest.unwrap_or(peer))
     }
 }
 
@@ -103,6 +104,9 @@ mod tests {
             (&["::ffff:192.0.2.1"], "::ffff:192.0.2.1"),
             (&[], "10.0.0.1"),
             (&["10.0.0.7"], "10.0.0.1"),
+            // Who has brought it may have named himself, or have brought it before.
+            (&["192.0.2.1, 10.0.0.1"], "192.0.2.1"),
+            (&["192.0.2.1", "10.0.0.1,10.0.0.7, ::ffff:10.0.0.1"], "192.0.2.1"),
             (&["192.0.2.1, unknown"], "10.0.0.1"),
             (&["192.0.2.1, unknown, 10.0.0.2"], "10.0.0.1"),
             (&["unknown, 192.0.2.1"], "192.0.2.1"),
