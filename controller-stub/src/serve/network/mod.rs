@@ -4,7 +4,7 @@
 pub mod bridges;
 pub mod links;
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -164,13 +164,20 @@ fn holder(connection: &Connection, subnet: &str, address: IpAddr) -> rusqlite::R
         .optional()
 }
 
-/// The least address behind the gateway that nobody has.
+/// The least address behind the gateway that nobody has. Where a member is said to be there is a host, of which nobody knows more; but
+/// members of anything at all keep nobody from an address when there is no other.
 fn free(connection: &Connection, subnet: &Subnet) -> rusqlite::Result<Option<IpAddr>> {
     let mut query = connection.prepare_cached("SELECT ip_address FROM port WHERE subnet_id = ?1")?;
     let taken = query.query_map([subnet.id.to_string()], |row| row.get::<_, String>(0))?;
     let taken = taken.map(|text| Ok(text?.parse().ok()));
-    let taken = taken.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
-    Ok(subnet.free(&taken))
+    let taken: HashSet<IpAddr> = taken.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
+    let mut query = connection
+        .prepare_cached("SELECT address FROM member UNION SELECT monitor_address FROM member WHERE monitor_address IS NOT NULL")?;
+    let members = query.query_map([], |row| row.get::<_, String>(0))?;
+    let members = members.map(|text| Ok(text?.parse().ok())).filter_map(Result::transpose);
+    let members = members.filter(|address| !matches!(address, Ok(address) if !subnet.has_host(*address)));
+    let avoided = members.chain(taken.iter().copied().map(Ok)).collect::<rusqlite::Result<_>>()?;
+    Ok(subnet.free(&avoided).or_else(|| subnet.free(&taken)))
 }
 
 /// A MAC address for whoever has an address: the same each time, and of those that nobody sells (the second bit of the first byte).
@@ -196,6 +203,35 @@ mod tests {
 
     fn networks(text: &str) -> Networks {
         Networks::new(Config::parse(text).unwrap().networks)
+    }
+
+    #[test]
+    fn members_keep_their_addresses_while_there_are_others() {
+        let (_dir, connection) = db::scratch();
+        let networks = networks("[networks]\na = 192.0.2.0/29, 2001:db8::/64\n");
+        let [v4, v6] = &networks.all()[0].subnets[..] else { panic!() };
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        let member = |address: &str, monitored: Option<&str>| {
+            connection
+                .execute(
+                    "INSERT INTO member (id, project_id, pool_id, provisioning_status, address, protocol_port, monitor_address, created_at,
+                     generation) VALUES (?1, '', 'p', 'ACTIVE', ?1, 80, ?2, 0, 1)",
+                    params![address, monitored],
+                )
+                .unwrap();
+        };
+        member("192.0.2.2", None);
+        member("192.0.2.4", Some("192.0.2.5"));
+        member("2001:db8::2", None);
+        member("198.51.100.7", None);
+        let give = |subnet: &Subnet| {
+            let port = networks.allocate(&connection, &subnet.id.to_string(), None, &OWNER, 0);
+            port.map(|port| port.address.to_string()).map_err(|e| e.to_string())
+        };
+        assert_eq!(give(v6).unwrap(), "2001:db8::3");
+        let given: Vec<_> = (0..5).map(|_| give(v4).unwrap()).collect();
+        assert_eq!(given, ["192.0.2.3", "192.0.2.6", "192.0.2.2", "192.0.2.4", "192.0.2.5"]);
+        assert_eq!(give(v4).unwrap_err(), "no address of 192.0.2.0/29 is free");
     }
 
     #[test]
