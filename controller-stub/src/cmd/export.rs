@@ -127,7 +127,8 @@ fn replace(value: &mut Value, there: &BTreeMap<&str, &str>) {
 }
 
 fn readme(all: &[Exported], there: &BTreeMap<&str, &str>) -> String {
-    let mut text = format!("{} load balancers, each the body of a POST to Octavia:\n\n", all.len());
+    let balancers = if all.len() == 1 { "load balancer" } else { "load balancers" };
+    let mut text = format!("{} {balancers}, each the body of a POST to Octavia:\n\n", all.len());
     text.push_str(
         "    curl -X POST \"$OCTAVIA/v2/lbaas/loadbalancers\" -H \"X-Auth-Token: $TOKEN\" -H 'Content-Type: application/json' -d @ID.json\n\n\
          Not in the bodies: ids (there are new ones there), projects (that of the token), ports, states, statistics, quotas, flavors and availability zones.\n",

@@ -185,7 +185,8 @@ fn one(tree: &Tree) -> Exported {
     let mut shown_listeners = Vec::new();
     for (listener, policies) in listeners {
         let mut shown = told.attributes(&LISTENER, listener);
-        if let Some(pool) = named(listener.str("default_pool_id")) {
+        let shared = told.heaviest(&LISTENER, listener, "default_pools", pools);
+        if let Some(pool) = named(shared.unwrap_or(listener.str("default_pool_id"))) {
             shown.insert("default_pool".to_owned(), pool);
         }
         let mut shown_policies = Vec::new();
@@ -199,7 +200,8 @@ fn one(tree: &Tree) -> Exported {
                 continue;
             }
             let mut shown = told.attributes(&L7POLICY, policy);
-            if let Some(pool) = named(policy.str("redirect_pool_id")) {
+            let shared = told.heaviest(&L7POLICY, policy, "redirect_pools", pools);
+            if let Some(pool) = named(shared.unwrap_or(policy.str("redirect_pool_id"))) {
                 shown.insert("redirect_pool".to_owned(), pool);
             }
             let rules: Vec<_> = rules.iter().map(|rule| told.attributes(&L7RULE, rule)).collect();
@@ -270,8 +272,35 @@ impl Told {
         names
     }
 
+    /// The id of that of several pools that has the greatest share, of equals the first: there is one alone there, and without it a
+    /// listener answers 503 and a policy is refused.
+    fn heaviest<'a>(
+        &mut self,
+        resource: &'static Resource,
+        object: &Object,
+        field: &str,
+        pools: &'a [Balanced],
+    ) -> Option<&'a str> {
+        let shares = object.get("amphora")?.get(field)?.as_array()?;
+        let heaviest = shares.iter().rev().max_by_key(|share| share["weight"].as_i64())?;
+        let id = heaviest["pool_id"].as_str().or_else(|| heaviest["pool"]["id"].as_str());
+        let name = heaviest["pool"]["name"].as_str();
+        let is_it = |pool: &Object| match id {
+            Some(id) => pool.id().eq_ignore_ascii_case(id),
+            None => name.is_some_and(|name| pool.str("name") == name),
+        };
+        let Balanced { pool, .. } = pools.iter().find(|Balanced { pool, .. }| is_it(pool))?;
+        self.remarks.push(format!(
+            "{}: pool {} has the greatest of its shares, and all of what comes there.",
+            whose(resource, object),
+            name_of(pool)
+        ));
+        Some(pool.id())
+    }
+
     /// The attributes that a body may have, but for those that lead to other objects.
     fn attributes(&mut self, resource: &'static Resource, object: &Object) -> Map<String, Value> {
+        let whose = whose(resource, object);
         let mut shown = Map::new();
         for attribute in resource.attributes.iter().filter(|attribute| !attribute.is_refused()) {
             let leads = ["listeners", "pools", "l7policies", "rules", "members", "healthmonitor", "pool_id"];
@@ -279,8 +308,9 @@ impl Told {
             let name = attribute.name;
             let Some(value) = object.get(name).map(without_nulls) else { continue };
             if matches!(name, "amphora" | "rate_limit_policies") {
-                self.remarks
-                    .push(format!("{name} {value}: there is no word for it there, and it is left out."));
+                self.remarks.push(format!(
+                    "{whose}: {name} {value}: there is no word for it there, and it is left out."
+                ));
                 continue;
             }
             let is_empty = value.as_array().is_some_and(Vec::is_empty);
@@ -289,7 +319,7 @@ impl Told {
             }
             if ELSEWHERE.contains(&name) {
                 if !matches!(name, "project_id" | "tenant_id" | "vip_port_id" | "vip_network_id") {
-                    self.remarks.push(format!("{name} {value} is of here, and left out."));
+                    self.remarks.push(format!("{whose}: {name} {value} is of here, and left out."));
                 }
                 continue;
             }
@@ -320,6 +350,16 @@ impl Told {
             _ => {}
         }
     }
+}
+
+/// What a person is told an object is, as `Pool web`.
+fn whose(resource: &Resource, object: &Object) -> String {
+    format!("{} {}", resource.title, name_of(object))
+}
+
+fn name_of(object: &Object) -> &str {
+    let name = object.str("name");
+    if name.is_empty() { object.id() } else { name }
 }
 
 /// A body says nothing of what is not.

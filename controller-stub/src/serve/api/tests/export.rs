@@ -147,6 +147,43 @@ async fn what_is_exported_makes_the_same_again_and_octavia_takes_it() {
 }
 
 #[tokio::test]
+async fn of_several_pools_there_is_the_one_with_the_greatest_share() {
+    let here = Stage::new("");
+    let shares = |heavy: &str, light: &str| json!([{"pool": {"name": light}, "weight": 1}, {"pool": {"name": heavy}, "weight": 9}, {"pool": {"name": "third"}, "weight": 9}]);
+    let pool = |name: &str| json!({"name": name, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"});
+    let rules = json!([{"type": "PATH", "compare_type": "STARTS_WITH", "value": "/"}]);
+    let body = json!({"loadbalancer": {
+        "name": "several", "vip_subnet_id": here.subnet,
+        "listeners": [{"name": "front", "protocol": "HTTP", "protocol_port": 80,
+            "amphora": {"default_pools": shares("stable", "canary")},
+            "l7policies": [{"name": "split", "action": "REDIRECT_TO_POOL", "rules": rules,
+                "amphora": {"redirect_pools": shares("canary", "stable")}}]}],
+        "pools": [pool("stable"), pool("canary"), pool("third")],
+    }});
+    here.must(Method::POST, LBS, body).await;
+    here.settle().await;
+    let one = exported(&here).await.remove(0);
+    let listener = &one.body["loadbalancer"]["listeners"][0];
+    assert_eq!(listener["default_pool"], json!({"name": "stable"}));
+    assert_eq!(listener["l7policies"][0]["redirect_pool"], json!({"name": "canary"}));
+    for remark in [
+        "Listener front: pool stable has the greatest of its shares, and all of what comes there.",
+        "L7 Policy split: pool canary has the greatest of its shares, and all of what comes there.",
+    ] {
+        assert!(one.remarks.iter().any(|told| told == remark), "{:?}", one.remarks);
+    }
+    assert!(
+        one.remarks.iter().any(|told| told.starts_with("Listener front: amphora {")),
+        "{:?}",
+        one.remarks
+    );
+    if let Some(said) = octavia(&[&one.body]) {
+        assert_eq!(said, "taken\n");
+    }
+    Stage::new("").must(Method::POST, LBS, one.body).await;
+}
+
+#[tokio::test]
 async fn pools_have_names_that_differ_and_what_goes_is_left_out() {
     let stage = Stage::new("");
     let lb = stage.load_balancer("pools").await;
