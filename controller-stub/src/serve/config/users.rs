@@ -13,6 +13,7 @@ use amphora_ini::reader::{Reader, error};
 use argon2::password_hash::phc::PasswordHash;
 
 use super::{ConfigError, networks::id};
+use crate::serve::policies::ROLES;
 
 /// The section.
 const SECTION: &str = "users";
@@ -84,7 +85,17 @@ fn user(name: &str, text: &str) -> Result<User, String> {
     if projects.is_empty() || roles.is_empty() {
         return Err("has no project, or no role".to_owned());
     }
-    let parsed = PasswordHash::new(hash).map_err(|reason| format!("the hash: {reason}"))?;
+    let known = |role: &String| ROLES.iter().any(|known| known.eq_ignore_ascii_case(role));
+    if !roles.iter().any(known) {
+        return Err(format!(
+            "has no role that permits anything: {}; those that do: {}",
+            roles.join(", "),
+            ROLES.join(", ")
+        ));
+    }
+    let parsed = PasswordHash::new(hash).map_err(|reason| {
+        format!("the third word is no hash ({reason}); `printf %s PASSWORD | argon2 SALT -id -e` makes one")
+    })?;
     if parsed.algorithm.as_str() != "argon2id" {
         return Err(format!("the hash is of {}, and not of argon2id", parsed.algorithm));
     }
@@ -122,13 +133,20 @@ mod tests {
         for (text, expected) in [
             ("a = shop member\n".to_owned(), "must be projects, roles and a hash"),
             (format!("a = , member {HASH}\n"), "has no project"),
-            ("a = shop member $5$x$y\n".to_owned(), "the hash"),
+            (
+                format!("a = shop membr,owner {HASH}\n"),
+                "permits anything: membr, owner; those that do: admin, member",
+            ),
+            ("a = shop member secret\n".to_owned(), "the third word is no hash"),
+            ("a = shop member $5$x$y\n".to_owned(), "hash"),
             (format!("a = shop member {}\n", HASH.replace("m=64", "m=4194304")), "takes more than"),
             (format!("a = shop member {}\n", HASH.replace("argon2id", "argon2i")), "not of argon2id"),
         ] {
             let error = Config::parse(&format!("[users]\n{text}")).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+        let both = Config::parse(&format!("[users]\na = shop Member,of_another_service {HASH}\n")).unwrap();
+        assert_eq!(both.users[0].roles.len(), 2);
         let nobody = Config::parse("[api_settings]\nauth_strategy = keystone\n").unwrap_err().to_string();
         assert!(nobody.contains("[users]"), "{nobody}");
     }

@@ -1,5 +1,17 @@
 //! Who may do what: `octavia.policies` with Keystone's default roles, and the older `load-balancer_*` roles beside them.
 
+/// The roles that permit something.
+pub const ROLES: [&str; 8] = [
+    "admin",
+    "member",
+    "reader",
+    "load-balancer_admin",
+    "load-balancer_member",
+    "load-balancer_observer",
+    "load-balancer_global_observer",
+    "load-balancer_quota_admin",
+];
+
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
@@ -61,6 +73,13 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_role_permits_something_and_no_other_does() {
+        let may = |role: &str| RULES.iter().any(|rule| context("p", &[role]).may(*rule, Some("p")));
+        assert!(ROLES.iter().all(|role| may(role)));
+        assert!(!may("membr"));
+    }
 
     fn context(project: &str, roles: &[&str]) -> Context {
         Context {
