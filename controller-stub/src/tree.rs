@@ -45,6 +45,7 @@ pub fn draw(out: &mut String, status: &Value, style: Style) -> fmt::Result {
             text("address"),
             text("pool_id")
         )?;
+        out.push(' ');
         draining(out, member)?;
         out.push('\n');
     }
@@ -123,7 +124,7 @@ fn draining(out: &mut String, of: &Value) -> fmt::Result {
     let number = |field: &str| draining.get(field).and_then(Value::as_u64).unwrap_or(0);
     let why = draining.get("why").and_then(Value::as_str).unwrap_or("?");
     let [since, left, connections] = ["since_s", "left_s", "connections"].map(number);
-    write!(out, " drains ({why}) since {since} s, {left} s left, {connections} connections")
+    write!(out, "drains ({why}) since {since} s, {left} s left, {connections} connections")
 }
 
 fn line(out: &mut String, branch: &str, word: &str, node: &Value, style: Style) -> fmt::Result {
@@ -223,7 +224,7 @@ mod tests {
                 │  failed 2026-11-30T01:00:00.0Z: response: status 500\n   \
                 └─ member B\n      \
                    starts slowly: 6 % of its weight\n      \
-                   taken out as an outlier 1 s ago, 29 s left, time 2 in a row\n       \
+                   taken out as an outlier 1 s ago, 29 s left, time 2 in a row\n      \
                    drains (weight 0) since 4 s, 6 s left, 2 connections\n\
              leaving member 10.0.0.9:80 of pool P drains (removed) since 4 s, 6 s left, 2 connections\n"
         );

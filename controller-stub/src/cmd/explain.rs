@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, io::Write, net::IpAddr, path::Path};
 
-use amphora_ipc::proxy::{
-    Explanation, LimitCount, MemberVerdict, NotFollowed, PoolNotFollowed, PoolVerdict, Question,
+use amphora_ipc::{
+    proxy::{Explanation, LimitCount, MemberVerdict, NotFollowed, PoolNotFollowed, PoolVerdict, Question},
+    vrrp::Status as VrrpStatus,
 };
 use amphora_model::{ListenerId, LoadBalancerId, MemberId};
 use serde_json::Value;
@@ -112,6 +113,14 @@ pub(crate) async fn explain(
                 writeln!(out, "{}", style.paint(Colour::Dim, client.endpoint()))?;
             }
             let mut text = String::new();
+            if let Some(state) = client.vrrp_status().await.ok().flatten().as_ref().and_then(not_master) {
+                writeln!(
+                    text,
+                    "{} this amphora is {state} in VRRP: clients are served by the other, which has counted them",
+                    style.paint(Colour::Yellow, "note")
+                )
+                .map_err(|e| Error::local("explain", e))?;
+            }
             draw(&mut text, &told, style).map_err(|e| Error::local("explain", e))?;
             Ok(out.write_all(text.as_bytes())?)
         };
@@ -131,6 +140,12 @@ async fn find(client: &Client, id: LoadBalancerId, listener: &Named<ListenerId>)
             super::member::the_one(client.endpoint(), "listener", name, listeners)
         }
     }
+}
+
+/// What it is in VRRP, when it is master of nothing: its peer has the traffic then, and what is counted of clients.
+fn not_master(vrrp: &VrrpStatus) -> Option<&str> {
+    let states = || vrrp.instances.iter().map(|instance| instance.state.as_str());
+    if states().any(|state| state == "MASTER") { None } else { states().next() }
 }
 
 fn draw(out: &mut String, told: &Explanation, style: Style) -> std::fmt::Result {
@@ -279,6 +294,30 @@ mod tests {
         for none in [key, "", "-----BEGIN CERTIFICATE-----\nMIIB"] {
             assert_eq!(certificates_in(none), None);
         }
+    }
+
+    #[test]
+    fn an_amphora_that_is_master_of_nothing_says_so() {
+        let with = |states: &[&str]| -> VrrpStatus {
+            let instances: Vec<_> = states
+                .iter()
+                .map(|state| {
+                    json!({"name": "lb", "state": state, "since_ms": 1, "reason": "", "interface": "eth1", "vrid": 1, "version": 3,
+                    "priority": 100, "interval_ms": 1000, "master_interval_ms": 1000, "fit": true, "handed_over": false,
+                    "addresses": [], "peer": null, "error": null, "counters": {"sent": 0, "received": 0, "priority_zero_sent": 0,
+                    "priority_zero_received": 0, "became_master": 0, "released_master": 0, "refused": {}}})
+                })
+                .collect();
+            serde_json::from_value(
+                json!({"version": "0", "pid": 1, "uptime_ms": 1, "started": true, "data_plane": null,
+                "instances": instances}),
+            )
+            .unwrap()
+        };
+        assert_eq!(not_master(&with(&["BACKUP", "INIT"])), Some("BACKUP"));
+        assert_eq!(not_master(&with(&["INIT"])), Some("INIT"));
+        assert_eq!(not_master(&with(&["BACKUP", "MASTER"])), None);
+        assert_eq!(not_master(&with(&[])), None);
     }
 
     #[test]
