@@ -75,6 +75,24 @@ pub struct Amphora {
     pub connection_logging: bool,
 }
 
+/// `amphora` of a pool: what it grants its members.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "names of docs/members.md")]
+pub struct MemberOptions {
+    pub slow_start: u32,
+    pub first_check: bool,
+    pub drain_timeout: u32,
+    pub outlier_detection: OutlierDetection,
+}
+
+/// `outlier_detection`.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "names of docs/members.md")]
+pub struct OutlierDetection {
+    pub consecutive_failures: u32,
+    pub ejection_time: u32,
+}
+
 /// `l7policy`.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs, reason = "Octavia's names")]
@@ -114,6 +132,8 @@ pub struct Pool {
     pub tls_enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_tls_container_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amphora: Option<MemberOptions>,
 }
 
 /// `healthmonitor`.
@@ -325,12 +345,24 @@ impl Pool {
             members: members.iter().zip(0..).map(|(a, n)| Member::new(number << 32 | n, *a)).collect(),
             tls_enabled: false,
             ca_tls_container_ref: None,
+            amphora: None,
         }
     }
 
     /// Over TLS, verified by the authority of this id.
     pub fn with_tls(mut self, authority: &str) -> Self {
         (self.tls_enabled, self.ca_tls_container_ref) = (true, Some(authority.to_owned()));
+        self
+    }
+
+    /// With every option that members may have, but that they wait for a first check.
+    pub fn with_member_options(mut self) -> Self {
+        self.amphora = Some(MemberOptions {
+            slow_start: 30,
+            first_check: false,
+            drain_timeout: 60,
+            outlier_detection: OutlierDetection { consecutive_failures: 5, ejection_time: 30 },
+        });
         self
     }
 
@@ -363,7 +395,10 @@ mod tests {
 
     #[test]
     fn documents_are_accepted() {
-        for document in [Document::http_with_members(300), Document::http_with_policies(100)] {
+        let mut options = Document::http_with_members(1);
+        options.loadbalancer.pools =
+            options.loadbalancer.pools.into_iter().map(Pool::with_member_options).collect();
+        for document in [Document::http_with_members(300), Document::http_with_policies(100), options] {
             assert_eq!(LoadBalancer::from_json(&document.to_json()).map(drop), Ok(()));
         }
     }

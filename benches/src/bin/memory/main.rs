@@ -2,6 +2,7 @@
 //! `docs/benchmarks.md` says what each number is.
 
 mod kinds;
+mod members;
 
 use std::{
     fs,
@@ -77,18 +78,33 @@ struct Args {
     /// HAProxy, beside which idle connections of TLS and HTTP/2 are measured.
     #[arg(long, default_value = "haproxy")]
     haproxy: PathBuf,
+    /// Members of a pool, of which each is measured.
+    #[arg(long, default_value_t = 10_000)]
+    members: u64,
     /// Nothing but the VRRP daemon.
     #[arg(long, conflicts_with = "only_kinds")]
     only_vrrp: bool,
     /// Nothing but idle connections of TLS and HTTP/2.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only_members")]
     only_kinds: bool,
+    /// Nothing but what each of many members takes.
+    #[arg(long, conflicts_with = "only_vrrp")]
+    only_members: bool,
     /// Also fail when a target is missed.
     #[arg(long)]
     check: bool,
     /// A tenth of the connections, to see that everything works.
     #[arg(long)]
     quick: bool,
+}
+
+impl Args {
+    /// The agent and the proxy.
+    fn programs(&self) -> Result<(PathBuf, PathBuf)> {
+        let here = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
+        let or_beside = |given: &Option<PathBuf>, name| given.clone().unwrap_or_else(|| here.join(name));
+        Ok((or_beside(&self.agent, "amphora-agent"), or_beside(&self.amphora, "amphora-proxy")))
+    }
 }
 
 fn main() -> ExitCode {
@@ -99,6 +115,7 @@ fn run(mut args: Args) -> Result<bool> {
     if args.quick {
         args.connections = args.connections.min(1000);
         (args.scrapers, args.scraped_members) = (args.scrapers.min(100), args.scraped_members.min(300));
+        args.members = args.members.min(1000);
     }
     let limit = process::raise_open_files()?;
     // The proxy sets descriptors aside for itself, and two for each client. The clients' ends and the members' ends are both
@@ -110,10 +127,15 @@ fn run(mut args: Args) -> Result<bool> {
     }
     let cores = process::cores()?;
     process::pin(cores[0])?;
-    if args.only_kinds {
-        let (table, good) = kinds::measure(&args, &cores)?;
-        println!("{table}");
-        return Ok(good || !args.check);
+    for (only, measure) in [
+        (args.only_kinds, kinds::measure as fn(&Args, &[usize]) -> Result<(String, bool)>),
+        (args.only_members, members::measure),
+    ] {
+        if only {
+            let (table, good) = measure(&args, &cores)?;
+            println!("{table}");
+            return Ok(good || !args.check);
+        }
     }
     let here = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
     let vrrp = args.vrrp.clone().unwrap_or_else(|| here.join("amphora-vrrp"));
@@ -129,8 +151,7 @@ fn run(mut args: Args) -> Result<bool> {
         println!("VRRP daemon: {} MiB resident, {} MiB proportional", router_row[0], router_row[1]);
         return Ok(router_good || !args.check);
     }
-    let agent = args.agent.clone().unwrap_or_else(|| here.join("amphora-agent"));
-    let proxy = args.amphora.clone().unwrap_or_else(|| here.join("amphora-proxy"));
+    let (agent, proxy) = args.programs()?;
 
     let http = Service::Http;
     let backend = Backend::start(&[http, http, http], cores[0])?;
@@ -232,7 +253,9 @@ fn run(mut args: Args) -> Result<bool> {
 
     drop(amphora);
     let (kinds, kinds_good) = kinds::measure(&args, &cores)?;
+    let (members, members_good) = members::measure(&args, &cores)?;
     let good = kinds_good
+        && members_good
         && both.proportional as f64 <= TARGET_IDLE
         && per_connection <= TARGET_CONNECTION
         && router_good
@@ -242,7 +265,7 @@ fn run(mut args: Args) -> Result<bool> {
     let text = format!(
         "# Memory\n\n{}. Proxy with {} worker(s), one HTTP listener, two pools with health monitors, heartbeats every \
          second.\n\nTargets: agent and proxy together at most {:.0} MiB proportional, {:.1} KiB per idle client connection, {:.0} KiB with \
-         TLS and {:.0} KiB with HTTP/2 over it, VRRP daemon {:.0} MiB, {:.0} MiB more while many scrape, of whom none is cut off: {}.\n\n{}\n{}\n{kinds}\n{}",
+         TLS and {:.0} KiB with HTTP/2 over it, VRRP daemon {:.0} MiB, {:.0} MiB more while many scrape, of whom none is cut off, {:.1} KiB per member: {}.\n\n{}\n{}\n{kinds}\n{}\n{members}",
         report::machine(),
         args.workers,
         TARGET_IDLE / MIB,
@@ -251,6 +274,7 @@ fn run(mut args: Args) -> Result<bool> {
         kinds::TARGET_HTTP2 / 1024.0,
         TARGET_VRRP / MIB,
         TARGET_SCRAPES / MIB,
+        members::TARGET_MEMBER / 1024.0,
         if good { "all met" } else { "missed" },
         idle_table.markdown(),
         table.markdown(),
