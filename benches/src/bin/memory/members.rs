@@ -2,7 +2,6 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
-    path::Path,
     thread,
 };
 
