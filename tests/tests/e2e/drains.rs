@@ -130,6 +130,30 @@ async fn clients_whom_a_listener_would_not_let_in_any_more_are_let_go() {
     }
 }
 
+/// Their requests and the end of their connections would cross on the way.
+#[tokio::test]
+async fn clients_who_ask_all_the_time_learn_of_the_end_from_a_response() {
+    for why in ["a change", "a signal"] {
+        let member = member().await;
+        let mut proxy = Proxy::start(Document::of(Listener::http(), Pool::http().members([&member]))).await;
+        let address = proxy.document.address_of(0);
+        let ask = move |_| async move {
+            let mut client = Client::connect(address).await;
+            while client.get("/").await.field("connection").is_none() {}
+            assert_eq!(client.end().await, End::Closed(Vec::new()));
+        };
+        let clients: Vec<_> = (0..24).map(ask).map(tokio::spawn).collect();
+        eventually("all are at it", async || (member.served() > 500).then_some(())).await;
+        match why {
+            "a signal" => proxy.signal(Signal::SIGTERM),
+            _ => drop(proxy.change(|document| document.listeners.clear()).await),
+        }
+        for client in clients {
+            client.await.unwrap();
+        }
+    }
+}
+
 /// Longer than a second, which they had once, and than the 5 s after which one that has asked is taken to know of the end.
 const SILENCE: Duration = Duration::from_secs(6);
 

@@ -23,6 +23,11 @@ use crate::{
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// A client that has asked within the first of these is taken to be about to ask again: it has the second to do so when it is let go, and learns of it
+/// from that response. Its request and the end of the connection would cross on their way, and nobody could tell what became of the request.
+const ASKS_OFTEN: Duration = Duration::from_secs(1);
+const LAST_CALL: Duration = Duration::from_millis(30);
+
 /// A client's connection.
 pub(in crate::session) struct Client {
     pub(in crate::session) stream: Conn,
@@ -84,7 +89,8 @@ impl Client {
     /// Waits for the first byte of a request. Holds no buffer meanwhile.
     ///
     /// A client that has not asked for anything yet when its listener goes, or the process is to end, is about to: as with
-    /// HAProxy it has the time for its first request that it has in any case, and the connection ends behind the response.
+    /// HAProxy it has the time for its first request that it has in any case, and the connection ends behind the response. One that has
+    /// asked a moment ago has a moment more.
     pub(in crate::session) async fn wait_for_request(
         &mut self,
         listener: &LocalListener,
@@ -94,6 +100,7 @@ impl Client {
             return Begin::Bytes;
         }
         self.deadline.set(Some(self.active + timeout));
+        let mut last_call = false;
         poll_fn(|cx| {
             match self.inlet.poll_fill(cx, &mut self.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Begin::Gone),
@@ -102,15 +109,21 @@ impl Client {
             }
             self.own.poll_closed(cx);
             self.closing.ensure(cx);
-            let unwanted = if self.requests > 0 {
-                listener.is_closing(self.address)
-            } else {
-                listener.bars(self.address)
-            };
-            if unwanted {
+            if listener.bars(self.address) {
                 return Poll::Ready(Begin::Unwanted);
             }
-            self.deadline.poll_expired(cx).map(|()| Begin::Late)
+            let closing = self.requests > 0 && listener.is_closing(self.address);
+            if closing != last_call {
+                last_call = closing;
+                let now = Instant::now();
+                if closing && now.duration_since(self.active) > ASKS_OFTEN {
+                    return Poll::Ready(Begin::Unwanted);
+                }
+                // It may be that the VIP does not move after all.
+                self.deadline.set(Some(if closing { now + LAST_CALL } else { self.active + timeout }));
+            }
+            let ended = if last_call { Begin::Unwanted } else { Begin::Late };
+            self.deadline.poll_expired(cx).map(|()| ended)
         })
         .await
     }
