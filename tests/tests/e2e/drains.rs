@@ -134,24 +134,38 @@ async fn clients_whom_a_listener_would_not_let_in_any_more_are_let_go() {
 #[tokio::test]
 async fn clients_who_ask_all_the_time_learn_of_the_end_from_a_response() {
     for why in ["a change", "a signal"] {
-        let member = member().await;
-        let mut proxy = Proxy::start(Document::of(Listener::http(), Pool::http().members([&member]))).await;
-        let address = proxy.document.address_of(0);
-        let ask = move |_| async move {
-            let mut client = Client::connect(address).await;
-            while client.get("/").await.field("connection").is_none() {}
-            assert_eq!(client.end().await, End::Closed(Vec::new()));
-        };
-        let clients: Vec<_> = (0..24).map(ask).map(tokio::spawn).collect();
-        eventually("all are at it", async || (member.served() > 500).then_some(())).await;
-        match why {
-            "a signal" => proxy.signal(Signal::SIGTERM),
-            _ => drop(proxy.change(|document| document.listeners.clear()).await),
-        }
-        for client in clients {
-            client.await.unwrap();
+        // A client that does not get to run for a while, on a machine that is busy, is as one that does not ask. When they are closed at once, one time
+        // in five goes well by chance.
+        let mut lost = Vec::new();
+        while !lost.ends_with(&[0; 5]) {
+            assert!(lost.len() < 40, "{why}: {lost:?} of 24");
+            lost.push(without_an_answer(why).await);
         }
     }
+}
+
+/// How many of 24 clients who ask all the time have no answer, and no word of the end, when the listener goes for this reason.
+async fn without_an_answer(why: &str) -> usize {
+    let member = member().await;
+    let mut proxy = Proxy::start(Document::of(Listener::http(), Pool::http().members([&member]))).await;
+    let address = proxy.document.address_of(0);
+    let ask = move |_| async move {
+        let mut client = Client::connect(address).await;
+        while client.try_get("/", "").await?.field("connection").is_none() {}
+        assert_eq!(client.end().await, End::Closed(Vec::new()));
+        Ok::<_, std::io::Error>(())
+    };
+    let clients: Vec<_> = (0..24).map(ask).map(tokio::spawn).collect();
+    eventually("all are at it", async || (member.served() > 500).then_some(())).await;
+    match why {
+        "a signal" => proxy.signal(Signal::SIGTERM),
+        _ => drop(proxy.change(|document| document.listeners.clear()).await),
+    }
+    let mut lost = 0;
+    for client in clients {
+        lost += usize::from(client.await.unwrap().is_err());
+    }
+    lost
 }
 
 /// Longer than a second, which they had once, and than the 5 s after which one that has asked is taken to know of the end.

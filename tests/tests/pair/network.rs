@@ -1,9 +1,15 @@
 //! The VIP's network: a switch, two amphorae, members, and a host with many clients.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use amphora_tests::{Backend, Client, Message, Namespace, Step};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::Got;
 
@@ -69,6 +75,19 @@ impl Network {
         self.amphorae[amphora].ip(&["address", "add", &format!("{}/24", AMPHORAE[amphora]), "dev", "eth1"]);
     }
 
+    /// So many clients ask all the time, on connections that they keep for as long as nothing tells them of the end, until the sender is dropped.
+    pub(crate) fn keep_asking(&self, clients: u8) -> (oneshot::Sender<()>, Arc<Asked>) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let asked = Arc::new(Asked::default());
+        let ours = Arc::clone(&asked);
+        drop(self.clients.spawn(move || async move {
+            let mut all: JoinSet<_> = (1..=clients).map(|number| ask_on(number, Arc::clone(&ours))).collect();
+            let _ = stopped.await;
+            all.shutdown().await;
+        }));
+        (stop, asked)
+    }
+
     /// Clients ask in this order, by their address and with their cookie, the latter for `target`; who answered each.
     pub(crate) async fn ask(&self, clients: Vec<u8>, target: impl Fn(u8) -> String + Send + 'static) -> Got {
         let ask = move || async move {
@@ -87,6 +106,35 @@ impl Network {
             got
         };
         self.clients.run(ask).await
+    }
+}
+
+/// What became of requests on connections that were kept.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) answered: AtomicU64,
+    /// Answers that were said to be the last of their connection.
+    pub(crate) last: AtomicU64,
+    /// Requests without an answer.
+    pub(crate) lost: AtomicU64,
+}
+
+/// Asks on connections that are kept until a response says that it is the last.
+async fn ask_on(number: u8, asked: Arc<Asked>) {
+    let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+    loop {
+        let mut client = at(number, 80).await;
+        loop {
+            let Ok(answer) = client.try_get("/", "").await else {
+                count(&asked.lost);
+                break;
+            };
+            count(&asked.answered);
+            if answer.field("connection").is_some() {
+                count(&asked.last);
+                break;
+            }
+        }
     }
 }
 
