@@ -1,6 +1,7 @@
 //! The command line.
 
 mod certificate;
+pub(crate) mod numbers;
 mod vrrp;
 
 use std::{
@@ -19,6 +20,7 @@ use clap::{
 use clap_complete::Shell;
 use uuid::Uuid;
 
+use self::numbers::{seconds, whole};
 use crate::{
     certs,
     client::{Client, Endpoint, TlsOptions},
@@ -200,7 +202,7 @@ A name must be the only one of its kind. What is a UUID is taken for an id.",
         #[arg(long)]
         id: Option<LoadBalancerId>,
         /// 0 to 256; 0 drains
-        #[arg(long, value_parser = clap::value_parser!(u16).range(0..=256))]
+        #[arg(long, value_parser = whole(0_u16, 256))]
         weight: Option<u16>,
         /// Whether the member takes part
         #[arg(long)]
@@ -231,7 +233,7 @@ With --amphora and --certs, each heartbeat is shown with the role that its sende
         #[arg(long)]
         json: bool,
         /// End after this many that verified
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = whole(0, u64::MAX))]
         count: Option<u64>,
         /// An amphora to ask for its role: https://[UUID@]host[:port]; repeat it for a pair
         #[arg(long = "amphora", value_name = "URL", value_delimiter = ',', requires = "certs")]
@@ -294,7 +296,7 @@ enum CertsCommand {
         #[arg(long = "host", value_name = "NAME|IP")]
         hosts: Vec<String>,
         /// Days of validity
-        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=i64::from(certs::MAX_DAYS)))]
+        #[arg(long, default_value_t = 365, value_parser = whole(1, certs::MAX_DAYS))]
         days: u16,
         /// Replace what is there
         #[arg(long)]
@@ -503,14 +505,6 @@ fn run(command: Command) -> Result<()> {
 /// Runs a command on a current-thread runtime.
 fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     crate::runtime::runtime()?.block_on(command)
-}
-
-/// A positive number of seconds, at most a day.
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(s) if (0.1..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
-        _ => Err("expected seconds, 0.1 to 86400".to_owned()),
-    }
 }
 
 #[cfg(test)]

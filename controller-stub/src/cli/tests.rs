@@ -62,6 +62,25 @@ fn what_stands_behind_the_command_wins() {
 }
 
 #[test]
+fn who_says_no_number_is_told_which_there_are() {
+    for (args, told) in [
+        ("member p m --weight eighty", "'eighty' for '--weight <WEIGHT>': expected a whole number, 0 to 256"),
+        ("member p m --weight 257", "expected a whole number, 0 to 256"),
+        ("member p m --weight 1 --timeout x", "expected seconds, 0.1 to 86400"),
+        ("certs init d --days many", "expected a whole number, 1 to "),
+        ("heartbeats --key k --count all", "expected a whole number, 0 to 18446744073709551615"),
+        ("vrrp pair f --peer-port vrrp", "expected a whole number, 1 to 65535"),
+        ("demo --clients few", "expected a whole number, 6 to 1000"),
+        ("demo --rate 1e3", "expected a whole number, 50 to 1000000"),
+        ("demo --changes 0", "expected a whole number, 1 to 100000"),
+    ] {
+        let args = format!("amphora-controller {args}");
+        let error = Cli::try_parse_from(args.split_whitespace()).unwrap_err().to_string();
+        assert!(error.contains(told), "{args}: {error}");
+    }
+}
+
+#[test]
 fn what_is_missing_or_out_of_range_is_a_usage_error() {
     let parse = |args: &str| Cli::try_parse_from(args.split_whitespace()).map(|_| ());
     for bad in [

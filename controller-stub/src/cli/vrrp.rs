@@ -5,7 +5,10 @@ use std::{io::Write, net::IpAddr, path::PathBuf, time::Duration};
 use amphora_agent::vrrp_client::VrrpAction;
 use clap::Subcommand;
 
-use super::{Target, block_on, seconds};
+use super::{
+    Target, block_on,
+    numbers::{seconds, whole},
+};
 use crate::{
     cmd::{self, peers::Plan},
     error::{Error, Result},
@@ -58,7 +61,7 @@ changes nothing either, and each fault is told with its place.")]
         #[arg(long)]
         no_peers: bool,
         /// The port on which each proxy listens for the other
-        #[arg(long, value_name = "PORT", default_value_t = cmd::peers::PORT, value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, value_name = "PORT", default_value_t = cmd::peers::PORT, value_parser = whole(1_u16, u16::MAX))]
         peer_port: u16,
         #[command(flatten)]
         target: Target,

@@ -53,6 +53,7 @@ pub use self::{
     serve::{RoomOptions, run_room},
 };
 use crate::{
+    cli::numbers::whole,
     error::{Error, Result},
     runtime::runtime,
     style::{Colour, Style},
@@ -88,13 +89,13 @@ pub struct Options {
     #[arg(long)]
     loopback: bool,
     /// Configuration changes under load, in each pass
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole(1_u32, 100_000))]
     changes: u32,
     /// Clients
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(6..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = whole(6_u32, 1000))]
     clients: u32,
     /// Requests per second of all clients together
-    #[arg(long, value_name = "N", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(50..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1500, value_parser = whole(50_u32, 1_000_000))]
     rate: u32,
     #[command(flatten)]
     programs: Programs,
