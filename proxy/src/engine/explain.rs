@@ -160,14 +160,18 @@ impl Explainer<'_> {
         let changed = changed(plan, &view, peer, &mut scratch);
         let asked = Asked { view: Some(view), client };
         match outcome {
-            Outcome::Reject => explanation.outcome = "answered with 403 by a policy".to_owned(),
+            Outcome::Reject => {
+                explanation.outcome = format!("answered with 403{}", policies::which(&explanation.policies));
+            }
             Outcome::Answer(answer) => {
-                explanation.outcome = format!("answered with {} by a policy", answer.status);
+                let which = policies::which(&explanation.policies);
+                explanation.outcome = format!("answered with {}{which}", answer.status);
             }
             Outcome::Redirect { code, location } => {
                 let to = location.pieces(view.path_and_query().unwrap_or_default());
                 let to = to.map(String::from_utf8_lossy).concat();
-                explanation.outcome = format!("redirected with {} to {to}", code.code());
+                let which = policies::which(&explanation.policies);
+                explanation.outcome = format!("redirected with {} to {to}{which}", code.code());
             }
             Outcome::Pass => {
                 let several = several(listener, plan);

@@ -173,7 +173,8 @@ fn a_target_names_the_host() {
 fn what_goes_to_no_member_is_told_why() {
     let snapshot = snapshot();
     let outcome = |question: Value| ask(&snapshot, question).unwrap().outcome;
-    assert_eq!(outcome(json!({ "listener": id(10), "target": "/admin" })), "answered with 403 by a policy");
+    let by = format!("answered with 403 by policy {}", id(31));
+    assert_eq!(outcome(json!({ "listener": id(10), "target": "/admin" })), by);
     let canary = json!([["x-canary", "yes"]]);
     let empty = json!({ "listener": id(10), "target": "/api", "headers": canary });
     assert_eq!(outcome(empty), "answered with 503: no member may be used");
@@ -207,7 +208,11 @@ fn several_pools_edits_and_answers_are_told() {
     policies.push(json!({ "id": id(33), "position": 33, "rules": path(44, "/old"), "amphora": { "action": "EDIT", "edits": {
         "path": { "prefix": "/old", "replacement": "/new" }, "host": "inner",
     } } }));
-    policies.push(json!({ "id": id(34), "position": 34, "rules": path(45, "/tea"), "amphora": { "action": "ANSWER", "answer": {
+    policies.push(
+        json!({ "id": id(35), "position": 35, "action": "REDIRECT_TO_URL", "redirect_url": "http://other/",
+        "redirect_http_code": 302, "rules": path(46, "/away") }),
+    );
+    policies.push(json!({ "id": id(34), "name": "tea", "position": 34, "rules": path(45, "/tea"), "amphora": { "action": "ANSWER", "answer": {
         "status": 418,
     } } }));
     let model = LoadBalancer::from_value(&document).unwrap();
@@ -245,7 +250,9 @@ fn several_pools_edits_and_answers_are_told() {
         assert_eq!(told("/", gone_by).pool_not_followed, None, "{gone_by}");
     }
     assert_eq!(told("/old/x", "").outcome, "goes to a member, with the path /new/x, for the host inner");
-    assert_eq!(told("/tea", "").outcome, "answered with 418 by a policy");
+    assert_eq!(told("/tea", "").outcome, "answered with 418 by policy tea");
+    let there = format!("redirected with 302 to http://other/ by policy {}", id(35));
+    assert_eq!(told("/away", "").outcome, there);
     document["loadbalancer"]["pools"][1]["admin_state_up"] = json!(false);
     let model = LoadBalancer::from_value(&document).unwrap();
     let snapshot = snapshot::compile(Arc::new(model), 1, &Registry::new(1), &source).unwrap();

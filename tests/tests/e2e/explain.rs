@@ -154,7 +154,7 @@ async fn a_clients_certificate_is_judged_as_in_a_handshake() {
     };
 
     let told = explain(None);
-    assert_eq!(told.outcome, "answered with 403 by a policy");
+    assert_eq!(told.outcome, format!("answered with 403 by policy {}", told.policies[0].id));
     let why: Vec<_> = told.policies.iter().map(|policy| (policy.matches, policy.why_not.len())).collect();
     assert_eq!(why, [(true, 0), (false, 1)], "{:?}", told.policies);
     assert_eq!(asks(None).await.unwrap().status(), 403);

@@ -73,6 +73,13 @@ fn judged(snapshot: &Snapshot, policy: &L7Policy, failing: Vec<String>) -> Polic
     }
 }
 
+/// Of policies in the order of [`of`], that by which a request is answered or redirected: the first that matches.
+pub(super) fn which(policies: &[PolicyVerdict]) -> String {
+    let named = |one: &PolicyVerdict| if one.name.is_empty() { one.id.to_string() } else { one.name.clone() };
+    let first = policies.iter().find(|one| one.matches);
+    first.map_or_else(|| " by a policy".to_owned(), |one| format!(" by policy {}", named(one)))
+}
+
 /// HAProxy's order of evaluation: `http-request deny`, `redirect`, `use_backend`.
 fn rank(action: &L7Action) -> u8 {
     match action {
