@@ -79,18 +79,8 @@ impl Expressions {
         let _turn = self.turns.take(project).await.ok_or_else(|| Fault::new(503, "closing"))?;
         match document.judge(self.proxy.clone()).await {
             Err(Error::Faulty(faults)) => {
-                let replacements = faults.iter().all(|fault| fault.path.ends_with(".replacement"));
-                let reasons: Vec<_> = faults.into_iter().map(|fault| fault.reason).collect();
-                let reasons = reasons.join("; ");
-                Err(Fault::new(
-                    400,
-                    match replacements {
-                        true => format!("Error parsing amphora.edits.path.replacement: {reasons}"),
-                        false => {
-                            format!("Error parsing L7Rule: Unable to parse regular expression: {reasons}")
-                        }
-                    },
-                ))
+                let told: Vec<_> = faults.iter().map(|fault| told(&fault.path, &fault.reason)).collect();
+                Err(Fault::new(400, told.join("; ")))
             }
             Err(error) => {
                 tracing::warn!(%error, "regular expressions are not judged");
@@ -99,6 +89,15 @@ impl Expressions {
             Ok(_) => Ok(()),
         }
     }
+}
+
+/// What is told of a fault. Octavia's words are of rules.
+fn told(path: &str, reason: &str) -> String {
+    if path.ends_with(".edits.path.replacement") {
+        return format!("Error parsing amphora.edits.path.replacement: {reason}");
+    }
+    let what = if path.ends_with(".edits.path.regex") { "amphora.edits.path.regex" } else { "L7Rule" };
+    format!("Error parsing {what}: Unable to parse regular expression: {reason}")
 }
 
 /// An expression.

@@ -30,6 +30,8 @@ pub(in crate::serve::api) enum Kind {
     Url,
     UrlPath,
     OneOf(&'static [&'static str]),
+    /// A word of a list. Of the words of a second one is told where they are said.
+    OneOfHere(&'static [&'static str], &'static [&'static str], &'static str),
     OneOfIntegers(&'static [i64]),
     OneOfNumbers(&'static [f64]),
     List(&'static Kind),
@@ -137,6 +139,15 @@ impl Kind {
             Self::OneOf(values) => match value.as_str() {
                 Some(text) if values.contains(&text) => Ok(value.clone()),
                 _ => invalid(&format!("Value should be one of: {}", values.join(", "))),
+            },
+            Self::OneOfHere(values, elsewhere, place) => match value.as_str() {
+                Some(text) if elsewhere.contains(&text) => {
+                    let values = values.join(", ");
+                    invalid(&format!(
+                        "Value should be one of: {values}; {text} is said as {place}, in place of this"
+                    ))
+                }
+                _ => Self::OneOf(values).read(value),
             },
             Self::OneOfIntegers(values) => {
                 let number = integer(value)?;

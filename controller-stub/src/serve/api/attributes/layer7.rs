@@ -13,6 +13,9 @@ use super::{
 /// The greatest position: at the end.
 pub(in crate::serve::api) const LAST_POSITION: i64 = 2_147_483_647;
 
+/// Actions for which Octavia has no word: those that stand in `amphora`.
+pub(in crate::serve::api) const OWN_ACTIONS: &[&str] = &["EDIT", "ANSWER"];
+
 const ACTIONS: &[&str] = &["REJECT", "REDIRECT_TO_URL", "REDIRECT_TO_POOL", "REDIRECT_PREFIX"];
 
 const TYPES: &[&str] = &[
@@ -52,7 +55,9 @@ pub(super) const L7POLICY_ATTRIBUTES: &[Attribute] = &[
     DESCRIPTION,
     ADMIN_STATE_UP,
     PROJECT_ID,
-    Attribute::new("action", Kind::OneOf(ACTIONS)).mandatory_unless_amphora().put(),
+    Attribute::new("action", Kind::OneOfHere(ACTIONS, OWN_ACTIONS, "amphora.action"))
+        .mandatory_unless_amphora()
+        .put(),
     Attribute::new("redirect_pool_id", Kind::Uuid).post(Default::Null).put().root(),
     Attribute::new("redirect_pool", Kind::Nested(POOL_ATTRIBUTES)).post(Default::Null).nested().said(),
     Attribute::new("redirect_url", Kind::Url).post(Default::Null).put(),

@@ -40,7 +40,7 @@ pub(super) use self::{
     balancing::{HEALTH_MONITOR, LISTENER, LOAD_BALANCER, MEMBER, POOL},
     deployment::{AMPHORA, AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, FLAVOR, FLAVOR_PROFILE, QUOTA},
     kinds::{Kind, python},
-    layer7::{L7POLICY, L7RULE},
+    layer7::{L7POLICY, L7RULE, OWN_ACTIONS},
     limits::{RATE_LIMIT_POLICY, RATE_LIMIT_RULE},
     object::Object,
     parse::{Body, bodies, body},

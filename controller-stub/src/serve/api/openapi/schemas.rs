@@ -302,7 +302,7 @@ fn value(kind: Kind, of: Body) -> Value {
         Kind::Alpn => json!({"enum": ["h2", "http/1.1", "http/1.0"]}),
         Kind::Url => json!({"type": "string", "format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/]"}),
         Kind::UrlPath => json!({"type": "string", "pattern": "^/([^/]|$)"}),
-        Kind::OneOf(values) => json!({ "enum": values }),
+        Kind::OneOf(values) | Kind::OneOfHere(values, ..) => json!({ "enum": values }),
         Kind::OneOfIntegers(values) => json!({ "enum": values }),
         Kind::OneOfNumbers(values) => json!({ "enum": values }),
         Kind::List(item) => json!({"type": "array", "items": value(*item, of)}),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        attributes::{Body, L7POLICY, L7RULE, LISTENER, Object, Resource},
+        attributes::{Body, L7POLICY, L7RULE, LISTENER, OWN_ACTIONS, Object, Resource},
         change::{Change, check_quota},
         fault::Fault,
         request::Answer,
@@ -169,10 +169,7 @@ fn arguments(text: &str) -> Fault {
     Fault::new(400, format!("Invalid L7 Policy arguments: {text}"))
 }
 
-/// An action for which Octavia has no word stands in `amphora`, in place of its own; the row has it like the others.
-const OWN_ACTIONS: [&str; 2] = ["EDIT", "ANSWER"];
-
-/// Gives a policy the action that its `amphora` says. `old` is the one that is there already; then `said` has what changes.
+/// Gives a policy the action that its `amphora` says, which is in place of its own; the row has it like the others. `old` is the one that is there already; then `said` has what changes.
 fn own_action(said: &mut Object, old: Option<&Object>) -> Result<(), Fault> {
     let after = |name| if said.has(name) { said.get(name) } else { old.and_then(|old| old.get(name)) };
     let own = after("amphora").and_then(|amphora| amphora.get("action")).cloned();

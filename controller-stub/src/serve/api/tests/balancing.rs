@@ -262,10 +262,11 @@ async fn expressions_are_judged_by_the_proxy() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let proxy = dir.path().join("proxy");
-    // It refuses what has an opening parenthesis, and a replacement that names a ninth group.
+    // It refuses what has an opening parenthesis, at the begin as of an edit, and a replacement that names a ninth group.
     let verdict = |path: &str, reason: &str| json!({"faults": [{"path": path, "reason": reason}]});
     let script = format!(
-        "#!/bin/sh\nbody=$(cat)\ncase \"$body\" in\n*'('*) echo '{}';;\n*'/\\\\9'*) echo '{}';;\n*) exit 0;;\nesac\nexit 1\n",
+        "#!/bin/sh\nbody=$(cat)\ncase \"$body\" in\n*'^('*) echo '{}';;\n*'('*) echo '{}';;\n*'/\\\\9'*) echo '{}';;\n*) exit 0;;\nesac\nexit 1\n",
+        verdict("x.amphora.edits.path.regex", "unmatched"),
         verdict("x", "missing closing parenthesis"),
         verdict("x.amphora.edits.path.replacement", "names group 9"),
     );
@@ -288,11 +289,14 @@ async fn expressions_are_judged_by_the_proxy() {
     let listener = json!({"loadbalancer_id": balancer, "protocol": "HTTP", "protocol_port": 81,
         "l7policies": [{"action": "REJECT", "rules": [rule("REGEX", "(")]}]});
     stage.refused(POST, LISTENERS, json!({"listener": listener}), 400, text).await;
-    let edit = |replacement: &str| {
-        let edits = json!({"path": {"regex": "^/a", "replacement": replacement}});
+    let edit_of = |regex: &str, replacement: &str| {
+        let edits = json!({"path": {"regex": regex, "replacement": replacement}});
         json!({"l7policy": {"listener_id": web, "rules": [rule("EQUAL_TO", "/")],
             "amphora": {"action": "EDIT", "edits": edits}}})
     };
+    let edit = |replacement: &str| edit_of("^/a", replacement);
+    let text = "Error parsing amphora.edits.path.regex: Unable to parse regular expression: unmatched";
+    stage.refused(POST, POLICIES, edit_of("^(", "/"), 400, text).await;
     let text = "Error parsing amphora.edits.path.replacement: names group 9";
     stage.refused(POST, POLICIES, edit("/\\9"), 400, text).await;
     stage.must(POST, POLICIES, edit("/\\0")).await;

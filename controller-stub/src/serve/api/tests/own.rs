@@ -158,6 +158,15 @@ async fn pools_that_share_requests_are_named_and_stay() {
     }
     let changed = stage.must(Method::PUT, &policy, put(json!({"action": "REJECT", "amphora": null}))).await;
     assert_eq!(changed["l7policy"]["action"], "REJECT");
+    for (action, reason) in [
+        ("EDIT", "REDIRECT_TO_POOL, REDIRECT_PREFIX; EDIT is said as amphora.action, in place of this"),
+        ("SING", "REDIRECT_TO_POOL, REDIRECT_PREFIX\""),
+    ] {
+        let body =
+            json!({"l7policy": {"listener_id": listener.rsplit('/').next().unwrap(), "action": action}});
+        let (status, refused) = stage.ask(POST, "/v2/lbaas/l7policies", body).await;
+        assert!(status == 400 && refused.to_string().contains(reason), "{status} {refused}");
+    }
     let nothing = json!({"l7policy": {"listener_id": listener.rsplit('/').next().unwrap()}});
     stage.refused(POST, "/v2/lbaas/l7policies", nothing, 400, "Mandatory field missing.").await;
 }
