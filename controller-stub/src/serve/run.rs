@@ -291,7 +291,7 @@ fn qemu(
 
 /// The prefix of the management network.
 fn management(config: &Config) -> Result<Subnet> {
-    let subnet = config.compute.management.subnets.first().copied();
+    let subnet = config.compute.management.subnets.first().cloned();
     subnet.ok_or_else(|| Error::Usage("[compute] management_network: has no prefix".to_owned()))
 }
 

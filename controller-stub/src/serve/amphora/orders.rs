@@ -54,7 +54,7 @@ pub struct Pair {
 }
 
 /// A VIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
     /// The address.
     pub address: IpAddr,
@@ -134,11 +134,11 @@ mod tests {
     #[test]
     fn amphorae_take_what_a_pair_is_told() {
         let config = Config::parse("[networks]\na = 192.0.2.0/24, 2001:db8::/64\n").unwrap();
-        let [v4, v6] = config.networks[0].subnets[..] else { panic!() };
+        let [v4, v6] = &config.networks[0].subnets[..] else { panic!() };
         let vips = [
-            Vip { address: v4.address(9), subnet: v4 },
-            Vip { address: v4.address(10), subnet: v4 },
-            Vip { address: v6.address(9), subnet: v6 },
+            Vip { address: v4.address(9), subnet: v4.clone() },
+            Vip { address: v4.address(10), subnet: v4.clone() },
+            Vip { address: v6.address(9), subnet: v6.clone() },
         ];
         let addresses = [v4.address(2), v4.address(3)];
         let pair = pair("lb", &vips, addresses, 100, &"ab".repeat(32));

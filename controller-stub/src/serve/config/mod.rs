@@ -1,6 +1,7 @@
 //! What `serve` is told by its files: oslo's dialect, with Octavia's own sections and options where the meaning is the same. `docs/serve-options.md`
 //! has every option. Each has a default, so that `serve` alone works.
 
+pub mod allocation_pools;
 pub mod api_settings;
 pub mod certificates;
 pub mod compute;
@@ -29,6 +30,7 @@ use amphora_ini::{
 
 use self::defaults::{ABSENT, DEFAULTS};
 pub use self::{
+    allocation_pools::AllocationPool,
     api_settings::{ApiSettings, AuthStrategy},
     certificates::Certificates,
     compute::{Compute, ComputeDriver},
@@ -111,7 +113,8 @@ impl Config {
             let place = read.place("api_settings", "auth_strategy");
             return Err(error("api_settings", "auth_strategy", place, "needs users in [users]".to_owned()));
         }
-        let networks = networks::read(&read)?;
+        let mut networks = networks::read(&read)?;
+        allocation_pools::read(&read, &mut networks)?;
         Ok(Self {
             debug: read.required("DEFAULT", "debug", boolean)?,
             api,

@@ -17,7 +17,7 @@ use amphora_ini::reader::{Reader, error};
 use aws_lc_rs::digest::{SHA256, digest};
 use uuid::{Builder, Uuid};
 
-use super::ConfigError;
+use super::{ConfigError, allocation_pools::AllocationPool};
 
 /// The section.
 const SECTION: &str = "networks";
@@ -37,7 +37,7 @@ pub struct Network {
 }
 
 /// A prefix of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// Made of the network's name and the prefix.
     pub id: Uuid,
@@ -45,6 +45,8 @@ pub struct Subnet {
     pub prefix: IpAddr,
     /// Its length in bits.
     pub length: u8,
+    /// Of which addresses are handed out to who asks for none, the least first: those that `[allocation_pools]` names, or all.
+    pub allocation_pools: Vec<AllocationPool>,
 }
 
 impl Subnet {
@@ -58,13 +60,15 @@ impl Subnet {
         if !(least..=most).contains(&length) {
             return Err(format!("a prefix of {prefix} has {least} to {most} bits: {text:?}"));
         }
-        let this = Self { id: id(&["subnet", network, text]), prefix, length };
+        let mut this =
+            Self { id: id(&["subnet", network, text]), prefix, length, allocation_pools: Vec::new() };
         if this.address(0) != prefix {
             return Err(format!("bits behind the prefix: {text:?}; {}/{length} is one", this.address(0)));
         }
         if prefix.is_loopback() || prefix.is_multicast() || prefix.is_unspecified() {
             return Err(format!("no host has an address of {text:?}"));
         }
+        this.allocation_pools = vec![this.whole()];
         Ok(this)
     }
 
@@ -93,12 +97,33 @@ impl Subnet {
         }
     }
 
-    /// The least address behind the gateway that nobody has.
+    /// All that hosts behind the gateway may have.
+    fn whole(&self) -> AllocationPool {
+        let end = match self.prefix {
+            IpAddr::V4(_) => self.address(self.size() - 2),
+            IpAddr::V6(prefix) => {
+                let host = u128::MAX.checked_shr(u32::from(self.length)).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(prefix.to_bits() | host))
+            }
+        };
+        AllocationPool { start: self.address(2), end }
+    }
+
+    /// The least address of the allocation pools that nobody has.
     pub fn free(&self, taken: &HashSet<IpAddr>) -> Option<IpAddr> {
         // Of `n` addresses one of the first `n + 1` is free, or none.
-        let last = self.size().saturating_sub(if self.prefix.is_ipv4() { 2 } else { 1 });
-        let mut candidates = (2..=last).take(taken.len() + 1).map(|n| self.address(n));
+        let mut candidates =
+            self.allocation_pools.iter().flat_map(AllocationPool::addresses).take(taken.len() + 1);
         candidates.find(|address| !taken.contains(address))
+    }
+
+    /// Where addresses are handed out of: the prefix, and its pools where they are not all of it.
+    pub fn handed_out(&self) -> String {
+        if self.allocation_pools == [self.whole()] {
+            return self.cidr();
+        }
+        let pools: Vec<_> = self.allocation_pools.iter().map(ToString::to_string).collect();
+        format!("the allocation_pools of {}, {},", self.cidr(), pools.join(", "))
     }
 
     /// Whether an address is within, and one that a host may have.

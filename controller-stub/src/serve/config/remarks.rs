@@ -26,7 +26,7 @@ pub(super) const READ: &[(&str, &str)] = &[
 ];
 
 /// Sections whose names are the operator's.
-const NAMED: &[&str] = &["networks", "users"];
+pub(super) const NAMED: &[&str] = &["allocation_pools", "networks", "users"];
 
 /// A line for each.
 pub(super) fn of(ini: &Ini) -> Vec<String> {

@@ -54,8 +54,8 @@ fn networks_keep_their_ids() {
 #[test]
 fn a_subnet_knows_its_hosts() {
     let config = Config::parse("[networks]\na = 192.0.2.64/26, 2001:db8::/64\n").unwrap();
-    let [v4, v6] = config.networks[0].subnets[..] else { panic!() };
-    let has = |subnet: Subnet, text: &str| subnet.has_host(text.parse().unwrap());
+    let [v4, v6] = &config.networks[0].subnets[..] else { panic!() };
+    let has = |subnet: &Subnet, text: &str| subnet.has_host(text.parse().unwrap());
     assert_eq!((has(v4, "192.0.2.64"), has(v4, "192.0.2.65"), has(v4, "192.0.2.126")), (false, true, true));
     assert_eq!(
         (has(v4, "192.0.2.127"), has(v4, "192.0.2.128"), has(v4, "2001:db8::1")),
@@ -102,4 +102,26 @@ fn the_documentation_has_every_option_with_its_default() {
     for (section, name) in super::remarks::READ {
         assert!(text.contains(&format!("| `{section}` | `{name}` | ")), "[{section}] {name} is not there");
     }
+    for section in super::remarks::NAMED {
+        assert!(text.contains(&format!("| `{section}` | ")), "[{section}] is not there");
+    }
+}
+
+#[test]
+fn files_of_the_documentation_are_taken() {
+    let text = include_str!("../../../../docs/serve.md");
+    let blocks = text.split("\n\n").filter(|block| {
+        let lines = || block.lines().map(str::trim);
+        // The hash of a user is cut off there.
+        let is_whole = lines().any(|line| line == "[networks]") && lines().all(|line| line != "[users]");
+        is_whole && block.lines().all(|line| line.starts_with("    "))
+    });
+    let mut pools = 0;
+    for block in blocks {
+        let text: Vec<_> = block.lines().map(str::trim).collect();
+        let config = Config::parse(&text.join("\n")).unwrap_or_else(|error| panic!("{block}: {error}"));
+        assert_eq!(config.remarks, [""; 0], "{block}");
+        pools += usize::from(block.contains("[allocation_pools]"));
+    }
+    assert_eq!(pools, 2);
 }

@@ -100,7 +100,7 @@ impl Ground {
             .chain(&lb.additional)
             .map(|(address, subnet)| {
                 let (_, subnet) = self.networks.subnet(subnet).map_err(|e| Error::NotDone(e.to_string()))?;
-                Ok(Vip { address: *address, subnet: *subnet })
+                Ok(Vip { address: *address, subnet: subnet.clone() })
             })
             .collect()
     }

@@ -42,7 +42,7 @@ pub async fn keep<S: Store, O: Outside>(context: &Context<S, O>) -> Result<bool>
                 driver: driver.clone(),
                 flavor: flavor.clone(),
                 agent_ports: context.agent_ports,
-                management: context.management,
+                management: context.management.clone(),
                 expires: now.saturating_add(context.outside.validity_ms()),
             };
             new.push((topology, new_one));

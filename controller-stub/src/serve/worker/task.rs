@@ -279,7 +279,7 @@ impl<S: Store, O: Outside> Context<S, O> {
                 driver: lb.driver.clone(),
                 flavor: lb.flavor.clone(),
                 agent_ports: self.agent_ports,
-                management: self.management,
+                management: self.management.clone(),
                 expires: now.saturating_add(self.outside.validity_ms()),
             })
         });

@@ -131,7 +131,9 @@ fn network(network: &Network) -> Value {
 
 fn subnet(network: &Network, at: usize, subnet: &Subnet) -> Value {
     let number = if at == 0 { String::new() } else { format!("-{}", at + 1) };
-    let last = subnet.size() - if subnet.prefix.is_ipv4() { 2 } else { 1 };
+    let pools = subnet.allocation_pools.iter();
+    let pools: Vec<_> =
+        pools.map(|pool| json!({"start": pool.start.to_string(), "end": pool.end.to_string()})).collect();
     json!({
         "id": subnet.id.to_string(),
         "name": format!("{}-subnet{number}", network.name),
@@ -140,7 +142,7 @@ fn subnet(network: &Network, at: usize, subnet: &Subnet) -> Value {
         "cidr": subnet.cidr(),
         "ip_version": if subnet.prefix.is_ipv4() { 4 } else { 6 },
         "gateway_ip": subnet.gateway().to_string(),
-        "allocation_pools": [{"start": subnet.address(2).to_string(), "end": subnet.address(last).to_string()}],
+        "allocation_pools": pools,
         "enable_dhcp": false,
         "dns_nameservers": [],
         "host_routes": [],

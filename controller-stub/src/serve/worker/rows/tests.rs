@@ -253,7 +253,7 @@ fn a_machine_has_an_address_of_the_management_network_and_all_its_ports() {
         flavor: Some("cpus=2".to_owned()),
         machine: format!("m-{id}"),
         agent_ports: (20_000, 20_001),
-        management: config.compute.management.subnets[0],
+        management: config.compute.management.subnets[0].clone(),
         expires: 0,
     };
     for id in ["a", "b", "c", "d", "e"] {

@@ -216,7 +216,7 @@ impl World {
             networks: self.networks.clone(),
             agent_ports: (20_000, 20_099),
             spares: Spares { size: self.state().spares, topology: Topology::Single },
-            management: Config::parse("").unwrap().compute.management.subnets[0],
+            management: Config::parse("").unwrap().compute.management.subnets[0].clone(),
         })
     }
 
