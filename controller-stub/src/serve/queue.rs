@@ -58,7 +58,7 @@ pub struct Work {
     pub attempts: u32,
     /// When it may be tried again, in milliseconds since 1970.
     pub not_before: i64,
-    /// Why it failed last.
+    /// Why it failed last, or why it was asked for.
     pub reason: Option<String>,
 }
 
@@ -87,9 +87,27 @@ pub fn enqueue(connection: &Connection, kind: Kind, subject: &str, now: i64) -> 
     connection
         .prepare_cached(
             "INSERT INTO work (kind, subject, created_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (kind, subject) DO UPDATE SET attempts = 0, not_before = 0",
+             ON CONFLICT (kind, subject) DO UPDATE SET attempts = 0, not_before = 0, reason = NULL",
         )?
         .execute(params![kind.as_str(), subject, at])?;
+    Ok(())
+}
+
+/// Asks for work for a reason that is told while it has not failed.
+///
+/// # Errors
+/// The database's.
+pub fn enqueue_because(
+    connection: &Connection,
+    kind: Kind,
+    subject: &str,
+    reason: &str,
+    now: i64,
+) -> rusqlite::Result<()> {
+    enqueue(connection, kind, subject, now)?;
+    connection
+        .prepare_cached("UPDATE work SET reason = ?3 WHERE kind = ?1 AND subject = ?2")?
+        .execute(params![kind.as_str(), subject, reason])?;
     Ok(())
 }
 

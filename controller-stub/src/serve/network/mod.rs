@@ -100,7 +100,15 @@ impl Networks {
         all.find(|(_, subnet)| same(&subnet.id, id)).ok_or_else(|| NoAddress::NoSubnet(id.to_owned()))
     }
 
-    /// Gives an address of a subnet, `wanted` or the least that is free.
+    /// The least address that would be given, but for those of members.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn unused(&self, connection: &Connection, subnet: &Subnet) -> rusqlite::Result<Option<IpAddr>> {
+        unused(connection, subnet, &taken(connection, subnet)?)
+    }
+
+    /// Gives an address of a subnet: `wanted`, which may be any of it, or the least of its allocation pools that is free.
     ///
     /// # Errors
     /// Why there is none.
@@ -124,7 +132,7 @@ impl Networks {
                 return Err(NoAddress::InUse(address));
             }
             Some(address) => address,
-            None => free(connection, subnet)?.ok_or_else(|| NoAddress::Exhausted(subnet.cidr()))?,
+            None => free(connection, subnet)?.ok_or_else(|| NoAddress::Exhausted(subnet.handed_out()))?,
         };
         let port = Port {
             id: Uuid::new_v4().to_string(),
@@ -164,20 +172,33 @@ fn holder(connection: &Connection, subnet: &str, address: IpAddr) -> rusqlite::R
         .optional()
 }
 
-/// The least address behind the gateway that nobody has. Where a member is said to be there is a host, of which nobody knows more; but
-/// members of anything at all keep nobody from an address when there is no other.
+/// The least address of the allocation pools that nobody has; members of anything at all keep nobody from an address when there is no
+/// other.
 fn free(connection: &Connection, subnet: &Subnet) -> rusqlite::Result<Option<IpAddr>> {
-    let mut query = connection.prepare_cached("SELECT ip_address FROM port WHERE subnet_id = ?1")?;
-    let taken = query.query_map([subnet.id.to_string()], |row| row.get::<_, String>(0))?;
-    let taken = taken.map(|text| Ok(text?.parse().ok()));
-    let taken: HashSet<IpAddr> = taken.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
+    let taken = taken(connection, subnet)?;
+    Ok(unused(connection, subnet, &taken)?.or_else(|| subnet.free(&taken)))
+}
+
+/// The least that neither a port nor a member has. Where a member is said to be there is a host, of which nobody knows more.
+fn unused(
+    connection: &Connection,
+    subnet: &Subnet,
+    taken: &HashSet<IpAddr>,
+) -> rusqlite::Result<Option<IpAddr>> {
     let mut query = connection
         .prepare_cached("SELECT address FROM member UNION SELECT monitor_address FROM member WHERE monitor_address IS NOT NULL")?;
     let members = query.query_map([], |row| row.get::<_, String>(0))?;
     let members = members.map(|text| Ok(text?.parse().ok())).filter_map(Result::transpose);
     let members = members.filter(|address| !matches!(address, Ok(address) if !subnet.has_host(*address)));
     let avoided = members.chain(taken.iter().copied().map(Ok)).collect::<rusqlite::Result<_>>()?;
-    Ok(subnet.free(&avoided).or_else(|| subnet.free(&taken)))
+    Ok(subnet.free(&avoided))
+}
+
+/// Those that ports have.
+fn taken(connection: &Connection, subnet: &Subnet) -> rusqlite::Result<HashSet<IpAddr>> {
+    let mut query = connection.prepare_cached("SELECT ip_address FROM port WHERE subnet_id = ?1")?;
+    let taken = query.query_map([subnet.id.to_string()], |row| row.get::<_, String>(0))?;
+    taken.map(|text| Ok(text?.parse().ok())).filter_map(Result::transpose).collect()
 }
 
 /// A MAC address for whoever has an address: the same each time, and of those that nobody sells (the second bit of the first byte).

@@ -13,7 +13,7 @@ use super::{
         request::Answer,
         scope::Scope,
     },
-    LISTENERS_OF_POOL, Names, fresh, is_alive, list_within, pools,
+    LISTENERS_OF_POOL, Names, addresses, fresh, is_alive, list_within, pools,
     within::{both, deleted, updated},
 };
 use crate::serve::policies::Rule;
@@ -70,6 +70,7 @@ pub(super) fn create(
         return Err(Fault::new(400, "The load balancer flavor does not allow SR-IOV member ports."));
     }
     same_family(scope, change, pool, &address)?;
+    addresses::give_way(scope, change, &said)?;
     let condition = "pool_id = ?1 AND address = ?2 AND protocol_port = ?3";
     if let Some(other) = MEMBER.all(scope.t, condition, &[&pool.id(), &address, &port])?.pop() {
         if other.str("provisioning_status") != "PENDING_DELETE" {
@@ -119,7 +120,9 @@ pub(in crate::serve::api) fn put(
     let said = scope.body(resource, Body::Put)?;
     is_alive(resource, &member)?;
     let change = pools::change_within(scope, &pool)?;
-    updated(scope, &change, resource, member.id(), &scope.changes(resource, said))
+    let changes = scope.changes(resource, said);
+    addresses::give_way(scope, &change, &changes)?;
+    updated(scope, &change, resource, member.id(), &changes)
 }
 
 pub(in crate::serve::api) fn delete(
@@ -176,6 +179,7 @@ pub(in crate::serve::api) fn put_all(
         for name in ["address", "protocol_port", "project_id"] {
             changes.take(name);
         }
+        addresses::give_way(scope, &change, &changes)?;
         // One that is about to go stays.
         if same.str("provisioning_status") == "PENDING_DELETE" {
             changes.set("provisioning_status", "PENDING_UPDATE");

@@ -1,5 +1,6 @@
 //! What is special of a resource. All else follows from its table of attributes.
 
+mod addresses;
 pub(super) mod amphorae;
 pub(super) mod flavors;
 pub(super) mod health_monitors;

@@ -49,10 +49,10 @@ pub(in crate::serve::api) fn status(
     Ok(Answer::new(200, json!({"statuses": {"loadbalancer": told.0}})))
 }
 
-/// Why a load balancer is not yet what it is to be, when it has failed to become so: of ours, and none of Octavia's attributes.
+/// Why a load balancer is not yet what it is to be, when it has failed to become so, or an amphora is replaced that nobody asked for: of ours, and none of Octavia's attributes.
 fn reason(scope: &Scope<'_>, id: &str) -> Result<Option<String>, Fault> {
-    let text = "SELECT reason FROM work WHERE attempts > 0 AND (subject = ?1
-                OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = ?1)) ORDER BY kind = 'AMPHORA_CONFIGURE', attempts DESC LIMIT 1";
+    let text = "SELECT reason FROM work WHERE reason IS NOT NULL AND (subject = ?1
+                OR subject IN (SELECT id FROM amphora WHERE load_balancer_id = ?1)) ORDER BY attempts = 0, kind = 'AMPHORA_CONFIGURE', attempts DESC LIMIT 1";
     Ok(scope.t.prepare_cached(text)?.query_row([id], |row| row.get(0)).optional()?.flatten())
 }
 

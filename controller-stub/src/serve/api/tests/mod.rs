@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod balancing;
 mod bodies;
 mod certificates;

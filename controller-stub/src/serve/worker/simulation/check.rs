@@ -92,6 +92,8 @@ impl World {
             OR NOT EXISTS (SELECT 1 FROM member m JOIN pool o ON o.id = m.pool_id WHERE o.load_balancer_id = a.load_balancer_id
                 AND m.subnet_id = p.subnet_id))";
         assert_eq!(self.count(idle).await, 0, "nobody needs them: {context}");
+        let members = "SELECT count(*) FROM port p JOIN member m ON m.address = p.ip_address WHERE p.amphora_id IS NOT NULL";
+        assert_eq!(self.count(members).await, 0, "they are members' as well: {context}");
         let spares = "SELECT count(*) FROM port WHERE amphora_id IN (SELECT id FROM amphora WHERE load_balancer_id IS NULL)";
         assert_eq!(self.count(spares).await, 0, "{context}");
     }

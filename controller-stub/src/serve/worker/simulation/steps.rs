@@ -1,4 +1,4 @@
-//! One load balancer is made, loses its member's network, is failed over and deleted; of each the worker is killed at every step.
+//! One load balancer is made, gives way to members, loses its member's network, is failed over and deleted; of each the worker is killed at every step.
 
 use hyper::Method;
 use serde_json::json;
@@ -30,7 +30,17 @@ async fn life(paired: bool, spares: usize, lives: u32) -> bool {
     let made = worked(&world, lives).await;
     world.check(&context).await;
 
+    // Where the amphorae are, of which each has a port for the VIP and one for members.
     let pool = world.column("SELECT id FROM pool").await.remove(0);
+    let addresses = world.column("SELECT ip_address FROM port WHERE amphora_id IS NOT NULL").await;
+    assert_eq!(addresses.len(), if paired { 4 } else { 2 }, "{context}");
+    for address in &addresses {
+        let body = json!({"address": address, "protocol_port": 80});
+        world.post(&format!("/v2/lbaas/pools/{pool}/members"), "member", body).await.unwrap();
+    }
+    let gave_way = worked(&world, lives).await;
+    world.check(&context).await;
+
     world.ask(Method::PUT, &format!("/v2/lbaas/pools/{pool}/members"), json!({"members": []})).await;
     let unplugged = worked(&world, lives).await;
     world.check(&context).await;
@@ -43,7 +53,7 @@ async fn life(paired: bool, spares: usize, lives: u32) -> bool {
     world.state().spares = 0;
     let deleted = worked(&world, lives).await;
     world.nothing_is_left(&context).await;
-    made && unplugged && replaced && deleted
+    made && gave_way && unplugged && replaced && deleted
 }
 
 #[tokio::test]

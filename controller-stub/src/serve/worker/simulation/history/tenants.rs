@@ -19,7 +19,9 @@ impl World {
     fn members(&self) -> Value {
         let member = |n: usize| {
             let subnet = if n.is_multiple_of(2) { self.subnet(1) } else { self.subnet(0) };
-            let address = if n.is_multiple_of(2) { "198.51.100.9" } else { "192.0.2.9" };
+            let prefix = if n.is_multiple_of(2) { "198.51.100" } else { "192.0.2" };
+            // Of the least some are amphorae's.
+            let address = format!("{prefix}.{}", 2 + self.chance(12));
             json!({"address": address, "protocol_port": 8000 + n, "subnet_id": subnet})
         };
         (0..self.chance(4)).map(|_| member(self.chance(4))).fold(json!([]), |mut all, one| {
