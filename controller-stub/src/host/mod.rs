@@ -27,7 +27,8 @@ pub(crate) fn obstacle() -> Option<&'static str> {
     (!there).then_some("no `ip` command (package iproute2)")
 }
 
-/// Makes a directory that programs of other users pass through, whatever our umask is; one that is there stays as it is. Blocks.
+/// Makes a directory that programs of other users pass through, and those above it that are not there, whatever our umask is; one that is
+/// there stays as it is. Blocks.
 ///
 /// # Errors
 /// [`Error::Local`]: it cannot be made.
@@ -36,8 +37,27 @@ pub(crate) fn make_passage(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(failed)?;
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_passage(above)?;
+    }
+    fs::create_dir(path).map_err(failed)?;
     fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(failed)
+}
+
+/// Looks whether programs of other users pass through a directory that is there, and all above it. Blocks.
+///
+/// # Errors
+/// [`Error::Local`]: one keeps them out.
+pub(crate) fn is_passage(path: &Path) -> Result<()> {
+    let path = path.canonicalize().map_err(|e| Error::local(path.display(), e))?;
+    for above in path.ancestors() {
+        let mode = fs::metadata(above).map_err(|e| Error::local(above.display(), e))?.permissions().mode();
+        if mode & 0o001 == 0 {
+            let text = format!("programs of other users do not pass (mode {:o}): `chmod o+x`", mode & 0o7777);
+            return Err(Error::local(above.display(), text));
+        }
+    }
+    Ok(())
 }
 
 /// Runs `ip`. Blocks for some milliseconds.

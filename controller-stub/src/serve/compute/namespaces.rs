@@ -15,7 +15,11 @@ use std::{
 
 use amphora_agent::supervise::process::Command;
 use amphora_netlink::Namespace;
-use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
+use nix::{
+    errno::Errno,
+    sys::signal::Signal,
+    unistd::{Pid, geteuid},
+};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -28,7 +32,7 @@ use crate::{
     certs::write,
     error::{Error, Result},
     failpoint::reach,
-    host::{AgentFile, NAMESPACES, interfaces, ip, ip_batch, make_passage},
+    host::{AgentFile, NAMESPACES, interfaces, ip, ip_batch, is_passage, make_passage},
     serve::network::links::{Behind, End},
 };
 
@@ -97,15 +101,19 @@ impl Namespaces {
         Ok(this)
     }
 
-    /// Looks for the programs that amphorae take.
+    /// Looks for the programs that amphorae take, and whether they get to their files: as root's they become another user, and without the
+    /// socket by which one asks whether the other is fit, an amphora never takes a VIP.
     ///
     /// # Errors
-    /// One is not there.
+    /// One is not there, or does not get there.
     pub fn check(&self) -> Result<()> {
         let Settings { agent, proxy, vrrp, .. } = &self.settings;
         let mut programs = [Some(agent), proxy.as_ref(), vrrp.as_ref()].into_iter().flatten();
         let missing = programs.find(|program| !program.is_file());
-        missing.map_or(Ok(()), |program| Err(Error::local(program.display(), "is not there")))
+        if let Some(program) = missing {
+            return Err(Error::local(program.display(), "is not there"));
+        }
+        if geteuid().is_root() { is_passage(&self.settings.dir) } else { Ok(()) }
     }
 
     /// What distinguishes all that is made here from what others make.

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn open(dir: &Path) -> Result<Namespaces> {
@@ -34,6 +36,35 @@ fn what_cannot_work_is_told_at_the_start() {
     };
     let this = Namespaces::open(settings, Deaths::default()).unwrap();
     assert!(this.check().unwrap_err().to_string().contains("/nonexistent/agent"));
+}
+
+/// Programs of amphorae are another user's where this is root.
+#[test]
+fn who_does_not_get_to_its_files_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let above = dir.path().join("above");
+    let settings = Settings {
+        dir: above.join("data/amphorae"),
+        agent: std::env::current_exe().unwrap(),
+        proxy: None,
+        vrrp: None,
+        heartbeats: None,
+    };
+    let this = Namespaces::open(settings, Deaths::default()).unwrap();
+    for (mode, passes) in [(0o711, true), (0o700, false), (0o755, true), (0o710, false)] {
+        fs::set_permissions(&above, fs::Permissions::from_mode(mode)).unwrap();
+        match this.check() {
+            Err(error) if !passes => {
+                let text = error.to_string();
+                assert!(
+                    text.contains(&format!("above: programs of other users do not pass (mode {mode:o})")),
+                    "{text}"
+                );
+            }
+            done => assert!(done.is_ok() && (passes || !geteuid().is_root()), "{mode:o} {done:?}"),
+        }
+    }
 }
 
 #[tokio::test]
