@@ -51,6 +51,9 @@ fn with_bridges<F: Future<Output = ()>>(work: impl FnOnce(PathBuf, Config) -> F 
     {
         return eprintln!("SKIPPED: no {missing}");
     }
+    if !fs::metadata("/dev/net/tun").is_ok_and(|tun| tun.permissions().mode() & 0o006 == 0o006) {
+        return eprintln!("SKIPPED: /dev/net/tun is not for everybody, as it usually is");
+    }
     let ran = thread::scope(|scope| {
         let ran = scope.spawn(|| {
             if unshare(CloneFlags::CLONE_NEWNET).is_err() {
@@ -169,7 +172,11 @@ fn a_machine_outlives_who_made_it_and_leaves_nothing() {
         let (driver, _) = open(&dir, &config, &image);
         let machine = machine(&driver);
         let [first, second] = interfaces(&config);
-        assert_eq!(driver.alive(&machine.name).await.unwrap(), Liveness::Absent);
+        assert_eq!(
+            driver.alive(&machine.name).await.unwrap(),
+            Liveness::Absent,
+            "before the first there is nothing of it"
+        );
         driver.create(&machine).await.unwrap();
         driver.plug(&machine.name, &first).await.unwrap();
         let process = pid(&dir);

@@ -71,6 +71,25 @@ pub(super) fn no_kvm() -> Option<String> {
     opened.err().map(|e| format!("/dev/kvm: {e}"))
 }
 
+/// Where taps are opened.
+pub(super) const TUN: &str = "/dev/net/tun";
+
+/// Looks whether machines get their taps: QEMU opens them as whom it runs as.
+pub(super) fn opens_taps(account: Account, device: &Path) -> Result<()> {
+    let tun = fs::metadata(device).map_err(|e| Error::local(device.display(), e))?;
+    let class = match () {
+        () if tun.uid() == account.uid.as_raw() => 6,
+        () if tun.gid() == account.gid.as_raw() => 3,
+        () => 0,
+    };
+    if tun.mode() >> class & 0o6 == 0o6 {
+        return Ok(());
+    }
+    let (mode, user) = (tun.mode() & 0o777, account.uid);
+    let text = format!("QEMU, which runs as user {user}, may not open it (mode {mode:o}): `chmod 666`");
+    Err(Error::local(device.display(), text))
+}
+
 /// Where a program is, by its path or by `PATH`.
 pub(super) fn program(name: &Path) -> Result<PathBuf> {
     let found = if name.components().count() > 1 {
@@ -173,6 +192,7 @@ pub(super) fn holders(lock: &Path) -> io::Result<Vec<i32>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
 
     use super::*;
 
@@ -203,6 +223,24 @@ mod tests {
         assert_eq!(format(&path).unwrap(), "qcow2");
         fs::write(&path, [0; 512]).unwrap();
         assert_eq!(format(&path).unwrap(), "raw");
+    }
+
+    #[test]
+    fn who_may_not_open_taps_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (owner, group) =
+            (fs::metadata(file.path()).unwrap().uid(), fs::metadata(file.path()).unwrap().gid());
+        let may = |uid: u32, gid: u32, mode: u32| {
+            fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            opens_taps(Account { uid: uid.into(), gid: gid.into() }, file.path())
+        };
+        assert!(may(owner, group + 1, 0o600).is_ok());
+        assert!(may(owner + 1, group, 0o660).is_ok());
+        assert!(may(owner + 1, group + 1, 0o666).is_ok());
+        for (uid, gid, mode) in [(1, 1, 0o660), (1, 0, 0o606), (1, 1, 0o664), (1, 0, 0o640)] {
+            let refused = may(owner + uid, group + gid, mode).unwrap_err().to_string();
+            assert!(refused.contains(&format!("may not open it (mode {mode:o})")), "{refused}");
+        }
     }
 
     #[test]

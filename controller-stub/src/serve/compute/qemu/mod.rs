@@ -43,7 +43,7 @@ use super::{Compute, Interface, Liveness, Machine, deaths::Deaths, namespaces::e
 use crate::{
     error::{Error, Result},
     failpoint::reach,
-    host::{interfaces, ip_batch},
+    host::{interfaces, ip_batch, make_passage},
     serve::{
         amphora::{Agent, Driver},
         config::{Network, Subnet},
@@ -154,7 +154,9 @@ impl Qemu {
             for program in &this.settings.programs {
                 host::program(program)?;
             }
-            Account::find(this.settings.user.as_deref(), accel)?;
+            host::opens_taps(Account::find(this.settings.user.as_deref(), accel)?, Path::new(host::TUN))?;
+            // There is no machine yet where it was not there; from now on it is lost where it is not.
+            make_passage(&this.settings.dir)?;
             match (this.settings.accel, host::no_kvm()) {
                 (Some(Accel::Kvm), Some(reason)) => {
                     return Err(Error::Local(format!("[compute] accel = kvm: {reason}")));
