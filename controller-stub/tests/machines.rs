@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod qemu;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -37,22 +39,13 @@ const ID: &str = "3c63f388-da4f-44a3-982d-45d8e243d502";
 const PORTS: [&str; 2] = ["9d1d7f0e-6a2e-4c0b-8f7d-5f0e2d6c3b33", "5a8e4d21-2b3c-4d5e-9f60-1a2b3c4d5e44"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn is_there(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-}
-
 /// Does `work` in a network namespace of its own, in which the bridges of this configuration are; not at all where that cannot be.
 fn with_bridges<F: Future<Output = ()>>(work: impl FnOnce(PathBuf, Config) -> F + Send) {
     if !geteuid().is_root() {
         return eprintln!("SKIPPED: machines on bridges take root");
     }
-    if let Some(missing) =
-        ["qemu-system-x86_64", "qemu-img", "genisoimage"].iter().find(|name| !is_there(name))
-    {
-        return eprintln!("SKIPPED: no {missing}");
-    }
-    if !fs::metadata("/dev/net/tun").is_ok_and(|tun| tun.permissions().mode() & 0o006 == 0o006) {
-        return eprintln!("SKIPPED: /dev/net/tun is not for everybody, as it usually is");
+    if let Some(lacks) = qemu::lacks() {
+        return eprintln!("SKIPPED: {lacks}");
     }
     let ran = thread::scope(|scope| {
         let ran = scope.spawn(|| {
@@ -60,9 +53,7 @@ fn with_bridges<F: Future<Output = ()>>(work: impl FnOnce(PathBuf, Config) -> F 
                 eprintln!("SKIPPED: no network namespaces here");
                 return;
             }
-            // QEMU runs as somebody else, who passes through it.
-            let dir =
-                tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
+            let dir = qemu::passage();
             let config = Config::parse("[networks]\nvips = 192.0.2.0/24\n").unwrap();
             let networks: Vec<&Network> =
                 config.networks.iter().chain([&config.compute.management]).collect();
@@ -77,13 +68,6 @@ fn with_bridges<F: Future<Output = ()>>(work: impl FnOnce(PathBuf, Config) -> F 
         ran.join()
     });
     ran.unwrap();
-}
-
-/// An empty disk that everybody may read.
-fn make_disk(image: &Path) {
-    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(image).arg("8M").status();
-    assert!(made.unwrap().success());
-    fs::set_permissions(image, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
 /// As each `serve` opens it.
@@ -168,7 +152,7 @@ async fn cards(dir: &Path) -> BTreeSet<String> {
 fn a_machine_outlives_who_made_it_and_leaves_nothing() {
     with_bridges(|dir, config| async move {
         let image = dir.join("image.qcow2");
-        make_disk(&image);
+        qemu::make_disk(&image);
         let (driver, _) = open(&dir, &config, &image);
         let machine = machine(&driver);
         let [first, second] = interfaces(&config);
@@ -229,7 +213,7 @@ fn a_machine_outlives_who_made_it_and_leaves_nothing() {
 fn one_that_runs_is_taken_down_and_one_that_cannot_start_says_why() {
     with_bridges(|dir, config| async move {
         let image = dir.join("image.qcow2");
-        make_disk(&image);
+        qemu::make_disk(&image);
         // Whom QEMU runs as cannot read it.
         fs::set_permissions(&image, fs::Permissions::from_mode(0o600)).unwrap();
         let (driver, _) = open(&dir, &config, &image);

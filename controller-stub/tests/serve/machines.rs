@@ -1,6 +1,6 @@
 //! Virtual machines, of an empty disk: they are made, and never answer. `serve` is ended on the way.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     api,
     ground::{Serve, Way},
+    qemu,
 };
 
 /// Where it is ended, the first time that it gets there.
@@ -97,17 +98,12 @@ fn ended_at(point: &str, image: &Path) -> Option<()> {
 
 #[test]
 fn a_machine_that_is_half_made_or_half_gone_leaves_nothing() {
-    for program in ["qemu-system-x86_64", "qemu-img", "genisoimage"] {
-        if Command::new(program).arg("--version").output().is_err() {
-            return eprintln!("SKIPPED: no {program}");
-        }
+    if let Some(lacks) = qemu::lacks() {
+        return eprintln!("SKIPPED: {lacks}");
     }
-    // QEMU runs as somebody else, who passes through it.
-    let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
+    let dir = qemu::passage();
     let image = dir.path().join("image.qcow2");
-    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("8M").status();
-    assert!(made.unwrap().success());
-    fs::set_permissions(&image, fs::Permissions::from_mode(0o644)).unwrap();
+    qemu::make_disk(&image);
     for point in POINTS {
         if ended_at(point, &image).is_none() {
             return;

@@ -12,6 +12,8 @@ mod hardships;
 mod links;
 mod lost_certificate;
 mod machines;
+#[path = "../qemu/mod.rs"]
+mod qemu;
 mod reboot;
 mod rows;
 mod spares;
