@@ -130,8 +130,8 @@ impl Config {
             networks,
             networking: networking::read(&read)?,
             quotas: quotas::read(&read)?,
+            remarks: [remarks::of(ini), users::remarks(&users)].concat(),
             users,
-            remarks: remarks::of(ini),
         })
     }
 }
