@@ -36,6 +36,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="clients-") as scratch:
         place = (arguments.keep or pathlib.Path(scratch)).absolute()
         place.mkdir(parents=True, exist_ok=True)
+        # Proxies run as nobody, and get to their files through it.
+        place.chmod(0o711)
         module = modules[arguments.suite]
         with Serve(place, getattr(module, "SETTINGS", {}), module.copies(arguments)) as serve:
             sys.exit(module.run(serve, place, arguments))

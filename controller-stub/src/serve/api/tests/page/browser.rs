@@ -174,6 +174,7 @@ impl Browser {
         let Some(dir) = std::env::var_os("AMPHORA_PAGE_PICTURES") else { return };
         let told = self.call("Page.captureScreenshot", json!({"format": "png"}));
         let bytes = data_encoding::BASE64.decode(told["data"].as_str().unwrap().as_bytes()).unwrap();
+        std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(Path::new(&dir).join(format!("{name}.png")), bytes).unwrap();
     }
 }
