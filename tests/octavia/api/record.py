@@ -44,6 +44,7 @@ for b in [
     {"loadbalancer": {"vip_subnet_id": "<subnet>", "provider": "foo"}},
     {"loadbalancer": {"vip_subnet_id": "<subnet>", "flavor_id": "<net>"}},
     {"loadbalancer": {"vip_subnet_id": "<subnet>", "availability_zone": "nope"}},
+    {"loadbalancer": {"vip_subnet_id": "<subnet>", "availability_zone": ""}},
     {"loadbalancer": {"vip_subnet_id": "<subnet>", "additional_vips": [{"subnet_id": "<subnet>"}]}},
     {"loadbalancer": {"vip_subnet_id": "<subnet>", "additional_vips": [{}]}},
     {"loadbalancer": {"vip_subnet_id": "<subnet>", "listeners": [{"protocol": "HTTP"}]}},

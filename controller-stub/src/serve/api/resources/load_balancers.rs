@@ -1,5 +1,7 @@
 //! Load balancers.
 
+use serde_json::Value;
+
 use super::{
     super::{
         attributes::{
@@ -83,7 +85,10 @@ fn flavor(scope: &Scope<'_>, said: &Object) -> Result<Option<(String, Object)>, 
 
 /// The data of the availability zone that a body names.
 fn availability_zone(scope: &Scope<'_>, said: &Object) -> Result<Object, Fault> {
-    let Some(name) = said.text("availability_zone") else { return Ok(Object::default()) };
+    // One without a name is another than none.
+    let Some(name) = said.get("availability_zone").and_then(Value::as_str) else {
+        return Ok(Object::default());
+    };
     let zone = AVAILABILITY_ZONE.find(scope.t, name)?;
     let zone = zone.ok_or_else(|| Fault::validation("Invalid availability zone."))?;
     if !zone.is("enabled") {
