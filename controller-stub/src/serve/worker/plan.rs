@@ -160,7 +160,11 @@ impl View {
             return retire(first);
         }
         let others = || self.amphorae.iter().filter(|one| !self.is_old(one));
-        if let Some(other) = others().find(|one| one.applied >= self.generation) {
+        // Who has been told what the first was told is as good: else nobody would hand over while changes keep coming.
+        let is_as_good = |one: &&Seen| {
+            one.applied >= self.generation || (first.applied > 0 && one.applied >= first.applied)
+        };
+        if let Some(other) = others().find(is_as_good) {
             return Some(Step::HandOver { from: first.id.clone(), to: other.id.clone() });
         }
         let other = others().find(|one| one.applied > 0).or_else(|| others().next())?;

@@ -109,6 +109,24 @@ fn of_a_pair_that_is_replaced_the_backup_goes_first_and_the_master_hands_over() 
 }
 
 #[test]
+fn a_hand_over_does_not_wait_until_nobody_changes_anything() {
+    let mut pair = view(Topology::ActiveStandby, vec![serving("a", 1), serving("c", 6), serving("d", 6)]);
+    pair.replace_before = Some(5);
+    pair.amphorae[0].master = Some(true);
+    let mut step = |[old, new]: [i64; 2]| {
+        (pair.amphorae[0].applied, pair.amphorae[1].applied) = (old, new);
+        pair.amphorae[2].applied = 0;
+        View { generation: 9, ..pair.clone() }.next()
+    };
+    let (hand_over, apply) =
+        (Step::HandOver { from: "a".to_owned(), to: "c".to_owned() }, Step::Apply(of(&["a", "c"])));
+    assert_eq!(step([8, 8]), hand_over, "a change came while both were told of the one before");
+    assert_eq!(step([7, 8]), hand_over);
+    assert_eq!(step([8, 7]), apply, "it would take a change back");
+    assert_eq!(step([0, 8]), apply, "it has to be told whom it hands over to");
+}
+
+#[test]
 fn the_replacement_of_a_single_one_is_there_before_it_goes() {
     let mut single = view(Topology::Single, vec![serving("a", 1)]);
     single.amphorae[0].leaving = true;
