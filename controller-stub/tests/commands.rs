@@ -7,6 +7,8 @@ mod certificate;
 #[path = "commands/dry_run.rs"]
 mod dry_run;
 mod fake;
+#[path = "commands/orders.rs"]
+mod orders;
 #[path = "commands/vrrp.rs"]
 mod vrrp;
 

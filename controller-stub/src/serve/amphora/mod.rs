@@ -25,6 +25,7 @@ use tokio::{
 };
 
 pub use self::orders::Orders;
+use self::orders::Pair;
 use crate::{
     client::{Client, Credential},
     error::{Error, Result},
@@ -109,20 +110,20 @@ impl Driver {
         let brought = orders.certificates.iter().map(|(name, credential)| bring(&client, name, credential));
         let refused: BTreeMap<_, _> = try_join_all(brought).await?.into_iter().flatten().collect();
         if !refused.is_empty() {
+            keep_paired(&client, orders).await;
             return Ok(Applied::NotTaken(refused));
         }
         reach("agent.document");
         if let Err(error) = client.put(id(&orders.load_balancer)?, &orders.document).await {
             let refused = blamed(&error, &orders.document);
+            if refusal(&error).is_some() {
+                keep_paired(&client, orders).await;
+            }
             return if refused.is_empty() { Err(error) } else { Ok(Applied::NotUsed(refused)) };
         }
         reach("agent.document.done");
-        if let Some(pair) = &orders.pair {
-            reach("agent.peers");
-            client.put_peers(&pair.peers).await?;
-            reach("agent.peers.done");
-            client.put_vrrp(&VrrpDocument::Native(pair.vrrp.clone())).await?;
-            reach("agent.vrrp.done");
+        if let Some(told) = &orders.pair {
+            pair(&client, told).await?;
         }
         Ok(Applied::Wholly)
     }
@@ -252,6 +253,31 @@ fn blamed(error: &Error, document: &Value) -> BTreeMap<CertificateId, String> {
         blamed.extend(named.into_iter().map(|id| (id, format!("{}: {}", fault.path, fault.reason))));
     }
     blamed
+}
+
+/// Tells one of a pair of the other.
+async fn pair(client: &Client, told: &Pair) -> Result<()> {
+    reach("agent.peers");
+    client.put_peers(&told.peers).await?;
+    reach("agent.peers.done");
+    client.put_vrrp(&VrrpDocument::Native(told.vrrp.clone())).await?;
+    reach("agent.vrrp.done");
+    Ok(())
+}
+
+/// The same of one that refuses what it is to be, where it serves something: else it would hear nothing of the other one, and both would
+/// have the addresses. What fails of it is done when all is tried again.
+async fn keep_paired(client: &Client, orders: &Orders) {
+    let Some(told) = &orders.pair else { return };
+    let done = async {
+        match client.get(id(&orders.load_balancer)?).await? {
+            Some(_) => pair(client, told).await,
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = done.await {
+        tracing::debug!(amphora = %client.endpoint(), %error, "it is not told of the other one");
+    }
 }
 
 /// What does not run yet, if anything.
