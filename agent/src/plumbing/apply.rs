@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use amphora_netlink::{
-    Address, Family, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule, autoconfigure,
-    end_connections,
+    Address, Family, Interface, NetError, Netlink, Outcome, Route, RouteProtocol, Rule, answer_for_own,
+    autoconfigure, end_connections,
 };
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -68,6 +68,12 @@ async fn pass(netlink: &Netlink, interface: &Interface, plan: &Plan) -> Result<D
         done.changed = true;
     }
     autoconfiguration(netlink, interface, plan, &mut done).await?;
+    match answer_for_own(interface) {
+        Ok(outcome) => done.note(outcome),
+        Err(error) => {
+            tracing::warn!(interface = %interface.name, %error, "it may answer for addresses of others");
+        }
+    }
     if plan.up && !interface.up {
         netlink.set_up(interface.index).await?;
         done.changed = true;

@@ -1,5 +1,5 @@
-//! Whether an interface takes addresses and routes from what routers advertise (SLAAC, RFC 4862). It is the one thing of the
-//! network that netlink has no words for: `ip-sysctl` of the kernel's documentation.
+//! Whether an interface takes addresses and routes from what routers advertise (SLAAC, RFC 4862), and which addresses it answers for:
+//! what netlink has no words for of the network, `ip-sysctl` of the kernel's documentation.
 
 #![expect(clippy::disallowed_methods, reason = "procfs answers from memory")]
 
@@ -23,6 +23,7 @@ pub fn autoconfigure(interface: &Interface, take: bool) -> Result<Outcome, NetEr
     let settings =
         [("accept_ra", if take { ALWAYS } else { "0" }), ("autoconf", if take { "1" } else { "0" })];
     let mut outcome = Outcome::Unchanged;
+    let set = |interface, name, value| set(interface, "ipv6", name, value);
     // Before anything is taken. Older kernels have no such setting.
     let metric = if take { set(interface, "ra_defrtr_metric", METRIC) } else { Ok(Outcome::Unchanged) };
     for set in settings.map(|(name, value)| set(interface, name, value)).into_iter().chain([metric]) {
@@ -33,8 +34,18 @@ pub fn autoconfigure(interface: &Interface, take: bool) -> Result<Outcome, NetEr
     Ok(outcome)
 }
 
-fn set(interface: &Interface, name: &str, value: &str) -> io::Result<Outcome> {
-    let path = format!("/proc/sys/net/ipv6/conf/{}/{name}", interface.name);
+/// Of the addresses of this thread's namespace an interface answers ARP for those that it has itself: of two on one link the other one would
+/// answer as well, and go one day.
+///
+/// # Errors
+/// When the kernel's settings cannot be written: `/proc/sys` is read-only.
+pub fn answer_for_own(interface: &Interface) -> Result<Outcome, NetError> {
+    set(interface, "ipv4", "arp_ignore", "1")
+        .map_err(NetError::socket("set which addresses an interface answers for"))
+}
+
+fn set(interface: &Interface, family: &str, name: &str, value: &str) -> io::Result<Outcome> {
+    let path = format!("/proc/sys/net/{family}/conf/{}/{name}", interface.name);
     match fs::read_to_string(&path) {
         Ok(there) if there.trim() == value => Ok(Outcome::Unchanged),
         Ok(_) => fs::write(&path, value).map(|()| Outcome::Changed),

@@ -3,7 +3,7 @@
 //! | module | what is inside |
 //! | --- | --- |
 //! | `link`, `address`, `route`, `rule` | interfaces, addresses, routes and rules by rtnetlink(7) |
-//! | `autoconfiguration` | whether an interface takes what routers advertise |
+//! | `autoconfiguration` | whether an interface takes what routers advertise, and what it answers for |
 //! | `changes` | that any of these changed |
 //! | `sock_diag` | handshakes of TCP under way, and the end of connections whose address goes, by sock_diag(7) |
 //! | `namespace` | network namespaces by their names: made, opened, entered |
@@ -58,7 +58,7 @@ use tokio::time::timeout;
 pub use self::{
     address::Address,
     announce::Announcer,
-    autoconfiguration::autoconfigure,
+    autoconfiguration::{answer_for_own, autoconfigure},
     changes::ConfigurationChanges,
     checksum::Checksum,
     error::NetError,

@@ -138,6 +138,8 @@ async fn a_port_without_addresses_has_those_of_its_network() {
     assert!(shown.contains("dev eth1"), "{shown}");
     // The others hear no router.
     assert_eq!(setting(&machine, "eth1", "accept_ra"), "0");
+    // Nor does one answer for the addresses of another on its link.
+    assert_eq!(["eth1", "eth2"].map(|interface| setting(&machine, interface, "arp_ignore")), ["1", "1"]);
     assert_eq!(
         (setting(&machine, "eth2", "accept_ra"), setting(&machine, "eth2", "autoconf")),
         ("2".into(), "1".into())
@@ -157,7 +159,8 @@ async fn a_port_without_addresses_has_those_of_its_network() {
 }
 
 fn setting(machine: &Machine, interface: &str, name: &str) -> String {
-    let path = format!("/proc/sys/net/ipv6/conf/{interface}/{name}");
+    let family = if name.starts_with("arp") { "ipv4" } else { "ipv6" };
+    let path = format!("/proc/sys/net/{family}/conf/{interface}/{name}");
     let output = Command::new("ip").args(["netns", "exec", &machine.inside, "cat", &path]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -7,7 +7,10 @@ use rusqlite::{Connection, params};
 use super::{Amphora, LoadBalancer, text};
 use crate::{
     error::{Error, Result},
-    serve::network::{Networks, Owner},
+    serve::{
+        network::{Networks, Owner},
+        status::Topology,
+    },
 };
 
 /// A port of an amphora.
@@ -65,12 +68,11 @@ pub(super) fn give(
     Ok((port.address, port.id))
 }
 
-/// Subnets of members, by the network in which one is in reach.
-fn needed(
-    connection: &Connection,
-    networks: &Networks,
-    lb: &LoadBalancer,
-) -> Result<BTreeMap<String, String>> {
+/// A link that has addresses of one family: the network, and whether they are of IPv4.
+type Link = (String, bool);
+
+/// Subnets of members, by the link on which one is in reach.
+fn needed(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<BTreeMap<Link, String>> {
     let mut query = connection.prepare_cached(
         "SELECT DISTINCT subnet_id FROM member WHERE subnet_id IS NOT NULL AND provisioning_status <> 'PENDING_DELETE'
          AND pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)",
@@ -80,29 +82,46 @@ fn needed(
     let mut needed = BTreeMap::new();
     for subnet in subnets {
         // A subnet that the configuration no longer has is reached by the gateway, if at all.
-        let Ok((network, _)) = networks.subnet(&subnet) else { continue };
-        // Of two subnets of a network the second is in reach by the same link, through its gateway.
-        needed.entry(network.id.to_string()).or_insert(subnet);
+        let Ok((network, found)) = networks.subnet(&subnet) else { continue };
+        // Of two subnets of a network and a family the second is in reach by the same link, through its gateway.
+        needed.entry((network.id.to_string(), found.prefix.is_ipv4())).or_insert(subnet);
     }
     Ok(needed)
 }
 
-/// Subnets of members that an amphora has no port for, in networks other than those where it has one.
+/// Where a port is.
+fn link(port: &Port) -> Link {
+    (port.network.clone(), port.address.is_ipv4())
+}
+
+/// Where every amphora of a load balancer has an address without a port for it: the VIP of one that is alone.
+fn links_of_vips(networks: &Networks, lb: &LoadBalancer) -> Vec<Link> {
+    let vips = std::iter::once(&lb.vip).chain(&lb.additional).filter(|_| lb.topology == Topology::Single);
+    vips.filter_map(|(address, subnet)| {
+        Some((networks.subnet(subnet).ok()?.0.id.to_string(), address.is_ipv4()))
+    })
+    .collect()
+}
+
+/// Subnets of members that an amphora has no port for, on links other than those where it has one.
 fn missing(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<Vec<(String, String)>> {
     let mut missing = Vec::new();
-    for (network, subnet) in needed(connection, networks, lb)? {
-        let lacks = |one: &&Amphora| !one.is_going() && one.ports.iter().all(|port| port.network != network);
+    let vips = links_of_vips(networks, lb);
+    for (place, subnet) in
+        needed(connection, networks, lb)?.into_iter().filter(|(link, _)| !vips.contains(link))
+    {
+        let lacks = |one: &&Amphora| !one.is_going() && one.ports.iter().all(|port| link(port) != place);
         missing.extend(lb.amphorae.iter().filter(lacks).map(|one| (one.id.clone(), subnet.clone())));
     }
     Ok(missing)
 }
 
-/// Whether an amphora has no port in a network of a member's.
+/// Whether an amphora has no port on a link of a member's.
 pub fn lacks_ports(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<bool> {
     Ok(!missing(connection, networks, lb)?.is_empty())
 }
 
-/// Each amphora gets a port in each network of a member's, and is told everything again.
+/// Each amphora gets a port on each link of a member's, and is told everything again.
 pub fn reach_members(
     connection: &Connection,
     networks: &Networks,
@@ -128,7 +147,7 @@ pub fn idle_ports(
     let mut idle = Vec::new();
     for one in lb.amphorae.iter().filter(|one| !one.is_going()) {
         let needless =
-            |port: &&Port| Some(&port.id) != one.vrrp_port.as_ref() && !needed.contains_key(&port.network);
+            |port: &&Port| Some(&port.id) != one.vrrp_port.as_ref() && !needed.contains_key(&link(port));
         let ports =
             of(connection, &one.id, true)?.into_iter().chain(one.ports.iter().filter(needless).cloned());
         idle.extend(ports.map(|port| (one.clone(), port)));

@@ -315,3 +315,67 @@ fn one_that_is_not_heard_goes_at_once_whatever_has_failed_before() {
         queue::due(&connection, 1000, 9).unwrap().into_iter().map(|work| work.subject).collect();
     assert_eq!(due, ["lb", "spare"]);
 }
+
+/// Addresses of amphora `one` of a load balancer with a VIP of IPv4, by where members are: subnets of `members` by number, or the second of `vips`.
+fn links(topology: &str, additional: bool, members: &[(&str, usize)]) -> (Vec<String>, Vec<String>) {
+    let (_dir, connection) = db::scratch();
+    let text = "[networks]\nvips = 192.0.2.0/24, 2001:db8::/64\nmembers = 10.1.0.0/24, 2001:db8:1::/64, 10.2.0.0/24\n";
+    let networks = Networks::new(crate::serve::config::Config::parse(text).unwrap().networks);
+    let subnet = |network: &str, at: usize| {
+        let found = networks.all().iter().find(|one| one.name == network).unwrap();
+        found.subnets[at].id.to_string()
+    };
+    connection.execute_batch(ROWS).unwrap();
+    let vips =
+        serde_json::json!([{"ip_address": "2001:db8::9", "subnet_id": subnet("vips", 1), "port_id": "x"}]);
+    connection
+        .execute(
+            "UPDATE load_balancer SET provisioning_status = 'ACTIVE', topology = ?1, vip_subnet_id = ?2, additional_vips = ?3",
+            [topology, &subnet("vips", 0), &if additional { vips.to_string() } else { "[]".to_owned() }],
+        )
+        .unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO amphora (id, load_balancer_id, status, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration, created_at)
+                VALUES ('one', 'lb', 'ALLOCATED', 'namespaces', 'm', '127.0.0.1', 1, 0, 0)",
+        )
+        .unwrap();
+    let found = || load_balancer(&connection, "lb").unwrap().unwrap();
+    join(&connection, &networks, &found(), "one", 0).unwrap();
+    for (at, (network, number)) in members.iter().enumerate() {
+        connection
+            .execute(
+                "INSERT INTO member (id, project_id, pool_id, provisioning_status, address, protocol_port, subnet_id, created_at, generation)
+                 VALUES (?1, 'p', 'new', 'ACTIVE', ?1, 80, ?2, 0, 3)",
+                [format!("m{at}"), subnet(network, *number)],
+            )
+            .unwrap();
+    }
+    reach_members(&connection, &networks, &found(), 0).unwrap();
+    assert!(!lacks_ports(&connection, &networks, &found()).unwrap());
+    let lb = found();
+    let ports = lb.amphorae[0].ports.iter().map(|port| port.address.to_string()).collect();
+    connection.execute("DELETE FROM member WHERE id = 'm0'", []).unwrap();
+    let idle = idle_ports(&connection, &networks, &found()).unwrap();
+    (ports, idle.into_iter().map(|(_, port)| port.address.to_string()).collect())
+}
+
+#[test]
+fn an_amphora_has_an_address_of_each_family_that_members_of_a_network_have() {
+    let of = |topology, additional, members: &[(&str, usize)]| {
+        let (ports, idle) = links(topology, additional, members);
+        (ports.join(" "), idle.join(" "))
+    };
+    let told = |ports: &str, idle: &str| (ports.to_owned(), idle.to_owned());
+    // The port of the VIP is the first; where the first member is, nobody is any more in the end.
+    let both = of("SINGLE", false, &[("members", 1), ("members", 0)]);
+    assert!(both.0.contains(" 10.1.0.2") && both.0.contains(" 2001:db8:1::2"), "{both:?}");
+    assert_eq!(both.1, "2001:db8:1::2");
+    let (ports, idle) = links("SINGLE", false, &[("members", 0), ("members", 2)]);
+    assert_eq!((ports.len(), idle.len()), (2, 0), "of one family there is one, wherever it is: {ports:?}");
+    assert_eq!(of("SINGLE", false, &[("vips", 0)]), told("192.0.2.2", ""));
+    assert_eq!(of("SINGLE", false, &[("vips", 1)]), told("192.0.2.2 2001:db8::2", "2001:db8::2"));
+    // The backup of a pair has no VIP, and looks at members as well.
+    assert_eq!(of("SINGLE", true, &[("vips", 1)]), told("192.0.2.2", ""));
+    assert_eq!(of("ACTIVE_STANDBY", true, &[("vips", 1)]), told("192.0.2.2 2001:db8::2", "2001:db8::2"));
+}
