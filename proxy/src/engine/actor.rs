@@ -320,6 +320,7 @@ impl Actor {
             members::revive(now, &before, &self.present);
         }
         self.peers.set_tables(persistence(&self.present));
+        before.limits().release(self.present.limits());
         self.drains.follow(now, &before, &self.present);
         self.end_drains(now);
         before

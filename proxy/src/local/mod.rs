@@ -1,6 +1,7 @@
 //! What one worker has of its own: the present snapshot as it runs it, idle connections, scratch memory, its sign of life.
 //! Sessions work on it, and the worker's thread keeps it up to date; it knows neither of the two.
 
+mod charging;
 mod idle;
 mod pulse;
 mod runners;
@@ -16,6 +17,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
+    charging::Charging,
     idle::Trust,
     pulse::WorkerPulse,
     runners::Runners,

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     balance::Flow,
     conn::{BUFFER_SIZE, Buffer, Conn},
-    limits::rate::Charge,
-    local::{LocalListener, Worker},
+    local::{Charging, LocalListener, Worker},
     logs::{
         Record,
         termination::{Cause, Phase},
@@ -49,11 +48,7 @@ async fn carry(
     mut record: Option<&mut Record>,
 ) {
     let (state, timeouts) = (Arc::clone(listener.state()), listener.timeouts());
-    let charge = {
-        let plan = listener.plan();
-        let limits = plan.limits.as_ref();
-        limits.and_then(|limits| Charge::of(limits, limits.client(client.ip()), worker.index))
-    };
+    let charging = Charging::new(worker, &listener, client.ip(), None);
     let counters = state.counters.of(worker.index);
     let pool = {
         let present = listener.present();
@@ -143,7 +138,7 @@ async fn carry(
         member_timeout: timeouts.member_data,
         from_client,
         from_member: None,
-        charge: charge.map(|charge| (charge, worker.epoch())),
+        charging: Some(charging),
         drain: Some(at.watch_drain()),
     };
     let end = relay::relay(&mut stream, &mut conn, options, &worker.pools, counters, member_counters).await;

@@ -88,7 +88,7 @@ pub fn compile_after(
         let state = registry.listener(listener.id);
         listener_states.push(Arc::clone(&state));
         let log = compile_log(listener);
-        let limited = RateLimits::compile(listener, &mut limits, workers);
+        let limited = RateLimits::compile(listener, known.limits(listener.id), &mut limits, workers);
         match (L7Program::compile(listener, |pool| enabled.contains_key(&pool), &mut budget), log) {
             (Ok(l7), Ok(log)) if active => {
                 let before = known.splits(listener.id);
@@ -149,6 +149,10 @@ impl<'a> Known<'a> {
     /// The plan of a listener that has not changed.
     fn listener(&self, listener: &Listener) -> Option<&'a Arc<ListenerPlan>> {
         self.listeners.get(&listener.id).filter(|(old, _)| *old == listener).map(|(_, plan)| *plan)
+    }
+
+    fn limits(&self, listener: ListenerId) -> Option<&'a RateLimits> {
+        self.listeners.get(&listener).and_then(|(_, plan)| plan.limits.as_deref())
     }
 
     fn splits(&self, listener: ListenerId) -> Option<&'a Splits> {

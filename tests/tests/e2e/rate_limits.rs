@@ -1,5 +1,6 @@
 //! Rate limits, beside HAProxy with a stick table where that has the same.
 
+mod changes;
 mod refused;
 mod under_way;
 

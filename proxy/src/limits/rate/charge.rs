@@ -1,6 +1,6 @@
 //! Whose the bytes of a session are.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{cell::Cell, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{ClientHash, Moment, RateLimits, Taken};
 
@@ -8,6 +8,7 @@ use super::{ClientHash, Moment, RateLimits, Taken};
 #[derive(Clone, Debug)]
 pub struct Charge {
     limits: Arc<RateLimits>,
+    address: IpAddr,
     client: ClientHash,
     worker: usize,
     /// How much of the request's body is counted: what is sent again is so already.
@@ -15,10 +16,27 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// Of a client, if bytes are counted; on this worker.
+    /// Of the client at this address, if bytes are counted; on this worker.
     #[inline]
-    pub fn of(limits: &Arc<RateLimits>, client: ClientHash, worker: usize) -> Option<Self> {
-        limits.counts_bytes().then(|| Self { limits: Arc::clone(limits), client, worker, sent: Cell::new(0) })
+    pub fn of(limits: &Arc<RateLimits>, address: IpAddr, worker: usize) -> Option<Self> {
+        limits.counts_bytes().then(|| Self {
+            limits: Arc::clone(limits),
+            address,
+            client: limits.client(address),
+            worker,
+            sent: Cell::new(0),
+        })
+    }
+
+    /// The client.
+    pub fn client(&self) -> IpAddr {
+        self.address
+    }
+
+    /// By what it is counted.
+    #[inline]
+    pub fn limits(&self) -> *const RateLimits {
+        Arc::as_ptr(&self.limits)
     }
 
     /// Counts so many bytes, for what is judged next.

@@ -41,6 +41,8 @@ struct Line {
     last: u64,
     /// In their order.
     waiters: BTreeMap<u64, Waiter>,
+    /// They wait no more.
+    released: bool,
 }
 
 /// One who waits.
@@ -108,7 +110,7 @@ impl Lines {
         let mut former = None;
         let looks = {
             let lines = &mut self.lock().lines;
-            let line = lines.get_mut(&key)?;
+            let line = lines.get_mut(&key).filter(|line| !line.released)?;
             line.pass(now, &mut woken);
             let first = line.first();
             let looks = line.waiters.get_mut(&number).map(|waiter| {
@@ -147,6 +149,16 @@ impl Lines {
             }
         }
         drop(former);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Nobody has to wait any more who waits now; each gives back its turn as who leaves does.
+    pub(super) fn release(&self) {
+        let mut woken = Vec::new();
+        for line in self.lock().lines.values_mut() {
+            line.released = true;
+            woken.extend(line.waiters.values_mut().filter_map(|waiter| waiter.waker.take()));
+        }
         woken.into_iter().for_each(Waker::wake);
     }
 

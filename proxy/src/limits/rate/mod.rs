@@ -28,7 +28,7 @@ pub(crate) mod tests;
 
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
-use amphora_model::{ListenerId, RateLimitPolicyId};
+use amphora_model::{ListenerId, RateLimitAction, RateLimitPolicy, RateLimitPolicyId, RateLimitRuleId};
 
 use self::table::Table;
 pub use self::{
@@ -84,7 +84,16 @@ impl Default for Limiter {
 pub struct Kept {
     /// `None`: there are no rate limits.
     limiter: Option<Arc<Limiter>>,
-    policies: HashMap<RateLimitPolicyId, (ListenerId, Arc<PolicyState>)>,
+    policies: HashMap<RateLimitPolicyId, Policy>,
+}
+
+/// What is kept of a policy.
+#[derive(Clone, Debug)]
+struct Policy {
+    of: ListenerId,
+    state: Arc<PolicyState>,
+    /// By which rule it has clients wait; `None` if it does not.
+    queue: Option<RateLimitRuleId>,
 }
 
 impl Kept {
@@ -100,12 +109,22 @@ impl Kept {
 
     /// The states of all policies, with their listeners.
     pub fn policies(&self) -> impl Iterator<Item = (ListenerId, &Arc<PolicyState>)> {
-        self.policies.values().map(|(listener, state)| (*listener, state))
+        self.policies.values().map(|policy| (policy.of, &policy.state))
     }
 
     /// The state of a policy.
     pub fn policy(&self, id: RateLimitPolicyId) -> Option<&Arc<PolicyState>> {
-        self.policies.get(&id).map(|(_, state)| state)
+        self.policies.get(&id).map(|policy| &policy.state)
+    }
+
+    /// Lets those go on who wait because of what `present` has no more. To be called once nobody is made to wait by these.
+    pub fn release(&self, present: &Self) {
+        for (id, before) in &self.policies {
+            let now = present.policies.get(id).and_then(|policy| policy.queue);
+            if before.queue.is_some() && now != before.queue {
+                before.state.release();
+            }
+        }
     }
 }
 
@@ -123,10 +142,13 @@ impl Successor<'_> {
         Arc::clone(self.kept.limiter.get_or_insert_with(make))
     }
 
-    fn policy(&mut self, of: ListenerId, id: RateLimitPolicyId, workers: usize) -> Arc<PolicyState> {
+    fn policy(&mut self, of: ListenerId, policy: &RateLimitPolicy, workers: usize) -> Arc<PolicyState> {
+        let id = policy.id;
         let before = self.before.policy(id);
         let state = before.cloned().unwrap_or_else(|| Arc::new(PolicyState::new(id, workers)));
-        self.kept.policies.insert(id, (of, Arc::clone(&state)));
+        let queues = policy.enabled && matches!(policy.action, RateLimitAction::Queue(_));
+        let queue = policy.rules.first().map(|rule| rule.id).filter(|_| queues);
+        self.kept.policies.insert(id, Policy { of, state: Arc::clone(&state), queue });
         state
     }
 
@@ -136,7 +158,7 @@ impl Successor<'_> {
             self.limiter();
         }
         for policy in &of.rate_limit_policies {
-            self.policy(of.id, policy.id, workers);
+            self.policy(of.id, policy, workers);
         }
     }
 

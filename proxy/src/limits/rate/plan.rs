@@ -43,6 +43,8 @@ struct Policy {
 #[derive(Debug)]
 struct Rule {
     metric: RateLimitMetric,
+    /// What it counts, of which rule, in which periods: the same for as long as counts live on.
+    name: u64,
     /// What tells its counts from those of others.
     seed: u64,
     /// In units of 2^`unit` of what is counted.
@@ -54,6 +56,9 @@ struct Rule {
     /// The paths that count, in order, each with its part of the key; none: all.
     urls: Box<[(Box<[u8]>, u64)]>,
 }
+
+/// A threshold of so many units is reckoned closely enough.
+const FINE: u64 = 1 << 20;
 
 /// A client, as counts know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,20 +87,26 @@ pub enum Done {
 }
 
 impl RateLimits {
-    /// Compiles a listener's, as they follow those before; `None` if nothing is limited.
-    pub fn compile(listener: &Listener, after: &mut Successor<'_>, workers: usize) -> Option<Self> {
+    /// Compiles a listener's, as they follow those `before`; `None` if nothing is limited.
+    pub fn compile(
+        listener: &Listener,
+        before: Option<&Self>,
+        after: &mut Successor<'_>,
+        workers: usize,
+    ) -> Option<Self> {
         let mut requests = Vec::new();
         let mut connections = Vec::new();
         let mut limiter = None;
         for policy in &listener.rate_limit_policies {
-            let state = after.policy(listener.id, policy.id, workers);
+            let state = after.policy(listener.id, policy, workers);
             // The kernel counts packets.
             let by_kernel = policy.rules.iter().all(|rule| rule.metric == RateLimitMetric::Packets);
             if !policy.enabled || by_kernel {
                 continue;
             }
             let limiter = limiter.get_or_insert_with(|| after.limiter());
-            let rules = policy.rules.iter().map(|rule| Rule::compile(rule, policy, limiter)).collect();
+            let rules =
+                policy.rules.iter().map(|rule| Rule::compile(rule, policy, limiter, before)).collect();
             let size = match policy.action {
                 RateLimitAction::Queue(queue) => {
                     queue.size.min(listener.connection_limit.unwrap_or(u32::MAX))
@@ -212,6 +223,12 @@ impl RateLimits {
         broken.map(|policy| self.refuse(policy, client, client, b"", now))
     }
 
+    /// The units that a rule of this name counts in.
+    fn unit(&self, name: u64) -> Option<u32> {
+        let mut rules = self.requests.iter().flat_map(|policy| &policy.rules);
+        rules.find(|rule| rule.name == name).map(|rule| rule.unit)
+    }
+
     /// Rules of connections in policies that are judged at requests.
     fn rules_of_connections(&self) -> impl Iterator<Item = &Rule> {
         let rules = self.requests.iter().flat_map(|policy| &policy.rules);
@@ -325,23 +342,36 @@ impl Policy {
     }
 }
 
-/// So many of something in units of a power of two, few enough that twice as many can be counted.
-fn units(threshold: u64) -> (u32, u32) {
+/// So many of something in units of a power of two, few enough that twice as many can be counted. What was counted `before` in larger
+/// ones goes on in these, as long as they are still small beside it.
+fn units(threshold: u64, before: Option<u32>) -> (u32, u32) {
     let unit = (u64::BITS - threshold.leading_zeros()).saturating_sub(31);
+    let unit = before.filter(|before| *before > unit && threshold >> *before >= FINE).unwrap_or(unit);
     (u32::try_from(threshold >> unit).unwrap_or(u32::MAX).max(1), unit)
 }
 
 impl Rule {
-    fn compile(rule: &RateLimitRule, policy: &RateLimitPolicy, limiter: &Limiter) -> Self {
+    fn compile(
+        rule: &RateLimitRule,
+        policy: &RateLimitPolicy,
+        limiter: &Limiter,
+        before: Option<&RateLimits>,
+    ) -> Self {
         let interval = u32::try_from(rule.interval.as_secs()).unwrap_or(u32::MAX).max(1);
-        let mut text = [0; 21];
+        let mut text = [0; 22];
         text[..16].copy_from_slice(rule.id.0.as_bytes());
         text[16..20].copy_from_slice(&interval.to_le_bytes());
         text[20] = rule.metric as u8;
+        let name = limiter.key.hash(&text);
         let (threshold, unit) = match rule.metric {
-            RateLimitMetric::Kbytes => units(u64::from(rule.threshold) * 1024),
+            RateLimitMetric::Kbytes => {
+                let before = before.and_then(|before| before.unit(name));
+                units(u64::from(rule.threshold) * 1024, before)
+            }
             _ => (rule.threshold.max(1), 0),
         };
+        // What was counted in other units is none of these.
+        text[21] = unit as u8;
         let mut urls: Vec<_> =
             rule.urls.iter().map(|url| (url.as_bytes().into(), limiter.key.hash(url.as_bytes()))).collect();
         urls.sort();
@@ -351,6 +381,7 @@ impl Rule {
         };
         Self {
             metric: rule.metric,
+            name,
             seed: limiter.key.hash(&text),
             threshold,
             unit,

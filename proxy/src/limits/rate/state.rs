@@ -50,6 +50,11 @@ impl PolicyState {
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
+
+    /// Nobody has to wait any more.
+    pub(super) fn release(&self) {
+        self.lines.release();
+    }
 }
 
 /// One who waits for a turn; while this lives it has one of the places of the queue. Who lets go of it before the turn has come leaves that

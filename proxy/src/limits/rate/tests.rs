@@ -8,8 +8,8 @@ use std::{
 };
 
 use amphora_model::{
-    RateLimitAction, RateLimitMetric, RateLimitPolicy, RateLimitPolicyId, RateLimitQueue, RateLimitRule,
-    RateLimitRuleId, arbitrary::Generator,
+    Listener, RateLimitAction, RateLimitMetric, RateLimitPolicy, RateLimitPolicyId, RateLimitQueue,
+    RateLimitRule, RateLimitRuleId, arbitrary::Generator,
 };
 use uuid::Uuid;
 
@@ -31,19 +31,16 @@ pub(crate) fn policy(number: u128, action: RateLimitAction, rules: Vec<RateLimit
     RateLimitPolicy { id, name: String::new(), enabled: true, action, rules }
 }
 
+fn a_listener() -> Listener {
+    let mut listeners = (1..).flat_map(|seed| amphora_model::arbitrary::load_balancer(seed).listeners);
+    Listener { trusted_proxies: None, ..listeners.next().unwrap() }
+}
+
 pub(crate) fn limits(policies: Vec<RateLimitPolicy>) -> (Kept, RateLimits) {
-    let mut lb = amphora_model::arbitrary::load_balancer(1);
-    let mut seed = 1;
-    while lb.listeners.is_empty() {
-        seed += 1;
-        lb = amphora_model::arbitrary::load_balancer(seed);
-    }
-    let mut listener = lb.listeners.remove(0);
-    listener.rate_limit_policies = policies;
-    listener.trusted_proxies = None;
+    let listener = Listener { rate_limit_policies: policies, ..a_listener() };
     let nothing = Kept::default();
     let mut successor = Kept::after(&nothing);
-    let limits = RateLimits::compile(&listener, &mut successor, 1).unwrap();
+    let limits = RateLimits::compile(&listener, None, &mut successor, 1).unwrap();
     (successor.into_kept(), limits)
 }
 
@@ -343,20 +340,48 @@ fn counts_outlive_a_change() {
     for _ in 0..5 {
         assert!(limits.request(client, client, b"/", at(0)).is_none());
     }
-    let mut lb = amphora_model::arbitrary::load_balancer(3);
-    let mut seed = 3;
-    while lb.listeners.is_empty() {
-        seed += 1;
-        lb = amphora_model::arbitrary::load_balancer(seed);
-    }
-    let mut listener = lb.listeners.remove(0);
+    let mut listener = a_listener();
     listener.rate_limit_policies =
         vec![policy(2, RateLimitAction::Reject, vec![rule(2, RateLimitMetric::Requests, 100, 10)]), deny(6)];
     let mut successor = Kept::after(&kept);
-    let after = RateLimits::compile(&listener, &mut successor, 1).unwrap();
+    let after = RateLimits::compile(&listener, None, &mut successor, 1).unwrap();
     assert!(after.request(client, client, b"/", at(0)).is_none(), "the sixth");
     let broken = after.request(client, client, b"/", at(0)).unwrap();
     assert!(Arc::ptr_eq(broken.policy, kept.policy(RateLimitPolicyId(Uuid::from_u128(1))).unwrap()));
+}
+
+/// Nobody has had more because it is counted in other units, and what was counted is known as long as these are fine enough.
+#[test]
+fn another_threshold_of_bytes_makes_nobody_guilty() {
+    const MIB: u32 = 1024;
+    let kbytes = |threshold| {
+        vec![policy(1, RateLimitAction::Deny, vec![rule(1, RateLimitMetric::Kbytes, threshold, 60)])]
+    };
+    let mut listener = a_listener();
+    let (mut kept, mut limits) = limits(kbytes(2000 * MIB));
+    let client = limits.client(address(1));
+    limits.bytes(client, 1200 << 20, at(0));
+    let is_denied = |limits: &RateLimits| limits.request(client, client, b"/", at(0)).is_some();
+    for (threshold, more, denied) in [
+        (2000, 0, false),
+        // Which takes units of two bytes: counts begin anew.
+        (2200, 1500, false),
+        // And back: 1,500 MiB are known.
+        (1600, 0, false),
+        (1400, 0, true),
+        (100, 0, true),
+        (4_000, 0, false),
+        // Such units are not fine enough for less; what was counted in the first ones has come of it, too.
+        (1, 0, true),
+    ] {
+        listener.rate_limit_policies = kbytes(threshold * MIB);
+        let mut successor = Kept::after(&kept);
+        let after = RateLimits::compile(&listener, Some(&limits), &mut successor, 1).unwrap();
+        let next = successor.into_kept();
+        (kept, limits) = (next, after);
+        limits.bytes(client, more << 20, at(0));
+        assert_eq!(is_denied(&limits), denied, "{threshold} MiB");
+    }
 }
 
 /// What comes of `attackers` addresses that ask `each` times as often as they may (0: once each), while 100 ask as often as they may

@@ -33,7 +33,7 @@ use crate::{
         head::{self, RequestContext},
     },
     limits::rate::Farewell,
-    local::{Borrowed, LocalListener, Work, Worker},
+    local::{Borrowed, Charging, LocalListener, Work, Worker},
     session::{self, log::Logged, metrics, relay::EndReason},
     state::{ListenerCounters, ResponseClass},
 };
@@ -372,7 +372,8 @@ async fn run_tunnel<H>(
     held: H,
 ) -> Deadline {
     let mut log = Logged::taken(&mut work.log);
-    tunnel.charge = work.charge.take();
+    let request = work.charge.take().map(Rc::unwrap_or_clone);
+    tunnel.charging = Some(Charging::new(worker, &listener, stream.client.address.ip(), request));
     drop(work);
     let state = Arc::clone(listener.state());
     drop(listener);

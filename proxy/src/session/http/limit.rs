@@ -25,13 +25,14 @@ pub(super) fn judge(
     }
     let peer = origin.address.ip();
     let sender = limits.client(peer);
-    let client = match limits.believed() {
+    let (address, client) = match limits.believed() {
         Some(believed) if believed.includes(peer) => {
-            limits.client(believed.client(peer, view.values(believed.header())))
+            let address = believed.client(peer, view.values(believed.header()));
+            (address, limits.client(address))
         }
-        _ => sender,
+        _ => (peer, sender),
     };
-    *origin.charge = Charge::of(limits, client, worker.index).map(Rc::new);
+    *origin.charge = Charge::of(limits, address, worker.index).map(Rc::new);
     if origin.charge.is_some() {
         // Whether that is too much is judged with all else.
         limits.bytes(client, origin.length as u64, worker.moment(now));
@@ -58,7 +59,7 @@ pub(super) fn refused(
         return None;
     }
     let client = limits.client(peer);
-    *charge = Charge::of(&limits, client, worker.index).map(Rc::new);
+    *charge = Charge::of(&limits, peer, worker.index).map(Rc::new);
     let now = worker.moment(now);
     if charge.is_some() {
         limits.bytes(client, length as u64, now);

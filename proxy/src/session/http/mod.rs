@@ -46,7 +46,7 @@ use crate::{
     conn::Conn,
     http::Reject,
     http1::responses::{self, Recipient},
-    local::{Borrowed, LocalListener, Worker},
+    local::{Borrowed, Charging, LocalListener, Worker},
     logs::Draft,
     session::{self, log::Logged},
     state::ResponseClass,
@@ -180,7 +180,8 @@ async fn run_tunnel(
     mut tunnel: Box<Tunnel>,
 ) {
     let mut log = Logged::taken(&mut work.log);
-    tunnel.charge = work.charge.take();
+    let request = work.charge.take().map(Rc::unwrap_or_clone);
+    tunnel.charging = Some(Charging::new(worker, &listener, client.address.ip(), request));
     drop(work);
     let state = Arc::clone(listener.state());
     drop(listener);

@@ -18,8 +18,7 @@ use super::{
     upstream::{MemberConnection, Upstream},
 };
 use crate::{
-    limits::rate::Charge,
-    local::Worker,
+    local::{Charging, Worker},
     session::relay::{self, EndReason, Peer, RelayEnd, RelayOptions},
     state::ListenerState,
 };
@@ -28,14 +27,14 @@ use crate::{
 pub(super) struct Tunnel {
     member: Upstream,
     timeouts: ListenerTimeouts,
-    /// Whose its bytes are, where they are counted.
-    pub(super) charge: Option<Rc<Charge>>,
+    /// Whose its bytes are.
+    pub(super) charging: Option<Charging>,
 }
 
 impl Tunnel {
     /// `timeouts` are those of the request that asked for it.
     pub(super) fn new(member: Upstream, timeouts: ListenerTimeouts) -> Self {
-        Self { member, timeouts, charge: None }
+        Self { member, timeouts, charging: None }
     }
 
     /// Relays until both sides have finished. It holds what it uses meanwhile, and no configuration.
@@ -53,7 +52,7 @@ impl Tunnel {
             member_timeout: self.timeouts.member_data,
             from_client: client.inlet.take(),
             from_member: inlet.take(),
-            charge: self.charge.take().map(|charge| (Rc::unwrap_or_clone(charge), worker.epoch())),
+            charging: self.charging.take(),
             drain: Some(slot.member().watch_drain()),
         };
         let counters = slot.member().counters();
@@ -78,7 +77,7 @@ impl Tunnel {
         listener: &ListenerState,
         mut client: Downstream<'_>,
     ) -> RelayEnd {
-        let Self { member, timeouts, charge } = self;
+        let Self { member, timeouts, charging } = self;
         let at = Rc::clone(member.member());
         let mut drain = at.watch_drain();
         let at = at.counters();
@@ -100,7 +99,7 @@ impl Tunnel {
                 at.bytes_out.add(received_bytes);
                 last = Instant::now();
                 let bytes = sent_bytes + received_bytes;
-                let taken = charge.as_ref().and_then(|charge| charge.count(bytes, worker.since(last)));
+                let taken = charging.as_mut().and_then(|charging| charging.count(bytes));
                 if let Some(taken) = taken {
                     return Poll::Ready(EndReason::Limited(taken.farewell()));
                 }

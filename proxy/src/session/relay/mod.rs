@@ -20,12 +20,10 @@ pub use self::{
     direction::{Direction, Ended, Fault, Meter, Waiting},
     session::relay,
 };
-use tokio::time::Instant;
-
 use crate::{
     conn::Buffer,
-    limits::rate::{Charge, Farewell},
-    local::DrainWatch,
+    limits::rate::Farewell,
+    local::{Charging, DrainWatch},
 };
 
 /// One end of a session.
@@ -50,8 +48,8 @@ pub struct RelayOptions {
     pub from_client: Option<Buffer>,
     /// Bytes that were read from the member already; they go first, and are not counted as received again.
     pub from_member: Option<Buffer>,
-    /// Whose the bytes are, where they are counted, and where its clock begins.
-    pub charge: Option<(Charge, Instant)>,
+    /// Whose the bytes are.
+    pub(crate) charging: Option<Charging>,
     /// Ends the session when the time of its member is over.
     pub(crate) drain: Option<DrainWatch>,
 }

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     conn::{Buffer, Conn, Deadline, Pools},
-    limits::rate::{Charge, Farewell},
-    local::DrainWatch,
+    limits::rate::Farewell,
+    local::{Charging, DrainWatch},
     state::{ListenerCounters, MemberCounters},
 };
 
@@ -82,7 +82,7 @@ struct Session {
     drain: Option<DrainWatch>,
     /// The first cause of an end that was not orderly.
     reason: Option<EndReason>,
-    charge: Option<(Charge, Instant)>,
+    charging: Option<Charging>,
     /// What had come before.
     early: u64,
     /// What of all that has passed is counted.
@@ -91,11 +91,11 @@ struct Session {
 
 impl Session {
     fn new(options: RelayOptions) -> Self {
-        let RelayOptions { client_timeout, member_timeout, from_client, from_member, charge, drain } =
+        let RelayOptions { client_timeout, member_timeout, from_client, from_member, charging, drain } =
             options;
         let early = [&from_client, &from_member].map(|buffer| buffer.as_ref().map_or(0, Buffer::len));
         Self {
-            charge,
+            charging,
             early: early.iter().sum::<usize>() as u64,
             charged: 0,
             up: Half::new(Direction::new().preceded_by(from_client)),
@@ -137,7 +137,7 @@ impl Session {
                 Err(Fault::Source(error)) => return self.abort(Peer::Member, &error),
                 Err(Fault::Destination(error)) => return self.abort(Peer::Client, &error),
             }
-            if self.charge.is_some() && self.is_too_much() {
+            if self.charging.is_some() && self.is_too_much() {
                 return Poll::Ready(());
             }
             if self.up.done && self.down.done {
@@ -164,8 +164,8 @@ impl Session {
     /// Counts what has passed; whether it is too much.
     fn is_too_much(&mut self) -> bool {
         let passed = self.uncharged();
-        let Some((charge, epoch)) = self.charge.as_ref().filter(|_| passed > 0) else { return false };
-        let taken = charge.count(passed, Instant::now().duration_since(*epoch));
+        let Some(charging) = self.charging.as_mut().filter(|_| passed > 0) else { return false };
+        let taken = charging.count(passed);
         if let Some(taken) = &taken {
             self.reason.get_or_insert(EndReason::Limited(taken.farewell()));
         }
@@ -175,8 +175,8 @@ impl Session {
     /// Counts what has passed before the end that has come of it, for who connects next.
     fn count_rest(&mut self) {
         let passed = self.uncharged();
-        if let Some((charge, epoch)) = self.charge.as_ref().filter(|_| passed > 0) {
-            charge.add(passed, Instant::now().duration_since(*epoch));
+        if let Some(charging) = self.charging.as_mut().filter(|_| passed > 0) {
+            charging.add(passed);
         }
     }
 

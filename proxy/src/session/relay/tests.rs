@@ -249,7 +249,7 @@ fn bytes_count_for_a_client_that_breaks_its_connection() {
         early.commit(2000);
         let options = RelayOptions {
             from_client: Some(early),
-            charge: rate::Charge::of(&limits, hash, 0).map(|charge| (charge, Instant::now())),
+            charging: Some(crate::local::Charging::by(&limits, address(1))),
             ..RelayOptions::default()
         };
         let rig = rig(options).await;
@@ -273,9 +273,8 @@ fn a_relay_ends_within_a_turn_of_its_limit_of_bytes() {
         let rules = vec![rule(1, RateLimitMetric::Kbytes, 10, 60)];
         let (_kept, limits) = limits(vec![policy(1, RateLimitAction::Reject, rules)]);
         let limits = std::sync::Arc::new(limits);
-        let hash = limits.client(address(1));
         let options = RelayOptions {
-            charge: rate::Charge::of(&limits, hash, 0).map(|charge| (charge, Instant::now())),
+            charging: Some(crate::local::Charging::by(&limits, address(1))),
             ..RelayOptions::default()
         };
         let Rig { mut client, mut member, end, .. } = rig(options).await;
