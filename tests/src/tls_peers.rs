@@ -8,7 +8,11 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ServerConfig, crypto::aws_lc_rs, pki_types::ServerName, server::WebPkiClientVerifier,
+    ClientConfig, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::ServerName,
+    server::{ResolvesServerCertUsingSni, WebPkiClientVerifier},
+    sign::CertifiedKey,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -114,6 +118,18 @@ pub struct TlsMember {
 }
 
 impl TlsMember {
+    /// With this certificate, for this host alone: who asks for another is refused.
+    pub async fn strict(certificates: &Certificates, id: &str, host: &str) -> Self {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let (chain, key) = certificates.read(id);
+        let key = CertifiedKey::from_der(chain, key, &provider).unwrap();
+        let mut hosts = ResolvesServerCertUsingSni::new();
+        hosts.add(host, key).unwrap();
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        Self::with(builder.with_cert_resolver(Arc::new(hosts))).await
+    }
+
     /// With this certificate; one that `verifies` wants one of the authority's.
     pub async fn start(certificates: &Certificates, id: &str, verifies: bool) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -128,7 +144,10 @@ impl TlsMember {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let config = builder.with_single_cert(chain, key).unwrap();
+        Self::with(builder.with_single_cert(chain, key).unwrap()).await
+    }
+
+    async fn with(config: ServerConfig) -> Self {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let requests = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&requests);

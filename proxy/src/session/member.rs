@@ -325,7 +325,7 @@ impl Route<'_> {
             Wanted::Bytes => None,
             Wanted::Identity => member.http1_config(context).is_none().then(|| member.stream_alone()),
             Wanted::Request | Wanted::Upgrade => {
-                let sni = self.facts.as_ref().and_then(|facts| facts.sni.as_deref());
+                let sni = self.sni();
                 let transparent = self.pool.plan.member_options.transparent && self.header.is_empty();
                 // As a header that names the client, its address makes the connection its own.
                 match transparent.then(|| self.flow.source.to_string()) {
@@ -338,8 +338,14 @@ impl Route<'_> {
 
     #[inline]
     fn tls<'b>(&'b self, config: Option<&'b Arc<ClientConfig>>) -> Option<MemberTls<'b>> {
-        let sni = self.facts.as_ref().and_then(|facts| facts.sni.as_deref());
+        let sni = self.sni();
         config.map(|config| MemberTls { config, sni })
+    }
+
+    /// The name that a member is asked for: the client's.
+    #[inline]
+    fn sni(&self) -> Option<&str> {
+        self.facts.as_ref().and_then(|facts| facts.sni.as_deref())
     }
 
     /// Takes the client's own connection to `member`.

@@ -41,13 +41,17 @@ pub enum Failed {
     CutLate,
     /// What came was no body.
     CutBad,
+    /// It has refused to process the request.
+    NotProcessed,
+    /// What it is, or has said, cannot be had by who has asked.
+    Unfit(Unfit),
     /// A health check: the index of HAProxy's word for it, and the status of the response, or 0; of [`Failed::check`].
     Check(u8, u16),
 }
 
 impl Failed {
     /// Whether it counts against the member: not what this machine lacks itself (HAProxy's `SF_ERR_RESOURCE`), nor what a client can
-    /// have any member say, nor, of connections from the addresses of clients, that there is none: answers may go another way.
+    /// have any member say or fail at, nor that it has refused to process a request, nor, of connections from the addresses of clients, that there is none: answers may go another way.
     pub fn says_something_of_the_member(self, transparent: bool) -> bool {
         const OWN: [Errno; 9] = [
             Errno::EADDRNOTAVAIL,
@@ -65,7 +69,31 @@ impl Failed {
             Self::Connect(errno) => !OWN.iter().any(|own| *own as i32 == i32::from(errno)),
             // A method, or a version, that it does not know.
             Self::Status(501 | 505) => false,
+            Self::NotProcessed | Self::Unfit(_) => false,
             _ => true,
+        }
+    }
+}
+
+/// Why a client cannot have what it has asked a member for, which might have answered others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// With what policies change in it the response is too large, which may be by what the client has asked for.
+    Edits,
+    /// The client has asked for a tunnel, and the member has answered as if it had not.
+    Tunnel,
+    /// The client has asked for a tunnel, and over HTTP/2 the member takes none.
+    ExtendedConnect,
+}
+
+impl Unfit {
+    const ALL: [Self; 3] = [Self::Edits, Self::Tunnel, Self::ExtendedConnect];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Edits => "response: too large with what policies change in it",
+            Self::Tunnel => "response: none to who has asked for a tunnel",
+            Self::ExtendedConnect => "request: no tunnels over HTTP/2",
         }
     }
 }
@@ -111,6 +139,19 @@ impl Handshake {
         Self::Protocol,
         Self::Other,
     ];
+
+    /// Whether it may be by the name that the member was asked for: by that it chooses its certificate, or refuses.
+    pub fn may_be_by_name(self) -> bool {
+        match self {
+            Self::Closed | Self::Alert(_) | Self::UnknownIssuer | Self::OtherName | Self::Certificate => true,
+            Self::Expired
+            | Self::NotYetValid
+            | Self::Revoked
+            | Self::Incompatible
+            | Self::Protocol
+            | Self::Other => false,
+        }
+    }
 
     fn pack(self) -> u16 {
         let (alert, plain) = match self {
@@ -174,6 +215,8 @@ impl Failed {
             Self::CutLate => (11, 0),
             Self::CutBad => (12, 0),
             Self::Check(word, code) => (13, u16::from(word) << 10 | code & 0x3ff),
+            Self::NotProcessed => (14, 0),
+            Self::Unfit(why) => (15, why as u16),
         }
     }
 
@@ -192,6 +235,8 @@ impl Failed {
             11 => Self::CutLate,
             12 => Self::CutBad,
             13 => Self::Check((detail >> 10) as u8, detail & 0x3ff),
+            14 => Self::NotProcessed,
+            15 => Self::Unfit(Unfit::ALL.get(usize::from(detail)).copied()?),
             _ => return None,
         })
     }
@@ -215,6 +260,8 @@ impl fmt::Display for Failed {
             Self::Cut => "data: closed before the end",
             Self::CutLate => "data: nothing more in time",
             Self::CutBad => "data: not understood",
+            Self::NotProcessed => "request: refused before it was processed",
+            Self::Unfit(why) => why.as_str(),
             Self::Check(word, code) => {
                 write!(f, "check: {}", CHECKS.get(usize::from(*word)).copied().unwrap_or("failed"))?;
                 return if *code == 0 { Ok(()) } else { write!(f, "/{code}") };
@@ -402,9 +449,11 @@ mod tests {
             Failed::Cut,
             Failed::CutLate,
             Failed::CutBad,
+            Failed::NotProcessed,
             Failed::Handshake(Handshake::Alert(40)),
         ];
         all.extend(Handshake::ALL.map(Failed::Handshake));
+        all.extend(Unfit::ALL.map(Failed::Unfit));
         all.extend(
             CHECKS.iter().flat_map(|word| [None, Some(999)].map(|code| Failed::check(word, code))).flatten(),
         );
@@ -414,6 +463,9 @@ mod tests {
             assert!(texts.insert(what.to_string()), "{what}");
         }
         assert_eq!(Failed::check("L7OK", Some(200)), None);
+        let others =
+            [Failed::NotProcessed, Failed::Unfit(Unfit::Edits), Failed::Status(501), Failed::Connect(24)];
+        assert!(others.iter().all(|what| !what.says_something_of_the_member(false)));
         assert_eq!(Slot::unpack(0), None);
     }
 }

@@ -25,7 +25,7 @@ pub use self::{
         PerWorker, PoolCounters, ResponseClass, SessionTimes, SlidingTime, WINDOW,
     },
     departed::Departed,
-    failures::{Failed, Failure, Failures, Handshake},
+    failures::{Failed, Failure, Failures, Handshake, Unfit},
     health::HealthCell,
     history::{MemberHistory, MemberStatus, Past, PoolHistory},
     outliers::{Ejection, Ejections, Outlier, may_go},

@@ -323,6 +323,7 @@ async fn websockets_go_where_the_member_takes_them() {
         let head = plain.response_head().await;
         if !takes {
             assert_eq!(head.status(), 502);
+            assert_eq!(proxy.report_of(0).await.failures[0].what, "request: no tunnels over HTTP/2");
             continue;
         }
         assert_eq!(head.status(), 101, "{alpn:?}");

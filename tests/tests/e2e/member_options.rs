@@ -11,8 +11,8 @@ use std::{
 
 use amphora_ipc::proxy::Explanation;
 use amphora_tests::{
-    Amphora, Backend, Client, Document, End, HealthMonitor, L7Policy, L7Rule, Listener, Load, Member,
-    Message, Pool, Proxy, Step, echo, eventually, free_port,
+    Amphora, Backend, Certificates, Client, Document, End, HealthMonitor, L7Policy, L7Rule, Listener, Load,
+    Member, Message, Pool, Proxy, Step, TlsClient, TlsMember, echo, eventually, free_port,
     http2::{Http2Client, request},
 };
 use serde_json::{Value, json};
@@ -117,6 +117,83 @@ async fn a_member_that_answers_500_under_load_is_taken_out_and_comes_back() {
     .await;
     // Nobody else has failed, and nobody was failed meanwhile.
     assert!(load.stop().await.contains_key("back"));
+}
+
+/// No client can have members taken out by what it asks for: a tunnel where there is none, or so much that edits are too large.
+#[tokio::test]
+async fn what_a_client_cannot_have_is_not_its_members_fault() {
+    let [one, other] = [Backend::named("one").await, Backend::named("other").await];
+    let detection = json!({ "outlier_detection": { "consecutive_failures": 2 } });
+    let long = json!({ "action": "EDIT", "edits": {
+        "response": [{ "op": "ADD", "name": "X-A", "value": "${path}" }, { "op": "ADD", "name": "X-B", "value": "${path}" }]
+    } });
+    let edit = L7Policy::new("EDIT", L7Rule::path("/")).with("action", Value::Null).with("amphora", long);
+    let document = Document::of(Listener::http().policy(edit), pool(detection).members([&one, &other]));
+    let proxy = Proxy::start(document).await;
+    let path = format!("/{}", "a".repeat(9000));
+    let mut plain = proxy.client().await;
+    let mut client = Http2Client::connect(proxy.address()).await;
+    assert_eq!(client.get("/").await.status, Some(200));
+    for _ in 0..12 {
+        assert_eq!(plain.get(&path).await.status(), 502);
+        let mut connect = request("CONNECT", "/");
+        connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        assert_eq!(client.ask(connect, None, None).await.status, Some(502));
+    }
+    // Longer than it takes to decide.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut told = Vec::new();
+    for member in 0..2 {
+        let report = proxy.report_of(member).await;
+        assert!(report.ejected.is_none(), "{report:?}");
+        told.extend(report.failures.into_iter().map(|failure| failure.what));
+    }
+    for what in ["too large with what policies change in it", "none to who has asked for a tunnel"] {
+        assert!(told.iter().any(|told| told.ends_with(what)), "{told:?}");
+    }
+    assert_eq!(asked(&proxy, 4).await, [200; 4]);
+}
+
+/// By the name that a client asks for in its handshake members may refuse it, or show a certificate of nobody's.
+#[tokio::test]
+async fn members_of_another_name_are_not_taken_out() {
+    let certificates = Certificates::new();
+    certificates.issue("front", &["shop.example", "other.example"]);
+    certificates.issue("web", &["shop.example"]);
+    let nobodys = Certificates::new();
+    let strict = [
+        TlsMember::strict(&certificates, "web", "shop.example").await,
+        TlsMember::strict(&certificates, "web", "shop.example").await,
+    ];
+    let strange = [
+        TlsMember::start(&nobodys, "server", false).await,
+        TlsMember::start(&nobodys, "server", false).await,
+    ];
+    for (members, serves, why) in
+        [(&strict, true, "TLS: the member sent alert"), (&strange, false, "TLS: its certificate")]
+    {
+        let detection = json!({ "outlier_detection": { "consecutive_failures": 2 } });
+        let pool = pool(detection)
+            .members(members.iter().map(|member| &member.backend))
+            .with("tls_enabled", true)
+            .with("ca_tls_container_ref", "ca");
+        let document = Document::of(Listener::https("front"), pool);
+        let proxy = Proxy::start_with(document, &["--certificates", &certificates.option()]).await;
+        let config = certificates.client(&[&rustls::version::TLS13], &["http/1.1"]);
+        let ask = async |host: &str| {
+            let mut client = TlsClient::connect(proxy.address(), &config, host).await.unwrap();
+            client.get("/", "").await.unwrap().status()
+        };
+        for _ in 0..3 {
+            assert_eq!(ask("other.example").await, 503);
+        }
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        for member in 0..2 {
+            let report = proxy.report_of(member).await;
+            assert!(report.ejected.is_none() && report.failures[0].what.starts_with(why), "{report:?}");
+        }
+        assert_eq!(ask("shop.example").await == 200, serves);
+    }
 }
 
 #[tokio::test]

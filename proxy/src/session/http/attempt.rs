@@ -18,7 +18,7 @@ use crate::{
     local::{LocalListener, Work},
     persist::server_cookie,
     snapshot::PoolPlan,
-    state::{Failed, ResponseClass},
+    state::{Failed, ResponseClass, Unfit},
 };
 
 /// Interim responses to one request. A member that sends more has lost its way.
@@ -89,7 +89,11 @@ impl Attempt<'_> {
                 && !stream.may_have(&view, framing.switching)
             {
                 tracing::debug!("response that is none to an extended CONNECT");
-                return Err(Failure::BadResponse);
+                return Err(if framing.switching {
+                    Failure::BadResponse
+                } else {
+                    Failure::Unfit(Unfit::Tunnel)
+                });
             }
             let status = view.status();
             if framing.interim {
@@ -159,7 +163,7 @@ impl Attempt<'_> {
             let changed = changes.map(|changes| changes.fields(self.pool.members[self.member].address()));
             let changed = changed.transpose().map_err(|_| {
                 tracing::debug!("a response that is too large for what policies change in it");
-                Failure::BadResponse
+                Failure::Unfit(Unfit::Edits)
             })?;
             edits.fields = changed.as_ref().map(|changed| changed.edits()).unwrap_or_default();
             if let Some(record) = work.log.record() {

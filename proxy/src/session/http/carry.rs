@@ -32,7 +32,7 @@ use crate::{
     local::{LocalListener, Work, Worker},
     logs::calendar::Wall,
     session::member::{self, Begun, Carrier, Connected, NoMember, Reuse, Route, Wanted},
-    state::{ListenerCounters, PoolCounters, ResponseClass},
+    state::{Failed, ListenerCounters, PoolCounters, ResponseClass},
 };
 
 /// What becomes of the client's connection.
@@ -273,12 +273,13 @@ impl Forward {
                     response_us: None,
                 };
                 let mut outcome = attempt.response(&mut exchange, work).await;
+                let mut not_processed = false;
                 if matches!(outcome, Err(Failure::NotProcessed)) {
                     // Whatever it asks for may be asked for again, if all of it is still there.
                     refused += 1;
                     match exchange.upload.rewind() {
                         Ok(sent) if refused <= MOST_REFUSALS => kept = sent,
-                        _ => outcome = Err(Failure::Unanswered),
+                        _ => (outcome, not_processed) = (Err(Failure::Unanswered), true),
                     }
                 }
                 let times = Times { begun, ready_at: attempt.ready_at, response_us: attempt.response_us };
@@ -298,7 +299,8 @@ impl Forward {
                 // An idle connection may be closed at any time.
                 let idle_closed =
                     failure == Failure::Unanswered && reused && repeatable && upstream.is_spent();
-                if !idle_closed && let Some(what) = failure.of_member() {
+                let of_member = if not_processed { Some(Failed::NotProcessed) } else { failure.of_member() };
+                if !idle_closed && let Some(what) = of_member {
                     upstream.member().state.failed(what, &pool_plan.member_options);
                 }
                 match failure {
@@ -519,7 +521,11 @@ fn fail(
         record.failed(failure);
     }
     let refused = match failure {
-        Failure::Unanswered | Failure::NotProcessed | Failure::CutHead | Failure::BadResponse => {
+        Failure::Unanswered
+        | Failure::NotProcessed
+        | Failure::CutHead
+        | Failure::BadResponse
+        | Failure::Unfit(_) => {
             return answer(work, 502, to, Waiting::default(), pool);
         }
         Failure::Drained => return answer(work, 503, to, Waiting::default(), pool),

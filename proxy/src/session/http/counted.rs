@@ -54,6 +54,7 @@ pub(super) fn count_failure(failure: Failure, at: &MemberCounters) {
         | Failure::NotProcessed
         | Failure::CutHead
         | Failure::BadResponse
+        | Failure::Unfit(_)
         | Failure::MemberLate => {
             at.response_errors.add(1);
         }

@@ -22,7 +22,7 @@ use crate::{
     http::ResponseHead,
     limits::rate::Charge,
     local::Worker,
-    state::{Failed, ListenerCounters},
+    state::{Failed, ListenerCounters, Unfit},
 };
 
 /// Why an exchange did not come to its end.
@@ -36,6 +36,8 @@ pub(super) enum Failure {
     CutHead,
     /// What the member sent is not a response: 502.
     BadResponse,
+    /// What the member sent is none for this client, or it has nothing for it: 502.
+    Unfit(Unfit),
     /// The member took too long to begin its response: 504.
     MemberLate,
     /// The client closed or failed.
@@ -62,6 +64,7 @@ impl Failure {
             Self::Unanswered => Some(Failed::Unanswered),
             Self::CutHead => Some(Failed::CutHead),
             Self::BadResponse => Some(Failed::BadResponse),
+            Self::Unfit(why) => Some(Failed::Unfit(why)),
             Self::MemberLate => Some(Failed::Late),
             Self::Cut => Some(Failed::Cut),
             Self::CutLate => Some(Failed::CutLate),

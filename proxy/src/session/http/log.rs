@@ -158,7 +158,7 @@ impl Record {
         let phase = if answered || gone { Phase::Data } else { Phase::Headers };
         let (cause, status) = match failure {
             Failure::Unanswered | Failure::NotProcessed | Failure::CutHead => (Cause::ServerGone, 502),
-            Failure::BadResponse => (Cause::Proxy, 502),
+            Failure::BadResponse | Failure::Unfit(_) => (Cause::Proxy, 502),
             Failure::MemberLate => (Cause::ServerLate, 504),
             Failure::Drained => (Cause::Drained, 503),
             Failure::ClientGone => (Cause::ClientGone, -1),

@@ -18,7 +18,7 @@ use crate::{
     http::{Known, Method, RequestHead, ResponseHead, fill::WEBSOCKET_KEY_LEN, websocket},
     http2::{self, Answer, Answered, Place, RecvBody, SendBody, head},
     local::{LocalMember, Slot},
-    state::MemberCounters,
+    state::{MemberCounters, Unfit},
 };
 
 /// What one exchange has of its member.
@@ -92,7 +92,7 @@ impl MemberStream {
         if tunnel {
             if !place.takes_extended_connect() {
                 tracing::debug!("the member takes no extended CONNECT");
-                return Err(Failure::BadResponse);
+                return Err(Failure::Unfit(Unfit::ExtendedConnect));
             }
             let key = view.values(b"sec-websocket-key").next().and_then(|key| key.try_into().ok());
             let protocol = view.value(Known::Upgrade).unwrap_or_default().to_vec();

@@ -194,16 +194,18 @@ impl Route<'_> {
                 } else {
                     Failed::Connect(errno(&error))
                 };
+                // What is the client's choice of a name says little of the member.
+                match what {
+                    Failed::Handshake(why) if self.sni().is_some() && why.may_be_by_name() => {
+                        member.state.record.failures.add(Wall::now(), what);
+                    }
+                    _ => member.state.failed(what, &self.pool.plan.member_options),
+                }
                 Err(match error {
                     HandshakeError::Tls(Error::InvalidCertificate(CertificateError::NotValidForName)) => {
-                        // That is the client's choice of a name, and says little of the member.
-                        member.state.record.failures.add(Wall::now(), what);
                         ConnectFailure::OtherHost
                     }
-                    _ => {
-                        member.state.failed(what, &self.pool.plan.member_options);
-                        ConnectFailure::Error
-                    }
+                    _ => ConnectFailure::Error,
                 })
             }
         }
