@@ -86,7 +86,31 @@ fn needed(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Re
         // Of two subnets of a network and a family the second is in reach by the same link, through its gateway.
         needed.entry((network.id.to_string(), found.prefix.is_ipv4())).or_insert(subnet);
     }
+    if let Some((link, subnet)) = without_address(connection, networks, lb)? {
+        needed.entry(link).or_insert(subnet);
+    }
     Ok(needed)
+}
+
+/// Where a backup has no address of its own to look at members from: the subnet of an additional VIP of another family than the first, when
+/// members are reached by it.
+fn without_address(
+    connection: &Connection,
+    networks: &Networks,
+    lb: &LoadBalancer,
+) -> Result<Option<(Link, String)>> {
+    let is_v4 = !lb.vip.0.is_ipv4();
+    let query = "SELECT EXISTS (SELECT 1 FROM member WHERE subnet_id IS NULL AND (instr(address, ':') = 0) = ?2
+        AND provisioning_status <> 'PENDING_DELETE' AND pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1))";
+    let has_members: bool =
+        connection.prepare_cached(query)?.query_row(params![lb.id, is_v4], |row| row.get(0))?;
+    if lb.topology == Topology::Single || !has_members {
+        return Ok(None);
+    }
+    let mut vips = lb.additional.iter().filter(|(address, _)| address.is_ipv4() == is_v4);
+    Ok(vips.find_map(|(_, subnet)| {
+        Some(((networks.subnet(subnet).ok()?.0.id.to_string(), is_v4), subnet.clone()))
+    }))
 }
 
 /// Where a port is.

@@ -316,10 +316,11 @@ fn one_that_is_not_heard_goes_at_once_whatever_has_failed_before() {
     assert_eq!(due, ["lb", "spare"]);
 }
 
-/// Addresses of amphora `one` of a load balancer with a VIP of IPv4, by where members are: subnets of `members` by number, or the second of `vips`.
+/// Addresses of amphora `one` of a load balancer with a VIP of IPv4, by where members are: subnets of a network by number. The third of `vips`
+/// stands for none, and an address of IPv6. Then those that are idle without the first member.
 fn links(topology: &str, additional: bool, members: &[(&str, usize)]) -> (Vec<String>, Vec<String>) {
     let (_dir, connection) = db::scratch();
-    let text = "[networks]\nvips = 192.0.2.0/24, 2001:db8::/64\nmembers = 10.1.0.0/24, 2001:db8:1::/64, 10.2.0.0/24\n";
+    let text = "[networks]\nvips = 192.0.2.0/24, 2001:db8::/64, 198.51.100.0/24\nmembers = 10.1.0.0/24, 2001:db8:1::/64, 10.2.0.0/24\n";
     let networks = Networks::new(crate::serve::config::Config::parse(text).unwrap().networks);
     let subnet = |network: &str, at: usize| {
         let found = networks.all().iter().find(|one| one.name == network).unwrap();
@@ -350,6 +351,10 @@ fn links(topology: &str, additional: bool, members: &[(&str, usize)]) -> (Vec<St
                 [format!("m{at}"), subnet(network, *number)],
             )
             .unwrap();
+        if *network == "vips" && *number == 2 {
+            let text = "UPDATE member SET address = '2001:db8::7', subnet_id = NULL WHERE id = ?1";
+            connection.execute(text, [format!("m{at}")]).unwrap();
+        }
     }
     reach_members(&connection, &networks, &found(), 0).unwrap();
     assert!(!lacks_ports(&connection, &networks, &found()).unwrap());
@@ -378,4 +383,11 @@ fn an_amphora_has_an_address_of_each_family_that_members_of_a_network_have() {
     // The backup of a pair has no VIP, and looks at members as well.
     assert_eq!(of("SINGLE", true, &[("vips", 1)]), told("192.0.2.2", ""));
     assert_eq!(of("ACTIVE_STANDBY", true, &[("vips", 1)]), told("192.0.2.2 2001:db8::2", "2001:db8::2"));
+    assert_eq!(of("ACTIVE_STANDBY", true, &[("vips", 2)]), told("192.0.2.2 2001:db8::2", "2001:db8::2"));
+    assert_eq!(
+        of("ACTIVE_STANDBY", false, &[("vips", 2)]),
+        told("192.0.2.2", ""),
+        "there is no way to it at all"
+    );
+    assert_eq!(of("SINGLE", true, &[("vips", 2)]), told("192.0.2.2", ""));
 }
