@@ -147,6 +147,9 @@ const HEALTH_MONITOR: Columns = &[
     ("domain_name", Plain),
 ];
 
+/// Of a listener's `amphora`: whose requests are counted.
+const WHOSE: [&str; 2] = ["trusted_proxies", "client_address_header"];
+
 /// What names certificates.
 pub(super) const REFERENCES: [&str; 7] = [
     "default_tls_container_ref",
@@ -175,6 +178,31 @@ pub struct Rendered {
 /// # Errors
 /// The database's.
 pub fn render(connection: &Connection, load_balancer: &str) -> rusqlite::Result<Option<Rendered>> {
+    render_with(connection, load_balancer, |_| None)
+}
+
+/// The same with all that is said, to be judged: what the document is without until something else is there has that, with as little as
+/// there may be.
+///
+/// # Errors
+/// The database's.
+pub fn render_to_judge(connection: &Connection, load_balancer: &str) -> rusqlite::Result<Option<Rendered>> {
+    render_with(connection, load_balancer, |protocol| {
+        let metric = match protocol {
+            "UDP" | "SCTP" => "PACKETS",
+            "TCP" | "HTTPS" => "CONNECTIONS",
+            _ => "REQUESTS",
+        };
+        Some(json!([{ "id": uuid::Uuid::new_v4().to_string(), "metric": metric, "threshold": 1 }]))
+    })
+}
+
+/// `stand_in` are the rules of a policy without rules, by the listener's protocol, if it is to be there all the same.
+fn render_with(
+    connection: &Connection,
+    load_balancer: &str,
+    stand_in: impl Fn(&str) -> Option<Value>,
+) -> rusqlite::Result<Option<Rendered>> {
     let of = |table: &str, columns: Columns, parent: &str, order: &str, id: &str| {
         rows(connection, table, columns, parent, order, id)
     };
@@ -212,16 +240,29 @@ pub fn render(connection: &Connection, load_balancer: &str) -> rusqlite::Result<
             let rules =
                 of("rate_limit_rule", RATE_LIMIT_RULE, "rate_limit_policy_id", "created_at, id", &id)?;
             // One that has no rules yet limits nothing.
-            if !rules.is_empty() {
-                policy.insert("rules".to_owned(), rules.into());
+            let rules =
+                if rules.is_empty() { stand_in(&text(listener, "protocol")) } else { Some(rules.into()) };
+            if let Some(rules) = rules {
+                policy.insert("rules".to_owned(), rules);
                 limits.push(policy);
             }
+        }
+        // Whose requests they are matters to nobody yet.
+        let is_early = limits.is_empty()
+            && listener
+                .get("amphora")
+                .and_then(Value::as_object)
+                .is_some_and(|own| WHOSE.iter().any(|name| own.contains_key(*name)));
+        if let Some(rules) = stand_in(&text(listener, "protocol")).filter(|_| is_early) {
+            let id = uuid::Uuid::new_v4().to_string();
+            let policy = json!({ "id": id, "action": "SILENT_DROP", "rules": rules });
+            limits.extend(policy.as_object().cloned());
         }
         if !limits.is_empty() {
             listener.insert("rate_limit_policies".to_owned(), limits.into());
         } else if let Some(Value::Object(own)) = listener.get_mut("amphora") {
-            // Whose requests they are matters to nobody yet, and a document says it with limits alone; objects come and go one by one.
-            own.retain(|name, _| name != "trusted_proxies" && name != "client_address_header");
+            // A document says it with limits alone; objects come and go one by one.
+            own.retain(|name, _| !WHOSE.contains(&&**name));
         }
     }
     let mut pools = of("pool", POOL, "load_balancer_id", "created_at, id", load_balancer)?;

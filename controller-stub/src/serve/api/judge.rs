@@ -11,7 +11,7 @@ const MOST: usize = 8 << 20;
 
 /// Refuses what no amphora would take, with its own reason.
 pub(super) fn judge(scope: &Scope<'_>, load_balancer: &str) -> Result<(), Fault> {
-    let Some(rendered) = document::render(scope.t, load_balancer)? else { return Ok(()) };
+    let Some(rendered) = document::render_to_judge(scope.t, load_balancer)? else { return Ok(()) };
     let model = LoadBalancer::from_value(&rendered.document).map_err(Fault::validation)?;
     let bytes = rendered.document.to_string().len();
     if bytes > MOST {

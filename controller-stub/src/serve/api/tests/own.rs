@@ -110,6 +110,57 @@ async fn rate_limits_are_made_changed_and_deleted_below_their_listener() {
     );
 }
 
+/// Also what limits nobody yet, so that nobody who says more is told of it.
+#[tokio::test]
+async fn limits_without_rules_are_judged_as_those_with() {
+    let stage = Stage::new("");
+    let listener = |protocol: &str, port: u16| json!({"protocol": protocol, "protocol_port": port});
+    let made = stage
+        .must(
+            POST,
+            LBS,
+            json!({"loadbalancer": {"vip_subnet_id": stage.subnet,
+                "listeners": [listener("HTTP", 80), listener("TCP", 81), listener("UDP", 82)]}}),
+        )
+        .await["loadbalancer"]
+        .clone();
+    let of = |protocol: &str| {
+        let mut listeners = made["listeners"].as_array().unwrap().iter();
+        listeners.find(|listener| listener["protocol"] == protocol).unwrap()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let all = "/v2/lbaas/ratelimitpolicies";
+    for (protocol, body, why) in [
+        ("HTTP", json!({"action": "QUEUE", "amphora": {"colour": "blue"}}), "amphora.colour: is not a field"),
+        ("HTTP", json!({"action": "QUEUE", "amphora": {"queue_timeout": 61}}), "amphora.queue_timeout: "),
+        ("HTTP", json!({"action": "DENY", "amphora": {"queue_size": 5}}), "no meaning with action DENY"),
+        ("TCP", json!({"action": "DENY"}), "DENY is not for listeners of protocol TCP"),
+        ("UDP", json!({"action": "REJECT"}), "REJECT is not for listeners of protocol UDP"),
+    ] {
+        let mut body = json!({ "ratelimitpolicy": body });
+        body["ratelimitpolicy"]["listener_id"] = of(protocol).into();
+        let (status, refused) = stage.ask(POST, all, body).await;
+        assert!(status == 400 && refused.to_string().contains(why), "{why}: {status} {refused}");
+    }
+    for (protocol, amphora, why) in [
+        ("TCP", json!({"trusted_proxies": ["10.0.0.0/8"]}), "which need a listener of protocol HTTP"),
+        ("HTTP", json!({"trusted_proxies": ["10.0.0.0/33"]}), "trusted_proxies[0]"),
+        ("HTTP", json!({"client_address_header": "X-Client"}), "no meaning without trusted_proxies"),
+    ] {
+        let path = format!("/v2/lbaas/listeners/{}", of(protocol));
+        let body = json!({"listener": {"amphora": amphora}});
+        let (status, refused) = stage.ask(Method::PUT, &path, body).await;
+        assert!(status == 400 && refused.to_string().contains(why), "{why}: {status} {refused}");
+    }
+    for (protocol, action) in [("HTTP", "QUEUE"), ("TCP", "REJECT"), ("UDP", "SILENT_DROP")] {
+        stage
+            .must(POST, all, json!({"ratelimitpolicy": {"listener_id": of(protocol), "action": action}}))
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn pools_that_share_requests_are_named_and_stay() {
     let stage = Stage::new("");
