@@ -123,7 +123,9 @@ impl Namespaces {
 
     fn directory(&self, machine: &str) -> PathBuf {
         let prefix = self.prefix();
-        self.settings.dir.join(machine.strip_prefix(&prefix).unwrap_or(machine))
+        // One of another instance, which a database knows that comes from elsewhere, has its name behind that one's.
+        let own = machine.strip_prefix(&prefix).or_else(|| machine.rsplit('-').next());
+        self.settings.dir.join(own.unwrap_or(machine))
     }
 
     /// What the machine of an amphora is called. No other has this name.
@@ -207,6 +209,13 @@ impl Namespaces {
         Ok(ports.iter().map(|port| self.links(port)[0].clone()).collect())
     }
 
+    /// Whether the agent of a machine was started with the directory as it is now. Blocks.
+    fn has_its_files(&self, machine: &str) -> io::Result<bool> {
+        // One of which the file does not say yet who it is has just been started.
+        let Ok(Some(agent)) = self.command(machine).find() else { return Ok(true) };
+        members::has_its_files(agent.pid(), &self.directory(machine))
+    }
+
     /// How a machine is. Blocks.
     fn look(&self, machine: &str) -> Result<Liveness> {
         let failed = |e: io::Error| Error::local(machine, e);
@@ -219,6 +228,7 @@ impl Namespaces {
         let directory = there(&self.directory(machine))?;
         let namespace = there(&Path::new(NAMESPACES).join(machine))?;
         let runs = directory && self.command(machine).runs().map_err(failed)?;
+        let runs = runs && self.has_its_files(machine).map_err(failed)?;
         Ok(match (directory, namespace, runs) {
             (false, false, _) => Liveness::Absent,
             // Without its name the agent starts what ends in another one, where nothing is plugged in.

@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// Processes in the machine's network namespace, and those of amphorae that were started with its directory, which have not entered
-/// it (yet). Blocks.
+/// it (yet). Where that was then is of no account: a database that was brought back elsewhere knows of machines whose agents run with
+/// the directory that they were made in, and such an agent would start all others again. Blocks.
 ///
 /// # Errors
 /// There may be others.
@@ -18,11 +19,11 @@ pub(super) fn of(machine: &str, dir: &Path) -> Result<Vec<i32>> {
     let namespace = identity(&Path::new(NAMESPACES).join(machine)).map_err(failed)?;
     let own = identity(Path::new("/proc/self/ns/net")).map_err(failed)?;
     let namespace = namespace.filter(|found| Some(*found) != own);
-    let directory = format!("{}/", dir.display());
+    let directory = component(dir);
     let belongs = |pid: i32| -> io::Result<bool> {
         let proc = Path::new("/proc").join(pid.to_string());
         let inside = namespace.is_some() && identity(&proc.join("ns/net"))? == namespace;
-        Ok(inside || started_with(&proc, &directory)?)
+        Ok(inside || words(&proc)?.iter().any(|word| word.contains(&directory)))
     };
     processes::all(belongs).map_err(failed)
 }
@@ -33,12 +34,82 @@ fn identity(path: &Path) -> io::Result<Option<(u64, u64)>> {
     Ok(found.map(|metadata| (metadata.dev(), metadata.ino())))
 }
 
-/// Whether it is a program of an amphora that has a path of this directory on its command line. What has ended has none.
-fn started_with(proc: &Path, directory: &str) -> io::Result<bool> {
-    let Some(line) = processes::if_there(fs::read(proc.join("cmdline")))? else { return Ok(false) };
+/// Whether a process of a machine has the files that are there now. Who has moved the data directory, or brought a copy of it back, has
+/// left those that run with paths at which nothing is, or something else: they can keep nothing that they are told. Blocks.
+///
+/// # Errors
+/// It cannot be found out.
+pub(super) fn has_its_files(pid: u32, dir: &Path) -> io::Result<bool> {
+    let words = words(&Path::new("/proc").join(pid.to_string()))?;
+    let directory = component(dir);
+    let Some(path) = words.iter().find(|word| word.contains(&directory)).map(Path::new) else {
+        return Ok(true);
+    };
+    if path.starts_with(dir) {
+        return Ok(true);
+    }
+    let named = path.file_name().map(|name| dir.join(name));
+    Ok(identity(path)? == named.as_deref().map_or(Ok(None), identity)?)
+}
+
+/// The last part of a directory's path, which no other machine has, as it stands in paths below it.
+fn component(dir: &Path) -> String {
+    format!("/{}/", dir.file_name().unwrap_or_default().display())
+}
+
+/// The command line of a program of an amphora; what is another program, or has ended, has none.
+fn words(proc: &Path) -> io::Result<Vec<String>> {
+    let Some(line) = processes::if_there(fs::read(proc.join("cmdline")))? else { return Ok(Vec::new()) };
     let line = String::from_utf8_lossy(&line);
-    let mut words = line.split('\0');
-    let program = words.next().and_then(|program| program.rsplit('/').next());
+    let words: Vec<String> = line.split('\0').map(str::to_owned).collect();
+    let program = words.first().and_then(|program| program.rsplit('/').next());
     let amphora = program.is_some_and(|program| program.starts_with("amphora-"));
-    Ok(amphora && words.any(|word| word.starts_with(directory)))
+    Ok(if amphora { words } else { Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        os::unix::{fs::symlink, process::CommandExt},
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    #[test]
+    fn one_whose_directory_was_moved_is_the_machines_and_has_not_its_files() {
+        let top = tempfile::tempdir().unwrap();
+        let [before, after, copy] = ["before", "after", "copy"].map(|name| top.path().join(name));
+        let own = "5d0e6f3a7b1c4e92";
+        fs::create_dir_all(before.join(own)).unwrap();
+        let file = before.join(own).join("amphora-agent.conf");
+        fs::write(&file, "").unwrap();
+        // What stands for the agent reads its file, and goes on.
+        let mut agent = Command::new("tail");
+        agent.arg0("/usr/bin/amphora-agent").arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut agent = agent.spawn().unwrap();
+        let pid = agent.id();
+        let found = |place: &Path| {
+            let dir = place.join(own);
+            let here = of("amphora-00000000-5d0e6f3a7b1c4e92", &dir).unwrap().contains(&pid.cast_signed());
+            (here, has_its_files(pid, &dir).unwrap())
+        };
+        let at_first = found(&before);
+        fs::create_dir_all(copy.join(own)).unwrap();
+        fs::copy(&file, copy.join(own).join("amphora-agent.conf")).unwrap();
+        let copied = found(&copy);
+        fs::rename(&before, &after).unwrap();
+        let moved = found(&after);
+        symlink(&after, &before).unwrap();
+        let linked = found(&after);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        assert_eq!(
+            (at_first, copied, moved, linked),
+            ((true, true), (true, false), (true, false), (true, true))
+        );
+        assert_eq!(found(&after), (false, true), "who has ended is nobody's");
+    }
 }
