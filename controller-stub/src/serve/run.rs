@@ -167,6 +167,10 @@ async fn serve(config: Config, data: &Path, new_database: bool) -> Result<()> {
             Ok((rows, t.query_row(query, [], |row| row.get(0))?))
         })
         .await?;
+    let (known, machines) = (networks.clone(), config.compute.management.clone());
+    for line in db.read::<_, Error, _>(move |t| Ok(known.missed(t, &machines)?)).await? {
+        tracing::warn!("{line}");
+    }
     // Machines that were made before the configuration named no image any more run on.
     let has_machines = has_machines || config.compute.image.is_some();
     let mut all: Vec<&Network> = networks.all().iter().collect();

@@ -100,6 +100,28 @@ impl Networks {
         all.find(|(_, subnet)| same(&subnet.id, id)).ok_or_else(|| NoAddress::NoSubnet(id.to_owned()))
     }
 
+    /// A line for each subnet in which something has an address, and which is neither of these networks' nor of `another`: a name or a prefix
+    /// that the configuration had before. What is there runs on, and can be neither changed nor replaced.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn missed(&self, connection: &Connection, another: &Network) -> rusqlite::Result<Vec<String>> {
+        let known =
+            |id: &str| self.subnet(id).is_ok() || another.subnets.iter().any(|subnet| same(&subnet.id, id));
+        let query = "SELECT subnet_id, min(ip_address), count(*) FROM port GROUP BY subnet_id ORDER BY 2";
+        let mut query = connection.prepare(query)?;
+        let subnets = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let subnets = subnets.collect::<rusqlite::Result<Vec<(String, String, i64)>>>()?;
+        let missed = subnets.into_iter().filter(|(subnet, ..)| !known(subnet));
+        let line = |(subnet, address, ports)| {
+            format!(
+                "[networks] has no more, by name and prefix, the subnet of {address} ({subnet}), where addresses are in use, {ports} in all: \
+                 what has them can be neither changed nor replaced"
+            )
+        };
+        Ok(missed.map(line).collect())
+    }
+
     /// The least address that would be given, but for those of members.
     ///
     /// # Errors
@@ -253,6 +275,27 @@ mod tests {
         let given: Vec<_> = (0..5).map(|_| give(v4).unwrap()).collect();
         assert_eq!(given, ["192.0.2.3", "192.0.2.6", "192.0.2.2", "192.0.2.4", "192.0.2.5"]);
         assert_eq!(give(v4).unwrap_err(), "no address of 192.0.2.0/29 is free");
+    }
+
+    #[test]
+    fn what_is_in_a_subnet_that_the_configuration_has_no_more_is_told_of() {
+        let (_dir, connection) = db::scratch();
+        let before = networks(
+            "[networks]\na = 192.0.2.0/29, 2001:db8::/64\nb = 198.51.100.0/24\nc = 203.0.113.0/24\n",
+        );
+        let [a, b, c] = before.all() else { panic!() };
+        for subnet in [&a.subnets[0], &a.subnets[1], &b.subnets[0], &b.subnets[0], &c.subnets[0]] {
+            before.allocate(&connection, &subnet.id.to_string(), None, &OWNER, 0).unwrap();
+        }
+        assert!(before.missed(&connection, a).unwrap().is_empty());
+        let after = networks("[networks]\na = 192.0.2.0/29\nbee = 198.51.100.0/24\n");
+        let told = after.missed(&connection, c).unwrap();
+        let expected = [
+            format!("the subnet of 198.51.100.2 ({}), where addresses are in use, 2 in all", b.subnets[0].id),
+            format!("the subnet of 2001:db8::2 ({}), where addresses are in use, 1 in all", a.subnets[1].id),
+        ];
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told.iter().zip(&expected).all(|(line, expected)| line.contains(expected)), "{told:?}");
     }
 
     #[test]

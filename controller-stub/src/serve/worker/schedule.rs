@@ -247,7 +247,10 @@ pub async fn collect<S: Store, O: Outside>(context: &Context<S, O>) -> Result<()
         })
         .await;
     let now = context.store.now();
-    let adopted = context.store.write(move |t| rows::adopt(t, now)).await?;
+    let networks = context.networks.clone();
+    let adopted =
+        context.store.write(move |t| Ok(rows::adopt(t, now)? + rows::plug_what_lacks(t, &networks, now)?));
+    let adopted = adopted.await?;
     if adopted > 0 {
         tracing::warn!(adopted, "found work that nobody had asked for");
     }

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use rusqlite::{Connection, params};
 
-use super::{Amphora, LoadBalancer, text};
+use super::{Amphora, LoadBalancer, load_balancer, text};
 use crate::{
     error::{Error, Result},
     serve::{
         network::{Networks, Owner},
+        queue::{self, Kind},
         status::Topology,
     },
 };
@@ -71,16 +72,19 @@ pub(super) fn give(
 /// A link that has addresses of one family: the network, and whether they are of IPv4.
 type Link = (String, bool);
 
-/// Subnets of members, by the link on which one is in reach.
-fn needed(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<BTreeMap<Link, String>> {
+/// Subnets in which members are.
+fn of_members(connection: &Connection, lb: &LoadBalancer) -> Result<Vec<String>> {
     let mut query = connection.prepare_cached(
         "SELECT DISTINCT subnet_id FROM member WHERE subnet_id IS NOT NULL AND provisioning_status <> 'PENDING_DELETE'
          AND pool_id IN (SELECT id FROM pool WHERE load_balancer_id = ?1)",
     )?;
-    let subnets =
-        query.query_map([&lb.id], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(query.query_map([&lb.id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Subnets of members, by the link on which one is in reach.
+fn needed(connection: &Connection, networks: &Networks, lb: &LoadBalancer) -> Result<BTreeMap<Link, String>> {
     let mut needed = BTreeMap::new();
-    for subnet in subnets {
+    for subnet in of_members(connection, lb)? {
         // A subnet that the configuration no longer has is reached by the gateway, if at all.
         let Ok((network, found)) = networks.subnet(&subnet) else { continue };
         // Of two subnets of a network and a family the second is in reach by the same link, through its gateway.
@@ -161,17 +165,47 @@ pub fn reach_members(
     Ok(())
 }
 
-/// Ports of amphorae in networks where no member is any more, and those that are being unplugged already.
+/// Finds load balancers that nobody works on and of which an amphora has no port in a network of a member's, as one that was made while
+/// the configuration did not have that network; there is work for them then. How many there are.
+pub fn plug_what_lacks(connection: &Connection, networks: &Networks, now: i64) -> Result<usize> {
+    let mut query = connection.prepare_cached(
+        "SELECT DISTINCT p.load_balancer_id FROM member m JOIN pool p ON p.id = m.pool_id WHERE m.subnet_id IS NOT NULL",
+    )?;
+    let ids = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let mut found = 0;
+    for id in ids {
+        let Some(lb) = load_balancer(connection, &id)?.filter(|lb| lb.active) else { continue };
+        if !lacks_ports(connection, networks, &lb)? {
+            continue;
+        }
+        match reach_members(connection, networks, &lb, now) {
+            Ok(()) => {
+                queue::enqueue(connection, Kind::LoadBalancer, &id, now)?;
+                found += 1;
+            }
+            Err(error) => tracing::warn!(load_balancer = id, %error, "members are out of reach"),
+        }
+    }
+    Ok(found)
+}
+
+/// Ports of amphorae in networks where no member is any more, and those that are being unplugged already. One in a subnet that the
+/// configuration has no more stays while a member is in such a one: the configuration may be wrong, and traffic goes by it.
 pub fn idle_ports(
     connection: &Connection,
     networks: &Networks,
     lb: &LoadBalancer,
 ) -> Result<Vec<(Amphora, Port)>> {
     let needed = needed(connection, networks, lb)?;
+    let is_unknown = |subnet: &str| networks.subnet(subnet).is_err();
+    let some_unknown = of_members(connection, lb)?.iter().any(|subnet| is_unknown(subnet));
     let mut idle = Vec::new();
     for one in lb.amphorae.iter().filter(|one| !one.is_going()) {
-        let needless =
-            |port: &&Port| Some(&port.id) != one.vrrp_port.as_ref() && !needed.contains_key(&link(port));
+        let needless = |port: &&Port| {
+            Some(&port.id) != one.vrrp_port.as_ref()
+                && !needed.contains_key(&link(port))
+                && !(some_unknown && is_unknown(&port.subnet))
+        };
         let ports =
             of(connection, &one.id, true)?.into_iter().chain(one.ports.iter().filter(needless).cloned());
         idle.extend(ports.map(|port| (one.clone(), port)));

@@ -276,6 +276,40 @@ fn a_machine_has_an_address_of_the_management_network_and_all_its_ports() {
 }
 
 #[test]
+fn a_network_that_the_configuration_has_not_for_a_while_is_not_lost() {
+    let (_dir, connection) = db::scratch();
+    let of = |text: &str| Networks::new(crate::serve::config::Config::parse(text).unwrap().networks);
+    let all = of("[networks]\na = 192.0.2.0/24\nb = 10.1.0.0/24\n");
+    let (without, [vips, members]) = (of("[networks]\na = 192.0.2.0/24\n"), all.all()) else { panic!() };
+    connection.execute_batch(ROWS).unwrap();
+    connection
+        .execute_batch(&format!(
+            "DELETE FROM work; UPDATE load_balancer SET provisioning_status = 'ACTIVE';
+             INSERT INTO amphora (id, load_balancer_id, status, topology, compute_driver, compute_id, lb_network_ip, agent_port, cert_expiration,
+                 applied_generation, created_at) VALUES ('a', 'lb', 'ALLOCATED', 'SINGLE', 'namespaces', 'm', '127.0.0.1', 1, 0, 3, 0);
+             INSERT INTO member (id, project_id, pool_id, provisioning_status, address, protocol_port, subnet_id, created_at, generation)
+                 VALUES ('m', 'p', 'new', 'ACTIVE', '10.1.0.9', 80, '{}', 0, 1);",
+            members.subnets[0].id
+        ))
+        .unwrap();
+    let lb = || load_balancer(&connection, "lb").unwrap().unwrap();
+    // It was made without that network, and gets it as soon as there is one.
+    assert_eq!(plug_what_lacks(&connection, &without, 1).unwrap(), 0);
+    assert_eq!(plug_what_lacks(&connection, &all, 1).unwrap(), 1);
+    assert_eq!(
+        (lb().amphorae[0].applied, lb().amphorae[0].ports[0].network.clone()),
+        (0, members.id.to_string())
+    );
+    assert_eq!(queue::of(&connection, "lb").unwrap().len(), 1);
+    assert_eq!(plug_what_lacks(&connection, &all, 1).unwrap(), 0);
+    // What it has stays through a start without it; where no member is any more it goes.
+    let idle = |networks: &Networks| idle_ports(&connection, networks, &lb()).unwrap().len();
+    assert_eq!((idle(&all), idle(&without)), (0, 0));
+    connection.execute("UPDATE member SET subnet_id = ?1", [vips.subnets[0].id.to_string()]).unwrap();
+    assert_eq!((idle(&all), idle(&without)), (1, 1));
+}
+
+#[test]
 fn a_port_that_a_tenant_has_made_outlives_the_load_balancer() {
     let (_dir, connection) = db::scratch();
     connection.execute_batch(ROWS).unwrap();
