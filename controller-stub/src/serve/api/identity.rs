@@ -23,7 +23,7 @@ use super::{
 };
 use crate::serve::{
     config::{Project, User},
-    policies::Context,
+    policies::{Context, Rule},
 };
 
 /// How long a token is good for, in seconds.
@@ -127,6 +127,15 @@ impl Identity {
         Ok(found)
     }
 
+    /// Likewise; who is nobody is told of in the log, and refused.
+    async fn let_in(&self, user: &str, password: &str) -> Result<&User, Fault> {
+        self.verified(user, password).await?.ok_or_else(|| {
+            let reason = "no such user, or another password";
+            tracing::warn!(user = beginning(user), reason, "somebody is not let in");
+            unauthorized()
+        })
+    }
+
     /// Whose hash is computed for a name that there is not, so that nobody learns names by the time it takes: for one name always the
     /// same one's, for another's hash may take another time.
     fn any_user(&self, name: &str) -> Option<&User> {
@@ -145,10 +154,10 @@ impl Identity {
         let Some((name, password)) = credentials.as_deref().and_then(|text| text.split_once(':')) else {
             return Err(unauthorized());
         };
-        let user = self.verified(name, password).await?.ok_or_else(unauthorized)?;
+        let user = self.let_in(name, password).await?;
         let asked = header(headers, "x-project-id");
         let project = user.projects.iter().find(|project| asked.is_none_or(|asked| is(project, asked)));
-        Ok(context(user, project.ok_or_else(unauthorized)?))
+        Ok(context(user, project.ok_or_else(|| not_in(user, asked))?))
     }
 
     /// Who sends a token with a request.
@@ -229,9 +238,14 @@ impl Identity {
         }
     }
 
-    /// The projects that a user may see: an administrator sees all, unless only the own ones are asked for.
+    /// The projects that a user may see: who sees what all of them have sees which there are, unless only the own ones are asked for.
+    /// Clients look up by this list whose quotas are to be set.
     fn projects<'a>(&'a self, user: &'a User, own: bool) -> Vec<&'a Project> {
-        if own || !is_administrator(user) {
+        let of_all = || {
+            let context = Context { roles: user.roles.clone(), ..Context::default() };
+            context.may(Rule::ReadQuotaGlobal, None)
+        };
+        if own || !of_all() {
             return user.projects.iter().collect();
         }
         let mut all: Vec<&Project> = self.users.iter().flat_map(|user| &user.projects).collect();
@@ -251,7 +265,7 @@ impl Identity {
             let said = &identity["password"]["user"];
             let name = said["name"].as_str().or(said["id"].as_str()).unwrap_or_default();
             let password = said["password"].as_str().unwrap_or_default();
-            (self.verified(name, password).await?.ok_or_else(unauthorized)?, "password", now + LIFETIME)
+            (self.let_in(name, password).await?, "password", now + LIFETIME)
         } else if methods.iter().any(|method| method == "token") {
             let token = identity["token"]["id"].as_str().unwrap_or_default();
             // Who has got hold of a token has it no longer than its owner.
@@ -263,7 +277,7 @@ impl Identity {
         let asked = &auth["scope"]["project"];
         let asked = asked["id"].as_str().or(asked["name"].as_str());
         let project = user.projects.iter().find(|project| asked.is_none_or(|asked| is(project, asked)));
-        let project = project.ok_or_else(unauthorized)?;
+        let project = project.ok_or_else(|| not_in(user, asked))?;
         let mut answer = Answer::new(201, Told { user, project, method, expires, now, base }.body());
         answer.headers.push(("x-subject-token", self.tokens.write(&user.id, &project.id, expires)));
         Ok(answer)
@@ -304,6 +318,23 @@ fn is_administrator(user: &User) -> bool {
 
 fn is(project: &Project, asked: &str) -> bool {
     project.id == asked || project.name == asked
+}
+
+/// What somebody said who he is, as long as names are.
+fn beginning(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// What a user is told who asks for a project that is not his, or that there is not.
+fn not_in(user: &User, project: Option<&str>) -> Fault {
+    let project = beginning(project.unwrap_or_default());
+    tracing::warn!(
+        user = user.name,
+        project,
+        reason = "not a project of this user",
+        "somebody is not let in"
+    );
+    unauthorized()
 }
 
 fn context(user: &User, project: &Project) -> Context {

@@ -5,7 +5,8 @@
 //! alice = shop,test member $argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$..
 //! ```
 //!
-//! The first project is that of who names none. A value is taken as it stands: `$` begins no reference here.
+//! The first project is that of who names none. `NAME:ID` is a project of an id that there is already, as of what was made while nobody
+//! was asked who it is. A value is taken as it stands: `$` begins no reference here.
 
 use std::fmt;
 
@@ -39,7 +40,7 @@ pub struct User {
 /// What load balancers belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {
-    /// Made of the name.
+    /// Made of the name, where none is given.
     pub id: String,
     /// Its name.
     pub name: String,
@@ -60,6 +61,34 @@ impl Project {
     fn new(name: &str) -> Self {
         Self { id: id(&["project", name]).simple().to_string(), name: name.to_owned() }
     }
+
+    /// What a user's option says: a name, or a name and an id.
+    fn read(text: &str) -> Result<Self, String> {
+        let Some((name, id)) = text.split_once(':') else { return Ok(Self::new(text)) };
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || id.is_empty() || id.len() > ID || !id.chars().all(fits) {
+            return Err(format!(
+                "{text:?} is no project and its id: {ID} letters, digits, hyphens and underscores at most"
+            ));
+        }
+        Ok(Self { id: id.to_owned(), name: name.to_owned() })
+    }
+}
+
+/// The longest id of a project, in characters.
+const ID: usize = 36;
+
+/// Why a user's projects cannot be beside those of others: one of them has the name and not the id, or the id and not the name.
+fn at_odds(user: &User, others: &[User]) -> Result<(), String> {
+    let known: Vec<&Project> = others.iter().chain([user]).flat_map(|user| &user.projects).collect();
+    for one in &user.projects {
+        let other = known.iter().find(|other| (other.name == one.name) != (other.id == one.id));
+        if let Some(other) = other {
+            let [one, other] = [one, *other].map(|it| format!("{}:{}", it.name, it.id));
+            return Err(format!("project {one} is also {other}"));
+        }
+    }
+    Ok(())
 }
 
 /// All of them.
@@ -69,6 +98,8 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Vec<User>, ConfigError> {
         let user = user(&assignment.name, &assignment.value)
             .map_err(|reason| error(SECTION, &assignment.name, Some(assignment.place.clone()), reason))?;
         users.retain(|other| other.name != user.name);
+        at_odds(&user, &users)
+            .map_err(|reason| error(SECTION, &user.name, Some(assignment.place.clone()), reason))?;
         users.push(user);
     }
     Ok(users)
@@ -110,7 +141,7 @@ fn user(name: &str, text: &str) -> Result<User, String> {
     Ok(User {
         id: id(&["user", name]).simple().to_string(),
         name: name.to_owned(),
-        projects: projects.iter().map(|name| Project::new(name)).collect(),
+        projects: projects.iter().map(|text| Project::read(text)).collect::<Result<_, _>>()?,
         roles,
         hash: hash.to_owned(),
     })
@@ -144,6 +175,27 @@ mod tests {
         ] {
             let error = Config::parse(&format!("[users]\n{text}")).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+        let all = Config::parse(&format!(
+            "[users]\na = shop:default member {HASH}\nb = shop:default reader {HASH}\n"
+        ));
+        let all = all.unwrap();
+        let project = &all.users[1].projects[0];
+        assert_eq!(
+            (project.name.as_str(), project.id.as_str()),
+            ("shop", "default"),
+            "what was there before users were"
+        );
+        for (word, other, expected) in [
+            (":default", "x", "is no project and its id"),
+            ("shop:", "x", "is no project and its id"),
+            ("shop:../x", "x", "is no project and its id"),
+            ("shop:default", "shop", "project shop:"),
+            ("shop:default", "other:default", "is also shop:default"),
+        ] {
+            let text = format!("[users]\na = {word} member {HASH}\nb = {other} member {HASH}\n");
+            let error = Config::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{word}: {error}");
         }
         let both = Config::parse(&format!("[users]\na = shop Member,of_another_service {HASH}\n")).unwrap();
         assert_eq!(both.users[0].roles.len(), 2);

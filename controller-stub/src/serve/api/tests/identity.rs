@@ -71,14 +71,23 @@ async fn a_token_says_who_it_is_for() {
 }
 
 #[tokio::test]
-async fn an_administrator_sees_every_project() {
-    let stage = stage("keystone");
+async fn who_sees_what_all_projects_have_sees_which_there_are() {
+    let users =
+        ["quotas = desk load-balancer_quota_admin", "eye = desk reader,load-balancer_global_observer"];
+    let users = users.map(|user| format!("{user} {HASH}\n")).concat();
+    let stage = Stage::new(&format!(
+        "[api_settings]\nauth_strategy = keystone\n[users]\nalice = shop,test member {HASH}\nroot = admin,bobs admin {HASH}\n{users}"
+    ));
+    let all = ["admin", "bobs", "desk", "shop", "test"];
     for (name, path, expected) in [
-        ("alice", "/v3/projects", &["shop", "test"][..]),
+        ("quotas", "/v3/projects", &all[..]),
+        ("eye", "/v3/projects?name=shop", &["shop"]),
+        ("eye", "/v3/auth/projects", &["desk"]),
+        ("alice", "/v3/projects", &["shop", "test"]),
         ("alice", "/v3/projects?name=admin", &[]),
-        ("root", "/v3/projects", &["admin", "bobs", "shop", "test"]),
+        ("root", "/v3/projects", &all),
         ("root", "/v3/projects?name=shop", &["shop"]),
-        ("root", "/v3/auth/projects", &["admin"]),
+        ("root", "/v3/auth/projects", &["admin", "bobs"]),
     ] {
         let token = token(&stage, name, None).await;
         let answer = ask(&stage, GET, path, &[("x-auth-token", &token)], Value::Null).await;
