@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use amphora_ipc::places::{Progress, Watched};
@@ -95,8 +95,16 @@ impl Files {
             .map_err(|e| TlsError(e.to_string()))?
             .with_no_client_auth()
             .with_single_cert(chain, secret)
-            .map_err(|e| fail(certificate, &e))?;
+            .map_err(|e| match e {
+                rustls::Error::InconsistentKeys(_) => {
+                    fail(certificate, &format!("its key is not the one in {}", key.display()))
+                }
+                e => fail(certificate, &e),
+            })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if has_ended(ends, SystemTime::now()) {
+            tracing::warn!(file = %certificate.display(), "the certificate has expired: clients that verify it do not come in");
+        }
         metrics().api_certificate_ends(ends);
         Ok(config.into())
     }
@@ -163,6 +171,12 @@ impl Tls {
             }
         }
     }
+}
+
+/// Whether the first of a chain has expired, by seconds since 1970.
+pub(super) fn has_ended(ends: Option<i64>, now: SystemTime) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    ends.is_some_and(|ends| i64::try_from(now).is_ok_and(|now| ends < now))
 }
 
 /// No byte of TLS is a letter at the begin; one of HTTP is.

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::{identity::HASH, *};
 use crate::serve::api::{
     server::Server,
-    tls::{Files, Tls},
+    tls::{Files, Tls, has_ended},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -157,6 +157,13 @@ async fn the_catalog_names_what_clients_shall_use() {
 }
 
 #[test]
+fn a_certificate_ends_with_its_last_second() {
+    let now = std::time::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+    let ended = [Some(1_899_999_999), Some(1_900_000_000), None].map(|ends| has_ended(ends, now));
+    assert_eq!(ended, [true, false, false]);
+}
+
+#[test]
 fn what_cannot_be_used_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (dir.path().join("one.pem"), dir.path().join("other.pem"));
@@ -167,7 +174,8 @@ fn what_cannot_be_used_is_refused() {
             .map_err(|error| error.to_string())
     };
     open(&one, Some(&one)).unwrap();
-    assert!(open(&one, Some(&other)).unwrap_err().contains("one.pem"));
+    let told = format!("{}: its key is not the one in {}", one.display(), other.display());
+    assert_eq!(open(&one, Some(&other)).unwrap_err(), told);
     assert!(open(&dir.path().join("none.pem"), None).unwrap_err().contains("none.pem"));
     fs::write(&other, "").unwrap();
     assert!(open(&other, None).unwrap_err().contains("no certificate in it"));
