@@ -394,7 +394,10 @@ async fn an_operator_is_told_what_a_request_would_meet_and_why() {
     };
     let told = explain(&["--request", "GET /api", "--host", "www.example.org"]);
     assert_eq!(told.outcome, "goes to a member");
-    assert!(!told.policies[0].matches && told.policies[0].why_not[0].contains("X-Canary"), "{told:?}");
+    assert!(
+        !told.policies[0].matches && told.policies[0].why_not[0].contains("HEADER X-Canary EQUAL_TO"),
+        "{told:?}"
+    );
     // A member without a monitor is asked, whatever it has done; what that was is there to be read.
     let of_dead = &told.pools[0].members[1];
     assert!(
