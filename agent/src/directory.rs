@@ -5,9 +5,10 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use amphora_sandbox::Account;
 use nix::unistd::{Gid, Uid, fchown, geteuid};
 
 /// Makes a directory, and those above it, where they are missing. An agent that is root lets everybody through those that it
@@ -26,6 +27,22 @@ pub fn make(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The first of a directory and those above it through which a program of this user does not pass, by its mode.
+#[expect(clippy::disallowed_methods, reason = "at the start, before anybody is served")]
+pub fn keeps_out(directory: &Path, account: &Account) -> Option<PathBuf> {
+    let passes = |path: &Path| {
+        let Ok(found) = fs::metadata(path) else { return true };
+        let bit = match (found.uid() == account.uid().as_raw(), found.gid() == account.gid().as_raw()) {
+            (true, _) => 0o100,
+            (false, true) => 0o010,
+            (false, false) => 0o001,
+        };
+        found.mode() & bit != 0
+    };
+    let directory = directory.canonicalize().ok()?;
+    directory.ancestors().find(|path| !passes(path)).map(Path::to_owned)
 }
 
 /// Replaces a file as a whole: whenever this is interrupted the old content is there, or the new one. Owner and permissions stay
@@ -74,6 +91,24 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn who_does_not_pass_is_kept_out_by_the_innermost_directory() {
+        let top = tempfile::tempdir().unwrap();
+        let [above, within] = [top.path().join("above"), top.path().join("above/within")];
+        fs::create_dir_all(&within).unwrap();
+        let Ok(nobody) = Account::named("nobody") else { return };
+        let kept_out = |modes: [u32; 3]| {
+            for (path, mode) in [top.path(), &above, &within].into_iter().zip(modes) {
+                fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            }
+            let found = keeps_out(&within, &nobody).filter(|path| path.starts_with(top.path()));
+            found.map(|path| path.strip_prefix(top.path()).unwrap().to_owned())
+        };
+        assert_eq!(kept_out([0o711, 0o755, 0o711]), None);
+        assert_eq!(kept_out([0o711, 0o700, 0o755]).as_deref(), Some(Path::new("above")));
+        assert_eq!(kept_out([0o700, 0o755, 0o750]).as_deref(), Some(Path::new("above/within")));
+    }
 
     #[test]
     fn a_file_is_replaced_as_a_whole_and_keeps_its_mode() {

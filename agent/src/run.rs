@@ -36,6 +36,18 @@ fn cannot<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> StartEr
     move |error| StartError(format!("cannot {what}: {error}"))
 }
 
+/// Tells of directories through which programs that run as others do not get to their files, before these say that they cannot read them.
+fn remark_on_passage(config: &Config, users: &Users) {
+    for (option, path) in [("base_path", &config.base_path), ("run_dir", &config.run_dir)] {
+        let mut accounts = users.proxy.iter().chain(&users.vrrp);
+        let found = accounts.find_map(|account| Some((account.name(), directory::keeps_out(path, account)?)));
+        if let Some((user, kept_by)) = found {
+            let kept_by = kept_by.display();
+            tracing::warn!(%option, user, directory = %kept_by, "programs of this user do not pass here to their files: `chmod o+x`, or another place");
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT. `config` was read from `sources`, which SIGHUP reads again.
 ///
 /// # Errors
@@ -95,6 +107,7 @@ pub async fn run(sources: Sources, config: Config, supervised: bool) -> Result<(
     let mut programs = Vec::new();
     if supervised {
         directory::make(&config.run_dir).map_err(cannot(format!("make {}", config.run_dir.display())))?;
+        remark_on_passage(&config, &users);
         // In the order in which they are stopped: the peer takes over while the proxy still serves.
         if config.topology == Topology::ActiveStandby {
             let vrrp = vrrp.clone();
