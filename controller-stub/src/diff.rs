@@ -189,6 +189,7 @@ fn kind(field: &str) -> &str {
         "members" => "member",
         "healthmonitor" => "health monitor",
         "l7policies" => "l7policy",
+        "rate_limit_policies" => "rate limit",
         "rules" => "rule",
         other => other,
     }
@@ -255,10 +256,17 @@ mod tests {
     #[test]
     fn what_is_new_is_told_down_to_its_parts_and_what_is_gone_once() {
         let lb = json!({"id": "l", "listeners": [{"id": "x", "protocol_port": 80,
-            "default_pool": {"id": "p", "healthmonitor": {"id": "h"}}, "insert_headers": {"X-Forwarded-For": "true"}}]});
+            "default_pool": {"id": "p", "healthmonitor": {"id": "h"}}, "insert_headers": {"X-Forwarded-For": "true"},
+            "rate_limit_policies": [{"id": "q"}]}]});
         assert_eq!(
             lines(Value::Null, lb.clone()),
-            ["+ load balancer l", "+ listener x (port 80)", "+ default pool p", "+ health monitor h"]
+            [
+                "+ load balancer l",
+                "+ listener x (port 80)",
+                "+ default pool p",
+                "+ health monitor h",
+                "+ rate limit q"
+            ]
         );
         assert_eq!(lines(lb, Value::Null), ["- load balancer l"]);
     }
