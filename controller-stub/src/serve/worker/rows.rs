@@ -13,7 +13,9 @@ use uuid::Uuid;
 pub use self::{
     due::{due_agents, is_more_due},
     ends::{adopt, delete, failed, finish, is_failing_over, is_made_by},
-    ports::{Port, idle_ports, is_plugged, lacks_ports, let_go, plug_what_lacks, reach_members, unplugged},
+    ports::{
+        Port, idle_ports, is_plugged, lacking, lacks_ports, let_go, plug_what_lacks, reach_members, unplugged,
+    },
     spares::{Pool, Sort, is_spare, ready, spare, take},
 };
 use crate::{

@@ -248,9 +248,13 @@ pub async fn collect<S: Store, O: Outside>(context: &Context<S, O>) -> Result<()
         .await;
     let now = context.store.now();
     let networks = context.networks.clone();
-    let adopted =
-        context.store.write(move |t| Ok(rows::adopt(t, now)? + rows::plug_what_lacks(t, &networks, now)?));
-    let adopted = adopted.await?;
+    let mut adopted = context.store.write(move |t| rows::adopt(t, now)).await?;
+    let known = networks.clone();
+    let lacking = context.store.read(move |t| rows::lacking(t, &known)).await?;
+    if !lacking.is_empty() {
+        let plug = move |t: &_| rows::plug_what_lacks(t, &networks, &lacking, now);
+        adopted += context.store.write(plug).await?;
+    }
     if adopted > 0 {
         tracing::warn!(adopted, "found work that nobody had asked for");
     }

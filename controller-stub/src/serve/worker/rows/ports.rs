@@ -165,22 +165,43 @@ pub fn reach_members(
     Ok(())
 }
 
-/// Finds load balancers that nobody works on and of which an amphora has no port in a network of a member's, as one that was made while
-/// the configuration did not have that network; there is work for them then. How many there are.
-pub fn plug_what_lacks(connection: &Connection, networks: &Networks, now: i64) -> Result<usize> {
+/// The load balancer, if nobody works on it and an amphora of it has no port in a network of a member's.
+fn out_of_reach(connection: &Connection, networks: &Networks, id: &str) -> Result<Option<LoadBalancer>> {
+    let Some(lb) = load_balancer(connection, id)?.filter(|lb| lb.active) else { return Ok(None) };
+    Ok(lacks_ports(connection, networks, &lb)?.then_some(lb))
+}
+
+/// Load balancers that nobody works on and of which an amphora has no port in a network of a member's, as one that was made while the
+/// configuration did not have that network.
+pub fn lacking(connection: &Connection, networks: &Networks) -> Result<Vec<String>> {
     let mut query = connection.prepare_cached(
         "SELECT DISTINCT p.load_balancer_id FROM member m JOIN pool p ON p.id = m.pool_id WHERE m.subnet_id IS NOT NULL",
     )?;
-    let ids = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let mut ids = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let mut failed = Ok(());
+    ids.retain(|id| match out_of_reach(connection, networks, id) {
+        Ok(found) => found.is_some(),
+        Err(error) => {
+            failed = Err(error);
+            false
+        }
+    });
+    failed.map(|()| ids)
+}
+
+/// Gives these, if it is so still, ports; there is work for them then. How many there are.
+pub fn plug_what_lacks(
+    connection: &Connection,
+    networks: &Networks,
+    ids: &[String],
+    now: i64,
+) -> Result<usize> {
     let mut found = 0;
     for id in ids {
-        let Some(lb) = load_balancer(connection, &id)?.filter(|lb| lb.active) else { continue };
-        if !lacks_ports(connection, networks, &lb)? {
-            continue;
-        }
+        let Some(lb) = out_of_reach(connection, networks, id)? else { continue };
         match reach_members(connection, networks, &lb, now) {
             Ok(()) => {
-                queue::enqueue(connection, Kind::LoadBalancer, &id, now)?;
+                queue::enqueue(connection, Kind::LoadBalancer, id, now)?;
                 found += 1;
             }
             Err(error) => tracing::warn!(load_balancer = id, %error, "members are out of reach"),

@@ -294,14 +294,18 @@ fn a_network_that_the_configuration_has_not_for_a_while_is_not_lost() {
         .unwrap();
     let lb = || load_balancer(&connection, "lb").unwrap().unwrap();
     // It was made without that network, and gets it as soon as there is one.
-    assert_eq!(plug_what_lacks(&connection, &without, 1).unwrap(), 0);
-    assert_eq!(plug_what_lacks(&connection, &all, 1).unwrap(), 1);
+    let plug = |networks| {
+        let ids = lacking(&connection, networks).unwrap();
+        plug_what_lacks(&connection, networks, &ids, 1).unwrap()
+    };
+    assert_eq!(plug(&without), 0);
+    assert_eq!(plug(&all), 1);
     assert_eq!(
         (lb().amphorae[0].applied, lb().amphorae[0].ports[0].network.clone()),
         (0, members.id.to_string())
     );
     assert_eq!(queue::of(&connection, "lb").unwrap().len(), 1);
-    assert_eq!(plug_what_lacks(&connection, &all, 1).unwrap(), 0);
+    assert_eq!(plug(&all), 0);
     // What it has stays through a start without it; where no member is any more it goes.
     let idle = |networks: &Networks| idle_ports(&connection, networks, &lb()).unwrap().len();
     assert_eq!((idle(&all), idle(&without)), (0, 0));
