@@ -74,6 +74,8 @@ mod tests {
     use std::{
         os::unix::{fs::symlink, process::CommandExt},
         process::{Command, Stdio},
+        thread,
+        time::{Duration, Instant},
     };
 
     use super::*;
@@ -96,6 +98,12 @@ mod tests {
             let here = of("amphora-00000000-5d0e6f3a7b1c4e92", &dir).unwrap().contains(&pid.cast_signed());
             (here, has_its_files(pid, &dir).unwrap())
         };
+        // A process has no command line for a moment after it is another program.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while words(&Path::new("/proc").join(pid.to_string())).unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "it does not become another program");
+            thread::yield_now();
+        }
         let at_first = found(&before);
         fs::create_dir_all(copy.join(own)).unwrap();
         fs::copy(&file, copy.join(own).join("amphora-agent.conf")).unwrap();
