@@ -461,3 +461,19 @@ pub enum L7Subject {
     /// `SSL_DN_FIELD`: the field in `key` of its subject (HAProxy `ssl_c_s_dn(key)`): a letter, then letters, digits, hyphens.
     SslDnField(String),
 }
+
+impl L7Subject {
+    /// `type` and `key`, as in the document.
+    pub fn type_and_key(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::HostName => ("HOST_NAME", None),
+            Self::Path => ("PATH", None),
+            Self::FileType => ("FILE_TYPE", None),
+            Self::Header(key) => ("HEADER", Some(key)),
+            Self::Cookie(key) => ("COOKIE", Some(key)),
+            Self::SslConnHasCert => ("SSL_CONN_HAS_CERT", None),
+            Self::SslVerifyResult => ("SSL_VERIFY_RESULT", None),
+            Self::SslDnField(key) => ("SSL_DN_FIELD", Some(key)),
+        }
+    }
+}

@@ -51,7 +51,8 @@ pub enum Failed {
 
 impl Failed {
     /// Whether it counts against the member: not what this machine lacks itself (HAProxy's `SF_ERR_RESOURCE`), nor what a client can
-    /// have any member say or fail at, nor that it has refused to process a request, nor, of connections from the addresses of clients, that there is none: answers may go another way.
+    /// have any member say or fail at, nor that it has refused to process a request, nor, of connections from the addresses of clients,
+    /// that there is none: answers may go another way.
     pub fn says_something_of_the_member(self, transparent: bool) -> bool {
         const OWN: [Errno; 9] = [
             Errno::EADDRNOTAVAIL,

@@ -6,9 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{edits, member_options, routing};
 use crate::{
-    HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, L7Subject,
-    Listener, ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, SourceNetwork,
-    TlsSettings,
+    HealthCheck, HealthMonitor, HttpCheck, HttpVersion, InsertHeaders, L7Action, L7Policy, L7Rule, Listener,
+    ListenerTls, LoadBalancer, Member, Pool, PoolTls, SessionPersistence, SourceNetwork, TlsSettings,
 };
 
 impl LoadBalancer {
@@ -295,16 +294,7 @@ fn l7policy(policy: &L7Policy) -> Value {
 }
 
 fn l7rule(rule: &L7Rule) -> Value {
-    let (kind, key) = match &rule.subject {
-        L7Subject::HostName => ("HOST_NAME", None),
-        L7Subject::Path => ("PATH", None),
-        L7Subject::FileType => ("FILE_TYPE", None),
-        L7Subject::Header(key) => ("HEADER", Some(key)),
-        L7Subject::Cookie(key) => ("COOKIE", Some(key)),
-        L7Subject::SslConnHasCert => ("SSL_CONN_HAS_CERT", None),
-        L7Subject::SslVerifyResult => ("SSL_VERIFY_RESULT", None),
-        L7Subject::SslDnField(key) => ("SSL_DN_FIELD", Some(key)),
-    };
+    let (kind, key) = rule.subject.type_and_key();
     let mut document = json!({
         "id": rule.id,
         "admin_state_up": rule.admin_state_up,
@@ -314,7 +304,7 @@ fn l7rule(rule: &L7Rule) -> Value {
         "value": rule.value,
     });
     if let Some(key) = key {
-        document["key"] = key.as_str().into();
+        document["key"] = key.into();
     }
     document
 }

@@ -1,7 +1,7 @@
 //! Which policies a request meets, and which of their rules do not hold.
 
 use amphora_ipc::proxy::PolicyVerdict;
-use amphora_model::{L7Action, L7Policy, L7Rule, L7Subject, Listener};
+use amphora_model::{L7Action, L7Policy, L7Rule, Listener};
 
 use crate::{
     http::RequestView,
@@ -36,22 +36,10 @@ fn why_not(rule: &L7Rule, verdict: Verdict) -> Option<String> {
         Verdict::TooLarge => "was not judged: the expressions of all rules together are too large",
     };
     let not = if rule.invert { "not " } else { "" };
-    let (subject, compare, value) = (term(&rule.subject), rule.compare.as_str(), &rule.value);
-    Some(format!("rule {}: {not}{subject} {compare} {value:?} {reason}", rule.id))
-}
-
-/// What a rule looks at, as documents say it: `type`, and `key` where there is one.
-fn term(subject: &L7Subject) -> String {
-    match subject {
-        L7Subject::HostName => "HOST_NAME".to_owned(),
-        L7Subject::Path => "PATH".to_owned(),
-        L7Subject::FileType => "FILE_TYPE".to_owned(),
-        L7Subject::Header(key) => format!("HEADER {key}"),
-        L7Subject::Cookie(key) => format!("COOKIE {key}"),
-        L7Subject::SslConnHasCert => "SSL_CONN_HAS_CERT".to_owned(),
-        L7Subject::SslVerifyResult => "SSL_VERIFY_RESULT".to_owned(),
-        L7Subject::SslDnField(key) => format!("SSL_DN_FIELD {key}"),
-    }
+    let (kind, key) = rule.subject.type_and_key();
+    let key = key.map(|key| format!(" {key}")).unwrap_or_default();
+    let (compare, value) = (rule.compare.as_str(), &rule.value);
+    Some(format!("rule {}: {not}{kind}{key} {compare} {value:?} {reason}", rule.id))
 }
 
 fn judged(snapshot: &Snapshot, policy: &L7Policy, failing: Vec<String>) -> PolicyVerdict {
